@@ -1,0 +1,311 @@
+"""The nouns: what travels from a request, through the calls it makes, to the answers side by side.
+
+Durations are seconds (`_s`), counts are tokens, money is US dollars. `None` is "not reported"; 0 is "reported as zero".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from pydantic import SecretStr
+
+Kind = Literal["chat", "text", "both"]
+FailureKind = Literal[
+    "not_found",
+    "not_configured",
+    "auth",
+    "rate_limit",
+    "quota",
+    "bad_request",
+    "unsupported",
+    "content_filter",
+    "server",
+    "network",
+    "timeout",
+    "malformed",
+    "cancelled",
+    "internal",
+]
+FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "function_call"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    url: str
+    """http(s) address or data: URL."""
+    detail: str | None = None
+
+
+Content = str | tuple[TextPart | ImagePart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: Content | None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the message carries: name, tool_calls, tool_call_id, …"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Every sampling parameter of the contracts; `None` where the caller did not ask."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    n: int | None = None
+    best_of: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: Mapping[str, float] | None = None
+    logprobs: int | None = None
+    """How many alternatives to report beside each token; 0 reports the token alone."""
+    echo: bool | None = None
+    suffix: str | None = None
+    user: str | None = None
+
+    def asked(self) -> dict[str, Any]:
+        """The parameters that the caller set, by name."""
+        return {name: value for name in SAMPLING_NAMES if (value := getattr(self, name)) is not None}
+
+
+SAMPLING_NAMES = tuple(item.name for item in fields(Sampling))
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question to one model: either `messages` (chat) or `prompt` (text), never both."""
+
+    messages: tuple[Message, ...] | None = None
+    prompt: str | None = None
+    sampling: Sampling = Sampling()
+    passthrough: Mapping[str, Any] = field(default_factory=dict)
+    """Fields only some providers know: tools, response_format, …"""
+    defaults: frozenset[str] = frozenset()
+    """Sampling parameters set by a contract, not by the caller: dropped without a word where they cannot go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One requested entry, resolved: the same model asked for twice is two targets."""
+
+    label: str
+    """The caller's name for this entry; the model as asked where he gave none."""
+    name: str
+    """The model as the caller wrote it (a member's name where he wrote a set)."""
+    provider: str | None
+    model: str | None
+    """The id that the provider knows."""
+    kind: Kind = "chat"
+    limit_group: str | None = None
+    """Targets of one provider account that share a group share its limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What becomes of the parameters asked for, on one wire format: see `parameters.py`."""
+
+    sent: Mapping[str, Any] = field(default_factory=dict)
+    """By the provider's own names."""
+    ignored: tuple[str, ...] = ()
+    adjusted: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    """Our name → (asked, sent)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A caller's own key for one provider, and the digest under which its limits are kept."""
+
+    key: SecretStr
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One upstream call: its place in the request is fixed before anything is sent."""
+
+    index: int
+    entry: int
+    sample: int
+    target: Target
+    query: Query
+    prompt_index: int | None = None
+    fitted: Fitted = field(default_factory=Fitted)
+    credential: Credential | None = None
+    refusal: Failure | None = None
+    """Why this call must not be sent (unknown model, no key, strict parameters): it is answered with this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. `input_tokens` includes the cached ones, `output_tokens` the reasoning ones."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    billed: Mapping[str, float] | None = None
+    """Units the provider bills, where they differ from its tokens (Cohere)."""
+    reported_cost_usd: float | None = None
+    raw: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    token: str
+    logprob: float | None
+    """Natural logarithm; `None` for the first token of an echoed prompt, which nothing predicts."""
+    top: tuple[tuple[str, float], ...] = ()
+    """The likeliest alternatives, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The message a model gave."""
+
+    text: str
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    message: Answer
+    finish_reason: FinishReason | None
+    """`None` where the provider's word is not known to us: `native_finish_reason` keeps it."""
+    native_finish_reason: str | None = None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A provider's answer to one call; more than one choice only where `n` was sent upstream."""
+
+    choices: tuple[Choice, ...]
+    usage: Usage | None = None
+    model: str | None = None
+    """The model's name as the provider reports it."""
+    request_id: str | None = None
+    rate: Mapping[str, float] | None = None
+    """What the headers said is left of the account's limits."""
+    system_fingerprint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a call gave no answer. `message` is safe to show: no secret, host or prompt is in it."""
+
+    kind: FailureKind
+    message: str
+    code: str | None = None
+    param: str | None = None
+    status: int | None = None
+    """The provider's HTTP status."""
+    retry_after_s: float | None = None
+    request_id: str | None = None
+    partial: str | None = None
+    """The text that had arrived before a stream broke."""
+    should_retry: bool | None = None
+    """The provider's own word on trying again (`x-should-retry`); `None` where it said nothing."""
+    account_wide: bool = False
+    """The delay holds for every model of the account, not for this one alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    queued_s: float = 0.0
+    """Waiting for our own limits, over all attempts."""
+    first_token_s: float | None = None
+    """Successful attempt's start to its first content; `None` for whole answers."""
+    call_s: float | None = None
+    """The successful attempt alone, start to last byte."""
+    total_s: float = 0.0
+    """Everything, queue and retries included."""
+    attempts: int = 0
+    reader_limited: bool = False
+    """A slow reader held this stream back, so its times are not the model's alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    usd: float
+    source: str
+    """`reported`, `providers.json` or `genai-prices` and its version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one call ended."""
+
+    call: Call
+    result: Completion | Failure
+    timing: Timing = Timing()
+    cost: Cost | None = None
+
+
+@dataclass(slots=True)
+class Delta:
+    """A piece of a streamed answer. Not frozen: thousands are made a second, and a frozen one costs four times as much."""
+
+    call_index: int
+    choice_index: int = 0
+    text: str = ""
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionChoice:
+    """One answer of a comparison: a choice of a call, or the failure that stands in its place."""
+
+    index: int
+    choice_index: int
+    """Which of the call's choices this is; above 0 only where `n` was sent upstream."""
+    outcome: Outcome
+    choice: Choice | None
+    created: int
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the calls whose figures are known; `None` where none is."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    unknown: int = 0
+    """Answered calls whose usage the provider did not report."""
+    cost_usd: float | None = None
+    cost_unknown: int = 0
+    """Answered calls with no known price."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The answers side by side, in the order of the request."""
+
+    choices: tuple[CompletionChoice, ...]
+    totals: Totals
+    created: float
+    """Unix seconds."""
+    total_s: float
+    overhead_s: float
+    """`total_s` beyond the slowest call's."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
