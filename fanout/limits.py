@@ -1,0 +1,389 @@
+"""What one provider account may do at once and in a minute: who starts now, who waits, and in which order.
+
+Nothing here is a task. A waiter is a future in a queue; `_pump`, a plain function, grants what can be granted whenever
+something changed (an arrival, an end, a timer set for the next opening), so 10,000 waiters cost nothing while they wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from asyncio_throttle import Throttler
+
+from fanout.config import LimitsRow
+from fanout.errors import ProviderError
+from fanout.schema import Failure
+
+LONGEST_PAUSE_S = 60.0
+MINUTE_S = 60.0
+
+
+class Priority(IntEnum):
+    """Lower is served first."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+
+class _Window(Throttler):
+    """asyncio-throttle's log of the last period, asked when it opens instead of being polled every 10 ms."""
+
+    def opens_in_s(self, now: float, slots: int = 1) -> float:
+        """How long until `slots` more starts fit, if nobody else starts; 0 when they fit now."""
+        self.flush()  # type: ignore[no-untyped-call]  # asyncio-throttle leaves it without annotations
+        log = self._task_logs
+        excess = len(log) + slots - self.rate_limit
+        if excess <= 0:
+            return 0.0
+        # Past one period the log repeats itself: the slot taken now opens again one period later.
+        periods, place = divmod(excess - 1, self.rate_limit)
+        start = log[place] if place < len(log) else now
+        # `flush` frees a slot when it is older than the period, not as old.
+        return float(max(start + self.period * (1 + periods) - now, 0.0) + 1e-4)
+
+    def take(self, now: float) -> None:
+        self._task_logs.append(now)
+
+
+class _TokenWindow:
+    """Tokens reserved or used in the last period."""
+
+    def __init__(self, limit: int, period_s: float) -> None:
+        self.limit, self.period_s, self.total = limit, period_s, 0
+        self._log: deque[_Reservation] = deque()
+
+    def opens_in_s(self, now: float, tokens: int) -> float:
+        self._flush(now)
+        excess = self.total + min(tokens, self.limit) - self.limit
+        periods = max(tokens - 1, 0) // self.limit
+        for reservation in self._log:
+            if excess <= 0:
+                break
+            excess -= reservation.tokens
+            if excess <= 0:
+                return reservation.at - now + self.period_s * (1 + periods) + 1e-4
+        return self.period_s * periods
+
+    def take(self, now: float, tokens: int) -> _Reservation:
+        reservation = _Reservation(now, tokens)
+        self._log.append(reservation)
+        self.total += reservation.tokens
+        return reservation
+
+    def settle(self, reservation: _Reservation, used: int) -> None:
+        """What was reserved becomes what was used; more than reserved is owed, and the next ones wait for it."""
+        if not reservation.expired:
+            self.total += used - reservation.tokens
+            reservation.tokens = used
+
+    def _flush(self, now: float) -> None:
+        while self._log and now - self._log[0].at > self.period_s:
+            old = self._log.popleft()
+            old.expired = True
+            self.total -= old.tokens
+
+
+@dataclass(slots=True)
+class _Reservation:
+    at: float
+    tokens: int
+    expired: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    number: int
+    model: str
+    tokens: int
+    priority: Priority
+    granted: asyncio.Future[Permit]
+
+
+@dataclass(slots=True, eq=False)
+class Permit:
+    """The right to one attempt; given back through `Limiter.release`."""
+
+    model: str
+    reservation: _Reservation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LimiterState:
+    """What `/metrics` and `/v1/providers` show of one limiter."""
+
+    in_flight: int
+    waiting: int
+    waiting_batch: int
+    paused_s: float
+    paused_models: tuple[str, ...]
+
+
+class Cap:
+    """Calls in flight over all accounts: kept below the limit on open files."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used = limit, 0
+        self._pumps: dict[Callable[[], None], None] = {}
+
+    def open(self, pump: Callable[[], None]) -> bool:
+        """Whether one more may start; if not, `pump` is called once when one ends."""
+        if self.used < self.limit:
+            return True
+        self._pumps[pump] = None
+        return False
+
+    def release(self) -> None:
+        self.used -= 1
+        while self._pumps and self.used < self.limit:
+            pump = next(iter(self._pumps))
+            del self._pumps[pump]
+            pump()
+
+
+class _Queue:
+    """The waiters for one model by number of arrival, first in first out within each priority."""
+
+    def __init__(self) -> None:
+        # OrderedDict: the first one and any one leave in constant time, also when thousands leave at once.
+        self.lanes: tuple[OrderedDict[int, _Waiter], ...] = tuple(OrderedDict() for _ in Priority)
+
+    def head(self) -> _Waiter | None:
+        return next((waiter for lane in self.lanes for waiter in lane.values()), None)
+
+
+class Limiter:
+    """The limits of one account, or of one group of models in it.
+
+    Order within an attempt: calls in flight, then tokens, then the start slot last; taken the other way round, starts
+    that had waited for a free place came in bursts above the rate (25 in a second at a limit of 10).
+    """
+
+    def __init__(
+        self, name: str, limits: LimitsRow, cap: Cap | None = None, *, max_waiting: int = 20_000, period_s: float = MINUTE_S
+    ) -> None:
+        self.name = name
+        self.limits = limits
+        self.concurrency: float = limits.concurrency or math.inf
+        """Calls in flight at once; may be changed at any time, followed by `resized()`."""
+        self.in_flight = 0
+        self._cap = cap or Cap(2**31)
+        self._max_waiting = max_waiting
+        self._starts = list(_windows(limits, period_s))
+        self._tokens = _TokenWindow(limits.tokens_per_minute, period_s) if limits.tokens_per_minute else None
+        self._queues: dict[str, _Queue] = {}
+        self._waiting = [0, 0]
+        self._waiting_tokens = [0, 0]
+        self._arrivals = 0
+        self._paused: dict[str | None, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._mean_output_tokens = 256.0
+
+    async def acquire(
+        self, model: str, *, input_bytes: int = 0, max_tokens: int | None = None, priority: Priority, deadline: float
+    ) -> Permit:
+        """Waits for a place, in order of priority and arrival.
+
+        Args:
+            model: the upstream's name; a pause may hold for one model alone.
+            input_bytes, max_tokens: what the tokens are estimated from, until `release` tells.
+            deadline: on `time.monotonic`.
+
+        Raises:
+            ProviderError: kind `rate_limit`: the wait would outlast, or has outlasted, the deadline, or the queue is full.
+        """
+        tokens = self._reserved(self._tokens, input_bytes, max_tokens) if self._tokens else 0
+        now = time.monotonic()
+        if not any(self._waiting) and not self._opens_in_s(model, tokens, now):
+            return self._grant(model, tokens, now)
+        waiter = self._enqueue(model, tokens, priority, now, deadline)
+        try:
+            async with asyncio.timeout(deadline - now):
+                return await waiter.granted
+        except TimeoutError:
+            self._left(waiter)
+            raise self._too_long(f"the deadline came after {deadline - now:.3g} s of waiting") from None
+        except asyncio.CancelledError:
+            self._left(waiter)
+            raise
+
+    def release(self, permit: Permit, input_tokens: int | None = None, output_tokens: int | None = None) -> None:
+        """Frees the place and settles the tokens with what was really used, where that is known."""
+        self.in_flight -= 1
+        if permit.reservation and self._tokens and input_tokens is not None and output_tokens is not None:
+            self._tokens.settle(permit.reservation, input_tokens + output_tokens)
+            self._mean_output_tokens += 0.05 * (output_tokens - self._mean_output_tokens)
+        self._cap.release()
+        self._pump()
+
+    def pause(self, model: str | None, seconds: float) -> None:
+        """Nothing of `model` (`None`: of the whole account) starts for `seconds`, at most a minute; never shortens a pause."""
+        until = time.monotonic() + min(seconds, LONGEST_PAUSE_S)
+        self._paused[model] = max(self._paused.get(model, 0.0), until)
+        self._pump()
+
+    def resized(self) -> None:
+        """`concurrency` was changed."""
+        self._pump()
+
+    @property
+    def idle(self) -> bool:
+        return not self.in_flight and not any(self._waiting)
+
+    def state(self) -> LimiterState:
+        now = time.monotonic()
+        return LimiterState(
+            in_flight=self.in_flight,
+            waiting=sum(self._waiting),
+            waiting_batch=self._waiting[Priority.BATCH],
+            paused_s=max(self._paused.get(None, 0.0) - now, 0.0),
+            paused_models=tuple(model for model, until in self._paused.items() if model is not None and until > now),
+        )
+
+    def _reserved(self, tokens: _TokenWindow, input_bytes: int, max_tokens: int | None) -> int:
+        """A guess at what the call will use; one above the whole limit waits for an empty window, not for ever."""
+        output = max_tokens if max_tokens is not None else round(self._mean_output_tokens)
+        return min(max(1, input_bytes // 4 + output), tokens.limit)
+
+    def _opens_in_s(self, model: str, tokens: int, now: float) -> float:
+        """How long until this call could start if it were the only one; infinite: when another call ends."""
+        if self.in_flight >= self.concurrency or not self._cap.open(self._pump):
+            return math.inf
+        wait = max(self._pause_s(None, now), self._pause_s(model, now)) if self._paused else 0.0
+        if self._tokens:
+            wait = max(wait, self._tokens.opens_in_s(now, tokens))
+        for window in self._starts:
+            wait = max(wait, window.opens_in_s(now))
+        return wait
+
+    def _pause_s(self, model: str | None, now: float) -> float:
+        until = self._paused.get(model)
+        if until is None:
+            return 0.0
+        if until <= now:
+            del self._paused[model]
+            return 0.0
+        return until - now
+
+    def _grant(self, model: str, tokens: int, now: float) -> Permit:
+        self.in_flight += 1
+        self._cap.used += 1
+        for window in self._starts:
+            window.take(now)
+        return Permit(model, self._tokens.take(now, tokens) if self._tokens else None)
+
+    def _enqueue(self, model: str, tokens: int, priority: Priority, now: float, deadline: float) -> _Waiter:
+        expected = self._expected_s(model, tokens, priority, now)
+        if sum(self._waiting) >= self._max_waiting:
+            raise self._too_long(f"{self._max_waiting} calls wait already", expected)
+        if now + expected > deadline:
+            raise self._too_long(f"the deadline is {max(deadline - now, 0):.3g} s away", expected)
+        self._arrivals += 1
+        waiter = _Waiter(self._arrivals, model, tokens, priority, asyncio.get_running_loop().create_future())
+        self._queues.setdefault(model, _Queue()).lanes[priority][waiter.number] = waiter
+        self._waiting[priority] += 1
+        self._waiting_tokens[priority] += tokens
+        self._pump()
+        return waiter
+
+    def _left(self, waiter: _Waiter) -> None:
+        """The waiter's task is gone. A place granted to it in that very moment is given back."""
+        if waiter.granted.cancelled():
+            self._remove(waiter)
+            self._pump()
+        else:
+            self.release(waiter.granted.result())
+
+    def _remove(self, waiter: _Waiter) -> None:
+        """Out of the queue; nothing where it has left already."""
+        queue = self._queues.get(waiter.model)
+        if queue and queue.lanes[waiter.priority].pop(waiter.number, None):
+            self._waiting[waiter.priority] -= 1
+            self._waiting_tokens[waiter.priority] -= waiter.tokens
+
+    def _expected_s(self, model: str, tokens: int, priority: Priority, now: float) -> float:
+        """The least this call will wait, from the rates alone: how long the calls in flight take nobody knows."""
+        ahead = sum(self._waiting[: priority + 1])
+        wait = max(self._pause_s(None, now), self._pause_s(model, now))
+        if self._tokens:
+            wait = max(wait, self._tokens.opens_in_s(now, sum(self._waiting_tokens[: priority + 1]) + tokens))
+        return max([wait, *(window.opens_in_s(now, ahead + 1) for window in self._starts)])
+
+    def _too_long(self, why: str, expected_s: float = 0.0) -> ProviderError:
+        limits = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.limits if value is not None)
+        message = f"`{self.name}` is at the limits set for it here ({limits or 'calls in flight'}); {why}"
+        if expected_s:
+            message += f"; the wait would be about {expected_s:.3g} s"
+        return ProviderError(Failure("rate_limit", message, code="queue_too_long", retry_after_s=expected_s or None))
+
+    def _pump(self) -> None:
+        """Grants all that can start now; sets the timer for the next opening."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        while any(self._waiting):
+            now = time.monotonic()
+            waiter, wait = self._next(now)
+            if waiter and not wait:
+                self._remove(waiter)
+                waiter.granted.set_result(self._grant(waiter.model, waiter.tokens, now))
+            else:
+                if wait < math.inf:
+                    self._timer = asyncio.get_running_loop().call_later(wait, self._pump)
+                return
+
+    def _next(self, now: float) -> tuple[_Waiter | None, float]:
+        """The waiter to serve next, a paused model's aside, and how long until it can start."""
+        first, pause = None, math.inf
+        for model, queue in list(self._queues.items()):
+            while (waiter := queue.head()) and waiter.granted.done():  # cancelled, its task has not run yet
+                self._remove(waiter)
+            if waiter is None:
+                del self._queues[model]
+            elif paused := self._pause_s(model, now):
+                pause = min(pause, paused)
+            elif first is None or (waiter.priority, waiter.number) < (first.priority, first.number):
+                first = waiter
+        return (first, self._opens_in_s(first.model, first.tokens, now)) if first else (None, pause)
+
+
+def _windows(limits: LimitsRow, period_s: float) -> Iterator[_Window]:
+    if limits.requests_per_minute:
+        yield _Window(limits.requests_per_minute, period=period_s)
+        if limits.burst:
+            yield _Window(limits.burst, period=period_s * limits.burst / limits.requests_per_minute)
+
+
+class Limiters:
+    """Every limiter in use: one an account and limit group, made at first use."""
+
+    def __init__(self, cap: Cap, *, max_waiting: int, most_guests: int = 1024) -> None:
+        self._cap, self._max_waiting, self._most_guests = cap, max_waiting, most_guests
+        self._own: dict[Hashable, Limiter] = {}
+        self._guests: OrderedDict[Hashable, Limiter] = OrderedDict()
+
+    def of(self, provider: str, limits: LimitsRow, group: str | None, digest: str | None = None) -> Limiter:
+        """The limiter of an account; `digest` names a caller's own key, whose limits are his, not ours."""
+        known = self._guests if digest else self._own
+        key = (provider, group, digest)
+        limiter = known.get(key)
+        if limiter is None:
+            name = f"{provider}/{group}" if group else provider
+            limiter = known[key] = Limiter(name, limits, self._cap, max_waiting=self._max_waiting)
+            if len(self._guests) > self._most_guests:
+                self._forget_idle_guest()
+        return limiter
+
+    def __iter__(self) -> Iterator[Limiter]:
+        """The operator's own accounts; a caller's are nobody else's to see."""
+        return iter(self._own.values())
+
+    def _forget_idle_guest(self) -> None:
+        idle = next((key for key, limiter in self._guests.items() if limiter.idle), None)
+        if idle is not None:
+            del self._guests[idle]
