@@ -1,3 +1,21 @@
 """Fanout: one prompt to many language models at once, the answers side by side."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+__all__ = ["ask", "ask_sync", "load", "open_dispatcher"]
+
+if TYPE_CHECKING:
+    from fanout.config import load
+    from fanout.dispatch import open_dispatcher
+    from fanout.library import ask, ask_sync
+
+_HOMES = {"ask": "library", "ask_sync": "library", "load": "config", "open_dispatcher": "dispatch"}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a name at its first use, so that `import fanout` alone costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module `fanout` has no attribute `{name}`")
+    return getattr(import_module(f"fanout.{_HOMES[name]}"), name)

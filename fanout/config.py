@@ -236,11 +236,19 @@ class ProviderSettings:
     key: SecretStr | None
     headers: Mapping[str, SecretStr]
     missing: tuple[str, ...]
-    """Variables that must be set before this provider can be called, alternatives joined by ` or `."""
+    """Variables, the key's aside, that must be set before this provider can be called."""
+    missing_key: str | None
+    """The key's variable, where none of its names is set; alternatives joined by ` or `."""
+    max_answer_bytes: int
+    """The largest answer taken from it."""
 
     @property
     def adapter(self) -> str:
         return self.row.adapter
+
+    def lacks(self, *, own_key: bool = False) -> tuple[str, ...]:
+        """The variables to set before this provider can be called; a caller with a key of his own needs not ours."""
+        return self.missing if own_key or not self.missing_key else (self.missing_key, *self.missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +291,10 @@ def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -
     return Settings(
         environment=environment,
         files=tuple(source for source, _ in layers),
-        providers={name: _resolved(name, row, origin["providers", name], environ) for name, row in rows["providers"].items()},
+        providers={
+            name: _resolved(name, row, origin["providers", name], environ, environment.max_answer_bytes)
+            for name, row in rows["providers"].items()
+        },
         models=rows["models"],
         sets=rows["sets"],
         default_provider=rows["default_provider"],
@@ -372,12 +383,11 @@ def _check_references(rows: Mapping[str, Mapping[str, Any]], origin: Mapping[tup
         raise ConfigError(", ".join(faults), [item for found in faults.values() for item in found])
 
 
-def _resolved(name: str, row: ProviderRow, source: str, environ: Mapping[str, str]) -> ProviderSettings:
+def _resolved(name: str, row: ProviderRow, source: str, environ: Mapping[str, str], max_answer_bytes: int) -> ProviderSettings:
     variables = row.api_key_env
     key = next((SecretStr(environ[variable]) for variable in variables if environ.get(variable)), None)
     missing: list[str] = []
-    if variables and key is None and not row.key_optional:
-        missing.append(" or ".join(variables))
+    needs_key = bool(variables) and key is None and not row.key_optional
     base_url = environ.get(row.base_url_env or "") or row.base_url
     if base_url is None and row.base_url_env:
         missing.append(row.base_url_env)
@@ -394,6 +404,8 @@ def _resolved(name: str, row: ProviderRow, source: str, environ: Mapping[str, st
         key=key,
         headers=headers,
         missing=tuple(missing),
+        missing_key=" or ".join(variables) if needs_key else None,
+        max_answer_bytes=max_answer_bytes,
     )
 
 
@@ -404,6 +416,31 @@ def _expanded(text: str, environ: Mapping[str, str], missing: Callable[[str], No
         return environ.get(match[1], "")
 
     return SecretStr(re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value, text))
+
+
+def with_env_file(path: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment with the `NAME=value` lines of a file under it: what is set already wins.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is none.
+    """
+    if path is None:
+        return dict(environ)
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [Fault("", f"cannot be read: {error}")]) from error
+    found: dict[str, str] = {}
+    faults: list[Fault] = []
+    for number, line in enumerate(lines, 1):
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and re.match(VARIABLE, name.strip()):
+            found[name.strip()] = value.strip().strip("\"'")
+        elif line.strip() and not line.strip().startswith("#"):
+            faults.append(Fault(f"line {number}", "is not `NAME=value`"))  # its text may be a key
+    if faults:
+        raise ConfigError(str(path), faults)
+    return found | dict(environ)
 
 
 def schema() -> dict[str, Any]:

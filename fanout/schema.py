@@ -5,7 +5,7 @@ Durations are seconds (`_s`), counts are tokens, money is US dollars. `None` is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -137,6 +137,7 @@ class Call:
     """One upstream call: its place in the request is fixed before anything is sent."""
 
     index: int
+    """The place of its (first) answer among the answers."""
     entry: int
     sample: int
     target: Target
@@ -255,6 +256,21 @@ class Outcome:
     result: Completion | Failure
     timing: Timing = Timing()
     cost: Cost | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A call is about to be tried again."""
+
+    call: Call
+    failure: Failure
+    attempt: int
+    """Which attempt failed, from 1."""
+    delay_s: float
+
+
+Observer = Callable[[Outcome | Retry], None]
+"""Told of every retry and of the end of every call, a cancelled one's too. Must not wait, raise or do I/O."""
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fanout.errors import ConfigError, Fault
 from fanout.schema import Call, Completion, Delta, Fitted, Query, Target
@@ -38,6 +38,15 @@ class Provider(Protocol):
         Raises:
             ProviderError: and nothing else; also after deltas have been given.
         """
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A provider with something to do before its first call."""
+
+    async def prepare(self) -> None:
+        """Does it; at once where it is done."""
         ...
 
 

@@ -1,0 +1,448 @@
+"""The calls of one request, made at once: each through its account's limits, with its retries, within one deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import aiohttp
+
+from fanout import prices, providers, retries
+from fanout.catalogue import Catalogue
+from fanout.config import ProviderSettings, Settings
+from fanout.errors import ProviderError
+from fanout.limits import LONGEST_PAUSE_S, Cap, Limiter, Limiters, Permit, Priority
+from fanout.logs import log
+from fanout.plan import Request, plan
+from fanout.providers import Preparing, Provider
+from fanout.schema import (
+    Answer,
+    Call,
+    Choice,
+    Completion,
+    Cost,
+    Delta,
+    Failure,
+    Fitted,
+    Observer,
+    Outcome,
+    Query,
+    Retry,
+    Target,
+    Timing,
+    Usage,
+)
+
+BUFFER_BYTES = 256 * 1024
+"""What one call's stream may run ahead of its reader."""
+CANCELLED = Failure("cancelled", "cancelled: enough other answers had come, or the caller left", code="cancelled")
+STOPPED = Failure("cancelled", "cancelled: the server is stopping", code="server_stopping")
+BROKEN = Failure("internal", "Fanout could not handle this provider's answer; its log has the details", code="internal_error")
+
+Piece = Delta | Outcome
+
+
+class Dispatcher:
+    """Makes upstream calls. Open one with `open_dispatcher` and keep it: it holds the connections and the limits."""
+
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, observers: Sequence[Observer] = ()) -> None:
+        self.settings = settings
+        self.catalogue = Catalogue(settings)
+        self.cap = Cap(settings.environment.max_in_flight or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        self.limiters = Limiters(self.cap, max_waiting=settings.environment.max_waiting)
+        self._providers = {name: providers.create(row, session) for name, row in settings.providers.items()}
+        self._observers = tuple(observers)
+        self._tasks: dict[asyncio.Task[Outcome], _Running] = {}
+
+    async def warm(self) -> None:
+        """Lets every provider that has something to prepare do it now instead of at its first call."""
+        for provider in self._providers.values():
+            if isinstance(provider, Preparing):
+                await provider.prepare()
+
+    def plan(self, request: Request) -> list[Call]:
+        """The calls of a request; see `plan.plan`."""
+        return plan(request, self.catalogue, self.fit, self.settings.environment.max_calls, datetime.now(UTC).date())
+
+    def fit(self, target: Target, query: Query) -> Fitted:
+        """What becomes of the parameters of `query` at a target's provider."""
+        return self.provider(target).fit(target, query)
+
+    def provider(self, target: Target) -> Provider:
+        assert target.provider is not None, "a call without a provider has a refusal and is never sent"
+        return self._providers[target.provider]
+
+    async def attempt(self, call: Call, *, deadline_s: float, priority: Priority = Priority.BATCH) -> Outcome:
+        """One try, through the limiter; whoever asks decides whether and when there is another."""
+        running = _Running(call, time.monotonic() + deadline_s, priority)
+        return self._ended(running, call.refusal or await self._attempt(running))
+
+    async def run(
+        self,
+        calls: Sequence[Call],
+        *,
+        deadline_s: float,
+        return_when: int | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> list[Outcome]:
+        """Every call's outcome, in the order of the calls; an upstream's failure is an outcome, never an exception.
+
+        Args:
+            deadline_s: from now; covers queueing, all retries and the answers.
+            return_when: how many entries must have answered before the rest is cancelled; `None`: all.
+        """
+        deadline = time.monotonic() + deadline_s
+        race = _Race(calls, return_when)
+        running = [_Running(call, deadline, priority) for call in calls]
+        async with asyncio.TaskGroup() as group:
+            for item in running:
+                race.enter(self._started(item, group.create_task(self._call(item))))
+        return [item.outcome or self._ended(item, item.cancelled_as) for item in running]
+
+    def stop(self) -> None:
+        """Ends every call under way; each is answered with a failure that says why."""
+        for task, running in list(self._tasks.items()):
+            running.cancelled_as = STOPPED
+            task.cancel()
+
+    def _started(self, running: _Running, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
+        self._tasks[task] = running
+        task.add_done_callback(self._tasks.pop)
+        return task
+
+    async def stream(
+        self,
+        calls: Sequence[Call],
+        *,
+        deadline_s: float,
+        return_when: int | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> AsyncGenerator[Piece]:
+        """Deltas of all calls as they come, and each call's outcome when it ends. Arguments as for `run`."""
+        async with aclosing(self.bursts(calls, deadline_s=deadline_s, return_when=return_when, priority=priority)) as bursts:
+            async for burst in bursts:
+                for piece in burst:
+                    yield piece
+
+    async def bursts(
+        self,
+        calls: Sequence[Call],
+        *,
+        deadline_s: float,
+        return_when: int | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        silence_s: float | None = None,
+    ) -> AsyncGenerator[list[Piece]]:
+        """`stream`, with the pieces that came together in one list, so that one write sends them on.
+
+        Args:
+            silence_s: an empty list is given whenever nothing has come for so long; `None`: never.
+        """
+        deadline = time.monotonic() + deadline_s
+        race, inbox = _Race(calls, return_when), _Inbox()
+        tasks: list[asyncio.Task[Outcome]] = []
+
+        def ended(running: _Running) -> Callable[[asyncio.Task[Outcome]], None]:
+            return lambda _: inbox.put(running.outcome or self._ended(running, running.cancelled_as))
+
+        try:
+            for call in calls:
+                running = _Running(call, deadline, priority, inbox=inbox)
+                task = self._started(running, asyncio.create_task(self._call(running)))
+                task.add_done_callback(ended(running))
+                race.enter(task)
+                tasks.append(task)
+            left = len(calls)
+            while left:
+                burst = await inbox.take(silence_s)
+                left -= sum(isinstance(piece, Outcome) for piece in burst)
+                yield burst
+                inbox.written()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _call(self, running: _Running) -> Outcome:
+        """One call to its end: tries again what may pass, as long as no piece of an answer was given away."""
+        call = running.call
+        try:
+            if call.refusal:
+                return self._ended(running, call.refusal)
+            if call.query.sampling.max_tokens == 0:
+                return self._ended(running, _nothing(call.query))
+            result = await self._attempt(running)
+            if isinstance(result, Failure) and running.may_retry(result):
+                result = await retries.again(
+                    result,
+                    lambda: self._attempt(running),
+                    row=self._row(call).row.retries,
+                    deadline=running.deadline,
+                    may_retry=running.may_retry,
+                    before_sleep=lambda failure, attempt, delay_s: self._observe(Retry(call, failure, attempt, delay_s)),
+                )
+            return self._ended(running, result)
+        except asyncio.CancelledError:
+            # It may have been billed all the same, so whoever keeps the books is told.
+            self._ended(running, running.cancelled_as)
+            raise
+
+    async def _attempt(self, running: _Running) -> Completion | Failure:
+        call, queued = running.call, time.monotonic()
+        limiter = self._limiter(call)
+        try:
+            permit = await limiter.acquire(
+                call.target.model or "",
+                input_bytes=_input_bytes(call.query) if limiter.limits.tokens_per_minute else 0,
+                max_tokens=call.query.sampling.max_tokens,
+                priority=running.priority,
+                deadline=running.deadline,
+            )
+        except ProviderError as error:
+            return error.failure
+        finally:
+            running.started = time.monotonic()
+            running.queued_s += running.started - queued
+        running.attempts += 1
+        result: Completion | Failure | None = None
+        try:
+            result = await self._sent(running)
+        finally:
+            running.call_s = time.monotonic() - running.started
+            self._settle(limiter, permit, call, result)
+        return result
+
+    async def _sent(self, running: _Running) -> Completion | Failure:
+        """One attempt upstream, its start slot granted. Whatever goes wrong is a failure of this call alone."""
+        call, provider = running.call, self.provider(running.call.target)
+        attempt_s = self._row(call).row.timeout_s
+        left_s = running.deadline - running.started
+        try:
+            async with asyncio.timeout(min(attempt_s, left_s)):
+                if running.inbox is None:
+                    return await provider.complete(call)
+                return await _relayed(running, provider.stream(call))
+        except ProviderError as error:
+            failure = error.failure
+        except TimeoutError:
+            if left_s <= attempt_s:
+                failure = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
+            else:
+                failure = Failure(
+                    "timeout", f"no complete answer within the {attempt_s:g} s of one attempt", code="attempt_timeout"
+                )
+        except Exception:
+            log.exception("bug in an adapter", provider=call.target.provider, model=call.target.model)
+            failure = Failure(
+                "internal", "Fanout could not handle this provider's answer; the log has the details", code="internal_error"
+            )
+        return replace(failure, partial="".join(running.text)) if running.text else failure
+
+    def _settle(self, limiter: Limiter, permit: Permit, call: Call, result: Completion | Failure | None) -> None:
+        usage = result.usage if isinstance(result, Completion) else None
+        if usage:
+            limiter.release(permit, usage.input_tokens, usage.output_tokens)
+        else:
+            limiter.release(permit)
+        if isinstance(result, Failure) and result.kind == "rate_limit" and result.retry_after_s:
+            model = None if result.account_wide else call.target.model
+            limiter.pause(model, min(result.retry_after_s, LONGEST_PAUSE_S))
+
+    def _ended(self, running: _Running, result: Completion | Failure) -> Outcome:
+        """The outcome, told to the observers; the first one stands."""
+        if running.outcome is None:
+            cost = self._cost(running.call, result) if isinstance(result, Completion) else None
+            running.outcome = Outcome(running.call, running.with_partial(result), running.timing(result), cost)
+            self._observe(running.outcome)
+        return running.outcome
+
+    def _cost(self, call: Call, result: Completion) -> Cost | None:
+        target, row = call.target, self._row(call).row
+        model = self.settings.models.get(target.name)
+        if model is None and (found := self.catalogue.find(target.name)):
+            model = found.row
+        provider = row.prices if row.prices is not None else target.provider or ""
+        return prices.cost_of(result.usage, model.price if model else None, provider, target.model or "")
+
+    def _observe(self, event: Outcome | Retry) -> None:
+        for observer in self._observers:
+            observer(event)
+
+    def _row(self, call: Call) -> ProviderSettings:
+        assert call.target.provider is not None
+        return self.settings.providers[call.target.provider]
+
+    def _limiter(self, call: Call) -> Limiter:
+        row = self._row(call)
+        digest = call.credential.digest if call.credential else None
+        return self.limiters.of(row.name, row.row.limits, call.target.limit_group, digest)
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A call under way: what its outcome will be made of."""
+
+    call: Call
+    deadline: float
+    priority: Priority
+    inbox: _Inbox | None = None
+    """Where a streamed call's pieces go."""
+    began: float = field(default_factory=time.monotonic)
+    queued_s: float = 0.0
+    attempts: int = 0
+    started: float = 0.0
+    call_s: float | None = None
+    first_token_s: float | None = None
+    text: list[str] = field(default_factory=list)
+    delivered: bool = False
+    waiting_bytes: int = 0
+    room: asyncio.Event | None = None
+    reader_limited: bool = False
+    cancelled_as: Failure = CANCELLED
+    outcome: Outcome | None = None
+
+    def may_retry(self, failure: Failure) -> bool:
+        return not self.delivered and retries.is_transient(failure)
+
+    def with_partial(self, result: Completion | Failure) -> Completion | Failure:
+        if isinstance(result, Failure) and result.partial is None and self.text:
+            return replace(result, partial="".join(self.text))
+        return result
+
+    def timing(self, result: Completion | Failure) -> Timing:
+        answered = isinstance(result, Completion) and self.attempts > 0
+        return Timing(
+            queued_s=self.queued_s,
+            first_token_s=self.first_token_s,
+            call_s=self.call_s if answered else None,
+            total_s=time.monotonic() - self.began,
+            attempts=self.attempts,
+            reader_limited=self.reader_limited,
+        )
+
+
+class _Inbox:
+    """Pieces on their way from many calls to one reader. Each call may be ahead of the reader by `BUFFER_BYTES`."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Piece] = []
+        self._ahead: dict[_Running, int] = {}
+        self._writing: dict[_Running, int] = {}
+        self._arrived = asyncio.Event()
+
+    def put(self, piece: Piece) -> None:
+        self._pieces.append(piece)
+        self._arrived.set()
+
+    async def deliver(self, running: _Running, delta: Delta) -> None:
+        """Puts a piece; waits while this call is too far ahead, so that a slow reader slows its own upstreams only."""
+        size = 64 + len(delta.text)
+        running.waiting_bytes += size
+        self._ahead[running] = self._ahead.get(running, 0) + size
+        self.put(delta)
+        if running.waiting_bytes >= BUFFER_BYTES:
+            running.reader_limited = True
+            running.room = asyncio.Event()
+            await running.room.wait()
+
+    async def take(self, silence_s: float | None) -> list[Piece]:
+        """All that has arrived, once anything has; nothing where nothing came for `silence_s`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(silence_s):
+                await self._arrived.wait()
+        self._arrived.clear()
+        pieces, self._pieces = self._pieces, []
+        self._writing, self._ahead = self._ahead, {}
+        return pieces
+
+    def written(self) -> None:
+        """What was taken has left: its calls have room again."""
+        for running, size in self._writing.items():
+            running.waiting_bytes -= size
+            if running.room and running.waiting_bytes < BUFFER_BYTES:
+                running.room.set()
+                running.room = None
+
+
+class _Race:
+    """Cancels what still runs once enough entries have answered.
+
+    An entry has answered when all its calls have ended and at least one gave an answer.
+    """
+
+    def __init__(self, calls: Iterable[Call], return_when: int | None) -> None:
+        self._wanted = return_when
+        self._left: dict[int, int] = {}
+        for call in calls:
+            self._left[call.entry] = self._left.get(call.entry, 0) + 1
+        self._good: set[int] = set()
+        self._tasks: list[asyncio.Task[Outcome]] = []
+
+    def enter(self, task: asyncio.Task[Outcome]) -> None:
+        if self._wanted is not None:
+            self._tasks.append(task)
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[Outcome]) -> None:
+        if task.cancelled() or task.exception() or self._wanted is None:
+            return
+        outcome = task.result()
+        entry = outcome.call.entry
+        self._left[entry] -= 1
+        if isinstance(outcome.result, Completion):
+            self._good.add(entry)
+        if sum(not self._left[answered] for answered in self._good) >= self._wanted:
+            for other in self._tasks:
+                other.cancel()
+
+
+async def _relayed(running: _Running, pieces: AsyncGenerator[Delta | Completion]) -> Completion:
+    """Passes an attempt's deltas on as they are read; the completion at its end."""
+    inbox = running.inbox
+    assert inbox is not None
+    async with aclosing(pieces):
+        async for piece in pieces:
+            if not isinstance(piece, Delta):
+                return piece
+            if running.first_token_s is None and (piece.text or piece.reasoning or piece.tool_calls or piece.refusal):
+                running.first_token_s = time.monotonic() - running.started
+            if piece.text and piece.choice_index == 0:
+                running.text.append(piece.text)
+            running.delivered = True
+            await inbox.deliver(running, piece)
+    raise ProviderError(Failure("malformed", "the answer ended without its end", code="stream_truncated"))
+
+
+def _nothing(query: Query) -> Completion:
+    """The answer to `max_tokens: 0`, which no provider need be asked for."""
+    text = query.prompt if query.sampling.echo and query.prompt else ""
+    return Completion(choices=(Choice(Answer(text), "length"),), usage=Usage(input_tokens=0, output_tokens=0))
+
+
+def _input_bytes(query: Query) -> int:
+    """Roughly; images aside."""
+    if query.messages is None:
+        return len(query.prompt or "")
+    contents = (message.content for message in query.messages)
+    return sum(
+        len(content) if isinstance(content, str) else sum(len(getattr(part, "text", "")) for part in content or ())
+        for content in contents
+    )
+
+
+@asynccontextmanager
+async def open_dispatcher(settings: Settings, observers: Sequence[Observer] = ()) -> AsyncGenerator[Dispatcher]:
+    """A dispatcher with its connections; both are closed at the end.
+
+    Raises:
+        ConfigError: an adapter cannot be loaded.
+    """
+    # limit=0: aiohttp's own limit of 100 would queue calls where nobody sees them; ours is the limiter's cap.
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30)
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        yield Dispatcher(settings, session, observers)

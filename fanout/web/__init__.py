@@ -1,0 +1,1 @@
+"""Doors to the world: the HTTP server and its dialects."""

@@ -1,0 +1,299 @@
+"""`POST /v1/completion`: one prompt, many models. Thiggle's dialect, and what Fanout adds to it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+from aiohttp import web
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic_core import to_json
+
+from fanout.errors import Fault, RequestError
+from fanout.merge import merge
+from fanout.plan import Request
+from fanout.schema import Call, Choice, Comparison, Completion, CompletionChoice, Failure, Outcome, TokenLogprob, Totals
+from fanout.web import body, keys
+from fanout.web.body import Metadata, Models, SamplingBody
+from fanout.web.errors import all_failed, failure_error
+from fanout.web.sse import respond
+from fanout.web.state import DISPATCHER, OUTCOMES
+
+
+def _return_when(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in ("all", "first"):
+            raise ValueError(f"`{value[:80]}` is not allowed: `all`, `first`, or the number of entries to wait for")
+        return 1 if value == "first" else None
+    return value
+
+
+class CompletionBody(SamplingBody):
+    """A request for one completion by each of several models."""
+
+    prompt: str
+    model: Models
+    """A model, an object with a model and parameters of its own, or a list of either."""
+    system: str | None = None
+    """A system message, for chat models."""
+    stream: bool | None = None
+    strict_parameters: bool | None = None
+    """What a model cannot take fails its entry instead of being ignored or adjusted."""
+    timeout_s: float | None = Field(None, gt=0)
+    """The deadline of it all."""
+    return_when: Annotated[
+        int | None,
+        BeforeValidator(_return_when),
+        WithJsonSchema({"anyOf": [{"enum": ["all", "first"]}, {"type": "integer", "minimum": 1}]}),
+    ] = None
+    """How many entries must have answered before the rest is cancelled."""
+    metadata: Metadata | None = None
+    """Up to 16 strings of yours, returned and recorded."""
+    dry_run: bool | None = None
+    """Answers with what would be called, and calls nothing."""
+
+    @model_validator(mode="after")
+    def _streamable(self) -> Self:
+        if self.stream and any((entry.best_of or self.best_of or 0) > 1 for entry in self.model):
+            raise ValueError("`best_of` above 1 cannot be streamed: the best is known only at the end")
+        return self
+
+
+async def completion(request: web.Request) -> web.StreamResponse:
+    """Serves `POST /v1/completion`."""
+    created, began = time.time(), time.monotonic()
+    asked = await body.read(request, CompletionBody)
+    dispatcher = request.app[DISPATCHER]
+    calls = dispatcher.plan(_request_of(asked, request))
+    _check(asked, calls, dispatcher.settings.environment.max_timeout_s)
+    head = _head(created)
+    if asked.dry_run:
+        return _json({**head, "calls": [_dry(call) for call in calls]})
+    deadline_s = asked.timeout_s or dispatcher.settings.environment.timeout_s
+    if asked.stream:
+        writer = _Frames(head, calls, int(created), asked.metadata or {}, began)
+        return await respond(request, writer, calls, deadline_s, asked.return_when)
+    outcomes = await dispatcher.run(calls, deadline_s=deadline_s, return_when=asked.return_when)
+    request[OUTCOMES] = outcomes
+    if all(isinstance(outcome.result, Failure) for outcome in outcomes):
+        return all_failed(outcomes)
+    comparison = merge(outcomes, created=created, total_s=time.monotonic() - began, metadata=asked.metadata)
+    return _json(comparison_json(comparison, head))
+
+
+def comparison_json(comparison: Comparison, head: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The answer of `POST /v1/completion`."""
+    choices = [choice_json(choice) for choice in comparison.choices]
+    return {**(head or _head(comparison.created)), "choices": choices, **_end_json(comparison)}
+
+
+def _head(created: float) -> dict[str, Any]:
+    return {"id": str(uuid.uuid4()), "object": "text_completion", "created": _rfc3339(created)}
+
+
+def _request_of(asked: CompletionBody, request: web.Request) -> Request:
+    return Request(
+        entries=tuple(entry.entry() for entry in asked.model),
+        prompts=(asked.prompt,),
+        system=asked.system,
+        sampling=body.sampling(asked.asked()),
+        strict=bool(asked.strict_parameters),
+        credentials=keys.own_credentials(request),
+    )
+
+
+def _check(asked: CompletionBody, calls: Sequence[Call], max_timeout_s: float) -> None:
+    """What only the server's settings or the resolved calls can tell."""
+    faults = []
+    if asked.timeout_s and asked.timeout_s > max_timeout_s:
+        faults.append(Fault("timeout_s", f"{asked.timeout_s:g} is not allowed: at most {max_timeout_s:g} here"))
+    entries = calls[-1].entry + 1
+    if isinstance(asked.return_when, int) and not 1 <= asked.return_when <= entries:
+        allowed = f"`all`, `first`, or 1 to {entries}, the number of entries"
+        faults.append(Fault("return_when", f"{asked.return_when} is not allowed: {allowed}"))
+    if faults:
+        raise RequestError(faults)
+
+
+def choice_json(choice: CompletionChoice) -> dict[str, Any]:
+    """One answer, whole."""
+    outcome, call = choice.outcome, choice.outcome.call
+    result = outcome.result
+    text = choice.choice.message.text if choice.choice else (result.partial or "" if isinstance(result, Failure) else "")
+    return {
+        "index": choice.index,
+        "entry": call.entry,
+        "sample": call.sample,
+        "model": call.target.name,
+        "label": call.target.label,
+        "text": text,
+        "created": choice.created,
+        "logprobs": legacy_logprobs(choice.choice.logprobs, 0) if choice.choice and choice.choice.logprobs else None,
+        **_ended_json(outcome, choice.choice),
+    }
+
+
+def _ended_json(outcome: Outcome, choice: Choice | None) -> dict[str, Any]:
+    """What is known of an answer only when it has ended."""
+    call, result, timing = outcome.call, outcome.result, outcome.timing
+    usage = result.usage if isinstance(result, Completion) else None
+    prediction_ms = _ms(timing.call_s)
+    tokens = usage.output_tokens if usage else None
+    rate = round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None
+    return {
+        "finish_reason": choice.finish_reason if choice else "timeout" if _is_timeout(result) else "error",
+        "native_finish_reason": choice.native_finish_reason if choice else None,
+        "usage": {
+            "prompt_tokens": usage.input_tokens if usage else None,
+            "completion_tokens": tokens,
+            "total_tokens": _sum(usage.input_tokens, tokens) if usage else None,
+            "cached_tokens": usage.cached_input_tokens if usage else None,
+            "prediction_time_ms": prediction_ms,
+        },
+        "provider": call.target.provider,
+        "upstream_model": (result.model if isinstance(result, Completion) else None) or call.target.model,
+        "timing": {
+            "queued_ms": round(timing.queued_s * 1e3),
+            "ttft_ms": _ms(timing.first_token_s),
+            "total_ms": round(timing.total_s * 1e3),
+            "attempts": timing.attempts,
+            "tokens_per_second": rate,
+            **({"reader_limited": True} if timing.reader_limited else {}),
+        },
+        "cost_usd": outcome.cost.usd if outcome.cost else None,
+        "cost_source": outcome.cost.source if outcome.cost else None,
+        "ignored_parameters": call.fitted.ignored,
+        "adjusted_parameters": _adjusted(call),
+        "error": failure_error(result) if isinstance(result, Failure) else None,
+    }
+
+
+def _end_json(comparison: Comparison) -> dict[str, Any]:
+    """What is said of the whole."""
+    totals: Totals = comparison.totals
+    return {
+        "usage": {
+            "prompt_tokens": totals.input_tokens,
+            "completion_tokens": totals.output_tokens,
+            "total_tokens": _sum(totals.input_tokens, totals.output_tokens),
+            "cached_tokens": totals.cached_input_tokens,
+            "prediction_time_ms": round(comparison.total_s * 1e3),
+            "unknown": totals.unknown,
+        },
+        "cost_usd": totals.cost_usd,
+        "cost_unknown": totals.cost_unknown,
+        "timing": {"total_ms": round(comparison.total_s * 1e3), "overhead_ms": round(comparison.overhead_s * 1e3)},
+        "metadata": comparison.metadata,
+    }
+
+
+class _Frames:
+    """The chunks of a streamed comparison. A piece of text costs one small dump: the rest of its chunk is made once a call."""
+
+    def __init__(
+        self, head: Mapping[str, Any], calls: Sequence[Call], created: int, metadata: Mapping[str, str], began: float
+    ) -> None:
+        self._head = to_json(head)[:-1]
+        self._created, self._metadata, self._began = created, metadata, began
+        self._before = [self._head + b',"choices":[' + to_json(_place(call))[:-1] for call in calls]
+        self._offsets: dict[tuple[int, int], int] = {}
+
+    def delta(self, piece: Any) -> bytes:
+        if not piece.text and not piece.logprobs:
+            return b""
+        logprobs = b"null"
+        if piece.logprobs:
+            place = (piece.call_index, piece.choice_index)
+            offset = self._offsets.get(place, 0)
+            logprobs = to_json(legacy_logprobs(piece.logprobs, offset))
+            self._offsets[place] = offset + sum(len(item.token) for item in piece.logprobs)
+        return b"".join(
+            (
+                b"data: ",
+                self._before[piece.call_index],
+                b',"text":',
+                to_json(piece.text),
+                b',"logprobs":',
+                logprobs,
+                b',"finish_reason":null}]}\n\n',
+            )
+        )
+
+    def outcome(self, outcome: Outcome) -> bytes:
+        choice = outcome.result.choices[0] if isinstance(outcome.result, Completion) else None
+        rest = to_json({"text": "", "created": self._created, "logprobs": None, **_ended_json(outcome, choice)})
+        return b"".join((b"data: ", self._before[outcome.call.index], b",", rest[1:], b"]}\n\n"))
+
+    def end(self, outcomes: Sequence[Outcome]) -> bytes:
+        comparison = merge(outcomes, created=self._created, total_s=time.monotonic() - self._began, metadata=self._metadata)
+        return b"".join((b"data: ", self._head, b',"choices":[],', to_json(_end_json(comparison))[1:], b"\n\ndata: [DONE]\n\n"))
+
+
+def _place(call: Call) -> dict[str, Any]:
+    return {
+        "index": call.index,
+        "entry": call.entry,
+        "sample": call.sample,
+        "model": call.target.name,
+        "label": call.target.label,
+    }
+
+
+def legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, Any]:
+    """The four parallel arrays of OpenAI's text completions; `offset` is where the first token stands in the text."""
+    offsets = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token.token)
+    return {
+        "tokens": [token.token for token in tokens],
+        "token_logprobs": [token.logprob for token in tokens],
+        "top_logprobs": [dict(token.top) if token.logprob is not None else None for token in tokens],
+        "text_offset": offsets,
+    }
+
+
+def _dry(call: Call) -> dict[str, Any]:
+    """A call that would be made."""
+    query = call.query
+    messages = [asdict(message) for message in query.messages] if query.messages is not None else None
+    return {
+        **_place(call),
+        "provider": call.target.provider,
+        "upstream_model": call.target.model,
+        "kind": call.target.kind,
+        "messages": [{"role": message["role"], "content": message["content"]} for message in messages or ()] or None,
+        "prompt": query.prompt,
+        "parameters": call.fitted.sent,
+        "ignored_parameters": call.fitted.ignored,
+        "adjusted_parameters": _adjusted(call),
+        "error": failure_error(call.refusal) if call.refusal else None,
+    }
+
+
+def _adjusted(call: Call) -> dict[str, Any]:
+    return {name: {"asked": asked, "sent": sent} for name, (asked, sent) in call.fitted.adjusted.items()}
+
+
+def _is_timeout(result: Completion | Failure) -> bool:
+    return isinstance(result, Failure) and result.kind == "timeout"
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1e3)
+
+
+def _rfc3339(created: float) -> str:
+    return datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    return web.Response(status=status, body=to_json(value, inf_nan_mode="null"), content_type="application/json")

@@ -1,0 +1,79 @@
+"""`GET /v1/models`, `GET /v1/models/{id}`: the catalogue, in Konko's fields and ours."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aiohttp import web
+from pydantic_core import to_json
+
+from fanout.catalogue import Catalogue, Model
+from fanout.config import ModelRow
+from fanout.web import errors
+from fanout.web.state import DISPATCHER
+
+PUBLISHED = (
+    "description",
+    "creator",
+    "creator_logo_url",
+    "category",
+    "censorship",
+    "max_context_length",
+    "license_name",
+    "license_url",
+    "public_endpoint_pricing",
+    "private_endpoint_pricing",
+    "docs_url",
+    "prompt_guide_url",
+    "source",
+    "deprecated_on",
+    "successor",
+)
+STARTED = int(time.time())
+"""Stands for `created` where no date is published: OpenAI's contract wants a number there."""
+
+
+async def list_models(request: web.Request) -> web.Response:
+    """Serves `GET /v1/models`."""
+    catalogue = request.app[DISPATCHER].catalogue
+    return _json({"object": "list", "data": [model_json(model, catalogue) for model in catalogue]})
+
+
+async def one_model(request: web.Request) -> web.Response:
+    """Serves `GET /v1/models/{id}`; ids may hold slashes, case aside."""
+    catalogue = request.app[DISPATCHER].catalogue
+    name = request.match_info["model"]
+    model = catalogue.find(name)
+    if model is None:
+        failure = catalogue.unknown(name[:256])
+        return errors.envelope(404, failure.message, param="model", code=failure.code)
+    return _json(model_json(model, catalogue))
+
+
+def model_json(model: Model, catalogue: Catalogue) -> dict[str, Any]:
+    """A model as `/v1/models` shows it."""
+    row = model.row or ModelRow(provider=model.provider, id=model.id, kind=model.kind)
+    lacks = catalogue.lacks(model)
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": row.created if row.created is not None else STARTED,
+        "owned_by": row.creator or model.provider,
+        "name": row.name or model.name,
+        "is_chat": model.kind != "text",
+        "is_text": model.kind != "chat",
+        **{field: getattr(row, field) for field in PUBLISHED},
+        "provider": model.provider,
+        "upstream_id": model.id,
+        "aliases": row.aliases,
+        "endpoints": ["/v1/completion"],
+        "ready": not lacks,
+        "missing": lacks,
+        "limits": catalogue.provider(model).row.limits.model_dump(),
+        "price": row.price.model_dump() if row.price else None,
+    }
+
+
+def _json(value: Any) -> web.Response:
+    return web.Response(body=to_json(value), content_type="application/json")

@@ -1,0 +1,73 @@
+"""Server-sent events: the pieces of many calls in one stream, at the reader's pace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+from aiohttp import web
+
+from fanout.schema import Call, Delta, Failure, Outcome
+from fanout.web.errors import all_failed
+from fanout.web.state import DISPATCHER, OUTCOMES
+
+SILENCE_S = 10.0
+"""After so long without a piece: the 200, where it was held back, and a comment that keeps the connection open."""
+LINGER_S = 30.0
+"""How long past the deadline a reader may take for what is left."""
+PING = b": ping\n\n"
+
+
+class Frames(Protocol):
+    """A dialect's chunks."""
+
+    def delta(self, piece: Delta) -> bytes: ...
+    def outcome(self, outcome: Outcome) -> bytes: ...
+    def end(self, outcomes: Sequence[Outcome]) -> bytes: ...
+
+
+async def respond(
+    request: web.Request, frames: Frames, calls: Sequence[Call], deadline_s: float, return_when: int | None
+) -> web.StreamResponse:
+    """Streams the calls' pieces as they come.
+
+    The 200 waits for the first piece, the first answer or `SILENCE_S`: if every call failed before that, the status says so.
+    """
+    dispatcher = request.app[DISPATCHER]
+    outcomes: list[Outcome] = []
+    request[OUTCOMES] = outcomes
+    response: web.StreamResponse | None = None
+    held: list[bytes] = []
+    bursts = dispatcher.bursts(calls, deadline_s=deadline_s, return_when=return_when, silence_s=SILENCE_S)
+    async with asyncio.timeout(deadline_s + LINGER_S), aclosing(bursts):  # the timeout: for a reader that stopped reading
+        async for burst in bursts:
+            good = not burst
+            for piece in burst:
+                if isinstance(piece, Delta):
+                    held.append(frames.delta(piece))
+                    good = True
+                else:
+                    outcomes.append(piece)
+                    held.append(frames.outcome(piece))
+                    good = good or not isinstance(piece.result, Failure)
+            if response is None and good:
+                response = await _started(request)
+            if response is not None and (frame := b"".join(held) if burst else PING):
+                await response.write(frame)
+                held.clear()
+        outcomes.sort(key=lambda outcome: outcome.call.index)
+        if response is None:
+            return all_failed(outcomes)
+        await response.write(frames.end(outcomes))
+        await response.write_eof()
+    return response
+
+
+async def _started(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+    await response.prepare(request)
+    return response

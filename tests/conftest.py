@@ -1,0 +1,7 @@
+"""The fixtures that every test file may use."""
+
+from tests.asking import ask
+from tests.llama import llama
+from tests.upstreams import upstream
+
+__all__ = ["ask", "llama", "upstream"]
