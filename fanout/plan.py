@@ -12,16 +12,22 @@ from fanout.errors import Fault, RequestError
 from fanout.schema import Call, Credential, Failure, Fitted, Message, Query, Sampling, Target
 
 Fit = Callable[[Target, Query], Fitted]
+Prompt = str | tuple[int, ...]
+"""Text, or the ids of one tokenizer."""
 HIGHEST_SEED = 2**63 - 1
+TAKES_TOKENS = frozenset({"openai"})
+"""Adapters whose text models take a prompt as token ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the request's `model`: a name, and the sampling parameters that are this entry's own."""
+    """One entry of the request's `model`: a name, and the parameters that are this entry's own."""
 
     model: str
     label: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    """By the names of `Sampling`; `None` takes the request's value back."""
+    passthrough: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,7 @@ class Request:
     """What a caller wants, whichever dialect he speaks. Either `prompts` or `messages`."""
 
     entries: tuple[Entry, ...]
-    prompts: tuple[str, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
     many_prompts: bool = False
     """The prompt was a list, so each answer says whose it is."""
     messages: tuple[Message, ...] | None = None
@@ -40,8 +46,12 @@ class Request:
     """Sampling parameters that the contract set, not the caller."""
     strict: bool = False
     """What a provider cannot take fails that entry instead of being ignored."""
+    native_n: bool = False
+    """`n` goes upstream where the provider has it: one call with n answers instead of n calls."""
     credentials: Mapping[str, Credential] = field(default_factory=dict)
     """The caller's own keys, by provider."""
+    account_id: str | None = None
+    """Whom the usage is counted for."""
 
 
 def plan(request: Request, catalogue: Catalogue, fit: Fit, max_calls: int, today: date) -> list[Call]:
@@ -53,16 +63,20 @@ def plan(request: Request, catalogue: Catalogue, fit: Fit, max_calls: int, today
         RequestError: more than `max_calls`.
     """
     entries = [_Resolved.of(entry, catalogue, request, today) for entry in _expanded(request.entries, catalogue)]
-    prompts: tuple[str | None, ...] = request.prompts or (None,)
+    prompts: tuple[Prompt | None, ...] = request.prompts or (None,)
     count = len(prompts) * sum(entry.samples for entry in entries)
     if count > max_calls:
         sentence = f"the request makes {count} calls (prompts × models × n); at most {max_calls} are allowed"
         raise RequestError([Fault("model", sentence, "too_many_calls")])
     calls: list[Call] = []
+    index = 0
     for prompt_index, prompt in enumerate(prompts):
+        questions = _Questions(request, prompt)
         for position, entry in enumerate(entries):
-            place = (prompt_index if request.many_prompts else None, position)
-            calls.extend(_samples(entry, prompt, place, len(calls), fit, request))
+            place = (position, prompt_index if request.many_prompts else None)
+            for query, fitted, sample in _samples(entry, questions, fit, request):
+                calls.append(_call(entry, query, fitted, (index, *place, sample), request))
+                index += query.sampling.n or 1
     return calls
 
 
@@ -72,6 +86,7 @@ class _Resolved:
 
     target: Target
     sampling: Sampling
+    passthrough: Mapping[str, Any]
     samples: int
     refusal: Failure | None
     credential: Credential | None
@@ -81,37 +96,74 @@ class _Resolved:
         model = catalogue.find(entry.model)
         sampling = replace(request.sampling, **entry.overrides) if entry.overrides else request.sampling
         samples, sampling = sampling.n or 1, replace(sampling, n=None) if sampling.n else sampling
-        label = entry.label or entry.model
+        passthrough = {**request.passthrough, **entry.passthrough} if entry.passthrough else request.passthrough
+        credential = request.credentials.get(model.provider) if model else None
         if model is None:
-            target = Target(label=label, name=entry.model, provider=None, model=None)
-            return cls(target, sampling, samples, catalogue.unknown(entry.model), None)
-        credential = request.credentials.get(model.provider)
-        return cls(
-            target=Target(
-                label=label,
-                name=entry.model,
-                provider=model.provider,
-                model=model.id,
-                kind=model.kind,
-                limit_group=model.row.limit_group if model.row else None,
-            ),
-            sampling=sampling,
-            samples=samples,
-            refusal=catalogue.retired(model, today) or _refusal(model, catalogue, request, own_key=credential is not None),
-            credential=credential,
+            target, refusal = _unresolved(entry), catalogue.unknown(entry.model)
+        else:
+            target = _target(entry, model)
+            refusal = catalogue.retired(model, today) or _refusal(model, catalogue, request, own_key=credential is not None)
+        return cls(target, sampling, passthrough, samples, refusal, credential)
+
+
+class _Questions:
+    """The queries to one prompt. Entries that ask the same share one, so that it is made, and written, once."""
+
+    def __init__(self, request: Request, prompt: Prompt | None) -> None:
+        self._request, self._prompt = request, prompt
+        self._made: dict[tuple[bool, int, int], Query] = {}
+
+    def to(self, entry: _Resolved) -> Query:
+        """A chat model gets the prompt as one user message, a text model as it is; one that does both, the latter."""
+        request = self._request
+        chat = (
+            request.messages is not None or entry.target.kind == "chat" or bool(request.system and entry.target.kind == "both")
         )
+        key = (chat, id(entry.sampling), id(entry.passthrough))
+        query = self._made.get(key)
+        if query is None:
+            query = self._made[key] = Query(
+                messages=self._messages() if chat else None,
+                prompt=self._prompt if isinstance(self._prompt, str) and not chat else None,
+                prompt_tokens=self._prompt if isinstance(self._prompt, tuple) and not chat else None,
+                sampling=entry.sampling,
+                passthrough=entry.passthrough,
+                defaults=request.defaults,
+            )
+        return query
+
+    def _messages(self) -> tuple[Message, ...]:
+        request = self._request
+        system = (Message("system", request.system),) if request.system else ()
+        if request.messages is not None:
+            return (*system, *request.messages)
+        return (*system, Message("user", self._prompt if isinstance(self._prompt, str) else None))
 
 
 def _expanded(entries: tuple[Entry, ...], catalogue: Catalogue) -> Iterator[Entry]:
-    """Each set as its members: entries of their own, with the overrides of the set's entry."""
+    """Each set as its members: entries of their own, with the parameters of the set's entry."""
     for entry in entries:
         members = catalogue.members(entry.model)
         if members is None or catalogue.find(entry.model):
             yield entry
         else:
             for member in members:
-                label = f"{entry.label}: {member}" if entry.label else None
-                yield Entry(model=member, label=label, overrides=entry.overrides)
+                yield replace(entry, model=member, label=f"{entry.label}: {member}" if entry.label else None)
+
+
+def _target(entry: Entry, model: Model) -> Target:
+    return Target(
+        label=entry.label or entry.model,
+        name=entry.model,
+        provider=model.provider,
+        model=model.id,
+        kind=model.kind,
+        limit_group=model.row.limit_group if model.row else None,
+    )
+
+
+def _unresolved(entry: Entry) -> Target:
+    return Target(label=entry.label or entry.model, name=entry.model, provider=None, model=None)
 
 
 def _refusal(model: Model, catalogue: Catalogue, request: Request, *, own_key: bool) -> Failure | None:
@@ -120,57 +172,56 @@ def _refusal(model: Model, catalogue: Catalogue, request: Request, *, own_key: b
     if request.messages is not None and model.kind == "text":
         sentence = f"`{model.name}` completes text and takes no messages; ask it at `/v1/completion` or `/v1/completions`"
         return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
+    takes_tokens = model.kind != "chat" and catalogue.provider(model).adapter in TAKES_TOKENS
+    if not takes_tokens and any(isinstance(prompt, tuple) for prompt in request.prompts):
+        sentence = f"`{model.name}` takes no token ids, which mean something to one tokenizer only; send the prompt as text"
+        return Failure("unsupported", sentence, code="unsupported_prompt", param="prompt")
     return None
 
 
-def _samples(
-    entry: _Resolved, prompt: str | None, place: tuple[int | None, int], first: int, fit: Fit, request: Request
-) -> Iterator[Call]:
-    query = _query(entry, prompt, request)
-    unheard = ("system",) if request.system and query.messages is None else ()
+def _samples(entry: _Resolved, questions: _Questions, fit: Fit, request: Request) -> Iterator[tuple[Query, Fitted, int]]:
+    """What one entry is asked for one prompt: query, fitted parameters, number of the sample."""
+    query = questions.to(entry)
+    if entry.refusal:
+        for sample in range(entry.samples):
+            yield query, Fitted(), sample
+        return
+    if request.native_n and entry.samples > 1:
+        together = replace(query, sampling=replace(query.sampling, n=entry.samples))
+        fitted = fit(entry.target, together)
+        if "n" not in fitted.ignored and "n" not in fitted.adjusted:
+            yield together, fitted, 0
+            return
+    fitted = fit(entry.target, query)
     for sample in range(entry.samples):
-        if sample == 0 or query.sampling.seed is not None:
-            query = _with_seed_of(query, entry.sampling.seed, sample)
-            fitted = fit(entry.target, query) if entry.refusal is None else Fitted()
-            if unheard:
-                fitted = replace(fitted, ignored=(*fitted.ignored, *unheard))
-        yield Call(
-            index=first + sample,
-            entry=place[1],
-            sample=sample,
-            target=entry.target,
-            query=query,
-            prompt_index=place[0],
-            fitted=fitted,
-            credential=entry.credential,
-            refusal=entry.refusal or (_strict_refusal(entry.target, fitted) if request.strict else None),
-        )
+        if sample and query.sampling.seed is not None:
+            query = _with_seed(query, entry.sampling.seed, sample)
+            fitted = fit(entry.target, query)
+        yield query, fitted, sample
 
 
-def _query(entry: _Resolved, prompt: str | None, request: Request) -> Query:
-    """A chat model gets the prompt as one user message, a text model as it is; one that does both, the latter."""
-    messages = request.messages
-    if (
-        messages is None
-        and prompt is not None
-        and (entry.target.kind == "chat" or (request.system and entry.target.kind == "both"))
-    ):
-        system = (Message("system", request.system),) if request.system else ()
-        messages = (*system, Message("user", prompt))
-    return Query(
-        messages=messages,
-        prompt=None if messages is not None else prompt,
-        sampling=entry.sampling,
-        passthrough=request.passthrough,
-        defaults=request.defaults,
+def _call(entry: _Resolved, query: Query, fitted: Fitted, place: tuple[int, int, int | None, int], request: Request) -> Call:
+    index, position, prompt_index, sample = place
+    if request.system and query.messages is None and not entry.refusal:
+        fitted = replace(fitted, ignored=(*fitted.ignored, "system"))
+    return Call(
+        index=index,
+        entry=position,
+        sample=sample,
+        target=entry.target,
+        query=query,
+        prompt_index=prompt_index,
+        fitted=fitted,
+        credential=entry.credential,
+        account_id=request.account_id,
+        refusal=entry.refusal or (_strict_refusal(entry.target, fitted) if request.strict else None),
     )
 
 
-def _with_seed_of(query: Query, seed: int | None, sample: int) -> Query:
+def _with_seed(query: Query, seed: int | None, sample: int) -> Query:
     """Sample k of a seeded entry has seed + k: with one seed for all, every sample would be the same text."""
-    if seed is None or sample == 0:
-        return query
-    shifted = seed + sample if seed + sample <= HIGHEST_SEED else seed + sample - 2 * (HIGHEST_SEED + 1)
+    shifted = (seed or 0) + sample
+    shifted = shifted if shifted <= HIGHEST_SEED else shifted - 2 * (HIGHEST_SEED + 1)
     return replace(query, sampling=replace(query.sampling, seed=shifted))
 
 

@@ -43,7 +43,14 @@ class ImagePart:
     detail: str | None = None
 
 
-Content = str | tuple[TextPart | ImagePart, ...]
+@dataclass(frozen=True, slots=True)
+class OtherPart:
+    """A part that only some providers know (audio, a file), as the caller wrote it."""
+
+    raw: Mapping[str, Any]
+
+
+Content = str | tuple[TextPart | ImagePart | OtherPart, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +93,12 @@ SAMPLING_NAMES = tuple(item.name for item in fields(Sampling))
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question to one model: either `messages` (chat) or `prompt` (text), never both."""
+    """One question to one model: either `messages` (chat) or `prompt` or `prompt_tokens` (text), never two of them."""
 
     messages: tuple[Message, ...] | None = None
     prompt: str | None = None
+    prompt_tokens: tuple[int, ...] | None = None
+    """A prompt as the ids of one tokenizer: only for providers that take ids."""
     sampling: Sampling = Sampling()
     passthrough: Mapping[str, Any] = field(default_factory=dict)
     """Fields only some providers know: tools, response_format, …"""
@@ -145,6 +154,8 @@ class Call:
     prompt_index: int | None = None
     fitted: Fitted = field(default_factory=Fitted)
     credential: Credential | None = None
+    account_id: str | None = None
+    """Whom the usage is counted for."""
     refusal: Failure | None = None
     """Why this call must not be sent (unknown model, no key, strict parameters): it is answered with this."""
 
@@ -171,6 +182,8 @@ class TokenLogprob:
     """Natural logarithm; `None` for the first token of an echoed prompt, which nothing predicts."""
     top: tuple[tuple[str, float], ...] = ()
     """The likeliest alternatives, best first."""
+    utf8: bytes | None = None
+    """The token's bytes, where the provider gave them: a token may end in the middle of a character."""
 
 
 @dataclass(frozen=True, slots=True)
