@@ -50,7 +50,8 @@ def totals(outcomes: Iterable[Outcome]) -> Totals:
 
 def _choices(outcomes: Iterable[Outcome], created: int) -> Iterator[CompletionChoice]:
     for outcome in outcomes:
-        choices = outcome.result.choices if isinstance(outcome.result, Completion) else (None,)
+        several = outcome.call.query.sampling.n or 1
+        choices = outcome.result.choices if isinstance(outcome.result, Completion) else (None,) * several
         for number, choice in enumerate(choices):
             yield CompletionChoice(outcome.call.index + number, number, outcome, choice, created)
 

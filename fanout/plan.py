@@ -98,6 +98,7 @@ class _Resolved:
         samples, sampling = sampling.n or 1, replace(sampling, n=None) if sampling.n else sampling
         passthrough = {**request.passthrough, **entry.passthrough} if entry.passthrough else request.passthrough
         credential = request.credentials.get(model.provider) if model else None
+        refusal: Failure | None
         if model is None:
             target, refusal = _unresolved(entry), catalogue.unknown(entry.model)
         else:
