@@ -17,7 +17,7 @@ from fanout.dispatch import open_dispatcher
 from fanout.errors import ConfigError, Fault
 from fanout.logs import log
 from fanout.metrics import Metrics
-from fanout.web import completion, keys, middlewares, models
+from fanout.web import chat, completion, completions, keys, middlewares, models, scale
 from fanout.web.state import DISPATCHER, LIFE, METRICS, Life
 
 HARDEST_FILE_LIMIT = 65_536
@@ -47,6 +47,13 @@ def create_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(dispatcher)
     app.on_response_prepare.append(middlewares.add_headers)
     app.router.add_post("/v1/completion", completion.completion)
+    app.router.add_post("/v1/completions", completions.completions)
+    app.router.add_post("/v1/chat/completions", chat.chat_completions)
+    for version in ("v2", "v3", "v4"):
+        app.router.add_post(f"/{version}/completions", scale.completions)
+    app.router.add_post("/v4/chat-completions", scale.chat_completions)
+    app.router.add_get("/v4/models", scale.list_models)
+    app.router.add_get("/user-info", scale.user_info)
     app.router.add_get("/v1/models", models.list_models)
     app.router.add_get("/v1/models/{model:.+}", models.one_model)
     app.router.add_get("/livez", livez)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self, TypeVar
 
 from aiohttp import web
@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from fanout.errors import Fault, RequestError, faults_of
 from fanout.plan import Entry
-from fanout.schema import SAMPLING_NAMES, Sampling
+from fanout.schema import SAMPLING_NAMES, Call, Sampling
 
 INT64 = 2**63
 MOST_ENTRIES = 64
@@ -102,27 +102,34 @@ class EntryBody(SamplingBody):
         return Entry(model=self.model, label=self.label, overrides=self.asked())
 
 
-Models = Annotated[
-    list[EntryBody],
-    BeforeValidator(_entries),
-    Field(min_length=1, max_length=MOST_ENTRIES),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                {"$ref": "#/components/schemas/EntryBody"},
-                {
-                    "type": "array",
-                    "minItems": 1,
-                    "maxItems": MOST_ENTRIES,
-                    "items": {"anyOf": [{"type": "string"}, {"$ref": "#/components/schemas/EntryBody"}]},
-                },
-            ]
-        }
-    ),
-]
+def entries_schema(entry: str) -> WithJsonSchema:
+    """A name, an object or a list of either, as OpenAPI says it; `entry` is the object's name there."""
+    one: list[dict[str, Any]] = [{"type": "string"}, {"$ref": f"#/components/schemas/{entry}"}]
+    several = {"type": "array", "minItems": 1, "maxItems": MOST_ENTRIES, "items": {"anyOf": one}}
+    return WithJsonSchema({"anyOf": [*one, several]})
+
+
+Listed = BeforeValidator(_entries)
+"""Makes a list of entries of a name, an object or a list of either."""
+Few = Field(min_length=1, max_length=MOST_ENTRIES)
+Models = Annotated[list[EntryBody], Listed, Few, entries_schema("EntryBody")]
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+
+
+def _return_when(value: Any) -> Any:
+    if isinstance(value, str):
+        if value not in ("all", "first"):
+            raise ValueError(f"`{value[:80]}` is not allowed: `all`, `first`, or the number of entries to wait for")
+        return 1 if value == "first" else None
+    return value
+
+
+ReturnWhen = Annotated[
+    int | None,
+    BeforeValidator(_return_when),
+    WithJsonSchema({"anyOf": [{"enum": ["all", "first"]}, {"type": "integer", "minimum": 1}]}),
 ]
 
 
@@ -141,6 +148,23 @@ async def read(request: web.Request, model: type[Body]) -> Body:
         return model.model_validate_json(await request.read())
     except ValidationError as error:
         raise RequestError(_without_wrapping(faults_of(error, model))) from None
+
+
+def check_request(timeout_s: float | None, return_when: int | None, calls: Sequence[Call], max_timeout_s: float) -> None:
+    """What only the server's settings or the resolved calls can tell.
+
+    Raises:
+        RequestError: a field is beyond what is allowed here.
+    """
+    faults = []
+    if timeout_s and timeout_s > max_timeout_s:
+        faults.append(Fault("timeout_s", f"{timeout_s:g} is not allowed: at most {max_timeout_s:g} here"))
+    entries = calls[-1].entry + 1
+    if return_when is not None and not 1 <= return_when <= entries:
+        allowed = f"`all`, `first`, or 1 to {entries}, the number of entries"
+        faults.append(Fault("return_when", f"{return_when} is not allowed: {allowed}"))
+    if faults:
+        raise RequestError(faults)
 
 
 def sampling(given: Mapping[str, Any]) -> Sampling:

@@ -7,29 +7,21 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 from aiohttp import web
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import to_json
 
-from fanout.errors import Fault, RequestError
 from fanout.merge import merge
 from fanout.plan import Request
-from fanout.schema import Call, Choice, Comparison, Completion, CompletionChoice, Failure, Outcome, TokenLogprob, Totals
+from fanout.schema import Call, Comparison, Completion, CompletionChoice, Failure, Outcome, Totals
 from fanout.web import body, keys
-from fanout.web.body import Metadata, Models, SamplingBody
+from fanout.web.answers import adjusted, ended, legacy_logprobs, place, sum_known
+from fanout.web.body import Metadata, Models, ReturnWhen, SamplingBody, check_request
 from fanout.web.errors import all_failed, failure_error
 from fanout.web.sse import respond
 from fanout.web.state import DISPATCHER, OUTCOMES
-
-
-def _return_when(value: Any) -> Any:
-    if isinstance(value, str):
-        if value not in ("all", "first"):
-            raise ValueError(f"`{value[:80]}` is not allowed: `all`, `first`, or the number of entries to wait for")
-        return 1 if value == "first" else None
-    return value
 
 
 class CompletionBody(SamplingBody):
@@ -45,11 +37,7 @@ class CompletionBody(SamplingBody):
     """What a model cannot take fails its entry instead of being ignored or adjusted."""
     timeout_s: float | None = Field(None, gt=0)
     """The deadline of it all."""
-    return_when: Annotated[
-        int | None,
-        BeforeValidator(_return_when),
-        WithJsonSchema({"anyOf": [{"enum": ["all", "first"]}, {"type": "integer", "minimum": 1}]}),
-    ] = None
+    return_when: ReturnWhen = None
     """How many entries must have answered before the rest is cancelled."""
     metadata: Metadata | None = None
     """Up to 16 strings of yours, returned and recorded."""
@@ -69,7 +57,7 @@ async def completion(request: web.Request) -> web.StreamResponse:
     asked = await body.read(request, CompletionBody)
     dispatcher = request.app[DISPATCHER]
     calls = dispatcher.plan(_request_of(asked, request))
-    _check(asked, calls, dispatcher.settings.environment.max_timeout_s)
+    check_request(asked.timeout_s, asked.return_when, calls, dispatcher.settings.environment.max_timeout_s)
     head = _head(created)
     if asked.dry_run:
         return _json({**head, "calls": [_dry(call) for call in calls]})
@@ -103,20 +91,8 @@ def _request_of(asked: CompletionBody, request: web.Request) -> Request:
         sampling=body.sampling(asked.asked()),
         strict=bool(asked.strict_parameters),
         credentials=keys.own_credentials(request),
+        account_id=keys.account(request),
     )
-
-
-def _check(asked: CompletionBody, calls: Sequence[Call], max_timeout_s: float) -> None:
-    """What only the server's settings or the resolved calls can tell."""
-    faults = []
-    if asked.timeout_s and asked.timeout_s > max_timeout_s:
-        faults.append(Fault("timeout_s", f"{asked.timeout_s:g} is not allowed: at most {max_timeout_s:g} here"))
-    entries = calls[-1].entry + 1
-    if isinstance(asked.return_when, int) and not 1 <= asked.return_when <= entries:
-        allowed = f"`all`, `first`, or 1 to {entries}, the number of entries"
-        faults.append(Fault("return_when", f"{asked.return_when} is not allowed: {allowed}"))
-    if faults:
-        raise RequestError(faults)
 
 
 def choice_json(choice: CompletionChoice) -> dict[str, Any]:
@@ -133,42 +109,7 @@ def choice_json(choice: CompletionChoice) -> dict[str, Any]:
         "text": text,
         "created": choice.created,
         "logprobs": legacy_logprobs(choice.choice.logprobs, 0) if choice.choice and choice.choice.logprobs else None,
-        **_ended_json(outcome, choice.choice),
-    }
-
-
-def _ended_json(outcome: Outcome, choice: Choice | None) -> dict[str, Any]:
-    """What is known of an answer only when it has ended."""
-    call, result, timing = outcome.call, outcome.result, outcome.timing
-    usage = result.usage if isinstance(result, Completion) else None
-    prediction_ms = _ms(timing.call_s)
-    tokens = usage.output_tokens if usage else None
-    rate = round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None
-    return {
-        "finish_reason": choice.finish_reason if choice else "timeout" if _is_timeout(result) else "error",
-        "native_finish_reason": choice.native_finish_reason if choice else None,
-        "usage": {
-            "prompt_tokens": usage.input_tokens if usage else None,
-            "completion_tokens": tokens,
-            "total_tokens": _sum(usage.input_tokens, tokens) if usage else None,
-            "cached_tokens": usage.cached_input_tokens if usage else None,
-            "prediction_time_ms": prediction_ms,
-        },
-        "provider": call.target.provider,
-        "upstream_model": (result.model if isinstance(result, Completion) else None) or call.target.model,
-        "timing": {
-            "queued_ms": round(timing.queued_s * 1e3),
-            "ttft_ms": _ms(timing.first_token_s),
-            "total_ms": round(timing.total_s * 1e3),
-            "attempts": timing.attempts,
-            "tokens_per_second": rate,
-            **({"reader_limited": True} if timing.reader_limited else {}),
-        },
-        "cost_usd": outcome.cost.usd if outcome.cost else None,
-        "cost_source": outcome.cost.source if outcome.cost else None,
-        "ignored_parameters": call.fitted.ignored,
-        "adjusted_parameters": _adjusted(call),
-        "error": failure_error(result) if isinstance(result, Failure) else None,
+        **ended(outcome, choice.choice),
     }
 
 
@@ -179,7 +120,7 @@ def _end_json(comparison: Comparison) -> dict[str, Any]:
         "usage": {
             "prompt_tokens": totals.input_tokens,
             "completion_tokens": totals.output_tokens,
-            "total_tokens": _sum(totals.input_tokens, totals.output_tokens),
+            "total_tokens": sum_known(totals.input_tokens, totals.output_tokens),
             "cached_tokens": totals.cached_input_tokens,
             "prediction_time_ms": round(comparison.total_s * 1e3),
             "unknown": totals.unknown,
@@ -199,7 +140,7 @@ class _Frames:
     ) -> None:
         self._head = to_json(head)[:-1]
         self._created, self._metadata, self._began = created, metadata, began
-        self._before = [self._head + b',"choices":[' + to_json(_place(call))[:-1] for call in calls]
+        self._before = [self._head + b',"choices":[' + to_json(place(call))[:-1] for call in calls]
         self._offsets: dict[tuple[int, int], int] = {}
 
     def delta(self, piece: Any) -> bytes:
@@ -225,7 +166,7 @@ class _Frames:
 
     def outcome(self, outcome: Outcome) -> bytes:
         choice = outcome.result.choices[0] if isinstance(outcome.result, Completion) else None
-        rest = to_json({"text": "", "created": self._created, "logprobs": None, **_ended_json(outcome, choice)})
+        rest = to_json({"text": "", "created": self._created, "logprobs": None, **ended(outcome, choice)})
         return b"".join((b"data: ", self._before[outcome.call.index], b",", rest[1:], b"]}\n\n"))
 
     def end(self, outcomes: Sequence[Outcome]) -> bytes:
@@ -233,36 +174,12 @@ class _Frames:
         return b"".join((b"data: ", self._head, b',"choices":[],', to_json(_end_json(comparison))[1:], b"\n\ndata: [DONE]\n\n"))
 
 
-def _place(call: Call) -> dict[str, Any]:
-    return {
-        "index": call.index,
-        "entry": call.entry,
-        "sample": call.sample,
-        "model": call.target.name,
-        "label": call.target.label,
-    }
-
-
-def legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, Any]:
-    """The four parallel arrays of OpenAI's text completions; `offset` is where the first token stands in the text."""
-    offsets = []
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token.token)
-    return {
-        "tokens": [token.token for token in tokens],
-        "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [dict(token.top) if token.logprob is not None else None for token in tokens],
-        "text_offset": offsets,
-    }
-
-
 def _dry(call: Call) -> dict[str, Any]:
     """A call that would be made."""
     query = call.query
     messages = [asdict(message) for message in query.messages] if query.messages is not None else None
     return {
-        **_place(call),
+        **place(call),
         "provider": call.target.provider,
         "upstream_model": call.target.model,
         "kind": call.target.kind,
@@ -270,25 +187,9 @@ def _dry(call: Call) -> dict[str, Any]:
         "prompt": query.prompt,
         "parameters": call.fitted.sent,
         "ignored_parameters": call.fitted.ignored,
-        "adjusted_parameters": _adjusted(call),
+        "adjusted_parameters": adjusted(call),
         "error": failure_error(call.refusal) if call.refusal else None,
     }
-
-
-def _adjusted(call: Call) -> dict[str, Any]:
-    return {name: {"asked": asked, "sent": sent} for name, (asked, sent) in call.fitted.adjusted.items()}
-
-
-def _is_timeout(result: Completion | Failure) -> bool:
-    return isinstance(result, Failure) and result.kind == "timeout"
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
-
-
-def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * 1e3)
 
 
 def _rfc3339(created: float) -> str:

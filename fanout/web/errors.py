@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from fanout.errors import Fault
 from fanout.schema import Failure, FailureKind, Outcome
@@ -57,6 +57,13 @@ def envelope(
     return web.Response(
         status=status, body=to_json({"error": error}), content_type="application/json", headers=dict(headers or {})
     )
+
+
+def for_scale(response: web.Response) -> web.Response:
+    """The same error as Scale's clients read it: a `detail` beside the envelope."""
+    body = from_json(response.text or "{}")
+    response.body = to_json({"detail": body["error"]["message"], **body})
+    return response
 
 
 def bad_request(faults: Sequence[Fault], status: int = 400) -> web.Response:

@@ -67,5 +67,10 @@ def own_credentials(request: web.Request) -> Mapping[str, Credential]:
     return found
 
 
+def account(request: web.Request) -> str | None:
+    """The account that the caller names in `x-selected-account-id`, for which usage is counted."""
+    return request.headers.get("x-selected-account-id", "")[:256] or None
+
+
 def _equal(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(), other.encode())

@@ -31,6 +31,7 @@ CODES = {
     503: "server_stopping",
 }
 ALLOWED_HEADERS = "Authorization, Content-Type, X-Api-Key, X-OpenAI-Api-Key, X-Request-Id, X-Selected-Account-Id"
+SCALE_PATHS = ("/v2/", "/v3/", "/v4/", "/user-info")
 CLIENT_LEFT = 499
 """nginx's status for it; nobody receives it, the log and the figures do."""
 
@@ -57,11 +58,19 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await _honest(request, handler)
+    if response.status >= 400 and isinstance(response, web.Response) and request.path.startswith(SCALE_PATHS):
+        return errors.for_scale(response)
+    return response
+
+
+async def _honest(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         refused = _refused(request)
         return refused if refused is not None else await handler(request)
     except RequestError as error:
-        return errors.bad_request(error.faults)
+        invalid_json = error.faults[0].kind == "invalid_json"
+        return errors.bad_request(error.faults, 422 if request.path.startswith(SCALE_PATHS) and not invalid_json else 400)
     except web.HTTPException as error:
         return _enveloped(request, error)
     except ConnectionError:  # the client left while it was written to

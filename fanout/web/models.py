@@ -67,7 +67,7 @@ def model_json(model: Model, catalogue: Catalogue) -> dict[str, Any]:
         "provider": model.provider,
         "upstream_id": model.id,
         "aliases": row.aliases,
-        "endpoints": ["/v1/completion"],
+        "endpoints": ["/v1/completion", "/v1/completions", *(["/v1/chat/completions"] if model.kind != "text" else [])],
         "ready": not lacks,
         "missing": lacks,
         "limits": catalogue.provider(model).row.limits.model_dump(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -29,39 +29,62 @@ class Frames(Protocol):
 
 
 async def respond(
-    request: web.Request, frames: Frames, calls: Sequence[Call], deadline_s: float, return_when: int | None
+    request: web.Request,
+    frames: Frames,
+    calls: Sequence[Call],
+    deadline_s: float,
+    return_when: int | None,
+    *,
+    silence_s: float = SILENCE_S,
+    linger_s: float = LINGER_S,
 ) -> web.StreamResponse:
     """Streams the calls' pieces as they come.
 
-    The 200 waits for the first piece, the first answer or `SILENCE_S`: if every call failed before that, the status says so.
+    The 200 waits for the first piece, the first answer or `silence_s`: if every call failed before that, the status says so.
+
+    Raises:
+        ConnectionResetError: the reader has read nothing for `linger_s` past the deadline; its connection is gone.
     """
-    dispatcher = request.app[DISPATCHER]
     outcomes: list[Outcome] = []
     request[OUTCOMES] = outcomes
+    bursts = request.app[DISPATCHER].bursts(calls, deadline_s=deadline_s, return_when=return_when, silence_s=silence_s)
+    late = asyncio.timeout(deadline_s + linger_s)
+    try:
+        async with late, aclosing(bursts):
+            return await _relayed(request, frames, bursts, outcomes)
+    except TimeoutError:
+        if not late.expired():
+            raise
+        if request.transport:
+            request.transport.abort()  # closed in order, it would wait for ever to send what nobody reads
+        raise ConnectionResetError("the reader has stopped reading") from None
+
+
+async def _relayed(
+    request: web.Request, frames: Frames, bursts: AsyncIterator[list[Delta | Outcome]], outcomes: list[Outcome]
+) -> web.StreamResponse:
     response: web.StreamResponse | None = None
     held: list[bytes] = []
-    bursts = dispatcher.bursts(calls, deadline_s=deadline_s, return_when=return_when, silence_s=SILENCE_S)
-    async with asyncio.timeout(deadline_s + LINGER_S), aclosing(bursts):  # the timeout: for a reader that stopped reading
-        async for burst in bursts:
-            good = not burst
-            for piece in burst:
-                if isinstance(piece, Delta):
-                    held.append(frames.delta(piece))
-                    good = True
-                else:
-                    outcomes.append(piece)
-                    held.append(frames.outcome(piece))
-                    good = good or not isinstance(piece.result, Failure)
-            if response is None and good:
-                response = await _started(request)
-            if response is not None and (frame := b"".join(held) if burst else PING):
-                await response.write(frame)
-                held.clear()
-        outcomes.sort(key=lambda outcome: outcome.call.index)
-        if response is None:
-            return all_failed(outcomes)
-        await response.write(frames.end(outcomes))
-        await response.write_eof()
+    async for burst in bursts:
+        good = not burst
+        for piece in burst:
+            if isinstance(piece, Delta):
+                held.append(frames.delta(piece))
+                good = True
+            else:
+                outcomes.append(piece)
+                held.append(frames.outcome(piece))
+                good = good or not isinstance(piece.result, Failure)
+        if response is None and good:
+            response = await _started(request)
+        if response is not None and (frame := b"".join(held) or (b"" if burst else PING)):
+            await response.write(frame)
+            held.clear()
+    outcomes.sort(key=lambda outcome: outcome.call.index)
+    if response is None:
+        return all_failed(outcomes)
+    await response.write(frames.end(outcomes))
+    await response.write_eof()
     return response
 
 
