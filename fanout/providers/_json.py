@@ -1,0 +1,53 @@
+"""JSON both ways at a third of the standard library's time, and tolerant of what providers really send."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+REPLACEMENT = "\ufffd"
+
+
+def parse(data: bytes) -> Any:
+    r"""The value in `data`; what is no text in it (a lone surrogate as `\ud83d`, bytes that are not UTF-8) becomes U+FFFD.
+
+    A model whose tokens split an emoji sends such halves; failing the whole answer for one of them helps nobody.
+
+    Raises:
+        ValueError: it is not JSON. NaN and Infinity are not, nor is what is nested beyond all sense.
+    """
+    try:
+        return from_json(data, allow_inf_nan=False, cache_strings="keys")
+    except ValueError:
+        pass
+    try:
+        return whole_text(json.loads(data.decode("utf-8-sig", "replace"), parse_constant=_refuse))
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
+def dump(value: Any) -> bytes:
+    """The JSON of `value`, without spaces; lone surrogates, which no request can carry, become U+FFFD."""
+    try:
+        return to_json(value)
+    except PydanticSerializationError:
+        return to_json(whole_text(value))
+
+
+def whole_text(value: Any) -> Any:
+    """`value` with U+FFFD for every lone surrogate in its strings."""
+    if isinstance(value, str):
+        return LONE_SURROGATE.sub(REPLACEMENT, value)
+    if isinstance(value, dict):
+        return {whole_text(name): whole_text(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [whole_text(item) for item in value]
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"`{constant}` is not JSON")
