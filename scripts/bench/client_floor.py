@@ -1,0 +1,44 @@
+"""The client's floor: bare aiohttp calls from concurrent workers, with no server in front.
+
+usage: client_floor.py UPSTREAM_URL PROMPTS MODELS WORKERS      prints {"calls": …, "cpu_s": …, "rss_mb": …, "errors": …}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterator
+
+import aiohttp
+from floor import call, open_session
+from machine import rss_mb
+from yarl import URL
+
+
+async def work(session: aiohttp.ClientSession, upstream: URL, asked: Iterator[tuple[str, str]]) -> int:
+    """Answers until `asked` is empty; several workers share it. Returns how many calls gave no text."""
+    errors = 0
+    for prompt, model in asked:
+        errors += not (await call(session, upstream, model, prompt))["text"]
+    return errors
+
+
+async def main() -> None:
+    upstream = URL(sys.argv[1])
+    prompts, models, workers = map(int, sys.argv[2:5])
+    asked = (
+        (f"Prompt {prompt}: what is the capital of France?", f"m{model}")
+        for prompt in range(prompts)
+        for model in range(models)
+    )
+    async with open_session() as session:
+        start_s = time.process_time()
+        errors = sum(await asyncio.gather(*(work(session, upstream, asked) for _ in range(workers))))
+        cpu_s = time.process_time() - start_s
+    print(json.dumps({"calls": prompts * models, "cpu_s": cpu_s, "rss_mb": rss_mb("self"), "errors": errors}))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,105 @@
+"""The load: wrk for whole answers, a small client of our own for streams, and one look at the answer itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from machine import BenchError, cores, on_core
+
+POST_LUA = Path(__file__).with_name("post.lua")
+PROMPT = "What is the capital of France, which river does it lie on, and how many people live there?"
+TOKEN = b" token"  # what every piece of a streamed answer says, in upstream.c
+NO_WRK = "needs wrk, the load generator: `apt-get install wrk`, or https://github.com/wg/wrk"
+
+
+def need_wrk() -> str:
+    path = shutil.which("wrk")
+    if not path:
+        raise BenchError(NO_WRK)
+    return path
+
+
+def comparison(models: int, *, stream: bool = False) -> bytes:
+    """A request to Fanout, as a caller writes it."""
+    body: dict[str, Any] = {"model": [f"m{n}" for n in range(models)], "prompt": PROMPT, "max_tokens": 50, "temperature": 0.7}
+    return json.dumps(body | ({"stream": True} if stream else {})).encode()
+
+
+def chat(model: str, *, stream: bool = False) -> bytes:
+    """A request in OpenAI's format: to the upstream itself, or to a peer."""
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": "user", "content": PROMPT}],
+        "max_tokens": 50,
+        "temperature": 0.7,
+    }
+    return json.dumps(body | ({"stream": True} if stream else {})).encode()
+
+
+def post(port: int, path: str, body: bytes) -> tuple[int, Any]:
+    """One request, and the status and JSON of its answer."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        text = response.read()
+        return response.status, json.loads(text)
+    except OSError as error:
+        raise BenchError(f"`{path}` on port {port} gave no answer: {error}") from error
+    except ValueError as error:
+        raise BenchError(f"`{path}` on port {port} gave {response.status} without JSON: {text[:300]!r}") from error
+    finally:
+        connection.close()
+
+
+def answered(port: int, models: int) -> int:
+    """How many of `models` give text in one comparison: a 200 alone may hold failures."""
+    status, answer = post(port, "/v1/completion", comparison(models))
+    if status != 200 or len(answer["choices"]) != models:
+        raise BenchError(f"expected 200 with {models} choices, not {status}: {json.dumps(answer)[:300]}")
+    return sum(bool(choice.get("text")) for choice in answer["choices"])
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk saw."""
+
+    requests: int
+    duration_s: float
+    errors: int
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self.requests / self.duration_s
+
+
+def wrk(url: str, body: bytes, *, connections: int, seconds: float) -> Load:
+    """Posts `body` as fast as answers come, from the load's core; only answers complete by the end count."""
+    with NamedTemporaryFile() as file:
+        file.write(body)
+        file.flush()
+        setting = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"]
+        command = [need_wrk(), *setting, "-s", str(POST_LUA), url, "--", file.name]
+        run = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds + 60, preexec_fn=on_core(cores()[1]), check=False
+        )
+    if run.returncode or "@@" not in run.stdout:
+        raise BenchError(f"wrk failed: {(run.stderr or run.stdout).strip()[-300:]}")
+    seen = json.loads(run.stdout.rpartition("@@")[2])
+    return Load(
+        requests=seen["requests"],
+        duration_s=seen["duration_us"] / 1e6,
+        errors=sum(seen[kind] for kind in ("connect", "read", "write", "status", "timeout")),
+        p50_ms=seen["p50_us"] / 1e3,
+        p99_ms=seen["p99_us"] / 1e3,
+    )
