@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from fanout.config import ModelRow, ProviderSettings, Settings
-from fanout.errors import did_you_mean
+from fanout.errors import did_you_mean, near
 from fanout.schema import Failure, Kind
 
 
@@ -37,11 +37,11 @@ class Catalogue:
         self._by_name = {
             spelling.lower(): model
             for model in self._models.values()
-            if model.row
-            for spelling in (model.name, *model.row.aliases)
+            for spelling in (model.name, *(model.row.aliases if model.row else ()))
         }
         self._sets = {name.lower(): members for name, members in settings.sets.items()}
-        self._set_names = tuple(settings.sets)
+        aliases = [alias for row in settings.models.values() for alias in row.aliases]
+        self._spellings = (*settings.models, *aliases, *settings.sets)
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
@@ -69,7 +69,10 @@ class Catalogue:
 
     def unknown(self, name: str) -> Failure:
         """Why a name cannot be called, with the names near it."""
-        hint = did_you_mean(name, [*self._models, *self._by_name, *self._set_names])
+        provider, slash, upstream_id = name.partition("/")
+        hosts = near(provider, self._providers, most=1) if slash and upstream_id else []
+        literal = [f"{host}/{upstream_id}" for host in hosts if host != provider]
+        hint = did_you_mean(name, (*literal, *self._spellings))
         message = f"unknown model `{name}`{hint or '; `GET /v1/models` and `fanout models` list what is known'}"
         return Failure("not_found", message, code="model_not_found", param="model")
 
@@ -85,7 +88,8 @@ class Catalogue:
     def not_configured(self, model: Model) -> Failure:
         """Why a known model cannot be called: the variables to set, and the header that would do instead."""
         provider = self.provider(model)
-        message = f"`{model.name}` needs {' and '.join(f'`{name}`' for name in provider.lacks())} in the server's environment"
+        needed = " and ".join(f"`{name}`" for name in provider.lacks()).replace(" or ", "` or `")
+        message = f"`{model.name}` needs {needed} in the server's environment"
         if provider.row.key_header and not provider.missing:
             message += f", or a key of your own in the header `{provider.row.key_header}`"
         return Failure("not_configured", message, code="provider_not_configured", param="model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -33,6 +33,7 @@ from fanout.schema import (
     Outcome,
     Query,
     Retry,
+    Sampling,
     Target,
     Timing,
     Usage,
@@ -42,9 +43,11 @@ BUFFER_BYTES = 256 * 1024
 """What one call's stream may run ahead of its reader."""
 CANCELLED = Failure("cancelled", "cancelled: enough other answers had come, or the caller left", code="cancelled")
 STOPPED = Failure("cancelled", "cancelled: the server is stopping", code="server_stopping")
+TOO_LATE = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
 BROKEN = Failure("internal", "Fanout could not handle this provider's answer; its log has the details", code="internal_error")
 
 Piece = Delta | Outcome
+Result = Completion | Failure
 
 
 class Dispatcher:
@@ -58,6 +61,7 @@ class Dispatcher:
         self._providers = {name: providers.create(row, session) for name, row in settings.providers.items()}
         self._observers = tuple(observers)
         self._tasks: dict[asyncio.Task[Outcome], _Running] = {}
+        self._stopping = False
 
     async def warm(self) -> None:
         """Lets every provider that has something to prepare do it now instead of at its first call."""
@@ -79,8 +83,7 @@ class Dispatcher:
 
     async def attempt(self, call: Call, *, deadline_s: float, priority: Priority = Priority.BATCH) -> Outcome:
         """One try, through the limiter; whoever asks decides whether and when there is another."""
-        running = _Running(call, time.monotonic() + deadline_s, priority)
-        return self._ended(running, call.refusal or await self._attempt(running))
+        return await self._call(_Running(call, time.monotonic() + deadline_s, priority), self._attempt)
 
     async def run(
         self,
@@ -99,13 +102,17 @@ class Dispatcher:
         deadline = time.monotonic() + deadline_s
         race = _Race(calls, return_when)
         running = [_Running(call, deadline, priority) for call in calls]
-        async with asyncio.TaskGroup() as group:
-            for item in running:
-                race.enter(self._started(item, group.create_task(self._call(item))))
-        return [item.outcome or self._ended(item, item.cancelled_as) for item in running]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for item in running:
+                    race.enter(self._started(item, group.create_task(self._call(item, self._attempts))))
+        finally:  # a task that is cancelled before its first step cannot say so itself
+            outcomes = [item.outcome or self._ended(item, item.cancelled_as) for item in running]
+        return outcomes
 
     def stop(self) -> None:
-        """Ends every call under way; each is answered with a failure that says why."""
+        """Ends every call under way, and every one that is still to come; each is answered with a failure that says why."""
+        self._stopping = True
         for task, running in list(self._tasks.items()):
             running.cancelled_as = STOPPED
             task.cancel()
@@ -153,7 +160,7 @@ class Dispatcher:
         try:
             for call in calls:
                 running = _Running(call, deadline, priority, inbox=inbox)
-                task = self._started(running, asyncio.create_task(self._call(running)))
+                task = self._started(running, asyncio.create_task(self._call(running, self._attempts)))
                 task.add_done_callback(ended(running))
                 race.enter(task)
                 tasks.append(task)
@@ -168,38 +175,51 @@ class Dispatcher:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _call(self, running: _Running) -> Outcome:
-        """One call to its end: tries again what may pass, as long as no piece of an answer was given away."""
+    async def _call(self, running: _Running, tries: Callable[[_Running], Awaitable[Result]]) -> Outcome:
+        """One call to its end, whatever the end: its outcome is told to the observers, also where it is cancelled."""
         call = running.call
         try:
-            if call.refusal:
-                return self._ended(running, call.refusal)
-            if call.query.sampling.max_tokens == 0:
-                return self._ended(running, _nothing(call.query))
-            result = await self._attempt(running)
-            if isinstance(result, Failure) and running.may_retry(result):
-                result = await retries.again(
-                    result,
-                    lambda: self._attempt(running),
-                    row=self._row(call).row.retries,
-                    deadline=running.deadline,
-                    may_retry=running.may_retry,
-                    before_sleep=lambda failure, attempt, delay_s: self._observe(Retry(call, failure, attempt, delay_s)),
-                )
-            return self._ended(running, result)
+            result = self._without_asking(call)
+            return self._ended(running, await tries(running) if result is None else result)
         except asyncio.CancelledError:
             # It may have been billed all the same, so whoever keeps the books is told.
             self._ended(running, running.cancelled_as)
             raise
+        except Exception:
+            log.exception("bug in a call", provider=call.target.provider, model=call.target.model)
+            return self._ended(running, BROKEN)
 
-    async def _attempt(self, running: _Running) -> Completion | Failure:
+    def _without_asking(self, call: Call) -> Result | None:
+        """What a call that need not be made, or must not, is answered with."""
+        if call.refusal:
+            return call.refusal
+        if call.query.sampling.max_tokens == 0:
+            return _nothing(call.query)
+        return STOPPED if self._stopping else None
+
+    async def _attempts(self, running: _Running) -> Result:
+        """Tries again what may pass, as long as no piece of an answer was given away."""
+        call = running.call
+        result = await self._attempt(running)
+        if isinstance(result, Failure) and running.may_retry(result):
+            return await retries.again(
+                result,
+                lambda: self._attempt(running),
+                row=self._row(call).row.retries,
+                deadline=running.deadline,
+                may_retry=running.may_retry,
+                before_sleep=lambda failure, attempt, delay_s: self._observe(Retry(call, failure, attempt, delay_s)),
+            )
+        return result
+
+    async def _attempt(self, running: _Running) -> Result:
         call, queued = running.call, time.monotonic()
         limiter = self._limiter(call)
         try:
             permit = await limiter.acquire(
                 call.target.model or "",
                 input_bytes=_input_bytes(call.query) if limiter.limits.tokens_per_minute else 0,
-                max_tokens=call.query.sampling.max_tokens,
+                max_tokens=_most_tokens(call.query.sampling),
                 priority=running.priority,
                 deadline=running.deadline,
             )
@@ -208,8 +228,7 @@ class Dispatcher:
         finally:
             running.started = time.monotonic()
             running.queued_s += running.started - queued
-        running.attempts += 1
-        result: Completion | Failure | None = None
+        result: Result | None = None
         try:
             result = await self._sent(running)
         finally:
@@ -217,33 +236,35 @@ class Dispatcher:
             self._settle(limiter, permit, call, result)
         return result
 
-    async def _sent(self, running: _Running) -> Completion | Failure:
-        """One attempt upstream, its start slot granted. Whatever goes wrong is a failure of this call alone."""
+    async def _sent(self, running: _Running) -> Result:
+        """One attempt upstream, its start slot granted."""
         call, provider = running.call, self.provider(running.call.target)
         attempt_s = self._row(call).row.timeout_s
         left_s = running.deadline - running.started
+        if left_s <= 0:  # sending first and timing out then would pay for an answer that nobody can get
+            return TOO_LATE
+        running.attempts += 1
+        limit = asyncio.timeout(min(attempt_s, left_s))
         try:
-            async with asyncio.timeout(min(attempt_s, left_s)):
+            async with limit:
                 if running.inbox is None:
                     return await provider.complete(call)
                 return await _relayed(running, provider.stream(call))
         except ProviderError as error:
             failure = error.failure
         except TimeoutError:
-            if left_s <= attempt_s:
-                failure = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
-            else:
-                failure = Failure(
-                    "timeout", f"no complete answer within the {attempt_s:g} s of one attempt", code="attempt_timeout"
-                )
-        except Exception:
-            log.exception("bug in an adapter", provider=call.target.provider, model=call.target.model)
-            failure = Failure(
-                "internal", "Fanout could not handle this provider's answer; the log has the details", code="internal_error"
-            )
+            if not limit.expired():
+                raise  # the adapter's own, which it must not let out
+            late = f"no complete answer within the {attempt_s:g} s of one attempt"
+            failure = TOO_LATE if left_s <= attempt_s else Failure("timeout", late, code="attempt_timeout")
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise RuntimeError("the adapter raised CancelledError although nobody had cancelled the call") from None
         return replace(failure, partial="".join(running.text)) if running.text else failure
 
-    def _settle(self, limiter: Limiter, permit: Permit, call: Call, result: Completion | Failure | None) -> None:
+    def _settle(self, limiter: Limiter, permit: Permit, call: Call, result: Result | None) -> None:
         usage = result.usage if isinstance(result, Completion) else None
         if usage:
             limiter.release(permit, usage.input_tokens, usage.output_tokens)
@@ -253,7 +274,7 @@ class Dispatcher:
             model = None if result.account_wide else call.target.model
             limiter.pause(model, min(result.retry_after_s, LONGEST_PAUSE_S))
 
-    def _ended(self, running: _Running, result: Completion | Failure) -> Outcome:
+    def _ended(self, running: _Running, result: Result) -> Outcome:
         """The outcome, told to the observers; the first one stands."""
         if running.outcome is None:
             cost = self._cost(running.call, result) if isinstance(result, Completion) else None
@@ -309,12 +330,12 @@ class _Running:
     def may_retry(self, failure: Failure) -> bool:
         return not self.delivered and retries.is_transient(failure)
 
-    def with_partial(self, result: Completion | Failure) -> Completion | Failure:
+    def with_partial(self, result: Result) -> Result:
         if isinstance(result, Failure) and result.partial is None and self.text:
             return replace(result, partial="".join(self.text))
         return result
 
-    def timing(self, result: Completion | Failure) -> Timing:
+    def timing(self, result: Result) -> Timing:
         answered = isinstance(result, Completion) and self.attempts > 0
         return Timing(
             queued_s=self.queued_s,
@@ -341,7 +362,7 @@ class _Inbox:
 
     async def deliver(self, running: _Running, delta: Delta) -> None:
         """Puts a piece; waits while this call is too far ahead, so that a slow reader slows its own upstreams only."""
-        size = 64 + len(delta.text)
+        size = _size(delta)
         running.waiting_bytes += size
         self._ahead[running] = self._ahead.get(running, 0) + size
         self.put(delta)
@@ -418,16 +439,33 @@ async def _relayed(running: _Running, pieces: AsyncGenerator[Delta | Completion]
     raise ProviderError(Failure("malformed", "the answer ended without its end", code="stream_truncated"))
 
 
+def _size(delta: Delta) -> int:
+    """About how many bytes a piece holds; text, which nearly every piece is made of alone, first."""
+    size = 64 + len(delta.text)
+    if delta.reasoning or delta.refusal:
+        size += len(delta.reasoning or "") + len(delta.refusal or "")
+    if delta.tool_calls:
+        size += len(str(delta.tool_calls))
+    if delta.logprobs:
+        size += sum(64 * (1 + len(item.top)) for item in delta.logprobs)
+    return size
+
+
 def _nothing(query: Query) -> Completion:
     """The answer to `max_tokens: 0`, which no provider need be asked for."""
-    text = query.prompt if query.sampling.echo and query.prompt else ""
-    return Completion(choices=(Choice(Answer(text), "length"),), usage=Usage(input_tokens=0, output_tokens=0))
+    choice = Choice(Answer(query.prompt if query.sampling.echo and query.prompt else ""), "length")
+    return Completion(choices=(choice,) * (query.sampling.n or 1), usage=Usage(input_tokens=0, output_tokens=0))
+
+
+def _most_tokens(sampling: Sampling) -> int | None:
+    """Of all the answers that one call generates."""
+    return sampling.max_tokens and sampling.max_tokens * max(sampling.n or 1, sampling.best_of or 1)
 
 
 def _input_bytes(query: Query) -> int:
     """Roughly; images aside."""
     if query.messages is None:
-        return len(query.prompt or "")
+        return len(query.prompt or "") or 4 * len(query.prompt_tokens or ())
     contents = (message.content for message in query.messages)
     return sum(
         len(content) if isinstance(content, str) else sum(len(getattr(part, "text", "")) for part in content or ())

@@ -9,6 +9,7 @@ FanoutError
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,8 @@ class Fault:
     path: str
     message: str
     kind: str = "invalid_value"
+    source: str = ""
+    """The file it stands in, where one error speaks of several."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
@@ -43,7 +46,7 @@ class ConfigError(FanoutError):
     def __init__(self, source: str, faults: Sequence[Fault]) -> None:
         self.source = source
         self.faults = tuple(faults)
-        super().__init__("\n".join(f"{source}: {fault}" for fault in self.faults))
+        super().__init__("\n".join(f"{fault.source or source}: {fault}" for fault in self.faults))
 
 
 class RequestError(FanoutError):
@@ -72,7 +75,7 @@ def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
     Cheap enough for the event loop where difflib is not: 0.3 ms over 300 names.
     """
     wanted = _pairs(name)
-    scored = ((_likeness(wanted, _pairs(other)), other) for other in known)
+    scored = ((_likeness(wanted, _pairs(other)), other) for other in dict.fromkeys(known))
     return [other for score, other in sorted(scored, key=lambda item: (-item[0], item[1]))[:most] if score >= 0.4]
 
 
@@ -93,9 +96,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(f'`{other}`' for other in names)}?" if names else ""
 
 
-def faults_of(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
-    """Every fault that pydantic found in data meant for `model`, in our words: where, what was given, what is allowed."""
+def faults_of(error: ValidationError, model: type[BaseModel] = BaseModel) -> list[Fault]:
+    """Every fault that pydantic found, in our words: where, what was given, what is allowed.
+
+    Args:
+        model: what the data was meant for, to name the fields near an unknown one.
+    """
     return [_fault(detail, model) for detail in error.errors(include_url=False)]
+
+
+KEY = "[key]"
+"""What pydantic adds to the location of an object's name that is itself at fault."""
 
 
 def json_path(location: Sequence[str | int]) -> str:
@@ -106,8 +117,8 @@ def json_path(location: Sequence[str | int]) -> str:
             path += f"[{step}]"
         elif step.replace("_", "a").replace("-", "a").isalnum() or step.startswith("$"):
             path += f".{step}" if path else step
-        else:
-            path += f'["{step}"]'
+        elif step != KEY:
+            path += f"[{json.dumps(step, ensure_ascii=False)}]"
     return path
 
 
@@ -124,12 +135,22 @@ def _fault(detail: ErrorDetails, model: type[BaseModel]) -> Fault:
     wrong = detail["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return Fault(json_path(location), wrong)
-    return Fault(json_path(location), f"{_shown(detail['input'])} is not allowed: {wrong[0].lower()}{wrong[1:]}")
+    shown = _named(detail["input"]) if kind.endswith("_type") else _shown(detail["input"])
+    return Fault(json_path(location), f"{shown} is not allowed: {wrong[0].lower()}{wrong[1:]}")
 
 
 def _shown(value: Any) -> str:
-    text = repr(value) if not isinstance(value, str) else f"`{value}`"
-    return text if len(text) <= 80 else f"{text[:77]}…"
+    """A value as JSON has it, cut where it is long."""
+    if isinstance(value, str):
+        return f"`{value}`" if len(value) <= 80 else f"`{value[:77]}…`"
+    return json.dumps(value) if value is None or isinstance(value, (bool, int, float)) else _named(value)
+
+
+def _named(value: Any) -> str:
+    """What a value is. What is in it may be a key or a prompt that stands in the wrong place."""
+    if isinstance(value, str):
+        return "a string"
+    return "an object" if isinstance(value, dict) else "a list" if isinstance(value, (list, tuple)) else _shown(value)
 
 
 def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:

@@ -4,42 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from fanout import prices
 from fanout.config import Settings, load
 from fanout.dispatch import Dispatcher, open_dispatcher
-from fanout.errors import Fault, RequestError, did_you_mean
+from fanout.errors import Fault, RequestError, did_you_mean, faults_of
 from fanout.merge import merge
 from fanout.plan import Entry, Request
-from fanout.schema import SAMPLING_NAMES, Comparison, Sampling
+from fanout.providers import Preparing
+from fanout.schema import SAMPLING_NAMES, Call, Comparison, Sampling
+
+Models = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
+"""A name, or a mapping with `model`, an optional `label` and sampling parameters of that entry's own; or several of these."""
+EMBEDDED = ("embedded",)
+_SAMPLING = TypeAdapter(Sampling)
 
 
-def request(
-    prompt: str, models: Sequence[str | Mapping[str, Any]], *, system: str | None = None, strict: bool = False, **sampling: Any
-) -> Request:
+def request(prompt: str, models: Models, *, system: str | None = None, strict: bool = False, **sampling: Any) -> Request:
     """A prompt to many models.
 
     Args:
-        models: names, or mappings with `model`, an optional `label` and sampling parameters of that entry's own.
         sampling: `max_tokens`, `temperature`, …: the fields of `schema.Sampling`.
 
     Raises:
-        RequestError: an unknown parameter.
+        RequestError: with every unknown or wrong parameter.
     """
-    entries = []
-    for model in models:
-        given: dict[str, Any] = {"model": model} if isinstance(model, str) else dict(model)
-        entries.append(Entry(model=given.pop("model"), label=given.pop("label", None), overrides=_known(given)))
-    return Request(
-        entries=tuple(entries), prompts=(prompt,), system=system, sampling=Sampling(**_known(sampling)), strict=strict
-    )
+    faults: list[Fault] = []
+    listed = [models] if isinstance(models, (str, Mapping)) else models
+    entries = tuple(_entry(model, f"models[{number}]", faults) for number, model in enumerate(listed))
+    common = Sampling(**_checked(sampling, "", faults))
+    if not entries:
+        faults.append(Fault("models", "is empty: at least one model must be named"))
+    if faults:
+        raise RequestError(faults)
+    return Request(entries=entries, prompts=(prompt,), system=system, sampling=common, strict=strict)
 
 
 async def ask(
     prompt: str,
-    models: Sequence[str | Mapping[str, Any]] = ("embedded",),
+    models: Models = EMBEDDED,
     *,
     system: str | None = None,
     strict: bool = False,
@@ -52,7 +61,7 @@ async def ask(
     """One prompt to many models at once; the answers side by side, failures in their places.
 
     Args:
-        models: see `request`; by default the embedded ones.
+        models: see `Models`; by default the embedded ones.
         timeout_s: the deadline of it all; by default `FANOUT_TIMEOUT_S`.
         return_when: how many entries must have answered before the rest is cancelled.
         dispatcher: an open one, to keep connections and limits between questions; else one is opened for this question.
@@ -61,47 +70,91 @@ async def ask(
 
     Raises:
         ConfigError: the configuration cannot be used.
-        RequestError: an unknown parameter, or too many calls.
+        RequestError: an unknown or wrong parameter, or too many calls.
     """
-    if dispatcher is None:
-        async with open_dispatcher(settings or load()) as opened:
-            return await ask(
-                prompt,
-                models,
-                system=system,
-                strict=strict,
-                timeout_s=timeout_s,
-                return_when=return_when,
-                dispatcher=opened,
-                **sampling,
-            )
-    created, began = time.time(), time.monotonic()
-    calls = dispatcher.plan(request(prompt, models, system=system, strict=strict, **sampling))
-    deadline_s = timeout_s or dispatcher.settings.environment.timeout_s
-    outcomes = await dispatcher.run(calls, deadline_s=deadline_s, return_when=return_when)
-    return merge(outcomes, created=created, total_s=time.monotonic() - began)
+    if return_when is not None and return_when < 1:
+        raise RequestError([Fault("return_when", "is at least 1, or `None` for all")])
+    asked = request(prompt, models, system=system, strict=strict, **sampling)
+    async with nullcontext(dispatcher) if dispatcher else open_dispatcher(settings or load()) as opened:
+        calls = opened.plan(asked)
+        await prepare(opened, calls)
+        created, began = time.time(), time.monotonic()
+        deadline_s = opened.settings.environment.timeout_s if timeout_s is None else timeout_s
+        outcomes = await opened.run(calls, deadline_s=deadline_s, return_when=return_when)
+        return merge(outcomes, created=created, total_s=time.monotonic() - began)
 
 
-def ask_sync(prompt: str, models: Sequence[str | Mapping[str, Any]] = ("embedded",), **options: Any) -> Comparison:
-    """`ask`, for notebooks and scripts: works whether or not an event loop runs. Options as for `ask`, but no dispatcher."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(lambda: asyncio.run(ask(prompt, models, **options))).result()
-
-
-def _known(sampling: Mapping[str, Any]) -> dict[str, Any]:
-    """Sampling parameters as `Sampling` holds them.
+def ask_sync(prompt: str, models: Models = EMBEDDED, **options: Any) -> Comparison:
+    """`ask`, for notebooks and scripts: works whether or not an event loop runs. Options as for `ask`, but no dispatcher.
 
     Raises:
-        RequestError: a name that is none.
+        ConfigError: the configuration cannot be used.
+        RequestError: an unknown or wrong parameter, or too many calls.
     """
-    faults = [
-        Fault(
-            name, f"unknown parameter `{name}`{did_you_mean(name, SAMPLING_NAMES) or '; known: ' + ', '.join(SAMPLING_NAMES)}"
-        )
-        for name in sampling
-        if name not in SAMPLING_NAMES
-    ]
-    if faults:
-        raise RequestError(faults)
-    stop = sampling.get("stop")
-    return {**sampling, **({"stop": (stop,) if isinstance(stop, str) else tuple(stop)} if stop is not None else {})}
+    if "dispatcher" in options:
+        raise RequestError([Fault("dispatcher", "belongs to the event loop that opened it: use `await fanout.ask(…)` there")])
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(ask(prompt, models, **options))
+    return _in_a_thread(prompt, models, options)
+
+
+def _in_a_thread(prompt: str, models: Models, options: Mapping[str, Any]) -> Comparison:
+    """Beside a running loop, which must not be waited in. An interrupt ends the calls instead of waiting for them."""
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def asked() -> Comparison:
+        task = asyncio.current_task()
+        assert task is not None
+        running.append((asyncio.get_running_loop(), task))
+        return await ask(prompt, models, **options)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(lambda: asyncio.run(asked()))
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            for loop, task in running:
+                loop.call_soon_threadsafe(task.cancel)
+            raise
+
+
+async def prepare(dispatcher: Dispatcher, calls: Iterable[Call]) -> None:
+    """Has the providers and prices of these calls ready: what must not be counted as a model's time.
+
+    What cannot be prepared fails in its call, where it is shown.
+    """
+    sent = [call.target for call in calls if call.refusal is None]
+    rows = dispatcher.settings.providers
+    providers = {dispatcher.provider(target) for target in sent}
+    work = [provider.prepare() for provider in providers if isinstance(provider, Preparing)]
+    if any(target.provider and rows[target.provider].row.prices != "" for target in sent):
+        work.append(asyncio.to_thread(prices.load))
+    await asyncio.gather(*work, return_exceptions=True)
+
+
+def _entry(model: str | Mapping[str, Any], place: str, faults: list[Fault]) -> Entry:
+    given = {"model": model} if isinstance(model, str) else dict(model)
+    name, label = given.pop("model", None), given.pop("label", None)
+    if not isinstance(name, str) or not name:
+        faults.append(Fault(f"{place}.model", "is required: the name of a model"))
+    return Entry(model=str(name), label=label, overrides=_checked(given, f"{place}.", faults))
+
+
+def _checked(given: Mapping[str, Any], place: str, faults: list[Fault]) -> dict[str, Any]:
+    """Sampling parameters as `Sampling` holds them; what is wrong with them goes into `faults`."""
+    known = f"; known: {', '.join(SAMPLING_NAMES)}"
+    for name in given:
+        if name not in SAMPLING_NAMES:
+            hint = did_you_mean(name, SAMPLING_NAMES) or known
+            faults.append(Fault(f"{place}{name}", f"unknown parameter `{name}`{hint}", "unknown_parameter"))
+    rest = {name: value for name, value in given.items() if name in SAMPLING_NAMES}
+    if isinstance(rest.get("stop"), str):
+        rest["stop"] = (rest["stop"],)
+    try:
+        sampling = _SAMPLING.validate_python(rest)
+    except ValidationError as error:
+        faults += [Fault(f"{place}{fault.path}", fault.message, fault.kind) for fault in faults_of(error)]
+        return {}
+    return {name: getattr(sampling, name) for name in rest}

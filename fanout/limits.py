@@ -52,48 +52,58 @@ class _Window(Throttler):
 
 
 class _TokenWindow:
-    """Tokens reserved or used in the last period."""
+    """Tokens reserved or used in the last period, in slices of it: thousands of calls a minute need no entry each."""
+
+    SLICES = 600
 
     def __init__(self, limit: int, period_s: float) -> None:
         self.limit, self.period_s, self.total = limit, period_s, 0
-        self._log: deque[_Reservation] = deque()
+        self._log: deque[_Slice] = deque()
 
     def opens_in_s(self, now: float, tokens: int) -> float:
         self._flush(now)
         excess = self.total + min(tokens, self.limit) - self.limit
         periods = max(tokens - 1, 0) // self.limit
-        for reservation in self._log:
+        for part in self._log:
             if excess <= 0:
                 break
-            excess -= reservation.tokens
+            excess -= part.tokens
             if excess <= 0:
-                return reservation.at - now + self.period_s * (1 + periods) + 1e-4
+                return part.ended - now + self.period_s * (1 + periods) + 1e-4
         return self.period_s * periods
 
-    def take(self, now: float, tokens: int) -> _Reservation:
-        reservation = _Reservation(now, tokens)
-        self._log.append(reservation)
-        self.total += reservation.tokens
-        return reservation
+    def take(self, now: float, tokens: int) -> _Slice:
+        """The slice in which the tokens stand; `settle` wants it back."""
+        if not self._log or now - self._log[-1].began > self.period_s / self.SLICES:
+            self._log.append(_Slice(now))
+        part = self._log[-1]
+        part.ended = now
+        part.tokens += tokens
+        self.total += tokens
+        return part
 
-    def settle(self, reservation: _Reservation, used: int) -> None:
+    def settle(self, part: _Slice, reserved: int, used: int) -> None:
         """What was reserved becomes what was used; more than reserved is owed, and the next ones wait for it."""
-        if not reservation.expired:
-            self.total += used - reservation.tokens
-            reservation.tokens = used
+        if not part.over:
+            part.tokens += used - reserved
+            self.total += used - reserved
 
     def _flush(self, now: float) -> None:
-        while self._log and now - self._log[0].at > self.period_s:
-            old = self._log.popleft()
-            old.expired = True
-            self.total -= old.tokens
+        while self._log and now - self._log[0].ended > self.period_s:
+            part = self._log.popleft()
+            part.over = True
+            self.total -= part.tokens
 
 
-@dataclass(slots=True)
-class _Reservation:
-    at: float
-    tokens: int
-    expired: bool = False
+class _Slice:
+    """A moment of a window: over when its last entry is a period old, so that no limit is ever exceeded."""
+
+    __slots__ = ("began", "ended", "over", "tokens")
+
+    def __init__(self, now: float) -> None:
+        self.began = self.ended = now
+        self.tokens = 0
+        self.over = False
 
 
 @dataclass(slots=True, eq=False)
@@ -110,7 +120,9 @@ class Permit:
     """The right to one attempt; given back through `Limiter.release`."""
 
     model: str
-    reservation: _Reservation | None = None
+    tokens: int = 0
+    part: _Slice | None = None
+    """Where the tokens stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +164,14 @@ class _Queue:
     def __init__(self) -> None:
         # OrderedDict: the first one and any one leave in constant time, also when thousands leave at once.
         self.lanes: tuple[OrderedDict[int, _Waiter], ...] = tuple(OrderedDict() for _ in Priority)
+        self.tokens = [0 for _ in Priority]
 
     def head(self) -> _Waiter | None:
         return next((waiter for lane in self.lanes for waiter in lane.values()), None)
+
+    def ahead(self, priority: Priority) -> tuple[int, int]:
+        """How many wait here who would be served before a new one of this priority, and for how many tokens."""
+        return sum(len(lane) for lane in self.lanes[: priority + 1]), sum(self.tokens[: priority + 1])
 
 
 class Limiter:
@@ -177,8 +194,8 @@ class Limiter:
         self._starts = list(_windows(limits, period_s))
         self._tokens = _TokenWindow(limits.tokens_per_minute, period_s) if limits.tokens_per_minute else None
         self._queues: dict[str, _Queue] = {}
-        self._waiting = [0, 0]
-        self._waiting_tokens = [0, 0]
+        self._waiting = [0 for _ in Priority]
+        self._waiting_tokens = [0 for _ in Priority]
         self._arrivals = 0
         self._paused: dict[str | None, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -199,7 +216,7 @@ class Limiter:
         """
         tokens = self._reserved(self._tokens, input_bytes, max_tokens) if self._tokens else 0
         now = time.monotonic()
-        if not any(self._waiting) and not self._opens_in_s(model, tokens, now):
+        if not any(self._waiting) and not self._admits_in_s(model, tokens, now):
             return self._grant(model, tokens, now)
         waiter = self._enqueue(model, tokens, priority, now, deadline)
         try:
@@ -215,16 +232,18 @@ class Limiter:
     def release(self, permit: Permit, input_tokens: int | None = None, output_tokens: int | None = None) -> None:
         """Frees the place and settles the tokens with what was really used, where that is known."""
         self.in_flight -= 1
-        if permit.reservation and self._tokens and input_tokens is not None and output_tokens is not None:
-            self._tokens.settle(permit.reservation, input_tokens + output_tokens)
+        if permit.part and self._tokens and input_tokens is not None and output_tokens is not None:
+            self._tokens.settle(permit.part, permit.tokens, input_tokens + output_tokens)
             self._mean_output_tokens += 0.05 * (output_tokens - self._mean_output_tokens)
         self._cap.release()
         self._pump()
 
     def pause(self, model: str | None, seconds: float) -> None:
         """Nothing of `model` (`None`: of the whole account) starts for `seconds`, at most a minute; never shortens a pause."""
-        until = time.monotonic() + min(seconds, LONGEST_PAUSE_S)
-        self._paused[model] = max(self._paused.get(model, 0.0), until)
+        now = time.monotonic()
+        until = max(self._paused.get(model, 0.0), now + min(seconds, LONGEST_PAUSE_S))
+        # Callers choose the models' names: those that are over and never asked for again must not pile up.
+        self._paused = {name: end for name, end in self._paused.items() if end > now} | {model: until}
         self._pump()
 
     def resized(self) -> None:
@@ -250,13 +269,18 @@ class Limiter:
         output = max_tokens if max_tokens is not None else round(self._mean_output_tokens)
         return min(max(1, input_bytes // 4 + output), tokens.limit)
 
-    def _opens_in_s(self, model: str, tokens: int, now: float) -> float:
+    def _admits_in_s(self, model: str, tokens: int, now: float) -> float:
         """How long until this call could start if it were the only one; infinite: when another call ends."""
+        wait = self._opens_in_s(now)
+        if self._paused:
+            wait = max(wait, self._pause_s(model, now))
+        return max(wait, self._tokens.opens_in_s(now, tokens)) if self._tokens else wait
+
+    def _opens_in_s(self, now: float) -> float:
+        """How long until any call could start here; infinite: when another call ends."""
         if self.in_flight >= self.concurrency or not self._cap.open(self._pump):
             return math.inf
-        wait = max(self._pause_s(None, now), self._pause_s(model, now)) if self._paused else 0.0
-        if self._tokens:
-            wait = max(wait, self._tokens.opens_in_s(now, tokens))
+        wait = self._pause_s(None, now) if self._paused else 0.0
         for window in self._starts:
             wait = max(wait, window.opens_in_s(now))
         return wait
@@ -275,17 +299,20 @@ class Limiter:
         self._cap.used += 1
         for window in self._starts:
             window.take(now)
-        return Permit(model, self._tokens.take(now, tokens) if self._tokens else None)
+        return Permit(model, tokens, self._tokens.take(now, tokens) if self._tokens else None)
 
     def _enqueue(self, model: str, tokens: int, priority: Priority, now: float, deadline: float) -> _Waiter:
         expected = self._expected_s(model, tokens, priority, now)
         if sum(self._waiting) >= self._max_waiting:
             raise self._too_long(f"{self._max_waiting} calls wait already", expected)
         if now + expected > deadline:
-            raise self._too_long(f"the deadline is {max(deadline - now, 0):.3g} s away", expected)
+            paused = expected <= max(self._pause_s(None, now), self._pause_s(model, now))
+            raise self._too_long(f"the deadline is {max(deadline - now, 0):.3g} s away", expected, paused=paused)
         self._arrivals += 1
         waiter = _Waiter(self._arrivals, model, tokens, priority, asyncio.get_running_loop().create_future())
-        self._queues.setdefault(model, _Queue()).lanes[priority][waiter.number] = waiter
+        queue = self._queues.setdefault(model, _Queue())
+        queue.lanes[priority][waiter.number] = waiter
+        queue.tokens[priority] += tokens
         self._waiting[priority] += 1
         self._waiting_tokens[priority] += tokens
         self._pump()
@@ -303,20 +330,28 @@ class Limiter:
         """Out of the queue; nothing where it has left already."""
         queue = self._queues.get(waiter.model)
         if queue and queue.lanes[waiter.priority].pop(waiter.number, None):
+            queue.tokens[waiter.priority] -= waiter.tokens
             self._waiting[waiter.priority] -= 1
             self._waiting_tokens[waiter.priority] -= waiter.tokens
+            if not any(queue.lanes):
+                del self._queues[waiter.model]
 
     def _expected_s(self, model: str, tokens: int, priority: Priority, now: float) -> float:
         """The least this call will wait, from the rates alone: how long the calls in flight take nobody knows."""
-        ahead = sum(self._waiting[: priority + 1])
+        ahead, tokens_ahead = sum(self._waiting[: priority + 1]), sum(self._waiting_tokens[: priority + 1])
+        for name in [name for name in self._paused if name in self._queues and name != model]:
+            if self._pause_s(name, now):  # its waiters stand aside: they are before nobody else
+                waiters, waiting_tokens = self._queues[name].ahead(priority)
+                ahead, tokens_ahead = ahead - waiters, tokens_ahead - waiting_tokens
         wait = max(self._pause_s(None, now), self._pause_s(model, now))
         if self._tokens:
-            wait = max(wait, self._tokens.opens_in_s(now, sum(self._waiting_tokens[: priority + 1]) + tokens))
+            wait = max(wait, self._tokens.opens_in_s(now, tokens_ahead + tokens))
         return max([wait, *(window.opens_in_s(now, ahead + 1) for window in self._starts)])
 
-    def _too_long(self, why: str, expected_s: float = 0.0) -> ProviderError:
+    def _too_long(self, why: str, expected_s: float = 0.0, *, paused: bool = False) -> ProviderError:
         limits = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.limits if value is not None)
-        message = f"`{self.name}` is at the limits set for it here ({limits or 'calls in flight'}); {why}"
+        held = "has asked to wait" if paused else f"is at the limits set for it here ({limits or 'calls in flight'})"
+        message = f"`{self.name}` {held}; {why}"
         if expected_s:
             message += f"; the wait would be about {expected_s:.3g} s"
         return ProviderError(Failure("rate_limit", message, code="queue_too_long", retry_after_s=expected_s or None))
@@ -328,7 +363,9 @@ class Limiter:
             self._timer = None
         while any(self._waiting):
             now = time.monotonic()
-            waiter, wait = self._next(now)
+            waiter, wait = None, self._opens_in_s(now)
+            if not wait:  # looking through the queues is only worth it then
+                waiter, wait = self._next(now)
             if waiter and not wait:
                 self._remove(waiter)
                 waiter.granted.set_result(self._grant(waiter.model, waiter.tokens, now))
@@ -344,12 +381,15 @@ class Limiter:
             while (waiter := queue.head()) and waiter.granted.done():  # cancelled, its task has not run yet
                 self._remove(waiter)
             if waiter is None:
-                del self._queues[model]
-            elif paused := self._pause_s(model, now):
+                continue
+            if paused := self._pause_s(model, now):
                 pause = min(pause, paused)
             elif first is None or (waiter.priority, waiter.number) < (first.priority, first.number):
                 first = waiter
-        return (first, self._opens_in_s(first.model, first.tokens, now)) if first else (None, pause)
+        if first is None:
+            return None, pause
+        # When a pause ends, its model's calls may be the first, and small enough to start before this one.
+        return first, min(pause, self._tokens.opens_in_s(now, first.tokens) if self._tokens else 0.0)
 
 
 def _windows(limits: LimitsRow, period_s: float) -> Iterator[_Window]:

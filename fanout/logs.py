@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import atexit
+import io
+import json
 import logging
+import os
 import sys
 import threading
+import time
+import traceback
 from collections import deque
+from collections.abc import Iterator, MutableMapping
 from contextvars import ContextVar
 from typing import Any, Literal, TextIO
 
 import structlog
-from pydantic_core import to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 FLUSH_S = 0.1
 MOST_LINES = 10_000
+LAST_LINES_S = 1.0
+"""How long the end of the process waits for a reader that is slow."""
+MOST_CAUSES = 5
+"""How far a traceback follows the exceptions behind an exception."""
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Of the request that the running task serves."""
@@ -24,32 +34,72 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 def configure(
     level: Literal["debug", "info", "warning", "error"], form: Literal["json", "text"] | None, stream: TextIO = sys.stderr
 ) -> None:
-    """Sends everything that is logged to `stream`.
+    """Sends everything that is logged to `stream`: our lines, and what libraries give to `logging`.
 
     Args:
         form: `None`: text on a terminal, else JSON.
     """
     text = form == "text" or (form is None and stream.isatty())
-    renderers: list[structlog.typing.Processor] = (
-        # plain_traceback: the pretty ones print local variables, and with them prompts and keys.
-        [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=stream.isatty())
         if text
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
+        else structlog.processors.JSONRenderer(serializer=json_line)
     )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *renderers,
+            add_traceback,
+            renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=Writer(stream).logger,
         cache_logger_on_first_use=True,
     )
+    logging.basicConfig(handlers=[Bridge()], level=logging.WARNING, force=True)
 
 
-def _json(event: Any, **_: Any) -> str:
-    return to_json(event, fallback=str, inf_nan_mode="null").decode()
+def json_line(event: Any, **_: Any) -> str:
+    """An event as one line of JSON, whatever stands in it."""
+    try:
+        return to_json(event, fallback=str, inf_nan_mode="null").decode()
+    except PydanticSerializationError:  # half a character, as headers and upstreams may send
+        return json.dumps(event, default=str)
+
+
+def add_traceback(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """`exc_info` as `exception`: where it happened and what kind it was.
+
+    Neither local variables nor an exception's own words: both may hold a prompt, an answer or a key.
+    """
+    given = event.pop("exc_info", None)
+    error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else sys.exc_info()[1]
+    if given and error:
+        event["exception"] = "\n".join(_told(error, MOST_CAUSES))
+    return event
+
+
+def _told(error: BaseException, causes: int) -> Iterator[str]:
+    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if behind and causes:
+        yield from _told(behind, causes - 1)
+        yield "which led to:"
+    if isinstance(error, BaseExceptionGroup) and causes:
+        for member in error.exceptions[:MOST_CAUSES]:
+            yield from _told(member, causes - 1)
+            yield "one of:"
+    yield "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    system = f": {error.strerror}" if isinstance(error, OSError) and error.errno else ""
+    yield f"{type(error).__module__}.{type(error).__qualname__}{system}"
+
+
+class Bridge(logging.Handler):
+    """What libraries log, in our form: without the arguments of their sentences, which may quote what was sent."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sentence = str(record.msg).split("\n", 1)[0][:200]
+        write = log.error if record.levelno >= logging.ERROR else log.warning
+        write(sentence, logger=record.name, exc_info=record.exc_info)
 
 
 class Writer:
@@ -77,7 +127,7 @@ class Writer:
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(timeout=1)
+        self._thread.join(timeout=LAST_LINES_S)
 
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_S):
@@ -86,14 +136,27 @@ class Writer:
 
     def _flush(self) -> None:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        if self._dropped:
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
             lines.append(
-                _json({"event": "log lines dropped: the log is read too slowly", "level": "warning", "count": self._dropped})
+                json_line({"event": "log lines dropped: the log is read too slowly", "level": "warning", "count": dropped})
             )
-            self._dropped = 0
         if lines:
             try:
-                self._stream.write("\n".join(lines) + "\n")
-                self._stream.flush()
+                self._write("\n".join(lines) + "\n")
             except (OSError, ValueError):  # whoever read the log is gone
                 self._stop.set()
+
+    def _write(self, text: str) -> None:
+        try:
+            descriptor = self._stream.fileno()
+        except io.UnsupportedOperation:
+            self._stream.write(text)
+            return
+        # Past the stream's own buffer: its lock, held by a write that waits for the reader, aborts the process at its end.
+        left = memoryview(text.encode(errors="backslashreplace"))
+        while left:
+            try:
+                left = left[os.write(descriptor, left) :]
+            except BlockingIOError:  # somebody made the pipe non-blocking
+                time.sleep(FLUSH_S)

@@ -50,8 +50,9 @@ def totals(outcomes: Iterable[Outcome]) -> Totals:
 
 def _choices(outcomes: Iterable[Outcome], created: int) -> Iterator[CompletionChoice]:
     for outcome in outcomes:
-        several = outcome.call.query.sampling.n or 1
-        choices = outcome.result.choices if isinstance(outcome.result, Completion) else (None,) * several
+        places = outcome.call.query.sampling.n or 1
+        # No more than were asked for: the next place is the next call's.
+        choices = outcome.result.choices[:places] if isinstance(outcome.result, Completion) else (None,) * places
         for number, choice in enumerate(choices):
             yield CompletionChoice(outcome.call.index + number, number, outcome, choice, created)
 

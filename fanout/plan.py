@@ -60,9 +60,11 @@ def plan(request: Request, catalogue: Catalogue, fit: Fit, max_calls: int, today
     What cannot be called (an unknown or retired name, a missing key, a parameter under `strict`) is a call with a `refusal`.
 
     Raises:
-        RequestError: more than `max_calls`.
+        RequestError: more than `max_calls`, or an `n` below 1.
     """
     entries = [_Resolved.of(entry, catalogue, request, today) for entry in _expanded(request.entries, catalogue)]
+    if any(entry.samples < 1 for entry in entries):
+        raise RequestError([Fault("n", "is at least 1")])
     prompts: tuple[Prompt | None, ...] = request.prompts or (None,)
     count = len(prompts) * sum(entry.samples for entry in entries)
     if count > max_calls:
@@ -95,7 +97,8 @@ class _Resolved:
     def of(cls, entry: Entry, catalogue: Catalogue, request: Request, today: date) -> _Resolved:
         model = catalogue.find(entry.model)
         sampling = replace(request.sampling, **entry.overrides) if entry.overrides else request.sampling
-        samples, sampling = sampling.n or 1, replace(sampling, n=None) if sampling.n else sampling
+        samples = 1 if sampling.n is None else sampling.n
+        sampling = sampling if sampling.n is None else replace(sampling, n=None)
         passthrough = {**request.passthrough, **entry.passthrough} if entry.passthrough else request.passthrough
         credential = request.credentials.get(model.provider) if model else None
         refusal: Failure | None

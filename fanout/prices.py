@@ -3,31 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
-from genai_prices.types import ModelPrice
+from genai_prices.types import ModelInfo, Provider, TieredPrices, TimeOfDateConstraint
 
 from fanout.config import PriceRow
 from fanout.schema import Cost, Usage
 
 Pricer = Callable[[Usage], float | None]
-PLAIN_PRICES = {"input_mtok": 0, "output_mtok": 1, "cache_read_mtok": 2, "cache_write_mtok": 3}
+SOURCE = f"genai-prices {version('genai-prices')}"
+TOKEN_PRICES = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
+OTHER_PRICES = frozenset({"requests_kcount", "output_reasoning_mtok"})
+"""Prices of what our usage also counts. The rest (audio, pages, searches, …) it does not, so that those change nothing."""
 
 
-def published(provider: str, model: str) -> Pricer | None:
-    """The pricer that genai-prices has for a model today; `None` where it has none.
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A price that depends on the length of the input: the last step that the input goes beyond holds for every token."""
 
-    Loading its data takes 0.1 s and 30 MB at the first call in a process: `load()` does it off the event loop.
-    """
-    return _published(provider, model, datetime.now(UTC).date())
+    base: float
+    steps: tuple[tuple[int, float], ...]
+
+    def at(self, input_tokens: int) -> float:
+        return next((price for start, price in reversed(self.steps) if input_tokens > start), self.base)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """US dollars per million tokens. Cached input without a price of its own costs as other input, and so do cache writes."""
+
+    input: float | Steps
+    output: float | Steps
+    cached: float | Steps | None = None
+    cache_write: float | Steps | None = None
+
+    def __call__(self, usage: Usage) -> float | None:
+        """What a call cost; `None` where its tokens are unknown."""
+        whole, output = usage.input_tokens, usage.output_tokens
+        if whole is None or output is None:
+            return None
+        cached = min(usage.cached_input_tokens or 0, whole)
+        written = min(usage.cache_write_tokens or 0, whole - cached)
+        per_input = _at(self.input, whole)
+        cost = (whole - cached - written) * per_input + output * _at(self.output, whole)
+        cost += cached * (per_input if self.cached is None else _at(self.cached, whole))
+        cost += written * (per_input if self.cache_write is None else _at(self.cache_write, whole))
+        return cost / 1e6
 
 
 def load() -> None:
-    """Reads the price data. Run in a thread."""
+    """Reads the price data: 0.1 s and 30 MB. Run in a thread, else the first call with a price does it on the event loop."""
     from genai_prices.data_snapshot import get_snapshot
 
     get_snapshot()
@@ -46,27 +75,16 @@ def cost_of(usage: Usage | None, own: PriceRow | None, provider: str, model: str
         return Cost(usage.reported_cost_usd, "reported")
     if own:
         rates = (own.input_usd_per_mtok, own.output_usd_per_mtok, own.cached_usd_per_mtok, own.cache_write_usd_per_mtok)
-        usd, source = _cost(usage, *rates), "providers.json"
+        usd, source = Rates(*rates)(usage), "providers.json"
     else:
         pricer = published(provider, model) if provider else None
         usd, source = pricer(usage) if pricer else None, SOURCE
     return None if usd is None else Cost(usd, source)
 
 
-SOURCE = f"genai-prices {version('genai-prices')}"
-
-
-def _cost(
-    usage: Usage, per_input: float, per_output: float, per_cached: float | None, per_cache_write: float | None
-) -> float | None:
-    """By US dollars per million tokens; cached input without a price of its own costs as other input."""
-    if usage.input_tokens is None or usage.output_tokens is None:
-        return None
-    cached, written = usage.cached_input_tokens or 0, usage.cache_write_tokens or 0
-    fresh = max(usage.input_tokens - cached - written, 0)
-    read = cached * (per_input if per_cached is None else per_cached)
-    wrote = written * (per_input if per_cache_write is None else per_cache_write)
-    return (fresh * per_input + read + wrote + usage.output_tokens * per_output) / 1e6
+def published(provider: str, model: str) -> Pricer | None:
+    """The pricer that genai-prices has for a model today; `None` where it has none."""
+    return _published(provider, model, datetime.now(UTC).date())
 
 
 @lru_cache(maxsize=4096)
@@ -78,39 +96,46 @@ def _published(provider: str, model: str, day: date) -> Pricer | None:
         found_provider, found = get_snapshot().find_provider_model(model, None, provider, None)
     except LookupError:
         return None
-    price = found.get_prices(datetime.now(UTC))
-    plain = _plain(price)
-    if plain:
-        return lambda usage: _cost(usage, *plain)
-
-    def tiered(usage: Usage) -> float | None:
-        """Prices that depend on the length, the hour or other units: genai-prices' own arithmetic, 0.1 ms a call."""
-        from genai_prices import Usage as Units
-
-        if usage.input_tokens is None or usage.output_tokens is None:
-            return None
-        units = Units(
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cache_read_tokens=usage.cached_input_tokens or 0,
-            cache_write_tokens=usage.cache_write_tokens or 0,
-        )
-        return float(found.calc_price(units, found_provider).total_price)
-
-    return tiered
-
-
-def _plain(price: ModelPrice) -> tuple[float, float, float | None, float | None] | None:
-    """Input, output, cached and cache-write prices, where these flat ones are all there is."""
-    given: dict[str, Any] = {name: value for name, value in vars(price).items() if value is not None}
-    extra = {name for name in given if name not in PLAIN_PRICES and "audio" not in name and "image" not in name}
-    flat = all(isinstance(given[name], Decimal) for name in given if name in PLAIN_PRICES)
-    if extra or not flat or "input_mtok" not in given or "output_mtok" not in given:
+    if found_provider.id != provider:  # it also guesses, by parts of names: `google-lab` would cost what Google does
         return None
-    cached, written = given.get("cache_read_mtok"), given.get("cache_write_mtok")
-    return (
-        float(given["input_mtok"]),
-        float(given["output_mtok"]),
-        None if cached is None else float(cached),
-        None if written is None else float(written),
+    price = vars(found.get_prices(datetime.combine(day, time.min, UTC)))
+    given = {name: value for name, value in price.items() if value is not None}
+    if "input_mtok" not in given or "output_mtok" not in given:
+        return None
+    if _by_the_hour(found) or not OTHER_PRICES.isdisjoint(given):
+        return lambda usage: _calculated(found, found_provider, usage)
+    return Rates(*(_rate(given.get(name)) for name in TOKEN_PRICES))
+
+
+def _by_the_hour(model: ModelInfo) -> bool:
+    prices = model.prices if isinstance(model.prices, list) else []
+    return any(isinstance(price.constraint, TimeOfDateConstraint) for price in prices)
+
+
+def _rate(price: Any) -> Any:
+    """A price as a number, or in steps."""
+    if isinstance(price, TieredPrices):
+        return Steps(float(price.base), tuple((tier.start, float(tier.price)) for tier in price.tiers))
+    return None if price is None else float(price)
+
+
+def _at(rate: float | Steps, input_tokens: int) -> float:
+    return rate.at(input_tokens) if isinstance(rate, Steps) else rate
+
+
+def _calculated(model: ModelInfo, provider: Provider, usage: Usage) -> float | None:
+    """Prices that depend on the hour, or on more than tokens in and out: genai-prices' own arithmetic, 0.1 ms a call."""
+    from genai_prices import Usage as Units
+
+    whole, output = usage.input_tokens, usage.output_tokens
+    if whole is None or output is None:
+        return None
+    cached = min(usage.cached_input_tokens or 0, whole)
+    units = Units(
+        input_tokens=whole,
+        output_tokens=output,
+        cache_read_tokens=cached,
+        cache_write_tokens=min(usage.cache_write_tokens or 0, whole - cached),
+        output_reasoning_tokens=min(usage.reasoning_tokens or 0, output),
     )
+    return float(model.calc_price(units, provider).total_price)

@@ -13,8 +13,11 @@ from fanout.schema import Completion, Failure
 
 BASE_DELAY_S = 0.5
 TRANSIENT_KINDS = {"network", "rate_limit", "server", "timeout"}
-TRANSIENT_STATUSES = {408, 409, 429, 498, 500, 502, 503, 504, 529}
-"""Source: the retry sets of the OpenAI, Anthropic, Cohere, Google and AWS clients (2026-11); 498 is Groq's "at capacity"."""
+TRANSIENT_STATUSES = {402, 408, 409, 429, 498, 500, 502, 503, 504, 529}
+"""Where the kind is one of those, too: a 402 is only if it says when to come back, 498 only as Groq's "at capacity".
+
+Source: the retry sets of the OpenAI, Anthropic, Cohere, Google and AWS clients (2026-11).
+"""
 
 Result = Completion | Failure
 
@@ -25,9 +28,9 @@ def is_transient(failure: Failure) -> bool:
         return False
     if failure.should_retry is not None:
         return failure.should_retry
-    if failure.status is not None:
-        return failure.status in TRANSIENT_STATUSES and failure.kind not in ("auth", "content_filter")
-    return failure.kind in TRANSIENT_KINDS and failure.code != "queue_too_long"
+    if failure.kind not in TRANSIENT_KINDS or failure.code == "queue_too_long":
+        return False
+    return failure.status is None or failure.status in TRANSIENT_STATUSES
 
 
 def delay_s(failure: Failure, attempt: int, row: RetriesRow) -> float:

@@ -2,6 +2,7 @@
 
 from tests.asking import ask
 from tests.llama import llama
+from tests.serving import logged, server
 from tests.upstreams import upstream
 
-__all__ = ["ask", "llama", "upstream"]
+__all__ = ["ask", "llama", "logged", "server", "upstream"]

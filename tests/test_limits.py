@@ -249,3 +249,78 @@ async def test_ten_thousand_waiters_cost_nothing_while_they_wait_and_leave_quick
     limits.release(held)
     assert limits.idle
     assert idle_cpu_s < 0.15  # polled every 10 ms, ten thousand waiters take the whole core
+
+
+async def test_a_paused_models_waiters_do_not_count_for_others() -> None:
+    """Fifty wait for a paused model at two a period: a call for another model can start now, so it is not refused."""
+    limits = limiter(period_s=30, requests_per_minute=2)
+    limits.pause("slow", 40)
+    waiters = [asyncio.create_task(take(limits, "slow", within_s=3000)) for _ in range(50)]
+    await waiting(limits, 50)
+
+    await take(limits, "quick", within_s=1)
+    with pytest.raises(ProviderError, match="the wait would be about"):
+        await take(limits, "slow", within_s=100)
+    for waiter in waiters:
+        waiter.cancel()
+
+
+async def test_a_small_call_whose_pause_has_ended_does_not_wait_for_a_larger_later_one() -> None:
+    """Both want tokens: the later one more than are left, which it will wait for; the earlier one fewer."""
+    limits = limiter(period_s=0.6, tokens_per_minute=100)
+    await take(limits, max_tokens=50)
+    limits.pause("paused", 0.1)
+    start = time.monotonic()
+    small = asyncio.create_task(take(limits, "paused", max_tokens=10))
+    await waiting(limits, 1)
+    large = asyncio.create_task(take(limits, "large", max_tokens=90))
+    await small
+    assert time.monotonic() - start == pytest.approx(0.1, abs=0.05)
+    await large
+
+
+async def test_what_nobody_waits_for_any_more_is_forgotten() -> None:
+    """Callers choose the names of models, so neither queues nor pauses may be kept for every name ever heard."""
+    limits = limiter(concurrency=1)
+    held = await take(limits)
+    leaving = [asyncio.create_task(take(limits, f"m{i}")) for i in range(100)]
+    await waiting(limits, 100)
+    for waiter in leaving:
+        waiter.cancel()
+    await asyncio.wait(leaving)
+    for i in range(100):
+        limits.pause(f"m{i}", 0.001)
+    await asyncio.sleep(0.005)
+    limits.pause("last", 10)
+    limits.release(held)
+    assert limits.state().paused_models == ("last",)
+    assert (len(limits._queues), len(limits._paused)) == (0, 1)
+
+
+async def test_many_models_in_one_queue_cost_no_more_than_one() -> None:
+    limits = limiter(concurrency=1)
+    held = await take(limits)
+    before = time.process_time()
+    tasks = [asyncio.create_task(take(limits, f"m{i}")) for i in range(5_000)]
+    await waiting(limits, 5_000)
+    assert time.process_time() - before < 2  # 14 s where every arrival looks through all queues
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    limits.release(held)
+
+
+async def test_more_places_are_taken_as_soon_as_there_are_more() -> None:
+    limits = limiter(concurrency=1)
+    held = [await take(limits)]
+    tasks = [asyncio.create_task(take(limits)) for _ in range(3)]
+    await waiting(limits, 3)
+    limits.concurrency = 3
+    limits.resized()
+    assert (limits.in_flight, limits.state().waiting) == (3, 1)
+    held += [await task for task in tasks[:2]]
+    limits.release(held.pop())
+    held.append(await tasks[2])
+    for permit in held:
+        limits.release(permit)
+    assert limits.idle

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aiohttp import web
+from pydantic_core import PydanticSerializationError, to_json
+
+from fanout.providers._json import whole_text
 from fanout.schema import Call, Choice, Completion, Failure, Outcome, TokenLogprob
 from fanout.web.errors import failure_error
 
@@ -69,6 +73,19 @@ def legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, An
 def adjusted(call: Call) -> dict[str, Any]:
     """The parameters that were sent otherwise than asked."""
     return {name: {"asked": asked, "sent": sent} for name, (asked, sent) in call.fitted.adjusted.items()}
+
+
+def encoded(value: Any) -> bytes:
+    """JSON, whatever upstreams put into it: a number that is none is null, half a character U+FFFD."""
+    try:
+        return to_json(value, inf_nan_mode="null")
+    except PydanticSerializationError:
+        return to_json(whole_text(value), inf_nan_mode="null")
+
+
+def json_response(value: Any) -> web.Response:
+    """An answer of status 200."""
+    return web.Response(body=encoded(value), content_type="application/json")
 
 
 def sum_known(one: int | None, other: int | None) -> int | None:

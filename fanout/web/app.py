@@ -8,8 +8,9 @@ import resource
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from fanout import prices
 from fanout.config import Settings
@@ -33,7 +34,7 @@ def create_app(settings: Settings) -> web.Application:
 
     async def dispatcher(app: web.Application) -> AsyncIterator[None]:
         metrics = app[METRICS]
-        async with open_dispatcher(settings, observers=(metrics.observe, middlewares.log_retries)) as opened:
+        async with open_dispatcher(settings, observers=(metrics.observe, middlewares.see, middlewares.log_retries)) as opened:
             app[DISPATCHER] = opened
             metrics.limiters = lambda: ((limiter.name, limiter.state()) for limiter in opened.limiters)
             await asyncio.gather(asyncio.to_thread(prices.load), opened.warm())
@@ -46,20 +47,32 @@ def create_app(settings: Settings) -> web.Application:
 
     app.cleanup_ctx.append(dispatcher)
     app.on_response_prepare.append(middlewares.add_headers)
-    app.router.add_post("/v1/completion", completion.completion)
-    app.router.add_post("/v1/completions", completions.completions)
-    app.router.add_post("/v1/chat/completions", chat.chat_completions)
+    post = partial(app.router.add_post, expect_handler=encourage)
+    get = partial(app.router.add_get, expect_handler=encourage)
+    post("/v1/completion", completion.completion)
+    post("/v1/completions", completions.completions)
+    post("/v1/chat/completions", chat.chat_completions)
     for version in ("v2", "v3", "v4"):
-        app.router.add_post(f"/{version}/completions", scale.completions)
-    app.router.add_post("/v4/chat-completions", scale.chat_completions)
-    app.router.add_get("/v4/models", scale.list_models)
-    app.router.add_get("/user-info", scale.user_info)
-    app.router.add_get("/v1/models", models.list_models)
-    app.router.add_get("/v1/models/{model:.+}", models.one_model)
-    app.router.add_get("/livez", livez)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics_page)
+        post(f"/{version}/completions", scale.completions)
+    post("/v4/chat-completions", scale.chat_completions)
+    get("/v4/models", scale.list_models)
+    get("/user-info", scale.user_info)
+    get("/v1/models", models.list_models)
+    get("/v1/models/{model:.+}", models.one_model)
+    get("/livez", livez)
+    get("/readyz", readyz)
+    get("/metrics", metrics_page)
     return app
+
+
+async def encourage(request: web.Request) -> None:
+    """Asks for the body where the client waits to be asked; any other expectation is not heeded.
+
+    Source: RFC 9110 §10.1.1, which leaves it to the server. aiohttp's own handler answers 417 past the middlewares.
+    """
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
 
 
 async def livez(request: web.Request) -> web.Response:
@@ -77,7 +90,7 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def metrics_page(request: web.Request) -> web.Response:
     """Prometheus' text format."""
-    page = request.app[METRICS].render()
+    page = await request.app[METRICS].page()
     return web.Response(body=page, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Self, TypeVar
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, from_json
 
 from fanout.errors import Fault, RequestError, faults_of
 from fanout.plan import Entry
 from fanout.schema import SAMPLING_NAMES, Call, Sampling
+from fanout.web.state import DISPATCHER
 
 INT64 = 2**63
 MOST_ENTRIES = 64
+MOST_FIELDS = 64
+"""Of one object. A thousand wrong ones would take the event loop for a second to complain about."""
+MOST_FAULTS = 100
 Body = TypeVar("Body", bound=BaseModel)
+
+
+def _at_most(most: int, what: str) -> BeforeValidator:
+    """Looks at the number first: a million items are not validated one by one only to be refused for being many."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, list | dict) and len(value) > most:
+            raise ValueError(f"{len(value)} {what} are not allowed: at most {most}")
+        return value
+
+    return BeforeValidator(check)
 
 
 def _listed(value: Any) -> Any:
@@ -24,24 +51,41 @@ def _listed(value: Any) -> Any:
 def _entries(value: Any) -> Any:
     """A name, an object or a list of either, as a list of objects."""
     entries = value if isinstance(value, list) else [value]
+    if not 1 <= len(entries) <= MOST_ENTRIES:
+        raise ValueError(f"{len(entries)} entries are not allowed: 1 to {MOST_ENTRIES}")
     return [{"model": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+def _return_when(value: Any) -> Any:
+    """`all` as `None`, `first` as 1."""
+    if value == "all" or value is None:
+        return None
+    if value == "first":
+        return 1
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    shown = f"`{value[:80]}`" if isinstance(value, str) else "this"
+    raise ValueError(f"{shown} is not allowed: `all`, `first`, or the number of entries to wait for")
 
 
 Stop = Annotated[
     list[str],
-    BeforeValidator(_listed),
     Field(min_length=1, max_length=4),
+    _at_most(4, "sequences"),
+    BeforeValidator(_listed),
     WithJsonSchema(
         {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 4}]}
     ),
 ]
 Bias = Annotated[float, Field(ge=-100, le=100)]
+Biases = Annotated[dict[str, Bias], _at_most(2048, "tokens")]
 
 
 class SamplingBody(BaseModel):
     """The sampling parameters of `/v1/completion`; `null` is as if absent."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    written_as: ClassVar = "a JSON object"
 
     max_tokens: int | None = Field(None, ge=0)
     """Most tokens to generate; absent: the provider's default."""
@@ -61,7 +105,7 @@ class SamplingBody(BaseModel):
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     repetition_penalty: float | None = Field(None, ge=-2, le=2)
-    logit_bias: dict[str, Bias] | None = None
+    logit_bias: Biases | None = None
     """Token id → bias."""
     logprobs: int | None = Field(None, ge=0, le=20)
     """How many alternatives to report beside each token."""
@@ -71,18 +115,38 @@ class SamplingBody(BaseModel):
     """What comes after the answer."""
     user: str | None = Field(None, max_length=256)
 
-    @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if None not in (self.max_tokens, self.max_new_tokens) and self.max_tokens != self.max_new_tokens:
-            raise ValueError("`max_tokens` and `max_new_tokens` are two names of one parameter: give one, or both alike")
-        if self.best_of and self.best_of < (self.n or 1):
-            raise ValueError(f"`best_of` ({self.best_of}) must not be below `n` ({self.n})")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError(f"must be {cls.written_as}")  # noqa: TRY004 - only this one is a wrong field to pydantic
+        if len(value) > MOST_FIELDS:
+            raise ValueError(
+                f"{len(value)} fields are not allowed: at most {MOST_FIELDS}; known: {', '.join(cls.model_fields)}"
+            )
+        return value
+
+    # Fields are checked against each other one by one, in the order above: so what is wrong between two of them stands in
+    # the same answer as what is wrong with a third.
+
+    @field_validator("max_new_tokens")
+    @classmethod
+    def _one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("max_tokens") not in (None, value):
+            raise ValueError("is another name of `max_tokens`: give one of them, or both alike")
+        return value
+
+    @field_validator("best_of")
+    @classmethod
+    def _best_of_all(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value and value < (info.data.get("n") or 1):
+            raise ValueError(f"{value} is not allowed: must not be below `n`, which is {info.data['n']}")
+        return value
 
     def asked(self) -> dict[str, Any]:
         """The parameters that were given, by the names of `schema.Sampling`; `null` takes one back."""
         given: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set if name in SAMPLING_NAMES}
-        if self.max_new_tokens is not None:
+        if "max_new_tokens" in self.model_fields_set and given.get("max_tokens") is None:
             given["max_tokens"] = self.max_new_tokens
         if given.get("stop") is not None:
             given["stop"] = tuple(given["stop"])
@@ -93,6 +157,8 @@ class SamplingBody(BaseModel):
 
 class EntryBody(SamplingBody):
     """One entry of `model` written out: a model with parameters of its own."""
+
+    written_as: ClassVar = "a model's name, or a JSON object with `model` and parameters of its own"
 
     model: str = Field(min_length=1, max_length=256)
     label: str | None = Field(None, min_length=1, max_length=256)
@@ -114,18 +180,10 @@ Listed = BeforeValidator(_entries)
 Few = Field(min_length=1, max_length=MOST_ENTRIES)
 Models = Annotated[list[EntryBody], Listed, Few, entries_schema("EntryBody")]
 Metadata = Annotated[
-    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
+    Field(max_length=16),
+    _at_most(16, "entries"),
 ]
-
-
-def _return_when(value: Any) -> Any:
-    if isinstance(value, str):
-        if value not in ("all", "first"):
-            raise ValueError(f"`{value[:80]}` is not allowed: `all`, `first`, or the number of entries to wait for")
-        return 1 if value == "first" else None
-    return value
-
-
 ReturnWhen = Annotated[
     int | None,
     BeforeValidator(_return_when),
@@ -134,7 +192,7 @@ ReturnWhen = Annotated[
 
 
 async def read(request: web.Request, model: type[Body]) -> Body:
-    """The validated body of a request.
+    """The validated body of a request. The validators of `model` find in their context what they need to know of the server.
 
     Raises:
         RequestError: with every wrong field.
@@ -143,11 +201,13 @@ async def read(request: web.Request, model: type[Body]) -> Body:
     """
     if request.content_type != "application/json":
         # Also what keeps a stranger's web page from calling: without this a form could.
-        raise web.HTTPUnsupportedMediaType(text=f"send `Content-Type: application/json`, not `{request.content_type}`")
+        raise web.HTTPUnsupportedMediaType(text=f"send `Content-Type: application/json`, not {request.content_type!a:.100}")
+    raw, dispatcher = await request.read(), request.app[DISPATCHER]
+    context = {"max_timeout_s": dispatcher.settings.environment.max_timeout_s, "catalogue": dispatcher.catalogue}
     try:
-        return model.model_validate_json(await request.read())
+        return model.model_validate_json(raw, context=context)
     except ValidationError as error:
-        raise RequestError(_without_wrapping(faults_of(error, model))) from None
+        raise RequestError(list(_as_written(_faults(error, model), raw))) from None
 
 
 def check_request(timeout_s: float | None, return_when: int | None, calls: Sequence[Call], max_timeout_s: float) -> None:
@@ -171,6 +231,29 @@ def sampling(given: Mapping[str, Any]) -> Sampling:
     return Sampling(**given)
 
 
-def _without_wrapping(faults: list[Fault]) -> list[Fault]:
-    """`model[0].model` is `model` to a caller who wrote a name and not an object."""
-    return [Fault(fault.path.removesuffix(".model"), fault.message, fault.kind) for fault in faults]
+def _faults(error: ValidationError, model: type[BaseModel]) -> Sequence[Fault]:
+    """Every fault, up to more than anyone reads."""
+    more = error.error_count() - MOST_FAULTS
+    if more <= 0:
+        return faults_of(error, model)
+    details = [
+        InitErrorDetails(type=detail["type"], loc=detail["loc"], input=detail["input"], ctx=detail.get("ctx", {}))
+        for detail in error.errors(include_url=False)[:MOST_FAULTS]
+    ]
+    first = ValidationError.from_exception_data(error.title, details, "json")
+    return [*faults_of(first, model), Fault("", f"and {more} more", "too_many_faults")]
+
+
+def _as_written(faults: Sequence[Fault], raw: bytes) -> Iterator[Fault]:
+    """Paths as the caller would write them: `model` where he wrote one name, `model[1]` where a list of names."""
+    body = from_json(raw) if any(fault.path.startswith("model[") for fault in faults) else None
+    for fault in faults:
+        found = re.match(r"model\[(\d+)\](\.model$)?(.*)", fault.path)
+        if found is None or not isinstance(body, dict):
+            yield fault
+            continue
+        listed = isinstance(body["model"], list)
+        entry = body["model"][int(found[1])] if listed else body["model"]
+        place = f"model[{found[1]}]" if listed else "model"
+        below = (found[2] or "") if isinstance(entry, dict) else ""
+        yield Fault(f"{place}{below}{found[3]}", fault.message, fault.kind)

@@ -7,21 +7,21 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
-from pydantic import Field, model_validator
-from pydantic_core import to_json
+from pydantic import Field, ValidationInfo, field_validator
 
+from fanout.catalogue import Catalogue
 from fanout.merge import merge
 from fanout.plan import Request
-from fanout.schema import Call, Comparison, Completion, CompletionChoice, Failure, Outcome, Totals
+from fanout.schema import Call, Comparison, Completion, CompletionChoice, Delta, Failure, Outcome, Totals
 from fanout.web import body, keys
-from fanout.web.answers import adjusted, ended, legacy_logprobs, place, sum_known
-from fanout.web.body import Metadata, Models, ReturnWhen, SamplingBody, check_request
+from fanout.web.answers import adjusted, encoded, ended, json_response, legacy_logprobs, place, sum_known
+from fanout.web.body import EntryBody, Metadata, Models, ReturnWhen, SamplingBody
 from fanout.web.errors import all_failed, failure_error
 from fanout.web.sse import respond
-from fanout.web.state import DISPATCHER, OUTCOMES
+from fanout.web.state import DISPATCHER
 
 
 class CompletionBody(SamplingBody):
@@ -44,33 +44,70 @@ class CompletionBody(SamplingBody):
     dry_run: bool | None = None
     """Answers with what would be called, and calls nothing."""
 
-    @model_validator(mode="after")
-    def _streamable(self) -> Self:
-        if self.stream and any((entry.best_of or self.best_of or 0) > 1 for entry in self.model):
+    @field_validator("model")
+    @classmethod
+    def _best_of_all_entries(cls, value: list[EntryBody], info: ValidationInfo) -> list[EntryBody]:
+        for number, entry in enumerate(value):
+            n, best_of = _of_entry(entry, "n", info), _of_entry(entry, "best_of", info)
+            if best_of and best_of < (n or 1):
+                raise ValueError(f"entry {number}: its `best_of`, {best_of}, must not be below its `n`, {n}")
+        return value
+
+    @field_validator("stream")
+    @classmethod
+    def _streamable(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        if value and any((_of_entry(entry, "best_of", info) or 0) > 1 for entry in info.data.get("model", ())):
             raise ValueError("`best_of` above 1 cannot be streamed: the best is known only at the end")
-        return self
+        return value
+
+    @field_validator("timeout_s")
+    @classmethod
+    def _within_maximum(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value and info.context and value > info.context["max_timeout_s"]:
+            raise ValueError(f"{value:g} is not allowed: at most {info.context['max_timeout_s']:g} here")
+        return value
+
+    @field_validator("return_when")
+    @classmethod
+    def _within_entries(cls, value: int | None, info: ValidationInfo) -> int | None:
+        entries = body.MOST_ENTRIES
+        if info.context and "model" in info.data:
+            entries = _count(info.data["model"], info.context["catalogue"])
+        if value is not None and not 1 <= value <= entries:
+            raise ValueError(f"{value} is not allowed: `all`, `first`, or 1 to {entries}, the number of entries")
+        return value
+
+
+def _of_entry(entry: EntryBody, name: str, info: ValidationInfo) -> int | None:
+    """What an entry asks, its own word first: a `null` of its own takes the body's back."""
+    value: int | None = getattr(entry, name) if name in entry.model_fields_set else info.data.get(name)
+    return value
+
+
+def _count(entries: Sequence[EntryBody], catalogue: Catalogue) -> int:
+    """The entries that the names stand for, sets written out."""
+    sets = [catalogue.members(entry.model) for entry in entries if not catalogue.find(entry.model)]
+    return len(entries) + sum(len(members) - 1 for members in sets if members)
 
 
 async def completion(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/completion`."""
     created, began = time.time(), time.monotonic()
-    asked = await body.read(request, CompletionBody)
     dispatcher = request.app[DISPATCHER]
+    asked = await body.read(request, CompletionBody)
     calls = dispatcher.plan(_request_of(asked, request))
-    check_request(asked.timeout_s, asked.return_when, calls, dispatcher.settings.environment.max_timeout_s)
     head = _head(created)
     if asked.dry_run:
-        return _json({**head, "calls": [_dry(call) for call in calls]})
+        return json_response({**head, "calls": [_dry(call) for call in calls]})
     deadline_s = asked.timeout_s or dispatcher.settings.environment.timeout_s
     if asked.stream:
         writer = _Frames(head, calls, int(created), asked.metadata or {}, began)
         return await respond(request, writer, calls, deadline_s, asked.return_when)
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s, return_when=asked.return_when)
-    request[OUTCOMES] = outcomes
     if all(isinstance(outcome.result, Failure) for outcome in outcomes):
         return all_failed(outcomes)
     comparison = merge(outcomes, created=created, total_s=time.monotonic() - began, metadata=asked.metadata)
-    return _json(comparison_json(comparison, head))
+    return json_response(comparison_json(comparison, head))
 
 
 def comparison_json(comparison: Comparison, head: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -138,26 +175,26 @@ class _Frames:
     def __init__(
         self, head: Mapping[str, Any], calls: Sequence[Call], created: int, metadata: Mapping[str, str], began: float
     ) -> None:
-        self._head = to_json(head)[:-1]
+        self._head = encoded(head)[:-1]
         self._created, self._metadata, self._began = created, metadata, began
-        self._before = [self._head + b',"choices":[' + to_json(place(call))[:-1] for call in calls]
+        self._before = [self._head + b',"choices":[' + encoded(place(call))[:-1] for call in calls]
         self._offsets: dict[tuple[int, int], int] = {}
 
-    def delta(self, piece: Any) -> bytes:
+    def delta(self, piece: Delta) -> bytes:
         if not piece.text and not piece.logprobs:
             return b""
         logprobs = b"null"
         if piece.logprobs:
-            place = (piece.call_index, piece.choice_index)
-            offset = self._offsets.get(place, 0)
-            logprobs = to_json(legacy_logprobs(piece.logprobs, offset))
-            self._offsets[place] = offset + sum(len(item.token) for item in piece.logprobs)
+            at = (piece.call_index, piece.choice_index)
+            offset = self._offsets.get(at, 0)
+            logprobs = encoded(legacy_logprobs(piece.logprobs, offset))
+            self._offsets[at] = offset + sum(len(item.token) for item in piece.logprobs)
         return b"".join(
             (
                 b"data: ",
                 self._before[piece.call_index],
                 b',"text":',
-                to_json(piece.text),
+                encoded(piece.text),
                 b',"logprobs":',
                 logprobs,
                 b',"finish_reason":null}]}\n\n',
@@ -166,12 +203,12 @@ class _Frames:
 
     def outcome(self, outcome: Outcome) -> bytes:
         choice = outcome.result.choices[0] if isinstance(outcome.result, Completion) else None
-        rest = to_json({"text": "", "created": self._created, "logprobs": None, **ended(outcome, choice)})
+        rest = encoded({"text": "", "created": self._created, "logprobs": None, **ended(outcome, choice)})
         return b"".join((b"data: ", self._before[outcome.call.index], b",", rest[1:], b"]}\n\n"))
 
     def end(self, outcomes: Sequence[Outcome]) -> bytes:
         comparison = merge(outcomes, created=self._created, total_s=time.monotonic() - self._began, metadata=self._metadata)
-        return b"".join((b"data: ", self._head, b',"choices":[],', to_json(_end_json(comparison))[1:], b"\n\ndata: [DONE]\n\n"))
+        return b"".join((b"data: ", self._head, b',"choices":[],', encoded(_end_json(comparison))[1:], b"\n\ndata: [DONE]\n\n"))
 
 
 def _dry(call: Call) -> dict[str, Any]:
@@ -194,7 +231,3 @@ def _dry(call: Call) -> dict[str, Any]:
 
 def _rfc3339(created: float) -> str:
     return datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _json(value: Any, status: int = 200) -> web.Response:
-    return web.Response(status=status, body=to_json(value, inf_nan_mode="null"), content_type="application/json")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from fanout.errors import Fault
+from fanout.providers._json import dump
 from fanout.schema import Failure, FailureKind, Outcome
 
 STATUS: Mapping[FailureKind, int] = {
@@ -55,14 +57,14 @@ def envelope(
     if details is not None:
         error["details"] = details
     return web.Response(
-        status=status, body=to_json({"error": error}), content_type="application/json", headers=dict(headers or {})
+        status=status, body=dump({"error": error}), content_type="application/json", headers=dict(headers or {})
     )
 
 
 def for_scale(response: web.Response) -> web.Response:
     """The same error as Scale's clients read it: a `detail` beside the envelope."""
     body = from_json(response.text or "{}")
-    response.body = to_json({"detail": body["error"]["message"], **body})
+    response.body = dump({"detail": body["error"]["message"], **body})
     return response
 
 
@@ -114,15 +116,17 @@ def all_failed(outcomes: Sequence[Outcome]) -> web.Response:
         status,
         message,
         type_=first["type"] if len({failure.kind for failure in failures}) == 1 else "api_error",
-        param=first["param"],
+        param=first["param"] if len({failure.param for failure in failures}) == 1 else None,
         code=first["code"] if len({failure.code for failure in failures}) == 1 else "all_failed",
         details=details,
-        headers=_retry_headers(status, failures),
+        headers=_retry_headers(status, outcomes),
     )
 
 
-def _retry_headers(status: int, failures: Sequence[Failure]) -> dict[str, str]:
-    if status not in UNPAID:
+def _retry_headers(status: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
+    failures = [(outcome.result, outcome.timing.attempts) for outcome in outcomes if isinstance(outcome.result, Failure)]
+    # One that was cancelled on its way may have been billed.
+    if status not in UNPAID or any(failure.kind == "cancelled" and attempts for failure, attempts in failures):
         return {"x-should-retry": "false"}
-    waits = [failure.retry_after_s for failure in failures if failure.retry_after_s is not None]
-    return {"Retry-After": str(max(1, round(min(waits) + 0.5)))} if waits else {}
+    waits = [failure.retry_after_s for failure, _ in failures if failure.retry_after_s is not None]
+    return {"Retry-After": str(max(1, math.ceil(min(waits))))} if waits else {}

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from aiohttp import web
 from pydantic import SecretStr
 
+from fanout.errors import Fault, RequestError
 from fanout.schema import Credential
 from fanout.web.state import DISPATCHER
 
@@ -43,13 +44,13 @@ def check_host(request: web.Request) -> None:
     name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
     if not (name.lower() == "localhost" or name.lower().endswith(".localhost") or is_loopback(name)):
         raise web.HTTPForbidden(
-            text=f"the host `{host[:100]}` is not this machine; set FANOUT_API_KEYS to be called by other names"
+            text=f"the host {host[:100]!a} is not this machine; set FANOUT_API_KEYS to be called by other names"
         )
 
 
 def is_loopback(host: str) -> bool:
     """Whether an address (or the name `localhost`) is this machine's own."""
-    if host == "localhost":
+    if host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -58,12 +59,18 @@ def is_loopback(host: str) -> bool:
 
 
 def own_credentials(request: web.Request) -> Mapping[str, Credential]:
-    """The keys that a caller brought for providers, by provider: each from that provider's own header, for it alone."""
+    """The keys that a caller brought for providers, by provider: each from that provider's own header, for it alone.
+
+    Raises:
+        RequestError: one is too long to be a key. It is not passed over: the call would be made with the server's key.
+    """
     found: dict[str, Credential] = {}
     for name, provider in request.app[DISPATCHER].settings.providers.items():
         header = provider.row.key_header
-        if header and (key := request.headers.get(header)) and len(key) <= LONGEST_KEY:
-            found[name] = Credential(SecretStr(key), hashlib.sha256(key.encode()).hexdigest()[:16])
+        if header and (key := request.headers.get(header, "").strip()):
+            if len(key) > LONGEST_KEY:
+                raise RequestError([Fault(header, f"has {len(key)} characters; a key has at most {LONGEST_KEY}")])
+            found[name] = Credential(SecretStr(key), hashlib.sha256(_bytes(key)).hexdigest()[:16])
     return found
 
 
@@ -73,4 +80,9 @@ def account(request: web.Request) -> str | None:
 
 
 def _equal(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
+    return hmac.compare_digest(_bytes(one), _bytes(other))
+
+
+def _bytes(header: str) -> bytes:
+    """As it came: what is not UTF-8 stands as lone surrogates in what aiohttp makes of it."""
+    return header.encode(errors="surrogateescape")

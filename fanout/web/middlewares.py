@@ -6,20 +6,23 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 from aiohttp import web
 
 from fanout import logs
-from fanout.errors import RequestError
+from fanout.errors import RequestError, did_you_mean
 from fanout.logs import log
 from fanout.merge import totals
 from fanout.schema import Failure, Outcome, Retry
 from fanout.web import errors, keys
-from fanout.web.state import DISPATCHER, LIFE, METRICS, OUTCOMES
+from fanout.web.state import DISPATCHER, LIFE, METRICS
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_ID = web.RequestKey("request_id", str)
+BEGUN = web.RequestKey("begun", web.StreamResponse)
+"""The response whose head has left: no other one can be sent."""
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 CODES = {
     401: "invalid_api_key",
@@ -36,6 +39,25 @@ CLIENT_LEFT = 499
 """nginx's status for it; nobody receives it, the log and the figures do."""
 
 
+class Seen:
+    """How the calls of one request ended, the cancelled ones too, which their request does not live to see."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.over = False
+        """What a task does that outlives its request is no longer the request's."""
+
+
+SEEN: ContextVar[Seen | None] = ContextVar("seen", default=None)
+
+
+def see(event: Outcome | Retry) -> None:
+    """An observer of the Dispatcher: keeps a call's end for its request's line."""
+    seen = SEEN.get()
+    if seen and not seen.over and isinstance(event, Outcome):
+        seen.outcomes.append(event)
+
+
 @web.middleware
 async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers every request with something honest, and writes its line."""
@@ -43,17 +65,22 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     given = request.headers.get("x-request-id", "")
     request_id = given if ACCEPTED_ID.fullmatch(given) else str(uuid.uuid4())
     request[REQUEST_ID] = request_id
-    token = logs.request_id.set(request_id)
+    seen = Seen()
+    tokens = logs.request_id.set(request_id), SEEN.set(seen)
     life = request.app[LIFE]
     life.begin()
     status = CLIENT_LEFT
     try:
         response = await _answered(request, handler)
         status = response.status
+    except ConnectionError:  # nobody receives what is returned now
+        response = request.get(BEGUN) or web.Response(status=CLIENT_LEFT)
     finally:
         life.end()
-        _written(request, status, time.perf_counter() - began)
-        logs.request_id.reset(token)
+        seen.over = True
+        _written(request, status, time.perf_counter() - began, seen.outcomes)
+        logs.request_id.reset(tokens[0])
+        SEEN.reset(tokens[1])
     return response
 
 
@@ -73,11 +100,24 @@ async def _honest(request: web.Request, handler: Handler) -> web.StreamResponse:
         return errors.bad_request(error.faults, 422 if request.path.startswith(SCALE_PATHS) and not invalid_json else 400)
     except web.HTTPException as error:
         return _enveloped(request, error)
-    except ConnectionError:  # the client left while it was written to
-        raise
-    except Exception:
-        log.exception("bug in a handler", request_id=request[REQUEST_ID], path=request.path)
-        return errors.envelope(500, "Fanout failed here; its log has the details", type_="server_error", code="internal_error")
+    except Exception as error:
+        if isinstance(error, ConnectionError) and _is_gone(request):
+            raise
+        log.exception("bug in a handler", request_id=request[REQUEST_ID], path=request.rel_url.raw_path[:200])
+        if BEGUN in request and request.transport:
+            request.transport.abort()  # half an answer is out, and no word of it can be taken back
+            raise ConnectionResetError("the answer broke off") from None
+        return errors.envelope(
+            500,
+            "Fanout failed here; its log has the details",
+            type_="server_error",
+            code="internal_error",
+            headers={"x-should-retry": "false"},
+        )
+
+
+def _is_gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def _refused(request: web.Request) -> web.Response | None:
@@ -113,18 +153,22 @@ def _allowed_origin(request: web.Request, origins: Sequence[str]) -> str | None:
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal: headers that every response has, streams too."""
+    request[BEGUN] = response
+    response.headers["Server"] = "fanout"
     response.headers["x-request-id"] = request.get(REQUEST_ID) or "-"
     origins = request.app[DISPATCHER].settings.environment.cors_origins
-    if origins and (origin := _allowed_origin(request, origins)):
-        response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Expose-Headers"] = "x-request-id, Retry-After"
+    if origins:
         response.headers["Vary"] = "Origin"
+        if origin := _allowed_origin(request, origins):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = "x-request-id, x-should-retry, Retry-After"
 
 
 def _enveloped(request: web.Request, error: web.HTTPException) -> web.Response:
     message = error.text or error.reason
     if error.status == 404 and request.match_info.http_exception is error:
-        message = f"unknown path `{request.path[:200]}`; `GET /docs` lists what is served"
+        paths = [resource.canonical for resource in request.app.router.resources()]
+        message = f"unknown path `{request.path[:200]}`{did_you_mean(request.path, paths) or '; served: ' + ', '.join(paths)}"
     elif error.status == 405:
         message = f"`{request.method}` is not allowed at `{request.path[:200]}`; allowed: {error.headers.get('Allow')}"
     elif error.status == 413:
@@ -137,18 +181,19 @@ def _enveloped(request: web.Request, error: web.HTTPException) -> web.Response:
     return errors.envelope(error.status, message, type_=kind, code=CODES.get(error.status), headers=kept)
 
 
-def _written(request: web.Request, status: int, seconds: float) -> None:
+def _written(request: web.Request, status: int, seconds: float, outcomes: list[Outcome]) -> None:
     """The request's one line and its figures. Prompts and answers are in neither."""
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "unknown"
-    outcomes = request.get(OUTCOMES) or ()
+    outcomes.sort(key=lambda outcome: outcome.call.index)
     slowest_s = max((outcome.timing.total_s for outcome in outcomes), default=None)
     overhead_s = None if slowest_s is None else max(seconds - slowest_s, 0.0)
     request.app[METRICS].served(request.method, route, status, seconds, overhead_s)
     if route in ("/livez", "/readyz", "/metrics") and status < 400:
         log.debug("request", request_id=request[REQUEST_ID], path=route, status=status)
         return
-    line: dict[str, Any] = {"request_id": request[REQUEST_ID], "method": request.method, "path": request.path[:200]}
+    path = request.rel_url.raw_path[:200]  # as it came: unquoted, it could forge a line
+    line: dict[str, Any] = {"request_id": request[REQUEST_ID], "method": request.method, "path": path}
     line |= {"status": status, "total_ms": round(seconds * 1e3, 1)}
     if outcomes:
         line |= _of_calls(outcomes, overhead_s or 0.0)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
-from pydantic_core import to_json
 
 from fanout.catalogue import Catalogue, Model
 from fanout.config import ModelRow
 from fanout.web import errors
+from fanout.web.answers import json_response
 from fanout.web.state import DISPATCHER
 
 PUBLISHED = (
@@ -37,7 +38,7 @@ STARTED = int(time.time())
 async def list_models(request: web.Request) -> web.Response:
     """Serves `GET /v1/models`."""
     catalogue = request.app[DISPATCHER].catalogue
-    return _json({"object": "list", "data": [model_json(model, catalogue) for model in catalogue]})
+    return json_response({"object": "list", "data": [model_json(model, catalogue) for model in catalogue]})
 
 
 async def one_model(request: web.Request) -> web.Response:
@@ -48,13 +49,14 @@ async def one_model(request: web.Request) -> web.Response:
     if model is None:
         failure = catalogue.unknown(name[:256])
         return errors.envelope(404, failure.message, param="model", code=failure.code)
-    return _json(model_json(model, catalogue))
+    return json_response(model_json(model, catalogue))
 
 
 def model_json(model: Model, catalogue: Catalogue) -> dict[str, Any]:
     """A model as `/v1/models` shows it."""
     row = model.row or ModelRow(provider=model.provider, id=model.id, kind=model.kind)
     lacks = catalogue.lacks(model)
+    retired = catalogue.retired(model, datetime.now(UTC).date()) is not None
     return {
         "id": model.name,
         "object": "model",
@@ -68,12 +70,8 @@ def model_json(model: Model, catalogue: Catalogue) -> dict[str, Any]:
         "upstream_id": model.id,
         "aliases": row.aliases,
         "endpoints": ["/v1/completion", "/v1/completions", *(["/v1/chat/completions"] if model.kind != "text" else [])],
-        "ready": not lacks,
+        "ready": not lacks and not retired,
         "missing": lacks,
         "limits": catalogue.provider(model).row.limits.model_dump(),
         "price": row.price.model_dump() if row.price else None,
     }
-
-
-def _json(value: Any) -> web.Response:
-    return web.Response(body=to_json(value), content_type="application/json")

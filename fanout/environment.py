@@ -1,0 +1,156 @@
+"""The `FANOUT_…` variables, and files of variables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from fanout.errors import ConfigError, Fault, did_you_mean, faults_of
+from fanout.rows import HIGHEST_TIMEOUT_S, VARIABLE
+
+PREFIX = "FANOUT_"
+KUBERNETES = re.compile(r"FANOUT_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_)\w*")
+"""What Kubernetes sets in every pod once a service is called `fanout…`.
+
+Source: https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
+"""
+
+
+def _comma_list(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _some(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if not keys:
+        raise ValueError("holds no key: to let this machine call without one, leave it unset")
+    return keys
+
+
+def _keys_in(path: Path) -> tuple[SecretStr, ...]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot be read: {error}") from None
+    return _some(tuple(SecretStr(line) for line in lines if line and not line.startswith("#")))
+
+
+def _key_file(path: Path) -> Path:
+    _keys_in(path)
+    return path
+
+
+def _origin(origin: str) -> str:
+    if origin != "*" and not re.fullmatch(r"https?://[^\s/?#@]+", origin):
+        raise ValueError("an origin is `*` or like `https://dashboard.example:8443`, without a path")
+    return origin
+
+
+class Environment(BaseModel):
+    """The `FANOUT_…` variables; one that is set to nothing is as if unset."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    config: Path | None = None
+    """A providers.json of your own, laid over the shipped one"""
+    api_keys: Annotated[tuple[SecretStr, ...], AfterValidator(_some), BeforeValidator(_comma_list)] = ()
+    """Keys that callers must show, separated by commas; none: only this machine may call"""
+    api_keys_file: Annotated[Path, AfterValidator(_key_file)] | None = None
+    """The same, one on a line"""
+    cors_origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_comma_list)] = ()
+    """Web origins whose pages may call, separated by commas; `*` for all"""
+    timeout_s: float = Field(120, gt=0, le=HIGHEST_TIMEOUT_S)
+    """Deadline of a request that names none; never above `FANOUT_MAX_TIMEOUT_S`"""
+    max_timeout_s: float = Field(HIGHEST_TIMEOUT_S, gt=0, le=HIGHEST_TIMEOUT_S)
+    """Longest deadline that a request may name"""
+    max_calls: int = Field(256, ge=1, le=4096)
+    """Most upstream calls of one request"""
+    max_body_bytes: int = Field(4 * 2**20, ge=1024)
+    """Largest request body"""
+    max_answer_bytes: int = Field(16 * 2**20, ge=1024)
+    """Largest answer taken from a provider"""
+    max_in_flight: int | None = Field(None, ge=1)
+    """Most upstream calls at once, over all providers; unset: what the limit on open files allows"""
+    max_waiting: int = Field(20_000, ge=1)
+    """Most calls that wait for one account's limits"""
+    grace_s: float = Field(10, ge=0, le=HIGHEST_TIMEOUT_S)
+    """How long running requests may finish after SIGTERM"""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe line that is logged"""
+    log_format: Literal["json", "text"] | None = None
+    """`json` or `text`; unset: text on a terminal"""
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Environment:
+        """The variables, whole.
+
+        Raises:
+            ConfigError: with every fault.
+        """
+        fields = {f"{PREFIX}{name.upper()}": name for name in cls.model_fields}
+        named = {name: value for name, value in environ.items() if name.startswith(PREFIX) and not _is_foreign(name, value)}
+        known = f"; known: {', '.join(fields)}"
+        faults = [Fault(name, f"no such variable{did_you_mean(name, fields) or known}") for name in named if name not in fields]
+        given = {fields[name]: value for name, value in named.items() if name in fields and value.strip()}
+        try:
+            environment = cls.model_validate(given)
+        except ValidationError as error:
+            faults += [Fault(_variable(fault.path), fault.message) for fault in faults_of(error, cls)]
+        if faults:
+            raise ConfigError("environment", list(dict.fromkeys(faults)))
+        return environment._whole()
+
+    def _whole(self) -> Environment:
+        """With the keys of the file, and a default deadline that is allowed."""
+        keys = _keys_in(self.api_keys_file) if self.api_keys_file else ()
+        timeout_s = min(self.timeout_s, self.max_timeout_s)
+        return self.model_copy(update={"api_keys": self.api_keys + keys, "timeout_s": timeout_s})
+
+
+def _is_foreign(name: str, value: str) -> bool:
+    return bool(KUBERNETES.fullmatch(name)) or ("_PORT" in name and "://" in value)
+
+
+def _variable(path: str) -> str:
+    """The variable of a field, `cors_origins[1]`."""
+    return PREFIX + path.partition("[")[0].upper()
+
+
+def with_env_file(path: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment with the `NAME=value` lines of a file under it: what is set already wins.
+
+    A value may stand in quotes; what follows ` #` is a comment.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is none.
+    """
+    if path is None:
+        return dict(environ)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [Fault("", f"cannot be read: {error}")]) from error
+    found: dict[str, str] = {}
+    faults: list[Fault] = []
+    for number, line in enumerate(lines, 1):
+        name, equals, rest = line.strip().removeprefix("export ").partition("=")
+        value = _value(rest)
+        if equals and re.fullmatch(VARIABLE, name.strip()) and value is not None:
+            found[name.strip()] = value
+        elif line.strip() and not line.strip().startswith("#"):
+            faults.append(Fault(f"line {number}", "is not `NAME=value`"))  # its text may be a key
+    if faults:
+        raise ConfigError(str(path), faults)
+    return found | {name: value for name, value in environ.items() if value or name not in found}
+
+
+def _value(text: str) -> str | None:
+    """What stands behind `=`; `None` where a quote is not closed."""
+    quote = text.strip()[:1]
+    if quote not in ("'", '"'):
+        return re.split(r"\s#", text, maxsplit=1)[0].strip()
+    value, closed, rest = text.strip()[1:].partition(quote)
+    return value if closed and rest.strip()[:1] in ("", "#") else None

@@ -1,0 +1,63 @@
+"""The house rule: a module imports only what stands above it in the listing of design.md §2."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from configparser import ConfigParser
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in (ROOT / "fanout").rglob("*.py")
+}
+# A total order, from cellar to roof; a folder stands as one, `fanout` is the package's own `__init__`.
+LISTING = """
+    schema errors logs
+    rows environment layers config catalogue parameters prices merge store
+    providers images limits metrics retries
+    plan dispatch batch evaluate
+    library fanout terminal client web cli __main__
+""".split()
+# What a declared dependency brings along and is made of.
+PARTS = {"multidict": "aiohttp", "pydantic_core": "pydantic", "yarl": "aiohttp"}
+
+
+def imported(name: str) -> Iterator[str]:
+    """Every module that a module imports, also within functions and under TYPE_CHECKING."""
+    for node in ast.walk(ast.parse(FILES[name].read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            yield from (f"{base}.{alias.name}" if f"{base}.{alias.name}" in FILES else base for alias in node.names)
+
+
+def storey(name: str) -> str:
+    """Where a module stands: its file or folder in the package."""
+    return name.split(".")[name.count(".") > 0]
+
+
+def test_every_module_has_its_place_and_imports_only_what_stands_above_it() -> None:
+    places = {place: number for number, place in enumerate(LISTING)}
+    assert {storey(name) for name in FILES} <= set(places)
+    inner = [(name, other) for name in FILES for other in imported(name) if other.split(".")[0] == "fanout"]
+    assert [f"{name} imports {other}" for name, other in inner if places[storey(other)] > places[storey(name)]] == []
+
+
+def test_the_files_of_a_folder_import_each_other_without_a_circle() -> None:
+    TopologicalSorter({name: set(imported(name)) for name in FILES}).prepare()  # raises where there is one
+
+
+def test_only_declared_packages_are_imported() -> None:
+    """Above all no test, nothing beside the repository, and nothing relative."""
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    wanted = setup["options"]["install_requires"] + setup["options.extras_require"]["uvloop"]
+    declared = {line.split(">")[0].split("=")[0].replace("-", "_") for line in wanted.split()}
+    allowed = declared | sys.stdlib_module_names | {"fanout"}
+    roots = {(name, other.split(".")[0]) for name in FILES for other in imported(name)}
+    assert [f"{name} imports `{root}`" for name, root in roots if PARTS.get(root, root) not in allowed] == []
