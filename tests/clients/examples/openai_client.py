@@ -1,0 +1,83 @@
+"""The examples of OpenAI's own client: whole, streamed, async, raw, strictly validated; errors and retries."""
+
+import asyncio
+import json
+import os
+
+import openai
+from openai import AsyncOpenAI, OpenAI
+
+URL, KEY = os.environ["FANOUT_URL"] + "/v1", os.environ["FANOUT_KEY"]
+MESSAGES = [
+    {"role": "developer", "content": "Talk like a pirate."},
+    {"role": "user", "content": "How do I check if a Python object is an instance of a class?"},
+]
+client = OpenAI(base_url=URL, api_key=KEY)
+strict = OpenAI(base_url=URL, api_key=KEY, _strict_response_validation=True)
+report = {}
+
+chat = client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
+report["chat"] = chat.model_dump()
+report["completion"] = client.completions.create(
+    model="meta-llama/llama-2-13b", prompt="Say this is", logprobs=2, echo=True
+).model_dump()
+
+report["strict_chat"] = len(strict.chat.completions.create(model=["gpt-4o", "gpt-4"], messages=MESSAGES).choices)
+report["strict_text"] = len(
+    strict.completions.create(model=["meta-llama/llama-2-13b", "gpt-4"], prompt="Hi", max_tokens=4, n=2).choices
+)
+report["strict_models"] = len(strict.models.list().data)
+report["strict_stream"] = sum(1 for _ in strict.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True))
+
+stream = client.chat.completions.create(
+    model=["gpt-4o", "gpt-4"], messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+)
+texts, usage = {}, None
+for chunk in stream:
+    for choice in chunk.choices:
+        texts[choice.index] = texts.get(choice.index, "") + (choice.delta.content or "")
+    usage = chunk.usage or usage
+report["stream"] = {"texts": texts, "tokens": usage.total_tokens}
+
+tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+sent = client.chat.completions.create(
+    model="echo", messages=MESSAGES, tools=tools, response_format={"type": "json_object"}, max_completion_tokens=9
+)
+report["passed_on"] = json.loads(sent.choices[0].message.content)
+
+raw = client.chat.completions.with_raw_response.create(model="gpt-4o", messages=MESSAGES)
+report["raw"] = [raw.status_code, raw.headers.get("x-request-id"), raw.parse().choices[0].message.role]
+
+
+async def in_the_background():
+    async with AsyncOpenAI(base_url=URL, api_key=KEY) as background:
+        pieces = []
+        async for chunk in await background.completions.create(
+            model="meta-llama/llama-2-13b", prompt="Hi", max_tokens=5, stream=True
+        ):
+            pieces.append(chunk.choices[0].text)
+        return "".join(pieces)
+
+
+report["async"] = asyncio.run(in_the_background())
+
+
+def raised(**given):
+    try:
+        client.chat.completions.create(messages=MESSAGES, **given)
+    except openai.APIStatusError as error:
+        return [type(error).__name__, error.code, error.param, bool(error.request_id)]
+    return None
+
+
+report["errors"] = {
+    "400": raised(model="gpt-4o", temperature=7),
+    "404": raised(model="gtp-4o"),
+    "429": raised(model="always-429"),
+    "502": raised(model="always-500"),
+}
+client = OpenAI(base_url=URL, api_key="wrong")
+report["errors"]["401"] = raised(model="gpt-4o")
+partial = OpenAI(base_url=URL, api_key=KEY).chat.completions.create(model=["gpt-4o", "always-500"], messages=MESSAGES)
+report["partial"] = [(choice.finish_reason, choice.error and choice.error["code"]) for choice in partial.choices]
+print(json.dumps(report))

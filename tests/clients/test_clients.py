@@ -1,0 +1,197 @@
+"""The real client packages, unmodified, each in an environment of its own, against a running `fanout serve`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import commands
+from tests.upstreams import Upstream
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = HERE.parents[1] / ".venv-clients"
+KEY = "a-key-of-ours"
+LOCAL = {  # published names → embedded models
+    "llama-2-70b": ("ngram-3", "text"),
+    "llama-2-7b": ("ngram-2", "text"),
+    "llama-2-7b-chat": ("ngram-2", "chat"),
+    "meta-llama/llama-2-13b": ("ngram-5", "text"),
+    "nousresearch/nous-hermes-llama2-13b": ("ngram-5", "chat"),
+    "codellama/codellama-13b-instruct": ("ngram-3", "chat"),
+}
+SCRIPTED = {  # names → scripts of tests/upstreams.py
+    "gpt-4": "ok",
+    "gpt-4o": "ok",
+    "echo": "echo",
+    "cut": "cut",
+    "always-404": "404",
+    "always-429": "429-s-1",
+    "always-500": "500",
+}
+
+
+def providers_json(upstream: Upstream, folder: Path) -> Path:
+    models: dict[str, Any] = {name: {"provider": "local", "id": id_, "kind": kind} for name, (id_, kind) in LOCAL.items()}
+    models |= {name: {"provider": "up", "id": script, "kind": "chat"} for name, script in SCRIPTED.items()}
+    models["codellama/codellama-13b-instruct"] |= {
+        "creator": "Meta",
+        "max_context_length": 16384,
+        "license_name": "Llama 2",
+        "public_endpoint_pricing": "$0.0003 / 1k tokens",
+    }
+    up = {"adapter": "openai", "base_url": upstream.url, "retries": {"attempts": 1}}
+    providers = {"local": {"adapter": "ngram", "default_kind": "both"}, "up": up}
+    path = folder / "providers.json"
+    path.write_text(
+        json.dumps({"extends": False, "providers": providers, "models": models, "default_provider": {"scale": "up"}})
+    )
+    return path
+
+
+async def report_of(client: str, upstream: Upstream, folder: Path) -> dict[str, Any]:
+    """What the client's example printed."""
+    python = ENVIRONMENTS / client / "bin" / "python"
+    if not python.exists():
+        reason = f"the environment of `{client}` is missing: run scripts/clients"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    config = providers_json(upstream, folder)
+    async with commands.serving("--config", str(config), FANOUT_API_KEYS=KEY) as url:
+        example = HERE / "examples" / f"{client}_client.py"
+        done = await commands.ran([str(python), str(example)], FANOUT_URL=url, FANOUT_KEY=KEY)
+    assert done.code == 0, done.err
+    report: dict[str, Any] = json.loads(done.out)
+    return report
+
+
+async def test_thiggle(upstream: Upstream, tmp_path: Path) -> None:
+    report = await report_of("thiggle", upstream, tmp_path)
+    example = report["example"]
+    assert [choice["model"] for choice in example["choices"]] == ["gpt-4", "llama-2-70b"]
+    assert all(choice["text"] and choice["usage"]["completion_tokens"] for choice in example["choices"])
+    assert "." not in example["choices"][1]["text"]
+    assert example["created"].endswith("Z")
+    assert report["one"]["usage"]["completion_tokens"] == 3
+    assert [choice["finish_reason"] for choice in report["partial"]["choices"]] == ["length", "error"]
+    assert report["errors"] == {"400": 400, "401": 401, "404": 404, "429": 429, "502": 502}
+
+
+async def test_konko(upstream: Upstream, tmp_path: Path) -> None:
+    report = await report_of("konko", upstream, tmp_path)
+    assert report["completion"]["choices"][0]["text"]
+    assert report["completion"]["model"] == "meta-llama/llama-2-13b"
+    assert report["chat"]["choices"][0]["message"]["role"] == "assistant"
+    assert [(index, model) for index, model, _ in report["several"]] == [(0, "meta-llama/llama-2-13b"), (1, "gpt-4")]
+    assert len("".join(report["stream"])) >= 1
+    assert report["repetition_penalty"] == []
+    assert "codellama/codellama-13b-instruct" in report["models"]
+    model = report["model"]
+    assert (model["id"], model["is_chat"], model["is_text"]) == ("codellama/codellama-13b-instruct", True, False)
+    assert (model["creator"], model["max_context_length"], model["license_name"]) == ("Meta", 16384, "Llama 2")
+    assert report["async"]
+    assert {status: error[0] for status, error in report["errors"].items()} == {
+        "400": "BadRequestError",
+        "401": "AuthenticationError",
+        "404": "NotFoundError",
+        "429": "RateLimitError",
+        "502": "InternalServerError",
+        "model": "NotFoundError",
+    }
+    assert report["errors"]["400"][2] == "temperature"
+    assert report["errors"]["404"][1] == "model_not_found"
+
+
+async def test_konko_legacy(upstream: Upstream, tmp_path: Path) -> None:
+    report = await report_of("konko_legacy", upstream, tmp_path)
+    assert report["completion"]["choices"][0]["text"]
+    assert report["chat"]["choices"][0]["message"]["content"]
+    assert "".join(report["stream"])
+    assert "meta-llama/llama-2-13b" in report["models"]
+    assert report["errors"] == {
+        "400": "InvalidRequestError",
+        "401": "AuthenticationError",
+        "404": "InvalidRequestError",
+        "429": "RateLimitError",
+        "502": "APIError",
+    }
+
+
+async def test_openai(upstream: Upstream, tmp_path: Path) -> None:
+    report = await report_of("openai", upstream, tmp_path)
+    assert report["chat"]["choices"][0]["message"]["content"] == "This is ok."
+    completion = report["completion"]["choices"][0]
+    assert completion["text"].startswith("Say this is")
+    assert completion["logprobs"]["token_logprobs"][0] is None
+    assert (report["strict_chat"], report["strict_text"]) == (2, 4)
+    assert report["strict_models"] == len(LOCAL) + len(SCRIPTED)
+    assert report["strict_stream"] > 2
+    assert report["stream"]["texts"] == {"0": "This is ok.", "1": "This is ok."}
+    assert report["stream"]["tokens"] == 28
+    assert report["passed_on"]["tools"][0]["function"]["name"] == "weather"
+    assert report["passed_on"]["response_format"] == {"type": "json_object"}
+    assert report["raw"][0] == 200
+    assert report["raw"][1]
+    assert report["async"]
+    assert {status: error[0] for status, error in report["errors"].items()} == {
+        "400": "BadRequestError",
+        "401": "AuthenticationError",
+        "404": "NotFoundError",
+        "429": "RateLimitError",
+        "502": "InternalServerError",
+    }
+    assert all(error[3] for error in report["errors"].values())
+    assert report["partial"] == [["stop", None], ["error", "server_error"]]
+
+
+async def test_openai_does_not_repeat_what_was_paid_for(upstream: Upstream, tmp_path: Path) -> None:
+    """A client that tries twice again by itself is told not to after a failure upstream, and may where nothing was paid."""
+    await report_of("openai", upstream, tmp_path)
+    assert len(upstream.of("500")) == 2  # one for the error, one beside a healthy model
+    assert len(upstream.of("429-s-1")) == 3
+
+
+async def test_scale_gp(upstream: Upstream, tmp_path: Path) -> None:
+    report = await report_of("scale_gp", upstream, tmp_path)
+    assert report["completion"]["token_usage"]["completion"] == 8
+    assert report["strict"]["completion"]["text"] == "This is ok."
+    assert '"image_url"' in report["full"]["completion"]["text"]
+    assert '"temperature":0.2' in report["full"]["completion"]["text"].replace(" ", "")
+    assert "".join(report["stream"]) == "This is ok."
+    assert report["chat"]["chat_completion"]["message"]["role"] == "assistant"
+    assert len(report["models"]) == 3
+    assert {status: error[0] for status, error in report["errors"].items()} == {
+        "422": "UnprocessableEntityError",
+        "list": "UnprocessableEntityError",
+        "404": "NotFoundError",
+        "429": "RateLimitError",
+        "502": "InternalServerError",
+        "401": "AuthenticationError",
+    }
+    assert report["custom"]["completion"]["text"] == "mine"
+    assert "before the answer was whole" in report["cut"]
+
+
+async def test_scale_egp(upstream: Upstream, tmp_path: Path) -> None:
+    report = await report_of("scale_egp", upstream, tmp_path)
+    assert report["completion"] == ["This is ok.", "stop", 14]
+    assert "".join(report["stream"]) == "This is ok."
+    assert report["no_account"] == "default"
+    assert {status: error[1] for status, error in report["errors"].items()} == {
+        "422": 422,
+        "404": 404,
+        "429": 429,
+        "502": 502,
+        "401": 401,
+    }
+
+
+async def test_langchain(upstream: Upstream, tmp_path: Path) -> None:
+    report = await report_of("langchain", upstream, tmp_path)
+    assert report["chat"] == ["This is ok.", 14, "stop"]
+    assert "".join(report["stream"]) == "This is ok."
+    assert report["batch"] == ["This is ok."] * 3
+    assert report["text"]
+    assert "".join(report["text_stream"])
