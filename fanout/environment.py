@@ -93,7 +93,11 @@ class Environment(BaseModel):
         fields = {f"{PREFIX}{name.upper()}": name for name in cls.model_fields}
         named = {name: value for name, value in environ.items() if name.startswith(PREFIX) and not _is_foreign(name, value)}
         known = f"; known: {', '.join(fields)}"
-        faults = [Fault(name, f"no such variable{did_you_mean(name, fields) or known}") for name in named if name not in fields]
+        faults = [
+            Fault(name, f"no such variable{did_you_mean(name, fields, prefix=PREFIX) or known}")
+            for name in named
+            if name not in fields
+        ]
         given = {fields[name]: value for name, value in named.items() if name in fields and value.strip()}
         try:
             environment = cls.model_validate(given)

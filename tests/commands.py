@@ -10,9 +10,21 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.upstreams import Upstream, providers_file
 
 FANOUT = (sys.executable, "-m", "fanout")
-PATIENCE_S = 30
+PATIENCE_S = 60
+
+
+@pytest.fixture
+def scripted(upstream: Upstream, tmp_path: Path) -> str:
+    """A providers.json whose models are scripts."""
+    retries = {"attempts": 2, "max_delay_s": 0.02}
+    return str(providers_file(upstream.url, tmp_path, retries=retries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,15 @@ async def address_of(server: asyncio.subprocess.Process) -> str:
             if found := re.search(r"listens on (http://[^;\s]+)", line):
                 return found[1]
     raise AssertionError(f"it did not start: {said}")
+
+
+def shape(value: Any) -> Any:
+    """Its keys and types, without what may differ between two answers."""
+    if isinstance(value, dict):
+        return {name: shape(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [shape(inner) for inner in value]
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
 
 
 @asynccontextmanager

@@ -16,13 +16,11 @@ import aiohttp
 import pytest
 
 from fanout.web.state import LIFE
-from tests.faults import ATTEMPT_S, ATTEMPTS, DEADLINE_S, STREAM, WHOLE, Expected, deadline_s, faulty
+from tests.faults import ATTEMPTS, STREAM, WHOLE, Expected, faulty, times
 from tests.serving import UP_KEY, Server, serving
 from tests.upstreams import Upstream, providers_file
 
 HEALTHY = "up/first-0.1-say-healthy"
-HEALTHY_S = 1.0
-"""What it may take at most, 0.1 s of its own included; the slowest faults take twice as long."""
 ENDLESS = "up/chunks-500-gap-0.02"
 NOTHING_LEFT_S = 2.0
 
@@ -85,7 +83,7 @@ async def house(
     row = {
         "adapter": "openai",
         "api_key_env": "UP_KEY",
-        "timeout_s": ATTEMPT_S,
+        "timeout_s": times(fault).attempt_s,
         "retries": {"attempts": ATTEMPTS, "max_delay_s": 0.02},
         "limits": {"concurrency": 8},
     }
@@ -131,18 +129,18 @@ async def test_a_fault_is_answered_as_what_it_is(
     expected = (STREAM if stream else WHOLE)[fault]
     async with house(upstream, tmp_path, fault, logged, caplog) as (server, model):
         models = [HEALTHY, model, HEALTHY] if beside else [model]
-        got = await asked(server, {"prompt": "hi", "model": models, "stream": stream, "timeout_s": deadline_s(fault)})
+        got = await asked(server, {"prompt": "hi", "model": models, "stream": stream, "timeout_s": times(fault).deadline_s})
 
     place = 1 if beside else 0
     answered = beside or expected.kind == "ok" or (stream and expected.pieces)
     assert got.status == (200 if answered else expected.status)
     assert sorted(got.calls) == list(range(len(models)))
-    assert got.total_s < DEADLINE_S + 0.5
+    assert got.total_s < times(fault).deadline_s + 0.5
     check(got.calls[place], expected, answered=answered)
     if not answered:
         assert got.headers.get("x-should-retry") == (None if got.status == 429 else "false")
     for index in range(len(models)):
-        assert index == place or is_healthy(got.calls[index])
+        assert index == place or is_healthy(got.calls[index], times(fault).healthy_s, streamed=stream)
     line = next(json.loads(line) for line in logged if '"event":"request"' in line)
     assert (line["status"], line["attempts"][place]) == (got.status, expected.attempts)
     assert len(upstream.of(fault)) == (0 if fault in ("refused", "tls") else expected.attempts)
@@ -160,10 +158,11 @@ def check(seen: Seen, expected: Expected, *, answered: bool) -> None:
         assert bool(seen.text) is (expected.kind == "ok" or expected.pieces)
 
 
-def is_healthy(seen: Seen) -> bool:
+def is_healthy(seen: Seen, within_s: float, *, streamed: bool) -> bool:
     assert (seen.text, seen.kind, seen.end["finish_reason"]) == ("healthy", "ok", "stop")
     assert seen.end["timing"]["attempts"] == 1
-    assert seen.end["timing"]["total_ms"] < HEALTHY_S * 1e3
+    assert seen.end["timing"]["total_ms"] < within_s * 1e3
+    assert not streamed or seen.ended_s < within_s
     return True
 
 

@@ -21,15 +21,23 @@ def place(call: Call) -> dict[str, Any]:
     return {**where, "model": call.target.name, "label": call.target.label}
 
 
+def choices_of(outcome: Outcome) -> tuple[Choice | None, ...]:
+    """A call's answers, one for each of its places; `None` where it failed, or gave fewer than it was asked for."""
+    places, result = outcome.call.query.sampling.n or 1, outcome.result
+    given = result.choices[:places] if isinstance(result, Completion) else ()
+    return (*given, *(None,) * (places - len(given)))
+
+
 def ended(outcome: Outcome, choice: Choice | None) -> dict[str, Any]:
     """What is known of an answer only when it has ended."""
     call, result, timing = outcome.call, outcome.result, outcome.timing
+    failure = result if isinstance(result, Failure) else None if choice else _missing(call)
     usage = result.usage if isinstance(result, Completion) else None
     prediction_ms = _ms(timing.call_s)
     tokens = usage.output_tokens if usage else None
     rate = round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None
     return {
-        "finish_reason": choice.finish_reason if choice else "timeout" if _is_timeout(result) else "error",
+        "finish_reason": choice.finish_reason if choice else "timeout" if failure and failure.kind == "timeout" else "error",
         "native_finish_reason": choice.native_finish_reason if choice else None,
         "usage": {
             "prompt_tokens": usage.input_tokens if usage else None,
@@ -52,7 +60,7 @@ def ended(outcome: Outcome, choice: Choice | None) -> dict[str, Any]:
         "cost_source": outcome.cost.source if outcome.cost else None,
         "ignored_parameters": call.fitted.ignored,
         "adjusted_parameters": adjusted(call),
-        "error": failure_error(result) if isinstance(result, Failure) else None,
+        "error": failure_error(failure) if failure else None,
     }
 
 
@@ -93,8 +101,9 @@ def sum_known(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else one + other
 
 
-def _is_timeout(result: Completion | Failure) -> bool:
-    return isinstance(result, Failure) and result.kind == "timeout"
+def _missing(call: Call) -> Failure:
+    message = f"`{call.target.provider}` gave fewer than the {call.query.sampling.n} answers it was asked for"
+    return Failure("malformed", message, code="missing_choice")
 
 
 def _ms(seconds: float | None) -> int | None:

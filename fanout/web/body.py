@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from aiohttp import web
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -77,7 +78,8 @@ Stop = Annotated[
         {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 4}]}
     ),
 ]
-Bias = Annotated[float, Field(ge=-100, le=100)]
+Bias = Annotated[float, Field(ge=-100, le=100), AfterValidator(lambda bias: int(bias) if bias.is_integer() else bias)]
+"""A whole one stays whole on its way: some servers refuse `50.0` for an integer."""
 Biases = Annotated[dict[str, Bias], _at_most(2048, "tokens")]
 
 

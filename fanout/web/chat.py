@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from fanout.plan import Entry
-from fanout.schema import (
-    Answer,
-    Call,
-    Choice,
-    Content,
-    Delta,
-    Failure,
-    ImagePart,
-    Message,
-    OtherPart,
-    Outcome,
-    TextPart,
-    TokenLogprob,
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WrapValidator,
+    field_validator,
+    model_validator,
 )
+
+from fanout.errors import Fault
+from fanout.schema import Answer, Call, Choice, Content, Delta, ImagePart, Message, OtherPart, TextPart, TokenLogprob
 from fanout.web import body, openai
 from fanout.web.body import Few, Listed, entries_schema
-from fanout.web.openai import Dialect, OpenAiBody, OpenAiSampling
+from fanout.web.chunks import Dialect
+from fanout.web.fields import OpenAiBody, OpenAiEntry, OpenAiSampling, Own, text_or_parts
+
+REPLACEMENT = "\ufffd"
+"""Stands in a token where its bytes are no whole character."""
 
 
 class ImageUrl(BaseModel):
@@ -55,7 +54,7 @@ class PartBody(BaseModel):
             return TextPart(self.text or "")
         if self.type == "image_url" and self.image_url:
             return ImagePart(self.image_url.url, self.image_url.detail)
-        return OtherPart({"type": self.type, **(self.model_extra or {})})
+        return OtherPart(self.model_dump(exclude_unset=True))
 
 
 class MessageBody(BaseModel):
@@ -64,7 +63,10 @@ class MessageBody(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[PartBody] | None = None
+    content: Annotated[
+        list[PartBody] | None, WrapValidator(text_or_parts, json_schema_input_type=str | list[PartBody] | None)
+    ] = None
+    """Text, or parts. Only an assistant's and a function's message may be without."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -73,12 +75,10 @@ class MessageBody(BaseModel):
         return self
 
     def message(self) -> Message:
-        content: Content | None = (
-            self.content if not isinstance(self.content, list) else tuple(part.part() for part in self.content)
-        )
-        return Message(
-            self.role, content, {name: value for name, value in (self.model_extra or {}).items() if value is not None}
-        )
+        said: Any = self.content
+        content: Content | None = tuple(part.part() for part in said) if isinstance(said, list) else said
+        extra = {name: value for name, value in (self.model_extra or {}).items() if value is not None}
+        return Message(self.role, content, extra)
 
 
 class ChatSampling(OpenAiSampling):
@@ -90,31 +90,33 @@ class ChatSampling(OpenAiSampling):
     top_logprobs: int | None = Field(None, ge=0, le=20)
     """How many alternatives to report beside each token; needs `logprobs`."""
 
-    @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
-        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
-            raise ValueError("`max_tokens` and `max_completion_tokens` are two names of one parameter: give one, or both alike")
-        if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("`top_logprobs` needs `logprobs: true`")
-        return self
+    @field_validator("max_completion_tokens")
+    @classmethod
+    def _one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("max_tokens") not in (None, value):
+            raise ValueError("is another name of `max_tokens`: give one of them, or both alike")
+        return value
 
-    def sampled(self) -> dict[str, Any]:
-        given = super().sampled()
-        if self.max_completion_tokens is not None:
-            given["max_tokens"] = self.max_completion_tokens
-        if "logprobs" in self.model_fields_set:
-            given["logprobs"] = (self.top_logprobs or 0) if self.logprobs else None
-        return given
+    def own(self) -> dict[str, Any]:
+        said = super().own()
+        if "max_completion_tokens" in self.model_fields_set and said.get("max_tokens") is None:
+            said["max_tokens"] = self.max_completion_tokens
+        said |= {name: getattr(self, name) for name in self.model_fields_set & {"logprobs", "top_logprobs"}}
+        if "logprobs" in said and not said["logprobs"]:
+            said.setdefault("top_logprobs")  # an entry that wants none wants none of the request's alternatives
+        return said
+
+    @classmethod
+    def settled(cls, own: Own, request: Own) -> dict[str, Any]:
+        asked, settled = {**request, **own}, dict(own)
+        if settled.keys() & {"logprobs", "top_logprobs"}:
+            settled.pop("top_logprobs", None)
+            settled["logprobs"] = (asked.get("top_logprobs") or 0) if asked.get("logprobs") else None
+        return settled
 
 
-class ChatEntry(ChatSampling):
+class ChatEntry(OpenAiEntry, ChatSampling):
     """One entry of `model` written out."""
-
-    model: str = Field(min_length=1, max_length=256)
-    label: str | None = Field(None, min_length=1, max_length=256)
-
-    def entry(self) -> Entry:
-        return Entry(self.model, self.label, self.sampled(), self.passed_on())
 
 
 class ChatBody(OpenAiBody, ChatSampling):
@@ -124,31 +126,40 @@ class ChatBody(OpenAiBody, ChatSampling):
     """A model, an object with a model and parameters of its own, or a list of either."""
     messages: list[MessageBody] = Field(min_length=1)
 
+    @property
+    def listed(self) -> Sequence[OpenAiEntry]:
+        return self.model
+
+    def clashes(self, asked: Own) -> Iterator[Fault]:
+        if asked.get("top_logprobs") is not None and not asked.get("logprobs"):
+            yield Fault("top_logprobs", "needs `logprobs: true`")
+
+    def question(self) -> Mapping[str, Any]:
+        return {"messages": tuple(message.message() for message in self.messages)}
+
 
 class ChatDialect(Dialect):
+    """A choice's `message`, in a stream its `delta`s."""
+
     answer_object, chunk_object = "chat.completion", "chat.completion.chunk"
 
-    def answer(self, choice: Choice | None, outcome: Outcome) -> dict[str, Any]:
+    def answer(self, call: Call, choice: Choice | None, partial: str | None) -> dict[str, Any]:
         if choice is None:
-            result = outcome.result
-            partial = result.partial if isinstance(result, Failure) else None
             return {"message": {"role": "assistant", "content": partial, "refusal": None}, "logprobs": None}
-        logprobs = chat_logprobs(choice.logprobs) if choice.logprobs else None
-        return {"message": _message(choice.message, choice), "logprobs": logprobs}
+        logprobs = None if choice.logprobs is None else chat_logprobs(choice.logprobs)
+        return {"message": _message(call, choice.message), "logprobs": logprobs}
 
-    def opening(self, call: Call) -> dict[str, Any]:
-        return {"delta": {"role": "assistant", "content": ""}, "logprobs": None}
+    def opening(self, first: Delta | None) -> dict[str, Any]:
+        silent = first is not None and not first.text and (first.tool_calls or first.refusal)
+        return {"delta": {"role": "assistant", "content": None if silent else "", "refusal": None}, "logprobs": None}
 
-    def piece(self, delta: Delta, offset: int) -> dict[str, Any] | None:
-        said: dict[str, Any] = {}
-        if delta.text:
-            said["content"] = delta.text
+    def piece(self, call: Call, delta: Delta, offset: int) -> dict[str, Any] | None:
+        said: dict[str, Any] = {"content": delta.text} if delta.text else {}
         if delta.reasoning:
             said["reasoning_content"] = delta.reasoning
         if delta.refusal:
             said["refusal"] = delta.refusal
-        if delta.tool_calls:
-            said["tool_calls"] = delta.tool_calls
+        said |= _calls(call, delta.tool_calls)
         if not said and not delta.logprobs:
             return None
         return {"delta": said, "logprobs": chat_logprobs(delta.logprobs) if delta.logprobs else None}
@@ -162,34 +173,31 @@ CHAT = ChatDialect()
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/chat/completions`."""
-    asked = await body.read(request, ChatBody)
-    wanted = openai.request_of(
-        request,
-        asked,
-        entries=[entry.entry() for entry in asked.model],
-        given=asked.sampled(),
-        passthrough=asked.passed_on(),
-        messages=tuple(message.message() for message in asked.messages),
-    )
-    return await openai.answered(request, asked, wanted, CHAT)
+    return await openai.answered(request, await body.read(request, ChatBody), CHAT)
 
 
-def _message(answer: Answer, choice: Choice) -> dict[str, Any]:
+def _message(call: Call, answer: Answer) -> dict[str, Any]:
+    silent = not answer.text and (answer.tool_calls or answer.refusal)
     said: dict[str, Any] = {
         "role": "assistant",
-        "content": answer.text if answer.text or not (answer.tool_calls or answer.refusal) else None,
+        "content": None if silent else answer.text,
         "refusal": answer.refusal,
     }
     if answer.reasoning:
         said["reasoning_content"] = answer.reasoning
-    if choice.finish_reason == "function_call" and answer.tool_calls:
-        said["function_call"] = answer.tool_calls[0].get("function")
-    elif answer.tool_calls:
-        said["tool_calls"] = list(answer.tool_calls)
-    return said
+    return {**said, **_calls(call, answer.tool_calls)}
 
 
-def chat_logprobs(tokens: tuple[TokenLogprob, ...]) -> dict[str, Any]:
+def _calls(call: Call, tool_calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Tool calls, under the older name for a caller who asked by the older one."""
+    if not tool_calls:
+        return {}
+    if "functions" in call.query.passthrough and "tools" not in call.query.passthrough:
+        return {"function_call": tool_calls[0].get("function")}
+    return {"tool_calls": tool_calls}
+
+
+def chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
     """OpenAI's chat shape."""
     return {
         "content": [
@@ -204,4 +212,6 @@ def chat_logprobs(tokens: tuple[TokenLogprob, ...]) -> dict[str, Any]:
 
 
 def _token(token: str, logprob: float | None, utf8: bytes | None) -> Mapping[str, Any]:
-    return {"token": token, "logprob": logprob, "bytes": list(utf8 if utf8 is not None else token.encode())}
+    if utf8 is None and REPLACEMENT not in token:
+        utf8 = token.encode(errors="replace")
+    return {"token": token, "logprob": logprob, "bytes": None if utf8 is None else list(utf8)}

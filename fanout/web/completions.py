@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 from aiohttp import web
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from fanout.plan import Entry, Prompt
-from fanout.schema import Call, Choice, Delta, Failure, Outcome
+from fanout.errors import Fault
+from fanout.schema import Answer, Call, Choice, Delta
 from fanout.web import body, openai
 from fanout.web.answers import legacy_logprobs
 from fanout.web.body import Few, Listed, entries_schema
-from fanout.web.openai import Dialect, OpenAiBody, OpenAiSampling
+from fanout.web.chunks import Dialect
+from fanout.web.fields import OpenAiBody, OpenAiEntry, OpenAiSampling, Own
 
-DEFAULT_MAX_TOKENS = 16
-"""Source: `CreateCompletionRequest.max_tokens`."""
-TEXT_FIELDS = ("best_of", "echo", "logprobs", "suffix")
-Tokens = Annotated[list[int], Field(min_length=1)]
+TEXT_FIELDS = frozenset({"best_of", "echo", "logprobs", "suffix"})
+
+
+def _one_sentence(value: Any, kinds: ValidatorFunctionWrapHandler) -> Any:
+    """A union would complain once for each of its kinds."""
+    try:
+        return kinds(value)
+    except ValidationError:
+        raise ValueError(
+            "must be text, a list of texts, a list of token ids, or a list of such lists, none of them empty; or null"
+        ) from None
+
+
+Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Texts = Annotated[list[str], Field(min_length=1)]
+Prompt = Annotated[str | Texts | Tokens | Annotated[list[Tokens], Field(min_length=1)] | None, WrapValidator(_one_sentence)]
 
 
 class TextSampling(OpenAiSampling):
@@ -30,28 +44,16 @@ class TextSampling(OpenAiSampling):
     """How many alternatives to report beside each token."""
     suffix: str | None = None
 
-    @model_validator(mode="after")
-    def _best_of_enough(self) -> Self:
-        if self.best_of and self.best_of < (self.n or 1):
-            raise ValueError(f"`best_of` ({self.best_of}) must not be below `n` ({self.n or 1})")
-        return self
-
-    def sampled(self) -> dict[str, Any]:
-        given = super().sampled()
-        given |= {name: getattr(self, name) for name in TEXT_FIELDS if name in self.model_fields_set}
-        if given.get("best_of") == 0:
-            given["best_of"] = None
-        return given
+    def own(self) -> dict[str, Any]:
+        said = super().own()
+        said |= {name: getattr(self, name) for name in self.model_fields_set & TEXT_FIELDS}
+        if said.get("best_of") == 0:
+            said["best_of"] = None
+        return said
 
 
-class TextEntry(TextSampling):
+class TextEntry(OpenAiEntry, TextSampling):
     """One entry of `model` written out."""
-
-    model: str = Field(min_length=1, max_length=256)
-    label: str | None = Field(None, min_length=1, max_length=256)
-
-    def entry(self) -> Entry:
-        return Entry(self.model, self.label, self.sampled(), self.passed_on())
 
 
 class CompletionsBody(OpenAiBody, TextSampling):
@@ -59,44 +61,52 @@ class CompletionsBody(OpenAiBody, TextSampling):
 
     model: Annotated[list[TextEntry], Listed, Few, entries_schema("TextEntry")]
     """A model, an object with a model and parameters of its own, or a list of either."""
-    prompt: str | Annotated[list[str], Field(min_length=1)] | Tokens | Annotated[list[Tokens], Field(min_length=1)] | None
+    prompt: Prompt
     """Text, texts, token ids or lists of them; `null` is the empty text."""
 
-    @model_validator(mode="after")
-    def _streamable(self) -> Self:
-        if self.stream and any((entry.best_of or self.best_of or 0) > 1 for entry in self.model):
-            raise ValueError("`best_of` above 1 cannot be streamed: the best is known only at the end")
-        return self
-
-    def prompts(self) -> tuple[Prompt, ...]:
-        if self.prompt is None or isinstance(self.prompt, str):
-            return (self.prompt or "",)
-        if isinstance(self.prompt[0], int):
-            return (tuple(token for token in self.prompt if isinstance(token, int)),)
-        return tuple(tuple(prompt) if isinstance(prompt, list) else str(prompt) for prompt in self.prompt)
+    # Source: `CreateCompletionRequest.max_tokens`
+    defaults: ClassVar[Mapping[str, Any]] = {"max_tokens": 16}
 
     @property
-    def many_prompts(self) -> bool:
-        return isinstance(self.prompt, list) and not isinstance(self.prompt[0], int)
+    def listed(self) -> Sequence[OpenAiEntry]:
+        return self.model
+
+    def clashes(self, asked: Own) -> Iterator[Fault]:
+        best_of, n = asked.get("best_of") or 0, asked.get("n") or 1
+        if best_of and best_of < n:
+            yield Fault("best_of", f"{best_of} is not allowed: must not be below `n`, which is {n}")
+        if self.stream and best_of > 1:
+            yield Fault("stream", "`best_of` above 1 cannot be streamed: the best is known only at the end")
+
+    def question(self) -> Mapping[str, Any]:
+        given = self.prompt
+        if not isinstance(given, list):
+            return {"prompts": (given or "",)}
+        if isinstance(given[0], int):
+            return {"prompts": (tuple(given),)}
+        prompts = tuple(tuple(prompt) if isinstance(prompt, list) else prompt for prompt in given)
+        return {"prompts": prompts, "many_prompts": True}
 
 
 class TextDialect(Dialect):
+    """A choice's `text`, and log probabilities as four parallel arrays."""
+
     answer_object = chunk_object = "text_completion"
 
-    def answer(self, choice: Choice | None, outcome: Outcome) -> dict[str, Any]:
+    def answer(self, call: Call, choice: Choice | None, partial: str | None) -> dict[str, Any]:
         if choice is None:
-            result = outcome.result
-            return {"text": (result.partial or "") if isinstance(result, Failure) else "", "logprobs": None}
-        logprobs = legacy_logprobs(choice.logprobs, 0) if choice.logprobs else None
-        return {"text": choice.message.text, "logprobs": logprobs}
+            return {"text": partial or "", "logprobs": None}
+        logprobs = choice.logprobs
+        return {"text": _text(choice.message), "logprobs": None if logprobs is None else legacy_logprobs(logprobs, 0)}
 
-    def opening(self, call: Call) -> None:
+    def opening(self, first: Delta | None) -> None:
         return None
 
-    def piece(self, delta: Delta, offset: int) -> dict[str, Any] | None:
-        if not delta.text and not delta.logprobs:
+    def piece(self, call: Call, delta: Delta, offset: int) -> dict[str, Any] | None:
+        text = _text(delta)
+        if not text and not delta.logprobs:
             return None
-        return {"text": delta.text, "logprobs": legacy_logprobs(delta.logprobs, offset) if delta.logprobs else None}
+        return {"text": text, "logprobs": legacy_logprobs(delta.logprobs, offset) if delta.logprobs else None}
 
     def closing(self) -> dict[str, Any]:
         return {"text": "", "logprobs": None}
@@ -105,17 +115,11 @@ class TextDialect(Dialect):
 TEXT = TextDialect()
 
 
+def _text(said: Answer | Delta) -> str:
+    """A chat model that refuses says so in its `refusal`, for which there is no other place here."""
+    return said.text or said.refusal or ""
+
+
 async def completions(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/completions`."""
-    asked = await body.read(request, CompletionsBody)
-    wanted = openai.request_of(
-        request,
-        asked,
-        entries=[entry.entry() for entry in asked.model],
-        given=asked.sampled(),
-        passthrough=asked.passed_on(),
-        defaults={"max_tokens": DEFAULT_MAX_TOKENS},
-        prompts=asked.prompts(),
-        many_prompts=asked.many_prompts,
-    )
-    return await openai.answered(request, asked, wanted, TEXT)
+    return await openai.answered(request, await body.read(request, CompletionsBody), TEXT)

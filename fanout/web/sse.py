@@ -17,6 +17,7 @@ SILENCE_S = 10.0
 """After so long without a piece: the 200, where it was held back, and a comment that keeps the connection open."""
 LINGER_S = 30.0
 """How long past the deadline a reader may take for what is left."""
+CANCELLED_WITHIN_S = 1.0
 PING = b": ping\n\n"
 
 
@@ -41,9 +42,7 @@ async def respond(
     """Streams the calls' pieces as they come.
 
     The 200 waits for the first piece, the first answer or `silence_s`: if every call failed before that, the status says so.
-
-    Raises:
-        ConnectionResetError: the reader has read nothing for `linger_s` past the deadline; its connection is gone.
+    A reader who stops reading has `linger_s` past the deadline.
     """
     outcomes: list[Outcome] = []
     request[OUTCOMES] = outcomes
@@ -52,12 +51,20 @@ async def respond(
     try:
         async with late, aclosing(bursts):
             return await _relayed(request, frames, bursts, outcomes)
+    except ConnectionError:
+        await _left(request)
+        raise
     except TimeoutError:
-        if not late.expired():
-            raise
-        if request.transport:
-            request.transport.abort()  # closed in order, it would wait for ever to send what nobody reads
-        raise ConnectionResetError("the reader has stopped reading") from None
+        if late.expired():
+            await _left(request)
+        raise
+
+
+async def _left(request: web.Request) -> None:
+    """Ends like every request whose client has left: aiohttp cancels its handler. It would log an exception as our fault."""
+    if request.transport:
+        request.transport.abort()  # closed in order, it would wait for ever to send what nobody reads
+    await asyncio.sleep(CANCELLED_WITHIN_S)
 
 
 async def _relayed(

@@ -73,7 +73,7 @@ def openai_at(
     return OpenAi(
         ProviderSettings(
             name="up",
-            row=ProviderRow(adapter="openai", base_url=base_url, **row),
+            row=ProviderRow(adapter="openai", **row),
             source="test",
             base_url=base_url,
             key=SecretStr(key) if key else None,

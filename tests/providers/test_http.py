@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -294,6 +295,26 @@ async def test_cancelling_closes_the_upstreams_connection(
     assert upstream.requests[0].abandoned
 
 
+async def test_cancelling_closes_a_tls_connection_as_fast() -> None:
+    """Without waiting for the other side's farewell."""
+    async with Upstream(tls=True) as upstream:
+        trusting = ssl.create_default_context()
+        assert upstream.authority
+        upstream.authority.configure_trust(trusting)
+        connector = aiohttp.TCPConnector(limit=0, ssl=trusting)
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+            provider = openai_at(upstream.url, session=session)
+            _, completion = await gathered(provider, calling(provider, "ok"))
+            assert completion.choices[0].message.text == "This is ok."
+            task = asyncio.ensure_future(provider.complete(calling(provider, "hang_body")))
+            await upstream.arrived(2)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await upstream.closed(1.0)
+            assert upstream.requests[1].abandoned
+
+
 async def test_a_callers_time_limit_is_not_taken_for_a_failure(upstream: Upstream, session: aiohttp.ClientSession) -> None:
     """`asyncio.timeout` around a call ends it as such."""
     provider = openai_at(upstream.url, session=session)
@@ -334,7 +355,17 @@ async def test_a_connection_that_stays_open_behind_the_terminator_is_closed(sess
         _, completion = await gathered(provider, calling(provider))
         assert completion.choices[0].message.text == "a"
         assert time.monotonic() - start < 1
-        assert not session.connector or not session.connector._conns
+        assert session.connector
+        assert not session.connector._conns
+
+
+async def test_a_body_that_ends_a_moment_behind_the_terminator_keeps_its_connection(session: aiohttp.ClientSession) -> None:
+    """The last chunk of HTTP often comes in a packet of its own; the next call is spared a handshake."""
+    async with answering(EVENT_STREAM, chunk(chunks(piece("a", "stop"))), 0.03, b"0\r\n\r\n") as url:
+        provider = openai_at(url, session=session)
+        await gathered(provider, calling(provider))
+        assert session.connector
+        assert session.connector._conns
 
 
 async def test_a_stream_that_breaks_behind_its_finish_reason_is_whole(session: aiohttp.ClientSession) -> None:

@@ -381,6 +381,26 @@ async def test_an_unknown_model_is_not_found(name: str | None) -> None:
     assert (failure.kind, failure.code, failure.param) == ("not_found", "model_not_found", "model")
 
 
+def test_a_python_without_its_documentation_says_so_in_the_answer_and_not_before() -> None:
+    program = """if True:
+        import asyncio, sys
+        from fanout.errors import ProviderError
+        from tests.providers.test_ngram import NgramProvider, call
+
+        async def main() -> None:
+            await NgramProvider().prepare()
+            try:
+                await NgramProvider().complete(call())
+            except ProviderError as error:
+                print(error.failure.kind)
+
+        sys.modules["pydoc_data.topics"] = None
+        asyncio.run(main())
+    """
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert ran.stdout == "not_configured\n"
+
+
 # Beside others
 
 

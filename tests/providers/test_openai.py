@@ -155,8 +155,8 @@ def test_a_long_prompt_is_written_once_for_all_models() -> None:
     calls = [
         calling(UP, "a", messages=(Message("user", text),), temperature=1.0),
         calling(UP, "b", messages=(Message("user", text),)),
-        calling(UP, "c", messages=(Message("system", text),)),
         calling(UP, "d", messages=(Message("user", text, {"name": "x"}),)),
+        calling(UP, "c", messages=(Message("system", text),)),
         calling(UP, "e", prompt=text),
         calling(UP, "f", messages=(Message("user", text), Message("user", "more"))),
     ]
@@ -164,11 +164,18 @@ def test_a_long_prompt_is_written_once_for_all_models() -> None:
     assert [sent(UP, call) for call in calls] == [
         {"model": "a", "temperature": 1.0, "messages": [{"role": "user", "content": shown}]},
         {"model": "b", "messages": [{"role": "user", "content": shown}]},
-        {"model": "c", "messages": [{"role": "system", "content": shown}]},
         {"model": "d", "messages": [{"role": "user", "content": shown, "name": "x"}]},
+        {"model": "c", "messages": [{"role": "system", "content": shown}]},
         {"model": "e", "prompt": shown},
         {"model": "f", "messages": [{"role": "user", "content": shown}, {"role": "user", "content": "more"}]},
     ]
+
+
+def test_long_prompts_of_token_ids_are_told_apart() -> None:
+    """They have no text to tell them by."""
+    for first in (1, 2):
+        ids = (first, *range(5000))
+        assert sent(UP, replace(CALL, query=Query(prompt_tokens=ids)))["prompt"] == list(ids)
 
 
 @pytest.mark.parametrize(

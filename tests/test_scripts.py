@@ -1,0 +1,245 @@
+"""The two commands of a fresh clone: which Python they take, what they install and when, what they pass on.
+
+Each test works on a copy of the scripts. Programs that a machine may lack (python3, apt-get, pip) are small ones on its PATH.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.commands import PATIENCE_S, Ran, address_of, environ, ran
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ("serve", "test", "check", "environment")
+TOOLS = ("sh", "cat", "cksum", "dirname", "env", "grep", "mkdir", "rm", "touch", "uname")
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A copy of the repository, as far as the scripts see it, at a path with a space."""
+    copy = tmp_path / "a clone"
+    (copy / "scripts").mkdir(parents=True)
+    for name in SCRIPTS:
+        shutil.copy(ROOT / "scripts" / name, copy / "scripts" / name)
+    for name in ("setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, copy / name)
+    return copy
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A PATH's folder with little more than a shell; nobody on this machine is root."""
+    folder = tmp_path / "machine"
+    folder.mkdir()
+    for tool in TOOLS:
+        if found := shutil.which(tool):
+            (folder / tool).symlink_to(found)
+    program(folder / "id", "echo 1000")
+    return folder
+
+
+def program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def make_venv(clone: Path, *, pip: str = "") -> None:
+    """A ready .venv that has what this test's own environment has; `pip` is the code of its pip."""
+    venv = clone / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    site = venv / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    (site / "borrowed.pth").write_text(f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
+    (site / "pip.py").write_text(pip)
+    (venv / "bin" / "start.py").write_text("from fanout.cli import main\nmain()\n")
+    program(venv / "bin" / "fanout", f'exec "{venv}/bin/python" "{venv}/bin/start.py" "$@"')
+
+
+def stamp(clone: Path, *names: str) -> None:
+    """As after an installation."""
+    sums = subprocess.run(["cksum", "setup.cfg", "pyproject.toml"], cwd=clone, capture_output=True, text=True, check=True)
+    for name in names or ("installed",):
+        (clone / ".venv" / name).write_text(f"{clone}\n{sums.stdout}")
+
+
+async def script(clone: Path, name: str, *arguments: str, cwd: Path | None = None, **variables: str) -> Ran:
+    return await ran([str(clone / "scripts" / name), *arguments], given=None, cwd=cwd or clone.parent, **variables)
+
+
+@pytest.mark.parametrize("name", ["serve", "test"])
+async def test_an_old_python_is_refused_in_one_sentence(name: str, clone: Path, machine: Path) -> None:
+    program(machine / "python3", 'case "$1" in --version) echo Python 3.9.2 ;; *) exit 1 ;; esac')
+
+    told = await script(clone, name, PATH=str(machine))
+
+    assert (told.code, told.out) == (1, "")
+    assert told.err == f"{name}: Python 3.11 or newer is needed; found Python 3.9.2; PYTHON=/path/to/python names another\n"
+
+
+async def test_no_python_is_said_in_one_sentence(clone: Path, machine: Path) -> None:
+    told = await script(clone, "serve", PATH=str(machine))
+    named = await script(clone, "serve", PATH=str(machine), PYTHON="/absent/python")
+
+    assert (told.code, named.code) == (1, 1)
+    assert "found no python3;" in told.err
+    assert "found no /absent/python;" in named.err
+
+
+async def test_a_newer_python_beside_an_old_one_is_found(clone: Path, machine: Path) -> None:
+    program(machine / "python3", "exit 1")
+    program(machine / "python3.12", f'case "$*" in *venv*) touch "{machine}/used"; exit 3;; *) exit 0;; esac')
+
+    told = await script(clone, "serve", PATH=str(machine))
+
+    assert told.code != 0
+    assert (machine / "used").exists()
+
+
+async def test_a_python_without_venv_gets_it_through_apt_where_that_may_be(clone: Path, machine: Path) -> None:
+    """Root may; the package is the one of that Python's version."""
+    program(machine / "id", "echo 0")
+    program(machine / "apt-get", f'echo "$*" >>"{machine}/apt.log"; case "$1" in install) touch "{machine}/installed" ;; esac')
+    program(
+        machine / "python3",
+        f"""case "$*" in
+*ensurepip*) test -e "{machine}/installed" ;;
+*'-m venv'*) exit 42 ;;
+*) exec "{sys.executable}" "$@" ;;
+esac""",
+    )
+
+    told = await script(clone, "serve", PATH=str(machine))
+
+    package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+    log = (machine / "apt.log").read_text().splitlines()
+    assert log[0].startswith("update")
+    assert log[1].startswith("install -y ")
+    assert log[1].endswith(f" {package}")
+    assert f"serve: installing {package} (apt-get)" in told.err
+    assert told.code == 42, "the environment is made once the package is there"
+
+
+@pytest.mark.parametrize("apt", [True, False])
+async def test_who_may_not_use_apt_is_told_what_to_install(apt: bool, clone: Path, machine: Path) -> None:
+    if apt:
+        program(machine / "apt-get", "exit 1")
+    program(machine / "python3", f'case "$*" in *ensurepip*) exit 1 ;; *) exec "{sys.executable}" "$@" ;; esac')
+
+    told = await script(clone, "serve", PATH=str(machine))
+
+    package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
+    assert (told.code, told.out) == (1, "")
+    assert told.err == f"serve: python3 cannot make environments; as root: apt-get install {package}\n"
+
+
+async def test_what_is_installed_already_starts_at_once_from_any_folder(clone: Path, tmp_path: Path) -> None:
+    """Nothing is installed: this .venv has no pip that works. The issue allows two seconds, on a machine that is not busy."""
+    make_venv(clone, pip="raise SystemExit('pip was called')")
+    stamp(clone)
+    (tmp_path / "fanout").mkdir()  # a stranger's code in the folder one happens to be in
+    (tmp_path / "fanout" / "__init__.py").write_text("raise SystemExit('a stranger')")
+    times = []
+
+    for _ in range(3):
+        began = time.monotonic()
+        server = await asyncio.create_subprocess_exec(
+            clone / "scripts" / "serve",
+            cwd=tmp_path,
+            env=environ(PORT="0", PYTHONPATH=""),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        await address_of(server)
+        times.append(time.monotonic() - began)
+        server.terminate()
+        async with asyncio.timeout(PATIENCE_S):
+            await server.communicate()
+        assert server.returncode == 0
+
+    assert min(times) < 2
+
+
+async def test_host_port_and_arguments_are_passed_on(clone: Path) -> None:
+    make_venv(clone)
+    stamp(clone)
+    program(clone / ".venv" / "bin" / "fanout", 'printf "%s|" "$@"')
+
+    told = await script(clone, "serve", "--config", "a b.json", HOST="::1", PORT="1234")
+    plain = await script(clone, "serve")
+
+    assert told.out == "serve|--host|::1|--port|1234|--config|a b.json|"
+    assert plain.out == "serve|--host|127.0.0.1|--port|8080|"
+
+
+PIP = "import pathlib, sys\nwith open({log!r}, 'a') as log: print(*sys.argv[1:], file=log)\n"
+
+
+async def test_it_installs_when_the_requirements_have_changed_and_only_then(clone: Path, tmp_path: Path) -> None:
+    log = tmp_path / "pip.log"
+    make_venv(clone, pip=PIP.format(log=str(log)))
+    program(clone / ".venv" / "bin" / "fanout", "exit 0")
+
+    first = await script(clone, "serve")
+    second = await script(clone, "serve")
+    (clone / "setup.cfg").write_text((clone / "setup.cfg").read_text() + "\n# changed\n")
+    third = await script(clone, "serve")
+
+    assert [told.code for told in (first, second, third)] == [0, 0, 0]
+    assert [bool(told.err) for told in (first, second, third)] == [True, False, True]
+    lines = log.read_text().splitlines()
+    assert len(lines) == 2
+    assert lines[0].endswith(f"--editable {clone}")
+
+
+async def test_an_installation_that_fails_is_tried_again(clone: Path) -> None:
+    make_venv(clone, pip="raise SystemExit(7)")
+
+    for _ in range(2):
+        assert (await script(clone, "serve")).code == 7
+
+
+async def test_the_tests_extra_serves_both_commands(clone: Path, tmp_path: Path) -> None:
+    log = tmp_path / "pip.log"
+    make_venv(clone, pip=PIP.format(log=str(log)))
+    program(clone / ".venv" / "bin" / "fanout", "echo served")
+    program(clone / "scripts" / "check", 'echo "$PYTHON" "$@"')
+
+    tested = await script(clone, "test", "-k", "retries")
+    served = await script(clone, "serve")
+
+    assert tested.out == f"{clone}/.venv/bin/python -k retries\n"
+    assert served.out == "served\n"
+    assert [line.rpartition(" ")[2] for line in log.read_text().splitlines()] == [f"{clone.name.split()[1]}[test]"]
+
+
+async def test_check_runs_every_check_and_stops_at_the_first_that_fails(clone: Path, machine: Path) -> None:
+    program(machine / "python", f'echo "$*" >>"{machine}/log"; case "$*" in *"$FAILS"*) exit 1 ;; esac')
+
+    good = await script(clone, "check", PYTHON=str(machine / "python"), FAILS="nothing at all")
+    calls = (machine / "log").read_text().splitlines()
+    bad = await script(clone, "check", "-x", PYTHON=str(machine / "python"), FAILS="mypy")
+
+    assert (good.code, bad.code) == (0, 1)
+    assert calls[:3] == ["-m ruff format --check .", "-m ruff check .", "-m mypy"]
+    assert calls[3].startswith("-m pytest --cov=fanout ")
+    assert (machine / "log").read_text().splitlines()[len(calls) :] == calls[:3]
+
+
+def test_ci_runs_the_tests_and_nothing_else() -> None:
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+
+    assert lines == ["#!/bin/sh", 'exec "$(dirname -- "$0")/../scripts/test"']
+
+
+@pytest.mark.parametrize("path", ["scripts/serve", "scripts/test", "scripts/check", ".ci/run"])
+def test_scripts_are_thin_and_can_be_started(path: str) -> None:
+    assert os.access(ROOT / path, os.X_OK)
+    assert len((ROOT / path).read_text().splitlines()) < 40

@@ -1,0 +1,111 @@
+"""2,000 requests, a fifth of them with a fault, half of them streamed, a tenth of them left by their client: nothing stays."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from fanout.web.state import LIFE
+from tests.playbook import MATRIX
+from tests.serving import Server, serving
+from tests.upstreams import Upstream, providers_file, refusing_url
+
+REQUESTS, QUARTERS, CLIENTS = 2_000, 4, 40
+FAULTS = [*(f"up/{fault}" for fault in MATRIX if fault not in ("ok", "mb-50")), "gone/refused"]
+MOST_NEW_BYTES = 4 * 2**20
+"""How far the process may grow from the second to the last quarter: 4 KiB a request."""
+MOST_NEW_OBJECTS = 500
+"""The same for objects that the collector knows: half of one a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a quarter leaves behind."""
+
+    tasks: int
+    files: int
+    objects: int
+    resident_bytes: int
+
+
+async def left(server: Server, upstream: Upstream, logged: list[str]) -> Left:
+    """Counted when all is quiet. Of connections only those may be open that wait to be used again."""
+    await upstream.quiet()
+    async with asyncio.timeout(5):
+        while server.app[LIFE].running or len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+    assert server.in_flight == 0
+    assert all(limiter.idle for limiter in server.dispatcher.limiters)
+    assert not any('"level":"error"' in line for line in logged)
+    logged.clear()
+    upstream.requests.clear()
+    gc.collect()
+    return Left(
+        tasks=len(asyncio.all_tasks()),
+        files=len(os.listdir("/proc/self/fd")) - 2 * upstream.open_connections,  # both of their ends are here
+        objects=len(gc.get_objects()),
+        resident_bytes=int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
+    )
+
+
+async def quarter(url: str, dice: random.Random) -> Counter[str]:
+    """Asks a quarter of the requests through `CLIENTS` clients; counts what became of them."""
+    ends: Counter[str] = Counter()
+    left_to_ask = iter(range(REQUESTS // QUARTERS))
+
+    async def client() -> None:
+        async with aiohttp.ClientSession(url) as session:
+            for _ in left_to_ask:
+                ends[await asked(session, dice)] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CLIENTS):
+            group.create_task(client())
+    return ends
+
+
+async def asked(session: aiohttp.ClientSession, dice: random.Random) -> str:
+    fault, leaves, stream = dice.random() < 0.2, dice.random() < 0.1, dice.random() < 0.5
+    models = ["up/chunks-9", dice.choice(FAULTS) if fault else "up/say-hello"]
+    dice.shuffle(models)
+    body: dict[str, Any] = {"prompt": "hi", "model": models, "stream": stream, "timeout_s": 1}
+    with suppress(TimeoutError):
+        async with asyncio.timeout(dice.uniform(0, 0.02) if leaves else None):
+            async with session.post("/v1/completion", json=body) as response:
+                answer = await response.read()
+                whole = answer.endswith(b"data: [DONE]\n\n") if stream else response.status == 200
+                return "fault" if whole and fault else "whole" if whole else f"status {response.status}"
+    return "left"
+
+
+async def test_two_thousand_requests_leave_nothing_behind(upstream: Upstream, tmp_path: Path, logged: list[str]) -> None:
+    dice = random.Random(2026)
+    row = {"timeout_s": 0.3, "retries": {"attempts": 3, "max_delay_s": 0.02}, "limits": {"concurrency": 64}}
+    files = len(os.listdir("/proc/self/fd"))
+    with refusing_url() as gone:
+        more = {"providers": {"gone": {"adapter": "openai", "base_url": gone, **row}}}
+        async with serving(providers_file(upstream.url, tmp_path, more=more, **row)) as server:
+            ends = await quarter(server.url, dice)
+            found = [await left(server, upstream, logged)]
+            for _ in range(QUARTERS - 1):
+                ends += await quarter(server.url, dice)
+                found.append(await left(server, upstream, logged))
+        await upstream.closed()
+
+    assert ends.keys() == {"whole", "fault", "left"}
+    assert ends.total() == REQUESTS
+    assert min(ends["fault"], ends["left"]) > REQUESTS / 20
+    assert {one.tasks for one in found} == {1}  # this one
+    assert len({one.files for one in found}) == 1
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert found[-1].objects - found[1].objects < MOST_NEW_OBJECTS
+    assert found[-1].resident_bytes - found[1].resident_bytes < MOST_NEW_BYTES

@@ -1,0 +1,540 @@
+"""`POST /v1/completions`, field by field: ranges, defaults, nulls, what is sent upstream, and what comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving import Server
+from tests.upstreams import Upstream
+from tests.web.dialects import COMPLETIONS, Canned, canned, complete, house, post
+
+LOCAL = "local/ngram-2"
+INT64 = 2**63
+RANGES: dict[str, tuple[list[Any], list[Any]]] = {
+    "max_tokens": ([0, 1, 1000], [-1, 1.5, "1", True]),
+    "stream": ([False], ["yes", 1]),
+    "stop": (["a", ["a"], ["a", "b", "c", "d"]], [[], ["a"] * 5, 1, [1]]),
+    "temperature": ([0, 0.0, 1, 2], [-0.1, 2.1, "1", True]),
+    "top_p": ([0, 0.5, 1], [-0.1, 1.1]),
+    "top_k": ([-1, 0, 50], [-2, 1.5]),
+    "frequency_penalty": ([-2, 0, 2], [-2.1, 2.1]),
+    "presence_penalty": ([-2, 0, 2], [-2.1, 2.1]),
+    "repetition_penalty": ([-2, 0, 1.1, 2], [-2.1, 2.1]),
+    "logit_bias": ([{}, {"1": -100}, {"1": 100}], [{"1": 101}, {"1": -101}, {"1": "x"}, [1]]),
+    "logprobs": ([0, 5], [-1, 6, True]),
+    "n": ([1, 3], [0, 129, -1, 1.0]),
+    "best_of": ([0, 1, 20], [-1, 21]),
+    "echo": ([True, False], ["true", 1]),
+    "seed": ([-INT64, INT64 - 1], [-INT64 - 1, INT64, 1.5, "1"]),
+    "suffix": ([" end", ""], [1]),
+    "user": (["me"], [1]),
+    "strict_parameters": ([False, True], [1]),
+    "timeout_s": ([1, 0.5, 600], [0, -1, 601, "1"]),
+    "return_when": (["all", "first", 1], [0, 2, "some"]),
+    "prompt": (["hi", "", ["a", "b"], None], [1, [], [[]], ["a", 1], [1.5], [-1], [True], {}]),
+    "model": ([LOCAL, [LOCAL], {"model": LOCAL}], ["", [], None, 1, {}, "a" * 257, [LOCAL, 1]]),
+}
+
+
+@pytest.mark.parametrize("field", RANGES)
+async def test_a_field_has_its_range(field: str, served: Server) -> None:
+    """What is outside is refused with 400, by the field's name; the ends are inside."""
+    good, bad = RANGES[field]
+    body = {"model": LOCAL, "prompt": "hi", "max_tokens": 1}
+
+    taken = [(await post(served, COMPLETIONS, {**body, field: value})).status for value in good]
+    refused = [await post(served, COMPLETIONS, {**body, field: value}) for value in bad]
+
+    assert taken == [200] * len(good)
+    assert [got.status for got in refused] == [400] * len(bad)
+    for got in refused:
+        assert got.error["type"] == "invalid_request_error"
+        assert got.error["param"].split("[")[0].split(".")[0] == field
+        assert set(got.error) >= {"message", "type", "param", "code"}
+
+
+async def test_null_is_as_if_absent(served: Server) -> None:
+    """The clients send it for what their callers set to None."""
+    nothing = dict.fromkeys(set(RANGES) - {"prompt", "model"} | {"stream_options"})
+
+    got = await complete(served, "text/echo", **nothing)
+
+    assert got.sent == [{"model": "echo", "prompt": "hi", "max_tokens": 16}]
+    assert got.choices[0]["ignored_parameters"] == []
+
+
+@pytest.mark.parametrize("missing", ["model", "prompt"])
+async def test_model_and_prompt_are_required(missing: str, served: Server) -> None:
+    body = {"model": LOCAL, "prompt": "hi"}
+    del body[missing]
+
+    got = await post(served, COMPLETIONS, body)
+
+    assert (got.status, got.error["param"], got.error["code"]) == (400, missing, "missing_required_parameter")
+
+
+async def test_every_wrong_field_is_named_at_once(served: Server) -> None:
+    got = await complete(served, LOCAL, temperature=3, n=0, max_tokens=5, max_completion_tokens=9)
+    assert got.status == 400
+    assert {detail["param"] for detail in got.error["details"]} == {"temperature", "n"}
+
+
+async def test_all_that_was_asked_is_sent_as_it_was(served: Server) -> None:
+    """Whole numbers stay whole: some servers refuse `50.0` for an integer."""
+    asked = {
+        "max_tokens": 7,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "n": 1,
+        "best_of": 3,
+        "seed": -INT64,
+        "stop": ["a", "b"],
+        "presence_penalty": 0.5,
+        "frequency_penalty": -0.5,
+        "logit_bias": {"50": 50, "51": -1.5},
+        "logprobs": 5,
+        "echo": True,
+        "suffix": " end",
+        "user": "me",
+    }
+
+    got = await complete(served, "text/echo", **asked)
+
+    assert got.sent == [{"model": "echo", "prompt": "hi", **asked}]
+    assert type(got.sent[0]["logit_bias"]["50"]) is int
+    assert got.choices[0]["ignored_parameters"] == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sent"),
+    [
+        ("hi", ["hi"]),
+        (None, [""]),
+        (["a", "", "b"], ["a", "", "b"]),
+        ([1, 2, 3], [[1, 2, 3]]),
+        ([[1, 2], [3]], [[1, 2], [3]]),
+    ],
+)
+async def test_a_prompt_is_text_or_token_ids_one_or_several(prompt: Any, sent: list[Any], served: Server) -> None:
+    got = await complete(served, "text/echo", prompt)
+
+    assert [body["prompt"] for body in got.sent] == sent
+    several = isinstance(prompt, list) and not isinstance(prompt[0], int)
+    assert [choice.get("prompt_index") for choice in got.choices] == (list(range(len(sent))) if several else [None])
+
+
+async def test_a_chat_model_gets_the_prompt_as_one_user_message(served: Server) -> None:
+    got = await complete(served, "up/echo", None)
+    assert [body["messages"] for body in got.sent] == [[{"role": "user", "content": ""}]]
+
+
+async def test_token_ids_are_refused_in_the_entry_that_cannot_take_them(served: Server) -> None:
+    """They mean something to one tokenizer only."""
+    got = await complete(served, ["text/echo", LOCAL, "up/echo"], [1, 2])
+
+    assert got.status == 200
+    assert [choice["finish_reason"] for choice in got.choices] == ["stop", "error", "error"]
+    assert [choice["error"] and choice["error"]["code"] for choice in got.choices] == [None, *["unsupported_prompt"] * 2]
+
+
+class TestSixteenTokens:
+    """The contract's own default of `max_tokens`."""
+
+    async def test_are_asked_for_where_the_caller_asks_for_nothing(self, served: Server) -> None:
+        got = await complete(served, ["text/echo", "up/echo", LOCAL], max_tokens=None)
+        assert [json["max_tokens"] for json in (await complete(served, ["text/echo", "up/echo"])).sent] == [16, 16]
+        assert got.choices[2]["usage"]["completion_tokens"] <= 16
+
+    async def test_are_dropped_without_a_word_where_they_cannot_go(self, served: Server) -> None:
+        """Nobody asked for them, so nobody is told, and `strict_parameters` does not mind."""
+        got = await complete(served, "poor/echo", strict_parameters=True)
+
+        assert got.status == 200
+        assert "max_tokens" not in got.sent[0]
+        assert got.choices[0]["ignored_parameters"] == []
+
+    async def test_are_not_what_the_caller_asked(self, served: Server) -> None:
+        """His own 16 is reported."""
+        assert (await complete(served, "poor/echo", max_tokens=16)).choices[0]["ignored_parameters"] == ["max_tokens"]
+
+    async def test_hold_for_an_entry_that_takes_the_requests_back(self, served: Server) -> None:
+        got = await complete(served, [{"model": "text/echo", "max_tokens": None}, "text/echo"], max_tokens=99)
+        assert [body["max_tokens"] for body in got.sent] == [16, 99]
+        got = await complete(served, [{"model": "text/echo", "max_tokens": None, "seed": 1}, {"model": "text/echo"}])
+        assert [body["max_tokens"] for body in got.sent] == [16, 16]
+
+
+async def test_no_tokens_make_no_call(served: Server, upstream: Upstream) -> None:
+    got = await complete(served, ["text/echo", {"model": "text/echo", "echo": True}], "Once", max_tokens=0)
+
+    assert [(choice["text"], choice["finish_reason"]) for choice in got.choices] == [("", "length"), ("Once", "length")]
+    assert upstream.requests == []
+
+
+class TestBestOf:
+    async def test_zero_and_one_are_as_if_unset(self, served: Server) -> None:
+        """Zero is not sent; neither keeps anything from being streamed."""
+        got = await complete(served, "text/echo", best_of=0)
+        assert "best_of" not in got.sent[0]
+        assert (await complete(served, LOCAL, best_of=0, n=2)).status == 200
+        assert (await complete(served, LOCAL, best_of=1, stream=True)).status == 200
+
+    @pytest.mark.parametrize(
+        ("fields", "param"),
+        [
+            ({"best_of": 2, "n": 3}, "best_of"),
+            ({"best_of": 2, "model": [{"model": LOCAL, "n": 3}]}, "best_of"),
+            ({"n": 3, "model": [LOCAL, {"model": LOCAL, "best_of": 2}]}, "model[1].best_of"),
+            ({"best_of": 2, "stream": True}, "stream"),
+            ({"stream": True, "model": [{"model": LOCAL, "best_of": 2}]}, "stream"),
+        ],
+    )
+    async def test_is_not_below_n_and_not_streamed(self, fields: dict[str, Any], param: str, served: Server) -> None:
+        """Whichever of the two stands in the entry, and whichever beside it."""
+        got = await post(served, COMPLETIONS, {"model": LOCAL, "prompt": "hi", **fields})
+        assert (got.status, got.error["param"]) == (400, param)
+
+    async def test_may_be_put_right_by_an_entry(self, served: Server) -> None:
+        got = await complete(
+            served, [{"model": LOCAL, "n": 2}, {"model": LOCAL, "best_of": None}], n=3, best_of=2, max_tokens=1
+        )
+        assert got.status == 200
+        assert [choice["entry"] for choice in got.choices] == [0, 0, 1, 1, 1]
+
+
+class TestN:
+    async def test_is_one_call_where_the_provider_has_it(self, served: Server, upstream: Upstream) -> None:
+        """What the call took stands on its first answer."""
+        got = await complete(served, "text/ok", n=3)
+
+        assert [request.body["n"] for request in upstream.requests] == [3]
+        assert [(choice["index"], choice["sample"], choice["entry"]) for choice in got.choices] == [
+            (0, 0, 0),
+            (1, 1, 0),
+            (2, 2, 0),
+        ]
+        assert [choice["text"] for choice in got.choices] == ["This is ok."] * 3
+        assert [choice["usage"] and choice["usage"]["total_tokens"] for choice in got.choices] == [14, None, None]
+        assert got.json["usage"]["total_tokens"] == 14
+
+    async def test_is_so_many_calls_elsewhere_each_with_its_own_usage(self, served: Server, upstream: Upstream) -> None:
+        """And its own seed, or all would be alike."""
+        got = await complete(served, "narrow/ok", n=3, seed=7)
+
+        assert sorted(request.body["seed"] for request in upstream.requests) == [7, 8, 9]
+        assert all("n" not in request.body for request in upstream.requests)
+        assert [choice["usage"]["total_tokens"] for choice in got.choices] == [14] * 3
+        assert got.json["usage"]["total_tokens"] == 42
+
+    async def test_gives_a_dense_index_over_prompts_entries_and_samples(self, served: Server) -> None:
+        got = await complete(served, ["text/echo", {"model": "narrow/echo", "n": 1}], ["a", "b"], n=2)
+
+        places = [(choice["prompt_index"], choice["entry"], choice["sample"]) for choice in got.choices]
+        assert [choice["index"] for choice in got.choices] == list(range(6))
+        assert places == [(p, *rest) for p in (0, 1) for rest in ((0, 0), (0, 1), (1, 0))]
+        assert [body.get("prompt") or body["messages"][0]["content"] for body in got.sent] == list("aaabbb")
+
+    async def test_is_filled_up_where_the_provider_gives_fewer(self, tmp_path: Path) -> None:
+        """Some hosts take `n` and do not heed it; its places are not the next entry's."""
+        one = {"model": "m", "choices": [{"index": 0, "text": "one", "finish_reason": "stop"}]}
+        async with canned(tmp_path, Canned(whole=one)) as server:
+            got = await complete(server, ["text/a", "text/b"], n=2)
+
+        assert [choice["text"] for choice in got.choices] == ["one", "", "one", ""]
+        assert [choice["index"] for choice in got.choices] == [0, 1, 2, 3]
+        assert [choice["finish_reason"] for choice in got.choices] == ["stop", "error"] * 2
+        assert got.choices[1]["error"]["code"] == "missing_choice"
+
+    async def test_has_no_more_places_than_were_asked_for(self, tmp_path: Path) -> None:
+        many = {"choices": [{"index": number, "text": str(number), "finish_reason": "stop"} for number in range(3)]}
+        async with canned(tmp_path, Canned(whole=many)) as server:
+            got = await complete(server, ["text/a", "text/b"])
+        assert [(choice["index"], choice["text"]) for choice in got.choices] == [(0, "0"), (1, "0")]
+
+    async def test_is_bounded_over_the_whole_request(self, served: Server, upstream: Upstream) -> None:
+        got = await complete(served, ["text/ok"] * 3, n=128)
+        assert (got.status, got.error["code"], upstream.requests) == (400, "too_many_calls", [])
+
+
+class TestLogprobs:
+    async def test_are_four_parallel_arrays(self, served: Server) -> None:
+        got = await complete(served, LOCAL, "the", logprobs=2, max_tokens=5, seed=1)
+        (choice,) = got.choices
+        logprobs = choice["logprobs"]
+
+        assert set(logprobs) == {"tokens", "token_logprobs", "top_logprobs", "text_offset"}
+        assert {len(array) for array in logprobs.values()} == {len(logprobs["tokens"])}
+        assert "".join(logprobs["tokens"]) == choice["text"]
+        assert logprobs["text_offset"] == [len("".join(logprobs["tokens"][:at])) for at in range(len(logprobs["tokens"]))]
+        assert all(len(top) == 2 for top in logprobs["top_logprobs"])
+
+    async def test_of_zero_report_the_tokens_alone(self, served: Server) -> None:
+        logprobs = (await complete(served, LOCAL, "the", logprobs=0, max_tokens=3, seed=1)).choices[0]["logprobs"]
+        assert logprobs["tokens"]
+        assert set(map(len, logprobs["top_logprobs"])) == {0}
+
+    async def test_are_null_where_nobody_asked(self, served: Server) -> None:
+        assert (await complete(served, LOCAL)).choices[0]["logprobs"] is None
+
+    async def test_with_echo_begin_with_the_prompt_whose_first_token_nothing_predicts(self, served: Server) -> None:
+        (choice,) = (await complete(served, LOCAL, "the name", logprobs=1, echo=True, max_tokens=1)).choices
+        assert choice["text"].startswith("the name")
+        assert choice["logprobs"]["tokens"][:2] == ["the", " name"]
+        assert choice["logprobs"]["token_logprobs"][0] is None
+        assert choice["logprobs"]["top_logprobs"][0] is None
+        assert choice["logprobs"]["token_logprobs"][1] < 0
+
+    async def test_of_a_chat_model_come_in_this_shape_too(self, tmp_path: Path) -> None:
+        tokens = [
+            {"token": "a", "logprob": -0.1, "top_logprobs": [{"token": "b", "logprob": -2}]},
+            {"token": "c", "logprob": -1},
+        ]
+        choice = {"message": {"role": "assistant", "content": "ac"}, "logprobs": {"content": tokens}, "finish_reason": "stop"}
+        upstream = Canned(whole={"choices": [choice]})
+        async with canned(tmp_path, upstream) as server:
+            got = await complete(server, "up/m", logprobs=1)
+        assert (upstream.asked[0]["logprobs"], upstream.asked[0]["top_logprobs"]) == (True, 1)
+        assert got.choices[0]["logprobs"] == {
+            "tokens": ["a", "c"],
+            "token_logprobs": [-0.1, -1],
+            "top_logprobs": [{"b": -2}, {}],
+            "text_offset": [0, 1],
+        }
+
+
+async def test_echo_stands_before_the_answer_and_stop_is_not_in_it(served: Server) -> None:
+    whole = (await complete(served, LOCAL, "the", seed=3, max_tokens=12)).choices[0]["text"]
+    word = whole.split()[3]
+
+    got = await complete(served, LOCAL, "the", seed=3, max_tokens=12, echo=True, stop=word)
+
+    assert got.choices[0]["text"] == "the" + whole[: whole.index(word)]
+    assert got.choices[0]["finish_reason"] == "stop"
+
+
+class TestRepetitionPenalty:
+    """Konko's -2..2 with 0 for none, on hosts whose own is multiplicative with 1 for none."""
+
+    @pytest.mark.parametrize("asked", [None, 0, 0.0])
+    async def test_of_nothing_sends_nothing(self, asked: float | None, served: Server) -> None:
+        got = await complete(served, ["wide/echo", "text/echo"], repetition_penalty=asked, strict_parameters=True)
+        assert [body.get("repetition_penalty") for body in got.sent] == [None, None]
+
+    async def test_goes_unchanged_where_it_has_a_meaning(self, served: Server) -> None:
+        got = await complete(served, ["wide/echo", "text/echo"], repetition_penalty=1.1)
+        assert [body.get("repetition_penalty") for body in got.sent] == [1.1, None]
+        assert [choice["ignored_parameters"] for choice in got.choices] == [[], ["repetition_penalty"]]
+
+    async def test_below_zero_has_none(self, served: Server) -> None:
+        got = await complete(served, LOCAL, repetition_penalty=-1)
+        assert got.choices[0]["ignored_parameters"] == ["repetition_penalty"]
+        got = await complete(served, LOCAL, repetition_penalty=-1, strict_parameters=True)
+        assert (got.status, got.error["code"]) == (400, "unsupported_parameter")
+
+
+async def test_top_k_goes_where_the_host_takes_it(served: Server) -> None:
+    got = await complete(served, ["wide/echo", "text/echo"], top_k=5)
+    assert [body.get("top_k") for body in got.sent] == [5, None]
+    assert [choice["ignored_parameters"] for choice in got.choices] == [[], ["top_k"]]
+
+
+class TestUnknownFields:
+    async def test_go_on_to_hosts_of_this_format_and_are_ignored_elsewhere(self, served: Server) -> None:
+        got = await complete(served, ["text/echo", "up/echo", LOCAL], guided_regex="[a-z]+", min_p=0.1)
+        for body in (json for json in (await complete(served, ["text/echo", "up/echo"], guided_regex="a", min_p=0.1)).sent):
+            assert (body["guided_regex"], body["min_p"]) == ("a", 0.1)
+        assert [sorted(choice["ignored_parameters"]) for choice in got.choices] == [[], [], ["guided_regex", "min_p"]]
+
+    async def test_fail_the_entry_that_cannot_take_them_when_asked_to(self, served: Server) -> None:
+        got = await complete(served, ["text/ok", LOCAL], min_p=0.1, strict_parameters=True)
+        assert got.status == 200
+        assert [choice["finish_reason"] for choice in got.choices] == ["stop", "error"]
+        assert (got.choices[1]["error"]["code"], got.choices[1]["error"]["param"]) == ("unsupported_parameter", "min_p")
+
+    async def test_of_null_are_not_there(self, served: Server) -> None:
+        got = await complete(served, [LOCAL, "text/ok"], min_p=None, strict_parameters=True)
+        assert [choice["finish_reason"] for choice in got.choices] != ["error", "stop"]
+
+    async def test_do_not_change_whom_is_asked_what(self, served: Server) -> None:
+        got = await complete(served, LOCAL, messages=[])
+        assert (got.status, got.error["param"]) == (400, "messages")
+
+    async def test_are_not_without_number(self, served: Server) -> None:
+        got = await complete(served, LOCAL, **{f"field_{number}": 1 for number in range(100)})
+        assert got.status == 400
+
+
+class TestEntries:
+    async def test_may_ask_otherwise_than_the_request(self, served: Server) -> None:
+        mine = {"model": "text/echo", "temperature": 0, "stop": None, "min_p": 0.2, "label": "cold"}
+
+        got = await complete(served, [mine, "text/echo"], temperature=1, stop="x", min_p=0.1)
+
+        assert [(body["temperature"], body.get("stop"), body["min_p"]) for body in got.sent] == [
+            (0, None, 0.2),
+            (1, ["x"], 0.1),
+        ]
+        assert [choice["label"] for choice in got.choices] == ["cold", "text/echo"]
+        assert [choice["model"] for choice in got.choices] == ["text/echo"] * 2
+
+    async def test_take_back_what_goes_to_some_providers_only(self, served: Server) -> None:
+        got = await complete(served, [{"model": "text/echo", "min_p": None}, "text/echo"], min_p=0.1)
+        assert [body.get("min_p") for body in got.sent] == [None, 0.1]
+
+    @pytest.mark.parametrize("field", ["stream", "stream_options", "strict_parameters", "timeout_s", "return_when", "prompt"])
+    async def test_cannot_ask_what_is_for_the_whole_request(self, field: str, served: Server) -> None:
+        got = await complete(served, [LOCAL, {"model": LOCAL, field: None}])
+        assert (got.status, got.error["param"]) == (400, f"model[1].{field}")
+
+    async def test_of_the_same_model_are_distinct(self, served: Server) -> None:
+        got = await complete(served, ["text/ok", "text/ok"])
+        assert [(choice["index"], choice["entry"]) for choice in got.choices] == [(0, 0), (1, 1)]
+        assert got.json["model"] == "text/ok,text/ok"
+
+    async def test_may_be_a_set(self, upstream: Upstream, tmp_path: Path) -> None:
+        more = {"sets": {"both": ["text/ok", "up/ok"]}}
+        async with house(upstream.url, tmp_path, more=more) as server:
+            got = await complete(server, ["Both", "local/ngram-2"], max_tokens=1)
+        assert [choice["model"] for choice in got.choices] == ["text/ok", "up/ok", "local/ngram-2"]
+        assert [choice["entry"] for choice in got.choices] == [0, 1, 2]
+
+
+async def test_names_are_echoed_as_the_caller_wrote_them(served: Server) -> None:
+    """They are how he finds his answers again."""
+    got = await complete(served, ["OK-Text", {"model": "oK", "label": "mine"}])
+    assert [choice["model"] for choice in got.choices] == ["OK-Text", "oK"]
+    assert got.json["model"] == "OK-Text,mine"
+    assert (await complete(served, "OK-Text")).json["model"] == "OK-Text"
+
+
+class TestTheAnswer:
+    async def test_has_the_fields_of_both_contracts(self, served: Server) -> None:
+        got = await complete(served, "text/ok")
+        answer = got.json
+
+        assert got.headers["Content-Type"].startswith("application/json")
+        assert answer["object"] == "text_completion"
+        assert type(answer["created"]) is int
+        assert len(answer["id"]) == 36
+        (choice,) = answer["choices"]
+        wanted = {
+            "text": "This is ok.",
+            "index": 0,
+            "logprobs": None,
+            "finish_reason": "stop",
+            "model": "text/ok",
+            "error": None,
+        }
+        assert {name: choice[name] for name in wanted} == wanted
+        assert choice["created"] == answer["created"]
+        counts = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
+        assert {name: choice["usage"][name] for name in counts} == counts
+        assert {name: answer["usage"][name] for name in counts} == counts
+        assert type(answer["usage"]["prediction_time_ms"]) is type(choice["usage"]["prediction_time_ms"]) is int
+
+    async def test_sums_what_is_known(self, served: Server) -> None:
+        """Nothing unknown is 0."""
+        got = await complete(served, ["text/ok", "text/no_usage", "text/500"])
+
+        assert [choice["usage"] and choice["usage"]["total_tokens"] for choice in got.choices] == [14, None, None]
+        assert (got.json["usage"]["total_tokens"], got.json["usage"]["unknown"]) == (14, 1)
+        assert (await complete(served, "text/no_usage")).json["usage"] is None
+
+    async def test_counts_cached_and_reasoning_tokens_where_the_provider_does(self, tmp_path: Path) -> None:
+        usage = {
+            "prompt_tokens": 10,
+            "completion_tokens": 8,
+            "total_tokens": 18,
+            "prompt_tokens_details": {"cached_tokens": 4},
+            "completion_tokens_details": {"reasoning_tokens": 5},
+        }
+        choices = [{"index": 0, "text": "hm", "finish_reason": "stop"}]
+        async with canned(tmp_path, Canned(whole={"choices": choices, "usage": usage})) as server:
+            got = await complete(server, ["text/a", "text/b"])
+        for counted, times in ((got.choices[0]["usage"], 1), (got.json["usage"], 2)):
+            assert counted["prompt_tokens_details"] == {"cached_tokens": 4 * times}
+            assert counted["completion_tokens_details"] == {"reasoning_tokens": 5 * times}
+
+    async def test_says_a_refusal_in_its_text(self, tmp_path: Path) -> None:
+        said = {"role": "assistant", "content": None, "refusal": "I will not."}
+        async with canned(tmp_path, Canned(whole={"choices": [{"message": said, "finish_reason": "stop"}]})) as server:
+            assert (await complete(server, "up/m")).choices[0]["text"] == "I will not."
+
+    async def test_invents_no_finish_reason(self, served: Server) -> None:
+        (choice,) = (await complete(served, "text/finish-abort")).choices
+        assert (choice["finish_reason"], choice["native_finish_reason"]) == (None, "abort")
+
+
+class TestFailures:
+    async def test_stand_beside_successes(self, served: Server) -> None:
+        got = await complete(served, ["text/ok", "nobody", "text/500", "text/hang"], timeout_s=0.3)
+
+        assert got.status == 200
+        assert [choice["finish_reason"] for choice in got.choices] == ["stop", "error", "error", "timeout"]
+        assert [choice["error"] and choice["error"]["code"] for choice in got.choices][1] == "model_not_found"
+        assert all(set(choice["error"]) >= {"message", "type", "param", "code"} for choice in got.choices[1:])
+        assert "error" not in got.json
+
+    @pytest.mark.parametrize(
+        ("model", "status", "code"),
+        [
+            ("nobody", 404, "model_not_found"),
+            (["nobody", "nothing"], 404, "model_not_found"),
+            ("text/400", 400, None),
+            ("text/429-s-9", 429, None),
+            ("text/500", 502, None),
+            ("text/401", 502, None),
+            (["nobody", "text/400"], 502, None),
+        ],
+    )
+    async def test_of_all_have_a_status_by_kind(self, model: Any, status: int, code: str | None, served: Server) -> None:
+        got = await complete(served, model)
+
+        assert got.status == status
+        assert set(got.error) == {"message", "type", "param", "code", "details"}
+        assert len(got.error["details"]) == (len(model) if isinstance(model, list) else 1)
+        assert code is None or (got.error["code"], got.error["param"]) == (code, "model")
+
+    async def test_that_cost_nothing_may_be_tried_again_and_others_not(self, served: Server) -> None:
+        """The clients would otherwise pay for a whole fan-out twice."""
+        assert (await complete(served, "text/500")).headers["x-should-retry"] == "false"
+        limited = await complete(served, "text/429-s-9")
+        assert "x-should-retry" not in limited.headers
+        assert limited.headers["Retry-After"] in ("8", "9")
+
+
+async def test_the_first_answer_can_be_enough(served: Server) -> None:
+    got = await complete(served, ["text/hang", "text/ok"], return_when="first")
+    assert [choice["finish_reason"] for choice in got.choices] == ["error", "stop"]
+    assert got.choices[0]["error"]["code"] == "cancelled"
+
+
+class TestKeys:
+    async def test_in_both_headers_must_agree(self, upstream: Upstream, tmp_path: Path) -> None:
+        """Konko's and OpenAI's clients send one, Scale's the other."""
+        async with house(upstream.url, tmp_path, FANOUT_API_KEYS="one,two") as server:
+            bearer, plain = {"Authorization": "Bearer one"}, {"x-api-key": "one"}
+            bad = [{}, {"Authorization": "Bearer no"}, {"x-api-key": "no"}, {**bearer, "x-api-key": "two"}]
+            fields = {"model": "text/ok", "prompt": "hi"}
+            good = [await post(server, COMPLETIONS, fields, headers) for headers in (bearer, plain, {**bearer, **plain})]
+            refused = [await post(server, COMPLETIONS, fields, headers) for headers in bad]
+
+        assert [got.status for got in good] == [200] * 3
+        assert [(got.status, got.error["code"]) for got in refused] == [(401, "invalid_api_key")] * 4
+
+    async def test_of_the_callers_own_go_to_the_provider_whose_header_it_is(self, upstream: Upstream, tmp_path: Path) -> None:
+        """And to no other; nor does it count as a key of this service."""
+        own = {"adapter": "openai", "base_url": upstream.url, "key_header": "X-OpenAI-Api-Key", "api_key_env": "ABSENT"}
+        async with house(upstream.url, tmp_path, more={"providers": {"openai": {**own, "default_kind": "text"}}}) as server:
+            fields = {"model": ["openai/ok", "up/ok"], "prompt": "hi"}
+            got = await post(server, COMPLETIONS, fields, {"X-OpenAI-Api-Key": "sk-mine"})
+            without = await post(server, COMPLETIONS, fields)
+
+        assert [choice["finish_reason"] for choice in got.choices] == ["stop", "stop"]
+        sent = {request.path: request.headers["authorization"] for request in upstream.requests}
+        assert sent["/v1/completions"] == "Bearer sk-mine"
+        assert "sk-mine" not in sent["/v1/chat/completions"]
+        assert without.choices[0]["error"]["code"] == "provider_not_configured"
