@@ -156,7 +156,6 @@ def main() -> None:
     """The `fanout` command."""
     try:
         cli.main(standalone_mode=False)
-        sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except click.UsageError as error:
@@ -166,15 +165,12 @@ def main() -> None:
         sentence = error.format_message() if isinstance(error, click.ClickException) else str(error)
         click.echo("\n".join(f"fanout: {line}" for line in sentence.splitlines()), err=True)
         sys.exit(UNUSABLE)
-    except BrokenPipeError:  # whoever read our output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(SOME_FAILED)
 
 
 def _prompt(given: str | None) -> str:
     try:
         if given is None or given == "-":
-            if sys.stdin.isatty():
+            if not sys.stdin or sys.stdin.isatty():
                 raise click.UsageError('no prompt: `fanout ask "…"`, or pipe it in')
             given = sys.stdin.buffer.read().decode().rstrip("\n")
             if not given:
@@ -213,8 +209,9 @@ async def _ask_server(address: str, key: str | None, body: Mapping[str, Any], vi
     async with client.open_client(address, key) as server:
         if view is None:
             answered, answer = await server.ask(body)
+            good = answered and not any(choice["error"] for choice in answer["choices"])
             _print_json(answer)
-            return answered and not any(choice["error"] for choice in answer["choices"])
+            return good
         with view:
             calls = await server.calls(body)
             view.begin(terminal.labels((call["index"], call["entry"], call["sample"], call["label"]) for call in calls))

@@ -262,7 +262,7 @@ class Dispatcher:
             if task is None or task.cancelling():
                 raise
             raise RuntimeError("the adapter raised CancelledError although nobody had cancelled the call") from None
-        return replace(failure, partial="".join(running.text)) if running.text else failure
+        return failure
 
     def _settle(self, limiter: Limiter, permit: Permit, call: Call, result: Result | None) -> None:
         usage = result.usage if isinstance(result, Completion) else None

@@ -49,6 +49,7 @@ def configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            add_request,
             add_traceback,
             renderer,
         ],
@@ -65,6 +66,13 @@ def json_line(event: Any, **_: Any) -> str:
         return to_json(event, fallback=str, inf_nan_mode="null").decode()
     except PydanticSerializationError:  # half a character, as headers and upstreams may send
         return json.dumps(event, default=str)
+
+
+def add_request(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """The request that a line belongs to, where it belongs to one."""
+    if "request_id" not in event and (serving := request_id.get()):
+        event["request_id"] = serving
+    return event
 
 
 def add_traceback(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -89,7 +97,8 @@ def _told(error: BaseException, causes: int) -> Iterator[str]:
             yield from _told(member, causes - 1)
             yield "one of:"
     yield "".join(traceback.format_tb(error.__traceback__)).rstrip()
-    system = f": {error.strerror}" if isinstance(error, OSError) and error.errno else ""
+    # The system's own words for the number: `strerror` may be anybody's.
+    system = f": {os.strerror(error.errno)}" if isinstance(error, OSError) and isinstance(error.errno, int) else ""
     yield f"{type(error).__module__}.{type(error).__qualname__}{system}"
 
 

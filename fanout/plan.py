@@ -15,7 +15,7 @@ Fit = Callable[[Target, Query], Fitted]
 Prompt = str | tuple[int, ...]
 """Text, or the ids of one tokenizer."""
 HIGHEST_SEED = 2**63 - 1
-TAKES_TOKENS = frozenset({"openai"})
+TAKES_TOKENS = frozenset({"ngram", "openai"})
 """Adapters whose text models take a prompt as token ids."""
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from tests.commands import run, serving, shape
@@ -97,6 +100,41 @@ async def test_where_no_server_is_it_is_said(upstream: Upstream) -> None:
     assert "is no address of a server" in nonsense.err
 
 
+@asynccontextmanager
+async def stranger(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncGenerator[str]:
+    """The address of a server that is not Fanout."""
+    app = web.Application()
+    app.router.add_post("/v1/completion", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+async def test_what_is_no_fanout_server_is_told_so(flags: list[str]) -> None:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html>", content_type="text/html")
+
+    async def other(_: web.Request) -> web.Response:
+        return web.json_response({"hello": 1})
+
+    async def broken(_: web.Request) -> web.Response:
+        return web.Response(status=502, text="<html>bad gateway")
+
+    for answer, sentence in (
+        (page, "is no Fanout server"),
+        (other, "is no Fanout server"),
+        (broken, "answered 502: <html>bad"),
+    ):
+        async with stranger(answer) as address:
+            told = await run("ask", "hi", "--server", address, *flags)
+        assert told.code == 2
+        assert sentence in told.err
+        assert told.err.count("\n") == 1
+
+
 async def test_a_server_that_breaks_off_is_told_from_one_that_is_absent() -> None:
     """What came is shown all the same."""
 
@@ -112,13 +150,8 @@ async def test_a_server_that_breaks_off_is_told_from_one_that_is_absent() -> Non
         request.transport.abort()
         return response
 
-    app = web.Application()
-    app.router.add_post("/v1/completion", completion)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    told = await run("ask", "hi", "--server", f"127.0.0.1:{runner.addresses[0][1]}")
-    await runner.cleanup()
+    async with stranger(completion) as address:
+        told = await run("ask", "hi", "--server", address)
 
     assert told.code == 2
     assert told.out.startswith("== m\nhalf an ans\n-- broken off after ")

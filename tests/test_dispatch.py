@@ -119,14 +119,14 @@ async def test_attempts_are_counted_and_told(upstream: Upstream, tmp_path: Path)
 @pytest.mark.parametrize(
     ("model", "at_least_s", "below_s"),
     [
-        ("429-s-0.3-then-ok", 0.3, 0.45),
-        ("429-ms-300-then-ok", 0.3, 0.45),
+        ("429-s-0.3-then-ok", 0.3, 0.5),
+        ("429-ms-300-then-ok", 0.3, 0.5),
         ("429-date-1-then-ok", 0.9, 2.2),
-        ("503-s-0.3-then-ok", 0.3, 0.45),
-        ("429-then-ok", 0.0, 0.15),
-        ("429-s--5-then-ok", 0.0, 0.15),
-        ("429-s-soon-then-ok", 0.0, 0.15),
-        ("429-s-1e12-then-ok", 0.0, 0.15),
+        ("503-s-0.3-then-ok", 0.3, 0.5),
+        ("429-then-ok", 0.0, 0.25),
+        ("429-s--5-then-ok", 0.0, 0.25),
+        ("429-s-soon-then-ok", 0.0, 0.25),
+        ("429-s-1e12-then-ok", 0.0, 0.25),
     ],
 )
 async def test_the_wait_is_the_providers_where_it_makes_sense(
@@ -229,9 +229,9 @@ async def test_waiting_for_our_limits_is_not_the_models_time(upstream: Upstream,
     async with dispatching(upstream.url, tmp_path, concurrency=1) as opened:
         first, second = await opened.run("up/sleep-0.2", "up/sleep-0.2")
 
-    assert first.timing.queued_s < 0.05
-    assert second.timing.queued_s == pytest.approx(0.2, abs=0.06)
-    assert second.timing.call_s == pytest.approx(0.2, abs=0.06)
+    assert first.timing.queued_s < 0.1
+    assert second.timing.queued_s == pytest.approx(0.2, abs=0.1)
+    assert second.timing.call_s == pytest.approx(0.2, abs=0.1)
     assert second.timing.total_s == pytest.approx(0.4, abs=0.1)
     assert second.timing.first_token_s is None
 

@@ -185,5 +185,5 @@ async def test_an_account_wide_delay_holds_every_model_of_the_account(upstream: 
         held = await opened.dispatcher.attempt(after, deadline_s=1)
         (other,) = await opened.run("ok")
 
-    assert held.timing.queued_s == pytest.approx(0.3, abs=0.08)
-    assert other.timing.queued_s < 0.05
+    assert held.timing.queued_s == pytest.approx(0.3, abs=0.1)
+    assert other.timing.queued_s < 0.1

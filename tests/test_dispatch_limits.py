@@ -87,8 +87,8 @@ async def test_models_of_one_account_share_its_limits_and_a_group_has_its_own(up
     async with dispatching(upstream.url, tmp_path, concurrency=1, more=grouped) as opened:
         _, queued, apart = await opened.run("up/sleep-0.2", "ok", "apart")
 
-    assert queued.timing.queued_s == pytest.approx(0.2, abs=0.08)
-    assert apart.timing.queued_s < 0.05
+    assert queued.timing.queued_s == pytest.approx(0.2, abs=0.1)
+    assert apart.timing.queued_s < 0.1
 
 
 async def test_real_usage_settles_the_token_window(upstream: Upstream, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ async def test_a_callers_own_key_has_limits_of_its_own(upstream: Upstream, tmp_p
         _, (guest, ours) = await beside(opened.run("up/sleep-0.3"), guests)
         names = [limiter.name for limiter in opened.dispatcher.limiters]
 
-    assert guest.timing.queued_s < 0.05
+    assert guest.timing.queued_s < 0.1
     assert ours.timing.queued_s > 0.1
     keys = [request.headers["authorization"] for request in upstream.requests]
     assert keys == ["Bearer sk-operators", "Bearer sk-callers-own", "Bearer sk-operators"]

@@ -53,7 +53,7 @@ async def test_the_first_token_has_its_time(upstream: Upstream, tmp_path: Path) 
     async with dispatching(upstream.url, tmp_path) as opened:
         (outcome,) = outcomes_of(await streamed(opened, "up/first-0.2-tail-0.2"))
 
-    assert outcome.timing.first_token_s == pytest.approx(0.2, abs=0.06)
+    assert outcome.timing.first_token_s == pytest.approx(0.2, abs=0.1)
     assert outcome.timing.call_s == pytest.approx(0.4, abs=0.1)
 
 
@@ -150,7 +150,7 @@ async def test_a_slow_reader_slows_its_own_upstream_and_costs_bounded_memory(ups
         calls = opened.calls("up/mb-20", "up/chunks-20-gap-0.005")
         bursts = aiter(opened.dispatcher.bursts(calls, deadline_s=10))
         pieces = list(await anext(bursts))
-        await asyncio.sleep(0.5)  # the reader is busy
+        await asyncio.sleep(1)  # the reader is busy
         assert [request.ended_s is None for request in upstream.of("mb-20")] == [True]
         burst = await anext(bursts)
         held = sum(len(piece.text) for piece in burst if isinstance(piece, Delta))
@@ -162,7 +162,7 @@ async def test_a_slow_reader_slows_its_own_upstream_and_costs_bounded_memory(ups
     assert BUFFER_BYTES / 2 < held < BUFFER_BYTES + 70_000
     assert len(text(large)) == len(said(pieces, 0)) == 20_000_000
     assert (large.timing.reader_limited, small.timing.reader_limited) == (True, False)
-    assert small.timing.total_s < 0.4
+    assert small.timing.total_s < 0.9
 
 
 async def test_reasoning_counts_as_what_waits_for_the_reader_too(upstream: Upstream, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from fanout.config import load
 from fanout.errors import ConfigError
+from fanout.layers import Layer, laid_over
+from fanout.rows import ProvidersFile
 from tests.configuring import Rows, configured, faults
 
 OPENAI = {"adapter": "openai", "base_url": "https://own.example/v1"}
@@ -60,6 +62,15 @@ def test_with_a_provider_go_the_shipped_models_of_it_and_their_places_in_shipped
 def test_with_a_model_goes_its_place_in_shipped_sets(tmp_path: Path) -> None:
     settings = configured(tmp_path, {"models": {"local/ngram-2": None}})
     assert settings.sets["embedded"] == ("local/ngram-3", "local/ngram-5")
+
+
+def test_places_in_a_set_beneath_go_with_the_model_and_with_the_provider_of_a_literal_name() -> None:
+    beneath = ProvidersFile.model_validate(
+        {"providers": {"p": NGRAM, "q": NGRAM}, "models": {"a": chat("q"), "b": chat("p")}, "sets": {"s": ["a", "q/x", "b"]}}
+    )
+    above = ProvidersFile.model_validate({"providers": {"q": None}})
+    rows = laid_over([Layer("beneath", beneath), Layer("above", above)])
+    assert (list(rows.models), rows.sets) == (["b"], {"s": ("b",)})
 
 
 def test_a_model_of_ones_own_does_not_go_silently(tmp_path: Path) -> None:
@@ -176,8 +187,11 @@ def test_a_name_means_one_thing(tmp_path: Path, sections: Rows, fault: str) -> N
 
 def test_names_that_may_stand_beside_each_other(tmp_path: Path) -> None:
     models = {"p/a": chat("p", "a"), "b": chat("p", aliases=["B2", "q/b"]), "org/c": chat("p", "c")}
-    settings = configured(tmp_path, alone(models=models, sets={"s": ["B2", "p/anything/at-all", "ORG/C"]}))
+    sections = {"models": models, "sets": {"s": ["B2", "p/anything/at-all", "ORG/C"]}, "default_provider": {"scale": "p"}}
+    settings = configured(tmp_path, alone(**sections))
     assert settings.sets["s"] == ("B2", "p/anything/at-all", "ORG/C")
+    assert settings.default_provider == {"scale": "p"}
+    assert configured(tmp_path, {"default_provider": {"scale": None}}).default_provider == {}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ WRONG_IN_MEANING: list[tuple[Any, str]] = [
     (provider(parameters={"clamp": {"top_p": [1, 0.5]}}), "providers.p.parameters.clamp.top_p: the lowest, 1, is above"),
     (model(deprecated_on="2026-02-31"), "models.m.deprecated_on: day is out of range for month"),
     ('{"providers": {"p": {"adapter": "ngram", "timeout_s": NaN}}}', "providers.p.timeout_s: NaN is not allowed"),
+    (model(price={"input_usd_per_mtok": math.inf, "output_usd_per_mtok": 1}), "models.m.price.input_usd_per_mtok: Infinity is"),
 ]
 
 

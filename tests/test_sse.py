@@ -21,9 +21,14 @@ from tests.upstreams import Upstream
 
 
 class Frames:
-    """A dialect of one line a piece."""
+    """A dialect of one line a piece. With `breaks` the reader's connection breaks before the first."""
+
+    def __init__(self, request: web.Request, *, breaks: bool) -> None:
+        self._transport = request.transport if breaks else None
 
     def delta(self, piece: Delta) -> bytes:
+        if self._transport:
+            self._transport.abort()
         return f"data: {piece.call_index} {piece.text}\n\n".encode() if piece.text else b""
 
     def outcome(self, outcome: Outcome) -> bytes:
@@ -36,13 +41,19 @@ class Frames:
 
 @asynccontextmanager
 async def streaming(
-    opened: Opened, *models: str, deadline_s: float = 5.0, silence_s: float = 0.1, linger_s: float = 0.1
+    opened: Opened,
+    *models: str,
+    deadline_s: float = 5.0,
+    silence_s: float = 0.1,
+    linger_s: float = 0.1,
+    breaks: bool = False,
 ) -> AsyncGenerator[tuple[str, web.Server]]:
     """An address that streams what these models answer, and the server behind it."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         calls = opened.calls(*models)
-        return await sse.respond(request, Frames(), calls, deadline_s, None, silence_s=silence_s, linger_s=linger_s)
+        frames = Frames(request, breaks=breaks)
+        return await sse.respond(request, frames, calls, deadline_s, None, silence_s=silence_s, linger_s=linger_s)
 
     app = web.Application()
     app[DISPATCHER] = opened.dispatcher
@@ -67,7 +78,9 @@ async def test_silence_is_broken_by_comments(upstream: Upstream, tmp_path: Path)
         status, frames = await read(url)
 
     assert status == 200
-    assert frames == [": ping"] * 3 + ["data: 0 a", "data: 0 is ok", "data: 1 in all"]
+    assert frames[0] == ": ping"
+    assert 2 <= frames.count(": ping") <= 3
+    assert [frame for frame in frames if frame != ": ping"] == ["data: 0 a", "data: 0 is ok", "data: 1 in all"]
 
 
 async def test_a_failure_held_back_until_the_status_is_known_is_not_lost_in_the_silence(
@@ -112,18 +125,17 @@ async def test_a_reader_who_stops_reading_is_left_soon_after_the_deadline(
 async def test_a_reader_whose_connection_breaks_is_no_fault_of_ours(
     upstream: Upstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Also where a write finds out before aiohttp does."""
     async with (
         dispatching(upstream.url, tmp_path) as opened,
-        streaming(opened, "up/chunks-500-gap-0.002", "hang") as (url, _),
+        streaming(opened, "up/chunks-500-gap-0.01", "hang", breaks=True) as (url, _),
     ):
-        for _ in range(20):
-            reader = await silent_reader(url)
-            await upstream.arrived(2)
-            await asyncio.sleep(0.01)
-            reader.abort()
-            await upstream.quiet()
+        reader = await silent_reader(url)
+        await upstream.arrived(2)
+        await upstream.quiet(1)
+        reader.close()
 
-    assert len(upstream.abandoned) == len(opened.outcomes) == 40
+    assert len(upstream.abandoned) == len(opened.outcomes) == 2
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
     from fanout.config import ProviderSettings
 
-ADAPTERS = {"openai": "fanout.providers.openai", "ngram": "fanout.providers.ngram"}
+ADAPTERS = {
+    name: f"fanout.providers.{name.replace('-', '_')}"
+    for name in (
+        *("openai", "azure", "anthropic", "gemini", "vertex", "cohere", "bedrock"),
+        *("ollama", "scale", "scale-llm-engine", "ngram"),
+    )
+}
 
 
 class Provider(Protocol):

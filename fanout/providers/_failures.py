@@ -101,18 +101,28 @@ class Source:
         return ProviderError(Failure("malformed", f"`{self.name}` {sentence}", code=code))
 
 
-def refusal(source: Source, status: int | None, headers: Mapping[str, str], error: Mapping[str, Any]) -> ProviderError:
+def refusal(
+    source: Source,
+    status: int | None,
+    headers: Mapping[str, str],
+    error: Mapping[str, Any],
+    *,
+    kind: FailureKind | None = None,
+    request: Any = None,
+) -> ProviderError:
     """The failure that an error object means.
 
     Args:
         status: HTTP's; `None` where the error came inside an answer of status 200: its own number then stands for it.
         error: what `error_in` found; may be empty.
+        kind: what the adapter knows by a table of its own format.
+        request: the request's id, where the body says it.
     """
     status = status or _status_in(error)
     message = _message(error)
     code, category = _word(error.get("code")), _word(error.get("type") or error.get("error_type") or error.get("status"))
     delay_s = retry_after_s(headers, error, message)
-    kind = _kind(status, (code, category), error, message, delay_s)
+    kind = kind or _kind(status, (code, category), error, message, delay_s)
     failure = Failure(
         kind=kind,
         message=_safe_message(source, kind, status, message),
@@ -120,7 +130,7 @@ def refusal(source: Source, status: int | None, headers: Mapping[str, str], erro
         param=_safe_param(source, kind, error.get("param")),
         status=status,
         retry_after_s=delay_s,
-        request_id=request_id(headers),
+        request_id=request_id(headers) or (request[:200] if isinstance(request, str) and request else None),
         should_retry={"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower()),
     )
     return ProviderError(failure)

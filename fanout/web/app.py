@@ -22,8 +22,10 @@ from fanout.web import chat, completion, completions, keys, middlewares, models,
 from fanout.web.state import DISPATCHER, LIFE, METRICS, Life
 
 HARDEST_FILE_LIMIT = 65_536
-LAST_WORDS_S = 5.0
+LAST_WORDS_S = 3.0
 """How long the cancelled requests may take to say so."""
+CUT_S = 0.5
+"""How long aiohttp may wait, twice, for those that nobody reads."""
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -38,10 +40,6 @@ def create_app(settings: Settings) -> web.Application:
             app[DISPATCHER] = opened
             metrics.limiters = lambda: ((limiter.name, limiter.state()) for limiter in opened.limiters)
             await asyncio.gather(asyncio.to_thread(prices.load), opened.warm())
-            # What lives now lives to the end: the collector need not look at it again (-10 to -25 % CPU).
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(50_000, 20, 100)
             app[LIFE].ready = True
             yield
 
@@ -120,13 +118,14 @@ async def serve(settings: Settings, host: str, port: int, started: Callable[[str
     raise_file_limit()
     app = create_app(settings)
     # handler_cancellation: when a client leaves, its handler is cancelled, and with it every upstream call.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=LAST_WORDS_S)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=CUT_S)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
         await runner.setup()
+        spare_the_collector()
         site = web.TCPSite(runner, host, port, backlog=1024)
         await site.start()
         started(_address(runner, host))
@@ -154,6 +153,13 @@ async def _wind_down(app: web.Application, site: web.TCPSite) -> None:
 def _address(runner: web.AppRunner, host: str) -> str:
     port = runner.addresses[0][1]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def spare_the_collector() -> None:
+    """What lives now lives to the end: the collector need not look at it again (-10 to -25 % CPU)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def raise_file_limit() -> None:

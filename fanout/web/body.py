@@ -198,13 +198,18 @@ async def read(request: web.Request, model: type[Body]) -> Body:
 
     Raises:
         RequestError: with every wrong field.
+        HTTPBadRequest: the body cannot be unpacked.
         HTTPUnsupportedMediaType: the body is not declared as JSON.
         HTTPRequestEntityTooLarge: it is larger than the server takes.
     """
     if request.content_type != "application/json":
         # Also what keeps a stranger's web page from calling: without this a form could.
         raise web.HTTPUnsupportedMediaType(text=f"send `Content-Type: application/json`, not {request.content_type!a:.100}")
-    raw, dispatcher = await request.read(), request.app[DISPATCHER]
+    try:
+        raw = await request.read()
+    except web.RequestPayloadError:
+        raise web.HTTPBadRequest(text="the body cannot be unpacked: it is not what its headers say") from None
+    dispatcher = request.app[DISPATCHER]
     context = {"max_timeout_s": dispatcher.settings.environment.max_timeout_s, "catalogue": dispatcher.catalogue}
     try:
         return model.model_validate_json(raw, context=context)

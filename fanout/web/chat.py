@@ -63,9 +63,7 @@ class MessageBody(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Annotated[
-        list[PartBody] | None, WrapValidator(text_or_parts, json_schema_input_type=str | list[PartBody] | None)
-    ] = None
+    content: Annotated[list[PartBody], WrapValidator(text_or_parts, json_schema_input_type=str | list[PartBody])] | None = None
     """Text, or parts. Only an assistant's and a function's message may be without."""
 
     @model_validator(mode="after")
@@ -159,7 +157,8 @@ class ChatDialect(Dialect):
             said["reasoning_content"] = delta.reasoning
         if delta.refusal:
             said["refusal"] = delta.refusal
-        said |= _calls(call, delta.tool_calls)
+        if delta.tool_calls:
+            said |= _calls(call, delta.tool_calls)
         if not said and not delta.logprobs:
             return None
         return {"delta": said, "logprobs": chat_logprobs(delta.logprobs) if delta.logprobs else None}
@@ -185,13 +184,11 @@ def _message(call: Call, answer: Answer) -> dict[str, Any]:
     }
     if answer.reasoning:
         said["reasoning_content"] = answer.reasoning
-    return {**said, **_calls(call, answer.tool_calls)}
+    return {**said, **_calls(call, answer.tool_calls)} if answer.tool_calls else said
 
 
 def _calls(call: Call, tool_calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Tool calls, under the older name for a caller who asked by the older one."""
-    if not tool_calls:
-        return {}
     if "functions" in call.query.passthrough and "tools" not in call.query.passthrough:
         return {"function_call": tool_calls[0].get("function")}
     return {"tool_calls": tool_calls}

@@ -53,13 +53,13 @@ class Frames:
 
     def delta(self, piece: Delta) -> bytes:
         call, key = self._calls[piece.call_index], (piece.call_index, piece.choice_index)
-        if piece.choice_index >= (call.query.sampling.n or 1):
+        if piece.choice_index and piece.choice_index >= (call.query.sampling.n or 1):
             return b""  # nobody asked for it, and its place is the next call's
         offset = self._offsets.get(key, 0)
         fields = self._dialect.piece(call, piece, offset)
         if fields is None:
             return b""
-        self._offsets[key] = offset + sum(len(token.token) for token in piece.logprobs or ())
+        self._offsets[key] = offset + sum(len(token.token) for token in piece.logprobs) if piece.logprobs else offset
         return self._opened(key, piece) + self._chunk(key, fields, b'"finish_reason":null')
 
     def outcome(self, outcome: Outcome) -> bytes:

@@ -15,9 +15,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from fanout.catalogue import Catalogue
 from fanout.merge import merge
 from fanout.plan import Request
-from fanout.schema import Call, Comparison, Completion, CompletionChoice, Delta, Failure, Outcome, Totals
+from fanout.schema import Call, Comparison, CompletionChoice, Delta, Failure, Outcome, Totals
 from fanout.web import body, keys
-from fanout.web.answers import adjusted, encoded, ended, json_response, legacy_logprobs, place, sum_known
+from fanout.web.answers import adjusted, choices_of, encoded, ended, json_response, legacy_logprobs, place, sum_known
 from fanout.web.body import EntryBody, Metadata, Models, ReturnWhen, SamplingBody
 from fanout.web.errors import all_failed, failure_error
 from fanout.web.sse import respond
@@ -178,17 +178,16 @@ class _Frames:
         self._head = encoded(head)[:-1]
         self._created, self._metadata, self._began = created, metadata, began
         self._before = [self._head + b',"choices":[' + encoded(place(call))[:-1] for call in calls]
-        self._offsets: dict[tuple[int, int], int] = {}
+        self._offsets: dict[int, int] = {}
+        """Where the next token of a call's text stands in it; absent where it has said nothing yet."""
 
     def delta(self, piece: Delta) -> bytes:
-        if not piece.text and not piece.logprobs:
-            return b""
-        logprobs = b"null"
+        if piece.choice_index or (not piece.text and not piece.logprobs):
+            return b""  # of a second choice nobody asked for: samples are calls of their own
+        logprobs, offset = b"null", self._offsets.get(piece.call_index, 0)
         if piece.logprobs:
-            at = (piece.call_index, piece.choice_index)
-            offset = self._offsets.get(at, 0)
             logprobs = encoded(legacy_logprobs(piece.logprobs, offset))
-            self._offsets[at] = offset + sum(len(item.token) for item in piece.logprobs)
+        self._offsets[piece.call_index] = offset + sum(len(item.token) for item in piece.logprobs or ())
         return b"".join(
             (
                 b"data: ",
@@ -202,9 +201,12 @@ class _Frames:
         )
 
     def outcome(self, outcome: Outcome) -> bytes:
-        choice = outcome.result.choices[0] if isinstance(outcome.result, Completion) else None
+        call, (choice,) = outcome.call, choices_of(outcome)
+        whole = b""
+        if choice and call.index not in self._offsets:  # it came whole, as the answer to `max_tokens: 0` does
+            whole = self.delta(Delta(call.index, text=choice.message.text, logprobs=choice.logprobs))
         rest = encoded({"text": "", "created": self._created, "logprobs": None, **ended(outcome, choice)})
-        return b"".join((b"data: ", self._before[outcome.call.index], b",", rest[1:], b"]}\n\n"))
+        return b"".join((whole, b"data: ", self._before[call.index], b",", rest[1:], b"]}\n\n"))
 
     def end(self, outcomes: Sequence[Outcome]) -> bytes:
         comparison = merge(outcomes, created=self._created, total_s=time.monotonic() - self._began, metadata=self._metadata)

@@ -117,7 +117,7 @@ def all_failed(outcomes: Sequence[Outcome]) -> web.Response:
         message,
         type_=first["type"] if len({failure.kind for failure in failures}) == 1 else "api_error",
         param=first["param"] if len({failure.param for failure in failures}) == 1 else None,
-        code=first["code"] if len({failure.code for failure in failures}) == 1 else "all_failed",
+        code=first["code"] if len({(failure.kind, failure.code) for failure in failures}) == 1 else "all_failed",
         details=details,
         headers=_retry_headers(status, outcomes),
     )

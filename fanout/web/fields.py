@@ -126,11 +126,11 @@ class OpenAiBody(OpenAiSampling):
 
     def faults(self) -> Iterator[Fault]:
         """What is wrong between fields, of which one may stand in an entry and the other in the request."""
-        for name in self.passed_on().keys() & QUESTIONS:
+        for name in sorted(self.passed_on().keys() & QUESTIONS):
             yield Fault(name, "is not what is asked at this address")
         request = self.own()
         for number, entry in enumerate(self.listed):
-            for name in entry.passed_on().keys() & WHOLE:
+            for name in sorted(entry.passed_on().keys() & WHOLE):
                 yield Fault(f"model[{number}].{name}", "is for the whole request: it stands beside `model`, not in it")
             own = entry.own()
             for fault in self.clashes({**request, **own}):
@@ -158,7 +158,7 @@ WHOLE = QUESTIONS | OpenAiBody.model_fields.keys() - SHARED
 
 def text_or_parts(value: Any, parts: ValidatorFunctionWrapHandler) -> Any:
     """A message's content. A union of text and list would complain about either twice."""
-    if isinstance(value, str) or value is None:
+    if isinstance(value, str):
         return value
     if not isinstance(value, list) or not value:
         raise ValueError("must be text, or a list of parts that is not empty")

@@ -25,6 +25,7 @@ BEGUN = web.RequestKey("begun", web.StreamResponse)
 """The response whose head has left: no other one can be sent."""
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 CODES = {
+    400: "invalid_body",
     401: "invalid_api_key",
     403: "forbidden",
     404: "unknown_path",

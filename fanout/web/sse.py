@@ -51,20 +51,11 @@ async def respond(
     try:
         async with late, aclosing(bursts):
             return await _relayed(request, frames, bursts, outcomes)
-    except ConnectionError:
-        await _left(request)
-        raise
     except TimeoutError:
-        if late.expired():
-            await _left(request)
+        if late.expired() and request.transport:
+            request.transport.abort()  # closed in order, it would wait for ever to send what nobody reads
+            await asyncio.sleep(CANCELLED_WITHIN_S)  # as every handler whose client has left: what it raises would be logged
         raise
-
-
-async def _left(request: web.Request) -> None:
-    """Ends like every request whose client has left: aiohttp cancels its handler. It would log an exception as our fault."""
-    if request.transport:
-        request.transport.abort()  # closed in order, it would wait for ever to send what nobody reads
-    await asyncio.sleep(CANCELLED_WITHIN_S)
 
 
 async def _relayed(

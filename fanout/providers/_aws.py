@@ -1,0 +1,158 @@
+"""Amazon's own ways, by botocore (extra `bedrock`): who we are there, how a request is signed, how a stream is framed.
+
+botocore takes 0.3 s to import and its credentials may be fetched over the network, so both happen in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from multidict import CIMultiDict
+
+from fanout.errors import ProviderError
+from fanout.providers._failures import Source
+from fanout.providers._http import HttpRequest
+from fanout.schema import Failure
+
+SIGNED_IN_A_THREAD_BYTES = 256 * 1024
+"""SHA-256 takes about a millisecond for as much; 4 KB are signed in 57 µs (2026-11-20)."""
+LOOK_AGAIN_S = 10.0
+"""Where no credentials are, a look costs seconds (a machine outside AWS waits for its metadata service)."""
+NEEDS_EXTRA = "`{name}` needs the package botocore: pip install 'fanout[bedrock]'"
+NO_CREDENTIALS = (
+    "no AWS credentials for `{name}` ({reason}); set AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
+    " or log in with the AWS command line"
+)
+
+Frame = tuple[dict[str, Any], bytes]
+"""The headers and the payload of one message."""
+
+
+class Signer:
+    """Signs requests with the credentials of the environment, files, or machine, renewed in time."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = asyncio.Lock()
+        self._credentials: Any = None
+        self._failed: tuple[float, ProviderError] | None = None
+
+    async def sign(self, request: HttpRequest, service: str, region: str) -> HttpRequest:
+        """The request with its signature, which is good for five minutes.
+
+        Raises:
+            ProviderError: `not_configured`: no botocore, or no credentials.
+        """
+        credentials = await self._frozen()
+        if len(request.body) > SIGNED_IN_A_THREAD_BYTES:
+            return await asyncio.to_thread(signed, request, credentials, service, region)
+        return signed(request, credentials, service, region)
+
+    async def _frozen(self) -> Any:
+        """The credentials as they are now: id, secret and token of one and the same renewal."""
+        if self._credentials is None or _is_stale(self._credentials):
+            async with self._lock:
+                return await self._renewed()
+        return self._credentials.get_frozen_credentials()
+
+    async def _renewed(self) -> Any:
+        if self._failed and time.monotonic() < self._failed[0]:
+            raise self._failed[1]
+        try:
+            self._credentials, frozen = await asyncio.to_thread(_looked_up, self._name, self._credentials)
+        except ProviderError as error:
+            self._failed = time.monotonic() + LOOK_AGAIN_S, error
+            raise
+        return frozen
+
+
+def _is_stale(credentials: Any) -> bool:
+    """Whether they must or should be renewed; those that stand in the environment never are."""
+    refresh_needed = getattr(credentials, "refresh_needed", None)
+    return bool(refresh_needed and refresh_needed())
+
+
+def _looked_up(name: str, credentials: Any) -> tuple[Any, Any]:
+    """botocore's credentials, found if there are none yet, and frozen. Blocks."""
+    try:
+        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.session import Session
+    except ImportError:
+        raise not_configured(NEEDS_EXTRA.format(name=name)) from None
+    try:
+        found = credentials or Session().get_credentials()
+        frozen = found.get_frozen_credentials() if found else None
+    except (BotoCoreError, ClientError, OSError) as error:
+        # Its name says enough; its words may name files and addresses.
+        raise not_configured(NO_CREDENTIALS.format(name=name, reason=type(error).__name__)) from error
+    if frozen is None or not frozen.access_key:
+        raise not_configured(NO_CREDENTIALS.format(name=name, reason="none found"))
+    return found, frozen
+
+
+def signed(request: HttpRequest, credentials: Any, service: str, region: str) -> HttpRequest:
+    """The request with the headers of Signature Version 4: those that AWS wants signed are, others may change on the way.
+
+    Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+    """
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+
+    to_sign = {name: value for name, value in request.headers.items() if _is_signed(name.lower())}
+    aws = AWSRequest(method="POST", url=str(request.url), data=request.body, headers=to_sign)
+    SigV4Auth(credentials, service, region).add_auth(aws)
+    headers = CIMultiDict(request.headers)
+    headers.update(aws.headers.items())
+    return request._replace(headers=headers)
+
+
+def _is_signed(name: str) -> bool:
+    return name == "content-type" or name.startswith(("x-amz-", "amz-sdk-"))
+
+
+async def frames_ready(name: str) -> None:
+    """Sees to it that `Frames` can be had, before a call is paid for.
+
+    Raises:
+        ProviderError: `not_configured`: no botocore.
+    """
+    try:
+        await asyncio.to_thread(__import__, "botocore.eventstream")
+    except ImportError:
+        raise not_configured(NEEDS_EXTRA.format(name=name)) from None
+
+
+class Frames:
+    """Messages of `application/vnd.amazon.eventstream` from bytes as they come, cut anywhere; their checksums are verified."""
+
+    def __init__(self, source: Source) -> None:
+        from botocore.eventstream import EventStreamBuffer, ParserError
+
+        self._source = source
+        self._buffer = EventStreamBuffer()
+        self._broken = (ParserError, struct.error, KeyError, IndexError, ValueError)
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The messages that `data` completes.
+
+        Raises:
+            ProviderError: a message is damaged.
+        """
+        self._buffer.add_data(data)
+        while True:
+            try:
+                message = next(self._buffer, None)
+            except self._broken:
+                raise self._source.malformed("sent a damaged message", "invalid_frame") from None
+            if message is None:
+                return
+            yield message.headers, message.payload
+
+
+def not_configured(sentence: str) -> ProviderError:
+    """The failure of a call that cannot even be sent."""
+    return ProviderError(Failure("not_configured", sentence, code="not_configured"))

@@ -1,0 +1,270 @@
+"""Ollama's own format: `/api/chat`, and `/api/generate` for text. Its OpenAI path takes less (`top_k`, `num_ctx`, images).
+
+Quirks (evidence: Ollama's `docs/api.md` and `server/routes.go`, ollama-python 0.6.3):
+- Streams unless told not to, and as lines of JSON; the last one has `done: true`, the reason and the counts.
+- Parameters stand in `options`; unknown ones are silently left out, so only known ones are sent.
+- Text is sent `raw`, past the model's chat template; but `suffix` works by that template, so then it is not.
+- Images are base64 beside the text: an address is fetched first. What stands between texts and images is lost.
+- Tool calls have no ids, and their arguments are objects; a tool's answer names the tool, not the call.
+- An error is a bare sentence: `{"error": "model 'x' not found"}`; in a stream it is a line, the status being 200 by then.
+- `prompt_eval_count` is missing where the prompt was cached: unknown, not 0.
+- `done_reason` is `load` where there was nothing to answer: an empty prompt only loads the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+from aiohttp import hdrs
+
+from fanout.config import ProviderSettings
+from fanout.errors import ProviderError
+from fanout.images import Network, decoded, inlined
+from fanout.parameters import OLLAMA_CHAT, OLLAMA_TEXT, accept, fit
+from fanout.providers._choices import completion, logprobs_of
+from fanout.providers._failures import Source, error_in, is_error, refusal
+from fanout.providers._http import Events, HttpRequest
+from fanout.providers._json import dump
+from fanout.providers._messages import no_part, not_taken, turns, unsupported
+from fanout.providers._native import NativeProvider, count, mapping, objects, text
+from fanout.providers._ndjson import NdjsonDecoder
+from fanout.providers._reading import Reading
+from fanout.providers._tools import FIELDS, Toolbox, Written, calls_of, tool_call, with_tools
+from fanout.schema import (
+    Answer,
+    Call,
+    Choice,
+    Completion,
+    Delta,
+    Failure,
+    FinishReason,
+    Fitted,
+    ImagePart,
+    Message,
+    OtherPart,
+    Query,
+    Target,
+    Usage,
+)
+
+# Source: https://github.com/ollama/ollama/blob/main/docs/api.md for every wire field.
+TOP_LEVEL = frozenset({"tools", "format", "think", "keep_alive", "logprobs", "top_logprobs", "suffix"})
+"""What stands beside `options`, not in them."""
+PASSTHROUGH = FIELDS | {"format", "response_format", "think", "keep_alive", "options"}
+
+FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
+
+
+def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Ollama:
+    """The provider of one row; see `providers.create`."""
+    return Ollama(settings, session)
+
+
+class Ollama(NativeProvider):
+    """One Ollama server.
+
+    Args:
+        allowed: networks that images may be fetched from although they are not public. For tests.
+    """
+
+    key_header = hdrs.AUTHORIZATION
+    key_prefix = "Bearer "
+
+    def __init__(
+        self, settings: ProviderSettings, session: aiohttp.ClientSession, *, allowed: Collection[Network] = ()
+    ) -> None:
+        super().__init__(settings, session)
+        self._chat_url, self._text_url = self.url("/api/chat"), self.url("/api/generate")
+        row = settings.row.parameters
+        self._chat, self._text = accept(OLLAMA_CHAT, row, PASSTHROUGH), accept(OLLAMA_TEXT, row, PASSTHROUGH - FIELDS)
+        self._allowed = allowed
+
+    def fit(self, target: Target, query: Query) -> Fitted:
+        if query.messages is None:
+            return _with_format(fit(query, self._text))
+        fitted = _with_format(with_tools(fit(query, self._chat), _written_tools))
+        lost = not_taken(query.messages)
+        return replace(fitted, ignored=(*fitted.ignored, *lost)) if lost else fitted
+
+    def encode(self, call: Call, *, stream: bool) -> HttpRequest:
+        """The request; images must be data: URLs by now."""
+        query, source = call.query, self._source
+        url = self._text_url if query.messages is None else self._chat_url
+        if url is None:
+            raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
+        fields: dict[str, Any] = {"model": call.target.model, "stream": stream}
+        options = dict(mapping(call.fitted.sent.get("options")))
+        for name, value in call.fitted.sent.items():
+            if name != "options":
+                (fields if name in TOP_LEVEL else options)[name] = value
+        if options:
+            fields["options"] = options
+        messages = turns(source, query)
+        if query.messages is None:
+            fields |= {"prompt": query.prompt or ""} if "suffix" in fields else {"prompt": query.prompt or "", "raw": True}
+        else:
+            fields["messages"] = _messages(source, messages)
+        return HttpRequest(url, self.headers_for(call), dump(fields))
+
+    def answer(self, source: Source, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+        _check(source, headers, body)
+        message, said, thought = _said(body)
+        if message is None and "response" not in body:
+            raise source.malformed("sent an answer without a message", "no_choices")
+        calls = tuple(_call(call, place) for place, call in enumerate(objects(mapping(message).get("tool_calls"))))
+        finish, native = _finish(body, bool(calls))
+        choice = Choice(Answer(said, thought or None, None, calls), finish, native, _logprobs(body))
+        return completion(source, headers, body, (choice,), _usage(body))
+
+    def refused(self, source: Source, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+        return refusal(source, status, headers, error_in(body) or body)
+
+    def events(self, call: Call, headers: Mapping[str, str]) -> Events:
+        return OllamaEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
+
+    async def _encoded(self, call: Call, *, stream: bool) -> HttpRequest:
+        return await super()._encoded(await inlined(call, allowed=self._allowed), stream=stream)
+
+
+def _written_tools(box: Toolbox) -> Written:
+    """Ollama takes OpenAI's tools, but no word on which to choose; without them none is."""
+    lost = (
+        *(["tool_choice"] if box.choice in ("required", "function") else []),
+        *([] if box.parallel else ["parallel_tool_calls"]),
+    )
+    if box.choice == "none":
+        return {}, lost
+    functions = [
+        {"name": one.name, "parameters": one.parameters, **({"description": one.description} if one.description else {})}
+        for one in box.functions
+    ]
+    return {"tools": [{"type": "function", "function": function} for function in functions]}, lost
+
+
+def _with_format(fitted: Fitted) -> Fitted:
+    """`fitted` with `response_format` as Ollama's `format`: the word `json`, or a schema."""
+    if "response_format" not in fitted.sent:
+        return fitted
+    sent = dict(fitted.sent)
+    wanted = mapping(sent.pop("response_format"))
+    schema = mapping(mapping(wanted.get("json_schema")).get("schema"))
+    if wanted.get("type") == "json_object":
+        sent.setdefault("format", "json")
+    elif schema:
+        sent.setdefault("format", schema)
+    elif wanted.get("type") != "text":
+        return replace(fitted, sent=sent, ignored=(*fitted.ignored, "response_format"))
+    return replace(fitted, sent=sent)
+
+
+def _messages(source: Source, messages: Sequence[Message]) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = []
+    tools: dict[str, str] = {}
+    for message in messages:
+        one = {"role": "system" if message.role == "developer" else message.role, **_content(source, message)}
+        if called := calls_of(source, message):
+            tools |= {call.id: call.name for call in called}
+            one["tool_calls"] = [{"function": {"name": call.name, "arguments": call.arguments}} for call in called]
+        if message.role == "tool" and (name := tools.get(text(message.extra.get("tool_call_id")))):
+            one["tool_name"] = name
+        made.append(one)
+    return made
+
+
+def _content(source: Source, message: Message) -> dict[str, Any]:
+    if not isinstance(message.content, tuple):
+        return {"content": message.content or ""}
+    texts, images = "", []
+    for part in message.content:
+        if isinstance(part, OtherPart):
+            no_part(source, part)
+        elif isinstance(part, ImagePart):
+            if message.role != "user":
+                unsupported(source, "takes images only in the user's messages")
+            images.append(decoded(part.url).base64)
+        else:
+            texts += part.text
+    return {"content": texts, "images": images} if images else {"content": texts}
+
+
+def _check(source: Source, headers: Mapping[str, str], body: dict[str, Any]) -> None:
+    """An error may come with status 200.
+
+    Raises:
+        ProviderError: it is one.
+    """
+    if is_error(body):
+        raise refusal(source, None, headers, error_in(body))
+
+
+def _said(body: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str, str]:
+    """The message, where it is a chat's; text; what was thought."""
+    message = body.get("message")
+    if isinstance(message, dict):
+        return message, text(message.get("content")), text(message.get("thinking"))
+    return None, text(body.get("response")), text(body.get("thinking"))
+
+
+def _call(raw: dict[str, Any], place: int) -> dict[str, Any]:
+    """A tool call as all our answers have it; it has no id, but the caller's answer to it needs one."""
+    function = mapping(raw.get("function"))
+    return tool_call(function.get("name"), function.get("arguments"), text(raw.get("id")) or f"call_{place}")
+
+
+def _finish(body: Mapping[str, Any], called: bool) -> tuple[FinishReason | None, str | None]:
+    """Ollama says `stop` behind tool calls, too."""
+    word = text(body.get("done_reason"))[:100]
+    finish = FINISH.get(word)
+    if finish == "stop" and called:
+        finish = "tool_calls"
+    return finish, word if word and word != finish else None
+
+
+def _logprobs(body: Mapping[str, Any]) -> Any:
+    found = body.get("logprobs")
+    return logprobs_of({"content": found}) if isinstance(found, list) and found else None
+
+
+def _usage(body: Mapping[str, Any]) -> Usage | None:
+    given, answered = count(body.get("prompt_eval_count")), count(body.get("eval_count"))
+    if given is None and answered is None:
+        return None
+    raw = {name: value for name, value in body.items() if name.endswith(("_count", "_duration"))}
+    return Usage(given, answered, raw=raw)
+
+
+class OllamaEvents(Reading):
+    """A streamed answer: lines in, deltas out."""
+
+    def __init__(self, source: Source, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
+        super().__init__(source, call_index, headers, highest_bytes)
+        self._decoder = NdjsonDecoder()
+        self._calls = 0
+        self._last: dict[str, Any] = {}
+
+    def _take(self, chunk: dict[str, Any], size: int, deltas: list[Delta]) -> None:
+        _check(self._source, self._headers, chunk)
+        message, said, thought = _said(chunk)
+        if said and not thought and not mapping(message).get("tool_calls") and not chunk.get("logprobs"):
+            deltas.append(self._said(0, said))
+        else:
+            calls = [{**_call(call, self._calls + place), "index": self._calls + place} for place, call in _numbered(message)]
+            self._calls += len(calls)
+            logprobs = _logprobs(chunk)
+            delta = self._added(0, size, text=said, reasoning=thought, calls=calls, logprobs=logprobs)
+            deltas += [delta] if delta else []
+        if chunk.get("done") is True:
+            self._last, self.ended = chunk, True
+            finish, native = _finish(chunk, self._calls > 0)
+            self._finished(0, finish, native or "")
+            self._growing(0).native = native
+
+    def _whole(self, choices: tuple[Choice, ...]) -> Completion:
+        return completion(self._source, self._headers, self._last, choices, _usage(self._last))
+
+
+def _numbered(message: dict[str, Any] | None) -> list[tuple[int, dict[str, Any]]]:
+    return list(enumerate(objects(mapping(message).get("tool_calls"))))

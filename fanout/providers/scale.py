@@ -1,0 +1,131 @@
+"""Scale GenAI Platform's own text format: `/v4/completions`. (`/v5` speaks OpenAI's: preset `scale-sgp`.)
+
+Quirks (evidence: scale-gp 0.1.0a62, scale-egp 1.1.15):
+- The key goes into `x-api-key`; an account is chosen by `x-selected-account-id`, which the row's `headers` may hold.
+- Parameters stand in `model_parameters`, partly in camelCase (`topP`); Scale itself takes 0.2 where no temperature is sent.
+- An answer is one text, without id or model; `finish_reason` is a free word and may be null.
+- A stream is of unnamed events and has no `[DONE]`: it ends with its body, so only a finish reason or the usage, which comes
+  last, tells a whole answer from a cut one. An error in it is `event: error` with `detail`.
+- Errors are FastAPI's: `{"detail": …}`, a sentence, a list, or an object with a `detail` of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+from fanout.config import ProviderSettings
+from fanout.errors import ProviderError
+from fanout.parameters import SCALE_V4, accept, fit
+from fanout.providers._choices import FINISH, completion
+from fanout.providers._failures import Source, error_body, error_in, is_error, refusal
+from fanout.providers._http import Events, HttpRequest
+from fanout.providers._json import dump
+from fanout.providers._messages import text_of, unsupported
+from fanout.providers._native import NativeProvider, count, mapping, text
+from fanout.providers._reading import NOT_INVENTED, Reading
+from fanout.providers._sse import Event
+from fanout.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, Usage
+
+PASSTHROUGH = frozenset({"reasoning_effort"})
+
+
+def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Scale:
+    """The provider of one row; see `providers.create`."""
+    return Scale(settings, session)
+
+
+class Scale(NativeProvider):
+    """A host that speaks Scale's format at `/v4/completions` below its base address."""
+
+    key_header = "x-api-key"
+
+    def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
+        super().__init__(settings, session)
+        self._url = self.url(f"{self.versioned('v4')}/completions")
+        self._accepted = accept(SCALE_V4, settings.row.parameters, PASSTHROUGH)
+
+    def fit(self, target: Target, query: Query) -> Fitted:
+        return fit(query, self._accepted)
+
+    def encode(self, call: Call, *, stream: bool) -> HttpRequest:
+        if self._url is None:
+            raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
+        fields: dict[str, Any] = {"model": call.target.model, "prompt": prompt_of(self._source, call.query), "stream": stream}
+        if call.fitted.sent:
+            fields["model_parameters"] = call.fitted.sent
+        return HttpRequest(self._url, self.headers_for(call), dump(fields))
+
+    def answer(self, source: Source, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+        if "completion" not in body and (is_error(body) or body.get("detail")):
+            raise self.refused(source, None, headers, body)
+        said = body.get("completion")
+        if not isinstance(said, dict):
+            raise source.malformed("sent an answer without a completion", "no_choices")
+        word = text(said.get("finish_reason"))
+        choice = Choice(Answer(text(said.get("text"))), FINISH.get(word), _native(word))
+        return completion(source, headers, {}, (choice,), _usage(body.get("token_usage")))
+
+    def refused(self, source: Source, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+        return refusal(source, status, headers, error_in(body))
+
+    def events(self, call: Call, headers: Mapping[str, str]) -> Events:
+        return ScaleEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
+
+
+def prompt_of(source: Source, query: Query) -> str:
+    """The prompt, or a conversation that is no more than one.
+
+    Raises:
+        ProviderError: it is more. No template is invented for it.
+    """
+    if query.prompt_tokens is not None:
+        unsupported(source, "takes no token ids; send the prompt as text", "prompt")
+    if query.messages is None:
+        return query.prompt or ""
+    if len(query.messages) > 1 or query.messages[0].role != "user":
+        unsupported(source, "completes text; it takes no conversation")
+    return text_of(source, query.messages[0].content)
+
+
+def _native(word: str) -> str | None:
+    return word[:100] if word and FINISH.get(word) != word else None
+
+
+def _usage(raw: Any) -> Usage | None:
+    figures = mapping(raw)
+    given, answered = count(figures.get("prompt")), count(figures.get("completion"))
+    return None if given is None and answered is None else Usage(given, answered, raw=figures)
+
+
+class ScaleEvents(Reading):
+    """A streamed answer: packets of text in, deltas out."""
+
+    def __init__(self, source: Source, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
+        super().__init__(source, call_index, headers, highest_bytes)
+        self._usage: Usage | None = None
+
+    def _read(self, events: list[Event], deltas: list[Delta]) -> None:
+        for name, data in events:
+            if name == "error":
+                raise refusal(self._source, None, self._headers, error_body(data))
+            super()._read([(name, data)], deltas)
+
+    def _take(self, chunk: dict[str, Any], size: int, deltas: list[Delta]) -> None:
+        if "completion" not in chunk and (is_error(chunk) or chunk.get("detail")):
+            raise refusal(self._source, None, self._headers, error_in(chunk))
+        said = mapping(chunk.get("completion"))
+        if packet := text(said.get("text")):
+            deltas.append(self._said(0, packet))
+        word = text(said.get("finish_reason"))
+        usage = _usage(chunk.get("token_usage"))
+        self._usage = usage or self._usage
+        if word or usage:
+            growing = self._growing(0)
+            if growing.finish is None or word:
+                growing.finish, growing.native = FINISH.get(word) or NOT_INVENTED, _native(word)
+
+    def _whole(self, choices: tuple[Choice, ...]) -> Completion:
+        return completion(self._source, self._headers, {}, choices, self._usage)

@@ -1,0 +1,148 @@
+"""Scale's LLM Engine, version 1: text from open models, hosted by Scale or by oneself. (Its `/v2` speaks OpenAI's format.)
+
+Quirks (evidence: scale-llm-engine 0.0.0b45, the model engine's own data types):
+- The key is the user's name of HTTP's Basic scheme, its password empty, and also stands in `x-api-key`.
+- The model stands in the query; a whole answer and a stream have addresses of their own.
+- `max_new_tokens` and `temperature` are required: what we send where the caller named none is reported as adjusted.
+- No finish reason: a stream says `finished`, a whole answer nothing. None is made up.
+- An error in a stream is `{"error": {"status_code": …, "content": {"error": "…"}}}` in an event of its own.
+- `num_prompt_tokens` may be missing; in a stream the counts are of so far.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from aiohttp import hdrs
+from multidict import CIMultiDict
+
+from fanout.config import ProviderSettings
+from fanout.errors import ProviderError
+from fanout.parameters import LLM_ENGINE, accept, fit, required
+from fanout.providers._choices import completion, logprobs_of
+from fanout.providers._failures import Source, error_in, is_error, refusal
+from fanout.providers._http import Events, HttpRequest
+from fanout.providers._json import dump
+from fanout.providers._native import NativeProvider, count, mapping, objects, text
+from fanout.providers._reading import NOT_INVENTED, Reading
+from fanout.providers.scale import prompt_of
+from fanout.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, TokenLogprob, Usage
+
+DEFAULT_MAX_TOKENS = 1024
+"""Fits beside a prompt into the 4,096 tokens of the smallest models there."""
+DEFAULT_TEMPERATURE = 1.0
+"""The model's own distribution, as everywhere where no temperature is sent."""
+
+
+def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> LlmEngine:
+    """The provider of one row; see `providers.create`."""
+    return LlmEngine(settings, session)
+
+
+class LlmEngine(NativeProvider):
+    """A host of LLM Engine, at `/v1/llm/completions-sync` and `-stream` below its base address."""
+
+    key_header = "x-api-key"
+
+    def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
+        super().__init__(settings, session)
+        self._sync_url = self.url(f"{self.versioned('v1')}/llm/completions-sync")
+        self._stream_url = self.url(f"{self.versioned('v1')}/llm/completions-stream")
+        self._accepted = accept(LLM_ENGINE, settings.row.parameters)
+        if (key := self.configured_key()) and hdrs.AUTHORIZATION not in self._headers:
+            self._headers[hdrs.AUTHORIZATION] = _basic(key)
+
+    def fit(self, target: Target, query: Query) -> Fitted:
+        fitted = required(fit(query, self._accepted), self._accepted, "max_tokens", DEFAULT_MAX_TOKENS)
+        return required(fitted, self._accepted, "temperature", DEFAULT_TEMPERATURE)
+
+    def encode(self, call: Call, *, stream: bool) -> HttpRequest:
+        url = self._stream_url if stream else self._sync_url
+        if url is None:
+            raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
+        body = dump({**call.fitted.sent, "prompt": prompt_of(self._source, call.query)})
+        return HttpRequest(url.with_query(model_endpoint_name=call.target.model or ""), self.headers_for(call), body)
+
+    def headers_for(self, call: Call) -> CIMultiDict[str]:
+        headers = super().headers_for(call)
+        if key := self.own_key(call):  # then they are a copy
+            headers[hdrs.AUTHORIZATION] = _basic(key)
+        return headers
+
+    def source(self, call: Call) -> Source:
+        """The key as Basic writes it must not be shown either."""
+        keys = filter(None, (self.own_key(call), self.configured_key()))
+        source = super().source(call)
+        for key in keys:
+            source = source.also(_basic(key).removeprefix("Basic "))
+        return source
+
+    def answer(self, source: Source, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+        if is_error(body):
+            raise self.refused(source, None, headers, body)
+        output = body.get("output")
+        if not isinstance(output, dict):
+            raise source.malformed("sent an answer without output", "no_choices")
+        logprobs = _logprobs(objects(output.get("tokens")))
+        choice = Choice(Answer(text(output.get("text"))), None, None, logprobs)
+        return completion(source, headers, {"id": body.get("request_id")}, (choice,), _usage(output))
+
+    def refused(self, source: Source, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+        return refusal(source, status, headers, _error(body))
+
+    def events(self, call: Call, headers: Mapping[str, str]) -> Events:
+        return LlmEngineEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
+
+
+def _basic(key: str) -> str:
+    """Source: RFC 7617 §2; the key is the user, and no password."""
+    return f"Basic {b64encode(f'{key}:'.encode()).decode()}"
+
+
+def _error(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stream's error has its status beside its sentence, which lies deeper."""
+    error = mapping(body.get("error"))
+    content = error.get("content")
+    if not content:
+        return error_in(body)
+    sentence = text(content) or text(mapping(content).get("error"))
+    return {"message": sentence, "status_code": error.get("status_code")}
+
+
+def _usage(output: Mapping[str, Any]) -> Usage | None:
+    given, answered = count(output.get("num_prompt_tokens")), count(output.get("num_completion_tokens"))
+    if given is None and answered is None:
+        return None
+    return Usage(given, answered, raw={name: value for name, value in output.items() if name.startswith("num_")})
+
+
+def _logprobs(tokens: list[dict[str, Any]]) -> tuple[TokenLogprob, ...] | None:
+    return logprobs_of({"content": [{**token, "logprob": token.get("log_prob")} for token in tokens]}) if tokens else None
+
+
+class LlmEngineEvents(Reading):
+    """A streamed answer: a token an event."""
+
+    def __init__(self, source: Source, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
+        super().__init__(source, call_index, headers, highest_bytes)
+        self._usage: Usage | None = None
+        self._request: Any = None
+
+    def _take(self, chunk: dict[str, Any], size: int, deltas: list[Delta]) -> None:
+        if is_error(chunk):
+            raise refusal(self._source, None, self._headers, _error(chunk), request=chunk.get("request_id"))
+        self._request = chunk.get("request_id") or self._request
+        output = mapping(chunk.get("output"))
+        token = output.get("token")
+        logprobs = _logprobs([token]) if isinstance(token, dict) else None
+        if delta := self._added(0, size, text=text(output.get("text")), logprobs=logprobs):
+            deltas.append(delta)
+        self._usage = _usage(output) or self._usage
+        if output.get("finished") is True:
+            self._growing(0).finish = NOT_INVENTED
+
+    def _whole(self, choices: tuple[Choice, ...]) -> Completion:
+        return completion(self._source, self._headers, {"id": self._request}, choices, self._usage)

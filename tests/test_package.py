@@ -1,0 +1,122 @@
+"""What `pip install` gives: built from a copy of the tree, as wheel and as source distribution, and run from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+import fanout
+
+ROOT = Path(__file__).parents[1]
+BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
+
+
+def run(*command: str | Path, cwd: Path, **environ: str) -> str:
+    """A program's output; what it complained about, where it failed."""
+    # Unmeasured: an installed copy is not the code whose coverage is asked for.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    done = subprocess.run(command, cwd=cwd, env=inherited | environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def pip_install(target: Path, *what: str | Path) -> None:
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", target, *what, cwd=target)
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pyproject.toml needs to build, fetched once for all builds: pip itself would fetch it for each."""
+    folder = tmp_path_factory.mktemp("backend")
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    try:
+        pip_install(folder, *wanted)
+    except AssertionError as error:
+        reason = f"NO PACKAGE INDEX: cannot fetch {', '.join(wanted)} to build with: {error}"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return folder
+
+
+def built(backend: Path, source: Path, kind: str, into: Path) -> Path:
+    return into / run(sys.executable, "-c", BUILD, f"build_{kind}", into, cwd=source, PYTHONPATH=str(backend)).splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree as a checkout has it, links as links: building leaves traces, which must not stay in the real one."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "providers.json"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "fanout", folder / "fanout", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(backend: Path, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(backend, source, "wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    pip_install(folder, "--no-deps", wheel)
+    return folder
+
+
+def contents(wheel: Path) -> Mapping[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def fanout_from(site: Path, *arguments: str) -> str:
+    """The installed command, in a folder of its own; only its dependencies come from here."""
+    return run(site / "bin" / "fanout", *arguments, cwd=site, PYTHONPATH=str(site), HOME=str(site), XDG_CONFIG_HOME="")
+
+
+def test_the_wheel_holds_every_module_the_providers_and_the_marker_of_types_and_nothing_else(wheel: Path, source: Path) -> None:
+    files = {name for name in contents(wheel) if ".dist-info/" not in name}
+    modules = {str(path.relative_to(source)) for path in (source / "fanout").rglob("*.py")}
+    assert files == modules | {"fanout/providers.json", "fanout/py.typed"}
+
+
+def test_the_wheels_providers_are_the_file_at_the_top_of_the_tree(wheel: Path) -> None:
+    """There it is a link, which must not be packed as one."""
+    assert contents(wheel)["fanout/providers.json"] == (ROOT / "providers.json").read_bytes()
+
+
+def test_the_source_distribution_builds_the_same_wheel(backend: Path, source: Path, wheel: Path, tmp_path: Path) -> None:
+    with tarfile.open(built(backend, source, "sdist", tmp_path)) as archive:
+        assert [member.name for member in archive if not (member.isfile() or member.isdir())] == []
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # absent before Python 3.11.4
+        archive.extractall(tmp_path)
+    again = built(backend, tmp_path / f"fanout-{fanout.__version__}", "wheel", tmp_path)
+    assert again.name == wheel.name
+    assert contents(again) == contents(wheel)
+
+
+def test_the_installed_command_runs_from_its_own_place(installed: Path) -> None:
+    assert fanout_from(installed, "--version") == f"fanout, version {fanout.__version__}\n"
+    assert fanout_from(installed, "check").startswith(f"{installed / 'fanout' / 'providers.json'}: valid; ")
+    answer = json.loads(
+        fanout_from(installed, "ask", "The return statement", "-m", "local/ngram-2", "--max-tokens", "3", "--json")
+    )
+    assert answer["choices"][0]["finish_reason"] == "length"
+
+
+def test_the_installed_package_says_what_it_needs(wheel: Path) -> None:
+    metadata = contents(wheel)[f"fanout-{fanout.__version__}.dist-info/METADATA"].decode()
+    fields = metadata.partition("\n\n")[0].splitlines()
+    assert "Requires-Python: >=3.11" in fields
+    assert "License-File: LICENSE" in fields
+    for name in ("aiohttp", "asyncio-throttle", "genai-prices", "pydantic", "structlog", "tenacity"):
+        assert any(field.startswith(f"Requires-Dist: {name}") and "extra ==" not in field for field in fields), name
