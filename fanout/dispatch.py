@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 
 import aiohttp
@@ -20,13 +19,13 @@ from fanout.limits import LONGEST_PAUSE_S, Cap, Limiter, Limiters, Permit, Prior
 from fanout.logs import log
 from fanout.plan import Request, plan
 from fanout.providers import Preparing, Provider
+from fanout.running import STOPPED, Inbox, Piece, Race, Result, Running, relayed
 from fanout.schema import (
     Answer,
     Call,
     Choice,
     Completion,
     Cost,
-    Delta,
     Failure,
     Fitted,
     Observer,
@@ -35,19 +34,11 @@ from fanout.schema import (
     Retry,
     Sampling,
     Target,
-    Timing,
     Usage,
 )
 
-BUFFER_BYTES = 256 * 1024
-"""What one call's stream may run ahead of its reader."""
-CANCELLED = Failure("cancelled", "cancelled: enough other answers had come, or the caller left", code="cancelled")
-STOPPED = Failure("cancelled", "cancelled: the server is stopping", code="server_stopping")
 TOO_LATE = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
 BROKEN = Failure("internal", "Fanout could not handle this provider's answer; its log has the details", code="internal_error")
-
-Piece = Delta | Outcome
-Result = Completion | Failure
 
 
 class Dispatcher:
@@ -60,7 +51,7 @@ class Dispatcher:
         self.limiters = Limiters(self.cap, max_waiting=settings.environment.max_waiting)
         self._providers = {name: providers.create(row, session) for name, row in settings.providers.items()}
         self._observers = tuple(observers)
-        self._tasks: dict[asyncio.Task[Outcome], _Running] = {}
+        self._tasks: dict[asyncio.Task[Outcome], Running] = {}
         self._stopping = False
 
     async def warm(self) -> None:
@@ -83,7 +74,7 @@ class Dispatcher:
 
     async def attempt(self, call: Call, *, deadline_s: float, priority: Priority = Priority.BATCH) -> Outcome:
         """One try, through the limiter; whoever asks decides whether and when there is another."""
-        return await self._call(_Running(call, time.monotonic() + deadline_s, priority), self._attempt)
+        return await self._call(Running(call, time.monotonic() + deadline_s, priority), self._attempt)
 
     async def run(
         self,
@@ -100,8 +91,8 @@ class Dispatcher:
             return_when: how many entries must have answered before the rest is cancelled; `None`: all.
         """
         deadline = time.monotonic() + deadline_s
-        race = _Race(calls, return_when)
-        running = [_Running(call, deadline, priority) for call in calls]
+        race = Race(calls, return_when)
+        running = [Running(call, deadline, priority) for call in calls]
         try:
             async with asyncio.TaskGroup() as group:
                 for item in running:
@@ -117,7 +108,7 @@ class Dispatcher:
             running.cancelled_as = STOPPED
             task.cancel()
 
-    def _started(self, running: _Running, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
+    def _started(self, running: Running, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
         self._tasks[task] = running
         task.add_done_callback(self._tasks.pop)
         return task
@@ -151,15 +142,15 @@ class Dispatcher:
             silence_s: an empty list is given whenever nothing has come for so long; `None`: never.
         """
         deadline = time.monotonic() + deadline_s
-        race, inbox = _Race(calls, return_when), _Inbox()
+        race, inbox = Race(calls, return_when), Inbox()
         tasks: list[asyncio.Task[Outcome]] = []
 
-        def ended(running: _Running) -> Callable[[asyncio.Task[Outcome]], None]:
+        def ended(running: Running) -> Callable[[asyncio.Task[Outcome]], None]:
             return lambda _: inbox.put(running.outcome or self._ended(running, running.cancelled_as))
 
         try:
             for call in calls:
-                running = _Running(call, deadline, priority, inbox=inbox)
+                running = Running(call, deadline, priority, inbox=inbox)
                 task = self._started(running, asyncio.create_task(self._call(running, self._attempts)))
                 task.add_done_callback(ended(running))
                 race.enter(task)
@@ -175,7 +166,7 @@ class Dispatcher:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _call(self, running: _Running, tries: Callable[[_Running], Awaitable[Result]]) -> Outcome:
+    async def _call(self, running: Running, tries: Callable[[Running], Awaitable[Result]]) -> Outcome:
         """One call to its end, whatever the end: its outcome is told to the observers, also where it is cancelled."""
         call = running.call
         try:
@@ -197,7 +188,7 @@ class Dispatcher:
             return _nothing(call.query)
         return STOPPED if self._stopping else None
 
-    async def _attempts(self, running: _Running) -> Result:
+    async def _attempts(self, running: Running) -> Result:
         """Tries again what may pass, as long as no piece of an answer was given away."""
         call = running.call
         result = await self._attempt(running)
@@ -212,7 +203,7 @@ class Dispatcher:
             )
         return result
 
-    async def _attempt(self, running: _Running) -> Result:
+    async def _attempt(self, running: Running) -> Result:
         call, queued = running.call, time.monotonic()
         limiter = self._limiter(call)
         try:
@@ -236,7 +227,7 @@ class Dispatcher:
             self._settle(limiter, permit, call, result)
         return result
 
-    async def _sent(self, running: _Running) -> Result:
+    async def _sent(self, running: Running) -> Result:
         """One attempt upstream, its start slot granted."""
         call, provider = running.call, self.provider(running.call.target)
         attempt_s = self._row(call).row.timeout_s
@@ -249,7 +240,7 @@ class Dispatcher:
             async with limit:
                 if running.inbox is None:
                     return await provider.complete(call)
-                return await _relayed(running, provider.stream(call))
+                return await relayed(running, provider.stream(call))
         except ProviderError as error:
             failure = error.failure
         except TimeoutError:
@@ -274,7 +265,7 @@ class Dispatcher:
             model = None if result.account_wide else call.target.model
             limiter.pause(model, min(result.retry_after_s, LONGEST_PAUSE_S))
 
-    def _ended(self, running: _Running, result: Result) -> Outcome:
+    def _ended(self, running: Running, result: Result) -> Outcome:
         """The outcome, told to the observers; the first one stands."""
         if running.outcome is None:
             cost = self._cost(running.call, result) if isinstance(result, Completion) else None
@@ -302,153 +293,6 @@ class Dispatcher:
         row = self._row(call)
         digest = call.credential.digest if call.credential else None
         return self.limiters.of(row.name, row.row.limits, call.target.limit_group, digest)
-
-
-@dataclass(slots=True, eq=False)
-class _Running:
-    """A call under way: what its outcome will be made of."""
-
-    call: Call
-    deadline: float
-    priority: Priority
-    inbox: _Inbox | None = None
-    """Where a streamed call's pieces go."""
-    began: float = field(default_factory=time.monotonic)
-    queued_s: float = 0.0
-    attempts: int = 0
-    started: float = 0.0
-    call_s: float | None = None
-    first_token_s: float | None = None
-    text: list[str] = field(default_factory=list)
-    delivered: bool = False
-    waiting_bytes: int = 0
-    room: asyncio.Event | None = None
-    reader_limited: bool = False
-    cancelled_as: Failure = CANCELLED
-    outcome: Outcome | None = None
-
-    def may_retry(self, failure: Failure) -> bool:
-        return not self.delivered and retries.is_transient(failure)
-
-    def with_partial(self, result: Result) -> Result:
-        if isinstance(result, Failure) and result.partial is None and self.text:
-            return replace(result, partial="".join(self.text))
-        return result
-
-    def timing(self, result: Result) -> Timing:
-        answered = isinstance(result, Completion) and self.attempts > 0
-        return Timing(
-            queued_s=self.queued_s,
-            first_token_s=self.first_token_s,
-            call_s=self.call_s if answered else None,
-            total_s=time.monotonic() - self.began,
-            attempts=self.attempts,
-            reader_limited=self.reader_limited,
-        )
-
-
-class _Inbox:
-    """Pieces on their way from many calls to one reader. Each call may be ahead of the reader by `BUFFER_BYTES`."""
-
-    def __init__(self) -> None:
-        self._pieces: list[Piece] = []
-        self._ahead: dict[_Running, int] = {}
-        self._writing: dict[_Running, int] = {}
-        self._arrived = asyncio.Event()
-
-    def put(self, piece: Piece) -> None:
-        self._pieces.append(piece)
-        self._arrived.set()
-
-    async def deliver(self, running: _Running, delta: Delta) -> None:
-        """Puts a piece; waits while this call is too far ahead, so that a slow reader slows its own upstreams only."""
-        size = _size(delta)
-        running.waiting_bytes += size
-        self._ahead[running] = self._ahead.get(running, 0) + size
-        self.put(delta)
-        if running.waiting_bytes >= BUFFER_BYTES:
-            running.reader_limited = True
-            running.room = asyncio.Event()
-            await running.room.wait()
-
-    async def take(self, silence_s: float | None) -> list[Piece]:
-        """All that has arrived, once anything has; nothing where nothing came for `silence_s`."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(silence_s):
-                await self._arrived.wait()
-        self._arrived.clear()
-        pieces, self._pieces = self._pieces, []
-        self._writing, self._ahead = self._ahead, {}
-        return pieces
-
-    def written(self) -> None:
-        """What was taken has left: its calls have room again."""
-        for running, size in self._writing.items():
-            running.waiting_bytes -= size
-            if running.room and running.waiting_bytes < BUFFER_BYTES:
-                running.room.set()
-                running.room = None
-
-
-class _Race:
-    """Cancels what still runs once enough entries have answered.
-
-    An entry has answered when all its calls have ended and at least one gave an answer.
-    """
-
-    def __init__(self, calls: Iterable[Call], return_when: int | None) -> None:
-        self._wanted = return_when
-        self._left: dict[int, int] = {}
-        for call in calls:
-            self._left[call.entry] = self._left.get(call.entry, 0) + 1
-        self._good: set[int] = set()
-        self._tasks: list[asyncio.Task[Outcome]] = []
-
-    def enter(self, task: asyncio.Task[Outcome]) -> None:
-        if self._wanted is not None:
-            self._tasks.append(task)
-            task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[Outcome]) -> None:
-        if task.cancelled() or task.exception() or self._wanted is None:
-            return
-        outcome = task.result()
-        entry = outcome.call.entry
-        self._left[entry] -= 1
-        if isinstance(outcome.result, Completion):
-            self._good.add(entry)
-        if sum(not self._left[answered] for answered in self._good) >= self._wanted:
-            for other in self._tasks:
-                other.cancel()
-
-
-async def _relayed(running: _Running, pieces: AsyncGenerator[Delta | Completion]) -> Completion:
-    """Passes an attempt's deltas on as they are read; the completion at its end."""
-    inbox = running.inbox
-    assert inbox is not None
-    async with aclosing(pieces):
-        async for piece in pieces:
-            if not isinstance(piece, Delta):
-                return piece
-            if running.first_token_s is None and (piece.text or piece.reasoning or piece.tool_calls or piece.refusal):
-                running.first_token_s = time.monotonic() - running.started
-            if piece.text and piece.choice_index == 0:
-                running.text.append(piece.text)
-            running.delivered = True
-            await inbox.deliver(running, piece)
-    raise ProviderError(Failure("malformed", "the answer ended without its end", code="stream_truncated"))
-
-
-def _size(delta: Delta) -> int:
-    """About how many bytes a piece holds; text, which nearly every piece is made of alone, first."""
-    size = 64 + len(delta.text)
-    if delta.reasoning or delta.refusal:
-        size += len(delta.reasoning or "") + len(delta.refusal or "")
-    if delta.tool_calls:
-        size += len(str(delta.tool_calls))
-    if delta.logprobs:
-        size += sum(64 * (1 + len(item.top)) for item in delta.logprobs)
-    return size
 
 
 def _nothing(query: Query) -> Completion:

@@ -82,18 +82,23 @@ async def inlined(call: Call, *, allowed: Collection[Network] = ()) -> Call:
     messages = call.query.messages or ()
     urls = dict.fromkeys(part.url for message in messages for part in _images(message.content))
     if len(urls) > MOST_IMAGES:
-        raise _refused(f"is too many: there are {len(urls)}; at most {MOST_IMAGES} are taken")
+        raise _fault(f"the request has {len(urls)} images; at most {MOST_IMAGES} are taken")
     wanted = [url for url in urls if not is_data(url)]
     if not wanted:
         return call
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = {url: group.create_task(fetch(url, allowed=allowed)) for url in wanted}
+            tasks = {url: group.create_task(_as_data(url, allowed)) for url in wanted}
     except BaseExceptionGroup as failures:  # the first that failed ended the others
         raise failures.exceptions[0] from None
-    found = {url: task.result().url for url, task in tasks.items()}
+    found = {url: task.result() for url, task in tasks.items()}
     messages = tuple(replace(message, content=_replaced(message.content, found)) for message in messages)
     return replace(call, query=replace(call.query, messages=messages))
+
+
+async def _as_data(url: str, allowed: Collection[Network]) -> str:
+    image = await fetch(url, allowed=allowed)
+    return await asyncio.to_thread(lambda: image.url)  # base64 of some megabytes takes some milliseconds
 
 
 def _images(content: Content | None) -> list[ImagePart]:
@@ -255,4 +260,8 @@ def _too_large(highest_bytes: int = HIGHEST_BYTES) -> ProviderError:
 
 
 def _refused(what: str) -> ProviderError:
-    return ProviderError(Failure("bad_request", f"an image of the request {what}", code="invalid_image", param="images"))
+    return _fault(f"an image of the request {what}")
+
+
+def _fault(sentence: str) -> ProviderError:
+    return ProviderError(Failure("bad_request", sentence, code="invalid_image", param="images"))

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from asyncio_throttle import Throttler
-
 from fanout.config import LimitsRow
 from fanout.errors import ProviderError
 from fanout.schema import Failure
+from fanout.windows import Slice, TokenWindow, windows
 
 LONGEST_PAUSE_S = 60.0
 MINUTE_S = 60.0
@@ -29,81 +28,6 @@ class Priority(IntEnum):
 
     INTERACTIVE = 0
     BATCH = 1
-
-
-class _Window(Throttler):
-    """asyncio-throttle's log of the last period, asked when it opens instead of being polled every 10 ms."""
-
-    def opens_in_s(self, now: float, slots: int = 1) -> float:
-        """How long until `slots` more starts fit, if nobody else starts; 0 when they fit now."""
-        self.flush()  # type: ignore[no-untyped-call]  # asyncio-throttle leaves it without annotations
-        log = self._task_logs
-        excess = len(log) + slots - self.rate_limit
-        if excess <= 0:
-            return 0.0
-        # Past one period the log repeats itself: the slot taken now opens again one period later.
-        periods, place = divmod(excess - 1, self.rate_limit)
-        start = log[place] if place < len(log) else now
-        # `flush` frees a slot when it is older than the period, not as old.
-        return float(max(start + self.period * (1 + periods) - now, 0.0) + 1e-4)
-
-    def take(self, now: float) -> None:
-        self._task_logs.append(now)
-
-
-class _TokenWindow:
-    """Tokens reserved or used in the last period, in slices of it: thousands of calls a minute need no entry each."""
-
-    SLICES = 600
-
-    def __init__(self, limit: int, period_s: float) -> None:
-        self.limit, self.period_s, self.total = limit, period_s, 0
-        self._log: deque[_Slice] = deque()
-
-    def opens_in_s(self, now: float, tokens: int) -> float:
-        self._flush(now)
-        excess = self.total + min(tokens, self.limit) - self.limit
-        periods = max(tokens - 1, 0) // self.limit
-        for part in self._log:
-            if excess <= 0:
-                break
-            excess -= part.tokens
-            if excess <= 0:
-                return part.ended - now + self.period_s * (1 + periods) + 1e-4
-        return self.period_s * periods
-
-    def take(self, now: float, tokens: int) -> _Slice:
-        """The slice in which the tokens stand; `settle` wants it back."""
-        if not self._log or now - self._log[-1].began > self.period_s / self.SLICES:
-            self._log.append(_Slice(now))
-        part = self._log[-1]
-        part.ended = now
-        part.tokens += tokens
-        self.total += tokens
-        return part
-
-    def settle(self, part: _Slice, reserved: int, used: int) -> None:
-        """What was reserved becomes what was used; more than reserved is owed, and the next ones wait for it."""
-        if not part.over:
-            part.tokens += used - reserved
-            self.total += used - reserved
-
-    def _flush(self, now: float) -> None:
-        while self._log and now - self._log[0].ended > self.period_s:
-            part = self._log.popleft()
-            part.over = True
-            self.total -= part.tokens
-
-
-class _Slice:
-    """A moment of a window: over when its last entry is a period old, so that no limit is ever exceeded."""
-
-    __slots__ = ("began", "ended", "over", "tokens")
-
-    def __init__(self, now: float) -> None:
-        self.began = self.ended = now
-        self.tokens = 0
-        self.over = False
 
 
 @dataclass(slots=True, eq=False)
@@ -121,7 +45,7 @@ class Permit:
 
     model: str
     tokens: int = 0
-    part: _Slice | None = None
+    part: Slice | None = None
     """Where the tokens stand."""
 
 
@@ -191,8 +115,8 @@ class Limiter:
         self.in_flight = 0
         self._cap = cap or Cap(2**31)
         self._max_waiting = max_waiting
-        self._starts = list(_windows(limits, period_s))
-        self._tokens = _TokenWindow(limits.tokens_per_minute, period_s) if limits.tokens_per_minute else None
+        self._starts = list(windows(limits, period_s))
+        self._tokens = TokenWindow(limits.tokens_per_minute, period_s) if limits.tokens_per_minute else None
         self._queues: dict[str, _Queue] = {}
         self._waiting = [0 for _ in Priority]
         self._waiting_tokens = [0 for _ in Priority]
@@ -264,7 +188,7 @@ class Limiter:
             paused_models=tuple(model for model, until in self._paused.items() if model is not None and until > now),
         )
 
-    def _reserved(self, tokens: _TokenWindow, input_bytes: int, max_tokens: int | None) -> int:
+    def _reserved(self, tokens: TokenWindow, input_bytes: int, max_tokens: int | None) -> int:
         """A guess at what the call will use; one above the whole limit waits for an empty window, not for ever."""
         output = max_tokens if max_tokens is not None else round(self._mean_output_tokens)
         return min(max(1, input_bytes // 4 + output), tokens.limit)
@@ -390,13 +314,6 @@ class Limiter:
             return None, pause
         # When a pause ends, its model's calls may be the first, and small enough to start before this one.
         return first, min(pause, self._tokens.opens_in_s(now, first.tokens) if self._tokens else 0.0)
-
-
-def _windows(limits: LimitsRow, period_s: float) -> Iterator[_Window]:
-    if limits.requests_per_minute:
-        yield _Window(limits.requests_per_minute, period=period_s)
-        if limits.burst:
-            yield _Window(limits.burst, period=period_s * limits.burst / limits.requests_per_minute)
 
 
 class Limiters:

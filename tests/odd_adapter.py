@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from fanout.errors import ProviderError
-from fanout.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target
+from fanout.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, TokenLogprob
 
 
 def create(settings: Any, session: Any) -> Odd:
@@ -36,9 +36,15 @@ class Odd:
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
         yield Delta(call.index, text="half")
-        if call.target.model == "thinking":
-            for _ in range(10):
-                await asyncio.sleep(0)
-                yield Delta(call.index, reasoning="hm" * 25_000)
+        for _ in range(10):
+            match call.target.model:
+                case "thinking":
+                    yield Delta(call.index, reasoning="hm" * 25_000)
+                case "calling":
+                    yield Delta(call.index, tool_calls=({"function": {"arguments": "1" * 50_000}},))
+                case "certain":
+                    top = tuple((f"t{place}", -1.0) for place in range(20))
+                    yield Delta(call.index, logprobs=(TokenLogprob("t", 0.0, top),) * 50)
+            await asyncio.sleep(0)
         if call.target.model != "endless":
             yield await self.complete(call)

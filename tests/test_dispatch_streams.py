@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fanout.dispatch import BUFFER_BYTES
+from fanout.running import BUFFER_BYTES
 from fanout.schema import Delta, Outcome
 from tests.dispatching import Opened, dispatching, failed, text, word
 from tests.upstreams import Upstream
@@ -165,10 +165,12 @@ async def test_a_slow_reader_slows_its_own_upstream_and_costs_bounded_memory(ups
     assert small.timing.total_s < 0.9
 
 
-async def test_reasoning_counts_as_what_waits_for_the_reader_too(upstream: Upstream, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["thinking", "calling", "certain"])
+async def test_what_is_not_text_waits_for_the_reader_too(upstream: Upstream, tmp_path: Path, model: str) -> None:
+    """Reasoning, tool calls and log probabilities: half a megabyte each."""
     more = {"providers": {"odd": {"adapter": "tests.odd_adapter"}}}
     async with dispatching(upstream.url, tmp_path, more=more) as opened:
-        bursts = aiter(opened.dispatcher.bursts(opened.calls("odd/thinking"), deadline_s=5))
+        bursts = aiter(opened.dispatcher.bursts(opened.calls(f"odd/{model}"), deadline_s=5))
         await anext(bursts)
         await asyncio.sleep(0.05)
         held = [piece async for burst in bursts for piece in burst]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
@@ -18,12 +19,12 @@ FILES = {
 LISTING = [
     *("schema", "errors", "logs"),
     *("rows", "environment", "layers", "config", "catalogue", "parameters", "prices", "merge", "store"),
-    *("providers", "images", "limits", "metrics", "retries"),
-    *("plan", "dispatch", "batch", "evaluate"),
+    *("images", "providers", "windows", "limits", "metrics", "retries"),
+    *("plan", "running", "dispatch", "batch", "evaluate"),
     *("library", "fanout", "terminal", "client", "web", "cli", "__main__"),
 ]
 # What a declared dependency brings along and is made of.
-PARTS = {"multidict": "aiohttp", "pydantic_core": "pydantic", "yarl": "aiohttp"}
+PARTS = {"google": "google_auth", "multidict": "aiohttp", "pydantic_core": "pydantic", "yarl": "aiohttp"}
 
 
 def imported(name: str) -> Iterator[str]:
@@ -56,8 +57,9 @@ def test_only_declared_packages_are_imported() -> None:
     """Above all no test, nothing beside the repository, and nothing relative."""
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    wanted = setup["options"]["install_requires"] + setup["options.extras_require"]["uvloop"]
-    declared = {line.split(">")[0].split("=")[0].replace("-", "_") for line in wanted.split()}
+    extras = [setup["options.extras_require"][extra] for extra in ("bedrock", "uvloop", "vertex")]
+    wanted = "\n".join([setup["options"]["install_requires"], *extras])
+    declared = {re.split(r"[>=\[]", line)[0].replace("-", "_") for line in wanted.split()}
     allowed = declared | sys.stdlib_module_names | {"fanout"}
     roots = {(name, other.split(".")[0]) for name in FILES for other in imported(name)}
     assert [f"{name} imports `{root}`" for name, root in roots if PARTS.get(root, root) not in allowed] == []

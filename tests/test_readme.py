@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 from fanout.environment import Environment
+from fanout.providers import ADAPTERS
+from fanout.rows import ProviderRow
 from fanout.web.completion import CompletionBody
 from tests.commands import FANOUT, Ran, ran, serving, shape
 
@@ -132,6 +134,12 @@ def test_every_field_of_a_request_is_documented() -> None:
     named = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/api.md").read_text().split("## The answer")[0], re.M)
 
     assert sorted(named) == sorted(CompletionBody.model_fields)
+
+
+def test_every_field_of_a_provider_and_every_adapter_is_documented() -> None:
+    section = (ROOT / "docs/operations.md").read_text().split("A provider's row:")[1].split("## Keys")[0]
+
+    assert set(ProviderRow.model_fields) | set(ADAPTERS) <= set(re.findall(r"`([^`]+)`", section))
 
 
 def test_links_lead_somewhere() -> None:

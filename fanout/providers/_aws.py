@@ -33,12 +33,16 @@ Frame = tuple[dict[str, Any], bytes]
 
 
 class Signer:
-    """Signs requests with the credentials of the environment, files, or machine, renewed in time."""
+    """Signs requests with the credentials of the environment, files, or machine, renewed in time.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        credentials: botocore's, where they are not to be looked for.
+    """
+
+    def __init__(self, name: str, credentials: Any = None) -> None:
         self._name = name
         self._lock = asyncio.Lock()
-        self._credentials: Any = None
+        self._credentials = credentials
         self._failed: tuple[float, ProviderError] | None = None
 
     async def sign(self, request: HttpRequest, service: str, region: str) -> HttpRequest:
@@ -111,7 +115,7 @@ def signed(request: HttpRequest, credentials: Any, service: str, region: str) ->
 
 
 def _is_signed(name: str) -> bool:
-    return name == "content-type" or name.startswith(("x-amz-", "amz-sdk-"))
+    return name == "content-type" or name.startswith("x-amz-")
 
 
 async def frames_ready(name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -108,7 +109,7 @@ async def test_a_redirect_is_looked_at_as_the_first_address_was(status: int) -> 
 
 @pytest.mark.parametrize(
     "to",
-    ["file:///etc/passwd", "ftp://127.0.0.1/x.png", "gopher://127.0.0.1", "http://user:pw@127.0.0.1/", "data:,x", "http://"],
+    ["file:///etc/passwd", "ftp://127.0.0.1/x.png", "gopher://127.0.0.1", "http://user:pw@127.0.0.1/", "data:,x"],
 )
 async def test_a_redirect_leads_to_http_alone(to: str) -> None:
     async with serving(redirecting(to)) as served:
@@ -243,7 +244,8 @@ def test_addresses_that_are_not_public(text: str) -> None:
 def test_any_address_can_be_judged(address: Any) -> None:
     """And none that is private or multicast is public."""
     if is_public(address):
-        assert not (address.is_private or address.is_multicast or address.is_loopback)
+        assert address.is_global
+        assert not address.is_multicast
 
 
 @pytest.mark.parametrize("text", ["127.1", "localhost", "", "0x7f.1", "1.1.1.1.1"])
@@ -275,10 +277,8 @@ def test_data_urls_that_are_none(url: str) -> None:
 
 @given(st.text().map("data:".__add__) | st.text().map("data:image/png;base64,".__add__) | st.text())
 def test_any_text_is_an_image_or_a_failure(url: str) -> None:
-    try:
-        decoded(url)
-    except ProviderError as error:
-        assert error.failure.param == "images"
+    with suppress(ProviderError):
+        assert decoded(url).kind in ("png", "jpeg", "gif", "webp")
 
 
 def test_a_huge_data_url_is_not_decoded() -> None:
@@ -296,7 +296,7 @@ async def test_a_calls_addresses_become_data_urls() -> None:
         made = await inlined(replace(CALL, query=query), allowed=HERE)
     assert len(served.requests) == 1
     assert made.query.messages
-    assert made.query.messages[0] is messages[0]
+    assert made.query.messages[0] == messages[0]
     url = Image("png", PNG).url
     assert made.query.messages[1].content == (TextPart("What?"), ImagePart(url, "low"), ImagePart(url), data)
 
@@ -322,5 +322,5 @@ async def test_one_image_that_fails_ends_the_fetching_of_the_others() -> None:
 async def test_a_call_has_so_many_images_and_no_more() -> None:
     parts = tuple(ImagePart(f"http://127.0.0.1/{number}") for number in range(MOST_IMAGES + 1))
     call = replace(CALL, query=replace(CALL.query, messages=(Message("user", parts),)))
-    with pytest.raises(ProviderError, match="too many"):
+    with pytest.raises(ProviderError, match="the request has 21 images; at most 20"):
         await inlined(call)

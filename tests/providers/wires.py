@@ -122,7 +122,9 @@ async def serving(
         served.requests.append((request.raw_path, CIMultiDict(request.headers), await request.read()))
         return await answer(request)
 
-    runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0.1)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, host, 0).start()
     served.url = f"http://{host}:{runner.addresses[0][1]}"
