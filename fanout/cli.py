@@ -17,13 +17,12 @@ from pydantic_core import from_json, to_json
 from rich.console import Console
 
 import fanout
-from fanout import client, config, library, logs, prices, terminal
+from fanout import client, config, library, logs, terminal
 from fanout.catalogue import Catalogue, Model
 from fanout.config import Settings
 from fanout.dispatch import Dispatcher, open_dispatcher
 from fanout.errors import FanoutError
 from fanout.merge import merge
-from fanout.providers import Preparing
 from fanout.schema import Call, Completion, Delta, Failure, Outcome
 from fanout.terminal import SideBySide
 from fanout.web import app
@@ -191,7 +190,7 @@ async def _ask_here(settings: Settings, body: Mapping[str, Any], view: SideBySid
     deadline_s = body.get("timeout_s") or settings.environment.timeout_s
     async with open_dispatcher(settings) as dispatcher:
         calls = dispatcher.plan(library.request(body["prompt"], body["model"], **rest))
-        await _prepare(dispatcher, calls)
+        await dispatcher.warm(calls)
         if view is None:
             return await _answer_json(dispatcher, calls, deadline_s)
         with view:
@@ -220,14 +219,6 @@ async def _ask_server(address: str, key: str | None, body: Mapping[str, Any], vi
                 if "timing" in choice or "error" in choice:
                     view.finish(choice["index"], choice)
     return not view.failed
-
-
-async def _prepare(dispatcher: Dispatcher, calls: Sequence[Call]) -> None:
-    """All that must not be counted as a model's time."""
-    asked = {dispatcher.provider(call.target) for call in calls if call.target.provider}
-    work = [provider.prepare() for provider in asked if isinstance(provider, Preparing)]
-    # What cannot be prepared fails in its call, where it is shown.
-    await asyncio.gather(asyncio.to_thread(prices.load), *work, return_exceptions=True)
 
 
 async def _answer_json(dispatcher: Dispatcher, calls: Sequence[Call], deadline_s: float) -> bool:
@@ -287,6 +278,6 @@ async def _one_token_each(dispatcher: Dispatcher, names: Sequence[str]) -> list[
     outcomes: list[Outcome] = []
     for start in range(0, len(names), environment.max_calls):
         calls = dispatcher.plan(library.request("Hello", names[start : start + environment.max_calls], max_tokens=1))
-        await _prepare(dispatcher, calls)
+        await dispatcher.warm(calls)
         outcomes += await dispatcher.run(calls, deadline_s=environment.timeout_s)
     return outcomes

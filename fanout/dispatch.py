@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 
@@ -54,11 +54,21 @@ class Dispatcher:
         self._tasks: dict[asyncio.Task[Outcome], Running] = {}
         self._stopping = False
 
-    async def warm(self) -> None:
-        """Lets every provider that has something to prepare do it now instead of at its first call."""
-        for provider in self._providers.values():
-            if isinstance(provider, Preparing):
-                await provider.prepare()
+    async def warm(self, calls: Iterable[Call] | None = None) -> None:
+        """Has providers and prices ready: what must not be counted as a model's time.
+
+        What cannot be prepared fails in its call, where it is shown.
+
+        Args:
+            calls: only what these need; `None`: all.
+        """
+        sent = {call.target.provider for call in calls if call.refusal is None} if calls is not None else set(self._providers)
+        names = [name for name in sent if name is not None]
+        asked = [self._providers[name] for name in names]
+        work = [provider.prepare() for provider in asked if isinstance(provider, Preparing)]
+        if any(self.settings.providers[name].row.prices != "" for name in names):
+            work.append(asyncio.to_thread(prices.load))
+        await asyncio.gather(*work, return_exceptions=True)
 
     def plan(self, request: Request) -> list[Call]:
         """The calls of a request; see `plan.plan`."""

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from fanout import prices
 from fanout.config import Settings, load
 from fanout.dispatch import Dispatcher, open_dispatcher
 from fanout.errors import Fault, RequestError, did_you_mean, faults_of
 from fanout.merge import merge
 from fanout.plan import Entry, Request
-from fanout.providers import Preparing
-from fanout.schema import SAMPLING_NAMES, Call, Comparison, Sampling
+from fanout.schema import SAMPLING_NAMES, Comparison, Sampling
 
 Models = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 """A name, or a mapping with `model`, an optional `label` and sampling parameters of that entry's own; or several of these."""
@@ -77,7 +75,7 @@ async def ask(
     asked = request(prompt, models, system=system, strict=strict, **sampling)
     async with nullcontext(dispatcher) if dispatcher else open_dispatcher(settings or load()) as opened:
         calls = opened.plan(asked)
-        await prepare(opened, calls)
+        await opened.warm(calls)
         created, began = time.time(), time.monotonic()
         deadline_s = opened.settings.environment.timeout_s if timeout_s is None else timeout_s
         outcomes = await opened.run(calls, deadline_s=deadline_s, return_when=return_when)
@@ -118,20 +116,6 @@ def _in_a_thread(prompt: str, models: Models, options: Mapping[str, Any]) -> Com
             for loop, task in running:
                 loop.call_soon_threadsafe(task.cancel)
             raise
-
-
-async def prepare(dispatcher: Dispatcher, calls: Iterable[Call]) -> None:
-    """Has the providers and prices of these calls ready: what must not be counted as a model's time.
-
-    What cannot be prepared fails in its call, where it is shown.
-    """
-    sent = [call.target for call in calls if call.refusal is None]
-    rows = dispatcher.settings.providers
-    providers = {dispatcher.provider(target) for target in sent}
-    work = [provider.prepare() for provider in providers if isinstance(provider, Preparing)]
-    if any(target.provider and rows[target.provider].row.prices != "" for target in sent):
-        work.append(asyncio.to_thread(prices.load))
-    await asyncio.gather(*work, return_exceptions=True)
 
 
 def _entry(model: str | Mapping[str, Any], place: str, faults: list[Fault]) -> Entry:

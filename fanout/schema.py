@@ -311,6 +311,22 @@ class CompletionChoice:
     created: int
     """Unix seconds."""
 
+    @property
+    def label(self) -> str:
+        """The caller's name for the entry."""
+        return self.outcome.call.target.label
+
+    @property
+    def text(self) -> str:
+        """The answer, or what had come of it before it failed."""
+        if self.choice is not None:
+            return self.choice.message.text
+        return (self.failure and self.failure.partial) or ""
+
+    @property
+    def failure(self) -> Failure | None:
+        return self.outcome.result if isinstance(self.outcome.result, Failure) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:

@@ -16,7 +16,7 @@ import pytest
 import fanout
 from fanout.config import Settings, load
 from fanout.errors import RequestError
-from fanout.library import prepare, request
+from fanout.library import request
 from fanout.plan import Entry
 from fanout.schema import Answer, Call, Choice, Comparison, Completion, Failure, Fitted, Query, Sampling, Target
 from tests.upstreams import Upstream, providers_file
@@ -157,9 +157,9 @@ async def test_only_providers_that_are_called_are_prepared(slow: Settings) -> No
         calls = dispatcher.plan(request("Hello", ["nobody", "slow/m", "slow/n"]))
         provider = dispatcher.provider(calls[1].target)
         assert isinstance(provider, Slow)
-        await prepare(dispatcher, calls[:1])
+        await dispatcher.warm(calls[:1])
         assert provider.prepared == 0
-        await prepare(dispatcher, calls)
+        await dispatcher.warm(calls)
         assert provider.prepared == 1
 
 
@@ -271,9 +271,9 @@ assert not {"aiohttp", "pydantic"} & set(sys.modules)
 settings = fanout.load(None, {})
 
 async def prepare(model):
-    from fanout.library import prepare, request
+    from fanout.library import request
     async with fanout.open_dispatcher(settings) as dispatcher:
-        await prepare(dispatcher, dispatcher.plan(request("Hello", model)))
+        await dispatcher.warm(dispatcher.plan(request("Hello", model)))
 
 asyncio.run(prepare(["local/ngram-2", "gpt-6-luna"]))
 assert "genai_prices.data" not in sys.modules  # 30 MB: neither what is free nor what is refused has a price to look up

@@ -1,4 +1,4 @@
-"""Amazon's own ways, by botocore (extra `bedrock`): who we are there, how a request is signed, how a stream is framed.
+"""Amazon's own ways, by botocore (extra `bedrock`): who we are there, and how a request is signed.
 
 botocore takes 0.3 s to import and its credentials may be fetched over the network, so both happen in a thread.
 """
@@ -6,15 +6,12 @@ botocore takes 0.3 s to import and its credentials may be fetched over the netwo
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from multidict import CIMultiDict
 
 from fanout.errors import ProviderError
-from fanout.providers._failures import Source
 from fanout.providers._http import HttpRequest
 from fanout.schema import Failure
 
@@ -22,14 +19,11 @@ SIGNED_IN_A_THREAD_BYTES = 256 * 1024
 """SHA-256 takes about a millisecond for as much; 4 KB are signed in 57 µs (2026-11-20)."""
 LOOK_AGAIN_S = 10.0
 """Where no credentials are, a look costs seconds (a machine outside AWS waits for its metadata service)."""
-NEEDS_EXTRA = "`{name}` needs the package botocore: pip install 'fanout[bedrock]'"
+NEEDS_EXTRA = "`{name}` needs AWS_BEARER_TOKEN_BEDROCK, or botocore to sign its requests: pip install 'fanout[bedrock]'"
 NO_CREDENTIALS = (
     "no AWS credentials for `{name}` ({reason}); set AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
     " or log in with the AWS command line"
 )
-
-Frame = tuple[dict[str, Any], bytes]
-"""The headers and the payload of one message."""
 
 
 class Signer:
@@ -116,45 +110,6 @@ def signed(request: HttpRequest, credentials: Any, service: str, region: str) ->
 
 def _is_signed(name: str) -> bool:
     return name == "content-type" or name.startswith("x-amz-")
-
-
-async def frames_ready(name: str) -> None:
-    """Sees to it that `Frames` can be had, before a call is paid for.
-
-    Raises:
-        ProviderError: `not_configured`: no botocore.
-    """
-    try:
-        await asyncio.to_thread(__import__, "botocore.eventstream")
-    except ImportError:
-        raise not_configured(NEEDS_EXTRA.format(name=name)) from None
-
-
-class Frames:
-    """Messages of `application/vnd.amazon.eventstream` from bytes as they come, cut anywhere; their checksums are verified."""
-
-    def __init__(self, source: Source) -> None:
-        from botocore.eventstream import EventStreamBuffer, ParserError
-
-        self._source = source
-        self._buffer = EventStreamBuffer()
-        self._broken = (ParserError, struct.error, KeyError, IndexError, ValueError)
-
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """The messages that `data` completes.
-
-        Raises:
-            ProviderError: a message is damaged.
-        """
-        self._buffer.add_data(data)
-        while True:
-            try:
-                message = next(self._buffer, None)
-            except self._broken:
-                raise self._source.malformed("sent a damaged message", "invalid_frame") from None
-            if message is None:
-                return
-            yield message.headers, message.payload
 
 
 def not_configured(sentence: str) -> ProviderError:

@@ -30,7 +30,7 @@ from fanout.config import ProviderSettings
 from fanout.errors import ProviderError
 from fanout.images import Network, inlined
 from fanout.parameters import CONVERSE_FAMILIES, accept, converse_family, either, fit
-from fanout.providers._aws import Frames, Signer, frames_ready, not_configured
+from fanout.providers._aws import Signer, not_configured
 from fanout.providers._choices import completion
 from fanout.providers._converse import (
     MODELS_OWN,
@@ -43,6 +43,7 @@ from fanout.providers._converse import (
     written_tools,
 )
 from fanout.providers._failures import Source, refusal
+from fanout.providers._frames import FrameDecoder
 from fanout.providers._http import Events, HttpRequest
 from fanout.providers._json import dump, parse
 from fanout.providers._messages import not_taken
@@ -136,9 +137,7 @@ class Bedrock(NativeProvider):
         return ConverseEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
 
     async def _encoded(self, call: Call, *, stream: bool) -> HttpRequest:
-        """Whatever could fail for want of something fails here, before the call is paid for."""
-        if stream:
-            await frames_ready(self.name)
+        """Whatever is wanting (an image, credentials) is found wanting here, before the call is paid for."""
         request = await super()._encoded(await inlined(call, allowed=self._allowed), stream=stream)
         if hdrs.AUTHORIZATION in request.headers:
             return request
@@ -175,7 +174,7 @@ class ConverseEvents(Reading):
 
     def __init__(self, source: Source, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
         super().__init__(source, call_index, headers, highest_bytes)
-        self._frames = Frames(source)
+        self._frames = FrameDecoder(source)
         self._usage: Usage | None = None
 
     def _bytes(self, data: bytes, deltas: list[Delta]) -> None:

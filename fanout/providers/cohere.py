@@ -74,7 +74,7 @@ BROKEN_OFF: Mapping[str, FailureKind] = {"ERROR": "server", "TIMEOUT": "timeout"
 """Finish reasons of answers that failed."""
 STATUSES: Mapping[int, FailureKind] = {498: "auth", 499: "server"}
 """Where its statuses mean something of their own: an invalid token; a request that was cancelled."""
-SPENT = re.compile(r"\bmonth|trial key(?!.*minute)", re.IGNORECASE | re.DOTALL)
+SPENT = re.compile(r"\bmonth|\A(?!.*\bminute).*\btrial key", re.IGNORECASE | re.DOTALL)
 """Words of a 429 that no waiting helps; there is no code. A trial key's limit for each minute passes."""
 
 

@@ -12,7 +12,6 @@ from functools import partial
 
 from aiohttp import HttpVersion11, web
 
-from fanout import prices
 from fanout.config import Settings
 from fanout.dispatch import open_dispatcher
 from fanout.errors import ConfigError, Fault
@@ -39,7 +38,7 @@ def create_app(settings: Settings) -> web.Application:
         async with open_dispatcher(settings, observers=(metrics.observe, middlewares.see, middlewares.log_retries)) as opened:
             app[DISPATCHER] = opened
             metrics.limiters = lambda: ((limiter.name, limiter.state()) for limiter in opened.limiters)
-            await asyncio.gather(asyncio.to_thread(prices.load), opened.warm())
+            await opened.warm()
             app[LIFE].ready = True
             yield
 

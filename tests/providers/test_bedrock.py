@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import os
+import sys
 from binascii import crc32
-from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from ipaddress import ip_network
 from pathlib import Path
-from struct import pack
+from struct import error, pack
 from typing import Any
 
 import pytest
@@ -23,6 +23,9 @@ from yarl import URL
 from fanout.errors import ProviderError
 from fanout.parameters import converse_family
 from fanout.providers._aws import LOOK_AGAIN_S, Signer, signed
+from fanout.providers._converse import BROKEN_OFF, FINISH
+from fanout.providers._failures import Source
+from fanout.providers._frames import HIGHEST_FRAME_BYTES, FrameDecoder
 from fanout.providers._http import HttpRequest
 from fanout.providers.bedrock import Bedrock, create
 from fanout.schema import Call, Completion, Failure, ImagePart, Message, OtherPart, Query, TextPart
@@ -66,9 +69,6 @@ def botocore(module: str) -> Any:
     except ImportError:
         reason = f"{module.partition('.')[0].upper()} IS MISSING: pip install 'fanout[bedrock]' boto3"
         return pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason, allow_module_level=True)
-
-
-botocore("botocore.eventstream")
 
 
 @pytest.fixture
@@ -351,6 +351,7 @@ def test_the_signature_is_boto3s_own(aws: pytest.MonkeyPatch, token: str | None,
 
 async def test_a_call_without_a_key_is_signed(aws: pytest.MonkeyPatch) -> None:
     """By the environment's credentials, for the address's region; the body's digest is in the signature."""
+    botocore("botocore")
     with_keys(aws, "session-token")
     aws.setenv("AWS_REGION", "eu-central-1")
     async with serving(answering(saying("Hello"))) as served, open_session() as session:
@@ -365,6 +366,7 @@ async def test_a_call_without_a_key_is_signed(aws: pytest.MonkeyPatch) -> None:
 
 async def test_a_large_request_is_signed_as_well(aws: pytest.MonkeyPatch) -> None:
     """In a thread."""
+    botocore("botocore")
     with_keys(aws)
     request = UP.encode(asking(UP, prompt="x" * 300_000), stream=False)
     assert "Signature=" in (await Signer("up").sign(request, "bedrock", "us-east-1")).headers["Authorization"]
@@ -379,6 +381,7 @@ async def test_an_own_key_needs_no_credentials(aws: pytest.MonkeyPatch) -> None:
 
 async def test_without_credentials_nothing_is_sent(aws: pytest.MonkeyPatch) -> None:
     """It says what to set; and is not looked for again at once."""
+    botocore("botocore")
     aws.setenv("AWS_REGION", "us-east-1")
     async with serving(answering(saying("Hello"))) as served, open_session() as session:
         bedrock = adapter_at(create, served.url, session=session, key=None)
@@ -390,7 +393,21 @@ async def test_without_credentials_nothing_is_sent(aws: pytest.MonkeyPatch) -> N
     assert LOOK_AGAIN_S > 1
 
 
+async def test_without_botocore_a_key_is_all_that_works(aws: pytest.MonkeyPatch) -> None:
+    """Streams included; a request that would have to be signed says what to install."""
+    aws.setitem(sys.modules, "botocore.session", None)
+    aws.setenv("AWS_REGION", "us-east-1")
+    async with serving(in_pieces([STREAM], EVENT_STREAM)) as served, open_session() as session:
+        bedrock = adapter_at(Bedrock, served.url, session=session)
+        assert (await streamed(bedrock, asking(bedrock, MODEL)))[1].choices[0].message.text == "Hello"
+        keyless = adapter_at(Bedrock, served.url, session=session, key=None)
+        with pytest.raises(ProviderError, match=r"pip install 'fanout\[bedrock\]'") as caught:
+            await keyless.complete(asking(keyless, MODEL))
+    assert (caught.value.failure.kind, len(served.requests)) == ("not_configured", 1)
+
+
 async def test_a_profile_that_is_none_is_no_exception_but_a_failure(aws: pytest.MonkeyPatch) -> None:
+    botocore("botocore")
     aws.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(ProviderError, match="ProfileNotFound"):
         await Signer("up").sign(UP.encode(CALL, stream=False), "bedrock", "us-east-1")
@@ -411,6 +428,7 @@ class Renewed:
 
 
 async def test_credentials_that_end_are_renewed() -> None:
+    botocore("botocore")
     signer = Signer("up", Renewed())
     request = UP.encode(CALL, stream=False)
     tokens = [(await signer.sign(request, "bedrock", "us-east-1")).headers["X-Amz-Security-Token"] for _ in range(2)]
@@ -499,9 +517,7 @@ def test_reasoning_tool_calls_and_citations() -> None:
     ],
 )
 def test_finish_reasons(word: str, reason: str | None) -> None:
-    """Every word of the service's model; whole and streamed alike."""
-    enum = botocore("botocore.session").Session().get_service_model("bedrock-runtime").shape_for("StopReason").enum
-    assert word in enum or reason is None
+    """Whole and streamed alike."""
     results = [
         whole(UP, CALL, 200, saying("Hi", stop=word)),
         told(UP, CALL, [START, delta(text="Hi"), event("messageStop", {"stopReason": word}), METADATA]),
@@ -512,6 +528,11 @@ def test_finish_reasons(word: str, reason: str | None) -> None:
         else:
             choice = (result if isinstance(result, Completion) else answered(result)).choices[0]
             assert (choice.finish_reason, choice.native_finish_reason) == (reason, word)
+
+
+def test_the_services_model_has_no_other_finish_reason() -> None:
+    model = botocore("botocore.session").Session().get_service_model("bedrock-runtime")
+    assert set(model.shape_for("StopReason").enum) == set(FINISH) | BROKEN_OFF
 
 
 @pytest.mark.parametrize(
@@ -662,17 +683,62 @@ def test_a_spoilt_stream_is_an_answer_or_a_failure(changes: list[tuple[int, int]
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_frames_in_order_but_of_nonsense(head: bytes, payload: bytes) -> None:
     """Right checksums over headers and payloads that are none."""
+    assert failed(told(UP, CALL, [checked(head, payload)])).kind in ("malformed", "network", "server")
+
+
+def parsed(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None:
+    """What our decoder makes of a stream; `None` where it is damaged."""
+    try:
+        return FrameDecoder(Source("up", ())).feed(body)
+    except ProviderError:
+        return None
+
+
+def parsed_by_botocore(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None:
+    module = botocore("botocore.eventstream")
+    buffer = module.EventStreamBuffer()
+    buffer.add_data(body)
+    try:
+        return [(message.headers, message.payload) for message in buffer]
+    except (module.ParserError, error, KeyError, ValueError):
+        return None
+
+
+def checked(head: bytes, payload: bytes) -> bytes:
+    """A message whose checksums are right, whatever is in it."""
     prelude = pack("!II", 16 + len(head) + len(payload), len(head))
     body = prelude + pack("!I", crc32(prelude)) + head + payload
-    assert failed(told(UP, CALL, [body + pack("!I", crc32(body))])).kind in ("malformed", "network", "server")
+    return body + pack("!I", crc32(body))
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.binary(max_size=40))
-def test_lengths_that_are_none(total: int, head: int, rest: bytes) -> None:
-    """No length makes a reader wait for ever or take in everything."""
-    prelude = pack("!II", total, head)
-    with suppress(AssertionError):
-        failed(told(UP, CALL, [prelude + pack("!I", crc32(prelude)) + rest]))
+NAMES = st.text(max_size=5).map(lambda name: pack("!B", len(name.encode())) + name.encode())
+VALUES = st.one_of(
+    st.sampled_from([b"\0", b"\1"]),
+    st.integers(-128, 127).map(lambda number: b"\2" + pack("!b", number)),
+    st.integers(-(2**15), 2**15 - 1).map(lambda number: b"\3" + pack("!h", number)),
+    st.integers(-(2**31), 2**31 - 1).map(lambda number: b"\4" + pack("!i", number)),
+    st.tuples(st.sampled_from([b"\5", b"\x08"]), st.integers(-(2**63), 2**63 - 1)).map(lambda one: one[0] + pack("!q", one[1])),
+    st.binary(max_size=5).map(lambda data: b"\6" + pack("!H", len(data)) + data),
+    st.text(max_size=5).map(lambda text: b"\7" + pack("!H", len(text.encode())) + text.encode()),
+    st.binary(min_size=16, max_size=16).map(lambda data: b"\x09" + data),
+)
+HEADS = st.lists(st.tuples(NAMES, VALUES).map(b"".join), max_size=4).map(b"".join)
+
+
+@given(st.lists(st.tuples(HEADS | st.binary(max_size=30), st.binary(max_size=30)), max_size=4))
+def test_messages_are_what_botocore_reads_in_them(items: list[tuple[bytes, bytes]]) -> None:
+    """All types of headers, and heads that are none: of those neither makes anything."""
+    body = b"".join(checked(*item) for item in items)
+    assert parsed(body) == parsed_by_botocore(body)
+
+
+@given(st.integers(0, 2**32 - 1) | st.integers(0, 60), st.integers(0, 2**32 - 1) | st.integers(0, 60), st.binary(max_size=80))
+def test_lengths_that_are_none(size: int, head: int, rest: bytes) -> None:
+    """No length makes a reader wait for ever, take in everything, or read a message that is none."""
+    prelude = pack("!II", size, head)
+    found = parsed(prelude + pack("!I", crc32(prelude)) + rest)
+    assert not found
+    assert found is None or 16 + head <= size <= HIGHEST_FRAME_BYTES
 
 
 @given(st.sampled_from(KINDS), ODD)

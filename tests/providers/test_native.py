@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanout.config import ParametersRow
+from fanout.config import ParametersRow, ProviderRow
 from fanout.errors import ConfigError, ProviderError
+from fanout.providers import create
 from fanout.providers._http import HttpProvider
 from fanout.providers.anthropic import Anthropic
 from fanout.providers.cohere import Cohere
 from fanout.providers.gemini import Gemini
+from fanout.providers.vertex import Vertex
 from fanout.schema import Completion, Failure, ImagePart, Message, OtherPart, Query, TextPart
 from tests.providers.exchanges import KEY, open_session
 from tests.providers.streams import CLAUDE, CLAUDE_SAYS, COHERE, COHERE_SAYS, GEMINI, GEMINI_SAYS
@@ -66,6 +69,7 @@ TOOL_TURNS = (
     Message("user", "Thanks"),
 )
 PNG = "data:image/png;base64,iVBORw0KGgo="
+LONG = "data:image/png;base64," + "AAAA" * 20 + "AA"
 PLACES = st.lists(st.integers(0, 10_000), max_size=40)
 
 
@@ -222,6 +226,20 @@ def test_what_is_no_stream(provider: HttpProvider, stream: bytes, code: str) -> 
     assert failure.code == code
 
 
+@pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
+def test_an_error_comes_after_the_deltas_before_it(provider: HttpProvider, stream: bytes, expected: Any) -> None:
+    """What arrived together with them raises at the next step, whichever that is; in the last, unended event, too."""
+    before = stream[: stream.rindex(b"data:")]
+    events = provider.events(asking(provider), {})
+    assert events.feed(before + b'data: {"error": {"message": "no", "code": 400}}\n\n')
+    for step in (events.finish, events.close):
+        with pytest.raises(ProviderError, match="no"):
+            step()
+    unended = told(provider, asking(provider), [before, b'data: {"error": {"message": "no", "code": 400}}'])
+    assert isinstance(unended, Failure)
+    assert (unended.message, unended.partial) == ("no", expected["text"])
+
+
 @pytest.mark.parametrize(("make", "stream"), [(Anthropic, CLAUDE), (Gemini, GEMINI), (Cohere, COHERE)])
 def test_a_stream_is_held_only_so_far(make: type[HttpProvider], stream: bytes) -> None:
     """What its deltas amount to is bounded as a whole answer is."""
@@ -246,7 +264,17 @@ def test_the_key_stands_in_the_vendors_own_header(make: type[HttpProvider], name
     assert own.encode(asking(own), stream=False).headers[name] == "of the row"
 
 
-@pytest.mark.parametrize("make", [Anthropic, Gemini, Cohere])
+@pytest.mark.parametrize(
+    ("adapter", "made"), [("anthropic", Anthropic), ("gemini", Gemini), ("vertex", Vertex), ("cohere", Cohere)]
+)
+def test_a_row_names_its_adapter(adapter: str, made: type[HttpProvider]) -> None:
+    """By the names of `ADAPTERS`."""
+    settings = replace(adapter_at(made).settings, row=ProviderRow(adapter=adapter))
+    session: Any = None
+    assert type(create(settings, session)) is made
+
+
+@pytest.mark.parametrize("make", [Anthropic, Gemini, Vertex, Cohere])
 def test_a_provider_without_an_address_can_be_made_but_not_called(make: type[HttpProvider]) -> None:
     provider = adapter_at(make, None)
     with pytest.raises(ProviderError) as caught:
@@ -338,7 +366,9 @@ def test_what_a_format_cannot_say_is_refused_before_it_is_sent(provider: HttpPro
 
 
 @pytest.mark.parametrize("provider", [ANTHROPIC, GOOGLE])
-@pytest.mark.parametrize("url", ["data:image/png;base64,", "data:image/png;base64,%%%", "data:image/png;base64,abc", "data:x"])
+@pytest.mark.parametrize(
+    "url", ["data:image/png;base64,", "data:image/png;base64,%%%", "data:image/png;base64,abc", "data:x", LONG]
+)
 def test_a_broken_image_is_the_callers_mistake(provider: HttpProvider, url: str) -> None:
     with pytest.raises(ProviderError) as caught:
         provider.encode(asking(provider, messages=(Message("user", (ImagePart(url),)),)), stream=False)

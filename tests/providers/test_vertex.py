@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -208,6 +209,14 @@ async def test_credentials_that_are_missing_or_broken(
     assert (failure.kind, failure.code) == ("not_configured", "provider_not_configured")
     assert "GOOGLE_APPLICATION_CREDENTIALS" in failure.message
     assert str(tmp_path) not in failure.message
+
+
+async def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the extra that brings it."""
+    monkeypatch.setitem(sys.modules, "google.auth", None)
+    failure = await failed(adapter_at(Vertex, None, key=None))
+    assert (failure.kind, failure.code) == ("not_configured", "provider_not_configured")
+    assert "fanout[vertex]" in failure.message
 
 
 async def test_without_a_project(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,166 @@
+"""What the adapters send, validated by the vendors' own types in an environment of their own (`scripts/clients vendors`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanout.config import load
+from fanout.providers import create
+from fanout.providers._http import HttpProvider
+from fanout.schema import Call, ImagePart, Message, Query, Sampling, Target, TextPart
+
+HERE = Path(__file__).parent
+PYTHON = HERE.parents[1] / ".venv-clients" / "vendors" / "bin" / "python"
+EVERYTHING = Sampling(
+    max_tokens=5,
+    temperature=0.5,
+    top_p=0.9,
+    top_k=40,
+    n=2,
+    best_of=3,
+    seed=7,
+    stop=("END", "\n"),
+    presence_penalty=0.5,
+    frequency_penalty=0.5,
+    repetition_penalty=1.1,
+    logit_bias={"5": 10},
+    logprobs=3,
+    echo=True,
+    suffix="!",
+    user="me",
+)
+PNG = "data:image/png;base64,iVBORw0KGgo="
+HELLO = Message("user", "Hello")
+LOOK = Message("user", (TextPart("What?"), ImagePart("https://x/y.png"), ImagePart(PNG)))
+CALLED = {"tool_calls": [{"id": "c12345678", "type": "function", "function": {"name": "clock", "arguments": '{"zone":"CET"}'}}]}
+ASSISTED = (HELLO, Message("assistant", "", CALLED), Message("tool", "Noon", {"tool_call_id": "c12345678"}), HELLO)
+CLOCK = {"name": "clock", "description": "Tells", "parameters": {"type": "object", "properties": {"zone": {"type": "string"}}}}
+TOOLS = [{"type": "function", "function": CLOCK}]
+SCHEMA = {"name": "x", "schema": {"type": "object", "properties": {}}}
+
+QUESTIONS: Mapping[str, Query] = {
+    "nothing": Query(messages=(HELLO,)),
+    "everything": Query(messages=(Message("system", "Be brief"), HELLO), sampling=EVERYTHING),
+    "one penalty": Query(messages=(HELLO,), sampling=Sampling(presence_penalty=0.5, logprobs=0, n=1)),
+    "images": Query(messages=(Message("system", "Be brief"), LOOK)),
+    "tools": Query(messages=ASSISTED, passthrough={"tools": TOOLS, "tool_choice": "auto"}),
+    "no tool": Query(messages=(HELLO,), passthrough={"tools": TOOLS, "tool_choice": "none"}),
+    "one tool": Query(
+        messages=(HELLO,), passthrough={"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "clock"}}}
+    ),
+    "json": Query(messages=(HELLO,), passthrough={"response_format": {"type": "json_object"}}),
+    "schema": Query(messages=(HELLO,), passthrough={"response_format": {"type": "json_schema", "json_schema": SCHEMA}}),
+    "text": Query(prompt="Once"),
+    "text with everything": Query(prompt="Once", sampling=EVERYTHING),
+}
+
+FORMATS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "openai chat": ("openai", "chat", ("gpt-4o", "gpt-5", "o1", "gpt-5.6")),
+    "openai text": ("openai", "text", ("gpt-3.5-turbo-instruct",)),
+    "groq chat": ("groq", "chat", ("openai/gpt-oss-20b",)),
+    "together chat": ("together", "chat", ("meta-llama/Llama-3-8b",)),
+    "together text": ("together", "text", ("meta-llama/Llama-3-8b",)),
+    "fireworks chat": ("fireworks", "chat", ("accounts/fireworks/models/x",)),
+    "fireworks text": ("fireworks", "text", ("accounts/fireworks/models/x",)),
+    "mistral chat": ("mistral", "chat", ("mistral-large-latest",)),
+    "anthropic": ("anthropic", "chat", ("claude-3-haiku-20240307", "claude-sonnet-4-6", "claude-haiku-5-5")),
+    "gemini": ("gemini", "chat", ("gemini-2.0-flash", "gemini-2.5-flash", "gemini-3.6-flash")),
+    "cohere": ("cohere", "chat", ("command-a-03-2025",)),
+}
+"""A format of validate.py → the shipped row that speaks it, what it is asked, its models: a new one is a line."""
+
+OPTIONS = r"\.stream_options: Extra inputs are not permitted"
+BESIDE: Mapping[str, str] = {
+    "groq chat": OPTIONS,
+    "together chat": rf"{OPTIONS}|\.0\.index: Field required|\.tool_choice\..*",
+    "together text": OPTIONS,
+    "fireworks chat": OPTIONS,
+    "fireworks text": OPTIONS,
+}
+"""What the services take although their own types lack it: OpenAI's `stream_options`; tool calls without Together's `index`."""
+
+BAD: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "unknown field": ("anthropic", {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "n": 2}),
+    "missing field": ("anthropic", {"model": "m", "messages": [{"role": "user", "content": "x"}]}),
+    "wrong part": (
+        "anthropic",
+        {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]},
+    ),
+    "unknown field within": ("openai chat", {"model": "m", "messages": [{"role": "user", "content": "x", "nickname": "y"}]}),
+    "wrong type": ("openai text", {"model": "m", "prompt": "x", "max_tokens": "many"}),
+    "snake": ("gemini", {"contents": [{"role": "user", "parts": [{"text": "x"}]}], "generation_config": {}}),
+    "unknown in configuration": ("gemini", {"contents": [], "generationConfig": {"maxTokens": 5}}),
+    "unknown in part": ("gemini", {"contents": [{"role": "user", "parts": [{"image_url": "x"}]}]}),
+    "not renamed": ("cohere", {"model": "m", "messages": [{"role": "user", "content": "x"}], "top_p": 0.5}),
+    "unknown in message": ("cohere", {"model": "m", "messages": [{"role": "user", "content": "x", "name": "y"}]}),
+    "seed": ("mistral chat", {"model": "m", "messages": [{"role": "user", "content": "x"}], "seed": 5}),
+    "logit bias": ("together text", {"model": "m", "prompt": "x", "stop": 5}),
+    "wrong role": ("groq chat", {"model": "m", "messages": [{"role": "tool", "content": "x"}]}),
+    "no prompt": ("fireworks text", {"model": "m"}),
+    "too few tokens": ("bedrock", {"messages": [], "inferenceConfig": {"maxTokens": 0}}),
+}
+"""What validation must find, or it proves nothing."""
+
+
+@lru_cache(maxsize=1)
+def providers() -> Mapping[str, HttpProvider]:
+    """The shipped rows, with a key each; those of them that there are."""
+    names = ("OPENAI", "GROQ", "TOGETHER", "FIREWORKS", "MISTRAL", "ANTHROPIC", "GEMINI", "CO", "COHERE")
+    settings = load(environ={f"{name}_API_KEY": "sk-0123456789" for name in names})
+    nowhere: Any = None
+    wanted = {row for row, _, _ in FORMATS.values()} & set(settings.providers)
+    made = {name: create(settings.providers[name], nowhere) for name in wanted}
+    return {name: provider for name, provider in made.items() if isinstance(provider, HttpProvider)}
+
+
+def requests(name: str) -> Iterator[dict[str, Any]]:
+    """Every question to every model of a format, whole and streamed."""
+    row, kind, models = FORMATS[name]
+    provider = providers()[row]
+    for model in models:
+        target = Target(model, model, row, model)
+        for title, query in QUESTIONS.items():
+            if (query.messages is None) != (kind == "text"):
+                continue
+            for stream in (False, True):
+                call = Call(0, 0, 0, target, query, fitted=provider.fit(target, query))
+                body = json.loads(provider.encode(call, stream=stream).body)
+                yield {"name": f"{model}: {title}{', streamed' if stream else ''}", "format": name, "body": body}
+
+
+def validated(asked: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """What the vendors' types find wrong."""
+    if not PYTHON.exists():
+        reason = "the environment of the vendors' types is missing: run scripts/clients vendors"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    command = [str(PYTHON), str(HERE / "validate.py")]
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    report: dict[str, list[str]] = json.loads(done.stdout)
+    assert len(report) == len(asked)
+    return report
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_is_sent_is_what_the_vendors_types_take(name: str) -> None:
+    if FORMATS[name][0] not in providers():
+        pytest.skip(f"providers.json has no row `{FORMATS[name][0]}` yet")
+    report = validated(list(requests(name)))
+    known = re.compile(BESIDE.get(name, r"(?!)"))
+    wrong = {title: [fault for fault in faults if not known.fullmatch(fault)] for title, faults in report.items()}
+    assert {title: faults for title, faults in wrong.items() if faults} == {}
+
+
+def test_the_vendors_types_find_what_is_wrong() -> None:
+    """Unknown fields at any depth, missing ones, other types."""
+    report = validated([{"name": name, "format": kind, "body": body} for name, (kind, body) in BAD.items()])
+    assert [name for name, wrong in report.items() if not wrong] == []

@@ -1,0 +1,185 @@
+"""Validates requests with the vendors' own types. Run by the python of the environment `vendors`, where those are.
+
+usage: python validate.py < requests > report
+Requests: a JSON list of `{"name", "format", "body"}`. Report: a JSON object, name → the faults found.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import get_type_hints, is_typeddict  # the vendors' TypedDicts are these, not the standard library's
+
+Body = dict[str, Any]
+Check = Callable[[Body], list[str]]
+
+
+def found(path: str) -> Any:
+    """What stands under a dotted name, `package.module:name`."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def typed_dict(path: str) -> Check:
+    """A vendor's TypedDict; unknown fields are faults at every depth, unless the vendor allows them."""
+
+    def check(body: Body) -> list[str]:
+        adapter = strict(path)  # kept while it is read: what is validated late needs it
+        try:
+            exhaust(adapter.validate_python(body))
+        except ValidationError as error:
+            return faults(error)
+        return []
+
+    return check
+
+
+@lru_cache(maxsize=64)
+def strict(path: str) -> TypeAdapter[Any]:
+    wanted = found(path)
+    forbid(wanted, set())
+    return TypeAdapter(wanted)
+
+
+def forbid(annotation: Any, seen: set[int]) -> None:
+    """Makes every TypedDict within an annotation refuse what it does not name."""
+    if id(annotation) in seen:
+        return
+    seen.add(id(annotation))
+    if is_typeddict(annotation):
+        config = getattr(annotation, "__pydantic_config__", {})
+        if config.get("extra") != "allow":
+            annotation.__pydantic_config__ = ConfigDict(**{**config, "extra": "forbid", "arbitrary_types_allowed": True})
+        for inner in get_type_hints(annotation, include_extras=True).values():
+            forbid(inner, seen)
+    for inner in typing.get_args(annotation):
+        forbid(inner, seen)
+
+
+def exhaust(value: Any) -> None:
+    """Reads to the end what pydantic validates only when it is read (`Iterable[…]`)."""
+    if isinstance(value, dict):
+        for item in value.values():
+            exhaust(item)
+    elif isinstance(value, list | tuple | Iterator):
+        for item in value:
+            exhaust(item)
+
+
+def model(path: str) -> Check:
+    """A vendor's pydantic model."""
+
+    def check(body: Body) -> list[str]:
+        return of_type(found(path), body)
+
+    return check
+
+
+def of_type(wanted: Any, value: Any, path: str = "") -> list[str]:
+    """The faults of a value of a type made of models; what a model does not name is one."""
+    try:
+        made = TypeAdapter(wanted).validate_python(value)
+    except ValidationError as error:
+        return faults(error, path)
+    return list(unknown(made, value, path))
+
+
+def unknown(made: Any, value: Any, path: str) -> Iterator[str]:
+    if isinstance(made, BaseModel) and isinstance(value, Mapping):
+        names = {alias: name for name, field in type(made).model_fields.items() for alias in (name, field.alias or name)}
+        for key, item in value.items():
+            if key in names:
+                yield from unknown(getattr(made, names[key]), item, f"{path}.{key}")
+            else:
+                yield f"{path}.{key}: not a field of {type(made).__name__}"
+    elif isinstance(made, list | tuple) and isinstance(value, list):
+        for number, (one, other) in enumerate(zip(made, value, strict=True)):
+            yield from unknown(one, other, f"{path}[{number}]")
+
+
+def faults(error: ValidationError, path: str = "") -> list[str]:
+    return [f"{path}.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+
+
+def by_stream(whole: Check, streamed: Check) -> Check:
+    return lambda body: (streamed if body.get("stream") else whole)(body)
+
+
+def stainless(module: str) -> Check:
+    """The two TypedDicts of the generator that most vendors use."""
+    name = f"{module}.completion_create_params:CompletionCreateParams"
+    return by_stream(typed_dict(f"{name}NonStreaming"), typed_dict(f"{name}Streaming"))
+
+
+def gemini(body: Body) -> list[str]:
+    """Google's types for each field of a request."""
+    fields = {
+        "contents": list[found("google.genai.types:Content")],
+        "systemInstruction": found("google.genai.types:Content"),
+        "generationConfig": found("google.genai.types:GenerationConfig"),
+        "tools": list[found("google.genai.types:Tool")],
+        "toolConfig": found("google.genai.types:ToolConfig"),
+    }
+    return by_field(fields, ("contents",), body)
+
+
+def cohere(body: Body) -> list[str]:
+    """What the client's method takes, one argument for each field."""
+    method = found("cohere.v2.raw_client:RawV2Client").chat
+    hints = get_type_hints(method, include_extras=True)
+    names = [name for name in inspect.signature(method).parameters if name not in ("self", "request_options")]
+    return by_field({"stream": bool, **{name: hints[name] for name in names}}, ("model", "messages"), body)
+
+
+def by_field(fields: Mapping[str, Any], required: tuple[str, ...], body: Body) -> list[str]:
+    wrong = [f".{name}: missing" for name in required if name not in body]
+    for name, value in body.items():
+        wrong += of_type(fields[name], value, f".{name}") if name in fields else [f".{name}: unknown"]
+    return wrong
+
+
+def botocore(operation: str) -> Check:
+    """AWS's own service model."""
+
+    def check(body: Body) -> list[str]:
+        service = found("botocore.session:Session")().get_service_model("bedrock-runtime")
+        shape = service.operation_model(operation).input_shape
+        report = found("botocore.validate:ParamValidator")().validate({"modelId": "m", **body}, shape)
+        return [report.generate_report()] if report.has_errors() else []
+
+    return check
+
+
+FORMATS: dict[str, Check] = {
+    "openai chat": stainless("openai.types.chat"),
+    "openai text": stainless("openai.types"),
+    "groq chat": typed_dict("groq.types.chat.completion_create_params:CompletionCreateParams"),
+    "together chat": stainless("together.types.chat"),
+    "together text": stainless("together.types"),
+    "fireworks chat": stainless("fireworks.types.chat"),
+    "fireworks text": stainless("fireworks.types"),
+    "mistral chat": by_stream(
+        model("mistralai.client.models:ChatCompletionRequest"), model("mistralai.client.models:ChatCompletionStreamRequest")
+    ),
+    "anthropic": by_stream(
+        typed_dict("anthropic.types.message_create_params:MessageCreateParamsNonStreaming"),
+        typed_dict("anthropic.types.message_create_params:MessageCreateParamsStreaming"),
+    ),
+    "gemini": gemini,
+    "cohere": cohere,
+    "bedrock": botocore("Converse"),
+}
+"""By the name that test_vendors.py gives a format: a new one is a line here and a line there."""
+
+
+if __name__ == "__main__":
+    report = {request["name"]: FORMATS[request["format"]](request["body"]) for request in json.load(sys.stdin)}
+    json.dump(report, sys.stdout)
