@@ -78,6 +78,8 @@ class Environment(BaseModel):
     """Most calls that wait for one account's limits"""
     grace_s: float = Field(10, ge=0, le=HIGHEST_TIMEOUT_S)
     """How long running requests may finish after SIGTERM"""
+    store: SecretStr | None = None  # a URL may hold a password
+    """Where usage is kept: a file, a database's URL, `:memory:` or `off`; unset: `fanout/fanout.db` in the data folder"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe line that is logged"""
     log_format: Literal["json", "text"] | None = None
@@ -98,7 +100,7 @@ class Environment(BaseModel):
             for name in named
             if name not in fields
         ]
-        given = {fields[name]: value for name, value in named.items() if name in fields and value.strip()}
+        given = _own_store(environ) | {fields[name]: value for name, value in named.items() if name in fields and value.strip()}
         try:
             environment = cls.model_validate(given)
         except ValidationError as error:
@@ -112,6 +114,15 @@ class Environment(BaseModel):
         keys = _keys_in(self.api_keys_file) if self.api_keys_file else ()
         timeout_s = min(self.timeout_s, self.max_timeout_s)
         return self.model_copy(update={"api_keys": self.api_keys + keys, "timeout_s": timeout_s})
+
+
+def _own_store(environ: Mapping[str, str]) -> dict[str, str]:
+    """The store in the user's data folder; none where he has no such folder.
+
+    Source: a path that is not absolute is as if unset, https://specifications.freedesktop.org/basedir-spec/latest/
+    """
+    homes = (Path(environ.get("XDG_DATA_HOME", "")), Path(environ.get("HOME", "")) / ".local" / "share")
+    return next(({"store": str(home / "fanout" / "fanout.db")} for home in homes if home.is_absolute()), {})
 
 
 def _is_foreign(name: str, value: str) -> bool:

@@ -3,6 +3,7 @@
 FanoutError
 ├── ConfigError        the configuration cannot be used: every fault in it, at once
 ├── RequestError       a request cannot be carried out: every wrong field, at once
+├── StoreError         the database cannot be read or written now
 ├── ServerError        a Fanout server (`fanout ask --server`) answered with an error
 └── ProviderError      an upstream call failed: carries the `Failure`; never passes `dispatch`
 """
@@ -59,6 +60,10 @@ class RequestError(FanoutError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("; ".join(str(fault) for fault in self.faults))
+
+
+class StoreError(FanoutError):
+    """The database cannot be read or written now; why, in its own words."""
 
 
 class ServerError(FanoutError):

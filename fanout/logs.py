@@ -162,7 +162,7 @@ class Writer:
         except io.UnsupportedOperation:
             self._stream.write(text)
             return
-        # Past the stream's own buffer: its lock, held by a write that waits for the reader, aborts the process at its end.
+        # Past the stream's own buffer, which loses what a non-blocking pipe refuses and holds its lock while a full one waits.
         left = memoryview(text.encode(errors="backslashreplace"))
         while left:
             try:

@@ -43,7 +43,7 @@ def environ(**given: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not re.search("^FANOUT_|_(KEY|TOKEN|BASE_URL)$|^XDG_|HOST|PORT", name)
     }
-    return {**kept, "HOME": os.devnull, "PYTHONPATH": str(Path(__file__).parents[1]), **given}
+    return {**kept, "HOME": os.devnull, "FANOUT_STORE": ":memory:", "PYTHONPATH": str(Path(__file__).parents[1]), **given}
 
 
 async def run(*arguments: str, given: bytes | None = None, cwd: Path | None = None, **variables: str) -> Ran:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from fanout.environment import Environment, with_env_file
 from fanout.errors import ConfigError
@@ -31,6 +32,7 @@ def faults(**variables: str) -> list[str]:
         ("MAX_IN_FLIGHT", "1", 1),
         ("MAX_WAITING", "7", 7),
         ("GRACE_S", "0", 0),
+        ("STORE", "off", SecretStr("off")),
         ("LOG_LEVEL", "debug", "debug"),
         ("LOG_FORMAT", "json", "json"),
     ],

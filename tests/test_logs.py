@@ -8,6 +8,7 @@ import os
 import pty
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -234,14 +235,16 @@ async def test_a_log_whose_reader_has_gone_stops_nothing(upstream: Upstream, tmp
 
 def test_lines_that_find_no_room_are_counted() -> None:
     ours, theirs = os.pipe()
+    for end in (ours, theirs):  # as a shell's pipe may be: a full one then refuses instead of waiting
+        os.set_blocking(end, False)
     with os.fdopen(theirs, "w") as stream:
-        os.set_blocking(theirs, False)  # as a shell's pipe may be: a full one then refuses instead of waiting
         writer = Writer(stream)
         for number in range(MOST_LINES + 50):
             writer.msg(f"line {number}")
-        read = b""
-        while b"dropped" not in read:
-            read += os.read(ours, 65536)
+        read, until = b"", time.monotonic() + 10
+        while b"dropped" not in read and time.monotonic() < until:
+            with suppress(BlockingIOError):
+                read += os.read(ours, 65536)
         writer.close()
     os.close(ours)
 

@@ -64,6 +64,7 @@ async def test_calls_are_counted_by_provider_model_and_outcome(client: Client) -
     assert shown.value(count, gen_ai_operation_name="text_completion", gen_ai_request_model="ok") == 2
     assert shown.value(count, gen_ai_provider_name="", gen_ai_request_model="", error_type="not_found") == 2
     assert shown.value(count) == 12
+    assert shown.value("fanout_call_queue_wait_seconds_count") == 10, "what is not called does not queue"
     assert "nobody" not in shown.labels(count, "gen_ai_request_model"), "what callers write is no label"
 
 

@@ -37,7 +37,7 @@ class Signer:
         self._name = name
         self._lock = asyncio.Lock()
         self._credentials = credentials
-        self._failed: tuple[float, ProviderError] | None = None
+        self._failed: tuple[float, Failure] | None = None
 
     async def sign(self, request: HttpRequest, service: str, region: str) -> HttpRequest:
         """The request with its signature, which is good for five minutes.
@@ -59,11 +59,11 @@ class Signer:
 
     async def _renewed(self) -> Any:
         if self._failed and time.monotonic() < self._failed[0]:
-            raise self._failed[1]
+            raise ProviderError(self._failed[1])
         try:
             self._credentials, frozen = await asyncio.to_thread(_looked_up, self._name, self._credentials)
         except ProviderError as error:
-            self._failed = time.monotonic() + LOOK_AGAIN_S, error
+            self._failed = time.monotonic() + LOOK_AGAIN_S, error.failure
             raise
         return frozen
 

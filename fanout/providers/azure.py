@@ -12,7 +12,6 @@ Quirks (evidence: openai-python's `AzureOpenAI`, recorded traffic, Azure's docum
 
 from __future__ import annotations
 
-from dataclasses import replace
 from urllib.parse import quote
 
 import aiohttp
@@ -22,6 +21,7 @@ from yarl import URL
 
 from fanout.config import ProviderSettings
 from fanout.providers._http import HttpRequest
+from fanout.providers._own_headers import taken_out
 from fanout.providers.openai import OpenAi
 from fanout.schema import Call
 
@@ -39,12 +39,11 @@ class Azure(OpenAi):
     """One Azure resource: its deployments are the models."""
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
-        versions = [item.get_secret_value() for name, item in settings.headers.items() if name.lower() == VERSION_HEADER]
-        headers = {name: item for name, item in settings.headers.items() if name.lower() != VERSION_HEADER}
-        super().__init__(replace(settings, headers=headers), session)
-        self._version = next(filter(None, versions), API_VERSION)
+        version, settings = taken_out(settings, VERSION_HEADER)
+        super().__init__(settings, session)
+        self._version = version or API_VERSION
         self._is_openai = True  # also behind a gateway of another name
-        own_header = any(name.lower() == hdrs.AUTHORIZATION.lower() for name in headers)
+        own_header = any(name.lower() == hdrs.AUTHORIZATION.lower() for name in settings.headers)
         if (key := self.configured_key()) and not own_header:
             self._headers = _with_key(self._headers, key)
 

@@ -1,9 +1,11 @@
 """AWS Bedrock: `Converse` and `ConverseStream`, one format for the models of all vendors there.
 
 Quirks (evidence: botocore's service model, recorded traffic, AWS's documentation):
-- A request bears a Bedrock API key (`AWS_BEARER_TOKEN_BEDROCK`) as any other API, or is signed (SigV4, service `bedrock`).
+- A request bears a Bedrock API key (`AWS_BEARER_TOKEN_BEDROCK`) as any other API, or is signed
+  (SigV4, service `bedrock`; by botocore, which the extra `bedrock` brings).
 - A model's id holds `:`, an inference profile's `/` too: quoted in the path (`%3A`), and sent exactly as it was signed.
-- The region is part of the address; `{region}` in the row's `base_url` is filled from AWS_REGION or AWS_DEFAULT_REGION.
+- The region is part of the address; `{region}` in the row's `base_url` is filled from the row's header `aws-region` (which is
+  not sent), else from AWS_REGION or AWS_DEFAULT_REGION.
 - Images are bytes: an address is fetched first. Roles must take turns, and a text must not be empty.
 - `top_k`, `seed` and the like are each model's own: a row's `rename` puts them into `additionalModelRequestFields`.
 - A stream is binary frames, and breaks by a frame of type `exception`; a text block has no `contentBlockStart`; `metadata` is
@@ -42,12 +44,13 @@ from fanout.providers._converse import (
     usage_of,
     written_tools,
 )
-from fanout.providers._failures import Source, refusal
+from fanout.providers._failures import Source, error_in, refusal
 from fanout.providers._frames import FrameDecoder
 from fanout.providers._http import Events, HttpRequest
 from fanout.providers._json import dump, parse
 from fanout.providers._messages import not_taken
 from fanout.providers._native import NativeProvider, mapping, text
+from fanout.providers._own_headers import taken_out
 from fanout.providers._reading import Reading
 from fanout.providers._tools import FIELDS, with_tools
 from fanout.schema import Call, Choice, Completion, Delta, FailureKind, Fitted, Query, Target, Usage
@@ -55,6 +58,7 @@ from fanout.schema import Call, Choice, Completion, Delta, FailureKind, Fitted, 
 SERVICE = "bedrock"
 BASE_URL = "https://bedrock-runtime.{region}.amazonaws.com"
 REGION = re.compile(r"(?:^|\.)bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.")
+REGION_HEADER = "aws-region"
 REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 ERROR_TYPE = istr("x-amzn-errortype")
 
@@ -100,10 +104,12 @@ class Bedrock(NativeProvider):
     def __init__(
         self, settings: ProviderSettings, session: aiohttp.ClientSession, *, allowed: Collection[Network] = ()
     ) -> None:
-        super().__init__(_with_region(settings), session)
+        named, settings = taken_out(settings, REGION_HEADER)
+        region = named or _environments_region()
+        super().__init__(_at_region(settings, region), session)
         base = self.url("")
         found = REGION.search(base.host or "") if base else None
-        self._region = found[1] if found else _own_region()
+        self._region = found[1] if found else region
         row, passed_on = settings.row.parameters, TOP_LEVEL | FIELDS | {MODELS_OWN}
         self._accepted = {family: accept(table, row, passed_on) for family, table in CONVERSE_FAMILIES.items()}
         self._signer = Signer(self.name)
@@ -131,7 +137,8 @@ class Bedrock(NativeProvider):
         return answered(source, headers, body)
 
     def refused(self, source: Source, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
-        return _refusal(source, status, headers, body, headers.get(ERROR_TYPE) or body.get("__type") or body.get("code"))
+        error = error_in(body) or body  # what stands between AWS and us may have OpenAI's shape
+        return _refusal(source, status, headers, error, headers.get(ERROR_TYPE) or error.get("__type") or error.get("code"))
 
     def events(self, call: Call, headers: Mapping[str, str]) -> Events:
         return ConverseEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
@@ -146,16 +153,15 @@ class Bedrock(NativeProvider):
         return await self._signer.sign(request, SERVICE, self._region)
 
 
-def _own_region() -> str | None:
+def _environments_region() -> str | None:
     return next(filter(None, (os.environ.get(name, "").strip() for name in REGION_VARIABLES)), None)
 
 
-def _with_region(settings: ProviderSettings) -> ProviderSettings:
+def _at_region(settings: ProviderSettings, region: str | None) -> ProviderSettings:
     """The settings with `{region}` filled in; without an address where no region is known."""
     base = settings.base_url or BASE_URL
     if "{region}" not in base:
         return settings
-    region = _own_region()
     return replace(settings, base_url=base.replace("{region}", region) if region else None)
 
 

@@ -1,7 +1,8 @@
 """Google's generateContent format, as Vertex AI serves it: another address, and a token that expires instead of a key.
 
 Quirks (evidence: google-genai 3.3.0 `_api_client.py`, google-auth 2.62):
-- The address holds project and place: `GOOGLE_CLOUD_PROJECT` (else what the credentials say) and `GOOGLE_CLOUD_LOCATION`
+- The address holds project and place: the row's header `google-cloud-project`, which is not sent, else
+  `GOOGLE_CLOUD_PROJECT` (else what the credentials say) and `GOOGLE_CLOUD_LOCATION`
   (else `global`), unless the row's `base_url` names them.
 - The credentials are found as Google's own tools find them ("application default credentials"); google-auth does that and
   refreshes the token, both blocking, so in a thread.
@@ -27,6 +28,7 @@ from fanout.config import ProviderSettings
 from fanout.errors import ProviderError
 from fanout.providers._failures import Source
 from fanout.providers._http import HttpRequest
+from fanout.providers._own_headers import taken_out
 from fanout.providers.gemini import Gemini
 from fanout.schema import Call, Failure, FailureKind
 
@@ -51,9 +53,10 @@ class Vertex(Gemini):
     on_vertex = True
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
+        project, settings = taken_out(settings, "google-cloud-project")
         super().__init__(settings, session)
         self._place = os.environ.get("GOOGLE_CLOUD_LOCATION", "").strip() or EVERYWHERE
-        self.token = Token(self.name, os.environ.get("GOOGLE_CLOUD_PROJECT", "").strip() or None)
+        self.token = Token(self.name, project or os.environ.get("GOOGLE_CLOUD_PROJECT", "").strip() or None)
 
     def base(self) -> str | None:
         if self.settings.base_url is not None:

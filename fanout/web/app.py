@@ -17,11 +17,12 @@ from fanout.dispatch import open_dispatcher
 from fanout.errors import ConfigError, Fault
 from fanout.logs import log
 from fanout.metrics import Metrics
-from fanout.web import chat, completion, completions, keys, middlewares, models, scale
+from fanout.store import MEMORY, open_store
+from fanout.web import chat, completion, completions, keys, middlewares, models, reference, scale, usage
 from fanout.web.state import DISPATCHER, LIFE, METRICS, Life
 
 HARDEST_FILE_LIMIT = 65_536
-LAST_WORDS_S = 3.0
+LAST_WORDS_S = 2.0
 """How long the cancelled requests may take to say so."""
 CUT_S = 0.5
 """How long aiohttp may wait, twice, for those that nobody reads."""
@@ -33,15 +34,26 @@ def create_app(settings: Settings) -> web.Application:
     app[METRICS] = Metrics()
     app[LIFE] = Life()
 
+    async def store(app: web.Application) -> AsyncIterator[None]:
+        location = settings.environment.store
+        async with open_store(location.get_secret_value() if location else MEMORY) as opened:
+            if opened:
+                app[usage.STORE] = opened
+            yield
+
     async def dispatcher(app: web.Application) -> AsyncIterator[None]:
         metrics = app[METRICS]
-        async with open_dispatcher(settings, observers=(metrics.observe, middlewares.see, middlewares.log_retries)) as opened:
+        observers = [metrics.observe, middlewares.see, middlewares.log_retries]
+        if usage.STORE in app:
+            observers.append(app[usage.STORE].usage.observe)
+        async with open_dispatcher(settings, observers) as opened:
             app[DISPATCHER] = opened
             metrics.limiters = lambda: ((limiter.name, limiter.state()) for limiter in opened.limiters)
             await opened.warm()
             app[LIFE].ready = True
             yield
 
+    app.cleanup_ctx.append(store)  # before the dispatcher: what ends while that one closes is counted too
     app.cleanup_ctx.append(dispatcher)
     app.on_response_prepare.append(middlewares.add_headers)
     post = partial(app.router.add_post, expect_handler=encourage)
@@ -56,9 +68,11 @@ def create_app(settings: Settings) -> web.Application:
     get("/user-info", scale.user_info)
     get("/v1/models", models.list_models)
     get("/v1/models/{model:.+}", models.one_model)
+    get("/v1/usage", usage.usage)
     get("/livez", livez)
     get("/readyz", readyz)
     get("/metrics", metrics_page)
+    reference.add_to(app)
     return app
 
 

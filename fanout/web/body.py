@@ -152,8 +152,6 @@ class SamplingBody(BaseModel):
             given["max_tokens"] = self.max_new_tokens
         if given.get("stop") is not None:
             given["stop"] = tuple(given["stop"])
-        if given.get("best_of") == 0:
-            given["best_of"] = None
         return given
 
 

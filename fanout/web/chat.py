@@ -189,7 +189,8 @@ def _message(call: Call, answer: Answer) -> dict[str, Any]:
 
 def _calls(call: Call, tool_calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Tool calls, under the older name for a caller who asked by the older one."""
-    if "functions" in call.query.passthrough and "tools" not in call.query.passthrough:
+    asked = call.query.passthrough
+    if asked.get("functions") and not asked.get("tools"):
         return {"function_call": tool_calls[0].get("function")}
     return {"tool_calls": tool_calls}
 

@@ -45,11 +45,7 @@ class TextSampling(OpenAiSampling):
     suffix: str | None = None
 
     def own(self) -> dict[str, Any]:
-        said = super().own()
-        said |= {name: getattr(self, name) for name in self.model_fields_set & TEXT_FIELDS}
-        if said.get("best_of") == 0:
-            said["best_of"] = None
-        return said
+        return super().own() | {name: getattr(self, name) for name in self.model_fields_set & TEXT_FIELDS}
 
 
 class TextEntry(OpenAiEntry, TextSampling):

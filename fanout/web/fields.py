@@ -61,7 +61,7 @@ class OpenAiSampling(BaseModel):
         return dict(own)
 
     def passed_on(self) -> Mapping[str, Any]:
-        """Fields that only some providers know."""
+        """Fields that only some providers know; one that is null is not sent, and in an entry takes the request's back."""
         return self.model_extra or {}
 
 
@@ -113,15 +113,9 @@ class OpenAiBody(OpenAiSampling):
 
     def entries(self) -> tuple[Entry, ...]:
         """The entries with what they ask otherwise than the request."""
-        request, passed = self.own(), self.passed_on()
+        request = self.own()
         return tuple(
-            Entry(
-                entry.model,
-                entry.label,
-                self._overrides(entry, request),
-                {name: value for name, value in entry.passed_on().items() if value is not None or name in passed},
-            )
-            for entry in self.listed
+            Entry(entry.model, entry.label, self._overrides(entry, request), entry.passed_on()) for entry in self.listed
         )
 
     def faults(self) -> Iterator[Fault]:

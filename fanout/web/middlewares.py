@@ -75,7 +75,7 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
         response = await _answered(request, handler)
         status = response.status
     except ConnectionError:  # nobody receives what is returned now
-        response = request.get(BEGUN) or web.Response(status=CLIENT_LEFT)
+        response = web.Response(status=CLIENT_LEFT)
     finally:
         life.end()
         seen.over = True
@@ -106,8 +106,7 @@ async def _honest(request: web.Request, handler: Handler) -> web.StreamResponse:
             raise
         log.exception("bug in a handler", request_id=request[REQUEST_ID], path=request.rel_url.raw_path[:200])
         if BEGUN in request and request.transport:
-            request.transport.abort()  # half an answer is out, and no word of it can be taken back
-            raise ConnectionResetError("the answer broke off") from None
+            request.transport.abort()  # half an answer is out: another head would be read as part of it
         return errors.envelope(
             500,
             "Fanout failed here; its log has the details",

@@ -70,7 +70,7 @@ def request_of(request: web.Request, asked: OpenAiBody) -> Request:
     return Request(
         entries=asked.entries(),
         sampling=Sampling(**{**asked.settled(own, {}), **missing}),
-        passthrough={name: value for name, value in asked.passed_on().items() if value is not None},
+        passthrough=asked.passed_on(),
         defaults=frozenset(missing),
         strict=bool(asked.strict_parameters),
         native_n=True,

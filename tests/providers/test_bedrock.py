@@ -436,7 +436,7 @@ async def test_credentials_that_end_are_renewed() -> None:
 
 
 def test_the_region_is_the_addresss_or_the_environments(aws: pytest.MonkeyPatch) -> None:
-    """Of the two variables the first wins."""
+    """The row's word for it stands above the two variables, of which the first wins."""
     with pytest.raises(ProviderError, match="AWS_REGION") as caught:
         adapter_at(Bedrock, None).encode(CALL, stream=False)
     assert caught.value.failure.kind == "not_configured"
@@ -444,6 +444,8 @@ def test_the_region_is_the_addresss_or_the_environments(aws: pytest.MonkeyPatch)
     assert adapter_at(Bedrock, None).encode(CALL, stream=False).url.host == "bedrock-runtime.eu-west-1.amazonaws.com"
     aws.setenv("AWS_REGION", "ap-south-1")
     assert adapter_at(Bedrock, "https://x.{region}.y").encode(CALL, stream=False).url.host == "x.ap-south-1.y"
+    named = adapter_at(Bedrock, "https://x.{region}.y", headers={"AWS-Region": "sa-east-1"}).encode(CALL, stream=False)
+    assert (named.url.host, "aws-region" in named.headers) == ("x.sa-east-1.y", False)
     for host in ("bedrock-runtime.eu-west-3.amazonaws.com", "bedrock-runtime-fips.eu-west-3.amazonaws.com"):
         assert adapter_at(Bedrock, f"https://{host}")._region == "eu-west-3"
     assert adapter_at(Bedrock, "https://vpce-1.bedrock-runtime.eu-west-3.vpce.amazonaws.com")._region == "eu-west-3"
@@ -565,6 +567,11 @@ def test_refusals(status: int, named: str, kind: str) -> None:
         assert "Too much" not in failure.message
     elif status < 500:
         assert (failure.message, failure.code) == ("Too much", named)
+
+
+def test_a_refusal_of_what_stands_between_is_read_too() -> None:
+    failure = failed(whole(UP, CALL, 429, {"error": {"message": "Slow down", "type": "rate_limit_error"}}))
+    assert (failure.kind, failure.message) == ("rate_limit", "Slow down")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"null", b'{"output": 5}', b'{"output": {"message": []}}'])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -17,6 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import get_type_hints, is_typeddict  # the vendors' TypedDicts are these, not the standard library's
+
+CLOSED = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 Body = dict[str, Any]
 Check = Callable[[Body], list[str]]
@@ -57,7 +60,7 @@ def forbid(annotation: Any, seen: set[int]) -> None:
     if is_typeddict(annotation):
         config = getattr(annotation, "__pydantic_config__", {})
         if config.get("extra") != "allow":
-            annotation.__pydantic_config__ = ConfigDict(**{**config, "extra": "forbid", "arbitrary_types_allowed": True})
+            annotation.__pydantic_config__ = {**config, **CLOSED}
         for inner in get_type_hints(annotation, include_extras=True).values():
             forbid(inner, seen)
     for inner in typing.get_args(annotation):
@@ -121,11 +124,12 @@ def stainless(module: str) -> Check:
 
 def gemini(body: Body) -> list[str]:
     """Google's types for each field of a request."""
+    content, tool = found("google.genai.types:Content"), found("google.genai.types:Tool")
     fields = {
-        "contents": list[found("google.genai.types:Content")],
-        "systemInstruction": found("google.genai.types:Content"),
+        "contents": types.GenericAlias(list, (content,)),
+        "systemInstruction": content,
         "generationConfig": found("google.genai.types:GenerationConfig"),
-        "tools": list[found("google.genai.types:Tool")],
+        "tools": types.GenericAlias(list, (tool,)),
         "toolConfig": found("google.genai.types:ToolConfig"),
     }
     return by_field(fields, ("contents",), body)

@@ -78,6 +78,13 @@ async def test_without_a_key_or_with_two_that_disagree_nothing_opens(
     assert not upstream.requests
 
 
+@pytest.mark.parametrize("name", ["Authorization: Bearer ", "x-api-key: "])
+async def test_a_key_that_is_not_utf_8_is_an_unknown_one(locked: Client, name: str) -> None:
+    code, _, body = parsed(await locked.raw(request(GOOD, headers=f"{name}\xff\xfe\r\n")))
+
+    assert (code, body["error"]["code"]) == (401, "invalid_api_key")
+
+
 async def test_every_path_but_the_open_ones_needs_a_key(locked: Client) -> None:
     for path in ("/livez", "/readyz"):
         assert (await locked.send("GET", path)).status == 200

@@ -133,6 +133,7 @@ async def test_unreported_usage_is_null_with_the_known_time(client: Client) -> N
     answer = (await client.ask(model=["silent", "up/ok"])).json
     alone = (await client.ask(model="silent")).json
 
+    assert answer["choices"][1]["usage"]["cached_tokens"] is None, "nor is a single count that was not reported"
     usage = answer["choices"][0]["usage"]
     assert isinstance(usage.pop("prediction_time_ms"), int)
     assert usage == dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"))

@@ -168,9 +168,13 @@ async def test_no_tokens_make_no_call(served: Server, upstream: Upstream) -> Non
 
 class TestBestOf:
     async def test_zero_and_one_are_as_if_unset(self, served: Server) -> None:
-        """Zero is not sent; neither keeps anything from being streamed."""
-        got = await complete(served, "text/echo", best_of=0)
+        """Zero is not sent, and takes the request's back; neither keeps anything from being streamed."""
+        got = await complete(served, ["text/echo", {"model": "text/echo", "best_of": 3}], best_of=0)
+        assert [body.get("best_of") for body in got.sent] == [None, 3]
+        got = await complete(served, [{"model": "text/echo", "best_of": 0}], best_of=3)
         assert "best_of" not in got.sent[0]
+        got = await complete(served, [LOCAL, "up/ok"], best_of=0, strict_parameters=True)
+        assert [choice["error"] for choice in got.choices] == [None, None]
         assert (await complete(served, LOCAL, best_of=0, n=2)).status == 200
         assert (await complete(served, LOCAL, best_of=1, stream=True)).status == 200
 

@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.serving import UP_KEY, serving
 from tests.upstreams import Upstream, providers_file, refusing_url
 from tests.web.client import Client, Reply
+from tests.web.process import running
 
 ALL_FAILED = [
     ("nobody", 404, "model_not_found", "not_found"),
@@ -203,6 +205,20 @@ async def test_a_client_that_leaves_ends_every_call_upstream(client: Client, ups
     await upstream.quiet(2)
     assert len(upstream.abandoned) == 2
     assert client.server.in_flight == 0
+
+
+async def test_so_it_does_in_the_program_itself(upstream: Upstream, tmp_path: Path) -> None:
+    """`fanout serve` has a runner of its own, whose default would let the calls go on."""
+    async with running(providers_file(upstream.url, tmp_path)) as program, aiohttp.ClientSession(program.url) as session:
+        body = {"prompt": "hi", "model": ["up/hang", "up/hang"]}
+        asking = asyncio.create_task(session.post("/v1/completion", json=body).__aenter__())
+        await upstream.arrived(2)
+        asking.cancel()
+        await upstream.quiet(2)
+        (line,) = await program.logged("request")
+
+    assert len(upstream.abandoned) == 2
+    assert (line["status"], line["results"]) == (499, ["cancelled", "cancelled"])
 
 
 async def test_an_upstreams_words_are_passed_on_without_its_key_or_address(client: Client, upstream: Upstream) -> None:

@@ -185,6 +185,15 @@ async def test_best_of_is_at_least_n_and_not_streamed(embedded: Client, body: di
     assert (reply.status, reply.params) == (400, [param])
 
 
+async def test_best_of_0_is_not_set(client: Client, upstream: Upstream) -> None:
+    reply = await client.ask(
+        model=["ok-text", {"model": "ok-text", "best_of": 2}, {"model": "ok-text", "best_of": 0}], best_of=0
+    )
+
+    assert reply.status == 200
+    assert sorted(request.body.get("best_of", 0) for request in upstream.requests) == [0, 0, 2]
+
+
 async def test_an_entry_that_takes_best_of_back_can_be_streamed(embedded: Client) -> None:
     for taken_back in (None, 0, 1):
         entry = {"model": "local/ngram-2", "best_of": taken_back}

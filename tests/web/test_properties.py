@@ -28,7 +28,7 @@ MODELS = ("local/ngram-2", "local/ngram-3", "LOCAL/NGRAM-5", "embedded", "nobody
 
 Run = Callable[[Callable[[Client], Coroutine[Any, Any, Any]]], Any]
 patiently = settings(
-    max_examples=150, deadline=timedelta(seconds=30), suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    max_examples=100, deadline=timedelta(seconds=30), suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
 )
 
 

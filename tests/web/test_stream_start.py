@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -36,6 +37,13 @@ class Words:
         return b"<end>"
 
 
+class Broken(Words):
+    """A dialect with a bug, which shows when an answer is half out."""
+
+    def outcome(self, outcome: Outcome) -> bytes:
+        raise KeyError(outcome.call.index)
+
+
 @pytest.fixture
 async def impatient(upstream: Upstream, tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
     """The real server, with one more path, `/words/{model}`, whose streams are silent for `SILENCE_S` and not for 10 s."""
@@ -44,8 +52,13 @@ async def impatient(upstream: Upstream, tmp_path: Path) -> AsyncIterator[aiohttp
         calls: list[Call] = request.app[DISPATCHER].plan(request_of("hi", request.match_info["models"].split(",")))
         return await respond(request, Words(), calls, 2.0, None, silence_s=SILENCE_S)
 
+    async def broken(request: web.Request) -> web.StreamResponse:
+        calls = request.app[DISPATCHER].plan(request_of("hi", ["up/chunks-3-gap-0.05"]))
+        return await respond(request, Broken(), calls, 2.0, None)
+
     app = create_app(load(providers_file(upstream.url, tmp_path), {}))
     app.router.add_get("/words/{models:.+}", words)
+    app.router.add_get("/broken", broken)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -86,6 +99,21 @@ async def test_no_pings_while_anybody_speaks(impatient: aiohttp.ClientSession) -
         body = await response.content.readuntil(b"<end of 1>")
 
     assert b": ping" not in body
+
+
+async def test_a_bug_in_mid_stream_cuts_it_off_and_is_logged_as_one(
+    impatient: aiohttp.ClientSession, upstream: Upstream, logged: list[str]
+) -> None:
+    """Another head in the middle of the answer would be read as part of it."""
+    async with impatient.get("/broken") as response:
+        assert response.status == 200
+        with pytest.raises(aiohttp.ClientError):
+            await response.read()
+    await upstream.quiet(1)
+
+    bug, line = (json.loads(line) for line in logged)
+    assert (bug["event"], bug["level"]) == ("bug in a handler", "error")
+    assert (line["event"], line["status"], line["results"]) == ("request", 500, ["ok"])
 
 
 async def begun_s(client: Client, *models: str) -> float:

@@ -1,0 +1,72 @@
+"""What outlives a process: tables in an embedded SQLite file or, by URL, in PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from fanout.store.database import BUSY_MS, MEMORY, Database, make_room, reason
+from fanout.store.upgrade import upgrade
+from fanout.store.usage import UsageLedger
+
+__all__ = ["MEMORY", "OFF", "Store", "open_store"]
+
+OFF = "off"
+OPENING_S = 10.0
+"""How long a database that another process holds is waited for."""
+
+
+class Store:
+    """An open database and what is kept in it."""
+
+    def __init__(self, database: Database) -> None:
+        self.name = database.name
+        self.database = database
+        self.usage = UsageLedger(database)
+
+
+@asynccontextmanager
+async def open_store(location: str) -> AsyncGenerator[Store | None]:
+    """The store at a location, its tables brought up to date; what is not yet written is written at the end.
+
+    Args:
+        location: a file's path, a SQLAlchemy URL, `:memory:`, or `off`: then there is none.
+
+    Raises:
+        ConfigError: it cannot be opened, or a newer Fanout wrote it.
+    """
+    if location == OFF:
+        yield None
+        return
+    database = Database(location)
+    try:
+        await _prepare(database, location)
+        store = Store(database)
+        async with store.usage.writing():
+            yield store
+    finally:
+        await database.close()
+
+
+async def _prepare(database: Database, location: str) -> None:
+    """Makes the file where there is none, and its tables what they must be."""
+    began = time.monotonic()
+    try:
+        await asyncio.to_thread(make_room, location)
+        while True:
+            try:
+                async with database.writing() as connection:
+                    await connection.run_sync(upgrade, database)
+            except SQLAlchemyError as error:
+                late = time.monotonic() - began > OPENING_S - BUSY_MS / 1e3
+                if late or "locked" not in reason(error):
+                    raise
+                await asyncio.sleep(0.05)  # two that open a new file at once: SQLite makes one of them fail, not wait
+            else:
+                break
+    except (SQLAlchemyError, OSError) as error:
+        raise database.unusable(reason(error)) from error

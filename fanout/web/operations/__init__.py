@@ -1,0 +1,13 @@
+"""What is said of each endpoint: the models of its answers, its statuses, its examples. A file for each dialect.
+
+A new dialect: a file with its `OPERATIONS`, and its name below.
+"""
+
+from __future__ import annotations
+
+from fanout.web.openapi import Operations
+from fanout.web.operations import completion, openai, resources, scale
+
+OPERATIONS: Operations = {
+    route: operation for module in (completion, openai, scale, resources) for route, operation in module.OPERATIONS.items()
+}
