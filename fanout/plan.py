@@ -148,7 +148,7 @@ def _expanded(entries: tuple[Entry, ...], catalogue: Catalogue) -> Iterator[Entr
     """Each set as its members: entries of their own, with the parameters of the set's entry."""
     for entry in entries:
         members = catalogue.members(entry.model)
-        if members is None or catalogue.find(entry.model):
+        if members is None:
             yield entry
         else:
             for member in members:
@@ -237,5 +237,7 @@ def _strict_refusal(target: Target, fitted: Fitted) -> Failure | None:
     if fitted.adjusted:
         name, (asked, sent) = next(iter(fitted.adjusted.items()))
         sentence = f"`{target.name}` cannot take `{name}` {asked}; the nearest it takes is {sent}"
+        if asked is None:
+            sentence = f"`{target.name}` needs `{name}`; without `strict_parameters` {sent} is sent"
         return Failure("unsupported", sentence, code="unsupported_parameter", param=name)
     return None

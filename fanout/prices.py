@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from importlib.metadata import version
@@ -73,6 +73,7 @@ def cost_of(usage: Usage | None, own: PriceRow | None, provider: str, model: str
         return None
     if usage.reported_cost_usd is not None:
         return Cost(usage.reported_cost_usd, "reported")
+    usage = _as_billed(usage)
     if own:
         rates = (own.input_usd_per_mtok, own.output_usd_per_mtok, own.cached_usd_per_mtok, own.cache_write_usd_per_mtok)
         usd, source = Rates(*rates)(usage), "providers.json"
@@ -80,6 +81,14 @@ def cost_of(usage: Usage | None, own: PriceRow | None, provider: str, model: str
         pricer = published(provider, model) if provider else None
         usd, source = pricer(usage) if pricer else None, SOURCE
     return None if usd is None else Cost(usd, source)
+
+
+def _as_billed(usage: Usage) -> Usage:
+    """What the provider bills, where that is not what its model saw (Cohere)."""
+    given, answered = (usage.billed.get(f"{way}_tokens") for way in ("input", "output")) if usage.billed else (None, None)
+    if given is None or answered is None:
+        return usage
+    return replace(usage, input_tokens=round(given), output_tokens=round(answered), cached_input_tokens=None)
 
 
 def published(provider: str, model: str) -> Pricer | None:

@@ -171,7 +171,7 @@ def test_only_prices_that_need_it_take_the_slow_way() -> None:
 
 def test_a_price_is_found_once_a_day_and_then_costs_microseconds() -> None:
     usage = Usage(1_000, 500, 100)
-    prices.cost_of(usage, None, "openai", "gpt-5.5")
+    assert prices.published("openai", "gpt-5.5") is prices.published("openai", "gpt-5.5")
 
     def spent_s() -> float:
         start = time.thread_time()
@@ -200,3 +200,11 @@ def test_loading_the_prices_is_done_once() -> None:
     start = time.thread_time()
     prices.load()
     assert time.thread_time() - start < 0.01
+
+
+def test_what_is_billed_is_priced_where_it_differs_from_the_tokens() -> None:
+    """Cohere's recorded answer: 496 input tokens, 1 of them billed."""
+    usage = Usage(input_tokens=496, output_tokens=11, billed={"input_tokens": 1, "output_tokens": 9})
+    cost = prices.cost_of(usage, PriceRow(input_usd_per_mtok=100, output_usd_per_mtok=1000), "", "m")
+    assert cost
+    assert cost.usd == pytest.approx((1 * 100 + 9 * 1000) / 1e6)

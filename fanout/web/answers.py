@@ -102,7 +102,7 @@ def sum_known(one: int | None, other: int | None) -> int | None:
 
 
 def _missing(call: Call) -> Failure:
-    message = f"`{call.target.provider}` gave fewer than the {call.query.sampling.n} answers it was asked for"
+    message = f"`{call.target.provider}` gave fewer answers than the {call.query.sampling.n or 1} it was asked for"
     return Failure("malformed", message, code="missing_choice")
 
 
