@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import SecretStr
 
@@ -29,6 +29,15 @@ FailureKind = Literal[
     "internal",
 ]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "function_call"]
+
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as noun
+else:
+    # A dozen of these are made for every call, and a frozen one costs three times as much: 6 against 2 µs a call in all
+    # (2026-11-20, timeit). So mypy alone sees that they are frozen.
+    def noun(*, frozen: bool, slots: bool):
+        return dataclass(slots=slots, unsafe_hash=frozen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,7 @@ class Sampling:
 SAMPLING_NAMES = tuple(item.name for item in fields(Sampling))
 
 
-@dataclass(frozen=True, slots=True)
+@noun(frozen=True, slots=True)
 class Query:
     """One question to one model: either `messages` (chat) or `prompt` or `prompt_tokens` (text), never two of them."""
 
@@ -106,7 +115,7 @@ class Query:
     """Sampling parameters set by a contract, not by the caller: dropped without a word where they cannot go."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun(frozen=True, slots=True)
 class Target:
     """One requested entry, resolved: the same model asked for twice is two targets."""
 
@@ -122,7 +131,7 @@ class Target:
     """Targets of one provider account that share a group share its limits."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun(frozen=True, slots=True)
 class Fitted:
     """What becomes of the parameters asked for, on one wire format: see `parameters.py`."""
 
@@ -141,7 +150,7 @@ class Credential:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
+@noun(frozen=True, slots=True)
 class Call:
     """One upstream call: its place in the request is fixed before anything is sent."""
 
@@ -160,7 +169,7 @@ class Call:
     """Why this call must not be sent (unknown model, no key, strict parameters): it is answered with this."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun(frozen=True, slots=True)
 class Usage:
     """Tokens of one call. `input_tokens` includes the cached ones, `output_tokens` the reasoning ones."""
 
@@ -175,7 +184,7 @@ class Usage:
     raw: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@noun(frozen=True, slots=True)
 class TokenLogprob:
     token: str
     logprob: float | None
@@ -186,7 +195,7 @@ class TokenLogprob:
     """The token's bytes, where the provider gave them: a token may end in the middle of a character."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun(frozen=True, slots=True)
 class Answer:
     """The message a model gave."""
 
@@ -196,7 +205,7 @@ class Answer:
     tool_calls: tuple[Mapping[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@noun(frozen=True, slots=True)
 class Choice:
     message: Answer
     finish_reason: FinishReason | None
@@ -205,7 +214,7 @@ class Choice:
     logprobs: tuple[TokenLogprob, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@noun(frozen=True, slots=True)
 class Completion:
     """A provider's answer to one call; more than one choice only where `n` was sent upstream."""
 
@@ -239,7 +248,7 @@ class Failure:
     """The delay holds for every model of the account, not for this one alone."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun(frozen=True, slots=True)
 class Timing:
     queued_s: float = 0.0
     """Waiting for our own limits, over all attempts."""
@@ -254,14 +263,14 @@ class Timing:
     """A slow reader held this stream back, so its times are not the model's alone."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun(frozen=True, slots=True)
 class Cost:
     usd: float
     source: str
     """`reported`, `providers.json` or `genai-prices` and its version."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun(frozen=True, slots=True)
 class Outcome:
     """How one call ended."""
 
@@ -299,7 +308,7 @@ class Delta:
     logprobs: tuple[TokenLogprob, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@noun(frozen=True, slots=True)
 class CompletionChoice:
     """One answer of a comparison: a choice of a call, or the failure that stands in its place."""
 
