@@ -214,10 +214,9 @@ async def test_an_interrupted_cell_ends_its_calls(settings: Settings, upstream: 
 
 
 def test_a_request_is_what_was_said() -> None:
-    made = request(
-        "Hello", ["a", {"model": "b", "label": "B", "stop": "x"}], system="s", strict=True, seed=3, logit_bias={"1": 2}
-    )
-    assert made.entries == (Entry("a"), Entry("b", "B", {"stop": ("x",)}))
+    models = ["a", {"model": "b", "label": "B", "stop": "x"}, {"model": "c", "stop": ["x", "y"]}]
+    made = request("Hello", models, system="s", strict=True, seed=3, logit_bias={"1": 2})
+    assert made.entries == (Entry("a"), Entry("b", "B", {"stop": ("x",)}), Entry("c", None, {"stop": ("x", "y")}))
     assert made.sampling == Sampling(seed=3, logit_bias={"1": 2.0})
     assert (made.prompts, made.system, made.strict) == (("Hello",), "s", True)
 

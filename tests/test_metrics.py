@@ -225,6 +225,7 @@ async def test_a_large_page_is_made_beside_the_event_loop() -> None:
         slowest = max(slowest, time.monotonic() - before)
         metrics.observe(_outcome(f"meanwhile-{number}"))
 
+    took_s = time.monotonic() - began
     assert b"model-7" in await making
-    assert time.monotonic() - began > 0.03, "large enough for this test to mean something"
-    assert slowest < 0.025
+    assert took_s > 0.03, "large enough for this test to mean something"
+    assert slowest < took_s / 2, "else the loop stood still for all of it"
