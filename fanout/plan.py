@@ -88,6 +88,7 @@ class _Resolved:
 
     target: Target
     sampling: Sampling
+    defaults: frozenset[str]
     passthrough: Mapping[str, Any]
     samples: int
     refusal: Failure | None
@@ -99,6 +100,7 @@ class _Resolved:
         sampling = replace(request.sampling, **entry.overrides) if entry.overrides else request.sampling
         samples = 1 if sampling.n is None else sampling.n
         sampling = sampling if sampling.n is None else replace(sampling, n=None)
+        defaults = request.defaults - {name for name, value in entry.overrides.items() if value is not None}
         passthrough = {**request.passthrough, **entry.passthrough} if entry.passthrough else request.passthrough
         credential = request.credentials.get(model.provider) if model else None
         refusal: Failure | None
@@ -107,7 +109,7 @@ class _Resolved:
         else:
             target = _target(entry, model)
             refusal = catalogue.retired(model, today) or _refusal(model, catalogue, request, own_key=credential is not None)
-        return cls(target, sampling, passthrough, samples, refusal, credential)
+        return cls(target, sampling, defaults, passthrough, samples, refusal, credential)
 
 
 class _Questions:
@@ -132,7 +134,7 @@ class _Questions:
                 prompt_tokens=self._prompt if isinstance(self._prompt, tuple) and not chat else None,
                 sampling=entry.sampling,
                 passthrough=entry.passthrough,
-                defaults=request.defaults,
+                defaults=entry.defaults,
             )
         return query
 

@@ -148,7 +148,9 @@ async def relayed(running: Running, pieces: AsyncGenerator[Delta | Completion]) 
         async for piece in pieces:
             if not isinstance(piece, Delta):
                 return piece
-            if running.first_token_s is None and (piece.text or piece.reasoning or piece.tool_calls or piece.refusal):
+            if running.first_token_s is None and (
+                piece.text or piece.reasoning or piece.tool_calls or piece.refusal or piece.extra
+            ):
                 running.first_token_s = time.monotonic() - running.started
             if piece.text and piece.choice_index == 0:
                 running.text.append(piece.text)
@@ -162,8 +164,8 @@ def _size(delta: Delta) -> int:
     size = 64 + len(delta.text)
     if delta.reasoning or delta.refusal:
         size += len(delta.reasoning or "") + len(delta.refusal or "")
-    if delta.tool_calls:
-        size += len(str(delta.tool_calls))
+    if delta.tool_calls or delta.extra:
+        size += len(str(delta.tool_calls)) + len(str(delta.extra))
     if delta.logprobs:
         size += sum(64 * (1 + len(item.top)) for item in delta.logprobs)
     return size

@@ -43,6 +43,8 @@ else:
 @dataclass(frozen=True, slots=True)
 class TextPart:
     text: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the part carries: cache_control, …"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class ImagePart:
     url: str
     """http(s) address or data: URL."""
     detail: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,8 @@ class Answer:
     reasoning: str | None = None
     refusal: str | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What only some providers add, as they wrote it: annotations, audio."""
 
 
 @noun(frozen=True, slots=True)
@@ -306,6 +311,8 @@ class Delta:
     refusal: str | None = None
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     logprobs: tuple[TokenLogprob, ...] | None = None
+    extra: Mapping[str, Any] | None = None
+    """As an answer's."""
 
 
 @noun(frozen=True, slots=True)

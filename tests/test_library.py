@@ -214,7 +214,7 @@ async def test_an_interrupted_cell_ends_its_calls(settings: Settings, upstream: 
 
 
 def test_a_request_is_what_was_said() -> None:
-    models = ["a", {"model": "b", "label": "B", "stop": "x"}, {"model": "c", "stop": ["x", "y"]}]
+    models: list[str | dict[str, Any]] = ["a", {"model": "b", "label": "B", "stop": "x"}, {"model": "c", "stop": ["x", "y"]}]
     made = request("Hello", models, system="s", strict=True, seed=3, logit_bias={"1": 2})
     assert made.entries == (Entry("a"), Entry("b", "B", {"stop": ("x",)}), Entry("c", None, {"stop": ("x", "y")}))
     assert made.sampling == Sampling(seed=3, logit_bias={"1": 2.0})

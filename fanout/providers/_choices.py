@@ -23,6 +23,8 @@ FINISH: Mapping[str, FinishReason] = {
     "model_length": "length",  # Mistral
     "sensitive": "content_filter",  # Z.ai
 }
+EXTRAS = ("annotations", "audio")
+"""Fields of a message, or of a delta, that go back to the caller as they are."""
 BROKEN_OFF = frozenset({"error", "network_error", "insufficient_system_resource"})
 """Finish reasons of answers that failed (Mistral, OpenRouter; Z.ai; DeepSeek)."""
 
@@ -105,7 +107,12 @@ def answer_of(message: Mapping[str, Any]) -> Answer:
         reasoning,
         refusal if isinstance(refusal, str) and refusal else None,
         tuple(_without_index(call) for call in calls if isinstance(call, dict)) if isinstance(calls, list) else (),
+        extra_of(message),
     )
+
+
+def extra_of(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: message[name] for name in EXTRAS if message.get(name)}
 
 
 def said(message: Mapping[str, Any]) -> tuple[str, str | None]:

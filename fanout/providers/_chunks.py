@@ -7,7 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from fanout.errors import ProviderError
-from fanout.providers._choices import check, completion, finish_of, legacy_call, logprobs_of, native_finish, said, usage_of
+from fanout.providers._choices import (
+    check,
+    completion,
+    extra_of,
+    finish_of,
+    legacy_call,
+    logprobs_of,
+    native_finish,
+    said,
+    usage_of,
+)
 from fanout.providers._failures import Source, error_in, is_error, refusal
 from fanout.providers._json import dump, parse
 from fanout.providers._sse import Event, SseDecoder
@@ -181,14 +191,18 @@ class OpenAiEvents:
             delta.tool_calls = growing.add_calls(message)
         if logprobs:
             delta.logprobs = logprobs_of(logprobs) or None
+        delta.extra = extra_of(message) or None
         growing.text.append(text)
         growing.reasoning.append(delta.reasoning or "")
         growing.refusal.append(delta.refusal or "")
         growing.logprobs.extend(delta.logprobs or ())
         self._held += (
-            size if delta.tool_calls or delta.logprobs else len(text) + len(reasoning or "") + len(delta.refusal or "")
+            size
+            if delta.tool_calls or delta.logprobs or delta.extra
+            else len(text) + len(reasoning or "") + len(delta.refusal or "")
         )
-        return delta if text or reasoning or delta.refusal or delta.tool_calls or delta.logprobs else None
+        seen = text or reasoning or delta.refusal or delta.tool_calls or delta.logprobs or delta.extra
+        return delta if seen else None
 
     def _begun(self, index: int) -> Growing:
         if not 0 <= index < HIGHEST_INDEX:

@@ -148,11 +148,11 @@ def _message(message: Message) -> dict[str, Any]:
 
 def _part(part: TextPart | ImagePart | OtherPart) -> Mapping[str, Any]:
     if isinstance(part, TextPart):
-        return {"type": "text", "text": part.text}
+        return {**part.extra, "type": "text", "text": part.text}
     if isinstance(part, OtherPart):
         return part.raw
     image = {"url": part.url} if part.detail is None else {"url": part.url, "detail": part.detail}
-    return {"type": "image_url", "image_url": image}
+    return {**part.extra, "type": "image_url", "image_url": image}
 
 
 def _alike(one: Query, other: Query) -> bool:

@@ -51,9 +51,9 @@ class PartBody(BaseModel):
 
     def part(self) -> TextPart | ImagePart | OtherPart:
         if self.type == "text":
-            return TextPart(self.text or "")
+            return TextPart(self.text or "", self.model_extra or {})
         if self.type == "image_url" and self.image_url:
-            return ImagePart(self.image_url.url, self.image_url.detail)
+            return ImagePart(self.image_url.url, self.image_url.detail, self.model_extra or {})
         return OtherPart(self.model_dump(exclude_unset=True))
 
 
@@ -159,6 +159,8 @@ class ChatDialect(Dialect):
             said["refusal"] = delta.refusal
         if delta.tool_calls:
             said |= _calls(call, delta.tool_calls)
+        if delta.extra:
+            said |= delta.extra
         if not said and not delta.logprobs:
             return None
         return {"delta": said, "logprobs": chat_logprobs(delta.logprobs) if delta.logprobs else None}
@@ -184,7 +186,8 @@ def _message(call: Call, answer: Answer) -> dict[str, Any]:
     }
     if answer.reasoning:
         said["reasoning_content"] = answer.reasoning
-    return {**said, **_calls(call, answer.tool_calls)} if answer.tool_calls else said
+    calls = _calls(call, answer.tool_calls) if answer.tool_calls else {}
+    return {**said, **calls, **answer.extra}
 
 
 def _calls(call: Call, tool_calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -144,4 +144,4 @@ def _reasoning_tokens(outcomes: Sequence[Outcome]) -> int | None:
 def _as_piece(call_index: int, number: int, choice: Choice) -> Delta:
     said = choice.message
     calls = tuple({"index": place, **call} for place, call in enumerate(said.tool_calls))
-    return Delta(call_index, number, said.text, said.reasoning, said.refusal, calls, choice.logprobs)
+    return Delta(call_index, number, said.text, said.reasoning, said.refusal, calls, choice.logprobs, said.extra)

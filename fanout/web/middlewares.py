@@ -97,8 +97,7 @@ async def _honest(request: web.Request, handler: Handler) -> web.StreamResponse:
         refused = _refused(request)
         return refused if refused is not None else await handler(request)
     except RequestError as error:
-        invalid_json = error.faults[0].kind == "invalid_json"
-        return errors.bad_request(error.faults, 422 if request.path.startswith(SCALE_PATHS) and not invalid_json else 400)
+        return errors.bad_request(error.faults, 422 if request.path.startswith(SCALE_PATHS) else 400)
     except web.HTTPException as error:
         return _enveloped(request, error)
     except Exception as error:

@@ -10,7 +10,7 @@ import pytest
 from fanout.schema import SAMPLING_NAMES
 from tests.serving import Server
 from tests.upstreams import Upstream
-from tests.web.dialects import ALL, CHAT, HI, Canned, canned, chat, house, post
+from tests.web.dialects import ALL, CHAT, HI, Canned, canned, chat, delta, house, post
 
 LOCAL = "local/ngram-2"
 INT64 = 2**63
@@ -79,7 +79,7 @@ class TestMessages:
 
     async def test_may_be_made_of_parts_known_and_unknown(self, served: Server) -> None:
         parts = [
-            {"type": "text", "text": "What is this?"},
+            {"type": "text", "text": "What is this?", "cache_control": {"type": "ephemeral"}},
             {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}},
             {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
             {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
@@ -291,6 +291,24 @@ class TestAnswers:
             got = await chat(server, "up/m", functions=[{"name": "weather"}], function_call={"name": "weather"})
         message = {"role": "assistant", "content": None, "refusal": None, "function_call": call}
         assert (got.choices[0]["message"], got.choices[0]["finish_reason"]) == (message, finish)
+
+    async def test_bring_back_what_only_some_providers_add(self, tmp_path: Path) -> None:
+        """Audio and annotations, whole and streamed."""
+        audio = {"id": "audio_1", "data": "AA==", "transcript": "hi", "expires_at": 1}
+        cited = [{"type": "url_citation", "url_citation": {"url": "https://example.com"}}]
+        said = {"role": "assistant", "content": None, "audio": audio, "annotations": cited}
+        chunks = [delta(role="assistant"), delta(audio=audio), delta(content="x", annotations=cited), delta("stop")]
+        async with canned(tmp_path, Canned({"choices": [{"message": said, "finish_reason": "stop"}]}, chunks)) as server:
+            whole = await chat(server, "up/m", modalities=["text", "audio"])
+            streamed = await chat(server, "up/m", modalities=["text", "audio"], stream=True)
+
+        assert whole.choices[0]["message"]["audio"] == audio
+        assert whole.choices[0]["message"]["annotations"] == cited
+        assert [choice["delta"] for choice in streamed.of(0)][1:] == [
+            {"audio": audio},
+            {"content": "x", "annotations": cited},
+            {},
+        ]
 
     async def test_that_failed_have_an_empty_message(self, served: Server) -> None:
         got = await chat(served, ["up/ok", "nobody"])

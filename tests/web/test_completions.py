@@ -152,6 +152,10 @@ class TestSixteenTokens:
         """His own 16 is reported."""
         assert (await complete(served, "poor/echo", max_tokens=16)).choices[0]["ignored_parameters"] == ["max_tokens"]
 
+    async def test_are_not_what_an_entry_asks(self, served: Server) -> None:
+        got = await complete(served, [{"model": "poor/ok", "max_tokens": 50}, {"model": "poor/ok", "temperature": 1}])
+        assert [choice["ignored_parameters"] for choice in got.choices] == [["max_tokens"], ["temperature"]]
+
     async def test_hold_for_an_entry_that_takes_the_requests_back(self, served: Server) -> None:
         got = await complete(served, [{"model": "text/echo", "max_tokens": None}, "text/echo"], max_tokens=99)
         assert [body["max_tokens"] for body in got.sent] == [16, 99]
