@@ -183,7 +183,7 @@ async def test_every_refusal_is_documented(route: tuple[str, str]) -> None:
         key = {"Authorization": "Bearer k"}
         sent: list[tuple[int, dict[str, Any]]] = [
             (401, {"json": {}}),
-            (400, {"data": b"{", "headers": {**key, "Content-Type": JSON}}),
+            (invalid, {"data": b"{", "headers": {**key, "Content-Type": JSON}}),
             (invalid, {"json": {"model": 3, "temperature": 9}, "headers": key}),
             (413, {"json": {"model": "m" * 3000}, "headers": key}),
             (415, {"data": b"{}", "headers": {**key, "Content-Type": "text/plain"}}),

@@ -206,7 +206,9 @@ def test_merging_keeps_every_answer_in_its_place_and_sums_what_is_known(outcomes
     for choice in merged.choices:
         call = choice.outcome.call
         assert call.index <= choice.index < call.index + (call.query.sampling.n or 1)
-        assert (choice.choice is None) == isinstance(choice.outcome.result, Failure)
+        result = choice.outcome.result
+        given = () if isinstance(result, Failure) else result.choices
+        assert choice.choice == (given[choice.choice_index] if choice.choice_index < len(given) else None)
     answered = [outcome for outcome in outcomes if isinstance(outcome.result, Completion)]
     known = [outcome.result.usage for outcome in answered if isinstance(outcome.result, Completion) and outcome.result.usage]
     for total, name in ((merged.totals.input_tokens, "input_tokens"), (merged.totals.output_tokens, "output_tokens")):

@@ -124,7 +124,7 @@ class ScaleUser(Said):
     access_profiles: list[ScaleProfile]
 
 
-INVALID = failing(422, "Wrong fields, all of them named in `error.details`.", error=ScaleError)
+INVALID = failing(422, "Broken JSON, or wrong fields, all of them named in `error.details`.", error=ScaleError)
 TEXT = Operation(
     id="scale_completions",
     tag="Scale",
