@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from aiohttp import web
 from pydantic import SecretStr
@@ -41,11 +42,16 @@ def check_host(request: web.Request) -> None:
     Source: DNS rebinding, https://owasp.org/www-community/attacks/DNS_Rebinding
     """
     host = request.headers.get("Host", "")
-    name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
-    if not (name.lower() == "localhost" or name.lower().endswith(".localhost") or is_loopback(name)):
+    if not _is_own(host):
         raise web.HTTPForbidden(
             text=f"the host {host[:100]!a} is not this machine; set FANOUT_API_KEYS to be called by other names"
         )
+
+
+@lru_cache(maxsize=64)
+def _is_own(host: str) -> bool:
+    name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    return name.lower() == "localhost" or name.lower().endswith(".localhost") or is_loopback(name)
 
 
 def is_loopback(host: str) -> bool:
