@@ -11,7 +11,7 @@ from aiohttp import web
 
 from fanout.schema import Call, Delta, Failure, Outcome
 from fanout.web.errors import all_failed
-from fanout.web.state import DISPATCHER, OUTCOMES
+from fanout.web.state import DISPATCHER
 
 SILENCE_S = 10.0
 """After so long without a piece: the 200, where it was held back, and a comment that keeps the connection open."""
@@ -45,7 +45,6 @@ async def respond(
     A reader who stops reading has `linger_s` past the deadline.
     """
     outcomes: list[Outcome] = []
-    request[OUTCOMES] = outcomes
     bursts = request.app[DISPATCHER].bursts(calls, deadline_s=deadline_s, return_when=return_when, silence_s=silence_s)
     late = asyncio.timeout(deadline_s + linger_s)
     try:

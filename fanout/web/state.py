@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from aiohttp import web
 
 from fanout.dispatch import Dispatcher
 from fanout.metrics import Metrics
-from fanout.schema import Outcome
 
 
 class Life:
@@ -40,4 +38,3 @@ class Life:
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 METRICS = web.AppKey("metrics", Metrics)
 LIFE = web.AppKey("life", Life)
-OUTCOMES: web.RequestKey[Sequence[Outcome]] = web.RequestKey("outcomes", Sequence)
