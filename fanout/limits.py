@@ -102,7 +102,7 @@ class Limiter:
     """The limits of one account, or of one group of models in it.
 
     Order within an attempt: calls in flight, then tokens, then the start slot last; taken the other way round, starts
-    that had waited for a free place came in bursts above the rate (25 in a second at a limit of 10).
+    that had waited for a free place would come in bursts above the rate.
     """
 
     def __init__(

@@ -56,7 +56,7 @@ class Rates:
 
 
 def load() -> None:
-    """Reads the price data: 0.1 s and 30 MB. Run in a thread, else the first call with a price does it on the event loop."""
+    """Reads the price data, 20 ms (2026-11-20). Run in a thread, else the first call with a price does it on the event loop."""
     from genai_prices.data_snapshot import get_snapshot
 
     get_snapshot()

@@ -275,7 +275,7 @@ async def prepare(model):
         await dispatcher.warm(dispatcher.plan(request("Hello", model)))
 
 asyncio.run(prepare(["local/ngram-2", "gpt-6-luna"]))
-assert "genai_prices.data" not in sys.modules  # 30 MB: neither what is free nor what is refused has a price to look up
+assert "genai_prices.data" not in sys.modules  # neither what is free nor what is refused has a price to look up
 settings = fanout.load(None, {"OPENAI_API_KEY": "sk-1"})
 asyncio.run(prepare("gpt-6-luna"))
 assert "genai_prices.data" in sys.modules

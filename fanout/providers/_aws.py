@@ -16,7 +16,7 @@ from fanout.providers._http import HttpRequest
 from fanout.schema import Failure
 
 SIGNED_IN_A_THREAD_BYTES = 256 * 1024
-"""SHA-256 takes about a millisecond for as much; 4 KB are signed in 57 µs (2026-11-20)."""
+"""Hashing more than this would hold the event loop for too long."""
 LOOK_AGAIN_S = 10.0
 """Where no credentials are, a look costs seconds (a machine outside AWS waits for its metadata service)."""
 NEEDS_EXTRA = "`{name}` needs AWS_BEARER_TOKEN_BEDROCK, or botocore to sign its requests: pip install 'fanout[bedrock]'"
