@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,11 @@ from typing import Any
 import pytest
 
 KEY = "sk-llama-test"
-START_S, STOP_S = 30.0, 5.0
+START_S, STOP_S, PATIENCE_S = 30.0, 5.0, 30.0
+LONG_TOKENS = 4000
+"""Seconds of work."""
+ENDLESS = {"2": -100}
+"""A `logit_bias` that forbids the token that ends a text, which random weights choose now and then."""
 NEEDED = ("xllamacpp", "gguf", "numpy")
 
 
@@ -43,20 +48,50 @@ class Llama:
         slots = await asyncio.to_thread(self.get, "/slots")
         return sum(slot["is_processing"] for slot in slots)
 
-    async def idle(self, timeout_s: float = 5.0) -> None:
+    async def busy(self, slots: int = 1) -> None:
+        """Waits until so many slots work.
+
+        Raises:
+            TimeoutError: fewer do.
+        """
+        async with asyncio.timeout(PATIENCE_S):
+            while await self.slots_busy() < slots:
+                await asyncio.sleep(0.01)
+
+    async def idle(self) -> None:
         """Waits until no slot is busy.
 
         Raises:
             TimeoutError: one still is.
         """
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(PATIENCE_S):
             while await self.slots_busy():
                 await asyncio.sleep(0.02)
 
+    @asynccontextmanager
+    async def freed(self, tokens: int = LONG_TOKENS) -> AsyncIterator[None]:
+        """Whatever is asked for within must have been let go: the server stops before it has made `tokens` more tokens."""
+        before = await self.made_tokens()
+        yield
+        await self.idle()
+        assert await self.made_tokens() - before < tokens
+
+    async def made_tokens(self) -> int:
+        """How many tokens it has made since it started."""
+        found = re.search(
+            r"^llamacpp:tokens_predicted_total (\S+)$", (await asyncio.to_thread(self.read, "/metrics")).decode(), re.M
+        )
+        assert found
+        return int(float(found[1]))
+
     def get(self, path: str) -> Any:
+        return json.loads(self.read(path))
+
+    def read(self, path: str) -> bytes:
         request = urllib.request.Request(self.origin + path, headers={"Authorization": f"Bearer {self.key}"})
-        with urllib.request.urlopen(request, timeout=STOP_S) as response:
-            return json.load(response)
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
+            body: bytes = response.read()
+            return body
 
 
 @pytest.fixture(scope="session")

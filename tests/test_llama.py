@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from tests.dispatching import answered, dispatching, text, word
-from tests.llama import Llama
+from tests.llama import ENDLESS, LONG_TOKENS, Llama
 from tests.serving import Server, serving
 from tests.upstreams import providers_file
 
@@ -36,12 +36,11 @@ async def test_it_answers_a_chat_completion(llama: Llama) -> None:
 
 async def test_a_call_that_is_left_frees_its_slot(llama: Llama) -> None:
     """What `slots_busy` is for: 4,000 tokens take seconds, and nobody waits for them."""
-    body = QUESTION | {"max_tokens": 4000, "ignore_eos": True, "stream": True}
-    async with session(llama) as client, client.post(f"{llama.url}/chat/completions", json=body) as got:
+    body = QUESTION | {"max_tokens": LONG_TOKENS, "ignore_eos": True, "stream": True}
+    async with llama.freed(), session(llama) as client, client.post(f"{llama.url}/chat/completions", json=body) as got:
         await got.content.readline()
         busy = await llama.slots_busy()
         got.close()
-        await llama.idle(timeout_s=2)
 
     assert busy == 1
 
@@ -54,10 +53,8 @@ async def test_it_wants_its_key(llama: Llama) -> None:
 # Behind our server
 
 TINY, TEXT = "up/tiny", "tiny-text"
-ON: dict[str, Any] = {"logit_bias": {"2": -100}}
-"""Forbids the token that ends a text, which random weights choose now and then."""
-LONG: dict[str, Any] = {"max_tokens": 4000}
-"""Seconds of work."""
+ON: dict[str, Any] = {"logit_bias": ENDLESS}
+LONG: dict[str, Any] = {"max_tokens": LONG_TOKENS, **ON}
 
 
 @asynccontextmanager
@@ -170,11 +167,11 @@ async def test_a_prompt_beyond_the_context_is_told_in_their_words(server: Server
     assert "context" in detail["message"]
 
 
-async def test_a_client_who_leaves_frees_its_slots_within_a_second(llama: Llama, server: Server) -> None:
-    request = asyncio.create_task(ask(server, TINY, TEXT, stream=True, **LONG))
-    await busy(llama, 2)
-    request.cancel()
-    await llama.idle(timeout_s=1)
+async def test_a_client_who_leaves_frees_its_slots(llama: Llama, server: Server) -> None:
+    async with llama.freed():
+        request = asyncio.create_task(ask(server, TINY, TEXT, stream=True, **LONG))
+        await llama.busy(2)
+        request.cancel()
 
     assert server.in_flight == 0
 
@@ -182,27 +179,23 @@ async def test_a_client_who_leaves_frees_its_slots_within_a_second(llama: Llama,
 async def test_a_client_who_leaves_a_whole_answer_is_not_waited_for(llama: Llama, server: Server) -> None:
     """llama.cpp works on to the end of an answer that is not streamed, whoever has gone; we hold nothing meanwhile."""
     request = asyncio.create_task(ask(server, TINY, **LONG | {"max_tokens": 1500}))
-    await busy(llama, 1)
+    await llama.busy()
     request.cancel()
-    async with asyncio.timeout(1):
-        while server.in_flight:
-            await asyncio.sleep(0.01)
-    await llama.idle(timeout_s=20)
+    while server.in_flight:
+        await asyncio.sleep(0.01)
+    still = await llama.slots_busy()
+    await llama.idle()
+
+    assert still == 1
 
 
 async def test_a_race_that_is_over_frees_the_slots_of_the_rest(llama: Llama, server: Server) -> None:
     models: list[Any] = [{"model": TINY, **LONG}, {"model": TEXT, "max_tokens": 20}]
-    found = await chunks(server, *models, return_when=1)
-    await llama.idle(timeout_s=1)
+    async with llama.freed():
+        found = await chunks(server, *models, return_when=1)
 
     ends = {choice["index"]: choice["error"] for chunk in found for choice in chunk["choices"] if "error" in choice}
     assert (ends[0]["code"], ends[1]) == ("cancelled", None)
-
-
-async def busy(llama: Llama, slots: int) -> None:
-    async with asyncio.timeout(5):
-        while await llama.slots_busy() < slots:
-            await asyncio.sleep(0.01)
 
 
 # Behind the Dispatcher alone
@@ -211,9 +204,8 @@ async def busy(llama: Llama, slots: int) -> None:
 async def test_the_dispatcher_runs_streams_and_lets_go(llama: Llama, tmp_path: Path) -> None:
     async with dispatching(llama.url, tmp_path, api_key_env="UP_KEY", environ={"UP_KEY": llama.key}) as opened:
         (whole,) = await opened.run(TINY, **ON, max_tokens=8)
-        async with aclosing(opened.dispatcher.stream(opened.calls(TINY, **ON, **LONG), deadline_s=10)) as pieces:
+        async with llama.freed(), aclosing(opened.dispatcher.stream(opened.calls(TINY, **LONG), deadline_s=60)) as pieces:
             await anext(pieces)
-        await llama.idle(timeout_s=1)
 
     assert text(whole)
     usage = answered(whole).usage

@@ -9,7 +9,7 @@ import pytest
 from fanout.errors import ProviderError
 from fanout.providers.openai import OpenAi
 from fanout.schema import Call, Completion
-from tests.llama import Llama
+from tests.llama import ENDLESS, LONG_TOKENS, Llama
 from tests.providers.exchanges import calling, gathered, open_session, openai_at
 
 
@@ -67,11 +67,10 @@ async def test_cancelling_frees_its_slot(llama: Llama) -> None:
     """The model stops, not only our waiting for it."""
     async with open_session() as session:
         provider = openai_at(llama.url, session=session, key=llama.key)
-        task = asyncio.ensure_future(gathered(provider, calling(provider, llama.model, max_tokens=3000, logit_bias={})))
-        async with asyncio.timeout(5):
-            while not await llama.slots_busy():
-                await asyncio.sleep(0.01)
-        task.cancel()
-        await llama.idle(2.0)
+        call = calling(provider, llama.model, max_tokens=LONG_TOKENS, logit_bias=ENDLESS)
+        async with llama.freed():
+            task = asyncio.ensure_future(gathered(provider, call))
+            await llama.busy()
+            task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
