@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, MetaData, PrimaryKeyConstraint, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
 
 metadata = MetaData()
 
@@ -28,3 +40,152 @@ usage = Table(
     sqlite_with_rowid=False,  # the rows stand in their key's own tree: half the file
 )
 """Calls by minute, account and model, once for every way in which they ended."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),  # short: it stands in every row of a job
+    Column("id", Text, nullable=False, unique=True),
+    Column("created", Double, nullable=False),  # Unix seconds, as every time here
+    Column("account_id", Text, nullable=False),  # empty: nobody's
+    Column("spec", Text, nullable=False),  # JSON: what was asked
+    Column("fingerprint", Text, nullable=False),  # JSON: what that meant in the configuration it began with
+    Column("state", Text, nullable=False),
+    Column("reason", Text),  # why it is in that state, for people
+    Column("items", BigInteger, nullable=False),
+    Column("units", BigInteger, nullable=False),
+    Column("started", Double),
+    Column("ended", Double),
+    Column("rate", Double),  # units a second, of late
+    # Who runs it, until when, and how many had it before: whoever writes for it shows that number.
+    Column("owner", Text),
+    Column("lease_until", Double),
+    Column("epoch", BigInteger, nullable=False),
+    Column("forked_from", Text),
+)
+"""Batch jobs."""
+
+items = Table(
+    "items",
+    metadata,
+    Column("job", BigInteger, nullable=False),
+    Column("item", BigInteger, nullable=False),  # from 0, in the order of the input
+    Column("line", BigInteger, nullable=False),  # of the input, for people
+    Column("custom_id", Text),
+    Column("body", Text),  # JSON; NULL where it stands in `texts`
+    Column("digest", LargeBinary),
+    PrimaryKeyConstraint("job", "item", name="items_key"),
+)
+"""What a job asks: its input, a row each."""
+
+units = Table(
+    "units",
+    metadata,
+    Column("job", BigInteger, nullable=False),
+    Column("item", BigInteger, nullable=False),
+    Column("entry", BigInteger, nullable=False),
+    Column("repeat", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),  # `done`, `failed`, or `open`: to be asked once more. No row: not asked yet
+    Column("attempt", BigInteger, nullable=False),  # the one that ended it
+    Column("ended", Double, nullable=False),
+    Column("model", Text, nullable=False),  # the entry's label
+    Column("result", Text, nullable=False),  # `answered`, or the failure's kind
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cached_tokens", BigInteger),
+    Column("cost_usd", Double),
+    Column("total_ms", BigInteger, nullable=False),
+    Column("answer", LargeBinary),  # digest of the text: the same answer has the same
+    Column("record", Text),  # JSON; NULL where it stands in `texts`
+    Column("digest", LargeBinary),
+    Column("cache_key", LargeBinary),
+    Column("cached_from", Text),  # the job whose answer this is
+    PrimaryKeyConstraint("job", "item", "entry", "repeat", name="units_key"),
+    Index(
+        "units_cache", "cache_key", sqlite_where=text("cache_key IS NOT NULL"), postgresql_where=text("cache_key IS NOT NULL")
+    ),
+)
+"""How each question of a job to one model ended: exactly one row each, written once it has."""
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job", BigInteger, nullable=False),
+    Column("item", BigInteger, nullable=False),
+    Column("entry", BigInteger, nullable=False),
+    Column("repeat", BigInteger, nullable=False),
+    Column("attempt", BigInteger, nullable=False),  # from 1
+    Column("epoch", BigInteger, nullable=False),  # the job's, when it was made
+    Column("started", Double, nullable=False),
+    PrimaryKeyConstraint("job", "item", "entry", "repeat", "attempt", name="attempts_key"),
+    sqlite_with_rowid=False,
+)
+"""Every call that may have been sent, written before it was. Only ever added to."""
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("job", BigInteger, nullable=False),
+    Column("item", BigInteger, nullable=False),
+    Column("entry", BigInteger, nullable=False),
+    Column("repeat", BigInteger, nullable=False),
+    Column("attempt", BigInteger, nullable=False),
+    Column("ended", Double, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("failure", Text, nullable=False),  # JSON
+    PrimaryKeyConstraint("job", "item", "entry", "repeat", "attempt", name="failures_key"),
+    sqlite_with_rowid=False,
+)
+"""How attempts failed. Only ever added to: an attempt without a failure that did not end its unit was cut off."""
+
+job_counts = Table(
+    "job_counts",
+    metadata,
+    Column("job", BigInteger, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("result", Text, nullable=False),  # `answered`, or the failure's kind
+    Column("calls", BigInteger, nullable=False),  # units
+    Column("attempts", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cached_tokens", BigInteger),
+    Column("unknown_usage", BigInteger, nullable=False),
+    Column("cost_usd", Double),
+    Column("cost_unknown", BigInteger, nullable=False),
+    Column("total_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("job", "model", "result", name="job_counts_key"),
+    sqlite_with_rowid=False,
+)
+"""How far a job is, kept as its units end: whoever asks for it scans nothing."""
+
+texts = Table(
+    "texts",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("text", Text, nullable=False),
+)
+"""What is long, once, by its SHA-256."""
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("created", Double, nullable=False),
+    Column("account_id", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("job", Text),  # whose results it is made of, when it is read; NULL: it was uploaded
+    Column("expires", Double),
+)
+"""Files as OpenAI's `/v1/files` has them."""
+
+file_parts = Table(
+    "file_parts",
+    metadata,
+    Column("file", Text, nullable=False),
+    Column("part", BigInteger, nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("file", "part", name="file_parts_key"),
+)
+"""What was uploaded, in pieces."""

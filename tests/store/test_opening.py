@@ -145,7 +145,7 @@ async def test_a_newer_store_is_refused(tmp_path: Path) -> None:
 
     told = await refusal(str(path))
 
-    assert "a newer Fanout wrote it (its tables have version 0042, this one knows up to 0001); upgrade Fanout" in told
+    assert f"a newer Fanout wrote it (its tables have version 0042, this one knows up to {HEAD}); upgrade Fanout" in told
     with sqlite3.connect(path) as database:
         assert database.execute("SELECT name FROM sqlite_master WHERE name = 'usage'").fetchall() == []
     database.close()
