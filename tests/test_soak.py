@@ -81,7 +81,7 @@ async def asked(session: aiohttp.ClientSession, dice: random.Random) -> str:
     fault, leaves, stream = dice.random() < 0.2, dice.random() < 0.1, dice.random() < 0.5
     models = ["up/chunks-9", dice.choice(FAULTS) if fault else "up/say-hello"]
     dice.shuffle(models)
-    body: dict[str, Any] = {"prompt": "hi", "model": models, "stream": stream, "timeout_s": 1}
+    body: dict[str, Any] = {"prompt": "hi", "model": models, "stream": stream, "timeout_s": 10}
     with suppress(TimeoutError):
         async with asyncio.timeout(dice.uniform(0, 0.02) if leaves else None):
             async with session.post("/v1/completion", json=body) as response:

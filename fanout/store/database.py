@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, ColumnElement, Connection, Table, event, func, make_url, text
+from sqlalchemy import URL, ColumnElement, Connection, Double, Table, event, func, literal_column, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -75,7 +75,7 @@ class Database:
 
         Unknown (NULL) and known make known; unknown and unknown stay unknown.
         """
-        insert = sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
+        insert = self._insert(table)
         key = list(table.primary_key)
         sums: dict[str, ColumnElement[Any]] = {
             column.name: func.coalesce(column + insert.excluded[column.name], column, insert.excluded[column.name])
@@ -83,6 +83,26 @@ class Database:
             if column not in key
         }
         return insert.on_conflict_do_update(index_elements=key, set_=sums)
+
+    def replace(self, table: Table, *, where: ColumnElement[bool]) -> SqliteInsert | PostgresInsert:
+        """An insert that takes the place of the row of that key, as long as `where` holds for it; else that row stays."""
+        insert = self._insert(table)
+        key = list(table.primary_key)
+        values = {column.name: insert.excluded[column.name] for column in table.columns if column not in key}
+        return insert.on_conflict_do_update(index_elements=key, set_=values, where=where)
+
+    def add_missing(self, table: Table) -> SqliteInsert | PostgresInsert:
+        """An insert that leaves a row of that key as it is."""
+        return self._insert(table).on_conflict_do_nothing()
+
+    def now(self) -> ColumnElement[float]:
+        """Unix seconds by the database's own clock, which is the same for all that use it."""
+        if self.dialect == "sqlite":
+            return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Double)
+        return literal_column("extract(epoch from clock_timestamp())::double precision", Double)
+
+    def _insert(self, table: Table) -> SqliteInsert | PostgresInsert:
+        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
 
     def lock_schema(self, connection: Connection) -> None:
         """Lets one process at a time change the tables; on SQLite, writing is already alone."""

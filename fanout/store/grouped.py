@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Generic, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,38 +16,40 @@ from fanout.store.database import Database, reason
 
 WINDOW_S = 0.01
 """How long the first of a group waits for others."""
-MOST_AT_ONCE = 512
-"""Records of one transaction; whatever comes on top goes into the next one."""
+MOST_AT_ONCE = 256
+"""Of one transaction; whatever comes on top goes into the next one."""
 
 Record = TypeVar("Record")
+Write = Callable[[AsyncConnection, Sequence[Record]], Awaitable[Sequence[StoreError | None]]]
+"""Writes records into an open transaction; says of each whether it was written, or why it must not be."""
 
 
 class Grouped(Generic[Record]):
     """Writes records in groups. Who puts one waits for it, so there are never more waiting than there are tasks."""
 
-    def __init__(self, database: Database, write: Callable[[AsyncConnection, Sequence[Record]], Awaitable[None]]) -> None:
+    def __init__(self, database: Database, write: Write[Record]) -> None:
         self._database, self._write = database, write
         self._waiting: deque[tuple[Record, asyncio.Future[None]]] = deque()
         self._some = asyncio.Event()
         self._full = asyncio.Event()
         """No more need be waited for."""
 
-    async def put(self, *records: Record) -> None:
-        """Returns once the records are committed, all in one transaction where they fit into one.
-
-        A caller that is cancelled leaves them to be written.
+    async def put(self, record: Record) -> None:
+        """Returns once the record is committed. A caller who is cancelled leaves it to be written.
 
         Raises:
-            StoreError: they could not be written; none of their transaction is.
+            StoreError: it is not written.
         """
-        loop = asyncio.get_running_loop()
-        written = [loop.create_future() for _ in records]
-        self._waiting.extend(zip(records, written, strict=True))
+        written = asyncio.get_running_loop().create_future()
+        self._waiting.append((record, written))
         self._some.set()
         if len(self._waiting) >= MOST_AT_ONCE:
             self._full.set()
-        for future in written:
-            await asyncio.shield(future)
+        try:
+            await asyncio.shield(written)
+        except asyncio.CancelledError:
+            written.add_done_callback(lambda future: future.cancelled() or future.exception())  # nobody else will look
+            raise
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[None]:
@@ -56,20 +58,18 @@ class Grouped(Generic[Record]):
         try:
             yield
         finally:
-            while self._waiting:
-                await asyncio.sleep(0)
-                await asyncio.wait([future for _, future in list(self._waiting)])
+            while self._waiting and not task.done():
+                last = self._waiting[-1][1]
+                await asyncio.wait([last, task], return_when=asyncio.FIRST_COMPLETED)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
     async def _write_always(self) -> None:
         while True:
             await self._some.wait()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(WINDOW_S):
                     await self._full.wait()
-            except TimeoutError:
-                pass
             group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
             if not self._waiting:
                 self._some.clear()
@@ -78,15 +78,16 @@ class Grouped(Generic[Record]):
             await self._commit(group)
 
     async def _commit(self, group: Sequence[tuple[Record, asyncio.Future[None]]]) -> None:
-        error: StoreError | None = None
+        errors: Sequence[StoreError | None] = [StoreError("the writing was broken off")] * len(group)
         try:
             async with self._database.writing() as connection:
-                await self._write(connection, [record for record, _ in group])
+                found = await self._write(connection, [record for record, _ in group])
+            errors = found
         except (SQLAlchemyError, OSError) as broken:
-            error = StoreError(reason(broken))
-        for _, future in group:
-            if not future.done():
+            errors = [StoreError(reason(broken))] * len(group)
+        finally:
+            for (_, written), error in zip(group, errors, strict=True):
                 if error:
-                    future.set_exception(error)
+                    written.set_exception(error)
                 else:
-                    future.set_result(None)
+                    written.set_result(None)
