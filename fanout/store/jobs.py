@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Row, Select, func, literal, select, tuple_, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fanout.errors import StoreError
+from fanout.errors import LeaseLost, StoreError
 from fanout.store.counts import ANSWERED, storable
 from fanout.store.database import Database, reason
 from fanout.store.grouped import Grouped
@@ -169,7 +169,8 @@ class JobStore:
 
     async def add_items(self, number: int, rows: Sequence[Item]) -> None:
         """Takes in a part of a job's input."""
-        inserted, long = [], {}
+        inserted: list[dict[str, Any]] = []
+        long: dict[bytes, str] = {}
         for row in rows:
             body, digest = _placed(row.body, long)
             custom_id = None if row.custom_id is None else storable(row.custom_id)
@@ -184,7 +185,7 @@ class JobStore:
     async def copy_items(self, source: int, number: int) -> None:
         """Gives a job the input of another one."""
         columns = ["item", "line", "custom_id", "body", "digest"]
-        asked = select(func.cast(number, jobs.c.number.type), *(items.c[name] for name in columns)).where(items.c.job == source)
+        asked = select(literal(number, BigInteger), *(items.c[name] for name in columns)).where(items.c.job == source)
         async with self._writing() as connection:
             await connection.execute(items.insert().from_select(["job", *columns], asked))
 
@@ -197,7 +198,7 @@ class JobStore:
             .having(func.count() > 1)
             .limit(most)
         )
-        return [(row[0], row[1]) for row in await self._rows(asked)]
+        return [(custom_id, line) for custom_id, line in await self._rows(asked)]
 
     async def discard(self, number: int) -> None:
         """Forgets a job that never began."""
@@ -205,13 +206,19 @@ class JobStore:
             await connection.execute(items.delete().where(items.c.job == number))
             await connection.execute(jobs.delete().where(jobs.c.number == number, jobs.c.started.is_(None)))
 
-    async def job(self, id: str) -> Row[Any] | None:  # noqa: A002 - what it is called everywhere
+    async def job(self, id: str) -> Row[Any] | None:
         """The row of a job."""
         rows = await self._rows(select(jobs, self._alive().label("alive")).where(jobs.c.id == id))
         return rows[0] if rows else None
 
     async def listed(
-        self, *, most: int, before: float | None = None, account_id: str | None = None, prefix: str = "", states: Sequence[str] = ()
+        self,
+        *,
+        most: int,
+        before: float | None = None,
+        account_id: str | None = None,
+        prefix: str = "",
+        states: Sequence[str] = (),
     ) -> Sequence[Row[Any]]:
         """The newest jobs first.
 
@@ -285,8 +292,7 @@ class JobStore:
         epochs = {row[0]: row[1] for row in await connection.execute(asked)}
         own = [record for record in records if epochs.get(record.unit.job) == record.epoch]
         await self._insert(connection, own)
-        lost = StoreError("another process runs this job now")
-        return [None if epochs.get(record.unit.job) == record.epoch else lost for record in records]
+        return [None if epochs.get(record.unit.job) == record.epoch else LeaseLost() for record in records]
 
     async def _insert(self, connection: AsyncConnection, records: Sequence[Record]) -> None:
         started = [
@@ -436,19 +442,19 @@ class JobStore:
     def _alive(self) -> ColumnElement[Any]:
         return jobs.c.owner.is_not(None) & (jobs.c.lease_until >= self._database.now())
 
-    async def _rows(self, asked: Select[Any]) -> Sequence[Row[Any]]:
+    async def _rows(self, asked: Select[Any]) -> Sequence[Any]:
         async with self._reading() as connection:
             return (await connection.execute(asked)).all()
 
-    def _reading(self) -> Any:
-        return told(self._database.reading)
+    def _reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return _told(self._database.reading)
 
-    def _writing(self) -> Any:
-        return told(self._database.writing)
+    def _writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        return _told(self._database.writing)
 
 
 @asynccontextmanager
-async def told(transaction: Any) -> AsyncGenerator[AsyncConnection]:
+async def _told(transaction: Callable[[], AbstractAsyncContextManager[AsyncConnection]]) -> AsyncGenerator[AsyncConnection]:
     """A transaction whose failure is told as a StoreError."""
     try:
         async with transaction() as connection:
@@ -485,7 +491,7 @@ def _row(record: Ended, long: dict[bytes, str]) -> dict[str, Any]:
         "cached_tokens": record.cached_tokens,
         "cost_usd": record.cost_usd,
         "total_ms": record.total_ms,
-        "answer": None if record.text is None else hashlib.sha256(record.text.encode()).digest()[:16],
+        "answer": None if record.text is None else hashlib.sha256(record.text.encode(errors="replace")).digest()[:16],
         "record": inline,
         "digest": digest,
         "cache_key": record.cache_key,
@@ -500,5 +506,3 @@ def _placed(text: str, long: dict[bytes, str]) -> tuple[str | None, bytes | None
     digest = hashlib.sha256(text.encode()).digest()
     long[digest] = text
     return None, digest
-
-

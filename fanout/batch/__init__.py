@@ -1,0 +1,1 @@
+"""Batch jobs: rows × models through the Dispatcher into the store."""

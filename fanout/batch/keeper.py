@@ -1,0 +1,367 @@
+"""Keeps jobs: takes them in, runs them, lets them be stopped, resumed and tried again; goes on with those that were cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+from fanout.batch.rows import BadRow, Row
+
+from fanout.batch import fingerprint, process
+from fanout.batch.job import ENDED_STATES, SPEC, Asking, Fingerprint, Group, Job, Kind, Progress, Spec, Tally
+from fanout.batch.job import FINGERPRINT as FINGERPRINTS
+from fanout.batch.loading import Loading
+from fanout.batch.runner import Runner
+from fanout.dispatch import Dispatcher
+from fanout.errors import FanoutError, Fault, LeaseLost, RequestError, StoreError
+from fanout.logs import log
+from fanout.plan import Entry, Request
+from fanout.schema import Call
+from fanout.store.jobs import JobStore
+
+MOST_JOBS = 4
+"""That one process runs at once; further ones are queued."""
+LOOK_S = 2.0
+"""How often a server looks for jobs that nobody runs."""
+PROBE = '{"prompt":""}'
+"""A row that asks nothing: what the models of a job stand for does not depend on it."""
+
+
+class Keeper:
+    """The jobs of a store, and those of them that this process runs. Open one with `open_keeper`."""
+
+    def __init__(self, store: JobStore, dispatcher: Dispatcher, askings: Mapping[Kind, Callable[[Spec, str], Asking]]) -> None:
+        self._store, self._dispatcher, self._askings = store, dispatcher, askings
+        self._running: dict[int, Runner] = {}
+        self._tasks: dict[int, asyncio.Task[Any]] = {}
+        self._look = asyncio.Event()
+        """There may be a job to run."""
+        self._owner = process.owner()
+
+    # Taking in
+
+    async def create(
+        self, spec: Spec, rows: Iterable[Row | BadRow], *, account_id: str | None = None, prefix: str = "job_"
+    ) -> Job:
+        """A new job, its input checked whole and kept; nothing of it has been sent.
+
+        Args:
+            rows: read in a thread.
+
+        Raises:
+            RequestError: with every bad row and its line, up to `MOST_FAULTS`; nothing is kept.
+            StoreError: the database cannot be written.
+        """
+        asking = self._asking(spec, account_id or "")
+        meant = self._entries(asking) if spec.kind == "rows" else {}
+        row = {
+            "id": f"{prefix}{uuid.uuid4().hex}",
+            "created": time.time(),
+            "account_id": account_id or "",
+            "spec": SPEC.dump_json(spec, exclude_defaults=True).decode(),
+            "fingerprint": "{}",
+            "state": "loading",
+        }
+        number = await self._store.create(row)
+        try:
+            epoch = await self._store.take(number, self._owner)
+            loading = Loading(spec, asking, self._dispatcher, meant)
+            await self._load(loading, number, epoch or 0, rows)
+            for custom_id, line in await self._store.repeated_ids(number):
+                loading.faults.append(Fault(f"line {line}: custom_id", f"`{custom_id}` stands in the input more than once"))
+            loading.check()
+        except BaseException:
+            with suppress(StoreError):
+                await asyncio.shield(self._store.discard(number))
+            raise
+        await self._store.change(
+            number,
+            state="queued",
+            owner=None,
+            items=loading.items,
+            units=loading.units,
+            fingerprint=FINGERPRINTS.dump_json(dict(loading.meant)).decode(),
+        )
+        return await self.job(row["id"])
+
+    async def _load(self, loading: Loading, number: int, epoch: int, rows: Iterable[Row | BadRow]) -> None:
+        source, renewed = iter(rows), time.monotonic()
+        while (found := await asyncio.to_thread(loading.take, source)) is not None:
+            if found and not loading.faults:
+                await self._store.add_items(number, found)
+            if time.monotonic() - renewed > LOOK_S:
+                renewed = time.monotonic()
+                await self._store.renew(number, epoch, None)
+
+    def _asking(self, spec: Spec, account_id: str) -> Asking:
+        return self._askings[spec.kind](spec, account_id)
+
+    def _entries(self, asking: Asking) -> Fingerprint:
+        """What the models of a job stand for, which is the same for every row.
+
+        Raises:
+            RequestError: some cannot be called.
+        """
+        calls = self._dispatcher.plan(asking.request(PROBE))
+        refused = {call.entry: call.refusal.message for call in calls if call.refusal}
+        if refused:
+            raise RequestError([Fault(f"models[{entry}]", message) for entry, message in refused.items()])
+        return fingerprint.of_entries((call for call in calls if not call.sample), self._dispatcher.settings.providers)
+
+    def _meaning_now(self, job: Job) -> Fingerprint:
+        if job.spec.kind == "rows":
+            return self._entries(self._asking(job.spec, job.account_id))
+        calls = [self._dispatcher.plan(Request(entries=(Entry(name),), prompts=("",)))[0] for name in job.fingerprint]
+        refused = {call.target.name: call.refusal.message for call in calls if call.refusal}
+        if refused:
+            raise RequestError([Fault(name, message) for name, message in refused.items()])
+        return fingerprint.of_names(calls, self._dispatcher.settings.providers)
+
+    # Looking
+
+    async def job(self, id: str) -> Job:
+        """The job of that id.
+
+        Raises:
+            RequestError: there is none.
+        """
+        row = await self._store.job(id)
+        if row is None:
+            raise RequestError([Fault("id", f"no job `{id}`", "job_not_found")])
+        return Job.of(row)
+
+    async def jobs(self, **which: Any) -> list[Job]:
+        """The newest first; see `JobStore.listed`."""
+        return [Job.of(row) for row in await self._store.listed(**which)]
+
+    async def progress(self, id: str) -> Progress:
+        """How far a job is, whoever runs it."""
+        job = await self.job(id)
+        if runner := self._running.get(job.number):
+            return replace(runner.progress(), job=job)
+        return Progress(job, await self._counts(job))
+
+    async def events(self, id: str, every_s: float = 1.0) -> AsyncGenerator[Progress]:
+        """How far a job is, again and again, until it has ended."""
+        while True:
+            progress = await self.progress(id)
+            yield progress
+            if progress.job.state in ENDED_STATES:
+                return
+            await asyncio.sleep(every_s)
+
+    async def _counts(self, job: Job) -> dict[Group, Tally]:
+        names = Tally.__slots__
+        return {
+            Group(row.model, row.result): Tally(**{name: getattr(row, name) for name in names})
+            for row in await self._store.counts(job.number)
+        }
+
+    def calls(self, job: Job, body: str) -> list[Call]:
+        """The calls of one item of a job."""
+        return self._dispatcher.plan(self._asking(job.spec, job.account_id).request(body))
+
+    # Running
+
+    async def run(self, id: str, told: Callable[[Runner], None] | None = None) -> Job:
+        """Runs a job to its end, in this process.
+
+        Args:
+            told: called with its runner once it runs.
+
+        Raises:
+            RequestError: there is no such job, it has ended, or its models mean something else by now.
+            LeaseLost: another process runs it.
+            StoreError: the database cannot be written.
+        """
+        job = await self.job(id)
+        if job.state in ENDED_STATES or job.state == "loading":
+            raise RequestError([Fault("id", f"job `{id}` is {job.state}", "wrong_state")])
+        self._unchanged(job)
+        gone = [job.owner] if job.owner and process.is_gone(job.owner) else []
+        epoch = await self._store.take(job.number, self._owner, gone=gone)
+        if epoch is None:
+            raise LeaseLost
+        if job.state == "cancelling":
+            return await self._leave(job, epoch, "cancelled", "it was cancelled")
+        await self._store.change(job.number, epoch=epoch, state="running", reason=None, started=job.started or time.time())
+        job = replace(job, state="running", started=job.started or time.time())
+        asking = self._asking(job.spec, job.account_id)
+        runner = Runner(self._store, self._dispatcher, job, epoch, asking, await self._counts(job))
+        self._running[job.number] = runner
+        try:
+            if told:
+                told(runner)
+            log.info("job begins", job=job.id, units=job.units, left=runner.progress().left)
+            state, reason = await runner.run()
+        finally:
+            del self._running[job.number]
+        return await self._leave(job, epoch, state, reason)
+
+    async def _leave(self, job: Job, epoch: int, state: str, reason: str | None) -> Job:
+        ended = time.time() if state in ENDED_STATES else None
+        await self._store.change(job.number, epoch=epoch, state=state, reason=reason, ended=ended, owner=None, rate=None)
+        log.info("job ends", job=job.id, state=state, reason=reason)
+        return await self.job(job.id)
+
+    def _unchanged(self, job: Job) -> None:
+        changed = fingerprint.differences(job.fingerprint, self._meaning_now(job))
+        if changed:
+            raise RequestError(changed)
+
+    async def wait(self) -> None:
+        """Looks for jobs that nobody runs, and runs them, until it is cancelled; then leaves them to the next process."""
+        try:
+            while True:
+                with suppress(StoreError):
+                    await self._adopt()
+                self._look.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await self._look.wait()
+        finally:
+            for runner in self._running.values():
+                runner.stop("queued", None)
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _adopt(self) -> None:
+        for row in reversed(await self._store.listed(most=1_000, states=("queued", "running", "cancelling", "loading"))):
+            job = Job.of(row)
+            gone = not job.alive or (job.owner is not None and process.is_gone(job.owner))
+            if not gone or job.number in self._tasks or not job.spec.unattended:
+                continue
+            if job.state == "loading":
+                await self._store.discard(job.number)
+            elif len(self._tasks) < MOST_JOBS:
+                task = asyncio.create_task(self._attended(job), name=f"job {job.id}")
+                self._tasks[job.number] = task
+                task.add_done_callback(lambda _, number=job.number: self._gone(number))
+
+    def _gone(self, number: int) -> None:
+        self._tasks.pop(number, None)
+        self._look.set()
+
+    async def _attended(self, job: Job) -> None:
+        """One job, whose troubles are written down where they can be."""
+        try:
+            await self.run(job.id)
+        except LeaseLost:
+            log.warning("another process has taken the job", job=job.id)
+        except FanoutError as error:
+            log.error("job stopped", job=job.id, reason=str(error))
+            with suppress(StoreError):
+                await self._store.change(
+                    job.number, states=("queued", "running"), state="stopped", reason=str(error), owner=None
+                )
+
+    # What its user wants of it
+
+    async def cancel(self, id: str) -> Job:
+        """Has nothing more sent; what is under way is waited for. A job that has ended stays as it is."""
+        job = await self.job(id)
+        if job.alive:
+            await self._store.change(job.number, states=("queued", "running"), state="cancelling")
+            if runner := self._running.get(job.number):
+                runner.stop("cancelled", "it was cancelled")
+        else:
+            await self._store.change(
+                job.number,
+                states=("queued", "running", "cancelling", "stopped"),
+                state="cancelled",
+                reason="it was cancelled",
+                ended=time.time(),
+            )
+        return await self.job(id)
+
+    async def resume(self, id: str, *, fork: bool = False, **changes: Any) -> Job:
+        """Queues a job that was stopped, cancelled, expired or cut off.
+
+        Args:
+            fork: where its models mean something else by now, or its input is another, asks everything anew in a new job.
+            changes: fields of its `Spec` that do not change what is asked: its cost, deadline, concurrency and attempts.
+
+        Raises:
+            RequestError: it is done, or runs, or has changed: with every difference.
+        """
+        job = await self.job(id)
+        spec = replace(job.spec, **changes)
+        if job.state == "expired" and (spec.deadline or 0) <= time.time():
+            spec = replace(spec, deadline=None)
+        if fork:
+            return await self._forked(job, spec)
+        if job.state == "done":
+            raise RequestError([Fault("id", f"job `{id}` is done; `retry` asks again what has failed", "wrong_state")])
+        if job.alive and not (job.owner and process.is_gone(job.owner)):
+            raise RequestError([Fault("id", f"job `{id}` is {job.state}; it need not be resumed", "wrong_state")])
+        self._unchanged(job)
+        await self._queue(job, spec)
+        return await self.job(id)
+
+    async def retry(self, id: str, kinds: Sequence[str] = (), **changes: Any) -> Job:
+        """Asks again what has failed, of these kinds alone if any are given.
+
+        Raises:
+            RequestError: it runs, or it has changed: with every difference.
+        """
+        job = await self.job(id)
+        if job.state not in ENDED_STATES:
+            raise RequestError([Fault("id", f"job `{id}` is {job.state}; cancel it first, or wait for its end", "wrong_state")])
+        self._unchanged(job)
+        await self._store.reopen(job.number, kinds)
+        await self._queue(job, replace(job.spec, **changes))
+        return await self.job(id)
+
+    async def _queue(self, job: Job, spec: Spec) -> None:
+        written = SPEC.dump_json(spec, exclude_defaults=True).decode()
+        await self._store.change(job.number, state="queued", reason=None, ended=None, owner=None, spec=written)
+        self._look.set()
+
+    async def _forked(self, job: Job, spec: Spec) -> Job:
+        forked = replace(job, spec=spec)
+        row = {
+            "id": f"{job.id.partition('_')[0]}_{uuid.uuid4().hex}",
+            "created": time.time(),
+            "account_id": job.account_id,
+            "spec": SPEC.dump_json(spec, exclude_defaults=True).decode(),
+            "fingerprint": FINGERPRINTS.dump_json(dict(self._meaning_now(forked))).decode(),
+            "state": "loading",
+            "forked_from": job.id,
+        }
+        number = await self._store.create(row)
+        await self._store.copy_items(job.number, number)
+        await self._store.change(number, state="queued", items=job.items, units=job.units)
+        self._look.set()
+        return await self.job(row["id"])
+
+    def begin(self) -> None:
+        """A job was made that waits to be run."""
+        self._look.set()
+
+
+@asynccontextmanager
+async def open_keeper(
+    store: JobStore,
+    dispatcher: Dispatcher,
+    askings: Mapping[Kind, Callable[[Spec, str], Asking]],
+    *,
+    attending: bool = False,
+) -> AsyncGenerator[Keeper]:
+    """A keeper; at the end what it runs is left to the next process.
+
+    Args:
+        attending: it also looks for jobs that nobody runs.
+    """
+    keeper = Keeper(store, dispatcher, askings)
+    async with store.writing():
+        task = asyncio.create_task(keeper.wait(), name="jobs") if attending else None
+        try:
+            yield keeper
+        finally:
+            if task:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,81 @@
+"""How many calls of a batch one account gets at once: more while all goes well, fewer when it refuses or slows down. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import median
+
+FIRST = 4
+"""Calls at once before anything is known."""
+LEAST = 1.0
+AFTER_REFUSAL = 0.6
+"""What is left of the pace when the account refuses for its rate."""
+AFTER_SLOWING = 0.9
+SLOW = 2.0
+"""How many times as long as at their best the answers may take."""
+FORGETTING = 1.02
+"""By how much the best time is forgotten in each round: what was fast once may not stay so."""
+LONGEST_ROUND = 64
+"""Ends that are looked at together."""
+
+
+@dataclass(slots=True)
+class Pace:
+    """Additive increase, multiplicative decrease; doubling in each round until the first decrease.
+
+    A round is as many ends as there may be calls at once. Only calls that started after a decrease speak for the next one:
+    the others were sent at the pace that it has ended.
+
+    Source: congestion avoidance of TCP, RFC 5681 §3.1; the delay as a sign of congestion, as in TCP Vegas
+    (doi:10.1145/190809.190317).
+    """
+
+    most: int
+    """Never above; the account's own `concurrency` holds besides."""
+    size: float = FIRST
+    _doubling: bool = True
+    _decreased: float = float("-inf")
+    """When it was decreased last."""
+    _best_s: float | None = None
+    _round: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.size = min(self.size, self.most)
+
+    @property
+    def limit(self) -> int:
+        """Calls at once."""
+        return int(self.size)
+
+    def answered(self, started: float, now: float, *, filled: bool = True) -> None:
+        """A call that started then has been answered now.
+
+        Args:
+            filled: as many calls ran as may; a pace that is not made use of has proved nothing and does not grow.
+        """
+        if filled:
+            self.size = min(self.size + (1 if self._doubling else 1 / self.size), self.most)
+        self._round.append(now - started)
+        if len(self._round) >= min(max(self.limit, 8), LONGEST_ROUND):
+            self._judge(started, now)
+
+    def refused(self, started: float, now: float) -> None:
+        """A call that started then was refused now because there were too many."""
+        if started > self._decreased:
+            self._decrease(AFTER_REFUSAL, now)
+
+    def _judge(self, started: float, now: float) -> None:
+        took_s = median(self._round)
+        self._round.clear()
+        if self._best_s is None or took_s < self._best_s:
+            self._best_s = took_s
+            return
+        if took_s > SLOW * self._best_s and started > self._decreased:
+            self._decrease(AFTER_SLOWING, now)
+        self._best_s *= FORGETTING
+
+    def _decrease(self, factor: float, now: float) -> None:
+        self.size = max(self.size * factor, LEAST)
+        self._doubling = False
+        self._decreased = now
+        self._round.clear()

@@ -1,0 +1,423 @@
+"""Runs a job: each account at the pace that it bears, every attempt written down before it is sent, every end with its result.
+
+A unit is asked at least once and recorded exactly once. Whatever ends the process, a unit without a record is asked again;
+the attempt that may have been paid for stays written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import heapq
+import math
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any
+
+from pydantic_core import to_json
+
+from fanout import retries
+from fanout.batch.budget import Budget
+from fanout.batch.job import Asking, Group, Job, Progress, State, Tally
+from fanout.batch.pace import Pace
+from fanout.batch.record import Record, failure_json
+from fanout.dispatch import Dispatcher
+from fanout.errors import LeaseLost, StoreError
+from fanout.limits import Priority
+from fanout.logs import log
+from fanout.schema import Call, Completion, Cost, Failure, Outcome
+from fanout.store.counts import ANSWERED
+from fanout.store.jobs import Ended, Failed, JobStore, Started, Unit
+from fanout.store.jobs import Record as Entry
+
+BEAT_S = 3.0
+"""How often a job's process says that it lives, and looks whether the job is to end."""
+PATIENCE_S = 30.0
+"""How long a database that cannot be written is tried again, while nothing new is sent."""
+TRY_AGAIN_S = 0.5
+WAIT_S = 600.0
+"""How long a call may wait for its account's limits; one that would wait longer is put back with its time."""
+MOST_AT_ONCE = 256
+"""Calls of one account, where neither it nor the job has a limit of its own."""
+RATE_TRIES = 100
+"""How often a unit is put back because its account takes no more for now; that is no failure of the unit."""
+FORGET_S = 20.0
+"""Over how long the pace of late is taken."""
+USELESS_KINDS = frozenset({"quota", "auth", "not_configured"})
+"""Failures that every further call would meet, too: of that model, or with `quota` of the account."""
+FREE = Cost(0.0, "cache")
+Account = tuple[str | None, str | None]
+"""Provider and limit group."""
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A unit that is to be asked."""
+
+    unit: Unit
+    call: Call
+    attempt: int
+    """The number of the next one."""
+    tries: int = 0
+    """Made since this process has it."""
+    waits: int = 0
+    """How often it was put back."""
+    cache_key: bytes | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """One account: what is asked of it, how fast, and what waits."""
+
+    pace: Pace
+    feed: AsyncIterator[_Work]
+    later: list[tuple[float, int, _Work]] = field(default_factory=list)
+    """By when they may be tried again (`time.monotonic`)."""
+    held: _Work | None = None
+    """Waits for money."""
+    running: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    exhausted: bool = False
+    over: str | None = None
+    """Why nothing more is sent to this account."""
+    useless: dict[str | None, str] = field(default_factory=dict)
+    """Models that take no call, and why."""
+
+    def end(self, call: Call, failure: Failure) -> None:
+        """No further call is of use."""
+        self.useless[call.target.model] = failure.message
+        if failure.kind == "quota":
+            self.over = failure.message
+
+    def reasons(self) -> list[str]:
+        return [self.over] if self.over else list(self.useless.values())
+
+
+class _Rate:
+    """Ends a second, of late: an average that forgets."""
+
+    __slots__ = ("_at", "_began", "_sum")
+
+    def __init__(self, now: float) -> None:
+        self._sum, self._at, self._began = 0.0, now, now
+
+    def add(self, now: float) -> None:
+        self._sum = self._sum * math.exp((self._at - now) / FORGET_S) + 1
+        self._at = now
+
+    def at(self, now: float) -> float:
+        seen_s = FORGET_S * (1 - math.exp((self._began - now) / FORGET_S))  # less than FORGET_S in the beginning
+        return self._sum * math.exp((self._at - now) / FORGET_S) / seen_s if seen_s > 0 else 0.0
+
+
+class Runner:
+    """One run of a job by the process that has its lease."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        dispatcher: Dispatcher,
+        job: Job,
+        epoch: int,
+        asking: Asking,
+        counts: Mapping[Group, Tally],
+    ) -> None:
+        self._store, self._dispatcher, self._asking = store, dispatcher, asking
+        self.job, self._epoch = job, epoch
+        self._counts = dict(counts)
+        self._rates: dict[str, _Rate] = {}
+        self._lanes: dict[Account, _Lane] = {}
+        spent = sum(tally.cost_usd or 0.0 for tally in counts.values())
+        self._budget = Budget(dispatcher.cost, job.spec.max_cost_usd, spent)
+        self._numbers = count()
+        self._ending: tuple[State, str | None] | None = None
+        self.trouble: str | None = None
+        """Why the database cannot be written just now."""
+
+    def progress(self) -> Progress:
+        """How far it is, at this moment."""
+        now = time.monotonic()
+        return Progress(
+            job=self.job,
+            counts=self._counts,
+            running=sum(lane.running for lane in self._lanes.values()),
+            waiting=sum(len(lane.later) for lane in self._lanes.values()),
+            rates={model: rate.at(now) for model, rate in self._rates.items()},
+        )
+
+    def stop(self, state: State, reason: str | None) -> None:
+        """Sends nothing more; what is under way is waited for. The first reason stands."""
+        self._ending = self._ending or (state, reason)
+        self._wake()
+
+    async def run(self) -> tuple[State, str | None]:
+        """Runs until every unit has ended or it is told to stop; in which state that leaves the job, and why.
+
+        Raises:
+            StoreError: the database could not be written for `PATIENCE_S`. What was not written will be asked again.
+            LeaseLost: another process has taken the job over.
+        """
+        accounts = {(row["provider"], row["limit_group"]) for row in self.job.fingerprint.values()}
+        for account in sorted(accounts, key=str):
+            self._lanes[account] = _Lane(Pace(self._most_at_once(account)), self._feed(account))
+        deadline = self.job.spec.deadline
+        loop = asyncio.get_running_loop()
+        timer = deadline and loop.call_later(max(deadline - time.time(), 0), self.stop, "expired", "its deadline has passed")
+        try:
+            async with asyncio.TaskGroup() as group:
+                beat = group.create_task(self._beat())
+                lanes = [group.create_task(self._drive(lane)) for lane in self._lanes.values()]
+                await asyncio.wait(lanes)
+                beat.cancel()
+        except BaseExceptionGroup as broken:
+            raise _first(broken) from broken
+        finally:
+            if timer:
+                timer.cancel()
+        over = [reason for lane in self._lanes.values() for reason in lane.reasons()]
+        if self._ending is None and over:
+            return "stopped", "; ".join(dict.fromkeys(over))
+        return self._ending or ("done", None)
+
+    def _most_at_once(self, account: Account) -> int:
+        row = self._dispatcher.settings.providers.get(account[0] or "")
+        own = row.row.limits.concurrency if row else None
+        return min(filter(None, (own, self.job.spec.concurrency)), default=MOST_AT_ONCE)
+
+    # What is to be asked
+
+    async def _feed(self, account: Account) -> AsyncIterator[_Work]:
+        """The units of one account that have not ended, in the order of the input."""
+        after, fresh = -1, True
+        while fresh:
+            chunk = await self._store.chunk(self.job.number, after)
+            fresh = bool(chunk.items)
+            for item in chunk.items:
+                after = item.item
+                for call in self._dispatcher.plan(self._asking.request(item.body)):
+                    place = (item.item, call.entry, call.sample)
+                    if (call.target.provider, call.target.limit_group) == account and place not in chunk.closed:
+                        unit = Unit(self.job.number, *place)
+                        yield _Work(unit, call, chunk.attempts.get(place, 0) + 1, cache_key=self._cache_key(call))
+
+    async def _drive(self, lane: _Lane) -> None:
+        """Sends what one account bears, until nothing is left or nothing more may be sent."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                lane.changed.clear()
+                if self._ending or lane.over:
+                    return
+                work = await self._next(lane) if lane.running < lane.pace.limit else None
+                if work is None:
+                    if lane.exhausted and not (lane.running or lane.later or lane.held):
+                        return
+                    await self._change(lane)
+                    continue
+                if work.call.target.model in lane.useless:
+                    continue
+                reserved = self._budget.reserve(work.call)
+                if reserved is None:
+                    lane.held = work
+                    if any(other.running for other in self._lanes.values()):
+                        await self._change(lane)
+                    else:
+                        self.stop("stopped", self._spent())
+                    continue
+                lane.running += 1
+                group.create_task(self._unit(lane, work, reserved))
+
+    async def _next(self, lane: _Lane) -> _Work | None:
+        """What is to be sent now: what has waited before what is new."""
+        if lane.held:
+            work, lane.held = lane.held, None
+            return work
+        if lane.later and lane.later[0][0] <= time.monotonic():
+            return heapq.heappop(lane.later)[2]
+        if lane.exhausted:
+            return None
+        found = await anext(lane.feed, None)
+        lane.exhausted = found is None
+        return found
+
+    async def _change(self, lane: _Lane) -> None:
+        """Waits for something to have changed, or for the next time at which something may be tried again."""
+        free = lane.running < lane.pace.limit and not lane.held
+        wait_s = max(lane.later[0][0] - time.monotonic(), 0) if lane.later and free else None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await lane.changed.wait()
+
+    def _wake(self) -> None:
+        for lane in self._lanes.values():
+            lane.changed.set()
+
+    def _spent(self) -> str:
+        most, spent = self.job.spec.max_cost_usd, self._budget.spent_usd
+        return f"the next call could cost more than is left of {most:g} USD; {spent:.6g} USD are spent"
+
+    # One unit
+
+    async def _unit(self, lane: _Lane, work: _Work, reserved_usd: float) -> None:
+        outcome: Outcome | None = None
+        try:
+            if not (work.cache_key and await self._from_cache(work)):
+                outcome = await self._attempt(lane, work)
+        finally:
+            lane.running -= 1
+            usage = outcome.result.usage if outcome and isinstance(outcome.result, Completion) else None
+            self._budget.settle(reserved_usd, outcome.cost if outcome else None, usage)
+            self._wake()
+
+    async def _attempt(self, lane: _Lane, work: _Work) -> Outcome:
+        if work.call.refusal:  # nothing is sent, so nothing is written before
+            outcome = await self._dispatcher.attempt(work.call, deadline_s=WAIT_S)
+            await self._ended(work, outcome, attempt=work.attempt - 1)
+            return outcome
+        await self._put(Started(work.unit, work.attempt, self._epoch, time.time()))
+        row = self._dispatcher.settings.providers[work.call.target.provider or ""].row
+        began = time.monotonic()
+        outcome = await self._dispatcher.attempt(work.call, deadline_s=WAIT_S + row.timeout_s, priority=Priority.BATCH)
+        now = time.monotonic()
+        result, sent = outcome.result, outcome.timing.attempts > 0
+        started = now - (outcome.timing.call_s or now - began)
+        work.tries += 1
+        if isinstance(result, Completion):
+            lane.pace.answered(started, now, filled=outcome.timing.queued_s < 1 and lane.running >= lane.pace.limit)
+            await self._ended(work, outcome, attempt=work.attempt)
+            return outcome
+        if result.kind == "rate_limit" and sent:
+            lane.pace.refused(started, now)
+        if result.kind in USELESS_KINDS:
+            lane.end(work.call, result)
+        if delay_s := self._again(work, result, row.retries):
+            await self._put(self._failed(work, result))
+            work.attempt += 1
+            heapq.heappush(lane.later, (now + delay_s, next(self._numbers), work))
+        elif result.kind in USELESS_KINDS or result.kind == "cancelled":
+            await self._put(self._failed(work, result))  # the unit stays open
+        else:
+            await self._ended(work, outcome, attempt=work.attempt)
+        return outcome
+
+    def _again(self, work: _Work, failure: Failure, row: Any) -> float | None:
+        """After how many seconds a failed unit is tried again; `None`: not at all."""
+        if not (retries.is_transient(failure) or failure.code == "queue_too_long"):
+            return None
+        if failure.kind == "rate_limit":
+            work.tries -= 1
+            work.waits += 1
+            return max(retries.delay_s(failure, work.waits, row), 0.01) if work.waits < RATE_TRIES else None
+        if work.tries >= (self.job.spec.attempts or row.attempts):
+            return None
+        return max(retries.delay_s(failure, work.tries, row), 0.01)
+
+    async def _ended(self, work: _Work, outcome: Outcome, *, attempt: int, cached_from: str | None = None) -> None:
+        await self._close(work, Record.of(outcome), attempt=attempt, cached_from=cached_from)
+
+    async def _close(self, work: _Work, record: Record, *, attempt: int, cached_from: str | None = None) -> None:
+        """Writes a unit's end."""
+        result, failed = record.result, record.failure
+        usage = result.usage if isinstance(result, Completion) else None
+        text = "\0".join(choice.message.text for choice in result.choices) if isinstance(result, Completion) else None
+        answered = not failed
+        tally = Tally(
+            calls=1,
+            attempts=0 if cached_from else work.tries + work.waits,
+            input_tokens=usage.input_tokens if usage else None,
+            output_tokens=usage.output_tokens if usage else None,
+            cached_tokens=usage.cached_input_tokens if usage else None,
+            cost_usd=record.cost.usd if record.cost else None,
+            total_ms=round(record.timing.total_s * 1e3),
+        )
+        tally.unknown_usage = int(answered and (tally.input_tokens is None or tally.output_tokens is None))
+        tally.cost_unknown = int(answered and tally.cost_usd is None)
+        word = failed.kind if failed else ANSWERED
+        ended = Ended(
+            *(work.unit, attempt, self._epoch, time.time(), record.label, word, record.json()),
+            failure=failure_json(failed) if failed and attempt >= work.attempt else None,
+            attempts=tally.attempts,
+            input_tokens=tally.input_tokens,
+            output_tokens=tally.output_tokens,
+            cached_tokens=tally.cached_tokens,
+            cost_usd=tally.cost_usd,
+            total_ms=tally.total_ms,
+            text=text,
+            cache_key=work.cache_key if answered else None,
+            cached_from=cached_from,
+        )
+        await self._put(ended)
+        now = time.monotonic()
+        self._counts.setdefault(Group(record.label, word), Tally()).add(tally)
+        self._rates.setdefault(record.label, _Rate(now - 0.1)).add(now)
+
+    def _failed(self, work: _Work, failure: Failure) -> Failed:
+        return Failed(work.unit, work.attempt, self._epoch, time.time(), failure.kind, failure_json(failure))
+
+    async def _put(self, entry: Entry) -> None:
+        """Writes, and waits for a database that cannot be written now."""
+        began = time.monotonic()
+        while True:
+            try:
+                await self._store.put(entry)
+            except LeaseLost:
+                raise
+            except StoreError as error:
+                if time.monotonic() - began > PATIENCE_S:
+                    raise
+                if self.trouble is None:
+                    log.error("a job cannot be written; it waits", job=self.job.id, reason=str(error))
+                self.trouble = str(error)
+                await asyncio.sleep(TRY_AGAIN_S)
+            else:
+                self.trouble = None
+                return
+
+    # Answers that were given before
+
+    def _cache_key(self, call: Call) -> bytes | None:
+        """The question whole: whom, what, and the number of the repeat, so that repeats stay independent."""
+        if not self.job.spec.cache or call.refusal:
+            return None
+        row = self._dispatcher.settings.providers[call.target.provider or ""]
+        query = call.query
+        asked = (row.adapter, row.base_url, call.target.model, query.messages, query.prompt, query.prompt_tokens)
+        whole = (*asked, dict(call.fitted.sent), dict(query.passthrough), query.sampling.n, call.sample)
+        return hashlib.sha256(to_json(whole, inf_nan_mode="constants")).digest()
+
+    async def _from_cache(self, work: _Work) -> bool:
+        """Closes a unit with an answer to the same question, where the store has one."""
+        assert work.cache_key
+        found = await self._store.cached(work.cache_key)
+        if found is None:
+            return False
+        target = work.call.target
+        # It has cost nothing this time, and that is known.
+        record = replace(Record.read(found.record), model=target.name, label=target.label, cost=FREE)
+        await self._close(work, record, attempt=work.attempt - 1, cached_from=found.cached_from or found.id)
+        return True
+
+    async def _beat(self) -> None:
+        """Keeps the lease, and looks whether the job is to end."""
+        while True:
+            try:
+                rate = self.progress().rate
+                state = await self._store.renew(self.job.number, self._epoch, rate)
+            except StoreError as error:
+                log.warning("a job's lease cannot be renewed", job=self.job.id, reason=str(error))
+            else:
+                if state is None:
+                    raise LeaseLost
+                if state == "cancelling":
+                    self.stop("cancelled", "it was cancelled")
+            await asyncio.sleep(BEAT_S)
+
+
+def _first(broken: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What broke first, out of the groups around it."""
+    error: BaseException = broken
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
