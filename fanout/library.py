@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from fanout.config import Settings, load
 from fanout.dispatch import Dispatcher, open_dispatcher
-from fanout.errors import Fault, RequestError, did_you_mean, faults_of
+from fanout.errors import Fault, RequestError
 from fanout.merge import merge
-from fanout.plan import Entry, Request
-from fanout.schema import SAMPLING_NAMES, Comparison, Sampling
+from fanout.plan import Models, Request, entries_of
+from fanout.sampling import checked
+from fanout.schema import Comparison, Sampling
 
-Models = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
-"""A name, or a mapping with `model`, an optional `label` and sampling parameters of that entry's own; or several of these."""
 EMBEDDED = ("embedded",)
-_SAMPLING = TypeAdapter(Sampling)
 
 
 def request(prompt: str, models: Models, *, system: str | None = None, strict: bool = False, **sampling: Any) -> Request:
@@ -34,11 +30,8 @@ def request(prompt: str, models: Models, *, system: str | None = None, strict: b
         RequestError: with every unknown or wrong parameter.
     """
     faults: list[Fault] = []
-    listed = [models] if isinstance(models, (str, Mapping)) else models
-    entries = tuple(_entry(model, f"models[{number}]", faults) for number, model in enumerate(listed))
-    common = Sampling(**_checked(sampling, "", faults))
-    if not entries:
-        faults.append(Fault("models", "is empty: at least one model must be named"))
+    entries = entries_of(models, faults)
+    common = Sampling(**checked(sampling, "", faults))
     if faults:
         raise RequestError(faults)
     return Request(entries=entries, prompts=(prompt,), system=system, sampling=common, strict=strict)
@@ -116,29 +109,3 @@ def _in_a_thread(prompt: str, models: Models, options: Mapping[str, Any]) -> Com
             for loop, task in running:
                 loop.call_soon_threadsafe(task.cancel)
             raise
-
-
-def _entry(model: str | Mapping[str, Any], place: str, faults: list[Fault]) -> Entry:
-    given = {"model": model} if isinstance(model, str) else dict(model)
-    name, label = given.pop("model", None), given.pop("label", None)
-    if not isinstance(name, str) or not name:
-        faults.append(Fault(f"{place}.model", "is required: the name of a model"))
-    return Entry(model=str(name), label=label, overrides=_checked(given, f"{place}.", faults))
-
-
-def _checked(given: Mapping[str, Any], place: str, faults: list[Fault]) -> dict[str, Any]:
-    """Sampling parameters as `Sampling` holds them; what is wrong with them goes into `faults`."""
-    known = f"; known: {', '.join(SAMPLING_NAMES)}"
-    for name in given:
-        if name not in SAMPLING_NAMES:
-            hint = did_you_mean(name, SAMPLING_NAMES) or known
-            faults.append(Fault(f"{place}{name}", f"unknown parameter `{name}`{hint}", "unknown_parameter"))
-    rest = {name: value for name, value in given.items() if name in SAMPLING_NAMES}
-    if isinstance(rest.get("stop"), str):
-        rest["stop"] = (rest["stop"],)
-    try:
-        sampling = _SAMPLING.validate_python(rest)
-    except ValidationError as error:
-        faults += [Fault(f"{place}{fault.path}", fault.message, fault.kind) for fault in faults_of(error)]
-        return {}
-    return {name: getattr(sampling, name) for name in rest}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
 from fanout.catalogue import Catalogue, Model
 from fanout.errors import Fault, RequestError
+from fanout.sampling import checked
 from fanout.schema import Call, Credential, Failure, Fitted, Message, Query, Sampling, Target
 
 Fit = Callable[[Target, Query], Fitted]
 Prompt = str | tuple[int, ...]
 """Text, or the ids of one tokenizer."""
+Models = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
+"""A name, or a mapping with `model`, an optional `label` and sampling parameters of that entry's own; or several of these."""
 HIGHEST_SEED = 2**63 - 1
 TAKES_TOKENS = frozenset({"ngram", "openai"})
 """Adapters whose text models take a prompt as token ids."""
@@ -52,6 +55,22 @@ class Request:
     """The caller's own keys, by provider."""
     account_id: str | None = None
     """Whom the usage is counted for."""
+
+
+def entries_of(models: Models, faults: list[Fault], place: str = "models") -> tuple[Entry, ...]:
+    """The entries that a caller wrote; what is wrong with them goes into `faults`."""
+    listed = [models] if isinstance(models, (str, Mapping)) else models
+    if not listed:
+        faults.append(Fault(place, "is empty: at least one model must be named"))
+    return tuple(_entry(model, f"{place}[{number}]", faults) for number, model in enumerate(listed))
+
+
+def _entry(model: str | Mapping[str, Any], place: str, faults: list[Fault]) -> Entry:
+    given = {"model": model} if isinstance(model, str) else dict(model)
+    name, label = given.pop("model", None), given.pop("label", None)
+    if not isinstance(name, str) or not name:
+        faults.append(Fault(f"{place}.model", "is required: the name of a model"))
+    return Entry(model=str(name), label=label, overrides=checked(given, f"{place}.", faults))
 
 
 def plan(request: Request, catalogue: Catalogue, fit: Fit, max_calls: int, today: date) -> list[Call]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Row
 
 from fanout.plan import Request
+from fanout.schema import Call
 
 State = Literal["loading", "queued", "running", "cancelling", "stopped", "cancelled", "expired", "done"]
 """
@@ -53,6 +54,8 @@ class Spec:
     metadata: Mapping[str, str] = field(default_factory=dict)
     input: Mapping[str, Any] = field(default_factory=dict)
     """`name` and `sha256` of what it was read from."""
+    typed: bool = True
+    """The input's format tells numbers from text."""
     unattended: bool = False
     """Run by whichever server has the store; else only by the command that asks for it."""
     window: str | None = None
@@ -78,9 +81,21 @@ class Asking(Protocol):
         ...
 
 
+def places(calls: Iterable[Call]) -> Iterator[tuple[tuple[int, int], Call]]:
+    """The calls of one item, each with its entry and its number within that entry: its unit's `repeat`.
+
+    The number is the call's `sample`, unless the item has several prompts.
+    """
+    counted: dict[int, int] = {}
+    for call in calls:
+        number = counted.get(call.entry, 0)
+        counted[call.entry] = number + 1
+        yield (call.entry, number), call
+
+
 Fingerprint = Mapping[str, Mapping[str, Any]]
 """What each model of a job stood for when it began: provider, adapter, address, upstream id, parameters sent."""
-FINGERPRINT = TypeAdapter(dict[str, dict[str, Any]])
+FINGERPRINT: TypeAdapter[Fingerprint] = TypeAdapter(dict[str, dict[str, Any]])
 
 
 @dataclass(frozen=True, slots=True)

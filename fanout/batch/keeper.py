@@ -8,21 +8,23 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from fanout.batch.rows import BadRow, Row
-
 from fanout.batch import fingerprint, process
+from fanout.batch.asking import rows_of
+from fanout.batch.estimate import Estimate
 from fanout.batch.job import ENDED_STATES, SPEC, Asking, Fingerprint, Group, Job, Kind, Progress, Spec, Tally
 from fanout.batch.job import FINGERPRINT as FINGERPRINTS
 from fanout.batch.loading import Loading
+from fanout.batch.rows import BadRow, Row
 from fanout.batch.runner import Runner
 from fanout.dispatch import Dispatcher
 from fanout.errors import FanoutError, Fault, LeaseLost, RequestError, StoreError
 from fanout.logs import log
 from fanout.plan import Entry, Request
 from fanout.schema import Call
-from fanout.store.jobs import JobStore
+from fanout.store.jobs import LEASE_S, JobStore
 
 MOST_JOBS = 4
 """That one process runs at once; further ones are queued."""
@@ -31,27 +33,39 @@ LOOK_S = 2.0
 PROBE = '{"prompt":""}'
 """A row that asks nothing: what the models of a job stand for does not depend on it."""
 
+Askings = Callable[[Spec, str], Asking]
+"""How the jobs of a kind are understood: of what a job asks, and its account."""
+
 
 class Keeper:
     """The jobs of a store, and those of them that this process runs. Open one with `open_keeper`."""
 
-    def __init__(self, store: JobStore, dispatcher: Dispatcher, askings: Mapping[Kind, Callable[[Spec, str], Asking]]) -> None:
-        self._store, self._dispatcher, self._askings = store, dispatcher, askings
+    def __init__(self, store: JobStore, dispatcher: Dispatcher, askings: Mapping[Kind, Askings] | None = None) -> None:
+        self._store, self._dispatcher = store, dispatcher
+        self._askings = {"rows": rows_of, **(askings or {})}
         self._running: dict[int, Runner] = {}
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._look = asyncio.Event()
         """There may be a job to run."""
         self._owner = process.owner()
+        self._leaving = False
 
     # Taking in
 
     async def create(
-        self, spec: Spec, rows: Iterable[Row | BadRow], *, account_id: str | None = None, prefix: str = "job_"
+        self,
+        spec: Spec,
+        rows: Iterable[Row | BadRow],
+        *,
+        account_id: str | None = None,
+        prefix: str = "job_",
+        id: str | None = None,
     ) -> Job:
         """A new job, its input checked whole and kept; nothing of it has been sent.
 
         Args:
             rows: read in a thread.
+            id: by default `prefix` and a new one.
 
         Raises:
             RequestError: with every bad row and its line, up to `MOST_FAULTS`; nothing is kept.
@@ -59,8 +73,9 @@ class Keeper:
         """
         asking = self._asking(spec, account_id or "")
         meant = self._entries(asking) if spec.kind == "rows" else {}
+        id = id or f"{prefix}{uuid.uuid4().hex}"
         row = {
-            "id": f"{prefix}{uuid.uuid4().hex}",
+            "id": id,
             "created": time.time(),
             "account_id": account_id or "",
             "spec": SPEC.dump_json(spec, exclude_defaults=True).decode(),
@@ -85,9 +100,23 @@ class Keeper:
             owner=None,
             items=loading.items,
             units=loading.units,
-            fingerprint=FINGERPRINTS.dump_json(dict(loading.meant)).decode(),
+            fingerprint=FINGERPRINTS.dump_json(loading.meant).decode(),
         )
-        return await self.job(row["id"])
+        return await self.job(id)
+
+    async def estimate(self, spec: Spec, rows: Iterable[Row | BadRow]) -> Estimate:
+        """What a job would be; nothing of it is kept or sent.
+
+        Raises:
+            RequestError: with every bad row and its line.
+        """
+        asking = self._asking(spec, "")
+        loading = Loading(spec, asking, self._dispatcher, self._entries(asking) if spec.kind == "rows" else {})
+        loading.estimate, source = Estimate(), iter(rows)
+        while await asyncio.to_thread(loading.take, source) is not None:
+            pass
+        loading.check()
+        return loading.estimate
 
     async def _load(self, loading: Loading, number: int, epoch: int, rows: Iterable[Row | BadRow]) -> None:
         source, renewed = iter(rows), time.monotonic()
@@ -194,6 +223,8 @@ class Keeper:
         asking = self._asking(job.spec, job.account_id)
         runner = Runner(self._store, self._dispatcher, job, epoch, asking, await self._counts(job))
         self._running[job.number] = runner
+        if self._leaving:
+            runner.stop("queued", None)
         try:
             if told:
                 told(runner)
@@ -225,24 +256,37 @@ class Keeper:
                     async with asyncio.timeout(LOOK_S):
                         await self._look.wait()
         finally:
-            for runner in self._running.values():
-                runner.stop("queued", None)
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            self.leave()
+            await self.idle()
+
+    def leave(self) -> None:
+        """Sends nothing more; what runs is left to the next process once its calls under way have ended."""
+        self._leaving = True
+        for runner in self._running.values():
+            runner.stop("queued", None)
+
+    async def idle(self) -> None:
+        """Returns once no job runs that was looked for here."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
 
     async def _adopt(self) -> None:
+        if self._leaving:
+            return
         for row in reversed(await self._store.listed(most=1_000, states=("queued", "running", "cancelling", "loading"))):
             job = Job.of(row)
             gone = not job.alive or (job.owner is not None and process.is_gone(job.owner))
             if not gone or job.number in self._tasks or not job.spec.unattended:
                 continue
             if job.state == "loading":
-                await self._store.discard(job.number)
+                if job.owner or job.created < time.time() - LEASE_S:  # else it is only just being made
+                    await self._store.discard(job.number)
             elif len(self._tasks) < MOST_JOBS:
                 task = asyncio.create_task(self._attended(job), name=f"job {job.id}")
                 self._tasks[job.number] = task
-                task.add_done_callback(lambda _, number=job.number: self._gone(number))
+                task.add_done_callback(partial(self._gone, job.number))
 
-    def _gone(self, number: int) -> None:
+    def _gone(self, number: int, _: asyncio.Task[Any]) -> None:
         self._tasks.pop(number, None)
         self._look.set()
 
@@ -256,7 +300,12 @@ class Keeper:
             log.error("job stopped", job=job.id, reason=str(error))
             with suppress(StoreError):
                 await self._store.change(
-                    job.number, states=("queued", "running"), state="stopped", reason=str(error), owner=None
+                    job.number,
+                    states=("queued", "running"),
+                    state="stopped",
+                    reason=str(error),
+                    ended=time.time(),
+                    owner=None,
                 )
 
     # What its user wants of it
@@ -323,12 +372,13 @@ class Keeper:
 
     async def _forked(self, job: Job, spec: Spec) -> Job:
         forked = replace(job, spec=spec)
+        id = f"{job.id.partition('_')[0]}_{uuid.uuid4().hex}"
         row = {
-            "id": f"{job.id.partition('_')[0]}_{uuid.uuid4().hex}",
+            "id": id,
             "created": time.time(),
             "account_id": job.account_id,
             "spec": SPEC.dump_json(spec, exclude_defaults=True).decode(),
-            "fingerprint": FINGERPRINTS.dump_json(dict(self._meaning_now(forked))).decode(),
+            "fingerprint": FINGERPRINTS.dump_json(self._meaning_now(forked)).decode(),
             "state": "loading",
             "forked_from": job.id,
         }
@@ -336,7 +386,7 @@ class Keeper:
         await self._store.copy_items(job.number, number)
         await self._store.change(number, state="queued", items=job.items, units=job.units)
         self._look.set()
-        return await self.job(row["id"])
+        return await self.job(id)
 
     def begin(self) -> None:
         """A job was made that waits to be run."""
@@ -347,7 +397,7 @@ class Keeper:
 async def open_keeper(
     store: JobStore,
     dispatcher: Dispatcher,
-    askings: Mapping[Kind, Callable[[Spec, str], Asking]],
+    askings: Mapping[Kind, Askings] | None = None,
     *,
     attending: bool = False,
 ) -> AsyncGenerator[Keeper]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from fanout.batch.rows import BadRow, Row
-
 from fanout.batch import fingerprint
+from fanout.batch.estimate import Estimate
 from fanout.batch.job import Asking, Fingerprint, Spec
+from fanout.batch.rows import BadRow, Row
 from fanout.dispatch import Dispatcher
 from fanout.errors import Fault, RequestError
 from fanout.schema import Call, Usage
@@ -32,6 +32,8 @@ class Loading:
         self.meant: dict[str, Mapping[str, Any]] = dict(meant)
         self.items = self.units = self.bad = 0
         self.faults: list[Fault] = []
+        self.estimate: Estimate | None = None
+        """What it all would be; counted only where it is asked for."""
 
     def take(self, rows: Iterator[Row | BadRow]) -> list[Item] | None:
         """What is to be kept of the next rows; `None` at the end."""
@@ -63,6 +65,8 @@ class Loading:
             if len(self.meant) > MOST_NAMES:
                 return [Fault("model", f"more than {MOST_NAMES} different models are not allowed in one job")]
         self._priced(calls)
+        if self.estimate:
+            self.estimate.add(calls, self._dispatcher.cost)
         found.append(Item(self.items, row.line, custom_id, body))
         self.items += 1
         self.units += len(calls)

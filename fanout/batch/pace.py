@@ -10,11 +10,11 @@ FIRST = 4
 LEAST = 1.0
 AFTER_REFUSAL = 0.6
 """What is left of the pace when the account refuses for its rate."""
-AFTER_SLOWING = 0.9
+AFTER_SLOWING = 0.8
 SLOW = 2.0
 """How many times as long as at their best the answers may take."""
-FORGETTING = 1.02
-"""By how much the best time is forgotten in each round: what was fast once may not stay so."""
+NO_BETTER = 0.95
+"""Answers that take still so much of their time with fewer calls at once are slow for another reason."""
 LONGEST_ROUND = 64
 """Ends that are looked at together."""
 
@@ -37,6 +37,8 @@ class Pace:
     _decreased: float = float("-inf")
     """When it was decreased last."""
     _best_s: float | None = None
+    _slowed: tuple[float, float] | None = None
+    """What answers took when it was decreased for that, and its size before."""
     _round: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -69,10 +71,16 @@ class Pace:
         self._round.clear()
         if self._best_s is None or took_s < self._best_s:
             self._best_s = took_s
+        if started <= self._decreased:
             return
-        if took_s > SLOW * self._best_s and started > self._decreased:
+        if took_s <= SLOW * self._best_s:
+            self._slowed = None
+        elif self._slowed and took_s > NO_BETTER * self._slowed[0] and self.size < self._slowed[1]:
+            self._best_s, self._slowed = took_s, None
+        else:
+            # While it doubles, the calls that have ended started at a size long left behind.
+            self._slowed = None if self._doubling else (took_s, self.size)
             self._decrease(AFTER_SLOWING, now)
-        self._best_s *= FORGETTING
 
     def _decrease(self, factor: float, now: float) -> None:
         self.size = max(self.size * factor, LEAST)

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, time, timedelta
@@ -39,6 +39,8 @@ MOST_BYTES = 8 * 2**20
 """Of one line, or one cell."""
 AT_ONCE = 256
 """Rows of a Parquet file that are in memory together."""
+DEEPEST = 64
+"""Lists and objects within each other."""
 GZIP = b"\x1f\x8b"
 BOM = "\ufeff"
 
@@ -82,7 +84,7 @@ def format_of(name: str, asked: str | None = None) -> str:
     return found
 
 
-def rows(source: Path | BinaryIO, format: str | None = None) -> Iterator[Row | BadRow]:  # noqa: A002 - the field's word
+def rows(source: Path | BinaryIO, format: str | None = None) -> Iterator[Row | BadRow]:
     """Every row of an input, in order; empty lines are skipped. What is packed with gzip is unpacked.
 
     Args:
@@ -93,11 +95,18 @@ def rows(source: Path | BinaryIO, format: str | None = None) -> Iterator[Row | B
         RequestError: the file cannot be opened, is in no format of ours, or needs a package that is missing.
     """
     kind = format_of(str(source) if isinstance(source, Path) else "-", format)
+    if kind == "parquet":
+        arrow()
+    return _rows(source, kind)
+
+
+def _rows(source: Path | BinaryIO, kind: str) -> Iterator[Row | BadRow]:
     read = {"jsonl": _json_rows, "csv": _csv_rows, "tsv": _tsv_rows, "parquet": _parquet_rows}[kind]
+    line = 0
     with ExitStack() as stack:
-        line = 0
+        stream = _opened(source, stack, unpack=kind != "parquet")
         try:
-            for row in read(_opened(source, stack, unpack=kind != "parquet")):
+            for row in read(stream):
                 line = row.line
                 yield row
         except (OSError, EOFError, zlib.error) as error:  # what gzip raises over a file that is broken off
@@ -175,8 +184,7 @@ def _json_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
     lines = _Lines(stream)
     while True:
         try:
-            text = next(lines)
-            if text.strip():
+            if text := next(lines).rstrip():
                 yield Row(lines.count, _object(text))
         except StopIteration:
             return
@@ -195,6 +203,8 @@ def _object(text: str) -> Mapping[str, Any]:
         raise _Unreadable(f"is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise _Unreadable("is not a JSON object: one object on each line is expected")
+    if text.count("{") + text.count("[") > DEEPEST and _depth(value) > DEEPEST:
+        raise _Unreadable("is nested too deeply")
     if "\\ud" in text or "\\uD" in text:
         _check_whole(value)
     return value
@@ -219,6 +229,14 @@ def _number(digits: str) -> float:
 
 def _refuse(constant: str) -> NoReturn:
     raise _Unreadable(f"is not valid JSON: `{constant}` is no number")
+
+
+def _depth(value: Any) -> int:
+    depth, layer = 0, [value]
+    while layer := [item for item in layer if isinstance(item, list | dict)]:
+        depth += 1
+        layer = [inner for outer in layer for inner in (outer.values() if isinstance(outer, dict) else outer)]
+    return depth
 
 
 def _check_whole(value: Any) -> None:
@@ -275,8 +293,8 @@ def _cells(lines: _Lines, reader: Iterator[list[str]]) -> Iterator[tuple[int, li
         except _Unreadable as error:
             yield lines.count, str(error)
         except csv.Error as error:
-            open_quote = lines.count > line or "unexpected end" in str(error)
-            yield line, f"is not valid CSV: {'a quote is opened and not closed' if open_quote else error}"
+            open_quote = any(words in str(error) for words in ("unexpected end", "field larger"))
+            yield line, f"is not valid CSV: {'a quote is opened and never closed' if open_quote else error}"
         else:
             if found:
                 yield line, found
@@ -313,7 +331,7 @@ def _parquet_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
                 for values in batch.to_pylist():
                     line += 1
                     yield _parquet_row(line, values)
-        except pyarrow.ArrowException as error:
+        except ValueError as error:  # Arrow's own, and a time that no datetime holds
             yield BadRow(line + 1, f"the file cannot be read from here on: {str(error)[:200]}")
 
 

@@ -21,7 +21,7 @@ from pydantic_core import to_json
 
 from fanout import retries
 from fanout.batch.budget import Budget
-from fanout.batch.job import Asking, Group, Job, Progress, State, Tally
+from fanout.batch.job import Asking, Group, Job, Progress, State, Tally, places
 from fanout.batch.pace import Pace
 from fanout.batch.record import Record, failure_json
 from fanout.dispatch import Dispatcher
@@ -197,8 +197,8 @@ class Runner:
             fresh = bool(chunk.items)
             for item in chunk.items:
                 after = item.item
-                for call in self._dispatcher.plan(self._asking.request(item.body)):
-                    place = (item.item, call.entry, call.sample)
+                for (entry, number), call in places(self._dispatcher.plan(self._asking.request(item.body))):
+                    place = (item.item, entry, number)
                     if (call.target.provider, call.target.limit_group) == account and place not in chunk.closed:
                         unit = Unit(self.job.number, *place)
                         yield _Work(unit, call, chunk.attempts.get(place, 0) + 1, cache_key=self._cache_key(call))
