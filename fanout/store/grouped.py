@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,8 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fanout.errors import StoreError
 from fanout.store.database import Database, reason
 
-WINDOW_S = 0.01
-"""How long the first of a group waits for others."""
+WINDOW_S = 0.02
+"""How long the first of a group waits for others at most."""
+STEP_S = 0.001
+"""Once nothing more comes for so long, the group is whole: who waits for the last one to be on disk sends nothing new."""
 MOST_AT_ONCE = 256
 """Of one transaction; whatever comes on top goes into the next one."""
 
@@ -31,8 +34,6 @@ class Grouped(Generic[Record]):
         self._database, self._write = database, write
         self._waiting: deque[tuple[Record, asyncio.Future[None]]] = deque()
         self._some = asyncio.Event()
-        self._full = asyncio.Event()
-        """No more need be waited for."""
 
     async def put(self, record: Record) -> None:
         """Returns once the record is committed. A caller who is cancelled leaves it to be written.
@@ -43,8 +44,6 @@ class Grouped(Generic[Record]):
         written = asyncio.get_running_loop().create_future()
         self._waiting.append((record, written))
         self._some.set()
-        if len(self._waiting) >= MOST_AT_ONCE:
-            self._full.set()
         try:
             await asyncio.shield(written)
         except asyncio.CancelledError:
@@ -67,15 +66,18 @@ class Grouped(Generic[Record]):
     async def _write_always(self) -> None:
         while True:
             await self._some.wait()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(WINDOW_S):
-                    await self._full.wait()
+            await self._gathered()
             group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
             if not self._waiting:
                 self._some.clear()
-            if len(self._waiting) < MOST_AT_ONCE:
-                self._full.clear()
             await self._commit(group)
+
+    async def _gathered(self) -> None:
+        """Waits while more comes, for the window at most."""
+        until, count = time.monotonic() + WINDOW_S, 0
+        while count < len(self._waiting) < MOST_AT_ONCE and time.monotonic() < until:
+            count = len(self._waiting)
+            await asyncio.sleep(STEP_S)
 
     async def _commit(self, group: Sequence[tuple[Record, asyncio.Future[None]]]) -> None:
         errors: Sequence[StoreError | None] = [StoreError("the writing was broken off")] * len(group)

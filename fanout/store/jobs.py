@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Row, Select, func, literal, select, tuple_, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import BigInteger, ColumnElement, Row, Select, bindparam, func, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.errors import LeaseLost, StoreError
 from fanout.store.counts import ANSWERED, storable
-from fanout.store.database import Database, reason
+from fanout.store.database import Database
 from fanout.store.grouped import Grouped
 from fanout.store.tables import attempts, failures, items, job_counts, jobs, texts, units
+from fanout.store.transactions import told, unbroken
 
 LEASE_S = 15.0
 """How long a job belongs to a process that has not said that it still lives."""
@@ -26,6 +26,11 @@ ROWS_AT_ONCE = 256
 SUMS = (
     *("calls", "attempts", "input_tokens", "output_tokens", "cached_tokens"),
     *("unknown_usage", "cost_usd", "cost_unknown", "total_ms"),
+)
+EPOCHS = (
+    select(jobs.c.number, jobs.c.epoch)
+    .where(jobs.c.number.in_(bindparam("numbers", expanding=True)))
+    .with_for_update(read=True)  # until the records are written; SQLite has but one writer
 )
 
 
@@ -154,12 +159,16 @@ class JobStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._journal: Grouped[Record] = Grouped(database, self._write)
+        # Made once: making a statement costs more than carrying it out.
         self._add_counts = database.add(job_counts)
+        self._add_text = database.add_missing(texts)
+        self._end = database.replace(units, where=units.c.state == "open")
         self.put = self._journal.put
         self.writing = self._journal.writing
 
     # A job and its input
 
+    @unbroken
     async def create(self, job: Mapping[str, Any]) -> int:
         """A new job, and its number. `job` has the columns of the table."""
         async with self._writing() as connection:
@@ -167,6 +176,7 @@ class JobStore:
             number: int = (await connection.execute(statement)).scalar_one()
             return number
 
+    @unbroken
     async def add_items(self, number: int, rows: Sequence[Item]) -> None:
         """Takes in a part of a job's input."""
         inserted: list[dict[str, Any]] = []
@@ -182,6 +192,7 @@ class JobStore:
             for start in range(0, len(inserted), ROWS_AT_ONCE):
                 await connection.execute(items.insert(), inserted[start : start + ROWS_AT_ONCE])
 
+    @unbroken
     async def copy_items(self, source: int, number: int) -> None:
         """Gives a job the input of another one."""
         columns = ["item", "line", "custom_id", "body", "digest"]
@@ -200,11 +211,13 @@ class JobStore:
         )
         return [(custom_id, line) for custom_id, line in await self._rows(asked)]
 
+    @unbroken
     async def discard(self, number: int) -> None:
-        """Forgets a job that never began."""
+        """Forgets a job that was never whole."""
         async with self._writing() as connection:
-            await connection.execute(items.delete().where(items.c.job == number))
-            await connection.execute(jobs.delete().where(jobs.c.number == number, jobs.c.started.is_(None)))
+            done = await connection.execute(jobs.delete().where(jobs.c.number == number, jobs.c.state == "loading"))
+            if done.rowcount:
+                await connection.execute(items.delete().where(items.c.job == number))
 
     async def job(self, id: str) -> Row[Any] | None:
         """The row of a job."""
@@ -238,9 +251,25 @@ class JobStore:
             asked = asked.where(jobs.c.state.in_(states))
         return await self._rows(asked)
 
-    async def change(self, number: int, *, states: Sequence[str] = (), epoch: int | None = None, **values: Any) -> bool:
-        """Changes a job's row; false where it is in none of `states`, or is another's (`epoch`)."""
+    @unbroken
+    async def change(
+        self,
+        number: int,
+        *,
+        states: Sequence[str] = (),
+        epoch: int | None = None,
+        gone: Iterable[str] | None = None,
+        **values: Any,
+    ) -> bool:
+        """Changes a job's row; false where it is in none of `states`, or is another's.
+
+        Args:
+            epoch: whose it must be.
+            gone: it must be nobody's; owners known to be dead do not count.
+        """
         asked = update(jobs).where(jobs.c.number == number).values(**values)
+        if gone is not None:
+            asked = asked.where(self._free(gone))
         if states:
             asked = asked.where(jobs.c.state.in_(states))
         if epoch is not None:
@@ -250,6 +279,7 @@ class JobStore:
 
     # Who runs it
 
+    @unbroken
     async def take(self, number: int, owner: str, *, gone: Iterable[str] = ()) -> int | None:
         """Takes a job over, for `LEASE_S`.
 
@@ -260,10 +290,9 @@ class JobStore:
         Returns:
             The job's epoch, which is to be shown with everything that is written for it; `None`: it is another's.
         """
-        free = jobs.c.owner.is_(None) | (jobs.c.lease_until < self._database.now()) | jobs.c.owner.in_([owner, *gone])
         asked = (
             update(jobs)
-            .where(jobs.c.number == number, free)
+            .where(jobs.c.number == number, self._free([owner, *gone]))
             .values(owner=owner, epoch=jobs.c.epoch + 1, lease_until=self._database.now() + LEASE_S)
             .returning(jobs.c.epoch)
         )
@@ -271,6 +300,7 @@ class JobStore:
             epoch: int | None = (await connection.execute(asked)).scalar_one_or_none()
             return epoch
 
+    @unbroken
     async def renew(self, number: int, epoch: int, rate: float | None) -> str | None:
         """Says that the job's process still lives; the job's state, or `None` where it is another's by now."""
         asked = (
@@ -288,8 +318,7 @@ class JobStore:
     async def _write(self, connection: AsyncConnection, records: Sequence[Record]) -> Sequence[StoreError | None]:
         """Writes what belongs to jobs that are still the writer's own."""
         numbers = {record.unit.job for record in records}
-        asked = select(jobs.c.number, jobs.c.epoch).where(jobs.c.number.in_(numbers)).with_for_update(read=True)
-        epochs = {row[0]: row[1] for row in await connection.execute(asked)}
+        epochs = {row[0]: row[1] for row in await connection.execute(EPOCHS, {"numbers": list(numbers)})}
         own = [record for record in records if epochs.get(record.unit.job) == record.epoch]
         await self._insert(connection, own)
         return [None if epochs.get(record.unit.job) == record.epoch else LeaseLost() for record in records]
@@ -323,7 +352,7 @@ class JobStore:
                 await connection.execute(statement, rows)
         await self._add_texts(connection, long)
         if ended:
-            await connection.execute(self._database.replace(units, where=units.c.state == "open"), ended)
+            await connection.execute(self._end, ended)
             # In order: two processes must not wait for each other's rows.
             counted = [dict(zip(("job", "model", "result"), key, strict=True)) | sums[key].values for key in sorted(sums)]
             await connection.execute(self._add_counts, counted)
@@ -331,8 +360,9 @@ class JobStore:
     async def _add_texts(self, connection: AsyncConnection, long: Mapping[bytes, str]) -> None:
         if long:
             rows = [{"digest": digest, "text": long[digest]} for digest in sorted(long)]
-            await connection.execute(self._database.add_missing(texts), rows)
+            await connection.execute(self._add_text, rows)
 
+    @unbroken
     async def reopen(self, number: int, kinds: Sequence[str] = ()) -> int:
         """Opens failed units once more, of these kinds alone if any are given; how many.
 
@@ -351,6 +381,7 @@ class JobStore:
 
     # What has come of it
 
+    @unbroken
     async def chunk(self, number: int, after: int, most: int = ROWS_AT_ONCE) -> Chunk:
         """The items behind number `after`, in order, and what has been done of them."""
         body = func.coalesce(items.c.body, texts.c.text)
@@ -376,6 +407,34 @@ class JobStore:
             )
             made = {(row[0], row[1], row[2]): row[3] for row in await connection.execute(asked_attempts)}
         return Chunk(found, closed, made)
+
+    @unbroken
+    async def page(self, number: int, after: int, most: int) -> Sequence[tuple[Item, Mapping[tuple[int, int], Row[Any]]]]:
+        """The items behind number `after`, in order, each with those of its units that have ended, by entry and repeat."""
+        body = func.coalesce(items.c.body, texts.c.text)
+        asked = (
+            select(items.c.item, items.c.line, items.c.custom_id, body)
+            .select_from(items.outerjoin(texts, items.c.digest == texts.c.digest))
+            .where(items.c.job == number, items.c.item > after)
+            .order_by(items.c.item)
+            .limit(most)
+        )
+        async with self._reading() as connection:
+            found = [Item(*row) for row in await connection.execute(asked)]
+            if not found:
+                return []
+            asked_units = (
+                select(
+                    *(units.c[name] for name in ("item", "entry", "repeat", "ended")),
+                    func.coalesce(units.c.record, texts.c.text).label("record"),
+                )
+                .select_from(units.outerjoin(texts, units.c.digest == texts.c.digest))
+                .where(units.c.job == number, units.c.item.between(found[0].item, found[-1].item), units.c.state != "open")
+            )
+            ended: dict[int, dict[tuple[int, int], Row[Any]]] = {}
+            for row in await connection.execute(asked_units):
+                ended.setdefault(row.item, {})[row.entry, row.repeat] = row
+        return [(item, ended.get(item.item, {})) for item in found]
 
     async def counts(self, number: int) -> Sequence[Row[Any]]:
         """The sums of a job by model and result."""
@@ -439,28 +498,23 @@ class JobStore:
 
     # Transactions whose failures are StoreErrors
 
+    def _free(self, gone: Iterable[str]) -> ColumnElement[Any]:
+        return jobs.c.owner.is_(None) | (jobs.c.lease_until < self._database.now()) | jobs.c.owner.in_([*gone])
+
     def _alive(self) -> ColumnElement[Any]:
         return jobs.c.owner.is_not(None) & (jobs.c.lease_until >= self._database.now())
 
+    @unbroken
     async def _rows(self, asked: Select[Any]) -> Sequence[Any]:
         async with self._reading() as connection:
-            return (await connection.execute(asked)).all()
+            rows: Sequence[Any] = (await connection.execute(asked)).all()
+            return rows
 
     def _reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        return _told(self._database.reading)
+        return told(self._database.reading)
 
     def _writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        return _told(self._database.writing)
-
-
-@asynccontextmanager
-async def _told(transaction: Callable[[], AbstractAsyncContextManager[AsyncConnection]]) -> AsyncGenerator[AsyncConnection]:
-    """A transaction whose failure is told as a StoreError."""
-    try:
-        async with transaction() as connection:
-            yield connection
-    except (SQLAlchemyError, OSError) as error:
-        raise StoreError(reason(error)) from error
+        return told(self._database.writing)
 
 
 def _conditions(number: int, which: Filter) -> list[ColumnElement[bool]]:

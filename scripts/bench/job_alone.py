@@ -1,0 +1,66 @@
+"""A whole batch job on the embedded store: made, run, every attempt and every answer on disk.
+
+usage: job_alone.py PROVIDERS_JSON STORE PROMPTS MODELS CONCURRENCY
+       prints {"calls": …, "cpu_s": …, "wall_s": …, "rss_mb": …, "rss_early_mb": …, "store_mb": …, "errors": …}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from floor import freeze
+from machine import rss_mb
+
+from fanout.batch.job import Spec
+from fanout.batch.keeper import open_keeper
+from fanout.batch.rows import Row
+from fanout.batch.runner import Runner
+from fanout.config import load
+from fanout.dispatch import open_dispatcher
+from fanout.store import open_store
+from fanout.store.jobs import JobStore
+
+
+async def main() -> None:
+    config, store, *numbers = sys.argv[1:]
+    prompts, models, concurrency = map(int, numbers)
+    early_mb = 0.0
+
+    async def look(runner: Runner) -> None:
+        """What it takes when a tenth is done: from there on it must not grow."""
+        nonlocal early_mb
+        while runner.progress().ended < runner.job.units / 10:
+            await asyncio.sleep(0.05)
+        early_mb = rss_mb("self")
+
+    looking: list[asyncio.Task[None]] = []
+    async with open_store(store) as opened, open_dispatcher(load(Path(config))) as dispatcher:
+        assert opened
+        async with open_keeper(JobStore(opened.database), dispatcher) as keeper:
+            freeze()
+            start_s, began = time.process_time(), time.monotonic()
+            spec = Spec(
+                models=tuple({"model": f"m{model}"} for model in range(models)),
+                parameters={"max_tokens": 50, "temperature": 0.7},
+                concurrency=concurrency,
+            )
+            asked = (
+                Row(prompt + 1, {"prompt": f"Prompt {prompt}: what is the capital of France?"}) for prompt in range(prompts)
+            )
+            job = await keeper.create(spec, asked)
+            job = await keeper.run(job.id, lambda runner: looking.append(asyncio.create_task(look(runner))))
+            cpu_s, wall_s = time.process_time() - start_s, time.monotonic() - began
+            await asyncio.gather(*looking)
+            progress = await keeper.progress(job.id)
+    result = {"calls": job.units, "cpu_s": cpu_s, "wall_s": wall_s, "rss_mb": rss_mb("self"), "rss_early_mb": early_mb}
+    errors = job.units - progress.answered
+    print(json.dumps(result | {"store_mb": os.path.getsize(store) / 2**20, "errors": errors}))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
