@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from aiohttp import web
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,30 +22,17 @@ from pydantic_core import InitErrorDetails, from_json
 
 from fanout.errors import Fault, RequestError, faults_of
 from fanout.plan import Entry
+from fanout.sampling import INT64, Biases, Stop, at_most
 from fanout.schema import SAMPLING_NAMES, Call, Sampling
 from fanout.web.state import DISPATCHER
 
-INT64 = 2**63
 MOST_ENTRIES = 64
 MOST_FIELDS = 64
 """Of one object. A thousand wrong ones would take the event loop for a second to complain about."""
 MOST_FAULTS = 100
 Body = TypeVar("Body", bound=BaseModel)
-
-
-def _at_most(most: int, what: str) -> BeforeValidator:
-    """Looks at the number first: a million items are not validated one by one only to be refused for being many."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, list | dict) and len(value) > most:
-            raise ValueError(f"{len(value)} {what} are not allowed: at most {most}")
-        return value
-
-    return BeforeValidator(check)
-
-
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+RAW = web.RequestKey("raw", bytes)
+"""The body as it came, once it was read."""
 
 
 def _entries(value: Any) -> Any:
@@ -67,20 +53,6 @@ def _return_when(value: Any) -> Any:
         return value
     shown = f"`{value[:80]}`" if isinstance(value, str) else "this"
     raise ValueError(f"{shown} is not allowed: `all`, `first`, or the number of entries to wait for")
-
-
-Stop = Annotated[
-    list[str],
-    Field(min_length=1, max_length=4),
-    _at_most(4, "sequences"),
-    BeforeValidator(_listed),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 4}]}
-    ),
-]
-Bias = Annotated[float, Field(ge=-100, le=100), AfterValidator(lambda bias: int(bias) if bias.is_integer() else bias)]
-"""A whole one stays whole on its way: some servers refuse `50.0` for an integer."""
-Biases = Annotated[dict[str, Bias], _at_most(2048, "tokens")]
 
 
 class SamplingBody(BaseModel):
@@ -182,7 +154,7 @@ Models = Annotated[list[EntryBody], Listed, Few, entries_schema("EntryBody")]
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
     Field(max_length=16),
-    _at_most(16, "entries"),
+    at_most(16, "entries"),
 ]
 ReturnWhen = Annotated[
     int | None,
@@ -203,16 +175,37 @@ async def read(request: web.Request, model: type[Body]) -> Body:
     if request.content_type != "application/json":
         # Also what keeps a stranger's web page from calling: without this a form could.
         raise web.HTTPUnsupportedMediaType(text=f"send `Content-Type: application/json`, not {request.content_type!a:.100}")
-    try:
-        raw = await request.read()
-    except web.RequestPayloadError:
-        raise web.HTTPBadRequest(text="the body cannot be unpacked: it is not what its headers say") from None
+    raw = await whole(request)
     dispatcher = request.app[DISPATCHER]
     context = {"max_timeout_s": dispatcher.settings.environment.max_timeout_s, "catalogue": dispatcher.catalogue}
+    return validated(raw, model, context)
+
+
+def validated(raw: bytes, model: type[Body], context: Mapping[str, Any] | None = None) -> Body:
+    """A body of JSON, validated whole.
+
+    Raises:
+        RequestError: with every wrong field.
+    """
     try:
         return model.model_validate_json(raw, context=context)
     except ValidationError as error:
         raise RequestError(list(_as_written(_faults(error, model), raw))) from None
+
+
+async def whole(request: web.Request) -> bytes:
+    """The body as it came.
+
+    Raises:
+        HTTPBadRequest: it cannot be unpacked.
+        HTTPRequestEntityTooLarge: it is larger than the server takes.
+    """
+    try:
+        raw = await request.read()
+    except web.RequestPayloadError:
+        raise web.HTTPBadRequest(text="the body cannot be unpacked: it is not what its headers say") from None
+    request[RAW] = raw
+    return raw
 
 
 def check_request(timeout_s: float | None, return_when: int | None, calls: Sequence[Call], max_timeout_s: float) -> None:

@@ -3,80 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    WrapValidator,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator
 
 from fanout.errors import Fault
-from fanout.schema import Answer, Call, Choice, Content, Delta, ImagePart, Message, OtherPart, TextPart, TokenLogprob
+from fanout.messages import MessageBody
+from fanout.schema import Answer, Call, Choice, Delta, TokenLogprob
 from fanout.web import body, openai
 from fanout.web.body import Few, Listed, entries_schema
 from fanout.web.chunks import Dialect
-from fanout.web.fields import OpenAiBody, OpenAiEntry, OpenAiSampling, Own, text_or_parts
+from fanout.web.fields import OpenAiBody, OpenAiEntry, OpenAiSampling, Own
 
 REPLACEMENT = "\ufffd"
 """Stands in a token where its bytes are no whole character."""
-
-
-class ImageUrl(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    url: str = Field(min_length=1)
-    detail: Literal["auto", "low", "high"] | None = None
-
-
-class PartBody(BaseModel):
-    """A part of a message: `text`, `image_url`, or one that only some providers know, which is passed on."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    type: str
-    text: str | None = None
-    image_url: ImageUrl | None = None
-
-    @model_validator(mode="after")
-    def _has_what_it_says(self) -> Self:
-        if self.type in ("text", "image_url") and getattr(self, self.type) is None:
-            raise ValueError(f"a part of type `{self.type}` needs `{self.type}`")
-        return self
-
-    def part(self) -> TextPart | ImagePart | OtherPart:
-        if self.type == "text":
-            return TextPart(self.text or "", self.model_extra or {})
-        if self.type == "image_url" and self.image_url:
-            return ImagePart(self.image_url.url, self.image_url.detail, self.model_extra or {})
-        return OtherPart(self.model_dump(exclude_unset=True))
-
-
-class MessageBody(BaseModel):
-    """A message of the conversation; what else it holds (`name`, `tool_calls`, …) is passed on."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Annotated[list[PartBody], WrapValidator(text_or_parts, json_schema_input_type=str | list[PartBody])] | None = None
-    """Text, or parts. Only an assistant's and a function's message may be without."""
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.content is None and self.role not in ("assistant", "function"):
-            raise ValueError(f"a message of role `{self.role}` needs `content`")
-        return self
-
-    def message(self) -> Message:
-        said: Any = self.content
-        content: Content | None = tuple(part.part() for part in said) if isinstance(said, list) else said
-        extra = {name: value for name, value in (self.model_extra or {}).items() if value is not None}
-        return Message(self.role, content, extra)
 
 
 class ChatSampling(OpenAiSampling):

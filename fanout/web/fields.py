@@ -9,11 +9,12 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fanout.errors import Fault
 from fanout.plan import Entry
-from fanout.web.body import INT64, MOST_FIELDS, Biases, ReturnWhen, Stop
+from fanout.sampling import INT64, Biases, Stop
+from fanout.web.body import MOST_FIELDS, ReturnWhen
 
 Own = Mapping[str, Any]
 """What one object of a request says itself, by the names of `schema.Sampling`; a `null` that was written is `None`."""
@@ -148,12 +149,3 @@ class OpenAiBody(OpenAiSampling):
 QUESTIONS = frozenset({"messages", "prompt"})
 WHOLE = QUESTIONS | OpenAiBody.model_fields.keys() - SHARED
 """Fields that have no meaning in one entry."""
-
-
-def text_or_parts(value: Any, parts: ValidatorFunctionWrapHandler) -> Any:
-    """A message's content. A union of text and list would complain about either twice."""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list) or not value:
-        raise ValueError("must be text, or a list of parts that is not empty")
-    return parts(value)

@@ -20,8 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from fanout.messages import text_or_parts
 from fanout.schema import Content, ImagePart, Message, TextPart
-from fanout.web.fields import text_or_parts
 
 
 class ScaleModel(BaseModel):
