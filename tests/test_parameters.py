@@ -9,17 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.config import ParametersRow
-from fanout.parameters import (
-    OPENAI_CHAT,
-    OPENAI_FAMILIES,
-    OPENAI_TEXT,
-    Rule,
-    Table,
-    accept,
-    fit,
-    openai_family,
-    openai_reasoning,
-)
+from fanout.formats import OPENAI_CHAT, OPENAI_TEXT
+from fanout.parameters import Rule, Table, accept, fit
 from fanout.schema import Fitted, Query, Sampling
 
 DEFAULTS = ParametersRow()
@@ -101,6 +92,13 @@ def test_a_row_tightens_a_range_but_never_widens_it() -> None:
     assert isinstance(asked.sent["n"], int)
 
 
+def test_what_is_no_count_need_not_be_whole() -> None:
+    """However it was asked for: Cohere's `top_p` ends at 0.99, and 1 must not become 0."""
+    row = ParametersRow(clamp={"top_p": (0.01, 0.99), "n": (1.5, 4.5)})
+    assert fitted(row=row, top_p=1, n=9).sent == {"top_p": 0.99, "n": 4}
+    assert fitted(row=row, top_p=0, n=1).sent == {"top_p": 0.01, "n": 2}
+
+
 def test_a_row_renames_and_drops() -> None:
     """Mistral: `random_seed`, and no `logit_bias`; other fields of the caller's alike."""
     row = ParametersRow(rename={"seed": "random_seed", "safe": "safe_prompt"}, drop=("logit_bias", "metadata"))
@@ -155,67 +153,6 @@ def test_other_fields_go_where_the_format_takes_them() -> None:
 def test_a_parameter_wins_over_another_field_of_its_upstream_name() -> None:
     """Both can be given on the OpenAI paths."""
     assert fitted(max_tokens=3, passthrough={"max_tokens": 9}, takes=None).sent == {"max_tokens": 3}
-
-
-@pytest.mark.parametrize(
-    ("model", "when"),
-    [
-        ("gpt-4o", None),
-        ("gpt-4.1-mini", None),
-        ("omni-1", None),
-        ("o1", "always, with stop"),
-        ("o1-mini-2024-09-12", "always, with stop"),
-        ("o3", "always"),
-        ("o4-mini", "always"),
-        ("gpt-5", "always"),
-        ("gpt-5-mini", "always"),
-        ("gpt-5-chat-latest", "never"),
-        ("gpt-5.1", "off"),
-        ("gpt-5.1-codex-max", "always"),
-        ("gpt-5.2-2026-01-01", "off"),
-        ("gpt-5.2-pro", "always"),
-        ("gpt-5.3-chat", "always"),
-        ("gpt-5.4", "off"),
-        ("gpt-5.4-pro", "always"),
-        ("gpt-5.5", "on"),
-        ("gpt-5.5-pro", "always"),
-        ("gpt-5.6", "on"),
-        ("gpt-6-luna", "on"),
-        ("gpt-6-astra", "always"),
-        ("ft:gpt-4o-mini:acme::1", None),
-        ("ft:o4-mini:acme::1", "always"),
-    ],
-)
-def test_when_openais_models_reason(model: str, when: str | None) -> None:
-    """First matching prefix wins."""
-    assert openai_reasoning(model) == when
-
-
-@pytest.mark.parametrize(
-    ("model", "effort", "family"),
-    [
-        ("gpt-4o", "high", "plain"),
-        ("gpt-5-chat", None, "renamed"),
-        ("gpt-5", "none", "reasoning"),
-        ("o1", None, "reasoning with stop"),
-        ("gpt-5.1", None, "resting"),
-        ("gpt-5.1", "none", "resting"),
-        ("gpt-5.1", "low", "reasoning"),
-        ("gpt-5.6", None, "reasoning"),
-        ("gpt-5.6", "none", "resting"),
-    ],
-)
-def test_the_effort_asked_for_decides_whether_a_model_reasons(model: str, effort: str | None, family: str) -> None:
-    """Some can be told to, some not to, some neither."""
-    assert openai_family(model, effort) == family
-
-
-def test_reasoning_models_take_another_name_for_the_length_and_no_sampling() -> None:
-    """What they refuse is reported, not sent."""
-    asked = fitted(OPENAI_FAMILIES["reasoning"], max_tokens=5, temperature=1.0, logprobs=2, stop=("a",), seed=1, n=2)
-    assert asked.sent == {"max_completion_tokens": 5, "seed": 1, "n": 2}
-    assert asked.ignored == ("temperature", "stop", "logprobs")
-    assert "temperature" in fitted(OPENAI_FAMILIES["resting"], max_tokens=5, temperature=1.0).sent
 
 
 @given(

@@ -6,10 +6,7 @@ Source: https://platform.claude.com/docs/en/api/messages and …/build-with-clau
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
-
-from multidict import istr
+from typing import Any, NoReturn
 
 from fanout.errors import ProviderError
 from fanout.providers._choices import completion
@@ -45,9 +42,6 @@ TYPES: Mapping[str, FailureKind] = {
 }
 """By `error.type`, where no status says it: in streams. `_failures.TYPE_KINDS` has the rest."""
 
-REQUESTS_REMAINING = istr("anthropic-ratelimit-requests-remaining")
-TOKENS_REMAINING = istr("anthropic-ratelimit-tokens-remaining")
-
 
 def answered(source: Source, headers: Mapping[str, str], body: Mapping[str, Any]) -> Completion:
     """A whole answer.
@@ -80,11 +74,7 @@ def _explanation(body: Mapping[str, Any]) -> str | None:
 def _completion(
     source: Source, headers: Mapping[str, str], head: Mapping[str, Any], choices: tuple[Choice, ...], usage: Mapping[str, Any]
 ) -> Completion:
-    done = completion(source, headers, head, choices, _usage(usage))
-    if REQUESTS_REMAINING not in headers and TOKENS_REMAINING not in headers:
-        return done
-    left = {"requests_remaining": headers.get(REQUESTS_REMAINING, ""), "tokens_remaining": headers.get(TOKENS_REMAINING, "")}
-    return replace(done, rate={name: float(value) for name, value in left.items() if value.isdecimal()} or None)
+    return completion(source, headers, head, choices, _usage(usage))
 
 
 def _usage(raw: Mapping[str, Any]) -> Usage | None:
@@ -143,7 +133,10 @@ class BlockEvents(Reading):
         elif kind == "message_stop":
             self.ended = True
         elif kind == "error" or chunk.get("error"):
-            raise refused(self._source, None, self._headers, chunk)
+            self._called_error(chunk)
+
+    def _called_error(self, chunk: dict[str, Any]) -> NoReturn:
+        raise refused(self._source, None, self._headers, chunk)
 
     def _other_delta(self, chunk: Mapping[str, Any], piece: Mapping[str, Any], size: int) -> Delta | None:
         if thought := text(piece.get("thinking")):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from fanout.errors import ProviderError
 from fanout.providers._choices import completion
@@ -250,9 +250,12 @@ class CandidateEvents(Reading):
             raise refused(self._source, None, self._headers, chunk)
         super()._odd(chunk)
 
+    def _called_error(self, chunk: dict[str, Any]) -> NoReturn:
+        raise refused(self._source, None, self._headers, chunk)
+
     def _take(self, chunk: dict[str, Any], size: int, deltas: list[Delta]) -> None:
         if chunk.get("error"):
-            raise refused(self._source, None, self._headers, chunk)
+            self._called_error(chunk)
         for name in ("modelVersion", "responseId", "usageMetadata"):
             if value := chunk.get(name):
                 self._head[name] = value

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from multidict import istr
-
 from fanout.providers._failures import Source, error_in, refusal, request_id
 from fanout.schema import Answer, Choice, Completion, FinishReason, TokenLogprob, Usage
 
@@ -28,9 +26,6 @@ EXTRAS = ("annotations", "audio")
 BROKEN_OFF = frozenset({"error", "network_error", "insufficient_system_resource"})
 """Finish reasons of answers that failed (Mistral, OpenRouter; Z.ai; DeepSeek)."""
 
-REQUESTS_REMAINING = istr("x-ratelimit-remaining-requests")
-TOKENS_REMAINING = istr("x-ratelimit-remaining-tokens")
-
 
 def completion(
     source: Source, headers: Mapping[str, str], head: Mapping[str, Any], choices: tuple[Choice, ...], usage: Usage | None
@@ -47,7 +42,6 @@ def completion(
         usage,
         _name(head.get("model")),
         request_id(headers) or _name(head.get("id")),
-        _rate(headers),
         _name(head.get("system_fingerprint")),
     )
 
@@ -67,22 +61,6 @@ def check(source: Source, headers: Mapping[str, str], raw: Mapping[str, Any]) ->
 
 def _name(value: Any) -> str | None:
     return value[:200] if isinstance(value, str) and value else None
-
-
-def _rate(headers: Mapping[str, str]) -> Mapping[str, float] | None:
-    requests, tokens = headers.get(REQUESTS_REMAINING), headers.get(TOKENS_REMAINING)
-    if requests is None and tokens is None:
-        return None
-    found = {"requests_remaining": _left(requests), "tokens_remaining": _left(tokens)}
-    return {name: value for name, value in found.items() if value is not None} or None
-
-
-def _left(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and value >= 0 else None  # Azure: -1 for "not known"
 
 
 def choice_of(raw: Mapping[str, Any]) -> Choice:

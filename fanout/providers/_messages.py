@@ -6,12 +6,13 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 from urllib.parse import unquote_to_bytes
 
 from fanout.errors import ProviderError
 from fanout.providers._failures import Source
-from fanout.schema import Content, Failure, ImagePart, Message, OtherPart, Query, TextPart
+from fanout.schema import Content, Failure, Fitted, ImagePart, Message, OtherPart, Query, TextPart
 
 SYSTEM = frozenset({"system", "developer"})
 DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*),", re.IGNORECASE)
@@ -88,20 +89,19 @@ def _no_image(wrong: str) -> ProviderError:
     return ProviderError(Failure("bad_request", f"an image's data: URL {wrong}", code="invalid_image", param="messages"))
 
 
-def not_taken(messages: Sequence[Message] | None, *, names: bool = False, details: bool = False) -> tuple[str, ...]:
-    """What of a conversation is left out and must be reported.
+def without_lost(fitted: Fitted, messages: Sequence[Message] | None, *, details: bool = False) -> Fitted:
+    """`fitted` with what of a conversation is left out: no format but OpenAI's has names of participants.
 
     Args:
-        names: the format has names of participants.
-        details: it has `image_url.detail`.
+        details: the format has `image_url.detail`.
     """
-    lost: list[str] = []
+    lost: dict[str, None] = {}
     for message in messages or ():
-        if not names and message.extra.get("name") and message.role not in ("tool", "function"):
-            lost.append("messages.name")
+        if message.extra.get("name") and message.role not in ("tool", "function"):
+            lost["messages.name"] = None
         if not details and isinstance(message.content, tuple) and any(map(_is_detailed, message.content)):
-            lost.append("image_url.detail")
-    return tuple(dict.fromkeys(lost))
+            lost["image_url.detail"] = None
+    return replace(fitted, ignored=(*fitted.ignored, *lost)) if lost else fitted
 
 
 def _is_detailed(part: TextPart | ImagePart | OtherPart) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import aiohttp
@@ -12,8 +12,9 @@ from multidict import CIMultiDict
 
 from fanout.config import ProviderSettings
 from fanout.errors import ProviderError
+from fanout.images import Network, inlined
 from fanout.providers._failures import Source, error_body
-from fanout.providers._http import HttpProvider
+from fanout.providers._http import HttpProvider, HttpRequest
 from fanout.providers._json import parse
 from fanout.schema import Call, Completion
 
@@ -68,6 +69,23 @@ class NativeProvider(HttpProvider):
         headers = self._headers.copy()
         headers[self.key_header] = self.key_prefix + key
         return headers
+
+
+class InliningProvider(NativeProvider):
+    """A format whose images are bytes: an image's address is fetched before a request is written.
+
+    Args:
+        allowed: networks that may be fetched from although they are not public. For tests.
+    """
+
+    def __init__(
+        self, settings: ProviderSettings, session: aiohttp.ClientSession, *, allowed: Collection[Network] = ()
+    ) -> None:
+        super().__init__(settings, session)
+        self._allowed = allowed
+
+    async def _encoded(self, call: Call, *, stream: bool) -> HttpRequest:
+        return await super()._encoded(await inlined(call, allowed=self._allowed), stream=stream)
 
 
 def unwrapped(body: Any) -> Any:

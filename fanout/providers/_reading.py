@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from fanout.errors import ProviderError
-from fanout.providers._chunks import HIGHEST_INDEX, Growing
-from fanout.providers._failures import Source
+from fanout.providers._failures import Source, error_in, refusal
+from fanout.providers._growing import HIGHEST_INDEX, Growing
 from fanout.providers._json import parse
 from fanout.providers._sse import Event, SseDecoder
 from fanout.schema import Choice, Completion, Delta, Failure, FinishReason, TokenLogprob
@@ -84,7 +84,7 @@ class Reading(ABC):
         self._read(self._decoder.feed(data), deltas)
 
     def _read(self, events: list[Event], deltas: list[Delta]) -> None:
-        for _, data in events:
+        for name, data in events:
             if data.strip() == b"[DONE]":
                 self.ended = True
             elif data:
@@ -94,9 +94,15 @@ class Reading(ABC):
                     raise self._source.malformed("sent a chunk that is not JSON", "invalid_json") from None
                 if type(chunk) is not dict:
                     self._odd(chunk)
+                if name == "error":
+                    self._called_error(chunk)
                 self._take(chunk, len(data), deltas)
             if self.ended:
                 return
+
+    def _called_error(self, chunk: dict[str, Any]) -> NoReturn:
+        """A chunk that is an error, or whose event is named one."""
+        raise refusal(self._source, None, self._headers, error_in(chunk))
 
     def _odd(self, chunk: Any) -> None:
         """A chunk that is JSON but no object."""

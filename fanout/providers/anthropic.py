@@ -17,19 +17,19 @@ Source: https://platform.claude.com/docs/en/api/messages for every wire field.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import aiohttp
 
 from fanout.config import ProviderSettings
 from fanout.errors import ProviderError
-from fanout.parameters import ANTHROPIC_FAMILIES, Accepted, accept, anthropic_family, either, fit, required
+from fanout.formats import ANTHROPIC_FAMILIES, anthropic_family
+from fanout.parameters import Accepted, accept, either, fit, required
 from fanout.providers._blocks import BlockEvents, answered, refused
 from fanout.providers._failures import Source
 from fanout.providers._http import Events, HttpRequest
 from fanout.providers._json import dump
-from fanout.providers._messages import SYSTEM, inline, no_part, not_taken, systems, text_of, turns, unsupported
+from fanout.providers._messages import SYSTEM, inline, no_part, systems, text_of, turns, unsupported, without_lost
 from fanout.providers._native import NativeProvider
 from fanout.providers._tools import FIELDS, Toolbox, Written, answered_call, calls_of, with_tools
 from fanout.schema import Call, Completion, Failure, Fitted, ImagePart, Message, OtherPart, Query, Target, TextPart
@@ -67,9 +67,7 @@ class Anthropic(NativeProvider):
         if family == "either":
             fitted = either(fitted, query, accepted, "temperature", "top_p")
         most = OLD_MAX_TOKENS if model.startswith(("claude-3-", "claude-2", "claude-instant")) else DEFAULT_MAX_TOKENS
-        fitted = with_tools(required(fitted, accepted, "max_tokens", most), _written_tools)
-        lost = not_taken(query.messages)
-        return replace(fitted, ignored=(*fitted.ignored, *lost)) if lost else fitted
+        return without_lost(with_tools(required(fitted, accepted, "max_tokens", most), _written_tools), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         if self._url is None:

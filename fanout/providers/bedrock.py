@@ -30,8 +30,9 @@ from yarl import URL
 
 from fanout.config import ProviderSettings
 from fanout.errors import ProviderError
-from fanout.images import Network, inlined
-from fanout.parameters import CONVERSE_FAMILIES, accept, converse_family, either, fit
+from fanout.formats import CONVERSE_FAMILIES, converse_family
+from fanout.images import Network
+from fanout.parameters import accept, either, fit
 from fanout.providers._aws import Signer, not_configured
 from fanout.providers._choices import completion
 from fanout.providers._converse import (
@@ -48,8 +49,8 @@ from fanout.providers._failures import Source, error_in, refusal
 from fanout.providers._frames import FrameDecoder
 from fanout.providers._http import Events, HttpRequest
 from fanout.providers._json import dump, parse
-from fanout.providers._messages import not_taken
-from fanout.providers._native import NativeProvider, mapping, text
+from fanout.providers._messages import without_lost
+from fanout.providers._native import InliningProvider, mapping, text
 from fanout.providers._own_headers import taken_out
 from fanout.providers._reading import Reading
 from fanout.providers._tools import FIELDS, with_tools
@@ -91,12 +92,8 @@ def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Bedroc
     return Bedrock(settings, session)
 
 
-class Bedrock(NativeProvider):
-    """One region of one AWS account.
-
-    Args:
-        allowed: networks that images may be fetched from although they are not public. For tests.
-    """
+class Bedrock(InliningProvider):
+    """One region of one AWS account; see `InliningProvider`."""
 
     key_header = hdrs.AUTHORIZATION
     key_prefix = "Bearer "
@@ -106,14 +103,13 @@ class Bedrock(NativeProvider):
     ) -> None:
         named, settings = taken_out(settings, REGION_HEADER)
         region = named or _environments_region()
-        super().__init__(_at_region(settings, region), session)
+        super().__init__(_at_region(settings, region), session, allowed=allowed)
         base = self.url("")
         found = REGION.search(base.host or "") if base else None
         self._region = found[1] if found else region
         row, passed_on = settings.row.parameters, TOP_LEVEL | FIELDS | {MODELS_OWN}
         self._accepted = {family: accept(table, row, passed_on) for family, table in CONVERSE_FAMILIES.items()}
         self._signer = Signer(self.name)
-        self._allowed = allowed
 
     def fit(self, target: Target, query: Query) -> Fitted:
         family = converse_family(target.model or "")
@@ -121,9 +117,7 @@ class Bedrock(NativeProvider):
         fitted = fit(query, accepted)
         if family == "either":
             fitted = either(fitted, query, accepted, "temperature", "top_p")
-        fitted = with_tools(fitted, written_tools)
-        lost = not_taken(query.messages)
-        return replace(fitted, ignored=(*fitted.ignored, *lost)) if lost else fitted
+        return without_lost(with_tools(fitted, written_tools), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """The request, unsigned; images must be data: URLs by now."""
@@ -145,7 +139,7 @@ class Bedrock(NativeProvider):
 
     async def _encoded(self, call: Call, *, stream: bool) -> HttpRequest:
         """Whatever is wanting (an image, credentials) is found wanting here, before the call is paid for."""
-        request = await super()._encoded(await inlined(call, allowed=self._allowed), stream=stream)
+        request = await super()._encoded(call, stream=stream)
         if hdrs.AUTHORIZATION in request.headers:
             return request
         if self._region is None:
@@ -170,7 +164,8 @@ def _refusal(
 ) -> ProviderError:
     """`refusal`, by the type of the error, as `Name`, `Name:http://…`, `com.amazon…#Name`, or a frame's `name`."""
     word = text(named).partition(":")[0].rpartition("#")[2]
-    word = word[:1].upper() + word[1:]
+    if word.endswith("Exception"):
+        word = word[:1].upper() + word[1:]
     message = text(error.get("message") or error.get("Message") or error.get("originalMessage"))
     return refusal(source, status or STATUSES.get(word), headers, {"message": message, "code": word}, kind=KINDS.get(word))
 

@@ -16,20 +16,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 from aiohttp import hdrs
 
 from fanout.config import ProviderSettings
 from fanout.errors import ProviderError
-from fanout.parameters import COHERE, accept, either, fit
+from fanout.formats import COHERE
+from fanout.parameters import accept, either, fit
 from fanout.providers._choices import completion
 from fanout.providers._failures import Source, error_in, refusal
 from fanout.providers._http import Events, HttpRequest
 from fanout.providers._json import dump
-from fanout.providers._messages import SYSTEM, no_part, not_taken, text_of, turns
+from fanout.providers._messages import SYSTEM, no_part, text_of, turns, without_lost
 from fanout.providers._native import NativeProvider, count, mapping, objects, text
 from fanout.providers._reading import Reading
 from fanout.providers._tools import (
@@ -96,9 +96,7 @@ class Cohere(NativeProvider):
 
     def fit(self, target: Target, query: Query) -> Fitted:
         fitted = either(fit(query, self._accepted), query, self._accepted, "frequency_penalty", "presence_penalty")
-        fitted = with_tools(with_format(fitted, _written_format), _written_tools)
-        lost = not_taken(query.messages, details=True)
-        return replace(fitted, ignored=(*fitted.ignored, *lost)) if lost else fitted
+        return without_lost(with_tools(with_format(fitted, _written_format), _written_tools), query.messages, details=True)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         if self._url is None:
@@ -252,7 +250,10 @@ class CohereEvents(Reading):
         elif kind in ("tool-plan-delta", "tool-call-start", "tool-call-delta"):
             self._append(deltas, self._tool(kind, message, size))
         elif chunk.get("error") or isinstance(chunk.get("message"), str):
-            raise refusal(self._source, None, self._headers, error_in(chunk), request=chunk.get("id"))
+            self._called_error(chunk)
+
+    def _called_error(self, chunk: dict[str, Any]) -> NoReturn:
+        raise refusal(self._source, None, self._headers, error_in(chunk), request=chunk.get("id"))
 
     def _append(self, deltas: list[Delta], delta: Delta | None) -> None:
         if delta:

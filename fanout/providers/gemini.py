@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
@@ -28,12 +27,13 @@ from yarl import URL
 
 from fanout.config import ProviderSettings
 from fanout.errors import ProviderError
-from fanout.parameters import GEMINI_FAMILIES, accept, fit, gemini_family
+from fanout.formats import GEMINI_FAMILIES, gemini_family
+from fanout.parameters import accept, fit
 from fanout.providers._candidates import OWN_ID, CandidateEvents, answered, refused
 from fanout.providers._failures import Source
 from fanout.providers._http import Events, HttpRequest
 from fanout.providers._json import dump, parse
-from fanout.providers._messages import SYSTEM, inline, no_part, not_taken, systems, text_of, turns
+from fanout.providers._messages import SYSTEM, inline, no_part, systems, text_of, turns, without_lost
 from fanout.providers._native import NativeProvider, mapping, text
 from fanout.providers._tools import FIELDS, FORMAT, Called, Toolbox, Written, answered_call, calls_of, with_format, with_tools
 from fanout.schema import Call, Completion, Failure, Fitted, ImagePart, Message, OtherPart, Query, Target, TextPart
@@ -64,9 +64,8 @@ class Gemini(NativeProvider):
 
     def fit(self, target: Target, query: Query) -> Fitted:
         family = gemini_family(target.model or "", on_vertex=self.on_vertex)
-        fitted = with_tools(with_format(fit(query, self._accepted[family]), _written_format), _written_tools)
-        lost = not_taken(query.messages)
-        return replace(fitted, ignored=(*fitted.ignored, *lost)) if lost else fitted
+        fitted = with_format(fit(query, self._accepted[family]), _written_format)
+        return without_lost(with_tools(fitted, _written_tools), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         base = self.base()

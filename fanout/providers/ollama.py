@@ -22,14 +22,15 @@ from aiohttp import hdrs
 
 from fanout.config import ProviderSettings
 from fanout.errors import ProviderError
-from fanout.images import Network, decoded, inlined
-from fanout.parameters import OLLAMA_CHAT, OLLAMA_TEXT, accept, fit
+from fanout.formats import OLLAMA_CHAT, OLLAMA_TEXT
+from fanout.images import Network, decoded
+from fanout.parameters import accept, fit
 from fanout.providers._choices import completion, logprobs_of
 from fanout.providers._failures import Source, error_in, is_error, refusal
 from fanout.providers._http import Events, HttpRequest
 from fanout.providers._json import dump
-from fanout.providers._messages import no_part, not_taken, turns, unsupported
-from fanout.providers._native import NativeProvider, count, mapping, objects, text
+from fanout.providers._messages import no_part, turns, unsupported, without_lost
+from fanout.providers._native import InliningProvider, count, mapping, objects, text
 from fanout.providers._ndjson import NdjsonDecoder
 from fanout.providers._reading import Reading
 from fanout.providers._tools import FIELDS, Toolbox, Written, calls_of, tool_call, with_tools
@@ -63,12 +64,8 @@ def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Ollama
     return Ollama(settings, session)
 
 
-class Ollama(NativeProvider):
-    """One Ollama server.
-
-    Args:
-        allowed: networks that images may be fetched from although they are not public. For tests.
-    """
+class Ollama(InliningProvider):
+    """One Ollama server; see `InliningProvider`."""
 
     key_header = hdrs.AUTHORIZATION
     key_prefix = "Bearer "
@@ -76,18 +73,15 @@ class Ollama(NativeProvider):
     def __init__(
         self, settings: ProviderSettings, session: aiohttp.ClientSession, *, allowed: Collection[Network] = ()
     ) -> None:
-        super().__init__(settings, session)
+        super().__init__(settings, session, allowed=allowed)
         self._chat_url, self._text_url = self.url("/api/chat"), self.url("/api/generate")
         row = settings.row.parameters
         self._chat, self._text = accept(OLLAMA_CHAT, row, PASSTHROUGH), accept(OLLAMA_TEXT, row, PASSTHROUGH - FIELDS)
-        self._allowed = allowed
 
     def fit(self, target: Target, query: Query) -> Fitted:
         if query.messages is None:
             return _with_format(fit(query, self._text))
-        fitted = _with_format(with_tools(fit(query, self._chat), _written_tools))
-        lost = not_taken(query.messages)
-        return replace(fitted, ignored=(*fitted.ignored, *lost)) if lost else fitted
+        return without_lost(_with_format(with_tools(fit(query, self._chat), _written_tools)), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """The request; images must be data: URLs by now."""
@@ -124,9 +118,6 @@ class Ollama(NativeProvider):
 
     def events(self, call: Call, headers: Mapping[str, str]) -> Events:
         return OllamaEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
-
-    async def _encoded(self, call: Call, *, stream: bool) -> HttpRequest:
-        return await super()._encoded(await inlined(call, allowed=self._allowed), stream=stream)
 
 
 def _written_tools(box: Toolbox) -> Written:

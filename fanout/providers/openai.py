@@ -21,7 +21,8 @@ from multidict import CIMultiDict
 
 from fanout.config import ProviderSettings
 from fanout.errors import ProviderError
-from fanout.parameters import OPENAI_FAMILIES, OPENAI_TEXT, accept, fit, openai_family
+from fanout.formats import OPENAI_FAMILIES, OPENAI_TEXT, openai_family
+from fanout.parameters import accept, fit
 from fanout.providers._choices import check, choice_of, completion, usage_of
 from fanout.providers._chunks import OpenAiEvents
 from fanout.providers._failures import error_body, error_in, is_error, refusal

@@ -18,7 +18,8 @@ import aiohttp
 
 from fanout.config import ProviderSettings
 from fanout.errors import ProviderError
-from fanout.parameters import SCALE_V4, accept, fit
+from fanout.formats import SCALE_V4
+from fanout.parameters import accept, fit
 from fanout.providers._choices import FINISH, completion
 from fanout.providers._failures import Source, error_body, error_in, is_error, refusal
 from fanout.providers._http import Events, HttpRequest

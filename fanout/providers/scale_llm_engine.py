@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 from aiohttp import hdrs
@@ -21,7 +21,8 @@ from multidict import CIMultiDict
 
 from fanout.config import ProviderSettings
 from fanout.errors import ProviderError
-from fanout.parameters import LLM_ENGINE, accept, fit, required
+from fanout.formats import LLM_ENGINE
+from fanout.parameters import accept, fit, required
 from fanout.providers._choices import completion, logprobs_of
 from fanout.providers._failures import Source, error_in, is_error, refusal
 from fanout.providers._http import Events, HttpRequest
@@ -133,7 +134,7 @@ class LlmEngineEvents(Reading):
 
     def _take(self, chunk: dict[str, Any], size: int, deltas: list[Delta]) -> None:
         if is_error(chunk):
-            raise refusal(self._source, None, self._headers, _error(chunk), request=chunk.get("request_id"))
+            self._called_error(chunk)
         self._request = chunk.get("request_id") or self._request
         output = mapping(chunk.get("output"))
         token = output.get("token")
@@ -143,6 +144,9 @@ class LlmEngineEvents(Reading):
         self._usage = _usage(output) or self._usage
         if output.get("finished") is True:
             self._growing(0).finish = NOT_INVENTED
+
+    def _called_error(self, chunk: dict[str, Any]) -> NoReturn:
+        raise refusal(self._source, None, self._headers, _error(chunk), request=chunk.get("request_id"))
 
     def _whole(self, choices: tuple[Choice, ...]) -> Completion:
         return completion(self._source, self._headers, {"id": self._request}, choices, self._usage)

@@ -1,11 +1,9 @@
-"""Calls to hand to an adapter, and real exchanges recorded elsewhere to answer them with."""
+"""Calls to hand to an adapter of OpenAI's format, and what its answers are made of."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -18,46 +16,7 @@ from fanout.errors import ProviderError
 from fanout.providers.openai import OpenAi
 from fanout.schema import Call, Completion, Credential, Delta, Failure, Message, Query, Sampling, Target
 
-RECORDED = Path(__file__).parents[2].parent / "shared" / "recorded"
 KEY = "sk-test-0123456789abcdef"
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One recorded request and its answer."""
-
-    name: str
-    uri: str
-    request: Mapping[str, Any]
-    status: int
-    headers: CIMultiDict[str]
-    body: bytes
-    streamed: bool
-
-
-def recorded(*names: str) -> list[Any]:
-    """The exchanges of these files in OpenAI's shape, as pytest parameters; one that skips loudly where there are none."""
-    if not RECORDED.is_dir():
-        reason = f"RECORDED EXCHANGES ARE MISSING: no folder {RECORDED}"
-        return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="missing")]
-    return [pytest.param(exchange, id=exchange.name) for name in names for exchange in _read(name)]
-
-
-def _read(name: str) -> Iterator[Exchange]:
-    for number, item in enumerate(json.loads((RECORDED / f"{name}.json").read_text())):
-        request, response = item["request"], item["response"]
-        if "/chat/completions" not in request["uri"]:
-            continue
-        text = response["text"] if "text" in response else json.dumps(response["json"])
-        yield Exchange(
-            name=f"{name}-{number}-{response['status']}",
-            uri=request["uri"],
-            request=request.get("json") or {},
-            status=response["status"],
-            headers=CIMultiDict(response["headers"]),
-            body=text.encode(),
-            streamed="text" in response,
-        )
 
 
 def openai_at(

@@ -9,15 +9,15 @@ import pytest
 
 from fanout.config import ParametersRow
 from fanout.errors import ProviderError
-from fanout.parameters import anthropic_family
+from fanout.formats import anthropic_family
 from fanout.providers.anthropic import Anthropic, create
 from fanout.schema import Completion, Failure, Fitted, ImagePart, Message, Query, Sampling, Target, TextPart
 from tests.llama import Llama
-from tests.providers.exchanges import Exchange, open_session
-from tests.providers.recordings import recorded_in
+from tests.providers.exchanges import open_session
+from tests.providers.recordings import Exchange, recorded
 from tests.providers.streams import CLAUDE, CLAUDE_USAGE, named
 from tests.providers.test_native import NOW, PNG, TOOL_TURNS, WEATHER
-from tests.providers.wires import adapter_at, asking, body_of, cut, streamed, told, whole
+from tests.providers.wires import adapter_at, asking, body_of, cut, failed, streamed, told, whole
 
 UP = adapter_at(Anthropic, "https://api.anthropic.com")
 CALL = asking(UP, "claude-sonnet-4-6")
@@ -243,7 +243,7 @@ def test_a_row_changes_names_and_ranges() -> None:
     )
 
 
-@pytest.mark.parametrize("exchange", recorded_in("anthropic", "/v1/messages"))
+@pytest.mark.parametrize("exchange", recorded("anthropic", path="/v1/messages"))
 def test_recorded_answers(exchange: Exchange) -> None:
     """With the values that anthropic 0.125.0 reads in them."""
     expected = {
@@ -333,16 +333,6 @@ def test_why_it_refused_is_told() -> None:
     assert answer.choices[0].message.refusal == outcome[1].choices[0].message.refusal == "Not this."
 
 
-def test_the_headers_say_what_is_left() -> None:
-    left = {"anthropic-ratelimit-requests-remaining": "49", "anthropic-ratelimit-tokens-remaining": "39000", "request-id": "r"}
-    completion = whole(UP, CALL, 200, {"content": []}, **left)
-    assert isinstance(completion, Completion)
-    assert (completion.rate, completion.request_id) == ({"requests_remaining": 49, "tokens_remaining": 39000}, "r")
-    odd = whole(UP, CALL, 200, {"content": []}, **{"anthropic-ratelimit-requests-remaining": "many"})
-    assert isinstance(odd, Completion)
-    assert odd.rate is None
-
-
 @pytest.mark.parametrize(
     ("status", "error", "kind", "code"),
     [
@@ -392,15 +382,13 @@ def test_a_stream_that_breaks_keeps_what_had_come() -> None:
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}},
     )
     error = named({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
-    failure = told(UP, CALL, [start + error])
-    assert isinstance(failure, Failure)
+    failure = failed(told(UP, CALL, [start + error]))
     assert (failure.kind, failure.message, failure.partial) == ("server", "Overloaded", "Hel")
     assert UP.events(CALL, {}).feed(start + error)[0].text == "Hel"
 
 
 def test_delays_are_in_the_header() -> None:
-    failure = whole(UP, CALL, 429, {"error": {"type": "rate_limit_error", "message": "no"}}, retry_after="7")
-    assert isinstance(failure, Failure)
+    failure = failed(whole(UP, CALL, 429, {"error": {"type": "rate_limit_error", "message": "no"}}, retry_after="7"))
     assert failure.retry_after_s == 7
 
 

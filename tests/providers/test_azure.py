@@ -7,9 +7,20 @@ from typing import Any
 import pytest
 
 from fanout.providers.azure import API_VERSION, Azure, create
-from fanout.schema import Completion, Failure, Query, Sampling, Target
-from tests.providers.exchanges import KEY, chunks, open_session, piece, saying
-from tests.providers.wires import adapter_at, answering, asking, body_of, serving, streamed, told, whole
+from fanout.schema import Query, Sampling, Target
+from tests.providers.exchanges import KEY, chunks, piece, saying
+from tests.providers.wires import (
+    adapter_at,
+    answered,
+    answering,
+    asking,
+    body_of,
+    failed,
+    serving_to,
+    streamed,
+    told,
+    whole,
+)
 
 ENDPOINT = "https://acme.openai.azure.com"
 TOKEN = "eyJhbGciOi.eyJhdWQi.c2lnbmF0dXJl"
@@ -82,8 +93,7 @@ def test_a_prompt_that_the_filter_blocks_is_refused_for_its_content() -> None:
         "status": 400,
         "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {"hate": {"filtered": True}}},
     }
-    failure = whole(azure, asking(azure), 400, {"error": error}, apim_request_id="f00d")
-    assert isinstance(failure, Failure)
+    failure = failed(whole(azure, asking(azure), 400, {"error": error}, apim_request_id="f00d"))
     assert (failure.kind, failure.code, failure.param, failure.request_id) == ("content_filter",) * 2 + ("prompt", "f00d")
 
 
@@ -95,11 +105,8 @@ def test_an_answer_that_the_filter_cut_has_its_reason() -> None:
         "choices": [saying("Hi", "content_filter", content_filter_results={"hate": {"filtered": True}})],
         "usage": USAGE,
     }
-    headers = {"x_ratelimit_remaining_requests": "-1", "x_ratelimit_remaining_tokens": "100"}
-    completion = whole(azure, asking(azure), 200, body, **headers)
-    assert isinstance(completion, Completion)
+    completion = answered(whole(azure, asking(azure), 200, body))
     assert completion.choices[0].finish_reason == "content_filter"
-    assert completion.rate == {"tokens_remaining": 100.0}
 
 
 def test_a_stream_may_begin_without_choices() -> None:
@@ -118,16 +125,14 @@ def test_a_stream_may_begin_without_choices() -> None:
 def test_it_says_when_to_come_back(headers: dict[str, str], delay_s: float) -> None:
     azure = adapter_at(Azure, ENDPOINT)
     error = {"code": "429", "message": "Requests to the ChatCompletions_Create Operation have exceeded the call rate limit."}
-    failure = whole(azure, asking(azure), 429, {"error": error}, **headers)
-    assert isinstance(failure, Failure)
+    failure = failed(whole(azure, asking(azure), 429, {"error": error}, **headers))
     assert (failure.kind, failure.retry_after_s) == ("rate_limit", delay_s)
 
 
 def test_a_refusal_shows_neither_key_nor_address() -> None:
     azure = adapter_at(Azure, ENDPOINT, key="0123456789abcdef0123456789abcdef", headers={"api-version": "2024-10-21"})
     said = "version 2024-10-21 at acme.openai.azure.com refused 0123456789abcdef0123456789abcdef"
-    failure = whole(azure, asking(azure), 400, {"error": {"message": said}})
-    assert isinstance(failure, Failure)
+    failure = failed(whole(azure, asking(azure), 400, {"error": {"message": said}}))
     assert failure.message == "version 2024-10-21 at [host] refused [key]"
 
 
@@ -135,8 +140,7 @@ async def test_a_call_over_the_network() -> None:
     """The path arrives as it was written, whole and streamed."""
     stream = chunks(piece("Hi"), piece(finish="stop"))
     for body, kind in (({"choices": [saying("Hi")]}, "application/json"), (stream, "text/event-stream")):
-        async with serving(answering(body, content_type=kind)) as served, open_session() as session:
-            azure = adapter_at(Azure, served.url, session=session)
+        async with serving_to(Azure, answering(body, content_type=kind)) as (azure, served):
             call = asking(azure, "a/b:c")
             completion = await azure.complete(call) if kind == "application/json" else (await streamed(azure, call))[1]
         ((path, headers, _),) = served.requests

@@ -23,13 +23,13 @@ def test_a_stream_gives_deltas_and_then_the_whole() -> None:
         piece(finish="stop"),
         {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
     )
-    deltas, completion = replayed(UP, CALL, [stream], {"x-request-id": "req-1", "x-ratelimit-remaining-tokens": "5"})
+    deltas, completion = replayed(UP, CALL, [stream], {"x-request-id": "req-1"})
     assert [(delta.call_index, delta.choice_index, delta.text) for delta in deltas] == [(7, 0, "Hel"), (7, 0, "lo")]
     assert completion.choices[0].message.text == "Hello"
     assert completion.choices[0].finish_reason == "stop"
     assert completion.usage is not None
     assert (completion.usage.input_tokens, completion.usage.output_tokens) == (1, 2)
-    assert (completion.model, completion.request_id, completion.rate) == ("m-1", "req-1", {"tokens_remaining": 5.0})
+    assert (completion.model, completion.request_id) == ("m-1", "req-1")
 
 
 def test_a_text_stream() -> None:

@@ -9,11 +9,10 @@ import pytest
 from fanout.config import ParametersRow
 from fanout.providers.cohere import Cohere
 from fanout.schema import Completion, Failure, Fitted, ImagePart, Message, TextPart, TokenLogprob, Usage
-from tests.providers.exchanges import Exchange
-from tests.providers.recordings import recorded_in
+from tests.providers.recordings import Exchange, recorded
 from tests.providers.streams import COHERE, named
 from tests.providers.test_native import NOW, PNG, TOOL_TURNS, WEATHER
-from tests.providers.wires import adapter_at, asking, body_of, cut, told, whole
+from tests.providers.wires import adapter_at, answered, asking, body_of, cut, failed, told, whole
 
 UP = adapter_at(Cohere, "https://api.cohere.com/v2")
 CALL = asking(UP, "command-a-03-2025")
@@ -22,9 +21,7 @@ TEXT = {"message": {"role": "assistant", "content": [{"type": "text", "text": "H
 
 
 def completed(body: Any, **headers: str) -> Completion:
-    completion = whole(UP, CALL, 200, body, **headers)
-    assert isinstance(completion, Completion)
-    return completion
+    return answered(whole(UP, CALL, 200, body, **headers))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +160,7 @@ def test_the_form_of_the_answer(asked: dict[str, Any], sent: dict[str, Any] | No
     assert body_of(UP, asking(UP, passthrough={"response_format": asked})).get("response_format") == sent
 
 
-@pytest.mark.parametrize("exchange", recorded_in("cohere", "/v2/chat"))
+@pytest.mark.parametrize("exchange", recorded("cohere", path="/v2/chat"))
 def test_recorded_answers(exchange: Exchange) -> None:
     """With the values that cohere 7.3.1 reads in them: tokens as the model saw them, billed units beside them."""
     completion = UP.decode(CALL, 200, exchange.headers, exchange.body)
@@ -176,7 +173,7 @@ def test_recorded_answers(exchange: Exchange) -> None:
     assert completion.request_id == "f17a5f6c-1734-4098-bd0d-733ef000ac7b"
 
 
-@pytest.mark.parametrize("exchange", recorded_in("cohere", "/v2/chat"))
+@pytest.mark.parametrize("exchange", recorded("cohere", path="/v2/chat"))
 def test_recorded_requests_are_what_is_sent_here(exchange: Exchange) -> None:
     call = asking(UP, exchange.request["model"], messages=(Message("user", "hello"),))
     assert body_of(UP, call) == exchange.request
@@ -310,15 +307,13 @@ TRIAL = "You are using a Trial key, which is limited to {} API calls / {}. You c
 )
 def test_errors(status: int, message: str, kind: str, code: str | None) -> None:
     """Flat, with the request's id in the body."""
-    failure = whole(UP, CALL, status, {"id": "8bd5", "message": message})
-    assert isinstance(failure, Failure)
+    failure = failed(whole(UP, CALL, status, {"id": "8bd5", "message": message}))
     assert (failure.kind, failure.code, failure.status, failure.request_id) == (kind, code, status, "8bd5")
     assert (failure.message == message) == (status < 500 and kind != "auth")
 
 
 def test_the_trace_in_the_header_names_the_request_best() -> None:
-    failure = whole(UP, CALL, 404, {"id": "8bd5", "message": "no"}, **{"x-debug-trace-id": "t1"})
-    assert isinstance(failure, Failure)
+    failure = failed(whole(UP, CALL, 404, {"id": "8bd5", "message": "no"}, **{"x-debug-trace-id": "t1"}))
     assert failure.request_id == "t1"
 
 

@@ -9,14 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.parameters import gemini_family
+from fanout.formats import gemini_family
 from fanout.providers.gemini import Gemini
 from fanout.schema import Completion, Failure, Fitted, ImagePart, Message, Query, Sampling, Target, TextPart, TokenLogprob
-from tests.providers.exchanges import Exchange, open_session
-from tests.providers.recordings import recorded_in
+from tests.providers.recordings import Exchange, recorded
 from tests.providers.streams import unnamed
 from tests.providers.test_native import NOW, PNG, TOOL_TURNS, WEATHER
-from tests.providers.wires import adapter_at, answering, asking, body_of, cut, serving, streamed, told, whole
+from tests.providers.wires import (
+    adapter_at,
+    answered,
+    answering,
+    asking,
+    body_of,
+    cut,
+    failed,
+    serving_to,
+    streamed,
+    told,
+    whole,
+)
 
 UP = adapter_at(Gemini, "https://google.test/v1beta")
 CALL = asking(UP, "gemini-2.5-flash")
@@ -33,9 +44,7 @@ def answer(*parts: Any, finish: str = "STOP", **more: Any) -> dict[str, Any]:
 
 
 def completed(body: Any) -> Completion:
-    completion = whole(UP, CALL, 200, body)
-    assert isinstance(completion, Completion)
-    return completion
+    return answered(whole(UP, CALL, 200, body))
 
 
 @pytest.mark.parametrize(
@@ -123,8 +132,7 @@ async def test_several_candidates_are_asked_for_whole() -> None:
     """They come as deltas all the same."""
     second = {"index": 1, "content": {"parts": [{"text": "b"}]}, "finishReason": "STOP"}
     body = {"candidates": [second, {"index": 0, "content": {"parts": [{"text": "a"}]}, "finishReason": "MAX_TOKENS"}]}
-    async with open_session() as session, serving(answering(body)) as served:
-        provider = adapter_at(Gemini, served.url, session=session)
+    async with serving_to(Gemini, answering(body)) as (provider, served):
         deltas, completion = await streamed(provider, asking(provider, "gemini-2.0-flash", n=2))
     assert served.requests[0][0] == "/v1beta/models/gemini-2.0-flash:generateContent"
     assert [(delta.choice_index, delta.text) for delta in deltas] == [(0, "a"), (1, "b")]
@@ -232,7 +240,7 @@ def test_the_form_of_the_answer(asked: dict[str, Any], sent: dict[str, Any] | No
     assert body_of(UP, asking(UP, passthrough={"response_format": asked})).get("generationConfig") == sent
 
 
-@pytest.mark.parametrize("exchange", recorded_in("gemini", "enerateContent"))
+@pytest.mark.parametrize("exchange", recorded("gemini", path="enerateContent"))
 def test_recorded_answers(exchange: Exchange) -> None:
     """With the values that google-genai 3.3.0 reads in them; output is candidates and thoughts."""
     expected = {
@@ -240,8 +248,7 @@ def test_recorded_answers(exchange: Exchange) -> None:
         "gemini-3-200": ("Paris", 6, 1 + 35, 35, "gemini-2.5-flash"),
     }
     if exchange.status != 200:
-        failure = whole(UP, CALL, exchange.status, exchange.body)
-        assert isinstance(failure, Failure)
+        failure = failed(whole(UP, CALL, exchange.status, exchange.body))
         error = json.loads(exchange.body)["error"]
         assert (failure.kind, failure.code, failure.message) == ("not_found", "NOT_FOUND", error["message"])
         return
@@ -259,7 +266,7 @@ def test_recorded_answers(exchange: Exchange) -> None:
     assert completion.request_id
 
 
-@pytest.mark.parametrize("exchange", recorded_in("gemini", "enerateContent"))
+@pytest.mark.parametrize("exchange", recorded("gemini", path="enerateContent"))
 def test_recorded_requests_are_what_is_sent_here(exchange: Exchange) -> None:
     """But for what nobody asked for."""
     text = exchange.request["contents"][0]["parts"][0]["text"]
@@ -404,8 +411,7 @@ BARE = json.dumps({"error": {"code": 400, "message": "too long", "status": "INVA
 def test_an_error_may_come_bare_between_the_events(places: list[int]) -> None:
     """On many lines without `data:`, cut anywhere; what follows it is of no interest."""
     for stream in (SAYING + BARE, SAYING + BARE + b"\r\n\r\n" + SAYING, SAYING.replace(b"\r\n", b"\n") + b"[" + BARE + b"]\n"):
-        failure = told(UP, CALL, cut(stream, places))
-        assert isinstance(failure, Failure)
+        failure = failed(told(UP, CALL, cut(stream, places)))
         assert (failure.kind, failure.status, failure.message, failure.partial) == ("bad_request", 400, "too long", "Hel")
 
 
@@ -422,14 +428,12 @@ def test_an_error_may_come_bare_between_the_events(places: list[int]) -> None:
 )
 def test_what_comes_bare_and_is_no_error(rest: bytes, code: str) -> None:
     """Half of one, or anything else."""
-    failure = told(UP, CALL, [SAYING, rest])
-    assert isinstance(failure, Failure)
+    failure = failed(told(UP, CALL, [SAYING, rest]))
     assert (failure.code, failure.partial) == (code, "Hel")
 
 
 def test_a_candidate_that_was_not_asked_for() -> None:
     """An answer does not choose how much memory it takes."""
     for index in (-1, 128, 10**9):
-        failure = told(UP, CALL, [unnamed({"candidates": [{"index": index, "content": {"parts": [{"text": "a"}]}}]})])
-        assert isinstance(failure, Failure)
+        failure = failed(told(UP, CALL, [unnamed({"candidates": [{"index": index, "content": {"parts": [{"text": "a"}]}}]})]))
         assert failure.code == "unexpected_shape"

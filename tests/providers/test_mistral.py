@@ -8,9 +8,9 @@ import pytest
 
 from fanout.config import load
 from fanout.providers.openai import OpenAi
-from fanout.schema import Completion, Failure
+from fanout.schema import Completion
 from tests.providers.exchanges import chunks
-from tests.providers.wires import adapter_at, asking, body_of, told, whole
+from tests.providers.wires import adapter_at, asking, body_of, failed, told, whole
 
 # Source: mistralai 3.7.0 `models/chatcompletionrequest.py`; of `repetition_penalty`, `top_k` and `logprobs` the API's own
 # description (2026-08) knows nothing yet.
@@ -116,7 +116,6 @@ def test_filled_in_code_comes_as_a_message() -> None:
 )
 def test_errors_are_flat_or_fastapis(status: int, body: Any, kind: str, message: str | None) -> None:
     mistral = at("mistral")
-    failure = whole(mistral, asking(mistral), status, body, mistral_correlation_id="c-1")
-    assert isinstance(failure, Failure)
+    failure = failed(whole(mistral, asking(mistral), status, body, mistral_correlation_id="c-1"))
     assert (failure.kind, failure.request_id) == (kind, "c-1")
     assert message is None or failure.message == message

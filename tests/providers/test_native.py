@@ -20,7 +20,7 @@ from fanout.providers.cohere import Cohere
 from fanout.providers.gemini import Gemini
 from fanout.providers.vertex import Vertex
 from fanout.schema import Completion, Failure, ImagePart, Message, OtherPart, Query, TextPart
-from tests.providers.exchanges import KEY, open_session
+from tests.providers.exchanges import KEY
 from tests.providers.streams import CLAUDE, CLAUDE_SAYS, COHERE, COHERE_SAYS, GEMINI, GEMINI_SAYS
 from tests.providers.wires import (
     adapter_at,
@@ -28,8 +28,9 @@ from tests.providers.wires import (
     asking,
     body_of,
     cut,
+    failed,
     in_pieces,
-    serving,
+    serving_to,
     spoilt,
     streamed,
     told,
@@ -179,8 +180,7 @@ def test_a_stream_without_its_end_is_a_failure_with_its_partial_text(
     ends = stream.rfind(b"event: message_delta" if provider is ANTHROPIC else b"event: message-end")
     body = stream[:ends] if ends > 0 else stream[: stream.rfind(b"data:")]
     for length in (*range(0, len(body), 7), len(body)):
-        failure = told(provider, asking(provider), [body[:length]])
-        assert isinstance(failure, Failure)
+        failure = failed(told(provider, asking(provider), [body[:length]]))
         assert (failure.kind, failure.code) == ("network", "stream_truncated")
         assert expected["text"].startswith(failure.partial or "")
         assert length < len(body) or failure.partial == expected["text"]
@@ -202,8 +202,7 @@ def test_a_stream_without_its_end_is_a_failure_with_its_partial_text(
 )
 def test_what_is_no_answer(provider: HttpProvider, body: bytes, code: str) -> None:
     """A proxy's page, half an answer, another thing altogether."""
-    failure = whole(provider, asking(provider), 200, body)
-    assert isinstance(failure, Failure)
+    failure = failed(whole(provider, asking(provider), 200, body))
     assert (failure.kind, failure.code) == ("malformed", code)
 
 
@@ -221,8 +220,7 @@ def test_what_is_no_answer(provider: HttpProvider, body: bytes, code: str) -> No
     ids=lambda value: repr(value[:12]),
 )
 def test_what_is_no_stream(provider: HttpProvider, stream: bytes, code: str) -> None:
-    failure = told(provider, asking(provider), [stream])
-    assert isinstance(failure, Failure)
+    failure = failed(told(provider, asking(provider), [stream]))
     assert failure.code == code
 
 
@@ -244,8 +242,7 @@ def test_an_error_comes_after_the_deltas_before_it(provider: HttpProvider, strea
 def test_a_stream_is_held_only_so_far(make: type[HttpProvider], stream: bytes) -> None:
     """What its deltas amount to is bounded as a whole answer is."""
     small = adapter_at(make, max_answer_bytes=8)
-    failure = told(small, asking(small), cut(stream, range(0, len(stream), 50)))
-    assert isinstance(failure, Failure)
+    failure = failed(told(small, asking(small), cut(stream, range(0, len(stream), 50))))
     assert failure.code == "answer_too_large"
 
 
@@ -309,8 +306,7 @@ def test_a_refused_key_is_told_in_our_own_words(provider: HttpProvider) -> None:
         (401, {"type": "error", "error": {"type": "authentication_error", "message": f"invalid key {KEY}"}}),
         (403, {"message": f"no {KEY}"}),
     ):
-        failure = whole(provider, asking(provider), status, body)
-        assert isinstance(failure, Failure)
+        failure = failed(whole(provider, asking(provider), status, body))
         assert (failure.kind, failure.message) == ("auth", f"`up` refused the API key (HTTP {status})")
 
 
@@ -318,16 +314,14 @@ def test_a_refused_key_is_told_in_our_own_words(provider: HttpProvider) -> None:
 def test_a_refusal_shows_no_secret(provider: HttpProvider) -> None:
     """Neither ours nor the caller's own, nor where the provider is."""
     said = f"bad {KEY} and my-own-key at https://10.0.0.1/x"
-    failure = whole(provider, asking(provider, own_key="my-own-key"), 400, {"error": {"message": said}})
-    assert isinstance(failure, Failure)
+    failure = failed(whole(provider, asking(provider, own_key="my-own-key"), 400, {"error": {"message": said}}))
     assert failure.message == "bad [key] and [key] at [address]"
 
 
 @pytest.mark.parametrize("provider", ALL)
 @pytest.mark.parametrize("body", [b"<html>502</html>", b"upstream connect error", b"", b'{"detail": "no"}'], ids=repr)
 def test_a_refusal_may_come_from_what_stands_between(provider: HttpProvider, body: bytes) -> None:
-    failure = whole(provider, asking(provider), 502, body)
-    assert isinstance(failure, Failure)
+    failure = failed(whole(provider, asking(provider), 502, body))
     assert (failure.kind, failure.message) == ("server", "`up` had an error of its own (HTTP 502)")
 
 
@@ -425,17 +419,12 @@ def test_a_row_can_drop_tools(provider: HttpProvider) -> None:
 )
 async def test_calls_over_the_network(make: type[HttpProvider], stream: bytes, answer: Any) -> None:
     """Whole, in pieces, and whole although pieces were asked for."""
-    async with open_session() as session, serving(answering(answer)) as served:
-        provider = adapter_at(make, served.url, session=session)
+    async with serving_to(make, answering(answer)) as (provider, _):
         assert (await provider.complete(asking(provider))).choices[0].message.text == "Hi"
         deltas, completion = await streamed(provider, asking(provider))
         assert [delta.text for delta in deltas] == ["Hi"]
         assert completion.choices[0].finish_reason == "stop"
-    async with (
-        open_session() as session,
-        serving(in_pieces(cut(stream, range(0, len(stream), 99)), "text/event-stream")) as there,
-    ):
-        provider = adapter_at(make, there.url, session=session)
+    async with serving_to(make, in_pieces(cut(stream, range(0, len(stream), 99)), "text/event-stream")) as (provider, _):
         deltas, completion = await streamed(provider, asking(provider))
         assert "".join(delta.text for delta in deltas) == completion.choices[0].message.text
         assert completion.choices[0].finish_reason == "tool_calls"

@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 from fanout.errors import ProviderError
 from fanout.providers._ndjson import NdjsonDecoder
 from fanout.providers.ollama import Ollama, create
-from fanout.schema import Completion, Failure, ImagePart, Message, OtherPart, Query, TextPart, TokenLogprob
+from fanout.schema import Failure, ImagePart, Message, OtherPart, Query, TextPart, TokenLogprob
 from tests.providers.exchanges import KEY, open_session
 from tests.providers.test_images import PNG
 from tests.providers.wires import (
-    Told,
     adapter_at,
+    answered,
     answering,
     asking,
     body_of,
     cut,
+    failed,
     in_pieces,
     serving,
     spoilt,
@@ -59,20 +60,6 @@ def piece(content: str = "", **message: Any) -> dict[str, Any]:
 
 
 STREAM = lines(piece("The "), piece("sky ☀"), END)
-
-
-def failed(result: Told | Completion) -> Failure:
-    assert isinstance(result, Failure)
-    return result
-
-
-def answered(result: Told | Completion) -> Completion:
-    assert not isinstance(result, Failure)
-    if isinstance(result, Completion):
-        return result
-    deltas, completion = result
-    assert "".join(one.text for one in deltas) == completion.choices[0].message.text
-    return completion
 
 
 def test_a_conversation() -> None:

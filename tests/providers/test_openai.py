@@ -13,7 +13,8 @@ import pytest
 from fanout.config import ParametersRow
 from fanout.errors import ConfigError, ProviderError
 from fanout.schema import Completion, Failure, ImagePart, Message, OtherPart, Query, Target, TextPart
-from tests.providers.exchanges import CALL, KEY, UP, Exchange, calling, openai_at, recorded, replayed, sent
+from tests.providers.exchanges import CALL, KEY, UP, calling, openai_at, replayed, sent
+from tests.providers.recordings import Exchange, recorded
 
 HOSTS = ("openai", "groq", "mistral", "openrouter", "deepseek", "cerebras", "huggingface", "zai", "gemini")
 

@@ -16,17 +16,18 @@ from fanout.providers import ADAPTERS, scale, scale_llm_engine
 from fanout.providers._http import HttpProvider
 from fanout.providers.scale import Scale
 from fanout.providers.scale_llm_engine import DEFAULT_MAX_TOKENS, LlmEngine
-from fanout.schema import Completion, Failure, Message, Query, TextPart, TokenLogprob
+from fanout.schema import Message, Query, TextPart, TokenLogprob
 from tests.providers.exchanges import KEY, open_session
 from tests.providers.wires import (
-    Told,
     adapter_at,
+    answered,
     answering,
     asking,
     body_of,
     cut,
+    failed,
     in_pieces,
-    serving,
+    serving_to,
     spoilt,
     streamed,
     told,
@@ -39,20 +40,6 @@ CALL = asking(UP, "gpt-4o", prompt="Once")
 ENGINE = adapter_at(LlmEngine, "https://api.spellbook.scale.com/llm-engine")
 ASKED = asking(ENGINE, "llama-2-7b", prompt="Once", max_tokens=9, temperature=0.5)
 BASIC = b64encode(f"{KEY}:".encode()).decode()
-
-
-def failed(result: Told | Completion) -> Failure:
-    assert isinstance(result, Failure)
-    return result
-
-
-def answered(result: Told | Completion) -> Completion:
-    assert not isinstance(result, Failure)
-    if isinstance(result, Completion):
-        return result
-    deltas, completion = result
-    assert "".join(one.text for one in deltas) == completion.choices[0].message.text
-    return completion
 
 
 def events(*items: Any) -> bytes:
@@ -321,8 +308,7 @@ def test_anything_is_an_answer_or_a_failure(up: HttpProvider, call: Any, stream:
 async def test_calls_over_the_network(up: HttpProvider, call: Any, stream: bytes) -> None:
     body = packet("Once ☀", "stop", USAGE) if up is UP else {"request_id": "r-1", "output": OUTPUT}
     for answer in (answering(body), in_pieces(cut(stream, range(0, 999, 13)), "text/event-stream")):
-        async with serving(answer) as served, open_session() as session:
-            provider = adapter_at(type(up), served.url, session=session)
+        async with serving_to(type(up), answer) as (provider, served):
             one = replace(call, fitted=provider.fit(call.target, call.query))
             completion = (await streamed(provider, one))[1]
         assert completion.choices[0].message.text == "Once ☀"

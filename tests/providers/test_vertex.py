@@ -22,7 +22,7 @@ from fanout.errors import ProviderError
 from fanout.providers.vertex import Vertex, address
 from fanout.schema import Failure
 from tests.providers.exchanges import open_session
-from tests.providers.wires import Served, adapter_at, asking, body_of, serving
+from tests.providers.wires import Served, adapter_at, asking, body_of, serving, serving_to
 
 ANSWER = {"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}]}
 HERE = "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google"
@@ -242,8 +242,7 @@ async def test_a_token_of_the_rows_own_is_sent_as_it_is() -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.json_response(ANSWER)
 
-    async with serving(answer) as served, open_session() as session:
-        vertex = adapter_at(Vertex, served.url, session=session, key="ya29.mine-0123456789")
+    async with serving_to(Vertex, answer, key="ya29.mine-0123456789") as (vertex, served):
         await vertex.complete(asking(vertex))
         await vertex.complete(asking(vertex, own_key="theirs"))
     assert bearers(served) == ["Bearer ya29.mine-0123456789", "Bearer theirs"]

@@ -17,7 +17,7 @@ from fanout.config import ProviderRow, ProviderSettings
 from fanout.errors import ProviderError
 from fanout.providers._http import HttpProvider
 from fanout.schema import Call, Completion, Delta, Failure
-from tests.providers.exchanges import KEY, calling, gathered, replayed
+from tests.providers.exchanges import KEY, calling, gathered, open_session, replayed
 
 P = TypeVar("P", bound=HttpProvider)
 
@@ -82,6 +82,24 @@ def whole(provider: HttpProvider, call: Call, status: int, body: Any, **headers:
         return error.failure
 
 
+def failed(result: Told | Completion) -> Failure:
+    """`result`, which must be a failure."""
+    assert isinstance(result, Failure)
+    return result
+
+
+def answered(result: Told | Completion) -> Completion:
+    """`result`, which must be an answer; a stream's deltas amount to what it says in the end."""
+    assert not isinstance(result, Failure), result
+    if isinstance(result, Completion):
+        return result
+    deltas, completion = result
+    message = completion.choices[0].message
+    assert "".join(one.text for one in deltas) == message.text
+    assert "".join(one.reasoning or "" for one in deltas) == (message.reasoning or "")
+    return completion
+
+
 def cut(body: bytes, places: Iterable[int]) -> list[bytes]:
     """`body` in pieces."""
     ends = [0, *sorted({place % (len(body) + 1) for place in places}), len(body)]
@@ -132,6 +150,15 @@ async def serving(
         yield served
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def serving_to(
+    make: Callable[..., P], answer: Callable[[web.Request], Awaitable[web.StreamResponse]], **settings: Any
+) -> AsyncIterator[tuple[P, Served]]:
+    """An adapter, and the server that answers it."""
+    async with serving(answer) as served, open_session() as session:
+        yield adapter_at(make, served.url, session=session, **settings), served
 
 
 def answering(body: Any, *, status: int = 200, content_type: str = "application/json") -> Any:
