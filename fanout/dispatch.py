@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import aiohttp
 
@@ -19,6 +20,7 @@ from fanout.limits import LONGEST_PAUSE_S, Cap, Limiter, Limiters, Permit, Prior
 from fanout.logs import log
 from fanout.plan import Request, plan
 from fanout.providers import Preparing, Provider
+from fanout.providers._rates import HEARER
 from fanout.running import STOPPED, Inbox, Piece, Race, Result, Running, relayed
 from fanout.schema import (
     Answer,
@@ -84,7 +86,15 @@ class Dispatcher:
 
     async def attempt(self, call: Call, *, deadline_s: float, priority: Priority = Priority.BATCH) -> Outcome:
         """One try, through the limiter; whoever asks decides whether and when there is another."""
-        return await self._call(Running(call, time.monotonic() + deadline_s, priority), self._attempt)
+        running = Running(call, time.monotonic() + deadline_s, priority)
+        task = self._started(running, asyncio.create_task(self._call(running, self._attempt)))
+        try:
+            return await task
+        except asyncio.CancelledError:
+            asking = asyncio.current_task()
+            if asking is None or asking.cancelling():
+                raise
+            return self._ended(running, running.cancelled_as)  # by `stop`
 
     async def run(
         self,
@@ -219,7 +229,7 @@ class Dispatcher:
         try:
             permit = await limiter.acquire(
                 call.target.model or "",
-                input_bytes=_input_bytes(call.query) if limiter.limits.tokens_per_minute else 0,
+                input_bytes=_input_bytes(call.query) if limiter.counts_tokens else 0,
                 max_tokens=_most_tokens(call.query.sampling),
                 priority=running.priority,
                 deadline=running.deadline,
@@ -230,9 +240,11 @@ class Dispatcher:
             running.started = time.monotonic()
             running.queued_s += running.started - queued
         result: Result | None = None
+        hearing = HEARER.set(partial(limiter.heard, permit))
         try:
             result = await self._sent(running)
         finally:
+            HEARER.reset(hearing)
             running.call_s = time.monotonic() - running.started
             self._settle(limiter, permit, call, result)
         return result
@@ -273,23 +285,24 @@ class Dispatcher:
             limiter.release(permit)
         if isinstance(result, Failure) and result.kind == "rate_limit" and result.retry_after_s:
             model = None if result.account_wide else call.target.model
-            limiter.pause(model, min(result.retry_after_s, LONGEST_PAUSE_S))
+            limiter.pause(model, min(result.retry_after_s, LONGEST_PAUSE_S), result.code or result.kind)
 
     def _ended(self, running: Running, result: Result) -> Outcome:
         """The outcome, told to the observers; the first one stands."""
         if running.outcome is None:
-            cost = self._cost(running.call, result) if isinstance(result, Completion) else None
+            cost = self.cost(running.call, result.usage) if isinstance(result, Completion) else None
             running.outcome = Outcome(running.call, running.with_partial(result), running.timing(result), cost)
             self._observe(running.outcome)
         return running.outcome
 
-    def _cost(self, call: Call, result: Completion) -> Cost | None:
+    def cost(self, call: Call, usage: Usage | None) -> Cost | None:
+        """What a call of that usage costs; `None` where its price is not known."""
         target, row = call.target, self._row(call).row
         model = self.settings.models.get(target.name)
         if model is None and (found := self.catalogue.find(target.name)):
             model = found.row
         provider = row.prices if row.prices is not None else target.provider or ""
-        return prices.cost_of(result.usage, model.price if model else None, provider, target.model or "")
+        return prices.cost_of(usage, model.price if model else None, provider, target.model or "")
 
     def _observe(self, event: Outcome | Retry) -> None:
         for observer in self._observers:

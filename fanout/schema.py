@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import SecretStr
+from pydantic import ConfigDict, SecretStr
 
 Kind = Literal["chat", "text", "both"]
 FailureKind = Literal[
@@ -189,6 +189,7 @@ class Usage:
 
 @noun(frozen=True, slots=True)
 class TokenLogprob:
+    __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
     token: str
     logprob: float | None
     """Natural logarithm; `None` for the first token of an echoed prompt, which nothing predicts."""
@@ -228,9 +229,25 @@ class Completion:
     model: str | None = None
     """The model's name as the provider reports it."""
     request_id: str | None = None
-    rate: Mapping[str, float] | None = None
-    """What the headers said is left of the account's limits."""
     system_fingerprint: str | None = None
+
+
+@noun(frozen=True, slots=True)
+class Left:
+    """What a provider says of one of an account's limits. `None`: it did not say."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset_s: float | None = None
+    """Until all of `limit` is there again, from when this was read."""
+
+
+@noun(frozen=True, slots=True)
+class Rate:
+    """What an answer's headers say of the account's limits."""
+
+    requests: Left = Left()
+    tokens: Left = Left()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ HEADERS = {
     "ms": "retry-after-ms",
     "retry": "x-should-retry",
     "remaining": "x-ratelimit-remaining-requests",
+    "limit": "x-ratelimit-limit-requests",
+    "reset": "x-ratelimit-reset-requests",
 }
 
 

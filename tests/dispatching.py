@@ -34,6 +34,11 @@ class Opened:
         calls = self.calls(*models, **sampling)
         return await self.dispatcher.run(calls, deadline_s=deadline_s, return_when=return_when)
 
+    async def streamed(self, *models: str | Mapping[str, Any], deadline_s: float = 30.0, **sampling: Any) -> None:
+        """Reads a stream to its end."""
+        async for _ in self.dispatcher.stream(self.calls(*models, **sampling), deadline_s=deadline_s):
+            pass
+
     @property
     def outcomes(self) -> list[Outcome]:
         return [event for event in self.events if isinstance(event, Outcome)]

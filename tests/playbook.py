@@ -16,6 +16,7 @@ A name is words joined by `-`; a word that takes a value is followed by it: `chu
 | `unfinished`    | stream: ends in order, with neither finish reason, usage nor `[DONE]`; whole: finish reason null       |
 | `empty_choices` | `choices` is `[]`                                                                                      |
 | `remaining-N`   | header `x-ratelimit-remaining-requests: N`                                                             |
+| `limit-N` `reset-X` | headers `x-ratelimit-limit-requests: N`, `x-ratelimit-reset-requests: X`                        |
 | `sleep-S`       | S seconds before the headers                                                                           |
 | `first-S`       | headers at once (a chat stream also its empty role chunk), the first content S seconds later           |
 | `gap-S`         | S seconds between pieces; a whole body comes in as many pieces                                         |
@@ -68,6 +69,8 @@ class Script:
     unfinished: bool = False
     empty_choices: bool = False
     remaining: str = ""
+    limit: str = ""
+    reset: str = ""
     sleep: float = 0.0
     first: float = 0.0
     gap: float = 0.0

@@ -9,7 +9,8 @@ import pytest
 
 from fanout.config import LimitsRow
 from fanout.errors import ProviderError
-from fanout.limits import Cap, Limiter, Limiters, Permit, Priority
+from fanout.limits import MOST_SHARES, Cap, Limiter, Limiters, Permit, Priority
+from fanout.schema import Left, Rate
 
 FAR = 3600.0
 
@@ -277,3 +278,83 @@ async def test_more_places_are_taken_as_soon_as_there_are_more() -> None:
     for permit in held:
         limits.release(permit)
     assert limits.idle
+
+
+async def told(limits: Limiter, rate: Rate, model: str = "m") -> None:
+    """Makes one call, whose answer says this of what is left."""
+    permit = await take(limits, model)
+    limits.heard(permit, rate)
+    limits.release(permit)
+
+
+async def test_a_model_of_which_nothing_is_left_stands_aside_until_the_reset() -> None:
+    limits = limiter()
+    await told(limits, Rate(requests=Left(10, 1, 0.15)), "scarce")
+    start = time.monotonic()
+    await take(limits, "scarce")
+    held = asyncio.create_task(take(limits, "scarce"))
+    await waiting(limits, 1)
+    await take(limits, "plenty", within_s=0.05)
+    (pause,) = limits.pauses()
+    assert (pause.model, pause.reason) == ("scarce", "requests_left")
+    assert 0 < pause.seconds <= 0.15
+    await held
+    assert time.monotonic() - start >= 0.1
+
+
+async def test_tokens_that_are_not_left_are_waited_for_and_smaller_calls_of_other_models_are_not_held() -> None:
+    """Nobody counts tokens before an upstream has said that it does."""
+    limits = limiter()
+    assert not limits.counts_tokens
+    await told(limits, Rate(tokens=Left(1000, 100, 0.2)))
+    assert limits.counts_tokens
+    start = time.monotonic()
+    await take(limits, max_tokens=50)
+    large = asyncio.create_task(take(limits, max_tokens=500))
+    await waiting(limits, 1)
+    await take(limits, "other", max_tokens=500, within_s=0.05)
+    await large
+    assert time.monotonic() - start >= 0.15
+
+
+async def test_news_of_more_wakes_who_waits() -> None:
+    """A call that started after the last word was heard says that five are left: nobody waits for the reset."""
+    limits = limiter()
+    await told(limits, Rate(requests=Left(10, 1, 30.0)))
+    last = await take(limits)
+    waiters = [asyncio.create_task(take(limits)) for _ in range(3)]
+    await waiting(limits, 3)
+    limits.heard(last, Rate(requests=Left(10, 5, 30.0)))
+    async with asyncio.timeout(5):
+        await asyncio.gather(*waiters)
+
+
+async def test_a_group_shares_what_is_left_and_a_large_call_is_not_overtaken() -> None:
+    limits = Limiter("account/group", LimitsRow(), is_group=True)
+    await told(limits, Rate(tokens=Left(1000, 100, 0.2)), "one")
+    order: list[str] = []
+
+    async def call(name: str, max_tokens: int) -> None:
+        limits.release(await take(limits, name, max_tokens=max_tokens))
+        order.append(name)
+
+    await asyncio.gather(call("two", 500), call("three", 10))
+    assert order == ["two", "three"]
+
+
+async def test_waiting_for_what_is_left_longer_than_the_deadline_fails_at_once() -> None:
+    limits = limiter()
+    await told(limits, Rate(requests=Left(10, 0, 40.0)))
+    with pytest.raises(ProviderError, match=r"`account` has asked to wait; .*the wait would be about 40 s") as caught:
+        await take(limits, within_s=20)
+    assert caught.value.failure.retry_after_s == pytest.approx(40, abs=1)
+    held = asyncio.create_task(take(limits, within_s=50))
+    await waiting(limits, 1)
+    held.cancel()
+
+
+async def test_callers_who_invent_models_cannot_fill_the_memory_of_what_is_left() -> None:
+    limits = limiter()
+    for number in range(3 * MOST_SHARES):
+        await told(limits, Rate(requests=Left(10, 9, 40.0)), f"invented-{number}")
+    assert len(limits.said()) == MOST_SHARES

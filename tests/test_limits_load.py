@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tests.test_limits import limiter, take, waiting
+from fanout.schema import Left, Rate
+from tests.test_limits import limiter, take, told, waiting
 
 
 async def test_ten_thousand_waiters_cost_nothing_while_they_wait_and_leave_quickly() -> None:
@@ -35,6 +36,19 @@ async def test_many_models_in_one_queue_cost_no_more_than_one() -> None:
         task.cancel()
     await asyncio.wait(tasks)
     limits.release(held)
+
+
+async def test_many_who_wait_for_what_is_left_cost_no_more() -> None:
+    limits = limiter()
+    await told(limits, Rate(requests=Left(10, 0, 40.0)))
+    before = time.process_time()
+    tasks = [asyncio.create_task(take(limits)) for _ in range(5_000)]
+    await waiting(limits, 5_000)
+    assert time.process_time() - before < 2
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert limits.idle
 
 
 async def test_what_nobody_waits_for_any_more_is_forgotten() -> None:

@@ -112,6 +112,7 @@ async def test_a_status_comes_with_an_error_body(ask: Ask, stream: bool, status:
         ("429-ms-200", "retry-after-ms", "200"),
         ("503-retry-false", "x-should-retry", "false"),
         ("ok-remaining-9", "x-ratelimit-remaining-requests", "9"),
+        ("429-limit-60-reset-6m0s", "x-ratelimit-reset-requests", "6m0s"),
     ],
 )
 async def test_headers_are_sent_literally(ask: Ask, model: str, header: str, value: str) -> None:

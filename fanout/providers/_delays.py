@@ -58,16 +58,16 @@ def _retry_info(error: Mapping[str, Any]) -> float | None:
     details = error.get("details")
     for detail in details if isinstance(details, list) else ():
         if isinstance(detail, dict) and isinstance(delay := detail.get("retryDelay"), str):
-            return _duration(delay)
+            return duration_s(delay)
     return None
 
 
 def _spoken(message: str) -> float | None:
     found = AGAIN.search(message[:2000])
-    return _duration(found[1]) if found else None
+    return duration_s(found[1]) if found else None
 
 
-def _duration(text: str) -> float | None:
+def duration_s(text: str) -> float | None:
     """`5.289s`, `6m0s`, `20ms`, `46 seconds` → seconds."""
     parts = DURATION.findall(text[:100])
     return _sensible(sum(float(number) * UNIT_S[unit.lower()] for number, unit in parts)) if parts else None

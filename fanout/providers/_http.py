@@ -17,6 +17,7 @@ from yarl import URL
 
 from fanout.config import ProviderSettings
 from fanout.errors import ConfigError, Fault, ProviderError
+from fanout.providers import _rates
 from fanout.providers._failures import Source
 from fanout.providers._lost import BROKEN, Watch, lost
 from fanout.schema import Call, Completion, Delta, Failure, Fitted, ImagePart, OtherPart, Query, Target, TextPart
@@ -200,9 +201,11 @@ class HttpProvider(ABC):
     async def _post(self, request: HttpRequest) -> aiohttp.ClientResponse:
         # Over 1 MiB aiohttp warns that writing bytes at once blocks the loop; a file's pieces do not.
         body = request.body if len(request.body) <= 2**20 else io.BytesIO(request.body)
-        return await self._session.post(
+        response = await self._session.post(
             request.url, data=body, headers=request.headers, allow_redirects=False, timeout=self._timeout
         )
+        _rates.tell(response.headers)
+        return response
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         """The whole body, as long as it may be; the connection is closed if it is not read to its end."""

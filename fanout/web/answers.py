@@ -33,7 +33,7 @@ def ended(outcome: Outcome, choice: Choice | None) -> dict[str, Any]:
     call, result, timing = outcome.call, outcome.result, outcome.timing
     failure = result if isinstance(result, Failure) else None if choice else _missing(call)
     usage = result.usage if isinstance(result, Completion) else None
-    prediction_ms = _ms(timing.call_s)
+    prediction_ms = milliseconds(timing.call_s)
     tokens = usage.output_tokens if usage else None
     rate = round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None
     return {
@@ -50,7 +50,7 @@ def ended(outcome: Outcome, choice: Choice | None) -> dict[str, Any]:
         "upstream_model": (result.model if isinstance(result, Completion) else None) or call.target.model,
         "timing": {
             "queued_ms": round(timing.queued_s * 1e3),
-            "ttft_ms": _ms(timing.first_token_s),
+            "ttft_ms": milliseconds(timing.first_token_s),
             "total_ms": round(timing.total_s * 1e3),
             "attempts": timing.attempts,
             "tokens_per_second": rate,
@@ -106,5 +106,6 @@ def _missing(call: Call) -> Failure:
     return Failure("malformed", message, code="missing_choice")
 
 
-def _ms(seconds: float | None) -> int | None:
+def milliseconds(seconds: float | None) -> int | None:
+    """As times stand in answers."""
     return None if seconds is None else round(seconds * 1e3)
