@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from fanout.environment import Environment, with_env_file
+from fanout.environment import Environment, users_folder, with_env_file
 from fanout.errors import ConfigError, Fault
 from fanout.layers import SHIPPED, References, Rows, laid_over, read
 from fanout.rows import (
@@ -89,10 +89,13 @@ def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -
 
     The working directory is never searched: a stranger's folder must not redirect keys or bring code.
 
+    Args:
+        environ: by default this process's variables, over those of the user's own `keys.env`.
+
     Raises:
         ConfigError: with every fault of the variables, else of the file, else of what they say together.
     """
-    environ = os.environ if environ is None else environ
+    environ = with_env_file(None, os.environ) if environ is None else environ
     environment = Environment.read(environ)
     own = config or environment.config or _users_file(environ)
     layers = [read(own)] if own else []
@@ -116,12 +119,9 @@ def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -
 
 
 def _users_file(environ: Mapping[str, str]) -> Path | None:
-    """The file in the user's configuration folder, if he has one.
-
-    Source: a path that is not absolute is as if unset, https://specifications.freedesktop.org/basedir-spec/latest/
-    """
-    homes = (Path(environ.get("XDG_CONFIG_HOME", "")), Path(environ.get("HOME", "")) / ".config")
-    path = next((home / "fanout" / "providers.json" for home in homes if home.is_absolute()), None)
+    """The file in the user's configuration folder, if he has one."""
+    folder = users_folder(environ)
+    path = folder / "providers.json" if folder else None
     try:
         return path if path and path.is_file() else None
     except PermissionError:

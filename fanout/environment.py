@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +15,8 @@ from fanout.errors import ConfigError, Fault, did_you_mean, faults_of
 from fanout.rows import HIGHEST_TIMEOUT_S, VARIABLE
 
 PREFIX = "FANOUT_"
+KEYS = "keys.env"
+"""The user's own file of variables, in his configuration folder."""
 KUBERNETES = re.compile(r"FANOUT_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_)\w*")
 """What Kubernetes sets in every pod once a service is called `fanout…`.
 
@@ -70,6 +74,8 @@ class Environment(BaseModel):
     """Most upstream calls of one request"""
     max_body_bytes: int = Field(4 * 2**20, ge=1024)
     """Largest request body"""
+    max_file_bytes: int = Field(200 * 10**6, ge=1024)
+    """Largest file that may be uploaded as a job's input"""
     max_answer_bytes: int = Field(16 * 2**20, ge=1024)
     """Largest answer taken from a provider"""
     max_in_flight: int | None = Field(None, ge=1)
@@ -80,6 +86,10 @@ class Environment(BaseModel):
     """How long running requests may finish after SIGTERM"""
     store: SecretStr | None = None  # a URL may hold a password
     """Where usage is kept: a file, a database's URL, `:memory:` or `off`; unset: `fanout/fanout.db` in the data folder"""
+    history: Literal["off", "usage", "full"] = "usage"
+    """What is kept of each comparison: `usage` (who was asked, tokens, cost, times), `full` (its texts, too), or `off`"""
+    history_days: float = Field(30, ge=0, le=36_500)
+    """How many days it is kept; 0: for ever"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least severe line that is logged"""
     log_format: Literal["json", "text"] | None = None
@@ -134,38 +144,116 @@ def _variable(path: str) -> str:
     return PREFIX + path.partition("[")[0].upper()
 
 
+def users_folder(environ: Mapping[str, str]) -> Path | None:
+    """Where the user's own configuration stands, whether or not it is there; `None` where he has no home.
+
+    Source: a path that is not absolute is as if unset, https://specifications.freedesktop.org/basedir-spec/latest/
+    """
+    homes = (Path(environ.get("XDG_CONFIG_HOME", "")), Path(environ.get("HOME", "")) / ".config")
+    return next((home / "fanout" for home in homes if home.is_absolute()), None)
+
+
 def with_env_file(path: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment with the `NAME=value` lines of a file under it: what is set already wins.
 
-    A value may stand in quotes; what follows ` #` is a comment.
+    A value may stand in quotes, or in several that touch; what follows ` #` is a comment.
+
+    Args:
+        path: without one, `keys.env` in the user's configuration folder, if he has one, which must be his alone.
 
     Raises:
-        ConfigError: the file cannot be read, or a line is none.
+        ConfigError: the file cannot be read, or is open to others, or a line is none.
     """
-    if path is None:
-        return dict(environ)
+    found = _own_variables(environ) if path is None else variables_in(path)
+    return found | {name: value for name, value in environ.items() if value or name not in found}
+
+
+def variables_in(path: Path) -> dict[str, str]:
+    """The `NAME=value` lines of a file.
+
+    Raises:
+        ConfigError: it cannot be read, or a line is none.
+    """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        return parsed(str(path), path.read_bytes())
+    except OSError as error:
         raise ConfigError(str(path), [Fault("", f"cannot be read: {error}")]) from error
+
+
+def _own_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The user's own file. What others could have written, or can read, is not taken: its keys are not his alone."""
+    folder = users_folder(environ)
+    if folder is None:
+        return {}
+    path = folder / KEYS
+    try:
+        with path.open("rb") as file:
+            about = os.fstat(file.fileno())
+            if about.st_uid != os.geteuid():
+                sentence = "belongs to another user; name it with `--env-file` if it shall be used all the same"
+                raise ConfigError(str(path), [Fault("", sentence)])
+            mode = stat.S_IMODE(about.st_mode)
+            if mode & 0o077:
+                sentence = f"is open to others (mode {mode:o}): `chmod 600` makes it yours alone"
+                raise ConfigError(str(path), [Fault("", sentence)])
+            return parsed(str(path), file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise ConfigError(str(path), [Fault("", f"cannot be read: {error}")]) from error
+
+
+def parsed(source: str, content: bytes) -> dict[str, str]:
+    """The variables of a file's content.
+
+    Raises:
+        ConfigError: it is not UTF-8, or a line is not `NAME=value`.
+    """
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ConfigError(source, [Fault("", f"cannot be read: {error.reason}, byte {error.start}")]) from None
     found: dict[str, str] = {}
     faults: list[Fault] = []
     for number, line in enumerate(lines, 1):
-        name, equals, rest = line.strip().removeprefix("export ").partition("=")
-        value = _value(rest)
-        if equals and re.fullmatch(VARIABLE, name.strip()) and value is not None:
-            found[name.strip()] = value
+        name, value = line_of(line)
+        if name and value is not None:
+            found[name] = value
         elif line.strip() and not line.strip().startswith("#"):
             faults.append(Fault(f"line {number}", "is not `NAME=value`"))  # its text may be a key
     if faults:
-        raise ConfigError(str(path), faults)
-    return found | {name: value for name, value in environ.items() if value or name not in found}
+        raise ConfigError(source, faults)
+    return found
+
+
+def line_of(line: str) -> tuple[str | None, str | None]:
+    """The name and the value of a line; `None` where there is none, or a quote is not closed."""
+    name, equals, rest = line.strip().removeprefix("export ").partition("=")
+    name = name.strip()
+    return (name, _value(rest)) if equals and re.fullmatch(VARIABLE, name) else (None, None)
 
 
 def _value(text: str) -> str | None:
     """What stands behind `=`; `None` where a quote is not closed."""
-    quote = text.strip()[:1]
-    if quote not in ("'", '"'):
+    if text.strip()[:1] not in ("'", '"'):
         return re.split(r"\s#", text, maxsplit=1)[0].strip()
-    value, closed, rest = text.strip()[1:].partition(quote)
-    return value if closed and rest.strip()[:1] in ("", "#") else None
+    value, rest = "", text.strip()
+    while rest[:1] in ("'", '"'):
+        part, closed, rest = rest[1:].partition(rest[0])
+        if not closed:
+            return None
+        value += part
+    return value if rest.strip()[:1] in ("", "#") else None
+
+
+def quoted(value: str) -> str:
+    """A value as it is written behind `NAME=`, for this file's reader as for a shell.
+
+    Raises:
+        ValueError: it holds a line break, which no line can.
+    """
+    if len(value.splitlines()) > 1 or value.splitlines() != [value] * bool(value):
+        raise ValueError("a value holds no line break")
+    if re.fullmatch(r"[\w./:@%+=,-]*", value, re.ASCII):
+        return value
+    return "'" + value.replace("'", "'\"'\"'") + "'"

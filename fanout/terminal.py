@@ -176,7 +176,7 @@ def figures(choice: Mapping[str, Any]) -> str:
     parts = [
         "tokens unknown" if tokens is None else f"{tokens} token{'' if tokens == 1 else 's'}",
         f"{timing['total_ms'] / 1e3:.2f} s",
-        "cost unknown" if cost is None else f"${cost:.6f}".rstrip("0").rstrip("."),
+        "cost unknown" if cost is None else money(cost),
         f"first after {timing['ttft_ms']} ms" if timing["ttft_ms"] is not None else "",
         f"{timing['tokens_per_second']:.0f} tokens/s" if timing["tokens_per_second"] else "",
         f"queued {timing['queued_ms']} ms" if timing["queued_ms"] else "",
@@ -186,6 +186,16 @@ def figures(choice: Mapping[str, Any]) -> str:
         f"adjusted: {', '.join(choice['adjusted_parameters'])}" if choice["adjusted_parameters"] else "",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def line(text: str) -> str:
+    """What others wrote, as one line that cannot steer the terminal."""
+    return " ".join(text.translate(CONTROLS).split())
+
+
+def money(usd: float) -> str:
+    """US dollars, to a millionth."""
+    return f"${usd:.6f}".rstrip("0").rstrip(".")
 
 
 def diff(one: str, other: str, *, marks: bool = False) -> Text:

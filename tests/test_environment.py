@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from fanout.environment import Environment, with_env_file
+from fanout.environment import Environment, parsed, quoted, with_env_file
 from fanout.errors import ConfigError
 
 
@@ -33,6 +37,8 @@ def faults(**variables: str) -> list[str]:
         ("MAX_WAITING", "7", 7),
         ("GRACE_S", "0", 0),
         ("STORE", "off", SecretStr("off")),
+        ("HISTORY", "full", "full"),
+        ("HISTORY_DAYS", "0.5", 0.5),
         ("LOG_LEVEL", "debug", "debug"),
         ("LOG_FORMAT", "json", "json"),
     ],
@@ -188,3 +194,69 @@ def test_an_env_file_that_cannot_be_read_says_so(tmp_path: Path, content: bytes 
     with pytest.raises(ConfigError, match=r"\.env: cannot be read") as caught:
         with_env_file(path, {})
     assert "sk-secret" not in str(caught.value)
+
+
+def test_quotes_that_touch_are_one_value_as_in_a_shell() -> None:
+    assert parsed("it", b"""A='it'"'"'s' # mine\nB="x"'y'"z"\n""") == {"A": "it's", "B": "xyz"}
+    with pytest.raises(ConfigError, match="line 1: is not `NAME=value`"):
+        parsed("it", b"A='x'y\n")
+
+
+@given(st.text().filter(lambda text: len(f"{text}x".splitlines()) == 1 and text.isprintable()))
+def test_what_is_quoted_is_read_as_it_was(value: str) -> None:
+    assert parsed("it", f"A={quoted(value)}\nB=1 # one\n".encode()) == {"A": value, "B": "1"}
+
+
+@given(st.text(alphabet="'\"#\\$ =a\t"))
+def test_what_is_quoted_means_the_same_to_a_shell(value: str) -> None:
+    assert shlex.split(quoted(value), comments=True) == ([value] if value else [])
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\n", "\n", "a\u2028b", "a\x85"])
+def test_a_value_of_two_lines_cannot_be_written(value: str) -> None:
+    with pytest.raises(ValueError, match="no line break"):
+        quoted(value)
+
+
+# The user's own file
+
+
+def own_keys(folder: Path, mode: int = 0o600) -> dict[str, str]:
+    """A user whose configuration folder has a `keys.env`."""
+    (folder / "fanout").mkdir()
+    path = folder / "fanout" / "keys.env"
+    path.write_text("A=own\nB=own\n")
+    path.chmod(mode)
+    return {"XDG_CONFIG_HOME": str(folder), "B": "set"}
+
+
+def test_the_users_own_keys_are_found_where_no_file_is_named(tmp_path: Path) -> None:
+    environ = own_keys(tmp_path)
+    (tmp_path / "other.env").write_text("C=other\n")
+
+    assert with_env_file(None, environ) == {**environ, "A": "own"}
+    assert with_env_file(tmp_path / "other.env", environ) == {**environ, "C": "other"}
+    assert with_env_file(None, {"HOME": str(tmp_path)}) == {"HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o660])
+def test_a_file_of_keys_that_is_open_to_others_is_not_taken(mode: int, tmp_path: Path) -> None:
+    environ = own_keys(tmp_path, mode)
+
+    with pytest.raises(ConfigError, match=rf"keys\.env: is open to others \(mode {mode:o}\): `chmod 600`"):
+        with_env_file(None, environ)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_keys_of_another_user_is_not_taken(tmp_path: Path) -> None:
+    environ = own_keys(tmp_path)
+    os.chown(tmp_path / "fanout" / "keys.env", 65534, 65534)
+
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        with_env_file(None, environ)
+
+
+def test_a_folder_that_is_none_holds_no_keys(tmp_path: Path) -> None:
+    (tmp_path / "fanout").write_text("a file")
+
+    assert with_env_file(None, {"XDG_CONFIG_HOME": str(tmp_path)}) == {"XDG_CONFIG_HOME": str(tmp_path)}

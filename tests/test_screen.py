@@ -3,70 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import signal
 
-from tests.commands import FANOUT, PATIENCE_S, environ, started
+from tests.commands import PATIENCE_S, started
+from tests.screen import Screen
 from tests.upstreams import Upstream
-
-
-class Screen:
-    """A command on a pseudo-terminal of its own, which is its controlling one, so that Ctrl-C reaches it."""
-
-    def __init__(self, *arguments: str, columns: int = 100, lines: int = 30) -> None:
-        self._arguments, self._size = arguments, (columns, lines)
-        self.seen = ""
-
-    async def __aenter__(self) -> Screen:
-        self._ours, theirs = os.openpty()
-        columns, lines = self._size
-        variables = {**environ(), "COLUMNS": str(columns), "LINES": str(lines), "TERM": "xterm-256color"}
-        self.process = await asyncio.create_subprocess_exec(
-            *FANOUT,
-            *self._arguments,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env=variables,
-            start_new_session=True,
-            preexec_fn=lambda: os.login_tty(theirs),
-        )
-        os.close(theirs)
-        asyncio.get_running_loop().add_reader(self._ours, self._read)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self.process.returncode is None:
-            self.process.kill()
-            await self.process.wait()
-        asyncio.get_running_loop().remove_reader(self._ours)
-        os.close(self._ours)
-
-    def _read(self) -> None:
-        try:
-            self.seen += os.read(self._ours, 65536).decode(errors="replace")
-        except OSError:  # the command has closed its side
-            asyncio.get_running_loop().remove_reader(self._ours)
-
-    async def until(self, text: str) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while text not in self.seen:
-                await asyncio.sleep(0.02)
-
-    def type(self, text: str) -> None:
-        os.write(self._ours, text.encode())
-
-    async def end(self) -> int:
-        async with asyncio.timeout(PATIENCE_S):
-            code = await self.process.wait()
-        await asyncio.sleep(0.1)
-        return code
-
-    @property
-    def left(self) -> list[str]:
-        """What stands there in the end, without colours: what comes after the last line that was erased."""
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.seen.rpartition("\x1b[2K")[2]).replace("\r", "").splitlines()
 
 
 async def test_answers_move_side_by_side_and_stay(scripted: str) -> None:

@@ -1,0 +1,49 @@
+"""What the commands share: their options, their exit codes, their JSON. Each command is the file of its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fanout import config
+
+if TYPE_CHECKING:
+    from fanout.catalogue import Catalogue, Model
+
+ALL_ANSWERED, SOME_FAILED, UNUSABLE = 0, 1, 2
+
+
+def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that every command takes which needs a configuration."""
+    path = click.Path(path_type=Path)
+    command = click.option("--env-file", type=path, help="NAME=value lines, for keys; what is set already wins.")(command)
+    more = "A providers.json of your own, laid over the shipped one."
+    return click.option("--config", "config_file", type=path, help=more)(command)
+
+
+def settings_of(config_file: Path | None, env_file: Path | None) -> config.Settings:
+    """What these options and the environment say.
+
+    Raises:
+        ConfigError: with every fault.
+    """
+    return config.load(config_file, config.with_env_file(env_file, os.environ))
+
+
+def print_json(answer: Any) -> None:
+    """As the server would answer, indented."""
+    from pydantic_core import from_json, to_json
+
+    from fanout.web.answers import encoded
+
+    click.echo(to_json(from_json(encoded(answer)), indent=2))
+
+
+def is_ready(model: Model, catalogue: Catalogue) -> bool:
+    """Whether a model can be called now."""
+    return not catalogue.lacks(model) and not catalogue.retired(model, datetime.now(UTC).date())
