@@ -1,5 +1,7 @@
 """The fixtures that every test file may use."""
 
+from hypothesis import HealthCheck, settings
+
 from tests.asking import ask
 from tests.commands import scripted
 from tests.llama import llama
@@ -7,3 +9,7 @@ from tests.serving import logged, server
 from tests.upstreams import upstream
 
 __all__ = ["ask", "llama", "logged", "scripted", "server", "upstream"]
+
+# How long an example takes is the machine's doing, which others use as well.
+settings.register_profile("patient", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")

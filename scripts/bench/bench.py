@@ -28,6 +28,8 @@ class Bench:
     """Instead of this checkout's Fanout; `{port}`, `{config}` and `{upstream}` are filled in."""
     library_command: str | None
     """Instead of dispatcher_alone.py; `{config}`, `{upstream}`, `{prompts}`, `{models}` and `{workers}` are filled in."""
+    recorded: Path | None = None
+    """A folder of recorded exchanges, for `adapters`."""
 
     def seconds(self, full: float) -> float:
         return max(1.0, full / 4) if self.quick else full

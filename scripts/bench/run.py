@@ -1,6 +1,6 @@
 """Measures Fanout against the floor, in one table: what it costs here and now, not what it once did.
 
-usage: python scripts/bench/run.py [--only NAME…] [--quick] [--json FILE]
+usage: python scripts/bench/run.py [--only NAME…] [--quick] [--recorded FOLDER] [--json FILE]
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from adapters import adapters
 from bench import Bench, NotInstalled
+from jobs import job, journal
 from life import growth, library, start
 from load import need_wrk
 from machine import BenchError, cores
@@ -28,14 +30,18 @@ from table import Missing, Row, written
 from whole import latency, memory, peer, whole
 
 FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
-    figure.__name__: figure for figure in (whole, peer, latency, stream, first_token, memory, start, growth, library)
+    figure.__name__: figure
+    for figure in (whole, peer, latency, stream, first_token, memory, start, growth, library, adapters, journal, job)
 }
+ALONE = frozenset({"adapters"})
+"""Figures of pure functions: nothing is started for them."""
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run.py", description="Measures Fanout against the floor, in one table.")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=FIGURES, default=list(FIGURES), help=", ".join(FIGURES))
     parser.add_argument("--quick", action="store_true", help="shorter and rougher: to see that it works")
+    parser.add_argument("--recorded", type=Path, metavar="FOLDER", help="recorded exchanges for `adapters`; else made ones")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     parser.add_argument("--server-command", help=argparse.SUPPRESS)
     parser.add_argument("--library-command", help=argparse.SUPPRESS)
@@ -78,12 +84,15 @@ def main() -> int:
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_, stop)
     try:
-        need_wrk()
+        alone = set(chosen.only) <= ALONE
+        if not alone:
+            need_wrk()
         os.sched_setaffinity(0, {cores()[1]})
         raise_file_limit()
         with tempfile.TemporaryDirectory(prefix="fanout-bench-") as folder:
-            compile_upstream(Path(folder))
-            bench = Bench(Path(folder), chosen.quick, 3, chosen.server_command, chosen.library_command)
+            if not alone:
+                compile_upstream(Path(folder))
+            bench = Bench(Path(folder), chosen.quick, 3, chosen.server_command, chosen.library_command, chosen.recorded)
             rows = [row for name in chosen.only for row in measured(name, bench)]
     except BenchError as error:
         sys.exit(f"run.py: {error}")

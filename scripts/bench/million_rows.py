@@ -1,0 +1,104 @@
+"""Reads, checks and writes a job's files of many rows, each format in a process of its own, and prints time and memory.
+
+usage: million_rows.py [ROWS]      by default 1,000,000; prints one JSON object for each step:
+                                   {"step": …, "format": …, "rows": …, "mb": …, "s": …, "peak_rss_mb": …}
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fanout.batch.asking import Item, Template, item_of
+from fanout.batch.export import open_writer
+from fanout.batch.rows import TYPED, Row, rows
+
+WORDS = "The quick brown fox jumps over the lazy dog while everyone else is asleep. " * 3
+
+
+def question(number: int) -> dict[str, Any]:
+    return {"custom_id": f"row-{number}", "question": f"{number}: {WORDS}", "reference": "a dog", "temperature": 0.5}
+
+
+def generate(path: Path, count: int) -> None:
+    """Writes an input without holding it."""
+    numbers = range(count)
+    if path.suffix == ".jsonl":
+        with path.open("w") as file:
+            file.writelines(json.dumps(question(number)) + "\n" for number in numbers)
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, question(0))
+            writer.writeheader()
+            writer.writerows(map(question, numbers))
+    else:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        schema = pa.Table.from_pylist([question(0)]).schema
+        with parquet.ParquetWriter(path, schema) as writer:  # one row group, as pandas would write it
+            batches = [pa.RecordBatch.from_pylist([question(n) for n in some], schema) for some in ranges(numbers, 10_000)]
+            writer.write_table(pa.Table.from_batches(batches), row_group_size=count)
+
+
+def ranges(numbers: range, size: int) -> Iterator[range]:
+    return (numbers[start : start + size] for start in range(0, len(numbers), size))
+
+
+def read(path: Path) -> int:
+    """How many rows there are; each is read, checked, and written as JSON."""
+    template, count = Template("Answer briefly: {{question}}"), 0
+    for row in rows(path):
+        assert isinstance(row, Row), row
+        item = item_of(row.values, template, typed=path.suffix[1:] in TYPED)
+        assert isinstance(item, Item), item
+        item.json()
+        count += 1
+    return count
+
+
+def write(path: Path, count: int) -> int:
+    record = {"item": 0, "entry": 0, "model": "m", "prompt": WORDS, "text": WORDS, "total_ms": 5, "ended": 1e9}
+    with open_writer(path) as writer:
+        for some in ranges(range(count), 256):
+            writer.write([{**record, "item": number, "text": f"{number} {WORDS}"} for number in some])
+    return count
+
+
+def main() -> None:
+    if len(sys.argv) == 4:
+        step(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+        return
+    count = sys.argv[1] if len(sys.argv) > 1 else "1000000"
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in (".jsonl", ".csv", ".parquet"):
+            for name, file in (("generate", "input"), ("read", "input"), ("write", "output")):
+                subprocess.run([sys.executable, __file__, name, str(Path(folder, file + suffix)), count], check=True)
+            for path in Path(folder).iterdir():
+                path.unlink()
+
+
+def step(name: str, path: Path, count: int) -> None:
+    """One step, in this process."""
+    if name == "generate":
+        generate(path, count)
+        return
+    began = time.perf_counter()
+    done = read(path) if name == "read" else write(path, count)
+    seconds = time.perf_counter() - began
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    size = round(path.stat().st_size / 1e6)
+    made = {"step": name, "format": path.suffix[1:], "rows": done, "mb": size, "s": round(seconds, 1)}
+    print(json.dumps({**made, "peak_rss_mb": round(peak_mb)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The fixture `aimock`: a mock of many providers that nobody here wrote, over real sockets; its answers are in fixtures.json.
+
+It does not look at what it is asked but for the user's last message, and its errors have OpenAI's or Anthropic's shape
+whatever the format: good for transport, streams and faults, not for shapes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from fanout.providers._http import HttpProvider
+from fanout.providers.anthropic import Anthropic
+from fanout.providers.azure import Azure
+from fanout.providers.bedrock import Bedrock
+from fanout.providers.cohere import Cohere
+from fanout.providers.gemini import Gemini
+from fanout.providers.ollama import Ollama
+from fanout.providers.openai import OpenAi
+from fanout.providers.vertex import Vertex
+from tests.providers.wires import adapter_at
+
+HERE = Path(__file__).parent
+HOME = HERE.parents[1] / ".venv-clients" / "aimock"
+FORMATS: Mapping[str, tuple[type[HttpProvider], str]] = {
+    "openai": (OpenAi, "/v1"),
+    "azure": (Azure, ""),
+    "anthropic": (Anthropic, ""),
+    "gemini": (Gemini, "/v1beta"),
+    "vertex": (Vertex, "/v1/projects/p/locations/global/publishers/google"),
+    "cohere": (Cohere, ""),
+    "bedrock": (Bedrock, ""),
+    "ollama": (Ollama, ""),
+    "openrouter": (OpenAi, "/api/v1"),
+}
+"""What it speaks: our adapter, and where it is found there."""
+PATIENCE_S = 20.0
+"""No fault takes longer, however busy the machine: what does, hangs."""
+KEY = "sk-aimock-0123456789"
+
+
+@dataclass(frozen=True, slots=True)
+class Aimock:
+    """A running server."""
+
+    url: str
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def provider(self, name: str, session: aiohttp.ClientSession, **headers: str) -> HttpProvider:
+        """The adapter of a format, pointed here; a header may ask for a fault."""
+        make, path = FORMATS[name]
+        named = {header.replace("_", "-"): value for header, value in headers.items()}
+        return adapter_at(make, self.url + path, session=session, key=KEY, headers=named)
+
+    def row(self, name: str, **headers: str) -> dict[str, Any]:
+        """The same as a row of providers.json."""
+        make, path = FORMATS[name]
+        adapter = make.__module__.rpartition(".")[2]
+        return {"adapter": adapter, "base_url": self.url + path, "api_key_env": "MOCK_KEY", "headers": headers}
+
+    async def left(self, sockets: int) -> None:
+        """Waits until so many sockets of this process lead here, idle ones included; a loop closes them a moment later.
+
+        Raises:
+            TimeoutError: there are others.
+        """
+        async with asyncio.timeout(PATIENCE_S):
+            while self._sockets() != sockets:
+                await asyncio.sleep(0.01)
+
+    def _sockets(self) -> int:
+        ours = set()
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                ours.add(os.readlink(f"/proc/self/fd/{fd}"))
+            except FileNotFoundError:  # the listing's own
+                continue
+        found = 0
+        for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            found += fields[2].endswith(f":{self.port:04X}") and f"socket:[{fields[9]}]" in ours
+        return found
+
+
+@pytest.fixture(scope="session")
+def aimock() -> Iterator[Aimock]:
+    """A server for the whole session, in a process of its own."""
+    program = HOME / "node_modules" / ".bin" / "llmock"
+    if not program.exists():
+        reason = "NO MOCK OF THE PROVIDERS: aimock is not installed; run scripts/clients aimock"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    command = [str(HOME / "node"), str(program), "--port", "0", "--fixtures", str(HERE / "fixtures.json")]
+    with subprocess.Popen(
+        [*command, "--log-level", "info"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as server:
+        try:
+            yield Aimock(_address(server))
+        finally:
+            server.kill()
+
+
+def _address(server: subprocess.Popen[str]) -> str:
+    assert server.stdout
+    said = ""
+    for line in server.stdout:
+        said += line
+        if found := re.search(r"listening on (http://\S+)", line):
+            return found[1]
+    raise AssertionError(f"aimock did not start: {said}")
