@@ -252,6 +252,14 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_distinct, parse_float=_number, pa
 # CSV
 
 
+CSV_FAULTS = (
+    ("unexpected end", "a quote is opened and never closed"),
+    ("field larger", "a quote is opened and never closed"),
+    ("new-line character", "a carriage return stands outside quotes: lines end in LF or CR LF"),
+)
+"""What Python says, and what it means to whoever has the file."""
+
+
 def _csv_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
     return _separated(stream, ",")
 
@@ -293,8 +301,7 @@ def _cells(lines: _Lines, reader: Iterator[list[str]]) -> Iterator[tuple[int, li
         except _Unreadable as error:
             yield lines.count, str(error)
         except csv.Error as error:
-            open_quote = any(words in str(error) for words in ("unexpected end", "field larger"))
-            yield line, f"is not valid CSV: {'a quote is opened and never closed' if open_quote else error}"
+            yield line, f"is not valid CSV: {next((ours for theirs, ours in CSV_FAULTS if theirs in str(error)), error)}"
         else:
             if found:
                 yield line, found
