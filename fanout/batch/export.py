@@ -166,14 +166,19 @@ def open_writer(target: Path | BinaryIO, format: str | None = None) -> Generator
         yield writer
         writer.close()
         return
-    with _replacing(target) as stream:
+    with replacing(target) as stream:
         writer = Writer(stream, made)
         yield writer
         writer.close()
 
 
 @contextmanager
-def _replacing(path: Path) -> Generator[BinaryIO]:
+def replacing(path: Path) -> Generator[BinaryIO]:
+    """A file to write, which gets that name at the end; a failure removes it.
+
+    Raises:
+        RequestError: it cannot be written there.
+    """
     path = path.resolve()  # of a link, what it points to
     direct = path.exists() and not path.is_file()  # a device or a pipe keeps its name
     beside = path if direct else path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")

@@ -60,12 +60,14 @@ class Keeper:
         account_id: str | None = None,
         prefix: str = "job_",
         id: str | None = None,
+        forked_from: str | None = None,
     ) -> Job:
         """A new job, its input checked whole and kept; nothing of it has been sent.
 
         Args:
             rows: read in a thread.
             id: by default `prefix` and a new one.
+            forked_from: the job that it stands in for.
 
         Raises:
             RequestError: with every bad row and its line, up to `MOST_FAULTS`; nothing is kept.
@@ -81,6 +83,7 @@ class Keeper:
             "spec": SPEC.dump_json(spec, exclude_defaults=True).decode(),
             "fingerprint": "{}",
             "state": "loading",
+            "forked_from": forked_from,
         }
         number = await self._store.create(row)
         try:
@@ -197,11 +200,12 @@ class Keeper:
 
     # Running
 
-    async def run(self, id: str, told: Callable[[Runner], None] | None = None) -> Job:
+    async def run(self, id: str, told: Callable[[Runner], None] | None = None, *, patient: bool = False) -> Job:
         """Runs a job to its end, in this process.
 
         Args:
             told: called with its runner once it runs.
+            patient: while another process runs it, waits until that one has ended it, or has gone.
 
         Raises:
             RequestError: there is no such job, it has ended, or its models mean something else by now.
@@ -214,6 +218,8 @@ class Keeper:
         self._unchanged(job)
         gone = [job.owner] if job.owner and process.is_gone(job.owner) else []
         epoch = await self._store.take(job.number, self._owner, gone=gone)
+        if epoch is None and patient:
+            return await self._waited(job, told)
         if epoch is None:
             raise LeaseLost
         if job.state == "cancelling":
@@ -233,6 +239,14 @@ class Keeper:
         finally:
             del self._running[job.number]
         return await self._leave(job, epoch, state, reason)
+
+    async def _waited(self, job: Job, told: Callable[[Runner], None] | None) -> Job:
+        """The job's end, whoever brings it about."""
+        log.info("another process runs the job; waiting", job=job.id)
+        while job.alive and not (job.owner and process.is_gone(job.owner)):
+            await asyncio.sleep(LOOK_S / 4)
+            job = await self.job(job.id)
+        return job if job.state in ENDED_STATES else await self.run(job.id, told, patient=True)
 
     async def _leave(self, job: Job, epoch: int, state: str, reason: str | None) -> Job:
         ended = time.time() if state in ENDED_STATES else None
@@ -338,14 +352,12 @@ class Keeper:
             RequestError: it is done, or runs, or has changed: with every difference.
         """
         job = await self.job(id)
-        spec = replace(job.spec, **changes)
-        if job.state == "expired" and (spec.deadline or 0) <= time.time():
-            spec = replace(spec, deadline=None)
+        spec = _not_late(replace(job.spec, **changes))
         if fork:
             return await self._forked(job, spec)
         if job.state == "done":
             raise RequestError([Fault("id", f"job `{id}` is done; `retry` asks again what has failed", "wrong_state")])
-        if job.alive and not (job.owner and process.is_gone(job.owner)):
+        if job.state == "loading" or (job.alive and not (job.owner and process.is_gone(job.owner))):
             raise RequestError([Fault("id", f"job `{id}` is {job.state}; it need not be resumed", "wrong_state")])
         self._unchanged(job)
         await self._queue(job, spec)
@@ -362,12 +374,15 @@ class Keeper:
             raise RequestError([Fault("id", f"job `{id}` is {job.state}; cancel it first, or wait for its end", "wrong_state")])
         self._unchanged(job)
         await self._store.reopen(job.number, kinds)
-        await self._queue(job, replace(job.spec, **changes))
+        await self._queue(job, _not_late(replace(job.spec, **changes)))
         return await self.job(id)
 
     async def _queue(self, job: Job, spec: Spec) -> None:
         written = SPEC.dump_json(spec, exclude_defaults=True).decode()
-        await self._store.change(job.number, state="queued", reason=None, ended=None, owner=None, spec=written)
+        queued: dict[str, Any] = {"state": "queued", "reason": None, "ended": None, "owner": None, "spec": written}
+        gone = [job.owner] if job.owner and process.is_gone(job.owner) else []
+        if not await self._store.change(job.number, states=(job.state,), gone=gone, **queued):
+            raise RequestError([Fault("id", f"job `{job.id}` is no longer {job.state}", "wrong_state")])
         self._look.set()
 
     async def _forked(self, job: Job, spec: Spec) -> Job:
@@ -391,6 +406,11 @@ class Keeper:
     def begin(self) -> None:
         """A job was made that waits to be run."""
         self._look.set()
+
+
+def _not_late(spec: Spec) -> Spec:
+    """Without a deadline that has passed: what goes on now would expire at once."""
+    return replace(spec, deadline=None) if spec.deadline is not None and spec.deadline <= time.time() else spec
 
 
 @asynccontextmanager

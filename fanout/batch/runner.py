@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import heapq
-import math
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from itertools import count
+from dataclasses import replace
 from typing import Any
 
 from pydantic_core import to_json
@@ -22,6 +18,7 @@ from pydantic_core import to_json
 from fanout import retries
 from fanout.batch.budget import Budget
 from fanout.batch.job import Asking, Group, Job, Progress, State, Tally, places
+from fanout.batch.lanes import Account, Lane, Rate, Work
 from fanout.batch.pace import Pace
 from fanout.batch.record import Record, failure_json
 from fanout.dispatch import Dispatcher
@@ -44,73 +41,9 @@ MOST_AT_ONCE = 256
 """Calls of one account, where neither it nor the job has a limit of its own."""
 RATE_TRIES = 100
 """How often a unit is put back because its account takes no more for now; that is no failure of the unit."""
-FORGET_S = 20.0
-"""Over how long the pace of late is taken."""
 USELESS_KINDS = frozenset({"quota", "auth", "not_configured"})
 """Failures that every further call would meet, too: of that model, or with `quota` of the account."""
 FREE = Cost(0.0, "cache")
-Account = tuple[str | None, str | None]
-"""Provider and limit group."""
-
-
-@dataclass(slots=True, eq=False)
-class _Work:
-    """A unit that is to be asked."""
-
-    unit: Unit
-    call: Call
-    attempt: int
-    """The number of the next one."""
-    tries: int = 0
-    """Made since this process has it."""
-    waits: int = 0
-    """How often it was put back."""
-    cache_key: bytes | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """One account: what is asked of it, how fast, and what waits."""
-
-    pace: Pace
-    feed: AsyncIterator[_Work]
-    later: list[tuple[float, int, _Work]] = field(default_factory=list)
-    """By when they may be tried again (`time.monotonic`)."""
-    held: _Work | None = None
-    """Waits for money."""
-    running: int = 0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    exhausted: bool = False
-    over: str | None = None
-    """Why nothing more is sent to this account."""
-    useless: dict[str | None, str] = field(default_factory=dict)
-    """Models that take no call, and why."""
-
-    def end(self, call: Call, failure: Failure) -> None:
-        """No further call is of use."""
-        self.useless[call.target.model] = failure.message
-        if failure.kind == "quota":
-            self.over = failure.message
-
-    def reasons(self) -> list[str]:
-        return [self.over] if self.over else list(self.useless.values())
-
-
-class _Rate:
-    """Ends a second, of late: an average that forgets."""
-
-    __slots__ = ("_at", "_began", "_sum")
-
-    def __init__(self, now: float) -> None:
-        self._sum, self._at, self._began = 0.0, now, now
-
-    def add(self, now: float) -> None:
-        self._sum = self._sum * math.exp((self._at - now) / FORGET_S) + 1
-        self._at = now
-
-    def at(self, now: float) -> float:
-        seen_s = FORGET_S * (1 - math.exp((self._began - now) / FORGET_S))  # less than FORGET_S in the beginning
-        return self._sum * math.exp((self._at - now) / FORGET_S) / seen_s if seen_s > 0 else 0.0
 
 
 class Runner:
@@ -128,11 +61,10 @@ class Runner:
         self._store, self._dispatcher, self._asking = store, dispatcher, asking
         self.job, self._epoch = job, epoch
         self._counts = dict(counts)
-        self._rates: dict[str, _Rate] = {}
-        self._lanes: dict[Account, _Lane] = {}
+        self._rates: dict[str, Rate] = {}
+        self._lanes: dict[Account, Lane] = {}
         spent = sum(tally.cost_usd or 0.0 for tally in counts.values())
         self._budget = Budget(dispatcher.cost, job.spec.max_cost_usd, spent)
-        self._numbers = count()
         self._ending: tuple[State, str | None] | None = None
         self.trouble: str | None = None
         """Why the database cannot be written just now."""
@@ -162,7 +94,7 @@ class Runner:
         """
         accounts = {(row["provider"], row["limit_group"]) for row in self.job.fingerprint.values()}
         for account in sorted(accounts, key=str):
-            self._lanes[account] = _Lane(Pace(self._most_at_once(account)), self._feed(account))
+            self._lanes[account] = Lane(Pace(self._most_at_once(account)), self._feed(account))
         deadline = self.job.spec.deadline
         loop = asyncio.get_running_loop()
         timer = deadline and loop.call_later(max(deadline - time.time(), 0), self.stop, "expired", "its deadline has passed")
@@ -189,7 +121,7 @@ class Runner:
 
     # What is to be asked
 
-    async def _feed(self, account: Account) -> AsyncIterator[_Work]:
+    async def _feed(self, account: Account) -> AsyncIterator[Work]:
         """The units of one account that have not ended, in the order of the input."""
         after, fresh = -1, True
         while fresh:
@@ -201,20 +133,20 @@ class Runner:
                     place = (item.item, entry, number)
                     if (call.target.provider, call.target.limit_group) == account and place not in chunk.closed:
                         unit = Unit(self.job.number, *place)
-                        yield _Work(unit, call, chunk.attempts.get(place, 0) + 1, cache_key=self._cache_key(call))
+                        yield Work(unit, call, chunk.attempts.get(place, 0) + 1, cache_key=self._cache_key(call))
 
-    async def _drive(self, lane: _Lane) -> None:
+    async def _drive(self, lane: Lane) -> None:
         """Sends what one account bears, until nothing is left or nothing more may be sent."""
         async with asyncio.TaskGroup() as group:
             while True:
                 lane.changed.clear()
                 if self._ending or lane.over:
                     return
-                work = await self._next(lane) if lane.running < lane.pace.limit else None
+                work = await lane.next()
                 if work is None:
-                    if lane.exhausted and not (lane.running or lane.later or lane.held):
+                    if lane.done:
                         return
-                    await self._change(lane)
+                    await lane.change()
                     continue
                 if work.call.target.model in lane.useless:
                     continue
@@ -222,33 +154,12 @@ class Runner:
                 if reserved is None:
                     lane.held = work
                     if any(other.running for other in self._lanes.values()):
-                        await self._change(lane)
+                        await lane.change()
                     else:
                         self.stop("stopped", self._spent())
                     continue
                 lane.running += 1
                 group.create_task(self._unit(lane, work, reserved))
-
-    async def _next(self, lane: _Lane) -> _Work | None:
-        """What is to be sent now: what has waited before what is new."""
-        if lane.held:
-            work, lane.held = lane.held, None
-            return work
-        if lane.later and lane.later[0][0] <= time.monotonic():
-            return heapq.heappop(lane.later)[2]
-        if lane.exhausted:
-            return None
-        found = await anext(lane.feed, None)
-        lane.exhausted = found is None
-        return found
-
-    async def _change(self, lane: _Lane) -> None:
-        """Waits for something to have changed, or for the next time at which something may be tried again."""
-        free = lane.running < lane.pace.limit and not lane.held
-        wait_s = max(lane.later[0][0] - time.monotonic(), 0) if lane.later and free else None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
-                await lane.changed.wait()
 
     def _wake(self) -> None:
         for lane in self._lanes.values():
@@ -260,7 +171,7 @@ class Runner:
 
     # One unit
 
-    async def _unit(self, lane: _Lane, work: _Work, reserved_usd: float) -> None:
+    async def _unit(self, lane: Lane, work: Work, reserved_usd: float) -> None:
         outcome: Outcome | None = None
         try:
             if not (work.cache_key and await self._from_cache(work)):
@@ -271,7 +182,7 @@ class Runner:
             self._budget.settle(reserved_usd, outcome.cost if outcome else None, usage)
             self._wake()
 
-    async def _attempt(self, lane: _Lane, work: _Work) -> Outcome:
+    async def _attempt(self, lane: Lane, work: Work) -> Outcome:
         if work.call.refusal:  # nothing is sent, so nothing is written before
             outcome = await self._dispatcher.attempt(work.call, deadline_s=WAIT_S)
             await self._ended(work, outcome, attempt=work.attempt - 1)
@@ -295,14 +206,14 @@ class Runner:
         if delay_s := self._again(work, result, row.retries):
             await self._put(self._failed(work, result))
             work.attempt += 1
-            heapq.heappush(lane.later, (now + delay_s, next(self._numbers), work))
+            lane.put_back(work, now + delay_s)
         elif result.kind in USELESS_KINDS or result.kind == "cancelled":
             await self._put(self._failed(work, result))  # the unit stays open
         else:
             await self._ended(work, outcome, attempt=work.attempt)
         return outcome
 
-    def _again(self, work: _Work, failure: Failure, row: Any) -> float | None:
+    def _again(self, work: Work, failure: Failure, row: Any) -> float | None:
         """After how many seconds a failed unit is tried again; `None`: not at all."""
         if not (retries.is_transient(failure) or failure.code == "queue_too_long"):
             return None
@@ -314,10 +225,10 @@ class Runner:
             return None
         return max(retries.delay_s(failure, work.tries, row), 0.01)
 
-    async def _ended(self, work: _Work, outcome: Outcome, *, attempt: int, cached_from: str | None = None) -> None:
+    async def _ended(self, work: Work, outcome: Outcome, *, attempt: int, cached_from: str | None = None) -> None:
         await self._close(work, Record.of(outcome), attempt=attempt, cached_from=cached_from)
 
-    async def _close(self, work: _Work, record: Record, *, attempt: int, cached_from: str | None = None) -> None:
+    async def _close(self, work: Work, record: Record, *, attempt: int, cached_from: str | None = None) -> None:
         """Writes a unit's end."""
         result, failed = record.result, record.failure
         usage = result.usage if isinstance(result, Completion) else None
@@ -351,9 +262,9 @@ class Runner:
         await self._put(ended)
         now = time.monotonic()
         self._counts.setdefault(Group(record.label, word), Tally()).add(tally)
-        self._rates.setdefault(record.label, _Rate(now - 0.1)).add(now)
+        self._rates.setdefault(record.label, Rate(now - 0.1)).add(now)
 
-    def _failed(self, work: _Work, failure: Failure) -> Failed:
+    def _failed(self, work: Work, failure: Failure) -> Failed:
         return Failed(work.unit, work.attempt, self._epoch, time.time(), failure.kind, failure_json(failure))
 
     async def _put(self, entry: Entry) -> None:
@@ -387,7 +298,7 @@ class Runner:
         whole = (*asked, dict(call.fitted.sent), dict(query.passthrough), query.sampling.n, call.sample)
         return hashlib.sha256(to_json(whole, inf_nan_mode="constants")).digest()
 
-    async def _from_cache(self, work: _Work) -> bool:
+    async def _from_cache(self, work: Work) -> bool:
         """Closes a unit with an answer to the same question, where the store has one."""
         assert work.cache_key
         found = await self._store.cached(work.cache_key)

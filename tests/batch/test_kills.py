@@ -11,6 +11,8 @@ from collections import Counter
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
+
 from fanout import logs
 from fanout.batch.job import Job
 from fanout.errors import LeaseLost
@@ -85,12 +87,14 @@ async def test_a_second_process_takes_over_from_a_dead_one_at_once_and_waits_for
         job = await kept.create(50, "up/sleep-0.05")
         process = started(upstream.url, tmp_path, job)
         await upstream.arrived(2, timeout_s=30)
-        try:
+        with pytest.raises(LeaseLost):
             await kept.keeper.run(job.id)
-        except LeaseLost:
-            refused = True
+        waiting = asyncio.create_task(kept.keeper.run(job.id, patient=True))
+        await asyncio.sleep(0.2)
+        ran = len(upstream.requests)
         await killed(process)
-        done = await kept.keeper.run(job.id)
+        done = await waiting
 
-    assert refused
     assert done.state == "done"
+    assert ran < 50
+    assert 50 <= len(upstream.requests) < 100
