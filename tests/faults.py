@@ -65,6 +65,8 @@ STREAM = WHOLE | {
 }
 """Nothing is asked again once a piece is out."""
 
+HANGING = ("hang", "hang_body")
+
 assert set(MATRIX) < set(WHOLE)
 
 
@@ -83,15 +85,13 @@ async def faulty(upstream: Upstream, fault: str) -> AsyncGenerator[tuple[str, st
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Upper bounds in a case."""
+    """Upper bounds in a case. Whatever does not hang ends long before them, on a busy machine too."""
 
-    attempt_s: float = 0.4
-    deadline_s: float = 2.0
-    healthy_s: float = 1.0
-    """Of the healthy model beside the fault, which needs 0.1 s by itself."""
+    attempt_s: float = 20.0
+    deadline_s: float = 30.0
 
 
 def times(fault: str) -> Times:
-    if fault == "mb-50":  # the upstream makes its 50 MB in this process, and on this loop
-        return Times(attempt_s=4.0, deadline_s=5.0, healthy_s=4.0)
+    if fault in HANGING:
+        return Times(attempt_s=0.4)
     return Times(deadline_s=0.9) if fault == "429-date-1" else Times()

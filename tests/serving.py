@@ -66,9 +66,9 @@ async def serving(config: Path | None = None, **environ: str) -> AsyncGenerator[
 
 @pytest.fixture
 async def server(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
-    """A server before this test's upstream; its attempts last 1 s at most, its own waits between them 20 ms."""
+    """A server before this test's upstream; its attempts last 10 s at most, its own waits between them 20 ms."""
     retries = {"attempts": 3, "max_delay_s": 0.02}
-    config = providers_file(upstream.url, tmp_path, api_key_env="UP_KEY", timeout_s=1, retries=retries)
+    config = providers_file(upstream.url, tmp_path, api_key_env="UP_KEY", timeout_s=10, retries=retries)
     async with serving(config, UP_KEY=UP_KEY) as running:
         yield running
 

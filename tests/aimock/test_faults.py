@@ -83,8 +83,9 @@ async def test_a_stream_that_breaks_off(name: str, text: str, aimock: Aimock) ->
         for _ in range(3):
             failed = await failure(provider, text, stream=True)
             assert failed.kind == "network"
-            assert failed.partial
-            assert BROKEN_OFF.startswith(failed.partial)
+            # Whoever hangs up after a time may have said nothing yet.
+            assert failed.partial or text == "hang up on me"
+            assert BROKEN_OFF.startswith(failed.partial or "")
             assert failed.partial != BROKEN_OFF
         await aimock.left(sockets=0)
 
