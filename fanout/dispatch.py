@@ -39,6 +39,7 @@ from fanout.schema import (
     Usage,
 )
 
+HARDEST_FILE_LIMIT = 65_536
 TOO_LATE = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
 BROKEN = Failure("internal", "Fanout could not handle this provider's answer; its log has the details", code="internal_error")
 
@@ -338,6 +339,14 @@ def _input_bytes(query: Query) -> int:
         len(content) if isinstance(content, str) else sum(len(getattr(part, "text", "")) for part in content or ())
         for content in contents
     )
+
+
+def raise_file_limit() -> None:
+    """A call upstream is an open file: takes as many as the system lets this process have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = HARDEST_FILE_LIMIT if hard == resource.RLIM_INFINITY else min(hard, HARDEST_FILE_LIMIT)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @asynccontextmanager

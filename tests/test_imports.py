@@ -17,11 +17,26 @@ FILES = {
 }
 # A total order, from cellar to roof; a folder stands as one, `fanout` is the package's own `__init__`.
 LISTING = [
-    *("schema", "errors", "logs"),
-    *("rows", "environment", "layers", "config", "catalogue", "parameters", "prices", "merge", "store"),
-    *("images", "providers", "windows", "limits", "metrics", "retries"),
+    *("schema", "errors", "logs", "sampling", "messages"),
+    *("rows", "environment", "layers", "config", "catalogue", "parameters", "formats", "prices", "merge", "store"),
+    *("images", "providers", "windows", "allowances", "limits", "metrics", "recent", "retries"),
     *("plan", "running", "dispatch", "batch", "evaluate"),
-    *("library", "fanout", "terminal", "client", "web", "cli", "__main__"),
+    *(
+        "library",
+        "fanout",
+        "findings",
+        "live",
+        "servers",
+        "needs",
+        "private",
+        "terminal",
+        "board",
+        "client",
+        "web",
+        "commands",
+        "cli",
+        "__main__",
+    ),
 ]
 # What a declared dependency brings along and is made of.
 PARTS = {"google": "google_auth", "multidict": "aiohttp", "pydantic_core": "pydantic", "yarl": "aiohttp"}
@@ -57,7 +72,7 @@ def test_only_declared_packages_are_imported() -> None:
     """Above all no test, nothing beside the repository, and nothing relative."""
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    extras = [setup["options.extras_require"][extra] for extra in ("bedrock", "uvloop", "vertex")]
+    extras = [setup["options.extras_require"][extra] for extra in ("bedrock", "parquet", "uvloop", "vertex")]
     wanted = "\n".join([setup["options"]["install_requires"], *extras])
     declared = {re.split(r"[>=\[]", line)[0].replace("-", "_") for line in wanted.split()}
     allowed = declared | sys.stdlib_module_names | {"fanout"}

@@ -1,4 +1,4 @@
-"""What README.md and docs/api.md say is done: every command and request runs, every answer has the documented form.
+"""What README.md, docs/api.md and docs/providers.md say is done: every command runs, every answer has the documented form.
 
 A block of `sh` runs in a folder of its own, with a real server in place of http://127.0.0.1:8080. A block of `json` behind it
 is its answer, to be equal in keys and types; one with a name is a file. `python -m tests.test_readme` writes the table of
@@ -23,11 +23,12 @@ from fanout.environment import Environment
 from fanout.providers import ADAPTERS
 from fanout.rows import ProviderRow
 from fanout.web.completion import CompletionBody
+from fanout.web.jobs import JobBody
 from tests.commands import FANOUT, Ran, ran, serving, shape
 
 ROOT = Path(__file__).parents[1]
 ADDRESS = "http://127.0.0.1:8080"
-DOCUMENTS = ["README.md", "docs/api.md"]
+DOCUMENTS = ["README.md", "docs/api.md", "docs/providers.md"]
 OF_THE_CLONE = {"./scripts/serve", "./scripts/test"}
 """Run by tests/test_scripts.py, or running this test."""
 
@@ -72,11 +73,11 @@ async def test_every_command_runs_and_every_answer_has_its_documented_form(docum
                 assert last.code == 0, f"{where}: {last.err}{last.out}"
                 if "curl" in commands:
                     _check_answered(last.out, where)
+            elif block.name:
+                (tmp_path / block.name).write_text(block.text)
             elif block.language == "python":
                 told = await ran([sys.executable, "-c", block.text.replace(ADDRESS, address)], cwd=tmp_path)
                 assert (told.code, told.err) == (0, ""), where
-            elif block.language == "json" and block.name:
-                (tmp_path / block.name).write_text(block.text)
             elif block.language == "json":
                 assert shape(json.loads(last.out)) == shape(json.loads(block.text)), where
             elif block.language == "text":
@@ -134,6 +135,13 @@ def test_every_field_of_a_request_is_documented() -> None:
     named = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/api.md").read_text().split("## The answer")[0], re.M)
 
     assert sorted(named) == sorted(CompletionBody.model_fields)
+
+
+def test_every_field_of_a_job_is_documented() -> None:
+    section = (ROOT / "docs/api.md").read_text().split("## Jobs")[1].split("```sh")[0]
+    named = [name for line in re.findall(r"^\| (`[^|]+) \|", section, re.M) for name in re.findall(r"`(\w+)`", line)]
+
+    assert sorted(named) == sorted(JobBody.model_fields)
 
 
 def test_every_field_of_a_provider_and_every_adapter_is_documented() -> None:

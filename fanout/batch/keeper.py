@@ -287,18 +287,22 @@ class Keeper:
     async def _adopt(self) -> None:
         if self._leaving:
             return
-        for row in reversed(await self._store.listed(most=1_000, states=("queued", "running", "cancelling", "loading"))):
+        await self.sweep()
+        for row in reversed(await self._store.listed(most=1_000, states=("queued", "running", "cancelling"))):
             job = Job.of(row)
-            gone = not job.alive or (job.owner is not None and process.is_gone(job.owner))
-            if not gone or job.number in self._tasks or not job.spec.unattended:
+            if not _is_left(job) or job.number in self._tasks or not job.spec.unattended:
                 continue
-            if job.state == "loading":
-                if job.owner or job.created < time.time() - LEASE_S:  # else it is only just being made
-                    await self._store.discard(job.number)
-            elif len(self._tasks) < MOST_JOBS:
+            if len(self._tasks) < MOST_JOBS:
                 task = asyncio.create_task(self._attended(job), name=f"job {job.id}")
                 self._tasks[job.number] = task
                 task.add_done_callback(partial(self._gone, job.number))
+
+    async def sweep(self) -> None:
+        """Forgets jobs whose making was cut off."""
+        for row in await self._store.listed(most=1_000, states=("loading",)):
+            job = Job.of(row)
+            if _is_left(job) and (job.owner or job.created < time.time() - LEASE_S):  # else it is only just being made
+                await self._store.discard(job.number)
 
     def _gone(self, number: int, _: asyncio.Task[Any]) -> None:
         self._tasks.pop(number, None)
@@ -406,6 +410,11 @@ class Keeper:
     def begin(self) -> None:
         """A job was made that waits to be run."""
         self._look.set()
+
+
+def _is_left(job: Job) -> bool:
+    """Whether nobody has it."""
+    return not job.alive or (job.owner is not None and process.is_gone(job.owner))
 
 
 def _not_late(spec: Spec) -> Spec:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from fanout.store.database import BUSY_MS, MEMORY, Database, make_room, reason
+from fanout.store.history import History, Mode
+from fanout.store.idempotency import IdempotentAnswers
+from fanout.store.retention import HISTORY_DAYS, Retention
 from fanout.store.upgrade import upgrade
 from fanout.store.usage import UsageLedger
 
@@ -23,18 +26,26 @@ OPENING_S = 10.0
 class Store:
     """An open database and what is kept in it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, history: Mode = "usage", history_days: float = HISTORY_DAYS) -> None:
         self.name = database.name
         self.database = database
         self.usage = UsageLedger(database)
+        self.history = History(database, history)
+        self.idempotency = None if database.in_memory else IdempotentAnswers(database)
+        """Where answers are kept to be given again; none in memory, where they would fill it."""
+        self.retention = Retention(database, self.history, history_days)
 
 
 @asynccontextmanager
-async def open_store(location: str) -> AsyncGenerator[Store | None]:
+async def open_store(
+    location: str, *, history: Mode = "usage", history_days: float = HISTORY_DAYS
+) -> AsyncGenerator[Store | None]:
     """The store at a location, its tables brought up to date; what is not yet written is written at the end.
 
     Args:
         location: a file's path, a SQLAlchemy URL, `:memory:`, or `off`: then there is none.
+        history: what is kept of comparisons from now on.
+        history_days: how long; 0: for ever.
 
     Raises:
         ConfigError: it cannot be opened, or a newer Fanout wrote it.
@@ -45,8 +56,9 @@ async def open_store(location: str) -> AsyncGenerator[Store | None]:
     database = Database(location)
     try:
         await _prepare(database, location)
-        store = Store(database)
-        async with store.usage.writing():
+        store = Store(database, history, history_days)
+        repeating = store.idempotency.writing() if store.idempotency else nullcontext()
+        async with store.usage.writing(), store.history.writing(), repeating, store.retention.deleting():
             yield store
     finally:
         await database.close()

@@ -46,16 +46,17 @@ class Counts:
 
     def add_answer(self, usage: Usage | None, cost: Cost | None) -> None:
         usage = usage or NOTHING
-        read, wrote = _figure(usage.input_tokens), _figure(usage.output_tokens)
+        read, wrote = figure(usage.input_tokens), figure(usage.output_tokens)
         if read is None or wrote is None:
             self.unknown_usage += 1
         self.input_tokens = _plus(self.input_tokens, read)
         self.output_tokens = _plus(self.output_tokens, wrote)
-        self.cached_tokens = _plus(self.cached_tokens, _figure(usage.cached_input_tokens))
-        if cost is None or not 0 <= cost.usd < MOST_USD:
+        self.cached_tokens = _plus(self.cached_tokens, figure(usage.cached_input_tokens))
+        usd = price(cost)
+        if usd is None:
             self.cost_unknown += 1
         else:
-            self.cost_usd = cost.usd if self.cost_usd is None else self.cost_usd + cost.usd
+            self.cost_usd = usd if self.cost_usd is None else self.cost_usd + usd
 
     def add(self, other: Counts) -> None:
         for name in COUNTS:
@@ -126,8 +127,14 @@ class Question:
         return asked.group_by(*groups, table.c.result).order_by(*groups)
 
 
-def _figure(tokens: int | None) -> int | None:
+def figure(tokens: int | None) -> int | None:
+    """A count that can be one."""
     return tokens if tokens is not None and 0 <= tokens <= MOST_TOKENS else None
+
+
+def price(cost: Cost | None) -> float | None:
+    """A cost that can be one, in US dollars."""
+    return cost.usd if cost is not None and 0 <= cost.usd < MOST_USD else None
 
 
 def _plus(known: int | None, more: int | None) -> int | None:
@@ -136,4 +143,11 @@ def _plus(known: int | None, more: int | None) -> int | None:
 
 def storable(name: str) -> str:
     """A name that every database takes: no NUL, no halves of characters, and not too long."""
-    return name.replace("\0", "\ufffd").encode(errors="replace")[:LONGEST_NAME].decode(errors="ignore")
+    name = whole(name)
+    return name if len(name) * 4 <= LONGEST_NAME else name.encode()[:LONGEST_NAME].decode(errors="ignore")
+
+
+def whole(text: str) -> str:
+    """A text that every database takes, however long: no NUL, no halves of characters."""
+    text = text.replace("\0", "\ufffd")
+    return text if text.isascii() else text.encode(errors="replace").decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -45,12 +46,14 @@ class Database:
         self.name = str(url.database) if self.dialect == "sqlite" else str(url.set(drivername=self.dialect))
         """What it is called in messages and in the log; no password is in it."""
         # A database in memory is one connection's own. Else writing has its own: slow readers must not hold it up.
-        alone = url.database == MEMORY
+        self.in_memory = url.database == MEMORY
         try:
             writing = _engine(url, 1)
-            reading = writing if alone else _engine(url, READERS)
+            reading = writing if self.in_memory else _engine(url, READERS)
         except (ImportError, SQLAlchemyError) as error:
             raise self.unusable(f"{error}; `pip install 'fanout[postgresql]'` brings what PostgreSQL needs") from error
+        self.running: set[asyncio.Task[Any]] = set()
+        """What must come to its end before the connections are closed."""
         self._reading = reading.execution_options(**READING[self.dialect])
         self._writing = writing.execution_options(**WRITING[self.dialect])
 
@@ -75,7 +78,7 @@ class Database:
 
         Unknown (NULL) and known make known; unknown and unknown stay unknown.
         """
-        insert = self._insert(table)
+        insert = self.inserting(table)
         key = list(table.primary_key)
         sums: dict[str, ColumnElement[Any]] = {
             column.name: func.coalesce(column + insert.excluded[column.name], column, insert.excluded[column.name])
@@ -86,14 +89,14 @@ class Database:
 
     def replace(self, table: Table, *, where: ColumnElement[bool]) -> SqliteInsert | PostgresInsert:
         """An insert that takes the place of the row of that key, as long as `where` holds for it; else that row stays."""
-        insert = self._insert(table)
+        insert = self.inserting(table)
         key = list(table.primary_key)
         values = {column.name: insert.excluded[column.name] for column in table.columns if column not in key}
-        return insert.on_conflict_do_update(index_elements=key, set_=values, where=where)
+        return insert.on_conflict_do_update(index_elements=[*key], set_=values, where=where)
 
     def add_missing(self, table: Table) -> SqliteInsert | PostgresInsert:
         """An insert that leaves a row of that key as it is."""
-        return self._insert(table).on_conflict_do_nothing()
+        return self.inserting(table).on_conflict_do_nothing()
 
     def now(self) -> ColumnElement[float]:
         """Unix seconds by the database's own clock, which is the same for all that use it."""
@@ -101,8 +104,13 @@ class Database:
             return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Double)
         return literal_column("extract(epoch from clock_timestamp())::double precision", Double)
 
-    def _insert(self, table: Table) -> SqliteInsert | PostgresInsert:
+    def inserting(self, table: Table) -> SqliteInsert | PostgresInsert:
+        """An insert that may say what becomes of a row whose key stands already."""
         return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
+
+    def written_out(self, insert: SqliteInsert | PostgresInsert) -> str:
+        """An insert of whole rows, as the driver takes it."""
+        return str(insert.compile(dialect=self._writing.dialect))
 
     def lock_schema(self, connection: Connection) -> None:
         """Lets one process at a time change the tables; on SQLite, writing is already alone."""
@@ -110,6 +118,8 @@ class Database:
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('fanout schema'))"))
 
     async def close(self) -> None:
+        while self.running:
+            await asyncio.wait(self.running)
         await self._reading.dispose()
         await self._writing.dispose()
 

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.errors import StoreError
+from fanout.logs import log
 from fanout.store.database import Database, reason
 
 WINDOW_S = 0.02
@@ -34,6 +35,7 @@ class Grouped(Generic[Record]):
         self._database, self._write = database, write
         self._waiting: deque[tuple[Record, asyncio.Future[None]]] = deque()
         self._some = asyncio.Event()
+        self._closing = False
 
     async def put(self, record: Record) -> None:
         """Returns once the record is committed. A caller who is cancelled leaves it to be written.
@@ -53,24 +55,24 @@ class Grouped(Generic[Record]):
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[None]:
         """Writes while it lasts; what is put before its end is written before its end."""
+        self._closing = False
         task = asyncio.create_task(self._write_always(), name="group commit")
         try:
             yield
         finally:
-            while self._waiting and not task.done():
-                last = self._waiting[-1][1]
-                await asyncio.wait([last, task], return_when=asyncio.FIRST_COMPLETED)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            self._closing = True
+            self._some.set()
+            await asyncio.shield(task)
 
     async def _write_always(self) -> None:
-        while True:
+        while self._waiting or not self._closing:
             await self._some.wait()
             await self._gathered()
             group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
-            if not self._waiting:
+            if not (self._waiting or self._closing):
                 self._some.clear()
-            await self._commit(group)
+            if group:
+                await self._commit(group)
 
     async def _gathered(self) -> None:
         """Waits while more comes, for the window at most."""
@@ -87,6 +89,8 @@ class Grouped(Generic[Record]):
             errors = found
         except (SQLAlchemyError, OSError) as broken:
             errors = [StoreError(reason(broken))] * len(group)
+        except Exception:  # else nothing would ever be written any more, and whoever puts something would wait for ever
+            log.exception("bug in writing")
         finally:
             for (_, written), error in zip(group, errors, strict=True):
                 if error:

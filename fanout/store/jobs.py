@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, Row, Select, bindparam, func, 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.errors import LeaseLost, StoreError
-from fanout.store.counts import ANSWERED, storable
+from fanout.store.counts import ANSWERED, storable, whole
 from fanout.store.database import Database
 from fanout.store.grouped import Grouped
 from fanout.store.tables import attempts, failures, items, job_counts, jobs, texts, units
@@ -91,6 +91,8 @@ class Ended:
     text: str | None = None
     cache_key: bytes | None = None
     cached_from: str | None = None
+    again: bool = False
+    """It may have been written already: the database could not say whether."""
 
 
 Record = Started | Failed | Ended
@@ -116,6 +118,8 @@ class Chunk:
     """Item, entry and repeat of the units that have ended."""
     attempts: Mapping[tuple[int, int, int], int]
     """The last attempt of those for which one was made."""
+    reopened: Mapping[tuple[int, int, int], int]
+    """The attempt that ended those which are open once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,7 @@ class JobStore:
         # Made once: making a statement costs more than carrying it out.
         self._add_counts = database.add(job_counts)
         self._add_text = database.add_missing(texts)
+        self._add_attempt, self._add_failure = database.add_missing(attempts), database.add_missing(failures)
         self._end = database.replace(units, where=units.c.state == "open")
         self.put = self._journal.put
         self.writing = self._journal.writing
@@ -183,7 +188,7 @@ class JobStore:
         long: dict[bytes, str] = {}
         for row in rows:
             body, digest = _placed(row.body, long)
-            custom_id = None if row.custom_id is None else storable(row.custom_id)
+            custom_id = None if row.custom_id is None else whole(row.custom_id)
             inserted.append(
                 {"job": number, "item": row.item, "line": row.line, "custom_id": custom_id, "body": body, "digest": digest}
             )
@@ -320,6 +325,7 @@ class JobStore:
         numbers = {record.unit.job for record in records}
         epochs = {row[0]: row[1] for row in await connection.execute(EPOCHS, {"numbers": list(numbers)})}
         own = [record for record in records if epochs.get(record.unit.job) == record.epoch]
+        own = [record for record in own if not (isinstance(record, Ended) and record.again and await _is_closed(connection, record.unit))]
         await self._insert(connection, own)
         return [None if epochs.get(record.unit.job) == record.epoch else LeaseLost() for record in records]
 
@@ -347,7 +353,7 @@ class JobStore:
             if isinstance(record, Ended):
                 ended.append(_row(record, long))
                 sums.setdefault((record.unit.job, storable(record.model), record.result), _Sum()).add(record)
-        for statement, rows in ((attempts.insert(), started), (failures.insert(), failed)):
+        for statement, rows in ((self._add_attempt, started), (self._add_failure, failed)):
             if rows:
                 await connection.execute(statement, rows)
         await self._add_texts(connection, long)
@@ -395,10 +401,12 @@ class JobStore:
         async with self._reading() as connection:
             found = [Item(*row) for row in await connection.execute(asked)]
             if not found:
-                return Chunk([], frozenset(), {})
-            place = (units.c.item, units.c.entry, units.c.repeat)
-            those = (units.c.job == number, units.c.item.between(found[0].item, found[-1].item), units.c.state != "open")
-            closed = frozenset((row[0], row[1], row[2]) for row in await connection.execute(select(*place).where(*those)))
+                return Chunk([], frozenset(), {}, {})
+            asked_units = select(*(units.c[name] for name in ("item", "entry", "repeat", "state", "attempt")))
+            those = (units.c.job == number, units.c.item.between(found[0].item, found[-1].item))
+            ended = (await connection.execute(asked_units.where(*those))).all()
+            closed = frozenset((row[0], row[1], row[2]) for row in ended if row[3] != "open")
+            reopened = {(row[0], row[1], row[2]): row[4] for row in ended if row[3] == "open"}
             tried = (attempts.c.item, attempts.c.entry, attempts.c.repeat)
             asked_attempts = (
                 select(*tried, func.max(attempts.c.attempt))
@@ -406,7 +414,7 @@ class JobStore:
                 .group_by(*tried)
             )
             made = {(row[0], row[1], row[2]): row[3] for row in await connection.execute(asked_attempts)}
-        return Chunk(found, closed, made)
+        return Chunk(found, closed, made, reopened)
 
     @unbroken
     async def page(self, number: int, after: int, most: int) -> Sequence[tuple[Item, Mapping[tuple[int, int], Row[Any]]]]:
@@ -431,9 +439,10 @@ class JobStore:
                 .select_from(units.outerjoin(texts, units.c.digest == texts.c.digest))
                 .where(units.c.job == number, units.c.item.between(found[0].item, found[-1].item), units.c.state != "open")
             )
-            ended: dict[int, dict[tuple[int, int], Row[Any]]] = {}
-            for row in await connection.execute(asked_units):
-                ended.setdefault(row.item, {})[row.entry, row.repeat] = row
+            rows: Sequence[Any] = (await connection.execute(asked_units)).all()
+        ended: dict[int, dict[tuple[int, int], Row[Any]]] = {}
+        for row in rows:
+            ended.setdefault(row.item, {})[row.entry, row.repeat] = row
         return [(item, ended.get(item.item, {})) for item in found]
 
     async def counts(self, number: int) -> Sequence[Row[Any]]:
@@ -515,6 +524,11 @@ class JobStore:
 
     def _writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
         return told(self._database.writing)
+
+
+async def _is_closed(connection: AsyncConnection, unit: Unit) -> bool:
+    those = [units.c[name] == value for name, value in unit._asdict().items()]
+    return await connection.scalar(select(units.c.state).where(*those, units.c.state != "open")) is not None
 
 
 def _conditions(number: int, which: Filter) -> list[ColumnElement[bool]]:

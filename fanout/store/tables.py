@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     Index,
@@ -177,6 +178,7 @@ files = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("job", Text),  # whose results it is made of, when it is read; NULL: it was uploaded
     Column("expires", Double),
+    Index("files_created", "created", "id"),
 )
 """Files as OpenAI's `/v1/files` has them."""
 
@@ -189,3 +191,122 @@ file_parts = Table(
     PrimaryKeyConstraint("file", "part", name="file_parts_key"),
 )
 """What was uploaded, in pieces."""
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Text, primary_key=True),  # also its job's, once its input is found good
+    Column("created", Double, nullable=False),
+    Column("account_id", Text, nullable=False),
+    Column("request", Text, nullable=False),  # JSON: what was asked
+    Column("validated", Double),
+    Column("errors", Text),  # JSON: what is wrong with its input; NULL: nothing, or not looked at yet
+    Column("cancelling", Double),
+    Column("settled", Double),  # nothing more will change
+    Column("output_file", Text),
+    Column("error_file", Text),
+    Index("batches_unsettled", "created", sqlite_where=text("settled IS NULL"), postgresql_where=text("settled IS NULL")),
+)
+"""Batches as OpenAI's `/v1/batches` has them: what their jobs do not say."""
+
+comparisons = Table(
+    "comparisons",
+    metadata,
+    # Its time in microseconds and a few bits of chance: in the order of time, and known before it is written.
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("id", Text, nullable=False, unique=True),
+    Column("created", Double, nullable=False),
+    Column("account_id", Text, nullable=False),  # empty: nobody's
+    Column("request_id", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("status", BigInteger, nullable=False),  # HTTP's; 499: the client left
+    Column("answered", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cached_tokens", BigInteger),
+    Column("unknown_usage", BigInteger, nullable=False),
+    Column("cost_usd", Double),
+    Column("cost_unknown", BigInteger, nullable=False),
+    Column("total_ms", BigInteger, nullable=False),
+    Column("overhead_ms", BigInteger, nullable=False),
+    Column("digest", LargeBinary, nullable=False),  # of the body as it came
+    # What is long stands in `history_texts`, under its digest. Both NULL: not kept.
+    Column("request", Text),
+    Column("request_digest", LargeBinary),
+    Index("comparisons_account", "account_id", "number"),
+    Index("comparisons_failed", "number", sqlite_where=text("failed > 0"), postgresql_where=text("failed > 0")),
+)
+"""Interactive requests that made calls."""
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("comparison", BigInteger, nullable=False),
+    Column("place", BigInteger, nullable=False),  # its index among the answers
+    Column("entry", BigInteger, nullable=False),
+    Column("sample", BigInteger, nullable=False),
+    Column("prompt", BigInteger),  # which, where the prompt was a list
+    Column("model", Text, nullable=False),  # as the caller wrote it
+    Column("label", Text, nullable=False),
+    Column("provider", Text),
+    Column("upstream_model", Text),
+    Column("finish_reason", Text),
+    Column("kind", Text),  # the failure's; NULL: it was answered
+    Column("code", Text),
+    Column("upstream_status", BigInteger),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cached_tokens", BigInteger),
+    Column("cost_usd", Double),
+    Column("cost_source", Text),
+    Column("queued_ms", BigInteger, nullable=False),
+    Column("ttft_ms", BigInteger),
+    Column("call_ms", BigInteger),
+    Column("total_ms", BigInteger, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    # JSON: text, reasoning, tool calls, the failure's message. What is long stands in `history_texts`. Both NULL: not kept.
+    Column("said", Text),
+    Column("said_digest", LargeBinary),
+    PrimaryKeyConstraint("comparison", "place", name="answers_key"),
+    Index("answers_model", "model", "comparison"),
+    Index("answers_label", "label", "comparison"),
+    sqlite_with_rowid=False,
+)
+"""What came of each: a row for every answer, also for one that failed."""
+
+comparison_metadata = Table(
+    "comparison_metadata",
+    metadata,
+    Column("comparison", BigInteger, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    PrimaryKeyConstraint("comparison", "name", name="comparison_metadata_key"),
+    Index("comparison_metadata_value", "name", "value", "comparison"),
+    sqlite_with_rowid=False,
+)
+"""The caller's own words on a comparison."""
+
+history_texts = Table(
+    "history_texts",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("day", BigInteger, nullable=False),  # of the newest comparison that has it: with that one it goes
+    Index("history_texts_day", "day"),
+)
+"""What is long in requests and answers, once, by its SHA-256. Apart from `texts`, which no retention takes away."""
+
+idempotent_answers = Table(
+    "idempotent_answers",
+    metadata,
+    Column("scope", LargeBinary, primary_key=True),  # SHA-256 of the key, the path and who asked
+    Column("created", Double, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),  # SHA-256 of the body
+    Column("status", BigInteger, nullable=False),
+    Column("headers", Text, nullable=False),  # JSON
+    Column("body", LargeBinary, nullable=False),
+    Index("idempotent_answers_created", "created"),
+)
+"""Answers to requests with an `Idempotency-Key`, to be given again."""

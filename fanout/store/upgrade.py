@@ -8,7 +8,7 @@ from sqlalchemy import Connection, column, inspect, select, table
 
 from fanout.store.database import Database
 
-HEAD = "0002"
+HEAD = "0004"
 """The newest of `migrations/versions`. Known here so that Alembic, 0.1 s to import, is needed only where there is work."""
 MIGRATIONS = Path(__file__).with_name("migrations")
 VERSIONS = "alembic_version"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import resource
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -12,16 +11,39 @@ from functools import partial
 
 from aiohttp import HttpVersion11, web
 
+from fanout.batch.job import Kind
+from fanout.batch.keeper import Askings, open_keeper
 from fanout.config import Settings
-from fanout.dispatch import open_dispatcher
+from fanout.dispatch import open_dispatcher, raise_file_limit
 from fanout.errors import ConfigError, Fault
 from fanout.logs import log
 from fanout.metrics import Metrics
+from fanout.recent import Recent
 from fanout.store import MEMORY, open_store
-from fanout.web import chat, completion, completions, keys, middlewares, models, reference, scale, usage
-from fanout.web.state import DISPATCHER, LIFE, METRICS, Life
+from fanout.store.batches import BatchStore
+from fanout.store.files import FileStore
+from fanout.store.jobs import JobStore
+from fanout.web import (
+    batches,
+    chat,
+    comparisons,
+    completion,
+    completions,
+    files,
+    idempotency,
+    jobs,
+    keys,
+    lines,
+    middlewares,
+    models,
+    providers,
+    recording,
+    reference,
+    scale,
+    usage,
+)
+from fanout.web.state import BATCHES, DISPATCHER, FILES, JOBS, KEEPER, LIFE, METRICS, STORE, Life
 
-HARDEST_FILE_LIMIT = 65_536
 LAST_WORDS_S = 2.0
 """How long the cancelled requests may take to say so."""
 CUT_S = 0.5
@@ -32,20 +54,24 @@ def create_app(settings: Settings) -> web.Application:
     """The application; its dispatcher opens at startup and closes at cleanup."""
     app = web.Application(middlewares=[middlewares.outermost], client_max_size=settings.environment.max_body_bytes)
     app[METRICS] = Metrics()
+    app[providers.RECENT] = Recent()
     app[LIFE] = Life()
 
     async def store(app: web.Application) -> AsyncIterator[None]:
-        location = settings.environment.store
-        async with open_store(location.get_secret_value() if location else MEMORY) as opened:
+        environment = settings.environment
+        location = environment.store.get_secret_value() if environment.store else MEMORY
+        async with open_store(location, history=environment.history, history_days=environment.history_days) as opened:
             if opened:
-                app[usage.STORE] = opened
-            yield
+                app[STORE] = opened
+            app[idempotency.REPEATS] = repeats = idempotency.Repeats(opened.idempotency if opened else None)
+            async with repeats.running():
+                yield
 
     async def dispatcher(app: web.Application) -> AsyncIterator[None]:
         metrics = app[METRICS]
-        observers = [metrics.observe, middlewares.see, middlewares.log_retries]
-        if usage.STORE in app:
-            observers.append(app[usage.STORE].usage.observe)
+        observers = [metrics.observe, app[providers.RECENT].observe, recording.see, middlewares.log_retries]
+        if STORE in app:
+            observers.append(app[STORE].usage.observe)
         async with open_dispatcher(settings, observers) as opened:
             app[DISPATCHER] = opened
             metrics.limiters = lambda: ((limiter.name, limiter.state()) for limiter in opened.limiters)
@@ -53,8 +79,24 @@ def create_app(settings: Settings) -> web.Application:
             app[LIFE].ready = True
             yield
 
+    async def keeper(app: web.Application) -> AsyncIterator[None]:
+        if STORE not in app:
+            yield
+            return
+        database = app[STORE].database
+        app[FILES], app[BATCHES], app[JOBS] = FileStore(database), BatchStore(database), JobStore(database)
+        lined: dict[Kind, Askings] = {"requests": lines.LineAsking}
+        async with open_keeper(app[JOBS], app[DISPATCHER], lined, attending=True) as opened:
+            app[KEEPER] = opened
+            async with batches.open_clerk(opened, app[JOBS], app[BATCHES], app[FILES]) as clerk:
+                app[batches.CLERK] = clerk
+                yield
+            opened.leave()
+            app[DISPATCHER].stop()  # whoever had calls under way has had the grace
+
     app.cleanup_ctx.append(store)  # before the dispatcher: what ends while that one closes is counted too
     app.cleanup_ctx.append(dispatcher)
+    app.cleanup_ctx.append(keeper)
     app.on_response_prepare.append(middlewares.add_headers)
     post = partial(app.router.add_post, expect_handler=encourage)
     get = partial(app.router.add_get, expect_handler=encourage)
@@ -68,7 +110,28 @@ def create_app(settings: Settings) -> web.Application:
     get("/user-info", scale.user_info)
     get("/v1/models", models.list_models)
     get("/v1/models/{model:.+}", models.one_model)
+    get("/v1/providers", providers.list_providers)
     get("/v1/usage", usage.usage)
+    post("/v1/files", files.upload)
+    get("/v1/files", files.listed)
+    get("/v1/files/{file_id}", files.one)
+    get("/v1/files/{file_id}/content", files.content)
+    app.router.add_delete("/v1/files/{file_id}", files.delete, expect_handler=encourage)
+    post("/v1/batches", batches.create)
+    get("/v1/batches", batches.listed)
+    get("/v1/batches/{batch_id}", batches.one)
+    post("/v1/batches/{batch_id}/cancel", batches.cancel)
+    post("/v1/jobs", jobs.create)
+    get("/v1/jobs", jobs.listed)
+    get("/v1/jobs/{job_id}", jobs.one)
+    get("/v1/jobs/{job_id}/results", jobs.results)
+    get("/v1/jobs/{job_id}/results.{format:jsonl|csv|parquet}", jobs.exported)
+    get("/v1/jobs/{job_id}/events", jobs.events)
+    post("/v1/jobs/{job_id}/cancel", jobs.cancel)
+    post("/v1/jobs/{job_id}/resume", jobs.resume)
+    post("/v1/jobs/{job_id}/retry", jobs.retry)
+    get("/v1/comparisons", comparisons.list_comparisons)
+    get("/v1/comparisons/{id}", comparisons.one_comparison)
     get("/livez", livez)
     get("/readyz", readyz)
     get("/metrics", metrics_page)
@@ -152,11 +215,16 @@ async def _wind_down(app: web.Application, site: web.TCPSite) -> None:
     life, dispatcher = app[LIFE], app[DISPATCHER]
     life.stopping = True
     log.info("stopping", requests=life.running)
+    keeper = app.get(KEEPER)
+    if keeper:
+        keeper.leave()
     await site.stop()
     grace_s = dispatcher.settings.environment.grace_s
     with suppress(TimeoutError):
         async with asyncio.timeout(grace_s):
             await life.idle()
+            if keeper:
+                await keeper.idle()
     dispatcher.stop()
     with suppress(TimeoutError):
         async with asyncio.timeout(LAST_WORDS_S):
@@ -173,11 +241,3 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-
-
-def raise_file_limit() -> None:
-    """A call upstream is an open file: takes as many as the system lets this process have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = HARDEST_FILE_LIMIT if hard == resource.RLIM_INFINITY else min(hard, HARDEST_FILE_LIMIT)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

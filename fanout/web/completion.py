@@ -16,7 +16,7 @@ from fanout.catalogue import Catalogue
 from fanout.merge import merge
 from fanout.plan import Request
 from fanout.schema import Call, Comparison, CompletionChoice, Delta, Failure, Outcome, Totals
-from fanout.web import body, keys
+from fanout.web import body, keys, recording
 from fanout.web.answers import adjusted, choices_of, encoded, ended, json_response, legacy_logprobs, place, sum_known
 from fanout.web.body import EntryBody, Metadata, Models, ReturnWhen, SamplingBody
 from fanout.web.errors import all_failed, failure_error
@@ -99,6 +99,7 @@ async def completion(request: web.Request) -> web.StreamResponse:
     head = _head(created)
     if asked.dry_run:
         return json_response({**head, "calls": [_dry(call) for call in calls]})
+    recording.begin(request, head["id"], created, stream=asked.stream, metadata=asked.metadata)
     deadline_s = asked.timeout_s or dispatcher.settings.environment.timeout_s
     if asked.stream:
         writer = _Frames(head, calls, int(created), asked.metadata or {}, began)

@@ -6,7 +6,6 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import ContextVar
 from typing import Any
 
 from aiohttp import web
@@ -16,11 +15,11 @@ from fanout.errors import RequestError, did_you_mean
 from fanout.logs import log
 from fanout.merge import totals
 from fanout.schema import Failure, Outcome, Retry
-from fanout.web import errors, keys
-from fanout.web.state import DISPATCHER, LIFE, METRICS
+from fanout.web import errors, idempotency, keys, recording
+from fanout.web.recording import CLIENT_LEFT, COMPARISON, SEEN, Seen
+from fanout.web.state import DISPATCHER, LIFE, METRICS, REQUEST_ID
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-REQUEST_ID = web.RequestKey("request_id", str)
 BEGUN = web.RequestKey("begun", web.StreamResponse)
 """The response whose head has left: no other one can be sent."""
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -30,33 +29,16 @@ CODES = {
     403: "forbidden",
     404: "unknown_path",
     405: "method_not_allowed",
+    409: "request_under_way",
     413: "body_too_large",
     415: "unsupported_media_type",
     503: "server_stopping",
 }
-ALLOWED_HEADERS = "Authorization, Content-Type, X-Api-Key, X-OpenAI-Api-Key, X-Request-Id, X-Selected-Account-Id"
+ALLOWED_HEADERS = (
+    "Authorization, Content-Type, Idempotency-Key, X-Api-Key, X-OpenAI-Api-Key, X-Request-Id, X-Selected-Account-Id"
+)
+EXPOSED_HEADERS = "x-request-id, x-comparison-id, x-should-retry, Idempotent-Replayed, Retry-After"
 SCALE_PATHS = ("/v2/", "/v3/", "/v4/", "/user-info")
-CLIENT_LEFT = 499
-"""nginx's status for it; nobody receives it, the log and the figures do."""
-
-
-class Seen:
-    """How the calls of one request ended, the cancelled ones too, which their request does not live to see."""
-
-    def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
-        self.over = False
-        """What a task does that outlives its request is no longer the request's."""
-
-
-SEEN: ContextVar[Seen | None] = ContextVar("seen", default=None)
-
-
-def see(event: Outcome | Retry) -> None:
-    """An observer of the Dispatcher: keeps a call's end for its request's line."""
-    seen = SEEN.get()
-    if seen and not seen.over and isinstance(event, Outcome):
-        seen.outcomes.append(event)
 
 
 @web.middleware
@@ -79,7 +61,9 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     finally:
         life.end()
         seen.over = True
-        _written(request, status, time.perf_counter() - began, seen.outcomes)
+        seconds = time.perf_counter() - began
+        recording.record(request, status, seconds, seen)
+        _written(request, status, seconds, seen.outcomes)
         logs.request_id.reset(tokens[0])
         SEEN.reset(tokens[1])
     return response
@@ -95,7 +79,10 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
 async def _honest(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         refused = _refused(request)
-        return refused if refused is not None else await handler(request)
+        if refused is not None:
+            return refused
+        repeatable = request.method == "POST" and idempotency.HEADER in request.headers
+        return await (idempotency.answered(request, handler) if repeatable else handler(request))
     except RequestError as error:
         return errors.bad_request(error.faults, 422 if request.path.startswith(SCALE_PATHS) else 400)
     except web.HTTPException as error:
@@ -138,7 +125,7 @@ def _preflight(request: web.Request, origins: Sequence[str]) -> web.Response:
     return web.Response(
         status=204,
         headers={
-            "Access-Control-Allow-Methods": "GET, POST",
+            "Access-Control-Allow-Methods": "GET, POST, DELETE",
             "Access-Control-Allow-Headers": ALLOWED_HEADERS,
             "Access-Control-Max-Age": "600",
         },
@@ -155,12 +142,14 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     request[BEGUN] = response
     response.headers["Server"] = "fanout"
     response.headers["x-request-id"] = request.get(REQUEST_ID) or "-"
+    if comparison := request.get(COMPARISON):
+        response.headers["x-comparison-id"] = comparison.id
     origins = request.app[DISPATCHER].settings.environment.cors_origins
     if origins:
         response.headers["Vary"] = "Origin"
         if origin := _allowed_origin(request, origins):
             response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Access-Control-Expose-Headers"] = "x-request-id, x-should-retry, Retry-After"
+            response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
 
 
 def _enveloped(request: web.Request, error: web.HTTPException) -> web.Response:

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from fanout.errors import RequestError
 from fanout.plan import Request
-from fanout.schema import Call, Completion, Failure, Outcome, Sampling
-from fanout.web import keys
+from fanout.schema import Call, Completion, Credential, Failure, Outcome, Sampling
+from fanout.web import keys, recording
 from fanout.web.answers import choices_of, json_response
 from fanout.web.body import check_request
 from fanout.web.chunks import Dialect, Frames, end_of, place_of, totals_of
@@ -34,17 +34,20 @@ async def answered(request: web.Request, asked: OpenAiBody, dialect: Dialect) ->
     Raises:
         RequestError: with what is wrong between the fields.
     """
-    created, began = int(time.time()), time.monotonic()
+    now, began = time.time(), time.monotonic()
     if asked.stream_options is not None and not asked.stream:
         return envelope(400, NO_STREAM, param="stream_options")
     if faults := list(dict.fromkeys(asked.faults())):
         raise RequestError(faults)
     dispatcher = request.app[DISPATCHER]
     environment = dispatcher.settings.environment
-    calls = dispatcher.plan(request_of(request, asked))
+    credentials, account_id = keys.own_credentials(request), keys.account(request)
+    calls = dispatcher.plan(request_of(asked, credentials=credentials, account_id=account_id))
     check_request(asked.timeout_s, asked.return_when, calls, environment.max_timeout_s)
     deadline_s = asked.timeout_s or environment.timeout_s
-    head = {"id": str(uuid.uuid4()), "created": created, "model": _labels(calls)}
+    id_ = str(uuid.uuid4())
+    head = {"id": id_, "created": int(now), "model": _labels(calls)}
+    recording.begin(request, id_, now, stream=asked.stream, metadata=asked.passed_on().get("metadata"))
     if asked.stream:
         usage = bool(asked.stream_options and asked.stream_options.include_usage)
         frames = Frames(dialect, {**head, "object": dialect.chunk_object}, calls, began, with_usage=usage)
@@ -52,18 +55,27 @@ async def answered(request: web.Request, asked: OpenAiBody, dialect: Dialect) ->
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s, return_when=asked.return_when)
     if all(isinstance(outcome.result, Failure) for outcome in outcomes):
         return all_failed(outcomes)
-    return json_response(
-        {
-            **head,
-            "object": dialect.answer_object,
-            "choices": [choice for outcome in outcomes for choice in _choices(outcome, created, dialect)],
-            "system_fingerprint": _fingerprint(outcomes),
-            **totals_of(outcomes, time.monotonic() - began),
-        }
-    )
+    return json_response(whole(outcomes, dialect, head, time.monotonic() - began))
 
 
-def request_of(request: web.Request, asked: OpenAiBody) -> Request:
+def whole(outcomes: Sequence[Outcome], dialect: Dialect, head: Mapping[str, Any], total_s: float) -> dict[str, Any]:
+    """The answer to a request of which at least one call was answered.
+
+    Args:
+        head: its `id`, `created` and `model`.
+    """
+    return {
+        **head,
+        "object": dialect.answer_object,
+        "choices": [choice for outcome in outcomes for choice in _choices(outcome, head["created"], dialect)],
+        "system_fingerprint": _fingerprint(outcomes),
+        **totals_of(outcomes, total_s),
+    }
+
+
+def request_of(
+    asked: OpenAiBody, *, credentials: Mapping[str, Credential] | None = None, account_id: str | None = None
+) -> Request:
     """What is asked. A contract's own defaults hold where the caller says nothing, and are known as such."""
     own = asked.own()
     missing = {name: value for name, value in asked.defaults.items() if own.get(name) is None}
@@ -74,8 +86,8 @@ def request_of(request: web.Request, asked: OpenAiBody) -> Request:
         defaults=frozenset(missing),
         strict=bool(asked.strict_parameters),
         native_n=True,
-        credentials=keys.own_credentials(request),
-        account_id=keys.account(request),
+        credentials=credentials or {},
+        account_id=account_id,
         **asked.question(),
     )
 

@@ -18,7 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 import fanout
 
 REFERENCE = "#/components/schemas/"
-JSON, EVENTS = "application/json", "text/event-stream"
+JSON, EVENTS, MULTIPART = "application/json", "text/event-stream", "multipart/form-data"
 Schema = dict[str, Any]
 
 
@@ -59,6 +59,8 @@ class Operation:
     answers: Mapping[int, Answer]
     description: str = ""
     body: type[BaseModel] | None = None
+    form: Schema | None = None
+    """Of a `multipart/form-data` body, where it is one."""
     examples: Mapping[str, Any] = field(default_factory=dict)
     """Name → a JSON body; or one query, as an object, where there is no body. Every one works on a fresh machine."""
     query: type[BaseModel] | None = None
@@ -78,10 +80,24 @@ HEADERS: Mapping[str, Schema] = {
         "schema": {"type": "string", "enum": ["true", "false"]},
     },
     "Retry-After": {"description": "Seconds to wait before another try.", "schema": {"type": "integer", "minimum": 1}},
+    "x-comparison-id": {
+        "description": "Where the history has this request: `GET /v1/comparisons/{id}`.",
+        "schema": {"type": "string"},
+    },
+    "Idempotent-Replayed": {
+        "description": "`true`: this is the answer that the first request with this `Idempotency-Key` had.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+    "Location": {"description": "Where what was made can be looked at.", "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "How to authenticate.", "schema": {"type": "string"}},
 }
 EVERY_ANSWER = ("x-request-id",)
 REQUEST_HEADERS: Mapping[str, tuple[str, Schema]] = {
+    "Idempotency-Key": (
+        "A name of your own for this request, 1 to 255 printable ASCII characters. For a day, the same request with the same "
+        "key has the same answer, and nothing is called or paid for again.",
+        {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+    ),
     "x-selected-account-id": (
         "Whom the usage is counted for, in `GET /v1/usage`. 256 characters are kept.",
         {"type": "string"},
@@ -176,9 +192,15 @@ def _models(content: Content | None) -> tuple[type[BaseModel], ...]:
 def _hidden(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     """Models that a model names only inside a schema written by hand: pydantic does not follow those."""
     for info in model.model_fields.values():
-        for member in get_args(info.annotation):
-            if isinstance(member, type) and issubclass(member, BaseModel):
-                yield member
+        yield from _named_in(info.annotation)
+
+
+def _named_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    for member in get_args(annotation):
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            yield member
+        else:
+            yield from _named_in(member)
 
 
 def _plain(schema: Any) -> Any:
@@ -202,6 +224,8 @@ def _operation(operation: Operation) -> Schema:
     if operation.body:
         content = {"schema": {"$ref": REFERENCE + operation.body.__name__}, **_examples(operation.examples)}
         made["requestBody"] = {"required": True, "content": {JSON: content}}
+    if operation.form:
+        made["requestBody"] = {"required": True, "content": {MULTIPART: {"schema": operation.form}}}
     made["responses"] = {str(status): _answer(answer) for status, answer in sorted(operation.answers.items())}
     if operation.public:
         made["security"] = []
@@ -254,7 +278,9 @@ def _query(operation: Operation) -> Iterator[Schema]:
         required = {"required": True} if name in whole.get("required", ()) else {}
         stated = {"description": schema.pop("description")} if "description" in schema else {}
         shown = {"example": example[name]} if name in example else {}
-        yield {"name": name, "in": "query", **required, **stated, "schema": _not_null(schema), **shown}
+        plain = _not_null(schema)
+        style = {"style": "deepObject", "explode": True} if plain.get("type") == "object" else {}
+        yield {"name": name, "in": "query", **required, **stated, **style, "schema": plain, **shown}
 
 
 def _not_null(schema: Schema) -> Schema:

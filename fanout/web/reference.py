@@ -142,8 +142,9 @@ def _parameters(parameters: Iterable[Mapping[str, Any]], schemas: Mapping[str, A
 def _body(operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
     if "requestBody" not in operation:
         return ""
-    schema = operation["requestBody"]["content"][openapi.JSON]["schema"]
-    return f"<h4>Body (JSON)</h4>{_kinds(fields_of(schema, schemas), asked=True)}"
+    ((media, content),) = operation["requestBody"]["content"].items()
+    schema, form = content["schema"], "JSON" if media == openapi.JSON else media
+    return f"<h4>Body ({form})</h4>{_kinds(fields_of(schema, schemas), asked=True)}"
 
 
 def _responses(responses: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from aiohttp import web
 from fanout.schema import Call, Delta, Failure, Outcome
 from fanout.web.errors import all_failed
 from fanout.web.state import DISPATCHER
+from fanout.web.tape import TAPE, Taped
 
 SILENCE_S = 10.0
 """After so long without a piece: the 200, where it was held back, and a comment that keeps the connection open."""
@@ -80,14 +81,13 @@ async def _relayed(
     outcomes.sort(key=lambda outcome: outcome.call.index)
     if response is None:
         return all_failed(outcomes)
-    await response.write(frames.end(outcomes))
-    await response.write_eof()
+    await response.write_eof(frames.end(outcomes))
     return response
 
 
 async def _started(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(
-        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
+    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    tape = request.get(TAPE)
+    response = Taped(tape, headers) if tape else web.StreamResponse(headers=headers)
     await response.prepare(request)
     return response

@@ -6,8 +6,13 @@ import asyncio
 
 from aiohttp import web
 
+from fanout.batch.keeper import Keeper
 from fanout.dispatch import Dispatcher
 from fanout.metrics import Metrics
+from fanout.store import Store
+from fanout.store.batches import BatchStore
+from fanout.store.files import FileStore
+from fanout.store.jobs import JobStore
 
 
 class Life:
@@ -38,3 +43,10 @@ class Life:
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 METRICS = web.AppKey("metrics", Metrics)
 LIFE = web.AppKey("life", Life)
+STORE = web.AppKey("store", Store)
+"""Absent where FANOUT_STORE is `off`, and so is all that follows but the last."""
+KEEPER = web.AppKey("keeper", Keeper)
+JOBS = web.AppKey("jobs", JobStore)
+FILES = web.AppKey("files", FileStore)
+BATCHES = web.AppKey("batches", BatchStore)
+REQUEST_ID = web.RequestKey("request_id", str)

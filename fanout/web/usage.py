@@ -23,13 +23,11 @@ from pydantic import (
 
 from fanout.errors import Fault, RequestError, StoreError, did_you_mean, faults_of
 from fanout.logs import log
-from fanout.store import Store
 from fanout.store.counts import Question, Sum
 from fanout.web.answers import encoded, sum_known
 from fanout.web.errors import envelope
+from fanout.web.state import STORE
 
-STORE = web.AppKey("store", Store)
-"""Absent where FANOUT_STORE is `off`."""
 MINUTE, DAY = 60, 86_400
 LAST = 253_402_300_740
 """The last minute of the year 9999: later times cannot be written."""
@@ -44,13 +42,13 @@ ROWS_AT_ONCE = 100
 
 def _start(text: str) -> int:
     """Unix seconds of the minute that a time lies in."""
-    moment, _ = _moment_of(text)
+    moment, _ = moment_of(text)
     return _minute(moment // MINUTE)
 
 
 def _end(text: str) -> int:
     """Unix seconds of the first minute that lies wholly behind a time, or behind a date's day."""
-    moment, is_date = _moment_of(text)
+    moment, is_date = moment_of(text)
     return _minute((moment + DAY) // MINUTE if is_date else -(-moment // MINUTE))
 
 
@@ -58,7 +56,7 @@ def _minute(number: float) -> int:
     return min(max(int(number) * MINUTE, 0), LAST)
 
 
-def _moment_of(text: str) -> tuple[float, bool]:
+def moment_of(text: str) -> tuple[float, bool]:
     """Unix seconds, and whether only a date was given."""
     # In a query `+` is a space: who forgot to write %2B means the zone's sign.
     given = re.sub(r" (\d\d:\d\d)$", r"+\1", text).upper()
@@ -86,7 +84,8 @@ GROUP_BY = {
 }
 
 
-def _moment(example: str) -> WithJsonSchema:
+def moment(example: str) -> WithJsonSchema:
+    """A time in a query, as OpenAPI says it."""
     return WithJsonSchema({"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}], "examples": [example]})
 
 
@@ -97,9 +96,9 @@ class UsageQuery(BaseModel):
 
     account_id: str | None = Field(None, max_length=256)
     """One account's; empty: what was asked without an account; absent: all accounts'."""
-    from_: Annotated[int | None, BeforeValidator(_start), _moment("2026-11-01")] = Field(None, alias="from")
+    from_: Annotated[int | None, BeforeValidator(_start), moment("2026-11-01")] = Field(None, alias="from")
     """From when on, as a date or an RFC 3339 time, rounded down to its minute; absent: from the beginning."""
-    to: Annotated[int | None, BeforeValidator(_end), _moment("2026-11-20T09:30:00Z")] = None
+    to: Annotated[int | None, BeforeValidator(_end), moment("2026-11-20T09:30:00Z")] = None
     """Until when: a date's whole day, or before a time, rounded up to its minute; absent: until now."""
     group_by: Annotated[tuple[str, ...], BeforeValidator(_groups), WithJsonSchema(GROUP_BY)] = Field(
         ("account", "model"), json_schema_extra={"default": "account,model"}
@@ -130,13 +129,13 @@ async def usage(request: web.Request) -> web.Response:
     """Serves `GET /v1/usage`."""
     asked = _read(request)
     if STORE not in request.app:
-        return _unavailable("no usage is kept: FANOUT_STORE is `off`", "configuration_error", "store_off")
+        return unavailable("no usage is kept: FANOUT_STORE is `off`", "configuration_error", "store_off")
     question = asked.question()
     try:
         sums = await request.app[STORE].usage.report(question)
     except StoreError as error:
         log.error("usage cannot be read", database=request.app[STORE].name, reason=str(error))
-        return _unavailable("usage cannot be read now; the log has the details", "server_error", "store_unavailable")
+        return unavailable("usage cannot be read now; the log has the details", "server_error", "store_unavailable")
     if len(sums) > MOST_ROWS:
         raise RequestError([Fault("group_by", f"makes more than {MOST_ROWS} rows: group by less, or ask for less")])
     head = {"object": "list", "from": _time(question.since) if question.since else None, "to": _time(question.until)}
@@ -202,6 +201,7 @@ def _time(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
-def _unavailable(message: str, kind: str, code: str) -> web.Response:
+def unavailable(message: str, kind: str, code: str) -> web.Response:
+    """The store is off, or cannot be read now."""
     retry = {"x-should-retry": "false"} if code == "store_off" else {}
     return envelope(503, message, type_=kind, code=code, headers=retry)

@@ -81,7 +81,20 @@ def check(route: tuple[str, str], got: Got) -> None:
 
 ASKING = [(route, name) for route, operation in OPERATIONS.items() if operation.body for name in operation.examples]
 POSTED = [route for route, operation in OPERATIONS.items() if operation.body]
-LOOKED_UP = ["/v1/models", "/v1/models/local/ngram-5", "/v1/usage", "/v4/models", "/user-info", "/livez", "/readyz"]
+LOOKED_UP = [
+    "/v1/comparisons",
+    "/v1/models",
+    "/v1/models/local/ngram-5",
+    "/v1/usage",
+    "/v1/files",
+    "/v1/batches",
+    "/v1/jobs",
+    "/v1/providers",
+    "/v4/models",
+    "/user-info",
+    "/livez",
+    "/readyz",
+]
 
 
 async def test_the_document_is_valid(plain: Server) -> None:
@@ -128,7 +141,7 @@ async def test_every_field_of_a_request_says_what_it_is(plain: Server) -> None:
 async def test_every_example_works_and_is_answered_as_documented(route: tuple[str, str], name: str, plain: Server) -> None:
     got = await post(plain, route[1], OPERATIONS[route].examples[name])
 
-    assert got.status == 200
+    assert got.status in (200, 201)
     check(route, got)
 
 
@@ -177,7 +190,7 @@ async def test_a_deadline_that_passes_is_documented(served: Server) -> None:
 
 @pytest.mark.parametrize("route", POSTED, ids=lambda route: route[1])
 async def test_every_refusal_is_documented(route: tuple[str, str]) -> None:
-    _, path = route
+    path = re.sub(r"\{\w+\}", "some", route[1])
     invalid = 422 if 422 in OPERATIONS[route].answers else 400
     async with serving(FANOUT_API_KEYS="k", FANOUT_MAX_BODY_BYTES="2000") as server:
         key = {"Authorization": "Bearer k"}

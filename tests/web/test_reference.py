@@ -101,7 +101,10 @@ async def test_every_command_of_the_page_works() -> None:
     if not shutil.which("curl"):
         pytest.fail("NO CURL") if os.environ.get("CI") else pytest.skip("NO CURL: the page's commands are not run")
     async with serving(FANOUT_API_KEYS="a-key") as server:
-        lines = [html.unescape(line) for line in re.findall(r"<code>(curl .*?)</code>", await page(server), re.S)]
+        shown = [html.unescape(line) for line in re.findall(r"<code>(curl .*?)</code>", await page(server), re.S)]
+        lines = [
+            line for line in shown if not re.search(r"/v1/(comparisons|files|batches|jobs)/", line)
+        ]  # nobody knows such an id beforehand
         ended = await asyncio.gather(*(asyncio.to_thread(shell, line) for line in lines))
 
     assert len(lines) > 15

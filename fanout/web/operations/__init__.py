@@ -6,8 +6,10 @@ A new dialect: a file with its `OPERATIONS`, and its name below.
 from __future__ import annotations
 
 from fanout.web.openapi import Operations
-from fanout.web.operations import completion, openai, resources, scale
+from fanout.web.operations import batch, comparisons, completion, openai, resources, scale
 
 OPERATIONS: Operations = {
-    route: operation for module in (completion, openai, scale, resources) for route, operation in module.OPERATIONS.items()
+    route: operation
+    for module in (completion, openai, batch, scale, comparisons, resources)
+    for route, operation in module.OPERATIONS.items()
 }

@@ -190,7 +190,7 @@ COMPLETION = Operation(
         },
         "what would be called": {"model": "embedded", "prompt": "The return statement", "dry_run": True},
     },
-    headers=("x-selected-account-id", "X-OpenAI-Api-Key"),
+    headers=("Idempotency-Key", "x-selected-account-id", "X-OpenAI-Api-Key"),
     answers=calling(
         (Comparison, DryRun),
         Events(ComparisonChunk),

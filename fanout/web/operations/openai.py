@@ -200,7 +200,7 @@ TEXT = Operation(
             "seed": 7,
         },
     },
-    headers=("x-selected-account-id", "X-OpenAI-Api-Key"),
+    headers=("Idempotency-Key", "x-selected-account-id", "X-OpenAI-Api-Key"),
     answers=calling(TextCompletion, Events(TextChunk), "A choice for every prompt, model and sample."),
 )
 CHAT = Operation(
@@ -223,7 +223,7 @@ CHAT = Operation(
             "stream_options": {"include_usage": True},
         },
     },
-    headers=("x-selected-account-id", "X-OpenAI-Api-Key"),
+    headers=("Idempotency-Key", "x-selected-account-id", "X-OpenAI-Api-Key"),
     answers=calling(ChatCompletion, Events(ChatChunk), "A choice for every model and sample."),
 )
 OPERATIONS: Operations = {("POST", "/v1/completions"): TEXT, ("POST", "/v1/chat/completions"): CHAT}

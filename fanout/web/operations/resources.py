@@ -1,4 +1,4 @@
-"""Models, usage and the server's own pages, described."""
+"""Models, providers, usage and the server's own pages, described."""
 
 from __future__ import annotations
 
@@ -77,6 +77,97 @@ class Model(Said):
 class ModelList(Said):
     object: Literal["list"]
     data: list[Model]
+
+
+class LimitLeft(Said):
+    """One limit, as its provider told of it."""
+
+    limit: int | None
+    remaining: int | None
+    """When it was told; what has started since is not in it."""
+    reset_s: float | None
+    """Seconds from now until all of it is there again."""
+
+
+class RateLeft(Said):
+    """What the headers of a provider's last answer said is left."""
+
+    model: str | None
+    """As the provider knows it; null: the models of the limit group together."""
+    age_s: float
+    requests: LimitLeft
+    tokens: LimitLeft
+
+
+class AccountPause(Said):
+    """Nothing starts now."""
+
+    model: str | None
+    """As the provider knows it; null: the account, or the limit group, as a whole."""
+    seconds_left: float
+    reason: str
+    """`requests_left`, `tokens_left`: the provider's headers say that too few are; else the code of the failure with which it
+    asked to be left alone."""
+
+
+class AccountRecent(Said):
+    """Calls that ended in the last `window_s` seconds, the last thousand at most; null where none of them tells."""
+
+    calls: int
+    """Retries not counted."""
+    answered: int
+    failures: dict[str, int]
+    """By kind: `rate_limit`, `timeout`, `cancelled`, …"""
+    error_rate: float | None
+    """0 to 1, of the calls that were not cancelled."""
+    median_ms: int | None
+    """Of successful attempts, start to last byte; waiting is no part of it."""
+    p95_ms: int | None
+    median_ttft_ms: int | None
+    """Of streamed ones, start to first content."""
+
+
+class Account(Said):
+    """What shares limits: a provider's key, or a group of models in it; or callers' own keys, taken together."""
+
+    limit_group: str | None
+    own_keys: int | None
+    """How many keys of callers' own are known here, each with limits of its own: the figures are of all; null: the server's."""
+    in_flight: int
+    concurrency: int | None
+    """Calls in flight that are allowed; null: no limit."""
+    waiting: int
+    waiting_batch: int
+    """Those of them that let others go first."""
+    left: list[RateLeft]
+    """Empty where the provider says nothing, or nobody asked it yet."""
+    pauses: list[AccountPause]
+    recent: AccountRecent
+
+
+class Provider(Said):
+    """A provider, ready or with what it lacks."""
+
+    id: str
+    object: Literal["provider"]
+    adapter: str
+    """The wire format it speaks."""
+    host: str | None
+    """null: inside Fanout, or its address is not set."""
+    ready: bool
+    missing: list[str]
+    """Variables to set on the server before it can be called."""
+    key_header: str | None
+    """The header in which a caller may bring a key of his own."""
+    limits: ModelLimits
+    accounts: list[Account]
+
+
+class ProviderList(Said):
+    object: Literal["list"]
+    window_s: int
+    """How far back `recent` goes."""
+    data: list[Provider]
 
 
 class UsageRow(Said):
@@ -185,7 +276,57 @@ MODEL = Operation(
     path={"model": ("The model's name.", "local/ngram-5")},
     answers={**reading(Model, "The model."), **failing(404, "No model has that name; the nearest names are in the message.")},
 )
+ACCOUNT = {
+    "limit_group": None,
+    "own_keys": None,
+    "in_flight": 12,
+    "concurrency": 64,
+    "waiting": 3,
+    "waiting_batch": 0,
+    "left": [
+        {
+            "model": "gpt-4o-mini",
+            "age_s": 0.31,
+            "requests": {"limit": 500, "remaining": 0, "reset_s": 3.2},
+            "tokens": {"limit": 200000, "remaining": 81230, "reset_s": 35.631},
+        }
+    ],
+    "pauses": [{"model": "gpt-4o-mini", "seconds_left": 3.2, "reason": "requests_left"}],
+    "recent": {
+        "calls": 240,
+        "answered": 237,
+        "failures": {"rate_limit": 1, "cancelled": 2},
+        "error_rate": 0.0042,
+        "median_ms": 740,
+        "p95_ms": 2210,
+        "median_ttft_ms": None,
+    },
+}
+PROVIDER = {
+    "id": "openai",
+    "object": "provider",
+    "adapter": "openai",
+    "host": "api.openai.com",
+    "ready": True,
+    "missing": [],
+    "key_header": None,
+    "limits": {"requests_per_minute": None, "burst": None, "tokens_per_minute": None, "concurrency": 64},
+    "accounts": [ACCOUNT],
+}
+PROVIDERS = Operation(
+    id="providers",
+    tag="Models and usage",
+    summary="Providers and their accounts, now",
+    description="Where each account stands: the limits set here, what is left of the provider's own by its last answer, calls "
+    "in flight and waiting, pauses, and how the last minutes' calls went. Callers' own keys are shown together.",
+    answers=reading(
+        ProviderList,
+        "Every configured provider.",
+        {"one that has to wait": {"object": "list", "window_s": 300, "data": [PROVIDER]}},
+    ),
+)
 OPERATIONS: Operations = {
+    ("GET", "/v1/providers"): PROVIDERS,
     ("GET", "/v1/models"): MODELS,
     ("GET", "/v1/models/{model}"): MODEL,
     ("GET", "/v1/usage"): USAGE,

@@ -139,7 +139,7 @@ TEXT = Operation(
             "account_id": "team-a",
         }
     },
-    headers=ACCOUNT,
+    headers=(*ACCOUNT, "Idempotency-Key"),
     answers={
         **calling(ScaleCompletion, Events((ScaleCompletion, ScaleStreamError), done=False), "The answer.", error=ScaleError),
         **INVALID,
@@ -159,7 +159,7 @@ CHAT = Operation(
             "model_parameters": {"max_tokens": 20},
         }
     },
-    headers=ACCOUNT,
+    headers=(*ACCOUNT, "Idempotency-Key"),
     answers={
         **calling(
             ScaleChatCompletion, Events((ScaleChatCompletion, ScaleStreamError), done=False), "The answer.", error=ScaleError

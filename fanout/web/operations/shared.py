@@ -33,6 +33,10 @@ CALLED = {
     ),
     504: Answer("Every call failed: no complete answer before the deadline.", headers=("x-should-retry",)),
 }
+REUSED = Answer(
+    "The `Idempotency-Key` came with another body before; or its answer is too large to be given again.",
+    headers=("x-should-retry",),
+)
 INVALID = "Wrong fields, all of them named in `details`. Or every call failed: the provider refused what was asked."
 
 
@@ -57,8 +61,9 @@ def calling(
     Args:
         whole: what it answers where it does not stream.
     """
-    good = {200: Answer(description, {JSON: whole, EVENTS: events}, examples or {})}
-    return {**good, **_failed({400: Answer(INVALID, headers=("x-should-retry",)), **KEYS, **BODY, **CALLED, **BROKEN}, error)}
+    good = {200: Answer(description, {JSON: whole, EVENTS: events}, examples or {}, ("x-comparison-id", "Idempotent-Replayed"))}
+    wrong = {400: Answer(INVALID, headers=("x-should-retry",)), 409: REUSED}
+    return {**good, **_failed({**wrong, **KEYS, **BODY, **CALLED, **BROKEN}, error)}
 
 
 def failing(status: int, description: str, *, error: type[BaseModel] = ErrorAnswer) -> dict[int, Answer]:

@@ -6,6 +6,8 @@ Source: the request and response types of scale-gp 0.1.0a62 and scale-egp 1.1.15
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +17,7 @@ from fanout.catalogue import Catalogue
 from fanout.errors import Fault, RequestError
 from fanout.plan import Entry, Request
 from fanout.schema import Answer, Call, Choice, Delta, Failure, ImagePart, Outcome, Sampling, Usage
-from fanout.web import body, keys
+from fanout.web import body, keys, recording
 from fanout.web.answers import adjusted, encoded, json_response, sum_known
 from fanout.web.errors import all_failed, failure_error
 from fanout.web.scale.bodies import ScaleBody, ScaleChatBody, ScaleCompletionBody
@@ -57,6 +59,7 @@ async def _answered(request: web.Request, asked: ScaleBody) -> web.StreamRespons
         )
     )
     _check(calls)
+    recording.begin(request, str(uuid.uuid4()), time.time(), stream=asked.stream)
     if asked.stream:
         return await respond(request, _Frames(asked), calls, DEADLINE_S, None)
     outcomes = await dispatcher.run(calls, deadline_s=DEADLINE_S)

@@ -1,0 +1,126 @@
+"""What is old is deleted, little by little: history by its days, answers to be given again by their hours."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from sqlalchemy import ColumnElement, CompoundSelect, Delete, Table, delete, select, union_all
+from sqlalchemy.exc import SQLAlchemyError
+
+from fanout.logs import log
+from fanout.store.comparisons import DAY_S, number_at
+from fanout.store.database import Database, reason
+from fanout.store.history import History
+from fanout.store.idempotency import LIFETIME_S
+from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts, idempotent_answers
+
+HISTORY_DAYS = 30.0
+EVERY_S = 600.0
+"""From one look to the next."""
+AT_ONCE = 50
+"""Comparisons, texts or answers of one transaction."""
+REST_S = 0.05
+"""Between two transactions: others want to write, too."""
+MOST_IN_MEMORY = 1_000
+"""Comparisons in a database that is no file, however young."""
+LOOK_S = 1.0
+"""How often a database in memory is looked at."""
+
+
+class Retention:
+    """Deletes while it lasts."""
+
+    def __init__(self, database: Database, history: History, history_days: float) -> None:
+        self._database, self._history, self._days = database, history, history_days
+        self._closing = asyncio.Event()
+        self._failing = False
+
+    @asynccontextmanager
+    async def deleting(self) -> AsyncGenerator[None]:
+        """Deletes what is old, now and then."""
+        task = asyncio.create_task(self._delete_always(), name="retention")
+        try:
+            yield
+        finally:
+            self._closing.set()  # not cancelled: a statement that is cut off takes its connection with it
+            await task
+
+    async def _delete_always(self) -> None:
+        seen, next_look = 0, 0.0
+        while await self._rested(LOOK_S):
+            crowded = self._database.in_memory and self._history.written - seen > MOST_IN_MEMORY // 10
+            if not crowded and time.monotonic() < next_look:
+                continue
+            seen, next_look = self._history.written, time.monotonic() + EVERY_S
+            try:
+                await self.delete_old()
+            except (SQLAlchemyError, OSError) as error:
+                if not self._failing:
+                    sentence = "what is old cannot be deleted; it is tried again"
+                    log.error(sentence, database=self._database.name, reason=reason(error))
+                self._failing = True
+            else:
+                self._failing = False
+
+    async def _rested(self, seconds: float) -> bool:
+        """Whether there is more to do after a pause."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        return not self._closing.is_set()
+
+    async def delete_old(self) -> None:
+        """Deletes all that is old now."""
+        now = time.time()
+        await self._repeated(_those(idempotent_answers, idempotent_answers.c.created < now - LIFETIME_S))
+        if self._days:
+            oldest_s = now - self._days * DAY_S
+            await self._forget(number_at(oldest_s))
+            await self._repeated(_those(history_texts, history_texts.c.day < int(oldest_s // DAY_S)))
+        if self._database.in_memory:
+            await self._forget(await self._first_of_the_newest())
+            await self._repeated(_those(history_texts, history_texts.c.digest.not_in(_mentioned())))
+
+    async def _first_of_the_newest(self) -> int:
+        numbers = comparisons.c.number
+        async with self._database.reading() as connection:
+            asked = select(numbers).order_by(numbers.desc()).offset(MOST_IN_MEMORY - 1).limit(1)
+            return await connection.scalar(asked) or 0
+
+    async def _forget(self, before: int) -> None:
+        """Deletes the comparisons of lower numbers."""
+        numbers = comparisons.c.number
+        oldest = select(numbers).where(numbers < before).order_by(numbers).limit(AT_ONCE)
+        columns = (answers.c.comparison, comparison_metadata.c.comparison, numbers)
+        going_on = True
+        while going_on:
+            async with self._database.writing() as connection:
+                some = (await connection.scalars(oldest)).all()
+                if not some:
+                    return
+                for column in columns:
+                    await connection.execute(delete(column.table).where(column <= some[-1]))
+            going_on = await self._rested(REST_S)
+
+    async def _repeated(self, some: Delete) -> None:
+        going_on = True
+        while going_on:
+            async with self._database.writing() as connection:
+                going_on = bool((await connection.execute(some)).rowcount)
+            going_on = going_on and await self._rested(REST_S)
+
+
+def _those(table: Table, old: ColumnElement[bool]) -> Delete:
+    """Deletes some of a table's rows that are old."""
+    (key,) = table.primary_key
+    return delete(table).where(key.in_(select(key).where(old).limit(AT_ONCE)))
+
+
+def _mentioned() -> CompoundSelect[Any]:
+    """The digests of texts that a comparison has."""
+    columns = (comparisons.c.request_digest, answers.c.said_digest)
+    return union_all(*(select(column).where(column.is_not(None)) for column in columns))
