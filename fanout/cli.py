@@ -11,7 +11,7 @@ import fanout
 from fanout.commands import UNUSABLE
 from fanout.errors import FanoutError
 
-COMMANDS = ("serve", "ask", "init", "models", "check", "schema")
+COMMANDS = ("serve", "ask", "batch", "init", "models", "check", "schema")
 """In the order of the help; each is the function of its name in the file of its name."""
 INTERRUPTED = 130
 """As shells tell of SIGINT."""

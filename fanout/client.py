@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import aiohttp
 from pydantic_core import from_json
 
-from fanout.errors import ServerError
+from fanout.errors import Fault, RequestError, ServerError
 from fanout.providers._sse import SseDecoder
 
 CONNECT_TIMEOUT_S = 10
@@ -19,7 +19,8 @@ class Client:
     """Open one with `open_client`."""
 
     def __init__(self, address: str, session: aiohttp.ClientSession) -> None:
-        self._url, self._session = f"{address}/v1/completion", session
+        self._address, self._session = address, session
+        self._url = f"{address}/v1/completion"
 
     async def ask(self, body: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
         """Whether any call was answered, and the answer; where none was, it is the error that names each call's.
@@ -54,6 +55,51 @@ class Client:
                     for choice in from_json(data)["choices"] if data != b"[DONE]" else ():
                         yield choice
 
+    # Whatever else it has
+
+    async def get(self, path: str, **query: str | int) -> dict[str, Any]:
+        """
+        Raises:
+            RequestError, ServerError: the request was refused.
+        """
+        async with self._session.get(f"{self._address}{path}", params=query) as response:
+            return await _answer(response)
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises as `get`."""
+        async with self._session.post(f"{self._address}{path}", json=body) as response:
+            return await _answer(response)
+
+    async def delete(self, path: str) -> None:
+        """Raises as `get`."""
+        async with self._session.delete(f"{self._address}{path}") as response:
+            await _answer(response)
+
+    async def upload(self, stream: BinaryIO, name: str) -> str:
+        """The id of the file that was made of a stream. Raises as `get`."""
+        form = aiohttp.FormData()
+        form.add_field("purpose", "batch")
+        form.add_field("file", stream, filename=name, content_type="application/octet-stream")
+        async with self._session.post(f"{self._address}/v1/files", data=form) as response:
+            return str((await _answer(response))["id"])
+
+    async def download(self, path: str, **query: str) -> AsyncGenerator[bytes]:
+        """A body, piece by piece. Raises as `get`."""
+        async with self._session.get(f"{self._address}{path}", params=query) as response:
+            if response.status != 200:
+                await _answer(response)
+            async for block in response.content.iter_any():
+                yield block
+
+    async def events(self, path: str) -> AsyncGenerator[dict[str, Any]]:
+        """What a stream of events says, until its end or until it breaks off. Raises as `get`."""
+        decoder = SseDecoder()
+        async for block in self.download(path):
+            for _, data in decoder.feed(block):
+                if data == b"[DONE]":
+                    return
+                yield from_json(data)
+
 
 @asynccontextmanager
 async def open_client(address: str, key: str | None) -> AsyncGenerator[Client]:
@@ -78,6 +124,31 @@ async def open_client(address: str, key: str | None) -> AsyncGenerator[Client]:
         raise ServerError(f"what answers at {address} is no Fanout server") from error
 
 
+async def _answer(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    """
+    Raises:
+        RequestError: what was asked is wrong: with every fault that the server names.
+        ServerError: it was refused for another reason.
+    """
+    text = await response.text(errors="replace")
+    if response.status in (200, 201):
+        answer: dict[str, Any] = from_json(text)
+        return answer
+    try:
+        error = from_json(text)["error"]
+        message, details = error["message"], error.get("details") or ()
+        faults = [Fault(detail["param"] or "", detail["message"], detail["code"]) for detail in details]
+    except (ValueError, KeyError, TypeError):
+        raise ServerError(f"the server answered {response.status}: {text[:500]}") from None
+    if faults and response.status in (400, 404, 409):
+        raise RequestError(faults)
+    raise ServerError(f"the server answered {response.status}: {message}{_hint(response.status)}")
+
+
+def _hint(status: int) -> str:
+    return "; FANOUT_API_KEYS holds the key that `--server` shows" if status == 401 else ""
+
+
 async def _all_failed(response: aiohttp.ClientResponse) -> dict[str, Any]:
     """The answer to a request whose every call failed.
 
@@ -93,5 +164,4 @@ async def _all_failed(response: aiohttp.ClientResponse) -> dict[str, Any]:
         raise ServerError(f"the server answered {response.status}: {text[:500]}") from None
     if details and all("index" in detail for detail in details):
         return answer
-    hint = "; FANOUT_API_KEYS holds the key that `fanout ask --server` shows" if response.status == 401 else ""
-    raise ServerError(f"the server answered {response.status}: {message}{hint}")
+    raise ServerError(f"the server answered {response.status}: {message}{_hint(response.status)}")

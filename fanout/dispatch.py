@@ -129,6 +129,13 @@ class Dispatcher:
             running.cancelled_as = STOPPED
             task.cancel()
 
+    def withdraw(self, which: Callable[[Call], bool], failure: Failure) -> None:
+        """Ends those calls that still wait for their account's limits; they are never sent, and answered with that failure."""
+        for task, running in list(self._tasks.items()):
+            if not running.attempts and which(running.call):
+                running.cancelled_as = failure
+                task.cancel()
+
     def _started(self, running: Running, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
         self._tasks[task] = running
         task.add_done_callback(self._tasks.pop)

@@ -1,4 +1,4 @@
-"""What README.md, docs/api.md and docs/providers.md say is done: every command runs, every answer has the documented form.
+"""What README.md and docs/ say is done: every command runs, every answer has the documented form.
 
 A block of `sh` runs in a folder of its own, with a real server in place of http://127.0.0.1:8080. A block of `json` behind it
 is its answer, to be equal in keys and types; one with a name is a file. `python -m tests.test_readme` writes the table of
@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from fanout.batch.export import COLUMNS
 from fanout.environment import Environment
 from fanout.providers import ADAPTERS
 from fanout.rows import ProviderRow
@@ -28,7 +29,7 @@ from tests.commands import FANOUT, Ran, ran, serving, shape
 
 ROOT = Path(__file__).parents[1]
 ADDRESS = "http://127.0.0.1:8080"
-DOCUMENTS = ["README.md", "docs/api.md", "docs/providers.md"]
+DOCUMENTS = ["README.md", "docs/api.md", "docs/batch.md", "docs/providers.md"]
 OF_THE_CLONE = {"./scripts/serve", "./scripts/test"}
 """Run by tests/test_scripts.py, or running this test."""
 
@@ -64,12 +65,13 @@ def tools(tmp_path: Path) -> str:
 @pytest.mark.parametrize("document", DOCUMENTS)
 async def test_every_command_runs_and_every_answer_has_its_documented_form(document: str, tools: str, tmp_path: Path) -> None:
     last, checked = Ran(0, "", ""), 0
+    variables = {"PATH": tools, "FANOUT_STORE": str(tmp_path / "fanout.db")}
     async with serving() as address:
         for block in blocks(document):
             where = f"{document}:{block.line}"
             if block.language == "sh" and block.text.strip() not in OF_THE_CLONE:
                 commands = block.text.replace(ADDRESS, address)
-                last = await ran(["sh", "-euc", commands], cwd=tmp_path, PATH=tools)
+                last = await ran(["sh", "-euc", commands], cwd=tmp_path, **variables)
                 assert last.code == 0, f"{where}: {last.err}{last.out}"
                 if "curl" in commands:
                     _check_answered(last.out, where)
@@ -148,6 +150,14 @@ def test_every_field_of_a_provider_and_every_adapter_is_documented() -> None:
     section = (ROOT / "docs/operations.md").read_text().split("A provider's row:")[1].split("## Keys")[0]
 
     assert set(ProviderRow.model_fields) | set(ADAPTERS) <= set(re.findall(r"`([^`]+)`", section))
+
+
+def test_every_column_of_results_is_documented() -> None:
+    table_ = re.search(r"<!-- columns -->(.*)<!-- /columns -->", (ROOT / "docs/batch.md").read_text(), re.S)
+    assert table_
+    named = [name for row in re.findall(r"^\| (`.+?) \|", table_[1], re.M) for name in re.findall(r"`(\w+)`", row)]
+
+    assert sorted(named) == sorted(COLUMNS)
 
 
 def test_links_lead_somewhere() -> None:

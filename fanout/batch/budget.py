@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fanout.schema import Call, Cost, ImagePart, Message, Query, Usage
+from pydantic_core import to_json
+
+from fanout.schema import Call, Completion, Cost, Failure, ImagePart, Message, Query, Usage
 
 MESSAGE_TOKENS = 16
 """What a provider may put around a message."""
@@ -34,21 +36,26 @@ class Budget:
     """The longest answer so far, in tokens."""
 
     def reserve(self, call: Call) -> float | None:
-        """Sets aside the most that a call can cost; `None`: that is more than is left."""
-        if self.most_usd is None:
+        """Sets aside the most that a call can cost; `None`: that is more than is left, or is not known."""
+        if self.most_usd is None or call.refusal:
             return 0.0
         cost = self.price(call, self._most(call.query))
-        usd = cost.usd if cost else 0.0
-        if self.spent_usd + self.reserved_usd + usd > self.most_usd:
+        if cost is None or self.spent_usd + self.reserved_usd + cost.usd > self.most_usd:
             return None
-        self.reserved_usd += usd
-        return usd
+        self.reserved_usd += cost.usd
+        return cost.usd
 
-    def settle(self, reserved_usd: float, cost: Cost | None, usage: Usage | None) -> None:
-        """Takes back what was set aside for a call, and counts what it did cost."""
+    def knows(self, call: Call) -> bool:
+        """Whether the price of a call is known."""
+        return call.refusal is not None or self.price(call, Usage(1, 1)) is not None
+
+    def settle(self, reserved_usd: float, result: Completion | Failure | None, cost: Cost | None = None) -> None:
+        """Takes back what was set aside for a call, and counts what it did cost: all of it, where an answer does not say."""
         self.reserved_usd = max(self.reserved_usd - reserved_usd, 0.0)
-        self.spent_usd += cost.usd if cost else 0.0
-        self.longest = max(self.longest, (usage and usage.output_tokens) or 0)
+        if not isinstance(result, Completion):
+            return
+        self.spent_usd += reserved_usd if cost is None else cost.usd
+        self.longest = max(self.longest, (result.usage and result.usage.output_tokens) or 0)
 
     def _most(self, query: Query) -> Usage:
         sampling = query.sampling
@@ -58,9 +65,10 @@ class Budget:
 
 def most_input_tokens(query: Query) -> int:
     """No tokenizer makes more tokens of a text than it has bytes."""
+    beside = len(to_json(query.passthrough, fallback=str)) if query.passthrough else 0  # the tools, among others
     if query.messages is None:
-        return len((query.prompt or "").encode(errors="replace")) + len(query.prompt_tokens or ()) + MESSAGE_TOKENS
-    return sum(map(_message_tokens, query.messages))
+        return len((query.prompt or "").encode(errors="replace")) + len(query.prompt_tokens or ()) + MESSAGE_TOKENS + beside
+    return sum(map(_message_tokens, query.messages)) + beside
 
 
 def _message_tokens(message: Message) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fanout.batch.job import Fingerprint
+from fanout.batch.job import FINGERPRINT, Fingerprint
 from fanout.config import ProviderSettings
 from fanout.errors import Fault
 from fanout.schema import Call
@@ -46,6 +46,7 @@ def of_names(calls: Iterable[Call], providers: Mapping[str, ProviderSettings]) -
 def differences(was: Fingerprint, is_now: Fingerprint) -> list[Fault]:
     """What has changed, one by one."""
     faults = []
+    is_now = FINGERPRINT.validate_json(FINGERPRINT.dump_json(is_now))  # as the other one was: tuples are lists there, keys text
     for name in {**was, **is_now}:
         before, after = was.get(name), is_now.get(name)
         if before is None or after is None:

@@ -28,8 +28,12 @@ from fanout.store.jobs import LEASE_S, JobStore
 
 MOST_JOBS = 4
 """That one process runs at once; further ones are queued."""
+LAST_TRIES = 5
+"""How often a run's end is tried to be written."""
 LOOK_S = 2.0
 """How often a server looks for jobs that nobody runs."""
+COPIED_AT_ONCE = 10_000
+"""Items of a fork in one transaction: others want to write, too."""
 PROBE = '{"prompt":""}'
 """A row that asks nothing: what the models of a job stand for does not depend on it."""
 
@@ -44,6 +48,8 @@ class Keeper:
         self._store, self._dispatcher = store, dispatcher
         self._askings = {"rows": rows_of, **(askings or {})}
         self._running: dict[int, Runner] = {}
+        self._begun: set[int] = set()
+        """Jobs that this process has, or is about to take."""
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._look = asyncio.Event()
         """There may be a job to run."""
@@ -74,7 +80,7 @@ class Keeper:
             StoreError: the database cannot be written.
         """
         asking = self._asking(spec, account_id or "")
-        meant = self._entries(asking) if spec.kind == "rows" else {}
+        entries = self._entries(asking) if spec.kind == "rows" else {}
         id = id or f"{prefix}{uuid.uuid4().hex}"
         row = {
             "id": id,
@@ -88,7 +94,7 @@ class Keeper:
         number = await self._store.create(row)
         try:
             epoch = await self._store.take(number, self._owner)
-            loading = Loading(spec, asking, self._dispatcher, meant)
+            loading = Loading(spec, asking, self._dispatcher, entries)
             await self._load(loading, number, epoch or 0, rows)
             for custom_id, line in await self._store.repeated_ids(number):
                 loading.faults.append(Fault(f"line {line}: custom_id", f"`{custom_id}` stands in the input more than once"))
@@ -97,14 +103,10 @@ class Keeper:
             with suppress(StoreError):
                 await asyncio.shield(self._store.discard(number))
             raise
-        await self._store.change(
-            number,
-            state="queued",
-            owner=None,
-            items=loading.items,
-            units=loading.units,
-            fingerprint=FINGERPRINTS.dump_json(loading.meant).decode(),
-        )
+        whole: dict[str, Any] = {"state": "queued", "owner": None, "items": loading.items, "units": loading.units}
+        meant = FINGERPRINTS.dump_json(loading.meant).decode()
+        if not await self._store.change(number, states=("loading",), epoch=epoch, **whole, fingerprint=meant):
+            raise StoreError("the job was given up while its input was read")
         return await self.job(id)
 
     async def estimate(self, spec: Spec, rows: Iterable[Row | BadRow]) -> Estimate:
@@ -122,13 +124,28 @@ class Keeper:
         return loading.estimate
 
     async def _load(self, loading: Loading, number: int, epoch: int, rows: Iterable[Row | BadRow]) -> None:
-        source, renewed = iter(rows), time.monotonic()
-        while (found := await asyncio.to_thread(loading.take, source)) is not None:
-            if found and not loading.faults:
-                await self._store.add_items(number, found)
-            if time.monotonic() - renewed > LOOK_S:
-                renewed = time.monotonic()
-                await self._store.renew(number, epoch, None)
+        source = iter(rows)
+        async with self._keeping(number, epoch):
+            while (found := await asyncio.to_thread(loading.take, source)) is not None:
+                if found and not loading.faults:
+                    await self._store.add_items(number, found, epoch)
+
+    @asynccontextmanager
+    async def _keeping(self, number: int, epoch: int) -> AsyncGenerator[None]:
+        """Keeps the lease of a job that is made, however long its input takes to come."""
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                with suppress(StoreError):
+                    await self._store.renew(number, epoch, None)
+
+        task = asyncio.create_task(beat(), name="loading")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def _asking(self, spec: Spec, account_id: str) -> Asking:
         return self._askings[spec.kind](spec, account_id)
@@ -215,17 +232,34 @@ class Keeper:
         job = await self.job(id)
         if job.state in ENDED_STATES or job.state == "loading":
             raise RequestError([Fault("id", f"job `{id}` is {job.state}", "wrong_state")])
-        self._unchanged(job)
-        gone = [job.owner] if job.owner and process.is_gone(job.owner) else []
-        epoch = await self._store.take(job.number, self._owner, gone=gone)
-        if epoch is None and patient:
+        meant = self._unchanged(job)
+        if job.number not in self._begun:
+            self._begun.add(job.number)
+            try:
+                gone = [job.owner] if job.owner and process.is_gone(job.owner) else []
+                epoch = await self._store.take(job.number, self._owner, gone=gone)
+                if epoch is not None:
+                    return await self._run(job, epoch, meant, told)
+            finally:
+                self._begun.discard(job.number)
+        if patient:
             return await self._waited(job, told)
-        if epoch is None:
-            raise LeaseLost
-        if job.state == "cancelling":
-            return await self._leave(job, epoch, "cancelled", "it was cancelled")
-        await self._store.change(job.number, epoch=epoch, state="running", reason=None, started=job.started or time.time())
-        job = replace(job, state="running", started=job.started or time.time())
+        raise LeaseLost
+
+    async def _run(self, job: Job, epoch: int, meant: Fingerprint, told: Callable[[Runner], None] | None) -> Job:
+        """Runs a job that this process has taken, as it is now that nobody else can change it.
+
+        Args:
+            meant: what its models stand for now. Their limit groups need not be those that it was made with.
+        """
+        begun: dict[str, Any] = {"state": "running", "reason": None, "started": job.started or time.time()}
+        if not await self._store.change(job.number, states=("queued", "running"), epoch=epoch, **begun):
+            job = await self.job(job.id)
+            if job.state == "cancelling":
+                return await self._leave(job, epoch, "cancelled", "it was cancelled")
+            await self._store.change(job.number, epoch=epoch, owner=None)
+            raise RequestError([Fault("id", f"job `{job.id}` is {job.state}", "wrong_state")])
+        job = replace(await self.job(job.id), fingerprint=meant)
         asking = self._asking(job.spec, job.account_id)
         runner = Runner(self._store, self._dispatcher, job, epoch, asking, await self._counts(job))
         self._running[job.number] = runner
@@ -249,22 +283,48 @@ class Keeper:
         return job if job.state in ENDED_STATES else await self.run(job.id, told, patient=True)
 
     async def _leave(self, job: Job, epoch: int, state: str, reason: str | None) -> Job:
+        """Writes how a run ended, and waits a while for a database that cannot be written just then."""
+        for _ in range(LAST_TRIES):
+            with suppress(StoreError):
+                return await self._left(job, epoch, state, reason)
+            await asyncio.sleep(LOOK_S)
+        return await self._left(job, epoch, state, reason)
+
+    async def _left(self, job: Job, epoch: int, state: str, reason: str | None) -> Job:
         ended = time.time() if state in ENDED_STATES else None
-        await self._store.change(job.number, epoch=epoch, state=state, reason=reason, ended=ended, owner=None, rate=None)
+        left: dict[str, Any] = {"owner": None, "rate": None}
+        states = ("queued", "running") if state == "queued" else ()
+        if not await self._store.change(
+            job.number, states=states, epoch=epoch, state=state, reason=reason, ended=ended, **left
+        ):
+            # What is left to others must not forget that it was cancelled.
+            cancelled: dict[str, Any] = {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
+            await self._store.change(job.number, states=("cancelling",), epoch=epoch, **cancelled, **left)
         log.info("job ends", job=job.id, state=state, reason=reason)
         return await self.job(job.id)
 
-    def _unchanged(self, job: Job) -> None:
-        changed = fingerprint.differences(job.fingerprint, self._meaning_now(job))
+    def _unchanged(self, job: Job) -> Fingerprint:
+        """What its models stand for now.
+
+        Raises:
+            RequestError: it is not what it was.
+        """
+        meant = self._meaning_now(job)
+        changed = fingerprint.differences(job.fingerprint, meant)
         if changed:
             raise RequestError(changed)
+        return meant
 
     async def wait(self) -> None:
         """Looks for jobs that nobody runs, and runs them, until it is cancelled; then leaves them to the next process."""
         try:
             while True:
-                with suppress(StoreError):
+                try:
                     await self._adopt()
+                except StoreError:
+                    pass  # told by whoever writes
+                except Exception:  # else no job would ever be looked for any more
+                    log.exception("bug in looking for jobs")
                 self._look.clear()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
@@ -316,22 +376,23 @@ class Keeper:
             log.warning("another process has taken the job", job=job.id)
         except FanoutError as error:
             log.error("job stopped", job=job.id, reason=str(error))
-            with suppress(StoreError):
-                await self._store.change(
-                    job.number,
-                    states=("queued", "running"),
-                    state="stopped",
-                    reason=str(error),
-                    ended=time.time(),
-                    owner=None,
-                )
+            await self._broken(job, str(error))
+        except Exception:  # else it would be taken up again and again, and its first calls paid for each time
+            log.exception("bug in a job", job=job.id)
+            await self._broken(job, "Fanout could not run it; its log has the details")
+
+    async def _broken(self, job: Job, reason: str) -> None:
+        """Stops a job, unless another process has it by now."""
+        stopped: dict[str, Any] = {"state": "stopped", "reason": reason, "ended": time.time(), "owner": None, "rate": None}
+        with suppress(StoreError):
+            await self._store.change(job.number, states=("queued", "running"), gone=[self._owner], **stopped)
 
     # What its user wants of it
 
     async def cancel(self, id: str) -> Job:
         """Has nothing more sent; what is under way is waited for. A job that has ended stays as it is."""
         job = await self.job(id)
-        if job.alive:
+        if not _is_left(job):
             await self._store.change(job.number, states=("queued", "running"), state="cancelling")
             if runner := self._running.get(job.number):
                 runner.stop("cancelled", "it was cancelled")
@@ -377,7 +438,8 @@ class Keeper:
         if job.state not in ENDED_STATES:
             raise RequestError([Fault("id", f"job `{id}` is {job.state}; cancel it first, or wait for its end", "wrong_state")])
         self._unchanged(job)
-        await self._store.reopen(job.number, kinds)
+        if await self._store.reopen(job.number, kinds, states=(job.state,)) is None:
+            raise RequestError([Fault("id", f"job `{job.id}` is no longer {job.state}", "wrong_state")])
         await self._queue(job, _not_late(replace(job.spec, **changes)))
         return await self.job(id)
 
@@ -401,9 +463,20 @@ class Keeper:
             "state": "loading",
             "forked_from": job.id,
         }
+        units = job.units
+        if job.spec.kind == "rows":  # its sets may have other members by now
+            units = job.items * len(self._dispatcher.plan(self._asking(spec, job.account_id).request(PROBE)))
         number = await self._store.create(row)
-        await self._store.copy_items(job.number, number)
-        await self._store.change(number, state="queued", items=job.items, units=job.units)
+        try:
+            epoch = await self._store.take(number, self._owner) or 0
+            async with self._keeping(number, epoch):
+                for first in range(0, job.items, COPIED_AT_ONCE):
+                    await self._store.copy_items(job.number, number, first, first + COPIED_AT_ONCE)
+        except BaseException:
+            with suppress(StoreError):
+                await asyncio.shield(self._store.discard(number))
+            raise
+        await self._store.change(number, epoch=epoch, state="queued", owner=None, items=job.items, units=units)
         self._look.set()
         return await self.job(id)
 

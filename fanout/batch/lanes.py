@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -15,6 +15,8 @@ from fanout.batch.pace import Pace
 from fanout.schema import Call, Failure
 from fanout.store.jobs import Unit
 
+MOST_LATER = 4_096
+"""Units of one account that wait to be tried again; while there are so many, nothing new is asked."""
 FORGET_S = 20.0
 """Over how long the pace of late is taken."""
 Account = tuple[str | None, str | None]
@@ -30,6 +32,8 @@ class Work:
     call: Call
     attempt: int
     """The number of the next one."""
+    closed: int = 0
+    """The number of the attempt that ended it, where it is open once more."""
     tries: int = 0
     """Made since this process has it."""
     waits: int = 0
@@ -42,7 +46,7 @@ class Lane:
     """One account: what is asked of it, how fast, and what waits."""
 
     pace: Pace
-    feed: AsyncIterator[Work]
+    feed: AsyncGenerator[Work]
     later: list[tuple[float, int, Work]] = field(default_factory=list)
     """By when they may be tried again (`time.monotonic`)."""
     held: Work | None = None
@@ -82,7 +86,7 @@ class Lane:
             return work
         if self.later and self.later[0][0] <= time.monotonic():
             return heapq.heappop(self.later)[2]
-        if self.exhausted:
+        if self.exhausted or len(self.later) >= MOST_LATER:
             return None
         found = await anext(self.feed, None)
         self.exhausted = found is None

@@ -32,6 +32,8 @@ class Loading:
         self.meant: dict[str, Mapping[str, Any]] = dict(meant)
         self.items = self.units = self.bad = 0
         self.faults: list[Fault] = []
+        self._known: set[str] = set()
+        """Models whose price is known."""
         self.estimate: Estimate | None = None
         """What it all would be; counted only where it is asked for."""
 
@@ -73,9 +75,12 @@ class Loading:
         return []
 
     def _priced(self, calls: Sequence[Call]) -> None:
-        if self._spec.max_cost_usd is None or self.items:
+        if self._spec.max_cost_usd is None:
             return
-        unknown = {call.target.label for call in calls if self._dispatcher.cost(call, Usage(1, 1)) is None}
+        fresh = [call for call in calls if call.target.name not in self._known]
+        unknown = {call.target.label for call in fresh if self._dispatcher.cost(call, Usage(1, 1)) is None}
+        if not unknown and len(self._known) < MOST_NAMES:
+            self._known.update(call.target.name for call in fresh)
         if unknown:
             names = ", ".join(f"`{name}`" for name in sorted(unknown))
             sentence = f"cannot be kept: what {names} costs is not known; give it a `price` in providers.json"

@@ -27,7 +27,18 @@ def owner() -> str:
 def is_gone(other: str) -> bool:
     """Whether a process is known to have ended; false where that cannot be seen from here."""
     _, where, pid, started = other.rsplit("|", 3)
-    return bool(where) and where == machine() and _started(int(pid)) != started
+    return bool(where) and where == machine() and _started(int(pid)) != started and not _hidden(int(pid))
+
+
+def _hidden(pid: int) -> bool:
+    """It lives, but /proc does not show it to us."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return not _started(pid)
+    return False
 
 
 def _started(pid: int) -> str:

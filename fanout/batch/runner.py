@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from itertools import chain, repeat
+from typing import Any, TypeVar
 
 from pydantic_core import to_json
 
@@ -26,7 +27,7 @@ from fanout.errors import LeaseLost, StoreError
 from fanout.limits import Priority
 from fanout.logs import log
 from fanout.schema import Call, Completion, Cost, Failure, Outcome
-from fanout.store.counts import ANSWERED
+from fanout.store.counts import ANSWERED, figure, price
 from fanout.store.jobs import Ended, Failed, JobStore, Started, Unit
 from fanout.store.jobs import Record as Entry
 
@@ -44,6 +45,8 @@ RATE_TRIES = 100
 USELESS_KINDS = frozenset({"quota", "auth", "not_configured"})
 """Failures that every further call would meet, too: of that model, or with `quota` of the account."""
 FREE = Cost(0.0, "cache")
+WITHDRAWN = Failure("cancelled", "not sent: the job was to end first", code="job_stopped")
+Found = TypeVar("Found")
 
 
 class Runner:
@@ -65,6 +68,8 @@ class Runner:
         self._lanes: dict[Account, Lane] = {}
         spent = sum(tally.cost_usd or 0.0 for tally in counts.values())
         self._budget = Budget(dispatcher.cost, job.spec.max_cost_usd, spent)
+        self._under_way: set[int] = set()
+        """`id` of the calls."""
         self._ending: tuple[State, str | None] | None = None
         self.trouble: str | None = None
         """Why the database cannot be written just now."""
@@ -81,8 +86,10 @@ class Runner:
         )
 
     def stop(self, state: State, reason: str | None) -> None:
-        """Sends nothing more; what is under way is waited for. The first reason stands."""
-        self._ending = self._ending or (state, reason)
+        """Sends nothing more; what was sent is waited for. The first reason stands, but a job that is cancelled is not left."""
+        if self._ending is None or (state == "cancelled" and self._ending[0] == "queued"):
+            self._ending = (state, reason)
+        self._dispatcher.withdraw(lambda call: id(call) in self._under_way, WITHDRAWN)
         self._wake()
 
     async def run(self) -> tuple[State, str | None]:
@@ -109,9 +116,13 @@ class Runner:
         finally:
             if timer:
                 timer.cancel()
+            for lane in self._lanes.values():
+                await lane.feed.aclose()
         over = [reason for lane in self._lanes.values() for reason in lane.reasons()]
         if self._ending is None and over:
             return "stopped", "; ".join(dict.fromkeys(over))
+        if self._ending is None and (left := self.progress().left):
+            return "stopped", f"{left} units were not asked: the models stand for fewer calls than when the job was made"
         return self._ending or ("done", None)
 
     def _most_at_once(self, account: Account) -> int:
@@ -121,19 +132,23 @@ class Runner:
 
     # What is to be asked
 
-    async def _feed(self, account: Account) -> AsyncIterator[Work]:
-        """The units of one account that have not ended, in the order of the input."""
-        after, fresh = -1, True
+    async def _feed(self, account: Account) -> AsyncGenerator[Work]:
+        """The units of one account that have not ended, in the order of the input.
+
+        The first account takes those of accounts that nobody has thought of, too: every unit is asked.
+        """
+        after, fresh, rest = -1, True, account == next(iter(self._lanes), account)
         while fresh:
-            chunk = await self._store.chunk(self.job.number, after)
+            chunk = await self._patiently(lambda after=after: self._store.chunk(self.job.number, after))  # type: ignore[misc]
             fresh = bool(chunk.items)
             for item in chunk.items:
                 after = item.item
+                await asyncio.sleep(0)  # planning a whole chunk would hold up all others
                 for (entry, number), call in places(self._dispatcher.plan(self._asking.request(item.body))):
-                    place = (item.item, entry, number)
-                    if (call.target.provider, call.target.limit_group) == account and place not in chunk.closed:
-                        unit = Unit(self.job.number, *place)
-                        yield Work(unit, call, chunk.attempts.get(place, 0) + 1, cache_key=self._cache_key(call))
+                    place, its = (item.item, entry, number), (call.target.provider, call.target.limit_group)
+                    if place not in chunk.closed and (its == account or (rest and its not in self._lanes)):
+                        unit, attempt = Unit(self.job.number, *place), chunk.attempts.get(place, 0) + 1
+                        yield Work(unit, call, attempt, chunk.reopened.get(place, 0), cache_key=self._cache_key(call))
 
     async def _drive(self, lane: Lane) -> None:
         """Sends what one account bears, until nothing is left or nothing more may be sent."""
@@ -151,6 +166,10 @@ class Runner:
                 if work.call.target.model in lane.useless:
                     continue
                 reserved = self._budget.reserve(work.call)
+                if reserved is None and not self._budget.knows(work.call):
+                    label = work.call.target.label
+                    lane.useless[work.call.target.model] = f"what `{label}` costs is not known, so no limit on it can be kept"
+                    continue
                 if reserved is None:
                     lane.held = work
                     if any(other.running for other in self._lanes.values()):
@@ -173,21 +192,26 @@ class Runner:
 
     async def _unit(self, lane: Lane, work: Work, reserved_usd: float) -> None:
         outcome: Outcome | None = None
+        self._under_way.add(id(work.call))
         try:
             if not (work.cache_key and await self._from_cache(work)):
                 outcome = await self._attempt(lane, work)
         finally:
             lane.running -= 1
-            usage = outcome.result.usage if outcome and isinstance(outcome.result, Completion) else None
-            self._budget.settle(reserved_usd, outcome.cost if outcome else None, usage)
+            self._under_way.discard(id(work.call))
+            result, cost = (outcome.result, outcome.cost) if outcome else (None, None)
+            self._budget.settle(reserved_usd, result, cost)
             self._wake()
 
-    async def _attempt(self, lane: Lane, work: Work) -> Outcome:
+    async def _attempt(self, lane: Lane, work: Work) -> Outcome | None:
         if work.call.refusal:  # nothing is sent, so nothing is written before
             outcome = await self._dispatcher.attempt(work.call, deadline_s=WAIT_S)
             await self._ended(work, outcome, attempt=work.attempt - 1)
             return outcome
         await self._put(Started(work.unit, work.attempt, self._epoch, time.time()))
+        if self._ending:
+            await self._put(self._failed(work, WITHDRAWN))
+            return None
         row = self._dispatcher.settings.providers[work.call.target.provider or ""].row
         began = time.monotonic()
         outcome = await self._dispatcher.attempt(work.call, deadline_s=WAIT_S + row.timeout_s, priority=Priority.BATCH)
@@ -236,11 +260,11 @@ class Runner:
         answered = not failed
         tally = Tally(
             calls=1,
-            attempts=0 if cached_from else work.tries + work.waits,
-            input_tokens=usage.input_tokens if usage else None,
-            output_tokens=usage.output_tokens if usage else None,
-            cached_tokens=usage.cached_input_tokens if usage else None,
-            cost_usd=record.cost.usd if record.cost else None,
+            attempts=attempt - work.closed,
+            input_tokens=figure(usage.input_tokens) if usage else None,
+            output_tokens=figure(usage.output_tokens) if usage else None,
+            cached_tokens=figure(usage.cached_input_tokens) if usage else None,
+            cost_usd=price(record.cost),
             total_ms=round(record.timing.total_s * 1e3),
         )
         tally.unknown_usage = int(answered and (tally.input_tokens is None or tally.output_tokens is None))
@@ -268,11 +292,15 @@ class Runner:
         return Failed(work.unit, work.attempt, self._epoch, time.time(), failure.kind, failure_json(failure))
 
     async def _put(self, entry: Entry) -> None:
-        """Writes, and waits for a database that cannot be written now."""
+        entries = chain([entry], repeat(replace(entry, again=True) if isinstance(entry, Ended) else entry))
+        await self._patiently(lambda: self._store.put(next(entries)))
+
+    async def _patiently(self, transaction: Callable[[], Awaitable[Found]]) -> Found:
+        """Waits for a database that cannot be used now."""
         began = time.monotonic()
         while True:
             try:
-                await self._store.put(entry)
+                found = await transaction()
             except LeaseLost:
                 raise
             except StoreError as error:
@@ -284,24 +312,25 @@ class Runner:
                 await asyncio.sleep(TRY_AGAIN_S)
             else:
                 self.trouble = None
-                return
+                return found
 
     # Answers that were given before
 
     def _cache_key(self, call: Call) -> bytes | None:
-        """The question whole: whom, what, and the number of the repeat, so that repeats stay independent."""
+        """The question whole: whose, whom, what, and the number of the repeat, so that repeats stay independent."""
         if not self.job.spec.cache or call.refusal:
             return None
         row = self._dispatcher.settings.providers[call.target.provider or ""]
         query = call.query
         asked = (row.adapter, row.base_url, call.target.model, query.messages, query.prompt, query.prompt_tokens)
-        whole = (*asked, dict(call.fitted.sent), dict(query.passthrough), query.sampling.n, call.sample)
+        whole = (self.job.account_id, *asked, dict(call.fitted.sent), dict(query.passthrough), query.sampling.n, call.sample)
         return hashlib.sha256(to_json(whole, inf_nan_mode="constants")).digest()
 
     async def _from_cache(self, work: Work) -> bool:
         """Closes a unit with an answer to the same question, where the store has one."""
         assert work.cache_key
-        found = await self._store.cached(work.cache_key)
+        key = work.cache_key
+        found = await self._patiently(lambda: self._store.cached(key))
         if found is None:
             return False
         target = work.call.target
@@ -321,7 +350,7 @@ class Runner:
             else:
                 if state is None:
                     raise LeaseLost
-                if state == "cancelling":
+                if state in ("cancelling", "cancelled"):
                     self.stop("cancelled", "it was cancelled")
             await asyncio.sleep(BEAT_S)
 

@@ -35,6 +35,27 @@ def settings_of(config_file: Path | None, env_file: Path | None) -> config.Setti
     return config.load(config_file, config.with_env_file(env_file, os.environ))
 
 
+def with_sampling(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options of whatever asks models."""
+    options = (
+        click.option("--system", help="A system message, for chat models."),
+        click.option("--max-tokens", type=click.IntRange(0), help="Most tokens of each answer."),
+        click.option("--temperature", type=click.FloatRange(0, 2)),
+        click.option("--top-p", type=click.FloatRange(0, 1)),
+        click.option("--seed", type=int),
+        click.option("--stop", multiple=True, help="A sequence to stop before; up to four."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def key_of(env_file: Path | None) -> str | None:
+    """The key to show to a server."""
+    environment = config.Environment.read(config.with_env_file(env_file, os.environ))
+    return environment.api_keys[0].get_secret_value() if environment.api_keys else None
+
+
 def print_json(answer: Any) -> None:
     """As the server would answer, indented."""
     from pydantic_core import from_json, to_json

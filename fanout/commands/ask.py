@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,8 @@ import click
 from pydantic_core import from_json
 from rich.console import Console
 
-from fanout import client, config, library, terminal
-from fanout.commands import ALL_ANSWERED, SOME_FAILED, print_json, settings_of, with_settings
+from fanout import client, library, terminal
+from fanout.commands import ALL_ANSWERED, SOME_FAILED, key_of, print_json, settings_of, with_sampling, with_settings
 from fanout.config import Settings
 from fanout.dispatch import Dispatcher, open_dispatcher
 from fanout.merge import merge
@@ -29,13 +28,8 @@ from fanout.web.errors import all_failed
 @with_settings
 @click.argument("prompt", required=False)
 @click.option("-m", "--model", "models", multiple=True, help="A model, an alias, a set or <provider>/<id>; once for each.")
-@click.option("--system", help="A system message, for chat models.")
-@click.option("--max-tokens", type=click.IntRange(0), help="Most tokens of each answer.")
-@click.option("--temperature", type=click.FloatRange(0, 2))
-@click.option("--top-p", type=click.FloatRange(0, 1))
-@click.option("--seed", type=int)
+@with_sampling
 @click.option("-n", "n", type=click.IntRange(1, 128), help="Samples of each model.")
-@click.option("--stop", multiple=True, help="A sequence to stop before; up to four.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0, 600, min_open=True), help="Seconds for it all.")
 @click.option("--diff", is_flag=True, help="Show how the other answers differ from the first.")
 @click.option("--json", "as_json", is_flag=True, help="Print what `POST /v1/completion` would answer.")
@@ -58,9 +52,7 @@ def ask(
     body |= {name: value for name, value in asked.items() if value not in (None, ())}
     view = None if as_json else SideBySide(Console(), diff=diff)
     if server:
-        environment = config.Environment.read(config.with_env_file(env_file, os.environ))
-        key = environment.api_keys[0].get_secret_value() if environment.api_keys else None
-        good = asyncio.run(_ask_server(server, key, body, view))
+        good = asyncio.run(_ask_server(server, key_of(env_file), body, view))
     else:
         good = asyncio.run(_ask_here(settings_of(config_file, env_file), body, view))
     sys.exit(ALL_ANSWERED if good else SOME_FAILED)

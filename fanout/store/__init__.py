@@ -21,6 +21,8 @@ __all__ = ["MEMORY", "OFF", "Store", "open_store"]
 OFF = "off"
 OPENING_S = 10.0
 """How long a database that another process holds is waited for."""
+LOCKED = ("locked", "lock timeout")
+"""SQLite's word for it, and PostgreSQL's."""
 
 
 class Store:
@@ -75,7 +77,7 @@ async def _prepare(database: Database, location: str) -> None:
                     await connection.run_sync(upgrade, database)
             except SQLAlchemyError as error:
                 late = time.monotonic() - began > OPENING_S - BUSY_MS / 1e3
-                if late or "locked" not in reason(error):
+                if late or not any(word in reason(error) for word in LOCKED):
                     raise
                 await asyncio.sleep(0.05)  # two that open a new file at once: SQLite makes one of them fail, not wait
             else:

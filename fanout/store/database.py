@@ -23,7 +23,11 @@ ALLOWED = "a file's path, `sqlite:///…`, `postgresql://…`, `:memory:` or `of
 READERS = 4
 """As many read at once; further ones wait."""
 BUSY_MS = 2_000
-"""How long SQLite waits for another process to finish writing."""
+"""How long another process's lock is waited for: SQLite's on the file, PostgreSQL's on rows and tables."""
+CONNECT_S = 10.0
+"""How long PostgreSQL may take to answer a new connection."""
+OPTIONS = ("host", "port", "ssl", "sslmode")
+"""What may stand behind the `?` of a PostgreSQL URL."""
 READING: Mapping[str, Mapping[str, Any]] = {
     "sqlite": {"begin": "BEGIN"},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
@@ -43,7 +47,7 @@ class Database:
     def __init__(self, location: str) -> None:
         url = _url(location)
         self.dialect = url.get_backend_name()
-        self.name = str(url.database) if self.dialect == "sqlite" else str(url.set(drivername=self.dialect))
+        self.name = str(url.database) if self.dialect == "sqlite" else str(url.set(drivername=self.dialect, query={}))
         """What it is called in messages and in the log; no password is in it."""
         # A database in memory is one connection's own. Else writing has its own: slow readers must not hold it up.
         self.in_memory = url.database == MEMORY
@@ -142,17 +146,34 @@ def _url(location: str) -> URL:
         return URL.create(DRIVERS["sqlite"], database=path)
     try:
         url = make_url(location)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
         raise ConfigError("environment", [Fault("FANOUT_STORE", f"is no URL; allowed: {ALLOWED}")]) from None
     backend = url.get_backend_name()
     if backend not in DRIVERS:
         raise ConfigError("environment", [Fault("FANOUT_STORE", f"`{backend}` is not known; allowed: {ALLOWED}")])
+    if backend == "postgresql":
+        url = _known_options(url)
     return url.set(drivername=DRIVERS[backend], database=url.database or (MEMORY if backend == "sqlite" else None))
+
+
+def _known_options(url: URL) -> URL:
+    """A PostgreSQL URL whose options the driver takes, under its own names.
+
+    Raises:
+        ConfigError: it has others.
+    """
+    if strange := sorted(set(url.query) - set(OPTIONS)):
+        sentence = f"`{strange[0]}` cannot stand behind the `?` of a PostgreSQL URL; allowed: {', '.join(OPTIONS)}"
+        raise ConfigError("environment", [Fault("FANOUT_STORE", sentence)])
+    return url.set(query={"ssl" if name == "sslmode" else name: value for name, value in url.query.items()})
 
 
 def _engine(url: URL, connections: int) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=True)
+        settings = {"lock_timeout": str(BUSY_MS), "application_name": "fanout"}
+        asked = {"timeout": CONNECT_S, "server_settings": settings}
+        # Asked before each use whether it still stands: the server may have been started anew.
+        return create_async_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=True, connect_args=asked)
     engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=connections, max_overflow=0)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)

@@ -182,8 +182,12 @@ class JobStore:
             return number
 
     @unbroken
-    async def add_items(self, number: int, rows: Sequence[Item]) -> None:
-        """Takes in a part of a job's input."""
+    async def add_items(self, number: int, rows: Sequence[Item], epoch: int) -> None:
+        """Takes in a part of a job's input.
+
+        Raises:
+            LeaseLost: the job is another's by now, or forgotten.
+        """
         inserted: list[dict[str, Any]] = []
         long: dict[bytes, str] = {}
         for row in rows:
@@ -193,15 +197,20 @@ class JobStore:
                 {"job": number, "item": row.item, "line": row.line, "custom_id": custom_id, "body": body, "digest": digest}
             )
         async with self._writing() as connection:
+            found = {row[0]: row[1] for row in await connection.execute(EPOCHS, {"numbers": [number]})}
+            if found.get(number) != epoch:
+                raise LeaseLost
             await self._add_texts(connection, long)
             for start in range(0, len(inserted), ROWS_AT_ONCE):
                 await connection.execute(items.insert(), inserted[start : start + ROWS_AT_ONCE])
 
     @unbroken
-    async def copy_items(self, source: int, number: int) -> None:
-        """Gives a job the input of another one."""
+    async def copy_items(self, source: int, number: int, first: int, past: int) -> None:
+        """Gives a job a part of the input of another one: its items from `first` on, without `past`."""
         columns = ["item", "line", "custom_id", "body", "digest"]
-        asked = select(literal(number, BigInteger), *(items.c[name] for name in columns)).where(items.c.job == source)
+        asked = select(literal(number, BigInteger), *(items.c[name] for name in columns)).where(
+            items.c.job == source, items.c.item >= first, items.c.item < past
+        )
         async with self._writing() as connection:
             await connection.execute(items.insert().from_select(["job", *columns], asked))
 
@@ -325,7 +334,11 @@ class JobStore:
         numbers = {record.unit.job for record in records}
         epochs = {row[0]: row[1] for row in await connection.execute(EPOCHS, {"numbers": list(numbers)})}
         own = [record for record in records if epochs.get(record.unit.job) == record.epoch]
-        own = [record for record in own if not (isinstance(record, Ended) and record.again and await _is_closed(connection, record.unit))]
+        own = [
+            record
+            for record in own
+            if not (isinstance(record, Ended) and record.again and await _is_closed(connection, record.unit))
+        ]
         await self._insert(connection, own)
         return [None if epochs.get(record.unit.job) == record.epoch else LeaseLost() for record in records]
 
@@ -369,21 +382,24 @@ class JobStore:
             await connection.execute(self._add_text, rows)
 
     @unbroken
-    async def reopen(self, number: int, kinds: Sequence[str] = ()) -> int:
-        """Opens failed units once more, of these kinds alone if any are given; how many.
+    async def reopen(self, number: int, kinds: Sequence[str] = (), *, states: Sequence[str]) -> int | None:
+        """Opens failed units once more, of these kinds alone if any are given; how many, or `None`: it is in none of `states`.
 
         Their failures stay written, and so does the number of their attempts.
         """
+        held = select(jobs.c.number).where(jobs.c.number == number, jobs.c.state.in_(states)).with_for_update()
         which = [units.c.job == number, units.c.state == "failed", *([units.c.result.in_(kinds)] if kinds else [])]
         asked = select(units.c.model, units.c.result, func.count(), func.sum(units.c.total_ms)).where(*which)
         async with self._writing() as connection:
+            if await connection.scalar(held) is None:
+                return None
             found = (await connection.execute(asked.group_by(units.c.model, units.c.result))).all()
             for model, result, count, total_ms in found:
                 less = dict.fromkeys(SUMS) | {"calls": -count, "attempts": 0, "unknown_usage": 0, "cost_unknown": 0}
                 row = {"job": number, "model": model, "result": result, **less, "total_ms": -int(total_ms)}
                 await connection.execute(self._add_counts, [row])
             await connection.execute(update(units).where(*which).values(state="open"))
-        return sum(row[2] for row in found)
+        return sum(int(row[2]) for row in found)
 
     # What has come of it
 
@@ -540,8 +556,10 @@ def _conditions(number: int, which: Filter) -> list[ColumnElement[bool]]:
     if which.kind is not None:
         found.append(units.c.result == which.kind)
     if which.different:
-        answered = select(units.c.item).where(units.c.job == number, units.c.state == "done").group_by(units.c.item)
-        found.append(units.c.item.in_(answered.having(func.count(units.c.answer.distinct()) > 1)))
+        # Item by item: sums over the whole job would be made anew for every page.
+        same = units.alias("same")
+        its = (same.c.job == number, same.c.item == units.c.item, same.c.state == "done")
+        found.append(select(func.count(same.c.answer.distinct())).where(*its).scalar_subquery() > 1)
     return found
 
 

@@ -25,8 +25,8 @@ def asked(upstream: Upstream) -> Counter[tuple[str, str]]:
     return Counter((request.model, request.body["messages"][0]["content"]) for request in upstream.requests)
 
 
-async def test_every_item_is_asked_of_every_model_as_often_as_wanted(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_every_item_is_asked_of_every_model_as_often_as_wanted(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(5, "up/ok", {"model": "up/say-yes", "label": "agreeable", "max_tokens": 3}, repeats=2)
         assert (job.state, job.items, job.units) == ("queued", 5, 20)
 
@@ -47,8 +47,10 @@ async def test_every_item_is_asked_of_every_model_as_often_as_wanted(upstream: U
     assert (progress.ended, progress.left, progress.answered) == (20, 0, 20)
 
 
-async def test_failures_stand_beside_answers_and_what_may_pass_is_tried_again(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_failures_stand_beside_answers_and_what_may_pass_is_tried_again(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(4, "up/400", "up/fail-2-then-ok", "up/500")
         job = await kept.keeper.run(job.id)
         found = await kept.results(job)
@@ -65,9 +67,9 @@ async def test_failures_stand_beside_answers_and_what_may_pass_is_tried_again(up
     assert progress.counts[Group("up/500", "server")].attempts == 12
 
 
-async def test_a_wait_that_the_account_asks_for_is_no_failure(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_wait_that_the_account_asks_for_is_no_failure(upstream: Upstream, tmp_path: Path, location: str) -> None:
     """Refused four times for its rate, where three tries are allowed: put back with its time, it holds no place meanwhile."""
-    async with keeping(upstream.url, tmp_path) as kept:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(1, "up/429-times-4-s-0.05-then-ok", "up/ok")
         job = await kept.keeper.run(job.id)
         found = await kept.results(job)
@@ -85,9 +87,9 @@ async def test_a_wait_that_the_account_asks_for_is_no_failure(upstream: Upstream
     ],
 )
 async def test_a_bad_row_is_named_and_nothing_is_sent(
-    upstream: Upstream, tmp_path: Path, row: Row | BadRow, path: str, what: str
+    upstream: Upstream, tmp_path: Path, location: str, row: Row | BadRow, path: str, what: str
 ) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         spec = (await kept.create(1, "up/ok")).spec
         with pytest.raises(RequestError) as caught:
             await kept.keeper.create(spec, [*rows(1), row, *rows(600)])
@@ -99,8 +101,8 @@ async def test_a_bad_row_is_named_and_nothing_is_sent(
     assert upstream.requests == []
 
 
-async def test_an_id_that_stands_twice_is_named(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_an_id_that_stands_twice_is_named(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         spec = (await kept.create(1, "up/ok")).spec
         twice = [Row(line, {"prompt": "hi", "custom_id": name}) for line, name in enumerate(("a", "b", "a"), 1)]
         with pytest.raises(RequestError, match="line 3: custom_id: `a` stands in the input more than once"):
@@ -108,14 +110,16 @@ async def test_an_id_that_stands_twice_is_named(upstream: Upstream, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("model", "what"), [("up/", "models"), ("nothing-like-it", "nothing-like-it")])
-async def test_a_model_that_cannot_be_asked_is_told_at_once(upstream: Upstream, tmp_path: Path, model: str, what: str) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_a_model_that_cannot_be_asked_is_told_at_once(
+    upstream: Upstream, tmp_path: Path, location: str, model: str, what: str
+) -> None:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         with pytest.raises(RequestError, match=what):
             await kept.create(3, model)
 
 
-async def test_stopped_it_can_be_resumed_and_no_unit_is_asked_twice(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_stopped_it_can_be_resumed_and_no_unit_is_asked_twice(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(40, "up/sleep-0.02")
 
         def stop_soon(runner: Runner) -> None:
@@ -136,8 +140,8 @@ async def test_stopped_it_can_be_resumed_and_no_unit_is_asked_twice(upstream: Up
     assert len(upstream.requests) == 40
 
 
-async def test_retry_asks_again_what_failed_in_that_way(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_retry_asks_again_what_failed_in_that_way(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(1, "up/fail-3-then-ok", "up/400", "up/ok")
         job = await kept.keeper.run(job.id)
         before = (await kept.keeper.progress(job.id)).counts
@@ -158,10 +162,10 @@ async def test_retry_asks_again_what_failed_in_that_way(upstream: Upstream, tmp_
     assert (len(upstream.of("400")), len(upstream.of("ok"))) == (1, 1)
 
 
-async def test_what_its_models_stand_for_must_not_change_unseen(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_what_its_models_stand_for_must_not_change_unseen(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(3, "up/ok")
-    async with keeping(f"{upstream.origin}/other/v1", tmp_path) as kept:
+    async with keeping(f"{upstream.origin}/other/v1", tmp_path, store=location) as kept:
         with pytest.raises(RequestError, match=r"0: up/ok.base_url: was `.*`, is `.*other/v1`"):
             await kept.keeper.run(job.id)
         assert upstream.requests == []
@@ -173,8 +177,11 @@ async def test_what_its_models_stand_for_must_not_change_unseen(upstream: Upstre
     assert {request.path for request in upstream.requests} == {"/other/v1/chat/completions"}
 
 
-async def test_two_keepers_never_run_one_job_together(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path) as kept, keeping(upstream.url, tmp_path) as other:
+async def test_two_keepers_never_run_one_job_together(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with (
+        keeping(upstream.url, tmp_path, store=location) as kept,
+        keeping(upstream.url, tmp_path, store=location) as other,
+    ):
         job = await kept.create(20, "up/sleep-0.05")
         running = asyncio.create_task(kept.keeper.run(job.id))
         await upstream.arrived(1)
@@ -187,8 +194,8 @@ async def test_two_keepers_never_run_one_job_together(upstream: Upstream, tmp_pa
     assert len(upstream.requests) == 20
 
 
-async def test_whoever_lost_the_lease_writes_nothing_more(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_whoever_lost_the_lease_writes_nothing_more(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(50, "up/sleep-0.02")
         running = asyncio.create_task(kept.keeper.run(job.id))
         await upstream.arrived(10)
@@ -202,10 +209,10 @@ async def test_whoever_lost_the_lease_writes_nothing_more(upstream: Upstream, tm
         assert len(await kept.results(job)) == written < 50
 
 
-async def test_it_never_costs_more_than_it_may(upstream: Upstream, tmp_path: Path) -> None:
+async def test_it_never_costs_more_than_it_may(upstream: Upstream, tmp_path: Path, location: str) -> None:
     price = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 10.0}
     more = {"models": {"dear": {"provider": "up", "id": "ok", "kind": "chat", "price": price}}}
-    async with keeping(upstream.url, tmp_path, more=more) as kept:
+    async with keeping(upstream.url, tmp_path, store=location, more=more) as kept:
         each = (10 * 1.0 + 4 * 10.0) / 1e6
         job = await kept.create(100, "dear", parameters={"max_tokens": 4}, max_cost_usd=20.5 * each)
         job = await kept.keeper.run(job.id)
@@ -220,14 +227,14 @@ async def test_it_never_costs_more_than_it_may(upstream: Upstream, tmp_path: Pat
     assert len(upstream.requests) == 100
 
 
-async def test_a_limit_on_cost_needs_known_prices(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_a_limit_on_cost_needs_known_prices(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         with pytest.raises(RequestError, match="max_cost_usd: cannot be kept: what `up/ok` costs is not known"):
             await kept.create(1, "up/ok", max_cost_usd=1.0)
 
 
-async def test_a_deadline_ends_it_and_a_later_one_goes_on(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_a_deadline_ends_it_and_a_later_one_goes_on(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(200, "up/sleep-0.05", deadline=time.time() + 0.3, concurrency=4)
         job = await kept.keeper.run(job.id)
         assert job.state == "expired"
@@ -240,9 +247,9 @@ async def test_a_deadline_ends_it_and_a_later_one_goes_on(upstream: Upstream, tm
     assert len(upstream.requests) == 200
 
 
-async def test_an_account_without_money_stops_its_models_alone(upstream: Upstream, tmp_path: Path) -> None:
+async def test_an_account_without_money_stops_its_models_alone(upstream: Upstream, tmp_path: Path, location: str) -> None:
     """Thousands of calls that must fail are not made; their units stay open for a resume."""
-    async with keeping(upstream.url, tmp_path) as kept:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(100, "up/429-code-insufficient_quota")
         job = await kept.keeper.run(job.id)
         found = await kept.results(job)
@@ -252,8 +259,10 @@ async def test_an_account_without_money_stops_its_models_alone(upstream: Upstrea
     assert len(upstream.requests) < 20
 
 
-async def test_an_answer_given_before_is_taken_again_where_that_is_wanted(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_an_answer_given_before_is_taken_again_where_that_is_wanted(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         first = await kept.keeper.run((await kept.create(3, "up/ok", repeats=2, cache=True)).id)
         again = await kept.keeper.run((await kept.create(4, "up/ok", repeats=2, cache=True)).id)
         fresh = await kept.keeper.run((await kept.create(3, "up/ok", repeats=2)).id)
@@ -265,8 +274,8 @@ async def test_an_answer_given_before_is_taken_again_where_that_is_wanted(upstre
     assert asked(upstream) == {("ok", "q0"): 4, ("ok", "q1"): 4, ("ok", "q2"): 4, ("ok", "q3"): 2}
 
 
-async def test_items_that_are_answered_differently_can_be_asked_for(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_items_that_are_answered_differently_can_be_asked_for(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(2, "up/say-yes", "up/say-yes-then-say-no")
         job = await kept.keeper.run(job.id)
         found = await kept.jobs.results(job.number, which=Filter(different=True))
@@ -275,9 +284,9 @@ async def test_items_that_are_answered_differently_can_be_asked_for(upstream: Up
     assert {json.loads(row.record)["completion"]["choices"][0]["message"]["text"] for row in found} == {"yes", "no"}
 
 
-async def test_an_estimate_sends_nothing(upstream: Upstream, tmp_path: Path) -> None:
+async def test_an_estimate_sends_nothing(upstream: Upstream, tmp_path: Path, location: str) -> None:
     limits = {"requests_per_minute": 60}
-    async with keeping(upstream.url, tmp_path, limits=limits) as kept:
+    async with keeping(upstream.url, tmp_path, store=location, limits=limits) as kept:
         spec = (await kept.create(1, "up/ok", repeats=3, parameters={"max_tokens": 7})).spec
         found = await kept.keeper.estimate(spec, rows(100))
 

@@ -19,9 +19,9 @@ from fanout.errors import LeaseLost
 from tests.batch.keeping import keeping
 from tests.upstreams import Upstream
 
-KILLS, ITEMS = 50, 500
+KILLS = {"sqlite": (50, 500), "postgresql": (10, 120)}
+"""How often, and the items: with two models and two repeats four units each."""
 MODELS = ("up/sleep-0.01", "up/sleep-0.02")
-"""With two repeats 2,000 units."""
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.batch.test_kills"])
 
@@ -49,13 +49,14 @@ async def killed(process: BaseProcess) -> None:
     await asyncio.to_thread(process.join)
 
 
-async def test_fifty_kills_lose_nothing_and_repeat_only_what_was_under_way(upstream: Upstream, tmp_path: Path) -> None:
+async def test_kills_lose_nothing_and_repeat_only_what_was_under_way(upstream: Upstream, tmp_path: Path, location: str) -> None:
     dice = random.Random(50)
-    async with keeping(upstream.url, tmp_path) as kept:
-        job = await kept.create(ITEMS, *MODELS, repeats=2, concurrency=8)
+    kills, items = KILLS["postgresql" if "://" in location else "sqlite"]
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
+        job = await kept.create(items, *MODELS, repeats=2, concurrency=8)
     in_flight = 0
-    for _ in range(KILLS):
-        process, before = started(upstream.url, tmp_path, job), len(upstream.requests)
+    for _ in range(kills):
+        process, before = started(upstream.url, tmp_path, job, location), len(upstream.requests)
         async with asyncio.timeout(30):
             while len(upstream.requests) < before + dice.randint(1, 30) and process.is_alive():
                 await asyncio.sleep(0.005)
@@ -64,28 +65,28 @@ async def test_fifty_kills_lose_nothing_and_repeat_only_what_was_under_way(upstr
         await upstream.quiet()
         in_flight += sum(request.abandoned for request in upstream.requests[before:])
 
-    async with keeping(upstream.url, tmp_path) as kept:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         assert 0 < len(await kept.results(job)) < job.units
         job = await kept.keeper.run(job.id)
         found = await kept.results(job)
         progress = await kept.keeper.progress(job.id)
 
     assert job.state == "done"
-    assert len(found) == len({tuple(row[:3]) for row in found}) == job.units == 4 * ITEMS
+    assert len(found) == len({tuple(row[:3]) for row in found}) == job.units == 4 * items
     assert {row.result for row in found} == {"answered"}
     assert progress.ended == job.units
     # An answer that had arrived but was not yet on disk was under way, too: no more than there were places.
-    assert job.units <= len(upstream.requests) <= job.units + KILLS * 2 * 8
+    assert job.units <= len(upstream.requests) <= job.units + kills * 2 * 8
     attempts = Counter((request.model, request.body["messages"][0]["content"]) for request in upstream.requests)
     assert min(attempts.values()) >= 2
 
 
 async def test_a_second_process_takes_over_from_a_dead_one_at_once_and_waits_for_a_living_one(
-    upstream: Upstream, tmp_path: Path
+    upstream: Upstream, tmp_path: Path, location: str
 ) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(50, "up/sleep-0.05")
-        process = started(upstream.url, tmp_path, job)
+        process = started(upstream.url, tmp_path, job, location)
         await upstream.arrived(2, timeout_s=30)
         with pytest.raises(LeaseLost):
             await kept.keeper.run(job.id)

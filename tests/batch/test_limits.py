@@ -18,8 +18,8 @@ JITTER_S = 0.1
 """Between a start's slot and its arrival at the upstream."""
 
 
-async def test_its_limits_hold_and_interactive_calls_come_first(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path, limits=LIMITS) as kept:
+async def test_its_limits_hold_and_interactive_calls_come_first(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with keeping(upstream.url, tmp_path, store=location, limits=LIMITS) as kept:
         job = await kept.create(35, "up/ok")
         running = asyncio.create_task(kept.keeper.run(job.id))
         await upstream.arrived(BURST)
@@ -43,8 +43,8 @@ async def test_its_limits_hold_and_interactive_calls_come_first(upstream: Upstre
     assert max(crowds) <= BURST
 
 
-async def test_no_more_than_the_account_may_have_are_ever_under_way(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path, limits={"concurrency": 5}) as kept:
+async def test_no_more_than_the_account_may_have_are_ever_under_way(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with keeping(upstream.url, tmp_path, store=location, limits={"concurrency": 5}) as kept:
         job = await kept.create(60, "up/sleep-0.02", "up/sleep-0.01")
         running = asyncio.create_task(kept.keeper.run(job.id))
         await upstream.arrived(20)

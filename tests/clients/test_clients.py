@@ -28,6 +28,7 @@ SCRIPTED = {  # names → scripts of tests/upstreams.py
     "gpt-4o": "ok",
     "echo": "echo",
     "cut": "cut",
+    "slow": "sleep-1.5",
     "always-404": "404",
     "always-429": "429-s-1",
     "always-500": "500",
@@ -52,16 +53,16 @@ def providers_json(upstream: Upstream, folder: Path) -> Path:
     return path
 
 
-async def report_of(client: str, upstream: Upstream, folder: Path) -> dict[str, Any]:
-    """What the client's example printed."""
+async def report_of(client: str, upstream: Upstream, folder: Path, example: str = "") -> dict[str, Any]:
+    """What an example of a client printed; by default the one of its own name."""
     python = ENVIRONMENTS / client / "bin" / "python"
     if not python.exists():
         reason = f"the environment of `{client}` is missing: run scripts/clients"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     config = providers_json(upstream, folder)
     async with commands.serving("--config", str(config), FANOUT_API_KEYS=KEY) as url:
-        example = HERE / "examples" / f"{client}_client.py"
-        done = await commands.ran([str(python), str(example)], FANOUT_URL=url, FANOUT_KEY=KEY)
+        script = HERE / "examples" / f"{example or client}_client.py"
+        done = await commands.ran([str(python), str(script)], FANOUT_URL=url, FANOUT_KEY=KEY)
     assert done.code == 0, done.err
     report: dict[str, Any] = json.loads(done.out)
     return report
@@ -144,6 +145,24 @@ async def test_openai(upstream: Upstream, tmp_path: Path) -> None:
     }
     assert all(error[3] for error in report["errors"].values())
     assert report["partial"] == [["stop", None], ["error", "server_error"]]
+
+
+async def test_openais_batches(upstream: Upstream, tmp_path: Path) -> None:
+    report = await report_of("openai", upstream, tmp_path, "openai_batch")
+    assert (report["file"]["purpose"], report["file"]["status"]) == ("batch", "processed")
+    assert report["created"]["status"] == "validating"
+    assert (report["done"]["status"], report["done"]["metadata"]) == ("completed", {"description": "nightly eval job"})
+    assert report["done"]["request_counts"] == {"total": 4, "completed": 3, "failed": 1}
+    answered = [(line["custom_id"], line["entry"], line["response"]["body"]["model"]) for line in report["output"]]
+    assert answered == [("request-1", 0, "gpt-4o"), ("request-2", 0, "gpt-4o"), ("request-2", 1, "gpt-4")]
+    assert {line["response"]["body"]["choices"][0]["message"]["content"] for line in report["output"]} == {"This is ok."}
+    assert [(line["custom_id"], line["response"]["status_code"]) for line in report["errors"]] == [("request-3", 502)]
+    assert report["failed"]["status"] == "failed"
+    assert [(error["line"], error["param"]) for error in report["failed"]["errors"]["data"]] == [(1, "model")]
+    assert report["cancelled"] == ["cancelled", ["batch_cancelled"]]
+    assert report["expired"] == ["expired", ["batch_expired"]]
+    assert len(report["listed"]) == 4
+    assert (report["files"], report["deleted"], report["gone"]) == (4, True, "file_not_found")
 
 
 async def test_openai_does_not_repeat_what_was_paid_for(upstream: Upstream, tmp_path: Path) -> None:

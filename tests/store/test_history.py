@@ -333,7 +333,7 @@ async def test_texts_are_kept_only_where_that_is_asked(tmp_path: Path) -> None:
     found: dict[str, bytes] = {}
     for mode in ("usage", "full"):
         path = tmp_path / f"{mode}.db"
-        async with open_store(location, history=mode) as store:
+        async with open_store(str(path), history=mode) as store:
             assert store
             unwritten = await whole(store, ended(store, said(answered()), said(failed("server"), index=1)))
             assert [answer.said is not None for answer in unwritten.answers] == [mode == "full"] * 2

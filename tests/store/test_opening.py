@@ -9,19 +9,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, text
+from asyncpg.exceptions import UndefinedTableError
+from sqlalchemy import Connection, text
 
 from fanout.errors import ConfigError
 from fanout.store import MEMORY, open_store
-from fanout.store.counts import Question
-from fanout.store.database import Database
+from fanout.store.counts import Counts, Question
+from fanout.store.database import BUSY_MS, Database
 from fanout.store.tables import metadata
 from fanout.store.upgrade import HEAD, MIGRATIONS
 from tests.commands import ran, run
+from tests.databases import Beside, rows
+from tests.postgres import PASSWORD, Postgres
 from tests.store.ended import answered
 
 ALWAYS = Question(0, 2**40, group_by=())
@@ -34,12 +38,25 @@ async def refusal(location: str) -> str:
     return str(caught.value)
 
 
-def written_by(version: str, path: Path) -> None:
+def written_by(version: str, location: str) -> None:
     """A database whose tables claim to be of this version."""
-    with sqlite3.connect(path) as database:
+    with Beside(location) as database:
         database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
-        database.execute("INSERT INTO alembic_version VALUES (?)", (version,))
-    database.close()
+        database.execute(f"INSERT INTO alembic_version VALUES ('{version}')")
+
+
+async def migrated(location: str, version: str) -> None:
+    """Makes the tables as a Fanout of this version would."""
+
+    def upgrade(connection: Connection) -> None:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(MIGRATIONS))
+        command.upgrade(config, version)
+
+    database = Database(location)
+    async with database.writing() as connection:
+        await connection.run_sync(upgrade)
+    await database.close()
 
 
 async def test_a_file_is_made_with_its_folders_for_its_owners_eyes_only(tmp_path: Path) -> None:
@@ -93,13 +110,12 @@ async def test_every_connection_is_safe_against_a_crash_and_waits_for_other_writ
     assert found == [asked, asked]
 
 
-async def test_a_reading_transaction_sees_what_it_saw_first(tmp_path: Path) -> None:
-    path = str(tmp_path / "a.db")
-    async with open_store(path):
-        database = Database(path)
+async def test_a_reading_transaction_sees_what_it_saw_first(location: str) -> None:
+    async with open_store(location):
+        database = Database(location)
         async with database.reading() as reading:
             before = await reading.scalar(text("SELECT count(*) FROM usage"))
-            async with open_store(path) as other:
+            async with open_store(location) as other:
                 assert other
                 other.usage.observe(answered())
             after = await reading.scalar(text("SELECT count(*) FROM usage"))
@@ -114,6 +130,11 @@ async def test_a_reading_transaction_sees_what_it_saw_first(tmp_path: Path) -> N
         ("/dev/null/fanout.db", "`/dev/null/fanout.db` cannot be used: Not a directory"),
         ("mysql://u:geheim@host/db", "`mysql` is not known; allowed: a file's path, `sqlite:///…`"),
         ("://geheim", "is no URL; allowed: a file's path"),
+        ("postgresql://u:geh:eim@host:geheim/db", "is no URL; allowed: a file's path"),
+        (
+            "postgresql://u@host/db?password=geheim",
+            "`password` cannot stand behind the `?` of a PostgreSQL URL; allowed: host, port, ssl, sslmode",
+        ),
     ],
 )
 async def test_what_cannot_be_opened_is_one_sentence_that_says_what_may_be_set(location: str, sentence: str) -> None:
@@ -139,38 +160,84 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text().startswith("This is no database")
 
 
-async def test_a_newer_store_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "newer.db"
-    written_by("0042", path)
+@pytest.mark.parametrize(
+    ("database", "password", "why"),
+    [
+        ("migrated", "geheim-falsch", 'password authentication failed for user "fanout"'),
+        ("absent", PASSWORD, 'database "absent" does not exist'),
+        ("migrated?sslmode=require", PASSWORD, "rejected SSL upgrade"),
+    ],
+)
+async def test_what_postgresql_refuses_is_told_in_its_words_without_the_password(
+    database: str, password: str, why: str, postgres_server: Postgres, logged: list[str]
+) -> None:
+    told = await refusal(postgres_server.url(database, password=password))
 
-    told = await refusal(str(path))
+    assert f"`postgresql://fanout:***@127.0.0.1:{postgres_server.port}/{database.partition('?')[0]}` cannot be used: " in told
+    assert why in told
+    assert "geheim" not in told + "".join(logged)
+
+
+async def test_the_name_of_a_store_holds_no_password(location: str) -> None:
+    async with open_store(location) as store:
+        assert store
+        assert PASSWORD not in f"{store.name} {store.database} {vars(store.database)}"
+
+
+async def test_a_newer_store_is_refused(bare_location: str) -> None:
+    written_by("0042", bare_location)
+
+    told = await refusal(bare_location)
 
     assert f"a newer Fanout wrote it (its tables have version 0042, this one knows up to {HEAD}); upgrade Fanout" in told
-    with sqlite3.connect(path) as database:
-        assert database.execute("SELECT name FROM sqlite_master WHERE name = 'usage'").fetchall() == []
-    database.close()
+    assert PASSWORD not in told
+    with Beside(bare_location) as database, pytest.raises((sqlite3.Error, UndefinedTableError)):
+        database.execute("SELECT * FROM usage")
 
 
-async def test_a_version_that_was_never_ours_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "alien.db"
-    written_by("5f3c", path)
+async def test_a_version_that_was_never_ours_is_refused(bare_location: str) -> None:
+    written_by("5f3c", bare_location)
 
-    assert "its tables have version `5f3c`, which is none of Fanout's" in await refusal(str(path))
+    assert "its tables have version `5f3c`, which is none of Fanout's" in await refusal(bare_location)
 
 
-async def test_migrations_make_the_tables_that_the_code_knows(tmp_path: Path) -> None:
-    async with open_store(str(tmp_path / "a.db")):
+async def test_migrations_make_the_tables_that_the_code_knows(bare_location: str) -> None:
+    async with open_store(bare_location):
         pass
 
     def differences(connection: Connection) -> list[object]:
         found: list[object] = compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata)
         return found
 
-    engine = create_engine(f"sqlite:///{tmp_path / 'a.db'}")
-    with engine.connect() as connection:
-        assert differences(connection) == []
-        assert "WITHOUT ROWID" in str(connection.scalar(text("SELECT sql FROM sqlite_master WHERE name = 'usage'")))
-    engine.dispose()
+    database = Database(bare_location)
+    async with database.reading() as connection:
+        assert await connection.run_sync(differences) == []
+        if database.dialect == "sqlite":
+            assert "WITHOUT ROWID" in str(await connection.scalar(text("SELECT sql FROM sqlite_master WHERE name = 'usage'")))
+    await database.close()
+
+
+async def test_an_old_store_is_brought_up_to_date_and_keeps_what_it_holds(bare_location: str) -> None:
+    await migrated(bare_location, "0001")
+    row = "(60, 'team-a', 'gpt-4', 'openai', 'gpt-4-0613', 'answered', 3, 30, 12, NULL, 0, 0.75, 0)"
+    with Beside(bare_location) as beside:
+        beside.execute(f"INSERT INTO usage VALUES {row}")
+
+    for _ in range(2):
+        async with open_store(bare_location) as store:
+            assert store
+            (total,) = await store.usage.report(ALWAYS)
+            assert total.counts == Counts(3, 30, 12, None, 0, 0.75, 0)
+
+    assert rows(bare_location, "SELECT version_num FROM alembic_version") == [(HEAD,)]
+
+
+@pytest.mark.parametrize("version", [f"{number:04}" for number in range(1, int(HEAD))])
+async def test_every_older_version_is_brought_up_to_date(version: str, bare_location: str) -> None:
+    await migrated(bare_location, version)
+
+    assert await opened(bare_location) == "open"
+    assert rows(bare_location, "SELECT version_num FROM alembic_version") == [(HEAD,)]
 
 
 def test_the_newest_migration_is_the_one_that_the_code_names() -> None:
@@ -200,7 +267,22 @@ async def opened(location: str) -> str:
         return "open"
 
 
-async def test_processes_that_open_a_new_file_at_once_all_get_it(tmp_path: Path) -> None:
+async def test_another_process_that_changes_the_tables_is_waited_for(postgres_server: Postgres) -> None:
+    """For longer than a lock is waited for at once."""
+    location = await postgres_server.create()
+    with Beside(location) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT pg_advisory_xact_lock(hashtext('fanout schema'))")
+        async with asyncio.TaskGroup() as group:
+            opening = group.create_task(opened(location))
+            await asyncio.sleep(BUSY_MS / 1e3 + 0.5)
+            assert not opening.done()
+            other.release()
+
+    assert opening.result() == "open"
+
+
+async def test_processes_that_open_a_new_database_at_once_all_get_it(bare_location: str) -> None:
     program = (
         "import asyncio, sys\n"
         "from fanout.store import open_store\n"
@@ -210,14 +292,11 @@ async def test_processes_that_open_a_new_file_at_once_all_get_it(tmp_path: Path)
         "        store.usage.observe(answered())\n"
         "asyncio.run(main())\n"
     )
-    path = tmp_path / "new.db"
 
-    ended = await asyncio.gather(*(ran([sys.executable, "-c", program, str(path)]) for _ in range(6)))
+    ended = await asyncio.gather(*(ran([sys.executable, "-c", program, bare_location]) for _ in range(4)))
 
-    assert [(one.code, one.err) for one in ended] == [(0, "")] * 6
-    with sqlite3.connect(path) as database:
-        assert database.execute("SELECT sum(calls), count(*) FROM usage").fetchone() == (6, 1)
-    database.close()
+    assert [(one.code, one.err) for one in ended] == [(0, "")] * 4
+    assert rows(bare_location, "SELECT sum(calls), count(*) FROM usage") == [(4, 1)]
 
 
 async def test_serving_without_a_usable_store_ends_with_that_sentence() -> None:

@@ -14,6 +14,7 @@ from tests.serving import serving
 from tests.upstreams import Upstream, providers_file
 from tests.web.client import Client, parsed, request
 
+SERVED = ("completion", "models", "jobs", "files", "usage")
 GOOD = json.dumps({"prompt": "hi", "model": "local/ngram-2", "max_tokens": 1}).encode()
 
 
@@ -119,7 +120,7 @@ async def test_an_unknown_path_is_404_and_says_what_is_there(embedded: Client, p
 
     assert code == 404
     assert body["error"]["code"] == "unknown_path"
-    assert "/v1/completion" in body["error"]["message"] or "/v1/models" in body["error"]["message"]
+    assert any(f"`/v1/{name}" in body["error"]["message"] or f" /v1/{name}" in body["error"]["message"] for name in SERVED)
     assert headers["content-type"] == "application/json"
 
 

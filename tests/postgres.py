@@ -1,0 +1,208 @@
+"""The fixture `postgres`: a real PostgreSQL server with a password, and for each test a database of its own.
+
+It is stopped at the end for sure: its shell lives as long as a pipe to this process is open, also where that is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import random
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from functools import cached_property
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanout.store import open_store
+
+USER, PASSWORD = "fanout", "geheim-4711"
+START_S, STOP_S = 60.0, 30.0
+TEMPLATE = "migrated"
+MEMORY_FOLDER, ROOM_BYTES = "/dev/shm", 4 * 2**30
+INITDB = ("--no-sync", "--no-instructions", "--auth=scram-sha-256", f"--username={USER}", "--encoding=UTF8", "--no-locale")
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "fsync": "off",  # a power failure is nothing that a test survives
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "shared_buffers": "16MB",
+}
+SHELL = """
+"$@" & read -r word; kill -QUIT $!; wait $!
+[ "$word" = keep ] || rm -rf "$FOLDER"
+"""
+"""Runs the server; stops it on a word, or when nobody can say one any more: then its folder goes, too."""
+NEEDED = "the server's programs (Debian's package `postgresql`) and `asyncpg`"
+
+
+class Postgres:
+    """A server, and databases on it."""
+
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        # Not below pytest's own folder, which is its owner's alone: the server refuses to run as root.
+        self.folder = Path(tempfile.mkdtemp(prefix="fanout-postgres-", dir=_quick_folder()))
+        self.port = _free_port()
+        self._numbers = count(1)
+        self._shell: subprocess.Popen[bytes] | None = None
+
+    @cached_property
+    def _somebody(self) -> dict[str, Any]:
+        """Who runs it, where root may not."""
+        if os.getuid() != 0:
+            return {}
+        for name in ("postgres", "nobody"):
+            with suppress(KeyError):
+                found = pwd.getpwnam(name)
+                return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
+        raise LookupError("root may not run PostgreSQL, and there is no user `postgres` or `nobody`")
+
+    @property
+    def running(self) -> bool:
+        return self._shell is not None
+
+    def url(self, database: str, *, password: str = PASSWORD) -> str:
+        """Where a database is, for FANOUT_STORE."""
+        return f"postgresql://{USER}:{password}@127.0.0.1:{self.port}/{database}"
+
+    def make(self) -> None:
+        """Makes the files of a new server."""
+        secret = self.folder / "password"
+        secret.write_text(PASSWORD)
+        if self._somebody:
+            for path in (self.folder, secret):
+                os.chown(path, self._somebody["user"], self._somebody["group"])
+        command = [self._programs / "initdb", *INITDB, f"--pwfile={secret}", f"--pgdata={self.folder / 'data'}"]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, **self._somebody)
+        assert done.returncode == 0, done.stderr
+
+    def start(self) -> None:
+        """Starts it, and waits until it takes connections."""
+        settings = [f"--{name}={value}" for name, value in {**SETTINGS, "port": self.port}.items()]
+        with (self.folder / "log").open("ab") as log:
+            self._shell = subprocess.Popen(
+                ["/bin/sh", "-c", SHELL, "sh", self._programs / "postgres", "-D", self.folder / "data", *settings],
+                cwd=self.folder,
+                env={**os.environ, "FOLDER": str(self.folder)},
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the tests, which then end it
+                **self._somebody,
+            )
+        until = time.monotonic() + START_S
+        while time.monotonic() < until and self._shell.poll() is None:
+            with suppress(FileNotFoundError):
+                told = (self.folder / "data" / "postmaster.pid").read_text().split()
+                if told[-1:] == ["ready"]:
+                    return
+            time.sleep(0.01)
+        pytest.fail(f"PostgreSQL did not start: {(self.folder / 'log').read_text(errors='replace')[-2000:]}")
+
+    def stop(self, *, keep: bool = True) -> None:
+        """Stops it at once, as a crash would; unless what it holds is kept, its folder goes."""
+        if self._shell is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        assert self._shell.stdin
+        with suppress(BrokenPipeError):
+            self._shell.stdin.write(b"keep\n" if keep else b"\n")
+            self._shell.stdin.close()
+        try:
+            self._shell.wait(STOP_S)
+        finally:
+            self._shell.kill()
+            self._shell = None
+
+    async def create(self, *, template: str = TEMPLATE) -> str:
+        """A new database, with its tables unless another template is named; where it is."""
+        name = f"fanout_{next(self._numbers)}"
+        await self.run(f'CREATE DATABASE {name} TEMPLATE "{template}"')
+        return self.url(name)
+
+    async def drop(self, location: str) -> None:
+        """Removes a database, whoever still has it open."""
+        await self.run(f"DROP DATABASE {location.rpartition('/')[2]} WITH (FORCE)")
+
+    async def run(self, sql: str, database: str = "postgres") -> list[Any]:
+        """Runs a statement beside Fanout."""
+        connection = await connect(self.url(database))
+        try:
+            return [tuple(row) for row in await connection.fetch(sql)]
+        finally:
+            await connection.close()
+
+
+async def connect(location: str) -> Any:
+    """A connection that is not Fanout's."""
+    import asyncpg
+
+    return await asyncpg.connect(location)
+
+
+def _quick_folder() -> str | None:
+    """A folder in memory, if there is a large one: on a busy disk a new database took up to a second."""
+    with suppress(OSError):
+        if shutil.disk_usage(MEMORY_FOLDER).free > ROOM_BYTES:
+            return MEMORY_FOLDER
+    return None
+
+
+def _free_port() -> int:
+    """A port of no use to anybody; below those that systems give away by themselves, so that it stays free over a restart."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with closing(socket.socket()) as candidate, suppress(OSError):
+            candidate.bind(("127.0.0.1", port))
+            return port
+
+
+def _programs() -> Path | None:
+    """The folder of the server's programs: on the PATH, or where Debian has them, the newest."""
+    if (found := shutil.which("initdb")) and shutil.which("postgres"):
+        return Path(found).parent
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    return places[-1].parent if places else None
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """A server for the whole session."""
+    programs = _programs()
+    if programs is None or find_spec("asyncpg") is None:
+        reason = f"NO POSTGRESQL: it needs {NEEDED}; scripts/test brings both"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    server = Postgres(programs)
+    try:
+        server.make()
+        server.start()
+        asyncio.run(_migrated(server))
+        yield server
+    finally:
+        server.stop(keep=False)
+
+
+@pytest.fixture
+def stoppable(postgres_server: Postgres) -> Iterator[Postgres]:
+    """The server, for a test that stops it; it runs again afterwards."""
+    yield postgres_server
+    if not postgres_server.running:
+        postgres_server.start()
+
+
+async def _migrated(server: Postgres) -> None:
+    await server.run(f"CREATE DATABASE {TEMPLATE}")
+    async with open_store(server.url(TEMPLATE)):
+        pass
