@@ -85,7 +85,7 @@ class Environment(BaseModel):
     grace_s: float = Field(10, ge=0, le=HIGHEST_TIMEOUT_S)
     """How long running requests may finish after SIGTERM"""
     store: SecretStr | None = None  # a URL may hold a password
-    """Where usage, history and jobs are kept: a file, a database's URL, `:memory:` or `off`; unset: `fanout/fanout.db` in the data folder"""
+    """What is kept is here: a file, a database's URL, `:memory:` or `off`; unset: `fanout/fanout.db` in the data folder"""
     history: Literal["off", "usage", "full"] = "usage"
     """What is kept of each comparison: `usage` (who was asked, tokens, cost, times), `full` (its texts, too), or `off`"""
     history_days: float = Field(30, ge=0, le=36_500)

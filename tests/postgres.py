@@ -84,7 +84,12 @@ class Postgres:
         if self._somebody:
             for path in (self.folder, secret):
                 os.chown(path, self._somebody["user"], self._somebody["group"])
-        command = [self._programs / "initdb", *INITDB, f"--pwfile={secret}", f"--pgdata={self.folder / 'data'}"]
+        command: list[str | Path] = [
+            self._programs / "initdb",
+            *INITDB,
+            f"--pwfile={secret}",
+            f"--pgdata={self.folder / 'data'}",
+        ]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, **self._somebody)
         assert done.returncode == 0, done.stderr
 
@@ -183,7 +188,9 @@ def postgres_server() -> Iterator[Postgres]:
     programs = _programs()
     if programs is None or find_spec("asyncpg") is None:
         reason = f"NO POSTGRESQL: it needs {NEEDED}; scripts/test brings both"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
     server = Postgres(programs)
     try:
         server.make()

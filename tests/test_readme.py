@@ -65,13 +65,13 @@ def tools(tmp_path: Path) -> str:
 @pytest.mark.parametrize("document", DOCUMENTS)
 async def test_every_command_runs_and_every_answer_has_its_documented_form(document: str, tools: str, tmp_path: Path) -> None:
     last, checked = Ran(0, "", ""), 0
-    variables = {"PATH": tools, "FANOUT_STORE": str(tmp_path / "fanout.db")}
+    store = str(tmp_path / "fanout.db")
     async with serving() as address:
         for block in blocks(document):
             where = f"{document}:{block.line}"
             if block.language == "sh" and block.text.strip() not in OF_THE_CLONE:
                 commands = block.text.replace(ADDRESS, address)
-                last = await ran(["sh", "-euc", commands], cwd=tmp_path, **variables)
+                last = await ran(["sh", "-euc", commands], cwd=tmp_path, PATH=tools, FANOUT_STORE=store)
                 assert last.code == 0, f"{where}: {last.err}{last.out}"
                 if "curl" in commands:
                     _check_answered(last.out, where)

@@ -219,6 +219,8 @@ async def test_the_tests_extra_serves_both_commands(clone: Path, tmp_path: Path)
 
 
 async def test_what_else_the_tests_need_is_installed_where_that_may_be(clone: Path, machine: Path) -> None:
+    text = (clone / "scripts" / "test").read_text()
+    (clone / "scripts" / "test").write_text(text.replace("/usr/lib/postgresql", f"{machine}/postgresql"))
     program(clone / "scripts" / "check", "echo checked")
     (clone / "scripts" / "clients").write_text("")
     make_venv(clone)
@@ -228,14 +230,28 @@ async def test_what_else_the_tests_need_is_installed_where_that_may_be(clone: Pa
     without = await script(clone, "test", PATH=str(machine))
     program(machine / "id", "echo 0")
     program(machine / "apt-get", f'echo "$*" >>"{machine}/apt.log"')
+    program(machine / "pg_conftool", f'echo "$*" >>"{machine}/apt.log"')
     with_apt = await script(clone, "test", PATH=str(machine))
+    for path in (machine / "postgresql/17/bin/initdb", machine / "curl"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        program(path, "")
+    log = (machine / "apt.log").read_text().splitlines()
+    (machine / "apt.log").unlink()
+    again = await script(clone, "test", PATH=str(machine))
 
     assert (without.code, without.out) == (0, "checked\n")
     assert "test: without curl the documents' requests cannot be tried\n" in without.err
     assert "test: without libgomp1 the llama.cpp server cannot be tried\n" in without.err
+    assert "test: without postgresql PostgreSQL as a store cannot be tried\n" in without.err
     assert (with_apt.code, with_apt.out) == (0, "checked\n")
-    installed = [line.split()[-1] for line in (machine / "apt.log").read_text().splitlines() if line.startswith("install")]
-    assert installed == ["curl", "libgomp1"]
+    done = [line.split()[-1] for line in log if line.startswith("install")]
+    assert done == ["curl", "libgomp1", "postgresql-common", "postgresql"]
+    # Before the server comes, so that Debian makes and starts none by itself.
+    assert log[-3] == "/etc/postgresql-common/createcluster.conf set create_main_cluster off"
+    assert again.code == 0
+    assert [line.split()[-1] for line in (machine / "apt.log").read_text().splitlines() if line.startswith("install")] == [
+        "libgomp1"
+    ]
 
 
 async def test_check_runs_every_check_and_stops_at_the_first_that_fails(clone: Path, machine: Path) -> None:

@@ -1,4 +1,4 @@
-"""What each account of a job is asked, and when: places, what waits for its time, and the pace of late."""
+"""What each model of a job is asked, and when: the places of its account, what waits for its time, the pace of late."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fanout.schema import Call, Failure
 from fanout.store.jobs import Unit
 
 MOST_LATER = 4_096
-"""Units of one account that wait to be tried again; while there are so many, nothing new is asked."""
+"""Units of one model that wait to be tried again; while there are so many, nothing new is asked."""
 FORGET_S = 20.0
 """Over how long the pace of late is taken."""
-Account = tuple[str | None, str | None]
-"""Provider and limit group."""
+Name = tuple[str | None, str | None, str | None]
+"""Provider, limit group and upstream model."""
 _numbers = count()
 
 
@@ -42,11 +42,27 @@ class Work:
 
 
 @dataclass(slots=True, eq=False)
-class Lane:
-    """One account: what is asked of it, how fast, and what waits."""
+class Account:
+    """What the lanes of one account share."""
 
-    pace: Pace
+    most: int
+    """Calls at once."""
+    over: str | None = None
+    """Why it takes no more."""
+    places: asyncio.Semaphore = field(init=False)
+    """First come, first served: no lane starves beside another."""
+
+    def __post_init__(self) -> None:
+        self.places = asyncio.Semaphore(self.most)
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One model of one account: what is asked of it, how fast, and what waits. What it does holds no other lane back."""
+
+    account: Account
     feed: AsyncGenerator[Work]
+    pace: Pace = field(init=False)
     later: list[tuple[float, int, Work]] = field(default_factory=list)
     """By when they may be tried again (`time.monotonic`)."""
     held: Work | None = None
@@ -54,19 +70,22 @@ class Lane:
     running: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     exhausted: bool = False
-    over: str | None = None
-    """Why nothing more is sent to this account."""
-    useless: dict[str | None, str] = field(default_factory=dict)
-    """Models that take no call, and why."""
+    useless: str | None = None
+    """Why no further call is of use."""
 
-    def end(self, call: Call, failure: Failure) -> None:
-        """No further call is of use."""
-        self.useless[call.target.model] = failure.message
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.account.most)
+
+    @property
+    def over(self) -> str | None:
+        """Why nothing more is sent."""
+        return self.account.over or self.useless
+
+    def end(self, failure: Failure) -> None:
+        """No further call is of use: of this model, or with `quota` of its account."""
+        self.useless = failure.message
         if failure.kind == "quota":
-            self.over = failure.message
-
-    def reasons(self) -> list[str]:
-        return [self.over] if self.over else list(self.useless.values())
+            self.account.over = failure.message
 
     @property
     def done(self) -> bool:
@@ -77,10 +96,16 @@ class Lane:
         """To be tried again by then (`time.monotonic`)."""
         heapq.heappush(self.later, (due, next(_numbers), work))
 
-    async def next(self) -> Work | None:
-        """What is to be sent now, where there is a place for it: what has waited before what is new."""
+    @property
+    def ready(self) -> bool:
+        """There may be something to send now."""
         if self.running >= self.pace.limit:
-            return None
+            return False
+        new = not self.exhausted and len(self.later) < MOST_LATER
+        return new or self.held is not None or bool(self.later and self.later[0][0] <= time.monotonic())
+
+    async def next(self) -> Work | None:
+        """What is to be sent now: what has waited before what is new."""
         if self.held:
             work, self.held = self.held, None
             return work

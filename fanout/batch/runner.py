@@ -19,8 +19,7 @@ from pydantic_core import to_json
 from fanout import retries
 from fanout.batch.budget import Budget
 from fanout.batch.job import Asking, Group, Job, Progress, State, Tally, places
-from fanout.batch.lanes import Account, Lane, Rate, Work
-from fanout.batch.pace import Pace
+from fanout.batch.lanes import Account, Lane, Name, Rate, Work
 from fanout.batch.record import Record, failure_json
 from fanout.dispatch import Dispatcher
 from fanout.errors import LeaseLost, StoreError
@@ -65,7 +64,7 @@ class Runner:
         self.job, self._epoch = job, epoch
         self._counts = dict(counts)
         self._rates: dict[str, Rate] = {}
-        self._lanes: dict[Account, Lane] = {}
+        self._lanes: dict[Name, Lane] = {}
         spent = sum(tally.cost_usd or 0.0 for tally in counts.values())
         self._budget = Budget(dispatcher.cost, job.spec.max_cost_usd, spent)
         self._under_way: set[int] = set()
@@ -99,9 +98,10 @@ class Runner:
             StoreError: the database could not be written for `PATIENCE_S`. What was not written will be asked again.
             LeaseLost: another process has taken the job over.
         """
-        accounts = {(row["provider"], row["limit_group"]) for row in self.job.fingerprint.values()}
-        for account in sorted(accounts, key=str):
-            self._lanes[account] = Lane(Pace(self._most_at_once(account)), self._feed(account))
+        accounts: dict[tuple[str | None, str | None], Account] = {}
+        for name in sorted({_lane(row) for row in self.job.fingerprint.values()}, key=str):
+            account = accounts.setdefault(name[:2], Account(self._most_at_once(name[0])))
+            self._lanes[name] = Lane(account, self._feed(name))
         deadline = self.job.spec.deadline
         loop = asyncio.get_running_loop()
         timer = deadline and loop.call_later(max(deadline - time.time(), 0), self.stop, "expired", "its deadline has passed")
@@ -118,26 +118,26 @@ class Runner:
                 timer.cancel()
             for lane in self._lanes.values():
                 await lane.feed.aclose()
-        over = [reason for lane in self._lanes.values() for reason in lane.reasons()]
+        over = [lane.over for lane in self._lanes.values() if lane.over]
         if self._ending is None and over:
             return "stopped", "; ".join(dict.fromkeys(over))
         if self._ending is None and (left := self.progress().left):
             return "stopped", f"{left} units were not asked: the models stand for fewer calls than when the job was made"
         return self._ending or ("done", None)
 
-    def _most_at_once(self, account: Account) -> int:
-        row = self._dispatcher.settings.providers.get(account[0] or "")
+    def _most_at_once(self, provider: str | None) -> int:
+        row = self._dispatcher.settings.providers.get(provider or "")
         own = row.row.limits.concurrency if row else None
         return min(filter(None, (own, self.job.spec.concurrency)), default=MOST_AT_ONCE)
 
     # What is to be asked
 
-    async def _feed(self, account: Account) -> AsyncGenerator[Work]:
-        """The units of one account that have not ended, in the order of the input.
+    async def _feed(self, name: Name) -> AsyncGenerator[Work]:
+        """The units of one lane that have not ended, in the order of the input.
 
-        The first account takes those of accounts that nobody has thought of, too: every unit is asked.
+        The first lane takes those of models that nobody has thought of, too: every unit is asked.
         """
-        after, fresh, rest = -1, True, account == next(iter(self._lanes), account)
+        after, fresh, rest = -1, True, name == next(iter(self._lanes), name)
         while fresh:
             chunk = await self._patiently(lambda after=after: self._store.chunk(self.job.number, after))  # type: ignore[misc]
             fresh = bool(chunk.items)
@@ -145,40 +145,49 @@ class Runner:
                 after = item.item
                 await asyncio.sleep(0)  # planning a whole chunk would hold up all others
                 for (entry, number), call in places(self._dispatcher.plan(self._asking.request(item.body))):
-                    place, its = (item.item, entry, number), (call.target.provider, call.target.limit_group)
-                    if place not in chunk.closed and (its == account or (rest and its not in self._lanes)):
+                    target, place = call.target, (item.item, entry, number)
+                    its = (target.provider, target.limit_group, target.model)
+                    if place not in chunk.closed and (its == name or (rest and its not in self._lanes)):
                         unit, attempt = Unit(self.job.number, *place), chunk.attempts.get(place, 0) + 1
                         yield Work(unit, call, attempt, chunk.reopened.get(place, 0), cache_key=self._cache_key(call))
 
     async def _drive(self, lane: Lane) -> None:
-        """Sends what one account bears, until nothing is left or nothing more may be sent."""
+        """Sends what one lane bears, until nothing is left or nothing more may be sent."""
         async with asyncio.TaskGroup() as group:
-            while True:
+            while not (self._ending or lane.over):
                 lane.changed.clear()
-                if self._ending or lane.over:
+                if lane.ready:
+                    await lane.account.places.acquire()
+                    sent = None
+                    try:
+                        sent = await self._chosen(lane)
+                    finally:
+                        if sent is None:
+                            lane.account.places.release()
+                    if sent:
+                        lane.running += 1
+                        group.create_task(self._unit(lane, *sent))
+                    if sent or not (lane.held or lane.done):
+                        continue
+                if lane.done:
                     return
-                work = await lane.next()
-                if work is None:
-                    if lane.done:
-                        return
-                    await lane.change()
-                    continue
-                if work.call.target.model in lane.useless:
-                    continue
-                reserved = self._budget.reserve(work.call)
-                if reserved is None and not self._budget.knows(work.call):
-                    label = work.call.target.label
-                    lane.useless[work.call.target.model] = f"what `{label}` costs is not known, so no limit on it can be kept"
-                    continue
-                if reserved is None:
-                    lane.held = work
-                    if any(other.running for other in self._lanes.values()):
-                        await lane.change()
-                    else:
-                        self.stop("stopped", self._spent())
-                    continue
-                lane.running += 1
-                group.create_task(self._unit(lane, work, reserved))
+                await lane.change()
+
+    async def _chosen(self, lane: Lane) -> tuple[Work, float] | None:
+        """What is to be sent now, and the money set aside for it."""
+        work = None if self._ending or lane.over else await lane.next()
+        if work is None:
+            return None
+        reserved = self._budget.reserve(work.call)
+        if reserved is not None:
+            return work, reserved
+        if not self._budget.knows(work.call):
+            lane.useless = f"what `{work.call.target.label}` costs is not known, so no limit on it can be kept"
+            return None
+        lane.held = work
+        if not any(other.running for other in self._lanes.values()):
+            self.stop("stopped", self._spent())
+        return None
 
     def _wake(self) -> None:
         for lane in self._lanes.values():
@@ -198,6 +207,7 @@ class Runner:
                 outcome = await self._attempt(lane, work)
         finally:
             lane.running -= 1
+            lane.account.places.release()
             self._under_way.discard(id(work.call))
             result, cost = (outcome.result, outcome.cost) if outcome else (None, None)
             self._budget.settle(reserved_usd, result, cost)
@@ -226,7 +236,7 @@ class Runner:
         if result.kind == "rate_limit" and sent:
             lane.pace.refused(started, now)
         if result.kind in USELESS_KINDS:
-            lane.end(work.call, result)
+            lane.end(result)
         if delay_s := self._again(work, result, row.retries):
             await self._put(self._failed(work, result))
             work.attempt += 1
@@ -361,3 +371,8 @@ def _first(broken: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _lane(meant: Mapping[str, Any]) -> Name:
+    """Where a model of the job is asked."""
+    return meant["provider"], meant["limit_group"], meant["upstream_model"]

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from pydantic_core import PydanticSerializationError, to_json
 
 from fanout.schema import Choice, Completion, Failure, Outcome
-from fanout.store.counts import Counts, figure, price, storable, whole
+from fanout.store.counts import Counts, figure, price
+from fanout.store.words import storable, whole
 
 LONG = 1024
 """Characters. A longer text stands once, however often it is asked or answered."""

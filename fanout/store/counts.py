@@ -12,8 +12,6 @@ from fanout.schema import Cost, Usage
 from fanout.store.tables import usage as table
 
 ANSWERED = "answered"
-LONGEST_NAME = 512
-"""Bytes. PostgreSQL's keys hold 2,704 together."""
 MOST_TOKENS, MOST_USD = 10**12, 1e9
 """Of one call. What a provider claims beyond it is no figure: sums must stay numbers that a database can hold."""
 NOTHING = Usage()
@@ -139,15 +137,3 @@ def price(cost: Cost | None) -> float | None:
 
 def _plus(known: int | None, more: int | None) -> int | None:
     return more if known is None else known if more is None else known + more
-
-
-def storable(name: str) -> str:
-    """A name that every database takes: no NUL, no halves of characters, and not too long."""
-    name = whole(name)
-    return name if len(name) * 4 <= LONGEST_NAME else name.encode()[:LONGEST_NAME].decode(errors="ignore")
-
-
-def whole(text: str) -> str:
-    """A text that every database takes, however long: no NUL, no halves of characters."""
-    text = text.replace("\0", "\ufffd")
-    return text if text.isascii() else text.encode(errors="replace").decode()

@@ -28,6 +28,8 @@ CONNECT_S = 10.0
 """How long PostgreSQL may take to answer a new connection."""
 OPTIONS = ("host", "port", "ssl", "sslmode")
 """What may stand behind the `?` of a PostgreSQL URL."""
+REFUSED_VALUE = "invalid input for query argument"
+"""How the driver begins to say that it cannot send a value; the value itself follows."""
 READING: Mapping[str, Mapping[str, Any]] = {
     "sqlite": {"begin": "BEGIN"},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
@@ -131,7 +133,8 @@ class Database:
 def reason(error: SQLAlchemyError | OSError) -> str:
     """Why the database failed, in its own words, without the statement and its values."""
     if isinstance(error, DBAPIError):
-        return str(error.orig).partition("\n")[0]
+        told = str(error.orig).partition("\n")[0]
+        return told.partition(":")[0] if told.startswith(REFUSED_VALUE) else told
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error).partition("\n")[0]
 
 

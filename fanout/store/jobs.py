@@ -12,11 +12,12 @@ from sqlalchemy import BigInteger, ColumnElement, Row, Select, bindparam, func, 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.errors import LeaseLost, StoreError
-from fanout.store.counts import ANSWERED, storable, whole
+from fanout.store.counts import ANSWERED
 from fanout.store.database import Database
 from fanout.store.grouped import Grouped
 from fanout.store.tables import attempts, failures, items, job_counts, jobs, texts, units
 from fanout.store.transactions import told, unbroken
+from fanout.store.words import storable, whole
 
 LEASE_S = 15.0
 """How long a job belongs to a process that has not said that it still lives."""
@@ -589,6 +590,7 @@ def _placed(text: str, long: dict[bytes, str]) -> tuple[str | None, bytes | None
     """A text itself, or the digest under which it is put into `long`."""
     if len(text) <= LONG_TEXT:
         return text, None
+    text = whole(text)
     digest = hashlib.sha256(text.encode()).digest()
     long[digest] = text
     return None, digest

@@ -117,7 +117,8 @@ class Retention:
 def _those(table: Table, old: ColumnElement[bool]) -> Delete:
     """Deletes some of a table's rows that are old."""
     (key,) = table.primary_key
-    return delete(table).where(key.in_(select(key).where(old).limit(AT_ONCE)))
+    # Asked again of each row: another process may renew one while its lock is waited for.
+    return delete(table).where(key.in_(select(key).where(old).limit(AT_ONCE)), old)
 
 
 def _mentioned() -> CompoundSelect[Any]:

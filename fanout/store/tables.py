@@ -13,9 +13,10 @@ from sqlalchemy import (
     MetaData,
     PrimaryKeyConstraint,
     Table,
-    Text,
     text,
 )
+
+from fanout.store.words import Words
 
 metadata = MetaData()
 
@@ -24,11 +25,11 @@ usage = Table(
     metadata,
     # Unix seconds of its start: days and hours are plain divisions, on every database.
     Column("minute", BigInteger, nullable=False),
-    Column("account_id", Text, nullable=False),  # empty: nobody's
-    Column("model", Text, nullable=False),  # as the caller wrote it
-    Column("provider", Text, nullable=False),  # empty: no model has that name
-    Column("upstream_model", Text, nullable=False),
-    Column("result", Text, nullable=False),  # `answered`, or the failure's kind: a new kind needs no new column
+    Column("account_id", Words, nullable=False),  # empty: nobody's
+    Column("model", Words, nullable=False),  # as the caller wrote it
+    Column("provider", Words, nullable=False),  # empty: no model has that name
+    Column("upstream_model", Words, nullable=False),
+    Column("result", Words, nullable=False),  # `answered`, or the failure's kind: a new kind needs no new column
     Column("calls", BigInteger, nullable=False),
     # Sums over what is known, NULL while nothing is: SUM() passes over NULL and gives it where there is nothing else.
     Column("input_tokens", BigInteger),
@@ -46,23 +47,23 @@ jobs = Table(
     "jobs",
     metadata,
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),  # short: it stands in every row of a job
-    Column("id", Text, nullable=False, unique=True),
+    Column("id", Words, nullable=False, unique=True),
     Column("created", Double, nullable=False),  # Unix seconds, as every time here
-    Column("account_id", Text, nullable=False),  # empty: nobody's
-    Column("spec", Text, nullable=False),  # JSON: what was asked
-    Column("fingerprint", Text, nullable=False),  # JSON: what that meant in the configuration it began with
-    Column("state", Text, nullable=False),
-    Column("reason", Text),  # why it is in that state, for people
+    Column("account_id", Words, nullable=False),  # empty: nobody's
+    Column("spec", Words, nullable=False),  # JSON: what was asked
+    Column("fingerprint", Words, nullable=False),  # JSON: what that meant in the configuration it began with
+    Column("state", Words, nullable=False),
+    Column("reason", Words),  # why it is in that state, for people
     Column("items", BigInteger, nullable=False),
     Column("units", BigInteger, nullable=False),
     Column("started", Double),
     Column("ended", Double),
     Column("rate", Double),  # units a second, of late
     # Who runs it, until when, and how many had it before: whoever writes for it shows that number.
-    Column("owner", Text),
+    Column("owner", Words),
     Column("lease_until", Double),
     Column("epoch", BigInteger, nullable=False),
-    Column("forked_from", Text),
+    Column("forked_from", Words),
 )
 """Batch jobs."""
 
@@ -72,8 +73,8 @@ items = Table(
     Column("job", BigInteger, nullable=False),
     Column("item", BigInteger, nullable=False),  # from 0, in the order of the input
     Column("line", BigInteger, nullable=False),  # of the input, for people
-    Column("custom_id", Text),
-    Column("body", Text),  # JSON; NULL where it stands in `texts`
+    Column("custom_id", Words),
+    Column("body", Words),  # JSON; NULL where it stands in `texts`
     Column("digest", LargeBinary),
     PrimaryKeyConstraint("job", "item", name="items_key"),
 )
@@ -86,21 +87,21 @@ units = Table(
     Column("item", BigInteger, nullable=False),
     Column("entry", BigInteger, nullable=False),
     Column("repeat", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),  # `done`, `failed`, or `open`: to be asked once more. No row: not asked yet
+    Column("state", Words, nullable=False),  # `done`, `failed`, or `open`: to be asked once more. No row: not asked yet
     Column("attempt", BigInteger, nullable=False),  # the one that ended it
     Column("ended", Double, nullable=False),
-    Column("model", Text, nullable=False),  # the entry's label
-    Column("result", Text, nullable=False),  # `answered`, or the failure's kind
+    Column("model", Words, nullable=False),  # the entry's label
+    Column("result", Words, nullable=False),  # `answered`, or the failure's kind
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
     Column("cached_tokens", BigInteger),
     Column("cost_usd", Double),
     Column("total_ms", BigInteger, nullable=False),
     Column("answer", LargeBinary),  # digest of the text: the same answer has the same
-    Column("record", Text),  # JSON; NULL where it stands in `texts`
+    Column("record", Words),  # JSON; NULL where it stands in `texts`
     Column("digest", LargeBinary),
     Column("cache_key", LargeBinary),
-    Column("cached_from", Text),  # the job whose answer this is
+    Column("cached_from", Words),  # the job whose answer this is
     PrimaryKeyConstraint("job", "item", "entry", "repeat", name="units_key"),
     Index(
         "units_cache", "cache_key", sqlite_where=text("cache_key IS NOT NULL"), postgresql_where=text("cache_key IS NOT NULL")
@@ -132,8 +133,8 @@ failures = Table(
     Column("repeat", BigInteger, nullable=False),
     Column("attempt", BigInteger, nullable=False),
     Column("ended", Double, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("failure", Text, nullable=False),  # JSON
+    Column("kind", Words, nullable=False),
+    Column("failure", Words, nullable=False),  # JSON
     PrimaryKeyConstraint("job", "item", "entry", "repeat", "attempt", name="failures_key"),
     sqlite_with_rowid=False,
 )
@@ -143,8 +144,8 @@ job_counts = Table(
     "job_counts",
     metadata,
     Column("job", BigInteger, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("result", Text, nullable=False),  # `answered`, or the failure's kind
+    Column("model", Words, nullable=False),
+    Column("result", Words, nullable=False),  # `answered`, or the failure's kind
     Column("calls", BigInteger, nullable=False),  # units
     Column("attempts", BigInteger, nullable=False),
     Column("input_tokens", BigInteger),
@@ -163,20 +164,20 @@ texts = Table(
     "texts",
     metadata,
     Column("digest", LargeBinary, primary_key=True),
-    Column("text", Text, nullable=False),
+    Column("text", Words, nullable=False),
 )
 """What is long, once, by its SHA-256."""
 
 files = Table(
     "files",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", Words, primary_key=True),
     Column("created", Double, nullable=False),
-    Column("account_id", Text, nullable=False),
-    Column("filename", Text, nullable=False),
-    Column("purpose", Text, nullable=False),
+    Column("account_id", Words, nullable=False),
+    Column("filename", Words, nullable=False),
+    Column("purpose", Words, nullable=False),
     Column("bytes", BigInteger, nullable=False),
-    Column("job", Text),  # whose results it is made of, when it is read; NULL: it was uploaded
+    Column("job", Words),  # whose results it is made of, when it is read; NULL: it was uploaded
     Column("expires", Double),
     Index("files_created", "created", "id"),
 )
@@ -185,7 +186,7 @@ files = Table(
 file_parts = Table(
     "file_parts",
     metadata,
-    Column("file", Text, nullable=False),
+    Column("file", Words, nullable=False),
     Column("part", BigInteger, nullable=False),
     Column("bytes", LargeBinary, nullable=False),
     PrimaryKeyConstraint("file", "part", name="file_parts_key"),
@@ -195,16 +196,16 @@ file_parts = Table(
 batches = Table(
     "batches",
     metadata,
-    Column("id", Text, primary_key=True),  # also its job's, once its input is found good
+    Column("id", Words, primary_key=True),  # also its job's, once its input is found good
     Column("created", Double, nullable=False),
-    Column("account_id", Text, nullable=False),
-    Column("request", Text, nullable=False),  # JSON: what was asked
+    Column("account_id", Words, nullable=False),
+    Column("request", Words, nullable=False),  # JSON: what was asked
     Column("validated", Double),
-    Column("errors", Text),  # JSON: what is wrong with its input; NULL: nothing, or not looked at yet
+    Column("errors", Words),  # JSON: what is wrong with its input; NULL: nothing, or not looked at yet
     Column("cancelling", Double),
     Column("settled", Double),  # nothing more will change
-    Column("output_file", Text),
-    Column("error_file", Text),
+    Column("output_file", Words),
+    Column("error_file", Words),
     Index("batches_unsettled", "created", sqlite_where=text("settled IS NULL"), postgresql_where=text("settled IS NULL")),
 )
 """Batches as OpenAI's `/v1/batches` has them: what their jobs do not say."""
@@ -214,11 +215,11 @@ comparisons = Table(
     metadata,
     # Its time in microseconds and a few bits of chance: in the order of time, and known before it is written.
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
-    Column("id", Text, nullable=False, unique=True),
+    Column("id", Words, nullable=False, unique=True),
     Column("created", Double, nullable=False),
-    Column("account_id", Text, nullable=False),  # empty: nobody's
-    Column("request_id", Text, nullable=False),
-    Column("path", Text, nullable=False),
+    Column("account_id", Words, nullable=False),  # empty: nobody's
+    Column("request_id", Words, nullable=False),
+    Column("path", Words, nullable=False),
     Column("stream", Boolean, nullable=False),
     Column("status", BigInteger, nullable=False),  # HTTP's; 499: the client left
     Column("answered", BigInteger, nullable=False),
@@ -233,7 +234,7 @@ comparisons = Table(
     Column("overhead_ms", BigInteger, nullable=False),
     Column("digest", LargeBinary, nullable=False),  # of the body as it came
     # What is long stands in `history_texts`, under its digest. Both NULL: not kept.
-    Column("request", Text),
+    Column("request", Words),
     Column("request_digest", LargeBinary),
     Index("comparisons_account", "account_id", "number"),
     Index("comparisons_failed", "number", sqlite_where=text("failed > 0"), postgresql_where=text("failed > 0")),
@@ -248,26 +249,26 @@ answers = Table(
     Column("entry", BigInteger, nullable=False),
     Column("sample", BigInteger, nullable=False),
     Column("prompt", BigInteger),  # which, where the prompt was a list
-    Column("model", Text, nullable=False),  # as the caller wrote it
-    Column("label", Text, nullable=False),
-    Column("provider", Text),
-    Column("upstream_model", Text),
-    Column("finish_reason", Text),
-    Column("kind", Text),  # the failure's; NULL: it was answered
-    Column("code", Text),
+    Column("model", Words, nullable=False),  # as the caller wrote it
+    Column("label", Words, nullable=False),
+    Column("provider", Words),
+    Column("upstream_model", Words),
+    Column("finish_reason", Words),
+    Column("kind", Words),  # the failure's; NULL: it was answered
+    Column("code", Words),
     Column("upstream_status", BigInteger),
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
     Column("cached_tokens", BigInteger),
     Column("cost_usd", Double),
-    Column("cost_source", Text),
+    Column("cost_source", Words),
     Column("queued_ms", BigInteger, nullable=False),
     Column("ttft_ms", BigInteger),
     Column("call_ms", BigInteger),
     Column("total_ms", BigInteger, nullable=False),
     Column("attempts", BigInteger, nullable=False),
     # JSON: text, reasoning, tool calls, the failure's message. What is long stands in `history_texts`. Both NULL: not kept.
-    Column("said", Text),
+    Column("said", Words),
     Column("said_digest", LargeBinary),
     PrimaryKeyConstraint("comparison", "place", name="answers_key"),
     Index("answers_model", "model", "comparison"),
@@ -280,8 +281,8 @@ comparison_metadata = Table(
     "comparison_metadata",
     metadata,
     Column("comparison", BigInteger, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("value", Text, nullable=False),
+    Column("name", Words, nullable=False),
+    Column("value", Words, nullable=False),
     PrimaryKeyConstraint("comparison", "name", name="comparison_metadata_key"),
     Index("comparison_metadata_value", "name", "value", "comparison"),
     sqlite_with_rowid=False,
@@ -292,7 +293,7 @@ history_texts = Table(
     "history_texts",
     metadata,
     Column("digest", LargeBinary, primary_key=True),
-    Column("text", Text, nullable=False),
+    Column("text", Words, nullable=False),
     Column("day", BigInteger, nullable=False),  # of the newest comparison that has it: with that one it goes
     Index("history_texts_day", "day"),
 )
@@ -305,7 +306,7 @@ idempotent_answers = Table(
     Column("created", Double, nullable=False),
     Column("fingerprint", LargeBinary, nullable=False),  # SHA-256 of the body
     Column("status", BigInteger, nullable=False),
-    Column("headers", Text, nullable=False),  # JSON
+    Column("headers", Words, nullable=False),  # JSON
     Column("body", LargeBinary, nullable=False),
     Index("idempotent_answers_created", "created"),
 )

@@ -17,9 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fanout.errors import StoreError
 from fanout.logs import log
 from fanout.schema import Completion, Failure, Outcome, Retry
-from fanout.store.counts import ANSWERED, COUNTS, Counts, Key, Question, Sum, storable
+from fanout.store.counts import ANSWERED, COUNTS, Counts, Key, Question, Sum
 from fanout.store.database import Database, reason
 from fanout.store.tables import usage as table
+from fanout.store.words import storable
 
 FLUSH_S = 0.5
 """From a call's end to its writing; with the writing itself a crash loses less than the last second."""

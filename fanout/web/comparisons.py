@@ -24,8 +24,8 @@ from pydantic_core import from_json
 from fanout.errors import Fault, RequestError, StoreError, faults_of
 from fanout.logs import log
 from fanout.store.comparisons import LAST_NUMBER, AnswerRow, ComparisonRow, Found, number_at
-from fanout.store.counts import storable, whole
 from fanout.store.searching import Question
+from fanout.store.words import storable, whole
 from fanout.web.answers import encoded, sum_known
 from fanout.web.errors import TYPE, envelope
 from fanout.web.recording import CLIENT_LEFT

@@ -66,3 +66,15 @@ async def test_a_slow_model_holds_no_other_back(upstream: Upstream, tmp_path: Pa
     last = max(place for place, sent in enumerate(upstream.requests) if sent.model == "ok")
     slow_before = sum(sent.model == "sleep-0.01" for sent in upstream.requests[:last])
     assert slow_before < 290
+
+
+async def test_a_model_that_is_refused_holds_no_other_of_its_account_back(upstream: Upstream, tmp_path: Path) -> None:
+    """It waits for half a minute; the other one goes on at its own pace."""
+    async with keeping(upstream.url, tmp_path, retries={"attempts": 3, "max_delay_s": 30}) as kept:
+        job = await kept.create(200, "up/429-s-30", "up/ok", concurrency=6)
+        running = asyncio.create_task(kept.keeper.run(job.id))
+        async with asyncio.timeout(25):
+            while len(upstream.of("ok")) < 200:
+                await asyncio.sleep(0.05)
+        await kept.keeper.cancel(job.id)
+        assert (await running).state == "cancelled"

@@ -59,11 +59,9 @@ async def test_what_is_stopped_sends_nothing_more(upstream: Upstream, tmp_path: 
         while seen[0].progress().running < 3:
             await asyncio.sleep(0.01)
         await kept.keeper.cancel(job.id)
-        sent, began = len(upstream.requests), time.monotonic()
+        sent = len(upstream.requests)
         job = await running
-        took_s = time.monotonic() - began
         assert (job.state, len(upstream.requests)) == ("cancelled", sent)
-        assert took_s < 2.5
 
         await kept.keeper.resume(job.id)
         running = asyncio.create_task(kept.keeper.run(job.id))

@@ -437,3 +437,22 @@ async def test_in_memory_only_the_newest_are_kept() -> None:
 
     assert left == made[: -MOST_IN_MEMORY - 1 : -1]
     assert texts == MOST_IN_MEMORY
+
+
+@pytest.mark.parametrize("location", ["postgresql"], indirect=True)
+async def test_a_text_that_is_said_again_while_it_is_deleted_stays(location: str) -> None:
+    """Another process renews it in a transaction that ends only after the deleting has found it old."""
+    async with open_store(location, history="full", history_days=2) as store:
+        assert store
+        ended(store, said(answered(), SECRET * 100), created=time.time() - 3 * DAY_S)
+        await soon(lambda: written(location) == 1)
+        with Beside(location) as other:
+            other.execute("BEGIN")
+            other.execute(f"UPDATE history_texts SET day = {int(time.time()) // DAY_S}")
+            deleting = asyncio.create_task(store.retention.delete_old())
+            await soon(lambda: bool(rows(location, "SELECT 1 FROM pg_locks WHERE NOT granted")))
+            other.release()
+        await deleting
+
+    assert written(location) == 0
+    assert rows(location, "SELECT count(*) FROM history_texts") == [(1,)]
