@@ -184,6 +184,8 @@ async def _asked(dispatcher: Dispatcher, provider: ProviderSettings, model: str,
     streamed, pieces = await _streamed(dispatcher, question, deadline)
     if not pieces and question.tokens == FEW_TOKENS and _too_few(streamed):
         streamed, pieces = await _streamed(dispatcher, replace(question, tokens=ENOUGH_TOKENS), deadline)
+    if not pieces and not isinstance(streamed.result, Failure):  # a model may once have nothing to say; twice is no chance
+        streamed, pieces = await _streamed(dispatcher, question, deadline)
     return found(provider, model, whole, streamed, pieces=pieces)
 
 
