@@ -273,6 +273,7 @@ async def test_a_lock_that_ends_in_time_loses_nothing_at_the_end(location: str) 
     assert calls(location) == 1
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)  # nine seconds, and the same code for both
 async def test_an_end_that_cannot_write_comes_all_the_same_and_says_what_is_lost(location: str, logged: list[str]) -> None:
     holder = Beside(location)
     async with asyncio.timeout(15), open_store(location) as store:
