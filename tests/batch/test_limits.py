@@ -20,7 +20,7 @@ JITTER_S = 0.1
 
 
 class Stalls:
-    """How long this event loop, which is the upstream's too, stood still at most: calls arrive so much later than they start."""
+    """How long this event loop, the upstream's too, stood still at most: calls arrive so much later than they start."""
 
     def __init__(self) -> None:
         self.longest_s = 0.0
