@@ -32,6 +32,7 @@ def faults(**variables: str) -> list[str]:
         ("MAX_TIMEOUT_S", "600", 600),
         ("MAX_CALLS", "4096", 4096),
         ("MAX_BODY_BYTES", "1024", 1024),
+        ("MAX_FILE_BYTES", "1024", 1024),
         ("MAX_ANSWER_BYTES", "2048", 2048),
         ("MAX_IN_FLIGHT", "1", 1),
         ("MAX_WAITING", "7", 7),
