@@ -48,7 +48,7 @@ async def serving(config: Path | None = None, **environ: str) -> AsyncGenerator[
 
     Not aiohttp's TestServer: that one cancels handlers whatever the runner was told.
     """
-    nowhere = {"HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull, "FANOUT_STORE": ":memory:"}  # whose files must not be touched
+    nowhere = {"HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull, "FANOUT_STORE": "off"}  # whose files must not be touched
     app = create_app(load(config, {**nowhere, **environ}))
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     thresholds = gc.get_threshold()

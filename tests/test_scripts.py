@@ -263,7 +263,7 @@ async def test_check_runs_every_check_and_stops_at_the_first_that_fails(clone: P
 
     assert (good.code, bad.code) == (0, 1)
     assert calls[:3] == ["-m ruff format --check .", "-m ruff check .", "-m mypy"]
-    assert calls[3].startswith("-m pytest --numprocesses=auto ")
+    assert calls[3].startswith("-m pytest --numprocesses=")
     assert "--cov=fanout" in calls[3]
     assert (machine / "log").read_text().splitlines()[len(calls) :] == calls[:3]
 

@@ -96,7 +96,7 @@ async def test_two_thousand_requests_leave_nothing_behind(
 ) -> None:
     caplog.set_level(logging.ERROR, "asyncio")  # it warns, and pytest keeps it, when the upstream writes to who has left
     dice = random.Random(2026)
-    row = {"timeout_s": 2, "retries": {"attempts": 2, "max_delay_s": 0.02}, "limits": {"concurrency": 64}}
+    row = {"timeout_s": 1, "retries": {"attempts": 2, "max_delay_s": 0.02}, "limits": {"concurrency": 64}}
     files = open_files()
     with refusing_url() as gone:
         more = {"providers": {"gone": {"adapter": "openai", "base_url": gone, **row}}}

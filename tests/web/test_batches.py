@@ -200,7 +200,7 @@ async def test_keys_of_ones_own_are_not_taken(upstream: Upstream, tmp_path: Path
     given = json.loads(config.read_text())
     given["providers"]["up"]["key_header"] = "X-Up-Key"
     config.write_text(json.dumps(given))
-    async with serving(config) as server:
+    async with serving(config, FANOUT_STORE=":memory:") as server:
         asked = {"input_file_id": await upload(server.session, b""), "endpoint": CHAT, "completion_window": "24h"}
         for path, body in (("/v1/batches", asked), ("/v1/jobs", {"items": [{"prompt": "x"}], "models": "up/ok"})):
             status, answer = await told(server.session.post(path, json=body, headers={"X-Up-Key": "sk-mine"}))
@@ -298,7 +298,7 @@ async def test_results_expire_when_they_were_told_to(desk: Server) -> None:
 
 
 async def test_a_store_in_memory_will_do(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(config_of(upstream, tmp_path)) as server:
+    async with serving(config_of(upstream, tmp_path), FANOUT_STORE=":memory:") as server:
         done = await ended(server.session, await batch(server.session, *(request(f"r{n}", "up/ok") for n in range(20))))
 
         assert len(await content(server.session, done["output_file_id"])) == 20

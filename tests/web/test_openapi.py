@@ -38,7 +38,7 @@ PATIENCE_S = 150
 @pytest.fixture
 async def plain() -> AsyncIterator[Server]:
     """A server as it is on a fresh machine."""
-    async with serving() as server:
+    async with serving(FANOUT_STORE=":memory:") as server:
         yield server
 
 
@@ -192,7 +192,7 @@ async def test_a_deadline_that_passes_is_documented(served: Server) -> None:
 async def test_every_refusal_is_documented(route: tuple[str, str]) -> None:
     path = re.sub(r"\{\w+\}", "some", route[1])
     invalid = 422 if 422 in OPERATIONS[route].answers else 400
-    async with serving(FANOUT_API_KEYS="k", FANOUT_MAX_BODY_BYTES="2000") as server:
+    async with serving(FANOUT_API_KEYS="k", FANOUT_MAX_BODY_BYTES="2000", FANOUT_STORE=":memory:") as server:
         key = {"Authorization": "Bearer k"}
         sent: list[tuple[int, dict[str, Any]]] = [
             (401, {"json": {}}),
