@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 from fanout.library import request
 from fanout.limits import Priority
 from fanout.schema import Completion
 from tests.batch.keeping import keeping
+from tests.stalls import stalls
 from tests.upstreams import Upstream
 
 BURST, PERIOD_S = 10, 1.0
@@ -19,24 +19,9 @@ JITTER_S = 0.1
 """Between a start's slot and its arrival at the upstream, on a machine that has nothing else to do."""
 
 
-class Stalls:
-    """How long this event loop, the upstream's too, stood still at most: calls arrive so much later than they start."""
-
-    def __init__(self) -> None:
-        self.longest_s = 0.0
-
-    async def watch(self) -> None:
-        while True:
-            due = time.monotonic() + 0.005
-            await asyncio.sleep(0.005)
-            self.longest_s = max(self.longest_s, time.monotonic() - due)
-
-
 async def test_its_limits_hold_and_interactive_calls_come_first(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with keeping(upstream.url, tmp_path, store=location, limits=LIMITS) as kept:
+    async with keeping(upstream.url, tmp_path, store=location, limits=LIMITS) as kept, stalls() as seen:
         job = await kept.create(35, "up/ok")
-        stalls = Stalls()
-        watching = asyncio.create_task(stalls.watch())
         running = asyncio.create_task(kept.keeper.run(job.id))
         await upstream.arrived(BURST)
         waiting = kept.dispatcher.limiters.own("up", None)
@@ -47,7 +32,6 @@ async def test_its_limits_hold_and_interactive_calls_come_first(upstream: Upstre
         calls = kept.dispatcher.plan(request("now", [f"up/say-{number}" for number in range(5)]))
         outcomes = await kept.dispatcher.run(calls, deadline_s=30, priority=Priority.INTERACTIVE)
         job = await running
-        watching.cancel()
 
     assert job.state == "done"
     assert all(isinstance(outcome.result, Completion) for outcome in outcomes)
@@ -56,10 +40,10 @@ async def test_its_limits_hold_and_interactive_calls_come_first(upstream: Upstre
     assert max(places) < before + BURST
     times = [sent.arrived_s for sent in upstream.requests]
     assert len(times) == 40
-    within_s = PERIOD_S - JITTER_S - 2 * stalls.longest_s
+    within_s = PERIOD_S - JITTER_S - 2 * seen.longest_s
     crowds = [sum(start <= other < start + within_s for other in times) for start in times]
     assert max(crowds) <= BURST
-    assert times[-1] - times[0] > 3 * PERIOD_S - JITTER_S - 2 * stalls.longest_s
+    assert times[-1] - times[0] > 3 * PERIOD_S - JITTER_S - 2 * seen.longest_s
 
 
 async def test_no_more_than_the_account_may_have_are_ever_under_way(upstream: Upstream, tmp_path: Path, location: str) -> None:
