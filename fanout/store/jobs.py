@@ -167,7 +167,9 @@ class JobStore:
         # Made once: making a statement costs more than carrying it out.
         self._add_counts = database.add(job_counts)
         self._add_text = database.add_missing(texts)
-        self._add_attempt, self._add_failure = database.add_missing(attempts), database.add_missing(failures)
+        # As the driver takes it: it is written for every call, and has nothing that must be made fit.
+        self._add_attempt = database.written_out(database.add_missing(attempts))
+        self._add_failure = database.add_missing(failures)
         self._end = database.replace(units, where=units.c.state == "open")
         self.put = self._journal.put
         self.writing = self._journal.writing
@@ -344,11 +346,7 @@ class JobStore:
         return [None if epochs.get(record.unit.job) == record.epoch else LeaseLost() for record in records]
 
     async def _insert(self, connection: AsyncConnection, records: Sequence[Record]) -> None:
-        started = [
-            {**record.unit._asdict(), "attempt": record.attempt, "epoch": record.epoch, "started": record.at}
-            for record in records
-            if isinstance(record, Started)
-        ]
+        started = [(*record.unit, record.attempt, record.epoch, record.at) for record in records if isinstance(record, Started)]
         failed = [
             {
                 **record.unit._asdict(),
@@ -367,9 +365,10 @@ class JobStore:
             if isinstance(record, Ended):
                 ended.append(_row(record, long))
                 sums.setdefault((record.unit.job, storable(record.model), record.result), _Sum()).add(record)
-        for statement, rows in ((self._add_attempt, started), (self._add_failure, failed)):
-            if rows:
-                await connection.execute(statement, rows)
+        if started:
+            await connection.exec_driver_sql(self._add_attempt, started)
+        if failed:
+            await connection.execute(self._add_failure, failed)
         await self._add_texts(connection, long)
         if ended:
             await connection.execute(self._end, ended)
