@@ -20,12 +20,12 @@ LOCAL = {  # published names → embedded models
     "llama-2-7b": ("ngram-2", "text"),
     "llama-2-7b-chat": ("ngram-2", "chat"),
     "meta-llama/llama-2-13b": ("ngram-5", "text"),
-    "nousresearch/nous-hermes-llama2-13b": ("ngram-5", "chat"),
     "codellama/codellama-13b-instruct": ("ngram-3", "chat"),
 }
 SCRIPTED = {  # names → scripts of tests/upstreams.py
     "gpt-4": "ok",
     "gpt-4o": "ok",
+    "nousresearch/nous-hermes-llama2-13b": "ok",
     "echo": "echo",
     "cut": "cut",
     "slow": "sleep-1.5",
@@ -51,6 +51,11 @@ def providers_json(upstream: Upstream, folder: Path) -> Path:
         json.dumps({"extends": False, "providers": providers, "models": models, "default_provider": {"scale": "up"}})
     )
     return path
+
+
+def said(choice: dict[str, Any]) -> bool:
+    """Something; nothing only where the model has ended before its first word, as an unseeded embedded one may."""
+    return bool(choice["text"]) or choice["finish_reason"] == "stop"
 
 
 async def report_of(client: str, upstream: Upstream, folder: Path, example: str = "") -> dict[str, Any]:
@@ -84,7 +89,7 @@ async def test_thiggle(upstream: Upstream, tmp_path: Path) -> None:
 
 async def test_konko(upstream: Upstream, tmp_path: Path) -> None:
     report = await report_of("konko", upstream, tmp_path)
-    assert isinstance(report["completion"]["choices"][0]["text"], str)
+    assert said(report["completion"]["choices"][0])
     assert report["completion"]["model"] == "meta-llama/llama-2-13b"
     assert report["chat"]["choices"][0]["message"]["role"] == "assistant"
     assert [(index, model) for index, model, _ in report["several"]] == [(0, "meta-llama/llama-2-13b"), (1, "gpt-4")]
@@ -109,10 +114,9 @@ async def test_konko(upstream: Upstream, tmp_path: Path) -> None:
 
 async def test_konko_legacy(upstream: Upstream, tmp_path: Path) -> None:
     report = await report_of("konko_legacy", upstream, tmp_path)
-    # The embedded models are unseeded here, and may end before their first word.
-    assert isinstance(report["completion"]["choices"][0]["text"], str)
-    assert isinstance(report["chat"]["choices"][0]["message"]["content"], str)
-    assert isinstance("".join(report["stream"]), str)
+    assert said(report["completion"]["choices"][0])
+    assert report["chat"]["choices"][0]["message"]["content"] == "This is ok."
+    assert report["stream"]
     assert "meta-llama/llama-2-13b" in report["models"]
     assert report["errors"] == {
         "400": "InvalidRequestError",
@@ -215,5 +219,5 @@ async def test_langchain(upstream: Upstream, tmp_path: Path) -> None:
     assert report["chat"] == ["This is ok.", 14, "stop"]
     assert "".join(report["stream"]) == "This is ok."
     assert report["batch"] == ["This is ok."] * 3
-    assert isinstance(report["text"], str)
-    assert isinstance("".join(report["text_stream"]), str)
+    assert report["text"] == "This is ok."
+    assert "".join(report["text_stream"]) == "This is ok."
