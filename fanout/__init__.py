@@ -7,11 +7,11 @@ __version__ = "0.1.0"
 __all__ = ["ask", "ask_sync", "load", "open_dispatcher"]
 
 if TYPE_CHECKING:
-    from fanout.config import load
-    from fanout.dispatch import open_dispatcher
-    from fanout.library import ask, ask_sync
+    from fanout.api import ask, ask_sync
+    from fanout.config.settings import load
+    from fanout.dispatch.dispatcher import open_dispatcher
 
-_HOMES = {"ask": "library", "ask_sync": "library", "load": "config", "open_dispatcher": "dispatch"}
+_HOMES = {"ask": "api", "ask_sync": "api", "load": "config.settings", "open_dispatcher": "dispatch.dispatcher"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
 """`python -m fanout`."""
 
-from fanout.cli import main
+from fanout.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -2,13 +2,13 @@
 
 from hypothesis import HealthCheck, settings
 
-from tests.asking import ask
-from tests.commands import scripted
-from tests.databases import bare_location, location
-from tests.llama import llama
-from tests.postgres import postgres_server, stoppable
-from tests.serving import logged, server
-from tests.upstreams import upstream
+from tests.support.asking import ask
+from tests.support.cli import scripted
+from tests.support.databases import bare_location, location
+from tests.support.llama import llama
+from tests.support.postgres import postgres_server, stoppable
+from tests.support.server import logged, server
+from tests.support.upstreams import upstream
 
 __all__ = [
     "ask",

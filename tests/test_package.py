@@ -86,7 +86,7 @@ def fanout_from(site: Path, *arguments: str) -> str:
 def test_the_wheel_holds_every_module_the_providers_and_the_marker_of_types_and_nothing_else(wheel: Path, source: Path) -> None:
     files = {name for name in contents(wheel) if ".dist-info/" not in name}
     modules = {str(path.relative_to(source)) for path in (source / "fanout").rglob("*.py")}
-    assert files == modules | {"fanout/providers.json", "fanout/py.typed", "fanout/web/static/reference.css"}
+    assert files == modules | {"fanout/providers.json", "fanout/py.typed", "fanout/server/openapi/static/reference.css"}
 
 
 def test_the_wheels_providers_are_the_file_at_the_top_of_the_tree(wheel: Path) -> None:

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import aiohttp
 from aiohttp import web
 
-from fanout.config import Settings, load
+from fanout.config.providers_file import ProviderRow
+from fanout.config.settings import Settings, load
+from fanout.core.schema import SAMPLING_NAMES, Message, Query, Sampling, Target
 from fanout.providers import Provider, create
-from fanout.rows import ProviderRow
-from fanout.schema import SAMPLING_NAMES, Message, Query, Sampling, Target
-from tests.commands import serving
-from tests.providers.wires import in_pieces
-from tests.providers.wires import serving as answering
+from tests.support.cli import serving
+from tests.support.wires import in_pieces
+from tests.support.wires import serving as answering
 from tests.test_readme import ROOT, blocks
 
 DOCUMENT = "docs/providers.md"

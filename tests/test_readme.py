@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
-from fanout.batch.export import COLUMNS
-from fanout.environment import Environment
+from fanout.config.environment import Environment
+from fanout.config.providers_file import ProviderRow
+from fanout.jobs.output_files import COLUMNS
 from fanout.providers import ADAPTERS
-from fanout.rows import ProviderRow
-from fanout.web.completion import CompletionBody
-from fanout.web.jobs import JobBody
-from tests.commands import FANOUT, Ran, ran, serving, shape
+from fanout.server.dialects.thiggle import CompletionBody
+from fanout.server.resources.jobs import JobBody
+from tests.support.cli import FANOUT, Ran, ran, serving, shape
 
 ROOT = Path(__file__).parents[1]
 ADDRESS = "http://127.0.0.1:8080"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import PATIENCE_S, Ran, address_of, environ, ran
+from tests.support.cli import PATIENCE_S, Ran, address_of, environ, ran
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ("serve", "test", "check", "environment")

@@ -6,20 +6,26 @@ from collections.abc import AsyncGenerator
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from fanout.errors import ConfigError, Fault
-from fanout.schema import Call, Completion, Delta, Fitted, Query, Target
+from fanout.core.errors import ConfigError, Fault
+from fanout.core.schema import Call, Completion, Delta, Fitted, Query, Target
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from fanout.config import ProviderSettings
+    from fanout.config.settings import ProviderSettings
 
 ADAPTERS = {
-    name: f"fanout.providers.{name.replace('-', '_')}"
-    for name in (
-        *("openai", "azure", "anthropic", "gemini", "vertex", "cohere", "bedrock"),
-        *("ollama", "scale", "scale-llm-engine", "ngram"),
-    )
+    "openai": "fanout.providers.openai.adapter",
+    "azure": "fanout.providers.openai.azure",
+    "anthropic": "fanout.providers.anthropic.adapter",
+    "gemini": "fanout.providers.gemini.adapter",
+    "vertex": "fanout.providers.gemini.vertex",
+    "cohere": "fanout.providers.cohere",
+    "bedrock": "fanout.providers.bedrock.adapter",
+    "ollama": "fanout.providers.ollama",
+    "scale": "fanout.providers.scale",
+    "scale-llm-engine": "fanout.providers.scale_llm_engine",
+    "ngram": "fanout.providers.ngram.adapter",
 }
 
 

@@ -21,29 +21,10 @@ from typing import Any, NoReturn
 import aiohttp
 from aiohttp import hdrs
 
-from fanout.config import ProviderSettings
-from fanout.errors import ProviderError
-from fanout.formats import COHERE
-from fanout.parameters import accept, either, fit
-from fanout.providers._choices import completion
-from fanout.providers._failures import Source, error_in, refusal
-from fanout.providers._http import Events, HttpRequest
-from fanout.providers._json import dump
-from fanout.providers._messages import SYSTEM, no_part, text_of, turns, without_lost
-from fanout.providers._native import NativeProvider, count, mapping, objects, text
-from fanout.providers._reading import Reading
-from fanout.providers._tools import (
-    FIELDS,
-    FORMAT,
-    Toolbox,
-    Written,
-    answered_call,
-    calls_of,
-    tool_call,
-    with_format,
-    with_tools,
-)
-from fanout.schema import (
+from fanout.config.settings import ProviderSettings
+from fanout.core.errors import ProviderError
+from fanout.core.json_text import dump
+from fanout.core.schema import (
     Answer,
     Call,
     Choice,
@@ -62,6 +43,25 @@ from fanout.schema import (
     TokenLogprob,
     Usage,
 )
+from fanout.providers.mapping.failures import Source, error_in, refusal
+from fanout.providers.mapping.messages import SYSTEM, no_part, text_of, turns, without_lost
+from fanout.providers.mapping.openai_answers import completion
+from fanout.providers.mapping.stream_reader import Reading
+from fanout.providers.mapping.tools import (
+    FIELDS,
+    FORMAT,
+    Toolbox,
+    Written,
+    answered_call,
+    calls_of,
+    tool_call,
+    with_format,
+    with_tools,
+)
+from fanout.providers.parameter_tables import COHERE
+from fanout.providers.parameters import accept, either, fit
+from fanout.providers.transport.http import Events, HttpRequest
+from fanout.providers.transport.native import NativeProvider, count, mapping, objects, text
 
 FINISH: Mapping[str, FinishReason] = {
     "COMPLETE": "stop",

@@ -20,21 +20,10 @@ from typing import Any
 import aiohttp
 from aiohttp import hdrs
 
-from fanout.config import ProviderSettings
-from fanout.errors import ProviderError
-from fanout.formats import OLLAMA_CHAT, OLLAMA_TEXT
-from fanout.images import Network, decoded
-from fanout.parameters import accept, fit
-from fanout.providers._choices import completion, logprobs_of
-from fanout.providers._failures import Source, error_in, is_error, refusal
-from fanout.providers._http import Events, HttpRequest
-from fanout.providers._json import dump
-from fanout.providers._messages import no_part, turns, unsupported, without_lost
-from fanout.providers._native import InliningProvider, count, mapping, objects, text
-from fanout.providers._ndjson import NdjsonDecoder
-from fanout.providers._reading import Reading
-from fanout.providers._tools import FIELDS, Toolbox, Written, calls_of, tool_call, with_tools
-from fanout.schema import (
+from fanout.config.settings import ProviderSettings
+from fanout.core.errors import ProviderError
+from fanout.core.json_text import dump
+from fanout.core.schema import (
     Answer,
     Call,
     Choice,
@@ -50,6 +39,17 @@ from fanout.schema import (
     Target,
     Usage,
 )
+from fanout.providers.mapping.failures import Source, error_in, is_error, refusal
+from fanout.providers.mapping.images import Network, decoded
+from fanout.providers.mapping.messages import no_part, turns, unsupported, without_lost
+from fanout.providers.mapping.openai_answers import completion, logprobs_of
+from fanout.providers.mapping.stream_reader import Reading
+from fanout.providers.mapping.tools import FIELDS, Toolbox, Written, calls_of, tool_call, with_tools
+from fanout.providers.parameter_tables import OLLAMA_CHAT, OLLAMA_TEXT
+from fanout.providers.parameters import accept, fit
+from fanout.providers.transport.http import Events, HttpRequest
+from fanout.providers.transport.native import InliningProvider, count, mapping, objects, text
+from fanout.providers.transport.ndjson import NdjsonDecoder
 
 # Source: https://github.com/ollama/ollama/blob/main/docs/api.md for every wire field.
 TOP_LEVEL = frozenset({"tools", "format", "think", "keep_alive", "logprobs", "top_logprobs", "suffix"})

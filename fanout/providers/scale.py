@@ -16,19 +16,19 @@ from typing import Any
 
 import aiohttp
 
-from fanout.config import ProviderSettings
-from fanout.errors import ProviderError
-from fanout.formats import SCALE_V4
-from fanout.parameters import accept, fit
-from fanout.providers._choices import FINISH, completion
-from fanout.providers._failures import Source, error_body, error_in, is_error, refusal
-from fanout.providers._http import Events, HttpRequest
-from fanout.providers._json import dump
-from fanout.providers._messages import text_of, unsupported
-from fanout.providers._native import NativeProvider, count, mapping, text
-from fanout.providers._reading import NOT_INVENTED, Reading
-from fanout.providers._sse import Event
-from fanout.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, Usage
+from fanout.config.settings import ProviderSettings
+from fanout.core.errors import ProviderError
+from fanout.core.json_text import dump
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, Usage
+from fanout.providers.mapping.failures import Source, error_body, error_in, is_error, refusal
+from fanout.providers.mapping.messages import text_of, unsupported
+from fanout.providers.mapping.openai_answers import FINISH, completion
+from fanout.providers.mapping.stream_reader import NOT_INVENTED, Reading
+from fanout.providers.parameter_tables import SCALE_V4
+from fanout.providers.parameters import accept, fit
+from fanout.providers.transport.http import Events, HttpRequest
+from fanout.providers.transport.native import NativeProvider, count, mapping, text
+from fanout.providers.transport.sse import Event
 
 PASSTHROUGH = frozenset({"reasoning_effort"})
 

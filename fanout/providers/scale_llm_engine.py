@@ -19,18 +19,18 @@ import aiohttp
 from aiohttp import hdrs
 from multidict import CIMultiDict
 
-from fanout.config import ProviderSettings
-from fanout.errors import ProviderError
-from fanout.formats import LLM_ENGINE
-from fanout.parameters import accept, fit, required
-from fanout.providers._choices import completion, logprobs_of
-from fanout.providers._failures import Source, error_in, is_error, refusal
-from fanout.providers._http import Events, HttpRequest
-from fanout.providers._json import dump
-from fanout.providers._native import NativeProvider, count, mapping, objects, text
-from fanout.providers._reading import NOT_INVENTED, Reading
+from fanout.config.settings import ProviderSettings
+from fanout.core.errors import ProviderError
+from fanout.core.json_text import dump
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, TokenLogprob, Usage
+from fanout.providers.mapping.failures import Source, error_in, is_error, refusal
+from fanout.providers.mapping.openai_answers import completion, logprobs_of
+from fanout.providers.mapping.stream_reader import NOT_INVENTED, Reading
+from fanout.providers.parameter_tables import LLM_ENGINE
+from fanout.providers.parameters import accept, fit, required
 from fanout.providers.scale import prompt_of
-from fanout.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, TokenLogprob, Usage
+from fanout.providers.transport.http import Events, HttpRequest
+from fanout.providers.transport.native import NativeProvider, count, mapping, objects, text
 
 DEFAULT_MAX_TOKENS = 1024
 """Fits beside a prompt into the 4,096 tokens of the smallest models there."""

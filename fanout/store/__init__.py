@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager, nullcontext
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from fanout.store.database import BUSY_MS, MEMORY, Database, make_room, reason
-from fanout.store.history import History, Mode
+from fanout.store.engine.database import BUSY_MS, MEMORY, Database, make_room, reason
+from fanout.store.engine.upgrade import upgrade
+from fanout.store.history.recorder import History, Mode
 from fanout.store.idempotency import IdempotentAnswers
 from fanout.store.retention import HISTORY_DAYS, Retention
-from fanout.store.upgrade import upgrade
-from fanout.store.usage import UsageLedger
+from fanout.store.usage.counter import UsageLedger
 
 __all__ = ["MEMORY", "OFF", "Store", "open_store"]
 

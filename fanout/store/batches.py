@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select, tuple_, update
 
-from fanout.store.database import Database
-from fanout.store.tables import batches, jobs
-from fanout.store.transactions import told, unbroken
+from fanout.store.engine.database import Database
+from fanout.store.engine.tables import batches, jobs
+from fanout.store.engine.transactions import told, unbroken
 
 
 class BatchStore:

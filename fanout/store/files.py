@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Row, Select, func, select, tuple_, update
 
-from fanout.store.database import Database
-from fanout.store.tables import file_parts, files
-from fanout.store.transactions import told, unbroken
+from fanout.store.engine.database import Database
+from fanout.store.engine.tables import file_parts, files
+from fanout.store.engine.transactions import told, unbroken
 
 PART_BYTES = 256 * 1024
 """Of every piece but the last."""

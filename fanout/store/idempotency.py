@@ -12,11 +12,11 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fanout.errors import StoreError
-from fanout.store.database import Database
-from fanout.store.grouped import Grouped
-from fanout.store.reading import Readings
-from fanout.store.tables import idempotent_answers as table
+from fanout.core.errors import StoreError
+from fanout.store.engine.database import Database
+from fanout.store.engine.group_commit import Grouped
+from fanout.store.engine.reads import Readings
+from fanout.store.engine.tables import idempotent_answers as table
 
 LIFETIME_S = 86_400.0
 

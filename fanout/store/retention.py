@@ -11,12 +11,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, CompoundSelect, Delete, Table, delete, select, union_all
 from sqlalchemy.exc import SQLAlchemyError
 
-from fanout.logs import log
-from fanout.store.comparisons import DAY_S, number_at
-from fanout.store.database import Database, reason
-from fanout.store.history import History
+from fanout.observability.logs import log
+from fanout.store.engine.database import Database, reason
+from fanout.store.engine.tables import answers, comparison_metadata, comparisons, history_texts, idempotent_answers
+from fanout.store.history.recorder import History
+from fanout.store.history.records import DAY_S, number_at
 from fanout.store.idempotency import LIFETIME_S
-from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts, idempotent_answers
 
 HISTORY_DAYS = 30.0
 EVERY_S = 600.0

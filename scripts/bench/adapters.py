@@ -13,11 +13,11 @@ from exchanges import MADE, Exchange, recorded
 from multidict import CIMultiDict
 from table import Row
 
-from fanout.config import ProviderRow, ProviderSettings
-from fanout.errors import ProviderError
+from fanout.config.settings import ProviderRow, ProviderSettings
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Call, Completion, Message, Query, Sampling, Target
 from fanout.providers import create
-from fanout.providers._http import HttpProvider
-from fanout.schema import Call, Completion, Message, Query, Sampling, Target
+from fanout.providers.transport.http import HttpProvider
 
 MUST_WHOLE, MUST_PIECE = 8, 4
 TURNS = 9

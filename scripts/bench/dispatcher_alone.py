@@ -15,10 +15,10 @@ from pathlib import Path
 from floor import freeze
 from machine import rss_mb
 
-from fanout.config import load
-from fanout.dispatch import Dispatcher, open_dispatcher
-from fanout.library import request
-from fanout.schema import Completion
+from fanout.api import request
+from fanout.config.settings import load
+from fanout.core.schema import Completion
+from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 
 
 async def work(dispatcher: Dispatcher, prompts: Iterable[str], models: Sequence[str]) -> int:

@@ -16,14 +16,14 @@ from pathlib import Path
 from floor import freeze
 from machine import rss_mb
 
-from fanout.batch.job import Spec
-from fanout.batch.keeper import open_keeper
-from fanout.batch.rows import Row
-from fanout.batch.runner import Runner
-from fanout.config import load
-from fanout.dispatch import open_dispatcher
+from fanout.config.settings import load
+from fanout.dispatch.dispatcher import open_dispatcher
+from fanout.jobs.input_files import Row
+from fanout.jobs.job import Spec
+from fanout.jobs.manager import open_keeper
+from fanout.jobs.worker import Runner
 from fanout.store import open_store
-from fanout.store.jobs import JobStore
+from fanout.store.jobs.journal import JobStore
 
 
 async def main() -> None:

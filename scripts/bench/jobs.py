@@ -15,11 +15,11 @@ from bench import Bench, each
 from servers import HERE, providers_file, ran_alone, upstream
 from table import Row
 
-from fanout.batch.job import SPEC, Spec
-from fanout.batch.record import Record
-from fanout.schema import Answer, Choice, Completion, Cost, Timing, Usage
+from fanout.core.schema import Answer, Choice, Completion, Cost, Timing, Usage
+from fanout.jobs.job import SPEC, Spec
+from fanout.jobs.stored_outcome import Record
 from fanout.store import open_store
-from fanout.store.jobs import Ended, JobStore, Started, Unit
+from fanout.store.jobs.journal import Ended, JobStore, Started, Unit
 
 GROUP = 20
 """Rows of one bare transaction."""

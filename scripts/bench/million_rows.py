@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fanout.batch.asking import Item, Template, item_of
-from fanout.batch.export import open_writer
-from fanout.batch.rows import TYPED, Row, rows
+from fanout.jobs.input_files import TYPED, Row, rows
+from fanout.jobs.output_files import open_writer
+from fanout.jobs.row_request import Item, Template, item_of
 
 WORDS = "The quick brown fox jumps over the lazy dog while everyone else is asleep. " * 3
 

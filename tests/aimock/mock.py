@@ -18,16 +18,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fanout.providers._http import HttpProvider
-from fanout.providers.anthropic import Anthropic
-from fanout.providers.azure import Azure
-from fanout.providers.bedrock import Bedrock
+from fanout.providers.anthropic.adapter import Anthropic
+from fanout.providers.bedrock.adapter import Bedrock
 from fanout.providers.cohere import Cohere
-from fanout.providers.gemini import Gemini
+from fanout.providers.gemini.adapter import Gemini
+from fanout.providers.gemini.vertex import Vertex
 from fanout.providers.ollama import Ollama
-from fanout.providers.openai import OpenAi
-from fanout.providers.vertex import Vertex
-from tests.providers.wires import adapter_at
+from fanout.providers.openai.adapter import OpenAi
+from fanout.providers.openai.azure import Azure
+from fanout.providers.transport.http import HttpProvider
+from tests.support.wires import adapter_at
 
 HERE = Path(__file__).parent
 HOME = HERE.parents[1] / ".venv-clients" / "aimock"

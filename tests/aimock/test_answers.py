@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from fanout.schema import Message
+from fanout.core.schema import Message
 from tests.aimock.mock import FORMATS, KEY, Aimock
-from tests.providers.exchanges import open_session
-from tests.providers.wires import asking, streamed
-from tests.serving import serving
+from tests.support.exchanges import open_session
+from tests.support.server import serving
+from tests.support.wires import asking, streamed
 
 SAID = "Hello from a mock: ☀ and 😀"
 UNCOUNTED = {"ollama"}

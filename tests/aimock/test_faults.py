@@ -10,13 +10,13 @@ from uuid import uuid4
 
 import pytest
 
-from fanout.errors import ProviderError
-from fanout.providers._http import HttpProvider
-from fanout.schema import Delta, Failure, Message
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Delta, Failure, Message
+from fanout.providers.transport.http import HttpProvider
 from tests.aimock.mock import FORMATS, KEY, PATIENCE_S, Aimock
-from tests.providers.exchanges import open_session
-from tests.providers.wires import asking, streamed
-from tests.serving import serving
+from tests.support.exchanges import open_session
+from tests.support.server import serving
+from tests.support.wires import asking, streamed
 
 CHAOS = {
     "drop": ("server", 500, None),

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests import commands
-from tests.upstreams import Upstream
+from tests.support import cli
+from tests.support.upstreams import Upstream
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parents[1] / ".venv-clients"
@@ -22,7 +22,7 @@ LOCAL = {  # published names → embedded models
     "meta-llama/llama-2-13b": ("ngram-5", "text"),
     "codellama/codellama-13b-instruct": ("ngram-3", "chat"),
 }
-SCRIPTED = {  # names → scripts of tests/upstreams.py
+SCRIPTED = {  # names → scripts of tests/support/upstreams.py
     "gpt-4": "ok",
     "gpt-4o": "ok",
     "nousresearch/nous-hermes-llama2-13b": "ok",
@@ -65,9 +65,9 @@ async def report_of(client: str, upstream: Upstream, folder: Path, example: str 
         reason = f"the environment of `{client}` is missing: run scripts/clients"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     config = providers_json(upstream, folder)
-    async with commands.serving("--config", str(config), FANOUT_API_KEYS=KEY) as url:
+    async with cli.serving("--config", str(config), FANOUT_API_KEYS=KEY) as url:
         script = HERE / "examples" / f"{example or client}_client.py"
-        done = await commands.ran([str(python), str(script)], FANOUT_URL=url, FANOUT_KEY=KEY)
+        done = await cli.ran([str(python), str(script)], FANOUT_URL=url, FANOUT_KEY=KEY)
     assert done.code == 0, done.err
     report: dict[str, Any] = json.loads(done.out)
     return report

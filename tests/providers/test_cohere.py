@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from fanout.config import ParametersRow
+from fanout.config.settings import ParametersRow
+from fanout.core.schema import Completion, Failure, Fitted, ImagePart, Message, TextPart, TokenLogprob, Usage
 from fanout.providers.cohere import Cohere
-from fanout.schema import Completion, Failure, Fitted, ImagePart, Message, TextPart, TokenLogprob, Usage
-from tests.providers.recordings import Exchange, recorded
-from tests.providers.streams import COHERE, named
-from tests.providers.test_native import NOW, PNG, TOOL_TURNS, WEATHER
-from tests.providers.wires import adapter_at, answered, asking, body_of, cut, failed, told, whole
+from tests.providers.transport.test_native import NOW, PNG, TOOL_TURNS, WEATHER
+from tests.support.recordings import Exchange, recorded
+from tests.support.streams import COHERE, named
+from tests.support.wires import adapter_at, answered, asking, body_of, cut, failed, told, whole
 
 UP = adapter_at(Cohere, "https://api.cohere.com/v2")
 CALL = asking(UP, "command-a-03-2025")

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.errors import ProviderError
-from fanout.providers._ndjson import NdjsonDecoder
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Failure, ImagePart, Message, OtherPart, Query, TextPart, TokenLogprob
 from fanout.providers.ollama import Ollama, create
-from fanout.schema import Failure, ImagePart, Message, OtherPart, Query, TextPart, TokenLogprob
-from tests.providers.exchanges import KEY, open_session
-from tests.providers.test_images import PNG
-from tests.providers.wires import (
+from fanout.providers.transport.ndjson import NdjsonDecoder
+from tests.providers.mapping.test_images import PNG
+from tests.support.exchanges import KEY, open_session
+from tests.support.wires import (
     adapter_at,
     answered,
     answering,

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.errors import ProviderError
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Message, Query, TextPart, TokenLogprob
 from fanout.providers import ADAPTERS, scale, scale_llm_engine
-from fanout.providers._http import HttpProvider
 from fanout.providers.scale import Scale
 from fanout.providers.scale_llm_engine import DEFAULT_MAX_TOKENS, LlmEngine
-from fanout.schema import Message, Query, TextPart, TokenLogprob
-from tests.providers.exchanges import KEY, open_session
-from tests.providers.wires import (
+from fanout.providers.transport.http import HttpProvider
+from tests.support.exchanges import KEY, open_session
+from tests.support.server import Server
+from tests.support.wires import (
     adapter_at,
     answered,
     answering,
@@ -33,7 +34,6 @@ from tests.providers.wires import (
     told,
     whole,
 )
-from tests.serving import Server
 
 UP = adapter_at(Scale, "https://api.egp.scale.com")
 CALL = asking(UP, "gpt-4o", prompt="Once")

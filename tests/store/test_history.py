@@ -17,16 +17,16 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects import sqlite as dialect
 
-from fanout.schema import Answer, Choice, Completion, Failure, Outcome, Usage
+from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome, Usage
 from fanout.store import MEMORY, Store, open_store
-from fanout.store.comparisons import AnswerRow, ComparisonRow, Found, Record
-from fanout.store.database import READERS
-from fanout.store.history import MOST_WAITING
+from fanout.store.engine.database import READERS
+from fanout.store.engine.tables import answers, comparisons
+from fanout.store.history.filters import Question
+from fanout.store.history.recorder import MOST_WAITING
+from fanout.store.history.records import AnswerRow, ComparisonRow, Found, Record
 from fanout.store.retention import MOST_IN_MEMORY
-from fanout.store.searching import Question
-from fanout.store.tables import answers, comparisons
-from tests.databases import BOTH, Beside, rows
-from tests.store.ended import KNOWN, answered, failed
+from tests.support.databases import BOTH, Beside, rows
+from tests.support.ended import KNOWN, answered, failed
 
 DAY_S = 86_400
 SECRET = "a word that nobody else says"

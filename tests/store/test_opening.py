@@ -16,16 +16,16 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
-from fanout.errors import ConfigError
+from fanout.core.errors import ConfigError
 from fanout.store import MEMORY, open_store
-from fanout.store.counts import Counts, Question
-from fanout.store.database import BUSY_MS, Database
-from fanout.store.tables import metadata
-from fanout.store.upgrade import HEAD, MIGRATIONS
-from tests.commands import ran, run
-from tests.databases import Beside, rows
-from tests.postgres import PASSWORD, Postgres
-from tests.store.ended import answered
+from fanout.store.engine.database import BUSY_MS, Database
+from fanout.store.engine.tables import metadata
+from fanout.store.engine.upgrade import HEAD, MIGRATIONS
+from fanout.store.usage.sums import Counts, Question
+from tests.support.cli import ran, run
+from tests.support.databases import Beside, rows
+from tests.support.ended import answered
+from tests.support.postgres import PASSWORD, Postgres
 
 ALWAYS = Question(0, 2**40, group_by=())
 

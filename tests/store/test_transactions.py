@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.errors import StoreError
+from fanout.core.errors import StoreError
 from fanout.store import open_store
 from fanout.store.files import FileStore
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from fanout.config import ProviderRow, ProviderSettings, load
+from fanout.config.settings import ProviderRow, ProviderSettings, load
+from fanout.core.schema import Call, ImagePart, Message, Query, Sampling, Target, TextPart
 from fanout.providers import create
-from fanout.providers._http import HttpProvider
-from fanout.schema import Call, ImagePart, Message, Query, Sampling, Target, TextPart
+from fanout.providers.transport.http import HttpProvider
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-clients" / "vendors" / "bin" / "python"

@@ -1,0 +1,111 @@
+"""Fanout in a program: `await fanout.ask("…", models=[…])`, `fanout.ask_sync` for notebooks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any
+
+from fanout.config.settings import Settings, load
+from fanout.core.errors import Fault, RequestError
+from fanout.core.merge import merge
+from fanout.core.sampling import checked
+from fanout.core.schema import Comparison, Sampling
+from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
+from fanout.dispatch.plan import Models, Request, entries_of
+
+EMBEDDED = ("embedded",)
+
+
+def request(prompt: str, models: Models, *, system: str | None = None, strict: bool = False, **sampling: Any) -> Request:
+    """A prompt to many models.
+
+    Args:
+        sampling: `max_tokens`, `temperature`, …: the fields of `schema.Sampling`.
+
+    Raises:
+        RequestError: with every unknown or wrong parameter.
+    """
+    faults: list[Fault] = []
+    entries = entries_of(models, faults)
+    common = Sampling(**checked(sampling, "", faults))
+    if faults:
+        raise RequestError(faults)
+    return Request(entries=entries, prompts=(prompt,), system=system, sampling=common, strict=strict)
+
+
+async def ask(
+    prompt: str,
+    models: Models = EMBEDDED,
+    *,
+    system: str | None = None,
+    strict: bool = False,
+    timeout_s: float | None = None,
+    return_when: int | None = None,
+    dispatcher: Dispatcher | None = None,
+    settings: Settings | None = None,
+    **sampling: Any,
+) -> Comparison:
+    """One prompt to many models at once; the answers side by side, failures in their places.
+
+    Args:
+        models: see `Models`; by default the embedded ones.
+        timeout_s: the deadline of it all; by default `FANOUT_TIMEOUT_S`.
+        return_when: how many entries must have answered before the rest is cancelled.
+        dispatcher: an open one, to keep connections and limits between questions; else one is opened for this question.
+        settings: for the dispatcher that is opened; by default what `config.load()` reads.
+        sampling: the fields of `schema.Sampling`.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        RequestError: an unknown or wrong parameter, or too many calls.
+    """
+    if return_when is not None and return_when < 1:
+        raise RequestError([Fault("return_when", "is at least 1, or `None` for all")])
+    asked = request(prompt, models, system=system, strict=strict, **sampling)
+    async with nullcontext(dispatcher) if dispatcher else open_dispatcher(settings or load()) as opened:
+        calls = opened.plan(asked)
+        await opened.warm(calls)
+        created, began = time.time(), time.monotonic()
+        deadline_s = opened.settings.environment.timeout_s if timeout_s is None else timeout_s
+        outcomes = await opened.run(calls, deadline_s=deadline_s, return_when=return_when)
+        return merge(outcomes, created=created, total_s=time.monotonic() - began)
+
+
+def ask_sync(prompt: str, models: Models = EMBEDDED, **options: Any) -> Comparison:
+    """`ask`, for notebooks and scripts: works whether or not an event loop runs. Options as for `ask`, but no dispatcher.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        RequestError: an unknown or wrong parameter, or too many calls.
+    """
+    if "dispatcher" in options:
+        raise RequestError([Fault("dispatcher", "belongs to the event loop that opened it: use `await fanout.ask(…)` there")])
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(ask(prompt, models, **options))
+    return _in_a_thread(prompt, models, options)
+
+
+def _in_a_thread(prompt: str, models: Models, options: Mapping[str, Any]) -> Comparison:
+    """Beside a running loop, which must not be waited in. An interrupt ends the calls instead of waiting for them."""
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def asked() -> Comparison:
+        task = asyncio.current_task()
+        assert task is not None
+        running.append((asyncio.get_running_loop(), task))
+        return await ask(prompt, models, **options)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(lambda: asyncio.run(asked()))
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            for loop, task in running:
+                loop.call_soon_threadsafe(task.cancel)
+            raise

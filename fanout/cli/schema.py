@@ -1,0 +1,15 @@
+"""`fanout schema`: the shape of providers.json, for editors."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from fanout.config import settings
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of providers.json."""
+    click.echo(json.dumps(settings.schema(), indent=2))

@@ -1,0 +1,1 @@
+"""Configuration: the environment, providers.json and the catalogue of models."""

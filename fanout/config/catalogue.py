@@ -1,0 +1,95 @@
+"""Every model name → what it is: provider, upstream id, kind, what is published about it, what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+from fanout.config.settings import ModelRow, ProviderSettings, Settings
+from fanout.core.errors import did_you_mean, near
+from fanout.core.schema import Failure, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A name that can be called."""
+
+    name: str
+    """The canonical one."""
+    provider: str
+    id: str
+    kind: Kind
+    row: ModelRow | None
+    """`None` for an id of a configured provider that has no entry."""
+
+
+class Catalogue:
+    """The configured models, by every name they have."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._providers = settings.providers
+        self._models = {
+            name: Model(name=name, provider=row.provider, id=row.id, kind=row.kind, row=row)
+            for name, row in settings.models.items()
+        }
+        self._by_id = {(model.provider, model.id): model for model in reversed(self._models.values())}
+        self._by_name = {
+            spelling.lower(): model
+            for model in self._models.values()
+            for spelling in (model.name, *(model.row.aliases if model.row else ()))
+        }
+        self._sets = {name.lower(): members for name, members in settings.sets.items()}
+        aliases = [alias for row in settings.models.values() for alias in row.aliases]
+        self._spellings = (*settings.models, *aliases, *settings.sets)
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self._models.values())
+
+    def find(self, name: str) -> Model | None:
+        """The model of a name: `<provider>/<id>` literally, else an entry or alias, case aside."""
+        provider, slash, upstream_id = name.partition("/")
+        if slash and upstream_id and provider in self._providers:
+            known = self._by_id.get((provider, upstream_id))
+            return known or Model(
+                name=name, provider=provider, id=upstream_id, kind=self._providers[provider].row.default_kind, row=None
+            )
+        return self._by_name.get(name.lower())
+
+    def members(self, name: str) -> tuple[str, ...] | None:
+        """The models of a set; `None` where no set has that name."""
+        return self._sets.get(name.lower())
+
+    def provider(self, model: Model) -> ProviderSettings:
+        return self._providers[model.provider]
+
+    def lacks(self, model: Model, *, own_key: bool = False) -> tuple[str, ...]:
+        """The variables that must be set before the model can be called; empty when it is ready."""
+        return self.provider(model).lacks(own_key=own_key)
+
+    def unknown(self, name: str) -> Failure:
+        """Why a name cannot be called, with the names near it."""
+        provider, slash, upstream_id = name.partition("/")
+        hosts = near(provider, self._providers, most=1) if slash and upstream_id else []
+        literal = [f"{host}/{upstream_id}" for host in hosts if host != provider]
+        hint = did_you_mean(name, (*literal, *self._spellings))
+        message = f"unknown model `{name}`{hint or '; `GET /v1/models` and `fanout models` list what is known'}"
+        return Failure("not_found", message, code="model_not_found", param="model")
+
+    def retired(self, model: Model, today: date) -> Failure | None:
+        """Why a model can no longer be called, where its vendor has shut it down: never another one in its stead."""
+        row = model.row
+        if row is None or row.deprecated_on is None or date.fromisoformat(row.deprecated_on) > today:
+            return None
+        instead = f"; its vendor names `{row.successor}` as successor" if row.successor else ""
+        message = f"`{model.name}` was shut down by its vendor on {row.deprecated_on}{instead}"
+        return Failure("not_found", message, code="model_retired", param="model")
+
+    def not_configured(self, model: Model) -> Failure:
+        """Why a known model cannot be called: the variables to set, and the header that would do instead."""
+        provider = self.provider(model)
+        needed = " and ".join(f"`{name}`" for name in provider.lacks()).replace(" or ", "` or `")
+        message = f"`{model.name}` needs {needed} in the server's environment"
+        if provider.row.key_header and not provider.missing:
+            message += f", or a key of your own in the header `{provider.row.key_header}`"
+        return Failure("not_configured", message, code="provider_not_configured", param="model")

@@ -1,0 +1,198 @@
+"""The files of `providers.json`: read, laid over each other entry by entry, and checked as one whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from fanout.config.providers_file import ModelRow, ProviderRow, ProvidersFile
+from fanout.core.errors import ConfigError, Fault, did_you_mean, faults_of, json_path
+
+SHIPPED = Path(__file__).parents[1] / "providers.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One file, and where it stands."""
+
+    source: str
+    file: ProvidersFile
+
+
+def read(path: Path) -> Layer:
+    """One file.
+
+    Raises:
+        ConfigError: with every fault of its shape.
+    """
+    try:
+        text = path.read_bytes()
+        faults = list(_doubled(json.loads(text, object_pairs_hook=_Object)))
+        if not faults:
+            file = ProvidersFile.model_validate_json(text.removeprefix(b"\xef\xbb\xbf"), strict=True)
+            return Layer(str(path), file)
+    except OSError as error:
+        faults = [Fault("", f"cannot be read: {error.strerror}")]
+    except ValidationError as error:
+        faults = faults_of(error, ProvidersFile)
+    except (ValueError, RecursionError) as error:  # JSON's own complaint names line and column
+        faults = [Fault("", f"is not valid JSON: {error}")]
+    raise ConfigError(str(path), faults)
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that remembers its names that stand twice: parsers keep the last of two silently."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self.twice = [name for name in self if names.count(name) > 1] if len(names) > len(self) else []
+
+
+def _doubled(value: Any, *path: str | int) -> Iterator[Fault]:
+    if isinstance(value, _Object):
+        for name in value.twice:
+            yield Fault(json_path((*path, name)), "stands twice in one object")
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, child in children:
+        yield from _doubled(child, *path, step)
+
+
+@dataclass(slots=True)
+class Rows:
+    """All entries, the file that each stands in, and what went wrong when they were laid over each other."""
+
+    providers: dict[str, ProviderRow] = field(default_factory=dict)
+    models: dict[str, ModelRow] = field(default_factory=dict)
+    sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    default_provider: dict[str, str | None] = field(default_factory=dict)
+    origin: dict[tuple[str, str], str] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def laid_over(layers: Sequence[Layer]) -> Rows:
+    """An entry replaces the one of its name whole; `null` removes it."""
+    rows = Rows()
+    for layer in layers:
+        _drop_orphans(rows, layer.source, _lay(rows, layer.source, layer.file))
+    return rows
+
+
+def _lay(rows: Rows, source: str, file: ProvidersFile) -> set[tuple[str, str]]:
+    """Lays one file over the others; which entries it removed."""
+    gone = set()
+    for section in ("providers", "models", "sets", "default_provider"):
+        merged: dict[str, Any] = getattr(rows, section)
+        for name, row in getattr(file, section).items():
+            if row is not None:
+                merged[name] = row
+                rows.origin[section, name] = source
+            elif name in merged:
+                del merged[name]
+                gone.add((section, name))
+            elif section != "default_provider":
+                hint = did_you_mean(name, merged)
+                path = json_path((section, name))
+                rows.faults.append(Fault(path, f"is `null`, but there is no shipped entry to remove{hint}", source=source))
+    return gone
+
+
+def _drop_orphans(rows: Rows, source: str, gone: set[tuple[str, str]]) -> None:
+    """Whoever removes a provider need not also remove every shipped model of it, nor their places in shipped sets."""
+    for name, model in list(rows.models.items()):
+        if rows.origin["models", name] != source and ("providers", model.provider) in gone:
+            del rows.models[name]
+            gone.add(("models", name))
+    for name, members in list(rows.sets.items()):
+        if rows.origin["sets", name] != source:
+            left = tuple(
+                member
+                for member in members
+                if ("models", member) not in gone and ("providers", member.partition("/")[0]) not in gone
+            )
+            if left:
+                rows.sets[name] = left
+            else:
+                del rows.sets[name]
+
+
+class References:
+    """Whether every name that stands in one entry for another means one thing, and something."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._names: dict[str, str] = {}
+        """Every spelling of a model, in small letters → the model."""
+
+    def faults(self) -> Iterator[Fault]:
+        for name, row in self._rows.providers.items():
+            if row.base_url is None and row.base_url_env is None and row.adapter == "openai":
+                sentence = "is required, or `base_url_env`: the address of the API, like `https://host/v1`"
+                yield self._fault("providers", name, ("base_url",), sentence)
+        # Shipped ones first: where two claim one name, the fault is the operator's entry's.
+        for name, model in sorted(self._rows.models.items(), key=lambda item: not self._is_shipped("models", item[0])):
+            if model.provider not in self._rows.providers:
+                yield self._fault("models", name, ("provider",), self._unknown_provider(model.provider))
+            yield from self._of_model(name, model)
+        for name, members in self._rows.sets.items():
+            yield from self._of_set(name, members)
+        for dialect, provider in self._rows.default_provider.items():
+            if provider not in self._rows.providers:
+                yield self._fault("default_provider", dialect, (), self._unknown_provider(str(provider)))
+
+    def _of_model(self, name: str, model: ModelRow) -> Iterator[Fault]:
+        for number, spelling in enumerate((name, *model.aliases)):
+            below = ("aliases", number - 1) if number else ()
+            literal = self._literal(spelling)
+            if literal and literal != (model.provider, model.id):
+                yield self._taken_literally(name, below, spelling, *literal)
+            taken = self._names.setdefault(spelling.lower(), name)
+            if taken != name:
+                yield self._fault("models", name, below, f"`{spelling}` is already a name of model `{taken}`")
+
+    def _taken_literally(
+        self, name: str, below: tuple[str | int, ...], spelling: str, provider: str, upstream_id: str
+    ) -> Fault:
+        meaning = f"`{spelling}` always means the model `{upstream_id}` of provider `{provider}`"
+        if self._is_shipped("models", name) and not self._is_shipped("providers", provider):
+            sentence = (
+                f"{meaning}, but is a name of the shipped model `{name}`: remove that one, or name the provider differently"
+            )
+            return self._fault("providers", provider, (), sentence)
+        return self._fault("models", name, below, meaning)
+
+    def _of_set(self, name: str, members: tuple[str, ...]) -> Iterator[Fault]:
+        taken = self._names.setdefault(name.lower(), name)
+        if taken in self._rows.models:
+            claimant = ("models", taken) if self._is_shipped("sets", name) else ("sets", name)
+            yield self._fault(*claimant, (), f"`{name}` would name both the model `{taken}` and the set `{name}`")
+        elif taken != name:
+            yield self._fault("sets", name, (), f"`{name}` is already the set `{taken}`")
+        if literal := self._literal(name):
+            yield self._fault("sets", name, (), f"`{name}` always means the model `{literal[1]}` of provider `{literal[0]}`")
+        if not members:
+            yield self._fault("sets", name, (), "is empty: a set names at least one model")
+        for number, member in enumerate(members):
+            if self._names.get(member.lower()) not in self._rows.models and not self._literal(member):
+                hint = did_you_mean(member, self._rows.models)
+                yield self._fault("sets", name, (number,), f"unknown model `{member}`{hint}")
+
+    def _literal(self, name: str) -> tuple[str, str] | None:
+        """Provider and id of what is always literal."""
+        provider, _, upstream_id = name.partition("/")
+        return (provider, upstream_id) if upstream_id and provider in self._rows.providers else None
+
+    def _unknown_provider(self, name: str) -> str:
+        known = f"; known: {', '.join(self._rows.providers)}"
+        return f"unknown provider `{name}`{did_you_mean(name, self._rows.providers) or known}"
+
+    def _is_shipped(self, section: str, name: str) -> bool:
+        return self._rows.origin[section, name] == str(SHIPPED)
+
+    def _fault(self, section: str, name: str, below: tuple[str | int, ...], message: str) -> Fault:
+        return Fault(json_path((section, name, *below)), message, source=self._rows.origin[section, name])

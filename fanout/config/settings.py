@@ -1,0 +1,162 @@
+"""What the operator set: the environment and `providers.json`, validated whole at start, typed and frozen."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from fanout.config.environment import Environment, users_folder, with_env_file
+from fanout.config.overlay import SHIPPED, References, Rows, laid_over, read
+from fanout.config.providers_file import (
+    ADDRESS,
+    HIGHEST_TIMEOUT_S,
+    NO_ADDRESS,
+    REFERENCE,
+    LimitsRow,
+    ModelRow,
+    ParametersRow,
+    PriceRow,
+    ProviderRow,
+    RetriesRow,
+    schema,
+)
+from fanout.core.errors import ConfigError, Fault
+
+__all__ = [
+    "HIGHEST_TIMEOUT_S",
+    "SHIPPED",
+    "Environment",
+    "LimitsRow",
+    "ModelRow",
+    "ParametersRow",
+    "PriceRow",
+    "ProviderRow",
+    "ProviderSettings",
+    "RetriesRow",
+    "Settings",
+    "load",
+    "schema",
+    "with_env_file",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """A provider's row with what the environment adds to it."""
+
+    name: str
+    row: ProviderRow
+    source: str
+    """The file that the row stands in."""
+    base_url: str | None
+    key: SecretStr | None
+    headers: Mapping[str, SecretStr]
+    missing: tuple[str, ...]
+    """Variables, the key's aside, that must be set before this provider can be called."""
+    missing_key: str | None
+    """The key's variable, where none of its names is set; alternatives joined by ` or `."""
+    max_answer_bytes: int
+    """The largest answer taken from it."""
+
+    @property
+    def adapter(self) -> str:
+        return self.row.adapter
+
+    def lacks(self, *, own_key: bool = False) -> tuple[str, ...]:
+        """The variables to set before this provider can be called; a caller with a key of his own needs not ours."""
+        return self.missing if own_key or not self.missing_key else (self.missing_key, *self.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the operator set."""
+
+    environment: Environment
+    files: tuple[str, ...]
+    providers: Mapping[str, ProviderSettings]
+    models: Mapping[str, ModelRow]
+    sets: Mapping[str, tuple[str, ...]]
+    default_provider: Mapping[str, str | None]
+
+
+def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Reads the environment and lays the files over each other: shipped, then `config` or `FANOUT_CONFIG` or the user's own.
+
+    The working directory is never searched: a stranger's folder must not redirect keys or bring code.
+
+    Args:
+        environ: by default this process's variables, over those of the user's own `keys.env`.
+
+    Raises:
+        ConfigError: with every fault of the variables, else of the file, else of what they say together.
+    """
+    environ = with_env_file(None, os.environ) if environ is None else environ
+    environment = Environment.read(environ)
+    own = config or environment.config or _users_file(environ)
+    layers = [read(own)] if own else []
+    if not own or layers[0].file.extends:
+        layers.insert(0, read(SHIPPED))
+    rows = laid_over(layers)
+    faults = [*rows.faults, *References(rows).faults(), *_addresses(rows, environ)]
+    if faults:
+        raise ConfigError(", ".join(dict.fromkeys(fault.source for fault in faults)), faults)
+    return Settings(
+        environment=environment,
+        files=tuple(layer.source for layer in layers),
+        providers={
+            name: _resolved(name, row, rows.origin["providers", name], environ, environment.max_answer_bytes)
+            for name, row in rows.providers.items()
+        },
+        models=rows.models,
+        sets=rows.sets,
+        default_provider=rows.default_provider,
+    )
+
+
+def _users_file(environ: Mapping[str, str]) -> Path | None:
+    """The file in the user's configuration folder, if he has one."""
+    folder = users_folder(environ)
+    path = folder / "providers.json" if folder else None
+    try:
+        return path if path and path.is_file() else None
+    except PermissionError:
+        return path  # reading it says what is wrong
+
+
+def _addresses(rows: Rows, environ: Mapping[str, str]) -> list[Fault]:
+    """What is wrong with the addresses that stand in variables."""
+    variables = dict.fromkeys(row.base_url_env for row in rows.providers.values() if row.base_url_env)
+    return [
+        Fault(name, NO_ADDRESS, source="environment")
+        for name in variables
+        if (address := environ.get(name, "").strip()) and not re.fullmatch(ADDRESS, address)
+    ]
+
+
+def _resolved(name: str, row: ProviderRow, source: str, environ: Mapping[str, str], max_answer_bytes: int) -> ProviderSettings:
+    """A row with its variables' values; one that is set to nothing is as if unset."""
+
+    def value(variable: str) -> str:
+        return environ.get(variable, "").strip()
+
+    keys = [value(variable) for variable in row.api_key_env]
+    key = next(filter(None, keys), None)
+    base_url = (row.base_url_env and value(row.base_url_env)) or row.base_url
+    wanted = [row.base_url_env] if row.base_url_env and not base_url else []
+    wanted += [match[1] for text in row.headers.values() for match in REFERENCE.finditer(text)]
+    return ProviderSettings(
+        name=name,
+        row=row,
+        source=source,
+        base_url=base_url.rstrip("/") if base_url else None,
+        key=SecretStr(key) if key else None,
+        headers={header: SecretStr(REFERENCE.sub(lambda match: value(match[1]), text)) for header, text in row.headers.items()},
+        missing=tuple(variable for variable in dict.fromkeys(wanted) if not value(variable)),
+        missing_key=" or ".join(row.api_key_env) if keys and not key and not row.key_optional else None,
+        max_answer_bytes=max_answer_bytes,
+    )

@@ -1,0 +1,1 @@
+"""Nouns and pure functions shared by every part: types, errors, merging, JSON."""

@@ -1,0 +1,1 @@
+"""Planning, dispatching, retrying and pricing of upstream calls."""

@@ -1,0 +1,81 @@
+"""Which failures are tried again, and after how long. One owner: nothing underneath retries on its own."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from tenacity import AsyncRetrying, RetryCallState
+
+from fanout.config.settings import RetriesRow
+from fanout.core.schema import Completion, Failure
+
+BASE_DELAY_S = 0.5
+TRANSIENT_KINDS = {"network", "rate_limit", "server", "timeout"}
+TRANSIENT_STATUSES = {402, 408, 409, 429, 498, 500, 502, 503, 504, 529}
+"""Where the kind is one of those, too: a 402 is only if it says when to come back, 498 only as Groq's "at capacity".
+
+Source: the retry sets of the OpenAI, Anthropic, Cohere, Google and AWS clients (2026-11).
+"""
+
+Result = Completion | Failure
+
+
+def is_transient(failure: Failure) -> bool:
+    """Whether the same call may succeed later. The provider's own word comes first; a quota that is used up stays so."""
+    if failure.kind == "quota":
+        return False
+    if failure.should_retry is not None:
+        return failure.should_retry
+    if failure.kind not in TRANSIENT_KINDS or failure.code == "queue_too_long":
+        return False
+    return failure.status is None or failure.status in TRANSIENT_STATUSES
+
+
+def delay_s(failure: Failure, attempt: int, row: RetriesRow) -> float:
+    """Seconds to wait after the `attempt`th try: what the provider said, else exponential with full jitter.
+
+    Source: full jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    if failure.retry_after_s is not None:
+        return failure.retry_after_s
+    return random.uniform(0, min(BASE_DELAY_S * 2 ** (attempt - 1), row.max_delay_s))  # noqa: S311  # jitter, not a secret
+
+
+async def again(
+    first: Failure,
+    attempt: Callable[[], Awaitable[Result]],
+    *,
+    row: RetriesRow,
+    deadline: float,
+    may_retry: Callable[[Failure], bool] = is_transient,
+    before_sleep: Callable[[Failure, int, float], None],
+) -> Result:
+    """Tries again after a `first` failure that may pass: until an answer, a final failure, the last attempt or the deadline.
+
+    A retry that would start past the deadline (`time.monotonic`) is not waited for: the failure is returned at once.
+    Built at the first failure only: a call that succeeds pays nothing for it.
+    """
+    pending: list[Result] = [first]
+
+    async def next_try() -> Result:
+        return pending.pop() if pending else await attempt()
+
+    def failure_of(state: RetryCallState) -> Failure:
+        result = state.outcome.result() if state.outcome else None
+        assert isinstance(result, Failure)
+        return result
+
+    def retry(state: RetryCallState) -> bool:
+        result = state.outcome.result() if state.outcome and not state.outcome.failed else None
+        return isinstance(result, Failure) and may_retry(result)
+
+    retrying = AsyncRetrying(
+        retry=retry,
+        wait=lambda state: delay_s(failure_of(state), state.attempt_number, row),
+        stop=lambda state: state.attempt_number >= row.attempts or time.monotonic() + state.upcoming_sleep >= deadline,
+        before_sleep=lambda state: before_sleep(failure_of(state), state.attempt_number, state.upcoming_sleep),
+        retry_error_callback=failure_of,
+    )
+    return await retrying(next_try)

@@ -1,0 +1,98 @@
+"""What a job would ask, before anything is sent: calls, tokens, cost, and the time that the configured limits need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fanout.config.settings import LimitsRow, ProviderSettings
+from fanout.core.schema import Call, Usage
+from fanout.jobs.budget import Price, most_input_tokens
+
+BYTES_A_TOKEN = 4
+"""Of English text, roughly."""
+GUESSED_OUTPUT = 256
+"""Tokens of an answer, where the call sets no length."""
+
+
+@dataclass(slots=True)
+class ModelEstimate:
+    """What one model would be asked. Tokens are estimates, and so is their cost."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    """The most that its calls allow, or a guess."""
+    guessed: bool = False
+    """Some calls set no length: their answers' tokens are a guess."""
+    cost_usd: float | None = 0.0
+    """`None`: the price is not known."""
+
+
+@dataclass(slots=True)
+class AccountEstimate:
+    """What one account would be asked, and how long its configured limits make that last."""
+
+    calls: int = 0
+    tokens: int = 0
+
+    def least_s(self, limits: LimitsRow | None) -> float | None:
+        """Seconds; `None` where it has no limits on starts and tokens. What a period allows may start at once."""
+        if limits is None:
+            return None
+        waits = []
+        for number, per_minute in ((self.calls, limits.requests_per_minute), (self.tokens, limits.tokens_per_minute)):
+            if per_minute:
+                waits.append(max(number - per_minute, 0) / per_minute * 60)
+        return max(waits) if waits else None
+
+
+@dataclass(slots=True)
+class Estimate:
+    """Of a whole job."""
+
+    items: int = 0
+    calls: int = 0
+    models: dict[str, ModelEstimate] = field(default_factory=dict)
+    accounts: dict[str, AccountEstimate] = field(default_factory=dict)
+
+    def add(self, calls: Iterable[Call], price: Price) -> None:
+        """One more item."""
+        self.items += 1
+        for call in calls:
+            self.calls += 1
+            sampling = call.query.sampling
+            read = most_input_tokens(call.query) // BYTES_A_TOKEN
+            length = GUESSED_OUTPUT if sampling.max_tokens is None else sampling.max_tokens
+            wrote = length * max(sampling.n or 1, sampling.best_of or 1)
+            model = self.models.setdefault(call.target.label, ModelEstimate())
+            model.calls += 1
+            model.input_tokens += read
+            model.output_tokens += wrote
+            model.guessed = model.guessed or sampling.max_tokens is None
+            cost = price(call, Usage(input_tokens=read, output_tokens=wrote))
+            model.cost_usd = None if cost is None or model.cost_usd is None else model.cost_usd + cost.usd
+            account = self.accounts.setdefault(call.target.provider or "", AccountEstimate())
+            account.calls += 1
+            account.tokens += read + wrote
+
+    @property
+    def cost_usd(self) -> float | None:
+        """`None` where the price of any model is not known."""
+        costs = [model.cost_usd for model in self.models.values()]
+        return None if None in costs else sum(cost for cost in costs if cost is not None)
+
+    @property
+    def cost_unknown(self) -> Sequence[str]:
+        """Models whose price is not known."""
+        return [name for name, model in self.models.items() if model.cost_usd is None]
+
+    def least_s(self, providers: Mapping[str, ProviderSettings]) -> float | None:
+        """Seconds that the slowest account's limits need; `None` where none has any."""
+        rows = {name: providers.get(name) for name in self.accounts}
+        waits = [
+            wait
+            for name, account in self.accounts.items()
+            if (wait := account.least_s(row.row.limits if (row := rows[name]) else None)) is not None
+        ]
+        return max(waits) if waits else None

@@ -1,0 +1,216 @@
+"""The nouns of batch: what a job asks, how far it is, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+from pydantic import TypeAdapter
+from sqlalchemy import Row
+
+from fanout.core.schema import Call
+from fanout.dispatch.plan import Request
+
+State = Literal["loading", "queued", "running", "cancelling", "stopped", "cancelled", "expired", "done"]
+"""
+- `loading`: its input is read and checked; nothing was sent.
+- `queued`: to be run by whoever has a place for it.
+- `running`; `cancelling`: what is under way is still waited for.
+- `stopped`: by its user, its cost or an account that takes no more; can be resumed.
+- `cancelled`, `expired` (its deadline has passed): nothing more is sent; can be resumed, the latter with a later deadline.
+- `done`: every unit has ended.
+"""
+OPEN_STATES: tuple[State, ...] = ("queued", "running", "cancelling")
+ENDED_STATES: tuple[State, ...] = ("stopped", "cancelled", "expired", "done")
+Kind = Literal["rows", "requests"]
+"""Rows of prompts for the job's models, or whole requests that name their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a job asks; as JSON in its row."""
+
+    kind: Kind = "rows"
+    models: tuple[Mapping[str, Any], ...] = ()
+    """`model`, `label` and parameters of their own; none where the requests name theirs."""
+    repeats: int = 1
+    template: str | None = None
+    system: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool = False
+    endpoint: str | None = None
+    """Where its requests would have been sent one by one: `/v1/chat/completions`."""
+    max_cost_usd: float | None = None
+    deadline: float | None = None
+    """Unix seconds."""
+    attempts: int | None = None
+    """Most tries of a unit; `None`: as the provider's row has it."""
+    concurrency: int | None = None
+    """Most calls at once for each account; `None`: as many as it bears."""
+    cache: bool = False
+    """Answers that were given to the same question before are taken from the store."""
+    name: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    input: Mapping[str, Any] = field(default_factory=dict)
+    """`name` and `sha256` of what it was read from."""
+    typed: bool = True
+    """The input's format tells numbers from text."""
+    unattended: bool = False
+    """Run by whichever server has the store; else only by the command that asks for it."""
+    window: str | None = None
+    """`completion_window`, as it was asked for."""
+
+
+SPEC = TypeAdapter(Spec)
+
+
+class Asking(Protocol):
+    """How the input of a job is understood."""
+
+    def item(self, values: Mapping[str, Any]) -> tuple[str | None, str]:
+        """The custom id of a row, and what is kept of it as JSON.
+
+        Raises:
+            RequestError: with every fault of the row.
+        """
+        ...
+
+    def request(self, body: str) -> Request:
+        """What such a row asks."""
+        ...
+
+
+def places(calls: Iterable[Call]) -> Iterator[tuple[tuple[int, int], Call]]:
+    """The calls of one item, each with its entry and its number within that entry: its unit's `repeat`.
+
+    The number is the call's `sample`, unless the item has several prompts.
+    """
+    counted: dict[int, int] = {}
+    for call in calls:
+        number = counted.get(call.entry, 0)
+        counted[call.entry] = number + 1
+        yield (call.entry, number), call
+
+
+Fingerprint = Mapping[str, Mapping[str, Any]]
+"""What each model of a job stood for when it began: provider, adapter, address, upstream id, parameters sent."""
+FINGERPRINT: TypeAdapter[Fingerprint] = TypeAdapter(dict[str, dict[str, Any]])
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as its row has it."""
+
+    number: int
+    id: str
+    created: float
+    account_id: str
+    spec: Spec
+    fingerprint: Fingerprint
+    state: State
+    reason: str | None
+    items: int
+    units: int
+    started: float | None
+    ended: float | None
+    rate: float | None
+    """Units a second, of late."""
+    owner: str | None
+    alive: bool
+    """Whoever owns it has said so within the last seconds."""
+    forked_from: str | None
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Job:
+        names = ("number", "id", "created", "account_id", "state", "reason", "items", "units", "started", "ended", "rate")
+        return cls(
+            **{name: getattr(row, name) for name in names},
+            owner=row.owner,
+            alive=bool(row.alive),
+            forked_from=row.forked_from,
+            spec=SPEC.validate_json(row.spec),
+            fingerprint=FINGERPRINT.validate_json(row.fingerprint),
+        )
+
+
+class Group(NamedTuple):
+    """What is counted together."""
+
+    model: str
+    """The entry's label."""
+    result: str
+    """`answered`, or the failure's kind."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sums over units that ended alike; `None`: not known of any of them."""
+
+    calls: int = 0
+    attempts: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    unknown_usage: int = 0
+    cost_usd: float | None = None
+    cost_unknown: int = 0
+    total_ms: int = 0
+
+    def add(self, more: Tally) -> None:
+        for name in Tally.__slots__:
+            mine, other = getattr(self, name), getattr(more, name)
+            if other is not None:
+                setattr(self, name, other if mine is None else mine + other)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is."""
+
+    job: Job
+    counts: Mapping[Group, Tally]
+    running: int = 0
+    """Calls under way; 0 where another process runs it."""
+    waiting: int = 0
+    """Units whose next try has a time."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Units a second, of late, by model."""
+
+    @property
+    def ended(self) -> int:
+        return sum(tally.calls for tally in self.counts.values())
+
+    @property
+    def answered(self) -> int:
+        return sum(tally.calls for group, tally in self.counts.items() if group.result == "answered")
+
+    @property
+    def left(self) -> int:
+        return max(self.job.units - self.ended, 0)
+
+    @property
+    def cost_usd(self) -> float | None:
+        known = [tally.cost_usd for tally in self.counts.values() if tally.cost_usd is not None]
+        return sum(known) if known else None
+
+    @property
+    def cost_unknown(self) -> int:
+        return sum(tally.cost_unknown for tally in self.counts.values())
+
+    @property
+    def rate(self) -> float | None:
+        """Units a second, of late."""
+        return sum(self.rates.values()) if self.rates else self.job.rate
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to the end at the pace of late; `None` where nothing is known of it."""
+        rate = self.rate
+        return self.left / rate if rate and self.left else 0.0 if not self.left else None
+
+    @property
+    def left_usd(self) -> float | None:
+        """What the rest would cost at the mean of what has ended; `None` where no cost is known."""
+        known = sum(tally.calls - tally.cost_unknown for group, tally in self.counts.items() if group.result == "answered")
+        return self.cost_usd / known * self.left if self.cost_usd is not None and known else None

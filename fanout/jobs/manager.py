@@ -1,0 +1,519 @@
+"""Keeps jobs: takes them in, runs them, lets them be stopped, resumed and tried again; goes on with those that were cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from fanout.core.errors import FanoutError, Fault, LeaseLost, RequestError, StoreError
+from fanout.core.schema import Call
+from fanout.dispatch.dispatcher import Dispatcher
+from fanout.dispatch.plan import Entry, Request
+from fanout.jobs import config_fingerprint, process_identity
+from fanout.jobs.estimate import Estimate
+from fanout.jobs.input_files import BadRow, Row
+from fanout.jobs.intake import Loading
+from fanout.jobs.job import ENDED_STATES, SPEC, Asking, Fingerprint, Group, Job, Kind, Progress, Spec, Tally
+from fanout.jobs.job import FINGERPRINT as FINGERPRINTS
+from fanout.jobs.row_request import rows_of
+from fanout.jobs.worker import Runner
+from fanout.observability.logs import log
+from fanout.store.jobs.journal import LEASE_S, JobStore
+
+MOST_JOBS = 4
+"""That one process runs at once; further ones are queued."""
+LAST_TRIES = 5
+"""How often a run's end is tried to be written."""
+LOOK_S = 2.0
+"""How often a server looks for jobs that nobody runs."""
+COPIED_AT_ONCE = 10_000
+"""Items of a fork in one transaction: others want to write, too."""
+PROBE = '{"prompt":""}'
+"""A row that asks nothing: what the models of a job stand for does not depend on it."""
+
+Askings = Callable[[Spec, str], Asking]
+"""How the jobs of a kind are understood: of what a job asks, and its account."""
+
+
+class Keeper:
+    """The jobs of a store, and those of them that this process runs. Open one with `open_keeper`."""
+
+    def __init__(self, store: JobStore, dispatcher: Dispatcher, askings: Mapping[Kind, Askings] | None = None) -> None:
+        self._store, self._dispatcher = store, dispatcher
+        self._askings = {"rows": rows_of, **(askings or {})}
+        self._running: dict[int, Runner] = {}
+        self._begun: set[int] = set()
+        """Jobs that this process has, or is about to take."""
+        self._tasks: dict[int, asyncio.Task[Any]] = {}
+        self._look = asyncio.Event()
+        """There may be a job to run."""
+        self._owner = process_identity.owner()
+        self._leaving = False
+
+    # Taking in
+
+    async def create(
+        self,
+        spec: Spec,
+        rows: Iterable[Row | BadRow],
+        *,
+        account_id: str | None = None,
+        prefix: str = "job_",
+        id: str | None = None,
+        forked_from: str | None = None,
+    ) -> Job:
+        """A new job, its input checked whole and kept; nothing of it has been sent.
+
+        Args:
+            rows: read in a thread.
+            id: by default `prefix` and a new one.
+            forked_from: the job that it stands in for.
+
+        Raises:
+            RequestError: with every bad row and its line, up to `MOST_FAULTS`; nothing is kept.
+            StoreError: the database cannot be written.
+        """
+        asking = self._asking(spec, account_id or "")
+        entries = self._entries(asking) if spec.kind == "rows" else {}
+        id = id or f"{prefix}{uuid.uuid4().hex}"
+        row = {
+            "id": id,
+            "created": time.time(),
+            "account_id": account_id or "",
+            "spec": SPEC.dump_json(spec, exclude_defaults=True).decode(),
+            "fingerprint": "{}",
+            "state": "loading",
+            "forked_from": forked_from,
+        }
+        number = await self._store.create(row)
+        try:
+            epoch = await self._store.take(number, self._owner)
+            loading = Loading(spec, asking, self._dispatcher, entries)
+            await self._load(loading, number, epoch or 0, rows)
+            for custom_id, line in await self._store.repeated_ids(number):
+                loading.faults.append(Fault(f"line {line}: custom_id", f"`{custom_id}` stands in the input more than once"))
+            loading.check()
+        except BaseException:
+            with suppress(StoreError):
+                await asyncio.shield(self._store.discard(number))
+            raise
+        whole: dict[str, Any] = {"state": "queued", "owner": None, "items": loading.items, "units": loading.units}
+        meant = FINGERPRINTS.dump_json(loading.meant).decode()
+        if not await self._store.change(number, states=("loading",), epoch=epoch, **whole, fingerprint=meant):
+            raise StoreError("the job was given up while its input was read")
+        return await self.job(id)
+
+    async def estimate(self, spec: Spec, rows: Iterable[Row | BadRow]) -> Estimate:
+        """What a job would be; nothing of it is kept or sent.
+
+        Raises:
+            RequestError: with every bad row and its line.
+        """
+        asking = self._asking(spec, "")
+        loading = Loading(spec, asking, self._dispatcher, self._entries(asking) if spec.kind == "rows" else {})
+        loading.estimate, source = Estimate(), iter(rows)
+        while await asyncio.to_thread(loading.take, source) is not None:
+            pass
+        loading.check()
+        return loading.estimate
+
+    async def _load(self, loading: Loading, number: int, epoch: int, rows: Iterable[Row | BadRow]) -> None:
+        source = iter(rows)
+        async with self._keeping(number, epoch):
+            while (found := await asyncio.to_thread(loading.take, source)) is not None:
+                if found and not loading.faults:
+                    await self._store.add_items(number, found, epoch)
+
+    @asynccontextmanager
+    async def _keeping(self, number: int, epoch: int) -> AsyncGenerator[None]:
+        """Keeps the lease of a job that is made, however long its input takes to come."""
+
+        async def beat() -> None:
+            while True:
+                await asyncio.sleep(LOOK_S)
+                with suppress(StoreError):
+                    await self._store.renew(number, epoch, None)
+
+        task = asyncio.create_task(beat(), name="loading")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _asking(self, spec: Spec, account_id: str) -> Asking:
+        return self._askings[spec.kind](spec, account_id)
+
+    def _entries(self, asking: Asking) -> Fingerprint:
+        """What the models of a job stand for, which is the same for every row.
+
+        Raises:
+            RequestError: some cannot be called.
+        """
+        calls = self._dispatcher.plan(asking.request(PROBE))
+        refused = {call.entry: call.refusal.message for call in calls if call.refusal}
+        if refused:
+            raise RequestError([Fault(f"models[{entry}]", message) for entry, message in refused.items()])
+        return config_fingerprint.of_entries((call for call in calls if not call.sample), self._dispatcher.settings.providers)
+
+    def _meaning_now(self, job: Job) -> Fingerprint:
+        if job.spec.kind == "rows":
+            return self._entries(self._asking(job.spec, job.account_id))
+        calls = [self._dispatcher.plan(Request(entries=(Entry(name),), prompts=("",)))[0] for name in job.fingerprint]
+        refused = {call.target.name: call.refusal.message for call in calls if call.refusal}
+        if refused:
+            raise RequestError([Fault(name, message) for name, message in refused.items()])
+        return config_fingerprint.of_names(calls, self._dispatcher.settings.providers)
+
+    # Looking
+
+    async def job(self, id: str) -> Job:
+        """The job of that id.
+
+        Raises:
+            RequestError: there is none.
+        """
+        row = await self._store.job(id)
+        if row is None:
+            raise RequestError([Fault("id", f"no job `{id}`", "job_not_found")])
+        return Job.of(row)
+
+    async def jobs(self, **which: Any) -> list[Job]:
+        """The newest first; see `JobStore.listed`."""
+        return [Job.of(row) for row in await self._store.listed(**which)]
+
+    async def progress(self, id: str) -> Progress:
+        """How far a job is, whoever runs it."""
+        job = await self.job(id)
+        if runner := self._running.get(job.number):
+            return replace(runner.progress(), job=job)
+        return Progress(job, await self._counts(job))
+
+    async def events(self, id: str, every_s: float = 1.0) -> AsyncGenerator[Progress]:
+        """How far a job is, again and again, until it has ended."""
+        while True:
+            progress = await self.progress(id)
+            yield progress
+            if progress.job.state in ENDED_STATES:
+                return
+            await asyncio.sleep(every_s)
+
+    async def _counts(self, job: Job) -> dict[Group, Tally]:
+        names = Tally.__slots__
+        return {
+            Group(row.model, row.result): Tally(**{name: getattr(row, name) for name in names})
+            for row in await self._store.counts(job.number)
+        }
+
+    def calls(self, job: Job, body: str) -> list[Call]:
+        """The calls of one item of a job."""
+        return self._dispatcher.plan(self._asking(job.spec, job.account_id).request(body))
+
+    # Running
+
+    async def run(self, id: str, told: Callable[[Runner], None] | None = None, *, patient: bool = False) -> Job:
+        """Runs a job to its end, in this process.
+
+        Args:
+            told: called with its runner once it runs.
+            patient: while another process runs it, waits until that one has ended it, or has gone.
+
+        Raises:
+            RequestError: there is no such job, it has ended, or its models mean something else by now.
+            LeaseLost: another process runs it.
+            StoreError: the database cannot be written.
+        """
+        job = await self.job(id)
+        if job.state in ENDED_STATES or job.state == "loading":
+            raise RequestError([Fault("id", f"job `{id}` is {job.state}", "wrong_state")])
+        meant = self._unchanged(job)
+        if job.number not in self._begun:
+            self._begun.add(job.number)
+            try:
+                gone = [job.owner] if job.owner and process_identity.is_gone(job.owner) else []
+                epoch = await self._store.take(job.number, self._owner, gone=gone)
+                if epoch is not None:
+                    return await self._run(job, epoch, meant, told)
+            finally:
+                self._begun.discard(job.number)
+        if patient:
+            return await self._waited(job, told)
+        raise LeaseLost
+
+    async def _run(self, job: Job, epoch: int, meant: Fingerprint, told: Callable[[Runner], None] | None) -> Job:
+        """Runs a job that this process has taken, as it is now that nobody else can change it.
+
+        Args:
+            meant: what its models stand for now. Their limit groups need not be those that it was made with.
+        """
+        begun: dict[str, Any] = {"state": "running", "reason": None, "started": job.started or time.time()}
+        if not await self._store.change(job.number, states=("queued", "running"), epoch=epoch, **begun):
+            job = await self.job(job.id)
+            if job.state == "cancelling":
+                return await self._leave(job, epoch, "cancelled", "it was cancelled")
+            await self._store.change(job.number, epoch=epoch, owner=None)
+            raise RequestError([Fault("id", f"job `{job.id}` is {job.state}", "wrong_state")])
+        job = replace(await self.job(job.id), fingerprint=meant)
+        asking = self._asking(job.spec, job.account_id)
+        runner = Runner(self._store, self._dispatcher, job, epoch, asking, await self._counts(job))
+        self._running[job.number] = runner
+        if self._leaving:
+            runner.stop("queued", None)
+        try:
+            if told:
+                told(runner)
+            log.info("job begins", job=job.id, units=job.units, left=runner.progress().left)
+            state, reason = await runner.run()
+        finally:
+            del self._running[job.number]
+        return await self._leave(job, epoch, state, reason)
+
+    async def _waited(self, job: Job, told: Callable[[Runner], None] | None) -> Job:
+        """The job's end, whoever brings it about."""
+        log.info("another process runs the job; waiting", job=job.id)
+        while job.alive and not (job.owner and process_identity.is_gone(job.owner)):
+            await asyncio.sleep(LOOK_S / 4)
+            job = await self.job(job.id)
+        return job if job.state in ENDED_STATES else await self.run(job.id, told, patient=True)
+
+    async def _leave(self, job: Job, epoch: int, state: str, reason: str | None) -> Job:
+        """Writes how a run ended, and waits a while for a database that cannot be written just then."""
+        for _ in range(LAST_TRIES):
+            with suppress(StoreError):
+                return await self._left(job, epoch, state, reason)
+            await asyncio.sleep(LOOK_S)
+        return await self._left(job, epoch, state, reason)
+
+    async def _left(self, job: Job, epoch: int, state: str, reason: str | None) -> Job:
+        ended = time.time() if state in ENDED_STATES else None
+        left: dict[str, Any] = {"owner": None, "rate": None}
+        states = ("queued", "running") if state == "queued" else ()
+        if not await self._store.change(
+            job.number, states=states, epoch=epoch, state=state, reason=reason, ended=ended, **left
+        ):
+            # What is left to others must not forget that it was cancelled.
+            cancelled: dict[str, Any] = {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
+            await self._store.change(job.number, states=("cancelling",), epoch=epoch, **cancelled, **left)
+        log.info("job ends", job=job.id, state=state, reason=reason)
+        return await self.job(job.id)
+
+    def _unchanged(self, job: Job) -> Fingerprint:
+        """What its models stand for now.
+
+        Raises:
+            RequestError: it is not what it was.
+        """
+        meant = self._meaning_now(job)
+        changed = config_fingerprint.differences(job.fingerprint, meant)
+        if changed:
+            raise RequestError(changed)
+        return meant
+
+    async def wait(self) -> None:
+        """Looks for jobs that nobody runs, and runs them, until it is cancelled; then leaves them to the next process."""
+        try:
+            while True:
+                try:
+                    await self._adopt()
+                except StoreError:
+                    pass  # told by whoever writes
+                except Exception:  # else no job would ever be looked for any more
+                    log.exception("bug in looking for jobs")
+                self._look.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await self._look.wait()
+        finally:
+            self.leave()
+            await self.idle()
+
+    def leave(self) -> None:
+        """Sends nothing more; what runs is left to the next process once its calls under way have ended."""
+        self._leaving = True
+        for runner in self._running.values():
+            runner.stop("queued", None)
+
+    async def idle(self) -> None:
+        """Returns once no job runs that was looked for here."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+
+    async def _adopt(self) -> None:
+        if self._leaving:
+            return
+        await self.sweep()
+        for row in reversed(await self._store.listed(most=1_000, states=("queued", "running", "cancelling"))):
+            job = Job.of(row)
+            if not _is_left(job) or job.number in self._tasks or not job.spec.unattended:
+                continue
+            if len(self._tasks) < MOST_JOBS:
+                task = asyncio.create_task(self._attended(job), name=f"job {job.id}")
+                self._tasks[job.number] = task
+                task.add_done_callback(partial(self._gone, job.number))
+
+    async def sweep(self) -> None:
+        """Forgets jobs whose making was cut off."""
+        for row in await self._store.listed(most=1_000, states=("loading",)):
+            job = Job.of(row)
+            if _is_left(job) and (job.owner or job.created < time.time() - LEASE_S):  # else it is only just being made
+                await self._store.discard(job.number)
+
+    def _gone(self, number: int, _: asyncio.Task[Any]) -> None:
+        self._tasks.pop(number, None)
+        self._look.set()
+
+    async def _attended(self, job: Job) -> None:
+        """One job, whose troubles are written down where they can be."""
+        try:
+            await self.run(job.id)
+        except LeaseLost:
+            log.warning("another process has taken the job", job=job.id)
+        except FanoutError as error:
+            log.error("job stopped", job=job.id, reason=str(error))
+            await self._broken(job, str(error))
+        except Exception:  # else it would be taken up again and again, and its first calls paid for each time
+            log.exception("bug in a job", job=job.id)
+            await self._broken(job, "Fanout could not run it; its log has the details")
+
+    async def _broken(self, job: Job, reason: str) -> None:
+        """Stops a job, unless another process has it by now."""
+        stopped: dict[str, Any] = {"state": "stopped", "reason": reason, "ended": time.time(), "owner": None, "rate": None}
+        with suppress(StoreError):
+            await self._store.change(job.number, states=("queued", "running"), gone=[self._owner], **stopped)
+
+    # What its user wants of it
+
+    async def cancel(self, id: str) -> Job:
+        """Has nothing more sent; what is under way is waited for. A job that has ended stays as it is."""
+        job = await self.job(id)
+        if not _is_left(job):
+            await self._store.change(job.number, states=("queued", "running"), state="cancelling")
+            if runner := self._running.get(job.number):
+                runner.stop("cancelled", "it was cancelled")
+        else:
+            await self._store.change(
+                job.number,
+                states=("queued", "running", "cancelling", "stopped"),
+                state="cancelled",
+                reason="it was cancelled",
+                ended=time.time(),
+            )
+        return await self.job(id)
+
+    async def resume(self, id: str, *, fork: bool = False, **changes: Any) -> Job:
+        """Queues a job that was stopped, cancelled, expired or cut off.
+
+        Args:
+            fork: where its models mean something else by now, or its input is another, asks everything anew in a new job.
+            changes: fields of its `Spec` that do not change what is asked: its cost, deadline, concurrency and attempts.
+
+        Raises:
+            RequestError: it is done, or runs, or has changed: with every difference.
+        """
+        job = await self.job(id)
+        spec = _not_late(replace(job.spec, **changes))
+        if fork:
+            return await self._forked(job, spec)
+        if job.state == "done":
+            raise RequestError([Fault("id", f"job `{id}` is done; `retry` asks again what has failed", "wrong_state")])
+        if job.state == "loading" or (job.alive and not (job.owner and process_identity.is_gone(job.owner))):
+            raise RequestError([Fault("id", f"job `{id}` is {job.state}; it need not be resumed", "wrong_state")])
+        self._unchanged(job)
+        await self._queue(job, spec)
+        return await self.job(id)
+
+    async def retry(self, id: str, kinds: Sequence[str] = (), **changes: Any) -> Job:
+        """Asks again what has failed, of these kinds alone if any are given.
+
+        Raises:
+            RequestError: it runs, or it has changed: with every difference.
+        """
+        job = await self.job(id)
+        if job.state not in ENDED_STATES:
+            raise RequestError([Fault("id", f"job `{id}` is {job.state}; cancel it first, or wait for its end", "wrong_state")])
+        self._unchanged(job)
+        if await self._store.reopen(job.number, kinds, states=(job.state,)) is None:
+            raise RequestError([Fault("id", f"job `{job.id}` is no longer {job.state}", "wrong_state")])
+        await self._queue(job, _not_late(replace(job.spec, **changes)))
+        return await self.job(id)
+
+    async def _queue(self, job: Job, spec: Spec) -> None:
+        written = SPEC.dump_json(spec, exclude_defaults=True).decode()
+        queued: dict[str, Any] = {"state": "queued", "reason": None, "ended": None, "owner": None, "spec": written}
+        gone = [job.owner] if job.owner and process_identity.is_gone(job.owner) else []
+        if not await self._store.change(job.number, states=(job.state,), gone=gone, **queued):
+            raise RequestError([Fault("id", f"job `{job.id}` is no longer {job.state}", "wrong_state")])
+        self._look.set()
+
+    async def _forked(self, job: Job, spec: Spec) -> Job:
+        forked = replace(job, spec=spec)
+        id = f"{job.id.partition('_')[0]}_{uuid.uuid4().hex}"
+        row = {
+            "id": id,
+            "created": time.time(),
+            "account_id": job.account_id,
+            "spec": SPEC.dump_json(spec, exclude_defaults=True).decode(),
+            "fingerprint": FINGERPRINTS.dump_json(self._meaning_now(forked)).decode(),
+            "state": "loading",
+            "forked_from": job.id,
+        }
+        units = job.units
+        if job.spec.kind == "rows":  # its sets may have other members by now
+            units = job.items * len(self._dispatcher.plan(self._asking(spec, job.account_id).request(PROBE)))
+        number = await self._store.create(row)
+        try:
+            epoch = await self._store.take(number, self._owner) or 0
+            async with self._keeping(number, epoch):
+                for first in range(0, job.items, COPIED_AT_ONCE):
+                    await self._store.copy_items(job.number, number, first, first + COPIED_AT_ONCE)
+        except BaseException:
+            with suppress(StoreError):
+                await asyncio.shield(self._store.discard(number))
+            raise
+        await self._store.change(number, epoch=epoch, state="queued", owner=None, items=job.items, units=units)
+        self._look.set()
+        return await self.job(id)
+
+    def begin(self) -> None:
+        """A job was made that waits to be run."""
+        self._look.set()
+
+
+def _is_left(job: Job) -> bool:
+    """Whether nobody has it."""
+    return not job.alive or (job.owner is not None and process_identity.is_gone(job.owner))
+
+
+def _not_late(spec: Spec) -> Spec:
+    """Without a deadline that has passed: what goes on now would expire at once."""
+    return replace(spec, deadline=None) if spec.deadline is not None and spec.deadline <= time.time() else spec
+
+
+@asynccontextmanager
+async def open_keeper(
+    store: JobStore,
+    dispatcher: Dispatcher,
+    askings: Mapping[Kind, Askings] | None = None,
+    *,
+    attending: bool = False,
+) -> AsyncGenerator[Keeper]:
+    """A keeper; at the end what it runs is left to the next process.
+
+    Args:
+        attending: it also looks for jobs that nobody runs.
+    """
+    keeper = Keeper(store, dispatcher, askings)
+    async with store.writing():
+        task = asyncio.create_task(keeper.wait(), name="jobs") if attending else None
+        try:
+            yield keeper
+        finally:
+            if task:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,83 @@
+"""How one unit ended, as JSON in the store: enough to write the answer again in any dialect. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError
+
+from fanout.core.json_text import whole_text
+from fanout.core.schema import Call, Completion, Cost, Failure, Outcome, Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An outcome without its question."""
+
+    model: str
+    """As it was asked for."""
+    label: str
+    provider: str | None
+    upstream_model: str | None
+    completion: Completion | None = None
+    failure: Failure | None = None
+    """Exactly one of the two."""
+    timing: Timing = field(default_factory=Timing)
+    cost: Cost | None = None
+    ignored: tuple[str, ...] = ()
+    adjusted: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Record:
+        target, fitted, result = outcome.call.target, outcome.call.fitted, outcome.result
+        return cls(
+            model=target.name,
+            label=target.label,
+            provider=target.provider,
+            upstream_model=target.model,
+            completion=result if isinstance(result, Completion) else None,
+            failure=result if isinstance(result, Failure) else None,
+            timing=outcome.timing,
+            cost=outcome.cost,
+            ignored=fitted.ignored,
+            adjusted=fitted.adjusted,
+        )
+
+    @classmethod
+    def read(cls, text: str) -> Record:
+        return _RECORD.validate_json(text)
+
+    def json(self) -> str:
+        """Whatever upstreams put into it: half a character becomes U+FFFD, a number that is none null."""
+        try:
+            return _RECORD.dump_json(self, exclude_defaults=True).decode()
+        except PydanticSerializationError:
+            plain = whole_text(_RECORD.dump_python(self, exclude_defaults=True))
+            return _RECORD.dump_json(_RECORD.validate_python(plain), exclude_defaults=True).decode()
+
+    @property
+    def result(self) -> Completion | Failure:
+        found = self.completion or self.failure
+        assert found is not None, "a record is of an answer or of a failure"
+        return found
+
+    def outcome(self, call: Call) -> Outcome:
+        """The outcome of that call."""
+        return Outcome(call, self.result, self.timing, self.cost)
+
+
+_RECORD = TypeAdapter(Record)
+
+
+def failure_json(failure: Failure) -> str:
+    return _FAILURE.dump_json(failure, exclude_defaults=True).decode()
+
+
+def failure_of(text: str) -> Failure:
+    return _FAILURE.validate_json(text)
+
+
+_FAILURE = TypeAdapter(Failure)

@@ -1,0 +1,1 @@
+"""Rate limits: one limiter per provider account and limit group."""

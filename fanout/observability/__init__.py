@@ -1,0 +1,1 @@
+"""Logs, metrics and the recent health of provider accounts."""

@@ -1,0 +1,90 @@
+"""How each account's calls went lately: an observer that keeps the last minutes' calls, and sums them when somebody asks."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fanout.core.schema import Completion, Failure, Outcome, Retry
+
+WINDOW_S = 300.0
+MOST_CALLS = 1000
+"""Of one account; of more only the last are kept."""
+
+Account = tuple[str, str | None, bool]
+"""Provider, limit group, and whether it is callers' own keys, all of them together."""
+
+
+class _Ended(NamedTuple):
+    at: float
+    kind: str | None
+    """The failure's; `None`: it was answered."""
+    call_s: float | None
+    first_token_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lately:
+    """The calls of one account that ended within `WINDOW_S`. Times in seconds; `None` where no call tells."""
+
+    calls: int
+    answered: int
+    failures: Mapping[str, int]
+    error_rate: float | None
+    """Of the calls that nobody cancelled."""
+    median_s: float | None
+    """Of the attempts that were answered, start to last byte."""
+    p95_s: float | None
+    median_first_token_s: float | None
+
+
+class Recent:
+    """Accounts are those of the configuration, so there are not many."""
+
+    def __init__(self) -> None:
+        self._ended: dict[Account, deque[_Ended]] = {}
+
+    def observe(self, event: Outcome | Retry) -> None:
+        """An observer of the Dispatcher."""
+        target = event.call.target
+        if isinstance(event, Retry) or event.call.refusal or target.provider is None:
+            return
+        result, timing = event.result, event.timing
+        if isinstance(result, Completion) and not timing.attempts:
+            return  # nobody was asked
+        account: Account = (target.provider, target.limit_group, event.call.credential is not None)
+        kind = result.kind if isinstance(result, Failure) else None
+        ended = self._ended.get(account)
+        if ended is None:
+            ended = self._ended[account] = deque(maxlen=MOST_CALLS)
+        ended.append(_Ended(time.monotonic(), kind, timing.call_s, timing.first_token_s))
+
+    def of(self, accounts: Iterable[Account]) -> Lately:
+        """How it went at these, summed as one."""
+        since = time.monotonic() - WINDOW_S
+        return _summed([call for account in accounts for call in self._ended.get(account, ()) if call.at >= since])
+
+
+def _summed(calls: Sequence[_Ended]) -> Lately:
+    failures = Counter(call.kind for call in calls if call.kind)
+    judged = len(calls) - failures["cancelled"]
+    answered = len(calls) - failures.total()
+    times = sorted(call.call_s for call in calls if call.kind is None and call.call_s is not None)
+    first = sorted(call.first_token_s for call in calls if call.kind is None and call.first_token_s is not None)
+    return Lately(
+        calls=len(calls),
+        answered=answered,
+        failures={kind: count for kind, count in failures.items() if kind},
+        error_rate=round((judged - answered) / judged, 4) if judged else None,
+        median_s=_quantile(times, 0.5),
+        p95_s=_quantile(times, 0.95),
+        median_first_token_s=_quantile(first, 0.5),
+    )
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """The smallest value that at least this share of all do not exceed."""
+    return ordered[max(-(-int(share * 100) * len(ordered) // 100) - 1, 0)] if ordered else None

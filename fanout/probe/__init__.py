@@ -1,0 +1,1 @@
+"""Live checks of providers, and what they found."""

@@ -1,0 +1,200 @@
+"""What trying a provider has shown, and what to do next: outcomes → a `Finding`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fanout.config.settings import ProviderSettings
+from fanout.core.schema import Completion, Failure, FailureKind, Outcome
+
+Seen = tuple[bool | None, bool | None, bool | None]
+"""The host answered, took the key, knows the model; `None`: not known, for something before it failed."""
+NOTHING: Seen = (None, None, None)
+
+SEEN: Mapping[FailureKind, Seen] = {
+    "network": (False, None, None),
+    "timeout": (False, None, None),
+    "not_configured": (None, False, None),
+    "auth": (True, False, None),
+    "not_found": (True, None, False),
+    "quota": (True, True, None),
+    "content_filter": (True, True, True),
+    "rate_limit": (True, None, None),
+    "bad_request": (True, None, None),  # also how some hosts refuse a key
+    "unsupported": (True, None, None),
+    "server": (True, None, None),
+    "malformed": (True, None, None),
+}
+"""What a failure of each kind shows; the others show nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One provider, tried with one model. `None` is what nobody knows, because something before it failed."""
+
+    provider: str
+    model: str | None = None
+    """As callers name it; `None` where none could be chosen."""
+    reachable: bool | None = None
+    """The host answered, whatever it said."""
+    needs_key: bool = True
+    key_accepted: bool | None = None
+    model_known: bool | None = None
+    streams: bool | None = None
+    """At least one piece came, and then an end."""
+    usage_whole: bool | None = None
+    usage_streamed: bool | None = None
+    total_s: float | None = None
+    cost_usd: float | None = None
+    next: str = ""
+    """What to do; empty where nothing is to be done."""
+    wants_model: bool = False
+    """Nobody knows which model to try: one must be named."""
+    tried: bool = True
+    """`False`: nobody asked for it, and it cannot be tried: no fault of the configuration."""
+
+    @property
+    def well(self) -> bool:
+        """It answers, whole and streamed. Usage it may keep to itself."""
+        return bool(self.reachable and self.model_known and self.streams and (self.key_accepted or not self.needs_key))
+
+    @property
+    def reports_usage(self) -> bool | None:
+        """In both of its ways."""
+        known = (self.usage_whole, self.usage_streamed)
+        return False if False in known else None if None in known else True
+
+
+def seen(outcome: Outcome) -> Seen:
+    """What one outcome shows."""
+    result = outcome.result
+    if isinstance(result, Completion):
+        return (True, True, True)
+    if not outcome.timing.attempts:  # refused here: nobody was asked
+        return {"not_found": (None, None, False), "not_configured": (None, False, None)}.get(result.kind, NOTHING)
+    return shown_by(result)
+
+
+def shown_by(failure: Failure) -> Seen:
+    """What an upstream's failure shows."""
+    reachable, accepted, known = SEEN.get(failure.kind, NOTHING)
+    if failure.status is not None or failure.code == "answer_truncated":
+        reachable = True
+    if failure.kind == "not_found" and failure.code:  # an API's own word, which it says to those it knows
+        accepted = True
+    return reachable, accepted, known
+
+
+def found(
+    provider: ProviderSettings, model: str, whole: Outcome, streamed: Outcome | None = None, *, pieces: int = 0
+) -> Finding:
+    """What a whole call and, if that was answered, a streamed one have shown.
+
+    Args:
+        pieces: deltas of the streamed one that held something.
+    """
+    first, second = whole.result, streamed.result if streamed else None
+    reachable, accepted, known = seen(whole)
+    streams = None if second is None else isinstance(second, Completion) and bool(pieces) and _ended(second)
+    costs = [outcome.cost.usd for outcome in (whole, streamed) if outcome and outcome.cost]
+    return Finding(
+        provider=provider.name,
+        model=model,
+        reachable=reachable,
+        needs_key=needs_key(provider),
+        key_accepted=accepted if needs_key(provider) or accepted is False else None,
+        model_known=known,
+        streams=streams,
+        usage_whole=_reported(first),
+        usage_streamed=_reported(second),
+        total_s=whole.timing.total_s + (streamed.timing.total_s if streamed else 0),
+        cost_usd=sum(costs) if costs else None,
+        next=_next(provider, first, second, streams),
+    )
+
+
+def failed(provider: ProviderSettings, failure: Failure) -> Finding:
+    """A provider whose list of models could not be had, so that nothing was tried."""
+    reachable, accepted, _ = shown_by(failure)
+    return Finding(
+        provider=provider.name,
+        reachable=reachable,
+        needs_key=needs_key(provider),
+        key_accepted=accepted,
+        next=advice(provider, failure),
+    )
+
+
+def unchosen(provider: ProviderSettings, failure: Failure, *, tried: bool) -> Finding:
+    """A provider for which nobody knows a model to try."""
+    why = f"{failure.message}; " if failure.status == 200 else ""
+    return Finding(
+        provider=provider.name,
+        reachable=True if failure.kind == "malformed" or failure.status else None,
+        needs_key=needs_key(provider),
+        next=f"{why}name a model to try: `--model {provider.name}/<id>`",
+        wants_model=True,
+        tried=tried,
+    )
+
+
+def needs_key(provider: ProviderSettings) -> bool:
+    """Whether there is a key that could be refused."""
+    return provider.key is not None or bool(provider.missing_key)
+
+
+def advice(provider: ProviderSettings, failure: Failure) -> str:
+    """What a failure asks of the operator, in one line."""
+    address = f" (`{provider.row.base_url_env}`)" if provider.row.base_url_env else ""
+    keys = " or ".join(f"`{name}`" for name in provider.row.api_key_env) or "the credentials"
+    another = f"try another model: `--model {provider.name}/<id>`"
+    match failure.kind:
+        case "network":
+            return f"{failure.message}; check the network and the address{address}"
+        case "timeout":
+            return f"{failure.message}; try again, with a longer `--timeout`"
+        case "auth" if failure.code == "permission_denied":
+            return f"this key may not do this (HTTP {failure.status}): check its rights, or {another}"
+        case "auth":
+            return f"the key was refused: set another one in {keys}"
+        case "not_found" if failure.code in ("model_retired", "model_not_found"):
+            return f"{failure.message}; {another}"
+        case "not_found":
+            return f"{failure.message}; {another}, or check the address{address}"
+        case "not_configured":
+            return failure.message
+        case "quota":
+            return f"{failure.message}; add credit there, or raise its limit"
+        case "rate_limit":
+            wait = f" in {failure.retry_after_s:.0f} s" if failure.retry_after_s else " later"
+            return f"{failure.message}; check again{wait}"
+        case "server":
+            return f"{failure.message}; try again later"
+        case "malformed":
+            return f"{failure.message}; does the address{address} lead to its API?"
+        case _:
+            return f"{failure.message}; {another}"
+
+
+def _next(
+    provider: ProviderSettings, whole: Completion | Failure, streamed: Completion | Failure | None, streams: bool | None
+) -> str:
+    if isinstance(whole, Failure):
+        return advice(provider, whole)
+    if isinstance(streamed, Failure):
+        return f"whole answers come, streamed ones fail: {advice(provider, streamed)}"
+    if streams is False:
+        return "whole answers come, streams are empty: use it without `stream`"
+    silent = [way for way, result in (("whole", whole), ("streamed", streamed)) if _reported(result) is False]
+    return f"reports no tokens ({' and '.join(silent)}): their number and cost stay unknown" if silent else ""
+
+
+def _ended(completion: Completion) -> bool:
+    return any(choice.finish_reason or choice.native_finish_reason for choice in completion.choices)
+
+
+def _reported(result: Completion | Failure | None) -> bool | None:
+    if not isinstance(result, Completion):
+        return None
+    return bool(result.usage and (result.usage.output_tokens is not None or result.usage.input_tokens is not None))

@@ -1,0 +1,230 @@
+"""Tries providers with the least that shows whether they work: one whole call, then one streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from fanout.config.catalogue import Catalogue, Model
+from fanout.config.settings import PriceRow, ProviderSettings
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Call, Delta, Failure, Message, Outcome, Sampling, Usage
+from fanout.dispatch import pricing
+from fanout.dispatch.dispatcher import Dispatcher
+from fanout.dispatch.plan import Entry, Request
+from fanout.probe.diagnosis import Finding, failed, found, unchosen
+from fanout.providers.model_listing import PATHS, listed
+
+AT_ONCE = 8
+"""Providers tried at the same time."""
+QUESTION = "Reply with the single word OK."
+FEW_TOKENS, ENOUGH_TOKENS = 32, 2048
+"""What is asked for first; and again where a model thinks longer than that before it says anything."""
+LISTING_S = 10.0
+TYPICAL = Usage(input_tokens=1000, output_tokens=1000)
+"""By whose cost models are compared."""
+OTHER_KINDS = re.compile(
+    r"embed|bge|rerank|whisper|tts|speech|audio|voice|dall|image|flux|diffusion|video|sora|moderation|guard|ocr|vision"
+    r"|transcri|realtime|search|prompt|parse|retriev|reward|base$|orpheus|asr|deep-research",
+    re.IGNORECASE,
+)
+"""In ids of models that do not chat, or not in words alone."""
+SIZE = re.compile(r"(?<![\d.a-z])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
+NO_LIST = ("unsupported", "not_found", "bad_request", "malformed")
+"""How a host fails that has no list of its models: there is nothing wrong with it."""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A provider to try, and with which model; without one, one is chosen."""
+
+    provider: str
+    model: str | None = None
+    asked_for: bool = False
+    """By name: then what cannot be tried is a fault."""
+
+
+def trials(
+    catalogue: Catalogue, providers: Mapping[str, ProviderSettings], models: Sequence[str], named: Sequence[str]
+) -> list[Trial]:
+    """What to try: the models and providers that are named, else every provider that is configured.
+
+    Args:
+        models: names that `Catalogue.find` knows.
+    """
+    asked = [(model, catalogue.find(model)) for model in models]
+    chosen = [Trial(model.provider, name, asked_for=True) for name, model in asked if model]
+    with_model = {trial.provider for trial in chosen}
+    chosen += [Trial(name, asked_for=True) for name in dict.fromkeys(named) if name not in with_model]
+    return chosen or [Trial(name) for name, provider in providers.items() if not provider.lacks()]
+
+
+async def tried(dispatcher: Dispatcher, trials: Iterable[Trial], timeout_s: float) -> list[Finding]:
+    """What each trial shows, in their order. A provider that is at fault is a finding, never an exception.
+
+    Args:
+        timeout_s: for each provider in all.
+    """
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(trial: Trial) -> Finding:
+        async with places:
+            return await _tried(dispatcher, session, trial, timeout_s)
+
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session, asyncio.TaskGroup() as group:
+        await asyncio.to_thread(pricing.load)  # else the first price is read on the event loop
+        tasks = [group.create_task(one(trial)) for trial in trials]
+    return [task.result() for task in tasks]
+
+
+async def _tried(dispatcher: Dispatcher, session: aiohttp.ClientSession, trial: Trial, timeout_s: float) -> Finding:
+    provider, began = dispatcher.settings.providers[trial.provider], time.monotonic()
+    if lacks := provider.lacks():
+        return _lacking(provider, trial, lacks)
+    name = trial.model
+    try:
+        name = name or await chosen(dispatcher.catalogue, provider, session, min(timeout_s, LISTING_S))
+        finding = await _asked(dispatcher, provider, name, began + timeout_s)
+    except ProviderError as error:
+        if error.failure.kind in NO_LIST:
+            return unchosen(provider, error.failure, tried=trial.asked_for)
+        finding = failed(provider, error.failure)
+    if finding.reachable is False and not trial.asked_for and _is_local(provider):
+        return replace(finding, next="not running", tried=False)
+    return finding
+
+
+def _lacking(provider: ProviderSettings, trial: Trial, lacks: Sequence[str]) -> Finding:
+    wanted = " and ".join(f"`{name}`" for name in lacks).replace(" or ", "` or `")
+    key = False if provider.missing_key else None
+    return Finding(provider.name, trial.model, key_accepted=key, next=f"set {wanted}; `fanout init` asks for it")
+
+
+async def chosen(catalogue: Catalogue, provider: ProviderSettings, session: aiohttp.ClientSession, timeout_s: float) -> str:
+    """The model to try: the cheapest of the catalogue's, where the host is its vendor's, else of those that it lists itself.
+
+    Raises:
+        ProviderError: none is known, and the host's list could not be had.
+    """
+    ours = [model for model in catalogue if model.provider == provider.name]
+    current = [model for model in ours if not catalogue.retired(model, datetime.now(UTC).date())]
+    if current and (provider.row.base_url or provider.adapter not in PATHS):
+        return _cheapest(provider, current)
+    try:
+        ids = offered(await listed(provider, session, timeout_s))
+    except ProviderError as error:
+        if current and error.failure.kind in NO_LIST:
+            return _cheapest(provider, current)
+        raise
+    if not ids:
+        raise ProviderError(Failure("unsupported", f"`{provider.name}` lists no model", status=200))
+    return f"{provider.name}/{min(ids, key=lambda id_: _rank(provider, id_))}"
+
+
+def offered(models: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The ids of those that chat, as far as their names tell; all, where none does."""
+    ids = [str(model["id"]) for model in models if str(model["id"]).isprintable()]
+    return [id_ for id_ in ids if not OTHER_KINDS.search(id_)] or ids
+
+
+def _cheapest(provider: ProviderSettings, models: Sequence[Model]) -> str:
+    def rank(model: Model) -> tuple[Any, ...]:
+        ends = model.row.deprecated_on if model.row else None
+        soon = bool(ends) and (date.fromisoformat(str(ends)) - datetime.now(UTC).date()).days < 365
+        return (model.kind == "text", soon, *_rank(provider, model.id, model.row.price if model.row else None))
+
+    return min(models, key=rank).name
+
+
+def _rank(provider: ProviderSettings, upstream_id: str, price: PriceRow | None = None) -> tuple[bool, float, float]:
+    """Cheapest first; those of unknown price by their size, as far as the name tells it."""
+    name = provider.name if provider.row.prices is None else provider.row.prices
+    cost = pricing.cost_of(TYPICAL, price, name, upstream_id)
+    sizes = [float(size) for size in SIZE.findall(upstream_id)]
+    return (cost is None, cost.usd if cost else 0.0, max(sizes, default=1e6))
+
+
+def _is_local(provider: ProviderSettings) -> bool:
+    """A server on this machine that may just not be running."""
+    return provider.row.key_optional and urlsplit(provider.base_url or "").hostname in LOOPBACK
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    model: str
+    chat: bool
+    tokens: int = FEW_TOKENS
+
+    def request(self) -> Request:
+        sampling, entries = Sampling(max_tokens=self.tokens), (Entry(model=self.model),)
+        if self.chat:
+            return Request(entries, messages=(Message("user", QUESTION),), sampling=sampling)
+        return Request(entries, prompts=(QUESTION,), sampling=sampling)
+
+
+async def _asked(dispatcher: Dispatcher, provider: ProviderSettings, model: str, deadline: float) -> Finding:
+    """The two calls. The second is made only if the first was answered: there is nothing more to learn, but to pay."""
+    known = dispatcher.catalogue.find(model)
+    kind = known.kind if known else "chat"
+    question, whole = await _answered(dispatcher, _Question(model, kind != "text"), deadline)
+    if kind == "both" and isinstance(whole.result, Failure) and whole.result.kind in ("bad_request", "unsupported"):
+        question, whole = await _answered(dispatcher, _Question(model, chat=False), deadline)  # it has no chat template
+    if isinstance(whole.result, Failure):
+        return found(provider, model, whole)
+    streamed, pieces = await _streamed(dispatcher, question, deadline)
+    if not pieces and question.tokens == FEW_TOKENS and _too_few(streamed):
+        streamed, pieces = await _streamed(dispatcher, replace(question, tokens=ENOUGH_TOKENS), deadline)
+    if not pieces and not isinstance(streamed.result, Failure):  # a model may once have nothing to say; twice is no chance
+        streamed, pieces = await _streamed(dispatcher, question, deadline)
+    return found(provider, model, whole, streamed, pieces=pieces)
+
+
+async def _answered(dispatcher: Dispatcher, question: _Question, deadline: float) -> tuple[_Question, Outcome]:
+    """The outcome of a whole call, asked again with more room where a model needs it; and what was asked last."""
+    (outcome,) = await dispatcher.run(await _planned(dispatcher, question), deadline_s=_left_s(deadline))
+    if question.tokens == FEW_TOKENS and _too_few(outcome):
+        return await _answered(dispatcher, replace(question, tokens=ENOUGH_TOKENS), deadline)
+    return question, outcome
+
+
+async def _streamed(dispatcher: Dispatcher, question: _Question, deadline: float) -> tuple[Outcome, int]:
+    """The outcome, and how many pieces had something in them."""
+    pieces, outcome = 0, None
+    async with aclosing(dispatcher.stream(await _planned(dispatcher, question), deadline_s=_left_s(deadline))) as stream:
+        async for piece in stream:
+            if isinstance(piece, Delta):
+                pieces += bool(piece.text or piece.reasoning or piece.refusal or piece.tool_calls)
+            else:
+                outcome = piece
+    assert outcome is not None
+    return outcome, pieces
+
+
+async def _planned(dispatcher: Dispatcher, question: _Question) -> list[Call]:
+    calls = dispatcher.plan(question.request())
+    await dispatcher.warm(calls)
+    return calls
+
+
+def _left_s(deadline: float) -> float:
+    return max(deadline - time.monotonic(), 0.001)
+
+
+def _too_few(outcome: Outcome) -> bool:
+    """Whether a model that thinks first came to no word, or its host says that it could not."""
+    result = outcome.result
+    if isinstance(result, Failure):
+        return result.kind == "bad_request" and bool(re.search("max_(completion_|output_)?tokens|output limit", result.message))
+    return bool(result.choices) and all(
+        choice.finish_reason == "length" and not choice.message.text for choice in result.choices
+    )

@@ -1,0 +1,1 @@
+"""Pure mapping between our types and providers' wire formats."""

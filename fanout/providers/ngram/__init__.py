@@ -1,0 +1,1 @@
+"""The embedded n-gram language models."""

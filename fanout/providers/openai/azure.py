@@ -1,0 +1,76 @@
+"""Azure OpenAI: OpenAI's wire format at another address, with another header for the key.
+
+Quirks (evidence: openai-python's `AzureOpenAI`, recorded traffic, Azure's documentation):
+- Two addresses. A base address that ends in `/v1` (`https://NAME.openai.azure.com/openai/v1`) is the GA one: no version, the
+  deployment stands in the body. Any other is the resource's endpoint: the deployment stands in the path, the version in the
+  query; the row's header `api-version` says which, and is sent there instead of as a header.
+- A key goes into `api-key`; a token of Entra ID (once Azure AD), which is a JWT, into `Authorization`.
+- A model's name is a deployment's, so whatever its owner called it; one named like OpenAI's model is taken to be that.
+- The first chunk has no choices but `prompt_filter_results`; a prompt that the filter blocks is a 400 `content_filter`.
+- A request is found by its `apim-request-id`; `x-ratelimit-remaining-*` may be -1, which is "not known".
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp import hdrs
+from multidict import CIMultiDict
+from yarl import URL
+
+from fanout.config.settings import ProviderSettings
+from fanout.core.schema import Call
+from fanout.providers.openai.adapter import OpenAi
+from fanout.providers.transport.adapter_headers import taken_out
+from fanout.providers.transport.http import HttpRequest
+
+API_VERSION = "2024-10-21"
+"""Source: the last dated GA version, https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle"""
+VERSION_HEADER = "api-version"
+
+
+def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Azure:
+    """The provider of one row; see `providers.create`."""
+    return Azure(settings, session)
+
+
+class Azure(OpenAi):
+    """One Azure resource: its deployments are the models."""
+
+    def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
+        version, settings = taken_out(settings, VERSION_HEADER)
+        super().__init__(settings, session)
+        self._version = version or API_VERSION
+        self._is_openai = True  # also behind a gateway of another name
+        own_header = any(name.lower() == hdrs.AUTHORIZATION.lower() for name in settings.headers)
+        if (key := self.configured_key()) and not own_header:
+            self._headers = _with_key(self._headers, key)
+
+    def encode(self, call: Call, *, stream: bool) -> HttpRequest:
+        request = super().encode(call, stream=stream)
+        base = self.settings.base_url or ""
+        if base.endswith("/v1"):
+            return request
+        base = base if base.endswith("/openai") else f"{base}/openai"
+        path = "completions" if call.query.messages is None else "chat/completions"
+        deployment = quote(call.target.model or "", safe="")
+        url = f"{base}/deployments/{deployment}/{path}?{VERSION_HEADER}={quote(self._version, safe='')}"
+        return request._replace(url=URL(url, encoded=True))
+
+    def _headers_for(self, call: Call) -> CIMultiDict[str]:
+        key = self.own_key(call)
+        return self._headers if key is None else _with_key(self._headers, key)
+
+
+def _with_key(headers: CIMultiDict[str], key: str) -> CIMultiDict[str]:
+    """`headers` with this key alone, in the header of its kind."""
+    headers = headers.copy()
+    headers.popall(hdrs.AUTHORIZATION, None)
+    headers.popall("api-key", None)
+    # No key has a dot; a JWT has two, and begins with `{"` in base64.
+    if key.startswith("eyJ") and key.count(".") == 2:
+        headers[hdrs.AUTHORIZATION] = f"Bearer {key}"
+    else:
+        headers["api-key"] = key
+    return headers

@@ -1,0 +1,1 @@
+"""HTTP transport and incremental decoders shared by the adapters."""

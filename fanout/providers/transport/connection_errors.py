@@ -1,0 +1,83 @@
+"""How a connection ended, in words of ours: aiohttp's name hosts and addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from typing import Any, Self
+
+import aiohttp
+
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Failure, FailureKind
+
+BROKEN = (aiohttp.ClientError, OSError)
+"""What a connection may end with; timeouts are among them."""
+
+TLS = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError)
+ENDS: tuple[tuple[tuple[type[Exception], ...], FailureKind, str, str], ...] = (
+    (
+        TLS,
+        "network",
+        "tls_error",
+        "the TLS handshake with `{name}` failed: its certificate is not trusted, or it speaks no TLS",
+    ),
+    ((aiohttp.ClientConnectorDNSError,), "network", "dns_error", "the host name of `{name}` does not resolve"),
+    ((TimeoutError,), "network", "connect_timeout", "no connection to `{name}` within {limit_s:g} s"),
+    ((aiohttp.ClientConnectorError,), "network", "connect_error", "cannot connect to `{name}`: {reason}"),
+    ((aiohttp.ServerDisconnectedError,), "network", "disconnected", "`{name}` closed the connection without an answer"),
+    ((aiohttp.ClientPayloadError,), "network", "answer_truncated", "`{name}` broke off its answer"),
+    ((aiohttp.ClientResponseError,), "malformed", "bad_http", "what `{name}` sent is not HTTP"),
+    ((Exception,), "network", "connection_lost", "the connection to `{name}` was lost: {reason}"),
+)
+"""The first row that fits says what became of a connection."""
+
+
+def lost(name: str, error: Exception, connect_limit_s: float | None) -> ProviderError:
+    """The failure that `error`, one of `BROKEN`, is for the provider `name`. A TLS failure lasts, so it is not tried again."""
+    kind, code, sentence = next(row[1:] for row in ENDS if isinstance(error, row[0]))
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    number = cause.errno if isinstance(cause, OSError) else None
+    reason = os.strerror(number) if number and number > 0 else "no reason given"
+    message = sentence.format(name=name, reason=reason, limit_s=connect_limit_s)
+    return ProviderError(Failure(kind, message, code=code, should_retry=False if code == "tls_error" else None))
+
+
+class Watch:
+    """Within it, reading a body ends when its connection does.
+
+    aiohttp's C parser (3.14.5, `_http_parser.pyx`, `feed_data`) meets a chunk that is none by closing the connection and
+    forgetting the body, whose reader then waits for ever. Only chunked bodies need it.
+    """
+
+    __slots__ = ("_closed", "_content", "_gone")
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        protocol = response.connection.protocol if response.connection else None
+        self._content = response.content
+        self._closed = None if protocol is None else protocol.closed  # a protocol may be false: it has a length
+        self._gone = protocol is not None and self._closed is None
+
+    def __enter__(self) -> Self:
+        if self._gone:
+            self._wake()
+        if self._closed:
+            # A connection outlives the response; whatever ends it later must not be reported as an exception unheard.
+            self._closed.remove_done_callback(_hear)
+            self._closed.add_done_callback(_hear)
+            self._closed.add_done_callback(self._wake)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._closed:
+            self._closed.remove_done_callback(self._wake)
+
+    def _wake(self, _: object = None) -> None:
+        if not self._content.is_eof() and self._content.exception() is None:
+            self._content.set_exception(aiohttp.ClientPayloadError("the connection was closed within the body"))
+
+
+def _hear(closed: asyncio.Future[Any]) -> None:
+    if not closed.cancelled():
+        closed.exception()

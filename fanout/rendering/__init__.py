@@ -1,0 +1,1 @@
+"""Results as JSON-ready values, shared by server and command line."""

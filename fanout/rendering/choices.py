@@ -1,0 +1,111 @@
+"""What an answer says in every dialect of ours under `/v1`: where it stands, and what is known of it at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aiohttp import web
+from pydantic_core import PydanticSerializationError, to_json
+
+from fanout.core.json_text import whole_text
+from fanout.core.schema import Call, Choice, Completion, Failure, Outcome, TokenLogprob
+from fanout.rendering.errors import failure_error
+
+
+def place(call: Call) -> dict[str, Any]:
+    """Which of the answers this is; `prompt_index` only where the prompt was a list."""
+    where: dict[str, Any] = {"index": call.index, "entry": call.entry, "sample": call.sample}
+    if call.prompt_index is not None:
+        where["prompt_index"] = call.prompt_index
+    return {**where, "model": call.target.name, "label": call.target.label}
+
+
+def choices_of(outcome: Outcome) -> tuple[Choice | None, ...]:
+    """A call's answers, one for each of its places; `None` where it failed, or gave fewer than it was asked for."""
+    places, result = outcome.call.query.sampling.n or 1, outcome.result
+    given = result.choices[:places] if isinstance(result, Completion) else ()
+    return (*given, *(None,) * (places - len(given)))
+
+
+def ended(outcome: Outcome, choice: Choice | None) -> dict[str, Any]:
+    """What is known of an answer only when it has ended."""
+    call, result, timing = outcome.call, outcome.result, outcome.timing
+    failure = result if isinstance(result, Failure) else None if choice else _missing(call)
+    usage = result.usage if isinstance(result, Completion) else None
+    prediction_ms = milliseconds(timing.call_s)
+    tokens = usage.output_tokens if usage else None
+    rate = round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None
+    return {
+        "finish_reason": choice.finish_reason if choice else "timeout" if failure and failure.kind == "timeout" else "error",
+        "native_finish_reason": choice.native_finish_reason if choice else None,
+        "usage": {
+            "prompt_tokens": usage.input_tokens if usage else None,
+            "completion_tokens": tokens,
+            "total_tokens": sum_known(usage.input_tokens, tokens) if usage else None,
+            "cached_tokens": usage.cached_input_tokens if usage else None,
+            "prediction_time_ms": prediction_ms,
+        },
+        "provider": call.target.provider,
+        "upstream_model": (result.model if isinstance(result, Completion) else None) or call.target.model,
+        "timing": {
+            "queued_ms": round(timing.queued_s * 1e3),
+            "ttft_ms": milliseconds(timing.first_token_s),
+            "total_ms": round(timing.total_s * 1e3),
+            "attempts": timing.attempts,
+            "tokens_per_second": rate,
+            **({"reader_limited": True} if timing.reader_limited else {}),
+        },
+        "cost_usd": outcome.cost.usd if outcome.cost else None,
+        "cost_source": outcome.cost.source if outcome.cost else None,
+        "ignored_parameters": call.fitted.ignored,
+        "adjusted_parameters": adjusted(call),
+        "error": failure_error(failure) if failure else None,
+    }
+
+
+def legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, Any]:
+    """The four parallel arrays of OpenAI's text completions; `offset` is where the first token stands in the text."""
+    offsets = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token.token)
+    return {
+        "tokens": [token.token for token in tokens],
+        "token_logprobs": [token.logprob for token in tokens],
+        "top_logprobs": [dict(token.top) if token.logprob is not None else None for token in tokens],
+        "text_offset": offsets,
+    }
+
+
+def adjusted(call: Call) -> dict[str, Any]:
+    """The parameters that were sent otherwise than asked."""
+    return {name: {"asked": asked, "sent": sent} for name, (asked, sent) in call.fitted.adjusted.items()}
+
+
+def encoded(value: Any) -> bytes:
+    """JSON, whatever upstreams put into it: a number that is none is null, half a character U+FFFD."""
+    try:
+        return to_json(value, inf_nan_mode="null")
+    except PydanticSerializationError:
+        return to_json(whole_text(value), inf_nan_mode="null")
+
+
+def json_response(value: Any) -> web.Response:
+    """An answer of status 200."""
+    return web.Response(body=encoded(value), content_type="application/json")
+
+
+def sum_known(one: int | None, other: int | None) -> int | None:
+    """`None` where either is not known."""
+    return None if one is None or other is None else one + other
+
+
+def _missing(call: Call) -> Failure:
+    message = f"`{call.target.provider}` gave fewer answers than the {call.query.sampling.n or 1} it was asked for"
+    return Failure("malformed", message, code="missing_choice")
+
+
+def milliseconds(seconds: float | None) -> int | None:
+    """As times stand in answers."""
+    return None if seconds is None else round(seconds * 1e3)

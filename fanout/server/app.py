@@ -1,0 +1,231 @@
+"""The HTTP server: its routes, its start and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from functools import partial
+
+from aiohttp import HttpVersion11, web
+
+from fanout.config.settings import Settings
+from fanout.core.errors import ConfigError, Fault
+from fanout.dispatch.dispatcher import open_dispatcher, raise_file_limit
+from fanout.jobs.job import Kind
+from fanout.jobs.manager import Askings, open_keeper
+from fanout.observability.account_health import Recent
+from fanout.observability.logs import log
+from fanout.observability.metrics import Metrics
+from fanout.server.dialects import thiggle
+from fanout.server.dialects.openai import batch_lines, chat, completions
+from fanout.server.dialects.scale import completions as scale_completions
+from fanout.server.dialects.scale import directory
+from fanout.server.lifecycle import BATCHES, DISPATCHER, FILES, JOBS, KEEPER, LIFE, METRICS, STORE, Life
+from fanout.server.middleware import auth, history, idempotency, request
+from fanout.server.openapi import html
+from fanout.server.resources import batches, comparisons, files, jobs, models, providers, usage
+from fanout.store import MEMORY, open_store
+from fanout.store.batches import BatchStore
+from fanout.store.files import FileStore
+from fanout.store.jobs.journal import JobStore
+
+LAST_WORDS_S = 2.0
+"""How long the cancelled requests may take to say so."""
+CUT_S = 0.5
+"""How long aiohttp may wait, twice, for those that nobody reads."""
+
+
+def create_app(settings: Settings) -> web.Application:
+    """The application; its dispatcher opens at startup and closes at cleanup."""
+    app = web.Application(middlewares=[request.outermost], client_max_size=settings.environment.max_body_bytes)
+    app[METRICS] = Metrics()
+    app[providers.RECENT] = Recent()
+    app[LIFE] = Life()
+
+    async def store(app: web.Application) -> AsyncIterator[None]:
+        environment = settings.environment
+        location = environment.store.get_secret_value() if environment.store else MEMORY
+        async with open_store(location, history=environment.history, history_days=environment.history_days) as opened:
+            if opened:
+                app[STORE] = opened
+            app[idempotency.REPEATS] = repeats = idempotency.Repeats(opened.idempotency if opened else None)
+            async with repeats.running():
+                yield
+
+    async def dispatcher(app: web.Application) -> AsyncIterator[None]:
+        metrics = app[METRICS]
+        observers = [metrics.observe, app[providers.RECENT].observe, history.see, request.log_retries]
+        if STORE in app:
+            observers.append(app[STORE].usage.observe)
+        async with open_dispatcher(settings, observers) as opened:
+            app[DISPATCHER] = opened
+            metrics.limiters = lambda: ((limiter.name, limiter.state()) for limiter in opened.limiters)
+            await opened.warm()
+            app[LIFE].ready = True
+            yield
+
+    async def keeper(app: web.Application) -> AsyncIterator[None]:
+        if STORE not in app:
+            yield
+            return
+        database = app[STORE].database
+        app[FILES], app[BATCHES], app[JOBS] = FileStore(database), BatchStore(database), JobStore(database)
+        lined: dict[Kind, Askings] = {"requests": batch_lines.LineAsking}
+        async with open_keeper(app[JOBS], app[DISPATCHER], lined, attending=True) as opened:
+            app[KEEPER] = opened
+            async with batches.open_clerk(opened, app[JOBS], app[BATCHES], app[FILES]) as clerk:
+                app[batches.CLERK] = clerk
+                yield
+            opened.leave()
+            app[DISPATCHER].stop()  # whoever had calls under way has had the grace
+
+    app.cleanup_ctx.append(store)  # before the dispatcher: what ends while that one closes is counted too
+    app.cleanup_ctx.append(dispatcher)
+    app.cleanup_ctx.append(keeper)
+    app.on_response_prepare.append(request.add_headers)
+    post = partial(app.router.add_post, expect_handler=encourage)
+    get = partial(app.router.add_get, expect_handler=encourage)
+    post("/v1/completion", thiggle.completion)
+    post("/v1/completions", completions.completions)
+    post("/v1/chat/completions", chat.chat_completions)
+    for version in ("v2", "v3", "v4"):
+        post(f"/{version}/completions", scale_completions.completions)
+    post("/v4/chat-completions", scale_completions.chat_completions)
+    get("/v4/models", directory.list_models)
+    get("/user-info", directory.user_info)
+    get("/v1/models", models.list_models)
+    get("/v1/models/{model:.+}", models.one_model)
+    get("/v1/providers", providers.list_providers)
+    get("/v1/usage", usage.usage)
+    post("/v1/files", files.upload)
+    get("/v1/files", files.listed)
+    get("/v1/files/{file_id}", files.one)
+    get("/v1/files/{file_id}/content", files.content)
+    app.router.add_delete("/v1/files/{file_id}", files.delete, expect_handler=encourage)
+    post("/v1/batches", batches.create)
+    get("/v1/batches", batches.listed)
+    get("/v1/batches/{batch_id}", batches.one)
+    post("/v1/batches/{batch_id}/cancel", batches.cancel)
+    post("/v1/jobs", jobs.create)
+    get("/v1/jobs", jobs.listed)
+    get("/v1/jobs/{job_id}", jobs.one)
+    get("/v1/jobs/{job_id}/results", jobs.results)
+    get("/v1/jobs/{job_id}/results.{format:jsonl|csv|parquet}", jobs.exported)
+    get("/v1/jobs/{job_id}/events", jobs.events)
+    post("/v1/jobs/{job_id}/cancel", jobs.cancel)
+    post("/v1/jobs/{job_id}/resume", jobs.resume)
+    post("/v1/jobs/{job_id}/retry", jobs.retry)
+    get("/v1/comparisons", comparisons.list_comparisons)
+    get("/v1/comparisons/{id}", comparisons.one_comparison)
+    get("/livez", livez)
+    get("/readyz", readyz)
+    get("/metrics", metrics_page)
+    html.add_to(app)
+    return app
+
+
+async def encourage(request: web.Request) -> None:
+    """Asks for the body where the client waits to be asked; any other expectation is not heeded.
+
+    Source: RFC 9110 §10.1.1, which leaves it to the server. aiohttp's own handler answers 417 past the middlewares.
+    """
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+
+
+async def livez(request: web.Request) -> web.Response:
+    """The process answers."""
+    return web.json_response({"status": "ok"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """The server takes requests: it has started and is not stopping."""
+    life = request.app[LIFE]
+    if life.ready and not life.stopping:
+        return web.json_response({"status": "ready"})
+    return web.json_response({"status": "stopping" if life.stopping else "starting"}, status=503)
+
+
+async def metrics_page(request: web.Request) -> web.Response:
+    """Prometheus' text format."""
+    page = await request.app[METRICS].page()
+    return web.Response(body=page, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+def check_access(settings: Settings, host: str) -> None:
+    """Refuses to serve other machines without keys.
+
+    Raises:
+        ConfigError: `host` is not loopback and no key is set.
+    """
+    if not settings.environment.api_keys and not auth.is_loopback(host):
+        sentence = f"is not set: on `{host}` other machines could spend your keys; set it, or listen on 127.0.0.1"
+        raise ConfigError("environment", [Fault("FANOUT_API_KEYS", sentence)])
+
+
+async def serve(settings: Settings, host: str, port: int, started: Callable[[str], None]) -> None:
+    """Serves until SIGTERM or SIGINT; then takes nothing new, lets what runs finish within the grace, ends the rest honestly.
+
+    Args:
+        port: 0 takes a free one.
+        started: called with the address once requests are taken.
+
+    Raises:
+        ConfigError: see `check_access`.
+        OSError: the address cannot be listened on.
+    """
+    check_access(settings, host)
+    raise_file_limit()
+    app = create_app(settings)
+    # handler_cancellation: when a client leaves, its handler is cancelled, and with it every upstream call.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=CUT_S)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await runner.setup()
+        spare_the_collector()
+        site = web.TCPSite(runner, host, port, backlog=1024)
+        await site.start()
+        started(_address(runner, host))
+        await stop.wait()
+        await _wind_down(app, site)
+    finally:
+        await runner.cleanup()
+
+
+async def _wind_down(app: web.Application, site: web.TCPSite) -> None:
+    life, dispatcher = app[LIFE], app[DISPATCHER]
+    life.stopping = True
+    log.info("stopping", requests=life.running)
+    keeper = app.get(KEEPER)
+    if keeper:
+        keeper.leave()
+    await site.stop()
+    grace_s = dispatcher.settings.environment.grace_s
+    with suppress(TimeoutError):
+        async with asyncio.timeout(grace_s):
+            await life.idle()
+            if keeper:
+                await keeper.idle()
+    dispatcher.stop()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORDS_S):
+            await life.idle()
+
+
+def _address(runner: web.AppRunner, host: str) -> str:
+    port = runner.addresses[0][1]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def spare_the_collector() -> None:
+    """What lives now lives to the end: the collector need not look at it again (-10 to -25 % CPU)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

@@ -1,0 +1,1 @@
+"""Scale GenAI Platform's dialect."""

@@ -1,0 +1,15 @@
+"""What is said of each endpoint: the models of its answers, its statuses, its examples. A file for each dialect.
+
+A new dialect: a file with its `OPERATIONS`, and its name below.
+"""
+
+from __future__ import annotations
+
+from fanout.server.openapi.document import Operations
+from fanout.server.openapi.operations import batch, comparisons, completion, openai, resources, scale
+
+OPERATIONS: Operations = {
+    route: operation
+    for module in (completion, openai, batch, scale, comparisons, resources)
+    for route, operation in module.OPERATIONS.items()
+}

@@ -1,0 +1,1 @@
+"""Endpoints of resources: models, providers, usage, files, batches, jobs."""

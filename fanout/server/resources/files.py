@@ -1,0 +1,322 @@
+"""`/v1/files`: OpenAI's files, here the input of batches and jobs, and the results of batches.
+
+Source: https://platform.openai.com/docs/api-reference/files
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from typing import Annotated, Any, Literal
+
+from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+from pydantic import BeforeValidator, Field
+from sqlalchemy import Row
+
+from fanout.core.errors import Fault, RequestError, StoreError, did_you_mean
+from fanout.rendering import errors
+from fanout.rendering.choices import json_response
+from fanout.server.dialects.openai import batch_lines
+from fanout.server.lifecycle import DISPATCHER, FILES, JOBS, KEEPER
+from fanout.server.middleware import auth
+from fanout.server.resources.listing import Listing, account_asked, kept, page, query, seconds, whole_number
+from fanout.store.files import PART_BYTES, FileStore
+
+PURPOSES = ("batch",)
+FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
+LONGEST_FIELD = 512
+LONGEST_NAME = 512
+SHORTEST_LIFE_S, LONGEST_LIFE_S = 3_600, 2_592_000
+"""Source: `ExpiresAfter`, https://github.com/openai/openai-openapi"""
+HEAD_BYTES = 64 * 1024
+"""What the other fields and the frame of an upload may take."""
+
+
+class FilesQuery(Listing):
+    """Which files are listed."""
+
+    limit: Annotated[int, BeforeValidator(whole_number)] = Field(10_000, ge=1, le=10_000)
+    """How many at most."""
+    order: Literal["asc", "desc"] = "desc"
+    """By the time of their making; `desc`: the newest first."""
+    purpose: Literal["batch", "batch_output"] | None = None
+    """`batch`: what was uploaded; `batch_output`: what a batch has made."""
+
+
+def file_json(row: Row[Any]) -> dict[str, Any]:
+    """A file as it stands in answers."""
+    return {
+        "id": row.id,
+        "object": "file",
+        "bytes": row.bytes,
+        "created_at": int(row.created),
+        "expires_at": seconds(row.expires),
+        "filename": row.filename,
+        "purpose": row.purpose,
+        "status": "processed",
+        "status_details": None,
+    }
+
+
+async def file_of(files: FileStore, id: str, param: str = "file_id") -> Row[Any]:
+    """Raises:
+    RequestError: there is no such file.
+    """
+    row = await files.file(id)
+    if row is None:
+        raise RequestError([Fault(param, f"no file `{id[:100]}`", "file_not_found")])
+    return row
+
+
+@kept
+async def upload(request: web.Request) -> web.StreamResponse:
+    """Serves `POST /v1/files`."""
+    _check_origin(request)
+    if request.content_type != "multipart/form-data":
+        raise web.HTTPUnsupportedMediaType(
+            text=f"send `Content-Type: multipart/form-data` with a `file` and `purpose`, not {request.content_type!a:.100}"
+        )
+    most = request.app[DISPATCHER].settings.environment.max_file_bytes
+    if (request.content_length or 0) > most + HEAD_BYTES:
+        return _too_large(most)
+    files = request.app[FILES]
+    id = f"file-{uuid.uuid4().hex}"
+    created = time.time()
+    await files.begin(id, created=created, account_id=auth.account(request) or "")
+    try:
+        name, size, fields = await _taken(request, files, id, most)
+        await files.finish(id, filename=name, bytes=size, **_settled(fields, created))
+    except BaseException as error:
+        with suppress(StoreError):
+            await files.delete(id)
+        if isinstance(error, _TooLarge):
+            return _too_large(most)
+        raise
+    return json_response(file_json(await file_of(files, id)))
+
+
+@kept
+async def listed(request: web.Request) -> web.StreamResponse:
+    """Serves `GET /v1/files`."""
+    asked, files = query(request, FilesQuery), request.app[FILES]
+    found = await files.listed(
+        most=asked.limit + 1,
+        after=await file_of(files, asked.after, "after") if asked.after else None,
+        newest_first=asked.order == "desc",
+        purpose=asked.purpose,
+        account_id=account_asked(request, asked),
+    )
+    return page([file_json(row) for row in found[: asked.limit]], more=len(found) > asked.limit)
+
+
+@kept
+async def one(request: web.Request) -> web.StreamResponse:
+    """Serves `GET /v1/files/{file_id}`."""
+    return json_response(file_json(await file_of(request.app[FILES], request.match_info["file_id"])))
+
+
+@kept
+async def delete(request: web.Request) -> web.StreamResponse:
+    """Serves `DELETE /v1/files/{file_id}`."""
+    row = await file_of(request.app[FILES], request.match_info["file_id"])
+    await request.app[FILES].delete(row.id)
+    return json_response({"id": row.id, "object": "file", "deleted": True})
+
+
+@kept
+async def content(request: web.Request) -> web.StreamResponse:
+    """Serves `GET /v1/files/{file_id}/content`."""
+    row = await file_of(request.app[FILES], request.match_info["file_id"])
+    pieces = _parts(request.app[FILES], row.id) if row.job is None else await _made(request, row)
+    name = re.sub(r"[^\w.() -]", "_", row.filename, flags=re.ASCII)
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": "application/octet-stream",
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "X-Content-Type-Options": "nosniff",
+        }
+    )
+    if row.job is None:
+        response.content_length = row.bytes
+    await response.prepare(request)
+    async for piece in pieces:
+        if piece:
+            await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+async def _made(request: web.Request, row: Row[Any]) -> AsyncIterator[bytes]:
+    keeper = request.app[KEEPER]
+    return batch_lines.results(keeper, request.app[JOBS], await keeper.job(row.job), good=batch_lines.is_output(row.id))
+
+
+async def _parts(files: FileStore, id: str) -> AsyncIterator[bytes]:
+    part = 0
+    while (piece := await files.part(id, part)) is not None:
+        yield piece
+        part += 1
+
+
+class Stored(io.RawIOBase):
+    """An uploaded file as an open one, for a thread: the loop fetches its pieces meanwhile."""
+
+    def __init__(self, files: FileStore, id: str, size: int) -> None:
+        self._files, self._id, self._size = files, id, size
+        self._loop = asyncio.get_running_loop()
+        self._at = 0
+        self._part: tuple[int, bytes] = (-1, b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        number, start = divmod(self._at, PART_BYTES)
+        if self._part[0] != number:
+            fetched = asyncio.run_coroutine_threadsafe(self._fetched(number), self._loop).result()
+            if fetched is None and self._at < self._size:
+                raise OSError("the file was deleted")
+            self._part = (number, fetched or b"")
+        found = self._part[1][start : start + len(buffer)]
+        buffer[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+    async def _fetched(self, number: int) -> bytes | None:
+        try:
+            return await self._files.part(self._id, number)
+        except StoreError as error:
+            raise OSError(str(error)) from error
+
+
+# An upload
+
+
+class _TooLarge(Exception):
+    """An upload is larger than it may be."""
+
+
+async def _taken(request: web.Request, files: FileStore, id: str, most: int) -> tuple[str, int, Mapping[str, str]]:
+    """The file's name and size, and the other fields. Nothing is held but one piece.
+
+    Raises:
+        _TooLarge: the file is larger than `most`.
+        RequestError: with every wrong field.
+    """
+    name, size, fields = "", None, {}
+    faults: list[Fault] = []
+    try:
+        reader = await request.multipart()
+        async for part in reader:
+            if not isinstance(part, BodyPartReader):
+                faults.append(Fault("", "holds a multipart within the multipart"))
+                break
+            field = part.name or ""
+            if field == "file" and size is None and part.filename is not None:
+                name = part.filename[-LONGEST_NAME:]
+                if packed := _encodings(part):
+                    faults.append(Fault("file", f"is encoded as `{packed[:32]}`: send it as it is"))
+                    break
+                size = await _stored(part, files, id, most)
+            elif field == "file":
+                faults.append(Fault("file", "stands twice" if size is not None else "has no filename: send it as a file"))
+                await part.release()
+            elif field in FIELDS and field not in fields:
+                fields[field] = (await part.read_chunk(LONGEST_FIELD)).decode(errors="replace").strip()
+                await part.release()
+            else:
+                hint = did_you_mean(field, FIELDS) or f"; known: {', '.join(FIELDS)}"
+                why = "stands twice" if field in FIELDS else f"unknown field `{field[:64]}`{hint}"
+                faults.append(Fault(field[:64], why, "unknown_parameter"))
+                break  # whatever it holds is not read
+    except (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError) as error:  # aiohttp's, over a frame
+        last = str(error).strip().rpartition("\n")[2].strip() or "it is broken off"
+        raise RequestError([Fault("", f"the body is no multipart form: {last[:100]}", "invalid_body")]) from None
+    if size is None and not faults:
+        faults.append(Fault("file", "is required", "missing_required_parameter"))
+    faults += _field_faults(fields) if not faults or "purpose" in fields else ()
+    if faults:
+        raise RequestError(faults)
+    return name, size or 0, fields
+
+
+def _encodings(part: BodyPartReader) -> str:
+    """How a part is packed that would have to be unpacked; nothing where it is plain."""
+    plain = ("", "identity", "binary", "8bit", "7bit")
+    found = (part.headers.get(name, "").lower() for name in ("Content-Encoding", "Content-Transfer-Encoding"))
+    return next((packed for packed in found if packed not in plain), "")
+
+
+async def _stored(part: BodyPartReader, files: FileStore, id: str, most: int) -> int:
+    """Takes in a file piece by piece; its size."""
+    waiting, number, size = bytearray(), 0, 0
+    while chunk := await part.read_chunk(PART_BYTES):
+        size += len(chunk)
+        if size > most:
+            raise _TooLarge
+        waiting += chunk
+        while len(waiting) >= PART_BYTES:
+            await files.add_part(id, number, bytes(waiting[:PART_BYTES]))
+            del waiting[:PART_BYTES]
+            number += 1
+    if waiting:
+        await files.add_part(id, number, bytes(waiting))
+    return size
+
+
+def _field_faults(fields: Mapping[str, str]) -> list[Fault]:
+    faults = []
+    purpose = fields.get("purpose")
+    if purpose is None:
+        faults.append(
+            Fault("purpose", f"is required: {', '.join(f'`{name}`' for name in PURPOSES)}", "missing_required_parameter")
+        )
+    elif purpose not in PURPOSES:
+        faults.append(Fault("purpose", f"`{purpose[:64]}` is not allowed: {', '.join(f'`{name}`' for name in PURPOSES)}"))
+    anchor, life = fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]")
+    if anchor not in (None, "created_at"):
+        faults.append(Fault("expires_after[anchor]", f"`{anchor[:64]}` is not allowed: `created_at`"))
+    if (anchor is None) != (life is None):
+        faults.append(Fault("expires_after", "has both `anchor` and `seconds`, or neither"))
+    allowed = life is None or (re.fullmatch(r"[0-9]{1,9}", life) and SHORTEST_LIFE_S <= int(life) <= LONGEST_LIFE_S)
+    if life is not None and not allowed:
+        faults.append(Fault("expires_after[seconds]", f"`{life[:32]}` is not allowed: {SHORTEST_LIFE_S} to {LONGEST_LIFE_S}"))
+    return faults
+
+
+def _settled(fields: Mapping[str, str], created: float) -> dict[str, Any]:
+    life = fields.get("expires_after[seconds]")
+    return {"purpose": fields["purpose"], "expires": created + int(life) if life else None}
+
+
+def _check_origin(request: web.Request) -> None:
+    """A form on a stranger's web page could upload, as a browser asks nobody before it sends one.
+
+    Raises:
+        HTTPForbidden: the page is of another host, and is not among FANOUT_CORS_ORIGINS.
+    """
+    origin = request.headers.get("Origin")
+    allowed = request.app[DISPATCHER].settings.environment.cors_origins
+    if origin and "*" not in allowed and origin not in allowed and origin.partition("://")[2] != request.headers.get("Host"):
+        raise web.HTTPForbidden(text="this origin may not upload; FANOUT_CORS_ORIGINS names those that may")
+
+
+def _too_large(most: int) -> web.Response:
+    sentence = f"the file is larger than {most} bytes; FANOUT_MAX_FILE_BYTES sets how large one may be"
+    return errors.envelope(413, sentence, param="file", code="file_too_large", headers={"Connection": "close"})

@@ -1,0 +1,258 @@
+"""What is kept of a comparison: its rows, made of how its calls ended. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from fanout.core.schema import Choice, Completion, Failure, Outcome
+from fanout.store.engine.text_columns import storable, whole
+from fanout.store.usage.sums import Counts, figure, price
+
+LONG = 1024
+"""Characters. A longer text stands once, however often it is asked or answered."""
+DAY_S = 86_400
+CHANCE_BITS = 10
+"""Of a number's end. Above them stand microseconds: so numbers last until the year 2255."""
+LAST_NUMBER = 2**63 - 1
+
+
+class ComparisonRow(NamedTuple):
+    """As the columns of the table."""
+
+    number: int
+    id: str
+    created: float
+    account_id: str
+    request_id: str
+    path: str
+    stream: bool
+    status: int
+    answered: int
+    failed: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    unknown_usage: int
+    cost_usd: float | None
+    cost_unknown: int
+    total_ms: int
+    overhead_ms: int
+    digest: bytes
+    request: str | None
+    request_digest: bytes | None
+
+
+class AnswerRow(NamedTuple):
+    """As the columns of the table."""
+
+    comparison: int
+    place: int
+    entry: int
+    sample: int
+    prompt: int | None
+    model: str
+    label: str
+    provider: str | None
+    upstream_model: str | None
+    finish_reason: str | None
+    kind: str | None
+    code: str | None
+    upstream_status: int | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    cost_usd: float | None
+    cost_source: str | None
+    queued_ms: int
+    ttft_ms: int | None
+    call_ms: int | None
+    total_ms: int
+    attempts: int
+    said: str | None
+    said_digest: bytes | None
+
+
+@dataclass(slots=True)
+class Record:
+    """A comparison as it ended. Making one is all that its request waits for."""
+
+    number: int
+    id: str
+    created: float
+    """Unix seconds."""
+    account_id: str | None
+    request_id: str
+    path: str
+    stream: bool
+    status: int
+    """HTTP's; 499 where the client left."""
+    total_s: float
+    metadata: Mapping[str, str]
+    body: bytes
+    """As it came."""
+    outcomes: Sequence[Outcome]
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory it holds."""
+        texts = (
+            len(choice.message.text)
+            for outcome in self.outcomes
+            if isinstance(outcome.result, Completion)
+            for choice in outcome.result.choices
+        )
+        return len(self.body) + sum(texts) + 1024 * len(self.outcomes)
+
+
+class Rows(NamedTuple):
+    """What is written of a comparison."""
+
+    comparison: ComparisonRow
+    answers: Sequence[AnswerRow]
+    metadata: Mapping[str, str]
+    texts: Mapping[bytes, str]
+    """By digest."""
+
+    @property
+    def day(self) -> int:
+        return int(self.comparison.created) // DAY_S
+
+
+@dataclass(slots=True)
+class Found:
+    """A comparison that was asked for."""
+
+    comparison: ComparisonRow
+    entries: Sequence[tuple[int, str, str]] = ()
+    """Number, model and label of each."""
+    metadata: Mapping[str, str] | None = None
+    answers: Sequence[AnswerRow] = ()
+    """Only where the whole was asked for; what was said of them, and the request, is then where it belongs."""
+
+
+def number_at(seconds: float) -> int:
+    """The first number of a moment."""
+    return min(max(int(seconds * 1e6) << CHANCE_BITS, 0), LAST_NUMBER)
+
+
+def rows_of(record: Record, *, full: bool) -> Rows:
+    """What is written of a comparison; texts only where `full`."""
+    texts: dict[bytes, str] = {}
+    sums, answered = Counts(), 0
+    for outcome in record.outcomes:
+        if isinstance(outcome.result, Completion):
+            sums.add_answer(outcome.result.usage, outcome.cost)
+            answered += 1
+    slowest_s = max((outcome.timing.total_s for outcome in record.outcomes), default=0.0)
+    request, request_digest = _placed(whole(record.body.decode(errors="replace")), texts) if full else (None, None)
+    comparison = ComparisonRow(
+        number=record.number,
+        id=record.id,
+        created=record.created,
+        account_id=storable(record.account_id or ""),
+        request_id=record.request_id,
+        path=record.path,
+        stream=record.stream,
+        status=record.status,
+        answered=answered,
+        failed=len(record.outcomes) - answered,
+        input_tokens=sums.input_tokens,
+        output_tokens=sums.output_tokens,
+        cached_tokens=sums.cached_tokens,
+        unknown_usage=sums.unknown_usage,
+        cost_usd=sums.cost_usd,
+        cost_unknown=sums.cost_unknown,
+        total_ms=round(record.total_s * 1e3),
+        overhead_ms=round(max(record.total_s - slowest_s, 0.0) * 1e3),
+        digest=hashlib.sha256(record.body).digest(),
+        request=request,
+        request_digest=request_digest,
+    )
+    found = [row for outcome in record.outcomes for row in _answers(record.number, outcome, texts if full else None)]
+    metadata = {whole(name): whole(value) for name, value in record.metadata.items()}
+    return Rows(comparison, found, metadata, texts)
+
+
+def _answers(number: int, outcome: Outcome, texts: dict[bytes, str] | None) -> Iterator[AnswerRow]:
+    """A row for each of a call's places. Where one call gave several answers, what it took stands on the first."""
+    call, result, timing = outcome.call, outcome.result, outcome.timing
+    usage = result.usage if isinstance(result, Completion) else None
+    for nth in range(call.query.sampling.n or 1):
+        choice = result.choices[nth] if isinstance(result, Completion) and nth < len(result.choices) else None
+        failure = result if isinstance(result, Failure) else None
+        kind, code = (failure.kind, failure.code) if failure else (None, None) if choice else ("malformed", "missing_choice")
+        said = None if texts is None else _said(choice, failure, nth)
+        text, digest = (None, None) if said is None or texts is None else _placed(said, texts)
+        mine = usage if nth == 0 else None
+        yield AnswerRow(
+            comparison=number,
+            place=call.index + nth,
+            entry=call.entry,
+            sample=call.sample + nth,
+            prompt=call.prompt_index,
+            model=storable(call.target.name),
+            label=storable(call.target.label),
+            provider=call.target.provider,
+            upstream_model=_stored((result.model if isinstance(result, Completion) else None) or call.target.model),
+            finish_reason=choice.finish_reason if choice else "timeout" if kind == "timeout" else "error",
+            kind=kind,
+            code=_stored(code),
+            upstream_status=failure.status if failure else None,
+            input_tokens=figure(mine.input_tokens) if mine else None,
+            output_tokens=figure(mine.output_tokens) if mine else None,
+            cached_tokens=figure(mine.cached_input_tokens) if mine else None,
+            cost_usd=price(outcome.cost) if nth == 0 else None,
+            cost_source=outcome.cost.source if outcome.cost and nth == 0 else None,
+            queued_ms=round(timing.queued_s * 1e3),
+            ttft_ms=_ms(timing.first_token_s),
+            call_ms=_ms(timing.call_s),
+            total_ms=round(timing.total_s * 1e3),
+            attempts=timing.attempts,
+            said=text,
+            said_digest=digest,
+        )
+
+
+def _said(choice: Choice | None, failure: Failure | None, nth: int) -> str:
+    """An answer's text and what stands beside it, or a failure's message and what had come until then, as JSON."""
+    if choice:
+        message = choice.message
+        beside = {"reasoning": message.reasoning, "refusal": message.refusal, "tool_calls": message.tool_calls}
+        said = {"text": message.text, **{name: value for name, value in beside.items() if value}}
+    else:
+        said = {"text": (failure.partial or "") if failure and nth == 0 else "", "message": failure.message if failure else ""}
+    try:
+        return to_json(said, inf_nan_mode="null").decode()
+    except PydanticSerializationError:  # half a character
+        return to_json(_whole(said), inf_nan_mode="null", fallback=str).decode()
+
+
+def _whole(value: Any) -> Any:
+    """A value without halves of characters."""
+    if isinstance(value, str):
+        return whole(value)
+    if isinstance(value, Mapping):
+        return {whole(str(name)): _whole(inner) for name, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _placed(text: str, texts: dict[bytes, str]) -> tuple[str | None, bytes | None]:
+    """A text itself, or where it is long, its digest."""
+    if len(text) <= LONG:
+        return text, None
+    digest = hashlib.sha256(text.encode()).digest()
+    texts[digest] = text
+    return None, digest
+
+
+def _stored(name: str | None) -> str | None:
+    return None if name is None else storable(name)
+
+
+def _ms(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1e3)

@@ -1,0 +1,294 @@
+"""`fanout init` on a real (pseudo-)terminal and without one: what it asks, tries, writes, and what it never shows."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanout.config.environment import variables_in
+from tests.support.cli import Ran, run
+from tests.support.hosts import KEY, hosting
+from tests.support.terminal import Screen
+
+BAD = "sk-bad-0123456789"
+ROW = {"adapter": "openai", "api_key_env": "OPEN_KEY"}
+
+
+def home(folder: Path, rows: Mapping[str, Any] | None = None) -> Path:
+    """A user's configuration folder, whose providers.json has these providers."""
+    own = folder / "fanout"
+    if rows is not None:
+        own.mkdir(exist_ok=True)
+        (own / "providers.json").write_text(json.dumps({"providers": rows}))
+    return own
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def asking(folder: Path, *arguments: str, **variables: Any) -> Screen:
+    """`fanout init` of this user, on a terminal."""
+    return Screen("init", *arguments, columns=160, lines=80, XDG_CONFIG_HOME=str(folder), **variables)
+
+
+async def unasked(folder: Path, *arguments: str, given: bytes | None = None, **variables: Any) -> Ran:
+    return await run("init", "--yes", *arguments, given=given, XDG_CONFIG_HOME=str(folder), **variables)
+
+
+async def test_a_key_is_taken_tried_and_written_and_never_shown(tmp_path: Path) -> None:
+    async with hosting() as host:
+        own = home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
+        async with asking(tmp_path) as screen:
+            await screen.answer("which do you have?", "opne")
+            await screen.until("did you mean `open`?")
+            await screen.answer("which do you have?", "open")
+            await screen.answer("OPEN_KEY", KEY)
+            await screen.answer("which models shall `mine` stand for?", "nope")
+            await screen.until("unknown model `nope`")
+            await screen.answer("which models shall `mine` stand for?", "open/small-1b, open/big-70b")
+            await screen.answer("write this?", "y")
+            code = await screen.end()
+        asked = await run("ask", "hi", "-m", "mine", XDG_CONFIG_HOME=str(tmp_path))
+
+    assert code == 0, screen.seen
+    assert KEY not in screen.seen
+    assert f"{len(KEY)} characters" in screen.seen
+    assert "works: `open/small-1b` answers and streams" in screen.seen
+    assert "fanout ask" in screen.seen
+    assert "fanout serve" in screen.seen
+    assert variables_in(own / "keys.env") == {"OPEN_KEY": KEY}
+    assert mode(own / "keys.env") == 0o600
+    assert json.loads((own / "providers.json").read_text())["sets"] == {"mine": ["open/small-1b", "open/big-70b"]}
+    assert (asked.code, asked.out.count("\nOK\n")) == (0, 2), "the other commands find both files by themselves"
+
+
+async def test_a_refused_key_may_be_entered_again_kept_or_skipped(tmp_path: Path) -> None:
+    async with hosting() as host:
+        row = {**ROW, "base_url": f"{host.url}/v1"}
+        own = home(
+            tmp_path, {"one": row, "two": {**row, "api_key_env": "TWO_KEY"}, "three": {**row, "api_key_env": "THREE_KEY"}}
+        )
+        async with asking(tmp_path, "--provider", "one", "--provider", "two", "--provider", "three") as screen:
+            await screen.answer("OPEN_KEY", BAD)
+            await screen.answer("the key was refused", "e")
+            await screen.answer("OPEN_KEY", "with ümlaut")
+            await screen.answer("that is not it", KEY)
+            await screen.answer("TWO_KEY", f"{BAD}2")
+            await screen.answer("[s]kip it?", "k")
+            await screen.answer("THREE_KEY", f"{BAD}3")
+            await screen.answer("[s]kip it?", "s")
+            await screen.answer("stand for?", "")
+            await screen.answer("write this?", "y")
+            code = await screen.end()
+
+    assert code == 1
+    assert variables_in(own / "keys.env") == {"OPEN_KEY": KEY, "TWO_KEY": f"{BAD}2"}
+    assert not any(secret in screen.seen for secret in (KEY, BAD, "ümlaut"))
+
+
+async def test_a_key_that_is_set_already_may_be_used_without_being_written(tmp_path: Path) -> None:
+    async with hosting() as host:
+        own = home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
+        async with asking(tmp_path, OPEN_KEY=KEY) as screen:
+            await screen.answer("which do you have?", "")
+            await screen.answer("OPEN_KEY is set in the environment; use it as it is?", "y")
+            await screen.answer("stand for?", "")
+            await screen.answer("write this?", "y")
+            assert await screen.end() == 0
+
+    assert not (own / "keys.env").exists()
+    assert json.loads((own / "providers.json").read_text())["sets"] == {"mine": ["open/small-1b"]}
+
+
+async def test_what_exists_is_merged_shown_before_and_kept_as_a_copy(tmp_path: Path) -> None:
+    async with hosting() as host:
+        own = home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
+        before = "# my keys\nexport OPEN_KEY=old\n\nOTHER='kept as it is' # yes\n"
+        (own / "keys.env").write_text(before)
+        (own / "keys.env").chmod(0o644)
+        file = json.loads((own / "providers.json").read_text())
+        (own / "providers.json").write_text(json.dumps({**file, "sets": {"mine": ["local/ngram-2"], "yours": ["gpt-5"]}}))
+        async with asking(tmp_path, "--provider", "open") as screen:
+            await screen.answer("OPEN_KEY is set", "n")
+            await screen.answer("OPEN_KEY", KEY)
+            await screen.answer("stand for?", "")
+            await screen.until("write this?")
+            assert (own / "keys.env").read_text() == before, "something was written before it was allowed"
+            await screen.answer("write this?", "y")
+            assert await screen.end() == 0
+
+    assert "~ OPEN_KEY, another value than now" in screen.seen
+    assert "~ sets.mine: local/ngram-2, open/small-1b" in screen.seen
+    assert (own / "keys.env").read_text() == before.replace("export OPEN_KEY=old", f"OPEN_KEY={KEY}")
+    assert (own / "keys.env.bak").read_text() == before
+    assert {mode(own / name) for name in ("keys.env", "keys.env.bak", "providers.json.bak")} == {0o600}
+    assert json.loads((own / "providers.json").read_text())["sets"] == {
+        "mine": ["local/ngram-2", "open/small-1b"],
+        "yours": ["gpt-5"],
+    }
+
+
+async def test_who_says_no_finds_everything_as_it_was(tmp_path: Path) -> None:
+    own = home(tmp_path)
+    async with asking(tmp_path, "--provider", "openai", "--no-live") as screen:
+        await screen.answer("OPENAI_API_KEY", KEY)
+        await screen.answer("write this?", "n")
+        await screen.end()
+
+    assert "nothing was written" in screen.seen
+    assert not own.exists()
+
+
+@pytest.mark.parametrize("question", ["which do you have?", "GROQ_API_KEY", "write this?"])
+async def test_ctrl_c_leaves_nothing_half_written(question: str, tmp_path: Path) -> None:
+    async with asking(tmp_path, "--no-live") as screen:
+        for asked, answer in (("which do you have?", "groq"), ("GROQ_API_KEY", KEY), ("write this?", "y")):
+            await screen.until(asked)
+            if asked == question:
+                screen.type("\x03")
+                break
+            await screen.answer(asked, answer)
+        code = await screen.end()
+
+    assert code == 130
+    assert "Traceback" not in screen.seen
+    assert list(tmp_path.rglob("*")) == []
+
+
+async def test_a_server_of_ones_own_is_written_with_its_address(tmp_path: Path) -> None:
+    async with hosting() as host:
+        own = home(tmp_path)
+        async with asking(tmp_path, "--provider", "ollama") as screen:
+            await screen.answer("OLLAMA_BASE_URL", "no address")
+            await screen.answer("that is not it", host.url)
+            await screen.answer("OLLAMA_API_KEY", "")
+            await screen.answer("stand for?", "")
+            await screen.answer("write this?", "y")
+            assert await screen.end() == 0, screen.seen
+
+    file = json.loads((own / "providers.json").read_text())
+    assert file["providers"]["ollama"]["base_url"] == host.url
+    assert file["sets"] == {"mine": ["ollama/small-1b"]}
+    assert not (own / "keys.env").exists()
+
+
+async def test_without_a_terminal_it_says_how_to_go_on_instead_of_waiting() -> None:
+    told = await run("init", given=b"")
+
+    assert told.code == 2
+    assert "--yes --provider" in told.err
+
+
+async def test_unasked_it_takes_keys_from_the_environment(tmp_path: Path) -> None:
+    async with hosting() as host:
+        own = home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
+        told = await unasked(tmp_path, "--provider", "open", OPEN_KEY=KEY)
+        again = await unasked(tmp_path, "--provider", "open", OPEN_KEY=KEY)
+
+    assert (told.code, again.code) == (0, 0), told.out + told.err
+    assert variables_in(own / "keys.env") == {"OPEN_KEY": KEY}
+    assert KEY not in told.out + told.err
+    assert "all there already" in again.out
+
+
+@pytest.mark.parametrize("given", [f"{KEY}\n", f"OPEN_KEY={KEY}\n", f"# mine\nexport OPEN_KEY='{KEY}'\nOTHER_KEY=x\n"])
+async def test_unasked_it_takes_keys_from_standard_input(given: str, tmp_path: Path) -> None:
+    own = home(tmp_path, {"open": {**ROW, "base_url": "http://127.0.0.1:9/v1"}})
+    told = await unasked(tmp_path, "--provider", "open", "--no-live", given=given.encode())
+
+    assert told.code == 0, told.err
+    assert variables_in(own / "keys.env") == {"OPEN_KEY": KEY}
+
+
+async def test_unasked_a_refused_key_is_not_written(tmp_path: Path) -> None:
+    async with hosting() as host:
+        own = home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
+        told = await unasked(tmp_path, "--provider", "open", given=BAD.encode())
+
+    assert told.code == 1
+    assert "the key was refused" in told.out
+    assert BAD not in told.out + told.err
+    assert not (own / "keys.env").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "sentence"),
+    [
+        (["--provider", "opnai"], b"", "did you mean `openai`"),
+        (["--provider", "local"], b"", "unknown provider `local`"),
+        (["--provider", "openai"], b"", "`openai` needs OPENAI_API_KEY"),
+        (["--provider", "openai"], b"OPENAI_API_KEY\nsk-secret", "line 1: is not `NAME=value`"),
+        (["--provider", "openai"], "schlüssel".encode(), "not printable ASCII"),
+        ([], b"", "no provider's variables are set"),
+    ],
+)
+async def test_unasked_what_is_missing_is_said(arguments: list[str], given: bytes, sentence: str, tmp_path: Path) -> None:
+    told = await unasked(tmp_path, "--no-live", *arguments, given=given)
+
+    assert told.code == 2
+    assert sentence in told.err
+    assert "sk-secret" not in told.err
+    assert list(tmp_path.rglob("*")) == []
+
+
+async def test_files_elsewhere_are_named_in_the_next_command(tmp_path: Path) -> None:
+    files = ["--env-file", str(tmp_path / "my keys.env"), "--config", str(tmp_path / "own.json")]
+    told = await unasked(tmp_path, "--provider", "openai", "--no-live", *files, given=KEY.encode())
+
+    assert told.code == 0
+    assert f"fanout serve --env-file '{tmp_path}/my keys.env'" in told.out
+    assert mode(tmp_path / "my keys.env") == 0o600
+
+
+async def test_a_providers_file_that_cannot_be_used_stops_it_before_any_question(tmp_path: Path) -> None:
+    home(tmp_path, {"open": {"adaptor": "openai"}})
+    told = await unasked(tmp_path, "--provider", "openai", given=KEY.encode())
+
+    assert told.code == 2
+    assert "providers.open.adaptor" in told.err
+
+
+async def test_a_providers_file_that_would_not_be_valid_is_not_written_nor_is_the_key(tmp_path: Path) -> None:
+    async with hosting() as host:
+        own = home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
+        file = json.loads((own / "providers.json").read_text())
+        (own / "providers.json").write_text(
+            json.dumps({**file, "models": {"mine": {"provider": "open", "id": "big-70b", "kind": "chat"}}})
+        )
+        before = (own / "providers.json").read_text()
+        told = await unasked(tmp_path, "--provider", "open", given=KEY.encode())
+
+    assert told.code == 2
+    assert told.err.startswith(f"fanout: {own / 'providers.json'}: sets.mine: ")
+    assert {path.name: path.read_text() for path in own.iterdir()} == {"providers.json": before}
+
+
+async def test_where_no_model_is_known_one_is_asked_for_and_what_is_not_entered_is_skipped(tmp_path: Path) -> None:
+    async with hosting() as host:
+        anthropic = {**host.rows["anth"], "api_key_env": "ANTH_KEY"}
+        own = home(
+            tmp_path, {"anth": anthropic, "other": {**anthropic, "api_key_env": "OTHER_KEY"}, "open": ROW | host.rows["open"]}
+        )
+        async with asking(tmp_path, "--provider", "anth", "--provider", "open", "--provider", "other") as screen:
+            await screen.answer("ANTH_KEY", KEY)
+            await screen.answer("a model to try", "nope")
+            await screen.answer("there is no nope", "e")
+            await screen.answer("ANTH_KEY", KEY)
+            await screen.answer("a model to try", "small-1b")
+            await screen.answer("OPEN_KEY", "")
+            await screen.until("nothing was entered: skipped")
+            await screen.answer("OTHER_KEY", KEY)
+            await screen.answer("a model to try", "")
+            await screen.answer("[s]kip it?", "")
+            await screen.answer("stand for?", "")
+            await screen.answer("write this?", "")
+            await screen.end()
+
+    assert variables_in(own / "keys.env") == {"ANTH_KEY": KEY, "OTHER_KEY": KEY}
+    assert json.loads((own / "providers.json").read_text())["sets"] == {"mine": ["anth/small-1b"]}

@@ -1,0 +1,71 @@
+"""Servers of models on this machine, found or told from others that listen where they usually do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from fanout.cli.init.local_servers import OWNERS, USUAL, running
+from fanout.config.settings import ProviderSettings, load
+from fanout.dispatch.dispatcher import open_dispatcher
+from fanout.probe.probe import Trial, tried
+from fanout.providers.model_listing import listed
+from tests.support.configuring import configured
+from tests.support.hosts import KEY, MODELS, hosting
+from tests.support.llama import Llama
+from tests.support.upstreams import refusing_url
+
+SHIPPED = load(environ={}).providers
+PATIENCE_S = 20
+
+
+def test_every_usual_address_is_of_a_shipped_provider_that_has_none() -> None:
+    assert all(SHIPPED[name].base_url is None for name in USUAL)
+
+
+async def test_a_server_at_its_usual_address_is_found_with_its_models() -> None:
+    async with hosting() as host:
+        found = await running(SHIPPED, {"ollama": host.url}, PATIENCE_S)
+
+    assert (found["ollama"].address, found["ollama"].models) == (host.url, MODELS)
+
+
+async def test_who_only_listens_at_a_usual_address_is_not_taken_for_a_server_of_models() -> None:
+    async with hosting() as host:
+        with refusing_url() as nobody:
+            usual = {"llamacpp": f"{host.url}/v1", "vllm": nobody, "lmstudio": f"{host.url}/elsewhere"}
+            assert await running(SHIPPED, usual, PATIENCE_S) == {}
+
+
+async def test_no_key_is_sent_to_whoever_listens_at_a_usual_address(tmp_path: Path) -> None:
+    """The host would show its list to this key."""
+    async with hosting(owner="vllm") as host:
+        keyed = configured(tmp_path, {}, VLLM_API_KEY=KEY).providers
+        told = configured(tmp_path, {}, VLLM_API_KEY=KEY, VLLM_BASE_URL=f"{host.url}/v1").providers
+        usual = {"vllm": f"{host.url}/v1"}
+
+        assert await running(keyed, usual, PATIENCE_S) == {}
+        assert (await running(told, usual, PATIENCE_S))["vllm"].models == MODELS
+
+
+async def test_a_real_llama_cpp_is_found_and_works(llama: Llama, tmp_path: Path) -> None:
+    settings = configured(tmp_path, {}, LLAMA_BASE_URL=llama.url, LLAMA_API_KEY=llama.key)
+    (described,) = await _listed(settings.providers["llamacpp"])
+    async with open_dispatcher(settings) as dispatcher:
+        (finding,) = await tried(dispatcher, [Trial("llamacpp")], PATIENCE_S)
+
+    assert described["owned_by"] == OWNERS["llamacpp"]
+    assert (await running(settings.providers, {"llamacpp": ""}, PATIENCE_S))["llamacpp"].models == (llama.model,)
+    assert (finding.model, finding.well, finding.reports_usage, finding.key_accepted) == (
+        f"llamacpp/{llama.model}",
+        True,
+        True,
+        True,
+    )
+
+
+async def _listed(provider: ProviderSettings) -> list[dict[str, Any]]:
+    async with aiohttp.ClientSession() as session:
+        return await listed(provider, session, PATIENCE_S)

@@ -1,0 +1,263 @@
+"""The `FANOUT_…` variables, and files of variables."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from fanout.config.environment import Environment, parsed, quoted, with_env_file
+from fanout.core.errors import ConfigError
+
+
+def faults(**variables: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        Environment.read(variables)
+    return [line.removeprefix("environment: ") for line in str(caught.value).splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("CONFIG", "/etc/fanout.json", Path("/etc/fanout.json")),
+        ("CORS_ORIGINS", "https://a.example, http://localhost:3000", ("https://a.example", "http://localhost:3000")),
+        ("CORS_ORIGINS", "*", ("*",)),
+        ("TIMEOUT_S", "1.5", 1.5),
+        ("MAX_TIMEOUT_S", "600", 600),
+        ("MAX_CALLS", "4096", 4096),
+        ("MAX_BODY_BYTES", "1024", 1024),
+        ("MAX_FILE_BYTES", "1024", 1024),
+        ("MAX_ANSWER_BYTES", "2048", 2048),
+        ("MAX_IN_FLIGHT", "1", 1),
+        ("MAX_WAITING", "7", 7),
+        ("GRACE_S", "0", 0),
+        ("STORE", "off", SecretStr("off")),
+        ("HISTORY", "full", "full"),
+        ("HISTORY_DAYS", "0.5", 0.5),
+        ("LOG_LEVEL", "debug", "debug"),
+        ("LOG_FORMAT", "json", "json"),
+    ],
+)
+def test_a_variable_sets_its_field(variable: str, text: str, value: Any) -> None:
+    environment = Environment.read({f"FANOUT_{variable}": text})
+    assert getattr(environment, variable.lower()) == value
+
+
+def test_unset_or_set_to_nothing_means_the_default() -> None:
+    nothing = {f"FANOUT_{name.upper()}": " " for name in Environment.model_fields}
+    assert Environment.read(nothing) == Environment.read({}) == Environment()
+
+
+def test_every_variable_is_tested_above_or_is_a_key() -> None:
+    (parametrize,) = test_a_variable_sets_its_field.pytestmark
+    tested = {case[0].lower() for case in parametrize.args[1]}
+    assert tested | {"api_keys", "api_keys_file"} == set(Environment.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "wrong"),
+    [
+        ("TIMEOUT_S", "soon", "`soon` is not allowed: input should be a valid number"),
+        ("TIMEOUT_S", "0", "`0` is not allowed: input should be greater than 0"),
+        ("TIMEOUT_S", "601", "`601` is not allowed: input should be less than or equal to 600"),
+        ("TIMEOUT_S", "nan", "`nan` is not allowed: input should be a finite number"),
+        ("MAX_TIMEOUT_S", "inf", "`inf` is not allowed: input should be a finite number"),
+        ("MAX_CALLS", "0", "greater than or equal to 1"),
+        ("MAX_CALLS", "4097", "less than or equal to 4096"),
+        ("MAX_BODY_BYTES", "4 MB", "`4 MB` is not allowed: input should be a valid integer"),
+        ("MAX_ANSWER_BYTES", "1023", "greater than or equal to 1024"),
+        ("MAX_IN_FLIGHT", "0", "greater than or equal to 1"),
+        ("MAX_WAITING", "0", "greater than or equal to 1"),
+        ("GRACE_S", "-1", "greater than or equal to 0"),
+        ("LOG_LEVEL", "loud", "`loud` is not allowed: input should be 'debug', 'info', 'warning' or 'error'"),
+        ("LOG_FORMAT", "xml", "`xml` is not allowed: input should be 'json' or 'text'"),
+        ("CORS_ORIGINS", "https://a.example/", "an origin is `*` or like `https://dashboard.example:8443`, without a path"),
+        ("CORS_ORIGINS", "a.example", "an origin is `*` or like"),
+        ("API_KEYS", " , ,", "holds no key"),
+        ("API_KEYS_FILE", "/no/such/file", "cannot be read"),
+        ("API_KEYS_FILE", "/", "cannot be read"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_variable_and_what_is_allowed(variable: str, text: str, wrong: str) -> None:
+    (line,) = faults(**{f"FANOUT_{variable}": text})
+    assert line.startswith(f"FANOUT_{variable}: ")
+    assert wrong in line
+
+
+def test_an_unknown_variable_is_a_fault_with_those_near_it() -> None:
+    assert faults(FANOUT_MAX_CALL="3") == ["FANOUT_MAX_CALL: no such variable; did you mean `FANOUT_MAX_CALLS`?"]
+    assert faults(FANOUT_max_calls="")[0].startswith("FANOUT_max_calls: no such variable; did you mean `FANOUT_MAX_CALLS`")
+
+
+def test_all_faults_come_at_once_and_none_shows_the_value_of_an_unknown_variable() -> None:
+    found = faults(FANOUT_APIKEYS="sk-secret", FANOUT_TIMEOUT_S="x", FANOUT_GRACE_S="y", OTHER="z")
+    assert [line.partition(":")[0] for line in found] == ["FANOUT_APIKEYS", "FANOUT_TIMEOUT_S", "FANOUT_GRACE_S"]
+    assert "sk-secret" not in "".join(found)
+
+
+def test_what_kubernetes_sets_for_a_service_called_fanout_is_not_ours() -> None:
+    """Source: https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables"""
+    service = {
+        "FANOUT_SERVICE_HOST": "10.0.0.7",
+        "FANOUT_SERVICE_PORT": "8080",
+        "FANOUT_SERVICE_PORT_HTTP": "8080",
+        "FANOUT_PORT": "tcp://10.0.0.7:8080",
+        "FANOUT_PORT_8080_TCP": "tcp://10.0.0.7:8080",
+        "FANOUT_PORT_8080_TCP_PROTO": "tcp",
+        "FANOUT_PORT_8080_TCP_PORT": "8080",
+        "FANOUT_PORT_8080_TCP_ADDR": "10.0.0.7",
+        "FANOUT_STAGING_SERVICE_HOST": "10.0.0.8",
+    }
+    assert Environment.read(service) == Environment()
+    assert faults(FANOUT_PORT="8080")[0].startswith("FANOUT_PORT: no such variable")
+
+
+def test_keys_come_from_the_variable_and_from_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# mine\n sk-three \n\n  # another\nsk-four\n")
+    environment = Environment.read({"FANOUT_API_KEYS": "sk-one, sk-two,", "FANOUT_API_KEYS_FILE": str(file)})
+    assert [key.get_secret_value() for key in environment.api_keys] == ["sk-one", "sk-two", "sk-three", "sk-four"]
+    assert "sk-" not in f"{environment!r} {environment}"
+
+
+def test_a_key_file_without_a_key_is_a_fault_not_an_open_door(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# none yet\n")
+    assert "holds no key" in faults(FANOUT_API_KEYS_FILE=str(file))[0]
+    file.write_bytes(b"\xff\xfe sk-utf16")
+    (line,) = faults(FANOUT_API_KEYS_FILE=str(file))
+    assert "cannot be read" in line
+    assert "sk-" not in line
+
+
+def test_the_default_deadline_is_never_above_the_longest_one() -> None:
+    assert Environment.read({"FANOUT_MAX_TIMEOUT_S": "30"}).timeout_s == 30
+    assert Environment.read({"FANOUT_MAX_TIMEOUT_S": "300"}).timeout_s == 120
+
+
+ENV_FILE = """\
+# keys
+OPENAI_API_KEY=sk-plain
+export GROQ_API_KEY='gsk single'
+  TOGETHER_API_KEY = "double # not a comment" # a comment
+HASH=a#b # c
+EMPTY=
+QUOTED=""
+EQUALS=a=b==
+
+lower_case=fine
+"""
+
+
+def test_an_env_file_gives_names_their_values(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("\ufeff" + ENV_FILE, encoding="utf-8")
+    assert with_env_file(path, {}) == {
+        "OPENAI_API_KEY": "sk-plain",
+        "GROQ_API_KEY": "gsk single",
+        "TOGETHER_API_KEY": "double # not a comment",
+        "HASH": "a#b",
+        "EMPTY": "",
+        "QUOTED": "",
+        "EQUALS": "a=b==",
+        "lower_case": "fine",
+    }
+
+
+def test_what_is_set_already_wins_over_the_file_unless_it_is_set_to_nothing(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("A=file\nB=file\nC=file\n")
+    environ = {"A": "set", "B": "", "D": ""}
+    assert with_env_file(path, environ) == {"A": "set", "B": "file", "C": "file", "D": ""}
+    assert with_env_file(None, environ) == environ
+
+
+def test_a_line_that_sets_nothing_is_named_by_its_number_alone(tmp_path: Path) -> None:
+    """Its text may be a key."""
+    path = tmp_path / ".env"
+    path.write_text('A=1\nsk-secret\n9X=sk-secret\nB="sk-secret\nC="sk-secret" sk-secret\n=sk-secret\n')
+    with pytest.raises(ConfigError) as caught:
+        with_env_file(path, {})
+    assert str(caught.value).splitlines() == [f"{path}: line {number}: is not `NAME=value`" for number in (2, 3, 4, 5, 6)]
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfeA=sk-secret"])
+def test_an_env_file_that_cannot_be_read_says_so(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / ".env"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"\.env: cannot be read") as caught:
+        with_env_file(path, {})
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_quotes_that_touch_are_one_value_as_in_a_shell() -> None:
+    assert parsed("it", b"""A='it'"'"'s' # mine\nB="x"'y'"z"\n""") == {"A": "it's", "B": "xyz"}
+    with pytest.raises(ConfigError, match="line 1: is not `NAME=value`"):
+        parsed("it", b"A='x'y\n")
+
+
+@given(st.text().filter(lambda text: len(f"{text}x".splitlines()) == 1 and text.isprintable()))
+def test_what_is_quoted_is_read_as_it_was(value: str) -> None:
+    assert parsed("it", f"A={quoted(value)}\nB=1 # one\n".encode()) == {"A": value, "B": "1"}
+
+
+@given(st.text(alphabet="'\"#\\$ =a\t"))
+def test_what_is_quoted_means_the_same_to_a_shell(value: str) -> None:
+    assert shlex.split(quoted(value), comments=True) == ([value] if value else [])
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\n", "\n", "a\u2028b", "a\x85"])
+def test_a_value_of_two_lines_cannot_be_written(value: str) -> None:
+    with pytest.raises(ValueError, match="no line break"):
+        quoted(value)
+
+
+# The user's own file
+
+
+def own_keys(folder: Path, mode: int = 0o600) -> dict[str, str]:
+    """A user whose configuration folder has a `keys.env`."""
+    (folder / "fanout").mkdir()
+    path = folder / "fanout" / "keys.env"
+    path.write_text("A=own\nB=own\n")
+    path.chmod(mode)
+    return {"XDG_CONFIG_HOME": str(folder), "B": "set"}
+
+
+def test_the_users_own_keys_are_found_where_no_file_is_named(tmp_path: Path) -> None:
+    environ = own_keys(tmp_path)
+    (tmp_path / "other.env").write_text("C=other\n")
+
+    assert with_env_file(None, environ) == {**environ, "A": "own"}
+    assert with_env_file(tmp_path / "other.env", environ) == {**environ, "C": "other"}
+    assert with_env_file(None, {"HOME": str(tmp_path)}) == {"HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o660])
+def test_a_file_of_keys_that_is_open_to_others_is_not_taken(mode: int, tmp_path: Path) -> None:
+    environ = own_keys(tmp_path, mode)
+
+    with pytest.raises(ConfigError, match=rf"keys\.env: is open to others \(mode {mode:o}\): `chmod 600`"):
+        with_env_file(None, environ)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_keys_of_another_user_is_not_taken(tmp_path: Path) -> None:
+    environ = own_keys(tmp_path)
+    os.chown(tmp_path / "fanout" / "keys.env", 65534, 65534)
+
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        with_env_file(None, environ)
+
+
+def test_a_folder_that_is_none_holds_no_keys(tmp_path: Path) -> None:
+    (tmp_path / "fanout").write_text("a file")
+
+    assert with_env_file(None, {"XDG_CONFIG_HOME": str(tmp_path)}) == {"XDG_CONFIG_HOME": str(tmp_path)}

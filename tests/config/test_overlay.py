@@ -1,0 +1,213 @@
+"""The files of providers.json: laid over each other, and checked as one whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanout.config.overlay import Layer, laid_over
+from fanout.config.providers_file import ProvidersFile
+from fanout.config.settings import load
+from fanout.core.errors import ConfigError
+from tests.support.configuring import Rows, configured, faults
+
+OPENAI = {"adapter": "openai", "base_url": "https://own.example/v1"}
+NGRAM = {"adapter": "ngram"}
+
+
+def chat(provider: str = "local", upstream_id: str = "ngram-2", **row: Any) -> dict[str, Any]:
+    return {"provider": provider, "id": upstream_id, "kind": "chat", **row}
+
+
+def alone(**sections: Any) -> Rows:
+    """A file that nothing shipped stands under."""
+    return {"extends": False, "providers": {"p": NGRAM}, **sections}
+
+
+def test_an_entry_of_ones_own_replaces_the_shipped_one_whole(tmp_path: Path) -> None:
+    rows = {"providers": {"openai": OPENAI}, "models": {"gpt-5": chat("openai", "gpt-5")}, "sets": {"embedded": ["gpt-5"]}}
+    settings = configured(tmp_path, rows)
+    assert settings.providers["openai"].row.api_key_env == ()
+    assert settings.providers["openai"].row.limits.requests_per_minute is None
+    assert settings.models["gpt-5"].deprecated_on is None
+    assert settings.sets["embedded"] == ("gpt-5",)
+
+
+def test_what_is_not_named_stays_as_shipped(tmp_path: Path) -> None:
+    shipped, settings = configured(tmp_path, {}), configured(tmp_path, {"providers": {"mine": OPENAI}})
+    assert set(settings.providers) == {*shipped.providers, "mine"}
+    assert settings.models == shipped.models
+    assert settings.providers["mine"].source == str(tmp_path / "own.json")
+    assert settings.files == shipped.files
+    assert len(settings.files) == 2
+
+
+def test_null_removes_an_entry(tmp_path: Path) -> None:
+    settings = configured(tmp_path, {"models": {"gpt-5": None}, "sets": {"embedded": None}})
+    assert "gpt-5" not in settings.models
+    assert "gpt-5-mini" in settings.models
+    assert settings.sets == {}
+
+
+def test_with_a_provider_go_the_shipped_models_of_it_and_their_places_in_shipped_sets(tmp_path: Path) -> None:
+    settings = configured(tmp_path, {"providers": {"local": None}})
+    assert "local" not in settings.providers
+    assert not [name for name in settings.models if name.startswith("local/")]
+    assert "embedded" not in settings.sets
+
+
+def test_with_a_model_goes_its_place_in_shipped_sets(tmp_path: Path) -> None:
+    settings = configured(tmp_path, {"models": {"local/ngram-2": None}})
+    assert settings.sets["embedded"] == ("local/ngram-3", "local/ngram-5")
+
+
+def test_places_in_a_set_beneath_go_with_the_model_and_with_the_provider_of_a_literal_name() -> None:
+    beneath = ProvidersFile.model_validate(
+        {"providers": {"p": NGRAM, "q": NGRAM}, "models": {"a": chat("q"), "b": chat("p")}, "sets": {"s": ["a", "q/x", "b"]}}
+    )
+    above = ProvidersFile.model_validate({"providers": {"q": None}})
+    rows = laid_over([Layer("beneath", beneath), Layer("above", above)])
+    assert (list(rows.models), rows.sets) == (["b"], {"s": ("b",)})
+
+
+def test_a_model_of_ones_own_does_not_go_silently(tmp_path: Path) -> None:
+    rows = {"providers": {"openai": None}, "models": {"mine": chat("openai", "x")}, "sets": {"s": ["gpt-5"]}}
+    assert faults(tmp_path, rows) == [
+        "own: models.mine.provider: unknown provider `openai`; did you mean `openrouter`?",
+        "own: sets.s[0]: unknown model `gpt-5`",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ({"providers": {"opnai": None}}, "providers.opnai: is `null`, but there is no shipped entry to remove; did you mean"),
+        ({"models": {"gpt-55": None}}, "models.gpt-55: is `null`, but there is no shipped entry to remove; did you mean"),
+        ({"sets": {"zzz": None}}, "sets.zzz: is `null`, but there is no shipped entry to remove"),
+        (alone(models={"m": None}), "models.m: is `null`, but there is no shipped entry to remove"),
+    ],
+)
+def test_the_removal_of_what_is_not_there_is_a_fault(tmp_path: Path, rows: Rows, fault: str) -> None:
+    """Else a slip of the pen would leave the entry in place that was to go."""
+    assert faults(tmp_path, rows)[0].startswith(f"own: {fault}")
+
+
+def test_extends_false_keeps_nothing_shipped(tmp_path: Path) -> None:
+    settings = configured(tmp_path, alone())
+    assert (set(settings.providers), dict(settings.models), dict(settings.sets)) == ({"p"}, {}, {})
+    assert settings.files == (str(tmp_path / "own.json"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "is not valid JSON: Expecting value: line 1 column 1 (char 0)"),
+        ('{\n  "models": {},\n}', "is not valid JSON: "),
+        ('{"providers": {"p": {"timeout_s": NaN}, "p": {}}}', "providers.p: stands twice in one object"),
+        ("[" * 100_000, "is not valid JSON: "),
+        ("[]", "a list is not allowed: input should be an object"),
+    ],
+)
+def test_a_file_that_is_no_json_object_says_where(tmp_path: Path, text: str, fault: str) -> None:
+    assert faults(tmp_path, text)[0].startswith(f"own: {fault}")
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert "p" in configured(tmp_path, "\ufeff" + json.dumps(alone())).providers
+
+
+def test_bytes_that_are_no_text_are_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "own.json"
+    path.write_bytes(b'{"sets": "\xff"}')
+    with pytest.raises(ConfigError, match=r"own\.json: is not valid JSON"):
+        load(path, {})
+
+
+def test_names_that_stand_twice_are_all_named(tmp_path: Path) -> None:
+    text = (
+        '{"models": {"a/b": {"id": 1, "id": 2}, "m": 1, "m": 2, "m": 3}, "sets": {"s": [{"x": 1, "x": 1}]}, "sets": {"t": []}}'
+    )
+    assert faults(tmp_path, text) == [
+        "own: sets: stands twice in one object",
+        "own: models.m: stands twice in one object",
+        'own: models["a/b"].id: stands twice in one object',
+    ]
+
+
+def test_every_fault_of_the_shape_comes_at_once(tmp_path: Path) -> None:
+    rows = {"providers": {"p": {"adaptor": "x"}}, "models": {"m": chat(kind="x")}, "sets": {"s": 1}}
+    assert [line.split(": ")[1] for line in faults(tmp_path, rows)] == [
+        "providers.p.adapter",
+        "providers.p.adaptor",
+        "models.m.kind",
+        "sets.s",
+    ]
+
+
+def test_every_fault_of_the_references_comes_at_once_the_variables_among_them(tmp_path: Path) -> None:
+    rows = alone(
+        providers={"p": NGRAM, "o": {"adapter": "openai"}, "e": {"adapter": "openai", "base_url_env": "E_URL"}},
+        models={"a": chat("q"), "b": chat("p", aliases=["A"])},
+        sets={"s": ["c"], "t": []},
+        default_provider={"scale": "q"},
+    )
+    assert faults(tmp_path, rows, E_URL="e.example") == [
+        "own: providers.o.base_url: is required, or `base_url_env`: the address of the API, like `https://host/v1`",
+        "own: models.a.provider: unknown provider `q`; known: p, o, e",
+        "own: models.b.aliases[0]: `A` is already a name of model `a`",
+        "own: sets.s[0]: unknown model `c`",
+        "own: sets.t: is empty: a set names at least one model",
+        "own: default_provider.scale: unknown provider `q`; known: p, o, e",
+        "environment: E_URL: is not an address like `https://host/v1`, without user, password, query or fragment",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sections", "fault"),
+    [
+        ({"models": {"a": chat("p"), "A": chat("p", "other")}}, "models.A: `A` is already a name of model `a`"),
+        ({"models": {"a": chat("p", aliases=["b"]), "b": chat("p")}}, "models.b: `b` is already a name of model `a`"),
+        ({"models": {"a": chat("p", aliases=["x", "p/y"])}}, "models.a.aliases[1]: `p/y` always means the model `y` of"),
+        ({"models": {"p/a": chat("p", "b")}}, 'models["p/a"]: `p/a` always means the model `a` of provider `p`'),
+        ({"models": {"a": chat("p")}, "sets": {"A": ["a"]}}, "sets.A: `A` would name both the model `a` and the set `A`"),
+        ({"sets": {"s": ["p/x"], "S": ["p/y"]}}, "sets.S: `S` is already the set `s`"),
+        ({"sets": {"p/s": ["p/x"]}}, 'sets["p/s"]: `p/s` always means the model `s` of provider `p`'),
+        ({"sets": {"s": ["p/x"], "t": ["s"]}}, "sets.t[0]: unknown model `s`"),
+        ({"sets": {"s": ["p"]}}, "sets.s[0]: unknown model `p`"),
+        ({"sets": {"s": ["p/"]}}, "sets.s[0]: unknown model `p/`"),
+    ],
+)
+def test_a_name_means_one_thing(tmp_path: Path, sections: Rows, fault: str) -> None:
+    (line,) = faults(tmp_path, alone(**sections))
+    assert line.startswith(f"own: {fault}")
+
+
+def test_names_that_may_stand_beside_each_other(tmp_path: Path) -> None:
+    models = {"p/a": chat("p", "a"), "b": chat("p", aliases=["B2", "q/b"]), "org/c": chat("p", "c")}
+    sections = {"models": models, "sets": {"s": ["B2", "p/anything/at-all", "ORG/C"]}, "default_provider": {"scale": "p"}}
+    settings = configured(tmp_path, alone(**sections))
+    assert settings.sets["s"] == ("B2", "p/anything/at-all", "ORG/C")
+    assert settings.default_provider == {"scale": "p"}
+    assert configured(tmp_path, {"default_provider": {"scale": None}}).default_provider == {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ({"models": {"local/ngram-2": chat("openai", "x")}}, 'models["local/ngram-2"]: `local/ngram-2` always means'),
+        ({"models": {"mine": chat(aliases=["gpt-5"])}}, "models.mine.aliases[0]: `gpt-5` is already a name of model `gpt-5`"),
+        ({"models": {"gpt-5": chat(aliases=["gpt-5-mini"])}}, "models.gpt-5.aliases[0]: `gpt-5-mini` is already a name of"),
+        ({"models": {"Embedded": chat()}}, "models.Embedded: `embedded` would name both the model `Embedded` and the set"),
+        (
+            {"providers": {"phind": OPENAI}},
+            "providers.phind: `phind/phind-codellama-34b-v2` always means the model `phind-codellama-34b-v2` of provider"
+            " `phind`, but is a name of the shipped model `phind/phind-codellama-34b-v2`",
+        ),
+    ],
+)
+def test_where_ones_own_entry_and_a_shipped_one_clash_the_fault_is_ones_own(tmp_path: Path, rows: Rows, fault: str) -> None:
+    (line,) = faults(tmp_path, rows)
+    assert line.startswith(f"own: {fault}")

@@ -1,0 +1,210 @@
+"""What a call cost, by whichever price is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from statistics import median
+
+import pytest
+from genai_prices import Usage as Units
+from genai_prices import calc_price
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelInfo, Provider
+
+from fanout.config.settings import PriceRow
+from fanout.core.schema import Cost, Usage
+from fanout.dispatch import pricing
+
+OWN = PriceRow(input_usd_per_mtok=2, output_usd_per_mtok=10)
+USAGES = {
+    "plain": Usage(1_000, 500),
+    "none": Usage(0, 0),
+    "cached": Usage(100_000, 1_000, cached_input_tokens=60_000),
+    "written": Usage(5_000, 10, cached_input_tokens=1_000, cache_write_tokens=2_000),
+    "at the step": Usage(200_000, 1_000),
+    "beyond the step": Usage(200_001, 1_000, cached_input_tokens=50_000),
+    "long": Usage(900_000, 60_000, cached_input_tokens=100_000, cache_write_tokens=300_000),
+    "reasoning": Usage(1_000, 5_000, reasoning_tokens=4_000),
+}
+MODELS = [
+    ("openai", "gpt-4o"),
+    ("openai", "gpt-4"),
+    ("openai", "gpt-5.5"),  # in steps
+    ("anthropic", "claude-sonnet-4-5"),  # in steps
+    ("anthropic", "claude-opus-4-8"),
+    ("google", "gemini-2.5-pro"),  # in steps
+    ("google", "gemini-2.5-flash"),
+    ("deepseek", "deepseek-chat"),  # by the hour
+    ("groq", "llama-3.3-70b-versatile"),
+    ("mistral", "mistral-large-latest"),
+    ("x-ai", "grok-4-0709"),
+    ("moonshotai", "kimi-k2-0905-preview"),
+    ("together", "meta-llama/Llama-3.3-70B-Instruct-Turbo"),
+    ("cerebras", "llama3.1-8b"),
+    ("perplexity", "sonar-pro"),  # a price for each request
+    ("perplexity", "sonar-deep-research"),  # reasoning at a price of its own
+]
+
+
+def usd(usage: Usage | None, own: PriceRow | None = None, provider: str = "openai", model: str = "gpt-4o") -> float | None:
+    cost = pricing.cost_of(usage, own, provider, model)
+    return cost.usd if cost else None
+
+
+def every_model() -> Iterator[tuple[Provider, ModelInfo]]:
+    return ((provider, model) for provider in get_snapshot().providers for model in provider.models)
+
+
+def by_genai_prices(usage: Usage, provider: str, model: str) -> float:
+    units = Units(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cached_input_tokens or 0,
+        cache_write_tokens=usage.cache_write_tokens or 0,
+        output_reasoning_tokens=usage.reasoning_tokens or 0,
+    )
+    return float(calc_price(units, model, provider_id=provider).total_price)
+
+
+# Which price
+
+
+def test_what_the_provider_reported_beats_ones_own_price_and_that_beats_the_published_one() -> None:
+    reported = Usage(1_000_000, 0, reported_cost_usd=0.125)
+    assert pricing.cost_of(reported, OWN, "openai", "gpt-4o") == Cost(0.125, "reported")
+    known = Usage(1_000_000, 0)
+    assert pricing.cost_of(known, OWN, "openai", "gpt-4o") == Cost(2.0, "providers.json")
+    published = pricing.cost_of(known, None, "openai", "gpt-4o")
+    assert published is not None
+    assert published.source == pricing.SOURCE
+    assert published.source.startswith("genai-prices 0.")
+    assert published.usd not in (0, 2.0)
+
+
+def test_nothing_reported_as_zero_is_zero_and_a_price_of_zero_too() -> None:
+    assert usd(Usage(reported_cost_usd=0.0)) == 0
+    assert usd(Usage(10, 10), PriceRow(input_usd_per_mtok=0, output_usd_per_mtok=0)) == 0
+    assert usd(Usage(0, 0)) == 0
+
+
+@pytest.mark.parametrize("usage", [None, Usage(), Usage(5, None), Usage(None, 5)])
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-5.5", "sonar-pro"])
+def test_an_unknown_usage_costs_what_nobody_knows(usage: Usage | None, model: str) -> None:
+    assert usd(usage, OWN) is None
+    assert usd(usage, None, "perplexity" if model == "sonar-pro" else "openai", model) is None
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("", "gpt-4o"),
+        ("openai", "no-such-model"),
+        ("no-such-provider", "gpt-4o"),
+        ("openai-lab", "gpt-4o"),  # genai-prices guesses by parts of names: only its own names count
+        ("OpenAI", "gpt-4o"),
+        ("openrouter", "deepseek/deepseek-chat-v3-0324:free"),  # it has an entry without a price
+        ("openai", "text-embedding-3-small"),  # no price for output
+    ],
+)
+def test_an_unknown_price_is_none_never_zero(provider: str, model: str) -> None:
+    assert usd(Usage(10, 10), None, provider, model) is None
+
+
+# Arithmetic
+
+
+@pytest.mark.parametrize(
+    ("cached_price", "write_price", "usage", "expected"),
+    [
+        (None, None, Usage(1000, 100), 3.0),
+        (None, None, Usage(1000, 100, cached_input_tokens=900), 3.0),  # as other input
+        (0.5, None, Usage(1000, 100, cached_input_tokens=900), 1.65),
+        (0, None, Usage(1000, 100, cached_input_tokens=1000), 1.0),
+        (None, 4, Usage(1000, 100, cache_write_tokens=500), 4.0),
+        (0.5, 4, Usage(1000, 100, cached_input_tokens=200, cache_write_tokens=300), 3.3),
+        (0.5, 4, Usage(1000, 100, cached_input_tokens=2000), 1.5),  # more cached than there was: no more than that
+        (0.5, 4, Usage(1000, 100, cached_input_tokens=800, cache_write_tokens=800), 2.2),
+    ],
+)
+def test_input_from_the_cache_and_into_it_has_its_own_price(
+    cached_price: float | None, write_price: float | None, usage: Usage, expected: float
+) -> None:
+    own = PriceRow(
+        input_usd_per_mtok=2, output_usd_per_mtok=10, cached_usd_per_mtok=cached_price, cache_write_usd_per_mtok=write_price
+    )
+    assert usd(usage, own) == pytest.approx(expected / 1000, abs=1e-12)
+
+
+@pytest.mark.parametrize("usage", USAGES.values(), ids=USAGES.keys())
+@pytest.mark.parametrize(("provider", "model"), MODELS)
+def test_a_published_price_is_reckoned_as_genai_prices_does(provider: str, model: str, usage: Usage) -> None:
+    expected = by_genai_prices(usage, provider, model)
+    assert usd(usage, None, provider, model) == pytest.approx(expected, abs=1e-9)
+    assert expected > 0 or usage is USAGES["none"]
+
+
+def test_every_published_price_is_reckoned_as_genai_prices_does() -> None:
+    """All of its models: a unit that is new there, or a new rule, shows here."""
+    wrong = []
+    for provider, model in every_model():
+        pricer = pricing.published(provider.id, model.id)
+        for name in ("long", "written") if pricer else ():
+            cost = pricer(USAGES[name]) if pricer else None
+            if cost != pytest.approx(by_genai_prices(USAGES[name], provider.id, model.id), abs=1e-9):
+                wrong.append((provider.id, model.id, name))
+    assert wrong == []
+
+
+def test_only_prices_that_need_it_take_the_slow_way() -> None:
+    """`Rates` takes 2 µs, genai-prices' own arithmetic 100 (2026-11); 11 of 1,959 models need it."""
+    pricers = {(provider.id, model.id): pricing.published(provider.id, model.id) for provider, model in every_model()}
+    known = {name: pricer for name, pricer in pricers.items() if pricer}
+    slow = [name for name, pricer in known.items() if not isinstance(pricer, pricing.Rates)]
+    assert 0 < len(slow) < len(known) / 50
+    by_the_hour = {(provider.id, model.id) for provider, model in every_model() if "TimeOfDateConstraint" in repr(model.prices)}
+    assert by_the_hour & known.keys() <= set(slow)  # else the first call's hour would hold all day
+    assert isinstance(known["openai", "gpt-4o"], pricing.Rates)
+    assert any(isinstance(pricer, pricing.Rates) and isinstance(pricer.input, pricing.Steps) for pricer in known.values())
+
+
+def test_a_price_is_found_once_a_day_and_then_costs_microseconds() -> None:
+    usage = Usage(1_000, 500, 100)
+    assert pricing.published("openai", "gpt-5.5") is pricing.published("openai", "gpt-5.5")
+
+    def spent_s() -> float:
+        start = time.thread_time()
+        for _ in range(20):
+            pricing.cost_of(usage, None, "openai", "gpt-5.5")
+        return (time.thread_time() - start) / 20
+
+    assert median(spent_s() for _ in range(20)) < 50e-6
+
+
+def test_a_price_that_changes_on_a_day_changes_on_that_day() -> None:
+    """The day is part of the key under which a pricer is kept."""
+    provider, model = "openai", "o3"
+    found = get_snapshot().find_provider_model(model, None, provider, None)[1]
+    inputs = []
+    for day in (9, 10):
+        pricer = pricing._published(provider, model, date(2025, 6, day))
+        assert isinstance(pricer, pricing.Rates)
+        assert pricer.input == float(vars(found.get_prices(datetime(2025, 6, day, 12, tzinfo=UTC)))["input_mtok"])
+        inputs.append(pricer.input)
+    assert inputs[0] > inputs[1]
+
+
+def test_loading_the_prices_is_done_once() -> None:
+    pricing.load()
+    start = time.thread_time()
+    pricing.load()
+    assert time.thread_time() - start < 0.01
+
+
+def test_what_is_billed_is_priced_where_it_differs_from_the_tokens() -> None:
+    """Cohere's recorded answer: 496 input tokens, 1 of them billed."""
+    usage = Usage(input_tokens=496, output_tokens=11, billed={"input_tokens": 1, "output_tokens": 9})
+    cost = pricing.cost_of(usage, PriceRow(input_usd_per_mtok=100, output_usd_per_mtok=1000), "", "m")
+    assert cost
+    assert cost.usd == pytest.approx((1 * 100 + 9 * 1000) / 1e6)

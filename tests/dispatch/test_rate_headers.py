@@ -1,0 +1,101 @@
+"""What upstreams say in their headers: calls wait for it, instead of being refused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.dispatching import Opened, dispatching, failed, word
+from tests.support.enforcing import Enforcing
+from tests.support.upstreams import Upstream
+
+LIMIT, PER_S = 10, 1.0
+
+
+@pytest.mark.parametrize("model", ["up/ok", "up/sleep-0.1"])
+async def test_an_account_whose_limit_is_known_is_never_refused(model: str, tmp_path: Path) -> None:
+    """Thirty-five at once where ten a second are allowed: they wait, and none is answered with 429."""
+    async with Enforcing(LIMIT, PER_S) as upstream, dispatching(upstream.url, tmp_path) as opened:
+        await opened.run(model)
+        outcomes = await opened.run(*[model] * 35, deadline_s=30)
+
+    assert [word(outcome) for outcome in outcomes] == ["ok"] * 35
+    assert upstream.refused == 0
+    assert {outcome.timing.attempts for outcome in outcomes} == {1}
+
+
+async def test_a_stream_tells_by_its_headers_before_it_ends(tmp_path: Path) -> None:
+    """Ten streams of three seconds take what is allowed in one; the others wait for the reset, not for their ends."""
+    model = "up/chunks-20-gap-0.15"
+    async with Enforcing(LIMIT, PER_S) as upstream, dispatching(upstream.url, tmp_path) as opened, asyncio.TaskGroup() as group:
+        group.create_task(opened.streamed(model))
+        await _heard(opened)
+        group.create_task(opened.streamed(*[model] * 14))
+        await upstream.arrived(15)
+        assert not any(request.ended_s for request in upstream.requests[:10])
+
+    assert upstream.refused == 0
+    assert [word(outcome) for outcome in opened.outcomes] == ["ok"] * 15
+
+
+async def _heard(opened: Opened) -> None:
+    async with asyncio.timeout(5):
+        while not any(limiter.said() for limiter in opened.dispatcher.limiters):
+            await asyncio.sleep(0.005)
+
+
+async def test_nothing_starts_until_the_reset_where_nothing_is_left(upstream: Upstream, tmp_path: Path) -> None:
+    """And another model of the account does."""
+    async with dispatching(upstream.url, tmp_path) as opened:
+        await opened.run("up/ok-remaining-0-reset-0.4")
+        began = time.monotonic()
+        held, free = await opened.run("up/ok-remaining-0-reset-0.4", "up/ok")
+
+    assert (word(held), word(free)) == ("ok", "ok")
+    assert upstream.requests[-1].arrived_s - began > 0.2
+    assert held.timing.queued_s > 0.2
+    assert free.timing.queued_s < 0.2
+
+
+async def test_models_of_a_group_share_what_is_left(upstream: Upstream, tmp_path: Path) -> None:
+    more = {
+        "models": {
+            "one": {"provider": "up", "id": "ok-remaining-0-reset-0.4", "kind": "chat", "limit_group": "g"},
+            "two": {"provider": "up", "id": "ok", "kind": "chat", "limit_group": "g"},
+        }
+    }
+    async with dispatching(upstream.url, tmp_path, more=more) as opened:
+        await opened.run("one")
+        (other,) = await opened.run("two")
+
+    assert other.timing.queued_s > 0.2
+
+
+async def test_a_refusal_tells_too(upstream: Upstream, tmp_path: Path) -> None:
+    async with dispatching(upstream.url, tmp_path) as opened:
+        (outcome,) = await opened.run("up/429-remaining-0-limit-5-reset-400ms-then-ok")
+
+    assert (word(outcome), outcome.timing.attempts) == ("ok", 2)
+    assert outcome.timing.queued_s > 0.2
+
+
+async def test_a_wait_for_the_reset_that_the_deadline_forbids_fails_at_once(upstream: Upstream, tmp_path: Path) -> None:
+    async with dispatching(upstream.url, tmp_path) as opened:
+        await opened.run("up/ok-remaining-0-limit-5-reset-30")
+        (outcome,) = await opened.run("up/ok-remaining-0-limit-5-reset-30", deadline_s=5)
+
+    failure = failed(outcome)
+    assert (failure.kind, failure.code, outcome.timing.attempts) == ("rate_limit", "queue_too_long", 0)
+    assert failure.retry_after_s == pytest.approx(30, abs=2)
+    assert "has asked to wait" in failure.message
+
+
+async def test_what_is_left_without_a_reset_holds_nobody(upstream: Upstream, tmp_path: Path) -> None:
+    async with dispatching(upstream.url, tmp_path) as opened:
+        outcomes = [(await opened.run("up/ok-remaining-0-limit-5"))[0] for _ in range(3)]
+
+    assert [word(outcome) for outcome in outcomes] == ["ok"] * 3
+    assert max(outcome.timing.queued_s for outcome in outcomes) < 0.2

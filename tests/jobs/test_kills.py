@@ -1,0 +1,101 @@
+"""`kill -9` again and again in mid-job: every unit has one record, and nothing is paid twice but what was under way."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import random
+import signal
+from collections import Counter
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from fanout.core.errors import LeaseLost
+from fanout.jobs.job import Job
+from fanout.observability import logs
+from tests.support.job_manager import keeping
+from tests.support.upstreams import Upstream
+
+KILLS = {"sqlite": (50, 500), "postgresql": (10, 120)}
+"""How often, and the items: with two models and two repeats four units each."""
+MODELS = ("up/sleep-0.01", "up/sleep-0.02")
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.batch.test_kills"])
+
+
+def run_job(url: str, folder: str, job: str, store: str | None) -> None:
+    """A process of its own that runs the job, as long as it is let."""
+    logs.configure("error", "json")
+    asyncio.run(_run_job(url, Path(folder), job, store))
+
+
+async def _run_job(url: str, folder: Path, job: str, store: str | None) -> None:
+    async with keeping(url, folder, store=store) as kept:
+        await kept.keeper.run(job)
+
+
+def started(url: str, folder: Path, job: Job, store: str | None = None) -> BaseProcess:
+    process = FORKS.Process(target=run_job, args=(url, str(folder), job.id, store))
+    process.start()
+    return process
+
+
+async def killed(process: BaseProcess) -> None:
+    assert process.pid
+    os.kill(process.pid, signal.SIGKILL)
+    await asyncio.to_thread(process.join)
+
+
+async def test_kills_lose_nothing_and_repeat_only_what_was_under_way(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    dice = random.Random(50)
+    kills, items = KILLS["postgresql" if "://" in location else "sqlite"]
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
+        job = await kept.create(items, *MODELS, repeats=2, concurrency=8)
+    in_flight = 0
+    for _ in range(kills):
+        process, before = started(upstream.url, tmp_path, job, location), len(upstream.requests)
+        async with asyncio.timeout(30):
+            while len(upstream.requests) < before + dice.randint(1, 30) and process.is_alive():
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(dice.random() * 0.02)
+        await killed(process)
+        await upstream.quiet()
+        in_flight += sum(request.abandoned for request in upstream.requests[before:])
+
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
+        assert 0 < len(await kept.results(job)) < job.units
+        job = await kept.keeper.run(job.id)
+        found = await kept.results(job)
+        progress = await kept.keeper.progress(job.id)
+
+    assert job.state == "done"
+    assert len(found) == len({tuple(row[:3]) for row in found}) == job.units == 4 * items
+    assert {row.result for row in found} == {"answered"}
+    assert progress.ended == job.units
+    # An answer that had arrived but was not yet on disk was under way, too: no more than there were places.
+    assert job.units <= len(upstream.requests) <= job.units + kills * 2 * 8
+    attempts = Counter((request.model, request.body["messages"][0]["content"]) for request in upstream.requests)
+    assert min(attempts.values()) >= 2
+
+
+async def test_a_second_process_takes_over_from_a_dead_one_at_once_and_waits_for_a_living_one(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
+        job = await kept.create(50, "up/sleep-0.05")
+        process = started(upstream.url, tmp_path, job, location)
+        await upstream.arrived(2, timeout_s=30)
+        with pytest.raises(LeaseLost):
+            await kept.keeper.run(job.id)
+        waiting = asyncio.create_task(kept.keeper.run(job.id, patient=True))
+        await asyncio.sleep(0.2)
+        ran = len(upstream.requests)
+        await killed(process)
+        done = await waiting
+
+    assert done.state == "done"
+    assert ran < 50
+    assert 50 <= len(upstream.requests) < 100

@@ -1,0 +1,250 @@
+"""Writing a job's results: every format read back equal, no half file, bounded row groups."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import stat
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from fanout.core.errors import RequestError
+from fanout.jobs import output_files
+from fanout.jobs.output_files import COLUMNS, encoder, format_of, open_writer
+
+INT64 = 2**63
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+NESTED = st.lists(TEXT, max_size=2) | st.dictionaries(TEXT, st.integers() | TEXT, max_size=2)
+KINDS: Mapping[str, st.SearchStrategy[Any]] = {
+    "text": TEXT | NESTED,
+    "whole": st.integers(-INT64, INT64 - 1),
+    "number": st.floats(allow_nan=False, allow_infinity=False),
+    "time": st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000),
+}
+RECORDS = st.lists(
+    st.fixed_dictionaries({}, optional={name: st.none() | KINDS[kind] for name, kind in COLUMNS.items()}), max_size=4
+)
+FORMATS = ("jsonl", "csv", "parquet")
+
+
+def encoded(kind: str, *parts: Sequence[Mapping[str, Any]]) -> bytes:
+    made = encoder(kind)
+    return b"".join([*(made.encode(part) for part in parts), made.close()])
+
+
+def milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
+
+
+def told(time: str) -> int:
+    """Milliseconds of what RFC 3339 says."""
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", time)
+    return round(datetime.fromisoformat(time).timestamp() * 1000)
+
+
+def as_text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+# Round trips
+
+
+@given(RECORDS, RECORDS)
+def test_jsonl_has_every_column_on_every_line(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+    lines = [json.loads(line) for line in encoded("jsonl", one, other).split(b"\n")[:-1]]
+    assert len(lines) == len(one + other)
+    for line, record in zip(lines, one + other, strict=True):
+        assert list(line) == list(COLUMNS)
+        ended = line.pop("ended")
+        assert (ended and told(ended)) == milliseconds(record.get("ended"))
+        assert line == {name: record.get(name) for name in COLUMNS if name != "ended"}
+
+
+@given(RECORDS, RECORDS)
+def test_csv_is_read_back_by_any_reader(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+    text = encoded("csv", one, other).decode()
+    lines = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    assert text.split("\r\n")[0] == ",".join(COLUMNS)
+    assert len(lines) == len(one + other)
+    for line, record in zip(lines, one + other, strict=True):
+        for name, kind in COLUMNS.items():
+            value = record.get(name)
+            if value is None:
+                assert line[name] == ""
+            elif kind == "text":
+                assert line[name] == as_text(value)
+            elif kind == "time":
+                assert told(line[name]) == milliseconds(value)
+            else:
+                assert float(line[name]) == float(value)
+
+
+@settings(max_examples=30)
+@given(RECORDS, RECORDS)
+def test_parquet_is_read_back_equal(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+    lines = parquet.read_table(io.BytesIO(encoded("parquet", one, other))).to_pylist()
+    assert len(lines) == len(one + other)
+    for line, record in zip(lines, one + other, strict=True):
+        assert list(line) == list(COLUMNS)
+        for name, kind in COLUMNS.items():
+            value = record.get(name)
+            if kind == "time" and value is not None:
+                assert milliseconds(line[name].timestamp()) == milliseconds(value)
+            else:
+                assert line[name] == (as_text(value) if kind == "text" else value)
+
+
+def test_parquet_has_the_same_types_whatever_is_in_it() -> None:
+    """Also where a column holds nothing: files of several jobs can be read as one."""
+    empty = parquet.read_schema(io.BytesIO(encoded("parquet")))
+    full = parquet.read_schema(io.BytesIO(encoded("parquet", [{"item": 1, "cost_usd": 1, "text": "x", "ended": 0}])))
+    assert empty == full
+    assert {name: str(empty.field(name).type) for name in ("item", "text", "cost_usd", "ended", "values")} == {
+        "item": "int64",
+        "text": "string",
+        "cost_usd": "double",
+        "ended": "timestamp[ms, tz=UTC]",
+        "values": "string",
+    }
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_upstreams_break_is_written_whole(kind: str) -> None:
+    """Half a character and numbers that are none."""
+    record = {"text": "a\ud83d", "tool_calls": [{"x": "\ud83d"}], "cost_usd": float("nan"), "values": {"y": float("inf")}}
+    written = encoded(kind, [record])
+    line: Mapping[str, Any]
+    if kind == "jsonl":
+        line = json.loads(written)
+        assert (line["tool_calls"], line["values"]) == ([{"x": "\ufffd"}], {"y": None})
+    else:
+        parsed = parquet.read_table(io.BytesIO(written)).to_pylist() if kind == "parquet" else None
+        (line,) = parsed or csv.DictReader(io.StringIO(written.decode()))
+        assert (line["tool_calls"], line["values"]) == ('[{"x":"\ufffd"}]', '{"y":null}')
+    assert line["text"] == "a\ufffd"
+    assert line["cost_usd"] == ("" if kind == "csv" else None)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_misspelt_column_is_not_lost_without_a_word(kind: str) -> None:
+    with pytest.raises(KeyError, match="no columns: cost, txt"):
+        encoder(kind).encode([{"txt": "a", "cost": 1}])
+
+
+def test_formulas_are_written_as_they_are() -> None:
+    assert "=1+1" in encoded("csv", [{"text": "=1+1"}]).decode()
+
+
+# In pieces
+
+
+def test_text_leaves_at_once_and_parquet_by_row_groups() -> None:
+    """So a download begins with the first page of results, and what waits has a bound."""
+    assert encoder("jsonl").encode([{"item": 1}]).endswith(b"\n")
+    assert encoder("csv").encode([{"item": 1}]).endswith(b"\n")
+    made, pieces, records = encoder("parquet"), [], 0
+    big = [{"item": number, "text": os.urandom(2048).hex()} for number in range(256)]
+    for _ in range(2 * output_files.GROUP_BYTES // (256 * 4096) + 2):
+        pieces.append(made.encode(big))
+        records += len(big)
+    pieces.append(made.close())
+    assert sum(len(piece) > 1000 for piece in pieces) >= 3
+    file = parquet.ParquetFile(io.BytesIO(b"".join(pieces)))
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    assert sum(group.num_rows for group in groups) == records
+    assert len(groups) >= 3
+    assert max(group.total_byte_size for group in groups) < 2 * output_files.GROUP_BYTES
+
+
+# Files
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_file_stands_under_its_name_only_when_it_is_whole(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"results.{kind}"
+    path.write_text("earlier")
+    with open_writer(path) as writer:
+        writer.write([{"item": 1}])
+        writer.write([{"item": 2}])
+        assert path.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes()[:4] == {"jsonl": b'{"it', "csv": b"item", "parquet": b"PAR1"}[kind]
+    umask = os.umask(0)
+    os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    with pytest.raises(ZeroDivisionError), open_writer(path) as writer:  # noqa: PT012 - it has to fail after something is written
+        writer.write([{"item": 1}])
+        _ = 1 / 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="NO /dev/full: a disk that is full cannot be tried")
+@pytest.mark.parametrize("records", [1, 10_000])
+def test_a_disk_that_is_full_is_told(records: int) -> None:
+    """Whether it is met while writing or only at the end."""
+    written = [{"item": number} for number in range(records)]
+    with pytest.raises(RequestError, match="cannot be written: No space left"), open_writer(Path("/dev/full"), "csv") as writer:
+        writer.write(written)
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
+    real.touch()
+    link.symlink_to(real)
+    with open_writer(link) as writer:
+        writer.write([{"item": 1}])
+    assert link.is_symlink()
+    assert json.loads(real.read_text())["item"] == 1
+
+
+def test_a_pipe_keeps_its_name(tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe.jsonl", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    with open_writer(pipe) as writer:
+        writer.write([{"item": 1}])
+    reader.join()
+    assert json.loads(read[0])["item"] == 1
+    assert pipe.is_fifo()
+
+
+def test_a_stream_stays_open() -> None:
+    stream = io.BytesIO()
+    with open_writer(stream, "parquet") as writer:
+        writer.write([{"item": 1, "ended": 0.5}])
+    (line,) = parquet.read_table(io.BytesIO(stream.getvalue())).to_pylist()
+    assert (line["item"], line["ended"]) == (1, datetime.fromtimestamp(0.5, UTC))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "sentence"),
+    [
+        ("a.txt", None, "output: `.*a.txt` has no known ending: .jsonl, .ndjson, .csv, .parquet; or name the format"),
+        ("a.csv", "xlsx", "format: `xlsx` is not allowed: jsonl, csv, parquet"),
+        ("none/a.csv", None, "output: `.*none/a.csv` cannot be written: No such file or directory"),
+        (".", "csv", "output: `.*` cannot be written: it is a folder"),
+    ],
+)
+def test_what_cannot_be_written_is_named(name: str, kind: str | None, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=sentence), open_writer(tmp_path / name, kind):
+        pass
+
+
+def test_standard_output_is_jsonl_unless_told() -> None:
+    assert (format_of("-"), format_of("-", "CSV"), format_of("a.NDJSON")) == ("jsonl", "csv", "jsonl")

@@ -1,0 +1,182 @@
+"""Jobs on a PostgreSQL server that stops, that somebody else holds, and that several machines share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from fanout.core.errors import LeaseLost, StoreError
+from fanout.jobs import worker
+from fanout.jobs.job import Job
+from fanout.jobs.worker import Runner
+from fanout.observability import logs
+from fanout.store.jobs import journal
+from tests.jobs.test_kills import FORKS, killed
+from tests.support.databases import Beside
+from tests.support.job_manager import keeping
+from tests.support.postgres import Postgres
+from tests.support.upstreams import Upstream
+
+ELSEWHERE = "elsewhere|another machine|1|1"
+SHORT_LEASE_S, SHORT_BEAT_S = 3.0, 0.5
+ITEMS = 60
+
+
+@pytest.fixture
+def soon_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A constant, not a piece of the code: half a minute of waiting proves nothing more than a second."""
+    monkeypatch.setattr(worker, "PATIENCE_S", 1.0)
+
+
+async def in_trouble(seen: list[Runner]) -> str:
+    """Why the job that runs cannot be written."""
+    async with asyncio.timeout(30):
+        while seen[0].trouble is None:
+            await asyncio.sleep(0.02)
+    return seen[0].trouble
+
+
+async def test_a_server_that_is_started_anew_is_waited_for(
+    upstream: Upstream, tmp_path: Path, stoppable: Postgres, logged: list[str]
+) -> None:
+    """It stops as in a crash, in the midst of a job: nothing is sent while it is away, and nothing is lost or asked twice."""
+    location = await stoppable.create()
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
+        job = await kept.create(ITEMS, "up/sleep-0.01", concurrency=4)
+        seen: list[Runner] = []
+        running = asyncio.create_task(kept.keeper.run(job.id, seen.append))
+        await upstream.arrived(10)
+        await asyncio.to_thread(stoppable.stop)
+        await upstream.quiet()
+        sent = len(upstream.requests)
+        await in_trouble(seen)
+        with pytest.raises(StoreError):
+            await kept.results(job)
+        await asyncio.to_thread(stoppable.start)
+        job = await running
+        found = await kept.results(job)
+        progress = await kept.keeper.progress(job.id)
+
+    assert job.state == "done"
+    assert 10 <= sent <= 10 + 4 * 8
+    assert len(found) == len({tuple(row[:3]) for row in found}) == progress.ended == ITEMS
+    assert len(upstream.requests) == ITEMS
+    assert any("a job cannot be written; it waits" in line for line in logged)
+    assert "geheim" not in "".join(logged)
+
+
+@pytest.mark.usefixtures("soon_impatient")
+async def test_a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on(
+    upstream: Upstream, tmp_path: Path, stoppable: Postgres
+) -> None:
+    location = await stoppable.create()
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
+        job = await kept.create(ITEMS, "up/sleep-0.01", concurrency=4)
+        running = asyncio.create_task(kept.keeper.run(job.id))
+        await upstream.arrived(10)
+        await asyncio.to_thread(stoppable.stop)
+        with pytest.raises(StoreError, match=r"Connect call failed|connection"):
+            await running
+        await asyncio.to_thread(stoppable.start)
+        job = await kept.keeper.run(job.id)
+        found = await kept.results(job)
+
+    assert job.state == "done"
+    assert len(found) == ITEMS
+    assert ITEMS <= len(upstream.requests) <= ITEMS + 4
+
+
+@pytest.mark.parametrize("location", ["postgresql"], indirect=True)
+async def test_a_lock_of_somebody_else_is_waited_for(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    """For longer than a statement waits for it, and nothing is sent meanwhile."""
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
+        job = await kept.create(ITEMS, "up/sleep-0.01", concurrency=4)
+        seen: list[Runner] = []
+        running = asyncio.create_task(kept.keeper.run(job.id, seen.append))
+        await upstream.arrived(10)
+        with Beside(location) as other:
+            other.hold()
+            await upstream.quiet()
+            sent = len(upstream.requests)
+            assert "lock timeout" in await in_trouble(seen)
+            assert len(upstream.requests) == sent
+            other.release()
+        job = await running
+        found = await kept.results(job)
+
+    assert job.state == "done"
+    assert len(found) == len(upstream.requests) == ITEMS
+
+
+def run_elsewhere(url: str, folder: str, job: str, store: str) -> None:
+    """A process of another machine, as far as can be seen from here, whose leases are short."""
+    logs.configure("error", "json")
+    journal.LEASE_S, worker.BEAT_S = SHORT_LEASE_S, SHORT_BEAT_S
+    asyncio.run(_run_elsewhere(url, Path(folder), job, store))
+
+
+async def _run_elsewhere(url: str, folder: Path, job: str, store: str) -> None:
+    async with keeping(url, folder, store=store) as kept:
+        kept.keeper._owner = ELSEWHERE
+        await kept.keeper.run(job)
+
+
+async def owner(location: str, job: Job) -> tuple[str | None, float]:
+    """Who has a job, and for how many seconds more, by the database's clock."""
+    with Beside(location) as database:
+        left = "lease_until - extract(epoch from clock_timestamp())::double precision"
+        ((name, seconds),) = database.execute(f"SELECT owner, {left} FROM jobs WHERE id = '{job.id}'")
+    return name, seconds
+
+
+@pytest.mark.parametrize("location", ["postgresql"], indirect=True)
+async def test_the_job_of_another_machine_is_taken_over_once_its_lease_has_passed(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    """`kill -9`: from here it cannot be seen that the process is gone."""
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
+        job = await kept.create(20, "up/sleep-0.2", concurrency=2)
+        process = FORKS.Process(target=run_elsewhere, args=(upstream.url, str(tmp_path), job.id, location))
+        process.start()
+        await upstream.arrived(4, timeout_s=30)
+        with pytest.raises(LeaseLost):
+            await kept.keeper.run(job.id)
+        await killed(process)
+        name, left_s = await owner(location, job)
+        assert name == ELSEWHERE
+        assert 0 < left_s <= SHORT_LEASE_S
+        with pytest.raises(LeaseLost):
+            await kept.keeper.run(job.id)
+        await upstream.quiet()
+        before = len(upstream.requests)
+        waiting = asyncio.create_task(kept.keeper.run(job.id, patient=True))
+        await asyncio.sleep(left_s / 2)
+        assert len(upstream.requests) == before
+        done = await waiting
+        found = await kept.results(job)
+
+    assert done.state == "done"
+    assert len(found) == len({tuple(row[:3]) for row in found}) == 20
+    assert 20 <= len(upstream.requests) <= 22
+
+
+async def test_a_machine_whose_clock_is_wrong_takes_no_job_from_another(
+    upstream: Upstream, tmp_path: Path, location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leases go by the database's clock alone."""
+    async with keeping(upstream.url, tmp_path, store=location) as kept:
+        job = await kept.create(20, "up/ok")
+        assert await kept.jobs.take(job.number, ELSEWHERE) is not None
+        real = time.time
+        for wrong_s in (-7200.0, 7200.0):
+            monkeypatch.setattr(time, "time", lambda wrong_s=wrong_s: real() + wrong_s)
+            with pytest.raises(LeaseLost):
+                await kept.keeper.run(job.id)
+            assert (await kept.keeper.job(job.id)).alive
+        assert await kept.jobs.take(job.number, "here|this machine|1|1", gone=[ELSEWHERE]) is not None
+        assert (await kept.keeper.job(job.id)).alive
+
+    assert upstream.requests == []

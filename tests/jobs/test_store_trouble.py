@@ -1,0 +1,94 @@
+"""A store that is full, or locked by somebody else: a clear word, nothing lost, and on it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from fanout.core.errors import StoreError
+from fanout.jobs import worker
+from fanout.jobs.worker import Runner
+from tests.support.job_manager import Kept, keeping
+from tests.support.upstreams import Upstream
+
+
+@pytest.fixture
+def soon_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A constant, not a piece of the code: half a minute of waiting proves nothing more than a second."""
+    monkeypatch.setattr(worker, "PATIENCE_S", 1.0)
+
+
+async def bound(kept: Kept, pages: int) -> None:
+    """The database may not grow beyond so many pages more, as on a full disk. (All writing goes through one connection.)"""
+    async with kept.store.database.writing() as connection:
+        count = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
+        await connection.exec_driver_sql(f"PRAGMA max_page_count = {count + pages}")
+
+
+@pytest.mark.usefixtures("soon_impatient")
+async def test_a_full_store_stops_the_job_and_loses_nothing(upstream: Upstream, tmp_path: Path, logged: list[str]) -> None:
+    async with keeping(upstream.url, tmp_path) as kept:
+        job = await kept.create(400, "up/say-something", concurrency=8)
+        await bound(kept, pages=30)
+        with pytest.raises(StoreError, match="full"):
+            await kept.keeper.run(job.id)
+        written = len(await kept.results(job))
+        assert 0 < written < 400
+        # No more was sent than could be written down before.
+        assert written <= len(upstream.requests) <= written + 8
+
+        await bound(kept, pages=10_000)
+        sent = len(upstream.requests)
+        job = await kept.keeper.run(job.id)
+        found = await kept.results(job)
+
+    assert job.state == "done"
+    assert len(found) == len({tuple(row[:3]) for row in found}) == 400
+    assert len(upstream.requests) - sent == 400 - written
+    assert any("a job cannot be written; it waits" in line and "full" in line for line in logged)
+
+
+async def test_a_locked_store_is_waited_for(upstream: Upstream, tmp_path: Path) -> None:
+    """Somebody else writes for longer than SQLite itself would wait, and nothing is sent meanwhile."""
+    async with keeping(upstream.url, tmp_path) as kept:
+        job = await kept.create(60, "up/sleep-0.01", concurrency=4)
+        seen: list[Runner] = []
+        running = asyncio.create_task(kept.keeper.run(job.id, seen.append))
+        await upstream.arrived(10)
+        other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        await upstream.quiet()
+        sent = len(upstream.requests)
+        while seen[0].trouble is None:
+            await asyncio.sleep(0.05)
+        assert "locked" in str(seen[0].trouble)
+        assert len(upstream.requests) == sent
+        other.rollback()
+        other.close()
+        job = await running
+        found = await kept.results(job)
+
+    assert job.state == "done"
+    assert len(found) == 60
+    assert len(upstream.requests) == 60
+
+
+@pytest.mark.usefixtures("soon_impatient")
+async def test_a_store_that_stays_locked_ends_the_run_with_its_own_word(upstream: Upstream, tmp_path: Path) -> None:
+    async with keeping(upstream.url, tmp_path) as kept:
+        job = await kept.create(60, "up/sleep-0.01", concurrency=4)
+        running = asyncio.create_task(kept.keeper.run(job.id))
+        await upstream.arrived(10)
+        other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked"):
+            await running
+        other.rollback()
+        other.close()
+        job = await kept.keeper.run(job.id)
+
+    assert job.state == "done"
+    assert 60 <= len(upstream.requests) <= 60 + 4

@@ -1,0 +1,69 @@
+"""The limiter under load: what thousands of waiters cost, and what stays of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from fanout.core.schema import Left, Rate
+from tests.limits.test_limiter import limiter, take, told, waiting
+
+
+async def test_ten_thousand_waiters_cost_nothing_while_they_wait_and_leave_quickly() -> None:
+    limits = limiter(concurrency=1)
+    held = await take(limits)
+    tasks = [asyncio.create_task(take(limits, f"m{i % 7}")) for i in range(10_000)]
+    await waiting(limits, 10_000)
+    before = time.process_time()
+    await asyncio.sleep(0.3)
+    idle_cpu_s = time.process_time() - before
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    limits.release(held)
+    assert limits.idle
+    assert idle_cpu_s < 0.15  # polled every 10 ms, ten thousand waiters take the whole core
+
+
+async def test_many_models_in_one_queue_cost_no_more_than_one() -> None:
+    limits = limiter(concurrency=1)
+    held = await take(limits)
+    before = time.process_time()
+    tasks = [asyncio.create_task(take(limits, f"m{i}")) for i in range(5_000)]
+    await waiting(limits, 5_000)
+    assert time.process_time() - before < 2  # 14 s where every arrival looks through all queues
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    limits.release(held)
+
+
+async def test_many_who_wait_for_what_is_left_cost_no_more() -> None:
+    limits = limiter()
+    await told(limits, Rate(requests=Left(10, 0, 40.0)))
+    before = time.process_time()
+    tasks = [asyncio.create_task(take(limits)) for _ in range(5_000)]
+    await waiting(limits, 5_000)
+    assert time.process_time() - before < 2
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert limits.idle
+
+
+async def test_what_nobody_waits_for_any_more_is_forgotten() -> None:
+    """Callers choose the names of models, so neither queues nor pauses may be kept for every name ever heard."""
+    limits = limiter(concurrency=1)
+    held = await take(limits)
+    leaving = [asyncio.create_task(take(limits, f"m{i}")) for i in range(100)]
+    await waiting(limits, 100)
+    for waiter in leaving:
+        waiter.cancel()
+    await asyncio.wait(leaving)
+    for i in range(100):
+        limits.pause(f"m{i}", 0.001)
+    await asyncio.sleep(0.005)
+    limits.pause("last", 10)
+    limits.release(held)
+    assert limits.state().paused_models == ("last",)
+    assert (len(limits._queues), len(limits._paused)) == (0, 1)

@@ -1,0 +1,225 @@
+"""What is left upstream, by our count between its answers: by hand, and against upstreams that keep their own."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fanout.core.schema import Left, Rate
+from fanout.limits.upstream_quota import LONGEST_HOLD_S, UNDERWAY_S, Share
+
+
+def said(remaining: int | None, limit: int | None = None, reset_s: float | None = None) -> Rate:
+    return Rate(Left(limit, remaining, reset_s))
+
+
+def share_after(remaining: int, limit: int | None, reset_s: float | None) -> Share:
+    """A share of which one call's answer, at 0, said this."""
+    share = Share()
+    share.read(0.0, said(remaining, limit, reset_s), share.start(0.0, 0))
+    return share
+
+
+def starts(share: Share, now: float, most: int = 100) -> int:
+    """How many may start now."""
+    for count in range(most):
+        if share.opens_in_s(now, 0):
+            return count
+        share.start(now, 0)
+    return most
+
+
+def test_nothing_holds_before_anything_is_said() -> None:
+    assert starts(Share(), 0.0) == 100
+
+
+def test_no_more_start_than_are_left_until_the_reset_and_then_no_more_than_the_limit() -> None:
+    share = share_after(3, 10, 4.0)
+    assert starts(share, 0.0) == 3
+    assert share.opens_in_s(1.0, 0) == pytest.approx(3.0)
+    assert starts(share, 3.9) == 0
+    assert starts(share, 4.0) == 10
+    assert share.opens_in_s(4.0, 0) == LONGEST_HOLD_S
+
+
+def test_without_a_limit_all_may_start_after_the_reset() -> None:
+    share = share_after(0, None, 4.0)
+    assert starts(share, 3.9) == 0
+    assert starts(share, 4.0) == 100
+
+
+def test_without_a_reset_nothing_is_held() -> None:
+    share = share_after(0, 10, None)
+    assert starts(share, 0.0) == 100
+    assert share.requests
+    assert share.requests.said == Left(10, 0, None)
+
+
+def test_a_limit_that_comes_back_bit_by_bit_is_not_waited_for_whole() -> None:
+    """Sixty a minute, thirty gone: a reset half a minute away, as OpenAI counts it."""
+    share = share_after(0, 60, 60.0)
+    assert share.opens_in_s(0.0, 0) == pytest.approx(1.0 + UNDERWAY_S)
+    assert starts(share, 3.5) == 3
+    assert starts(share, 1000.0) >= 59
+
+
+def test_a_limit_that_was_seen_to_come_back_at_once_is_waited_for_whole() -> None:
+    """A fixed minute of which all was used at once looks the same at its end, but not at its beginning."""
+    share = Share()
+    first, last = share.start(0.0, 0), share.start(0.1, 0)
+    share.read(0.2, said(59, 60, 60.0), first)
+    share.read(0.3, said(0, 60, 59.9), last)
+    assert share.opens_in_s(0.3, 0) == pytest.approx(59.9)
+
+
+def test_calls_under_way_are_not_forgotten_by_the_first_reading() -> None:
+    """Five are under way when one of them says that six are left: the other four may not be counted there."""
+    share = Share()
+    calls = [share.start(0.0, 0) for _ in range(5)]
+    share.read(0.1, said(6, 10, 5.0), calls[2])
+    assert starts(share, 0.1) == 2
+
+
+def test_an_answer_that_comes_late_raises_nothing_and_one_that_comes_alone_does() -> None:
+    share = Share()
+    early, late = share.start(0.0, 0), share.start(0.1, 0)
+    share.read(0.2, said(0, 10, 5.0), late)
+    share.read(0.3, said(9, 10, 5.0), early)
+    assert starts(share, 0.3) == 0
+
+    share = share_after(0, 10, 5.0)
+    alone = share.start(1.0, 0)
+    share.read(1.1, said(4, 10, 4.0), alone)
+    assert starts(share, 1.1) == 4
+
+
+def test_a_reading_from_before_the_reset_says_nothing_of_what_came_after() -> None:
+    share = share_after(5, 10, 2.0)
+    slow = share.start(0.5, 0)
+    share.read(3.0, said(0, 10, 9.0), slow)
+    assert starts(share, 3.0) == 10
+
+
+def test_a_call_that_started_just_before_the_reset_counts_behind_it() -> None:
+    share = share_after(5, 10, 2.0)
+    share.start(1.9, 0)
+    assert starts(share, 2.0) == 9
+
+
+def test_nothing_is_held_for_more_than_a_minute_and_then_one_asks() -> None:
+    """A day's limit that is used up: one call a minute, whose refusal says so again."""
+    share = share_after(0, 50, 86_400.0)
+    assert share.opens_in_s(0.0, 0) == pytest.approx(LONGEST_HOLD_S)
+    assert starts(share, LONGEST_HOLD_S) == 1
+
+
+def test_tokens_are_kept_as_requests_are() -> None:
+    share = Share()
+    share.read(0.0, Rate(Left(), Left(1000, 400, 4.0)), share.start(0.0, 100))
+    assert share.opens_in_s(0.0, 300) == 0
+    share.start(0.0, 300)
+    assert share.opens_in_s(0.0, 300) == pytest.approx(4.0)
+    assert share.opens_in_s(0.0, 100) == 0
+    assert share.opens_in_s(4.0, 5000) == 0, "more than the whole limit waits for the whole limit, not for ever"
+
+
+def test_how_long_a_queue_takes_is_known_from_the_rate() -> None:
+    share = share_after(0, 60, 60.0)
+    assert share.opens_in_s(0.0, 0, requests_ahead=99) == pytest.approx(60.0)
+
+
+@dataclass
+class Upstreams:
+    """One that counts requests: a window of `period_s` from its first request on, or a bucket that fills in that time."""
+
+    limit: int
+    period_s: float
+    bucket: bool
+    used: float = 0.0
+    at: float = -math.inf
+    refused: int = 0
+
+    def taken(self, now: float) -> Left:
+        """What it says to a request that arrives."""
+        if self.bucket:
+            self.used = max(self.used - self.limit / self.period_s * (now - self.at), 0.0)
+            self.at = now
+        elif now - self.at >= self.period_s:
+            self.used, self.at = 0.0, now
+        if self.used > self.limit - 1 + 1e-6:
+            self.refused += 1
+        else:
+            self.used += 1
+        reset_s = self.used * self.period_s / self.limit if self.bucket else self.at + self.period_s - now
+        return Left(self.limit, int(self.limit - self.used + 1e-6), reset_s)
+
+
+@dataclass
+class World:
+    """Many callers before one upstream, in a time of its own; requests overtake each other, and answers even more."""
+
+    upstream: Upstreams
+    random: random.Random
+    slowest_s: float
+    share: Share = field(default_factory=Share)
+    ended: int = 0
+
+    def run(self, calls: int) -> float:
+        """Makes one call, then all others as early as the share allows; the time at the end."""
+        events: list[tuple[float, int, str, object]] = []
+        now, number, waiting, last = 0.0, 0, calls - 1, 0.0
+
+        def start() -> None:
+            nonlocal number
+            number += 1
+            heapq.heappush(events, (now + self.random.uniform(0.001, 0.02), number, "arrives", self.share.start(now, 0)))
+
+        start()
+        while events:
+            now, _, what, detail = heapq.heappop(events)
+            if what == "arrives":
+                left = self.upstream.taken(now)
+                number += 1
+                answered = now + self.random.uniform(0.001, self.slowest_s)
+                # All is as of the request; but a moment, as some give, is nearer when it is read.
+                read_s = (left.reset_s or 0.0) - (0 if self.upstream.bucket else answered - now)
+                told = Left(left.limit, left.remaining, max(read_s, 0.0))
+                heapq.heappush(events, (answered, number, "answers", (detail, told)))
+            elif what == "answers":
+                assert isinstance(detail, tuple)
+                self.share.read(now, Rate(detail[1]), detail[0])
+                self.ended, last = self.ended + 1, now
+            while waiting and self.ended and not self.share.opens_in_s(now, 0):
+                waiting -= 1
+                start()
+            if waiting and self.ended:
+                number += 1
+                wait = max(self.share.opens_in_s(now, 0), 1e-3)
+                if what != "wakes" or not any(event[2] == "wakes" for event in events):
+                    heapq.heappush(events, (now + wait, number, "wakes", None))
+        assert not waiting
+        return last
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([(False, 1.0), (False, 60.0), (True, 60.0)]), st.integers(2, 30), st.floats(0.01, 0.25), st.integers())
+def test_no_upstream_refuses_anybody_and_nobody_waits_in_vain(
+    kind: tuple[bool, float], limit: int, slowness: float, seed: int
+) -> None:
+    """Windows and buckets, answers in any order and up to a quarter of the period late.
+
+    Four times the limit is let through without a refusal, in at most twice the time that the limit itself takes.
+    """
+    bucket, period_s = kind
+    world = World(Upstreams(limit, period_s, bucket), random.Random(seed), slowness * period_s)
+    calls = 4 * limit
+    took_s = world.run(calls)
+    assert world.ended == calls
+    assert world.upstream.refused == 0
+    assert took_s < 8 * period_s

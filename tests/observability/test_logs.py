@@ -1,0 +1,252 @@
+"""The log: one line a request and one a retry; nothing in it that was asked, answered or secret; never in anybody's way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from fanout.observability.logs import MOST_LINES, Writer, json_line
+from tests.support.http_client import Client
+from tests.support.process import Serving, running
+from tests.support.server import Server
+from tests.support.upstreams import Upstream, providers_file
+
+PROMPT, ANSWER, SYSTEM = "Zebra-prompt-73", "w0 w1 w2", "Quagga-system-5"
+KEY, UP_KEY, GUEST = "front-door-key-135", "sk-server-8642-8642", "sk-guest-9753-9753"
+LEAKY = {
+    "adapter": "tests.support.leaky_adapter",
+    "key_header": "X-OpenAI-Api-Key",
+    "retries": {"attempts": 1},
+}
+
+
+@pytest.fixture
+def client(server: Server) -> Client:
+    return Client(server)
+
+
+def events(logged: list[str], event: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in logged]
+    return [line for line in lines if line["event"] == event]
+
+
+async def test_a_request_is_one_line_with_its_calls(client: Client, logged: list[str]) -> None:
+    headers = {"X-Request-Id": "mine-1"}
+    await client.ask(headers, model=["up/sleep-0.1-input-7-tokens-5", "nobody", "up/fail-1-then-ok"])
+
+    (line,) = events(logged, "request")
+    assert (line["request_id"], line["method"], line["path"], line["status"]) == ("mine-1", "POST", "/v1/completion", 200)
+    assert line["models"] == ["up/sleep-0.1-input-7-tokens-5", "nobody", "up/fail-1-then-ok"]
+    assert line["results"] == ["ok", "not_found", "ok"]
+    assert line["attempts"] == [1, 0, 2]
+    assert (line["input_tokens"], line["output_tokens"], line["cost_usd"]) == (17, 9, None)
+    assert 100 <= line["call_ms"][0] <= line["total_ms"] < 1000
+    assert 0 <= line["overhead_ms"] < 100
+    assert line["level"] == "info"
+
+
+async def test_every_request_is_one_line_whatever_became_of_it(client: Client, upstream: Upstream, logged: list[str]) -> None:
+    await client.stream(model=["up/ok", "up/400"])
+    await client.ask(model="up/400")
+    await client.ask(model="up/ok", temperature=5)
+    await client.ask(model="up/ok", dry_run=True)
+    await client.send("POST", "/v1/completion", b"{")
+    await client.send("GET", "/nowhere?key=value")
+    await client.send("GET", "/v1/models/ok")
+    await client.send("GET", "/livez")
+    await client.send("GET", "/metrics")
+
+    lines = [json.loads(line) for line in logged]
+    assert {line["event"] for line in lines} == {"request"}
+    shown = [(line["path"], line["status"]) for line in lines if line["level"] == "info"]
+    completion = [("/v1/completion", status) for status in (200, 400, 400, 200, 400)]
+    assert shown == [*completion, ("/nowhere", 404), ("/v1/models/ok", 200)]
+    assert [line["path"] for line in lines if line["level"] == "debug"] == ["/livez", "/metrics"], "probes come every second"
+    assert lines[0]["results"] == ["ok", "bad_request"]
+    assert len({line["request_id"] for line in lines}) == len(lines)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_a_client_that_left_is_one_line_with_its_calls(
+    client: Client, upstream: Upstream, logged: list[str], stream: bool
+) -> None:
+    asking = asyncio.create_task(client.ask(model=["up/ok", "up/hang"], stream=stream))
+    await upstream.arrived(2)
+    await asyncio.sleep(0.05)
+    asking.cancel()
+    await upstream.quiet(1)
+    await asyncio.sleep(0.05)
+
+    (line,) = events(logged, "request")
+    assert line["status"] == 499
+    assert line["models"] == ["up/ok", "up/hang"]
+    assert line["results"] == ["ok", "cancelled"]
+
+
+async def test_a_retry_is_one_line(client: Client, logged: list[str]) -> None:
+    await client.ask({"X-Request-Id": "mine-2"}, model=["up/fail-2-then-ok", "up/429-ms-30-times-1-then-ok", "up/400"])
+
+    retries = events(logged, "retry")
+    assert len(retries) == 3
+    assert {line["request_id"] for line in retries} == {"mine-2"}
+    limited = next(line for line in retries if line["kind"] == "rate_limit")
+    assert (limited["provider"], limited["model"], limited["attempt"]) == ("up", "429-ms-30-times-1-then-ok", 1)
+    assert (limited["status"], limited["delay_ms"]) == (429, 30)
+    assert limited["upstream_request_id"].startswith("req-")
+    assert sorted(line["attempt"] for line in retries if line["kind"] == "server") == [1, 2]
+
+
+async def test_a_line_cannot_be_forged_through_a_path(client: Client, logged: list[str]) -> None:
+    await client.send("GET", "/a%0A%7B%22event%22:%22request%22%7D%1B[31m")
+
+    (line,) = events(logged, "request")
+    assert line["path"] == "/a%0A%7B%22event%22:%22request%22%7D%1B%5B31m"
+
+
+@pytest.fixture
+async def program(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Serving]:
+    config = providers_file(upstream.url, tmp_path, more={"providers": {"leaky": LEAKY}}, api_key_env="UP_KEY")
+    async with running(config, UP_KEY=UP_KEY, FANOUT_API_KEYS=KEY, FANOUT_LOG_LEVEL="debug") as program:
+        yield program
+
+
+async def test_prompts_answers_and_keys_are_nowhere(program: Serving) -> None:
+    """Also where adapters have bugs, requests are malformed and tasks are forgotten."""
+    headers = {"Authorization": f"Bearer {KEY}", "X-OpenAI-Api-Key": GUEST}
+    models = [f"up/{word}" for word in ("chunks-3", "400-leak", "401-leak", "500-leak-code-x", "echo", "cut", "bad_json")]
+    body: dict[str, Any] = {"prompt": PROMPT, "system": SYSTEM, "user": "Tapir-user", "metadata": {"Gnu-key": "Gnu-value"}}
+    async with aiohttp.ClientSession(program.url) as session:
+        for stream in (False, True):
+            for model in (models, "leaky/bug", "leaky/forgotten"):
+                asked = {**body, "model": model, "stream": stream}
+                async with session.post("/v1/completion", json=asked, headers=headers) as response:
+                    await response.read()
+        for wrong in ({"prompt": [PROMPT]}, {"prompt": PROMPT, "temperature": PROMPT}, {"prompt": PROMPT, PROMPT: 1}):
+            async with session.post("/v1/completion", json=wrong, headers=headers) as response:
+                assert response.status == 400
+        async with session.post("/v1/completion", json=body, headers={"x-api-key": f"{KEY}x"}) as response:
+            assert response.status == 401
+    for line in (f"Authorization Bearer: {KEY}", f"x-api-key: {KEY}\x01", f"X-OpenAI-Api-Key: {GUEST}\r\nbad header"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", program.port)
+        writer.write(f"POST /{PROMPT} HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n".encode())
+        assert b"400" in await reader.readline()
+        writer.close()
+    await program.logged("request", 10)
+    await program.logged("Error handling request from %s", 3)
+    await program.logged("Task exception was never retrieved", 2)
+    assert await program.stop() == 0
+
+    written = program.written()
+    for secret in (ANSWER, SYSTEM, "Tapir", "Gnu", KEY, UP_KEY, GUEST):
+        assert secret not in written
+    assert not [line for line in program.lines() if PROMPT in json.dumps(line)]
+    assert len(program.lines("bug in a call")) == 4
+    assert all(line["timestamp"].endswith("Z") for line in program.lines()), "off a terminal every line is JSON, with a time"
+
+
+async def test_a_bug_is_logged_with_where_it_happened_and_nothing_of_what_was_there(program: Serving) -> None:
+    async with aiohttp.ClientSession(program.url) as session:
+        body = {"prompt": PROMPT, "model": ["leaky/bug", "up/ok"]}
+        async with session.post("/v1/completion", json=body, headers={"x-api-key": KEY}) as response:
+            choices = (await response.json())["choices"]
+    (line,) = await program.logged("bug in a call")
+    (served,) = await program.logged("request")
+
+    assert [choice["error"] and choice["error"]["kind"] for choice in choices] == ["internal", None]
+    assert (line["level"], line["provider"], line["model"]) == ("error", "leaky", "bug")
+    assert line["request_id"] == served["request_id"]
+    trace = line["exception"]
+    assert trace.index("builtins.LookupError") < trace.index("which led to:") < trace.index("builtins.ValueError")
+    assert 'leaky_adapter.py", line' in trace
+    assert "raise ValueError(heard, secret) from error" in trace
+    assert PROMPT not in trace
+    assert "locals" not in trace
+
+
+async def test_on_a_terminal_lines_are_for_people(upstream: Upstream, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    async with running(providers_file(upstream.url, tmp_path), stderr=theirs) as program:
+        async with aiohttp.ClientSession(program.url) as session, session.get("/nowhere") as response:
+            assert response.status == 404
+        shown = (await asyncio.to_thread(os.read, ours, 65536)).decode()
+        assert await program.stop() == 0
+    os.close(ours)
+    os.close(theirs)
+
+    assert "request" in shown
+    assert "/nowhere" in shown
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(shown.splitlines()[0])
+
+
+async def test_a_log_that_nobody_reads_stops_neither_the_server_nor_its_end(upstream: Upstream, tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    async with running(providers_file(upstream.url, tmp_path), stderr=theirs) as program:
+        slowest = 0.0
+        async with aiohttp.ClientSession(program.url) as session:
+            for _ in range(700):  # of 200 bytes each: twice what the pipe holds
+                began = time.monotonic()
+                async with session.get("/nowhere") as response:
+                    assert response.status == 404
+                slowest = max(slowest, time.monotonic() - began)
+        began = time.monotonic()
+        assert await program.stop() == 0
+        stopped_s = time.monotonic() - began
+    os.close(ours)
+    os.close(theirs)
+
+    assert slowest < 0.5
+    assert stopped_s < 4
+
+
+async def test_a_log_whose_reader_has_gone_stops_nothing(upstream: Upstream, tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    async with running(providers_file(upstream.url, tmp_path), stderr=theirs) as program:
+        os.close(theirs)
+        os.close(ours)
+        async with aiohttp.ClientSession(program.url) as session:
+            for _ in range(5):
+                async with session.get("/livez") as response:
+                    assert response.status == 200
+                async with session.get("/nowhere") as response:
+                    assert response.status == 404
+                await asyncio.sleep(0.05)
+        assert await program.stop() == 0
+
+
+def test_lines_that_find_no_room_are_counted() -> None:
+    ours, theirs = os.pipe()
+    for end in (ours, theirs):  # as a shell's pipe may be: a full one then refuses instead of waiting
+        os.set_blocking(end, False)
+    with os.fdopen(theirs, "w") as stream:
+        writer = Writer(stream)
+        for number in range(MOST_LINES + 50):
+            writer.msg(f"line {number}")
+        read, until = b"", time.monotonic() + 10
+        while b"dropped" not in read and time.monotonic() < until:
+            with suppress(BlockingIOError):
+                read += os.read(ours, 65536)
+        writer.close()
+    os.close(ours)
+
+    lines = read.decode().splitlines()
+    assert lines[:MOST_LINES] == [f"line {number}" for number in range(MOST_LINES)]
+    assert json.loads(lines[MOST_LINES])["count"] == 50
+
+
+def test_a_line_is_json_whatever_stands_in_it() -> None:
+    odd = {"half": "\ud83d", "none": float("nan"), "object": object, "two": "a\nb"}
+
+    assert "\n" not in json_line(odd)
+    assert set(json.loads(json_line(odd))) == set(odd)
+    assert json.loads(json_line({"none": float("nan")})) == {"none": None}

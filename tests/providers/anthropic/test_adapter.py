@@ -1,0 +1,413 @@
+"""Anthropic's wire format: what is sent, what recorded answers mean, what its errors are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fanout.config.settings import ParametersRow
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Completion, Failure, Fitted, ImagePart, Message, Query, Sampling, Target, TextPart
+from fanout.providers.anthropic.adapter import Anthropic, create
+from fanout.providers.parameter_tables import anthropic_family
+from tests.providers.transport.test_native import NOW, PNG, TOOL_TURNS, WEATHER
+from tests.support.exchanges import open_session
+from tests.support.llama import Llama
+from tests.support.recordings import Exchange, recorded
+from tests.support.streams import CLAUDE, CLAUDE_USAGE, named
+from tests.support.wires import adapter_at, asking, body_of, cut, failed, streamed, told, whole
+
+UP = adapter_at(Anthropic, "https://api.anthropic.com")
+CALL = asking(UP, "claude-sonnet-4-6")
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def fitted(model: str = "claude-3-haiku-20240307", defaults: frozenset[str] = frozenset(), **sampling: Any) -> Fitted:
+    query = Query(messages=(Message("user", "Hello"),), sampling=Sampling(**sampling), defaults=defaults)
+    return UP.fit(Target(model, model, "up", model), query)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ({"max_tokens": 5}, {"max_tokens": 5}),
+        ({"temperature": 0.0}, {"temperature": 0.0}),
+        ({"top_p": 0.5}, {"top_p": 0.5}),
+        ({"top_k": 40}, {"top_k": 40}),
+        ({"top_k": 0}, {}),
+        ({"top_k": -1}, {}),
+        ({"stop": ("END", "\n\nHuman:")}, {"stop_sequences": ["END", "\n\nHuman:"]}),
+        ({"n": 1, "best_of": 1, "echo": False, "presence_penalty": 0.0, "logit_bias": {}}, {}),
+    ],
+    ids=str,
+)
+def test_every_parameter(asked: dict[str, Any], sent: dict[str, Any]) -> None:
+    """By Anthropic's names; nothing that was not asked for, but for what it requires."""
+    call = asking(UP, "claude-3-haiku-20240307", **asked)
+    expected = {"model": "claude-3-haiku-20240307", "messages": HELLO, "max_tokens": 4096, **sent}
+    assert body_of(UP, call) == expected
+    assert body_of(UP, call, stream=True) == {**expected, "stream": True}
+    assert call.fitted.ignored == ()
+
+
+def test_what_it_cannot_take_is_reported() -> None:
+    """In the order of the parameters."""
+    asked = fitted(
+        max_tokens=5,
+        n=2,
+        best_of=3,
+        seed=1,
+        presence_penalty=1.0,
+        frequency_penalty=1.0,
+        repetition_penalty=1.1,
+        logit_bias={"5": 1.0},
+        logprobs=0,
+        echo=True,
+        suffix="!",
+        user="me",
+    )
+    names = ("n", "best_of", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs")
+    assert asked == Fitted({"max_tokens": 5}, (*names, "echo", "suffix", "user"), {})
+
+
+def test_what_it_requires_is_reported_where_nobody_asked_for_it() -> None:
+    """The most that the oldest models give, or a length that comes within the time of one attempt."""
+    assert fitted() == Fitted({"max_tokens": 4096}, (), {"max_tokens": (None, 4096)})
+    assert fitted("claude-sonnet-4-6").adjusted == {"max_tokens": (None, 8192)}
+    assert fitted("claude-sonnet-4-6", max_tokens=9).adjusted == {}
+    assert fitted("claude-sonnet-4-6", max_tokens=16, defaults=frozenset({"max_tokens"})).adjusted == {}
+
+
+def test_a_temperature_above_its_highest_is_clamped_and_reported() -> None:
+    assert fitted(temperature=1.7, max_tokens=5) == Fitted({"max_tokens": 5, "temperature": 1}, (), {"temperature": (1.7, 1)})
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("claude-2.1", "sampling"),
+        ("claude-v1.3", "sampling"),
+        ("claude-instant-1.2", "sampling"),
+        ("claude-3-haiku-20240307", "sampling"),
+        ("claude-3-7-sonnet-latest", "sampling"),
+        ("claude-sonnet-4-20250514", "sampling"),
+        ("claude-opus-4-0", "sampling"),
+        ("claude-opus-4-1-20250805", "either"),
+        ("claude-sonnet-4-5", "either"),
+        ("Claude-Haiku-4-5-20251001", "either"),
+        ("claude-opus-4-6", "either"),
+        ("claude-opus-4-7", "none"),
+        ("claude-opus-4-8", "none"),
+        ("claude-opus-5", "none"),
+        ("claude-sonnet-5-5", "none"),
+        ("claude-haiku-5-5", "none"),
+        ("claude-fable-5-1", "none"),
+        ("claude-mythos-5", "none"),
+        ("claude-of-next-year-7", "none"),
+        ("tiny", "sampling"),
+    ],
+)
+def test_families(model: str, family: str) -> None:
+    """What is newer than what is known takes no sampling parameters; what is no Claude takes them all."""
+    assert anthropic_family(model) == family
+
+
+def test_newer_models_take_no_sampling_parameters() -> None:
+    asked = fitted("claude-haiku-5-5", temperature=0.5, top_p=0.5, top_k=5, max_tokens=5, stop=("x",))
+    assert asked == Fitted({"max_tokens": 5, "stop_sequences": ("x",)}, ("temperature", "top_p", "top_k"), {})
+
+
+def test_some_take_temperature_or_top_p_but_not_both() -> None:
+    """What the caller asked for stands before a contract's own default, and that goes without a word."""
+    both = fitted("claude-sonnet-4-6", temperature=0.5, top_p=0.5, max_tokens=5)
+    assert (both.sent, both.ignored) == ({"max_tokens": 5, "temperature": 0.5}, ("top_p",))
+    default = frozenset({"temperature"})
+    mine = fitted("claude-sonnet-4-6", temperature=0.2, top_p=0.5, max_tokens=5, defaults=default)
+    assert (mine.sent, mine.ignored) == ({"max_tokens": 5, "top_p": 0.5}, ())
+    high = fitted("claude-sonnet-4-6", temperature=0.5, top_p=1.5, max_tokens=5)
+    assert (high.ignored, high.adjusted) == (("top_p",), {})
+
+
+def test_stop_sequences_of_white_space_are_left_out_and_reported() -> None:
+    """It refuses them."""
+    some = fitted(stop=("\n", "END"), max_tokens=5)
+    assert some == Fitted({"max_tokens": 5, "stop_sequences": ("END",)}, (), {"stop": (("\n", "END"), ("END",))})
+    assert fitted(stop=("\n", " "), max_tokens=5) == Fitted({"max_tokens": 5}, ("stop",), {})
+
+
+def test_the_conversation_is_without_the_system() -> None:
+    """Which stands beside it: as text, or as blocks where it spoke more than once."""
+    one = asking(UP, messages=(Message("system", "Be brief"), Message("user", "Hi")), max_tokens=5)
+    assert body_of(UP, one) == {
+        "model": "m",
+        "max_tokens": 5,
+        "system": "Be brief",
+        "messages": [{"role": "user", "content": "Hi"}],
+    }
+    several = (Message("developer", (TextPart("Be "), TextPart("brief"))), Message("user", "Hi"), Message("system", "Now"))
+    blocks = [{"type": "text", "text": "Be brief"}, {"type": "text", "text": "Now"}]
+    assert body_of(UP, asking(UP, messages=several))["system"] == blocks
+    assert "system" not in body_of(UP, asking(UP, messages=(Message("system", ""), Message("user", "Hi"))))
+
+
+def test_images_by_address_and_by_their_bytes() -> None:
+    """Base64, also where the data: URL says it otherwise."""
+    parts = (
+        TextPart("What?"),
+        ImagePart("https://x/y.png"),
+        ImagePart(PNG),
+        ImagePart("data:IMAGE/GIF,%47%49F"),
+        ImagePart("data:image/webp;x=1;base64,UklG%2BA%3D%3D"),
+    )
+    assert body_of(UP, asking(UP, messages=(Message("user", parts),)))["messages"][0]["content"] == [
+        {"type": "text", "text": "What?"},
+        {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/gif", "data": "R0lG"}},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/webp", "data": "UklG+A=="}},
+    ]
+
+
+def test_an_image_of_another_type_is_refused() -> None:
+    with pytest.raises(ProviderError) as caught:
+        UP.encode(asking(UP, messages=(Message("user", (ImagePart("data:image/tiff;base64,AAAA"),)),)), stream=False)
+    assert caught.value.failure.message == "`up` takes JPEG, PNG, GIF and WebP images, not `image/tiff`"
+
+
+@pytest.mark.parametrize(
+    ("asked", "choice"),
+    [
+        ({}, None),
+        ({"tool_choice": "auto"}, None),
+        ({"tool_choice": "none", "parallel_tool_calls": False}, {"type": "none"}),
+        ({"tool_choice": "required"}, {"type": "any"}),
+        ({"tool_choice": {"type": "function", "function": {"name": "now"}}}, {"type": "tool", "name": "now"}),
+        ({"parallel_tool_calls": False}, {"type": "auto", "disable_parallel_tool_use": True}),
+        ({"parallel_tool_calls": True}, None),
+    ],
+    ids=str,
+)
+def test_tools(asked: dict[str, Any], choice: dict[str, Any] | None) -> None:
+    """From OpenAI's shape."""
+    function = {**WEATHER["function"], "strict": True}
+    strict = {"type": "function", "function": function}
+    call = asking(UP, passthrough={"tools": [strict, NOW], **asked})
+    body = body_of(UP, call)
+    schema = function["parameters"]
+    assert body["tools"] == [
+        {"name": "weather", "description": "Today's", "input_schema": schema, "strict": True},
+        {"name": "now", "input_schema": {"type": "object", "properties": {}}},
+    ]
+    assert body.get("tool_choice") == choice
+    assert call.fitted.ignored == ()
+
+
+def test_tool_calls_and_their_results_in_a_conversation() -> None:
+    """All results of a turn in one message."""
+    assert body_of(UP, asking(UP, messages=TOOL_TURNS))["messages"] == [
+        {"role": "user", "content": "Weather in Paris and Rome?"},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "text", "text": "Looking"},
+                {"type": "tool_use", "id": "c1", "name": "weather", "input": {"city": "Paris"}},
+                {"type": "tool_use", "id": "c2", "name": "weather", "input": {"city": "Rome"}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "c1", "content": '{"sky":"blue"}'},
+                {"type": "tool_result", "tool_use_id": "c2", "content": "grey"},
+            ],
+        },
+        {"role": "user", "content": "Thanks"},
+    ]
+
+
+def test_the_version_is_the_one_that_takes_sampling_parameters() -> None:
+    """Unless the row says otherwise."""
+    assert UP.encode(CALL, stream=False).headers["anthropic-version"] == "2023-06-01"
+    newer = create(adapter_at(Anthropic, headers={"Anthropic-Version": "2026-10-21"}).settings, None)  # type: ignore[arg-type]
+    assert newer.encode(CALL, stream=False).headers.getall("anthropic-version") == ["2026-10-21"]
+
+
+def test_a_row_changes_names_and_ranges() -> None:
+    """As for any format; a host that does not know `max_tokens` is not sent ours."""
+    row = ParametersRow(drop=("max_tokens",), clamp={"temperature": (0, 0.5)}, rename={"seed": "seed"})
+    other = adapter_at(Anthropic, parameters=row)
+    assert asking(other, temperature=1.0, seed=3).fitted == Fitted(
+        {"temperature": 0.5, "seed": 3}, (), {"temperature": (1.0, 0.5)}
+    )
+
+
+@pytest.mark.parametrize("exchange", recorded("anthropic", path="/v1/messages"))
+def test_recorded_answers(exchange: Exchange) -> None:
+    """With the values that anthropic 0.125.0 reads in them."""
+    expected = {
+        "anthropic-0-200": ("4", "stop", "end_turn", 14, 5, 0, 0, "claude-opus-4-6"),
+        "anthropic-3-200": ("2", "stop", "end_turn", 20, 5, 0, 0, "claude-sonnet-4-5-20250929"),
+    }
+    if exchange.status != 200:
+        failure = whole(UP, CALL, exchange.status, exchange.body, **dict(exchange.headers))
+        body = json.loads(exchange.body)
+        kind = {400: "bad_request", 404: "not_found"}[exchange.status]
+        said = (kind, body["error"]["message"], body["error"]["type"], body["request_id"])
+        assert isinstance(failure, Failure)
+        assert (failure.kind, failure.message, failure.code, failure.request_id) == said
+        return
+    if exchange.streamed:
+        outcome = told(UP, CALL, cut(exchange.body, range(0, len(exchange.body), 11)), exchange.headers)
+        assert not isinstance(outcome, Failure)
+        completion: Completion | Failure = outcome[1]
+        assert [delta.text for delta in outcome[0]] == ["2"]
+    else:
+        completion = UP.decode(CALL, 200, exchange.headers, exchange.body)
+    assert isinstance(completion, Completion)
+    (choice,), usage = completion.choices, completion.usage
+    assert usage
+    counts = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.cache_write_tokens)
+    told_of = (choice.message.text, choice.finish_reason, choice.native_finish_reason, *counts, completion.model)
+    assert told_of == expected[exchange.name]
+    assert completion.request_id
+    assert completion.request_id.startswith("msg_")
+
+
+def test_a_whole_answer_says_what_its_stream_does() -> None:
+    """Blocks of other types are passed over."""
+    content = [
+        {"type": "thinking", "thinking": "Which city? Paris.", "signature": "EqQB"},
+        {"type": "redacted_thinking", "data": "EmwKAhgB"},
+        {"type": "text", "text": "Let me look — é😀", "citations": None},
+        {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},
+        {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Paris"}},
+        {"type": "tool_use", "id": "toolu_2", "name": "now", "input": {}},
+    ]
+    usage = {**CLAUDE_USAGE, "output_tokens": 89, "output_tokens_details": {"thinking_tokens": 41}}
+    body = {"id": "msg_1", "model": "claude-sonnet-4-6", "content": content, "stop_reason": "tool_use", "usage": usage}
+    answer, outcome = whole(UP, CALL, 200, body), told(UP, CALL, [CLAUDE])
+    assert isinstance(answer, Completion)
+    assert not isinstance(outcome, Failure)
+    streamed_call, whole_call = (done.choices[0].message.tool_calls[0] for done in (outcome[1], answer))
+    assert json.loads(streamed_call["function"]["arguments"]) == json.loads(whole_call["function"]["arguments"])
+    assert (answer.usage, answer.model, answer.request_id) == (outcome[1].usage, outcome[1].model, outcome[1].request_id)
+    assert answer.choices[0].message.text == outcome[1].choices[0].message.text
+    assert answer.choices[0].message.tool_calls[1] == outcome[1].choices[0].message.tool_calls[1]
+
+
+@pytest.mark.parametrize(
+    ("word", "finish"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("pause_turn", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("tool_use", "tool_calls"),
+        ("refusal", "content_filter"),
+        ("of_next_year", None),
+    ],
+)
+def test_finish_reasons(word: str, finish: str | None) -> None:
+    """Whole and streamed; an unknown word is kept, not guessed at."""
+    answer = whole(UP, CALL, 200, {"content": [], "stop_reason": word})
+    end = named({"type": "message_start", "message": {}}, {"type": "message_delta", "delta": {"stop_reason": word}})
+    outcome = told(UP, CALL, [end])
+    assert isinstance(answer, Completion)
+    assert not isinstance(outcome, Failure)
+    for completion in (answer, outcome[1]):
+        (choice,) = completion.choices
+        assert (choice.finish_reason, choice.native_finish_reason, completion.usage) == (finish, word, None)
+
+
+def test_why_it_refused_is_told() -> None:
+    """Where it says so."""
+    details = {"type": "refusal", "category": "cyber", "explanation": "Not this."}
+    answer = whole(UP, CALL, 200, {"content": [], "stop_reason": "refusal", "stop_details": details})
+    delta = {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": details}}
+    outcome = told(UP, CALL, [named({"type": "message_start", "message": {}}, delta)])
+    assert isinstance(answer, Completion)
+    assert not isinstance(outcome, Failure)
+    assert answer.choices[0].message.refusal == outcome[1].choices[0].message.refusal == "Not this."
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind", "code"),
+    [
+        (400, {"type": "invalid_request_error"}, "bad_request", "invalid_request_error"),
+        (400, {"type": "invalid_request_error", "message": "Your credit balance is too low"}, "quota", "invalid_request_error"),
+        (400, {"type": "invalid_request_error", "details": {"error_code": "organization_on_hold"}}, "auth", "invalid_api_key"),
+        (401, {"type": "authentication_error"}, "auth", "invalid_api_key"),
+        (402, {"type": "billing_error"}, "quota", "billing_error"),
+        (402, {"type": "billing_error", "details": {"error_code": "linked_organization_billing_unavailable"}}, "quota", None),
+        (403, {"type": "permission_error"}, "auth", "permission_denied"),
+        (404, {"type": "not_found_error"}, "not_found", "not_found_error"),
+        (409, {"type": "conflict_error"}, "server", "conflict_error"),
+        (413, {"type": "request_too_large"}, "bad_request", "request_too_large"),
+        (429, {"type": "rate_limit_error"}, "rate_limit", "rate_limit_error"),
+        (429, {"type": "rate_limit_error", "details": {"error_code": "ramp_limit_exceeded"}}, "rate_limit", None),
+        (429, {"type": "rate_limit_error", "details": {"error_code": "enforced_spend_limit_reached"}}, "quota", None),
+        (429, {"type": "rate_limit_error", "details": {"error_code": "contract_spend_limit_reached"}}, "quota", None),
+        (429, {"type": "rate_limit_error", "details": {"error_code": "a_new_spend_limit_reached"}}, "quota", None),
+        (500, {"type": "api_error"}, "server", "api_error"),
+        (504, {"type": "timeout_error"}, "server", "timeout_error"),
+        (529, {"type": "overloaded_error"}, "server", "overloaded_error"),
+        (None, {"type": "overloaded_error"}, "server", "overloaded_error"),
+        (None, {"type": "billing_error"}, "quota", "billing_error"),
+        (None, {"type": "rate_limit_error"}, "rate_limit", "rate_limit_error"),
+        (None, {"type": "invalid_request_error"}, "bad_request", "invalid_request_error"),
+        (None, {"type": "timeout_error"}, "timeout", "timeout_error"),
+    ],
+    ids=str,
+)
+def test_errors(status: int | None, error: dict[str, Any], kind: str, code: str | None) -> None:
+    """By the code where there is one; in a stream and in an answer of status 200 by the type."""
+    body = {"type": "error", "error": {"message": "no", **error}, "request_id": "req_1"}
+    outcome: Any = whole(UP, CALL, status or 200, body)
+    failures = [outcome]
+    if status is None:
+        failures.append(told(UP, CALL, [named({"type": "message_start", "message": {}}, body)]))
+    for failure in failures:
+        assert isinstance(failure, Failure)
+        assert (failure.kind, failure.status, failure.request_id) == (kind, status, "req_1")
+        assert failure.code == (code or error["details"]["error_code"])
+
+
+def test_a_stream_that_breaks_keeps_what_had_come() -> None:
+    """And what it said comes after the deltas before it, whatever arrived together."""
+    start = named(
+        {"type": "message_start", "message": {}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}},
+    )
+    error = named({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
+    failure = failed(told(UP, CALL, [start + error]))
+    assert (failure.kind, failure.message, failure.partial) == ("server", "Overloaded", "Hel")
+    assert UP.events(CALL, {}).feed(start + error)[0].text == "Hel"
+
+
+def test_delays_are_in_the_header() -> None:
+    failure = failed(whole(UP, CALL, 429, {"error": {"type": "rate_limit_error", "message": "no"}}, retry_after="7"))
+    assert failure.retry_after_s == 7
+
+
+async def test_a_real_server_of_another_make(llama: Llama) -> None:
+    """llama.cpp speaks the format, too: text, finish reason and usage, whole and streamed; its refusal of a key."""
+    async with open_session() as session:
+        provider = adapter_at(Anthropic, llama.origin, session=session, key=llama.key)
+        call = asking(provider, llama.model, max_tokens=12, temperature=0.0)
+        completion = await provider.complete(call)
+        deltas, end = await streamed(provider, call)
+        assert "".join(delta.text for delta in deltas) == end.choices[0].message.text
+        for done in (completion, end):
+            assert done.choices[0].message.text
+            assert done.choices[0].finish_reason in ("length", "stop")
+            assert done.usage
+            assert done.usage.input_tokens
+            assert done.usage.output_tokens == 12 or done.choices[0].finish_reason == "stop"
+    async with open_session() as session:
+        wrong = adapter_at(Anthropic, llama.origin, session=session, key="sk-wrong-key")
+        with pytest.raises(ProviderError) as caught:
+            await wrong.complete(asking(wrong, llama.model, max_tokens=5))
+        assert caught.value.failure.kind == "auth"

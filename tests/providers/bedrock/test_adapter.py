@@ -1,0 +1,330 @@
+"""Bedrock: what is asked and answered, as botocore's own model of the service has it; its streams and signatures elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Call, Completion, ImagePart, Message, OtherPart, Query, TextPart
+from fanout.providers.bedrock.adapter import Bedrock
+from fanout.providers.bedrock.converse import BROKEN_OFF, FINISH
+from fanout.providers.parameter_tables import converse_family
+from tests.providers.mapping.test_images import PNG
+from tests.support.converse import CALL, EVENT_STREAM, HOST, METADATA, MODEL, START, STREAM, UP, botocore, delta, event, saying
+from tests.support.exchanges import KEY, open_session
+from tests.support.wires import (
+    adapter_at,
+    answered,
+    answering,
+    asking,
+    body_of,
+    failed,
+    in_pieces,
+    serving,
+    serving_to,
+    streamed,
+    told,
+    whole,
+)
+
+IMAGE = ImagePart("data:image/png;base64," + base64.b64encode(PNG).decode())
+
+
+def talk(*messages: Message, provider: Bedrock = UP, model: str = MODEL, **asked: Any) -> Call:
+    return asking(provider, model, messages=messages, **asked)
+
+
+EVERYTHING = (
+    Message("system", "Be brief", {"name": "boss"}),
+    Message("developer", "and kind"),
+    Message("user", (TextPart("What is this?"), TextPart(""), IMAGE, OtherPart({"cachePoint": {"type": "default"}}))),
+    Message("user", "And the time?"),
+    Message(
+        "assistant",
+        None,
+        {"tool_calls": [{"id": "c1", "type": "function", "function": {"name": "clock", "arguments": '{"zone":"UTC"}'}}]},
+    ),
+    Message("tool", "Noon", {"tool_call_id": "c1"}),
+    Message("tool", "", {"tool_call_id": "c2"}),
+    Message("assistant", ""),
+    Message("user", "Thanks"),
+)
+
+
+def test_a_conversation_in_turns() -> None:
+    """What stands side by side is one turn; nothing empty is sent; images are bytes."""
+    assert body_of(UP, talk(*EVERYTHING)) == {
+        "system": [{"text": "Be brief"}, {"text": "and kind"}],
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"text": "What is this?"},
+                    {"image": {"format": "png", "source": {"bytes": base64.b64encode(PNG).decode()}}},
+                    {"cachePoint": {"type": "default"}},
+                    {"text": "And the time?"},
+                ],
+            },
+            {"role": "assistant", "content": [{"toolUse": {"toolUseId": "c1", "name": "clock", "input": {"zone": "UTC"}}}]},
+            {
+                "role": "user",
+                "content": [
+                    {"toolResult": {"toolUseId": "c1", "content": [{"text": "Noon"}]}},
+                    {"toolResult": {"toolUseId": "c2", "content": [{"text": " "}]}},
+                    {"text": "Thanks"},
+                ],
+            },
+        ],
+    }
+    assert talk(*EVERYTHING).fitted.ignored == ("messages.name",)
+
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "clock", "description": "Tells", "parameters": {"type": "object"}, "strict": True},
+}
+SPEC = {"toolSpec": {"name": "clock", "description": "Tells", "inputSchema": {"json": {"type": "object"}}, "strict": True}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (None, {"tools": [SPEC]}),
+        ("auto", {"tools": [SPEC]}),
+        ("required", {"tools": [SPEC], "toolChoice": {"any": {}}}),
+        ({"type": "function", "function": {"name": "clock"}}, {"tools": [SPEC], "toolChoice": {"tool": {"name": "clock"}}}),
+        ("none", None),
+    ],
+    ids=str,
+)
+def test_tools_and_which_to_choose(choice: Any, expected: Any) -> None:
+    """Converse knows no `none`: then no tool is sent."""
+    call = asking(UP, MODEL, passthrough={"tools": [TOOL], "tool_choice": choice})
+    assert body_of(UP, call).get("toolConfig") == expected
+    assert call.fitted.ignored == ()
+
+
+def test_what_it_takes_and_what_it_does_not() -> None:
+    """Clamped and ignored are told; what is the model's own goes to the model only where the row declares it."""
+    asked: dict[str, Any] = {"max_tokens": 9, "temperature": 1.5, "top_p": 0.5, "stop": ("a",), "top_k": 3, "seed": 1, "n": 2}
+    call = asking(UP, "meta.llama3-1-8b-instruct-v1:0", **asked)
+    assert body_of(UP, call)["inferenceConfig"] == {"maxTokens": 9, "temperature": 1, "topP": 0.5, "stopSequences": ["a"]}
+    assert call.fitted.adjusted == {"temperature": (1.5, 1)}
+    assert set(call.fitted.ignored) == {"top_k", "seed", "n"}
+    declared = adapter_at(Bedrock, HOST, parameters={"rename": {"top_k": "top_k"}})
+    more = {"additionalModelRequestFields": {"thinking": {"type": "enabled"}}, "requestMetadata": {"a": "b"}}
+    body = body_of(declared, asking(declared, "m", top_k=3, passthrough=more))
+    assert body["additionalModelRequestFields"] == {"top_k": 3, "thinking": {"type": "enabled"}}
+    assert body["requestMetadata"] == {"a": "b"}
+    assert "inferenceConfig" not in body
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        ("anthropic.claude-v2:1", "sampling"),
+        ("anthropic.claude-3-5-sonnet-20241022-v2:0", "sampling"),
+        ("us.anthropic.claude-opus-4-20250514-v1:0", "sampling"),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "either"),
+        ("global.anthropic.claude-opus-4-6-v1", "either"),
+        ("us.anthropic.claude-opus-4-7-v1:0", "none"),
+        ("anthropic.claude-sonnet-5", "none"),
+        ("arn:aws:bedrock:us-east-1::foundation-model/anthropic.claude-opus-4-7", "none"),
+        ("amazon.nova-pro-v1:0", "sampling"),
+        ("meta.llama3-1-8b-instruct-v1:0", "sampling"),
+    ],
+)
+def test_anthropics_models_take_here_what_they_take_there(model: str, family: str) -> None:
+    assert converse_family(model) == family
+
+
+def test_of_two_parameters_that_exclude_each_other_one_is_sent() -> None:
+    call = asking(UP, MODEL, temperature=0.5, top_p=0.5)
+    assert (call.fitted.sent, call.fitted.ignored) == ({"temperature": 0.5}, ("top_p",))
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        (Message("user", (OtherPart({"type": "input_audio", "input_audio": {}}),)),),
+        (Message("assistant", None, {"tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "{"}}]}),),
+        (Message("tool", "Noon"),),
+        (Message("user", (ImagePart("data:image/png;base64,AAAA"),)),),
+        (Message("user", (ImagePart("https://example.com/not-fetched.png"),)),),
+    ],
+    ids=["audio", "broken-arguments", "no-id", "no-image", "not-fetched"],
+)
+def test_what_cannot_be_said_in_converse_is_refused(messages: tuple[Message, ...]) -> None:
+    """Left out, it would be another question than the other models are asked."""
+    with pytest.raises(ProviderError) as caught:
+        UP.encode(talk(*messages), stream=False)
+    assert caught.value.failure.kind in ("unsupported", "bad_request")
+
+
+def test_a_prompt_is_a_message_and_token_ids_are_none() -> None:
+    assert body_of(UP, asking(UP, prompt="Once")) == {"messages": [{"role": "user", "content": [{"text": "Once"}]}]}
+    with pytest.raises(ProviderError, match="token ids"):
+        UP.encode(replace(CALL, query=Query(prompt_tokens=(1, 2))), stream=False)
+
+
+def test_the_request_is_what_botocores_model_of_the_service_describes() -> None:
+    """Its validator knows every name, type and least value."""
+    more = {"tools": [TOOL], "tool_choice": "required", "requestMetadata": {"a": "b"}, "guardrailConfig": None}
+    call = talk(*EVERYTHING, max_tokens=9, temperature=0.5, stop=("a", "b"), passthrough=more)
+    service = botocore("botocore.session").Session().get_service_model("bedrock-runtime")
+    for operation in ("Converse", "ConverseStream"):
+        body = body_of(UP, call) | {"modelId": MODEL}
+        for turn in body["messages"]:
+            for block in turn["content"]:
+                if "image" in block:  # the SDK takes bytes, and writes the base64 itself
+                    block["image"]["source"]["bytes"] = base64.b64decode(block["image"]["source"]["bytes"])
+        shape = service.operation_model(operation).input_shape
+        report = botocore("botocore.validate").ParamValidator().validate(body, shape)
+        assert report.generate_report() == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "quoted"),
+    [
+        (MODEL, "us.anthropic.claude-sonnet-4-5-20250929-v1%3A0"),
+        (
+            "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.x-v1:0",
+            "arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Ainference-profile%2Fus.x-v1%3A0",
+        ),
+    ],
+)
+async def test_the_path_arrives_as_it_was_quoted(model: str, quoted: str) -> None:
+    """Whole and streamed."""
+    for stream in (False, True):
+        answer = in_pieces([STREAM], EVENT_STREAM) if stream else answering(saying("Hello"))
+        async with serving_to(Bedrock, answer) as (bedrock, served):
+            call = asking(bedrock, model)
+            completion = (await streamed(bedrock, call))[1] if stream else await bedrock.complete(call)
+        ((path, headers, _),) = served.requests
+        assert path == f"/model/{quoted}/converse{'-stream' if stream else ''}"
+        assert headers["Authorization"] == f"Bearer {KEY}"
+        assert completion.choices[0].message.text == "Hello"
+
+
+async def test_images_are_fetched_before_the_call() -> None:
+    """A call whose image is not to be had is not made."""
+    async with serving(answering(PNG)) as images, serving(answering(saying("A dot"))) as served, open_session() as session:
+        here = {"allowed": [ip_network("127.0.0.1/32")]}
+        message = Message("user", (TextPart("What?"), ImagePart(images.url)))
+        bedrock = adapter_at(Bedrock, served.url, session=session, more=here)
+        await bedrock.complete(talk(message, provider=bedrock))
+        careful = adapter_at(Bedrock, served.url, session=session)
+        with pytest.raises(ProviderError, match="not public"):
+            await careful.complete(talk(message, provider=careful))
+    ((_, _, body),) = served.requests
+    expected = {"image": {"format": "png", "source": {"bytes": base64.b64encode(PNG).decode()}}}
+    assert json.loads(body)["messages"][0]["content"][1] == expected
+
+
+def test_a_whole_answer() -> None:
+    """Cached tokens are beside the input there, inside it here."""
+    completion = answered(whole(UP, CALL, 200, saying("Hel", "lo"), x_amzn_requestid="r-1"))
+    (choice,), usage = completion.choices, completion.usage
+    assert (choice.message.text, choice.finish_reason, choice.native_finish_reason) == ("Hello", "stop", "end_turn")
+    assert usage
+    assert (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.cache_write_tokens) == (13, 5, 2, 1)
+    assert (completion.request_id, completion.model) == ("r-1", None)
+
+
+def test_reasoning_tool_calls_and_citations() -> None:
+    content = [
+        {"reasoningContent": {"reasoningText": {"text": "Let me see", "signature": "s"}}},
+        {"reasoningContent": {"redactedContent": "AAAA"}},
+        {"citationsContent": {"content": [{"text": "Noon"}], "citations": []}},
+        {"toolUse": {"toolUseId": "t1", "name": "clock", "input": {"zone": "UTC"}}},
+    ]
+    body = saying(stop="tool_use") | {"output": {"message": {"role": "assistant", "content": content}}}
+    completion = answered(whole(UP, CALL, 200, body))
+    message = completion.choices[0].message
+    assert (message.text, message.reasoning, completion.choices[0].finish_reason) == ("Noon", "Let me see", "tool_calls")
+    assert message.tool_calls == (
+        {"id": "t1", "type": "function", "function": {"name": "clock", "arguments": '{"zone":"UTC"}'}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("tool_use", "tool_calls"),
+        ("guardrail_intervened", "content_filter"),
+        ("content_filtered", "content_filter"),
+        ("something_new", None),
+        ("malformed_model_output", "failed"),
+        ("malformed_tool_use", "failed"),
+    ],
+)
+def test_finish_reasons(word: str, reason: str | None) -> None:
+    """Whole and streamed alike."""
+    results = [
+        whole(UP, CALL, 200, saying("Hi", stop=word)),
+        told(UP, CALL, [START, delta(text="Hi"), event("messageStop", {"stopReason": word}), METADATA]),
+    ]
+    for result in results:
+        if reason == "failed":
+            assert (failed(result).kind, failed(result).code) == ("server", word)
+        else:
+            choice = (result if isinstance(result, Completion) else answered(result)).choices[0]
+            assert (choice.finish_reason, choice.native_finish_reason) == (reason, word)
+
+
+def test_the_services_model_has_no_other_finish_reason() -> None:
+    model = botocore("botocore.session").Session().get_service_model("bedrock-runtime")
+    assert set(model.shape_for("StopReason").enum) == set(FINISH) | BROKEN_OFF
+
+
+@pytest.mark.parametrize(
+    ("status", "named", "kind"),
+    [
+        (400, "ValidationException", "bad_request"),
+        (403, "AccessDeniedException", "auth"),
+        (403, "ExpiredTokenException", "auth"),
+        (400, "UnrecognizedClientException", "auth"),
+        (404, "ResourceNotFoundException", "not_found"),
+        (408, "ModelTimeoutException", "timeout"),
+        (424, "ModelErrorException", "server"),
+        (429, "ThrottlingException", "rate_limit"),
+        (400, "ThrottlingException", "rate_limit"),
+        (429, "ModelNotReadyException", "rate_limit"),
+        (400, "ServiceQuotaExceededException", "quota"),
+        (500, "InternalServerException", "server"),
+        (503, "ServiceUnavailableException", "server"),
+    ],
+)
+def test_refusals(status: int, named: str, kind: str) -> None:
+    """The type stands in a header, or in the body."""
+    internal = f"{named}:http://internal.amazon.com/coral/com.amazon.bedrock/"
+    in_header = whole(UP, CALL, status, {"message": "Too much"}, x_amzn_errortype=internal, x_amzn_requestid="r-1")
+    in_body = whole(UP, CALL, status, {"Message": "Too much", "__type": f"com.amazon.coral#{named}"}, x_amzn_requestid="r-1")
+    assert in_header == in_body
+    failure = failed(in_header)
+    assert (failure.kind, failure.status, failure.request_id) == (kind, status, "r-1")
+    if kind == "auth":
+        assert "Too much" not in failure.message
+    elif status < 500:
+        assert (failure.message, failure.code) == ("Too much", named)
+
+
+def test_a_refusal_of_what_stands_between_is_read_too() -> None:
+    failure = failed(whole(UP, CALL, 429, {"error": {"message": "Slow down", "type": "rate_limit_error"}}))
+    assert (failure.kind, failure.message) == ("rate_limit", "Slow down")
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"null", b'{"output": 5}', b'{"output": {"message": []}}'])
+def test_what_is_no_answer(body: bytes) -> None:
+    assert failed(whole(UP, CALL, 200, body)).kind == "malformed"
+    assert failed(whole(UP, CALL, 500, body)).kind == "server"

@@ -1,0 +1,77 @@
+"""AWS's event stream, read as botocore reads it."""
+
+from __future__ import annotations
+
+from binascii import crc32
+from struct import error, pack
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanout.core.errors import ProviderError
+from fanout.providers.bedrock.event_stream import HIGHEST_FRAME_BYTES, FrameDecoder
+from fanout.providers.mapping.failures import Source
+from tests.support.converse import CALL, UP, botocore
+from tests.support.wires import failed, told
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_frames_in_order_but_of_nonsense(head: bytes, payload: bytes) -> None:
+    """Right checksums over headers and payloads that are none."""
+    assert failed(told(UP, CALL, [checked(head, payload)])).kind in ("malformed", "network", "server")
+
+
+def parsed(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None:
+    """What our decoder makes of a stream; `None` where it is damaged."""
+    try:
+        return FrameDecoder(Source("up", ())).feed(body)
+    except ProviderError:
+        return None
+
+
+def parsed_by_botocore(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None:
+    module = botocore("botocore.eventstream")
+    buffer = module.EventStreamBuffer()
+    buffer.add_data(body)
+    try:
+        return [(message.headers, message.payload) for message in buffer]
+    except (module.ParserError, error, KeyError, ValueError):
+        return None
+
+
+def checked(head: bytes, payload: bytes) -> bytes:
+    """A message whose checksums are right, whatever is in it."""
+    prelude = pack("!II", 16 + len(head) + len(payload), len(head))
+    body = prelude + pack("!I", crc32(prelude)) + head + payload
+    return body + pack("!I", crc32(body))
+
+
+NAMES = st.text(max_size=5).map(lambda name: pack("!B", len(name.encode())) + name.encode())
+VALUES = st.one_of(
+    st.sampled_from([b"\0", b"\1"]),
+    st.integers(-128, 127).map(lambda number: b"\2" + pack("!b", number)),
+    st.integers(-(2**15), 2**15 - 1).map(lambda number: b"\3" + pack("!h", number)),
+    st.integers(-(2**31), 2**31 - 1).map(lambda number: b"\4" + pack("!i", number)),
+    st.tuples(st.sampled_from([b"\5", b"\x08"]), st.integers(-(2**63), 2**63 - 1)).map(lambda one: one[0] + pack("!q", one[1])),
+    st.binary(max_size=5).map(lambda data: b"\6" + pack("!H", len(data)) + data),
+    st.text(max_size=5).map(lambda text: b"\7" + pack("!H", len(text.encode())) + text.encode()),
+    st.binary(min_size=16, max_size=16).map(lambda data: b"\x09" + data),
+)
+HEADS = st.lists(st.tuples(NAMES, VALUES).map(b"".join), max_size=4).map(b"".join)
+
+
+@given(st.lists(st.tuples(HEADS | st.binary(max_size=30), st.binary(max_size=30)), max_size=4))
+def test_messages_are_what_botocore_reads_in_them(items: list[tuple[bytes, bytes]]) -> None:
+    """All types of headers, and heads that are none: of those neither makes anything."""
+    body = b"".join(checked(*item) for item in items)
+    assert parsed(body) == parsed_by_botocore(body)
+
+
+@given(st.integers(0, 2**32 - 1) | st.integers(0, 60), st.integers(0, 2**32 - 1) | st.integers(0, 60), st.binary(max_size=80))
+def test_lengths_that_are_none(size: int, head: int, rest: bytes) -> None:
+    """No length makes a reader wait for ever, take in everything, or read a message that is none."""
+    prelude = pack("!II", size, head)
+    found = parsed(prelude + pack("!I", crc32(prelude)) + rest)
+    assert not found
+    assert found is None or 16 + head <= size <= HIGHEST_FRAME_BYTES

@@ -1,0 +1,273 @@
+"""What a refusal means: kind, delay, code, and a message that gives nothing away."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from fanout.core.schema import Failure
+from fanout.providers.mapping.failures import Source, error_body, refusal
+from fanout.providers.mapping.redact import LONGEST_MESSAGE, redact
+
+SECRET = "q7Zt-own-key-99"
+UP = Source("up", (SECRET,))
+
+
+def refused(status: int | None = 400, error: Any = None, **headers: str) -> Failure:
+    """The failure of a body with this `error` and these headers (`_` for `-`)."""
+    fields = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+    body = {"error": {"message": "no", **error} if isinstance(error, dict) else error or {}}
+    return refusal(UP, status, fields, error_body(json.dumps(body).encode())).failure
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        (400, {"code": "decimal_below_min_value"}, "bad_request"),
+        (400, {"code": "context_length_exceeded"}, "bad_request"),
+        (400, {"code": "content_filter"}, "content_filter"),
+        (400, {"code": 400, "type": "exceed_context_size_error"}, "bad_request"),
+        (400, {"message": "Your credit balance is too low"}, "quota"),
+        (401, {"code": "invalid_api_key"}, "auth"),
+        (402, {"code": 402}, "quota"),
+        (403, {}, "auth"),
+        (403, {"code": 403, "metadata": {"reasons": ["violence"], "flagged_input": "…"}}, "content_filter"),
+        (404, {"code": "model_not_found"}, "not_found"),
+        (404, {}, "not_found"),
+        (405, {}, "bad_request"),
+        (408, {}, "timeout"),
+        (409, {}, "server"),
+        (413, {}, "bad_request"),
+        (422, {}, "bad_request"),
+        (424, {}, "server"),
+        (429, {"code": "rate_limit_exceeded"}, "rate_limit"),
+        (429, {"type": "insufficient_quota", "code": "insufficient_quota"}, "quota"),
+        (429, {"type": "insufficient_quota", "code": "project_spend_limit_exceeded"}, "quota"),
+        (429, {"message": "You exceeded your current quota, please check your plan and billing details."}, "quota"),
+        (429, {"message": "You exceeded your current quota, check billing details. Please retry in 46.2s."}, "rate_limit"),
+        (498, {}, "server"),
+        (500, {}, "server"),
+        (503, {"type": "unavailable_error"}, "server"),
+        (529, {}, "server"),
+        (301, {}, "server"),
+        (None, {"code": 502}, "server"),
+        (None, {"code": "429"}, "rate_limit"),
+        (None, {"status_code": 400, "code": "tool_use_failed"}, "bad_request"),
+        (None, {"http_status_code": 422}, "bad_request"),
+        (None, {"type": "invalid_request_error"}, "bad_request"),
+        (None, {"type": "overloaded"}, "rate_limit"),
+        (None, {}, "server"),
+    ],
+    ids=str,
+)
+def test_kinds(status: int | None, error: dict[str, Any], kind: str) -> None:
+    """By the code where it says more than the status, else by the status, else by the broader type."""
+    assert refused(status, error).kind == kind
+
+
+def test_a_closed_account_that_says_when_it_opens_is_a_limit() -> None:
+    """402 with `Retry-After` (OpenRouter) may be tried again, 402 alone may not."""
+    assert refused(402, retry_after="3").kind == "rate_limit"
+
+
+@pytest.mark.parametrize(
+    ("headers", "message", "delay_s"),
+    [
+        ({"retry_after": "7"}, "", 7.0),
+        ({"retry_after": "0.25"}, "", 0.25),
+        ({"retry_after_ms": "250", "retry_after": "7"}, "", 0.25),
+        ({"retry_after_ms": "-1", "retry_after": "7"}, "", 7.0),
+        ({"retry_after": "Fri, 20 Nov 2026 10:00:30 GMT", "date": "Fri, 20 Nov 2026 10:00:00 GMT"}, "", 30.0),
+        ({"retry_after": "Fri, 20 Nov 2026 09:00:30 GMT", "date": "Fri, 20 Nov 2026 10:00:00 GMT"}, "", None),
+        ({"retry_after": "-5"}, "", None),
+        ({"retry_after": "nan"}, "", None),
+        ({"retry_after": "inf"}, "", None),
+        ({"retry_after": "1e12"}, "", None),
+        ({"retry_after": "soon"}, "", None),
+        ({"retry_after": ""}, "", None),
+        ({"retry_after": "Fri, 99 Nov 2026"}, "", None),
+        ({"retry_after": "soon"}, "Please try again in 5.289s. Visit …", 5.289),
+        ({"retry_after": "2"}, "Please try again in 5.289s.", 2.0),
+        ({}, "Rate limit reached. Please try again in 6m0s.", 360.0),
+        ({}, "try again in 20ms", 0.02),
+        ({}, "Please retry after 20 seconds.", 20.0),
+        ({}, "Please retry in 1h2m3.5s", 3723.5),
+        ({}, "try again later, in 3 models", None),
+    ],
+    ids=str,
+)
+def test_delays(headers: dict[str, str], message: str, delay_s: float | None) -> None:
+    """Milliseconds, seconds, dates or spoken; what is no delay is none, and the next place is asked."""
+    delay = refused(429, {"message": message}, **headers).retry_after_s
+    assert delay == (None if delay_s is None else pytest.approx(delay_s))
+
+
+def test_the_delay_google_puts_into_details() -> None:
+    """google.rpc.RetryInfo."""
+    details = [{"@type": "type.googleapis.com/google.rpc.Help"}, {"@type": "…RetryInfo", "retryDelay": "46s"}]
+    assert refused(429, {"details": details}).retry_after_s == 46.0
+
+
+@pytest.mark.parametrize(("word", "meant"), [("true", True), ("False", False), ("maybe", None), ("", None)])
+def test_the_providers_word_on_trying_again(word: str, meant: bool | None) -> None:
+    """`x-should-retry`."""
+    assert refused(500, x_should_retry=word).should_retry is meant
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "param"),
+    [
+        ({"error": {"message": "bad", "param": "top_p"}}, "bad", "top_p"),
+        ({"error": "model 'x' not found"}, "model 'x' not found", None),
+        ({"error": "Input too long", "error_type": "validation"}, "Input too long", None),
+        ([{"error": {"code": 400, "message": "wrong", "status": "INVALID_ARGUMENT"}}], "wrong", None),
+        ({"object": "error", "message": "flat", "type": "BadRequestError", "param": None, "code": 40303}, "flat", None),
+        ({"detail": "no such model"}, "no such model", None),
+        ({"detail": {"message": "inner"}}, "inner", None),
+        (
+            {"detail": [{"loc": ["body", "stop", 0], "msg": "too long", "type": "x"}, {"loc": ["body", "n"], "msg": "is 1"}]},
+            "stop.0: too long; n: is 1",
+            "stop.0",
+        ),
+        (
+            {"object": "error", "message": {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs"}]}},
+            "seed: Extra inputs",
+            None,
+        ),
+        (
+            {"error": {"code": 400, "message": "Provider returned error", "metadata": {"raw": "too hot"}}},
+            "Provider returned error: too hot",
+            None,
+        ),
+        ("just a sentence", "just a sentence", None),
+    ],
+    ids=str,
+)
+def test_every_framework_has_its_own_error_body(body: Any, message: str, param: str | None) -> None:
+    """All are read for the sentence and the field."""
+    failure = refusal(UP, 400, {}, error_body(json.dumps(body).encode())).failure
+    assert (failure.message, failure.param) == (message, param)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"null", b"[]", b'{"error": null}', b'{"error": {"message": 5}}', b"<html>nginx", b"12"]
+)
+def test_a_body_that_says_nothing_gets_our_sentence(body: bytes) -> None:
+    """With the status, and never a web page."""
+    assert refusal(UP, 400, {}, error_body(body)).failure.message == "`up` refused the request (HTTP 400)"
+
+
+def test_a_plain_sentence_is_a_message() -> None:
+    """Proxies often answer with no JSON."""
+    assert refusal(UP, 400, {}, error_body(b" no healthy upstream\n")).failure.message == "no healthy upstream"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_keys_are_told_in_our_words(status: int) -> None:
+    """The upstream's text may repeat the key, and so may its code."""
+    failure = refused(status, {"message": f"Incorrect API key provided: {SECRET}", "code": SECRET, "param": SECRET})
+    assert SECRET not in repr(failure)
+    assert "Incorrect" not in failure.message
+    assert failure.code in ("invalid_api_key", "permission_denied")
+
+
+def test_what_went_wrong_inside_a_provider_is_told_in_our_words() -> None:
+    """A 5xx may hold a stack trace; its code is kept."""
+    failure = refused(503, {"message": "Traceback: /srv/app.py", "type": "unavailable_error"})
+    assert failure.message == "`up` had an error of its own (HTTP 503)"
+    assert failure.code == "unavailable_error"
+
+
+def test_a_redirect_names_what_to_set() -> None:
+    """It is not followed: the key would go elsewhere."""
+    failure = refused(302)
+    assert (failure.kind, failure.code) == ("server", "redirect")
+    assert "base_url" in failure.message
+
+
+def test_an_own_key_is_hidden_as_the_configured_one_is() -> None:
+    """Whoever's key it was."""
+    failure = refusal(UP.also("abc-def-ghi"), 400, {}, {"message": f"you sent abc-def-ghi, not {SECRET}"}).failure
+    assert failure.message == "you sent [key], not [key]"
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("key sk-proj-abc_DEF-123 is wrong", "key [key] is wrong"),
+        ("Incorrect key sk-ab***********yz.", "Incorrect key [key]"),
+        ("got 'Bearer abc.def' from you", "got '[key]' from you"),
+        ("gsk_0123456789abcdefgh", "[key]"),
+        ("AIzaSyA0123456789abcdef failed", "[key] failed"),
+        ("see https://internal.example.com:8443/v1?x=1 for more", "see [address] for more"),
+        ("upstream vllm-0.vllm.default.svc.cluster.local:8000 died", "upstream [host] died"),
+        ("connect to api.internal-host.com failed", "connect to [host] failed"),
+        ("no route to 10.0.0.7:8000, sorry", "no route to [address], sorry"),
+        ("bound to 192.168.1.1.", "bound to [address]."),
+        ("at [::1]:8080 and fe80::1ff:fe23:4567:890a", "at [address] and [address]"),
+        ("2001:db8:85a3:0:0:8a2e:370:7334 refused", "[address] refused"),
+        ("HTTPConnectionPool(host='db-1', port=80)", "HTTPConnectionPool(host=[host], port=80)"),
+        ("ask localhost:11434", "ask [host]"),
+        ("two\n lines\tand  spaces", "two lines and spaces"),
+    ],
+)
+def test_messages_give_nothing_away(told: str, shown: str) -> None:
+    """Keys, host names, addresses."""
+    assert redact(told) == shown
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "'temperature' must be <= 2, got 2.5",
+        "The model `meta-llama/Llama-3.1-8B-Instruct` does not exist",
+        "messages.0.content: skip_special_tokens is not allowed; max_tokens:16",
+        "This model's maximum context length is 8192 tokens, e.g. for gpt-3.5-turbo v1.2.3.",
+        "task-force sk is fine; std::vector at 12:30:45",
+    ],
+)
+def test_what_helps_the_caller_stays(told: str) -> None:
+    """Numbers, parameters, models and versions are no secrets."""
+    assert redact(told) == told
+
+
+def test_messages_are_short() -> None:
+    """And what is cut leaves no half of a key behind."""
+    told = "word " * 399 + "sk-" + "a" * 10_000
+    assert len(redact(told)) <= LONGEST_MESSAGE
+    assert "aaa" not in redact("https://a.example/x " * 99 + "sk-" + "a" * 10_000)
+
+
+@given(st.text(max_size=300), st.text(max_size=50))
+def test_a_secret_never_shows(before: str, after: str) -> None:
+    """Wherever it stands."""
+    assert SECRET not in redact(before + SECRET + after, (SECRET,))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["error", "message", "detail", "code", "type", "param", "metadata", "raw", "details", "loc", "msg", "status"]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=15,
+)
+
+
+@given(JSON, st.sampled_from([None, 200, 302, 400, 401, 402, 429, 500]), st.text(max_size=20))
+def test_no_body_breaks_the_reading(body: Any, status: int | None, header: str) -> None:
+    """Any JSON is some failure."""
+    headers = {"retry-after": header, "retry-after-ms": header, "x-should-retry": header, "date": header}
+    failure = refusal(UP, status, headers, error_body(json.dumps(body).encode())).failure
+    assert 0 < len(failure.message) <= LONGEST_MESSAGE

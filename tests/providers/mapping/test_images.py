@@ -1,0 +1,326 @@
+"""Images: fetched from the public internet alone, however a request tries to lead elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Failure, ImagePart, Message, TextPart
+from fanout.providers.mapping.images import HIGHEST_BYTES, MOST_IMAGES, Gate, Image, decoded, fetch, inlined, is_public
+from tests.support.exchanges import CALL
+from tests.support.wires import answering, serving
+
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==")
+HERE = (ip_network("127.0.0.1/32"),)
+"""The one address that a test allows: 127.0.0.2 is this machine as well, and is not among them."""
+NOT_PUBLIC = "an image of the request is at an address that is not public, where none is fetched from"
+
+
+async def refused(url: str, **more: Any) -> Failure:
+    """How fetching fails; it always fails the same way."""
+    with pytest.raises(ProviderError) as caught:
+        await fetch(url, **more)
+    failure = caught.value.failure
+    assert (failure.kind, failure.code, failure.param) == ("bad_request", "invalid_image", "images")
+    return failure
+
+
+def redirecting(to: str, status: int = 302) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, headers={"Location": to})
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (PNG, "png"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", "jpeg"),
+        (b"GIF89a\x01\x00", "gif"),
+        (b"GIF87a\x01\x00", "gif"),
+        (b"RIFF\x1a\x00\x00\x00WEBPVP8L", "webp"),
+    ],
+)
+async def test_the_first_bytes_say_what_an_image_is(data: bytes, kind: str) -> None:
+    """Not its sender, who may call everything `application/octet-stream`."""
+    async with serving(answering(data, content_type="application/octet-stream")) as served:
+        assert await fetch(f"{served.url}/x", allowed=HERE) == Image(kind, data)
+    ((_, headers, _),) = served.requests
+    assert "authorization" not in headers
+    assert "cookie" not in headers
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:{port}/",
+        "http://localhost:{port}/",
+        "http://[::1]:{port}/",
+        "http://[::ffff:127.0.0.1]:{port}/",
+        "http://127.1:{port}/",
+        "http://2130706433:{port}/",
+        "http://0x7f000001:{port}/",
+        "http://0177.0.0.1:{port}/",
+        "http://0.0.0.0:{port}/",
+        "http://0:{port}/",
+        "http://１２７.0.0.1:{port}/",
+        "http://127.0.0.1.:{port}/",
+        "http://10.0.0.1:{port}/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[fe80::1%25lo]:{port}/",
+        "http://[64:ff9b::7f00:1]:{port}/",
+        "http://[2002:7f00:1::]:{port}/",
+    ],
+)
+async def test_no_spelling_of_an_address_of_ours_is_asked(url: str) -> None:
+    """Nothing reaches the server, whatever the name resolves to."""
+    async with serving(answering(PNG)) as served:
+        await refused(url.format(port=served.url.rpartition(":")[2]), timeout_s=5)
+    assert served.requests == []
+
+
+async def test_a_name_that_leads_here_is_refused_for_where_it_leads() -> None:
+    """By what DNS answers, at the moment of connecting."""
+    async with serving(answering(PNG)) as served:
+        failure = await refused(served.url.replace("127.0.0.1", "localhost"))
+    assert failure.message == NOT_PUBLIC
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_looked_at_as_the_first_address_was(status: int) -> None:
+    """The first server is allowed here; the second, on this machine as well, is not."""
+    async with serving(answering(PNG), "127.0.0.2") as inner, serving(redirecting(inner.url, status)) as outer:
+        failure = await refused(outer.url, allowed=HERE)
+    assert failure.message == NOT_PUBLIC
+    assert (len(outer.requests), len(inner.requests)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "to",
+    ["file:///etc/passwd", "ftp://127.0.0.1/x.png", "gopher://127.0.0.1", "http://user:pw@127.0.0.1/", "data:,x"],
+)
+async def test_a_redirect_leads_to_http_alone(to: str) -> None:
+    async with serving(redirecting(to)) as served:
+        failure = await refused(served.url, allowed=HERE)
+    assert "pw" not in failure.message
+    assert len(served.requests) == 1
+
+
+async def test_redirects_are_followed_but_not_for_ever() -> None:
+    """Relative ones included."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        left = int(request.path[1:])
+        return web.Response(body=PNG) if not left else web.Response(status=302, headers={"Location": f"/{left - 1}"})
+
+    async with serving(answer) as served:
+        assert (await fetch(f"{served.url}/3", allowed=HERE)).kind == "png"
+        assert "redirected more than 3 times" in (await refused(f"{served.url}/4", allowed=HERE)).message
+    assert len(served.requests) == 8
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://x/y", "//x/y", "/x.png", "", "http://", "http://[::1", "s3://b/k"]
+)
+async def test_only_http_is_fetched(url: str) -> None:
+    await refused(url)
+
+
+async def test_a_user_in_an_address_is_refused() -> None:
+    failure = await refused("http://me:secret@127.0.0.1/x.png")
+    assert "secret" not in failure.message
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_what_is_too_large_is_not_read_to_its_end(chunked: bool) -> None:
+    """Whether its length is stated or not."""
+    sent = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        response = web.StreamResponse()
+        if not chunked:
+            response.content_length = 2**26
+        await response.prepare(request)
+        await response.write(PNG)
+        while sent < 2**26:
+            await response.write(bytes(2**16))
+            sent += 2**16
+        return response
+
+    async with serving(answer) as served:
+        failure = await refused(served.url, allowed=HERE, highest_bytes=2**18)
+    assert failure.message == "an image of the request has over 262,144 bytes"
+    assert sent < 2**25
+
+
+async def test_a_slow_server_is_not_waited_for() -> None:
+    """The time is for all of it: a byte now and then buys none."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for byte in PNG:
+            await response.write(bytes([byte]))
+            await asyncio.sleep(0.05)
+        return response
+
+    async with serving(answer) as served:
+        assert "within 0.3 s" in (await refused(served.url, allowed=HERE, timeout_s=0.3)).message
+
+
+@pytest.mark.parametrize("status", [204, 304, 401, 404, 500])
+async def test_a_refusal_is_no_image(status: int) -> None:
+    async with serving(answering(b"", status=status)) as served:
+        assert f"HTTP {status}" in (await refused(served.url, allowed=HERE)).message
+
+
+async def test_what_is_no_image_is_refused() -> None:
+    """A secret that lies somewhere must not come back in a message either."""
+    async with serving(answering(b"root:x:0:0", content_type="image/png")) as served:
+        failure = await refused(served.url, allowed=HERE)
+    assert failure.message == "an image of the request is not a PNG, JPEG, GIF or WebP image"
+
+
+async def test_nobody_there_is_no_reason_to_name_him() -> None:
+    async with serving(answering(PNG)) as served:
+        pass
+    failure = await refused(served.url, allowed=HERE)
+    assert "127" not in failure.message
+
+
+@pytest.mark.parametrize("proxy", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+async def test_a_proxy_of_the_environment_is_not_asked(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind it the address could not be looked at."""
+    async with serving(answering(PNG)) as served, serving(answering(b"by proxy")) as other:
+        monkeypatch.setenv(proxy, other.url)
+        assert (await fetch(served.url, allowed=HERE)).kind == "png"
+    assert other.requests == []
+
+
+PUBLIC = ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::101:101", "2002:101:101::", "::ffff:1.1.1.1"]
+OURS = [
+    *(
+        "0.0.0.0",
+        "10.1.2.3",
+        "100.64.0.1",
+        "127.0.0.1",
+        "169.254.169.254",
+        "172.16.0.1",
+        "192.0.0.1",
+        "192.0.2.1",
+        "192.168.0.1",
+    ),
+    *("198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"),
+    *("::", "::1", "::7f00:1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "64:ff9b:1::1", "100::1", "2001::1", "2001:db8::1"),
+    *("2002:a00:1::", "fc00::1", "fd12::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "ff0e::1"),
+]
+
+
+@pytest.mark.parametrize("text", PUBLIC)
+def test_public_addresses(text: str) -> None:
+    assert is_public(ip_address(text))
+
+
+@pytest.mark.parametrize("text", OURS)
+def test_addresses_that_are_not_public(text: str) -> None:
+    """Those that carry an IPv4 address inside are what that one is."""
+    assert not is_public(ip_address(text))
+
+
+@given(st.ip_addresses())
+def test_any_address_can_be_judged(address: Any) -> None:
+    """And none that is private or multicast is public."""
+    if is_public(address):
+        assert address.is_global
+        assert not address.is_multicast
+
+
+@pytest.mark.parametrize("text", ["127.1", "localhost", "", "0x7f.1", "1.1.1.1.1"])
+def test_the_gate_opens_to_addresses_alone(text: str) -> None:
+    gate = Gate(())
+    with pytest.raises(PermissionError):
+        gate((2, 1, 6, "", (text, 80)))
+    assert gate.refused
+
+
+def test_data_urls() -> None:
+    """With or without base64, percent signs, or white space."""
+    text = base64.b64encode(PNG).decode()
+    assert decoded(f"data:image/png;base64,{text}") == Image("png", PNG)
+    assert decoded(f"DATA:;BASE64,{text[:40]}\n{text[40:]}").data == PNG
+    assert decoded("data:image/jpeg;charset=x;base64," + text.replace("+", "%2B")).kind == "png"
+    assert decoded("data:,GIF89a").kind == "gif"
+    assert Image("png", PNG).url == f"data:image/png;base64,{text}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["data:", "data:image/png", "data:image/png;base64,", "data:image/png;base64,!!!", "data:image/png;base64,é", "data:,x"],
+)
+def test_data_urls_that_are_none(url: str) -> None:
+    with pytest.raises(ProviderError):
+        decoded(url)
+
+
+@given(st.text().map("data:".__add__) | st.text().map("data:image/png;base64,".__add__) | st.text())
+def test_any_text_is_an_image_or_a_failure(url: str) -> None:
+    with suppress(ProviderError):
+        assert decoded(url).kind in ("png", "jpeg", "gif", "webp")
+
+
+def test_a_huge_data_url_is_not_decoded() -> None:
+    with pytest.raises(ProviderError, match="has over"):
+        decoded("data:image/png;base64," + "A" * (2 * HIGHEST_BYTES + 1))
+
+
+async def test_a_calls_addresses_become_data_urls() -> None:
+    """Each is fetched once; what is data already, and all else, stays as it was."""
+    async with serving(answering(PNG)) as served:
+        data = ImagePart("data:,GIF89a")
+        parts = (TextPart("What?"), ImagePart(f"{served.url}/a", "low"), ImagePart(f"{served.url}/a"), data)
+        messages = (Message("system", "Be brief"), Message("user", parts), Message("assistant", None))
+        query = replace(CALL.query, messages=messages)
+        made = await inlined(replace(CALL, query=query), allowed=HERE)
+    assert len(served.requests) == 1
+    assert made.query.messages
+    assert made.query.messages[0] == messages[0]
+    url = Image("png", PNG).url
+    assert made.query.messages[1].content == (TextPart("What?"), ImagePart(url, "low"), ImagePart(url), data)
+
+
+async def test_a_call_without_addresses_is_left_alone() -> None:
+    assert await inlined(CALL) is CALL
+
+
+async def test_one_image_that_fails_ends_the_fetching_of_the_others() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path == "/slow":
+            await asyncio.sleep(30)
+        return web.Response(status=404)
+
+    async with serving(answer) as served:
+        parts = tuple(ImagePart(f"{served.url}/{name}") for name in ("slow", "gone"))
+        call = replace(CALL, query=replace(CALL.query, messages=(Message("user", parts),)))
+        async with asyncio.timeout(5):
+            with pytest.raises(ProviderError, match="HTTP 404"):
+                await inlined(call, allowed=HERE)
+
+
+async def test_a_call_has_so_many_images_and_no_more() -> None:
+    parts = tuple(ImagePart(f"http://127.0.0.1/{number}") for number in range(MOST_IMAGES + 1))
+    call = replace(CALL, query=replace(CALL.query, messages=(Message("user", parts),)))
+    with pytest.raises(ProviderError, match="the request has 21 images; at most 20"):
+        await inlined(call)

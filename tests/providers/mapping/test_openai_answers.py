@@ -1,0 +1,271 @@
+"""What a whole answer in OpenAI's shape says, whoever sent it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanout.core.errors import ProviderError
+from fanout.core.schema import TokenLogprob, Usage
+from tests.support.exchanges import CALL, KEY, UP, answered, calling, openai_at, refused, replayed, saying
+
+
+def test_a_text_answer() -> None:
+    """Its four parallel arrays become the one shape of this project, the alternatives best first."""
+    logprobs = {
+        "tokens": ["Hel", "lo"],
+        "token_logprobs": [None, -0.5],
+        "top_logprobs": [None, {"la": -2.0, "lo": -0.5}],
+        "text_offset": [0, 3],
+    }
+    completion = answered({"choices": [{"text": "Hello", "index": 0, "logprobs": logprobs, "finish_reason": "length"}]})
+    (choice,) = completion.choices
+    assert (choice.message.text, choice.finish_reason) == ("Hello", "length")
+    assert choice.logprobs == (TokenLogprob("Hel", None), TokenLogprob("lo", -0.5, (("lo", -0.5), ("la", -2.0))))
+
+
+def test_a_chat_answer_with_logprobs() -> None:
+    """Likewise; a value that is no number is none."""
+    content = [
+        {
+            "token": "Hi",
+            "logprob": -0.1,
+            "bytes": [72, 105],
+            "top_logprobs": [{"token": "Yo", "logprob": -3}, {"token": "Hi", "logprob": -0.1}],
+        },
+        {"token": "!", "logprob": None, "bytes": [900]},
+    ]
+    (choice,) = answered({"choices": [saying(logprobs={"content": content, "refusal": None})]}).choices
+    assert choice.logprobs == (TokenLogprob("Hi", -0.1, (("Hi", -0.1), ("Yo", -3.0)), b"Hi"), TokenLogprob("!", None))
+
+
+def test_either_shape_of_logprobs_may_come_on_either_path() -> None:
+    """llama.cpp sends chat's for text, Together text's for chat."""
+    text = {"index": 0, "text": "a", "finish_reason": "stop", "logprobs": {"content": [{"token": "a", "logprob": -1}]}}
+    assert answered({"choices": [text]}).choices[0].logprobs == (TokenLogprob("a", -1.0),)
+    chat = saying("a", logprobs={"tokens": ["a"], "token_logprobs": [-1]})
+    assert answered({"choices": [chat]}).choices[0].logprobs == (TokenLogprob("a", -1.0),)
+
+
+def test_several_choices_are_in_the_order_of_their_indices() -> None:
+    """Whatever the order they come in."""
+    body = {"choices": [saying("b") | {"index": 1}, saying("a")]}
+    assert [choice.message.text for choice in answered(body).choices] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "reasoning", "refusal"),
+    [
+        ({"content": None, "refusal": "I cannot"}, "", None, "I cannot"),
+        ({}, "", None, None),
+        ({"content": "a", "reasoning_content": "hm"}, "a", "hm", None),
+        ({"content": "a", "reasoning": "hm", "refusal": ""}, "a", "hm", None),
+        ({"content": "a", "reasoning": {"effort": 1}}, "a", None, None),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "h"}, {"type": "text", "text": "m"}]},
+                    {"type": "text", "text": "a"},
+                    "b",
+                ]
+            },
+            "ab",
+            "hm",
+            None,
+        ),
+        ({"content": [{"type": "reference", "reference_ids": [1]}, {"text": "a"}]}, "a", None, None),
+    ],
+    ids=str,
+)
+def test_what_a_message_says(message: dict[str, Any], text: str, reasoning: str | None, refusal: str | None) -> None:
+    """Text, reasoning and refusal, however the host spells them."""
+    said = answered({"choices": [{"message": message, "finish_reason": "stop"}]}).choices[0].message
+    assert (said.text, said.reasoning, said.refusal) == (text, reasoning, refusal)
+
+
+def test_tool_calls_are_kept_whole() -> None:
+    """With what a host adds to them, without the position; the older `function_call` is one of them."""
+    tool = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": {"x": 1}}
+    message = {"content": None, "tool_calls": [{**tool, "index": 0}]}
+    assert answered({"choices": [{"message": message}]}).choices[0].message.tool_calls == (tool,)
+    older = {"content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    assert answered({"choices": [{"message": older}]}).choices[0].message.tool_calls[0]["function"]["name"] == "f"
+
+
+@pytest.mark.parametrize(
+    ("word", "finish", "native"),
+    [
+        ("stop", "stop", None),
+        ("length", "length", None),
+        ("eos", "stop", "eos"),
+        ("model_length", "length", "model_length"),
+        ("sensitive", "content_filter", "sensitive"),
+        ("abort", None, "abort"),
+        (None, None, None),
+        (7, None, None),
+    ],
+)
+def test_finish_reasons(word: Any, finish: str | None, native: str | None) -> None:
+    """An unknown one is never turned into a known one, and kept."""
+    (choice,) = answered({"choices": [saying(finish=word)]}).choices
+    assert (choice.finish_reason, choice.native_finish_reason) == (finish, native)
+
+
+def test_a_routers_native_finish_reason_is_kept() -> None:
+    """OpenRouter tells the word of the model's own host."""
+    (choice,) = answered({"choices": [saying(native_finish_reason="completed")]}).choices
+    assert (choice.finish_reason, choice.native_finish_reason) == ("stop", "completed")
+
+
+@pytest.mark.parametrize("finish", ["error", "network_error", "insufficient_system_resource"])
+def test_an_answer_that_broke_off_is_a_failure(finish: str) -> None:
+    """Some hosts say so only in the finish reason."""
+    failure = refused({"choices": [saying(finish=finish)]})
+    assert (failure.kind, failure.code) == ("server", finish)
+
+
+@pytest.mark.parametrize(
+    ("raw", "usage"),
+    [
+        ({"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}, Usage(3, 0)),
+        ({"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}, Usage(3, None, 2)),
+        ({"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 1}}, Usage(3, None, 0, 1)),
+        ({"prompt_tokens": 3, "prompt_tokens_details": None, "prompt_cache_hit_tokens": 2}, Usage(3, None, 2)),
+        (
+            {"prompt_tokens": 3, "completion_tokens": 4, "completion_tokens_details": {"reasoning_tokens": 4}},
+            Usage(3, 4, None, None, 4),
+        ),
+        ({"prompt_tokens": 66, "completion_tokens": 6, "total_tokens": 100}, Usage(66, 34, None, None, 28)),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 5,
+                "total_tokens": 34,
+                "completion_tokens_details": {"reasoning_tokens": 20},
+            },
+            Usage(9, 25, None, None, 20),
+        ),
+        ({"prompt_tokens": 1, "completion_tokens": 2.0, "cost": 0.00012}, Usage(1, 2, reported_cost_usd=0.00012)),
+        ({"prompt_tokens": 1, "cost": 0}, Usage(1, reported_cost_usd=0.0)),
+        ({"prompt_tokens": "1", "completion_tokens": -2, "cost": {"total": 1}}, None),
+        ({}, None),
+        (None, None),
+        ([1], None),
+    ],
+    ids=str,
+)
+def test_usage(raw: Any, usage: Usage | None) -> None:
+    """Not reported is null, never 0. What stands only in the total is reasoning; the provider's own object is kept."""
+    found = answered({"choices": [saying()], "usage": raw}).usage
+    if usage is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.raw == raw
+        assert (found.input_tokens, found.output_tokens, found.cached_input_tokens) == (
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cached_input_tokens,
+        )
+        assert (found.cache_write_tokens, found.reasoning_tokens, found.reported_cost_usd) == (
+            usage.cache_write_tokens,
+            usage.reasoning_tokens,
+            usage.reported_cost_usd,
+        )
+
+
+def test_headers_tell_the_request() -> None:
+    """The id by any of its names, else the answer's own."""
+    body = {"id": "chatcmpl-1", "model": "m-2026", "system_fingerprint": "fp", "choices": [saying()]}
+    completion = answered(body, apim_request_id="req-9")
+    assert (completion.request_id, completion.model, completion.system_fingerprint) == ("req-9", "m-2026", "fp")
+    assert answered(body).request_id == "chatcmpl-1"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code", "status"),
+    [
+        ({"error": {"code": 502, "message": "Bad", "metadata": {"provider_name": "X"}}, "choices": None}, "server", None, 502),
+        ({"error": {"code": 429, "message": "Slow"}}, "rate_limit", None, 429),
+        ({"error": "overloaded", "error_type": "overloaded"}, "rate_limit", "overloaded", None),
+        (
+            {"object": "error", "message": "m", "type": "invalid_request_error", "code": 400},
+            "bad_request",
+            "invalid_request_error",
+            400,
+        ),
+        ({"choices": [saying(error={"code": 403, "message": "m"})]}, "auth", "permission_denied", 403),
+        ([{"error": {"code": 404, "message": "m", "status": "NOT_FOUND"}}], "not_found", "NOT_FOUND", 404),
+        ({"choices": []}, "malformed", "no_choices", None),
+        ({"choices": None}, "malformed", "no_choices", None),
+        ({"choices": {"0": {}}}, "malformed", "no_choices", None),
+        ({}, "malformed", "no_choices", None),
+        ([], "malformed", "unexpected_shape", None),
+        ("hello", "malformed", "unexpected_shape", None),
+        (b"", "malformed", "invalid_json", None),
+        (b"<html>", "malformed", "invalid_json", None),
+        (b'{"choices": [', "malformed", "invalid_json", None),
+        (b'{"choices": [{"message": {"content": NaN}}]}', "malformed", "invalid_json", None),
+        (b"[" * 100_000, "malformed", "invalid_json", None),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_an_answer_of_status_200_may_be_none(body: Any, kind: str, code: str | None, status: int | None) -> None:
+    """An error all the same, or nothing that can be shown."""
+    failure = refused(body)
+    assert (failure.kind, failure.code, failure.status) == (kind, code, status)
+
+
+def test_an_error_that_is_null_is_none() -> None:
+    """Some hosts send the field always."""
+    assert answered({"error": None, "choices": [saying("a")]}).choices[0].message.text == "a"
+
+
+def test_halves_of_characters_do_not_fail_an_answer() -> None:
+    """Lone surrogates, bytes that are no UTF-8 and a byte order mark: what is no text becomes U+FFFD."""
+    body = b'\xef\xbb\xbf{"choices": [{"message": {"content": "a\\ud83d b\xff \\ud83d\\ude00"}, "finish_reason": "stop"}]}'
+    assert answered(body).choices[0].message.text == "a\ufffd b\ufffd 😀"
+
+
+def test_neither_key_shows_in_a_refusal() -> None:
+    """Neither the configured nor the caller's own, nor the row's headers."""
+    provider = openai_at(headers={"X-Secret": "header-secret-1"})
+    call = calling(provider, own_key="own-key-0123")
+    body = json.dumps({"error": {"message": f"{KEY} own-key-0123 header-secret-1 http://127.0.0.1:9/v1"}}).encode()
+    with pytest.raises(ProviderError) as caught:
+        provider.decode(call, 400, {}, body)
+    assert caught.value.failure.message == "[key] [key] [key] [address]"
+
+
+VALUES = (
+    st.none() | st.booleans() | st.integers(-3, 200) | st.floats() | st.sampled_from(["", "a", "stop", "error", "text", "429"])
+)
+NAMES = st.sampled_from(
+    [
+        *("id", "model", "choices", "index", "message", "delta", "text", "content", "refusal", "reasoning", "tool_calls"),
+        *("function_call", "function", "name", "arguments", "type", "thinking", "logprobs", "tokens", "token_logprobs"),
+        *("top_logprobs", "token", "logprob", "finish_reason", "native_finish_reason", "error", "code", "usage", "detail"),
+        *("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "cached_tokens", "cost", "msg", "loc"),
+    ]
+)
+SHAPES = st.recursive(
+    VALUES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5), max_leaves=20
+)
+ANSWERS = st.fixed_dictionaries(
+    {}, optional={"choices": st.lists(SHAPES, max_size=3), "usage": SHAPES, "error": SHAPES, "id": SHAPES}
+)
+
+
+@given(ANSWERS | SHAPES, st.sampled_from([200, 201, 400, 429, 500]))
+def test_no_shape_of_an_answer_raises_anything_but_its_failure(body: Any, status: int) -> None:
+    """Every field may be missing or of another type."""
+    data = json.dumps(body).encode()
+    with suppress(ProviderError):
+        UP.decode(CALL, status, {}, data)
+    with suppress(ProviderError):
+        replayed(UP, CALL, [b"data: " + data + b"\n\n"])

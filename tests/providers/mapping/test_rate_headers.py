@@ -1,0 +1,134 @@
+"""What headers say is left, in every provider's spelling; what makes no sense is not known, and nothing is ever raised."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from fanout.core.schema import Left, Rate
+from fanout.providers.mapping.rate_headers import HEARER, HIGHEST, LONGEST_RESET_S, REQUESTS, TOKENS, rate_of, tell
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+DATE = {"date": format_datetime(NOON, usegmt=True)}
+
+
+def read(**headers: str) -> Rate | None:
+    """The reading of these headers (`_` for `-`)."""
+    return rate_of(CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()}))
+
+
+def openai(remaining: str = "9", limit: str = "10", reset: str = "1s") -> Left:
+    rate = read(x_ratelimit_limit_requests=limit, x_ratelimit_remaining_requests=remaining, x_ratelimit_reset_requests=reset)
+    return rate.requests if rate else Left()
+
+
+def test_openai_and_groq() -> None:
+    rate = read(
+        x_ratelimit_limit_requests="500",
+        x_ratelimit_remaining_requests="499",
+        x_ratelimit_reset_requests="120ms",
+        x_ratelimit_limit_tokens="30000",
+        x_ratelimit_remaining_tokens="29970",
+        x_ratelimit_reset_tokens="6m0s",
+    )
+    assert rate == Rate(Left(500, 499, 0.12), Left(30_000, 29_970, 360.0))
+
+
+def test_azure() -> None:
+    """Seconds; −1 and a limit of 0 are its words for not knowing."""
+    tokens = {"x_ratelimit_remaining_tokens": "0", "x_ratelimit_limit_tokens": "0", "x_ratelimit_reset_tokens": "7"}
+    assert read(x_ratelimit_remaining_requests="-1", **tokens) == Rate(Left(), Left(None, 0, 7.0))
+    assert read(x_ratelimit_remaining_requests="-1", x_ratelimit_limit_requests="-1") is None
+
+
+def test_anthropic() -> None:
+    """Moments, counted from the server's own clock."""
+    headers = {
+        f"anthropic-ratelimit-{what}-{word}": value
+        for what, left, reset in (
+            ("requests", "49", "2026-11-20T12:00:01.500Z"),
+            ("tokens", "39000", "2026-11-20T13:01:00+01:00"),
+        )
+        for word, value in (("limit", "50000"), ("remaining", left), ("reset", reset))
+    }
+    assert rate_of(CIMultiDict({**DATE, **headers})) == Rate(Left(50_000, 49, 1.5), Left(50_000, 39_000, 60.0))
+
+
+def test_cerebras_and_mistral() -> None:
+    """By the day and by the minute: the one of which less remains."""
+    rate = read(
+        x_ratelimit_remaining_requests_minute="28",
+        x_ratelimit_remaining_requests_day="7",
+        x_ratelimit_limit_requests_day="1000",
+        x_ratelimit_reset_requests_day="33011.382867",
+    )
+    assert rate == Rate(Left(1000, 7, 33011.382867), Left())
+    assert read(x_ratelimit_remaining_req_minute="59", x_ratelimit_limit_req_minute="60") == Rate(Left(60, 59), Left())
+
+
+@pytest.mark.parametrize(
+    ("reset", "reset_s"),
+    [
+        ("3", 3.0),
+        (f"{NOON.timestamp() + 5:.0f}", 5.0),
+        (f"{(NOON.timestamp() + 5) * 1000:.0f}", 5.0),
+        (f"{NOON.timestamp() - 5:.0f}", 0.0),
+    ],
+)
+def test_together_and_openrouter(reset: str, reset_s: float) -> None:
+    """Seconds, or a moment in Unix seconds or milliseconds; one that has just passed is now."""
+    headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
+    assert rate_of(CIMultiDict({**DATE, **headers})) == Rate(Left(60, 0, reset_s), Left())
+
+
+@pytest.mark.parametrize(
+    "reset", ["", "soon", "-3", "-3s", "nan", "inf", "1e999", "5s ago", "ms", "2026-13-01T00:00:00Z", "9e8"]
+)
+def test_a_reset_that_makes_no_sense_is_not_known(reset: str) -> None:
+    assert openai(reset=reset) == Left(10, 9, None)
+
+
+@pytest.mark.parametrize("count", ["", "many", "-1", "nan", "inf", "1e18", "0x10", "9,9"])
+def test_a_count_that_makes_no_sense_is_not_known(count: str) -> None:
+    assert openai(remaining=count).remaining is None
+    assert openai(limit=count).limit is None
+    assert openai(remaining=count, limit=count) == Left()
+
+
+@pytest.mark.parametrize(("reset", "reset_s"), [("0s", 0.0), ("1m30.5s", 90.5), ("1h2m3s", 3723.0), ("2d", 172_800.0)])
+def test_durations(reset: str, reset_s: float) -> None:
+    assert openai(reset=reset).reset_s == reset_s
+
+
+WORDS = st.one_of(st.text(max_size=40), st.integers().map(str), st.floats().map(str), st.from_regex(r"[\d.hms:TZ+-]{0,30}"))
+
+
+@given(st.dictionaries(st.sampled_from([name for names in (*REQUESTS, *TOKENS) for name in names] + ["date"]), WORDS))
+def test_whatever_headers_say_is_sense_or_nothing(headers: dict[str, str]) -> None:
+    rate = rate_of(CIMultiDict(headers))
+    for left in (rate.requests, rate.tokens) if rate else ():
+        assert left.limit is None or 0 < left.limit <= HIGHEST
+        assert left.remaining is None or 0 <= left.remaining <= HIGHEST
+        assert left.reset_s is None or 0 <= left.reset_s <= LONGEST_RESET_S
+
+
+def test_who_listens_is_told_and_of_nothing_nobody_is() -> None:
+    heard: list[Rate] = []
+    token = HEARER.set(heard.append)
+    tell({"x-ratelimit-remaining-tokens": "5"})
+    tell({"content-type": "application/json"})
+    HEARER.reset(token)
+    tell({"x-ratelimit-remaining-tokens": "4"})
+    assert heard == [Rate(Left(), Left(None, 5))]
+
+
+def test_a_moment_without_a_zone_is_utc() -> None:
+    headers = {"anthropic-ratelimit-requests-remaining": "1", "anthropic-ratelimit-requests-reset": "2026-11-20T12:00:30"}
+    rate = rate_of(CIMultiDict({**headers, "date": format_datetime(NOON + timedelta(seconds=10), usegmt=True)}))
+    assert rate
+    assert rate.requests.reset_s == 20

@@ -1,0 +1,286 @@
+"""OpenAI's wire format without a socket: what is sent, and what answers recorded from many hosts mean."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from fanout.config.settings import ParametersRow
+from fanout.core.errors import ConfigError, ProviderError
+from fanout.core.schema import Completion, Failure, ImagePart, Message, OtherPart, Query, Target, TextPart
+from tests.support.exchanges import CALL, KEY, UP, calling, openai_at, replayed, sent
+from tests.support.recordings import Exchange, recorded
+
+HOSTS = ("openai", "groq", "mistral", "openrouter", "deepseek", "cerebras", "huggingface", "zai", "gemini")
+
+# What a person reads in the recordings: text (or its beginning), finish reason, tokens in and out, of them reasoning.
+WHOLE: dict[str, tuple[str, str, int, int, int | None]] = {
+    "openai-0-200": ("Paris.", "stop", 13, 11, 0),
+    "groq-0-200": ("Hello! How can I assist you today?", "stop", 48, 8, None),
+    "mistral-0-200": ("4", "stop", 28, 2, None),
+    "openrouter-0-200": ("Hello! How can I help you today?", "stop", 8, 15, 0),
+    "deepseek-0-200": ("Let me load the dice rolling capability!", "tool_calls", 563, 116, 60),
+    "cerebras-0-200": ("2 + 2 = 4.", "stop", 43, 9, None),
+    "huggingface-0-200": ("", "tool_calls", 608, 30, None),
+    "zai-0-200": ("2 + 2 = 4", "stop", 20, 67, 58),
+    "gemini-0-200": ("The current time is Noon.", "stop", 66, 34, 28),
+}
+STREAMED: dict[str, tuple[str, str, int, int, int | None]] = {
+    "openai-3-200": ("", "tool_calls", 53, 15, 0),
+    "groq-3-200": ("", "tool_calls", 304, 49, 23),
+    "mistral-1-200": ("To cross the street safely, follow these steps:", "stop", 10, 232, None),
+    "deepseek-1-200": ("Hello there! 😊 How can I help you today?", "stop", 6, 212, 198),
+    "huggingface-1-200": ("Paris", "stop", 40, 2, None),
+    "zai-1-200": ("4", "stop", 13, 564, 561),
+}
+
+
+def test_a_chat_call_sends_its_messages() -> None:
+    """Parts and whatever else a message carries included; no content is an explicit null."""
+    messages = (
+        Message("system", "Be brief", {"name": "boss"}),
+        Message("user", (TextPart("What is this?"), ImagePart("https://x/y.png", "low"), ImagePart("data:,"))),
+        Message("assistant", None, {"tool_calls": [{"id": "1"}]}),
+        Message("tool", "Noon", {"tool_call_id": "1"}),
+    )
+    assert sent(UP, calling(UP, "gpt-x", messages=messages)) == {
+        "model": "gpt-x",
+        "messages": [
+            {"role": "system", "content": "Be brief", "name": "boss"},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What is this?"},
+                    {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "low"}},
+                    {"type": "image_url", "image_url": {"url": "data:,"}},
+                ],
+            },
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+            {"role": "tool", "content": "Noon", "tool_call_id": "1"},
+        ],
+    }
+
+
+def test_text_and_chat_have_their_own_addresses_and_fields() -> None:
+    """Below the base address of the row."""
+    text = calling(UP, prompt="Once", max_tokens=5, logprobs=2, echo=True)
+    chat = calling(UP, max_tokens=5, logprobs=2, echo=True)
+    assert str(UP.encode(text, stream=False).url) == "http://127.0.0.1:9/v1/completions"
+    assert sent(UP, text) == {"model": "m", "prompt": "Once", "max_tokens": 5, "logprobs": 2, "echo": True}
+    assert str(UP.encode(chat, stream=False).url) == "http://127.0.0.1:9/v1/chat/completions"
+    assert sent(UP, chat)["top_logprobs"] == 2
+    assert chat.fitted.ignored == ("echo",)
+
+
+def test_a_prompt_may_be_token_ids_and_a_part_of_any_kind() -> None:
+    """Both are sent as the caller wrote them."""
+    query = Query(prompt_tokens=(5, 7))
+    assert sent(UP, replace(CALL, query=query)) == {"model": "m", "prompt": [5, 7]}
+    audio = {"type": "input_audio", "input_audio": {"data": "AAA", "format": "wav"}}
+    call = calling(UP, messages=(Message("user", (OtherPart(audio),)),))
+    assert sent(UP, call)["messages"] == [{"role": "user", "content": [audio]}]
+
+
+def test_a_stream_asks_for_its_usage() -> None:
+    """Beside the caller's own stream options; without a stream those must not be sent."""
+    call = calling(UP, passthrough={"stream_options": {"include_obfuscation": False}})
+    assert sent(UP, call, stream=True)["stream_options"] == {"include_obfuscation": False, "include_usage": True}
+    assert sent(UP, call, stream=True)["stream"] is True
+    assert not {"stream", "stream_options"} & set(sent(UP, call))
+
+
+def test_a_row_can_drop_stream_options() -> None:
+    """Mistral refuses the field."""
+    mistral = openai_at(parameters=ParametersRow(drop=("stream_options",)))
+    assert "stream_options" not in sent(mistral, calling(mistral), stream=True)
+
+
+def test_the_callers_own_key_pays_where_he_brought_one() -> None:
+    """Else the configured one, if any; a newline around a key, as files leave it, is no part of it."""
+    assert UP.encode(CALL, stream=False).headers["Authorization"] == f"Bearer {KEY}"
+    assert UP.encode(calling(UP, own_key="sk-mine\n"), stream=False).headers["Authorization"] == "Bearer sk-mine"
+    assert UP.encode(CALL, stream=False).headers["Authorization"] == f"Bearer {KEY}"
+    assert "Authorization" not in openai_at(key=None).encode(CALL, stream=False).headers
+
+
+def test_the_rows_own_headers_are_sent() -> None:
+    """An `Authorization` among them stands; one whose variable is empty is left out."""
+    provider = openai_at(headers={"X-Title": "Fanout", "authorization": "Basic abc", "X-Empty": ""})
+    headers = provider.encode(calling(provider), stream=False).headers
+    assert (headers["X-Title"], headers["Authorization"]) == ("Fanout", "Basic abc")
+    assert "X-Empty" not in headers
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"key": "sk-a\nb"}, "providers.up.api_key_env"),
+        ({"headers": {"X-A": "é"}}, "providers.up.headers.X-A"),
+        ({"base_url": "http://user:pw@host/v1"}, "providers.up.base_url"),
+        ({"base_url": "http://host:99999/v1"}, "providers.up.base_url"),
+    ],
+    ids=str,
+)
+def test_what_no_request_can_carry_is_a_fault_of_the_configuration(wrong: dict[str, Any], field: str) -> None:
+    """Told at start, by its place, without the value."""
+    with pytest.raises(ConfigError) as caught:
+        openai_at(**wrong)
+    assert caught.value.faults[0].path == field
+    assert "pw" not in str(caught.value)
+
+
+def test_an_own_key_that_no_header_can_carry_is_refused() -> None:
+    """Before anything is sent."""
+    with pytest.raises(ProviderError) as caught:
+        UP.encode(calling(UP, own_key="sk-\r\nHost: evil"), stream=False)
+    assert caught.value.failure.kind == "auth"
+    assert "evil" not in caught.value.failure.message
+
+
+def test_a_provider_without_an_address_can_be_made_but_not_called() -> None:
+    """It is listed as not configured."""
+    provider = openai_at(None)
+    with pytest.raises(ProviderError) as caught:
+        provider.encode(calling(provider), stream=False)
+    assert caught.value.failure.kind == "not_configured"
+
+
+def test_a_long_prompt_is_written_once_for_all_models() -> None:
+    """And still each model is asked its own: with its parameters, its messages, its path."""
+    text = "long \ud83d " * 2000
+    calls = [
+        calling(UP, "a", messages=(Message("user", text),), temperature=1.0),
+        calling(UP, "b", messages=(Message("user", text),)),
+        calling(UP, "d", messages=(Message("user", text, {"name": "x"}),)),
+        calling(UP, "c", messages=(Message("system", text),)),
+        calling(UP, "e", prompt=text),
+        calling(UP, "f", messages=(Message("user", text), Message("user", "more"))),
+    ]
+    shown = text.replace("\ud83d", "\ufffd")
+    assert [sent(UP, call) for call in calls] == [
+        {"model": "a", "temperature": 1.0, "messages": [{"role": "user", "content": shown}]},
+        {"model": "b", "messages": [{"role": "user", "content": shown}]},
+        {"model": "d", "messages": [{"role": "user", "content": shown, "name": "x"}]},
+        {"model": "c", "messages": [{"role": "system", "content": shown}]},
+        {"model": "e", "prompt": shown},
+        {"model": "f", "messages": [{"role": "user", "content": shown}, {"role": "user", "content": "more"}]},
+    ]
+
+
+def test_long_prompts_of_token_ids_are_told_apart() -> None:
+    """They have no text to tell them by."""
+    for first in (1, 2):
+        ids = (first, *range(5000))
+        assert sent(UP, replace(CALL, query=Query(prompt_tokens=ids)))["prompt"] == list(ids)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "name"),
+    [
+        ("https://api.openai.com/v1", "max_completion_tokens"),
+        ("https://eu.api.openai.com/v1", "max_completion_tokens"),
+        ("https://acme.openai.azure.com/openai/v1", "max_completion_tokens"),
+        ("http://127.0.0.1:8000/v1", "max_tokens"),
+        ("https://notapi.openai.com.example/v1", "max_tokens"),
+    ],
+)
+def test_only_openais_own_hosts_have_openais_reasoning_models(base_url: str, name: str) -> None:
+    """Another host's `o1-lookalike` takes what its format takes."""
+    provider = openai_at(base_url)
+    body = sent(provider, calling(provider, "o1-lookalike", max_tokens=9, temperature=0.5))
+    assert body[name] == 9
+    assert ("temperature" in body) == (name == "max_tokens")
+
+
+def test_the_effort_decides_what_a_reasoning_model_takes() -> None:
+    """`reasoning_effort` is a field that is passed on."""
+    provider = openai_at("https://api.openai.com/v1")
+    target = Target("gpt-5.6", "gpt-5.6", "up", "gpt-5.6")
+    query = calling(provider, temperature=0.5).query
+    resting = Query(messages=query.messages, sampling=query.sampling, passthrough={"reasoning_effort": "none"})
+    assert provider.fit(target, query).ignored == ("temperature",)
+    assert provider.fit(target, resting).sent == {"temperature": 0.5, "reasoning_effort": "none"}
+
+
+def figures(completion: Completion) -> tuple[str, str | None, int | None, int | None, int | None]:
+    assert completion.usage
+    usage, choice = completion.usage, completion.choices[0]
+    return choice.message.text, choice.finish_reason, usage.input_tokens, usage.output_tokens, usage.reasoning_tokens
+
+
+@pytest.mark.parametrize("exchange", recorded(*HOSTS))
+def test_recorded_answers(exchange: Exchange) -> None:
+    """Each recorded exchange: whole, or streamed and cut anywhere."""
+    if exchange.streamed and exchange.status == 200:
+        _check_stream(exchange)
+    elif exchange.status == 200:
+        completion = UP.decode(CALL, 200, exchange.headers, exchange.body)
+        assert figures(completion) == WHOLE[exchange.name]
+        assert completion.model
+        assert completion.request_id
+    else:
+        with pytest.raises(ProviderError) as caught:
+            UP.decode(CALL, exchange.status, exchange.headers, exchange.body)
+        failure = caught.value.failure
+        error = json.loads(exchange.body)["error"]
+        assert failure.status == exchange.status
+        assert failure.kind == {400: "bad_request", 404: "not_found", 429: "rate_limit"}[exchange.status]
+        assert failure.message.startswith(error["message"])
+        assert failure.code == (error["code"] if isinstance(error["code"], str) else None)
+
+
+def _check_stream(exchange: Exchange) -> None:
+    rng = random.Random(exchange.name)
+    whole = _outcome([exchange.body], exchange)
+    for _ in range(20):
+        places = sorted(rng.sample(range(len(exchange.body)), 30))
+        cuts = [exchange.body[start:end] for start, end in pairwise([0, *places, len(exchange.body)])]
+        assert _outcome(cuts, exchange) == whole
+    if exchange.name == "openrouter-2-200":
+        assert isinstance(whole, Failure)
+        assert (whole.kind, whole.status, whole.message) == ("bad_request", 400, "Token limit reached")
+        return
+    assert not isinstance(whole, Failure)
+    text, completion = whole
+    beginning, *expected = STREAMED[exchange.name]
+    assert [*figures(completion)[1:]] == expected
+    assert completion.choices[0].message.text.startswith(beginning)
+    assert text == completion.choices[0].message.text
+
+
+def _outcome(pieces: list[bytes], exchange: Exchange) -> tuple[str, Completion] | Failure:
+    try:
+        deltas, completion = replayed(UP, CALL, pieces, exchange.headers)
+    except ProviderError as error:
+        return error.failure
+    return "".join(delta.text for delta in deltas), completion
+
+
+@pytest.mark.parametrize("exchange", recorded("openai", "groq"))
+def test_recorded_tool_calls_are_put_together(exchange: Exchange) -> None:
+    """From their pieces, the arguments being JSON in the end."""
+    if not exchange.streamed:
+        return
+    deltas, completion = replayed(UP, CALL, [exchange.body])
+    (tool,) = completion.choices[0].message.tool_calls
+    assert isinstance(json.loads(tool["function"]["arguments"]), dict)
+    assert tool["function"]["name"] == exchange.request["tools"][0]["function"]["name"]
+    assert all(piece["index"] == 0 for delta in deltas for piece in delta.tool_calls)
+
+
+@pytest.mark.parametrize("exchange", recorded("deepseek", "zai", "groq"))
+def test_recorded_reasoning_is_kept_apart(exchange: Exchange) -> None:
+    """`reasoning_content` and `reasoning`, whole and streamed alike."""
+    if exchange.status != 200 or exchange.name == "groq-0-200":
+        return
+    if exchange.streamed:
+        deltas, completion = replayed(UP, CALL, [exchange.body])
+        assert "".join(delta.reasoning or "" for delta in deltas) == completion.choices[0].message.reasoning
+    else:
+        completion = UP.decode(CALL, 200, exchange.headers, exchange.body)
+    assert len(completion.choices[0].message.reasoning or "") > 50

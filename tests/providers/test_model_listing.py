@@ -1,0 +1,83 @@
+"""A host's own list of its models, in every shape it comes in, and what is no list."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+
+from fanout.config.settings import load
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Failure
+from fanout.providers.model_listing import listed
+from tests.support.wires import answering, serving
+
+SECRET = "sk-secret-0123456789"
+ROWS = load(environ={}).providers
+
+
+async def told(body: Any, *, provider: str = "groq", **answer: Any) -> list[str] | Failure:
+    """The ids that a host tells, or why it tells none."""
+    async with serving(answering(body, **answer)) as served, aiohttp.ClientSession() as session:
+        row = replace(ROWS[provider], base_url=served.url, key=SecretStr(SECRET))
+        try:
+            return [model["id"] for model in await listed(row, session, 20)]
+        except ProviderError as error:
+            return error.failure
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"object": "list", "data": [{"id": "a"}, {"id": "b"}]},
+        [{"id": "a"}, {"id": "b"}],
+        {"models": [{"name": "a"}, {"name": "b"}]},
+        {"data": [{"id": "a"}, "x", {"id": 7}, {"id": "b"}]},
+    ],
+)
+async def test_a_list_is_read_in_every_shape(body: Any) -> None:
+    assert await told(body) == ["a", "b"]
+
+
+async def test_the_key_is_sent_to_the_formats_own_path() -> None:
+    for provider, path in (("groq", "/models"), ("ollama", "/api/tags")):
+        async with serving(answering({"data": []})) as served, aiohttp.ClientSession() as session:
+            assert await listed(replace(ROWS[provider], base_url=served.url, key=SecretStr(SECRET)), session, 20) == []
+        ((asked, headers, _),) = served.requests
+        assert (asked, headers["Authorization"]) == (path, f"Bearer {SECRET}")
+
+
+@pytest.mark.parametrize(
+    ("body", "answer", "kind"),
+    [
+        (b"<html>", {"content_type": "text/html"}, "malformed"),
+        ({"hello": "there"}, {}, "malformed"),
+        ({"data": "none"}, {}, "malformed"),
+        ({"error": {"message": f"no such key {SECRET}"}}, {"status": 401}, "auth"),
+        ({"detail": f"Not Found {SECRET}"}, {"status": 404}, "not_found"),
+        (b"", {"status": 302}, "server"),
+    ],
+)
+async def test_what_is_no_list_is_a_failure_without_the_key(body: Any, answer: dict[str, Any], kind: str) -> None:
+    failure = await told(body, **answer)
+
+    assert isinstance(failure, Failure)
+    assert failure.kind == kind
+    assert SECRET not in repr(failure)
+
+
+async def test_a_list_that_never_ends_is_given_up() -> None:
+    failure = await told(b" " * (8 * 2**20 + 1))
+
+    assert isinstance(failure, Failure)
+    assert failure.code == "answer_too_large"
+
+
+async def test_a_format_without_a_list_says_so() -> None:
+    failure = await told({}, provider="anthropic")
+
+    assert isinstance(failure, Failure)
+    assert failure.kind == "unsupported"

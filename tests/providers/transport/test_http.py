@@ -1,0 +1,408 @@
+"""Calls over real sockets: how connections end, what is closed, what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import aclosing, asynccontextmanager, suppress
+
+import aiohttp
+import pytest
+
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Completion, Delta, Failure, Message
+from tests.support.exchanges import KEY, calling, chunks, gathered, open_session, openai_at, piece, saying
+from tests.support.playbook import MATRIX
+from tests.support.upstreams import Upstream, refusing_url
+
+HIGHEST_BYTES = 2**24
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with open_session() as session:
+        yield session
+
+
+@asynccontextmanager
+async def answering(*parts: bytes | float) -> AsyncIterator[str]:
+    """A base address where every request gets these bytes, with pauses; then nothing more, and the connection stays open."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+        for part in parts:
+            if isinstance(part, bytes):
+                writer.write(part)
+                await writer.drain()
+            else:
+                await asyncio.sleep(part)
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    finally:
+        server.close()
+
+
+def head(*lines: str, status: int = 200) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status} OK", *lines, "", ""]).encode()
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+EVENT_STREAM = head("Content-Type: text/event-stream", "Transfer-Encoding: chunked")
+
+
+async def outcome(answer: Awaitable[object]) -> Failure | object:
+    """The failure instead of its exception; no other exception may come."""
+    try:
+        return await answer
+    except ProviderError as error:
+        return error.failure
+
+
+async def failed(answer: Awaitable[object]) -> Failure:
+    result = await outcome(answer)
+    assert isinstance(result, Failure)
+    return result
+
+
+async def test_a_call_is_one_post(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+    """With the key, uncompressed, its length known."""
+    provider = openai_at(upstream.url, session=session)
+    completion = await provider.complete(calling(provider, "ok", max_tokens=5))
+    assert completion.choices[0].message.text == "This is ok."
+    (request,) = upstream.requests
+    assert (request.method, request.path) == ("POST", "/v1/chat/completions")
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["accept-encoding"] == "identity"
+    assert request.headers["content-type"] == "application/json"
+    assert request.body == {"model": "ok", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
+
+
+async def test_a_stream_gives_its_deltas_as_they_come(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+    """Then the whole, with the usage that was asked for; chat and text alike."""
+    provider = openai_at(upstream.url, session=session)
+    for call in (calling(provider, "chunks-5-gap-0.05"), calling(provider, "chunks-5-gap-0.05", prompt="Once")):
+        async with aclosing(provider.stream(call)) as stream:
+            pieces = [(time.monotonic(), piece) async for piece in stream]
+        completion = pieces[-1][1]
+        assert isinstance(completion, Completion)
+        assert completion.choices[0].message.text == "w0 w1 w2 w3 w4 "
+        assert completion.usage is not None
+        assert completion.usage.output_tokens == 4
+        assert len(pieces) == 6
+        assert pieces[-1][0] - pieces[0][0] > 0.1
+    assert upstream.requests[1].path == "/v1/completions"
+
+
+async def test_connections_are_kept_for_the_next_call(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+    """After answers, streams and refusals that were read to their end."""
+    provider = openai_at(upstream.url, session=session)
+    for model in ("ok", "429", "error-502", "bad_json"):
+        await outcome(provider.complete(calling(provider, model)))
+    for model in ("ok", "no_done", "unfinished", "empty_choices", "429"):
+        await outcome(gathered(provider, calling(provider, model)))
+    assert upstream.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "whole", "streamed"),
+    [
+        ("drop", "disconnected", "disconnected"),
+        ("cut", "answer_truncated", "stream_truncated"),
+        ("rst", "answer_truncated", "stream_truncated"),
+        ("bad_http", "bad_http", "bad_http"),
+        ("bad_chunk", "answer_truncated", "stream_truncated"),
+        ("bad_json", "invalid_json", "invalid_json"),
+        ("html", "invalid_json", "invalid_json"),
+        ("empty_choices", "no_choices", "no_choices"),
+        ("302", "redirect", "redirect"),
+        ("401", "invalid_api_key", "invalid_api_key"),
+        ("404", "invalid_request_error", "invalid_request_error"),
+        ("503", "server_error", "server_error"),
+    ],
+)
+async def test_how_answers_break(
+    upstream: Upstream, session: aiohttp.ClientSession, model: str, whole: str, streamed: str
+) -> None:
+    """Each its own code; where a stream had begun, with its partial text."""
+    provider = openai_at(upstream.url, session=session)
+    failure = await failed(provider.complete(calling(provider, model)))
+    assert failure.code == whole
+    failure = await failed(gathered(provider, calling(provider, model)))
+    assert failure.code == streamed
+    assert ("This" in (failure.partial or "")) == (model in ("cut", "rst", "bad_chunk", "bad_json"))
+    assert str(upstream.port) not in failure.message
+
+
+async def test_no_key_is_sent_where_a_redirect_leads(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+    """It is not followed."""
+    provider = openai_at(upstream.url, session=session)
+    failure = await failed(provider.complete(calling(provider, "307")))
+    assert (failure.kind, failure.status) == ("server", 307)
+    assert len(upstream.requests) == 1
+
+
+async def test_a_key_and_an_address_that_an_upstream_repeats_are_hidden(
+    upstream: Upstream, session: aiohttp.ClientSession
+) -> None:
+    """The message stays short, too."""
+    provider = openai_at(upstream.url, session=session)
+    failure = await failed(provider.complete(calling(provider, "400-leak", own_key="my-own-key-77")))
+    assert failure.message.startswith("the upstream says 400; you sent [key] to [address]")
+    assert "77" not in failure.message
+    assert str(upstream.port) not in failure.message
+
+
+@pytest.mark.parametrize("model", [name for name in MATRIX if not name.startswith(("hang", "first", "tail"))])
+async def test_whatever_an_upstream_does_is_an_answer_or_a_failure(
+    upstream: Upstream, session: aiohttp.ClientSession, model: str
+) -> None:
+    """Nothing else is raised: whole, streamed, chat and text."""
+    provider = openai_at(upstream.url, session=session, max_answer_bytes=2**20)
+    for call in (calling(provider, model), calling(provider, model, prompt="Once")):
+        for answer in (provider.complete(call), gathered(provider, call)):
+            result = await outcome(answer)
+            assert isinstance(result, Failure | Completion | tuple)
+
+
+async def test_a_port_where_nobody_listens(session: aiohttp.ClientSession) -> None:
+    """A failure of the network; the address stays with us."""
+    with refusing_url() as url:
+        provider = openai_at(url, session=session)
+        failure = await failed(provider.complete(calling(provider)))
+    assert (failure.kind, failure.code) == ("network", "connect_error")
+    assert failure.message == "cannot connect to `up`: Connection refused"
+
+
+async def test_a_host_that_does_not_exist(session: aiohttp.ClientSession) -> None:
+    """`.invalid` never resolves (RFC 2606)."""
+    provider = openai_at("http://no-such-host.invalid/v1", session=session)
+    failure = await failed(provider.complete(calling(provider)))
+    assert (failure.kind, failure.code) == ("network", "dns_error")
+    assert "invalid" not in failure.message
+
+
+async def test_a_certificate_that_nobody_vouches_for(session: aiohttp.ClientSession) -> None:
+    """Not tried again: it will not get better."""
+    async with Upstream(tls=True) as upstream:
+        provider = openai_at(upstream.url, session=session)
+        failure = await failed(provider.complete(calling(provider, "ok")))
+        assert (failure.kind, failure.code, failure.should_retry) == ("network", "tls_error", False)
+        assert not upstream.requests
+
+
+async def test_tls_where_plain_http_is_spoken(session: aiohttp.ClientSession) -> None:
+    """A wrong `https` in the address: a handshake is no request, and the server says so in plain text."""
+
+    async def complain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head(status=400))
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(complain, "127.0.0.1", 0) as server:
+        provider = openai_at(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", session=session)
+        failure = await failed(provider.complete(calling(provider)))
+    assert (failure.code, failure.should_retry) == ("tls_error", False)
+
+
+async def test_connecting_has_a_limit_of_its_own(session: aiohttp.ClientSession) -> None:
+    """The TLS handshake included: here nobody answers it."""
+    async with answering() as url:
+        provider = openai_at(url.replace("http:", "https:"), session=session, connect_timeout_s=0.2)
+        start = time.monotonic()
+        failure = await failed(provider.complete(calling(provider)))
+    assert (failure.kind, failure.code) == ("network", "connect_timeout")
+    assert failure.message == "no connection to `up` within 0.2 s"
+    assert time.monotonic() - start < 2
+
+
+# ── sizes ──
+
+
+async def test_an_answer_beyond_the_limit_is_not_read(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+    """By its stated length at once, else by what has come; the upstream sees the connection close."""
+    provider = openai_at(upstream.url, session=session, max_answer_bytes=HIGHEST_BYTES)
+    for number, model in enumerate(("mb-50", "mb-50-bad_chunk")):
+        failure = await failed(provider.complete(calling(provider, model)))
+        assert (failure.kind, failure.code) == ("malformed", "answer_too_large")
+        await upstream.closed()
+        assert upstream.requests[number].abandoned
+
+
+async def test_a_stream_beyond_the_limit_is_closed(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+    """In many pieces, or in one line that does not end."""
+    provider = openai_at(upstream.url, session=session, max_answer_bytes=HIGHEST_BYTES)
+    failure = await failed(gathered(provider, calling(provider, "mb-50")))
+    assert failure.code == "answer_too_large"
+    assert len(failure.partial or "") >= HIGHEST_BYTES
+    assert (await failed(gathered(provider, calling(provider, "mb-50-chunks-1")))).code == "event_too_large"
+    await upstream.closed()
+    assert [request.abandoned for request in upstream.requests] == [True, True]
+
+
+async def test_what_a_small_body_unpacks_to_counts(session: aiohttp.ClientSession) -> None:
+    """A host may compress although it was not asked to."""
+    packed = gzip.compress(b" " * 2**26)
+    lines = ("Content-Type: application/json", "Content-Encoding: gzip", f"Content-Length: {len(packed)}")
+    async with answering(head(*lines), packed) as url:
+        provider = openai_at(url, session=session, max_answer_bytes=HIGHEST_BYTES)
+        assert (await failed(provider.complete(calling(provider)))).code == "answer_too_large"
+    small = gzip.compress(json.dumps({"choices": [saying("unpacked")]}).encode())
+    async with answering(head(*lines[:2], f"Content-Length: {len(small)}"), small) as url:
+        provider = openai_at(url, session=session)
+        assert (await provider.complete(calling(provider))).choices[0].message.text == "unpacked"
+
+
+async def test_large_bodies_go_both_ways(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+    """Written and read in a thread; aiohttp's warning of large bytes does not come."""
+    provider = openai_at(upstream.url, session=session)
+    call = calling(provider, "mb-2", messages=(Message("user", "é" * 1_500_000),))
+    completion = await provider.complete(call)
+    assert len(completion.choices[0].message.text) == 2 * 10**6
+    assert len(upstream.requests[0].body["messages"][0]["content"]) == 1_500_000
+
+
+# ── ends ──
+
+
+@pytest.mark.parametrize("model", ["hang", "hang_body", "sleep-30"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_cancelling_closes_the_upstreams_connection(
+    upstream: Upstream, session: aiohttp.ClientSession, model: str, stream: bool
+) -> None:
+    """Before the headers, amid the body: at once, so that the model stops."""
+    provider = openai_at(upstream.url, session=session)
+    call = calling(provider, model)
+    task = asyncio.ensure_future(gathered(provider, call) if stream else provider.complete(call))
+    await upstream.arrived(1)
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await upstream.closed(1.0)
+    assert upstream.requests[0].abandoned
+
+
+async def test_cancelling_closes_a_tls_connection_as_fast() -> None:
+    """Without waiting for the other side's farewell."""
+    async with Upstream(tls=True) as upstream:
+        trusting = ssl.create_default_context()
+        assert upstream.authority
+        upstream.authority.configure_trust(trusting)
+        connector = aiohttp.TCPConnector(limit=0, ssl=trusting)
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+            provider = openai_at(upstream.url, session=session)
+            _, completion = await gathered(provider, calling(provider, "ok"))
+            assert completion.choices[0].message.text == "This is ok."
+            task = asyncio.ensure_future(provider.complete(calling(provider, "hang_body")))
+            await upstream.arrived(2)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await upstream.closed(1.0)
+            assert upstream.requests[1].abandoned
+
+
+async def test_a_callers_time_limit_is_not_taken_for_a_failure(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+    """`asyncio.timeout` around a call ends it as such."""
+    provider = openai_at(upstream.url, session=session)
+    for answer in (provider.complete(calling(provider, "hang")), gathered(provider, calling(provider, "hang_body"))):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await answer
+    await upstream.closed(1.0)
+
+
+async def test_leaving_a_stream_early_closes_the_upstreams_connection(
+    upstream: Upstream, session: aiohttp.ClientSession
+) -> None:
+    """After a delta."""
+    provider = openai_at(upstream.url, session=session)
+    async with aclosing(provider.stream(calling(provider, "chunks-1000-gap-0.01"))) as pieces:
+        assert isinstance(await anext(pieces), Delta)
+    await upstream.closed(1.0)
+    assert upstream.requests[0].abandoned
+
+
+async def test_an_error_in_a_stream_closes_the_upstreams_connection(session: aiohttp.ClientSession) -> None:
+    """Whatever might still come is not waited for."""
+    body = chunks(piece("Hel"), {"error": {"message": "no", "code": 400}}, done=False)
+    async with answering(EVENT_STREAM, chunk(body)) as url:
+        provider = openai_at(url, session=session)
+        start = time.monotonic()
+        failure = await failed(gathered(provider, calling(provider)))
+    assert (failure.kind, failure.partial) == ("bad_request", "Hel")
+    assert time.monotonic() - start < 0.15
+
+
+async def test_a_connection_that_stays_open_behind_the_terminator_is_closed(session: aiohttp.ClientSession) -> None:
+    """The answer is whole; its end is waited for only a moment."""
+    async with answering(EVENT_STREAM, chunk(chunks(piece("a", "stop")))) as url:
+        provider = openai_at(url, session=session)
+        start = time.monotonic()
+        _, completion = await gathered(provider, calling(provider))
+        assert completion.choices[0].message.text == "a"
+        assert time.monotonic() - start < 1
+        assert session.connector
+        assert not session.connector._conns
+
+
+async def test_a_body_that_ends_a_moment_behind_the_terminator_keeps_its_connection(session: aiohttp.ClientSession) -> None:
+    """The last chunk of HTTP often comes in a packet of its own; the next call is spared a handshake."""
+    async with answering(EVENT_STREAM, chunk(chunks(piece("a", "stop"))), 0.03, b"0\r\n\r\n") as url:
+        provider = openai_at(url, session=session)
+        await gathered(provider, calling(provider))
+        assert session.connector
+        assert session.connector._conns
+
+
+async def test_a_stream_that_breaks_behind_its_finish_reason_is_whole(session: aiohttp.ClientSession) -> None:
+    """Only the usage may be missing."""
+    body = chunks(piece("a"), piece("b", "stop"), done=False).rstrip()
+    async with answering(EVENT_STREAM, chunk(body), 0.1, b"zz\r\n") as url:
+        provider = openai_at(url, session=session)
+        deltas, completion = await gathered(provider, calling(provider))
+    assert "".join(delta.text for delta in deltas) == completion.choices[0].message.text == "ab"
+    assert completion.usage is None
+
+
+async def test_a_host_that_does_not_stream_still_gives_deltas(session: aiohttp.ClientSession) -> None:
+    """It answers JSON: whoever only passes deltas on must see the text."""
+    body = json.dumps({"choices": [saying("a"), saying("b") | {"index": 1}]}).encode()
+    async with answering(head("Content-Type: application/json", f"Content-Length: {len(body)}"), body) as url:
+        provider = openai_at(url, session=session)
+        deltas, completion = await gathered(provider, calling(provider))
+    assert [(delta.choice_index, delta.text) for delta in deltas] == [(0, "a"), (1, "b")]
+    assert len(completion.choices) == 2
+
+
+async def test_an_answer_that_comes_byte_by_byte(session: aiohttp.ClientSession) -> None:
+    """Chunked, whole and streamed."""
+    body = json.dumps({"choices": [saying("é")]}).encode()
+    parts = [chunk(body[place : place + 1]) for place in range(len(body))]
+    async with answering(head("Transfer-Encoding: chunked"), *parts, b"0\r\n\r\n") as url:
+        provider = openai_at(url, session=session)
+        assert (await provider.complete(calling(provider))).choices[0].message.text == "é"
+
+
+async def test_calls_do_not_share_anything(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+    """Many at once over one session, each with its own answer."""
+    provider = openai_at(upstream.url, session=session)
+    calls = [calling(provider, f"say-n{number}") for number in range(50)]
+    whole, streamed = await asyncio.gather(
+        asyncio.gather(*map(provider.complete, calls)), asyncio.gather(*(gathered(provider, call) for call in calls))
+    )
+    texts = [completion.choices[0].message.text for completion in [*whole, *(completion for _, completion in streamed)]]
+    assert texts == [f"n{number}" for number in range(50)] * 2

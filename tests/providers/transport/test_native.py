@@ -1,0 +1,430 @@
+"""What Anthropic's, Google's and Cohere's formats have in common: streams cut anywhere, keys, conversations, tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fanout.config.settings import ParametersRow, ProviderRow
+from fanout.core.errors import ConfigError, ProviderError
+from fanout.core.schema import Completion, Failure, ImagePart, Message, OtherPart, Query, TextPart
+from fanout.providers import create
+from fanout.providers.anthropic.adapter import Anthropic
+from fanout.providers.cohere import Cohere
+from fanout.providers.gemini.adapter import Gemini
+from fanout.providers.gemini.vertex import Vertex
+from fanout.providers.transport.http import HttpProvider
+from tests.support.exchanges import KEY
+from tests.support.streams import CLAUDE, CLAUDE_SAYS, COHERE, COHERE_SAYS, GEMINI, GEMINI_SAYS
+from tests.support.wires import (
+    adapter_at,
+    answering,
+    asking,
+    body_of,
+    cut,
+    failed,
+    in_pieces,
+    serving_to,
+    spoilt,
+    streamed,
+    told,
+    whole,
+)
+
+ANTHROPIC, GOOGLE, CO = adapter_at(Anthropic), adapter_at(Gemini), adapter_at(Cohere)
+ALL = [pytest.param(provider, id=type(provider).__name__.lower()) for provider in (ANTHROPIC, GOOGLE, CO)]
+STREAMS: list[Any] = [
+    pytest.param(ANTHROPIC, CLAUDE, CLAUDE_SAYS, id="anthropic"),
+    pytest.param(GOOGLE, GEMINI, GEMINI_SAYS, id="gemini"),
+    pytest.param(CO, COHERE, COHERE_SAYS, id="cohere"),
+]
+WEATHER: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Today's",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+NOW = {"type": "function", "function": {"name": "now"}}
+TOOL_TURNS = (
+    Message("user", "Weather in Paris and Rome?"),
+    Message(
+        "assistant",
+        "Looking",
+        {
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}},
+                {"id": "c2", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Rome"}'}},
+            ]
+        },
+    ),
+    Message("tool", '{"sky":"blue"}', {"tool_call_id": "c1"}),
+    Message("tool", "grey", {"tool_call_id": "c2"}),
+    Message("user", "Thanks"),
+)
+PNG = "data:image/png;base64,iVBORw0KGgo="
+LONG = "data:image/png;base64," + "AAAA" * 20 + "AA"
+PLACES = st.lists(st.integers(0, 10_000), max_size=40)
+
+
+def says(completion: Completion) -> dict[str, Any]:
+    """What a test file says that the vendor's client made of it."""
+    (choice,) = completion.choices
+    said, usage = choice.message, completion.usage
+    assert usage
+    calls = [(call["id"], call["function"]["name"], json.loads(call["function"]["arguments"])) for call in said.tool_calls]
+    counts = (usage.cached_input_tokens, usage.cache_write_tokens, usage.reasoning_tokens)
+    return {
+        "text": said.text,
+        "reasoning": said.reasoning,
+        "calls": calls,
+        "native": choice.native_finish_reason,
+        "tokens": (usage.input_tokens, usage.output_tokens, *counts),
+    }
+
+
+@pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
+def test_a_stream_says_what_the_vendors_client_makes_of_it(
+    provider: HttpProvider, stream: bytes, expected: Mapping[str, Any]
+) -> None:
+    """Text, thoughts, tool calls and tokens; its deltas amount to the same as its end."""
+    outcome = told(provider, asking(provider), [stream])
+    assert not isinstance(outcome, Failure)
+    deltas, completion = outcome
+    assert says(completion) == expected
+    assert completion.choices[0].finish_reason == "tool_calls"
+    assert "".join(delta.text for delta in deltas) == expected["text"]
+    assert "".join(delta.reasoning or "" for delta in deltas) == expected["reasoning"]
+    pieces = [call for delta in deltas for call in delta.tool_calls]
+    for number, (_, name, arguments) in enumerate(expected["calls"]):
+        mine = [piece["function"] for piece in pieces if piece["index"] == number]
+        assert "".join(piece.get("name", "") for piece in mine) == name
+        assert json.loads("".join(piece.get("arguments", "") for piece in mine)) == arguments
+
+
+@pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
+@given(places=PLACES)
+def test_no_cut_of_the_bytes_matters(provider: HttpProvider, stream: bytes, expected: Any, places: list[int]) -> None:
+    """Not within an event, a line ending or a character; text is only grouped otherwise."""
+    assert told(provider, asking(provider), cut(stream, places)) == told(provider, asking(provider), [stream])
+
+
+@pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
+@settings(max_examples=150)
+@given(
+    places=PLACES,
+    changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=20),
+    length=st.integers(0, 10_000),
+)
+def test_no_corruption_is_more_than_a_failure(
+    provider: HttpProvider, stream: bytes, expected: Any, places: list[int], changes: list[tuple[int, int]], length: int
+) -> None:
+    """Another answer or a failure, the same however it is cut; never another exception."""
+    body = spoilt(stream, changes)[: length or None]
+    outcome = told(provider, asking(provider), [body])
+    again = told(provider, asking(provider), cut(body, places))
+    if isinstance(outcome, Failure):
+        assert isinstance(again, Failure)
+        assert (again.kind, again.code, again.message) == (outcome.kind, outcome.code, outcome.message)
+    else:
+        assert not isinstance(again, Failure)
+        assert again[1] == outcome[1]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def gnawed(value: Any, odd: Any, place: list[int]) -> Any:
+    """`value` with the place-th of its parts replaced."""
+    place[0] -= 1
+    if place[0] == -1:
+        return odd
+    if isinstance(value, dict):
+        return {name: gnawed(item, odd, place) for name, item in value.items()}
+    return [gnawed(item, odd, place) for item in value] if isinstance(value, list) else value
+
+
+def events_of(stream: bytes) -> list[Any]:
+    return [json.loads(line[6:]) for line in stream.decode().splitlines() if line.startswith("data: ")]
+
+
+@pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
+@settings(max_examples=150)
+@given(odd=JSON, place=st.integers(0, 250))
+def test_a_field_may_be_anything(provider: HttpProvider, stream: bytes, expected: Any, odd: Any, place: int) -> None:
+    """Of a stream as of a whole answer, a refusal's too: what is of another type has no meaning, and breaks nothing."""
+    events = gnawed(events_of(stream), odd, [place])
+    if isinstance(events, list):
+        told(provider, asking(provider), [f"data: {json.dumps(event)}\n\n".encode() for event in events])
+    for event in events if isinstance(events, list) else [events]:
+        for status in (200, 400, 429):
+            whole(provider, asking(provider), status, event)
+
+
+@pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
+def test_a_stream_without_its_end_is_a_failure_with_its_partial_text(
+    provider: HttpProvider, stream: bytes, expected: Mapping[str, Any]
+) -> None:
+    """Wherever it was cut before the finish reason came."""
+    ends = stream.rfind(b"event: message_delta" if provider is ANTHROPIC else b"event: message-end")
+    body = stream[:ends] if ends > 0 else stream[: stream.rfind(b"data:")]
+    for length in (*range(0, len(body), 7), len(body)):
+        failure = failed(told(provider, asking(provider), [body[:length]]))
+        assert (failure.kind, failure.code) == ("network", "stream_truncated")
+        assert expected["text"].startswith(failure.partial or "")
+        assert length < len(body) or failure.partial == expected["text"]
+
+
+@pytest.mark.parametrize("provider", ALL)
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid_json"),
+        (b'{"a": ', "invalid_json"),
+        (b"<html>hello</html>", "invalid_json"),
+        (b"[" * 100_000, "invalid_json"),
+        (b"[1, 2]", "unexpected_shape"),
+        (b'"text"', "unexpected_shape"),
+        (b"{}", "no_choices"),
+    ],
+    ids=lambda value: repr(value[:12]),
+)
+def test_what_is_no_answer(provider: HttpProvider, body: bytes, code: str) -> None:
+    """A proxy's page, half an answer, another thing altogether."""
+    failure = failed(whole(provider, asking(provider), 200, body))
+    assert (failure.kind, failure.code) == ("malformed", code)
+
+
+@pytest.mark.parametrize("provider", ALL)
+@pytest.mark.parametrize(
+    ("stream", "code"),
+    [
+        (b"data: {nope}\n\n", "invalid_json"),
+        (b"data: 7\n\n", "unexpected_shape"),
+        (b"data: [DONE]\n\n", "no_choices"),
+        (b"", "stream_truncated"),
+        (b": ping\n\ndata:\n\n", "stream_truncated"),
+        (b"data: " + b"x" * (2**20 + 10), "event_too_large"),
+    ],
+    ids=lambda value: repr(value[:12]),
+)
+def test_what_is_no_stream(provider: HttpProvider, stream: bytes, code: str) -> None:
+    failure = failed(told(provider, asking(provider), [stream]))
+    assert failure.code == code
+
+
+@pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
+def test_an_error_comes_after_the_deltas_before_it(provider: HttpProvider, stream: bytes, expected: Any) -> None:
+    """What arrived together with them raises at the next step, whichever that is; in the last, unended event, too."""
+    before = stream[: stream.rindex(b"data:")]
+    events = provider.events(asking(provider), {})
+    assert events.feed(before + b'data: {"error": {"message": "no", "code": 400}}\n\n')
+    for step in (events.finish, events.close):
+        with pytest.raises(ProviderError, match="no"):
+            step()
+    unended = told(provider, asking(provider), [before, b'data: {"error": {"message": "no", "code": 400}}'])
+    assert isinstance(unended, Failure)
+    assert (unended.message, unended.partial) == ("no", expected["text"])
+
+
+@pytest.mark.parametrize(("make", "stream"), [(Anthropic, CLAUDE), (Gemini, GEMINI), (Cohere, COHERE)])
+def test_a_stream_is_held_only_so_far(make: type[HttpProvider], stream: bytes) -> None:
+    """What its deltas amount to is bounded as a whole answer is."""
+    small = adapter_at(make, max_answer_bytes=8)
+    failure = failed(told(small, asking(small), cut(stream, range(0, len(stream), 50))))
+    assert failure.code == "answer_too_large"
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "prefix"),
+    [(Anthropic, "x-api-key", ""), (Gemini, "x-goog-api-key", ""), (Cohere, "Authorization", "Bearer ")],
+)
+def test_the_key_stands_in_the_vendors_own_header(make: type[HttpProvider], name: str, prefix: str) -> None:
+    """The caller's own one where he brought one; a row's header of that name stands; without a key there is none."""
+    provider = adapter_at(make)
+    assert provider.encode(asking(provider), stream=False).headers[name] == prefix + KEY
+    assert provider.encode(asking(provider, own_key="mine"), stream=False).headers[name] == prefix + "mine"
+    assert provider.encode(asking(provider), stream=False).headers[name] == prefix + KEY
+    assert name not in adapter_at(make, key=None).encode(asking(provider), stream=False).headers
+    own = adapter_at(make, headers={name: "of the row"})
+    assert own.encode(asking(own), stream=False).headers[name] == "of the row"
+
+
+@pytest.mark.parametrize(
+    ("adapter", "made"), [("anthropic", Anthropic), ("gemini", Gemini), ("vertex", Vertex), ("cohere", Cohere)]
+)
+def test_a_row_names_its_adapter(adapter: str, made: type[HttpProvider]) -> None:
+    """By the names of `ADAPTERS`."""
+    settings = replace(adapter_at(made).settings, row=ProviderRow(adapter=adapter))
+    session: Any = None
+    assert type(create(settings, session)) is made
+
+
+@pytest.mark.parametrize("make", [Anthropic, Gemini, Vertex, Cohere])
+def test_a_provider_without_an_address_can_be_made_but_not_called(make: type[HttpProvider]) -> None:
+    provider = adapter_at(make, None)
+    with pytest.raises(ProviderError) as caught:
+        provider.encode(asking(provider), stream=False)
+    assert caught.value.failure.kind == "not_configured"
+    with pytest.raises(ConfigError):
+        adapter_at(make, "http://user:pw@host")
+
+
+@pytest.mark.parametrize(
+    ("make", "base_url", "url"),
+    [
+        (Anthropic, "https://api.anthropic.com", "https://api.anthropic.com/v1/messages"),
+        (Anthropic, "https://api.anthropic.com/v1", "https://api.anthropic.com/v1/messages"),
+        (Anthropic, "https://gateway.test/v1/me/anthropic", "https://gateway.test/v1/me/anthropic/v1/messages"),
+        (Gemini, "https://google.test", "https://google.test/v1beta/models/m:generateContent"),
+        (Gemini, "https://google.test/v1", "https://google.test/v1/models/m:generateContent"),
+        (Cohere, "https://api.cohere.com", "https://api.cohere.com/v2/chat"),
+        (Cohere, "https://api.cohere.com/v2", "https://api.cohere.com/v2/chat"),
+    ],
+)
+def test_the_base_address_may_name_the_version_or_not(make: type[HttpProvider], base_url: str, url: str) -> None:
+    """As the vendors' own variables do and do not."""
+    provider = adapter_at(make, base_url)
+    assert str(provider.encode(asking(provider), stream=False).url) == url
+
+
+@pytest.mark.parametrize("provider", ALL)
+def test_a_refused_key_is_told_in_our_own_words(provider: HttpProvider) -> None:
+    """A vendor's would show half of it."""
+    for status, body in (
+        (401, {"type": "error", "error": {"type": "authentication_error", "message": f"invalid key {KEY}"}}),
+        (403, {"message": f"no {KEY}"}),
+    ):
+        failure = failed(whole(provider, asking(provider), status, body))
+        assert (failure.kind, failure.message) == ("auth", f"`up` refused the API key (HTTP {status})")
+
+
+@pytest.mark.parametrize("provider", ALL)
+def test_a_refusal_shows_no_secret(provider: HttpProvider) -> None:
+    """Neither ours nor the caller's own, nor where the provider is."""
+    said = f"bad {KEY} and my-own-key at https://10.0.0.1/x"
+    failure = failed(whole(provider, asking(provider, own_key="my-own-key"), 400, {"error": {"message": said}}))
+    assert failure.message == "bad [key] and [key] at [address]"
+
+
+@pytest.mark.parametrize("provider", ALL)
+@pytest.mark.parametrize("body", [b"<html>502</html>", b"upstream connect error", b"", b'{"detail": "no"}'], ids=repr)
+def test_a_refusal_may_come_from_what_stands_between(provider: HttpProvider, body: bytes) -> None:
+    failure = failed(whole(provider, asking(provider), 502, body))
+    assert (failure.kind, failure.message) == ("server", "`up` had an error of its own (HTTP 502)")
+
+
+@pytest.mark.parametrize("provider", ALL)
+def test_a_prompt_is_the_users_message(provider: HttpProvider) -> None:
+    """On a row that calls the model a text model; token ids mean something to one tokenizer only."""
+    chat = asking(provider, messages=(Message("user", "Once"),))
+    assert body_of(provider, asking(provider, prompt="Once")) == body_of(provider, chat)
+    call = asking(provider)
+    with pytest.raises(ProviderError) as caught:
+        provider.encode(type(call)(0, 0, 0, call.target, Query(prompt_tokens=(1, 2)), fitted=call.fitted), stream=False)
+    assert caught.value.failure.kind == "unsupported"
+
+
+@pytest.mark.parametrize("provider", ALL)
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        (Message("user", (OtherPart({"type": "input_audio", "input_audio": {}}),)), "unsupported"),
+        (Message("system", (ImagePart(PNG),)), "unsupported"),
+        (Message("function", "Noon", {"name": "now"}), "unsupported"),
+        (Message("assistant", None, {"function_call": {"name": "now", "arguments": "{}"}}), "unsupported"),
+        (Message("assistant", None, {"tool_calls": [{"id": "1", "type": "custom", "custom": {}}]}), "unsupported"),
+        (Message("assistant", None, {"tool_calls": [{"function": {"name": "f", "arguments": "[1]"}}]}), "unsupported"),
+        (Message("assistant", None, {"tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}), "unsupported"),
+        (Message("tool", "Noon"), "unsupported"),
+    ],
+    ids=lambda value: value.role if isinstance(value, Message) else value,
+)
+def test_what_a_format_cannot_say_is_refused_before_it_is_sent(provider: HttpProvider, message: Message, kind: str) -> None:
+    """Leaving it out would ask another question than the other models get."""
+    with pytest.raises(ProviderError) as caught:
+        provider.encode(asking(provider, messages=(message,)), stream=False)
+    assert caught.value.failure.kind == kind
+    assert caught.value.failure.param == "messages"
+
+
+@pytest.mark.parametrize("provider", [ANTHROPIC, GOOGLE])
+@pytest.mark.parametrize(
+    "url", ["data:image/png;base64,", "data:image/png;base64,%%%", "data:image/png;base64,abc", "data:x", LONG]
+)
+def test_a_broken_image_is_the_callers_mistake(provider: HttpProvider, url: str) -> None:
+    with pytest.raises(ProviderError) as caught:
+        provider.encode(asking(provider, messages=(Message("user", (ImagePart(url),)),)), stream=False)
+    assert (caught.value.failure.kind, caught.value.failure.code) == ("bad_request", "invalid_image")
+
+
+def test_what_is_left_out_of_a_conversation_is_reported() -> None:
+    """Names of participants; how closely to look at an image, unless that is up to the model anyway."""
+    low = (Message("user", (TextPart("?"), ImagePart(PNG, "low"))), Message("user", "Hi", {"name": "Ann"}))
+    auto = (Message("user", (TextPart("?"), ImagePart(PNG, "auto"))),)
+    assert asking(ANTHROPIC, "claude-opus-5", messages=low).fitted.ignored == ("image_url.detail", "messages.name")
+    assert asking(GOOGLE, messages=low).fitted.ignored == ("image_url.detail", "messages.name")
+    assert asking(CO, messages=low).fitted.ignored == ("messages.name",)
+    assert asking(GOOGLE, messages=auto).fitted.ignored == ()
+
+
+@pytest.mark.parametrize("provider", ALL)
+@pytest.mark.parametrize(
+    ("passthrough", "ignored"),
+    [
+        ({"tools": [{"type": "web_search"}]}, ("tools",)),
+        ({"tools": [WEATHER, {"type": "custom", "custom": {}}], "tool_choice": "auto"}, ("tool_choice", "tools")),
+        ({"tools": [WEATHER], "tool_choice": {"type": "allowed_tools"}}, ("tool_choice", "tools")),
+        ({"tools": [WEATHER], "tool_choice": "any"}, ("tool_choice", "tools")),
+        ({"tool_choice": "auto"}, ("tool_choice",)),
+        ({"tools": []}, ("tools",)),
+        ({"min_p": 0.1, "thinking": {}}, ("min_p", "thinking")),
+        ({"response_format": {"type": "grammar"}}, ("response_format",)),
+        ({"response_format": "json"}, ("response_format",)),
+    ],
+    ids=str,
+)
+def test_other_fields_are_reported(provider: HttpProvider, passthrough: dict[str, Any], ignored: tuple[str, ...]) -> None:
+    """What cannot be said in the format, and what is the vendor's alone."""
+    call = asking(provider, passthrough=passthrough)
+    assert call.fitted.ignored == ignored
+    assert not {"tools", "toolConfig", "tool_choice"} & set(body_of(provider, call))
+
+
+@pytest.mark.parametrize("provider", ALL)
+def test_a_row_can_drop_tools(provider: HttpProvider) -> None:
+    """A model that has none."""
+    without = adapter_at(type(provider), parameters=ParametersRow(drop=("tools", "temperature")))
+    assert asking(without, temperature=0.5, passthrough={"tools": [WEATHER]}).fitted.ignored == ("temperature", "tools")
+
+
+@pytest.mark.parametrize(
+    ("make", "stream", "answer"),
+    [
+        (Anthropic, CLAUDE, {"type": "message", "content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn"}),
+        (Gemini, GEMINI, {"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}]}),
+        (Cohere, COHERE, {"message": {"content": [{"type": "text", "text": "Hi"}]}, "finish_reason": "COMPLETE"}),
+    ],
+)
+async def test_calls_over_the_network(make: type[HttpProvider], stream: bytes, answer: Any) -> None:
+    """Whole, in pieces, and whole although pieces were asked for."""
+    async with serving_to(make, answering(answer)) as (provider, _):
+        assert (await provider.complete(asking(provider))).choices[0].message.text == "Hi"
+        deltas, completion = await streamed(provider, asking(provider))
+        assert [delta.text for delta in deltas] == ["Hi"]
+        assert completion.choices[0].finish_reason == "stop"
+    async with serving_to(make, in_pieces(cut(stream, range(0, len(stream), 99)), "text/event-stream")) as (provider, _):
+        deltas, completion = await streamed(provider, asking(provider))
+        assert "".join(delta.text for delta in deltas) == completion.choices[0].message.text
+        assert completion.choices[0].finish_reason == "tool_calls"

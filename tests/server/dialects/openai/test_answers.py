@@ -1,0 +1,153 @@
+"""What an answer on OpenAI's paths says: its fields, figures and failures, and who may ask for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.dialects import COMPLETIONS, Canned, canned, complete, house, post
+from tests.support.server import Server
+from tests.support.upstreams import Upstream
+
+
+class TestTheAnswer:
+    async def test_has_the_fields_of_both_contracts(self, served: Server) -> None:
+        got = await complete(served, "text/ok")
+        answer = got.json
+
+        assert got.headers["Content-Type"].startswith("application/json")
+        assert answer["object"] == "text_completion"
+        assert type(answer["created"]) is int
+        assert len(answer["id"]) == 36
+        (choice,) = answer["choices"]
+        wanted = {
+            "text": "This is ok.",
+            "index": 0,
+            "logprobs": None,
+            "finish_reason": "stop",
+            "model": "text/ok",
+            "error": None,
+        }
+        assert {name: choice[name] for name in wanted} == wanted
+        assert choice["created"] == answer["created"]
+        counts = {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14}
+        assert {name: choice["usage"][name] for name in counts} == counts
+        assert {name: answer["usage"][name] for name in counts} == counts
+        assert type(answer["usage"]["prediction_time_ms"]) is type(choice["usage"]["prediction_time_ms"]) is int
+
+    async def test_sums_what_is_known(self, served: Server) -> None:
+        """Nothing unknown is 0."""
+        got = await complete(served, ["text/ok", "text/no_usage", "text/500"])
+
+        assert got.choices[0]["usage"]["total_tokens"] == 14
+        assert [choice["usage"] for choice in got.choices[1:]] == [None, None]
+        assert (got.json["usage"]["total_tokens"], got.json["usage"]["unknown"]) == (14, 1)
+        assert (await complete(served, "text/no_usage")).json["usage"] is None
+
+    async def test_counts_cached_and_reasoning_tokens_where_the_provider_does(self, tmp_path: Path) -> None:
+        usage = {
+            "prompt_tokens": 10,
+            "completion_tokens": 8,
+            "total_tokens": 18,
+            "prompt_tokens_details": {"cached_tokens": 4},
+            "completion_tokens_details": {"reasoning_tokens": 5},
+        }
+        choices = [{"index": 0, "text": "hm", "finish_reason": "stop"}]
+        async with canned(tmp_path, Canned(whole={"choices": choices, "usage": usage})) as server:
+            got = await complete(server, ["text/a", "text/b"])
+        for counted, times in ((got.choices[0]["usage"], 1), (got.json["usage"], 2)):
+            assert counted["prompt_tokens_details"] == {"cached_tokens": 4 * times}
+            assert counted["completion_tokens_details"] == {"reasoning_tokens": 5 * times}
+
+    async def test_says_a_refusal_in_its_text(self, tmp_path: Path) -> None:
+        said = {"role": "assistant", "content": None, "refusal": "I will not."}
+        async with canned(tmp_path, Canned(whole={"choices": [{"message": said, "finish_reason": "stop"}]})) as server:
+            assert (await complete(server, "up/m")).choices[0]["text"] == "I will not."
+
+    async def test_invents_no_finish_reason(self, served: Server) -> None:
+        (choice,) = (await complete(served, "text/finish-abort")).choices
+        assert (choice["finish_reason"], choice["native_finish_reason"]) == (None, "abort")
+
+
+class TestFailures:
+    async def test_stand_beside_successes(self, served: Server) -> None:
+        got = await complete(served, ["text/ok", "nobody", "text/500", "text/hang"], timeout_s=0.3)
+
+        assert got.status == 200
+        assert [choice["finish_reason"] for choice in got.choices] == ["stop", "error", "error", "timeout"]
+        assert [choice["error"] and choice["error"]["code"] for choice in got.choices][1] == "model_not_found"
+        assert all(set(choice["error"]) >= {"message", "type", "param", "code"} for choice in got.choices[1:])
+        assert "error" not in got.json
+
+    async def test_of_all_have_a_status_by_kind(self, served: Server) -> None:
+        for model, status in (
+            ("nobody", 404),
+            (["nobody", "nothing"], 404),
+            ("text/400", 400),
+            ("text/429-s-9", 429),
+            ("text/429-code-insufficient_quota", 402),
+            ("text/500", 502),
+            ("text/401", 502),
+            ("text/hang", 504),
+            (["nobody", "text/400"], 502),
+        ):
+            got = await complete(served, model, timeout_s=0.3)
+            assert (got.status, model) == (status, model)
+            assert set(got.error) == {"message", "type", "param", "code", "details"}
+            assert len(got.error["details"]) == (len(model) if isinstance(model, list) else 1)
+
+    async def test_of_an_unknown_name_say_so(self, served: Server) -> None:
+        got = await complete(served, "nobody")
+        assert (got.error["type"], got.error["param"], got.error["code"]) == (
+            "invalid_request_error",
+            "model",
+            "model_not_found",
+        )
+
+    async def test_keep_what_had_arrived(self, upstream: Upstream, tmp_path: Path) -> None:
+        """It is the first sample's; of the others nothing is known."""
+        odd = {"adapter": "tests.support.account_adapter", "retries": {"attempts": 1}}
+        async with house(upstream.url, tmp_path, more={"providers": {"odd": odd}}) as server:
+            got = await complete(server, ["odd/half", "text/ok"], n=2)
+        assert [choice["text"] for choice in got.choices] == ["half an ans", "", "This is ok.", "This is ok."]
+        assert [choice["finish_reason"] for choice in got.choices] == ["error", "error", "stop", "stop"]
+
+    async def test_that_cost_nothing_may_be_tried_again_and_others_not(self, served: Server) -> None:
+        """The clients would otherwise pay for a whole fan-out twice."""
+        assert (await complete(served, "text/500")).headers["x-should-retry"] == "false"
+        limited = await complete(served, "text/429-s-9", timeout_s=2)
+        assert "x-should-retry" not in limited.headers
+        assert limited.headers["Retry-After"] in ("8", "9")
+
+
+async def test_the_first_answer_can_be_enough(served: Server) -> None:
+    got = await complete(served, ["text/hang", "text/ok"], return_when="first")
+    assert [choice["finish_reason"] for choice in got.choices] == ["error", "stop"]
+    assert got.choices[0]["error"]["code"] == "cancelled"
+
+
+class TestKeys:
+    async def test_in_both_headers_must_agree(self, upstream: Upstream, tmp_path: Path) -> None:
+        """Konko's and OpenAI's clients send one, Scale's the other."""
+        async with house(upstream.url, tmp_path, FANOUT_API_KEYS="one,two") as server:
+            bearer, plain = {"Authorization": "Bearer one"}, {"x-api-key": "one"}
+            bad = [{}, {"Authorization": "Bearer no"}, {"x-api-key": "no"}, {**bearer, "x-api-key": "two"}]
+            fields = {"model": "text/ok", "prompt": "hi"}
+            good = [await post(server, COMPLETIONS, fields, headers) for headers in (bearer, plain, {**bearer, **plain})]
+            refused = [await post(server, COMPLETIONS, fields, headers) for headers in bad]
+
+        assert [got.status for got in good] == [200] * 3
+        assert [(got.status, got.error["code"]) for got in refused] == [(401, "invalid_api_key")] * 4
+
+    async def test_of_the_callers_own_go_to_the_provider_whose_header_it_is(self, upstream: Upstream, tmp_path: Path) -> None:
+        """And to no other; nor does it count as a key of this service."""
+        own = {"adapter": "openai", "base_url": upstream.url, "key_header": "X-OpenAI-Api-Key", "api_key_env": "ABSENT"}
+        async with house(upstream.url, tmp_path, more={"providers": {"openai": {**own, "default_kind": "text"}}}) as server:
+            fields = {"model": ["openai/ok", "up/ok"], "prompt": "hi"}
+            got = await post(server, COMPLETIONS, fields, {"X-OpenAI-Api-Key": "sk-mine"})
+            without = await post(server, COMPLETIONS, fields)
+
+        assert [choice["finish_reason"] for choice in got.choices] == ["stop", "stop"]
+        sent = {request.path: request.headers["authorization"] for request in upstream.requests}
+        assert sent["/v1/completions"] == "Bearer sk-mine"
+        assert "sk-mine" not in sent["/v1/chat/completions"]
+        assert without.choices[0]["error"]["code"] == "provider_not_configured"

@@ -1,0 +1,338 @@
+"""`POST /v1/completions`, field by field: ranges, defaults, nulls, what is sent upstream, and what comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.dialects import COMPLETIONS, Canned, canned, complete, post
+from tests.support.server import Server
+from tests.support.upstreams import Upstream
+
+LOCAL = "local/ngram-2"
+INT64 = 2**63
+RANGES: dict[str, tuple[list[Any], list[Any]]] = {
+    "max_tokens": ([0, 1, 1000], [-1, 1.5, "1", True]),
+    "stream": ([False], ["yes", 1]),
+    "stop": (["a", ["a"], ["a", "b", "c", "d"]], [[], ["a"] * 5, 1, [1]]),
+    "temperature": ([0, 0.0, 1, 2], [-0.1, 2.1, "1", True]),
+    "top_p": ([0, 0.5, 1], [-0.1, 1.1]),
+    "top_k": ([-1, 0, 50], [-2, 1.5]),
+    "frequency_penalty": ([-2, 0, 2], [-2.1, 2.1]),
+    "presence_penalty": ([-2, 0, 2], [-2.1, 2.1]),
+    "repetition_penalty": ([-2, 0, 1.1, 2], [-2.1, 2.1]),
+    "logit_bias": ([{}, {"1": -100}, {"1": 100}], [{"1": 101}, {"1": -101}, {"1": "x"}, [1]]),
+    "logprobs": ([0, 5], [-1, 6, True]),
+    "n": ([1, 3], [0, 129, -1, 1.0]),
+    "best_of": ([0, 1, 20], [-1, 21]),
+    "echo": ([True, False], ["true", 1]),
+    "seed": ([-INT64, INT64 - 1], [-INT64 - 1, INT64, 1.5, "1"]),
+    "suffix": ([" end", ""], [1]),
+    "user": (["me"], [1]),
+    "strict_parameters": ([False, True], [1]),
+    "timeout_s": ([1, 0.5, 600], [0, -1, 601, "1"]),
+    "return_when": (["all", "first", 1], [0, 2, "some"]),
+    "prompt": (["hi", "", ["a", "b"], None], [1, [], [[]], ["a", 1], [1.5], [-1], [True], {}]),
+    "model": ([LOCAL, [LOCAL], {"model": LOCAL}], ["", [], None, 1, {}, "a" * 257, [LOCAL, 1]]),
+}
+
+
+async def test_every_field_has_its_range(served: Server) -> None:
+    """What is outside is refused with 400, by the field's name; the ends are inside."""
+    body = {"model": LOCAL, "prompt": "hi", "max_tokens": 1}
+    wrong = []
+    for field, (good, bad) in RANGES.items():
+        for value in good:
+            got = await post(served, COMPLETIONS, {**body, field: value})
+            wrong += [] if got.status == 200 else [(field, value, got.body)]
+        for value in bad:
+            got = await post(served, COMPLETIONS, {**body, field: value})
+            named = got.status == 400 and (got.error["param"] or "").split("[")[0].split(".")[0] == field
+            wrong += [] if named and got.error["type"] == "invalid_request_error" else [(field, value, got.body)]
+    assert wrong == []
+
+
+async def test_null_is_as_if_absent(served: Server) -> None:
+    """The clients send it for what their callers set to None."""
+    nothing = dict.fromkeys(set(RANGES) - {"prompt", "model"} | {"stream_options"})
+
+    got = await complete(served, "text/echo", **nothing)
+
+    assert got.sent == [{"model": "echo", "prompt": "hi", "max_tokens": 16}]
+    assert got.choices[0]["ignored_parameters"] == []
+
+
+@pytest.mark.parametrize("missing", ["model", "prompt"])
+async def test_model_and_prompt_are_required(missing: str, served: Server) -> None:
+    body = {"model": LOCAL, "prompt": "hi"}
+    del body[missing]
+
+    got = await post(served, COMPLETIONS, body)
+
+    assert (got.status, got.error["param"], got.error["code"]) == (400, missing, "missing_required_parameter")
+
+
+async def test_every_wrong_field_is_named_at_once(served: Server) -> None:
+    got = await complete(served, LOCAL, temperature=3, n=0, max_tokens=5, max_completion_tokens=9)
+    assert got.status == 400
+    assert {detail["param"] for detail in got.error["details"]} == {"temperature", "n"}
+
+
+async def test_all_that_was_asked_is_sent_as_it_was(served: Server) -> None:
+    """Whole numbers stay whole: some servers refuse `50.0` for an integer."""
+    asked = {
+        "max_tokens": 7,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "best_of": 3,
+        "seed": -INT64,
+        "stop": ["a", "b"],
+        "presence_penalty": 0.5,
+        "frequency_penalty": -0.5,
+        "logit_bias": {"50": 50, "51": -1.5},
+        "logprobs": 5,
+        "echo": True,
+        "suffix": " end",
+        "user": "me",
+    }
+
+    got = await complete(served, "text/echo", **asked)
+
+    assert got.sent == [{"model": "echo", "prompt": "hi", **asked}]
+    assert type(got.sent[0]["logit_bias"]["50"]) is int
+    assert got.choices[0]["ignored_parameters"] == []
+
+
+async def test_a_prompt_is_text_or_token_ids_one_or_several(served: Server) -> None:
+    one = [("hi", "hi"), (None, ""), ([1, 2, 3], [1, 2, 3])]
+    several = [["a", "", "b"], [[1, 2], [3]]]
+
+    for prompt, sent in one:
+        got = await complete(served, "text/echo", prompt)
+        assert [body["prompt"] for body in got.sent] == [sent]
+        assert "prompt_index" not in got.choices[0]
+    for prompts in several:
+        got = await complete(served, "text/echo", prompts)
+        assert [body["prompt"] for body in got.sent] == prompts
+        assert [choice["prompt_index"] for choice in got.choices] == list(range(len(prompts)))
+
+
+async def test_a_chat_model_gets_the_prompt_as_one_user_message(served: Server) -> None:
+    got = await complete(served, "up/echo", None)
+    assert [body["messages"] for body in got.sent] == [[{"role": "user", "content": ""}]]
+
+
+async def test_token_ids_are_refused_in_the_entry_that_cannot_take_them(served: Server) -> None:
+    """They mean something to one tokenizer only."""
+    got = await complete(served, ["text/echo", "up/echo"], [1, 2])
+
+    assert got.status == 200
+    assert [choice["finish_reason"] for choice in got.choices] == ["stop", "error"]
+    assert [choice["error"] and choice["error"]["code"] for choice in got.choices] == [None, "unsupported_prompt"]
+
+
+class TestSixteenTokens:
+    """The contract's own default of `max_tokens`."""
+
+    async def test_are_asked_for_where_the_caller_asks_for_nothing(self, served: Server) -> None:
+        got = await complete(served, ["text/echo", "up/echo"])
+        assert [body["max_tokens"] for body in got.sent] == [16, 16]
+
+    async def test_are_dropped_without_a_word_where_they_cannot_go(self, served: Server) -> None:
+        """Nobody asked for them, so nobody is told, and `strict_parameters` does not mind."""
+        got = await complete(served, "poor/echo", strict_parameters=True)
+
+        assert got.status == 200
+        assert "max_tokens" not in got.sent[0]
+        assert got.choices[0]["ignored_parameters"] == []
+
+    async def test_are_not_what_the_caller_asked(self, served: Server) -> None:
+        """His own 16 is reported."""
+        assert (await complete(served, "poor/echo", max_tokens=16)).choices[0]["ignored_parameters"] == ["max_tokens"]
+
+    async def test_are_not_what_an_entry_asks(self, served: Server) -> None:
+        got = await complete(served, [{"model": "poor/ok", "max_tokens": 50}, {"model": "poor/ok", "temperature": 1}])
+        assert [choice["ignored_parameters"] for choice in got.choices] == [["max_tokens"], ["temperature"]]
+
+    async def test_hold_for_an_entry_that_takes_the_requests_back(self, served: Server) -> None:
+        got = await complete(served, [{"model": "text/echo", "max_tokens": None}, "text/echo"], max_tokens=99)
+        assert [body["max_tokens"] for body in got.sent] == [16, 99]
+        got = await complete(served, [{"model": "text/echo", "max_tokens": None, "seed": 1}, {"model": "text/echo"}])
+        assert [body["max_tokens"] for body in got.sent] == [16, 16]
+
+
+async def test_no_tokens_make_no_call(served: Server, upstream: Upstream) -> None:
+    got = await complete(served, ["text/echo", {"model": "text/echo", "echo": True}], "Once", max_tokens=0)
+
+    assert [(choice["text"], choice["finish_reason"]) for choice in got.choices] == [("", "length"), ("Once", "length")]
+    assert upstream.requests == []
+
+
+class TestBestOf:
+    async def test_zero_and_one_are_as_if_unset(self, served: Server) -> None:
+        """Zero is not sent, and takes the request's back; neither keeps anything from being streamed."""
+        got = await complete(served, ["text/echo", {"model": "text/echo", "best_of": 3}], best_of=0)
+        assert [body.get("best_of") for body in got.sent] == [None, 3]
+        got = await complete(served, [{"model": "text/echo", "best_of": 0}], best_of=3)
+        assert "best_of" not in got.sent[0]
+        got = await complete(served, [LOCAL, "up/ok"], best_of=0, strict_parameters=True)
+        assert [choice["error"] for choice in got.choices] == [None, None]
+        assert (await complete(served, LOCAL, best_of=0, n=2)).status == 200
+        assert (await complete(served, LOCAL, best_of=1, stream=True)).status == 200
+
+    async def test_is_not_below_n_and_not_streamed(self, served: Server) -> None:
+        """Whichever of the two stands in the entry, and whichever beside it."""
+        for param, fields in (
+            ("best_of", {"best_of": 2, "n": 3}),
+            ("best_of", {"best_of": 2, "model": [{"model": LOCAL, "n": 3}]}),
+            ("model[1].best_of", {"n": 3, "model": [LOCAL, {"model": LOCAL, "best_of": 2}]}),
+            ("stream", {"best_of": 2, "stream": True}),
+            ("stream", {"stream": True, "model": [{"model": LOCAL, "best_of": 2}]}),
+        ):
+            got = await post(served, COMPLETIONS, {"model": LOCAL, "prompt": "hi", **fields})
+            assert (got.status, got.error["param"]) == (400, param)
+
+    async def test_may_be_put_right_by_an_entry(self, served: Server) -> None:
+        got = await complete(
+            served, [{"model": LOCAL, "n": 2}, {"model": LOCAL, "best_of": None}], n=3, best_of=2, max_tokens=1
+        )
+        assert got.status == 200
+        assert [choice["entry"] for choice in got.choices] == [0, 0, 1, 1, 1]
+
+
+class TestN:
+    async def test_is_one_call_where_the_provider_has_it(self, served: Server, upstream: Upstream) -> None:
+        """What the call took stands on its first answer."""
+        got = await complete(served, "text/ok", n=3)
+
+        assert [request.body["n"] for request in upstream.requests] == [3]
+        assert [(choice["index"], choice["sample"], choice["entry"]) for choice in got.choices] == [
+            (0, 0, 0),
+            (1, 1, 0),
+            (2, 2, 0),
+        ]
+        assert [choice["text"] for choice in got.choices] == ["This is ok."] * 3
+        assert [choice["usage"] and choice["usage"]["total_tokens"] for choice in got.choices] == [14, None, None]
+        assert got.json["usage"]["total_tokens"] == 14
+
+    async def test_is_so_many_calls_elsewhere_each_with_its_own_usage(self, served: Server, upstream: Upstream) -> None:
+        """And its own seed, or all would be alike."""
+        got = await complete(served, "narrow/ok", n=3, seed=7)
+
+        assert sorted(request.body["seed"] for request in upstream.requests) == [7, 8, 9]
+        assert all("n" not in request.body for request in upstream.requests)
+        assert [choice["usage"]["total_tokens"] for choice in got.choices] == [14] * 3
+        assert got.json["usage"]["total_tokens"] == 42
+
+    async def test_gives_a_dense_index_over_prompts_entries_and_samples(self, served: Server) -> None:
+        got = await complete(served, ["text/echo", {"model": "narrow/echo", "n": 1}], ["a", "b"], n=2)
+
+        places = [(choice["prompt_index"], choice["entry"], choice["sample"]) for choice in got.choices]
+        assert [choice["index"] for choice in got.choices] == list(range(6))
+        assert places == [(p, *rest) for p in (0, 1) for rest in ((0, 0), (0, 1), (1, 0))]
+        assert [body.get("prompt") or body["messages"][0]["content"] for body in got.sent] == list("aaabbb")
+
+    async def test_is_filled_up_where_the_provider_gives_fewer(self, tmp_path: Path) -> None:
+        """Some hosts take `n` and do not heed it; its places are not the next entry's."""
+        one = {"model": "m", "choices": [{"index": 0, "text": "one", "finish_reason": "stop"}]}
+        async with canned(tmp_path, Canned(whole=one)) as server:
+            got = await complete(server, ["text/a", "text/b"], n=2)
+
+        assert [choice["text"] for choice in got.choices] == ["one", "", "one", ""]
+        assert [choice["index"] for choice in got.choices] == [0, 1, 2, 3]
+        assert [choice["finish_reason"] for choice in got.choices] == ["stop", "error"] * 2
+        assert got.choices[1]["error"]["code"] == "missing_choice"
+
+    async def test_has_no_more_places_than_were_asked_for(self, tmp_path: Path) -> None:
+        many = {"choices": [{"index": number, "text": str(number), "finish_reason": "stop"} for number in range(3)]}
+        async with canned(tmp_path, Canned(whole=many)) as server:
+            got = await complete(server, ["text/a", "text/b"])
+        assert [(choice["index"], choice["text"]) for choice in got.choices] == [(0, "0"), (1, "0")]
+
+    async def test_is_bounded_over_the_whole_request(self, served: Server, upstream: Upstream) -> None:
+        got = await complete(served, ["text/ok"] * 3, n=128)
+        assert (got.status, got.error["code"], upstream.requests) == (400, "too_many_calls", [])
+
+
+class TestLogprobs:
+    async def test_are_four_parallel_arrays(self, served: Server) -> None:
+        got = await complete(served, LOCAL, "the", logprobs=2, max_tokens=5, seed=1)
+        (choice,) = got.choices
+        logprobs = choice["logprobs"]
+
+        assert set(logprobs) == {"tokens", "token_logprobs", "top_logprobs", "text_offset"}
+        assert {len(array) for array in logprobs.values()} == {len(logprobs["tokens"])}
+        assert "".join(logprobs["tokens"]) == choice["text"]
+        assert logprobs["text_offset"] == [len("".join(logprobs["tokens"][:at])) for at in range(len(logprobs["tokens"]))]
+        assert all(len(top) == 2 for top in logprobs["top_logprobs"])
+
+    async def test_of_zero_report_the_tokens_alone(self, served: Server) -> None:
+        logprobs = (await complete(served, LOCAL, "the", logprobs=0, max_tokens=3, seed=1)).choices[0]["logprobs"]
+        assert logprobs["tokens"]
+        assert set(map(len, logprobs["top_logprobs"])) == {0}
+
+    async def test_are_null_where_nobody_asked(self, served: Server) -> None:
+        assert (await complete(served, LOCAL)).choices[0]["logprobs"] is None
+
+    async def test_with_echo_begin_with_the_prompt_whose_first_token_nothing_predicts(self, served: Server) -> None:
+        (choice,) = (await complete(served, LOCAL, "the name", logprobs=1, echo=True, max_tokens=1)).choices
+        assert choice["text"].startswith("the name")
+        assert choice["logprobs"]["tokens"][:2] == ["the", " name"]
+        assert choice["logprobs"]["token_logprobs"][0] is None
+        assert choice["logprobs"]["top_logprobs"][0] is None
+        assert choice["logprobs"]["token_logprobs"][1] < 0
+
+    async def test_of_a_chat_model_come_in_this_shape_too(self, tmp_path: Path) -> None:
+        tokens = [
+            {"token": "a", "logprob": -0.1, "top_logprobs": [{"token": "b", "logprob": -2}]},
+            {"token": "c", "logprob": -1},
+        ]
+        choice = {"message": {"role": "assistant", "content": "ac"}, "logprobs": {"content": tokens}, "finish_reason": "stop"}
+        upstream = Canned(whole={"choices": [choice]})
+        async with canned(tmp_path, upstream) as server:
+            got = await complete(server, "up/m", logprobs=1)
+        assert (upstream.asked[0]["logprobs"], upstream.asked[0]["top_logprobs"]) == (True, 1)
+        assert got.choices[0]["logprobs"] == {
+            "tokens": ["a", "c"],
+            "token_logprobs": [-0.1, -1],
+            "top_logprobs": [{"b": -2}, {}],
+            "text_offset": [0, 1],
+        }
+
+
+async def test_echo_stands_before_the_answer_and_stop_is_not_in_it(served: Server) -> None:
+    whole = (await complete(served, LOCAL, "the", seed=3, max_tokens=12)).choices[0]["text"]
+    word = whole.split()[3]
+
+    got = await complete(served, LOCAL, "the", seed=3, max_tokens=12, echo=True, stop=word)
+
+    assert got.choices[0]["text"] == "the" + whole[: whole.index(word)]
+    assert got.choices[0]["finish_reason"] == "stop"
+
+
+class TestRepetitionPenalty:
+    """Konko's -2..2 with 0 for none, on hosts whose own is multiplicative with 1 for none."""
+
+    async def test_of_nothing_sends_nothing(self, served: Server) -> None:
+        for nothing in (None, 0, 0.0):
+            got = await complete(served, ["wide/echo", "text/echo"], repetition_penalty=nothing, strict_parameters=True)
+            assert ["repetition_penalty" in body for body in got.sent] == [False, False]
+
+    async def test_goes_unchanged_where_it_has_a_meaning(self, served: Server) -> None:
+        got = await complete(served, ["wide/echo", "text/echo"], repetition_penalty=1.1)
+        assert [body.get("repetition_penalty") for body in got.sent] == [1.1, None]
+        assert [choice["ignored_parameters"] for choice in got.choices] == [[], ["repetition_penalty"]]
+
+    async def test_below_zero_has_none(self, served: Server) -> None:
+        got = await complete(served, LOCAL, repetition_penalty=-1)
+        assert got.choices[0]["ignored_parameters"] == ["repetition_penalty"]
+        got = await complete(served, LOCAL, repetition_penalty=-1, strict_parameters=True)
+        assert (got.status, got.error["code"]) == (400, "unsupported_parameter")
+
+
+async def test_top_k_goes_where_the_host_takes_it(served: Server) -> None:
+    got = await complete(served, ["wide/echo", "text/echo"], top_k=5)
+    assert [body.get("top_k") for body in got.sent] == [5, None]
+    assert [choice["ignored_parameters"] for choice in got.choices] == [[], ["top_k"]]

@@ -1,0 +1,406 @@
+"""Scale's paths: one model, one answer, a body that every one of its clients reads, a stream without `[DONE]`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanout.server.dialects.scale.completions import DEADLINE_S
+from tests.support.dialects import SCALE, Canned, Got, canned, delta, house, post, scale
+from tests.support.server import Server
+from tests.support.upstreams import Upstream
+
+LOCAL = "local/ngram-2"
+CHAT = "/v4/chat-completions"
+HI = [{"role": "user", "content": "hi"}]
+
+
+def text(got: Got) -> str:
+    """Of a whole answer."""
+    assert got.status == 200, got.body
+    return str(got.json["completion"]["text"])
+
+
+async def asked_upstream(server: Server, upstream: Upstream, model: str = "up/echo", **fields: Any) -> Any:
+    """What a request becomes upstream."""
+    got = await scale(server, model, **fields)
+    assert got.status == 200, got.body
+    return upstream.requests[-1].body
+
+
+@pytest.mark.parametrize("version", ["v2", "v3", "v4"])
+async def test_the_same_is_served_at_every_version(version: str, served: Server) -> None:
+    got = await scale(served, "up/ok", path=f"/{version}/completions")
+    assert got.status == 200
+    assert got.json == {
+        "completion": {"text": "This is ok.", "finish_reason": "stop", "response_metadata": None},
+        "token_usage": {"prompt": 10, "completion": 4, "total": 14},
+    }
+
+
+class TestParameters:
+    async def test_go_under_their_own_names(self, served: Server, upstream: Upstream) -> None:
+        parameters = {
+            "temperature": 0.5,
+            "max_tokens": 10,
+            "stop_sequences": ["\n", "x"],
+            "topP": 0.9,
+            "topK": 5,
+            "frequency_penalty": 0.1,
+            "presence_penalty": 0.2,
+            "reasoning_effort": "low",
+            "unheard_of": 1,
+        }
+        body = await asked_upstream(served, upstream, "wide/echo", model_parameters=parameters, something_else=1)
+        assert body == {
+            "model": "echo",
+            "prompt": "hi",
+            "temperature": 0.5,
+            "max_tokens": 10,
+            "stop": ["\n", "x"],
+            "top_p": 0.9,
+            "top_k": 5,
+            "frequency_penalty": 0.1,
+            "presence_penalty": 0.2,
+            "reasoning_effort": "low",
+        }
+
+    async def test_are_taken_in_both_spellings(self, served: Server, upstream: Upstream) -> None:
+        spellings = [
+            {"top_p": 0.9, "top_k": 5},
+            {"top_p": 0.9, "topP": 0.9, "topK": 5},
+            {"topP": None, "top_p": 0.9, "top_k": 5},
+        ]
+        for parameters in spellings:
+            body = await asked_upstream(served, upstream, "wide/echo", model_parameters=parameters)
+            assert (body["top_p"], body["top_k"]) == (0.9, 5)
+        for clashing, field in (({"topP": 0.1, "top_p": 0.9}, "top_p"), ({"topK": 1, "top_k": 5}, "top_k")):
+            got = await scale(served, "up/ok", model_parameters=clashing)
+            assert (got.status, got.error["param"]) == (422, f"model_parameters.{field}")
+
+    async def test_are_nothing_where_they_are_null(self, served: Server, upstream: Upstream) -> None:
+        """scale-egp sends all its fields."""
+        nothing = {"images": None, "model_parameters": None, "account_id": None, "stream": False}
+        assert await asked_upstream(served, upstream, "text/echo", **nothing) == {
+            "model": "echo",
+            "prompt": "hi",
+            "temperature": 0.2,
+        }
+        nulls = dict.fromkeys(("temperature", "max_tokens", "stop_sequences", "topP", "topK", "frequency_penalty"))
+        body = await asked_upstream(served, upstream, "text/echo", model_parameters=nulls)
+        assert body == {"model": "echo", "prompt": "hi", "temperature": 0.2}
+
+    async def test_have_a_temperature_by_default_which_is_dropped_where_it_cannot_go(self, served: Server) -> None:
+        """Without a word: nobody asked for it."""
+        got = await scale(served, "poor/echo")
+        assert "temperature" not in text(got)
+        assert got.json["completion"]["response_metadata"] is None
+
+    async def test_that_cannot_go_are_named_where_this_shape_has_room(self, served: Server) -> None:
+        got = await scale(served, LOCAL, model_parameters={"reasoning_effort": "low", "max_tokens": 3})
+        assert got.json["completion"]["response_metadata"]["ignored_parameters"] == ["reasoning_effort"]
+
+    async def test_have_their_ranges(self, served: Server) -> None:
+        """0 to 1 for the temperature, as Scale has it."""
+        wrong = []
+        ranges: tuple[tuple[str, list[Any], list[Any]], ...] = (
+            ("temperature", [0, 1, 0.5], [-0.1, 1.1, "1"]),
+            ("max_tokens", [0, 1], [-1, 1.5]),
+            ("stop_sequences", [[], ["a"], ["a"] * 4], ["a", ["a"] * 5, [1]]),
+            ("topP", [0, 1], [-0.1, 1.1]),
+            ("topK", [-1, 5], [-2, 1.5]),
+            ("reasoning_effort", ["low", "high"], ["much", 1]),
+            ("frequency_penalty", [5], ["much"]),
+        )
+        for field, good, bad in ranges:
+            for value in good:
+                got = await scale(served, LOCAL, model_parameters={"max_tokens": 1, field: value})
+                wrong += [] if got.status == 200 else [(field, value, got.body)]
+            for value in bad:
+                got = await scale(served, LOCAL, model_parameters={field: value})
+                named = got.status == 422 and str(got.error["param"]).startswith(f"model_parameters.{field}")
+                wrong += [] if named else [(field, value, got.body)]
+        assert wrong == []
+
+
+class TestErrors:
+    """`detail` for Scale's own clients, `error` for all others."""
+
+    def check(self, got: Got, status: int, param: str | None = None) -> None:
+        assert got.status == status, got.body
+        assert isinstance(got.json["detail"], str)
+        assert got.json["detail"] == got.error["message"]
+        assert set(got.error) >= {"message", "type", "param", "code"}
+        assert param is None or got.error["param"] == param
+
+    async def test_in_fields_are_422(self, served: Server) -> None:
+        good = {"model": LOCAL, "prompt": "hi"}
+        for param, fields in (
+            ("model", {"model": ["a", "b"]}),
+            ("model", {"model": ""}),
+            ("model", {"model": None}),
+            ("prompt", {"prompt": None}),
+            ("prompt", {"prompt": ["hi"]}),
+            ("account_id", {"account_id": 5}),
+            ("images", {"images": "https://example.com/a.png"}),
+            ("images[0].image_url", {"images": [{}]}),
+            ("stream", {"stream": "yes"}),
+            ("model_parameters", {"model_parameters": []}),
+        ):
+            self.check(await post(served, SCALE, {**good, **fields}), 422, param)
+        for missing in good:
+            body = {name: value for name, value in good.items() if name != missing}
+            self.check(await post(served, SCALE, body), 422, missing)
+
+    async def test_of_models_are_by_kind(self, served: Server) -> None:
+        self.check(await scale(served, "nobody"), 404, "model")
+        self.check(await scale(served, "up/400"), 400)
+        self.check(await scale(served, "up/500"), 502)
+        self.check(await scale(served, "up/429-s-57"), 429)
+        self.check(await scale(served, "nobody", stream=True), 404, "model")
+
+    async def test_of_the_request_have_this_body_too(self, upstream: Upstream, tmp_path: Path) -> None:
+        async with house(upstream.url, tmp_path, FANOUT_API_KEYS="key", FANOUT_MAX_BODY_BYTES="2000") as server:
+            key = {"x-api-key": "key"}
+            fields = {"model": "up/ok", "prompt": "hi"}
+            self.check(await post(server, SCALE, fields), 401)
+            self.check(await post(server, SCALE, fields, {**key, "Authorization": "Bearer other"}), 401)
+            self.check(await post(server, SCALE, {**fields, "prompt": "x" * 3000}, key), 413)
+            self.check(await post(server, "/v4/nowhere", fields, key), 404)
+            async with server.session.get(SCALE, headers=key) as response:
+                self.check(Got(response.status, response.headers, await response.read()), 405)
+            async with server.session.post(SCALE, data="model=x", headers={**key, "Content-Type": "text/plain"}) as response:
+                self.check(Got(response.status, response.headers, await response.read()), 415)
+            assert (await post(server, SCALE, fields, key)).status == 200
+
+    async def test_are_not_tried_again_where_something_was_paid_for(self, served: Server) -> None:
+        assert (await scale(served, "up/500")).headers["x-should-retry"] == "false"
+
+
+async def test_a_set_is_no_model_here(upstream: Upstream, tmp_path: Path) -> None:
+    """Its answers cannot be said in this shape."""
+    async with house(upstream.url, tmp_path, more={"sets": {"both": ["ok", "ok-text"], "one": ["ok"]}}) as server:
+        got = await scale(server, "both")
+        assert (got.status, got.error["param"], upstream.requests) == (422, "model", [])
+        assert text(await scale(server, "one")) == "This is ok."
+
+
+async def test_an_unknown_id_goes_to_the_provider_for_those(upstream: Upstream, tmp_path: Path) -> None:
+    """Scale's custom models; names that are known stay what they are."""
+    async with house(upstream.url, tmp_path, more={"default_provider": {"scale": "text"}}) as server:
+        assert text(await scale(server, "say-mine")) == "mine"
+        assert text(await scale(server, "OK")) == "This is ok."
+        assert text(await scale(server, "up/say-yours")) == "yours"
+    paths = [request.path for request in upstream.requests]
+    assert paths == ["/v1/completions", "/v1/chat/completions", "/v1/chat/completions"]
+
+
+class TestImages:
+    async def test_become_parts_of_one_message(self, served: Server, upstream: Upstream) -> None:
+        """Objects, as the clients send them, or addresses alone, as the page says."""
+        images = [
+            {"image_url": "https://example.com/a.png", "detail": "low"},
+            "https://example.com/b.png",
+            {"image_url": "c", "detail": None},
+        ]
+        body = await asked_upstream(served, upstream, prompt="What?", images=images)
+        assert body["messages"] == [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What?"},
+                    {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}},
+                    {"type": "image_url", "image_url": {"url": "https://example.com/b.png", "detail": "auto"}},
+                    {"type": "image_url", "image_url": {"url": "c"}},
+                ],
+            }
+        ]
+
+    async def test_are_refused_by_a_model_that_sees_none(self, served: Server, upstream: Upstream) -> None:
+        for model in (LOCAL, "text/ok"):
+            got = await scale(served, model, images=["https://example.com/a.png"])
+            assert (got.status, got.error["param"]) == (422, "images")
+        assert upstream.requests == []
+        assert (await scale(served, "text/ok", images=[])).status == 200
+
+
+async def test_the_account_in_the_body_is_before_the_one_in_the_header(upstream: Upstream, tmp_path: Path) -> None:
+    accounts = {"adapter": "tests.support.account_adapter"}
+    header = {"x-selected-account-id": "header"}
+    async with house(upstream.url, tmp_path, more={"providers": {"accounts": accounts}}) as server:
+        for account, fields, headers in (
+            ("body", {"account_id": "body"}, header),
+            ("header", {"account_id": None}, header),
+            ("None", {}, None),
+        ):
+            body = {"model": "accounts/any", "prompt": "hi", **fields}
+            assert text(await post(server, SCALE, body, headers)) == account
+            streamed = await post(server, SCALE, {**body, "stream": True}, headers)
+            assert "".join(event["completion"]["text"] for event in streamed.events) == account
+        got = await post(server, "/v1/completions", {"model": "accounts/any", "prompt": "hi"}, header)
+    assert got.choices[0]["text"] == "header"
+
+
+class TestDeadline:
+    def test_is_below_that_of_the_clients(self) -> None:
+        assert DEADLINE_S == 55
+
+    async def test_keeps_a_retry_from_being_waited_for_past_it(self, served: Server, upstream: Upstream) -> None:
+        """The provider asks for 57 s."""
+        got = await scale(served, "up/429-s-57-then-ok")
+        assert (got.status, len(upstream.requests)) == (429, 1)
+        assert 55 <= int(got.headers["Retry-After"]) <= 57
+
+
+class TestStreams:
+    async def test_are_unnamed_events_and_end_with_the_body(self, served: Server) -> None:
+        got = await scale(served, "up/chunks-3", stream=True)
+
+        assert got.headers["Content-Type"].startswith("text/event-stream")
+        assert b"[DONE]" not in got.body
+        assert b"event:" not in got.body
+        *pieces, last = got.events
+        assert [piece["completion"]["text"] for piece in pieces] == ["w0 ", "w1 ", "w2 "]
+        assert {piece["token_usage"] for piece in pieces} == {None}
+        assert {piece["completion"]["finish_reason"] for piece in pieces} == {None}
+        assert last == {
+            "completion": {"text": "", "finish_reason": "stop", "response_metadata": None},
+            "token_usage": {"prompt": 10, "completion": 4, "total": 14},
+        }
+
+    async def test_that_break_say_so_in_an_event_of_that_name(self, served: Server) -> None:
+        """scale-gp raises for it; what had arrived stays."""
+        got = await scale(served, "up/chunks-4-cut", stream=True)
+        *pieces, last, rest = got.body.decode().split("\n\n")
+        assert rest == ""
+        assert [piece.count("completion") for piece in pieces] == [1, 1]
+        assert last.startswith("event: error\ndata: ")
+        failure = got.events[-1]
+        assert failure["detail"] == failure["error"]["message"]
+        assert failure["error"]["kind"] == "network"
+
+    async def test_without_reported_usage_have_none(self, served: Server) -> None:
+        assert (await scale(served, "up/no_usage", stream=True)).events[-1]["token_usage"] is None
+        assert (await scale(served, "up/no_usage")).json["token_usage"] is None
+
+    async def test_of_a_refusal_say_it(self, tmp_path: Path) -> None:
+        whole = {"choices": [{"message": {"content": None, "refusal": "I will not."}, "finish_reason": "stop"}]}
+        chunks = [delta(refusal="I will not."), delta("stop")]
+        async with canned(tmp_path, Canned(whole=whole, chunks=chunks)) as server:
+            assert text(await scale(server, "up/m")) == "I will not."
+            streamed = (await scale(server, "up/m", stream=True)).events
+        assert "".join(event["completion"]["text"] for event in streamed) == "I will not."
+
+    async def test_give_an_unknown_finish_reason_as_it_is(self, served: Server) -> None:
+        assert (await scale(served, "up/finish-abort")).json["completion"]["finish_reason"] == "abort"
+        assert (await scale(served, "up/finish-abort", stream=True)).events[-1]["completion"]["finish_reason"] == "abort"
+
+
+class TestChatCompletions:
+    async def test_answer_with_a_message(self, served: Server) -> None:
+        got = await post(served, CHAT, model="up/ok", messages=HI)
+        assert got.json == {
+            "chat_completion": {
+                "message": {"role": "assistant", "content": "This is ok."},
+                "finish_reason": "stop",
+                "response_metadata": None,
+            },
+            "token_usage": {"prompt": 10, "completion": 4, "total": 14},
+        }
+
+    async def test_are_streamed_as_messages(self, served: Server) -> None:
+        got = await post(served, CHAT, model="up/chunks-2", messages=HI, stream=True)
+        *pieces, last = (event["chat_completion"] for event in got.events)
+        assert [piece["message"]["content"] for piece in pieces] == ["w0 ", "w1 "]
+        assert (last["message"]["content"], last["finish_reason"]) == ("", "stop")
+
+    async def test_send_instructions_and_as_much_as_is_to_be_remembered(self, served: Server, upstream: Upstream) -> None:
+        messages = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}, {"content": "three"}]
+        memory = {"name": "last_k", "params": {"k": 2}}
+        fields: dict[str, Any] = {"instructions": "Be brief.", "memory_strategy": memory, "chat_template": "{{ messages }}"}
+        got = await post(served, CHAT, model="up/echo", messages=messages, **fields)
+        assert got.status == 200
+        assert upstream.requests[0].body == {
+            "model": "echo",
+            "temperature": 0.2,
+            "chat_template": "{{ messages }}",
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "assistant", "content": "two"},
+                {"role": "user", "content": "three"},
+            ],
+        }
+
+    async def test_take_images_by_address_or_as_data(self, served: Server, upstream: Upstream) -> None:
+        parts = [
+            {"type": "text", "text": "What?"},
+            {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}},
+            {"type": "image_data", "image_data": {"data": "AA==", "media_type": "image/png", "type": "base64"}},
+        ]
+        messages = [{"role": "user", "content": parts}]
+        assert (await post(served, CHAT, model="up/echo", messages=messages)).status == 200
+        assert upstream.requests[0].body["messages"][0]["content"] == [
+            parts[0],
+            parts[1],
+            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+        ]
+        got = await post(served, CHAT, model=LOCAL, messages=messages)
+        assert (got.status, got.error["param"]) == (422, "images")
+
+    async def test_refuse_what_they_cannot_read_with_422(self, served: Server) -> None:
+        for param, fields in (
+            ("messages", {"messages": []}),
+            ("messages[0].role", {"messages": [{"role": "tool", "content": "x"}]}),
+            ("messages[0].content", {"messages": [{"role": "user", "content": 5}]}),
+            ("messages[0].content", {"messages": [{"role": "user", "content": None}]}),
+            ("messages[0].content[0]", {"messages": [{"role": "user", "content": [{"type": "text"}]}]}),
+            ("memory_strategy.params.k", {"memory_strategy": {"params": {"k": 0}}}),
+        ):
+            got = await post(served, CHAT, {"model": LOCAL, "messages": HI, **fields})
+            assert (got.status, got.error["param"]) == (422, param)
+            assert got.json["detail"]
+
+    async def test_of_a_model_without_chat_are_unsupported(self, served: Server) -> None:
+        got = await post(served, CHAT, model="ok-text", messages=HI)
+        assert (got.status, got.error["code"]) == (400, "unsupported_endpoint")
+
+
+class TestLookingUp:
+    async def test_models_come_in_pages(self, served: Server) -> None:
+        async with served.session.get("/v4/models", params={"limit": 10, "page": 2, "account_id": "acct"}) as response:
+            page = await response.json()
+        async with served.session.get("/v4/models", params={"limit": 10_000}) as response:
+            everything = await response.json()
+        async with served.session.get("/v4/models", params={"page": 99}) as response:
+            beyond = await response.json()
+
+        assert page["items"] == [{**item, "account_id": "acct"} for item in everything["items"][10:20]]
+        assert (page["current_page"], page["items_per_page"]) == (2, 10)
+        assert page["total_item_count"] == len(everything["items"]) > 60
+        assert beyond["items"] == []
+        one = everything["items"][0]
+        assert {one["id"], one["name"], one["display_name"]} == {"ok"}
+        assert datetime.fromisoformat(one["created_at"]).tzinfo
+        kinds = {item["id"]: item["model_type"] for item in everything["items"]}
+        assert (kinds["ok"], kinds["ok-text"]) == ("CHAT_COMPLETION", "COMPLETION")
+
+    async def test_a_page_that_is_none_is_refused(self, served: Server) -> None:
+        for params in ({"page": "0"}, {"page": "x"}, {"limit": "10001"}, {"limit": "-1"}, {"page": "9" * 30}):
+            async with served.session.get("/v4/models", params=params) as response:
+                body = await response.json()
+                assert (response.status, body["error"]["param"]) == (422, next(iter(params)))
+                assert isinstance(body["detail"], str)
+
+    async def test_the_user_is_the_account(self, served: Server) -> None:
+        """scale-egp asks for it where it was given no account, and needs all of these."""
+        async with served.session.get("/user-info", headers={"x-selected-account-id": "acct"}) as response:
+            named = await response.json()
+        async with served.session.get("/user-info") as response:
+            unnamed = await response.json()
+
+        assert set(named) == {"id", "email", "first_name", "last_name", "access_profiles"}
+        assert named["access_profiles"] == [{"role": "admin", "account": {"id": "acct", "name": "acct"}}]
+        assert unnamed["access_profiles"][0]["account"]["id"] == "default"

@@ -1,0 +1,157 @@
+"""When a stream answers 200: its first piece, its first answered call, or after a silence; until then statuses are ordinary."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from fanout.api import request as request_of
+from fanout.config.settings import load
+from fanout.core.schema import Call, Delta, Outcome
+from fanout.server.app import create_app
+from fanout.server.event_stream import respond
+from fanout.server.lifecycle import DISPATCHER
+from tests.support.http_client import Client
+from tests.support.upstreams import Upstream, providers_file
+
+SILENCE_S = 0.15
+
+
+class Words:
+    """The least of a dialect: each piece, each end, the end of all."""
+
+    def delta(self, piece: Delta) -> bytes:
+        return piece.text.encode()
+
+    def outcome(self, outcome: Outcome) -> bytes:
+        return f"<end of {outcome.call.index}>".encode()
+
+    def end(self, outcomes: object) -> bytes:
+        return b"<end>"
+
+
+class Broken(Words):
+    """A dialect with a bug, which shows when an answer is half out."""
+
+    def outcome(self, outcome: Outcome) -> bytes:
+        raise KeyError(outcome.call.index)
+
+
+@pytest.fixture
+async def impatient(upstream: Upstream, tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
+    """The real server, with one more path, `/words/{model}`, whose streams are silent for `SILENCE_S` and not for 10 s."""
+
+    async def words(request: web.Request) -> web.StreamResponse:
+        calls: list[Call] = request.app[DISPATCHER].plan(request_of("hi", request.match_info["models"].split(",")))
+        return await respond(request, Words(), calls, 2.0, None, silence_s=SILENCE_S)
+
+    async def broken(request: web.Request) -> web.StreamResponse:
+        calls = request.app[DISPATCHER].plan(request_of("hi", ["up/chunks-3-gap-0.05"]))
+        return await respond(request, Broken(), calls, 2.0, None)
+
+    app = create_app(load(providers_file(upstream.url, tmp_path), {}))
+    app.router.add_get("/words/{models:.+}", words)
+    app.router.add_get("/broken", broken)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as session:
+        yield session
+    await runner.cleanup()
+
+
+async def test_silence_is_answered_with_200_and_pings(impatient: aiohttp.ClientSession) -> None:
+    began = time.monotonic()
+    async with impatient.get("/words/up/first-0.7-chunks-2") as response:
+        begun_s = time.monotonic() - began
+        body = await response.read()
+
+    assert SILENCE_S - 0.02 < begun_s < SILENCE_S + 0.15
+    pings = body.count(b": ping\n\n")
+    assert 3 <= pings <= 4
+    assert body == b": ping\n\n" * pings + b"w0 w1 <end of 0><end>"
+
+
+async def test_failures_after_silence_are_told_in_the_stream(impatient: aiohttp.ClientSession) -> None:
+    async with impatient.get("/words/up/sleep-0.3-400") as response:
+        assert response.status == 200
+        body = await response.read()
+
+    assert body.replace(b": ping\n\n", b"") == b"<end of 0><end>"
+
+
+async def test_failures_before_silence_are_a_status(impatient: aiohttp.ClientSession) -> None:
+    async with impatient.get("/words/up/sleep-0.05-400,nobody") as response:
+        assert response.status == 502
+        assert response.headers["Content-Type"] == "application/json"
+        assert len((await response.json())["error"]["details"]) == 2
+
+
+async def test_no_pings_while_anybody_speaks(impatient: aiohttp.ClientSession) -> None:
+    async with impatient.get("/words/up/hang,up/chunks-30-gap-0.03") as response:
+        body = await response.content.readuntil(b"<end of 1>")
+
+    assert b": ping" not in body
+
+
+async def test_a_bug_in_mid_stream_cuts_it_off_and_is_logged_as_one(
+    impatient: aiohttp.ClientSession, upstream: Upstream, logged: list[str]
+) -> None:
+    """Another head in the middle of the answer would be read as part of it."""
+    async with impatient.get("/broken") as response:
+        assert response.status == 200
+        with pytest.raises(aiohttp.ClientError):
+            await response.read()
+    await upstream.quiet(1)
+
+    bug, line = (json.loads(line) for line in logged)
+    assert (bug["event"], bug["level"]) == ("bug in a handler", "error")
+    assert (line["event"], line["status"], line["results"]) == ("request", 500, ["ok"])
+
+
+async def begun_s(client: Client, *models: str) -> float:
+    """Seconds until the head of a stream."""
+    began = time.monotonic()
+    body = {"prompt": "hi", "model": models, "stream": True, "timeout_s": 3}
+    async with client.server.session.post("/v1/completion", json=body) as response:
+        assert response.status == 200
+        return time.monotonic() - began
+
+
+async def test_the_first_piece_begins_the_stream(client: Client) -> None:
+    assert 0.18 < await begun_s(client, "up/hang", "up/first-0.2-tail-1") < 0.6
+
+
+async def test_the_first_answered_call_begins_the_stream_even_without_a_piece(client: Client) -> None:
+    body = {"prompt": "hi", "model": ["up/hang", {"model": "up/ok", "max_tokens": 0}], "stream": True, "timeout_s": 3}
+    async with asyncio.timeout(1), client.server.session.post("/v1/completion", json=body) as response:
+        assert response.status == 200
+
+
+async def test_a_failed_call_does_not_begin_it_while_another_may_fail_too(client: Client) -> None:
+    assert 0.28 < await begun_s(client, "nobody", "up/400", "up/first-0.3") < 0.7
+
+    reply = await client.ask(model=["nobody", "up/sleep-0.3-400"], stream=True)
+    assert reply.status == 502
+    assert reply.error["details"][0]["code"] == "model_not_found"
+
+
+async def test_wrong_fields_of_a_stream_are_an_ordinary_400(client: Client) -> None:
+    reply = await client.ask(model="up/ok", stream=True, temperature=7)
+
+    assert (reply.status, reply.params) == (400, ["temperature"])
+    assert reply.headers["Content-Type"] == "application/json"
+
+
+async def test_the_failures_held_back_come_first_once_the_stream_begins(client: Client) -> None:
+    stream = await client.stream(model=["nobody", "up/first-0.1"])
+
+    assert stream.pieces[0]["index"] == 0
+    assert stream.pieces[0]["error"]["code"] == "model_not_found"

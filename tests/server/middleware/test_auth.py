@@ -1,0 +1,252 @@
+"""Who may call, from where, and with whose key upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fanout.config.settings import load
+from fanout.core.errors import ConfigError
+from fanout.server.app import check_access
+from tests.support.http_client import Client, parsed, request
+from tests.support.server import UP_KEY, serving
+from tests.support.upstreams import Upstream, providers_file
+
+KEY, OTHER = "key-one-abcdefghij", "key-two-0123456789"
+GUEST = "sk-guest-9876543210zyxwv"
+GOOD = json.dumps({"prompt": "hi", "model": "up/ok"}).encode()
+
+
+@pytest.fixture
+async def locked(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
+    """A server with keys, one of them from a file."""
+    keys = tmp_path / "keys"
+    keys.write_text(f"# who may call\n\n  {OTHER}  \n")
+    config = providers_file(upstream.url, tmp_path)
+    async with serving(config, FANOUT_API_KEYS=f"{KEY}, third-key", FANOUT_API_KEYS_FILE=str(keys)) as server:
+        yield Client(server)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": f"Bearer {KEY}"},
+        {"Authorization": f"bearer   {OTHER} "},
+        {"x-api-key": KEY},
+        {"X-API-KEY": "third-key"},
+        {"Authorization": f"Bearer {KEY}", "x-api-key": KEY},
+        {"Authorization": "Basic dXNlcjpwYXNz", "x-api-key": KEY},
+    ],
+    ids=str,
+)
+async def test_a_key_opens_as_bearer_or_x_api_key(locked: Client, headers: dict[str, str]) -> None:
+    assert (await locked.ask(headers, model="up/ok")).status == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": f"Bearer {KEY}x"},
+        {"Authorization": f"Bearer {KEY[:-1]}"},
+        {"Authorization": KEY},
+        {"Authorization": f"Basic {KEY}"},
+        {"x-api-key": ""},
+        {"x-api-key": KEY.upper()},
+        {"X-OpenAI-Api-Key": KEY},
+        {"Authorization": f"Bearer {KEY}", "x-api-key": OTHER},
+        {"Authorization": "Bearer wrong", "x-api-key": KEY},
+        {"Authorization": f"Bearer {KEY},{OTHER}"},
+    ],
+    ids=str,
+)
+async def test_without_a_key_or_with_two_that_disagree_nothing_opens(
+    locked: Client, upstream: Upstream, headers: dict[str, str]
+) -> None:
+    for stream in (False, True):
+        reply = await locked.ask(headers, model="up/ok", stream=stream)
+        assert reply.status == 401
+        assert reply.error["code"] == "invalid_api_key"
+        assert reply.headers["WWW-Authenticate"] == "Bearer"
+        assert reply.headers["x-request-id"]
+        assert not any(value in reply.error["message"] for value in headers.values() if value)
+    assert not upstream.requests
+
+
+@pytest.mark.parametrize("name", ["Authorization: Bearer ", "x-api-key: "])
+async def test_a_key_that_is_not_utf_8_is_an_unknown_one(locked: Client, name: str) -> None:
+    code, _, body = parsed(await locked.raw(request(GOOD, headers=f"{name}\xff\xfe\r\n")))
+
+    assert (code, body["error"]["code"]) == (401, "invalid_api_key")
+
+
+async def test_every_path_but_the_open_ones_needs_a_key(locked: Client) -> None:
+    for path in ("/livez", "/readyz"):
+        assert (await locked.send("GET", path)).status == 200
+    for path in ("/v1/models", "/v1/models/ok", "/metrics", "/v4/models", "/nowhere", "/livez/x", "/%6civez/"):
+        assert (await locked.send("GET", path)).status == 401, path
+        assert (await locked.send("GET", path, headers={"x-api-key": KEY})).status != 401, path
+    assert (await locked.send("POST", "/v1/completions", {"model": "up/ok"})).status == 401
+
+
+async def test_who_may_not_call_need_not_send_his_body(locked: Client) -> None:
+    host, port = locked.server.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request().replace(b"Content-Length: 0", b"Content-Length: 1000000") + b"{")
+    async with asyncio.timeout(1):
+        head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+    assert head.startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:8080", 200),
+        ("app.localhost:1", 200),
+        ("127.0.0.1", 200),
+        ("127.9.9.9:80", 200),
+        ("[::1]", 200),
+        ("[::1]:8080", 200),
+        ("evil.example", 403),
+        ("localhost.evil.example", 403),
+        ("evil.example:8080", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("192.168.0.10", 403),
+        ("0.0.0.0", 403),
+        ("[fe80::1]:80", 403),
+        ("[::ffff:10.0.0.1]", 403),
+        ("", 403),
+    ],
+)
+async def test_on_loopback_without_keys_only_this_machines_names_are_answered(
+    client: Client, upstream: Upstream, host: str, status: int
+) -> None:
+    """Else a page whose name is made to resolve to 127.0.0.1 could call."""
+    code, headers, body = parsed(await client.raw(request(GOOD, headers=f"Host: {host}\r\n")))
+
+    assert code == status
+    assert headers["x-request-id"]
+    if status == 403:
+        assert body["error"]["code"] == "forbidden"
+        assert "FANOUT_API_KEYS" in body["error"]["message"]
+        assert not upstream.requests
+
+
+async def test_with_keys_any_host_is_answered(locked: Client) -> None:
+    code, _, _ = parsed(await locked.raw(request(GOOD, headers=f"Host: fanout.example\r\nx-api-key: {KEY}\r\n")))
+
+    assert code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
+def test_loopback_may_be_served_without_keys(host: str) -> None:
+    check_access(load(None, {}), host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com", "", "127.0.0.1.example.com"])
+def test_other_addresses_need_keys(host: str) -> None:
+    check_access(load(None, {"FANOUT_API_KEYS": KEY}), host)
+
+    with pytest.raises(ConfigError) as raised:
+        check_access(load(None, {}), host)
+    assert "FANOUT_API_KEYS" in str(raised.value)
+
+
+def test_no_key_is_shown_by_what_holds_it() -> None:
+    environment = load(None, {"FANOUT_API_KEYS": KEY, "OPENAI_API_KEY": GUEST})
+
+    assert KEY not in repr(environment) + str(environment)
+    assert GUEST not in repr(environment) + str(environment)
+
+
+@pytest.fixture
+async def guests(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
+    """Providers that a caller may bring a key for: `theirs` has none of ours, `shared` has; both allow one call at a time."""
+    row = {
+        "adapter": "openai",
+        "base_url": upstream.url,
+        "key_header": "X-OpenAI-Api-Key",
+        "limits": {"concurrency": 1},
+        "retries": {"attempts": 1},
+    }
+    more = {
+        "providers": {
+            "theirs": {**row, "api_key_env": "UNSET_KEY"},
+            "shared": {**row, "api_key_env": "UP_KEY"},
+            "stranger": {**row, "key_header": "X-Stranger-Key", "api_key_env": "UP_KEY"},
+        }
+    }
+    async with serving(providers_file(upstream.url, tmp_path, more=more, api_key_env="UP_KEY"), UP_KEY=UP_KEY) as server:
+        yield Client(server)
+
+
+async def test_a_callers_own_key_makes_its_provider_ready_and_goes_to_it_alone(guests: Client, upstream: Upstream) -> None:
+    models = ["theirs/say-1", "shared/say-2", "stranger/say-3", "up/say-4"]
+    without = await guests.ask(model=models)
+    own = await guests.ask({"X-OpenAI-Api-Key": GUEST}, model=models)
+    after = await guests.ask(model=models)
+
+    assert without.choices[0]["error"]["code"] == after.choices[0]["error"]["code"] == "provider_not_configured"
+    assert "`X-OpenAI-Api-Key`" in without.choices[0]["error"]["message"]
+    assert [choice["error"] for choice in own.choices] == [None] * 4
+    keys = {name: [request.headers["authorization"] for request in upstream.of(name)] for name in ("say-1", "say-2", "say-3")}
+    assert keys["say-1"] == [f"Bearer {GUEST}"]
+    assert keys["say-2"] == [f"Bearer {UP_KEY}", f"Bearer {GUEST}", f"Bearer {UP_KEY}"]
+    assert keys["say-3"] == [f"Bearer {UP_KEY}"] * 3
+    assert {request.headers["authorization"] for request in upstream.of("say-4")} == {f"Bearer {UP_KEY}"}
+    assert not any("x-openai-api-key" in request.headers for request in upstream.requests)
+
+
+async def test_a_callers_own_key_has_limits_of_its_own(guests: Client, upstream: Upstream) -> None:
+    async def ask(key: str | None) -> None:
+        await guests.ask({"X-OpenAI-Api-Key": key} if key else None, model="shared/sleep-0.3")
+
+    async with asyncio.TaskGroup() as group:
+        for key in (None, None, GUEST, GUEST, GUEST + "2"):
+            group.create_task(ask(key))
+
+    assert upstream.peak == 3, "one each for the server's key and for each caller's"
+
+
+async def test_a_callers_own_key_is_nowhere_to_be_seen(guests: Client, logged: list[str]) -> None:
+    headers = {"X-OpenAI-Api-Key": GUEST}
+    seen = []
+    for model in ("theirs/ok", "theirs/400-leak", "theirs/401", "theirs/429-leak-s-60", "theirs/drop", "nobody"):
+        for stream in (False, True):
+            reply = await guests.ask(headers, model=[model, "up/ok"], stream=stream, timeout_s=2)
+            seen += [reply.body.decode(), str(reply.headers)]
+            seen.append((await guests.ask(headers, model=model, stream=stream, timeout_s=2)).body.decode())
+    seen.append((await guests.send("GET", "/metrics")).body.decode())
+    everything = "\n".join([*seen, *logged])
+
+    assert GUEST not in everything
+    assert GUEST[:12] not in everything
+    assert UP_KEY not in everything
+    assert hashlib.sha256(GUEST.encode()).hexdigest()[:8] not in everything
+    assert len(logged) > 20
+
+
+async def test_a_key_too_long_to_be_one_is_refused_not_passed_over(guests: Client, upstream: Upstream) -> None:
+    """Passed over, the call would be made at the server's expense."""
+    reply = await guests.ask({"X-OpenAI-Api-Key": "k" * 4097}, model="shared/ok")
+
+    assert (reply.status, reply.params) == (400, ["X-OpenAI-Api-Key"])
+    assert not upstream.requests
+
+
+async def test_a_key_that_no_header_can_carry_fails_its_entry(guests: Client, upstream: Upstream) -> None:
+    code, _, body = parsed(
+        await guests.raw(request(GOOD.replace(b"up/ok", b"shared/ok"), headers="X-OpenAI-Api-Key: \xe9\r\n"))
+    )
+
+    assert code == 502
+    assert body["error"]["code"] == "invalid_api_key"
+    assert not upstream.requests

@@ -1,0 +1,109 @@
+"""Pages in browsers: which origins may call, and what their browsers are told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.http_client import Client, Reply
+from tests.support.server import serving
+from tests.support.upstreams import Upstream, providers_file
+
+HOME, OTHER, STRANGER = "https://dash.example", "http://localhost:3000", "https://evil.example"
+KEY = "key-one-abcdefghij"
+ASKS = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+
+
+@pytest.fixture
+async def client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
+    config = providers_file(upstream.url, tmp_path)
+    async with serving(config, FANOUT_CORS_ORIGINS=f"{HOME},{OTHER}", FANOUT_API_KEYS=KEY) as server:
+        yield Client(server)
+
+
+async def preflight(client: Client, origin: str, path: str = "/v1/completion") -> Reply:
+    return await client.send("OPTIONS", path, headers={"Origin": origin, **ASKS})
+
+
+@pytest.mark.parametrize("origin", [HOME, OTHER])
+async def test_a_preflight_of_an_allowed_origin_needs_no_key(client: Client, origin: str) -> None:
+    reply = await preflight(client, origin)
+
+    assert (reply.status, reply.body) == (204, b"")
+    assert reply.headers["Access-Control-Allow-Origin"] == origin
+    assert "POST" in reply.headers["Access-Control-Allow-Methods"]
+    allowed = reply.headers["Access-Control-Allow-Headers"].lower().replace(" ", "").split(",")
+    assert {"authorization", "content-type", "x-api-key", "x-openai-api-key", "x-request-id"} <= set(allowed)
+    assert int(reply.headers["Access-Control-Max-Age"]) > 0
+    assert reply.headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    "origin", [STRANGER, "null", f"{HOME}.evil.example", HOME.upper(), f"{HOME}:8443", "http://dash.example"]
+)
+async def test_a_preflight_of_another_origin_is_refused(client: Client, origin: str) -> None:
+    reply = await preflight(client, origin)
+
+    assert reply.status == 403
+    assert not any(name.startswith("Access-Control") for name in reply.headers)
+
+
+async def test_answers_errors_and_streams_may_be_read_by_allowed_origins(client: Client) -> None:
+    headers = {"Origin": HOME, "x-api-key": KEY}
+    answers: list[Any] = [
+        await client.ask(headers, model="up/ok"),
+        await client.stream(headers, model="up/ok"),
+        await client.ask(headers, model="nobody"),
+        await client.ask(headers, model="up/ok", temperature=9),
+        await client.ask({"Origin": HOME}, model="up/ok"),
+        await client.send("GET", "/nowhere", headers=headers),
+        await client.send("GET", "/v1/models", headers=headers),
+    ]
+
+    assert [answer.status for answer in answers] == [200, 200, 404, 400, 401, 404, 200]
+    for answer in answers:
+        assert answer.headers["Access-Control-Allow-Origin"] == HOME
+        assert "x-request-id" in answer.headers["Access-Control-Expose-Headers"]
+        assert answer.headers["Vary"] == "Origin"
+
+
+async def test_other_origins_and_none_get_no_word_of_it(client: Client) -> None:
+    for headers in ({"x-api-key": KEY}, {"x-api-key": KEY, "Origin": STRANGER}):
+        reply = await client.ask(headers, model="up/ok")
+        assert reply.status == 200
+        assert "Access-Control-Allow-Origin" not in reply.headers
+        assert reply.headers["Vary"] == "Origin", "a cache must not give this answer to a page that may read it"
+
+
+async def test_a_star_allows_every_origin(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(providers_file(upstream.url, tmp_path), FANOUT_CORS_ORIGINS="*") as server:
+        client = Client(server)
+        assert (await preflight(client, STRANGER)).status == 204
+        assert (await client.ask({"Origin": STRANGER}, model="up/ok")).headers["Access-Control-Allow-Origin"] == STRANGER
+
+
+async def test_without_configured_origins_no_page_may_call(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(providers_file(upstream.url, tmp_path)) as server:
+        client = Client(server)
+        refused = await preflight(client, OTHER)
+        plain = await client.ask({"Origin": OTHER}, model="up/ok")
+
+    assert refused.status == 403
+    assert "FANOUT_CORS_ORIGINS" in refused.error["message"]
+    assert not {"Access-Control-Allow-Origin", "Vary"} & set(plain.headers)
+
+
+async def test_a_foreign_host_is_refused_before_a_preflight_is_answered(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(providers_file(upstream.url, tmp_path), FANOUT_CORS_ORIGINS="*") as server:
+        reply = await Client(server).send("OPTIONS", "/v1/completion", headers={"Origin": HOME, "Host": "evil.example", **ASKS})
+
+    assert reply.status == 403
+
+
+async def test_options_that_is_no_preflight_is_an_ordinary_405(client: Client) -> None:
+    reply = await client.send("OPTIONS", "/v1/completion", headers={"x-api-key": KEY})
+
+    assert (reply.status, reply.headers["Allow"]) == (405, "POST")

@@ -1,0 +1,235 @@
+"""`/openapi.json` says what the server does, and the server does no other thing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import BaseModel
+
+from fanout.server.middleware import auth
+from fanout.server.openapi import document as openapi
+from fanout.server.openapi.document import EVENTS, JSON, Events, Operation
+from fanout.server.openapi.operations import OPERATIONS
+from tests.support.cli import serving as command
+from tests.support.dialects import Got, post
+from tests.support.server import Server, serving
+
+EMBEDDED = {
+    "extends": False,
+    "providers": {"local": {"adapter": "ngram", "default_kind": "both"}},
+    "models": {f"local/ngram-{n}": {"provider": "local", "id": f"ngram-{n}", "kind": "both"} for n in (2, 3, 5)},
+    "sets": {"embedded": ["local/ngram-2", "local/ngram-5"]},
+}
+CHECKS = (
+    "status_code_conformance,content_type_conformance,response_schema_conformance,negative_data_rejection,"
+    "unsupported_method,allow_header_conformance"
+)
+PATIENCE_S = 150
+
+
+@pytest.fixture
+async def plain() -> AsyncIterator[Server]:
+    """A server as it is on a fresh machine."""
+    async with serving(FANOUT_STORE=":memory:") as server:
+        yield server
+
+
+async def document(server: Server) -> dict[str, Any]:
+    async with server.session.get("/openapi.json") as response:
+        assert (response.status, response.content_type) == (200, "application/json")
+        found: dict[str, Any] = await response.json()
+        return found
+
+
+def models_of(content: Any) -> tuple[type[BaseModel], ...]:
+    given = content.data if isinstance(content, Events) else content
+    return given if isinstance(given, tuple) else (given,)
+
+
+def as_documented(value: Any, content: Any) -> None:
+    """Nothing is missing, of another type, or not described: the models allow no other field."""
+    faults = []
+    for model in models_of(content):
+        try:
+            model.model_validate(value, strict=False)
+        except ValueError as error:
+            faults.append(error)
+        else:
+            return
+    raise ExceptionGroup(f"{value} is not as documented", faults)
+
+
+def check(route: tuple[str, str], got: Got) -> None:
+    answers = OPERATIONS[route].answers
+    assert got.status in answers, f"{route} answered {got.status}: {got.body!r}"
+    content = answers[got.status].content
+    if got.headers["Content-Type"].startswith(EVENTS):
+        for event in got.events:
+            if event != "[DONE]":
+                as_documented(event, content[EVENTS])
+    else:
+        as_documented(got.json, content[JSON])
+
+
+ASKING = [(route, name) for route, operation in OPERATIONS.items() if operation.body for name in operation.examples]
+POSTED = [route for route, operation in OPERATIONS.items() if operation.body]
+LOOKED_UP = [
+    "/v1/comparisons",
+    "/v1/models",
+    "/v1/models/local/ngram-5",
+    "/v1/usage",
+    "/v1/files",
+    "/v1/batches",
+    "/v1/jobs",
+    "/v1/providers",
+    "/v4/models",
+    "/user-info",
+    "/livez",
+    "/readyz",
+]
+
+
+async def test_the_document_is_valid(plain: Server) -> None:
+    assert list(OpenAPIV31SpecValidator(await document(plain)).iter_errors()) == []
+
+
+async def test_every_route_is_described_and_nothing_else(plain: Server) -> None:
+    served = set(openapi.routes(plain.app))
+    described = {(method.upper(), path) for path, methods in (await document(plain))["paths"].items() for method in methods}
+
+    assert served - set(OPERATIONS) == set()
+    assert set(OPERATIONS) - served == set()
+    assert described == served
+
+
+def test_a_route_without_an_operation_is_left_out_and_an_operation_without_a_route_too() -> None:
+    made = openapi.document([("GET", "/livez"), ("GET", "/new")], OPERATIONS, description="", glossary={})
+
+    assert list(made["paths"]) == ["/livez"]
+
+
+def test_operations_have_names_of_their_own_and_say_what_needs_a_key() -> None:
+    ids = [operation.id for operation in OPERATIONS.values()]
+    public = {path for (_, path), operation in OPERATIONS.items() if operation.public}
+
+    assert len(set(ids)) == len(ids)
+    assert public == auth.OPEN_PATHS
+    assert all((401 in operation.answers) != operation.public for operation in OPERATIONS.values())
+
+
+async def test_every_field_of_a_request_says_what_it_is(plain: Server) -> None:
+    schemas = (await document(plain))["components"]["schemas"]
+    bodies = {operation.body.__name__ for operation in OPERATIONS.values() if operation.body}
+
+    assert [
+        f"{name}.{field}"
+        for name in bodies
+        for field, schema in schemas[name]["properties"].items()
+        if "description" not in schema
+    ] == []
+
+
+@pytest.mark.parametrize(("route", "name"), ASKING, ids=lambda value: value if isinstance(value, str) else value[1])
+async def test_every_example_works_and_is_answered_as_documented(route: tuple[str, str], name: str, plain: Server) -> None:
+    got = await post(plain, route[1], OPERATIONS[route].examples[name])
+
+    assert got.status in (200, 201)
+    check(route, got)
+
+
+@pytest.mark.parametrize(("route", "operation"), OPERATIONS.items(), ids=lambda value: getattr(value, "id", ""))
+def test_every_example_of_an_answer_is_one(route: tuple[str, str], operation: Operation) -> None:
+    for answer in operation.answers.values():
+        for example in answer.examples.values():
+            as_documented(example, answer.content[JSON])
+
+
+@pytest.mark.parametrize("path", LOOKED_UP)
+async def test_what_is_looked_up_is_as_documented(path: str, plain: Server) -> None:
+    route = ("GET", "/v1/models/{model}" if path.startswith("/v1/models/") else path)
+    async with plain.session.get(path) as response:
+        check(route, Got(response.status, response.headers, await response.read()))
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("path", ["/v1/completion", "/v1/completions", "/v1/chat/completions"])
+async def test_answers_and_failures_of_other_providers_are_as_documented(path: str, stream: bool, served: Server) -> None:
+    models = ["up/ok", "up/cached-3", "up/no_usage", "up/429-s-0.2", "up/cut", "up/error-502", "nobody", "up/finish-odd"]
+    question = {"messages": [{"role": "user", "content": "hi"}]} if "chat" in path else {"prompt": "hi"}
+    asked = {"model": models, "stream": stream, "top_k": 3, "temperature": 0.5, **question}
+
+    got = await post(served, path, asked)
+
+    assert got.status == 200
+    check(("POST", path), got)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("model", ["up/ok", "up/cut", "up/429-s-0.2", "up/402", "up/500", "nobody", "narrow/ok"])
+@pytest.mark.parametrize("path", ["/v1/completion", "/v1/chat/completions", "/v4/completions", "/v4/chat-completions"])
+async def test_every_status_of_a_single_call_is_documented(path: str, model: str, stream: bool, served: Server) -> None:
+    question = {"messages": [{"role": "user", "content": "hi"}]} if "chat" in path else {"prompt": "hi"}
+
+    check(("POST", path), await post(served, path, {"model": model, "stream": stream, **question}))
+
+
+async def test_a_deadline_that_passes_is_documented(served: Server) -> None:
+    got = await post(served, "/v1/completion", {"model": ["up/hang", "up/first-5"], "prompt": "hi", "timeout_s": 0.2})
+
+    assert got.status == 504
+    check(("POST", "/v1/completion"), got)
+
+
+@pytest.mark.parametrize("route", POSTED, ids=lambda route: route[1])
+async def test_every_refusal_is_documented(route: tuple[str, str]) -> None:
+    path = re.sub(r"\{\w+\}", "some", route[1])
+    invalid = 422 if 422 in OPERATIONS[route].answers else 400
+    async with serving(FANOUT_API_KEYS="k", FANOUT_MAX_BODY_BYTES="2000", FANOUT_STORE=":memory:") as server:
+        key = {"Authorization": "Bearer k"}
+        sent: list[tuple[int, dict[str, Any]]] = [
+            (401, {"json": {}}),
+            (invalid, {"data": b"{", "headers": {**key, "Content-Type": JSON}}),
+            (invalid, {"json": {"model": 3, "temperature": 9}, "headers": key}),
+            (413, {"json": {"model": "m" * 3000}, "headers": key}),
+            (415, {"data": b"{}", "headers": {**key, "Content-Type": "text/plain"}}),
+        ]
+        for status, request in sent:
+            async with server.session.post(path, **request) as response:
+                assert response.status == status
+                check(route, Got(response.status, response.headers, await response.read()))
+
+
+async def test_no_request_that_a_machine_can_think_of_is_answered_otherwise(tmp_path: Path) -> None:
+    """Schemathesis, some 2,800 requests against the real command: no undocumented status, type or shape, and no 500."""
+    config = tmp_path / "embedded.json"
+    config.write_text(json.dumps(EMBEDDED))
+    async with command("--config", str(config), FANOUT_LOG_LEVEL="error") as address:
+        told = await asyncio.to_thread(schemathesis, address, tmp_path)
+
+    assert told.returncode == 0, told.stdout[-6000:]
+    assert re.search(r"(\d+) generated, \1 passed", told.stdout), told.stdout[-2000:]
+
+
+def schemathesis(address: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs it with a document that knows no 500: that one is a fault whenever it comes."""
+    read = subprocess.run(["curl", "-sf", f"{address}/openapi.json"], capture_output=True, check=True)
+    known = json.loads(read.stdout)
+    for methods in known["paths"].values():
+        for operation in methods.values():
+            operation["responses"].pop("500", None)
+    (folder / "openapi.json").write_text(json.dumps(known))
+    run = [sys.executable, "-m", "schemathesis.cli", "run", "openapi.json", "--url", address, "--checks", CHECKS, "--seed", "1"]
+    bounds = ["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--continue-on-failure", "--warnings", "off"]
+    aside = ["--exclude-path", "/v2/completions", "--exclude-path", "/v3/completions", "--generation-database", "none"]
+    return subprocess.run(
+        [*run, *bounds, *aside, "--no-color"], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )

@@ -1,0 +1,118 @@
+"""`/docs`: the reference for people, whole on one page that needs nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from html.parser import HTMLParser
+
+import pytest
+
+from fanout.server.openapi.operations import OPERATIONS
+from tests.support.server import Server, serving
+
+
+@pytest.fixture
+async def server_alone() -> AsyncIterator[Server]:
+    """A server as it is on a fresh machine."""
+    async with serving(FANOUT_STORE=":memory:") as server:
+        yield server
+
+
+async def page(server: Server, **headers: str) -> str:
+    async with server.session.get("/docs", headers=headers) as response:
+        assert (response.status, response.content_type) == (200, "text/html")
+        assert response.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
+        return await response.text()
+
+
+class Seen(HTMLParser):
+    """What stands in a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.loaded: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag not in ("meta", "input", "br"):
+            self.open.append(tag)
+        self.ids += [str(given["id"])] if "id" in given else []
+        self.links += [str(given["href"])] if tag == "a" else []
+        loads = tag in ("script", "link", "img", "iframe", "object", "embed") or "src" in given or "style" in given
+        self.loaded += [tag] if loads or any(name.startswith("on") for name in given) else []
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+async def test_the_page_names_every_path_and_loads_nothing(server_alone: Server) -> None:
+    text = await page(server_alone)
+    seen = Seen(text)
+
+    assert seen.open == []
+    assert [path for _, path in OPERATIONS if f"<code>{html.escape(path)}</code>" not in text] == []
+    assert seen.loaded == []
+    assert not re.search(r"@import|url\(", text)
+    assert len(set(seen.ids)) == len(seen.ids)
+    assert [link for link in seen.links if link != "/openapi.json" and link.removeprefix("#") not in seen.ids] == []
+    assert '<meta name="viewport" content="width=device-width">' in text
+    assert "prefers-color-scheme: dark" in text
+
+
+async def test_the_page_says_of_every_field_its_type_range_default_and_meaning(server_alone: Server) -> None:
+    text = await page(server_alone)
+
+    for said in (
+        '<code class="name">temperature</code><span class="type">number or null</span><span class="limits">0 to 2</span>',
+        '<code class="name">prompt</code><span class="type">string</span><span class="needed">required</span>',
+        "default <code>account,model</code>",
+        "Most tokens to generate; absent: the provider&#x27;s default.",
+        '<span class="type"><code>list</code></span>',
+        "<summary>19 fields inside</summary>",
+    ):
+        assert said in text
+
+
+async def test_the_examples_name_the_address_that_was_asked(server_alone: Server) -> None:
+    assert f"curl {server_alone.url}/v1/completion " in await page(server_alone)
+    assert "127.0.0.1:8080" not in await page(server_alone)
+
+
+async def test_a_name_that_is_none_is_not_repeated() -> None:
+    async with serving(FANOUT_API_KEYS="k", FANOUT_STORE=":memory:") as server:
+        text = await page(server, Host="evil.example<b>/'$(rm)")
+
+    assert "evil" not in text
+    assert "curl http://127.0.0.1:8080/v1/completion" in text
+
+
+async def test_every_command_of_the_page_works() -> None:
+    if not shutil.which("curl"):
+        pytest.fail("NO CURL") if os.environ.get("CI") else pytest.skip("NO CURL: the page's commands are not run")
+    async with serving(FANOUT_API_KEYS="a-key", FANOUT_STORE=":memory:") as server:
+        shown = [html.unescape(line) for line in re.findall(r"<code>(curl .*?)</code>", await page(server), re.S)]
+        lines = [
+            line for line in shown if not re.search(r"/v1/(comparisons|files|batches|jobs)/", line)
+        ]  # nobody knows such an id beforehand
+        ended = await asyncio.gather(*(asyncio.to_thread(shell, line) for line in lines))
+
+    assert len(lines) > 15
+    assert [(line, one.stderr, one.stdout[:300]) for line, one in zip(lines, ended, strict=True) if one.returncode] == []
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    """Runs a line of the page; curl fails where the answer's status does."""
+    line = line.replace("curl", "curl -sS --fail-with-body", 1)
+    environ = {**os.environ, "FANOUT_KEY": "a-key"}
+    return subprocess.run(["sh", "-euc", line], env=environ, capture_output=True, text=True, timeout=60, check=False)

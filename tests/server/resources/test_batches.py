@@ -1,0 +1,329 @@
+"""`/v1/batches`: from its file to its files, as OpenAI's clients know it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from fanout.server.openapi.operations.batch import Batch
+from tests.support.batching import CHAT, TEXT, anywhere, batch, config_of, content, desk, lines, request, told, until, upload
+from tests.support.process import running
+from tests.support.server import Server, serving
+from tests.support.upstreams import Upstream
+
+__all__ = ["anywhere", "desk"]
+
+
+async def ended(session: aiohttp.ClientSession, made: dict[str, Any]) -> dict[str, Any]:
+    """The batch at its end, as documented."""
+    found = await until(session, f"/v1/batches/{made['id']}")
+    Batch.model_validate(found, strict=True)
+    return found
+
+
+async def test_a_batch_is_answered_line_by_line(desk: Server, upstream: Upstream) -> None:
+    made = await batch(desk.session, *(request(f"r{n}", "up/ok") for n in range(3)), metadata={"for": "a test"})
+    done = await ended(desk.session, made)
+    answers = await content(desk.session, done["output_file_id"])
+    alone = await told(desk.session.post(CHAT, json=request("r0", "up/ok")["body"]))
+
+    Batch.model_validate(made, strict=True)
+    assert (made["object"], made["status"], made["errors"], made["output_file_id"]) == ("batch", "validating", None, None)
+    assert made["request_counts"] == {"total": 0, "completed": 0, "failed": 0}
+    assert made["expires_at"] == made["created_at"] + 86_400
+    assert (done["status"], done["metadata"], done["error_file_id"]) == ("completed", {"for": "a test"}, None)
+    assert done["request_counts"] == {"total": 3, "completed": 3, "failed": 0}
+    assert made["created_at"] <= done["in_progress_at"] <= done["finalizing_at"] <= done["completed_at"]
+    assert [line["custom_id"] for line in answers] == ["r0", "r1", "r2"]
+    assert len({line["id"] for line in answers}) == 3
+    for line in answers:
+        assert line["id"].startswith("batch_req_")
+        assert (line["error"], line["response"]["status_code"]) == (None, 200)
+        body = line["response"]["body"]
+        assert body.keys() == alone[1].keys()
+        assert body["choices"][0].keys() == alone[1]["choices"][0].keys()
+        assert body["choices"][0]["message"]["content"] == "This is ok."
+        assert (body["object"], body["model"]) == ("chat.completion", "up/ok")
+    asked = sorted(seen.body["messages"][0]["content"] for seen in upstream.of("ok"))
+    assert asked == ["r0", "r0", "r1", "r2"]
+
+
+async def test_the_files_of_the_results_are_files_like_others(desk: Server) -> None:
+    made = await batch(desk.session, request("good", "up/ok"), request("bad", "up/400"))
+    done = await ended(desk.session, made)
+
+    for name in ("output_file_id", "error_file_id"):
+        status, file = await told(desk.session.get(f"/v1/files/{done[name]}"))
+        async with desk.session.get(f"/v1/files/{done[name]}/content") as response:
+            read = await response.read()
+        async with desk.session.get(f"/v1/files/{done[name]}/content") as response:
+            assert await response.read() == read, "it is the same however often it is read"
+        assert (status, file["purpose"], file["bytes"]) == (200, "batch_output", len(read))
+        assert file["filename"].startswith(made["id"])
+    _, page = await told(desk.session.get("/v1/files?purpose=batch_output"))
+    assert {file["id"] for file in page["data"]} == {done["output_file_id"], done["error_file_id"]}
+
+
+async def test_a_list_of_models_makes_a_line_for_each(anywhere: Server) -> None:
+    models = ["up/say-one", {"model": "up/say-two", "label": "second"}, "up/say-one", "up/500"]
+    made = await batch(anywhere.session, request("r", models), request("s", "up/ok"))
+    done = await ended(anywhere.session, made)
+    good, bad = await content(anywhere.session, done["output_file_id"]), await content(anywhere.session, done["error_file_id"])
+
+    assert done["request_counts"] == {"total": 5, "completed": 4, "failed": 1}
+    told_of = [(line["custom_id"], line["entry"], line["response"]["body"]["model"]) for line in good]
+    assert told_of == [("r", 0, "up/say-one"), ("r", 1, "second"), ("r", 2, "up/say-one"), ("s", 0, "up/ok")]
+    assert [line["response"]["body"]["choices"][0]["message"]["content"] for line in good[:3]] == ["one", "two", "one"]
+    assert all(line["response"]["body"]["choices"][0]["index"] == 0 for line in good), "each line is an answer of its own"
+    assert [(line["custom_id"], line["entry"], line["model"]) for line in bad] == [("r", 3, "up/500")]
+
+
+async def test_failures_stand_in_the_error_file_with_their_status(desk: Server) -> None:
+    models = {"up/400": 400, "up/402": 402, "up/500": 502, "up/401": 502}
+    made = await batch(desk.session, *(request(model, model) for model in models))
+    done = await ended(desk.session, made)
+
+    assert done["output_file_id"] is None
+    for line in await content(desk.session, done["error_file_id"]):
+        if line["response"] is None:
+            continue
+        assert line["response"]["status_code"] == models[line["custom_id"]]
+        assert line["response"]["body"]["error"]["message"]
+
+
+async def test_text_completions_with_many_prompts_and_samples_are_one_line(desk: Server) -> None:
+    requests = [
+        request("prompts", "local/ngram-5", TEXT, prompt=["The return", "A class"], max_tokens=3),
+        request("samples", ["local/ngram-5", "local/ngram-2"], TEXT, n=3, max_tokens=3, seed=1),
+    ]
+    done = await ended(desk.session, await batch(desk.session, *requests, endpoint=TEXT))
+    found = await content(desk.session, done["output_file_id"])
+
+    assert done["status"] == "completed"
+    assert [(line["custom_id"], line["entry"], len(line["response"]["body"]["choices"])) for line in found] == [
+        ("prompts", 0, 2),
+        ("samples", 0, 3),
+        ("samples", 1, 3),
+    ]
+    for line in found:
+        body = line["response"]["body"]
+        assert (body["object"], [choice["index"] for choice in body["choices"]]) == (
+            "text_completion",
+            list(range(len(body["choices"]))),
+        )
+    _, alone = await told(desk.session.post(TEXT, json={**requests[1]["body"], "model": "local/ngram-5"}))
+    assert [choice["text"] for choice in found[1]["response"]["body"]["choices"]] == [
+        choice["text"] for choice in alone["choices"]
+    ]
+
+
+BAD = [
+    (b'{"custom_id": "a"', 2, None),
+    (b"[]", 2, None),
+    (lines({**request("a", "up/ok"), "method": "GET"}), 2, "method"),
+    (lines({**request("a", "up/ok"), "url": "/v1/embeddings"}), 2, "url"),
+    (lines({**request("a", "up/ok"), "extra": 1}), 2, "extra"),
+    (lines({key: value for key, value in request("a", "up/ok").items() if key != "custom_id"}), 2, "custom_id"),
+    (lines({**request("a", "up/ok"), "body": {"model": "up/ok"}}), 2, "body.messages"),
+    (lines(request("a", "up/ok", temperature=9)), 2, "body.temperature"),
+    (lines(request("a", ["up/ok", 3])), 2, "body.model[1]"),
+    (lines(request("a", "up/ok", stream=True)), 2, "body.stream"),
+    (lines(request("a", "up/ok", timeout_s=3)), 2, "body.timeout_s"),
+    (lines(request("a", "nobody/knows")), 2, "model"),
+    (lines(request("first", "up/ok")), 2, "custom_id"),
+]
+
+
+@pytest.mark.parametrize(("bad", "line", "param"), BAD)
+async def test_a_bad_line_fails_the_batch_before_anything_is_sent(
+    bad: bytes, line: int, param: str | None, desk: Server, upstream: Upstream
+) -> None:
+    file = await upload(desk.session, lines(request("first", "up/ok")) + bad)
+    asked = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h"}
+    _, made = await told(desk.session.post("/v1/batches", json=asked))
+    failed = await ended(desk.session, made)
+
+    assert (failed["status"], failed["output_file_id"], failed["error_file_id"]) == ("failed", None, None)
+    assert failed["failed_at"] >= failed["created_at"]
+    found = [(error["line"], error["param"]) for error in failed["errors"]["data"]]
+    assert found == [(line, param)], failed["errors"]
+    assert all(error["code"] and error["message"] for error in failed["errors"]["data"])
+    assert upstream.requests == []
+
+
+async def test_every_bad_line_is_named(anywhere: Server) -> None:
+    bad = [request(f"r{n}", "up/ok", n=0 if n % 3 == 0 else 1) for n in range(10)]
+    failed = await ended(anywhere.session, await batch(anywhere.session, *bad))
+
+    assert [(error["line"], error["param"]) for error in failed["errors"]["data"]] == [
+        (line, "body.n") for line in (1, 4, 7, 10)
+    ]
+
+
+@pytest.mark.parametrize("file", [b"", b"\n\n"])
+async def test_an_empty_file_fails_the_batch(file: bytes, desk: Server) -> None:
+    asked = {"input_file_id": await upload(desk.session, file), "endpoint": CHAT, "completion_window": "24h"}
+    failed = await ended(desk.session, (await told(desk.session.post("/v1/batches", json=asked)))[1])
+
+    assert (failed["status"], len(failed["errors"]["data"])) == ("failed", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "param"),
+    [
+        ({"input_file_id": "file-nobody"}, 404, "input_file_id"),
+        ({"endpoint": "/v1/embeddings"}, 400, "endpoint"),
+        ({"completion_window": "soon"}, 400, "completion_window"),
+        ({"completion_window": "0h"}, 400, "completion_window"),
+        ({"completion_window": None}, 400, "completion_window"),
+        ({"metadata": {"a": 1}}, 400, "metadata.a"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": 1}}, 400, "output_expires_after.seconds"),
+        ({"windows": "24h"}, 400, "windows"),
+    ],
+)
+async def test_a_bad_request_makes_no_batch(change: dict[str, Any], status: int, param: str, desk: Server) -> None:
+    asked = {"input_file_id": await upload(desk.session, b""), "endpoint": CHAT, "completion_window": "24h", **change}
+
+    found, answer = await told(desk.session.post("/v1/batches", json=asked))
+
+    assert (found, answer["error"]["param"]) == (status, param)
+    assert (await told(desk.session.get("/v1/batches")))[1]["data"] == []
+
+
+async def test_keys_of_ones_own_are_not_taken(upstream: Upstream, tmp_path: Path) -> None:
+    config = config_of(upstream, tmp_path)
+    given = json.loads(config.read_text())
+    given["providers"]["up"]["key_header"] = "X-Up-Key"
+    config.write_text(json.dumps(given))
+    async with serving(config, FANOUT_STORE=":memory:") as server:
+        asked = {"input_file_id": await upload(server.session, b""), "endpoint": CHAT, "completion_window": "24h"}
+        for path, body in (("/v1/batches", asked), ("/v1/jobs", {"items": [{"prompt": "x"}], "models": "up/ok"})):
+            status, answer = await told(server.session.post(path, json=body, headers={"X-Up-Key": "sk-mine"}))
+            assert (status, answer["error"]["param"]) == (400, "X-Up-Key")
+            assert "sk-mine" not in json.dumps(answer)
+
+
+async def test_a_cancelled_batch_keeps_what_was_answered(anywhere: Server, upstream: Upstream) -> None:
+    requests = [*(request(f"fast{n}", "up/ok") for n in range(2)), *(request(f"slow{n}", "up/sleep-1") for n in range(20))]
+    made = await batch(anywhere.session, *requests)
+    await upstream.arrived(4)
+    status, cancelling = await told(anywhere.session.post(f"/v1/batches/{made['id']}/cancel"))
+    cancelled = await ended(anywhere.session, made)
+    good = await content(anywhere.session, cancelled["output_file_id"])
+    bad = await content(anywhere.session, cancelled["error_file_id"])
+
+    assert (status, cancelling["status"]) == (200, "cancelling")
+    assert (cancelled["status"], cancelled["completed_at"]) == ("cancelled", None)
+    assert cancelled["cancelling_at"] <= cancelled["cancelled_at"]
+    assert {"fast0", "fast1"} <= {line["custom_id"] for line in good}
+    assert {line["error"]["code"] for line in bad} == {"batch_cancelled"}
+    assert len(good) + len(bad) == 22
+    again, answer = await told(anywhere.session.post(f"/v1/batches/{made['id']}/cancel"))
+    assert (again, answer["error"]["code"]) == (409, "wrong_state")
+
+
+async def test_a_batch_may_be_cancelled_before_it_has_begun(desk: Server, upstream: Upstream) -> None:
+    made = await batch(desk.session, *(request(f"r{n}", "up/sleep-0.5") for n in range(2_000)))
+    status, cancelling = await told(desk.session.post(f"/v1/batches/{made['id']}/cancel"))
+    cancelled = await ended(desk.session, made)
+
+    assert (status, cancelling["status"], cancelled["status"]) == (200, "cancelling", "cancelled")
+    assert cancelled["cancelled_at"] >= cancelled["cancelling_at"]
+    assert len(upstream.requests) < 100
+
+
+async def test_a_check_that_was_cut_off_is_made_anew(upstream: Upstream, tmp_path: Path) -> None:
+    config, store = config_of(upstream, tmp_path), str(tmp_path / "fanout.db")
+    requests = [request(f"r{n}", "local/ngram-2", max_tokens=0) for n in range(3_000)]
+    async with running(config, FANOUT_STORE=store) as first, aiohttp.ClientSession(first.url) as session:
+        made = await batch(session, *requests)
+        await until(session, f"/v1/batches/{made['id']}", "validating")
+        first.process.kill()
+        await first.ended()
+    async with running(config, FANOUT_STORE=store) as second, aiohttp.ClientSession(second.url) as session:
+        done = await ended(session, made)
+
+    assert (done["status"], done["request_counts"]["completed"]) == ("completed", 3_000)
+
+
+async def test_what_is_not_done_in_its_window_expires(desk: Server) -> None:
+    requests = [request("fast", "up/ok"), *(request(f"slow{n}", "up/sleep-1.5") for n in range(60))]
+    made = await batch(desk.session, *requests, completion_window="2s")
+    expired = await ended(desk.session, made)
+    bad = await content(desk.session, expired["error_file_id"])
+
+    assert (expired["status"], expired["expires_at"]) == ("expired", made["created_at"] + 2)
+    assert expired["expired_at"] >= expired["expires_at"]
+    assert "fast" in [line["custom_id"] for line in await content(desk.session, expired["output_file_id"])]
+    assert {(line["response"], line["error"]["code"]) for line in bad} == {(None, "batch_expired")}
+    assert all(line["error"]["message"] and line["custom_id"].startswith("slow") for line in bad)
+
+
+async def test_lists_are_turned_page_by_page_and_by_account(anywhere: Server) -> None:
+    ids = [(await batch(anywhere.session, request("r", "up/ok")))["id"] for _ in range(3)]
+    asked = {"input_file_id": await upload(anywhere.session, b""), "endpoint": CHAT, "completion_window": "24h"}
+    headers = {"x-selected-account-id": "team-a"}
+    _, mine = await told(anywhere.session.post("/v1/batches", json=asked, headers=headers))
+
+    _, first = await told(anywhere.session.get("/v1/batches?limit=2"))
+    _, second = await told(anywhere.session.get(f"/v1/batches?limit=2&after={first['last_id']}"))
+    _, own = await told(anywhere.session.get("/v1/batches?account_id=team-a"))
+
+    assert [found["id"] for found in first["data"] + second["data"]] == [mine["id"], *ids[::-1]]
+    assert (first["has_more"], second["has_more"]) == (True, False)
+    assert [found["id"] for found in own["data"]] == [mine["id"]]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/v1/batches/b"), ("POST", "/v1/batches/b/cancel"), ("GET", "/v1/batches?after=b")]
+)
+async def test_an_unknown_batch_is_not_found(method: str, path: str, desk: Server) -> None:
+    status, answer = await told(desk.session.request(method, path))
+
+    assert (status, answer["error"]["code"]) == (404, "batch_not_found")
+
+
+async def test_results_expire_when_they_were_told_to(desk: Server) -> None:
+    life = {"anchor": "created_at", "seconds": 7200}
+    done = await ended(desk.session, await batch(desk.session, request("r", "up/ok"), output_expires_after=life))
+
+    _, file = await told(desk.session.get(f"/v1/files/{done['output_file_id']}"))
+
+    assert file["expires_at"] - file["created_at"] in (7199, 7200, 7201)
+
+
+async def test_a_store_in_memory_will_do(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(config_of(upstream, tmp_path), FANOUT_STORE=":memory:") as server:
+        done = await ended(server.session, await batch(server.session, *(request(f"r{n}", "up/ok") for n in range(20))))
+
+        assert len(await content(server.session, done["output_file_id"])) == 20
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_batch_goes_on_after_a_restart_and_asks_nothing_twice(
+    end: signal.Signals, upstream: Upstream, tmp_path: Path
+) -> None:
+    config, store = config_of(upstream, tmp_path), str(tmp_path / "fanout.db")
+    requests = [request(f"r{n}", "up/sleep-0.1") for n in range(60)]
+    async with running(config, FANOUT_STORE=store, FANOUT_GRACE_S="20") as first, aiohttp.ClientSession(first.url) as session:
+        made = await batch(session, *requests)
+        await upstream.arrived(12, 30)
+        first.process.send_signal(end)
+        assert await first.ended() == (0 if end == signal.SIGTERM else -9)
+    before = len(upstream.requests)
+    async with running(config, FANOUT_STORE=store) as second, aiohttp.ClientSession(second.url) as session:
+        done = await ended(session, made)
+        answers = await content(session, done["output_file_id"])
+
+    assert 12 <= before < 60
+    assert (done["status"], done["request_counts"]) == ("completed", {"total": 60, "completed": 60, "failed": 0})
+    assert [line["custom_id"] for line in answers] == [f"r{n}" for n in range(60)]
+    asked = [seen.body["messages"][0]["content"] for seen in upstream.requests]
+    assert set(asked) == {f"r{n}" for n in range(60)}
+    if end == signal.SIGTERM:
+        assert len(asked) == 60, "what was under way was waited for"

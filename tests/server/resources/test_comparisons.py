@@ -1,0 +1,341 @@
+"""`GET /v1/comparisons` over HTTP: what was asked in every dialect, and how it was answered, through kills and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.server.openapi.test_document import check
+from tests.support.cli import PATIENCE_S, address_of, started
+from tests.support.dialects import HI, Got, post
+from tests.support.server import Server, serving
+from tests.support.upstreams import Upstream, providers_file
+
+SET = ["local/ngram-2", "local/ngram-5"]
+ACCOUNT = {"x-selected-account-id": "team-a"}
+DIALECTS: dict[str, dict[str, Any]] = {
+    "/v1/completion": {"model": [*SET, "nobody"], "prompt": "The", "max_tokens": 3, "n": 2},
+    "/v1/completions": {"model": [*SET, "nobody"], "prompt": ["The", "A"], "max_tokens": 3},
+    "/v1/chat/completions": {"model": SET, "messages": HI, "max_tokens": 3, "n": 2},
+    "/v4/completions": {"model": SET[0], "prompt": "The", "model_parameters": {"max_tokens": 3}},
+    "/v3/completions": {"model": SET[0], "prompt": "The", "model_parameters": {"max_tokens": 3}},
+    "/v2/completions": {"model": SET[0], "prompt": "The", "model_parameters": {"max_tokens": 3}},
+    "/v4/chat-completions": {"model": SET[0], "messages": HI, "model_parameters": {"max_tokens": 3}},
+}
+
+
+@pytest.fixture
+async def kept(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
+    """A server before scripted upstreams and the embedded models, that keeps everything, in a file."""
+    config = providers_file(upstream.url, tmp_path, retries={"attempts": 2, "max_delay_s": 0.01}, timeout_s=1)
+    async with serving(config, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY="full") as server:
+        yield server
+
+
+async def get(server: Server, path: str = "", **query: str) -> Got:
+    async with server.session.get(f"/v1/comparisons{path}", params=query) as response:
+        return Got(response.status, response.headers, await response.read())
+
+
+async def page(server: Server, **query: str) -> list[dict[str, Any]]:
+    got = await get(server, **query)
+    assert got.status == 200, got.body
+    check(("GET", "/v1/comparisons"), got)
+    data: list[dict[str, Any]] = got.json["data"]
+    return data
+
+
+async def whole(server: Server, id_: str) -> dict[str, Any]:
+    got = await get(server, f"/{id_}")
+    assert got.status == 200, got.body
+    check(("GET", "/v1/comparisons/{id}"), got)
+    found: dict[str, Any] = got.json
+    return found
+
+
+def count(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute("SELECT count(*) FROM comparisons").fetchone()[0])
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("path", DIALECTS)
+async def test_every_dialect_is_recorded_and_readable_at_once(path: str, stream: bool, kept: Server) -> None:
+    got = await post(kept, path, {**DIALECTS[path], "stream": stream}, ACCOUNT)
+    (one,) = await page(kept)
+    found = await whole(kept, one["id"])
+
+    assert one["id"] == got.headers["x-comparison-id"]
+    assert (one["path"], one["stream"], one["status"], one["account_id"]) == (path, stream, 200, "team-a")
+    assert not one["client_left"]
+    assert one["request_id"] == got.headers["x-request-id"]
+    assert found["request"] == {**DIALECTS[path], "stream": stream}
+    if path.startswith("/v1"):
+        assert one["id"] == (got.events[0] if stream else got.json)["id"]
+    assert [choice["index"] for choice in found["choices"]] == list(range(len(found["choices"])))
+    if path.startswith("/v1") and not stream:
+        for old, choice in zip(found["choices"], got.choices, strict=True):
+            same = {name: choice[name] for name in ("index", "entry", "sample", "model", "label", "provider", "finish_reason")}
+            same |= {name: choice.get(name) for name in ("prompt_index",) if name in choice}
+            assert old.items() >= same.items()
+            assert old["text"] == (choice["text"] if "text" in choice else choice["message"]["content"])
+            assert (old["error"] or {}).get("message") == (choice["error"] or {}).get("message")
+            assert old["cost_usd"] == choice["cost_usd"]
+            if choice["usage"]:
+                assert old["usage"]["completion_tokens"] == choice["usage"]["completion_tokens"]
+                assert old["timing"]["attempts"] == choice["timing"]["attempts"]
+        assert (one["usage"]["prompt_tokens"], one["cost_usd"]) == (got.json["usage"]["prompt_tokens"], got.json["cost_usd"])
+        assert (one["failed"] > 0, one["entries"][0]["model"]) == ("nobody" in str(DIALECTS[path]), SET[0])
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("model", "status", "kind"), [("nobody", 404, "not_found"), ("up/429", 429, "rate_limit")])
+async def test_what_failed_altogether_is_recorded_too(model: str, status: int, kind: str, stream: bool, kept: Server) -> None:
+    for path in ("/v1/completion", "/v1/completions", "/v4/completions"):
+        got = await post(kept, path, {"model": model, "prompt": "hi", "stream": stream})
+        found = await whole(kept, got.headers["x-comparison-id"])
+
+        assert (got.status, found["status"], found["failed"], found["answered"]) == (status, status, 1, 0)
+        assert found["choices"][0]["error"]["kind"] == kind
+        assert found["choices"][0]["error"]["message"] in got.error["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_comparison_whose_client_left_is_marked(stream: bool, kept: Server, upstream: Upstream) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await post(kept, "/v1/completion", {"model": ["up/ok", "up/sleep-0.9"], "prompt": "hi", "stream": stream})
+    await upstream.quiet()
+
+    async with asyncio.timeout(5):
+        while not (found := await page(kept)):
+            await asyncio.sleep(0.02)
+
+    assert (found[0]["status"], found[0]["client_left"], found[0]["answered"], found[0]["failed"]) == (499, True, 1, 1)
+    choices = (await whole(kept, found[0]["id"]))["choices"]
+    assert [(choice["error"] or {}).get("kind") for choice in choices] == [None, "cancelled"]
+
+
+async def test_what_called_nobody_is_no_comparison(kept: Server) -> None:
+    answered = [
+        await post(kept, "/v1/completion", {"model": SET, "prompt": "The", "dry_run": True}),
+        await post(kept, "/v1/completion", {"model": SET, "prompt": 7}),
+        await post(kept, "/v1/completions", {"model": SET, "prompt": "The", "return_when": 9}),
+    ]
+
+    assert [got.status for got in answered] == [200, 400, 400]
+    assert not any("x-comparison-id" in got.headers for got in answered)
+    assert await page(kept) == []
+
+
+async def test_texts_are_kept_only_where_that_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "fanout.db"
+    async with serving(FANOUT_STORE=str(path)) as server:
+        got = await post(server, "/v1/completion", {"model": [*SET, "nobody"], "prompt": "Sesame and lilies"})
+        found = await whole(server, got.json["id"])
+
+    assert found["request"] is None
+    assert [choice["text"] for choice in found["choices"]] == [None] * 3
+    assert found["choices"][2]["error"]["message"] is None
+    assert found["choices"][2]["error"]["code"] == "model_not_found"
+    sent = json.dumps({"model": [*SET, "nobody"], "prompt": "Sesame and lilies"}).encode()
+    assert found["request_digest"] == hashlib.sha256(sent).hexdigest()
+    everything = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"esame" not in everything
+    assert got.choices[1]["text"].encode()[:20] not in everything
+
+
+async def test_off_keeps_nothing_and_shows_what_is_there(tmp_path: Path) -> None:
+    for mode in ("usage", "off"):
+        async with serving(FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY=mode) as server:
+            got = await post(server, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 2})
+            found = await page(server)
+            assert ("x-comparison-id" in got.headers) == (mode == "usage")
+
+    assert len(found) == 1
+
+
+async def test_filters_and_metadata_in_both_spellings(kept: Server) -> None:
+    hot = {"model": SET[0], "label": "hot", "temperature": 1}
+    first = await post(
+        kept,
+        "/v1/completion",
+        {"model": [hot, SET[1]], "prompt": "The", "metadata": {"experiment": "7", "a.b[c]": "x y"}},
+        ACCOUNT,
+    )
+    second = await post(kept, "/v1/chat/completions", {"model": SET[1], "messages": HI, "metadata": {"experiment": "7"}})
+    third = await post(kept, "/v4/completions", {"model": "nobody", "prompt": "The", "account_id": "team-b"})
+    one, two, three = (got.headers["x-comparison-id"] for got in (first, second, third))
+    asked: dict[str, tuple[dict[str, str], list[str]]] = {
+        "all": ({}, [three, two, one]),
+        "model": ({"model": SET[1]}, [two, one]),
+        "label": ({"label": "hot"}, [one]),
+        "both of one answer": ({"label": "hot", "model": SET[1]}, []),
+        "metadata": ({"metadata.experiment": "7"}, [two, one]),
+        "brackets": ({"metadata[experiment]": "7", "metadata[a.b[c]]": "x y"}, [one]),
+        "another value": ({"metadata.experiment": "8"}, []),
+        "account": ({"account_id": "team-b"}, [three]),
+        "nobody's": ({"account_id": ""}, [two]),
+        "status": ({"status": "404"}, [three]),
+        "failed": ({"failed": "true"}, [three]),
+        "not failed": ({"failed": "false", "model": SET[1], "account_id": "team-a"}, [one]),
+        "from now": ({"from": "2026-01-01", "to": "9999-12-31"}, [three, two, one]),
+        "long ago": ({"to": "2020-01-01"}, []),
+        "in future": ({"from": "9998-01-01T00:00:00Z"}, []),
+    }
+
+    for name, (query, expected) in asked.items():
+        assert [found["id"] for found in await page(kept, **query)] == expected, name
+
+
+async def test_pages_hold_every_comparison_once_and_end(kept: Server, tmp_path: Path) -> None:
+    made = []
+    for number in range(7):
+        made.append((await post(kept, "/v1/completion", {"model": SET[0], "prompt": "The", "max_tokens": 1})).json["id"])
+        if number == 3:  # half of it is written, half of it is not
+            async with asyncio.timeout(5):
+                while count(tmp_path / "fanout.db") < 4:
+                    await asyncio.sleep(0.02)
+    found: list[str] = []
+    after: dict[str, str] = {}
+    while True:
+        answer = (await get(kept, limit="3", **after)).json
+        found += [one["id"] for one in answer["data"]]
+        assert (answer["first_id"], answer["last_id"]) == (answer["data"][0]["id"], answer["data"][-1]["id"])
+        if not answer["has_more"]:
+            break
+        after = {"after": answer["last_id"]}
+
+    assert found == made[::-1]
+
+
+async def test_every_wrong_parameter_is_named_at_once(kept: Server) -> None:
+    wrong = "limit=0&status=99&failed=maybe&from=soon&to=later&modle=x&model=a&model=b&metadata=7&after="
+    async with kept.session.get(f"/v1/comparisons?{wrong}") as response:
+        error = (await response.json())["error"]
+
+    faults = {detail["param"]: detail["message"] for detail in error["details"]}
+    assert response.status == 400
+    assert faults["limit"] == "`0` is not allowed: a whole number from 1 to 100"
+    assert faults["status"] == "`99` is not allowed: an HTTP status, 100 to 599"
+    assert faults["failed"] == "`maybe` is not allowed: `true` or `false`"
+    assert faults["modle"] == "unknown field `modle`; did you mean `model`?"
+    assert faults["model"] == "is given more than once: once is allowed"
+    assert faults["metadata"] == "is written `metadata.KEY=VALUE`"
+    assert {"from", "to", "after"} <= set(faults)
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("from=2026-11-20&to=2026-11-01", "to"),
+        ("after=0b54b61c-9df7-4f0f-9d3b-5a2d0c3c1f0e", "after"),
+        ("metadata.k=1&metadata[k]=2", "metadata[k]"),
+        (f"metadata.{'k' * 65}=1", None),
+        ("limit=101", "limit"),
+        ("limit=٣", "limit"),
+    ],
+)
+async def test_a_wrong_parameter_is_refused(query: str, param: str | None, kept: Server) -> None:
+    async with kept.session.get(f"/v1/comparisons?{query}") as response:
+        error = (await response.json())["error"]
+
+    assert response.status == 400
+    assert param is None or error["param"] == param
+
+
+async def test_an_id_that_is_none_is_404(kept: Server) -> None:
+    for id_ in ("nope", "0b54b61c-9df7-4f0f-9d3b-5a2d0c3c1f0e", "%00", "x" * 3000):
+        got = await get(kept, f"/{id_}")
+        assert (got.status, got.error["code"], got.error["param"]) == (404, "comparison_not_found", "id")
+
+
+async def test_without_a_store_it_says_so(tmp_path: Path) -> None:
+    async with serving(FANOUT_STORE="off") as server:
+        answered = await post(server, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 2})
+        told = [await get(server), await get(server, "/x")]
+
+    assert answered.status == 200
+    assert [(got.status, got.error["code"], got.headers["x-should-retry"]) for got in told] == [(503, "store_off", "false")] * 2
+
+
+async def test_a_database_that_broke_is_one_clear_answer_and_calls_go_on(
+    kept: Server, tmp_path: Path, logged: list[str]
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "fanout.db")) as database:
+        database.execute("DROP TABLE comparisons")
+        database.commit()
+
+    told = [await get(kept), await get(kept, "/x")]
+    answered = await post(kept, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 2})
+
+    assert [(got.status, got.error["code"]) for got in told] == [(503, "store_unavailable")] * 2
+    assert answered.status == 200
+    assert any("no such table: comparisons" in line for line in logged)
+
+
+async def test_it_needs_a_key_where_keys_are_set() -> None:
+    async with serving(FANOUT_API_KEYS="k") as server:
+        assert [(await get(server)).status, (await get(server, "/x")).status] == [401, 401]
+
+
+async def test_a_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
+    path, ended = tmp_path / "fanout.db", []
+    body = {"model": SET[0], "prompt": "The", "max_tokens": 2}
+
+    async with started("serve", "--port", "0", FANOUT_STORE=str(path), FANOUT_LOG_LEVEL="error") as process:
+        address = await address_of(process)
+
+        async def keep_asking(session: aiohttp.ClientSession) -> None:
+            while True:
+                async with session.post("/v1/completion", json=body) as response:
+                    await response.read()
+                    ended.append(time.monotonic())
+
+        async with aiohttp.ClientSession(address) as session:
+            asking = [asyncio.create_task(keep_asking(session)) for _ in range(8)]
+            await asyncio.sleep(3)
+            killed = time.monotonic()
+            os.kill(process.pid, signal.SIGKILL)
+            await asyncio.gather(*asking, return_exceptions=True)
+        assert await process.wait() == -signal.SIGKILL
+
+    long_ago = sum(moment < killed - 1 for moment in ended)
+    assert long_ago > 100
+    assert long_ago <= count(path) <= len(ended) + 8
+
+
+async def test_sigterm_loses_nothing(upstream: Upstream, tmp_path: Path) -> None:
+    path = tmp_path / "fanout.db"
+    config = providers_file(upstream.url, tmp_path, timeout_s=60)
+    serve = ("serve", "--port", "0", "--config", str(config))
+
+    async with started(*serve, FANOUT_STORE=str(path), FANOUT_GRACE_S="0.2", FANOUT_LOG_LEVEL="error") as process:
+        async with aiohttp.ClientSession(await address_of(process)) as session:
+            waiting = [
+                asyncio.create_task(session.post("/v1/completion", json={"model": "up/hang", "prompt": "hi"})) for _ in range(3)
+            ]
+            await upstream.arrived(3)
+            for _ in range(40):
+                async with session.post("/v1/completion", json={"model": SET, "prompt": "The", "max_tokens": 2}) as it:
+                    assert it.status == 200
+            process.terminate()
+            await asyncio.gather(*waiting)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await process.wait() == 0
+
+    with closing(sqlite3.connect(path)) as database:
+        found = database.execute("SELECT status, count(*) FROM comparisons GROUP BY status ORDER BY status").fetchall()
+    assert found == [(200, 40), (503, 3)]

@@ -1,0 +1,433 @@
+"""`/v1/jobs`: rows × models in one request, and what can be seen and done of them."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from fanout.jobs.output_files import COLUMNS
+from fanout.server.openapi.operations.batch import Job, JobEstimate, JobResults
+from tests.support.batching import anywhere, config_of, desk, job, lines, told, until, upload
+from tests.support.process import running
+from tests.support.server import Server, serving
+from tests.support.upstreams import Upstream
+
+__all__ = ["anywhere", "desk"]
+
+
+async def ended(session: aiohttp.ClientSession, made: dict[str, Any], *states: str) -> dict[str, Any]:
+    """The job at its end, as documented."""
+    found = await until(session, f"/v1/jobs/{made['id']}", *states)
+    Job.model_validate(found, strict=True)
+    return found
+
+
+async def results(session: aiohttp.ClientSession, made: dict[str, Any], **query: Any) -> list[dict[str, Any]]:
+    """All results, page by page."""
+    found: list[dict[str, Any]] = []
+    after: dict[str, str] = {}
+    while True:
+        status, page = await told(session.get(f"/v1/jobs/{made['id']}/results", params={**query, **after}))
+        assert status == 200, page
+        JobResults.model_validate(page, strict=True)
+        found += page["data"]
+        assert page["has_more"] == (page["next"] is not None)
+        if not page["has_more"]:
+            return found
+        after = {"after": page["next"]}
+
+
+async def test_every_row_is_asked_of_every_model(desk: Server, upstream: Upstream) -> None:
+    models = ["up/say-one", {"model": "up/echo", "label": "mine", "temperature": 0.5}]
+    given = {"repeats": 2, "name": "first", "metadata": {"a": "b"}, "parameters": {"max_tokens": 9}, "system": "Be brief."}
+    async with desk.session.post(
+        "/v1/jobs", json={"items": [{"prompt": "p0"}, {"prompt": "p1"}], "models": models, **given}
+    ) as r:
+        made, location = await r.json(), r.headers["Location"]
+    done = await ended(desk.session, made)
+    found = await results(desk.session, made, limit=3)
+
+    Job.model_validate(made, strict=True)
+    assert (location, made["state"], made["items"], made["calls"]) == (f"/v1/jobs/{made['id']}", "queued", 2, 8)
+    assert (done["state"], done["name"], done["metadata"], done["repeats"]) == ("done", "first", {"a": "b"}, 2)
+    assert [entry["label"] for entry in done["models"] if "label" in entry] == ["mine"]
+    assert (done["progress"]["ended"], done["progress"]["answered"], done["progress"]["left"]) == (8, 8, 0)
+    assert [(row["model"], row["answered"], row["failures"]) for row in done["counts"]] == [
+        ("mine", 4, {}),
+        ("up/say-one", 4, {}),
+    ]
+    places = [(row["item"], row["line"], row["entry"], row["repeat"], row["label"]) for row in found]
+    assert places == [
+        (item, item + 1, entry, repeat, label)
+        for item in (0, 1)
+        for entry, label in enumerate(("up/say-one", "mine"))
+        for repeat in (0, 1)
+    ]
+    sent = json.loads(next(row["text"] for row in found if row["label"] == "mine"))
+    assert (sent["temperature"], sent["max_tokens"]) == (0.5, 9)
+    assert [message["role"] for message in sent["messages"]] == ["system", "user"]
+    assert len(upstream.requests) == 8
+
+
+async def test_a_template_and_columns_of_ones_own(desk: Server, upstream: Upstream) -> None:
+    items = [{"word": "return", "reference": "a statement", "custom_id": "a"}, {"word": "class", "level": 3}]
+    status, made = await told(
+        desk.session.post("/v1/jobs", json={"items": items, "template": "What is {{word}}?", "models": "up/ok"})
+    )
+    await ended(desk.session, made)
+    found = await results(desk.session, made)
+
+    assert status == 201
+    assert [row["prompt"] for row in found] == ["What is return?", "What is class?"]
+    assert [(row["custom_id"], row["reference"], row["values"]) for row in found] == [
+        ("a", "a statement", {"word": "return"}),
+        (None, None, {"word": "class", "level": 3}),
+    ]
+    assert [request.body["messages"][0]["content"] for request in upstream.requests] == ["What is return?", "What is class?"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.jsonl", lines({"prompt": "p0"}, {"prompt": "p1", "max_tokens": 5})),
+        ("rows.csv", b"prompt,max_tokens\r\np0,\r\np1,5\r\n"),
+        ("rows.tsv", b"prompt\tmax_tokens\np0\t\np1\t5\n"),
+    ],
+)
+async def test_rows_come_from_an_uploaded_file(name: str, content: bytes, desk: Server) -> None:
+    file = await upload(desk.session, content, name)
+    status, made = await told(desk.session.post("/v1/jobs", json={"input_file_id": file, "models": "up/echo"}))
+    done = await ended(desk.session, made)
+
+    assert (status, done["state"], done["input"]) == (201, "done", {"name": name, "file": file})
+    sent = [json.loads(row["text"]) for row in await results(desk.session, made)]
+    assert [(body["messages"][0]["content"], body.get("max_tokens")) for body in sent] == [("p0", None), ("p1", 5)]
+
+
+async def test_parquet_goes_in_and_comes_out(desk: Server) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    written = io.BytesIO()
+    parquet.write_table(pyarrow.table({"prompt": [f"p{n}" for n in range(50)]}), written)
+    file = await upload(desk.session, written.getvalue(), "rows.parquet")
+    _, made = await told(desk.session.post("/v1/jobs", json={"input_file_id": file, "models": "up/ok"}))
+    await ended(desk.session, made)
+
+    async with desk.session.get(f"/v1/jobs/{made['id']}/results.parquet") as response:
+        table = parquet.read_table(io.BytesIO(await response.read()))
+
+    assert table.column_names == list(COLUMNS)
+    assert table["prompt"].to_pylist() == [f"p{n}" for n in range(50)]
+
+
+async def test_the_exports_say_what_the_pages_say(anywhere: Server) -> None:
+    made = await job(anywhere.session, [f"p{n}" for n in range(300)], ["up/say-hi", "up/400"])
+    await ended(anywhere.session, made)
+    pages = await results(anywhere.session, made, limit=250)
+    path = f"/v1/jobs/{made['id']}/results"
+
+    async with anywhere.session.get(f"{path}.jsonl") as response:
+        assert (response.status, response.content_type) == (200, "application/jsonl")
+        assert [json.loads(line) for line in (await response.text()).splitlines()] == pages
+    async with anywhere.session.get(f"{path}.csv?failed=false") as response:
+        rows = list(csv.DictReader(io.StringIO(await response.text(), newline="")))
+        assert response.headers["Content-Disposition"] == f'attachment; filename="{made["id"]}.csv"'
+    assert len(pages) == 600
+    assert [(row["prompt"], row["text"]) for row in rows] == [(f"p{n}", "hi") for n in range(300)]
+    assert (await told(anywhere.session.get(f"{path}.xlsx")))[0] == 404
+
+
+async def test_results_are_filtered(anywhere: Server) -> None:
+    made = await job(anywhere.session, ["same", "p1"], ["up/say-a-then-say-b", "up/say-a", "up/400"])
+    await ended(anywhere.session, made)
+
+    async def labels(**query: Any) -> list[tuple[int, str]]:
+        return [(row["item"], row["label"]) for row in await results(anywhere.session, made, **query)]
+
+    assert await labels(failed="true") == [(0, "up/400"), (1, "up/400")]
+    assert await labels(kind="bad_request") == await labels(failed="true")
+    assert await labels(kind="timeout") == []
+    assert await labels(model="up/say-a") == [(0, "up/say-a"), (1, "up/say-a")]
+    assert len(await labels(failed="false", limit=1)) == 4
+    different = {item for item, _ in await labels(different="true")}
+    texts = {row["item"]: row["text"] for row in await results(anywhere.session, made, model="up/say-a-then-say-b")}
+    assert different == {item for item, text in texts.items() if text != "a"}
+    for query in ("failed=maybe", "kind=odd", "after=1", "after=1.2.x", "limit=5000", "modle=x"):
+        status, answer = await told(anywhere.session.get(f"/v1/jobs/{made['id']}/results?{query}"))
+        assert (status, answer["error"]["param"]) == (400, query.partition("=")[0])
+
+
+async def test_a_dry_run_says_what_it_would_be_and_does_nothing(desk: Server, upstream: Upstream) -> None:
+    items = [{"prompt": "x" * 400} for _ in range(10)]
+    asked = {"items": items, "models": ["priced", "up/ok"], "repeats": 3, "parameters": {"max_tokens": 100}, "dry_run": True}
+    status, estimate = await told(desk.session.post("/v1/jobs", json=asked))
+
+    JobEstimate.model_validate(estimate, strict=True)
+    assert (status, estimate["items"], estimate["calls"], estimate["cost_usd"]) == (200, 10, 60, None)
+    priced, free = estimate["models"]
+    assert (priced["model"], priced["calls"], priced["completion_tokens"], priced["guessed"]) == ("priced", 30, 3000, False)
+    assert priced["cost_usd"] == pytest.approx((priced["prompt_tokens"] * 1e3 + 3000 * 1e4) / 1e6)
+    assert (free["cost_usd"], estimate["cost_unknown"]) == (None, ["up/ok"])
+    assert upstream.requests == []
+    assert (await told(desk.session.get("/v1/jobs")))[1]["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "params"),
+    [
+        ({"items": None}, ["items"]),
+        ({"items": []}, ["items"]),
+        ({"models": None}, ["models"]),
+        ({"models": []}, ["models"]),
+        ({"models": ["up/ok", "nobody"]}, ["models[1]"]),
+        ({"models": [{"model": "up/ok", "temprature": 1}]}, ["models[0].temprature"]),
+        (
+            {"items": [{"prompt": "x"}, {}, {"prompt": 3, "temperature": 9}]},
+            ["items[1].prompt", "items[2].prompt", "items[2].temperature"],
+        ),
+        ({"items": [{"prompt": "x", "custom_id": "a"}] * 2}, ["items[1].custom_id"]),
+        ({"template": "no variable"}, ["template"]),
+        ({"input_file_id": "file-x"}, ["input_file_id"]),
+        ({"parameters": {"temperature": "hot"}}, ["parameters.temperature"]),
+        ({"repeats": 0}, ["repeats"]),
+        ({"max_cost_usd": 1}, ["max_cost_usd"]),
+        ({"max_cost_usd": 0}, ["max_cost_usd"]),
+        ({"deadline": -1}, ["deadline"]),
+        ({"deadline": "2020-01-01T00:00:00Z"}, ["deadline"]),
+        ({"deadline": "2030-01-01T00:00:00"}, ["deadline"]),
+        ({"concurency": 3}, ["concurency"]),
+        ({"fork_of": "job_x"}, ["fork_of"]),
+    ],
+)
+async def test_what_is_wrong_is_named_and_nothing_is_sent(
+    change: dict[str, Any], params: list[str], desk: Server, upstream: Upstream
+) -> None:
+    asked = {"items": [{"prompt": "x"}], "models": "up/ok", **change}
+
+    status, answer = await told(desk.session.post("/v1/jobs", json=asked))
+
+    assert status == 400, answer
+    assert [detail["param"] for detail in answer["error"]["details"]][: len(params)] == params
+    assert upstream.requests == []
+    assert (await told(desk.session.get("/v1/jobs")))[1]["data"] == []
+
+
+async def test_bad_rows_of_a_file_are_named_with_their_lines(desk: Server) -> None:
+    file = await upload(desk.session, b'{"prompt":"a"}\n{"prompt"\n\n{"promt":"b"}\n')
+
+    status, answer = await told(desk.session.post("/v1/jobs", json={"input_file_id": file, "models": "up/ok"}))
+
+    assert status == 400
+    assert [detail["param"].partition(":")[0] for detail in answer["error"]["details"]][:2] == ["line 2", "line 4"]
+    odd = await upload(desk.session, b"x", "rows.docx")
+    for id, expected in (("file-nobody", 404), (odd, 400)):
+        status, answer = await told(desk.session.post("/v1/jobs", json={"input_file_id": id, "models": "up/ok"}))
+        assert (status, answer["error"]["param"]) == (expected, "input_file_id")
+
+
+async def test_progress_comes_as_events_until_the_end(desk: Server) -> None:
+    made = await job(desk.session, [f"p{n}" for n in range(12)], ["up/sleep-0.5", "up/400"])
+    events: list[dict[str, Any]] = []
+    async with desk.session.get(f"/v1/jobs/{made['id']}/events") as response:
+        assert response.content_type == "text/event-stream"
+        frames = (await response.text()).split("\n\n")
+    events = [json.loads(frame[6:]) for frame in frames if frame.startswith("data: {")]
+
+    assert frames[-2:] == ["data: [DONE]", ""]
+    assert len(events) >= 2
+    for event in events:
+        Job.model_validate(event, strict=True)
+    assert [event["progress"]["ended"] for event in events] == sorted(event["progress"]["ended"] for event in events)
+    assert (events[-1]["state"], events[-1]["progress"]["ended"], events[-1]["progress"]["failed"]) == ("done", 24, 12)
+    assert {row["model"]: row["failures"] for row in events[-1]["counts"]} == {
+        "up/400": {"bad_request": 12},
+        "up/sleep-0.5": {},
+    }
+    during = [event for event in events if event["state"] == "running" and event["progress"]["left"]]
+    assert all(event["progress"]["left_s"] is not None for event in during if event["progress"]["calls_per_second"])
+
+
+async def test_a_reader_who_leaves_stops_nothing(desk: Server) -> None:
+    made = await job(desk.session, [f"p{n}" for n in range(6)], "up/sleep-0.3")
+    async with desk.session.get(f"/v1/jobs/{made['id']}/events") as response:
+        await response.content.readline()
+        response.close()
+
+    assert (await ended(desk.session, made))["progress"]["answered"] == 6
+
+
+async def test_a_job_that_is_cancelled_is_resumed_where_it_was(anywhere: Server, upstream: Upstream) -> None:
+    made = await job(anywhere.session, [f"p{n}" for n in range(40)], "up/sleep-0.2")
+    await upstream.arrived(4)
+    status, answer = await told(anywhere.session.post(f"/v1/jobs/{made['id']}/cancel"))
+    cancelled = await ended(anywhere.session, made)
+    before = len(upstream.requests)
+    again, resumed = await told(anywhere.session.post(f"/v1/jobs/{made['id']}/resume", json={"concurrency": 40}))
+    done = await ended(anywhere.session, made, "done")
+
+    assert (status, answer["state"]) == (200, "cancelling")
+    assert cancelled["state"] == "cancelled"
+    assert cancelled["progress"]["ended"] == before < 40
+    assert (again, resumed["concurrency"]) == (200, 40)
+    assert (done["progress"]["answered"], len(upstream.requests)) == (40, 40)
+    for what in ("cancel", "resume"):
+        status, answer = await told(anywhere.session.post(f"/v1/jobs/{made['id']}/{what}", json={}))
+        assert (status, answer["error"]["code"]) == (409, "wrong_state")
+
+
+async def test_only_failures_of_the_kinds_asked_for_are_tried_again(anywhere: Server, upstream: Upstream) -> None:
+    made = await job(anywhere.session, ["p0", "p1"], ["up/fail-4-then-ok", "up/400", "up/ok"])
+    first = await ended(anywhere.session, made)
+    status, _ = await told(anywhere.session.post(f"/v1/jobs/{made['id']}/retry", json={"kinds": ["server"]}))
+    second = await ended(anywhere.session, made, "done")
+
+    assert {row["model"]: row["failures"] for row in first["counts"]}["up/fail-4-then-ok"] == {"server": 2}
+    assert status == 200
+    assert {row["model"]: row["failures"] for row in second["counts"]} == {
+        "up/400": {"bad_request": 2},
+        "up/fail-4-then-ok": {},
+        "up/ok": {},
+    }
+    assert (len(upstream.of("ok")), len(upstream.of("400"))) == (2, 2)
+    status, answer = await told(anywhere.session.post(f"/v1/jobs/{made['id']}/retry", json={"kinds": ["odd"]}))
+    assert (status, answer["error"]["param"]) == (400, "kinds[0]")
+
+
+async def test_a_job_stops_at_its_cost_and_goes_on_with_more(desk: Server, upstream: Upstream) -> None:
+    # An answer costs 0.05 USD; before it is known, what it may cost at most is set aside.
+    made = await job(desk.session, [f"p{n}" for n in range(6)], "priced", max_cost_usd=0.2, parameters={"max_tokens": 4})
+    stopped = await ended(desk.session, made)
+    _, resumed = await told(desk.session.post(f"/v1/jobs/{made['id']}/resume", json={"max_cost_usd": 5}))
+    done = await ended(desk.session, made, "done")
+
+    assert (stopped["state"], stopped["progress"]["cost_usd"] <= 0.2) == ("stopped", True)
+    assert "0.2 USD" in stopped["reason"]
+    assert stopped["progress"]["left_usd"] == pytest.approx(0.05 * stopped["progress"]["left"])
+    assert resumed["max_cost_usd"] == 5
+    assert (done["progress"]["answered"], len(upstream.requests)) == (6, 6)
+    assert done["progress"]["cost_usd"] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["RFC 3339", "seconds"])
+async def test_a_deadline_ends_a_job(written: bool, desk: Server) -> None:
+    at = (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()
+    made = await job(desk.session, [f"p{n}" for n in range(60)], "up/sleep-1", deadline=at if written else 1.5)
+    expired = await ended(desk.session, made)
+
+    assert (expired["state"], expired["deadline"]) == ("expired", made["deadline"])
+    assert 0 < expired["progress"]["left"] < 60
+
+
+async def test_what_has_changed_is_named_and_a_fork_asks_anew(upstream: Upstream, tmp_path: Path) -> None:
+    config, store = config_of(upstream, tmp_path), str(tmp_path / "fanout.db")
+    async with serving(config, FANOUT_STORE=store) as server:
+        made = await job(server.session, ["p0"], ["priced", "up/400"])
+        await ended(server.session, made)
+    given = json.loads(config.read_text())
+    given["models"]["priced"]["id"] = "say-new"
+    config.write_text(json.dumps(given))
+    async with serving(config, FANOUT_STORE=store) as server:
+        path = f"/v1/jobs/{made['id']}"
+        status, refused = await told(server.session.post(f"{path}/retry", json={}))
+        forking, fork = await told(server.session.post(f"{path}/resume", json={"fork": True}))
+        other, second = await told(server.session.post("/v1/jobs", json={"fork_of": made["id"]}))
+        await ended(server.session, fork)
+        texts = [row["text"] for row in await results(server.session, fork, failed="false")]
+
+    assert (status, refused["error"]["code"]) == (409, "changed")
+    assert "`ok`" in refused["error"]["message"]
+    assert "`say-new`" in refused["error"]["message"]
+    assert (forking, fork["forked_from"], texts) == (201, made["id"], ["new"])
+    assert (other, second["forked_from"]) == (201, made["id"])
+
+
+async def test_jobs_are_listed_by_page_state_and_account(anywhere: Server) -> None:
+    ids = [(await job(anywhere.session, ["p"], "up/ok", account_id=account))["id"] for account in ("a", "b", "a")]
+    for id in ids:
+        await until(anywhere.session, f"/v1/jobs/{id}")
+
+    async def listed(**query: str) -> list[str]:
+        _, page = await told(anywhere.session.get("/v1/jobs", params=query))
+        for found in page["data"]:
+            Job.model_validate(found, strict=True)
+        return [found["id"] for found in page["data"]]
+
+    assert await listed() == ids[::-1]
+    assert await listed(account_id="a") == [ids[2], ids[0]]
+    assert await listed(limit="1", after=ids[2]) == [ids[1]]
+    assert await listed(state="done") == ids[::-1]
+    assert await listed(state="running") == []
+    _, usage = await told(anywhere.session.get("/v1/usage?group_by=account"))
+    assert {row["account_id"]: row["requests"] for row in usage["data"]} == {"a": 2, "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/jobs/j"),
+        ("GET", "/v1/jobs/j/events"),
+        ("GET", "/v1/jobs/j/results"),
+        ("GET", "/v1/jobs/j/results.csv"),
+        ("POST", "/v1/jobs/j/cancel"),
+        ("POST", "/v1/jobs/j/resume"),
+        ("POST", "/v1/jobs/j/retry"),
+        ("GET", "/v1/jobs?after=j"),
+    ],
+)
+async def test_an_unknown_job_is_not_found(method: str, path: str, desk: Server) -> None:
+    status, answer = await told(desk.session.request(method, path, json={} if method == "POST" else None))
+
+    assert (status, answer["error"]["code"]) == (404, "job_not_found")
+
+
+async def test_jobs_are_left_queued_at_the_end_and_finished_after_the_next_start(upstream: Upstream, tmp_path: Path) -> None:
+    config, store = config_of(upstream, tmp_path), str(tmp_path / "fanout.db")
+    async with running(config, FANOUT_STORE=store, FANOUT_GRACE_S="20") as first, aiohttp.ClientSession(first.url) as session:
+        made = await job(session, [f"p{n}" for n in range(60)], "up/sleep-0.2")
+        watching = asyncio.create_task(watched(first.url, made["id"]))
+        await upstream.arrived(10, 30)
+        began = time.monotonic()
+        first.process.send_signal(signal.SIGTERM)
+        assert await first.ended() == 0
+        took_s = time.monotonic() - began
+        said = await watching
+    left = [line for line in first.lines("job ends") if line["state"] == "queued"]
+    before = len(upstream.requests)
+    async with running(config, FANOUT_STORE=store) as second, aiohttp.ClientSession(second.url) as session:
+        done = await ended(session, made)
+
+    assert took_s < 10, "neither the job nor whoever watches it takes the whole grace"
+    assert "[DONE]" not in said
+    assert len(left) == 1
+    assert 10 <= before < 60
+    assert (done["state"], done["progress"]["answered"], len(upstream.requests)) == ("done", 60, 60)
+
+
+async def watched(url: str, id: str) -> str:
+    async with aiohttp.ClientSession(url) as session, session.get(f"/v1/jobs/{id}/events") as response:
+        return await response.text()
+
+
+async def test_calls_that_outlast_the_grace_are_given_up(upstream: Upstream, tmp_path: Path) -> None:
+    config, store = config_of(upstream, tmp_path), str(tmp_path / "fanout.db")
+    async with running(config, FANOUT_STORE=store, FANOUT_GRACE_S="0.3") as first, aiohttp.ClientSession(first.url) as session:
+        made = await job(session, ["p0", "p1"], "up/hang")
+        await upstream.arrived(2, 30)
+        began = time.monotonic()
+        first.process.send_signal(signal.SIGTERM)
+        assert await first.ended() == 0
+        assert time.monotonic() - began < 8
+    async with running(config, FANOUT_STORE=store) as second, aiohttp.ClientSession(second.url) as session:
+        found = await until(session, f"/v1/jobs/{made['id']}", "running")
+        await upstream.arrived(4, 30)
+
+    assert found["progress"]["ended"] == 0

@@ -1,0 +1,151 @@
+"""`GET /v1/providers`: where each account stands, and nothing by which a key or its owner could be found."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanout.core.schema import Call, Completion, Credential, Failure, Outcome, Query, Target, Timing
+from fanout.observability.account_health import MOST_CALLS, Recent
+from tests.support.http_client import Client
+from tests.support.server import UP_KEY, Server, serving
+from tests.support.upstreams import Upstream, providers_file
+
+GUEST = "sk-guest-9876543210zyxwv"
+NOTHING = {
+    "calls": 0,
+    "answered": 0,
+    "failures": {},
+    "error_rate": None,
+    "median_ms": None,
+    "p95_ms": None,
+    "median_ttft_ms": None,
+}
+MORE = {
+    "providers": {
+        "needy": {"adapter": "openai", "base_url": "https://needy.invalid:8443/deployments/7f3a/v1", "api_key_env": "NEEDY"}
+    },
+    "models": {"apart": {"provider": "up", "id": "ok", "kind": "chat", "limit_group": "apart"}},
+}
+
+
+async def providers(server: Server, **headers: str) -> dict[str, dict[str, Any]]:
+    reply = await Client(server).send("GET", "/v1/providers", headers=headers)
+    assert reply.status == 200
+    assert reply.json["object"] == "list"
+    return {provider["id"]: provider for provider in reply.json["data"]}
+
+
+def config(upstream: Upstream, folder: Path, **row: Any) -> Path:
+    return providers_file(upstream.url, folder, more=MORE, api_key_env="UP_KEY", key_header="X-Up-Key", **row)
+
+
+async def test_what_is_configured_is_shown_before_anything_is_asked(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(config(upstream, tmp_path, limits={"concurrency": 3}), UP_KEY=UP_KEY) as server:
+        shown = await providers(server)
+
+    assert (shown["needy"]["ready"], shown["needy"]["missing"], shown["needy"]["host"]) == (
+        False,
+        ["NEEDY"],
+        "needy.invalid:8443",
+    )
+    assert (shown["local"]["adapter"], shown["local"]["host"], shown["local"]["ready"]) == ("ngram", None, True)
+    up = shown["up"]
+    assert (up["host"], up["key_header"], up["limits"]["concurrency"]) == (f"127.0.0.1:{upstream.port}", "X-Up-Key", 3)
+    assert [(account["limit_group"], account["own_keys"]) for account in up["accounts"]] == [
+        (None, None),
+        ("apart", None),
+        (None, 0),
+    ]
+    for account in up["accounts"]:
+        assert (account["in_flight"], account["waiting"], account["concurrency"]) == (0, 0, 3)
+        assert (account["left"], account["pauses"], account["recent"]) == ([], [], NOTHING)
+
+
+async def test_what_runs_and_waits_is_shown_while_it_does(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(config(upstream, tmp_path, limits={"concurrency": 2}), UP_KEY=UP_KEY) as server:
+        asking = asyncio.create_task(Client(server).ask(model=["up/sleep-0.3"] * 5))
+        await upstream.arrived(2)
+        account = (await providers(server))["up"]["accounts"][0]
+        await asking
+
+    assert (account["in_flight"], account["waiting"], account["waiting_batch"], account["concurrency"]) == (2, 3, 0, 2)
+
+
+async def test_what_is_left_and_what_is_held_for_it_is_shown(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(config(upstream, tmp_path), UP_KEY=UP_KEY) as server:
+        client = Client(server)
+        await client.ask(model="up/ok-remaining-0-limit-5-reset-30s")
+        await client.ask(model=["up/429-s-20-code-slow_down", "apart"], timeout_s=5)
+        account, apart, _ = (await providers(server))["up"]["accounts"]
+
+    (left,) = account["left"]
+    assert left["model"] == "ok-remaining-0-limit-5-reset-30s"
+    assert (left["requests"]["limit"], left["requests"]["remaining"]) == (5, 0)
+    assert left["requests"]["reset_s"] + left["age_s"] == pytest.approx(30, abs=0.01)
+    assert left["tokens"] == {"limit": None, "remaining": None, "reset_s": None}
+    pauses = {pause["model"]: pause for pause in account["pauses"]}
+    assert pauses["429-s-20-code-slow_down"]["reason"] == "slow_down"
+    assert 10 < pauses["429-s-20-code-slow_down"]["seconds_left"] <= 20
+    assert pauses["ok-remaining-0-limit-5-reset-30s"]["reason"] == "requests_left"
+    assert 20 < pauses["ok-remaining-0-limit-5-reset-30s"]["seconds_left"] <= 30
+    assert (apart["limit_group"], apart["pauses"], apart["recent"]["answered"]) == ("apart", [], 1)
+
+
+async def test_how_calls_went_lately_is_shown(upstream: Upstream, tmp_path: Path) -> None:
+    retries = {"attempts": 1}
+    async with serving(config(upstream, tmp_path, retries=retries), UP_KEY=UP_KEY) as server:
+        client = Client(server)
+        await client.ask(model=["up/sleep-0.2", "up/sleep-0.2", "up/500", "up/400", "nobody", "needy/x"])
+        await client.stream(model="up/first-0.2")
+        shown = await providers(server)
+
+    recent = shown["up"]["accounts"][0]["recent"]
+    assert (recent["calls"], recent["answered"], recent["failures"]) == (5, 3, {"server": 1, "bad_request": 1})
+    assert recent["error_rate"] == 0.4
+    assert 200 <= recent["median_ms"] <= recent["p95_ms"]
+    assert recent["median_ttft_ms"] >= 200
+    assert shown["needy"]["accounts"][0]["recent"] == NOTHING, "what is not sent is no call"
+
+
+async def test_callers_keys_are_shown_together_and_without_a_trace(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(config(upstream, tmp_path), UP_KEY=UP_KEY) as server:
+        client = Client(server)
+        for number in range(3):
+            await client.ask(headers={"X-Up-Key": f"{GUEST}-{number}"}, model="up/ok-remaining-3-limit-5-reset-30s")
+        reply = await client.send("GET", "/v1/providers")
+        own, _, guests = (await providers(server))["up"]["accounts"]
+
+    assert (guests["own_keys"], guests["recent"]["answered"], guests["left"]) == (3, 3, [])
+    assert (own["left"], own["recent"]["calls"]) == ([], 0)
+    for secret in (GUEST, UP_KEY, "7f3a", "ok-remaining"):
+        assert secret not in reply.body.decode()
+
+
+async def test_it_needs_a_key_like_all_others(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(config(upstream, tmp_path), FANOUT_API_KEYS="k-1234567") as server:
+        assert (await Client(server).send("GET", "/v1/providers")).status == 401
+        assert set(await providers(server, Authorization="Bearer k-1234567")) == {"up", "local", "needy"}
+
+
+def _outcome(result: Completion | Failure, call_s: float = 0.1, *, guest: bool = False) -> Outcome:
+    call = Call(0, 0, 0, Target("x", "x", "up", "m"), Query(prompt="x"), credential=Credential(None, "d") if guest else None)  # type: ignore[arg-type]
+    return Outcome(call, result, Timing(call_s=call_s, attempts=1))
+
+
+def test_only_the_last_calls_are_kept_and_cancelled_ones_are_no_errors() -> None:
+    recent = Recent()
+    for number in range(2 * MOST_CALLS):
+        recent.observe(_outcome(Completion(()), call_s=number))
+    lately = recent.of([("up", None, False)])
+    assert (lately.calls, lately.answered, lately.error_rate) == (MOST_CALLS, MOST_CALLS, 0.0)
+    assert (lately.median_s, lately.p95_s) == (1499, 1949)
+
+    recent.observe(_outcome(Failure("cancelled", "x"), guest=True))
+    assert recent.of([("up", None, True)]).error_rate is None
+    recent.observe(_outcome(Failure("server", "x"), guest=True))
+    assert recent.of([("up", None, True)]).error_rate == 1.0
+    assert recent.of([("up", None, True), ("up", None, False)]).calls == MOST_CALLS + 2

@@ -1,0 +1,231 @@
+"""Statuses, the error envelope, headers and request ids; also for what no well-behaved client sends."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.http_client import Client, parsed, request
+from tests.support.server import serving
+from tests.support.upstreams import Upstream, providers_file
+
+SERVED = ("completion", "models", "jobs", "files", "usage")
+GOOD = json.dumps({"prompt": "hi", "model": "local/ngram-2", "max_tokens": 1}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b"", "line 1 column 0"),
+        (b"{", "line 1 column 1"),
+        (b'{"prompt": "a",\n "model" "b"}', "line 2 column 10"),
+        (b'{"prompt": "\xff", "model": "b"}', "line 1 column 13"),
+        (b'{"prompt": "\\ud800", "model": "b"}', "line 1 column"),
+        (b"[" * 100_000, "line 1 column"),
+    ],
+    ids=range(6),
+)
+async def test_invalid_json_is_400_with_the_position(embedded: Client, body: bytes, place: str) -> None:
+    reply = await embedded.send("POST", "/v1/completion", body)
+
+    assert reply.status == 400
+    assert (reply.error["code"], reply.error["param"]) == ("invalid_json", None)
+    assert place in reply.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("application/json", 200),
+        ("application/json; charset=utf-8", 200),
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("multipart/form-data; boundary=x", 415),
+        ("\xff/\xfe", 415),
+    ],
+)
+async def test_only_json_is_taken(embedded: Client, kind: str, status: int) -> None:
+    """A form or plain text is what a stranger's page may send from a browser without asking."""
+    code, _, body = parsed(await embedded.raw(request(GOOD, headers=f"Content-Type: {kind}\r\n")))
+
+    assert code == status
+    if status == 415:
+        assert body["error"]["code"] == "unsupported_media_type"
+        assert "application/json" in body["error"]["message"]
+
+
+async def test_a_body_without_a_type_is_415(embedded: Client) -> None:
+    code, _, _ = parsed(await embedded.raw(b"POST /v1/completion HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+
+    assert code == 415
+
+
+async def test_a_body_over_the_limit_is_413(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(providers_file(upstream.url, tmp_path), FANOUT_MAX_BODY_BYTES="2000") as server:
+        client = Client(server)
+        fits = await client.ask(model="up/ok", prompt="a" * 1900)
+        for size in (2001, 500_000):
+            reply = await client.ask(model="up/ok", prompt="a" * size)
+            assert reply.status == 413
+            assert reply.error["code"] == "body_too_large"
+            assert "2000" in reply.error["message"]
+        packed = gzip.compress(json.dumps({"prompt": "a" * 5_000_000, "model": "up/ok"}).encode())
+        bomb = await client.send("POST", "/v1/completion", packed[:], {"Content-Encoding": "gzip"})
+
+    assert fits.status == 200
+    assert bomb.status in (400, 413)
+    assert len(upstream.requests) == 1
+
+
+async def test_a_compressed_body_is_read(embedded: Client) -> None:
+    reply = await embedded.send("POST", "/v1/completion", gzip.compress(GOOD), {"Content-Encoding": "gzip"})
+
+    assert reply.status == 200
+
+
+@pytest.mark.parametrize(
+    ("data", "headers"),
+    [
+        (b"not gzip", "Content-Encoding: gzip\r\n"),
+        (gzip.compress(GOOD)[:-30], "Content-Encoding: gzip\r\n"),
+        (gzip.compress(GOOD), "Content-Encoding: deflate\r\n"),
+    ],
+    ids=["junk", "cut", "other"],
+)
+async def test_a_body_that_cannot_be_unpacked_is_the_callers_fault(
+    embedded: Client, logged: list[str], data: bytes, headers: str
+) -> None:
+    code = int((await embedded.raw(request(data, headers=headers))).split(b" ")[1])
+
+    assert code == 400
+    assert not any("bug" in line for line in logged)
+
+
+async def test_a_chunked_body_that_is_none_is_the_callers_fault(embedded: Client, logged: list[str]) -> None:
+    head = request(headers="Transfer-Encoding: chunked\r\n").replace(b"Content-Length: 0\r\n", b"")
+    answer = await embedded.raw(head + b'5\r\n{"pro\r\nzz\r\n')
+
+    assert answer.split(b" ")[1] == b"400"
+    assert not any("bug" in line for line in logged)
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/completion/", "/v1/compeltion", "/v1/models/", "/%ff", "/v1/completion%00"])
+async def test_an_unknown_path_is_404_and_says_what_is_there(embedded: Client, path: str) -> None:
+    code, headers, body = parsed(await embedded.raw(request(method="GET", path=path)))
+
+    assert code == 404
+    assert body["error"]["code"] == "unknown_path"
+    assert any(f"`/v1/{name}" in body["error"]["message"] or f" /v1/{name}" in body["error"]["message"] for name in SERVED)
+    assert headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", "/v1/completion", "POST"), ("DELETE", "/v1/models", "GET,HEAD"), ("PATCH", "/livez", "GET,HEAD")],
+)
+async def test_another_method_is_405_with_allow(embedded: Client, method: str, path: str, allowed: str) -> None:
+    reply = await embedded.send(method, path)
+
+    assert reply.status == 405
+    assert reply.headers["Allow"] == allowed
+    assert reply.error["code"] == "method_not_allowed"
+
+
+async def test_head_is_get_without_the_body(embedded: Client) -> None:
+    get, head = await embedded.send("GET", "/v1/models"), await embedded.send("HEAD", "/v1/models")
+
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["Content-Length"] == get.headers["Content-Length"] == str(len(get.body))
+
+
+@pytest.mark.parametrize("given", ["abc-123", "A" * 128, "req_1.2:3/4+5=6@7"])
+async def test_a_request_id_is_accepted_and_returned(client: Client, logged: list[str], given: str) -> None:
+    headers = {"X-Request-Id": given}
+    answers: list[Any] = [
+        await client.ask(headers, model="up/ok"),
+        await client.stream(headers, model="up/ok"),
+        await client.ask(headers, model="nobody"),
+        await client.ask(headers, model="up/ok", temperature=9),
+        await client.send("GET", "/nowhere", headers=headers),
+        await client.send("GET", "/livez", headers=headers),
+    ]
+
+    assert [answer.headers["x-request-id"] for answer in answers] == [given] * 6
+    assert all(json.loads(line)["request_id"] == given for line in logged)
+
+
+@pytest.mark.parametrize("given", ["", "a b", "a" * 129, "a\tb", "é", "{}", '"'])
+async def test_a_request_id_that_is_none_is_replaced(client: Client, given: str) -> None:
+    _, headers, _ = parsed(await client.raw(request(GOOD, headers=f"X-Request-Id: {given}\r\n")))
+
+    assert uuid.UUID(headers["x-request-id"]).version == 4
+
+
+async def test_two_requests_have_two_ids(client: Client) -> None:
+    one, other = await client.ask(model="up/ok"), await client.stream(model="up/ok")
+
+    assert one.headers["x-request-id"] != other.headers["x-request-id"]
+
+
+async def test_the_server_header_tells_no_version(client: Client) -> None:
+    answers: list[Any] = [
+        await client.ask(model="up/ok"),
+        await client.stream(model="up/ok"),
+        await client.ask(model=""),
+    ]
+    answers += [await client.send("GET", path) for path in ("/nowhere", "/livez", "/metrics", "/v1/models")]
+
+    assert {answer.headers["Server"] for answer in answers} == {"fanout"}
+
+
+@pytest.mark.parametrize("name", ["Authorization: Bearer ", "x-api-key: ", "X-OpenAI-Api-Key: ", "X-Request-Id: ", "Origin: "])
+async def test_headers_that_are_not_utf_8_are_no_500(embedded: Client, logged: list[str], name: str) -> None:
+    code, _, _ = parsed(await embedded.raw(request(GOOD, headers=f"{name}\xff\xfe\r\n")))
+
+    assert code == 200
+    assert not any("bug" in line for line in logged)
+
+
+async def test_a_host_that_is_not_utf_8_is_refused_in_the_envelope(embedded: Client) -> None:
+    code, _, body = parsed(await embedded.raw(request(GOOD, headers="Host: \xff\xfe\r\n")))
+
+    assert (code, body["error"]["code"]) == (403, "forbidden")
+
+
+async def test_an_expectation_is_met_or_not_heeded(embedded: Client) -> None:
+    head = request(b"", headers="Expect: 100-continue\r\n").replace(b"Content-Length: 0", b"Content-Length: %d" % len(GOOD))
+    continued = await embedded.raw(head + GOOD)
+    odd = await embedded.raw(request(GOOD, headers="Expect: \xff\r\n"))
+
+    assert continued.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+    assert odd.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer: sk-secret-1234\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nx-api-key: sk-secret-1234\x01\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    ],
+    ids=range(4),
+)
+async def test_what_is_not_http_harms_nobody(embedded: Client, data: bytes) -> None:
+    answer = await embedded.raw(data)
+    reply = await embedded.ask(model="local/ngram-2", max_tokens=1)
+
+    assert answer.split(b" ")[1] == b"400"
+    assert reply.status == 200
+
+
+async def test_the_probes_answer(embedded: Client) -> None:
+    live, ready = await embedded.send("GET", "/livez"), await embedded.send("GET", "/readyz")
+
+    assert (live.status, live.json) == (200, {"status": "ok"})
+    assert (ready.status, ready.json) == (200, {"status": "ready"})

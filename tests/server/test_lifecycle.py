@@ -1,0 +1,149 @@
+"""SIGTERM: nothing new is taken, what runs may finish, the rest is told the truth, the exit code is 0."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support.http_client import Stream
+from tests.support.process import Serving, running
+from tests.support.upstreams import Upstream, providers_file
+
+
+@pytest.fixture
+def config(upstream: Upstream, tmp_path: Path) -> Path:
+    return providers_file(upstream.url, tmp_path, api_key_env="UP_KEY")
+
+
+async def ask(serving: Serving, *models: str, **more: Any) -> tuple[int, dict[str, str], Any]:
+    """Status, headers and JSON, or the events of a stream, over a connection of its own."""
+    body = {"prompt": "hi", "model": models, **more}
+    async with aiohttp.ClientSession() as session, session.post(f"{serving.url}/v1/completion", json=body) as response:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        if not headers["content-type"].startswith("text/event-stream"):
+            return response.status, headers, await response.json()
+        stream = Stream(response.status, response.headers)
+        *events, rest = (await response.read()).split(b"\n\n")
+        assert rest == b""
+        for event in events:
+            stream.read(event, 0)
+        return response.status, headers, stream
+
+
+async def is_taken(serving: Serving) -> bool:
+    """Whether a new connection is accepted."""
+    with suppress(OSError):
+        _, writer = await asyncio.open_connection("127.0.0.1", serving.port)
+        writer.close()
+        return True
+    return False
+
+
+async def test_what_runs_finishes_within_the_grace_and_nothing_new_is_taken(config: Path, upstream: Upstream) -> None:
+    async with running(config, UP_KEY="k", FANOUT_GRACE_S="5") as serving:
+        models = ("up/sleep-0.6", "up/first-0.2-tail-0.4")
+        whole = asyncio.create_task(ask(serving, *models))
+        streamed = asyncio.create_task(ask(serving, *models, stream=True))
+        await upstream.arrived(4)
+        serving.terminate()
+        await asyncio.sleep(0.2)
+        assert not await is_taken(serving)
+        (status, _, answer), (_, _, stream) = await asyncio.gather(whole, streamed)
+        assert await serving.ended() == 0
+
+    assert status == 200
+    assert [choice["error"] for choice in (*answer["choices"], *stream.ends)] == [None] * 4
+
+
+async def test_what_takes_longer_is_cancelled_and_says_why(config: Path, upstream: Upstream) -> None:
+    async with running(config, UP_KEY="k", FANOUT_GRACE_S="0.3") as serving:
+        mixed = asyncio.create_task(ask(serving, "up/ok", "up/hang"))
+        alone = asyncio.create_task(ask(serving, "up/hang"))
+        streamed = asyncio.create_task(ask(serving, "up/chunks-500-gap-0.05", "up/ok", stream=True))
+        silent = asyncio.create_task(ask(serving, "up/hang", stream=True))
+        await upstream.arrived(6)
+        began = time.monotonic()
+        serving.terminate()
+        (_, _, beside), (status, headers, nothing), (_, _, stream), (silent_status, _, silent_answer) = await asyncio.gather(
+            mixed, alone, streamed, silent
+        )
+        assert await serving.ended() == 0
+        took_s = time.monotonic() - began
+
+    assert 0.3 <= took_s < 2
+    good, cancelled = beside["choices"]
+    assert good["error"] is None
+    assert (cancelled["finish_reason"], cancelled["error"]["code"]) == ("error", "server_stopping")
+    assert (status, nothing["error"]["code"]) == (503, "server_stopping")
+    assert headers["x-should-retry"] == "false", "a call on its way may have been billed"
+    assert (silent_status, silent_answer["error"]["code"]) == (503, "server_stopping")
+    cut, whole = stream.ends
+    assert stream.done
+    assert stream.text(0).startswith("w0 w1 ")
+    assert (cut["error"]["code"], whole["error"]) == ("server_stopping", None)
+    await upstream.quiet(1)
+
+
+async def test_idle_connections_hold_nothing_up_and_learn_that_it_is_over(config: Path, upstream: Upstream) -> None:
+    async with running(config, UP_KEY="k", FANOUT_GRACE_S="30") as serving, aiohttp.ClientSession(serving.url) as session:
+        # Three connections, for new ones will not be taken.
+        opened = await asyncio.gather(*(session.get("/readyz") for _ in range(3)))
+        assert [response.status for response in opened] == [200] * 3
+        for response in opened:
+            await response.read()
+        asking = asyncio.create_task(ask(serving, "up/sleep-0.5"))
+        await upstream.arrived(1)
+        began = time.monotonic()
+        serving.terminate()
+        await asyncio.sleep(0.1)
+        async with session.post("/v1/completion", json={"prompt": "hi", "model": "up/ok"}) as refused:
+            body = await refused.json()
+        async with session.get("/livez") as live, session.get("/readyz") as ready:
+            state = await ready.json()
+        assert await serving.ended() == 0
+        took_s = time.monotonic() - began
+        await asking
+
+    assert took_s < 3, "the idle connections were not waited for"
+    assert (refused.status, body["error"]["code"]) == (503, "server_stopping")
+    assert (refused.headers["Retry-After"], refused.headers["Connection"]) == ("5", "close")
+    assert (live.status, ready.status, state) == (200, 503, {"status": "stopping"})
+
+
+async def test_a_reader_that_stopped_reading_holds_nothing_up(config: Path, upstream: Upstream) -> None:
+    body = {"prompt": "hi", "model": "up/mb-20", "stream": True}
+    async with (
+        running(config, UP_KEY="k", FANOUT_GRACE_S="0.2") as serving,
+        aiohttp.ClientSession(serving.url, read_bufsize=1024) as session,
+        session.post("/v1/completion", json=body) as response,
+    ):
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        assert await serving.stop() == 0
+        response.close()
+
+    assert 2 < time.monotonic() - began < 6, "it is given time for last words, and then it is cut"
+
+
+async def test_an_idle_server_ends_at_once_and_a_second_one_has_its_port(config: Path) -> None:
+    async with running(config, UP_KEY="k") as first:
+        await ask(first, "up/ok")
+        began = time.monotonic()
+        assert await first.stop() == 0
+        took_s = time.monotonic() - began
+        async with running(config, port=first.port, UP_KEY="k") as second:
+            status, _, _ = await ask(second, "up/ok")
+            second.process.send_signal(signal.SIGINT)
+            assert await second.ended() == 0
+
+    assert took_s < 2
+    assert (second.port, status) == (first.port, 200)
+    for serving in (first, second):
+        assert [line["event"] for line in serving.lines()] == ["request", "stopping"]

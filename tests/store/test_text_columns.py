@@ -1,0 +1,84 @@
+"""No word that a caller sends breaks a database: PostgreSQL's texts hold no NUL, no database's hold half a character."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from fanout.store import open_store
+from fanout.store.batches import BatchStore
+from fanout.store.files import FileStore
+from fanout.store.history.filters import Question
+from fanout.store.jobs.journal import Ended, Failed, Filter, Item, JobStore, Started, Unit
+
+ODD = "nul\0 half \ud83d"
+KEPT = "nul\ufffd half ?"
+
+
+def job(id: str, **more: Any) -> dict[str, Any]:
+    row = {"id": id, "created": time.time(), "account_id": ODD, "spec": "{}", "fingerprint": "{}", "state": "queued"}
+    return {**row, **more}
+
+
+async def test_a_jobs_words_can_be_written_and_found_again(location: str) -> None:
+    async with open_store(location) as store:
+        assert store
+        jobs = JobStore(store.database)
+        number = await jobs.create(job("job_1", forked_from=ODD))
+        epoch = await jobs.take(number, f"{ODD}|machine|1|1")
+        assert epoch
+        await jobs.add_items(number, [Item(0, 1, ODD, f'{{"prompt":"{ODD}"}}'), Item(1, 2, None, ODD * 500)], epoch)
+        ends = ("up/ok", "answered", f'{{"label":"{ODD}"}}'), (ODD, "server", ODD * 500)
+        async with jobs.writing():
+            for item, (model, result, record) in enumerate(ends):
+                unit, failure = Unit(number, item, 0, 0), None if result == "answered" else ODD
+                await jobs.put(Started(unit, 1, epoch, 1.0))
+                await jobs.put(Failed(unit, 1, epoch, 2.0, "server", ODD))
+                await jobs.put(Ended(unit, 2, epoch, 3.0, model, result, record, failure=failure, text=ODD, cached_from=ODD))
+        await jobs.change(number, state="stopped", reason=ODD)
+
+        found = await jobs.results(number)
+        assert [row.model for row in found] == ["up/ok", KEPT]
+        assert [row.body for row in found] == [f'{{"prompt":"{KEPT}"}}', KEPT * 500]
+        assert [row.record for row in found] == [f'{{"label":"{KEPT}"}}', KEPT * 500]
+        assert [row.item for row in await jobs.results(number, which=Filter(model=ODD))] == [1]
+        assert await jobs.results(number, which=Filter(kind=ODD)) == []
+        (row,) = await jobs.listed(most=5, account_id=ODD)
+        assert (row.account_id, row.reason) == (KEPT, KEPT)
+        assert await jobs.listed(most=5, prefix=ODD) == []
+        assert await jobs.job(ODD) is None
+
+
+async def test_a_files_and_a_batchs_words(location: str) -> None:
+    async with open_store(location) as store:
+        assert store
+        files, batches = FileStore(store.database), BatchStore(store.database)
+        await files.begin("file-1", created=1.0, account_id=ODD)
+        await files.add_part("file-1", 0, b"\0\xff")
+        await files.finish("file-1", bytes=2, filename=ODD, purpose=ODD, expires=None)
+        row = {"id": "batch_1", "created": 1.0, "account_id": ODD, "request": f'{{"metadata":{{"a":"{ODD}"}}}}'}
+        await batches.create(row)
+        await batches.change("batch_1", errors=ODD)
+
+        (file,) = await files.listed(most=5, purpose=ODD, account_id=ODD)
+        assert (file.filename, await files.part("file-1", 0)) == (KEPT, b"\0\xff")
+        (batch,) = await batches.listed(most=5, account_id=ODD)
+        assert (batch.errors, batch.account_id) == (KEPT, KEPT)
+        assert await files.file(ODD) is None
+        assert await files.part(ODD, 0) is None
+        assert await batches.batch(ODD) is None
+        await files.delete(ODD)
+
+
+@pytest.mark.parametrize("word", ["account_id", "model", "label", "metadata"])
+async def test_a_question_of_the_history(word: str, location: str) -> None:
+    async with open_store(location) as store:
+        assert store
+        words: dict[str, Any] = {word: {ODD: ODD} if word == "metadata" else ODD}
+        asked = Question(**words)
+
+        assert await store.history.page(asked) == []
+        assert await store.history.one(ODD) is None
+        assert await store.history.number_of(ODD) is None

@@ -1,0 +1,378 @@
+"""Usage is counted as calls end, written soon, and read whole whether written or not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.pool import Pool
+
+from fanout.core.schema import Failure, Usage
+from fanout.store import MEMORY, open_store
+from fanout.store.engine.database import READERS
+from fanout.store.usage.counter import MOST_COUNTS, REST, UsageLedger
+from fanout.store.usage.sums import Counts, Question, Sum
+from tests.support.databases import BOTH, Beside, rows
+from tests.support.ended import KNOWN, answered, failed, retried
+
+ALL = Question(0, 2**40, group_by=())
+BY_MODEL = Question(0, 2**40, group_by=("model",))
+DAY, HOUR = 86_400, 3_600
+
+
+def calls(location: str) -> int:
+    return int(rows(location, "SELECT coalesce(sum(calls), 0) FROM usage")[0][0])
+
+
+async def soon(reached: Callable[[], bool], within_s: float = 5.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not reached():
+            await asyncio.sleep(0.02)
+
+
+async def only(ledger: UsageLedger, question: Question = ALL) -> Sum:
+    (total,) = await ledger.report(question)
+    return total
+
+
+async def test_what_is_known_is_summed_and_what_is_not_is_counted() -> None:
+    async with open_store(MEMORY) as store:
+        assert store
+        for ended in (
+            answered(),
+            answered(usage=Usage(input_tokens=5, output_tokens=0), usd=None),
+            answered(usage=None, usd=None),
+            answered(usage=Usage(input_tokens=7), usd=0.0),
+            failed("timeout"),
+            failed("rate_limit"),
+            failed("rate_limit"),
+            retried(),
+        ):
+            store.usage.observe(ended)
+
+        total = await only(store.usage)
+
+    assert total.counts == Counts(
+        calls=7, input_tokens=22, output_tokens=4, cached_tokens=2, unknown_usage=2, cost_usd=0.25, cost_unknown=2
+    )
+    assert (total.answered, total.failures) == (4, {"timeout": 1, "rate_limit": 2})
+
+
+@pytest.mark.parametrize("ended", [failed("timeout"), answered(usage=None, usd=None)])
+async def test_where_nothing_is_known_it_is_none_written_or_not(ended: Any, location: str) -> None:
+    async with open_store(location) as store:
+        assert store
+        store.usage.observe(ended)
+        unwritten = await only(store.usage)
+        await soon(lambda: calls(location) == 1)
+        store.usage.observe(ended)
+        both = await only(store.usage)
+
+    for total in (unwritten, both):
+        counts = total.counts
+        assert (counts.input_tokens, counts.output_tokens, counts.cached_tokens, counts.cost_usd) == (None,) * 4
+    assert both.counts.calls == 2
+
+
+async def test_known_after_unknown_is_known_in_the_database_too(location: str) -> None:
+    async with open_store(location) as store:
+        assert store
+        for number, ended in enumerate((answered(usage=None, usd=None), answered(), answered(usage=None, usd=None)), 1):
+            store.usage.observe(ended)
+            await soon(lambda wanted=number: calls(location) == wanted)  # type: ignore[misc]
+
+    assert set(rows(location, "SELECT input_tokens, cost_usd, unknown_usage, cost_unknown FROM usage")) == {(10, 0.25, 2, 2)}
+
+
+async def test_it_is_written_within_a_second(location: str) -> None:
+    async with open_store(location) as store:
+        assert store
+        for wanted in (1, 2, 3):
+            store.usage.observe(answered())
+            await soon(lambda wanted=wanted: calls(location) == wanted, within_s=1.0)  # type: ignore[misc]
+
+
+async def test_the_last_of_it_is_written_at_the_end(location: str) -> None:
+    async with open_store(location) as store:
+        assert store
+        for number in range(100):
+            store.usage.observe(answered(f"model-{number}", "team-a"))
+
+    assert rows(location, "SELECT count(*), sum(calls), min(account_id) FROM usage") == [(100, 100, "team-a")]
+
+
+async def test_every_call_is_in_every_report_once_while_it_is_written(location: str) -> None:
+    """Reports run into writes on purpose: each must give exactly what had been counted when it was made."""
+    async with open_store(location) as store:
+        assert store
+        counted = seen = 0
+
+        async def count_on() -> None:
+            nonlocal counted
+            for number in count():
+                store.usage.observe(answered(f"model-{number % 50}"))
+                counted += 1
+                await asyncio.sleep(0.0005)
+
+        counting = asyncio.create_task(count_on())
+        for _ in range(150):
+            before = counted
+            sums = await store.usage.report(BY_MODEL)
+            seen = sum(total.counts.calls for total in sums)
+            assert before <= seen <= counted
+            await asyncio.sleep(0.01)
+        counting.cancel()
+
+    assert seen > 1000
+
+
+async def test_two_that_write_one_file_add_up(location: str) -> None:
+    async with open_store(location) as one, open_store(location) as other:
+        assert one
+        assert other
+        for _ in range(20):
+            one.usage.observe(answered())
+            other.usage.observe(answered())
+            other.usage.observe(failed("server"))
+            await asyncio.sleep(0.06)
+        await soon(lambda: calls(location) == 60)
+
+        total = await only(one.usage)
+
+    assert (total.counts.calls, total.answered, total.failures) == (60, 40, {"server": 20})
+    assert total.counts.cost_usd == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("location", [MEMORY, *BOTH], indirect=True)
+async def test_a_report_that_is_broken_off_harms_nothing(location: str) -> None:
+    """A client that leaves must not take the only connection of a database in memory with it."""
+    async with open_store(location) as store:
+        assert store
+        for number in range(300):
+            store.usage.observe(answered(f"model-{number}"))
+        await asyncio.sleep(1)
+        for delay_s in (0.0, 0.0005, 0.001, 0.002, 0.004) * 4:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await store.usage.report(BY_MODEL)
+        store.usage.observe(answered())
+
+        assert (await only(store.usage)).counts.calls == 301
+
+
+async def test_readers_that_take_long_do_not_hold_up_the_writing(location: str) -> None:
+    async with open_store(location) as store:
+        assert store
+        async with AsyncExitStack() as readers:
+            for _ in range(READERS):
+                reading = await readers.enter_async_context(store.database.reading())
+                await reading.execute(text("SELECT * FROM usage"))
+            store.usage.observe(answered())
+            await soon(lambda: calls(location) == 1, within_s=1.0)
+
+
+@pytest.fixture
+def dated(location: str) -> str:
+    """A store with calls at these times: two days, three hours, two accounts."""
+
+    async def made() -> None:
+        async with open_store(location):
+            pass
+
+    asyncio.run(made())
+    with Beside(location) as database:
+        for minute, account, model in (
+            (0, "a", "x"),
+            (HOUR - 60, "a", "x"),
+            (HOUR, "b", "x"),
+            (DAY - 60, "a", "y"),
+            (DAY, "", "y"),
+        ):
+            row = f"({minute}, '{account}', '{model}', 'openai', 'up', 'answered', 1, 10, 1, NULL, 0, 0.5, 0)"
+            database.execute(f"INSERT INTO usage VALUES {row}")
+    return location
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        (ALL, [({}, 5)]),
+        (replace(ALL, group_by=("day",)), [({"day": 0}, 4), ({"day": DAY}, 1)]),
+        (
+            replace(ALL, group_by=("hour",)),
+            [({"hour": 0}, 2), ({"hour": HOUR}, 1), ({"hour": 23 * HOUR}, 1), ({"hour": DAY}, 1)],
+        ),
+        (
+            replace(ALL, group_by=("account_id", "day")),
+            [
+                ({"account_id": "", "day": DAY}, 1),
+                ({"account_id": "a", "day": 0}, 3),
+                ({"account_id": "b", "day": 0}, 1),
+            ],
+        ),
+        (replace(ALL, group_by=("provider", "upstream_model")), [({"provider": "openai", "upstream_model": "up"}, 5)]),
+        (replace(ALL, account_id="a"), [({}, 3)]),
+        (replace(ALL, account_id=""), [({}, 1)]),
+        (replace(ALL, account_id="nobody"), []),
+        (replace(ALL, since=HOUR), [({}, 3)]),
+        (replace(ALL, until=HOUR), [({}, 2)]),
+        (replace(ALL, since=HOUR, until=DAY), [({}, 2)]),
+        (replace(BY_MODEL, most=1), [({"model": "x"}, 3)]),
+    ],
+)
+async def test_sums_by_group_account_and_time(question: Question, expected: list[Any], dated: str) -> None:
+    async with open_store(dated) as store:
+        assert store
+        found = await store.usage.report(question)
+
+    assert [(total.group, total.counts.calls) for total in found] == expected
+
+
+async def test_a_locked_database_delays_nothing_and_loses_nothing(location: str, logged: list[str]) -> None:
+    async with open_store(location) as store:
+        assert store
+        holder = Beside(location)
+        holder.hold()
+        store.usage.observe(answered())
+        await soon(lambda: any("usage cannot be written" in line for line in logged), within_s=6)
+        for _ in range(20):  # further failures, and more to count meanwhile
+            store.usage.observe(answered("other"))
+            await asyncio.sleep(0.05)
+        meanwhile = await only(store.usage)
+        holder.release()
+        holder.close()
+        await soon(lambda: calls(location) == 21)
+        await soon(lambda: any("usage is written again" in line for line in logged))
+
+    told = [json.loads(line) for line in logged]
+    assert meanwhile.counts.calls == 21
+    assert [line["reason"] for line in told if line["level"] == "error"] in (
+        ["database is locked"],
+        ["canceling statement due to lock timeout"],
+    )
+    assert calls(location) == 21
+
+
+async def test_a_lock_that_ends_in_time_loses_nothing_at_the_end(location: str) -> None:
+    holder = Beside(location)
+    async with open_store(location) as store:
+        assert store
+        holder.hold()
+        store.usage.observe(answered())
+        asyncio.get_running_loop().call_later(2.5, holder.release)
+    holder.close()
+
+    assert calls(location) == 1
+
+
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)  # nine seconds, and the same code for both
+async def test_an_end_that_cannot_write_comes_all_the_same_and_says_what_is_lost(location: str, logged: list[str]) -> None:
+    holder = Beside(location)
+    async with asyncio.timeout(15), open_store(location) as store:
+        assert store
+        holder.hold()
+        store.usage.observe(answered())
+        store.usage.observe(failed("server"))
+    holder.close()
+
+    last = json.loads(logged[-1])
+    assert (last["event"], last["calls"]) == ("usage is lost: it could not be written before the end", 2)
+
+
+@contextmanager
+def at_most(pages: dict[str, int]) -> Iterator[None]:
+    """Every connection may make its database so large, looked up anew each time it is used."""
+
+    def limit(connection: Any, *_: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA max_page_count = {pages['most']}")
+        cursor.close()
+
+    event.listen(Pool, "checkout", limit)
+    try:
+        yield
+    finally:
+        event.remove(Pool, "checkout", limit)
+
+
+async def test_a_full_database_loses_nothing(tmp_path: Path, logged: list[str]) -> None:
+    path, pages = tmp_path / "a.db", {"most": 2**30}
+    with at_most(pages):
+        async with open_store(str(path)) as store:
+            assert store
+            pages["most"] = 1  # SQLite takes it as: no larger than now
+            for number in range(500):
+                store.usage.observe(answered(f"a model with a long name, so that pages are needed, {number}"))
+            await soon(lambda: any("usage cannot be written" in line for line in logged))
+            meanwhile = await only(store.usage)
+            assert calls(str(path)) == 0  # all or nothing
+            pages["most"] = 2**30
+            await soon(lambda: calls(str(path)) == 500)
+
+    told = [json.loads(line) for line in logged]
+    assert meanwhile.counts.calls == 500
+    assert [line["reason"] for line in told if line["level"] == "error"] == ["database or disk is full"]
+
+
+async def test_names_beyond_bound_are_counted_together() -> None:
+    """Callers choose names: what waits to be written stays bounded all the same."""
+    async with open_store(MEMORY) as store:
+        assert store
+        for number in range(MOST_COUNTS + 500):
+            store.usage.observe(answered(f"model-{number}", f"account-{number}"))
+        store.usage.observe(answered("model-3", "account-3"))
+        by_account = replace(ALL, group_by=("account_id",), most=2 * MOST_COUNTS)
+        found = {total.group["account_id"]: total.counts.calls for total in await store.usage.report(by_account)}
+
+    assert (len(found), found[REST], found["account-3"]) == (MOST_COUNTS + 1, 500, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("nul\0inside", "nul\ufffdinside"),
+        ("half \ud83d of one", "half ? of one"),
+        ("ü" * 400, "ü" * 256),
+        ("", ""),
+        ("it's; DROP TABLE usage", "it's; DROP TABLE usage"),
+    ],
+)
+async def test_any_name_can_be_written_and_found_again(name: str, kept: str, location: str) -> None:
+    async with open_store(location) as store:
+        assert store
+        for _ in range(3):
+            store.usage.observe(answered(name, name))
+        unwritten = await only(store.usage, replace(BY_MODEL, account_id=name))
+        await soon(lambda: calls(location) == 3)
+        written = await only(store.usage, replace(BY_MODEL, account_id=name))
+
+    assert (unwritten.group, unwritten.counts.calls) == (written.group, written.counts.calls) == ({"model": kept}, 3)
+
+
+async def test_figures_that_are_no_figures_spoil_nothing(location: str) -> None:
+    """What a provider reports is not to be trusted: one absurd number must not keep the rest from being written."""
+    async with open_store(location) as store:
+        assert store
+        store.usage.observe(answered())
+        store.usage.observe(answered(usage=replace(KNOWN, output_tokens=10**30), usd=float("inf")))
+        store.usage.observe(answered(usage=replace(KNOWN, output_tokens=-5), usd=float("nan")))
+
+    assert rows(location, "SELECT calls, input_tokens, output_tokens, unknown_usage, cost_usd, cost_unknown FROM usage") == [
+        (3, 30, 4, 2, 0.25, 2)
+    ]
+
+
+async def test_a_cancelled_call_is_counted_as_such() -> None:
+    async with open_store(MEMORY) as store:
+        assert store
+        store.usage.observe(replace(answered(), result=Failure("cancelled", "the caller left")))
+
+        assert (await only(store.usage)).failures == {"cancelled": 1}

@@ -1,0 +1,29 @@
+"""An adapter outside the package whose models answer with the account that the call is counted for; `half` breaks off."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target
+
+
+def create(settings: Any, session: Any) -> Accounts:
+    """See `providers.create`."""
+    return Accounts()
+
+
+class Accounts:
+    """A provider."""
+
+    def fit(self, target: Target, query: Query) -> Fitted:
+        return Fitted()
+
+    async def complete(self, call: Call) -> Completion:
+        if call.target.model == "half":
+            raise ProviderError(Failure("network", "broke off", partial="half an ans"))
+        return Completion((Choice(Answer(str(call.account_id)), "stop"),))
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
+        yield await self.complete(call)

@@ -1,0 +1,56 @@
+"""Jobs before the scripted upstream: `async with keeping(upstream.url, tmp_path) as kept`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fanout.config.settings import load
+from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
+from fanout.jobs.input_files import Row
+from fanout.jobs.job import Job, Spec
+from fanout.jobs.manager import Keeper, open_keeper
+from fanout.store import Store, open_store
+from fanout.store.jobs.journal import JobStore
+from tests.support.upstreams import providers_file
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An open keeper and what stands behind it."""
+
+    keeper: Keeper
+    jobs: JobStore
+    dispatcher: Dispatcher
+    store: Store
+
+    async def create(self, count: int, *models: str | Mapping[str, Any], **spec: Any) -> Job:
+        """A job of so many prompts, `q0`, `q1`, …"""
+        named = tuple({"model": model} if isinstance(model, str) else model for model in models)
+        return await self.keeper.create(Spec(models=named, **spec), rows(count))
+
+    async def results(self, job: Job) -> list[Any]:
+        """Every unit that has ended."""
+        found: list[Any] = []
+        while page := await self.jobs.results(job.number, after=tuple(found[-1][:3]) if found else None):
+            found += page
+        return found
+
+
+def rows(count: int) -> Iterator[Row]:
+    return (Row(number + 1, {"prompt": f"q{number}"}) for number in range(count))
+
+
+@asynccontextmanager
+async def keeping(upstream_url: str, folder: Path, *, store: str | None = None, **row: Any) -> AsyncGenerator[Kept]:
+    """Jobs in `folder/jobs.db`, or the store of that location; `row` is the provider's. Its waits last 20 ms at most."""
+    row = {"retries": {"attempts": 3, "max_delay_s": 0.02}, **row}
+    settings = load(providers_file(upstream_url, folder, **row), {"HOME": str(folder)})
+    async with open_store(store or str(folder / "jobs.db")) as opened, open_dispatcher(settings) as dispatcher:
+        assert opened
+        jobs = JobStore(opened.database)
+        async with open_keeper(jobs, dispatcher) as keeper:
+            yield Kept(keeper, jobs, dispatcher, opened)

@@ -1,0 +1,42 @@
+"""An adapter outside the package with bugs whose exceptions quote what they were given: the prompt, and the caller's key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from fanout.core.schema import Call, Completion, Delta, Fitted, Query, Target
+
+
+def create(settings: Any, session: Any) -> Leaky:
+    """See `providers.create`."""
+    return Leaky()
+
+
+class Leaky:
+    """A provider."""
+
+    def fit(self, target: Target, query: Query) -> Fitted:
+        return Fitted()
+
+    async def complete(self, call: Call) -> Completion:
+        heard = (call.query.messages or ())[0].content
+        secret = call.credential.key.get_secret_value() if call.credential else ""
+        if call.target.model == "forgotten":
+            asyncio.get_running_loop().create_task(_fails(f"{heard} {secret}"))
+        try:
+            return _found(f"while I was told {heard} with {secret}")
+        except LookupError as error:
+            raise ValueError(heard, secret) from error
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
+        yield await self.complete(call)
+
+
+def _found(text: str) -> Completion:
+    raise LookupError(text)
+
+
+async def _fails(text: str) -> None:
+    raise ExceptionGroup(text, [OSError(28, text)])

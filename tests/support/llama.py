@@ -1,0 +1,141 @@
+"""The fixture `llama`: a real llama.cpp server with random weights, the upstream that nobody here wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KEY = "sk-llama-test"
+START_S, STOP_S, PATIENCE_S = 30.0, 5.0, 30.0
+LONG_TOKENS = 4000
+"""Seconds of work."""
+ENDLESS = {"2": -100}
+"""A `logit_bias` that forbids the token that ends a text, which random weights choose now and then."""
+NEEDED = ("xllamacpp", "gguf", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Llama:
+    """Where the server is, and what it is doing."""
+
+    origin: str
+    key: str = KEY
+    model: str = "tiny"
+
+    @property
+    def url(self) -> str:
+        """The `base_url` of this provider, for the OpenAI format."""
+        return f"{self.origin}/v1"
+
+    async def slots_busy(self) -> int:
+        """How many of its 4 slots are working on a call."""
+        slots = await asyncio.to_thread(self.get, "/slots")
+        return sum(slot["is_processing"] for slot in slots)
+
+    async def busy(self, slots: int = 1) -> None:
+        """Waits until so many slots work.
+
+        Raises:
+            TimeoutError: fewer do.
+        """
+        async with asyncio.timeout(PATIENCE_S):
+            while await self.slots_busy() < slots:
+                await asyncio.sleep(0.01)
+
+    async def idle(self) -> None:
+        """Waits until no slot is busy.
+
+        Raises:
+            TimeoutError: one still is.
+        """
+        async with asyncio.timeout(PATIENCE_S):
+            while await self.slots_busy():
+                await asyncio.sleep(0.02)
+
+    @asynccontextmanager
+    async def freed(self, tokens: int = LONG_TOKENS) -> AsyncIterator[None]:
+        """Whatever is asked for within must have been let go: the server stops before it has made `tokens` more tokens."""
+        before = await self.made_tokens()
+        yield
+        await self.idle()
+        assert await self.made_tokens() - before < tokens
+
+    async def made_tokens(self) -> int:
+        """How many tokens it has made since it started."""
+        found = re.search(
+            r"^llamacpp:tokens_predicted_total (\S+)$", (await asyncio.to_thread(self.read, "/metrics")).decode(), re.M
+        )
+        assert found
+        return int(float(found[1]))
+
+    def get(self, path: str) -> Any:
+        return json.loads(self.read(path))
+
+    def read(self, path: str) -> bytes:
+        request = urllib.request.Request(self.origin + path, headers={"Authorization": f"Bearer {self.key}"})
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
+            body: bytes = response.read()
+            return body
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
+    """A llama.cpp server for the whole session, in a process of its own."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        reason = f"NO REAL UPSTREAM: {', '.join(missing)} not installed; `pip install -e .[test]` brings it"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    from tests.support import tiny_gguf  # only now: it needs what may be missing
+
+    folder = tmp_path_factory.mktemp("llama")
+    model = tiny_gguf.write(folder / "tiny.gguf")
+    command = [sys.executable, str(Path(__file__).with_name("llama_server.py")), str(model), "0", KEY]
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        try:
+            yield _started(process, folder / "log")
+        finally:
+            _stop(process)
+
+
+def _started(process: subprocess.Popen[str], log: Path) -> Llama:
+    """Its address is the one line that it prints; without it the process has ended, and its log says why."""
+    assert process.stdout
+    impatience = threading.Timer(START_S, process.kill)
+    impatience.start()
+    try:
+        word, _, origin = process.stdout.readline().strip().partition(" ")
+        while word == "LISTENING" and process.poll() is None:
+            with suppress(urllib.error.URLError, ConnectionError):  # 503 while it loads the model
+                Llama(origin).get("/health")
+                return Llama(origin)
+            time.sleep(0.02)
+    finally:
+        impatience.cancel()
+    pytest.fail(f"llama_server.py did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()

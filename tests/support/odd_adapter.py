@@ -1,0 +1,50 @@
+"""An adapter outside the package, whose models break a provider's promises: their names say how."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, TokenLogprob
+
+
+def create(settings: Any, session: Any) -> Odd:
+    """See `providers.create`."""
+    return Odd()
+
+
+class Odd:
+    """A provider."""
+
+    def fit(self, target: Target, query: Query) -> Fitted:
+        return Fitted()
+
+    async def complete(self, call: Call) -> Completion:
+        await asyncio.sleep(0)
+        match call.target.model:
+            case "bug":
+                raise KeyError("not there")
+            case "timeout":
+                raise TimeoutError
+            case "cancelled":
+                raise asyncio.CancelledError
+            case "account":
+                raise ProviderError(Failure("rate_limit", "too much of everything", retry_after_s=0.3, account_wide=True))
+        return Completion((Choice(Answer("half and whole"), "stop"),))
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
+        yield Delta(call.index, text="half")
+        for _ in range(10):
+            match call.target.model:
+                case "thinking":
+                    yield Delta(call.index, reasoning="hm" * 25_000)
+                case "calling":
+                    yield Delta(call.index, tool_calls=({"function": {"arguments": "1" * 50_000}},))
+                case "certain":
+                    top = tuple((f"t{place}", -1.0) for place in range(20))
+                    yield Delta(call.index, logprobs=(TokenLogprob("t", 0.0, top),) * 50)
+            await asyncio.sleep(0)
+        if call.target.model != "endless":
+            yield await self.complete(call)

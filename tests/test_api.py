@@ -1,0 +1,286 @@
+"""Fanout in a program: `ask`, `ask_sync`, and a dispatcher kept open."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fanout
+from fanout.api import request
+from fanout.config.settings import Settings, load
+from fanout.core.errors import RequestError
+from fanout.core.schema import Answer, Call, Choice, Comparison, Completion, Failure, Fitted, Query, Sampling, Target
+from fanout.dispatch.plan import Entry
+from tests.support.upstreams import Upstream, providers_file
+
+
+@pytest.fixture
+def settings(upstream: Upstream, tmp_path: Path) -> Settings:
+    path = providers_file(upstream.url, tmp_path, prices="", retries={"attempts": 1})
+    return load(path, {"FANOUT_TIMEOUT_S": "5"})
+
+
+def texts(comparison: Comparison) -> list[str | None]:
+    return [choice.choice.message.text if choice.choice else None for choice in comparison.choices]
+
+
+def failures(comparison: Comparison) -> list[str | None]:
+    results = [choice.outcome.result for choice in comparison.choices]
+    return [result.code or result.kind if isinstance(result, Failure) else None for result in results]
+
+
+# Asking
+
+
+async def test_one_prompt_goes_to_many_models_and_failures_stand_in_their_places(settings: Settings) -> None:
+    comparison = await fanout.ask("Hello", ["up/say-one", "up/500", "nobody", "up/say-two"], settings=settings)
+    assert texts(comparison) == ["one", None, None, "two"]
+    assert failures(comparison)[2] == "model_not_found"
+    assert comparison.totals.input_tokens == 20
+    assert comparison.total_s >= comparison.overhead_s >= 0
+    assert abs(comparison.created - time.time()) < 60
+
+
+async def test_without_models_the_embedded_ones_are_asked() -> None:
+    comparison = await fanout.ask("The return statement", settings=load(None, {}), max_tokens=4)
+    assert [choice.outcome.call.target.name for choice in comparison.choices] == [
+        "local/ngram-2",
+        "local/ngram-3",
+        "local/ngram-5",
+    ]
+    assert all(texts(comparison))
+    assert comparison.totals.cost_usd == 0
+
+
+@pytest.mark.parametrize("models", ["up/say-one", {"model": "up/say-one"}, ["up/say-one"], ("up/say-one",)])
+async def test_one_model_may_stand_alone(settings: Settings, models: Any) -> None:
+    assert texts(await fanout.ask("Hello", models, settings=settings)) == ["one"]
+
+
+async def test_a_mapping_has_a_label_and_parameters_of_its_own(settings: Settings, upstream: Upstream) -> None:
+    own = {"model": "up/say-one", "label": "mine", "max_tokens": 7, "temperature": None}
+    comparison = await fanout.ask("Hello", [own, "up/say-two"], settings=settings, temperature=0.5, max_tokens=9)
+    assert [choice.outcome.call.target.label for choice in comparison.choices] == ["mine", "up/say-two"]
+    bodies = [upstream.of(model)[0].body for model in ("say-one", "say-two")]
+    assert [(body.get("max_tokens"), body.get("temperature")) for body in bodies] == [(7, None), (9, 0.5)]
+
+
+async def test_a_system_message_and_samples_are_asked_for(settings: Settings, upstream: Upstream) -> None:
+    comparison = await fanout.ask("Hello", "up/say-one", settings=settings, system="Be brief", n=2, stop="end")
+    assert texts(comparison) == ["one", "one"]
+    assert [sent.body["messages"][0] for sent in upstream.requests] == [{"role": "system", "content": "Be brief"}] * 2
+    assert upstream.requests[0].body["stop"] == ["end"]
+
+
+async def test_strict_refuses_what_would_be_ignored(settings: Settings, upstream: Upstream) -> None:
+    comparison = await fanout.ask("Hello", "up/ok", settings=settings, top_k=3, strict=True)
+    assert failures(comparison) == ["unsupported_parameter"]
+    assert upstream.requests == []
+
+
+async def test_the_deadline_is_the_callers_else_the_settings(settings: Settings) -> None:
+    began = time.monotonic()
+    assert failures(await fanout.ask("Hello", "up/hang", settings=settings, timeout_s=0.2)) == ["deadline_exceeded"]
+    assert failures(await fanout.ask("Hello", "up/hang", settings=settings, timeout_s=0)) == ["deadline_exceeded"]
+    assert time.monotonic() - began < 4
+    short = load(Path(settings.files[0]), {"FANOUT_TIMEOUT_S": "0.2"})
+    assert failures(await fanout.ask("Hello", "up/hang", settings=short)) == ["deadline_exceeded"]
+
+
+async def test_enough_answers_cancel_the_rest(settings: Settings, upstream: Upstream) -> None:
+    comparison = await fanout.ask("Hello", ["up/hang", "up/ok"], settings=settings, return_when=1)
+    assert failures(comparison) == ["cancelled", None]
+    await upstream.quiet()
+
+
+async def test_a_dispatcher_kept_open_keeps_its_connections(settings: Settings, upstream: Upstream) -> None:
+    async with fanout.open_dispatcher(settings) as dispatcher:
+        for _ in range(5):
+            assert texts(await fanout.ask("Hello", "up/say-one", dispatcher=dispatcher)) == ["one"]
+        assert upstream.connections == 1
+    await upstream.closed()
+    for _ in range(2):
+        await fanout.ask("Hello", "up/ok", settings=settings)
+    assert upstream.connections == 3
+
+
+class Slow:
+    """A provider that takes long to be ready, and then answers at once."""
+
+    def __init__(self) -> None:
+        self.prepared = 0
+
+    def fit(self, target: Target, query: Query) -> Fitted:
+        return Fitted()
+
+    async def prepare(self) -> None:
+        if not self.prepared:
+            await asyncio.sleep(0.3)
+        self.prepared += 1
+
+    async def complete(self, call: Call) -> Completion:
+        if not self.prepared:
+            await self.prepare()
+        return Completion((Choice(Answer("ready"), "stop"),))
+
+
+def create(settings: Any, session: Any) -> Slow:
+    """This module is an adapter, too."""
+    return Slow()
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Settings:
+    (tmp_path / "slow.json").write_text(
+        json.dumps({"extends": False, "providers": {"slow": {"adapter": __name__, "prices": ""}}})
+    )
+    return load(tmp_path / "slow.json", {})
+
+
+async def test_what_a_model_needs_first_is_not_counted_as_its_time(slow: Settings) -> None:
+    comparison = await fanout.ask("Hello", "slow/m", settings=slow)
+    assert texts(comparison) == ["ready"]
+    assert comparison.choices[0].outcome.timing.total_s < 0.2
+    assert comparison.total_s < 0.2
+
+
+async def test_only_providers_that_are_called_are_prepared(slow: Settings) -> None:
+    async with fanout.open_dispatcher(slow) as dispatcher:
+        calls = dispatcher.plan(request("Hello", ["nobody", "slow/m", "slow/n"]))
+        provider = dispatcher.provider(calls[1].target)
+        assert isinstance(provider, Slow)
+        await dispatcher.warm(calls[:1])
+        assert provider.prepared == 0
+        await dispatcher.warm(calls)
+        assert provider.prepared == 1
+
+
+# Without a loop of one's own
+
+
+def test_ask_sync_works_in_a_script() -> None:
+    comparison = fanout.ask_sync("Hello", "local/ngram-2", settings=load(None, {}), max_tokens=3)
+    assert all(texts(comparison))
+
+
+async def test_ask_sync_works_beside_a_running_loop(settings: Settings) -> None:
+    """As in a notebook, whose cells run within one."""
+    assert texts(fanout.ask_sync("Hello", "local/ngram-2", settings=settings, max_tokens=3)) != [None]
+
+
+async def test_ask_sync_takes_no_dispatcher_of_another_loop(settings: Settings) -> None:
+    async with fanout.open_dispatcher(settings) as dispatcher:
+        with pytest.raises(RequestError, match="dispatcher: belongs to the event loop that opened it"):
+            fanout.ask_sync("Hello", "up/ok", dispatcher=dispatcher)
+
+
+INTERRUPTED = """
+import asyncio, fanout, sys
+from pathlib import Path
+
+async def cell():
+    fanout.ask_sync("Hello", "up/hang", settings=fanout.load(Path(sys.argv[1]), {}))
+
+loop = asyncio.new_event_loop()  # not asyncio.run, whose own way with SIGINT no notebook has
+try:
+    loop.run_until_complete(cell())
+except KeyboardInterrupt:
+    print("interrupted")
+finally:
+    loop.close()
+"""
+
+
+async def test_an_interrupted_cell_ends_its_calls(settings: Settings, upstream: Upstream) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", INTERRUPTED, settings.files[0], stdout=subprocess.PIPE, cwd=Path(fanout.__file__).parents[1]
+    )
+    await upstream.arrived(1, timeout_s=20)
+    process.send_signal(signal.SIGINT)
+    async with asyncio.timeout(10):
+        assert (await process.communicate())[0] == b"interrupted\n"
+    await upstream.quiet()
+
+
+# What may be asked
+
+
+def test_a_request_is_what_was_said() -> None:
+    models: list[str | dict[str, Any]] = ["a", {"model": "b", "label": "B", "stop": "x"}, {"model": "c", "stop": ["x", "y"]}]
+    made = request("Hello", models, system="s", strict=True, seed=3, logit_bias={"1": 2})
+    assert made.entries == (Entry("a"), Entry("b", "B", {"stop": ("x",)}), Entry("c", None, {"stop": ("x", "y")}))
+    assert made.sampling == Sampling(seed=3, logit_bias={"1": 2.0})
+    assert (made.prompts, made.system, made.strict) == (("Hello",), "s", True)
+
+
+@pytest.mark.parametrize(
+    ("models", "sampling", "fault"),
+    [
+        ("m", {"temprature": 1}, "temprature: unknown parameter `temprature`; did you mean `temperature`?"),
+        ("m", {"zzz": 1}, "zzz: unknown parameter `zzz`; known: max_tokens, temperature,"),
+        ([{"model": "m", "topp": 1}], {}, "models[0].topp: unknown parameter `topp`; did you mean `top_p` or"),
+        ("m", {"temperature": "hot"}, "temperature: `hot` is not allowed: input should be a valid number"),
+        (["a", {"model": "m", "n": 1.5}], {}, "models[1].n: 1.5 is not allowed: input should be a valid integer"),
+        ("m", {"stop": 5}, "stop: 5 is not allowed"),
+        ([{"label": "m"}], {}, "models[0].model: is required: the name of a model"),
+        ([""], {}, "models[0].model: is required: the name of a model"),
+        ([], {}, "models: is empty: at least one model must be named"),
+    ],
+)
+def test_what_cannot_be_asked_is_named(models: Any, sampling: dict[str, Any], fault: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        request("Hello", models, **sampling)
+    assert str(caught.value).startswith(fault)
+
+
+def test_every_fault_of_a_request_comes_at_once() -> None:
+    with pytest.raises(RequestError) as caught:
+        request("Hello", [{"modle": "m"}, {"model": "m", "n": "x"}], top_pp=1, seed="y")
+    places = [fault.path for fault in caught.value.faults]
+    assert places == ["models[0].model", "models[0].modle", "models[1].n", "top_pp", "seed"]
+
+
+@pytest.mark.parametrize("options", [{"return_when": 0}, {"n": 0}])
+async def test_nothing_at_all_cannot_be_asked_for(settings: Settings, options: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match=r"(is at least|greater than or equal to) 1"):
+        await fanout.ask("Hello", "up/ok", settings=settings, **options)
+
+
+# `import fanout`
+
+
+def test_the_package_has_its_names_and_no_others() -> None:
+    for name in fanout.__all__:
+        assert callable(getattr(fanout, name))
+    with pytest.raises(AttributeError, match="module `fanout` has no attribute `aks`"):
+        _ = fanout.aks
+
+
+LAZY = """
+import asyncio, sys, fanout
+assert not {"aiohttp", "pydantic"} & set(sys.modules)
+settings = fanout.load(None, {})
+
+async def prepare(model):
+    from fanout.library import request
+    async with fanout.open_dispatcher(settings) as dispatcher:
+        await dispatcher.warm(dispatcher.plan(request("Hello", model)))
+
+asyncio.run(prepare(["local/ngram-2", "gpt-6-luna"]))
+assert "genai_prices.data" not in sys.modules  # neither what is free nor what is refused has a price to look up
+settings = fanout.load(None, {"OPENAI_API_KEY": "sk-1"})
+asyncio.run(prepare("gpt-6-luna"))
+assert "genai_prices.data" in sys.modules
+"""
+
+
+def test_each_thing_is_loaded_at_its_first_use() -> None:
+    subprocess.run([sys.executable, "-c", LAZY], check=True, cwd=Path(fanout.__file__).parents[1])
