@@ -270,7 +270,7 @@ assert not {"aiohttp", "pydantic"} & set(sys.modules)
 settings = fanout.load(None, {})
 
 async def prepare(model):
-    from fanout.library import request
+    from fanout.api import request
     async with fanout.open_dispatcher(settings) as dispatcher:
         await dispatcher.warm(dispatcher.plan(request("Hello", model)))
 
