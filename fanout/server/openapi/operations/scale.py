@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from fanout.server.dialects.scale.completions import ScaleChatBody, ScaleCompletionBody
+from fanout.server.dialects.scale.bodies import ScaleChatBody, ScaleCompletionBody
 from fanout.server.openapi.document import Events, Operation, Operations
 from fanout.server.openapi.operations.answers import Adjustment, ChoiceError, Error, Said
 from fanout.server.openapi.operations.shared import calling, failing, reading
