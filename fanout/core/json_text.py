@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, TypeAlias
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
+
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
+"""Any JSON value. For what is passed on or stored as it is; narrow it with `isinstance` before looking inside."""
+JsonObject: TypeAlias = dict[str, Any]
+"""A JSON object whose fields are read or written one by one: a provider's answer, a body under construction.
+
+A shape of our own is a dataclass or a `TypedDict` instead.
+"""
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\ufffd"

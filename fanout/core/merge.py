@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from fanout.core.schema import Comparison, Completion, CompletionChoice, Failure, Outcome, Totals
+from fanout.core.schema import Comparison, Completion, CompletionChoice, Failure, Outcome
+from fanout.core.usage import UsageTotals
 
 
 def merge(
@@ -19,7 +20,7 @@ def merge(
     slowest_s = max((outcome.timing.total_s for outcome in outcomes), default=0.0)
     return Comparison(
         choices=tuple(_choices(outcomes, int(created))),
-        totals=totals(outcomes),
+        totals=sum_usage(outcomes),
         created=created,
         total_s=total_s,
         overhead_s=max(total_s - slowest_s, 0.0),
@@ -27,25 +28,15 @@ def merge(
     )
 
 
-def totals(outcomes: Iterable[Outcome]) -> Totals:
-    """Sums of what is known; how many answered calls are not known stands beside them."""
-    input_tokens = output_tokens = cached_tokens = cost = None
-    unknown = cost_unknown = 0
+def sum_usage(outcomes: Iterable[Outcome]) -> UsageTotals:
+    """Return the sums of what is known; the answered calls that are missing from them are counted beside."""
+    totals = UsageTotals()
     for outcome in outcomes:
         if isinstance(outcome.result, Failure):
-            continue
-        usage = outcome.result.usage
-        if usage is None or usage.input_tokens is None or usage.output_tokens is None:
-            unknown += 1
-        if usage:
-            input_tokens = _plus(input_tokens, usage.input_tokens)
-            output_tokens = _plus(output_tokens, usage.output_tokens)
-            cached_tokens = _plus(cached_tokens, usage.cached_input_tokens)
-        if outcome.cost is None:
-            cost_unknown += 1
+            totals.add_failure()
         else:
-            cost = (cost or 0.0) + outcome.cost.usd
-    return Totals(input_tokens, output_tokens, cached_tokens, unknown, cost, cost_unknown)
+            totals.add_answer(outcome.result.usage, outcome.cost.usd if outcome.cost else None)
+    return totals
 
 
 def _choices(outcomes: Iterable[Outcome], created: int) -> Iterator[CompletionChoice]:
@@ -55,7 +46,3 @@ def _choices(outcomes: Iterable[Outcome], created: int) -> Iterator[CompletionCh
         choices = outcome.result.choices[:places] if isinstance(outcome.result, Completion) else (None,) * places
         for number, choice in enumerate(choices):
             yield CompletionChoice(outcome.call.index + number, number, outcome, choice, created)
-
-
-def _plus(known: int | None, more: int | None) -> int | None:
-    return more if known is None else known if more is None else known + more

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, SecretStr
+
+from fanout.core.usage import Cost, Usage, UsageTotals
+from fanout.core.value_type import value_type
 
 Kind = Literal["chat", "text", "both"]
 FailureKind = Literal[
@@ -29,15 +32,6 @@ FailureKind = Literal[
     "internal",
 ]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "function_call"]
-
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as noun
-else:
-    # A dozen of these are made for every call, and a frozen one costs three times as much: 6 against 2 µs a call in all
-    # (2026-11-20, timeit). So mypy alone sees that they are frozen.
-    def noun(*, frozen: bool, slots: bool):
-        return dataclass(slots=slots, unsafe_hash=frozen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +97,7 @@ class Sampling:
 SAMPLING_NAMES = tuple(item.name for item in fields(Sampling))
 
 
-@noun(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Query:
     """One question to one model: either `messages` (chat) or `prompt` or `prompt_tokens` (text), never two of them."""
 
@@ -118,7 +112,7 @@ class Query:
     """Sampling parameters set by a contract, not by the caller: dropped without a word where they cannot go."""
 
 
-@noun(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Target:
     """One requested entry, resolved: the same model asked for twice is two targets."""
 
@@ -134,7 +128,7 @@ class Target:
     """Targets of one provider account that share a group share its limits."""
 
 
-@noun(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Fitted:
     """What becomes of the parameters asked for, on one wire format: see `parameters.py`."""
 
@@ -153,7 +147,7 @@ class Credential:
     digest: str
 
 
-@noun(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Call:
     """One upstream call: its place in the request is fixed before anything is sent."""
 
@@ -172,22 +166,7 @@ class Call:
     """Why this call must not be sent (unknown model, no key, strict parameters): it is answered with this."""
 
 
-@noun(frozen=True, slots=True)
-class Usage:
-    """Tokens of one call. `input_tokens` includes the cached ones, `output_tokens` the reasoning ones."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_input_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    billed: Mapping[str, float] | None = None
-    """Units the provider bills, where they differ from its tokens (Cohere)."""
-    reported_cost_usd: float | None = None
-    raw: Mapping[str, Any] | None = None
-
-
-@noun(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class TokenLogprob:
     __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
     token: str
@@ -199,7 +178,7 @@ class TokenLogprob:
     """The token's bytes, where the provider gave them: a token may end in the middle of a character."""
 
 
-@noun(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Answer:
     """The message a model gave."""
 
@@ -211,7 +190,7 @@ class Answer:
     """What only some providers add, as they wrote it: annotations, audio."""
 
 
-@noun(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Choice:
     message: Answer
     finish_reason: FinishReason | None
@@ -220,7 +199,7 @@ class Choice:
     logprobs: tuple[TokenLogprob, ...] | None = None
 
 
-@noun(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Completion:
     """A provider's answer to one call; more than one choice only where `n` was sent upstream."""
 
@@ -232,7 +211,7 @@ class Completion:
     system_fingerprint: str | None = None
 
 
-@noun(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Left:
     """What a provider says of one of an account's limits. `None`: it did not say."""
 
@@ -242,7 +221,7 @@ class Left:
     """Until all of `limit` is there again, from when this was read."""
 
 
-@noun(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Rate:
     """What an answer's headers say of the account's limits."""
 
@@ -270,7 +249,7 @@ class Failure:
     """The delay holds for every model of the account, not for this one alone."""
 
 
-@noun(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Timing:
     queued_s: float = 0.0
     """Waiting for our own limits, over all attempts."""
@@ -285,14 +264,7 @@ class Timing:
     """A slow reader held this stream back, so its times are not the model's alone."""
 
 
-@noun(frozen=True, slots=True)
-class Cost:
-    usd: float
-    source: str
-    """`reported`, `providers.json` or `genai-prices` and its version."""
-
-
-@noun(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Outcome:
     """How one call ended."""
 
@@ -332,7 +304,7 @@ class Delta:
     """As an answer's."""
 
 
-@noun(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class CompletionChoice:
     """One answer of a comparison: a choice of a call, or the failure that stands in its place."""
 
@@ -362,25 +334,11 @@ class CompletionChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over the calls whose figures are known; `None` where none is."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_input_tokens: int | None = None
-    unknown: int = 0
-    """Answered calls whose usage the provider did not report."""
-    cost_usd: float | None = None
-    cost_unknown: int = 0
-    """Answered calls with no known price."""
-
-
-@dataclass(frozen=True, slots=True)
 class Comparison:
     """The answers side by side, in the order of the request."""
 
     choices: tuple[CompletionChoice, ...]
-    totals: Totals
+    totals: UsageTotals
     created: float
     """Unix seconds."""
     total_s: float

@@ -21,7 +21,6 @@ from fanout.core.schema import (
     Call,
     Choice,
     Completion,
-    Cost,
     Failure,
     Fitted,
     Observer,
@@ -30,8 +29,8 @@ from fanout.core.schema import (
     Retry,
     Sampling,
     Target,
-    Usage,
 )
+from fanout.core.usage import Cost, Usage
 from fanout.dispatch import pricing, retries
 from fanout.dispatch.in_flight import STOPPED, Inbox, Piece, Race, Result, Running, relayed
 from fanout.dispatch.plan import Request, plan

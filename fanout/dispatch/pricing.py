@@ -12,7 +12,7 @@ from typing import Any
 from genai_prices.types import ModelInfo, Provider, TieredPrices, TimeOfDateConstraint
 
 from fanout.config.settings import PriceRow
-from fanout.core.schema import Cost, Usage
+from fanout.core.usage import Cost, Usage
 
 Pricer = Callable[[Usage], float | None]
 SOURCE = f"genai-prices {version('genai-prices')}"

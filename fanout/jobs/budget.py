@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pydantic_core import to_json
 
-from fanout.core.schema import Call, Completion, Cost, Failure, ImagePart, Message, Query, Usage
+from fanout.core.schema import Call, Completion, Failure, ImagePart, Message, Query
+from fanout.core.usage import Cost, Usage
 
 MESSAGE_TOKENS = 16
 """What a provider may put around a message."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fanout.config.settings import LimitsRow, ProviderSettings
-from fanout.core.schema import Call, Usage
+from fanout.core.schema import Call
+from fanout.core.usage import Usage
 from fanout.jobs.budget import Price, most_input_tokens
 
 BYTES_A_TOKEN = 4

@@ -7,7 +7,8 @@ from itertools import islice
 from typing import Any
 
 from fanout.core.errors import Fault, RequestError
-from fanout.core.schema import Call, Usage
+from fanout.core.schema import Call
+from fanout.core.usage import Usage
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs import config_fingerprint
 from fanout.jobs.estimate import Estimate

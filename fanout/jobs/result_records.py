@@ -8,7 +8,8 @@ from typing import Any
 from pydantic_core import from_json
 from sqlalchemy import Row
 
-from fanout.core.schema import Completion, Failure, Usage
+from fanout.core.schema import Completion, Failure
+from fanout.core.usage import Usage
 from fanout.jobs.stored_outcome import Record
 
 

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 from fanout.core.json_text import whole_text
-from fanout.core.schema import Call, Completion, Cost, Failure, Outcome, Timing
+from fanout.core.schema import Call, Completion, Failure, Outcome, Timing
+from fanout.core.usage import Cost
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 from pydantic_core import to_json
 
 from fanout.core.errors import LeaseLost, StoreError
-from fanout.core.schema import Call, Completion, Cost, Failure, Outcome
+from fanout.core.schema import Call, Completion, Failure, Outcome
+from fanout.core.usage import Cost
 from fanout.dispatch import retries
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.budget import Budget

@@ -17,7 +17,8 @@ import aiohttp
 from fanout.config.catalogue import Catalogue, Model
 from fanout.config.settings import PriceRow, ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Call, Delta, Failure, Message, Outcome, Sampling, Usage
+from fanout.core.schema import Call, Delta, Failure, Message, Outcome, Sampling
+from fanout.core.usage import Usage
 from fanout.dispatch import pricing
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.plan import Entry, Request

@@ -41,8 +41,8 @@ from fanout.core.schema import (
     Target,
     TextPart,
     TokenLogprob,
-    Usage,
 )
+from fanout.core.usage import Usage
 from fanout.providers.mapping.failures import Source, error_in, refusal
 from fanout.providers.mapping.messages import SYSTEM, no_part, text_of, turns, without_lost
 from fanout.providers.mapping.openai_answers import completion

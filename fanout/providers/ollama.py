@@ -37,8 +37,8 @@ from fanout.core.schema import (
     OtherPart,
     Query,
     Target,
-    Usage,
 )
+from fanout.core.usage import Usage
 from fanout.providers.mapping.failures import Source, error_in, is_error, refusal
 from fanout.providers.mapping.images import Network, decoded
 from fanout.providers.mapping.messages import no_part, turns, unsupported, without_lost

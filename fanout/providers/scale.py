@@ -19,7 +19,8 @@ import aiohttp
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import dump
-from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, Usage
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target
+from fanout.core.usage import Usage
 from fanout.providers.mapping.failures import Source, error_body, error_in, is_error, refusal
 from fanout.providers.mapping.messages import text_of, unsupported
 from fanout.providers.mapping.openai_answers import FINISH, completion

@@ -22,7 +22,8 @@ from multidict import CIMultiDict
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import dump
-from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, TokenLogprob, Usage
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, TokenLogprob
+from fanout.core.usage import Usage
 from fanout.providers.mapping.failures import Source, error_in, is_error, refusal
 from fanout.providers.mapping.openai_answers import completion, logprobs_of
 from fanout.providers.mapping.stream_reader import NOT_INVENTED, Reading

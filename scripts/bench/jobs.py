@@ -15,7 +15,8 @@ from bench import Bench, each
 from servers import HERE, providers_file, ran_alone, upstream
 from table import Row
 
-from fanout.core.schema import Answer, Choice, Completion, Cost, Timing, Usage
+from fanout.core.schema import Answer, Choice, Completion, Timing
+from fanout.core.usage import Cost, Usage
 from fanout.jobs.job import SPEC, Spec
 from fanout.jobs.stored_outcome import Record
 from fanout.store import open_store

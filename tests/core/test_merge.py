@@ -8,22 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.core.merge import merge, totals
-from fanout.core.schema import (
-    Answer,
-    Call,
-    Choice,
-    Completion,
-    Cost,
-    Failure,
-    Outcome,
-    Query,
-    Sampling,
-    Target,
-    Timing,
-    Totals,
-    Usage,
-)
+from fanout.core.merge import merge, sum_usage
+from fanout.core.schema import Answer, Call, Choice, Completion, Failure, Outcome, Query, Sampling, Target, Timing
+from fanout.core.usage import Cost, Usage, UsageTotals
 
 FAILED = Failure("server", "overloaded")
 
@@ -88,22 +75,28 @@ def test_overhead_is_what_the_request_took_beyond_its_slowest_call(
 @pytest.mark.parametrize(
     ("outcomes", "expected"),
     [
-        ([], Totals()),
-        ([failed()], Totals()),
-        ([answered()], Totals(unknown=1, cost_unknown=1)),
-        ([answered(), answered()], Totals(unknown=2, cost_unknown=2)),
-        ([answered(usage=Usage(0, 0, 0), usd=0.0)], Totals(0, 0, 0, cost_usd=0.0)),
+        ([], UsageTotals()),
+        ([failed()], UsageTotals(1)),
+        ([answered()], UsageTotals(1, unknown_usage=1, cost_unknown=1)),
+        ([answered(), answered()], UsageTotals(2, unknown_usage=2, cost_unknown=2)),
+        ([answered(usage=Usage(0, 0, 0), usd=0.0)], UsageTotals(1, 0, 0, 0, cost_usd=0.0)),
         (
             [answered(usage=Usage(10, 5), usd=0.5), answered(usage=Usage(1, 2, 1), usd=0.25), failed()],
-            Totals(11, 7, 1, cost_usd=0.75),
+            UsageTotals(3, 11, 7, 1, cost_usd=0.75),
         ),
-        ([answered(usage=Usage(10, 5), usd=0.5), answered()], Totals(10, 5, unknown=1, cost_usd=0.5, cost_unknown=1)),
-        ([answered(usage=Usage(10, None)), answered(usage=Usage(None, 3))], Totals(10, 3, unknown=2, cost_unknown=2)),
-        ([answered("a", "b", n=2, usage=Usage(10, 5), usd=1.0)], Totals(10, 5, cost_usd=1.0)),
+        (
+            [answered(usage=Usage(10, 5), usd=0.5), answered()],
+            UsageTotals(2, 10, 5, unknown_usage=1, cost_usd=0.5, cost_unknown=1),
+        ),
+        (
+            [answered(usage=Usage(10, None)), answered(usage=Usage(None, 3))],
+            UsageTotals(2, 10, 3, unknown_usage=2, cost_unknown=2),
+        ),
+        ([answered("a", "b", n=2, usage=Usage(10, 5), usd=1.0)], UsageTotals(1, 10, 5, cost_usd=1.0)),
     ],
 )
-def test_totals_sum_what_is_known_and_count_what_is_not(outcomes: list[Outcome], expected: Totals) -> None:
-    assert totals(outcomes) == expected
+def test_totals_sum_what_is_known_and_count_what_is_not(outcomes: list[Outcome], expected: UsageTotals) -> None:
+    assert sum_usage(outcomes) == expected
 
 
 tokens = st.none() | st.integers(0, 10**9)
@@ -140,7 +133,7 @@ def test_positions_are_dense_and_null_means_that_nothing_was_known(unplaced: lis
         counts = [getattr(usage, name) for usage in known if getattr(usage, name) is not None]
         assert total == (sum(counts) if counts else None)
     whole = [usage for usage in known if usage.input_tokens is not None and usage.output_tokens is not None]
-    assert sums.unknown == len(done) - len(whole)
+    assert sums.unknown_usage == len(done) - len(whole)
     costs = [outcome.cost.usd for outcome in done if outcome.cost]
     assert sums.cost_usd == (sum(costs) if costs else None)
     assert sums.cost_unknown == len(done) - len(costs)

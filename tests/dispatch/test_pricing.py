@@ -14,7 +14,7 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, Provider
 
 from fanout.config.settings import PriceRow
-from fanout.core.schema import Cost, Usage
+from fanout.core.usage import Cost, Usage
 from fanout.dispatch import pricing
 
 OWN = PriceRow(input_usd_per_mtok=2, output_usd_per_mtok=10)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from fanout.core.errors import LeaseLost, RequestError, StoreError
-from fanout.core.schema import Call, Completion, Cost, Message, Query, Sampling, Target
+from fanout.core.schema import Call, Completion, Message, Query, Sampling, Target
+from fanout.core.usage import Cost
 from fanout.dispatch.plan import Request
 from fanout.jobs import model_queues
 from fanout.jobs.budget import Budget, most_input_tokens

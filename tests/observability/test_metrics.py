@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fanout.core.schema import Call, Completion, Failure, Outcome, Query, Retry, Target, Timing, Usage
+from fanout.core.schema import Call, Completion, Failure, Outcome, Query, Retry, Target, Timing
+from fanout.core.usage import Usage
 from fanout.observability.metrics import MOST_SERIES, Metrics
 from tests.support.http_client import Client, request
 from tests.support.server import UP_KEY, serving

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fanout.config.settings import ParametersRow
-from fanout.core.schema import Completion, Failure, Fitted, ImagePart, Message, TextPart, TokenLogprob, Usage
+from fanout.core.schema import Completion, Failure, Fitted, ImagePart, Message, TextPart, TokenLogprob
+from fanout.core.usage import Usage
 from fanout.providers.cohere import Cohere
 from tests.providers.transport.test_native import NOW, PNG, TOOL_TURNS, WEATHER
 from tests.support.recordings import Exchange, recorded

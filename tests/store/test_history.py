@@ -17,7 +17,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.dialects import sqlite as dialect
 
-from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome, Usage
+from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome
+from fanout.core.usage import Usage
 from fanout.store import MEMORY, Store, open_store
 from fanout.store.engine.database import READERS
 from fanout.store.engine.tables import answers, comparisons

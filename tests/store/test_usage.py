@@ -15,7 +15,8 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.pool import Pool
 
-from fanout.core.schema import Failure, Usage
+from fanout.core.schema import Failure
+from fanout.core.usage import Usage
 from fanout.store import MEMORY, open_store
 from fanout.store.engine.database import READERS
 from fanout.store.usage.counter import MOST_COUNTS, REST, UsageLedger

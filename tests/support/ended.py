@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fanout.core.schema import Call, Completion, Cost, Failure, FailureKind, Outcome, Query, Retry, Target, Usage
+from fanout.core.schema import Call, Completion, Failure, FailureKind, Outcome, Query, Retry, Target
+from fanout.core.usage import Cost, Usage
 
 KNOWN = Usage(input_tokens=10, output_tokens=4, cached_input_tokens=2)
 

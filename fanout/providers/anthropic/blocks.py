@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Answer, Choice, Completion, Delta, FailureKind, FinishReason, Usage
+from fanout.core.schema import Answer, Choice, Completion, Delta, FailureKind, FinishReason
+from fanout.core.usage import Usage
 from fanout.providers.mapping.failures import Source, error_in, refusal
 from fanout.providers.mapping.openai_answers import completion
 from fanout.providers.mapping.stream_reader import Reading

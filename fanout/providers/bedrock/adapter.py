@@ -31,7 +31,8 @@ from yarl import URL
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import dump, parse
-from fanout.core.schema import Call, Choice, Completion, Delta, FailureKind, Fitted, Query, Target, Usage
+from fanout.core.schema import Call, Choice, Completion, Delta, FailureKind, Fitted, Query, Target
+from fanout.core.usage import Usage
 from fanout.providers.bedrock.converse import (
     MODELS_OWN,
     TOP_LEVEL,

@@ -5,19 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fanout.core.schema import (
-    Answer,
-    Choice,
-    Completion,
-    Content,
-    FinishReason,
-    ImagePart,
-    Message,
-    OtherPart,
-    Query,
-    TextPart,
-    Usage,
-)
+from fanout.core.schema import Answer, Choice, Completion, Content, FinishReason, ImagePart, Message, OtherPart, Query, TextPart
+from fanout.core.usage import Usage
 from fanout.providers.mapping.failures import Source, refusal
 from fanout.providers.mapping.images import decoded
 from fanout.providers.mapping.messages import SYSTEM, no_part, systems, turns

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Answer, Choice, Completion, Delta, FailureKind, FinishReason, TokenLogprob, Usage
+from fanout.core.schema import Answer, Choice, Completion, Delta, FailureKind, FinishReason, TokenLogprob
+from fanout.core.usage import Usage
 from fanout.providers.mapping.failures import Source, error_in, is_error, refusal
 from fanout.providers.mapping.openai_answers import completion
 from fanout.providers.mapping.stream_reader import Reading

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fanout.core.schema import Answer, Choice, Completion, FinishReason, TokenLogprob, Usage
+from fanout.core.schema import Answer, Choice, Completion, FinishReason, TokenLogprob
+from fanout.core.usage import Usage
 from fanout.providers.mapping.failures import Source, error_in, refusal, request_id
 
 FINISH: Mapping[str, FinishReason] = {

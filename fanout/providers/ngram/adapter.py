@@ -46,8 +46,8 @@ from fanout.core.schema import (
     Query,
     Target,
     TextPart,
-    Usage,
 )
+from fanout.core.usage import Usage
 from fanout.providers.ngram.corpus import documents
 from fanout.providers.ngram.decoding import Decoding
 from fanout.providers.ngram.language_model import LanguageModel, tokenize

@@ -14,7 +14,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from fanout.config.catalogue import Catalogue
 from fanout.core.merge import merge
-from fanout.core.schema import Call, Comparison, CompletionChoice, Delta, Failure, Outcome, Totals
+from fanout.core.schema import Call, Comparison, CompletionChoice, Delta, Failure, Outcome
+from fanout.core.usage import UsageTotals
 from fanout.dispatch.plan import Request
 from fanout.rendering.choices import adjusted, choices_of, encoded, ended, json_response, legacy_logprobs, place, sum_known
 from fanout.rendering.errors import all_failed, failure_error
@@ -154,15 +155,15 @@ def choice_json(choice: CompletionChoice) -> dict[str, Any]:
 
 def _end_json(comparison: Comparison) -> dict[str, Any]:
     """What is said of the whole."""
-    totals: Totals = comparison.totals
+    totals: UsageTotals = comparison.totals
     return {
         "usage": {
             "prompt_tokens": totals.input_tokens,
             "completion_tokens": totals.output_tokens,
             "total_tokens": sum_known(totals.input_tokens, totals.output_tokens),
-            "cached_tokens": totals.cached_input_tokens,
+            "cached_tokens": totals.cached_tokens,
             "prediction_time_ms": round(comparison.total_s * 1e3),
-            "unknown": totals.unknown,
+            "unknown": totals.unknown_usage,
         },
         "cost_usd": totals.cost_usd,
         "cost_unknown": totals.cost_unknown,

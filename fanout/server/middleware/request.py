@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from fanout.core.errors import RequestError, did_you_mean
-from fanout.core.merge import totals
+from fanout.core.merge import sum_usage
 from fanout.core.schema import Failure, Outcome, Retry
 from fanout.observability import logs
 from fanout.observability.logs import log
@@ -190,7 +190,7 @@ def _written(request: web.Request, status: int, seconds: float, outcomes: list[O
 
 
 def _of_calls(outcomes: Sequence[Outcome], overhead_s: float) -> dict[str, Any]:
-    sums = totals(outcomes)
+    sums = sum_usage(outcomes)
     return {
         "overhead_ms": round(overhead_s * 1e3, 1),
         "models": [outcome.call.target.name for outcome in outcomes],

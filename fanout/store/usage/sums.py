@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, select
 
-from fanout.core.schema import Cost, Usage
+from fanout.core.usage import Cost, Usage
 from fanout.store.engine.tables import usage as table
 
 ANSWERED = "answered"

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import TokenLogprob, Usage
+from fanout.core.schema import TokenLogprob
+from fanout.core.usage import Usage
 from tests.support.exchanges import CALL, KEY, UP, answered, calling, openai_at, refused, replayed, saying
 
 

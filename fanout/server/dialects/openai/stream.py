@@ -118,9 +118,9 @@ def totals_of(outcomes: Sequence[Outcome], total_s: float) -> dict[str, Any]:
         "prompt_tokens": totals.input_tokens,
         "completion_tokens": totals.output_tokens,
         "total_tokens": total,
-        **_details(totals.cached_input_tokens, _reasoning_tokens(outcomes)),
+        **_details(totals.cached_tokens, _reasoning_tokens(outcomes)),
         "prediction_time_ms": total_ms,
-        "unknown": totals.unknown,
+        "unknown": totals.unknown_usage,
     }
     return {
         "usage": None if total is None else usage,

@@ -15,7 +15,8 @@ from aiohttp import web
 
 from fanout.config.catalogue import Catalogue
 from fanout.core.errors import Fault, RequestError
-from fanout.core.schema import Answer, Call, Choice, Delta, Failure, ImagePart, Outcome, Sampling, Usage
+from fanout.core.schema import Answer, Call, Choice, Delta, Failure, ImagePart, Outcome, Sampling
+from fanout.core.usage import Usage
 from fanout.dispatch.plan import Entry, Request
 from fanout.rendering.choices import adjusted, encoded, json_response, sum_known
 from fanout.rendering.errors import all_failed, failure_error

@@ -1,0 +1,133 @@
+"""Sums of usage and cost: the one home of adding up tokens and money of which some are not known.
+
+Unknown is `None`, never 0. A sum covers the known figures alone and is `None` only where none is known; beside it stands how
+many answers are missing from it. An answer whose usage lacks its input or its output tokens counts as unknown.
+
+How the rooms use it:
+
+- `core.merge` adds the outcomes of a comparison to one `UsageTotals`.
+- `store` keeps the fields of `UsageTotals` as columns of `usage` and `comparisons`, those of `WorkTotals` as columns of
+  `job_counts`. It passes figures through `plausible_usage` and `plausible_usd` first, for a database must be able to hold them.
+- `jobs` holds a `WorkTotals` for each model and result; `WorkTotals.add` merges them.
+- `rendering` and the dialects print the fields, and `total_tokens` where an answer shows input and output as one number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+from fanout.core.value_type import value_type
+
+Number = TypeVar("Number", int, float)
+
+MAX_TOKENS = 10**12
+"""Of one call. A larger claim is no figure: sums must stay numbers that a database can hold."""
+MAX_USD = 1e9
+"""Of one call, likewise."""
+
+
+@value_type(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. `input_tokens` includes the cached ones, `output_tokens` the reasoning ones."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    billed: Mapping[str, float] | None = None
+    """Units the provider bills, where they differ from its tokens (Cohere)."""
+    reported_cost_usd: float | None = None
+    raw: Mapping[str, Any] | None = None
+
+
+@value_type(frozen=True, slots=True)
+class Cost:
+    """Price of one call."""
+
+    usd: float
+    source: str
+    """`reported`, `providers.json` or `genai-prices` and its version."""
+
+
+@dataclass(slots=True)
+class UsageTotals:
+    """Sums over calls; `None`: not known of any of them."""
+
+    calls: int = 0
+    """Calls that ended, answered or not."""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    unknown_usage: int = 0
+    """Answered calls whose usage the provider did not report."""
+    cost_usd: float | None = None
+    cost_unknown: int = 0
+    """Answered calls with no known price."""
+
+    def add_failure(self) -> None:
+        """Add a call that gave no answer: its usage and cost are neither known nor missing."""
+        self.calls += 1
+
+    def add_answer(self, usage: Usage | None, cost_usd: float | None) -> None:
+        """Add an answered call."""
+        self.calls += 1
+        if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+            self.unknown_usage += 1
+        if usage is not None:
+            self.input_tokens = add_known(self.input_tokens, usage.input_tokens)
+            self.output_tokens = add_known(self.output_tokens, usage.output_tokens)
+            self.cached_tokens = add_known(self.cached_tokens, usage.cached_input_tokens)
+        if cost_usd is None:
+            self.cost_unknown += 1
+        self.cost_usd = add_known(self.cost_usd, cost_usd)
+
+    def add(self, more: Self) -> None:
+        """Add the sums over other calls."""
+        for name in self.__dataclass_fields__:
+            setattr(self, name, add_known(getattr(self, name), getattr(more, name)))
+
+
+@dataclass(slots=True)
+class WorkTotals(UsageTotals):
+    """Sums over units of batch jobs: also the attempts they took and their time."""
+
+    attempts: int = 0
+    total_ms: int = 0
+
+
+USAGE_SUMS = tuple(UsageTotals.__dataclass_fields__)
+WORK_SUMS = tuple(WorkTotals.__dataclass_fields__)
+"""Names of the sums, which are also the columns they are stored in."""
+
+
+def add_known(known: Number | None, more: Number | None) -> Number | None:
+    """Return the sum of two figures, of which either may be unknown: `None` only where both are."""
+    return more if known is None else known if more is None else known + more
+
+
+def total_tokens(input_tokens: int | None, output_tokens: int | None) -> int | None:
+    """Return both as one number; `None` where either is unknown."""
+    return None if input_tokens is None or output_tokens is None else input_tokens + output_tokens
+
+
+def plausible_usage(usage: Usage | None) -> Usage:
+    """Return the three counted figures of `usage` without those that cannot be a count."""
+    if usage is None:
+        return Usage()
+    return Usage(
+        _plausible_tokens(usage.input_tokens),
+        _plausible_tokens(usage.output_tokens),
+        _plausible_tokens(usage.cached_input_tokens),
+    )
+
+
+def plausible_usd(cost: Cost | None) -> float | None:
+    """Return a cost in US dollars; `None` where there is none, or it cannot be one."""
+    return cost.usd if cost is not None and 0 <= cost.usd < MAX_USD else None
+
+
+def _plausible_tokens(tokens: int | None) -> int | None:
+    return tokens if tokens is not None and 0 <= tokens <= MAX_TOKENS else None
