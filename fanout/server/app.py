@@ -23,7 +23,17 @@ from fanout.server.dialects import thiggle
 from fanout.server.dialects.openai import batch_lines, chat, completions
 from fanout.server.dialects.scale import completions as scale_completions
 from fanout.server.dialects.scale import directory
-from fanout.server.lifecycle import BATCHES, DISPATCHER, FILES, JOBS, KEEPER, LIFE, METRICS, STORE, Life
+from fanout.server.lifecycle import (
+    BATCH_STORE,
+    DISPATCHER,
+    FILE_STORE,
+    JOB_MANAGER,
+    JOB_STORE,
+    LIFECYCLE,
+    METRICS,
+    STORE,
+    Lifecycle,
+)
 from fanout.server.middleware import auth, history, idempotency, request
 from fanout.server.openapi import html
 from fanout.server.resources import batches, comparisons, files, jobs, models, providers, usage
@@ -40,10 +50,10 @@ CUT_S = 0.5
 
 def create_app(settings: Settings) -> web.Application:
     """The application; its dispatcher opens at startup and closes at cleanup."""
-    app = web.Application(middlewares=[request.outermost], client_max_size=settings.environment.max_body_bytes)
+    app = web.Application(middlewares=[request.handle_request], client_max_size=settings.environment.max_body_bytes)
     app[METRICS] = Metrics()
     app[providers.RECENT] = Recent()
-    app[LIFE] = Life()
+    app[LIFECYCLE] = Lifecycle()
 
     async def store(app: web.Application) -> AsyncIterator[None]:
         environment = settings.environment
@@ -51,20 +61,20 @@ def create_app(settings: Settings) -> web.Application:
         async with open_store(location, history=environment.history, history_days=environment.history_days) as opened:
             if opened:
                 app[STORE] = opened
-            app[idempotency.REPEATS] = repeats = idempotency.Repeats(opened.idempotency if opened else None)
+            app[idempotency.IDEMPOTENCY] = repeats = idempotency.IdempotentRequests(opened.idempotency if opened else None)
             async with repeats.running():
                 yield
 
     async def dispatcher(app: web.Application) -> AsyncIterator[None]:
         metrics = app[METRICS]
-        observers = [metrics.observe, app[providers.RECENT].observe, history.see, request.log_retries]
+        observers = [metrics.observe, app[providers.RECENT].observe, history.collect_outcome, request.log_retries]
         if STORE in app:
             observers.append(app[STORE].usage.observe)
         async with open_dispatcher(settings, observers) as opened:
             app[DISPATCHER] = opened
             metrics.limiters = lambda: ((limiter.name, limiter.state()) for limiter in opened.limiters)
             await opened.warm()
-            app[LIFE].ready = True
+            app[LIFECYCLE].is_ready = True
             yield
 
     async def keeper(app: web.Application) -> AsyncIterator[None]:
@@ -72,11 +82,11 @@ def create_app(settings: Settings) -> web.Application:
             yield
             return
         database = app[STORE].database
-        app[FILES], app[BATCHES], app[JOBS] = FileStore(database), BatchStore(database), JobStore(database)
+        app[FILE_STORE], app[BATCH_STORE], app[JOB_STORE] = FileStore(database), BatchStore(database), JobStore(database)
         lined: dict[Kind, Askings] = {"requests": batch_lines.LineAsking}
-        async with open_keeper(app[JOBS], app[DISPATCHER], lined, attending=True) as opened:
-            app[KEEPER] = opened
-            async with batches.open_clerk(opened, app[JOBS], app[BATCHES], app[FILES]) as clerk:
+        async with open_keeper(app[JOB_STORE], app[DISPATCHER], lined, attending=True) as opened:
+            app[JOB_MANAGER] = opened
+            async with batches.open_clerk(opened, app[JOB_STORE], app[BATCH_STORE], app[FILE_STORE]) as clerk:
                 app[batches.CLERK] = clerk
                 yield
             opened.leave()
@@ -97,29 +107,29 @@ def create_app(settings: Settings) -> web.Application:
     get("/v4/models", directory.list_models)
     get("/user-info", directory.user_info)
     get("/v1/models", models.list_models)
-    get("/v1/models/{model:.+}", models.one_model)
+    get("/v1/models/{model:.+}", models.get_model)
     get("/v1/providers", providers.list_providers)
-    get("/v1/usage", usage.usage)
-    post("/v1/files", files.upload)
-    get("/v1/files", files.listed)
-    get("/v1/files/{file_id}", files.one)
-    get("/v1/files/{file_id}/content", files.content)
-    app.router.add_delete("/v1/files/{file_id}", files.delete, expect_handler=encourage)
-    post("/v1/batches", batches.create)
-    get("/v1/batches", batches.listed)
-    get("/v1/batches/{batch_id}", batches.one)
-    post("/v1/batches/{batch_id}/cancel", batches.cancel)
-    post("/v1/jobs", jobs.create)
-    get("/v1/jobs", jobs.listed)
-    get("/v1/jobs/{job_id}", jobs.one)
-    get("/v1/jobs/{job_id}/results", jobs.results)
-    get("/v1/jobs/{job_id}/results.{format:jsonl|csv|parquet}", jobs.exported)
-    get("/v1/jobs/{job_id}/events", jobs.events)
-    post("/v1/jobs/{job_id}/cancel", jobs.cancel)
-    post("/v1/jobs/{job_id}/resume", jobs.resume)
-    post("/v1/jobs/{job_id}/retry", jobs.retry)
+    get("/v1/usage", usage.get_usage)
+    post("/v1/files", files.upload_file)
+    get("/v1/files", files.list_files)
+    get("/v1/files/{file_id}", files.get_file)
+    get("/v1/files/{file_id}/content", files.get_file_content)
+    app.router.add_delete("/v1/files/{file_id}", files.delete_file, expect_handler=encourage)
+    post("/v1/batches", batches.create_batch)
+    get("/v1/batches", batches.list_batches)
+    get("/v1/batches/{batch_id}", batches.get_batch)
+    post("/v1/batches/{batch_id}/cancel", batches.cancel_batch)
+    post("/v1/jobs", jobs.create_job)
+    get("/v1/jobs", jobs.list_jobs)
+    get("/v1/jobs/{job_id}", jobs.get_job)
+    get("/v1/jobs/{job_id}/results", jobs.list_results)
+    get("/v1/jobs/{job_id}/results.{format:jsonl|csv|parquet}", jobs.export_results)
+    get("/v1/jobs/{job_id}/events", jobs.stream_job)
+    post("/v1/jobs/{job_id}/cancel", jobs.cancel_job)
+    post("/v1/jobs/{job_id}/resume", jobs.resume_job)
+    post("/v1/jobs/{job_id}/retry", jobs.retry_job)
     get("/v1/comparisons", comparisons.list_comparisons)
-    get("/v1/comparisons/{id}", comparisons.one_comparison)
+    get("/v1/comparisons/{id}", comparisons.get_comparison)
     get("/livez", livez)
     get("/readyz", readyz)
     get("/metrics", metrics_page)
@@ -144,10 +154,10 @@ async def livez(request: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """The server takes requests: it has started and is not stopping."""
-    life = request.app[LIFE]
-    if life.ready and not life.stopping:
+    lifecycle = request.app[LIFECYCLE]
+    if lifecycle.is_ready and not lifecycle.is_stopping:
         return web.json_response({"status": "ready"})
-    return web.json_response({"status": "stopping" if life.stopping else "starting"}, status=503)
+    return web.json_response({"status": "stopping" if lifecycle.is_stopping else "starting"}, status=503)
 
 
 async def metrics_page(request: web.Request) -> web.Response:
@@ -200,23 +210,23 @@ async def serve(settings: Settings, host: str, port: int, started: Callable[[str
 
 
 async def _wind_down(app: web.Application, site: web.TCPSite) -> None:
-    life, dispatcher = app[LIFE], app[DISPATCHER]
-    life.stopping = True
-    log.info("stopping", requests=life.running)
-    keeper = app.get(KEEPER)
+    lifecycle, dispatcher = app[LIFECYCLE], app[DISPATCHER]
+    lifecycle.is_stopping = True
+    log.info("stopping", requests=lifecycle.running_requests)
+    keeper = app.get(JOB_MANAGER)
     if keeper:
         keeper.leave()
     await site.stop()
     grace_s = dispatcher.settings.environment.grace_s
     with suppress(TimeoutError):
         async with asyncio.timeout(grace_s):
-            await life.idle()
+            await lifecycle.wait_until_idle()
             if keeper:
                 await keeper.idle()
     dispatcher.stop()
     with suppress(TimeoutError):
         async with asyncio.timeout(LAST_WORDS_S):
-            await life.idle()
+            await lifecycle.wait_until_idle()
 
 
 def _address(runner: web.AppRunner, host: str) -> str:

@@ -12,13 +12,13 @@ from aiohttp import web
 from fanout.core.schema import Call, Delta, Failure, Outcome
 from fanout.rendering.errors import all_failed
 from fanout.server.lifecycle import DISPATCHER
-from fanout.server.middleware.replayable_stream import TAPE, Taped
+from fanout.server.middleware.replayable_stream import STREAM_RECORDING, ReplayableStream
 
-SILENCE_S = 10.0
+PING_INTERVAL_S = 10.0
 """After so long without a piece: the 200, where it was held back, and a comment that keeps the connection open."""
-LINGER_S = 30.0
+READER_GRACE_S = 30.0
 """How long past the deadline a reader may take for what is left."""
-CANCELLED_WITHIN_S = 1.0
+CANCELLATION_GRACE_S = 1.0
 PING = b": ping\n\n"
 
 
@@ -37,8 +37,8 @@ async def respond(
     deadline_s: float,
     return_when: int | None,
     *,
-    silence_s: float = SILENCE_S,
-    linger_s: float = LINGER_S,
+    silence_s: float = PING_INTERVAL_S,
+    linger_s: float = READER_GRACE_S,
 ) -> web.StreamResponse:
     """Streams the calls' pieces as they come.
 
@@ -50,15 +50,15 @@ async def respond(
     late = asyncio.timeout(deadline_s + linger_s)
     try:
         async with late, aclosing(bursts):
-            return await _relayed(request, frames, bursts, outcomes)
+            return await _relay(request, frames, bursts, outcomes)
     except TimeoutError:
         if late.expired() and request.transport:
             request.transport.abort()  # closed in order, it would wait for ever to send what nobody reads
-            await asyncio.sleep(CANCELLED_WITHIN_S)  # as every handler whose client has left: what it raises would be logged
+            await asyncio.sleep(CANCELLATION_GRACE_S)  # as every handler whose client has left: what it raises would be logged
         raise
 
 
-async def _relayed(
+async def _relay(
     request: web.Request, frames: Frames, bursts: AsyncIterator[list[Delta | Outcome]], outcomes: list[Outcome]
 ) -> web.StreamResponse:
     response: web.StreamResponse | None = None
@@ -74,7 +74,7 @@ async def _relayed(
                 held.append(frames.outcome(piece))
                 good = good or not isinstance(piece.result, Failure)
         if response is None and good:
-            response = await _started(request)
+            response = await _start(request)
         if response is not None and (frame := b"".join(held) or (b"" if burst else PING)):
             await response.write(frame)
             held.clear()
@@ -85,9 +85,9 @@ async def _relayed(
     return response
 
 
-async def _started(request: web.Request) -> web.StreamResponse:
+async def _start(request: web.Request) -> web.StreamResponse:
     headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    tape = request.get(TAPE)
-    response = Taped(tape, headers) if tape else web.StreamResponse(headers=headers)
+    tape = request.get(STREAM_RECORDING)
+    response = ReplayableStream(tape, headers) if tape else web.StreamResponse(headers=headers)
     await response.prepare(request)
     return response

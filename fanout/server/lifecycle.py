@@ -1,4 +1,4 @@
-"""What the app and a request carry, by typed keys."""
+"""The server's state between start and end, and the typed keys under which the application and a request carry things."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ from fanout.store.files import FileStore
 from fanout.store.jobs.journal import JobStore
 
 
-class Life:
-    """Where the server is between its start and its end."""
+class Lifecycle:
+    """State of the server between its start and its end."""
 
     def __init__(self) -> None:
-        self.ready = False
-        self.stopping = False
-        self.running = 0
-        """Requests under way."""
+        self.is_ready = False
+        self.is_stopping = False
+        self.running_requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def begin(self) -> None:
-        self.running += 1
+    def begin_request(self) -> None:
+        """Count a request that has come in."""
+        self.running_requests += 1
         self._idle.clear()
 
-    def end(self) -> None:
-        self.running -= 1
-        if not self.running:
+    def end_request(self) -> None:
+        """Count a request that has been answered, or whose client has left."""
+        self.running_requests -= 1
+        if not self.running_requests:
             self._idle.set()
 
-    async def idle(self) -> None:
-        """Returns once no request is under way."""
+    async def wait_until_idle(self) -> None:
+        """Return once no request is running."""
         await self._idle.wait()
 
 
 DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 METRICS = web.AppKey("metrics", Metrics)
-LIFE = web.AppKey("life", Life)
+LIFECYCLE = web.AppKey("lifecycle", Lifecycle)
 STORE = web.AppKey("store", Store)
-"""Absent where FANOUT_STORE is `off`, and so is all that follows but the last."""
-KEEPER = web.AppKey("keeper", Keeper)
-JOBS = web.AppKey("jobs", JobStore)
-FILES = web.AppKey("files", FileStore)
-BATCHES = web.AppKey("batches", BatchStore)
+"""Absent if FANOUT_STORE is `off`, and so are the four that follow."""
+JOB_MANAGER = web.AppKey("job_manager", Keeper)
+JOB_STORE = web.AppKey("job_store", JobStore)
+FILE_STORE = web.AppKey("file_store", FileStore)
+BATCH_STORE = web.AppKey("batch_store", BatchStore)
 REQUEST_ID = web.RequestKey("request_id", str)

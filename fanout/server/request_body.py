@@ -22,24 +22,24 @@ from pydantic_core import InitErrorDetails, from_json
 
 from fanout.core.errors import Fault, RequestError, faults_of
 from fanout.core.sampling import INT64, Biases, Stop, at_most
-from fanout.core.schema import SAMPLING_NAMES, Call, Sampling
+from fanout.core.schema import SAMPLING_NAMES, Call
 from fanout.dispatch.plan import Entry
 from fanout.server.lifecycle import DISPATCHER
 
-MOST_ENTRIES = 64
-MOST_FIELDS = 64
+MAX_ENTRIES = 64
+MAX_FIELDS = 64
 """Of one object. A thousand wrong ones would take the event loop for a second to complain about."""
-MOST_FAULTS = 100
+MAX_FAULTS = 100
 Body = TypeVar("Body", bound=BaseModel)
-RAW = web.RequestKey("raw", bytes)
+RAW_BODY = web.RequestKey("raw", bytes)
 """The body as it came, once it was read."""
 
 
 def _entries(value: Any) -> Any:
     """A name, an object or a list of either, as a list of objects."""
     entries = value if isinstance(value, list) else [value]
-    if not 1 <= len(entries) <= MOST_ENTRIES:
-        raise ValueError(f"{len(entries)} entries are not allowed: 1 to {MOST_ENTRIES}")
+    if not 1 <= len(entries) <= MAX_ENTRIES:
+        raise ValueError(f"{len(entries)} entries are not allowed: 1 to {MAX_ENTRIES}")
     return [{"model": entry} if isinstance(entry, str) else entry for entry in entries]
 
 
@@ -59,7 +59,7 @@ class SamplingBody(BaseModel):
     """The sampling parameters of `/v1/completion`; `null` is as if absent."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
-    written_as: ClassVar = "a JSON object"
+    expected: ClassVar = "a JSON object"
 
     max_tokens: int | None = Field(None, ge=0)
     """Most tokens to generate; absent: the provider's default."""
@@ -93,11 +93,9 @@ class SamplingBody(BaseModel):
     @classmethod
     def _few_fields(cls, value: Any) -> Any:
         if not isinstance(value, dict):
-            raise ValueError(f"must be {cls.written_as}")  # noqa: TRY004 - only this one is a wrong field to pydantic
-        if len(value) > MOST_FIELDS:
-            raise ValueError(
-                f"{len(value)} fields are not allowed: at most {MOST_FIELDS}; known: {', '.join(cls.model_fields)}"
-            )
+            raise ValueError(f"must be {cls.expected}")  # noqa: TRY004 - only this one is a wrong field to pydantic
+        if len(value) > MAX_FIELDS:
+            raise ValueError(f"{len(value)} fields are not allowed: at most {MAX_FIELDS}; known: {', '.join(cls.model_fields)}")
         return value
 
     # Fields are checked against each other one by one, in the order above: so what is wrong between two of them stands in
@@ -117,7 +115,7 @@ class SamplingBody(BaseModel):
             raise ValueError(f"{value} is not allowed: must not be below `n`, which is {info.data['n']}")
         return value
 
-    def asked(self) -> dict[str, Any]:
+    def to_parameters(self) -> dict[str, Any]:
         """The parameters that were given, by the names of `schema.Sampling`; `null` takes one back."""
         given: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set if name in SAMPLING_NAMES}
         if "max_new_tokens" in self.model_fields_set and given.get("max_tokens") is None:
@@ -130,27 +128,27 @@ class SamplingBody(BaseModel):
 class EntryBody(SamplingBody):
     """One entry of `model` written out: a model with parameters of its own."""
 
-    written_as: ClassVar = "a model's name, or a JSON object with `model` and parameters of its own"
+    expected: ClassVar = "a model's name, or a JSON object with `model` and parameters of its own"
 
     model: str = Field(min_length=1, max_length=256)
     label: str | None = Field(None, min_length=1, max_length=256)
     """Your name for this entry; by default the model's."""
 
-    def entry(self) -> Entry:
-        return Entry(model=self.model, label=self.label, overrides=self.asked())
+    def to_entry(self) -> Entry:
+        return Entry(model=self.model, label=self.label, overrides=self.to_parameters())
 
 
 def entries_schema(entry: str) -> WithJsonSchema:
     """A name, an object or a list of either, as OpenAPI says it; `entry` is the object's name there."""
     one: list[dict[str, Any]] = [{"type": "string"}, {"$ref": f"#/components/schemas/{entry}"}]
-    several = {"type": "array", "minItems": 1, "maxItems": MOST_ENTRIES, "items": {"anyOf": one}}
+    several = {"type": "array", "minItems": 1, "maxItems": MAX_ENTRIES, "items": {"anyOf": one}}
     return WithJsonSchema({"anyOf": [*one, several]})
 
 
-Listed = BeforeValidator(_entries)
+ToEntryList = BeforeValidator(_entries)
 """Makes a list of entries of a name, an object or a list of either."""
-Few = Field(min_length=1, max_length=MOST_ENTRIES)
-Models = Annotated[list[EntryBody], Listed, Few, entries_schema("EntryBody")]
+EntryCount = Field(min_length=1, max_length=MAX_ENTRIES)
+Models = Annotated[list[EntryBody], ToEntryList, EntryCount, entries_schema("EntryBody")]
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
     Field(max_length=16),
@@ -163,7 +161,7 @@ ReturnWhen = Annotated[
 ]
 
 
-async def read(request: web.Request, model: type[Body]) -> Body:
+async def read_body(request: web.Request, model: type[Body]) -> Body:
     """The validated body of a request. The validators of `model` find in their context what they need to know of the server.
 
     Raises:
@@ -175,13 +173,13 @@ async def read(request: web.Request, model: type[Body]) -> Body:
     if request.content_type != "application/json":
         # Also what keeps a stranger's web page from calling: without this a form could.
         raise web.HTTPUnsupportedMediaType(text=f"send `Content-Type: application/json`, not {request.content_type!a:.100}")
-    raw = await whole(request)
+    raw = await read_raw_body(request)
     dispatcher = request.app[DISPATCHER]
     context = {"max_timeout_s": dispatcher.settings.environment.max_timeout_s, "catalogue": dispatcher.catalogue}
-    return validated(raw, model, context)
+    return validate_body(raw, model, context)
 
 
-def validated(raw: bytes, model: type[Body], context: Mapping[str, Any] | None = None) -> Body:
+def validate_body(raw: bytes, model: type[Body], context: Mapping[str, Any] | None = None) -> Body:
     """A body of JSON, validated whole.
 
     Raises:
@@ -193,7 +191,7 @@ def validated(raw: bytes, model: type[Body], context: Mapping[str, Any] | None =
         raise RequestError(list(_as_written(_faults(error, model), raw))) from None
 
 
-async def whole(request: web.Request) -> bytes:
+async def read_raw_body(request: web.Request) -> bytes:
     """The body as it came.
 
     Raises:
@@ -204,11 +202,11 @@ async def whole(request: web.Request) -> bytes:
         raw = await request.read()
     except web.RequestPayloadError:
         raise web.HTTPBadRequest(text="the body cannot be unpacked: it is not what its headers say") from None
-    request[RAW] = raw
+    request[RAW_BODY] = raw
     return raw
 
 
-def check_request(timeout_s: float | None, return_when: int | None, calls: Sequence[Call], max_timeout_s: float) -> None:
+def check_limits(timeout_s: float | None, return_when: int | None, calls: Sequence[Call], max_timeout_s: float) -> None:
     """What only the server's settings or the resolved calls can tell.
 
     Raises:
@@ -225,18 +223,14 @@ def check_request(timeout_s: float | None, return_when: int | None, calls: Seque
         raise RequestError(faults)
 
 
-def sampling(given: Mapping[str, Any]) -> Sampling:
-    return Sampling(**given)
-
-
 def _faults(error: ValidationError, model: type[BaseModel]) -> Sequence[Fault]:
     """Every fault, up to more than anyone reads."""
-    more = error.error_count() - MOST_FAULTS
+    more = error.error_count() - MAX_FAULTS
     if more <= 0:
         return faults_of(error, model)
     details = [
         InitErrorDetails(type=detail["type"], loc=detail["loc"], input=detail["input"], ctx=detail.get("ctx", {}))
-        for detail in error.errors(include_url=False)[:MOST_FAULTS]
+        for detail in error.errors(include_url=False)[:MAX_FAULTS]
     ]
     first = ValidationError.from_exception_data(error.title, details, "json")
     return [*faults_of(first, model), Fault("", f"and {more} more", "too_many_faults")]

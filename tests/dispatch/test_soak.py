@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fanout.server.lifecycle import LIFE
+from fanout.server.lifecycle import LIFECYCLE
 from tests.support.playbook import MATRIX
 from tests.support.server import Server, serving
 from tests.support.upstreams import Upstream, providers_file, refusing_url
@@ -47,7 +47,7 @@ async def left(server: Server, upstream: Upstream, logged: list[str], idle: tupl
     for connection in tuple(upstream._open):  # those that wait to be used again
         connection.transport.close()
     async with asyncio.timeout(15):
-        while server.app[LIFE].running or not (open_files() <= idle[0] and len(asyncio.all_tasks()) <= idle[1]):
+        while server.app[LIFECYCLE].running_requests or not (open_files() <= idle[0] and len(asyncio.all_tasks()) <= idle[1]):
             await asyncio.sleep(0.01)
     assert server.in_flight == 0
     assert all(limiter.idle for limiter in server.dispatcher.limiters)

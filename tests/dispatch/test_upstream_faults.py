@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fanout.server.lifecycle import LIFE
+from fanout.server.lifecycle import LIFECYCLE
 from tests.support.faults import ATTEMPTS, HANGING, STREAM, WHOLE, Expected, Times, faulty, times
 from tests.support.server import UP_KEY, Server, serving
 from tests.support.upstreams import Upstream, providers_file
@@ -94,7 +94,7 @@ async def house(
         async with serving(config, UP_KEY=UP_KEY, FANOUT_MAX_ANSWER_BYTES="2000000") as server:
             yield server, f"bad/{model}"
             await upstream.quiet(NOTHING_LEFT_S)
-            await until(lambda: not server.app[LIFE].running, "a request is still under way")
+            await until(lambda: not server.app[LIFECYCLE].running_requests, "a request is still under way")
             assert server.in_flight == 0
             assert all(limiter.idle for limiter in server.dispatcher.limiters)
         await upstream.closed(NOTHING_LEFT_S)

@@ -25,7 +25,7 @@ from fanout.jobs.row_request import rows_of
 from fanout.jobs.worker import Runner
 from fanout.limits.limiter import Limiter
 from fanout.server.dialects.openai.batch_lines import ENDPOINTS, LineAsking
-from fanout.server.resources.jobs import estimate_json, job_json
+from fanout.server.resources.jobs import render_estimate, render_job
 from fanout.store import MEMORY, OFF, open_store
 from fanout.store.jobs.journal import Filter, JobStore
 
@@ -47,7 +47,7 @@ class OwnJobs:
         self._grace: asyncio.TimerHandle | None = None
 
     async def estimate(self, asked: Asked, source: Input) -> dict[str, Any]:
-        return estimate_json(await self._keeper.estimate(_spec(asked, source), source.rows()), self._dispatcher)
+        return render_estimate(await self._keeper.estimate(_spec(asked, source), source.rows()), self._dispatcher)
 
     async def create(self, asked: Asked, source: Input) -> Job:
         return await self._json((await self._keeper.create(_spec(asked, source), source.rows())).id)
@@ -59,7 +59,7 @@ class OwnJobs:
             return None
 
     async def _json(self, id: str) -> Job:
-        return job_json(await self._keeper.progress(id))
+        return render_job(await self._keeper.progress(id))
 
     async def begun(self, name: str) -> list[Job]:
         found = [job.id for prefix in PREFIXES for job in await self._keeper.jobs(most=5, prefix=prefix + name)]
@@ -109,7 +109,7 @@ class OwnJobs:
         try:
             while not task.done():
                 if self._runner:
-                    yield Seen(job_json(self._runner.progress()), self._notes(self._runner))
+                    yield Seen(render_job(self._runner.progress()), self._notes(self._runner))
                 await asyncio.wait({task}, timeout=LOOK_S)
             await task
         finally:
@@ -135,7 +135,7 @@ class OwnJobs:
     async def watch(self, job: Job) -> AsyncGenerator[Seen]:
         progress: Progress
         async for progress in self._keeper.events(job["id"], every_s=WATCH_S):
-            yield Seen(job_json(progress))
+            yield Seen(render_job(progress))
 
     async def stop(self) -> None:
         self._stopped = True

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from fanout.config.catalogue import Catalogue
 from fanout.core.merge import merge
-from fanout.core.schema import Call, Comparison, CompletionChoice, Delta, Failure, Outcome
+from fanout.core.schema import Call, Comparison, CompletionChoice, Delta, Failure, Outcome, Sampling
 from fanout.core.usage import UsageTotals
 from fanout.dispatch.plan import Request
 from fanout.rendering.choices import adjusted, choices_of, encoded, ended, json_response, legacy_logprobs, place, sum_known
@@ -72,7 +72,7 @@ class CompletionBody(SamplingBody):
     @field_validator("return_when")
     @classmethod
     def _within_entries(cls, value: int | None, info: ValidationInfo) -> int | None:
-        entries = request_body.MOST_ENTRIES
+        entries = request_body.MAX_ENTRIES
         if info.context and "model" in info.data:
             entries = _count(info.data["model"], info.context["catalogue"])
         if value is not None and not 1 <= value <= entries:
@@ -96,12 +96,12 @@ async def completion(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/completion`."""
     created, began = time.time(), time.monotonic()
     dispatcher = request.app[DISPATCHER]
-    asked = await request_body.read(request, CompletionBody)
+    asked = await request_body.read_body(request, CompletionBody)
     calls = dispatcher.plan(_request_of(asked, request))
     head = _head(created)
     if asked.dry_run:
         return json_response({**head, "calls": [_dry(call) for call in calls]})
-    history.begin(request, head["id"], created, stream=asked.stream, metadata=asked.metadata)
+    history.begin_comparison(request, head["id"], created, stream=asked.stream, metadata=asked.metadata)
     deadline_s = asked.timeout_s or dispatcher.settings.environment.timeout_s
     if asked.stream:
         writer = _Frames(head, calls, int(created), asked.metadata or {}, began)
@@ -125,13 +125,13 @@ def _head(created: float) -> dict[str, Any]:
 
 def _request_of(asked: CompletionBody, request: web.Request) -> Request:
     return Request(
-        entries=tuple(entry.entry() for entry in asked.model),
+        entries=tuple(entry.to_entry() for entry in asked.model),
         prompts=(asked.prompt,),
         system=asked.system,
-        sampling=request_body.sampling(asked.asked()),
+        sampling=Sampling(**asked.to_parameters()),
         strict=bool(asked.strict_parameters),
-        credentials=auth.own_credentials(request),
-        account_id=auth.account(request),
+        credentials=auth.caller_credentials(request),
+        account_id=auth.account_id(request),
     )
 
 

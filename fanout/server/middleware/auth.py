@@ -15,13 +15,13 @@ from fanout.core.errors import Fault, RequestError
 from fanout.core.schema import Credential
 from fanout.server.lifecycle import DISPATCHER
 
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
-LONGEST_KEY = 4096
+PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
+MAX_KEY_CHARS = 4096
 
 
 def authenticate(request: web.Request, allowed: Sequence[SecretStr]) -> None:
     """Raises HTTPUnauthorized unless the caller shows one of the keys, as Bearer or in `x-api-key`; both must agree."""
-    if not allowed or request.path in OPEN_PATHS:
+    if not allowed or request.path in PUBLIC_PATHS:
         return
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else ""
@@ -64,7 +64,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def own_credentials(request: web.Request) -> Mapping[str, Credential]:
+def caller_credentials(request: web.Request) -> Mapping[str, Credential]:
     """The keys that a caller brought for providers, by provider: each from that provider's own header, for it alone.
 
     Raises:
@@ -74,13 +74,13 @@ def own_credentials(request: web.Request) -> Mapping[str, Credential]:
     for name, provider in request.app[DISPATCHER].settings.providers.items():
         header = provider.row.key_header
         if header and (key := request.headers.get(header, "").strip()):
-            if len(key) > LONGEST_KEY:
-                raise RequestError([Fault(header, f"has {len(key)} characters; a key has at most {LONGEST_KEY}")])
+            if len(key) > MAX_KEY_CHARS:
+                raise RequestError([Fault(header, f"has {len(key)} characters; a key has at most {MAX_KEY_CHARS}")])
             found[name] = Credential(SecretStr(key), hashlib.sha256(_bytes(key)).hexdigest()[:16])
     return found
 
 
-def account(request: web.Request) -> str | None:
+def account_id(request: web.Request) -> str | None:
     """The account that the caller names in `x-selected-account-id`, for which usage is counted."""
     return request.headers.get("x-selected-account-id", "")[:256] or None
 

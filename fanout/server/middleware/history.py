@@ -10,14 +10,14 @@ from aiohttp import web
 
 from fanout.core.schema import Outcome, Retry
 from fanout.server.lifecycle import REQUEST_ID, STORE
-from fanout.server.request_body import RAW
+from fanout.server.request_body import RAW_BODY
 from fanout.store.history.records import Record
 
 CLIENT_LEFT = 499
 """nginx's status for it; nobody receives it, the log, the figures and the history do."""
 
 
-class Seen:
+class RequestOutcomes:
     """How the calls of one request ended, the cancelled ones too, which their request does not live to see."""
 
     def __init__(self) -> None:
@@ -26,18 +26,18 @@ class Seen:
         """What a task does that outlives its request is no longer the request's."""
 
 
-SEEN: ContextVar[Seen | None] = ContextVar("seen", default=None)
+REQUEST_OUTCOMES: ContextVar[RequestOutcomes | None] = ContextVar("seen", default=None)
 
 
-def see(event: Outcome | Retry) -> None:
+def collect_outcome(event: Outcome | Retry) -> None:
     """An observer of the Dispatcher: keeps a call's end for its request."""
-    seen = SEEN.get()
+    seen = REQUEST_OUTCOMES.get()
     if seen and not seen.over and isinstance(event, Outcome):
         seen.outcomes.append(event)
 
 
 @dataclass(slots=True)
-class Comparison:
+class PendingComparison:
     """A request whose calls are a comparison."""
 
     id: str
@@ -48,10 +48,10 @@ class Comparison:
     recorded: bool = False
 
 
-COMPARISON = web.RequestKey("comparison", Comparison)
+COMPARISON = web.RequestKey("comparison", PendingComparison)
 
 
-def begin(request: web.Request, id_: str, created: float, *, stream: bool | None, metadata: object = None) -> None:
+def begin_comparison(request: web.Request, id_: str, created: float, *, stream: bool | None, metadata: object = None) -> None:
     """Has a request's calls recorded when it has ended, whichever way it ends.
 
     Args:
@@ -59,10 +59,10 @@ def begin(request: web.Request, id_: str, created: float, *, stream: bool | None
     """
     if STORE in request.app and request.app[STORE].history.mode != "off":
         words = _words(metadata) if isinstance(metadata, dict) else {}
-        request[COMPARISON] = Comparison(id_, created, bool(stream), words)
+        request[COMPARISON] = PendingComparison(id_, created, bool(stream), words)
 
 
-def record(request: web.Request, status: int, seconds: float, seen: Seen) -> None:
+def record_comparison(request: web.Request, status: int, seconds: float, seen: RequestOutcomes) -> None:
     """A request has ended.
 
     Args:
@@ -86,7 +86,7 @@ def record(request: web.Request, status: int, seconds: float, seen: Seen) -> Non
             status=status,
             total_s=seconds,
             metadata=comparison.metadata,
-            body=request.get(RAW, b""),
+            body=request.get(RAW_BODY, b""),
             outcomes=outcomes,
         )
     )

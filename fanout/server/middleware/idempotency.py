@@ -24,25 +24,25 @@ from fanout.rendering.errors import envelope
 from fanout.server import request_body
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import history
-from fanout.server.middleware.history import CLIENT_LEFT, COMPARISON, SEEN, Seen
-from fanout.server.middleware.replayable_stream import MOST_BYTES, TAPE, Tape, Taped
+from fanout.server.middleware.history import CLIENT_LEFT, COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
+from fanout.server.middleware.replayable_stream import MAX_BYTES, STREAM_RECORDING, ReplayableStream, StreamRecording
 from fanout.store.idempotency import IdempotentAnswers, Kept
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HEADER, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
-ALLOWED = re.compile(r"[ -~]{1,255}")
-MOST_IN_MEMORY = 32 * 2**20
+KEY_PATTERN = re.compile(r"[ -~]{1,255}")
+MAX_MEMORY_BYTES = 32 * 2**20
 """Bytes of answers where there is no database for them, or none that can be written."""
-KEPT_WITHIN_S = 2.0
+WRITE_TIMEOUT_S = 2.0
 """How long an answer waits until it is on disk. After that it is given all the same, and kept in memory too."""
-LONG_BODY = 256 * 1024
-PATIENCE_S = 60.0
+LONG_BODY_BYTES = 256 * 1024
+EXTRA_WAIT_S = 60.0
 """How much longer than the longest deadline somebody waits for another's answer."""
-BILLED = frozenset({"timeout", "malformed", "content_filter"})
+BILLABLE = frozenset({"timeout", "malformed", "content_filter"})
 """Failures of calls that a provider may bill all the same. Its own errors and refusals it does not."""
 
 
-class Run:
+class SharedRun:
     """A request under way, and all who wait for its answer."""
 
     def __init__(self, fingerprint: bytes) -> None:
@@ -50,14 +50,14 @@ class Run:
         self.task: asyncio.Task[web.StreamResponse]
         self.present = 0
         """Who waits for it, its own client among them."""
-        self.tape: Tape | None = None
+        self.tape: StreamRecording | None = None
         self.left = False
         """Its own client did not wait."""
         self.kept: Kept | None = None
         """The answer, once it is there; also one that is not kept for later."""
         self.reused = False
         """The key came with another body before."""
-        self.seen = Seen()
+        self.seen = RequestOutcomes()
 
     def take(self) -> list[Outcome]:
         """How its calls ended, for the log line of one request."""
@@ -76,7 +76,7 @@ class _Memory:
         self.forget(scope)
         self.answers[scope] = answer
         self.size_bytes += _size(answer)
-        while self.size_bytes > MOST_IN_MEMORY:
+        while self.size_bytes > MAX_MEMORY_BYTES:
             self.forget(next(iter(self.answers)))
 
     def forget(self, scope: bytes) -> None:
@@ -88,13 +88,13 @@ class _Memory:
         return found if found and found.valid else None
 
 
-class Repeats:
+class IdempotentRequests:
     """Requests with a key: those under way, and the answers of those that were."""
 
     def __init__(self, store: IdempotentAnswers | None) -> None:
         self._store = store
         self._memory = _Memory()
-        self._running: dict[bytes, Run] = {}
+        self._running: dict[bytes, SharedRun] = {}
         self._tasks: set[asyncio.Task[web.StreamResponse]] = set()
 
     @asynccontextmanager
@@ -124,8 +124,8 @@ class Repeats:
             run.task.result()
             return _again(run.kept) if run.kept else _conflict() if run.reused else _too_large()
 
-    def _begun(self, request: web.Request, handler: Handler, scope: bytes, fingerprint: bytes) -> Run:
-        self._running[scope] = run = Run(fingerprint)
+    def _begun(self, request: web.Request, handler: Handler, scope: bytes, fingerprint: bytes) -> SharedRun:
+        self._running[scope] = run = SharedRun(fingerprint)
         run.task = asyncio.create_task(self._found_or_made(request, handler, scope, run), name="request with a key")
         self._tasks.add(run.task)
 
@@ -138,13 +138,13 @@ class Repeats:
         run.task.add_done_callback(ended)
         return run
 
-    def _forget(self, scope: bytes, run: Run) -> None:
+    def _forget(self, scope: bytes, run: SharedRun) -> None:
         if self._running.get(scope) is run:
             del self._running[scope]
 
-    async def _waited(self, run: Run, scope: bytes, *, first: bool, request: web.Request) -> None:
+    async def _waited(self, run: SharedRun, scope: bytes, *, first: bool, request: web.Request) -> None:
         """Waits for an answer. When nobody is left who waits for it, it is cancelled as any other request is."""
-        longest_s = request.app[DISPATCHER].settings.environment.max_timeout_s + PATIENCE_S
+        longest_s = request.app[DISPATCHER].settings.environment.max_timeout_s + EXTRA_WAIT_S
         run.present += 1
         try:
             done, _ = await asyncio.wait({run.task}, timeout=None if first else longest_s)
@@ -163,11 +163,11 @@ class Repeats:
                     run.left = True
                     if run.tape:
                         run.tape.alone = True
-            seen = SEEN.get()
+            seen = REQUEST_OUTCOMES.get()
             if seen and run.task.done():
                 seen.outcomes += run.take()
 
-    async def _found_or_made(self, request: web.Request, handler: Handler, scope: bytes, run: Run) -> web.StreamResponse:
+    async def _found_or_made(self, request: web.Request, handler: Handler, scope: bytes, run: SharedRun) -> web.StreamResponse:
         if found := self._memory.find(scope) or (await self._store.find(scope) if self._store else None):
             if found.fingerprint != run.fingerprint:
                 run.reused = True
@@ -176,15 +176,15 @@ class Repeats:
             return _again(found)
         return await self._made(request, handler, scope, run)
 
-    async def _made(self, request: web.Request, handler: Handler, scope: bytes, run: Run) -> web.StreamResponse:
+    async def _made(self, request: web.Request, handler: Handler, scope: bytes, run: SharedRun) -> web.StreamResponse:
         """Answers the request as ever, except that its end is recorded here: its client may have left before."""
-        SEEN.set(run.seen)  # in this task alone
+        REQUEST_OUTCOMES.set(run.seen)  # in this task alone
 
-        async def ended(stream: Taped) -> None:
+        async def ended(stream: ReplayableStream) -> None:
             if run.tape and run.tape.said is not None:
                 await self._keep(scope, run, _kept(request, run, stream.status, stream.given, bytes(run.tape.said)))
 
-        request[TAPE] = run.tape = Tape(ended, lambda: run.present > 1)
+        request[STREAM_RECORDING] = run.tape = StreamRecording(ended, lambda: run.present > 1)
         run.tape.alone = run.left
         began, status = time.perf_counter(), CLIENT_LEFT
         try:
@@ -193,28 +193,28 @@ class Repeats:
             if isinstance(response, web.Response) and isinstance(response.body, bytes | bytearray):
                 await self._keep(scope, run, _kept(request, run, status, dict(response.headers), bytes(response.body)))
         finally:
-            history.record(request, status, time.perf_counter() - began, run.seen)
+            history.record_comparison(request, status, time.perf_counter() - began, run.seen)
         return response
 
-    async def _keep(self, scope: bytes, run: Run, answer: Kept) -> None:
+    async def _keep(self, scope: bytes, run: SharedRun, answer: Kept) -> None:
         run.kept = answer
-        if len(answer.body) > MOST_BYTES or not _is_worth(answer.status, run.seen.outcomes):
+        if len(answer.body) > MAX_BYTES or not _is_worth(answer.status, run.seen.outcomes):
             return
         if self._store is None:
             self._memory.keep(scope, answer)
             return
         try:
-            async with asyncio.timeout(KEPT_WITHIN_S):
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await self._store.keep(scope, answer)
         except (StoreError, TimeoutError) as error:
             log.error("an answer is kept in memory alone: it cannot be written", reason=str(error) or "it takes too long")
             self._memory.keep(scope, answer)
 
 
-REPEATS = web.AppKey("repeats", Repeats)
+IDEMPOTENCY = web.AppKey("idempotency", IdempotentRequests)
 
 
-async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers a request that has a key.
 
     Raises:
@@ -223,11 +223,11 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
     key = _key(request)
     if request.content_type.startswith("multipart/"):
         raise RequestError([Fault(HEADER, "is not taken for a file that is sent: send the file again, or the rest as JSON")])
-    raw = await request_body.whole(request)
-    long = len(raw) > LONG_BODY
+    raw = await request_body.read_raw_body(request)
+    long = len(raw) > LONG_BODY_BYTES
     fingerprint = await asyncio.to_thread(_digest, raw) if long else _digest(raw)
     try:
-        return await request.app[REPEATS].answer(request, handler, _scope(request, key), fingerprint)
+        return await request.app[IDEMPOTENCY].answer(request, handler, _scope(request, key), fingerprint)
     except StoreError as error:
         log.error("answers cannot be looked up", reason=str(error))
         message = f"whether this `{HEADER}` was answered before cannot be looked up now; nothing was called"
@@ -238,7 +238,7 @@ def _key(request: web.Request) -> str:
     given = request.headers.getall(HEADER)
     if len(given) > 1:
         raise RequestError([Fault(HEADER, f"is given {len(given)} times: once is allowed")])
-    if not ALLOWED.fullmatch(given[0]):
+    if not KEY_PATTERN.fullmatch(given[0]):
         raise RequestError([Fault(HEADER, f"{given[0][:80]!a} is not allowed: 1 to 255 printable ASCII characters")])
     return given[0]
 
@@ -256,7 +256,7 @@ def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _kept(request: web.Request, run: Run, status: int, given: dict[str, str], said: bytes) -> Kept:
+def _kept(request: web.Request, run: SharedRun, status: int, given: dict[str, str], said: bytes) -> Kept:
     if comparison := request.get(COMPARISON):
         given = {**given, "x-comparison-id": comparison.id}
     headers = {name: value for name, value in given.items() if name != "Content-Length"}
@@ -272,7 +272,7 @@ def _is_worth(status: int, outcomes: list[Outcome]) -> bool:
 
 def _may_be_billed(outcome: Outcome) -> bool:
     result = outcome.result
-    return isinstance(result, Failure) and outcome.timing.attempts > 0 and (result.kind in BILLED or bool(result.partial))
+    return isinstance(result, Failure) and outcome.timing.attempts > 0 and (result.kind in BILLABLE or bool(result.partial))
 
 
 def _again(kept: Kept) -> web.Response:
@@ -285,7 +285,7 @@ def _conflict() -> web.Response:
 
 
 def _too_large() -> web.Response:
-    message = f"the answer was given to the first request with this key; it has more than {MOST_BYTES} bytes and is not kept"
+    message = f"the answer was given to the first request with this key; it has more than {MAX_BYTES} bytes and is not kept"
     return envelope(409, message, param=HEADER, code="idempotency_answer_too_large", headers={"x-should-retry": "false"})
 
 

@@ -11,14 +11,14 @@ from aiohttp.abc import AbstractStreamWriter
 
 Given = TypeVar("Given")
 Done = TypeVar("Done")
-MOST_BYTES = 4 * 2**20
+MAX_BYTES = 4 * 2**20
 """Of an answer that is kept; a longer one is not."""
 
 
-class Tape:
+class StreamRecording:
     """What a request's stream has said so far."""
 
-    def __init__(self, ended: Callable[[Taped], Awaitable[None]], is_awaited: Callable[[], bool]) -> None:
+    def __init__(self, ended: Callable[[ReplayableStream], Awaitable[None]], is_awaited: Callable[[], bool]) -> None:
         self.said: bytearray | None = bytearray()
         """`None`: it was too much."""
         self.ended, self.is_awaited = ended, is_awaited
@@ -28,17 +28,17 @@ class Tape:
     def add(self, data: bytes) -> None:
         if self.said is not None:
             self.said += data
-            if len(self.said) > MOST_BYTES:
+            if len(self.said) > MAX_BYTES:
                 self.said = None
 
 
-TAPE = web.RequestKey("tape", Tape)
+STREAM_RECORDING = web.RequestKey("tape", StreamRecording)
 
 
-class Taped(web.StreamResponse):
+class ReplayableStream(web.StreamResponse):
     """The stream itself. Before its last bytes leave, what was said is kept: who has read it to its end can have it again."""
 
-    def __init__(self, tape: Tape, headers: Mapping[str, str]) -> None:
+    def __init__(self, tape: StreamRecording, headers: Mapping[str, str]) -> None:
         super().__init__(headers=headers)
         self.given = dict(headers)
         self._tape = tape

@@ -16,14 +16,14 @@ from fanout.core.schema import Failure, Outcome, Retry
 from fanout.observability import logs
 from fanout.observability.logs import log
 from fanout.rendering import errors
-from fanout.server.lifecycle import DISPATCHER, LIFE, METRICS, REQUEST_ID
+from fanout.server.lifecycle import DISPATCHER, LIFECYCLE, METRICS, REQUEST_ID
 from fanout.server.middleware import auth, history, idempotency
-from fanout.server.middleware.history import CLIENT_LEFT, COMPARISON, SEEN, Seen
+from fanout.server.middleware.history import CLIENT_LEFT, COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-BEGUN = web.RequestKey("begun", web.StreamResponse)
+STARTED_RESPONSE = web.RequestKey("begun", web.StreamResponse)
 """The response whose head has left: no other one can be sent."""
-ACCEPTED_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 CODES = {
     400: "invalid_body",
     401: "invalid_api_key",
@@ -43,16 +43,16 @@ SCALE_PATHS = ("/v2/", "/v3/", "/v4/", "/user-info")
 
 
 @web.middleware
-async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def handle_request(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers every request with something honest, and writes its line."""
     began = time.perf_counter()
     given = request.headers.get("x-request-id", "")
-    request_id = given if ACCEPTED_ID.fullmatch(given) else str(uuid.uuid4())
+    request_id = given if REQUEST_ID_PATTERN.fullmatch(given) else str(uuid.uuid4())
     request[REQUEST_ID] = request_id
-    seen = Seen()
-    tokens = logs.request_id.set(request_id), SEEN.set(seen)
-    life = request.app[LIFE]
-    life.begin()
+    seen = RequestOutcomes()
+    tokens = logs.request_id.set(request_id), REQUEST_OUTCOMES.set(seen)
+    lifecycle = request.app[LIFECYCLE]
+    lifecycle.begin_request()
     status = CLIENT_LEFT
     try:
         response = await _answered(request, handler)
@@ -60,13 +60,13 @@ async def outermost(request: web.Request, handler: Handler) -> web.StreamRespons
     except ConnectionError:  # nobody receives what is returned now
         response = web.Response(status=CLIENT_LEFT)
     finally:
-        life.end()
+        lifecycle.end_request()
         seen.over = True
         seconds = time.perf_counter() - began
-        history.record(request, status, seconds, seen)
+        history.record_comparison(request, status, seconds, seen)
         _written(request, status, seconds, seen.outcomes)
         logs.request_id.reset(tokens[0])
-        SEEN.reset(tokens[1])
+        REQUEST_OUTCOMES.reset(tokens[1])
     return response
 
 
@@ -83,7 +83,7 @@ async def _honest(request: web.Request, handler: Handler) -> web.StreamResponse:
         if refused is not None:
             return refused
         repeatable = request.method == "POST" and idempotency.HEADER in request.headers
-        return await (idempotency.answered(request, handler) if repeatable else handler(request))
+        return await (idempotency.respond(request, handler) if repeatable else handler(request))
     except RequestError as error:
         return errors.bad_request(error.faults, 422 if request.path.startswith(SCALE_PATHS) else 400)
     except web.HTTPException as error:
@@ -92,7 +92,7 @@ async def _honest(request: web.Request, handler: Handler) -> web.StreamResponse:
         if isinstance(error, ConnectionError) and _is_gone(request):
             raise
         log.exception("bug in a handler", request_id=request[REQUEST_ID], path=request.rel_url.raw_path[:200])
-        if BEGUN in request and request.transport:
+        if STARTED_RESPONSE in request and request.transport:
             request.transport.abort()  # half an answer is out: another head would be read as part of it
         return errors.envelope(
             500,
@@ -109,7 +109,7 @@ def _is_gone(request: web.Request) -> bool:
 
 def _refused(request: web.Request) -> web.Response | None:
     """Who may not call, in the order in which it is asked; a preflight's answer."""
-    if request.app[LIFE].stopping and request.path not in auth.OPEN_PATHS:
+    if request.app[LIFECYCLE].is_stopping and request.path not in auth.PUBLIC_PATHS:
         raise web.HTTPServiceUnavailable(text="the server is stopping", headers={"Retry-After": "5", "Connection": "close"})
     environment = request.app[DISPATCHER].settings.environment
     if not environment.api_keys:
@@ -140,7 +140,7 @@ def _allowed_origin(request: web.Request, origins: Sequence[str]) -> str | None:
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal: headers that every response has, streams too."""
-    request[BEGUN] = response
+    request[STARTED_RESPONSE] = response
     response.headers["Server"] = "fanout"
     response.headers["x-request-id"] = request.get(REQUEST_ID) or "-"
     if comparison := request.get(COMPARISON):

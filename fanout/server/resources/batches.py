@@ -26,17 +26,25 @@ from fanout.jobs.manager import Keeper
 from fanout.observability.logs import log
 from fanout.rendering.choices import json_response
 from fanout.server.dialects.openai import batch_lines
-from fanout.server.lifecycle import BATCHES, FILES, KEEPER
+from fanout.server.lifecycle import BATCH_STORE, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
-from fanout.server.request_body import Metadata, read
-from fanout.server.resources.files import LONGEST_LIFE_S, SHORTEST_LIFE_S, Stored, file_of
-from fanout.server.resources.listing import Listing, account_asked, kept, page, query, seconds, without_own_keys
+from fanout.server.request_body import Metadata, read_body
+from fanout.server.resources.files import MAX_LIFETIME_S, MIN_LIFETIME_S, StoredFileReader, find_file
+from fanout.server.resources.listing import (
+    ListQuery,
+    needs_store,
+    read_query,
+    refuse_caller_keys,
+    requested_account,
+    respond_page,
+    to_unix_seconds,
+)
 from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
 from fanout.store.jobs.journal import JobStore
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-LONGEST_WINDOW_S = 366 * 86_400
+MAX_WINDOW_S = 366 * 86_400
 LOOK_S = 1.0
 """How often a batch is looked for whose job is to be made, or has ended."""
 SWEEP_S = 600.0
@@ -47,7 +55,7 @@ FAULT = re.compile(r"line (\d+)(?:: (.*))?", re.DOTALL)
 
 def _window(text: str) -> str:
     found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
-    if not found or not 1 <= int(found[1]) * UNITS[found[2]] <= LONGEST_WINDOW_S:
+    if not found or not 1 <= int(found[1]) * UNITS[found[2]] <= MAX_WINDOW_S:
         raise ValueError(f"`{text[:40]}` is not allowed: `24h`, or another number of `s`, `m`, `h` or `d`, up to a year")
     return text
 
@@ -64,7 +72,7 @@ class ExpiresAfter(BaseModel):
 
     anchor: Literal["created_at"]
     """From when on the seconds are counted: the file's making."""
-    seconds: int = Field(ge=SHORTEST_LIFE_S, le=LONGEST_LIFE_S)
+    to_unix_seconds: int = Field(ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)
     """An hour to thirty days."""
 
 
@@ -94,18 +102,18 @@ class BatchBody(BaseModel):
         return value
 
 
-@kept
-async def create(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def create_batch(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/batches`."""
-    asked = await read(request, BatchBody)
-    without_own_keys(request)
-    await file_of(request.app[FILES], asked.input_file_id, "input_file_id")
+    asked = await read_body(request, BatchBody)
+    refuse_caller_keys(request)
+    await find_file(request.app[FILE_STORE], asked.input_file_id, "input_file_id")
     id = f"batch_{uuid.uuid4().hex}"
-    await request.app[BATCHES].create(
+    await request.app[BATCH_STORE].create(
         {
             "id": id,
             "created": time.time(),
-            "account_id": auth.account(request) or "",
+            "account_id": auth.account_id(request) or "",
             "request": asked.model_dump_json(exclude_none=True),
         }
     )
@@ -113,36 +121,36 @@ async def create(request: web.Request) -> web.StreamResponse:
     return await _answered(request, id)
 
 
-@kept
-async def listed(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def list_batches(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/batches`."""
-    asked, batches = query(request, Listing), request.app[BATCHES]
+    asked, batches = read_query(request, ListQuery), request.app[BATCH_STORE]
     found = await batches.listed(
         most=asked.limit + 1,
-        after=await batch_of(batches, asked.after, "after") if asked.after else None,
-        account_id=account_asked(request, asked),
+        after=await find_batch(batches, asked.after, "after") if asked.after else None,
+        account_id=requested_account(request, asked),
     )
-    shown = [batch_json(row, await _progress(request.app[KEEPER], row.id)) for row in found[: asked.limit]]
-    return page(shown, more=len(found) > asked.limit)
+    shown = [render_batch(row, await _progress(request.app[JOB_MANAGER], row.id)) for row in found[: asked.limit]]
+    return respond_page(shown, more=len(found) > asked.limit)
 
 
-@kept
-async def one(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def get_batch(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/batches/{batch_id}`."""
     return await _answered(request, request.match_info["batch_id"])
 
 
-@kept
-async def cancel(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def cancel_batch(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/batches/{batch_id}/cancel`."""
-    row = await batch_of(request.app[BATCHES], request.match_info["batch_id"])
-    keeper = request.app[KEEPER]
+    row = await find_batch(request.app[BATCH_STORE], request.match_info["batch_id"])
+    keeper = request.app[JOB_MANAGER]
     progress = await _progress(keeper, row.id)
     if row.settled is not None or (progress and progress.job.state in ENDED_STATES):
-        status = batch_json(row, progress)["status"]
+        status = render_batch(row, progress)["status"]
         raise RequestError([Fault("batch_id", f"batch `{row.id}` is {status}: it can no longer be cancelled", "wrong_state")])
     if row.cancelling is None:
-        await request.app[BATCHES].change(row.id, cancelling=time.time())
+        await request.app[BATCH_STORE].change(row.id, cancelling=time.time())
     if progress and progress.job.state != "loading":
         await keeper.cancel(row.id)
     request.app[CLERK].look.set()
@@ -150,11 +158,11 @@ async def cancel(request: web.Request) -> web.StreamResponse:
 
 
 async def _answered(request: web.Request, id: str) -> web.Response:
-    row = await batch_of(request.app[BATCHES], id)
-    return json_response(batch_json(row, await _progress(request.app[KEEPER], id)))
+    row = await find_batch(request.app[BATCH_STORE], id)
+    return json_response(render_batch(row, await _progress(request.app[JOB_MANAGER], id)))
 
 
-async def batch_of(batches: BatchStore, id: str, param: str = "batch_id") -> Row[Any]:
+async def find_batch(batches: BatchStore, id: str, param: str = "batch_id") -> Row[Any]:
     """Raises:
     RequestError: there is no such batch.
     """
@@ -174,7 +182,7 @@ async def _progress(keeper: Keeper, id: str) -> Progress | None:
 # Its form
 
 
-def batch_json(row: Row[Any], progress: Progress | None) -> dict[str, Any]:
+def render_batch(row: Row[Any], progress: Progress | None) -> dict[str, Any]:
     """A batch as it stands in answers."""
     asked: Mapping[str, Any] = from_json(row.request)
     job = progress.job if progress and progress.job.state != "loading" else None
@@ -191,14 +199,14 @@ def batch_json(row: Row[Any], progress: Progress | None) -> dict[str, Any]:
         "output_file_id": row.output_file,
         "error_file_id": row.error_file,
         "created_at": int(row.created),
-        "in_progress_at": seconds(row.validated),
+        "in_progress_at": to_unix_seconds(row.validated),
         "expires_at": int(row.created) + window_s(asked["completion_window"]),
-        "finalizing_at": seconds(job.ended if job and job.state == "done" else None),
-        "completed_at": seconds(row.settled if status == "completed" else None),
-        "failed_at": seconds(row.settled if status == "failed" else None),
-        "expired_at": seconds(ended if status == "expired" else None),
-        "cancelling_at": seconds(row.cancelling),
-        "cancelled_at": seconds(ended if status == "cancelled" else None),
+        "finalizing_at": to_unix_seconds(job.ended if job and job.state == "done" else None),
+        "completed_at": to_unix_seconds(row.settled if status == "completed" else None),
+        "failed_at": to_unix_seconds(row.settled if status == "failed" else None),
+        "expired_at": to_unix_seconds(ended if status == "expired" else None),
+        "cancelling_at": to_unix_seconds(row.cancelling),
+        "cancelled_at": to_unix_seconds(ended if status == "cancelled" else None),
         "request_counts": {
             "total": job.units if job else 0,
             "completed": progress.answered if progress and job else 0,
@@ -295,7 +303,7 @@ class Clerk:
         """Makes a batch's job; where its input is bad, says why, and nothing is sent."""
         asked = BatchBody.model_validate_json(row.request)
         try:
-            file = await file_of(self._files, asked.input_file_id, "input_file_id")
+            file = await find_file(self._files, asked.input_file_id, "input_file_id")
             spec = Spec(
                 kind="requests",
                 endpoint=asked.endpoint,
@@ -305,7 +313,7 @@ class Clerk:
                 input={"name": file.filename, "file": file.id},
                 unattended=True,
             )
-            source = rows(Stored(self._files, file.id, file.bytes), "jsonl")  # type: ignore[arg-type]
+            source = rows(StoredFileReader(self._files, file.id, file.bytes), "jsonl")  # type: ignore[arg-type]
             await self._keeper.create(spec, source, account_id=row.account_id, id=row.id)
         except RequestError as error:
             await self._batches.change(row.id, errors=to_json(_errors(error.faults)).decode(), settled=time.time())

@@ -27,26 +27,26 @@ from fanout.rendering.choices import encoded, sum_known
 from fanout.rendering.errors import TYPE, envelope
 from fanout.server.lifecycle import STORE
 from fanout.server.middleware.history import CLIENT_LEFT
-from fanout.server.resources.usage import DAY, moment, moment_of, unavailable
+from fanout.server.resources.usage import DAY, parse_moment, respond_unavailable, time_schema
 from fanout.store.engine.text_columns import storable, whole
 from fanout.store.history.filters import Question
 from fanout.store.history.records import LAST_NUMBER, AnswerRow, ComparisonRow, Found, number_at
 
-MOST = 100
-ROWS_AT_ONCE = 50
-WORD = re.compile(r"metadata(?:\.(.+)|\[(.+)\])", re.DOTALL)
+MAX_PAGE = 100
+CHUNK_ROWS = 50
+METADATA_FILTER = re.compile(r"metadata(?:\.(.+)|\[(.+)\])", re.DOTALL)
 """A filter by metadata: `metadata.KEY`, or as OpenAI's clients write it, `metadata[KEY]`."""
 BOOLEANS = {"true": True, "false": False}
-STATUSES = re.compile("[1-5][0-9][0-9]")
+STATUS_PATTERN = re.compile("[1-5][0-9][0-9]")
 
 
 def _start(text: str) -> int:
-    return number_at(moment_of(text)[0])
+    return number_at(parse_moment(text)[0])
 
 
 def _end(text: str) -> int:
     """A date's whole day is before its end."""
-    seconds, is_date = moment_of(text)
+    seconds, is_date = parse_moment(text)
     return number_at(seconds + DAY if is_date else seconds)
 
 
@@ -57,14 +57,14 @@ def _boolean(text: str) -> bool:
 
 
 def _status(text: str) -> int:
-    if not STATUSES.fullmatch(text):
+    if not STATUS_PATTERN.fullmatch(text):
         raise ValueError(f"`{text[:40]}` is not allowed: an HTTP status, 100 to 599")
     return int(text)
 
 
 def _limit(text: str) -> int:
-    if not (re.fullmatch("[0-9]{1,3}", text) and 1 <= int(text) <= MOST):
-        raise ValueError(f"`{text[:40]}` is not allowed: a whole number from 1 to {MOST}")
+    if not (re.fullmatch("[0-9]{1,3}", text) and 1 <= int(text) <= MAX_PAGE):
+        raise ValueError(f"`{text[:40]}` is not allowed: a whole number from 1 to {MAX_PAGE}")
     return int(text)
 
 
@@ -84,9 +84,9 @@ class ComparisonsQuery(BaseModel):
     """Of one of its answers; of the same one, where `model` is given too."""
     metadata: Words | None = None
     """What the caller's metadata holds: `metadata.KEY=VALUE`, or `metadata[KEY]=VALUE`; several must all be there."""
-    from_: Annotated[int | None, BeforeValidator(_start), moment("2026-11-01")] = Field(None, alias="from")
+    from_: Annotated[int | None, BeforeValidator(_start), time_schema("2026-11-01")] = Field(None, alias="from")
     """Asked from this time on: a date or an RFC 3339 time."""
-    to: Annotated[int | None, BeforeValidator(_end), moment("2026-11-20T09:30:00Z")] = None
+    to: Annotated[int | None, BeforeValidator(_end), time_schema("2026-11-20T09:30:00Z")] = None
     """Asked on this date or before it, or before this time."""
     account_id: str | None = Field(None, max_length=256)
     """One account's; empty: what was asked without an account."""
@@ -99,7 +99,7 @@ class ComparisonsQuery(BaseModel):
     limit: Annotated[
         int,
         BeforeValidator(_limit),
-        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST, "default": 20}),
+        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 20}),
     ] = 20
     """Most comparisons of the answer."""
     after: str | None = Field(None, min_length=1, max_length=64)
@@ -142,8 +142,8 @@ async def list_comparisons(request: web.Request) -> web.Response:
     except StoreError as error:
         return _unreadable(request, error)
     shown, rows = found[: asked.limit], []
-    for start in range(0, len(shown), ROWS_AT_ONCE):
-        rows += [encoded(summary_json(one)) for one in shown[start : start + ROWS_AT_ONCE]]
+    for start in range(0, len(shown), CHUNK_ROWS):
+        rows += [encoded(render_comparison(one)) for one in shown[start : start + CHUNK_ROWS]]
         await asyncio.sleep(0)
     ids = [one.comparison.id for one in shown]
     ends = (ids[0], ids[-1]) if ids else (None, None)
@@ -152,7 +152,7 @@ async def list_comparisons(request: web.Request) -> web.Response:
     return web.Response(body=text, content_type="application/json")
 
 
-async def one_comparison(request: web.Request) -> web.Response:
+async def get_comparison(request: web.Request) -> web.Response:
     """Serves `GET /v1/comparisons/{id}`."""
     if STORE not in request.app:
         return _off()
@@ -165,10 +165,10 @@ async def one_comparison(request: web.Request) -> web.Response:
         message = f"no comparison has the id {id_!a:.80}: it was never kept, or it is older than what is kept"
         return envelope(404, message, param="id", code="comparison_not_found")
     rows = []
-    for start in range(0, len(found.answers), ROWS_AT_ONCE):
-        rows += [encoded(choice_json(answer)) for answer in found.answers[start : start + ROWS_AT_ONCE]]
+    for start in range(0, len(found.answers), CHUNK_ROWS):
+        rows += [encoded(render_choice(answer)) for answer in found.answers[start : start + CHUNK_ROWS]]
         await asyncio.sleep(0)
-    head = encoded({**summary_json(found), "request": _asked(found.comparison.request)})
+    head = encoded({**render_comparison(found), "request": _asked(found.comparison.request)})
     return web.Response(body=b"".join((head[:-1], b',"choices":[', b",".join(rows), b"]}")), content_type="application/json")
 
 
@@ -182,7 +182,7 @@ def _read(request: web.Request) -> ComparisonsQuery:
     words: dict[str, str] = {}
     faults = []
     for name in request.query:
-        word, values = WORD.fullmatch(name), request.query.getall(name)
+        word, values = METADATA_FILTER.fullmatch(name), request.query.getall(name)
         key = (word[1] or word[2]) if word else name
         if len(values) > 1 or (word and key in words):
             faults.append(Fault(name[:80], "is given more than once: once is allowed"))
@@ -202,7 +202,7 @@ def _read(request: web.Request) -> ComparisonsQuery:
     return asked
 
 
-def summary_json(found: Found) -> dict[str, Any]:
+def render_comparison(found: Found) -> dict[str, Any]:
     """A comparison without its answers."""
     row = found.comparison
     return {
@@ -227,7 +227,7 @@ def summary_json(found: Found) -> dict[str, Any]:
     }
 
 
-def choice_json(row: AnswerRow) -> dict[str, Any]:
+def render_choice(row: AnswerRow) -> dict[str, Any]:
     """An answer, in the fields that it had."""
     said = from_json(row.said) if row.said else {}
     place = {"index": row.place, "entry": row.entry, "sample": row.sample}
@@ -291,9 +291,9 @@ def _rfc3339(created: float) -> str:
 
 
 def _off() -> web.Response:
-    return unavailable("no history is kept: FANOUT_STORE is `off`", "configuration_error", "store_off")
+    return respond_unavailable("no history is kept: FANOUT_STORE is `off`", "configuration_error", "store_off")
 
 
 def _unreadable(request: web.Request, error: StoreError) -> web.Response:
     log.error("history cannot be read", database=request.app[STORE].name, reason=str(error))
-    return unavailable("the history cannot be read now; the log has the details", "server_error", "store_unavailable")
+    return respond_unavailable("the history cannot be read now; the log has the details", "server_error", "store_unavailable")

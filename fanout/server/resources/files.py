@@ -23,25 +23,33 @@ from fanout.core.errors import Fault, RequestError, StoreError, did_you_mean
 from fanout.rendering import errors
 from fanout.rendering.choices import json_response
 from fanout.server.dialects.openai import batch_lines
-from fanout.server.lifecycle import DISPATCHER, FILES, JOBS, KEEPER
+from fanout.server.lifecycle import DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE
 from fanout.server.middleware import auth
-from fanout.server.resources.listing import Listing, account_asked, kept, page, query, seconds, whole_number
+from fanout.server.resources.listing import (
+    ListQuery,
+    needs_store,
+    parse_whole_number,
+    read_query,
+    requested_account,
+    respond_page,
+    to_unix_seconds,
+)
 from fanout.store.files import PART_BYTES, FileStore
 
 PURPOSES = ("batch",)
 FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
-LONGEST_FIELD = 512
-LONGEST_NAME = 512
-SHORTEST_LIFE_S, LONGEST_LIFE_S = 3_600, 2_592_000
+MAX_FIELD_BYTES = 512
+MAX_NAME_CHARS = 512
+MIN_LIFETIME_S, MAX_LIFETIME_S = 3_600, 2_592_000
 """Source: `ExpiresAfter`, https://github.com/openai/openai-openapi"""
-HEAD_BYTES = 64 * 1024
+MAX_FORM_BYTES = 64 * 1024
 """What the other fields and the frame of an upload may take."""
 
 
-class FilesQuery(Listing):
+class FilesQuery(ListQuery):
     """Which files are listed."""
 
-    limit: Annotated[int, BeforeValidator(whole_number)] = Field(10_000, ge=1, le=10_000)
+    limit: Annotated[int, BeforeValidator(parse_whole_number)] = Field(10_000, ge=1, le=10_000)
     """How many at most."""
     order: Literal["asc", "desc"] = "desc"
     """By the time of their making; `desc`: the newest first."""
@@ -49,14 +57,14 @@ class FilesQuery(Listing):
     """`batch`: what was uploaded; `batch_output`: what a batch has made."""
 
 
-def file_json(row: Row[Any]) -> dict[str, Any]:
+def render_file(row: Row[Any]) -> dict[str, Any]:
     """A file as it stands in answers."""
     return {
         "id": row.id,
         "object": "file",
         "bytes": row.bytes,
         "created_at": int(row.created),
-        "expires_at": seconds(row.expires),
+        "expires_at": to_unix_seconds(row.expires),
         "filename": row.filename,
         "purpose": row.purpose,
         "status": "processed",
@@ -64,7 +72,7 @@ def file_json(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-async def file_of(files: FileStore, id: str, param: str = "file_id") -> Row[Any]:
+async def find_file(files: FileStore, id: str, param: str = "file_id") -> Row[Any]:
     """Raises:
     RequestError: there is no such file.
     """
@@ -74,8 +82,8 @@ async def file_of(files: FileStore, id: str, param: str = "file_id") -> Row[Any]
     return row
 
 
-@kept
-async def upload(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def upload_file(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/files`."""
     _check_origin(request)
     if request.content_type != "multipart/form-data":
@@ -83,12 +91,12 @@ async def upload(request: web.Request) -> web.StreamResponse:
             text=f"send `Content-Type: multipart/form-data` with a `file` and `purpose`, not {request.content_type!a:.100}"
         )
     most = request.app[DISPATCHER].settings.environment.max_file_bytes
-    if (request.content_length or 0) > most + HEAD_BYTES:
+    if (request.content_length or 0) > most + MAX_FORM_BYTES:
         return _too_large(most)
-    files = request.app[FILES]
+    files = request.app[FILE_STORE]
     id = f"file-{uuid.uuid4().hex}"
     created = time.time()
-    await files.begin(id, created=created, account_id=auth.account(request) or "")
+    await files.begin(id, created=created, account_id=auth.account_id(request) or "")
     try:
         name, size, fields = await _taken(request, files, id, most)
         await files.finish(id, filename=name, bytes=size, **_settled(fields, created))
@@ -98,42 +106,42 @@ async def upload(request: web.Request) -> web.StreamResponse:
         if isinstance(error, _TooLarge):
             return _too_large(most)
         raise
-    return json_response(file_json(await file_of(files, id)))
+    return json_response(render_file(await find_file(files, id)))
 
 
-@kept
-async def listed(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def list_files(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/files`."""
-    asked, files = query(request, FilesQuery), request.app[FILES]
+    asked, files = read_query(request, FilesQuery), request.app[FILE_STORE]
     found = await files.listed(
         most=asked.limit + 1,
-        after=await file_of(files, asked.after, "after") if asked.after else None,
+        after=await find_file(files, asked.after, "after") if asked.after else None,
         newest_first=asked.order == "desc",
         purpose=asked.purpose,
-        account_id=account_asked(request, asked),
+        account_id=requested_account(request, asked),
     )
-    return page([file_json(row) for row in found[: asked.limit]], more=len(found) > asked.limit)
+    return respond_page([render_file(row) for row in found[: asked.limit]], more=len(found) > asked.limit)
 
 
-@kept
-async def one(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def get_file(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/files/{file_id}`."""
-    return json_response(file_json(await file_of(request.app[FILES], request.match_info["file_id"])))
+    return json_response(render_file(await find_file(request.app[FILE_STORE], request.match_info["file_id"])))
 
 
-@kept
-async def delete(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def delete_file(request: web.Request) -> web.StreamResponse:
     """Serves `DELETE /v1/files/{file_id}`."""
-    row = await file_of(request.app[FILES], request.match_info["file_id"])
-    await request.app[FILES].delete(row.id)
+    row = await find_file(request.app[FILE_STORE], request.match_info["file_id"])
+    await request.app[FILE_STORE].delete(row.id)
     return json_response({"id": row.id, "object": "file", "deleted": True})
 
 
-@kept
-async def content(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def get_file_content(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/files/{file_id}/content`."""
-    row = await file_of(request.app[FILES], request.match_info["file_id"])
-    pieces = _parts(request.app[FILES], row.id) if row.job is None else await _made(request, row)
+    row = await find_file(request.app[FILE_STORE], request.match_info["file_id"])
+    pieces = _parts(request.app[FILE_STORE], row.id) if row.job is None else await _made(request, row)
     name = re.sub(r"[^\w.() -]", "_", row.filename, flags=re.ASCII)
     response = web.StreamResponse(
         headers={
@@ -153,8 +161,8 @@ async def content(request: web.Request) -> web.StreamResponse:
 
 
 async def _made(request: web.Request, row: Row[Any]) -> AsyncIterator[bytes]:
-    keeper = request.app[KEEPER]
-    return batch_lines.results(keeper, request.app[JOBS], await keeper.job(row.job), good=batch_lines.is_output(row.id))
+    keeper = request.app[JOB_MANAGER]
+    return batch_lines.results(keeper, request.app[JOB_STORE], await keeper.job(row.job), good=batch_lines.is_output(row.id))
 
 
 async def _parts(files: FileStore, id: str) -> AsyncIterator[bytes]:
@@ -164,7 +172,7 @@ async def _parts(files: FileStore, id: str) -> AsyncIterator[bytes]:
         part += 1
 
 
-class Stored(io.RawIOBase):
+class StoredFileReader(io.RawIOBase):
     """An uploaded file as an open one, for a thread: the loop fetches its pieces meanwhile."""
 
     def __init__(self, files: FileStore, id: str, size: int) -> None:
@@ -229,7 +237,7 @@ async def _taken(request: web.Request, files: FileStore, id: str, most: int) -> 
                 break
             field = part.name or ""
             if field == "file" and size is None and part.filename is not None:
-                name = part.filename[-LONGEST_NAME:]
+                name = part.filename[-MAX_NAME_CHARS:]
                 if packed := _encodings(part):
                     faults.append(Fault("file", f"is encoded as `{packed[:32]}`: send it as it is"))
                     break
@@ -238,7 +246,7 @@ async def _taken(request: web.Request, files: FileStore, id: str, most: int) -> 
                 faults.append(Fault("file", "stands twice" if size is not None else "has no filename: send it as a file"))
                 await part.release()
             elif field in FIELDS and field not in fields:
-                fields[field] = (await part.read_chunk(LONGEST_FIELD)).decode(errors="replace").strip()
+                fields[field] = (await part.read_chunk(MAX_FIELD_BYTES)).decode(errors="replace").strip()
                 await part.release()
             else:
                 hint = did_you_mean(field, FIELDS) or f"; known: {', '.join(FIELDS)}"
@@ -294,9 +302,9 @@ def _field_faults(fields: Mapping[str, str]) -> list[Fault]:
         faults.append(Fault("expires_after[anchor]", f"`{anchor[:64]}` is not allowed: `created_at`"))
     if (anchor is None) != (life is None):
         faults.append(Fault("expires_after", "has both `anchor` and `seconds`, or neither"))
-    allowed = life is None or (re.fullmatch(r"[0-9]{1,9}", life) and SHORTEST_LIFE_S <= int(life) <= LONGEST_LIFE_S)
+    allowed = life is None or (re.fullmatch(r"[0-9]{1,9}", life) and MIN_LIFETIME_S <= int(life) <= MAX_LIFETIME_S)
     if life is not None and not allowed:
-        faults.append(Fault("expires_after[seconds]", f"`{life[:32]}` is not allowed: {SHORTEST_LIFE_S} to {LONGEST_LIFE_S}"))
+        faults.append(Fault("expires_after[seconds]", f"`{life[:32]}` is not allowed: {MIN_LIFETIME_S} to {MAX_LIFETIME_S}"))
     return faults
 
 

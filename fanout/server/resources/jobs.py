@@ -21,30 +21,39 @@ from fanout.jobs.input_files import TYPED, BadRow, Row, format_of, rows
 from fanout.jobs.job import ENDED_STATES, Group, Job, Progress, Spec, State, Tally
 from fanout.jobs.result_records import records
 from fanout.rendering.choices import encoded, json_response
-from fanout.server.lifecycle import BATCHES, DISPATCHER, FILES, JOBS, KEEPER, LIFE
+from fanout.server.lifecycle import BATCH_STORE, DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE, LIFECYCLE
 from fanout.server.middleware import auth
-from fanout.server.request_body import Few, Listed, Metadata, entries_schema, read
-from fanout.server.resources.files import Stored, file_of
-from fanout.server.resources.listing import Listing, account_asked, kept, page, query, seconds, whole_number, without_own_keys
+from fanout.server.request_body import EntryCount, Metadata, ToEntryList, entries_schema, read_body
+from fanout.server.resources.files import StoredFileReader, find_file
+from fanout.server.resources.listing import (
+    ListQuery,
+    needs_store,
+    parse_whole_number,
+    read_query,
+    refuse_caller_keys,
+    requested_account,
+    respond_page,
+    to_unix_seconds,
+)
 from fanout.store.jobs.journal import Filter, JobStore
 from fanout.store.usage.sums import ANSWERED
 
-MOST_ITEMS = 100_000
-MOST_REPEATS = 128
-EVERY_S = 1.0
+MAX_ITEMS = 100_000
+MAX_REPEATS = 128
+POLL_INTERVAL_S = 1.0
 """How often progress is looked at for whoever watches it."""
-SILENCE_S = 10.0
-ROWS_AT_ONCE = 128
-LONGEST_S = 10**8
+PING_INTERVAL_S = 10.0
+BATCH_ROWS = 128
+MAX_DEADLINE_S = 10**8
 """Of a deadline: three years."""
-MEDIA = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
+MEDIA_TYPES = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 
 
 def _moment(value: Any) -> Any:
     """Unix seconds of a deadline: so many seconds from now, or an RFC 3339 time."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if not 0 < value <= LONGEST_S:
-            raise ValueError(f"{value:g} is not allowed: above 0, at most {LONGEST_S:,} seconds from now")
+        if not 0 < value <= MAX_DEADLINE_S:
+            raise ValueError(f"{value:g} is not allowed: above 0, at most {MAX_DEADLINE_S:,} seconds from now")
         return time.time() + value
     if not isinstance(value, str):
         return value
@@ -65,7 +74,7 @@ def _ahead(moment: float) -> float:
 
 Deadline = Annotated[
     float,
-    BeforeValidator(_moment, json_schema_input_type=Annotated[float, Field(gt=0, le=LONGEST_S)] | str),
+    BeforeValidator(_moment, json_schema_input_type=Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | str),
     AfterValidator(_ahead),
     Field(le=253_402_300_740),
 ]
@@ -84,7 +93,7 @@ class JobEntry(JobSampling):
     label: str | None = Field(None, min_length=1, max_length=256)
 
 
-class Changes(BaseModel):
+class JobChanges(BaseModel):
     """What may be changed of a job without asking anything else."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
@@ -107,38 +116,36 @@ class Changes(BaseModel):
 
     def changed(self) -> dict[str, Any]:
         """Fields of `Spec`."""
-        return {name: getattr(self, name) for name in self.model_fields_set & Changes.model_fields.keys()}
+        return {name: getattr(self, name) for name in self.model_fields_set & JobChanges.model_fields.keys()}
 
 
-class ResumeBody(Changes):
+class ResumeBody(JobChanges):
     """How a job goes on."""
 
     fork: bool | None = None
     """Asks everything anew in a new job, where its models mean something else by now."""
 
 
-class RetryBody(Changes):
+class RetryBody(JobChanges):
     """Which failures are asked again."""
 
     kinds: Annotated[list[FailureKind], Field(max_length=32)] | None = None
     """Of these kinds alone: `rate_limit`, `timeout`, …; absent: all."""
 
 
-class JobBody(Changes):
+class JobBody(JobChanges):
     """A batch comparison: every row is asked of every model."""
 
-    items: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MOST_ITEMS), at_most(MOST_ITEMS, "rows")] | None = (
-        None
-    )
+    items: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_ITEMS), at_most(MAX_ITEMS, "rows")] | None = None
     """The rows: each has `prompt` or `messages`, or what the template's variables stand for; beside it `system`,
     `reference`, `custom_id`, sampling parameters of its own, and columns of yours."""
     input_file_id: str | None = Field(None, min_length=1, max_length=256)
     """Instead of `items`, an uploaded file of rows: JSONL, CSV, TSV or Parquet, by its name."""
     fork_of: str | None = Field(None, min_length=1, max_length=256)
     """Instead of everything else but cost, deadline and pace: a job whose rows and models are asked anew."""
-    models: Annotated[list[JobEntry], Listed, Few, entries_schema("JobEntry")] | None = None
+    models: Annotated[list[JobEntry], ToEntryList, EntryCount, entries_schema("JobEntry")] | None = None
     """A model, a set, an object with a model and parameters of its own, or a list of these."""
-    repeats: int = Field(1, ge=1, le=MOST_REPEATS)
+    repeats: int = Field(1, ge=1, le=MAX_REPEATS)
     """How often each model is asked each row."""
     template: str | None = Field(None, max_length=100_000)
     """The prompt, with the row's columns as `{{name}}`."""
@@ -166,7 +173,7 @@ class JobBody(Changes):
             return [Fault("items", "is required, or `input_file_id`, or `fork_of`", "missing_required_parameter")]
         faults = [Fault(name, f"stands beside `{sources[0]}`: one of them is allowed") for name in sources[1:]]
         if self.fork_of is not None:
-            others = self.model_fields_set - Changes.model_fields.keys() - {"fork_of", *sources}
+            others = self.model_fields_set - JobChanges.model_fields.keys() - {"fork_of", *sources}
             return faults + [Fault(name, "is the forked job's own: leave it out") for name in sorted(others)]
         if self.models is None:
             faults.append(Fault("models", "is required", "missing_required_parameter"))
@@ -198,7 +205,7 @@ class JobBody(Changes):
         )
 
 
-class JobsQuery(Listing):
+class JobsQuery(ListQuery):
     """Which jobs are listed."""
 
     state: State | None = None
@@ -216,7 +223,7 @@ def _cursor(text: Any) -> Any:
     return tuple(int(part) for part in parts)
 
 
-class Which(BaseModel):
+class ResultsFilter(BaseModel):
     """Which results are asked for."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
@@ -234,10 +241,10 @@ class Which(BaseModel):
         return Filter(self.failed, self.model, self.kind, different=bool(self.different))
 
 
-class ResultsQuery(Which):
+class ResultsQuery(ResultsFilter):
     """Which page of the results is asked for."""
 
-    limit: Annotated[int, BeforeValidator(whole_number)] = Field(100, ge=1, le=1_000)
+    limit: Annotated[int, BeforeValidator(parse_whole_number)] = Field(100, ge=1, le=1_000)
     """How many at most."""
     after: Annotated[
         tuple[int, int, int] | None,
@@ -251,22 +258,22 @@ class ResultsQuery(Which):
 # Taking in
 
 
-@kept
-async def create(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def create_job(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/jobs`."""
-    asked = await read(request, JobBody)
-    without_own_keys(request)
+    asked = await read_body(request, JobBody)
+    refuse_caller_keys(request)
     if faults := asked.faults():
         raise RequestError(faults)
-    keeper = request.app[KEEPER]
+    keeper = request.app[JOB_MANAGER]
     if asked.fork_of is not None:
         return _created(await keeper.progress((await _forked(request, asked.fork_of, asked.changed())).id))
     source, given, typed = await _input(request, asked)
     spec = asked.spec(given, typed=typed)
     try:
         if asked.dry_run:
-            return json_response(estimate_json(await keeper.estimate(spec, source), request.app[DISPATCHER]))
-        account_id = auth.account(request) if asked.account_id is None else asked.account_id
+            return json_response(render_estimate(await keeper.estimate(spec, source), request.app[DISPATCHER]))
+        account_id = auth.account_id(request) if asked.account_id is None else asked.account_id
         job = await keeper.create(spec, source, account_id=account_id)
     except RequestError as error:
         raise RequestError([_placed(fault, asked) for fault in error.faults]) from None
@@ -278,10 +285,10 @@ async def _input(request: web.Request, asked: JobBody) -> tuple[Iterable[Row | B
     """The rows, what is known of their source, and whether it tells numbers from text."""
     if asked.items is not None:
         return (Row(number, values) for number, values in enumerate(asked.items, 1)), {}, True
-    file = await file_of(request.app[FILES], asked.input_file_id or "", "input_file_id")
+    file = await find_file(request.app[FILE_STORE], asked.input_file_id or "", "input_file_id")
     try:
         format_ = format_of(file.filename)
-        source = rows(Stored(request.app[FILES], file.id, file.bytes), format_)  # type: ignore[arg-type]
+        source = rows(StoredFileReader(request.app[FILE_STORE], file.id, file.bytes), format_)  # type: ignore[arg-type]
     except RequestError as error:
         raise RequestError([Fault("input_file_id", fault.message, fault.kind) for fault in error.faults]) from None
     return source, {"name": file.filename, "file": file.id}, format_ in TYPED
@@ -297,7 +304,7 @@ def _placed(fault: Fault, asked: JobBody) -> Fault:
 
 
 def _created(progress: Progress) -> web.Response:
-    response = json_response(job_json(progress))
+    response = json_response(render_job(progress))
     response.set_status(201)
     response.headers["Location"] = f"/v1/jobs/{progress.job.id}"
     return response
@@ -306,33 +313,33 @@ def _created(progress: Progress) -> web.Response:
 # Looking
 
 
-@kept
-async def listed(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def list_jobs(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/jobs`."""
-    asked, keeper = query(request, JobsQuery), request.app[KEEPER]
+    asked, keeper = read_query(request, JobsQuery), request.app[JOB_MANAGER]
     before = (await keeper.job(asked.after)).created if asked.after else None
     states = (asked.state,) if asked.state else ()
-    found = await keeper.jobs(most=asked.limit + 1, before=before, account_id=account_asked(request, asked), states=states)
-    shown = [job_json(await keeper.progress(job.id)) for job in found[: asked.limit]]
-    return page(shown, more=len(found) > asked.limit)
+    found = await keeper.jobs(most=asked.limit + 1, before=before, account_id=requested_account(request, asked), states=states)
+    shown = [render_job(await keeper.progress(job.id)) for job in found[: asked.limit]]
+    return respond_page(shown, more=len(found) > asked.limit)
 
 
-@kept
-async def one(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def get_job(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/jobs/{job_id}`."""
     return await _answered(request)
 
 
 async def _answered(request: web.Request) -> web.Response:
-    return json_response(job_json(await request.app[KEEPER].progress(request.match_info["job_id"])))
+    return json_response(render_job(await request.app[JOB_MANAGER].progress(request.match_info["job_id"])))
 
 
-@kept
-async def results(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def list_results(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/jobs/{job_id}/results`."""
-    asked = query(request, ResultsQuery)
-    job = await request.app[KEEPER].job(request.match_info["job_id"])
-    found = await request.app[JOBS].results(job.number, after=asked.after, most=asked.limit + 1, which=asked.filter())
+    asked = read_query(request, ResultsQuery)
+    job = await request.app[JOB_MANAGER].job(request.match_info["job_id"])
+    found = await request.app[JOB_STORE].results(job.number, after=asked.after, most=asked.limit + 1, which=asked.filter())
     shown, more = found[: asked.limit], len(found) > asked.limit
     lines = await asyncio.to_thread(lambda: output_files.encoder("jsonl").encode(list(records(shown))))
     cursor = f"{shown[-1].item}.{shown[-1].entry}.{shown[-1].repeat}" if more else None
@@ -341,20 +348,20 @@ async def results(request: web.Request) -> web.StreamResponse:
     return web.Response(body=b'{"object":"list","data":[' + data + b"]," + end, content_type="application/json")
 
 
-@kept
-async def exported(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def export_results(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/jobs/{job_id}/results.{format}`: all results, in memory that does not grow with them."""
-    asked, format_ = query(request, Which), request.match_info["format"]
-    job = await request.app[KEEPER].job(request.match_info["job_id"])
+    asked, format_ = read_query(request, ResultsFilter), request.match_info["format"]
+    job = await request.app[JOB_MANAGER].job(request.match_info["job_id"])
     encoder = output_files.encoder(format_)
     headers = {
-        "Content-Type": MEDIA[format_],
+        "Content-Type": MEDIA_TYPES[format_],
         "Content-Disposition": f'attachment; filename="{job.id}.{format_}"',
         "X-Content-Type-Options": "nosniff",
     }
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
-    async for piece in _exported(request.app[JOBS], job, asked.filter(), encoder):
+    async for piece in _exported(request.app[JOB_STORE], job, asked.filter(), encoder):
         if piece:
             await response.write(piece)
     await response.write_eof()
@@ -363,16 +370,16 @@ async def exported(request: web.Request) -> web.StreamResponse:
 
 async def _exported(store: JobStore, job: Job, which: Filter, encoder: output_files.Encoder) -> AsyncIterator[bytes]:
     after = None
-    while found := await store.results(job.number, after=after, most=ROWS_AT_ONCE, which=which):
+    while found := await store.results(job.number, after=after, most=BATCH_ROWS, which=which):
         after = (found[-1].item, found[-1].entry, found[-1].repeat)
         yield await asyncio.to_thread(lambda shown: encoder.encode(list(records(shown))), found)
     yield await asyncio.to_thread(encoder.close)
 
 
-@kept
-async def events(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def stream_job(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/jobs/{job_id}/events`: the job as often as it changes, until it has ended or the server stops."""
-    id, keeper = request.match_info["job_id"], request.app[KEEPER]
+    id, keeper = request.match_info["job_id"], request.app[JOB_MANAGER]
     progress = await keeper.progress(id)
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -380,19 +387,19 @@ async def events(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     told, said = b"", time.monotonic()
     while True:
-        now = encoded(job_json(progress))
+        now = encoded(render_job(progress))
         if now != told:
             await response.write(b"data: " + now + b"\n\n")
             told, said = now, time.monotonic()
-        elif time.monotonic() - said >= SILENCE_S:
+        elif time.monotonic() - said >= PING_INTERVAL_S:
             await response.write(b": ping\n\n")
             said = time.monotonic()
         if progress.job.state in ENDED_STATES:
             await response.write(b"data: [DONE]\n\n")
             break
-        if request.app[LIFE].stopping:
+        if request.app[LIFECYCLE].is_stopping:
             break  # without the end: whoever watches asks again, when the job goes on
-        await asyncio.sleep(EVERY_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
         progress = await keeper.progress(id)
     await response.write_eof()
     return response
@@ -401,66 +408,66 @@ async def events(request: web.Request) -> web.StreamResponse:
 # What its user wants of it
 
 
-@kept
-async def cancel(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def cancel_job(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/jobs/{job_id}/cancel`."""
-    job = await request.app[KEEPER].job(request.match_info["job_id"])
+    job = await request.app[JOB_MANAGER].job(request.match_info["job_id"])
     if job.state == "loading" or job.state in ("done", "expired"):
         raise RequestError([Fault("job_id", f"job `{job.id}` is {job.state}: there is nothing to cancel", "wrong_state")])
-    await request.app[BATCHES].change(job.id, cancelling=time.time())
-    await request.app[KEEPER].cancel(job.id)
+    await request.app[BATCH_STORE].change(job.id, cancelling=time.time())
+    await request.app[JOB_MANAGER].cancel(job.id)
     return await _answered(request)
 
 
-@kept
-async def resume(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def resume_job(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/jobs/{job_id}/resume`."""
-    asked = await read(request, ResumeBody)
+    asked = await read_body(request, ResumeBody)
     id = request.match_info["job_id"]
     if asked.fork:
-        return _created(await request.app[KEEPER].progress((await _forked(request, id, asked.changed())).id))
-    await request.app[KEEPER].resume(id, **asked.changed())
+        return _created(await request.app[JOB_MANAGER].progress((await _forked(request, id, asked.changed())).id))
+    await request.app[JOB_MANAGER].resume(id, **asked.changed())
     await _reopened(request, id)
     return await _answered(request)
 
 
-@kept
-async def retry(request: web.Request) -> web.StreamResponse:
+@needs_store
+async def retry_job(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/jobs/{job_id}/retry`."""
-    asked = await read(request, RetryBody)
+    asked = await read_body(request, RetryBody)
     id = request.match_info["job_id"]
-    await request.app[KEEPER].retry(id, asked.kinds or (), **asked.changed())
+    await request.app[JOB_MANAGER].retry(id, asked.kinds or (), **asked.changed())
     await _reopened(request, id)
     return await _answered(request)
 
 
 async def _forked(request: web.Request, id: str, changes: Mapping[str, Any]) -> Job:
-    job = await request.app[KEEPER].job(id)
+    job = await request.app[JOB_MANAGER].job(id)
     if job.spec.kind == "requests":
         sentence = f"`{job.id}` is a batch: make another one of its file, `{job.spec.input.get('file')}`"
         raise RequestError([Fault("fork", sentence, "wrong_state")])
     if job.state == "loading":
         raise RequestError([Fault("fork", f"job `{job.id}` is loading", "wrong_state")])
-    return await request.app[KEEPER].resume(id, fork=True, **changes)
+    return await request.app[JOB_MANAGER].resume(id, fork=True, **changes)
 
 
 async def _reopened(request: web.Request, id: str) -> None:
     """A batch whose job goes on has not come to its end."""
-    await request.app[BATCHES].change(id, settled=None, cancelling=None, output_file=None, error_file=None)
+    await request.app[BATCH_STORE].change(id, settled=None, cancelling=None, output_file=None, error_file=None)
 
 
 # Its form
 
 
-def job_json(progress: Progress) -> dict[str, Any]:
+def render_job(progress: Progress) -> dict[str, Any]:
     """A job as it stands in answers. What is not known is null."""
     job, spec = progress.job, progress.job.spec
     return {
         "id": job.id,
         "object": "job",
         "created_at": int(job.created),
-        "started_at": seconds(job.started),
-        "ended_at": seconds(job.ended),
+        "started_at": to_unix_seconds(job.started),
+        "ended_at": to_unix_seconds(job.ended),
         "account_id": job.account_id or None,
         "name": spec.name,
         "kind": spec.kind,
@@ -533,7 +540,7 @@ def _counts_json(counts: Mapping[Group, Tally]) -> list[dict[str, Any]]:
     return found
 
 
-def estimate_json(estimate: Estimate, dispatcher: Dispatcher) -> dict[str, Any]:
+def render_estimate(estimate: Estimate, dispatcher: Dispatcher) -> dict[str, Any]:
     """What a job would ask."""
     least_s = estimate.least_s(dispatcher.settings.providers)
     return {

@@ -13,7 +13,7 @@ from fanout.core.errors import Fault, RequestError, StoreError, faults_of
 from fanout.observability.logs import log
 from fanout.rendering import errors
 from fanout.rendering.choices import json_response
-from fanout.server.lifecycle import DISPATCHER, KEEPER, STORE
+from fanout.server.lifecycle import DISPATCHER, JOB_MANAGER, STORE
 from fanout.server.middleware import auth
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -27,17 +27,17 @@ STATUS: Mapping[str, int] = {
 """Of requests that are refused for such a reason; all others are 400."""
 
 
-def whole_number(text: Any) -> Any:
+def parse_whole_number(text: Any) -> Any:
     """Digits alone are a number."""
     return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 10 else text
 
 
-class Listing(BaseModel):
+class ListQuery(BaseModel):
     """Which part of a list is asked for."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
-    limit: Annotated[int, BeforeValidator(whole_number)] = Field(20, ge=1, le=100)
+    limit: Annotated[int, BeforeValidator(parse_whole_number)] = Field(20, ge=1, le=100)
     """How many at most."""
     after: str | None = Field(None, max_length=256)
     """The id of the last one of the page before."""
@@ -48,12 +48,12 @@ class Listing(BaseModel):
 Query = TypeVar("Query", bound=BaseModel)
 
 
-def kept(handler: Handler) -> Handler:
+def needs_store(handler: Handler) -> Handler:
     """A handler that needs the store: without one, and where it fails, the answer says so."""
 
     @wraps(handler)
     async def answered(request: web.Request) -> web.StreamResponse:
-        if KEEPER not in request.app:
+        if JOB_MANAGER not in request.app:
             headers = {"x-should-retry": "false"}
             sentence = "nothing is kept here, so no files and jobs: FANOUT_STORE is `off`"
             return errors.envelope(503, sentence, type_="configuration_error", code="store_off", headers=headers)
@@ -69,7 +69,7 @@ def kept(handler: Handler) -> Handler:
     return answered
 
 
-def query(request: web.Request, model: type[Query]) -> Query:
+def read_query(request: web.Request, model: type[Query]) -> Query:
     """The query, validated whole.
 
     Raises:
@@ -88,24 +88,24 @@ def query(request: web.Request, model: type[Query]) -> Query:
     return asked
 
 
-def account_asked(request: web.Request, asked: Listing) -> str | None:
+def requested_account(request: web.Request, asked: ListQuery) -> str | None:
     """Whose are listed; `None`: everybody's."""
-    return auth.account(request) if asked.account_id is None else asked.account_id
+    return auth.account_id(request) if asked.account_id is None else asked.account_id
 
 
-def page(found: Sequence[Mapping[str, Any]], *, more: bool) -> web.Response:
+def respond_page(found: Sequence[Mapping[str, Any]], *, more: bool) -> web.Response:
     """A page of a list, as OpenAI's clients turn them."""
     ends = {"first_id": found[0]["id"], "last_id": found[-1]["id"]} if found else {"first_id": None, "last_id": None}
     return json_response({"object": "list", "data": found, **ends, "has_more": more})
 
 
-def without_own_keys(request: web.Request) -> None:
+def refuse_caller_keys(request: web.Request) -> None:
     """A caller's own keys are for one request alone: they are kept nowhere, so that no job can use them later.
 
     Raises:
         RequestError: the request brings one.
     """
-    brought = auth.own_credentials(request)
+    brought = auth.caller_credentials(request)
     providers = request.app[DISPATCHER].settings.providers
     faults = [
         Fault(str(providers[name].row.key_header), "is not taken here: a key of your own serves one request, a job outlives it")
@@ -115,6 +115,6 @@ def without_own_keys(request: web.Request) -> None:
         raise RequestError(faults)
 
 
-def seconds(moment: float | None) -> int | None:
+def to_unix_seconds(moment: float | None) -> int | None:
     """Unix seconds, as OpenAI writes times."""
     return None if moment is None else int(moment)

@@ -31,17 +31,17 @@ PUBLISHED = (
     "deprecated_on",
     "successor",
 )
-STARTED = int(time.time())
+STARTED_AT = int(time.time())
 """Stands for `created` where no date is published: OpenAI's contract wants a number there."""
 
 
 async def list_models(request: web.Request) -> web.Response:
     """Serves `GET /v1/models`."""
     catalogue = request.app[DISPATCHER].catalogue
-    return json_response({"object": "list", "data": [model_json(model, catalogue) for model in catalogue]})
+    return json_response({"object": "list", "data": [render_model(model, catalogue) for model in catalogue]})
 
 
-async def one_model(request: web.Request) -> web.Response:
+async def get_model(request: web.Request) -> web.Response:
     """Serves `GET /v1/models/{id}`; ids may hold slashes, case aside."""
     catalogue = request.app[DISPATCHER].catalogue
     name = request.match_info["model"]
@@ -49,10 +49,10 @@ async def one_model(request: web.Request) -> web.Response:
     if model is None:
         failure = catalogue.unknown(name[:256])
         return errors.envelope(404, failure.message, param="model", code=failure.code)
-    return json_response(model_json(model, catalogue))
+    return json_response(render_model(model, catalogue))
 
 
-def model_json(model: Model, catalogue: Catalogue) -> dict[str, Any]:
+def render_model(model: Model, catalogue: Catalogue) -> dict[str, Any]:
     """A model as `/v1/models` shows it."""
     row = model.row or ModelRow(provider=model.provider, id=model.id, kind=model.kind)
     lacks = catalogue.lacks(model)
@@ -60,7 +60,7 @@ def model_json(model: Model, catalogue: Catalogue) -> dict[str, Any]:
     return {
         "id": model.name,
         "object": "model",
-        "created": row.created if row.created is not None else STARTED,
+        "created": row.created if row.created is not None else STARTED_AT,
         "owned_by": row.creator or model.provider,
         "name": row.name or model.name,
         "is_chat": model.kind != "text",

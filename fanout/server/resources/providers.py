@@ -26,12 +26,12 @@ async def list_providers(request: web.Request) -> web.Response:
     groups = _groups(dispatcher.settings)
     data = []
     for name, provider in dispatcher.settings.providers.items():
-        data.append(provider_json(provider, groups.get(name, ()), dispatcher.limiters, recent))
+        data.append(render_provider(provider, groups.get(name, ()), dispatcher.limiters, recent))
         await asyncio.sleep(0)  # others have their turn: an account's thousand calls take up to a millisecond to sum
     return json_response({"object": "list", "window_s": round(WINDOW_S), "data": data})
 
 
-def provider_json(provider: ProviderSettings, groups: Iterable[str], limiters: Limiters, recent: Recent) -> dict[str, Any]:
+def render_provider(provider: ProviderSettings, groups: Iterable[str], limiters: Limiters, recent: Recent) -> dict[str, Any]:
     """A configured provider, with its accounts."""
     return {
         "id": provider.name,

@@ -29,39 +29,39 @@ from fanout.server.lifecycle import STORE
 from fanout.store.usage.sums import Question, Sum
 
 MINUTE, DAY = 60, 86_400
-LAST = 253_402_300_740
+MAX_MINUTE = 253_402_300_740
 """The last minute of the year 9999: later times cannot be written."""
-TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?")
+TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?")
 """Source: RFC 3339 §5.6, `full-date` or `date-time`."""
 FORMS = "a date, `2026-11-20`, or a time with its zone, `2026-11-20T09:30:00Z`"
 GROUPS = {name: name for name in ("model", "provider", "upstream_model", "day", "hour")} | {"account": "account_id"}
 """What a caller may group by → its name in the answer, and in the store."""
-MOST_ROWS = 10_000
-ROWS_AT_ONCE = 100
+MAX_ROWS = 10_000
+CHUNK_ROWS = 100
 
 
 def _start(text: str) -> int:
     """Unix seconds of the minute that a time lies in."""
-    moment, _ = moment_of(text)
+    moment, _ = parse_moment(text)
     return _minute(moment // MINUTE)
 
 
 def _end(text: str) -> int:
     """Unix seconds of the first minute that lies wholly behind a time, or behind a date's day."""
-    moment, is_date = moment_of(text)
+    moment, is_date = parse_moment(text)
     return _minute((moment + DAY) // MINUTE if is_date else -(-moment // MINUTE))
 
 
 def _minute(number: float) -> int:
-    return min(max(int(number) * MINUTE, 0), LAST)
+    return min(max(int(number) * MINUTE, 0), MAX_MINUTE)
 
 
-def moment_of(text: str) -> tuple[float, bool]:
+def parse_moment(text: str) -> tuple[float, bool]:
     """Unix seconds, and whether only a date was given."""
     # In a query `+` is a space: who forgot to write %2B means the zone's sign.
     given = re.sub(r" (\d\d:\d\d)$", r"+\1", text).upper()
     try:
-        moment = datetime.fromisoformat(given if TIME.fullmatch(given) else "")
+        moment = datetime.fromisoformat(given if TIME_PATTERN.fullmatch(given) else "")
     except ValueError:
         raise ValueError(f"`{text[:80]}` is not allowed: {FORMS}") from None
     zoned = moment.replace(tzinfo=moment.tzinfo or UTC)
@@ -84,7 +84,7 @@ GROUP_BY = {
 }
 
 
-def moment(example: str) -> WithJsonSchema:
+def time_schema(example: str) -> WithJsonSchema:
     """A time in a query, as OpenAPI says it."""
     return WithJsonSchema({"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}], "examples": [example]})
 
@@ -96,9 +96,9 @@ class UsageQuery(BaseModel):
 
     account_id: str | None = Field(None, max_length=256)
     """One account's; empty: what was asked without an account; absent: all accounts'."""
-    from_: Annotated[int | None, BeforeValidator(_start), moment("2026-11-01")] = Field(None, alias="from")
+    from_: Annotated[int | None, BeforeValidator(_start), time_schema("2026-11-01")] = Field(None, alias="from")
     """From when on, as a date or an RFC 3339 time, rounded down to its minute; absent: from the beginning."""
-    to: Annotated[int | None, BeforeValidator(_end), moment("2026-11-20T09:30:00Z")] = None
+    to: Annotated[int | None, BeforeValidator(_end), time_schema("2026-11-20T09:30:00Z")] = None
     """Until when: a date's whole day, or before a time, rounded up to its minute; absent: until now."""
     group_by: Annotated[tuple[str, ...], BeforeValidator(_groups), WithJsonSchema(GROUP_BY)] = Field(
         ("account", "model"), json_schema_extra={"default": "account,model"}
@@ -121,23 +121,23 @@ class UsageQuery(BaseModel):
             until=now if self.to is None else self.to,
             account_id=self.account_id,
             group_by=tuple(GROUPS[name] for name in self.group_by),
-            most=MOST_ROWS + 1,
+            most=MAX_ROWS + 1,
         )
 
 
-async def usage(request: web.Request) -> web.Response:
+async def get_usage(request: web.Request) -> web.Response:
     """Serves `GET /v1/usage`."""
     asked = _read(request)
     if STORE not in request.app:
-        return unavailable("no usage is kept: FANOUT_STORE is `off`", "configuration_error", "store_off")
+        return respond_unavailable("no usage is kept: FANOUT_STORE is `off`", "configuration_error", "store_off")
     question = asked.question()
     try:
         sums = await request.app[STORE].usage.report(question)
     except StoreError as error:
         log.error("usage cannot be read", database=request.app[STORE].name, reason=str(error))
-        return unavailable("usage cannot be read now; the log has the details", "server_error", "store_unavailable")
-    if len(sums) > MOST_ROWS:
-        raise RequestError([Fault("group_by", f"makes more than {MOST_ROWS} rows: group by less, or ask for less")])
+        return respond_unavailable("usage cannot be read now; the log has the details", "server_error", "store_unavailable")
+    if len(sums) > MAX_ROWS:
+        raise RequestError([Fault("group_by", f"makes more than {MAX_ROWS} rows: group by less, or ask for less")])
     head = {"object": "list", "from": _time(question.since) if question.since else None, "to": _time(question.until)}
     rows = await _rows(sums)
     body = b"".join((encoded({**head, "group_by": asked.group_by})[:-1], b',"data":[', b",".join(rows), b"]}"))
@@ -168,13 +168,13 @@ def _read(request: web.Request) -> UsageQuery:
 
 async def _rows(sums: Sequence[Sum]) -> list[bytes]:
     rows = []
-    for start in range(0, len(sums), ROWS_AT_ONCE):
-        rows += [encoded(usage_json(total)) for total in sums[start : start + ROWS_AT_ONCE]]
+    for start in range(0, len(sums), CHUNK_ROWS):
+        rows += [encoded(render_usage(total)) for total in sums[start : start + CHUNK_ROWS]]
         await asyncio.sleep(0)  # others have their turn: ten thousand rows take 50 ms
     return rows
 
 
-def usage_json(total: Sum) -> dict[str, Any]:
+def render_usage(total: Sum) -> dict[str, Any]:
     """A row of the answer."""
     counts = total.counts
     return {
@@ -201,7 +201,7 @@ def _time(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
-def unavailable(message: str, kind: str, code: str) -> web.Response:
+def respond_unavailable(message: str, kind: str, code: str) -> web.Response:
     """The store is off, or cannot be read now."""
     retry = {"x-should-retry": "false"} if code == "store_off" else {}
     return envelope(503, message, type_=kind, code=code, headers=retry)

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fanout.server.middleware.replayable_stream import MOST_BYTES
+from fanout.server.middleware.replayable_stream import MAX_BYTES
 from tests.support.cli import address_of, started
 from tests.support.dialects import HI, Got, post
 from tests.support.server import Server, serving
@@ -248,7 +248,7 @@ async def test_after_a_day_it_is_asked_again(durable: Server, upstream: Upstream
 async def test_an_answer_that_is_too_large_is_not_kept(stream: bool, durable: Server, upstream: Upstream) -> None:
     one, two = [await ask(durable, "up/mb-5", stream=stream) for _ in range(2)]
 
-    assert len(one.body) > MOST_BYTES
+    assert len(one.body) > MAX_BYTES
     assert (one.status, two.status) == (200, 200)
     assert not replayed(two)
     assert len(upstream.requests) == 2

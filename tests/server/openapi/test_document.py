@@ -122,7 +122,7 @@ def test_operations_have_names_of_their_own_and_say_what_needs_a_key() -> None:
     public = {path for (_, path), operation in OPERATIONS.items() if operation.public}
 
     assert len(set(ids)) == len(ids)
-    assert public == auth.OPEN_PATHS
+    assert public == auth.PUBLIC_PATHS
     assert all((401 in operation.answers) != operation.public for operation in OPERATIONS.values())
 
 

@@ -31,7 +31,7 @@ from fanout.server.dialects.openai.bodies import OpenAiBody
 from fanout.server.dialects.openai.chat import CHAT, ChatBody
 from fanout.server.dialects.openai.completions import TEXT, CompletionsBody
 from fanout.server.dialects.openai.stream import Dialect
-from fanout.server.request_body import validated
+from fanout.server.request_body import validate_body
 from fanout.store.jobs.journal import Item, JobStore
 
 ENDPOINTS: Mapping[str, tuple[type[OpenAiBody], Dialect]] = {
@@ -89,7 +89,7 @@ class LineAsking:
         faults += [Fault(f"body.{name}", why) for name, why in NOT_HERE.items() if line.body.get(name) not in (None, False)]
         raw = to_json(line.body)
         try:
-            between = list(dict.fromkeys(validated(raw, self._model).faults()))
+            between = list(dict.fromkeys(validate_body(raw, self._model).faults()))
         except RequestError as error:
             between = list(error.faults)
         faults += [replace(fault, path=f"body.{fault.path}" if fault.path else "body") for fault in between]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fanout.core.errors import Fault
 from fanout.core.sampling import INT64, Biases, Stop
 from fanout.dispatch.plan import Entry
-from fanout.server.request_body import MOST_FIELDS, ReturnWhen
+from fanout.server.request_body import MAX_FIELDS, ReturnWhen
 
 Own = Mapping[str, Any]
 """What one object of a request says itself, by the names of `schema.Sampling`; a `null` that was written is `None`."""
@@ -43,8 +43,8 @@ class OpenAiSampling(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _few_fields(cls, value: Any) -> Any:
-        if isinstance(value, dict) and len(value) > MOST_FIELDS:
-            raise ValueError(f"{len(value)} fields are not allowed: at most {MOST_FIELDS}")
+        if isinstance(value, dict) and len(value) > MAX_FIELDS:
+            raise ValueError(f"{len(value)} fields are not allowed: at most {MAX_FIELDS}")
         return value
 
     def own(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fanout.server import request_body
 from fanout.server.dialects.openai import respond
 from fanout.server.dialects.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Own
 from fanout.server.dialects.openai.stream import Dialect
-from fanout.server.request_body import Few, Listed, entries_schema
+from fanout.server.request_body import EntryCount, ToEntryList, entries_schema
 
 REPLACEMENT = "\ufffd"
 """Stands in a token where its bytes are no whole character."""
@@ -62,7 +62,7 @@ class ChatEntry(OpenAiEntry, ChatSampling):
 class ChatBody(OpenAiBody, ChatSampling):
     """A request for chat completions."""
 
-    model: Annotated[list[ChatEntry], Listed, Few, entries_schema("ChatEntry")]
+    model: Annotated[list[ChatEntry], ToEntryList, EntryCount, entries_schema("ChatEntry")]
     """A model, an object with a model and parameters of its own, or a list of either."""
     messages: list[MessageBody] = Field(min_length=1)
 
@@ -116,7 +116,7 @@ CHAT = ChatDialect()
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/chat/completions`."""
-    return await respond.answered(request, await request_body.read(request, ChatBody), CHAT)
+    return await respond.answered(request, await request_body.read_body(request, ChatBody), CHAT)
 
 
 def _message(call: Call, answer: Answer) -> dict[str, Any]:

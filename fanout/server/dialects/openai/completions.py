@@ -15,7 +15,7 @@ from fanout.server import request_body
 from fanout.server.dialects.openai import respond
 from fanout.server.dialects.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Own
 from fanout.server.dialects.openai.stream import Dialect
-from fanout.server.request_body import Few, Listed, entries_schema
+from fanout.server.request_body import EntryCount, ToEntryList, entries_schema
 
 TEXT_FIELDS = frozenset({"best_of", "echo", "logprobs", "suffix"})
 
@@ -56,7 +56,7 @@ class TextEntry(OpenAiEntry, TextSampling):
 class CompletionsBody(OpenAiBody, TextSampling):
     """A request for text completions."""
 
-    model: Annotated[list[TextEntry], Listed, Few, entries_schema("TextEntry")]
+    model: Annotated[list[TextEntry], ToEntryList, EntryCount, entries_schema("TextEntry")]
     """A model, an object with a model and parameters of its own, or a list of either."""
     prompt: Prompt
     """Text, texts, token ids or lists of them; `null` is the empty text."""
@@ -119,4 +119,4 @@ def _text(said: Answer | Delta) -> str:
 
 async def completions(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/completions`."""
-    return await respond.answered(request, await request_body.read(request, CompletionsBody), TEXT)
+    return await respond.answered(request, await request_body.read_body(request, CompletionsBody), TEXT)

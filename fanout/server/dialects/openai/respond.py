@@ -22,7 +22,7 @@ from fanout.server.dialects.openai.stream import Dialect, Frames, end_of, place_
 from fanout.server.event_stream import respond
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
-from fanout.server.request_body import check_request
+from fanout.server.request_body import check_limits
 
 NO_STREAM = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
 """OpenAI's own words, which some clients look for. Source: https://github.com/BerriAI/litellm/issues/5803"""
@@ -41,13 +41,13 @@ async def answered(request: web.Request, asked: OpenAiBody, dialect: Dialect) ->
         raise RequestError(faults)
     dispatcher = request.app[DISPATCHER]
     environment = dispatcher.settings.environment
-    credentials, account_id = auth.own_credentials(request), auth.account(request)
+    credentials, account_id = auth.caller_credentials(request), auth.account_id(request)
     calls = dispatcher.plan(request_of(asked, credentials=credentials, account_id=account_id))
-    check_request(asked.timeout_s, asked.return_when, calls, environment.max_timeout_s)
+    check_limits(asked.timeout_s, asked.return_when, calls, environment.max_timeout_s)
     deadline_s = asked.timeout_s or environment.timeout_s
     id_ = str(uuid.uuid4())
     head = {"id": id_, "created": int(now), "model": _labels(calls)}
-    history.begin(request, id_, now, stream=asked.stream, metadata=asked.passed_on().get("metadata"))
+    history.begin_comparison(request, id_, now, stream=asked.stream, metadata=asked.passed_on().get("metadata"))
     if asked.stream:
         usage = bool(asked.stream_options and asked.stream_options.include_usage)
         frames = Frames(dialect, {**head, "object": dialect.chunk_object}, calls, began, with_usage=usage)

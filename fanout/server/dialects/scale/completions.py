@@ -33,12 +33,12 @@ DEFAULT_TEMPERATURE = 0.2
 
 async def completions(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v4/completions`, `/v3/completions` and `/v2/completions`."""
-    return await _answered(request, await request_body.read(request, ScaleCompletionBody))
+    return await _answered(request, await request_body.read_body(request, ScaleCompletionBody))
 
 
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v4/chat-completions`."""
-    return await _answered(request, await request_body.read(request, ScaleChatBody))
+    return await _answered(request, await request_body.read_body(request, ScaleChatBody))
 
 
 async def _answered(request: web.Request, asked: ScaleBody) -> web.StreamResponse:
@@ -52,13 +52,13 @@ async def _answered(request: web.Request, asked: ScaleBody) -> web.StreamRespons
             sampling=Sampling(**{**defaults, **parameters}),
             passthrough=asked.passed_on(),
             defaults=frozenset(defaults),
-            credentials=auth.own_credentials(request),
-            account_id=asked.account_id or auth.account(request),
+            credentials=auth.caller_credentials(request),
+            account_id=asked.account_id or auth.account_id(request),
             **asked.question(),
         )
     )
     _check(calls)
-    history.begin(request, str(uuid.uuid4()), time.time(), stream=asked.stream)
+    history.begin_comparison(request, str(uuid.uuid4()), time.time(), stream=asked.stream)
     if asked.stream:
         return await respond(request, _Frames(asked), calls, DEADLINE_S, None)
     outcomes = await dispatcher.run(calls, deadline_s=DEADLINE_S)

@@ -15,7 +15,7 @@ from fanout.core.errors import Fault, RequestError
 from fanout.rendering.choices import json_response
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth
-from fanout.server.resources.models import STARTED
+from fanout.server.resources.models import STARTED_AT
 
 DEFAULT_ACCOUNT = "default"
 VENDORS = {"OpenAI": "OPENAI", "Google": "GOOGLE", "Anthropic": "ANTHROPIC", "Cohere": "COHERE"}
@@ -27,7 +27,7 @@ async def list_models(request: web.Request) -> web.Response:
     catalogue = request.app[DISPATCHER].catalogue
     models = list(catalogue)
     shown = models[(page - 1) * limit : page * limit]
-    account = request.query.get("account_id", "")[:256] or auth.account(request) or DEFAULT_ACCOUNT
+    account = request.query.get("account_id", "")[:256] or auth.account_id(request) or DEFAULT_ACCOUNT
     answer = {
         "items": [_model_json(model, account, callable_=not catalogue.lacks(model)) for model in shown],
         "current_page": page,
@@ -39,7 +39,7 @@ async def list_models(request: web.Request) -> web.Response:
 
 async def user_info(request: web.Request) -> web.Response:
     """Serves `GET /user-info`, which scale-egp asks when it was given no account."""
-    account = auth.account(request) or DEFAULT_ACCOUNT
+    account = auth.account_id(request) or DEFAULT_ACCOUNT
     profile = {"role": "admin", "account": {"id": account, "name": account}}
     person = {"id": account, "email": f"{account}@fanout.invalid", "first_name": account, "last_name": ""}
     return json_response({**person, "access_profiles": [profile]})
@@ -54,7 +54,7 @@ def _positive(request: web.Request, name: str, default: int, highest: int) -> in
 
 def _model_json(model: Model, account: str, *, callable_: bool) -> dict[str, Any]:
     row = model.row
-    created = row.created if row and row.created is not None else STARTED
+    created = row.created if row and row.created is not None else STARTED_AT
     return {
         "id": model.name,
         "account_id": account,

@@ -10,8 +10,8 @@ from fanout.server.openapi.operations.answers import Adjustment, ErrorAnswer, Sa
 from fanout.server.openapi.operations.shared import BODY, failing, reading
 from fanout.server.resources.batches import BatchBody
 from fanout.server.resources.files import FilesQuery
-from fanout.server.resources.jobs import JobBody, JobsQuery, ResultsQuery, ResumeBody, RetryBody, Which
-from fanout.server.resources.listing import Listing
+from fanout.server.resources.jobs import JobBody, JobsQuery, ResultsFilter, ResultsQuery, ResumeBody, RetryBody
+from fanout.server.resources.listing import ListQuery
 
 BYTES = "application/octet-stream"
 FORM = {
@@ -409,7 +409,7 @@ JOBS: Operations = {
         summary="A job's results, as a file",
         description="All at once, streamed: JSONL, CSV or Parquet, with the same fields as in the pages.",
         path={**JOB, "format": ("`jsonl`, `csv` or `parquet`.", "csv")},
-        query=Which,
+        query=ResultsFilter,
         answers=_kept(
             {
                 **reading(Job, ""),
@@ -536,7 +536,7 @@ BATCHES: Operations = {
         tag="Files and batches",
         summary="All batches",
         description="The newest first.",
-        query=Listing,
+        query=ListQuery,
         headers=ACCOUNT,
         answers=_kept(reading(BatchList, "A page of them."), _bad(), _none("batch, named by `after`")),
     ),
