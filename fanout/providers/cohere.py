@@ -43,25 +43,25 @@ from fanout.core.schema import (
     TokenLogprob,
 )
 from fanout.core.usage import Usage
-from fanout.providers.mapping.failures import Source, error_in, refusal
-from fanout.providers.mapping.messages import SYSTEM, no_part, text_of, turns, without_lost
-from fanout.providers.mapping.openai_answers import completion
-from fanout.providers.mapping.stream_reader import Reading
+from fanout.providers.mapping.failures import Origin, find_error, refusal
+from fanout.providers.mapping.messages import SYSTEM_ROLES, list_messages, refuse_part, report_left_out, to_text
+from fanout.providers.mapping.openai_answers import build_completion
+from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.mapping.tools import (
     FIELDS,
     FORMAT,
     Toolbox,
-    Written,
-    answered_call,
-    calls_of,
-    tool_call,
-    with_format,
-    with_tools,
+    WrittenFields,
+    convert_response_format,
+    convert_tools,
+    make_tool_call,
+    parse_tool_calls,
+    require_call_id,
 )
 from fanout.providers.parameter_tables import COHERE
 from fanout.providers.parameters import accept, either, fit
 from fanout.providers.transport.http import Events, HttpRequest
-from fanout.providers.transport.native import NativeProvider, count, mapping, objects, text
+from fanout.providers.transport.native import NativeProvider, as_count, as_object, as_objects, as_text
 
 FINISH: Mapping[str, FinishReason] = {
     "COMPLETE": "stop",
@@ -96,34 +96,36 @@ class Cohere(NativeProvider):
 
     def fit(self, target: Target, query: Query) -> Fitted:
         fitted = either(fit(query, self._accepted), query, self._accepted, "frequency_penalty", "presence_penalty")
-        return without_lost(with_tools(with_format(fitted, _written_format), _written_tools), query.messages, details=True)
+        return report_left_out(
+            convert_tools(convert_response_format(fitted, _written_format), _written_tools), query.messages, details=True
+        )
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         if self._url is None:
             raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
-        messages = [_message(self._source, message) for message in turns(self._source, call.query)]
+        messages = [_message(self._origin, message) for message in list_messages(self._origin, call.query)]
         fields: dict[str, Any] = {**call.fitted.sent, "model": call.target.model, "messages": messages, "stream": stream}
         return HttpRequest(self._url, self.headers_for(call), dump(fields))
 
-    def answer(self, source: Source, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
         message = body.get("message")
         if body.get("error") or isinstance(message, str):
-            raise self.refused(source, None, headers, body)
+            raise self.refused(origin, None, headers, body)
         if not isinstance(message, dict):
-            raise source.malformed("sent an answer without a message", "no_choices")
-        word = _checked(source, headers, body)
+            raise origin.malformed("sent an answer without a message", "no_choices")
+        word = _checked(origin, headers, body)
         choice = Choice(_answer(message), FINISH.get(word), word[:100] or None, _logprobs(body.get("logprobs")))
-        return completion(source, headers, body, (choice,), _usage(body.get("usage")))
+        return build_completion(origin, headers, body, (choice,), _usage(body.get("usage")))
 
-    def refused(self, source: Source, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
-        error = error_in(body)
+    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+        error = find_error(body)
         kind = STATUSES.get(status or 0)
-        if status == 429 and SPENT.search(text(error.get("message"))[:2000]):
+        if status == 429 and SPENT.search(as_text(error.get("message"))[:2000]):
             kind = "quota"
-        return refusal(source, status, headers, error, kind=kind, request=body.get("id"))
+        return refusal(origin, status, headers, error, kind=kind, request=body.get("id"))
 
     def events(self, call: Call, headers: Mapping[str, str]) -> Events:
-        return CohereEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
+        return CohereEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
 
 def _written_format(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -131,7 +133,7 @@ def _written_format(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return {FORMAT: {"type": "json_object", **({"json_schema": schema} if schema else {})}}
 
 
-def _written_tools(box: Toolbox) -> Written:
+def _written_tools(box: Toolbox) -> WrittenFields:
     functions = [function._asdict() for function in box.functions]
     tools = [
         {
@@ -147,103 +149,103 @@ def _written_tools(box: Toolbox) -> Written:
     return fields, tuple(name for name, is_lost in lost.items() if is_lost)
 
 
-def _message(source: Source, message: Message) -> dict[str, Any]:
-    if message.role in SYSTEM:
-        return {"role": "system", "content": text_of(source, message.content)}
+def _message(origin: Origin, message: Message) -> dict[str, Any]:
+    if message.role in SYSTEM_ROLES:
+        return {"role": "system", "content": to_text(origin, message.content)}
     if message.role == "tool":
-        call_id, said = answered_call(source, message), text_of(source, message.content)
+        call_id, said = require_call_id(origin, message), to_text(origin, message.content)
         return {"role": "tool", "tool_call_id": call_id, "content": said}
     content: Any = message.content
     if isinstance(content, tuple):
-        content = [_part(source, part) for part in content]
-    if calls := calls_of(source, message):
-        again = [tool_call(call.name, call.arguments, call.id) for call in calls]
+        content = [_part(origin, part) for part in content]
+    if calls := parse_tool_calls(origin, message):
+        again = [make_tool_call(call.name, call.arguments, call.id) for call in calls]
         return {"role": message.role, "tool_calls": again, **({"content": content} if content else {})}
     return {"role": message.role, "content": content if content is not None else ""}
 
 
-def _part(source: Source, part: TextPart | ImagePart | OtherPart) -> dict[str, Any]:
+def _part(origin: Origin, part: TextPart | ImagePart | OtherPart) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     if isinstance(part, OtherPart):
-        no_part(source, part)
+        refuse_part(origin, part)
     return {"type": "image_url", "image_url": {"url": part.url, **({"detail": part.detail} if part.detail else {})}}
 
 
-def _checked(source: Source, headers: Mapping[str, str], ended: Mapping[str, Any]) -> str:
+def _checked(origin: Origin, headers: Mapping[str, str], ended: Mapping[str, Any]) -> str:
     """The finish reason.
 
     Raises:
         ProviderError: it says that the answer failed, or an error stands beside it.
     """
-    word, error = text(ended.get("finish_reason")), text(ended.get("error"))
+    word, error = as_text(ended.get("finish_reason")), as_text(ended.get("error"))
     if error or word in BROKEN_OFF:
-        said = {"message": error or f"`{source.name}` broke off its answer: `{word}`", "code": word}
-        raise refusal(source, None, headers, said, kind=BROKEN_OFF.get(word, "server"))
+        said = {"message": error or f"`{origin.name}` broke off its answer: `{word}`", "code": word}
+        raise refusal(origin, None, headers, said, kind=BROKEN_OFF.get(word, "server"))
     return word
 
 
 def _answer(message: Mapping[str, Any]) -> Answer:
     content = message.get("content")
-    blocks = objects(content)
-    said = content if isinstance(content, str) else "".join(text(block.get("text")) for block in blocks)
-    thought = text(message.get("tool_plan")) + "".join(text(block.get("thinking")) for block in blocks)
-    return Answer(said, thought or None, None, tuple(map(_tool_call, objects(message.get("tool_calls")))))
+    blocks = as_objects(content)
+    said = content if isinstance(content, str) else "".join(as_text(block.get("text")) for block in blocks)
+    thought = as_text(message.get("tool_plan")) + "".join(as_text(block.get("thinking")) for block in blocks)
+    return Answer(said, thought or None, None, tuple(map(_tool_call, as_objects(message.get("tool_calls")))))
 
 
 def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = mapping(call.get("function"))
-    return tool_call(function.get("name"), function.get("arguments"), call.get("id"))
+    function = as_object(call.get("function"))
+    return make_tool_call(function.get("name"), function.get("arguments"), call.get("id"))
 
 
 def _logprobs(raw: Any) -> tuple[TokenLogprob, ...] | None:
     """An item is a piece of text with the log probabilities of its tokens: together, their sum."""
     tokens: list[TokenLogprob] = []
-    for item in objects(raw):
+    for item in as_objects(raw):
         numbers = item.get("logprobs")
         known = [value for value in numbers if isinstance(value, int | float)] if isinstance(numbers, list) else []
         total = math.fsum(known) if known else None
-        tokens.append(TokenLogprob(text(item.get("text")), total if total is not None and math.isfinite(total) else None))
+        tokens.append(TokenLogprob(as_text(item.get("text")), total if total is not None and math.isfinite(total) else None))
     return tuple(tokens) or None
 
 
 def _usage(raw: Any) -> Usage | None:
     if not isinstance(raw, dict):
         return None
-    seen = mapping(raw.get("tokens"))
-    units = mapping(raw.get("billed_units"))
+    seen = as_object(raw.get("tokens"))
+    units = as_object(raw.get("billed_units"))
     billed = {name: value for name, value in units.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    given, answered = count(seen.get("input_tokens")), count(seen.get("output_tokens"))
+    given, answered = as_count(seen.get("input_tokens")), as_count(seen.get("output_tokens"))
     if given is None and answered is None and not billed:
         return None
-    return Usage(given, answered, count(raw.get("cached_tokens")), billed=billed or None, raw=raw)
+    return Usage(given, answered, as_count(raw.get("cached_tokens")), billed=billed or None, raw=raw)
 
 
-class CohereEvents(Reading):
+class CohereEvents(StreamReader):
     """A streamed answer: pieces of content, of a plan and of tool calls."""
 
-    def __init__(self, source: Source, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
-        super().__init__(source, call_index, headers, highest_bytes)
+    def __init__(self, origin: Origin, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
+        super().__init__(origin, call_index, headers, highest_bytes)
         self._head: Mapping[str, Any] = {}
         self._usage: Any = None
         self._calls = 0
 
     def _take(self, chunk: dict[str, Any], size: int, deltas: list[Delta]) -> None:
-        kind, delta = chunk.get("type"), mapping(chunk.get("delta"))
-        message = mapping(delta.get("message"))
+        kind, delta = chunk.get("type"), as_object(chunk.get("delta"))
+        message = as_object(delta.get("message"))
         if kind in ("content-delta", "content-start"):
-            said = mapping(message.get("content"))
+            said = as_object(message.get("content"))
             piece, logprobs = said.get("text"), chunk.get("logprobs")
             if type(piece) is str and piece and not logprobs:
                 deltas.append(self._said(0, piece))
             else:
                 found = _logprobs([logprobs]) if logprobs else None
                 self._append(
-                    deltas, self._added(0, size, text=text(piece), reasoning=text(said.get("thinking")), logprobs=found)
+                    deltas, self._added(0, size, text=as_text(piece), reasoning=as_text(said.get("thinking")), logprobs=found)
                 )
         elif kind == "message-end":
             self._usage = delta.get("usage")
-            self._ended(_checked(self._source, self._headers, delta))
+            self._ended(_checked(self._origin, self._headers, delta))
         elif kind == "message-start":
             self._head = chunk
             self._growing()
@@ -253,7 +255,7 @@ class CohereEvents(Reading):
             self._called_error(chunk)
 
     def _called_error(self, chunk: dict[str, Any]) -> NoReturn:
-        raise refusal(self._source, None, self._headers, error_in(chunk), request=chunk.get("id"))
+        raise refusal(self._origin, None, self._headers, find_error(chunk), request=chunk.get("id"))
 
     def _append(self, deltas: list[Delta], delta: Delta | None) -> None:
         if delta:
@@ -261,12 +263,12 @@ class CohereEvents(Reading):
 
     def _tool(self, kind: str, message: Mapping[str, Any], size: int) -> Delta | None:
         if kind == "tool-plan-delta":
-            return self._added(0, size, reasoning=text(message.get("tool_plan")))
-        call = mapping(message.get("tool_calls"))
+            return self._added(0, size, reasoning=as_text(message.get("tool_plan")))
+        call = as_object(message.get("tool_calls"))
         if kind == "tool-call-start":
             self._calls += 1
             return self._added(0, size, calls=[{"index": self._calls - 1, **_begun(call)}])
-        arguments = text(mapping(call.get("function")).get("arguments"))
+        arguments = as_text(as_object(call.get("function")).get("arguments"))
         if not self._calls or not arguments:
             return None
         return self._added(0, size, calls=[{"index": self._calls - 1, "function": {"arguments": arguments}}])
@@ -278,10 +280,10 @@ class CohereEvents(Reading):
             self._finished(0, FINISH.get(word), word)
 
     def _whole(self, choices: tuple[Choice, ...]) -> Completion:
-        return completion(self._source, self._headers, self._head, choices, _usage(self._usage))
+        return build_completion(self._origin, self._headers, self._head, choices, _usage(self._usage))
 
 
 def _begun(call: Mapping[str, Any]) -> dict[str, Any]:
     """A call whose arguments are still to come."""
-    function = mapping(call.get("function"))
-    return tool_call(function.get("name"), text(function.get("arguments")), call.get("id"))
+    function = as_object(call.get("function"))
+    return make_tool_call(function.get("name"), as_text(function.get("arguments")), call.get("id"))

@@ -16,7 +16,7 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import parse
 from fanout.core.schema import Failure
-from fanout.providers.mapping.failures import Source, error_body, refusal
+from fanout.providers.mapping.failures import Origin, parse_error_body, refusal
 from fanout.providers.transport.connection_errors import BROKEN, lost
 
 PATHS = {"openai": "/models", "ollama": "/api/tags"}
@@ -33,28 +33,28 @@ async def listed(settings: ProviderSettings, session: aiohttp.ClientSession, tim
     path = PATHS.get(settings.adapter)
     if path is None or settings.base_url is None:
         raise ProviderError(Failure("unsupported", f"`{settings.name}` has no list of its models"))
-    source = Source(settings.name, tuple(_secrets(settings)))
+    origin = Origin(settings.name, tuple(_secrets(settings)))
     limit = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, settings.row.connect_timeout_s))
     try:
         async with session.get(
             settings.base_url + path, headers=_headers(settings), allow_redirects=False, timeout=limit
         ) as response:
-            body = await _body(source, response)
+            body = await _body(origin, response)
     except TimeoutError as error:
         raise ProviderError(Failure("timeout", f"`{settings.name}` gave no answer within {timeout_s:g} s")) from error
     except BROKEN as error:
         raise lost(settings.name, error, limit.sock_connect) from error
     if response.status != 200:
-        raise refusal(source, response.status, response.headers, error_body(body))
-    return _models(source, body)
+        raise refusal(origin, response.status, response.headers, parse_error_body(body))
+    return _models(origin, body)
 
 
-async def _body(source: Source, response: aiohttp.ClientResponse) -> bytes:
+async def _body(origin: Origin, response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for piece in response.content.iter_any():
         body += piece
         if len(body) > MOST_BYTES:
-            raise source.malformed(f"lists its models in over {MOST_BYTES:,} bytes", "answer_too_large")
+            raise origin.malformed(f"lists its models in over {MOST_BYTES:,} bytes", "answer_too_large")
     return bytes(body)
 
 
@@ -71,14 +71,14 @@ def _secrets(settings: ProviderSettings) -> list[str]:
     return [value for value in values if len(value) >= 6]
 
 
-def _models(source: Source, body: bytes) -> list[dict[str, Any]]:
+def _models(origin: Origin, body: bytes) -> list[dict[str, Any]]:
     try:
         answer = parse(body)
     except ValueError:
-        raise source.malformed("sent a list of models that is not JSON", "invalid_json") from None
+        raise origin.malformed("sent a list of models that is not JSON", "invalid_json") from None
     found = (answer.get("data") or answer.get("models") or []) if isinstance(answer, dict) else answer
     if not isinstance(found, list) or (isinstance(answer, dict) and not {"data", "models"} & answer.keys()):
-        raise source.malformed("sent JSON that is no list of models", "unexpected_shape")
+        raise origin.malformed("sent JSON that is no list of models", "unexpected_shape")
     described = [item for item in found if isinstance(item, dict)]
     named = [{**item, "id": item.get("id") or item.get("name")} for item in described]
     return [item for item in named if isinstance(item["id"], str)]

@@ -39,16 +39,16 @@ from fanout.core.schema import (
     Target,
 )
 from fanout.core.usage import Usage
-from fanout.providers.mapping.failures import Source, error_in, is_error, refusal
-from fanout.providers.mapping.images import Network, decoded
-from fanout.providers.mapping.messages import no_part, turns, unsupported, without_lost
-from fanout.providers.mapping.openai_answers import completion, logprobs_of
-from fanout.providers.mapping.stream_reader import Reading
-from fanout.providers.mapping.tools import FIELDS, Toolbox, Written, calls_of, tool_call, with_tools
+from fanout.providers.mapping.failures import Origin, find_error, is_error, refusal
+from fanout.providers.mapping.images import Network, decode_data_url
+from fanout.providers.mapping.messages import list_messages, refuse, refuse_part, report_left_out
+from fanout.providers.mapping.openai_answers import build_completion, parse_logprobs
+from fanout.providers.mapping.stream_reader import StreamReader
+from fanout.providers.mapping.tools import FIELDS, Toolbox, WrittenFields, convert_tools, make_tool_call, parse_tool_calls
 from fanout.providers.parameter_tables import OLLAMA_CHAT, OLLAMA_TEXT
 from fanout.providers.parameters import accept, fit
 from fanout.providers.transport.http import Events, HttpRequest
-from fanout.providers.transport.native import InliningProvider, count, mapping, objects, text
+from fanout.providers.transport.native import InliningProvider, as_count, as_object, as_objects, as_text
 from fanout.providers.transport.ndjson import NdjsonDecoder
 
 # Source: https://github.com/ollama/ollama/blob/main/docs/api.md for every wire field.
@@ -81,46 +81,46 @@ class Ollama(InliningProvider):
     def fit(self, target: Target, query: Query) -> Fitted:
         if query.messages is None:
             return _with_format(fit(query, self._text))
-        return without_lost(_with_format(with_tools(fit(query, self._chat), _written_tools)), query.messages)
+        return report_left_out(_with_format(convert_tools(fit(query, self._chat), _written_tools)), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """The request; images must be data: URLs by now."""
-        query, source = call.query, self._source
+        query, origin = call.query, self._origin
         url = self._text_url if query.messages is None else self._chat_url
         if url is None:
             raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
         fields: dict[str, Any] = {"model": call.target.model, "stream": stream}
-        options = dict(mapping(call.fitted.sent.get("options")))
+        options = dict(as_object(call.fitted.sent.get("options")))
         for name, value in call.fitted.sent.items():
             if name != "options":
                 (fields if name in TOP_LEVEL else options)[name] = value
         if options:
             fields["options"] = options
-        messages = turns(source, query)
+        messages = list_messages(origin, query)
         if query.messages is None:
             fields |= {"prompt": query.prompt or ""} if "suffix" in fields else {"prompt": query.prompt or "", "raw": True}
         else:
-            fields["messages"] = _messages(source, messages)
+            fields["messages"] = _messages(origin, messages)
         return HttpRequest(url, self.headers_for(call), dump(fields))
 
-    def answer(self, source: Source, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
-        _check(source, headers, body)
+    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+        _check(origin, headers, body)
         message, said, thought = _said(body)
         if message is None and "response" not in body:
-            raise source.malformed("sent an answer without a message", "no_choices")
-        calls = tuple(_call(call, place) for place, call in enumerate(objects(mapping(message).get("tool_calls"))))
+            raise origin.malformed("sent an answer without a message", "no_choices")
+        calls = tuple(_call(call, place) for place, call in enumerate(as_objects(as_object(message).get("tool_calls"))))
         finish, native = _finish(body, bool(calls))
         choice = Choice(Answer(said, thought or None, None, calls), finish, native, _logprobs(body))
-        return completion(source, headers, body, (choice,), _usage(body))
+        return build_completion(origin, headers, body, (choice,), _usage(body))
 
-    def refused(self, source: Source, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
-        return refusal(source, status, headers, error_in(body) or body)
+    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+        return refusal(origin, status, headers, find_error(body) or body)
 
     def events(self, call: Call, headers: Mapping[str, str]) -> Events:
-        return OllamaEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
+        return OllamaEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
 
-def _written_tools(box: Toolbox) -> Written:
+def _written_tools(box: Toolbox) -> WrittenFields:
     """Ollama takes OpenAI's tools, but no word on which to choose; without them none is."""
     lost = (
         *(["tool_choice"] if box.choice in ("required", "function") else []),
@@ -140,8 +140,8 @@ def _with_format(fitted: Fitted) -> Fitted:
     if "response_format" not in fitted.sent:
         return fitted
     sent = dict(fitted.sent)
-    wanted = mapping(sent.pop("response_format"))
-    schema = mapping(mapping(wanted.get("json_schema")).get("schema"))
+    wanted = as_object(sent.pop("response_format"))
+    schema = as_object(as_object(wanted.get("json_schema")).get("schema"))
     if wanted.get("type") == "json_object":
         sent.setdefault("format", "json")
     elif schema:
@@ -151,63 +151,63 @@ def _with_format(fitted: Fitted) -> Fitted:
     return replace(fitted, sent=sent)
 
 
-def _messages(source: Source, messages: Sequence[Message]) -> list[dict[str, Any]]:
+def _messages(origin: Origin, messages: Sequence[Message]) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
     tools: dict[str, str] = {}
     for message in messages:
-        one = {"role": "system" if message.role == "developer" else message.role, **_content(source, message)}
-        if called := calls_of(source, message):
+        one = {"role": "system" if message.role == "developer" else message.role, **_content(origin, message)}
+        if called := parse_tool_calls(origin, message):
             tools |= {call.id: call.name for call in called}
             one["tool_calls"] = [{"function": {"name": call.name, "arguments": call.arguments}} for call in called]
-        if message.role == "tool" and (name := tools.get(text(message.extra.get("tool_call_id")))):
+        if message.role == "tool" and (name := tools.get(as_text(message.extra.get("tool_call_id")))):
             one["tool_name"] = name
         made.append(one)
     return made
 
 
-def _content(source: Source, message: Message) -> dict[str, Any]:
+def _content(origin: Origin, message: Message) -> dict[str, Any]:
     if not isinstance(message.content, tuple):
         return {"content": message.content or ""}
     texts, images = "", []
     for part in message.content:
         if isinstance(part, OtherPart):
-            no_part(source, part)
+            refuse_part(origin, part)
         elif isinstance(part, ImagePart):
             if message.role != "user":
-                unsupported(source, "takes images only in the user's messages")
-            images.append(decoded(part.url).base64)
+                refuse(origin, "takes images only in the user's messages")
+            images.append(decode_data_url(part.url).base64)
         else:
             texts += part.text
     return {"content": texts, "images": images} if images else {"content": texts}
 
 
-def _check(source: Source, headers: Mapping[str, str], body: dict[str, Any]) -> None:
+def _check(origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> None:
     """An error may come with status 200.
 
     Raises:
         ProviderError: it is one.
     """
     if is_error(body):
-        raise refusal(source, None, headers, error_in(body))
+        raise refusal(origin, None, headers, find_error(body))
 
 
 def _said(body: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str, str]:
     """The message, where it is a chat's; text; what was thought."""
     message = body.get("message")
     if isinstance(message, dict):
-        return message, text(message.get("content")), text(message.get("thinking"))
-    return None, text(body.get("response")), text(body.get("thinking"))
+        return message, as_text(message.get("content")), as_text(message.get("thinking"))
+    return None, as_text(body.get("response")), as_text(body.get("thinking"))
 
 
 def _call(raw: dict[str, Any], place: int) -> dict[str, Any]:
     """A tool call as all our answers have it; it has no id, but the caller's answer to it needs one."""
-    function = mapping(raw.get("function"))
-    return tool_call(function.get("name"), function.get("arguments"), text(raw.get("id")) or f"call_{place}")
+    function = as_object(raw.get("function"))
+    return make_tool_call(function.get("name"), function.get("arguments"), as_text(raw.get("id")) or f"call_{place}")
 
 
 def _finish(body: Mapping[str, Any], called: bool) -> tuple[FinishReason | None, str | None]:
     """Ollama says `stop` behind tool calls, too."""
-    word = text(body.get("done_reason"))[:100]
+    word = as_text(body.get("done_reason"))[:100]
     finish = FINISH.get(word)
     if finish == "stop" and called:
         finish = "tool_calls"
@@ -216,30 +216,30 @@ def _finish(body: Mapping[str, Any], called: bool) -> tuple[FinishReason | None,
 
 def _logprobs(body: Mapping[str, Any]) -> Any:
     found = body.get("logprobs")
-    return logprobs_of({"content": found}) if isinstance(found, list) and found else None
+    return parse_logprobs({"content": found}) if isinstance(found, list) and found else None
 
 
 def _usage(body: Mapping[str, Any]) -> Usage | None:
-    given, answered = count(body.get("prompt_eval_count")), count(body.get("eval_count"))
+    given, answered = as_count(body.get("prompt_eval_count")), as_count(body.get("eval_count"))
     if given is None and answered is None:
         return None
     raw = {name: value for name, value in body.items() if name.endswith(("_count", "_duration"))}
     return Usage(given, answered, raw=raw)
 
 
-class OllamaEvents(Reading):
+class OllamaEvents(StreamReader):
     """A streamed answer: lines in, deltas out."""
 
-    def __init__(self, source: Source, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
-        super().__init__(source, call_index, headers, highest_bytes)
+    def __init__(self, origin: Origin, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
+        super().__init__(origin, call_index, headers, highest_bytes)
         self._decoder = NdjsonDecoder()
         self._calls = 0
         self._last: dict[str, Any] = {}
 
     def _take(self, chunk: dict[str, Any], size: int, deltas: list[Delta]) -> None:
-        _check(self._source, self._headers, chunk)
+        _check(self._origin, self._headers, chunk)
         message, said, thought = _said(chunk)
-        if said and not thought and not mapping(message).get("tool_calls") and not chunk.get("logprobs"):
+        if said and not thought and not as_object(message).get("tool_calls") and not chunk.get("logprobs"):
             deltas.append(self._said(0, said))
         else:
             calls = [{**_call(call, self._calls + place), "index": self._calls + place} for place, call in _numbered(message)]
@@ -254,8 +254,8 @@ class OllamaEvents(Reading):
             self._growing(0).native = native
 
     def _whole(self, choices: tuple[Choice, ...]) -> Completion:
-        return completion(self._source, self._headers, self._last, choices, _usage(self._last))
+        return build_completion(self._origin, self._headers, self._last, choices, _usage(self._last))
 
 
 def _numbered(message: dict[str, Any] | None) -> list[tuple[int, dict[str, Any]]]:
-    return list(enumerate(objects(mapping(message).get("tool_calls"))))
+    return list(enumerate(as_objects(as_object(message).get("tool_calls"))))

@@ -21,14 +21,14 @@ from fanout.core.errors import ProviderError
 from fanout.core.json_text import dump
 from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target
 from fanout.core.usage import Usage
-from fanout.providers.mapping.failures import Source, error_body, error_in, is_error, refusal
-from fanout.providers.mapping.messages import text_of, unsupported
-from fanout.providers.mapping.openai_answers import FINISH, completion
-from fanout.providers.mapping.stream_reader import NOT_INVENTED, Reading
+from fanout.providers.mapping.failures import Origin, find_error, is_error, parse_error_body, refusal
+from fanout.providers.mapping.messages import refuse, to_text
+from fanout.providers.mapping.openai_answers import FINISH, build_completion
+from fanout.providers.mapping.stream_reader import UNKNOWN_FINISH, StreamReader
 from fanout.providers.parameter_tables import SCALE_V4
 from fanout.providers.parameters import accept, fit
 from fanout.providers.transport.http import Events, HttpRequest
-from fanout.providers.transport.native import NativeProvider, count, mapping, text
+from fanout.providers.transport.native import NativeProvider, as_count, as_object, as_text
 from fanout.providers.transport.sse import Event
 
 PASSTHROUGH = frozenset({"reasoning_effort"})
@@ -55,41 +55,41 @@ class Scale(NativeProvider):
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         if self._url is None:
             raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
-        fields: dict[str, Any] = {"model": call.target.model, "prompt": prompt_of(self._source, call.query), "stream": stream}
+        fields: dict[str, Any] = {"model": call.target.model, "prompt": prompt_of(self._origin, call.query), "stream": stream}
         if call.fitted.sent:
             fields["model_parameters"] = call.fitted.sent
         return HttpRequest(self._url, self.headers_for(call), dump(fields))
 
-    def answer(self, source: Source, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
         if "completion" not in body and (is_error(body) or body.get("detail")):
-            raise self.refused(source, None, headers, body)
+            raise self.refused(origin, None, headers, body)
         said = body.get("completion")
         if not isinstance(said, dict):
-            raise source.malformed("sent an answer without a completion", "no_choices")
-        word = text(said.get("finish_reason"))
-        choice = Choice(Answer(text(said.get("text"))), FINISH.get(word), _native(word))
-        return completion(source, headers, {}, (choice,), _usage(body.get("token_usage")))
+            raise origin.malformed("sent an answer without a completion", "no_choices")
+        word = as_text(said.get("finish_reason"))
+        choice = Choice(Answer(as_text(said.get("text"))), FINISH.get(word), _native(word))
+        return build_completion(origin, headers, {}, (choice,), _usage(body.get("token_usage")))
 
-    def refused(self, source: Source, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
-        return refusal(source, status, headers, error_in(body))
+    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+        return refusal(origin, status, headers, find_error(body))
 
     def events(self, call: Call, headers: Mapping[str, str]) -> Events:
-        return ScaleEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
+        return ScaleEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
 
-def prompt_of(source: Source, query: Query) -> str:
+def prompt_of(origin: Origin, query: Query) -> str:
     """The prompt, or a conversation that is no more than one.
 
     Raises:
         ProviderError: it is more. No template is invented for it.
     """
     if query.prompt_tokens is not None:
-        unsupported(source, "takes no token ids; send the prompt as text", "prompt")
+        refuse(origin, "takes no token ids; send the prompt as text", "prompt")
     if query.messages is None:
         return query.prompt or ""
     if len(query.messages) > 1 or query.messages[0].role != "user":
-        unsupported(source, "completes text; it takes no conversation")
-    return text_of(source, query.messages[0].content)
+        refuse(origin, "completes text; it takes no conversation")
+    return to_text(origin, query.messages[0].content)
 
 
 def _native(word: str) -> str | None:
@@ -97,37 +97,37 @@ def _native(word: str) -> str | None:
 
 
 def _usage(raw: Any) -> Usage | None:
-    figures = mapping(raw)
-    given, answered = count(figures.get("prompt")), count(figures.get("completion"))
+    figures = as_object(raw)
+    given, answered = as_count(figures.get("prompt")), as_count(figures.get("completion"))
     return None if given is None and answered is None else Usage(given, answered, raw=figures)
 
 
-class ScaleEvents(Reading):
+class ScaleEvents(StreamReader):
     """A streamed answer: packets of text in, deltas out."""
 
-    def __init__(self, source: Source, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
-        super().__init__(source, call_index, headers, highest_bytes)
+    def __init__(self, origin: Origin, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
+        super().__init__(origin, call_index, headers, highest_bytes)
         self._usage: Usage | None = None
 
     def _read(self, events: list[Event], deltas: list[Delta]) -> None:
         for name, data in events:
             if name == "error":
-                raise refusal(self._source, None, self._headers, error_body(data))
+                raise refusal(self._origin, None, self._headers, parse_error_body(data))
             super()._read([(name, data)], deltas)
 
     def _take(self, chunk: dict[str, Any], size: int, deltas: list[Delta]) -> None:
         if "completion" not in chunk and (is_error(chunk) or chunk.get("detail")):
-            raise refusal(self._source, None, self._headers, error_in(chunk))
-        said = mapping(chunk.get("completion"))
-        if packet := text(said.get("text")):
+            raise refusal(self._origin, None, self._headers, find_error(chunk))
+        said = as_object(chunk.get("completion"))
+        if packet := as_text(said.get("text")):
             deltas.append(self._said(0, packet))
-        word = text(said.get("finish_reason"))
+        word = as_text(said.get("finish_reason"))
         usage = _usage(chunk.get("token_usage"))
         self._usage = usage or self._usage
         if word or usage:
             growing = self._growing(0)
             if growing.finish is None or word:
-                growing.finish, growing.native = FINISH.get(word) or NOT_INVENTED, _native(word)
+                growing.finish, growing.native = FINISH.get(word) or UNKNOWN_FINISH, _native(word)
 
     def _whole(self, choices: tuple[Choice, ...]) -> Completion:
-        return completion(self._source, self._headers, {}, choices, self._usage)
+        return build_completion(self._origin, self._headers, {}, choices, self._usage)

@@ -24,14 +24,14 @@ from fanout.core.errors import ProviderError
 from fanout.core.json_text import dump
 from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, TokenLogprob
 from fanout.core.usage import Usage
-from fanout.providers.mapping.failures import Source, error_in, is_error, refusal
-from fanout.providers.mapping.openai_answers import completion, logprobs_of
-from fanout.providers.mapping.stream_reader import NOT_INVENTED, Reading
+from fanout.providers.mapping.failures import Origin, find_error, is_error, refusal
+from fanout.providers.mapping.openai_answers import build_completion, parse_logprobs
+from fanout.providers.mapping.stream_reader import UNKNOWN_FINISH, StreamReader
 from fanout.providers.parameter_tables import LLM_ENGINE
 from fanout.providers.parameters import accept, fit, required
 from fanout.providers.scale import prompt_of
 from fanout.providers.transport.http import Events, HttpRequest
-from fanout.providers.transport.native import NativeProvider, count, mapping, objects, text
+from fanout.providers.transport.native import NativeProvider, as_count, as_object, as_objects, as_text
 
 DEFAULT_MAX_TOKENS = 1024
 """Fits beside a prompt into the 4,096 tokens of the smallest models there."""
@@ -65,7 +65,7 @@ class LlmEngine(NativeProvider):
         url = self._stream_url if stream else self._sync_url
         if url is None:
             raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
-        body = dump({**call.fitted.sent, "prompt": prompt_of(self._source, call.query)})
+        body = dump({**call.fitted.sent, "prompt": prompt_of(self._origin, call.query)})
         return HttpRequest(url.with_query(model_endpoint_name=call.target.model or ""), self.headers_for(call), body)
 
     def headers_for(self, call: Call) -> CIMultiDict[str]:
@@ -74,29 +74,29 @@ class LlmEngine(NativeProvider):
             headers[hdrs.AUTHORIZATION] = _basic(key)
         return headers
 
-    def source(self, call: Call) -> Source:
+    def origin(self, call: Call) -> Origin:
         """The key as Basic writes it must not be shown either."""
         keys = filter(None, (self.own_key(call), self.configured_key()))
-        source = super().source(call)
+        origin = super().origin(call)
         for key in keys:
-            source = source.also(_basic(key).removeprefix("Basic "))
-        return source
+            origin = origin.also(_basic(key).removeprefix("Basic "))
+        return origin
 
-    def answer(self, source: Source, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
         if is_error(body):
-            raise self.refused(source, None, headers, body)
+            raise self.refused(origin, None, headers, body)
         output = body.get("output")
         if not isinstance(output, dict):
-            raise source.malformed("sent an answer without output", "no_choices")
-        logprobs = _logprobs(objects(output.get("tokens")))
-        choice = Choice(Answer(text(output.get("text"))), None, None, logprobs)
-        return completion(source, headers, {"id": body.get("request_id")}, (choice,), _usage(output))
+            raise origin.malformed("sent an answer without output", "no_choices")
+        logprobs = _logprobs(as_objects(output.get("tokens")))
+        choice = Choice(Answer(as_text(output.get("text"))), None, None, logprobs)
+        return build_completion(origin, headers, {"id": body.get("request_id")}, (choice,), _usage(output))
 
-    def refused(self, source: Source, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
-        return refusal(source, status, headers, _error(body))
+    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+        return refusal(origin, status, headers, _error(body))
 
     def events(self, call: Call, headers: Mapping[str, str]) -> Events:
-        return LlmEngineEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
+        return LlmEngineEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
 
 def _basic(key: str) -> str:
@@ -106,30 +106,30 @@ def _basic(key: str) -> str:
 
 def _error(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """A stream's error has its status beside its sentence, which lies deeper."""
-    error = mapping(body.get("error"))
+    error = as_object(body.get("error"))
     content = error.get("content")
     if not content:
-        return error_in(body)
-    sentence = text(content) or text(mapping(content).get("error"))
+        return find_error(body)
+    sentence = as_text(content) or as_text(as_object(content).get("error"))
     return {"message": sentence, "status_code": error.get("status_code")}
 
 
 def _usage(output: Mapping[str, Any]) -> Usage | None:
-    given, answered = count(output.get("num_prompt_tokens")), count(output.get("num_completion_tokens"))
+    given, answered = as_count(output.get("num_prompt_tokens")), as_count(output.get("num_completion_tokens"))
     if given is None and answered is None:
         return None
     return Usage(given, answered, raw={name: value for name, value in output.items() if name.startswith("num_")})
 
 
 def _logprobs(tokens: list[dict[str, Any]]) -> tuple[TokenLogprob, ...] | None:
-    return logprobs_of({"content": [{**token, "logprob": token.get("log_prob")} for token in tokens]}) if tokens else None
+    return parse_logprobs({"content": [{**token, "logprob": token.get("log_prob")} for token in tokens]}) if tokens else None
 
 
-class LlmEngineEvents(Reading):
+class LlmEngineEvents(StreamReader):
     """A streamed answer: a token an event."""
 
-    def __init__(self, source: Source, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
-        super().__init__(source, call_index, headers, highest_bytes)
+    def __init__(self, origin: Origin, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
+        super().__init__(origin, call_index, headers, highest_bytes)
         self._usage: Usage | None = None
         self._request: Any = None
 
@@ -137,17 +137,17 @@ class LlmEngineEvents(Reading):
         if is_error(chunk):
             self._called_error(chunk)
         self._request = chunk.get("request_id") or self._request
-        output = mapping(chunk.get("output"))
+        output = as_object(chunk.get("output"))
         token = output.get("token")
         logprobs = _logprobs([token]) if isinstance(token, dict) else None
-        if delta := self._added(0, size, text=text(output.get("text")), logprobs=logprobs):
+        if delta := self._added(0, size, text=as_text(output.get("text")), logprobs=logprobs):
             deltas.append(delta)
         self._usage = _usage(output) or self._usage
         if output.get("finished") is True:
-            self._growing(0).finish = NOT_INVENTED
+            self._growing(0).finish = UNKNOWN_FINISH
 
     def _called_error(self, chunk: dict[str, Any]) -> NoReturn:
-        raise refusal(self._source, None, self._headers, _error(chunk), request=chunk.get("request_id"))
+        raise refusal(self._origin, None, self._headers, _error(chunk), request=chunk.get("request_id"))
 
     def _whole(self, choices: tuple[Choice, ...]) -> Completion:
-        return completion(self._source, self._headers, {"id": self._request}, choices, self._usage)
+        return build_completion(self._origin, self._headers, {"id": self._request}, choices, self._usage)

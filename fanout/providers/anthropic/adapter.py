@@ -26,9 +26,18 @@ from fanout.core.errors import ProviderError
 from fanout.core.json_text import dump
 from fanout.core.schema import Call, Completion, Failure, Fitted, ImagePart, Message, OtherPart, Query, Target, TextPart
 from fanout.providers.anthropic.blocks import BlockEvents, answered, refused
-from fanout.providers.mapping.failures import Source
-from fanout.providers.mapping.messages import SYSTEM, inline, no_part, systems, text_of, turns, unsupported, without_lost
-from fanout.providers.mapping.tools import FIELDS, Toolbox, Written, answered_call, calls_of, with_tools
+from fanout.providers.mapping.failures import Origin
+from fanout.providers.mapping.messages import (
+    SYSTEM_ROLES,
+    list_messages,
+    list_system_texts,
+    parse_data_url,
+    refuse,
+    refuse_part,
+    report_left_out,
+    to_text,
+)
+from fanout.providers.mapping.tools import FIELDS, Toolbox, WrittenFields, convert_tools, parse_tool_calls, require_call_id
 from fanout.providers.parameter_tables import ANTHROPIC_FAMILIES, anthropic_family
 from fanout.providers.parameters import Accepted, accept, either, fit, required
 from fanout.providers.transport.http import Events, HttpRequest
@@ -67,28 +76,28 @@ class Anthropic(NativeProvider):
         if family == "either":
             fitted = either(fitted, query, accepted, "temperature", "top_p")
         most = OLD_MAX_TOKENS if model.startswith(("claude-3-", "claude-2", "claude-instant")) else DEFAULT_MAX_TOKENS
-        return without_lost(with_tools(required(fitted, accepted, "max_tokens", most), _written_tools), query.messages)
+        return report_left_out(convert_tools(required(fitted, accepted, "max_tokens", most), _written_tools), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         if self._url is None:
             raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
-        source = self._source
-        messages = turns(source, call.query)
-        fields: dict[str, Any] = {**call.fitted.sent, "model": call.target.model, "messages": _messages(source, messages)}
-        if system := systems(source, messages):
+        origin = self._origin
+        messages = list_messages(origin, call.query)
+        fields: dict[str, Any] = {**call.fitted.sent, "model": call.target.model, "messages": _messages(origin, messages)}
+        if system := list_system_texts(origin, messages):
             fields["system"] = system[0] if len(system) == 1 else [{"type": "text", "text": said} for said in system]
         if stream:
             fields["stream"] = True
         return HttpRequest(self._url, self.headers_for(call), dump(fields))
 
-    def answer(self, source: Source, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
-        return answered(source, headers, body)
+    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+        return answered(origin, headers, body)
 
-    def refused(self, source: Source, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
-        return refused(source, status, headers, body)
+    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+        return refused(origin, status, headers, body)
 
     def events(self, call: Call, headers: Mapping[str, str]) -> Events:
-        return BlockEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
+        return BlockEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
 
 def _without_blank_stops(fitted: Fitted, query: Query, accepted: Accepted) -> Fitted:
@@ -104,7 +113,7 @@ def _without_blank_stops(fitted: Fitted, query: Query, accepted: Accepted) -> Fi
     return Fitted({**sent, rule.name: kept}, fitted.ignored, {**fitted.adjusted, "stop": (asked, kept)})
 
 
-def _written_tools(box: Toolbox) -> Written:
+def _written_tools(box: Toolbox) -> WrittenFields:
     tools = [
         {
             "name": function.name,
@@ -122,23 +131,23 @@ def _written_tools(box: Toolbox) -> Written:
     return {"tools": tools} if choice == {"type": "auto"} else {"tools": tools, "tool_choice": choice}, ()
 
 
-def _messages(source: Source, messages: Sequence[Message]) -> list[dict[str, Any]]:
+def _messages(origin: Origin, messages: Sequence[Message]) -> list[dict[str, Any]]:
     written: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     for message in messages:
-        if message.role in SYSTEM:
+        if message.role in SYSTEM_ROLES:
             continue
         if message.role == "tool":
             if not results:
                 written.append({"role": "user", "content": results})  # all results of a turn stand in one message
-            said = text_of(source, message.content)
-            results.append({"type": "tool_result", "tool_use_id": answered_call(source, message), "content": said})
+            said = to_text(origin, message.content)
+            results.append({"type": "tool_result", "tool_use_id": require_call_id(origin, message), "content": said})
             continue
         results = []
         content: Any = message.content
         if not isinstance(content, str):
-            content = [_block(source, part) for part in content or ()]
-        if calls := calls_of(source, message):
+            content = [_block(origin, part) for part in content or ()]
+        if calls := parse_tool_calls(origin, message):
             spoken = [{"type": "text", "text": content}] if isinstance(content, str) and content else content or []
             uses = [{"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments} for call in calls]
             content = [*spoken, *uses]
@@ -146,14 +155,14 @@ def _messages(source: Source, messages: Sequence[Message]) -> list[dict[str, Any
     return written
 
 
-def _block(source: Source, part: TextPart | ImagePart | OtherPart) -> dict[str, Any]:
+def _block(origin: Origin, part: TextPart | ImagePart | OtherPart) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     if isinstance(part, OtherPart):
-        no_part(source, part)
-    data = inline(source, part.url)
+        refuse_part(origin, part)
+    data = parse_data_url(origin, part.url)
     if data is None:
         return {"type": "image", "source": {"type": "url", "url": part.url}}
     if data[0] not in IMAGE_TYPES:
-        unsupported(source, f"takes JPEG, PNG, GIF and WebP images, not `{data[0][:40]}`")
+        refuse(origin, f"takes JPEG, PNG, GIF and WebP images, not `{data[0][:40]}`")
     return {"type": "image", "source": {"type": "base64", "media_type": data[0], "data": data[1]}}

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Answer, Choice, Completion, Delta, FailureKind, FinishReason
 from fanout.core.usage import Usage
-from fanout.providers.mapping.failures import Source, error_in, refusal
-from fanout.providers.mapping.openai_answers import completion
-from fanout.providers.mapping.stream_reader import Reading
-from fanout.providers.mapping.tools import tool_call
-from fanout.providers.transport.native import count, mapping, objects, text
+from fanout.providers.mapping.failures import Origin, find_error, refusal
+from fanout.providers.mapping.openai_answers import build_completion
+from fanout.providers.mapping.stream_reader import StreamReader
+from fanout.providers.mapping.tools import make_tool_call
+from fanout.providers.transport.native import as_count, as_object, as_objects, as_text
 
 FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -44,67 +44,69 @@ TYPES: Mapping[str, FailureKind] = {
 """By `error.type`, where no status says it: in streams. `_failures.TYPE_KINDS` has the rest."""
 
 
-def answered(source: Source, headers: Mapping[str, str], body: Mapping[str, Any]) -> Completion:
+def answered(origin: Origin, headers: Mapping[str, str], body: Mapping[str, Any]) -> Completion:
     """A whole answer.
 
     Raises:
         ProviderError: it is an error, or has no content.
     """
     if body.get("error") or body.get("type") == "error":
-        raise refused(source, None, headers, body)
+        raise refused(origin, None, headers, body)
     content = body.get("content")
     if not isinstance(content, list):
-        raise source.malformed("sent an answer without content", "no_choices")
-    word = text(body.get("stop_reason"))
-    choice = Choice(_answer(objects(content), body), FINISH.get(word), word[:100] or None)
-    return _completion(source, headers, body, (choice,), mapping(body.get("usage")))
+        raise origin.malformed("sent an answer without content", "no_choices")
+    word = as_text(body.get("stop_reason"))
+    choice = Choice(_answer(as_objects(content), body), FINISH.get(word), word[:100] or None)
+    return _completion(origin, headers, body, (choice,), as_object(body.get("usage")))
 
 
 def _answer(blocks: list[dict[str, Any]], body: Mapping[str, Any]) -> Answer:
-    said = "".join(text(block.get("text")) for block in blocks if block.get("type") == "text")
-    thought = "".join(text(block.get("thinking")) for block in blocks if block.get("type") == "thinking")
-    calls = (tool_call(use.get("name"), use.get("input"), use.get("id")) for use in blocks if use.get("type") == "tool_use")
+    said = "".join(as_text(block.get("text")) for block in blocks if block.get("type") == "text")
+    thought = "".join(as_text(block.get("thinking")) for block in blocks if block.get("type") == "thinking")
+    calls = (
+        make_tool_call(use.get("name"), use.get("input"), use.get("id")) for use in blocks if use.get("type") == "tool_use"
+    )
     return Answer(said, thought or None, _explanation(body), tuple(calls))
 
 
 def _explanation(body: Mapping[str, Any]) -> str | None:
     """Why the model refused, where it says so."""
-    return text(mapping(body.get("stop_details")).get("explanation")) or None
+    return as_text(as_object(body.get("stop_details")).get("explanation")) or None
 
 
 def _completion(
-    source: Source, headers: Mapping[str, str], head: Mapping[str, Any], choices: tuple[Choice, ...], usage: Mapping[str, Any]
+    origin: Origin, headers: Mapping[str, str], head: Mapping[str, Any], choices: tuple[Choice, ...], usage: Mapping[str, Any]
 ) -> Completion:
-    return completion(source, headers, head, choices, _usage(usage))
+    return build_completion(origin, headers, head, choices, _usage(usage))
 
 
 def _usage(raw: Mapping[str, Any]) -> Usage | None:
     """Input with what came from the cache and what went into it, which here stand beside it."""
-    given, answered = count(raw.get("input_tokens")), count(raw.get("output_tokens"))
+    given, answered = as_count(raw.get("input_tokens")), as_count(raw.get("output_tokens"))
     if given is None and answered is None:
         return None
-    cached, written = count(raw.get("cache_read_input_tokens")), count(raw.get("cache_creation_input_tokens"))
-    reasoning = count(mapping(raw.get("output_tokens_details")).get("thinking_tokens"))
+    cached, written = as_count(raw.get("cache_read_input_tokens")), as_count(raw.get("cache_creation_input_tokens"))
+    reasoning = as_count(as_object(raw.get("output_tokens_details")).get("thinking_tokens"))
     whole = None if given is None else given + (cached or 0) + (written or 0)
     return Usage(whole, answered, cached, written, reasoning, raw=raw)
 
 
-def refused(source: Source, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+def refused(origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
     """The failure that an error's object means; `status` is `None` within an answer of status 200."""
-    error = error_in(body)
-    code, category = text(mapping(error.get("details")).get("error_code")), text(error.get("type"))
+    error = find_error(body)
+    code, category = as_text(as_object(error.get("details")).get("error_code")), as_text(error.get("type"))
     kind = CODES.get(code) or ("quota" if code.endswith("_spend_limit_reached") else None)
     if kind is None and status is None:
         kind = TYPES.get(category)
     said = {"message": error.get("message"), "code": code or error.get("code"), "type": category}
-    return refusal(source, status, headers, said, kind=kind, request=body.get("request_id"))
+    return refusal(origin, status, headers, said, kind=kind, request=body.get("request_id"))
 
 
-class BlockEvents(Reading):
+class BlockEvents(StreamReader):
     """A streamed answer: blocks of content, each begun, added to and ended."""
 
-    def __init__(self, source: Source, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
-        super().__init__(source, call_index, headers, highest_bytes)
+    def __init__(self, origin: Origin, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
+        super().__init__(origin, call_index, headers, highest_bytes)
         self._head: Mapping[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._calls: dict[int | None, int] = {}
@@ -114,22 +116,22 @@ class BlockEvents(Reading):
     def _take(self, chunk: dict[str, Any], size: int, deltas: list[Delta]) -> None:
         kind = chunk.get("type")
         if kind == "content_block_delta":
-            piece = mapping(chunk.get("delta"))
+            piece = as_object(chunk.get("delta"))
             said = piece.get("text")
             delta = self._said(0, said) if type(said) is str and said else self._other_delta(chunk, piece, size)
             if delta:
                 deltas.append(delta)
         elif kind == "content_block_start":
-            if delta := self._block_started(chunk, mapping(chunk.get("content_block")), size):
+            if delta := self._block_started(chunk, as_object(chunk.get("content_block")), size):
                 deltas.append(delta)
         elif kind == "content_block_stop":
             if (place := self._calls.get(_place(chunk))) in self._silent and (delta := self._arguments(place, "{}", size)):
                 deltas.append(delta)
         elif kind == "message_delta":
-            self._message_delta(mapping(chunk.get("delta")), mapping(chunk.get("usage")))
+            self._message_delta(as_object(chunk.get("delta")), as_object(chunk.get("usage")))
         elif kind == "message_start":
-            self._head = mapping(chunk.get("message"))
-            self._usage.update(mapping(self._head.get("usage")))
+            self._head = as_object(chunk.get("message"))
+            self._usage.update(as_object(self._head.get("usage")))
             self._growing()
         elif kind == "message_stop":
             self.ended = True
@@ -137,12 +139,12 @@ class BlockEvents(Reading):
             self._called_error(chunk)
 
     def _called_error(self, chunk: dict[str, Any]) -> NoReturn:
-        raise refused(self._source, None, self._headers, chunk)
+        raise refused(self._origin, None, self._headers, chunk)
 
     def _other_delta(self, chunk: Mapping[str, Any], piece: Mapping[str, Any], size: int) -> Delta | None:
-        if thought := text(piece.get("thinking")):
+        if thought := as_text(piece.get("thinking")):
             return self._added(0, size, reasoning=thought)
-        arguments = text(piece.get("partial_json"))
+        arguments = as_text(piece.get("partial_json"))
         return self._arguments(self._calls.get(_place(chunk)), arguments, size) if arguments else None
 
     def _arguments(self, place: int | None, arguments: str, size: int) -> Delta | None:
@@ -153,24 +155,24 @@ class BlockEvents(Reading):
 
     def _block_started(self, chunk: Mapping[str, Any], block: Mapping[str, Any], size: int) -> Delta | None:
         if block.get("type") != "tool_use":
-            return self._added(0, size, text=text(block.get("text")), reasoning=text(block.get("thinking")))
+            return self._added(0, size, text=as_text(block.get("text")), reasoning=as_text(block.get("thinking")))
         place = self._calls[_place(chunk)] = len(self._calls)
         begun = block.get("input")  # empty, but whole where a host does not stream it
         if not (isinstance(begun, dict) and begun):
             begun = ""
             self._silent.add(place)
-        call = tool_call(block.get("name"), begun, block.get("id"))
+        call = make_tool_call(block.get("name"), begun, block.get("id"))
         return self._added(0, size, calls=[{"index": place, **call}])
 
     def _message_delta(self, delta: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
         self._usage.update({name: value for name, value in usage.items() if value is not None})
-        if word := text(delta.get("stop_reason")):
+        if word := as_text(delta.get("stop_reason")):
             self._finished(0, FINISH.get(word), word)
             if explanation := _explanation(delta):
                 self._growing().refusal.append(explanation)
 
     def _whole(self, choices: tuple[Choice, ...]) -> Completion:
-        return _completion(self._source, self._headers, self._head, choices, self._usage)
+        return _completion(self._origin, self._headers, self._head, choices, self._usage)
 
 
 def _place(chunk: Mapping[str, Any]) -> int | None:

@@ -38,24 +38,24 @@ from fanout.providers.bedrock.converse import (
     TOP_LEVEL,
     answered,
     body_of,
-    finish_of,
+    parse_finish_reason,
+    parse_usage,
     thought_in,
-    usage_of,
     written_tools,
 )
 from fanout.providers.bedrock.event_stream import FrameDecoder
 from fanout.providers.bedrock.signing import Signer, not_configured
-from fanout.providers.mapping.failures import Source, error_in, refusal
+from fanout.providers.mapping.failures import Origin, find_error, refusal
 from fanout.providers.mapping.images import Network
-from fanout.providers.mapping.messages import without_lost
-from fanout.providers.mapping.openai_answers import completion
-from fanout.providers.mapping.stream_reader import Reading
-from fanout.providers.mapping.tools import FIELDS, with_tools
+from fanout.providers.mapping.messages import report_left_out
+from fanout.providers.mapping.openai_answers import build_completion
+from fanout.providers.mapping.stream_reader import StreamReader
+from fanout.providers.mapping.tools import FIELDS, convert_tools
 from fanout.providers.parameter_tables import CONVERSE_FAMILIES, converse_family
 from fanout.providers.parameters import accept, either, fit
 from fanout.providers.transport.adapter_headers import taken_out
 from fanout.providers.transport.http import Events, HttpRequest
-from fanout.providers.transport.native import InliningProvider, mapping, text
+from fanout.providers.transport.native import InliningProvider, as_object, as_text
 
 SERVICE = "bedrock"
 BASE_URL = "https://bedrock-runtime.{region}.amazonaws.com"
@@ -118,25 +118,25 @@ class Bedrock(InliningProvider):
         fitted = fit(query, accepted)
         if family == "either":
             fitted = either(fitted, query, accepted, "temperature", "top_p")
-        return without_lost(with_tools(fitted, written_tools), query.messages)
+        return report_left_out(convert_tools(fitted, written_tools), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """The request, unsigned; images must be data: URLs by now."""
         if self.settings.base_url is None:
             raise not_configured(f"`{self.name}` has no region: set {' or '.join(REGION_VARIABLES)}")
         path = f"/model/{quote(call.target.model or '', safe='')}/{'converse-stream' if stream else 'converse'}"
-        body = dump(body_of(self._source, call.fitted.sent, call.query))
+        body = dump(body_of(self._origin, call.fitted.sent, call.query))
         return HttpRequest(URL(self.settings.base_url + path, encoded=True), self.headers_for(call), body)
 
-    def answer(self, source: Source, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
-        return answered(source, headers, body)
+    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+        return answered(origin, headers, body)
 
-    def refused(self, source: Source, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
-        error = error_in(body) or body  # what stands between AWS and us may have OpenAI's shape
-        return _refusal(source, status, headers, error, headers.get(ERROR_TYPE) or error.get("__type") or error.get("code"))
+    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+        error = find_error(body) or body  # what stands between AWS and us may have OpenAI's shape
+        return _refusal(origin, status, headers, error, headers.get(ERROR_TYPE) or error.get("__type") or error.get("code"))
 
     def events(self, call: Call, headers: Mapping[str, str]) -> Events:
-        return ConverseEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
+        return ConverseEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
     async def _encoded(self, call: Call, *, stream: bool) -> HttpRequest:
         """Whatever is wanting (an image, credentials) is found wanting here, before the call is paid for."""
@@ -161,22 +161,22 @@ def _at_region(settings: ProviderSettings, region: str | None) -> ProviderSettin
 
 
 def _refusal(
-    source: Source, status: int | None, headers: Mapping[str, str], error: Mapping[str, Any], named: Any
+    origin: Origin, status: int | None, headers: Mapping[str, str], error: Mapping[str, Any], named: Any
 ) -> ProviderError:
     """`refusal`, by the type of the error, as `Name`, `Name:http://…`, `com.amazon…#Name`, or a frame's `name`."""
-    word = text(named).partition(":")[0].rpartition("#")[2]
+    word = as_text(named).partition(":")[0].rpartition("#")[2]
     if word.endswith("Exception"):
         word = word[:1].upper() + word[1:]
-    message = text(error.get("message") or error.get("Message") or error.get("originalMessage"))
-    return refusal(source, status or STATUSES.get(word), headers, {"message": message, "code": word}, kind=KINDS.get(word))
+    message = as_text(error.get("message") or error.get("Message") or error.get("originalMessage"))
+    return refusal(origin, status or STATUSES.get(word), headers, {"message": message, "code": word}, kind=KINDS.get(word))
 
 
-class ConverseEvents(Reading):
+class ConverseEvents(StreamReader):
     """A streamed answer: frames in, deltas out."""
 
-    def __init__(self, source: Source, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
-        super().__init__(source, call_index, headers, highest_bytes)
-        self._frames = FrameDecoder(source)
+    def __init__(self, origin: Origin, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
+        super().__init__(origin, call_index, headers, highest_bytes)
+        self._frames = FrameDecoder(origin)
         self._usage: Usage | None = None
 
     def _bytes(self, data: bytes, deltas: list[Delta]) -> None:
@@ -189,13 +189,13 @@ class ConverseEvents(Reading):
         kind = headers.get(":message-type")
         if kind == "error":
             error = {"message": headers.get(":error-message")}
-            raise _refusal(self._source, None, self._headers, error, headers.get(":error-code"))
+            raise _refusal(self._origin, None, self._headers, error, headers.get(":error-code"))
         try:
             body = parse(payload or b"{}")
         except ValueError:
-            raise self._source.malformed("sent a message that is not JSON", "invalid_json") from None
+            raise self._origin.malformed("sent a message that is not JSON", "invalid_json") from None
         if kind == "exception":
-            raise _refusal(self._source, None, self._headers, mapping(body), headers.get(":exception-type"))
+            raise _refusal(self._origin, None, self._headers, as_object(body), headers.get(":exception-type"))
         if type(body) is not dict:
             self._odd(body)
         if kind == "event":
@@ -207,23 +207,23 @@ class ConverseEvents(Reading):
             case "contentBlockDelta" | "contentBlockStart":
                 deltas += self._piece(chunk, size)
             case "messageStop":
-                self._finished(0, *finish_of(self._source, self._headers, chunk.get("stopReason")))
+                self._finished(0, *parse_finish_reason(self._origin, self._headers, chunk.get("stopReason")))
             case "metadata":
-                self._usage = usage_of(chunk.get("usage"))
+                self._usage = parse_usage(chunk.get("usage"))
                 self.ended = bool(self._choices) and self._growing(0).finish is not None
 
     def _piece(self, chunk: dict[str, Any], size: int) -> list[Delta]:
-        piece = mapping(chunk.get("delta") or chunk.get("start"))
-        said, use = text(piece.get("text")), mapping(piece.get("toolUse"))
+        piece = as_object(chunk.get("delta") or chunk.get("start"))
+        said, use = as_text(piece.get("text")), as_object(piece.get("toolUse"))
         if said and not use:
             return [self._said(0, said)]
         calls = None
         if use:
-            name = {"id": use["toolUseId"], "type": "function"} if text(use.get("toolUseId")) else {}
-            function = {"name": text(use.get("name")), "arguments": text(use.get("input"))}
+            name = {"id": use["toolUseId"], "type": "function"} if as_text(use.get("toolUseId")) else {}
+            function = {"name": as_text(use.get("name")), "arguments": as_text(use.get("input"))}
             calls = [{**name, "index": chunk.get("contentBlockIndex"), "function": function}]
         delta = self._added(0, size, text=said, reasoning=thought_in(piece), calls=calls)
         return [delta] if delta else []
 
     def _whole(self, choices: tuple[Choice, ...]) -> Completion:
-        return completion(self._source, self._headers, {}, choices, self._usage)
+        return build_completion(self._origin, self._headers, {}, choices, self._usage)

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fanout.core.schema import Answer, Choice, Completion, Content, FinishReason, ImagePart, Message, OtherPart, Query, TextPart
+from fanout.core.schema import (
+    Answer,
+    Choice,
+    Completion,
+    Content,
+    FinishReason,
+    ImagePart,
+    Message,
+    OtherPart,
+    Query,
+    TextPart,
+)
 from fanout.core.usage import Usage
-from fanout.providers.mapping.failures import Source, refusal
-from fanout.providers.mapping.images import decoded
-from fanout.providers.mapping.messages import SYSTEM, no_part, systems, turns
-from fanout.providers.mapping.openai_answers import completion
-from fanout.providers.mapping.tools import Toolbox, Written, answered_call, calls_of, tool_call
-from fanout.providers.transport.native import count, mapping, objects, text
+from fanout.providers.mapping.failures import Origin, refusal
+from fanout.providers.mapping.images import decode_data_url
+from fanout.providers.mapping.messages import SYSTEM_ROLES, list_messages, list_system_texts, refuse_part
+from fanout.providers.mapping.openai_answers import build_completion
+from fanout.providers.mapping.tools import Toolbox, WrittenFields, make_tool_call, parse_tool_calls, require_call_id
+from fanout.providers.transport.native import as_count, as_object, as_objects, as_text
 
 # Source for every field below: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html and botocore
 # 1.44.5, `data/bedrock-runtime/2023-09-30/service-2.json`.
@@ -39,19 +50,19 @@ FINISH: Mapping[str, FinishReason] = {
 BROKEN_OFF = frozenset({"malformed_model_output", "malformed_tool_use"})
 
 
-def body_of(source: Source, sent: Mapping[str, Any], query: Query) -> dict[str, Any]:
+def body_of(origin: Origin, sent: Mapping[str, Any], query: Query) -> dict[str, Any]:
     """The request's body. What is sent beside Converse's own fields goes to the model as it is.
 
     Raises:
         ProviderError: the query holds what cannot be said in Converse.
     """
-    messages = turns(source, query)
-    body: dict[str, Any] = {"messages": _turns(source, messages)}
-    if system := systems(source, messages):
+    messages = list_messages(origin, query)
+    body: dict[str, Any] = {"messages": _turns(origin, messages)}
+    if system := list_system_texts(origin, messages):
         body["system"] = [{"text": said} for said in system]
     if inference := {name: sent[name] for name in INFERENCE if name in sent}:
         body["inferenceConfig"] = inference
-    more = dict(mapping(sent.get(MODELS_OWN)))
+    more = dict(as_object(sent.get(MODELS_OWN)))
     for name, value in sent.items():
         if name in TOP_LEVEL:
             body[name] = value
@@ -62,14 +73,14 @@ def body_of(source: Source, sent: Mapping[str, Any], query: Query) -> dict[str, 
     return body
 
 
-def _turns(source: Source, messages: Sequence[Message]) -> list[dict[str, Any]]:
+def _turns(origin: Origin, messages: Sequence[Message]) -> list[dict[str, Any]]:
     """User and assistant in turns, as Converse wants them: what stands side by side is put together."""
     made: list[dict[str, Any]] = []
     for message in messages:
-        if message.role in SYSTEM:
+        if message.role in SYSTEM_ROLES:
             continue
         role = "assistant" if message.role == "assistant" else "user"
-        blocks = list(_message_blocks(source, message))
+        blocks = list(_message_blocks(origin, message))
         if made and made[-1]["role"] == role:
             made[-1]["content"] += blocks
         elif blocks:
@@ -77,35 +88,35 @@ def _turns(source: Source, messages: Sequence[Message]) -> list[dict[str, Any]]:
     return made
 
 
-def _message_blocks(source: Source, message: Message) -> Iterator[dict[str, Any]]:
-    blocks = _blocks(source, message.content)
+def _message_blocks(origin: Origin, message: Message) -> Iterator[dict[str, Any]]:
+    blocks = _blocks(origin, message.content)
     if message.role == "tool":
         # An empty text is refused, an empty list as well.
-        yield {"toolResult": {"toolUseId": answered_call(source, message), "content": blocks or [{"text": " "}]}}
+        yield {"toolResult": {"toolUseId": require_call_id(origin, message), "content": blocks or [{"text": " "}]}}
         return
     yield from blocks
-    for call in calls_of(source, message):
+    for call in parse_tool_calls(origin, message):
         yield {"toolUse": {"toolUseId": call.id, "name": call.name, "input": call.arguments}}
 
 
-def _blocks(source: Source, content: Content | None) -> list[dict[str, Any]]:
+def _blocks(origin: Origin, content: Content | None) -> list[dict[str, Any]]:
     if isinstance(content, str):
         return [{"text": content}] if content else []
-    return [_block(source, part) for part in content or () if not isinstance(part, TextPart) or part.text]
+    return [_block(origin, part) for part in content or () if not isinstance(part, TextPart) or part.text]
 
 
-def _block(source: Source, part: TextPart | ImagePart | OtherPart) -> dict[str, Any]:
+def _block(origin: Origin, part: TextPart | ImagePart | OtherPart) -> dict[str, Any]:
     if isinstance(part, OtherPart):
         if len(part.raw) != 1 or not BLOCKS.issuperset(part.raw):
-            no_part(source, part)
+            refuse_part(origin, part)
         return dict(part.raw)
     if isinstance(part, TextPart):
         return {"text": part.text}
-    image = decoded(part.url)
+    image = decode_data_url(part.url)
     return {"image": {"format": image.kind, "source": {"bytes": image.base64}}}
 
 
-def written_tools(box: Toolbox) -> Written:
+def written_tools(box: Toolbox) -> WrittenFields:
     """The tools as Converse has them. It knows no `none`: then none are sent."""
     lost = () if box.parallel else ("parallel_tool_calls",)
     if box.choice == "none":
@@ -126,51 +137,53 @@ def written_tools(box: Toolbox) -> Written:
     return {"toolConfig": config}, lost
 
 
-def answered(source: Source, headers: Mapping[str, str], body: Mapping[str, Any]) -> Completion:
+def answered(origin: Origin, headers: Mapping[str, str], body: Mapping[str, Any]) -> Completion:
     """A whole answer.
 
     Raises:
         ProviderError: it is none.
     """
-    message = mapping(mapping(body.get("output")).get("message"))
+    message = as_object(as_object(body.get("output")).get("message"))
     if not message:
-        raise source.malformed("sent an answer without a message", "no_choices")
+        raise origin.malformed("sent an answer without a message", "no_choices")
     said, thoughts, calls = "", "", []
-    for block in objects(message.get("content")):
-        said += text(block.get("text"))
-        said += "".join(text(part.get("text")) for part in objects(mapping(block.get("citationsContent")).get("content")))
+    for block in as_objects(message.get("content")):
+        said += as_text(block.get("text"))
+        said += "".join(
+            as_text(part.get("text")) for part in as_objects(as_object(block.get("citationsContent")).get("content"))
+        )
         thoughts += thought_in(block)
-        if use := mapping(block.get("toolUse")):
-            calls.append(tool_call(use.get("name"), use.get("input"), use.get("toolUseId")))
-    finish, native = finish_of(source, headers, body.get("stopReason"))
+        if use := as_object(block.get("toolUse")):
+            calls.append(make_tool_call(use.get("name"), use.get("input"), use.get("toolUseId")))
+    finish, native = parse_finish_reason(origin, headers, body.get("stopReason"))
     choice = Choice(Answer(said, thoughts or None, None, tuple(calls)), finish, native or None)
-    return completion(source, headers, {}, (choice,), usage_of(body.get("usage")))
+    return build_completion(origin, headers, {}, (choice,), parse_usage(body.get("usage")))
 
 
-def finish_of(source: Source, headers: Mapping[str, str], reason: Any) -> tuple[FinishReason | None, str]:
+def parse_finish_reason(origin: Origin, headers: Mapping[str, str], reason: Any) -> tuple[FinishReason | None, str]:
     """The finish reason, and Converse's own word for it.
 
     Raises:
         ProviderError: the word says that the answer failed.
     """
-    word = text(reason)[:100]
+    word = as_text(reason)[:100]
     if word in BROKEN_OFF:
-        message = f"`{source.name}` broke off its answer: `{word}`"
-        raise refusal(source, None, headers, {"message": message, "code": word}, kind="server")
+        message = f"`{origin.name}` broke off its answer: `{word}`"
+        raise refusal(origin, None, headers, {"message": message, "code": word}, kind="server")
     return FINISH.get(word), word
 
 
 def thought_in(block: Mapping[str, Any]) -> str:
     """What was thought: whole in `reasoningText`, in a stream directly; encrypted thoughts are nothing to read."""
-    reasoning = mapping(block.get("reasoningContent"))
-    return text(mapping(reasoning.get("reasoningText", reasoning)).get("text"))
+    reasoning = as_object(block.get("reasoningContent"))
+    return as_text(as_object(reasoning.get("reasoningText", reasoning)).get("text"))
 
 
-def usage_of(raw: Any) -> Usage | None:
+def parse_usage(raw: Any) -> Usage | None:
     """Tokens as this project counts them: Converse counts what came from or went to the cache beside the input."""
-    figures = mapping(raw)
+    figures = as_object(raw)
     given, answer, read, written = (
-        count(figures.get(name)) for name in ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
+        as_count(figures.get(name)) for name in ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
     )
     if given is None and answer is None:
         return None

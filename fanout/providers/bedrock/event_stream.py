@@ -11,7 +11,7 @@ from typing import Any
 from zlib import crc32
 
 from fanout.core.errors import ProviderError
-from fanout.providers.mapping.failures import Source
+from fanout.providers.mapping.failures import Origin
 
 HIGHEST_FRAME_BYTES = 2**24
 
@@ -37,10 +37,10 @@ Frame = tuple[Headers, bytes]
 class FrameDecoder:
     """Bytes in, whole messages out; both checksums are verified."""
 
-    __slots__ = ("_head", "_headers", "_rest", "_source")
+    __slots__ = ("_head", "_headers", "_origin", "_rest")
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, origin: Origin) -> None:
+        self._origin = origin
         self._rest = bytearray()
         self._head = b""
         self._headers: Headers = {}
@@ -80,7 +80,7 @@ class FrameDecoder:
         return self._headers
 
     def _damaged(self) -> ProviderError:
-        return self._source.malformed("sent a damaged message", "invalid_frame")
+        return self._origin.malformed("sent a damaged message", "invalid_frame")
 
 
 def _headers(head: bytes) -> Headers:

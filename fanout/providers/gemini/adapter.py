@@ -30,23 +30,31 @@ from fanout.core.errors import ProviderError
 from fanout.core.json_text import dump, parse
 from fanout.core.schema import Call, Completion, Failure, Fitted, ImagePart, Message, OtherPart, Query, Target, TextPart
 from fanout.providers.gemini.candidates import OWN_ID, CandidateEvents, answered, refused
-from fanout.providers.mapping.failures import Source
-from fanout.providers.mapping.messages import SYSTEM, inline, no_part, systems, text_of, turns, without_lost
+from fanout.providers.mapping.failures import Origin
+from fanout.providers.mapping.messages import (
+    SYSTEM_ROLES,
+    list_messages,
+    list_system_texts,
+    parse_data_url,
+    refuse_part,
+    report_left_out,
+    to_text,
+)
 from fanout.providers.mapping.tools import (
     FIELDS,
     FORMAT,
-    Called,
     Toolbox,
-    Written,
-    answered_call,
-    calls_of,
-    with_format,
-    with_tools,
+    ToolCall,
+    WrittenFields,
+    convert_response_format,
+    convert_tools,
+    parse_tool_calls,
+    require_call_id,
 )
 from fanout.providers.parameter_tables import GEMINI_FAMILIES, gemini_family
 from fanout.providers.parameters import accept, fit
 from fanout.providers.transport.http import Events, HttpRequest
-from fanout.providers.transport.native import NativeProvider, mapping, text
+from fanout.providers.transport.native import NativeProvider, as_object, as_text
 
 VERSION = "v1beta"
 BESIDE_CONFIG = ("tools", "toolConfig")
@@ -74,17 +82,17 @@ class Gemini(NativeProvider):
 
     def fit(self, target: Target, query: Query) -> Fitted:
         family = gemini_family(target.model or "", on_vertex=self.on_vertex)
-        fitted = with_format(fit(query, self._accepted[family]), _written_format)
-        return without_lost(with_tools(fitted, _written_tools), query.messages)
+        fitted = convert_response_format(fit(query, self._accepted[family]), _written_format)
+        return report_left_out(convert_tools(fitted, _written_tools), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         base = self.base()
         if base is None:
             raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
-        source, sent = self._source, call.fitted.sent
-        messages = turns(source, call.query)
-        fields: dict[str, Any] = {"contents": _contents(source, messages)}
-        if system := systems(source, messages):
+        origin, sent = self._origin, call.fitted.sent
+        messages = list_messages(origin, call.query)
+        fields: dict[str, Any] = {"contents": _contents(origin, messages)}
+        if system := list_system_texts(origin, messages):
             fields["systemInstruction"] = {"parts": [{"text": said} for said in system]}
         if config := {name: value for name, value in sent.items() if name not in BESIDE_CONFIG}:
             fields["generationConfig"] = config
@@ -96,14 +104,14 @@ class Gemini(NativeProvider):
         """What comes before `/models/…`; `None` while it is not known."""
         return None if self.settings.base_url is None else self.settings.base_url + self.versioned(VERSION)
 
-    def answer(self, source: Source, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
-        return answered(source, headers, body)
+    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+        return answered(origin, headers, body)
 
-    def refused(self, source: Source, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
-        return refused(source, status, headers, body)
+    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+        return refused(origin, status, headers, body)
 
     def events(self, call: Call, headers: Mapping[str, str]) -> Events:
-        return CandidateEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
+        return CandidateEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
 
 def _address(base: str, model: str, in_pieces: bool) -> URL:
@@ -120,7 +128,7 @@ def _written_format(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return {"responseMimeType": "application/json", **({"responseJsonSchema": schema} if schema else {})}
 
 
-def _written_tools(box: Toolbox) -> Written:
+def _written_tools(box: Toolbox) -> WrittenFields:
     declared = [
         {
             "name": function.name,
@@ -138,55 +146,55 @@ def _written_tools(box: Toolbox) -> Written:
     return fields, () if box.parallel else ("parallel_tool_calls",)
 
 
-def _contents(source: Source, messages: Sequence[Message]) -> list[dict[str, Any]]:
+def _contents(origin: Origin, messages: Sequence[Message]) -> list[dict[str, Any]]:
     written: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
-    made: dict[str, Called] = {}
+    made: dict[str, ToolCall] = {}
     for message in messages:
-        if message.role in SYSTEM:
+        if message.role in SYSTEM_ROLES:
             continue
         if message.role == "tool":
             if not results:
                 written.append({"role": "user", "parts": results})  # as many results in one turn as there were calls
-            results.append(_result(source, message, made))
+            results.append(_result(origin, message, made))
             continue
         results = []
         content = message.content
-        parts = [{"text": content}] if isinstance(content, str) else [_part(source, part) for part in content or ()]
-        if calls := calls_of(source, message):
+        parts = [{"text": content}] if isinstance(content, str) else [_part(origin, part) for part in content or ()]
+        if calls := parse_tool_calls(origin, message):
             made.update((call.id, call) for call in calls)
             parts = [*(part for part in parts if part != {"text": ""}), *map(_use, calls)]
         written.append({"role": ROLES.get(message.role, message.role), "parts": parts})
     return written
 
 
-def _part(source: Source, part: TextPart | ImagePart | OtherPart) -> dict[str, Any]:
+def _part(origin: Origin, part: TextPart | ImagePart | OtherPart) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"text": part.text}
     if isinstance(part, OtherPart):
-        no_part(source, part)
-    if data := inline(source, part.url):
+        refuse_part(origin, part)
+    if data := parse_data_url(origin, part.url):
         return {"inlineData": {"mimeType": data[0], "data": data[1]}}
     kind, _ = mimetypes.guess_type(urlsplit(part.url).path)  # as google-genai's `Part.from_uri` does
     return {"fileData": {"fileUri": part.url, **({"mimeType": kind} if kind else {})}}
 
 
-def _use(call: Called) -> dict[str, Any]:
+def _use(call: ToolCall) -> dict[str, Any]:
     part: dict[str, Any] = {"functionCall": {"name": call.name, "args": call.arguments, **_id(call.id)}}
-    google = mapping(mapping(call.raw.get("extra_content")).get("google"))
-    if signature := text(google.get("thought_signature")):
+    google = as_object(as_object(call.raw.get("extra_content")).get("google"))
+    if signature := as_text(google.get("thought_signature")):
         part["thoughtSignature"] = signature
     return part
 
 
-def _result(source: Source, message: Message, made: Mapping[str, Called]) -> dict[str, Any]:
+def _result(origin: Origin, message: Message, made: Mapping[str, ToolCall]) -> dict[str, Any]:
     """A tool's answer; it names the function, which OpenAI's shape says only at the call."""
-    call_id, said = answered_call(source, message), text_of(source, message.content)
+    call_id, said = require_call_id(origin, message), to_text(origin, message.content)
     try:
         value = parse(said.encode(errors="replace"))
     except ValueError:
         value = said
-    name = made[call_id].name if call_id in made else text(message.extra.get("name"))
+    name = made[call_id].name if call_id in made else as_text(message.extra.get("name"))
     response = value if isinstance(value, dict) else {"output": value}
     return {"functionResponse": {"name": name, "response": response, **_id(call_id)}}
 

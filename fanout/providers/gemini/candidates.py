@@ -13,11 +13,11 @@ from typing import Any, NoReturn
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Answer, Choice, Completion, Delta, FailureKind, FinishReason, TokenLogprob
 from fanout.core.usage import Usage
-from fanout.providers.mapping.failures import Source, error_in, is_error, refusal
-from fanout.providers.mapping.openai_answers import completion
-from fanout.providers.mapping.stream_reader import Reading
-from fanout.providers.mapping.tools import tool_call
-from fanout.providers.transport.native import count, mapping, objects, text
+from fanout.providers.mapping.failures import Origin, find_error, is_error, refusal
+from fanout.providers.mapping.openai_answers import build_completion
+from fanout.providers.mapping.stream_reader import StreamReader
+from fanout.providers.mapping.tools import make_tool_call
+from fanout.providers.transport.native import as_count, as_object, as_objects, as_text
 from fanout.providers.transport.sse import HIGHEST_EVENT_BYTES
 
 FINISH: Mapping[str, FinishReason] = {
@@ -68,42 +68,44 @@ NOTHING_ALLOWED = re.compile(r"\blimit: 0\b(?!\.)")
 KEY_REFUSED = re.compile(r"API key (?:not valid|expired)", re.IGNORECASE)
 
 
-def answered(source: Source, headers: Mapping[str, str], body: Mapping[str, Any]) -> Completion:
+def answered(origin: Origin, headers: Mapping[str, str], body: Mapping[str, Any]) -> Completion:
     """A whole answer.
 
     Raises:
         ProviderError: it is an error, or holds no candidate although nothing was blocked.
     """
     if is_error(body):
-        raise refused(source, None, headers, body)
-    found = objects(body.get("candidates"))
+        raise refused(origin, None, headers, body)
+    found = as_objects(body.get("candidates"))
     if len(found) > 1:
         found.sort(key=lambda item: index if isinstance(index := item.get("index"), int) else 0)
     choices = tuple(map(_choice, found))
     if not choices and (reason := blocked(body)):
         choices = (Choice(Answer(""), "content_filter", reason[:100]),)
-    return whole(source, headers, body, choices)
+    return whole(origin, headers, body, choices)
 
 
 def blocked(body: Mapping[str, Any]) -> str:
     """Why the prompt was not answered at all, in the provider's word; empty where it was."""
-    return text(mapping(body.get("promptFeedback")).get("blockReason"))
+    return as_text(as_object(body.get("promptFeedback")).get("blockReason"))
 
 
-def whole(source: Source, headers: Mapping[str, str], body: Mapping[str, Any], choices: tuple[Choice, ...]) -> Completion:
+def whole(origin: Origin, headers: Mapping[str, str], body: Mapping[str, Any], choices: tuple[Choice, ...]) -> Completion:
     head = {"model": body.get("modelVersion"), "id": body.get("responseId")}
-    return completion(source, headers, head, choices, _usage(body.get("usageMetadata")))
+    return build_completion(origin, headers, head, choices, _usage(body.get("usageMetadata")))
 
 
 def _choice(candidate: Mapping[str, Any]) -> Choice:
     said, thought, calls = _parts(candidate)
-    word = text(candidate.get("finishReason"))
+    word = as_text(candidate.get("finishReason"))
     tools = tuple(_call(call, place) for place, call in enumerate(calls))
     answer = Answer(said, thought or None, None, tools)
-    return Choice(answer, finish_of(word, called=bool(tools)), word[:100] or None, _logprobs(candidate.get("logprobsResult")))
+    return Choice(
+        answer, parse_finish_reason(word, called=bool(tools)), word[:100] or None, _logprobs(candidate.get("logprobsResult"))
+    )
 
 
-def finish_of(word: str, *, called: bool) -> FinishReason | None:
+def parse_finish_reason(word: str, *, called: bool) -> FinishReason | None:
     """A model that calls a tool says `STOP`, too."""
     return "tool_calls" if called and word == "STOP" else FINISH.get(word)
 
@@ -112,7 +114,7 @@ def _parts(candidate: Mapping[str, Any]) -> tuple[str, str, list[Mapping[str, An
     """Text, thoughts and function calls of a candidate, whose content or parts may be missing."""
     said = thought = ""
     calls: list[Mapping[str, Any]] = []
-    for part in objects(mapping(candidate.get("content")).get("parts")):
+    for part in as_objects(as_object(candidate.get("content")).get("parts")):
         piece = part.get("text")
         if isinstance(part.get("functionCall"), dict):
             calls.append(part)
@@ -132,8 +134,8 @@ OWN_ID = "fanout_call_"
 def _call(part: Mapping[str, Any], place: int) -> dict[str, Any]:
     """A tool call. Its signature, without which Gemini 3 refuses it back, stands where Google's OpenAI path puts it."""
     function = part["functionCall"]
-    call = tool_call(function.get("name"), function.get("args"), text(function.get("id")) or f"{OWN_ID}{place}")
-    if signature := text(part.get("thoughtSignature")):
+    call = make_tool_call(function.get("name"), function.get("args"), as_text(function.get("id")) or f"{OWN_ID}{place}")
+    if signature := as_text(part.get("thoughtSignature")):
         call["extra_content"] = {"google": {"thought_signature": signature}}
     return call
 
@@ -142,13 +144,13 @@ def _logprobs(raw: Any) -> tuple[TokenLogprob, ...] | None:
     """The chosen tokens, each beside the likeliest ones of its step."""
     if not isinstance(raw, dict):
         return None
-    tops = objects(raw.get("topCandidates"))
+    tops = as_objects(raw.get("topCandidates"))
     tokens: list[TokenLogprob] = []
-    for step, item in enumerate(objects(raw.get("chosenCandidates"))):
-        others = objects(tops[step].get("candidates")) if step < len(tops) else []
-        pairs = [(text(other.get("token")), _logprob(other)) for other in others]
+    for step, item in enumerate(as_objects(raw.get("chosenCandidates"))):
+        others = as_objects(tops[step].get("candidates")) if step < len(tops) else []
+        pairs = [(as_text(other.get("token")), _logprob(other)) for other in others]
         top = tuple(sorted(((token, value) for token, value in pairs if value is not None), key=lambda pair: -pair[1]))
-        tokens.append(TokenLogprob(text(item.get("token")), _logprob(item), top))
+        tokens.append(TokenLogprob(as_text(item.get("token")), _logprob(item), top))
     return tuple(tokens) or None
 
 
@@ -165,50 +167,50 @@ def _usage(raw: Any) -> Usage | None:
     if not isinstance(raw, dict):
         return None
     names = ("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
-    prompt, tools, said, thought = (count(raw.get(name)) for name in names)
-    known = count(raw.get("totalTokenCount")) is not None
+    prompt, tools, said, thought = (as_count(raw.get(name)) for name in names)
+    known = as_count(raw.get("totalTokenCount")) is not None
     given = (prompt or 0) + (tools or 0) if known or prompt is not None else None
     answered = (said or 0) + (thought or 0) if known or said is not None or thought is not None else None
     if given is None and answered is None:
         return None
-    return Usage(given, answered, count(raw.get("cachedContentTokenCount")), None, thought, raw=raw)
+    return Usage(given, answered, as_count(raw.get("cachedContentTokenCount")), None, thought, raw=raw)
 
 
-def refused(source: Source, status: int | None, headers: Mapping[str, str], body: Any) -> ProviderError:
+def refused(origin: Origin, status: int | None, headers: Mapping[str, str], body: Any) -> ProviderError:
     """The failure that an error's object means; `status` is `None` within an answer of status 200."""
-    error = error_in(body)
-    return refusal(source, status, headers, error, kind=_kind(status, error))
+    error = find_error(body)
+    return refusal(origin, status, headers, error, kind=_kind(status, error))
 
 
 def _kind(status: int | None, error: Mapping[str, Any]) -> FailureKind | None:
     """What the details say beyond the status."""
-    details, message = objects(error.get("details")), text(error.get("message"))[:4000]
+    details, message = as_objects(error.get("details")), as_text(error.get("message"))[:4000]
     for detail in details:
-        if kind := REASONS.get(text(detail.get("reason"))):
+        if kind := REASONS.get(as_text(detail.get("reason"))):
             return kind
-    number = status or count(error.get("code"))
+    number = status or as_count(error.get("code"))
     if number == 429:
         return _exhausted(details, message)
     if number == 400 and KEY_REFUSED.match(message):
         return "auth"
-    return STATUSES.get(text(error.get("status"))) if number is None else None
+    return STATUSES.get(as_text(error.get("status"))) if number is None else None
 
 
 def _exhausted(details: list[dict[str, Any]], message: str) -> FailureKind | None:
     """A quota of the day is used up however soon the answer says to come again; one of the minute fills again."""
-    violations = [item for detail in details for item in objects(detail.get("violations"))]
+    violations = [item for detail in details for item in as_objects(detail.get("violations"))]
     if NOTHING_ALLOWED.search(message) or any(
-        str(item.get("quotaValue")) == "0" or "PerDay" in text(item.get("quotaId")) for item in violations
+        str(item.get("quotaValue")) == "0" or "PerDay" in as_text(item.get("quotaId")) for item in violations
     ):
         return "quota"
     return "rate_limit" if violations else None
 
 
-class CandidateEvents(Reading):
+class CandidateEvents(StreamReader):
     """A streamed answer: each event is an answer's object with what is new in it. Nothing says that it ends."""
 
-    def __init__(self, source: Source, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
-        super().__init__(source, call_index, headers, highest_bytes)
+    def __init__(self, origin: Origin, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
+        super().__init__(origin, call_index, headers, highest_bytes)
         self._head: dict[str, Any] = {}
         self._calls: dict[int, int] = {}
         self._bare: bytearray | None = None
@@ -226,7 +228,7 @@ class CandidateEvents(Reading):
             return
         self._bare += data
         if len(self._bare) > HIGHEST_EVENT_BYTES:
-            raise self._source.malformed("sent JSON without an end", "event_too_large")
+            raise self._origin.malformed("sent JSON without an end", "event_too_large")
         if b"}" in data or b"]" in data:
             self._judge(self._bare.decode("utf-8", "replace"))
 
@@ -241,18 +243,18 @@ class CandidateEvents(Reading):
         try:
             value, _ = json.JSONDecoder().raw_decode(shown)
         except RecursionError:
-            raise self._source.malformed("sent a chunk that is not JSON", "invalid_json") from None
+            raise self._origin.malformed("sent a chunk that is not JSON", "invalid_json") from None
         except ValueError:
             return
         self._odd(value)
 
     def _odd(self, chunk: Any) -> None:
         if is_error(chunk):
-            raise refused(self._source, None, self._headers, chunk)
+            raise refused(self._origin, None, self._headers, chunk)
         super()._odd(chunk)
 
     def _called_error(self, chunk: dict[str, Any]) -> NoReturn:
-        raise refused(self._source, None, self._headers, chunk)
+        raise refused(self._origin, None, self._headers, chunk)
 
     def _take(self, chunk: dict[str, Any], size: int, deltas: list[Delta]) -> None:
         if chunk.get("error"):
@@ -261,7 +263,7 @@ class CandidateEvents(Reading):
             if value := chunk.get(name):
                 self._head[name] = value
         found = chunk.get("candidates")
-        for place, candidate in enumerate(objects(found)):
+        for place, candidate in enumerate(as_objects(found)):
             if delta := self._candidate(candidate, place, size):
                 deltas.append(delta)
         if not found and (reason := blocked(chunk)):
@@ -279,8 +281,8 @@ class CandidateEvents(Reading):
             delta: Delta | None = self._said(index, said)
         else:
             delta = self._added(index, size, text=said, reasoning=thought, calls=calls, logprobs=logprobs)
-        if word := text(candidate.get("finishReason")):
-            self._finished(index, finish_of(word, called=index in self._calls), word)
+        if word := as_text(candidate.get("finishReason")):
+            self._finished(index, parse_finish_reason(word, called=index in self._calls), word)
         return delta
 
     def _next_call(self, index: int) -> int:
@@ -288,4 +290,4 @@ class CandidateEvents(Reading):
         return self._calls[index]
 
     def _whole(self, choices: tuple[Choice, ...]) -> Completion:
-        return whole(self._source, self._headers, self._head, choices)
+        return whole(self._origin, self._headers, self._head, choices)

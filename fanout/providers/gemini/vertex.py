@@ -28,7 +28,7 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Call, Failure, FailureKind
 from fanout.providers.gemini.adapter import Gemini
-from fanout.providers.mapping.failures import Source
+from fanout.providers.mapping.failures import Origin
 from fanout.providers.transport.adapter_headers import taken_out
 from fanout.providers.transport.http import HttpRequest
 
@@ -73,9 +73,9 @@ class Vertex(Gemini):
             headers["x-goog-user-project"] = self.token.payer
         return headers
 
-    def source(self, call: Call) -> Source:
-        source = super().source(call)
-        return source.also(self.token.value) if self.token.value else source
+    def origin(self, call: Call) -> Origin:
+        origin = super().origin(call)
+        return origin.also(self.token.value) if self.token.value else origin
 
     async def _encoded(self, call: Call, *, stream: bool) -> HttpRequest:
         if hdrs.AUTHORIZATION not in self._headers and call.credential is None:

@@ -7,13 +7,13 @@ from typing import Any
 
 from fanout.core.json_text import dump
 from fanout.core.schema import Answer, Choice, TokenLogprob
-from fanout.providers.mapping.openai_answers import finish_of, legacy_call
+from fanout.providers.mapping.openai_answers import convert_legacy_call, parse_finish_reason
 
-HIGHEST_INDEX = 128
+MAX_CHOICES = 128
 """Most choices of one call. Source: `n`, https://platform.openai.com/docs/api-reference/chat/create"""
 
 
-class Growing:
+class ChoiceBuilder:
     """One choice of a streamed answer, so far."""
 
     __slots__ = ("_arguments", "_calls", "_places", "finish", "logprobs", "native", "reasoning", "refusal", "text")
@@ -34,7 +34,7 @@ class Growing:
 
         Gemini's OpenAI path sends whole calls with no index or all with 0: a new id is a new call.
         """
-        raw = message.get("tool_calls") or legacy_call(message)
+        raw = message.get("tool_calls") or convert_legacy_call(message)
         pieces = [piece for piece in raw if isinstance(piece, dict)] if isinstance(raw, list) else []
         return tuple({**piece, "index": self._add_call(piece)} for piece in pieces)
 
@@ -62,4 +62,4 @@ class Growing:
             for call, pieces in zip(self._calls, self._arguments, strict=True)
         )
         answer = Answer("".join(self.text), "".join(self.reasoning) or None, "".join(self.refusal) or None, tuple(calls))
-        return Choice(answer, finish_of(self.finish), self.native, tuple(self.logprobs) or None)
+        return Choice(answer, parse_finish_reason(self.finish), self.native, tuple(self.logprobs) or None)

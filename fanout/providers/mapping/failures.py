@@ -15,8 +15,8 @@ from multidict import istr
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import parse
 from fanout.core.schema import Failure, FailureKind
-from fanout.providers.mapping.redact import LONGEST_MESSAGE, redact
-from fanout.providers.mapping.retry_after import retry_after_s
+from fanout.providers.mapping.redact import MAX_MESSAGE_CHARS, redact
+from fanout.providers.mapping.retry_after import find_retry_after_s
 
 STATUS_KINDS: Mapping[int, FailureKind] = {
     401: "auth",
@@ -86,15 +86,15 @@ BILLING = re.compile(r"quota.*billing|credit balance|trial key.*month", re.IGNOR
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Origin:
     """Whose refusal it is: what all failures of one provider have in common."""
 
     name: str
     secrets: tuple[str, ...]
     """Keys and header values, as sent."""
 
-    def also(self, secret: str) -> Source:
-        return Source(self.name, (*self.secrets, secret))
+    def also(self, secret: str) -> Origin:
+        return Origin(self.name, (*self.secrets, secret))
 
     def malformed(self, sentence: str, code: str) -> ProviderError:
         """The failure of an answer that is not one; `sentence` follows the provider's name."""
@@ -102,7 +102,7 @@ class Source:
 
 
 def refusal(
-    source: Source,
+    origin: Origin,
     status: int | None,
     headers: Mapping[str, str],
     error: Mapping[str, Any],
@@ -114,20 +114,20 @@ def refusal(
 
     Args:
         status: HTTP's; `None` where the error came inside an answer of status 200: its own number then stands for it.
-        error: what `error_in` found; may be empty.
+        error: what `find_error` found; may be empty.
         kind: what the adapter knows by a table of its own format.
         request: the request's id, where the body says it.
     """
     status = status or _status_in(error)
     message = _message(error)
     code, category = _word(error.get("code")), _word(error.get("type") or error.get("error_type") or error.get("status"))
-    delay_s = retry_after_s(headers, error, message)
+    delay_s = find_retry_after_s(headers, error, message)
     kind = kind or _kind(status, (code, category), error, message, delay_s)
     failure = Failure(
         kind=kind,
-        message=_safe_message(source, kind, status, message),
-        code=_safe_code(source, kind, status, code or category),
-        param=_safe_param(source, kind, error.get("param")),
+        message=_safe_message(origin, kind, status, message),
+        code=_safe_code(origin, kind, status, code or category),
+        param=_safe_param(origin, kind, error.get("param")),
         status=status,
         retry_after_s=delay_s,
         request_id=request_id(headers) or (request[:200] if isinstance(request, str) and request else None),
@@ -143,16 +143,16 @@ def is_error(body: Any) -> bool:
     return isinstance(body, dict) and (bool(body.get("error")) or body.get("object") == "error")
 
 
-def error_body(body: bytes) -> Mapping[str, Any]:
-    """`error_in` a refusal's body, be it JSON, a plain sentence or a proxy's web page (which says nothing)."""
+def parse_error_body(body: bytes) -> Mapping[str, Any]:
+    """`find_error` a refusal's body, be it JSON, a plain sentence or a proxy's web page (which says nothing)."""
     try:
-        return error_in(parse(body))
+        return find_error(parse(body))
     except ValueError:
-        text = body[: 8 * LONGEST_MESSAGE].decode("utf-8", "replace").strip()
+        text = body[: 8 * MAX_MESSAGE_CHARS].decode("utf-8", "replace").strip()
         return {} if text.startswith("<") else {"message": text}
 
 
-def error_in(body: Any) -> Mapping[str, Any]:
+def find_error(body: Any) -> Mapping[str, Any]:
     """The error object of a body that is an error, whatever the host's framework makes of it; empty where there is none.
 
     OpenAI `{"error": {…}}`, TGI and Ollama `{"error": "…"}`, Google `[{"error": {…}}]`, FastAPI `{"detail": …}`,
@@ -169,7 +169,7 @@ def error_in(body: Any) -> Mapping[str, Any]:
         return {**body, "message": error}
     detail = body.get("detail")
     if isinstance(detail, dict):
-        return error_in(detail) or detail
+        return find_error(detail) or detail
     return body if detail is None else {**_detail(detail), **body}
 
 
@@ -225,39 +225,39 @@ def _kind(
         return "content_filter"  # OpenRouter's moderation
     if status == 402 and delay_s is not None:
         return "rate_limit"  # a host that says when to come back has not closed the account
-    if status in (400, 429) and delay_s is None and BILLING.search(message[: 4 * LONGEST_MESSAGE]):
+    if status in (400, 429) and delay_s is None and BILLING.search(message[: 4 * MAX_MESSAGE_CHARS]):
         return "quota"
     if status is not None:
         return STATUS_KINDS.get(status, "bad_request" if 400 <= status < 500 else "server")
     return next((TYPE_KINDS[word] for word in words if word and word in TYPE_KINDS), "server")
 
 
-def _safe_message(source: Source, kind: FailureKind, status: int | None, message: str) -> str:
+def _safe_message(origin: Origin, kind: FailureKind, status: int | None, message: str) -> str:
     """The upstream's sentence, redacted; our own where it is about keys, or about what went wrong inside the provider."""
     passed_on = kind != "auth" and (status is None or 400 <= status < 500)
-    shown = redact(message, source.secrets) if passed_on else ""
+    shown = redact(message, origin.secrets) if passed_on else ""
     if shown:
         return shown
     if status is not None and 300 <= status < 400:
-        sentence = f"`{source.name}` redirects elsewhere, where no key is sent; set its `base_url` to the final address"
+        sentence = f"`{origin.name}` redirects elsewhere, where no key is sent; set its `base_url` to the final address"
     else:
-        sentence = OWN_WORDS.get(kind, OWN_WORDS["server"]).format(name=source.name)
+        sentence = OWN_WORDS.get(kind, OWN_WORDS["server"]).format(name=origin.name)
     return f"{sentence} (HTTP {status})" if status else sentence
 
 
-def _safe_code(source: Source, kind: FailureKind, status: int | None, code: str | None) -> str | None:
+def _safe_code(origin: Origin, kind: FailureKind, status: int | None, code: str | None) -> str | None:
     if kind == "auth":
         return "permission_denied" if status == 403 else "invalid_api_key"
     if status is not None and 300 <= status < 400:
         return "redirect"
-    is_word = code is not None and re.fullmatch(r"[\w.-]{1,64}", code) and redact(code, source.secrets) == code
+    is_word = code is not None and re.fullmatch(r"[\w.-]{1,64}", code) and redact(code, origin.secrets) == code
     return code if is_word else None
 
 
-def _safe_param(source: Source, kind: FailureKind, param: Any) -> str | None:
+def _safe_param(origin: Origin, kind: FailureKind, param: Any) -> str | None:
     if kind == "auth" or not isinstance(param, str) or not 0 < len(param) <= 100:
         return None
-    return param if redact(param, source.secrets) == param else None
+    return param if redact(param, origin.secrets) == param else None
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:

@@ -27,12 +27,12 @@ from fanout.core.schema import Call, Content, Failure, ImagePart
 
 Network = IPv4Network | IPv6Network
 
-HIGHEST_BYTES = 10 * 2**20
+MAX_IMAGE_BYTES = 10 * 2**20
 """Largest image taken; over what any provider takes that wants bytes (Bedrock: 3.75 MB for one of Anthropic's models)."""
 TIMEOUT_S = 10.0
 """For one image, from the first look-up to the last byte, redirects included."""
-MOST_REDIRECTS = 3
-MOST_IMAGES = 20
+MAX_REDIRECTS = 3
+MAX_IMAGES = 20
 """In one call. Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ImageBlock.html"""
 
 # Source: https://mimesniff.spec.whatwg.org/#matching-an-image-type-pattern
@@ -70,7 +70,7 @@ class Image:
         return f"data:image/{self.kind};base64,{self.base64}"
 
 
-async def inlined(call: Call, *, allowed: Collection[Network] = ()) -> Call:
+async def inline_images(call: Call, *, allowed: Collection[Network] = ()) -> Call:
     """The call with data: URLs in the place of all its images' addresses.
 
     Args:
@@ -81,8 +81,8 @@ async def inlined(call: Call, *, allowed: Collection[Network] = ()) -> Call:
     """
     messages = call.query.messages or ()
     urls = dict.fromkeys(part.url for message in messages for part in _images(message.content))
-    if len(urls) > MOST_IMAGES:
-        raise _fault(f"the request has {len(urls)} images; at most {MOST_IMAGES} are taken")
+    if len(urls) > MAX_IMAGES:
+        raise _fault(f"the request has {len(urls)} images; at most {MAX_IMAGES} are taken")
     wanted = [url for url in urls if not is_data(url)]
     if not wanted:
         return call
@@ -115,7 +115,7 @@ def is_data(url: str) -> bool:
     return url[:5].lower() == "data:"
 
 
-def decoded(url: str) -> Image:
+def decode_data_url(url: str) -> Image:
     """The image in a data: URL. Pure.
 
     Source: RFC 2397.
@@ -127,7 +127,7 @@ def decoded(url: str) -> Image:
     if match is None:
         raise _refused("is not a data: URL, as `data:image/png;base64,…`")
     text = match["data"]
-    if len(text) > 2 * HIGHEST_BYTES:
+    if len(text) > 2 * MAX_IMAGE_BYTES:
         raise _too_large()
     if not match["parameters"].lower().endswith(";base64"):
         return _image(unquote_to_bytes(text))
@@ -142,7 +142,7 @@ async def fetch(
     url: str,
     *,
     allowed: Collection[Network] = (),
-    highest_bytes: int = HIGHEST_BYTES,
+    highest_bytes: int = MAX_IMAGE_BYTES,
     timeout_s: float = TIMEOUT_S,
 ) -> Image:
     """The image at an address. Redirects are followed, each address looked at as the first was.
@@ -154,7 +154,7 @@ async def fetch(
         ProviderError: `bad_request`: there is none, or it must not be looked for there.
     """
     if is_data(url):
-        return decoded(url)
+        return decode_data_url(url)
     gate = Gate(allowed)
     connector = aiohttp.TCPConnector(socket_factory=gate, use_dns_cache=False, force_close=True)
     try:
@@ -174,7 +174,7 @@ async def fetch(
 
 async def _got(session: aiohttp.ClientSession, url: URL, highest_bytes: int) -> bytes:
     headers = {"User-Agent": "fanout", "Accept": "image/png,image/jpeg,image/gif,image/webp", "Accept-Encoding": "identity"}
-    for _ in range(MOST_REDIRECTS + 1):
+    for _ in range(MAX_REDIRECTS + 1):
         async with session.get(url, headers=headers, allow_redirects=False) as response:
             location = response.headers.get(hdrs.LOCATION)
             if response.status in (301, 302, 303, 307, 308) and location is not None:
@@ -183,7 +183,7 @@ async def _got(session: aiohttp.ClientSession, url: URL, highest_bytes: int) -> 
             if response.status != 200:
                 raise _refused(f"could not be fetched: its server answered HTTP {response.status}")
             return await _bounded(response, highest_bytes)
-    raise _refused(f"could not be fetched: it was redirected more than {MOST_REDIRECTS} times")
+    raise _refused(f"could not be fetched: it was redirected more than {MAX_REDIRECTS} times")
 
 
 async def _bounded(response: aiohttp.ClientResponse, highest_bytes: int) -> bytes:
@@ -255,7 +255,7 @@ def _image(data: bytes) -> Image:
     raise _refused("is not a PNG, JPEG, GIF or WebP image")
 
 
-def _too_large(highest_bytes: int = HIGHEST_BYTES) -> ProviderError:
+def _too_large(highest_bytes: int = MAX_IMAGE_BYTES) -> ProviderError:
     return _refused(f"has over {highest_bytes:,} bytes")
 
 

@@ -12,13 +12,13 @@ from urllib.parse import unquote_to_bytes
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Content, Failure, Fitted, ImagePart, Message, OtherPart, Query, TextPart
-from fanout.providers.mapping.failures import Source
+from fanout.providers.mapping.failures import Origin
 
-SYSTEM = frozenset({"system", "developer"})
+SYSTEM_ROLES = frozenset({"system", "developer"})
 DATA_URL = re.compile(r"data:(?P<type>[^;,]*)(?P<parameters>(?:;[^;,]*)*),", re.IGNORECASE)
 
 
-def turns(source: Source, query: Query) -> Sequence[Message]:
+def list_messages(origin: Origin, query: Query) -> Sequence[Message]:
     """The messages; a prompt is one of the user's.
 
     Raises:
@@ -27,37 +27,37 @@ def turns(source: Source, query: Query) -> Sequence[Message]:
     if query.messages is not None:
         return query.messages
     if query.prompt_tokens is not None:
-        unsupported(source, "takes no token ids; send the prompt as text", "prompt")
+        refuse(origin, "takes no token ids; send the prompt as text", "prompt")
     return (Message("user", query.prompt or ""),)
 
 
-def unsupported(source: Source, sentence: str, param: str = "messages") -> NoReturn:
+def refuse(origin: Origin, sentence: str, param: str = "messages") -> NoReturn:
     """Refuses what a format cannot say. Leaving it out would ask another question than the other models get."""
-    raise ProviderError(Failure("unsupported", f"`{source.name}` {sentence}", code="unsupported_content", param=param))
+    raise ProviderError(Failure("unsupported", f"`{origin.name}` {sentence}", code="unsupported_content", param=param))
 
 
-def systems(source: Source, messages: Sequence[Message]) -> list[str]:
+def list_system_texts(origin: Origin, messages: Sequence[Message]) -> list[str]:
     """What the system messages say, for formats that have a place of its own for them."""
-    found = [text_of(source, message.content) for message in messages if message.role in SYSTEM]
+    found = [to_text(origin, message.content) for message in messages if message.role in SYSTEM_ROLES]
     return [text for text in found if text]
 
 
-def text_of(source: Source, content: Content | None) -> str:
+def to_text(origin: Origin, content: Content | None) -> str:
     """Content where a format takes text alone."""
     if isinstance(content, str):
         return content
     for part in content or ():
         if not isinstance(part, TextPart):
-            unsupported(source, "takes nothing but text in messages of the system, of tools and of its own")
+            refuse(origin, "takes nothing but text in messages of the system, of tools and of its own")
     return "".join(part.text for part in content or () if isinstance(part, TextPart))
 
 
-def no_part(source: Source, part: OtherPart) -> NoReturn:
+def refuse_part(origin: Origin, part: OtherPart) -> NoReturn:
     """Refuses a part of a type that the format does not have."""
-    unsupported(source, f"takes text and images, no parts of type `{str(part.raw.get('type'))[:40]}`")
+    refuse(origin, f"takes text and images, no parts of type `{str(part.raw.get('type'))[:40]}`")
 
 
-def inline(source: Source, url: str) -> tuple[str, str] | None:
+def parse_data_url(origin: Origin, url: str) -> tuple[str, str] | None:
     """Media type and base64 of a data: URL; `None` for any other address.
 
     Source: https://www.rfc-editor.org/rfc/rfc2397
@@ -89,7 +89,7 @@ def _no_image(wrong: str) -> ProviderError:
     return ProviderError(Failure("bad_request", f"an image's data: URL {wrong}", code="invalid_image", param="messages"))
 
 
-def without_lost(fitted: Fitted, messages: Sequence[Message] | None, *, details: bool = False) -> Fitted:
+def report_left_out(fitted: Fitted, messages: Sequence[Message] | None, *, details: bool = False) -> Fitted:
     """`fitted` with what of a conversation is left out: no format but OpenAI's has names of participants.
 
     Args:

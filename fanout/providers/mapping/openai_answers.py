@@ -8,7 +8,7 @@ from typing import Any
 
 from fanout.core.schema import Answer, Choice, Completion, FinishReason, TokenLogprob
 from fanout.core.usage import Usage
-from fanout.providers.mapping.failures import Source, error_in, refusal, request_id
+from fanout.providers.mapping.failures import Origin, find_error, refusal, request_id
 
 FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -28,8 +28,8 @@ BROKEN_OFF = frozenset({"error", "network_error", "insufficient_system_resource"
 """Finish reasons of answers that failed (Mistral, OpenRouter; Z.ai; DeepSeek)."""
 
 
-def completion(
-    source: Source, headers: Mapping[str, str], head: Mapping[str, Any], choices: tuple[Choice, ...], usage: Usage | None
+def build_completion(
+    origin: Origin, headers: Mapping[str, str], head: Mapping[str, Any], choices: tuple[Choice, ...], usage: Usage | None
 ) -> Completion:
     """A whole answer; `head` is any object that bears its id and model.
 
@@ -37,7 +37,7 @@ def completion(
         ProviderError: it has no choice. That is no answer, and would vanish from the comparison.
     """
     if not choices:
-        raise source.malformed("sent an answer without a choice", "no_choices")
+        raise origin.malformed("sent an answer without a choice", "no_choices")
     return Completion(
         choices,
         usage,
@@ -47,54 +47,56 @@ def completion(
     )
 
 
-def check(source: Source, headers: Mapping[str, str], raw: Mapping[str, Any]) -> None:
+def check_choice(origin: Origin, headers: Mapping[str, str], raw: Mapping[str, Any]) -> None:
     """A choice may itself be a failure: by an `error` of its own (OpenRouter) or by its finish reason.
 
     Raises:
         ProviderError: it is one.
     """
     if error := raw.get("error"):
-        raise refusal(source, None, headers, error_in({"error": error}))
+        raise refusal(origin, None, headers, find_error({"error": error}))
     word = raw.get("finish_reason")
     if isinstance(word, str) and word in BROKEN_OFF:
-        raise refusal(source, None, headers, {"message": f"`{source.name}` broke off its answer: `{word}`", "code": word})
+        raise refusal(origin, None, headers, {"message": f"`{origin.name}` broke off its answer: `{word}`", "code": word})
 
 
 def _name(value: Any) -> str | None:
     return value[:200] if isinstance(value, str) and value else None
 
 
-def choice_of(raw: Mapping[str, Any]) -> Choice:
+def parse_choice(raw: Mapping[str, Any]) -> Choice:
     """One choice of a whole answer, chat (`message`) or text (`text`)."""
     message = raw.get("message")
     if isinstance(message, dict):
-        answer = answer_of(message)
+        answer = parse_message(message)
     else:
         text = raw.get("text")
         answer = Answer(text if isinstance(text, str) else "")
     logprobs = raw.get("logprobs")
     word = raw.get("finish_reason")
-    return Choice(answer, finish_of(word), native_finish(raw, word), logprobs_of(logprobs) if logprobs else None)
+    return Choice(
+        answer, parse_finish_reason(word), native_finish_reason(raw, word), parse_logprobs(logprobs) if logprobs else None
+    )
 
 
-def answer_of(message: Mapping[str, Any]) -> Answer:
-    text, reasoning = said(message)
+def parse_message(message: Mapping[str, Any]) -> Answer:
+    text, reasoning = parse_texts(message)
     refusal = message.get("refusal")
-    calls = message.get("tool_calls") or legacy_call(message)
+    calls = message.get("tool_calls") or convert_legacy_call(message)
     return Answer(
         text,
         reasoning,
         refusal if isinstance(refusal, str) and refusal else None,
         tuple(_without_index(call) for call in calls if isinstance(call, dict)) if isinstance(calls, list) else (),
-        extra_of(message),
+        pick_extras(message),
     )
 
 
-def extra_of(message: Mapping[str, Any]) -> Mapping[str, Any]:
+def pick_extras(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: message[name] for name in EXTRAS if message.get(name)}
 
 
-def said(message: Mapping[str, Any]) -> tuple[str, str | None]:
+def parse_texts(message: Mapping[str, Any]) -> tuple[str, str | None]:
     """Text and reasoning of a message or a delta.
 
     Source: `content` as parts, thinking among them: Mistral; `reasoning_content`: DeepSeek, Z.ai; `reasoning`: Groq,
@@ -125,18 +127,18 @@ def _texts(parts: list[Any], kind: str) -> Iterator[str]:
                 yield from _texts(inner, "text")
 
 
-def finish_of(word: Any) -> FinishReason | None:
+def parse_finish_reason(word: Any) -> FinishReason | None:
     """`None` for a word that is not known: a finish reason is never invented."""
     return FINISH.get(word) if isinstance(word, str) else None
 
 
-def native_finish(raw: Mapping[str, Any], word: Any) -> str | None:
+def native_finish_reason(raw: Mapping[str, Any], word: Any) -> str | None:
     """The provider's own word (OpenRouter: the model's host's), where it is not ours as well."""
     native = raw.get("native_finish_reason") or word
-    return native[:100] if isinstance(native, str) and native != finish_of(word) else None
+    return native[:100] if isinstance(native, str) and native != parse_finish_reason(word) else None
 
 
-def logprobs_of(raw: Any) -> tuple[TokenLogprob, ...] | None:
+def parse_logprobs(raw: Any) -> tuple[TokenLogprob, ...] | None:
     """Either of the two shapes, on either path: llama.cpp gives chat's for text, Together text's for chat."""
     if not isinstance(raw, dict):
         return None
@@ -186,7 +188,7 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def usage_of(raw: Any) -> Usage | None:
+def parse_usage(raw: Any) -> Usage | None:
     """Tokens as this project counts them: input with what came from the cache, output with reasoning.
 
     Source: https://platform.openai.com/docs/api-reference/chat/object; `prompt_cache_hit_tokens`: DeepSeek; `cost`: OpenRouter.
@@ -216,7 +218,7 @@ def usage_of(raw: Any) -> Usage | None:
     return Usage(given, answered, cached, written, reasoning, None, cost, raw)
 
 
-def legacy_call(message: Mapping[str, Any]) -> list[Any]:
+def convert_legacy_call(message: Mapping[str, Any]) -> list[Any]:
     """`function_call`, which `tool_calls` replaced, as one of those."""
     call = message.get("function_call")
     return [{"type": "function", "function": call}] if isinstance(call, dict) else []

@@ -24,11 +24,11 @@ from email.utils import parsedate_to_datetime
 from multidict import istr
 
 from fanout.core.schema import Left, Rate
-from fanout.providers.mapping.retry_after import duration_s
+from fanout.providers.mapping.retry_after import parse_duration_s
 
 HIGHEST = 10**15
 """No limit is higher: what is, is garbled."""
-LONGEST_RESET_S = 32 * 86400.0
+MAX_RESET_S = 32 * 86400.0
 """A month's limit comes back within."""
 DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 EPOCH_S, EPOCH_MS = 1e9, 1e12
@@ -70,11 +70,11 @@ TOKENS = tuple(
 def tell(headers: Mapping[str, str]) -> None:
     """Tells whoever listens to this attempt what its headers say, if they say anything."""
     hearer = HEARER.get()
-    if hearer is not None and (rate := rate_of(headers)) is not None:
+    if hearer is not None and (rate := parse_rate_headers(headers)) is not None:
         hearer(rate)
 
 
-def rate_of(headers: Mapping[str, str]) -> Rate | None:
+def parse_rate_headers(headers: Mapping[str, str]) -> Rate | None:
     """What is left; `None` where nothing is said that makes sense."""
     requests, tokens = _left(headers, REQUESTS), _left(headers, TOKENS)
     return None if requests is None and tokens is None else Rate(requests or Left(), tokens or Left())
@@ -116,12 +116,12 @@ def _reset_s(text: str | None, headers: Mapping[str, str]) -> float | None:
         return None
     number = _number(text)
     if number is None and DURATION.fullmatch(text):
-        return duration_s(text)
+        return parse_duration_s(text)
     moment = _moment(text) if number is None else number / 1000 if number >= EPOCH_MS else number
     if moment is None or moment < 0:
         return None
     delay_s = max(moment - _now(headers), 0.0) if moment >= EPOCH_S else moment  # it may just have passed
-    return delay_s if delay_s <= LONGEST_RESET_S else None
+    return delay_s if delay_s <= MAX_RESET_S else None
 
 
 def _moment(text: str) -> float | None:

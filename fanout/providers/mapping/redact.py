@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-LONGEST_MESSAGE = 500
+MAX_MESSAGE_CHARS = 500
 
 _TOP = (
     r"(?:com|net|org|io|ai|dev|cloud|app|co|gov|edu|eu|us|uk|de|fr|cn|internal|intra|local|lan|corp|home|test|example|invalid)"
@@ -33,9 +33,9 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """`text` in one line of at most 500 characters, without keys, host names, addresses and the `secrets` themselves."""
     for secret in secrets:
         text = text.replace(secret, "[key]")
-    if len(text) > 4 * LONGEST_MESSAGE:  # bounds the patterns' work; the last word may be half a key, so it goes too
-        text = text[: 4 * LONGEST_MESSAGE].rpartition(" ")[0]
+    if len(text) > 4 * MAX_MESSAGE_CHARS:  # bounds the patterns' work; the last word may be half a key, so it goes too
+        text = text[: 4 * MAX_MESSAGE_CHARS].rpartition(" ")[0]
     for pattern, label in HIDDEN:
         text = pattern.sub(label, text)
     text = " ".join(text.split())
-    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 1]}…"
+    return text if len(text) <= MAX_MESSAGE_CHARS else f"{text[: MAX_MESSAGE_CHARS - 1]}…"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-LONGEST_DELAY_S = 31 * 86400.0
+MAX_DELAY_S = 31 * 86400.0
 """A quota comes back next month; what is named beyond that is no delay."""
 
 AGAIN = re.compile(r"(?:try again|retry)\s+(?:in|after)\s+((?:\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)[a-z]*[\s,]*)+)", re.IGNORECASE)
@@ -17,7 +17,7 @@ DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.IGNORECASE)
 UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def retry_after_s(headers: Mapping[str, str], error: Mapping[str, Any], message: str) -> float | None:
+def find_retry_after_s(headers: Mapping[str, str], error: Mapping[str, Any], message: str) -> float | None:
     """Seconds to wait, by the first that says so: `retry-after-ms`, `Retry-After`, the body.
 
     Source: RFC 9110 §10.2.3; `retry-after-ms`: openai-python and Azure; the body: Groq, OpenAI, google.rpc.RetryInfo.
@@ -51,23 +51,23 @@ def _number(text: str | None) -> float | None:
 
 
 def _sensible(delay_s: float) -> float | None:
-    return delay_s if math.isfinite(delay_s) and 0 <= delay_s <= LONGEST_DELAY_S else None
+    return delay_s if math.isfinite(delay_s) and 0 <= delay_s <= MAX_DELAY_S else None
 
 
 def _retry_info(error: Mapping[str, Any]) -> float | None:
     details = error.get("details")
     for detail in details if isinstance(details, list) else ():
         if isinstance(detail, dict) and isinstance(delay := detail.get("retryDelay"), str):
-            return duration_s(delay)
+            return parse_duration_s(delay)
     return None
 
 
 def _spoken(message: str) -> float | None:
     found = AGAIN.search(message[:2000])
-    return duration_s(found[1]) if found else None
+    return parse_duration_s(found[1]) if found else None
 
 
-def duration_s(text: str) -> float | None:
+def parse_duration_s(text: str) -> float | None:
     """`5.289s`, `6m0s`, `20ms`, `46 seconds` → seconds."""
     parts = DURATION.findall(text[:100])
     return _sensible(sum(float(number) * UNIT_S[unit.lower()] for number, unit in parts)) if parts else None

@@ -10,25 +10,25 @@ from typing import Any, NoReturn
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import parse
 from fanout.core.schema import Choice, Completion, Delta, Failure, FinishReason, TokenLogprob
-from fanout.providers.mapping.choice_builder import HIGHEST_INDEX, Growing
-from fanout.providers.mapping.failures import Source, error_in, refusal
+from fanout.providers.mapping.choice_builder import MAX_CHOICES, ChoiceBuilder
+from fanout.providers.mapping.failures import Origin, find_error, refusal
 from fanout.providers.transport.sse import Event, SseDecoder
 
-NOT_INVENTED = "unknown"
-"""Stands in `Growing.finish` where the answer is finished with a word that has no meaning here."""
+UNKNOWN_FINISH = "unknown"
+"""Stands in `ChoiceBuilder.finish` where the answer is finished with a word that has no meaning here."""
 
 
-class Reading(ABC):
+class StreamReader(ABC):
     """What the readers of all formats have in common; a format says what an event means (`_take`) and sums up (`_whole`)."""
 
-    def __init__(self, source: Source, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
+    def __init__(self, origin: Origin, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
         self.ended = False
-        self._source = source
+        self._origin = origin
         self._call_index = call_index
         self._headers = headers
         self._highest_bytes = highest_bytes
         self._decoder = SseDecoder()
-        self._choices: dict[int, Growing] = {}
+        self._choices: dict[int, ChoiceBuilder] = {}
         self._held = 0
         self._error: ProviderError | None = None
 
@@ -38,7 +38,7 @@ class Reading(ABC):
         try:
             self._bytes(data, deltas)
             if self._held > self._highest_bytes:
-                raise self._source.malformed(f"answered with over {self._highest_bytes:,} bytes", "answer_too_large")
+                raise self._origin.malformed(f"answered with over {self._highest_bytes:,} bytes", "answer_too_large")
         except ProviderError as error:
             self._error, self.ended = self._with_partial(error), True
             if not deltas:
@@ -63,7 +63,7 @@ class Reading(ABC):
             raise self._error
         unfinished = not self._choices or any(growing.finish is None for growing in self._choices.values())
         if unfinished and not self.ended:
-            sentence = f"`{self._source.name}` ended its stream before the answer was whole"
+            sentence = f"`{self._origin.name}` ended its stream before the answer was whole"
             raise ProviderError(Failure("network", sentence, code="stream_truncated", partial=self.partial))
         return self._whole(tuple(self._choices[index].choice() for index in sorted(self._choices)))
 
@@ -91,7 +91,7 @@ class Reading(ABC):
                 try:
                     chunk = parse(data)
                 except ValueError:
-                    raise self._source.malformed("sent a chunk that is not JSON", "invalid_json") from None
+                    raise self._origin.malformed("sent a chunk that is not JSON", "invalid_json") from None
                 if type(chunk) is not dict:
                     self._odd(chunk)
                 if name == "error":
@@ -102,19 +102,19 @@ class Reading(ABC):
 
     def _called_error(self, chunk: dict[str, Any]) -> NoReturn:
         """A chunk that is an error, or whose event is named one."""
-        raise refusal(self._source, None, self._headers, error_in(chunk))
+        raise refusal(self._origin, None, self._headers, find_error(chunk))
 
     def _odd(self, chunk: Any) -> None:
         """A chunk that is JSON but no object."""
-        raise self._source.malformed("sent a chunk that is no answer", "unexpected_shape")
+        raise self._origin.malformed("sent a chunk that is no answer", "unexpected_shape")
 
-    def _growing(self, index: Any = 0) -> Growing:
+    def _growing(self, index: Any = 0) -> ChoiceBuilder:
         """A choice so far."""
         growing = self._choices.get(index)
         if growing is None:
-            if type(index) is not int or not 0 <= index < HIGHEST_INDEX:
-                raise self._source.malformed("sent a chunk for a choice that was not asked for", "unexpected_shape")
-            growing = self._choices[index] = Growing()
+            if type(index) is not int or not 0 <= index < MAX_CHOICES:
+                raise self._origin.malformed("sent a chunk for a choice that was not asked for", "unexpected_shape")
+            growing = self._choices[index] = ChoiceBuilder()
         return growing
 
     def _said(self, index: int, text: str) -> Delta:
@@ -152,7 +152,7 @@ class Reading(ABC):
 
     def _finished(self, index: int, finish: FinishReason | None, native: str) -> None:
         growing = self._growing(index)
-        growing.finish, growing.native = finish or NOT_INVENTED, native[:100]
+        growing.finish, growing.native = finish or UNKNOWN_FINISH, native[:100]
 
     def _with_partial(self, error: ProviderError) -> ProviderError:
         return ProviderError(replace(error.failure, partial=self.partial))

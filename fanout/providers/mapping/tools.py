@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from fanout.core.json_text import dump, parse
 from fanout.core.schema import Fitted, Message
-from fanout.providers.mapping.failures import Source
-from fanout.providers.mapping.messages import unsupported
+from fanout.providers.mapping.failures import Origin
+from fanout.providers.mapping.messages import refuse
 
 FIELDS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 """Source: https://platform.openai.com/docs/api-reference/chat/create"""
@@ -36,11 +36,11 @@ class Toolbox:
     parallel: bool = True
 
 
-Written = tuple[Mapping[str, Any], tuple[str, ...]]
+WrittenFields = tuple[Mapping[str, Any], tuple[str, ...]]
 """The format's own fields, and the names of OpenAI's that it cannot express."""
 
 
-def with_tools(fitted: Fitted, write: Callable[[Toolbox], Written]) -> Fitted:
+def convert_tools(fitted: Fitted, write: Callable[[Toolbox], WrittenFields]) -> Fitted:
     """`fitted` with the tools as a format writes them; where one of them is no plain function, all are ignored."""
     asked = {name: fitted.sent[name] for name in FIELDS if name in fitted.sent}
     if not asked:
@@ -84,7 +84,7 @@ def _function(tool: Any) -> Function | None:
     )
 
 
-def with_format(fitted: Fitted, write: Callable[[Mapping[str, Any] | None], Mapping[str, Any]]) -> Fitted:
+def convert_response_format(fitted: Fitted, write: Callable[[Mapping[str, Any] | None], Mapping[str, Any]]) -> Fitted:
     """`fitted` with the form of the answer as a format writes it: JSON of the schema that `write` gets, or of any."""
     asked = fitted.sent.get(FORMAT)
     if asked is None:
@@ -99,7 +99,7 @@ def with_format(fitted: Fitted, write: Callable[[Mapping[str, Any] | None], Mapp
     return replace(fitted, sent=sent, ignored=(*fitted.ignored, FORMAT))
 
 
-class Called(NamedTuple):
+class ToolCall(NamedTuple):
     """A tool call of the model's in an earlier turn."""
 
     id: str
@@ -108,7 +108,7 @@ class Called(NamedTuple):
     raw: Mapping[str, Any]
 
 
-def calls_of(source: Source, message: Message) -> list[Called]:
+def parse_tool_calls(origin: Origin, message: Message) -> list[ToolCall]:
     """The tool calls that an assistant's message carries.
 
     Raises:
@@ -116,33 +116,33 @@ def calls_of(source: Source, message: Message) -> list[Called]:
     """
     raw = message.extra.get("tool_calls")
     if message.role == "function" or message.extra.get("function_call"):
-        unsupported(source, "takes tool calls, not the older function calls")
-    return [_called(source, call) for call in raw] if isinstance(raw, list) else []
+        refuse(origin, "takes tool calls, not the older function calls")
+    return [_called(origin, call) for call in raw] if isinstance(raw, list) else []
 
 
-def _called(source: Source, call: Any) -> Called:
+def _called(origin: Origin, call: Any) -> ToolCall:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
-        unsupported(source, "takes no tool calls but those of functions")
+        refuse(origin, "takes no tool calls but those of functions")
     arguments = function.get("arguments") or "{}"
     try:
         value = parse(arguments.encode(errors="replace")) if isinstance(arguments, str) else arguments
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        unsupported(source, "takes tool calls only with a JSON object as their arguments")
-    return Called(str(call.get("id") or ""), str(function.get("name") or ""), value, call)
+        refuse(origin, "takes tool calls only with a JSON object as their arguments")
+    return ToolCall(str(call.get("id") or ""), str(function.get("name") or ""), value, call)
 
 
-def answered_call(source: Source, message: Message) -> str:
+def require_call_id(origin: Origin, message: Message) -> str:
     """Which call a tool's message answers."""
     name = message.extra.get("tool_call_id")
     if not isinstance(name, str):
-        unsupported(source, "needs `tool_call_id` in a tool's message")
+        refuse(origin, "needs `tool_call_id` in a tool's message")
     return name
 
 
-def tool_call(name: Any, arguments: Any, call_id: Any) -> dict[str, Any]:
+def make_tool_call(name: Any, arguments: Any, call_id: Any) -> dict[str, Any]:
     """A tool call in OpenAI's shape; `arguments` is a JSON value, or the text of one."""
     text = arguments if isinstance(arguments, str) else dump({} if arguments is None else arguments).decode()
     return {"id": call_id, "type": "function", "function": {"name": str(name or ""), "arguments": text}}

@@ -23,8 +23,8 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import dump, parse
 from fanout.core.schema import Call, Completion, Failure, Fitted, ImagePart, Message, OtherPart, Query, Target, TextPart
-from fanout.providers.mapping.failures import error_body, error_in, is_error, refusal
-from fanout.providers.mapping.openai_answers import check, choice_of, completion, usage_of
+from fanout.providers.mapping.failures import find_error, is_error, parse_error_body, refusal
+from fanout.providers.mapping.openai_answers import build_completion, check_choice, parse_choice, parse_usage
 from fanout.providers.openai.stream import OpenAiEvents
 from fanout.providers.parameter_tables import OPENAI_FAMILIES, OPENAI_TEXT, openai_family
 from fanout.providers.parameters import accept, fit
@@ -78,27 +78,27 @@ class OpenAi(HttpProvider):
         return HttpRequest(url, self._headers_for(call), PROMPTS.body(fields, query))
 
     def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
-        source = self.source(call)
+        origin = self.origin(call)
         if not 200 <= status < 300:
-            raise refusal(source, status, headers, error_body(body))
+            raise refusal(origin, status, headers, parse_error_body(body))
         try:
             answer = parse(body)
         except ValueError:
-            raise source.malformed("sent an answer that is not JSON", "invalid_json") from None
+            raise origin.malformed("sent an answer that is not JSON", "invalid_json") from None
         if is_error(answer):
-            raise refusal(source, None, headers, error_in(answer))
+            raise refusal(origin, None, headers, find_error(answer))
         if not isinstance(answer, dict):
-            raise source.malformed("sent JSON that is no answer", "unexpected_shape")
+            raise origin.malformed("sent JSON that is no answer", "unexpected_shape")
         choices = answer.get("choices")
         raw = [item for item in choices if isinstance(item, dict)] if isinstance(choices, list) else []
         for item in raw:
-            check(source, headers, item)
+            check_choice(origin, headers, item)
         if len(raw) > 1:
             raw.sort(key=lambda item: index if isinstance(index := item.get("index"), int) else 0)
-        return completion(source, headers, answer, tuple(map(choice_of, raw)), usage_of(answer.get("usage")))
+        return build_completion(origin, headers, answer, tuple(map(parse_choice, raw)), parse_usage(answer.get("usage")))
 
     def events(self, call: Call, headers: Mapping[str, str]) -> Events:
-        return OpenAiEvents(self.source(call), call.index, headers, self.settings.max_answer_bytes)
+        return OpenAiEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
     def _headers_for(self, call: Call) -> CIMultiDict[str]:
         key = self.own_key(call)

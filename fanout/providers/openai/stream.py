@@ -6,17 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from fanout.core.schema import Choice, Completion, Delta
-from fanout.providers.mapping.choice_builder import Growing
-from fanout.providers.mapping.failures import Source
-from fanout.providers.mapping.openai_answers import check, completion, extra_of, logprobs_of, native_finish, said, usage_of
-from fanout.providers.mapping.stream_reader import NOT_INVENTED, Reading
+from fanout.providers.mapping.choice_builder import ChoiceBuilder
+from fanout.providers.mapping.failures import Origin
+from fanout.providers.mapping.openai_answers import (
+    build_completion,
+    check_choice,
+    native_finish_reason,
+    parse_logprobs,
+    parse_texts,
+    parse_usage,
+    pick_extras,
+)
+from fanout.providers.mapping.stream_reader import UNKNOWN_FINISH, StreamReader
 
 
-class OpenAiEvents(Reading):
+class OpenAiEvents(StreamReader):
     """A streamed answer. Takes any chunk that has a meaning."""
 
-    def __init__(self, source: Source, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
-        super().__init__(source, call_index, headers, highest_bytes)
+    def __init__(self, origin: Origin, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
+        super().__init__(origin, call_index, headers, highest_bytes)
         self._head: dict[str, Any] = {}
         self._usage: Any = None
 
@@ -52,15 +60,17 @@ class OpenAiEvents(Reading):
             return Delta(self._call_index, index, text)
         return self._rich_delta(growing, index, message if isinstance(message, dict) else {"content": text}, logprobs, size)
 
-    def _rich_delta(self, growing: Growing, index: int, message: dict[str, Any], logprobs: Any, size: int) -> Delta | None:
-        text, reasoning = said(message)
+    def _rich_delta(
+        self, growing: ChoiceBuilder, index: int, message: dict[str, Any], logprobs: Any, size: int
+    ) -> Delta | None:
+        text, reasoning = parse_texts(message)
         refused = message.get("refusal")
         delta = Delta(self._call_index, index, text, reasoning, refused if refused and isinstance(refused, str) else None)
         if message.get("tool_calls") or message.get("function_call"):
             delta.tool_calls = growing.add_calls(message)
         if logprobs:
-            delta.logprobs = logprobs_of(logprobs) or None
-        delta.extra = extra_of(message) or None
+            delta.logprobs = parse_logprobs(logprobs) or None
+        delta.extra = pick_extras(message) or None
         growing.text.append(text)
         growing.reasoning.append(delta.reasoning or "")
         growing.refusal.append(delta.refusal or "")
@@ -73,11 +83,11 @@ class OpenAiEvents(Reading):
         seen = text or reasoning or delta.refusal or delta.tool_calls or delta.logprobs or delta.extra
         return delta if seen else None
 
-    def _end(self, growing: Growing, choice: Mapping[str, Any]) -> None:
-        check(self._source, self._headers, choice)
+    def _end(self, growing: ChoiceBuilder, choice: Mapping[str, Any]) -> None:
+        check_choice(self._origin, self._headers, choice)
         word = choice.get("finish_reason")
-        growing.finish = word if isinstance(word, str) else NOT_INVENTED
-        growing.native = native_finish(choice, word)
+        growing.finish = word if isinstance(word, str) else UNKNOWN_FINISH
+        growing.native = native_finish_reason(choice, word)
 
     def _whole(self, choices: tuple[Choice, ...]) -> Completion:
-        return completion(self._source, self._headers, self._head, choices, usage_of(self._usage))
+        return build_completion(self._origin, self._headers, self._head, choices, parse_usage(self._usage))

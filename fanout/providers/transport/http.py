@@ -19,7 +19,7 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ConfigError, Fault, ProviderError
 from fanout.core.schema import Call, Completion, Delta, Failure, Fitted, ImagePart, OtherPart, Query, Target, TextPart
 from fanout.providers.mapping import rate_headers
-from fanout.providers.mapping.failures import Source
+from fanout.providers.mapping.failures import Origin
 from fanout.providers.transport.connection_errors import BROKEN, Watch, lost
 
 PARSED_IN_A_THREAD_BYTES = 256 * 1024
@@ -69,7 +69,7 @@ class HttpProvider(ABC):
         self._session = session
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.row.connect_timeout_s)
         values = [_plain(item) for item in (settings.key, *settings.headers.values()) if item]
-        self._source = Source(self.name, tuple(value for value in values if len(value) >= 6))
+        self._origin = Origin(self.name, tuple(value for value in values if len(value) >= 6))
 
     @abstractmethod
     def fit(self, target: Target, query: Query) -> Fitted:
@@ -189,9 +189,9 @@ class HttpProvider(ABC):
             raise ProviderError(Failure("auth", f"the key given for `{self.name}` is no key", code="invalid_api_key"))
         return key
 
-    def source(self, call: Call) -> Source:
+    def origin(self, call: Call) -> Origin:
         """Whose failures those of a call are, the caller's own key among what they must not show."""
-        return self._source.also(_plain(call.credential.key)) if call.credential else self._source
+        return self._origin.also(_plain(call.credential.key)) if call.credential else self._origin
 
     async def _encoded(self, call: Call, *, stream: bool) -> HttpRequest:
         if characters(call.query) > WRITTEN_IN_A_THREAD_CHARACTERS:
@@ -227,7 +227,7 @@ class HttpProvider(ABC):
                 if not piece:
                     return bytes(body)
                 body += piece
-        raise self._source.malformed(f"answered with over {highest:,} bytes", "answer_too_large")
+        raise self._origin.malformed(f"answered with over {highest:,} bytes", "answer_too_large")
 
     async def _decoded(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> Completion:
         if len(body) > PARSED_IN_A_THREAD_BYTES:

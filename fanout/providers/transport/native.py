@@ -14,8 +14,8 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import parse
 from fanout.core.schema import Call, Completion
-from fanout.providers.mapping.failures import Source, error_body
-from fanout.providers.mapping.images import Network, inlined
+from fanout.providers.mapping.failures import Origin, parse_error_body
+from fanout.providers.mapping.images import Network, inline_images
 from fanout.providers.transport.http import HttpProvider, HttpRequest
 
 VERSION = re.compile(r"/v\d+(?:(?:alpha|beta)\d*)?$")
@@ -34,7 +34,7 @@ class NativeProvider(HttpProvider):
             self._headers[self.key_header] = self.key_prefix + key
 
     @abstractmethod
-    def answer(self, source: Source, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
         """What the object of a whole answer says.
 
         Raises:
@@ -42,20 +42,20 @@ class NativeProvider(HttpProvider):
         """
 
     @abstractmethod
-    def refused(self, source: Source, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
         """The failure that the object of an error means; `status` is `None` within an answer of status 200."""
 
     def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
-        source = self.source(call)
+        origin = self.origin(call)
         if not 200 <= status < 300:
-            raise self.refused(source, status, headers, _error_object(body))
+            raise self.refused(origin, status, headers, _error_object(body))
         try:
             answer = unwrapped(parse(body))
         except ValueError:
-            raise source.malformed("sent an answer that is not JSON", "invalid_json") from None
+            raise origin.malformed("sent an answer that is not JSON", "invalid_json") from None
         if not isinstance(answer, dict):
-            raise source.malformed("sent JSON that is no answer", "unexpected_shape")
-        return self.answer(source, headers, answer)
+            raise origin.malformed("sent JSON that is no answer", "unexpected_shape")
+        return self.answer(origin, headers, answer)
 
     def versioned(self, version: str) -> str:
         """What goes between the base address and a path: nothing where the address names a version itself."""
@@ -85,7 +85,7 @@ class InliningProvider(NativeProvider):
         self._allowed = allowed
 
     async def _encoded(self, call: Call, *, stream: bool) -> HttpRequest:
-        return await super()._encoded(await inlined(call, allowed=self._allowed), stream=stream)
+        return await super()._encoded(await inline_images(call, allowed=self._allowed), stream=stream)
 
 
 def unwrapped(body: Any) -> Any:
@@ -94,30 +94,30 @@ def unwrapped(body: Any) -> Any:
 
 
 def _error_object(body: bytes) -> Mapping[str, Any]:
-    """A refusal's whole object; what is none is read as `error_body` does."""
+    """A refusal's whole object; what is none is read as `parse_error_body` does."""
     try:
         found = unwrapped(parse(body))
     except ValueError:
         found = None
-    return found if isinstance(found, dict) else error_body(body)
+    return found if isinstance(found, dict) else parse_error_body(body)
 
 
-def mapping(value: Any) -> Mapping[str, Any]:
+def as_object(value: Any) -> Mapping[str, Any]:
     """`value` where it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def objects(value: Any) -> list[dict[str, Any]]:
+def as_objects(value: Any) -> list[dict[str, Any]]:
     """The objects of a list; none where it is no list."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """`value` where it is a string, else an empty one."""
     return value if isinstance(value, str) else ""
 
 
-def count(value: Any) -> int | None:
+def as_count(value: Any) -> int | None:
     """A number of tokens; `None` where it is none."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)

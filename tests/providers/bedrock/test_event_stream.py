@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
 from fanout.providers.bedrock.event_stream import HIGHEST_FRAME_BYTES, FrameDecoder
-from fanout.providers.mapping.failures import Source
+from fanout.providers.mapping.failures import Origin
 from tests.support.converse import CALL, UP, botocore
 from tests.support.wires import failed, told
 
@@ -25,7 +25,7 @@ def test_frames_in_order_but_of_nonsense(head: bytes, payload: bytes) -> None:
 def parsed(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None:
     """What our decoder makes of a stream; `None` where it is damaged."""
     try:
-        return FrameDecoder(Source("up", ())).feed(body)
+        return FrameDecoder(Origin("up", ())).feed(body)
     except ProviderError:
         return None
 

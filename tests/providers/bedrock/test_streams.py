@@ -209,10 +209,10 @@ def check_stream(stream: bytes, headers: CIMultiDict[str]) -> None:
 def check_any_cut(stream: bytes, headers: CIMultiDict[str], expected: Told) -> None:
     @settings(max_examples=50, deadline=None)
     @given(st.lists(st.integers(0, len(stream)), max_size=60))
-    def check(places: list[int]) -> None:
+    def check_choice(places: list[int]) -> None:
         assert told(UP, CALL, cut(stream, places), headers) == expected
 
-    check()
+    check_choice()
 
 
 async def test_a_stream_over_the_network() -> None:

@@ -253,4 +253,4 @@ async def test_the_token_is_not_shown(tmp_path: Path, key: str, monkeypatch: pyt
     async with google(tmp_path, key, monkeypatch, granted("tok.12345678")) as served, open_session() as session:
         vertex = adapter_at(Vertex, served.url, session=session, key=None)
         await vertex.complete(asking(vertex))
-        assert vertex.source(asking(vertex)).secrets == ("tok.12345678",)
+        assert vertex.origin(asking(vertex)).secrets == ("tok.12345678",)

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from fanout.core.schema import Failure
-from fanout.providers.mapping.failures import Source, error_body, refusal
-from fanout.providers.mapping.redact import LONGEST_MESSAGE, redact
+from fanout.providers.mapping.failures import Origin, parse_error_body, refusal
+from fanout.providers.mapping.redact import MAX_MESSAGE_CHARS, redact
 
 SECRET = "q7Zt-own-key-99"
-UP = Source("up", (SECRET,))
+UP = Origin("up", (SECRET,))
 
 
 def refused(status: int | None = 400, error: Any = None, **headers: str) -> Failure:
     """The failure of a body with this `error` and these headers (`_` for `-`)."""
     fields = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     body = {"error": {"message": "no", **error} if isinstance(error, dict) else error or {}}
-    return refusal(UP, status, fields, error_body(json.dumps(body).encode())).failure
+    return refusal(UP, status, fields, parse_error_body(json.dumps(body).encode())).failure
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_the_providers_word_on_trying_again(word: str, meant: bool | None) -> No
 )
 def test_every_framework_has_its_own_error_body(body: Any, message: str, param: str | None) -> None:
     """All are read for the sentence and the field."""
-    failure = refusal(UP, 400, {}, error_body(json.dumps(body).encode())).failure
+    failure = refusal(UP, 400, {}, parse_error_body(json.dumps(body).encode())).failure
     assert (failure.message, failure.param) == (message, param)
 
 
@@ -159,12 +159,12 @@ def test_every_framework_has_its_own_error_body(body: Any, message: str, param: 
 )
 def test_a_body_that_says_nothing_gets_our_sentence(body: bytes) -> None:
     """With the status, and never a web page."""
-    assert refusal(UP, 400, {}, error_body(body)).failure.message == "`up` refused the request (HTTP 400)"
+    assert refusal(UP, 400, {}, parse_error_body(body)).failure.message == "`up` refused the request (HTTP 400)"
 
 
 def test_a_plain_sentence_is_a_message() -> None:
     """Proxies often answer with no JSON."""
-    assert refusal(UP, 400, {}, error_body(b" no healthy upstream\n")).failure.message == "no healthy upstream"
+    assert refusal(UP, 400, {}, parse_error_body(b" no healthy upstream\n")).failure.message == "no healthy upstream"
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -239,7 +239,7 @@ def test_what_helps_the_caller_stays(told: str) -> None:
 def test_messages_are_short() -> None:
     """And what is cut leaves no half of a key behind."""
     told = "word " * 399 + "sk-" + "a" * 10_000
-    assert len(redact(told)) <= LONGEST_MESSAGE
+    assert len(redact(told)) <= MAX_MESSAGE_CHARS
     assert "aaa" not in redact("https://a.example/x " * 99 + "sk-" + "a" * 10_000)
 
 
@@ -269,5 +269,5 @@ JSON = st.recursive(
 def test_no_body_breaks_the_reading(body: Any, status: int | None, header: str) -> None:
     """Any JSON is some failure."""
     headers = {"retry-after": header, "retry-after-ms": header, "x-should-retry": header, "date": header}
-    failure = refusal(UP, status, headers, error_body(json.dumps(body).encode())).failure
-    assert 0 < len(failure.message) <= LONGEST_MESSAGE
+    failure = refusal(UP, status, headers, parse_error_body(json.dumps(body).encode())).failure
+    assert 0 < len(failure.message) <= MAX_MESSAGE_CHARS

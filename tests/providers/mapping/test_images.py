@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure, ImagePart, Message, TextPart
-from fanout.providers.mapping.images import HIGHEST_BYTES, MOST_IMAGES, Gate, Image, decoded, fetch, inlined, is_public
+from fanout.providers.mapping.images import (
+    MAX_IMAGE_BYTES,
+    MAX_IMAGES,
+    Gate,
+    Image,
+    decode_data_url,
+    fetch,
+    inline_images,
+    is_public,
+)
 from tests.support.exchanges import CALL
 from tests.support.wires import answering, serving
 
@@ -259,10 +268,10 @@ def test_the_gate_opens_to_addresses_alone(text: str) -> None:
 def test_data_urls() -> None:
     """With or without base64, percent signs, or white space."""
     text = base64.b64encode(PNG).decode()
-    assert decoded(f"data:image/png;base64,{text}") == Image("png", PNG)
-    assert decoded(f"DATA:;BASE64,{text[:40]}\n{text[40:]}").data == PNG
-    assert decoded("data:image/jpeg;charset=x;base64," + text.replace("+", "%2B")).kind == "png"
-    assert decoded("data:,GIF89a").kind == "gif"
+    assert decode_data_url(f"data:image/png;base64,{text}") == Image("png", PNG)
+    assert decode_data_url(f"DATA:;BASE64,{text[:40]}\n{text[40:]}").data == PNG
+    assert decode_data_url("data:image/jpeg;charset=x;base64," + text.replace("+", "%2B")).kind == "png"
+    assert decode_data_url("data:,GIF89a").kind == "gif"
     assert Image("png", PNG).url == f"data:image/png;base64,{text}"
 
 
@@ -272,18 +281,18 @@ def test_data_urls() -> None:
 )
 def test_data_urls_that_are_none(url: str) -> None:
     with pytest.raises(ProviderError):
-        decoded(url)
+        decode_data_url(url)
 
 
 @given(st.text().map("data:".__add__) | st.text().map("data:image/png;base64,".__add__) | st.text())
 def test_any_text_is_an_image_or_a_failure(url: str) -> None:
     with suppress(ProviderError):
-        assert decoded(url).kind in ("png", "jpeg", "gif", "webp")
+        assert decode_data_url(url).kind in ("png", "jpeg", "gif", "webp")
 
 
 def test_a_huge_data_url_is_not_decoded() -> None:
     with pytest.raises(ProviderError, match="has over"):
-        decoded("data:image/png;base64," + "A" * (2 * HIGHEST_BYTES + 1))
+        decode_data_url("data:image/png;base64," + "A" * (2 * MAX_IMAGE_BYTES + 1))
 
 
 async def test_a_calls_addresses_become_data_urls() -> None:
@@ -293,7 +302,7 @@ async def test_a_calls_addresses_become_data_urls() -> None:
         parts = (TextPart("What?"), ImagePart(f"{served.url}/a", "low"), ImagePart(f"{served.url}/a"), data)
         messages = (Message("system", "Be brief"), Message("user", parts), Message("assistant", None))
         query = replace(CALL.query, messages=messages)
-        made = await inlined(replace(CALL, query=query), allowed=HERE)
+        made = await inline_images(replace(CALL, query=query), allowed=HERE)
     assert len(served.requests) == 1
     assert made.query.messages
     assert made.query.messages[0] == messages[0]
@@ -302,7 +311,7 @@ async def test_a_calls_addresses_become_data_urls() -> None:
 
 
 async def test_a_call_without_addresses_is_left_alone() -> None:
-    assert await inlined(CALL) is CALL
+    assert await inline_images(CALL) is CALL
 
 
 async def test_one_image_that_fails_ends_the_fetching_of_the_others() -> None:
@@ -316,11 +325,11 @@ async def test_one_image_that_fails_ends_the_fetching_of_the_others() -> None:
         call = replace(CALL, query=replace(CALL.query, messages=(Message("user", parts),)))
         async with asyncio.timeout(5):
             with pytest.raises(ProviderError, match="HTTP 404"):
-                await inlined(call, allowed=HERE)
+                await inline_images(call, allowed=HERE)
 
 
 async def test_a_call_has_so_many_images_and_no_more() -> None:
-    parts = tuple(ImagePart(f"http://127.0.0.1/{number}") for number in range(MOST_IMAGES + 1))
+    parts = tuple(ImagePart(f"http://127.0.0.1/{number}") for number in range(MAX_IMAGES + 1))
     call = replace(CALL, query=replace(CALL.query, messages=(Message("user", parts),)))
     with pytest.raises(ProviderError, match="the request has 21 images; at most 20"):
-        await inlined(call)
+        await inline_images(call)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from fanout.core.schema import Left, Rate
-from fanout.providers.mapping.rate_headers import HEARER, HIGHEST, LONGEST_RESET_S, REQUESTS, TOKENS, rate_of, tell
+from fanout.providers.mapping.rate_headers import HEARER, HIGHEST, MAX_RESET_S, REQUESTS, TOKENS, parse_rate_headers, tell
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DATE = {"date": format_datetime(NOON, usegmt=True)}
@@ -19,7 +19,7 @@ DATE = {"date": format_datetime(NOON, usegmt=True)}
 
 def read(**headers: str) -> Rate | None:
     """The reading of these headers (`_` for `-`)."""
-    return rate_of(CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()}))
+    return parse_rate_headers(CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()}))
 
 
 def openai(remaining: str = "9", limit: str = "10", reset: str = "1s") -> Left:
@@ -56,7 +56,7 @@ def test_anthropic() -> None:
         )
         for word, value in (("limit", "50000"), ("remaining", left), ("reset", reset))
     }
-    assert rate_of(CIMultiDict({**DATE, **headers})) == Rate(Left(50_000, 49, 1.5), Left(50_000, 39_000, 60.0))
+    assert parse_rate_headers(CIMultiDict({**DATE, **headers})) == Rate(Left(50_000, 49, 1.5), Left(50_000, 39_000, 60.0))
 
 
 def test_cerebras_and_mistral() -> None:
@@ -83,7 +83,7 @@ def test_cerebras_and_mistral() -> None:
 def test_together_and_openrouter(reset: str, reset_s: float) -> None:
     """Seconds, or a moment in Unix seconds or milliseconds; one that has just passed is now."""
     headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
-    assert rate_of(CIMultiDict({**DATE, **headers})) == Rate(Left(60, 0, reset_s), Left())
+    assert parse_rate_headers(CIMultiDict({**DATE, **headers})) == Rate(Left(60, 0, reset_s), Left())
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,11 @@ WORDS = st.one_of(st.text(max_size=40), st.integers().map(str), st.floats().map(
 
 @given(st.dictionaries(st.sampled_from([name for names in (*REQUESTS, *TOKENS) for name in names] + ["date"]), WORDS))
 def test_whatever_headers_say_is_sense_or_nothing(headers: dict[str, str]) -> None:
-    rate = rate_of(CIMultiDict(headers))
+    rate = parse_rate_headers(CIMultiDict(headers))
     for left in (rate.requests, rate.tokens) if rate else ():
         assert left.limit is None or 0 < left.limit <= HIGHEST
         assert left.remaining is None or 0 <= left.remaining <= HIGHEST
-        assert left.reset_s is None or 0 <= left.reset_s <= LONGEST_RESET_S
+        assert left.reset_s is None or 0 <= left.reset_s <= MAX_RESET_S
 
 
 def test_who_listens_is_told_and_of_nothing_nobody_is() -> None:
@@ -129,6 +129,6 @@ def test_who_listens_is_told_and_of_nothing_nobody_is() -> None:
 
 def test_a_moment_without_a_zone_is_utc() -> None:
     headers = {"anthropic-ratelimit-requests-remaining": "1", "anthropic-ratelimit-requests-reset": "2026-11-20T12:00:30"}
-    rate = rate_of(CIMultiDict({**headers, "date": format_datetime(NOON + timedelta(seconds=10), usegmt=True)}))
+    rate = parse_rate_headers(CIMultiDict({**headers, "date": format_datetime(NOON + timedelta(seconds=10), usegmt=True)}))
     assert rate
     assert rate.requests.reset_s == 20
