@@ -9,7 +9,7 @@ from itertools import islice, zip_longest
 from fanout.core.errors import Fault, RequestError
 from fanout.jobs.input_files import BadRow, Row
 from fanout.jobs.job import Asking, Job
-from fanout.store.jobs.journal import ROWS_AT_ONCE, Item, JobStore
+from fanout.store.jobs.journal import ROWS_AT_ONCE, InputItem, JobStore
 
 Read = tuple[int, str | None, str | None]
 """A row's line, its custom id, and what would be kept of it; `None`: it cannot be used."""
@@ -58,7 +58,7 @@ def _understood(row: Row | BadRow, asking: Asking) -> Read:
         return row.line, None, None
 
 
-def _pairs(read: Sequence[Read], kept: Sequence[Item]) -> Iterator[tuple[int, bool]]:
+def _pairs(read: Sequence[Read], kept: Sequence[InputItem]) -> Iterator[tuple[int, bool]]:
     """The line of every row that both have, and whether it differs."""
     for new, old in zip_longest(read, kept):
         if new is not None and old is not None:

@@ -14,7 +14,7 @@ from fanout.jobs import config_fingerprint
 from fanout.jobs.estimate import Estimate
 from fanout.jobs.input_files import BadRow, Row
 from fanout.jobs.job import Asking, Fingerprint, Spec
-from fanout.store.jobs.journal import Item
+from fanout.store.jobs.journal import InputItem
 
 MOST_FAULTS = 1_000
 """That are told of an input."""
@@ -38,9 +38,9 @@ class Loading:
         self.estimate: Estimate | None = None
         """What it all would be; counted only where it is asked for."""
 
-    def take(self, rows: Iterator[Row | BadRow]) -> list[Item] | None:
+    def take(self, rows: Iterator[Row | BadRow]) -> list[InputItem] | None:
         """What is to be kept of the next rows; `None` at the end."""
-        found: list[Item] = []
+        found: list[InputItem] = []
         read = 0
         for row in islice(rows, ROWS_AT_ONCE):
             read += 1
@@ -51,7 +51,7 @@ class Loading:
         del self.faults[MOST_FAULTS:]
         return found if read and self.bad < MOST_BAD_ROWS else None
 
-    def _faults_of(self, row: Row, found: list[Item]) -> Sequence[Fault]:
+    def _faults_of(self, row: Row, found: list[InputItem]) -> Sequence[Fault]:
         """Takes in a row that is as it must be; else says what is not."""
         try:
             custom_id, body = self._asking.item(row.values)
@@ -70,7 +70,7 @@ class Loading:
         self._priced(calls)
         if self.estimate:
             self.estimate.add(calls, self._dispatcher.cost)
-        found.append(Item(self.items, row.line, custom_id, body))
+        found.append(InputItem(self.items, row.line, custom_id, body))
         self.items += 1
         self.units += len(calls)
         return []

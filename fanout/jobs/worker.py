@@ -27,8 +27,7 @@ from fanout.jobs.model_queues import Account, Lane, Name, Rate, Work
 from fanout.jobs.stored_outcome import Record, failure_json
 from fanout.limits.limiter import Priority
 from fanout.observability.logs import log
-from fanout.store.jobs.journal import Ended, Failed, JobStore, Started, Unit
-from fanout.store.jobs.journal import Record as Entry
+from fanout.store.jobs.journal import AttemptFailed, AttemptStarted, JobStore, JournalEntry, Unit, UnitEnded
 from fanout.store.usage.sums import ANSWERED, figure, price
 
 BEAT_S = 3.0
@@ -219,7 +218,7 @@ class Runner:
             outcome = await self._dispatcher.attempt(work.call, deadline_s=WAIT_S)
             await self._ended(work, outcome, attempt=work.attempt - 1)
             return outcome
-        await self._put(Started(work.unit, work.attempt, self._epoch, time.time()))
+        await self._put(AttemptStarted(work.unit, work.attempt, self._epoch, time.time()))
         if self._ending:
             await self._put(self._failed(work, WITHDRAWN))
             return None
@@ -281,7 +280,7 @@ class Runner:
         tally.unknown_usage = int(answered and (tally.input_tokens is None or tally.output_tokens is None))
         tally.cost_unknown = int(answered and tally.cost_usd is None)
         word = failed.kind if failed else ANSWERED
-        ended = Ended(
+        ended = UnitEnded(
             *(work.unit, attempt, self._epoch, time.time(), record.label, word, record.json()),
             failure=failure_json(failed) if failed and attempt >= work.attempt else None,
             attempts=tally.attempts,
@@ -299,11 +298,11 @@ class Runner:
         self._counts.setdefault(Group(record.label, word), Tally()).add(tally)
         self._rates.setdefault(record.label, Rate(now - 0.1)).add(now)
 
-    def _failed(self, work: Work, failure: Failure) -> Failed:
-        return Failed(work.unit, work.attempt, self._epoch, time.time(), failure.kind, failure_json(failure))
+    def _failed(self, work: Work, failure: Failure) -> AttemptFailed:
+        return AttemptFailed(work.unit, work.attempt, self._epoch, time.time(), failure.kind, failure_json(failure))
 
-    async def _put(self, entry: Entry) -> None:
-        entries = chain([entry], repeat(replace(entry, again=True) if isinstance(entry, Ended) else entry))
+    async def _put(self, entry: JournalEntry) -> None:
+        entries = chain([entry], repeat(replace(entry, again=True) if isinstance(entry, UnitEnded) else entry))
         await self._patiently(lambda: self._store.put(next(entries)))
 
     async def _patiently(self, transaction: Callable[[], Awaitable[Found]]) -> Found:

@@ -9,38 +9,38 @@ from contextlib import asynccontextmanager, nullcontext
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from fanout.store.engine.database import BUSY_MS, MEMORY, Database, make_room, reason
+from fanout.store.engine.database import LOCK_TIMEOUT_MS, MEMORY, Database, create_file, describe_error
 from fanout.store.engine.upgrade import upgrade
-from fanout.store.history.recorder import History, Mode
-from fanout.store.idempotency import IdempotentAnswers
-from fanout.store.retention import HISTORY_DAYS, Retention
+from fanout.store.history.recorder import History, HistoryMode
+from fanout.store.idempotency import IdempotencyStore
+from fanout.store.retention import DEFAULT_HISTORY_DAYS, Retention
 from fanout.store.usage.counter import UsageLedger
 
 __all__ = ["MEMORY", "OFF", "Store", "open_store"]
 
 OFF = "off"
-OPENING_S = 10.0
+OPEN_TIMEOUT_S = 10.0
 """How long a database that another process holds is waited for."""
-LOCKED = ("locked", "lock timeout")
+LOCK_MESSAGES = ("locked", "lock timeout")
 """SQLite's word for it, and PostgreSQL's."""
 
 
 class Store:
     """An open database and what is kept in it."""
 
-    def __init__(self, database: Database, history: Mode = "usage", history_days: float = HISTORY_DAYS) -> None:
+    def __init__(self, database: Database, history: HistoryMode = "usage", history_days: float = DEFAULT_HISTORY_DAYS) -> None:
         self.name = database.name
         self.database = database
         self.usage = UsageLedger(database)
         self.history = History(database, history)
-        self.idempotency = None if database.in_memory else IdempotentAnswers(database)
+        self.idempotency = None if database.in_memory else IdempotencyStore(database)
         """Where answers are kept to be given again; none in memory, where they would fill it."""
         self.retention = Retention(database, self.history, history_days)
 
 
 @asynccontextmanager
 async def open_store(
-    location: str, *, history: Mode = "usage", history_days: float = HISTORY_DAYS
+    location: str, *, history: HistoryMode = "usage", history_days: float = DEFAULT_HISTORY_DAYS
 ) -> AsyncGenerator[Store | None]:
     """The store at a location, its tables brought up to date; what is not yet written is written at the end.
 
@@ -70,17 +70,17 @@ async def _prepare(database: Database, location: str) -> None:
     """Makes the file where there is none, and its tables what they must be."""
     began = time.monotonic()
     try:
-        await asyncio.to_thread(make_room, location)
+        await asyncio.to_thread(create_file, location)
         while True:
             try:
                 async with database.writing() as connection:
                     await connection.run_sync(upgrade, database)
             except SQLAlchemyError as error:
-                late = time.monotonic() - began > OPENING_S - BUSY_MS / 1e3
-                if late or not any(word in reason(error) for word in LOCKED):
+                late = time.monotonic() - began > OPEN_TIMEOUT_S - LOCK_TIMEOUT_MS / 1e3
+                if late or not any(word in describe_error(error) for word in LOCK_MESSAGES):
                     raise
                 await asyncio.sleep(0.05)  # two that open a new file at once: SQLite makes one of them fail, not wait
             else:
                 break
     except (SQLAlchemyError, OSError) as error:
-        raise database.unusable(reason(error)) from error
+        raise database.unusable(describe_error(error)) from error

@@ -9,7 +9,7 @@ from sqlalchemy import Row, Select, select, tuple_, update
 
 from fanout.store.engine.database import Database
 from fanout.store.engine.tables import batches, jobs
-from fanout.store.engine.transactions import told, unbroken
+from fanout.store.engine.transactions import run_to_end, told
 
 
 class BatchStore:
@@ -18,7 +18,7 @@ class BatchStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    @unbroken
+    @run_to_end
     async def create(self, row: Mapping[str, Any]) -> None:
         """A new batch. `row` has the columns of the table."""
         async with told(self._database.writing) as connection:
@@ -47,12 +47,12 @@ class BatchStore:
         asked = select(batches, jobs.c.state).select_from(batches.outerjoin(jobs, jobs.c.id == batches.c.id))
         return await self._rows(asked.where(batches.c.settled.is_(None), due).order_by(batches.c.created).limit(most))
 
-    @unbroken
+    @run_to_end
     async def change(self, id: str, **values: Any) -> None:
         async with told(self._database.writing) as connection:
             await connection.execute(update(batches).where(batches.c.id == id).values(**values))
 
-    @unbroken
+    @run_to_end
     async def _rows(self, asked: Select[Any]) -> Sequence[Row[Any]]:
         async with told(self._database.reading) as connection:
             found: Sequence[Row[Any]] = (await connection.execute(asked)).all()

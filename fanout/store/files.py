@@ -10,13 +10,13 @@ from sqlalchemy import Row, Select, func, select, tuple_, update
 
 from fanout.store.engine.database import Database
 from fanout.store.engine.tables import file_parts, files
-from fanout.store.engine.transactions import told, unbroken
+from fanout.store.engine.transactions import run_to_end, told
 
 PART_BYTES = 256 * 1024
 """Of every piece but the last."""
-BEING_UPLOADED = -1
+INCOMPLETE = -1
 """In `bytes`: not whole yet, so shown to nobody."""
-ABANDONED_S = 86_400.0
+ABANDONED_AFTER_S = 86_400.0
 """An upload that is not whole after so long has lost its sender."""
 
 
@@ -26,26 +26,26 @@ class FileStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    @unbroken
+    @run_to_end
     async def begin(self, id: str, *, created: float, account_id: str = "") -> None:
         """Makes place for an upload; nobody sees it before `finish`."""
-        row = {"id": id, "created": created, "account_id": account_id, "filename": "", "purpose": "", "bytes": BEING_UPLOADED}
+        row = {"id": id, "created": created, "account_id": account_id, "filename": "", "purpose": "", "bytes": INCOMPLETE}
         async with told(self._database.writing) as connection:
             await connection.execute(files.insert().values(**row))
 
-    @unbroken
+    @run_to_end
     async def add_part(self, id: str, part: int, content: bytes) -> None:
         """Takes in piece number `part`, of `PART_BYTES` unless it is the last."""
         async with told(self._database.writing) as connection:
             await connection.execute(file_parts.insert().values(file=id, part=part, bytes=content))
 
-    @unbroken
+    @run_to_end
     async def finish(self, id: str, **values: Any) -> None:
         """An upload is whole: its `bytes`, `filename`, `purpose` and `expires`."""
         async with told(self._database.writing) as connection:
             await connection.execute(update(files).where(files.c.id == id).values(**values))
 
-    @unbroken
+    @run_to_end
     async def add(self, row: Mapping[str, Any]) -> None:
         """A file that is made from a job's results whenever it is read; one that is known already gets the new figures."""
         insert = self._database.inserting(files).values(**row)
@@ -86,7 +86,7 @@ class FileStore:
             asked = asked.where(files.c.account_id == account_id)
         return await self._rows(asked)
 
-    @unbroken
+    @run_to_end
     async def part(self, id: str, part: int) -> bytes | None:
         """A piece of an uploaded file; `None` behind its end."""
         asked = select(file_parts.c.bytes).where(file_parts.c.file == id, file_parts.c.part == part)
@@ -94,7 +94,7 @@ class FileStore:
             found: bytes | None = (await connection.execute(asked)).scalar_one_or_none()
         return found
 
-    @unbroken
+    @run_to_end
     async def delete(self, id: str) -> None:
         """Removes a file and what it holds."""
         async with told(self._database.writing) as connection:
@@ -104,16 +104,14 @@ class FileStore:
     async def sweep(self) -> None:
         """Removes what has expired, and uploads that were never finished."""
         now = time.time()
-        abandoned = (files.c.bytes == BEING_UPLOADED) & (files.c.created < now - ABANDONED_S)
+        abandoned = (files.c.bytes == INCOMPLETE) & (files.c.created < now - ABANDONED_AFTER_S)
         for row in await self._rows(select(files.c.id).where((files.c.expires < now) | abandoned).limit(100)):
             await self.delete(row.id)
 
     def _visible(self) -> Select[Any]:
-        return select(files).where(
-            files.c.bytes != BEING_UPLOADED, func.coalesce(files.c.expires, time.time() + 1) > time.time()
-        )
+        return select(files).where(files.c.bytes != INCOMPLETE, func.coalesce(files.c.expires, time.time() + 1) > time.time())
 
-    @unbroken
+    @run_to_end
     async def _rows(self, asked: Select[Any]) -> Sequence[Row[Any]]:
         async with told(self._database.reading) as connection:
             found: Sequence[Row[Any]] = (await connection.execute(asked)).all()

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import StoreError
 from fanout.store.engine.database import Database
-from fanout.store.engine.group_commit import Grouped
+from fanout.store.engine.group_commit import GroupCommit
 from fanout.store.engine.reads import Readings
 from fanout.store.engine.tables import idempotent_answers as table
 
@@ -22,7 +22,7 @@ LIFETIME_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredAnswer:
     """An answer, whole."""
 
     fingerprint: bytes
@@ -38,12 +38,12 @@ class Kept:
         return time.time() - self.created < LIFETIME_S
 
 
-class IdempotentAnswers:
+class IdempotencyStore:
     """Keeps answers in the database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._group: Grouped[tuple[bytes, Kept]] = Grouped(database, self._write)
+        self._group: GroupCommit[tuple[bytes, StoredAnswer]] = GroupCommit(database, self._write)
         self._readings = Readings()
         insert = database.inserting(table)
         newer = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
@@ -60,7 +60,7 @@ class IdempotentAnswers:
             yield
         await self._readings.ended()
 
-    async def keep(self, scope: bytes, answer: Kept) -> None:
+    async def keep(self, scope: bytes, answer: StoredAnswer) -> None:
         """Returns once the answer is on disk; one that stands there already stays.
 
         Raises:
@@ -68,7 +68,7 @@ class IdempotentAnswers:
         """
         await self._group.put((scope, answer))
 
-    async def find(self, scope: bytes) -> Kept | None:
+    async def find(self, scope: bytes) -> StoredAnswer | None:
         """The answer to a request that was made before.
 
         Raises:
@@ -76,15 +76,17 @@ class IdempotentAnswers:
         """
         return await self._readings.of(self._find(scope))
 
-    async def _find(self, scope: bytes) -> Kept | None:
+    async def _find(self, scope: bytes) -> StoredAnswer | None:
         async with self._database.reading() as connection:
             row = (await connection.execute(select(table).where(table.c.scope == scope))).one_or_none()
         if row is None:
             return None
-        kept = Kept(row.fingerprint, row.status, from_json(row.headers), row.body, row.created)
+        kept = StoredAnswer(row.fingerprint, row.status, from_json(row.headers), row.body, row.created)
         return kept if kept.valid else None
 
-    async def _write(self, connection: AsyncConnection, answers: Sequence[tuple[bytes, Kept]]) -> Sequence[StoreError | None]:
+    async def _write(
+        self, connection: AsyncConnection, answers: Sequence[tuple[bytes, StoredAnswer]]
+    ) -> Sequence[StoreError | None]:
         for scope, kept in sorted(answers, key=lambda answer: answer[0]):  # two processes must not wait for each other
             row = {**asdict(kept), "scope": scope, "headers": to_json(kept.headers).decode()}
             await connection.execute(self._insert, {**row, "expired": kept.created - LIFETIME_S})

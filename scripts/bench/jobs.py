@@ -20,7 +20,7 @@ from fanout.core.usage import Cost, Usage
 from fanout.jobs.job import SPEC, Spec
 from fanout.jobs.stored_outcome import Record
 from fanout.store import open_store
-from fanout.store.jobs.journal import Ended, JobStore, Started, Unit
+from fanout.store.jobs.journal import AttemptStarted, JobStore, Unit, UnitEnded
 
 GROUP = 20
 """Rows of one bare transaction."""
@@ -47,8 +47,8 @@ def _record() -> str:
     return Record("m", "m", "up", "m-1", completion, timing=timing, cost=Cost(0.001, "providers.json")).json()
 
 
-def _ended(unit: Unit, epoch: int, record: str) -> Ended:
-    return Ended(
+def _ended(unit: Unit, epoch: int, record: str) -> UnitEnded:
+    return UnitEnded(
         *(unit, 1, epoch, time.time(), "m", "answered", record),
         input_tokens=20,
         output_tokens=60,
@@ -79,7 +79,7 @@ async def _grouped(folder: Path, seconds: float) -> float:
             nonlocal written
             while time.monotonic() - began < seconds:
                 unit = Unit(number, next(items), 0, 0)
-                await jobs.put(Started(unit, 1, epoch, time.time()))
+                await jobs.put(AttemptStarted(unit, 1, epoch, time.time()))
                 await jobs.put(_ended(unit, epoch, record))
                 written += 2
 
@@ -118,7 +118,7 @@ async def _made(path: Path) -> None:
         pass
 
 
-def _columns(ended: Ended, columns: list[str]) -> tuple[Any, ...]:
+def _columns(ended: UnitEnded, columns: list[str]) -> tuple[Any, ...]:
     known: dict[str, Any] = {**ended.unit._asdict(), "state": "done", "attempt": 1, "ended": ended.at, "model": "m"}
     known |= {"result": "answered", "input_tokens": 20, "output_tokens": 60, "cost_usd": 0.001, "total_ms": 810}
     known |= {"answer": b"0123456789abcdef", "record": ended.record}

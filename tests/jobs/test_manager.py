@@ -15,7 +15,7 @@ from fanout.jobs.input_files import BadRow, Row
 from fanout.jobs.job import Group
 from fanout.jobs.stored_outcome import Record
 from fanout.jobs.worker import Runner
-from fanout.store.jobs.journal import Filter, Unit
+from fanout.store.jobs.journal import ResultFilter, Unit
 from tests.support.job_manager import keeping, rows
 from tests.support.upstreams import Upstream
 
@@ -54,7 +54,7 @@ async def test_failures_stand_beside_answers_and_what_may_pass_is_tried_again(
         job = await kept.create(4, "up/400", "up/fail-2-then-ok", "up/500")
         job = await kept.keeper.run(job.id)
         found = await kept.results(job)
-        failed = await kept.jobs.results(job.number, which=Filter(failed=True))
+        failed = await kept.jobs.results(job.number, which=ResultFilter(failed=True))
         tries = await kept.jobs.attempts_of(Unit(job.number, 0, 2, 0))
         progress = await kept.keeper.progress(job.id)
 
@@ -278,7 +278,7 @@ async def test_items_that_are_answered_differently_can_be_asked_for(upstream: Up
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(2, "up/say-yes", "up/say-yes-then-say-no")
         job = await kept.keeper.run(job.id)
-        found = await kept.jobs.results(job.number, which=Filter(different=True))
+        found = await kept.jobs.results(job.number, which=ResultFilter(different=True))
 
     assert len({row.item for row in found}) == 1
     assert {json.loads(row.record)["completion"]["choices"][0]["message"]["text"] for row in found} == {"yes", "no"}

@@ -23,8 +23,8 @@ from fanout.jobs.job import Asking, Group, Spec
 from fanout.jobs.manager import Keeper
 from fanout.jobs.row_request import rows_of
 from fanout.jobs.worker import Runner
-from fanout.store.engine.group_commit import Grouped
-from fanout.store.jobs.journal import Ended, Item, JobStore, Started, Unit
+from fanout.store.engine.group_commit import GroupCommit
+from fanout.store.jobs.journal import AttemptStarted, InputItem, JobStore, Unit, UnitEnded
 from fanout.store.usage.sums import ANSWERED
 from tests.support.job_manager import keeping, rows
 from tests.support.upstreams import Upstream
@@ -144,8 +144,8 @@ async def test_a_record_that_cannot_be_written_does_not_end_the_writing(upstream
         unit = Unit(job.number, 0, 0, 0)
         async with asyncio.timeout(30):
             with pytest.raises(StoreError):
-                await kept.jobs.put(Ended(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", input_tokens=10**30))
-            await kept.jobs.put(Ended(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", input_tokens=1))
+                await kept.jobs.put(UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", input_tokens=10**30))
+            await kept.jobs.put(UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", input_tokens=1))
 
 
 async def test_what_is_being_written_at_the_end_is_written(upstream: Upstream, tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ async def test_what_is_being_written_at_the_end_is_written(upstream: Upstream, t
         return [None] * len(records)
 
     async with keeping(upstream.url, tmp_path) as kept:
-        journal: Grouped[int] = Grouped(kept.store.database, slowly)
+        journal: GroupCommit[int] = GroupCommit(kept.store.database, slowly)
         async with journal.writing():
             putting = asyncio.create_task(journal.put(1))
             await asyncio.sleep(0.1)
@@ -174,9 +174,13 @@ async def test_a_record_that_is_written_once_more_is_counted_once(upstream: Upst
         job = await kept.create(1, "up/ok")
         epoch = await kept.jobs.take(job.number, "me") or 0
         unit = Unit(job.number, 0, 0, 0)
-        put = Started(unit, 1, epoch, 0.0) if record == "started" else Ended(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}")
+        put = (
+            AttemptStarted(unit, 1, epoch, 0.0)
+            if record == "started"
+            else UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}")
+        )
         await kept.jobs.put(put)
-        await kept.jobs.put(replace(put, again=True) if isinstance(put, Ended) else put)
+        await kept.jobs.put(replace(put, again=True) if isinstance(put, UnitEnded) else put)
 
         assert sum(row.calls for row in await kept.jobs.counts(job.number)) == (record == "ended")
 
@@ -204,7 +208,7 @@ async def test_the_attempts_before_a_kill_are_counted(upstream: Upstream, tmp_pa
     async with keeping(upstream.url, tmp_path) as kept:
         job = await kept.create(1, "up/fail-2-then-ok")
         epoch = await kept.jobs.take(job.number, "gone") or 0
-        await kept.jobs.put(Started(Unit(job.number, 0, 0, 0), 1, epoch, time.time()))
+        await kept.jobs.put(AttemptStarted(Unit(job.number, 0, 0, 0), 1, epoch, time.time()))
         await kept.jobs.change(job.number, owner=None)
         await kept.keeper.run(job.id)
         tally = (await kept.keeper.progress(job.id)).counts[Group("up/fail-2-then-ok", ANSWERED)]
@@ -313,7 +317,7 @@ async def test_input_is_kept_only_for_the_job_that_it_was_read_for(upstream: Ups
         epoch = await kept.jobs.take(number, "me") or 0
         await kept.jobs.discard(number)
         with pytest.raises(LeaseLost):
-            await kept.jobs.add_items(number, [Item(0, 1, None, "{}")], epoch)
+            await kept.jobs.add_items(number, [InputItem(0, 1, None, "{}")], epoch)
 
 
 async def test_a_bug_stops_the_job_and_frees_it(upstream: Upstream, tmp_path: Path, logged: list[str]) -> None:

@@ -20,12 +20,12 @@ from sqlalchemy.dialects import sqlite as dialect
 from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome
 from fanout.core.usage import Usage
 from fanout.store import MEMORY, Store, open_store
-from fanout.store.engine.database import READERS
+from fanout.store.engine.database import MAX_READERS
 from fanout.store.engine.tables import answers, comparisons
-from fanout.store.history.filters import Question
-from fanout.store.history.recorder import MOST_WAITING
-from fanout.store.history.records import AnswerRow, ComparisonRow, Found, Record
-from fanout.store.retention import MOST_IN_MEMORY
+from fanout.store.history.filters import ComparisonFilter
+from fanout.store.history.recorder import MAX_WAITING
+from fanout.store.history.records import AnswerRow, ComparisonRecord, ComparisonRow, StoredComparison
+from fanout.store.retention import MAX_COMPARISONS_IN_MEMORY
 from tests.support.databases import BOTH, Beside, rows
 from tests.support.ended import KNOWN, answered, failed
 
@@ -58,7 +58,7 @@ def ended(store: Store, *outcomes: Outcome, created: float | None = None, **more
         "body": json.dumps({"prompt": SECRET}).encode(),
         "outcomes": outcomes or (said(answered()),),
     }
-    store.history.record(Record(**{**fields, **more}))
+    store.history.record(ComparisonRecord(**{**fields, **more}))
     return str({**fields, **more}["id"])
 
 
@@ -73,10 +73,10 @@ async def soon(reached: Callable[[], bool], within_s: float = 5.0) -> None:
 
 
 async def ids(store: Store, **question: Any) -> list[str]:
-    return [found.comparison.id for found in await store.history.page(Question(**{"most": 1000, **question}))]
+    return [found.comparison.id for found in await store.history.page(ComparisonFilter(**{"most": 1000, **question}))]
 
 
-async def whole(store: Store, id_: str) -> Found:
+async def whole(store: Store, id_: str) -> StoredComparison:
     found = await store.history.one(id_)
     assert found
     return found
@@ -102,9 +102,9 @@ async def test_a_comparison_is_found_at_once_and_the_same_when_it_is_written(sto
     )
     id_ = ended(store, *outcomes, account_id="team-a", metadata={"experiment": "7"})
 
-    at_once = (await store.history.page(Question()), await whole(store, id_))
+    at_once = (await store.history.page(ComparisonFilter()), await whole(store, id_))
     await soon(lambda: written(location) == 1)
-    later = (await store.history.page(Question()), await whole(store, id_))
+    later = (await store.history.page(ComparisonFilter()), await whole(store, id_))
 
     assert at_once == later
     row = later[1].comparison
@@ -213,7 +213,7 @@ async def test_filters_find_the_same_whether_written_or_not(name: str, store: St
 @pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("name", [name for name in FILTERS if name not in ("all", "status", "not failed")])
 async def test_no_filter_reads_a_whole_table(name: str, store: Store) -> None:
-    asked = Question(**{"until": 2**62, "most": 20, **FILTERS[name]}).select()
+    asked = ComparisonFilter(**{"until": 2**62, "most": 20, **FILTERS[name]}).select()
     statement = str(asked.compile(dialect=dialect.dialect(), compile_kwargs={"literal_binds": True}))
     async with store.database.reading() as connection:
         plan = [row.detail for row in await connection.execute(text(f"EXPLAIN QUERY PLAN {statement}"))]
@@ -260,7 +260,7 @@ async def test_two_that_write_one_file_keep_both_apart(location: str) -> None:
 
 
 async def test_readers_that_take_long_do_not_hold_up_the_writing(store: Store, location: str) -> None:
-    reading = [store.database.reading() for _ in range(READERS)]
+    reading = [store.database.reading() for _ in range(MAX_READERS)]
     for one in reading:
         await (await one.__aenter__()).execute(text("SELECT * FROM comparisons"))
     ended(store)
@@ -305,7 +305,7 @@ async def test_more_than_may_wait_is_not_kept_and_said_once(location: str, logge
         assert store
         holder = Beside(location)
         holder.hold()
-        for _ in range(MOST_WAITING + 50):
+        for _ in range(MAX_WAITING + 50):
             ended(store)
         holder.release()
         holder.close()
@@ -316,7 +316,7 @@ async def test_more_than_may_wait_is_not_kept_and_said_once(location: str, logge
         "history is not kept: too much of it waits to be written"
     ]
     assert [line["lost"] for line in told if line["event"] == "history is written again"] == [50]
-    assert written(location) == MOST_WAITING
+    assert written(location) == MAX_WAITING
 
 
 async def test_what_waits_is_bounded_in_bytes(location: str) -> None:
@@ -427,17 +427,17 @@ async def test_it_is_deleted_without_being_asked(location: str) -> None:
 async def test_in_memory_only_the_newest_are_kept() -> None:
     async with open_store(MEMORY, history="full") as store:
         assert store
-        made = [ended(store, said(answered(), f"{SECRET * 100} {number}")) for number in range(MOST_IN_MEMORY + 300)]
+        made = [ended(store, said(answered(), f"{SECRET * 100} {number}")) for number in range(MAX_COMPARISONS_IN_MEMORY + 300)]
         async with asyncio.timeout(20):
-            while len(await ids(store, most=10_000)) > MOST_IN_MEMORY:
+            while len(await ids(store, most=10_000)) > MAX_COMPARISONS_IN_MEMORY:
                 await asyncio.sleep(0.1)
         left = await ids(store, most=10_000)
         await store.retention.delete_old()
         async with store.database.reading() as connection:
             texts = await connection.scalar(text("SELECT count(*) FROM history_texts"))
 
-    assert left == made[: -MOST_IN_MEMORY - 1 : -1]
-    assert texts == MOST_IN_MEMORY
+    assert left == made[: -MAX_COMPARISONS_IN_MEMORY - 1 : -1]
+    assert texts == MAX_COMPARISONS_IN_MEMORY
 
 
 @pytest.mark.parametrize("location", ["postgresql"], indirect=True)

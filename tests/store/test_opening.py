@@ -18,16 +18,16 @@ from sqlalchemy import Connection, inspect, text
 
 from fanout.core.errors import ConfigError
 from fanout.store import MEMORY, open_store
-from fanout.store.engine.database import BUSY_MS, Database
+from fanout.store.engine.database import LOCK_TIMEOUT_MS, Database
 from fanout.store.engine.tables import metadata
 from fanout.store.engine.upgrade import HEAD, MIGRATIONS
-from fanout.store.usage.sums import Counts, Question
+from fanout.store.usage.sums import Counts, UsageFilter
 from tests.support.cli import ran, run
 from tests.support.databases import Beside, rows
 from tests.support.ended import answered
 from tests.support.postgres import PASSWORD, Postgres
 
-ALWAYS = Question(0, 2**40, group_by=())
+ALWAYS = UsageFilter(0, 2**40, group_by=())
 
 
 async def refusal(location: str) -> str:
@@ -276,7 +276,7 @@ async def test_another_process_that_changes_the_tables_is_waited_for(postgres_se
         other.execute("SELECT pg_advisory_xact_lock(hashtext('fanout schema'))")
         async with asyncio.TaskGroup() as group:
             opening = group.create_task(opened(location))
-            await asyncio.sleep(BUSY_MS / 1e3 + 0.5)
+            await asyncio.sleep(LOCK_TIMEOUT_MS / 1e3 + 0.5)
             assert not opening.done()
             other.release()
 

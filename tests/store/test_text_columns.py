@@ -10,8 +10,8 @@ import pytest
 from fanout.store import open_store
 from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
-from fanout.store.history.filters import Question
-from fanout.store.jobs.journal import Ended, Failed, Filter, Item, JobStore, Started, Unit
+from fanout.store.history.filters import ComparisonFilter
+from fanout.store.jobs.journal import AttemptFailed, AttemptStarted, InputItem, JobStore, ResultFilter, Unit, UnitEnded
 
 ODD = "nul\0 half \ud83d"
 KEPT = "nul\ufffd half ?"
@@ -29,22 +29,24 @@ async def test_a_jobs_words_can_be_written_and_found_again(location: str) -> Non
         number = await jobs.create(job("job_1", forked_from=ODD))
         epoch = await jobs.take(number, f"{ODD}|machine|1|1")
         assert epoch
-        await jobs.add_items(number, [Item(0, 1, ODD, f'{{"prompt":"{ODD}"}}'), Item(1, 2, None, ODD * 500)], epoch)
+        await jobs.add_items(number, [InputItem(0, 1, ODD, f'{{"prompt":"{ODD}"}}'), InputItem(1, 2, None, ODD * 500)], epoch)
         ends = ("up/ok", "answered", f'{{"label":"{ODD}"}}'), (ODD, "server", ODD * 500)
         async with jobs.writing():
             for item, (model, result, record) in enumerate(ends):
                 unit, failure = Unit(number, item, 0, 0), None if result == "answered" else ODD
-                await jobs.put(Started(unit, 1, epoch, 1.0))
-                await jobs.put(Failed(unit, 1, epoch, 2.0, "server", ODD))
-                await jobs.put(Ended(unit, 2, epoch, 3.0, model, result, record, failure=failure, text=ODD, cached_from=ODD))
+                await jobs.put(AttemptStarted(unit, 1, epoch, 1.0))
+                await jobs.put(AttemptFailed(unit, 1, epoch, 2.0, "server", ODD))
+                await jobs.put(
+                    UnitEnded(unit, 2, epoch, 3.0, model, result, record, failure=failure, text=ODD, cached_from=ODD)
+                )
         await jobs.change(number, state="stopped", reason=ODD)
 
         found = await jobs.results(number)
         assert [row.model for row in found] == ["up/ok", KEPT]
         assert [row.body for row in found] == [f'{{"prompt":"{KEPT}"}}', KEPT * 500]
         assert [row.record for row in found] == [f'{{"label":"{KEPT}"}}', KEPT * 500]
-        assert [row.item for row in await jobs.results(number, which=Filter(model=ODD))] == [1]
-        assert await jobs.results(number, which=Filter(kind=ODD)) == []
+        assert [row.item for row in await jobs.results(number, which=ResultFilter(model=ODD))] == [1]
+        assert await jobs.results(number, which=ResultFilter(kind=ODD)) == []
         (row,) = await jobs.listed(most=5, account_id=ODD)
         assert (row.account_id, row.reason) == (KEPT, KEPT)
         assert await jobs.listed(most=5, prefix=ODD) == []
@@ -77,7 +79,7 @@ async def test_a_question_of_the_history(word: str, location: str) -> None:
     async with open_store(location) as store:
         assert store
         words: dict[str, Any] = {word: {ODD: ODD} if word == "metadata" else ODD}
-        asked = Question(**words)
+        asked = ComparisonFilter(**words)
 
         assert await store.history.page(asked) == []
         assert await store.history.one(ODD) is None

@@ -18,14 +18,14 @@ from sqlalchemy.pool import Pool
 from fanout.core.schema import Failure
 from fanout.core.usage import Usage
 from fanout.store import MEMORY, open_store
-from fanout.store.engine.database import READERS
-from fanout.store.usage.counter import MOST_COUNTS, REST, UsageLedger
-from fanout.store.usage.sums import Counts, Question, Sum
+from fanout.store.engine.database import MAX_READERS
+from fanout.store.usage.counter import MAX_COUNTERS, REST, UsageLedger
+from fanout.store.usage.sums import Counts, Sum, UsageFilter
 from tests.support.databases import BOTH, Beside, rows
 from tests.support.ended import KNOWN, answered, failed, retried
 
-ALL = Question(0, 2**40, group_by=())
-BY_MODEL = Question(0, 2**40, group_by=("model",))
+ALL = UsageFilter(0, 2**40, group_by=())
+BY_MODEL = UsageFilter(0, 2**40, group_by=("model",))
 DAY, HOUR = 86_400, 3_600
 
 
@@ -39,7 +39,7 @@ async def soon(reached: Callable[[], bool], within_s: float = 5.0) -> None:
             await asyncio.sleep(0.02)
 
 
-async def only(ledger: UsageLedger, question: Question = ALL) -> Sum:
+async def only(ledger: UsageLedger, question: UsageFilter = ALL) -> Sum:
     (total,) = await ledger.report(question)
     return total
 
@@ -173,7 +173,7 @@ async def test_readers_that_take_long_do_not_hold_up_the_writing(location: str) 
     async with open_store(location) as store:
         assert store
         async with AsyncExitStack() as readers:
-            for _ in range(READERS):
+            for _ in range(MAX_READERS):
                 reading = await readers.enter_async_context(store.database.reading())
                 await reading.execute(text("SELECT * FROM usage"))
             store.usage.observe(answered())
@@ -229,7 +229,7 @@ def dated(location: str) -> str:
         (replace(BY_MODEL, most=1), [({"model": "x"}, 3)]),
     ],
 )
-async def test_sums_by_group_account_and_time(question: Question, expected: list[Any], dated: str) -> None:
+async def test_sums_by_group_account_and_time(question: UsageFilter, expected: list[Any], dated: str) -> None:
     async with open_store(dated) as store:
         assert store
         found = await store.usage.report(question)
@@ -327,13 +327,13 @@ async def test_names_beyond_bound_are_counted_together() -> None:
     """Callers choose names: what waits to be written stays bounded all the same."""
     async with open_store(MEMORY) as store:
         assert store
-        for number in range(MOST_COUNTS + 500):
+        for number in range(MAX_COUNTERS + 500):
             store.usage.observe(answered(f"model-{number}", f"account-{number}"))
         store.usage.observe(answered("model-3", "account-3"))
-        by_account = replace(ALL, group_by=("account_id",), most=2 * MOST_COUNTS)
+        by_account = replace(ALL, group_by=("account_id",), most=2 * MAX_COUNTERS)
         found = {total.group["account_id"]: total.counts.calls for total in await store.usage.report(by_account)}
 
-    assert (len(found), found[REST], found["account-3"]) == (MOST_COUNTS + 1, 500, 2)
+    assert (len(found), found[REST], found["account-3"]) == (MAX_COUNTERS + 1, 500, 2)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from fanout.limits.limiter import Limiter
 from fanout.server.dialects.openai.batch_lines import ENDPOINTS, LineAsking
 from fanout.server.resources.jobs import render_estimate, render_job
 from fanout.store import MEMORY, OFF, open_store
-from fanout.store.jobs.journal import Filter, JobStore
+from fanout.store.jobs.journal import JobStore, ResultFilter
 
 ASKINGS: Mapping[Kind, Askings] = {"rows": rows_of, "requests": LineAsking}
 LOOK_S = 0.25
@@ -149,7 +149,7 @@ class OwnJobs:
 
     async def export(self, job: Job, output: str, format: str | None, which: Which) -> None:
         number = (await self._keeper.job(job["id"])).number
-        chosen = Filter(which.failed, which.model, which.kind, different=which.different)
+        chosen = ResultFilter(which.failed, which.model, which.kind, different=which.different)
         target = sys.stdout.buffer if output == "-" else Path(output)
         with output_files.open_writer(target, output_files.format_of(output, format)) as writer:
             after = None

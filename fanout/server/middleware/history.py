@@ -11,7 +11,7 @@ from aiohttp import web
 from fanout.core.schema import Outcome, Retry
 from fanout.server.lifecycle import REQUEST_ID, STORE
 from fanout.server.request_body import RAW_BODY
-from fanout.store.history.records import Record
+from fanout.store.history.records import ComparisonRecord
 
 CLIENT_LEFT = 499
 """nginx's status for it; nobody receives it, the log, the figures and the history do."""
@@ -75,7 +75,7 @@ def record_comparison(request: web.Request, status: int, seconds: float, seen: R
     outcomes = sorted(seen.outcomes, key=lambda outcome: outcome.call.index)
     resource, history = request.match_info.route.resource, request.app[STORE].history
     history.record(
-        Record(
+        ComparisonRecord(
             number=history.number(comparison.created),
             id=comparison.id,
             created=comparison.created,

@@ -26,7 +26,7 @@ from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import history
 from fanout.server.middleware.history import CLIENT_LEFT, COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
 from fanout.server.middleware.replayable_stream import MAX_BYTES, STREAM_RECORDING, ReplayableStream, StreamRecording
-from fanout.store.idempotency import IdempotentAnswers, Kept
+from fanout.store.idempotency import IdempotencyStore, StoredAnswer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HEADER, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
@@ -53,7 +53,7 @@ class SharedRun:
         self.tape: StreamRecording | None = None
         self.left = False
         """Its own client did not wait."""
-        self.kept: Kept | None = None
+        self.kept: StoredAnswer | None = None
         """The answer, once it is there; also one that is not kept for later."""
         self.reused = False
         """The key came with another body before."""
@@ -69,10 +69,10 @@ class SharedRun:
 class _Memory:
     """Answers of late, the oldest given up first."""
 
-    answers: OrderedDict[bytes, Kept] = field(default_factory=OrderedDict)
+    answers: OrderedDict[bytes, StoredAnswer] = field(default_factory=OrderedDict)
     size_bytes: int = 0
 
-    def keep(self, scope: bytes, answer: Kept) -> None:
+    def keep(self, scope: bytes, answer: StoredAnswer) -> None:
         self.forget(scope)
         self.answers[scope] = answer
         self.size_bytes += _size(answer)
@@ -83,7 +83,7 @@ class _Memory:
         if old := self.answers.pop(scope, None):
             self.size_bytes -= _size(old)
 
-    def find(self, scope: bytes) -> Kept | None:
+    def find(self, scope: bytes) -> StoredAnswer | None:
         found = self.answers.get(scope)
         return found if found and found.valid else None
 
@@ -91,7 +91,7 @@ class _Memory:
 class IdempotentRequests:
     """Requests with a key: those under way, and the answers of those that were."""
 
-    def __init__(self, store: IdempotentAnswers | None) -> None:
+    def __init__(self, store: IdempotencyStore | None) -> None:
         self._store = store
         self._memory = _Memory()
         self._running: dict[bytes, SharedRun] = {}
@@ -196,7 +196,7 @@ class IdempotentRequests:
             history.record_comparison(request, status, time.perf_counter() - began, run.seen)
         return response
 
-    async def _keep(self, scope: bytes, run: SharedRun, answer: Kept) -> None:
+    async def _keep(self, scope: bytes, run: SharedRun, answer: StoredAnswer) -> None:
         run.kept = answer
         if len(answer.body) > MAX_BYTES or not _is_worth(answer.status, run.seen.outcomes):
             return
@@ -256,11 +256,11 @@ def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _kept(request: web.Request, run: SharedRun, status: int, given: dict[str, str], said: bytes) -> Kept:
+def _kept(request: web.Request, run: SharedRun, status: int, given: dict[str, str], said: bytes) -> StoredAnswer:
     if comparison := request.get(COMPARISON):
         given = {**given, "x-comparison-id": comparison.id}
     headers = {name: value for name, value in given.items() if name != "Content-Length"}
-    return Kept(run.fingerprint, status, headers, said, time.time())
+    return StoredAnswer(run.fingerprint, status, headers, said, time.time())
 
 
 def _is_worth(status: int, outcomes: list[Outcome]) -> bool:
@@ -275,7 +275,7 @@ def _may_be_billed(outcome: Outcome) -> bool:
     return isinstance(result, Failure) and outcome.timing.attempts > 0 and (result.kind in BILLABLE or bool(result.partial))
 
 
-def _again(kept: Kept) -> web.Response:
+def _again(kept: StoredAnswer) -> web.Response:
     return web.Response(status=kept.status, headers={**kept.headers, REPLAYED: "true"}, body=kept.body)
 
 
@@ -289,5 +289,5 @@ def _too_large() -> web.Response:
     return envelope(409, message, param=HEADER, code="idempotency_answer_too_large", headers={"x-should-retry": "false"})
 
 
-def _size(answer: Kept) -> int:
+def _size(answer: StoredAnswer) -> int:
     return len(answer.body) + 1024

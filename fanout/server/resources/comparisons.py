@@ -28,9 +28,9 @@ from fanout.rendering.errors import TYPE, envelope
 from fanout.server.lifecycle import STORE
 from fanout.server.middleware.history import CLIENT_LEFT
 from fanout.server.resources.usage import DAY, parse_moment, respond_unavailable, time_schema
-from fanout.store.engine.text_columns import storable, whole
-from fanout.store.history.filters import Question
-from fanout.store.history.records import LAST_NUMBER, AnswerRow, ComparisonRow, Found, number_at
+from fanout.store.engine.text_columns import clean_name, clean_text
+from fanout.store.history.filters import ComparisonFilter
+from fanout.store.history.records import MAX_NUMBER, AnswerRow, ComparisonRow, StoredComparison, first_number_at
 
 MAX_PAGE = 100
 CHUNK_ROWS = 50
@@ -41,13 +41,13 @@ STATUS_PATTERN = re.compile("[1-5][0-9][0-9]")
 
 
 def _start(text: str) -> int:
-    return number_at(parse_moment(text)[0])
+    return first_number_at(parse_moment(text)[0])
 
 
 def _end(text: str) -> int:
     """A date's whole day is before its end."""
     seconds, is_date = parse_moment(text)
-    return number_at(seconds + DAY if is_date else seconds)
+    return first_number_at(seconds + DAY if is_date else seconds)
 
 
 def _boolean(text: str) -> bool:
@@ -113,15 +113,15 @@ class ComparisonsQuery(BaseModel):
             raise ValueError("is before `from`")
         return value
 
-    def question(self, before: int | None) -> Question:
-        until = LAST_NUMBER if self.to is None else self.to
-        return Question(
+    def question(self, before: int | None) -> ComparisonFilter:
+        until = MAX_NUMBER if self.to is None else self.to
+        return ComparisonFilter(
             since=self.from_ or 0,
             until=until if before is None else min(until, before),
-            account_id=None if self.account_id is None else storable(self.account_id),
-            model=None if self.model is None else storable(self.model),
-            label=None if self.label is None else storable(self.label),
-            metadata={whole(name): whole(value) for name, value in (self.metadata or {}).items()},
+            account_id=None if self.account_id is None else clean_name(self.account_id),
+            model=None if self.model is None else clean_name(self.model),
+            label=None if self.label is None else clean_name(self.label),
+            metadata={clean_text(name): clean_text(value) for name, value in (self.metadata or {}).items()},
             status=self.status,
             failed=self.failed,
             most=self.limit + 1,
@@ -158,7 +158,7 @@ async def get_comparison(request: web.Request) -> web.Response:
         return _off()
     id_ = request.match_info["id"]
     try:
-        found = await request.app[STORE].history.one(whole(id_)[:256])
+        found = await request.app[STORE].history.one(clean_text(id_)[:256])
     except StoreError as error:
         return _unreadable(request, error)
     if found is None:
@@ -202,7 +202,7 @@ def _read(request: web.Request) -> ComparisonsQuery:
     return asked
 
 
-def render_comparison(found: Found) -> dict[str, Any]:
+def render_comparison(found: StoredComparison) -> dict[str, Any]:
     """A comparison without its answers."""
     row = found.comparison
     return {

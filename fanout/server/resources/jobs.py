@@ -35,7 +35,7 @@ from fanout.server.resources.listing import (
     respond_page,
     to_unix_seconds,
 )
-from fanout.store.jobs.journal import Filter, JobStore
+from fanout.store.jobs.journal import JobStore, ResultFilter
 from fanout.store.usage.sums import ANSWERED
 
 MAX_ITEMS = 100_000
@@ -237,8 +237,8 @@ class ResultsFilter(BaseModel):
     different: Annotated[bool | None, BeforeValidator(_flag)] = None
     """`true`: only of rows that were answered differently."""
 
-    def filter(self) -> Filter:
-        return Filter(self.failed, self.model, self.kind, different=bool(self.different))
+    def filter(self) -> ResultFilter:
+        return ResultFilter(self.failed, self.model, self.kind, different=bool(self.different))
 
 
 class ResultsQuery(ResultsFilter):
@@ -368,7 +368,7 @@ async def export_results(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _exported(store: JobStore, job: Job, which: Filter, encoder: output_files.Encoder) -> AsyncIterator[bytes]:
+async def _exported(store: JobStore, job: Job, which: ResultFilter, encoder: output_files.Encoder) -> AsyncIterator[bytes]:
     after = None
     while found := await store.results(job.number, after=after, most=BATCH_ROWS, which=which):
         after = (found[-1].item, found[-1].entry, found[-1].repeat)

@@ -26,7 +26,7 @@ from fanout.observability.logs import log
 from fanout.rendering.choices import encoded, sum_known
 from fanout.rendering.errors import envelope
 from fanout.server.lifecycle import STORE
-from fanout.store.usage.sums import Question, Sum
+from fanout.store.usage.sums import Sum, UsageFilter
 
 MINUTE, DAY = 60, 86_400
 MAX_MINUTE = 253_402_300_740
@@ -114,9 +114,9 @@ class UsageQuery(BaseModel):
             raise ValueError(f"{_time(value)} is before `from`, {_time(since)}")
         return value
 
-    def question(self) -> Question:
+    def question(self) -> UsageFilter:
         now = int(time.time()) // MINUTE * MINUTE + MINUTE
-        return Question(
+        return UsageFilter(
             since=self.from_ or 0,
             until=now if self.to is None else self.to,
             account_id=self.account_id,

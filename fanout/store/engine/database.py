@@ -19,22 +19,22 @@ from fanout.core.errors import ConfigError, Fault
 
 MEMORY = ":memory:"
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
-ALLOWED = "a file's path, `sqlite:///…`, `postgresql://…`, `:memory:` or `off`"
-READERS = 4
+ALLOWED_LOCATIONS = "a file's path, `sqlite:///…`, `postgresql://…`, `:memory:` or `off`"
+MAX_READERS = 4
 """As many read at once; further ones wait."""
-BUSY_MS = 2_000
+LOCK_TIMEOUT_MS = 2_000
 """How long another process's lock is waited for: SQLite's on the file, PostgreSQL's on rows and tables."""
-CONNECT_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
 """How long PostgreSQL may take to answer a new connection."""
-OPTIONS = ("host", "port", "ssl", "sslmode")
+URL_OPTIONS = ("host", "port", "ssl", "sslmode")
 """What may stand behind the `?` of a PostgreSQL URL."""
-REFUSED_VALUE = "invalid input for query argument"
+REFUSED_VALUE_PREFIX = "invalid input for query argument"
 """How the driver begins to say that it cannot send a value; the value itself follows."""
-READING: Mapping[str, Mapping[str, Any]] = {
+READ_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "sqlite": {"begin": "BEGIN"},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
 }
-WRITING: Mapping[str, Mapping[str, Any]] = {
+WRITE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     # At once: a transaction that reads first and writes then fails, instead of waiting, where another wrote in between.
     "sqlite": {"begin": "BEGIN IMMEDIATE"},
     "postgresql": {},
@@ -55,17 +55,19 @@ class Database:
         self.in_memory = url.database == MEMORY
         try:
             writing = _engine(url, 1)
-            reading = writing if self.in_memory else _engine(url, READERS)
+            reading = writing if self.in_memory else _engine(url, MAX_READERS)
         except (ImportError, SQLAlchemyError) as error:
             raise self.unusable(f"{error}; `pip install 'fanout[postgresql]'` brings what PostgreSQL needs") from error
         self.running: set[asyncio.Task[Any]] = set()
         """What must come to its end before the connections are closed."""
-        self._reading = reading.execution_options(**READING[self.dialect])
-        self._writing = writing.execution_options(**WRITING[self.dialect])
+        self._reading = reading.execution_options(**READ_OPTIONS[self.dialect])
+        self._writing = writing.execution_options(**WRITE_OPTIONS[self.dialect])
 
     def unusable(self, why: str) -> ConfigError:
         """That it cannot be used, and what may be set instead."""
-        return ConfigError("environment", [Fault("FANOUT_STORE", f"`{self.name}` cannot be used: {why}; allowed: {ALLOWED}")])
+        return ConfigError(
+            "environment", [Fault("FANOUT_STORE", f"`{self.name}` cannot be used: {why}; allowed: {ALLOWED_LOCATIONS}")]
+        )
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncConnection]:
@@ -130,11 +132,11 @@ class Database:
         await self._writing.dispose()
 
 
-def reason(error: SQLAlchemyError | OSError) -> str:
+def describe_error(error: SQLAlchemyError | OSError) -> str:
     """Why the database failed, in its own words, without the statement and its values."""
     if isinstance(error, DBAPIError):
         told = str(error.orig).partition("\n")[0]
-        return told.partition(":")[0] if told.startswith(REFUSED_VALUE) else told
+        return told.partition(":")[0] if told.startswith(REFUSED_VALUE_PREFIX) else told
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error).partition("\n")[0]
 
 
@@ -150,10 +152,10 @@ def _url(location: str) -> URL:
     try:
         url = make_url(location)
     except (ArgumentError, ValueError):  # the latter for a port that is no number
-        raise ConfigError("environment", [Fault("FANOUT_STORE", f"is no URL; allowed: {ALLOWED}")]) from None
+        raise ConfigError("environment", [Fault("FANOUT_STORE", f"is no URL; allowed: {ALLOWED_LOCATIONS}")]) from None
     backend = url.get_backend_name()
     if backend not in DRIVERS:
-        raise ConfigError("environment", [Fault("FANOUT_STORE", f"`{backend}` is not known; allowed: {ALLOWED}")])
+        raise ConfigError("environment", [Fault("FANOUT_STORE", f"`{backend}` is not known; allowed: {ALLOWED_LOCATIONS}")])
     if backend == "postgresql":
         url = _known_options(url)
     return url.set(drivername=DRIVERS[backend], database=url.database or (MEMORY if backend == "sqlite" else None))
@@ -165,16 +167,16 @@ def _known_options(url: URL) -> URL:
     Raises:
         ConfigError: it has others.
     """
-    if strange := sorted(set(url.query) - set(OPTIONS)):
-        sentence = f"`{strange[0]}` cannot stand behind the `?` of a PostgreSQL URL; allowed: {', '.join(OPTIONS)}"
+    if strange := sorted(set(url.query) - set(URL_OPTIONS)):
+        sentence = f"`{strange[0]}` cannot stand behind the `?` of a PostgreSQL URL; allowed: {', '.join(URL_OPTIONS)}"
         raise ConfigError("environment", [Fault("FANOUT_STORE", sentence)])
     return url.set(query={"ssl" if name == "sslmode" else name: value for name, value in url.query.items()})
 
 
 def _engine(url: URL, connections: int) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
-        settings = {"lock_timeout": str(BUSY_MS), "application_name": "fanout"}
-        asked = {"timeout": CONNECT_S, "server_settings": settings}
+        settings = {"lock_timeout": str(LOCK_TIMEOUT_MS), "application_name": "fanout"}
+        asked = {"timeout": CONNECT_TIMEOUT_S, "server_settings": settings}
         # Asked before each use whether it still stands: the server may have been started anew.
         return create_async_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=True, connect_args=asked)
     engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=connections, max_overflow=0)
@@ -186,7 +188,7 @@ def _engine(url: URL, connections: int) -> AsyncEngine:
 def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # or Python's driver begins transactions by itself, at other times than we do
     cursor = connection.cursor()
-    for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in (f"busy_timeout={LOCK_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -195,7 +197,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
 
-def make_room(location: str) -> None:
+def create_file(location: str) -> None:
     """Makes the file and its folders, for its owner's eyes only, where the location is a file that is not there yet.
 
     Raises:

@@ -14,13 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import StoreError
 from fanout.observability.logs import log
-from fanout.store.engine.database import Database, reason
+from fanout.store.engine.database import Database, describe_error
 
-WINDOW_S = 0.02
+MAX_WAIT_S = 0.02
 """How long the first of a group waits for others at most."""
-STEP_S = 0.001
+QUIET_S = 0.001
 """Once nothing more comes for so long, the group is whole: who waits for the last one to be on disk sends nothing new."""
-MOST_AT_ONCE = 256
+MAX_RECORDS = 256
 """Of one transaction; whatever comes on top goes into the next one."""
 
 Record = TypeVar("Record")
@@ -28,7 +28,7 @@ Write = Callable[[AsyncConnection, Sequence[Record]], Awaitable[Sequence[StoreEr
 """Writes records into an open transaction; says of each whether it was written, or why it must not be."""
 
 
-class Grouped(Generic[Record]):
+class GroupCommit(Generic[Record]):
     """Writes records in groups. Who puts one waits for it, so there are never more waiting than there are tasks."""
 
     def __init__(self, database: Database, write: Write[Record]) -> None:
@@ -68,7 +68,7 @@ class Grouped(Generic[Record]):
         while self._waiting or not self._closing:
             await self._some.wait()
             await self._gathered()
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
+            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_RECORDS))]
             if not (self._waiting or self._closing):
                 self._some.clear()
             if group:
@@ -76,10 +76,10 @@ class Grouped(Generic[Record]):
 
     async def _gathered(self) -> None:
         """Waits while more comes, for the window at most."""
-        until, count = time.monotonic() + WINDOW_S, 0
-        while count < len(self._waiting) < MOST_AT_ONCE and time.monotonic() < until:
+        until, count = time.monotonic() + MAX_WAIT_S, 0
+        while count < len(self._waiting) < MAX_RECORDS and time.monotonic() < until:
             count = len(self._waiting)
-            await asyncio.sleep(STEP_S)
+            await asyncio.sleep(QUIET_S)
 
     async def _commit(self, group: Sequence[tuple[Record, asyncio.Future[None]]]) -> None:
         errors: Sequence[StoreError | None] = [StoreError("the writing was broken off")] * len(group)
@@ -88,7 +88,7 @@ class Grouped(Generic[Record]):
                 found = await self._write(connection, [record for record, _ in group])
             errors = found
         except (SQLAlchemyError, OSError) as broken:
-            errors = [StoreError(reason(broken))] * len(group)
+            errors = [StoreError(describe_error(broken))] * len(group)
         except Exception:  # else nothing would ever be written any more, and whoever puts something would wait for ever
             log.exception("bug in writing")
         finally:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from fanout.core.errors import StoreError
-from fanout.store.engine.database import reason
+from fanout.store.engine.database import describe_error
 
 Answer = TypeVar("Answer")
 
@@ -32,7 +32,7 @@ class Readings:
         try:
             return await asyncio.shield(task)
         except (SQLAlchemyError, OSError) as error:
-            raise StoreError(reason(error)) from error
+            raise StoreError(describe_error(error)) from error
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -16,7 +16,7 @@ from sqlalchemy import (
     text,
 )
 
-from fanout.store.engine.text_columns import Words
+from fanout.store.engine.text_columns import StorableText
 
 metadata = MetaData()
 
@@ -25,11 +25,11 @@ usage = Table(
     metadata,
     # Unix seconds of its start: days and hours are plain divisions, on every database.
     Column("minute", BigInteger, nullable=False),
-    Column("account_id", Words, nullable=False),  # empty: nobody's
-    Column("model", Words, nullable=False),  # as the caller wrote it
-    Column("provider", Words, nullable=False),  # empty: no model has that name
-    Column("upstream_model", Words, nullable=False),
-    Column("result", Words, nullable=False),  # `answered`, or the failure's kind: a new kind needs no new column
+    Column("account_id", StorableText, nullable=False),  # empty: nobody's
+    Column("model", StorableText, nullable=False),  # as the caller wrote it
+    Column("provider", StorableText, nullable=False),  # empty: no model has that name
+    Column("upstream_model", StorableText, nullable=False),
+    Column("result", StorableText, nullable=False),  # `answered`, or the failure's kind: a new kind needs no new column
     Column("calls", BigInteger, nullable=False),
     # Sums over what is known, NULL while nothing is: SUM() passes over NULL and gives it where there is nothing else.
     Column("input_tokens", BigInteger),
@@ -47,23 +47,23 @@ jobs = Table(
     "jobs",
     metadata,
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),  # short: it stands in every row of a job
-    Column("id", Words, nullable=False, unique=True),
+    Column("id", StorableText, nullable=False, unique=True),
     Column("created", Double, nullable=False),  # Unix seconds, as every time here
-    Column("account_id", Words, nullable=False),  # empty: nobody's
-    Column("spec", Words, nullable=False),  # JSON: what was asked
-    Column("fingerprint", Words, nullable=False),  # JSON: what that meant in the configuration it began with
-    Column("state", Words, nullable=False),
-    Column("reason", Words),  # why it is in that state, for people
+    Column("account_id", StorableText, nullable=False),  # empty: nobody's
+    Column("spec", StorableText, nullable=False),  # JSON: what was asked
+    Column("fingerprint", StorableText, nullable=False),  # JSON: what that meant in the configuration it began with
+    Column("state", StorableText, nullable=False),
+    Column("reason", StorableText),  # why it is in that state, for people
     Column("items", BigInteger, nullable=False),
     Column("units", BigInteger, nullable=False),
     Column("started", Double),
     Column("ended", Double),
     Column("rate", Double),  # units a second, of late
     # Who runs it, until when, and how many had it before: whoever writes for it shows that number.
-    Column("owner", Words),
+    Column("owner", StorableText),
     Column("lease_until", Double),
     Column("epoch", BigInteger, nullable=False),
-    Column("forked_from", Words),
+    Column("forked_from", StorableText),
 )
 """Batch jobs."""
 
@@ -73,8 +73,8 @@ items = Table(
     Column("job", BigInteger, nullable=False),
     Column("item", BigInteger, nullable=False),  # from 0, in the order of the input
     Column("line", BigInteger, nullable=False),  # of the input, for people
-    Column("custom_id", Words),
-    Column("body", Words),  # JSON; NULL where it stands in `texts`
+    Column("custom_id", StorableText),
+    Column("body", StorableText),  # JSON; NULL where it stands in `texts`
     Column("digest", LargeBinary),
     PrimaryKeyConstraint("job", "item", name="items_key"),
 )
@@ -87,21 +87,21 @@ units = Table(
     Column("item", BigInteger, nullable=False),
     Column("entry", BigInteger, nullable=False),
     Column("repeat", BigInteger, nullable=False),
-    Column("state", Words, nullable=False),  # `done`, `failed`, or `open`: to be asked once more. No row: not asked yet
+    Column("state", StorableText, nullable=False),  # `done`, `failed`, or `open`: to be asked once more. No row: not asked yet
     Column("attempt", BigInteger, nullable=False),  # the one that ended it
     Column("ended", Double, nullable=False),
-    Column("model", Words, nullable=False),  # the entry's label
-    Column("result", Words, nullable=False),  # `answered`, or the failure's kind
+    Column("model", StorableText, nullable=False),  # the entry's label
+    Column("result", StorableText, nullable=False),  # `answered`, or the failure's kind
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
     Column("cached_tokens", BigInteger),
     Column("cost_usd", Double),
     Column("total_ms", BigInteger, nullable=False),
     Column("answer", LargeBinary),  # digest of the text: the same answer has the same
-    Column("record", Words),  # JSON; NULL where it stands in `texts`
+    Column("record", StorableText),  # JSON; NULL where it stands in `texts`
     Column("digest", LargeBinary),
     Column("cache_key", LargeBinary),
-    Column("cached_from", Words),  # the job whose answer this is
+    Column("cached_from", StorableText),  # the job whose answer this is
     PrimaryKeyConstraint("job", "item", "entry", "repeat", name="units_key"),
     Index(
         "units_cache", "cache_key", sqlite_where=text("cache_key IS NOT NULL"), postgresql_where=text("cache_key IS NOT NULL")
@@ -133,8 +133,8 @@ failures = Table(
     Column("repeat", BigInteger, nullable=False),
     Column("attempt", BigInteger, nullable=False),
     Column("ended", Double, nullable=False),
-    Column("kind", Words, nullable=False),
-    Column("failure", Words, nullable=False),  # JSON
+    Column("kind", StorableText, nullable=False),
+    Column("failure", StorableText, nullable=False),  # JSON
     PrimaryKeyConstraint("job", "item", "entry", "repeat", "attempt", name="failures_key"),
     sqlite_with_rowid=False,
 )
@@ -144,8 +144,8 @@ job_counts = Table(
     "job_counts",
     metadata,
     Column("job", BigInteger, nullable=False),
-    Column("model", Words, nullable=False),
-    Column("result", Words, nullable=False),  # `answered`, or the failure's kind
+    Column("model", StorableText, nullable=False),
+    Column("result", StorableText, nullable=False),  # `answered`, or the failure's kind
     Column("calls", BigInteger, nullable=False),  # units
     Column("attempts", BigInteger, nullable=False),
     Column("input_tokens", BigInteger),
@@ -164,20 +164,20 @@ texts = Table(
     "texts",
     metadata,
     Column("digest", LargeBinary, primary_key=True),
-    Column("text", Words, nullable=False),
+    Column("text", StorableText, nullable=False),
 )
 """What is long, once, by its SHA-256."""
 
 files = Table(
     "files",
     metadata,
-    Column("id", Words, primary_key=True),
+    Column("id", StorableText, primary_key=True),
     Column("created", Double, nullable=False),
-    Column("account_id", Words, nullable=False),
-    Column("filename", Words, nullable=False),
-    Column("purpose", Words, nullable=False),
+    Column("account_id", StorableText, nullable=False),
+    Column("filename", StorableText, nullable=False),
+    Column("purpose", StorableText, nullable=False),
     Column("bytes", BigInteger, nullable=False),
-    Column("job", Words),  # whose results it is made of, when it is read; NULL: it was uploaded
+    Column("job", StorableText),  # whose results it is made of, when it is read; NULL: it was uploaded
     Column("expires", Double),
     Index("files_created", "created", "id"),
 )
@@ -186,7 +186,7 @@ files = Table(
 file_parts = Table(
     "file_parts",
     metadata,
-    Column("file", Words, nullable=False),
+    Column("file", StorableText, nullable=False),
     Column("part", BigInteger, nullable=False),
     Column("bytes", LargeBinary, nullable=False),
     PrimaryKeyConstraint("file", "part", name="file_parts_key"),
@@ -196,16 +196,16 @@ file_parts = Table(
 batches = Table(
     "batches",
     metadata,
-    Column("id", Words, primary_key=True),  # also its job's, once its input is found good
+    Column("id", StorableText, primary_key=True),  # also its job's, once its input is found good
     Column("created", Double, nullable=False),
-    Column("account_id", Words, nullable=False),
-    Column("request", Words, nullable=False),  # JSON: what was asked
+    Column("account_id", StorableText, nullable=False),
+    Column("request", StorableText, nullable=False),  # JSON: what was asked
     Column("validated", Double),
-    Column("errors", Words),  # JSON: what is wrong with its input; NULL: nothing, or not looked at yet
+    Column("errors", StorableText),  # JSON: what is wrong with its input; NULL: nothing, or not looked at yet
     Column("cancelling", Double),
     Column("settled", Double),  # nothing more will change
-    Column("output_file", Words),
-    Column("error_file", Words),
+    Column("output_file", StorableText),
+    Column("error_file", StorableText),
     Index("batches_unsettled", "created", sqlite_where=text("settled IS NULL"), postgresql_where=text("settled IS NULL")),
 )
 """Batches as OpenAI's `/v1/batches` has them: what their jobs do not say."""
@@ -215,11 +215,11 @@ comparisons = Table(
     metadata,
     # Its time in microseconds and a few bits of chance: in the order of time, and known before it is written.
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
-    Column("id", Words, nullable=False, unique=True),
+    Column("id", StorableText, nullable=False, unique=True),
     Column("created", Double, nullable=False),
-    Column("account_id", Words, nullable=False),  # empty: nobody's
-    Column("request_id", Words, nullable=False),
-    Column("path", Words, nullable=False),
+    Column("account_id", StorableText, nullable=False),  # empty: nobody's
+    Column("request_id", StorableText, nullable=False),
+    Column("path", StorableText, nullable=False),
     Column("stream", Boolean, nullable=False),
     Column("status", BigInteger, nullable=False),  # HTTP's; 499: the client left
     Column("answered", BigInteger, nullable=False),
@@ -234,7 +234,7 @@ comparisons = Table(
     Column("overhead_ms", BigInteger, nullable=False),
     Column("digest", LargeBinary, nullable=False),  # of the body as it came
     # What is long stands in `history_texts`, under its digest. Both NULL: not kept.
-    Column("request", Words),
+    Column("request", StorableText),
     Column("request_digest", LargeBinary),
     Index("comparisons_account", "account_id", "number"),
     Index("comparisons_failed", "number", sqlite_where=text("failed > 0"), postgresql_where=text("failed > 0")),
@@ -249,26 +249,26 @@ answers = Table(
     Column("entry", BigInteger, nullable=False),
     Column("sample", BigInteger, nullable=False),
     Column("prompt", BigInteger),  # which, where the prompt was a list
-    Column("model", Words, nullable=False),  # as the caller wrote it
-    Column("label", Words, nullable=False),
-    Column("provider", Words),
-    Column("upstream_model", Words),
-    Column("finish_reason", Words),
-    Column("kind", Words),  # the failure's; NULL: it was answered
-    Column("code", Words),
+    Column("model", StorableText, nullable=False),  # as the caller wrote it
+    Column("label", StorableText, nullable=False),
+    Column("provider", StorableText),
+    Column("upstream_model", StorableText),
+    Column("finish_reason", StorableText),
+    Column("kind", StorableText),  # the failure's; NULL: it was answered
+    Column("code", StorableText),
     Column("upstream_status", BigInteger),
     Column("input_tokens", BigInteger),
     Column("output_tokens", BigInteger),
     Column("cached_tokens", BigInteger),
     Column("cost_usd", Double),
-    Column("cost_source", Words),
+    Column("cost_source", StorableText),
     Column("queued_ms", BigInteger, nullable=False),
     Column("ttft_ms", BigInteger),
     Column("call_ms", BigInteger),
     Column("total_ms", BigInteger, nullable=False),
     Column("attempts", BigInteger, nullable=False),
     # JSON: text, reasoning, tool calls, the failure's message. What is long stands in `history_texts`. Both NULL: not kept.
-    Column("said", Words),
+    Column("said", StorableText),
     Column("said_digest", LargeBinary),
     PrimaryKeyConstraint("comparison", "place", name="answers_key"),
     Index("answers_model", "model", "comparison"),
@@ -281,8 +281,8 @@ comparison_metadata = Table(
     "comparison_metadata",
     metadata,
     Column("comparison", BigInteger, nullable=False),
-    Column("name", Words, nullable=False),
-    Column("value", Words, nullable=False),
+    Column("name", StorableText, nullable=False),
+    Column("value", StorableText, nullable=False),
     PrimaryKeyConstraint("comparison", "name", name="comparison_metadata_key"),
     Index("comparison_metadata_value", "name", "value", "comparison"),
     sqlite_with_rowid=False,
@@ -293,7 +293,7 @@ history_texts = Table(
     "history_texts",
     metadata,
     Column("digest", LargeBinary, primary_key=True),
-    Column("text", Words, nullable=False),
+    Column("text", StorableText, nullable=False),
     Column("day", BigInteger, nullable=False),  # of the newest comparison that has it: with that one it goes
     Index("history_texts_day", "day"),
 )
@@ -306,7 +306,7 @@ idempotent_answers = Table(
     Column("created", Double, nullable=False),
     Column("fingerprint", LargeBinary, nullable=False),  # SHA-256 of the body
     Column("status", BigInteger, nullable=False),
-    Column("headers", Words, nullable=False),  # JSON
+    Column("headers", StorableText, nullable=False),  # JSON
     Column("body", LargeBinary, nullable=False),
     Index("idempotent_answers_created", "created"),
 )

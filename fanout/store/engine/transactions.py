@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import StoreError
-from fanout.store.engine.database import reason
+from fanout.store.engine.database import describe_error
 
 Method = TypeVar("Method", bound=Callable[..., Coroutine[Any, Any, Any]])
 
@@ -24,10 +24,10 @@ async def told(transaction: Callable[[], AbstractAsyncContextManager[AsyncConnec
         async with transaction() as connection:
             yield connection
     except (SQLAlchemyError, OSError) as error:
-        raise StoreError(reason(error)) from error
+        raise StoreError(describe_error(error)) from error
 
 
-def unbroken(method: Method) -> Method:
+def run_to_end(method: Method) -> Method:
     """A method that runs to its end in a task of its own, also where its caller is cancelled; `_database` waits for it.
 
     A statement that is cut off takes its connection with it, and a database in memory is its connection.

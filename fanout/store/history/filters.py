@@ -9,16 +9,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, exists, literal_column, select
 
 from fanout.store.engine.tables import answers, comparison_metadata, comparisons
-from fanout.store.history.records import LAST_NUMBER, Rows
+from fanout.store.history.records import MAX_NUMBER, ComparisonRows
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ComparisonFilter:
     """Which comparisons are asked for, newest first. `None`: whichever."""
 
     since: int = 0
     """The first number that may be."""
-    until: int = LAST_NUMBER
+    until: int = MAX_NUMBER
     """The first that may not."""
     account_id: str | None = None
     """Empty: those without an account."""
@@ -32,7 +32,7 @@ class Question:
     """Whether any of its calls failed."""
     most: int = 20
 
-    def takes(self, rows: Rows) -> bool:
+    def takes(self, rows: ComparisonRows) -> bool:
         """Whether a comparison that is not written yet is asked for."""
         comparison = rows.comparison
         return (

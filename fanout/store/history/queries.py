@@ -9,30 +9,30 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.store.engine.database import Database
 from fanout.store.engine.tables import answers, comparison_metadata, comparisons, history_texts
-from fanout.store.history.filters import Question
-from fanout.store.history.records import AnswerRow, ComparisonRow, Found, Rows
+from fanout.store.history.filters import ComparisonFilter
+from fanout.store.history.records import AnswerRow, ComparisonRow, ComparisonRows, StoredComparison
 
 ROWS_AT_ONCE = 128
 """As many take the event loop for less than a millisecond."""
 
 
-async def page_of(database: Database, question: Question) -> list[Found]:
+async def find_page(database: Database, question: ComparisonFilter) -> list[StoredComparison]:
     """The comparisons that are asked for, newest first, without their answers."""
     async with database.reading() as connection:
         rows = (await connection.execute(question.select())).all()
-        found = {row.number: Found(ComparisonRow(*row)) for row in rows}
+        found = {row.number: StoredComparison(ComparisonRow(*row)) for row in rows}
         await _fill(connection, found)
     return list(found.values())
 
 
-async def number_of(database: Database, id_: str) -> int | None:
+async def find_number(database: Database, id_: str) -> int | None:
     """The number of a comparison."""
     async with database.reading() as connection:
         found: int | None = await connection.scalar(select(comparisons.c.number).where(comparisons.c.id == id_))
     return found
 
 
-async def _fill(connection: AsyncConnection, found: Mapping[int, Found]) -> None:
+async def _fill(connection: AsyncConnection, found: Mapping[int, StoredComparison]) -> None:
     """Adds the entries and the metadata."""
     entries: dict[int, list[tuple[int, str, str]]] = {number: [] for number in found}
     words: dict[int, dict[str, str]] = {number: {} for number in found}
@@ -48,19 +48,19 @@ async def _fill(connection: AsyncConnection, found: Mapping[int, Found]) -> None
         one.entries, one.metadata = entries[number], words[number]
 
 
-async def whole_of(database: Database, id_: str) -> Found | None:
+async def find_comparison(database: Database, id_: str) -> StoredComparison | None:
     """A comparison with all that is kept of it."""
     async with database.reading() as connection:
         row = (await connection.execute(select(comparisons).where(comparisons.c.id == id_))).one_or_none()
         if row is None:
             return None
-        found = Found(ComparisonRow(*row))
+        found = StoredComparison(ComparisonRow(*row))
         number = found.comparison.number
         await _fill(connection, {number: found})
         of_it = select(answers).where(answers.c.comparison == number).order_by(answers.c.place)
         parts = (await connection.stream(of_it)).partitions(ROWS_AT_ONCE)
         found.answers = [AnswerRow(*answer) async for rows in parts for answer in rows]
-        return told(found, await _texts(connection, list(_digests(found))))
+        return insert_texts(found, await _texts(connection, list(_digests(found))))
 
 
 async def _texts(connection: AsyncConnection, digests: Sequence[bytes]) -> dict[bytes, str]:
@@ -72,18 +72,18 @@ async def _texts(connection: AsyncConnection, digests: Sequence[bytes]) -> dict[
     return found
 
 
-def summary(rows: Rows) -> Found:
+def summarize(rows: ComparisonRows) -> StoredComparison:
     """A comparison of these rows, without its answers."""
     entries = dict.fromkeys((answer.entry, answer.model, answer.label) for answer in rows.answers)
-    return Found(rows.comparison, list(entries), rows.metadata)
+    return StoredComparison(rows.comparison, list(entries), rows.metadata)
 
 
-def _digests(found: Found) -> Iterator[bytes]:
+def _digests(found: StoredComparison) -> Iterator[bytes]:
     held = (found.comparison.request_digest, *(answer.said_digest for answer in found.answers))
     yield from dict.fromkeys(digest for digest in held if digest)
 
 
-def told(found: Found, texts: Mapping[bytes, str]) -> Found:
+def insert_texts(found: StoredComparison, texts: Mapping[bytes, str]) -> StoredComparison:
     """With its long texts in their places."""
     comparison = found.comparison
     if comparison.request_digest:

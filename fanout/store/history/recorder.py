@@ -15,25 +15,32 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.observability.logs import log
-from fanout.store.engine.database import Database, reason
+from fanout.store.engine.database import Database, describe_error
 from fanout.store.engine.reads import Readings
 from fanout.store.engine.tables import answers, comparison_metadata, comparisons, history_texts
 from fanout.store.history import queries
-from fanout.store.history.filters import Question
-from fanout.store.history.records import CHANCE_BITS, Found, Record, Rows, number_at, rows_of
+from fanout.store.history.filters import ComparisonFilter
+from fanout.store.history.records import (
+    RANDOM_BITS,
+    ComparisonRecord,
+    ComparisonRows,
+    StoredComparison,
+    first_number_at,
+    to_rows,
+)
 
-Mode = Literal["off", "usage", "full"]
+HistoryMode = Literal["off", "usage", "full"]
 FLUSH_S = 0.5
 """From a comparison's end to its writing; with the writing itself a crash loses less than the last second."""
-LAST_TRIES_S = 5.0
+FINAL_WRITE_TIMEOUT_S = 5.0
 """How long the last of it is tried to be written at the end."""
-MOST_WAITING, MOST_BYTES = 10_000, 64 * 2**20
+MAX_WAITING, MAX_WAITING_BYTES = 10_000, 64 * 2**20
 """Of comparisons that wait to be written; what comes on top is not kept."""
-AT_ONCE, BYTES_AT_ONCE = 128, 4 * 2**20
+MAX_COMPARISONS_PER_WRITE, MAX_BYTES_PER_WRITE = 128, 4 * 2**20
 """Comparisons of one transaction: others want to write, too."""
 ROWS_AT_ONCE = 128
 """As many take the event loop for less than a millisecond."""
-TURN_S = 0.0005
+MAX_TURN_S = 0.0005
 """After so long, others have their turn."""
 BIG_BYTES = 128 * 1024
 """Of one comparison: its digests and its JSON are then made in a thread."""
@@ -46,9 +53,9 @@ class _Waiting:
     number: int
     id: str
     size_bytes: int
-    record: Record | None
+    record: ComparisonRecord | None
     """Until its rows are made of it."""
-    rows: Rows | None = None
+    rows: ComparisonRows | None = None
 
 
 class _Turns:
@@ -58,7 +65,7 @@ class _Turns:
         self._began = time.perf_counter()
 
     async def over(self) -> None:
-        if time.perf_counter() - self._began > TURN_S:
+        if time.perf_counter() - self._began > MAX_TURN_S:
             await asyncio.sleep(0)
             self._began = time.perf_counter()
 
@@ -66,7 +73,7 @@ class _Turns:
 class History:
     """Takes comparisons (`record`), which never waits, and keeps them in the database."""
 
-    def __init__(self, database: Database, mode: Mode) -> None:
+    def __init__(self, database: Database, mode: HistoryMode) -> None:
         self.mode = mode
         self.written = 0
         """Comparisons, by this process."""
@@ -79,7 +86,7 @@ class History:
         """There is something to write."""
         self._closing = asyncio.Event()
         self._readings = Readings()
-        self._chance = random.getrandbits(CHANCE_BITS)
+        self._chance = random.getrandbits(RANDOM_BITS)
         self._failing = False
         # Made once, and given to the driver as they are: through SQLAlchemy's own insert each row takes the loop ten times as
         # long (2026-11-20, 128 rows: 1.3 ms against 0.3).
@@ -93,13 +100,13 @@ class History:
 
     def number(self, created: float) -> int:
         """A number for a comparison of this moment (Unix seconds), which no other one has."""
-        self._chance = (self._chance + 1) % (1 << CHANCE_BITS)
-        return number_at(created) + self._chance
+        self._chance = (self._chance + 1) % (1 << RANDOM_BITS)
+        return first_number_at(created) + self._chance
 
-    def record(self, record: Record) -> None:
+    def record(self, record: ComparisonRecord) -> None:
         """A comparison has ended."""
         size = record.size_bytes
-        if len(self._unwritten) >= MOST_WAITING or self._bytes + size > MOST_BYTES:
+        if len(self._unwritten) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
             if not self._dropped:
                 log.error("history is not kept: too much of it waits to be written", database=self._database.name)
             self._dropped += 1
@@ -134,7 +141,7 @@ class History:
                 self._some.clear()
         began = time.monotonic()
         while self._unwritten and not (await self._written() and self._unwritten):
-            if time.monotonic() - began > LAST_TRIES_S:
+            if time.monotonic() - began > FINAL_WRITE_TIMEOUT_S:
                 sentence = "history is lost: it could not be written before the end"
                 log.error(sentence, database=self._database.name, comparisons=len(self._unwritten))
                 return
@@ -150,7 +157,7 @@ class History:
         except (SQLAlchemyError, OSError) as error:
             if not self._failing:
                 sentence = "history cannot be written; it is kept in memory and tried again"
-                log.error(sentence, database=self._database.name, reason=reason(error))
+                log.error(sentence, database=self._database.name, reason=describe_error(error))
             self._failing = True
             return False
         for rows in some:
@@ -161,11 +168,11 @@ class History:
         self._failing, self._dropped = False, 0
         return True
 
-    async def _next(self) -> list[Rows]:
+    async def _next(self) -> list[ComparisonRows]:
         """The oldest of what waits, as much as goes into one transaction."""
-        some: list[Rows] = []
-        left, turns = BYTES_AT_ONCE, _Turns()
-        for waiting in list(islice(self._unwritten.values(), AT_ONCE)):
+        some: list[ComparisonRows] = []
+        left, turns = MAX_BYTES_PER_WRITE, _Turns()
+        for waiting in list(islice(self._unwritten.values(), MAX_COMPARISONS_PER_WRITE)):
             some.append(await self._prepared(waiting))
             left -= waiting.size_bytes
             if left < 0:
@@ -173,16 +180,16 @@ class History:
             await turns.over()
         return some
 
-    async def _prepared(self, waiting: _Waiting) -> Rows:
+    async def _prepared(self, waiting: _Waiting) -> ComparisonRows:
         """The rows of a comparison that is not written yet; what else it holds is let go."""
         if waiting.rows is not None:
             return waiting.rows
         record, full = waiting.record, self.mode == "full"
         assert record is not None
         rows = (
-            await asyncio.to_thread(rows_of, record, full=full)
+            await asyncio.to_thread(to_rows, record, full=full)
             if waiting.size_bytes > BIG_BYTES
-            else rows_of(record, full=full)
+            else to_rows(record, full=full)
         )
         if waiting.rows is None:
             waiting.rows, waiting.record = rows, None
@@ -192,7 +199,7 @@ class History:
                 waiting.size_bytes = less
         return waiting.rows
 
-    async def _write(self, connection: AsyncConnection, some: Sequence[Rows]) -> None:
+    async def _write(self, connection: AsyncConnection, some: Sequence[ComparisonRows]) -> None:
         of_comparisons = [one.comparison for one in some]
         of_answers = [answer for one in some for answer in one.answers]
         words = [(one.comparison.number, *item) for one in some for item in one.metadata.items()]
@@ -209,13 +216,13 @@ class History:
 
     async def _warm(self) -> None:
         """Has the queries compiled before anything is served: each would hold the event loop for milliseconds."""
-        nothing = Question(until=0, model="")
-        for question in (nothing, Question(until=0)):
-            await queries.page_of(self._database, question)
-        await queries.whole_of(self._database, "")
-        await queries.number_of(self._database, "")
+        nothing = ComparisonFilter(until=0, model="")
+        for question in (nothing, ComparisonFilter(until=0)):
+            await queries.find_page(self._database, question)
+        await queries.find_comparison(self._database, "")
+        await queries.find_number(self._database, "")
 
-    async def page(self, question: Question) -> list[Found]:
+    async def page(self, question: ComparisonFilter) -> list[StoredComparison]:
         """The comparisons that are asked for, newest first; also those that are not written yet.
 
         Raises:
@@ -227,13 +234,13 @@ class History:
         for waiting in list(self._unwritten.values()):
             rows = await self._prepared(waiting)
             if question.takes(rows):
-                found[rows.comparison.number] = queries.summary(rows)
+                found[rows.comparison.number] = queries.summarize(rows)
             await turns.over()
-        written = await self._readings.of(queries.page_of(self._database, question))
+        written = await self._readings.of(queries.find_page(self._database, question))
         found |= {one.comparison.number: one for one in written}
         return [found[number] for number in sorted(found, reverse=True)[: question.most]]
 
-    async def one(self, id_: str) -> Found | None:
+    async def one(self, id_: str) -> StoredComparison | None:
         """A comparison, whole.
 
         Raises:
@@ -241,10 +248,10 @@ class History:
         """
         if waiting := self._waiting_of(id_):
             rows = await self._prepared(waiting)
-            found = queries.summary(rows)
+            found = queries.summarize(rows)
             found.answers = rows.answers
-            return queries.told(found, rows.texts)
-        return await self._readings.of(queries.whole_of(self._database, id_))
+            return queries.insert_texts(found, rows.texts)
+        return await self._readings.of(queries.find_comparison(self._database, id_))
 
     async def number_of(self, id_: str) -> int | None:
         """The number of a comparison.
@@ -253,7 +260,7 @@ class History:
             StoreError: the database cannot be read.
         """
         waiting = self._waiting_of(id_)
-        return waiting.number if waiting else await self._readings.of(queries.number_of(self._database, id_))
+        return waiting.number if waiting else await self._readings.of(queries.find_number(self._database, id_))
 
     def _waiting_of(self, id_: str) -> _Waiting | None:
         return next((waiting for waiting in self._unwritten.values() if waiting.id == id_), None)

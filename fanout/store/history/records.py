@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 from pydantic_core import PydanticSerializationError, to_json
 
 from fanout.core.schema import Choice, Completion, Failure, Outcome
-from fanout.store.engine.text_columns import storable, whole
+from fanout.store.engine.text_columns import clean_name, clean_text
 from fanout.store.usage.sums import Counts, figure, price
 
-LONG = 1024
+MAX_INLINE_CHARS = 1024
 """Characters. A longer text stands once, however often it is asked or answered."""
 DAY_S = 86_400
-CHANCE_BITS = 10
+RANDOM_BITS = 10
 """Of a number's end. Above them stand microseconds: so numbers last until the year 2255."""
-LAST_NUMBER = 2**63 - 1
+MAX_NUMBER = 2**63 - 1
 
 
 class ComparisonRow(NamedTuple):
@@ -78,7 +78,7 @@ class AnswerRow(NamedTuple):
 
 
 @dataclass(slots=True)
-class Record:
+class ComparisonRecord:
     """A comparison as it ended. Making one is all that its request waits for."""
 
     number: int
@@ -109,7 +109,7 @@ class Record:
         return len(self.body) + sum(texts) + 1024 * len(self.outcomes)
 
 
-class Rows(NamedTuple):
+class ComparisonRows(NamedTuple):
     """What is written of a comparison."""
 
     comparison: ComparisonRow
@@ -124,7 +124,7 @@ class Rows(NamedTuple):
 
 
 @dataclass(slots=True)
-class Found:
+class StoredComparison:
     """A comparison that was asked for."""
 
     comparison: ComparisonRow
@@ -135,12 +135,12 @@ class Found:
     """Only where the whole was asked for; what was said of them, and the request, is then where it belongs."""
 
 
-def number_at(seconds: float) -> int:
+def first_number_at(seconds: float) -> int:
     """The first number of a moment."""
-    return min(max(int(seconds * 1e6) << CHANCE_BITS, 0), LAST_NUMBER)
+    return min(max(int(seconds * 1e6) << RANDOM_BITS, 0), MAX_NUMBER)
 
 
-def rows_of(record: Record, *, full: bool) -> Rows:
+def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
     """What is written of a comparison; texts only where `full`."""
     texts: dict[bytes, str] = {}
     sums, answered = Counts(), 0
@@ -149,12 +149,12 @@ def rows_of(record: Record, *, full: bool) -> Rows:
             sums.add_answer(outcome.result.usage, outcome.cost)
             answered += 1
     slowest_s = max((outcome.timing.total_s for outcome in record.outcomes), default=0.0)
-    request, request_digest = _placed(whole(record.body.decode(errors="replace")), texts) if full else (None, None)
+    request, request_digest = _placed(clean_text(record.body.decode(errors="replace")), texts) if full else (None, None)
     comparison = ComparisonRow(
         number=record.number,
         id=record.id,
         created=record.created,
-        account_id=storable(record.account_id or ""),
+        account_id=clean_name(record.account_id or ""),
         request_id=record.request_id,
         path=record.path,
         stream=record.stream,
@@ -174,8 +174,8 @@ def rows_of(record: Record, *, full: bool) -> Rows:
         request_digest=request_digest,
     )
     found = [row for outcome in record.outcomes for row in _answers(record.number, outcome, texts if full else None)]
-    metadata = {whole(name): whole(value) for name, value in record.metadata.items()}
-    return Rows(comparison, found, metadata, texts)
+    metadata = {clean_text(name): clean_text(value) for name, value in record.metadata.items()}
+    return ComparisonRows(comparison, found, metadata, texts)
 
 
 def _answers(number: int, outcome: Outcome, texts: dict[bytes, str] | None) -> Iterator[AnswerRow]:
@@ -195,8 +195,8 @@ def _answers(number: int, outcome: Outcome, texts: dict[bytes, str] | None) -> I
             entry=call.entry,
             sample=call.sample + nth,
             prompt=call.prompt_index,
-            model=storable(call.target.name),
-            label=storable(call.target.label),
+            model=clean_name(call.target.name),
+            label=clean_name(call.target.label),
             provider=call.target.provider,
             upstream_model=_stored((result.model if isinstance(result, Completion) else None) or call.target.model),
             finish_reason=choice.finish_reason if choice else "timeout" if kind == "timeout" else "error",
@@ -235,15 +235,15 @@ def _said(choice: Choice | None, failure: Failure | None, nth: int) -> str:
 def _whole(value: Any) -> Any:
     """A value without halves of characters."""
     if isinstance(value, str):
-        return whole(value)
+        return clean_text(value)
     if isinstance(value, Mapping):
-        return {whole(str(name)): _whole(inner) for name, inner in value.items()}
+        return {clean_text(str(name)): _whole(inner) for name, inner in value.items()}
     return [_whole(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _placed(text: str, texts: dict[bytes, str]) -> tuple[str | None, bytes | None]:
     """A text itself, or where it is long, its digest."""
-    if len(text) <= LONG:
+    if len(text) <= MAX_INLINE_CHARS:
         return text, None
     digest = hashlib.sha256(text.encode()).digest()
     texts[digest] = text
@@ -251,7 +251,7 @@ def _placed(text: str, texts: dict[bytes, str]) -> tuple[str | None, bytes | Non
 
 
 def _stored(name: str | None) -> str | None:
-    return None if name is None else storable(name)
+    return None if name is None else clean_name(name)
 
 
 def _ms(seconds: float | None) -> int | None:

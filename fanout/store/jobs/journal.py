@@ -13,15 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import LeaseLost, StoreError
 from fanout.store.engine.database import Database
-from fanout.store.engine.group_commit import Grouped
+from fanout.store.engine.group_commit import GroupCommit
 from fanout.store.engine.tables import attempts, failures, items, job_counts, jobs, texts, units
-from fanout.store.engine.text_columns import storable, whole
-from fanout.store.engine.transactions import told, unbroken
+from fanout.store.engine.text_columns import clean_name, clean_text
+from fanout.store.engine.transactions import run_to_end, told
 from fanout.store.usage.sums import ANSWERED
 
 LEASE_S = 15.0
 """How long a job belongs to a process that has not said that it still lives."""
-LONG_TEXT = 1024
+MAX_INLINE_CHARS = 1024
 """Characters. What is longer stands in `texts`, once."""
 ROWS_AT_ONCE = 256
 SUMS = (
@@ -45,7 +45,7 @@ class Unit(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class AttemptStarted:
     """An attempt that is about to be made."""
 
     unit: Unit
@@ -55,7 +55,7 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class AttemptFailed:
     """An attempt that failed, with more of them to come."""
 
     unit: Unit
@@ -68,7 +68,7 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class UnitEnded:
     """A unit's end: an answer, or the failure of its last attempt."""
 
     unit: Unit
@@ -96,11 +96,11 @@ class Ended:
     """It may have been written already: the database could not say whether."""
 
 
-Record = Started | Failed | Ended
+JournalEntry = AttemptStarted | AttemptFailed | UnitEnded
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class InputItem:
     """A row of a job's input."""
 
     item: int
@@ -111,10 +111,10 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class InputChunk:
     """Some items, and what has been done of them."""
 
-    items: Sequence[Item]
+    items: Sequence[InputItem]
     closed: frozenset[tuple[int, int, int]]
     """Item, entry and repeat of the units that have ended."""
     attempts: Mapping[tuple[int, int, int], int]
@@ -124,7 +124,7 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class ResultFilter:
     """Which results are asked for."""
 
     failed: bool | None = None
@@ -140,7 +140,7 @@ class _Sum:
 
     values: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(SUMS))
 
-    def add(self, record: Ended) -> None:
+    def add(self, record: UnitEnded) -> None:
         answered = record.result == ANSWERED
         more = {
             "calls": 1,
@@ -163,7 +163,7 @@ class JobStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._journal: Grouped[Record] = Grouped(database, self._write)
+        self._journal: GroupCommit[JournalEntry] = GroupCommit(database, self._write)
         # Made once: making a statement costs more than carrying it out.
         self._add_counts = database.add(job_counts)
         self._add_text = database.add_missing(texts)
@@ -176,7 +176,7 @@ class JobStore:
 
     # A job and its input
 
-    @unbroken
+    @run_to_end
     async def create(self, job: Mapping[str, Any]) -> int:
         """A new job, and its number. `job` has the columns of the table."""
         async with self._writing() as connection:
@@ -184,8 +184,8 @@ class JobStore:
             number: int = (await connection.execute(statement)).scalar_one()
             return number
 
-    @unbroken
-    async def add_items(self, number: int, rows: Sequence[Item], epoch: int) -> None:
+    @run_to_end
+    async def add_items(self, number: int, rows: Sequence[InputItem], epoch: int) -> None:
         """Takes in a part of a job's input.
 
         Raises:
@@ -195,7 +195,7 @@ class JobStore:
         long: dict[bytes, str] = {}
         for row in rows:
             body, digest = _placed(row.body, long)
-            custom_id = None if row.custom_id is None else whole(row.custom_id)
+            custom_id = None if row.custom_id is None else clean_text(row.custom_id)
             inserted.append(
                 {"job": number, "item": row.item, "line": row.line, "custom_id": custom_id, "body": body, "digest": digest}
             )
@@ -207,7 +207,7 @@ class JobStore:
             for start in range(0, len(inserted), ROWS_AT_ONCE):
                 await connection.execute(items.insert(), inserted[start : start + ROWS_AT_ONCE])
 
-    @unbroken
+    @run_to_end
     async def copy_items(self, source: int, number: int, first: int, past: int) -> None:
         """Gives a job a part of the input of another one: its items from `first` on, without `past`."""
         columns = ["item", "line", "custom_id", "body", "digest"]
@@ -228,7 +228,7 @@ class JobStore:
         )
         return [(custom_id, line) for custom_id, line in await self._rows(asked)]
 
-    @unbroken
+    @run_to_end
     async def discard(self, number: int) -> None:
         """Forgets a job that was never whole."""
         async with self._writing() as connection:
@@ -268,7 +268,7 @@ class JobStore:
             asked = asked.where(jobs.c.state.in_(states))
         return await self._rows(asked)
 
-    @unbroken
+    @run_to_end
     async def change(
         self,
         number: int,
@@ -296,7 +296,7 @@ class JobStore:
 
     # Who runs it
 
-    @unbroken
+    @run_to_end
     async def take(self, number: int, owner: str, *, gone: Iterable[str] = ()) -> int | None:
         """Takes a job over, for `LEASE_S`.
 
@@ -317,7 +317,7 @@ class JobStore:
             epoch: int | None = (await connection.execute(asked)).scalar_one_or_none()
             return epoch
 
-    @unbroken
+    @run_to_end
     async def renew(self, number: int, epoch: int, rate: float | None) -> str | None:
         """Says that the job's process still lives; the job's state, or `None` where it is another's by now."""
         asked = (
@@ -332,7 +332,7 @@ class JobStore:
 
     # What is written while it runs
 
-    async def _write(self, connection: AsyncConnection, records: Sequence[Record]) -> Sequence[StoreError | None]:
+    async def _write(self, connection: AsyncConnection, records: Sequence[JournalEntry]) -> Sequence[StoreError | None]:
         """Writes what belongs to jobs that are still the writer's own."""
         numbers = {record.unit.job for record in records}
         epochs = {row[0]: row[1] for row in await connection.execute(EPOCHS, {"numbers": list(numbers)})}
@@ -340,31 +340,33 @@ class JobStore:
         own = [
             record
             for record in own
-            if not (isinstance(record, Ended) and record.again and await _is_closed(connection, record.unit))
+            if not (isinstance(record, UnitEnded) and record.again and await _is_closed(connection, record.unit))
         ]
         await self._insert(connection, own)
         return [None if epochs.get(record.unit.job) == record.epoch else LeaseLost() for record in records]
 
-    async def _insert(self, connection: AsyncConnection, records: Sequence[Record]) -> None:
-        started = [(*record.unit, record.attempt, record.epoch, record.at) for record in records if isinstance(record, Started)]
+    async def _insert(self, connection: AsyncConnection, records: Sequence[JournalEntry]) -> None:
+        started = [
+            (*record.unit, record.attempt, record.epoch, record.at) for record in records if isinstance(record, AttemptStarted)
+        ]
         failed = [
             {
                 **record.unit._asdict(),
                 "attempt": record.attempt,
                 "ended": record.at,
-                "kind": record.kind if isinstance(record, Failed) else record.result,
+                "kind": record.kind if isinstance(record, AttemptFailed) else record.result,
                 "failure": record.failure,
             }
             for record in records
-            if not isinstance(record, Started) and record.failure is not None
+            if not isinstance(record, AttemptStarted) and record.failure is not None
         ]
         long: dict[bytes, str] = {}
         sums: dict[tuple[int, str, str], _Sum] = {}
         ended = []
         for record in records:
-            if isinstance(record, Ended):
+            if isinstance(record, UnitEnded):
                 ended.append(_row(record, long))
-                sums.setdefault((record.unit.job, storable(record.model), record.result), _Sum()).add(record)
+                sums.setdefault((record.unit.job, clean_name(record.model), record.result), _Sum()).add(record)
         if started:
             await connection.exec_driver_sql(self._add_attempt, started)
         if failed:
@@ -381,7 +383,7 @@ class JobStore:
             rows = [{"digest": digest, "text": long[digest]} for digest in sorted(long)]
             await connection.execute(self._add_text, rows)
 
-    @unbroken
+    @run_to_end
     async def reopen(self, number: int, kinds: Sequence[str] = (), *, states: Sequence[str]) -> int | None:
         """Opens failed units once more, of these kinds alone if any are given; how many, or `None`: it is in none of `states`.
 
@@ -403,8 +405,8 @@ class JobStore:
 
     # What has come of it
 
-    @unbroken
-    async def chunk(self, number: int, after: int, most: int = ROWS_AT_ONCE) -> Chunk:
+    @run_to_end
+    async def chunk(self, number: int, after: int, most: int = ROWS_AT_ONCE) -> InputChunk:
         """The items behind number `after`, in order, and what has been done of them."""
         body = func.coalesce(items.c.body, texts.c.text)
         asked = (
@@ -415,9 +417,9 @@ class JobStore:
             .limit(most)
         )
         async with self._reading() as connection:
-            found = [Item(*row) for row in await connection.execute(asked)]
+            found = [InputItem(*row) for row in await connection.execute(asked)]
             if not found:
-                return Chunk([], frozenset(), {}, {})
+                return InputChunk([], frozenset(), {}, {})
             asked_units = select(*(units.c[name] for name in ("item", "entry", "repeat", "state", "attempt")))
             those = (units.c.job == number, units.c.item.between(found[0].item, found[-1].item))
             ended = (await connection.execute(asked_units.where(*those))).all()
@@ -430,10 +432,10 @@ class JobStore:
                 .group_by(*tried)
             )
             made = {(row[0], row[1], row[2]): row[3] for row in await connection.execute(asked_attempts)}
-        return Chunk(found, closed, made, reopened)
+        return InputChunk(found, closed, made, reopened)
 
-    @unbroken
-    async def page(self, number: int, after: int, most: int) -> Sequence[tuple[Item, Mapping[tuple[int, int], Row[Any]]]]:
+    @run_to_end
+    async def page(self, number: int, after: int, most: int) -> Sequence[tuple[InputItem, Mapping[tuple[int, int], Row[Any]]]]:
         """The items behind number `after`, in order, each with those of its units that have ended, by entry and repeat."""
         body = func.coalesce(items.c.body, texts.c.text)
         asked = (
@@ -444,7 +446,7 @@ class JobStore:
             .limit(most)
         )
         async with self._reading() as connection:
-            found = [Item(*row) for row in await connection.execute(asked)]
+            found = [InputItem(*row) for row in await connection.execute(asked)]
             if not found:
                 return []
             asked_units = (
@@ -467,14 +469,19 @@ class JobStore:
         return await self._rows(asked.order_by(job_counts.c.model, job_counts.c.result))
 
     async def results(
-        self, number: int, *, after: tuple[int, int, int] | None = None, most: int = ROWS_AT_ONCE, which: Filter | None = None
+        self,
+        number: int,
+        *,
+        after: tuple[int, int, int] | None = None,
+        most: int = ROWS_AT_ONCE,
+        which: ResultFilter | None = None,
     ) -> Sequence[Row[Any]]:
         """Units that have ended, in the order of the input, each with its item: a page of them.
 
         Args:
             after: item, entry and repeat of the last one of the page before.
         """
-        which = which or Filter()
+        which = which or ResultFilter()
         record, body = func.coalesce(units.c.record, texts.c.text).label("record"), items.c.body
         joined = units.join(items, (items.c.job == units.c.job) & (items.c.item == units.c.item))
         long_body = texts.alias("long_body")
@@ -529,7 +536,7 @@ class JobStore:
     def _alive(self) -> ColumnElement[Any]:
         return jobs.c.owner.is_not(None) & (jobs.c.lease_until >= self._database.now())
 
-    @unbroken
+    @run_to_end
     async def _rows(self, asked: Select[Any]) -> Sequence[Any]:
         async with self._reading() as connection:
             rows: Sequence[Any] = (await connection.execute(asked)).all()
@@ -547,12 +554,12 @@ async def _is_closed(connection: AsyncConnection, unit: Unit) -> bool:
     return await connection.scalar(select(units.c.state).where(*those, units.c.state != "open")) is not None
 
 
-def _conditions(number: int, which: Filter) -> list[ColumnElement[bool]]:
+def _conditions(number: int, which: ResultFilter) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = [units.c.state != "open"]
     if which.failed is not None:
         found.append(units.c.state == ("failed" if which.failed else "done"))
     if which.model is not None:
-        found.append(units.c.model == storable(which.model))
+        found.append(units.c.model == clean_name(which.model))
     if which.kind is not None:
         found.append(units.c.result == which.kind)
     if which.different:
@@ -563,14 +570,14 @@ def _conditions(number: int, which: Filter) -> list[ColumnElement[bool]]:
     return found
 
 
-def _row(record: Ended, long: dict[bytes, str]) -> dict[str, Any]:
+def _row(record: UnitEnded, long: dict[bytes, str]) -> dict[str, Any]:
     inline, digest = _placed(record.record, long)
     return {
         **record.unit._asdict(),
         "state": "done" if record.result == ANSWERED else "failed",
         "attempt": record.attempt,
         "ended": record.at,
-        "model": storable(record.model),
+        "model": clean_name(record.model),
         "result": record.result,
         "input_tokens": record.input_tokens,
         "output_tokens": record.output_tokens,
@@ -587,9 +594,9 @@ def _row(record: Ended, long: dict[bytes, str]) -> dict[str, Any]:
 
 def _placed(text: str, long: dict[bytes, str]) -> tuple[str | None, bytes | None]:
     """A text itself, or the digest under which it is put into `long`."""
-    if len(text) <= LONG_TEXT:
+    if len(text) <= MAX_INLINE_CHARS:
         return text, None
-    text = whole(text)
+    text = clean_text(text)
     digest = hashlib.sha256(text.encode()).digest()
     long[digest] = text
     return None, digest

@@ -17,16 +17,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fanout.core.errors import StoreError
 from fanout.core.schema import Completion, Failure, Outcome, Retry
 from fanout.observability.logs import log
-from fanout.store.engine.database import Database, reason
+from fanout.store.engine.database import Database, describe_error
 from fanout.store.engine.tables import usage as table
-from fanout.store.engine.text_columns import storable
-from fanout.store.usage.sums import ANSWERED, COUNTS, Counts, Key, Question, Sum
+from fanout.store.engine.text_columns import clean_name
+from fanout.store.usage.sums import ANSWERED, COUNTS, Counts, Sum, UsageFilter, UsageKey
 
 FLUSH_S = 0.5
 """From a call's end to its writing; with the writing itself a crash loses less than the last second."""
-LAST_TRIES_S = 5.0
+FINAL_WRITE_TIMEOUT_S = 5.0
 """How long the last figures are tried to be written at the end."""
-MOST_COUNTS = 10_000
+MAX_COUNTERS = 10_000
 """Callers choose names: past so many counters that wait to be written, further names are counted as `REST`."""
 REST = "(rest)"
 ROWS_AT_ONCE = 32
@@ -38,7 +38,7 @@ class UsageLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._counts: dict[Key, Counts] = {}
+        self._counts: dict[UsageKey, Counts] = {}
         """What is not written yet."""
         self._waiting = asyncio.Event()
         """There is something to write."""
@@ -55,7 +55,7 @@ class UsageLedger:
             return
         call, result = event.call, event.result
         target = call.target
-        key = Key(
+        key = UsageKey(
             int(time.time()) // 60 * 60,
             call.account_id or "",
             target.name,
@@ -68,13 +68,13 @@ class UsageLedger:
         if isinstance(result, Completion):
             counts.add_answer(result.usage, event.cost)
 
-    def _new(self, key: Key) -> Counts:
+    def _new(self, key: UsageKey) -> Counts:
         """The counts of a key that is new here, or of what it must be counted as."""
         self._waiting.set()
-        key = Key(key.minute, *map(storable, key[1:]))
-        if key not in self._counts and len(self._counts) >= MOST_COUNTS:
+        key = UsageKey(key.minute, *map(clean_name, key[1:]))
+        if key not in self._counts and len(self._counts) >= MAX_COUNTERS:
             oldest = next(iter(self._counts)).minute
-            key = Key(oldest, REST, REST, key.provider, REST, key.result)
+            key = UsageKey(oldest, REST, REST, key.provider, REST, key.result)
         return self._counts.setdefault(key, Counts())
 
     @asynccontextmanager
@@ -101,7 +101,7 @@ class UsageLedger:
                 await self._written()
         began = time.monotonic()
         while self._counts and not await self._written():
-            if time.monotonic() - began > LAST_TRIES_S:
+            if time.monotonic() - began > FINAL_WRITE_TIMEOUT_S:
                 lost = sum(counts.calls for counts in self._counts.values())
                 log.error("usage is lost: it could not be written before the end", database=self._database.name, calls=lost)
                 return
@@ -116,7 +116,7 @@ class UsageLedger:
         except (SQLAlchemyError, OSError) as error:
             if not self._failing:
                 sentence = "usage cannot be written; it is kept in memory and tried again"
-                log.error(sentence, database=self._database.name, reason=reason(error))
+                log.error(sentence, database=self._database.name, reason=describe_error(error))
             self._failing = True
             return False
         if self._failing:
@@ -137,7 +137,7 @@ class UsageLedger:
             self._keep(counts)
             raise
 
-    def _keep(self, counts: dict[Key, Counts]) -> None:
+    def _keep(self, counts: dict[UsageKey, Counts]) -> None:
         """Takes back what could not be written; what has been counted since comes on top."""
         newer, self._counts = self._counts, counts
         for key, more in newer.items():
@@ -146,14 +146,14 @@ class UsageLedger:
 
     async def _warm(self) -> None:
         """Has the statements compiled before anything is served: each would hold the event loop for 2 ms."""
-        nothing = _row(Key(0, "", "", "", "", ""), Counts())
+        nothing = _row(UsageKey(0, "", "", "", "", ""), Counts())
         async with self._database.writing() as connection:
             for rows in ([nothing], [nothing, nothing]):  # one statement for one row, another for several
                 await connection.execute(self._add, rows)
             await connection.rollback()
-        await self._report(Question(0, 0))
+        await self._report(UsageFilter(0, 0))
 
-    async def report(self, question: Question) -> list[Sum]:
+    async def report(self, question: UsageFilter) -> list[Sum]:
         """The sums that are asked for, sorted by their groups; every call once, whether written yet or not.
 
         Raises:
@@ -166,16 +166,16 @@ class UsageLedger:
         try:
             return await asyncio.shield(report)
         except (SQLAlchemyError, OSError) as error:
-            raise StoreError(reason(error)) from error
+            raise StoreError(describe_error(error)) from error
 
     def _reported(self, report: asyncio.Task[list[Sum]]) -> None:
         self._reports.discard(report)
         if not report.cancelled():
             report.exception()  # or asyncio complains where nobody waited for it any more
 
-    async def _report(self, question: Question) -> list[Sum]:
+    async def _report(self, question: UsageFilter) -> list[Sum]:
         if question.account_id is not None:
-            question = replace(question, account_id=storable(question.account_id))
+            question = replace(question, account_id=clean_name(question.account_id))
         sums: dict[tuple[Any, ...], Sum] = {}
 
         def add(group: tuple[Any, ...], result: str, counts: Counts) -> None:
@@ -196,7 +196,7 @@ class UsageLedger:
         return [sums[group] for group in sorted(sums)]
 
     @asynccontextmanager
-    async def _snapshot(self, question: Question) -> AsyncGenerator[tuple[AsyncConnection, Mapping[Key, Counts]]]:
+    async def _snapshot(self, question: UsageFilter) -> AsyncGenerator[tuple[AsyncConnection, Mapping[UsageKey, Counts]]]:
         """A transaction that sees all that is written, and a copy of what is not."""
         async with self._database.reading() as connection:
             async with self._alone:
@@ -205,5 +205,5 @@ class UsageLedger:
             yield connection, unwritten
 
 
-def _row(key: Key, sums: Counts) -> dict[str, Any]:
+def _row(key: UsageKey, sums: Counts) -> dict[str, Any]:
     return key._asdict() | {name: getattr(sums, name) for name in COUNTS}

@@ -17,7 +17,7 @@ MOST_TOKENS, MOST_USD = 10**12, 1e9
 NOTHING = Usage()
 
 
-class Key(NamedTuple):
+class UsageKey(NamedTuple):
     """What is counted together. As the columns of the table."""
 
     minute: int
@@ -90,7 +90,7 @@ DIMENSIONS: Mapping[str, int] = {"account_id": 0, "model": 0, "provider": 0, "up
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class UsageFilter:
     """What usage is asked for."""
 
     since: int
@@ -103,10 +103,10 @@ class Question:
     most: int = 10_000
     """Groups; what is beyond is left out."""
 
-    def takes(self, key: Key) -> bool:
+    def takes(self, key: UsageKey) -> bool:
         return self.since <= key.minute < self.until and self.account_id in (None, key.account_id)
 
-    def group(self, key: Key) -> tuple[Any, ...]:
+    def group(self, key: UsageKey) -> tuple[Any, ...]:
         return tuple(
             key.minute // period * period if (period := DIMENSIONS[name]) else getattr(key, name) for name in self.group_by
         )

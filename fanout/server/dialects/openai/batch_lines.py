@@ -32,7 +32,7 @@ from fanout.server.dialects.openai.chat import CHAT, ChatBody
 from fanout.server.dialects.openai.completions import TEXT, CompletionsBody
 from fanout.server.dialects.openai.stream import Dialect
 from fanout.server.request_body import validate_body
-from fanout.store.jobs.journal import Item, JobStore
+from fanout.store.jobs.journal import InputItem, JobStore
 
 ENDPOINTS: Mapping[str, tuple[type[OpenAiBody], Dialect]] = {
     "/v1/chat/completions": (ChatBody, CHAT),
@@ -154,7 +154,7 @@ async def _pages(keeper: Keeper, store: JobStore, job: Job) -> AsyncIterator[lis
 
 
 def _written(
-    keeper: Keeper, job: Job, page: Sequence[tuple[Item, Mapping[tuple[int, int], Row[Any]]]]
+    keeper: Keeper, job: Job, page: Sequence[tuple[InputItem, Mapping[tuple[int, int], Row[Any]]]]
 ) -> list[tuple[bool, bytes]]:
     found: list[tuple[bool, bytes]] = []
     for item, units in page:
@@ -164,7 +164,7 @@ def _written(
     return found
 
 
-def _line(job: Job, item: Item, entry: int, asked: Sequence[tuple[Call, Row[Any] | None]]) -> tuple[bool, bytes]:
+def _line(job: Job, item: InputItem, entry: int, asked: Sequence[tuple[Call, Row[Any] | None]]) -> tuple[bool, bytes]:
     """Whether an entry was answered, and its line."""
     key = uuid.uuid5(uuid.NAMESPACE_OID, f"{job.id} {item.item} {entry}")  # the same however often it is read
     label = asked[0][0].target.label
