@@ -19,6 +19,7 @@ from fanout.config.settings import Settings, load
 from fanout.core.errors import RequestError
 from fanout.core.schema import Answer, Call, Choice, Comparison, Completion, Failure, Fitted, Query, Sampling, Target
 from fanout.dispatch.plan import Entry
+from fanout.providers import OnHeaders
 from tests.support.upstreams import Upstream, providers_file
 
 
@@ -126,7 +127,7 @@ class Slow:
             await asyncio.sleep(0.3)
         self.prepared += 1
 
-    async def complete(self, call: Call) -> Completion:
+    async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         if not self.prepared:
             await self.prepare()
         return Completion((Choice(Answer("ready"), "stop"),))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -36,8 +36,8 @@ from fanout.dispatch.in_flight import STOPPED, Inbox, Piece, Race, Result, Runni
 from fanout.dispatch.plan import Request, plan
 from fanout.limits.limiter import LONGEST_PAUSE_S, Cap, Limiter, Limiters, Permit, Priority
 from fanout.observability.logs import log
-from fanout.providers import Preparing, Provider
-from fanout.providers.mapping.rate_headers import HEARER
+from fanout.providers import OnHeaders, Preparing, Provider
+from fanout.providers.mapping.rate_headers import rate_of
 
 HARDEST_FILE_LIMIT = 65_536
 TOO_LATE = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
@@ -248,16 +248,14 @@ class Dispatcher:
             running.started = time.monotonic()
             running.queued_s += running.started - queued
         result: Result | None = None
-        hearing = HEARER.set(partial(limiter.heard, permit))
         try:
-            result = await self._sent(running)
+            result = await self._sent(running, partial(_record_headers, limiter, permit))
         finally:
-            HEARER.reset(hearing)
             running.call_s = time.monotonic() - running.started
             self._settle(limiter, permit, call, result)
         return result
 
-    async def _sent(self, running: Running) -> Result:
+    async def _sent(self, running: Running, on_headers: OnHeaders) -> Result:
         """One attempt upstream, its start slot granted."""
         call, provider = running.call, self.provider(running.call.target)
         attempt_s = self._row(call).row.timeout_s
@@ -269,8 +267,8 @@ class Dispatcher:
         try:
             async with limit:
                 if running.inbox is None:
-                    return await provider.complete(call)
-                return await relayed(running, provider.stream(call))
+                    return await provider.complete(call, on_headers)
+                return await relayed(running, provider.stream(call, on_headers))
         except ProviderError as error:
             failure = error.failure
         except TimeoutError:
@@ -324,6 +322,12 @@ class Dispatcher:
         row = self._row(call)
         digest = call.credential.digest if call.credential else None
         return self.limiters.of(row.name, row.row.limits, call.target.limit_group, digest)
+
+
+def _record_headers(limiter: Limiter, permit: Permit, headers: Mapping[str, str]) -> None:
+    """Pass on what an answer's headers report of the account's limits."""
+    if (reported := rate_of(headers)) is not None:
+        limiter.record_headers(permit, reported)
 
 
 def _nothing(query: Query) -> Completion:

@@ -203,7 +203,7 @@ class Limiter:
         self._cap.release()
         self._pump()
 
-    def heard(self, permit: Permit, rate: Rate) -> None:
+    def record_headers(self, permit: Permit, rate: Rate) -> None:
         """The headers of this attempt's answer say what is left."""
         permit.share.read(time.monotonic(), rate, permit.started)
         self._told = True

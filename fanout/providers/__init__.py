@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import aiohttp
 
     from fanout.config.settings import ProviderSettings
+
+OnHeaders = Callable[[Mapping[str, str]], None]
+"""Receives the headers of an attempt's answer; the account's limits are read from them."""
 
 ADAPTERS = {
     "openai": "fanout.providers.openai.adapter",
@@ -36,16 +39,25 @@ class Provider(Protocol):
         """What becomes of the parameters of `query` here: sent, ignored or adjusted. Pure."""
         ...
 
-    async def complete(self, call: Call) -> Completion:
-        """One attempt, answered whole.
+    async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
+        """Make one attempt and return the whole answer.
+
+        Args:
+            call: what to send.
+            on_headers: to be called as soon as the answer's headers are there, also where they refuse the call, so that
+                other calls wait instead of being refused too. An adapter without such headers ignores it.
 
         Raises:
             ProviderError: and nothing else.
         """
         ...
 
-    def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
-        """One attempt, answered in pieces: deltas, then the whole completion last.
+    def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
+        """Make one attempt and yield its answer in pieces: deltas, then the whole completion last.
+
+        Args:
+            call: what to send.
+            on_headers: as for `complete`.
 
         Raises:
             ProviderError: and nothing else; also after deltas have been given.

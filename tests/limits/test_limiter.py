@@ -291,7 +291,7 @@ async def test_more_places_are_taken_as_soon_as_there_are_more() -> None:
 async def told(limits: Limiter, rate: Rate, model: str = "m") -> None:
     """Makes one call, whose answer says this of what is left."""
     permit = await take(limits, model)
-    limits.heard(permit, rate)
+    limits.record_headers(permit, rate)
     limits.release(permit)
 
 
@@ -332,7 +332,7 @@ async def test_news_of_more_wakes_who_waits() -> None:
     last = await take(limits)
     waiters = [asyncio.create_task(take(limits)) for _ in range(3)]
     await waiting(limits, 3)
-    limits.heard(last, Rate(requests=Left(10, 5, 30.0)))
+    limits.record_headers(last, Rate(requests=Left(10, 5, 30.0)))
     async with asyncio.timeout(5):
         await asyncio.gather(*waiters)
 

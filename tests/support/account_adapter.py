@@ -7,6 +7,7 @@ from typing import Any
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target
+from fanout.providers import OnHeaders
 
 
 def create(settings: Any, session: Any) -> Accounts:
@@ -20,10 +21,10 @@ class Accounts:
     def fit(self, target: Target, query: Query) -> Fitted:
         return Fitted()
 
-    async def complete(self, call: Call) -> Completion:
+    async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         if call.target.model == "half":
             raise ProviderError(Failure("network", "broke off", partial="half an ans"))
         return Completion((Choice(Answer(str(call.account_id)), "stop"),))
 
-    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
+    async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         yield await self.complete(call)

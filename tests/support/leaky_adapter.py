@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from fanout.core.schema import Call, Completion, Delta, Fitted, Query, Target
+from fanout.providers import OnHeaders
 
 
 def create(settings: Any, session: Any) -> Leaky:
@@ -20,7 +21,7 @@ class Leaky:
     def fit(self, target: Target, query: Query) -> Fitted:
         return Fitted()
 
-    async def complete(self, call: Call) -> Completion:
+    async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         heard = (call.query.messages or ())[0].content
         secret = call.credential.key.get_secret_value() if call.credential else ""
         if call.target.model == "forgotten":
@@ -30,7 +31,7 @@ class Leaky:
         except LookupError as error:
             raise ValueError(heard, secret) from error
 
-    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
+    async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         yield await self.complete(call)
 
 

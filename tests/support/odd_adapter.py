@@ -8,6 +8,7 @@ from typing import Any
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, TokenLogprob
+from fanout.providers import OnHeaders
 
 
 def create(settings: Any, session: Any) -> Odd:
@@ -21,7 +22,7 @@ class Odd:
     def fit(self, target: Target, query: Query) -> Fitted:
         return Fitted()
 
-    async def complete(self, call: Call) -> Completion:
+    async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         await asyncio.sleep(0)
         match call.target.model:
             case "bug":
@@ -34,7 +35,7 @@ class Odd:
                 raise ProviderError(Failure("rate_limit", "too much of everything", retry_after_s=0.3, account_wide=True))
         return Completion((Choice(Answer("half and whole"), "stop"),))
 
-    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
+    async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         yield Delta(call.index, text="half")
         for _ in range(10):
             match call.target.model:

@@ -16,8 +16,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -33,9 +32,6 @@ MAX_RESET_S = 32 * 86400.0
 DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 EPOCH_S, EPOCH_MS = 1e9, 1e12
 """A reset above is no delay but a moment: Unix seconds, or milliseconds."""
-
-HEARER: ContextVar[Callable[[Rate], None] | None] = ContextVar("HEARER", default=None)
-"""Who wants to know, as soon as an attempt's headers are there: before its body, and also where it is refused."""
 
 Names = tuple[istr, istr, istr]
 """Of the limit, of what remains, and of the reset."""
@@ -65,13 +61,6 @@ TOKENS = tuple(
         "x-tokenlimit-{}",
     )
 )
-
-
-def tell(headers: Mapping[str, str]) -> None:
-    """Tells whoever listens to this attempt what its headers say, if they say anything."""
-    hearer = HEARER.get()
-    if hearer is not None and (rate := parse_rate_headers(headers)) is not None:
-        hearer(rate)
 
 
 def parse_rate_headers(headers: Mapping[str, str]) -> Rate | None:

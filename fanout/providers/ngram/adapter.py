@@ -48,6 +48,7 @@ from fanout.core.schema import (
     TextPart,
 )
 from fanout.core.usage import Usage
+from fanout.providers import OnHeaders
 from fanout.providers.ngram.corpus import documents
 from fanout.providers.ngram.decoding import Decoding
 from fanout.providers.ngram.language_model import LanguageModel, tokenize
@@ -123,14 +124,14 @@ class NgramProvider:
         fitted = fit(query, self._text if query.messages is None else self._chat)
         return replace(fitted, ignored=tuple(dict.fromkeys((*fitted.ignored, *_unread(query)))))
 
-    async def complete(self, call: Call) -> Completion:
+    async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         async with aclosing(self.stream(call)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Completion):
                     return piece
         raise AssertionError("a stream ends with its completion")
 
-    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
+    async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         if call.target.model not in ORDERS:
             raise _unknown_model(call.target.model)
         work = _answer(await self._ready(), call)

@@ -20,6 +20,8 @@ from fanout.core.errors import ConfigError, Fault, ProviderError
 from fanout.core.schema import Call, Completion, Delta, Failure, Fitted, ImagePart, OtherPart, Query, Target, TextPart
 from fanout.providers.mapping import rate_headers
 from fanout.providers.mapping.failures import Origin
+from fanout.providers import OnHeaders
+from fanout.providers.mapping.failures import Source
 from fanout.providers.transport.connection_errors import BROKEN, Watch, lost
 
 PARSED_IN_A_THREAD_BYTES = 256 * 1024
@@ -91,21 +93,21 @@ class HttpProvider(ABC):
     def events(self, call: Call, headers: Mapping[str, str]) -> Events:
         """A reader for one streamed answer of status 200."""
 
-    async def complete(self, call: Call) -> Completion:
+    async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         """See `Provider.complete`."""
         request = await self._encoded(call, stream=False)
         try:
-            response = await self._post(request)
+            response = await self._post(request, on_headers)
             body = await self._body(response)
         except BROKEN as error:
             raise lost(self.name, error, self._timeout.sock_connect) from error
         return await self._decoded(call, response, body)
 
-    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
+    async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         """See `Provider.stream`. Leaving early closes the upstream's connection."""
         request = await self._encoded(call, stream=True)
         try:
-            response = await self._post(request)
+            response = await self._post(request, on_headers)
             body = await self._body(response) if _is_whole(response) else None
         except BROKEN as error:
             raise lost(self.name, error, self._timeout.sock_connect) from error
@@ -198,13 +200,14 @@ class HttpProvider(ABC):
             return await asyncio.to_thread(self.encode, call, stream=stream)
         return self.encode(call, stream=stream)
 
-    async def _post(self, request: HttpRequest) -> aiohttp.ClientResponse:
+    async def _post(self, request: HttpRequest, on_headers: OnHeaders | None) -> aiohttp.ClientResponse:
         # Over 1 MiB aiohttp warns that writing bytes at once blocks the loop; a file's pieces do not.
         body = request.body if len(request.body) <= 2**20 else io.BytesIO(request.body)
         response = await self._session.post(
             request.url, data=body, headers=request.headers, allow_redirects=False, timeout=self._timeout
         )
-        rate_headers.tell(response.headers)
+        if on_headers is not None:  # before the body, so that a stream's headers count while it runs
+            on_headers(response.headers)
         return response
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
