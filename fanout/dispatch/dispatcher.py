@@ -37,7 +37,7 @@ from fanout.dispatch.plan import Request, plan
 from fanout.limits.limiter import LONGEST_PAUSE_S, Cap, Limiter, Limiters, Permit, Priority
 from fanout.observability.logs import log
 from fanout.providers import OnHeaders, Preparing, Provider
-from fanout.providers.mapping.rate_headers import rate_of
+from fanout.providers.mapping.rate_headers import parse_rate_headers
 
 HARDEST_FILE_LIMIT = 65_536
 TOO_LATE = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
@@ -326,7 +326,7 @@ class Dispatcher:
 
 def _record_headers(limiter: Limiter, permit: Permit, headers: Mapping[str, str]) -> None:
     """Pass on what an answer's headers report of the account's limits."""
-    if (reported := rate_of(headers)) is not None:
+    if (reported := parse_rate_headers(headers)) is not None:
         limiter.record_headers(permit, reported)
 
 

@@ -18,10 +18,8 @@ from yarl import URL
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ConfigError, Fault, ProviderError
 from fanout.core.schema import Call, Completion, Delta, Failure, Fitted, ImagePart, OtherPart, Query, Target, TextPart
-from fanout.providers.mapping import rate_headers
-from fanout.providers.mapping.failures import Origin
 from fanout.providers import OnHeaders
-from fanout.providers.mapping.failures import Source
+from fanout.providers.mapping.failures import Origin
 from fanout.providers.transport.connection_errors import BROKEN, Watch, lost
 
 PARSED_IN_A_THREAD_BYTES = 256 * 1024

@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from fanout.core.schema import Left, Rate
-from fanout.providers.mapping.rate_headers import HEARER, HIGHEST, MAX_RESET_S, REQUESTS, TOKENS, parse_rate_headers, tell
-from fanout.providers.mapping.rate_headers import HIGHEST, LONGEST_RESET_S, REQUESTS, TOKENS, rate_of
+from fanout.providers.mapping.rate_headers import (
+    HIGHEST,
+    MAX_RESET_S,
+    REQUESTS,
+    TOKENS,
+    parse_rate_headers,
+)
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DATE = {"date": format_datetime(NOON, usegmt=True)}
@@ -119,8 +124,8 @@ def test_whatever_headers_say_is_sense_or_nothing(headers: dict[str, str]) -> No
 
 
 def test_headers_that_report_nothing_are_no_reading() -> None:
-    assert rate_of({"x-ratelimit-remaining-tokens": "5"}) == Rate(Left(), Left(None, 5))
-    assert rate_of({"content-type": "application/json"}) is None
+    assert parse_rate_headers({"x-ratelimit-remaining-tokens": "5"}) == Rate(Left(), Left(None, 5))
+    assert parse_rate_headers({"content-type": "application/json"}) is None
 
 
 def test_a_moment_without_a_zone_is_utc() -> None:
