@@ -14,8 +14,9 @@ How the rooms use it:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Self, TypeVar
 
 from fanout.core.value_type import value_type
@@ -89,6 +90,10 @@ class UsageTotals:
         for name in self.__dataclass_fields__:
             setattr(self, name, add_known(getattr(self, name), getattr(more, name)))
 
+    def as_columns(self) -> dict[str, int | float | None]:
+        """Return the sums by the names of the columns they are stored in."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
 
 @dataclass(slots=True)
 class WorkTotals(UsageTotals):
@@ -100,12 +105,17 @@ class WorkTotals(UsageTotals):
 
 USAGE_SUMS = tuple(UsageTotals.__dataclass_fields__)
 WORK_SUMS = tuple(WorkTotals.__dataclass_fields__)
-"""Names of the sums, which are also the columns they are stored in."""
+"""Columns that the sums are stored in."""
 
 
 def add_known(known: Number | None, more: Number | None) -> Number | None:
     """Return the sum of two figures, of which either may be unknown: `None` only where both are."""
     return more if known is None else known if more is None else known + more
+
+
+def sum_known(figures: Iterable[Number | None]) -> Number | None:
+    """Return the sum of the known figures; `None` where none is."""
+    return reduce(add_known, figures, None)
 
 
 def total_tokens(input_tokens: int | None, output_tokens: int | None) -> int | None:

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Row
 
 from fanout.core.schema import Call
+from fanout.core.usage import WorkTotals, sum_known
 from fanout.dispatch.plan import Request
 
 State = Literal["loading", "queued", "running", "cancelling", "stopped", "cancelled", "expired", "done"]
@@ -143,33 +144,12 @@ class Group(NamedTuple):
     """`answered`, or the failure's kind."""
 
 
-@dataclass(slots=True)
-class Tally:
-    """Sums over units that ended alike; `None`: not known of any of them."""
-
-    calls: int = 0
-    attempts: int = 0
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    unknown_usage: int = 0
-    cost_usd: float | None = None
-    cost_unknown: int = 0
-    total_ms: int = 0
-
-    def add(self, more: Tally) -> None:
-        for name in Tally.__slots__:
-            mine, other = getattr(self, name), getattr(more, name)
-            if other is not None:
-                setattr(self, name, other if mine is None else mine + other)
-
-
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a job is."""
 
     job: Job
-    counts: Mapping[Group, Tally]
+    counts: Mapping[Group, WorkTotals]
     running: int = 0
     """Calls under way; 0 where another process runs it."""
     waiting: int = 0
@@ -179,11 +159,11 @@ class Progress:
 
     @property
     def ended(self) -> int:
-        return sum(tally.calls for tally in self.counts.values())
+        return sum(totals.calls for totals in self.counts.values())
 
     @property
     def answered(self) -> int:
-        return sum(tally.calls for group, tally in self.counts.items() if group.result == "answered")
+        return sum(totals.calls for group, totals in self.counts.items() if group.result == "answered")
 
     @property
     def left(self) -> int:
@@ -191,12 +171,11 @@ class Progress:
 
     @property
     def cost_usd(self) -> float | None:
-        known = [tally.cost_usd for tally in self.counts.values() if tally.cost_usd is not None]
-        return sum(known) if known else None
+        return sum_known(totals.cost_usd for totals in self.counts.values())
 
     @property
     def cost_unknown(self) -> int:
-        return sum(tally.cost_unknown for tally in self.counts.values())
+        return sum(totals.cost_unknown for totals in self.counts.values())
 
     @property
     def rate(self) -> float | None:
@@ -212,5 +191,5 @@ class Progress:
     @property
     def left_usd(self) -> float | None:
         """What the rest would cost at the mean of what has ended; `None` where no cost is known."""
-        known = sum(tally.calls - tally.cost_unknown for group, tally in self.counts.items() if group.result == "answered")
+        known = sum(totals.calls - totals.cost_unknown for group, totals in self.counts.items() if group.result == "answered")
         return self.cost_usd / known * self.left if self.cost_usd is not None and known else None

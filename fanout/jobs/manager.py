@@ -13,13 +13,14 @@ from typing import Any
 
 from fanout.core.errors import FanoutError, Fault, LeaseLost, RequestError, StoreError
 from fanout.core.schema import Call
+from fanout.core.usage import WORK_SUMS, WorkTotals
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.plan import Entry, Request
 from fanout.jobs import config_fingerprint, process_identity
 from fanout.jobs.estimate import Estimate
 from fanout.jobs.input_files import BadRow, Row
 from fanout.jobs.intake import Loading
-from fanout.jobs.job import ENDED_STATES, SPEC, Asking, Fingerprint, Group, Job, Kind, Progress, Spec, Tally
+from fanout.jobs.job import ENDED_STATES, SPEC, Asking, Fingerprint, Group, Job, Kind, Progress, Spec
 from fanout.jobs.job import FINGERPRINT as FINGERPRINTS
 from fanout.jobs.row_request import rows_of
 from fanout.jobs.worker import Runner
@@ -204,10 +205,9 @@ class Keeper:
                 return
             await asyncio.sleep(every_s)
 
-    async def _counts(self, job: Job) -> dict[Group, Tally]:
-        names = Tally.__slots__
+    async def _counts(self, job: Job) -> dict[Group, WorkTotals]:
         return {
-            Group(row.model, row.result): Tally(**{name: getattr(row, name) for name in names})
+            Group(row.model, row.result): WorkTotals(**{name: getattr(row, name) for name in WORK_SUMS})
             for row in await self._store.counts(job.number)
         }
 

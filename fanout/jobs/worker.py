@@ -18,17 +18,17 @@ from pydantic_core import to_json
 
 from fanout.core.errors import LeaseLost, StoreError
 from fanout.core.schema import Call, Completion, Failure, Outcome
-from fanout.core.usage import Cost
+from fanout.core.usage import Cost, WorkTotals, plausible_usage, plausible_usd, sum_known
 from fanout.dispatch import retries
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.budget import Budget
-from fanout.jobs.job import Asking, Group, Job, Progress, State, Tally, places
+from fanout.jobs.job import Asking, Group, Job, Progress, State, places
 from fanout.jobs.model_queues import Account, Lane, Name, Rate, Work
 from fanout.jobs.stored_outcome import Record, failure_json
 from fanout.limits.limiter import Priority
 from fanout.observability.logs import log
 from fanout.store.jobs.journal import AttemptFailed, AttemptStarted, JobStore, JournalEntry, Unit, UnitEnded
-from fanout.store.usage.sums import ANSWERED, figure, price
+from fanout.store.usage.sums import ANSWERED
 
 BEAT_S = 3.0
 """How often a job's process says that it lives, and looks whether the job is to end."""
@@ -58,14 +58,14 @@ class Runner:
         job: Job,
         epoch: int,
         asking: Asking,
-        counts: Mapping[Group, Tally],
+        counts: Mapping[Group, WorkTotals],
     ) -> None:
         self._store, self._dispatcher, self._asking = store, dispatcher, asking
         self.job, self._epoch = job, epoch
         self._counts = dict(counts)
         self._rates: dict[str, Rate] = {}
         self._lanes: dict[Name, Lane] = {}
-        spent = sum(tally.cost_usd or 0.0 for tally in counts.values())
+        spent = sum_known(totals.cost_usd for totals in counts.values()) or 0.0
         self._budget = Budget(dispatcher.cost, job.spec.max_cost_usd, spent)
         self._under_way: set[int] = set()
         """`id` of the calls."""
@@ -265,37 +265,23 @@ class Runner:
     async def _close(self, work: Work, record: Record, *, attempt: int, cached_from: str | None = None) -> None:
         """Writes a unit's end."""
         result, failed = record.result, record.failure
-        usage = result.usage if isinstance(result, Completion) else None
         text = "\0".join(choice.message.text for choice in result.choices) if isinstance(result, Completion) else None
-        answered = not failed
-        tally = Tally(
-            calls=1,
-            attempts=attempt - work.closed,
-            input_tokens=figure(usage.input_tokens) if usage else None,
-            output_tokens=figure(usage.output_tokens) if usage else None,
-            cached_tokens=figure(usage.cached_input_tokens) if usage else None,
-            cost_usd=price(record.cost),
-            total_ms=round(record.timing.total_s * 1e3),
-        )
-        tally.unknown_usage = int(answered and (tally.input_tokens is None or tally.output_tokens is None))
-        tally.cost_unknown = int(answered and tally.cost_usd is None)
+        totals = WorkTotals(attempts=attempt - work.closed, total_ms=round(record.timing.total_s * 1e3))
+        if isinstance(result, Completion):
+            totals.add_answer(plausible_usage(result.usage), plausible_usd(record.cost))
+        else:
+            totals.add_failure()
         word = failed.kind if failed else ANSWERED
         ended = UnitEnded(
-            *(work.unit, attempt, self._epoch, time.time(), record.label, word, record.json()),
+            *(work.unit, attempt, self._epoch, time.time(), record.label, word, record.json(), totals),
             failure=failure_json(failed) if failed and attempt >= work.attempt else None,
-            attempts=tally.attempts,
-            input_tokens=tally.input_tokens,
-            output_tokens=tally.output_tokens,
-            cached_tokens=tally.cached_tokens,
-            cost_usd=tally.cost_usd,
-            total_ms=tally.total_ms,
             text=text,
-            cache_key=work.cache_key if answered else None,
+            cache_key=None if failed else work.cache_key,
             cached_from=cached_from,
         )
         await self._put(ended)
         now = time.monotonic()
-        self._counts.setdefault(Group(record.label, word), Tally()).add(tally)
+        self._counts.setdefault(Group(record.label, word), WorkTotals()).add(totals)
         self._rates.setdefault(record.label, Rate(now - 0.1)).add(now)
 
     def _failed(self, work: Work, failure: Failure) -> AttemptFailed:

@@ -10,6 +10,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from fanout.core.json_text import whole_text
 from fanout.core.schema import Call, Choice, Completion, Failure, Outcome, TokenLogprob
+from fanout.core.usage import total_tokens
 from fanout.rendering.errors import failure_error
 
 
@@ -42,7 +43,7 @@ def ended(outcome: Outcome, choice: Choice | None) -> dict[str, Any]:
         "usage": {
             "prompt_tokens": usage.input_tokens if usage else None,
             "completion_tokens": tokens,
-            "total_tokens": sum_known(usage.input_tokens, tokens) if usage else None,
+            "total_tokens": total_tokens(usage.input_tokens, tokens) if usage else None,
             "cached_tokens": usage.cached_input_tokens if usage else None,
             "prediction_time_ms": prediction_ms,
         },
@@ -94,11 +95,6 @@ def encoded(value: Any) -> bytes:
 def json_response(value: Any) -> web.Response:
     """An answer of status 200."""
     return web.Response(body=encoded(value), content_type="application/json")
-
-
-def sum_known(one: int | None, other: int | None) -> int | None:
-    """`None` where either is not known."""
-    return None if one is None or other is None else one + other
 
 
 def _missing(call: Call) -> Failure:

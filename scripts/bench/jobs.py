@@ -16,7 +16,7 @@ from servers import HERE, providers_file, ran_alone, upstream
 from table import Row
 
 from fanout.core.schema import Answer, Choice, Completion, Timing
-from fanout.core.usage import Cost, Usage
+from fanout.core.usage import Cost, Usage, WorkTotals
 from fanout.jobs.job import SPEC, Spec
 from fanout.jobs.stored_outcome import Record
 from fanout.store import open_store
@@ -50,10 +50,7 @@ def _record() -> str:
 def _ended(unit: Unit, epoch: int, record: str) -> UnitEnded:
     return UnitEnded(
         *(unit, 1, epoch, time.time(), "m", "answered", record),
-        input_tokens=20,
-        output_tokens=60,
-        cost_usd=0.001,
-        total_ms=810,
+        WorkTotals(1, 20, 60, cost_usd=0.001, attempts=1, total_ms=810),
         text=ANSWER,
     )
 

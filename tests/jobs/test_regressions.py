@@ -14,7 +14,7 @@ import pytest
 
 from fanout.core.errors import LeaseLost, RequestError, StoreError
 from fanout.core.schema import Call, Completion, Message, Query, Sampling, Target
-from fanout.core.usage import Cost
+from fanout.core.usage import Cost, WorkTotals
 from fanout.dispatch.plan import Request
 from fanout.jobs import model_queues
 from fanout.jobs.budget import Budget, most_input_tokens
@@ -144,8 +144,8 @@ async def test_a_record_that_cannot_be_written_does_not_end_the_writing(upstream
         unit = Unit(job.number, 0, 0, 0)
         async with asyncio.timeout(30):
             with pytest.raises(StoreError):
-                await kept.jobs.put(UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", input_tokens=10**30))
-            await kept.jobs.put(UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", input_tokens=1))
+                await kept.jobs.put(UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", WorkTotals(1, 10**30)))
+            await kept.jobs.put(UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", WorkTotals(1, 1)))
 
 
 async def test_what_is_being_written_at_the_end_is_written(upstream: Upstream, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ async def test_a_record_that_is_written_once_more_is_counted_once(upstream: Upst
         put = (
             AttemptStarted(unit, 1, epoch, 0.0)
             if record == "started"
-            else UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}")
+            else UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", WorkTotals(1))
         )
         await kept.jobs.put(put)
         await kept.jobs.put(replace(put, again=True) if isinstance(put, UnitEnded) else put)

@@ -17,11 +17,12 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from fanout.core.errors import ConfigError
+from fanout.core.usage import UsageTotals
 from fanout.store import MEMORY, open_store
 from fanout.store.engine.database import LOCK_TIMEOUT_MS, Database
 from fanout.store.engine.tables import metadata
 from fanout.store.engine.upgrade import HEAD, MIGRATIONS
-from fanout.store.usage.sums import Counts, UsageFilter
+from fanout.store.usage.sums import UsageFilter
 from tests.support.cli import ran, run
 from tests.support.databases import Beside, rows
 from tests.support.ended import answered
@@ -228,7 +229,7 @@ async def test_an_old_store_is_brought_up_to_date_and_keeps_what_it_holds(bare_l
         async with open_store(bare_location) as store:
             assert store
             (total,) = await store.usage.report(ALWAYS)
-            assert total.counts == Counts(3, 30, 12, None, 0, 0.75, 0)
+            assert total.counts == UsageTotals(3, 30, 12, None, 0, 0.75, 0)
 
     assert rows(bare_location, "SELECT version_num FROM alembic_version") == [(HEAD,)]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fanout.core.usage import WorkTotals
 from fanout.store import open_store
 from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
@@ -37,7 +38,9 @@ async def test_a_jobs_words_can_be_written_and_found_again(location: str) -> Non
                 await jobs.put(AttemptStarted(unit, 1, epoch, 1.0))
                 await jobs.put(AttemptFailed(unit, 1, epoch, 2.0, "server", ODD))
                 await jobs.put(
-                    UnitEnded(unit, 2, epoch, 3.0, model, result, record, failure=failure, text=ODD, cached_from=ODD)
+                    UnitEnded(
+                        unit, 2, epoch, 3.0, model, result, record, WorkTotals(1), failure=failure, text=ODD, cached_from=ODD
+                    )
                 )
         await jobs.change(number, state="stopped", reason=ODD)
 

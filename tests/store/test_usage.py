@@ -16,11 +16,11 @@ from sqlalchemy import event, text
 from sqlalchemy.pool import Pool
 
 from fanout.core.schema import Failure
-from fanout.core.usage import Usage
+from fanout.core.usage import Usage, UsageTotals
 from fanout.store import MEMORY, open_store
 from fanout.store.engine.database import MAX_READERS
 from fanout.store.usage.counter import MAX_COUNTERS, REST, UsageLedger
-from fanout.store.usage.sums import Counts, Sum, UsageFilter
+from fanout.store.usage.sums import Sum, UsageFilter
 from tests.support.databases import BOTH, Beside, rows
 from tests.support.ended import KNOWN, answered, failed, retried
 
@@ -61,7 +61,7 @@ async def test_what_is_known_is_summed_and_what_is_not_is_counted() -> None:
 
         total = await only(store.usage)
 
-    assert total.counts == Counts(
+    assert total.counts == UsageTotals(
         calls=7, input_tokens=22, output_tokens=4, cached_tokens=2, unknown_usage=2, cost_usd=0.25, cost_unknown=2
     )
     assert (total.answered, total.failures) == (4, {"timeout": 1, "rate_limit": 2})

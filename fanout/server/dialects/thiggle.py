@@ -15,9 +15,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from fanout.config.catalogue import Catalogue
 from fanout.core.merge import merge
 from fanout.core.schema import Call, Comparison, CompletionChoice, Delta, Failure, Outcome, Sampling
-from fanout.core.usage import UsageTotals
+from fanout.core.usage import UsageTotals, total_tokens
 from fanout.dispatch.plan import Request
-from fanout.rendering.choices import adjusted, choices_of, encoded, ended, json_response, legacy_logprobs, place, sum_known
+from fanout.rendering.choices import adjusted, choices_of, encoded, ended, json_response, legacy_logprobs, place
 from fanout.rendering.errors import all_failed, failure_error
 from fanout.server import request_body
 from fanout.server.event_stream import respond
@@ -160,7 +160,7 @@ def _end_json(comparison: Comparison) -> dict[str, Any]:
         "usage": {
             "prompt_tokens": totals.input_tokens,
             "completion_tokens": totals.output_tokens,
-            "total_tokens": sum_known(totals.input_tokens, totals.output_tokens),
+            "total_tokens": total_tokens(totals.input_tokens, totals.output_tokens),
             "cached_tokens": totals.cached_tokens,
             "prediction_time_ms": round(comparison.total_s * 1e3),
             "unknown": totals.unknown_usage,

@@ -22,8 +22,9 @@ from pydantic import (
 from pydantic_core import from_json
 
 from fanout.core.errors import Fault, RequestError, StoreError, faults_of
+from fanout.core.usage import total_tokens
 from fanout.observability.logs import log
-from fanout.rendering.choices import encoded, sum_known
+from fanout.rendering.choices import encoded
 from fanout.rendering.errors import TYPE, envelope
 from fanout.server.lifecycle import STORE
 from fanout.server.middleware.history import CLIENT_LEFT
@@ -262,7 +263,7 @@ def _tokens(row: ComparisonRow | AnswerRow) -> dict[str, int | None]:
     return {
         "prompt_tokens": row.input_tokens,
         "completion_tokens": row.output_tokens,
-        "total_tokens": sum_known(row.input_tokens, row.output_tokens),
+        "total_tokens": total_tokens(row.input_tokens, row.output_tokens),
         "cached_tokens": row.cached_tokens,
     }
 

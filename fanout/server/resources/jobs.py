@@ -14,11 +14,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from fanout.core.errors import Fault, RequestError
 from fanout.core.sampling import Ranges, at_most
 from fanout.core.schema import FailureKind
+from fanout.core.usage import WorkTotals
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs import output_files
 from fanout.jobs.estimate import Estimate
 from fanout.jobs.input_files import TYPED, BadRow, Row, format_of, rows
-from fanout.jobs.job import ENDED_STATES, Group, Job, Progress, Spec, State, Tally
+from fanout.jobs.job import ENDED_STATES, Group, Job, Progress, Spec, State
 from fanout.jobs.result_records import records
 from fanout.rendering.choices import encoded, json_response
 from fanout.server.lifecycle import BATCH_STORE, DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE, LIFECYCLE
@@ -513,20 +514,20 @@ def _progress_json(progress: Progress) -> dict[str, Any]:
     }
 
 
-def _counts_json(counts: Mapping[Group, Tally]) -> list[dict[str, Any]]:
+def _counts_json(counts: Mapping[Group, WorkTotals]) -> list[dict[str, Any]]:
     """Sums by model, each with its failures by kind."""
     found = []
     for model in sorted({group.model for group in counts}):
-        mine = {group.result: tally for group, tally in counts.items() if group.model == model}
-        total = Tally()
-        for tally in mine.values():
-            total.add(tally)
+        mine = {group.result: totals for group, totals in counts.items() if group.model == model}
+        total = WorkTotals()
+        for totals in mine.values():
+            total.add(totals)
         found.append(
             {
                 "model": model,
                 "ended": total.calls,
                 "answered": mine[ANSWERED].calls if ANSWERED in mine else 0,
-                "failures": {kind: tally.calls for kind, tally in sorted(mine.items()) if kind != ANSWERED and tally.calls},
+                "failures": {kind: totals.calls for kind, totals in sorted(mine.items()) if kind != ANSWERED and totals.calls},
                 "attempts": total.attempts,
                 "prompt_tokens": total.input_tokens,
                 "completion_tokens": total.output_tokens,

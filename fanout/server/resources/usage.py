@@ -22,8 +22,9 @@ from pydantic import (
 )
 
 from fanout.core.errors import Fault, RequestError, StoreError, did_you_mean, faults_of
+from fanout.core.usage import total_tokens
 from fanout.observability.logs import log
-from fanout.rendering.choices import encoded, sum_known
+from fanout.rendering.choices import encoded
 from fanout.rendering.errors import envelope
 from fanout.server.lifecycle import STORE
 from fanout.store.usage.sums import Sum, UsageFilter
@@ -184,7 +185,7 @@ def render_usage(total: Sum) -> dict[str, Any]:
         "failures": total.failures,
         "prompt_tokens": counts.input_tokens,
         "completion_tokens": counts.output_tokens,
-        "total_tokens": sum_known(counts.input_tokens, counts.output_tokens),
+        "total_tokens": total_tokens(counts.input_tokens, counts.output_tokens),
         "cached_tokens": counts.cached_tokens,
         "unknown_usage": counts.unknown_usage,
         "cost_usd": None if counts.cost_usd is None else round(counts.cost_usd, 12),

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from pydantic_core import PydanticSerializationError, to_json
 
 from fanout.core.schema import Choice, Completion, Failure, Outcome
+from fanout.core.usage import UsageTotals, plausible_usage, plausible_usd
 from fanout.store.engine.text_columns import clean_name, clean_text
-from fanout.store.usage.sums import Counts, figure, price
 
 MAX_INLINE_CHARS = 1024
 """Characters. A longer text stands once, however often it is asked or answered."""
@@ -143,10 +143,10 @@ def first_number_at(seconds: float) -> int:
 def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
     """What is written of a comparison; texts only where `full`."""
     texts: dict[bytes, str] = {}
-    sums, answered = Counts(), 0
+    sums, answered = UsageTotals(), 0
     for outcome in record.outcomes:
         if isinstance(outcome.result, Completion):
-            sums.add_answer(outcome.result.usage, outcome.cost)
+            sums.add_answer(plausible_usage(outcome.result.usage), plausible_usd(outcome.cost))
             answered += 1
     slowest_s = max((outcome.timing.total_s for outcome in record.outcomes), default=0.0)
     request, request_digest = _placed(clean_text(record.body.decode(errors="replace")), texts) if full else (None, None)
@@ -181,14 +181,13 @@ def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
 def _answers(number: int, outcome: Outcome, texts: dict[bytes, str] | None) -> Iterator[AnswerRow]:
     """A row for each of a call's places. Where one call gave several answers, what it took stands on the first."""
     call, result, timing = outcome.call, outcome.result, outcome.timing
-    usage = result.usage if isinstance(result, Completion) else None
     for nth in range(call.query.sampling.n or 1):
         choice = result.choices[nth] if isinstance(result, Completion) and nth < len(result.choices) else None
         failure = result if isinstance(result, Failure) else None
         kind, code = (failure.kind, failure.code) if failure else (None, None) if choice else ("malformed", "missing_choice")
         said = None if texts is None else _said(choice, failure, nth)
         text, digest = (None, None) if said is None or texts is None else _placed(said, texts)
-        mine = usage if nth == 0 else None
+        usage = plausible_usage(result.usage if isinstance(result, Completion) and nth == 0 else None)
         yield AnswerRow(
             comparison=number,
             place=call.index + nth,
@@ -203,10 +202,10 @@ def _answers(number: int, outcome: Outcome, texts: dict[bytes, str] | None) -> I
             kind=kind,
             code=_stored(code),
             upstream_status=failure.status if failure else None,
-            input_tokens=figure(mine.input_tokens) if mine else None,
-            output_tokens=figure(mine.output_tokens) if mine else None,
-            cached_tokens=figure(mine.cached_input_tokens) if mine else None,
-            cost_usd=price(outcome.cost) if nth == 0 else None,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_tokens=usage.cached_input_tokens,
+            cost_usd=plausible_usd(outcome.cost) if nth == 0 else None,
             cost_source=outcome.cost.source if outcome.cost and nth == 0 else None,
             queued_ms=round(timing.queued_s * 1e3),
             ttft_ms=_ms(timing.first_token_s),

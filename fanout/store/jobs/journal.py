@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Row, Select, bindparam, func, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import LeaseLost, StoreError
+from fanout.core.usage import WorkTotals
 from fanout.store.engine.database import Database
 from fanout.store.engine.group_commit import GroupCommit
 from fanout.store.engine.tables import attempts, failures, items, job_counts, jobs, texts, units
@@ -24,10 +25,6 @@ LEASE_S = 15.0
 MAX_INLINE_CHARS = 1024
 """Characters. What is longer stands in `texts`, once."""
 ROWS_AT_ONCE = 256
-SUMS = (
-    *("calls", "attempts", "input_tokens", "output_tokens", "cached_tokens"),
-    *("unknown_usage", "cost_usd", "cost_unknown", "total_ms"),
-)
 EPOCHS = (
     select(jobs.c.number, jobs.c.epoch)
     .where(jobs.c.number.in_(bindparam("numbers", expanding=True)))
@@ -80,15 +77,10 @@ class UnitEnded:
     """`answered`, or the failure's kind."""
     record: str
     """JSON."""
+    totals: WorkTotals
+    """Of this unit alone; its attempts are those made since it was last open."""
     failure: str | None = None
     """JSON; `None`: it was answered."""
-    attempts: int = 1
-    """Made since the unit was last open."""
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    cost_usd: float | None = None
-    total_ms: int = 0
     text: str | None = None
     cache_key: bytes | None = None
     cached_from: str | None = None
@@ -132,30 +124,6 @@ class ResultFilter:
     kind: str | None = None
     different: bool = False
     """Only of items that were answered differently."""
-
-
-@dataclass(slots=True)
-class _Sum:
-    """What one transaction adds to a row of `job_counts`."""
-
-    values: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(SUMS))
-
-    def add(self, record: UnitEnded) -> None:
-        answered = record.result == ANSWERED
-        more = {
-            "calls": 1,
-            "attempts": record.attempts,
-            "input_tokens": record.input_tokens,
-            "output_tokens": record.output_tokens,
-            "cached_tokens": record.cached_tokens,
-            "unknown_usage": int(answered and (record.input_tokens is None or record.output_tokens is None)),
-            "cost_usd": record.cost_usd,
-            "cost_unknown": int(answered and record.cost_usd is None),
-            "total_ms": record.total_ms,
-        }
-        for name, value in more.items():
-            known = self.values[name]
-            self.values[name] = value if known is None else known if value is None else known + value
 
 
 class JobStore:
@@ -361,12 +329,12 @@ class JobStore:
             if not isinstance(record, AttemptStarted) and record.failure is not None
         ]
         long: dict[bytes, str] = {}
-        sums: dict[tuple[int, str, str], _Sum] = {}
+        sums: dict[tuple[int, str, str], WorkTotals] = {}
         ended = []
         for record in records:
             if isinstance(record, UnitEnded):
                 ended.append(_row(record, long))
-                sums.setdefault((record.unit.job, clean_name(record.model), record.result), _Sum()).add(record)
+                sums.setdefault((record.unit.job, clean_name(record.model), record.result), WorkTotals()).add(record.totals)
         if started:
             await connection.exec_driver_sql(self._add_attempt, started)
         if failed:
@@ -375,7 +343,7 @@ class JobStore:
         if ended:
             await connection.execute(self._end, ended)
             # In order: two processes must not wait for each other's rows.
-            counted = [dict(zip(("job", "model", "result"), key, strict=True)) | sums[key].values for key in sorted(sums)]
+            counted = [dict(zip(("job", "model", "result"), key, strict=True)) | sums[key].as_columns() for key in sorted(sums)]
             await connection.execute(self._add_counts, counted)
 
     async def _add_texts(self, connection: AsyncConnection, long: Mapping[bytes, str]) -> None:
@@ -397,8 +365,8 @@ class JobStore:
                 return None
             found = (await connection.execute(asked.group_by(units.c.model, units.c.result))).all()
             for model, result, count, total_ms in found:
-                less = dict.fromkeys(SUMS) | {"calls": -count, "attempts": 0, "unknown_usage": 0, "cost_unknown": 0}
-                row = {"job": number, "model": model, "result": result, **less, "total_ms": -int(total_ms)}
+                less = WorkTotals(calls=-count, total_ms=-int(total_ms))
+                row = {"job": number, "model": model, "result": result, **less.as_columns()}
                 await connection.execute(self._add_counts, [row])
             await connection.execute(update(units).where(*which).values(state="open"))
         return sum(int(row[2]) for row in found)
@@ -572,6 +540,7 @@ def _conditions(number: int, which: ResultFilter) -> list[ColumnElement[bool]]:
 
 def _row(record: UnitEnded, long: dict[bytes, str]) -> dict[str, Any]:
     inline, digest = _placed(record.record, long)
+    totals = record.totals
     return {
         **record.unit._asdict(),
         "state": "done" if record.result == ANSWERED else "failed",
@@ -579,11 +548,11 @@ def _row(record: UnitEnded, long: dict[bytes, str]) -> dict[str, Any]:
         "ended": record.at,
         "model": clean_name(record.model),
         "result": record.result,
-        "input_tokens": record.input_tokens,
-        "output_tokens": record.output_tokens,
-        "cached_tokens": record.cached_tokens,
-        "cost_usd": record.cost_usd,
-        "total_ms": record.total_ms,
+        "input_tokens": totals.input_tokens,
+        "output_tokens": totals.output_tokens,
+        "cached_tokens": totals.cached_tokens,
+        "cost_usd": totals.cost_usd,
+        "total_ms": totals.total_ms,
         "answer": None if record.text is None else hashlib.sha256(record.text.encode(errors="replace")).digest()[:16],
         "record": inline,
         "digest": digest,

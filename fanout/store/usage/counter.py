@@ -15,12 +15,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import StoreError
-from fanout.core.schema import Completion, Failure, Outcome, Retry
+from fanout.core.schema import Failure, Outcome, Retry
+from fanout.core.usage import UsageTotals, plausible_usage, plausible_usd
 from fanout.observability.logs import log
 from fanout.store.engine.database import Database, describe_error
 from fanout.store.engine.tables import usage as table
 from fanout.store.engine.text_columns import clean_name
-from fanout.store.usage.sums import ANSWERED, COUNTS, Counts, Sum, UsageFilter, UsageKey
+from fanout.store.usage.sums import ANSWERED, Sum, UsageFilter, UsageKey
 
 FLUSH_S = 0.5
 """From a call's end to its writing; with the writing itself a crash loses less than the last second."""
@@ -38,7 +39,7 @@ class UsageLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._counts: dict[UsageKey, Counts] = {}
+        self._counts: dict[UsageKey, UsageTotals] = {}
         """What is not written yet."""
         self._waiting = asyncio.Event()
         """There is something to write."""
@@ -64,18 +65,19 @@ class UsageLedger:
             result.kind if isinstance(result, Failure) else ANSWERED,
         )
         counts = self._counts.get(key) or self._new(key)
-        counts.calls += 1
-        if isinstance(result, Completion):
-            counts.add_answer(result.usage, event.cost)
+        if isinstance(result, Failure):
+            counts.add_failure()
+        else:
+            counts.add_answer(plausible_usage(result.usage), plausible_usd(event.cost))
 
-    def _new(self, key: UsageKey) -> Counts:
+    def _new(self, key: UsageKey) -> UsageTotals:
         """The counts of a key that is new here, or of what it must be counted as."""
         self._waiting.set()
         key = UsageKey(key.minute, *map(clean_name, key[1:]))
         if key not in self._counts and len(self._counts) >= MAX_COUNTERS:
             oldest = next(iter(self._counts)).minute
             key = UsageKey(oldest, REST, REST, key.provider, REST, key.result)
-        return self._counts.setdefault(key, Counts())
+        return self._counts.setdefault(key, UsageTotals())
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[None]:
@@ -137,7 +139,7 @@ class UsageLedger:
             self._keep(counts)
             raise
 
-    def _keep(self, counts: dict[UsageKey, Counts]) -> None:
+    def _keep(self, counts: dict[UsageKey, UsageTotals]) -> None:
         """Takes back what could not be written; what has been counted since comes on top."""
         newer, self._counts = self._counts, counts
         for key, more in newer.items():
@@ -146,7 +148,7 @@ class UsageLedger:
 
     async def _warm(self) -> None:
         """Has the statements compiled before anything is served: each would hold the event loop for 2 ms."""
-        nothing = _row(UsageKey(0, "", "", "", "", ""), Counts())
+        nothing = _row(UsageKey(0, "", "", "", "", ""), UsageTotals())
         async with self._database.writing() as connection:
             for rows in ([nothing], [nothing, nothing]):  # one statement for one row, another for several
                 await connection.execute(self._add, rows)
@@ -178,7 +180,7 @@ class UsageLedger:
             question = replace(question, account_id=clean_name(question.account_id))
         sums: dict[tuple[Any, ...], Sum] = {}
 
-        def add(group: tuple[Any, ...], result: str, counts: Counts) -> None:
+        def add(group: tuple[Any, ...], result: str, counts: UsageTotals) -> None:
             if group not in sums:
                 if len(sums) >= question.most:
                     return
@@ -190,13 +192,13 @@ class UsageLedger:
             found = await connection.stream(question.select())
             async for rows in found.partitions(ROWS_AT_ONCE):
                 for row in rows:
-                    add(tuple(row[:width]), row[width], Counts(*row[width + 1 :]))
+                    add(tuple(row[:width]), row[width], UsageTotals(*row[width + 1 :]))
         for key, counts in unwritten.items():
             add(question.group(key), key.result, counts)
         return [sums[group] for group in sorted(sums)]
 
     @asynccontextmanager
-    async def _snapshot(self, question: UsageFilter) -> AsyncGenerator[tuple[AsyncConnection, Mapping[UsageKey, Counts]]]:
+    async def _snapshot(self, question: UsageFilter) -> AsyncGenerator[tuple[AsyncConnection, Mapping[UsageKey, UsageTotals]]]:
         """A transaction that sees all that is written, and a copy of what is not."""
         async with self._database.reading() as connection:
             async with self._alone:
@@ -205,5 +207,5 @@ class UsageLedger:
             yield connection, unwritten
 
 
-def _row(key: UsageKey, sums: Counts) -> dict[str, Any]:
-    return key._asdict() | {name: getattr(sums, name) for name in COUNTS}
+def _row(key: UsageKey, sums: UsageTotals) -> dict[str, Any]:
+    return key._asdict() | sums.as_columns()

@@ -9,7 +9,8 @@ from typing import Any
 
 from fanout.core.merge import merge
 from fanout.core.schema import Call, Choice, Completion, Delta, Outcome
-from fanout.rendering.choices import choices_of, encoded, ended, place, sum_known
+from fanout.core.usage import total_tokens
+from fanout.rendering.choices import choices_of, encoded, ended, place
 
 DONE = b"data: [DONE]\n\n"
 
@@ -113,7 +114,7 @@ def totals_of(outcomes: Sequence[Outcome], total_s: float) -> dict[str, Any]:
     """What is said of the whole. OpenAI's usage holds numbers alone: where they are not known there is none."""
     comparison = merge(outcomes, created=0, total_s=total_s)
     totals, total_ms = comparison.totals, round(total_s * 1e3)
-    total = sum_known(totals.input_tokens, totals.output_tokens)
+    total = total_tokens(totals.input_tokens, totals.output_tokens)
     usage = {
         "prompt_tokens": totals.input_tokens,
         "completion_tokens": totals.output_tokens,

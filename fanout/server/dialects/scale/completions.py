@@ -16,9 +16,9 @@ from aiohttp import web
 from fanout.config.catalogue import Catalogue
 from fanout.core.errors import Fault, RequestError
 from fanout.core.schema import Answer, Call, Choice, Delta, Failure, ImagePart, Outcome, Sampling
-from fanout.core.usage import Usage
+from fanout.core.usage import Usage, total_tokens
 from fanout.dispatch.plan import Entry, Request
-from fanout.rendering.choices import adjusted, encoded, json_response, sum_known
+from fanout.rendering.choices import adjusted, encoded, json_response
 from fanout.rendering.errors import all_failed, failure_error
 from fanout.server import request_body
 from fanout.server.dialects.scale.bodies import ScaleBody, ScaleChatBody, ScaleCompletionBody
@@ -135,7 +135,7 @@ def _text(said: Answer | Delta) -> str:
 
 
 def _tokens(usage: Usage | None) -> dict[str, Any] | None:
-    total = sum_known(usage.input_tokens, usage.output_tokens) if usage else None
+    total = total_tokens(usage.input_tokens, usage.output_tokens) if usage else None
     if usage is None or total is None:
         return None
     return {"prompt": usage.input_tokens, "completion": usage.output_tokens, "total": total}
