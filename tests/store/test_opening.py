@@ -288,7 +288,7 @@ async def test_processes_that_open_a_new_database_at_once_all_get_it(bare_locati
     program = (
         "import asyncio, sys\n"
         "from fanout.store import open_store\n"
-        "from tests.store.ended import answered\n"
+        "from tests.support.ended import answered\n"
         "async def main():\n"
         "    async with open_store(sys.argv[1]) as store:\n"
         "        store.usage.observe(answered())\n"
