@@ -34,12 +34,12 @@ from fanout.core.usage import Cost, Usage
 from fanout.dispatch import pricing, retries
 from fanout.dispatch.in_flight import STOPPED, Inbox, Piece, Race, Result, Running, relayed
 from fanout.dispatch.plan import Request, plan
-from fanout.limits.limiter import LONGEST_PAUSE_S, Cap, Limiter, Limiters, Permit, Priority
+from fanout.limits.limiter import MAX_PAUSE_S, Cap, Limiter, Limiters, Permit, Priority
 from fanout.observability.logs import log
 from fanout.providers import OnHeaders, Preparing, Provider
 from fanout.providers.mapping.rate_headers import parse_rate_headers
 
-HARDEST_FILE_LIMIT = 65_536
+MAX_FILE_LIMIT = 65_536
 TOO_LATE = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
 BROKEN = Failure("internal", "Fanout could not handle this provider's answer; its log has the details", code="internal_error")
 
@@ -291,7 +291,7 @@ class Dispatcher:
             limiter.release(permit)
         if isinstance(result, Failure) and result.kind == "rate_limit" and result.retry_after_s:
             model = None if result.account_wide else call.target.model
-            limiter.pause(model, min(result.retry_after_s, LONGEST_PAUSE_S), result.code or result.kind)
+            limiter.pause(model, min(result.retry_after_s, MAX_PAUSE_S), result.code or result.kind)
 
     def _ended(self, running: Running, result: Result) -> Outcome:
         """The outcome, told to the observers; the first one stands."""
@@ -355,7 +355,7 @@ def _input_bytes(query: Query) -> int:
 def raise_file_limit() -> None:
     """A call upstream is an open file: takes as many as the system lets this process have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = HARDEST_FILE_LIMIT if hard == resource.RLIM_INFINITY else min(hard, HARDEST_FILE_LIMIT)
+    wanted = MAX_FILE_LIMIT if hard == resource.RLIM_INFINITY else min(hard, MAX_FILE_LIMIT)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

@@ -17,8 +17,8 @@ Prompt = str | tuple[int, ...]
 """Text, or the ids of one tokenizer."""
 Models = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 """A name, or a mapping with `model`, an optional `label` and sampling parameters of that entry's own; or several of these."""
-HIGHEST_SEED = 2**63 - 1
-TAKES_TOKENS = frozenset({"ngram", "openai"})
+MAX_SEED = 2**63 - 1
+TOKEN_ID_ADAPTERS = frozenset({"ngram", "openai"})
 """Adapters whose text models take a prompt as token ids."""
 
 
@@ -197,7 +197,7 @@ def _refusal(model: Model, catalogue: Catalogue, request: Request, *, own_key: b
     if request.messages is not None and model.kind == "text":
         sentence = f"`{model.name}` completes text and takes no messages; ask it at `/v1/completion` or `/v1/completions`"
         return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
-    takes_tokens = model.kind != "chat" and catalogue.provider(model).adapter in TAKES_TOKENS
+    takes_tokens = model.kind != "chat" and catalogue.provider(model).adapter in TOKEN_ID_ADAPTERS
     if not takes_tokens and any(isinstance(prompt, tuple) for prompt in request.prompts):
         sentence = f"`{model.name}` takes no token ids, which mean something to one tokenizer only; send the prompt as text"
         return Failure("unsupported", sentence, code="unsupported_prompt", param="prompt")
@@ -246,7 +246,7 @@ def _call(entry: _Resolved, query: Query, fitted: Fitted, place: tuple[int, int,
 def _with_seed(query: Query, seed: int | None, sample: int) -> Query:
     """Sample k of a seeded entry has seed + k: with one seed for all, every sample would be the same text."""
     shifted = (seed or 0) + sample
-    shifted = shifted if shifted <= HIGHEST_SEED else shifted - 2 * (HIGHEST_SEED + 1)
+    shifted = shifted if shifted <= MAX_SEED else shifted - 2 * (MAX_SEED + 1)
     return replace(query, sampling=replace(query.sampling, seed=shifted))
 
 

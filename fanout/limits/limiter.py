@@ -20,9 +20,9 @@ from fanout.core.schema import Failure, Left, Rate
 from fanout.limits.upstream_quota import NOTHING, Allowance, Share, Started
 from fanout.limits.windows import Slice, TokenWindow, windows
 
-LONGEST_PAUSE_S = 60.0
+MAX_PAUSE_S = 60.0
 MINUTE_S = 60.0
-MOST_SHARES = 128
+MAX_QUOTAS = 128
 """Callers choose the models' names: of more the oldest is forgotten."""
 
 
@@ -72,7 +72,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class LimiterState:
+class LimiterSnapshot:
     """What `/metrics` and `/v1/providers` show of one limiter."""
 
     in_flight: int
@@ -213,7 +213,7 @@ class Limiter:
     def pause(self, model: str | None, seconds: float, reason: str = "rate_limit") -> None:
         """Nothing of `model` (`None`: of the whole account) starts for `seconds`, at most a minute; never shortens a pause."""
         now = time.monotonic()
-        until = max(self._paused.get(model, 0.0), now + min(seconds, LONGEST_PAUSE_S))
+        until = max(self._paused.get(model, 0.0), now + min(seconds, MAX_PAUSE_S))
         # Callers choose the models' names: those that are over and never asked for again must not pile up.
         self._paused = {name: end for name, end in self._paused.items() if end > now} | {model: until}
         self._reasons = {name: self._reasons.get(name, reason) for name in self._paused} | {model: reason}
@@ -227,9 +227,9 @@ class Limiter:
     def idle(self) -> bool:
         return not self.in_flight and not any(self._waiting)
 
-    def state(self) -> LimiterState:
+    def state(self) -> LimiterSnapshot:
         now = time.monotonic()
-        return LimiterState(
+        return LimiterSnapshot(
             in_flight=self.in_flight,
             waiting=sum(self._waiting),
             waiting_batch=self._waiting[Priority.BATCH],
@@ -267,7 +267,7 @@ class Limiter:
         share = self._shares.get(key)
         if share is None:
             share = self._shares[key] = Share()
-            if len(self._shares) > MOST_SHARES:
+            if len(self._shares) > MAX_QUOTAS:
                 del self._shares[next(iter(self._shares))]
         return share
 

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from fanout.core.schema import Left, Rate
 
 NOTHING = Left()
-LONGEST_HOLD_S = 60.0
-UNDERWAY_S = 0.25
+MAX_HOLD_S = 60.0
+MAX_ARRIVAL_SKEW_S = 0.25
 """By how much calls may arrive apart that start at once: one that started shortly before a reset may count behind it."""
-REFILLS_IN_S = (60.0, 86400.0)
+REFILL_PERIODS_S = (60.0, 86400.0)
 """The times in which a whole limit comes back bit by bit, where one does."""
 FITS = 0.1
 """By how much a reset may differ from what follows from it."""
@@ -69,7 +69,7 @@ class Allowance:
         """What is left by our count, at `_at`; `None`: nothing that could hold anybody is known."""
         self._at = self._heard = self._newest = self._renewed = -math.inf
         self._lately, self._lately_since = 0.0, -math.inf
-        """What was taken since then: at most for `UNDERWAY_S`, and then from anew."""
+        """What was taken since then: at most for `MAX_ARRIVAL_SKEW_S`, and then from anew."""
         self._limit: int | None = None
         self._until = math.inf
         """When all of it is there again."""
@@ -85,18 +85,18 @@ class Allowance:
         missing = ahead + (amount if self._limit is None else min(amount, self._limit)) - self._level
         # What comes back bit by bit is waited for a little longer, unless all is there: requests overtake each other.
         if self._per_s and self._level < (self._limit or 0):
-            missing += self._per_s * UNDERWAY_S
+            missing += self._per_s * MAX_ARRIVAL_SKEW_S
         if missing <= 1e-6:
             return 0.0
         wait = self._until - now
         if self._per_s:
             wait = missing / self._per_s if wait <= 0 else min(missing / self._per_s, wait)
-        return wait if ahead else max(min(wait, self._heard + LONGEST_HOLD_S - now), 0.0)
+        return wait if ahead else max(min(wait, self._heard + MAX_HOLD_S - now), 0.0)
 
     def take(self, now: float, amount: float) -> None:
         """A call has started."""
         if self._level is not None:  # brought up to date by `opens_in_s`, which has just been asked
-            if now - self._lately_since > UNDERWAY_S:
+            if now - self._lately_since > MAX_ARRIVAL_SKEW_S:
                 self._lately, self._lately_since = 0.0, now
             self._lately += amount
             self._level = max(self._level - amount, 0.0)
@@ -118,7 +118,7 @@ class Allowance:
         if newest or self._level is None:
             self._limit = left.limit
             self._per_s = self._refill_per_s(left)
-            self._until = now + min(left.reset_s, LONGEST_HOLD_S)
+            self._until = now + min(left.reset_s, MAX_HOLD_S)
         lowest, highest = max(left.remaining - unsure, 0.0), left.remaining + self._per_s * (now - started)
         if self._level is None or (newest and self._level < lowest):
             self._level = lowest
@@ -133,9 +133,9 @@ class Allowance:
             self._level = min(self._level + self._per_s * (now - self._at), self._limit or math.inf)
             self._at = now
         elif now >= self._until:
-            underway = min(self._lately, self.open) if now - self._lately_since <= 2 * UNDERWAY_S else 0.0
+            underway = min(self._lately, self.open) if now - self._lately_since <= 2 * MAX_ARRIVAL_SKEW_S else 0.0
             self._level = None if self._limit is None else max(self._limit - underway, 0.0)
-            self._renewed, self._until = self._lately_since if underway else now, now + LONGEST_HOLD_S
+            self._renewed, self._until = self._lately_since if underway else now, now + MAX_HOLD_S
 
     def _refill_per_s(self, left: Left) -> float:
         """How fast it comes back, where that is bit by bit; 0: at once, at the reset.
@@ -147,7 +147,7 @@ class Allowance:
         if not left.limit or not left.reset_s or left.remaining is None or left.remaining >= left.limit:
             return self._per_s if left.limit else 0.0
         off_s, period_s = min(
-            (_off_s(left.reset_s, left.limit, left.limit - left.remaining, whole_s), whole_s) for whole_s in REFILLS_IN_S
+            (_off_s(left.reset_s, left.limit, left.limit - left.remaining, whole_s), whole_s) for whole_s in REFILL_PERIODS_S
         )
         if off_s > ROUNDED_S:
             self._at_once = True

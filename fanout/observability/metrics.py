@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
 
 from fanout.core.schema import Completion, Failure, Outcome, Retry
-from fanout.limits.limiter import LimiterState
+from fanout.limits.limiter import LimiterSnapshot
 
 DURATIONS_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -96,7 +96,7 @@ class Metrics:
     """Counts calls (as an observer of the Dispatcher) and HTTP requests; `page` shows them."""
 
     def __init__(self) -> None:
-        self.limiters: Callable[[], Iterable[tuple[str, LimiterState]]] = tuple
+        self.limiters: Callable[[], Iterable[tuple[str, LimiterSnapshot]]] = tuple
         """Where the limiters' states are read from, once a Dispatcher is open."""
         self._duration = _histogram(
             "gen_ai_client_operation_duration_seconds",

@@ -60,7 +60,7 @@ from fanout.providers.mapping.tools import (
 )
 from fanout.providers.parameter_tables import COHERE
 from fanout.providers.parameters import accept, either, fit
-from fanout.providers.transport.http import Events, HttpRequest
+from fanout.providers.transport.http import AnswerReader, HttpRequest
 from fanout.providers.transport.native import NativeProvider, as_count, as_object, as_objects, as_text
 
 FINISH: Mapping[str, FinishReason] = {
@@ -91,7 +91,7 @@ class Cohere(NativeProvider):
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
-        self._url = self.url(f"{self.versioned('v2')}/chat")
+        self._url = self.build_url(f"{self.build_prefix('v2')}/chat")
         self._accepted = accept(COHERE, settings.row.parameters, FIELDS | {FORMAT})
 
     def fit(self, target: Target, query: Query) -> Fitted:
@@ -105,26 +105,28 @@ class Cohere(NativeProvider):
             raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
         messages = [_message(self._origin, message) for message in list_messages(self._origin, call.query)]
         fields: dict[str, Any] = {**call.fitted.sent, "model": call.target.model, "messages": messages, "stream": stream}
-        return HttpRequest(self._url, self.headers_for(call), dump(fields))
+        return HttpRequest(self._url, self.build_headers(call), dump(fields))
 
-    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+    def parse_answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
         message = body.get("message")
         if body.get("error") or isinstance(message, str):
-            raise self.refused(origin, None, headers, body)
+            raise self.parse_refusal(origin, None, headers, body)
         if not isinstance(message, dict):
             raise origin.malformed("sent an answer without a message", "no_choices")
         word = _checked(origin, headers, body)
         choice = Choice(_answer(message), FINISH.get(word), word[:100] or None, _logprobs(body.get("logprobs")))
         return build_completion(origin, headers, body, (choice,), _usage(body.get("usage")))
 
-    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+    def parse_refusal(
+        self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]
+    ) -> ProviderError:
         error = find_error(body)
         kind = STATUSES.get(status or 0)
         if status == 429 and SPENT.search(as_text(error.get("message"))[:2000]):
             kind = "quota"
         return refusal(origin, status, headers, error, kind=kind, request=body.get("id"))
 
-    def events(self, call: Call, headers: Mapping[str, str]) -> Events:
+    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
         return CohereEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
 

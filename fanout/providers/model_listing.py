@@ -17,7 +17,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.json_text import parse
 from fanout.core.schema import Failure
 from fanout.providers.mapping.failures import Origin, parse_error_body, refusal
-from fanout.providers.transport.connection_errors import BROKEN, lost
+from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, to_provider_error
 
 PATHS = {"openai": "/models", "ollama": "/api/tags"}
 """Below a provider's base address, by adapter."""
@@ -42,8 +42,8 @@ async def listed(settings: ProviderSettings, session: aiohttp.ClientSession, tim
             body = await _body(origin, response)
     except TimeoutError as error:
         raise ProviderError(Failure("timeout", f"`{settings.name}` gave no answer within {timeout_s:g} s")) from error
-    except BROKEN as error:
-        raise lost(settings.name, error, limit.sock_connect) from error
+    except CONNECTION_ERRORS as error:
+        raise to_provider_error(settings.name, error, limit.sock_connect) from error
     if response.status != 200:
         raise refusal(origin, response.status, response.headers, parse_error_body(body))
     return _models(origin, body)

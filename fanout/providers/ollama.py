@@ -47,7 +47,7 @@ from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.mapping.tools import FIELDS, Toolbox, WrittenFields, convert_tools, make_tool_call, parse_tool_calls
 from fanout.providers.parameter_tables import OLLAMA_CHAT, OLLAMA_TEXT
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import Events, HttpRequest
+from fanout.providers.transport.http import AnswerReader, HttpRequest
 from fanout.providers.transport.native import InliningProvider, as_count, as_object, as_objects, as_text
 from fanout.providers.transport.ndjson import NdjsonDecoder
 
@@ -74,7 +74,7 @@ class Ollama(InliningProvider):
         self, settings: ProviderSettings, session: aiohttp.ClientSession, *, allowed: Collection[Network] = ()
     ) -> None:
         super().__init__(settings, session, allowed=allowed)
-        self._chat_url, self._text_url = self.url("/api/chat"), self.url("/api/generate")
+        self._chat_url, self._text_url = self.build_url("/api/chat"), self.build_url("/api/generate")
         row = settings.row.parameters
         self._chat, self._text = accept(OLLAMA_CHAT, row, PASSTHROUGH), accept(OLLAMA_TEXT, row, PASSTHROUGH - FIELDS)
 
@@ -101,9 +101,9 @@ class Ollama(InliningProvider):
             fields |= {"prompt": query.prompt or ""} if "suffix" in fields else {"prompt": query.prompt or "", "raw": True}
         else:
             fields["messages"] = _messages(origin, messages)
-        return HttpRequest(url, self.headers_for(call), dump(fields))
+        return HttpRequest(url, self.build_headers(call), dump(fields))
 
-    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+    def parse_answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
         _check(origin, headers, body)
         message, said, thought = _said(body)
         if message is None and "response" not in body:
@@ -113,10 +113,12 @@ class Ollama(InliningProvider):
         choice = Choice(Answer(said, thought or None, None, calls), finish, native, _logprobs(body))
         return build_completion(origin, headers, body, (choice,), _usage(body))
 
-    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+    def parse_refusal(
+        self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]
+    ) -> ProviderError:
         return refusal(origin, status, headers, find_error(body) or body)
 
-    def events(self, call: Call, headers: Mapping[str, str]) -> Events:
+    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
         return OllamaEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
 

@@ -60,7 +60,7 @@ OPENAI_FAMILIES: Mapping[str, Table] = {
     "reasoning": _without(_RENAMED, "stop", *_SAMPLING),
     "reasoning with stop": _without(_RENAMED, *_SAMPLING),
 }
-"""`openai_family` → table. Reasoning models refuse `max_tokens`; while they reason, sampling too.
+"""`find_openai_family` → table. Reasoning models refuse `max_tokens`; while they reason, sampling too.
 
 Source: https://platform.openai.com/docs/guides/reasoning; pydantic-ai `profiles/openai.py` (verified live 2026-07).
 """
@@ -77,20 +77,20 @@ _REASONING = (
 
 
 @lru_cache(maxsize=1024)
-def openai_reasoning(model: str) -> str | None:
+def find_openai_reasoning(model: str) -> str | None:
     """When one of OpenAI's own models reasons; `None`: it is no reasoning model. Fine-tunes (`ft:…`) are as their base."""
     base = model.lower().removeprefix("ft:")
     return next((when for prefix, when in _REASONING if prefix.match(base)), None)
 
 
-def openai_family(model: str, effort: Any = None) -> str:
+def find_openai_family(model: str, effort: Any = None) -> str:
     """Which of `OPENAI_FAMILIES` a chat model of OpenAI's own belongs to, under the `reasoning_effort` asked for.
 
     Only for hosts that are OpenAI or Azure: another host's model may bear any name (`o1-lookalike` on vLLM takes
     `max_tokens` and a temperature), so there every model is "plain". A gateway in front of OpenAI declares what differs
     in its row: `{"rename": {"max_tokens": "max_completion_tokens"}, "drop": ["temperature", …]}`.
     """
-    when = openai_reasoning(model)
+    when = find_openai_reasoning(model)
     if when is None:
         return "plain"
     if when == "never":
@@ -117,7 +117,7 @@ ANTHROPIC_FAMILIES: Mapping[str, Table] = {
     "either": ANTHROPIC,
     "none": _without(ANTHROPIC, "temperature", "top_p", "top_k"),
 }
-"""`anthropic_family` → table; in "either", `temperature` and `top_p` cannot go together."""
+"""`find_anthropic_family` → table; in "either", `temperature` and `top_p` cannot go together."""
 
 # First match wins; what is called Claude and is not among them is newer, and takes no sampling parameters.
 _CLAUDE = (
@@ -127,7 +127,7 @@ _CLAUDE = (
 
 
 @lru_cache(maxsize=1024)
-def anthropic_family(model: str) -> str:
+def find_anthropic_family(model: str) -> str:
     """Which of `ANTHROPIC_FAMILIES` a model belongs to.
 
     Source: https://platform.claude.com/docs/en/models/haiku-5-5/migration-guide and pydantic-ai `profiles/anthropic.py` (none
@@ -162,7 +162,7 @@ _GEMINI = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
 
 
 @lru_cache(maxsize=1024)
-def gemini_family(model: str, *, on_vertex: bool = False) -> str:
+def find_gemini_family(model: str, *, on_vertex: bool = False) -> str:
     """Which of `GEMINI_FAMILIES` a model belongs to; a name without a version means the newest.
 
     Source: https://github.com/vercel/ai/issues/8943 (2.5 takes no penalties on the Gemini API), litellm (none from 3 on),
@@ -205,16 +205,16 @@ CONVERSE_FAMILIES: Mapping[str, Table] = {
     "either": CONVERSE,
     "none": _without(CONVERSE, "temperature", "top_p"),
 }
-"""`converse_family` → table."""
+"""`find_converse_family` → table."""
 
 _BEDROCK_VERSION = re.compile(r"(?<=-20\d{6})-v\d+(:.*)?$")
 
 
 @lru_cache(maxsize=1024)
-def converse_family(model: str) -> str:
+def find_converse_family(model: str) -> str:
     """Which of `CONVERSE_FAMILIES` a model on Bedrock belongs to: Anthropic's differ, their names stand behind a region's."""
     _, vendor, name = model.lower().rpartition("anthropic.")
-    return anthropic_family(_BEDROCK_VERSION.sub("", name)) if vendor else "sampling"
+    return find_anthropic_family(_BEDROCK_VERSION.sub("", name)) if vendor else "sampling"
 
 
 # Source: https://github.com/ollama/ollama/blob/main/docs/api.md and `api/types.go`, `Options`.

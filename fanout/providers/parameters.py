@@ -37,7 +37,7 @@ class Rule:
 Table = Mapping[str, Rule]
 """Our parameter name → its rule; a name that is absent cannot be taken."""
 
-ASKS_NOTHING: Mapping[str, tuple[Any, ...]] = {
+NO_EFFECT_VALUES: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (0, 1),
     "stop": ((),),
@@ -102,7 +102,7 @@ def fit(query: Query, accepted: Accepted) -> Fitted:
     for name, value in query.sampling.asked().items():
         rule = accepted.rules.get(name)
         if rule is None or (rule.positive and value <= 0) or (rule.exact and _is_beyond(value, rule)):
-            if name not in query.defaults and value not in ASKS_NOTHING.get(name, ()):
+            if name not in query.defaults and value not in NO_EFFECT_VALUES.get(name, ()):
                 ignored.append(name)
             continue
         if rule.omit and value in rule.omit:

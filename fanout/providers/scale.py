@@ -27,7 +27,7 @@ from fanout.providers.mapping.openai_answers import FINISH, build_completion
 from fanout.providers.mapping.stream_reader import UNKNOWN_FINISH, StreamReader
 from fanout.providers.parameter_tables import SCALE_V4
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import Events, HttpRequest
+from fanout.providers.transport.http import AnswerReader, HttpRequest
 from fanout.providers.transport.native import NativeProvider, as_count, as_object, as_text
 from fanout.providers.transport.sse import Event
 
@@ -46,7 +46,7 @@ class Scale(NativeProvider):
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
-        self._url = self.url(f"{self.versioned('v4')}/completions")
+        self._url = self.build_url(f"{self.build_prefix('v4')}/completions")
         self._accepted = accept(SCALE_V4, settings.row.parameters, PASSTHROUGH)
 
     def fit(self, target: Target, query: Query) -> Fitted:
@@ -58,11 +58,11 @@ class Scale(NativeProvider):
         fields: dict[str, Any] = {"model": call.target.model, "prompt": prompt_of(self._origin, call.query), "stream": stream}
         if call.fitted.sent:
             fields["model_parameters"] = call.fitted.sent
-        return HttpRequest(self._url, self.headers_for(call), dump(fields))
+        return HttpRequest(self._url, self.build_headers(call), dump(fields))
 
-    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+    def parse_answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
         if "completion" not in body and (is_error(body) or body.get("detail")):
-            raise self.refused(origin, None, headers, body)
+            raise self.parse_refusal(origin, None, headers, body)
         said = body.get("completion")
         if not isinstance(said, dict):
             raise origin.malformed("sent an answer without a completion", "no_choices")
@@ -70,10 +70,12 @@ class Scale(NativeProvider):
         choice = Choice(Answer(as_text(said.get("text"))), FINISH.get(word), _native(word))
         return build_completion(origin, headers, {}, (choice,), _usage(body.get("token_usage")))
 
-    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+    def parse_refusal(
+        self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]
+    ) -> ProviderError:
         return refusal(origin, status, headers, find_error(body))
 
-    def events(self, call: Call, headers: Mapping[str, str]) -> Events:
+    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
         return ScaleEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
 

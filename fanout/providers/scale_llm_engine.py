@@ -30,7 +30,7 @@ from fanout.providers.mapping.stream_reader import UNKNOWN_FINISH, StreamReader
 from fanout.providers.parameter_tables import LLM_ENGINE
 from fanout.providers.parameters import accept, fit, required
 from fanout.providers.scale import prompt_of
-from fanout.providers.transport.http import Events, HttpRequest
+from fanout.providers.transport.http import AnswerReader, HttpRequest
 from fanout.providers.transport.native import NativeProvider, as_count, as_object, as_objects, as_text
 
 DEFAULT_MAX_TOKENS = 1024
@@ -51,10 +51,10 @@ class LlmEngine(NativeProvider):
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
-        self._sync_url = self.url(f"{self.versioned('v1')}/llm/completions-sync")
-        self._stream_url = self.url(f"{self.versioned('v1')}/llm/completions-stream")
+        self._sync_url = self.build_url(f"{self.build_prefix('v1')}/llm/completions-sync")
+        self._stream_url = self.build_url(f"{self.build_prefix('v1')}/llm/completions-stream")
         self._accepted = accept(LLM_ENGINE, settings.row.parameters)
-        if (key := self.configured_key()) and hdrs.AUTHORIZATION not in self._headers:
+        if (key := self.read_configured_key()) and hdrs.AUTHORIZATION not in self._headers:
             self._headers[hdrs.AUTHORIZATION] = _basic(key)
 
     def fit(self, target: Target, query: Query) -> Fitted:
@@ -66,25 +66,25 @@ class LlmEngine(NativeProvider):
         if url is None:
             raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
         body = dump({**call.fitted.sent, "prompt": prompt_of(self._origin, call.query)})
-        return HttpRequest(url.with_query(model_endpoint_name=call.target.model or ""), self.headers_for(call), body)
+        return HttpRequest(url.with_query(model_endpoint_name=call.target.model or ""), self.build_headers(call), body)
 
-    def headers_for(self, call: Call) -> CIMultiDict[str]:
-        headers = super().headers_for(call)
-        if key := self.own_key(call):  # then they are a copy
+    def build_headers(self, call: Call) -> CIMultiDict[str]:
+        headers = super().build_headers(call)
+        if key := self.read_caller_key(call):  # then they are a copy
             headers[hdrs.AUTHORIZATION] = _basic(key)
         return headers
 
     def origin(self, call: Call) -> Origin:
         """The key as Basic writes it must not be shown either."""
-        keys = filter(None, (self.own_key(call), self.configured_key()))
+        keys = filter(None, (self.read_caller_key(call), self.read_configured_key()))
         origin = super().origin(call)
         for key in keys:
             origin = origin.also(_basic(key).removeprefix("Basic "))
         return origin
 
-    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+    def parse_answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
         if is_error(body):
-            raise self.refused(origin, None, headers, body)
+            raise self.parse_refusal(origin, None, headers, body)
         output = body.get("output")
         if not isinstance(output, dict):
             raise origin.malformed("sent an answer without output", "no_choices")
@@ -92,10 +92,12 @@ class LlmEngine(NativeProvider):
         choice = Choice(Answer(as_text(output.get("text"))), None, None, logprobs)
         return build_completion(origin, headers, {"id": body.get("request_id")}, (choice,), _usage(output))
 
-    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+    def parse_refusal(
+        self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]
+    ) -> ProviderError:
         return refusal(origin, status, headers, _error(body))
 
-    def events(self, call: Call, headers: Mapping[str, str]) -> Events:
+    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
         return LlmEngineEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
 

@@ -48,7 +48,7 @@ def _rows(name: str, exchange: Exchange, bench: Bench) -> Iterator[Row]:
         json.loads(answer)
 
     def stream() -> Completion:
-        events = provider.events(call, HEADERS)
+        events = provider.open_reader(call, HEADERS)
         for piece in exchange.pieces:
             events.feed(piece)
         events.finish()

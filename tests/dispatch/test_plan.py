@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fanout.core.errors import RequestError
 from fanout.core.schema import Message, Sampling, Target
-from fanout.dispatch.plan import HIGHEST_SEED, Entry, Request, plan
+from fanout.dispatch.plan import MAX_SEED, Entry, Request, plan
 from tests.support.planning import TODAY, calls_of, catalogue, fit, only
 
 # Places
@@ -175,7 +175,7 @@ def test_entries_that_ask_the_same_share_one_query() -> None:
         (None, [None, None, None]),
         (7, [7, 8, 9]),
         (-1, [-1, 0, 1]),
-        (HIGHEST_SEED - 1, [HIGHEST_SEED - 1, HIGHEST_SEED, -HIGHEST_SEED - 1]),
+        (MAX_SEED - 1, [MAX_SEED - 1, MAX_SEED, -MAX_SEED - 1]),
     ],
 )
 def test_sample_k_is_sent_seed_plus_k(seed: int | None, seeds: list[int | None]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from fanout.config.settings import LimitsRow
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Left, Rate
-from fanout.limits.limiter import MOST_SHARES, Cap, Limiter, Limiters, Permit, Priority
+from fanout.limits.limiter import MAX_QUOTAS, Cap, Limiter, Limiters, Permit, Priority
 from tests.support.stalls import stalls
 
 FAR = 3600.0
@@ -363,6 +363,6 @@ async def test_waiting_for_what_is_left_longer_than_the_deadline_fails_at_once()
 
 async def test_callers_who_invent_models_cannot_fill_the_memory_of_what_is_left() -> None:
     limits = limiter()
-    for number in range(3 * MOST_SHARES):
+    for number in range(3 * MAX_QUOTAS):
         await told(limits, Rate(requests=Left(10, 9, 40.0)), f"invented-{number}")
-    assert len(limits.said()) == MOST_SHARES
+    assert len(limits.said()) == MAX_QUOTAS

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.core.schema import Left, Rate
-from fanout.limits.upstream_quota import LONGEST_HOLD_S, UNDERWAY_S, Share
+from fanout.limits.upstream_quota import MAX_ARRIVAL_SKEW_S, MAX_HOLD_S, Share
 
 
 def said(remaining: int | None, limit: int | None = None, reset_s: float | None = None) -> Rate:
@@ -45,7 +45,7 @@ def test_no_more_start_than_are_left_until_the_reset_and_then_no_more_than_the_l
     assert share.opens_in_s(1.0, 0) == pytest.approx(3.0)
     assert starts(share, 3.9) == 0
     assert starts(share, 4.0) == 10
-    assert share.opens_in_s(4.0, 0) == LONGEST_HOLD_S
+    assert share.opens_in_s(4.0, 0) == MAX_HOLD_S
 
 
 def test_without_a_limit_all_may_start_after_the_reset() -> None:
@@ -64,7 +64,7 @@ def test_without_a_reset_nothing_is_held() -> None:
 def test_a_limit_that_comes_back_bit_by_bit_is_not_waited_for_whole() -> None:
     """Sixty a minute, thirty gone: a reset half a minute away, as OpenAI counts it."""
     share = share_after(0, 60, 60.0)
-    assert share.opens_in_s(0.0, 0) == pytest.approx(1.0 + UNDERWAY_S)
+    assert share.opens_in_s(0.0, 0) == pytest.approx(1.0 + MAX_ARRIVAL_SKEW_S)
     assert starts(share, 3.5) == 3
     assert starts(share, 1000.0) >= 59
 
@@ -115,8 +115,8 @@ def test_a_call_that_started_just_before_the_reset_counts_behind_it() -> None:
 def test_nothing_is_held_for_more_than_a_minute_and_then_one_asks() -> None:
     """A day's limit that is used up: one call a minute, whose refusal says so again."""
     share = share_after(0, 50, 86_400.0)
-    assert share.opens_in_s(0.0, 0) == pytest.approx(LONGEST_HOLD_S)
-    assert starts(share, LONGEST_HOLD_S) == 1
+    assert share.opens_in_s(0.0, 0) == pytest.approx(MAX_HOLD_S)
+    assert starts(share, MAX_HOLD_S) == 1
 
 
 def test_tokens_are_kept_as_requests_are() -> None:

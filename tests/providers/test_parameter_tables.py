@@ -6,7 +6,7 @@ import pytest
 
 from fanout.config.settings import ParametersRow
 from fanout.core.schema import Fitted, Query, Sampling
-from fanout.providers.parameter_tables import OPENAI_FAMILIES, openai_family, openai_reasoning
+from fanout.providers.parameter_tables import OPENAI_FAMILIES, find_openai_family, find_openai_reasoning
 from fanout.providers.parameters import accept, fit
 
 
@@ -41,7 +41,7 @@ from fanout.providers.parameters import accept, fit
 )
 def test_when_openais_models_reason(model: str, when: str | None) -> None:
     """First matching prefix wins."""
-    assert openai_reasoning(model) == when
+    assert find_openai_reasoning(model) == when
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_when_openais_models_reason(model: str, when: str | None) -> None:
 )
 def test_the_effort_asked_for_decides_whether_a_model_reasons(model: str, effort: str | None, family: str) -> None:
     """Some can be told to, some not to, some neither."""
-    assert openai_family(model, effort) == family
+    assert find_openai_family(model, effort) == family
 
 
 def test_reasoning_models_take_another_name_for_the_length_and_no_sampling() -> None:

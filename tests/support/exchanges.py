@@ -74,7 +74,7 @@ def replayed(
     provider: OpenAi, call: Call, pieces: list[bytes], headers: Mapping[str, str] | None = None
 ) -> tuple[list[Delta], Completion]:
     """What a stream that arrives in these pieces gives."""
-    events = provider.events(call, CIMultiDict(headers or {}))
+    events = provider.open_reader(call, CIMultiDict(headers or {}))
     deltas: list[Delta] = []
     for piece in pieces:
         if events.ended:

@@ -9,7 +9,7 @@ from functools import cache
 
 from fanout.providers.ngram.corpus import documents
 from fanout.providers.ngram.decoding import Decoding
-from fanout.providers.ngram.language_model import END_OF_TEXT, HIGHEST_ORDER, LanguageModel, tokenize
+from fanout.providers.ngram.language_model import END_OF_TEXT, MAX_ORDER, LanguageModel, tokenize
 
 
 @cache
@@ -34,10 +34,10 @@ class Reference:
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.tokens = [token for text in texts for token in (END_OF_TEXT, *tokenize(text))]
-        ring = self.tokens + [self.tokens[at % len(self.tokens)] for at in range(HIGHEST_ORDER)]
+        ring = self.tokens + [self.tokens[at % len(self.tokens)] for at in range(MAX_ORDER)]
         self.counts: dict[tuple[str, ...], Counter[str]] = {}
         for at in range(len(self.tokens)):
-            for length in range(HIGHEST_ORDER):
+            for length in range(MAX_ORDER):
                 self.counts.setdefault(tuple(ring[at : at + length]), Counter())[ring[at + length]] += 1
 
     def probabilities(self, context: Sequence[str], order: int) -> dict[str, float]:

@@ -38,9 +38,9 @@ from fanout.providers.mapping.messages import (
     to_text,
 )
 from fanout.providers.mapping.tools import FIELDS, Toolbox, WrittenFields, convert_tools, parse_tool_calls, require_call_id
-from fanout.providers.parameter_tables import ANTHROPIC_FAMILIES, anthropic_family
+from fanout.providers.parameter_tables import ANTHROPIC_FAMILIES, find_anthropic_family
 from fanout.providers.parameters import Accepted, accept, either, fit, required
-from fanout.providers.transport.http import Events, HttpRequest
+from fanout.providers.transport.http import AnswerReader, HttpRequest
 from fanout.providers.transport.native import NativeProvider
 
 VERSION = "2023-06-01"
@@ -64,13 +64,13 @@ class Anthropic(NativeProvider):
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
         self._headers.setdefault("anthropic-version", VERSION)
-        self._url = self.url(f"{self.versioned('v1')}/messages")
+        self._url = self.build_url(f"{self.build_prefix('v1')}/messages")
         row = settings.row.parameters
         self._accepted = {family: accept(table, row, FIELDS) for family, table in ANTHROPIC_FAMILIES.items()}
 
     def fit(self, target: Target, query: Query) -> Fitted:
         model = target.model or ""
-        family = anthropic_family(model)
+        family = find_anthropic_family(model)
         accepted = self._accepted[family]
         fitted = _without_blank_stops(fit(query, accepted), query, accepted)
         if family == "either":
@@ -88,15 +88,17 @@ class Anthropic(NativeProvider):
             fields["system"] = system[0] if len(system) == 1 else [{"type": "text", "text": said} for said in system]
         if stream:
             fields["stream"] = True
-        return HttpRequest(self._url, self.headers_for(call), dump(fields))
+        return HttpRequest(self._url, self.build_headers(call), dump(fields))
 
-    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+    def parse_answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
         return answered(origin, headers, body)
 
-    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+    def parse_refusal(
+        self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]
+    ) -> ProviderError:
         return refused(origin, status, headers, body)
 
-    def events(self, call: Call, headers: Mapping[str, str]) -> Events:
+    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
         return BlockEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
 

@@ -51,10 +51,10 @@ from fanout.providers.mapping.messages import report_left_out
 from fanout.providers.mapping.openai_answers import build_completion
 from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.mapping.tools import FIELDS, convert_tools
-from fanout.providers.parameter_tables import CONVERSE_FAMILIES, converse_family
+from fanout.providers.parameter_tables import CONVERSE_FAMILIES, find_converse_family
 from fanout.providers.parameters import accept, either, fit
-from fanout.providers.transport.adapter_headers import taken_out
-from fanout.providers.transport.http import Events, HttpRequest
+from fanout.providers.transport.adapter_headers import take_header
+from fanout.providers.transport.http import AnswerReader, HttpRequest
 from fanout.providers.transport.native import InliningProvider, as_object, as_text
 
 SERVICE = "bedrock"
@@ -102,10 +102,10 @@ class Bedrock(InliningProvider):
     def __init__(
         self, settings: ProviderSettings, session: aiohttp.ClientSession, *, allowed: Collection[Network] = ()
     ) -> None:
-        named, settings = taken_out(settings, REGION_HEADER)
+        named, settings = take_header(settings, REGION_HEADER)
         region = named or _environments_region()
         super().__init__(_at_region(settings, region), session, allowed=allowed)
-        base = self.url("")
+        base = self.build_url("")
         found = REGION.search(base.host or "") if base else None
         self._region = found[1] if found else region
         row, passed_on = settings.row.parameters, TOP_LEVEL | FIELDS | {MODELS_OWN}
@@ -113,7 +113,7 @@ class Bedrock(InliningProvider):
         self._signer = Signer(self.name)
 
     def fit(self, target: Target, query: Query) -> Fitted:
-        family = converse_family(target.model or "")
+        family = find_converse_family(target.model or "")
         accepted = self._accepted[family]
         fitted = fit(query, accepted)
         if family == "either":
@@ -126,21 +126,23 @@ class Bedrock(InliningProvider):
             raise not_configured(f"`{self.name}` has no region: set {' or '.join(REGION_VARIABLES)}")
         path = f"/model/{quote(call.target.model or '', safe='')}/{'converse-stream' if stream else 'converse'}"
         body = dump(body_of(self._origin, call.fitted.sent, call.query))
-        return HttpRequest(URL(self.settings.base_url + path, encoded=True), self.headers_for(call), body)
+        return HttpRequest(URL(self.settings.base_url + path, encoded=True), self.build_headers(call), body)
 
-    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+    def parse_answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
         return answered(origin, headers, body)
 
-    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+    def parse_refusal(
+        self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]
+    ) -> ProviderError:
         error = find_error(body) or body  # what stands between AWS and us may have OpenAI's shape
         return _refusal(origin, status, headers, error, headers.get(ERROR_TYPE) or error.get("__type") or error.get("code"))
 
-    def events(self, call: Call, headers: Mapping[str, str]) -> Events:
+    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
         return ConverseEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
-    async def _encoded(self, call: Call, *, stream: bool) -> HttpRequest:
+    async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """Whatever is wanting (an image, credentials) is found wanting here, before the call is paid for."""
-        request = await super()._encoded(call, stream=stream)
+        request = await super()._encode(call, stream=stream)
         if hdrs.AUTHORIZATION in request.headers:
             return request
         if self._region is None:

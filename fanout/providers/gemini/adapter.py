@@ -51,9 +51,9 @@ from fanout.providers.mapping.tools import (
     parse_tool_calls,
     require_call_id,
 )
-from fanout.providers.parameter_tables import GEMINI_FAMILIES, gemini_family
+from fanout.providers.parameter_tables import GEMINI_FAMILIES, find_gemini_family
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import Events, HttpRequest
+from fanout.providers.transport.http import AnswerReader, HttpRequest
 from fanout.providers.transport.native import NativeProvider, as_object, as_text
 
 VERSION = "v1beta"
@@ -75,13 +75,13 @@ class Gemini(NativeProvider):
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
-        self.url("/models")  # a wrong address is told at start
+        self.build_url("/models")  # a wrong address is told at start
         row = settings.row.parameters
         self._accepted = {family: accept(table, row, FIELDS | {FORMAT}) for family, table in GEMINI_FAMILIES.items()}
         self._address = lru_cache(maxsize=1024)(_address)
 
     def fit(self, target: Target, query: Query) -> Fitted:
-        family = gemini_family(target.model or "", on_vertex=self.on_vertex)
+        family = find_gemini_family(target.model or "", on_vertex=self.on_vertex)
         fitted = convert_response_format(fit(query, self._accepted[family]), _written_format)
         return report_left_out(convert_tools(fitted, _written_tools), query.messages)
 
@@ -98,19 +98,21 @@ class Gemini(NativeProvider):
             fields["generationConfig"] = config
         fields.update((name, sent[name]) for name in BESIDE_CONFIG if name in sent)
         in_pieces = stream and sent.get("candidateCount", 1) == 1
-        return HttpRequest(self._address(base, call.target.model or "", in_pieces), self.headers_for(call), dump(fields))
+        return HttpRequest(self._address(base, call.target.model or "", in_pieces), self.build_headers(call), dump(fields))
 
     def base(self) -> str | None:
         """What comes before `/models/…`; `None` while it is not known."""
-        return None if self.settings.base_url is None else self.settings.base_url + self.versioned(VERSION)
+        return None if self.settings.base_url is None else self.settings.base_url + self.build_prefix(VERSION)
 
-    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+    def parse_answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
         return answered(origin, headers, body)
 
-    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+    def parse_refusal(
+        self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]
+    ) -> ProviderError:
         return refused(origin, status, headers, body)
 
-    def events(self, call: Call, headers: Mapping[str, str]) -> Events:
+    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
         return CandidateEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
 

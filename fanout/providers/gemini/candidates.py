@@ -18,7 +18,7 @@ from fanout.providers.mapping.openai_answers import build_completion
 from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.mapping.tools import make_tool_call
 from fanout.providers.transport.native import as_count, as_object, as_objects, as_text
-from fanout.providers.transport.sse import HIGHEST_EVENT_BYTES
+from fanout.providers.transport.sse import MAX_EVENT_BYTES
 
 FINISH: Mapping[str, FinishReason] = {
     "STOP": "stop",
@@ -227,7 +227,7 @@ class CandidateEvents(StreamReader):
             super()._bytes(data, deltas)
             return
         self._bare += data
-        if len(self._bare) > HIGHEST_EVENT_BYTES:
+        if len(self._bare) > MAX_EVENT_BYTES:
             raise self._origin.malformed("sent JSON without an end", "event_too_large")
         if b"}" in data or b"]" in data:
             self._judge(self._bare.decode("utf-8", "replace"))

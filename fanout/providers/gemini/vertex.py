@@ -29,7 +29,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.schema import Call, Failure, FailureKind
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.mapping.failures import Origin
-from fanout.providers.transport.adapter_headers import taken_out
+from fanout.providers.transport.adapter_headers import take_header
 from fanout.providers.transport.http import HttpRequest
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -53,7 +53,7 @@ class Vertex(Gemini):
     on_vertex = True
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
-        project, settings = taken_out(settings, "google-cloud-project")
+        project, settings = take_header(settings, "google-cloud-project")
         super().__init__(settings, session)
         self._place = os.environ.get("GOOGLE_CLOUD_LOCATION", "").strip() or EVERYWHERE
         self.token = Token(self.name, project or os.environ.get("GOOGLE_CLOUD_PROJECT", "").strip() or None)
@@ -63,8 +63,8 @@ class Vertex(Gemini):
             return self.settings.base_url
         return address(self.token.project, self._place) if self.token.project else None
 
-    def headers_for(self, call: Call) -> CIMultiDict[str]:
-        headers = super().headers_for(call)
+    def build_headers(self, call: Call) -> CIMultiDict[str]:
+        headers = super().build_headers(call)
         if self.token.value is None or hdrs.AUTHORIZATION in headers:
             return headers
         headers = headers.copy()
@@ -77,10 +77,10 @@ class Vertex(Gemini):
         origin = super().origin(call)
         return origin.also(self.token.value) if self.token.value else origin
 
-    async def _encoded(self, call: Call, *, stream: bool) -> HttpRequest:
+    async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
         if hdrs.AUTHORIZATION not in self._headers and call.credential is None:
             await self.token.ready()
-        return await super()._encoded(call, stream=stream)
+        return await super()._encode(call, stream=stream)
 
 
 def address(project: str, place: str) -> str:

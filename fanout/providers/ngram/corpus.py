@@ -11,7 +11,7 @@ FOOTNOTE = re.compile(r" ?\[\d+\]")
 EMPHASIS = re.compile(r"\*(\S(?:[^*]*\S)?)\*")
 QUOTES = str.maketrans({'"': None, "“": None, "”": None, "‘": "'", "’": "'"})
 SENTENCES = re.compile(r".*[.!?]\)?(?=\s|$)")
-LEAST_LETTERS_RATIO = 0.86
+MIN_LETTERS_RATIO = 0.86
 """Below this a paragraph is code, grammar or a table."""
 
 
@@ -39,4 +39,4 @@ def _prose(block: str) -> str:
     if not sentences or not re.match(r"[A-Z(]", text) or len(text.split()) < 6:
         return ""
     text = sentences[0]
-    return text if sum(c.isalpha() or c == " " for c in text) >= LEAST_LETTERS_RATIO * len(text) else ""
+    return text if sum(c.isalpha() or c == " " for c in text) >= MIN_LETTERS_RATIO * len(text) else ""

@@ -20,7 +20,7 @@ FEW_LEFT = 1e-6
 """Where the tokens taken out weighed all but this share, the difference has lost too many digits to be drawn from."""
 NEGLIGIBLE = 2.0**-53
 """A share that no draw of `random()` can tell from 0."""
-COLDEST = 1e-3
+MIN_TEMPERATURE = 1e-3
 """Below this temperature a probability 4 % higher weighs 10^17 times as much: greedy, but for rounding."""
 SMALL_TOP_P = 0.5
 """Above it, at most two draws are needed on average until one is inside."""
@@ -58,7 +58,7 @@ class Chooser:
 
     def choose(self, distribution: Distribution) -> int:
         logits = self._logits(distribution)
-        if self._decoding.temperature < COLDEST:
+        if self._decoding.temperature < MIN_TEMPERATURE:
             token = _ranked(distribution, logits, 1)[0][1]
         elif self._decoding.top_k > 0:
             token = self._listed(_ranked(distribution, logits, self._decoding.top_k)[: self._decoding.top_k])

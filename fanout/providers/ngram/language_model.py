@@ -18,7 +18,7 @@ from functools import lru_cache
 from itertools import accumulate, islice
 from random import Random
 
-HIGHEST_ORDER = 5
+MAX_ORDER = 5
 END_OF_TEXT = "<|endoftext|>"
 """Ends every text and stands before every text; how it is shown among alternatives. `tokenize` never gives it."""
 IMPOSSIBLE = -9999.0
@@ -181,7 +181,7 @@ class LanguageModel:
             self._ring.extend(map(self.ids.__getitem__, tokens[begin : begin + 1000]))
             pause()
         # The texts stand in a ring, the first after the last: so every token is followed by one.
-        self._ring.extend(self._ring[at % size] for at in range(HIGHEST_ORDER))
+        self._ring.extend(self._ring[at % size] for at in range(MAX_ORDER))
         self._keys = _big_endian(self._ring)
         self._suffixes, self._starts = self._sorted_suffixes(size, pause)
         self._unigrams = Distribution({token: counts[text] / size for text, token in self.ids.items()}, 0.0, None)
@@ -222,7 +222,7 @@ class LanguageModel:
         starts = array("I", accumulate(map(len, buckets), initial=0))
         suffixes, keys, since = array("I"), self._keys, 0
         for bucket in buckets:
-            suffixes.extend(sorted(bucket, key=lambda at: keys[2 * at : 2 * (at + HIGHEST_ORDER - 1)]))
+            suffixes.extend(sorted(bucket, key=lambda at: keys[2 * at : 2 * (at + MAX_ORDER - 1)]))
             since += len(bucket)
             if since > 1000:
                 since = 0

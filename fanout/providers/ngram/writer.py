@@ -11,7 +11,7 @@ from random import Random
 
 from fanout.core.schema import FinishReason, TokenLogprob
 from fanout.providers.ngram.decoding import Chooser, Decoding
-from fanout.providers.ngram.language_model import HIGHEST_ORDER, IMPOSSIBLE, Distribution, LanguageModel
+from fanout.providers.ngram.language_model import IMPOSSIBLE, MAX_ORDER, Distribution, LanguageModel
 from fanout.providers.ngram.stop_sequences import StopScanner
 
 SUFFIX_CANDIDATES = 4
@@ -49,7 +49,7 @@ def score_prompt(brief: Brief, texts: Sequence[str]) -> Generator[None, None, tu
     known: tuple[int | None, ...] = (brief.model.end, *brief.prompt)
     scored = [TokenLogprob(text, None) for text in texts[:1]]
     for at, text in enumerate(texts[1:], 2):
-        scored.append(brief.scored(text, known[at], brief.after(known[max(0, at - HIGHEST_ORDER) : at])))
+        scored.append(brief.scored(text, known[at], brief.after(known[max(0, at - MAX_ORDER) : at])))
         yield
     return tuple(scored)
 
@@ -68,7 +68,7 @@ class Writer:
         self._brief = brief
         self._chooser = Chooser(brief.model, brief.decoding, brief.prompt, random)
         self._scanner = StopScanner(brief.stop)
-        self._known: list[int | None] = [brief.model.end, *brief.prompt][-HIGHEST_ORDER:]
+        self._known: list[int | None] = [brief.model.end, *brief.prompt][-MAX_ORDER:]
         self._begin = len(self._known)
         self._offsets: list[int] = []
         self._scores: list[float] = []
@@ -100,7 +100,7 @@ class Writer:
         """How probable the beginning of `suffix` is after the first `count` tokens: as much of it as sees them."""
         begin = self._begin + count
         beginning = suffix[: self._brief.order - 1]
-        known = [*self._known[max(0, begin - HIGHEST_ORDER) : begin], *beginning]
+        known = [*self._known[max(0, begin - MAX_ORDER) : begin], *beginning]
         first = len(known) - len(beginning)
         return sum(logprob(known[at], self._brief.after(known[:at])) for at in range(first, len(known)))
 
@@ -113,7 +113,7 @@ class Writer:
 
     def _step(self) -> None:
         brief = self._brief
-        distribution = brief.after(self._known[-HIGHEST_ORDER:])
+        distribution = brief.after(self._known[-MAX_ORDER:])
         token = self._chooser.choose(distribution)
         self._scores.append(logprob(token, distribution))
         if token == brief.model.end:

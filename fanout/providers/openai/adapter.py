@@ -26,9 +26,9 @@ from fanout.core.schema import Call, Completion, Failure, Fitted, ImagePart, Mes
 from fanout.providers.mapping.failures import find_error, is_error, parse_error_body, refusal
 from fanout.providers.mapping.openai_answers import build_completion, check_choice, parse_choice, parse_usage
 from fanout.providers.openai.stream import OpenAiEvents
-from fanout.providers.parameter_tables import OPENAI_FAMILIES, OPENAI_TEXT, openai_family
+from fanout.providers.parameter_tables import OPENAI_FAMILIES, OPENAI_TEXT, find_openai_family
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import Events, HttpProvider, HttpRequest, characters
+from fanout.providers.transport.http import AnswerReader, HttpProvider, HttpRequest, count_characters
 
 OWN_HOSTS = (".api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 """Where models named like OpenAI's are OpenAI's."""
@@ -45,9 +45,9 @@ class OpenAi(HttpProvider):
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
-        self._chat_url, self._text_url = self.url("/chat/completions"), self.url("/completions")
-        self._headers = self.headers()
-        if (key := self.configured_key()) and hdrs.AUTHORIZATION not in self._headers:
+        self._chat_url, self._text_url = self.build_url("/chat/completions"), self.build_url("/completions")
+        self._headers = self.build_common_headers()
+        if (key := self.read_configured_key()) and hdrs.AUTHORIZATION not in self._headers:
             self._headers[hdrs.AUTHORIZATION] = f"Bearer {key}"
         row = settings.row.parameters
         self._reports_usage = "stream_options" not in row.drop
@@ -60,7 +60,7 @@ class OpenAi(HttpProvider):
         if query.messages is None:
             return fit(query, self._text)
         effort = query.passthrough.get("reasoning_effort")
-        family = openai_family(target.model or "", effort) if self._is_openai else "plain"
+        family = find_openai_family(target.model or "", effort) if self._is_openai else "plain"
         return fit(query, self._chat[family])
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
@@ -97,11 +97,11 @@ class OpenAi(HttpProvider):
             raw.sort(key=lambda item: index if isinstance(index := item.get("index"), int) else 0)
         return build_completion(origin, headers, answer, tuple(map(parse_choice, raw)), parse_usage(answer.get("usage")))
 
-    def events(self, call: Call, headers: Mapping[str, str]) -> Events:
+    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
         return OpenAiEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
 
     def _headers_for(self, call: Call) -> CIMultiDict[str]:
-        key = self.own_key(call)
+        key = self.read_caller_key(call)
         if key is None:
             return self._headers
         headers = self._headers.copy()
@@ -120,7 +120,7 @@ class _Prompts:
 
     def body(self, fields: dict[str, Any], query: Query) -> bytes:
         """The JSON object of `fields` and the query's messages or prompt."""
-        if characters(query) < LONG_PROMPT_CHARACTERS:
+        if count_characters(query) < LONG_PROMPT_CHARACTERS:
             name, value = _asked(query)
             fields[name] = value
             return dump(fields)

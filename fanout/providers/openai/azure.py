@@ -22,7 +22,7 @@ from yarl import URL
 from fanout.config.settings import ProviderSettings
 from fanout.core.schema import Call
 from fanout.providers.openai.adapter import OpenAi
-from fanout.providers.transport.adapter_headers import taken_out
+from fanout.providers.transport.adapter_headers import take_header
 from fanout.providers.transport.http import HttpRequest
 
 API_VERSION = "2024-10-21"
@@ -39,12 +39,12 @@ class Azure(OpenAi):
     """One Azure resource: its deployments are the models."""
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
-        version, settings = taken_out(settings, VERSION_HEADER)
+        version, settings = take_header(settings, VERSION_HEADER)
         super().__init__(settings, session)
         self._version = version or API_VERSION
         self._is_openai = True  # also behind a gateway of another name
         own_header = any(name.lower() == hdrs.AUTHORIZATION.lower() for name in settings.headers)
-        if (key := self.configured_key()) and not own_header:
+        if (key := self.read_configured_key()) and not own_header:
             self._headers = _with_key(self._headers, key)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
@@ -59,7 +59,7 @@ class Azure(OpenAi):
         return request._replace(url=URL(url, encoded=True))
 
     def _headers_for(self, call: Call) -> CIMultiDict[str]:
-        key = self.own_key(call)
+        key = self.read_caller_key(call)
         return self._headers if key is None else _with_key(self._headers, key)
 
 

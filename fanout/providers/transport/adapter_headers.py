@@ -7,7 +7,7 @@ from dataclasses import replace
 from fanout.config.settings import ProviderSettings
 
 
-def taken_out(settings: ProviderSettings, header: str) -> tuple[str | None, ProviderSettings]:
+def take_header(settings: ProviderSettings, header: str) -> tuple[str | None, ProviderSettings]:
     """The value of `header`, `None` where it is absent or empty, and the settings without it."""
     others = {name: value for name, value in settings.headers.items() if name.lower() != header}
     values = (value.get_secret_value().strip() for name, value in settings.headers.items() if name.lower() == header)

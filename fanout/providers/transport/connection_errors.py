@@ -12,7 +12,7 @@ import aiohttp
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure, FailureKind
 
-BROKEN = (aiohttp.ClientError, OSError)
+CONNECTION_ERRORS = (aiohttp.ClientError, OSError)
 """What a connection may end with; timeouts are among them."""
 
 TLS = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError)
@@ -34,8 +34,8 @@ ENDS: tuple[tuple[tuple[type[Exception], ...], FailureKind, str, str], ...] = (
 """The first row that fits says what became of a connection."""
 
 
-def lost(name: str, error: Exception, connect_limit_s: float | None) -> ProviderError:
-    """The failure that `error`, one of `BROKEN`, is for the provider `name`. A TLS failure lasts, so it is not tried again."""
+def to_provider_error(name: str, error: Exception, connect_limit_s: float | None) -> ProviderError:
+    """The failure that `error`, one of `CONNECTION_ERRORS`, is for the provider `name`. A TLS failure lasts, so it is not tried again."""
     kind, code, sentence = next(row[1:] for row in ENDS if isinstance(error, row[0]))
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     number = cause.errno if isinstance(cause, OSError) else None
@@ -44,7 +44,7 @@ def lost(name: str, error: Exception, connect_limit_s: float | None) -> Provider
     return ProviderError(Failure(kind, message, code=code, should_retry=False if code == "tls_error" else None))
 
 
-class Watch:
+class ConnectionWatch:
     """Within it, reading a body ends when its connection does.
 
     aiohttp's C parser (3.14.5, `_http_parser.pyx`, `feed_data`) meets a chunk that is none by closing the connection and

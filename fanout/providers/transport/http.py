@@ -20,11 +20,11 @@ from fanout.core.errors import ConfigError, Fault, ProviderError
 from fanout.core.schema import Call, Completion, Delta, Failure, Fitted, ImagePart, OtherPart, Query, Target, TextPart
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.failures import Origin
-from fanout.providers.transport.connection_errors import BROKEN, Watch, lost
+from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, ConnectionWatch, to_provider_error
 
-PARSED_IN_A_THREAD_BYTES = 256 * 1024
+MAX_INLINE_PARSE_BYTES = 256 * 1024
 """A body beyond this takes over a millisecond to read, so the loop is not given it."""
-WRITTEN_IN_A_THREAD_CHARACTERS = 2**20
+MAX_INLINE_ENCODE_CHARACTERS = 2**20
 """The same for writing: 0.6 ms per million characters (2026-11-20, `to_json`)."""
 LINGER_S = 0.2
 """How long a stream that has said `[DONE]` may take to end its body in order, which saves the next call a handshake."""
@@ -37,7 +37,7 @@ class HttpRequest(NamedTuple):
     body: bytes
 
 
-class Events(Protocol):
+class AnswerReader(Protocol):
     """A streamed answer, read as its bytes come. Pure."""
 
     ended: bool
@@ -88,52 +88,52 @@ class HttpProvider(ABC):
         """
 
     @abstractmethod
-    def events(self, call: Call, headers: Mapping[str, str]) -> Events:
+    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
         """A reader for one streamed answer of status 200."""
 
     async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         """See `Provider.complete`."""
-        request = await self._encoded(call, stream=False)
+        request = await self._encode(call, stream=False)
         try:
             response = await self._post(request, on_headers)
-            body = await self._body(response)
-        except BROKEN as error:
-            raise lost(self.name, error, self._timeout.sock_connect) from error
-        return await self._decoded(call, response, body)
+            body = await self._read_body(response)
+        except CONNECTION_ERRORS as error:
+            raise to_provider_error(self.name, error, self._timeout.sock_connect) from error
+        return await self._decode(call, response, body)
 
     async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         """See `Provider.stream`. Leaving early closes the upstream's connection."""
-        request = await self._encoded(call, stream=True)
+        request = await self._encode(call, stream=True)
         try:
             response = await self._post(request, on_headers)
-            body = await self._body(response) if _is_whole(response) else None
-        except BROKEN as error:
-            raise lost(self.name, error, self._timeout.sock_connect) from error
+            body = await self._read_body(response) if _is_whole(response) else None
+        except CONNECTION_ERRORS as error:
+            raise to_provider_error(self.name, error, self._timeout.sock_connect) from error
         if body is not None:  # a refusal, or a host that does not stream
-            completion = await self._decoded(call, response, body)
-            for delta in _as_deltas(call, completion):
+            completion = await self._decode(call, response, body)
+            for delta in _to_deltas(call, completion):
                 yield delta
             yield completion
             return
-        events = self.events(call, response.headers)
+        events = self.open_reader(call, response.headers)
         try:
             broken = None
             try:
-                with Watch(response):
+                with ConnectionWatch(response):
                     while not events.ended and (data := await response.content.readany()):
                         for delta in events.feed(data):
                             yield delta
-            except BROKEN as error:
+            except CONNECTION_ERRORS as error:
                 broken = error
             for delta in events.finish():
                 yield delta
             if broken is None:
                 await self._linger(response)
-            yield self._closed(events, broken)
+            yield self._close(events, broken)
         finally:
             response.close()  # not released: what was not read to its end must end upstream too
 
-    def url(self, path: str) -> URL | None:
+    def build_url(self, path: str) -> URL | None:
         """An address of this provider; `None` while its variable is not set.
 
         Raises:
@@ -149,7 +149,7 @@ class HttpProvider(ABC):
             raise self._misconfigured("base_url", "holds a user or password; put it in a variable and name that in `headers`")
         return url
 
-    def headers(self) -> CIMultiDict[str]:
+    def build_common_headers(self) -> CIMultiDict[str]:
         """The headers that every request bears, the row's own among them.
 
         Uncompressed: answers are small, and a proxy that compresses holds a stream's pieces back.
@@ -165,7 +165,7 @@ class HttpProvider(ABC):
                 headers[name] = value
         return headers
 
-    def configured_key(self) -> str | None:
+    def read_configured_key(self) -> str | None:
         """The configured key, as it goes into a header.
 
         Raises:
@@ -176,7 +176,7 @@ class HttpProvider(ABC):
             raise self._misconfigured("api_key_env", "names a variable whose value is not printable ASCII, as a key must be")
         return key or None
 
-    def own_key(self, call: Call) -> str | None:
+    def read_caller_key(self, call: Call) -> str | None:
         """The caller's own key, where he brought one.
 
         Raises:
@@ -193,8 +193,8 @@ class HttpProvider(ABC):
         """Whose failures those of a call are, the caller's own key among what they must not show."""
         return self._origin.also(_plain(call.credential.key)) if call.credential else self._origin
 
-    async def _encoded(self, call: Call, *, stream: bool) -> HttpRequest:
-        if characters(call.query) > WRITTEN_IN_A_THREAD_CHARACTERS:
+    async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
+        if count_characters(call.query) > MAX_INLINE_ENCODE_CHARACTERS:
             return await asyncio.to_thread(self.encode, call, stream=stream)
         return self.encode(call, stream=stream)
 
@@ -208,21 +208,21 @@ class HttpProvider(ABC):
             on_headers(response.headers)
         return response
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
         """The whole body, as long as it may be; the connection is closed if it is not read to its end."""
         length, highest = response.content_length, self.settings.max_answer_bytes
         try:
             if length is not None and length <= highest and hdrs.CONTENT_ENCODING not in response.headers:
                 return await response.read()
-            return await self._bounded(response, length or 0, highest)
+            return await self._read_bounded(response, length or 0, highest)
         except BaseException:
             response.close()
             raise
 
-    async def _bounded(self, response: aiohttp.ClientResponse, length: int, highest: int) -> bytes:
+    async def _read_bounded(self, response: aiohttp.ClientResponse, length: int, highest: int) -> bytes:
         """Counts what comes, decompressed: neither the stated length nor the size on the wire bounds memory."""
         body = bytearray()
-        with Watch(response):
+        with ConnectionWatch(response):
             while max(len(body), length) <= highest:
                 piece = await response.content.readany()
                 if not piece:
@@ -230,8 +230,8 @@ class HttpProvider(ABC):
                 body += piece
         raise self._origin.malformed(f"answered with over {highest:,} bytes", "answer_too_large")
 
-    async def _decoded(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> Completion:
-        if len(body) > PARSED_IN_A_THREAD_BYTES:
+    async def _decode(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> Completion:
+        if len(body) > MAX_INLINE_PARSE_BYTES:
             return await asyncio.to_thread(self.decode, call, response.status, response.headers, body)
         return self.decode(call, response.status, response.headers, body)
 
@@ -241,10 +241,10 @@ class HttpProvider(ABC):
         try:
             async with asyncio.timeout(LINGER_S):
                 await response.content.readany()
-        except BROKEN:
+        except CONNECTION_ERRORS:
             return  # the answer is whole all the same
 
-    def _closed(self, events: Events, broken: Exception | None) -> Completion:
+    def _close(self, events: AnswerReader, broken: Exception | None) -> Completion:
         """The answer of a stream; of a broken one, too, if its finish reason had come."""
         try:
             return events.close()
@@ -265,7 +265,7 @@ def _is_whole(response: aiohttp.ClientResponse) -> bool:
     return response.status != 200 or kind.startswith(("application/json", "text/html"))
 
 
-def _as_deltas(call: Call, completion: Completion) -> list[Delta]:
+def _to_deltas(call: Call, completion: Completion) -> list[Delta]:
     return [
         Delta(call.index, index, said.text, said.reasoning, said.refusal, said.tool_calls, choice.logprobs)
         for index, choice in enumerate(completion.choices)
@@ -273,7 +273,7 @@ def _as_deltas(call: Call, completion: Completion) -> list[Delta]:
     ]
 
 
-def characters(query: Query) -> int:
+def count_characters(query: Query) -> int:
     """About how much there is to write."""
     if query.messages is None:
         return len(query.prompt or "") + 8 * len(query.prompt_tokens or ())
@@ -282,11 +282,11 @@ def characters(query: Query) -> int:
         if isinstance(message.content, str):
             total += len(message.content)
         elif message.content:
-            total += sum(map(_part_characters, message.content))
+            total += sum(map(_count_part_characters, message.content))
     return total
 
 
-def _part_characters(part: Any) -> int:
+def _count_part_characters(part: Any) -> int:
     match part:
         case str():
             return len(part)
@@ -295,9 +295,9 @@ def _part_characters(part: Any) -> int:
         case ImagePart():
             return len(part.url)
         case OtherPart():
-            return _part_characters(part.raw)
+            return _count_part_characters(part.raw)
         case Mapping():
-            return sum(map(_part_characters, part.values()))
+            return sum(map(_count_part_characters, part.values()))
         case list():
-            return sum(map(_part_characters, part))
+            return sum(map(_count_part_characters, part))
     return 0

@@ -29,12 +29,12 @@ class NativeProvider(HttpProvider):
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
-        self._headers = self.headers()
-        if (key := self.configured_key()) and self.key_header not in self._headers:
+        self._headers = self.build_common_headers()
+        if (key := self.read_configured_key()) and self.key_header not in self._headers:
             self._headers[self.key_header] = self.key_prefix + key
 
     @abstractmethod
-    def answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+    def parse_answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
         """What the object of a whole answer says.
 
         Raises:
@@ -42,28 +42,30 @@ class NativeProvider(HttpProvider):
         """
 
     @abstractmethod
-    def refused(self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
+    def parse_refusal(
+        self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]
+    ) -> ProviderError:
         """The failure that the object of an error means; `status` is `None` within an answer of status 200."""
 
     def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         origin = self.origin(call)
         if not 200 <= status < 300:
-            raise self.refused(origin, status, headers, _error_object(body))
+            raise self.parse_refusal(origin, status, headers, _error_object(body))
         try:
-            answer = unwrapped(parse(body))
+            answer = unwrap_list(parse(body))
         except ValueError:
             raise origin.malformed("sent an answer that is not JSON", "invalid_json") from None
         if not isinstance(answer, dict):
             raise origin.malformed("sent JSON that is no answer", "unexpected_shape")
-        return self.answer(origin, headers, answer)
+        return self.parse_answer(origin, headers, answer)
 
-    def versioned(self, version: str) -> str:
+    def build_prefix(self, version: str) -> str:
         """What goes between the base address and a path: nothing where the address names a version itself."""
         return "" if VERSION.search(self.settings.base_url or "") else f"/{version}"
 
-    def headers_for(self, call: Call) -> CIMultiDict[str]:
+    def build_headers(self, call: Call) -> CIMultiDict[str]:
         """The headers of a call, with the caller's own key where he brought one."""
-        key = self.own_key(call)
+        key = self.read_caller_key(call)
         if key is None:
             return self._headers
         headers = self._headers.copy()
@@ -84,11 +86,11 @@ class InliningProvider(NativeProvider):
         super().__init__(settings, session)
         self._allowed = allowed
 
-    async def _encoded(self, call: Call, *, stream: bool) -> HttpRequest:
-        return await super()._encoded(await inline_images(call, allowed=self._allowed), stream=stream)
+    async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
+        return await super()._encode(await inline_images(call, allowed=self._allowed), stream=stream)
 
 
-def unwrapped(body: Any) -> Any:
+def unwrap_list(body: Any) -> Any:
     """Google's gateways put the one object into a list."""
     return body[0] if isinstance(body, list) and len(body) == 1 else body
 
@@ -96,7 +98,7 @@ def unwrapped(body: Any) -> Any:
 def _error_object(body: bytes) -> Mapping[str, Any]:
     """A refusal's whole object; what is none is read as `parse_error_body` does."""
     try:
-        found = unwrapped(parse(body))
+        found = unwrap_list(parse(body))
     except ValueError:
         found = None
     return found if isinstance(found, dict) else parse_error_body(body)

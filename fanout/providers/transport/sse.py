@@ -5,7 +5,7 @@ from __future__ import annotations
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure
 
-HIGHEST_EVENT_BYTES = 2**20
+MAX_EVENT_BYTES = 2**20
 BOM = b"\xef\xbb\xbf"
 
 Event = tuple[str | None, bytes]
@@ -21,8 +21,8 @@ class SseDecoder:
 
     __slots__ = ("_after_cr", "_begun", "_highest", "_rest")
 
-    def __init__(self, highest_event_bytes: int = HIGHEST_EVENT_BYTES) -> None:
-        self._highest = highest_event_bytes
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._highest = max_event_bytes
         self._rest = bytearray()
         self._begun = False
         self._after_cr = False

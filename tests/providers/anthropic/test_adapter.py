@@ -11,7 +11,7 @@ from fanout.config.settings import ParametersRow
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Completion, Failure, Fitted, ImagePart, Message, Query, Sampling, Target, TextPart
 from fanout.providers.anthropic.adapter import Anthropic, create
-from fanout.providers.parameter_tables import anthropic_family
+from fanout.providers.parameter_tables import find_anthropic_family
 from tests.providers.transport.test_native import NOW, PNG, TOOL_TURNS, WEATHER
 from tests.support.exchanges import open_session
 from tests.support.llama import Llama
@@ -111,7 +111,7 @@ def test_a_temperature_above_its_highest_is_clamped_and_reported() -> None:
 )
 def test_families(model: str, family: str) -> None:
     """What is newer than what is known takes no sampling parameters; what is no Claude takes them all."""
-    assert anthropic_family(model) == family
+    assert find_anthropic_family(model) == family
 
 
 def test_newer_models_take_no_sampling_parameters() -> None:
@@ -384,7 +384,7 @@ def test_a_stream_that_breaks_keeps_what_had_come() -> None:
     error = named({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
     failure = failed(told(UP, CALL, [start + error]))
     assert (failure.kind, failure.message, failure.partial) == ("server", "Overloaded", "Hel")
-    assert UP.events(CALL, {}).feed(start + error)[0].text == "Hel"
+    assert UP.open_reader(CALL, {}).feed(start + error)[0].text == "Hel"
 
 
 def test_delays_are_in_the_header() -> None:

@@ -14,7 +14,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.schema import Call, Completion, ImagePart, Message, OtherPart, Query, TextPart
 from fanout.providers.bedrock.adapter import Bedrock
 from fanout.providers.bedrock.converse import BROKEN_OFF, FINISH
-from fanout.providers.parameter_tables import converse_family
+from fanout.providers.parameter_tables import find_converse_family
 from tests.providers.mapping.test_images import PNG
 from tests.support.converse import CALL, EVENT_STREAM, HOST, METADATA, MODEL, START, STREAM, UP, botocore, delta, event, saying
 from tests.support.exchanges import KEY, open_session
@@ -141,7 +141,7 @@ def test_what_it_takes_and_what_it_does_not() -> None:
     ],
 )
 def test_anthropics_models_take_here_what_they_take_there(model: str, family: str) -> None:
-    assert converse_family(model) == family
+    assert find_converse_family(model) == family
 
 
 def test_of_two_parameters_that_exclude_each_other_one_is_sent() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fanout.core.schema import Completion, Failure, Fitted, ImagePart, Message, Query, Sampling, Target, TextPart, TokenLogprob
 from fanout.providers.gemini.adapter import Gemini
-from fanout.providers.parameter_tables import gemini_family
+from fanout.providers.parameter_tables import find_gemini_family
 from tests.providers.transport.test_native import NOW, PNG, TOOL_TURNS, WEATHER
 from tests.support.recordings import Exchange, recorded
 from tests.support.streams import unnamed
@@ -89,8 +89,8 @@ def test_values_beyond_the_range_are_clamped_and_reported() -> None:
 )
 def test_families(model: str, family: str, on_vertex: str) -> None:
     """Penalties ended with 2.5 on the Gemini API, with 3 on Vertex; several candidates with 3."""
-    assert gemini_family(model) == family
-    assert gemini_family(model, on_vertex=True) == on_vertex
+    assert find_gemini_family(model) == family
+    assert find_gemini_family(model, on_vertex=True) == on_vertex
 
 
 def test_a_newer_model_takes_no_penalties_and_gives_one_answer() -> None:

@@ -153,7 +153,7 @@ def test_an_endless_event_is_a_failure_with_the_text_before_it() -> None:
 
 def test_deltas_before_an_error_in_the_same_read_are_given() -> None:
     """The error is raised by what is asked next."""
-    events = UP.events(CALL, {})
+    events = UP.open_reader(CALL, {})
     deltas = events.feed(chunks(piece("Hel"), {"error": {"message": "m", "code": 400}}))
     assert ([delta.text for delta in deltas], events.ended) == (["Hel"], True)
     with pytest.raises(ProviderError) as caught:

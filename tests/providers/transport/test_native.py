@@ -228,7 +228,7 @@ def test_what_is_no_stream(provider: HttpProvider, stream: bytes, code: str) -> 
 def test_an_error_comes_after_the_deltas_before_it(provider: HttpProvider, stream: bytes, expected: Any) -> None:
     """What arrived together with them raises at the next step, whichever that is; in the last, unended event, too."""
     before = stream[: stream.rindex(b"data:")]
-    events = provider.events(asking(provider), {})
+    events = provider.open_reader(asking(provider), {})
     assert events.feed(before + b'data: {"error": {"message": "no", "code": 400}}\n\n')
     for step in (events.finish, events.close):
         with pytest.raises(ProviderError, match="no"):

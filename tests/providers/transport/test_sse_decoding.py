@@ -32,8 +32,8 @@ STREAMS = st.lists(
 ).map(b"".join)
 
 
-def decoded(*pieces: bytes, highest_event_bytes: int = 1000) -> list[Event]:
-    decoder = SseDecoder(highest_event_bytes)
+def decoded(*pieces: bytes, max_event_bytes: int = 1000) -> list[Event]:
+    decoder = SseDecoder(max_event_bytes)
     events = [event for piece in pieces for event in decoder.feed(piece)]
     return events + decoder.close()
 
