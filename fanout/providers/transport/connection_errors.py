@@ -35,7 +35,13 @@ ENDS: tuple[tuple[tuple[type[Exception], ...], FailureKind, str, str], ...] = (
 
 
 def to_provider_error(name: str, error: Exception, connect_limit_s: float | None) -> ProviderError:
-    """The failure that `error`, one of `CONNECTION_ERRORS`, is for the provider `name`. A TLS failure lasts, so it is not tried again."""
+    """Return the failure that a connection error is for the provider `name`.
+
+    Args:
+        name: the provider, as the message names it.
+        error: one of `CONNECTION_ERRORS`.
+        connect_limit_s: the time that connecting was allowed to take.
+    """
     kind, code, sentence = next(row[1:] for row in ENDS if isinstance(error, row[0]))
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     number = cause.errno if isinstance(cause, OSError) else None
