@@ -34,7 +34,7 @@ from fanout.server.lifecycle import (
     STORE,
     Lifecycle,
 )
-from fanout.server.middleware import auth, history, idempotency, request
+from fanout.server.middleware import auth, history, idempotency, request, request_log
 from fanout.server.openapi import html
 from fanout.server.resources import batches, comparisons, files, jobs, models, providers, usage
 from fanout.store import MEMORY, open_store
@@ -67,7 +67,7 @@ def create_app(settings: Settings) -> web.Application:
 
     async def dispatcher(app: web.Application) -> AsyncIterator[None]:
         metrics = app[METRICS]
-        observers = [metrics.observe, app[providers.RECENT].observe, history.collect_outcome, request.log_retries]
+        observers = [metrics.observe, app[providers.RECENT].observe, history.collect_outcome, request_log.log_retry]
         if STORE in app:
             observers.append(app[STORE].usage.observe)
         async with open_dispatcher(settings, observers) as opened:

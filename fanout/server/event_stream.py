@@ -15,15 +15,16 @@ from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware.replayable_stream import STREAM_RECORDING, ReplayableStream
 
 PING_INTERVAL_S = 10.0
-"""After so long without a piece: the 200, where it was held back, and a comment that keeps the connection open."""
+"""Silence after which the status 200 is sent, if it was held back, and then a comment that keeps the connection open."""
 READER_GRACE_S = 30.0
-"""How long past the deadline a reader may take for what is left."""
+"""Time after the deadline in which a reader may still fetch the rest."""
 CANCELLATION_GRACE_S = 1.0
 PING = b": ping\n\n"
+HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class Frames(Protocol):
-    """A dialect's chunks."""
+    """A dialect's way to write the events of a stream."""
 
     def delta(self, piece: Delta) -> bytes: ...
     def outcome(self, outcome: Outcome) -> bytes: ...
@@ -37,44 +38,48 @@ async def respond(
     deadline_s: float,
     return_when: int | None,
     *,
-    silence_s: float = PING_INTERVAL_S,
-    linger_s: float = READER_GRACE_S,
+    ping_interval_s: float = PING_INTERVAL_S,
+    reader_grace_s: float = READER_GRACE_S,
 ) -> web.StreamResponse:
-    """Streams the calls' pieces as they come.
+    """Stream the pieces of all calls as they come.
 
-    The 200 waits for the first piece, the first answer or `silence_s`: if every call failed before that, the status says so.
-    A reader who stops reading has `linger_s` past the deadline.
+    The status 200 waits for the first piece, the first answer or `ping_interval_s`, whichever comes first: if every call has
+    failed by then, the answer is an error with a status of its own. A reader who stops reading is cut off `reader_grace_s`
+    after the deadline.
     """
     outcomes: list[Outcome] = []
-    bursts = request.app[DISPATCHER].bursts(calls, deadline_s=deadline_s, return_when=return_when, silence_s=silence_s)
-    late = asyncio.timeout(deadline_s + linger_s)
+    bursts = request.app[DISPATCHER].bursts(calls, deadline_s=deadline_s, return_when=return_when, silence_s=ping_interval_s)
+    cutoff = asyncio.timeout(deadline_s + reader_grace_s)
     try:
-        async with late, aclosing(bursts):
+        async with cutoff, aclosing(bursts):
             return await _relay(request, frames, bursts, outcomes)
     except TimeoutError:
-        if late.expired() and request.transport:
-            request.transport.abort()  # closed in order, it would wait for ever to send what nobody reads
-            await asyncio.sleep(CANCELLATION_GRACE_S)  # as every handler whose client has left: what it raises would be logged
+        if cutoff.expired() and request.transport:
+            # An orderly close would wait for ever to send what nobody reads.
+            request.transport.abort()
+            # aiohttp cancels this handler as soon as it notices; an exception that came first would be logged as a bug.
+            await asyncio.sleep(CANCELLATION_GRACE_S)
         raise
 
 
 async def _relay(
     request: web.Request, frames: Frames, bursts: AsyncIterator[list[Delta | Outcome]], outcomes: list[Outcome]
 ) -> web.StreamResponse:
+    """Write bursts of pieces until all calls have ended, and collect their `outcomes`."""
     response: web.StreamResponse | None = None
     held: list[bytes] = []
     async for burst in bursts:
-        good = not burst
+        is_good = not burst  # an empty burst stands for silence
         for piece in burst:
             if isinstance(piece, Delta):
                 held.append(frames.delta(piece))
-                good = True
+                is_good = True
             else:
                 outcomes.append(piece)
                 held.append(frames.outcome(piece))
-                good = good or not isinstance(piece.result, Failure)
-        if response is None and good:
-            response = await _start(request)
+                is_good = is_good or not isinstance(piece.result, Failure)
+        if response is None and is_good:
+            response = await start(request)
         if response is not None and (frame := b"".join(held) or (b"" if burst else PING)):
             await response.write(frame)
             held.clear()
@@ -85,9 +90,9 @@ async def _relay(
     return response
 
 
-async def _start(request: web.Request) -> web.StreamResponse:
-    headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    tape = request.get(STREAM_RECORDING)
-    response = ReplayableStream(tape, headers) if tape else web.StreamResponse(headers=headers)
+async def start(request: web.Request) -> web.StreamResponse:
+    """Send the head of an event stream, which is recorded if the request brought an `Idempotency-Key`."""
+    recording = request.get(STREAM_RECORDING)
+    response = ReplayableStream(recording, HEADERS) if recording else web.StreamResponse(headers=HEADERS)
     await response.prepare(request)
     return response

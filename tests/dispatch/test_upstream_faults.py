@@ -103,7 +103,7 @@ async def house(
         assert UP_KEY not in line
         assert "127.0.0.1" not in line
         assert '"level":"error"' not in line
-    assert sum('"event":"request"' in line for line in logged) == 1
+    assert sum('"event":"request.answered"' in line for line in logged) == 1
     # asyncio warns when the upstream writes to who has left
     assert {record.message for record in caplog.records if record.levelno >= logging.WARNING} <= {UPSTREAM_WROTE_ON}
 
@@ -145,7 +145,7 @@ async def test_a_fault_is_answered_as_what_it_is(
         assert index == place or is_healthy(got.calls[index])
         if fault in HANGING and index != place:  # it has not waited for the other one
             assert got.calls[index].end["timing"]["total_ms"] < got.calls[place].end["timing"]["total_ms"]
-    line = next(json.loads(line) for line in logged if '"event":"request"' in line)
+    line = next(json.loads(line) for line in logged if '"event":"request.answered"' in line)
     assert (line["status"], line["attempts"][place]) == (got.status, expected.attempts)
     assert len(upstream.of(fault)) == (0 if fault in ("refused", "tls") else expected.attempts)
     assert UP_KEY not in got.body
@@ -196,7 +196,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(
     if beside:
         (endless,) = upstream.of(ENDLESS.removeprefix("up/"))
         assert endless.abandoned
-        line = next(json.loads(line) for line in logged if '"event":"request"' in line)
+        line = next(json.loads(line) for line in logged if '"event":"request.answered"' in line)
         assert line["status"] == 499
 
 

@@ -44,7 +44,7 @@ async def test_a_request_is_one_line_with_its_calls(client: Client, logged: list
     headers = {"X-Request-Id": "mine-1"}
     await client.ask(headers, model=["up/sleep-0.1-input-7-tokens-5", "nobody", "up/fail-1-then-ok"])
 
-    (line,) = events(logged, "request")
+    (line,) = events(logged, "request.answered")
     assert (line["request_id"], line["method"], line["path"], line["status"]) == ("mine-1", "POST", "/v1/completion", 200)
     assert line["models"] == ["up/sleep-0.1-input-7-tokens-5", "nobody", "up/fail-1-then-ok"]
     assert line["results"] == ["ok", "not_found", "ok"]
@@ -67,7 +67,7 @@ async def test_every_request_is_one_line_whatever_became_of_it(client: Client, u
     await client.send("GET", "/metrics")
 
     lines = [json.loads(line) for line in logged]
-    assert {line["event"] for line in lines} == {"request"}
+    assert {line["event"] for line in lines} == {"request.answered"}
     shown = [(line["path"], line["status"]) for line in lines if line["level"] == "info"]
     completion = [("/v1/completion", status) for status in (200, 400, 400, 200, 400)]
     assert shown == [*completion, ("/nowhere", 404), ("/v1/models/ok", 200)]
@@ -87,7 +87,7 @@ async def test_a_client_that_left_is_one_line_with_its_calls(
     await upstream.quiet(1)
     await asyncio.sleep(0.05)
 
-    (line,) = events(logged, "request")
+    (line,) = events(logged, "request.answered")
     assert line["status"] == 499
     assert line["models"] == ["up/ok", "up/hang"]
     assert line["results"] == ["ok", "cancelled"]
@@ -96,7 +96,7 @@ async def test_a_client_that_left_is_one_line_with_its_calls(
 async def test_a_retry_is_one_line(client: Client, logged: list[str]) -> None:
     await client.ask({"X-Request-Id": "mine-2"}, model=["up/fail-2-then-ok", "up/429-ms-30-times-1-then-ok", "up/400"])
 
-    retries = events(logged, "retry")
+    retries = events(logged, "call.retried")
     assert len(retries) == 3
     assert {line["request_id"] for line in retries} == {"mine-2"}
     limited = next(line for line in retries if line["kind"] == "rate_limit")
@@ -109,7 +109,7 @@ async def test_a_retry_is_one_line(client: Client, logged: list[str]) -> None:
 async def test_a_line_cannot_be_forged_through_a_path(client: Client, logged: list[str]) -> None:
     await client.send("GET", "/a%0A%7B%22event%22:%22request%22%7D%1B[31m")
 
-    (line,) = events(logged, "request")
+    (line,) = events(logged, "request.answered")
     assert line["path"] == "/a%0A%7B%22event%22:%22request%22%7D%1B%5B31m"
 
 
@@ -141,7 +141,7 @@ async def test_prompts_answers_and_keys_are_nowhere(program: Serving) -> None:
         writer.write(f"POST /{PROMPT} HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n".encode())
         assert b"400" in await reader.readline()
         writer.close()
-    await program.logged("request", 10)
+    await program.logged("request.answered", 10)
     await program.logged("Error handling request from %s", 3)
     await program.logged("Task exception was never retrieved", 2)
     assert await program.stop() == 0
@@ -160,7 +160,7 @@ async def test_a_bug_is_logged_with_where_it_happened_and_nothing_of_what_was_th
         async with session.post("/v1/completion", json=body, headers={"x-api-key": KEY}) as response:
             choices = (await response.json())["choices"]
     (line,) = await program.logged("bug in a call")
-    (served,) = await program.logged("request")
+    (served,) = await program.logged("request.answered")
 
     assert [choice["error"] and choice["error"]["kind"] for choice in choices] == ["internal", None]
     assert (line["level"], line["provider"], line["model"]) == ("error", "leaky", "bug")
@@ -183,7 +183,7 @@ async def test_on_a_terminal_lines_are_for_people(upstream: Upstream, tmp_path: 
     os.close(ours)
     os.close(theirs)
 
-    assert "request" in shown
+    assert "request.answered" in shown
     assert "/nowhere" in shown
     with pytest.raises(json.JSONDecodeError):
         json.loads(shown.splitlines()[0])

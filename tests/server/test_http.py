@@ -103,7 +103,7 @@ async def test_a_body_that_cannot_be_unpacked_is_the_callers_fault(
     code = int((await embedded.raw(request(data, headers=headers))).split(b" ")[1])
 
     assert code == 400
-    assert not any("bug" in line for line in logged)
+    assert not any("crashed" in line for line in logged)
 
 
 async def test_a_chunked_body_that_is_none_is_the_callers_fault(embedded: Client, logged: list[str]) -> None:
@@ -111,7 +111,7 @@ async def test_a_chunked_body_that_is_none_is_the_callers_fault(embedded: Client
     answer = await embedded.raw(head + b'5\r\n{"pro\r\nzz\r\n')
 
     assert answer.split(b" ")[1] == b"400"
-    assert not any("bug" in line for line in logged)
+    assert not any("crashed" in line for line in logged)
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/completion/", "/v1/compeltion", "/v1/models/", "/%ff", "/v1/completion%00"])
@@ -188,7 +188,7 @@ async def test_headers_that_are_not_utf_8_are_no_500(embedded: Client, logged: l
     code, _, _ = parsed(await embedded.raw(request(GOOD, headers=f"{name}\xff\xfe\r\n")))
 
     assert code == 200
-    assert not any("bug" in line for line in logged)
+    assert not any("crashed" in line for line in logged)
 
 
 async def test_a_host_that_is_not_utf_8_is_refused_in_the_envelope(embedded: Client) -> None:

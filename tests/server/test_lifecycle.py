@@ -146,4 +146,4 @@ async def test_an_idle_server_ends_at_once_and_a_second_one_has_its_port(config:
     assert took_s < 2
     assert (second.port, status) == (first.port, 200)
     for serving in (first, second):
-        assert [line["event"] for line in serving.lines()] == ["request", "stopping"]
+        assert [line["event"] for line in serving.lines()] == ["request.answered", "stopping"]

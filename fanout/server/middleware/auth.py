@@ -1,4 +1,4 @@
-"""Who may call, and with whose key upstream."""
+"""Access: the caller's key for this server, and the caller's own keys for providers."""
 
 from __future__ import annotations
 
@@ -20,26 +20,33 @@ MAX_KEY_CHARS = 4096
 
 
 def authenticate(request: web.Request, allowed: Sequence[SecretStr]) -> None:
-    """Raises HTTPUnauthorized unless the caller shows one of the keys, as Bearer or in `x-api-key`; both must agree."""
+    """Check the key of a request: a Bearer token, or `x-api-key`.
+
+    Raises:
+        HTTPUnauthorized: there is no key, it is unknown, or the two headers hold different ones.
+    """
     if not allowed or request.path in PUBLIC_PATHS:
         return
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else ""
     plain = request.headers.get("x-api-key", "").strip()
-    if bearer and plain and not _equal(bearer, plain):
+    if bearer and plain and not _is_equal(bearer, plain):
         raise web.HTTPUnauthorized(text="`Authorization` and `x-api-key` hold different keys: send one, or the same in both")
-    shown = bearer or plain
-    if not shown:
+    key = bearer or plain
+    if not key:
         raise web.HTTPUnauthorized(text="no key: send `Authorization: Bearer <key>` or `x-api-key: <key>`")
-    # No early end: how long this takes must not tell which key was nearly right.
-    if not sum([_equal(shown, key.get_secret_value()) for key in allowed]):
+    # All keys are compared, even after a match: the time this takes must not tell which key was nearly right.
+    if not sum([_is_equal(key, known.get_secret_value()) for known in allowed]):
         raise web.HTTPUnauthorized(text="this key is not known here")
 
 
 def check_host(request: web.Request) -> None:
-    """On loopback without keys, only a page of this machine may call: a name that resolves here would let any page in.
+    """Refuse a `Host` that is not this machine: without keys, any web page whose name resolves here could call.
 
     Source: DNS rebinding, https://owasp.org/www-community/attacks/DNS_Rebinding
+
+    Raises:
+        HTTPForbidden: the host is another one.
     """
     host = request.headers.get("Host", "")
     if not _is_own(host):
@@ -55,7 +62,7 @@ def _is_own(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address (or the name `localhost`) is this machine's own."""
+    """Tell if an address, or the name `localhost`, is this machine's own."""
     if host.lower() == "localhost":
         return True
     try:
@@ -65,10 +72,10 @@ def is_loopback(host: str) -> bool:
 
 
 def caller_credentials(request: web.Request) -> Mapping[str, Credential]:
-    """The keys that a caller brought for providers, by provider: each from that provider's own header, for it alone.
+    """Collect the caller's own keys, by provider: each comes from that provider's header and is used for it alone.
 
     Raises:
-        RequestError: one is too long to be a key. It is not passed over: the call would be made with the server's key.
+        RequestError: a key is too long. Ignoring it would make the call with the server's key, at the operator's cost.
     """
     found: dict[str, Credential] = {}
     for name, provider in request.app[DISPATCHER].settings.providers.items():
@@ -76,19 +83,19 @@ def caller_credentials(request: web.Request) -> Mapping[str, Credential]:
         if header and (key := request.headers.get(header, "").strip()):
             if len(key) > MAX_KEY_CHARS:
                 raise RequestError([Fault(header, f"has {len(key)} characters; a key has at most {MAX_KEY_CHARS}")])
-            found[name] = Credential(SecretStr(key), hashlib.sha256(_bytes(key)).hexdigest()[:16])
+            found[name] = Credential(SecretStr(key), hashlib.sha256(_to_bytes(key)).hexdigest()[:16])
     return found
 
 
 def account_id(request: web.Request) -> str | None:
-    """The account that the caller names in `x-selected-account-id`, for which usage is counted."""
+    """Return the account to which the caller assigns the usage, from `x-selected-account-id`."""
     return request.headers.get("x-selected-account-id", "")[:256] or None
 
 
-def _equal(one: str, other: str) -> bool:
-    return hmac.compare_digest(_bytes(one), _bytes(other))
+def _is_equal(one: str, other: str) -> bool:
+    return hmac.compare_digest(_to_bytes(one), _to_bytes(other))
 
 
-def _bytes(header: str) -> bytes:
-    """As it came: what is not UTF-8 stands as lone surrogates in what aiohttp makes of it."""
+def _to_bytes(header: str) -> bytes:
+    # aiohttp decodes what is not UTF-8 into lone surrogates, which a strict encoder would refuse.
     return header.encode(errors="surrogateescape")

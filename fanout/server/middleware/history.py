@@ -1,4 +1,4 @@
-"""How the calls of a request ended: for its log line, and for the history of comparisons."""
+"""Outcomes of a request's calls, for its log line and for the history of comparisons."""
 
 from __future__ import annotations
 
@@ -14,65 +14,65 @@ from fanout.server.request_body import RAW_BODY
 from fanout.store.history.records import ComparisonRecord
 
 CLIENT_LEFT = 499
-"""nginx's status for it; nobody receives it, the log, the figures and the history do."""
+"""nginx's status for a client that left. Nobody receives it; it stands in the log, the metrics and the history."""
 
 
 class RequestOutcomes:
-    """How the calls of one request ended, the cancelled ones too, which their request does not live to see."""
+    """Outcomes of one request's calls, including calls that are cancelled after their request."""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
-        self.over = False
-        """What a task does that outlives its request is no longer the request's."""
+        self.is_closed = False
+        """The request has been logged. A task that outlives it inherits the context variable, but reports nothing more."""
 
 
-REQUEST_OUTCOMES: ContextVar[RequestOutcomes | None] = ContextVar("seen", default=None)
+REQUEST_OUTCOMES: ContextVar[RequestOutcomes | None] = ContextVar("request_outcomes", default=None)
 
 
 def collect_outcome(event: Outcome | Retry) -> None:
-    """An observer of the Dispatcher: keeps a call's end for its request."""
-    seen = REQUEST_OUTCOMES.get()
-    if seen and not seen.over and isinstance(event, Outcome):
-        seen.outcomes.append(event)
+    """Add the outcome of a call to those of its request. An observer of the Dispatcher."""
+    collected = REQUEST_OUTCOMES.get()
+    if collected and not collected.is_closed and isinstance(event, Outcome):
+        collected.outcomes.append(event)
 
 
 @dataclass(slots=True)
 class PendingComparison:
-    """A request whose calls are a comparison."""
+    """A comparison that goes into the history when its request has ended."""
 
     id: str
     created: float
     """Unix seconds."""
     stream: bool
     metadata: Mapping[str, str] = field(default_factory=dict)
-    recorded: bool = False
+    is_recorded: bool = False
 
 
 COMPARISON = web.RequestKey("comparison", PendingComparison)
 
 
 def begin_comparison(request: web.Request, id_: str, created: float, *, stream: bool | None, metadata: object = None) -> None:
-    """Has a request's calls recorded when it has ended, whichever way it ends.
+    """Have the calls of a request recorded at its end, whichever way it ends.
 
     Args:
-        metadata: the caller's, if it is what such a thing may be: up to 16 short strings by name.
+        metadata: the caller's. Only up to 16 short strings by name are kept, for a chat body may hold anything here.
     """
     if STORE in request.app and request.app[STORE].history.mode != "off":
-        words = _words(metadata) if isinstance(metadata, dict) else {}
-        request[COMPARISON] = PendingComparison(id_, created, bool(stream), words)
+        kept = _select_metadata(metadata) if isinstance(metadata, dict) else {}
+        request[COMPARISON] = PendingComparison(id_, created, bool(stream), kept)
 
 
-def record_comparison(request: web.Request, status: int, seconds: float, seen: RequestOutcomes) -> None:
-    """A request has ended.
+def record_comparison(request: web.Request, status: int, total_s: float, collected: RequestOutcomes) -> None:
+    """Hand a comparison to the history, once, if any of its calls has an outcome.
 
     Args:
-        status: HTTP's; `CLIENT_LEFT` where nobody received it.
+        status: the HTTP status; `CLIENT_LEFT` if nobody received it.
     """
     comparison = request.get(COMPARISON)
-    if comparison is None or comparison.recorded or not seen.outcomes:
+    if comparison is None or comparison.is_recorded or not collected.outcomes:
         return
-    comparison.recorded = True
-    outcomes = sorted(seen.outcomes, key=lambda outcome: outcome.call.index)
+    comparison.is_recorded = True
+    outcomes = sorted(collected.outcomes, key=lambda outcome: outcome.call.index)
     resource, history = request.match_info.route.resource, request.app[STORE].history
     history.record(
         ComparisonRecord(
@@ -84,7 +84,7 @@ def record_comparison(request: web.Request, status: int, seconds: float, seen: R
             path=resource.canonical if resource else "",
             stream=comparison.stream,
             status=status,
-            total_s=seconds,
+            total_s=total_s,
             metadata=comparison.metadata,
             body=request.get(RAW_BODY, b""),
             outcomes=outcomes,
@@ -92,7 +92,7 @@ def record_comparison(request: web.Request, status: int, seconds: float, seen: R
     )
 
 
-def _words(metadata: Mapping[object, object]) -> dict[str, str]:
+def _select_metadata(metadata: Mapping[object, object]) -> dict[str, str]:
     return {
         name: value
         for name, value in list(metadata.items())[:16]

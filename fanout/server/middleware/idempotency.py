@@ -1,7 +1,7 @@
-"""`Idempotency-Key`: the same request again has the same answer, and is not paid for again.
+"""`Idempotency-Key`: the same request again gets the same answer, and is not paid for again.
 
-A key is its caller's own: it holds together with the path, the account, and every key that the request shows. What is kept for
-a day is what was or may have been paid for; who asks while the first one is still being answered waits for that answer.
+A key belongs to its caller: it counts together with the path, the account and every other key that the request shows. What was
+paid for, or may have been, is kept for a day. A repetition that comes while the first request is running waits for its answer.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ import asyncio
 import hashlib
 import re
 import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -25,81 +23,64 @@ from fanout.server import request_body
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import history
 from fanout.server.middleware.history import CLIENT_LEFT, COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
+from fanout.server.middleware.recent_answers import RecentAnswers
 from fanout.server.middleware.replayable_stream import MAX_BYTES, STREAM_RECORDING, ReplayableStream, StreamRecording
 from fanout.store.idempotency import IdempotencyStore, StoredAnswer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HEADER, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
 KEY_PATTERN = re.compile(r"[ -~]{1,255}")
-MAX_MEMORY_BYTES = 32 * 2**20
-"""Bytes of answers where there is no database for them, or none that can be written."""
 WRITE_TIMEOUT_S = 2.0
-"""How long an answer waits until it is on disk. After that it is given all the same, and kept in memory too."""
+"""Time that an answer waits to be on disk. After that it is sent all the same, and kept in memory too."""
 LONG_BODY_BYTES = 256 * 1024
+"""Bodies above it are hashed in a thread."""
 EXTRA_WAIT_S = 60.0
-"""How much longer than the longest deadline somebody waits for another's answer."""
+"""Time beyond the longest deadline in which a repetition waits for the first request's answer."""
 BILLABLE = frozenset({"timeout", "malformed", "content_filter"})
-"""Failures of calls that a provider may bill all the same. Its own errors and refusals it does not."""
+"""Kinds of failures that a provider may bill all the same. Its own errors and refusals are not billed."""
 
 
 class SharedRun:
-    """A request under way, and all who wait for its answer."""
+    """A running request with a key, and everybody who waits for its answer."""
 
     def __init__(self, fingerprint: bytes) -> None:
         self.fingerprint = fingerprint
         self.task: asyncio.Task[web.StreamResponse]
-        self.present = 0
-        """Who waits for it, its own client among them."""
-        self.tape: StreamRecording | None = None
-        self.left = False
-        """Its own client did not wait."""
-        self.kept: StoredAnswer | None = None
-        """The answer, once it is there; also one that is not kept for later."""
-        self.reused = False
+        self.waiters = 0
+        """Clients that wait for it, its own among them."""
+        self.recording: StreamRecording | None = None
+        self.is_abandoned = False
+        """Its own client has left."""
+        self.answer: StoredAnswer | None = None
+        """The answer once it is there, also one that is not kept for later."""
+        self.is_key_reused = False
         """The key came with another body before."""
-        self.seen = RequestOutcomes()
+        self.collected = RequestOutcomes()
 
-    def take(self) -> list[Outcome]:
-        """How its calls ended, for the log line of one request."""
-        taken, self.seen.outcomes = self.seen.outcomes, []
+    def abandon(self) -> None:
+        """Go on without the run's own client, for the others who wait."""
+        self.is_abandoned = True
+        if self.recording:
+            self.recording.is_abandoned = True
+
+    def take_outcomes(self) -> list[Outcome]:
+        """Hand over the outcomes of its calls: they belong into the log line of one request alone."""
+        taken, self.collected.outcomes = self.collected.outcomes, []
         return taken
 
 
-@dataclass(slots=True)
-class _Memory:
-    """Answers of late, the oldest given up first."""
-
-    answers: OrderedDict[bytes, StoredAnswer] = field(default_factory=OrderedDict)
-    size_bytes: int = 0
-
-    def keep(self, scope: bytes, answer: StoredAnswer) -> None:
-        self.forget(scope)
-        self.answers[scope] = answer
-        self.size_bytes += _size(answer)
-        while self.size_bytes > MAX_MEMORY_BYTES:
-            self.forget(next(iter(self.answers)))
-
-    def forget(self, scope: bytes) -> None:
-        if old := self.answers.pop(scope, None):
-            self.size_bytes -= _size(old)
-
-    def find(self, scope: bytes) -> StoredAnswer | None:
-        found = self.answers.get(scope)
-        return found if found and found.valid else None
-
-
 class IdempotentRequests:
-    """Requests with a key: those under way, and the answers of those that were."""
+    """Requests with a key: those that are running, and the answers to those that have ended."""
 
     def __init__(self, store: IdempotencyStore | None) -> None:
         self._store = store
-        self._memory = _Memory()
+        self._recent = RecentAnswers()
         self._running: dict[bytes, SharedRun] = {}
         self._tasks: set[asyncio.Task[web.StreamResponse]] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Ends what is still under way at its end."""
+        """Cancel on exit what is still running."""
         try:
             yield
         finally:
@@ -107,134 +88,145 @@ class IdempotentRequests:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def answer(self, request: web.Request, handler: Handler, scope: bytes, fingerprint: bytes) -> web.StreamResponse:
-        """The first one's answer, made or waited for."""
+    async def respond(self, request: web.Request, handler: Handler, scope: bytes, fingerprint: bytes) -> web.StreamResponse:
+        """Return the answer to the first request of this scope: make it, wait for it, or find it.
+
+        Args:
+            scope: identifies the key and its caller.
+            fingerprint: identifies the body.
+        """
         while True:
             run = self._running.get(scope)
-            first = run is None
+            is_first = run is None
             if run is None:
-                run = self._begun(request, handler, scope, fingerprint)
+                run = self._start(request, handler, scope, fingerprint)
             elif run.fingerprint != fingerprint:
-                return _conflict()
-            await self._waited(run, scope, first=first, request=request)
-            if first:
+                return _respond_key_reused()
+            await self._wait(run, scope, is_first=is_first, request=request)
+            if is_first:
                 return run.task.result()
             if run.task.cancelled() or isinstance(run.task.exception(), ConnectionError):
-                continue  # its client left while this one came
+                continue  # the first client left just as this one came, and its run was cancelled: make a new one
             run.task.result()
-            return _again(run.kept) if run.kept else _conflict() if run.reused else _too_large()
+            if run.answer:
+                return _replay(run.answer)
+            return _respond_key_reused() if run.is_key_reused else _respond_too_large()
 
-    def _begun(self, request: web.Request, handler: Handler, scope: bytes, fingerprint: bytes) -> SharedRun:
+    def _start(self, request: web.Request, handler: Handler, scope: bytes, fingerprint: bytes) -> SharedRun:
+        """Run a request in a task of its own, which can outlive its client."""
         self._running[scope] = run = SharedRun(fingerprint)
-        run.task = asyncio.create_task(self._found_or_made(request, handler, scope, run), name="request with a key")
+        run.task = asyncio.create_task(self._find_or_run(request, handler, scope, run), name="request with a key")
         self._tasks.add(run.task)
 
-        def ended(task: asyncio.Task[web.StreamResponse]) -> None:
+        def forget(task: asyncio.Task[web.StreamResponse]) -> None:
             self._tasks.discard(task)
             self._forget(scope, run)
             if not task.cancelled():
-                task.exception()
+                task.exception()  # marks it as seen: asyncio would log it when nobody has waited to the end
 
-        run.task.add_done_callback(ended)
+        run.task.add_done_callback(forget)
         return run
 
     def _forget(self, scope: bytes, run: SharedRun) -> None:
         if self._running.get(scope) is run:
             del self._running[scope]
 
-    async def _waited(self, run: SharedRun, scope: bytes, *, first: bool, request: web.Request) -> None:
-        """Waits for an answer. When nobody is left who waits for it, it is cancelled as any other request is."""
-        longest_s = request.app[DISPATCHER].settings.environment.max_timeout_s + EXTRA_WAIT_S
-        run.present += 1
+    async def _wait(self, run: SharedRun, scope: bytes, *, is_first: bool, request: web.Request) -> None:
+        """Wait for the end of a run. If nobody is left who waits, cancel it, as the server cancels any abandoned request.
+
+        Raises:
+            HTTPConflict: a repetition has waited for longer than any request may take.
+        """
+        limit_s = request.app[DISPATCHER].settings.environment.max_timeout_s + EXTRA_WAIT_S
+        run.waiters += 1
         try:
-            done, _ = await asyncio.wait({run.task}, timeout=None if first else longest_s)
+            done, _ = await asyncio.wait({run.task}, timeout=None if is_first else limit_s)
             if not done:
                 raise web.HTTPConflict(
                     text="the first request with this key is still being answered", headers={"Retry-After": "1"}
                 )
         finally:
-            run.present -= 1
+            run.waiters -= 1
             if not run.task.done():
-                if run.present == 0:
-                    self._forget(scope, run)
+                if run.waiters == 0:
+                    self._forget(scope, run)  # before the task ends: a request that comes meanwhile starts a run of its own
                     run.task.cancel()
                     await asyncio.wait({run.task})
-                elif first:
-                    run.left = True
-                    if run.tape:
-                        run.tape.alone = True
-            seen = REQUEST_OUTCOMES.get()
-            if seen and run.task.done():
-                seen.outcomes += run.take()
+                elif is_first:
+                    run.abandon()
+            collected = REQUEST_OUTCOMES.get()
+            if collected and run.task.done():
+                collected.outcomes += run.take_outcomes()
 
-    async def _found_or_made(self, request: web.Request, handler: Handler, scope: bytes, run: SharedRun) -> web.StreamResponse:
-        if found := self._memory.find(scope) or (await self._store.find(scope) if self._store else None):
+    async def _find_or_run(self, request: web.Request, handler: Handler, scope: bytes, run: SharedRun) -> web.StreamResponse:
+        if found := self._recent.find(scope) or (await self._store.find(scope) if self._store else None):
             if found.fingerprint != run.fingerprint:
-                run.reused = True
-                return _conflict()
-            run.kept = found
-            return _again(found)
-        return await self._made(request, handler, scope, run)
+                run.is_key_reused = True
+                return _respond_key_reused()
+            run.answer = found
+            return _replay(found)
+        return await self._run(request, handler, scope, run)
 
-    async def _made(self, request: web.Request, handler: Handler, scope: bytes, run: SharedRun) -> web.StreamResponse:
-        """Answers the request as ever, except that its end is recorded here: its client may have left before."""
-        REQUEST_OUTCOMES.set(run.seen)  # in this task alone
+    async def _run(self, request: web.Request, handler: Handler, scope: bytes, run: SharedRun) -> web.StreamResponse:
+        """Run the handler and keep its answer. The history is written here: the request's own client may have left."""
+        REQUEST_OUTCOMES.set(run.collected)  # in this task alone
 
-        async def ended(stream: ReplayableStream) -> None:
-            if run.tape and run.tape.said is not None:
-                await self._keep(scope, run, _kept(request, run, stream.status, stream.given, bytes(run.tape.said)))
+        async def keep_stream(stream: ReplayableStream) -> None:
+            if run.recording and run.recording.data is not None:
+                answer = _to_stored(request, run, stream.status, stream.own_headers, bytes(run.recording.data))
+                await self._keep(scope, run, answer)
 
-        request[STREAM_RECORDING] = run.tape = StreamRecording(ended, lambda: run.present > 1)
-        run.tape.alone = run.left
+        request[STREAM_RECORDING] = run.recording = StreamRecording(keep_stream, lambda: run.waiters > 1)
+        run.recording.is_abandoned = run.is_abandoned
         began, status = time.perf_counter(), CLIENT_LEFT
         try:
             response = await handler(request)
             status = response.status
             if isinstance(response, web.Response) and isinstance(response.body, bytes | bytearray):
-                await self._keep(scope, run, _kept(request, run, status, dict(response.headers), bytes(response.body)))
+                await self._keep(scope, run, _to_stored(request, run, status, dict(response.headers), bytes(response.body)))
         finally:
-            history.record_comparison(request, status, time.perf_counter() - began, run.seen)
+            history.record_comparison(request, status, time.perf_counter() - began, run.collected)
         return response
 
     async def _keep(self, scope: bytes, run: SharedRun, answer: StoredAnswer) -> None:
-        run.kept = answer
-        if len(answer.body) > MAX_BYTES or not _is_worth(answer.status, run.seen.outcomes):
+        run.answer = answer
+        if len(answer.body) > MAX_BYTES or not _is_worth_keeping(answer.status, run.collected.outcomes):
             return
         if self._store is None:
-            self._memory.keep(scope, answer)
+            self._recent.keep(scope, answer)
             return
         try:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await self._store.keep(scope, answer)
         except (StoreError, TimeoutError) as error:
-            log.error("an answer is kept in memory alone: it cannot be written", reason=str(error) or "it takes too long")
-            self._memory.keep(scope, answer)
+            log.error("answer.write_failed", reason=str(error) or "it takes too long")
+            self._recent.keep(scope, answer)
 
 
 IDEMPOTENCY = web.AppKey("idempotency", IdempotentRequests)
 
 
 async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answers a request that has a key.
+    """Answer a request that has a key.
 
     Raises:
-        RequestError: the key is none, or stands before a body that may not be held in memory.
+        RequestError: the key is malformed, or the body is an upload, which is too large to be held in memory.
     """
-    key = _key(request)
+    key = _parse_key(request)
     if request.content_type.startswith("multipart/"):
-        raise RequestError([Fault(HEADER, "is not taken for a file that is sent: send the file again, or the rest as JSON")])
+        raise RequestError([Fault(HEADER, "is not accepted with a file upload: leave it out, or send JSON")])
     raw = await request_body.read_raw_body(request)
-    long = len(raw) > LONG_BODY_BYTES
-    fingerprint = await asyncio.to_thread(_digest, raw) if long else _digest(raw)
+    is_long = len(raw) > LONG_BODY_BYTES
+    fingerprint = await asyncio.to_thread(_digest, raw) if is_long else _digest(raw)
     try:
-        return await request.app[IDEMPOTENCY].answer(request, handler, _scope(request, key), fingerprint)
+        return await request.app[IDEMPOTENCY].respond(request, handler, _scope(request, key), fingerprint)
     except StoreError as error:
-        log.error("answers cannot be looked up", reason=str(error))
+        log.error("answer.read_failed", reason=str(error))
         message = f"whether this `{HEADER}` was answered before cannot be looked up now; nothing was called"
         return envelope(503, message, type_="server_error", code="store_unavailable", headers={"Retry-After": "1"})
 
 
-def _key(request: web.Request) -> str:
+def _parse_key(request: web.Request) -> str:
     given = request.headers.getall(HEADER)
     if len(given) > 1:
         raise RequestError([Fault(HEADER, f"is given {len(given)} times: once is allowed")])
@@ -244,7 +236,7 @@ def _key(request: web.Request) -> str:
 
 
 def _scope(request: web.Request, key: str) -> bytes:
-    """Whose key this is. Who shows other keys, Fanout's or a provider's, or names another account, is somebody else."""
+    """Identify a key and its caller. Other keys, Fanout's or a provider's, or another account make another caller."""
     providers = request.app[DISPATCHER].settings.providers.values()
     own = sorted({provider.row.key_header for provider in providers if provider.row.key_header})
     names = ("Authorization", "x-api-key", "x-selected-account-id", *own)
@@ -256,15 +248,15 @@ def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _kept(request: web.Request, run: SharedRun, status: int, given: dict[str, str], said: bytes) -> StoredAnswer:
+def _to_stored(request: web.Request, run: SharedRun, status: int, headers: dict[str, str], body: bytes) -> StoredAnswer:
     if comparison := request.get(COMPARISON):
-        given = {**given, "x-comparison-id": comparison.id}
-    headers = {name: value for name, value in given.items() if name != "Content-Length"}
-    return StoredAnswer(run.fingerprint, status, headers, said, time.time())
+        headers = {**headers, "x-comparison-id": comparison.id}
+    kept = {name: value for name, value in headers.items() if name != "Content-Length"}
+    return StoredAnswer(run.fingerprint, status, kept, body, time.time())
 
 
-def _is_worth(status: int, outcomes: list[Outcome]) -> bool:
-    """Whether an answer was paid for, or may have been; or, where nobody was called, whether something was done."""
+def _is_worth_keeping(status: int, outcomes: list[Outcome]) -> bool:
+    """Tell if an answer was paid for, or may have been; or if something was done, where no model was called."""
     if not outcomes:
         return 200 <= status < 300
     return any(isinstance(outcome.result, Completion) or _may_be_billed(outcome) for outcome in outcomes)
@@ -275,19 +267,15 @@ def _may_be_billed(outcome: Outcome) -> bool:
     return isinstance(result, Failure) and outcome.timing.attempts > 0 and (result.kind in BILLABLE or bool(result.partial))
 
 
-def _again(kept: StoredAnswer) -> web.Response:
-    return web.Response(status=kept.status, headers={**kept.headers, REPLAYED: "true"}, body=kept.body)
+def _replay(answer: StoredAnswer) -> web.Response:
+    return web.Response(status=answer.status, headers={**answer.headers, REPLAYED: "true"}, body=answer.body)
 
 
-def _conflict() -> web.Response:
+def _respond_key_reused() -> web.Response:
     message = f"this `{HEADER}` came with another body before: one key stands for one request; send a new key"
     return envelope(409, message, param=HEADER, code="idempotency_key_reused", headers={"x-should-retry": "false"})
 
 
-def _too_large() -> web.Response:
+def _respond_too_large() -> web.Response:
     message = f"the answer was given to the first request with this key; it has more than {MAX_BYTES} bytes and is not kept"
     return envelope(409, message, param=HEADER, code="idempotency_answer_too_large", headers={"x-should-retry": "false"})
-
-
-def _size(answer: StoredAnswer) -> int:
-    return len(answer.body) + 1024

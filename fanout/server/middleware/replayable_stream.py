@@ -1,4 +1,4 @@
-"""A stream that is kept while it is sent, and goes on without its reader while others wait for it."""
+"""A stream that is recorded while it is sent, and goes on without its reader while others wait for the recording."""
 
 from __future__ import annotations
 
@@ -9,62 +9,72 @@ import aiohttp
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-Given = TypeVar("Given")
-Done = TypeVar("Done")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 MAX_BYTES = 4 * 2**20
-"""Of an answer that is kept; a longer one is not."""
+"""Size of a recorded answer; a larger one is sent, but not kept."""
 
 
 class StreamRecording:
-    """What a request's stream has said so far."""
+    """Bytes that the stream of a request has sent so far.
 
-    def __init__(self, ended: Callable[[ReplayableStream], Awaitable[None]], is_awaited: Callable[[], bool]) -> None:
-        self.said: bytearray | None = bytearray()
-        """`None`: it was too much."""
-        self.ended, self.is_awaited = ended, is_awaited
-        self.alone = False
-        """The reader has left."""
+    Args:
+        on_end: awaited with the stream before its last bytes leave.
+        has_waiters: tells if somebody other than the stream's own reader waits for the answer.
+    """
+
+    def __init__(self, on_end: Callable[[ReplayableStream], Awaitable[None]], has_waiters: Callable[[], bool]) -> None:
+        self.data: bytearray | None = bytearray()
+        """`None`: more than `MAX_BYTES`."""
+        self.on_end, self.has_waiters = on_end, has_waiters
+        self.is_abandoned = False
+        """The stream's own reader has left: nothing is sent any more, only recorded."""
 
     def add(self, data: bytes) -> None:
-        if self.said is not None:
-            self.said += data
-            if len(self.said) > MAX_BYTES:
-                self.said = None
+        """Append what is about to be sent."""
+        if self.data is not None:
+            self.data += data
+            if len(self.data) > MAX_BYTES:
+                self.data = None
 
 
-STREAM_RECORDING = web.RequestKey("tape", StreamRecording)
+STREAM_RECORDING = web.RequestKey("stream_recording", StreamRecording)
 
 
 class ReplayableStream(web.StreamResponse):
-    """The stream itself. Before its last bytes leave, what was said is kept: who has read it to its end can have it again."""
+    """A recorded stream. It is kept before its last bytes leave, so that whoever has read it whole can have it again."""
 
-    def __init__(self, tape: StreamRecording, headers: Mapping[str, str]) -> None:
+    def __init__(self, recording: StreamRecording, headers: Mapping[str, str]) -> None:
         super().__init__(headers=headers)
-        self.given = dict(headers)
-        self._tape = tape
-        self._over = False
+        self.own_headers = dict(headers)
+        """Without those that the server adds to every answer."""
+        self._recording = recording
+        self._has_ended = False
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        return await self._unless_alone(super().prepare, request)
+        """Send the head."""
+        return await self._send(super().prepare, request)
 
     async def write(self, data: bytes) -> None:  # type: ignore[override]  # no view of memory is ever written here
-        self._tape.add(data)
-        await self._unless_alone(super().write, data)
+        """Record and send a piece."""
+        self._recording.add(data)
+        await self._send(super().write, data)
 
     async def write_eof(self, data: bytes = b"") -> None:
-        if not self._over:
-            self._over = True
-            self._tape.add(data)
-            await self._tape.ended(self)
-        await self._unless_alone(super().write_eof, data)
+        """Record the last piece, have the recording kept, then send the piece and the end. aiohttp may call it twice."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._recording.add(data)
+            await self._recording.on_end(self)
+        await self._send(super().write_eof, data)
 
-    async def _unless_alone(self, step: Callable[[Given], Awaitable[Done]], given: Given) -> Done | None:
-        """What is done for the reader, while there is one."""
-        if not self._tape.alone:
+    async def _send(self, step: Callable[[Argument], Awaitable[Result]], argument: Argument) -> Result | None:
+        """Take a step of sending, unless the reader has left; only if others wait does the stream go on without them."""
+        if not self._recording.is_abandoned:
             try:
-                return await step(given)
+                return await step(argument)
             except (ConnectionError, aiohttp.ClientConnectionError):
-                if not self._tape.is_awaited():
+                if not self._recording.has_waiters():
                     raise
-                self._tape.alone = True
+                self._recording.is_abandoned = True
         return None

@@ -53,7 +53,9 @@ async def streaming(
     async def handler(request: web.Request) -> web.StreamResponse:
         calls = opened.calls(*models)
         frames = Frames(request, breaks=breaks)
-        return await event_stream.respond(request, frames, calls, deadline_s, None, silence_s=silence_s, linger_s=linger_s)
+        return await event_stream.respond(
+            request, frames, calls, deadline_s, None, ping_interval_s=silence_s, reader_grace_s=linger_s
+        )
 
     app = web.Application()
     app[DISPATCHER] = opened.dispatcher

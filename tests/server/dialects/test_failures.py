@@ -215,7 +215,7 @@ async def test_so_it_does_in_the_program_itself(upstream: Upstream, tmp_path: Pa
         await upstream.arrived(2)
         asking.cancel()
         await upstream.quiet(2)
-        (line,) = await program.logged("request")
+        (line,) = await program.logged("request.answered")
 
     assert len(upstream.abandoned) == 2
     assert (line["status"], line["results"]) == (499, ["cancelled", "cancelled"])

@@ -50,7 +50,7 @@ async def impatient(upstream: Upstream, tmp_path: Path) -> AsyncIterator[aiohttp
 
     async def words(request: web.Request) -> web.StreamResponse:
         calls: list[Call] = request.app[DISPATCHER].plan(request_of("hi", request.match_info["models"].split(",")))
-        return await respond(request, Words(), calls, 2.0, None, silence_s=SILENCE_S)
+        return await respond(request, Words(), calls, 2.0, None, ping_interval_s=SILENCE_S)
 
     async def broken(request: web.Request) -> web.StreamResponse:
         calls = request.app[DISPATCHER].plan(request_of("hi", ["up/chunks-3-gap-0.05"]))
@@ -112,8 +112,8 @@ async def test_a_bug_in_mid_stream_cuts_it_off_and_is_logged_as_one(
     await upstream.quiet(1)
 
     bug, line = (json.loads(line) for line in logged)
-    assert (bug["event"], bug["level"]) == ("bug in a handler", "error")
-    assert (line["event"], line["status"], line["results"]) == ("request", 500, ["ok"])
+    assert (bug["event"], bug["level"]) == ("request.crashed", "error")
+    assert (line["event"], line["status"], line["results"]) == ("request.answered", 500, ["ok"])
 
 
 async def begun_s(client: Client, *models: str) -> float:

@@ -1,0 +1,53 @@
+"""CORS: which origins' web pages may call, and what they may read of an answer.
+
+Source: https://fetch.spec.whatwg.org/#http-cors-protocol
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+ALLOWED_HEADERS = (
+    "Authorization, Content-Type, Idempotency-Key, X-Api-Key, X-OpenAI-Api-Key, X-Request-Id, X-Selected-Account-Id"
+)
+EXPOSED_HEADERS = "x-request-id, x-comparison-id, x-should-retry, Idempotent-Replayed, Retry-After"
+
+
+def is_preflight(request: web.Request) -> bool:
+    """Tell if a browser asks for leave to send the request proper."""
+    return request.method == "OPTIONS" and "Origin" in request.headers and "Access-Control-Request-Method" in request.headers
+
+
+def respond_preflight(request: web.Request, origins: Sequence[str]) -> web.Response:
+    """Answer a preflight request.
+
+    Raises:
+        HTTPForbidden: the origin is not among `origins`.
+    """
+    if not _allowed_origin(request, origins):
+        raise web.HTTPForbidden(text="this origin may not call; FANOUT_CORS_ORIGINS names those that may")
+    return web.Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Methods": "GET, POST, DELETE",
+            "Access-Control-Allow-Headers": ALLOWED_HEADERS,
+            "Access-Control-Max-Age": "600",
+        },
+    )
+
+
+def add_headers(request: web.Request, response: web.StreamResponse, origins: Sequence[str]) -> None:
+    """Let the page of an allowed origin read the answer."""
+    if not origins:
+        return
+    response.headers["Vary"] = "Origin"
+    if origin := _allowed_origin(request, origins):
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
+
+
+def _allowed_origin(request: web.Request, origins: Sequence[str]) -> str | None:
+    origin = request.headers.get("Origin")
+    return origin if origin and ("*" in origins or origin in origins) else None
