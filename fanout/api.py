@@ -15,7 +15,7 @@ from fanout.core.merge import merge
 from fanout.core.sampling import checked
 from fanout.core.schema import Comparison, Sampling
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
-from fanout.dispatch.plan import Models, Request, entries_of
+from fanout.dispatch.plan import Models, Request, parse_entries
 
 EMBEDDED = ("embedded",)
 
@@ -30,7 +30,7 @@ def request(prompt: str, models: Models, *, system: str | None = None, strict: b
         RequestError: with every unknown or wrong parameter.
     """
     faults: list[Fault] = []
-    entries = entries_of(models, faults)
+    entries = parse_entries(models, faults)
     common = Sampling(**checked(sampling, "", faults))
     if faults:
         raise RequestError(faults)
@@ -68,7 +68,7 @@ async def ask(
     asked = request(prompt, models, system=system, strict=strict, **sampling)
     async with nullcontext(dispatcher) if dispatcher else open_dispatcher(settings or load()) as opened:
         calls = opened.plan(asked)
-        await opened.warm(calls)
+        await opened.prepare(calls)
         created, began = time.time(), time.monotonic()
         deadline_s = opened.settings.environment.timeout_s if timeout_s is None else timeout_s
         outcomes = await opened.run(calls, deadline_s=deadline_s, return_when=return_when)

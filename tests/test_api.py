@@ -156,11 +156,11 @@ async def test_what_a_model_needs_first_is_not_counted_as_its_time(slow: Setting
 async def test_only_providers_that_are_called_are_prepared(slow: Settings) -> None:
     async with fanout.open_dispatcher(slow) as dispatcher:
         calls = dispatcher.plan(request("Hello", ["nobody", "slow/m", "slow/n"]))
-        provider = dispatcher.provider(calls[1].target)
+        provider = dispatcher.find_provider(calls[1].target)
         assert isinstance(provider, Slow)
-        await dispatcher.warm(calls[:1])
+        await dispatcher.prepare(calls[:1])
         assert provider.prepared == 0
-        await dispatcher.warm(calls)
+        await dispatcher.prepare(calls)
         assert provider.prepared == 1
 
 
@@ -273,7 +273,7 @@ settings = fanout.load(None, {})
 async def prepare(model):
     from fanout.api import request
     async with fanout.open_dispatcher(settings) as dispatcher:
-        await dispatcher.warm(dispatcher.plan(request("Hello", model)))
+        await dispatcher.prepare(dispatcher.plan(request("Hello", model)))
 
 asyncio.run(prepare(["local/ngram-2", "gpt-6-luna"]))
 assert "genai_prices.data" not in sys.modules  # neither what is free nor what is refused has a price to look up

@@ -79,7 +79,7 @@ async def _ask_here(settings: Settings, body: Mapping[str, Any], view: SideBySid
     deadline_s = body.get("timeout_s") or settings.environment.timeout_s
     async with open_dispatcher(settings) as dispatcher:
         calls = dispatcher.plan(api.request(body["prompt"], body["model"], **rest))
-        await dispatcher.warm(calls)
+        await dispatcher.prepare(calls)
         if view is None:
             return await _answer_json(dispatcher, calls, deadline_s)
         with view:

@@ -32,9 +32,9 @@ from fanout.core.schema import (
 )
 from fanout.core.usage import Cost, Usage
 from fanout.dispatch import pricing, retries
-from fanout.dispatch.in_flight import STOPPED, Inbox, Piece, Race, Result, Running, relayed
+from fanout.dispatch.in_flight import STOPPED, Inbox, InFlightCall, Piece, Race, Result, relay
 from fanout.dispatch.plan import Request, plan
-from fanout.limits.limiter import MAX_PAUSE_S, Cap, Limiter, Limiters, Permit, Priority
+from fanout.limits.limiter import MAX_PAUSE_S, InFlightCap, Limiter, LimiterRegistry, Permit, Priority
 from fanout.observability.logs import log
 from fanout.providers import OnHeaders, Preparing, Provider
 from fanout.providers.mapping.rate_headers import parse_rate_headers
@@ -50,14 +50,14 @@ class Dispatcher:
     def __init__(self, settings: Settings, session: aiohttp.ClientSession, observers: Sequence[Observer] = ()) -> None:
         self.settings = settings
         self.catalogue = Catalogue(settings)
-        self.cap = Cap(settings.environment.max_in_flight or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
-        self.limiters = Limiters(self.cap, max_waiting=settings.environment.max_waiting)
+        self.cap = InFlightCap(settings.environment.max_in_flight or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        self.limiters = LimiterRegistry(self.cap, max_waiting=settings.environment.max_waiting)
         self._providers = {name: providers.create(row, session) for name, row in settings.providers.items()}
         self._observers = tuple(observers)
-        self._tasks: dict[asyncio.Task[Outcome], Running] = {}
+        self._tasks: dict[asyncio.Task[Outcome], InFlightCall] = {}
         self._stopping = False
 
-    async def warm(self, calls: Iterable[Call] | None = None) -> None:
+    async def prepare(self, calls: Iterable[Call] | None = None) -> None:
         """Has providers and prices ready: what must not be counted as a model's time.
 
         What cannot be prepared fails in its call, where it is shown.
@@ -70,7 +70,7 @@ class Dispatcher:
         asked = [self._providers[name] for name in names]
         work = [provider.prepare() for provider in asked if isinstance(provider, Preparing)]
         if any(self.settings.providers[name].row.prices != "" for name in names):
-            work.append(asyncio.to_thread(pricing.load))
+            work.append(asyncio.to_thread(pricing.load_prices))
         await asyncio.gather(*work, return_exceptions=True)
 
     def plan(self, request: Request) -> list[Call]:
@@ -79,15 +79,15 @@ class Dispatcher:
 
     def fit(self, target: Target, query: Query) -> Fitted:
         """What becomes of the parameters of `query` at a target's provider."""
-        return self.provider(target).fit(target, query)
+        return self.find_provider(target).fit(target, query)
 
-    def provider(self, target: Target) -> Provider:
+    def find_provider(self, target: Target) -> Provider:
         assert target.provider is not None, "a call without a provider has a refusal and is never sent"
         return self._providers[target.provider]
 
     async def attempt(self, call: Call, *, deadline_s: float, priority: Priority = Priority.BATCH) -> Outcome:
         """One try, through the limiter; whoever asks decides whether and when there is another."""
-        running = Running(call, time.monotonic() + deadline_s, priority)
+        running = InFlightCall(call, time.monotonic() + deadline_s, priority)
         task = self._started(running, asyncio.create_task(self._call(running, self._attempt)))
         try:
             return await task
@@ -113,7 +113,7 @@ class Dispatcher:
         """
         deadline = time.monotonic() + deadline_s
         race = Race(calls, return_when)
-        running = [Running(call, deadline, priority) for call in calls]
+        running = [InFlightCall(call, deadline, priority) for call in calls]
         try:
             async with asyncio.TaskGroup() as group:
                 for item in running:
@@ -129,14 +129,14 @@ class Dispatcher:
             running.cancelled_as = STOPPED
             task.cancel()
 
-    def withdraw(self, which: Callable[[Call], bool], failure: Failure) -> None:
+    def cancel_waiting(self, which: Callable[[Call], bool], failure: Failure) -> None:
         """Ends those calls that still wait for their account's limits; they are never sent, and answered with that failure."""
         for task, running in list(self._tasks.items()):
             if not running.attempts and which(running.call):
                 running.cancelled_as = failure
                 task.cancel()
 
-    def _started(self, running: Running, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
+    def _started(self, running: InFlightCall, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
         self._tasks[task] = running
         task.add_done_callback(self._tasks.pop)
         return task
@@ -150,12 +150,14 @@ class Dispatcher:
         priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[Piece]:
         """Deltas of all calls as they come, and each call's outcome when it ends. Arguments as for `run`."""
-        async with aclosing(self.bursts(calls, deadline_s=deadline_s, return_when=return_when, priority=priority)) as bursts:
+        async with aclosing(
+            self.stream_bursts(calls, deadline_s=deadline_s, return_when=return_when, priority=priority)
+        ) as bursts:
             async for burst in bursts:
                 for piece in burst:
                     yield piece
 
-    async def bursts(
+    async def stream_bursts(
         self,
         calls: Sequence[Call],
         *,
@@ -173,12 +175,12 @@ class Dispatcher:
         race, inbox = Race(calls, return_when), Inbox()
         tasks: list[asyncio.Task[Outcome]] = []
 
-        def ended(running: Running) -> Callable[[asyncio.Task[Outcome]], None]:
+        def ended(running: InFlightCall) -> Callable[[asyncio.Task[Outcome]], None]:
             return lambda _: inbox.put(running.outcome or self._ended(running, running.cancelled_as))
 
         try:
             for call in calls:
-                running = Running(call, deadline, priority, inbox=inbox)
+                running = InFlightCall(call, deadline, priority, inbox=inbox)
                 task = self._started(running, asyncio.create_task(self._call(running, self._attempts)))
                 task.add_done_callback(ended(running))
                 race.enter(task)
@@ -194,7 +196,7 @@ class Dispatcher:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _call(self, running: Running, tries: Callable[[Running], Awaitable[Result]]) -> Outcome:
+    async def _call(self, running: InFlightCall, tries: Callable[[InFlightCall], Awaitable[Result]]) -> Outcome:
         """One call to its end, whatever the end: its outcome is told to the observers, also where it is cancelled."""
         call = running.call
         try:
@@ -216,12 +218,12 @@ class Dispatcher:
             return _nothing(call.query)
         return STOPPED if self._stopping else None
 
-    async def _attempts(self, running: Running) -> Result:
+    async def _attempts(self, running: InFlightCall) -> Result:
         """Tries again what may pass, as long as no piece of an answer was given away."""
         call = running.call
         result = await self._attempt(running)
         if isinstance(result, Failure) and running.may_retry(result):
-            return await retries.again(
+            return await retries.retry(
                 result,
                 lambda: self._attempt(running),
                 row=self._row(call).row.retries,
@@ -231,7 +233,7 @@ class Dispatcher:
             )
         return result
 
-    async def _attempt(self, running: Running) -> Result:
+    async def _attempt(self, running: InFlightCall) -> Result:
         call, queued = running.call, time.monotonic()
         limiter = self._limiter(call)
         try:
@@ -255,9 +257,9 @@ class Dispatcher:
             self._settle(limiter, permit, call, result)
         return result
 
-    async def _sent(self, running: Running, on_headers: OnHeaders) -> Result:
+    async def _sent(self, running: InFlightCall, on_headers: OnHeaders) -> Result:
         """One attempt upstream, its start slot granted."""
-        call, provider = running.call, self.provider(running.call.target)
+        call, provider = running.call, self.find_provider(running.call.target)
         attempt_s = self._row(call).row.timeout_s
         left_s = running.deadline - running.started
         if left_s <= 0:  # sending first and timing out then would pay for an answer that nobody can get
@@ -268,7 +270,7 @@ class Dispatcher:
             async with limit:
                 if running.inbox is None:
                     return await provider.complete(call, on_headers)
-                return await relayed(running, provider.stream(call, on_headers))
+                return await relay(running, provider.stream(call, on_headers))
         except ProviderError as error:
             failure = error.failure
         except TimeoutError:
@@ -293,22 +295,22 @@ class Dispatcher:
             model = None if result.account_wide else call.target.model
             limiter.pause(model, min(result.retry_after_s, MAX_PAUSE_S), result.code or result.kind)
 
-    def _ended(self, running: Running, result: Result) -> Outcome:
+    def _ended(self, running: InFlightCall, result: Result) -> Outcome:
         """The outcome, told to the observers; the first one stands."""
         if running.outcome is None:
-            cost = self.cost(running.call, result.usage) if isinstance(result, Completion) else None
+            cost = self.compute_cost(running.call, result.usage) if isinstance(result, Completion) else None
             running.outcome = Outcome(running.call, running.with_partial(result), running.timing(result), cost)
             self._observe(running.outcome)
         return running.outcome
 
-    def cost(self, call: Call, usage: Usage | None) -> Cost | None:
+    def compute_cost(self, call: Call, usage: Usage | None) -> Cost | None:
         """What a call of that usage costs; `None` where its price is not known."""
         target, row = call.target, self._row(call).row
         model = self.settings.models.get(target.name)
         if model is None and (found := self.catalogue.find(target.name)):
             model = found.row
         provider = row.prices if row.prices is not None else target.provider or ""
-        return pricing.cost_of(usage, model.price if model else None, provider, target.model or "")
+        return pricing.compute_cost(usage, model.price if model else None, provider, target.model or "")
 
     def _observe(self, event: Outcome | Retry) -> None:
         for observer in self._observers:
@@ -321,7 +323,7 @@ class Dispatcher:
     def _limiter(self, call: Call) -> Limiter:
         row = self._row(call)
         digest = call.credential.digest if call.credential else None
-        return self.limiters.of(row.name, row.row.limits, call.target.limit_group, digest)
+        return self.limiters.get(row.name, row.row.limits, call.target.limit_group, digest)
 
 
 def _record_headers(limiter: Limiter, permit: Permit, headers: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ Result = Completion | Failure
 
 
 @dataclass(slots=True, eq=False)
-class Running:
+class InFlightCall:
     """A call under way: what its outcome will be made of."""
 
     call: Call
@@ -70,15 +70,15 @@ class Inbox:
 
     def __init__(self) -> None:
         self._pieces: list[Piece] = []
-        self._ahead: dict[Running, int] = {}
-        self._writing: dict[Running, int] = {}
+        self._ahead: dict[InFlightCall, int] = {}
+        self._writing: dict[InFlightCall, int] = {}
         self._arrived = asyncio.Event()
 
     def put(self, piece: Piece) -> None:
         self._pieces.append(piece)
         self._arrived.set()
 
-    async def deliver(self, running: Running, delta: Delta) -> None:
+    async def deliver(self, running: InFlightCall, delta: Delta) -> None:
         """Puts a piece; waits while this call is too far ahead, so that a slow reader slows its own upstreams only."""
         size = _size(delta)
         running.waiting_bytes += size
@@ -140,7 +140,7 @@ class Race:
                 other.cancel()
 
 
-async def relayed(running: Running, pieces: AsyncGenerator[Delta | Completion]) -> Completion:
+async def relay(running: InFlightCall, pieces: AsyncGenerator[Delta | Completion]) -> Completion:
     """Passes an attempt's deltas on as they are read; the completion at its end."""
     inbox = running.inbox
     assert inbox is not None

@@ -57,7 +57,7 @@ class Request:
     """Whom the usage is counted for."""
 
 
-def entries_of(models: Models, faults: list[Fault], place: str = "models") -> tuple[Entry, ...]:
+def parse_entries(models: Models, faults: list[Fault], place: str = "models") -> tuple[Entry, ...]:
     """The entries that a caller wrote; what is wrong with them goes into `faults`."""
     listed = [models] if isinstance(models, (str, Mapping)) else models
     if not listed:

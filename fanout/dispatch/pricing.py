@@ -22,7 +22,7 @@ OTHER_PRICES = frozenset({"requests_kcount", "output_reasoning_mtok"})
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class SteppedPrice:
     """A price that depends on the length of the input: the last step that the input goes beyond holds for every token."""
 
     base: float
@@ -33,13 +33,13 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class TokenPrices:
     """US dollars per million tokens. Cached input without a price of its own costs as other input, and so do cache writes."""
 
-    input: float | Steps
-    output: float | Steps
-    cached: float | Steps | None = None
-    cache_write: float | Steps | None = None
+    input: float | SteppedPrice
+    output: float | SteppedPrice
+    cached: float | SteppedPrice | None = None
+    cache_write: float | SteppedPrice | None = None
 
     def __call__(self, usage: Usage) -> float | None:
         """What a call cost; `None` where its tokens are unknown."""
@@ -55,14 +55,14 @@ class Rates:
         return cost / 1e6
 
 
-def load() -> None:
+def load_prices() -> None:
     """Reads the price data, 20 ms (2026-11-20). Run in a thread, else the first call with a price does it on the event loop."""
     from genai_prices.data_snapshot import get_snapshot
 
     get_snapshot()
 
 
-def cost_of(usage: Usage | None, own: PriceRow | None, provider: str, model: str) -> Cost | None:
+def compute_cost(usage: Usage | None, own: PriceRow | None, provider: str, model: str) -> Cost | None:
     """What a call cost; `None` where the usage or the price is unknown.
 
     Args:
@@ -76,9 +76,9 @@ def cost_of(usage: Usage | None, own: PriceRow | None, provider: str, model: str
     usage = _as_billed(usage)
     if own:
         rates = (own.input_usd_per_mtok, own.output_usd_per_mtok, own.cached_usd_per_mtok, own.cache_write_usd_per_mtok)
-        usd, source = Rates(*rates)(usage), "providers.json"
+        usd, source = TokenPrices(*rates)(usage), "providers.json"
     else:
-        pricer = published(provider, model) if provider else None
+        pricer = find_pricer(provider, model) if provider else None
         usd, source = pricer(usage) if pricer else None, SOURCE
     return None if usd is None else Cost(usd, source)
 
@@ -91,13 +91,13 @@ def _as_billed(usage: Usage) -> Usage:
     return replace(usage, input_tokens=round(given), output_tokens=round(answered), cached_input_tokens=None)
 
 
-def published(provider: str, model: str) -> Pricer | None:
+def find_pricer(provider: str, model: str) -> Pricer | None:
     """The pricer that genai-prices has for a model today; `None` where it has none."""
-    return _published(provider, model, datetime.now(UTC).date())
+    return _find_pricer(provider, model, datetime.now(UTC).date())
 
 
 @lru_cache(maxsize=4096)
-def _published(provider: str, model: str, day: date) -> Pricer | None:
+def _find_pricer(provider: str, model: str, day: date) -> Pricer | None:
     """Prices may change by date, so the day is part of the key."""
     from genai_prices.data_snapshot import get_snapshot
 
@@ -113,7 +113,7 @@ def _published(provider: str, model: str, day: date) -> Pricer | None:
         return None
     if _by_the_hour(found) or not OTHER_PRICES.isdisjoint(given):
         return lambda usage: _calculated(found, found_provider, usage)
-    return Rates(*(_rate(given.get(name)) for name in TOKEN_PRICES))
+    return TokenPrices(*(_rate(given.get(name)) for name in TOKEN_PRICES))
 
 
 def _by_the_hour(model: ModelInfo) -> bool:
@@ -124,12 +124,12 @@ def _by_the_hour(model: ModelInfo) -> bool:
 def _rate(price: Any) -> Any:
     """A price as a number, or in steps."""
     if isinstance(price, TieredPrices):
-        return Steps(float(price.base), tuple((tier.start, float(tier.price)) for tier in price.tiers))
+        return SteppedPrice(float(price.base), tuple((tier.start, float(tier.price)) for tier in price.tiers))
     return None if price is None else float(price)
 
 
-def _at(rate: float | Steps, input_tokens: int) -> float:
-    return rate.at(input_tokens) if isinstance(rate, Steps) else rate
+def _at(rate: float | SteppedPrice, input_tokens: int) -> float:
+    return rate.at(input_tokens) if isinstance(rate, SteppedPrice) else rate
 
 
 def _calculated(model: ModelInfo, provider: Provider, usage: Usage) -> float | None:

@@ -33,7 +33,7 @@ def is_transient(failure: Failure) -> bool:
     return failure.status is None or failure.status in TRANSIENT_STATUSES
 
 
-def delay_s(failure: Failure, attempt: int, row: RetriesRow) -> float:
+def compute_delay_s(failure: Failure, attempt: int, row: RetriesRow) -> float:
     """Seconds to wait after the `attempt`th try: what the provider said, else exponential with full jitter.
 
     Source: full jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
@@ -43,7 +43,7 @@ def delay_s(failure: Failure, attempt: int, row: RetriesRow) -> float:
     return random.uniform(0, min(BASE_DELAY_S * 2 ** (attempt - 1), row.max_delay_s))  # noqa: S311  # jitter, not a secret
 
 
-async def again(
+async def retry(
     first: Failure,
     attempt: Callable[[], Awaitable[Result]],
     *,
@@ -73,7 +73,7 @@ async def again(
 
     retrying = AsyncRetrying(
         retry=retry,
-        wait=lambda state: delay_s(failure_of(state), state.attempt_number, row),
+        wait=lambda state: compute_delay_s(failure_of(state), state.attempt_number, row),
         stop=lambda state: state.attempt_number >= row.attempts or time.monotonic() + state.upcoming_sleep >= deadline,
         before_sleep=lambda state: before_sleep(failure_of(state), state.attempt_number, state.upcoming_sleep),
         retry_error_callback=failure_of,

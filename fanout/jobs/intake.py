@@ -69,7 +69,7 @@ class Loading:
                 return [Fault("model", f"more than {MOST_NAMES} different models are not allowed in one job")]
         self._priced(calls)
         if self.estimate:
-            self.estimate.add(calls, self._dispatcher.cost)
+            self.estimate.add(calls, self._dispatcher.compute_cost)
         found.append(InputItem(self.items, row.line, custom_id, body))
         self.items += 1
         self.units += len(calls)
@@ -79,7 +79,7 @@ class Loading:
         if self._spec.max_cost_usd is None:
             return
         fresh = [call for call in calls if call.target.name not in self._known]
-        unknown = {call.target.label for call in fresh if self._dispatcher.cost(call, Usage(1, 1)) is None}
+        unknown = {call.target.label for call in fresh if self._dispatcher.compute_cost(call, Usage(1, 1)) is None}
         if not unknown and len(self._known) < MOST_NAMES:
             self._known.update(call.target.name for call in fresh)
         if unknown:

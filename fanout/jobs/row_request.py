@@ -15,7 +15,7 @@ from fanout.core.errors import Fault, RequestError, did_you_mean, faults_of
 from fanout.core.messages import MessageBody
 from fanout.core.sampling import checked
 from fanout.core.schema import SAMPLING_NAMES, Message, Sampling
-from fanout.dispatch.plan import Entry, Request, entries_of
+from fanout.dispatch.plan import Entry, Request, parse_entries
 from fanout.jobs.job import Spec
 
 LONGEST_ID = 512
@@ -197,7 +197,7 @@ def rows_of(spec: Spec, account_id: str) -> RowAsking:
         RequestError: its models, parameters or template cannot be used.
     """
     faults: list[Fault] = []
-    entries = entries_of(spec.models, faults)
+    entries = parse_entries(spec.models, faults)
     sampling = checked(spec.parameters, "parameters.", faults)
     if "n" in sampling or any("n" in entry.overrides for entry in entries):
         faults.append(Fault("n", "is not a job's parameter: use `repeats`"))

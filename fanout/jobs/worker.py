@@ -66,7 +66,7 @@ class Runner:
         self._rates: dict[str, Rate] = {}
         self._lanes: dict[Name, Lane] = {}
         spent = sum_known(totals.cost_usd for totals in counts.values()) or 0.0
-        self._budget = Budget(dispatcher.cost, job.spec.max_cost_usd, spent)
+        self._budget = Budget(dispatcher.compute_cost, job.spec.max_cost_usd, spent)
         self._under_way: set[int] = set()
         """`id` of the calls."""
         self._ending: tuple[State, str | None] | None = None
@@ -88,7 +88,7 @@ class Runner:
         """Sends nothing more; what was sent is waited for. The first reason stands, but a job that is cancelled is not left."""
         if self._ending is None or (state == "cancelled" and self._ending[0] == "queued"):
             self._ending = (state, reason)
-        self._dispatcher.withdraw(lambda call: id(call) in self._under_way, WITHDRAWN)
+        self._dispatcher.cancel_waiting(lambda call: id(call) in self._under_way, WITHDRAWN)
         self._wake()
 
     async def run(self) -> tuple[State, str | None]:
@@ -254,10 +254,10 @@ class Runner:
         if failure.kind == "rate_limit":
             work.tries -= 1
             work.waits += 1
-            return max(retries.delay_s(failure, work.waits, row), 0.01) if work.waits < RATE_TRIES else None
+            return max(retries.compute_delay_s(failure, work.waits, row), 0.01) if work.waits < RATE_TRIES else None
         if work.tries >= (self.job.spec.attempts or row.attempts):
             return None
-        return max(retries.delay_s(failure, work.tries, row), 0.01)
+        return max(retries.compute_delay_s(failure, work.tries, row), 0.01)
 
     async def _ended(self, work: Work, outcome: Outcome, *, attempt: int, cached_from: str | None = None) -> None:
         await self._close(work, Record.of(outcome), attempt=attempt, cached_from=cached_from)

@@ -17,7 +17,7 @@ from enum import IntEnum
 from fanout.config.settings import LimitsRow
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure, Left, Rate
-from fanout.limits.upstream_quota import NOTHING, Allowance, Share, Started
+from fanout.limits.upstream_quota import NOT_REPORTED, CallStart, QuotaEstimate, UpstreamQuota
 from fanout.limits.windows import Slice, TokenWindow, windows
 
 MAX_PAUSE_S = 60.0
@@ -46,14 +46,14 @@ class _Waiter:
 class Permit:
     """The right to one attempt; given back through `Limiter.release`."""
 
-    share: Share
-    started: Started
+    share: UpstreamQuota
+    started: CallStart
     part: Slice | None = None
     """Where the tokens stand."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Hold:
     """Why nothing of a model starts now; `model` is `None` where it holds for all that the limiter counts."""
 
     model: str | None
@@ -62,7 +62,7 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ReportedLimits:
     """What the upstream said last of what is left, as it was then."""
 
     model: str | None
@@ -82,7 +82,7 @@ class LimiterSnapshot:
     paused_models: tuple[str, ...]
 
 
-class Cap:
+class InFlightCap:
     """Calls in flight over all accounts: kept below the limit on open files."""
 
     def __init__(self, limit: int) -> None:
@@ -134,7 +134,7 @@ class Limiter:
         self,
         name: str,
         limits: LimitsRow,
-        cap: Cap | None = None,
+        cap: InFlightCap | None = None,
         *,
         max_waiting: int = 20_000,
         period_s: float = MINUTE_S,
@@ -147,7 +147,7 @@ class Limiter:
         self.concurrency: float = limits.concurrency or math.inf
         """Calls in flight at once; may be changed at any time, followed by `resized()`."""
         self.in_flight = 0
-        self._cap = cap or Cap(2**31)
+        self._cap = cap or InFlightCap(2**31)
         self._max_waiting = max_waiting
         self._starts = list(windows(limits, period_s))
         self._tokens = TokenWindow(limits.tokens_per_minute, period_s) if limits.tokens_per_minute else None
@@ -158,7 +158,7 @@ class Limiter:
         self._paused: dict[str | None, float] = {}
         self._reasons: dict[str | None, str] = {}
         self._is_group = is_group
-        self._shares: dict[str | None, Share] = {}
+        self._shares: dict[str | None, UpstreamQuota] = {}
         self._told = False
         """The upstream has said what is left."""
         self._timer: asyncio.TimerHandle | None = None
@@ -224,10 +224,10 @@ class Limiter:
         self._pump()
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         return not self.in_flight and not any(self._waiting)
 
-    def state(self) -> LimiterSnapshot:
+    def snapshot(self) -> LimiterSnapshot:
         now = time.monotonic()
         return LimiterSnapshot(
             in_flight=self.in_flight,
@@ -237,21 +237,21 @@ class Limiter:
             paused_models=tuple(model for model, until in self._paused.items() if model is not None and until > now),
         )
 
-    def pauses(self) -> list[Pause]:
+    def list_holds(self) -> list[Hold]:
         """What is held back now, and why: `requests_left` and `tokens_left` are what the upstream says of its own limits."""
         now = time.monotonic()
-        found = [Pause(model, until - now, self._reasons[model]) for model, until in self._paused.items() if until > now]
+        found = [Hold(model, until - now, self._reasons[model]) for model, until in self._paused.items() if until > now]
         for model, share in self._shares.items():
             for reason, allowance in (("requests_left", share.requests), ("tokens_left", share.tokens)):
                 if allowance and (held_s := allowance.opens_in_s(now, 1)):
-                    found.append(Pause(model, held_s, reason))
+                    found.append(Hold(model, held_s, reason))
         return found
 
-    def said(self) -> list[Said]:
+    def list_reported(self) -> list[ReportedLimits]:
         """What the upstream said last, by model; nothing where it says nothing."""
         now = time.monotonic()
         return [
-            Said(model, _said(share.requests), _said(share.tokens), now - share.said_at)
+            ReportedLimits(model, _said(share.requests), _said(share.tokens), now - share.said_at)
             for model, share in self._shares.items()
             if share.said_at > -math.inf
         ]
@@ -262,11 +262,11 @@ class Limiter:
         tokens = max(1, input_bytes // 4 + output)
         return min(tokens, self._tokens.limit) if self._tokens else tokens
 
-    def _share(self, model: str) -> Share:
+    def _share(self, model: str) -> UpstreamQuota:
         key = None if self._is_group else model
         share = self._shares.get(key)
         if share is None:
-            share = self._shares[key] = Share()
+            share = self._shares[key] = UpstreamQuota()
             if len(self._shares) > MAX_QUOTAS:
                 del self._shares[next(iter(self._shares))]
         return share
@@ -428,23 +428,23 @@ class Limiter:
         return first, min(pause, self._room_s(first.tokens, now))
 
 
-def _said(allowance: Allowance | None) -> Left:
-    return allowance.said if allowance else NOTHING
+def _said(allowance: QuotaEstimate | None) -> Left:
+    return allowance.said if allowance else NOT_REPORTED
 
 
 _Account = tuple[str, str | None, str | None]
 """Provider, group, and the digest of a caller's own key."""
 
 
-class Limiters:
+class LimiterRegistry:
     """Every limiter in use: one an account and limit group, made at first use."""
 
-    def __init__(self, cap: Cap, *, max_waiting: int, most_guests: int = 1024) -> None:
-        self._cap, self._max_waiting, self._most_guests = cap, max_waiting, most_guests
+    def __init__(self, cap: InFlightCap, *, max_waiting: int, max_caller_limiters: int = 1024) -> None:
+        self._cap, self._max_waiting, self._most_guests = cap, max_waiting, max_caller_limiters
         self._own: dict[_Account, Limiter] = {}
         self._guests: OrderedDict[_Account, Limiter] = OrderedDict()
 
-    def of(self, provider: str, limits: LimitsRow, group: str | None, digest: str | None = None) -> Limiter:
+    def get(self, provider: str, limits: LimitsRow, group: str | None, digest: str | None = None) -> Limiter:
         """The limiter of an account; `digest` names a caller's own key, whose limits are his, not ours."""
         known = self._guests if digest else self._own
         key = (provider, group, digest)
@@ -461,15 +461,15 @@ class Limiters:
         """The operator's own accounts; a caller's are nobody else's to see."""
         return iter(self._own.values())
 
-    def own(self, provider: str, group: str | None) -> Limiter | None:
+    def find(self, provider: str, group: str | None) -> Limiter | None:
         """The operator's own account; `None`: nothing was asked of it yet."""
         return self._own.get((provider, group, None))
 
-    def guests(self, provider: str) -> list[Limiter]:
+    def list_caller_limiters(self, provider: str) -> list[Limiter]:
         """Those of callers' own keys there, nameless."""
         return [limiter for key, limiter in self._guests.items() if key[0] == provider]
 
     def _forget_idle_guest(self) -> None:
-        idle = next((key for key, limiter in self._guests.items() if limiter.idle), None)
+        idle = next((key for key, limiter in self._guests.items() if limiter.is_idle), None)
         if idle is not None:
             del self._guests[idle]

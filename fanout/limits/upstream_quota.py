@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from fanout.core.schema import Left, Rate
 
-NOTHING = Left()
+NOT_REPORTED = Left()
 MAX_HOLD_S = 60.0
 MAX_ARRIVAL_SKEW_S = 0.25
 """By how much calls may arrive apart that start at once: one that started shortly before a reset may count behind it."""
@@ -30,7 +30,7 @@ ROUNDED_S = 2.0
 
 
 @dataclass(slots=True, eq=False)
-class Started:
+class CallStart:
     """One call, as a reading in its answer needs to know it."""
 
     at: float
@@ -40,7 +40,7 @@ class Started:
     told: bool = False
 
 
-class Allowance:
+class QuotaEstimate:
     """What is left of one limit. Times are on `time.monotonic`, amounts are requests or tokens."""
 
     __slots__ = (
@@ -61,7 +61,7 @@ class Allowance:
     )
 
     def __init__(self) -> None:
-        self.said, self.said_at = NOTHING, -math.inf
+        self.said, self.said_at = NOT_REPORTED, -math.inf
         """The newest reading, as it was, and when it came."""
         self.open = 0
         """What the calls have taken whose headers have not come."""
@@ -162,11 +162,11 @@ def _off_s(reset_s: float, limit: int, gone: int, whole_s: float) -> float:
 
 
 @dataclass(slots=True, eq=False)
-class Share:
+class UpstreamQuota:
     """What an upstream says is left for one model of an account, or for a group of them. Small until it says something."""
 
-    requests: Allowance | None = None
-    tokens: Allowance | None = None
+    requests: QuotaEstimate | None = None
+    tokens: QuotaEstimate | None = None
     _requests_taken: int = 0
     _tokens_taken: int = 0
     _requests_told: int = 0
@@ -183,9 +183,9 @@ class Share:
         wait = self.requests.opens_in_s(now, 1, requests_ahead) if self.requests else 0.0
         return max(wait, self.tokens.opens_in_s(now, tokens, tokens_ahead)) if self.tokens else wait
 
-    def start(self, now: float, tokens: int) -> Started:
+    def start(self, now: float, tokens: int) -> CallStart:
         """A call starts."""
-        started = Started(now, self._requests_told, self._tokens_told, tokens)
+        started = CallStart(now, self._requests_told, self._tokens_told, tokens)
         self._requests_taken += 1
         self._tokens_taken += tokens
         if self.requests:
@@ -195,7 +195,7 @@ class Share:
         self._count_open()
         return started
 
-    def end(self, started: Started) -> None:
+    def end(self, started: CallStart) -> None:
         """Its answer has ended, or its headers have come: what it took is counted wherever it is."""
         if not started.told:
             started.told = True
@@ -203,14 +203,14 @@ class Share:
             self._tokens_told += started.tokens
             self._count_open()
 
-    def read(self, now: float, rate: Rate, started: Started) -> None:
+    def read(self, now: float, rate: Rate, started: CallStart) -> None:
         """Takes up what the headers of its answer say."""
-        if rate.requests != NOTHING:
-            self.requests = self.requests or Allowance()
+        if rate.requests != NOT_REPORTED:
+            self.requests = self.requests or QuotaEstimate()
             beside = self._requests_taken - started.requests_told - 1
             self.requests.read(now, rate.requests, started.at, beside)
-        if rate.tokens != NOTHING:
-            self.tokens = self.tokens or Allowance()
+        if rate.tokens != NOT_REPORTED:
+            self.tokens = self.tokens or QuotaEstimate()
             beside = self._tokens_taken - started.tokens_told - started.tokens
             self.tokens.read(now, rate.tokens, started.at, beside)
         self.end(started)

@@ -83,7 +83,7 @@ async def tried(dispatcher: Dispatcher, trials: Iterable[Trial], timeout_s: floa
             return await _tried(dispatcher, session, trial, timeout_s)
 
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session, asyncio.TaskGroup() as group:
-        await asyncio.to_thread(pricing.load)  # else the first price is read on the event loop
+        await asyncio.to_thread(pricing.load_prices)  # else the first price is read on the event loop
         tasks = [group.create_task(one(trial)) for trial in trials]
     return [task.result() for task in tasks]
 
@@ -150,7 +150,7 @@ def _cheapest(provider: ProviderSettings, models: Sequence[Model]) -> str:
 def _rank(provider: ProviderSettings, upstream_id: str, price: PriceRow | None = None) -> tuple[bool, float, float]:
     """Cheapest first; those of unknown price by their size, as far as the name tells it."""
     name = provider.name if provider.row.prices is None else provider.row.prices
-    cost = pricing.cost_of(TYPICAL, price, name, upstream_id)
+    cost = pricing.compute_cost(TYPICAL, price, name, upstream_id)
     sizes = [float(size) for size in SIZE.findall(upstream_id)]
     return (cost is None, cost.usd if cost else 0.0, max(sizes, default=1e6))
 
@@ -213,7 +213,7 @@ async def _streamed(dispatcher: Dispatcher, question: _Question, deadline: float
 
 async def _planned(dispatcher: Dispatcher, question: _Question) -> list[Call]:
     calls = dispatcher.plan(question.request())
-    await dispatcher.warm(calls)
+    await dispatcher.prepare(calls)
     return calls
 
 

@@ -72,8 +72,8 @@ def create_app(settings: Settings) -> web.Application:
             observers.append(app[STORE].usage.observe)
         async with open_dispatcher(settings, observers) as opened:
             app[DISPATCHER] = opened
-            metrics.limiters = lambda: ((limiter.name, limiter.state()) for limiter in opened.limiters)
-            await opened.warm()
+            metrics.limiters = lambda: ((limiter.name, limiter.snapshot()) for limiter in opened.limiters)
+            await opened.prepare()
             app[LIFECYCLE].is_ready = True
             yield
 

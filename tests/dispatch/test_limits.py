@@ -54,7 +54,7 @@ async def test_a_429_with_a_delay_holds_that_model_of_that_account_and_nobody_el
     async with dispatching(upstream.url, tmp_path, more=same_account_again(upstream)) as opened:
 
         async def others() -> list[Outcome]:
-            await until(lambda: bool(upstream.requests) and bool(opened.limiter().state().paused_models))
+            await until(lambda: bool(upstream.requests) and bool(opened.limiter().snapshot().paused_models))
             return await opened.run("up/429-s-0.4-then-ok", "ok", "other/429-s-0.4-then-ok")
 
         (first,), (same, model, account) = await beside(opened.run("up/429-s-0.4-then-ok"), others)
@@ -69,7 +69,7 @@ async def test_a_429_with_a_delay_holds_that_model_of_that_account_and_nobody_el
 async def test_a_429_without_a_delay_holds_nobody(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path) as opened:
         await opened.run("429")
-        assert opened.limiter().state().paused_models == ()
+        assert opened.limiter().snapshot().paused_models == ()
 
 
 async def test_a_pause_lasts_a_minute_at_most(upstream: Upstream, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ MODELS = [
 
 
 def usd(usage: Usage | None, own: PriceRow | None = None, provider: str = "openai", model: str = "gpt-4o") -> float | None:
-    cost = pricing.cost_of(usage, own, provider, model)
+    cost = pricing.compute_cost(usage, own, provider, model)
     return cost.usd if cost else None
 
 
@@ -73,10 +73,10 @@ def by_genai_prices(usage: Usage, provider: str, model: str) -> float:
 
 def test_what_the_provider_reported_beats_ones_own_price_and_that_beats_the_published_one() -> None:
     reported = Usage(1_000_000, 0, reported_cost_usd=0.125)
-    assert pricing.cost_of(reported, OWN, "openai", "gpt-4o") == Cost(0.125, "reported")
+    assert pricing.compute_cost(reported, OWN, "openai", "gpt-4o") == Cost(0.125, "reported")
     known = Usage(1_000_000, 0)
-    assert pricing.cost_of(known, OWN, "openai", "gpt-4o") == Cost(2.0, "providers.json")
-    published = pricing.cost_of(known, None, "openai", "gpt-4o")
+    assert pricing.compute_cost(known, OWN, "openai", "gpt-4o") == Cost(2.0, "providers.json")
+    published = pricing.compute_cost(known, None, "openai", "gpt-4o")
     assert published is not None
     assert published.source == pricing.SOURCE
     assert published.source.startswith("genai-prices 0.")
@@ -149,7 +149,7 @@ def test_every_published_price_is_reckoned_as_genai_prices_does() -> None:
     """All of its models: a unit that is new there, or a new rule, shows here."""
     wrong = []
     for provider, model in every_model():
-        pricer = pricing.published(provider.id, model.id)
+        pricer = pricing.find_pricer(provider.id, model.id)
         for name in ("long", "written") if pricer else ():
             cost = pricer(USAGES[name]) if pricer else None
             if cost != pytest.approx(by_genai_prices(USAGES[name], provider.id, model.id), abs=1e-9):
@@ -158,25 +158,27 @@ def test_every_published_price_is_reckoned_as_genai_prices_does() -> None:
 
 
 def test_only_prices_that_need_it_take_the_slow_way() -> None:
-    """`Rates` takes 2 µs, genai-prices' own arithmetic 100 (2026-11); 11 of 1,959 models need it."""
-    pricers = {(provider.id, model.id): pricing.published(provider.id, model.id) for provider, model in every_model()}
+    """`TokenPrices` takes 2 µs, genai-prices' own arithmetic 100 (2026-11); 11 of 1,959 models need it."""
+    pricers = {(provider.id, model.id): pricing.find_pricer(provider.id, model.id) for provider, model in every_model()}
     known = {name: pricer for name, pricer in pricers.items() if pricer}
-    slow = [name for name, pricer in known.items() if not isinstance(pricer, pricing.Rates)]
+    slow = [name for name, pricer in known.items() if not isinstance(pricer, pricing.TokenPrices)]
     assert 0 < len(slow) < len(known) / 50
     by_the_hour = {(provider.id, model.id) for provider, model in every_model() if "TimeOfDateConstraint" in repr(model.prices)}
     assert by_the_hour & known.keys() <= set(slow)  # else the first call's hour would hold all day
-    assert isinstance(known["openai", "gpt-4o"], pricing.Rates)
-    assert any(isinstance(pricer, pricing.Rates) and isinstance(pricer.input, pricing.Steps) for pricer in known.values())
+    assert isinstance(known["openai", "gpt-4o"], pricing.TokenPrices)
+    assert any(
+        isinstance(pricer, pricing.TokenPrices) and isinstance(pricer.input, pricing.SteppedPrice) for pricer in known.values()
+    )
 
 
 def test_a_price_is_found_once_a_day_and_then_costs_microseconds() -> None:
     usage = Usage(1_000, 500, 100)
-    assert pricing.published("openai", "gpt-5.5") is pricing.published("openai", "gpt-5.5")
+    assert pricing.find_pricer("openai", "gpt-5.5") is pricing.find_pricer("openai", "gpt-5.5")
 
     def spent_s() -> float:
         start = time.thread_time()
         for _ in range(20):
-            pricing.cost_of(usage, None, "openai", "gpt-5.5")
+            pricing.compute_cost(usage, None, "openai", "gpt-5.5")
         return (time.thread_time() - start) / 20
 
     assert median(spent_s() for _ in range(20)) < 50e-6
@@ -188,23 +190,23 @@ def test_a_price_that_changes_on_a_day_changes_on_that_day() -> None:
     found = get_snapshot().find_provider_model(model, None, provider, None)[1]
     inputs = []
     for day in (9, 10):
-        pricer = pricing._published(provider, model, date(2025, 6, day))
-        assert isinstance(pricer, pricing.Rates)
+        pricer = pricing._find_pricer(provider, model, date(2025, 6, day))
+        assert isinstance(pricer, pricing.TokenPrices)
         assert pricer.input == float(vars(found.get_prices(datetime(2025, 6, day, 12, tzinfo=UTC)))["input_mtok"])
         inputs.append(pricer.input)
     assert inputs[0] > inputs[1]
 
 
 def test_loading_the_prices_is_done_once() -> None:
-    pricing.load()
+    pricing.load_prices()
     start = time.thread_time()
-    pricing.load()
+    pricing.load_prices()
     assert time.thread_time() - start < 0.01
 
 
 def test_what_is_billed_is_priced_where_it_differs_from_the_tokens() -> None:
     """Cohere's recorded answer: 496 input tokens, 1 of them billed."""
     usage = Usage(input_tokens=496, output_tokens=11, billed={"input_tokens": 1, "output_tokens": 9})
-    cost = pricing.cost_of(usage, PriceRow(input_usd_per_mtok=100, output_usd_per_mtok=1000), "", "m")
+    cost = pricing.compute_cost(usage, PriceRow(input_usd_per_mtok=100, output_usd_per_mtok=1000), "", "m")
     assert cost
     assert cost.usd == pytest.approx((1 * 100 + 9 * 1000) / 1e6)

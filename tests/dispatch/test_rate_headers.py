@@ -43,7 +43,7 @@ async def test_a_stream_tells_by_its_headers_before_it_ends(tmp_path: Path) -> N
 
 async def _heard(opened: Opened) -> None:
     async with asyncio.timeout(5):
-        while not any(limiter.said() for limiter in opened.dispatcher.limiters):
+        while not any(limiter.list_reported() for limiter in opened.dispatcher.limiters):
             await asyncio.sleep(0.005)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from fanout.config.settings import RetriesRow
 from fanout.core.schema import Answer, Choice, Completion, Failure, FailureKind
-from fanout.dispatch.retries import again, delay_s, is_transient
+from fanout.dispatch.retries import compute_delay_s, is_transient, retry
 
 ANSWER = Completion((Choice(Answer("fine"), "stop"),))
 FAR = 3600.0
@@ -68,15 +68,15 @@ def test_our_own_full_queue_is_not_tried_again() -> None:
 
 def test_the_wait_is_the_providers_even_above_our_longest() -> None:
     row = RetriesRow(max_delay_s=1)
-    assert delay_s(failure(retry_after_s=20), 1, row) == 20
-    assert delay_s(failure(retry_after_s=0), 5, row) == 0
+    assert compute_delay_s(failure(retry_after_s=20), 1, row) == 20
+    assert compute_delay_s(failure(retry_after_s=0), 5, row) == 0
 
 
 def test_our_own_wait_has_full_jitter_doubles_and_is_capped() -> None:
     """0 to 0.5 s, to 1 s, to 2 s, … to the cap: each over its whole range, and never beyond."""
     row = RetriesRow(max_delay_s=3)
     for attempt, longest_s in ((1, 0.5), (2, 1.0), (3, 2.0), (4, 3.0), (9, 3.0)):
-        waits = [delay_s(failure(), attempt, row) for _ in range(2_000)]
+        waits = [compute_delay_s(failure(), attempt, row) for _ in range(2_000)]
         assert 0 <= min(waits) < 0.05 * longest_s
         assert 0.95 * longest_s < max(waits) <= longest_s
 
@@ -94,7 +94,7 @@ class Attempts:
         return self.results.pop(0)
 
     async def after(self, first: Failure, *, within_s: float = FAR, **row: Any) -> Completion | Failure:
-        return await again(
+        return await retry(
             first,
             self,
             row=RetriesRow(**{"max_delay_s": 0.01, **row}),
@@ -159,7 +159,7 @@ async def test_whoever_calls_may_forbid_a_retry() -> None:
     """As after the first piece of a stream is out."""
     first, attempts = failure(), Attempts(ANSWER)
 
-    result = await again(
+    result = await retry(
         first, attempts, row=RetriesRow(), deadline=time.monotonic() + FAR, may_retry=lambda _: False, before_sleep=print
     )
     assert result is first

@@ -50,7 +50,7 @@ async def left(server: Server, upstream: Upstream, logged: list[str], idle: tupl
         while server.app[LIFECYCLE].running_requests or not (open_files() <= idle[0] and len(asyncio.all_tasks()) <= idle[1]):
             await asyncio.sleep(0.01)
     assert server.in_flight == 0
-    assert all(limiter.idle for limiter in server.dispatcher.limiters)
+    assert all(limiter.is_idle for limiter in server.dispatcher.limiters)
     assert not any('"level":"error"' in line for line in logged)
     logged.clear()
     upstream.requests.clear()

@@ -112,7 +112,7 @@ async def test_a_reader_who_leaves_ends_every_call_upstream(upstream: Upstream, 
         async with aclosing(opened.dispatcher.stream(calls, deadline_s=5)) as pieces:
             await anext(pieces)
         await upstream.quiet()
-        assert opened.limiter().idle
+        assert opened.limiter().is_idle
 
     assert len(upstream.abandoned) == 2
     assert sorted(outcome.call.index for outcome in opened.outcomes) == [0, 1, 2]
@@ -133,7 +133,7 @@ async def test_stop_ends_streams_with_what_they_had(upstream: Upstream, tmp_path
 
 async def test_silence_is_told(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path) as opened:
-        bursts = opened.dispatcher.bursts(opened.calls("up/sleep-0.3"), deadline_s=5, silence_s=0.1)
+        bursts = opened.dispatcher.stream_bursts(opened.calls("up/sleep-0.3"), deadline_s=5, silence_s=0.1)
         silences = [not burst async for burst in bursts]
 
     assert silences[:2] == [True, True]
@@ -148,7 +148,7 @@ async def test_a_slow_reader_slows_its_own_upstream_and_costs_bounded_memory(ups
     environ = {"FANOUT_MAX_ANSWER_BYTES": str(30_000_000)}
     async with dispatching(upstream.url, tmp_path, environ=environ, timeout_s=10) as opened:
         calls = opened.calls("up/mb-20", "up/chunks-20-gap-0.005")
-        bursts = aiter(opened.dispatcher.bursts(calls, deadline_s=10))
+        bursts = aiter(opened.dispatcher.stream_bursts(calls, deadline_s=10))
         pieces = list(await anext(bursts))
         await asyncio.sleep(1)  # the reader is busy
         assert [request.ended_s is None for request in upstream.of("mb-20")] == [True]
@@ -170,7 +170,7 @@ async def test_what_is_not_text_waits_for_the_reader_too(upstream: Upstream, tmp
     """Reasoning, tool calls and log probabilities: half a megabyte each."""
     more = {"providers": {"odd": {"adapter": "tests.support.odd_adapter"}}}
     async with dispatching(upstream.url, tmp_path, more=more) as opened:
-        bursts = aiter(opened.dispatcher.bursts(opened.calls(f"odd/{model}"), deadline_s=5))
+        bursts = aiter(opened.dispatcher.stream_bursts(opened.calls(f"odd/{model}"), deadline_s=5))
         await anext(bursts)
         await asyncio.sleep(0.05)
         held = [piece async for burst in bursts for piece in burst]

@@ -96,7 +96,7 @@ async def house(
             await upstream.quiet(NOTHING_LEFT_S)
             await until(lambda: not server.app[LIFECYCLE].running_requests, "a request is still under way")
             assert server.in_flight == 0
-            assert all(limiter.idle for limiter in server.dispatcher.limiters)
+            assert all(limiter.is_idle for limiter in server.dispatcher.limiters)
         await upstream.closed(NOTHING_LEFT_S)
     await until(lambda: asyncio.all_tasks() <= before, f"tasks are left: {asyncio.all_tasks() - before}")
     for line in logged:

@@ -24,9 +24,9 @@ async def test_its_limits_hold_and_interactive_calls_come_first(upstream: Upstre
         job = await kept.create(35, "up/ok")
         running = asyncio.create_task(kept.keeper.run(job.id))
         await upstream.arrived(BURST)
-        waiting = kept.dispatcher.limiters.own("up", None)
+        waiting = kept.dispatcher.limiters.find("up", None)
         assert waiting
-        while waiting.state().waiting_batch < 4:
+        while waiting.snapshot().waiting_batch < 4:
             await asyncio.sleep(0.01)
         before = len(upstream.requests)
         calls = kept.dispatcher.plan(request("now", [f"up/say-{number}" for number in range(5)]))

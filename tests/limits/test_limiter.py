@@ -10,13 +10,13 @@ import pytest
 from fanout.config.settings import LimitsRow
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Left, Rate
-from fanout.limits.limiter import MAX_QUOTAS, Cap, Limiter, Limiters, Permit, Priority
+from fanout.limits.limiter import MAX_QUOTAS, InFlightCap, Limiter, LimiterRegistry, Permit, Priority
 from tests.support.stalls import stalls
 
 FAR = 3600.0
 
 
-def limiter(period_s: float = 0.2, cap: Cap | None = None, max_waiting: int = 20_000, **limits: int) -> Limiter:
+def limiter(period_s: float = 0.2, cap: InFlightCap | None = None, max_waiting: int = 20_000, **limits: int) -> Limiter:
     return Limiter("account", LimitsRow(**limits), cap, max_waiting=max_waiting, period_s=period_s)
 
 
@@ -31,7 +31,7 @@ async def take(
 
 
 async def waiting(limits: Limiter, count: int) -> None:
-    while limits.state().waiting < count:
+    while limits.snapshot().waiting < count:
         await asyncio.sleep(0)
 
 
@@ -80,7 +80,7 @@ async def test_calls_in_flight_stay_within_concurrency_and_places_come_back() ->
         limits.release(permit)
 
     await asyncio.gather(*(call() for _ in range(50)))
-    assert (highest, limits.in_flight, limits.idle) == (3, 0, True)
+    assert (highest, limits.in_flight, limits.is_idle) == (3, 0, True)
 
 
 async def test_tokens_reserved_in_any_period_stay_within_the_limit() -> None:
@@ -177,7 +177,7 @@ async def test_the_deadline_ends_a_wait_whose_length_nobody_could_know() -> None
     with pytest.raises(ProviderError, match="deadline came after"):
         await take(limits, within_s=0.05)
     limits.release(held)
-    assert limits.idle
+    assert limits.is_idle
 
 
 async def test_a_full_queue_refuses() -> None:
@@ -201,14 +201,14 @@ async def test_cancelled_waiters_leave_no_trace_even_when_granted_in_the_same_mo
     granted.cancel()  # … when it is cancelled
     await asyncio.wait([granted])
     limits.release(await queued)
-    assert limits.idle
-    assert limits.state().waiting == 0
+    assert limits.is_idle
+    assert limits.snapshot().waiting == 0
 
 
 async def test_the_cap_holds_over_all_accounts_and_wakes_whoever_waits() -> None:
-    cap = Cap(2)
-    accounts = Limiters(cap, max_waiting=100)
-    one, other = (accounts.of(name, LimitsRow(), None) for name in ("one", "other"))
+    cap = InFlightCap(2)
+    accounts = LimiterRegistry(cap, max_waiting=100)
+    one, other = (accounts.get(name, LimitsRow(), None) for name in ("one", "other"))
     first, second = await take(one), await take(other)
     waiter = asyncio.create_task(take(other))
     await waiting(other, 1)
@@ -219,7 +219,7 @@ async def test_the_cap_holds_over_all_accounts_and_wakes_whoever_waits() -> None
 
 
 async def test_a_place_in_the_cap_is_not_lost_on_an_account_whose_waiters_left() -> None:
-    cap = Cap(1)
+    cap = InFlightCap(1)
     one, other, holder = (limiter(cap=cap) for _ in range(3))
     held = await take(holder)
     leaver, stayer = asyncio.create_task(take(one)), asyncio.create_task(take(other))
@@ -232,14 +232,14 @@ async def test_a_place_in_the_cap_is_not_lost_on_an_account_whose_waiters_left()
 
 
 async def test_callers_with_keys_of_their_own_have_limits_of_their_own_and_the_idle_are_forgotten() -> None:
-    accounts = Limiters(Cap(100), max_waiting=100, most_guests=2)
+    accounts = LimiterRegistry(InFlightCap(100), max_waiting=100, max_caller_limiters=2)
     row = LimitsRow(concurrency=1)
-    mine = accounts.of("p", row, None, "digest-1")
+    mine = accounts.get("p", row, None, "digest-1")
     held = await take(mine)
-    assert accounts.of("p", row, None, "digest-2") is not mine
+    assert accounts.get("p", row, None, "digest-2") is not mine
     for number in range(3, 9):
-        accounts.of("p", row, None, f"digest-{number}")
-    assert accounts.of("p", row, None, "digest-1") is mine  # not idle, so not forgotten
+        accounts.get("p", row, None, f"digest-{number}")
+    assert accounts.get("p", row, None, "digest-1") is mine  # not idle, so not forgotten
     assert list(accounts) == []
     mine.release(held)
 
@@ -279,13 +279,13 @@ async def test_more_places_are_taken_as_soon_as_there_are_more() -> None:
     await waiting(limits, 3)
     limits.concurrency = 3
     limits.resized()
-    assert (limits.in_flight, limits.state().waiting) == (3, 1)
+    assert (limits.in_flight, limits.snapshot().waiting) == (3, 1)
     held += [await task for task in tasks[:2]]
     limits.release(held.pop())
     held.append(await tasks[2])
     for permit in held:
         limits.release(permit)
-    assert limits.idle
+    assert limits.is_idle
 
 
 async def told(limits: Limiter, rate: Rate, model: str = "m") -> None:
@@ -303,7 +303,7 @@ async def test_a_model_of_which_nothing_is_left_stands_aside_until_the_reset() -
     held = asyncio.create_task(take(limits, "scarce"))
     await waiting(limits, 1)
     await take(limits, "plenty", within_s=0.05)
-    (pause,) = limits.pauses()
+    (pause,) = limits.list_holds()
     assert (pause.model, pause.reason) == ("scarce", "requests_left")
     assert 0 < pause.seconds <= 0.15
     await held
@@ -365,4 +365,4 @@ async def test_callers_who_invent_models_cannot_fill_the_memory_of_what_is_left(
     limits = limiter()
     for number in range(3 * MAX_QUOTAS):
         await told(limits, Rate(requests=Left(10, 9, 40.0)), f"invented-{number}")
-    assert len(limits.said()) == MAX_QUOTAS
+    assert len(limits.list_reported()) == MAX_QUOTAS

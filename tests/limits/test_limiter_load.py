@@ -21,7 +21,7 @@ async def test_ten_thousand_waiters_cost_nothing_while_they_wait_and_leave_quick
         task.cancel()
     await asyncio.wait(tasks)
     limits.release(held)
-    assert limits.idle
+    assert limits.is_idle
     assert idle_cpu_s < 0.15  # polled every 10 ms, ten thousand waiters take the whole core
 
 
@@ -48,7 +48,7 @@ async def test_many_who_wait_for_what_is_left_cost_no_more() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-    assert limits.idle
+    assert limits.is_idle
 
 
 async def test_what_nobody_waits_for_any_more_is_forgotten() -> None:
@@ -65,5 +65,5 @@ async def test_what_nobody_waits_for_any_more_is_forgotten() -> None:
     await asyncio.sleep(0.005)
     limits.pause("last", 10)
     limits.release(held)
-    assert limits.state().paused_models == ("last",)
+    assert limits.snapshot().paused_models == ("last",)
     assert (len(limits._queues), len(limits._paused)) == (0, 1)

@@ -12,21 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.core.schema import Left, Rate
-from fanout.limits.upstream_quota import MAX_ARRIVAL_SKEW_S, MAX_HOLD_S, Share
+from fanout.limits.upstream_quota import MAX_ARRIVAL_SKEW_S, MAX_HOLD_S, UpstreamQuota
 
 
 def said(remaining: int | None, limit: int | None = None, reset_s: float | None = None) -> Rate:
     return Rate(Left(limit, remaining, reset_s))
 
 
-def share_after(remaining: int, limit: int | None, reset_s: float | None) -> Share:
+def share_after(remaining: int, limit: int | None, reset_s: float | None) -> UpstreamQuota:
     """A share of which one call's answer, at 0, said this."""
-    share = Share()
+    share = UpstreamQuota()
     share.read(0.0, said(remaining, limit, reset_s), share.start(0.0, 0))
     return share
 
 
-def starts(share: Share, now: float, most: int = 100) -> int:
+def starts(share: UpstreamQuota, now: float, most: int = 100) -> int:
     """How many may start now."""
     for count in range(most):
         if share.opens_in_s(now, 0):
@@ -36,7 +36,7 @@ def starts(share: Share, now: float, most: int = 100) -> int:
 
 
 def test_nothing_holds_before_anything_is_said() -> None:
-    assert starts(Share(), 0.0) == 100
+    assert starts(UpstreamQuota(), 0.0) == 100
 
 
 def test_no_more_start_than_are_left_until_the_reset_and_then_no_more_than_the_limit() -> None:
@@ -71,7 +71,7 @@ def test_a_limit_that_comes_back_bit_by_bit_is_not_waited_for_whole() -> None:
 
 def test_a_limit_that_was_seen_to_come_back_at_once_is_waited_for_whole() -> None:
     """A fixed minute of which all was used at once looks the same at its end, but not at its beginning."""
-    share = Share()
+    share = UpstreamQuota()
     first, last = share.start(0.0, 0), share.start(0.1, 0)
     share.read(0.2, said(59, 60, 60.0), first)
     share.read(0.3, said(0, 60, 59.9), last)
@@ -80,14 +80,14 @@ def test_a_limit_that_was_seen_to_come_back_at_once_is_waited_for_whole() -> Non
 
 def test_calls_under_way_are_not_forgotten_by_the_first_reading() -> None:
     """Five are under way when one of them says that six are left: the other four may not be counted there."""
-    share = Share()
+    share = UpstreamQuota()
     calls = [share.start(0.0, 0) for _ in range(5)]
     share.read(0.1, said(6, 10, 5.0), calls[2])
     assert starts(share, 0.1) == 2
 
 
 def test_an_answer_that_comes_late_raises_nothing_and_one_that_comes_alone_does() -> None:
-    share = Share()
+    share = UpstreamQuota()
     early, late = share.start(0.0, 0), share.start(0.1, 0)
     share.read(0.2, said(0, 10, 5.0), late)
     share.read(0.3, said(9, 10, 5.0), early)
@@ -120,7 +120,7 @@ def test_nothing_is_held_for_more_than_a_minute_and_then_one_asks() -> None:
 
 
 def test_tokens_are_kept_as_requests_are() -> None:
-    share = Share()
+    share = UpstreamQuota()
     share.read(0.0, Rate(Left(), Left(1000, 400, 4.0)), share.start(0.0, 100))
     assert share.opens_in_s(0.0, 300) == 0
     share.start(0.0, 300)
@@ -167,7 +167,7 @@ class World:
     upstream: Upstreams
     random: random.Random
     slowest_s: float
-    share: Share = field(default_factory=Share)
+    share: UpstreamQuota = field(default_factory=UpstreamQuota)
     ended: int = 0
 
     def run(self, calls: int) -> float:

@@ -129,7 +129,7 @@ async def test_an_account_that_rests_is_shown(upstream: Upstream, tmp_path: Path
     async with serving(providers_file(upstream.url, tmp_path, limits={"concurrency": 1})) as server:
         client = Client(server)
         await client.ask(model="up/ok")
-        server.dispatcher.limiters.of("up", server.dispatcher.settings.providers["up"].row.limits, None).pause(None, 30)
+        server.dispatcher.limiters.get("up", server.dispatcher.settings.providers["up"].row.limits, None).pause(None, 30)
         shown = await page(client)
 
     assert 29 < shown.value("fanout_account_pause_seconds", account="up") <= 30

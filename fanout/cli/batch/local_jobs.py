@@ -104,7 +104,7 @@ class OwnJobs:
         kept = await self._keeper.job(job["id"])
         names = dict.fromkeys(str(row["model"]) for row in kept.fingerprint.values())
         asked = [Request(entries=(Entry(name),), prompts=("",)) for name in names]
-        await self._dispatcher.warm([call for request in asked for call in self._dispatcher.plan(request)])
+        await self._dispatcher.prepare([call for request in asked for call in self._dispatcher.plan(request)])
         task = asyncio.create_task(self._keeper.run(kept.id, self._told), name="job")
         try:
             while not task.done():
@@ -160,7 +160,7 @@ class OwnJobs:
 
 def _note(limiter: Limiter) -> str:
     """What holds an account's calls back, if anything does."""
-    state, parts = limiter.state(), []
+    state, parts = limiter.snapshot(), []
     if state.paused_s >= 1:
         parts.append(f"paused for {state.paused_s:.0f} s")
     if state.paused_models:

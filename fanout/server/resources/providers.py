@@ -12,7 +12,7 @@ from yarl import URL
 
 from fanout.config.settings import LimitsRow, ProviderSettings, Settings
 from fanout.core.schema import Left
-from fanout.limits.limiter import Limiter, Limiters, Pause, Said
+from fanout.limits.limiter import Hold, Limiter, LimiterRegistry, ReportedLimits
 from fanout.observability.account_health import WINDOW_S, Lately, Recent
 from fanout.rendering.choices import json_response, milliseconds
 from fanout.server.lifecycle import DISPATCHER
@@ -31,7 +31,9 @@ async def list_providers(request: web.Request) -> web.Response:
     return json_response({"object": "list", "window_s": round(WINDOW_S), "data": data})
 
 
-def render_provider(provider: ProviderSettings, groups: Iterable[str], limiters: Limiters, recent: Recent) -> dict[str, Any]:
+def render_provider(
+    provider: ProviderSettings, groups: Iterable[str], limiters: LimiterRegistry, recent: Recent
+) -> dict[str, Any]:
     """A configured provider, with its accounts."""
     return {
         "id": provider.name,
@@ -56,22 +58,22 @@ def _groups(settings: Settings) -> dict[str, set[str]]:
 
 
 def _accounts(
-    provider: ProviderSettings, groups: Sequence[str], limiters: Limiters, recent: Recent
+    provider: ProviderSettings, groups: Sequence[str], limiters: LimiterRegistry, recent: Recent
 ) -> Iterable[dict[str, Any]]:
     """The operator's own, and the callers' own keys as one: nobody shall be found by them."""
     name, limits = provider.name, provider.row.limits
     for group in (None, *groups):
-        limiter = limiters.own(name, group)
+        limiter = limiters.find(name, group)
         yield {
             "limit_group": group,
             "own_keys": None,
             **_load(limits, [limiter] if limiter else []),
-            "left": [_said_json(said) for said in limiter.said()] if limiter else [],
-            "pauses": [_pause_json(pause) for pause in limiter.pauses()] if limiter else [],
+            "left": [_said_json(said) for said in limiter.list_reported()] if limiter else [],
+            "pauses": [_pause_json(pause) for pause in limiter.list_holds()] if limiter else [],
             "recent": _recent_json(recent.of([(name, group, False)])),
         }
     if provider.row.key_header:
-        guests = limiters.guests(name)
+        guests = limiters.list_caller_limiters(name)
         accounts = [(name, group, True) for group in (None, *groups)]
         yield {
             "limit_group": None,
@@ -84,7 +86,7 @@ def _accounts(
 
 
 def _load(limits: LimitsRow, limiters: Sequence[Limiter]) -> dict[str, Any]:
-    states = [limiter.state() for limiter in limiters]
+    states = [limiter.snapshot() for limiter in limiters]
     allowed = sum(limiter.concurrency for limiter in limiters) if limiters else limits.concurrency or math.inf
     return {
         "in_flight": sum(state.in_flight for state in states),
@@ -94,7 +96,7 @@ def _load(limits: LimitsRow, limiters: Sequence[Limiter]) -> dict[str, Any]:
     }
 
 
-def _said_json(said: Said) -> dict[str, Any]:
+def _said_json(said: ReportedLimits) -> dict[str, Any]:
     return {
         "model": said.model,
         "age_s": round(said.age_s, 3),
@@ -108,7 +110,7 @@ def _left_json(left: Left, age_s: float) -> dict[str, Any]:
     return {"limit": left.limit, "remaining": left.remaining, "reset_s": reset_s}
 
 
-def _pause_json(pause: Pause) -> dict[str, Any]:
+def _pause_json(pause: Hold) -> dict[str, Any]:
     return {"model": pause.model, "seconds_left": round(pause.seconds, 3), "reason": pause.reason}
 
 
