@@ -48,7 +48,9 @@ async def respond(
     after the deadline.
     """
     outcomes: list[Outcome] = []
-    bursts = request.app[DISPATCHER].bursts(calls, deadline_s=deadline_s, return_when=return_when, silence_s=ping_interval_s)
+    bursts = request.app[DISPATCHER].stream_bursts(
+        calls, deadline_s=deadline_s, return_when=return_when, silence_s=ping_interval_s
+    )
     cutoff = asyncio.timeout(deadline_s + reader_grace_s)
     try:
         async with cutoff, aclosing(bursts):
