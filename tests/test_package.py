@@ -99,7 +99,7 @@ def test_the_source_distribution_builds_the_same_wheel(backend: Path, source: Pa
         assert [member.name for member in archive if not (member.isfile() or member.isdir())] == []
         archive.extraction_filter = getattr(tarfile, "data_filter", None)  # absent before Python 3.11.4
         archive.extractall(tmp_path)
-    again = built(backend, tmp_path / f"fanout-{fanout.__version__}", "wheel", tmp_path)
+    again = built(backend, tmp_path / f"fanout_llm-{fanout.__version__}", "wheel", tmp_path)
     assert again.name == wheel.name
     assert contents(again) == contents(wheel)
 
@@ -114,7 +114,7 @@ def test_the_installed_command_runs_from_its_own_place(installed: Path) -> None:
 
 
 def test_the_installed_package_says_what_it_needs(wheel: Path) -> None:
-    metadata = contents(wheel)[f"fanout-{fanout.__version__}.dist-info/METADATA"].decode()
+    metadata = contents(wheel)[f"fanout_llm-{fanout.__version__}.dist-info/METADATA"].decode()
     fields = metadata.partition("\n\n")[0].splitlines()
     assert "Requires-Python: >=3.11" in fields
     assert "License-File: LICENSE" in fields
