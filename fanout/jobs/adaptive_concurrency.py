@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from statistics import median
 
-FIRST = 4
+INITIAL_CONCURRENCY = 4
 """Calls at once before anything is known."""
-LEAST = 1.0
+MIN_CONCURRENCY = 1.0
 AFTER_REFUSAL = 0.6
 """What is left of the pace when the account refuses for its rate."""
 AFTER_SLOWING = 0.8
@@ -15,12 +15,12 @@ SLOW = 2.0
 """How many times as long as at their best the answers may take."""
 NO_BETTER = 0.95
 """Answers that take still so much of their time with fewer calls at once are slow for another reason."""
-LONGEST_ROUND = 64
+MAX_ROUND_ENDS = 64
 """Ends that are looked at together."""
 
 
 @dataclass(slots=True)
-class Pace:
+class AdaptiveConcurrency:
     """Additive increase, multiplicative decrease; doubling in each round until the first decrease.
 
     A round is as many ends as there may be calls at once. Only calls that started after a decrease speak for the next one:
@@ -32,7 +32,7 @@ class Pace:
 
     most: int
     """Never above; the account's own `concurrency` holds besides."""
-    size: float = FIRST
+    size: float = INITIAL_CONCURRENCY
     _doubling: bool = True
     _decreased: float = float("-inf")
     """When it was decreased last."""
@@ -49,7 +49,7 @@ class Pace:
         """Calls at once."""
         return int(self.size)
 
-    def answered(self, started: float, now: float, *, filled: bool = True) -> None:
+    def record_answer(self, started: float, now: float, *, filled: bool = True) -> None:
         """A call that started then has been answered now.
 
         Args:
@@ -58,10 +58,10 @@ class Pace:
         if filled:
             self.size = min(self.size + (1 if self._doubling else 1 / self.size), self.most)
         self._round.append(now - started)
-        if len(self._round) >= min(max(self.limit, 8), LONGEST_ROUND):
+        if len(self._round) >= min(max(self.limit, 8), MAX_ROUND_ENDS):
             self._judge(started, now)
 
-    def refused(self, started: float, now: float) -> None:
+    def record_refusal(self, started: float, now: float) -> None:
         """A call that started then was refused now because there were too many."""
         if started > self._decreased:
             self._decrease(AFTER_REFUSAL, now)
@@ -83,7 +83,7 @@ class Pace:
             self._decrease(AFTER_SLOWING, now)
 
     def _decrease(self, factor: float, now: float) -> None:
-        self.size = max(self.size * factor, LEAST)
+        self.size = max(self.size * factor, MIN_CONCURRENCY)
         self._doubling = False
         self._decreased = now
         self._round.clear()

@@ -46,7 +46,7 @@ class Budget:
         self.reserved_usd += cost.usd
         return cost.usd
 
-    def knows(self, call: Call) -> bool:
+    def is_price_known(self, call: Call) -> bool:
         """Whether the price of a call is known."""
         return call.refusal is not None or self.price(call, Usage(1, 1)) is not None
 
@@ -61,10 +61,10 @@ class Budget:
     def _most(self, query: Query) -> Usage:
         sampling = query.sampling
         length = self.longest * LONGER if sampling.max_tokens is None else sampling.max_tokens
-        return Usage(input_tokens=most_input_tokens(query), output_tokens=length * max(sampling.n or 1, sampling.best_of or 1))
+        return Usage(input_tokens=max_input_tokens(query), output_tokens=length * max(sampling.n or 1, sampling.best_of or 1))
 
 
-def most_input_tokens(query: Query) -> int:
+def max_input_tokens(query: Query) -> int:
     """No tokenizer makes more tokens of a text than it has bytes."""
     beside = len(to_json(query.passthrough, fallback=str)) if query.passthrough else 0  # the tools, among others
     if query.messages is None:

@@ -8,10 +8,10 @@ from typing import Any
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import Fault
 from fanout.core.schema import Call
-from fanout.jobs.job import FINGERPRINT, Fingerprint
+from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint
 
 
-def meaning(call: Call, providers: Mapping[str, ProviderSettings], *, parameters: bool) -> dict[str, Any]:
+def describe_call(call: Call, providers: Mapping[str, ProviderSettings], *, parameters: bool) -> dict[str, Any]:
     """What is really asked when this call is made. No secret is in it.
 
     Args:
@@ -33,20 +33,22 @@ def meaning(call: Call, providers: Mapping[str, ProviderSettings], *, parameters
     return found
 
 
-def of_entries(calls: Iterable[Call], providers: Mapping[str, ProviderSettings]) -> Fingerprint:
+def fingerprint_entries(calls: Iterable[Call], providers: Mapping[str, ProviderSettings]) -> Fingerprint:
     """Of a job whose models are the same for every row: by entry."""
-    return {f"{call.entry}: {call.target.label}": meaning(call, providers, parameters=True) for call in calls}
+    return {f"{call.entry}: {call.target.label}": describe_call(call, providers, parameters=True) for call in calls}
 
 
-def of_names(calls: Iterable[Call], providers: Mapping[str, ProviderSettings]) -> Fingerprint:
+def fingerprint_names(calls: Iterable[Call], providers: Mapping[str, ProviderSettings]) -> Fingerprint:
     """Of requests that name their own models: by name."""
-    return {call.target.name: meaning(call, providers, parameters=False) for call in calls}
+    return {call.target.name: describe_call(call, providers, parameters=False) for call in calls}
 
 
-def differences(was: Fingerprint, is_now: Fingerprint) -> list[Fault]:
+def find_differences(was: Fingerprint, is_now: Fingerprint) -> list[Fault]:
     """What has changed, one by one."""
     faults = []
-    is_now = FINGERPRINT.validate_json(FINGERPRINT.dump_json(is_now))  # as the other one was: tuples are lists there, keys text
+    is_now = FINGERPRINT_JSON.validate_json(
+        FINGERPRINT_JSON.dump_json(is_now)
+    )  # as the other one was: tuples are lists there, keys text
     for name in {**was, **is_now}:
         before, after = was.get(name), is_now.get(name)
         if before is None or after is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fanout.config.settings import LimitsRow, ProviderSettings
 from fanout.core.schema import Call
 from fanout.core.usage import Usage
-from fanout.jobs.budget import Price, most_input_tokens
+from fanout.jobs.budget import Price, max_input_tokens
 
 BYTES_A_TOKEN = 4
 """Of English text, roughly."""
@@ -37,7 +37,7 @@ class AccountEstimate:
     calls: int = 0
     tokens: int = 0
 
-    def least_s(self, limits: LimitsRow | None) -> float | None:
+    def min_duration_s(self, limits: LimitsRow | None) -> float | None:
         """Seconds; `None` where it has no limits on starts and tokens. What a period allows may start at once."""
         if limits is None:
             return None
@@ -63,7 +63,7 @@ class Estimate:
         for call in calls:
             self.calls += 1
             sampling = call.query.sampling
-            read = most_input_tokens(call.query) // BYTES_A_TOKEN
+            read = max_input_tokens(call.query) // BYTES_A_TOKEN
             length = GUESSED_OUTPUT if sampling.max_tokens is None else sampling.max_tokens
             wrote = length * max(sampling.n or 1, sampling.best_of or 1)
             model = self.models.setdefault(call.target.label, ModelEstimate())
@@ -88,12 +88,12 @@ class Estimate:
         """Models whose price is not known."""
         return [name for name, model in self.models.items() if model.cost_usd is None]
 
-    def least_s(self, providers: Mapping[str, ProviderSettings]) -> float | None:
+    def min_duration_s(self, providers: Mapping[str, ProviderSettings]) -> float | None:
         """Seconds that the slowest account's limits need; `None` where none has any."""
         rows = {name: providers.get(name) for name in self.accounts}
         waits = [
             wait
             for name, account in self.accounts.items()
-            if (wait := account.least_s(row.row.limits if (row := rows[name]) else None)) is not None
+            if (wait := account.min_duration_s(row.row.limits if (row := rows[name]) else None)) is not None
         ]
         return max(waits) if waits else None

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, zip_longest
 
 from fanout.core.errors import Fault, RequestError
-from fanout.jobs.input_files import BadRow, Row
-from fanout.jobs.job import Asking, Job
+from fanout.jobs.input_files import BadRow, InputRow
+from fanout.jobs.job import Job, RequestBuilder
 from fanout.store.jobs.journal import ROWS_AT_ONCE, InputItem, JobStore
 
 Read = tuple[int, str | None, str | None]
 """A row's line, its custom id, and what would be kept of it; `None`: it cannot be used."""
 
 
-async def changes(store: JobStore, job: Job, asking: Asking, rows: Iterable[Row | BadRow]) -> list[Fault]:
+async def find_input_differences(
+    store: JobStore, job: Job, builder: RequestBuilder, rows: Iterable[InputRow | BadRow]
+) -> list[Fault]:
     """One sentence, or nothing where every row says the same: how a file is written does not matter.
 
     Args:
@@ -25,7 +27,7 @@ async def changes(store: JobStore, job: Job, asking: Asking, rows: Iterable[Row 
     after, count, changed, first = -1, 0, 0, 0
     while True:
         kept = (await store.chunk(job.number, after)).items
-        read = await asyncio.to_thread(_read, source, asking)
+        read = await asyncio.to_thread(_read, source, builder)
         if not kept and not read:
             break
         after = kept[-1].item if kept else after
@@ -45,15 +47,15 @@ async def changes(store: JobStore, job: Job, asking: Asking, rows: Iterable[Row 
     return [Fault("input", f"is not what the job was made of: {'; '.join(part for part in parts if part)}", "changed")]
 
 
-def _read(source: Iterator[Row | BadRow], asking: Asking) -> list[Read]:
-    return [_understood(row, asking) for row in islice(source, ROWS_AT_ONCE)]
+def _read(source: Iterator[InputRow | BadRow], builder: RequestBuilder) -> list[Read]:
+    return [_understood(row, builder) for row in islice(source, ROWS_AT_ONCE)]
 
 
-def _understood(row: Row | BadRow, asking: Asking) -> Read:
+def _understood(row: InputRow | BadRow, builder: RequestBuilder) -> Read:
     if isinstance(row, BadRow):
         return row.line, None, None
     try:
-        return row.line, *asking.item(row.values)
+        return row.line, *builder.parse_row(row.values)
     except RequestError:
         return row.line, None, None
 

@@ -33,20 +33,20 @@ SUFFIXES: Mapping[str, str] = {
     ".tsv": "tsv",
     ".parquet": "parquet",
 }
-TYPED = frozenset({"jsonl"})
+TYPED_FORMATS = frozenset({"jsonl"})
 """Formats in which a number is a number; elsewhere `"5"` may be one, and JSON may stand in a cell."""
-MOST_BYTES = 8 * 2**20
+MAX_LINE_BYTES = 8 * 2**20
 """Of one line, or one cell."""
-AT_ONCE = 256
+PARQUET_BATCH_ROWS = 256
 """Rows of a Parquet file that are in memory together."""
-DEEPEST = 64
+MAX_NESTING = 64
 """Lists and objects within each other."""
 GZIP = b"\x1f\x8b"
 BOM = "\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class InputRow:
     """What one line says."""
 
     line: int
@@ -59,10 +59,10 @@ class BadRow:
     """A line that cannot be read."""
 
     line: int
-    why: str
+    reason: str
 
 
-def format_of(name: str, asked: str | None = None) -> str:
+def choose_format(name: str, asked: str | None = None) -> str:
     """The format of a file: the one asked for, else by its name; standard input, `-`, is JSONL.
 
     Raises:
@@ -84,7 +84,7 @@ def format_of(name: str, asked: str | None = None) -> str:
     return found
 
 
-def rows(source: Path | BinaryIO, format: str | None = None) -> Iterator[Row | BadRow]:
+def read_rows(source: Path | BinaryIO, format: str | None = None) -> Iterator[InputRow | BadRow]:
     """Every row of an input, in order; empty lines are skipped. What is packed with gzip is unpacked.
 
     Args:
@@ -94,13 +94,13 @@ def rows(source: Path | BinaryIO, format: str | None = None) -> Iterator[Row | B
     Raises:
         RequestError: the file cannot be opened, is in no format of ours, or needs a package that is missing.
     """
-    kind = format_of(str(source) if isinstance(source, Path) else "-", format)
+    kind = choose_format(str(source) if isinstance(source, Path) else "-", format)
     if kind == "parquet":
-        arrow()
+        import_pyarrow()
     return _rows(source, kind)
 
 
-def _rows(source: Path | BinaryIO, kind: str) -> Iterator[Row | BadRow]:
+def _rows(source: Path | BinaryIO, kind: str) -> Iterator[InputRow | BadRow]:
     read = {"jsonl": _json_rows, "csv": _csv_rows, "tsv": _tsv_rows, "parquet": _parquet_rows}[kind]
     line = 0
     with ExitStack() as stack:
@@ -113,7 +113,7 @@ def _rows(source: Path | BinaryIO, kind: str) -> Iterator[Row | BadRow]:
             yield BadRow(line + 1, f"the file cannot be read from here on: {str(error)[:200]}")
 
 
-def arrow() -> tuple[Any, Any]:
+def import_pyarrow() -> tuple[Any, Any]:
     """`pyarrow` and `pyarrow.parquet`, which are only loaded where Parquet is read or written.
 
     Raises:
@@ -161,14 +161,14 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        raw = self._stream.readline(MOST_BYTES + 1)
+        raw = self._stream.readline(MAX_LINE_BYTES + 1)
         if not raw:
             raise StopIteration
         self.count += 1
-        if len(raw) > MOST_BYTES:
+        if len(raw) > MAX_LINE_BYTES:
             while raw and not raw.endswith(b"\n"):
-                raw = self._stream.readline(MOST_BYTES)
-            raise _Unreadable(f"is longer than {MOST_BYTES // 2**20} MiB")
+                raw = self._stream.readline(MAX_LINE_BYTES)
+            raise _Unreadable(f"is longer than {MAX_LINE_BYTES // 2**20} MiB")
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
@@ -180,12 +180,12 @@ class _Lines:
 # JSONL
 
 
-def _json_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
+def _json_rows(stream: BinaryIO) -> Iterator[InputRow | BadRow]:
     lines = _Lines(stream)
     while True:
         try:
             if text := next(lines).rstrip():
-                yield Row(lines.count, _object(text))
+                yield InputRow(lines.count, _object(text))
         except StopIteration:
             return
         except _Unreadable as error:
@@ -203,7 +203,7 @@ def _object(text: str) -> Mapping[str, Any]:
         raise _Unreadable(f"is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise _Unreadable("is not a JSON object: one object on each line is expected")
-    if text.count("{") + text.count("[") > DEEPEST and _depth(value) > DEEPEST:
+    if text.count("{") + text.count("[") > MAX_NESTING and _depth(value) > MAX_NESTING:
         raise _Unreadable("is nested too deeply")
     if "\\ud" in text or "\\uD" in text:
         _check_whole(value)
@@ -260,17 +260,17 @@ CSV_FAULTS = (
 """What Python says, and what it means to whoever has the file."""
 
 
-def _csv_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
+def _csv_rows(stream: BinaryIO) -> Iterator[InputRow | BadRow]:
     return _separated(stream, ",")
 
 
-def _tsv_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
+def _tsv_rows(stream: BinaryIO) -> Iterator[InputRow | BadRow]:
     return _separated(stream, "\t")
 
 
-def _separated(stream: BinaryIO, delimiter: str) -> Iterator[Row | BadRow]:
+def _separated(stream: BinaryIO, delimiter: str) -> Iterator[InputRow | BadRow]:
     """RFC 4180. An empty cell is as if absent, and so is a column without a name, as pandas writes one for its index."""
-    csv.field_size_limit(max(csv.field_size_limit(), MOST_BYTES))  # of the process; by default 128 KiB
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))  # of the process; by default 128 KiB
     lines = _Lines(stream)
     cells = _cells(lines, csv.reader(lines, delimiter=delimiter, strict=True))
     head = next(cells, None)
@@ -287,7 +287,7 @@ def _separated(stream: BinaryIO, delimiter: str) -> Iterator[Row | BadRow]:
         elif len(found) > len(names):
             yield BadRow(line, f"has {len(found)} cells, and there are {len(names)} columns: a cell with a comma needs quotes")
         elif values := {name: cell for name, cell in zip(names, found, strict=False) if cell and name}:
-            yield Row(line, values)
+            yield InputRow(line, values)
 
 
 def _cells(lines: _Lines, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str] | str]]:
@@ -317,8 +317,8 @@ def _twice(names: Sequence[str]) -> str | None:
 # Parquet
 
 
-def _parquet_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
-    pyarrow, parquet = arrow()
+def _parquet_rows(stream: BinaryIO) -> Iterator[InputRow | BadRow]:
+    pyarrow, parquet = import_pyarrow()
     with ExitStack() as stack:
         if not stream.seekable():  # its table of contents stands at its end
             spooled = stack.enter_context(tempfile.TemporaryFile())
@@ -334,7 +334,7 @@ def _parquet_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
         names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]  # pandas' own
         line = 0
         try:
-            for batch in file.iter_batches(batch_size=AT_ONCE, columns=names):
+            for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=names):
                 for values in batch.to_pylist():
                     line += 1
                     yield _parquet_row(line, values)
@@ -342,9 +342,9 @@ def _parquet_rows(stream: BinaryIO) -> Iterator[Row | BadRow]:
             yield BadRow(line + 1, f"the file cannot be read from here on: {str(error)[:200]}")
 
 
-def _parquet_row(line: int, values: Mapping[str, Any]) -> Row | BadRow:
+def _parquet_row(line: int, values: Mapping[str, Any]) -> InputRow | BadRow:
     try:
-        return Row(line, {name: _plain(value, name) for name, value in values.items() if value is not None})
+        return InputRow(line, {name: _plain(value, name) for name, value in values.items() if value is not None})
     except _Unreadable as error:
         return BadRow(line, str(error))
 

@@ -12,24 +12,24 @@ from fanout.core.usage import Usage
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs import config_fingerprint
 from fanout.jobs.estimate import Estimate
-from fanout.jobs.input_files import BadRow, Row
-from fanout.jobs.job import Asking, Fingerprint, Spec
+from fanout.jobs.input_files import BadRow, InputRow
+from fanout.jobs.job import Fingerprint, JobSpec, RequestBuilder
 from fanout.store.jobs.journal import InputItem
 
-MOST_FAULTS = 1_000
+MAX_FAULTS = 1_000
 """That are told of an input."""
-MOST_BAD_ROWS = 100_000
+MAX_BAD_ROWS = 100_000
 """After so many the rest is not looked at."""
 ROWS_AT_ONCE = 256
-MOST_NAMES = 1_000
+MAX_MODELS = 1_000
 """Different models that the requests of one job may name."""
 
 
-class Loading:
+class Intake:
     """The input of a job while it is read. `take` runs in a thread, one at a time."""
 
-    def __init__(self, spec: Spec, asking: Asking, dispatcher: Dispatcher, meant: Fingerprint) -> None:
-        self._spec, self._asking, self._dispatcher = spec, asking, dispatcher
+    def __init__(self, spec: JobSpec, builder: RequestBuilder, dispatcher: Dispatcher, meant: Fingerprint) -> None:
+        self._spec, self._builder, self._dispatcher = spec, builder, dispatcher
         self.meant: dict[str, Mapping[str, Any]] = dict(meant)
         self.items = self.units = self.bad = 0
         self.faults: list[Fault] = []
@@ -38,24 +38,24 @@ class Loading:
         self.estimate: Estimate | None = None
         """What it all would be; counted only where it is asked for."""
 
-    def take(self, rows: Iterator[Row | BadRow]) -> list[InputItem] | None:
+    def take(self, rows: Iterator[InputRow | BadRow]) -> list[InputItem] | None:
         """What is to be kept of the next rows; `None` at the end."""
         found: list[InputItem] = []
         read = 0
         for row in islice(rows, ROWS_AT_ONCE):
             read += 1
-            faults = [Fault("", row.why)] if isinstance(row, BadRow) else self._faults_of(row, found)
+            faults = [Fault("", row.reason)] if isinstance(row, BadRow) else self._faults_of(row, found)
             if faults:
                 self.bad += 1
                 self.faults += [Fault(_path(row.line, fault.path), fault.message, fault.kind) for fault in faults]
-        del self.faults[MOST_FAULTS:]
-        return found if read and self.bad < MOST_BAD_ROWS else None
+        del self.faults[MAX_FAULTS:]
+        return found if read and self.bad < MAX_BAD_ROWS else None
 
-    def _faults_of(self, row: Row, found: list[InputItem]) -> Sequence[Fault]:
+    def _faults_of(self, row: InputRow, found: list[InputItem]) -> Sequence[Fault]:
         """Takes in a row that is as it must be; else says what is not."""
         try:
-            custom_id, body = self._asking.item(row.values)
-            calls = self._dispatcher.plan(self._asking.request(body))
+            custom_id, body = self._builder.parse_row(row.values)
+            calls = self._dispatcher.plan(self._builder.build_request(body))
         except RequestError as error:
             return error.faults
         refused = {call.target.label: call.refusal for call in calls if call.refusal}
@@ -64,9 +64,9 @@ class Loading:
         if self._spec.kind == "requests":
             for call in calls:
                 if call.target.name not in self.meant:
-                    self.meant |= config_fingerprint.of_names([call], self._dispatcher.settings.providers)
-            if len(self.meant) > MOST_NAMES:
-                return [Fault("model", f"more than {MOST_NAMES} different models are not allowed in one job")]
+                    self.meant |= config_fingerprint.fingerprint_names([call], self._dispatcher.settings.providers)
+            if len(self.meant) > MAX_MODELS:
+                return [Fault("model", f"more than {MAX_MODELS} different models are not allowed in one job")]
         self._priced(calls)
         if self.estimate:
             self.estimate.add(calls, self._dispatcher.compute_cost)
@@ -80,7 +80,7 @@ class Loading:
             return
         fresh = [call for call in calls if call.target.name not in self._known]
         unknown = {call.target.label for call in fresh if self._dispatcher.compute_cost(call, Usage(1, 1)) is None}
-        if not unknown and len(self._known) < MOST_NAMES:
+        if not unknown and len(self._known) < MAX_MODELS:
             self._known.update(call.target.name for call in fresh)
         if unknown:
             names = ", ".join(f"`{name}`" for name in sorted(unknown))

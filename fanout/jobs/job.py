@@ -13,7 +13,7 @@ from fanout.core.schema import Call
 from fanout.core.usage import WorkTotals, sum_known
 from fanout.dispatch.plan import Request
 
-State = Literal["loading", "queued", "running", "cancelling", "stopped", "cancelled", "expired", "done"]
+JobState = Literal["loading", "queued", "running", "cancelling", "stopped", "cancelled", "expired", "done"]
 """
 - `loading`: its input is read and checked; nothing was sent.
 - `queued`: to be run by whoever has a place for it.
@@ -22,17 +22,17 @@ State = Literal["loading", "queued", "running", "cancelling", "stopped", "cancel
 - `cancelled`, `expired` (its deadline has passed): nothing more is sent; can be resumed, the latter with a later deadline.
 - `done`: every unit has ended.
 """
-OPEN_STATES: tuple[State, ...] = ("queued", "running", "cancelling")
-ENDED_STATES: tuple[State, ...] = ("stopped", "cancelled", "expired", "done")
-Kind = Literal["rows", "requests"]
+OPEN_STATES: tuple[JobState, ...] = ("queued", "running", "cancelling")
+ENDED_STATES: tuple[JobState, ...] = ("stopped", "cancelled", "expired", "done")
+JobKind = Literal["rows", "requests"]
 """Rows of prompts for the job's models, or whole requests that name their own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class JobSpec:
     """What a job asks; as JSON in its row."""
 
-    kind: Kind = "rows"
+    kind: JobKind = "rows"
     models: tuple[Mapping[str, Any], ...] = ()
     """`model`, `label` and parameters of their own; none where the requests name theirs."""
     repeats: int = 1
@@ -63,13 +63,13 @@ class Spec:
     """`completion_window`, as it was asked for."""
 
 
-SPEC = TypeAdapter(Spec)
+JOB_SPEC_JSON = TypeAdapter(JobSpec)
 
 
-class Asking(Protocol):
+class RequestBuilder(Protocol):
     """How the input of a job is understood."""
 
-    def item(self, values: Mapping[str, Any]) -> tuple[str | None, str]:
+    def parse_row(self, values: Mapping[str, Any]) -> tuple[str | None, str]:
         """The custom id of a row, and what is kept of it as JSON.
 
         Raises:
@@ -77,12 +77,12 @@ class Asking(Protocol):
         """
         ...
 
-    def request(self, body: str) -> Request:
+    def build_request(self, body: str) -> Request:
         """What such a row asks."""
         ...
 
 
-def places(calls: Iterable[Call]) -> Iterator[tuple[tuple[int, int], Call]]:
+def place_calls(calls: Iterable[Call]) -> Iterator[tuple[tuple[int, int], Call]]:
     """The calls of one item, each with its entry and its number within that entry: its unit's `repeat`.
 
     The number is the call's `sample`, unless the item has several prompts.
@@ -96,7 +96,7 @@ def places(calls: Iterable[Call]) -> Iterator[tuple[tuple[int, int], Call]]:
 
 Fingerprint = Mapping[str, Mapping[str, Any]]
 """What each model of a job stood for when it began: provider, adapter, address, upstream id, parameters sent."""
-FINGERPRINT: TypeAdapter[Fingerprint] = TypeAdapter(dict[str, dict[str, Any]])
+FINGERPRINT_JSON: TypeAdapter[Fingerprint] = TypeAdapter(dict[str, dict[str, Any]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +107,9 @@ class Job:
     id: str
     created: float
     account_id: str
-    spec: Spec
+    spec: JobSpec
     fingerprint: Fingerprint
-    state: State
+    state: JobState
     reason: str | None
     items: int
     units: int
@@ -123,19 +123,19 @@ class Job:
     forked_from: str | None
 
     @classmethod
-    def of(cls, row: Row[Any]) -> Job:
+    def from_row(cls, row: Row[Any]) -> Job:
         names = ("number", "id", "created", "account_id", "state", "reason", "items", "units", "started", "ended", "rate")
         return cls(
             **{name: getattr(row, name) for name in names},
             owner=row.owner,
             alive=bool(row.alive),
             forked_from=row.forked_from,
-            spec=SPEC.validate_json(row.spec),
-            fingerprint=FINGERPRINT.validate_json(row.fingerprint),
+            spec=JOB_SPEC_JSON.validate_json(row.spec),
+            fingerprint=FINGERPRINT_JSON.validate_json(row.fingerprint),
         )
 
 
-class Group(NamedTuple):
+class ResultGroup(NamedTuple):
     """What is counted together."""
 
     model: str
@@ -149,7 +149,7 @@ class Progress:
     """How far a job is."""
 
     job: Job
-    counts: Mapping[Group, WorkTotals]
+    counts: Mapping[ResultGroup, WorkTotals]
     running: int = 0
     """Calls under way; 0 where another process runs it."""
     waiting: int = 0
@@ -166,7 +166,7 @@ class Progress:
         return sum(totals.calls for group, totals in self.counts.items() if group.result == "answered")
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         return max(self.job.units - self.ended, 0)
 
     @property
@@ -183,13 +183,13 @@ class Progress:
         return sum(self.rates.values()) if self.rates else self.job.rate
 
     @property
-    def left_s(self) -> float | None:
+    def remaining_s(self) -> float | None:
         """Seconds to the end at the pace of late; `None` where nothing is known of it."""
         rate = self.rate
-        return self.left / rate if rate and self.left else 0.0 if not self.left else None
+        return self.remaining / rate if rate and self.remaining else 0.0 if not self.remaining else None
 
     @property
-    def left_usd(self) -> float | None:
+    def remaining_usd(self) -> float | None:
         """What the rest would cost at the mean of what has ended; `None` where no cost is known."""
         known = sum(totals.calls - totals.cost_unknown for group, totals in self.counts.items() if group.result == "answered")
-        return self.cost_usd / known * self.left if self.cost_usd is not None and known else None
+        return self.cost_usd / known * self.remaining if self.cost_usd is not None and known else None

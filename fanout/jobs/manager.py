@@ -18,51 +18,63 @@ from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.plan import Entry, Request
 from fanout.jobs import config_fingerprint, process_identity
 from fanout.jobs.estimate import Estimate
-from fanout.jobs.input_files import BadRow, Row
-from fanout.jobs.intake import Loading
-from fanout.jobs.job import ENDED_STATES, SPEC, Asking, Fingerprint, Group, Job, Kind, Progress, Spec
-from fanout.jobs.job import FINGERPRINT as FINGERPRINTS
-from fanout.jobs.row_request import rows_of
-from fanout.jobs.worker import Runner
+from fanout.jobs.input_files import BadRow, InputRow
+from fanout.jobs.intake import Intake
+from fanout.jobs.job import (
+    ENDED_STATES,
+    JOB_SPEC_JSON,
+    Fingerprint,
+    Job,
+    JobKind,
+    JobSpec,
+    Progress,
+    RequestBuilder,
+    ResultGroup,
+)
+from fanout.jobs.job import FINGERPRINT_JSON as FINGERPRINTS
+from fanout.jobs.row_request import make_row_request_builder
+from fanout.jobs.worker import JobWorker
 from fanout.observability.logs import log
 from fanout.store.jobs.journal import LEASE_S, JobStore
 
-MOST_JOBS = 4
+MAX_RUNNING_JOBS = 4
 """That one process runs at once; further ones are queued."""
-LAST_TRIES = 5
+MAX_FINAL_WRITES = 5
 """How often a run's end is tried to be written."""
-LOOK_S = 2.0
+POLL_INTERVAL_S = 2.0
 """How often a server looks for jobs that nobody runs."""
-COPIED_AT_ONCE = 10_000
+COPY_CHUNK_ITEMS = 10_000
 """Items of a fork in one transaction: others want to write, too."""
-PROBE = '{"prompt":""}'
+EMPTY_ROW = '{"prompt":""}'
 """A row that asks nothing: what the models of a job stand for does not depend on it."""
 
-Askings = Callable[[Spec, str], Asking]
+RequestBuilderFactory = Callable[[JobSpec, str], RequestBuilder]
 """How the jobs of a kind are understood: of what a job asks, and its account."""
 
 
-class Keeper:
-    """The jobs of a store, and those of them that this process runs. Open one with `open_keeper`."""
+class JobManager:
+    """The jobs of a store, and those of them that this process runs. Open one with `open_manager`."""
 
-    def __init__(self, store: JobStore, dispatcher: Dispatcher, askings: Mapping[Kind, Askings] | None = None) -> None:
+    def __init__(
+        self, store: JobStore, dispatcher: Dispatcher, builders: Mapping[JobKind, RequestBuilderFactory] | None = None
+    ) -> None:
         self._store, self._dispatcher = store, dispatcher
-        self._askings = {"rows": rows_of, **(askings or {})}
-        self._running: dict[int, Runner] = {}
+        self._builders = {"rows": make_row_request_builder, **(builders or {})}
+        self._running: dict[int, JobWorker] = {}
         self._begun: set[int] = set()
         """Jobs that this process has, or is about to take."""
         self._tasks: dict[int, asyncio.Task[Any]] = {}
         self._look = asyncio.Event()
         """There may be a job to run."""
-        self._owner = process_identity.owner()
+        self._owner = process_identity.current_process()
         self._leaving = False
 
     # Taking in
 
     async def create(
         self,
-        spec: Spec,
-        rows: Iterable[Row | BadRow],
+        spec: JobSpec,
+        rows: Iterable[InputRow | BadRow],
         *,
         account_id: str | None = None,
         prefix: str = "job_",
@@ -80,14 +92,14 @@ class Keeper:
             RequestError: with every bad row and its line, up to `MOST_FAULTS`; nothing is kept.
             StoreError: the database cannot be written.
         """
-        asking = self._asking(spec, account_id or "")
-        entries = self._entries(asking) if spec.kind == "rows" else {}
+        builder = self._request_builder(spec, account_id or "")
+        entries = self._entries(builder) if spec.kind == "rows" else {}
         id = id or f"{prefix}{uuid.uuid4().hex}"
         row = {
             "id": id,
             "created": time.time(),
             "account_id": account_id or "",
-            "spec": SPEC.dump_json(spec, exclude_defaults=True).decode(),
+            "spec": JOB_SPEC_JSON.dump_json(spec, exclude_defaults=True).decode(),
             "fingerprint": "{}",
             "state": "loading",
             "forked_from": forked_from,
@@ -95,7 +107,7 @@ class Keeper:
         number = await self._store.create(row)
         try:
             epoch = await self._store.take(number, self._owner)
-            loading = Loading(spec, asking, self._dispatcher, entries)
+            loading = Intake(spec, builder, self._dispatcher, entries)
             await self._load(loading, number, epoch or 0, rows)
             for custom_id, line in await self._store.repeated_ids(number):
                 loading.faults.append(Fault(f"line {line}: custom_id", f"`{custom_id}` stands in the input more than once"))
@@ -110,21 +122,21 @@ class Keeper:
             raise StoreError("the job was given up while its input was read")
         return await self.job(id)
 
-    async def estimate(self, spec: Spec, rows: Iterable[Row | BadRow]) -> Estimate:
+    async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> Estimate:
         """What a job would be; nothing of it is kept or sent.
 
         Raises:
             RequestError: with every bad row and its line.
         """
-        asking = self._asking(spec, "")
-        loading = Loading(spec, asking, self._dispatcher, self._entries(asking) if spec.kind == "rows" else {})
+        builder = self._request_builder(spec, "")
+        loading = Intake(spec, builder, self._dispatcher, self._entries(builder) if spec.kind == "rows" else {})
         loading.estimate, source = Estimate(), iter(rows)
         while await asyncio.to_thread(loading.take, source) is not None:
             pass
         loading.check()
         return loading.estimate
 
-    async def _load(self, loading: Loading, number: int, epoch: int, rows: Iterable[Row | BadRow]) -> None:
+    async def _load(self, loading: Intake, number: int, epoch: int, rows: Iterable[InputRow | BadRow]) -> None:
         source = iter(rows)
         async with self._keeping(number, epoch):
             while (found := await asyncio.to_thread(loading.take, source)) is not None:
@@ -137,7 +149,7 @@ class Keeper:
 
         async def beat() -> None:
             while True:
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_INTERVAL_S)
                 with suppress(StoreError):
                     await self._store.renew(number, epoch, None)
 
@@ -148,29 +160,31 @@ class Keeper:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def _asking(self, spec: Spec, account_id: str) -> Asking:
-        return self._askings[spec.kind](spec, account_id)
+    def _request_builder(self, spec: JobSpec, account_id: str) -> RequestBuilder:
+        return self._builders[spec.kind](spec, account_id)
 
-    def _entries(self, asking: Asking) -> Fingerprint:
+    def _entries(self, builder: RequestBuilder) -> Fingerprint:
         """What the models of a job stand for, which is the same for every row.
 
         Raises:
             RequestError: some cannot be called.
         """
-        calls = self._dispatcher.plan(asking.request(PROBE))
+        calls = self._dispatcher.plan(builder.build_request(EMPTY_ROW))
         refused = {call.entry: call.refusal.message for call in calls if call.refusal}
         if refused:
             raise RequestError([Fault(f"models[{entry}]", message) for entry, message in refused.items()])
-        return config_fingerprint.of_entries((call for call in calls if not call.sample), self._dispatcher.settings.providers)
+        return config_fingerprint.fingerprint_entries(
+            (call for call in calls if not call.sample), self._dispatcher.settings.providers
+        )
 
     def _meaning_now(self, job: Job) -> Fingerprint:
         if job.spec.kind == "rows":
-            return self._entries(self._asking(job.spec, job.account_id))
+            return self._entries(self._request_builder(job.spec, job.account_id))
         calls = [self._dispatcher.plan(Request(entries=(Entry(name),), prompts=("",)))[0] for name in job.fingerprint]
         refused = {call.target.name: call.refusal.message for call in calls if call.refusal}
         if refused:
             raise RequestError([Fault(name, message) for name, message in refused.items()])
-        return config_fingerprint.of_names(calls, self._dispatcher.settings.providers)
+        return config_fingerprint.fingerprint_names(calls, self._dispatcher.settings.providers)
 
     # Looking
 
@@ -183,20 +197,20 @@ class Keeper:
         row = await self._store.job(id)
         if row is None:
             raise RequestError([Fault("id", f"no job `{id}`", "job_not_found")])
-        return Job.of(row)
+        return Job.from_row(row)
 
     async def jobs(self, **which: Any) -> list[Job]:
         """The newest first; see `JobStore.listed`."""
-        return [Job.of(row) for row in await self._store.listed(**which)]
+        return [Job.from_row(row) for row in await self._store.listed(**which)]
 
     async def progress(self, id: str) -> Progress:
         """How far a job is, whoever runs it."""
         job = await self.job(id)
-        if runner := self._running.get(job.number):
-            return replace(runner.progress(), job=job)
+        if worker := self._running.get(job.number):
+            return replace(worker.progress(), job=job)
         return Progress(job, await self._counts(job))
 
-    async def events(self, id: str, every_s: float = 1.0) -> AsyncGenerator[Progress]:
+    async def watch(self, id: str, every_s: float = 1.0) -> AsyncGenerator[Progress]:
         """How far a job is, again and again, until it has ended."""
         while True:
             progress = await self.progress(id)
@@ -205,24 +219,24 @@ class Keeper:
                 return
             await asyncio.sleep(every_s)
 
-    async def _counts(self, job: Job) -> dict[Group, WorkTotals]:
+    async def _counts(self, job: Job) -> dict[ResultGroup, WorkTotals]:
         return {
-            Group(row.model, row.result): WorkTotals(**{name: getattr(row, name) for name in WORK_SUMS})
+            ResultGroup(row.model, row.result): WorkTotals(**{name: getattr(row, name) for name in WORK_SUMS})
             for row in await self._store.counts(job.number)
         }
 
-    def calls(self, job: Job, body: str) -> list[Call]:
+    def plan_item(self, job: Job, body: str) -> list[Call]:
         """The calls of one item of a job."""
-        return self._dispatcher.plan(self._asking(job.spec, job.account_id).request(body))
+        return self._dispatcher.plan(self._request_builder(job.spec, job.account_id).build_request(body))
 
     # Running
 
-    async def run(self, id: str, told: Callable[[Runner], None] | None = None, *, patient: bool = False) -> Job:
+    async def run(self, id: str, on_start: Callable[[JobWorker], None] | None = None, *, wait: bool = False) -> Job:
         """Runs a job to its end, in this process.
 
         Args:
-            told: called with its runner once it runs.
-            patient: while another process runs it, waits until that one has ended it, or has gone.
+            on_start: called with its worker once it runs.
+            wait: while another process runs it, waits until that one has ended it, or has gone.
 
         Raises:
             RequestError: there is no such job, it has ended, or its models mean something else by now.
@@ -239,14 +253,14 @@ class Keeper:
                 gone = [job.owner] if job.owner and process_identity.is_gone(job.owner) else []
                 epoch = await self._store.take(job.number, self._owner, gone=gone)
                 if epoch is not None:
-                    return await self._run(job, epoch, meant, told)
+                    return await self._run(job, epoch, meant, on_start)
             finally:
                 self._begun.discard(job.number)
-        if patient:
-            return await self._waited(job, told)
+        if wait:
+            return await self._waited(job, on_start)
         raise LeaseLost
 
-    async def _run(self, job: Job, epoch: int, meant: Fingerprint, told: Callable[[Runner], None] | None) -> Job:
+    async def _run(self, job: Job, epoch: int, meant: Fingerprint, on_start: Callable[[JobWorker], None] | None) -> Job:
         """Runs a job that this process has taken, as it is now that nobody else can change it.
 
         Args:
@@ -260,34 +274,34 @@ class Keeper:
             await self._store.change(job.number, epoch=epoch, owner=None)
             raise RequestError([Fault("id", f"job `{job.id}` is {job.state}", "wrong_state")])
         job = replace(await self.job(job.id), fingerprint=meant)
-        asking = self._asking(job.spec, job.account_id)
-        runner = Runner(self._store, self._dispatcher, job, epoch, asking, await self._counts(job))
-        self._running[job.number] = runner
+        builder = self._request_builder(job.spec, job.account_id)
+        worker = JobWorker(self._store, self._dispatcher, job, epoch, builder, await self._counts(job))
+        self._running[job.number] = worker
         if self._leaving:
-            runner.stop("queued", None)
+            worker.stop("queued", None)
         try:
-            if told:
-                told(runner)
-            log.info("job begins", job=job.id, units=job.units, left=runner.progress().left)
-            state, reason = await runner.run()
+            if on_start:
+                on_start(worker)
+            log.info("job begins", job=job.id, units=job.units, left=worker.progress().remaining)
+            state, reason = await worker.run()
         finally:
             del self._running[job.number]
         return await self._leave(job, epoch, state, reason)
 
-    async def _waited(self, job: Job, told: Callable[[Runner], None] | None) -> Job:
+    async def _waited(self, job: Job, on_start: Callable[[JobWorker], None] | None) -> Job:
         """The job's end, whoever brings it about."""
         log.info("another process runs the job; waiting", job=job.id)
         while job.alive and not (job.owner and process_identity.is_gone(job.owner)):
-            await asyncio.sleep(LOOK_S / 4)
+            await asyncio.sleep(POLL_INTERVAL_S / 4)
             job = await self.job(job.id)
-        return job if job.state in ENDED_STATES else await self.run(job.id, told, patient=True)
+        return job if job.state in ENDED_STATES else await self.run(job.id, on_start, wait=True)
 
     async def _leave(self, job: Job, epoch: int, state: str, reason: str | None) -> Job:
         """Writes how a run ended, and waits a while for a database that cannot be written just then."""
-        for _ in range(LAST_TRIES):
+        for _ in range(MAX_FINAL_WRITES):
             with suppress(StoreError):
                 return await self._left(job, epoch, state, reason)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_INTERVAL_S)
         return await self._left(job, epoch, state, reason)
 
     async def _left(self, job: Job, epoch: int, state: str, reason: str | None) -> Job:
@@ -310,12 +324,12 @@ class Keeper:
             RequestError: it is not what it was.
         """
         meant = self._meaning_now(job)
-        changed = config_fingerprint.differences(job.fingerprint, meant)
+        changed = config_fingerprint.find_differences(job.fingerprint, meant)
         if changed:
             raise RequestError(changed)
         return meant
 
-    async def wait(self) -> None:
+    async def run_waiting_jobs(self) -> None:
         """Looks for jobs that nobody runs, and runs them, until it is cancelled; then leaves them to the next process."""
         try:
             while True:
@@ -327,19 +341,19 @@ class Keeper:
                     log.exception("bug in looking for jobs")
                 self._look.clear()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
+                    async with asyncio.timeout(POLL_INTERVAL_S):
                         await self._look.wait()
         finally:
-            self.leave()
-            await self.idle()
+            self.hand_over()
+            await self.wait_until_idle()
 
-    def leave(self) -> None:
+    def hand_over(self) -> None:
         """Sends nothing more; what runs is left to the next process once its calls under way have ended."""
         self._leaving = True
-        for runner in self._running.values():
-            runner.stop("queued", None)
+        for worker in self._running.values():
+            worker.stop("queued", None)
 
-    async def idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Returns once no job runs that was looked for here."""
         while self._tasks:
             await asyncio.wait(list(self._tasks.values()))
@@ -347,20 +361,20 @@ class Keeper:
     async def _adopt(self) -> None:
         if self._leaving:
             return
-        await self.sweep()
+        await self.discard_abandoned()
         for row in reversed(await self._store.listed(most=1_000, states=("queued", "running", "cancelling"))):
-            job = Job.of(row)
+            job = Job.from_row(row)
             if not _is_left(job) or job.number in self._tasks or not job.spec.unattended:
                 continue
-            if len(self._tasks) < MOST_JOBS:
+            if len(self._tasks) < MAX_RUNNING_JOBS:
                 task = asyncio.create_task(self._attended(job), name=f"job {job.id}")
                 self._tasks[job.number] = task
                 task.add_done_callback(partial(self._gone, job.number))
 
-    async def sweep(self) -> None:
+    async def discard_abandoned(self) -> None:
         """Forgets jobs whose making was cut off."""
         for row in await self._store.listed(most=1_000, states=("loading",)):
-            job = Job.of(row)
+            job = Job.from_row(row)
             if _is_left(job) and (job.owner or job.created < time.time() - LEASE_S):  # else it is only just being made
                 await self._store.discard(job.number)
 
@@ -394,8 +408,8 @@ class Keeper:
         job = await self.job(id)
         if not _is_left(job):
             await self._store.change(job.number, states=("queued", "running"), state="cancelling")
-            if runner := self._running.get(job.number):
-                runner.stop("cancelled", "it was cancelled")
+            if worker := self._running.get(job.number):
+                worker.stop("cancelled", "it was cancelled")
         else:
             await self._store.change(
                 job.number,
@@ -443,35 +457,35 @@ class Keeper:
         await self._queue(job, _not_late(replace(job.spec, **changes)))
         return await self.job(id)
 
-    async def _queue(self, job: Job, spec: Spec) -> None:
-        written = SPEC.dump_json(spec, exclude_defaults=True).decode()
+    async def _queue(self, job: Job, spec: JobSpec) -> None:
+        written = JOB_SPEC_JSON.dump_json(spec, exclude_defaults=True).decode()
         queued: dict[str, Any] = {"state": "queued", "reason": None, "ended": None, "owner": None, "spec": written}
         gone = [job.owner] if job.owner and process_identity.is_gone(job.owner) else []
         if not await self._store.change(job.number, states=(job.state,), gone=gone, **queued):
             raise RequestError([Fault("id", f"job `{job.id}` is no longer {job.state}", "wrong_state")])
         self._look.set()
 
-    async def _forked(self, job: Job, spec: Spec) -> Job:
+    async def _forked(self, job: Job, spec: JobSpec) -> Job:
         forked = replace(job, spec=spec)
         id = f"{job.id.partition('_')[0]}_{uuid.uuid4().hex}"
         row = {
             "id": id,
             "created": time.time(),
             "account_id": job.account_id,
-            "spec": SPEC.dump_json(spec, exclude_defaults=True).decode(),
+            "spec": JOB_SPEC_JSON.dump_json(spec, exclude_defaults=True).decode(),
             "fingerprint": FINGERPRINTS.dump_json(self._meaning_now(forked)).decode(),
             "state": "loading",
             "forked_from": job.id,
         }
         units = job.units
         if job.spec.kind == "rows":  # its sets may have other members by now
-            units = job.items * len(self._dispatcher.plan(self._asking(spec, job.account_id).request(PROBE)))
+            units = job.items * len(self._dispatcher.plan(self._request_builder(spec, job.account_id).build_request(EMPTY_ROW)))
         number = await self._store.create(row)
         try:
             epoch = await self._store.take(number, self._owner) or 0
             async with self._keeping(number, epoch):
-                for first in range(0, job.items, COPIED_AT_ONCE):
-                    await self._store.copy_items(job.number, number, first, first + COPIED_AT_ONCE)
+                for first in range(0, job.items, COPY_CHUNK_ITEMS):
+                    await self._store.copy_items(job.number, number, first, first + COPY_CHUNK_ITEMS)
         except BaseException:
             with suppress(StoreError):
                 await asyncio.shield(self._store.discard(number))
@@ -480,7 +494,7 @@ class Keeper:
         self._look.set()
         return await self.job(id)
 
-    def begin(self) -> None:
+    def notify_queued(self) -> None:
         """A job was made that waits to be run."""
         self._look.set()
 
@@ -490,29 +504,29 @@ def _is_left(job: Job) -> bool:
     return not job.alive or (job.owner is not None and process_identity.is_gone(job.owner))
 
 
-def _not_late(spec: Spec) -> Spec:
+def _not_late(spec: JobSpec) -> JobSpec:
     """Without a deadline that has passed: what goes on now would expire at once."""
     return replace(spec, deadline=None) if spec.deadline is not None and spec.deadline <= time.time() else spec
 
 
 @asynccontextmanager
-async def open_keeper(
+async def open_job_manager(
     store: JobStore,
     dispatcher: Dispatcher,
-    askings: Mapping[Kind, Askings] | None = None,
+    builders: Mapping[JobKind, RequestBuilderFactory] | None = None,
     *,
-    attending: bool = False,
-) -> AsyncGenerator[Keeper]:
-    """A keeper; at the end what it runs is left to the next process.
+    run_waiting: bool = False,
+) -> AsyncGenerator[JobManager]:
+    """A manager; at the end what it runs is left to the next process.
 
     Args:
-        attending: it also looks for jobs that nobody runs.
+        run_waiting: it also looks for jobs that nobody runs.
     """
-    keeper = Keeper(store, dispatcher, askings)
+    manager = JobManager(store, dispatcher, builders)
     async with store.writing():
-        task = asyncio.create_task(keeper.wait(), name="jobs") if attending else None
+        task = asyncio.create_task(manager.run_waiting_jobs(), name="jobs") if run_waiting else None
         try:
-            yield keeper
+            yield manager
         finally:
             if task:
                 task.cancel()

@@ -12,20 +12,20 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from fanout.core.schema import Call, Failure
-from fanout.jobs.adaptive_concurrency import Pace
+from fanout.jobs.adaptive_concurrency import AdaptiveConcurrency
 from fanout.store.jobs.journal import Unit
 
-MOST_LATER = 4_096
+MAX_DELAYED_UNITS = 4_096
 """Units of one model that wait to be tried again; while there are so many, nothing new is asked."""
 FORGET_S = 20.0
 """Over how long the pace of late is taken."""
-Name = tuple[str | None, str | None, str | None]
+QueueKey = tuple[str | None, str | None, str | None]
 """Provider, limit group and upstream model."""
 _numbers = count()
 
 
 @dataclass(slots=True, eq=False)
-class Work:
+class PendingUnit:
     """A unit that is to be asked."""
 
     unit: Unit
@@ -42,7 +42,7 @@ class Work:
 
 
 @dataclass(slots=True, eq=False)
-class Account:
+class AccountSlots:
     """What the lanes of one account share."""
 
     most: int
@@ -57,15 +57,15 @@ class Account:
 
 
 @dataclass(slots=True, eq=False)
-class Lane:
+class ModelQueue:
     """One model of one account: what is asked of it, how fast, and what waits. What it does holds no other lane back."""
 
-    account: Account
-    feed: AsyncGenerator[Work]
-    pace: Pace = field(init=False)
-    later: list[tuple[float, int, Work]] = field(default_factory=list)
+    account: AccountSlots
+    feed: AsyncGenerator[PendingUnit]
+    pace: AdaptiveConcurrency = field(init=False)
+    later: list[tuple[float, int, PendingUnit]] = field(default_factory=list)
     """By when they may be tried again (`time.monotonic`)."""
-    held: Work | None = None
+    held: PendingUnit | None = None
     """Waits for money."""
     running: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -74,7 +74,7 @@ class Lane:
     """Why no further call is of use."""
 
     def __post_init__(self) -> None:
-        self.pace = Pace(self.account.most)
+        self.pace = AdaptiveConcurrency(self.account.most)
 
     @property
     def over(self) -> str | None:
@@ -92,7 +92,7 @@ class Lane:
         """Nothing is left, and nothing is under way."""
         return self.exhausted and not (self.running or self.later or self.held)
 
-    def put_back(self, work: Work, due: float) -> None:
+    def put_back(self, work: PendingUnit, due: float) -> None:
         """To be tried again by then (`time.monotonic`)."""
         heapq.heappush(self.later, (due, next(_numbers), work))
 
@@ -101,17 +101,17 @@ class Lane:
         """There may be something to send now."""
         if self.running >= self.pace.limit:
             return False
-        new = not self.exhausted and len(self.later) < MOST_LATER
+        new = not self.exhausted and len(self.later) < MAX_DELAYED_UNITS
         return new or self.held is not None or bool(self.later and self.later[0][0] <= time.monotonic())
 
-    async def next(self) -> Work | None:
+    async def next(self) -> PendingUnit | None:
         """What is to be sent now: what has waited before what is new."""
         if self.held:
             work, self.held = self.held, None
             return work
         if self.later and self.later[0][0] <= time.monotonic():
             return heapq.heappop(self.later)[2]
-        if self.exhausted or len(self.later) >= MOST_LATER:
+        if self.exhausted or len(self.later) >= MAX_DELAYED_UNITS:
             return None
         found = await anext(self.feed, None)
         self.exhausted = found is None
@@ -126,7 +126,7 @@ class Lane:
                 await self.changed.wait()
 
 
-class Rate:
+class Throughput:
     """Ends a second, of late: an average that forgets."""
 
     __slots__ = ("_at", "_began", "_sum")

@@ -22,10 +22,10 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import whole_text
-from fanout.jobs.input_files import arrow
+from fanout.jobs.input_files import import_pyarrow
 
-Kind = Literal["text", "whole", "number", "time"]
-COLUMNS: Mapping[str, Kind] = {
+ColumnKind = Literal["text", "whole", "number", "time"]
+COLUMNS: Mapping[str, ColumnKind] = {
     "item": "whole",
     "line": "whole",
     "custom_id": "text",
@@ -68,13 +68,13 @@ SUFFIXES: Mapping[str, str] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "c
 GROUP_BYTES = 8 * 2**20
 """Of Arrow's memory, about how much becomes a row group of its own: what a reader, too, has to hold at least."""
 GROUP_ROWS = 65_536
-Record = Mapping[str, Any]
+ResultRecord = Mapping[str, Any]
 
 
-class Encoder(Protocol):
+class RecordEncoder(Protocol):
     """Makes a file's bytes of records, as they come. It only computes, but much: beside a loop it belongs in a thread."""
 
-    def encode(self, records: Sequence[Record]) -> bytes:
+    def encode(self, records: Sequence[ResultRecord]) -> bytes:
         """The next bytes; none as long as Parquet still gathers a row group."""
         ...
 
@@ -83,13 +83,13 @@ class Encoder(Protocol):
         ...
 
 
-class Writer:
+class RecordWriter:
     """Writes records to an open file."""
 
-    def __init__(self, stream: BinaryIO, made: Encoder) -> None:
+    def __init__(self, stream: BinaryIO, made: RecordEncoder) -> None:
         self._stream, self._encoder = stream, made
 
-    def write(self, records: Sequence[Record]) -> None:
+    def write(self, records: Sequence[ResultRecord]) -> None:
         """
         Raises:
             RequestError: the file cannot be written (any more).
@@ -121,7 +121,7 @@ def _told(what: str) -> Generator[None]:
         raise RequestError([Fault("output", f"{what} cannot be written: {error.strerror}")]) from None
 
 
-def format_of(name: str, asked: str | None = None) -> str:
+def choose_format(name: str, asked: str | None = None) -> str:
     """The format of a file of results: the one asked for, else by its name; standard output, `-`, is JSONL.
 
     Raises:
@@ -137,18 +137,18 @@ def format_of(name: str, asked: str | None = None) -> str:
     return found
 
 
-def encoder(format: str) -> Encoder:
+def make_encoder(format: str) -> RecordEncoder:
     """An encoder of a format.
 
     Raises:
         RequestError: the format is none of ours, or is Parquet and pyarrow is missing.
     """
-    makers: Mapping[str, Callable[[], Encoder]] = {"jsonl": _Jsonl, "csv": _Csv, "parquet": _Parquet}
-    return makers[format_of("-", format)]()
+    makers: Mapping[str, Callable[[], RecordEncoder]] = {"jsonl": _Jsonl, "csv": _Csv, "parquet": _Parquet}
+    return makers[choose_format("-", format)]()
 
 
 @contextmanager
-def open_writer(target: Path | BinaryIO, format: str | None = None) -> Generator[Writer]:
+def open_writer(target: Path | BinaryIO, format: str | None = None) -> Generator[RecordWriter]:
     """A writer to a file, or to a stream, which stays open.
 
     A file is written under another name beside its own, which it gets at the end: no half file ever stands under it, and one
@@ -160,20 +160,20 @@ def open_writer(target: Path | BinaryIO, format: str | None = None) -> Generator
     Raises:
         RequestError: it cannot be written there, or not in that format.
     """
-    made = encoder(format_of(str(target) if isinstance(target, Path) else "-", format))
+    made = make_encoder(choose_format(str(target) if isinstance(target, Path) else "-", format))
     if not isinstance(target, Path):
-        writer = Writer(target, made)
+        writer = RecordWriter(target, made)
         yield writer
         writer.close()
         return
-    with replacing(target) as stream:
-        writer = Writer(stream, made)
+    with replace_file(target) as stream:
+        writer = RecordWriter(stream, made)
         yield writer
         writer.close()
 
 
 @contextmanager
-def replacing(path: Path) -> Generator[BinaryIO]:
+def replace_file(path: Path) -> Generator[BinaryIO]:
     """A file to write, which gets that name at the end; a failure removes it.
 
     Raises:
@@ -205,7 +205,7 @@ def replacing(path: Path) -> Generator[BinaryIO]:
 class _Jsonl:
     """An object on each line, with every column."""
 
-    def encode(self, records: Sequence[Record]) -> bytes:
+    def encode(self, records: Sequence[ResultRecord]) -> bytes:
         return b"".join(_json(_whole(record)) + b"\n" for record in records)
 
     def close(self) -> bytes:
@@ -218,7 +218,7 @@ class _Csv:
     def __init__(self) -> None:
         self._headed = False
 
-    def encode(self, records: Sequence[Record]) -> bytes:
+    def encode(self, records: Sequence[ResultRecord]) -> bytes:
         written = io.StringIO()
         writer = csv.writer(written)
         if not self._headed:
@@ -236,7 +236,7 @@ class _Parquet:
     """Columns of fixed types, in row groups of bounded size."""
 
     def __init__(self) -> None:
-        pyarrow, parquet = arrow()
+        pyarrow, parquet = import_pyarrow()
         types = {
             "text": pyarrow.string(),
             "whole": pyarrow.int64(),
@@ -250,7 +250,7 @@ class _Parquet:
         self._waiting: list[Any] = []
         self._bytes = self._rows = 0
 
-    def encode(self, records: Sequence[Record]) -> bytes:
+    def encode(self, records: Sequence[ResultRecord]) -> bytes:
         if records:
             rows = [_checked(record) for record in records]
             columns = [
@@ -301,7 +301,7 @@ class _Sink(io.RawIOBase):
         return taken
 
 
-def _checked(record: Record) -> Record:
+def _checked(record: ResultRecord) -> ResultRecord:
     """A record under a misspelt name would be lost without a word.
 
     Raises:
@@ -312,7 +312,7 @@ def _checked(record: Record) -> Record:
     return record
 
 
-def _whole(record: Record) -> dict[str, Any]:
+def _whole(record: ResultRecord) -> dict[str, Any]:
     """Every column, in order."""
     known = _checked(record)
     return {name: _rfc3339(known.get(name)) if kind == "time" else known.get(name) for name, kind in COLUMNS.items()}
@@ -324,7 +324,7 @@ def _cell(value: Any) -> Any:
     return _text(value) if isinstance(value, list | tuple | dict | bool) else value
 
 
-def _typed(value: Any, kind: Kind) -> Any:
+def _typed(value: Any, kind: ColumnKind) -> Any:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return None
     if kind == "text":

@@ -12,22 +12,22 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @cache
-def machine() -> str:
+def machine_id() -> str:
     """This machine until its next start; a container of its own is a machine of its own."""
     with suppress(OSError):
         return f"{BOOT.read_text().strip()}.{os.readlink('/proc/self/ns/pid')}"
     return ""
 
 
-def owner() -> str:
+def current_process() -> str:
     """This process, told apart from every other one: host, machine, number, start."""
-    return f"{socket.gethostname()}|{machine()}|{os.getpid()}|{_started(os.getpid())}"
+    return f"{socket.gethostname()}|{machine_id()}|{os.getpid()}|{_started(os.getpid())}"
 
 
 def is_gone(other: str) -> bool:
     """Whether a process is known to have ended; false where that cannot be seen from here."""
     _, where, pid, started = other.rsplit("|", 3)
-    return bool(where) and where == machine() and _started(int(pid)) != started and not _hidden(int(pid))
+    return bool(where) and where == machine_id() and _started(int(pid)) != started and not _hidden(int(pid))
 
 
 def _hidden(pid: int) -> bool:

@@ -10,13 +10,13 @@ from sqlalchemy import Row
 
 from fanout.core.schema import Completion, Failure
 from fanout.core.usage import Usage
-from fanout.jobs.stored_outcome import Record
+from fanout.jobs.stored_outcome import StoredOutcome
 
 
-def records(rows: Iterable[Row[Any]]) -> Iterator[dict[str, Any]]:
+def build_records(rows: Iterable[Row[Any]]) -> Iterator[dict[str, Any]]:
     """The records of rows of `JobStore.results`, in their order. What is not known is absent."""
     for row in rows:
-        record = Record.read(row.record)
+        record = StoredOutcome.from_json(row.record)
         yield {
             "item": row.item,
             "line": row.line,
@@ -43,7 +43,7 @@ def _asked(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**asked, **{name: body[name] for name in ("reference", "values") if name in body}}
 
 
-def _timed(record: Record) -> dict[str, Any]:
+def _timed(record: StoredOutcome) -> dict[str, Any]:
     timing, cost = record.timing, record.cost
     usage = record.completion.usage if record.completion else None
     tokens = usage.output_tokens if usage else None

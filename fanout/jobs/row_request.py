@@ -16,9 +16,9 @@ from fanout.core.messages import MessageBody
 from fanout.core.sampling import checked
 from fanout.core.schema import SAMPLING_NAMES, Message, Sampling
 from fanout.dispatch.plan import Entry, Request, parse_entries
-from fanout.jobs.job import Spec
+from fanout.jobs.job import JobSpec
 
-LONGEST_ID = 512
+MAX_CUSTOM_ID_CHARS = 512
 FIELDS = ("prompt", "messages", "system", "reference", "custom_id", "parameters")
 """What a row may say beside its sampling parameters."""
 KNOWN = frozenset({*FIELDS, *SAMPLING_NAMES})
@@ -50,7 +50,7 @@ _PLACE = re.compile(r"\{\{\{\{|\{(?=\{\{(?!\{))|\{\{([^{}\n]*)\}\}|\{\{")
 _NAME = re.compile(r"\w[\w .-]*")
 
 
-class Template:
+class PromptTemplate:
     """A prompt with variables: `{{name}}` is what the row has under that name; spaces around the name do not matter.
 
     Nothing else is special: no filters, no conditions, single braces and `}}` are themselves. A literal `{{` is written
@@ -91,10 +91,10 @@ class Template:
         Raises:
             KeyError: a variable is missing.
         """
-        return "".join(part if name is None else part + text_of(values[name]) for part, name in self._parts)
+        return "".join(part if name is None else part + to_text(values[name]) for part, name in self._parts)
 
 
-def text_of(value: Any) -> str:
+def to_text(value: Any) -> str:
     """A text itself, anything else as JSON."""
     return value if isinstance(value, str) else to_json(value).decode()
 
@@ -116,7 +116,7 @@ def _misplaced(text: str, found: re.Match[str]) -> Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class RowItem:
     """One row, checked. Either `prompt` or `messages`."""
 
     prompt: str | None = None
@@ -136,12 +136,12 @@ class Item:
         said = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "custom_id"}
         return {name: value for name, value in said.items() if value is not None and (value != {} or name == "reference")}
 
-    def json(self) -> str:
+    def to_json(self) -> str:
         return to_json(self.body()).decode()
 
 
-class RowAsking:
-    """How a job understands rows of prompts: see `batch.job.Asking`."""
+class RowRequestBuilder:
+    """How a job understands rows of prompts: see `job.RequestBuilder`."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class RowAsking:
         Raises:
             RequestError: the template cannot be used.
         """
-        self._template = None if template is None else Template(template)
+        self._template = None if template is None else PromptTemplate(template)
         self._typed = typed
         self._asked: Mapping[str, Any] = {
             "entries": entries,
@@ -174,23 +174,23 @@ class RowAsking:
             "account_id": account_id,
         }
 
-    def item(self, values: Mapping[str, Any]) -> tuple[str | None, str]:
+    def parse_row(self, values: Mapping[str, Any]) -> tuple[str | None, str]:
         """The custom id of a row, and what is kept of it as JSON.
 
         Raises:
             RequestError: with every fault of the row.
         """
-        made = item_of(values, self._template, typed=self._typed)
-        if isinstance(made, Item):
-            return made.custom_id, made.json()
+        made = parse_row(values, self._template, typed=self._typed)
+        if isinstance(made, RowItem):
+            return made.custom_id, made.to_json()
         raise RequestError(made)
 
-    def request(self, body: str) -> Request:
+    def build_request(self, body: str) -> Request:
         """What such a row asks."""
-        return request_of(from_json(body), **self._asked)
+        return build_request(from_json(body), **self._asked)
 
 
-def rows_of(spec: Spec, account_id: str) -> RowAsking:
+def make_row_request_builder(spec: JobSpec, account_id: str) -> RowRequestBuilder:
     """How a job of that kind understands its rows.
 
     Raises:
@@ -205,7 +205,7 @@ def rows_of(spec: Spec, account_id: str) -> RowAsking:
         faults.append(Fault("repeats", f"{spec.repeats} is not allowed: at least 1"))
     if faults:
         raise RequestError(faults)
-    return RowAsking(
+    return RowRequestBuilder(
         entries,
         template=spec.template,
         system=spec.system,
@@ -222,7 +222,9 @@ def is_request_line(values: Mapping[str, Any]) -> bool:
     return values.keys() >= REQUEST_LINE
 
 
-def item_of(values: Mapping[str, Any], template: Template | None = None, *, typed: bool = True) -> Item | list[Fault]:
+def parse_row(
+    values: Mapping[str, Any], template: PromptTemplate | None = None, *, typed: bool = True
+) -> RowItem | list[Fault]:
     """One row of the input, or everything that is wrong with it.
 
     A name that the template uses is a variable and nothing else (but `reference` and `custom_id`, which are not sent, stay what
@@ -240,7 +242,7 @@ def item_of(values: Mapping[str, Any], template: Template | None = None, *, type
     if not typed:
         own = {name: _from_cell(name, value, faults) if name in IN_CELLS else value for name, value in own.items()}
     faults += _misnamed(given, variables)
-    item = Item(
+    item = RowItem(
         prompt=_prompt(own, others, template, faults),
         messages=_messages(own, template, faults),
         system=_text(own, "system", faults),
@@ -254,7 +256,7 @@ def item_of(values: Mapping[str, Any], template: Template | None = None, *, type
     return faults or item
 
 
-def request_of(
+def build_request(
     item: Mapping[str, Any],
     *,
     entries: tuple[Entry, ...],
@@ -295,7 +297,9 @@ def _taken(messages: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
     return tuple(message.message() for message in _MESSAGES.validate_python(messages, strict=True))
 
 
-def _prompt(own: Mapping[str, Any], others: Mapping[str, Any], template: Template | None, faults: list[Fault]) -> str | None:
+def _prompt(
+    own: Mapping[str, Any], others: Mapping[str, Any], template: PromptTemplate | None, faults: list[Fault]
+) -> str | None:
     if template is None:
         if "prompt" in own and "messages" in own:
             faults.append(Fault("prompt", "stands beside `messages`: a row has one of the two"))
@@ -313,7 +317,9 @@ def _prompt(own: Mapping[str, Any], others: Mapping[str, Any], template: Templat
     return None if missing else template.render({**own, **others})
 
 
-def _messages(own: Mapping[str, Any], template: Template | None, faults: list[Fault]) -> Sequence[Mapping[str, Any]] | None:
+def _messages(
+    own: Mapping[str, Any], template: PromptTemplate | None, faults: list[Fault]
+) -> Sequence[Mapping[str, Any]] | None:
     messages = own.get("messages")
     if messages is None or template is not None:
         return None
@@ -351,8 +357,8 @@ def _custom_id(own: Mapping[str, Any], faults: list[Fault]) -> str | None:
     if isinstance(given, int) and not isinstance(given, bool):
         return str(given)
     found = _text(own, "custom_id", faults)
-    if found is not None and not 1 <= len(found) <= LONGEST_ID:
-        faults.append(Fault("custom_id", f"has {len(found)} characters: 1 to {LONGEST_ID} are allowed"))
+    if found is not None and not 1 <= len(found) <= MAX_CUSTOM_ID_CHARS:
+        faults.append(Fault("custom_id", f"has {len(found)} characters: 1 to {MAX_CUSTOM_ID_CHARS} are allowed"))
     return found
 
 
@@ -390,12 +396,12 @@ def _misnamed(given: Mapping[str, Any], variables: frozenset[str]) -> Iterator[F
             continue
         if name in NOT_OF_ROWS:
             yield Fault(name, f"{NOT_OF_ROWS[name]}{RENAME}")
-        elif (known := meant(name)) is not None and known not in given:
+        elif (known := find_misspelt(name)) is not None and known not in given:
             yield Fault(name, f"unknown field `{name}`; did you mean `{known}`? If not, rename it", "unknown_parameter")
 
 
 @lru_cache(maxsize=1024)
-def meant(name: str) -> str | None:
+def find_misspelt(name: str) -> str | None:
     """The known name that `name` is mistyped for: by case or separators alone, or, of long ones, by a letter or two.
 
     Narrower than `errors.near`, which only offers names: here `topic`, `step` or `preference` would become mistakes.

@@ -15,7 +15,7 @@ from fanout.core.usage import Cost
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class StoredOutcome:
     """An outcome without its question."""
 
     model: str
@@ -32,7 +32,7 @@ class Record:
     adjusted: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, outcome: Outcome) -> Record:
+    def from_outcome(cls, outcome: Outcome) -> StoredOutcome:
         target, fitted, result = outcome.call.target, outcome.call.fitted, outcome.result
         return cls(
             model=target.name,
@@ -48,10 +48,10 @@ class Record:
         )
 
     @classmethod
-    def read(cls, text: str) -> Record:
+    def from_json(cls, text: str) -> StoredOutcome:
         return _RECORD.validate_json(text)
 
-    def json(self) -> str:
+    def to_json(self) -> str:
         """Whatever upstreams put into it: half a character becomes U+FFFD, a number that is none null."""
         try:
             return _RECORD.dump_json(self, exclude_defaults=True).decode()
@@ -65,19 +65,19 @@ class Record:
         assert found is not None, "a record is of an answer or of a failure"
         return found
 
-    def outcome(self, call: Call) -> Outcome:
+    def to_outcome(self, call: Call) -> Outcome:
         """The outcome of that call."""
         return Outcome(call, self.result, self.timing, self.cost)
 
 
-_RECORD = TypeAdapter(Record)
+_RECORD = TypeAdapter(StoredOutcome)
 
 
-def failure_json(failure: Failure) -> str:
+def failure_to_json(failure: Failure) -> str:
     return _FAILURE.dump_json(failure, exclude_defaults=True).decode()
 
 
-def failure_of(text: str) -> Failure:
+def failure_from_json(text: str) -> Failure:
     return _FAILURE.validate_json(text)
 
 

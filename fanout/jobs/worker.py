@@ -22,9 +22,9 @@ from fanout.core.usage import Cost, WorkTotals, plausible_usage, plausible_usd, 
 from fanout.dispatch import retries
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.budget import Budget
-from fanout.jobs.job import Asking, Group, Job, Progress, State, places
-from fanout.jobs.model_queues import Account, Lane, Name, Rate, Work
-from fanout.jobs.stored_outcome import Record, failure_json
+from fanout.jobs.job import Job, JobState, Progress, RequestBuilder, ResultGroup, place_calls
+from fanout.jobs.model_queues import AccountSlots, ModelQueue, PendingUnit, QueueKey, Throughput
+from fanout.jobs.stored_outcome import StoredOutcome, failure_to_json
 from fanout.limits.limiter import Priority
 from fanout.observability.logs import log
 from fanout.store.jobs.journal import AttemptFailed, AttemptStarted, JobStore, JournalEntry, Unit, UnitEnded
@@ -48,7 +48,7 @@ WITHDRAWN = Failure("cancelled", "not sent: the job was to end first", code="job
 Found = TypeVar("Found")
 
 
-class Runner:
+class JobWorker:
     """One run of a job by the process that has its lease."""
 
     def __init__(
@@ -57,19 +57,19 @@ class Runner:
         dispatcher: Dispatcher,
         job: Job,
         epoch: int,
-        asking: Asking,
-        counts: Mapping[Group, WorkTotals],
+        builder: RequestBuilder,
+        counts: Mapping[ResultGroup, WorkTotals],
     ) -> None:
-        self._store, self._dispatcher, self._asking = store, dispatcher, asking
+        self._store, self._dispatcher, self._builder = store, dispatcher, builder
         self.job, self._epoch = job, epoch
         self._counts = dict(counts)
-        self._rates: dict[str, Rate] = {}
-        self._lanes: dict[Name, Lane] = {}
+        self._rates: dict[str, Throughput] = {}
+        self._lanes: dict[QueueKey, ModelQueue] = {}
         spent = sum_known(totals.cost_usd for totals in counts.values()) or 0.0
         self._budget = Budget(dispatcher.compute_cost, job.spec.max_cost_usd, spent)
         self._under_way: set[int] = set()
         """`id` of the calls."""
-        self._ending: tuple[State, str | None] | None = None
+        self._ending: tuple[JobState, str | None] | None = None
         self.trouble: str | None = None
         """Why the database cannot be written just now."""
 
@@ -84,24 +84,24 @@ class Runner:
             rates={model: rate.at(now) for model, rate in self._rates.items()},
         )
 
-    def stop(self, state: State, reason: str | None) -> None:
+    def stop(self, state: JobState, reason: str | None) -> None:
         """Sends nothing more; what was sent is waited for. The first reason stands, but a job that is cancelled is not left."""
         if self._ending is None or (state == "cancelled" and self._ending[0] == "queued"):
             self._ending = (state, reason)
         self._dispatcher.cancel_waiting(lambda call: id(call) in self._under_way, WITHDRAWN)
         self._wake()
 
-    async def run(self) -> tuple[State, str | None]:
+    async def run(self) -> tuple[JobState, str | None]:
         """Runs until every unit has ended or it is told to stop; in which state that leaves the job, and why.
 
         Raises:
             StoreError: the database could not be written for `PATIENCE_S`. What was not written will be asked again.
             LeaseLost: another process has taken the job over.
         """
-        accounts: dict[tuple[str | None, str | None], Account] = {}
+        accounts: dict[tuple[str | None, str | None], AccountSlots] = {}
         for name in sorted({_lane(row) for row in self.job.fingerprint.values()}, key=str):
-            account = accounts.setdefault(name[:2], Account(self._most_at_once(name[0])))
-            self._lanes[name] = Lane(account, self._feed(name))
+            account = accounts.setdefault(name[:2], AccountSlots(self._most_at_once(name[0])))
+            self._lanes[name] = ModelQueue(account, self._feed(name))
         deadline = self.job.spec.deadline
         loop = asyncio.get_running_loop()
         timer = deadline and loop.call_later(max(deadline - time.time(), 0), self.stop, "expired", "its deadline has passed")
@@ -121,7 +121,7 @@ class Runner:
         over = [lane.over for lane in self._lanes.values() if lane.over]
         if self._ending is None and over:
             return "stopped", "; ".join(dict.fromkeys(over))
-        if self._ending is None and (left := self.progress().left):
+        if self._ending is None and (left := self.progress().remaining):
             return "stopped", f"{left} units were not asked: the models stand for fewer calls than when the job was made"
         return self._ending or ("done", None)
 
@@ -132,7 +132,7 @@ class Runner:
 
     # What is to be asked
 
-    async def _feed(self, name: Name) -> AsyncGenerator[Work]:
+    async def _feed(self, name: QueueKey) -> AsyncGenerator[PendingUnit]:
         """The units of one lane that have not ended, in the order of the input.
 
         The first lane takes those of models that nobody has thought of, too: every unit is asked.
@@ -144,14 +144,14 @@ class Runner:
             for item in chunk.items:
                 after = item.item
                 await asyncio.sleep(0)  # planning a whole chunk would hold up all others
-                for (entry, number), call in places(self._dispatcher.plan(self._asking.request(item.body))):
+                for (entry, number), call in place_calls(self._dispatcher.plan(self._builder.build_request(item.body))):
                     target, place = call.target, (item.item, entry, number)
                     its = (target.provider, target.limit_group, target.model)
                     if place not in chunk.closed and (its == name or (rest and its not in self._lanes)):
                         unit, attempt = Unit(self.job.number, *place), chunk.attempts.get(place, 0) + 1
-                        yield Work(unit, call, attempt, chunk.reopened.get(place, 0), cache_key=self._cache_key(call))
+                        yield PendingUnit(unit, call, attempt, chunk.reopened.get(place, 0), cache_key=self._cache_key(call))
 
-    async def _drive(self, lane: Lane) -> None:
+    async def _drive(self, lane: ModelQueue) -> None:
         """Sends what one lane bears, until nothing is left or nothing more may be sent."""
         async with asyncio.TaskGroup() as group:
             while not (self._ending or lane.over):
@@ -173,7 +173,7 @@ class Runner:
                     return
                 await lane.change()
 
-    async def _chosen(self, lane: Lane) -> tuple[Work, float] | None:
+    async def _chosen(self, lane: ModelQueue) -> tuple[PendingUnit, float] | None:
         """What is to be sent now, and the money set aside for it."""
         work = None if self._ending or lane.over else await lane.next()
         if work is None:
@@ -181,7 +181,7 @@ class Runner:
         reserved = self._budget.reserve(work.call)
         if reserved is not None:
             return work, reserved
-        if not self._budget.knows(work.call):
+        if not self._budget.is_price_known(work.call):
             lane.useless = f"what `{work.call.target.label}` costs is not known, so no limit on it can be kept"
             return None
         lane.held = work
@@ -199,7 +199,7 @@ class Runner:
 
     # One unit
 
-    async def _unit(self, lane: Lane, work: Work, reserved_usd: float) -> None:
+    async def _unit(self, lane: ModelQueue, work: PendingUnit, reserved_usd: float) -> None:
         outcome: Outcome | None = None
         self._under_way.add(id(work.call))
         try:
@@ -213,7 +213,7 @@ class Runner:
             self._budget.settle(reserved_usd, result, cost)
             self._wake()
 
-    async def _attempt(self, lane: Lane, work: Work) -> Outcome | None:
+    async def _attempt(self, lane: ModelQueue, work: PendingUnit) -> Outcome | None:
         if work.call.refusal:  # nothing is sent, so nothing is written before
             outcome = await self._dispatcher.attempt(work.call, deadline_s=WAIT_S)
             await self._ended(work, outcome, attempt=work.attempt - 1)
@@ -230,11 +230,11 @@ class Runner:
         started = now - (outcome.timing.call_s or now - began)
         work.tries += 1
         if isinstance(result, Completion):
-            lane.pace.answered(started, now, filled=outcome.timing.queued_s < 1 and lane.running >= lane.pace.limit)
+            lane.pace.record_answer(started, now, filled=outcome.timing.queued_s < 1 and lane.running >= lane.pace.limit)
             await self._ended(work, outcome, attempt=work.attempt)
             return outcome
         if result.kind == "rate_limit" and sent:
-            lane.pace.refused(started, now)
+            lane.pace.record_refusal(started, now)
         if result.kind in USELESS_KINDS:
             lane.end(result)
         if delay_s := self._again(work, result, row.retries):
@@ -247,7 +247,7 @@ class Runner:
             await self._ended(work, outcome, attempt=work.attempt)
         return outcome
 
-    def _again(self, work: Work, failure: Failure, row: Any) -> float | None:
+    def _again(self, work: PendingUnit, failure: Failure, row: Any) -> float | None:
         """After how many seconds a failed unit is tried again; `None`: not at all."""
         if not (retries.is_transient(failure) or failure.code == "queue_too_long"):
             return None
@@ -259,10 +259,10 @@ class Runner:
             return None
         return max(retries.compute_delay_s(failure, work.tries, row), 0.01)
 
-    async def _ended(self, work: Work, outcome: Outcome, *, attempt: int, cached_from: str | None = None) -> None:
-        await self._close(work, Record.of(outcome), attempt=attempt, cached_from=cached_from)
+    async def _ended(self, work: PendingUnit, outcome: Outcome, *, attempt: int, cached_from: str | None = None) -> None:
+        await self._close(work, StoredOutcome.from_outcome(outcome), attempt=attempt, cached_from=cached_from)
 
-    async def _close(self, work: Work, record: Record, *, attempt: int, cached_from: str | None = None) -> None:
+    async def _close(self, work: PendingUnit, record: StoredOutcome, *, attempt: int, cached_from: str | None = None) -> None:
         """Writes a unit's end."""
         result, failed = record.result, record.failure
         text = "\0".join(choice.message.text for choice in result.choices) if isinstance(result, Completion) else None
@@ -273,19 +273,19 @@ class Runner:
             totals.add_failure()
         word = failed.kind if failed else ANSWERED
         ended = UnitEnded(
-            *(work.unit, attempt, self._epoch, time.time(), record.label, word, record.json(), totals),
-            failure=failure_json(failed) if failed and attempt >= work.attempt else None,
+            *(work.unit, attempt, self._epoch, time.time(), record.label, word, record.to_json(), totals),
+            failure=failure_to_json(failed) if failed and attempt >= work.attempt else None,
             text=text,
             cache_key=None if failed else work.cache_key,
             cached_from=cached_from,
         )
         await self._put(ended)
         now = time.monotonic()
-        self._counts.setdefault(Group(record.label, word), WorkTotals()).add(totals)
-        self._rates.setdefault(record.label, Rate(now - 0.1)).add(now)
+        self._counts.setdefault(ResultGroup(record.label, word), WorkTotals()).add(totals)
+        self._rates.setdefault(record.label, Throughput(now - 0.1)).add(now)
 
-    def _failed(self, work: Work, failure: Failure) -> AttemptFailed:
-        return AttemptFailed(work.unit, work.attempt, self._epoch, time.time(), failure.kind, failure_json(failure))
+    def _failed(self, work: PendingUnit, failure: Failure) -> AttemptFailed:
+        return AttemptFailed(work.unit, work.attempt, self._epoch, time.time(), failure.kind, failure_to_json(failure))
 
     async def _put(self, entry: JournalEntry) -> None:
         entries = chain([entry], repeat(replace(entry, again=True) if isinstance(entry, UnitEnded) else entry))
@@ -322,7 +322,7 @@ class Runner:
         whole = (self.job.account_id, *asked, dict(call.fitted.sent), dict(query.passthrough), query.sampling.n, call.sample)
         return hashlib.sha256(to_json(whole, inf_nan_mode="constants")).digest()
 
-    async def _from_cache(self, work: Work) -> bool:
+    async def _from_cache(self, work: PendingUnit) -> bool:
         """Closes a unit with an answer to the same question, where the store has one."""
         assert work.cache_key
         key = work.cache_key
@@ -331,7 +331,7 @@ class Runner:
             return False
         target = work.call.target
         # It has cost nothing this time, and that is known.
-        record = replace(Record.read(found.record), model=target.name, label=target.label, cost=FREE)
+        record = replace(StoredOutcome.from_json(found.record), model=target.name, label=target.label, cost=FREE)
         await self._close(work, record, attempt=work.attempt - 1, cached_from=found.cached_from or found.id)
         return True
 
@@ -359,6 +359,6 @@ def _first(broken: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-def _lane(meant: Mapping[str, Any]) -> Name:
+def _lane(meant: Mapping[str, Any]) -> QueueKey:
     """Where a model of the job is asked."""
     return meant["provider"], meant["limit_group"], meant["upstream_model"]

@@ -14,8 +14,8 @@ from aiohttp import HttpVersion11, web
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault
 from fanout.dispatch.dispatcher import open_dispatcher, raise_file_limit
-from fanout.jobs.job import Kind
-from fanout.jobs.manager import Askings, open_keeper
+from fanout.jobs.job import JobKind
+from fanout.jobs.manager import RequestBuilderFactory, open_job_manager
 from fanout.observability.account_health import Recent
 from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics
@@ -77,24 +77,24 @@ def create_app(settings: Settings) -> web.Application:
             app[LIFECYCLE].is_ready = True
             yield
 
-    async def keeper(app: web.Application) -> AsyncIterator[None]:
+    async def manager(app: web.Application) -> AsyncIterator[None]:
         if STORE not in app:
             yield
             return
         database = app[STORE].database
         app[FILE_STORE], app[BATCH_STORE], app[JOB_STORE] = FileStore(database), BatchStore(database), JobStore(database)
-        lined: dict[Kind, Askings] = {"requests": batch_lines.LineAsking}
-        async with open_keeper(app[JOB_STORE], app[DISPATCHER], lined, attending=True) as opened:
+        lined: dict[JobKind, RequestBuilderFactory] = {"requests": batch_lines.LineRequestBuilder}
+        async with open_job_manager(app[JOB_STORE], app[DISPATCHER], lined, run_waiting=True) as opened:
             app[JOB_MANAGER] = opened
             async with batches.open_clerk(opened, app[JOB_STORE], app[BATCH_STORE], app[FILE_STORE]) as clerk:
                 app[batches.CLERK] = clerk
                 yield
-            opened.leave()
+            opened.hand_over()
             app[DISPATCHER].stop()  # whoever had calls under way has had the grace
 
     app.cleanup_ctx.append(store)  # before the dispatcher: what ends while that one closes is counted too
     app.cleanup_ctx.append(dispatcher)
-    app.cleanup_ctx.append(keeper)
+    app.cleanup_ctx.append(manager)
     app.on_response_prepare.append(request.add_headers)
     post = partial(app.router.add_post, expect_handler=encourage)
     get = partial(app.router.add_get, expect_handler=encourage)
@@ -213,16 +213,16 @@ async def _wind_down(app: web.Application, site: web.TCPSite) -> None:
     lifecycle, dispatcher = app[LIFECYCLE], app[DISPATCHER]
     lifecycle.is_stopping = True
     log.info("stopping", requests=lifecycle.running_requests)
-    keeper = app.get(JOB_MANAGER)
-    if keeper:
-        keeper.leave()
+    manager = app.get(JOB_MANAGER)
+    if manager:
+        manager.hand_over()
     await site.stop()
     grace_s = dispatcher.settings.environment.grace_s
     with suppress(TimeoutError):
         async with asyncio.timeout(grace_s):
             await lifecycle.wait_until_idle()
-            if keeper:
-                await keeper.idle()
+            if manager:
+                await manager.wait_until_idle()
     dispatcher.stop()
     with suppress(TimeoutError):
         async with asyncio.timeout(LAST_WORDS_S):

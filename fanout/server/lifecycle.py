@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from fanout.dispatch.dispatcher import Dispatcher
-from fanout.jobs.manager import Keeper
+from fanout.jobs.manager import JobManager
 from fanout.observability.metrics import Metrics
 from fanout.store import Store
 from fanout.store.batches import BatchStore
@@ -46,7 +46,7 @@ METRICS = web.AppKey("metrics", Metrics)
 LIFECYCLE = web.AppKey("lifecycle", Lifecycle)
 STORE = web.AppKey("store", Store)
 """Absent if FANOUT_STORE is `off`, and so are the four that follow."""
-JOB_MANAGER = web.AppKey("job_manager", Keeper)
+JOB_MANAGER = web.AppKey("job_manager", JobManager)
 JOB_STORE = web.AppKey("job_store", JobStore)
 FILE_STORE = web.AppKey("file_store", FileStore)
 BATCH_STORE = web.AppKey("batch_store", BatchStore)

@@ -18,10 +18,10 @@ from machine import rss_mb
 
 from fanout.config.settings import load
 from fanout.dispatch.dispatcher import open_dispatcher
-from fanout.jobs.input_files import Row
-from fanout.jobs.job import Spec
-from fanout.jobs.manager import open_keeper
-from fanout.jobs.worker import Runner
+from fanout.jobs.input_files import InputRow
+from fanout.jobs.job import JobSpec
+from fanout.jobs.manager import open_job_manager
+from fanout.jobs.worker import JobWorker
 from fanout.store import open_store
 from fanout.store.jobs.journal import JobStore
 
@@ -31,32 +31,33 @@ async def main() -> None:
     prompts, models, concurrency = map(int, numbers)
     early_mb = 0.0
 
-    async def look(runner: Runner) -> None:
+    async def look(worker: JobWorker) -> None:
         """What it takes when a tenth is done: from there on it must not grow."""
         nonlocal early_mb
-        while runner.progress().ended < runner.job.units / 10:
+        while worker.progress().ended < worker.job.units / 10:
             await asyncio.sleep(0.05)
         early_mb = rss_mb("self")
 
     looking: list[asyncio.Task[None]] = []
     async with open_store(store) as opened, open_dispatcher(load(Path(config))) as dispatcher:
         assert opened
-        async with open_keeper(JobStore(opened.database), dispatcher) as keeper:
+        async with open_job_manager(JobStore(opened.database), dispatcher) as manager:
             freeze()
             start_s, began = time.process_time(), time.monotonic()
-            spec = Spec(
+            spec = JobSpec(
                 models=tuple({"model": f"m{model}"} for model in range(models)),
                 parameters={"max_tokens": 50, "temperature": 0.7},
                 concurrency=concurrency,
             )
             asked = (
-                Row(prompt + 1, {"prompt": f"Prompt {prompt}: what is the capital of France?"}) for prompt in range(prompts)
+                InputRow(prompt + 1, {"prompt": f"Prompt {prompt}: what is the capital of France?"})
+                for prompt in range(prompts)
             )
-            job = await keeper.create(spec, asked)
-            job = await keeper.run(job.id, lambda runner: looking.append(asyncio.create_task(look(runner))))
+            job = await manager.create(spec, asked)
+            job = await manager.run(job.id, lambda worker: looking.append(asyncio.create_task(look(worker))))
             cpu_s, wall_s = time.process_time() - start_s, time.monotonic() - began
             await asyncio.gather(*looking)
-            progress = await keeper.progress(job.id)
+            progress = await manager.progress(job.id)
     result = {"calls": job.units, "cpu_s": cpu_s, "wall_s": wall_s, "rss_mb": rss_mb("self"), "rss_early_mb": early_mb}
     errors = job.units - progress.answered
     print(json.dumps(result | {"store_mb": os.path.getsize(store) / 2**20, "errors": errors}))

@@ -17,8 +17,8 @@ from table import Row
 
 from fanout.core.schema import Answer, Choice, Completion, Timing
 from fanout.core.usage import Cost, Usage, WorkTotals
-from fanout.jobs.job import SPEC, Spec
-from fanout.jobs.stored_outcome import Record
+from fanout.jobs.job import JOB_SPEC_JSON, JobSpec
+from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.store import open_store
 from fanout.store.jobs.journal import AttemptStarted, JobStore, Unit, UnitEnded
 
@@ -44,7 +44,7 @@ def _record() -> str:
         (Choice(Answer(ANSWER), "stop"),), Usage(20, 60, raw={"prompt_tokens": 20, "completion_tokens": 60})
     )
     timing = Timing(0.001, None, 0.8, 0.81, 1)
-    return Record("m", "m", "up", "m-1", completion, timing=timing, cost=Cost(0.001, "providers.json")).json()
+    return StoredOutcome("m", "m", "up", "m-1", completion, timing=timing, cost=Cost(0.001, "providers.json")).to_json()
 
 
 def _ended(unit: Unit, epoch: int, record: str) -> UnitEnded:
@@ -57,7 +57,7 @@ def _ended(unit: Unit, epoch: int, record: str) -> UnitEnded:
 
 async def _opened(folder: Path) -> tuple[Path, str]:
     path = folder / f"journal-{time.monotonic_ns()}.db"
-    return path, SPEC.dump_json(Spec()).decode()
+    return path, JOB_SPEC_JSON.dump_json(JobSpec()).decode()
 
 
 async def _grouped(folder: Path, seconds: float) -> float:

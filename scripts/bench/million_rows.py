@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fanout.jobs.input_files import TYPED, Row, rows
+from fanout.jobs.input_files import TYPED_FORMATS, InputRow, read_rows
 from fanout.jobs.output_files import open_writer
-from fanout.jobs.row_request import Item, Template, item_of
+from fanout.jobs.row_request import PromptTemplate, RowItem, parse_row
 
 WORDS = "The quick brown fox jumps over the lazy dog while everyone else is asleep. " * 3
 
@@ -55,12 +55,12 @@ def ranges(numbers: range, size: int) -> Iterator[range]:
 
 def read(path: Path) -> int:
     """How many rows there are; each is read, checked, and written as JSON."""
-    template, count = Template("Answer briefly: {{question}}"), 0
-    for row in rows(path):
-        assert isinstance(row, Row), row
-        item = item_of(row.values, template, typed=path.suffix[1:] in TYPED)
-        assert isinstance(item, Item), item
-        item.json()
+    template, count = PromptTemplate("Answer briefly: {{question}}"), 0
+    for row in read_rows(path):
+        assert isinstance(row, InputRow), row
+        item = parse_row(row.values, template, typed=path.suffix[1:] in TYPED_FORMATS)
+        assert isinstance(item, RowItem), item
+        item.to_json()
         count += 1
     return count
 

@@ -24,7 +24,7 @@ from pyarrow import parquet
 
 from fanout.core.errors import RequestError
 from fanout.jobs import input_files as module
-from fanout.jobs.input_files import MOST_BYTES, BadRow, Row, format_of, rows
+from fanout.jobs.input_files import MAX_LINE_BYTES, BadRow, InputRow, choose_format, read_rows
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 JSON = st.recursive(
@@ -38,17 +38,17 @@ NAMES = st.lists(
 )
 
 
-def read(content: bytes | str, kind: str = "jsonl") -> list[Row | BadRow]:
+def read(content: bytes | str, kind: str = "jsonl") -> list[InputRow | BadRow]:
     raw = content.encode() if isinstance(content, str) else content
-    return list(rows(io.BytesIO(raw), kind))
+    return list(read_rows(io.BytesIO(raw), kind))
 
 
-def good(found: Sequence[Row | BadRow]) -> list[tuple[int, Mapping[str, Any]]]:
-    return [(row.line, row.values) for row in found if isinstance(row, Row)]
+def good(found: Sequence[InputRow | BadRow]) -> list[tuple[int, Mapping[str, Any]]]:
+    return [(row.line, row.values) for row in found if isinstance(row, InputRow)]
 
 
-def bad(found: Sequence[Row | BadRow]) -> list[tuple[int, str]]:
-    return [(row.line, row.why) for row in found if isinstance(row, BadRow)]
+def bad(found: Sequence[InputRow | BadRow]) -> list[tuple[int, str]]:
+    return [(row.line, row.reason) for row in found if isinstance(row, BadRow)]
 
 
 def one_bad(content: bytes | str, kind: str = "jsonl") -> str:
@@ -96,7 +96,7 @@ def test_a_byte_order_mark_is_no_text() -> None:
         (b'{"a":"\\ud83d"}', "holds half of a character: a `\\ud800` to `\\udfff` without its other half"),
         (b'{"a":' + b"[" * 65 + b"]" * 65 + b"}", "is nested too deeply"),
         (b'{"a":' + b"[" * 100_000, "is nested too deeply"),
-        (b'{"a":"' + b"x" * MOST_BYTES + b'"}', "is longer than 8 MiB"),
+        (b'{"a":"' + b"x" * MAX_LINE_BYTES + b'"}', "is longer than 8 MiB"),
     ],
     ids=["cut", "list", "twice", "nan", "infinity", "1e999", "latin-1", "surrogate", "65 deep", "too deep", "too long"],
 )
@@ -155,7 +155,7 @@ def test_bad_rows_of_a_table_have_the_line_on_which_they_begin() -> None:
 
 def test_a_quote_that_is_never_closed_is_not_held_whole() -> None:
     """What follows after the longest cell is read as rows again."""
-    content = b'a\n"' + (b"x" * 1023 + b"\n") * (MOST_BYTES // 1024 + 100)
+    content = b'a\n"' + (b"x" * 1023 + b"\n") * (MAX_LINE_BYTES // 1024 + 100)
     found = read(content, "csv")
     assert bad(found)[0] == (2, "is not valid CSV: a quote is opened and never closed")
     assert 0 < len(good(found)) <= 100
@@ -200,9 +200,9 @@ def table(path: Path, columns: Mapping[str, Any], **options: Any) -> Path:
 
 
 def test_parquet_is_read_in_pieces_with_the_numbers_of_its_rows(tmp_path: Path) -> None:
-    count = 3 * module.AT_ONCE + 5
+    count = 3 * module.PARQUET_BATCH_ROWS + 5
     path = table(tmp_path / "a.parquet", {"prompt": [f"p{n}" for n in range(count)], "seed": list(range(count))})
-    assert good(list(rows(path))) == [(n + 1, {"prompt": f"p{n}", "seed": n}) for n in range(count)]
+    assert good(list(read_rows(path))) == [(n + 1, {"prompt": f"p{n}", "seed": n}) for n in range(count)]
 
 
 def test_values_of_parquet_are_as_json_has_them(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_values_of_parquet_are_as_json_has_them(tmp_path: Path) -> None:
         ],
         "__index_level_0__": [7, 8],
     }
-    assert good(list(rows(table(tmp_path / "a.parquet", columns)))) == [
+    assert good(list(read_rows(table(tmp_path / "a.parquet", columns)))) == [
         (
             1,
             {
@@ -230,7 +230,7 @@ def test_values_of_parquet_are_as_json_has_them(tmp_path: Path) -> None:
 
 
 def test_what_json_cannot_hold_is_a_bad_row(tmp_path: Path) -> None:
-    found = list(rows(table(tmp_path / "a.parquet", {"x": [1.5, math.nan, 2.5], "y": [b"a", b"b", b"\xff"]})))
+    found = list(read_rows(table(tmp_path / "a.parquet", {"x": [1.5, math.nan, 2.5], "y": [b"a", b"b", b"\xff"]})))
     assert good(found) == [(1, {"x": 1.5, "y": "a"})]
     assert bad(found) == [
         (2, "column `x` holds nan, which JSON has not: leave it empty"),
@@ -241,15 +241,15 @@ def test_what_json_cannot_hold_is_a_bad_row(tmp_path: Path) -> None:
 def test_parquet_may_come_through_a_pipe(tmp_path: Path) -> None:
     """Its table of contents is at its end, so it is laid down first."""
     path = table(tmp_path / "a.parquet", {"prompt": ["x"]})
-    script = "import sys; from fanout.batch.rows import rows; print(list(rows(sys.stdin.buffer, 'parquet')))"
+    script = "import sys; from fanout.jobs.input_files import read_rows; print(list(read_rows(sys.stdin.buffer, 'parquet')))"
     done = subprocess.run([sys.executable, "-c", script], input=path.read_bytes(), capture_output=True, check=True)
-    assert done.stdout.decode().strip() == "[Row(line=1, values={'prompt': 'x'})]"
+    assert done.stdout.decode().strip() == "[InputRow(line=1, values={'prompt': 'x'})]"
 
 
 def test_a_file_that_only_calls_itself_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b'{"prompt": "hi"}\n' * 10)
     with pytest.raises(RequestError, match="is not a Parquet file"):
-        list(rows(tmp_path / "a.parquet"))
+        list(read_rows(tmp_path / "a.parquet"))
 
 
 def test_a_broken_parquet_file_ends_in_a_bad_row(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_a_broken_parquet_file_ends_in_a_bad_row(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[1000:3000] = bytes(2000)
     path.write_bytes(content)
-    ((_, why),) = bad(list(rows(path)))
+    ((_, why),) = bad(list(read_rows(path)))
     assert why.startswith("the file cannot be read from here on: ")
 
 
@@ -265,23 +265,23 @@ def test_without_pyarrow_a_sentence_says_what_to_install() -> None:
     script = """
 import io, sys
 sys.modules["pyarrow"] = None
-from fanout.batch.rows import rows
-from fanout.errors import RequestError
-print(list(rows(io.BytesIO(b'{"a":1}'))))
+from fanout.jobs.input_files import read_rows
+from fanout.core.errors import RequestError
+print(list(read_rows(io.BytesIO(b'{"a":1}'))))
 try:
-    rows(io.BytesIO(b""), "parquet")
+    read_rows(io.BytesIO(b""), "parquet")
 except RequestError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
-        "[Row(line=1, values={'a': 1})]",
+        "[InputRow(line=1, values={'a': 1})]",
         "format: Parquet needs the package pyarrow: pip install 'fanout[parquet]'",
     ]
 
 
 def test_pyarrow_is_not_loaded_for_text() -> None:
-    script = "import sys, fanout.batch.rows, fanout.batch.export; print('pyarrow' in sys.modules)"
+    script = "import sys, fanout.jobs.input_files, fanout.jobs.output_files; print('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
@@ -303,7 +303,7 @@ def test_pyarrow_is_not_loaded_for_text() -> None:
     ],
 )
 def test_the_format_is_the_one_asked_for_else_that_of_the_name(name: str, asked: str | None, kind: str) -> None:
-    assert format_of(name, asked) == kind
+    assert choose_format(name, asked) == kind
 
 
 @pytest.mark.parametrize(
@@ -316,13 +316,13 @@ def test_the_format_is_the_one_asked_for_else_that_of_the_name(name: str, asked:
 )
 def test_other_formats_are_refused_at_once(name: str, asked: str | None, sentence: str) -> None:
     with pytest.raises(RequestError) as caught:
-        rows(Path(name), asked)
+        read_rows(Path(name), asked)
     assert sentence in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"input: `.*none\.csv` cannot be read: No such file or directory"):
-        list(rows(tmp_path / "none.csv"))
+        list(read_rows(tmp_path / "none.csv"))
 
 
 @pytest.mark.parametrize(("kind", "content"), [("jsonl", '{"a":"1"}\n' * 3), ("csv", "a\n" + "1\n" * 3)])
@@ -344,7 +344,7 @@ def test_a_packed_file_that_is_broken_off_ends_in_a_bad_row() -> None:
 def test_a_stream_stays_open(kind: str, tmp_path: Path) -> None:
     content = b'{"a":1}' if kind == "jsonl" else table(tmp_path / "a.parquet", {"a": [1]}).read_bytes()
     stream: BinaryIO = io.BytesIO(content)
-    assert good(list(rows(stream, kind))) == [(1, {"a": 1})]
+    assert good(list(read_rows(stream, kind))) == [(1, {"a": 1})]
     assert not stream.closed
 
 
@@ -355,7 +355,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         file.writelines(f'{{"prompt":"{number:086d}"}}\n' for number in range(50_000))
     tracemalloc.start()
     try:
-        count = sum(isinstance(row, Row) for row in rows(path))
+        count = sum(isinstance(row, InputRow) for row in read_rows(path))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -34,7 +34,7 @@ def run_job(url: str, folder: str, job: str, store: str | None) -> None:
 
 async def _run_job(url: str, folder: Path, job: str, store: str | None) -> None:
     async with keeping(url, folder, store=store) as kept:
-        await kept.keeper.run(job)
+        await kept.manager.run(job)
 
 
 def started(url: str, folder: Path, job: Job, store: str | None = None) -> BaseProcess:
@@ -67,9 +67,9 @@ async def test_kills_lose_nothing_and_repeat_only_what_was_under_way(upstream: U
 
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         assert 0 < len(await kept.results(job)) < job.units
-        job = await kept.keeper.run(job.id)
+        job = await kept.manager.run(job.id)
         found = await kept.results(job)
-        progress = await kept.keeper.progress(job.id)
+        progress = await kept.manager.progress(job.id)
 
     assert job.state == "done"
     assert len(found) == len({tuple(row[:3]) for row in found}) == job.units == 4 * items
@@ -89,8 +89,8 @@ async def test_a_second_process_takes_over_from_a_dead_one_at_once_and_waits_for
         process = started(upstream.url, tmp_path, job, location)
         await upstream.arrived(2, timeout_s=30)
         with pytest.raises(LeaseLost):
-            await kept.keeper.run(job.id)
-        waiting = asyncio.create_task(kept.keeper.run(job.id, patient=True))
+            await kept.manager.run(job.id)
+        waiting = asyncio.create_task(kept.manager.run(job.id, wait=True))
         await asyncio.sleep(0.2)
         ran = len(upstream.requests)
         await killed(process)

@@ -22,7 +22,7 @@ JITTER_S = 0.1
 async def test_its_limits_hold_and_interactive_calls_come_first(upstream: Upstream, tmp_path: Path, location: str) -> None:
     async with keeping(upstream.url, tmp_path, store=location, limits=LIMITS) as kept, stalls() as seen:
         job = await kept.create(35, "up/ok")
-        running = asyncio.create_task(kept.keeper.run(job.id))
+        running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(BURST)
         waiting = kept.dispatcher.limiters.find("up", None)
         assert waiting
@@ -49,7 +49,7 @@ async def test_its_limits_hold_and_interactive_calls_come_first(upstream: Upstre
 async def test_no_more_than_the_account_may_have_are_ever_under_way(upstream: Upstream, tmp_path: Path, location: str) -> None:
     async with keeping(upstream.url, tmp_path, store=location, limits={"concurrency": 5}) as kept:
         job = await kept.create(60, "up/sleep-0.02", "up/sleep-0.01")
-        running = asyncio.create_task(kept.keeper.run(job.id))
+        running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(20)
         calls = kept.dispatcher.plan(request("now", ["up/ok", "up/say-hi"]))
         await kept.dispatcher.run(calls, deadline_s=30)
@@ -64,7 +64,7 @@ async def test_a_slow_model_holds_no_other_back(upstream: Upstream, tmp_path: Pa
     more = {"providers": {"slow": {"adapter": "openai", "base_url": upstream.url, "limits": {"concurrency": 1}}}}
     async with keeping(upstream.url, tmp_path, more=more) as kept:
         job = await kept.create(300, "slow/sleep-0.01", "up/ok")
-        await kept.keeper.run(job.id)
+        await kept.manager.run(job.id)
 
     last = max(place for place, sent in enumerate(upstream.requests) if sent.model == "ok")
     slow_before = sum(sent.model == "sleep-0.01" for sent in upstream.requests[:last])
@@ -75,9 +75,9 @@ async def test_a_model_that_is_refused_holds_no_other_of_its_account_back(upstre
     """It waits for half a minute; the other one goes on at its own pace."""
     async with keeping(upstream.url, tmp_path, retries={"attempts": 3, "max_delay_s": 30}) as kept:
         job = await kept.create(200, "up/429-s-30", "up/ok", concurrency=6)
-        running = asyncio.create_task(kept.keeper.run(job.id))
+        running = asyncio.create_task(kept.manager.run(job.id))
         async with asyncio.timeout(25):
             while len(upstream.of("ok")) < 200:
                 await asyncio.sleep(0.05)
-        await kept.keeper.cancel(job.id)
+        await kept.manager.cancel(job.id)
         assert (await running).state == "cancelled"

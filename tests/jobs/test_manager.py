@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from fanout.core.errors import LeaseLost, RequestError
-from fanout.jobs.input_files import BadRow, Row
-from fanout.jobs.job import Group
-from fanout.jobs.stored_outcome import Record
-from fanout.jobs.worker import Runner
+from fanout.jobs.input_files import BadRow, InputRow
+from fanout.jobs.job import ResultGroup
+from fanout.jobs.stored_outcome import StoredOutcome
+from fanout.jobs.worker import JobWorker
 from fanout.store.jobs.journal import ResultFilter, Unit
 from tests.support.job_manager import keeping, rows
 from tests.support.upstreams import Upstream
@@ -30,9 +30,9 @@ async def test_every_item_is_asked_of_every_model_as_often_as_wanted(upstream: U
         job = await kept.create(5, "up/ok", {"model": "up/say-yes", "label": "agreeable", "max_tokens": 3}, repeats=2)
         assert (job.state, job.items, job.units) == ("queued", 5, 20)
 
-        job = await kept.keeper.run(job.id)
+        job = await kept.manager.run(job.id)
         found = await kept.results(job)
-        progress = await kept.keeper.progress(job.id)
+        progress = await kept.manager.progress(job.id)
 
     assert (job.state, job.reason) == ("done", None)
     assert set(asked(upstream).values()) == {2}
@@ -40,11 +40,11 @@ async def test_every_item_is_asked_of_every_model_as_often_as_wanted(upstream: U
         (item, entry, sample) for item in range(5) for entry in (0, 1) for sample in (0, 1)
     ]
     assert {row.model for row in found} == {"up/ok", "agreeable"}
-    records = [Record.read(row.record) for row in found]
+    records = [StoredOutcome.from_json(row.record) for row in found]
     assert {record.completion and record.completion.choices[0].message.text for record in records} == {"This is ok.", "yes"}
-    tally = progress.counts[Group("agreeable", "answered")]
+    tally = progress.counts[ResultGroup("agreeable", "answered")]
     assert (tally.calls, tally.attempts, tally.input_tokens, tally.output_tokens) == (10, 10, 100, 40)
-    assert (progress.ended, progress.left, progress.answered) == (20, 0, 20)
+    assert (progress.ended, progress.remaining, progress.answered) == (20, 0, 20)
 
 
 async def test_failures_stand_beside_answers_and_what_may_pass_is_tried_again(
@@ -52,11 +52,11 @@ async def test_failures_stand_beside_answers_and_what_may_pass_is_tried_again(
 ) -> None:
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(4, "up/400", "up/fail-2-then-ok", "up/500")
-        job = await kept.keeper.run(job.id)
+        job = await kept.manager.run(job.id)
         found = await kept.results(job)
         failed = await kept.jobs.results(job.number, which=ResultFilter(failed=True))
         tries = await kept.jobs.attempts_of(Unit(job.number, 0, 2, 0))
-        progress = await kept.keeper.progress(job.id)
+        progress = await kept.manager.progress(job.id)
 
     ends = Counter((row.model, row.result) for row in found)
     assert ends == {("up/400", "bad_request"): 4, ("up/fail-2-then-ok", "answered"): 4, ("up/500", "server"): 4}
@@ -64,14 +64,14 @@ async def test_failures_stand_beside_answers_and_what_may_pass_is_tried_again(
     assert [(row.attempt, row.kind) for row in tries] == [(1, "server"), (2, "server"), (3, "server")]
     assert len(upstream.of("500")) == 12
     assert len(upstream.of("400")) == 4
-    assert progress.counts[Group("up/500", "server")].attempts == 12
+    assert progress.counts[ResultGroup("up/500", "server")].attempts == 12
 
 
 async def test_a_wait_that_the_account_asks_for_is_no_failure(upstream: Upstream, tmp_path: Path, location: str) -> None:
     """Refused four times for its rate, where three tries are allowed: put back with its time, it holds no place meanwhile."""
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(1, "up/429-times-4-s-0.05-then-ok", "up/ok")
-        job = await kept.keeper.run(job.id)
+        job = await kept.manager.run(job.id)
         found = await kept.results(job)
 
     assert job.state == "done"
@@ -81,19 +81,19 @@ async def test_a_wait_that_the_account_asks_for_is_no_failure(upstream: Upstream
 @pytest.mark.parametrize(
     ("row", "path", "what"),
     [
-        (Row(2, {"promt": "hi"}), "line 2: promt", "did you mean `prompt`"),
-        (Row(7, {"prompt": "hi", "temperature": 9}), "line 7: temperature", "9 is not allowed"),
+        (InputRow(2, {"promt": "hi"}), "line 2: promt", "did you mean `prompt`"),
+        (InputRow(7, {"prompt": "hi", "temperature": 9}), "line 7: temperature", "9 is not allowed"),
         (BadRow(3, "is not JSON"), "line 3", "is not JSON"),
     ],
 )
 async def test_a_bad_row_is_named_and_nothing_is_sent(
-    upstream: Upstream, tmp_path: Path, location: str, row: Row | BadRow, path: str, what: str
+    upstream: Upstream, tmp_path: Path, location: str, row: InputRow | BadRow, path: str, what: str
 ) -> None:
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         spec = (await kept.create(1, "up/ok")).spec
         with pytest.raises(RequestError) as caught:
-            await kept.keeper.create(spec, [*rows(1), row, *rows(600)])
-        left = await kept.keeper.jobs(most=10)
+            await kept.manager.create(spec, [*rows(1), row, *rows(600)])
+        left = await kept.manager.jobs(most=10)
 
     assert next(fault.path for fault in caught.value.faults).startswith(path)
     assert what in str(caught.value)
@@ -104,9 +104,9 @@ async def test_a_bad_row_is_named_and_nothing_is_sent(
 async def test_an_id_that_stands_twice_is_named(upstream: Upstream, tmp_path: Path, location: str) -> None:
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         spec = (await kept.create(1, "up/ok")).spec
-        twice = [Row(line, {"prompt": "hi", "custom_id": name}) for line, name in enumerate(("a", "b", "a"), 1)]
+        twice = [InputRow(line, {"prompt": "hi", "custom_id": name}) for line, name in enumerate(("a", "b", "a"), 1)]
         with pytest.raises(RequestError, match="line 3: custom_id: `a` stands in the input more than once"):
-            await kept.keeper.create(spec, twice)
+            await kept.manager.create(spec, twice)
 
 
 @pytest.mark.parametrize(("model", "what"), [("up/", "models"), ("nothing-like-it", "nothing-like-it")])
@@ -122,18 +122,18 @@ async def test_stopped_it_can_be_resumed_and_no_unit_is_asked_twice(upstream: Up
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(40, "up/sleep-0.02")
 
-        def stop_soon(runner: Runner) -> None:
-            asyncio.get_running_loop().call_later(0.1, runner.stop, "stopped", "enough")
+        def stop_soon(worker: JobWorker) -> None:
+            asyncio.get_running_loop().call_later(0.1, worker.stop, "stopped", "enough")
 
-        job = await kept.keeper.run(job.id, stop_soon)
+        job = await kept.manager.run(job.id, stop_soon)
         done = len(await kept.results(job))
         assert (job.state, job.reason) == ("stopped", "enough")
         assert 0 < done < 40
         with pytest.raises(RequestError, match="stopped"):
-            await kept.keeper.run(job.id)
+            await kept.manager.run(job.id)
 
-        await kept.keeper.resume(job.id)
-        job = await kept.keeper.run(job.id)
+        await kept.manager.resume(job.id)
+        job = await kept.manager.run(job.id)
 
     assert job.state == "done"
     assert set(asked(upstream).values()) == {1}
@@ -143,21 +143,21 @@ async def test_stopped_it_can_be_resumed_and_no_unit_is_asked_twice(upstream: Up
 async def test_retry_asks_again_what_failed_in_that_way(upstream: Upstream, tmp_path: Path, location: str) -> None:
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(1, "up/fail-3-then-ok", "up/400", "up/ok")
-        job = await kept.keeper.run(job.id)
-        before = (await kept.keeper.progress(job.id)).counts
+        job = await kept.manager.run(job.id)
+        before = (await kept.manager.progress(job.id)).counts
 
-        await kept.keeper.retry(job.id, ["server"])
-        job = await kept.keeper.run(job.id)
-        after = (await kept.keeper.progress(job.id)).counts
+        await kept.manager.retry(job.id, ["server"])
+        job = await kept.manager.run(job.id)
+        after = (await kept.manager.progress(job.id)).counts
         tries = await kept.jobs.attempts_of(Unit(job.number, 0, 0, 0))
 
     assert {group: tally.calls for group, tally in before.items()} == {
-        Group("up/fail-3-then-ok", "server"): 1,
-        Group("up/400", "bad_request"): 1,
-        Group("up/ok", "answered"): 1,
+        ResultGroup("up/fail-3-then-ok", "server"): 1,
+        ResultGroup("up/400", "bad_request"): 1,
+        ResultGroup("up/ok", "answered"): 1,
     }
-    assert Group("up/fail-3-then-ok", "server") not in after
-    assert after[Group("up/fail-3-then-ok", "answered")].calls == 1
+    assert ResultGroup("up/fail-3-then-ok", "server") not in after
+    assert after[ResultGroup("up/fail-3-then-ok", "answered")].calls == 1
     assert [(row.attempt, row.kind) for row in tries] == [(1, "server"), (2, "server"), (3, "server"), (4, None)]
     assert (len(upstream.of("400")), len(upstream.of("ok"))) == (1, 1)
 
@@ -167,28 +167,28 @@ async def test_what_its_models_stand_for_must_not_change_unseen(upstream: Upstre
         job = await kept.create(3, "up/ok")
     async with keeping(f"{upstream.origin}/other/v1", tmp_path, store=location) as kept:
         with pytest.raises(RequestError, match=r"0: up/ok.base_url: was `.*`, is `.*other/v1`"):
-            await kept.keeper.run(job.id)
+            await kept.manager.run(job.id)
         assert upstream.requests == []
 
-        forked = await kept.keeper.resume(job.id, fork=True)
-        done = await kept.keeper.run(forked.id)
+        forked = await kept.manager.resume(job.id, fork=True)
+        done = await kept.manager.run(forked.id)
 
     assert (done.state, done.forked_from, done.units) == ("done", job.id, 3)
     assert {request.path for request in upstream.requests} == {"/other/v1/chat/completions"}
 
 
-async def test_two_keepers_never_run_one_job_together(upstream: Upstream, tmp_path: Path, location: str) -> None:
+async def test_two_managers_never_run_one_job_together(upstream: Upstream, tmp_path: Path, location: str) -> None:
     async with (
         keeping(upstream.url, tmp_path, store=location) as kept,
         keeping(upstream.url, tmp_path, store=location) as other,
     ):
         job = await kept.create(20, "up/sleep-0.05")
-        running = asyncio.create_task(kept.keeper.run(job.id))
+        running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(1)
         # The same process is the same owner; another one's is another.
-        other.keeper._owner = "elsewhere|another machine|1|1"
+        other.manager._owner = "elsewhere|another machine|1|1"
         with pytest.raises(LeaseLost):
-            await other.keeper.run(job.id)
+            await other.manager.run(job.id)
         assert (await running).state == "done"
 
     assert len(upstream.requests) == 20
@@ -197,7 +197,7 @@ async def test_two_keepers_never_run_one_job_together(upstream: Upstream, tmp_pa
 async def test_whoever_lost_the_lease_writes_nothing_more(upstream: Upstream, tmp_path: Path, location: str) -> None:
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(50, "up/sleep-0.02")
-        running = asyncio.create_task(kept.keeper.run(job.id))
+        running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(10)
         await kept.jobs.change(job.number, lease_until=0.0)
         assert await kept.jobs.take(job.number, "elsewhere|another machine|1|1") is not None
@@ -215,14 +215,14 @@ async def test_it_never_costs_more_than_it_may(upstream: Upstream, tmp_path: Pat
     async with keeping(upstream.url, tmp_path, store=location, more=more) as kept:
         each = (10 * 1.0 + 4 * 10.0) / 1e6
         job = await kept.create(100, "dear", parameters={"max_tokens": 4}, max_cost_usd=20.5 * each)
-        job = await kept.keeper.run(job.id)
-        progress = await kept.keeper.progress(job.id)
+        job = await kept.manager.run(job.id)
+        progress = await kept.manager.progress(job.id)
         assert job.state == "stopped"
         assert "USD" in (job.reason or "")
         assert 15 * each < (progress.cost_usd or 0) <= 20.5 * each
 
-        await kept.keeper.resume(job.id, max_cost_usd=1.0)
-        assert (await kept.keeper.run(job.id)).state == "done"
+        await kept.manager.resume(job.id, max_cost_usd=1.0)
+        assert (await kept.manager.run(job.id)).state == "done"
 
     assert len(upstream.requests) == 100
 
@@ -236,12 +236,12 @@ async def test_a_limit_on_cost_needs_known_prices(upstream: Upstream, tmp_path: 
 async def test_a_deadline_ends_it_and_a_later_one_goes_on(upstream: Upstream, tmp_path: Path, location: str) -> None:
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(200, "up/sleep-0.05", deadline=time.time() + 0.3, concurrency=4)
-        job = await kept.keeper.run(job.id)
+        job = await kept.manager.run(job.id)
         assert job.state == "expired"
         assert 0 < len(await kept.results(job)) < 200
 
-        await kept.keeper.resume(job.id, concurrency=64)
-        job = await kept.keeper.run(job.id)
+        await kept.manager.resume(job.id, concurrency=64)
+        job = await kept.manager.run(job.id)
 
     assert job.state == "done"
     assert len(upstream.requests) == 200
@@ -251,7 +251,7 @@ async def test_an_account_without_money_stops_its_models_alone(upstream: Upstrea
     """Thousands of calls that must fail are not made; their units stay open for a resume."""
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(100, "up/429-code-insufficient_quota")
-        job = await kept.keeper.run(job.id)
+        job = await kept.manager.run(job.id)
         found = await kept.results(job)
 
     assert job.state == "stopped"
@@ -263,9 +263,9 @@ async def test_an_answer_given_before_is_taken_again_where_that_is_wanted(
     upstream: Upstream, tmp_path: Path, location: str
 ) -> None:
     async with keeping(upstream.url, tmp_path, store=location) as kept:
-        first = await kept.keeper.run((await kept.create(3, "up/ok", repeats=2, cache=True)).id)
-        again = await kept.keeper.run((await kept.create(4, "up/ok", repeats=2, cache=True)).id)
-        fresh = await kept.keeper.run((await kept.create(3, "up/ok", repeats=2)).id)
+        first = await kept.manager.run((await kept.create(3, "up/ok", repeats=2, cache=True)).id)
+        again = await kept.manager.run((await kept.create(4, "up/ok", repeats=2, cache=True)).id)
+        fresh = await kept.manager.run((await kept.create(3, "up/ok", repeats=2)).id)
         served = Counter(row.cached_from for row in await kept.results(again))
         assert {row.cached_from for row in await kept.results(fresh)} == {None}
         assert {row.attempt for row in await kept.results(again) if row.cached_from} == {0}
@@ -277,7 +277,7 @@ async def test_an_answer_given_before_is_taken_again_where_that_is_wanted(
 async def test_items_that_are_answered_differently_can_be_asked_for(upstream: Upstream, tmp_path: Path, location: str) -> None:
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(2, "up/say-yes", "up/say-yes-then-say-no")
-        job = await kept.keeper.run(job.id)
+        job = await kept.manager.run(job.id)
         found = await kept.jobs.results(job.number, which=ResultFilter(different=True))
 
     assert len({row.item for row in found}) == 1
@@ -288,10 +288,10 @@ async def test_an_estimate_sends_nothing(upstream: Upstream, tmp_path: Path, loc
     limits = {"requests_per_minute": 60}
     async with keeping(upstream.url, tmp_path, store=location, limits=limits) as kept:
         spec = (await kept.create(1, "up/ok", repeats=3, parameters={"max_tokens": 7})).spec
-        found = await kept.keeper.estimate(spec, rows(100))
+        found = await kept.manager.estimate(spec, rows(100))
 
     assert (found.items, found.calls) == (100, 300)
     assert found.models["up/ok"].output_tokens == 2100
     assert found.cost_usd is None
-    assert found.least_s(kept.dispatcher.settings.providers) == 240
+    assert found.min_duration_s(kept.dispatcher.settings.providers) == 240
     assert upstream.requests == []

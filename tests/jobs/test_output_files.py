@@ -21,7 +21,7 @@ from pyarrow import parquet
 
 from fanout.core.errors import RequestError
 from fanout.jobs import output_files
-from fanout.jobs.output_files import COLUMNS, encoder, format_of, open_writer
+from fanout.jobs.output_files import COLUMNS, choose_format, make_encoder, open_writer
 
 INT64 = 2**63
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -39,7 +39,7 @@ FORMATS = ("jsonl", "csv", "parquet")
 
 
 def encoded(kind: str, *parts: Sequence[Mapping[str, Any]]) -> bytes:
-    made = encoder(kind)
+    made = make_encoder(kind)
     return b"".join([*(made.encode(part) for part in parts), made.close()])
 
 
@@ -139,7 +139,7 @@ def test_what_upstreams_break_is_written_whole(kind: str) -> None:
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_misspelt_column_is_not_lost_without_a_word(kind: str) -> None:
     with pytest.raises(KeyError, match="no columns: cost, txt"):
-        encoder(kind).encode([{"txt": "a", "cost": 1}])
+        make_encoder(kind).encode([{"txt": "a", "cost": 1}])
 
 
 def test_formulas_are_written_as_they_are() -> None:
@@ -151,9 +151,9 @@ def test_formulas_are_written_as_they_are() -> None:
 
 def test_text_leaves_at_once_and_parquet_by_row_groups() -> None:
     """So a download begins with the first page of results, and what waits has a bound."""
-    assert encoder("jsonl").encode([{"item": 1}]).endswith(b"\n")
-    assert encoder("csv").encode([{"item": 1}]).endswith(b"\n")
-    made, pieces, records = encoder("parquet"), [], 0
+    assert make_encoder("jsonl").encode([{"item": 1}]).endswith(b"\n")
+    assert make_encoder("csv").encode([{"item": 1}]).endswith(b"\n")
+    made, pieces, records = make_encoder("parquet"), [], 0
     big = [{"item": number, "text": os.urandom(2048).hex()} for number in range(256)]
     for _ in range(2 * output_files.GROUP_BYTES // (256 * 4096) + 2):
         pieces.append(made.encode(big))
@@ -247,4 +247,4 @@ def test_what_cannot_be_written_is_named(name: str, kind: str | None, sentence: 
 
 
 def test_standard_output_is_jsonl_unless_told() -> None:
-    assert (format_of("-"), format_of("-", "CSV"), format_of("a.NDJSON")) == ("jsonl", "csv", "jsonl")
+    assert (choose_format("-"), choose_format("-", "CSV"), choose_format("a.NDJSON")) == ("jsonl", "csv", "jsonl")

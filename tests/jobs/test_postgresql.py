@@ -11,7 +11,7 @@ import pytest
 from fanout.core.errors import LeaseLost, StoreError
 from fanout.jobs import worker
 from fanout.jobs.job import Job
-from fanout.jobs.worker import Runner
+from fanout.jobs.worker import JobWorker
 from fanout.observability import logs
 from fanout.store.jobs import journal
 from tests.jobs.test_kills import FORKS, killed
@@ -31,7 +31,7 @@ def soon_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "PATIENCE_S", 1.0)
 
 
-async def in_trouble(seen: list[Runner]) -> str:
+async def in_trouble(seen: list[JobWorker]) -> str:
     """Why the job that runs cannot be written."""
     async with asyncio.timeout(30):
         while seen[0].trouble is None:
@@ -46,8 +46,8 @@ async def test_a_server_that_is_started_anew_is_waited_for(
     location = await stoppable.create()
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(ITEMS, "up/sleep-0.01", concurrency=4)
-        seen: list[Runner] = []
-        running = asyncio.create_task(kept.keeper.run(job.id, seen.append))
+        seen: list[JobWorker] = []
+        running = asyncio.create_task(kept.manager.run(job.id, seen.append))
         await upstream.arrived(10)
         await asyncio.to_thread(stoppable.stop)
         await upstream.quiet()
@@ -58,7 +58,7 @@ async def test_a_server_that_is_started_anew_is_waited_for(
         await asyncio.to_thread(stoppable.start)
         job = await running
         found = await kept.results(job)
-        progress = await kept.keeper.progress(job.id)
+        progress = await kept.manager.progress(job.id)
 
     assert job.state == "done"
     assert 10 <= sent <= 10 + 4 * 8
@@ -75,13 +75,13 @@ async def test_a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on(
     location = await stoppable.create()
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(ITEMS, "up/sleep-0.01", concurrency=4)
-        running = asyncio.create_task(kept.keeper.run(job.id))
+        running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(10)
         await asyncio.to_thread(stoppable.stop)
         with pytest.raises(StoreError, match=r"Connect call failed|connection"):
             await running
         await asyncio.to_thread(stoppable.start)
-        job = await kept.keeper.run(job.id)
+        job = await kept.manager.run(job.id)
         found = await kept.results(job)
 
     assert job.state == "done"
@@ -94,8 +94,8 @@ async def test_a_lock_of_somebody_else_is_waited_for(upstream: Upstream, tmp_pat
     """For longer than a statement waits for it, and nothing is sent meanwhile."""
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(ITEMS, "up/sleep-0.01", concurrency=4)
-        seen: list[Runner] = []
-        running = asyncio.create_task(kept.keeper.run(job.id, seen.append))
+        seen: list[JobWorker] = []
+        running = asyncio.create_task(kept.manager.run(job.id, seen.append))
         await upstream.arrived(10)
         with Beside(location) as other:
             other.hold()
@@ -120,8 +120,8 @@ def run_elsewhere(url: str, folder: str, job: str, store: str) -> None:
 
 async def _run_elsewhere(url: str, folder: Path, job: str, store: str) -> None:
     async with keeping(url, folder, store=store) as kept:
-        kept.keeper._owner = ELSEWHERE
-        await kept.keeper.run(job)
+        kept.manager._owner = ELSEWHERE
+        await kept.manager.run(job)
 
 
 async def owner(location: str, job: Job) -> tuple[str | None, float]:
@@ -143,16 +143,16 @@ async def test_the_job_of_another_machine_is_taken_over_once_its_lease_has_passe
         process.start()
         await upstream.arrived(4, timeout_s=30)
         with pytest.raises(LeaseLost):
-            await kept.keeper.run(job.id)
+            await kept.manager.run(job.id)
         await killed(process)
         name, left_s = await owner(location, job)
         assert name == ELSEWHERE
         assert 0 < left_s <= SHORT_LEASE_S
         with pytest.raises(LeaseLost):
-            await kept.keeper.run(job.id)
+            await kept.manager.run(job.id)
         await upstream.quiet()
         before = len(upstream.requests)
-        waiting = asyncio.create_task(kept.keeper.run(job.id, patient=True))
+        waiting = asyncio.create_task(kept.manager.run(job.id, wait=True))
         await asyncio.sleep(left_s / 2)
         assert len(upstream.requests) == before
         done = await waiting
@@ -174,9 +174,9 @@ async def test_a_machine_whose_clock_is_wrong_takes_no_job_from_another(
         for wrong_s in (-7200.0, 7200.0):
             monkeypatch.setattr(time, "time", lambda wrong_s=wrong_s: real() + wrong_s)
             with pytest.raises(LeaseLost):
-                await kept.keeper.run(job.id)
-            assert (await kept.keeper.job(job.id)).alive
+                await kept.manager.run(job.id)
+            assert (await kept.manager.job(job.id)).alive
         assert await kept.jobs.take(job.number, "here|this machine|1|1", gone=[ELSEWHERE]) is not None
-        assert (await kept.keeper.job(job.id)).alive
+        assert (await kept.manager.job(job.id)).alive
 
     assert upstream.requests == []

@@ -17,12 +17,12 @@ from fanout.core.schema import Call, Completion, Message, Query, Sampling, Targe
 from fanout.core.usage import Cost, WorkTotals
 from fanout.dispatch.plan import Request
 from fanout.jobs import model_queues
-from fanout.jobs.budget import Budget, most_input_tokens
-from fanout.jobs.input_files import Row
-from fanout.jobs.job import Asking, Group, Spec
-from fanout.jobs.manager import Keeper
-from fanout.jobs.row_request import rows_of
-from fanout.jobs.worker import Runner
+from fanout.jobs.budget import Budget, max_input_tokens
+from fanout.jobs.input_files import InputRow
+from fanout.jobs.job import JobSpec, RequestBuilder, ResultGroup
+from fanout.jobs.manager import JobManager
+from fanout.jobs.row_request import make_row_request_builder
+from fanout.jobs.worker import JobWorker
 from fanout.store.engine.group_commit import GroupCommit
 from fanout.store.jobs.journal import AttemptStarted, InputItem, JobStore, Unit, UnitEnded
 from fanout.store.usage.sums import ANSWERED
@@ -36,7 +36,7 @@ async def test_a_model_that_counts_with_another_group_by_now_is_asked_all_the_sa
     async with keeping(upstream.url, tmp_path, more={"models": {"fast": model}}) as kept:
         job = await kept.create(5, "fast")
     async with keeping(upstream.url, tmp_path, more={"models": {"fast": {**model, "limit_group": "quick"}}}) as kept:
-        job = await kept.keeper.run(job.id)
+        job = await kept.manager.run(job.id)
 
         assert len(await kept.results(job)) == 5
 
@@ -47,50 +47,50 @@ async def test_a_model_that_counts_with_another_group_by_now_is_asked_all_the_sa
 async def test_parameters_that_json_writes_otherwise_have_not_changed(upstream: Upstream, tmp_path: Path) -> None:
     async with keeping(upstream.url, tmp_path) as kept:
         job = await kept.create(1, "up/ok", parameters={"stop": ["a", "b"], "logit_bias": {"50256": -100}, "temperature": 1})
-        assert (await kept.keeper.run(job.id)).state == "done"
+        assert (await kept.manager.run(job.id)).state == "done"
 
 
 async def test_what_is_stopped_sends_nothing_more(upstream: Upstream, tmp_path: Path) -> None:
     """A call that waits for its account's limits has not been sent, so it never is, and nobody waits for it."""
     async with keeping(upstream.url, tmp_path, limits={"requests_per_minute": 60, "burst": 1}) as kept:
         job = await kept.create(20, "up/ok")
-        seen: list[Runner] = []
-        running = asyncio.create_task(kept.keeper.run(job.id, seen.append))
+        seen: list[JobWorker] = []
+        running = asyncio.create_task(kept.manager.run(job.id, seen.append))
         await upstream.arrived(1)
         while seen[0].progress().running < 3:
             await asyncio.sleep(0.01)
-        await kept.keeper.cancel(job.id)
+        await kept.manager.cancel(job.id)
         sent = len(upstream.requests)
         job = await running
         assert (job.state, len(upstream.requests)) == ("cancelled", sent)
 
-        await kept.keeper.resume(job.id)
-        running = asyncio.create_task(kept.keeper.run(job.id))
+        await kept.manager.resume(job.id)
+        running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(sent + 1)
-        await kept.keeper.cancel(job.id)
+        await kept.manager.cancel(job.id)
         await running
 
 
 class Interrupted(JobStore):
     """A store in which something happens just when a job has been taken."""
 
-    keeper: Keeper
+    manager: JobManager
 
     async def take(self, number: int, owner: str, *, gone: Iterable[str] = ()) -> int | None:
         epoch = await super().take(number, owner, gone=gone)
-        job = next(job for job in await self.keeper.jobs(most=10) if job.number == number)
+        job = next(job for job in await self.manager.jobs(most=10) if job.number == number)
         if job.state == "queued":
-            await self.keeper.cancel(job.id)
+            await self.manager.cancel(job.id)
         return epoch
 
 
 async def test_a_cancel_while_a_job_is_being_taken_up_is_not_lost(upstream: Upstream, tmp_path: Path) -> None:
     async with keeping(upstream.url, tmp_path) as kept:
         store = Interrupted(kept.store.database)
-        keeper = store.keeper = Keeper(store, kept.dispatcher)
+        manager = store.manager = JobManager(store, kept.dispatcher)
         async with store.writing():
             job = await kept.create(5, "up/ok")
-            job = await keeper.run(job.id)
+            job = await manager.run(job.id)
 
     assert job.state == "cancelled"
     assert upstream.requests == []
@@ -99,10 +99,10 @@ async def test_a_cancel_while_a_job_is_being_taken_up_is_not_lost(upstream: Upst
 async def test_a_job_that_runs_is_not_run_again_by_the_same_process(upstream: Upstream, tmp_path: Path) -> None:
     async with keeping(upstream.url, tmp_path) as kept:
         job = await kept.create(10, "up/sleep-0.1")
-        running = asyncio.create_task(kept.keeper.run(job.id))
+        running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(1)
         with pytest.raises(LeaseLost):
-            await kept.keeper.run(job.id)
+            await kept.manager.run(job.id)
         assert (await running).state == "done"
 
     assert len(upstream.requests) == 10
@@ -114,10 +114,10 @@ async def test_a_job_that_was_cancelled_while_its_process_was_away_sends_nothing
     """Its process had not been heard of for longer than its lease; then it comes back."""
     async with keeping(upstream.url, tmp_path) as kept:
         job = await kept.create(400, "up/sleep-0.05", concurrency=2)
-        running = asyncio.create_task(kept.keeper.run(job.id))
+        running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(2)
         await kept.jobs.change(job.number, lease_until=0.0)
-        await kept.keeper.cancel(job.id)
+        await kept.manager.cancel(job.id)
         job = await running
 
     assert job.state == "cancelled"
@@ -128,11 +128,11 @@ async def test_a_figure_that_no_database_holds_stops_nobody(upstream: Upstream, 
     async with keeping(upstream.url, tmp_path) as kept:
         job = await kept.create(3, f"up/tokens-{10**30}", "up/ok")
         async with asyncio.timeout(30):
-            job = await kept.keeper.run(job.id)
-        counts = (await kept.keeper.progress(job.id)).counts
+            job = await kept.manager.run(job.id)
+        counts = (await kept.manager.progress(job.id)).counts
 
     assert job.state == "done"
-    tally = counts[Group(f"up/tokens-{10**30}", ANSWERED)]
+    tally = counts[ResultGroup(f"up/tokens-{10**30}", ANSWERED)]
     assert (tally.calls, tally.output_tokens, tally.unknown_usage) == (3, None, 3)
 
 
@@ -188,12 +188,12 @@ async def test_a_record_that_is_written_once_more_is_counted_once(upstream: Upst
 async def test_what_waits_to_be_tried_again_is_bounded(
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_queues, "MOST_LATER", 8)
+    monkeypatch.setattr(model_queues, "MAX_DELAYED_UNITS", 8)
     most = 0
     async with keeping(upstream.url, tmp_path, retries={"attempts": 2, "max_delay_s": 0.2}) as kept:
         job = await kept.create(100, "up/503-s-0.2", concurrency=4)
-        seen: list[Runner] = []
-        running = asyncio.create_task(kept.keeper.run(job.id, seen.append))
+        seen: list[JobWorker] = []
+        running = asyncio.create_task(kept.manager.run(job.id, seen.append))
         while not running.done():
             most = max(most, seen[0].progress().waiting) if seen else 0
             await asyncio.sleep(0.005)
@@ -210,8 +210,8 @@ async def test_the_attempts_before_a_kill_are_counted(upstream: Upstream, tmp_pa
         epoch = await kept.jobs.take(job.number, "gone") or 0
         await kept.jobs.put(AttemptStarted(Unit(job.number, 0, 0, 0), 1, epoch, time.time()))
         await kept.jobs.change(job.number, owner=None)
-        await kept.keeper.run(job.id)
-        tally = (await kept.keeper.progress(job.id)).counts[Group("up/fail-2-then-ok", ANSWERED)]
+        await kept.manager.run(job.id)
+        tally = (await kept.manager.progress(job.id)).counts[ResultGroup("up/fail-2-then-ok", ANSWERED)]
         made = await kept.jobs.attempts_of(Unit(job.number, 0, 0, 0))
 
     assert tally.attempts == len(made) == 4
@@ -237,7 +237,7 @@ def test_without_a_price_nothing_is_sent() -> None:
 
 def test_tools_are_read_as_well() -> None:
     tools = [{"type": "function", "function": {"name": "f" * 1_000}}]
-    assert most_input_tokens(Query(messages=(Message("user", "hi"),), passthrough={"tools": tools})) > 1_000
+    assert max_input_tokens(Query(messages=(Message("user", "hi"),), passthrough={"tools": tools})) > 1_000
 
 
 async def test_a_limit_on_cost_is_checked_for_every_model_of_every_row(upstream: Upstream, tmp_path: Path) -> None:
@@ -245,9 +245,9 @@ async def test_a_limit_on_cost_is_checked_for_every_model_of_every_row(upstream:
     more = {"models": {"dear": {"provider": "up", "id": "ok", "kind": "chat", "price": price}}}
     async with keeping(upstream.url, tmp_path, more=more) as kept:
         job = await kept.create(2, "up/ok")
-        await kept.keeper.cancel(job.id)
-        await kept.keeper.resume(job.id, max_cost_usd=1.0)
-        job = await kept.keeper.run(job.id)
+        await kept.manager.cancel(job.id)
+        await kept.manager.resume(job.id, max_cost_usd=1.0)
+        job = await kept.manager.run(job.id)
 
     assert (job.state, upstream.requests) == ("stopped", [])
     assert "`up/ok`" in (job.reason or "")
@@ -258,34 +258,34 @@ async def test_a_fork_knows_how_many_calls_it_will_make(upstream: Upstream, tmp_
         job = await kept.create(3, "all")
     async with keeping(upstream.url, tmp_path, more={"sets": {"all": ["up/ok", "up/say-hi"]}}) as kept:
         with pytest.raises(RequestError):
-            await kept.keeper.run(job.id)
-        forked = await kept.keeper.resume(job.id, fork=True)
+            await kept.manager.run(job.id)
+        forked = await kept.manager.resume(job.id, fork=True)
         assert forked.units == 6
 
 
 async def test_a_long_id_comes_back_as_it_was_given(upstream: Upstream, tmp_path: Path) -> None:
     ids = ["問" * 400 + "1", "問" * 400 + "2"]
     async with keeping(upstream.url, tmp_path) as kept:
-        given = [Row(line, {"prompt": "hi", "custom_id": name}) for line, name in enumerate(ids, 1)]
-        job = await kept.keeper.create(Spec(models=({"model": "up/ok"},)), given)
-        job = await kept.keeper.run(job.id)
+        given = [InputRow(line, {"prompt": "hi", "custom_id": name}) for line, name in enumerate(ids, 1)]
+        job = await kept.manager.create(JobSpec(models=({"model": "up/ok"},)), given)
+        job = await kept.manager.run(job.id)
         assert [row.custom_id for row in await kept.results(job)] == ids
 
 
 class Counting:
     """An understanding that notes how often others had their turn before each row."""
 
-    def __init__(self, inner: Asking) -> None:
+    def __init__(self, inner: RequestBuilder) -> None:
         self._inner = inner
         self.turns = 0
         self.seen: list[int] = []
 
-    def item(self, values: Mapping[str, Any]) -> tuple[str | None, str]:
-        return self._inner.item(values)
+    def parse_row(self, values: Mapping[str, Any]) -> tuple[str | None, str]:
+        return self._inner.parse_row(values)
 
-    def request(self, body: str) -> Request:
+    def build_request(self, body: str) -> Request:
         self.seen.append(self.turns)
-        return self._inner.request(body)
+        return self._inner.build_request(body)
 
     async def others(self) -> None:
         while True:
@@ -296,17 +296,17 @@ class Counting:
 async def test_planning_lets_others_have_their_turn(upstream: Upstream, tmp_path: Path) -> None:
     """A page of the input is not planned in one go, though nothing of it is to be asked."""
     async with keeping(upstream.url, tmp_path) as kept:
-        job = await kept.keeper.run((await kept.create(250, "up/ok")).id)
-        asking = Counting(rows_of(job.spec, ""))
+        job = await kept.manager.run((await kept.create(250, "up/ok")).id)
+        builder = Counting(make_row_request_builder(job.spec, ""))
         epoch = await kept.jobs.take(job.number, "me") or 0
-        counts = (await kept.keeper.progress(job.id)).counts
-        runner = Runner(kept.jobs, kept.dispatcher, job, epoch, asking, counts)
-        others = asyncio.create_task(asking.others())
-        assert await runner.run() == ("done", None)
+        counts = (await kept.manager.progress(job.id)).counts
+        worker = JobWorker(kept.jobs, kept.dispatcher, job, epoch, builder, counts)
+        others = asyncio.create_task(builder.others())
+        assert await worker.run() == ("done", None)
         others.cancel()
 
-    assert len(asking.seen) == 250
-    assert max(Counter(asking.seen).values()) <= 8
+    assert len(builder.seen) == 250
+    assert max(Counter(builder.seen).values()) <= 8
 
 
 async def test_input_is_kept_only_for_the_job_that_it_was_read_for(upstream: Upstream, tmp_path: Path) -> None:
@@ -322,13 +322,13 @@ async def test_input_is_kept_only_for_the_job_that_it_was_read_for(upstream: Ups
 
 async def test_a_bug_stops_the_job_and_frees_it(upstream: Upstream, tmp_path: Path, logged: list[str]) -> None:
     async with keeping(upstream.url, tmp_path) as kept:
-        spec = Spec(models=({"model": "up/ok"},), unattended=True)
-        job = await kept.keeper.create(spec, rows(3))
+        spec = JobSpec(models=({"model": "up/ok"},), unattended=True)
+        job = await kept.manager.create(spec, rows(3))
         # A body that no job of this kind can have.
         async with kept.store.database.writing() as connection:
             await connection.exec_driver_sql("UPDATE items SET body = '[]'")
-        await kept.keeper._attended(job)
-        job = await kept.keeper.job(job.id)
+        await kept.manager._attended(job)
+        job = await kept.manager.job(job.id)
 
     assert (job.state, job.owner) == ("stopped", None)
     assert any("bug in a job" in line for line in logged)

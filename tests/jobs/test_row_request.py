@@ -13,22 +13,30 @@ from hypothesis import strategies as st
 from fanout.core.errors import RequestError
 from fanout.core.schema import ImagePart, Message, Sampling, TextPart
 from fanout.dispatch.plan import Entry, Request
-from fanout.jobs.job import Asking
-from fanout.jobs.row_request import Item, RowAsking, Template, is_request_line, item_of, meant, request_of
+from fanout.jobs.job import RequestBuilder
+from fanout.jobs.row_request import (
+    PromptTemplate,
+    RowItem,
+    RowRequestBuilder,
+    build_request,
+    find_misspelt,
+    is_request_line,
+    parse_row,
+)
 
 ENTRIES = (Entry("a"), Entry("b", overrides={"temperature": 0.1}))
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
 
 
-def item(values: Mapping[str, Any], template: str | None = None, **options: Any) -> Item:
-    made = item_of(values, None if template is None else Template(template), **options)
-    assert isinstance(made, Item), made
+def item(values: Mapping[str, Any], template: str | None = None, **options: Any) -> RowItem:
+    made = parse_row(values, None if template is None else PromptTemplate(template), **options)
+    assert isinstance(made, RowItem), made
     return made
 
 
 def faults(values: Mapping[str, Any], template: str | None = None, **options: Any) -> list[str]:
-    made = item_of(values, None if template is None else Template(template), **options)
+    made = parse_row(values, None if template is None else PromptTemplate(template), **options)
     assert isinstance(made, list), made
     return [str(fault) for fault in made]
 
@@ -40,7 +48,7 @@ def fault(values: Mapping[str, Any], template: str | None = None, **options: Any
 
 def asked(values: Mapping[str, Any], **options: Any) -> Request:
     """What a row asks after it has been through the store as JSON."""
-    return request_of(json.loads(item(values).json()), entries=ENTRIES, **options)
+    return build_request(json.loads(item(values).to_json()), entries=ENTRIES, **options)
 
 
 # Templates
@@ -62,7 +70,7 @@ def asked(values: Mapping[str, Any], **options: Any) -> Request:
 )
 def test_a_template_is_filled_from_the_row(template: str, rendered: str) -> None:
     values = {"a": "A", "first name": "Ann", "n": 1.5, "yes": True, "list": ["é", {"k": 1}], "none-such.x": "x", "é": "é"}
-    assert Template(template).render(values) == rendered
+    assert PromptTemplate(template).render(values) == rendered
 
 
 @given(TEXT, TEXT, TEXT)
@@ -71,11 +79,11 @@ def test_what_a_row_says_is_never_taken_for_a_template(before: str, value: str, 
     quoted = [text.replace("{", "(").replace("((", "{{{{") for text in (before, after)]
     whole = f"{quoted[0]} {{{{v}}}} {quoted[1]}"
     shown = [text.replace("{{{{", "{{") for text in quoted]
-    assert Template(whole).render({"v": value}) == f"{shown[0]} {value} {shown[1]}"
+    assert PromptTemplate(whole).render({"v": value}) == f"{shown[0]} {value} {shown[1]}"
 
 
 def test_a_template_knows_its_variables() -> None:
-    assert Template("{{b}} {{a}} {{ b }}").variables == ("b", "a")
+    assert PromptTemplate("{{b}} {{a}} {{ b }}").variables == ("b", "a")
 
 
 @pytest.mark.parametrize(
@@ -93,13 +101,13 @@ def test_a_template_knows_its_variables() -> None:
 )
 def test_a_template_that_cannot_be_meant_says_where(template: str, sentence: str) -> None:
     with pytest.raises(RequestError) as caught:
-        Template(template)
+        PromptTemplate(template)
     assert sentence in str(caught.value)
 
 
 def test_every_fault_of_a_template_is_named() -> None:
     with pytest.raises(RequestError) as caught:
-        Template("{{}} {{a|b}} {{c}} {{")
+        PromptTemplate("{{}} {{a|b}} {{c}} {{")
     assert len(caught.value.faults) == 3
 
 
@@ -120,7 +128,7 @@ def test_a_row_has_a_prompt_and_may_have_more() -> None:
     }
     made = item(row)
     assert made.custom_id == "7"
-    assert json.loads(made.json()) == {
+    assert json.loads(made.to_json()) == {
         "prompt": "Hi",
         "system": "Be brief",
         "reference": ["Hello", "Hey"],
@@ -130,12 +138,12 @@ def test_a_row_has_a_prompt_and_may_have_more() -> None:
 
 
 def test_what_is_absent_takes_no_room() -> None:
-    assert item({"prompt": "Hi", "temperature": None, "custom_id": None}).json() == '{"prompt":"Hi"}'
+    assert item({"prompt": "Hi", "temperature": None, "custom_id": None}).to_json() == '{"prompt":"Hi"}'
 
 
 def test_a_row_may_have_messages() -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "What?"}, IMAGE]}]
-    assert json.loads(item({"messages": messages}).json()) == {"messages": messages}
+    assert json.loads(item({"messages": messages}).to_json()) == {"messages": messages}
 
 
 def test_cells_are_read_for_what_they_must_be() -> None:
@@ -247,7 +255,7 @@ def test_every_fault_of_a_row_is_named_at_once() -> None:
     ],
 )
 def test_a_name_that_was_mistyped_is_not_taken_for_a_variable(name: str, known: str) -> None:
-    assert meant(name) == known
+    assert find_misspelt(name) == known
 
 
 @pytest.mark.parametrize(
@@ -264,16 +272,16 @@ def test_a_mistyped_name_is_a_variable_where_the_template_uses_it() -> None:
 @given(st.dictionaries(TEXT, st.none() | st.integers() | st.floats(allow_nan=False) | TEXT | st.lists(TEXT)), st.booleans())
 def test_no_row_raises(row: dict[str, Any], typed: bool) -> None:
     """It is an item, or it has faults."""
-    made = item_of(row, typed=typed)
-    assert isinstance(made, Item) or made
+    made = parse_row(row, typed=typed)
+    assert isinstance(made, RowItem) or made
 
 
 @pytest.mark.parametrize("name", ["temperature", "stop", "logit_bias", "messages", "parameters", "prompt", "custom_id", "n"])
 @pytest.mark.parametrize("typed", [True, False])
 @given(value=st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT | st.lists(TEXT))
 def test_no_value_of_a_known_name_raises(name: str, typed: bool, value: Any) -> None:
-    made = item_of({"prompt": "x", name: value}, typed=typed)
-    assert isinstance(made, Item) or made
+    made = parse_row({"prompt": "x", name: value}, typed=typed)
+    assert isinstance(made, RowItem) or made
 
 
 # Requests
@@ -317,15 +325,15 @@ def test_a_system_message_of_the_row_stands_instead_of_the_jobs() -> None:
 
 
 def test_a_job_asks_of_its_rows() -> None:
-    """As the runner drives it: from a row to JSON, and from that to a request."""
-    asking: Asking = RowAsking(ENTRIES, template="Say {{word}}", sampling={"seed": 1}, repeats=2, typed=False)
-    custom_id, body = asking.item({"word": "hi", "custom_id": "1", "temperature": "0.5"})
+    """As the worker drives it: from a row to JSON, and from that to a request."""
+    builder: RequestBuilder = RowRequestBuilder(ENTRIES, template="Say {{word}}", sampling={"seed": 1}, repeats=2, typed=False)
+    custom_id, body = builder.parse_row({"word": "hi", "custom_id": "1", "temperature": "0.5"})
     assert custom_id == "1"
-    request = asking.request(body)
+    request = builder.build_request(body)
     assert request.prompts == ("Say hi",)
     assert request.sampling == Sampling(seed=1, temperature=0.5, n=2)
     with pytest.raises(RequestError, match="word: is a variable"):
-        asking.item({})
+        builder.parse_row({})
 
 
 def test_a_line_of_openais_batches_is_known_as_such() -> None:

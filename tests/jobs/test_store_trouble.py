@@ -10,7 +10,7 @@ import pytest
 
 from fanout.core.errors import StoreError
 from fanout.jobs import worker
-from fanout.jobs.worker import Runner
+from fanout.jobs.worker import JobWorker
 from tests.support.job_manager import Kept, keeping
 from tests.support.upstreams import Upstream
 
@@ -34,7 +34,7 @@ async def test_a_full_store_stops_the_job_and_loses_nothing(upstream: Upstream, 
         job = await kept.create(400, "up/say-something", concurrency=8)
         await bound(kept, pages=30)
         with pytest.raises(StoreError, match="full"):
-            await kept.keeper.run(job.id)
+            await kept.manager.run(job.id)
         written = len(await kept.results(job))
         assert 0 < written < 400
         # No more was sent than could be written down before.
@@ -42,7 +42,7 @@ async def test_a_full_store_stops_the_job_and_loses_nothing(upstream: Upstream, 
 
         await bound(kept, pages=10_000)
         sent = len(upstream.requests)
-        job = await kept.keeper.run(job.id)
+        job = await kept.manager.run(job.id)
         found = await kept.results(job)
 
     assert job.state == "done"
@@ -55,8 +55,8 @@ async def test_a_locked_store_is_waited_for(upstream: Upstream, tmp_path: Path) 
     """Somebody else writes for longer than SQLite itself would wait, and nothing is sent meanwhile."""
     async with keeping(upstream.url, tmp_path) as kept:
         job = await kept.create(60, "up/sleep-0.01", concurrency=4)
-        seen: list[Runner] = []
-        running = asyncio.create_task(kept.keeper.run(job.id, seen.append))
+        seen: list[JobWorker] = []
+        running = asyncio.create_task(kept.manager.run(job.id, seen.append))
         await upstream.arrived(10)
         other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -80,7 +80,7 @@ async def test_a_locked_store_is_waited_for(upstream: Upstream, tmp_path: Path) 
 async def test_a_store_that_stays_locked_ends_the_run_with_its_own_word(upstream: Upstream, tmp_path: Path) -> None:
     async with keeping(upstream.url, tmp_path) as kept:
         job = await kept.create(60, "up/sleep-0.01", concurrency=4)
-        running = asyncio.create_task(kept.keeper.run(job.id))
+        running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(10)
         other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -88,7 +88,7 @@ async def test_a_store_that_stays_locked_ends_the_run_with_its_own_word(upstream
             await running
         other.rollback()
         other.close()
-        job = await kept.keeper.run(job.id)
+        job = await kept.manager.run(job.id)
 
     assert job.state == "done"
     assert 60 <= len(upstream.requests) <= 60 + 4

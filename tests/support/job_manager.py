@@ -10,9 +10,9 @@ from typing import Any
 
 from fanout.config.settings import load
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
-from fanout.jobs.input_files import Row
-from fanout.jobs.job import Job, Spec
-from fanout.jobs.manager import Keeper, open_keeper
+from fanout.jobs.input_files import InputRow
+from fanout.jobs.job import Job, JobSpec
+from fanout.jobs.manager import JobManager, open_job_manager
 from fanout.store import Store, open_store
 from fanout.store.jobs.journal import JobStore
 from tests.support.upstreams import providers_file
@@ -20,9 +20,9 @@ from tests.support.upstreams import providers_file
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An open keeper and what stands behind it."""
+    """An open manager and what stands behind it."""
 
-    keeper: Keeper
+    manager: JobManager
     jobs: JobStore
     dispatcher: Dispatcher
     store: Store
@@ -30,7 +30,7 @@ class Kept:
     async def create(self, count: int, *models: str | Mapping[str, Any], **spec: Any) -> Job:
         """A job of so many prompts, `q0`, `q1`, …"""
         named = tuple({"model": model} if isinstance(model, str) else model for model in models)
-        return await self.keeper.create(Spec(models=named, **spec), rows(count))
+        return await self.manager.create(JobSpec(models=named, **spec), rows(count))
 
     async def results(self, job: Job) -> list[Any]:
         """Every unit that has ended."""
@@ -40,8 +40,8 @@ class Kept:
         return found
 
 
-def rows(count: int) -> Iterator[Row]:
-    return (Row(number + 1, {"prompt": f"q{number}"}) for number in range(count))
+def rows(count: int) -> Iterator[InputRow]:
+    return (InputRow(number + 1, {"prompt": f"q{number}"}) for number in range(count))
 
 
 @asynccontextmanager
@@ -52,5 +52,5 @@ async def keeping(upstream_url: str, folder: Path, *, store: str | None = None, 
     async with open_store(store or str(folder / "jobs.db")) as opened, open_dispatcher(settings) as dispatcher:
         assert opened
         jobs = JobStore(opened.database)
-        async with open_keeper(jobs, dispatcher) as keeper:
-            yield Kept(keeper, jobs, dispatcher, opened)
+        async with open_job_manager(jobs, dispatcher) as manager:
+            yield Kept(manager, jobs, dispatcher, opened)

@@ -32,7 +32,7 @@ from fanout.cli.side_by_side import line, show_table
 from fanout.config.settings import Settings
 from fanout.core.errors import Fault, RequestError
 from fanout.core.schema import FailureKind
-from fanout.jobs.job import State
+from fanout.jobs.job import JobState
 from fanout.observability import logs
 from fanout.rendering.choices import encoded
 
@@ -202,7 +202,7 @@ def status(config_file: Path | None, env_file: Path | None, server: str | None, 
 @batch.command(name="list")
 @with_settings
 @with_server
-@click.option("--state", type=click.Choice(get_args(State)), help="Only jobs in this state.")
+@click.option("--state", type=click.Choice(get_args(JobState)), help="Only jobs in this state.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="How many, the newest first.")
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
 def list_(

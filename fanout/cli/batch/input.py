@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from fanout.jobs.input_files import SUFFIXES, TYPED, BadRow, Row, format_of, rows
+from fanout.jobs.input_files import SUFFIXES, TYPED_FORMATS, BadRow, InputRow, choose_format, read_rows
 from fanout.jobs.row_request import is_request_line
 
 
@@ -27,14 +27,14 @@ class Input:
     format: str
     sha256: str
 
-    def rows(self) -> Iterator[Row | BadRow]:
+    def rows(self) -> Iterator[InputRow | BadRow]:
         """Every row, from the beginning; one reader at a time."""
         self.stream.seek(0)
-        return rows(self.stream, self.format)
+        return read_rows(self.stream, self.format)
 
     @property
     def typed(self) -> bool:
-        return self.format in TYPED
+        return self.format in TYPED_FORMATS
 
     @property
     def about(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class Input:
             return None
         with closing(self.rows()) as found:  # type: ignore[type-var]
             first = next(found, None)
-        return str(first.values["url"]) if isinstance(first, Row) and is_request_line(first.values) else None
+        return str(first.values["url"]) if isinstance(first, InputRow) and is_request_line(first.values) else None
 
     @property
     def filename(self) -> str:
@@ -66,7 +66,7 @@ def open_input(given: str, format_: str | None) -> Generator[Input]:
         RequestError: its format is none of ours.
         UsageError: it cannot be read.
     """
-    kind = format_of(given, format_)
+    kind = choose_format(given, format_)
     with ExitStack() as stack:
         try:
             stream: Any = _opened(given, stack)

@@ -162,7 +162,7 @@ def check_outputs(outputs: Sequence[str], format_: str | None = None) -> None:
         UsageError: not there.
     """
     for output in outputs:
-        output_files.encoder(output_files.format_of(output, format_))
+        output_files.make_encoder(output_files.choose_format(output, format_))
         path = Path(output)
         if output != "-" and (path.is_dir() or not path.parent.is_dir()):
             why = "it is a folder" if path.is_dir() else f"there is no folder `{path.parent}`"

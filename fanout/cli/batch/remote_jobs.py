@@ -199,7 +199,7 @@ class ServerJobs:
         self._left.set()
 
     async def export(self, job: Job, output: str, format: str | None, which: Which) -> None:
-        kind = output_files.format_of(output, format)
+        kind = output_files.choose_format(output, format)
         asked = {"failed": which.failed, "model": which.model, "kind": which.kind, "different": which.different or None}
         query = {
             name: str(value).lower() if isinstance(value, bool) else value for name, value in asked.items() if value is not None
@@ -211,7 +211,7 @@ class ServerJobs:
                     sys.stdout.buffer.write(piece)
                 sys.stdout.buffer.flush()
                 return
-            with output_files.replacing(Path(output)) as stream:
+            with output_files.replace_file(Path(output)) as stream:
                 async for piece in pieces:
                     stream.write(piece)
 

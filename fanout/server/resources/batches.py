@@ -20,9 +20,9 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Row
 
 from fanout.core.errors import Fault, RequestError, StoreError
-from fanout.jobs.input_files import rows
-from fanout.jobs.job import ENDED_STATES, Job, Progress, Spec
-from fanout.jobs.manager import Keeper
+from fanout.jobs.input_files import read_rows
+from fanout.jobs.job import ENDED_STATES, Job, JobSpec, Progress
+from fanout.jobs.manager import JobManager
 from fanout.observability.logs import log
 from fanout.rendering.choices import json_response
 from fanout.server.dialects.openai import batch_lines
@@ -144,15 +144,15 @@ async def get_batch(request: web.Request) -> web.StreamResponse:
 async def cancel_batch(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/batches/{batch_id}/cancel`."""
     row = await find_batch(request.app[BATCH_STORE], request.match_info["batch_id"])
-    keeper = request.app[JOB_MANAGER]
-    progress = await _progress(keeper, row.id)
+    manager = request.app[JOB_MANAGER]
+    progress = await _progress(manager, row.id)
     if row.settled is not None or (progress and progress.job.state in ENDED_STATES):
         status = render_batch(row, progress)["status"]
         raise RequestError([Fault("batch_id", f"batch `{row.id}` is {status}: it can no longer be cancelled", "wrong_state")])
     if row.cancelling is None:
         await request.app[BATCH_STORE].change(row.id, cancelling=time.time())
     if progress and progress.job.state != "loading":
-        await keeper.cancel(row.id)
+        await manager.cancel(row.id)
     request.app[CLERK].look.set()
     return await _answered(request, row.id)
 
@@ -172,10 +172,10 @@ async def find_batch(batches: BatchStore, id: str, param: str = "batch_id") -> R
     return row
 
 
-async def _progress(keeper: Keeper, id: str) -> Progress | None:
+async def _progress(manager: JobManager, id: str) -> Progress | None:
     """How far a batch's job is; `None`: it has none."""
     with suppress(RequestError):
-        return await keeper.progress(id)
+        return await manager.progress(id)
     return None
 
 
@@ -247,8 +247,8 @@ def _errors(faults: Sequence[Fault]) -> list[dict[str, Any]]:
 class Clerk:
     """Makes the jobs of new batches, and the files of those that have ended. Who dies in it is followed by the next process."""
 
-    def __init__(self, keeper: Keeper, jobs: JobStore, batches: BatchStore, files: FileStore) -> None:
-        self._keeper, self._jobs, self._batches, self._files = keeper, jobs, batches, files
+    def __init__(self, manager: JobManager, jobs: JobStore, batches: BatchStore, files: FileStore) -> None:
+        self._manager, self._jobs, self._batches, self._files = manager, jobs, batches, files
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._broken: set[str] = set()
         """Batches that failed here for a reason of our own; looking at them every second would not help."""
@@ -297,14 +297,14 @@ class Clerk:
             elif row.state in ENDED_STATES:
                 await self._settle(row.id)
             elif row.cancelling is not None and row.state != "loading":
-                await self._keeper.cancel(row.id)
+                await self._manager.cancel(row.id)
 
     async def _validate(self, row: Row[Any]) -> None:
         """Makes a batch's job; where its input is bad, says why, and nothing is sent."""
         asked = BatchBody.model_validate_json(row.request)
         try:
             file = await find_file(self._files, asked.input_file_id, "input_file_id")
-            spec = Spec(
+            spec = JobSpec(
                 kind="requests",
                 endpoint=asked.endpoint,
                 window=asked.completion_window,
@@ -313,18 +313,18 @@ class Clerk:
                 input={"name": file.filename, "file": file.id},
                 unattended=True,
             )
-            source = rows(StoredFileReader(self._files, file.id, file.bytes), "jsonl")  # type: ignore[arg-type]
-            await self._keeper.create(spec, source, account_id=row.account_id, id=row.id)
+            source = read_rows(StoredFileReader(self._files, file.id, file.bytes), "jsonl")  # type: ignore[arg-type]
+            await self._manager.create(spec, source, account_id=row.account_id, id=row.id)
         except RequestError as error:
             await self._batches.change(row.id, errors=to_json(_errors(error.faults)).decode(), settled=time.time())
             return
         await self._batches.change(row.id, validated=time.time())
-        self._keeper.begin()
+        self._manager.notify_queued()
 
     async def _settle(self, id: str) -> None:
         """Measures a batch's files, and names them."""
-        job = await self._keeper.job(id)
-        sizes = await batch_lines.sizes(self._keeper, self._jobs, job)
+        job = await self._manager.job(id)
+        sizes = await batch_lines.sizes(self._manager, self._jobs, job)
         named = {
             "output_file": await self._named(job, batch_lines.output_id(id), f"{id}_output.jsonl", sizes.output),
             "error_file": await self._named(job, batch_lines.error_id(id), f"{id}_error.jsonl", sizes.errors),
@@ -345,9 +345,9 @@ class Clerk:
 
 
 @asynccontextmanager
-async def open_clerk(keeper: Keeper, jobs: JobStore, batches: BatchStore, files: FileStore) -> AsyncGenerator[Clerk]:
+async def open_clerk(manager: JobManager, jobs: JobStore, batches: BatchStore, files: FileStore) -> AsyncGenerator[Clerk]:
     """A clerk at work."""
-    clerk = Clerk(keeper, jobs, batches, files)
+    clerk = Clerk(manager, jobs, batches, files)
     task = asyncio.create_task(clerk.attend(), name="clerk")
     try:
         yield clerk

@@ -161,8 +161,8 @@ async def get_file_content(request: web.Request) -> web.StreamResponse:
 
 
 async def _made(request: web.Request, row: Row[Any]) -> AsyncIterator[bytes]:
-    keeper = request.app[JOB_MANAGER]
-    return batch_lines.results(keeper, request.app[JOB_STORE], await keeper.job(row.job), good=batch_lines.is_output(row.id))
+    manager = request.app[JOB_MANAGER]
+    return batch_lines.results(manager, request.app[JOB_STORE], await manager.job(row.job), good=batch_lines.is_output(row.id))
 
 
 async def _parts(files: FileStore, id: str) -> AsyncIterator[bytes]:

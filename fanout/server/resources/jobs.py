@@ -18,9 +18,9 @@ from fanout.core.usage import WorkTotals
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs import output_files
 from fanout.jobs.estimate import Estimate
-from fanout.jobs.input_files import TYPED, BadRow, Row, format_of, rows
-from fanout.jobs.job import ENDED_STATES, Group, Job, Progress, Spec, State
-from fanout.jobs.result_records import records
+from fanout.jobs.input_files import TYPED_FORMATS, BadRow, InputRow, choose_format, read_rows
+from fanout.jobs.job import ENDED_STATES, Job, JobSpec, JobState, Progress, ResultGroup
+from fanout.jobs.result_records import build_records
 from fanout.rendering.choices import encoded, json_response
 from fanout.server.lifecycle import BATCH_STORE, DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE, LIFECYCLE
 from fanout.server.middleware import auth
@@ -180,13 +180,13 @@ class JobBody(JobChanges):
             faults.append(Fault("models", "is required", "missing_required_parameter"))
         return faults
 
-    def spec(self, given: Mapping[str, Any], *, typed: bool) -> Spec:
+    def spec(self, given: Mapping[str, Any], *, typed: bool) -> JobSpec:
         """The job of these rows.
 
         Args:
             given: what is known of its input.
         """
-        return Spec(
+        return JobSpec(
             models=tuple(entry.model_dump(exclude_unset=True) for entry in self.models or ()),
             repeats=self.repeats,
             template=self.template,
@@ -209,7 +209,7 @@ class JobBody(JobChanges):
 class JobsQuery(ListQuery):
     """Which jobs are listed."""
 
-    state: State | None = None
+    state: JobState | None = None
     """Only jobs in this state."""
 
 
@@ -266,33 +266,33 @@ async def create_job(request: web.Request) -> web.StreamResponse:
     refuse_caller_keys(request)
     if faults := asked.faults():
         raise RequestError(faults)
-    keeper = request.app[JOB_MANAGER]
+    manager = request.app[JOB_MANAGER]
     if asked.fork_of is not None:
-        return _created(await keeper.progress((await _forked(request, asked.fork_of, asked.changed())).id))
+        return _created(await manager.progress((await _forked(request, asked.fork_of, asked.changed())).id))
     source, given, typed = await _input(request, asked)
     spec = asked.spec(given, typed=typed)
     try:
         if asked.dry_run:
-            return json_response(render_estimate(await keeper.estimate(spec, source), request.app[DISPATCHER]))
+            return json_response(render_estimate(await manager.estimate(spec, source), request.app[DISPATCHER]))
         account_id = auth.account_id(request) if asked.account_id is None else asked.account_id
-        job = await keeper.create(spec, source, account_id=account_id)
+        job = await manager.create(spec, source, account_id=account_id)
     except RequestError as error:
         raise RequestError([_placed(fault, asked) for fault in error.faults]) from None
-    keeper.begin()
-    return _created(await keeper.progress(job.id))
+    manager.notify_queued()
+    return _created(await manager.progress(job.id))
 
 
-async def _input(request: web.Request, asked: JobBody) -> tuple[Iterable[Row | BadRow], Mapping[str, Any], bool]:
+async def _input(request: web.Request, asked: JobBody) -> tuple[Iterable[InputRow | BadRow], Mapping[str, Any], bool]:
     """The rows, what is known of their source, and whether it tells numbers from text."""
     if asked.items is not None:
-        return (Row(number, values) for number, values in enumerate(asked.items, 1)), {}, True
+        return (InputRow(number, values) for number, values in enumerate(asked.items, 1)), {}, True
     file = await find_file(request.app[FILE_STORE], asked.input_file_id or "", "input_file_id")
     try:
-        format_ = format_of(file.filename)
-        source = rows(StoredFileReader(request.app[FILE_STORE], file.id, file.bytes), format_)  # type: ignore[arg-type]
+        format_ = choose_format(file.filename)
+        source = read_rows(StoredFileReader(request.app[FILE_STORE], file.id, file.bytes), format_)  # type: ignore[arg-type]
     except RequestError as error:
         raise RequestError([Fault("input_file_id", fault.message, fault.kind) for fault in error.faults]) from None
-    return source, {"name": file.filename, "file": file.id}, format_ in TYPED
+    return source, {"name": file.filename, "file": file.id}, format_ in TYPED_FORMATS
 
 
 def _placed(fault: Fault, asked: JobBody) -> Fault:
@@ -317,11 +317,11 @@ def _created(progress: Progress) -> web.Response:
 @needs_store
 async def list_jobs(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/jobs`."""
-    asked, keeper = read_query(request, JobsQuery), request.app[JOB_MANAGER]
-    before = (await keeper.job(asked.after)).created if asked.after else None
+    asked, manager = read_query(request, JobsQuery), request.app[JOB_MANAGER]
+    before = (await manager.job(asked.after)).created if asked.after else None
     states = (asked.state,) if asked.state else ()
-    found = await keeper.jobs(most=asked.limit + 1, before=before, account_id=requested_account(request, asked), states=states)
-    shown = [render_job(await keeper.progress(job.id)) for job in found[: asked.limit]]
+    found = await manager.jobs(most=asked.limit + 1, before=before, account_id=requested_account(request, asked), states=states)
+    shown = [render_job(await manager.progress(job.id)) for job in found[: asked.limit]]
     return respond_page(shown, more=len(found) > asked.limit)
 
 
@@ -342,7 +342,7 @@ async def list_results(request: web.Request) -> web.StreamResponse:
     job = await request.app[JOB_MANAGER].job(request.match_info["job_id"])
     found = await request.app[JOB_STORE].results(job.number, after=asked.after, most=asked.limit + 1, which=asked.filter())
     shown, more = found[: asked.limit], len(found) > asked.limit
-    lines = await asyncio.to_thread(lambda: output_files.encoder("jsonl").encode(list(records(shown))))
+    lines = await asyncio.to_thread(lambda: output_files.make_encoder("jsonl").encode(list(build_records(shown))))
     cursor = f"{shown[-1].item}.{shown[-1].entry}.{shown[-1].repeat}" if more else None
     end = encoded({"has_more": more, "next": cursor})[1:]
     data = lines.rstrip(b"\n").replace(b"\n", b",")
@@ -354,7 +354,7 @@ async def export_results(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/jobs/{job_id}/results.{format}`: all results, in memory that does not grow with them."""
     asked, format_ = read_query(request, ResultsFilter), request.match_info["format"]
     job = await request.app[JOB_MANAGER].job(request.match_info["job_id"])
-    encoder = output_files.encoder(format_)
+    encoder = output_files.make_encoder(format_)
     headers = {
         "Content-Type": MEDIA_TYPES[format_],
         "Content-Disposition": f'attachment; filename="{job.id}.{format_}"',
@@ -369,19 +369,21 @@ async def export_results(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _exported(store: JobStore, job: Job, which: ResultFilter, encoder: output_files.Encoder) -> AsyncIterator[bytes]:
+async def _exported(
+    store: JobStore, job: Job, which: ResultFilter, encoder: output_files.RecordEncoder
+) -> AsyncIterator[bytes]:
     after = None
     while found := await store.results(job.number, after=after, most=BATCH_ROWS, which=which):
         after = (found[-1].item, found[-1].entry, found[-1].repeat)
-        yield await asyncio.to_thread(lambda shown: encoder.encode(list(records(shown))), found)
+        yield await asyncio.to_thread(lambda shown: encoder.encode(list(build_records(shown))), found)
     yield await asyncio.to_thread(encoder.close)
 
 
 @needs_store
 async def stream_job(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/jobs/{job_id}/events`: the job as often as it changes, until it has ended or the server stops."""
-    id, keeper = request.match_info["job_id"], request.app[JOB_MANAGER]
-    progress = await keeper.progress(id)
+    id, manager = request.match_info["job_id"], request.app[JOB_MANAGER]
+    progress = await manager.progress(id)
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
@@ -401,7 +403,7 @@ async def stream_job(request: web.Request) -> web.StreamResponse:
         if request.app[LIFECYCLE].is_stopping:
             break  # without the end: whoever watches asks again, when the job goes on
         await asyncio.sleep(POLL_INTERVAL_S)
-        progress = await keeper.progress(id)
+        progress = await manager.progress(id)
     await response.write_eof()
     return response
 
@@ -497,13 +499,13 @@ def render_job(progress: Progress) -> dict[str, Any]:
 
 
 def _progress_json(progress: Progress) -> dict[str, Any]:
-    cost, left = progress.cost_usd, progress.left_usd
-    rate, left_s = progress.rate, progress.left_s
+    cost, left = progress.cost_usd, progress.remaining_usd
+    rate, left_s = progress.rate, progress.remaining_s
     return {
         "ended": progress.ended,
         "answered": progress.answered,
         "failed": progress.ended - progress.answered,
-        "left": progress.left,
+        "left": progress.remaining,
         "running": progress.running,
         "waiting": progress.waiting,
         "calls_per_second": None if rate is None else round(rate, 3),
@@ -514,7 +516,7 @@ def _progress_json(progress: Progress) -> dict[str, Any]:
     }
 
 
-def _counts_json(counts: Mapping[Group, WorkTotals]) -> list[dict[str, Any]]:
+def _counts_json(counts: Mapping[ResultGroup, WorkTotals]) -> list[dict[str, Any]]:
     """Sums by model, each with its failures by kind."""
     found = []
     for model in sorted({group.model for group in counts}):
@@ -543,7 +545,7 @@ def _counts_json(counts: Mapping[Group, WorkTotals]) -> list[dict[str, Any]]:
 
 def render_estimate(estimate: Estimate, dispatcher: Dispatcher) -> dict[str, Any]:
     """What a job would ask."""
-    least_s = estimate.least_s(dispatcher.settings.providers)
+    least_s = estimate.min_duration_s(dispatcher.settings.providers)
     return {
         "object": "job.estimate",
         "items": estimate.items,

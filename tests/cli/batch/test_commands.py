@@ -27,7 +27,7 @@ from fanout.cli.main import main
 from fanout.config.settings import load
 from fanout.core.errors import ConfigError, RequestError
 from fanout.dispatch.dispatcher import open_dispatcher
-from fanout.jobs.manager import open_keeper
+from fanout.jobs.manager import open_job_manager
 from fanout.store import open_store
 from fanout.store.jobs.journal import JobStore
 from tests.support.cli import PATIENCE_S, Ran, run, serving, started
@@ -75,8 +75,8 @@ class Desk:
         async with open_store(self.store) as opened, open_dispatcher(settings) as dispatcher:
             assert opened
             store = JobStore(opened.database)
-            async with open_keeper(store, dispatcher) as keeper:
-                yield OwnJobs(keeper, store, dispatcher)
+            async with open_job_manager(store, dispatcher) as manager:
+                yield OwnJobs(manager, store, dispatcher)
 
     async def last(self) -> Job:
         async with self.jobs() as jobs:

@@ -21,9 +21,9 @@ from sqlalchemy import Row
 from fanout.core.errors import Fault, RequestError, faults_of
 from fanout.core.schema import Call, Failure, Outcome
 from fanout.dispatch.plan import Request
-from fanout.jobs.job import Job, Spec, places
-from fanout.jobs.manager import Keeper
-from fanout.jobs.stored_outcome import Record
+from fanout.jobs.job import Job, JobSpec, place_calls
+from fanout.jobs.manager import JobManager
+from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.rendering.choices import encoded
 from fanout.rendering.errors import all_failed
 from fanout.server.dialects.openai import respond
@@ -65,15 +65,15 @@ class Line(BaseModel):
     body: dict[str, Any]
 
 
-class LineAsking:
-    """How a job understands such lines: see `batch.job.Asking`."""
+class LineRequestBuilder:
+    """How a job understands such lines: see `job.RequestBuilder`."""
 
-    def __init__(self, spec: Spec, account_id: str) -> None:
+    def __init__(self, spec: JobSpec, account_id: str) -> None:
         self._url = spec.endpoint or ""
         self._model, _ = ENDPOINTS[self._url]
         self._account_id = account_id or None
 
-    def item(self, values: Mapping[str, Any]) -> tuple[str | None, str]:
+    def parse_row(self, values: Mapping[str, Any]) -> tuple[str | None, str]:
         """The custom id of a line, and its body as JSON.
 
         Raises:
@@ -97,7 +97,7 @@ class LineAsking:
             raise RequestError(faults)
         return line.custom_id, raw.decode()
 
-    def request(self, body: str) -> Request:
+    def build_request(self, body: str) -> Request:
         """What such a line asks."""
         return respond.request_of(self._model.model_validate_json(body), account_id=self._account_id)
 
@@ -124,10 +124,10 @@ class Sizes:
     errors: int = 0
 
 
-async def sizes(keeper: Keeper, store: JobStore, job: Job) -> Sizes:
+async def sizes(manager: JobManager, store: JobStore, job: Job) -> Sizes:
     """How large the files of a job are."""
     found = Sizes()
-    async for written in _pages(keeper, store, job):
+    async for written in _pages(manager, store, job):
         for good, line in written:
             if good:
                 found.output += len(line)
@@ -136,29 +136,29 @@ async def sizes(keeper: Keeper, store: JobStore, job: Job) -> Sizes:
     return found
 
 
-async def results(keeper: Keeper, store: JobStore, job: Job, *, good: bool) -> AsyncIterator[bytes]:
+async def results(manager: JobManager, store: JobStore, job: Job, *, good: bool) -> AsyncIterator[bytes]:
     """One of the two files, piece by piece, in the order of the input.
 
     Args:
         good: the answers; else what could not be answered.
     """
-    async for written in _pages(keeper, store, job):
+    async for written in _pages(manager, store, job):
         yield b"".join(line for is_good, line in written if is_good is good)
 
 
-async def _pages(keeper: Keeper, store: JobStore, job: Job) -> AsyncIterator[list[tuple[bool, bytes]]]:
+async def _pages(manager: JobManager, store: JobStore, job: Job) -> AsyncIterator[list[tuple[bool, bytes]]]:
     after = -1
     while page := await store.page(job.number, after, ITEMS_AT_ONCE):
         after = page[-1][0].item
-        yield await asyncio.to_thread(_written, keeper, job, page)
+        yield await asyncio.to_thread(_written, manager, job, page)
 
 
 def _written(
-    keeper: Keeper, job: Job, page: Sequence[tuple[InputItem, Mapping[tuple[int, int], Row[Any]]]]
+    manager: JobManager, job: Job, page: Sequence[tuple[InputItem, Mapping[tuple[int, int], Row[Any]]]]
 ) -> list[tuple[bool, bytes]]:
     found: list[tuple[bool, bytes]] = []
     for item, units in page:
-        calls = sorted(places(keeper.calls(job, item.body)), key=lambda placed: placed[0])
+        calls = sorted(place_calls(manager.plan_item(job, item.body)), key=lambda placed: placed[0])
         for entry, placed in groupby(calls, key=lambda placed: placed[0][0]):
             found.append(_line(job, item, entry, [(call, units.get(place)) for place, call in placed]))
     return found
@@ -191,7 +191,7 @@ def _outcomes(asked: Sequence[tuple[Call, Row[Any] | None]]) -> Iterator[Outcome
     index = 0
     for call, row in asked:
         if row is not None:
-            yield Record.read(row.record).outcome(replace(call, index=index))
+            yield StoredOutcome.from_json(row.record).to_outcome(replace(call, index=index))
         index += call.query.sampling.n or 1
 
 
