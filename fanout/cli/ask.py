@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic_core import from_json
 from rich.console import Console
 
 from fanout import api
@@ -21,7 +20,7 @@ from fanout.config.settings import Settings
 from fanout.core.merge import merge
 from fanout.core.schema import Call, Delta, Failure
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
-from fanout.rendering.errors import all_failed
+from fanout.rendering.errors import all_failed_reply
 from fanout.server.dialects.thiggle import choice_json, comparison_json
 
 
@@ -115,7 +114,7 @@ async def _answer_json(dispatcher: Dispatcher, calls: Sequence[Call], deadline_s
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s)
     failed = sum(isinstance(outcome.result, Failure) for outcome in outcomes)
     if failed == len(outcomes):
-        answer = from_json(str(all_failed(outcomes).text))
+        answer = {"error": all_failed_reply(outcomes).error}
     else:
         answer = comparison_json(merge(outcomes, created=created, total_s=time.monotonic() - began))
     print_json(answer)

@@ -11,7 +11,7 @@ from rich.console import Console
 from fanout.cli import side_by_side
 from fanout.cli.options import is_ready, print_json, settings_of, with_settings
 from fanout.config.catalogue import Catalogue, Model
-from fanout.server.resources.models import render_model
+from fanout.rendering.model import render_models
 
 
 @click.command()
@@ -24,7 +24,7 @@ def models(config_file: Path | None, env_file: Path | None, ready: bool, as_json
     listed = [model for model in catalogue if not ready or is_ready(model, catalogue)]
     listed.sort(key=lambda model: not is_ready(model, catalogue))
     if as_json:
-        print_json({"object": "list", "data": [render_model(model, catalogue) for model in listed]})
+        print_json(render_models(listed, catalogue))
         return
     contexts = [str(model.row.max_context_length or "") if model.row else "" for model in listed]
     states = [_state(model, catalogue) for model in listed]

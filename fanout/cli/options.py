@@ -60,9 +60,9 @@ def print_json(answer: Any) -> None:
     """As the server would answer, indented."""
     from pydantic_core import from_json, to_json
 
-    from fanout.rendering.choices import encoded
+    from fanout.rendering.encoding import encode_json
 
-    click.echo(to_json(from_json(encoded(answer)), indent=2))
+    click.echo(to_json(from_json(encode_json(answer)), indent=2))
 
 
 def is_ready(model: Model, catalogue: Catalogue) -> bool:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from aiohttp import web
-from pydantic_core import PydanticSerializationError, to_json
-
-from fanout.core.json_text import whole_text
 from fanout.core.schema import Call, Choice, Completion, Failure, Outcome, TokenLogprob
 from fanout.core.usage import total_tokens
-from fanout.rendering.errors import failure_error
+from fanout.rendering.errors import render_failure
 
 
 def place(call: Call) -> dict[str, Any]:
@@ -61,7 +57,7 @@ def ended(outcome: Outcome, choice: Choice | None) -> dict[str, Any]:
         "cost_source": outcome.cost.source if outcome.cost else None,
         "ignored_parameters": call.fitted.ignored,
         "adjusted_parameters": adjusted(call),
-        "error": failure_error(failure) if failure else None,
+        "error": render_failure(failure) if failure else None,
     }
 
 
@@ -82,19 +78,6 @@ def legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, An
 def adjusted(call: Call) -> dict[str, Any]:
     """The parameters that were sent otherwise than asked."""
     return {name: {"asked": asked, "sent": sent} for name, (asked, sent) in call.fitted.adjusted.items()}
-
-
-def encoded(value: Any) -> bytes:
-    """JSON, whatever upstreams put into it: a number that is none is null, half a character U+FFFD."""
-    try:
-        return to_json(value, inf_nan_mode="null")
-    except PydanticSerializationError:
-        return to_json(whole_text(value), inf_nan_mode="null")
-
-
-def json_response(value: Any) -> web.Response:
-    """An answer of status 200."""
-    return web.Response(body=encoded(value), content_type="application/json")
 
 
 def _missing(call: Call) -> Failure:

@@ -1,19 +1,18 @@
-"""Failures and faults → HTTP statuses and the error envelope."""
+"""Errors as answers show them: OpenAI's envelope, and a failed call within a choice."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import NotRequired
 
-from aiohttp import web
-from pydantic_core import from_json
+from typing_extensions import TypedDict
 
 from fanout.core.errors import Fault
-from fanout.core.json_text import dump
 from fanout.core.schema import Failure, FailureKind, Outcome
 
-STATUS: Mapping[FailureKind, int] = {
+STATUSES: Mapping[FailureKind, int] = {
     "not_found": 404,
     "not_configured": 503,
     "rate_limit": 429,
@@ -24,8 +23,8 @@ STATUS: Mapping[FailureKind, int] = {
     "timeout": 504,
     "cancelled": 503,
 }
-"""Of a request all of whose calls failed so; every other kind is 502, and so is a mixture."""
-TYPE: Mapping[FailureKind, str] = {
+"""Status of a request all of whose calls failed in this way; every other kind is 502, and so is a mixture."""
+TYPES: Mapping[FailureKind, str] = {
     "not_found": "invalid_request_error",
     "bad_request": "invalid_request_error",
     "unsupported": "invalid_request_error",
@@ -38,95 +37,173 @@ TYPE: Mapping[FailureKind, str] = {
     "cancelled": "cancelled",
     "internal": "server_error",
 }
-UNPAID = frozenset({429, 503})
-"""Statuses after which nothing was paid for, so that a client may try again by itself."""
+UNPAID_STATUSES = frozenset({429, 503})
+"""Statuses after which nothing was paid for, so that a client may retry on its own."""
 
 
-def envelope(
+class ChoiceErrorJson(TypedDict):
+    """Reason why a call gave no answer. It holds none of the provider's keys, hosts or addresses."""
+
+    message: str
+    """What went wrong, for people."""
+    type: str
+    """Class of the error, as in the envelope."""
+    param: str | None
+    """The field at fault."""
+    code: str
+    """What went wrong, for programs."""
+    kind: FailureKind
+    """Kind of failure."""
+    upstream_status: NotRequired[int | None]
+    """HTTP status of the provider's answer."""
+    upstream_request_id: NotRequired[str | None]
+    """The provider's id of the request, which its support asks for."""
+    retry_after_s: NotRequired[float | None]
+    """Seconds that the provider asked to wait."""
+
+
+class ErrorDetailJson(TypedDict):
+    """One wrong field; or one failed call, with its place and the kind of its failure."""
+
+    message: str
+    """What is wrong, for people."""
+    param: str | None
+    """The field at fault."""
+    code: str | None
+    """What is wrong, for programs."""
+    index: NotRequired[int | None]
+    """Index of the choice that the call would have given."""
+    entry: NotRequired[int | None]
+    """Position in `model`, sets written out."""
+    sample: NotRequired[int | None]
+    """Number of the sample within its entry."""
+    prompt_index: NotRequired[int | None]
+    """Position in `prompt`, if that was a list."""
+    model: NotRequired[str | None]
+    """The model as you wrote it."""
+    label: NotRequired[str | None]
+    """Your name for the entry; by default the model's."""
+    type: NotRequired[str | None]
+    """Class of the error, as in the envelope."""
+    kind: NotRequired[FailureKind | None]
+    """Kind of failure."""
+    upstream_status: NotRequired[int | None]
+    """HTTP status of the provider's answer."""
+    upstream_request_id: NotRequired[str | None]
+    """The provider's id of the request, which its support asks for."""
+    retry_after_s: NotRequired[float | None]
+    """Seconds that the provider asked to wait."""
+
+
+class ErrorJson(TypedDict):
+    message: str
+    """What is wrong and what is allowed, for people."""
+    type: str
+    """`invalid_request_error`, `authentication_error`, `rate_limit_error`, `configuration_error`, `server_error`, …"""
+    param: str | None
+    """The first wrong field."""
+    code: str | None
+    """What is wrong, for programs: `invalid_value`, `model_not_found`, `all_failed`, …"""
+    details: NotRequired[Sequence[ErrorDetailJson] | None]
+    """Every wrong field; or, if all calls failed, each call with its failure."""
+
+
+class ErrorAnswerJson(TypedDict):
+    """OpenAI's error envelope."""
+
+    error: ErrorJson
+    """What went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    """An error answer: HTTP status, error and headers."""
+
+    status: int
+    error: ErrorJson
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def error_reply(
     status: int,
     message: str,
     *,
     type_: str = "invalid_request_error",
     param: str | None = None,
     code: str | None = None,
-    details: Sequence[Mapping[str, Any]] | None = None,
+    details: Sequence[ErrorDetailJson] | None = None,
     headers: Mapping[str, str] | None = None,
-) -> web.Response:
-    """OpenAI's error envelope, which every client of ours can read."""
-    error: dict[str, Any] = {"message": message, "type": type_, "param": param, "code": code}
+) -> ErrorReply:
+    """Return an error in the form that every OpenAI client can read."""
+    error: ErrorJson = {"message": message, "type": type_, "param": param, "code": code}
     if details is not None:
         error["details"] = details
-    return web.Response(
-        status=status, body=dump({"error": error}), content_type="application/json", headers=dict(headers or {})
-    )
+    return ErrorReply(status, error, headers or {})
 
 
-def for_scale(response: web.Response) -> web.Response:
-    """The same error as Scale's clients read it: a `detail` beside the envelope."""
-    body = from_json(response.text or "{}")
-    response.body = dump({"detail": body["error"]["message"], **body})
-    return response
-
-
-def bad_request(faults: Sequence[Fault], status: int = 400) -> web.Response:
-    """Every wrong field in one answer; `param` and `code` are the first one's."""
-    details = [{"message": fault.message, "param": fault.path or None, "code": fault.kind} for fault in faults]
-    message = "; ".join(f"`{fault.path}`: {fault.message}" if fault.path else fault.message for fault in faults)
-    return envelope(status, message, param=faults[0].path or None, code=faults[0].kind, details=details)
-
-
-def failure_error(failure: Failure) -> dict[str, Any]:
-    """A failure as it stands in a choice."""
-    known = {
-        "upstream_status": failure.status,
-        "upstream_request_id": failure.request_id,
-        "retry_after_s": failure.retry_after_s,
-    }
-    return {
-        "message": failure.message,
-        "type": TYPE.get(failure.kind, "api_error"),
-        "param": failure.param,
-        "code": failure.code or failure.kind,
-        "kind": failure.kind,
-        **{name: value for name, value in known.items() if value is not None},
-    }
-
-
-def all_failed(outcomes: Sequence[Outcome]) -> web.Response:
-    """The answer to a request none of whose calls was answered; every call's failure is in `details`."""
-    failures = [outcome.result for outcome in outcomes if isinstance(outcome.result, Failure)]
-    statuses = {STATUS.get(failure.kind, 502) for failure in failures}
-    status = statuses.pop() if len(statuses) == 1 else 502
-    first = failure_error(failures[0])
-    same = len({(failure.kind, failure.message) for failure in failures}) == 1
-    message = first["message"] if same else f"all {len(failures)} calls failed; the first: {first['message']}"
-    details = [
-        {
-            "index": outcome.call.index,
-            "entry": outcome.call.entry,
-            "sample": outcome.call.sample,
-            "model": outcome.call.target.name,
-            "label": outcome.call.target.label,
-            **failure_error(outcome.result),
-        }
-        for outcome in outcomes
-        if isinstance(outcome.result, Failure)
+def faults_reply(faults: Sequence[Fault], status: int = 400) -> ErrorReply:
+    """Return all wrong fields of a request as one error; its `param` and `code` are those of the first."""
+    details: list[ErrorDetailJson] = [
+        {"message": fault.message, "param": fault.path or None, "code": fault.kind} for fault in faults
     ]
-    return envelope(
+    message = "; ".join(f"`{fault.path}`: {fault.message}" if fault.path else fault.message for fault in faults)
+    return error_reply(status, message, param=faults[0].path or None, code=faults[0].kind, details=details)
+
+
+def all_failed_reply(outcomes: Sequence[Outcome]) -> ErrorReply:
+    """Return the error of a request whose calls all failed; `details` holds every call's failure."""
+    failed = [(outcome, outcome.result) for outcome in outcomes if isinstance(outcome.result, Failure)]
+    failures = [failure for _, failure in failed]
+    statuses = {STATUSES.get(failure.kind, 502) for failure in failures}
+    status = statuses.pop() if len(statuses) == 1 else 502
+    first = render_failure(failures[0])
+    is_same = len({(failure.kind, failure.message) for failure in failures}) == 1
+    message = first["message"] if is_same else f"all {len(failures)} calls failed; the first: {first['message']}"
+    return error_reply(
         status,
         message,
         type_=first["type"] if len({failure.kind for failure in failures}) == 1 else "api_error",
         param=first["param"] if len({failure.param for failure in failures}) == 1 else None,
         code=first["code"] if len({(failure.kind, failure.code) for failure in failures}) == 1 else "all_failed",
-        details=details,
-        headers=_retry_headers(status, outcomes),
+        details=[_failed_call(outcome, failure) for outcome, failure in failed],
+        headers=_retry_headers(status, failed),
     )
 
 
-def _retry_headers(status: int, outcomes: Sequence[Outcome]) -> dict[str, str]:
-    failures = [(outcome.result, outcome.timing.attempts) for outcome in outcomes if isinstance(outcome.result, Failure)]
-    # One that was cancelled on its way may have been billed.
-    if status not in UNPAID or any(failure.kind == "cancelled" and attempts for failure, attempts in failures):
+def render_failure(failure: Failure) -> ChoiceErrorJson:
+    """Return a failure as a choice shows it."""
+    error: ChoiceErrorJson = {
+        "message": failure.message,
+        "type": TYPES.get(failure.kind, "api_error"),
+        "param": failure.param,
+        "code": failure.code or failure.kind,
+        "kind": failure.kind,
+    }
+    if failure.status is not None:
+        error["upstream_status"] = failure.status
+    if failure.request_id is not None:
+        error["upstream_request_id"] = failure.request_id
+    if failure.retry_after_s is not None:
+        error["retry_after_s"] = failure.retry_after_s
+    return error
+
+
+def _failed_call(outcome: Outcome, failure: Failure) -> ErrorDetailJson:
+    call = outcome.call
+    return {
+        "index": call.index,
+        "entry": call.entry,
+        "sample": call.sample,
+        "model": call.target.name,
+        "label": call.target.label,
+        **render_failure(failure),  # type: ignore[typeddict-item]  # mypy: it could have a `prompt_index`
+    }
+
+
+def _retry_headers(status: int, failed: Sequence[tuple[Outcome, Failure]]) -> dict[str, str]:
+    # A call that was cancelled on its way may have been billed: a retry by itself could be paid for twice.
+    may_be_billed = any(failure.kind == "cancelled" and outcome.timing.attempts for outcome, failure in failed)
+    if status not in UNPAID_STATUSES or may_be_billed:
         return {"x-should-retry": "false"}
-    waits = [failure.retry_after_s for failure, _ in failures if failure.retry_after_s is not None]
-    return {"Retry-After": str(max(1, math.ceil(min(waits))))} if waits else {}
+    waits_s = [failure.retry_after_s for _, failure in failed if failure.retry_after_s is not None]
+    return {"Retry-After": str(max(1, math.ceil(min(waits_s))))} if waits_s else {}

@@ -7,7 +7,6 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from functools import partial
 
 from aiohttp import HttpVersion11, web
 
@@ -19,10 +18,8 @@ from fanout.jobs.manager import RequestBuilderFactory, open_job_manager
 from fanout.observability.account_health import Recent
 from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics
-from fanout.server.dialects import thiggle
-from fanout.server.dialects.openai import batch_lines, chat, completions
-from fanout.server.dialects.scale import completions as scale_completions
-from fanout.server.dialects.scale import directory
+from fanout.server.dialects.openai import batch_lines
+from fanout.server.endpoints import ENDPOINTS
 from fanout.server.lifecycle import (
     BATCH_STORE,
     DISPATCHER,
@@ -35,8 +32,8 @@ from fanout.server.lifecycle import (
     Lifecycle,
 )
 from fanout.server.middleware import auth, history, idempotency, request, request_log
-from fanout.server.openapi import html
-from fanout.server.resources import batches, comparisons, files, jobs, models, providers, usage
+from fanout.server.openapi.pages import PAGES, make_pages
+from fanout.server.resources import batches, providers
 from fanout.store import MEMORY, open_store
 from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
@@ -96,44 +93,10 @@ def create_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.append(dispatcher)
     app.cleanup_ctx.append(manager)
     app.on_response_prepare.append(request.add_headers)
-    post = partial(app.router.add_post, expect_handler=encourage)
-    get = partial(app.router.add_get, expect_handler=encourage)
-    post("/v1/completion", thiggle.completion)
-    post("/v1/completions", completions.completions)
-    post("/v1/chat/completions", chat.chat_completions)
-    for version in ("v2", "v3", "v4"):
-        post(f"/{version}/completions", scale_completions.completions)
-    post("/v4/chat-completions", scale_completions.chat_completions)
-    get("/v4/models", directory.list_models)
-    get("/user-info", directory.user_info)
-    get("/v1/models", models.list_models)
-    get("/v1/models/{model:.+}", models.get_model)
-    get("/v1/providers", providers.list_providers)
-    get("/v1/usage", usage.get_usage)
-    post("/v1/files", files.upload_file)
-    get("/v1/files", files.list_files)
-    get("/v1/files/{file_id}", files.get_file)
-    get("/v1/files/{file_id}/content", files.get_file_content)
-    app.router.add_delete("/v1/files/{file_id}", files.delete_file, expect_handler=encourage)
-    post("/v1/batches", batches.create_batch)
-    get("/v1/batches", batches.list_batches)
-    get("/v1/batches/{batch_id}", batches.get_batch)
-    post("/v1/batches/{batch_id}/cancel", batches.cancel_batch)
-    post("/v1/jobs", jobs.create_job)
-    get("/v1/jobs", jobs.list_jobs)
-    get("/v1/jobs/{job_id}", jobs.get_job)
-    get("/v1/jobs/{job_id}/results", jobs.list_results)
-    get("/v1/jobs/{job_id}/results.{format:jsonl|csv|parquet}", jobs.export_results)
-    get("/v1/jobs/{job_id}/events", jobs.stream_job)
-    post("/v1/jobs/{job_id}/cancel", jobs.cancel_job)
-    post("/v1/jobs/{job_id}/resume", jobs.resume_job)
-    post("/v1/jobs/{job_id}/retry", jobs.retry_job)
-    get("/v1/comparisons", comparisons.list_comparisons)
-    get("/v1/comparisons/{id}", comparisons.get_comparison)
-    get("/livez", livez)
-    get("/readyz", readyz)
-    get("/metrics", metrics_page)
-    html.add_to(app)
+    for endpoint in ENDPOINTS:
+        for method in ("HEAD", "GET") if endpoint.method == "GET" else (endpoint.method,):
+            app.router.add_route(method, endpoint.path, endpoint.handler, expect_handler=encourage)
+    app[PAGES] = make_pages(ENDPOINTS)
     return app
 
 
@@ -145,25 +108,6 @@ async def encourage(request: web.Request) -> None:
     if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
-
-
-async def livez(request: web.Request) -> web.Response:
-    """The process answers."""
-    return web.json_response({"status": "ok"})
-
-
-async def readyz(request: web.Request) -> web.Response:
-    """The server takes requests: it has started and is not stopping."""
-    lifecycle = request.app[LIFECYCLE]
-    if lifecycle.is_ready and not lifecycle.is_stopping:
-        return web.json_response({"status": "ready"})
-    return web.json_response({"status": "stopping" if lifecycle.is_stopping else "starting"}, status=503)
-
-
-async def metrics_page(request: web.Request) -> web.Response:
-    """Prometheus' text format."""
-    page = await request.app[METRICS].page()
-    return web.Response(body=page, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
 def check_access(settings: Settings, host: str) -> None:

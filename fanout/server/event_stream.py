@@ -10,9 +10,10 @@ from typing import Protocol
 from aiohttp import web
 
 from fanout.core.schema import Call, Delta, Failure, Outcome
-from fanout.rendering.errors import all_failed
+from fanout.rendering.errors import all_failed_reply
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware.replayable_stream import STREAM_RECORDING, ReplayableStream
+from fanout.server.responses import error_response
 
 PING_INTERVAL_S = 10.0
 """Silence after which the status 200 is sent, if it was held back, and then a comment that keeps the connection open."""
@@ -87,7 +88,7 @@ async def _relay(
             held.clear()
     outcomes.sort(key=lambda outcome: outcome.call.index)
     if response is None:
-        return all_failed(outcomes)
+        return error_response(request, all_failed_reply(outcomes))
     await response.write_eof(frames.end(outcomes))
     return response
 

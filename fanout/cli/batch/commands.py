@@ -34,7 +34,7 @@ from fanout.core.errors import Fault, RequestError
 from fanout.core.schema import FailureKind
 from fanout.jobs.job import JobState
 from fanout.observability import logs
-from fanout.rendering.choices import encoded
+from fanout.rendering.encoding import encode_json
 
 MOST_SHOWN = 50
 """Faults of an input that are listed."""
@@ -185,7 +185,7 @@ def status(config_file: Path | None, env_file: Path | None, server: str | None, 
         if watch and as_json:
             async for seen in jobs.watch(found):
                 if (found := seen.job) is not None:
-                    click.echo(encoded(found))
+                    click.echo(encode_json(found))
                     sys.stdout.flush()
             return code_of(found)
         if watch:

@@ -17,13 +17,15 @@ from fanout.core.merge import merge
 from fanout.core.schema import Call, Comparison, CompletionChoice, Delta, Failure, Outcome, Sampling
 from fanout.core.usage import UsageTotals, total_tokens
 from fanout.dispatch.plan import Request
-from fanout.rendering.choices import adjusted, choices_of, encoded, ended, json_response, legacy_logprobs, place
-from fanout.rendering.errors import all_failed, failure_error
+from fanout.rendering.choices import adjusted, choices_of, ended, legacy_logprobs, place
+from fanout.rendering.encoding import encode_json
+from fanout.rendering.errors import all_failed_reply, render_failure
 from fanout.server import request_body
 from fanout.server.event_stream import respond
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
 from fanout.server.request_body import EntryBody, Metadata, Models, ReturnWhen, SamplingBody
+from fanout.server.responses import error_response, json_response
 
 
 class CompletionBody(SamplingBody):
@@ -108,7 +110,7 @@ async def completion(request: web.Request) -> web.StreamResponse:
         return await respond(request, writer, calls, deadline_s, asked.return_when)
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s, return_when=asked.return_when)
     if all(isinstance(outcome.result, Failure) for outcome in outcomes):
-        return all_failed(outcomes)
+        return error_response(request, all_failed_reply(outcomes))
     comparison = merge(outcomes, created=created, total_s=time.monotonic() - began, metadata=asked.metadata)
     return json_response(comparison_json(comparison, head))
 
@@ -178,9 +180,9 @@ class _Frames:
     def __init__(
         self, head: Mapping[str, Any], calls: Sequence[Call], created: int, metadata: Mapping[str, str], began: float
     ) -> None:
-        self._head = encoded(head)[:-1]
+        self._head = encode_json(head)[:-1]
         self._created, self._metadata, self._began = created, metadata, began
-        self._before = [self._head + b',"choices":[' + encoded(place(call))[:-1] for call in calls]
+        self._before = [self._head + b',"choices":[' + encode_json(place(call))[:-1] for call in calls]
         self._offsets: dict[int, int] = {}
         """Where the next token of a call's text stands in it; absent where it has said nothing yet."""
 
@@ -189,14 +191,14 @@ class _Frames:
             return b""  # of a second choice nobody asked for: samples are calls of their own
         logprobs, offset = b"null", self._offsets.get(piece.call_index, 0)
         if piece.logprobs:
-            logprobs = encoded(legacy_logprobs(piece.logprobs, offset))
+            logprobs = encode_json(legacy_logprobs(piece.logprobs, offset))
         self._offsets[piece.call_index] = offset + sum(len(item.token) for item in piece.logprobs or ())
         return b"".join(
             (
                 b"data: ",
                 self._before[piece.call_index],
                 b',"text":',
-                encoded(piece.text),
+                encode_json(piece.text),
                 b',"logprobs":',
                 logprobs,
                 b',"finish_reason":null}]}\n\n',
@@ -208,12 +210,14 @@ class _Frames:
         whole = b""
         if choice and call.index not in self._offsets:  # it came whole, as the answer to `max_tokens: 0` does
             whole = self.delta(Delta(call.index, text=choice.message.text, logprobs=choice.logprobs))
-        rest = encoded({"text": "", "created": self._created, "logprobs": None, **ended(outcome, choice)})
+        rest = encode_json({"text": "", "created": self._created, "logprobs": None, **ended(outcome, choice)})
         return b"".join((whole, b"data: ", self._before[call.index], b",", rest[1:], b"]}\n\n"))
 
     def end(self, outcomes: Sequence[Outcome]) -> bytes:
         comparison = merge(outcomes, created=self._created, total_s=time.monotonic() - self._began, metadata=self._metadata)
-        return b"".join((b"data: ", self._head, b',"choices":[],', encoded(_end_json(comparison))[1:], b"\n\ndata: [DONE]\n\n"))
+        return b"".join(
+            (b"data: ", self._head, b',"choices":[],', encode_json(_end_json(comparison))[1:], b"\n\ndata: [DONE]\n\n")
+        )
 
 
 def _dry(call: Call) -> dict[str, Any]:
@@ -230,7 +234,7 @@ def _dry(call: Call) -> dict[str, Any]:
         "parameters": call.fitted.sent,
         "ignored_parameters": call.fitted.ignored,
         "adjusted_parameters": adjusted(call),
-        "error": failure_error(call.refusal) if call.refusal else None,
+        "error": render_failure(call.refusal) if call.refusal else None,
     }
 
 

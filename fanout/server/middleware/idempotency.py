@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -18,16 +18,17 @@ from aiohttp import web
 from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.core.schema import Completion, Failure, Outcome
 from fanout.observability.logs import log
-from fanout.rendering.errors import envelope
+from fanout.rendering.errors import error_reply
 from fanout.server import request_body
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import history
 from fanout.server.middleware.history import CLIENT_LEFT, COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
 from fanout.server.middleware.recent_answers import RecentAnswers
 from fanout.server.middleware.replayable_stream import MAX_BYTES, STREAM_RECORDING, ReplayableStream, StreamRecording
+from fanout.server.openapi.endpoint import Handler
+from fanout.server.responses import error_response
 from fanout.store.idempotency import IdempotencyStore, StoredAnswer
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HEADER, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
 KEY_PATTERN = re.compile(r"[ -~]{1,255}")
 WRITE_TIMEOUT_S = 2.0
@@ -101,7 +102,7 @@ class IdempotentRequests:
             if run is None:
                 run = self._start(request, handler, scope, fingerprint)
             elif run.fingerprint != fingerprint:
-                return _respond_key_reused()
+                return _respond_key_reused(request)
             await self._wait(run, scope, is_first=is_first, request=request)
             if is_first:
                 return run.task.result()
@@ -110,7 +111,7 @@ class IdempotentRequests:
             run.task.result()
             if run.answer:
                 return _replay(run.answer)
-            return _respond_key_reused() if run.is_key_reused else _respond_too_large()
+            return _respond_key_reused(request) if run.is_key_reused else _respond_too_large(request)
 
     def _start(self, request: web.Request, handler: Handler, scope: bytes, fingerprint: bytes) -> SharedRun:
         """Run a request in a task of its own, which can outlive its client."""
@@ -162,7 +163,7 @@ class IdempotentRequests:
         if found := self._recent.find(scope) or (await self._store.find(scope) if self._store else None):
             if found.fingerprint != run.fingerprint:
                 run.is_key_reused = True
-                return _respond_key_reused()
+                return _respond_key_reused(request)
             run.answer = found
             return _replay(found)
         return await self._run(request, handler, scope, run)
@@ -223,7 +224,9 @@ async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
     except StoreError as error:
         log.error("answer.read_failed", reason=str(error))
         message = f"whether this `{HEADER}` was answered before cannot be looked up now; nothing was called"
-        return envelope(503, message, type_="server_error", code="store_unavailable", headers={"Retry-After": "1"})
+        headers = {"Retry-After": "1"}
+        reply = error_reply(503, message, type_="server_error", code="store_unavailable", headers=headers)
+        return error_response(request, reply)
 
 
 def _parse_key(request: web.Request) -> str:
@@ -271,11 +274,16 @@ def _replay(answer: StoredAnswer) -> web.Response:
     return web.Response(status=answer.status, headers={**answer.headers, REPLAYED: "true"}, body=answer.body)
 
 
-def _respond_key_reused() -> web.Response:
+def _respond_key_reused(request: web.Request) -> web.Response:
     message = f"this `{HEADER}` came with another body before: one key stands for one request; send a new key"
-    return envelope(409, message, param=HEADER, code="idempotency_key_reused", headers={"x-should-retry": "false"})
+    return _refuse(request, message, "idempotency_key_reused")
 
 
-def _respond_too_large() -> web.Response:
+def _respond_too_large(request: web.Request) -> web.Response:
     message = f"the answer was given to the first request with this key; it has more than {MAX_BYTES} bytes and is not kept"
-    return envelope(409, message, param=HEADER, code="idempotency_answer_too_large", headers={"x-should-retry": "false"})
+    return _refuse(request, message, "idempotency_answer_too_large")
+
+
+def _refuse(request: web.Request, message: str, code: str) -> web.Response:
+    reply = error_reply(409, message, param=HEADER, code=code, headers={"x-should-retry": "false"})
+    return error_response(request, reply)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from fanout.core.errors import RequestError, did_you_mean
 from fanout.observability import logs
 from fanout.observability.logs import log
-from fanout.rendering import errors
+from fanout.rendering.errors import error_reply, faults_reply
 from fanout.server.lifecycle import DISPATCHER, LIFECYCLE, REQUEST_ID
 from fanout.server.middleware import auth, cors, history, idempotency
 from fanout.server.middleware.history import CLIENT_LEFT, COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
 from fanout.server.middleware.request_log import log_request
+from fanout.server.openapi.endpoint import Handler
+from fanout.server.responses import error_response, is_scale_path
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 STARTED_RESPONSE = web.RequestKey("started_response", web.StreamResponse)
 """The response whose head has left: no other one can be sent."""
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -33,7 +33,6 @@ CODES = {
     415: "unsupported_media_type",
     503: "server_stopping",
 }
-SCALE_PATHS = ("/v2/", "/v3/", "/v4/", "/user-info")
 
 
 @web.middleware
@@ -65,13 +64,6 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse:
-    response = await _respond_or_explain(request, handler)
-    if response.status >= 400 and isinstance(response, web.Response) and request.path.startswith(SCALE_PATHS):
-        return errors.for_scale(response)
-    return response
-
-
-async def _respond_or_explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Run the handler; turn whatever it raises into an error with its envelope.
 
     Raises:
@@ -84,7 +76,7 @@ async def _respond_or_explain(request: web.Request, handler: Handler) -> web.Str
         has_key = request.method == "POST" and idempotency.HEADER in request.headers
         return await (idempotency.respond(request, handler) if has_key else handler(request))
     except RequestError as error:
-        return errors.bad_request(error.faults, 422 if request.path.startswith(SCALE_PATHS) else 400)
+        return error_response(request, faults_reply(error.faults, 422 if is_scale_path(request) else 400))
     except web.HTTPException as error:
         return _respond_http_error(request, error)
     except Exception as error:
@@ -93,13 +85,9 @@ async def _respond_or_explain(request: web.Request, handler: Handler) -> web.Str
         log.exception("request.crashed", request_id=request[REQUEST_ID], path=request.rel_url.raw_path[:200])
         if STARTED_RESPONSE in request and request.transport:
             request.transport.abort()  # half an answer is out: a second head would be read as part of it
-        return errors.envelope(
-            500,
-            "Fanout failed here; its log has the details",
-            type_="server_error",
-            code="internal_error",
-            headers={"x-should-retry": "false"},
-        )
+        message, headers = "Fanout failed here; its log has the details", {"x-should-retry": "false"}
+        reply = error_reply(500, message, type_="server_error", code="internal_error", headers=headers)
+        return error_response(request, reply)
 
 
 def _has_left(request: web.Request) -> bool:
@@ -137,7 +125,8 @@ def _respond_http_error(request: web.Request, error: web.HTTPException) -> web.R
     headers = {name: error.headers[name] for name in ("Allow", "Retry-After", "Connection") if name in error.headers}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return errors.envelope(error.status, _explain(request, error), type_=kind, code=CODES.get(error.status), headers=headers)
+    reply = error_reply(error.status, _explain(request, error), type_=kind, code=CODES.get(error.status), headers=headers)
+    return error_response(request, reply)
 
 
 def _explain(request: web.Request, error: web.HTTPException) -> str:

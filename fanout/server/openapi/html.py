@@ -1,6 +1,6 @@
-"""`GET /openapi.json` and `GET /docs`: the reference, for programs and for people, both made once from one document.
+"""The reference for people: an OpenAPI document as one page of plain HTML.
 
-The page is plain HTML with its style inside: it needs no script, loads nothing, and reads well on a phone and in the dark.
+The page has its style inside: it needs no script, loads nothing, and reads well on a phone and in the dark.
 """
 
 from __future__ import annotations
@@ -9,66 +9,21 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from aiohttp import web
-from pydantic_core import to_json
-
-from fanout.server.openapi import document
-from fanout.server.openapi.operations import OPERATIONS
-from fanout.server.openapi.operations.glossary import GLOSSARY
+from fanout.server.openapi.endpoint import EVENTS, JSON
 from fanout.server.openapi.schema_text import Field, Fields, field_of, fields_of
 
 STYLE = Path(__file__).with_name("static") / "reference.css"
 ADDRESS = "http://127.0.0.1:8080"
-"""Stands in the examples until somebody asks, who then reads the address that he asked."""
-SAFE_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-ABOUT = (
-    "Fanout sends one prompt to many language models at once and brings the answers back side by side: each with its own text, "
-    "tokens, time, cost or error.\n\n"
-    "`POST /v1/completion` compares models in one request. The other endpoints are published contracts, served so that their "
-    "own clients work unmodified: OpenAI's and Konko's under `/v1`, Scale's under `/v2` to `/v4`. `null` always means *not "
-    "known*, never 0. Where keys are set (FANOUT_API_KEYS), send one as `Authorization: Bearer <key>` or as `x-api-key`."
-)
+"""Placeholder in the examples; a reader gets the address that they used."""
 JSON_TOKEN = re.compile(r"(&quot;(?:\\.|(?!&quot;).)*?&quot;)(\s*:)?|\b(-?\d[\d.eE+-]*|true|false|null)\b")
 
 
-def add_to(app: web.Application) -> None:
-    """Serves the reference of the app's routes. To be called when all others are added."""
-    app.router.add_get("/openapi.json", _openapi)
-    app.router.add_get("/docs", _docs)
-    app[PAGES] = _pages(tuple(document.routes(app)))
-
-
-PAGES: web.AppKey[tuple[bytes, str]] = web.AppKey("pages", tuple)
-"""The document and the page."""
-
-
-@lru_cache(maxsize=4)
-def _pages(routes: tuple[tuple[str, str], ...]) -> tuple[bytes, str]:
-    made = document.document(routes, OPERATIONS, description=ABOUT, glossary=GLOSSARY)
-    return to_json(made), page(made)
-
-
-async def _openapi(request: web.Request) -> web.Response:
-    """Serves `GET /openapi.json`."""
-    return web.Response(body=request.app[PAGES][0], content_type="application/json")
-
-
-async def _docs(request: web.Request) -> web.Response:
-    """Serves `GET /docs`, with the address that it was asked at in the examples."""
-    text = request.app[PAGES][1]
-    if SAFE_HOST.fullmatch(request.host):
-        text = text.replace(ADDRESS, f"{request.scheme}://{request.host}")
-    return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": POLICY})
-
-
-def page(document: Mapping[str, Any]) -> str:
+def render_page(document: Mapping[str, Any]) -> str:
     """The whole page of an OpenAPI document."""
     info, schemas = document["info"], document["components"]["schemas"]
     operations = [
@@ -143,7 +98,7 @@ def _body(operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
     if "requestBody" not in operation:
         return ""
     ((media, content),) = operation["requestBody"]["content"].items()
-    schema, form = content["schema"], "JSON" if media == document.JSON else media
+    schema, form = content["schema"], "JSON" if media == JSON else media
     return f"<h4>Body ({form})</h4>{_kinds(fields_of(schema, schemas), asked=True)}"
 
 
@@ -153,7 +108,7 @@ def _responses(responses: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
         rows.append(f'<tr><td class="status s{status[0]}">{status}</td><td>{_prose(response["description"])}</td></tr>')
         for media, content in response.get("content", {}).items():
             if status.startswith("2") and (kinds := fields_of(_told(content["schema"]), schemas)):
-                what = "of an event's data, where it streams" if media == document.EVENTS else "of the answer"
+                what = "of an event's data, where it streams" if media == EVENTS else "of the answer"
                 shapes.append(f"<details><summary>Fields {what}</summary>{_kinds(kinds, asked=False)}</details>")
     return f"<h4>Answers</h4><table>{''.join(rows)}</table>{''.join(shapes)}"
 
@@ -207,7 +162,7 @@ def _notes(field: Field) -> str:
 
 def _examples(path: str, operation: Mapping[str, Any]) -> Iterator[str]:
     """Requests as curl lines, and the answers that the document shows."""
-    bodies = operation.get("requestBody", {}).get("content", {}).get(document.JSON, {}).get("examples", {})
+    bodies = operation.get("requestBody", {}).get("content", {}).get(JSON, {}).get("examples", {})
     given = {(item["in"], item["name"]): item["example"] for item in operation.get("parameters", ()) if "example" in item}
     for (where, name), example in given.items():
         path = path.replace(f"{{{name}}}", example) if where == "path" else path
@@ -217,7 +172,7 @@ def _examples(path: str, operation: Mapping[str, Any]) -> Iterator[str]:
     for name, example in bodies.items():
         yield f"<h4>{escape(name)}</h4><pre><code>{escape(_curl(path, operation, example['value']))}</code></pre>"
     for status, response in operation["responses"].items():
-        for name, example in response.get("content", {}).get(document.JSON, {}).get("examples", {}).items():
+        for name, example in response.get("content", {}).get(JSON, {}).get("examples", {}).items():
             yield f"<h4>{status}: {escape(name)}</h4><pre><code>{_coloured(example['value'])}</code></pre>"
 
 

@@ -24,7 +24,6 @@ from fanout.jobs.input_files import read_rows
 from fanout.jobs.job import ENDED_STATES, Job, JobSpec, Progress
 from fanout.jobs.manager import JobManager
 from fanout.observability.logs import log
-from fanout.rendering.choices import json_response
 from fanout.server.dialects.openai import batch_lines
 from fanout.server.lifecycle import BATCH_STORE, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
@@ -39,6 +38,7 @@ from fanout.server.resources.listing import (
     respond_page,
     to_unix_seconds,
 )
+from fanout.server.responses import json_response
 from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
 from fanout.store.jobs.journal import JobStore
@@ -72,7 +72,7 @@ class ExpiresAfter(BaseModel):
 
     anchor: Literal["created_at"]
     """From when on the seconds are counted: the file's making."""
-    to_unix_seconds: int = Field(ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)
+    seconds: int = Field(ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)
     """An hour to thirty days."""
 
 

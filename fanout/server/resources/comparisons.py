@@ -24,11 +24,12 @@ from pydantic_core import from_json
 from fanout.core.errors import Fault, RequestError, StoreError, faults_of
 from fanout.core.usage import total_tokens
 from fanout.observability.logs import log
-from fanout.rendering.choices import encoded
-from fanout.rendering.errors import TYPE, envelope
+from fanout.rendering.encoding import encode_json
+from fanout.rendering.errors import TYPES, error_reply
 from fanout.server.lifecycle import STORE
 from fanout.server.middleware.history import CLIENT_LEFT
 from fanout.server.resources.usage import DAY, parse_moment, respond_unavailable, time_schema
+from fanout.server.responses import error_response
 from fanout.store.engine.text_columns import clean_name, clean_text
 from fanout.store.history.filters import ComparisonFilter
 from fanout.store.history.records import MAX_NUMBER, AnswerRow, ComparisonRow, StoredComparison, first_number_at
@@ -133,7 +134,7 @@ async def list_comparisons(request: web.Request) -> web.Response:
     """Serves `GET /v1/comparisons`."""
     asked = _read(request)
     if STORE not in request.app:
-        return _off()
+        return _off(request)
     history = request.app[STORE].history
     try:
         before = None
@@ -144,19 +145,19 @@ async def list_comparisons(request: web.Request) -> web.Response:
         return _unreadable(request, error)
     shown, rows = found[: asked.limit], []
     for start in range(0, len(shown), CHUNK_ROWS):
-        rows += [encoded(render_comparison(one)) for one in shown[start : start + CHUNK_ROWS]]
+        rows += [encode_json(render_comparison(one)) for one in shown[start : start + CHUNK_ROWS]]
         await asyncio.sleep(0)
     ids = [one.comparison.id for one in shown]
     ends = (ids[0], ids[-1]) if ids else (None, None)
     tail = {"first_id": ends[0], "last_id": ends[1], "has_more": len(found) > len(shown)}
-    text = b"".join((b'{"object":"list","data":[', b",".join(rows), b"],", encoded(tail)[1:]))
+    text = b"".join((b'{"object":"list","data":[', b",".join(rows), b"],", encode_json(tail)[1:]))
     return web.Response(body=text, content_type="application/json")
 
 
 async def get_comparison(request: web.Request) -> web.Response:
     """Serves `GET /v1/comparisons/{id}`."""
     if STORE not in request.app:
-        return _off()
+        return _off(request)
     id_ = request.match_info["id"]
     try:
         found = await request.app[STORE].history.one(clean_text(id_)[:256])
@@ -164,12 +165,12 @@ async def get_comparison(request: web.Request) -> web.Response:
         return _unreadable(request, error)
     if found is None:
         message = f"no comparison has the id {id_!a:.80}: it was never kept, or it is older than what is kept"
-        return envelope(404, message, param="id", code="comparison_not_found")
+        return error_response(request, error_reply(404, message, param="id", code="comparison_not_found"))
     rows = []
     for start in range(0, len(found.answers), CHUNK_ROWS):
-        rows += [encoded(render_choice(answer)) for answer in found.answers[start : start + CHUNK_ROWS]]
+        rows += [encode_json(render_choice(answer)) for answer in found.answers[start : start + CHUNK_ROWS]]
         await asyncio.sleep(0)
-    head = encoded({**render_comparison(found), "request": _asked(found.comparison.request)})
+    head = encode_json({**render_comparison(found), "request": _asked(found.comparison.request)})
     return web.Response(body=b"".join((head[:-1], b',"choices":[', b",".join(rows), b"]}")), content_type="application/json")
 
 
@@ -269,7 +270,7 @@ def _tokens(row: ComparisonRow | AnswerRow) -> dict[str, int | None]:
 
 
 def _error(row: AnswerRow, said: Mapping[str, Any]) -> dict[str, Any]:
-    types: Mapping[Any, str] = TYPE
+    types: Mapping[Any, str] = TYPES
     return {
         "message": said.get("message"),
         "type": types.get(row.kind, "api_error"),
@@ -291,10 +292,12 @@ def _rfc3339(created: float) -> str:
     return datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _off() -> web.Response:
-    return respond_unavailable("no history is kept: FANOUT_STORE is `off`", "configuration_error", "store_off")
+def _off(request: web.Request) -> web.Response:
+    return respond_unavailable(request, "no history is kept: FANOUT_STORE is `off`", "configuration_error", "store_off")
 
 
 def _unreadable(request: web.Request, error: StoreError) -> web.Response:
     log.error("history cannot be read", database=request.app[STORE].name, reason=str(error))
-    return respond_unavailable("the history cannot be read now; the log has the details", "server_error", "store_unavailable")
+    return respond_unavailable(
+        request, "the history cannot be read now; the log has the details", "server_error", "store_unavailable"
+    )

@@ -20,8 +20,7 @@ from pydantic import BeforeValidator, Field
 from sqlalchemy import Row
 
 from fanout.core.errors import Fault, RequestError, StoreError, did_you_mean
-from fanout.rendering import errors
-from fanout.rendering.choices import json_response
+from fanout.rendering.errors import error_reply
 from fanout.server.dialects.openai import batch_lines
 from fanout.server.lifecycle import DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE
 from fanout.server.middleware import auth
@@ -34,6 +33,7 @@ from fanout.server.resources.listing import (
     respond_page,
     to_unix_seconds,
 )
+from fanout.server.responses import error_response, json_response
 from fanout.store.files import PART_BYTES, FileStore
 
 PURPOSES = ("batch",)
@@ -92,7 +92,7 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
         )
     most = request.app[DISPATCHER].settings.environment.max_file_bytes
     if (request.content_length or 0) > most + MAX_FORM_BYTES:
-        return _too_large(most)
+        return _too_large(request, most)
     files = request.app[FILE_STORE]
     id = f"file-{uuid.uuid4().hex}"
     created = time.time()
@@ -104,7 +104,7 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
         with suppress(StoreError):
             await files.delete(id)
         if isinstance(error, _TooLarge):
-            return _too_large(most)
+            return _too_large(request, most)
         raise
     return json_response(render_file(await find_file(files, id)))
 
@@ -325,6 +325,7 @@ def _check_origin(request: web.Request) -> None:
         raise web.HTTPForbidden(text="this origin may not upload; FANOUT_CORS_ORIGINS names those that may")
 
 
-def _too_large(most: int) -> web.Response:
+def _too_large(request: web.Request, most: int) -> web.Response:
     sentence = f"the file is larger than {most} bytes; FANOUT_MAX_FILE_BYTES sets how large one may be"
-    return errors.envelope(413, sentence, param="file", code="file_too_large", headers={"Connection": "close"})
+    headers = {"Connection": "close"}
+    return error_response(request, error_reply(413, sentence, param="file", code="file_too_large", headers=headers))

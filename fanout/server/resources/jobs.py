@@ -21,7 +21,7 @@ from fanout.jobs.estimate import Estimate
 from fanout.jobs.input_files import TYPED_FORMATS, BadRow, InputRow, choose_format, read_rows
 from fanout.jobs.job import ENDED_STATES, Job, JobSpec, JobState, Progress, ResultGroup
 from fanout.jobs.result_records import build_records
-from fanout.rendering.choices import encoded, json_response
+from fanout.rendering.encoding import encode_json
 from fanout.server.lifecycle import BATCH_STORE, DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE, LIFECYCLE
 from fanout.server.middleware import auth
 from fanout.server.request_body import EntryCount, Metadata, ToEntryList, entries_schema, read_body
@@ -36,6 +36,7 @@ from fanout.server.resources.listing import (
     respond_page,
     to_unix_seconds,
 )
+from fanout.server.responses import json_response
 from fanout.store.jobs.journal import JobStore, ResultFilter
 from fanout.store.usage.sums import ANSWERED
 
@@ -344,7 +345,7 @@ async def list_results(request: web.Request) -> web.StreamResponse:
     shown, more = found[: asked.limit], len(found) > asked.limit
     lines = await asyncio.to_thread(lambda: output_files.make_encoder("jsonl").encode(list(build_records(shown))))
     cursor = f"{shown[-1].item}.{shown[-1].entry}.{shown[-1].repeat}" if more else None
-    end = encoded({"has_more": more, "next": cursor})[1:]
+    end = encode_json({"has_more": more, "next": cursor})[1:]
     data = lines.rstrip(b"\n").replace(b"\n", b",")
     return web.Response(body=b'{"object":"list","data":[' + data + b"]," + end, content_type="application/json")
 
@@ -390,7 +391,7 @@ async def stream_job(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     told, said = b"", time.monotonic()
     while True:
-        now = encoded(render_job(progress))
+        now = encode_json(render_job(progress))
         if now != told:
             await response.write(b"data: " + now + b"\n\n")
             told, said = now, time.monotonic()

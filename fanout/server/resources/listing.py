@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import wraps
 from typing import Annotated, Any, TypeVar
 
@@ -11,12 +11,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from fanout.core.errors import Fault, RequestError, StoreError, faults_of
 from fanout.observability.logs import log
-from fanout.rendering import errors
-from fanout.rendering.choices import json_response
+from fanout.rendering.errors import error_reply, faults_reply
 from fanout.server.lifecycle import DISPATCHER, JOB_MANAGER, STORE
 from fanout.server.middleware import auth
+from fanout.server.openapi.endpoint import Handler
+from fanout.server.responses import error_response, json_response
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 STATUS: Mapping[str, int] = {
     "file_not_found": 404,
     "batch_not_found": 404,
@@ -56,15 +56,16 @@ def needs_store(handler: Handler) -> Handler:
         if JOB_MANAGER not in request.app:
             headers = {"x-should-retry": "false"}
             sentence = "nothing is kept here, so no files and jobs: FANOUT_STORE is `off`"
-            return errors.envelope(503, sentence, type_="configuration_error", code="store_off", headers=headers)
+            reply = error_reply(503, sentence, type_="configuration_error", code="store_off", headers=headers)
+            return error_response(request, reply)
         try:
             return await handler(request)
         except RequestError as error:
-            return errors.bad_request(error.faults, STATUS.get(error.faults[0].kind, 400))
+            return error_response(request, faults_reply(error.faults, STATUS.get(error.faults[0].kind, 400)))
         except StoreError as error:
             log.error("the store failed", database=request.app[STORE].name, reason=str(error))
             sentence = "the database cannot be read or written now; the log has the details"
-            return errors.envelope(503, sentence, type_="server_error", code="store_unavailable")
+            return error_response(request, error_reply(503, sentence, type_="server_error", code="store_unavailable"))
 
     return answered
 

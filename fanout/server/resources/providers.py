@@ -14,8 +14,9 @@ from fanout.config.settings import LimitsRow, ProviderSettings, Settings
 from fanout.core.schema import Left
 from fanout.limits.limiter import Hold, Limiter, LimiterRegistry, ReportedLimits
 from fanout.observability.account_health import WINDOW_S, Lately, Recent
-from fanout.rendering.choices import json_response, milliseconds
+from fanout.rendering.choices import milliseconds
 from fanout.server.lifecycle import DISPATCHER
+from fanout.server.responses import json_response
 
 RECENT = web.AppKey("recent", Recent)
 

@@ -24,9 +24,10 @@ from pydantic import (
 from fanout.core.errors import Fault, RequestError, StoreError, did_you_mean, faults_of
 from fanout.core.usage import total_tokens
 from fanout.observability.logs import log
-from fanout.rendering.choices import encoded
-from fanout.rendering.errors import envelope
+from fanout.rendering.encoding import encode_json
+from fanout.rendering.errors import error_reply
 from fanout.server.lifecycle import STORE
+from fanout.server.responses import error_response
 from fanout.store.usage.sums import Sum, UsageFilter
 
 MINUTE, DAY = 60, 86_400
@@ -130,18 +131,20 @@ async def get_usage(request: web.Request) -> web.Response:
     """Serves `GET /v1/usage`."""
     asked = _read(request)
     if STORE not in request.app:
-        return respond_unavailable("no usage is kept: FANOUT_STORE is `off`", "configuration_error", "store_off")
+        return respond_unavailable(request, "no usage is kept: FANOUT_STORE is `off`", "configuration_error", "store_off")
     question = asked.question()
     try:
         sums = await request.app[STORE].usage.report(question)
     except StoreError as error:
         log.error("usage cannot be read", database=request.app[STORE].name, reason=str(error))
-        return respond_unavailable("usage cannot be read now; the log has the details", "server_error", "store_unavailable")
+        return respond_unavailable(
+            request, "usage cannot be read now; the log has the details", "server_error", "store_unavailable"
+        )
     if len(sums) > MAX_ROWS:
         raise RequestError([Fault("group_by", f"makes more than {MAX_ROWS} rows: group by less, or ask for less")])
     head = {"object": "list", "from": _time(question.since) if question.since else None, "to": _time(question.until)}
     rows = await _rows(sums)
-    body = b"".join((encoded({**head, "group_by": asked.group_by})[:-1], b',"data":[', b",".join(rows), b"]}"))
+    body = b"".join((encode_json({**head, "group_by": asked.group_by})[:-1], b',"data":[', b",".join(rows), b"]}"))
     return web.Response(body=body, content_type="application/json")
 
 
@@ -170,7 +173,7 @@ def _read(request: web.Request) -> UsageQuery:
 async def _rows(sums: Sequence[Sum]) -> list[bytes]:
     rows = []
     for start in range(0, len(sums), CHUNK_ROWS):
-        rows += [encoded(render_usage(total)) for total in sums[start : start + CHUNK_ROWS]]
+        rows += [encode_json(render_usage(total)) for total in sums[start : start + CHUNK_ROWS]]
         await asyncio.sleep(0)  # others have their turn: ten thousand rows take 50 ms
     return rows
 
@@ -202,7 +205,7 @@ def _time(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
-def respond_unavailable(message: str, kind: str, code: str) -> web.Response:
+def respond_unavailable(request: web.Request, message: str, kind: str, code: str) -> web.Response:
     """The store is off, or cannot be read now."""
     retry = {"x-should-retry": "false"} if code == "store_off" else {}
-    return envelope(503, message, type_=kind, code=code, headers=retry)
+    return error_response(request, error_reply(503, message, type_=kind, code=code, headers=retry))

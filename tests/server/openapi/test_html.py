@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from fanout.server.openapi.operations import OPERATIONS
+from fanout.server.endpoints import ENDPOINTS
 from tests.support.server import Server, serving
 
 
@@ -61,7 +61,7 @@ async def test_the_page_names_every_path_and_loads_nothing(server_alone: Server)
     seen = Seen(text)
 
     assert seen.open == []
-    assert [path for _, path in OPERATIONS if f"<code>{html.escape(path)}</code>" not in text] == []
+    assert [endpoint.id for endpoint in ENDPOINTS if f"<code>{html.escape(endpoint.template)}</code>" not in text] == []
     assert seen.loaded == []
     assert not re.search(r"@import|url\(", text)
     assert len(set(seen.ids)) == len(seen.ids)

@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from sqlalchemy import Row
 
 from fanout.core.errors import Fault, RequestError, faults_of
@@ -24,8 +24,8 @@ from fanout.dispatch.plan import Request
 from fanout.jobs.job import Job, JobSpec, place_calls
 from fanout.jobs.manager import JobManager
 from fanout.jobs.stored_outcome import StoredOutcome
-from fanout.rendering.choices import encoded
-from fanout.rendering.errors import all_failed
+from fanout.rendering.encoding import encode_json
+from fanout.rendering.errors import all_failed_reply
 from fanout.server.dialects.openai import respond
 from fanout.server.dialects.openai.bodies import OpenAiBody
 from fanout.server.dialects.openai.chat import CHAT, ChatBody
@@ -180,8 +180,8 @@ def _line(job: Job, item: InputItem, entry: int, asked: Sequence[tuple[Call, Row
         total_s = max(outcome.timing.total_s for outcome in outcomes)
         status, body = 200, respond.whole(outcomes, dialect, {"id": str(key), "created": created, "model": label}, total_s)
     else:
-        failed = all_failed(outcomes)
-        status, body = failed.status, from_json(failed.body)  # type: ignore[arg-type]
+        failed = all_failed_reply(outcomes)
+        status, body = failed.status, {"error": failed.error}
     response = {"status_code": status, "request_id": _request_id(outcomes) or str(key), "body": body}
     return good, _json({**head, "response": response, "error": None})
 
@@ -201,4 +201,4 @@ def _request_id(outcomes: Sequence[Outcome]) -> str | None:
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return encoded(value) + b"\n"
+    return encode_json(value) + b"\n"

@@ -15,14 +15,15 @@ from aiohttp import web
 from fanout.core.errors import RequestError
 from fanout.core.schema import Call, Completion, Credential, Failure, Outcome, Sampling
 from fanout.dispatch.plan import Request
-from fanout.rendering.choices import choices_of, json_response
-from fanout.rendering.errors import all_failed, envelope
+from fanout.rendering.choices import choices_of
+from fanout.rendering.errors import all_failed_reply, error_reply
 from fanout.server.dialects.openai.bodies import OpenAiBody
 from fanout.server.dialects.openai.stream import Dialect, Frames, end_of, place_of, totals_of
 from fanout.server.event_stream import respond
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
 from fanout.server.request_body import check_limits
+from fanout.server.responses import error_response, json_response
 
 NO_STREAM = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
 """OpenAI's own words, which some clients look for. Source: https://github.com/BerriAI/litellm/issues/5803"""
@@ -36,7 +37,7 @@ async def answered(request: web.Request, asked: OpenAiBody, dialect: Dialect) ->
     """
     now, began = time.time(), time.monotonic()
     if asked.stream_options is not None and not asked.stream:
-        return envelope(400, NO_STREAM, param="stream_options")
+        return error_response(request, error_reply(400, NO_STREAM, param="stream_options"))
     if faults := list(dict.fromkeys(asked.faults())):
         raise RequestError(faults)
     dispatcher = request.app[DISPATCHER]
@@ -54,7 +55,7 @@ async def answered(request: web.Request, asked: OpenAiBody, dialect: Dialect) ->
         return await respond(request, frames, calls, deadline_s, asked.return_when)
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s, return_when=asked.return_when)
     if all(isinstance(outcome.result, Failure) for outcome in outcomes):
-        return all_failed(outcomes)
+        return error_response(request, all_failed_reply(outcomes))
     return json_response(whole(outcomes, dialect, head, time.monotonic() - began))
 
 

@@ -10,7 +10,8 @@ from typing import Any
 from fanout.core.merge import merge
 from fanout.core.schema import Call, Choice, Completion, Delta, Outcome
 from fanout.core.usage import total_tokens
-from fanout.rendering.choices import choices_of, encoded, ended, place
+from fanout.rendering.choices import choices_of, ended, place
+from fanout.rendering.encoding import encode_json
 
 DONE = b"data: [DONE]\n\n"
 
@@ -70,14 +71,14 @@ class Frames:
             if choice and key not in self._offsets:  # an answer that came whole
                 frames.append(self.delta(_as_piece(*key, choice)))
             rest = {"created": self._head["created"], **end_of(outcome, choice, first=number == 0)}
-            frames += [self._opened(key, None), self._chunk(key, self._dialect.closing(), encoded(rest)[1:-1])]
+            frames += [self._opened(key, None), self._chunk(key, self._dialect.closing(), encode_json(rest)[1:-1])]
         return b"".join(frames)
 
     def end(self, outcomes: Sequence[Outcome]) -> bytes:
         if not self._with_usage:
             return DONE
         totals = totals_of(outcomes, time.monotonic() - self._began)
-        return b"".join((b"data: ", encoded({**self._head, "choices": [], **totals}), b"\n\n", DONE))
+        return b"".join((b"data: ", encode_json({**self._head, "choices": [], **totals}), b"\n\n", DONE))
 
     def _opened(self, key: tuple[int, int], first: Delta | None) -> bytes:
         """The choice's opening chunk, once."""
@@ -85,13 +86,13 @@ class Frames:
             return b""
         call = self._calls[key[0]]
         where = place_of(call, key[1])
-        head = encoded({**self._head, "model": call.target.label})
-        self._before[key] = b"".join((b"data: ", head[:-1], b',"choices":[', encoded(where)[:-1], b","))
+        head = encode_json({**self._head, "model": call.target.label})
+        self._before[key] = b"".join((b"data: ", head[:-1], b',"choices":[', encode_json(where)[:-1], b","))
         fields = self._dialect.opening(first)
         return b"" if fields is None else self._chunk(key, fields, b'"finish_reason":null')
 
     def _chunk(self, key: tuple[int, int], fields: Mapping[str, Any], rest: bytes) -> bytes:
-        return b"".join((self._before[key], encoded(fields)[1:-1], b",", rest, b"}]", self._usage))
+        return b"".join((self._before[key], encode_json(fields)[1:-1], b",", rest, b"}]", self._usage))
 
 
 def place_of(call: Call, number: int) -> dict[str, Any]:

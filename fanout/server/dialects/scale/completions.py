@@ -18,13 +18,15 @@ from fanout.core.errors import Fault, RequestError
 from fanout.core.schema import Answer, Call, Choice, Delta, Failure, ImagePart, Outcome, Sampling
 from fanout.core.usage import Usage, total_tokens
 from fanout.dispatch.plan import Entry, Request
-from fanout.rendering.choices import adjusted, encoded, json_response
-from fanout.rendering.errors import all_failed, failure_error
+from fanout.rendering.choices import adjusted
+from fanout.rendering.encoding import encode_json
+from fanout.rendering.errors import all_failed_reply, render_failure
 from fanout.server import request_body
 from fanout.server.dialects.scale.bodies import ScaleBody, ScaleChatBody, ScaleCompletionBody
 from fanout.server.event_stream import respond
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
+from fanout.server.responses import error_response, json_response
 
 DEADLINE_S = 55.0
 """Below the 60 s after which Scale's clients give up."""
@@ -64,7 +66,7 @@ async def _answered(request: web.Request, asked: ScaleBody) -> web.StreamRespons
     outcomes = await dispatcher.run(calls, deadline_s=DEADLINE_S)
     result = outcomes[0].result
     if isinstance(result, Failure):
-        return all_failed(outcomes)
+        return error_response(request, all_failed_reply(outcomes))
     choice = result.choices[0]
     return json_response(_answer(asked, _text(choice.message), calls[0], choice, result.usage))
 
@@ -107,7 +109,7 @@ class _Frames:
     def outcome(self, outcome: Outcome) -> bytes:
         result = outcome.result
         if isinstance(result, Failure):
-            return b"event: error\n" + _event({"detail": result.message, "error": failure_error(result)})
+            return b"event: error\n" + _event({"detail": result.message, "error": render_failure(result)})
         choice = result.choices[0]
         text = "" if self._said_something else _text(choice.message)  # an answer that came whole
         return _event(_answer(self._asked, text, outcome.call, choice, result.usage))
@@ -117,7 +119,7 @@ class _Frames:
 
 
 def _event(fields: Mapping[str, Any]) -> bytes:
-    return b"data: " + encoded(fields) + b"\n\n"
+    return b"data: " + encode_json(fields) + b"\n\n"
 
 
 def _answer(asked: ScaleBody, text: str, call: Call, choice: Choice, usage: Usage | None) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from aiohttp import web
 
 from fanout.config.catalogue import Model
 from fanout.core.errors import Fault, RequestError
-from fanout.rendering.choices import json_response
+from fanout.rendering.model import STARTED_AT
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth
-from fanout.server.resources.models import STARTED_AT
+from fanout.server.responses import json_response
 
 DEFAULT_ACCOUNT = "default"
 VENDORS = {"OpenAI": "OPENAI", "Google": "GOOGLE", "Anthropic": "ANTHROPIC", "Cohere": "COHERE"}

@@ -5,8 +5,8 @@ A new dialect: a file with its `OPERATIONS`, and its name below.
 
 from __future__ import annotations
 
-from fanout.server.openapi.document import Operations
 from fanout.server.openapi.operations import batch, comparisons, completion, openai, resources, scale
+from fanout.server.openapi.operations.legacy import Operations
 
 OPERATIONS: Operations = {
     route: operation

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from fanout.core.schema import FailureKind
+from fanout.rendering.errors import ChoiceErrorJson
 
 
 def _open(schema: dict[str, Any]) -> None:
@@ -21,58 +21,6 @@ class Said(BaseModel):
     """Part of an answer."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, json_schema_extra=_open)
-
-
-class Error(Said):
-    message: str
-    """What is wrong and what is allowed, for people."""
-    type: str
-    """`invalid_request_error`, `authentication_error`, `rate_limit_error`, `configuration_error`, `server_error`, …"""
-    param: str | None
-    """The first wrong field."""
-    code: str | None
-    """What is wrong, for programs: `invalid_value`, `model_not_found`, `all_failed`, …"""
-    details: list[ErrorDetail] | None = None
-    """Every wrong field; or, where all calls failed, each call with its failure."""
-
-
-class ErrorDetail(Said):
-    """One wrong field, or one call that failed: then with its place and its failure's kind."""
-
-    message: str
-    param: str | None
-    code: str | None
-    index: int | None = None
-    entry: int | None = None
-    sample: int | None = None
-    prompt_index: int | None = None
-    model: str | None = None
-    label: str | None = None
-    type: str | None = None
-    kind: FailureKind | None = None
-    upstream_status: int | None = None
-    upstream_request_id: str | None = None
-    retry_after_s: float | None = None
-
-
-class ErrorAnswer(Said):
-    """OpenAI's error envelope."""
-
-    error: Error
-
-
-class ChoiceError(Said):
-    """Why a call gave no answer. Nothing of the provider's keys, hosts or addresses is in it."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str
-    kind: FailureKind
-    upstream_status: int | None = None
-    """The provider's HTTP status."""
-    upstream_request_id: str | None = None
-    retry_after_s: float | None = None
 
 
 class ChoiceUsage(Said):
@@ -142,7 +90,7 @@ class Ended(Said):
     """What you asked and this model cannot take."""
     adjusted_parameters: dict[str, Adjustment]
     """What was sent otherwise than you asked."""
-    error: ChoiceError | None
+    error: ChoiceErrorJson | None
 
 
 class LegacyLogprobs(Said):

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fanout.core.schema import FailureKind
-from fanout.server.openapi.document import EVENTS, JSON, Answer, Content, Events, Operation, Operations
-from fanout.server.openapi.operations.answers import Adjustment, ErrorAnswer, Said
+from fanout.rendering.errors import ErrorAnswerJson
+from fanout.server.openapi.endpoint import EVENTS, JSON, Answer, Content, Events
+from fanout.server.openapi.operations.answers import Adjustment, Said
+from fanout.server.openapi.operations.legacy import Operation, Operations
 from fanout.server.openapi.operations.shared import BODY, failing, reading
 from fanout.server.resources.batches import BatchBody
 from fanout.server.resources.files import FilesQuery
@@ -318,10 +320,10 @@ def _state(what: str) -> dict[int, Answer]:
 
 
 def _taking(form: str = "") -> dict[int, Answer]:
-    told = {status: Answer(answer.description, {JSON: ErrorAnswer}) for status, answer in BODY.items()}
+    told = {status: Answer(answer.description, {JSON: ErrorAnswerJson}) for status, answer in BODY.items()}
     if form:
-        told[413] = Answer("The file is larger than FANOUT_MAX_FILE_BYTES.", {JSON: ErrorAnswer})
-        told[415] = Answer(f"The body is not declared as `{form}`.", {JSON: ErrorAnswer})
+        told[413] = Answer("The file is larger than FANOUT_MAX_FILE_BYTES.", {JSON: ErrorAnswerJson})
+        told[415] = Answer(f"The body is not declared as `{form}`.", {JSON: ErrorAnswerJson})
     return told
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fanout.core.schema import FailureKind
-from fanout.server.openapi.document import Operation, Operations
 from fanout.server.openapi.operations.answers import Place, Said, TotalTiming
+from fanout.server.openapi.operations.legacy import Operation, Operations
 from fanout.server.openapi.operations.shared import failing, reading
 from fanout.server.resources.comparisons import ComparisonsQuery
 

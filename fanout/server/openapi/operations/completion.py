@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fanout.core.schema import Kind
+from fanout.rendering.errors import ChoiceErrorJson
 from fanout.server.dialects.thiggle import CompletionBody
-from fanout.server.openapi.document import Events, Operation, Operations
+from fanout.server.openapi.endpoint import Events
 from fanout.server.openapi.operations.answers import (
     Adjustment,
-    ChoiceError,
     Ended,
     LegacyLogprobs,
     Place,
@@ -17,6 +17,7 @@ from fanout.server.openapi.operations.answers import (
     TotalTiming,
     TotalUsage,
 )
+from fanout.server.openapi.operations.legacy import Operation, Operations
 from fanout.server.openapi.operations.shared import calling
 
 
@@ -72,7 +73,7 @@ class DryCall(Place):
     """By the provider's own names."""
     ignored_parameters: list[str]
     adjusted_parameters: dict[str, Adjustment]
-    error: ChoiceError | None
+    error: ChoiceErrorJson | None
     """Why it would not be made."""
 
 

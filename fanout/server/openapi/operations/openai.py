@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from fanout.server.dialects.openai.chat import ChatBody
 from fanout.server.dialects.openai.completions import CompletionsBody
-from fanout.server.openapi.document import Events, Operation, Operations
+from fanout.server.openapi.endpoint import Events
 from fanout.server.openapi.operations.answers import ChoiceUsage, Ended, LegacyLogprobs, Place, Said, TotalTiming
+from fanout.server.openapi.operations.legacy import Operation, Operations
 from fanout.server.openapi.operations.shared import calling
 
 LISTS = (

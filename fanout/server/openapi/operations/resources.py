@@ -6,77 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from fanout.server.openapi.document import JSON, Answer, Operation, Operations
+from fanout.rendering.model import ModelLimitsJson
 from fanout.server.openapi.operations.answers import Said
-from fanout.server.openapi.operations.shared import KEYS, failing, reading
+from fanout.server.openapi.operations.legacy import Operation, Operations
+from fanout.server.openapi.operations.shared import failing, reading
 from fanout.server.resources.usage import UsageQuery
-
-
-class ModelLimits(Said):
-    """What the provider allows the account; null: not limited here."""
-
-    requests_per_minute: int | None
-    burst: int | None
-    tokens_per_minute: int | None
-    concurrency: int | None
-
-
-class ModelPrice(Said):
-    """US dollars per million tokens."""
-
-    input_usd_per_mtok: float
-    output_usd_per_mtok: float
-    cached_usd_per_mtok: float | None
-    cache_write_usd_per_mtok: float | None
-
-
-class Model(Said):
-    """A model, ready or with what it lacks. Facts that nobody published are null."""
-
-    id: str
-    object: Literal["model"]
-    created: int
-    """Unix seconds; the server's start where no date is published."""
-    owned_by: str
-    name: str
-    is_chat: bool
-    """It natively takes messages."""
-    is_text: bool
-    """It natively completes text."""
-    description: str | None
-    creator: str | None
-    creator_logo_url: str | None
-    category: str | None
-    censorship: str | None
-    max_context_length: int | None
-    license_name: str | None
-    license_url: str | None
-    public_endpoint_pricing: str | None
-    private_endpoint_pricing: str | None
-    docs_url: str | None
-    prompt_guide_url: str | None
-    source: str | None
-    """Where these facts come from."""
-    deprecated_on: str | None
-    """The day on which its vendor shut it down, or will."""
-    successor: str | None
-    """What its vendor names instead."""
-    provider: str
-    upstream_id: str
-    """The name that the provider knows."""
-    aliases: list[str]
-    endpoints: list[str]
-    """Where it can be called here."""
-    ready: bool
-    missing: list[str]
-    """Variables to set on the server before it can be called."""
-    limits: ModelLimits
-    price: ModelPrice | None
-
-
-class ModelList(Said):
-    object: Literal["list"]
-    data: list[Model]
 
 
 class LimitLeft(Said):
@@ -159,7 +93,7 @@ class Provider(Said):
     """Variables to set on the server before it can be called."""
     key_header: str | None
     """The header in which a caller may bring a key of his own."""
-    limits: ModelLimits
+    limits: ModelLimitsJson
     accounts: list[Account]
 
 
@@ -213,12 +147,6 @@ class UsageAnswer(Said):
     data: list[UsageRow]
 
 
-class Status(Said):
-    status: Literal["ok", "ready", "starting", "stopping"]
-
-
-TEXT = {"type": "string"}
-HERE = failing(403, KEYS[403].description)
 USAGE_ROW = {
     "account_id": "team-a",
     "model": "gpt-4o-mini",
@@ -260,21 +188,6 @@ USAGE = Operation(
             503, "No usage is kept (FANOUT_STORE is `off`), or its database cannot be read now. Or the server is stopping."
         ),
     },
-)
-MODELS = Operation(
-    id="models",
-    tag="Models and usage",
-    summary="All models",
-    description="Every model that is known here, in Konko's fields and more: where it runs, if it is ready, what it lacks.",
-    answers=reading(ModelList, "The catalogue."),
-)
-MODEL = Operation(
-    id="model",
-    tag="Models and usage",
-    summary="One model",
-    description="By its name, an alias, or as `<provider>/<id>`, where any id will do. Slashes need no quoting.",
-    path={"model": ("The model's name.", "local/ngram-5")},
-    answers={**reading(Model, "The model."), **failing(404, "No model has that name; the nearest names are in the message.")},
 )
 ACCOUNT = {
     "limit_group": None,
@@ -327,45 +240,5 @@ PROVIDERS = Operation(
 )
 OPERATIONS: Operations = {
     ("GET", "/v1/providers"): PROVIDERS,
-    ("GET", "/v1/models"): MODELS,
-    ("GET", "/v1/models/{model}"): MODEL,
     ("GET", "/v1/usage"): USAGE,
-    ("GET", "/livez"): Operation(
-        id="livez",
-        tag="Server",
-        summary="The process answers",
-        answers={200: Answer("It does.", {JSON: Status}), **HERE},
-        public=True,
-    ),
-    ("GET", "/readyz"): Operation(
-        id="readyz",
-        tag="Server",
-        summary="The server takes requests",
-        answers={
-            200: Answer("It has started and is not stopping.", {JSON: Status}),
-            503: Answer("It is starting or stopping.", {JSON: Status}),
-            **HERE,
-        },
-        public=True,
-    ),
-    ("GET", "/metrics"): Operation(
-        id="metrics",
-        tag="Server",
-        summary="Figures for Prometheus",
-        answers={**reading(Status, ""), 200: Answer("Prometheus' text format.", {"text/plain": TEXT})},
-    ),
-    ("GET", "/openapi.json"): Operation(
-        id="openapi",
-        tag="Server",
-        summary="This reference, for programs",
-        answers={200: Answer("OpenAPI 3.1.", {JSON: {"type": "object"}}), **HERE},
-        public=True,
-    ),
-    ("GET", "/docs"): Operation(
-        id="docs",
-        tag="Server",
-        summary="This reference, for people",
-        answers={200: Answer("A page that loads nothing.", {"text/html": TEXT}), **HERE},
-        public=True,
-    ),
 }

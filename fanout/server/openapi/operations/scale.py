@@ -7,20 +7,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from fanout.rendering.errors import ChoiceErrorJson
+from fanout.rendering.scale import ScaleErrorJson
 from fanout.server.dialects.scale.bodies import ScaleChatBody, ScaleCompletionBody
-from fanout.server.openapi.document import Events, Operation, Operations
-from fanout.server.openapi.operations.answers import Adjustment, ChoiceError, Error, Said
+from fanout.server.openapi.endpoint import Events
+from fanout.server.openapi.operations.answers import Adjustment, Said
+from fanout.server.openapi.operations.legacy import Operation, Operations
 from fanout.server.openapi.operations.shared import calling, failing, reading
 
 ACCOUNT = ("x-selected-account-id",)
 UNDER_A_MINUTE = "One model, one answer, in less than the 60 s after which Scale's clients give up."
-
-
-class ScaleError(Said):
-    """Scale's error, with OpenAI's envelope beside it."""
-
-    detail: str
-    error: Error
 
 
 class ScaleUsage(Said):
@@ -72,7 +68,7 @@ class ScaleStreamError(Said):
     """The data of the event `error`: the stream broke."""
 
     detail: str
-    error: ChoiceError
+    error: ChoiceErrorJson
 
 
 class ScaleModelCard(Said):
@@ -124,7 +120,7 @@ class ScaleUser(Said):
     access_profiles: list[ScaleProfile]
 
 
-INVALID = failing(422, "Broken JSON, or wrong fields, all of them named in `error.details`.", error=ScaleError)
+INVALID = failing(422, "Broken JSON, or wrong fields, all of them named in `error.details`.", error=ScaleErrorJson)
 TEXT = Operation(
     id="scale_completions",
     tag="Scale",
@@ -141,7 +137,9 @@ TEXT = Operation(
     },
     headers=(*ACCOUNT, "Idempotency-Key"),
     answers={
-        **calling(ScaleCompletion, Events((ScaleCompletion, ScaleStreamError), done=False), "The answer.", error=ScaleError),
+        **calling(
+            ScaleCompletion, Events((ScaleCompletion, ScaleStreamError), done=False), "The answer.", error=ScaleErrorJson
+        ),
         **INVALID,
     },
 )
@@ -162,7 +160,10 @@ CHAT = Operation(
     headers=(*ACCOUNT, "Idempotency-Key"),
     answers={
         **calling(
-            ScaleChatCompletion, Events((ScaleChatCompletion, ScaleStreamError), done=False), "The answer.", error=ScaleError
+            ScaleChatCompletion,
+            Events((ScaleChatCompletion, ScaleStreamError), done=False),
+            "The answer.",
+            error=ScaleErrorJson,
         ),
         **INVALID,
     },
@@ -173,7 +174,7 @@ MODELS = Operation(
     summary="The models, in pages",
     query=ScalePage,
     headers=ACCOUNT,
-    answers={**reading(ScaleModels, "One page.", error=ScaleError), **INVALID},
+    answers={**reading(ScaleModels, "One page.", error=ScaleErrorJson), **INVALID},
 )
 USER = Operation(
     id="scale_user",
@@ -181,7 +182,7 @@ USER = Operation(
     summary="Who asks",
     description="scale-egp asks this when it was given no account. Fanout knows no users: the account is the header's.",
     headers=ACCOUNT,
-    answers=reading(ScaleUser, "A user made of the account's id.", error=ScaleError),
+    answers=reading(ScaleUser, "A user made of the account's id.", error=ScaleErrorJson),
 )
 OPERATIONS: Operations = {
     ("POST", "/v4/completions"): TEXT,

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel
-
-from fanout.server.openapi.document import EVENTS, JSON, Answer, Content, Events
-from fanout.server.openapi.operations.answers import ErrorAnswer
+from fanout.rendering.errors import ErrorAnswerJson
+from fanout.server.openapi.endpoint import EVENTS, JSON, Answer, Content, Events, Shape
 
 KEYS = {
     401: Answer("No key, or one that is not known here.", headers=("WWW-Authenticate",)),
@@ -41,7 +39,7 @@ INVALID = "Wrong fields, all of them named in `details`. Or every call failed: t
 
 
 def reading(
-    model: Content, description: str, examples: Mapping[str, Any] | None = None, *, error: type[BaseModel] = ErrorAnswer
+    model: Content, description: str, examples: Mapping[str, Any] | None = None, *, error: Shape = ErrorAnswerJson
 ) -> dict[int, Answer]:
     """The answers of what only looks something up."""
     good = {200: Answer(description, {JSON: model}, examples or {})}
@@ -54,7 +52,7 @@ def calling(
     description: str,
     examples: Mapping[str, Any] | None = None,
     *,
-    error: type[BaseModel] = ErrorAnswer,
+    error: Shape = ErrorAnswerJson,
 ) -> dict[int, Answer]:
     """The answers of what calls models.
 
@@ -66,12 +64,12 @@ def calling(
     return {**good, **_failed({**wrong, **KEYS, **BODY, **CALLED, **BROKEN}, error)}
 
 
-def failing(status: int, description: str, *, error: type[BaseModel] = ErrorAnswer) -> dict[int, Answer]:
+def failing(status: int, description: str, *, error: Shape = ErrorAnswerJson) -> dict[int, Answer]:
     """One more status with the error's envelope."""
     return _failed({status: Answer(description)}, error)
 
 
-def _failed(answers: Mapping[int, Answer], error: type[BaseModel]) -> dict[int, Answer]:
+def _failed(answers: Mapping[int, Answer], error: Shape) -> dict[int, Answer]:
     return {
         status: Answer(answer.description, {JSON: error}, answer.examples, answer.headers) for status, answer in answers.items()
     }

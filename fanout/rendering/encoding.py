@@ -1,0 +1,18 @@
+"""JSON bytes of answers."""
+
+from __future__ import annotations
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from fanout.core.json_text import whole_text
+
+
+def encode_json(value: object) -> bytes:
+    """Return the JSON of an answer.
+
+    Whatever upstreams put into it, it is valid: NaN and infinities become null, lone surrogates U+FFFD.
+    """
+    try:
+        return to_json(value, inf_nan_mode="null")
+    except PydanticSerializationError:
+        return to_json(whole_text(value), inf_nan_mode="null")

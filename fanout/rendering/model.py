@@ -1,0 +1,179 @@
+"""Models as `/v1/models` shows them, in Konko's fields and Fanout's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+from typing_extensions import TypedDict
+
+from fanout.config.catalogue import Catalogue, Model
+from fanout.config.providers_file import LimitsRow, ModelRow, PriceRow
+
+STARTED_AT = int(time.time())
+"""`created` of models without a published date: OpenAI's contract requires a number there."""
+
+
+class ModelLimitsJson(TypedDict):
+    """What the account may use; null: not limited here."""
+
+    requests_per_minute: int | None
+    """Requests started per minute."""
+    burst: int | None
+    """Requests that may start at the same moment."""
+    tokens_per_minute: int | None
+    """Tokens of prompts and answers per minute."""
+    concurrency: int | None
+    """Requests in flight at once."""
+
+
+class ModelPriceJson(TypedDict):
+    """US dollars per million tokens."""
+
+    input_usd_per_mtok: float
+    """Price of the prompt."""
+    output_usd_per_mtok: float
+    """Price of the answer."""
+    cached_usd_per_mtok: float | None
+    """Price of prompt tokens read from the provider's cache."""
+    cache_write_usd_per_mtok: float | None
+    """Price of prompt tokens written to the provider's cache."""
+
+
+class ModelJson(TypedDict):
+    """A model, with what it lacks if it is not ready. Facts that nobody published are null."""
+
+    id: str
+    """Name to use in `model`."""
+    object: Literal["model"]
+    """Always `model`."""
+    created: int
+    """Unix seconds; the server's start if no date is published."""
+    owned_by: str
+    """The model's creator, or its provider."""
+    name: str
+    """Name for people."""
+    is_chat: bool
+    """Natively takes messages."""
+    is_text: bool
+    """Natively completes text."""
+    description: str | None
+    """What the model is for."""
+    creator: str | None
+    """Organization that made it."""
+    creator_logo_url: str | None
+    """Logo of the creator."""
+    category: str | None
+    """Kind of model, as Konko lists it."""
+    censorship: str | None
+    """How far it is moderated, as Konko lists it."""
+    max_context_length: int | None
+    """Tokens that prompt and answer may have together."""
+    license_name: str | None
+    """Licence of the model."""
+    license_url: str | None
+    """Text of the licence."""
+    public_endpoint_pricing: str | None
+    """Price as published, for people."""
+    private_endpoint_pricing: str | None
+    """Price of a dedicated endpoint as published, for people."""
+    docs_url: str | None
+    """The vendor's documentation."""
+    prompt_guide_url: str | None
+    """The vendor's guide to prompting."""
+    source: str | None
+    """Where these facts come from."""
+    deprecated_on: str | None
+    """Day on which its vendor shut it down, or will."""
+    successor: str | None
+    """Model that its vendor recommends instead."""
+    provider: str
+    """Provider that serves it."""
+    upstream_id: str
+    """Name that the provider knows."""
+    aliases: Sequence[str]
+    """Other names that it answers to."""
+    endpoints: Sequence[str]
+    """Paths at which it can be called here."""
+    ready: bool
+    """Can be called now."""
+    missing: Sequence[str]
+    """Variables to set on the server before it can be called."""
+    limits: ModelLimitsJson
+    """Limits of its provider's account."""
+    price: ModelPriceJson | None
+    """Price set in providers.json."""
+
+
+class ModelListJson(TypedDict):
+    object: Literal["list"]
+    """Always `list`."""
+    data: list[ModelJson]
+    """The models."""
+
+
+def render_models(models: Iterable[Model], catalogue: Catalogue) -> ModelListJson:
+    """Return models as a list."""
+    return {"object": "list", "data": [render_model(model, catalogue) for model in models]}
+
+
+def render_model(model: Model, catalogue: Catalogue) -> ModelJson:
+    """Return a model as `/v1/models` shows it."""
+    row = model.row or ModelRow(provider=model.provider, id=model.id, kind=model.kind)
+    lacks = catalogue.lacks(model)
+    is_retired = catalogue.retired(model, datetime.now(UTC).date()) is not None
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": STARTED_AT if row.created is None else row.created,
+        "owned_by": row.creator or model.provider,
+        "name": row.name or model.name,
+        "is_chat": model.kind != "text",
+        "is_text": model.kind != "chat",
+        "description": row.description,
+        "creator": row.creator,
+        "creator_logo_url": row.creator_logo_url,
+        "category": row.category,
+        "censorship": row.censorship,
+        "max_context_length": row.max_context_length,
+        "license_name": row.license_name,
+        "license_url": row.license_url,
+        "public_endpoint_pricing": row.public_endpoint_pricing,
+        "private_endpoint_pricing": row.private_endpoint_pricing,
+        "docs_url": row.docs_url,
+        "prompt_guide_url": row.prompt_guide_url,
+        "source": row.source,
+        "deprecated_on": row.deprecated_on,
+        "successor": row.successor,
+        "provider": model.provider,
+        "upstream_id": model.id,
+        "aliases": row.aliases,
+        "endpoints": ["/v1/completion", "/v1/completions", *(["/v1/chat/completions"] if model.kind != "text" else [])],
+        "ready": not lacks and not is_retired,
+        "missing": lacks,
+        "limits": render_limits(catalogue.provider(model).row.limits),
+        "price": _render_price(row.price),
+    }
+
+
+def render_limits(limits: LimitsRow) -> ModelLimitsJson:
+    """Return the limits that are set for an account."""
+    return {
+        "requests_per_minute": limits.requests_per_minute,
+        "burst": limits.burst,
+        "tokens_per_minute": limits.tokens_per_minute,
+        "concurrency": limits.concurrency,
+    }
+
+
+def _render_price(price: PriceRow | None) -> ModelPriceJson | None:
+    if price is None:
+        return None
+    return {
+        "input_usd_per_mtok": price.input_usd_per_mtok,
+        "output_usd_per_mtok": price.output_usd_per_mtok,
+        "cached_usd_per_mtok": price.cached_usd_per_mtok,
+        "cache_write_usd_per_mtok": price.cache_write_usd_per_mtok,
+    }

@@ -1,0 +1,118 @@
+"""Schemas of request bodies and answers, made by pydantic from the models and `TypedDict`s that declare them.
+
+A `TypedDict` named `ModelJson` becomes the component `Model`; its attribute docstrings become descriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import TypedDictSchema
+from typing_extensions import get_original_bases, is_typeddict
+
+from fanout.core.json_text import JsonObject
+from fanout.server.openapi.endpoint import Content, Endpoint, Events, Shape
+from fanout.server.openapi.operations.glossary import GLOSSARY
+
+REFERENCE = "#/components/schemas/"
+SHAPE_SUFFIX = "Json"
+DOCSTRINGS = ConfigDict(use_attribute_docstrings=True)
+
+
+class ComponentSchema(GenerateJsonSchema):
+    """JSON schemas without the titles that pydantic derives from names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Return False: a title would only repeat the name."""
+        return False
+
+    def typed_dict_schema(self, schema: TypedDictSchema) -> JsonSchemaValue:
+        """Return the schema of a `TypedDict`, with the descriptions of inherited fields, which pydantic leaves out."""
+        made = super().typed_dict_schema(schema)
+        inherited = _inherited_descriptions(schema["cls"]) if "cls" in schema else {}
+        for name, field in made["properties"].items():
+            if name in inherited:
+                field.setdefault("description", inherited[name])
+        return made
+
+
+def component_schemas(endpoints: Iterable[Endpoint]) -> dict[str, JsonObject]:
+    """Return the schemas of all that the endpoints take and answer, by component name."""
+    shapes: dict[Shape, None] = {}
+    for endpoint in endpoints:
+        contents = (content for answer in endpoint.answers.values() for content in answer.content.values())
+        for shape in (
+            *([endpoint.body] if endpoint.body else []),
+            *(shape for found in contents for shape in shapes_in(found)),
+        ):
+            shapes |= dict.fromkeys((shape, *_hidden_models(shape)))
+    _, whole = TypeAdapter.json_schemas(
+        [(shape.__name__, "validation", _adapter(shape)) for shape in shapes],
+        ref_template=f"{REFERENCE}{{model}}",
+        schema_generator=ComponentSchema,
+    )
+    schemas = {component_name(name): strip_noise(schema) for name, schema in whole["$defs"].items()}
+    for schema in schemas.values():
+        for name, field in schema.get("properties", {}).items():
+            if name in GLOSSARY:
+                field.setdefault("description", GLOSSARY[name])
+    return dict(sorted(schemas.items()))
+
+
+def component_name(name: str) -> str:
+    """Return the name of a class's component."""
+    return name.removesuffix(SHAPE_SUFFIX)
+
+
+def shapes_in(content: Content) -> tuple[Shape, ...]:
+    """Return the shapes that a content may have."""
+    if isinstance(content, Events):
+        return shapes_in(content.data)
+    return content if isinstance(content, tuple) else () if isinstance(content, dict) else (content,)
+
+
+def strip_noise(schema: Any) -> Any:
+    """Return a schema without titles of models and without null defaults, and with its references by component name."""
+    if isinstance(schema, list):
+        return [strip_noise(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    noise = {"title"} if isinstance(schema.get("title"), str) else set()
+    if schema.get("default", ...) is None:
+        noise |= {"default"}
+    plain = {name: strip_noise(value) for name, value in schema.items() if name not in noise}
+    if isinstance(plain.get("$ref"), str):
+        plain["$ref"] = component_name(plain["$ref"])
+    return plain
+
+
+def _adapter(shape: Shape) -> TypeAdapter[Any]:
+    # A list, because pydantic takes a configuration only for types that cannot have one of their own.
+    return TypeAdapter(list[shape], config=DOCSTRINGS)  # type: ignore[valid-type]
+
+
+def _inherited_descriptions(shape: type) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for base in get_original_bases(shape):
+        if is_typeddict(base):
+            schema = _adapter(base).json_schema(schema_generator=ComponentSchema)["$defs"][base.__name__]
+            found |= {name: field["description"] for name, field in schema["properties"].items() if "description" in field}
+    return found
+
+
+def _hidden_models(shape: Shape) -> Iterator[Shape]:
+    """Yield the models that a body names only within a schema written by hand, where pydantic does not follow them."""
+    if isinstance(shape, type) and issubclass(shape, BaseModel):
+        for info in shape.model_fields.values():
+            yield from _models_in(info.annotation)
+
+
+def _models_in(annotation: Any) -> Iterator[Shape]:
+    for member in get_args(annotation):
+        if isinstance(member, type) and issubclass(member, BaseModel):
+            yield member
+        else:
+            yield from _models_in(member)

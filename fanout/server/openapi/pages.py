@@ -1,0 +1,71 @@
+"""`GET /openapi.json` and `GET /docs`: the reference for programs and for people, both made once from the endpoints."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from aiohttp import web
+from pydantic_core import to_json
+
+from fanout.server.openapi.answers import ACCESS, error_answer
+from fanout.server.openapi.document import make_document
+from fanout.server.openapi.endpoint import JSON, Answer, Endpoint
+from fanout.server.openapi.html import ADDRESS, render_page
+
+ABOUT = (
+    "Fanout sends one prompt to many language models at once and brings the answers back side by side: each with its own text, "
+    "tokens, time, cost or error.\n\n"
+    "`POST /v1/completion` compares models in one request. The other endpoints are published contracts, served so that their "
+    "own clients work unmodified: OpenAI's and Konko's under `/v1`, Scale's under `/v2` to `/v4`. `null` always means *not "
+    "known*, never 0. Where keys are set (FANOUT_API_KEYS), send one as `Authorization: Bearer <key>` or as `x-api-key`."
+)
+SAFE_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+PAGES: web.AppKey[tuple[bytes, str]] = web.AppKey("pages", tuple)
+"""The document as JSON, and the page."""
+
+
+@lru_cache(maxsize=4)
+def make_pages(endpoints: tuple[Endpoint, ...]) -> tuple[bytes, str]:
+    """Return the document of the endpoints as JSON, and as a page."""
+    document = make_document(endpoints, description=ABOUT)
+    return to_json(document), render_page(document)
+
+
+async def get_openapi(request: web.Request) -> web.Response:
+    """Serve `GET /openapi.json`."""
+    return web.Response(body=request.app[PAGES][0], content_type="application/json")
+
+
+async def get_docs(request: web.Request) -> web.Response:
+    """Serve `GET /docs`, whose examples show the address that the reader used."""
+    page = request.app[PAGES][1]
+    if SAFE_HOST.fullmatch(request.host):
+        page = page.replace(ADDRESS, f"{request.scheme}://{request.host}")
+    return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": POLICY})
+
+
+FORBIDDEN = error_answer(403, ACCESS[403].description)
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/openapi.json",
+        get_openapi,
+        id="openapi",
+        tag="Server",
+        summary="This reference, for programs",
+        answers={200: Answer("OpenAPI 3.1.", {JSON: {"type": "object"}}), **FORBIDDEN},
+        is_public=True,
+    ),
+    Endpoint(
+        "GET",
+        "/docs",
+        get_docs,
+        id="docs",
+        tag="Server",
+        summary="This reference, for people",
+        answers={200: Answer("A page that loads nothing.", {"text/html": {"type": "string"}}), **FORBIDDEN},
+        is_public=True,
+    ),
+)

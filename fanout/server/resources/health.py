@@ -1,0 +1,78 @@
+"""`GET /livez`, `GET /readyz` and `GET /metrics`: the state of the server itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from aiohttp import web
+from typing_extensions import TypedDict
+
+from fanout.server.lifecycle import LIFECYCLE, METRICS
+from fanout.server.openapi.answers import ACCESS, error_answer, lookup_answers
+from fanout.server.openapi.endpoint import JSON, Answer, Endpoint
+
+
+class StatusJson(TypedDict):
+    status: Literal["ok", "ready", "starting", "stopping"]
+    """State of the process or of the server."""
+
+
+async def get_livez(request: web.Request) -> web.Response:
+    """Serve `GET /livez`."""
+    return _status_response({"status": "ok"})
+
+
+async def get_readyz(request: web.Request) -> web.Response:
+    """Serve `GET /readyz`: 200 from the start until the stop."""
+    lifecycle = request.app[LIFECYCLE]
+    if lifecycle.is_ready and not lifecycle.is_stopping:
+        return _status_response({"status": "ready"})
+    return _status_response({"status": "stopping" if lifecycle.is_stopping else "starting"}, 503)
+
+
+async def get_metrics(request: web.Request) -> web.Response:
+    """Serve `GET /metrics`."""
+    page = await request.app[METRICS].page()
+    return web.Response(body=page, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+def _status_response(status: StatusJson, code: int = 200) -> web.Response:
+    return web.json_response(status, status=code)
+
+
+FORBIDDEN = error_answer(403, ACCESS[403].description)
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/livez",
+        get_livez,
+        id="livez",
+        tag="Server",
+        summary="The process answers",
+        answers={200: Answer("It does.", {JSON: StatusJson}), **FORBIDDEN},
+        is_public=True,
+    ),
+    Endpoint(
+        "GET",
+        "/readyz",
+        get_readyz,
+        id="readyz",
+        tag="Server",
+        summary="The server takes requests",
+        answers={
+            200: Answer("It has started and is not stopping.", {JSON: StatusJson}),
+            503: Answer("It is starting or stopping.", {JSON: StatusJson}),
+            **FORBIDDEN,
+        },
+        is_public=True,
+    ),
+    Endpoint(
+        "GET",
+        "/metrics",
+        get_metrics,
+        id="metrics",
+        tag="Server",
+        summary="Figures for Prometheus",
+        answers={**lookup_answers(StatusJson, ""), 200: Answer("Prometheus' text format.", {"text/plain": {"type": "string"}})},
+    ),
+)
