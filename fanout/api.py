@@ -10,7 +10,8 @@ from contextlib import nullcontext
 from typing import Any
 
 from fanout.config.settings import Settings, load
-from fanout.core.errors import Fault, RequestError
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault
 from fanout.core.merge import merge
 from fanout.core.sampling import checked
 from fanout.core.schema import Comparison, Sampling

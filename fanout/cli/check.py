@@ -16,7 +16,7 @@ from fanout.cli import side_by_side
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, is_ready, print_json, settings_of, with_settings
 from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings
-from fanout.core.errors import did_you_mean
+from fanout.core.suggestions import did_you_mean
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.probe.diagnosis import Finding
 from fanout.probe.probe import Trial, trials, tried

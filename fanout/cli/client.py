@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 import aiohttp
 from pydantic_core import from_json
 
-from fanout.core.errors import Fault, RequestError, ServerError
+from fanout.core.errors import RequestError, ServerError
+from fanout.core.faults import Fault
 from fanout.providers.transport.sse import SseDecoder
 
 CONNECT_TIMEOUT_S = 10

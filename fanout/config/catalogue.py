@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import date
 
 from fanout.config.settings import ModelRow, ProviderSettings, Settings
-from fanout.core.errors import did_you_mean, near
 from fanout.core.schema import Failure, Kind
+from fanout.core.suggestions import did_you_mean, find_near
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Catalogue:
     def unknown(self, name: str) -> Failure:
         """Why a name cannot be called, with the names near it."""
         provider, slash, upstream_id = name.partition("/")
-        hosts = near(provider, self._providers, most=1) if slash and upstream_id else []
+        hosts = find_near(provider, self._providers, most=1) if slash and upstream_id else []
         literal = [f"{host}/{upstream_id}" for host in hosts if host != provider]
         hint = did_you_mean(name, (*literal, *self._spellings))
         message = f"unknown model `{name}`{hint or '; `GET /v1/models` and `fanout models` list what is known'}"

@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from fanout.config.providers_file import HIGHEST_TIMEOUT_S, VARIABLE
-from fanout.core.errors import ConfigError, Fault, did_you_mean, faults_of
+from fanout.core.errors import ConfigError
+from fanout.core.faults import Fault, to_faults
+from fanout.core.suggestions import did_you_mean
 
 PREFIX = "FANOUT_"
 KEYS = "keys.env"
@@ -114,7 +116,7 @@ class Environment(BaseModel):
         try:
             environment = cls.model_validate(given)
         except ValidationError as error:
-            faults += [Fault(_variable(fault.path), fault.message) for fault in faults_of(error, cls)]
+            faults += [Fault(_variable(fault.path), fault.message) for fault in to_faults(error, cls)]
         if faults:
             raise ConfigError("environment", list(dict.fromkeys(faults)))
         return environment._whole()

@@ -11,7 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from fanout.config.providers_file import ModelRow, ProviderRow, ProvidersFile
-from fanout.core.errors import ConfigError, Fault, did_you_mean, faults_of, json_path
+from fanout.core.errors import ConfigError
+from fanout.core.faults import Fault, json_path, to_faults
+from fanout.core.suggestions import did_you_mean
 
 SHIPPED = Path(__file__).parents[1] / "providers.json"
 
@@ -39,7 +41,7 @@ def read(path: Path) -> Layer:
     except OSError as error:
         faults = [Fault("", f"cannot be read: {error.strerror}")]
     except ValidationError as error:
-        faults = faults_of(error, ProvidersFile)
+        faults = to_faults(error, ProvidersFile)
     except (ValueError, RecursionError) as error:  # JSON's own complaint names line and column
         faults = [Fault("", f"is not valid JSON: {error}")]
     raise ConfigError(str(path), faults)

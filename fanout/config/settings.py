@@ -25,7 +25,8 @@ from fanout.config.providers_file import (
     RetriesRow,
     schema,
 )
-from fanout.core.errors import ConfigError, Fault
+from fanout.core.errors import ConfigError
+from fanout.core.faults import Fault
 
 __all__ = [
     "HIGHEST_TIMEOUT_S",

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from fanout.core.errors import Fault, did_you_mean, faults_of
+from fanout.core.faults import Fault, to_faults
 from fanout.core.schema import SAMPLING_NAMES
+from fanout.core.suggestions import did_you_mean
 
 INT64 = 2**63
 
@@ -81,7 +82,7 @@ def checked(given: Mapping[str, Any], place: str, faults: list[Fault], *, strict
     try:
         ranged = Ranges.model_validate(known, strict=strict)
     except ValidationError as error:
-        faults += [Fault(f"{place}{fault.path}", fault.message, fault.kind) for fault in faults_of(error)]
+        faults += [Fault(f"{place}{fault.path}", fault.message, fault.kind) for fault in to_faults(error)]
         return {}
     made = {name: getattr(ranged, name) for name in known}
     if made.get("stop") is not None:

@@ -8,7 +8,8 @@ from datetime import date
 from typing import Any
 
 from fanout.config.catalogue import Catalogue, Model
-from fanout.core.errors import Fault, RequestError
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault
 from fanout.core.sampling import checked
 from fanout.core.schema import Call, Credential, Failure, Fitted, Message, Query, Sampling, Target
 

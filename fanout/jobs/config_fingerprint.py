@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.errors import Fault
+from fanout.core.faults import Fault
 from fanout.core.schema import Call
 from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint
 

@@ -24,7 +24,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from fanout.core.errors import Fault, RequestError
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault
 
 SUFFIXES: Mapping[str, str] = {
     ".jsonl": "jsonl",

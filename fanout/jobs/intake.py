@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from fanout.core.errors import Fault, RequestError
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault
 from fanout.core.schema import Call
 from fanout.core.usage import Usage
 from fanout.dispatch.dispatcher import Dispatcher

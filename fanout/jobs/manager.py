@@ -11,7 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from fanout.core.errors import FanoutError, Fault, LeaseLost, RequestError, StoreError
+from fanout.core.errors import FanoutError, LeaseLost, RequestError, StoreError
+from fanout.core.faults import Fault
 from fanout.core.schema import Call
 from fanout.core.usage import WORK_SUMS, WorkTotals
 from fanout.dispatch.dispatcher import Dispatcher

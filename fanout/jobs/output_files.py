@@ -20,8 +20,10 @@ from typing import Any, BinaryIO, Literal, Protocol
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from fanout.core.errors import Fault, RequestError
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault
 from fanout.core.json_text import whole_text
+from fanout.core.units import to_rfc3339
 from fanout.jobs.input_files import import_pyarrow
 
 ColumnKind = Literal["text", "whole", "number", "time"]
@@ -315,7 +317,7 @@ def _checked(record: ResultRecord) -> ResultRecord:
 def _whole(record: ResultRecord) -> dict[str, Any]:
     """Every column, in order."""
     known = _checked(record)
-    return {name: _rfc3339(known.get(name)) if kind == "time" else known.get(name) for name, kind in COLUMNS.items()}
+    return {name: to_rfc3339(known.get(name)) if kind == "time" else known.get(name) for name, kind in COLUMNS.items()}
 
 
 def _cell(value: Any) -> Any:
@@ -334,12 +336,6 @@ def _typed(value: Any, kind: ColumnKind) -> Any:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else _json(value).decode()
-
-
-def _rfc3339(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _json(value: Any) -> bytes:

@@ -9,6 +9,7 @@ from pydantic_core import from_json
 from sqlalchemy import Row
 
 from fanout.core.schema import Completion, Failure
+from fanout.core.units import to_ms
 from fanout.core.usage import Usage
 from fanout.jobs.stored_outcome import StoredOutcome
 
@@ -48,10 +49,10 @@ def _timed(record: StoredOutcome) -> dict[str, Any]:
     usage = record.completion.usage if record.completion else None
     tokens = usage.output_tokens if usage else None
     return {
-        "queued_ms": _ms(timing.queued_s),
-        "ttft_ms": _ms(timing.first_token_s),
-        "prediction_time_ms": _ms(timing.call_s),
-        "total_ms": _ms(timing.total_s),
+        "queued_ms": to_ms(timing.queued_s),
+        "ttft_ms": to_ms(timing.first_token_s),
+        "prediction_time_ms": to_ms(timing.call_s),
+        "total_ms": to_ms(timing.total_s),
         "tokens_per_second": round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None,
         "cost_usd": cost.usd if cost else None,
         "cost_source": cost.source if cost else None,
@@ -94,7 +95,3 @@ def _failed(failure: Failure) -> dict[str, Any]:
         "error_message": failure.message,
         "request_id": failure.request_id,
     }
-
-
-def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * 1e3)

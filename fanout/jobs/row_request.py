@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from fanout.core.errors import Fault, RequestError, did_you_mean, faults_of
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault, to_faults
 from fanout.core.messages import MessageBody
 from fanout.core.sampling import checked
 from fanout.core.schema import SAMPLING_NAMES, Message, Sampling
+from fanout.core.suggestions import did_you_mean, find_misspelt
 from fanout.dispatch.plan import Entry, Request, parse_entries
 from fanout.jobs.job import JobSpec
 
@@ -22,6 +23,8 @@ MAX_CUSTOM_ID_CHARS = 512
 FIELDS = ("prompt", "messages", "system", "reference", "custom_id", "parameters")
 """What a row may say beside its sampling parameters."""
 KNOWN = frozenset({*FIELDS, *SAMPLING_NAMES})
+MISTAKABLE = KNOWN - {"n"}
+"""Names that a column may be mistyped for; one letter is too little to tell."""
 REQUEST_LINE = frozenset({"custom_id", "method", "url", "body"})
 ONLY_IN_REQUESTS = "is only for lines with `custom_id`, `method`, `url` and `body`; here it would not be sent"
 NOT_OF_ROWS: Mapping[str, str] = {
@@ -329,7 +332,7 @@ def _messages(
     try:
         _MESSAGES.validate_python(messages, strict=True)
     except ValidationError as error:
-        faults += [Fault(f"messages{fault.path}", fault.message, fault.kind) for fault in faults_of(error)]
+        faults += [Fault(f"messages{fault.path}", fault.message, fault.kind) for fault in to_faults(error)]
         return None
     return list(messages)
 
@@ -396,43 +399,8 @@ def _misnamed(given: Mapping[str, Any], variables: frozenset[str]) -> Iterator[F
             continue
         if name in NOT_OF_ROWS:
             yield Fault(name, f"{NOT_OF_ROWS[name]}{RENAME}")
-        elif (known := find_misspelt(name)) is not None and known not in given:
+        elif (known := find_misspelt(name, MISTAKABLE)) is not None and known not in given:
             yield Fault(name, f"unknown field `{name}`; did you mean `{known}`? If not, rename it", "unknown_parameter")
-
-
-@lru_cache(maxsize=1024)
-def find_misspelt(name: str) -> str | None:
-    """The known name that `name` is mistyped for: by case or separators alone, or, of long ones, by a letter or two.
-
-    Narrower than `errors.near`, which only offers names: here `topic`, `step` or `preference` would become mistakes.
-    """
-    plain = _plain(name)
-    for known in sorted(KNOWN - {"n"}):
-        other = _plain(known)
-        slips = 0 if len(other) < 6 else 1 if len(other) < 11 else 2
-        if plain[:1] == other[0] and abs(len(plain) - len(other)) <= slips and _slips(plain, other) <= slips:
-            return known
-    return None
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", name).lower()
-
-
-def _slips(one: str, other: str) -> int:
-    """Letters wrong, missing, too many or swapped with their neighbour: the optimal string alignment distance.
-
-    Source: https://en.wikipedia.org/wiki/Damerau%E2%80%93Levenshtein_distance#Optimal_string_alignment_distance
-    """
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for i, letter in enumerate(one, 1):
-        earlier, before, row = before, row, [i]
-        for j, wanted in enumerate(other, 1):
-            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted)))
-            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
-                row[j] = min(row[j], earlier[j - 2] + 1)
-    return row[-1]
 
 
 def _named(names: Sequence[str] | Mapping[str, Any]) -> str:

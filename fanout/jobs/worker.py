@@ -18,6 +18,7 @@ from pydantic_core import to_json
 
 from fanout.core.errors import LeaseLost, StoreError
 from fanout.core.schema import Call, Completion, Failure, Outcome
+from fanout.core.units import to_ms
 from fanout.core.usage import Cost, WorkTotals, plausible_usage, plausible_usd, sum_known
 from fanout.dispatch import retries
 from fanout.dispatch.dispatcher import Dispatcher
@@ -266,7 +267,7 @@ class JobWorker:
         """Writes a unit's end."""
         result, failed = record.result, record.failure
         text = "\0".join(choice.message.text for choice in result.choices) if isinstance(result, Completion) else None
-        totals = WorkTotals(attempts=attempt - work.closed, total_ms=round(record.timing.total_s * 1e3))
+        totals = WorkTotals(attempts=attempt - work.closed, total_ms=to_ms(record.timing.total_s))
         if isinstance(result, Completion):
             totals.add_answer(plausible_usage(result.usage), plausible_usd(record.cost))
         else:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fanout.core.schema import Call, Choice, Completion, Failure, Outcome, TokenLogprob
+from fanout.core.units import to_ms
 from fanout.core.usage import total_tokens
 from fanout.rendering.errors import render_failure
 
@@ -30,7 +31,7 @@ def ended(outcome: Outcome, choice: Choice | None) -> dict[str, Any]:
     call, result, timing = outcome.call, outcome.result, outcome.timing
     failure = result if isinstance(result, Failure) else None if choice else _missing(call)
     usage = result.usage if isinstance(result, Completion) else None
-    prediction_ms = milliseconds(timing.call_s)
+    prediction_ms = to_ms(timing.call_s)
     tokens = usage.output_tokens if usage else None
     rate = round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None
     return {
@@ -46,9 +47,9 @@ def ended(outcome: Outcome, choice: Choice | None) -> dict[str, Any]:
         "provider": call.target.provider,
         "upstream_model": (result.model if isinstance(result, Completion) else None) or call.target.model,
         "timing": {
-            "queued_ms": round(timing.queued_s * 1e3),
-            "ttft_ms": milliseconds(timing.first_token_s),
-            "total_ms": round(timing.total_s * 1e3),
+            "queued_ms": to_ms(timing.queued_s),
+            "ttft_ms": to_ms(timing.first_token_s),
+            "total_ms": to_ms(timing.total_s),
             "attempts": timing.attempts,
             "tokens_per_second": rate,
             **({"reader_limited": True} if timing.reader_limited else {}),
@@ -83,8 +84,3 @@ def adjusted(call: Call) -> dict[str, Any]:
 def _missing(call: Call) -> Failure:
     message = f"`{call.target.provider}` gave fewer answers than the {call.query.sampling.n or 1} it was asked for"
     return Failure("malformed", message, code="missing_choice")
-
-
-def milliseconds(seconds: float | None) -> int | None:
-    """As times stand in answers."""
-    return None if seconds is None else round(seconds * 1e3)

@@ -11,7 +11,8 @@ from contextlib import suppress
 from aiohttp import HttpVersion11, web
 
 from fanout.config.settings import Settings
-from fanout.core.errors import ConfigError, Fault
+from fanout.core.errors import ConfigError
+from fanout.core.faults import Fault
 from fanout.dispatch.dispatcher import open_dispatcher, raise_file_limit
 from fanout.jobs.job import JobKind
 from fanout.jobs.manager import RequestBuilderFactory, open_job_manager

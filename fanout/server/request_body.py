@@ -20,7 +20,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, from_json
 
-from fanout.core.errors import Fault, RequestError, faults_of
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault, to_faults
 from fanout.core.sampling import INT64, Biases, Stop, at_most
 from fanout.core.schema import SAMPLING_NAMES, Call
 from fanout.dispatch.plan import Entry
@@ -227,13 +228,13 @@ def _faults(error: ValidationError, model: type[BaseModel]) -> Sequence[Fault]:
     """Every fault, up to more than anyone reads."""
     more = error.error_count() - MAX_FAULTS
     if more <= 0:
-        return faults_of(error, model)
+        return to_faults(error, model)
     details = [
         InitErrorDetails(type=detail["type"], loc=detail["loc"], input=detail["input"], ctx=detail.get("ctx", {}))
         for detail in error.errors(include_url=False)[:MAX_FAULTS]
     ]
     first = ValidationError.from_exception_data(error.title, details, "json")
-    return [*faults_of(first, model), Fault("", f"and {more} more", "too_many_faults")]
+    return [*to_faults(first, model), Fault("", f"and {more} more", "too_many_faults")]
 
 
 def _as_written(faults: Sequence[Fault], raw: bytes) -> Iterator[Fault]:

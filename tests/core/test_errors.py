@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fanout.core.errors import ConfigError, Fault, ProviderError, RequestError, did_you_mean, faults_of, json_path, near
+from fanout.core.errors import ConfigError, ProviderError, RequestError
+from fanout.core.faults import Fault, json_path, to_faults
 from fanout.core.schema import Failure
+from fanout.core.suggestions import did_you_mean, find_near
 
 
 class Inner(BaseModel):
@@ -42,7 +44,7 @@ class Outer(BaseModel):
 def faults(text: str) -> list[Fault]:
     with pytest.raises(ValidationError) as caught:
         Outer.model_validate_json(text)
-    return faults_of(caught.value, Outer)
+    return to_faults(caught.value, Outer)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_a_long_value_is_cut() -> None:
 
     with pytest.raises(ValidationError) as caught:
         Short(name="x" * 10_000)
-    assert faults_of(caught.value)[0].message == f"`{'x' * 77}…` is not allowed: string should have at most 5 characters"
+    assert to_faults(caught.value)[0].message == f"`{'x' * 77}…` is not allowed: string should have at most 5 characters"
 
 
 @pytest.mark.parametrize(
@@ -128,11 +130,11 @@ def test_errors_say_every_fault() -> None:
 )
 def test_the_name_that_was_meant_comes_first(name: str, best: str | None) -> None:
     known = ["gpt-4o", "gpt-4o-mini", "gpt-4", "llama-2-7b", "llama-2-70b", "mistral-7b"]
-    assert next(iter(near(name, known)), None) == best
+    assert next(iter(find_near(name, known)), None) == best
 
 
 def test_near_names_are_told_once_each_and_the_best_three_at_most() -> None:
-    assert near("model-a", ["model-a", "model-b", "model-a", "model-c", "model-d"]) == ["model-a", "model-b", "model-c"]
+    assert find_near("model-a", ["model-a", "model-b", "model-a", "model-c", "model-d"]) == ["model-a", "model-b", "model-c"]
     assert did_you_mean("tempratur", ["temperature", "top_p"]) == "; did you mean `temperature`?"
     assert did_you_mean("modl", ["model", "mode"]) == "; did you mean `model` or `mode`?"
     assert did_you_mean("xyz", ["temperature"]) == ""
@@ -140,7 +142,7 @@ def test_near_names_are_told_once_each_and_the_best_three_at_most() -> None:
 
 @given(st.text(max_size=200), st.lists(st.text(max_size=80), max_size=20))
 def test_any_text_has_near_names_that_are_known_ones(name: str, known: list[str]) -> None:
-    found = near(name, known)
+    found = find_near(name, known)
     assert set(found) <= set(known)
     assert len(found) == len(set(found)) <= 3
     assert name not in known or name in found or len(found) == 3
@@ -150,11 +152,11 @@ def test_any_text_has_near_names_that_are_known_ones(name: str, known: list[str]
 def test_near_names_are_found_in_less_than_a_millisecond(name: str) -> None:
     """Of processor time: they are looked for on the event loop. Typically 0.2 ms (2026-11, over 300 names)."""
     known = [f"model-{number}-{kind}-{number % 7}b" for number in range(100) for kind in ("chat", "instruct", "turbo")]
-    near("warm", known)
+    find_near("warm", known)
 
     def spent_s(number: int) -> float:
         start = time.thread_time()
-        near(f"{number}{name}", known)
+        find_near(f"{number}{name}", known)
         return time.thread_time() - start
 
     assert median(spent_s(number) for number in range(30)) < 0.001
@@ -168,4 +170,4 @@ def test_what_json_does_not_have_is_named_by_its_type() -> None:
 
     with pytest.raises(ValidationError) as caught:
         Number.model_validate({"value": 1j})
-    assert faults_of(caught.value)[0].message == "a `complex` is not allowed: input should be a valid integer"
+    assert to_faults(caught.value)[0].message == "a `complex` is not allowed: input should be a valid integer"

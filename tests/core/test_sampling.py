@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fanout.core.errors import Fault
+from fanout.core.faults import Fault
 from fanout.core.sampling import INT64, Ranges, checked
 from fanout.core.schema import SAMPLING_NAMES, Sampling
 from fanout.server.dialects.openai.chat import ChatSampling

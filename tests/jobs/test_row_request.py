@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from fanout.core.errors import RequestError
 from fanout.core.schema import ImagePart, Message, Sampling, TextPart
+from fanout.core.suggestions import find_misspelt
 from fanout.dispatch.plan import Entry, Request
 from fanout.jobs.job import RequestBuilder
 from fanout.jobs.row_request import (
+    MISTAKABLE,
     PromptTemplate,
     RowItem,
     RowRequestBuilder,
     build_request,
-    find_misspelt,
     is_request_line,
     parse_row,
 )
@@ -255,7 +256,7 @@ def test_every_fault_of_a_row_is_named_at_once() -> None:
     ],
 )
 def test_a_name_that_was_mistyped_is_not_taken_for_a_variable(name: str, known: str) -> None:
-    assert find_misspelt(name) == known
+    assert find_misspelt(name, MISTAKABLE) == known
 
 
 @pytest.mark.parametrize(

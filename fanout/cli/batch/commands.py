@@ -30,7 +30,8 @@ from fanout.cli.batch.running import code_of, ran, watched
 from fanout.cli.options import ALL_ANSWERED, key_of, print_json, settings_of, with_sampling, with_settings
 from fanout.cli.side_by_side import line, show_table
 from fanout.config.settings import Settings
-from fanout.core.errors import Fault, RequestError
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault
 from fanout.core.schema import FailureKind
 from fanout.jobs.job import JobState
 from fanout.observability import logs

@@ -13,7 +13,8 @@ from typing import Any
 from fanout.cli.batch.backend import PREFIXES, Asked, Job, Seen, Which
 from fanout.cli.batch.input import Input
 from fanout.config.settings import Settings
-from fanout.core.errors import ConfigError, Fault, RequestError
+from fanout.core.errors import ConfigError, RequestError
+from fanout.core.faults import Fault
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher, raise_file_limit
 from fanout.dispatch.plan import Entry, Request
 from fanout.jobs import output_files

@@ -18,7 +18,8 @@ import click
 from fanout.cli.batch.backend import PREFIXES, Asked, Job, Seen, Which
 from fanout.cli.batch.input import Input
 from fanout.cli.client import Client, open_client
-from fanout.core.errors import Fault, RequestError, ServerError
+from fanout.core.errors import RequestError, ServerError
+from fanout.core.faults import Fault
 from fanout.jobs import output_files
 from fanout.jobs.job import ENDED_STATES
 

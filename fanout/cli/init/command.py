@@ -19,7 +19,7 @@ from fanout.cli.init.requirements import TITLES, Need, group, needs, set_in
 from fanout.cli.init.unattended import is_set, listed, tried, unattended
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED
 from fanout.config.catalogue import Catalogue
-from fanout.core.errors import did_you_mean
+from fanout.core.suggestions import did_you_mean
 from fanout.probe.diagnosis import Finding
 
 QUESTIONS = (

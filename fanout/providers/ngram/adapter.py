@@ -31,7 +31,7 @@ from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
 from fanout.config.settings import ParametersRow
-from fanout.core.errors import ProviderError, did_you_mean
+from fanout.core.errors import ProviderError
 from fanout.core.schema import (
     Answer,
     Call,
@@ -47,6 +47,7 @@ from fanout.core.schema import (
     Target,
     TextPart,
 )
+from fanout.core.suggestions import did_you_mean
 from fanout.core.usage import Usage
 from fanout.providers import OnHeaders
 from fanout.providers.ngram.corpus import documents

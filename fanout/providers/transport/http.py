@@ -16,7 +16,8 @@ from pydantic import SecretStr
 from yarl import URL
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.errors import ConfigError, Fault, ProviderError
+from fanout.core.errors import ConfigError, ProviderError
+from fanout.core.faults import Fault
 from fanout.core.schema import Call, Completion, Delta, Failure, Fitted, ImagePart, OtherPart, Query, Target, TextPart
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.failures import Origin

@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -15,6 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from fanout.config.catalogue import Catalogue
 from fanout.core.merge import merge
 from fanout.core.schema import Call, Comparison, CompletionChoice, Delta, Failure, Outcome, Sampling
+from fanout.core.units import to_ms, to_rfc3339
 from fanout.core.usage import UsageTotals, total_tokens
 from fanout.dispatch.plan import Request
 from fanout.rendering.choices import adjusted, choices_of, ended, legacy_logprobs, place
@@ -122,7 +122,7 @@ def comparison_json(comparison: Comparison, head: Mapping[str, Any] | None = Non
 
 
 def _head(created: float) -> dict[str, Any]:
-    return {"id": str(uuid.uuid4()), "object": "text_completion", "created": _rfc3339(created)}
+    return {"id": str(uuid.uuid4()), "object": "text_completion", "created": to_rfc3339(created)}
 
 
 def _request_of(asked: CompletionBody, request: web.Request) -> Request:
@@ -164,12 +164,12 @@ def _end_json(comparison: Comparison) -> dict[str, Any]:
             "completion_tokens": totals.output_tokens,
             "total_tokens": total_tokens(totals.input_tokens, totals.output_tokens),
             "cached_tokens": totals.cached_tokens,
-            "prediction_time_ms": round(comparison.total_s * 1e3),
+            "prediction_time_ms": to_ms(comparison.total_s),
             "unknown": totals.unknown_usage,
         },
         "cost_usd": totals.cost_usd,
         "cost_unknown": totals.cost_unknown,
-        "timing": {"total_ms": round(comparison.total_s * 1e3), "overhead_ms": round(comparison.overhead_s * 1e3)},
+        "timing": {"total_ms": to_ms(comparison.total_s), "overhead_ms": to_ms(comparison.overhead_s)},
         "metadata": comparison.metadata,
     }
 
@@ -236,7 +236,3 @@ def _dry(call: Call) -> dict[str, Any]:
         "adjusted_parameters": adjusted(call),
         "error": render_failure(call.refusal) if call.refusal else None,
     }
-
-
-def _rfc3339(created: float) -> str:
-    return datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

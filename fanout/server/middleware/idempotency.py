@@ -15,7 +15,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from fanout.core.errors import Fault, RequestError, StoreError
+from fanout.core.errors import RequestError, StoreError
+from fanout.core.faults import Fault
 from fanout.core.schema import Completion, Failure, Outcome
 from fanout.observability.logs import log
 from fanout.rendering.errors import error_reply

@@ -8,7 +8,8 @@ import uuid
 
 from aiohttp import web
 
-from fanout.core.errors import RequestError, did_you_mean
+from fanout.core.errors import RequestError
+from fanout.core.suggestions import did_you_mean
 from fanout.observability import logs
 from fanout.observability.logs import log
 from fanout.rendering.errors import error_reply, faults_reply

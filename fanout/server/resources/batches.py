@@ -19,7 +19,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import from_json, to_json
 from sqlalchemy import Row
 
-from fanout.core.errors import Fault, RequestError, StoreError
+from fanout.core.errors import RequestError, StoreError
+from fanout.core.faults import Fault
 from fanout.jobs.input_files import read_rows
 from fanout.jobs.job import ENDED_STATES, Job, JobSpec, Progress
 from fanout.jobs.manager import JobManager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -21,7 +20,9 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from fanout.core.errors import Fault, RequestError, StoreError, faults_of
+from fanout.core.errors import RequestError, StoreError
+from fanout.core.faults import Fault, to_faults
+from fanout.core.units import to_rfc3339
 from fanout.core.usage import total_tokens
 from fanout.observability.logs import log
 from fanout.rendering.encoding import encode_json
@@ -198,7 +199,7 @@ def _read(request: web.Request) -> ComparisonsQuery:
     try:
         asked = ComparisonsQuery.model_validate({**given, **({"metadata": words} if words else {})})
     except ValidationError as error:
-        faults += faults_of(error, ComparisonsQuery)
+        faults += to_faults(error, ComparisonsQuery)
     if faults:
         raise RequestError(list(dict.fromkeys(faults)))
     return asked
@@ -210,7 +211,7 @@ def render_comparison(found: StoredComparison) -> dict[str, Any]:
     return {
         "id": row.id,
         "object": "comparison",
-        "created": _rfc3339(row.created),
+        "created": to_rfc3339(row.created),
         "path": row.path,
         "stream": row.stream,
         "account_id": row.account_id or None,
@@ -286,10 +287,6 @@ def _asked(text: str | None) -> Any:
         return None if text is None else from_json(text)
     except ValueError:  # half a character in it, or nested beyond all sense
         return text
-
-
-def _rfc3339(created: float) -> str:
-    return datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _off(request: web.Request) -> web.Response:

@@ -19,7 +19,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BeforeValidator, Field
 from sqlalchemy import Row
 
-from fanout.core.errors import Fault, RequestError, StoreError, did_you_mean
+from fanout.core.errors import RequestError, StoreError
+from fanout.core.faults import Fault
+from fanout.core.suggestions import did_you_mean
 from fanout.rendering.errors import error_reply
 from fanout.server.dialects.openai import batch_lines
 from fanout.server.lifecycle import DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE

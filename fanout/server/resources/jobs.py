@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from fanout.core.errors import Fault, RequestError
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault
 from fanout.core.sampling import Ranges, at_most
 from fanout.core.schema import FailureKind
+from fanout.core.units import to_rfc3339
 from fanout.core.usage import WorkTotals
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs import output_files
@@ -485,7 +487,7 @@ def render_job(progress: Progress) -> dict[str, Any]:
         "strict_parameters": spec.strict,
         "endpoint": spec.endpoint,
         "max_cost_usd": spec.max_cost_usd,
-        "deadline": _rfc3339(spec.deadline),
+        "deadline": to_rfc3339(spec.deadline, "seconds"),
         "attempts": spec.attempts,
         "concurrency": spec.concurrency,
         "cache": spec.cache,
@@ -566,9 +568,3 @@ def render_estimate(estimate: Estimate, dispatcher: Dispatcher) -> dict[str, Any
         "cost_unknown": list(estimate.cost_unknown),
         "least_s": None if least_s is None else round(least_s, 1),
     }
-
-
-def _rfc3339(moment: float | None) -> str | None:
-    if moment is None:
-        return None
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

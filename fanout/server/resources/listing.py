@@ -9,7 +9,8 @@ from typing import Annotated, Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fanout.core.errors import Fault, RequestError, StoreError, faults_of
+from fanout.core.errors import RequestError, StoreError
+from fanout.core.faults import Fault, to_faults
 from fanout.observability.logs import log
 from fanout.rendering.errors import error_reply, faults_reply
 from fanout.server.lifecycle import DISPATCHER, JOB_MANAGER, STORE
@@ -83,7 +84,7 @@ def read_query(request: web.Request, model: type[Query]) -> Query:
     try:
         asked = model.model_validate({name: values[0] for name, values in given.items()})
     except ValidationError as error:
-        raise RequestError([*faults, *faults_of(error, model)]) from None
+        raise RequestError([*faults, *to_faults(error, model)]) from None
     if faults:
         raise RequestError(faults)
     return asked

@@ -12,9 +12,9 @@ from yarl import URL
 
 from fanout.config.settings import LimitsRow, ProviderSettings, Settings
 from fanout.core.schema import Left
+from fanout.core.units import to_ms
 from fanout.limits.limiter import Hold, Limiter, LimiterRegistry, ReportedLimits
 from fanout.observability.account_health import WINDOW_S, Lately, Recent
-from fanout.rendering.choices import milliseconds
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.responses import json_response
 
@@ -121,9 +121,9 @@ def _recent_json(lately: Lately) -> dict[str, Any]:
         "answered": lately.answered,
         "failures": lately.failures,
         "error_rate": lately.error_rate,
-        "median_ms": milliseconds(lately.median_s),
-        "p95_ms": milliseconds(lately.p95_s),
-        "median_ttft_ms": milliseconds(lately.median_first_token_s),
+        "median_ms": to_ms(lately.median_s),
+        "p95_ms": to_ms(lately.p95_s),
+        "median_ttft_ms": to_ms(lately.median_first_token_s),
     }
 
 

@@ -21,7 +21,10 @@ from pydantic import (
     field_validator,
 )
 
-from fanout.core.errors import Fault, RequestError, StoreError, did_you_mean, faults_of
+from fanout.core.errors import RequestError, StoreError
+from fanout.core.faults import Fault, to_faults
+from fanout.core.suggestions import did_you_mean
+from fanout.core.units import to_rfc3339
 from fanout.core.usage import total_tokens
 from fanout.observability.logs import log
 from fanout.rendering.encoding import encode_json
@@ -164,7 +167,7 @@ def _read(request: web.Request) -> UsageQuery:
     try:
         asked = UsageQuery.model_validate(joined)
     except ValidationError as error:
-        faults += faults_of(error, UsageQuery)
+        faults += to_faults(error, UsageQuery)
     if faults:
         raise RequestError(faults)
     return asked
@@ -201,11 +204,11 @@ def _group_json(group: Mapping[str, Any]) -> dict[str, Any]:
     return {name: written[name](value) if name in written else value or None for name, value in group.items()}
 
 
-def _time(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
-
-
 def respond_unavailable(request: web.Request, message: str, kind: str, code: str) -> web.Response:
     """The store is off, or cannot be read now."""
     retry = {"x-should-retry": "false"} if code == "store_off" else {}
     return error_response(request, error_reply(503, message, type_=kind, code=code, headers=retry))
+
+
+def _time(seconds: float) -> str:
+    return to_rfc3339(seconds, "auto")

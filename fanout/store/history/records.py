@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic_core import PydanticSerializationError, to_json
 
 from fanout.core.schema import Choice, Completion, Failure, Outcome
+from fanout.core.units import to_ms
 from fanout.core.usage import UsageTotals, plausible_usage, plausible_usd
 from fanout.store.engine.text_columns import clean_name, clean_text
 
@@ -167,8 +168,8 @@ def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
         unknown_usage=sums.unknown_usage,
         cost_usd=sums.cost_usd,
         cost_unknown=sums.cost_unknown,
-        total_ms=round(record.total_s * 1e3),
-        overhead_ms=round(max(record.total_s - slowest_s, 0.0) * 1e3),
+        total_ms=to_ms(record.total_s),
+        overhead_ms=to_ms(max(record.total_s - slowest_s, 0.0)),
         digest=hashlib.sha256(record.body).digest(),
         request=request,
         request_digest=request_digest,
@@ -207,10 +208,10 @@ def _answers(number: int, outcome: Outcome, texts: dict[bytes, str] | None) -> I
             cached_tokens=usage.cached_input_tokens,
             cost_usd=plausible_usd(outcome.cost) if nth == 0 else None,
             cost_source=outcome.cost.source if outcome.cost and nth == 0 else None,
-            queued_ms=round(timing.queued_s * 1e3),
-            ttft_ms=_ms(timing.first_token_s),
-            call_ms=_ms(timing.call_s),
-            total_ms=round(timing.total_s * 1e3),
+            queued_ms=to_ms(timing.queued_s),
+            ttft_ms=to_ms(timing.first_token_s),
+            call_ms=to_ms(timing.call_s),
+            total_ms=to_ms(timing.total_s),
             attempts=timing.attempts,
             said=text,
             said_digest=digest,
@@ -251,7 +252,3 @@ def _placed(text: str, texts: dict[bytes, str]) -> tuple[str | None, bytes | Non
 
 def _stored(name: str | None) -> str | None:
     return None if name is None else clean_name(name)
-
-
-def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * 1e3)

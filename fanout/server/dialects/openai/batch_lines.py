@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 from sqlalchemy import Row
 
-from fanout.core.errors import Fault, RequestError, faults_of
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault, to_faults
 from fanout.core.schema import Call, Failure, Outcome
 from fanout.dispatch.plan import Request
 from fanout.jobs.job import Job, JobSpec, place_calls
@@ -82,7 +83,7 @@ class LineRequestBuilder:
         try:
             line = Line.model_validate(dict(values))
         except ValidationError as error:
-            raise RequestError(faults_of(error, Line)) from None
+            raise RequestError(to_faults(error, Line)) from None
         faults = []
         if line.url != self._url:
             faults.append(Fault("url", f"`{line.url[:100]}` is not the batch's endpoint, `{self._url}`", "mismatched_endpoint"))

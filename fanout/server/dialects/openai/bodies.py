@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fanout.core.errors import Fault
+from fanout.core.faults import Fault
 from fanout.core.sampling import INT64, Biases, Stop
 from fanout.dispatch.plan import Entry
 from fanout.server.request_body import MAX_FIELDS, ReturnWhen

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field, ValidationInfo, field_validator
 
-from fanout.core.errors import Fault
+from fanout.core.faults import Fault
 from fanout.core.messages import MessageBody
 from fanout.core.schema import Answer, Call, Choice, Delta, TokenLogprob
 from fanout.server import request_body

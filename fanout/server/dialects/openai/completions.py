@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 from aiohttp import web
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from fanout.core.errors import Fault
+from fanout.core.faults import Fault
 from fanout.core.schema import Answer, Call, Choice, Delta
 from fanout.rendering.choices import legacy_logprobs
 from fanout.server import request_body

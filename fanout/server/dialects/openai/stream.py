@@ -9,6 +9,7 @@ from typing import Any
 
 from fanout.core.merge import merge
 from fanout.core.schema import Call, Choice, Completion, Delta, Outcome
+from fanout.core.units import to_ms
 from fanout.core.usage import total_tokens
 from fanout.rendering.choices import choices_of, ended, place
 from fanout.rendering.encoding import encode_json
@@ -114,7 +115,7 @@ def end_of(outcome: Outcome, choice: Choice | None, *, first: bool) -> dict[str,
 def totals_of(outcomes: Sequence[Outcome], total_s: float) -> dict[str, Any]:
     """What is said of the whole. OpenAI's usage holds numbers alone: where they are not known there is none."""
     comparison = merge(outcomes, created=0, total_s=total_s)
-    totals, total_ms = comparison.totals, round(total_s * 1e3)
+    totals, total_ms = comparison.totals, to_ms(total_s)
     total = total_tokens(totals.input_tokens, totals.output_tokens)
     usage = {
         "prompt_tokens": totals.input_tokens,
@@ -128,7 +129,7 @@ def totals_of(outcomes: Sequence[Outcome], total_s: float) -> dict[str, Any]:
         "usage": None if total is None else usage,
         "cost_usd": totals.cost_usd,
         "cost_unknown": totals.cost_unknown,
-        "timing": {"total_ms": total_ms, "overhead_ms": round(comparison.overhead_s * 1e3)},
+        "timing": {"total_ms": total_ms, "overhead_ms": to_ms(comparison.overhead_s)},
     }
 
 

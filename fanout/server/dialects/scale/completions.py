@@ -14,7 +14,8 @@ from typing import Any
 from aiohttp import web
 
 from fanout.config.catalogue import Catalogue
-from fanout.core.errors import Fault, RequestError
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault
 from fanout.core.schema import Answer, Call, Choice, Delta, Failure, ImagePart, Outcome, Sampling
 from fanout.core.usage import Usage, total_tokens
 from fanout.dispatch.plan import Entry, Request

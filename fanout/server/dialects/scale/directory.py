@@ -5,13 +5,14 @@ Source: `ModelInstance` of scale-gp 0.1.0a62, `User` of scale-egp 1.1.15.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
 from fanout.config.catalogue import Model
-from fanout.core.errors import Fault, RequestError
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault
+from fanout.core.units import to_rfc3339
 from fanout.rendering.model import STARTED_AT
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth
@@ -58,7 +59,7 @@ def _model_json(model: Model, account: str, *, callable_: bool) -> dict[str, Any
     return {
         "id": model.name,
         "account_id": account,
-        "created_at": datetime.fromtimestamp(created, UTC).isoformat().replace("+00:00", "Z"),
+        "created_at": to_rfc3339(created, "seconds"),
         "created_by_identity_type": "service_account",
         "created_by_user_id": "fanout",
         "deployment_count": int(callable_),

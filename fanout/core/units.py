@@ -1,0 +1,30 @@
+"""Units as they stand in answers, logs and the database: whole milliseconds, and RFC 3339 times in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal, overload
+
+
+@overload
+def to_ms(seconds: float) -> int: ...
+@overload
+def to_ms(seconds: float | None) -> int | None: ...
+def to_ms(seconds: float | None) -> int | None:
+    """Return a duration in whole milliseconds; `None` stays unknown."""
+    return None if seconds is None else round(seconds * 1e3)
+
+
+Precision = Literal["seconds", "milliseconds", "auto"]
+"""Fractions of a second that are written; `auto`: only where there are any."""
+
+
+@overload
+def to_rfc3339(moment: float, precision: Precision = "milliseconds") -> str: ...
+@overload
+def to_rfc3339(moment: float | None, precision: Precision = "milliseconds") -> str | None: ...
+def to_rfc3339(moment: float | None, precision: Precision = "milliseconds") -> str | None:
+    """Return Unix seconds as a time like `2026-11-20T09:30:00.125Z`."""
+    if moment is None:
+        return None
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
