@@ -43,26 +43,41 @@ Bias = Annotated[float, Field(ge=-100, le=100), AfterValidator(lambda bias: int(
 Biases = Annotated[dict[str, Bias], at_most(2048, "tokens")]
 
 
-class Ranges(BaseModel):
-    """What each parameter of `schema.Sampling` may be, in the widest of the contracts."""
+class LengthRange(BaseModel):
+    """The first of the parameters, apart from the others so that a dialect can put its second name for it right behind it.
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    Fields are checked, and named to the caller, in the order of their declaration.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     max_tokens: int | None = Field(None, ge=0)
+    """Most tokens to generate; absent: the provider's default."""
+
+
+class Ranges(LengthRange):
+    """Ranges of the parameters of `schema.Sampling`, the widest of all contracts. A dialect narrows what its own limits."""
+
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
     top_k: int | None = Field(None, ge=-1)
     n: int | None = Field(None, ge=1, le=128)
     best_of: int | None = Field(None, ge=0, le=20)
+    """Answers that the provider generates to give back the best; 0: not set."""
     seed: int | None = Field(None, ge=-INT64, lt=INT64)
     stop: Stop | None = None
+    """Up to four sequences, none of which is in the answer."""
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     repetition_penalty: float | None = Field(None, ge=-2, le=2)
     logit_bias: Biases | None = None
+    """Bias by token id."""
     logprobs: int | None = Field(None, ge=0, le=20)
+    """Alternatives to report beside each token."""
     echo: bool | None = None
+    """The prompt stands before the answer."""
     suffix: str | None = None
+    """Text that follows the answer."""
     user: str | None = Field(None, max_length=256)
 
 

@@ -1,4 +1,4 @@
-"""Reading a request's body: what a caller may ask, validated whole before anything is done."""
+"""Request bodies: the fields that dialects share, and their validation, whole, before anything is done."""
 
 from __future__ import annotations
 
@@ -22,30 +22,33 @@ from pydantic_core import InitErrorDetails, from_json
 
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault, to_faults
-from fanout.core.sampling import INT64, Biases, Stop, at_most
+from fanout.core.json_text import JsonObject
+from fanout.core.sampling import INT64, LengthRange, Ranges, at_most
 from fanout.core.schema import SAMPLING_NAMES, Call
 from fanout.dispatch.plan import Entry
 from fanout.server.lifecycle import DISPATCHER
 
 MAX_ENTRIES = 64
+"""Of `model`."""
 MAX_FIELDS = 64
-"""Of one object. A thousand wrong ones would take the event loop for a second to complain about."""
+"""Of one object. A thousand wrong fields would hold the event loop for a second."""
 MAX_FAULTS = 100
+"""Of one answer."""
 Body = TypeVar("Body", bound=BaseModel)
-RAW_BODY = web.RequestKey("raw", bytes)
-"""The body as it came, once it was read."""
+RAW_BODY = web.RequestKey("raw_body", bytes)
+"""The body as it came, once it has been read."""
 
 
-def _entries(value: Any) -> Any:
-    """A name, an object or a list of either, as a list of objects."""
+def _to_entry_list(value: object) -> object:
+    """Turn a name, an object, or a list of either into a list of objects."""
     entries = value if isinstance(value, list) else [value]
     if not 1 <= len(entries) <= MAX_ENTRIES:
         raise ValueError(f"{len(entries)} entries are not allowed: 1 to {MAX_ENTRIES}")
     return [{"model": entry} if isinstance(entry, str) else entry for entry in entries]
 
 
-def _return_when(value: Any) -> Any:
-    """`all` as `None`, `first` as 1."""
+def _parse_return_when(value: object) -> int | None:
+    """Turn `all` into `None` and `first` into 1."""
     if value == "all" or value is None:
         return None
     if value == "first":
@@ -56,69 +59,54 @@ def _return_when(value: Any) -> Any:
     raise ValueError(f"{shown} is not allowed: `all`, `first`, or the number of entries to wait for")
 
 
-class SamplingBody(BaseModel):
-    """The sampling parameters of `/v1/completion`; `null` is as if absent."""
+class LengthBody(LengthRange):
+    """The length of an answer, under either of its names."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
-    expected: ClassVar = "a JSON object"
-
-    max_tokens: int | None = Field(None, ge=0)
-    """Most tokens to generate; absent: the provider's default."""
     max_new_tokens: int | None = Field(None, ge=0)
     """Another name of `max_tokens`."""
+
+
+class SamplingBody(Ranges, LengthBody):
+    """The sampling parameters of `/v1/completion`; `null` is as if absent."""
+
+    model_config = ConfigDict(strict=True)
+    expected: ClassVar = "a JSON object"
+
     temperature: float | None = Field(None, ge=0, le=1)
-    top_p: float | None = Field(None, ge=0, le=1)
-    top_k: int | None = Field(None, ge=-1)
     n: int | None = Field(None, ge=1, le=128)
     """Independent samples, each a call of its own."""
-    best_of: int | None = Field(None, ge=0, le=20)
-    """How many the provider generates to give back the best; 0: not set."""
     seed: int | None = Field(None, ge=-INT64, lt=INT64)
     """Sample k is sent seed + k."""
-    stop: Stop | None = None
-    """Up to four sequences, none of which is in the answer."""
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, ge=-2, le=2)
-    logit_bias: Biases | None = None
-    """Token id → bias."""
-    logprobs: int | None = Field(None, ge=0, le=20)
-    """How many alternatives to report beside each token."""
-    echo: bool | None = None
-    """The prompt stands before the answer."""
-    suffix: str | None = None
-    """What comes after the answer."""
-    user: str | None = Field(None, max_length=256)
 
     @model_validator(mode="before")
     @classmethod
-    def _few_fields(cls, value: Any) -> Any:
+    def _check_object(cls, value: object) -> object:
         if not isinstance(value, dict):
             raise ValueError(f"must be {cls.expected}")  # noqa: TRY004 - only this one is a wrong field to pydantic
         if len(value) > MAX_FIELDS:
             raise ValueError(f"{len(value)} fields are not allowed: at most {MAX_FIELDS}; known: {', '.join(cls.model_fields)}")
         return value
 
-    # Fields are checked against each other one by one, in the order above: so what is wrong between two of them stands in
-    # the same answer as what is wrong with a third.
+    # Fields are checked against each other one by one, in the order above, and not by a validator of the whole model: pydantic
+    # skips that one as soon as any field is wrong, and its faults would be missing from the answer.
 
     @field_validator("max_new_tokens")
     @classmethod
-    def _one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _check_one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and info.data.get("max_tokens") not in (None, value):
             raise ValueError("is another name of `max_tokens`: give one of them, or both alike")
         return value
 
     @field_validator("best_of")
     @classmethod
-    def _best_of_all(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _check_best_of(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value and value < (info.data.get("n") or 1):
             raise ValueError(f"{value} is not allowed: must not be below `n`, which is {info.data['n']}")
         return value
 
-    def to_parameters(self) -> dict[str, Any]:
-        """The parameters that were given, by the names of `schema.Sampling`; `null` takes one back."""
-        given: dict[str, Any] = {name: getattr(self, name) for name in self.model_fields_set if name in SAMPLING_NAMES}
+    def to_parameters(self) -> JsonObject:
+        """Return the parameters that were given, by the names of `schema.Sampling`; `None` takes one back."""
+        given: JsonObject = {name: getattr(self, name) for name in self.model_fields_set if name in SAMPLING_NAMES}
         if "max_new_tokens" in self.model_fields_set and given.get("max_tokens") is None:
             given["max_tokens"] = self.max_new_tokens
         if given.get("stop") is not None:
@@ -136,18 +124,22 @@ class EntryBody(SamplingBody):
     """Your name for this entry; by default the model's."""
 
     def to_entry(self) -> Entry:
+        """Return the entry as `plan` takes it."""
         return Entry(model=self.model, label=self.label, overrides=self.to_parameters())
 
 
 def entries_schema(entry: str) -> WithJsonSchema:
-    """A name, an object or a list of either, as OpenAPI says it; `entry` is the object's name there."""
-    one: list[dict[str, Any]] = [{"type": "string"}, {"$ref": f"#/components/schemas/{entry}"}]
+    """Return the schema of `model`: a name, an object, or a list of either.
+
+    Args:
+        entry: the object's name among the schemas of the OpenAPI document.
+    """
+    one: list[JsonObject] = [{"type": "string"}, {"$ref": f"#/components/schemas/{entry}"}]
     several = {"type": "array", "minItems": 1, "maxItems": MAX_ENTRIES, "items": {"anyOf": one}}
     return WithJsonSchema({"anyOf": [*one, several]})
 
 
-ToEntryList = BeforeValidator(_entries)
-"""Makes a list of entries of a name, an object or a list of either."""
+ToEntryList = BeforeValidator(_to_entry_list)
 EntryCount = Field(min_length=1, max_length=MAX_ENTRIES)
 Models = Annotated[list[EntryBody], ToEntryList, EntryCount, entries_schema("EntryBody")]
 Metadata = Annotated[
@@ -157,22 +149,22 @@ Metadata = Annotated[
 ]
 ReturnWhen = Annotated[
     int | None,
-    BeforeValidator(_return_when),
+    BeforeValidator(_parse_return_when),
     WithJsonSchema({"anyOf": [{"enum": ["all", "first"]}, {"type": "integer", "minimum": 1}]}),
 ]
 
 
 async def read_body(request: web.Request, model: type[Body]) -> Body:
-    """The validated body of a request. The validators of `model` find in their context what they need to know of the server.
+    """Read and validate the body of a request. Validators of `model` find the server's limits and catalogue in their context.
 
     Raises:
         RequestError: with every wrong field.
         HTTPBadRequest: the body cannot be unpacked.
         HTTPUnsupportedMediaType: the body is not declared as JSON.
-        HTTPRequestEntityTooLarge: it is larger than the server takes.
+        HTTPRequestEntityTooLarge: the body is larger than the server accepts.
     """
     if request.content_type != "application/json":
-        # Also what keeps a stranger's web page from calling: without this a form could.
+        # This also keeps a foreign web page from calling: its form could send JSON, but not under this type.
         raise web.HTTPUnsupportedMediaType(text=f"send `Content-Type: application/json`, not {request.content_type!a:.100}")
     raw = await read_raw_body(request)
     dispatcher = request.app[DISPATCHER]
@@ -181,7 +173,7 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
 
 
 def validate_body(raw: bytes, model: type[Body], context: Mapping[str, Any] | None = None) -> Body:
-    """A body of JSON, validated whole.
+    """Validate a JSON body, whole.
 
     Raises:
         RequestError: with every wrong field.
@@ -189,15 +181,15 @@ def validate_body(raw: bytes, model: type[Body], context: Mapping[str, Any] | No
     try:
         return model.model_validate_json(raw, context=context)
     except ValidationError as error:
-        raise RequestError(list(_as_written(_faults(error, model), raw))) from None
+        raise RequestError(list(_restore_paths(_limit_faults(error, model), raw))) from None
 
 
 async def read_raw_body(request: web.Request) -> bytes:
-    """The body as it came.
+    """Read the body as it came, and keep it on the request for the history.
 
     Raises:
-        HTTPBadRequest: it cannot be unpacked.
-        HTTPRequestEntityTooLarge: it is larger than the server takes.
+        HTTPBadRequest: the body cannot be unpacked.
+        HTTPRequestEntityTooLarge: the body is larger than the server accepts.
     """
     try:
         raw = await request.read()
@@ -207,25 +199,36 @@ async def read_raw_body(request: web.Request) -> bytes:
     return raw
 
 
+def explain_timeout(timeout_s: float | None, max_timeout_s: float) -> str | None:
+    """Return the sentence against a deadline that is too long here; `None` if it is fine."""
+    if timeout_s and timeout_s > max_timeout_s:
+        return f"{timeout_s:g} is not allowed: at most {max_timeout_s:g} here"
+    return None
+
+
+def explain_return_when(return_when: int | None, entries: int) -> str | None:
+    """Return the sentence against waiting for more answers than there are entries; `None` if it is fine."""
+    if return_when is not None and not 1 <= return_when <= entries:
+        return f"{return_when} is not allowed: `all`, `first`, or 1 to {entries}, the number of entries"
+    return None
+
+
 def check_limits(timeout_s: float | None, return_when: int | None, calls: Sequence[Call], max_timeout_s: float) -> None:
-    """What only the server's settings or the resolved calls can tell.
+    """Check the fields that depend on the server's settings or on the planned calls.
 
     Raises:
-        RequestError: a field is beyond what is allowed here.
+        RequestError: with every wrong field.
     """
-    faults = []
-    if timeout_s and timeout_s > max_timeout_s:
-        faults.append(Fault("timeout_s", f"{timeout_s:g} is not allowed: at most {max_timeout_s:g} here"))
-    entries = calls[-1].entry + 1
-    if return_when is not None and not 1 <= return_when <= entries:
-        allowed = f"`all`, `first`, or 1 to {entries}, the number of entries"
-        faults.append(Fault("return_when", f"{return_when} is not allowed: {allowed}"))
-    if faults:
+    problems = {
+        "timeout_s": explain_timeout(timeout_s, max_timeout_s),
+        "return_when": explain_return_when(return_when, calls[-1].entry + 1),
+    }
+    if faults := [Fault(field, problem) for field, problem in problems.items() if problem]:
         raise RequestError(faults)
 
 
-def _faults(error: ValidationError, model: type[BaseModel]) -> Sequence[Fault]:
-    """Every fault, up to more than anyone reads."""
+def _limit_faults(error: ValidationError, model: type[BaseModel]) -> Sequence[Fault]:
+    """Return the faults of a body, `MAX_FAULTS` of them at most, and how many more there are."""
     more = error.error_count() - MAX_FAULTS
     if more <= 0:
         return to_faults(error, model)
@@ -237,16 +240,19 @@ def _faults(error: ValidationError, model: type[BaseModel]) -> Sequence[Fault]:
     return [*to_faults(first, model), Fault("", f"and {more} more", "too_many_faults")]
 
 
-def _as_written(faults: Sequence[Fault], raw: bytes) -> Iterator[Fault]:
-    """Paths as the caller would write them: `model` where he wrote one name, `model[1]` where a list of names."""
+def _restore_paths(faults: Sequence[Fault], raw: bytes) -> Iterator[Fault]:
+    """Write paths as the caller wrote `model`: `model` for a single name, `model[1]` for a name in a list.
+
+    Validation saw a list of objects instead, so a fault of the name alone stands at `model[1].model`.
+    """
     body = from_json(raw) if any(fault.path.startswith("model[") for fault in faults) else None
     for fault in faults:
         found = re.match(r"model\[(\d+)\](\.model$)?(.*)", fault.path)
         if found is None or not isinstance(body, dict):
             yield fault
             continue
-        listed = isinstance(body["model"], list)
-        entry = body["model"][int(found[1])] if listed else body["model"]
-        place = f"model[{found[1]}]" if listed else "model"
+        is_list = isinstance(body["model"], list)
+        entry = body["model"][int(found[1])] if is_list else body["model"]
+        place = f"model[{found[1]}]" if is_list else "model"
         below = (found[2] or "") if isinstance(entry, dict) else ""
         yield Fault(f"{place}{below}{found[3]}", fault.message, fault.kind)

@@ -67,8 +67,8 @@ class CompletionBody(SamplingBody):
     @field_validator("timeout_s")
     @classmethod
     def _within_maximum(cls, value: float | None, info: ValidationInfo) -> float | None:
-        if value and info.context and value > info.context["max_timeout_s"]:
-            raise ValueError(f"{value:g} is not allowed: at most {info.context['max_timeout_s']:g} here")
+        if info.context and (problem := request_body.explain_timeout(value, info.context["max_timeout_s"])):
+            raise ValueError(problem)
         return value
 
     @field_validator("return_when")
@@ -77,8 +77,8 @@ class CompletionBody(SamplingBody):
         entries = request_body.MAX_ENTRIES
         if info.context and "model" in info.data:
             entries = _count(info.data["model"], info.context["catalogue"])
-        if value is not None and not 1 <= value <= entries:
-            raise ValueError(f"{value} is not allowed: `all`, `first`, or 1 to {entries}, the number of entries")
+        if problem := request_body.explain_return_when(value, entries):
+            raise ValueError(problem)
         return value
 
 
