@@ -19,7 +19,8 @@ from typing import Any
 
 from fanout.jobs.input_files import TYPED_FORMATS, InputRow, read_rows
 from fanout.jobs.output_files import open_writer
-from fanout.jobs.row_request import PromptTemplate, RowItem, parse_row
+from fanout.jobs.row_parser import RowItem, parse_row
+from fanout.jobs.template import PromptTemplate
 
 WORDS = "The quick brown fox jumps over the lazy dog while everyone else is asleep. " * 3
 

@@ -1,0 +1,196 @@
+"""Rows of a job's input, validated: every fault of a row at once. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
+
+from fanout.core.faults import Fault, to_faults
+from fanout.core.json_text import JsonObject
+from fanout.core.messages import MessageBody
+from fanout.core.sampling import checked
+from fanout.core.schema import SAMPLING_NAMES
+from fanout.core.suggestions import did_you_mean
+from fanout.jobs.row_fields import JSON_IN_CELLS, KNOWN, NOT_FOR_ROWS, find_misnamed
+from fanout.jobs.template import PromptTemplate
+
+MAX_CUSTOM_ID_CHARS = 512
+NEVER_SENT = ("reference", "custom_id")
+"""Fields that keep their meaning although the template uses them as variables."""
+TEXT_OR_JSON = ("stop", "reference")
+"""Fields that may be plain text in a cell as well as JSON."""
+SYSTEM_ROLES = frozenset({"system", "developer"})
+MESSAGES = TypeAdapter(list[MessageBody])
+
+
+@dataclass(frozen=True, slots=True)
+class RowItem:
+    """A validated row. Either `prompt` or `messages`."""
+
+    prompt: str | None = None
+    messages: Sequence[JsonObject] | None = None
+    """As OpenAI writes them."""
+    system: str | None = None
+    reference: object = None
+    """A good answer, usually text."""
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    """The row's own, by the names of `schema.Sampling`."""
+    custom_id: str | None = None
+    values: Mapping[str, object] = field(default_factory=dict)
+    """Its other columns."""
+
+    def body(self) -> JsonObject:
+        """Return what `build_request` takes, without absent fields; the custom id is kept beside it."""
+        present = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "custom_id"}
+        return {name: value for name, value in present.items() if value is not None and (value != {} or name == "reference")}
+
+    def to_json(self) -> str:
+        """Return the body as it is stored."""
+        return to_json(self.body()).decode()
+
+
+def parse_row(
+    values: Mapping[str, object], template: PromptTemplate | None = None, *, typed: bool = True
+) -> RowItem | list[Fault]:
+    """Return a row of the input as an item, or everything that is wrong with it.
+
+    A name that the template uses is a variable and nothing else, but for `reference` and `custom_id`, which are never sent.
+    `null` counts as absent. Unknown names are kept as `values`.
+
+    Args:
+        typed: numbers are numbers; else `"5"` is one too, and a text may hold a list or an object as JSON.
+    """
+    row = _RowParser(values, template, typed=typed)
+    item = row.parse()
+    return row.faults or item
+
+
+class _RowParser:
+    """A row being parsed: its known fields, its other columns, and its faults so far."""
+
+    def __init__(self, values: Mapping[str, object], template: PromptTemplate | None, *, typed: bool) -> None:
+        self._template, self._typed = template, typed
+        self._given = {name: value for name, value in values.items() if value is not None}
+        self._variables = frozenset(template.variables) if template else frozenset()
+        own = {name: value for name, value in self._given.items() if name in KNOWN and name not in self._variables}
+        self._others = {name: value for name, value in self._given.items() if name not in own}
+        self._own = own | {name: self._given[name] for name in NEVER_SENT if name in self._given}
+        self.faults: list[Fault] = []
+
+    def parse(self) -> RowItem:
+        """Return the item; it holds only where `faults` stays empty."""
+        if not self._typed:
+            self._own = {
+                name: self._parse_cell(name, value) if name in JSON_IN_CELLS else value for name, value in self._own.items()
+            }
+        self.faults += find_misnamed(self._given, self._variables)
+        item = RowItem(
+            prompt=self._prompt() if self._template is None else self._render(self._template),
+            messages=self._messages() if self._template is None else None,
+            system=self._text("system"),
+            reference=self._own.get("reference"),
+            parameters=self._parameters(),
+            custom_id=self._custom_id(),
+            values={name: value for name, value in self._others.items() if name not in NEVER_SENT},
+        )
+        if item.system is not None and any(message.get("role") in SYSTEM_ROLES for message in item.messages or ()):
+            self._add_fault("system", "is given twice: here, and as a message of `messages`")
+        return item
+
+    def _add_fault(self, path: str, message: str, kind: str = "invalid_value") -> None:
+        self.faults.append(Fault(path, message, kind))
+
+    def _prompt(self) -> str | None:
+        own = self._own
+        if "prompt" in own and "messages" in own:
+            self._add_fault("prompt", "stands beside `messages`: a row has one of the two")
+        elif "messages" not in own and "prompt" not in own:
+            columns = f"this row has {_name_some(self._others)}" if self._others else "this row has neither"
+            self._add_fault("prompt", f"is required, or `messages`, or a template; {columns}", "missing_required_parameter")
+        elif own.get("prompt") == "":
+            self._add_fault("prompt", "is empty")
+        return self._text("prompt")
+
+    def _render(self, template: PromptTemplate) -> str | None:
+        unused = f"stands beside the template, which does not use it: it has {_name_some(template.variables)}"
+        for name in ("prompt", "messages"):
+            if name in self._own:
+                self._add_fault(name, unused)
+        missing = [name for name in template.variables if name not in self._others]
+        for name in missing:
+            reason = "is a variable of the template, and missing or empty in this row" + did_you_mean(name, self._others)
+            self._add_fault(name, reason, "missing_required_parameter")
+        return None if missing else template.render({**self._own, **self._others})
+
+    def _messages(self) -> Sequence[JsonObject] | None:
+        messages = self._own.get("messages")
+        if messages is None:
+            return None
+        if messages == []:
+            self._add_fault("messages", "is empty: at least one message is required")
+            return None
+        try:
+            MESSAGES.validate_python(messages, strict=True)
+        except ValidationError as error:
+            for fault in to_faults(error):
+                self._add_fault(f"messages{fault.path}", fault.message, fault.kind)
+            return None
+        assert isinstance(messages, list)
+        return list(messages)
+
+    def _parameters(self) -> Mapping[str, object]:
+        """Return those beside the prompt and those in `parameters`. Most rows have none."""
+        beside = {name: value for name, value in self._own.items() if name in SAMPLING_NAMES and name != "n"}
+        inside = self._own.get("parameters")
+        if inside is None:
+            return self._validate(beside, "") if beside else {}
+        if not isinstance(inside, Mapping):
+            self._add_fault("parameters", "must be an object of sampling parameters")
+            return {}
+        for name in inside:
+            if name in NOT_FOR_ROWS:
+                self._add_fault(f"parameters.{name}", NOT_FOR_ROWS[name])
+            elif name in beside:
+                self._add_fault(f"parameters.{name}", f"is given twice: here, and beside `parameters` as `{name}`")
+        rest = {name: value for name, value in inside.items() if name not in NOT_FOR_ROWS and value is not None}
+        return {**self._validate(beside, ""), **self._validate(rest, "parameters.")}
+
+    def _validate(self, parameters: Mapping[str, object], prefix: str) -> Mapping[str, object]:
+        return checked(parameters, prefix, self.faults, strict=self._typed)
+
+    def _custom_id(self) -> str | None:
+        given = self._own.get("custom_id")
+        if isinstance(given, int) and not isinstance(given, bool):
+            return str(given)
+        found = self._text("custom_id")
+        if found is not None and not 1 <= len(found) <= MAX_CUSTOM_ID_CHARS:
+            self._add_fault("custom_id", f"has {len(found)} characters: 1 to {MAX_CUSTOM_ID_CHARS} are allowed")
+        return found
+
+    def _text(self, name: str) -> str | None:
+        value = self._own.get(name)
+        if value is None or isinstance(value, str):
+            return value
+        self._add_fault(name, f"{to_json(value).decode()[:80]} is not allowed: must be text")
+        return None
+
+    def _parse_cell(self, name: str, value: object) -> object:
+        """Return what a cell holds as JSON, where it can be nothing else or is plainly meant so."""
+        if not isinstance(value, str) or (name in TEXT_OR_JSON and not value.lstrip().startswith(("[", "{"))):
+            return value
+        try:
+            return from_json(value, allow_inf_nan=False)
+        except ValueError as error:
+            if name in TEXT_OR_JSON:
+                return value
+            self._add_fault(name, f"is not valid JSON: {error}")
+            return None
+
+
+def _name_some(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - 8} more" if len(listed) > 8 else ""
+    return ", ".join(f"`{name[:40]}`" for name in listed[:8]) + more

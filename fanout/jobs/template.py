@@ -1,0 +1,71 @@
+"""Prompt templates: `{{name}}` stands for a row's value. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from string import Template
+
+from pydantic_core import to_json
+
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault
+
+_CLOSED = re.compile(r"\{\{([^{}\n]*)\}\}")
+
+
+class PromptTemplate(Template):
+    """A prompt with variables: `{{name}}` is the row's value of that name; spaces around the name do not matter.
+
+    Nothing else is special: there are no filters and no conditions, and single braces and `}}` are themselves. A literal
+    `{{` is written `{{{{`. Of three braces the first is itself: `{{{name}}}` is the value in braces.
+    """
+
+    delimiter = "{{"
+    # `{{` before a third brace is no match, so that the search goes on at the second: `{` and then `{{name}}`.
+    pattern = r"""
+        (?P<escaped>\{\{\{\{) |
+        \{\{[^\S\n]*(?P<named>\w(?:[\w .-]*[\w.-])?)[^\S\n]*\}\} |
+        (?P<braced>(?!)) |
+        (?P<invalid>\{\{(?!\{))
+    """
+
+    def __init__(self, text: str) -> None:
+        """Check the template.
+
+        Raises:
+            RequestError: a `{{` is not closed on its line, a name is not valid, or there is no variable at all.
+        """
+        super().__init__(text)
+        self.variables = tuple(self.get_identifiers())
+        faults = [_describe_fault(text, found.start()) for found in re.finditer(self.pattern, text) if found["invalid"]]
+        if not faults and not self.variables:
+            faults = [Fault("template", "has no variable like `{{question}}`: every row would ask the same")]
+        if faults:
+            raise RequestError(faults)
+
+    def render(self, values: Mapping[str, object]) -> str:
+        """Return the prompt for a row; a value that is not text is written as JSON.
+
+        Raises:
+            KeyError: a variable is missing.
+        """
+        return self.substitute({name: to_text(values[name]) for name in self.variables})
+
+
+def to_text(value: object) -> str:
+    """Return text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else to_json(value).decode()
+
+
+def _describe_fault(text: str, start: int) -> Fault:
+    line, column = text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start)
+    excerpt = text[start : start + 30].split("\n")[0]
+    closed = _CLOSED.match(text, start)
+    if closed is None:
+        reason = "is not closed by `}}` on its line; a literal `{{` is written `{{{{`"
+    elif not closed[1].strip():
+        reason = "has no variable name"
+    else:
+        reason = "is not a variable name: letters, digits, `_`, `-`, `.` and spaces are allowed, filters and code are not"
+    return Fault("template", f"`{excerpt}` in line {line}, column {column} {reason}")
