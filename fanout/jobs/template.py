@@ -11,6 +11,13 @@ from pydantic_core import to_json
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 
+# `{{` before a third brace is no match, so that the search goes on at the second: `{` and then `{{name}}`.
+_PATTERN = r"""
+    (?P<escaped>\{\{\{\{)
+    | \{\{ [^\S\n]* (?P<named>\w(?:[\w .-]*[\w.-])?) [^\S\n]* \}\}
+    | (?P<braced>(?!))
+    | (?P<invalid>\{\{(?!\{))
+"""
 _CLOSED = re.compile(r"\{\{([^{}\n]*)\}\}")
 
 
@@ -22,13 +29,7 @@ class PromptTemplate(Template):
     """
 
     delimiter = "{{"
-    # `{{` before a third brace is no match, so that the search goes on at the second: `{` and then `{{name}}`.
-    pattern = r"""
-        (?P<escaped>\{\{\{\{) |
-        \{\{[^\S\n]*(?P<named>\w(?:[\w .-]*[\w.-])?)[^\S\n]*\}\} |
-        (?P<braced>(?!)) |
-        (?P<invalid>\{\{(?!\{))
-    """
+    pattern = _PATTERN  # type: ignore[assignment]  # `Template` compiles it
 
     def __init__(self, text: str) -> None:
         """Check the template.

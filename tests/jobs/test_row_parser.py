@@ -91,8 +91,8 @@ def test_cells_of_a_table_are_read_as_the_type_their_field_needs() -> None:
         "logit_bias": {"50256": -100},
         "suffix": "[x",
     }
-    row = {"prompt": "x", "stop": "[", "max_tokens": 5.0}
-    assert parse_item(with_one_stop, typed=False).parameters == {"stop": ("[",), "max_tokens": 5}
+    bracket = {"prompt": "x", "stop": "[", "max_tokens": 5.0}
+    assert parse_item(bracket, typed=False).parameters == {"stop": ("[",), "max_tokens": 5}
 
 
 def test_a_field_that_the_template_uses_is_a_variable_only() -> None:
