@@ -34,7 +34,10 @@ from fanout.core.usage import Cost, Usage
 from fanout.dispatch import pricing, retries
 from fanout.dispatch.in_flight import STOPPED, Inbox, InFlightCall, Piece, Race, Result, relay
 from fanout.dispatch.plan import Request, plan
-from fanout.limits.limiter import MAX_PAUSE_S, InFlightCap, Limiter, LimiterRegistry, Permit, Priority
+from fanout.limits.limiter import InFlightCap, Limiter
+from fanout.limits.pauses import MAX_PAUSE_S
+from fanout.limits.queue import Permit, Priority
+from fanout.limits.registry import LimiterRegistry
 from fanout.observability.logs import log
 from fanout.providers import OnHeaders, Preparing, Provider
 from fanout.providers.mapping.rate_headers import parse_rate_headers

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Call, Completion, Delta, Failure, Outcome, Timing
 from fanout.dispatch import retries
-from fanout.limits.limiter import Priority
+from fanout.limits.queue import Priority
 
 BUFFER_BYTES = 256 * 1024
 """What one call's stream may run ahead of its reader."""

@@ -1,13 +1,14 @@
-"""What an upstream says is left of its limits, kept up to date between its answers: who may start before it would refuse.
+"""Quotas that an upstream reports in the headers of its answers, kept up to date between the answers.
 
-Every answer's headers are a reading: at the moment the upstream took that call, so much was left. Since then other calls have
-started, and calls overlap, so a reading is seldom what is left now. It is two bounds: no more is left than it says, and no
-less than that without all the calls that it may not have counted yet, which are those that ran at any time beside its own.
-Between the two our own count stands, of which every start takes its part. So answers that come out of order can neither let
-too many start nor hold anybody for longer than the newest would.
+Every answer's headers are a reading: when the upstream took that call, so much was left. Since then other calls have started,
+and calls overlap, so a reading is seldom what is left now. It gives two bounds: no more is left than it reports, and no less
+than that without the calls that it may not include, which are all those that ran at any time beside its own. Our own count
+stays between the two, and every start takes its part from it. So answers that arrive out of order can neither let too many
+calls start nor hold any call for longer than the newest reading would.
 
-All comes back at the reset. Where the figures show that it comes back bit by bit (OpenAI, Anthropic, Groq: their reset is when
-a limit is *full* again), it does so here. Nothing is held for more than a minute: then one call is let through to ask.
+At its reset a quota is full again. Where the figures show that it refills gradually (OpenAI, Anthropic, Groq: their reset is
+the time until the limit is *full* again), the count does so too. Nothing is held for more than a minute: then one call is let
+through to find out.
 """
 
 from __future__ import annotations
@@ -16,207 +17,270 @@ import math
 from dataclasses import dataclass
 
 from fanout.core.schema import Left, Rate
+from fanout.limits.pauses import Hold
 
 NOT_REPORTED = Left()
 MAX_HOLD_S = 60.0
+MAX_QUOTAS = 128
+"""Callers choose the names of models: of more, the oldest is forgotten."""
 MAX_ARRIVAL_SKEW_S = 0.25
-"""By how much calls may arrive apart that start at once: one that started shortly before a reset may count behind it."""
+"""How far apart calls may arrive that start together: one that started shortly before a reset may count after it."""
 REFILL_PERIODS_S = (60.0, 86400.0)
-"""The times in which a whole limit comes back bit by bit, where one does."""
-FITS = 0.1
-"""By how much a reset may differ from what follows from it."""
-ROUNDED_S = 2.0
-"""A reset that differs by more is no rounded one."""
+"""The times in which a whole limit refills, where it refills gradually."""
+REFILL_TOLERANCE_RATIO = 0.1
+"""Relative difference that is allowed between a reported reset and the one computed from the rest."""
+MAX_ROUNDING_S = 2.0
+"""A reset that differs by more than this has not been rounded: the quota does not refill gradually."""
 
 
 @dataclass(slots=True, eq=False)
 class CallStart:
-    """One call, as a reading in its answer needs to know it."""
+    """One call's start, as the reading in its answer needs it."""
 
     at: float
-    requests_told: int
-    tokens_told: int
+    requests_confirmed: int
+    tokens_confirmed: int
     tokens: int
-    told: bool = False
+    is_confirmed: bool = False
 
 
 class QuotaEstimate:
-    """What is left of one limit. Times are on `time.monotonic`, amounts are requests or tokens."""
+    """An estimate of what is left of one limit. Times are on `time.monotonic`, amounts are requests or tokens."""
 
     __slots__ = (
         "_at",
-        "_at_once",
-        "_heard",
-        "_lately",
-        "_lately_since",
+        "_full_at",
+        "_held_since",
         "_level",
         "_limit",
-        "_newest",
-        "_per_s",
-        "_renewed",
-        "_until",
-        "open",
-        "said",
-        "said_at",
+        "_newest_start",
+        "_recent_since",
+        "_recently_taken",
+        "_refill_per_s",
+        "_refills_at_once",
+        "_renewed_at",
+        "reported",
+        "reported_at",
+        "unconfirmed",
     )
 
     def __init__(self) -> None:
-        self.said, self.said_at = NOT_REPORTED, -math.inf
-        """The newest reading, as it was, and when it came."""
-        self.open = 0
-        """What the calls have taken whose headers have not come."""
+        self.reported, self.reported_at = NOT_REPORTED, -math.inf
+        """The newest reading, unchanged, and the time of its arrival."""
+        self.unconfirmed = 0
+        """Amount taken by calls whose headers have not arrived."""
         self._level: float | None = None
-        """What is left by our count, at `_at`; `None`: nothing that could hold anybody is known."""
-        self._at = self._heard = self._newest = self._renewed = -math.inf
-        self._lately, self._lately_since = 0.0, -math.inf
-        """What was taken since then: at most for `MAX_ARRIVAL_SKEW_S`, and then from anew."""
+        """Amount left at `_at`; `None` while nothing is known that could hold a call."""
+        self._at = self._newest_start = self._renewed_at = -math.inf
+        self._held_since = -math.inf
+        """Time of the last reading or start: a hold ends `MAX_HOLD_S` after it."""
+        self._recently_taken, self._recent_since = 0.0, -math.inf
+        """Amount taken since that time, which is restarted every `MAX_ARRIVAL_SKEW_S`."""
         self._limit: int | None = None
-        self._until = math.inf
-        """When all of it is there again."""
-        self._per_s = 0.0
-        self._at_once = False
-        """A reading has shown that it does not come back bit by bit."""
+        self._full_at = math.inf
+        self._refill_per_s = 0.0
+        """0 where everything comes back at the reset."""
+        self._refills_at_once = False
+        """A reading has shown that the quota does not refill gradually."""
 
-    def opens_in_s(self, now: float, amount: float, ahead: float = 0.0) -> float:
-        """How long until `amount` may be taken, after what stands `ahead`; 0: now."""
+    def compute_wait_s(self, now: float, amount: float, ahead: float = 0.0) -> float:
+        """Return the wait until `amount` may be taken after what stands `ahead` in the queue."""
         self._renew(now)
         if self._level is None:
             return 0.0
         missing = ahead + (amount if self._limit is None else min(amount, self._limit)) - self._level
-        # What comes back bit by bit is waited for a little longer, unless all is there: requests overtake each other.
-        if self._per_s and self._level < (self._limit or 0):
-            missing += self._per_s * MAX_ARRIVAL_SKEW_S
+        # A gradual refill is waited for a little longer, unless all is there: requests overtake each other on their way.
+        if self._refill_per_s and self._level < (self._limit or 0):
+            missing += self._refill_per_s * MAX_ARRIVAL_SKEW_S
         if missing <= 1e-6:
             return 0.0
-        wait = self._until - now
-        if self._per_s:
-            wait = missing / self._per_s if wait <= 0 else min(missing / self._per_s, wait)
-        return wait if ahead else max(min(wait, self._heard + MAX_HOLD_S - now), 0.0)
+        wait = self._full_at - now
+        if self._refill_per_s:
+            wait = missing / self._refill_per_s if wait <= 0 else min(missing / self._refill_per_s, wait)
+        return wait if ahead else max(min(wait, self._held_since + MAX_HOLD_S - now), 0.0)
 
     def take(self, now: float, amount: float) -> None:
-        """A call has started."""
-        if self._level is not None:  # brought up to date by `opens_in_s`, which has just been asked
-            if now - self._lately_since > MAX_ARRIVAL_SKEW_S:
-                self._lately, self._lately_since = 0.0, now
-            self._lately += amount
+        """Count a call that starts; `compute_wait_s` has just brought the level up to date."""
+        if self._level is not None:
+            if now - self._recent_since > MAX_ARRIVAL_SKEW_S:
+                self._recently_taken, self._recent_since = 0.0, now
+            self._recently_taken += amount
             self._level = max(self._level - amount, 0.0)
-            self._heard = now  # whoever was let through to ask is given time to answer
+            self._held_since = now  # a call that was let through to find out gets the time to answer
 
-    def read(self, now: float, left: Left, started: float, unsure: float) -> None:
-        """Takes up a reading.
+    def read(self, now: float, left: Left, started: float, uncounted: float) -> None:
+        """Take in a reading.
 
         Args:
-            started: when the call started whose answer it came with.
-            unsure: what the calls beside that one have taken, of which it may not know.
+            now: time of its arrival.
+            left: the reading.
+            started: start of the call whose answer brought it.
+            uncounted: amount taken by the calls beside that one, which the reading may not include.
         """
-        newest = started >= self._newest
-        if newest:
-            self.said, self.said_at, self._newest = left, now, started
+        is_newest = started >= self._newest_start
+        if is_newest:
+            self.reported, self.reported_at, self._newest_start = left, now, started
         self._renew(now)
-        if left.remaining is None or left.reset_s is None or started < self._renewed:
-            return  # without a reset it would hold for ever; from before the last reset it says nothing about now
-        if newest or self._level is None:
+        if left.remaining is None or left.reset_s is None or started < self._renewed_at:
+            return  # without a reset it would hold for ever; from before the last reset it tells nothing about now
+        if is_newest or self._level is None:
             self._limit = left.limit
-            self._per_s = self._refill_per_s(left)
-            self._until = now + min(left.reset_s, MAX_HOLD_S)
-        lowest, highest = max(left.remaining - unsure, 0.0), left.remaining + self._per_s * (now - started)
-        if self._level is None or (newest and self._level < lowest):
+            self._refill_per_s = self._detect_refill_per_s(left)
+            self._full_at = now + min(left.reset_s, MAX_HOLD_S)
+        lowest, highest = max(left.remaining - uncounted, 0.0), left.remaining + self._refill_per_s * (now - started)
+        if self._level is None or (is_newest and self._level < lowest):
             self._level = lowest
         self._level = min(self._level, highest)
-        self._at = self._heard = now
+        self._at = self._held_since = now
 
     def _renew(self, now: float) -> None:
-        """What has come back since."""
+        """Add what has come back since the last look."""
         if self._level is None:
             return
-        if self._per_s:
-            self._level = min(self._level + self._per_s * (now - self._at), self._limit or math.inf)
+        if self._refill_per_s:
+            self._level = min(self._level + self._refill_per_s * (now - self._at), self._limit or math.inf)
             self._at = now
-        elif now >= self._until:
-            underway = min(self._lately, self.open) if now - self._lately_since <= 2 * MAX_ARRIVAL_SKEW_S else 0.0
-            self._level = None if self._limit is None else max(self._limit - underway, 0.0)
-            self._renewed, self._until = self._lately_since if underway else now, now + MAX_HOLD_S
+        elif now >= self._full_at:
+            is_recent = now - self._recent_since <= 2 * MAX_ARRIVAL_SKEW_S
+            arriving = min(self._recently_taken, self.unconfirmed) if is_recent else 0.0
+            self._level = None if self._limit is None else max(self._limit - arriving, 0.0)
+            self._renewed_at, self._full_at = self._recent_since if arriving else now, now + MAX_HOLD_S
 
-    def _refill_per_s(self, left: Left) -> float:
-        """How fast it comes back, where that is bit by bit; 0: at once, at the reset.
+    def _detect_refill_per_s(self, left: Left) -> float:
+        """Return the rate of a gradual refill; 0 where everything comes back at the reset.
 
-        Bit by bit, what is gone and how long it takes to come back fit a whole minute's or day's limit; at once, the reset is
-        as far away however little is gone. What remains may be rounded to whole requests, the reset to seconds, and so may
-        the clock that it is counted from: a short one proves nothing, and is then held to, which is short too.
+        In a gradual refill, the amount used and the time until the reset match a limit of a whole minute or day; otherwise the
+        reset is as far away however little is used. The rest may be rounded to whole requests, the reset to seconds, and so
+        may the upstream's clock: a short reset proves nothing, and is then obeyed, which costs little.
         """
         if not left.limit or not left.reset_s or left.remaining is None or left.remaining >= left.limit:
-            return self._per_s if left.limit else 0.0
-        off_s, period_s = min(
-            (_off_s(left.reset_s, left.limit, left.limit - left.remaining, whole_s), whole_s) for whole_s in REFILL_PERIODS_S
-        )
-        if off_s > ROUNDED_S:
-            self._at_once = True
-        return left.limit / period_s if off_s <= 0 and not self._at_once else 0.0
+            return self._refill_per_s if left.limit else 0.0
+        used, reset_s = left.limit - left.remaining, left.reset_s
+        periods = ((_compute_deviation_s(reset_s, left.limit, used, period_s), period_s) for period_s in REFILL_PERIODS_S)
+        deviation_s, period_s = min(periods)
+        if deviation_s > MAX_ROUNDING_S:
+            self._refills_at_once = True
+        return left.limit / period_s if deviation_s <= 0 and not self._refills_at_once else 0.0
 
 
-def _off_s(reset_s: float, limit: int, gone: int, whole_s: float) -> float:
-    """By how much a reset differs from that of a limit which comes back bit by bit in `whole_s`; at most 0: not at all."""
-    latest_s = whole_s * gone / limit
-    earliest_s = max(whole_s * (gone - 1) / limit, latest_s / 2)
-    return max(earliest_s * (1 - FITS) - reset_s, reset_s - latest_s * (1 + FITS))
+def _compute_deviation_s(reset_s: float, limit: int, used: int, period_s: float) -> float:
+    """Return how far a reset is outside the range that a gradual refill in `period_s` allows; at most 0 within it."""
+    latest_s = period_s * used / limit
+    earliest_s = max(period_s * (used - 1) / limit, latest_s / 2)
+    return max(earliest_s * (1 - REFILL_TOLERANCE_RATIO) - reset_s, reset_s - latest_s * (1 + REFILL_TOLERANCE_RATIO))
 
 
 @dataclass(slots=True, eq=False)
 class UpstreamQuota:
-    """What an upstream says is left for one model of an account, or for a group of them. Small until it says something."""
+    """What an upstream reports as left for one model of an account, or for a group of models. Small until it reports."""
 
     requests: QuotaEstimate | None = None
     tokens: QuotaEstimate | None = None
     _requests_taken: int = 0
     _tokens_taken: int = 0
-    _requests_told: int = 0
-    """Of those taken: what calls whose headers have come, or that have ended without, had taken."""
-    _tokens_told: int = 0
+    _requests_confirmed: int = 0
+    """Requests among those taken whose headers have arrived, or that have ended without headers."""
+    _tokens_confirmed: int = 0
 
     @property
-    def said_at(self) -> float:
-        """When a reading came last; minus infinity: none did."""
-        return max((known.said_at for known in (self.requests, self.tokens) if known), default=-math.inf)
+    def reported_at(self) -> float:
+        """Time of the last reading; minus infinity before the first."""
+        return max((known.reported_at for known in (self.requests, self.tokens) if known), default=-math.inf)
 
-    def opens_in_s(self, now: float, tokens: int, requests_ahead: int = 0, tokens_ahead: int = 0) -> float:
-        """How long until a call for so many tokens may start."""
-        wait = self.requests.opens_in_s(now, 1, requests_ahead) if self.requests else 0.0
-        return max(wait, self.tokens.opens_in_s(now, tokens, tokens_ahead)) if self.tokens else wait
+    def compute_wait_s(self, now: float, tokens: int, requests_ahead: int = 0, tokens_ahead: int = 0) -> float:
+        """Return the wait until a call for so many tokens may start."""
+        wait = self.requests.compute_wait_s(now, 1, requests_ahead) if self.requests else 0.0
+        return max(wait, self.tokens.compute_wait_s(now, tokens, tokens_ahead)) if self.tokens else wait
 
     def start(self, now: float, tokens: int) -> CallStart:
-        """A call starts."""
-        started = CallStart(now, self._requests_told, self._tokens_told, tokens)
+        """Count a call that starts."""
+        started = CallStart(now, self._requests_confirmed, self._tokens_confirmed, tokens)
         self._requests_taken += 1
         self._tokens_taken += tokens
         if self.requests:
             self.requests.take(now, 1)
         if self.tokens:
             self.tokens.take(now, tokens)
-        self._count_open()
+        self._update_unconfirmed()
         return started
 
-    def end(self, started: CallStart) -> None:
-        """Its answer has ended, or its headers have come: what it took is counted wherever it is."""
-        if not started.told:
-            started.told = True
-            self._requests_told += 1
-            self._tokens_told += started.tokens
-            self._count_open()
+    def confirm(self, started: CallStart) -> None:
+        """Note that a call's headers have arrived, or that it has ended: the upstream has counted what it took."""
+        if not started.is_confirmed:
+            started.is_confirmed = True
+            self._requests_confirmed += 1
+            self._tokens_confirmed += started.tokens
+            self._update_unconfirmed()
 
     def read(self, now: float, rate: Rate, started: CallStart) -> None:
-        """Takes up what the headers of its answer say."""
+        """Take in the headers of a call's answer."""
         if rate.requests != NOT_REPORTED:
             self.requests = self.requests or QuotaEstimate()
-            beside = self._requests_taken - started.requests_told - 1
+            beside = self._requests_taken - started.requests_confirmed - 1
             self.requests.read(now, rate.requests, started.at, beside)
         if rate.tokens != NOT_REPORTED:
             self.tokens = self.tokens or QuotaEstimate()
-            beside = self._tokens_taken - started.tokens_told - started.tokens
+            beside = self._tokens_taken - started.tokens_confirmed - started.tokens
             self.tokens.read(now, rate.tokens, started.at, beside)
-        self.end(started)
+        self.confirm(started)
 
-    def _count_open(self) -> None:
+    def _update_unconfirmed(self) -> None:
         if self.requests:
-            self.requests.open = self._requests_taken - self._requests_told
+            self.requests.unconfirmed = self._requests_taken - self._requests_confirmed
         if self.tokens:
-            self.tokens.open = self._tokens_taken - self._tokens_told
+            self.tokens.unconfirmed = self._tokens_taken - self._tokens_confirmed
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedLimits:
+    """The last reading of a quota, unchanged, and its age."""
+
+    model: str | None
+    requests: Left
+    tokens: Left
+    age_s: float
+
+
+class QuotaTable:
+    """The quotas of one limiter: one for each model, as most upstreams count, or a single one for the models of a group."""
+
+    def __init__(self, *, is_group: bool) -> None:
+        self.is_group = is_group
+        self.has_readings = False
+        self.by_model: dict[str | None, UpstreamQuota] = {}
+
+    def get(self, model: str) -> UpstreamQuota:
+        """Return the quota that counts the calls of a model, made at first use."""
+        key = None if self.is_group else model
+        quota = self.by_model.get(key)
+        if quota is None:
+            quota = self.by_model[key] = UpstreamQuota()
+            if len(self.by_model) > MAX_QUOTAS:
+                del self.by_model[next(iter(self.by_model))]
+        return quota
+
+    def find(self, model: str | None) -> UpstreamQuota | None:
+        """Return the quota of a model, or with `None` of the group; `None` while the upstream has reported nothing at all."""
+        return self.by_model.get(model) if self.has_readings else None
+
+    def list_reported(self, now: float) -> list[ReportedLimits]:
+        """Return the last reading of every quota that has one."""
+        return [
+            ReportedLimits(
+                model,
+                quota.requests.reported if quota.requests else NOT_REPORTED,
+                quota.tokens.reported if quota.tokens else NOT_REPORTED,
+                now - quota.reported_at,
+            )
+            for model, quota in self.by_model.items()
+            if quota.reported_at > -math.inf
+        ]
+
+    def list_holds(self, now: float) -> list[Hold]:
+        """Return the holds of calls that would exceed what the upstream reports as left."""
+        return [
+            Hold(model, wait_s, reason)
+            for model, quota in self.by_model.items()
+            for reason, estimate in (("requests_left", quota.requests), ("tokens_left", quota.tokens))
+            if estimate and (wait_s := estimate.compute_wait_s(now, 1))
+        ]

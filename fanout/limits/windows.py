@@ -1,4 +1,4 @@
-"""What has started and been used in the last period, and when there is room again."""
+"""Sliding windows: starts and tokens used in the last period, and the wait until the next ones fit."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ from asyncio_throttle import Throttler
 
 from fanout.config.settings import LimitsRow
 
+MARGIN_S = 1e-4
+"""Added to every wait: an entry leaves its window when it is older than the period, not as old."""
 
-class Window(Throttler):
-    """asyncio-throttle's log of the last period, asked when it opens instead of being polled every 10 ms."""
 
-    def opens_in_s(self, now: float, slots: int = 1) -> float:
-        """How long until `slots` more starts fit, if nobody else starts; 0 when they fit now."""
-        self.flush()  # type: ignore[no-untyped-call]  # asyncio-throttle leaves it without annotations
+class StartWindow(Throttler):
+    """asyncio-throttle's log of the last period, which computes its next opening instead of being polled every 10 ms."""
+
+    def compute_wait_s(self, now: float, slots: int = 1) -> float:
+        """Return the wait until `slots` more starts fit if nobody else starts; 0 when they fit now."""
+        self.flush()  # type: ignore[no-untyped-call]  # asyncio-throttle has no annotations
         log = self._task_logs
         excess = len(log) + slots - self.rate_limit
         if excess <= 0:
             return 0.0
-        # Past one period the log repeats itself: the slot taken now opens again one period later.
+        # Past one period the log repeats itself: a slot that is taken now opens again one period later.
         periods, place = divmod(excess - 1, self.rate_limit)
         start = log[place] if place < len(log) else now
-        # `flush` frees a slot when it is older than the period, not as old.
-        return float(max(start + self.period * (1 + periods) - now, 0.0) + 1e-4)
+        return float(max(start + self.period * (1 + periods) - now, 0.0) + MARGIN_S)
 
     def take(self, now: float) -> None:
+        """Log a start."""
         self._task_logs.append(now)
 
 
@@ -37,56 +40,58 @@ class TokenWindow:
 
     def __init__(self, limit: int, period_s: float) -> None:
         self.limit, self.period_s, self.total = limit, period_s, 0
-        self._log: deque[Slice] = deque()
+        self._slices: deque[WindowSlice] = deque()
 
-    def opens_in_s(self, now: float, tokens: int) -> float:
-        self._flush(now)
+    def compute_wait_s(self, now: float, tokens: int) -> float:
+        """Return the wait until so many tokens fit if nobody else takes any; more than the limit wait for several periods."""
+        self._drop_expired(now)
         excess = self.total + min(tokens, self.limit) - self.limit
         periods = max(tokens - 1, 0) // self.limit
-        for part in self._log:
+        for part in self._slices:
             if excess <= 0:
                 break
             excess -= part.tokens
             if excess <= 0:
-                return part.ended - now + self.period_s * (1 + periods) + 1e-4
+                return part.last_at - now + self.period_s * (1 + periods) + MARGIN_S
         return self.period_s * periods
 
-    def take(self, now: float, tokens: int) -> Slice:
-        """The slice in which the tokens stand; `settle` wants it back."""
-        if not self._log or now - self._log[-1].began > self.period_s / self.SLICES:
-            self._log.append(Slice(now))
-        part = self._log[-1]
-        part.ended = now
+    def reserve(self, now: float, tokens: int) -> WindowSlice:
+        """Count the tokens and return the slice that holds them, which `settle` needs."""
+        if not self._slices or now - self._slices[-1].first_at > self.period_s / self.SLICES:
+            self._slices.append(WindowSlice(now))
+        part = self._slices[-1]
+        part.last_at = now
         part.tokens += tokens
         self.total += tokens
         return part
 
-    def settle(self, part: Slice, reserved: int, used: int) -> None:
-        """What was reserved becomes what was used; more than reserved is owed, and the next ones wait for it."""
-        if not part.over:
+    def settle(self, part: WindowSlice, reserved: int, used: int) -> None:
+        """Replace a reservation by the real usage. Where that is more, the calls to come wait for the difference."""
+        if not part.is_expired:
             part.tokens += used - reserved
             self.total += used - reserved
 
-    def _flush(self, now: float) -> None:
-        while self._log and now - self._log[0].ended > self.period_s:
-            part = self._log.popleft()
-            part.over = True
+    def _drop_expired(self, now: float) -> None:
+        while self._slices and now - self._slices[0].last_at > self.period_s:
+            part = self._slices.popleft()
+            part.is_expired = True
             self.total -= part.tokens
 
 
-class Slice:
-    """A moment of a window: over when its last entry is a period old, so that no limit is ever exceeded."""
+class WindowSlice:
+    """A short part of a window. It expires when its last entry is a period old, so that the limit is never exceeded."""
 
-    __slots__ = ("began", "ended", "over", "tokens")
+    __slots__ = ("first_at", "is_expired", "last_at", "tokens")
 
     def __init__(self, now: float) -> None:
-        self.began = self.ended = now
+        self.first_at = self.last_at = now
         self.tokens = 0
-        self.over = False
+        self.is_expired = False
 
 
-def windows(limits: LimitsRow, period_s: float) -> Iterator[Window]:
+def build_start_windows(limits: LimitsRow, period_s: float) -> Iterator[StartWindow]:
+    """Yield the windows that bound an account's starts: the whole period's, and a shorter one where `burst` smooths them."""
     if limits.requests_per_minute:
-        yield Window(limits.requests_per_minute, period=period_s)
+        yield StartWindow(limits.requests_per_minute, period=period_s)
         if limits.burst:
-            yield Window(limits.burst, period=period_s * limits.burst / limits.requests_per_minute)
+            yield StartWindow(limits.burst, period=period_s * limits.burst / limits.requests_per_minute)

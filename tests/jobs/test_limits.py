@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fanout.api import request
 from fanout.core.schema import Completion
-from fanout.limits.limiter import Priority
+from fanout.limits.queue import Priority
 from tests.support.job_manager import keeping
 from tests.support.stalls import stalls
 from tests.support.upstreams import Upstream

@@ -10,7 +10,10 @@ import pytest
 from fanout.config.settings import LimitsRow
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Left, Rate
-from fanout.limits.limiter import MAX_QUOTAS, InFlightCap, Limiter, LimiterRegistry, Permit, Priority
+from fanout.limits.limiter import InFlightCap, Limiter
+from fanout.limits.queue import Permit, Priority
+from fanout.limits.registry import LimiterRegistry
+from fanout.limits.upstream_quota import MAX_QUOTAS
 from tests.support.stalls import stalls
 
 FAR = 3600.0
@@ -277,8 +280,7 @@ async def test_more_places_are_taken_as_soon_as_there_are_more() -> None:
     held = [await take(limits)]
     tasks = [asyncio.create_task(take(limits)) for _ in range(3)]
     await waiting(limits, 3)
-    limits.concurrency = 3
-    limits.resized()
+    limits.set_concurrency(3)
     assert (limits.in_flight, limits.snapshot().waiting) == (3, 1)
     held += [await task for task in tasks[:2]]
     limits.release(held.pop())

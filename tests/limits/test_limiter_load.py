@@ -66,4 +66,4 @@ async def test_what_nobody_waits_for_any_more_is_forgotten() -> None:
     limits.pause("last", 10)
     limits.release(held)
     assert limits.snapshot().paused_models == ("last",)
-    assert (len(limits._queues), len(limits._paused)) == (0, 1)
+    assert (len(limits._waiting.by_model), len(limits._pauses.ends)) == (0, 1)

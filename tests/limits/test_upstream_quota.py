@@ -29,7 +29,7 @@ def share_after(remaining: int, limit: int | None, reset_s: float | None) -> Ups
 def starts(share: UpstreamQuota, now: float, most: int = 100) -> int:
     """How many may start now."""
     for count in range(most):
-        if share.opens_in_s(now, 0):
+        if share.compute_wait_s(now, 0):
             return count
         share.start(now, 0)
     return most
@@ -42,10 +42,10 @@ def test_nothing_holds_before_anything_is_said() -> None:
 def test_no_more_start_than_are_left_until_the_reset_and_then_no_more_than_the_limit() -> None:
     share = share_after(3, 10, 4.0)
     assert starts(share, 0.0) == 3
-    assert share.opens_in_s(1.0, 0) == pytest.approx(3.0)
+    assert share.compute_wait_s(1.0, 0) == pytest.approx(3.0)
     assert starts(share, 3.9) == 0
     assert starts(share, 4.0) == 10
-    assert share.opens_in_s(4.0, 0) == MAX_HOLD_S
+    assert share.compute_wait_s(4.0, 0) == MAX_HOLD_S
 
 
 def test_without_a_limit_all_may_start_after_the_reset() -> None:
@@ -58,13 +58,13 @@ def test_without_a_reset_nothing_is_held() -> None:
     share = share_after(0, 10, None)
     assert starts(share, 0.0) == 100
     assert share.requests
-    assert share.requests.said == Left(10, 0, None)
+    assert share.requests.reported == Left(10, 0, None)
 
 
 def test_a_limit_that_comes_back_bit_by_bit_is_not_waited_for_whole() -> None:
     """Sixty a minute, thirty gone: a reset half a minute away, as OpenAI counts it."""
     share = share_after(0, 60, 60.0)
-    assert share.opens_in_s(0.0, 0) == pytest.approx(1.0 + MAX_ARRIVAL_SKEW_S)
+    assert share.compute_wait_s(0.0, 0) == pytest.approx(1.0 + MAX_ARRIVAL_SKEW_S)
     assert starts(share, 3.5) == 3
     assert starts(share, 1000.0) >= 59
 
@@ -75,7 +75,7 @@ def test_a_limit_that_was_seen_to_come_back_at_once_is_waited_for_whole() -> Non
     first, last = share.start(0.0, 0), share.start(0.1, 0)
     share.read(0.2, said(59, 60, 60.0), first)
     share.read(0.3, said(0, 60, 59.9), last)
-    assert share.opens_in_s(0.3, 0) == pytest.approx(59.9)
+    assert share.compute_wait_s(0.3, 0) == pytest.approx(59.9)
 
 
 def test_calls_under_way_are_not_forgotten_by_the_first_reading() -> None:
@@ -115,23 +115,23 @@ def test_a_call_that_started_just_before_the_reset_counts_behind_it() -> None:
 def test_nothing_is_held_for_more_than_a_minute_and_then_one_asks() -> None:
     """A day's limit that is used up: one call a minute, whose refusal says so again."""
     share = share_after(0, 50, 86_400.0)
-    assert share.opens_in_s(0.0, 0) == pytest.approx(MAX_HOLD_S)
+    assert share.compute_wait_s(0.0, 0) == pytest.approx(MAX_HOLD_S)
     assert starts(share, MAX_HOLD_S) == 1
 
 
 def test_tokens_are_kept_as_requests_are() -> None:
     share = UpstreamQuota()
     share.read(0.0, Rate(Left(), Left(1000, 400, 4.0)), share.start(0.0, 100))
-    assert share.opens_in_s(0.0, 300) == 0
+    assert share.compute_wait_s(0.0, 300) == 0
     share.start(0.0, 300)
-    assert share.opens_in_s(0.0, 300) == pytest.approx(4.0)
-    assert share.opens_in_s(0.0, 100) == 0
-    assert share.opens_in_s(4.0, 5000) == 0, "more than the whole limit waits for the whole limit, not for ever"
+    assert share.compute_wait_s(0.0, 300) == pytest.approx(4.0)
+    assert share.compute_wait_s(0.0, 100) == 0
+    assert share.compute_wait_s(4.0, 5000) == 0, "more than the whole limit waits for the whole limit, not for ever"
 
 
 def test_how_long_a_queue_takes_is_known_from_the_rate() -> None:
     share = share_after(0, 60, 60.0)
-    assert share.opens_in_s(0.0, 0, requests_ahead=99) == pytest.approx(60.0)
+    assert share.compute_wait_s(0.0, 0, requests_ahead=99) == pytest.approx(60.0)
 
 
 @dataclass
@@ -195,12 +195,12 @@ class World:
                 assert isinstance(detail, tuple)
                 self.share.read(now, Rate(detail[1]), detail[0])
                 self.ended, last = self.ended + 1, now
-            while waiting and self.ended and not self.share.opens_in_s(now, 0):
+            while waiting and self.ended and not self.share.compute_wait_s(now, 0):
                 waiting -= 1
                 start()
             if waiting and self.ended:
                 number += 1
-                wait = max(self.share.opens_in_s(now, 0), 1e-3)
+                wait = max(self.share.compute_wait_s(now, 0), 1e-3)
                 if what != "wakes" or not any(event[2] == "wakes" for event in events):
                     heapq.heappush(events, (now + wait, number, "wakes", None))
         assert not waiting

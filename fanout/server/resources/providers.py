@@ -14,6 +14,10 @@ from fanout.config.settings import LimitsRow, ProviderSettings, Settings
 from fanout.core.schema import Left
 from fanout.core.units import to_ms
 from fanout.limits.limiter import Hold, Limiter, LimiterRegistry, ReportedLimits
+from fanout.limits.limiter import Limiter
+from fanout.limits.pauses import Hold
+from fanout.limits.registry import LimiterRegistry
+from fanout.limits.upstream_quota import ReportedLimits
 from fanout.observability.account_health import WINDOW_S, Lately, Recent
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.responses import json_response

@@ -1,0 +1,161 @@
+"""Calls that wait at one limiter: first in, first out within each priority, in a queue for each model.
+
+Nothing here is a task. A waiter is a future; `WaitingCalls.pump`, a plain function, grants what can be granted whenever
+something has changed (an arrival, an end, a timer set for the next opening), so 10,000 waiters cost nothing while they wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from fanout.limits.upstream_quota import CallStart, UpstreamQuota
+from fanout.limits.windows import WindowSlice
+
+
+class Priority(IntEnum):
+    """Rank of a call among those that wait; the lower is served first."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+
+@dataclass(slots=True, eq=False)
+class Permit:
+    """The right to one attempt; given back through `Limiter.release`."""
+
+    quota: UpstreamQuota
+    started: CallStart
+    reservation: WindowSlice | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """One waiting call. `number` is its place in the order of arrival."""
+
+    number: int
+    model: str
+    tokens: int
+    priority: Priority
+    granted: asyncio.Future[Permit]
+
+
+class Gate(Protocol):
+    """The limits that the waiters wait for. Waits are in seconds; an infinite one ends when another call does."""
+
+    def compute_start_wait_s(self, now: float) -> float:
+        """Return the wait until any call could start."""
+        ...
+
+    def compute_hold_s(self, model: str, tokens: int, now: float) -> float:
+        """Return how long calls of this model stand aside, for reasons that do not concern the others."""
+        ...
+
+    def compute_room_wait_s(self, tokens: int, now: float) -> float:
+        """Return the wait until there is room for so many tokens, which whoever is first in the queue waits for."""
+        ...
+
+    def grant(self, model: str, tokens: int, now: float) -> Permit:
+        """Start a call."""
+        ...
+
+
+class ModelWaiters:
+    """The waiters for one model, by number of arrival."""
+
+    def __init__(self) -> None:
+        # OrderedDict: the first waiter and any other leave in constant time, also when thousands leave at once.
+        self.by_priority: tuple[OrderedDict[int, Waiter], ...] = tuple(OrderedDict() for _ in Priority)
+        self.tokens = [0 for _ in Priority]
+
+    def find_first(self) -> Waiter | None:
+        """Return the waiter to serve first."""
+        return next((waiter for waiters in self.by_priority for waiter in waiters.values()), None)
+
+    def count_ahead(self, priority: Priority) -> tuple[int, int]:
+        """Return how many waiters would be served before a new one of this priority, and their tokens."""
+        return sum(len(waiters) for waiters in self.by_priority[: priority + 1]), sum(self.tokens[: priority + 1])
+
+
+class WaitingCalls:
+    """All waiters of one limiter."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.total = 0
+        self.by_priority = [0 for _ in Priority]
+        self.by_model: dict[str, ModelWaiters] = {}
+        self._gate = gate
+        self._tokens = [0 for _ in Priority]
+        self._arrivals = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, model: str, tokens: int, priority: Priority) -> Waiter:
+        """Append a waiter to the queue of its model and priority."""
+        self._arrivals += 1
+        waiter = Waiter(self._arrivals, model, tokens, priority, asyncio.get_running_loop().create_future())
+        queue = self.by_model.setdefault(model, ModelWaiters())
+        queue.by_priority[priority][waiter.number] = waiter
+        queue.tokens[priority] += tokens
+        self.total += 1
+        self.by_priority[priority] += 1
+        self._tokens[priority] += tokens
+        self.pump()
+        return waiter
+
+    def remove(self, waiter: Waiter) -> None:
+        """Take a waiter out of its queue; nothing happens where it has left already."""
+        queue = self.by_model.get(waiter.model)
+        if queue and queue.by_priority[waiter.priority].pop(waiter.number, None):
+            queue.tokens[waiter.priority] -= waiter.tokens
+            self.total -= 1
+            self.by_priority[waiter.priority] -= 1
+            self._tokens[waiter.priority] -= waiter.tokens
+            if not any(queue.by_priority):
+                del self.by_model[waiter.model]  # callers choose the names of models: empty queues must not pile up
+
+    def count_ahead(self, priority: Priority, model: str | None = None) -> tuple[int, int]:
+        """Return how many waiters of a model (`None`: of any) would be served before a new one, and their tokens."""
+        if model is None:
+            return sum(self.by_priority[: priority + 1]), sum(self._tokens[: priority + 1])
+        queue = self.by_model.get(model)
+        return queue.count_ahead(priority) if queue else (0, 0)
+
+    def pump(self) -> None:
+        """Grant all that can start now, and set the timer for the next opening."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        while self.total:
+            now = time.monotonic()
+            waiter, wait = None, self._gate.compute_start_wait_s(now)
+            if not wait:  # looking through the queues is only worth it then
+                waiter, wait = self._pick_next(now)
+            if waiter and not wait:
+                self.remove(waiter)
+                waiter.granted.set_result(self._gate.grant(waiter.model, waiter.tokens, now))
+            else:
+                if wait < math.inf:
+                    self._timer = asyncio.get_running_loop().call_later(wait, self.pump)
+                return
+
+    def _pick_next(self, now: float) -> tuple[Waiter | None, float]:
+        """Return the waiter to serve next, those of held models aside, and the wait until it can start."""
+        first, hold_s = None, math.inf
+        for model, queue in list(self.by_model.items()):
+            while (waiter := queue.find_first()) and waiter.granted.done():  # cancelled, but its task has not run yet
+                self.remove(waiter)
+            if waiter is None:
+                continue
+            if held := self._gate.compute_hold_s(model, waiter.tokens, now):
+                hold_s = min(hold_s, held)
+            elif first is None or (waiter.priority, waiter.number) < (first.priority, first.number):
+                first = waiter
+        if first is None:
+            return None, hold_s
+        # When a hold ends, its model's calls may be the first, and small enough to start before this one.
+        return first, min(hold_s, self._gate.compute_room_wait_s(first.tokens, now))

@@ -1,0 +1,57 @@
+"""All limiters of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fanout.config.settings import LimitsRow
+from fanout.limits.limiter import InFlightCap, Limiter
+
+AccountKey = tuple[str, str | None, str | None]
+"""Provider, limit group, and the hash of a caller-supplied key."""
+
+
+class LimiterRegistry:
+    """One limiter for each account and limit group, made at its first use."""
+
+    def __init__(self, cap: InFlightCap, *, max_waiting: int, max_caller_limiters: int = 1024) -> None:
+        self._cap, self._max_waiting, self._max_caller_limiters = cap, max_waiting, max_caller_limiters
+        self._own: dict[AccountKey, Limiter] = {}
+        self._callers: dict[AccountKey, Limiter] = {}
+
+    def get(self, provider: str, limits: LimitsRow, group: str | None, digest: str | None = None) -> Limiter:
+        """Return the limiter of an account.
+
+        Args:
+            provider: the account's provider.
+            limits: the provider's limits.
+            group: the models' limit group, if they have one.
+            digest: hash of a caller-supplied key; such keys get their own limiter.
+        """
+        known = self._callers if digest else self._own
+        key = (provider, group, digest)
+        limiter = known.get(key)
+        if limiter is None:
+            name = f"{provider}/{group}" if group else provider
+            is_group = group is not None
+            limiter = known[key] = Limiter(name, limits, self._cap, max_waiting=self._max_waiting, is_group=is_group)
+            if len(self._callers) > self._max_caller_limiters:
+                self._forget_idle_caller()
+        return limiter
+
+    def __iter__(self) -> Iterator[Limiter]:
+        """Iterate over the operator's own accounts; those of callers are nobody else's business."""
+        return iter(self._own.values())
+
+    def find(self, provider: str, group: str | None) -> Limiter | None:
+        """Return the limiter of the operator's own account; `None` before its first call."""
+        return self._own.get((provider, group, None))
+
+    def list_caller_limiters(self, provider: str) -> list[Limiter]:
+        """Return the limiters of caller-supplied keys at a provider."""
+        return [limiter for key, limiter in self._callers.items() if key[0] == provider]
+
+    def _forget_idle_caller(self) -> None:
+        idle = next((key for key, limiter in self._callers.items() if limiter.is_idle), None)
+        if idle is not None:
+            del self._callers[idle]
