@@ -26,10 +26,6 @@ from fanout.jobs.budget import Budget
 from fanout.jobs.job import Job, JobState, Progress, RequestBuilder, ResultGroup, place_calls
 from fanout.jobs.model_queues import AccountSlots, ModelQueue, PendingUnit, QueueKey, Throughput
 from fanout.jobs.stored_outcome import StoredOutcome, failure_to_json
-from fanout.limits.limiter import Priority
-from fanout.jobs.job import Asking, Group, Job, Progress, State, places
-from fanout.jobs.model_queues import Account, Lane, Name, Rate, Work
-from fanout.jobs.stored_outcome import Record, failure_json
 from fanout.limits.queue import Priority
 from fanout.observability.logs import log
 from fanout.store.jobs.journal import AttemptFailed, AttemptStarted, JobStore, JournalEntry, Unit, UnitEnded
