@@ -14,7 +14,6 @@ from fanout.config.settings import LimitsRow, ProviderSettings, Settings
 from fanout.core.schema import Left
 from fanout.core.units import to_ms
 from fanout.limits.limiter import Limiter
-from fanout.limits.limiter import Limiter
 from fanout.limits.pauses import Hold
 from fanout.limits.registry import LimiterRegistry
 from fanout.limits.upstream_quota import ReportedLimits
