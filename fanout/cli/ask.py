@@ -1,4 +1,4 @@
-"""`fanout ask`: many models at once, here or through a running server."""
+"""`fanout ask`: one prompt to many models, here or through a running server."""
 
 from __future__ import annotations
 
@@ -13,9 +13,17 @@ import click
 from rich.console import Console
 
 from fanout import api
-from fanout.cli import client, side_by_side
-from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, key_of, print_json, settings_of, with_sampling, with_settings
-from fanout.cli.side_by_side import SideBySide
+from fanout.cli.client import open_client
+from fanout.cli.options import (
+    ALL_ANSWERED,
+    SOME_FAILED,
+    load_settings,
+    print_json,
+    read_server_key,
+    with_sampling,
+    with_settings,
+)
+from fanout.cli.side_by_side import SideBySide, build_labels
 from fanout.config.settings import Settings
 from fanout.core.merge import merge
 from fanout.core.schema import Call, Delta, Failure
@@ -27,13 +35,13 @@ from fanout.server.dialects.thiggle import choice_json, comparison_json
 @click.command()
 @with_settings
 @click.argument("prompt", required=False)
-@click.option("-m", "--model", "models", multiple=True, help="A model, an alias, a set or <provider>/<id>; once for each.")
+@click.option("-m", "--model", "models", multiple=True, help="A model, an alias, a set or <provider>/<id>; may be repeated.")
 @with_sampling
-@click.option("-n", "n", type=click.IntRange(1, 128), help="Samples of each model.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0, 600, min_open=True), help="Seconds for it all.")
+@click.option("-n", "n", type=click.IntRange(1, 128), help="Number of samples from each model.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0, 600, min_open=True), help="Seconds for all of them together.")
 @click.option("--diff", is_flag=True, help="Show how the other answers differ from the first.")
-@click.option("--json", "as_json", is_flag=True, help="Print what `POST /v1/completion` would answer.")
-@click.option("--server", help="Address of a running server; without it none is needed.")
+@click.option("--json", "as_json", is_flag=True, help="Print what `POST /v1/completion` would return.")
+@click.option("--server", help="Address of a running server; without it, this command calls the providers itself.")
 def ask(
     config_file: Path | None,
     env_file: Path | None,
@@ -42,47 +50,47 @@ def ask(
     server: str | None,
     diff: bool,
     as_json: bool,
-    **asked: Any,
+    **options: Any,
 ) -> None:
-    """Ask many models at once. Without -m: the embedded ones. Without PROMPT, or with `-`: reads it from standard input.
+    """Ask many models at once. Without -m: the embedded ones. Without PROMPT, or with `-`: read it from standard input.
 
-    Exits with 0 if all answered, 1 if some failed, 2 if it could not ask.
+    Exits with 0 if every model answered, 1 if some failed, 2 if nothing could be asked.
     """
-    body = {"prompt": _prompt(prompt), "model": list(models) or ["embedded"]}
-    body |= {name: value for name, value in asked.items() if value not in (None, ())}
+    body = {"prompt": _read_prompt(prompt), "model": list(models) or ["embedded"]}
+    body |= {name: value for name, value in options.items() if value not in (None, ())}
     view = None if as_json else SideBySide(Console(), diff=diff)
     if server:
-        good = asyncio.run(_ask_server(server, key_of(env_file), body, view))
+        good = asyncio.run(_ask_server(server, read_server_key(env_file), body, view))
     else:
-        good = asyncio.run(_ask_here(settings_of(config_file, env_file), body, view))
+        good = asyncio.run(_ask_locally(load_settings(config_file, env_file), body, view))
     sys.exit(ALL_ANSWERED if good else SOME_FAILED)
 
 
-def _prompt(given: str | None) -> str:
+def _read_prompt(prompt: str | None) -> str:
     try:
-        if given is None or given == "-":
+        if prompt is None or prompt == "-":
             if not sys.stdin or sys.stdin.isatty():
                 raise click.UsageError('no prompt: `fanout ask "…"`, or pipe it in')
-            given = sys.stdin.buffer.read().decode().rstrip("\n")
-            if not given:
+            prompt = sys.stdin.buffer.read().decode().rstrip("\n")
+            if not prompt:
                 raise click.UsageError("no prompt: standard input is empty")
-        given.encode()
+        prompt.encode()  # an argument that is not UTF-8 holds lone surrogates
     except UnicodeError:
         raise click.UsageError("the prompt is not UTF-8 text") from None
-    return given
+    return prompt
 
 
-async def _ask_here(settings: Settings, body: Mapping[str, Any], view: SideBySide | None) -> bool:
-    """Asks without a server; whether all answered."""
-    rest = {name: value for name, value in body.items() if name not in ("prompt", "model", "timeout_s")}
+async def _ask_locally(settings: Settings, body: Mapping[str, Any], view: SideBySide | None) -> bool:
+    """Call the models from this process and show their answers; return whether all answered."""
+    options = {name: value for name, value in body.items() if name not in ("prompt", "model", "timeout_s")}
     deadline_s = body.get("timeout_s") or settings.environment.timeout_s
     async with open_dispatcher(settings) as dispatcher:
-        calls = dispatcher.plan(api.request(body["prompt"], body["model"], **rest))
+        calls = dispatcher.plan(api.request(body["prompt"], body["model"], **options))
         await dispatcher.prepare(calls)
         if view is None:
-            return await _answer_json(dispatcher, calls, deadline_s)
+            return await _print_comparison(dispatcher, calls, deadline_s)
         with view:
-            view.begin(side_by_side.labels((call.index, call.entry, call.sample, call.target.label) for call in calls))
+            view.begin(build_labels((call.index, call.entry, call.sample, call.target.label) for call in calls))
             async for piece in dispatcher.stream(calls, deadline_s=deadline_s):
                 if isinstance(piece, Delta):
                     view.add(piece.call_index, piece.text)
@@ -91,25 +99,8 @@ async def _ask_here(settings: Settings, body: Mapping[str, Any], view: SideBySid
     return not view.failed
 
 
-async def _ask_server(address: str, key: str | None, body: Mapping[str, Any], view: SideBySide | None) -> bool:
-    """Asks a running server; whether all answered."""
-    async with client.open_client(address, key) as server:
-        if view is None:
-            answered, answer = await server.ask(body)
-            good = answered and not any(choice["error"] for choice in answer["choices"])
-            print_json(answer)
-            return good
-        with view:
-            calls = await server.calls(body)
-            view.begin(side_by_side.labels((call["index"], call["entry"], call["sample"], call["label"]) for call in calls))
-            async for choice in server.stream(body):
-                view.add(choice["index"], choice["text"])
-                if "timing" in choice or "error" in choice:
-                    view.finish(choice["index"], choice)
-    return not view.failed
-
-
-async def _answer_json(dispatcher: Dispatcher, calls: Sequence[Call], deadline_s: float) -> bool:
+async def _print_comparison(dispatcher: Dispatcher, calls: Sequence[Call], deadline_s: float) -> bool:
+    """Print the answers as JSON; return whether all calls were answered."""
     created, began = time.time(), time.monotonic()
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s)
     failed = sum(isinstance(outcome.result, Failure) for outcome in outcomes)
@@ -119,3 +110,21 @@ async def _answer_json(dispatcher: Dispatcher, calls: Sequence[Call], deadline_s
         answer = comparison_json(merge(outcomes, created=created, total_s=time.monotonic() - began))
     print_json(answer)
     return not failed
+
+
+async def _ask_server(address: str, key: str | None, body: Mapping[str, Any], view: SideBySide | None) -> bool:
+    """Send the request to a running server and show its answer; return whether all models answered."""
+    async with open_client(address, key) as client:
+        if view is None:
+            any_answered, answer = await client.complete(body)
+            all_answered = any_answered and not any(choice["error"] for choice in answer["choices"])
+            print_json(answer)
+            return all_answered
+        with view:
+            calls = await client.plan(body)
+            view.begin(build_labels((call["index"], call["entry"], call["sample"], call["label"]) for call in calls))
+            async for choice in client.stream(body):
+                view.add(choice["index"], choice["text"])
+                if "timing" in choice or "error" in choice:
+                    view.finish(choice["index"], choice)
+    return not view.failed

@@ -1,4 +1,4 @@
-"""`fanout check`: is the configuration valid, do the providers answer?"""
+"""`fanout check`: validate the configuration and try the providers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from fanout.cli import side_by_side
-from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, is_ready, print_json, settings_of, with_settings
+from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, is_ready, load_settings, print_json, with_settings
+from fanout.cli.tables import format_usd, print_table, to_single_line
 from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings
 from fanout.core.suggestions import did_you_mean
@@ -23,15 +23,15 @@ from fanout.probe.probe import Trial, trials, tried
 
 COLUMNS = ("provider", "model", "reachable", "key", "known", "streams", "usage", "time", "cost", "next")
 ANSWERS: Mapping[bool | None, str] = {True: "yes", False: "no", None: "?"}
-LEAST_FOR_ADVICE = 30
-"""Columns that the last one needs to stand in the table; with less it stands below."""
+MIN_ADVICE_COLUMNS = 30
+"""Width below which the advice is printed below the table instead of in its last column."""
 
 
 @click.command()
 @with_settings
-@click.option("--live", is_flag=True, help="Also ask every configured provider, once whole and once streamed.")
-@click.option("-m", "--model", "models", multiple=True, help="With --live: try this model or set alone; once for each.")
-@click.option("--provider", "providers", multiple=True, help="With --live: try this provider alone; once for each.")
+@click.option("--live", is_flag=True, help="Also call every configured provider, once whole and once streamed.")
+@click.option("-m", "--model", "models", multiple=True, help="With --live: try only this model or set; may be repeated.")
+@click.option("--provider", "providers", multiple=True, help="With --live: try only this provider; may be repeated.")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -40,7 +40,7 @@ LEAST_FOR_ADVICE = 30
     type=click.FloatRange(0, 600, min_open=True),
     help="With --live: seconds for each provider.",
 )
-@click.option("--json", "as_json", is_flag=True, help="With --live: print what was found as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="With --live: print the findings as JSON.")
 def check(
     config_file: Path | None,
     env_file: Path | None,
@@ -50,50 +50,57 @@ def check(
     timeout_s: float,
     as_json: bool,
 ) -> None:
-    """Check the configuration; every fault is named.
+    """Check the configuration and name every fault.
 
     With --live: is each provider reachable, its key accepted, its model known, do streams work, is usage reported?
-    Exits with 0 if all that were tried work, 1 if some do not, 2 if nothing could be tried.
+    Exits with 0 if everything that was tried works, 1 if something does not, 2 if nothing could be tried.
     """
     if not live and (models or providers or as_json):
         raise click.UsageError("--model, --provider and --json go with --live")
-    settings = settings_of(config_file, env_file)
-    sys.exit(asyncio.run(_check(settings, models, providers, timeout_s, as_json) if live else _said(settings)))
+    settings = load_settings(config_file, env_file)
+    sys.exit(asyncio.run(_check_live(settings, models, providers, timeout_s, as_json) if live else _check(settings)))
 
 
-async def _said(settings: Settings) -> int:
-    async with open_dispatcher(settings):  # what its adapters find wrong is said
-        click.echo(_summary(settings))
+async def _check(settings: Settings) -> int:
+    async with open_dispatcher(settings):  # raises what the adapters find wrong
+        click.echo(_summarize(settings))
     return ALL_ANSWERED
 
 
-def _summary(settings: Settings) -> str:
+async def _check_live(
+    settings: Settings, models: Sequence[str], providers: Sequence[str], timeout_s: float, as_json: bool
+) -> int:
+    """Try the providers and print the findings; return the exit code."""
+    async with open_dispatcher(settings) as dispatcher:
+        click.echo(_summarize(settings), err=as_json)
+        chosen = _choose_trials(settings, models, providers)
+        if remote := sum(settings.providers[trial.provider].adapter != "ngram" for trial in chosen):
+            number = f"{remote} provider{'' if remote == 1 else 's'}"
+            click.echo(f"calling {number}, twice each with a few words; this may cost a fraction of a cent", err=True)
+        console = Console(stderr=as_json)
+        with console.status("waiting for the answers") if console.is_terminal else nullcontext():
+            findings = await tried(dispatcher, chosen, timeout_s)
+    if as_json:
+        print_json({"findings": [{**asdict(finding), "well": finding.well} for finding in findings]})
+    else:
+        print_findings(Console(), findings)
+    results = [finding.well for finding in findings if finding.tried]
+    return ALL_ANSWERED if results and all(results) else SOME_FAILED
+
+
+def _summarize(settings: Settings) -> str:
     catalogue = Catalogue(settings)
     ready = sum(is_ready(model, catalogue) for model in catalogue)
     counts = f"{len(settings.providers)} providers, {len(settings.models)} models ({ready} ready)"
     return f"{', '.join(settings.files)}: valid; {counts}"
 
 
-async def _check(settings: Settings, models: Sequence[str], providers: Sequence[str], timeout_s: float, as_json: bool) -> int:
-    """Tries the providers and says what was found; the exit code."""
-    async with open_dispatcher(settings) as dispatcher:
-        click.echo(_summary(settings), err=as_json)
-        work = _trials(settings, models, providers)
-        if others := sum(settings.providers[trial.provider].adapter != "ngram" for trial in work):
-            many = f"{others} provider{'' if others == 1 else 's'}"
-            click.echo(f"asking {many}, twice each and a few words only; that may cost a fraction of a cent", err=True)
-        console = Console(stderr=as_json)
-        with console.status("waiting for the answers") if console.is_terminal else nullcontext():
-            findings = await tried(dispatcher, work, timeout_s)
-    if as_json:
-        print_json({"findings": [{**asdict(finding), "well": finding.well} for finding in findings]})
-    else:
-        show(Console(), findings)
-    asked = [finding for finding in findings if finding.tried]
-    return ALL_ANSWERED if asked and all(finding.well for finding in asked) else SOME_FAILED
+def _choose_trials(settings: Settings, models: Sequence[str], providers: Sequence[str]) -> list[Trial]:
+    """Return the trials of the models and providers with these names, or of all that are ready.
 
-
-def _trials(settings: Settings, models: Sequence[str], providers: Sequence[str]) -> list[Trial]:
+    Raises:
+        ClickException: a name is unknown, or nothing is ready.
+    """
     catalogue = Catalogue(settings)
     names = [member for name in models for member in catalogue.members(name) or (name,)]
     for name in names:
@@ -108,45 +115,51 @@ def _trials(settings: Settings, models: Sequence[str], providers: Sequence[str])
     raise click.ClickException("no provider is ready; `fanout init` asks for what they need")
 
 
-def show(console: Console, findings: Sequence[Finding]) -> None:
-    """The findings as a table, those that need something done last."""
+def print_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """Print the findings as a table, working providers first."""
     ordered = sorted(findings, key=lambda finding: (not finding.tried, not finding.well))
-    rows = [cells(finding) for finding in ordered]
+    rows = [to_cells(finding) for finding in ordered]
     widths = [max(map(len, column)) + 2 for column in zip(COLUMNS, *rows, strict=True)]
-    below = console.is_terminal and console.width < sum(widths[:-1]) + LEAST_FOR_ADVICE
-    columns, shown = (COLUMNS[:-1], [row[:-1] for row in rows]) if below else (COLUMNS, rows)
-    side_by_side.show_table(console, columns, shown, right=("time", "cost"))
-    notes = [f"{finding.provider}: {side_by_side.line(finding.next)}" for finding in ordered if finding.next] if below else []
+    notes = []
+    if console.is_terminal and console.width < sum(widths[:-1]) + MIN_ADVICE_COLUMNS:
+        print_table(console, COLUMNS[:-1], [row[:-1] for row in rows], right=("time", "cost"))
+        notes = [f"{finding.provider}: {to_single_line(finding.next)}" for finding in ordered if finding.next]
+    else:
+        print_table(console, COLUMNS, rows, right=("time", "cost"))
     if any("?" in row for row in rows):
         notes.append("?: not known, because something before it failed")
     for note in notes:
         console.print(note, markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
-def cells(finding: Finding) -> tuple[str, ...]:
-    """A row of the table."""
+def to_cells(finding: Finding) -> tuple[str, ...]:
+    """Return a finding as a row of the table."""
+    advice = to_single_line(finding.next or "ready")
+    time = f"{finding.total_s:.2f} s" if finding.total_s is not None else ""
+    if not finding.tried:
+        return (finding.provider, finding.model or "", "", "", "", "", "", time, _format_cost(finding), advice)
     key = "none" if not finding.needs_key and finding.key_accepted is None else ANSWERS[finding.key_accepted]
-    flags = (finding.reachable, finding.model_known, finding.streams)
-    reachable, known, streams = ("" if not finding.tried else ANSWERS[flag] for flag in flags)
-    usage = {(True, False): "whole only", (False, True): "streamed only"}.get(
-        (finding.usage_whole is True, finding.usage_streamed is True) if finding.usage_streamed is not None else (False, False),
-        ANSWERS[finding.reports_usage],
-    )
     return (
         finding.provider,
         finding.model or "",
-        reachable,
-        key if finding.tried else "",
-        known,
-        streams,
-        usage if finding.tried else "",
-        f"{finding.total_s:.2f} s" if finding.total_s is not None else "",
-        _cost(finding),
-        side_by_side.line(finding.next or "ready"),
+        ANSWERS[finding.reachable],
+        key,
+        ANSWERS[finding.model_known],
+        ANSWERS[finding.streams],
+        _describe_usage(finding),
+        time,
+        _format_cost(finding),
+        advice,
     )
 
 
-def _cost(finding: Finding) -> str:
+def _describe_usage(finding: Finding) -> str:
+    if finding.usage_streamed is not None and bool(finding.usage_whole) is not finding.usage_streamed:
+        return "streamed only" if finding.usage_streamed else "whole only"
+    return ANSWERS[finding.reports_usage]
+
+
+def _format_cost(finding: Finding) -> str:
     if finding.cost_usd is None:
         return "?" if finding.reachable and finding.total_s is not None else ""
-    return side_by_side.money(finding.cost_usd)
+    return format_usd(finding.cost_usd)

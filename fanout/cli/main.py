@@ -1,4 +1,4 @@
-"""The command line: one `fanout`, whose commands are the modules of `fanout/cli`."""
+"""The `fanout` command line: each subcommand is the function of its name in the module of its name."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from fanout.cli.options import UNUSABLE
 from fanout.core.errors import FanoutError
 
 COMMANDS = ("serve", "ask", "batch", "init", "models", "check", "schema")
-"""In the order of the help; each is the function of its name in the file of its name."""
+"""In the order of the help."""
 INTERRUPTED = 130
-"""As shells tell of SIGINT."""
+"""Exit code of shells for SIGINT."""
 
 
-class Commands(click.Group):
-    """Loads a command when it is called: no command pays for the imports of another."""
+class LazyGroup(click.Group):
+    """A group that imports a subcommand when it is called, so that no subcommand pays for the imports of another."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the subcommands in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a subcommand."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(import_module(f"fanout.cli.{cmd_name}"), cmd_name)
         return command
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(fanout.__version__, prog_name="fanout")
 def cli() -> None:
-    """One prompt to many language models at once, the answers side by side."""
+    """Send one prompt to many language models at once and compare their answers."""
 
 
 def main() -> None:
-    """The `fanout` command."""
+    """Run the `fanout` command."""
     try:
         cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
@@ -46,6 +48,6 @@ def main() -> None:
         error.show()
         sys.exit(UNUSABLE)
     except (click.ClickException, FanoutError) as error:
-        sentence = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        click.echo("\n".join(f"fanout: {line}" for line in sentence.splitlines()), err=True)
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        click.echo("\n".join(f"fanout: {line}" for line in message.splitlines()), err=True)
         sys.exit(UNUSABLE)

@@ -1,4 +1,4 @@
-"""What the commands share: their options, their exit codes, their JSON. Each command is the file of its name."""
+"""Options, exit codes and JSON output that several commands share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -16,18 +16,43 @@ if TYPE_CHECKING:
     from fanout.config.catalogue import Catalogue, Model
 
 ALL_ANSWERED, SOME_FAILED, UNUSABLE = 0, 1, 2
+Command = TypeVar("Command", bound=Callable[..., object])
 
 
-def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that every command takes which needs a configuration."""
+def add_options(command: Command, *options: Callable[[Command], Command]) -> Command:
+    """Add options to a command, listed in its help in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def with_settings(command: Command) -> Command:
+    """Add the options of every command that reads the configuration."""
     path = click.Path(path_type=Path)
-    command = click.option("--env-file", type=path, help="NAME=value lines, for keys; what is set already wins.")(command)
-    more = "A providers.json of your own, laid over the shipped one."
-    return click.option("--config", "config_file", type=path, help=more)(command)
+    return add_options(
+        command,
+        click.option("--config", "config_file", type=path, help="Your own providers.json, merged over the built-in one."),
+        click.option(
+            "--env-file", type=path, help="A file of NAME=value lines, for keys; variables already set take precedence."
+        ),
+    )
 
 
-def settings_of(config_file: Path | None, env_file: Path | None) -> settings.Settings:
-    """What these options and the environment say.
+def with_sampling(command: Command) -> Command:
+    """Add the sampling options."""
+    return add_options(
+        command,
+        click.option("--system", help="A system message, for chat models."),
+        click.option("--max-tokens", type=click.IntRange(0), help="Maximum number of tokens in each answer."),
+        click.option("--temperature", type=click.FloatRange(0, 2)),
+        click.option("--top-p", type=click.FloatRange(0, 1)),
+        click.option("--seed", type=int),
+        click.option("--stop", multiple=True, help="A sequence to stop before; up to four times."),
+    )
+
+
+def load_settings(config_file: Path | None, env_file: Path | None) -> settings.Settings:
+    """Load the configuration that these options and the environment name.
 
     Raises:
         ConfigError: with every fault.
@@ -35,36 +60,19 @@ def settings_of(config_file: Path | None, env_file: Path | None) -> settings.Set
     return settings.load(config_file, settings.with_env_file(env_file, os.environ))
 
 
-def with_sampling(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options of whatever asks models."""
-    options = (
-        click.option("--system", help="A system message, for chat models."),
-        click.option("--max-tokens", type=click.IntRange(0), help="Most tokens of each answer."),
-        click.option("--temperature", type=click.FloatRange(0, 2)),
-        click.option("--top-p", type=click.FloatRange(0, 1)),
-        click.option("--seed", type=int),
-        click.option("--stop", multiple=True, help="A sequence to stop before; up to four."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def key_of(env_file: Path | None) -> str | None:
-    """The key to show to a server."""
+def read_server_key(env_file: Path | None) -> str | None:
+    """Return the key to send to a Fanout server: the first of FANOUT_API_KEYS."""
     environment = settings.Environment.read(settings.with_env_file(env_file, os.environ))
     return environment.api_keys[0].get_secret_value() if environment.api_keys else None
 
 
-def print_json(answer: Any) -> None:
-    """As the server would answer, indented."""
-    from pydantic_core import from_json, to_json
+def print_json(answer: object) -> None:
+    """Print what the server would answer, indented."""
+    from fanout.rendering.encoding import encode_json  # not at the top: `--help` needs no pydantic
 
-    from fanout.rendering.encoding import encode_json
-
-    click.echo(to_json(from_json(encode_json(answer)), indent=2))
+    click.echo(encode_json(answer, indent=2))
 
 
 def is_ready(model: Model, catalogue: Catalogue) -> bool:
-    """Whether a model can be called now."""
+    """Return whether a model can be called now."""
     return not catalogue.lacks(model) and not catalogue.retired(model, datetime.now(UTC).date())

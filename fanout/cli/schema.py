@@ -1,4 +1,4 @@
-"""`fanout schema`: the shape of providers.json, for editors."""
+"""`fanout schema`: the JSON Schema of providers.json, for editors."""
 
 from __future__ import annotations
 

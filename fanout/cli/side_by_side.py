@@ -1,182 +1,192 @@
-"""What a person sees: answers side by side as they come, tables, the server's greeting; plain text where nobody watches."""
+"""Answers side by side: live on a terminal, plain text in a pipe."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
-import sys
-import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-import fanout
-from fanout.config.catalogue import Catalogue
-from fanout.config.settings import Settings
+from fanout.cli.tables import format_usd, to_safe_text
+from fanout.core.json_text import JsonObject
 
-NARROWEST = 36
-"""Columns that an answer needs to stand beside another; with less they stand one below the other."""
-LOWEST = 3
-"""Lines of text that an answer needs while it moves; with less it has one line, without a frame."""
-BORDERS = {True: "red", False: "green", None: "cyan"}
-STATES = {"ready": "green", "answers": "green", "failed": "red", "shut": "dim"}
-# An answer must not steer the terminal: its control characters are shown as their pictures. Half a character cannot be written.
-CONTROLS = str.maketrans(
-    {chr(code): chr(0x2400 + code) for code in range(32)}
-    | dict.fromkeys(map(chr, (*range(127, 160), *range(0xD800, 0xE000))), "\ufffd")
-    | {"\t": "\t", "\n": "\n", "\r": ""}
-)
+MIN_ANSWER_COLUMNS = 36
+"""Width below which answers are shown one below the other."""
+MIN_ANSWER_LINES = 3
+"""Height below which a live answer gets one line without a frame."""
+WRAP_STEP_CHARS = 1_024
+BORDER_STYLES = {True: "red", False: "green", None: "cyan"}
 
 
 @dataclass(slots=True)
 class _Answer:
     label: str
     text: str = ""
-    end: Mapping[str, Any] = field(default_factory=dict)
-    """The choice as `POST /v1/completion` gives it, once it has ended."""
+    choice: JsonObject | None = None
+    """The choice as `POST /v1/completion` returns it, once it has ended."""
 
     @property
     def failed(self) -> bool | None:
-        """`None` while nobody knows."""
-        return self.end["error"] is not None if self.end else None
+        """`None` until the answer has ended."""
+        return None if self.choice is None else self.choice["error"] is not None
 
 
 class SideBySide:
-    """Shows a comparison while its `with` lasts, and leaves it whole: `begin`, then `add` and `finish` as pieces come."""
+    """A view of one comparison: `begin`, then `add` and `finish` as pieces arrive; the whole is printed on exit."""
 
     def __init__(self, console: Console, *, diff: bool = False) -> None:
         self._console, self._diff = console, diff
         self._answers: dict[int, _Answer] = {}
         self._began = 0.0
-        self._live = Live(console=console, refresh_per_second=12, transient=True, get_renderable=self._moving)
+        self._live = Live(console=console, refresh_per_second=12, transient=True, get_renderable=self._render_live)
 
     @property
     def failed(self) -> int:
+        """Number of answers that failed or have not ended."""
         return sum(answer.failed is not False for answer in self._answers.values())
 
     def __enter__(self) -> Self:
         return self
 
     def begin(self, labels: Mapping[int, str]) -> None:
-        """The answers to come, by their index."""
+        """Show the labels of the answers to come, by index."""
         self._began = time.monotonic()
         self._answers = {index: _Answer(label) for index, label in labels.items()}
         if self._console.is_terminal:
             self._live.start()
 
     def add(self, index: int, text: str) -> None:
-        self._answers[index].text += text.translate(CONTROLS)
+        """Append a piece of text to an answer."""
+        self._answers[index].text += to_safe_text(text)
 
-    def finish(self, index: int, choice: Mapping[str, Any]) -> None:
-        """The end of a choice whose text has been added."""
-        self._answers[index].end = choice
+    def finish(self, index: int, choice: JsonObject) -> None:
+        """End an answer whose text has been added."""
+        self._answers[index].choice = choice
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """What was interrupted is shown as far as it came."""
+        """Print the whole comparison, or what arrived before an interruption."""
         self._live.stop()
         if self._answers and self._console.is_terminal:
-            self._console.print(self._still())
+            self._console.print(self._render_final())
         elif self._answers:
-            self._console.print(self._plain(), soft_wrap=True)
+            self._console.print(self._render_plain(), soft_wrap=True)
 
-    def _moving(self) -> RenderableType:
-        """The last lines of each answer, so that all of them fit."""
+    def _render_live(self) -> RenderableType:
+        """Render the last lines of each answer, so that all fit."""
         if not self._answers:
             return ""
-        lines = (self._console.height - 1) // -(-len(self._answers) // self._across()) - 3
-        if lines < LOWEST:
-            return self._crowd()
-        return self._grid([_tail(self._console, answer.text, self._width(), lines) for answer in self._answers.values()])
+        lines = (self._console.height - 1) // -(-len(self._answers) // self._columns) - 3
+        if lines < MIN_ANSWER_LINES:
+            return self._render_lines()
+        return self._render_grid([self._wrap_tail(answer.text, lines) for answer in self._answers.values()])
 
-    def _crowd(self) -> RenderableType:
-        """A line for each answer."""
-        across = max(self._console.width // 2 - 2, 1)
+    def _render_lines(self) -> RenderableType:
+        """Render one line for each answer."""
+        width = max(self._console.width // 2 - 2, 1)
         lines = Table.grid(padding=(0, 2, 0, 0))
         for answer in self._answers.values():
-            label = Text(answer.label, style=BORDERS[answer.failed])
-            label.truncate(across, overflow="ellipsis")
-            now = self._below(answer) if answer.end else Text(answer.text[-across:].replace("\n", " ") or "…")
-            now.no_wrap, now.overflow = True, "ellipsis"
-            lines.add_row(label, now)
+            label = Text(answer.label, style=BORDER_STYLES[answer.failed])
+            label.truncate(width, overflow="ellipsis")
+            state = self._render_figures(answer) if answer.choice else Text(answer.text[-width:].replace("\n", " ") or "…")
+            state.no_wrap, state.overflow = True, "ellipsis"
+            lines.add_row(label, state)
         return lines
 
-    def _still(self) -> RenderableType:
-        return self._grid([_wrapped(self._console, self._whole(answer), self._width()) for answer in self._answers.values()])
+    def _render_final(self) -> RenderableType:
+        return self._render_grid([self._wrap(self._render_text(answer)) for answer in self._answers.values()])
 
-    def _plain(self) -> RenderableType:
+    def _render_plain(self) -> RenderableType:
         parts: list[RenderableType] = []
         for answer in self._answers.values():
-            text = [self._whole(answer)] if answer.text else []
-            parts += [Text(f"== {answer.label}"), *text, Text(f"-- {self._below(answer).plain}"), Text()]
+            text = [self._render_text(answer)] if answer.text else []
+            parts += [Text(f"== {answer.label}"), *text, Text(f"-- {self._render_figures(answer).plain}"), Text()]
         return Group(*parts[:-1])
 
-    def _across(self) -> int:
-        """Answers in a row: as many as there is room for, the last row as full as the others."""
-        room = max(self._console.width // NARROWEST, 1)
-        rows = -(-len(self._answers) // room)
-        return -(-len(self._answers) // rows)
-
-    def _width(self) -> int:
-        """Of the text inside a frame."""
-        return max(self._console.width // self._across() - 4, 1)
-
-    def _grid(self, texts: Sequence[list[Text]]) -> RenderableType:
-        """Each answer's lines in a frame, with its figures below; the frames of a row are equally high."""
-        across, width = self._across(), self._width()
+    def _render_grid(self, texts: Sequence[list[Text]]) -> RenderableType:
+        """Render each answer in a frame with its figures; the frames of a row are equally high."""
         framed = [
-            (answer, lines, _wrapped(self._console, self._below(answer), width))
+            (answer, lines, self._wrap(self._render_figures(answer)))
             for answer, lines in zip(self._answers.values(), texts, strict=True)
         ]
         grid = Table.grid()
-        for start in range(0, len(framed), across):
-            row = framed[start : start + across]
-            height = max(len(lines) + len(below) for _, lines, below in row)
-            grid.add_row(*(_panel(answer, lines, below, height, width + 4) for answer, lines, below in row))
+        for start in range(0, len(framed), self._columns):
+            row = framed[start : start + self._columns]
+            height = max(len(lines) + len(figures) for _, lines, figures in row)
+            grid.add_row(*(self._render_frame(answer, lines, figures, height) for answer, lines, figures in row))
         return grid
 
-    def _below(self, answer: _Answer) -> Text:
-        if answer.end:
-            return Text(figures(answer.end), style="red" if answer.failed else "dim")
+    def _render_frame(self, answer: _Answer, lines: list[Text], figures: list[Text], height: int) -> Panel:
+        gap = [Text()] * (height - len(lines) - len(figures))
+        text = Text("\n").join([*lines, *gap, *figures])
+        style = BORDER_STYLES[answer.failed]
+        return Panel(text, width=self._text_width + 4, title=Text(answer.label), title_align="left", border_style=style)
+
+    def _render_figures(self, answer: _Answer) -> Text:
+        if answer.choice:
+            return Text(format_figures(answer.choice), style="red" if answer.failed else "dim")
         seconds = time.monotonic() - self._began
         return Text(f"… {seconds:.1f} s" if self._live.is_started else f"broken off after {seconds:.1f} s", style="dim")
 
-    def _whole(self, answer: _Answer) -> Text:
+    def _render_text(self, answer: _Answer) -> Text:
         first = next(iter(self._answers.values()))
         if self._diff and answer is not first and answer.failed is False and first.failed is False:
-            return diff(first.text, answer.text, marks=not self._console.is_terminal)
+            return render_diff(first.text, answer.text, marks=not self._console.is_terminal)
         return Text(answer.text)
 
+    @property
+    def _columns(self) -> int:
+        """Answers in a row: as many as fit, with the rows filled evenly."""
+        fitting = max(self._console.width // MIN_ANSWER_COLUMNS, 1)
+        rows = -(-len(self._answers) // fitting)
+        return -(-len(self._answers) // rows)
 
-def labels(places: Iterable[tuple[int, int, int, str]]) -> dict[int, str]:
-    """What stands above each answer, by its index. A place is index, entry, sample and label; samples are numbered."""
-    placed = list(places)
-    sampled = {entry for _, entry, sample, _ in placed if sample}
-    return {index: f"{label} #{sample + 1}" if entry in sampled else label for index, entry, sample, label in placed}
+    @property
+    def _text_width(self) -> int:
+        """Width of the text inside a frame."""
+        return max(self._console.width // self._columns - 4, 1)
+
+    def _wrap(self, text: Text) -> list[Text]:
+        return list(text.wrap(self._console, self._text_width)) if text else []
+
+    def _wrap_tail(self, text: str, height: int) -> list[Text]:
+        """Return the last lines of a growing text.
+
+        Wrapping starts at a point that moves only every `WRAP_STEP_CHARS`: otherwise every new character would shift all
+        line breaks.
+        """
+        start = max(len(text) - 4 * self._text_width * height, 0) // WRAP_STEP_CHARS * WRAP_STEP_CHARS
+        return self._wrap(Text(text[start:]))[-height:]
 
 
-def figures(choice: Mapping[str, Any]) -> str:
-    """What stands below an answer: tokens, time and cost, or why there is none."""
-    if error := choice["error"]:
-        attempts = choice["timing"]["attempts"] if "timing" in choice else 0
-        tried = f" after {attempts} attempts" if attempts > 1 else ""
-        status = f" {error['upstream_status']}" if "upstream_status" in error else ""
-        return f"{error['kind'].replace('_', ' ')}{status}{tried}: {error['message']}".translate(CONTROLS)
+def build_labels(places: Iterable[tuple[int, int, int, str]]) -> dict[int, str]:
+    """Return the heading of each answer by index, with the samples of an entry numbered.
+
+    Args:
+        places: index, entry, sample and label of each answer.
+    """
+    places = list(places)
+    sampled = {entry for _, entry, sample, _ in places if sample}
+    return {index: f"{label} #{sample + 1}" if entry in sampled else label for index, entry, sample, label in places}
+
+
+def format_figures(choice: JsonObject) -> str:
+    """Return the line below an answer: tokens, time and cost, or the reason of its failure."""
+    if choice["error"]:
+        return _format_error(choice)
     timing, tokens, cost = choice["timing"], choice["usage"]["completion_tokens"], choice["cost_usd"]
     parts = [
         "tokens unknown" if tokens is None else f"{tokens} token{'' if tokens == 1 else 's'}",
         f"{timing['total_ms'] / 1e3:.2f} s",
-        "cost unknown" if cost is None else money(cost),
+        "cost unknown" if cost is None else format_usd(cost),
         f"first after {timing['ttft_ms']} ms" if timing["ttft_ms"] is not None else "",
         f"{timing['tokens_per_second']:.0f} tokens/s" if timing["tokens_per_second"] else "",
         f"queued {timing['queued_ms']} ms" if timing["queued_ms"] else "",
@@ -188,110 +198,34 @@ def figures(choice: Mapping[str, Any]) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def line(text: str) -> str:
-    """What others wrote, as one line that cannot steer the terminal."""
-    return " ".join(text.translate(CONTROLS).split())
+def _format_error(choice: JsonObject) -> str:
+    error = choice["error"]
+    attempts = choice["timing"]["attempts"] if "timing" in choice else 0
+    after = f" after {attempts} attempts" if attempts > 1 else ""
+    status = f" {error['upstream_status']}" if "upstream_status" in error else ""
+    return to_safe_text(f"{error['kind'].replace('_', ' ')}{status}{after}: {error['message']}")
 
 
-def money(usd: float) -> str:
-    """US dollars, to a millionth."""
-    return f"${usd:.6f}".rstrip("0").rstrip(".")
+def render_diff(one: str, other: str, *, marks: bool = False) -> Text:
+    """Return `other` with its differences from `one`, word by word.
 
-
-def diff(one: str, other: str, *, marks: bool = False) -> Text:
-    """What `other` has instead of `one`, word by word: taken away in red, added in green, or [-so-] {+so+} with `marks`."""
+    Args:
+        one: the text to compare with.
+        other: the text to show.
+        marks: write [-removed-] and {+added+}; otherwise colours alone tell the difference.
+    """
     before, after = (re.findall(r"\S+\s*|\s+", text) for text in (one, other))
     words = difflib.SequenceMatcher(None, [word.strip() for word in before], [word.strip() for word in after], autojunk=False)
     shown = Text()
-    for what, a, b, c, d in words.get_opcodes():
-        gone, came = "".join(before[a:b]), "".join(after[c:d])
-        if what == "equal":
-            shown.append(came)
+    for operation, a, b, c, d in words.get_opcodes():
+        removed, added = "".join(before[a:b]), "".join(after[c:d])
+        if operation == "equal":
+            shown.append(added)
             continue
-        if shown and not shown.plain[-1].isspace():  # the last word that both have is the last of `other`
+        if shown and not shown.plain[-1].isspace():  # the last word in common ends `other`, so no space follows it
             shown.append(" ")
-        if gone:
-            shown.append(f"[-{gone.rstrip()}-] " if marks else gone, style="red strike")
-        if came:
-            shown.append(f"{{+{came.rstrip()}+}}{came[len(came.rstrip()) :]}" if marks else came, style="green")
+        if removed:
+            shown.append(f"[-{removed.rstrip()}-] " if marks else removed, style="red strike")
+        if added:
+            shown.append(f"{{+{added.rstrip()}+}}{added[len(added.rstrip()) :]}" if marks else added, style="green")
     return shown
-
-
-def greeting(address: str, settings: Settings, width: int | None) -> str:
-    """What a person reads who has just started the server: what is missing, what is ready, what to try; the last matters most.
-
-    Args:
-        width: of the terminal; `None`: nothing is wrapped.
-    """
-    catalogue, today = Catalogue(settings), datetime.now(UTC).date()
-    served: dict[str, list[str]] = {name: [] for name in settings.providers}
-    for model in catalogue:
-        if not catalogue.retired(model, today):
-            served[model.provider].append(model.name)
-    lacking = {name: " and ".join(provider.lacks()) for name, provider in settings.providers.items() if provider.lacks()}
-    ready = [name for provider, names in served.items() if provider not in lacking for name in names]
-    listed = [f"{lacks} for {_some(served[name])}" for name, lacks in lacking.items() if served[name]]
-    others = [f"{lacks} for {name}/…" for name, lacks in lacking.items() if not served[name]]
-    key = " -H 'Authorization: Bearer <key>'" if settings.environment.api_keys else ""
-    body = {"model": ready[:3] or ["<provider>/<model>"], "prompt": "The return statement", "max_tokens": 30}
-    paragraphs = [
-        *(_paragraph("to set:", line, width) for line in listed),
-        *([_paragraph("to set:", ", ".join(others), width)] if others else []),
-        _paragraph("ready:", _some(ready, 12) or "no model", width),
-        f"Fanout {fanout.__version__} listens on {address}; to try it:",
-        f"curl {address}/v1/completion{key} -H 'Content-Type: application/json' -d '{json.dumps(body)}'",
-    ]
-    return "\n".join(paragraphs)
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def _paragraph(title: str, text: str, width: int | None) -> str:
-    return textwrap.fill(
-        text,
-        width or sys.maxsize,
-        initial_indent=f"{title:8}",
-        subsequent_indent=" " * 8,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def show_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """A table without frills, never wrapped where a program reads it; the columns named in `right` are numbers."""
-    widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
-    if console.is_terminal and sum(widths) + 2 * len(widths) > console.width:
-        widths[-1] = 0  # the last column is the one that may be long: it wraps
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column, width in zip(columns, widths, strict=True):
-        table.add_column(column, justify="right" if column in right else "left", min_width=width or None, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=STATES.get(re.split("[ ,:]", cell)[0], "")) for cell in row))
-    if console.is_terminal:
-        console.print(table)
-        return
-    for cells in (columns, *rows):
-        padded = [
-            " " * (width - cell_len(cell)) + cell if column in right else cell + " " * (width - cell_len(cell))
-            for column, cell, width in zip(columns, cells, widths, strict=True)
-        ]
-        console.print(Text("  ".join(padded).rstrip()), soft_wrap=True)
-
-
-def _panel(answer: _Answer, lines: list[Text], below: list[Text], height: int, width: int) -> Panel:
-    gap = [Text()] * (height - len(lines) - len(below))
-    text = Text("\n").join([*lines, *gap, *below])
-    return Panel(text, width=width, title=Text(answer.label), title_align="left", border_style=BORDERS[answer.failed])
-
-
-def _wrapped(console: Console, text: Text, width: int) -> list[Text]:
-    return list(text.wrap(console, width)) if text else []
-
-
-def _tail(console: Console, text: str, width: int, height: int) -> list[Text]:
-    """The last lines. They are wrapped from a start that moves only every 1,024 characters, so that they stand still."""
-    start = max(len(text) - 4 * width * height, 0) // 1024 * 1024
-    return _wrapped(console, Text(text[start:]), width)[-height:]

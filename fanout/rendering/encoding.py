@@ -7,12 +7,12 @@ from pydantic_core import PydanticSerializationError, to_json
 from fanout.core.json_text import whole_text
 
 
-def encode_json(value: object) -> bytes:
+def encode_json(value: object, *, indent: int | None = None) -> bytes:
     """Return the JSON of an answer.
 
     Whatever upstreams put into it, it is valid: NaN and infinities become null, lone surrogates U+FFFD.
     """
     try:
-        return to_json(value, inf_nan_mode="null")
+        return to_json(value, indent=indent, inf_nan_mode="null")
     except PydanticSerializationError:
-        return to_json(whole_text(value), inf_nan_mode="null")
+        return to_json(whole_text(value), indent=indent, inf_nan_mode="null")

@@ -97,7 +97,7 @@ async def test_where_no_server_is_it_is_said(upstream: Upstream) -> None:
     assert nobody.err.startswith(f"fanout: no server at http://{address} (")
     assert "`fanout serve` starts one" in nobody.err
     assert stranger.err.startswith("fanout: the server answered 404")
-    assert "is no address of a server" in nonsense.err
+    assert "is not the address of a server" in nonsense.err
 
 
 @asynccontextmanager
@@ -124,8 +124,8 @@ async def test_what_is_no_fanout_server_is_told_so(flags: list[str]) -> None:
         return web.Response(status=502, text="<html>bad gateway")
 
     for answer, sentence in (
-        (page, "is no Fanout server"),
-        (other, "is no Fanout server"),
+        (page, "is not a Fanout server"),
+        (other, "is not a Fanout server"),
         (broken, "answered 502: <html>bad"),
     ):
         async with stranger(answer) as address:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fanout.cli import job_progress
-from fanout.cli.batch.options import moment_of
-from fanout.cli.job_progress import Board
+from fanout.cli import job_summary
+from fanout.cli.batch.options import parse_moment
+from fanout.cli.job_progress import JobProgress
 
 
 def counted(model: str = "gpt-5", **fields: Any) -> dict[str, Any]:
@@ -55,23 +55,23 @@ def console(*, watched: bool, width: int = 100) -> tuple[Console, io.StringIO]:
 
 def test_facts_are_one_line() -> None:
     assert (
-        job_progress.facts(job())
+        job_summary.format_progress(job())
         == "620 of 1,200 · 51 % · 3 failed (rate_limit 2, server 1) · 16.2/s · $0.0213 · 2 min 24 s left"
     )
 
 
 def test_it_is_all_only_when_all_has_ended() -> None:
-    assert "99 %" in job_progress.facts(job(ended=1_199, left=1))
+    assert "99 %" in job_summary.format_progress(job(ended=1_199, left=1))
 
 
 def test_what_is_not_known_is_not_nought() -> None:
     unknown = counted(cost_usd=None, cost_unknown=617, prompt_tokens=None, completion_tokens=5, unknown_usage=9)
 
-    assert job_progress.cost(unknown) == "cost unknown"
-    assert job_progress.cost(counted(cost_unknown=2)) == "$0.0213 + 2 unknown"
-    assert job_progress.tokens(unknown, "prompt_tokens") == "unknown"
-    assert job_progress.tokens(unknown, "completion_tokens") == "≥ 5"
-    assert "left" not in job_progress.facts(job(left_s=None))
+    assert job_summary.format_cost(unknown) == "cost unknown"
+    assert job_summary.format_cost(counted(cost_unknown=2)) == "$0.0213 + 2 unknown"
+    assert job_summary.format_tokens(unknown, "prompt_tokens") == "unknown"
+    assert job_summary.format_tokens(unknown, "completion_tokens") == "≥ 5"
+    assert "left" not in job_summary.format_progress(job(left_s=None))
 
 
 @pytest.mark.parametrize(
@@ -87,16 +87,20 @@ def test_what_is_not_known_is_not_nought() -> None:
     ],
 )
 def test_durations_are_said_in_two_units(seconds: float, said: str) -> None:
-    assert job_progress.duration(seconds) == said
+    assert job_summary.format_duration(seconds) == said
 
 
 def test_slow_paces_are_by_the_minute() -> None:
-    assert (job_progress.pace(0.05), job_progress.pace(16.24), job_progress.pace(0)) == ("3.0/min", "16.2/s", "0.0/s")
+    assert (job_summary.format_rate(0.05), job_summary.format_rate(16.24), job_summary.format_rate(0)) == (
+        "3.0/min",
+        "16.2/s",
+        "0.0/s",
+    )
 
 
 def test_a_terminal_has_a_bar_and_a_row_for_every_model_from_the_beginning() -> None:
     made, out = console(watched=True)
-    with Board(made) as view:
+    with JobProgress(made) as view:
         view.expect(["gpt-5", "other", "other"], 400)
         view.show(job(), ["openai: paused for 12 s"])
 
@@ -111,7 +115,7 @@ def test_a_terminal_has_a_bar_and_a_row_for_every_model_from_the_beginning() -> 
 
 def test_a_models_own_pace_is_that_of_late() -> None:
     made, out = console(watched=True)
-    with Board(made) as view:
+    with JobProgress(made) as view:
         view.show(job(counted(ended=600)))
         time.sleep(0.6)
         view.show(job(counted(ended=660)))
@@ -121,18 +125,18 @@ def test_a_models_own_pace_is_that_of_late() -> None:
 
 def test_where_nobody_watches_news_is_a_line_at_once_and_the_rest_now_and_then() -> None:
     made, out = console(watched=False)
-    with Board(made) as view:
+    with JobProgress(made) as view:
         for _ in range(3):
             view.show(job())
         view.show(job(), ["the database cannot be written"])
         view.show(job(), ["the database cannot be written"])
 
-    assert out.getvalue().splitlines() == [f"job_1: {job_progress.facts(job())} · the database cannot be written"]
+    assert out.getvalue().splitlines() == [f"job_1: {job_summary.format_progress(job())} · the database cannot be written"]
 
 
 def test_more_models_than_lines_are_counted() -> None:
     made, out = console(watched=True)
-    with Board(made) as view:
+    with JobProgress(made) as view:
         view.show(job(*(counted(f"m{number}") for number in range(40))))
 
     assert "and 23 more" in out.getvalue()
@@ -140,7 +144,7 @@ def test_more_models_than_lines_are_counted() -> None:
 
 def test_a_name_cannot_steer_the_terminal() -> None:
     made, out = console(watched=False)
-    job_progress.show_job(made, job(counted("gpt\x1b[2J")) | {"name": "a\x1b]0;b\x07"})
+    job_summary.print_job(made, job(counted("gpt\x1b[2J")) | {"name": "a\x1b]0;b\x07"})
 
     assert "\x1b" not in out.getvalue()
 
@@ -169,4 +173,4 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=timezone(timedelta(hours=2)))
     ],
 )
 def test_a_deadline_is_a_duration_or_a_time_of_this_machine(text: str, moment: datetime | None) -> None:
-    assert moment_of(text, NOW) == (moment.timestamp() if moment else None)
+    assert parse_moment(text, NOW) == (moment.timestamp() if moment else None)

@@ -12,8 +12,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from fanout.cli import side_by_side
-from fanout.cli.side_by_side import SideBySide, diff, figures, greeting, labels, show_table
+from fanout.cli.serve import compose_greeting
+from fanout.cli.side_by_side import SideBySide, build_labels, format_figures, render_diff
+from fanout.cli.tables import print_table
 from fanout.config.settings import load
 
 
@@ -69,7 +70,7 @@ def picture(text: str) -> list[str]:
 
 
 def test_figures_tell_tokens_time_and_cost() -> None:
-    assert figures(choice()) == "4 tokens · 1.23 s · $0.00012 · first after 20 ms · 3 tokens/s"
+    assert format_figures(choice()) == "4 tokens · 1.23 s · $0.00012 · first after 20 ms · 3 tokens/s"
 
 
 def test_figures_tell_what_is_not_known_and_what_was_unusual() -> None:
@@ -82,7 +83,7 @@ def test_figures_tell_what_is_not_known_and_what_was_unusual() -> None:
         adjusted_parameters={"temperature": {}},
     )
 
-    told = figures(unusual)
+    told = format_figures(unusual)
 
     assert told == (
         "tokens unknown · 0.01 s · cost unknown · queued 70 ms · 3 attempts · ended: length · ignored: seed"
@@ -93,12 +94,12 @@ def test_figures_tell_what_is_not_known_and_what_was_unusual() -> None:
 def test_figures_of_a_failure_are_its_reason() -> None:
     tried = failure(upstream_status=429) | {"timing": {"attempts": 3}}
 
-    assert figures(failure()) == "rate limit: too many"
-    assert figures(tried) == "rate limit 429 after 3 attempts: too many"
+    assert format_figures(failure()) == "rate limit: too many"
+    assert format_figures(tried) == "rate limit 429 after 3 attempts: too many"
 
 
 def test_samples_of_one_entry_are_numbered() -> None:
-    assert labels([(0, 0, 0, "a"), (1, 1, 0, "b"), (2, 1, 1, "b")]) == {0: "a", 1: "b #1", 2: "b #2"}
+    assert build_labels([(0, 0, 0, "a"), (1, 1, 0, "b"), (2, 1, 1, "b")]) == {0: "a", 1: "b #1", 2: "b #2"}
 
 
 def test_frames_stand_side_by_side_and_are_equally_high() -> None:
@@ -171,7 +172,7 @@ def test_the_moving_picture_shows_the_last_lines_of_each_answer_and_fits() -> No
         view.add(1, "here")
         out.seek(0)
         out.truncate()
-        made.print(view._moving())
+        made.print(view._render_live())
         lines = picture(out.getvalue())[-12:]
 
     assert len(lines) <= 12
@@ -189,7 +190,7 @@ def test_a_crowd_has_one_line_each() -> None:
         view.finish(1, choice())
         out.seek(0)
         out.truncate()
-        made.print(view._moving())
+        made.print(view._render_live())
         lines = [line for line in picture(out.getvalue()) if "model-" in line][-9:]
 
     assert len(lines) == 9
@@ -201,7 +202,9 @@ def test_lines_of_a_growing_answer_stand_still() -> None:
     made, _ = console()
     text = "some words and more of them " * 400
 
-    starts = [side_by_side._tail(made, text[:length], 36, 5)[0].plain for length in range(9000, 9003)]
+    with SideBySide(made) as view:
+        view.begin({0: "m", 1: "other"})
+        starts = [view._wrap_tail(text[:length], 5)[0].plain for length in range(9000, 9003)]
 
     assert len(set(starts)) == 1
 
@@ -221,14 +224,14 @@ def test_what_is_broken_off_is_shown_as_far_as_it_came() -> None:
 
 
 def test_a_difference_is_told_word_by_word() -> None:
-    told = diff("the cat sat down", "the dog sat", marks=True).plain
+    told = render_diff("the cat sat down", "the dog sat", marks=True).plain
 
     assert told == "the [-cat-] {+dog+} sat [-down-] "
 
 
 def test_a_difference_keeps_the_spaces_of_what_came() -> None:
-    assert diff("a b", "a x\n\ny b", marks=True).plain == "a {+x\n\ny+} b"
-    assert diff("same text", "same text").plain == "same text"
+    assert render_diff("a b", "a x\n\ny b", marks=True).plain == "a {+x\n\ny+} b"
+    assert render_diff("same text", "same text").plain == "same text"
 
 
 def test_the_others_are_compared_with_the_first_answer() -> None:
@@ -244,7 +247,7 @@ def test_the_others_are_compared_with_the_first_answer() -> None:
 def test_a_table_is_aligned_and_for_programs_never_wrapped() -> None:
     made, out = console(width=20, watched=False)
 
-    show_table(
+    print_table(
         made, ("model", "size", "state"), [("日本", "8", "ready"), ("b", "1000", "needs " + "KEY " * 20)], right=("size",)
     )
 
@@ -257,7 +260,7 @@ def test_a_table_is_aligned_and_for_programs_never_wrapped() -> None:
 def test_a_table_fits_its_terminal() -> None:
     made, out = console(width=40)
 
-    show_table(made, ("model", "state"), [("a-rather-long-name", "needs SOME_VARIABLE, until 2030-01-01")])
+    print_table(made, ("model", "state"), [("a-rather-long-name", "needs SOME_VARIABLE, until 2030-01-01")])
 
     lines = picture(out.getvalue())
     assert max(map(cell_len, lines)) <= 40
@@ -267,7 +270,7 @@ def test_a_table_fits_its_terminal() -> None:
 def test_the_greeting_says_what_is_ready_what_is_missing_and_what_to_try(tmp_path: Path) -> None:
     settings = load(None, {"FANOUT_API_KEYS": "k", "HOME": str(tmp_path)})
 
-    said = greeting("http://127.0.0.1:1234", settings, None).splitlines()
+    said = compose_greeting("http://127.0.0.1:1234", settings, None).splitlines()
 
     assert "ready:  local/ngram-2, local/ngram-3, local/ngram-5" in said
     assert any(line.startswith("to set: OPENAI_API_KEY for ") and "more" in line for line in said)
@@ -277,7 +280,7 @@ def test_the_greeting_says_what_is_ready_what_is_missing_and_what_to_try(tmp_pat
 
 
 def test_the_greeting_is_as_wide_as_its_terminal_and_its_command_is_one_line(tmp_path: Path) -> None:
-    said = greeting("http://127.0.0.1:1234", load(None, {"HOME": str(tmp_path)}), 80).splitlines()
+    said = compose_greeting("http://127.0.0.1:1234", load(None, {"HOME": str(tmp_path)}), 80).splitlines()
 
     assert max(map(len, said[:-1])) <= 80
     assert said[-1].startswith("curl ")
@@ -289,6 +292,6 @@ def test_a_model_that_was_shut_down_is_not_offered(tmp_path: Path) -> None:
     rows = '"old": {"provider": "local", "id": "ngram-2", "kind": "both", "deprecated_on": "2020-01-01"}'
     config.write_text(f'{{"models": {{{rows}}}}}')
 
-    said = greeting("http://127.0.0.1:1", load(config, {}), None)
+    said = compose_greeting("http://127.0.0.1:1", load(config, {}), None)
 
     assert "ready:  local/ngram-2, local/ngram-3, local/ngram-5\n" in said

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fanout.cli.check import cells, show
+from fanout.cli.check import print_findings, to_cells
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.probe.diagnosis import Finding
 from fanout.probe.probe import Trial, offered, tried
@@ -271,7 +271,7 @@ async def test_its_options_go_with_live() -> None:
 def test_what_a_host_says_cannot_steer_the_terminal_and_stays_in_its_line() -> None:
     finding = Finding("up", "up/x", next="it says:\n\x1b[2J\x07gone")
 
-    assert cells(finding)[-1] == "it says: ␛[2J␇gone"
+    assert to_cells(finding)[-1] == "it says: ␛[2J␇gone"
     assert offered([{"id": "a\x1b[2J"}, {"id": "b"}]) == ["b"]
 
 
@@ -279,7 +279,7 @@ def test_on_a_narrow_terminal_the_advice_stands_below() -> None:
     wide, narrow = io.StringIO(), io.StringIO()
     finding = Finding("openai", "gpt-6-luna", True, key_accepted=False, next="the key was refused: set another one")
     for out, width in ((wide, 160), (narrow, 80)):
-        show(Console(file=out, width=width, force_terminal=True, color_system=None, _environ={}), [finding])
+        print_findings(Console(file=out, width=width, force_terminal=True, color_system=None, _environ={}), [finding])
 
     assert "next" in wide.getvalue().splitlines()[0]
     assert "next" not in narrow.getvalue().splitlines()[0]

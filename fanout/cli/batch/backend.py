@@ -1,124 +1,135 @@
-"""Where jobs are kept: in this process's own store, or at a server. Jobs are as `GET /v1/jobs/{job_id}` answers them."""
+"""The interface of a place that keeps jobs: this process's own store, or a server."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import click
 
-from fanout.cli.batch.input import Input
+from fanout.cli.batch.input import JobInput
+from fanout.core.json_text import JsonObject
 
-Job = dict[str, Any]
-PREFIXES = ("", "job_", "batch_")
-"""What may be left out at the beginning of an id."""
+ID_PREFIXES = ("", "job_", "batch_")
+"""What the user may leave out at the beginning of an id."""
 LAST = "last"
+"""Name of the newest job."""
 
 
-class Seen(NamedTuple):
-    """A job at a moment, and what else is to be known."""
+class JobSnapshot(NamedTuple):
+    """A job at one moment."""
 
-    job: Job
+    job: JsonObject
+    """As `GET /v1/jobs/{job_id}` returns it, as are all jobs of a backend."""
     notes: Sequence[str] = ()
+    """Lines to show below it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a new job asks: the fields of `POST /v1/jobs` without its rows."""
+class NewJob:
+    """A job to create: the fields of `POST /v1/jobs` without the rows."""
 
     models: Sequence[str]
     repeats: int = 1
     template: str | None = None
     system: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, object] = field(default_factory=dict)
     strict: bool = False
     cache: bool = False
     name: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
-    """Of lines of OpenAI's batches, which name their own models."""
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    """Cost, deadline, attempts, concurrency: what may be changed later."""
+    """`url` of the lines of an OpenAI batch file, which name their own models."""
+    limits: JsonObject = field(default_factory=dict)
+    """Cost, deadline, attempts, concurrency: the fields that may be changed later."""
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
-    """Which results are asked for."""
+class ExportFilter:
+    """The results to export; `None`: all."""
 
     failed: bool | None = None
     model: str | None = None
     kind: str | None = None
     different: bool = False
+    """Only rows whose answers differ."""
 
 
-class Jobs(Protocol):
-    """What is asked wrongly is a RequestError; a server or a database that does not answer a ServerError or a StoreError."""
+class JobBackend(Protocol):
+    """A place that keeps jobs.
 
-    async def estimate(self, asked: Asked, source: Input) -> dict[str, Any]:
-        """What a job would ask; nothing is kept or sent."""
+    A wrong request raises RequestError; a server or database that does not answer raises ServerError or StoreError.
+    """
+
+    async def estimate(self, new: NewJob, source: JobInput) -> JsonObject:
+        """Return the calls and the cost of a job without storing or sending anything."""
         ...
 
-    async def create(self, asked: Asked, source: Input) -> Job: ...
-
-    async def job(self, id: str) -> Job | None: ...
-
-    async def begun(self, name: str) -> list[Job]:
-        """Some of the jobs whose ids begin so."""
+    async def create(self, new: NewJob, source: JobInput) -> JsonObject:
+        """Store a new job."""
         ...
 
-    async def listed(self, most: int, state: str | None = None) -> list[Job]:
-        """The newest first."""
+    async def get(self, id: str) -> JsonObject | None:
+        """Return the job with this id."""
         ...
 
-    async def resume(self, job: Job, changes: Mapping[str, Any], source: Input | None, *, fork: bool) -> Job:
-        """Has a job go on, or asks everything anew in another one."""
+    async def find_by_prefix(self, prefix: str) -> list[JsonObject]:
+        """Return some of the jobs whose ids begin with a prefix."""
         ...
 
-    async def retry(self, job: Job, kinds: Sequence[str], changes: Mapping[str, Any]) -> Job: ...
-
-    async def cancel(self, job: Job) -> Job: ...
-
-    async def labels(self, job: Job) -> Sequence[str]:
-        """What its entries are called, where that is known before any has ended."""
+    async def list_jobs(self, limit: int, state: str | None = None) -> list[JsonObject]:
+        """Return the newest jobs, the newest first."""
         ...
 
-    def run(self, job: Job) -> AsyncGenerator[Seen]:
-        """Runs a job to its end, or sees it run."""
+    async def resume(self, job: JsonObject, limits: JsonObject, source: JobInput | None, *, fork: bool) -> JsonObject:
+        """Queue a job again; with `fork`, create a new job with the same settings if its models or input have changed."""
         ...
 
-    def watch(self, job: Job) -> AsyncGenerator[Seen]:
-        """The same without running it."""
+    async def retry(self, job: JsonObject, kinds: Sequence[str], limits: JsonObject) -> JsonObject:
+        """Queue the failed calls of a job again."""
+        ...
+
+    async def cancel(self, job: JsonObject) -> JsonObject:
+        """Send no more calls of a job."""
+        ...
+
+    async def list_labels(self, job: JsonObject) -> Sequence[str]:
+        """Return the labels of the job's entries, if they are known before any call has ended."""
+        ...
+
+    def run(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
+        """Run a job to its end, or follow the server that runs it."""
+        ...
+
+    def watch(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
+        """Follow a job to its end without running it."""
         ...
 
     async def stop(self) -> None:
-        """Has nothing more sent of the job that runs; what is under way is waited for."""
+        """Send no more calls of the running job, and wait for those in flight."""
         ...
 
-    def cut(self) -> None:
-        """Ends what is under way."""
+    def abort(self) -> None:
+        """End the calls in flight."""
         ...
 
-    async def export(self, job: Job, output: str, format: str | None, which: Which) -> None:
-        """Writes its results; `-` is standard output."""
+    async def export(self, job: JsonObject, output: str, format: str | None, chosen: ExportFilter) -> None:
+        """Write the results of a job to a file, or to standard output if it is `-`."""
         ...
 
 
-Open = AbstractAsyncContextManager[Jobs]
-
-
-async def named(jobs: Jobs, name: str) -> Job:
-    """The job of that id, of the only id that begins so, or the `last` one that was made.
+async def find_job(jobs: JobBackend, name: str) -> JsonObject:
+    """Return the job with this id, the only one whose id begins with it, or the `last` one.
 
     Raises:
         ClickException: there is none, or there are several.
     """
-    if name != LAST and (job := await jobs.job(name)):
+    if name != LAST and (job := await jobs.get(name)):
         return job
-    found = await jobs.listed(1) if name == LAST else await jobs.begun(name)
+    found = await jobs.list_jobs(1) if name == LAST else await jobs.find_by_prefix(name)
     if len(found) == 1:
         return found[0]
     if found:
-        raise click.ClickException(f"`{name}` is how several jobs begin: {', '.join(job['id'] for job in found[:5])}")
+        raise click.ClickException(f"several jobs begin with `{name}`: {', '.join(job['id'] for job in found[:5])}")
     raise click.ClickException("there is no job yet" if name == LAST else f"no job `{name}`; `fanout batch list` shows them")

@@ -1,367 +1,321 @@
-"""`fanout batch`: rows × models, run here or by a server; shown while it runs, resumed, tried again, exported."""
+"""`fanout batch`: a job calls many models for every row of a file; it can be stopped, resumed, retried and exported."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, get_args
 
 import click
 from rich.console import Console
 
-from fanout.cli import job_progress
-from fanout.cli.batch.backend import Asked, Jobs, Which, named
-from fanout.cli.batch.input import Input, open_input
+from fanout.cli.batch.backend import ExportFilter, JobBackend, find_job
+from fanout.cli.batch.input import JobInput, open_input
 from fanout.cli.batch.options import (
-    Showing,
-    changes_of,
+    JobsLocation,
+    OutputOptions,
     check_outputs,
-    named_values,
-    text_or_file,
-    with_changes,
-    with_server,
-    with_showing,
+    parse_labels,
+    read_text_option,
+    to_new_job,
+    with_limits,
+    with_location,
+    with_output,
 )
-from fanout.cli.batch.remote_jobs import open_jobs
-from fanout.cli.batch.running import code_of, ran, watched
-from fanout.cli.options import ALL_ANSWERED, key_of, print_json, settings_of, with_sampling, with_settings
-from fanout.cli.side_by_side import line, show_table
+from fanout.cli.batch.remote_jobs import open_remote_jobs
+from fanout.cli.batch.running import run_job, to_exit_code, watch_job
+from fanout.cli.job_progress import JobProgress
+from fanout.cli.job_summary import format_progress, format_title, print_estimate, print_job, print_jobs
+from fanout.cli.options import ALL_ANSWERED, load_settings, print_json, read_server_key, with_sampling
+from fanout.cli.tables import print_table, to_single_line
 from fanout.config.settings import Settings
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
+from fanout.core.json_text import JsonObject
 from fanout.core.schema import FailureKind
 from fanout.jobs.job import JobState
 from fanout.observability import logs
 from fanout.rendering.encoding import encode_json
 
-MOST_SHOWN = 50
-"""Faults of an input that are listed."""
+MAX_SHOWN_FAULTS = 50
 KINDS = click.Choice(get_args(FailureKind))
-Work = Callable[[Jobs], Awaitable[int]]
+Work = Callable[[JobBackend], Awaitable[int]]
+"""A command's work with the jobs; returns the exit code."""
 
 
 @click.group(no_args_is_help=True)
 def batch() -> None:
     """Ask many models every row of a file; stop, resume, retry and export such jobs.
 
-    JOB is a job's id, the beginning of one, or `last`.
+    JOB is the id of a job, the beginning of one, or `last`.
     """
 
 
 @batch.command()
-@with_settings
-@with_server
-@click.argument("given", metavar="INPUT")
-@click.option("--format", "format_", help="jsonl, csv, tsv or parquet; by default by the file's ending, of `-` jsonl.")
-@click.option("-m", "--model", "models", multiple=True, help="A model, an alias, a set or <provider>/<id>; once for each.")
+@with_location
+@click.argument("path", metavar="INPUT")
+@click.option("--format", "format_", help="jsonl, csv, tsv or parquet; default: from the file's suffix, jsonl for `-`.")
+@click.option("-m", "--model", "models", multiple=True, help="A model, an alias, a set or <provider>/<id>; may be repeated.")
 @click.option(
-    "--repeats", default=1, show_default=True, type=click.IntRange(1, 128), help="How often each model is asked each row."
+    "--repeats", default=1, show_default=True, type=click.IntRange(1, 128), help="How often to ask each model each row."
 )
-@click.option("--template", callback=text_or_file, help="The prompt, with columns as {{name}}; `@FILE` reads it from a file.")
+@click.option(
+    "--template", callback=read_text_option, help="The prompt, with columns as {{name}}; `@FILE` reads it from a file."
+)
 @with_sampling
-@click.option("--strict", is_flag=True, help="What a model cannot take fails its call instead of being ignored or adjusted.")
-@click.option("--cache", is_flag=True, help="Take answers that another job was given to the same question.")
-@with_changes
-@click.option("--name", help="Yours, for people.")
-@click.option("--label", "metadata", metavar="NAME=VALUE", multiple=True, callback=named_values, help="Metadata of yours.")
-@click.option("--dry-run", is_flag=True, help="Show calls, tokens, cost and time; nothing is sent or kept.")
-@with_showing
+@click.option("--strict", is_flag=True, help="Fail a call with unsupported parameters instead of ignoring or adjusting them.")
+@click.option("--cache", is_flag=True, help="Reuse answers to the same request from other jobs.")
+@with_limits
+@click.option("--name", help="A name for people.")
+@click.option("--label", "metadata", metavar="NAME=VALUE", multiple=True, callback=parse_labels, help="Your own metadata.")
+@click.option("--dry-run", is_flag=True, help="Show calls, tokens, cost and time; send and store nothing.")
+@with_output
 def run(
-    config_file: Path | None,
-    env_file: Path | None,
-    server: str | None,
-    given: str,
+    location: JobsLocation,
+    path: str,
     format_: str | None,
     dry_run: bool,
-    **asked: Any,
+    limits: JsonObject,
+    output: OutputOptions,
+    **options: Any,
 ) -> None:
-    """Ask every row of INPUT of every model. Without -m: the embedded ones; `-` reads standard input.
+    """Ask every model every row of INPUT. Without -m: the embedded models; `-` reads standard input.
 
-    A row is `{"prompt": "…"}` or `{"messages": […]}`, or any columns for a --template; or a line of OpenAI's batches.
-    Exits with 0 if all was answered, 1 if some calls failed, 2 if it could not ask, 3 if it stopped before its end.
+    A row is `{"prompt": "…"}` or `{"messages": […]}`, or any columns for a --template; or a line of an OpenAI batch file.
+    Exits with 0 if everything was answered, 1 if some calls failed, 2 if nothing could be asked, 3 if the job is unfinished.
     """
-    places = {"server": server, "config": config_file, "env-file": env_file}
-    showing = Showing.of(asked, places)
-    with open_input(given, format_) as source:
-        if given in showing.outputs and given != "-":
-            raise click.UsageError(f"`{given}` is the input: results would overwrite it")
-        work = _asked(asked, source.endpoint())
+    with open_input(path, format_) as source:
+        if path in output.outputs and path != "-":
+            raise click.UsageError(f"`{path}` is the input: results would overwrite it")
+        new = to_new_job(options, limits, source.find_endpoint())
 
-        async def begun(jobs: Jobs) -> int:
+        async def work(jobs: JobBackend) -> int:
             try:
                 if dry_run:
-                    _show_estimate(await jobs.estimate(work, source), work, as_json=showing.as_json)
-                    return ALL_ANSWERED
-                job = await jobs.create(work, source)
+                    return _print_estimate(await jobs.estimate(new, source), limits, as_json=output.as_json)
+                job = await jobs.create(new, source)
             except RequestError as error:
-                _refuse_rows(error)
+                _refuse_bad_rows(error)
                 raise
-            return await ran(jobs, job, showing)
+            return await run_job(jobs, job, location, output)
 
-        _do(begun, config_file, env_file, server, kept=not dry_run)
+        _run_with_jobs(work, location, in_memory=dry_run)
 
 
 @batch.command()
-@with_settings
-@with_server
+@with_location
 @click.argument("job")
-@click.argument("given", metavar="[INPUT]", required=False)
-@click.option("--format", "format_", help="Of INPUT: jsonl, csv, tsv or parquet; by default by the file's ending.")
-@click.option("--fork", is_flag=True, help="Where its models or its input have changed: ask everything anew, in a new job.")
-@with_changes
-@with_showing
+@click.argument("path", metavar="[INPUT]", required=False)
+@click.option("--format", "format_", help="Of INPUT: jsonl, csv, tsv or parquet; default: from the file's suffix.")
+@click.option("--fork", is_flag=True, help="If models or input have changed: ask everything again, in a new job.")
+@with_limits
+@with_output
 def resume(
-    config_file: Path | None,
-    env_file: Path | None,
-    server: str | None,
+    location: JobsLocation,
     job: str,
-    given: str | None,
+    path: str | None,
     format_: str | None,
     fork: bool,
-    **asked: Any,
+    limits: JsonObject,
+    output: OutputOptions,
 ) -> None:
-    """Go on with a job that was stopped, cancelled, expired or cut off. What has ended is not asked again.
+    """Continue a job that was stopped, cancelled, interrupted or expired. Calls that have ended are not repeated.
 
-    With INPUT, it must be what the job was made of. Exits as `run` does.
+    INPUT, if given, must be the job's input. Exits like `run`.
     """
-    showing = Showing.of(asked, {"server": server, "config": config_file, "env-file": env_file})
-    changes = changes_of(asked)
 
-    async def resumed(jobs: Jobs, source: Input | None) -> int:
+    async def work(jobs: JobBackend, source: JobInput | None = None) -> int:
         try:
-            found = await jobs.resume(await named(jobs, job), changes, source, fork=fork)
+            resumed = await jobs.resume(await find_job(jobs, job), limits, source, fork=fork)
         except RequestError as error:
-            _refuse_rows(error)
-            hint = [Fault("", "`--fork` asks everything anew, in a new job")]
+            _refuse_bad_rows(error)
+            hint = [Fault("", "`--fork` asks everything again, in a new job")]
             raise RequestError([*error.faults, *(hint if error.faults[0].kind == "changed" else ())]) from None
-        return await ran(jobs, found, showing)
+        return await run_job(jobs, resumed, location, output)
 
-    if given is None:
-        _do(lambda jobs: resumed(jobs, None), config_file, env_file, server)
+    if path is None:
+        _run_with_jobs(work, location)
         return
-    with open_input(given, format_) as source:
-        _do(lambda jobs: resumed(jobs, source), config_file, env_file, server)
+    with open_input(path, format_) as source:
+        _run_with_jobs(lambda jobs: work(jobs, source), location)
 
 
 @batch.command()
-@with_settings
-@with_server
+@with_location
 @click.argument("job")
-@click.option("--kind", "kinds", multiple=True, type=KINDS, help="Only failures of this kind; once for each.")
-@with_changes
-@with_showing
-def retry(
-    config_file: Path | None, env_file: Path | None, server: str | None, job: str, kinds: tuple[str, ...], **asked: Any
-) -> None:
-    """Ask again what has failed in a job that has ended. Exits as `run` does."""
-    showing = Showing.of(asked, {"server": server, "config": config_file, "env-file": env_file})
-    changes = changes_of(asked)
+@click.option("--kind", "kinds", multiple=True, type=KINDS, help="Only failures of this kind; may be repeated.")
+@with_limits
+@with_output
+def retry(location: JobsLocation, job: str, kinds: Sequence[str], limits: JsonObject, output: OutputOptions) -> None:
+    """Repeat the failed calls of a job that has ended. Exits like `run`."""
 
-    async def retried(jobs: Jobs) -> int:
-        found = await named(jobs, job)
-        failed = {kind for counted in found["counts"] for kind in counted["failures"]}
+    async def work(jobs: JobBackend) -> int:
+        found = await find_job(jobs, job)
+        failed = {kind for counts in found["counts"] for kind in counts["failures"]}
         if found["state"] == "done" and not failed & set(kinds or failed):
-            others = f"; {job_progress.facts(found)}" if failed else ""
-            click.echo(f"{found['id']}: nothing has failed{' in that way' if kinds else ''}{others}", err=True)
-            return code_of(found)
-        return await ran(jobs, await jobs.retry(found, kinds, changes), showing)
+            others = f"; {format_progress(found)}" if failed else ""
+            click.echo(f"{found['id']}: there are no failures{' of that kind' if kinds else ''}{others}", err=True)
+            return to_exit_code(found)
+        return await run_job(jobs, await jobs.retry(found, kinds, limits), location, output)
 
-    _do(retried, config_file, env_file, server)
+    _run_with_jobs(work, location)
 
 
 @batch.command()
-@with_settings
-@with_server
+@with_location
 @click.argument("job")
-@click.option("--watch", is_flag=True, help="Stay until it has ended, whoever runs it; then exit as `run` does.")
-@click.option("--json", "as_json", is_flag=True, help="Print the job as JSON; with --watch, a line whenever it has changed.")
-def status(config_file: Path | None, env_file: Path | None, server: str | None, job: str, watch: bool, as_json: bool) -> None:
-    """Show how far a job is."""
+@click.option("--watch", is_flag=True, help="Wait until the job ends, wherever it runs; then exit like `run`.")
+@click.option("--json", "as_json", is_flag=True, help="Print the job as JSON; with --watch, a line for each change.")
+def status(location: JobsLocation, job: str, watch: bool, as_json: bool) -> None:
+    """Show the progress of a job."""
 
-    async def shown(jobs: Jobs) -> int:
-        found = await named(jobs, job)
+    async def work(jobs: JobBackend) -> int:
+        found = await find_job(jobs, job)
         if watch and as_json:
-            async for seen in jobs.watch(found):
-                if (found := seen.job) is not None:
-                    click.echo(encode_json(found))
-                    sys.stdout.flush()
-            return code_of(found)
+            async for snapshot in jobs.watch(found):
+                found = snapshot.job
+                click.echo(encode_json(found))
+                sys.stdout.flush()
+            return to_exit_code(found)
         if watch:
-            found = await watched(jobs.watch(found), job_progress.Board(Console(stderr=True))) or found
+            found = await watch_job(jobs.watch(found), JobProgress(Console(stderr=True))) or found
         if as_json:
             print_json(found)
         else:
-            job_progress.show_job(Console(), found)
-        return code_of(found) if watch else ALL_ANSWERED
+            print_job(Console(), found)
+        return to_exit_code(found) if watch else ALL_ANSWERED
 
-    _do(shown, config_file, env_file, server)
+    _run_with_jobs(work, location)
 
 
 @batch.command(name="list")
-@with_settings
-@with_server
+@with_location
 @click.option("--state", type=click.Choice(get_args(JobState)), help="Only jobs in this state.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="How many, the newest first.")
-@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
-def list_(
-    config_file: Path | None, env_file: Path | None, server: str | None, state: str | None, limit: int, as_json: bool
-) -> None:
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="Maximum number of jobs.")
+@click.option("--json", "as_json", is_flag=True, help="Print the jobs as JSON.")
+def list_(location: JobsLocation, state: str | None, limit: int, as_json: bool) -> None:
     """List the jobs, the newest first."""
 
-    async def listed(jobs: Jobs) -> int:
-        found = await jobs.listed(limit, state)
+    async def work(jobs: JobBackend) -> int:
+        found = await jobs.list_jobs(limit, state)
         if as_json:
             print_json({"object": "list", "data": found})
         elif found:
-            job_progress.show_list(Console(), found)
+            print_jobs(Console(), found)
         else:
             click.echo("no jobs", err=True)
         return ALL_ANSWERED
 
-    _do(listed, config_file, env_file, server)
+    _run_with_jobs(work, location)
 
 
 @batch.command()
-@with_settings
-@with_server
+@with_location
 @click.argument("job")
-@click.option("-o", "--output", default="-", help="A .jsonl, .csv or .parquet file; by default JSONL on standard output.")
-@click.option("--format", "format_", help="jsonl, csv or parquet; by default by the file's ending.")
+@click.option("-o", "--output", default="-", help="A .jsonl, .csv or .parquet file; default: JSONL on standard output.")
+@click.option("--format", "format_", help="jsonl, csv or parquet; default: from the file's suffix.")
 @click.option("--failed", is_flag=True, help="Only failures.")
 @click.option("--answered", is_flag=True, help="Only answers.")
-@click.option("-m", "--model", help="Only this model's, by the name under which it was asked.")
+@click.option("-m", "--model", help="Only results of this model, by its label in the job.")
 @click.option("--kind", type=KINDS, help="Only failures of this kind.")
-@click.option("--different", is_flag=True, help="Only of rows that were answered differently.")
+@click.option("--different", is_flag=True, help="Only rows whose answers differ.")
 def export(
-    config_file: Path | None,
-    env_file: Path | None,
-    server: str | None,
-    job: str,
-    output: str,
-    format_: str | None,
-    failed: bool,
-    answered: bool,
-    **which: Any,
+    location: JobsLocation, job: str, output: str, format_: str | None, failed: bool, answered: bool, **options: Any
 ) -> None:
-    """Write a job's results, a record for each call that has ended, in the order of the input."""
+    """Write the results of a job: a record for each call that has ended, in the order of the input."""
     if failed and answered:
         raise click.UsageError("--failed and --answered exclude each other: without both, everything is written")
     check_outputs([output], format_)
+    chosen = ExportFilter(failed=True if failed else False if answered else None, **options)
 
-    async def exported(jobs: Jobs) -> int:
-        found = await named(jobs, job)
-        chosen = Which(failed=True if failed else False if answered else None, **which)
-        await jobs.export(found, output, format_, chosen)
+    async def work(jobs: JobBackend) -> int:
+        await jobs.export(await find_job(jobs, job), output, format_, chosen)
         return ALL_ANSWERED
 
-    _do(exported, config_file, env_file, server)
+    _run_with_jobs(work, location)
 
 
 @batch.command()
-@with_settings
-@with_server
+@with_location
 @click.argument("job")
-def cancel(config_file: Path | None, env_file: Path | None, server: str | None, job: str) -> None:
-    """Have nothing more sent of a job, whoever runs it; what is under way is waited for."""
+def cancel(location: JobsLocation, job: str) -> None:
+    """Send no more calls of a job, wherever it runs; calls in flight are waited for."""
 
-    async def cancelled(jobs: Jobs) -> int:
-        found = await named(jobs, job)
+    async def work(jobs: JobBackend) -> int:
+        found = await find_job(jobs, job)
         if found["state"] in ("done", "expired"):
             raise click.ClickException(f"{found['id']} is {found['state']}: there is nothing to cancel")
-        click.echo(job_progress.title(await jobs.cancel(found)))
+        click.echo(format_title(await jobs.cancel(found)))
         return ALL_ANSWERED
 
-    _do(cancelled, config_file, env_file, server)
+    _run_with_jobs(work, location)
 
 
-# What they share
-
-
-def _do(work: Work, config_file: Path | None, env_file: Path | None, server: str | None, *, kept: bool = True) -> None:
-    """Does something with the jobs of a server, or of the own store; ends with its exit code.
+def _run_with_jobs(work: Work, location: JobsLocation, *, in_memory: bool = False) -> None:
+    """Do a command's work with the jobs at a location, and exit with its code.
 
     Raises:
         ClickException: with every fault on a line of its own.
     """
 
-    async def done() -> int:
-        async with _opened(config_file, env_file, server, kept=kept) as jobs:
+    async def main() -> int:
+        async with _open_jobs(location, in_memory=in_memory) as jobs:
             return await work(jobs)
 
     try:
-        code = asyncio.run(done())
+        code = asyncio.run(main())
     except RequestError as error:
         raise click.ClickException("\n".join(map(str, error.faults))) from None
     sys.exit(code)
 
 
 @asynccontextmanager
-async def _opened(config_file: Path | None, env_file: Path | None, server: str | None, *, kept: bool) -> AsyncGenerator[Jobs]:
-    if server:
-        async with open_jobs(server, key_of(env_file)) as remote:
+async def _open_jobs(location: JobsLocation, *, in_memory: bool) -> AsyncGenerator[JobBackend]:
+    if location.server:
+        async with open_remote_jobs(location.server, read_server_key(location.env_file)) as remote:
             yield remote
         return
-    from fanout.cli.batch.local_jobs import open_own  # with all that calls models: who asks a server needs none of it
+    # Imported here, because it takes long and `--server` needs none of it.
+    from fanout.cli.batch.local_jobs import open_local_jobs
 
-    settings = settings_of(config_file, env_file)
+    settings = load_settings(location.config_file, location.env_file)
     _configure_log(settings)
-    async with open_own(settings, kept=kept) as own:
-        yield own
+    async with open_local_jobs(settings, in_memory=in_memory) as local:
+        yield local
 
 
 def _configure_log(settings: Settings) -> None:
-    """Errors alone, unless more is asked for: the board shows the rest."""
+    """Log only errors unless FANOUT_LOG_LEVEL is set: the progress view shows the rest."""
     environment = settings.environment
     level = environment.log_level if "log_level" in environment.model_fields_set else "error"
     logs.configure(level, environment.log_format)
 
 
-def _asked(asked: dict[str, Any], endpoint: str | None) -> Asked:
-    """What the options ask.
-
-    Raises:
-        UsageError: they are none of the input's, whose lines say it all.
-    """
-    parameters = {name: asked.pop(name) for name in ("max_tokens", "temperature", "top_p", "seed", "stop")}
-    parameters = {name: value for name, value in parameters.items() if value not in (None, ())}
-    models, metadata = asked.pop("models"), asked.pop("metadata")
-    changes = changes_of(asked)
-    if endpoint is None:
-        models = models or ("embedded",)
-    else:
-        others = {**asked, "model": models, **parameters, "repeats": asked["repeats"] - 1}
-        said = [name for name, value in others.items() if value and name not in ("name", "cache")]
-        if said:
-            options = ", ".join(f"--{name.replace('_', '-')}" for name in said)
-            raise click.UsageError(f"the lines of INPUT name their models and parameters themselves: leave out {options}")
-    return Asked(models=models, parameters=parameters, metadata=metadata, endpoint=endpoint, changes=changes, **asked)
-
-
-def _show_estimate(estimate: dict[str, Any], work: Asked, *, as_json: bool) -> None:
+def _print_estimate(estimate: JsonObject, limits: JsonObject, *, as_json: bool) -> int:
     if as_json:
         print_json(estimate)
     else:
-        job_progress.show_estimate(Console(), estimate, work.changes.get("max_cost_usd"))
+        print_estimate(Console(), estimate, limits.get("max_cost_usd"))
+    return ALL_ANSWERED
 
 
-def _refuse_rows(error: RequestError) -> None:
-    """Bad rows as a table.
+def _refuse_bad_rows(error: RequestError) -> None:
+    """Print the faults of rows as a table, if there are any.
 
     Raises:
-        ClickException: there are any.
+        ClickException: there are faults of rows.
     """
     placed = [fault for fault in error.faults if fault.path.startswith("line ")]
     if not placed:
         return
     rows = []
-    for fault in placed[:MOST_SHOWN]:
-        where, _, field = fault.path.partition(": ")
-        rows.append((where.removeprefix("line "), line(field), line(fault.message)))
-    show_table(Console(stderr=True), ("line", "field", "what is wrong"), rows, right=("line",))
+    for fault in placed[:MAX_SHOWN_FAULTS]:
+        place, _, field = fault.path.partition(": ")
+        rows.append((place.removeprefix("line "), to_single_line(field), to_single_line(fault.message)))
+    print_table(Console(stderr=True), ("line", "field", "what is wrong"), rows, right=("line",))
     bad = len({fault.path.partition(":")[0] for fault in placed})
-    more = f"; {len(placed) - MOST_SHOWN} more faults" if len(placed) > MOST_SHOWN else ""
+    more = f"; {len(placed) - MAX_SHOWN_FAULTS} more faults" if len(placed) > MAX_SHOWN_FAULTS else ""
     others = "".join(f"; {fault}" for fault in error.faults if fault not in placed)
     raise click.ClickException(f"{bad} bad row{'' if bad == 1 else 's'}{more}{others}; nothing was sent")

@@ -1,4 +1,4 @@
-"""The input of a job, opened: its name, its SHA-256, its format, and what its first row looks like."""
+"""The input file of a job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
@@ -19,8 +19,8 @@ from fanout.jobs.row_request import is_request_line
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    """An open input, which can be read again and again."""
+class JobInput:
+    """An open input that can be read more than once."""
 
     stream: BinaryIO
     name: str
@@ -28,21 +28,22 @@ class Input:
     sha256: str
 
     def rows(self) -> Iterator[InputRow | BadRow]:
-        """Every row, from the beginning; one reader at a time."""
+        """Return all rows, from the beginning; only one reader at a time."""
         self.stream.seek(0)
         return read_rows(self.stream, self.format)
 
     @property
-    def typed(self) -> bool:
+    def is_typed(self) -> bool:
+        """The format tells numbers from text."""
         return self.format in TYPED_FORMATS
 
     @property
-    def about(self) -> dict[str, Any]:
-        """What a job keeps of it."""
+    def identity(self) -> dict[str, str]:
+        """Name and hash, stored with the job."""
         return {"name": self.name, "sha256": self.sha256}
 
-    def endpoint(self) -> str | None:
-        """Where the lines of a batch of OpenAI's would have been sent, by the first one; `None`: these are rows of prompts."""
+    def find_endpoint(self) -> str | None:
+        """Return the `url` of the first line of an OpenAI batch file; `None` if the input has rows of prompts."""
         if self.format != "jsonl":
             return None
         with closing(self.rows()) as found:  # type: ignore[type-var]
@@ -51,7 +52,7 @@ class Input:
 
     @property
     def filename(self) -> str:
-        """With an ending that tells its format."""
+        """Name with a suffix that tells the format."""
         plain = self.name.removesuffix(".gz").lower()
         if any(plain.endswith(suffix) and format_ == self.format for suffix, format_ in SUFFIXES.items()):
             return self.name
@@ -59,30 +60,30 @@ class Input:
 
 
 @contextmanager
-def open_input(given: str, format_: str | None) -> Generator[Input]:
-    """Opens an input; what cannot be read twice, as a pipe, is first copied to a file without a name.
+def open_input(path: str, format_: str | None) -> Generator[JobInput]:
+    """Open an input; a pipe, which can be read only once, is copied to an unnamed temporary file first.
 
     Raises:
-        RequestError: its format is none of ours.
-        UsageError: it cannot be read.
+        RequestError: the format is unknown.
+        UsageError: the input cannot be read.
     """
-    kind = choose_format(given, format_)
+    kind = choose_format(path, format_)
     with ExitStack() as stack:
         try:
-            stream: Any = _opened(given, stack)
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+            stream = _open_seekable(path, stack)
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
         except OSError as error:
-            raise click.UsageError(f"`{given}` cannot be read: {error.strerror}") from None
-        yield Input(stream, "stdin" if given == "-" else Path(given).name, kind, sha256)
+            raise click.UsageError(f"`{path}` cannot be read: {error.strerror}") from None
+        yield JobInput(stream, "stdin" if path == "-" else Path(path).name, kind, sha256)
 
 
-def _opened(given: str, stack: ExitStack) -> BinaryIO:
-    if given == "-":
+def _open_seekable(name: str, stack: ExitStack) -> BinaryIO:
+    if name == "-":
         if not sys.stdin or sys.stdin.isatty():
             raise click.UsageError("standard input is a terminal: pipe the rows in, or name a file")
         source: BinaryIO = sys.stdin.buffer
     else:
-        path = Path(given)
+        path = Path(name)
         source = stack.enter_context(path.open("rb"))
         if path.is_file():
             return source

@@ -1,10 +1,11 @@
-"""What the commands of batches take: shared options, and how a deadline, a template and metadata are written."""
+"""Options that several batch commands share, and the values they take."""
 
 from __future__ import annotations
 
+import functools
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,18 +13,132 @@ from typing import Any
 
 import click
 
+from fanout.cli.batch.backend import NewJob
+from fanout.cli.options import add_options, with_settings
+from fanout.core.json_text import JsonObject
 from fanout.jobs import output_files
 
 DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?")
-SECONDS = (86_400, 3_600, 60, 1)
-LONGEST_S = 10 * 365 * 86_400
+UNITS_S = (86_400, 3_600, 60, 1)
+MAX_DURATION_S = 10 * 365 * 86_400
+MAX_LABELS, MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS = 16, 64, 512
+LIMITS = {"max_cost": "max_cost_usd", "deadline": "deadline", "attempts": "attempts", "concurrency": "concurrency"}
+"""Parameters of `with_limits` → fields of a job."""
+SAMPLING = ("max_tokens", "temperature", "top_p", "seed", "stop")
 
 
-def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Unix seconds of a duration from now, or of a time; one without a zone is this machine's."""
+@dataclass(frozen=True, slots=True)
+class JobsLocation:
+    """The place that keeps the jobs: a server, or the store of this configuration."""
+
+    config_file: Path | None
+    env_file: Path | None
+    server: str | None
+
+    @property
+    def options(self) -> list[str]:
+        """Options that name this place to another command."""
+        options = {"--server": self.server, "--config": self.config_file, "--env-file": self.env_file}
+        return [text for name, value in options.items() if value is not None for text in (name, str(value))]
+
+
+def with_location(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --config, --env-file and --server, passed to the command as its first argument."""
+
+    @with_settings
+    @click.option("--server", help="Address of a running server that keeps the jobs; without it, none is needed.")
+    @functools.wraps(command)
+    def wrapper(config_file: Path | None, env_file: Path | None, server: str | None, **options: Any) -> None:
+        command(JobsLocation(config_file, env_file, server), **options)
+
+    return wrapper
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """How a running job is shown, and where its results go."""
+
+    outputs: Sequence[str]
+    as_json: bool
+    quiet: bool
+
+    @property
+    def file_options(self) -> list[str]:
+        """Options that make another command write the same files."""
+        return [text for output in self.outputs for text in ("-o", output)]
+
+
+def with_output(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of `OutputOptions`, passed to the command as `output`."""
+
+    @functools.wraps(command)
+    def wrapper(*arguments: Any, outputs: Sequence[str], as_json: bool, quiet: bool, **options: Any) -> None:
+        check_outputs(outputs)
+        if as_json and "-" in outputs:
+            raise click.UsageError("--json and `-o -` both write to standard output: use one of them")
+        command(*arguments, output=OutputOptions(outputs, as_json, quiet), **options)
+
+    return add_options(
+        wrapper,
+        click.option(
+            "-o", "--output", "outputs", multiple=True, help="Results: .jsonl, .csv or .parquet; `-`: JSONL on standard output."
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print the job as JSON when it ends."),
+        click.option("-q", "--quiet", is_flag=True, help="Show nothing but errors."),
+    )
+
+
+def with_limits(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options for a job's limits, passed to the command as `limits` by the names of a job's fields."""
+
+    @functools.wraps(command)
+    def wrapper(*arguments: Any, **options: Any) -> None:
+        given = {field: options.pop(name) for name, field in LIMITS.items()}
+        limits = {field: value for field, value in given.items() if value is not None}
+        command(*arguments, limits=limits, **options)
+
+    return add_options(
+        wrapper,
+        click.option(
+            "--max-cost", type=click.FloatRange(0, min_open=True), metavar="USD", help="Stop before the job costs more."
+        ),
+        click.option("--deadline", callback=_parse_deadline, help="`2h`, `1d12h`, or a time; calls not made by then expire."),
+        click.option("--attempts", type=click.IntRange(1, 10), help="Maximum number of attempts for each call."),
+        click.option(
+            "--concurrency", type=click.IntRange(1, 100_000), help="Maximum number of calls at once for each account."
+        ),
+    )
+
+
+def to_new_job(options: dict[str, Any], limits: JsonObject, endpoint: str | None) -> NewJob:
+    """Return the job that the options of `fanout batch run` describe.
+
+    Args:
+        options: the sampling options and the fields of `NewJob`.
+        limits: those of `with_limits`.
+        endpoint: of an OpenAI batch file.
+
+    Raises:
+        UsageError: an option contradicts an OpenAI batch file, whose lines name their models and parameters themselves.
+    """
+    parameters = {name: options.pop(name) for name in SAMPLING}
+    parameters = {name: value for name, value in parameters.items() if value not in (None, ())}
+    models, metadata = options.pop("models"), options.pop("metadata")
+    if endpoint is None:
+        models = models or ("embedded",)
+    else:
+        others = {**options, "model": models, **parameters, "repeats": options["repeats"] - 1}
+        redundant = [name for name, value in others.items() if value and name not in ("name", "cache")]
+        if redundant:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in redundant)
+            raise click.UsageError(f"the lines of INPUT name their models and parameters themselves: leave out {names}")
+    return NewJob(models=models, parameters=parameters, metadata=metadata, endpoint=endpoint, limits=limits, **options)
+
+
+def _parse_deadline(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     if value is None:
         return None
-    moment = moment_of(value, datetime.now().astimezone())
+    moment = parse_moment(value, datetime.now().astimezone())
     if moment is None:
         raise click.BadParameter(f"`{value}` is not allowed: `2h`, `1d12h`, `90m`, `18:30`, or `2026-11-20T09:30`")
     if moment <= time.time():
@@ -31,16 +146,17 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     return moment
 
 
-def moment_of(text: str, now: datetime) -> float | None:
-    """Unix seconds of what is meant; `None`: nothing that we know.
+def parse_moment(text: str, now: datetime) -> float | None:
+    """Return the Unix time of a duration from now, a time of day or a date and time; `None`: it is none of these.
 
     Args:
-        now: with the zone of times that name none.
+        text: what the user wrote.
+        now: the present, in the time zone of texts that name none.
     """
     found = DURATION.fullmatch(text.strip())
     if found and any(found.groups()):
-        seconds = sum(int(number) * size for number, size in zip(found.groups(), SECONDS, strict=True) if number)
-        return now.timestamp() + seconds if seconds <= LONGEST_S else None
+        seconds = sum(int(number) * size for number, size in zip(found.groups(), UNITS_S, strict=True) if number)
+        return now.timestamp() + seconds if seconds <= MAX_DURATION_S else None
     if re.fullmatch(r"\d\d?:\d\d", text):
         hour, minute = map(int, text.split(":"))
         if hour > 23 or minute > 59:
@@ -48,124 +164,49 @@ def moment_of(text: str, now: datetime) -> float | None:
         moment = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
         return (moment if moment > now else moment + timedelta(days=1)).timestamp()
     try:
-        given = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return (given if given.tzinfo else given.replace(tzinfo=now.tzinfo)).timestamp()
+    return (moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)).timestamp()
 
 
-def named_values(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    """What `NAME=value` says, each time."""
-    found = {}
-    for given in values:
-        name, equals, text = given.partition("=")
-        if not equals or not 1 <= len(name) <= 64 or len(text) > 512:
-            raise click.BadParameter(f"`{given}` is not allowed: NAME=value, of 64 and 512 characters at most")
-        found[name] = text
-    if len(found) > 16:
-        raise click.BadParameter(f"{len(found)} are not allowed: at most 16")
-    return found
+def parse_labels(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Return the metadata in `NAME=value` options."""
+    labels = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not 1 <= len(name) <= MAX_LABEL_CHARS or len(text) > MAX_LABEL_VALUE_CHARS:
+            allowed = f"NAME=value, of {MAX_LABEL_CHARS} and {MAX_LABEL_VALUE_CHARS} characters at most"
+            raise click.BadParameter(f"`{value}` is not allowed: {allowed}")
+        labels[name] = text
+    if len(labels) > MAX_LABELS:
+        raise click.BadParameter(f"{len(labels)} are not allowed: at most {MAX_LABELS}")
+    return labels
 
 
-def text_or_file(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """A text, or what the file holds that is named behind `@`."""
+def read_text_option(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return a text, or the content of the file named after `@`."""
     if value is None or not value.startswith("@"):
         return value
     try:
         return Path(value[1:]).read_text(encoding="utf-8").rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise click.BadParameter(f"`{value[1:]}` cannot be read: {why}") from None
-
-
-def with_server(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--server", help="Address of a running server, which keeps its jobs; without it none is needed.")(
-        command
-    )
-
-
-def with_changes(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What may be changed of a job without asking anything else."""
-    options = (
-        click.option(
-            "--max-cost", type=click.FloatRange(0, min_open=True), metavar="USD", help="It stops before it costs more."
-        ),
-        click.option("--deadline", callback=_moment, help="`2h`, `1d12h`, or a time: what is not done by then expires."),
-        click.option("--attempts", type=click.IntRange(1, 10), help="Most tries of each call."),
-        click.option("--concurrency", type=click.IntRange(1, 100_000), help="Most calls at once for each account."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def with_showing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """How a job that is run is shown, and where its results go."""
-    options = (
-        click.option(
-            "-o", "--output", "outputs", multiple=True, help="Results: .jsonl, .csv or .parquet; `-`: JSONL on standard output."
-        ),
-        click.option("--json", "as_json", is_flag=True, help="Print the job as JSON at its end."),
-        click.option("-q", "--quiet", is_flag=True, help="Show nothing but errors."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def changes_of(asked: dict[str, Any]) -> dict[str, Any]:
-    """Takes the options of `with_changes` out of `asked`; those that are given, by the names of a job's fields."""
-    names = {"max_cost": "max_cost_usd", "deadline": "deadline", "attempts": "attempts", "concurrency": "concurrency"}
-    found = {field: asked.pop(name) for name, field in names.items()}
-    return {field: value for field, value in found.items() if value is not None}
-
-
-@dataclass(frozen=True, slots=True)
-class Showing:
-    """How a job that is run is shown, and where its results go."""
-
-    outputs: Sequence[str]
-    as_json: bool
-    quiet: bool
-    places: Sequence[str]
-    """Options that every command about the job needs, too."""
-
-    @classmethod
-    def of(cls, asked: dict[str, Any], others: Mapping[str, Any]) -> Showing:
-        """Takes its options out of `asked`.
-
-        Args:
-            others: `server`, `config` and `env-file`, as they were given.
-
-        Raises:
-            RequestError: results cannot be written there, or not in that format.
-        """
-        outputs = asked.pop("outputs")
-        check_outputs(outputs)
-        as_json = asked.pop("as_json")
-        if as_json and "-" in outputs:
-            raise click.UsageError("--json and `-o -` both write to standard output: take one of them")
-        places = [text for name, value in others.items() if value is not None for text in (f"--{name}", str(value))]
-        return cls(outputs, as_json, asked.pop("quiet"), places)
-
-    @property
-    def again(self) -> list[str]:
-        """Options that write the results once more."""
-        return [text for output in self.outputs for text in ("-o", output)]
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise click.BadParameter(f"`{value[1:]}` cannot be read: {reason}") from None
 
 
 def check_outputs(outputs: Sequence[str], format_: str | None = None) -> None:
-    """Whether results can be written there, before anything is asked.
+    """Refuse files that cannot be written, before anything is sent.
 
     Raises:
-        RequestError: not in that format.
-        UsageError: not there.
+        RequestError: the format is unknown.
+        UsageError: a file cannot be created there.
     """
     for output in outputs:
         output_files.make_encoder(output_files.choose_format(output, format_))
         path = Path(output)
         if output != "-" and (path.is_dir() or not path.parent.is_dir()):
-            why = "it is a folder" if path.is_dir() else f"there is no folder `{path.parent}`"
-            raise click.UsageError(f"`{output}` cannot be written: {why}")
+            reason = "it is a folder" if path.is_dir() else f"there is no folder `{path.parent}`"
+            raise click.UsageError(f"`{output}` cannot be written: {reason}")
     if len({str(Path(output).absolute()) for output in outputs}) < len(outputs):
         raise click.UsageError("-o names one file twice")

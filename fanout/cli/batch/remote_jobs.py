@@ -1,4 +1,4 @@
-"""Jobs at a running server, asked over HTTP."""
+"""Jobs kept and run by a server."""
 
 from __future__ import annotations
 
@@ -10,86 +10,89 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import click
 
-from fanout.cli.batch.backend import PREFIXES, Asked, Job, Seen, Which
-from fanout.cli.batch.input import Input
-from fanout.cli.client import Client, open_client
+from fanout.cli.batch.backend import ID_PREFIXES, ExportFilter, JobSnapshot, NewJob
+from fanout.cli.batch.input import JobInput
+from fanout.cli.client import ServerClient, open_client
 from fanout.core.errors import RequestError, ServerError
 from fanout.core.faults import Fault
+from fanout.core.json_text import JsonObject
 from fanout.jobs import output_files
 from fanout.jobs.job import ENDED_STATES
 
-PATIENCE_S = 60.0
-"""How long a server that is gone may take to come back."""
-TRY_AGAIN_S = 1.0
-LOOK_S = 0.3
-PAGE = 100
-MOST_LOOKED_AT = 1_000
-"""Jobs among which the one is looked for whose id begins so."""
-ASKS = ("models", "repeats", "template", "system", "parameters", "strict_parameters", "cache", "name", "metadata")
-"""Fields of a job that say what it asks."""
-LINES_ALONE = "a server runs lines of OpenAI's batches through POST /v1/batches, which has no"
+MAX_ABSENCE_S = 60.0
+"""How long a server may be unreachable while a job is followed."""
+RECONNECT_INTERVAL_S = 1.0
+VALIDATION_POLL_INTERVAL_S = 0.3
+PAGE_SIZE = 100
+MAX_SEARCHED_JOBS = 1_000
+"""The newest jobs, searched for an id by its beginning."""
+REPEATABLE_FIELDS = ("models", "repeats", "template", "system", "parameters", "strict_parameters", "cache", "name", "metadata")
+"""Fields of a job that a fork takes over."""
+NO_OPTION = "a server runs OpenAI batch files through POST /v1/batches, which has no"
 
 
-class ServerJobs:
-    """Open them with `open_jobs`."""
+class RemoteJobs:
+    """The jobs of a server; opened by `open_remote_jobs`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: ServerClient) -> None:
         self._client = client
-        self._running: Job | None = None
-        self._left = asyncio.Event()
-        """The server is left alone with the job."""
+        self._running: JsonObject | None = None
+        self._aborted = asyncio.Event()
+        """The command leaves; the server goes on by itself."""
 
-    async def estimate(self, asked: Asked, source: Input) -> dict[str, Any]:
-        if asked.endpoint:
-            raise click.UsageError(f"{LINES_ALONE} --dry-run")
-        body = {**_body(asked), "input_file_id": await self._upload(source), "dry_run": True}
-        try:
-            return await self._client.post("/v1/jobs", body)
-        finally:
-            await self._delete(body["input_file_id"])
-
-    async def create(self, asked: Asked, source: Input) -> Job:
-        body = _line_body(asked) if asked.endpoint else _body(asked)
+    async def estimate(self, new: NewJob, source: JobInput) -> JsonObject:
+        """Estimate a job from an uploaded file, which is deleted again."""
+        if new.endpoint:
+            raise click.UsageError(f"{NO_OPTION} --dry-run")
         file = await self._upload(source)
-        if asked.endpoint:
-            return await self._batch({**body, "input_file_id": file})
+        try:
+            return await self._client.post("/v1/jobs", {**_to_job_body(new), "input_file_id": file, "dry_run": True})
+        finally:
+            await self._delete(file)
+
+    async def create(self, new: NewJob, source: JobInput) -> JsonObject:
+        """Upload the rows and create a job or, of an OpenAI batch file, a batch."""
+        body = _to_batch_body(new) if new.endpoint else _to_job_body(new)
+        file = await self._upload(source)
+        if new.endpoint:
+            return await self._create_batch({**body, "input_file_id": file})
         try:
             return await self._client.post("/v1/jobs", {**body, "input_file_id": file})
         except RequestError:
             await self._delete(file)
             raise
 
-    async def _upload(self, source: Input) -> str:
+    async def _upload(self, source: JobInput) -> str:
         source.stream.seek(0)
         return await self._client.upload(source.stream, source.filename)
 
     async def _delete(self, file: str) -> None:
         await self._client.delete(f"/v1/files/{file}")
 
-    async def _batch(self, body: Mapping[str, Any]) -> Job:
-        """The job of a new batch, once its lines were found good.
+    async def _create_batch(self, body: Mapping[str, object]) -> JsonObject:
+        """Create a batch and wait until its lines are validated.
 
         Raises:
-            RequestError: with every line that was not.
+            RequestError: with every invalid line.
         """
-        made = await self._client.post("/v1/batches", body)
-        while made["status"] == "validating":
-            await asyncio.sleep(LOOK_S)
-            made = await self._client.get(f"/v1/batches/{made['id']}")
-        if job := await self.job(made["id"]):
+        batch = await self._client.post("/v1/batches", body)
+        while batch["status"] == "validating":
+            await asyncio.sleep(VALIDATION_POLL_INTERVAL_S)
+            batch = await self._client.get(f"/v1/batches/{batch['id']}")
+        if job := await self.get(batch["id"]):
             return job
-        found = [
+        faults = [
             Fault(": ".join(filter(None, (f"line {error['line']}" if error["line"] else "", error["param"]))), error["message"])
-            for error in (made["errors"] or {"data": []})["data"]
+            for error in (batch["errors"] or {"data": []})["data"]
         ]
-        raise RequestError(found or [Fault("input", f"the batch is {made['status']}")])
+        raise RequestError(faults or [Fault("input", f"the batch is {batch['status']}")])
 
-    async def job(self, id: str) -> Job | None:
+    async def get(self, id: str) -> JsonObject | None:
+        """Return the job with this id."""
         try:
             return await self._client.get(f"/v1/jobs/{id}")
         except RequestError as error:
@@ -97,174 +100,186 @@ class ServerJobs:
                 return None
             raise
 
-    async def begun(self, name: str) -> list[Job]:
-        begins = tuple(prefix + name for prefix in PREFIXES)
-        return [job for job in await self.listed(MOST_LOOKED_AT) if job["id"].startswith(begins)]
+    async def find_by_prefix(self, prefix: str) -> list[JsonObject]:
+        """Search the newest jobs for ids with a prefix: the server has no such query."""
+        prefixes = tuple(start + prefix for start in ID_PREFIXES)
+        return [job for job in await self.list_jobs(MAX_SEARCHED_JOBS) if job["id"].startswith(prefixes)]
 
-    async def listed(self, most: int, state: str | None = None) -> list[Job]:
-        found: list[Job] = []
-        more = True
-        while more and len(found) < most:
-            asked: dict[str, Any] = {"limit": min(most - len(found), PAGE)}
-            asked |= {"state": state} if state else {}
-            page = await self._client.get("/v1/jobs", **asked, **({"after": found[-1]["id"]} if found else {}))
-            found += page["data"]
-            more = page["has_more"]
-        return found
+    async def list_jobs(self, limit: int, state: str | None = None) -> list[JsonObject]:
+        """Return the newest jobs, page by page."""
+        jobs: list[JsonObject] = []
+        has_more = True
+        while has_more and len(jobs) < limit:
+            query: dict[str, str | int] = {"limit": min(limit - len(jobs), PAGE_SIZE)}
+            query |= {"state": state} if state else {}
+            query |= {"after": jobs[-1]["id"]} if jobs else {}
+            page = await self._client.get("/v1/jobs", **query)
+            jobs += page["data"]
+            has_more = page["has_more"]
+        return jobs
 
-    async def resume(self, job: Job, changes: Mapping[str, Any], source: Input | None, *, fork: bool) -> Job:
-        """Raises:
-        RequestError: its models or its input have changed: with every difference.
+    async def resume(self, job: JsonObject, limits: JsonObject, source: JobInput | None, *, fork: bool) -> JsonObject:
+        """Resume a job, or fork it if its input has changed.
+
+        Raises:
+            RequestError: its models or its input have changed; names every difference.
         """
-        changed = await self._changed(job, source) if source else None
-        if changed and source and fork:
-            body = {name: job[name] for name in ASKS if job[name] not in (None, {})}
+        change = await self._find_change(job, source) if source else None
+        if change and source and fork:
+            body = {name: job[name] for name in REPEATABLE_FIELDS if job[name] not in (None, {})}
             file = await self._upload(source)
-            return await self._client.post("/v1/jobs", {**body, **_written(changes), "input_file_id": file})
-        if changed:
-            raise RequestError([changed])
-        return await self._client.post(f"/v1/jobs/{job['id']}/resume", {**_written(changes), "fork": fork})
+            return await self._client.post("/v1/jobs", {**body, **_to_limit_fields(limits), "input_file_id": file})
+        if change:
+            raise RequestError([change])
+        return await self._client.post(f"/v1/jobs/{job['id']}/resume", {**_to_limit_fields(limits), "fork": fork})
 
-    async def _changed(self, job: Job, source: Input) -> Fault | None:
+    async def _find_change(self, job: JsonObject, source: JobInput) -> Fault | None:
+        """Compare an input with the job's file on the server."""
         digest, file = hashlib.sha256(), job["input"].get("file")
         if file is None:
             raise RequestError([Fault("input", "the job's rows came in its request: leave INPUT out")])
-        async for piece in self._client.download(f"/v1/files/{file}/content"):
-            digest.update(piece)
+        async for block in self._client.download(f"/v1/files/{file}/content"):
+            digest.update(block)
         if digest.hexdigest() == source.sha256:
             return None
-        was = f"`{job['input']['name']}` (sha256 {digest.hexdigest()[:12]}…)"
-        return Fault("input", f"was {was}, is `{source.name}` (sha256 {source.sha256[:12]}…)", "changed")
+        old = f"`{job['input']['name']}` (sha256 {digest.hexdigest()[:12]}…)"
+        return Fault("input", f"was {old}, is `{source.name}` (sha256 {source.sha256[:12]}…)", "changed")
 
-    async def retry(self, job: Job, kinds: Sequence[str], changes: Mapping[str, Any]) -> Job:
-        body = {**_written(changes), **({"kinds": list(kinds)} if kinds else {})}
+    async def retry(self, job: JsonObject, kinds: Sequence[str], limits: JsonObject) -> JsonObject:
+        """Queue the failed calls of a job again."""
+        body = {**_to_limit_fields(limits), **({"kinds": list(kinds)} if kinds else {})}
         return await self._client.post(f"/v1/jobs/{job['id']}/retry", body)
 
-    async def cancel(self, job: Job) -> Job:
+    async def cancel(self, job: JsonObject) -> JsonObject:
+        """Cancel a job."""
         return await self._client.post(f"/v1/jobs/{job['id']}/cancel", {})
 
-    async def labels(self, job: Job) -> Sequence[str]:
+    async def list_labels(self, job: JsonObject) -> Sequence[str]:
+        """Return nothing: the server reports labels only with results."""
         return ()
 
-    async def run(self, job: Job) -> AsyncGenerator[Seen]:
-        """Raises:
-        ServerError: the server has been gone for too long; the job goes on when it is back.
+    async def run(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
+        """Follow a job that the server runs.
+
+        Raises:
+            ServerError: the server was unreachable for too long; it goes on with the job when it is back.
         """
         self._running = job
-        async with aclosing(self.watch(job)) as moments:
-            async for seen in moments:
-                yield seen
+        async with aclosing(self.watch(job)) as snapshots:
+            async for snapshot in snapshots:
+                yield snapshot
 
-    async def watch(self, job: Job) -> AsyncGenerator[Seen]:
-        """As the server tells it; where that breaks off, it is asked again."""
-        gone: float | None = None
-        while not self._left.is_set():
+    async def watch(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
+        """Follow a job's events, and reconnect whenever they break off."""
+        absent_since: float | None = None
+        while not self._aborted.is_set():
             try:
-                async for told in self._told(job["id"]):
-                    job, gone = told, None
-                    yield Seen(job)
+                async for update in self._stream_updates(job["id"]):
+                    job, absent_since = update, None
+                    yield JobSnapshot(job)
                     if job["state"] in ENDED_STATES:
                         return
             except (aiohttp.ClientError, ServerError, TimeoutError) as error:
-                gone = gone or time.monotonic()
-                if time.monotonic() - gone > PATIENCE_S:
+                absent_since = absent_since or time.monotonic()
+                if time.monotonic() - absent_since > MAX_ABSENCE_S:
                     raise ServerError(f"the server is gone ({error}); the job goes on when it is back") from error
-                yield Seen(job, [f"the server does not answer; it is asked again: {error}"])
-            if not self._left.is_set():
-                await asyncio.sleep(TRY_AGAIN_S)
+                yield JobSnapshot(job, [f"the server does not answer; trying again: {error}"])
+            if not self._aborted.is_set():
+                await asyncio.sleep(RECONNECT_INTERVAL_S)
 
-    async def _told(self, id: str) -> AsyncGenerator[Job]:
-        """The events, until the job is left."""
-        async with aclosing(self._client.events(f"/v1/jobs/{id}/events")) as events:
+    async def _stream_updates(self, id: str) -> AsyncGenerator[JsonObject]:
+        """Yield the job at each event, until the stream ends or the command leaves."""
+        async with aclosing(self._client.stream_events(f"/v1/jobs/{id}/events")) as events:
             while True:
-                coming = asyncio.ensure_future(anext(events, None))
-                leaving = asyncio.ensure_future(self._left.wait())
+                event = asyncio.ensure_future(anext(events, None))
+                aborted = asyncio.ensure_future(self._aborted.wait())
                 try:
-                    await asyncio.wait({coming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({event, aborted}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    leaving.cancel()
-                    if not coming.done():
-                        coming.cancel()
-                        await asyncio.gather(coming, return_exceptions=True)
-                if coming.cancelled() or (job := coming.result()) is None:
+                    aborted.cancel()
+                    if not event.done():
+                        event.cancel()
+                        await asyncio.gather(event, return_exceptions=True)
+                if event.cancelled() or (job := event.result()) is None:
                     return
                 yield job
 
     async def stop(self) -> None:
-        """What the server sends no more can be resumed."""
+        """Cancel the job that is followed; a cancelled job can be resumed."""
         if self._running:
-            with suppress(RequestError):  # it has ended meanwhile
+            with suppress(RequestError):  # the job may have ended in the meantime
                 await self.cancel(self._running)
 
-    def cut(self) -> None:
-        self._left.set()
+    def abort(self) -> None:
+        """Stop following the job."""
+        self._aborted.set()
 
-    async def export(self, job: Job, output: str, format: str | None, which: Which) -> None:
+    async def export(self, job: JsonObject, output: str, format: str | None, chosen: ExportFilter) -> None:
+        """Download the results of a job."""
         kind = output_files.choose_format(output, format)
-        asked = {"failed": which.failed, "model": which.model, "kind": which.kind, "different": which.different or None}
+        fields = {"failed": chosen.failed, "model": chosen.model, "kind": chosen.kind, "different": chosen.different or None}
         query = {
-            name: str(value).lower() if isinstance(value, bool) else value for name, value in asked.items() if value is not None
+            name: str(value).lower() if isinstance(value, bool) else value
+            for name, value in fields.items()
+            if value is not None
         }
-        pieces = self._client.download(f"/v1/jobs/{job['id']}/results.{kind}", **query)
-        async with aclosing(pieces):
+        async with aclosing(self._client.download(f"/v1/jobs/{job['id']}/results.{kind}", **query)) as blocks:
             if output == "-":
-                async for piece in pieces:
-                    sys.stdout.buffer.write(piece)
+                async for block in blocks:
+                    sys.stdout.buffer.write(block)
                 sys.stdout.buffer.flush()
                 return
             with output_files.replace_file(Path(output)) as stream:
-                async for piece in pieces:
-                    stream.write(piece)
+                async for block in blocks:
+                    stream.write(block)
 
 
-def _body(asked: Asked) -> dict[str, Any]:
-    """What `POST /v1/jobs` takes, without its rows."""
+def _to_job_body(new: NewJob) -> JsonObject:
+    """Return the body of `POST /v1/jobs` without its rows."""
     body = {
-        "models": list(asked.models),
-        "repeats": asked.repeats,
-        "template": asked.template,
-        "system": asked.system,
-        "parameters": {**asked.parameters} or None,
-        "strict_parameters": asked.strict,
-        "cache": asked.cache,
-        "name": asked.name,
-        "metadata": {**asked.metadata} or None,
-        **_written(asked.changes),
+        "models": list(new.models),
+        "repeats": new.repeats,
+        "template": new.template,
+        "system": new.system,
+        "parameters": {**new.parameters} or None,
+        "strict_parameters": new.strict,
+        "cache": new.cache,
+        "name": new.name,
+        "metadata": {**new.metadata} or None,
+        **_to_limit_fields(new.limits),
     }
     return {name: value for name, value in body.items() if value is not None}
 
 
-def _line_body(asked: Asked) -> dict[str, Any]:
-    """What `POST /v1/batches` takes, without its file.
+def _to_batch_body(new: NewJob) -> JsonObject:
+    """Return the body of `POST /v1/batches` without its file.
 
     Raises:
-        UsageError: something that it cannot say.
+        UsageError: an option has no place in it.
     """
-    others = {name: value for name, value in asked.changes.items() if name != "deadline"}
-    others |= {name: value for name, value in (("cache", asked.cache), ("name", asked.name)) if value}
+    others = {name: value for name, value in new.limits.items() if name != "deadline"}
+    others |= {name: value for name, value in (("cache", new.cache), ("name", new.name)) if value}
     if others:
-        options = {"max_cost_usd": "max-cost"}
-        named = ", ".join(f"--{options.get(name, name)}" for name in others)
-        raise click.UsageError(f"{LINES_ALONE} {named}")
-    deadline = asked.changes.get("deadline")
+        options = ", ".join(f"--{'max-cost' if name == 'max_cost_usd' else name}" for name in others)
+        raise click.UsageError(f"{NO_OPTION} {options}")
+    deadline = new.limits.get("deadline")
     window = "24h" if deadline is None else f"{max(round(deadline - time.time()), 1)}s"
-    return {"endpoint": asked.endpoint, "completion_window": window, "metadata": dict(asked.metadata)}
+    return {"endpoint": new.endpoint, "completion_window": window, "metadata": dict(new.metadata)}
 
 
-def _written(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes as the server takes them."""
-    found = dict(changes)
-    if "deadline" in found:
-        found["deadline"] = datetime.fromtimestamp(found["deadline"], UTC).isoformat()
-    return found
+def _to_limit_fields(limits: JsonObject) -> JsonObject:
+    """Return limits as the server takes them: the deadline as a time in ISO 8601."""
+    if "deadline" not in limits:
+        return limits
+    return {**limits, "deadline": datetime.fromtimestamp(limits["deadline"], UTC).isoformat()}
 
 
 @asynccontextmanager
-async def open_jobs(address: str, key: str | None) -> AsyncGenerator[ServerJobs]:
-    """The jobs of the server at an address.
+async def open_remote_jobs(address: str, key: str | None) -> AsyncGenerator[RemoteJobs]:
+    """Open the jobs of the server at an address.
 
     Raises:
-        ServerError: see `open_client`.
+        ServerError: no Fanout server answers there, or the connection broke.
     """
     async with open_client(address, key) as client:
-        yield ServerJobs(client)
+        yield RemoteJobs(client)

@@ -1,4 +1,4 @@
-"""A job before a person's eyes: shows it run, stops at a signal, writes its results, says what came of it and what is next."""
+"""A job run in the foreground: show it, stop it at a signal, write its results, and report how it ended."""
 
 from __future__ import annotations
 
@@ -15,151 +15,164 @@ from typing import Self
 import click
 from rich.console import Console
 
-from fanout.cli import job_progress
-from fanout.cli.batch.backend import Job, Jobs, Seen, Which
-from fanout.cli.batch.options import Showing
-from fanout.cli.job_progress import Board
+from fanout.cli.batch.backend import ExportFilter, JobBackend, JobSnapshot
+from fanout.cli.batch.options import JobsLocation, OutputOptions
+from fanout.cli.job_progress import JobProgress
+from fanout.cli.job_summary import format_duration, format_progress, format_title, print_counts
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, print_json
+from fanout.cli.tables import print_line
 from fanout.core.errors import LeaseLost, RequestError, ServerError, StoreError
+from fanout.core.json_text import JsonObject
 
 UNFINISHED = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-STOPPING = "stopping: what is under way is waited for; Ctrl-C once more ends it now"
-CUTTING = "ending what is under way"
+STOPPING = "stopping: waiting for the calls in flight; press Ctrl-C again to end them now"
+ABORTING = "ending the calls in flight"
 
 
-class Brake:
-    """While its `with` lasts, a first signal stops the job that runs, a second one ends what is under way, a third one us."""
+class StopSignals:
+    """A context in which a first signal stops the running job, a second aborts its calls, and a third ends the process."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: JobBackend) -> None:
         self._jobs = jobs
-        self.pulled: signal.Signals | None = None
-        """The first signal that came."""
+        self.first: signal.Signals | None = None
+        """The first signal received."""
         self.notes: Sequence[str] = ()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
-            loop.add_signal_handler(number, self._pull, number)
+            loop.add_signal_handler(number, self._handle, number)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._release()
+        self._restore()
 
-    def _release(self) -> None:
+    def _restore(self) -> None:
         for number in SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(number)
 
-    def _pull(self, number: signal.Signals) -> None:
-        if self.pulled is None:
-            self.pulled, self.notes = number, (STOPPING,)
-            task = asyncio.create_task(self._jobs.stop())
-            self._tasks.add(task)
+    def _handle(self, number: signal.Signals) -> None:
+        if self.first is None:
+            self.first, self.notes = number, (STOPPING,)
+            self._task = asyncio.create_task(self._jobs.stop())
             return
-        self.notes = (CUTTING,)
-        self._jobs.cut()
-        self._release()
+        self.notes = (ABORTING,)
+        self._jobs.abort()
+        self._restore()
 
-    async def stopped(self) -> None:
-        """Returns once the stop has been asked for.
+    async def wait_stopped(self) -> None:
+        """Wait until the stop was requested, if a signal was received.
 
         Raises:
-            FanoutError: it could not be.
+            FanoutError: the request failed.
         """
-        await asyncio.gather(*self._tasks)
+        if self._task:
+            await self._task
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why a job is no longer seen to run."""
+class Interruption:
+    """The reason why the command no longer follows a job."""
 
-    why: str
-    runs: bool
-    """It still does, elsewhere."""
+    reason: str
+    runs_elsewhere: bool
 
 
-async def ran(jobs: Jobs, job: Job, showing: Showing) -> int:
-    """Runs a job to its end, writes its results and says what came of it; the exit code.
+async def run_job(jobs: JobBackend, job: JsonObject, location: JobsLocation, output: OutputOptions) -> int:
+    """Run a job to its end, write its results and report; return the exit code.
 
     Raises:
-        RequestError: its results cannot be written.
+        RequestError: the results cannot be written.
     """
-    screen = Console(stderr=True, quiet=showing.quiet)
-    view, began = Board(screen), time.monotonic()
-    view.expect(await jobs.labels(job), job["items"] * job["repeats"])
+    screen, began = Console(stderr=True, quiet=output.quiet), time.monotonic()
+    view = JobProgress(screen)
+    view.expect(await jobs.list_labels(job), job["items"] * job["repeats"])
     if not screen.is_terminal:
-        _say(screen, job_progress.title(job))
-    trouble: Trouble | None = None
-    with view, Brake(jobs) as brake:
-        try:
-            async with aclosing(jobs.run(job)) as moments:
-                async for seen in moments:
-                    job = seen.job
-                    view.show(job, [*seen.notes, *brake.notes])
-            await brake.stopped()
-        except (StoreError, ServerError) as error:
-            trouble = Trouble(str(error), runs=isinstance(error, LeaseLost | ServerError))
-    unwritten: RequestError | None = None
+        print_line(screen, format_title(job))
+    with view, StopSignals(jobs) as signals:
+        job, interruption = await _follow_run(jobs, job, view, signals)
+    write_error: RequestError | None = None
     try:
-        for output in showing.outputs if trouble is None else ():
-            await jobs.export(job, output, None, Which())
+        for file in output.outputs if interruption is None else ():
+            await jobs.export(job, file, None, ExportFilter())
     except RequestError as error:
-        unwritten = error
-    _tell(job, showing, trouble, time.monotonic() - began, written=unwritten is None and trouble is None)
-    if unwritten:
-        raise unwritten
-    return UNFINISHED if trouble else code_of(job, brake.pulled)
+        write_error = error
+    _report(job, output, time.monotonic() - began, location, has_results=write_error is None and interruption is None)
+    if interruption or job["state"] != "done":
+        _explain_unfinished(job, location, output, interruption)
+    if write_error:
+        raise write_error
+    return UNFINISHED if interruption else to_exit_code(job, signals.first)
 
 
-async def watched(moments: AsyncGenerator[Seen], view: Board) -> Job:
-    """Sees a job run, to its end; as it then is."""
-    job: Job = {}
+async def _follow_run(
+    jobs: JobBackend, job: JsonObject, view: JobProgress, signals: StopSignals
+) -> tuple[JsonObject, Interruption | None]:
+    """Run a job and show it; return its last state, and the reason if it could not be followed to its end."""
+    try:
+        async with aclosing(jobs.run(job)) as snapshots:
+            async for snapshot in snapshots:
+                job = snapshot.job
+                view.show(job, [*snapshot.notes, *signals.notes])
+        await signals.wait_stopped()
+    except (StoreError, ServerError) as error:
+        return job, Interruption(str(error), runs_elsewhere=isinstance(error, LeaseLost | ServerError))
+    return job, None
+
+
+async def watch_job(snapshots: AsyncGenerator[JobSnapshot], view: JobProgress) -> JsonObject | None:
+    """Show a job to its end; return its last state."""
+    job: JsonObject | None = None
     with view:
-        async with aclosing(moments) as seen:
-            async for moment in seen:
-                job = moment.job
-                view.show(job, moment.notes)
+        async with aclosing(snapshots):
+            async for snapshot in snapshots:
+                job = snapshot.job
+                view.show(job, snapshot.notes)
     return job
 
 
-def code_of(job: Job, pulled: signal.Signals | None = None) -> int:
-    """The exit code that tells how a job has ended.
+def to_exit_code(job: JsonObject, stop_signal: signal.Signals | None = None) -> int:
+    """Return the exit code for the end of a job.
 
     Args:
-        pulled: the signal that has stopped it, if one has.
+        job: in its last state.
+        stop_signal: the signal that stopped it, if one did.
     """
     if job["state"] == "done":
         return SOME_FAILED if job["progress"]["failed"] else ALL_ANSWERED
-    return UNFINISHED if pulled is None else 128 + pulled
+    return UNFINISHED if stop_signal is None else 128 + stop_signal
 
 
-def _tell(job: Job, showing: Showing, trouble: Trouble | None, run_s: float, *, written: bool) -> None:
-    """What came of it, and what to do next: the table on standard output, unless results or JSON go there."""
-    if showing.as_json:
+def _report(job: JsonObject, output: OutputOptions, run_s: float, location: JobsLocation, *, has_results: bool) -> None:
+    """Print the sums and the next commands to standard output, or to standard error if results or JSON go there."""
+    if output.as_json:
         print_json(job)
-    screen = Console(stderr=showing.as_json or "-" in showing.outputs, quiet=showing.quiet)
-    job_progress.show_summary(screen, job)
-    done, progress = job["state"] == "done", job["progress"]
-    _say(screen, f"{job['id']}: {job['state']} after {job_progress.duration(run_s)}; {job_progress.facts(job)}")
-    if written and showing.outputs:
-        _say(screen, f"results: {', '.join(output for output in showing.outputs if output != '-') or 'on standard output'}")
-    elif progress["ended"]:
-        _say(screen, f"results: {command('export', job, [*showing.places, '-o', 'results.jsonl'])}")
-    if progress["failed"] and done:
-        _say(screen, f"what has failed again: {command('retry', job, [*showing.places, *showing.again])}")
-    if trouble or not done:  # also where all is quiet: else nobody knew that something is left, and how to go on
-        why = trouble.why if trouble else job["reason"] or f"it is {job['state']}"
-        click.echo(f"fanout: {job['id']} has not come to its end: {why}", err=True)
-        resumed = [*showing.places, *showing.again]
-        verb, more = ("status", [*showing.places, "--watch"]) if trouble and trouble.runs else ("resume", resumed)
-        click.echo(f"to go on: {command(verb, job, more)}", err=True)
+    screen = Console(stderr=output.as_json or "-" in output.outputs, quiet=output.quiet)
+    print_counts(screen, job)
+    print_line(screen, f"{job['id']}: {job['state']} after {format_duration(run_s)}; {format_progress(job)}")
+    if has_results and output.outputs:
+        files = ", ".join(file for file in output.outputs if file != "-")
+        print_line(screen, f"results: {files or 'on standard output'}")
+    elif job["progress"]["ended"]:
+        print_line(screen, f"results: {_format_command('export', job, location, '-o', 'results.jsonl')}")
+    if job["progress"]["failed"] and job["state"] == "done":
+        print_line(screen, f"to retry the failures: {_format_command('retry', job, location, *output.file_options)}")
 
 
-def command(verb: str, job: Job, more: Sequence[str] = ()) -> str:
-    """A command about a job, as it would be typed."""
-    return shlex.join(["fanout", "batch", verb, job["id"], *more])
+def _explain_unfinished(
+    job: JsonObject, location: JobsLocation, output: OutputOptions, interruption: Interruption | None
+) -> None:
+    """Print, even with --quiet, that calls are left, and the command that continues."""
+    reason = interruption.reason if interruption else job["reason"] or f"it is {job['state']}"
+    click.echo(f"fanout: {job['id']} is unfinished: {reason}", err=True)
+    if interruption and interruption.runs_elsewhere:
+        command = _format_command("status", job, location, "--watch")
+    else:
+        command = _format_command("resume", job, location, *output.file_options)
+    click.echo(f"to continue: {command}", err=True)
 
 
-def _say(screen: Console, sentence: str) -> None:
-    screen.print(sentence, markup=False, highlight=False, soft_wrap=True)
+def _format_command(verb: str, job: JsonObject, location: JobsLocation, *options: str) -> str:
+    return shlex.join(["fanout", "batch", verb, job["id"], *location.options, *options])

@@ -1,10 +1,10 @@
-"""`fanout init`: asks which providers one has, tries each, and writes what the other commands then find."""
+"""`fanout init`: ask for the user's providers, try each, and write the files that the other commands find."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -12,130 +12,157 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fanout.cli.init import local_servers
+from fanout.cli.init import unattended
 from fanout.cli.init.draft import Draft
-from fanout.cli.init.local_servers import Server
-from fanout.cli.init.requirements import TITLES, Need, group, needs, set_in
-from fanout.cli.init.unattended import is_set, listed, tried, unattended
+from fanout.cli.init.local_servers import DEFAULT_ADDRESSES, LocalServer, find_local_servers
+from fanout.cli.init.requirements import (
+    TITLES,
+    Requirement,
+    classify_provider,
+    is_complete,
+    list_configurable,
+    list_requirements,
+)
+from fanout.cli.init.unattended import try_provider
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED
 from fanout.config.catalogue import Catalogue
 from fanout.core.suggestions import did_you_mean
 from fanout.probe.diagnosis import Finding
 
-QUESTIONS = (
-    "`fanout init` asks questions, and there is no terminal to ask them on: name the providers, `fanout init --yes --provider"
+NO_TERMINAL = (
+    "`fanout init` asks questions and needs a terminal; without one, name the providers: `fanout init --yes --provider"
     " openai`; keys are then taken from the environment, or from standard input as `NAME=value` lines"
 )
 
 
 @click.command()
-@click.option("--provider", "names", multiple=True, help="A provider that you have; once for each. Without: you are asked.")
-@click.option("--yes", is_flag=True, help="Ask nothing: keys come from the environment or from standard input.")
+@click.option("--provider", "names", multiple=True, help="A provider you have; may be repeated. Without it, you are asked.")
+@click.option("--yes", is_flag=True, help="Ask nothing: take keys from the environment or from standard input.")
 @click.option(
-    "--env-file", type=click.Path(path_type=Path), help="Where keys go; by default keys.env in your configuration folder."
+    "--env-file",
+    type=click.Path(path_type=Path),
+    help="The file for keys; by default keys.env in your configuration folder.",
 )
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="Your providers.json; by default in the same folder."
 )
-@click.option("--live/--no-live", default=True, show_default=True, help="Try each provider at once.")
+@click.option("--live/--no-live", default=True, show_default=True, help="Call each provider once to try it.")
 @click.option(
     "--timeout",
     "timeout_s",
     default=30.0,
     show_default=True,
     type=click.FloatRange(0, 600, min_open=True),
-    help="Seconds for each provider's trial.",
+    help="Seconds to try each provider.",
 )
 def init(
     names: tuple[str, ...], yes: bool, env_file: Path | None, config_file: Path | None, live: bool, timeout_s: float
 ) -> None:
-    """Set up your providers: takes their keys, tries each, writes a file of keys and a providers.json of your own.
+    """Set up your providers: enter their keys, try each, and write a file of keys and your own providers.json.
 
-    Nothing is written before you have seen what, and no key is ever shown.
-    Exits with 0 if every provider that was named works, 1 if some do not.
+    Shows what it would write before it writes anything, and never shows a key.
+    Exits with 0 if every provider works, 1 if some do not.
     """
     if not yes and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise click.UsageError(QUESTIONS)
-    draft = Draft.begin(env_file, config_file)
+        raise click.UsageError(NO_TERMINAL)
+    draft = Draft.from_files(env_file, config_file)
     for name in names:
-        if name not in draft.providers or not needs(draft.providers[name]):
-            raise click.UsageError(f"--provider: {_unknown(name, listed(draft.providers))}")
-    good = unattended(draft, names, live, timeout_s) if yes else _attended(draft, names, live, timeout_s)
-    changes = draft.changes()
-    for line in changes.told:
+        if name not in draft.providers or not list_requirements(draft.providers[name]):
+            raise click.UsageError(f"--provider: {_name_unknown(name, list_configurable(draft.providers))}")
+    good = unattended.set_up(draft, names, live, timeout_s) if yes else _set_up(draft, names, live, timeout_s)
+    changes = draft.to_changes()
+    for line in changes.summary:
         click.echo(line)
-    if changes.told and (yes or click.confirm("write this?", default=True)):
+    if changes.summary and (yes or click.confirm("write this?", default=True)):
         for line in changes.write():
             click.echo(line)
-        click.echo(draft.farewell())
+        click.echo(draft.suggest_commands())
     else:
-        click.echo("nothing was written" if changes.told or not good else "nothing to write: it is all there already")
+        click.echo("nothing was written" if changes.summary or not good else "nothing to write: it is all there already")
     sys.exit(ALL_ANSWERED if good else SOME_FAILED)
 
 
-def _attended(draft: Draft, names: Sequence[str], live: bool, timeout_s: float) -> bool:
-    """The dialogue; whether every provider that was kept works."""
-    found = asyncio.run(local_servers.running(draft.providers))
+def _set_up(draft: Draft, names: Sequence[str], live: bool, timeout_s: float) -> bool:
+    """Ask for each provider's values; return whether every provider works."""
+    servers = asyncio.run(find_local_servers(draft.providers))
     good = True
-    for name in names or _asked_which(draft, found):
-        good &= _took_in(draft, name, found.get(name), live, timeout_s)
+    for name in names or _ask_providers(draft, servers):
+        good &= _add_provider(draft, name, servers.get(name), live, timeout_s)
     if draft.models:
-        _ask_set(draft)
+        _ask_set_members(draft)
     return good
 
 
-def _asked_which(draft: Draft, found: Mapping[str, Server]) -> list[str]:
-    """The providers that the user has."""
-    known = listed(draft.providers)
-    _show_list(draft, known, found)
-    default = [name for name in known if name in found or is_set(draft.providers[name], draft.environ)]
+def _ask_providers(draft: Draft, servers: Mapping[str, LocalServer]) -> list[str]:
+    """Ask which providers the user has."""
+    known = list_configurable(draft.providers)
+    _print_providers(draft, known, servers)
+    default = [name for name in known if name in servers or is_complete(draft.providers[name], draft.environ)]
+
+    def resolve(word: str) -> str:
+        return known[int(word) - 1] if word.isdigit() and 0 < int(word) <= len(known) else word
+
+    return _ask_names(
+        "which do you have? (numbers or names, with commas)",
+        ", ".join(default) or None,
+        lambda word: None if resolve(word) in known else _name_unknown(word, known),
+        resolve,
+    )
+
+
+def _ask_names(
+    question: str,
+    default: str | None,
+    find_fault: Callable[[str], str | None],
+    resolve: Callable[[str], str] = lambda word: word,
+) -> list[str]:
+    """Ask for names with commas between them, until each is a known one."""
     while True:
-        told = click.prompt("which do you have? (numbers or names, with commas)", default=", ".join(default) or None)
-        words = [word for part in str(told).split(",") if (word := part.strip())]
-        chosen = [known[int(word) - 1] if word.isdigit() and 0 < int(word) <= len(known) else word for word in words]
-        unknown = [word for word in chosen if word not in known]
-        if chosen and not unknown:
-            return list(dict.fromkeys(chosen))
-        for word in unknown:
-            click.echo(_unknown(word, known))
+        answer = str(click.prompt(question, default=default))
+        words = [word for part in answer.split(",") if (word := part.strip())]
+        faults = [fault for word in words if (fault := find_fault(word))]
+        if words and not faults:
+            return list(dict.fromkeys(map(resolve, words)))
+        for fault in faults:
+            click.echo(fault)
 
 
-def _unknown(word: str, known: Sequence[str]) -> str:
+def _name_unknown(word: str, known: Sequence[str]) -> str:
     return f"unknown provider `{word}`{did_you_mean(word, known) or '; known: ' + ', '.join(known)}"
 
 
-def _show_list(draft: Draft, known: Sequence[str], found: Mapping[str, Server]) -> None:
+def _print_providers(draft: Draft, known: Sequence[str], servers: Mapping[str, LocalServer]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    shown = None
+    last_group = None
     for number, name in enumerate(known, 1):
         provider = draft.providers[name]
-        if (title := group(provider)) and title != shown:
-            table.add_row("", Text(TITLES[title], style="bold"), "")
-            shown = title
-        wants = ", ".join(need.variable for need in needs(provider) if not need.optional)
-        if name in found:
-            state = Text(f"runs at {found[name].address}", style="green")
+        if (group := classify_provider(provider)) and group != last_group:
+            table.add_row("", Text(TITLES[group], style="bold"), "")
+            last_group = group
+        required = ", ".join(item.variable for item in list_requirements(provider) if not item.is_optional)
+        if name in servers:
+            state = Text(f"runs at {servers[name].address}", style="green")
         else:
-            state = Text(f"{wants} is set" if is_set(provider, draft.environ) else wants)
+            state = Text(f"{required} is set" if is_complete(provider, draft.environ) else required)
         table.add_row(Text(str(number), justify="right"), Text(name), state)
     Console().print(table)
 
 
-def _took_in(draft: Draft, name: str, server: Server | None, live: bool, timeout_s: float) -> bool:
-    """Asks for what one provider wants until it works, is kept all the same or is skipped; whether it works."""
+def _add_provider(draft: Draft, name: str, server: LocalServer | None, live: bool, timeout_s: float) -> bool:
+    """Ask for a provider's values until it works, is kept anyway or is skipped; return whether it works."""
     click.echo(f"\n{name}")
-    again = False
+    is_retry = False
     while True:
-        values = _asked_for(draft, name, server, again)
+        values = _ask_values(draft, name, server, is_retry)
         if values is None:
             click.echo("nothing was entered: skipped")
             return True
-        finding = _tried_here(draft.with_values(name, values), name, timeout_s) if live else None
+        finding = _try_interactively(draft.with_values(values), name, timeout_s) if live else None
         if finding is None or finding.well:
             draft.keep(name, values, finding.model if finding else None)
             return True
         answer = click.prompt(
-            "[e]nter it again, [k]eep it all the same, [s]kip it?",
+            "[e]nter it again, [k]eep it anyway, [s]kip it?",
             type=click.Choice(["e", "k", "s"]),
             default="k" if finding.wants_model else "e",
             show_choices=False,
@@ -144,69 +171,67 @@ def _took_in(draft: Draft, name: str, server: Server | None, live: bool, timeout
             draft.keep(name, values, finding.model)
         if answer != "e":
             return False
-        again = True
+        is_retry = True
 
 
-def _asked_for(draft: Draft, name: str, server: Server | None, again: bool) -> dict[str, str] | None:
-    """What one provider wants; without what is set already and used as it is. `None`: the user has it not."""
+def _ask_values(draft: Draft, name: str, server: LocalServer | None, is_retry: bool) -> dict[str, str] | None:
+    """Ask for the values of a provider that are not set; `None`: the user does not have a required one."""
     values: dict[str, str] = {}
-    for need in needs(draft.providers[name]):
-        place = set_in(need, draft.environ)
-        if place and not again and click.confirm(f"{place} is set in {draft.where(place)}; use it as it is?", default=True):
+    for item in list_requirements(draft.providers[name]):
+        variable = item.find_variable(draft.environ)
+        question = f"{variable} is set in {draft.locate(variable)}; use it as it is?" if variable else ""
+        if question and not is_retry and click.confirm(question, default=True):
             continue
-        value = _value(need, _default(draft, name, need, server))
+        value = _ask_value(item, _guess_value(draft, name, item, server))
         if value:
-            values[need.variable] = value
-        elif not need.optional:
+            values[item.variable] = value
+        elif not item.is_optional:
             return None
     return values
 
 
-def _default(draft: Draft, name: str, need: Need, server: Server | None) -> str:
-    """What a value most likely is; never a secret."""
-    if need.secret:
+def _guess_value(draft: Draft, name: str, item: Requirement, server: LocalServer | None) -> str:
+    """Return the most likely value to offer; never a secret."""
+    if item.is_secret:
         return ""
-    known = draft.environ.get(need.variable, "")
-    if need.is_address:
-        return (server and server.address) or known or draft.providers[name].base_url or local_servers.USUAL.get(name, "")
+    known = draft.environ.get(item.variable, "")
+    if item.is_address:
+        return (server and server.address) or known or draft.providers[name].base_url or DEFAULT_ADDRESSES.get(name, "")
     return known
 
 
-def _value(need: Need, default: str) -> str:
-    """One value, asked for until it can be one; empty where there is none."""
+def _ask_value(item: Requirement, default: str) -> str:
+    """Ask for a value until it is well formed; return an empty text if there is none."""
     while True:
-        nothing = " (nothing: none)" if need.optional else "" if default else " (nothing: skip)"
-        told = click.prompt(need.variable + nothing, hide_input=need.secret, default=default, show_default=bool(default))
-        value = str(told).strip()
-        wrong = need.wrong(value) if value else None
-        if value and not wrong and need.secret:
+        hint = " (empty: none)" if item.is_optional else "" if default else " (empty: skip)"
+        answer = click.prompt(item.variable + hint, hide_input=item.is_secret, default=default, show_default=bool(default))
+        value = str(answer).strip()
+        fault = item.find_fault(value) if value else None
+        if value and not fault and item.is_secret:
             click.echo(f"{len(value)} characters")
-        if not wrong:
+        if not fault:
             return value
-        click.echo(f"that is not it: {wrong}")
+        click.echo(f"not accepted: {fault}")
 
 
-def _tried_here(trial: Draft, name: str, timeout_s: float) -> Finding:
-    """A trial; where no model is known, the user is asked for one."""
-    finding = tried(trial, name, None, timeout_s)
+def _try_interactively(draft: Draft, name: str, timeout_s: float) -> Finding:
+    """Try a provider; ask for a model if none is known."""
+    finding = try_provider(draft, name, None, timeout_s)
     while finding.wants_model:
-        model = click.prompt("a model to try, as it names it (nothing: none)", default="", show_default=False).strip()
+        model = click.prompt("a model to try, by the provider's name for it (empty: none)", default="", show_default=False)
+        model = model.strip()
         if not model:
             break
-        finding = tried(trial, name, f"{name}/{model.removeprefix(f'{name}/')}", timeout_s)
+        finding = try_provider(draft, name, f"{name}/{model.removeprefix(f'{name}/')}", timeout_s)
     return finding
 
 
-def _ask_set(draft: Draft) -> None:
-    """Which models `mine` stands for."""
-    default = ", ".join(draft.mine())
-    while True:
-        told = click.prompt("\nwhich models shall `mine` stand for? (names, with commas)", default=default)
-        chosen = list(dict.fromkeys(word for part in str(told).split(",") if (word := part.strip())))
-        catalogue = Catalogue(draft.settings())
-        unknown = [word for word in chosen if catalogue.find(word) is None]
-        if chosen and not unknown:
-            draft.chosen = tuple(chosen)
-            return
-        for word in unknown:
-            click.echo(catalogue.unknown(word).message)
+def _ask_set_members(draft: Draft) -> None:
+    """Ask for the members of the set `mine`."""
+    catalogue = Catalogue(draft.load_settings())
+    members = _ask_names(
+        "\nwhich models should `mine` stand for? (names, with commas)",
+        ", ".join(draft.list_set_members()),
+        lambda word: None if catalogue.find(word) else catalogue.unknown(word).message,
+    )
+    draft.chosen = tuple(members)

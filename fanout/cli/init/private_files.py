@@ -1,4 +1,4 @@
-"""Files that are their owner's alone: mode 0600 before their first byte, whole or not at all, what stood there kept."""
+"""Files that only their owner can read: mode 0600 before the first byte, written atomically, with a copy of the old file."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ from pathlib import Path
 
 
 def write(path: Path, content: bytes, check: Callable[[Path], object] = lambda _: None, *, mode: int = 0o600) -> Path | None:
-    """Writes a file that nobody else can read at any moment; the copy of what stood there, if something did.
+    """Write a file that others cannot read at any moment; return the copy of the file it replaces, if any.
 
-    A link stays one: what it leads to is written.
+    A symbolic link is kept: its target is written.
 
     Args:
-        check: is given the finished file before it takes its place; what it raises leaves everything as it was.
-        mode: what the finished file may have beyond 0600.
+        path: the file.
+        content: its new content.
+        check: called with the finished file before it takes its place; if it raises, nothing has changed.
+        mode: the permissions of the finished file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     path = path.resolve()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600 by its making
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # creates it with mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # before the rename: else a power cut could leave an empty file in its place
         check(Path(name))
-        copy = _kept(path)
+        copy = _back_up(path)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -39,8 +41,8 @@ def write(path: Path, content: bytes, check: Callable[[Path], object] = lambda _
     return copy
 
 
-def _kept(path: Path) -> Path | None:
-    """A copy beside the file under the first free name, `keys.env.bak`, `keys.env.bak2`, …; `None` where there is no file."""
+def _back_up(path: Path) -> Path | None:
+    """Copy a file to the first free name of `keys.env.bak`, `keys.env.bak2`, …; return `None` if there is no file."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

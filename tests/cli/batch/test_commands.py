@@ -19,13 +19,14 @@ import pyarrow.parquet
 import pytest
 from click import ClickException, UsageError
 
-from fanout.cli.batch.backend import Asked, Job, Which, named
+from fanout.cli.batch.backend import ExportFilter, NewJob, find_job
 from fanout.cli.batch.input import open_input
-from fanout.cli.batch.local_jobs import OwnJobs, open_own
-from fanout.cli.batch.remote_jobs import open_jobs
+from fanout.cli.batch.local_jobs import LocalJobs, open_local_jobs
+from fanout.cli.batch.remote_jobs import open_remote_jobs
 from fanout.cli.main import main
 from fanout.config.settings import load
 from fanout.core.errors import ConfigError, RequestError
+from fanout.core.json_text import JsonObject
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.jobs.manager import open_job_manager
 from fanout.store import open_store
@@ -69,24 +70,24 @@ class Desk:
         return started("batch", verb, *arguments, *options, cwd=self.folder, FANOUT_STORE=self.store)
 
     @asynccontextmanager
-    async def jobs(self) -> AsyncGenerator[OwnJobs]:
+    async def jobs(self) -> AsyncGenerator[LocalJobs]:
         """Its jobs, in this process."""
         settings = load(self.config, {"HOME": str(self.folder)})
         async with open_store(self.store) as opened, open_dispatcher(settings) as dispatcher:
             assert opened
             store = JobStore(opened.database)
             async with open_job_manager(store, dispatcher) as manager:
-                yield OwnJobs(manager, store, dispatcher)
+                yield LocalJobs(manager, store, dispatcher)
 
-    async def last(self) -> Job:
+    async def last(self) -> JsonObject:
         async with self.jobs() as jobs:
-            return await named(jobs, "last")
+            return await find_job(jobs, "last")
 
-    async def made(self, *models: str, rows: str = "in.jsonl", ended: bool = False, name: str | None = None) -> Job:
+    async def made(self, *models: str, rows: str = "in.jsonl", ended: bool = False, name: str | None = None) -> JsonObject:
         """A job that is still to be run, or has been."""
         async with self.jobs() as jobs:
             with open_input(str(self.folder / rows), None) as source:
-                job = await jobs.create(Asked(models, name=name), source)
+                job = await jobs.create(NewJob(models, name=name), source)
             if ended:
                 async for seen in jobs.run(job):
                     job = seen.job
@@ -142,7 +143,7 @@ async def test_failures_are_counted_by_kind_and_can_be_asked_again(desk: Desk, u
     again = await desk.batch("retry", job[0][:8], "--kind", "server", "-o", "-", "--quiet")
 
     assert (nothing.code, nothing.out) == (1, "")
-    assert "nothing has failed in that way" in nothing.err
+    assert "there are no failures of that kind" in nothing.err
     assert again.code == 1
     assert again.err == ""
     ends = [(record["label"], record["error_kind"]) for record in map(json.loads, again.out.splitlines())]
@@ -163,7 +164,7 @@ async def test_bad_rows_are_a_table_and_nothing_is_sent(desk: Desk, upstream: Up
     assert told.err.splitlines()[-1] == "fanout: 3 bad rows; nothing was sent"
     assert upstream.requests == []
     async with desk.jobs() as jobs:
-        assert await jobs.listed(9) == []
+        assert await jobs.list_jobs(9) == []
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ async def test_bad_rows_are_a_table_and_nothing_is_sent(desk: Desk, upstream: Up
         (["in.jsonl", "-o", "nowhere/r.csv"], "there is no folder `nowhere`"),
         (["in.jsonl", "-o", "in.jsonl"], "`in.jsonl` is the input"),
         (["in.jsonl", "-o", "r.csv", "-o", "./r.csv"], "-o names one file twice"),
-        (["in.jsonl", "-o", "-", "--json"], "take one of them"),
+        (["in.jsonl", "-o", "-", "--json"], "use one of them"),
         (["absent.jsonl"], "`absent.jsonl` cannot be read: No such file or directory"),
         (["."], "has no known ending"),
         ([".", "--format", "csv"], "`.` cannot be read: Is a directory"),
@@ -224,7 +225,7 @@ async def test_what_cannot_be_asked_is_said_before_anything_is_sent(
 @pytest.mark.parametrize("store", ["off", "sqlite://", ":memory:"])
 async def test_a_job_needs_a_store_that_outlives_it(store: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"FANOUT_STORE: is .*outlives the command; name a file"):
-        async with open_own(load(None, {"HOME": str(tmp_path), "FANOUT_STORE": store})):
+        async with open_local_jobs(load(None, {"HOME": str(tmp_path), "FANOUT_STORE": store})):
             pass
 
 
@@ -289,7 +290,7 @@ async def test_ctrl_c_stops_in_order_and_what_it_prints_goes_on(desk: Desk, upst
         code, said = await ended(process)
 
     assert code == 130, said
-    printed = re.search(r"^to go on: fanout (batch resume .*)$", said, re.M)
+    printed = re.search(r"^to continue: fanout (batch resume .*)$", said, re.M)
     assert printed, said
     done = len(upstream.requests)
     assert len(desk.records("r.jsonl")) == done < 60  # what was under way has been waited for
@@ -311,7 +312,7 @@ async def test_a_second_ctrl_c_waits_for_nothing(desk: Desk, upstream: Upstream)
         code, said = await ended(process)
 
     assert code == 130
-    assert "to go on: fanout batch resume job_" in said
+    assert "to continue: fanout batch resume job_" in said
     assert (await desk.last())["state"] == "stopped"
 
 
@@ -327,7 +328,7 @@ async def test_what_is_under_way_is_waited_for_no_longer_than_the_grace(desk: De
         code, said = await ended(process)
 
     assert code == 143
-    assert "to go on: fanout batch resume job_" in said
+    assert "to continue: fanout batch resume job_" in said
     assert (await desk.last())["progress"]["ended"] == 0
 
 
@@ -359,7 +360,7 @@ async def test_another_input_is_refused_with_its_difference_unless_it_is_forked(
 
     assert refused.code == 2
     assert "input: is not what the job was made of: 1 row differs, first on line 3; 1 row more" in refused.err
-    assert "`--fork` asks everything anew" in refused.err
+    assert "`--fork` asks everything again" in refused.err
     assert forked.code == 0, forked.err
     made = json.loads(forked.out)
     assert (made["items"], made["progress"]["answered"], made["forked_from"]) == (6, 6, job["id"])
@@ -407,7 +408,7 @@ async def test_it_stops_before_it_costs_more_and_goes_on_with_more(tmp_path: Pat
 
     assert told.code == 3
     assert "USD" in told.err
-    assert "to go on: fanout batch resume job_" in told.err
+    assert "to continue: fanout batch resume job_" in told.err
     assert 0 < spent <= 0.0005
     assert again.code == 0, again.err
     assert len(upstream.requests) == 30
@@ -439,15 +440,15 @@ async def test_jobs_are_listed_shown_and_exported_by_the_beginning_of_their_ids(
 async def test_a_job_is_named_without_doubt(desk: Desk) -> None:
     async with desk.jobs() as jobs:
         with pytest.raises(ClickException, match="there is no job yet"):
-            await named(jobs, "last")
+            await find_job(jobs, "last")
     made = [await desk.made("up/ok") for _ in range(2)]
     async with desk.jobs() as jobs:
-        assert [(await named(jobs, job["id"][:24]))["id"] for job in made] == [job["id"] for job in made]
-        assert (await named(jobs, "last"))["id"] == made[1]["id"]
-        with pytest.raises(ClickException, match="`job_` is how several jobs begin: job_"):
-            await named(jobs, "job_")
+        assert [(await find_job(jobs, job["id"][:24]))["id"] for job in made] == [job["id"] for job in made]
+        assert (await find_job(jobs, "last"))["id"] == made[1]["id"]
+        with pytest.raises(ClickException, match="several jobs begin with `job_`: job_"):
+            await find_job(jobs, "job_")
         with pytest.raises(ClickException, match="no job `zzz`; `fanout batch list` shows them"):
-            await named(jobs, "zzz")
+            await find_job(jobs, "zzz")
 
 
 async def test_what_has_ended_cannot_be_cancelled(desk: Desk) -> None:
@@ -497,18 +498,18 @@ async def test_a_terminal_shows_it_move_and_then_the_summary_alone(desk: Desk, u
         await screen.until("left")
         await screen.until("bad_request")
         screen.type("\x03")
-        await screen.until("to go on: ")
+        await screen.until("to continue: ")
         code = await screen.end()
 
     assert code == 130
     assert "━" in screen.seen
     assert re.search(r"\d+ of 40 · \d+ %", screen.seen)
     assert re.search(r"of 20", screen.seen)
-    assert "Ctrl-C once more ends it now" in screen.seen
+    assert "press Ctrl-C again to end them now" in screen.seen
     left = "\n".join(screen.left)
     assert "up/400" in left
     assert "━" not in left
-    assert "to go on: fanout batch resume job_" in left
+    assert "to continue: fanout batch resume job_" in left
 
 
 # Through a server
@@ -537,8 +538,8 @@ async def test_a_server_takes_runs_and_answers_it(desk: Desk, upstream: Upstream
 async def test_a_server_estimates_refuses_and_forks(desk: Desk, upstream: Upstream) -> None:
     desk.write("bad.jsonl", ['{"prompt": "fine"}', '{"promt": "hi"}'])
     desk.write("other.jsonl", [{"prompt": "other"}])
-    asked = Asked(["up/ok"], changes={"deadline": time.time() + 60})
-    async with in_process(desk.config, FANOUT_STORE=desk.store) as server, open_jobs(server.url, None) as jobs:
+    asked = NewJob(["up/ok"], limits={"deadline": time.time() + 60})
+    async with in_process(desk.config, FANOUT_STORE=desk.store) as server, open_remote_jobs(server.url, None) as jobs:
         with open_input(desk.input, None) as source:
             estimate = await jobs.estimate(asked, source)
         with (
@@ -557,8 +558,8 @@ async def test_a_server_estimates_refuses_and_forks(desk: Desk, upstream: Upstre
         with open_input(str(desk.folder / "other.jsonl"), None) as source:
             forked = await jobs.resume(job, {}, source, fork=True)
         with pytest.raises(ClickException, match="no job `zzz`"):
-            await named(jobs, "zzz")
-        assert (await named(jobs, job["id"][4:20]))["id"] == job["id"]
+            await find_job(jobs, "zzz")
+        assert (await find_job(jobs, job["id"][4:20]))["id"] == job["id"]
 
     assert (estimate["items"], estimate["calls"]) == (5, 5)
     assert (job["state"], job["progress"]["answered"]) == ("done", 5)
@@ -572,7 +573,7 @@ async def test_ctrl_c_stops_a_servers_job_too(desk: Desk, upstream: Upstream) ->
             await upstream.arrived(1, timeout_s=PATIENCE_S)
             process.send_signal(signal.SIGINT)
             code, said = await ended(process)
-        printed = re.search(r"^to go on: fanout (batch resume .*)$", said, re.M)
+        printed = re.search(r"^to continue: fanout (batch resume .*)$", said, re.M)
         assert printed, said
         told = await run(*printed[1].split(), cwd=desk.folder)
 
@@ -585,12 +586,12 @@ async def test_ctrl_c_stops_a_servers_job_too(desk: Desk, upstream: Upstream) ->
 async def test_a_server_runs_lines_of_openais_batches(desk: Desk, upstream: Upstream) -> None:
     desk.write("lines.jsonl", [{"custom_id": "a", **LINE}, {"custom_id": "b", **LINE}])
     desk.write("twice.jsonl", [{"custom_id": "a", **LINE}, {"custom_id": "a", **LINE}])
-    asked = Asked([], endpoint=LINE["url"])
-    async with in_process(desk.config, FANOUT_STORE=desk.store) as server, open_jobs(server.url, None) as jobs:
+    asked = NewJob([], endpoint=LINE["url"])
+    async with in_process(desk.config, FANOUT_STORE=desk.store) as server, open_remote_jobs(server.url, None) as jobs:
         with open_input(str(desk.folder / "lines.jsonl"), None) as source:
             job = await jobs.create(asked, source)
         job = [seen.job async for seen in jobs.run(job)][-1]
-        await jobs.export(job, str(desk.folder / "r.jsonl"), None, Which())
+        await jobs.export(job, str(desk.folder / "r.jsonl"), None, ExportFilter())
         with (
             open_input(str(desk.folder / "twice.jsonl"), None) as source,
             pytest.raises(RequestError, match="stands in the input more than once"),

@@ -49,9 +49,9 @@ async def test_a_key_is_taken_tried_and_written_and_never_shown(tmp_path: Path) 
             await screen.until("did you mean `open`?")
             await screen.answer("which do you have?", "open")
             await screen.answer("OPEN_KEY", KEY)
-            await screen.answer("which models shall `mine` stand for?", "nope")
+            await screen.answer("which models should `mine` stand for?", "nope")
             await screen.until("unknown model `nope`")
-            await screen.answer("which models shall `mine` stand for?", "open/small-1b, open/big-70b")
+            await screen.answer("which models should `mine` stand for?", "open/small-1b, open/big-70b")
             await screen.answer("write this?", "y")
             code = await screen.end()
         asked = await run("ask", "hi", "-m", "mine", XDG_CONFIG_HOME=str(tmp_path))
@@ -78,7 +78,7 @@ async def test_a_refused_key_may_be_entered_again_kept_or_skipped(tmp_path: Path
             await screen.answer("OPEN_KEY", BAD)
             await screen.answer("the key was refused", "e")
             await screen.answer("OPEN_KEY", "with ümlaut")
-            await screen.answer("that is not it", KEY)
+            await screen.answer("not accepted", KEY)
             await screen.answer("TWO_KEY", f"{BAD}2")
             await screen.answer("[s]kip it?", "k")
             await screen.answer("THREE_KEY", f"{BAD}3")
@@ -123,7 +123,7 @@ async def test_what_exists_is_merged_shown_before_and_kept_as_a_copy(tmp_path: P
             await screen.answer("write this?", "y")
             assert await screen.end() == 0
 
-    assert "~ OPEN_KEY, another value than now" in screen.seen
+    assert "~ OPEN_KEY, with a new value" in screen.seen
     assert "~ sets.mine: local/ngram-2, open/small-1b" in screen.seen
     assert (own / "keys.env").read_text() == before.replace("export OPEN_KEY=old", f"OPEN_KEY={KEY}")
     assert (own / "keys.env.bak").read_text() == before
@@ -166,7 +166,7 @@ async def test_a_server_of_ones_own_is_written_with_its_address(tmp_path: Path) 
         own = home(tmp_path)
         async with asking(tmp_path, "--provider", "ollama") as screen:
             await screen.answer("OLLAMA_BASE_URL", "no address")
-            await screen.answer("that is not it", host.url)
+            await screen.answer("not accepted", host.url)
             await screen.answer("OLLAMA_API_KEY", "")
             await screen.answer("stand for?", "")
             await screen.answer("write this?", "y")

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from fanout.cli.init.local_servers import OWNERS, USUAL, running
+from fanout.cli.init.local_servers import DEFAULT_ADDRESSES, EXPECTED_OWNERS, find_local_servers
 from fanout.config.settings import ProviderSettings, load
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.probe.probe import Trial, tried
@@ -22,12 +22,12 @@ PATIENCE_S = 20
 
 
 def test_every_usual_address_is_of_a_shipped_provider_that_has_none() -> None:
-    assert all(SHIPPED[name].base_url is None for name in USUAL)
+    assert all(SHIPPED[name].base_url is None for name in DEFAULT_ADDRESSES)
 
 
 async def test_a_server_at_its_usual_address_is_found_with_its_models() -> None:
     async with hosting() as host:
-        found = await running(SHIPPED, {"ollama": host.url}, PATIENCE_S)
+        found = await find_local_servers(SHIPPED, {"ollama": host.url}, PATIENCE_S)
 
     assert (found["ollama"].address, found["ollama"].models) == (host.url, MODELS)
 
@@ -36,7 +36,7 @@ async def test_who_only_listens_at_a_usual_address_is_not_taken_for_a_server_of_
     async with hosting() as host:
         with refusing_url() as nobody:
             usual = {"llamacpp": f"{host.url}/v1", "vllm": nobody, "lmstudio": f"{host.url}/elsewhere"}
-            assert await running(SHIPPED, usual, PATIENCE_S) == {}
+            assert await find_local_servers(SHIPPED, usual, PATIENCE_S) == {}
 
 
 async def test_no_key_is_sent_to_whoever_listens_at_a_usual_address(tmp_path: Path) -> None:
@@ -46,8 +46,8 @@ async def test_no_key_is_sent_to_whoever_listens_at_a_usual_address(tmp_path: Pa
         told = configured(tmp_path, {}, VLLM_API_KEY=KEY, VLLM_BASE_URL=f"{host.url}/v1").providers
         usual = {"vllm": f"{host.url}/v1"}
 
-        assert await running(keyed, usual, PATIENCE_S) == {}
-        assert (await running(told, usual, PATIENCE_S))["vllm"].models == MODELS
+        assert await find_local_servers(keyed, usual, PATIENCE_S) == {}
+        assert (await find_local_servers(told, usual, PATIENCE_S))["vllm"].models == MODELS
 
 
 async def test_a_real_llama_cpp_is_found_and_works(llama: Llama, tmp_path: Path) -> None:
@@ -56,8 +56,8 @@ async def test_a_real_llama_cpp_is_found_and_works(llama: Llama, tmp_path: Path)
     async with open_dispatcher(settings) as dispatcher:
         (finding,) = await tried(dispatcher, [Trial("llamacpp")], PATIENCE_S)
 
-    assert described["owned_by"] == OWNERS["llamacpp"]
-    assert (await running(settings.providers, {"llamacpp": ""}, PATIENCE_S))["llamacpp"].models == (llama.model,)
+    assert described["owned_by"] == EXPECTED_OWNERS["llamacpp"]
+    assert (await find_local_servers(settings.providers, {"llamacpp": ""}, PATIENCE_S))["llamacpp"].models == (llama.model,)
     assert (finding.model, finding.well, finding.reports_usage, finding.key_accepted) == (
         f"llamacpp/{llama.model}",
         True,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.cli.init.requirements import Need, group, needs, row_with, set_in, with_rows, with_variables
+from fanout.cli.init.edits import add_entries, build_row, set_variables
+from fanout.cli.init.requirements import Requirement, classify_provider, list_requirements
 from fanout.config.environment import parsed
 from fanout.config.settings import load
 from tests.support.configuring import configured
@@ -18,7 +19,7 @@ SHIPPED = load(environ={}).providers
 
 
 def test_every_shipped_provider_wants_something_but_the_embedded_models() -> None:
-    assert [name for name, provider in SHIPPED.items() if group(provider) is None] == ["local"]
+    assert [name for name, provider in SHIPPED.items() if classify_provider(provider) is None] == ["local"]
 
 
 @pytest.mark.parametrize(
@@ -35,13 +36,13 @@ def test_every_shipped_provider_wants_something_but_the_embedded_models() -> Non
 )
 def test_what_a_provider_wants(name: str, kind: str, wanted: list[str]) -> None:
     """`!`: never shown; `?`: may be left out."""
-    told = [f"{need.variable}{'!' * need.secret}{'?' * need.optional}" for need in needs(SHIPPED[name])]
+    told = [f"{need.variable}{'!' * need.is_secret}{'?' * need.is_optional}" for need in list_requirements(SHIPPED[name])]
 
-    assert (group(SHIPPED[name]), told) == (kind, wanted)
+    assert (classify_provider(SHIPPED[name]), told) == (kind, wanted)
 
 
 def test_every_provider_is_ready_once_it_has_what_it_wants(tmp_path: Path) -> None:
-    wanted = [need for provider in SHIPPED.values() for need in needs(provider) if not need.optional]
+    wanted = [need for provider in SHIPPED.values() for need in list_requirements(provider) if not need.is_optional]
     settings = configured(tmp_path, {}, **{need.variable: "https://h/v1" if need.is_address else "x" for need in wanted})
 
     assert {name: provider.lacks() for name, provider in settings.providers.items() if provider.lacks()} == {}
@@ -50,17 +51,17 @@ def test_every_provider_is_ready_once_it_has_what_it_wants(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("need", "value", "wrong"),
     [
-        (Need("K", secret=True), "sk-1", None),
-        (Need("K", secret=True), "two words", None),
-        (Need("K", secret=True), "sk-\u200b1", "not printable ASCII"),
-        (Need("K", secret=True), "sk\x1b[200~", "not printable ASCII"),
-        (Need("U", is_address=True), "http://127.0.0.1:11434", None),
-        (Need("U", is_address=True), "localhost:11434", "not an address"),
-        (Need("U", is_address=True), "https://me:pw@host/v1", "not an address"),
+        (Requirement("K", is_secret=True), "sk-1", None),
+        (Requirement("K", is_secret=True), "two words", None),
+        (Requirement("K", is_secret=True), "sk-\u200b1", "not printable ASCII"),
+        (Requirement("K", is_secret=True), "sk\x1b[200~", "not printable ASCII"),
+        (Requirement("U", is_address=True), "http://127.0.0.1:11434", None),
+        (Requirement("U", is_address=True), "localhost:11434", "not an address"),
+        (Requirement("U", is_address=True), "https://me:pw@host/v1", "not an address"),
     ],
 )
-def test_what_cannot_be_a_value_is_said_without_showing_it(need: Need, value: str, wrong: str | None) -> None:
-    told = need.wrong(value)
+def test_what_cannot_be_a_value_is_said_without_showing_it(need: Requirement, value: str, wrong: str | None) -> None:
+    told = need.find_fault(value)
 
     assert (told is None) == (wrong is None)
     assert wrong is None or wrong in str(told)
@@ -68,9 +69,13 @@ def test_what_cannot_be_a_value_is_said_without_showing_it(need: Need, value: st
 
 
 def test_any_of_its_variables_will_do() -> None:
-    need = Need("A", ("B",))
+    need = Requirement("A", ("B",))
 
-    assert (set_in(need, {"B": "x"}), set_in(need, {"A": " ", "B": ""}), set_in(need, {})) == ("B", None, None)
+    assert (need.find_variable({"B": "x"}), need.find_variable({"A": " ", "B": ""}), need.find_variable({})) == (
+        "B",
+        None,
+        None,
+    )
 
 
 KEYS = st.text(alphabet=st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1)
@@ -78,38 +83,38 @@ KEYS = st.text(alphabet=st.characters(min_codepoint=0x21, max_codepoint=0x7E), m
 
 @given(st.dictionaries(st.sampled_from("ABCDE"), KEYS), st.dictionaries(st.sampled_from("ABCDE"), KEYS))
 def test_merged_variables_hold_and_the_others_stay(old: dict[str, str], new: dict[str, str]) -> None:
-    before, _ = with_variables("# mine\n\n", old)
-    after, told = with_variables(before, new)
+    before, _ = set_variables("# mine\n\n", old)
+    after, told = set_variables(before, new)
 
     assert parsed("it", after.encode()) == {**old, **new}
     assert after.startswith("# mine\n\n")
     assert len(told) == sum(old.get(name) != value for name, value in new.items())
-    assert with_variables(after, new) == (after, [])
+    assert set_variables(after, new) == (after, [])
 
 
 def test_changes_are_told_without_values() -> None:
-    text, told = with_variables("A=1\nexport B=2 # two\nB=3", {"B": "sk-secret", "C": "sk-other"})
+    text, told = set_variables("A=1\nexport B=2 # two\nB=3", {"B": "sk-secret", "C": "sk-other"})
 
     assert text == "A=1\nexport B=2 # two\nB=sk-secret\nC=sk-other\n"
-    assert told == ["~ B, another value than now", "+ C"]
+    assert told == ["~ B, with a new value", "+ C"]
 
 
 def test_rows_are_merged_and_what_changes_is_told() -> None:
-    row: dict[str, Any] = row_with(SHIPPED["ollama"], "http://127.0.0.1:1")
+    row: dict[str, Any] = build_row(SHIPPED["ollama"], "http://127.0.0.1:1")
     file = {"$schema": "x", "providers": {"lab": None}, "sets": {"mine": ["a"]}}
-    made, told = with_rows(file, {"ollama": row}, {"mine": ("a", "b")})
+    made, told = add_entries(file, {"ollama": row}, {"mine": ("a", "b")})
 
     assert made == {"$schema": "x", "providers": {"lab": None, "ollama": row}, "sets": {"mine": ["a", "b"]}}
     assert told == ["+ providers.ollama: http://127.0.0.1:1", "~ sets.mine: a, b"]
-    assert with_rows(made, {"ollama": row}, {"mine": ("a", "b")}) == (made, [])
+    assert add_entries(made, {"ollama": row}, {"mine": ("a", "b")}) == (made, [])
     assert file["providers"] == {"lab": None}, "what was read has not been touched"
 
 
 def test_a_row_with_an_address_is_ready(tmp_path: Path) -> None:
-    row = row_with(SHIPPED["ollama"], "http://127.0.0.1:1")
+    row = build_row(SHIPPED["ollama"], "http://127.0.0.1:1")
     provider = configured(tmp_path, {"providers": {"ollama": row}}).providers["ollama"]
 
-    assert (provider.lacks(), provider.base_url, provider.adapter, group(provider)) == (
+    assert (provider.lacks(), provider.base_url, provider.adapter, classify_provider(provider)) == (
         (),
         "http://127.0.0.1:1",
         "ollama",
