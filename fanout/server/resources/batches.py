@@ -29,7 +29,7 @@ from fanout.server.dialects.openai import batch_lines
 from fanout.server.lifecycle import BATCH_STORE, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
 from fanout.server.request_body import Metadata, read_body
-from fanout.server.resources.files import MAX_LIFETIME_S, MIN_LIFETIME_S, StoredFileReader, find_file
+from fanout.server.resources.files import MAX_LIFETIME_S, MIN_LIFETIME_S, find_file
 from fanout.server.resources.listing import (
     ListQuery,
     needs_store,
@@ -41,6 +41,7 @@ from fanout.server.resources.listing import (
 )
 from fanout.server.responses import json_response
 from fanout.store.batches import BatchStore
+from fanout.store.file_reader import open_stored_file
 from fanout.store.files import FileStore
 from fanout.store.jobs.journal import JobStore
 
@@ -314,7 +315,7 @@ class Clerk:
                 input={"name": file.filename, "file": file.id},
                 unattended=True,
             )
-            source = read_rows(StoredFileReader(self._files, file.id, file.bytes), "jsonl")  # type: ignore[arg-type]
+            source = read_rows(open_stored_file(self._files, file.id, file.bytes), "jsonl")
             await self._manager.create(spec, source, account_id=row.account_id, id=row.id)
         except RequestError as error:
             await self._batches.change(row.id, errors=to_json(_errors(error.faults)).decode(), settled=time.time())

@@ -5,8 +5,6 @@ Source: https://platform.openai.com/docs/api-reference/files
 
 from __future__ import annotations
 
-import asyncio
-import io
 import re
 import time
 import uuid
@@ -172,47 +170,6 @@ async def _parts(files: FileStore, id: str) -> AsyncIterator[bytes]:
     while (piece := await files.part(id, part)) is not None:
         yield piece
         part += 1
-
-
-class StoredFileReader(io.RawIOBase):
-    """An uploaded file as an open one, for a thread: the loop fetches its pieces meanwhile."""
-
-    def __init__(self, files: FileStore, id: str, size: int) -> None:
-        self._files, self._id, self._size = files, id, size
-        self._loop = asyncio.get_running_loop()
-        self._at = 0
-        self._part: tuple[int, bytes] = (-1, b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        number, start = divmod(self._at, PART_BYTES)
-        if self._part[0] != number:
-            fetched = asyncio.run_coroutine_threadsafe(self._fetched(number), self._loop).result()
-            if fetched is None and self._at < self._size:
-                raise OSError("the file was deleted")
-            self._part = (number, fetched or b"")
-        found = self._part[1][start : start + len(buffer)]
-        buffer[: len(found)] = found
-        self._at += len(found)
-        return len(found)
-
-    async def _fetched(self, number: int) -> bytes | None:
-        try:
-            return await self._files.part(self._id, number)
-        except StoreError as error:
-            raise OSError(str(error)) from error
 
 
 # An upload

@@ -27,7 +27,7 @@ from fanout.rendering.encoding import encode_json
 from fanout.server.lifecycle import BATCH_STORE, DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE, LIFECYCLE
 from fanout.server.middleware import auth
 from fanout.server.request_body import EntryCount, Metadata, ToEntryList, entries_schema, read_body
-from fanout.server.resources.files import StoredFileReader, find_file
+from fanout.server.resources.files import find_file
 from fanout.server.resources.listing import (
     ListQuery,
     needs_store,
@@ -39,6 +39,7 @@ from fanout.server.resources.listing import (
     to_unix_seconds,
 )
 from fanout.server.responses import json_response
+from fanout.store.file_reader import open_stored_file
 from fanout.store.jobs.journal import JobStore, ResultFilter
 from fanout.store.usage.sums import ANSWERED
 
@@ -292,7 +293,7 @@ async def _input(request: web.Request, asked: JobBody) -> tuple[Iterable[InputRo
     file = await find_file(request.app[FILE_STORE], asked.input_file_id or "", "input_file_id")
     try:
         format_ = choose_format(file.filename)
-        source = read_rows(StoredFileReader(request.app[FILE_STORE], file.id, file.bytes), format_)  # type: ignore[arg-type]
+        source = read_rows(open_stored_file(request.app[FILE_STORE], file.id, file.bytes), format_)
     except RequestError as error:
         raise RequestError([Fault("input_file_id", fault.message, fault.kind) for fault in error.faults]) from None
     return source, {"name": file.filename, "file": file.id}, format_ in TYPED_FORMATS

@@ -1,0 +1,56 @@
+"""Uploaded files as open files, for readers that run in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import BinaryIO, cast
+
+from fanout.core.errors import StoreError
+from fanout.store.files import PART_BYTES, FileStore
+
+
+def open_stored_file(files: FileStore, id: str, size: int) -> BinaryIO:
+    """Open an uploaded file for a thread. To be called on the event loop, which must go on running."""
+    return cast(BinaryIO, _StoredFileReader(files, id, size))
+
+
+class _StoredFileReader(io.RawIOBase):
+    """A raw reader that has the loop fetch the pieces. One piece at a time is held."""
+
+    def __init__(self, files: FileStore, id: str, size: int) -> None:
+        self._files, self._id, self._size = files, id, size
+        self._loop = asyncio.get_running_loop()
+        self._offset = 0
+        self._part: tuple[int, bytes] = (-1, b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._offset
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._offset = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._size}[whence]
+        return self._offset
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # whoever reads gives a writable view of bytes
+        number, start = divmod(self._offset, PART_BYTES)
+        if self._part[0] != number:
+            fetched = asyncio.run_coroutine_threadsafe(self._fetch(number), self._loop).result()
+            if fetched is None and self._offset < self._size:
+                raise OSError("the file was deleted")
+            self._part = (number, fetched or b"")
+        found = self._part[1][start : start + len(buffer)]
+        buffer[: len(found)] = found
+        self._offset += len(found)
+        return len(found)
+
+    async def _fetch(self, number: int) -> bytes | None:
+        try:
+            return await self._files.part(self._id, number)
+        except StoreError as error:
+            raise OSError(str(error)) from error
