@@ -17,11 +17,11 @@ FILES = {
 }
 # A total order, from the ground up; `fanout` is the package's own `__init__`.
 LISTING = [
-    *("core", "config", "limits", "providers", "observability", "store", "dispatch", "jobs", "probe", "rendering"),
+    *("core", "config", "limits", "providers", "observability", "store", "dispatch", "jobs", "probe", "evaluate", "rendering"),
     *("api", "fanout", "server", "cli", "__main__"),
 ]
 # What a declared dependency brings along and is made of.
-PARTS = {"google": "google_auth", "multidict": "aiohttp", "pydantic_core": "pydantic", "yarl": "aiohttp"}
+PARTS = {"google": "google_auth", "multidict": "aiohttp", "numpy": "scipy", "pydantic_core": "pydantic", "yarl": "aiohttp"}
 
 
 def imported(name: str) -> Iterator[str]:
@@ -54,7 +54,7 @@ def test_only_declared_packages_are_imported() -> None:
     """Above all no test, nothing beside the repository, and nothing relative."""
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    extras = [setup["options.extras_require"][extra] for extra in ("bedrock", "parquet", "uvloop", "vertex")]
+    extras = [setup["options.extras_require"][extra] for extra in ("bedrock", "evaluate", "parquet", "uvloop", "vertex")]
     wanted = "\n".join([setup["options"]["install_requires"], *extras])
     declared = {re.split(r"[>=\[]", line)[0].replace("-", "_") for line in wanted.split()}
     allowed = declared | sys.stdlib_module_names | {"fanout"}

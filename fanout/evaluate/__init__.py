@@ -1,0 +1,1 @@
+"""Evaluation: scores, judges, labels and votes, statistics, and the report that states which model is better."""

@@ -1,0 +1,83 @@
+"""More than two models: adjusted p-values, simultaneous intervals, rank bands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from fanout.evaluate.statistics.estimates import LEVEL, MIN_ITEMS, Floats, Interval, is_binary, is_constant, to_floats
+from fanout.evaluate.statistics.means import standard_error
+from fanout.evaluate.statistics.paired import bonett_price
+
+
+def adjust(p_values: Sequence[float], method: str = "holm") -> list[float]:
+    """Return p-values adjusted for their number, by statsmodels.
+
+    Args:
+        method: "holm" (the chance of any false alarm) or "fdr_bh" (the share of false alarms, Benjamini–Hochberg).
+    """
+    return [float(value) for value in multipletests(p_values, method=method)[1]] if p_values else []
+
+
+def simultaneous_intervals(
+    scores: Mapping[str, Sequence[float] | Floats], *, level: float = LEVEL
+) -> dict[tuple[str, str], Interval | None]:
+    """Return an interval for each pair's difference, all of which hold at once with `level` (Šidák).
+
+    Args:
+        scores: by model, one an item, the same items in the same order.
+
+    Returns:
+        By (a, b) in the order of `scores`, for a − b; `None` where an interval cannot be given.
+    """
+    arrays = {name: to_floats(values) for name, values in scores.items()}
+    pairs = list(combinations(arrays, 2))
+    return {(a, b): _interval(arrays[a], arrays[b], len(pairs), level) for a, b in pairs}
+
+
+def _interval(a: Floats, b: Floats, comparisons: int, level: float) -> Interval | None:
+    if a.size < MIN_ITEMS:
+        return None
+    if is_binary(a) and is_binary(b):
+        better, worse = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
+        return bonett_price(better, worse, a.size, level=level, comparisons=comparisons)
+    differences = a - b
+    if is_constant(differences):
+        return None
+    half = float(stats.t.ppf((1 + level ** (1 / comparisons)) / 2, a.size - 1)) * standard_error(differences)
+    return Interval(float(differences.mean()) - half, float(differences.mean()) + half, level)
+
+
+def rank_bands(means: Mapping[str, float], intervals: Mapping[tuple[str, str], Interval | None]) -> dict[str, tuple[int, int]]:
+    """Return each model's best and worst rank that the simultaneous intervals allow, from 1.
+
+    A model's best rank is 1 + the models that are surely better; its worst, the number of models − those surely worse.
+    Models whose bands overlap are not separated.
+    """
+    better: dict[str, set[str]] = {name: set() for name in means}
+    for (a, b), interval in intervals.items():
+        if interval is None:
+            continue
+        if interval.low > 0:
+            better[b].add(a)
+        elif interval.high < 0:
+            better[a].add(b)
+    worse = {name: sum(name in others for others in better.values()) for name in means}
+    return {name: (1 + len(better[name]), len(means) - worse[name]) for name in means}
+
+
+def describe_rank(name: str, bands: Mapping[str, tuple[int, int]]) -> str:
+    """Return a model's rank in words, as "tied with 2 others as best"."""
+    best, worst = bands[name]
+    tied = sum(other != name and band[0] <= worst and band[1] >= best for other, band in bands.items())
+    if best == worst == 1:
+        return "best"
+    others = f"tied with {tied} other{'s' if tied != 1 else ''}"
+    if best == 1:
+        return f"{others} as best"
+    if worst == len(bands):
+        return "worst" if best == worst else f"{others} as worst"
+    return f"rank {best}" if best == worst else f"rank {best} to {worst}, {others}"

@@ -1,0 +1,238 @@
+"""Two models on the same items: differences are always paired, never an overlap of two intervals."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from fanout.evaluate.statistics.estimates import (
+    LEVEL,
+    MIN_ITEMS,
+    Estimate,
+    Floats,
+    Interval,
+    PairedTest,
+    is_binary,
+    is_constant,
+    mean_of,
+    to_floats,
+    too_few,
+)
+from fanout.evaluate.statistics.means import standard_error
+
+RESAMPLES = 9_999
+"""Of permutation tests and bootstraps; with the observed one p-values have a grain of 1/10,000."""
+SEED = 20_260_101
+"""Fixed, so that a report made twice shows the same figures."""
+
+
+def align(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> tuple[Floats, Floats, int]:
+    """Return the scores of the items that both have, in A's order, and how many items one of them lacks."""
+    common = [item for item in a if item in b]
+    dropped = len(a) + len(b) - 2 * len(common)
+    return to_floats([a[item] for item in common]), to_floats([b[item] for item in common]), dropped
+
+
+def compare(a: Sequence[float] | Floats, b: Sequence[float] | Floats, *, level: float = LEVEL, dropped: int = 0) -> PairedTest:
+    """Compare two models by the method that their scores call for.
+
+    0/1 scores: Bonett–Price interval and exact McNemar test. Others: paired t interval and sign-flip permutation test.
+
+    Args:
+        a: scores of model A, one an item, repeats averaged.
+        b: scores of model B for the same items in the same order.
+        dropped: items that one of the two lacks, for the report.
+
+    Raises:
+        ValueError: the two have different lengths, or a score is not finite.
+    """
+    first, second = _pair(a, b)
+    if first.size and is_binary(first) and is_binary(second):
+        better, worse = int(((first == 1) & (second == 0)).sum()), int(((first == 0) & (second == 1)).sum())
+        return compare_binary(better, worse, first.size, level=level, dropped=dropped)
+    return compare_continuous(first, second, level=level, dropped=dropped)
+
+
+def compare_binary(better: int, worse: int, n: int, *, level: float = LEVEL, dropped: int = 0) -> PairedTest:
+    """Compare two models by their discordant items.
+
+    Sources: Bonett & Price (2012), adjusted Wald interval; McNemar's exact (binomial) test.
+
+    Args:
+        better: items where A alone is right.
+        worse: items where B alone is right.
+        n: all items.
+    """
+    if min(better, worse) < 0 or better + worse > n:
+        raise ValueError(f"{better} and {worse} discordant among {n} items")
+    difference = (better - worse) / n if n else None
+    if n < MIN_ITEMS:
+        estimate = Estimate(difference, None, n, "paired difference of shares", note=too_few(n))
+        return PairedTest(estimate, None, "none", dropped=dropped)
+    interval = bonett_price(better, worse, n, level=level)
+    estimate = Estimate(difference, interval, n, "paired difference of shares, Bonett–Price")
+    return PairedTest(
+        estimate, mcnemar_exact(better, worse), "exact McNemar", smallest_mcnemar_p(better + worse), dropped=dropped
+    )
+
+
+def bonett_price(better: int, worse: int, n: int, *, level: float = LEVEL, comparisons: int = 1) -> Interval:
+    """Return the interval for a paired difference of shares.
+
+    Args:
+        comparisons: over how many pairs the level holds at once (Šidák).
+    """
+    p12, p21 = (better + 1) / (n + 2), (worse + 1) / (n + 2)
+    difference = p12 - p21
+    error = np.sqrt((p12 + p21 - difference**2) / (n + 2))
+    half = float(stats.norm.ppf((1 + level ** (1 / comparisons)) / 2) * error)
+    return Interval(max(difference - half, -1.0), min(difference + half, 1.0), level)
+
+
+def mcnemar_exact(better: int, worse: int) -> float:
+    """Return the two-sided exact p-value of the discordant items; 1 where there is none."""
+    discordant = better + worse
+    return float(stats.binomtest(better, discordant).pvalue) if discordant else 1.0
+
+
+def mcnemar_chi_square(better: int, worse: int, *, correction: bool = False) -> float:
+    """Return McNemar's statistic, for comparison with published figures; the report uses the exact test.
+
+    Raises:
+        ValueError: no item is discordant.
+    """
+    if better + worse == 0:
+        raise ValueError("no item is discordant")
+    return (abs(better - worse) - correction) ** 2 / (better + worse)
+
+
+def smallest_mcnemar_p(discordant: int) -> float:
+    """Return the smallest two-sided p-value that so many discordant items could reach."""
+    return min(1.0, 2 * 0.5**discordant)
+
+
+def compare_continuous(
+    a: Sequence[float] | Floats,
+    b: Sequence[float] | Floats,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = LEVEL,
+    dropped: int = 0,
+) -> PairedTest:
+    """Compare two models by a paired t interval and a sign-flip permutation test.
+
+    Source: `scipy.stats.permutation_test(permutation_type="samples")`, exact where 2ⁿ ≤ 9,999.
+    """
+    first, second = _pair(a, b)
+    differences = first - second
+    n = differences.size
+    if n < MIN_ITEMS:
+        return PairedTest(
+            Estimate(mean_of(differences), None, n, "paired mean", note=too_few(n)), None, "none", dropped=dropped
+        )
+    mean = float(differences.mean())
+    if is_constant(differences):
+        note = "every item has the same difference: no interval and no p-value" if mean else "all items are tied"
+        return PairedTest(Estimate(mean, None, n, "paired mean", 0.0, note), None, "none", dropped=dropped)
+    error = standard_error(differences, clusters)
+    freedom = (len(set(clusters)) if clusters is not None else n) - 1
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    method = "paired mean, t" if clusters is None else "paired mean, clustered t"
+    estimate = Estimate(mean, Interval(mean - half, mean + half, level), n, method, error)
+    nonzero = int((differences != 0).sum())
+    return PairedTest(estimate, sign_flip_p(differences), "sign-flip permutation", smallest_sign_flip_p(nonzero), dropped)
+
+
+def sign_flip_p(differences: Sequence[float] | Floats) -> float:
+    """Return the two-sided p-value of the mean difference under random signs."""
+    values = to_floats(differences)
+    values = values[values != 0]  # a tie has no sign to flip, and would only slow the test down
+    if not values.size:
+        return 1.0
+    result = stats.permutation_test(
+        (values,),
+        _mean,
+        permutation_type="samples",
+        n_resamples=RESAMPLES,
+        vectorized=True,
+        rng=np.random.default_rng(SEED),
+        batch=max(1, 2_000_000 // values.size),  # bounds the memory of one batch of permutations
+    )
+    return float(result.pvalue)
+
+
+def smallest_sign_flip_p(nonzero: int) -> float:
+    """Return the smallest p-value that so many non-zero differences could reach: exact, or the grain of the resamples."""
+    exact = min(1.0, 2 * 0.5**nonzero)
+    return exact if 2**nonzero <= RESAMPLES else max(exact, 2 / (RESAMPLES + 1))
+
+
+def bootstrap_difference(
+    a: Sequence[float] | Floats,
+    b: Sequence[float] | Floats,
+    statistic: Callable[[Floats], float] | str = "median",
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Return a paired BCa bootstrap interval for a difference of medians, percentiles or any statistic.
+
+    Source: `scipy.stats.bootstrap(paired=True, method="BCa")`; plain percentiles where BCa is undefined.
+
+    Args:
+        statistic: "median", a percentile as "p95", or a function of one sample.
+    """
+    first, second = _pair(a, b)
+    name = statistic if isinstance(statistic, str) else getattr(statistic, "__name__", "statistic")
+    n = first.size
+    if not n:
+        return Estimate(None, None, 0, f"difference of {name}s", note=too_few(0))
+
+    def difference(x: Floats, y: Floats, axis: int = -1) -> Floats:
+        return _along(x, statistic, axis) - _along(y, statistic, axis)
+
+    value = float(difference(first, second))
+    if n < MIN_ITEMS:
+        return Estimate(value, None, n, f"difference of {name}s", note=too_few(n))
+    if is_constant(first - second):
+        return Estimate(value, None, n, f"difference of {name}s", note="every item has the same difference: no interval")
+    for method in ("BCa", "percentile"):
+        with warnings.catch_warnings():  # a statistic without spread makes BCa divide by 0; the check below sees the NaN
+            warnings.simplefilter("ignore")
+            result = stats.bootstrap(
+                (first, second),
+                difference,
+                paired=True,
+                vectorized=True,
+                n_resamples=resamples,
+                confidence_level=level,
+                method=method,
+                rng=np.random.default_rng(SEED),
+                batch=max(1, 1_000_000 // n),
+            )
+        low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
+        if np.isfinite(low) and np.isfinite(high):
+            return Estimate(value, Interval(low, high, level), n, f"difference of {name}s, paired bootstrap ({method})")
+    return Estimate(value, None, n, f"difference of {name}s", note="the bootstrap distribution has no spread")
+
+
+def _pair(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> tuple[Floats, Floats]:
+    first, second = to_floats(a), to_floats(b)
+    if first.size != second.size:
+        raise ValueError(f"{first.size} scores of A, but {second.size} of B: align them by item first")
+    return first, second
+
+
+def _mean(values: Floats, axis: int = -1) -> Floats:
+    return np.asarray(values.mean(axis=axis))
+
+
+def _along(values: Floats, statistic: Callable[[Floats], float] | str, axis: int) -> Floats:
+    if statistic == "median":
+        return np.asarray(np.median(values, axis=axis))
+    if isinstance(statistic, str):
+        return np.asarray(np.percentile(values, float(statistic.removeprefix("p")), axis=axis))
+    return np.asarray(np.apply_along_axis(statistic, axis, values))
