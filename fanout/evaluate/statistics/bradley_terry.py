@@ -13,7 +13,7 @@ from scipy import stats
 from scipy.sparse.csgraph import connected_components
 
 from fanout.evaluate.statistics.estimates import LEVEL, MIN_ITEMS, Interval, combine_notes, too_few
-from fanout.evaluate.statistics.preferences import Comparison
+from fanout.evaluate.statistics.preferences import JudgedPair
 
 CENTRE, SCALE = 1000.0, 400 / math.log(10)
 """Of ratings: 1000 + (400 / ln 10) · β, β mean-centred; 400 points are odds of 10 to 1."""
@@ -45,7 +45,7 @@ class Ranking:
     note: str | None = None
 
 
-def rank(comparisons: Sequence[Comparison], *, level: float = LEVEL) -> Ranking:
+def rank(comparisons: Sequence[JudgedPair], *, level: float = LEVEL) -> Ranking:
     """Rate the models; without ratings where the pairs do not connect them all.
 
     Source: evalica's `bradley_terry` (Newman, JMLR 24, 2023); intervals H⁻¹ΣH⁻¹, clustered by prompt.
@@ -81,7 +81,7 @@ def _rating(
     return Rating(model, centre, interval, float(strength), count)
 
 
-def _islands(pairs: Sequence[Comparison], models: Sequence[str]) -> int:
+def _islands(pairs: Sequence[JudgedPair], models: Sequence[str]) -> int:
     """Return into how many groups the models fall that no pair connects."""
     place = {model: index for index, model in enumerate(models)}
     graph = np.zeros((len(models), len(models)))
@@ -90,7 +90,7 @@ def _islands(pairs: Sequence[Comparison], models: Sequence[str]) -> int:
     return int(connected_components(graph, directed=False)[0])
 
 
-def _needs_ridge(pairs: Sequence[Comparison], models: Sequence[str]) -> bool:
+def _needs_ridge(pairs: Sequence[JudgedPair], models: Sequence[str]) -> bool:
     """Return whether the likelihood has no maximum: the directed graph of "gained on" is not strongly connected."""
     place = {model: index for index, model in enumerate(models)}
     graph = np.zeros((len(models), len(models)))
@@ -101,12 +101,12 @@ def _needs_ridge(pairs: Sequence[Comparison], models: Sequence[str]) -> bool:
     return bool(connected_components(graph, directed=True, connection="strong")[0] > 1)
 
 
-def _score(pair: Comparison) -> float:
+def _score(pair: JudgedPair) -> float:
     """Return A's score: 1, ½ or 0."""
     return 1.0 if pair.winner == "a" else 0.0 if pair.winner == "b" else 0.5
 
 
-def _fit(pairs: Sequence[Comparison], models: Sequence[str], ridge: bool) -> NDArray[np.float64]:
+def _fit(pairs: Sequence[JudgedPair], models: Sequence[str], ridge: bool) -> NDArray[np.float64]:
     """Return the strengths in the order of `models`, their sum 1."""
     winners = {"a": evalica.Winner.X, "b": evalica.Winner.Y}
     xs, ys = [pair.a for pair in pairs], [pair.b for pair in pairs]
@@ -122,7 +122,7 @@ def _fit(pairs: Sequence[Comparison], models: Sequence[str], ridge: bool) -> NDA
 
 
 def _half_widths(
-    pairs: Sequence[Comparison], models: Sequence[str], beta: NDArray[np.float64], ridge: bool, level: float
+    pairs: Sequence[JudgedPair], models: Sequence[str], beta: NDArray[np.float64], ridge: bool, level: float
 ) -> NDArray[np.float64] | None:
     """Return half the width of each rating's interval, from the sandwich covariance of mean-centred β."""
     place = {model: index for index, model in enumerate(models)}

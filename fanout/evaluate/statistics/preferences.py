@@ -16,7 +16,7 @@ Verdict = Literal["a", "b", "tie", "both_bad"]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class JudgedPair:
     """One judged pair on one prompt; `winner` is `None` where the verdict could not be read."""
 
     prompt: Hashable
@@ -55,7 +55,7 @@ def position_consistency(pairs: Sequence[tuple[Verdict | None, Verdict | None]])
     return sum(first == second for first, second in read) / len(read) if read else None
 
 
-def win_rate(comparisons: Sequence[Comparison], a: str, b: str, *, level: float = LEVEL, resamples: int = RESAMPLES) -> WinRate:
+def win_rate(comparisons: Sequence[JudgedPair], a: str, b: str, *, level: float = LEVEL, resamples: int = RESAMPLES) -> WinRate:
     """Return the win rate of A against B: (wins + ½ ties) / n, with a bootstrap interval over prompts.
 
     Args:

@@ -9,7 +9,7 @@ import pytest
 
 from fanout.evaluate.statistics import bradley_terry, judges, means, paired, sequential
 from fanout.evaluate.statistics.estimates import Interval
-from fanout.evaluate.statistics.preferences import Comparison
+from fanout.evaluate.statistics.preferences import JudgedPair
 from fanout.evaluate.statistics.sequential import Rule
 
 RUNS = 1_000
@@ -116,7 +116,7 @@ def test_bradley_terry_intervals_cover_the_true_ratings() -> None:
         for prompt in range(100):
             for a, b in ((0, 1), (1, 2), (0, 2)):
                 won = generator.random() < 1 / (1 + np.exp(beta[b] - beta[a]))
-                pairs.append(Comparison(prompt, "xyz"[a], "xyz"[b], "a" if won else "b"))
+                pairs.append(JudgedPair(prompt, "xyz"[a], "xyz"[b], "a" if won else "b"))
         return next(rating.interval for rating in bradley_terry.rank(pairs).ratings if rating.model == "x")
 
     assert share_covering(1000 + 400 / np.log(10) * 0.6, draw, runs=300) == pytest.approx(0.95, abs=0.04)

@@ -9,7 +9,7 @@ import pytest
 
 from fanout.evaluate.statistics import bradley_terry, judges, latency, many, means, paired, power, repeats, sequential
 from fanout.evaluate.statistics.estimates import Interval
-from fanout.evaluate.statistics.preferences import Comparison, win_rate
+from fanout.evaluate.statistics.preferences import JudgedPair, win_rate
 from fanout.evaluate.statistics.sequential import Rule
 
 
@@ -67,15 +67,15 @@ def test_items_that_one_model_lacks_are_dropped_and_counted() -> None:
 
 
 def test_models_that_never_met_have_no_common_scale() -> None:
-    found = bradley_terry.rank([Comparison(1, "a", "b", "a"), Comparison(2, "c", "d", "b")])
+    found = bradley_terry.rank([JudgedPair(1, "a", "b", "a"), JudgedPair(2, "c", "d", "b")])
 
     assert [rating.rating for rating in found.ratings] == [None] * 4
     assert found.note == "the pairs fall into 2 groups that never met: no common scale"
 
 
 def test_a_model_that_only_wins_is_held_by_a_ridge_and_a_warning() -> None:
-    pairs = [Comparison(number, "a", "b", "a") for number in range(20)]
-    pairs += [Comparison(number, "b", "c", "a" if number % 2 else "b") for number in range(20)]
+    pairs = [JudgedPair(number, "a", "b", "a") for number in range(20)]
+    pairs += [JudgedPair(number, "b", "c", "a" if number % 2 else "b") for number in range(20)]
 
     found = bradley_terry.rank(pairs)
 
@@ -85,13 +85,13 @@ def test_a_model_that_only_wins_is_held_by_a_ridge_and_a_warning() -> None:
 
 
 def test_all_ties_rate_every_model_alike() -> None:
-    found = bradley_terry.rank([Comparison(n, *pair, "tie") for n in range(20) for pair in (("a", "b"), ("b", "c"))])
+    found = bradley_terry.rank([JudgedPair(n, *pair, "tie") for n in range(20) for pair in (("a", "b"), ("b", "c"))])
 
     assert [rating.rating for rating in found.ratings] == pytest.approx([1000.0] * 3)
 
 
 def test_unreadable_verdicts_are_counted_and_in_no_figure() -> None:
-    pairs = [Comparison(n, "a", "b", None if n % 2 else "a") for n in range(40)]
+    pairs = [JudgedPair(n, "a", "b", None if n % 2 else "a") for n in range(40)]
 
     assert bradley_terry.rank(pairs).errors == 20
     assert win_rate(pairs, "a", "b").errors == 20

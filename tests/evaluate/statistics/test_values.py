@@ -9,7 +9,7 @@ import pytest
 from fanout.evaluate.statistics import bradley_terry, judges, latency, many, means, paired, power, repeats, sequential
 from fanout.evaluate.statistics.estimates import Estimate, Interval, PairedTest
 from fanout.evaluate.statistics.noninferiority import judge_noninferiority
-from fanout.evaluate.statistics.preferences import Comparison, Verdict, combine_orders, position_consistency, win_rate
+from fanout.evaluate.statistics.preferences import JudgedPair, Verdict, combine_orders, position_consistency, win_rate
 
 FOOD = """Pizza Sushi a,Burger Pasta b,Tacos Pizza a,Sushi Tacos b,Burger Pizza a,Pasta Sushi b,Tacos Burger a,Pizza Pasta tie,
 Sushi Burger b,Pasta Tacos a,Burger Sushi b,Tacos Pizza a,Sushi Pasta tie,Burger Tacos a,Pizza Burger b,Pasta Tacos b,
@@ -21,9 +21,9 @@ ORDERS: list[tuple[Verdict | None, Verdict | None]] = [("a", "a"), ("a", "b"), (
 WINNERS: list[Verdict | None] = [*["a"] * 12, *["b"] * 6, *["tie"] * 4, *["both_bad"] * 2, *[None] * 3]  # type: ignore[list-item]
 
 
-def food() -> list[Comparison]:
+def food() -> list[JudgedPair]:
     rows = [row.split() for row in FOOD.replace("\n", "").split(",")]
-    return [Comparison(number, a, b, VERDICTS[winner]) for number, (a, b, winner) in enumerate(rows)]
+    return [JudgedPair(number, a, b, VERDICTS[winner]) for number, (a, b, winner) in enumerate(rows)]
 
 
 def bounds(interval: Interval | None) -> list[float]:
@@ -176,8 +176,8 @@ def test_both_orders_must_agree_for_a_win() -> None:
 
 
 def test_win_rate_counts_ties_half_and_leaves_errors_out() -> None:
-    found = win_rate([Comparison(number, "x", "y", winner) for number, winner in enumerate(WINNERS)], "x", "y")
-    mirrored = win_rate([Comparison(number, "x", "y", winner) for number, winner in enumerate(WINNERS)], "y", "x")
+    found = win_rate([JudgedPair(number, "x", "y", winner) for number, winner in enumerate(WINNERS)], "x", "y")
+    mirrored = win_rate([JudgedPair(number, "x", "y", winner) for number, winner in enumerate(WINNERS)], "y", "x")
 
     assert (found.wins, found.losses, found.ties, found.errors) == (12, 6, 6, 3)
     assert found.rate.value == pytest.approx(15 / 24)
