@@ -21,7 +21,7 @@ import pytest
 
 from fanout.config.environment import Environment
 from fanout.config.providers_file import ProviderRow
-from fanout.jobs.output_files import COLUMNS
+from fanout.jobs.result_records import COLUMNS
 from fanout.providers import ADAPTERS
 from fanout.server.dialects.thiggle import CompletionBody
 from fanout.server.resources.jobs import JobBody

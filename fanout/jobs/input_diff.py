@@ -8,7 +8,7 @@ from itertools import islice, zip_longest
 
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
-from fanout.jobs.input_files import BadRow, InputRow
+from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import Job, RequestBuilder
 from fanout.store.jobs.journal import ROWS_AT_ONCE, InputItem, JobStore
 

@@ -13,7 +13,7 @@ from fanout.core.usage import Usage
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs import config_fingerprint
 from fanout.jobs.estimate import Estimate
-from fanout.jobs.input_files import BadRow, InputRow
+from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import Fingerprint, JobSpec, RequestBuilder
 from fanout.store.jobs.journal import InputItem
 

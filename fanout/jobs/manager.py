@@ -19,7 +19,7 @@ from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.plan import Entry, Request
 from fanout.jobs import config_fingerprint, process_identity
 from fanout.jobs.estimate import Estimate
-from fanout.jobs.input_files import BadRow, InputRow
+from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.intake import Intake
 from fanout.jobs.job import (
     ENDED_STATES,

@@ -1,52 +1,96 @@
-"""Units that have ended, as the flat records that are exported: the names are those of `export.COLUMNS`. Pure."""
+"""Result records of jobs: a flat record for each unit that has ended. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic_core import from_json
 from sqlalchemy import Row
 
+from fanout.core.json_text import JsonObject
 from fanout.core.schema import Completion, Failure
 from fanout.core.units import to_ms
-from fanout.core.usage import Usage
+from fanout.core.usage import total_tokens
 from fanout.jobs.stored_outcome import StoredOutcome
 
+ColumnKind = Literal["text", "whole", "number", "time"]
+COLUMNS: Mapping[str, ColumnKind] = {
+    "item": "whole",
+    "line": "whole",
+    "custom_id": "text",
+    "entry": "whole",
+    "repeat": "whole",
+    "model": "text",
+    "label": "text",
+    "provider": "text",
+    "upstream_model": "text",
+    "prompt": "text",  # or a row's messages
+    "reference": "text",
+    "text": "text",
+    "reasoning": "text",
+    "tool_calls": "text",
+    "finish_reason": "text",
+    "native_finish_reason": "text",
+    "prompt_tokens": "whole",
+    "completion_tokens": "whole",
+    "total_tokens": "whole",
+    "cached_tokens": "whole",
+    "queued_ms": "whole",
+    "ttft_ms": "whole",
+    "prediction_time_ms": "whole",
+    "total_ms": "whole",
+    "attempts": "whole",
+    "tokens_per_second": "number",
+    "cost_usd": "number",
+    "cost_source": "text",
+    "ignored_parameters": "text",
+    "adjusted_parameters": "text",
+    "error_kind": "text",
+    "error_code": "text",
+    "error_message": "text",
+    "request_id": "text",
+    "cached_from": "text",
+    "ended": "time",  # in a record Unix seconds
+    "values": "text",
+}
+ResultRecord = Mapping[str, Any]
+"""Values by the names of `COLUMNS`; a name that is not known is absent."""
 
-def build_records(rows: Iterable[Row[Any]]) -> Iterator[dict[str, Any]]:
-    """The records of rows of `JobStore.results`, in their order. What is not known is absent."""
+
+def build_records(rows: Iterable[Row[Any]]) -> Iterator[JsonObject]:
+    """Yield the records of rows of `JobStore.results`, in their order."""
     for row in rows:
-        record = StoredOutcome.from_json(row.record)
+        outcome = StoredOutcome.from_json(row.record)
         yield {
             "item": row.item,
             "line": row.line,
             "custom_id": row.custom_id,
             "entry": row.entry,
             "repeat": row.repeat,
-            "model": record.model,
-            "label": record.label,
-            "provider": record.provider,
-            "upstream_model": record.upstream_model,
+            "model": outcome.model,
+            "label": outcome.label,
+            "provider": outcome.provider,
+            "upstream_model": outcome.upstream_model,
             "attempts": row.attempt,
             "cached_from": row.cached_from,
             "ended": row.ended,
-            **_asked(from_json(row.body)),
-            **_timed(record),
-            **(_answered(record.completion) if record.completion else {}),
-            **(_failed(record.failure) if record.failure else {}),
+            **_describe_input(from_json(row.body)),
+            **_describe_cost(outcome),
+            **(_describe_answer(outcome.completion) if outcome.completion else {}),
+            **(_describe_failure(outcome.failure) if outcome.failure else {}),
         }
 
 
-def _asked(body: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row of prompts, or a request's body, says of the question."""
-    asked = {"prompt": body.get("prompt", body.get("messages"))}
-    return {**asked, **{name: body[name] for name in ("reference", "values") if name in body}}
+def _describe_input(body: JsonObject) -> JsonObject:
+    """Return the columns of a row of prompts, or of a request's body."""
+    kept: JsonObject = {name: body[name] for name in ("reference", "values") if name in body}
+    return {"prompt": body.get("prompt", body.get("messages")), **kept}
 
 
-def _timed(record: StoredOutcome) -> dict[str, Any]:
-    timing, cost = record.timing, record.cost
-    usage = record.completion.usage if record.completion else None
+def _describe_cost(outcome: StoredOutcome) -> JsonObject:
+    timing, cost = outcome.timing, outcome.cost
+    usage = outcome.completion.usage if outcome.completion else None
     tokens = usage.output_tokens if usage else None
     return {
         "queued_ms": to_ms(timing.queued_s),
@@ -56,38 +100,32 @@ def _timed(record: StoredOutcome) -> dict[str, Any]:
         "tokens_per_second": round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None,
         "cost_usd": cost.usd if cost else None,
         "cost_source": cost.source if cost else None,
-        "ignored_parameters": list(record.ignored),
-        "adjusted_parameters": {name: {"asked": asked, "sent": sent} for name, (asked, sent) in record.adjusted.items()},
+        "ignored_parameters": list(outcome.ignored),
+        "adjusted_parameters": {name: {"asked": wanted, "sent": sent} for name, (wanted, sent) in outcome.adjusted.items()},
     }
 
 
-def _answered(completion: Completion) -> dict[str, Any]:
-    """Its first answer: samples of a job are units of their own."""
+def _describe_answer(completion: Completion) -> JsonObject:
+    """Return the columns of the first choice: samples of a job are units of their own."""
     choice = completion.choices[0] if completion.choices else None
-    said = choice.message if choice else None
+    message = choice.message if choice else None
+    usage = completion.usage
     return {
         "upstream_model": completion.model,
-        "text": said.text if said else None,
-        "reasoning": said.reasoning if said else None,
-        "tool_calls": list(said.tool_calls) if said and said.tool_calls else None,
+        "text": message.text if message else None,
+        "reasoning": message.reasoning if message else None,
+        "tool_calls": list(message.tool_calls) if message and message.tool_calls else None,
         "finish_reason": choice.finish_reason if choice else None,
         "native_finish_reason": choice.native_finish_reason if choice else None,
         "request_id": completion.request_id,
-        **(_usage(completion.usage) if completion.usage else {}),
+        "prompt_tokens": usage.input_tokens if usage else None,
+        "completion_tokens": usage.output_tokens if usage else None,
+        "total_tokens": total_tokens(usage.input_tokens, usage.output_tokens) if usage else None,
+        "cached_tokens": usage.cached_input_tokens if usage else None,
     }
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
-    read, wrote = usage.input_tokens, usage.output_tokens
-    return {
-        "prompt_tokens": read,
-        "completion_tokens": wrote,
-        "total_tokens": None if read is None or wrote is None else read + wrote,
-        "cached_tokens": usage.cached_input_tokens,
-    }
-
-
-def _failed(failure: Failure) -> dict[str, Any]:
+def _describe_failure(failure: Failure) -> JsonObject:
     return {
         "text": failure.partial,
         "error_kind": failure.kind,

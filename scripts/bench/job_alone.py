@@ -18,7 +18,7 @@ from machine import rss_mb
 
 from fanout.config.settings import load
 from fanout.dispatch.dispatcher import open_dispatcher
-from fanout.jobs.input_files import InputRow
+from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import JobSpec
 from fanout.jobs.manager import open_job_manager
 from fanout.jobs.worker import JobWorker

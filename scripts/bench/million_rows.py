@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fanout.jobs.input_files import TYPED_FORMATS, InputRow, read_rows
+from fanout.jobs.input_files import TYPED_FORMATS, read_rows
+from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.output_files import open_writer
 from fanout.jobs.row_parser import RowItem, parse_row
 from fanout.jobs.template import PromptTemplate

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fanout.core.errors import LeaseLost, RequestError
-from fanout.jobs.input_files import BadRow, InputRow
+from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import ResultGroup
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.worker import JobWorker

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from fanout.core.errors import RequestError
-from fanout.jobs import output_files
-from fanout.jobs.output_files import COLUMNS, choose_format, make_encoder, open_writer
+from fanout.jobs import output_formats
+from fanout.jobs.output_files import choose_format, make_encoder, open_writer
+from fanout.jobs.result_records import COLUMNS
 
 INT64 = 2**63
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -38,22 +39,22 @@ RECORDS = st.lists(
 FORMATS = ("jsonl", "csv", "parquet")
 
 
-def encoded(kind: str, *parts: Sequence[Mapping[str, Any]]) -> bytes:
+def encode(kind: str, *parts: Sequence[Mapping[str, Any]]) -> bytes:
     made = make_encoder(kind)
     return b"".join([*(made.encode(part) for part in parts), made.close()])
 
 
-def milliseconds(seconds: float | None) -> int | None:
+def to_ms(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
 
 
-def told(time: str) -> int:
-    """Milliseconds of what RFC 3339 says."""
+def parse_time(time: str) -> int:
+    """Return the milliseconds of a time of RFC 3339."""
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", time)
     return round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
-def as_text(value: Any) -> str | None:
+def to_text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -62,18 +63,18 @@ def as_text(value: Any) -> str | None:
 
 @given(RECORDS, RECORDS)
 def test_jsonl_has_every_column_on_every_line(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
-    lines = [json.loads(line) for line in encoded("jsonl", one, other).split(b"\n")[:-1]]
+    lines = [json.loads(line) for line in encode("jsonl", one, other).split(b"\n")[:-1]]
     assert len(lines) == len(one + other)
     for line, record in zip(lines, one + other, strict=True):
         assert list(line) == list(COLUMNS)
         ended = line.pop("ended")
-        assert (ended and told(ended)) == milliseconds(record.get("ended"))
+        assert (ended and parse_time(ended)) == to_ms(record.get("ended"))
         assert line == {name: record.get(name) for name in COLUMNS if name != "ended"}
 
 
 @given(RECORDS, RECORDS)
-def test_csv_is_read_back_by_any_reader(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
-    text = encoded("csv", one, other).decode()
+def test_csv_can_be_read_by_any_reader(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
+    text = encode("csv", one, other).decode()
     lines = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     assert text.split("\r\n")[0] == ",".join(COLUMNS)
     assert len(lines) == len(one + other)
@@ -83,9 +84,9 @@ def test_csv_is_read_back_by_any_reader(one: list[dict[str, Any]], other: list[d
             if value is None:
                 assert line[name] == ""
             elif kind == "text":
-                assert line[name] == as_text(value)
+                assert line[name] == to_text(value)
             elif kind == "time":
-                assert told(line[name]) == milliseconds(value)
+                assert parse_time(line[name]) == to_ms(value)
             else:
                 assert float(line[name]) == float(value)
 
@@ -93,22 +94,22 @@ def test_csv_is_read_back_by_any_reader(one: list[dict[str, Any]], other: list[d
 @settings(max_examples=30)
 @given(RECORDS, RECORDS)
 def test_parquet_is_read_back_equal(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
-    lines = parquet.read_table(io.BytesIO(encoded("parquet", one, other))).to_pylist()
+    lines = parquet.read_table(io.BytesIO(encode("parquet", one, other))).to_pylist()
     assert len(lines) == len(one + other)
     for line, record in zip(lines, one + other, strict=True):
         assert list(line) == list(COLUMNS)
         for name, kind in COLUMNS.items():
             value = record.get(name)
             if kind == "time" and value is not None:
-                assert milliseconds(line[name].timestamp()) == milliseconds(value)
+                assert to_ms(line[name].timestamp()) == to_ms(value)
             else:
-                assert line[name] == (as_text(value) if kind == "text" else value)
+                assert line[name] == (to_text(value) if kind == "text" else value)
 
 
-def test_parquet_has_the_same_types_whatever_is_in_it() -> None:
+def test_the_columns_of_parquet_have_the_same_types_whatever_is_in_them() -> None:
     """Also where a column holds nothing: files of several jobs can be read as one."""
-    empty = parquet.read_schema(io.BytesIO(encoded("parquet")))
-    full = parquet.read_schema(io.BytesIO(encoded("parquet", [{"item": 1, "cost_usd": 1, "text": "x", "ended": 0}])))
+    empty = parquet.read_schema(io.BytesIO(encode("parquet")))
+    full = parquet.read_schema(io.BytesIO(encode("parquet", [{"item": 1, "cost_usd": 1, "text": "x", "ended": 0}])))
     assert empty == full
     assert {name: str(empty.field(name).type) for name in ("item", "text", "cost_usd", "ended", "values")} == {
         "item": "int64",
@@ -120,10 +121,10 @@ def test_parquet_has_the_same_types_whatever_is_in_it() -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_what_upstreams_break_is_written_whole(kind: str) -> None:
+def test_broken_text_of_upstreams_is_repaired(kind: str) -> None:
     """Half a character and numbers that are none."""
     record = {"text": "a\ud83d", "tool_calls": [{"x": "\ud83d"}], "cost_usd": float("nan"), "values": {"y": float("inf")}}
-    written = encoded(kind, [record])
+    written = encode(kind, [record])
     line: Mapping[str, Any]
     if kind == "jsonl":
         line = json.loads(written)
@@ -137,25 +138,25 @@ def test_what_upstreams_break_is_written_whole(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_misspelt_column_is_not_lost_without_a_word(kind: str) -> None:
+def test_a_misspelt_column_raises(kind: str) -> None:
     with pytest.raises(KeyError, match="no columns: cost, txt"):
         make_encoder(kind).encode([{"txt": "a", "cost": 1}])
 
 
-def test_formulas_are_written_as_they_are() -> None:
-    assert "=1+1" in encoded("csv", [{"text": "=1+1"}]).decode()
+def test_text_that_looks_like_a_formula_is_written_as_it_is() -> None:
+    assert "=1+1" in encode("csv", [{"text": "=1+1"}]).decode()
 
 
 # In pieces
 
 
-def test_text_leaves_at_once_and_parquet_by_row_groups() -> None:
+def test_text_is_written_at_once_and_parquet_by_row_groups() -> None:
     """So a download begins with the first page of results, and what waits has a bound."""
     assert make_encoder("jsonl").encode([{"item": 1}]).endswith(b"\n")
     assert make_encoder("csv").encode([{"item": 1}]).endswith(b"\n")
     made, pieces, records = make_encoder("parquet"), [], 0
     big = [{"item": number, "text": os.urandom(2048).hex()} for number in range(256)]
-    for _ in range(2 * output_files.GROUP_BYTES // (256 * 4096) + 2):
+    for _ in range(2 * output_formats.ROW_GROUP_BYTES // (256 * 4096) + 2):
         pieces.append(made.encode(big))
         records += len(big)
     pieces.append(made.close())
@@ -164,14 +165,14 @@ def test_text_leaves_at_once_and_parquet_by_row_groups() -> None:
     groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
     assert sum(group.num_rows for group in groups) == records
     assert len(groups) >= 3
-    assert max(group.total_byte_size for group in groups) < 2 * output_files.GROUP_BYTES
+    assert max(group.total_byte_size for group in groups) < 2 * output_formats.ROW_GROUP_BYTES
 
 
 # Files
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_file_stands_under_its_name_only_when_it_is_whole(kind: str, tmp_path: Path) -> None:
+def test_a_file_takes_its_name_only_when_it_is_complete(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"results.{kind}"
     path.write_text("earlier")
     with open_writer(path) as writer:
@@ -185,7 +186,7 @@ def test_a_file_stands_under_its_name_only_when_it_is_whole(kind: str, tmp_path:
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
 
 
-def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failure_leaves_no_partial_file_behind(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     with pytest.raises(ZeroDivisionError), open_writer(path) as writer:  # noqa: PT012 - it has to fail after something is written
         writer.write([{"item": 1}])
@@ -195,14 +196,14 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="NO /dev/full: a disk that is full cannot be tried")
 @pytest.mark.parametrize("records", [1, 10_000])
-def test_a_disk_that_is_full_is_told(records: int) -> None:
+def test_a_full_disk_is_reported(records: int) -> None:
     """Whether it is met while writing or only at the end."""
     written = [{"item": number} for number in range(records)]
     with pytest.raises(RequestError, match="cannot be written: No space left"), open_writer(Path("/dev/full"), "csv") as writer:
         writer.write(written)
 
 
-def test_a_link_is_followed(tmp_path: Path) -> None:
+def test_a_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
     real, link = tmp_path / "real.jsonl", tmp_path / "link.jsonl"
     real.touch()
     link.symlink_to(real)
@@ -212,7 +213,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert json.loads(real.read_text())["item"] == 1
 
 
-def test_a_pipe_keeps_its_name(tmp_path: Path) -> None:
+def test_a_pipe_is_written_directly(tmp_path: Path) -> None:
     pipe, read = tmp_path / "pipe.jsonl", []
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
@@ -224,7 +225,7 @@ def test_a_pipe_keeps_its_name(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
-def test_a_stream_stays_open() -> None:
+def test_a_stream_of_the_caller_stays_open() -> None:
     stream = io.BytesIO()
     with open_writer(stream, "parquet") as writer:
         writer.write([{"item": 1, "ended": 0.5}])
@@ -241,10 +242,10 @@ def test_a_stream_stays_open() -> None:
         (".", "csv", "output: `.*` cannot be written: it is a folder"),
     ],
 )
-def test_what_cannot_be_written_is_named(name: str, kind: str | None, sentence: str, tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_written_is_named(name: str, kind: str | None, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=sentence), open_writer(tmp_path / name, kind):
         pass
 
 
-def test_standard_output_is_jsonl_unless_told() -> None:
+def test_standard_output_is_jsonl_unless_a_format_is_requested() -> None:
     assert (choose_format("-"), choose_format("-", "CSV"), choose_format("a.NDJSON")) == ("jsonl", "csv", "jsonl")

@@ -18,7 +18,7 @@ from fanout.core.usage import Cost, WorkTotals
 from fanout.dispatch.plan import Request
 from fanout.jobs import model_queues
 from fanout.jobs.budget import Budget, max_input_tokens
-from fanout.jobs.input_files import InputRow
+from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import JobSpec, RequestBuilder, ResultGroup
 from fanout.jobs.manager import JobManager
 from fanout.jobs.row_request import make_row_request_builder

@@ -10,7 +10,7 @@ from typing import Any
 
 from fanout.config.settings import load
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
-from fanout.jobs.input_files import InputRow
+from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import Job, JobSpec
 from fanout.jobs.manager import JobManager, open_job_manager
 from fanout.store import Store, open_store

@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 import click
 
-from fanout.jobs.input_files import SUFFIXES, TYPED_FORMATS, BadRow, InputRow, choose_format, read_rows
+from fanout.jobs.input_files import SUFFIXES, TYPED_FORMATS, choose_format, read_rows
+from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.row_request import is_request_line
 
 

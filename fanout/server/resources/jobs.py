@@ -20,8 +20,10 @@ from fanout.core.usage import WorkTotals
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs import output_files
 from fanout.jobs.estimate import Estimate
-from fanout.jobs.input_files import TYPED_FORMATS, BadRow, InputRow, choose_format, read_rows
+from fanout.jobs.input_files import TYPED_FORMATS, choose_format, read_rows
+from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import ENDED_STATES, Job, JobSpec, JobState, Progress, ResultGroup
+from fanout.jobs.output_formats import RecordEncoder
 from fanout.jobs.result_records import build_records
 from fanout.rendering.encoding import encode_json
 from fanout.server.lifecycle import BATCH_STORE, DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE, LIFECYCLE
@@ -373,9 +375,7 @@ async def export_results(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _exported(
-    store: JobStore, job: Job, which: ResultFilter, encoder: output_files.RecordEncoder
-) -> AsyncIterator[bytes]:
+async def _exported(store: JobStore, job: Job, which: ResultFilter, encoder: RecordEncoder) -> AsyncIterator[bytes]:
     after = None
     while found := await store.results(job.number, after=after, most=BATCH_ROWS, which=which):
         after = (found[-1].item, found[-1].entry, found[-1].repeat)

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fanout.jobs.output_files import COLUMNS
+from fanout.jobs.result_records import COLUMNS
 from fanout.server.openapi.operations.batch import Job, JobEstimate, JobResults
 from tests.support.batching import anywhere, config_of, desk, job, lines, told, until, upload
 from tests.support.process import running
