@@ -11,14 +11,14 @@ GateState = Literal["pass", "fail", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class GateVerdict:
     """The verdict and the sentence that explains it."""
 
     state: GateState
     sentence: str
 
 
-def judge_noninferiority(test: PairedTest, margin: float) -> Gate:
+def judge_noninferiority(test: PairedTest, margin: float) -> GateVerdict:
     """Return pass (lower bound > −margin), fail (upper bound < −margin) or inconclusive (neither).
 
     Args:
@@ -32,11 +32,11 @@ def judge_noninferiority(test: PairedTest, margin: float) -> Gate:
         raise ValueError(f"margin {margin} is negative")
     estimate = test.difference
     if estimate.interval is None:
-        return Gate("inconclusive", f"inconclusive: {estimate.note or 'no interval'}")
+        return GateVerdict("inconclusive", f"inconclusive: {estimate.note or 'no interval'}")
     low, high = estimate.interval.low, estimate.interval.high
     shown = f"the difference is {estimate.value:+.4f} [{low:+.4f}, {high:+.4f}] over {estimate.n} items, margin {margin:g}"
     if low > -margin:
-        return Gate("pass", f"pass: {shown}; the candidate is at most the margin worse")
+        return GateVerdict("pass", f"pass: {shown}; the candidate is at most the margin worse")
     if high < -margin:
-        return Gate("fail", f"fail: {shown}; the candidate is worse by more than the margin")
-    return Gate("inconclusive", f"inconclusive: {shown}; more items would tell")
+        return GateVerdict("fail", f"fail: {shown}; the candidate is worse by more than the margin")
+    return GateVerdict("inconclusive", f"inconclusive: {shown}; more items would tell")

@@ -25,7 +25,7 @@ BET_CAP = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class StoppingRule:
     """When to stop; fixed before the run and stored with it."""
 
     alpha: float = 0.05
@@ -113,7 +113,7 @@ def confidence_sequence(differences: Sequence[float] | Floats, *, level: float =
     return float(max(2 * (min(kept) - step) - 1, -1)), float(min(2 * (max(kept) + step) - 1, 1))
 
 
-def decide(differences: Sequence[float] | Floats, rule: Rule) -> Decision:
+def decide(differences: Sequence[float] | Floats, rule: StoppingRule) -> Decision:
     """Return what the complete prefix shows, and after which of its items that was known.
 
     Args:
@@ -138,7 +138,7 @@ def decide(differences: Sequence[float] | Floats, rule: Rule) -> Decision:
     return _decision(state, values, evidence, values.size - 1, rule)
 
 
-def _equivalence(values: Floats, rule: Rule) -> NDArrayBool:
+def _equivalence(values: Floats, rule: StoppingRule) -> NDArrayBool:
     """Return after which items both "better by the margin" and "worse by the margin" are refuted, each at alpha."""
     assert rule.margin is not None
     scaled = (values + 1) / 2
@@ -147,7 +147,7 @@ def _equivalence(values: Floats, rule: Rule) -> NDArrayBool:
     return np.asarray(np.minimum(upper, lower) >= 1 / rule.alpha)
 
 
-def is_futile(values: Floats, rule: Rule) -> bool:
+def is_futile(values: Floats, rule: StoppingRule) -> bool:
     """Return whether even the most favourable rest of the budget could decide nothing.
 
     Certain, not probable: the rest is taken as all wins, as all losses and, for equivalence, as all ties. Stopping so costs
@@ -169,7 +169,7 @@ def _first(reached: NDArrayBool) -> int | None:
     return int(np.argmax(reached)) if reached.any() else None
 
 
-def _decision(state: State, values: Floats, evidence: Floats, at: int, rule: Rule) -> Decision:
+def _decision(state: State, values: Floats, evidence: Floats, at: int, rule: StoppingRule) -> Decision:
     n = at + 1
     mean = float(values[:n].mean()) if n else None
     strength = float(evidence[:n].max()) if n else 1.0

@@ -10,7 +10,7 @@ import pytest
 from fanout.evaluate.statistics import bradley_terry, judges, means, paired, sequential
 from fanout.evaluate.statistics.estimates import Interval
 from fanout.evaluate.statistics.preferences import JudgedPair
-from fanout.evaluate.statistics.sequential import Rule
+from fanout.evaluate.statistics.sequential import StoppingRule
 
 RUNS = 1_000
 ERROR = 3 * (0.95 * 0.05 / RUNS) ** 0.5
@@ -166,7 +166,7 @@ def test_a_confidence_sequence_covers_at_every_look() -> None:
 
 def test_equivalence_is_not_declared_where_the_difference_is_the_margin() -> None:
     generator = np.random.default_rng(14)
-    rule = Rule(alpha=0.05, margin=0.1, max_items=1_500)
+    rule = StoppingRule(alpha=0.05, margin=0.1, max_items=1_500)
     alarms = [sequential.decide(discordant(generator, 0.2, 0.1, 1_500), rule).state == "equivalence" for _ in range(300)]
     found = [sequential.decide(discordant(generator, 0.03, 0.03, 1_500), rule).state == "equivalence" for _ in range(100)]
 

@@ -10,7 +10,7 @@ import pytest
 from fanout.evaluate.statistics import bradley_terry, judges, latency, many, means, paired, power, repeats, sequential
 from fanout.evaluate.statistics.estimates import Interval
 from fanout.evaluate.statistics.preferences import JudgedPair, win_rate
-from fanout.evaluate.statistics.sequential import Rule
+from fanout.evaluate.statistics.sequential import StoppingRule
 
 
 def test_fewer_than_15_items_have_no_interval_and_no_p_value() -> None:
@@ -132,24 +132,24 @@ def test_rank_bands_separate_only_what_simultaneous_intervals_separate() -> None
 
 
 def test_a_sequence_is_decided_by_difference_equivalence_budget_or_futility() -> None:
-    rule = Rule(alpha=0.05, margin=0.1, max_items=400)
+    rule = StoppingRule(alpha=0.05, margin=0.1, max_items=400)
     wins = [1.0] * 12
     ties = [0.0] * 400
 
     assert sequential.decide(wins, rule).state == "difference"
     assert sequential.decide(wins, rule).n < 12, "it says after which item that was known"
     assert sequential.decide(ties, rule).state == "equivalence"
-    assert sequential.decide([1.0, -1.0] * 200, Rule(max_items=400)).state == "budget"
+    assert sequential.decide([1.0, -1.0] * 200, StoppingRule(max_items=400)).state == "budget"
     assert sequential.decide([1.0, -1.0] * 5, rule).state == "undecided"
-    assert sequential.decide([1.0, -1.0] * 195, Rule(max_items=394)).state == "futility"
+    assert sequential.decide([1.0, -1.0] * 195, StoppingRule(max_items=394)).state == "futility"
     assert sequential.decide([], rule).mean is None
 
 
 def test_differences_outside_their_range_are_refused_by_value() -> None:
     with pytest.raises(ValueError, match=r"a difference of 1\.5 is outside"):
-        sequential.decide([0.5, 1.5], Rule())
+        sequential.decide([0.5, 1.5], StoppingRule())
     with pytest.raises(ValueError, match="margin 2 must lie between 0 and 1"):
-        Rule(margin=2)
+        StoppingRule(margin=2)
 
 
 def test_impossible_plans_are_refused() -> None:
