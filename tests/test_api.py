@@ -156,7 +156,7 @@ async def test_what_a_model_needs_first_is_not_counted_as_its_time(slow: Setting
 async def test_only_providers_that_are_called_are_prepared(slow: Settings) -> None:
     async with fanout.open_dispatcher(slow) as dispatcher:
         calls = dispatcher.plan(request("Hello", ["nobody", "slow/m", "slow/n"]))
-        provider = dispatcher.find_provider(calls[1].target)
+        provider = dispatcher.upstreams.find_provider(calls[1].target)
         assert isinstance(provider, Slow)
         await dispatcher.prepare(calls[:1])
         assert provider.prepared == 0

@@ -1,21 +1,18 @@
-"""The calls of one request, made at once: each through its account's limits, with its retries, within one deadline."""
+"""All calls of one request, made at once: each through its account's limits, with its retries, within one deadline."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 
 import aiohttp
 
-from fanout import providers
 from fanout.config.catalogue import Catalogue
-from fanout.config.settings import ProviderSettings, Settings
-from fanout.core.errors import ProviderError
+from fanout.config.settings import Settings
 from fanout.core.schema import (
     Answer,
     Call,
@@ -27,78 +24,63 @@ from fanout.core.schema import (
     Outcome,
     Query,
     Retry,
-    Sampling,
     Target,
 )
 from fanout.core.usage import Cost, Usage
 from fanout.dispatch import pricing, retries
-from fanout.dispatch.in_flight import STOPPED, Inbox, InFlightCall, Piece, Race, Result, relay
+from fanout.dispatch.in_flight import STOPPED, Inbox, InFlightCall, Piece, Race
 from fanout.dispatch.plan import Request, plan
-from fanout.limits.limiter import InFlightCap, Limiter
-from fanout.limits.pauses import MAX_PAUSE_S
-from fanout.limits.queue import Permit, Priority
+from fanout.dispatch.retries import Result
+from fanout.dispatch.upstreams import Upstreams
+from fanout.limits.limiter import InFlightCap
+from fanout.limits.queue import Priority
 from fanout.limits.registry import LimiterRegistry
 from fanout.observability.logs import log
-from fanout.providers import OnHeaders, Preparing, Provider
-from fanout.providers.mapping.rate_headers import parse_rate_headers
 
 MAX_FILE_LIMIT = 65_536
-TOO_LATE = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
-BROKEN = Failure("internal", "Fanout could not handle this provider's answer; its log has the details", code="internal_error")
+CRASHED = Failure("internal", "Fanout could not handle this provider's answer; its log has the details", code="internal_error")
 
 
 class Dispatcher:
-    """Makes upstream calls. Open one with `open_dispatcher` and keep it: it holds the connections and the limits."""
+    """The maker of upstream calls. Open one with `open_dispatcher` and keep it: it holds the connections and the limits."""
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession, observers: Sequence[Observer] = ()) -> None:
         self.settings = settings
         self.catalogue = Catalogue(settings)
         self.cap = InFlightCap(settings.environment.max_in_flight or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self.limiters = LimiterRegistry(self.cap, max_waiting=settings.environment.max_waiting)
-        self._providers = {name: providers.create(row, session) for name, row in settings.providers.items()}
+        self.upstreams = Upstreams(settings, session, self.limiters)
         self._observers = tuple(observers)
         self._tasks: dict[asyncio.Task[Outcome], InFlightCall] = {}
-        self._stopping = False
+        self._is_stopping = False
 
     async def prepare(self, calls: Iterable[Call] | None = None) -> None:
-        """Has providers and prices ready: what must not be counted as a model's time.
-
-        What cannot be prepared fails in its call, where it is shown.
+        """Prepare what would otherwise count as a model's time: providers and prices.
 
         Args:
-            calls: only what these need; `None`: all.
+            calls: prepare only what these need; `None`: everything.
         """
-        sent = {call.target.provider for call in calls if call.refusal is None} if calls is not None else set(self._providers)
-        names = [name for name in sent if name is not None]
-        asked = [self._providers[name] for name in names]
-        work = [provider.prepare() for provider in asked if isinstance(provider, Preparing)]
-        if any(self.settings.providers[name].row.prices != "" for name in names):
-            work.append(asyncio.to_thread(pricing.load_prices))
-        await asyncio.gather(*work, return_exceptions=True)
+        await self.upstreams.prepare(calls)
 
     def plan(self, request: Request) -> list[Call]:
-        """The calls of a request; see `plan.plan`."""
+        """Return the calls of a request; see `plan.plan`."""
         return plan(request, self.catalogue, self.fit, self.settings.environment.max_calls, datetime.now(UTC).date())
 
     def fit(self, target: Target, query: Query) -> Fitted:
-        """What becomes of the parameters of `query` at a target's provider."""
-        return self.find_provider(target).fit(target, query)
-
-    def find_provider(self, target: Target) -> Provider:
-        assert target.provider is not None, "a call without a provider has a refusal and is never sent"
-        return self._providers[target.provider]
+        """Return what becomes of the parameters of `query` at a target's provider."""
+        return self.upstreams.find_provider(target).fit(target, query)
 
     async def attempt(self, call: Call, *, deadline_s: float, priority: Priority = Priority.BATCH) -> Outcome:
-        """One try, through the limiter; whoever asks decides whether and when there is another."""
+        """Make one attempt, through the limiter; whether and when there is another is up to the caller."""
         running = InFlightCall(call, time.monotonic() + deadline_s, priority)
-        task = self._started(running, asyncio.create_task(self._call(running, self._attempt)))
+        task = self._track(running, asyncio.create_task(self._run_call(running, self.upstreams.attempt)))
         try:
             return await task
         except asyncio.CancelledError:
-            asking = asyncio.current_task()
-            if asking is None or asking.cancelling():
+            awaiting = asyncio.current_task()
+            if awaiting is None or awaiting.cancelling():
                 raise
-            return self._ended(running, running.cancelled_as)  # by `stop`
+            return self._finish(running, running.cancelled_as)  # by `stop`
 
     async def run(
         self,
@@ -108,11 +90,13 @@ class Dispatcher:
         return_when: int | None = None,
         priority: Priority = Priority.INTERACTIVE,
     ) -> list[Outcome]:
-        """Every call's outcome, in the order of the calls; an upstream's failure is an outcome, never an exception.
+        """Return every call's outcome, in the order of the calls; an upstream's failure is an outcome, never an exception.
 
         Args:
+            calls: what to call.
             deadline_s: from now; covers queueing, all retries and the answers.
             return_when: how many entries must have answered before the rest is cancelled; `None`: all.
+            priority: rank among the calls that wait for the same account.
         """
         deadline = time.monotonic() + deadline_s
         race = Race(calls, return_when)
@@ -120,29 +104,10 @@ class Dispatcher:
         try:
             async with asyncio.TaskGroup() as group:
                 for item in running:
-                    race.enter(self._started(item, group.create_task(self._call(item, self._attempts))))
-        finally:  # a task that is cancelled before its first step cannot say so itself
-            outcomes = [item.outcome or self._ended(item, item.cancelled_as) for item in running]
+                    race.add(self._track(item, group.create_task(self._run_call(item, self._attempt_with_retries))))
+        finally:  # a task that is cancelled before its first step cannot finish its call itself
+            outcomes = [item.outcome or self._finish(item, item.cancelled_as) for item in running]
         return outcomes
-
-    def stop(self) -> None:
-        """Ends every call under way, and every one that is still to come; each is answered with a failure that says why."""
-        self._stopping = True
-        for task, running in list(self._tasks.items()):
-            running.cancelled_as = STOPPED
-            task.cancel()
-
-    def cancel_waiting(self, which: Callable[[Call], bool], failure: Failure) -> None:
-        """Ends those calls that still wait for their account's limits; they are never sent, and answered with that failure."""
-        for task, running in list(self._tasks.items()):
-            if not running.attempts and which(running.call):
-                running.cancelled_as = failure
-                task.cancel()
-
-    def _started(self, running: InFlightCall, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
-        self._tasks[task] = running
-        task.add_done_callback(self._tasks.pop)
-        return task
 
     async def stream(
         self,
@@ -152,10 +117,9 @@ class Dispatcher:
         return_when: int | None = None,
         priority: Priority = Priority.INTERACTIVE,
     ) -> AsyncGenerator[Piece]:
-        """Deltas of all calls as they come, and each call's outcome when it ends. Arguments as for `run`."""
-        async with aclosing(
-            self.stream_bursts(calls, deadline_s=deadline_s, return_when=return_when, priority=priority)
-        ) as bursts:
+        """Yield the deltas of all calls as they arrive, and each call's outcome when it ends. Arguments as for `run`."""
+        bursts = self.stream_bursts(calls, deadline_s=deadline_s, return_when=return_when, priority=priority)
+        async with aclosing(bursts):
             async for burst in bursts:
                 for piece in burst:
                     yield piece
@@ -169,196 +133,121 @@ class Dispatcher:
         priority: Priority = Priority.INTERACTIVE,
         silence_s: float | None = None,
     ) -> AsyncGenerator[list[Piece]]:
-        """`stream`, with the pieces that came together in one list, so that one write sends them on.
+        """Stream, with the pieces that arrived together in one list, so that one write sends them on.
 
-        Args:
-            silence_s: an empty list is given whenever nothing has come for so long; `None`: never.
+        Whenever nothing has arrived for `silence_s`, an empty list is yielded. Other arguments as for `run`.
         """
         deadline = time.monotonic() + deadline_s
         race, inbox = Race(calls, return_when), Inbox()
         tasks: list[asyncio.Task[Outcome]] = []
 
-        def ended(running: InFlightCall) -> Callable[[asyncio.Task[Outcome]], None]:
-            return lambda _: inbox.put(running.outcome or self._ended(running, running.cancelled_as))
+        def deliver_outcome(running: InFlightCall) -> Callable[[asyncio.Task[Outcome]], None]:
+            return lambda _: inbox.put(running.outcome or self._finish(running, running.cancelled_as))
 
         try:
             for call in calls:
                 running = InFlightCall(call, deadline, priority, inbox=inbox)
-                task = self._started(running, asyncio.create_task(self._call(running, self._attempts)))
-                task.add_done_callback(ended(running))
-                race.enter(task)
+                task = self._track(running, asyncio.create_task(self._run_call(running, self._attempt_with_retries)))
+                task.add_done_callback(deliver_outcome(running))
+                race.add(task)
                 tasks.append(task)
-            left = len(calls)
-            while left:
+            unfinished = len(calls)
+            while unfinished:
                 burst = await inbox.take(silence_s)
-                left -= sum(isinstance(piece, Outcome) for piece in burst)
+                unfinished -= sum(isinstance(piece, Outcome) for piece in burst)
                 yield burst
-                inbox.written()
+                inbox.mark_written()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _call(self, running: InFlightCall, tries: Callable[[InFlightCall], Awaitable[Result]]) -> Outcome:
-        """One call to its end, whatever the end: its outcome is told to the observers, also where it is cancelled."""
-        call = running.call
-        try:
-            result = self._without_asking(call)
-            return self._ended(running, await tries(running) if result is None else result)
-        except asyncio.CancelledError:
-            # It may have been billed all the same, so whoever keeps the books is told.
-            self._ended(running, running.cancelled_as)
-            raise
-        except Exception:
-            log.exception("bug in a call", provider=call.target.provider, model=call.target.model)
-            return self._ended(running, BROKEN)
+    def stop(self) -> None:
+        """End every call under way, and every one that is still to come; each is answered with a failure that says why."""
+        self._is_stopping = True
+        for task, running in list(self._tasks.items()):
+            running.cancelled_as = STOPPED
+            task.cancel()
 
-    def _without_asking(self, call: Call) -> Result | None:
-        """What a call that need not be made, or must not, is answered with."""
-        if call.refusal:
-            return call.refusal
-        if call.query.sampling.max_tokens == 0:
-            return _nothing(call.query)
-        return STOPPED if self._stopping else None
-
-    async def _attempts(self, running: InFlightCall) -> Result:
-        """Tries again what may pass, as long as no piece of an answer was given away."""
-        call = running.call
-        result = await self._attempt(running)
-        if isinstance(result, Failure) and running.may_retry(result):
-            return await retries.retry(
-                result,
-                lambda: self._attempt(running),
-                row=self._row(call).row.retries,
-                deadline=running.deadline,
-                may_retry=running.may_retry,
-                before_sleep=lambda failure, attempt, delay_s: self._observe(Retry(call, failure, attempt, delay_s)),
-            )
-        return result
-
-    async def _attempt(self, running: InFlightCall) -> Result:
-        call, queued = running.call, time.monotonic()
-        limiter = self._limiter(call)
-        try:
-            permit = await limiter.acquire(
-                call.target.model or "",
-                input_bytes=_input_bytes(call.query) if limiter.counts_tokens else 0,
-                max_tokens=_most_tokens(call.query.sampling),
-                priority=running.priority,
-                deadline=running.deadline,
-            )
-        except ProviderError as error:
-            return error.failure
-        finally:
-            running.started = time.monotonic()
-            running.queued_s += running.started - queued
-        result: Result | None = None
-        try:
-            result = await self._sent(running, partial(_record_headers, limiter, permit))
-        finally:
-            running.call_s = time.monotonic() - running.started
-            self._settle(limiter, permit, call, result)
-        return result
-
-    async def _sent(self, running: InFlightCall, on_headers: OnHeaders) -> Result:
-        """One attempt upstream, its start slot granted."""
-        call, provider = running.call, self.find_provider(running.call.target)
-        attempt_s = self._row(call).row.timeout_s
-        left_s = running.deadline - running.started
-        if left_s <= 0:  # sending first and timing out then would pay for an answer that nobody can get
-            return TOO_LATE
-        running.attempts += 1
-        limit = asyncio.timeout(min(attempt_s, left_s))
-        try:
-            async with limit:
-                if running.inbox is None:
-                    return await provider.complete(call, on_headers)
-                return await relay(running, provider.stream(call, on_headers))
-        except ProviderError as error:
-            failure = error.failure
-        except TimeoutError:
-            if not limit.expired():
-                raise  # the adapter's own, which it must not let out
-            late = f"no complete answer within the {attempt_s:g} s of one attempt"
-            failure = TOO_LATE if left_s <= attempt_s else Failure("timeout", late, code="attempt_timeout")
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            raise RuntimeError("the adapter raised CancelledError although nobody had cancelled the call") from None
-        return failure
-
-    def _settle(self, limiter: Limiter, permit: Permit, call: Call, result: Result | None) -> None:
-        usage = result.usage if isinstance(result, Completion) else None
-        if usage:
-            limiter.release(permit, usage.input_tokens, usage.output_tokens)
-        else:
-            limiter.release(permit)
-        if isinstance(result, Failure) and result.kind == "rate_limit" and result.retry_after_s:
-            model = None if result.account_wide else call.target.model
-            limiter.pause(model, min(result.retry_after_s, MAX_PAUSE_S), result.code or result.kind)
-
-    def _ended(self, running: InFlightCall, result: Result) -> Outcome:
-        """The outcome, told to the observers; the first one stands."""
-        if running.outcome is None:
-            cost = self.compute_cost(running.call, result.usage) if isinstance(result, Completion) else None
-            running.outcome = Outcome(running.call, running.with_partial(result), running.timing(result), cost)
-            self._observe(running.outcome)
-        return running.outcome
+    def cancel_waiting(self, matches: Callable[[Call], bool], failure: Failure) -> None:
+        """End those matching calls that still wait for their account's limits; they are never sent and get that failure."""
+        for task, running in list(self._tasks.items()):
+            if not running.attempts and matches(running.call):
+                running.cancelled_as = failure
+                task.cancel()
 
     def compute_cost(self, call: Call, usage: Usage | None) -> Cost | None:
-        """What a call of that usage costs; `None` where its price is not known."""
-        target, row = call.target, self._row(call).row
+        """Return the cost of a call with that usage; `None` where its price is not known."""
+        target, row = call.target, self.upstreams.find_row(call).row
         model = self.settings.models.get(target.name)
         if model is None and (found := self.catalogue.find(target.name)):
             model = found.row
         provider = row.prices if row.prices is not None else target.provider or ""
         return pricing.compute_cost(usage, model.price if model else None, provider, target.model or "")
 
-    def _observe(self, event: Outcome | Retry) -> None:
+    def _track(self, running: InFlightCall, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
+        self._tasks[task] = running
+        task.add_done_callback(self._tasks.pop)
+        return task
+
+    async def _run_call(self, running: InFlightCall, attempt: Callable[[InFlightCall], Awaitable[Result]]) -> Outcome:
+        """Carry one call to its end, whatever the end: observers are notified of its outcome, also where it is cancelled."""
+        call = running.call
+        try:
+            result = self._answer_locally(call)
+            return self._finish(running, await attempt(running) if result is None else result)
+        except asyncio.CancelledError:
+            # It may have been billed all the same, so whoever keeps the books must be notified.
+            self._finish(running, running.cancelled_as)
+            raise
+        except Exception:
+            log.exception("call.crashed", provider=call.target.provider, model=call.target.model)
+            return self._finish(running, CRASHED)
+
+    def _answer_locally(self, call: Call) -> Result | None:
+        """Return the answer to a call that need not be sent, or must not be."""
+        if call.refusal:
+            return call.refusal
+        if call.query.sampling.max_tokens == 0:
+            return _build_empty_answer(call.query)
+        return STOPPED if self._is_stopping else None
+
+    async def _attempt_with_retries(self, running: InFlightCall) -> Result:
+        """Make attempts while the failures are transient and no piece of an answer was delivered."""
+        result = await self.upstreams.attempt(running)
+        if isinstance(result, Failure) and running.may_retry(result):
+            call = running.call
+            return await retries.retry(
+                result,
+                lambda: self.upstreams.attempt(running),
+                row=self.upstreams.find_row(call).row.retries,
+                deadline=running.deadline,
+                may_retry=running.may_retry,
+                before_sleep=lambda failure, attempt, delay_s: self._notify(Retry(call, failure, attempt, delay_s)),
+            )
+        return result
+
+    def _finish(self, running: InFlightCall, result: Result) -> Outcome:
+        """Return a call's outcome and notify the observers of it; the first one stands."""
+        if running.outcome is None:
+            cost = self.compute_cost(running.call, result.usage) if isinstance(result, Completion) else None
+            running.outcome = Outcome(running.call, running.add_partial_text(result), running.build_timing(result), cost)
+            self._notify(running.outcome)
+        return running.outcome
+
+    def _notify(self, event: Outcome | Retry) -> None:
         for observer in self._observers:
             observer(event)
 
-    def _row(self, call: Call) -> ProviderSettings:
-        assert call.target.provider is not None
-        return self.settings.providers[call.target.provider]
 
-    def _limiter(self, call: Call) -> Limiter:
-        row = self._row(call)
-        digest = call.credential.digest if call.credential else None
-        return self.limiters.get(row.name, row.row.limits, call.target.limit_group, digest)
-
-
-def _record_headers(limiter: Limiter, permit: Permit, headers: Mapping[str, str]) -> None:
-    """Pass on what an answer's headers report of the account's limits."""
-    if (reported := parse_rate_headers(headers)) is not None:
-        limiter.record_headers(permit, reported)
-
-
-def _nothing(query: Query) -> Completion:
-    """The answer to `max_tokens: 0`, which no provider need be asked for."""
+def _build_empty_answer(query: Query) -> Completion:
+    """Return the answer to `max_tokens: 0`, for which no provider is needed."""
     choice = Choice(Answer(query.prompt if query.sampling.echo and query.prompt else ""), "length")
     return Completion(choices=(choice,) * (query.sampling.n or 1), usage=Usage(input_tokens=0, output_tokens=0))
 
 
-def _most_tokens(sampling: Sampling) -> int | None:
-    """Of all the answers that one call generates."""
-    return sampling.max_tokens and sampling.max_tokens * max(sampling.n or 1, sampling.best_of or 1)
-
-
-def _input_bytes(query: Query) -> int:
-    """Roughly; images aside."""
-    if query.messages is None:
-        return len(query.prompt or "") or 4 * len(query.prompt_tokens or ())
-    contents = (message.content for message in query.messages)
-    return sum(
-        len(content) if isinstance(content, str) else sum(len(getattr(part, "text", "")) for part in content or ())
-        for content in contents
-    )
-
-
 def raise_file_limit() -> None:
-    """A call upstream is an open file: takes as many as the system lets this process have."""
+    """Raise this process's limit on open files, since each upstream call is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_FILE_LIMIT if hard == resource.RLIM_INFINITY else min(hard, MAX_FILE_LIMIT)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -367,7 +256,7 @@ def raise_file_limit() -> None:
 
 @asynccontextmanager
 async def open_dispatcher(settings: Settings, observers: Sequence[Observer] = ()) -> AsyncGenerator[Dispatcher]:
-    """A dispatcher with its connections; both are closed at the end.
+    """Open a dispatcher with its connections; both are closed at the end.
 
     Raises:
         ConfigError: an adapter cannot be loaded.

@@ -1,4 +1,4 @@
-"""Calls under way: what each has come to so far, their pieces' way to the reader, and when enough have answered."""
+"""Calls under way: the state of each, the way of its pieces to the reader, and the end of the race between them."""
 
 from __future__ import annotations
 
@@ -11,55 +11,61 @@ from dataclasses import dataclass, field, replace
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Call, Completion, Delta, Failure, Outcome, Timing
 from fanout.dispatch import retries
+from fanout.dispatch.retries import Result
 from fanout.limits.queue import Priority
 
 BUFFER_BYTES = 256 * 1024
-"""What one call's stream may run ahead of its reader."""
+"""How far one call's stream may run ahead of its reader."""
 CANCELLED = Failure("cancelled", "cancelled: enough other answers had come, or the caller left", code="cancelled")
 STOPPED = Failure("cancelled", "cancelled: the server is stopping", code="server_stopping")
 
 Piece = Delta | Outcome
-Result = Completion | Failure
 
 
 @dataclass(slots=True, eq=False)
 class InFlightCall:
-    """A call under way: what its outcome will be made of."""
+    """A call under way, and all that its outcome will be made of."""
 
     call: Call
     deadline: float
     priority: Priority
     inbox: Inbox | None = None
-    """Where a streamed call's pieces go."""
-    began: float = field(default_factory=time.monotonic)
+    """Destination of a streamed call's pieces."""
+    created_at: float = field(default_factory=time.monotonic)
     queued_s: float = 0.0
     attempts: int = 0
-    started: float = 0.0
+    started_at: float = 0.0
+    """Start of the current attempt."""
     call_s: float | None = None
     first_token_s: float | None = None
     text: list[str] = field(default_factory=list)
-    delivered: bool = False
-    waiting_bytes: int = 0
+    has_delivered: bool = False
+    unread_bytes: int = 0
     room: asyncio.Event | None = None
+    """Set once the reader has caught up; `None` unless the call waits for it."""
     reader_limited: bool = False
     cancelled_as: Failure = CANCELLED
+    """The failure that answers the call if it is cancelled."""
     outcome: Outcome | None = None
 
     def may_retry(self, failure: Failure) -> bool:
-        return not self.delivered and retries.is_transient(failure)
+        """Return whether another attempt may follow: not once a piece of an answer has been delivered."""
+        return not self.has_delivered and retries.is_transient(failure)
 
-    def with_partial(self, result: Result) -> Result:
+    def add_partial_text(self, result: Result) -> Result:
+        """Return a failure with the text that was delivered before it; any other result as it is."""
         if isinstance(result, Failure) and result.partial is None and self.text:
             return replace(result, partial="".join(self.text))
         return result
 
-    def timing(self, result: Result) -> Timing:
-        answered = isinstance(result, Completion) and self.attempts > 0
+    def build_timing(self, result: Result) -> Timing:
+        """Return the call's times, up to now."""
+        has_answered = isinstance(result, Completion) and self.attempts > 0
         return Timing(
             queued_s=self.queued_s,
             first_token_s=self.first_token_s,
-            call_s=self.call_s if answered else None,
-            total_s=time.monotonic() - self.began,
+            call_s=self.call_s if has_answered else None,
+            total_s=time.monotonic() - self.created_at,
             attempts=self.attempts,
             reader_limited=self.reader_limited,
         )
@@ -70,78 +76,84 @@ class Inbox:
 
     def __init__(self) -> None:
         self._pieces: list[Piece] = []
-        self._ahead: dict[InFlightCall, int] = {}
-        self._writing: dict[InFlightCall, int] = {}
+        self._unread: dict[InFlightCall, int] = {}
+        self._taken: dict[InFlightCall, int] = {}
         self._arrived = asyncio.Event()
 
     def put(self, piece: Piece) -> None:
+        """Append a piece and wake the reader."""
         self._pieces.append(piece)
         self._arrived.set()
 
     async def deliver(self, running: InFlightCall, delta: Delta) -> None:
-        """Puts a piece; waits while this call is too far ahead, so that a slow reader slows its own upstreams only."""
-        size = _size(delta)
-        running.waiting_bytes += size
-        self._ahead[running] = self._ahead.get(running, 0) + size
+        """Put a piece; wait while this call is too far ahead, so that a slow reader slows its own upstreams only."""
+        size = _estimate_bytes(delta)
+        running.unread_bytes += size
+        self._unread[running] = self._unread.get(running, 0) + size
         self.put(delta)
-        if running.waiting_bytes >= BUFFER_BYTES:
+        if running.unread_bytes >= BUFFER_BYTES:
             running.reader_limited = True
             running.room = asyncio.Event()
             await running.room.wait()
 
     async def take(self, silence_s: float | None) -> list[Piece]:
-        """All that has arrived, once anything has; nothing where nothing came for `silence_s`."""
+        """Return all that has arrived, once anything has; an empty list where nothing has arrived for `silence_s`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(silence_s):
                 await self._arrived.wait()
         self._arrived.clear()
         pieces, self._pieces = self._pieces, []
-        self._writing, self._ahead = self._ahead, {}
+        self._taken, self._unread = self._unread, {}
         return pieces
 
-    def written(self) -> None:
-        """What was taken has left: its calls have room again."""
-        for running, size in self._writing.items():
-            running.waiting_bytes -= size
-            if running.room and running.waiting_bytes < BUFFER_BYTES:
+    def mark_written(self) -> None:
+        """Give their room back to the calls whose pieces were taken and have now been written."""
+        for running, size in self._taken.items():
+            running.unread_bytes -= size
+            if running.room and running.unread_bytes < BUFFER_BYTES:
                 running.room.set()
                 running.room = None
 
 
 class Race:
-    """Cancels what still runs once enough entries have answered.
+    """A race between entries: once enough of them have answered, the calls that still run are cancelled.
 
     An entry has answered when all its calls have ended and at least one gave an answer.
     """
 
     def __init__(self, calls: Iterable[Call], return_when: int | None) -> None:
         self._wanted = return_when
-        self._left: dict[int, int] = {}
+        self._unfinished: dict[int, int] = {}
         for call in calls:
-            self._left[call.entry] = self._left.get(call.entry, 0) + 1
-        self._good: set[int] = set()
+            self._unfinished[call.entry] = self._unfinished.get(call.entry, 0) + 1
+        self._answered: set[int] = set()
         self._tasks: list[asyncio.Task[Outcome]] = []
 
-    def enter(self, task: asyncio.Task[Outcome]) -> None:
+    def add(self, task: asyncio.Task[Outcome]) -> None:
+        """Let a call's task take part."""
         if self._wanted is not None:
             self._tasks.append(task)
-            task.add_done_callback(self._finished)
+            task.add_done_callback(self._judge)
 
-    def _finished(self, task: asyncio.Task[Outcome]) -> None:
+    def _judge(self, task: asyncio.Task[Outcome]) -> None:
         if task.cancelled() or task.exception() or self._wanted is None:
             return
         outcome = task.result()
         entry = outcome.call.entry
-        self._left[entry] -= 1
+        self._unfinished[entry] -= 1
         if isinstance(outcome.result, Completion):
-            self._good.add(entry)
-        if sum(not self._left[answered] for answered in self._good) >= self._wanted:
+            self._answered.add(entry)
+        if sum(not self._unfinished[answered] for answered in self._answered) >= self._wanted:
             for other in self._tasks:
                 other.cancel()
 
 
 async def relay(running: InFlightCall, pieces: AsyncGenerator[Delta | Completion]) -> Completion:
-    """Passes an attempt's deltas on as they are read; the completion at its end."""
+    """Pass an attempt's deltas on as they arrive, and return the completion at its end.
+
+    Raises:
+        ProviderError: the stream ended without a completion, or failed.
+    """
     inbox = running.inbox
     assert inbox is not None
     async with aclosing(pieces):
@@ -151,16 +163,16 @@ async def relay(running: InFlightCall, pieces: AsyncGenerator[Delta | Completion
             if running.first_token_s is None and (
                 piece.text or piece.reasoning or piece.tool_calls or piece.refusal or piece.extra
             ):
-                running.first_token_s = time.monotonic() - running.started
+                running.first_token_s = time.monotonic() - running.started_at
             if piece.text and piece.choice_index == 0:
                 running.text.append(piece.text)
-            running.delivered = True
+            running.has_delivered = True
             await inbox.deliver(running, piece)
     raise ProviderError(Failure("malformed", "the answer ended without its end", code="stream_truncated"))
 
 
-def _size(delta: Delta) -> int:
-    """About how many bytes a piece holds; text, which nearly every piece is made of alone, first."""
+def _estimate_bytes(delta: Delta) -> int:
+    """Return about how many bytes a piece holds; text, which nearly every piece consists of alone, first."""
     size = 64 + len(delta.text)
     if delta.reasoning or delta.refusal:
         size += len(delta.reasoning or "") + len(delta.refusal or "")

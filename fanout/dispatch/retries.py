@@ -1,4 +1,4 @@
-"""Which failures are tried again, and after how long. One owner: nothing underneath retries on its own."""
+"""Retries: which failures are tried again, and after how long. One owner: nothing underneath retries on its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fanout.core.schema import Completion, Failure
 BASE_DELAY_S = 0.5
 TRANSIENT_KINDS = {"network", "rate_limit", "server", "timeout"}
 TRANSIENT_STATUSES = {402, 408, 409, 429, 498, 500, 502, 503, 504, 529}
-"""Where the kind is one of those, too: a 402 is only if it says when to come back, 498 only as Groq's "at capacity".
+"""Statuses that may pass, if the kind is transient too: a 402 only if it names a time, 498 only as Groq's "at capacity".
 
 Source: the retry sets of the OpenAI, Anthropic, Cohere, Google and AWS clients (2026-11).
 """
@@ -23,7 +23,7 @@ Result = Completion | Failure
 
 
 def is_transient(failure: Failure) -> bool:
-    """Whether the same call may succeed later. The provider's own word comes first; a quota that is used up stays so."""
+    """Return whether the same call may succeed later. The provider's own word comes first; a quota that is used up stays so."""
     if failure.kind == "quota":
         return False
     if failure.should_retry is not None:
@@ -34,7 +34,7 @@ def is_transient(failure: Failure) -> bool:
 
 
 def compute_delay_s(failure: Failure, attempt: int, row: RetriesRow) -> float:
-    """Seconds to wait after the `attempt`th try: what the provider said, else exponential with full jitter.
+    """Return the wait after attempt number `attempt`: the provider's own figure, else exponential with full jitter.
 
     Source: full jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
@@ -52,30 +52,30 @@ async def retry(
     may_retry: Callable[[Failure], bool] = is_transient,
     before_sleep: Callable[[Failure, int, float], None],
 ) -> Result:
-    """Tries again after a `first` failure that may pass: until an answer, a final failure, the last attempt or the deadline.
+    """Try again after a `first` failure that may pass: until an answer, a final failure, the last attempt or the deadline.
 
     A retry that would start past the deadline (`time.monotonic`) is not waited for: the failure is returned at once.
     Built at the first failure only: a call that succeeds pays nothing for it.
     """
     pending: list[Result] = [first]
 
-    async def next_try() -> Result:
+    async def try_next() -> Result:
         return pending.pop() if pending else await attempt()
 
-    def failure_of(state: RetryCallState) -> Failure:
+    def get_failure(state: RetryCallState) -> Failure:
         result = state.outcome.result() if state.outcome else None
         assert isinstance(result, Failure)
         return result
 
-    def retry(state: RetryCallState) -> bool:
+    def should_retry(state: RetryCallState) -> bool:
         result = state.outcome.result() if state.outcome and not state.outcome.failed else None
         return isinstance(result, Failure) and may_retry(result)
 
     retrying = AsyncRetrying(
-        retry=retry,
-        wait=lambda state: compute_delay_s(failure_of(state), state.attempt_number, row),
+        retry=should_retry,
+        wait=lambda state: compute_delay_s(get_failure(state), state.attempt_number, row),
         stop=lambda state: state.attempt_number >= row.attempts or time.monotonic() + state.upcoming_sleep >= deadline,
-        before_sleep=lambda state: before_sleep(failure_of(state), state.attempt_number, state.upcoming_sleep),
-        retry_error_callback=failure_of,
+        before_sleep=lambda state: before_sleep(get_failure(state), state.attempt_number, state.upcoming_sleep),
+        retry_error_callback=get_failure,
     )
-    return await retrying(next_try)
+    return await retrying(try_next)

@@ -150,7 +150,7 @@ async def test_prompts_answers_and_keys_are_nowhere(program: Serving) -> None:
     for secret in (ANSWER, SYSTEM, "Tapir", "Gnu", KEY, UP_KEY, GUEST):
         assert secret not in written
     assert not [line for line in program.lines() if PROMPT in json.dumps(line)]
-    assert len(program.lines("bug in a call")) == 4
+    assert len(program.lines("call.crashed")) == 4
     assert all(line["timestamp"].endswith("Z") for line in program.lines()), "off a terminal every line is JSON, with a time"
 
 
@@ -159,7 +159,7 @@ async def test_a_bug_is_logged_with_where_it_happened_and_nothing_of_what_was_th
         body = {"prompt": PROMPT, "model": ["leaky/bug", "up/ok"]}
         async with session.post("/v1/completion", json=body, headers={"x-api-key": KEY}) as response:
             choices = (await response.json())["choices"]
-    (line,) = await program.logged("bug in a call")
+    (line,) = await program.logged("call.crashed")
     (served,) = await program.logged("request.answered")
 
     assert [choice["error"] and choice["error"]["kind"] for choice in choices] == ["internal", None]

@@ -1,0 +1,145 @@
+"""The providers of a configuration behind their accounts' limits: one attempt at a call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+import aiohttp
+
+from fanout import providers
+from fanout.config.settings import ProviderSettings, Settings
+from fanout.core.errors import ProviderError
+from fanout.core.schema import Call, Completion, Failure, Query, Sampling, Target
+from fanout.dispatch import pricing
+from fanout.dispatch.in_flight import InFlightCall, relay
+from fanout.dispatch.retries import Result
+from fanout.limits.limiter import Limiter
+from fanout.limits.pauses import MAX_PAUSE_S
+from fanout.limits.queue import Permit
+from fanout.limits.registry import LimiterRegistry
+from fanout.providers import OnHeaders, Preparing, Provider
+from fanout.providers.mapping.rate_headers import parse_rate_headers
+
+TOO_LATE = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
+
+
+class Upstreams:
+    """All providers, each call's limiter, and the way of an attempt through both."""
+
+    def __init__(self, settings: Settings, session: aiohttp.ClientSession, limiters: LimiterRegistry) -> None:
+        self._settings, self._limiters = settings, limiters
+        self._providers = {name: providers.create(row, session) for name, row in settings.providers.items()}
+
+    def find_provider(self, target: Target) -> Provider:
+        """Return the provider of a target."""
+        assert target.provider is not None, "a call without a provider has a refusal and is never sent"
+        return self._providers[target.provider]
+
+    def find_row(self, call: Call) -> ProviderSettings:
+        """Return the configuration of a call's provider."""
+        assert call.target.provider is not None
+        return self._settings.providers[call.target.provider]
+
+    async def prepare(self, calls: Iterable[Call] | None) -> None:
+        """Prepare providers and prices; what cannot be prepared fails in its call, where it is shown."""
+        sent = {call.target.provider for call in calls if call.refusal is None} if calls is not None else set(self._providers)
+        names = [name for name in sent if name is not None]
+        work = [provider.prepare() for name in names if isinstance(provider := self._providers[name], Preparing)]
+        if any(self._settings.providers[name].row.prices != "" for name in names):
+            work.append(asyncio.to_thread(pricing.load_prices))
+        await asyncio.gather(*work, return_exceptions=True)
+
+    async def attempt(self, running: InFlightCall) -> Result:
+        """Make one attempt once the limits let it start; its waiting, its time and its usage are accounted for."""
+        call, queued_at = running.call, time.monotonic()
+        limiter = self._find_limiter(call)
+        try:
+            permit = await limiter.acquire(
+                call.target.model or "",
+                input_bytes=_estimate_input_bytes(call.query) if limiter.counts_tokens else 0,
+                max_tokens=_compute_max_tokens(call.query.sampling),
+                priority=running.priority,
+                deadline=running.deadline,
+            )
+        except ProviderError as error:
+            return error.failure
+        finally:
+            running.started_at = time.monotonic()
+            running.queued_s += running.started_at - queued_at
+        result: Result | None = None
+        try:
+            result = await self._send(running, partial(_record_headers, limiter, permit))
+        finally:
+            running.call_s = time.monotonic() - running.started_at
+            _settle(limiter, permit, call, result)
+        return result
+
+    async def _send(self, running: InFlightCall, on_headers: OnHeaders) -> Result:
+        """Send a call upstream, within the time of one attempt and the request's deadline."""
+        call, provider = running.call, self.find_provider(running.call.target)
+        attempt_s = self.find_row(call).row.timeout_s
+        remaining_s = running.deadline - running.started_at
+        if remaining_s <= 0:  # sending first and timing out then would pay for an answer that nobody can get
+            return TOO_LATE
+        running.attempts += 1
+        limit = asyncio.timeout(min(attempt_s, remaining_s))
+        try:
+            async with limit:
+                if running.inbox is None:
+                    return await provider.complete(call, on_headers)
+                return await relay(running, provider.stream(call, on_headers))
+        except ProviderError as error:
+            failure = error.failure
+        except TimeoutError:
+            if not limit.expired():
+                raise  # the adapter's own, which it must not let out
+            sentence = f"no complete answer within the {attempt_s:g} s of one attempt"
+            failure = TOO_LATE if remaining_s <= attempt_s else Failure("timeout", sentence, code="attempt_timeout")
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise RuntimeError("the adapter raised CancelledError although nobody had cancelled the call") from None
+        return failure
+
+    def _find_limiter(self, call: Call) -> Limiter:
+        row = self.find_row(call)
+        digest = call.credential.digest if call.credential else None
+        return self._limiters.get(row.name, row.row.limits, call.target.limit_group, digest)
+
+
+def _record_headers(limiter: Limiter, permit: Permit, headers: Mapping[str, str]) -> None:
+    """Pass on what an answer's headers report of the account's limits."""
+    if (reported := parse_rate_headers(headers)) is not None:
+        limiter.record_headers(permit, reported)
+
+
+def _settle(limiter: Limiter, permit: Permit, call: Call, result: Result | None) -> None:
+    """Give the permit back with the real usage, and pause what the upstream has asked to pause."""
+    usage = result.usage if isinstance(result, Completion) else None
+    if usage:
+        limiter.release(permit, usage.input_tokens, usage.output_tokens)
+    else:
+        limiter.release(permit)
+    if isinstance(result, Failure) and result.kind == "rate_limit" and result.retry_after_s:
+        model = None if result.account_wide else call.target.model
+        limiter.pause(model, min(result.retry_after_s, MAX_PAUSE_S), result.code or result.kind)
+
+
+def _compute_max_tokens(sampling: Sampling) -> int | None:
+    """Return the bound of all the answers that one call generates."""
+    return sampling.max_tokens and sampling.max_tokens * max(sampling.n or 1, sampling.best_of or 1)
+
+
+def _estimate_input_bytes(query: Query) -> int:
+    """Return roughly how much text a query holds, images aside."""
+    if query.messages is None:
+        return len(query.prompt or "") or 4 * len(query.prompt_tokens or ())
+    contents = (message.content for message in query.messages)
+    return sum(
+        len(content) if isinstance(content, str) else sum(len(getattr(part, "text", "")) for part in content or ())
+        for content in contents
+    )
