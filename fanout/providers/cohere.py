@@ -4,7 +4,7 @@ Quirks (evidence: recorded traffic, cohere 7.3.1, docs.cohere.com):
 - `top_p` is `p` and lies within 0.01 and 0.99, `top_k` is `k`; of the two penalties only one may be sent.
 - Log probabilities come without alternatives, and an item may be several tokens.
 - It counts tokens twice: what the model saw (`tokens`) and what is billed (`billed_units`), which is often far less.
-- Errors are flat, `{"id", "message"}`; a stream says them in `message-end`, as `delta.error`.
+- Errors are flat, `{"id", "message"}`; a stream has them in `message-end`, as `delta.error`.
 - 498 means a token that is not valid; a 429 may be the month's end of a trial key.
 - A stream ends with `message-end`; some clients also expect `[DONE]`.
 
@@ -16,21 +16,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, NoReturn
 
 import aiohttp
-from aiohttp import hdrs
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.core.json_text import dump
+from fanout.core.json_text import JsonObject, dump
 from fanout.core.schema import (
     Answer,
     Call,
     Choice,
     Completion,
-    Delta,
-    Failure,
     FailureKind,
     FinishReason,
     Fitted,
@@ -43,25 +39,26 @@ from fanout.core.schema import (
     TokenLogprob,
 )
 from fanout.core.usage import Usage
-from fanout.providers.mapping.failures import Origin, find_error, refusal
-from fanout.providers.mapping.messages import SYSTEM_ROLES, list_messages, refuse_part, report_left_out, to_text
-from fanout.providers.mapping.openai_answers import build_completion
+from fanout.providers.mapping.completions import Finish, build_completion, build_usage, make_tool_call, read_finish
+from fanout.providers.mapping.error_objects import find_error
+from fanout.providers.mapping.failures import Origin
+from fanout.providers.mapping.json_fields import as_count, as_number, as_object, as_objects, as_text
+from fanout.providers.mapping.messages import SYSTEM_ROLES, list_messages, part_error, report_left_out, to_text
 from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.mapping.tools import (
-    FIELDS,
-    FORMAT,
+    RESPONSE_FORMAT,
+    TOOL_FIELDS,
     Toolbox,
-    WrittenFields,
+    ToolFields,
     convert_response_format,
     convert_tools,
-    make_tool_call,
+    get_tool_call_id,
     parse_tool_calls,
-    require_call_id,
 )
 from fanout.providers.parameter_tables import COHERE
 from fanout.providers.parameters import accept, either, fit
-from fanout.providers.transport.http import AnswerReader, HttpRequest
-from fanout.providers.transport.native import NativeProvider, as_count, as_object, as_objects, as_text
+from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.json_provider import JsonProvider
 
 FINISH: Mapping[str, FinishReason] = {
     "COMPLETE": "stop",
@@ -75,217 +72,190 @@ BROKEN_OFF: Mapping[str, FailureKind] = {"ERROR": "server", "TIMEOUT": "timeout"
 STATUSES: Mapping[int, FailureKind] = {498: "auth", 499: "server"}
 """Where its statuses mean something of their own: an invalid token; a request that was cancelled."""
 SPENT = re.compile(r"\bmonth|\A(?!.*\bminute).*\btrial key", re.IGNORECASE | re.DOTALL)
-"""Words of a 429 that no waiting helps; there is no code. A trial key's limit for each minute passes."""
+"""Matches the message of a 429 that no waiting helps; there is no code. A trial key's limit for each minute passes."""
 
 
-def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Cohere:
-    """The provider of one row; see `providers.create`."""
-    return Cohere(settings, session)
+class CohereReader(StreamReader):
+    """A streamed answer: pieces of content, of a plan and of tool calls."""
+
+    def __init__(self, origin: Origin, call_index: int, max_bytes: int) -> None:
+        super().__init__(origin, call_index, max_bytes)
+        self._head: JsonObject = {}
+        self._usage: object = None
+        self._calls = 0
+
+    def _read_event(self, event: JsonObject, size: int) -> None:
+        kind, delta = event.get("type"), as_object(event.get("delta"))
+        message = as_object(delta.get("message"))
+        if kind in ("content-delta", "content-start"):
+            self._read_content(as_object(message.get("content")), event.get("logprobs"), size)
+        elif kind == "message-end":
+            self._usage = delta.get("usage")
+            finish = _read_finish(self._origin, delta)
+            self._choice()
+            if finish.native:
+                self._finish(finish)
+            self.is_ended = True
+        elif kind == "message-start":
+            self._head = event
+            self._choice()
+        elif kind == "tool-plan-delta":
+            self._add(size, reasoning=as_text(message.get("tool_plan")))
+        elif kind in ("tool-call-start", "tool-call-delta"):
+            self._read_call(as_object(message.get("tool_calls")), size, is_start=kind == "tool-call-start")
+        elif event.get("error") or isinstance(event.get("message"), str):
+            raise self._parse_error(event)
+
+    def _read_content(self, content: JsonObject, logprobs: object, size: int) -> None:
+        text = as_text(content.get("text"))
+        if text and not logprobs:
+            self._add_text(text)
+        else:
+            tokens = _parse_logprobs([logprobs]) if logprobs else None
+            self._add(size, text=text, reasoning=as_text(content.get("thinking")), logprobs=tokens)
+
+    def _read_call(self, call: JsonObject, size: int, *, is_start: bool) -> None:
+        function = as_object(call.get("function"))
+        arguments = as_text(function.get("arguments"))
+        if is_start:
+            self._calls += 1
+            piece = make_tool_call(function.get("name"), arguments, call.get("id"))
+        elif self._calls and arguments:
+            piece = {"function": {"arguments": arguments}}
+        else:
+            return
+        self._add(size, calls=[{"index": self._calls - 1, **piece}])
+
+    def _parse_error(self, event: JsonObject) -> ProviderError:
+        return self._origin.upstream_error(find_error(event), request_id=event.get("id"))
+
+    def _complete(self, choices: tuple[Choice, ...]) -> Completion:
+        return build_completion(self._origin, self._head, choices, _parse_usage(self._usage))
 
 
-class Cohere(NativeProvider):
+class Cohere(JsonProvider):
     """A host that speaks Cohere's format at `/v2/chat` below its base address."""
 
-    key_header = hdrs.AUTHORIZATION
-    key_prefix = "Bearer "
+    reader_class = CohereReader
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
         self._url = self.build_url(f"{self.build_prefix('v2')}/chat")
-        self._accepted = accept(COHERE, settings.row.parameters, FIELDS | {FORMAT})
+        self._accepted = accept(COHERE, settings.row.parameters, TOOL_FIELDS | {RESPONSE_FORMAT})
 
     def fit(self, target: Target, query: Query) -> Fitted:
+        """See `Provider.fit`."""
         fitted = either(fit(query, self._accepted), query, self._accepted, "frequency_penalty", "presence_penalty")
-        return report_left_out(
-            convert_tools(convert_response_format(fitted, _written_format), _written_tools), query.messages, details=True
-        )
+        fitted = convert_tools(convert_response_format(fitted, _convert_schema), _convert_toolbox)
+        return report_left_out(fitted, query.messages, has_details=True)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        if self._url is None:
-            raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
-        messages = [_message(self._origin, message) for message in list_messages(self._origin, call.query)]
-        fields: dict[str, Any] = {**call.fitted.sent, "model": call.target.model, "messages": messages, "stream": stream}
-        return HttpRequest(self._url, self.build_headers(call), dump(fields))
+        """See `HttpProvider.encode`."""
+        url = self.require_url(self._url)
+        messages = [_convert_message(self._origin, message) for message in list_messages(self._origin, call.query)]
+        fields: JsonObject = {**call.fitted.sent, "model": call.target.model, "messages": messages, "stream": stream}
+        return HttpRequest(url, self.build_headers(call), dump(fields))
 
-    def parse_answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
+    def parse_answer(self, origin: Origin, body: JsonObject) -> Completion:
+        """See `JsonProvider.parse_answer`."""
         message = body.get("message")
         if body.get("error") or isinstance(message, str):
-            raise self.parse_refusal(origin, None, headers, body)
+            raise self.parse_error(origin, body)
         if not isinstance(message, dict):
-            raise origin.malformed("sent an answer without a message", "no_choices")
-        word = _checked(origin, headers, body)
-        choice = Choice(_answer(message), FINISH.get(word), word[:100] or None, _logprobs(body.get("logprobs")))
-        return build_completion(origin, headers, body, (choice,), _usage(body.get("usage")))
+            raise origin.answer_error("sent an answer without a message", "no_choices")
+        finish = _read_finish(origin, body)
+        choice = Choice(_parse_message(message), *finish, _parse_logprobs(body.get("logprobs")))
+        return build_completion(origin, body, (choice,), _parse_usage(body.get("usage")))
 
-    def parse_refusal(
-        self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]
-    ) -> ProviderError:
+    def parse_error(self, origin: Origin, body: JsonObject) -> ProviderError:
+        """See `JsonProvider.parse_error`."""
         error = find_error(body)
-        kind = STATUSES.get(status or 0)
-        if status == 429 and SPENT.search(as_text(error.get("message"))[:2000]):
+        kind = STATUSES.get(origin.status or 0)
+        if origin.status == 429 and SPENT.search(as_text(error.get("message"))[:2000]):
             kind = "quota"
-        return refusal(origin, status, headers, error, kind=kind, request=body.get("id"))
-
-    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
-        return CohereEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
+        return origin.upstream_error(error, kind=kind, request_id=body.get("id"))
 
 
-def _written_format(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Source: https://docs.cohere.com/docs/structured-outputs"""
-    return {FORMAT: {"type": "json_object", **({"json_schema": schema} if schema else {})}}
+create = Cohere
+"""See `providers.create`."""
 
 
-def _written_tools(box: Toolbox) -> WrittenFields:
-    functions = [function._asdict() for function in box.functions]
-    tools = [
-        {
-            "type": "function",
-            "function": {name: value for name, value in item.items() if name != "strict" and value is not None},
-        }
-        for item in functions
-    ]
-    fields: dict[str, Any] = {"tools": tools}
-    if box.choice in ("none", "required"):
-        fields["tool_choice"] = box.choice.upper()
-    lost = {"tool_choice": box.name is not None, "parallel_tool_calls": not box.parallel}
-    return fields, tuple(name for name, is_lost in lost.items() if is_lost)
+def _convert_schema(schema: JsonObject | None) -> JsonObject:
+    """Source: https://docs.cohere.com/docs/structured-outputs."""
+    return {RESPONSE_FORMAT: {"type": "json_object", **({"json_schema": schema} if schema else {})}}
 
 
-def _message(origin: Origin, message: Message) -> dict[str, Any]:
+def _convert_toolbox(toolbox: Toolbox) -> ToolFields:
+    functions = [function.describe(parameters=function.parameters) for function in toolbox.functions]
+    fields: JsonObject = {"tools": [{"type": "function", "function": function} for function in functions]}
+    if toolbox.choice in ("none", "required"):
+        fields["tool_choice"] = toolbox.choice.upper()
+    lost = {"tool_choice": toolbox.name is not None, "parallel_tool_calls": not toolbox.is_parallel}
+    return ToolFields(fields, tuple(name for name, is_lost in lost.items() if is_lost))
+
+
+def _convert_message(origin: Origin, message: Message) -> JsonObject:
     if message.role in SYSTEM_ROLES:
         return {"role": "system", "content": to_text(origin, message.content)}
     if message.role == "tool":
-        call_id, said = require_call_id(origin, message), to_text(origin, message.content)
-        return {"role": "tool", "tool_call_id": call_id, "content": said}
-    content: Any = message.content
-    if isinstance(content, tuple):
-        content = [_part(origin, part) for part in content]
+        call_id, text = get_tool_call_id(origin, message), to_text(origin, message.content)
+        return {"role": "tool", "tool_call_id": call_id, "content": text}
+    content = message.content
+    converted = [_convert_part(origin, part) for part in content] if isinstance(content, tuple) else content
     if calls := parse_tool_calls(origin, message):
-        again = [make_tool_call(call.name, call.arguments, call.id) for call in calls]
-        return {"role": message.role, "tool_calls": again, **({"content": content} if content else {})}
-    return {"role": message.role, "content": content if content is not None else ""}
+        tool_calls = [make_tool_call(call.name, call.arguments, call.id) for call in calls]
+        return {"role": message.role, "tool_calls": tool_calls, **({"content": converted} if converted else {})}
+    return {"role": message.role, "content": converted if converted is not None else ""}
 
 
-def _part(origin: Origin, part: TextPart | ImagePart | OtherPart) -> dict[str, Any]:
+def _convert_part(origin: Origin, part: TextPart | ImagePart | OtherPart) -> JsonObject:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     if isinstance(part, OtherPart):
-        refuse_part(origin, part)
+        raise part_error(origin, part)
     return {"type": "image_url", "image_url": {"url": part.url, **({"detail": part.detail} if part.detail else {})}}
 
 
-def _checked(origin: Origin, headers: Mapping[str, str], ended: Mapping[str, Any]) -> str:
-    """The finish reason.
+def _read_finish(origin: Origin, end: JsonObject) -> Finish:
+    """Return the end of an answer.
 
     Raises:
-        ProviderError: it says that the answer failed, or an error stands beside it.
+        ProviderError: the answer failed, by its finish reason or by an error beside it.
     """
-    word, error = as_text(ended.get("finish_reason")), as_text(ended.get("error"))
-    if error or word in BROKEN_OFF:
-        said = {"message": error or f"`{origin.name}` broke off its answer: `{word}`", "code": word}
-        raise refusal(origin, None, headers, said, kind=BROKEN_OFF.get(word, "server"))
-    return word
+    word, message = as_text(end.get("finish_reason")), as_text(end.get("error"))
+    if message or word in BROKEN_OFF:
+        raise origin.finish_error(word, message, BROKEN_OFF.get(word, "server"))
+    return read_finish(word, FINISH)
 
 
-def _answer(message: Mapping[str, Any]) -> Answer:
+def _parse_message(message: JsonObject) -> Answer:
     content = message.get("content")
     blocks = as_objects(content)
-    said = content if isinstance(content, str) else "".join(as_text(block.get("text")) for block in blocks)
-    thought = as_text(message.get("tool_plan")) + "".join(as_text(block.get("thinking")) for block in blocks)
-    return Answer(said, thought or None, None, tuple(map(_tool_call, as_objects(message.get("tool_calls")))))
+    text = content if isinstance(content, str) else "".join(as_text(block.get("text")) for block in blocks)
+    thoughts = as_text(message.get("tool_plan")) + "".join(as_text(block.get("thinking")) for block in blocks)
+    return Answer(text, thoughts or None, None, tuple(map(_parse_call, as_objects(message.get("tool_calls")))))
 
 
-def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_call(call: JsonObject) -> JsonObject:
     function = as_object(call.get("function"))
     return make_tool_call(function.get("name"), function.get("arguments"), call.get("id"))
 
 
-def _logprobs(raw: Any) -> tuple[TokenLogprob, ...] | None:
-    """An item is a piece of text with the log probabilities of its tokens: together, their sum."""
+def _parse_logprobs(raw: object) -> tuple[TokenLogprob, ...] | None:
+    """Return the tokens: an item is a piece of text with the log probabilities of its tokens; together, their sum."""
     tokens: list[TokenLogprob] = []
     for item in as_objects(raw):
         numbers = item.get("logprobs")
         known = [value for value in numbers if isinstance(value, int | float)] if isinstance(numbers, list) else []
-        total = math.fsum(known) if known else None
-        tokens.append(TokenLogprob(as_text(item.get("text")), total if total is not None and math.isfinite(total) else None))
+        total = as_number(math.fsum(known)) if known else None
+        tokens.append(TokenLogprob(as_text(item.get("text")), total))
     return tuple(tokens) or None
 
 
-def _usage(raw: Any) -> Usage | None:
+def _parse_usage(raw: object) -> Usage | None:
     if not isinstance(raw, dict):
         return None
-    seen = as_object(raw.get("tokens"))
-    units = as_object(raw.get("billed_units"))
-    billed = {name: value for name, value in units.items() if isinstance(value, int | float) and not isinstance(value, bool)}
-    given, answered = as_count(seen.get("input_tokens")), as_count(seen.get("output_tokens"))
-    if given is None and answered is None and not billed:
-        return None
-    return Usage(given, answered, as_count(raw.get("cached_tokens")), billed=billed or None, raw=raw)
-
-
-class CohereEvents(StreamReader):
-    """A streamed answer: pieces of content, of a plan and of tool calls."""
-
-    def __init__(self, origin: Origin, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
-        super().__init__(origin, call_index, headers, highest_bytes)
-        self._head: Mapping[str, Any] = {}
-        self._usage: Any = None
-        self._calls = 0
-
-    def _take(self, chunk: dict[str, Any], size: int, deltas: list[Delta]) -> None:
-        kind, delta = chunk.get("type"), as_object(chunk.get("delta"))
-        message = as_object(delta.get("message"))
-        if kind in ("content-delta", "content-start"):
-            said = as_object(message.get("content"))
-            piece, logprobs = said.get("text"), chunk.get("logprobs")
-            if type(piece) is str and piece and not logprobs:
-                deltas.append(self._said(0, piece))
-            else:
-                found = _logprobs([logprobs]) if logprobs else None
-                self._append(
-                    deltas, self._added(0, size, text=as_text(piece), reasoning=as_text(said.get("thinking")), logprobs=found)
-                )
-        elif kind == "message-end":
-            self._usage = delta.get("usage")
-            self._ended(_checked(self._origin, self._headers, delta))
-        elif kind == "message-start":
-            self._head = chunk
-            self._growing()
-        elif kind in ("tool-plan-delta", "tool-call-start", "tool-call-delta"):
-            self._append(deltas, self._tool(kind, message, size))
-        elif chunk.get("error") or isinstance(chunk.get("message"), str):
-            self._called_error(chunk)
-
-    def _called_error(self, chunk: dict[str, Any]) -> NoReturn:
-        raise refusal(self._origin, None, self._headers, find_error(chunk), request=chunk.get("id"))
-
-    def _append(self, deltas: list[Delta], delta: Delta | None) -> None:
-        if delta:
-            deltas.append(delta)
-
-    def _tool(self, kind: str, message: Mapping[str, Any], size: int) -> Delta | None:
-        if kind == "tool-plan-delta":
-            return self._added(0, size, reasoning=as_text(message.get("tool_plan")))
-        call = as_object(message.get("tool_calls"))
-        if kind == "tool-call-start":
-            self._calls += 1
-            return self._added(0, size, calls=[{"index": self._calls - 1, **_begun(call)}])
-        arguments = as_text(as_object(call.get("function")).get("arguments"))
-        if not self._calls or not arguments:
-            return None
-        return self._added(0, size, calls=[{"index": self._calls - 1, "function": {"arguments": arguments}}])
-
-    def _ended(self, word: str) -> None:
-        self.ended = True
-        self._growing()
-        if word:
-            self._finished(0, FINISH.get(word), word)
-
-    def _whole(self, choices: tuple[Choice, ...]) -> Completion:
-        return build_completion(self._origin, self._headers, self._head, choices, _usage(self._usage))
-
-
-def _begun(call: Mapping[str, Any]) -> dict[str, Any]:
-    """A call whose arguments are still to come."""
-    function = as_object(call.get("function"))
-    return make_tool_call(function.get("name"), as_text(function.get("arguments")), call.get("id"))
+    tokens, units = as_object(raw.get("tokens")), as_object(raw.get("billed_units"))
+    billed = {name: value for name, value in units.items() if as_number(value) is not None}
+    input_tokens, output_tokens = as_count(tokens.get("input_tokens")), as_count(tokens.get("output_tokens"))
+    return build_usage(input_tokens, output_tokens, as_count(raw.get("cached_tokens")), billed=billed, raw=raw)

@@ -16,7 +16,8 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import parse
 from fanout.core.schema import Failure
-from fanout.providers.mapping.failures import Origin, parse_error_body, refusal
+from fanout.providers.mapping.error_objects import find_error, parse_error_body
+from fanout.providers.mapping.failures import Origin
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, to_provider_error
 
 PATHS = {"openai": "/models", "ollama": "/api/tags"}
@@ -45,7 +46,7 @@ async def listed(settings: ProviderSettings, session: aiohttp.ClientSession, tim
     except CONNECTION_ERRORS as error:
         raise to_provider_error(settings.name, error, limit.sock_connect) from error
     if response.status != 200:
-        raise refusal(origin, response.status, response.headers, parse_error_body(body))
+        raise origin.with_response(response.headers, response.status).upstream_error(find_error(parse_error_body(body)))
     return _models(origin, body)
 
 
@@ -54,7 +55,7 @@ async def _body(origin: Origin, response: aiohttp.ClientResponse) -> bytes:
     async for piece in response.content.iter_any():
         body += piece
         if len(body) > MOST_BYTES:
-            raise origin.malformed(f"lists its models in over {MOST_BYTES:,} bytes", "answer_too_large")
+            raise origin.answer_error(f"lists its models in over {MOST_BYTES:,} bytes", "answer_too_large")
     return bytes(body)
 
 
@@ -75,10 +76,10 @@ def _models(origin: Origin, body: bytes) -> list[dict[str, Any]]:
     try:
         answer = parse(body)
     except ValueError:
-        raise origin.malformed("sent a list of models that is not JSON", "invalid_json") from None
+        raise origin.answer_error("sent a list of models that is not JSON", "invalid_json") from None
     found = (answer.get("data") or answer.get("models") or []) if isinstance(answer, dict) else answer
     if not isinstance(found, list) or (isinstance(answer, dict) and not {"data", "models"} & answer.keys()):
-        raise origin.malformed("sent JSON that is no list of models", "unexpected_shape")
+        raise origin.answer_error("sent JSON that is no list of models", "unexpected_shape")
     described = [item for item in found if isinstance(item, dict)]
     named = [{**item, "id": item.get("id") or item.get("name")} for item in described]
     return [item for item in named if isinstance(item["id"], str)]

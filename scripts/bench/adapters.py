@@ -51,7 +51,7 @@ def _rows(name: str, exchange: Exchange, bench: Bench) -> Iterator[Row]:
         events = provider.open_reader(call, HEADERS)
         for piece in exchange.pieces:
             events.feed(piece)
-        events.finish()
+        events.flush()
         return events.close()
 
     def stream_floor() -> None:

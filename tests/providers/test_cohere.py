@@ -10,7 +10,7 @@ from fanout.config.settings import ParametersRow
 from fanout.core.schema import Completion, Failure, Fitted, ImagePart, Message, TextPart, TokenLogprob
 from fanout.core.usage import Usage
 from fanout.providers.cohere import Cohere
-from tests.providers.transport.test_native import NOW, PNG, TOOL_TURNS, WEATHER
+from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
 from tests.support.recordings import Exchange, recorded
 from tests.support.streams import COHERE, named
 from tests.support.wires import adapter_at, answered, asking, body_of, cut, failed, told, whole

@@ -359,7 +359,8 @@ async def test_calls_over_the_network() -> None:
         for stream in (False, True):
             answer = in_pieces(cut(STREAM, range(0, 999, 11)), "application/x-ndjson") if stream else answering(END)
             async with serving(answer) as served:
-                up = adapter_at(Ollama, served.url, session=session, more={"allowed": [ip_network("127.0.0.1/32")]})
+                up = adapter_at(Ollama, served.url, session=session)
+                up.allowed_networks = [ip_network("127.0.0.1/32")]
                 call = asking(up, messages=(Message("user", (TextPart("What?"), ImagePart(images.url))),))
                 completion = (await streamed(up, call))[1] if stream else await up.complete(call)
             ((path, _, body),) = served.requests

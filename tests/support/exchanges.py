@@ -77,10 +77,10 @@ def replayed(
     events = provider.open_reader(call, CIMultiDict(headers or {}))
     deltas: list[Delta] = []
     for piece in pieces:
-        if events.ended:
+        if events.is_ended:
             break
         deltas += events.feed(piece)
-    deltas += events.finish()
+    deltas += events.flush()
     return deltas, events.close()
 
 

@@ -32,7 +32,6 @@ def adapter_at(
     session: Any = None,
     key: str | None = KEY,
     headers: Mapping[str, str] | None = None,
-    more: Mapping[str, Any] | None = None,
     max_answer_bytes: int = 2**24,
     **row: Any,
 ) -> P:
@@ -48,7 +47,7 @@ def adapter_at(
         missing_key=None,
         max_answer_bytes=max_answer_bytes,
     )
-    return make(settings, session, **(more or {}))
+    return make(settings, session)
 
 
 def asking(provider: HttpProvider, model: str = "m", **asked: Any) -> Call:

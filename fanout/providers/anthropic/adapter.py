@@ -16,32 +16,37 @@ Source: https://platform.claude.com/docs/en/api/messages for every wire field.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import aiohttp
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.core.json_text import dump
-from fanout.core.schema import Call, Completion, Failure, Fitted, ImagePart, Message, OtherPart, Query, Target, TextPart
-from fanout.providers.anthropic.blocks import BlockEvents, answered, refused
+from fanout.core.json_text import JsonObject, dump
+from fanout.core.schema import Call, Completion, Fitted, ImagePart, Message, OtherPart, Query, Target, TextPart
+from fanout.providers.anthropic import blocks
+from fanout.providers.mapping.data_urls import split_data_url
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.messages import (
     SYSTEM_ROLES,
     list_messages,
     list_system_texts,
-    parse_data_url,
-    refuse,
-    refuse_part,
+    part_error,
     report_left_out,
     to_text,
 )
-from fanout.providers.mapping.tools import FIELDS, Toolbox, WrittenFields, convert_tools, parse_tool_calls, require_call_id
+from fanout.providers.mapping.tools import (
+    TOOL_FIELDS,
+    Toolbox,
+    ToolFields,
+    convert_tools,
+    get_tool_call_id,
+    parse_tool_calls,
+)
 from fanout.providers.parameter_tables import ANTHROPIC_FAMILIES, find_anthropic_family
 from fanout.providers.parameters import Accepted, accept, either, fit, required
-from fanout.providers.transport.http import AnswerReader, HttpRequest
-from fanout.providers.transport.native import NativeProvider
+from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.json_provider import JsonProvider
 
 VERSION = "2023-06-01"
 DEFAULT_MAX_TOKENS = 8192
@@ -51,120 +56,123 @@ OLD_MAX_TOKENS = 4096
 IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 
 
-def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Anthropic:
-    """The provider of one row; see `providers.create`."""
-    return Anthropic(settings, session)
-
-
-class Anthropic(NativeProvider):
+class Anthropic(JsonProvider):
     """A host that speaks Anthropic's format at `/v1/messages` below its base address."""
 
     key_header = "x-api-key"
+    key_prefix = ""
+    reader_class = blocks.BlockReader
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
         self._headers.setdefault("anthropic-version", VERSION)
         self._url = self.build_url(f"{self.build_prefix('v1')}/messages")
         row = settings.row.parameters
-        self._accepted = {family: accept(table, row, FIELDS) for family, table in ANTHROPIC_FAMILIES.items()}
+        self._accepted = {family: accept(table, row, TOOL_FIELDS) for family, table in ANTHROPIC_FAMILIES.items()}
 
     def fit(self, target: Target, query: Query) -> Fitted:
+        """See `Provider.fit`."""
         model = target.model or ""
         family = find_anthropic_family(model)
         accepted = self._accepted[family]
-        fitted = _without_blank_stops(fit(query, accepted), query, accepted)
+        fitted = _drop_blank_stops(fit(query, accepted), query, accepted)
         if family == "either":
             fitted = either(fitted, query, accepted, "temperature", "top_p")
         most = OLD_MAX_TOKENS if model.startswith(("claude-3-", "claude-2", "claude-instant")) else DEFAULT_MAX_TOKENS
-        return report_left_out(convert_tools(required(fitted, accepted, "max_tokens", most), _written_tools), query.messages)
+        fitted = convert_tools(required(fitted, accepted, "max_tokens", most), _convert_toolbox)
+        return report_left_out(fitted, query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        if self._url is None:
-            raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
-        origin = self._origin
+        """See `HttpProvider.encode`."""
+        url, origin = self.require_url(self._url), self._origin
         messages = list_messages(origin, call.query)
-        fields: dict[str, Any] = {**call.fitted.sent, "model": call.target.model, "messages": _messages(origin, messages)}
+        fields: JsonObject = {
+            **call.fitted.sent,
+            "model": call.target.model,
+            "messages": _convert_messages(origin, messages),
+        }
         if system := list_system_texts(origin, messages):
-            fields["system"] = system[0] if len(system) == 1 else [{"type": "text", "text": said} for said in system]
+            fields["system"] = system[0] if len(system) == 1 else [{"type": "text", "text": text} for text in system]
         if stream:
             fields["stream"] = True
-        return HttpRequest(self._url, self.build_headers(call), dump(fields))
+        return HttpRequest(url, self.build_headers(call), dump(fields))
 
-    def parse_answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
-        return answered(origin, headers, body)
+    def parse_answer(self, origin: Origin, body: JsonObject) -> Completion:
+        """See `JsonProvider.parse_answer`."""
+        return blocks.parse_answer(origin, body)
 
-    def parse_refusal(
-        self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]
-    ) -> ProviderError:
-        return refused(origin, status, headers, body)
-
-    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
-        return BlockEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
+    def parse_error(self, origin: Origin, body: JsonObject) -> ProviderError:
+        """See `JsonProvider.parse_error`."""
+        return blocks.parse_error(origin, body)
 
 
-def _without_blank_stops(fitted: Fitted, query: Query, accepted: Accepted) -> Fitted:
-    """Sequences of white space alone are refused, so they are left out and reported."""
-    asked = query.sampling.stop
+create = Anthropic
+"""See `providers.create`."""
+
+
+def _drop_blank_stops(fitted: Fitted, query: Query, accepted: Accepted) -> Fitted:
+    """Return `fitted` without sequences of white space alone, which are refused; reports what was left out."""
+    stops = query.sampling.stop
     rule = accepted.rules.get("stop")
-    if not asked or rule is None or rule.name not in fitted.sent or all(map(str.strip, asked)):
+    if not stops or rule is None or rule.name not in fitted.sent or all(map(str.strip, stops)):
         return fitted
-    kept = tuple(filter(str.strip, asked))
+    kept = tuple(filter(str.strip, stops))
     sent = {name: value for name, value in fitted.sent.items() if name != rule.name}
     if not kept:
         return Fitted(sent, (*fitted.ignored, "stop"), fitted.adjusted)
-    return Fitted({**sent, rule.name: kept}, fitted.ignored, {**fitted.adjusted, "stop": (asked, kept)})
+    return Fitted({**sent, rule.name: kept}, fitted.ignored, {**fitted.adjusted, "stop": (stops, kept)})
 
 
-def _written_tools(box: Toolbox) -> WrittenFields:
+def _convert_toolbox(toolbox: Toolbox) -> ToolFields:
     tools = [
-        {
-            "name": function.name,
-            **({} if function.description is None else {"description": function.description}),
-            "input_schema": function.parameters,
-            **({"strict": True} if function.strict else {}),
-        }
-        for function in box.functions
+        function.describe(input_schema=function.parameters, **({"strict": True} if function.is_strict else {}))
+        for function in toolbox.functions
     ]
-    choice: dict[str, Any] = {"type": {None: "auto", "required": "any", "function": "tool"}.get(box.choice, box.choice)}
-    if box.name is not None:
-        choice["name"] = box.name
-    if not box.parallel and box.choice != "none":
+    choice: JsonObject = {"type": {None: "auto", "required": "any", "function": "tool"}.get(toolbox.choice, toolbox.choice)}
+    if toolbox.name is not None:
+        choice["name"] = toolbox.name
+    if not toolbox.is_parallel and toolbox.choice != "none":
         choice["disable_parallel_tool_use"] = True
-    return {"tools": tools} if choice == {"type": "auto"} else {"tools": tools, "tool_choice": choice}, ()
+    return ToolFields({"tools": tools} if choice == {"type": "auto"} else {"tools": tools, "tool_choice": choice})
 
 
-def _messages(origin: Origin, messages: Sequence[Message]) -> list[dict[str, Any]]:
-    written: list[dict[str, Any]] = []
-    results: list[dict[str, Any]] = []
+def _convert_messages(origin: Origin, messages: Sequence[Message]) -> list[JsonObject]:
+    converted: list[JsonObject] = []
+    results: list[JsonObject] = []
     for message in messages:
         if message.role in SYSTEM_ROLES:
             continue
         if message.role == "tool":
             if not results:
-                written.append({"role": "user", "content": results})  # all results of a turn stand in one message
-            said = to_text(origin, message.content)
-            results.append({"type": "tool_result", "tool_use_id": require_call_id(origin, message), "content": said})
+                converted.append({"role": "user", "content": results})  # all results of a turn stand in one message
+            text, call_id = to_text(origin, message.content), get_tool_call_id(origin, message)
+            results.append({"type": "tool_result", "tool_use_id": call_id, "content": text})
             continue
         results = []
-        content: Any = message.content
-        if not isinstance(content, str):
-            content = [_block(origin, part) for part in content or ()]
-        if calls := parse_tool_calls(origin, message):
-            spoken = [{"type": "text", "text": content}] if isinstance(content, str) and content else content or []
-            uses = [{"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments} for call in calls]
-            content = [*spoken, *uses]
-        written.append({"role": message.role, "content": content})
-    return written
+        converted.append({"role": message.role, "content": _convert_content(origin, message)})
+    return converted
 
 
-def _block(origin: Origin, part: TextPart | ImagePart | OtherPart) -> dict[str, Any]:
+def _convert_content(origin: Origin, message: Message) -> str | list[JsonObject]:
+    content = message.content
+    converted = content if isinstance(content, str) else [_convert_part(origin, part) for part in content or ()]
+    calls = parse_tool_calls(origin, message)
+    if not calls:
+        return converted
+    texts = ([{"type": "text", "text": converted}] if converted else []) if isinstance(converted, str) else converted
+    uses = [{"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments} for call in calls]
+    return [*texts, *uses]
+
+
+def _convert_part(origin: Origin, part: TextPart | ImagePart | OtherPart) -> JsonObject:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     if isinstance(part, OtherPart):
-        refuse_part(origin, part)
-    data = parse_data_url(origin, part.url)
-    if data is None:
+        raise part_error(origin, part)
+    image = split_data_url(part.url)
+    if image is None:
         return {"type": "image", "source": {"type": "url", "url": part.url}}
-    if data[0] not in IMAGE_TYPES:
-        refuse(origin, f"takes JPEG, PNG, GIF and WebP images, not `{data[0][:40]}`")
-    return {"type": "image", "source": {"type": "base64", "media_type": data[0], "data": data[1]}}
+    media_type, data = image
+    if media_type not in IMAGE_TYPES:
+        raise origin.request_error(f"takes JPEG, PNG, GIF and WebP images, not `{media_type[:40]}`")
+    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}

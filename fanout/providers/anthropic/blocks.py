@@ -1,4 +1,4 @@
-"""What an answer in Anthropic's format says, whole or in events; it is made of blocks of content.
+"""Answers in Anthropic's format, whole or in events; they are made of blocks of content.
 
 Source: https://platform.claude.com/docs/en/api/messages and …/build-with-claude/streaming for every wire field.
 """
@@ -6,16 +6,16 @@ Source: https://platform.claude.com/docs/en/api/messages and …/build-with-clau
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Answer, Choice, Completion, Delta, FailureKind, FinishReason
+from fanout.core.json_text import JsonObject
+from fanout.core.schema import Answer, Choice, Completion, FailureKind, FinishReason
 from fanout.core.usage import Usage
-from fanout.providers.mapping.failures import Origin, find_error, refusal
-from fanout.providers.mapping.openai_answers import build_completion
+from fanout.providers.mapping.completions import build_completion, build_usage, include_cached, make_tool_call, read_finish
+from fanout.providers.mapping.error_objects import find_error
+from fanout.providers.mapping.failures import Origin
+from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
 from fanout.providers.mapping.stream_reader import StreamReader
-from fanout.providers.mapping.tools import make_tool_call
-from fanout.providers.transport.native import as_count, as_object, as_objects, as_text
 
 FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -44,138 +44,123 @@ TYPES: Mapping[str, FailureKind] = {
 """By `error.type`, where no status says it: in streams. `_failures.TYPE_KINDS` has the rest."""
 
 
-def answered(origin: Origin, headers: Mapping[str, str], body: Mapping[str, Any]) -> Completion:
-    """A whole answer.
+def parse_answer(origin: Origin, body: JsonObject) -> Completion:
+    """Return a whole answer.
 
     Raises:
         ProviderError: it is an error, or has no content.
     """
     if body.get("error") or body.get("type") == "error":
-        raise refused(origin, None, headers, body)
+        raise parse_error(origin, body)
     content = body.get("content")
     if not isinstance(content, list):
-        raise origin.malformed("sent an answer without content", "no_choices")
-    word = as_text(body.get("stop_reason"))
-    choice = Choice(_answer(as_objects(content), body), FINISH.get(word), word[:100] or None)
-    return _completion(origin, headers, body, (choice,), as_object(body.get("usage")))
+        raise origin.answer_error("sent an answer without content", "no_choices")
+    blocks = as_objects(content)
+    text = "".join(as_text(block.get("text")) for block in blocks if block.get("type") == "text")
+    reasoning = "".join(as_text(block.get("thinking")) for block in blocks if block.get("type") == "thinking")
+    uses = (block for block in blocks if block.get("type") == "tool_use")
+    calls = tuple(make_tool_call(use.get("name"), use.get("input"), use.get("id")) for use in uses)
+    answer = Answer(text, reasoning or None, _read_explanation(body), calls)
+    choice = Choice(answer, *read_finish(body.get("stop_reason"), FINISH))
+    return build_completion(origin, body, (choice,), _parse_usage(as_object(body.get("usage"))))
 
 
-def _answer(blocks: list[dict[str, Any]], body: Mapping[str, Any]) -> Answer:
-    said = "".join(as_text(block.get("text")) for block in blocks if block.get("type") == "text")
-    thought = "".join(as_text(block.get("thinking")) for block in blocks if block.get("type") == "thinking")
-    calls = (
-        make_tool_call(use.get("name"), use.get("input"), use.get("id")) for use in blocks if use.get("type") == "tool_use"
-    )
-    return Answer(said, thought or None, _explanation(body), tuple(calls))
-
-
-def _explanation(body: Mapping[str, Any]) -> str | None:
-    """Why the model refused, where it says so."""
+def _read_explanation(body: JsonObject) -> str | None:
+    """Return why the model refused, where it explains that."""
     return as_text(as_object(body.get("stop_details")).get("explanation")) or None
 
 
-def _completion(
-    origin: Origin, headers: Mapping[str, str], head: Mapping[str, Any], choices: tuple[Choice, ...], usage: Mapping[str, Any]
-) -> Completion:
-    return build_completion(origin, headers, head, choices, _usage(usage))
-
-
-def _usage(raw: Mapping[str, Any]) -> Usage | None:
-    """Input with what came from the cache and what went into it, which here stand beside it."""
-    given, answered = as_count(raw.get("input_tokens")), as_count(raw.get("output_tokens"))
-    if given is None and answered is None:
-        return None
+def _parse_usage(raw: JsonObject) -> Usage | None:
     cached, written = as_count(raw.get("cache_read_input_tokens")), as_count(raw.get("cache_creation_input_tokens"))
+    input_tokens = include_cached(as_count(raw.get("input_tokens")), cached, written)
     reasoning = as_count(as_object(raw.get("output_tokens_details")).get("thinking_tokens"))
-    whole = None if given is None else given + (cached or 0) + (written or 0)
-    return Usage(whole, answered, cached, written, reasoning, raw=raw)
+    return build_usage(input_tokens, as_count(raw.get("output_tokens")), cached, written, reasoning, raw=raw)
 
 
-def refused(origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]) -> ProviderError:
-    """The failure that an error's object means; `status` is `None` within an answer of status 200."""
+def parse_error(origin: Origin, body: JsonObject) -> ProviderError:
+    """Return the failure that the body of an error means."""
     error = find_error(body)
     code, category = as_text(as_object(error.get("details")).get("error_code")), as_text(error.get("type"))
     kind = CODES.get(code) or ("quota" if code.endswith("_spend_limit_reached") else None)
-    if kind is None and status is None:
+    if kind is None and origin.status is None:
         kind = TYPES.get(category)
-    said = {"message": error.get("message"), "code": code or error.get("code"), "type": category}
-    return refusal(origin, status, headers, said, kind=kind, request=body.get("request_id"))
+    error = {"message": error.get("message"), "code": code or error.get("code"), "type": category}
+    return origin.upstream_error(error, kind=kind, request_id=body.get("request_id"))
 
 
-class BlockEvents(StreamReader):
+class BlockReader(StreamReader):
     """A streamed answer: blocks of content, each begun, added to and ended."""
 
-    def __init__(self, origin: Origin, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
-        super().__init__(origin, call_index, headers, highest_bytes)
-        self._head: Mapping[str, Any] = {}
-        self._usage: dict[str, Any] = {}
+    def __init__(self, origin: Origin, call_index: int, max_bytes: int) -> None:
+        super().__init__(origin, call_index, max_bytes)
+        self._head: JsonObject = {}
+        self._usage: JsonObject = {}
         self._calls: dict[int | None, int] = {}
+        """Index of a block → place of its tool call."""
         self._silent: set[int] = set()
-        """Calls whose arguments have not come."""
+        """Places of calls whose arguments have not come."""
 
-    def _take(self, chunk: dict[str, Any], size: int, deltas: list[Delta]) -> None:
-        kind = chunk.get("type")
+    def _read_event(self, event: JsonObject, size: int) -> None:
+        kind = event.get("type")
         if kind == "content_block_delta":
-            piece = as_object(chunk.get("delta"))
-            said = piece.get("text")
-            delta = self._said(0, said) if type(said) is str and said else self._other_delta(chunk, piece, size)
-            if delta:
-                deltas.append(delta)
+            self._read_delta(event, size)
         elif kind == "content_block_start":
-            if delta := self._block_started(chunk, as_object(chunk.get("content_block")), size):
-                deltas.append(delta)
+            self._start_block(_block_index(event), as_object(event.get("content_block")), size)
         elif kind == "content_block_stop":
-            if (place := self._calls.get(_place(chunk))) in self._silent and (delta := self._arguments(place, "{}", size)):
-                deltas.append(delta)
+            place = self._calls.get(_block_index(event))
+            if place in self._silent:
+                self._add_arguments(place, "{}", size)
         elif kind == "message_delta":
-            self._message_delta(as_object(chunk.get("delta")), as_object(chunk.get("usage")))
+            self._read_message_delta(as_object(event.get("delta")), as_object(event.get("usage")))
         elif kind == "message_start":
-            self._head = as_object(chunk.get("message"))
+            self._head = as_object(event.get("message"))
             self._usage.update(as_object(self._head.get("usage")))
-            self._growing()
+            self._choice()
         elif kind == "message_stop":
-            self.ended = True
-        elif kind == "error" or chunk.get("error"):
-            self._called_error(chunk)
+            self.is_ended = True
+        elif kind == "error" or event.get("error"):
+            raise self._parse_error(event)
 
-    def _called_error(self, chunk: dict[str, Any]) -> NoReturn:
-        raise refused(self._origin, None, self._headers, chunk)
+    def _parse_error(self, event: JsonObject) -> ProviderError:
+        return parse_error(self._origin, event)
 
-    def _other_delta(self, chunk: Mapping[str, Any], piece: Mapping[str, Any], size: int) -> Delta | None:
-        if thought := as_text(piece.get("thinking")):
-            return self._added(0, size, reasoning=thought)
-        arguments = as_text(piece.get("partial_json"))
-        return self._arguments(self._calls.get(_place(chunk)), arguments, size) if arguments else None
+    def _read_delta(self, event: JsonObject, size: int) -> None:
+        delta = as_object(event.get("delta"))
+        text = delta.get("text")
+        if type(text) is str and text:
+            self._add_text(text)
+        elif reasoning := as_text(delta.get("thinking")):
+            self._add(size, reasoning=reasoning)
+        elif arguments := as_text(delta.get("partial_json")):
+            self._add_arguments(self._calls.get(_block_index(event)), arguments, size)
 
-    def _arguments(self, place: int | None, arguments: str, size: int) -> Delta | None:
-        if place is None:
-            return None
-        self._silent.discard(place)
-        return self._added(0, size, calls=[{"index": place, "function": {"arguments": arguments}}])
+    def _add_arguments(self, place: int | None, arguments: str, size: int) -> None:
+        if place is not None:
+            self._silent.discard(place)
+            self._add(size, calls=[{"index": place, "function": {"arguments": arguments}}])
 
-    def _block_started(self, chunk: Mapping[str, Any], block: Mapping[str, Any], size: int) -> Delta | None:
+    def _start_block(self, index: int | None, block: JsonObject, size: int) -> None:
         if block.get("type") != "tool_use":
-            return self._added(0, size, text=as_text(block.get("text")), reasoning=as_text(block.get("thinking")))
-        place = self._calls[_place(chunk)] = len(self._calls)
-        begun = block.get("input")  # empty, but whole where a host does not stream it
-        if not (isinstance(begun, dict) and begun):
-            begun = ""
+            self._add(size, text=as_text(block.get("text")), reasoning=as_text(block.get("thinking")))
+            return
+        place = self._calls[index] = len(self._calls)
+        arguments = as_object(block.get("input"))  # empty, but whole where a host does not stream it
+        if not arguments:
             self._silent.add(place)
-        call = make_tool_call(block.get("name"), begun, block.get("id"))
-        return self._added(0, size, calls=[{"index": place, **call}])
+        call = make_tool_call(block.get("name"), arguments or "", block.get("id"))
+        self._add(size, calls=[{"index": place, **call}])
 
-    def _message_delta(self, delta: Mapping[str, Any], usage: Mapping[str, Any]) -> None:
+    def _read_message_delta(self, delta: JsonObject, usage: JsonObject) -> None:
         self._usage.update({name: value for name, value in usage.items() if value is not None})
         if word := as_text(delta.get("stop_reason")):
-            self._finished(0, FINISH.get(word), word)
-            if explanation := _explanation(delta):
-                self._growing().refusal.append(explanation)
+            self._finish(read_finish(word, FINISH))
+            if explanation := _read_explanation(delta):
+                self._choice().refusal.append(explanation)
 
-    def _whole(self, choices: tuple[Choice, ...]) -> Completion:
-        return _completion(self._origin, self._headers, self._head, choices, self._usage)
+    def _complete(self, choices: tuple[Choice, ...]) -> Completion:
+        return build_completion(self._origin, self._head, choices, _parse_usage(self._usage))
 
 
-def _place(chunk: Mapping[str, Any]) -> int | None:
-    """Which block an event is about."""
-    index = chunk.get("index")
+def _block_index(event: JsonObject) -> int | None:
+    index = event.get("index")
     return index if isinstance(index, int) else None

@@ -80,7 +80,7 @@ class FrameDecoder:
         return self._headers
 
     def _damaged(self) -> ProviderError:
-        return self._origin.malformed("sent a damaged message", "invalid_frame")
+        return self._origin.answer_error("sent a damaged message", "invalid_frame")
 
 
 def _headers(head: bytes) -> Headers:

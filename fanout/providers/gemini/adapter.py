@@ -2,12 +2,12 @@
 
 Quirks (evidence: recorded traffic, google-genai 3.3.0, ai.google.dev):
 - Names are camelCase; the model stands in the path; system messages stand outside the conversation.
-- A stream is server-sent events only with `alt=sse`, ends without a word, and says its usage in nearly every event.
+- A stream is server-sent events only with `alt=sse`, ends without a mark, and repeats its usage in nearly every event.
 - An error within a stream may be bare JSON between the events, or a list of one object.
 - A blocked prompt is an answer without candidates; content and parts of a candidate may be missing; zeros are left out.
 - `candidatesTokenCount` does not count thoughts; `promptTokenCount` counts what came from the cache.
 - A wrong key is a 400; no `Retry-After`, but google.rpc.RetryInfo ("46s"); a 429 with `limit: 0` never passes.
-- Several candidates cannot be streamed from several models, so they are asked for whole; 3 and newer give only one.
+- Several candidates cannot be streamed from several models, so they are requested whole; 3 and newer give only one.
 - Penalties are refused by 2.5 and newer, on Vertex by 3 and newer.
 - No value of `topK` turns it off; `seed` is an int32.
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -27,34 +27,35 @@ from yarl import URL
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.core.json_text import dump, parse
-from fanout.core.schema import Call, Completion, Failure, Fitted, ImagePart, Message, OtherPart, Query, Target, TextPart
-from fanout.providers.gemini.candidates import OWN_ID, CandidateEvents, answered, refused
-from fanout.providers.mapping.failures import Origin
+from fanout.core.json_text import JsonObject, dump, parse
+from fanout.core.schema import Call, Completion, Fitted, ImagePart, Message, OtherPart, Query, Target, TextPart
+from fanout.providers.gemini import candidates
+from fanout.providers.mapping.data_urls import split_data_url
+from fanout.providers.mapping.failures import Origin, configuration_error
+from fanout.providers.mapping.json_fields import as_object, as_text
 from fanout.providers.mapping.messages import (
     SYSTEM_ROLES,
     list_messages,
     list_system_texts,
-    parse_data_url,
-    refuse_part,
+    part_error,
     report_left_out,
     to_text,
 )
 from fanout.providers.mapping.tools import (
-    FIELDS,
-    FORMAT,
+    RESPONSE_FORMAT,
+    TOOL_FIELDS,
     Toolbox,
     ToolCall,
-    WrittenFields,
+    ToolFields,
     convert_response_format,
     convert_tools,
+    get_tool_call_id,
     parse_tool_calls,
-    require_call_id,
 )
 from fanout.providers.parameter_tables import GEMINI_FAMILIES, find_gemini_family
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import AnswerReader, HttpRequest
-from fanout.providers.transport.native import NativeProvider, as_object, as_text
+from fanout.providers.transport.http import HttpRequest
+from fanout.providers.transport.json_provider import JsonProvider
 
 VERSION = "v1beta"
 BESIDE_CONFIG = ("tools", "toolConfig")
@@ -62,144 +63,139 @@ BESIDE_CONFIG = ("tools", "toolConfig")
 ROLES = {"assistant": "model"}
 
 
-def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Gemini:
-    """The provider of one row; see `providers.create`."""
-    return Gemini(settings, session)
-
-
-class Gemini(NativeProvider):
+class Gemini(JsonProvider):
     """A host that speaks Google's format at `/models/{model}:generateContent` below its base address."""
 
     key_header = "x-goog-api-key"
-    on_vertex: ClassVar[bool] = False
+    key_prefix = ""
+    reader_class = candidates.CandidateReader
+    is_vertex: ClassVar[bool] = False
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
-        self.build_url("/models")  # a wrong address is told at start
+        self.build_url("/models")  # so that a wrong address fails at start
         row = settings.row.parameters
-        self._accepted = {family: accept(table, row, FIELDS | {FORMAT}) for family, table in GEMINI_FAMILIES.items()}
-        self._address = lru_cache(maxsize=1024)(_address)
+        passed_on = TOOL_FIELDS | {RESPONSE_FORMAT}
+        self._accepted = {family: accept(table, row, passed_on) for family, table in GEMINI_FAMILIES.items()}
+        self._build_model_url = lru_cache(maxsize=1024)(build_model_url)
 
     def fit(self, target: Target, query: Query) -> Fitted:
-        family = find_gemini_family(target.model or "", on_vertex=self.on_vertex)
-        fitted = convert_response_format(fit(query, self._accepted[family]), _written_format)
-        return report_left_out(convert_tools(fitted, _written_tools), query.messages)
+        """See `Provider.fit`."""
+        family = find_gemini_family(target.model or "", on_vertex=self.is_vertex)
+        fitted = convert_response_format(fit(query, self._accepted[family]), _convert_schema)
+        return report_left_out(convert_tools(fitted, _convert_toolbox), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        base = self.base()
+        """See `HttpProvider.encode`."""
+        base = self.find_base()
         if base is None:
-            raise ProviderError(Failure("not_configured", f"`{self.name}` has no address", code="not_configured"))
+            raise configuration_error(f"`{self.name}` has no address")
         origin, sent = self._origin, call.fitted.sent
         messages = list_messages(origin, call.query)
-        fields: dict[str, Any] = {"contents": _contents(origin, messages)}
+        fields: JsonObject = {"contents": _convert_messages(origin, messages)}
         if system := list_system_texts(origin, messages):
-            fields["systemInstruction"] = {"parts": [{"text": said} for said in system]}
+            fields["systemInstruction"] = {"parts": [{"text": text} for text in system]}
         if config := {name: value for name, value in sent.items() if name not in BESIDE_CONFIG}:
             fields["generationConfig"] = config
         fields.update((name, sent[name]) for name in BESIDE_CONFIG if name in sent)
-        in_pieces = stream and sent.get("candidateCount", 1) == 1
-        return HttpRequest(self._address(base, call.target.model or "", in_pieces), self.build_headers(call), dump(fields))
+        is_streamed = stream and sent.get("candidateCount", 1) == 1
+        url = self._build_model_url(base, call.target.model or "", is_streamed)
+        return HttpRequest(url, self.build_headers(call), dump(fields))
 
-    def base(self) -> str | None:
-        """What comes before `/models/…`; `None` while it is not known."""
+    def find_base(self) -> str | None:
+        """Return the address before `/models/…`; `None` while it is not known."""
         return None if self.settings.base_url is None else self.settings.base_url + self.build_prefix(VERSION)
 
-    def parse_answer(self, origin: Origin, headers: Mapping[str, str], body: dict[str, Any]) -> Completion:
-        return answered(origin, headers, body)
+    def parse_answer(self, origin: Origin, body: JsonObject) -> Completion:
+        """See `JsonProvider.parse_answer`."""
+        return candidates.parse_answer(origin, body)
 
-    def parse_refusal(
-        self, origin: Origin, status: int | None, headers: Mapping[str, str], body: Mapping[str, Any]
-    ) -> ProviderError:
-        return refused(origin, status, headers, body)
-
-    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
-        return CandidateEvents(self.origin(call), call.index, headers, self.settings.max_answer_bytes)
+    def parse_error(self, origin: Origin, body: JsonObject) -> ProviderError:
+        """See `JsonProvider.parse_error`."""
+        return candidates.parse_error(origin, body)
 
 
-def _address(base: str, model: str, in_pieces: bool) -> URL:
-    """Where a model is asked. Its name is quoted whole: it comes from the caller, and must not lead elsewhere."""
+create = Gemini
+"""See `providers.create`."""
+
+
+def build_model_url(base: str, model: str, is_streamed: bool) -> URL:
+    """Return a model's address. Its name is quoted whole: it comes from the caller, and must not lead elsewhere."""
     tuned, _, name = model.rpartition("/")
     folder = "tunedModels" if tuned == "tunedModels" else "models"
     name = quote(name if tuned in ("tunedModels", "models") else model, safe="")
-    method = "streamGenerateContent?alt=sse" if in_pieces else "generateContent"
+    method = "streamGenerateContent?alt=sse" if is_streamed else "generateContent"
     return URL(f"{base}/{folder}/{name}:{method}", encoded=True)
 
 
-def _written_format(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Source: https://ai.google.dev/gemini-api/docs/structured-output"""
+def _convert_schema(schema: JsonObject | None) -> JsonObject:
+    """Source: https://ai.google.dev/gemini-api/docs/structured-output."""
     return {"responseMimeType": "application/json", **({"responseJsonSchema": schema} if schema else {})}
 
 
-def _written_tools(box: Toolbox) -> WrittenFields:
-    declared = [
-        {
-            "name": function.name,
-            **({} if function.description is None else {"description": function.description}),
-            "parametersJsonSchema": function.parameters,
-        }
-        for function in box.functions
-    ]
-    fields: dict[str, Any] = {"tools": [{"functionDeclarations": declared}]}
-    if box.choice:
-        config: dict[str, Any] = {"mode": "NONE" if box.choice == "none" else "ANY"}
-        if box.name is not None:
-            config["allowedFunctionNames"] = [box.name]
+def _convert_toolbox(toolbox: Toolbox) -> ToolFields:
+    declarations = [function.describe(parametersJsonSchema=function.parameters) for function in toolbox.functions]
+    fields: JsonObject = {"tools": [{"functionDeclarations": declarations}]}
+    if toolbox.choice:
+        config: JsonObject = {"mode": "NONE" if toolbox.choice == "none" else "ANY"}
+        if toolbox.name is not None:
+            config["allowedFunctionNames"] = [toolbox.name]
         fields["toolConfig"] = {"functionCallingConfig": config}
-    return fields, () if box.parallel else ("parallel_tool_calls",)
+    return ToolFields(fields, () if toolbox.is_parallel else ("parallel_tool_calls",))
 
 
-def _contents(origin: Origin, messages: Sequence[Message]) -> list[dict[str, Any]]:
-    written: list[dict[str, Any]] = []
-    results: list[dict[str, Any]] = []
-    made: dict[str, ToolCall] = {}
+def _convert_messages(origin: Origin, messages: Sequence[Message]) -> list[JsonObject]:
+    converted: list[JsonObject] = []
+    results: list[JsonObject] = []
+    calls_by_id: dict[str, ToolCall] = {}
     for message in messages:
         if message.role in SYSTEM_ROLES:
             continue
         if message.role == "tool":
             if not results:
-                written.append({"role": "user", "parts": results})  # as many results in one turn as there were calls
-            results.append(_result(origin, message, made))
+                converted.append({"role": "user", "parts": results})  # as many results in one turn as there were calls
+            results.append(_convert_result(origin, message, calls_by_id))
             continue
         results = []
         content = message.content
-        parts = [{"text": content}] if isinstance(content, str) else [_part(origin, part) for part in content or ()]
+        parts = [{"text": content}] if isinstance(content, str) else [_convert_part(origin, part) for part in content or ()]
         if calls := parse_tool_calls(origin, message):
-            made.update((call.id, call) for call in calls)
-            parts = [*(part for part in parts if part != {"text": ""}), *map(_use, calls)]
-        written.append({"role": ROLES.get(message.role, message.role), "parts": parts})
-    return written
+            calls_by_id.update((call.id, call) for call in calls)
+            parts = [*(part for part in parts if part != {"text": ""}), *map(_convert_call, calls)]
+        converted.append({"role": ROLES.get(message.role, message.role), "parts": parts})
+    return converted
 
 
-def _part(origin: Origin, part: TextPart | ImagePart | OtherPart) -> dict[str, Any]:
+def _convert_part(origin: Origin, part: TextPart | ImagePart | OtherPart) -> JsonObject:
     if isinstance(part, TextPart):
         return {"text": part.text}
     if isinstance(part, OtherPart):
-        refuse_part(origin, part)
-    if data := parse_data_url(origin, part.url):
-        return {"inlineData": {"mimeType": data[0], "data": data[1]}}
-    kind, _ = mimetypes.guess_type(urlsplit(part.url).path)  # as google-genai's `Part.from_uri` does
-    return {"fileData": {"fileUri": part.url, **({"mimeType": kind} if kind else {})}}
+        raise part_error(origin, part)
+    if image := split_data_url(part.url):
+        return {"inlineData": {"mimeType": image[0], "data": image[1]}}
+    media_type, _ = mimetypes.guess_type(urlsplit(part.url).path)  # as google-genai's `Part.from_uri` does
+    return {"fileData": {"fileUri": part.url, **({"mimeType": media_type} if media_type else {})}}
 
 
-def _use(call: ToolCall) -> dict[str, Any]:
-    part: dict[str, Any] = {"functionCall": {"name": call.name, "args": call.arguments, **_id(call.id)}}
+def _convert_call(call: ToolCall) -> JsonObject:
+    part: JsonObject = {"functionCall": {"name": call.name, "args": call.arguments, **_id_field(call.id)}}
     google = as_object(as_object(call.raw.get("extra_content")).get("google"))
     if signature := as_text(google.get("thought_signature")):
         part["thoughtSignature"] = signature
     return part
 
 
-def _result(origin: Origin, message: Message, made: Mapping[str, ToolCall]) -> dict[str, Any]:
-    """A tool's answer; it names the function, which OpenAI's shape says only at the call."""
-    call_id, said = require_call_id(origin, message), to_text(origin, message.content)
+def _convert_result(origin: Origin, message: Message, calls_by_id: Mapping[str, ToolCall]) -> JsonObject:
+    """Convert a tool's answer; it names the function, which OpenAI's shape names only at the call."""
+    call_id, text = get_tool_call_id(origin, message), to_text(origin, message.content)
     try:
-        value = parse(said.encode(errors="replace"))
+        value = parse(text.encode(errors="replace"))
     except ValueError:
-        value = said
-    name = made[call_id].name if call_id in made else as_text(message.extra.get("name"))
+        value = text
+    name = calls_by_id[call_id].name if call_id in calls_by_id else as_text(message.extra.get("name"))
     response = value if isinstance(value, dict) else {"output": value}
-    return {"functionResponse": {"name": name, "response": response, **_id(call_id)}}
+    return {"functionResponse": {"name": name, "response": response, **_id_field(call_id)}}
 
 
-def _id(call_id: str) -> dict[str, str]:
-    return {} if not call_id or call_id.startswith(OWN_ID) else {"id": call_id}
+def _id_field(call_id: str) -> dict[str, str]:
+    return {} if not call_id or call_id.startswith(candidates.MADE_UP_ID) else {"id": call_id}

@@ -1,4 +1,4 @@
-"""What a provider's refusal means: kind, delay, whose request it was, and a message that is safe to show.
+"""Failures of a provider's calls: their kind, delay and request id, in a message that is safe to show.
 
 Shared by every adapter over HTTP; an adapter adds only the error codes of its own format.
 """
@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import field, replace
 from typing import Any
 
 from multidict import istr
 
 from fanout.core.errors import ProviderError
-from fanout.core.json_text import parse
 from fanout.core.schema import Failure, FailureKind
+from fanout.core.value_type import value_type
+from fanout.providers.mapping.error_objects import read_message, read_status
+from fanout.providers.mapping.json_fields import as_name, as_object
 from fanout.providers.mapping.redact import MAX_MESSAGE_CHARS, redact
 from fanout.providers.mapping.retry_after import find_retry_after_s
 
@@ -59,17 +61,17 @@ TYPE_KINDS: Mapping[str, FailureKind] = {
     "overloaded": "rate_limit",
     "timeout_error": "timeout",
 }
-"""Broader words, heeded where there is no status: in streams and in answers of status 200."""
+"""Broader words, used where there is no status: in streams and in answers of status 200."""
 
-OWN_WORDS: Mapping[FailureKind, str] = {
+MESSAGES: Mapping[FailureKind, str] = {
     "auth": "`{name}` refused the API key",
     "bad_request": "`{name}` refused the request",
     "content_filter": "`{name}` refused the content",
     "not_found": "`{name}` does not know this model or address",
     "quota": "the quota of this account at `{name}` is used up",
-    "rate_limit": "`{name}` takes no more requests for now",
-    "timeout": "`{name}` gave up waiting",
-    "server": "`{name}` had an error of its own",
+    "rate_limit": "`{name}` accepts no more requests for now",
+    "timeout": "`{name}` timed out",
+    "server": "`{name}` had an internal error",
 }
 
 REQUEST_ID_HEADERS = (
@@ -85,132 +87,86 @@ REQUEST_ID_HEADERS = (
 BILLING = re.compile(r"quota.*billing|credit balance|trial key.*month", re.IGNORECASE | re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
+@value_type(frozen=True, slots=True)
 class Origin:
-    """Whose refusal it is: what all failures of one provider have in common."""
+    """The provider and the response that an answer or a failure comes from."""
 
     name: str
-    secrets: tuple[str, ...]
-    """Keys and header values, as sent."""
+    secrets: tuple[str, ...] = ()
+    """Keys and header values as sent, which no message may show."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of the response; none before there is one."""
+    status: int | None = None
+    """HTTP's, of a refusal; `None` within an answer of status 200, where the error's own number stands for it."""
 
-    def also(self, secret: str) -> Origin:
-        return Origin(self.name, (*self.secrets, secret))
+    def with_secret(self, secret: str) -> Origin:
+        """Return this origin with one more secret to hide."""
+        return replace(self, secrets=(*self.secrets, secret))
 
-    def malformed(self, sentence: str, code: str) -> ProviderError:
-        """The failure of an answer that is not one; `sentence` follows the provider's name."""
+    def with_response(self, headers: Mapping[str, str], status: int | None = None) -> Origin:
+        """Return this origin with the response that a call got."""
+        return Origin(self.name, self.secrets, headers, status)
+
+    @property
+    def request_id(self) -> str | None:
+        """The id under which the provider's support finds the request."""
+        return next((value[:200] for name in REQUEST_ID_HEADERS if (value := self.headers.get(name))), None)
+
+    def upstream_error(
+        self, error: Mapping[str, Any], *, kind: FailureKind | None = None, request_id: object = None
+    ) -> ProviderError:
+        """Return the failure that an error object of the provider's means.
+
+        Args:
+            error: found by `find_error`; may be empty.
+            kind: from a table of the adapter's own format.
+            request_id: from the body.
+        """
+        status = self.status or read_status(error)
+        message = read_message(error)
+        code, category = (
+            _as_word(error.get("code")),
+            _as_word(error.get("type") or error.get("error_type") or error.get("status")),
+        )
+        delay_s = find_retry_after_s(self.headers, error, message)
+        kind = kind or _kind(status, (code, category), error, message, delay_s)
+        return ProviderError(
+            Failure(
+                kind,
+                _safe_message(self, kind, status, message),
+                code=_safe_code(self, kind, status, code or category),
+                param=_safe_param(self, kind, error.get("param")),
+                status=status,
+                retry_after_s=delay_s,
+                request_id=self.request_id or as_name(request_id),
+                should_retry={"true": True, "false": False}.get(self.headers.get("x-should-retry", "").strip().lower()),
+            )
+        )
+
+    def finish_error(self, word: str, message: str = "", kind: FailureKind | None = None) -> ProviderError:
+        """Return the failure of an answer whose finish reason, `word`, means that it failed."""
+        return self.upstream_error(
+            {"message": message or f"`{self.name}` broke off its answer: `{word}`", "code": word}, kind=kind
+        )
+
+    def answer_error(self, sentence: str, code: str) -> ProviderError:
+        """Return the failure of an answer that makes no sense; `sentence` follows the provider's name."""
         return ProviderError(Failure("malformed", f"`{self.name}` {sentence}", code=code))
 
+    def request_error(self, sentence: str, param: str = "messages") -> ProviderError:
+        """Return the failure of a request that the format cannot express; `sentence` follows the provider's name.
 
-def refusal(
-    origin: Origin,
-    status: int | None,
-    headers: Mapping[str, str],
-    error: Mapping[str, Any],
-    *,
-    kind: FailureKind | None = None,
-    request: Any = None,
-) -> ProviderError:
-    """The failure that an error object means.
-
-    Args:
-        status: HTTP's; `None` where the error came inside an answer of status 200: its own number then stands for it.
-        error: what `find_error` found; may be empty.
-        kind: what the adapter knows by a table of its own format.
-        request: the request's id, where the body says it.
-    """
-    status = status or _status_in(error)
-    message = _message(error)
-    code, category = _word(error.get("code")), _word(error.get("type") or error.get("error_type") or error.get("status"))
-    delay_s = find_retry_after_s(headers, error, message)
-    kind = kind or _kind(status, (code, category), error, message, delay_s)
-    failure = Failure(
-        kind=kind,
-        message=_safe_message(origin, kind, status, message),
-        code=_safe_code(origin, kind, status, code or category),
-        param=_safe_param(origin, kind, error.get("param")),
-        status=status,
-        retry_after_s=delay_s,
-        request_id=request_id(headers) or (request[:200] if isinstance(request, str) and request else None),
-        should_retry={"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower()),
-    )
-    return ProviderError(failure)
+        Leaving that part out would put another question to this model than to the others.
+        """
+        return ProviderError(Failure("unsupported", f"`{self.name}` {sentence}", code="unsupported_content", param=param))
 
 
-def is_error(body: Any) -> bool:
-    """Whether a body of status 200, or a chunk of a stream, is an error all the same."""
-    if isinstance(body, list):
-        return len(body) == 1 and is_error(body[0])
-    return isinstance(body, dict) and (bool(body.get("error")) or body.get("object") == "error")
+def configuration_error(sentence: str, code: str = "not_configured") -> ProviderError:
+    """Return the failure of a call that cannot even be sent."""
+    return ProviderError(Failure("not_configured", sentence, code=code))
 
 
-def parse_error_body(body: bytes) -> Mapping[str, Any]:
-    """`find_error` a refusal's body, be it JSON, a plain sentence or a proxy's web page (which says nothing)."""
-    try:
-        return find_error(parse(body))
-    except ValueError:
-        text = body[: 8 * MAX_MESSAGE_CHARS].decode("utf-8", "replace").strip()
-        return {} if text.startswith("<") else {"message": text}
-
-
-def find_error(body: Any) -> Mapping[str, Any]:
-    """The error object of a body that is an error, whatever the host's framework makes of it; empty where there is none.
-
-    OpenAI `{"error": {…}}`, TGI and Ollama `{"error": "…"}`, Google `[{"error": {…}}]`, FastAPI `{"detail": …}`,
-    Mistral and older vLLM flat `{"message": …}`.
-    """
-    if isinstance(body, list) and len(body) == 1:
-        body = body[0]
-    if not isinstance(body, dict):
-        return {"message": body} if isinstance(body, str) else {}
-    error = body.get("error")
-    if isinstance(error, dict):
-        return error
-    if error and not isinstance(error, bool):
-        return {**body, "message": error}
-    detail = body.get("detail")
-    if isinstance(detail, dict):
-        return find_error(detail) or detail
-    return body if detail is None else {**_detail(detail), **body}
-
-
-def _detail(detail: Any) -> dict[str, Any]:
-    """FastAPI's `detail`: a sentence, or one object for every wrong field."""
-    if not isinstance(detail, list):
-        return {"message": detail}
-    items = [item for item in detail if isinstance(item, dict) and isinstance(item.get("msg"), str)]
-    paths = [_path(item.get("loc")) for item in items]
-    message = "; ".join(f"{path}: {item['msg']}" if path else item["msg"] for item, path in zip(items, paths, strict=True))
-    return {"message": message, "param": next(iter(paths), None)}
-
-
-def _path(location: Any) -> str:
-    steps = location if isinstance(location, list) else []
-    return ".".join(str(step) for step in steps if step != "body" and isinstance(step, str | int))
-
-
-def _message(error: Mapping[str, Any]) -> str:
-    """The error's sentence; with what the model's own host said where a router only passes it on (OpenRouter)."""
-    message = error.get("message")
-    if isinstance(message, dict):
-        message = _detail(message.get("detail")).get("message")
-    if not isinstance(message, str):
-        message = ""
-    metadata = error.get("metadata")
-    raw = metadata.get("raw") if isinstance(metadata, dict) else None
-    return f"{message}: {raw}" if isinstance(raw, str) and message else message
-
-
-def _status_in(error: Mapping[str, Any]) -> int | None:
-    for name in ("status_code", "http_status_code", "code", "status"):
-        value = error.get(name)
-        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) == 3:
-            value = int(value)
-        if isinstance(value, int) and 400 <= value <= 599:
-            return value
-    return None
-
-
-def _word(value: Any) -> str | None:
+def _as_word(value: object) -> str | None:
     return value if isinstance(value, str) and value and not value.isdigit() else None
 
 
@@ -220,8 +176,7 @@ def _kind(
     for word in filter(None, words):
         if word in CODE_KINDS:
             return CODE_KINDS[word]
-    metadata = error.get("metadata")
-    if status == 403 and isinstance(metadata, dict) and metadata.get("reasons"):
+    if status == 403 and as_object(error.get("metadata")).get("reasons"):
         return "content_filter"  # OpenRouter's moderation
     if status == 402 and delay_s is not None:
         return "rate_limit"  # a host that says when to come back has not closed the account
@@ -233,15 +188,15 @@ def _kind(
 
 
 def _safe_message(origin: Origin, kind: FailureKind, status: int | None, message: str) -> str:
-    """The upstream's sentence, redacted; our own where it is about keys, or about what went wrong inside the provider."""
-    passed_on = kind != "auth" and (status is None or 400 <= status < 500)
-    shown = redact(message, origin.secrets) if passed_on else ""
+    """Return the upstream's sentence, redacted; our own where it is about keys, or about a fault inside the provider."""
+    is_passed_on = kind != "auth" and (status is None or 400 <= status < 500)
+    shown = redact(message, origin.secrets) if is_passed_on else ""
     if shown:
         return shown
     if status is not None and 300 <= status < 400:
         sentence = f"`{origin.name}` redirects elsewhere, where no key is sent; set its `base_url` to the final address"
     else:
-        sentence = OWN_WORDS.get(kind, OWN_WORDS["server"]).format(name=origin.name)
+        sentence = MESSAGES.get(kind, MESSAGES["server"]).format(name=origin.name)
     return f"{sentence} (HTTP {status})" if status else sentence
 
 
@@ -254,15 +209,7 @@ def _safe_code(origin: Origin, kind: FailureKind, status: int | None, code: str 
     return code if is_word else None
 
 
-def _safe_param(origin: Origin, kind: FailureKind, param: Any) -> str | None:
+def _safe_param(origin: Origin, kind: FailureKind, param: object) -> str | None:
     if kind == "auth" or not isinstance(param, str) or not 0 < len(param) <= 100:
         return None
     return param if redact(param, origin.secrets) == param else None
-
-
-def request_id(headers: Mapping[str, str]) -> str | None:
-    """The id under which the provider's support finds the request."""
-    for name in REQUEST_ID_HEADERS:
-        if value := headers.get(name):
-            return value[:200]
-    return None

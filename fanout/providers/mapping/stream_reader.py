@@ -1,71 +1,91 @@
-"""A streamed answer of any format, read as its bytes come: events in, deltas out, the whole at the end."""
+"""Streamed answers of any format, read as their bytes come: events in, deltas out, the whole at the end."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
 
 from fanout.core.errors import ProviderError
-from fanout.core.json_text import parse
-from fanout.core.schema import Choice, Completion, Delta, Failure, FinishReason, TokenLogprob
+from fanout.core.json_text import JsonObject, parse
+from fanout.core.schema import Choice, Completion, Delta, Failure, TokenLogprob
 from fanout.providers.mapping.choice_builder import MAX_CHOICES, ChoiceBuilder
-from fanout.providers.mapping.failures import Origin, find_error, refusal
+from fanout.providers.mapping.completions import Finish
+from fanout.providers.mapping.error_objects import find_error
+from fanout.providers.mapping.failures import Origin
 from fanout.providers.transport.sse import Event, SseDecoder
-
-UNKNOWN_FINISH = "unknown"
-"""Stands in `ChoiceBuilder.finish` where the answer is finished with a word that has no meaning here."""
 
 
 class StreamReader(ABC):
-    """What the readers of all formats have in common; a format says what an event means (`_take`) and sums up (`_whole`)."""
+    """One streamed answer. A format's subclass reads its events and completes the answer. Pure: sockets are elsewhere.
 
-    def __init__(self, origin: Origin, call_index: int, headers: Mapping[str, str], highest_bytes: int) -> None:
-        self.ended = False
+    Args:
+        origin: of the answer.
+        call_index: the place of the call's first answer.
+        max_bytes: of text, reasoning and tool calls that are held.
+    """
+
+    def __init__(self, origin: Origin, call_index: int, max_bytes: int) -> None:
+        self.is_ended = False
+        """Further bytes are of no interest: the answer has ended, or failed."""
         self._origin = origin
         self._call_index = call_index
-        self._headers = headers
-        self._highest_bytes = highest_bytes
+        self._max_bytes = max_bytes
         self._decoder = SseDecoder()
         self._choices: dict[int, ChoiceBuilder] = {}
-        self._held = 0
+        self._deltas: list[Delta] = []
+        """What the bytes that are being read have added."""
+        self._held_bytes = 0
         self._error: ProviderError | None = None
 
     def feed(self, data: bytes) -> list[Delta]:
-        """The deltas in `data`. An error behind some of them is raised by what is called next, so that none is lost."""
-        deltas: list[Delta] = []
+        """Return the deltas in `data`. An error behind some of them is raised by the next method called, so that none is lost.
+
+        Raises:
+            ProviderError: the answer failed, or makes no sense; the failure carries the text so far.
+        """
+        deltas = self._deltas = list[Delta]()
         try:
-            self._bytes(data, deltas)
-            if self._held > self._highest_bytes:
-                raise self._origin.malformed(f"answered with over {self._highest_bytes:,} bytes", "answer_too_large")
+            self._read_bytes(data)
+            if self._held_bytes > self._max_bytes:
+                raise self._origin.answer_error(f"answered with over {self._max_bytes:,} bytes", "answer_too_large")
         except ProviderError as error:
-            self._error, self.ended = self._with_partial(error), True
+            self._error, self.is_ended = self._with_partial(error), True
             if not deltas:
                 raise self._error from None
         return deltas
 
-    def finish(self) -> list[Delta]:
+    def flush(self) -> list[Delta]:
+        """Return what the last event holds, where nothing has ended it; the stream is over.
+
+        Raises:
+            ProviderError: as for `feed`.
+        """
         if self._error:
             raise self._error
-        deltas: list[Delta] = []
-        if not self.ended:
+        deltas = self._deltas = list[Delta]()
+        if not self.is_ended:
             try:
-                self._read(self._decoder.close(), deltas)
+                self._read_events(self._decoder.close())
             except ProviderError as error:
-                # Half an event is what a stream that was cut ends with; `close` says so.
+                # A stream that was cut may end with half an event; `close` reports the cut.
                 if error.failure.code not in ("invalid_json", "unexpected_shape"):
                     self._error = self._with_partial(error)
         return deltas
 
     def close(self) -> Completion:
+        """Return the whole answer.
+
+        Raises:
+            ProviderError: as for `feed`, or the stream ended too early.
+        """
         if self._error:
             raise self._error
-        unfinished = not self._choices or any(growing.finish is None for growing in self._choices.values())
-        if unfinished and not self.ended:
-            sentence = f"`{self._origin.name}` ended its stream before the answer was whole"
-            raise ProviderError(Failure("network", sentence, code="stream_truncated", partial=self.partial))
-        return self._whole(tuple(self._choices[index].choice() for index in sorted(self._choices)))
+        is_whole = bool(self._choices) and all(choice.is_finished for choice in self._choices.values())
+        if not (is_whole or self.is_ended):
+            message = f"`{self._origin.name}` ended its stream before the answer was whole"
+            raise ProviderError(Failure("network", message, code="stream_truncated", partial=self.partial))
+        return self._complete(tuple(self._choices[index].build() for index in sorted(self._choices)))
 
     @property
     def partial(self) -> str | None:
@@ -73,86 +93,99 @@ class StreamReader(ABC):
         return "".join(self._choices[min(self._choices)].text) or None if self._choices else None
 
     @abstractmethod
-    def _take(self, chunk: dict[str, Any], size: int, deltas: list[Delta]) -> None:
-        """Reads one event of `size` bytes."""
+    def _read_event(self, event: JsonObject, size: int) -> None:
+        """Read one event of `size` bytes.
+
+        Raises:
+            ProviderError: it is an error, or makes no sense.
+        """
 
     @abstractmethod
-    def _whole(self, choices: tuple[Choice, ...]) -> Completion:
-        """The answer, its choices put together."""
+    def _complete(self, choices: tuple[Choice, ...]) -> Completion:
+        """Return the answer that these choices are."""
 
-    def _bytes(self, data: bytes, deltas: list[Delta]) -> None:
-        self._read(self._decoder.feed(data), deltas)
+    def _parse_error(self, event: JsonObject) -> ProviderError:
+        """Return the failure that an event means which is an error, or is named one."""
+        return self._origin.upstream_error(find_error(event))
 
-    def _read(self, events: list[Event], deltas: list[Delta]) -> None:
+    def _read_bytes(self, data: bytes) -> None:
+        self._read_events(self._decoder.feed(data))
+
+    def _read_events(self, events: list[Event]) -> None:
         for name, data in events:
             if data.strip() == b"[DONE]":
-                self.ended = True
+                self.is_ended = True
             elif data:
-                try:
-                    chunk = parse(data)
-                except ValueError:
-                    raise self._origin.malformed("sent a chunk that is not JSON", "invalid_json") from None
-                if type(chunk) is not dict:
-                    self._odd(chunk)
+                event = self._parse_event(data)
                 if name == "error":
-                    self._called_error(chunk)
-                self._take(chunk, len(data), deltas)
-            if self.ended:
+                    raise self._parse_error(event)
+                self._read_event(event, len(data))
+            if self.is_ended:
                 return
 
-    def _called_error(self, chunk: dict[str, Any]) -> NoReturn:
-        """A chunk that is an error, or whose event is named one."""
-        raise refusal(self._origin, None, self._headers, find_error(chunk))
+    def _parse_event(self, data: bytes) -> JsonObject:
+        try:
+            event = parse(data)
+        except ValueError:
+            raise self._origin.answer_error("sent a chunk that is not JSON", "invalid_json") from None
+        if type(event) is not dict:
+            raise self._reject(event)
+        return event
 
-    def _odd(self, chunk: Any) -> None:
-        """A chunk that is JSON but no object."""
-        raise self._origin.malformed("sent a chunk that is no answer", "unexpected_shape")
+    def _reject(self, value: object) -> ProviderError:
+        """Return the failure that a chunk means which is JSON but no object."""
+        return self._origin.answer_error("sent a chunk that is no answer", "unexpected_shape")
 
-    def _growing(self, index: Any = 0) -> ChoiceBuilder:
-        """A choice so far."""
-        growing = self._choices.get(index)
-        if growing is None:
-            if type(index) is not int or not 0 <= index < MAX_CHOICES:
-                raise self._origin.malformed("sent a chunk for a choice that was not asked for", "unexpected_shape")
-            growing = self._choices[index] = ChoiceBuilder()
-        return growing
+    def _choice(self, index: int = 0) -> ChoiceBuilder:
+        """Return the choice of this index, begun if need be."""
+        choice = self._choices.get(index)
+        if choice is None:
+            if not 0 <= index < MAX_CHOICES:
+                raise self._origin.answer_error("sent a chunk for a choice that was not requested", "unexpected_shape")
+            choice = self._choices[index] = ChoiceBuilder()
+        return choice
 
-    def _said(self, index: int, text: str) -> Delta:
-        """Text alone: nearly every delta."""
-        self._growing(index).text.append(text)
-        self._held += len(text)
-        return Delta(self._call_index, index, text)
+    def _add_text(self, text: str, index: int = 0) -> None:
+        """Add text alone: nearly every delta."""
+        self._choice(index).text.append(text)
+        self._held_bytes += len(text)
+        self._deltas.append(Delta(self._call_index, index, text))
 
-    def _added(
+    def _add(
         self,
-        index: int,
         size: int,
+        index: int = 0,
         *,
         text: str = "",
         reasoning: str = "",
-        calls: list[dict[str, Any]] | None = None,
+        calls: Sequence[JsonObject] = (),
         logprobs: tuple[TokenLogprob, ...] | None = None,
-    ) -> Delta | None:
-        """What an event of `size` bytes adds to a choice; `None` where that is nothing to see.
+    ) -> None:
+        """Add what an event of `size` bytes holds; no delta comes of it where that is nothing to see.
 
         Args:
+            size: counts instead of the texts where there are calls or log probabilities.
+            index: of the choice.
+            text: of the answer.
+            reasoning: beside it.
             calls: pieces of tool calls in OpenAI's shape, each with its `index`.
+            logprobs: of the tokens in `text`.
         """
-        growing = self._growing(index)
+        choice = self._choice(index)
         if not (text or reasoning or calls or logprobs):
-            return None
+            return
         delta = Delta(self._call_index, index, text, reasoning or None, logprobs=logprobs or None)
-        growing.text.append(text)
-        growing.reasoning.append(reasoning)
+        choice.text.append(text)
+        choice.reasoning.append(reasoning)
         if calls:
-            delta.tool_calls = growing.add_calls({"tool_calls": calls})
-        growing.logprobs.extend(logprobs or ())
-        self._held += size if calls or logprobs else len(text) + len(reasoning)
-        return delta
+            delta.tool_calls = choice.add_calls({"tool_calls": calls})
+        choice.logprobs.extend(logprobs or ())
+        self._held_bytes += size if calls or logprobs else len(text) + len(reasoning)
+        self._deltas.append(delta)
 
-    def _finished(self, index: int, finish: FinishReason | None, native: str) -> None:
-        growing = self._growing(index)
-        growing.finish, growing.native = finish or UNKNOWN_FINISH, native[:100]
+    def _finish(self, finish: Finish, index: int = 0) -> None:
+        """Note the end of a choice."""
+        self._choice(index).finish(*finish)
 
     def _with_partial(self, error: ProviderError) -> ProviderError:
         return ProviderError(replace(error.failure, partial=self.partial))

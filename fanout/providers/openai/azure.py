@@ -30,11 +30,6 @@ API_VERSION = "2024-10-21"
 VERSION_HEADER = "api-version"
 
 
-def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Azure:
-    """The provider of one row; see `providers.create`."""
-    return Azure(settings, session)
-
-
 class Azure(OpenAi):
     """One Azure resource: its deployments are the models."""
 
@@ -43,11 +38,9 @@ class Azure(OpenAi):
         super().__init__(settings, session)
         self._version = version or API_VERSION
         self._is_openai = True  # also behind a gateway of another name
-        own_header = any(name.lower() == hdrs.AUTHORIZATION.lower() for name in settings.headers)
-        if (key := self.read_configured_key()) and not own_header:
-            self._headers = _with_key(self._headers, key)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
+        """See `HttpProvider.encode`."""
         request = super().encode(call, stream=stream)
         base = self.settings.base_url or ""
         if base.endswith("/v1"):
@@ -58,19 +51,16 @@ class Azure(OpenAi):
         url = f"{base}/deployments/{deployment}/{path}?{VERSION_HEADER}={quote(self._version, safe='')}"
         return request._replace(url=URL(url, encoded=True))
 
-    def _headers_for(self, call: Call) -> CIMultiDict[str]:
-        key = self.read_caller_key(call)
-        return self._headers if key is None else _with_key(self._headers, key)
+    def write_key(self, headers: CIMultiDict[str], key: str) -> None:
+        """Put this key alone into the header of its kind."""
+        headers.popall(hdrs.AUTHORIZATION, None)
+        headers.popall("api-key", None)
+        # No key has a dot; a JWT has two, and begins with `{"` in base64.
+        if key.startswith("eyJ") and key.count(".") == 2:
+            headers[hdrs.AUTHORIZATION] = f"Bearer {key}"
+        else:
+            headers["api-key"] = key
 
 
-def _with_key(headers: CIMultiDict[str], key: str) -> CIMultiDict[str]:
-    """`headers` with this key alone, in the header of its kind."""
-    headers = headers.copy()
-    headers.popall(hdrs.AUTHORIZATION, None)
-    headers.popall("api-key", None)
-    # No key has a dot; a JWT has two, and begins with `{"` in base64.
-    if key.startswith("eyJ") and key.count(".") == 2:
-        headers[hdrs.AUTHORIZATION] = f"Bearer {key}"
-    else:
-        headers["api-key"] = key
-    return headers
+create = Azure
+"""See `providers.create`."""

@@ -7,7 +7,7 @@ import io
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import aiohttp
 from aiohttp import hdrs
@@ -20,7 +20,8 @@ from fanout.core.errors import ConfigError, ProviderError
 from fanout.core.faults import Fault
 from fanout.core.schema import Call, Completion, Delta, Failure, Fitted, ImagePart, OtherPart, Query, Target, TextPart
 from fanout.providers import OnHeaders
-from fanout.providers.mapping.failures import Origin
+from fanout.providers.mapping.failures import Origin, configuration_error
+from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, ConnectionWatch, to_provider_error
 
 MAX_INLINE_PARSE_BYTES = 256 * 1024
@@ -38,31 +39,11 @@ class HttpRequest(NamedTuple):
     body: bytes
 
 
-class AnswerReader(Protocol):
-    """A streamed answer, read as its bytes come. Pure."""
-
-    ended: bool
-    """The answer has said its last word: further bytes are of no interest."""
-
-    def feed(self, data: bytes) -> list[Delta]:
-        """Raises: ProviderError."""
-        ...
-
-    def finish(self) -> list[Delta]:
-        """The stream is over: what its last, unended event still holds."""
-        ...
-
-    def close(self) -> Completion:
-        """The whole answer.
-
-        Raises:
-            ProviderError: the stream was no whole answer; the failure carries the text so far.
-        """
-        ...
-
-
 class HttpProvider(ABC):
     """One upstream over one shared session. Each attempt's time limit is the caller's; only connecting is limited here."""
+
+    reader_class: ClassVar[type[StreamReader]]
+    """Of the format's streamed answers."""
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         self.name = settings.name
@@ -88,9 +69,9 @@ class HttpProvider(ABC):
             ProviderError: and nothing else, whatever the bytes.
         """
 
-    @abstractmethod
-    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
-        """A reader for one streamed answer of status 200."""
+    def open_reader(self, call: Call, headers: Mapping[str, str]) -> StreamReader:
+        """Return a reader for one streamed answer of status 200."""
+        return self.reader_class(self.origin(call).with_response(headers), call.index, self.settings.max_answer_bytes)
 
     async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         """See `Provider.complete`."""
@@ -116,21 +97,21 @@ class HttpProvider(ABC):
                 yield delta
             yield completion
             return
-        events = self.open_reader(call, response.headers)
+        reader = self.open_reader(call, response.headers)
         try:
             broken = None
             try:
                 with ConnectionWatch(response):
-                    while not events.ended and (data := await response.content.readany()):
-                        for delta in events.feed(data):
+                    while not reader.is_ended and (data := await response.content.readany()):
+                        for delta in reader.feed(data):
                             yield delta
             except CONNECTION_ERRORS as error:
                 broken = error
-            for delta in events.finish():
+            for delta in reader.flush():
                 yield delta
             if broken is None:
                 await self._linger(response)
-            yield self._close(events, broken)
+            yield self._close(reader, broken)
         finally:
             response.close()  # not released: what was not read to its end must end upstream too
 
@@ -148,6 +129,16 @@ class HttpProvider(ABC):
             raise self._misconfigured("base_url", "is not an address, as `https://host/v1`") from None
         if url.user or url.password:
             raise self._misconfigured("base_url", "holds a user or password; put it in a variable and name that in `headers`")
+        return url
+
+    def require_url(self, url: URL | None) -> URL:
+        """Return an address of this provider.
+
+        Raises:
+            ProviderError: `not_configured`: its variable is not set.
+        """
+        if url is None:
+            raise configuration_error(f"`{self.name}` has no address")
         return url
 
     def build_common_headers(self) -> CIMultiDict[str]:
@@ -192,7 +183,7 @@ class HttpProvider(ABC):
 
     def origin(self, call: Call) -> Origin:
         """Whose failures those of a call are, the caller's own key among what they must not show."""
-        return self._origin.also(_plain(call.credential.key)) if call.credential else self._origin
+        return self._origin.with_secret(_plain(call.credential.key)) if call.credential else self._origin
 
     async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
         if count_characters(call.query) > MAX_INLINE_ENCODE_CHARACTERS:
@@ -229,7 +220,7 @@ class HttpProvider(ABC):
                 if not piece:
                     return bytes(body)
                 body += piece
-        raise self._origin.malformed(f"answered with over {highest:,} bytes", "answer_too_large")
+        raise self._origin.answer_error(f"answered with over {highest:,} bytes", "answer_too_large")
 
     async def _decode(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> Completion:
         if len(body) > MAX_INLINE_PARSE_BYTES:
@@ -245,10 +236,10 @@ class HttpProvider(ABC):
         except CONNECTION_ERRORS:
             return  # the answer is whole all the same
 
-    def _close(self, events: AnswerReader, broken: Exception | None) -> Completion:
+    def _close(self, reader: StreamReader, broken: Exception | None) -> Completion:
         """The answer of a stream; of a broken one, too, if its finish reason had come."""
         try:
-            return events.close()
+            return reader.close()
         except ProviderError as error:
             raise error from broken
 

@@ -12,7 +12,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.schema import Completion, Failure, Fitted, ImagePart, Message, Query, Sampling, Target, TextPart
 from fanout.providers.anthropic.adapter import Anthropic, create
 from fanout.providers.parameter_tables import find_anthropic_family
-from tests.providers.transport.test_native import NOW, PNG, TOOL_TURNS, WEATHER
+from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
 from tests.support.exchanges import open_session
 from tests.support.llama import Llama
 from tests.support.recordings import Exchange, recorded

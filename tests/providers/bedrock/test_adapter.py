@@ -215,9 +215,9 @@ async def test_the_path_arrives_as_it_was_quoted(model: str, quoted: str) -> Non
 async def test_images_are_fetched_before_the_call() -> None:
     """A call whose image is not to be had is not made."""
     async with serving(answering(PNG)) as images, serving(answering(saying("A dot"))) as served, open_session() as session:
-        here = {"allowed": [ip_network("127.0.0.1/32")]}
         message = Message("user", (TextPart("What?"), ImagePart(images.url)))
-        bedrock = adapter_at(Bedrock, served.url, session=session, more=here)
+        bedrock = adapter_at(Bedrock, served.url, session=session)
+        bedrock.allowed_networks = [ip_network("127.0.0.1/32")]
         await bedrock.complete(talk(message, provider=bedrock))
         careful = adapter_at(Bedrock, served.url, session=session)
         with pytest.raises(ProviderError, match="not public"):

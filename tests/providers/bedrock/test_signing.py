@@ -14,7 +14,7 @@ from yarl import URL
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Call
 from fanout.providers.bedrock.adapter import Bedrock, create
-from fanout.providers.bedrock.signing import LOOK_AGAIN_S, Signer, signed
+from fanout.providers.bedrock.signing import RETRY_LOOKUP_S, Signer, sign_request
 from fanout.providers.transport.http import HttpRequest
 from tests.support.converse import CALL, EVENT_STREAM, MODEL, STREAM, UP, botocore, saying
 from tests.support.exchanges import open_session
@@ -71,7 +71,7 @@ def test_the_signature_is_boto3s_own(aws: pytest.MonkeyPatch, token: str | None,
         text = {name: value.decode() if isinstance(value, bytes) else value for name, value in theirs.headers.items()}
         unsigned = CIMultiDict({"Content-Type": text["Content-Type"], "User-Agent": "fanout"})
         request = HttpRequest(URL(theirs.url, encoded=True), unsigned, theirs.body)
-        ours = signed(request, credentials, "bedrock", "us-east-1")
+        ours = sign_request(request, credentials, "bedrock", "us-east-1")
         if ours.headers["X-Amz-Date"] == text["X-Amz-Date"]:
             break
     assert ours.headers["Authorization"] == text["Authorization"]
@@ -118,7 +118,7 @@ async def test_without_credentials_nothing_is_sent(aws: pytest.MonkeyPatch) -> N
                 await bedrock.complete(asking(bedrock, MODEL))
             assert caught.value.failure.kind == "not_configured"
     assert served.requests == []
-    assert LOOK_AGAIN_S > 1
+    assert RETRY_LOOKUP_S > 1
 
 
 async def test_without_botocore_a_key_is_all_that_works(aws: pytest.MonkeyPatch) -> None:

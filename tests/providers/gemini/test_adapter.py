@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fanout.core.schema import Completion, Failure, Fitted, ImagePart, Message, Query, Sampling, Target, TextPart, TokenLogprob
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.parameter_tables import find_gemini_family
-from tests.providers.transport.test_native import NOW, PNG, TOOL_TURNS, WEATHER
+from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
 from tests.support.recordings import Exchange, recorded
 from tests.support.streams import unnamed
 from tests.support.wires import adapter_at, answered, answering, asking, body_of, cut, failed, serving_to, streamed, told, whole

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure
-from fanout.providers.gemini.vertex import Vertex, address
+from fanout.providers.gemini.vertex import Vertex, build_project_address
 from tests.support.exchanges import open_session
 from tests.support.wires import Served, adapter_at, asking, body_of, serving, serving_to
 
@@ -94,7 +94,7 @@ def bearers(served: Served) -> list[str]:
 )
 def test_addresses(place: str, host: str) -> None:
     """As google-genai makes them."""
-    assert address("p", place) == f"https://{host}/v1/projects/p/locations/{place}/publishers/google"
+    assert build_project_address("p", place) == f"https://{host}/v1/projects/p/locations/{place}/publishers/google"
 
 
 def test_the_address_is_the_rows_or_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,18 +12,23 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from fanout.core.schema import Failure
-from fanout.providers.mapping.failures import Origin, parse_error_body, refusal
+from fanout.providers.mapping.error_objects import find_error, parse_error_body
+from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.redact import MAX_MESSAGE_CHARS, redact
 
 SECRET = "q7Zt-own-key-99"
 UP = Origin("up", (SECRET,))
 
 
+def parse_failure(body: bytes, status: int | None = 400, headers: Mapping[str, str] | None = None) -> Failure:
+    return UP.with_response(headers or {}, status).upstream_error(find_error(parse_error_body(body))).failure
+
+
 def refused(status: int | None = 400, error: Any = None, **headers: str) -> Failure:
     """The failure of a body with this `error` and these headers (`_` for `-`)."""
     fields = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     body = {"error": {"message": "no", **error} if isinstance(error, dict) else error or {}}
-    return refusal(UP, status, fields, parse_error_body(json.dumps(body).encode())).failure
+    return parse_failure(json.dumps(body).encode(), status, fields)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +156,7 @@ def test_the_providers_word_on_trying_again(word: str, meant: bool | None) -> No
 )
 def test_every_framework_has_its_own_error_body(body: Any, message: str, param: str | None) -> None:
     """All are read for the sentence and the field."""
-    failure = refusal(UP, 400, {}, parse_error_body(json.dumps(body).encode())).failure
+    failure = parse_failure(json.dumps(body).encode())
     assert (failure.message, failure.param) == (message, param)
 
 
@@ -159,12 +165,12 @@ def test_every_framework_has_its_own_error_body(body: Any, message: str, param: 
 )
 def test_a_body_that_says_nothing_gets_our_sentence(body: bytes) -> None:
     """With the status, and never a web page."""
-    assert refusal(UP, 400, {}, parse_error_body(body)).failure.message == "`up` refused the request (HTTP 400)"
+    assert parse_failure(body).message == "`up` refused the request (HTTP 400)"
 
 
 def test_a_plain_sentence_is_a_message() -> None:
     """Proxies often answer with no JSON."""
-    assert refusal(UP, 400, {}, parse_error_body(b" no healthy upstream\n")).failure.message == "no healthy upstream"
+    assert parse_failure(b" no healthy upstream\n").message == "no healthy upstream"
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -179,7 +185,7 @@ def test_refused_keys_are_told_in_our_words(status: int) -> None:
 def test_what_went_wrong_inside_a_provider_is_told_in_our_words() -> None:
     """A 5xx may hold a stack trace; its code is kept."""
     failure = refused(503, {"message": "Traceback: /srv/app.py", "type": "unavailable_error"})
-    assert failure.message == "`up` had an error of its own (HTTP 503)"
+    assert failure.message == "`up` had an internal error (HTTP 503)"
     assert failure.code == "unavailable_error"
 
 
@@ -192,7 +198,8 @@ def test_a_redirect_names_what_to_set() -> None:
 
 def test_an_own_key_is_hidden_as_the_configured_one_is() -> None:
     """Whoever's key it was."""
-    failure = refusal(UP.also("abc-def-ghi"), 400, {}, {"message": f"you sent abc-def-ghi, not {SECRET}"}).failure
+    origin = UP.with_secret("abc-def-ghi").with_response({}, 400)
+    failure = origin.upstream_error({"message": f"you sent abc-def-ghi, not {SECRET}"}).failure
     assert failure.message == "you sent [key], not [key]"
 
 
@@ -269,5 +276,5 @@ JSON = st.recursive(
 def test_no_body_breaks_the_reading(body: Any, status: int | None, header: str) -> None:
     """Any JSON is some failure."""
     headers = {"retry-after": header, "retry-after-ms": header, "x-should-retry": header, "date": header}
-    failure = refusal(UP, status, headers, parse_error_body(json.dumps(body).encode())).failure
+    failure = parse_failure(json.dumps(body).encode(), status, headers)
     assert 0 < len(failure.message) <= MAX_MESSAGE_CHARS

@@ -17,16 +17,9 @@ from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure, ImagePart, Message, TextPart
-from fanout.providers.mapping.images import (
-    MAX_IMAGE_BYTES,
-    MAX_IMAGES,
-    Gate,
-    Image,
-    decode_data_url,
-    fetch,
-    inline_images,
-    is_public,
-)
+from fanout.providers.mapping.data_urls import MAX_IMAGE_BYTES, Image, decode_data_url
+from fanout.providers.mapping.images import MAX_IMAGES, fetch_image, inline_images
+from fanout.providers.mapping.public_addresses import PublicSocketFactory, is_public
 from tests.support.exchanges import CALL
 from tests.support.wires import answering, serving
 
@@ -39,7 +32,7 @@ NOT_PUBLIC = "an image of the request is at an address that is not public, where
 async def refused(url: str, **more: Any) -> Failure:
     """How fetching fails; it always fails the same way."""
     with pytest.raises(ProviderError) as caught:
-        await fetch(url, **more)
+        await fetch_image(url, **more)
     failure = caught.value.failure
     assert (failure.kind, failure.code, failure.param) == ("bad_request", "invalid_image", "images")
     return failure
@@ -65,7 +58,7 @@ def redirecting(to: str, status: int = 302) -> Callable[[web.Request], Awaitable
 async def test_the_first_bytes_say_what_an_image_is(data: bytes, kind: str) -> None:
     """Not its sender, who may call everything `application/octet-stream`."""
     async with serving(answering(data, content_type="application/octet-stream")) as served:
-        assert await fetch(f"{served.url}/x", allowed=HERE) == Image(kind, data)
+        assert await fetch_image(f"{served.url}/x", allowed=HERE) == Image(kind, data)
     ((_, headers, _),) = served.requests
     assert "authorization" not in headers
     assert "cookie" not in headers
@@ -135,7 +128,7 @@ async def test_redirects_are_followed_but_not_for_ever() -> None:
         return web.Response(body=PNG) if not left else web.Response(status=302, headers={"Location": f"/{left - 1}"})
 
     async with serving(answer) as served:
-        assert (await fetch(f"{served.url}/3", allowed=HERE)).kind == "png"
+        assert (await fetch_image(f"{served.url}/3", allowed=HERE)).kind == "png"
         assert "redirected more than 3 times" in (await refused(f"{served.url}/4", allowed=HERE)).message
     assert len(served.requests) == 8
 
@@ -170,7 +163,7 @@ async def test_what_is_too_large_is_not_read_to_its_end(chunked: bool) -> None:
         return response
 
     async with serving(answer) as served:
-        failure = await refused(served.url, allowed=HERE, highest_bytes=2**18)
+        failure = await refused(served.url, allowed=HERE, max_bytes=2**18)
     assert failure.message == "an image of the request has over 262,144 bytes"
     assert sent < 2**25
 
@@ -215,7 +208,7 @@ async def test_a_proxy_of_the_environment_is_not_asked(proxy: str, monkeypatch: 
     """Behind it the address could not be looked at."""
     async with serving(answering(PNG)) as served, serving(answering(b"by proxy")) as other:
         monkeypatch.setenv(proxy, other.url)
-        assert (await fetch(served.url, allowed=HERE)).kind == "png"
+        assert (await fetch_image(served.url, allowed=HERE)).kind == "png"
     assert other.requests == []
 
 
@@ -259,10 +252,10 @@ def test_any_address_can_be_judged(address: Any) -> None:
 
 @pytest.mark.parametrize("text", ["127.1", "localhost", "", "0x7f.1", "1.1.1.1.1"])
 def test_the_gate_opens_to_addresses_alone(text: str) -> None:
-    gate = Gate(())
+    gate = PublicSocketFactory(())
     with pytest.raises(PermissionError):
         gate((2, 1, 6, "", (text, 80)))
-    assert gate.refused
+    assert gate.has_refused
 
 
 def test_data_urls() -> None:

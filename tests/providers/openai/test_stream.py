@@ -155,9 +155,9 @@ def test_deltas_before_an_error_in_the_same_read_are_given() -> None:
     """The error is raised by what is asked next."""
     events = UP.open_reader(CALL, {})
     deltas = events.feed(chunks(piece("Hel"), {"error": {"message": "m", "code": 400}}))
-    assert ([delta.text for delta in deltas], events.ended) == (["Hel"], True)
+    assert ([delta.text for delta in deltas], events.is_ended) == (["Hel"], True)
     with pytest.raises(ProviderError) as caught:
-        events.finish()
+        events.flush()
     assert caught.value.failure.partial == "Hel"
 
 

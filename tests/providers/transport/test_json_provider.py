@@ -230,7 +230,7 @@ def test_an_error_comes_after_the_deltas_before_it(provider: HttpProvider, strea
     before = stream[: stream.rindex(b"data:")]
     events = provider.open_reader(asking(provider), {})
     assert events.feed(before + b'data: {"error": {"message": "no", "code": 400}}\n\n')
-    for step in (events.finish, events.close):
+    for step in (events.flush, events.close):
         with pytest.raises(ProviderError, match="no"):
             step()
     unended = told(provider, asking(provider), [before, b'data: {"error": {"message": "no", "code": 400}}'])
@@ -322,7 +322,7 @@ def test_a_refusal_shows_no_secret(provider: HttpProvider) -> None:
 @pytest.mark.parametrize("body", [b"<html>502</html>", b"upstream connect error", b"", b'{"detail": "no"}'], ids=repr)
 def test_a_refusal_may_come_from_what_stands_between(provider: HttpProvider, body: bytes) -> None:
     failure = failed(whole(provider, asking(provider), 502, body))
-    assert (failure.kind, failure.message) == ("server", "`up` had an error of its own (HTTP 502)")
+    assert (failure.kind, failure.message) == ("server", "`up` had an internal error (HTTP 502)")
 
 
 @pytest.mark.parametrize("provider", ALL)

@@ -1,0 +1,82 @@
+"""Completions, put together in the same way for every format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fanout.core.json_text import JsonObject, dump
+from fanout.core.schema import Choice, Completion, FinishReason
+from fanout.core.usage import Usage
+from fanout.providers.mapping.failures import Origin
+from fanout.providers.mapping.json_fields import as_name, as_text
+
+
+class Finish(NamedTuple):
+    """End of a choice."""
+
+    reason: FinishReason | None
+    """`None` for a word that is not known: a finish reason is never invented."""
+    native: str | None
+    """The provider's own word, where it is another."""
+
+
+def read_finish(word: object, reasons: Mapping[str, FinishReason], *, has_calls: bool = False) -> Finish:
+    """Return the end that a provider's word means.
+
+    Args:
+        word: as the provider sent it.
+        reasons: what its words mean.
+        has_calls: the answer calls tools, which some providers report as an ordinary stop.
+    """
+    native = as_text(word)
+    reason = reasons.get(native)
+    if has_calls and reason == "stop":
+        reason = "tool_calls"
+    return Finish(reason, native[:100] if native and native != reason else None)
+
+
+def build_completion(origin: Origin, head: Mapping[str, Any], choices: tuple[Choice, ...], usage: Usage | None) -> Completion:
+    """Return a whole answer.
+
+    Args:
+        origin: of the answer.
+        head: any object that bears its id and model.
+        choices: must not be empty.
+        usage: as reported.
+
+    Raises:
+        ProviderError: there is no choice. Such an answer would vanish from the comparison.
+    """
+    if not choices:
+        raise origin.answer_error("sent an answer without a choice", "no_choices")
+    request_id = origin.request_id or as_name(head.get("id"))
+    return Completion(choices, usage, as_name(head.get("model")), request_id, as_name(head.get("system_fingerprint")))
+
+
+def build_usage(
+    input_tokens: int | None,
+    output_tokens: int | None,
+    cached: int | None = None,
+    written: int | None = None,
+    reasoning: int | None = None,
+    *,
+    billed: Mapping[str, float] | None = None,
+    cost_usd: float | None = None,
+    raw: Mapping[str, Any],
+) -> Usage | None:
+    """Return the usage of a call; `None` where the provider reported nothing."""
+    if input_tokens is None and output_tokens is None and not billed and cost_usd is None:
+        return None
+    return Usage(input_tokens, output_tokens, cached, written, reasoning, billed or None, cost_usd, raw)
+
+
+def include_cached(input_tokens: int | None, cached: int | None, written: int | None) -> int | None:
+    """Return the input tokens of a provider that counts beside them what came from its cache and went into it."""
+    return None if input_tokens is None else input_tokens + (cached or 0) + (written or 0)
+
+
+def make_tool_call(name: object, arguments: object, call_id: object) -> JsonObject:
+    """Return a tool call in OpenAI's shape; `arguments` is a JSON value, or the text of one."""
+    text = arguments if isinstance(arguments, str) else dump({} if arguments is None else arguments).decode()
+    return {"id": call_id, "type": "function", "function": {"name": str(name or ""), "arguments": text}}

@@ -1,0 +1,91 @@
+"""Providers that answer with JSON objects: what the adapters of all such formats have in common."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
+from typing import ClassVar
+
+import aiohttp
+from aiohttp import hdrs
+from multidict import CIMultiDict
+
+from fanout.config.settings import ProviderSettings
+from fanout.core.errors import ProviderError
+from fanout.core.json_text import JsonObject, parse
+from fanout.core.schema import Call, Completion
+from fanout.providers.mapping.error_objects import find_error, parse_error_body
+from fanout.providers.mapping.failures import Origin
+from fanout.providers.mapping.images import inline_images
+from fanout.providers.mapping.public_addresses import Network
+from fanout.providers.transport.http import HttpProvider, HttpRequest
+
+VERSION = re.compile(r"/v\d+(?:(?:alpha|beta)\d*)?$")
+
+
+class JsonProvider(HttpProvider):
+    """A provider whose answers are JSON objects, with its key in one header and a version in its path."""
+
+    key_header: ClassVar[str] = hdrs.AUTHORIZATION
+    key_prefix: ClassVar[str] = "Bearer "
+
+    def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
+        super().__init__(settings, session)
+        self._headers = self.build_common_headers()
+        if (key := self.read_configured_key()) and self.key_header not in self._headers:
+            self.write_key(self._headers, key)
+
+    @abstractmethod
+    def parse_answer(self, origin: Origin, body: JsonObject) -> Completion:
+        """Return the answer of a whole body.
+
+        Raises:
+            ProviderError: it is an error, or no answer.
+        """
+
+    def parse_error(self, origin: Origin, body: JsonObject) -> ProviderError:
+        """Return the failure that the body of an error means."""
+        return origin.upstream_error(find_error(body))
+
+    def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
+        """See `HttpProvider.decode`."""
+        if not 200 <= status < 300:
+            raise self.parse_error(self.origin(call).with_response(headers, status), parse_error_body(body))
+        origin = self.origin(call).with_response(headers)
+        try:
+            answer = parse(body)
+        except ValueError:
+            raise origin.answer_error("sent an answer that is not JSON", "invalid_json") from None
+        if isinstance(answer, list) and len(answer) == 1:  # Google's gateways put the one object into a list
+            answer = answer[0]
+        if not isinstance(answer, dict):
+            raise origin.answer_error("sent JSON that is no answer", "unexpected_shape")
+        return self.parse_answer(origin, answer)
+
+    def build_prefix(self, version: str) -> str:
+        """Return the path between the base address and the endpoint: empty where the address names a version itself."""
+        return "" if VERSION.search(self.settings.base_url or "") else f"/{version}"
+
+    def build_headers(self, call: Call) -> CIMultiDict[str]:
+        """Return the headers of a call, the caller's own key among them if there is one."""
+        key = self.read_caller_key(call)
+        if key is None:
+            return self._headers
+        headers = self._headers.copy()
+        self.write_key(headers, key)
+        return headers
+
+    def write_key(self, headers: CIMultiDict[str], key: str) -> None:
+        """Put a key into the header that bears it."""
+        headers[self.key_header] = self.key_prefix + key
+
+
+class InliningProvider(JsonProvider):
+    """A format whose images are bytes: an image's address is fetched before a request is written."""
+
+    allowed_networks: Collection[Network] = ()
+    """May be fetched from although they are not public. For tests."""
+
+    async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
+        return await super()._encode(await inline_images(call, allowed=self.allowed_networks), stream=stream)
