@@ -13,8 +13,8 @@ from fanout.config.settings import Settings, load
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 from fanout.core.merge import merge
-from fanout.core.sampling import checked
-from fanout.core.schema import Comparison, Sampling
+from fanout.core.sampling import Sampling, validate_sampling
+from fanout.core.schema import Comparison
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.dispatch.plan import Models, Request, parse_entries
 
@@ -32,7 +32,7 @@ def request(prompt: str, models: Models, *, system: str | None = None, strict: b
     """
     faults: list[Fault] = []
     entries = parse_entries(models, faults)
-    common = Sampling(**checked(sampling, "", faults))
+    common = Sampling(**validate_sampling(sampling, "", faults))
     if faults:
         raise RequestError(faults)
     return Request(entries=entries, prompts=(prompt,), system=system, sampling=common, strict=strict)

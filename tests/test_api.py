@@ -17,7 +17,8 @@ import fanout
 from fanout.api import request
 from fanout.config.settings import Settings, load
 from fanout.core.errors import RequestError
-from fanout.core.schema import Answer, Call, Choice, Comparison, Completion, Failure, Fitted, Query, Sampling, Target
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Answer, Call, Choice, Comparison, Completion, Failure, Fitted, Query, Target
 from fanout.dispatch.plan import Entry
 from fanout.providers import OnHeaders
 from tests.support.upstreams import Upstream, providers_file

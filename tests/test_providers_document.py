@@ -17,7 +17,9 @@ from aiohttp import web
 
 from fanout.config.providers_file import ProviderRow
 from fanout.config.settings import Settings, load
-from fanout.core.schema import SAMPLING_NAMES, Message, Query, Sampling, Target
+from fanout.core.messages import Message
+from fanout.core.sampling import SAMPLING_NAMES, Sampling
+from fanout.core.schema import Query, Target
 from fanout.providers import Provider, create
 from tests.support.cli import serving
 from tests.support.wires import in_pieces

@@ -15,10 +15,12 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    GetPydanticSchema,
 )
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
+from fanout.core.sampling import MEASURED
 from fanout.core.schema import Kind
 
 HIGHEST_TIMEOUT_S = 600
@@ -90,18 +92,7 @@ ProviderName = Annotated[
     str, _Like(r"^[^\s/]+$", "a provider's name has no `/` or space: what stands before the first `/` names the provider")
 ]
 Day = Annotated[str, _Like(r"^\d{4}-\d{2}-\d{2}$", "is not a day like `2026-12-31`"), AfterValidator(_day)]
-Number = Literal[
-    "max_tokens",
-    "temperature",
-    "top_p",
-    "top_k",
-    "n",
-    "best_of",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-    "logprobs",
-]
+Number = Annotated[str, GetPydanticSchema(lambda _source, _handler: core_schema.literal_schema(list(MEASURED)))]
 """The sampling parameters that have a size."""
 Ends = Annotated[tuple[float | None, float | None], AfterValidator(_ordered)]
 

@@ -6,11 +6,13 @@ Durations are seconds (`_s`), counts are tokens, money is US dollars. `None` is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import ConfigDict, SecretStr
 
+from fanout.core.messages import Message
+from fanout.core.sampling import Sampling
 from fanout.core.usage import Cost, Usage, UsageTotals
 from fanout.core.value_type import value_type
 
@@ -32,69 +34,6 @@ FailureKind = Literal[
     "internal",
 ]
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "function_call"]
-
-
-@dataclass(frozen=True, slots=True)
-class TextPart:
-    text: str
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever else the part carries: cache_control, …"""
-
-
-@dataclass(frozen=True, slots=True)
-class ImagePart:
-    url: str
-    """http(s) address or data: URL."""
-    detail: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class OtherPart:
-    """A part that only some providers know (audio, a file), as the caller wrote it."""
-
-    raw: Mapping[str, Any]
-
-
-Content = str | tuple[TextPart | ImagePart | OtherPart, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    role: str
-    content: Content | None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever else the message carries: name, tool_calls, tool_call_id, …"""
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """Every sampling parameter of the contracts; `None` where the caller did not ask."""
-
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    n: int | None = None
-    best_of: int | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repetition_penalty: float | None = None
-    logit_bias: Mapping[str, float] | None = None
-    logprobs: int | None = None
-    """How many alternatives to report beside each token; 0 reports the token alone."""
-    echo: bool | None = None
-    suffix: str | None = None
-    user: str | None = None
-
-    def asked(self) -> dict[str, Any]:
-        """The parameters that the caller set, by name."""
-        return {name: value for name in SAMPLING_NAMES if (value := getattr(self, name)) is not None}
-
-
-SAMPLING_NAMES = tuple(item.name for item in fields(Sampling))
 
 
 @value_type(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from typing import Any
 from fanout.config.catalogue import Catalogue, Model
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
-from fanout.core.sampling import checked
-from fanout.core.schema import Call, Credential, Failure, Fitted, Message, Query, Sampling, Target
+from fanout.core.messages import Message
+from fanout.core.sampling import Sampling, validate_sampling
+from fanout.core.schema import Call, Credential, Failure, Fitted, Query, Target
 
 Fit = Callable[[Target, Query], Fitted]
 Prompt = str | tuple[int, ...]
@@ -71,7 +72,7 @@ def _entry(model: str | Mapping[str, Any], place: str, faults: list[Fault]) -> E
     name, label = given.pop("model", None), given.pop("label", None)
     if not isinstance(name, str) or not name:
         faults.append(Fault(f"{place}.model", "is required: the name of a model"))
-    return Entry(model=str(name), label=label, overrides=checked(given, f"{place}.", faults))
+    return Entry(model=str(name), label=label, overrides=validate_sampling(given, f"{place}.", faults))
 
 
 def plan(request: Request, catalogue: Catalogue, fit: Fit, max_calls: int, today: date) -> list[Call]:

@@ -12,7 +12,8 @@ import aiohttp
 from fanout import providers
 from fanout.config.settings import ProviderSettings, Settings
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Call, Completion, Failure, Query, Sampling, Target
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Call, Completion, Failure, Query, Target
 from fanout.dispatch import pricing
 from fanout.dispatch.in_flight import InFlightCall, relay
 from fanout.dispatch.retries import Result

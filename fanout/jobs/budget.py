@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pydantic_core import to_json
 
-from fanout.core.schema import Call, Completion, Failure, ImagePart, Message, Query
+from fanout.core.messages import ImagePart, Message
+from fanout.core.schema import Call, Completion, Failure, Query
 from fanout.core.usage import Cost, Usage
 
 MESSAGE_TOKENS = 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from fanout.core.faults import Fault
-from fanout.core.schema import SAMPLING_NAMES
+from fanout.core.sampling import SAMPLING_NAMES
 from fanout.core.suggestions import find_misspelt
 
 ROW_FIELDS = ("prompt", "messages", "system", "reference", "custom_id", "parameters")

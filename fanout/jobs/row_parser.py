@@ -11,8 +11,7 @@ from pydantic_core import from_json, to_json
 from fanout.core.faults import Fault, to_faults
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import MessageBody
-from fanout.core.sampling import checked
-from fanout.core.schema import SAMPLING_NAMES
+from fanout.core.sampling import SAMPLING_NAMES, validate_sampling
 from fanout.core.suggestions import did_you_mean
 from fanout.jobs.row_fields import JSON_IN_CELLS, KNOWN, NOT_FOR_ROWS, find_misnamed
 from fanout.jobs.template import PromptTemplate
@@ -159,7 +158,7 @@ class _RowParser:
         return {**self._validate(beside, ""), **self._validate(rest, "parameters.")}
 
     def _validate(self, parameters: Mapping[str, object], prefix: str) -> Mapping[str, object]:
-        return checked(parameters, prefix, self.faults, strict=self._typed)
+        return validate_sampling(parameters, prefix, self.faults, strict=self._typed)
 
     def _custom_id(self) -> str | None:
         given = self._own.get("custom_id")

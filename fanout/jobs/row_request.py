@@ -9,8 +9,8 @@ from pydantic_core import from_json
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 from fanout.core.json_text import JsonObject
-from fanout.core.sampling import checked
-from fanout.core.schema import Message, Sampling
+from fanout.core.messages import Message
+from fanout.core.sampling import Sampling, validate_sampling
 from fanout.dispatch.plan import Entry, Request, parse_entries
 from fanout.jobs.job import JobSpec
 from fanout.jobs.row_parser import MESSAGES, SYSTEM_ROLES, RowItem, parse_row
@@ -80,7 +80,7 @@ def make_row_request_builder(spec: JobSpec, account_id: str) -> RowRequestBuilde
     """
     faults: list[Fault] = []
     entries = parse_entries(spec.models, faults)
-    sampling = checked(spec.parameters, "parameters.", faults)
+    sampling = validate_sampling(spec.parameters, "parameters.", faults)
     if "n" in sampling or any("n" in entry.overrides for entry in entries):
         faults.append(Fault("n", "is not a parameter of jobs: use `repeats`"))
     if spec.repeats < 1:

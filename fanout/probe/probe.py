@@ -17,7 +17,9 @@ import aiohttp
 from fanout.config.catalogue import Catalogue, Model
 from fanout.config.settings import PriceRow, ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Call, Delta, Failure, Message, Outcome, Sampling
+from fanout.core.messages import Message
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Call, Delta, Failure, Outcome
 from fanout.core.usage import Usage
 from fanout.dispatch import pricing
 from fanout.dispatch.dispatcher import Dispatcher

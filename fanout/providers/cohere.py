@@ -22,6 +22,7 @@ import aiohttp
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject, dump
+from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import (
     Answer,
     Call,
@@ -30,12 +31,8 @@ from fanout.core.schema import (
     FailureKind,
     FinishReason,
     Fitted,
-    ImagePart,
-    Message,
-    OtherPart,
     Query,
     Target,
-    TextPart,
     TokenLogprob,
 )
 from fanout.core.usage import Usage

@@ -20,20 +20,8 @@ import aiohttp
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject, dump
-from fanout.core.schema import (
-    Answer,
-    Call,
-    Choice,
-    Completion,
-    FinishReason,
-    Fitted,
-    ImagePart,
-    Message,
-    OtherPart,
-    Query,
-    Target,
-    TokenLogprob,
-)
+from fanout.core.messages import ImagePart, Message, OtherPart
+from fanout.core.schema import Answer, Call, Choice, Completion, FinishReason, Fitted, Query, Target, TokenLogprob
 from fanout.core.usage import Usage
 from fanout.providers.mapping.completions import build_completion, build_usage, make_tool_call, read_finish
 from fanout.providers.mapping.data_urls import decode_data_url

@@ -99,7 +99,7 @@ def fit(query: Query, accepted: Accepted) -> Fitted:
     sent: dict[str, Any] = {}
     ignored: list[str] = []
     adjusted: dict[str, tuple[Any, Any]] = {}
-    for name, value in query.sampling.asked().items():
+    for name, value in query.sampling.as_dict().items():
         rule = accepted.rules.get(name)
         if rule is None or (rule.positive and value <= 0) or (rule.exact and _is_beyond(value, rule)):
             if name not in query.defaults and value not in NO_EFFECT_VALUES.get(name, ()):

@@ -23,8 +23,8 @@ from pydantic_core import InitErrorDetails, from_json
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault, to_faults
 from fanout.core.json_text import JsonObject
-from fanout.core.sampling import INT64, LengthRange, Ranges, at_most
-from fanout.core.schema import SAMPLING_NAMES, Call
+from fanout.core.sampling import SAMPLING_NAMES, SamplingFields, at_most
+from fanout.core.schema import Call
 from fanout.dispatch.plan import Entry
 from fanout.server.lifecycle import DISPATCHER
 
@@ -59,24 +59,16 @@ def _parse_return_when(value: object) -> int | None:
     raise ValueError(f"{shown} is not allowed: `all`, `first`, or the number of entries to wait for")
 
 
-class LengthBody(LengthRange):
-    """The length of an answer, under either of its names."""
+class SamplingBody(
+    SamplingFields,
+    takes=("max_tokens", "max_new_tokens", *SAMPLING_NAMES),
+    spellings={"max_new_tokens": "max_tokens"},
+    ranges={"temperature": (0, 1)},
+):
+    """The sampling parameters of `/v1/completion`; `null` is as if absent. Each sample is a call of its own, sent seed + k."""
 
-    max_new_tokens: int | None = Field(None, ge=0)
-    """Another name of `max_tokens`."""
-
-
-class SamplingBody(Ranges, LengthBody):
-    """The sampling parameters of `/v1/completion`; `null` is as if absent."""
-
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
     expected: ClassVar = "a JSON object"
-
-    temperature: float | None = Field(None, ge=0, le=1)
-    n: int | None = Field(None, ge=1, le=128)
-    """Independent samples, each a call of its own."""
-    seed: int | None = Field(None, ge=-INT64, lt=INT64)
-    """Sample k is sent seed + k."""
 
     @model_validator(mode="before")
     @classmethod
@@ -87,7 +79,7 @@ class SamplingBody(Ranges, LengthBody):
             raise ValueError(f"{len(value)} fields are not allowed: at most {MAX_FIELDS}; known: {', '.join(cls.model_fields)}")
         return value
 
-    # Fields are checked against each other one by one, in the order above, and not by a validator of the whole model: pydantic
+    # Fields are checked against each other one by one, in their order, and not by a validator of the whole model: pydantic
     # skips that one as soon as any field is wrong, and its faults would be missing from the answer.
 
     @field_validator("max_new_tokens")
@@ -103,15 +95,6 @@ class SamplingBody(Ranges, LengthBody):
         if value and value < (info.data.get("n") or 1):
             raise ValueError(f"{value} is not allowed: must not be below `n`, which is {info.data['n']}")
         return value
-
-    def to_parameters(self) -> JsonObject:
-        """Return the parameters that were given, by the names of `schema.Sampling`; `None` takes one back."""
-        given: JsonObject = {name: getattr(self, name) for name in self.model_fields_set if name in SAMPLING_NAMES}
-        if "max_new_tokens" in self.model_fields_set and given.get("max_tokens") is None:
-            given["max_tokens"] = self.max_new_tokens
-        if given.get("stop") is not None:
-            given["stop"] = tuple(given["stop"])
-        return given
 
 
 class EntryBody(SamplingBody):

@@ -15,7 +15,9 @@ from table import Row
 
 from fanout.config.settings import ProviderRow, ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Call, Completion, Message, Query, Sampling, Target
+from fanout.core.messages import Message
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Call, Completion, Query, Target
 from fanout.providers import create
 from fanout.providers.transport.http import HttpProvider
 

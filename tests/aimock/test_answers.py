@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fanout.core.schema import Message
+from fanout.core.messages import Message
 from tests.aimock.mock import FORMATS, KEY, Aimock
 from tests.support.exchanges import open_session
 from tests.support.server import serving

@@ -11,7 +11,8 @@ from uuid import uuid4
 import pytest
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Delta, Failure, Message
+from fanout.core.messages import Message
+from fanout.core.schema import Delta, Failure
 from fanout.providers.transport.http import HttpProvider
 from tests.aimock.mock import FORMATS, KEY, PATIENCE_S, Aimock
 from tests.support.exchanges import open_session

@@ -15,7 +15,7 @@ from genai_prices.data_snapshot import get_snapshot
 from fanout.config.catalogue import Catalogue
 from fanout.config.settings import SHIPPED, ProviderSettings, load
 from fanout.core.errors import ConfigError
-from fanout.core.schema import SAMPLING_NAMES
+from fanout.core.sampling import SAMPLING_NAMES
 from tests.support.configuring import configured, faults, own_file
 
 KEY = "sk-proj-0123456789abcdef"

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.merge import merge, sum_usage
-from fanout.core.schema import Answer, Call, Choice, Completion, Failure, Outcome, Query, Sampling, Target, Timing
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Answer, Call, Choice, Completion, Failure, Outcome, Query, Target, Timing
 from fanout.core.usage import Cost, Usage, UsageTotals
 
 FAILED = Failure("server", "overloaded")

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from fanout.core.faults import Fault
-from fanout.core.sampling import INT64, Ranges, checked
-from fanout.core.schema import SAMPLING_NAMES, Sampling
+from fanout.core.sampling import INT64, SAMPLING_NAMES, AllSampling, Sampling, validate_sampling
 from fanout.server.dialects.openai.chat import ChatSampling
 from fanout.server.dialects.openai.completions import TextSampling
 from fanout.server.request_body import SamplingBody
@@ -16,21 +15,21 @@ from fanout.server.request_body import SamplingBody
 
 def faults(given: dict[str, Any], **options: Any) -> list[str]:
     found: list[Fault] = []
-    assert checked(given, "here.", found, **options) == {}
+    assert validate_sampling(given, "here.", found, **options) == {}
     return [str(fault) for fault in found]
 
 
 def test_every_parameter_has_its_range() -> None:
-    assert tuple(Ranges.model_fields) == SAMPLING_NAMES
+    assert tuple(AllSampling.model_fields) == SAMPLING_NAMES
 
 
 def test_parameters_are_as_sampling_holds_them() -> None:
     """`None` was said, too: it takes another's word back."""
     found: list[Fault] = []
-    made = checked({"stop": "a", "temperature": 1, "seed": None, "logit_bias": {"5": -100.0}}, "", found)
+    made = validate_sampling({"stop": "a", "temperature": 1, "seed": None, "logit_bias": {"5": -100.0}}, "", found)
     assert made == {"stop": ("a",), "temperature": 1.0, "seed": None, "logit_bias": {"5": -100}}
     assert found == []
-    assert Sampling(**made).asked().keys() == {"stop", "temperature", "logit_bias"}
+    assert Sampling(**made).as_dict().keys() == {"stop", "temperature", "logit_bias"}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +53,7 @@ def test_what_is_beyond_a_range_is_named(name: str, value: Any) -> None:
 
 
 def test_a_number_in_a_text_is_one_unless_told_otherwise() -> None:
-    assert checked({"seed": "5"}, "", []) == {"seed": 5}
+    assert validate_sampling({"seed": "5"}, "", []) == {"seed": 5}
     assert faults({"seed": "5"}, strict=True) == ["here.seed: a string is not allowed: input should be a valid integer"]
 
 
@@ -65,5 +64,5 @@ def test_no_dialect_takes_what_others_refuse(dialect: type[Any]) -> None:
         limits = dialect.model_fields[name].metadata if name in dialect.model_fields else []
         for end in [getattr(limit, side) for limit in limits for side in ("ge", "le") if hasattr(limit, side)]:
             found: list[Fault] = []
-            checked({name: end}, "", found)
+            validate_sampling({name: end}, "", found)
             assert found == []

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.errors import RequestError
-from fanout.core.schema import Message, Sampling, Target
+from fanout.core.messages import Message
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Target
 from fanout.dispatch.plan import MAX_SEED, Entry, Request, plan
 from tests.support.planning import TODAY, calls_of, catalogue, fit, only
 

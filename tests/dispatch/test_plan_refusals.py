@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from fanout.core.schema import Credential, Sampling, Target
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Credential, Target
 from fanout.dispatch.plan import Entry
 from tests.support.planning import calls_of, only
 

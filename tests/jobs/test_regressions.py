@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from fanout.core.errors import LeaseLost, RequestError, StoreError
-from fanout.core.schema import Call, Completion, Message, Query, Sampling, Target
+from fanout.core.messages import Message
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Call, Completion, Query, Target
 from fanout.core.usage import Cost, WorkTotals
 from fanout.dispatch.plan import Request
 from fanout.jobs import model_queues

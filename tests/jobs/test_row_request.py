@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fanout.core.errors import RequestError
-from fanout.core.schema import ImagePart, Message, Sampling, TextPart
+from fanout.core.messages import ImagePart, Message, TextPart
+from fanout.core.sampling import Sampling
 from fanout.dispatch.plan import Entry, Request
 from fanout.jobs.job import RequestBuilder
 from fanout.jobs.row_parser import RowItem, parse_row

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fanout.config.settings import ParametersRow
-from fanout.core.schema import Completion, Failure, Fitted, ImagePart, Message, TextPart, TokenLogprob
+from fanout.core.messages import ImagePart, Message, TextPart
+from fanout.core.schema import Completion, Failure, Fitted, TokenLogprob
 from fanout.core.usage import Usage
 from fanout.providers.cohere import Cohere
 from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Failure, ImagePart, Message, OtherPart, Query, TextPart, TokenLogprob
+from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
+from fanout.core.schema import Failure, Query, TokenLogprob
 from fanout.providers.ollama import Ollama, create
 from fanout.providers.transport.ndjson import NdjsonDecoder
 from tests.providers.mapping.test_images import PNG

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fanout.config.settings import ParametersRow
-from fanout.core.schema import Fitted, Query, Sampling
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Fitted, Query
 from fanout.providers.parameter_tables import OPENAI_FAMILIES, find_openai_family, find_openai_reasoning
 from fanout.providers.parameters import accept, fit
 

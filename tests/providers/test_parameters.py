@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.config.settings import ParametersRow
-from fanout.core.schema import Fitted, Query, Sampling
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Fitted, Query
 from fanout.providers.parameter_tables import OPENAI_CHAT, OPENAI_TEXT
 from fanout.providers.parameters import Rule, Table, accept, fit
 

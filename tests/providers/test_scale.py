@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Message, Query, TextPart, TokenLogprob
+from fanout.core.messages import Message, TextPart
+from fanout.core.schema import Query, TokenLogprob
 from fanout.providers import ADAPTERS, scale, scale_llm_engine
 from fanout.providers.scale import Scale
 from fanout.providers.scale_llm_engine import DEFAULT_MAX_TOKENS, LlmEngine

@@ -13,7 +13,9 @@ from pydantic import SecretStr
 
 from fanout.config.settings import ProviderRow, ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Call, Completion, Credential, Delta, Failure, Message, Query, Sampling, Target
+from fanout.core.messages import Message
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Call, Completion, Credential, Delta, Failure, Query, Target
 from fanout.providers.openai.adapter import OpenAi
 
 KEY = "sk-test-0123456789abcdef"

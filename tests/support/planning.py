@@ -46,7 +46,7 @@ def catalogue() -> Catalogue:
 
 def fit(target: Target, query: Query) -> Fitted:
     """A host that has no `top_k`, no temperature above 1, and `n` up to 4."""
-    asked = query.sampling.asked()
+    asked = query.sampling.as_dict()
     ignored = tuple(name for name in asked if name == "top_k")
     adjusted = {name: (value, 1) for name, value in asked.items() if name == "temperature" and value > 1}
     adjusted |= {"n": (asked["n"], 4)} if asked.get("n", 0) > 4 else {}

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from fanout.config.settings import ProviderRow, ProviderSettings, load
-from fanout.core.schema import Call, ImagePart, Message, Query, Sampling, Target, TextPart
+from fanout.core.messages import ImagePart, Message, TextPart
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Call, Query, Target
 from fanout.providers import create
 from fanout.providers.transport.http import HttpProvider
 

@@ -23,7 +23,8 @@ import aiohttp
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject, dump
-from fanout.core.schema import Call, Completion, Fitted, ImagePart, Message, OtherPart, Query, Target, TextPart
+from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
+from fanout.core.schema import Call, Completion, Fitted, Query, Target
 from fanout.providers.anthropic import blocks
 from fanout.providers.mapping.data_urls import split_data_url
 from fanout.providers.mapping.failures import Origin

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fanout.core.json_text import JsonObject
-from fanout.core.schema import Answer, Choice, Completion, Content, FinishReason, ImagePart, Message, OtherPart, Query, TextPart
+from fanout.core.messages import Content, ImagePart, Message, OtherPart, TextPart
+from fanout.core.schema import Answer, Choice, Completion, FinishReason, Query
 from fanout.core.usage import Usage
 from fanout.providers.mapping.completions import (
     Finish,

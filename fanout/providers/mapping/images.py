@@ -16,7 +16,8 @@ import aiohttp
 from aiohttp import hdrs
 from yarl import URL
 
-from fanout.core.schema import Call, Content, ImagePart
+from fanout.core.messages import Content, ImagePart
+from fanout.core.schema import Call
 from fanout.providers.mapping.data_urls import (
     MAX_IMAGE_BYTES,
     Image,

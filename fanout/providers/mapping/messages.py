@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Content, Fitted, ImagePart, Message, OtherPart, Query, TextPart
+from fanout.core.messages import Content, ImagePart, Message, OtherPart, TextPart
+from fanout.core.schema import Fitted, Query
 from fanout.providers.mapping.failures import Origin
 
 SYSTEM_ROLES = frozenset({"system", "developer"})

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fanout.core.json_text import JsonObject, parse
-from fanout.core.schema import Fitted, Message
+from fanout.core.messages import Message
+from fanout.core.schema import Fitted
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_object, as_text
 

@@ -32,21 +32,8 @@ from typing import TYPE_CHECKING
 
 from fanout.config.settings import ParametersRow
 from fanout.core.errors import ProviderError
-from fanout.core.schema import (
-    Answer,
-    Call,
-    Choice,
-    Completion,
-    Delta,
-    Failure,
-    Fitted,
-    ImagePart,
-    Message,
-    OtherPart,
-    Query,
-    Target,
-    TextPart,
-)
+from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target
 from fanout.core.suggestions import did_you_mean
 from fanout.core.usage import Usage
 from fanout.providers import OnHeaders

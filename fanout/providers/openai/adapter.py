@@ -19,7 +19,8 @@ import aiohttp
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject, dump
-from fanout.core.schema import Call, Completion, Fitted, ImagePart, Message, OtherPart, Query, Target, TextPart
+from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
+from fanout.core.schema import Call, Completion, Fitted, Query, Target
 from fanout.providers.mapping.completions import build_completion
 from fanout.providers.mapping.error_objects import is_error
 from fanout.providers.mapping.failures import Origin

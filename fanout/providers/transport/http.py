@@ -18,7 +18,8 @@ from yarl import URL
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ConfigError, ProviderError
 from fanout.core.faults import Fault
-from fanout.core.schema import Call, Completion, Delta, Failure, Fitted, ImagePart, OtherPart, Query, Target, TextPart
+from fanout.core.messages import ImagePart, OtherPart, TextPart
+from fanout.core.schema import Call, Completion, Delta, Failure, Fitted, Query, Target
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.failures import Origin, configuration_error
 from fanout.providers.mapping.stream_reader import StreamReader

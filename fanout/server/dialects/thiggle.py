@@ -13,7 +13,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from fanout.config.catalogue import Catalogue
 from fanout.core.merge import merge
-from fanout.core.schema import Call, Comparison, CompletionChoice, Delta, Failure, Outcome, Sampling
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Call, Comparison, CompletionChoice, Delta, Failure, Outcome
 from fanout.core.units import to_ms, to_rfc3339
 from fanout.core.usage import UsageTotals, total_tokens
 from fanout.dispatch.plan import Request

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
-from fanout.core.sampling import Ranges, at_most
+from fanout.core.sampling import AllSampling, at_most
 from fanout.core.schema import FailureKind
 from fanout.core.units import to_rfc3339
 from fanout.core.usage import WorkTotals
@@ -87,7 +87,7 @@ Deadline = Annotated[
 ]
 
 
-class JobSampling(Ranges):
+class JobSampling(AllSampling):
     """Sampling parameters; `null` is as if absent. Samples are a job's `repeats`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)

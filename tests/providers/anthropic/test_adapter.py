@@ -9,7 +9,9 @@ import pytest
 
 from fanout.config.settings import ParametersRow
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Completion, Failure, Fitted, ImagePart, Message, Query, Sampling, Target, TextPart
+from fanout.core.messages import ImagePart, Message, TextPart
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Completion, Failure, Fitted, Query, Target
 from fanout.providers.anthropic.adapter import Anthropic, create
 from fanout.providers.parameter_tables import find_anthropic_family
 from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER

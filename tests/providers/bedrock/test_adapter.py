@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Call, Completion, ImagePart, Message, OtherPart, Query, TextPart
+from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
+from fanout.core.schema import Call, Completion, Query
 from fanout.providers.bedrock.adapter import Bedrock
 from fanout.providers.bedrock.converse import BROKEN_OFF, FINISH
 from fanout.providers.parameter_tables import find_converse_family

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.core.schema import Completion, Failure, Fitted, ImagePart, Message, Query, Sampling, Target, TextPart, TokenLogprob
+from fanout.core.messages import ImagePart, Message, TextPart
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Completion, Failure, Fitted, Query, Target, TokenLogprob
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.parameter_tables import find_gemini_family
 from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Failure, ImagePart, Message, TextPart
+from fanout.core.messages import ImagePart, Message, TextPart
+from fanout.core.schema import Failure
 from fanout.providers.mapping.data_urls import MAX_IMAGE_BYTES, Image, decode_data_url
 from fanout.providers.mapping.images import MAX_IMAGES, fetch_image, inline_images
 from fanout.providers.mapping.public_addresses import PublicSocketFactory, is_public

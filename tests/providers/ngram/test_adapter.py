@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from fanout.config.settings import ParametersRow, load
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Call, Completion, Delta, Fitted, ImagePart, Message, OtherPart, Query, Sampling, Target, TextPart
+from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Call, Completion, Delta, Fitted, Query, Target
 from fanout.providers import Provider, create
 from fanout.providers.ngram.adapter import NgramProvider
 from fanout.providers.ngram.language_model import END_OF_TEXT, IMPOSSIBLE, tokenize

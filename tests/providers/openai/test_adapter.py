@@ -12,7 +12,8 @@ import pytest
 
 from fanout.config.settings import ParametersRow
 from fanout.core.errors import ConfigError, ProviderError
-from fanout.core.schema import Completion, Failure, ImagePart, Message, OtherPart, Query, Target, TextPart
+from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
+from fanout.core.schema import Completion, Failure, Query, Target
 from tests.support.exchanges import CALL, KEY, UP, calling, openai_at, replayed, sent
 from tests.support.recordings import Exchange, recorded
 

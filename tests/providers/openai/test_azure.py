@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fanout.core.schema import Query, Sampling, Target
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Query, Target
 from fanout.providers.openai.azure import API_VERSION, Azure, create
 from tests.support.exchanges import KEY, chunks, piece, saying
 from tests.support.wires import adapter_at, answered, answering, asking, body_of, failed, serving_to, streamed, told, whole

@@ -14,7 +14,8 @@ import aiohttp
 import pytest
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Completion, Delta, Failure, Message
+from fanout.core.messages import Message
+from fanout.core.schema import Completion, Delta, Failure
 from tests.support.exchanges import KEY, calling, chunks, gathered, open_session, openai_at, piece, saying
 from tests.support.playbook import MATRIX
 from tests.support.upstreams import Upstream, refusing_url

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from fanout.config.settings import ParametersRow, ProviderRow
 from fanout.core.errors import ConfigError, ProviderError
-from fanout.core.schema import Completion, Failure, ImagePart, Message, OtherPart, Query, TextPart
+from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
+from fanout.core.schema import Completion, Failure, Query
 from fanout.providers import create
 from fanout.providers.anthropic.adapter import Anthropic
 from fanout.providers.cohere import Cohere

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanout.core.merge import merge
-from fanout.core.schema import Answer, Call, Choice, Completion, Failure, Outcome, Query, Sampling, Target, Timing
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Answer, Call, Choice, Completion, Failure, Outcome, Query, Target, Timing
 from fanout.core.usage import Cost, Usage
 from tests.support.http_client import EMBEDDED, Client, Reply, Stream
 from tests.support.server import serving

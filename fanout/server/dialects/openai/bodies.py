@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fanout.core.faults import Fault
-from fanout.core.sampling import INT64, Biases, Stop
+from fanout.core.sampling import SAMPLING_NAMES, SamplingFields
 from fanout.dispatch.plan import Entry
 from fanout.server.request_body import MAX_FIELDS, ReturnWhen
 
@@ -20,25 +20,17 @@ Own = Mapping[str, Any]
 """What one object of a request says itself, by the names of `schema.Sampling`; a `null` that was written is `None`."""
 
 
-class OpenAiSampling(BaseModel):
-    """The parameters that both dialects share. Fields not named here go on to OpenAI-compatible providers as they are."""
+SHARED = tuple(name for name in SAMPLING_NAMES if name not in ("best_of", "logprobs", "echo", "suffix"))
+"""Parameters of both dialects; the others are those of text completions."""
+
+
+class OpenAiSampling(SamplingFields, takes=SHARED, ranges={"user": (None, None)}):
+    """The parameters that both dialects share. Fields not named here go on to OpenAI-compatible providers as they are.
+
+    Samples are one upstream call where the provider has `n`, else a call each.
+    """
 
     model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
-
-    max_tokens: int | None = Field(None, ge=0)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, ge=0, le=1)
-    top_k: int | None = Field(None, ge=-1)
-    n: int | None = Field(None, ge=1, le=128)
-    """Samples; one upstream call where the provider has `n`, else a call each."""
-    seed: int | None = Field(None, ge=-INT64, lt=INT64)
-    stop: Stop | None = None
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, ge=-2, le=2)
-    """Multiplicative, 1 is neutral; for providers that have one. 0: not set."""
-    logit_bias: Biases | None = None
-    user: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -49,9 +41,7 @@ class OpenAiSampling(BaseModel):
 
     def own(self) -> dict[str, Any]:
         """See `Own`."""
-        said = {name: getattr(self, name) for name in self.model_fields_set & SHARED}
-        if said.get("stop") is not None:
-            said["stop"] = tuple(said["stop"])
+        said = self.to_parameters()
         if said.get("repetition_penalty") == 0:
             said["repetition_penalty"] = None
         return said
@@ -64,9 +54,6 @@ class OpenAiSampling(BaseModel):
     def passed_on(self) -> Mapping[str, Any]:
         """Fields that only some providers know; one that is null is not sent, and in an entry takes the request's back."""
         return self.model_extra or {}
-
-
-SHARED = frozenset(OpenAiSampling.model_fields)
 
 
 class OpenAiEntry(OpenAiSampling):
@@ -147,5 +134,5 @@ class OpenAiBody(OpenAiSampling):
 
 
 QUESTIONS = frozenset({"messages", "prompt"})
-WHOLE = QUESTIONS | OpenAiBody.model_fields.keys() - SHARED
+WHOLE = QUESTIONS | OpenAiBody.model_fields.keys() - set(SHARED)
 """Fields that have no meaning in one entry."""

@@ -21,11 +21,9 @@ REPLACEMENT = "\ufffd"
 """Stands in a token where its bytes are no whole character."""
 
 
-class ChatSampling(OpenAiSampling):
+class ChatSampling(OpenAiSampling, takes=("max_completion_tokens",), spellings={"max_completion_tokens": "max_tokens"}):
     """The parameters of a chat completion."""
 
-    max_completion_tokens: int | None = Field(None, ge=0)
-    """OpenAI's newer name of `max_tokens`."""
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     """How many alternatives to report beside each token; needs `logprobs`."""
@@ -39,8 +37,6 @@ class ChatSampling(OpenAiSampling):
 
     def own(self) -> dict[str, Any]:
         said = super().own()
-        if "max_completion_tokens" in self.model_fields_set and said.get("max_tokens") is None:
-            said["max_tokens"] = self.max_completion_tokens
         said |= {name: getattr(self, name) for name in self.model_fields_set & {"logprobs", "top_logprobs"}}
         if "logprobs" in said and not said["logprobs"]:
             said.setdefault("top_logprobs")  # an entry that wants none wants none of the request's alternatives

@@ -17,8 +17,6 @@ from fanout.server.dialects.openai.bodies import OpenAiBody, OpenAiEntry, OpenAi
 from fanout.server.dialects.openai.stream import Dialect
 from fanout.server.request_body import EntryCount, ToEntryList, entries_schema
 
-TEXT_FIELDS = frozenset({"best_of", "echo", "logprobs", "suffix"})
-
 
 def _one_sentence(value: Any, kinds: ValidatorFunctionWrapHandler) -> Any:
     """A union would complain once for each of its kinds."""
@@ -35,18 +33,8 @@ Texts = Annotated[list[str], Field(min_length=1)]
 Prompt = Annotated[str | Texts | Tokens | Annotated[list[Tokens], Field(min_length=1)] | None, WrapValidator(_one_sentence)]
 
 
-class TextSampling(OpenAiSampling):
+class TextSampling(OpenAiSampling, takes=("best_of", "echo", "logprobs", "suffix"), ranges={"logprobs": (0, 5)}):
     """The parameters of a text completion."""
-
-    best_of: int | None = Field(None, ge=0, le=20)
-    """How many the provider generates to give back the best; 0: not set."""
-    echo: bool | None = None
-    logprobs: int | None = Field(None, ge=0, le=5)
-    """How many alternatives to report beside each token."""
-    suffix: str | None = None
-
-    def own(self) -> dict[str, Any]:
-        return super().own() | {name: getattr(self, name) for name in self.model_fields_set & TEXT_FIELDS}
 
 
 class TextEntry(OpenAiEntry, TextSampling):

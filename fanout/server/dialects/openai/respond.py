@@ -13,7 +13,8 @@ from typing import Any
 from aiohttp import web
 
 from fanout.core.errors import RequestError
-from fanout.core.schema import Call, Completion, Credential, Failure, Outcome, Sampling
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Call, Completion, Credential, Failure, Outcome
 from fanout.dispatch.plan import Request
 from fanout.rendering.choices import choices_of
 from fanout.rendering.errors import all_failed_reply, error_reply

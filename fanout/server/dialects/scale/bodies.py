@@ -20,8 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from fanout.core.messages import text_or_parts
-from fanout.core.schema import Content, ImagePart, Message, TextPart
+from fanout.core.messages import Content, ImagePart, Message, TextPart, text_or_parts
+from fanout.core.sampling import SamplingFields
 
 
 class ScaleModel(BaseModel):
@@ -30,19 +30,16 @@ class ScaleModel(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class ModelParameters(ScaleModel):
-    """Both spellings of `topP` and `topK` are taken."""
+class ModelParameters(
+    ScaleModel,
+    SamplingFields,
+    takes=("temperature", "max_tokens", "topP", "topK", "top_p", "top_k", "frequency_penalty", "presence_penalty"),
+    spellings={"topP": "top_p", "topK": "top_k"},
+    ranges={"temperature": (0, 1), "frequency_penalty": (None, None), "presence_penalty": (None, None)},
+):
+    """Both spellings of `topP` and `topK` are taken. The temperature's default is 0.2."""
 
-    temperature: float | None = Field(None, ge=0, le=1)
-    """Default 0.2."""
-    max_tokens: int | None = Field(None, ge=0)
     stop_sequences: list[str] | None = Field(None, max_length=4)
-    topP: float | None = Field(None, ge=0, le=1)  # the wire's name
-    topK: int | None = Field(None, ge=-1)
-    top_p: float | None = Field(None, ge=0, le=1)
-    top_k: int | None = Field(None, ge=-1)
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
     reasoning_effort: Literal["low", "medium", "high"] | None = None
 
     @field_validator("top_p", "top_k")
@@ -55,16 +52,8 @@ class ModelParameters(ScaleModel):
 
     def sampling(self) -> dict[str, Any]:
         """What was asked, by the names of `schema.Sampling`."""
-        named = {
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-            "stop": tuple(self.stop_sequences) if self.stop_sequences else None,
-            "top_p": self.topP if self.top_p is None else self.top_p,
-            "top_k": self.topK if self.top_k is None else self.top_k,
-            "frequency_penalty": self.frequency_penalty,
-            "presence_penalty": self.presence_penalty,
-        }
-        return {name: value for name, value in named.items() if value is not None}
+        stop = {"stop": tuple(self.stop_sequences)} if self.stop_sequences else {}
+        return {name: value for name, value in {**self.to_parameters(), **stop}.items() if value is not None}
 
 
 class ScaleBody(ScaleModel):

@@ -16,7 +16,9 @@ from aiohttp import web
 from fanout.config.catalogue import Catalogue
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
-from fanout.core.schema import Answer, Call, Choice, Delta, Failure, ImagePart, Outcome, Sampling
+from fanout.core.messages import ImagePart
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Answer, Call, Choice, Delta, Failure, Outcome
 from fanout.core.usage import Usage, total_tokens
 from fanout.dispatch.plan import Entry, Request
 from fanout.rendering.choices import adjusted

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fanout.core.schema import SAMPLING_NAMES
+from fanout.core.sampling import SAMPLING_NAMES
 from tests.support.dialects import ALL, CHAT, HI, Canned, canned, chat, delta, house, post
 from tests.support.server import Server
 from tests.support.upstreams import Upstream
