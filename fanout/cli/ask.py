@@ -86,7 +86,7 @@ async def _ask_locally(settings: Settings, body: Mapping[str, Any], view: SideBy
     deadline_s = body.get("timeout_s") or settings.environment.timeout_s
     async with open_dispatcher(settings) as dispatcher:
         calls = dispatcher.plan(api.request(body["prompt"], body["model"], **options))
-        await dispatcher.prepare(calls)
+        await dispatcher.prepare(calls)  # training the embedded models is not part of an answer's time
         if view is None:
             return await _print_comparison(dispatcher, calls, deadline_s)
         with view:
@@ -125,6 +125,6 @@ async def _ask_server(address: str, key: str | None, body: Mapping[str, Any], vi
             view.begin(build_labels((call["index"], call["entry"], call["sample"], call["label"]) for call in calls))
             async for choice in client.stream(body):
                 view.add(choice["index"], choice["text"])
-                if "timing" in choice or "error" in choice:
+                if "timing" in choice or "error" in choice:  # the last piece of this choice
                     view.finish(choice["index"], choice)
     return not view.failed

@@ -56,7 +56,7 @@ class ServerClient:
                 for failure in (await _read_failures(response))["error"]["details"]:
                     yield {"index": failure["index"], "text": "", "error": failure}
                 return
-            async for block in response.content.iter_any():
+            async for block in response.content.iter_any():  # not by lines: those have a length limit in aiohttp
                 for _, data in decoder.feed(block):
                     for choice in from_json(data)["choices"] if data != b"[DONE]" else ():
                         yield choice
@@ -115,10 +115,12 @@ async def open_client(address: str, key: str | None) -> AsyncGenerator[ServerCli
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     address = (address if "://" in address else f"http://{address}").rstrip("/")
+    # No total timeout: the server keeps its own deadline, and a job may take days.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
     try:
         async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
             yield ServerClient(address, session)
+    # The order matters: each of these is a subclass of aiohttp.ClientError.
     except aiohttp.ClientPayloadError as error:
         raise ServerError(f"the server at {address} broke off in the middle of its answer") from error
     except aiohttp.InvalidURL as error:

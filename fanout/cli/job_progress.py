@@ -81,6 +81,7 @@ class JobProgress:
             self._console.print(Text(to_single_line(line)), soft_wrap=True)
 
     def _sample(self, job: JsonObject, now: float) -> None:
+        # Not every snapshot: a fast job would fill the window with thousands of samples.
         if not self._samples or now - self._samples[-1][0] >= SAMPLE_INTERVAL_S:
             self._samples.append((now, {counts["model"]: counts["ended"] for counts in job["counts"]}))
         while now - self._samples[0][0] > RATE_WINDOW_S:

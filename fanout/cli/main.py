@@ -41,7 +41,7 @@ def cli() -> None:
 def main() -> None:
     """Run the `fanout` command."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(standalone_mode=False)  # click's own mode would print errors in another form and choose the exit codes
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except click.UsageError as error:

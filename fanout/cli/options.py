@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from fanout.config import settings
-
+# What needs pydantic is imported when it is used: `fanout --version` should not wait for it.
 if TYPE_CHECKING:
     from fanout.config.catalogue import Catalogue, Model
+    from fanout.config.settings import Settings
 
 ALL_ANSWERED, SOME_FAILED, UNUSABLE = 0, 1, 2
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -51,24 +51,28 @@ def with_sampling(command: Command) -> Command:
     )
 
 
-def load_settings(config_file: Path | None, env_file: Path | None) -> settings.Settings:
+def load_settings(config_file: Path | None, env_file: Path | None) -> Settings:
     """Load the configuration that these options and the environment name.
 
     Raises:
         ConfigError: with every fault.
     """
+    from fanout.config import settings
+
     return settings.load(config_file, settings.with_env_file(env_file, os.environ))
 
 
 def read_server_key(env_file: Path | None) -> str | None:
     """Return the key to send to a Fanout server: the first of FANOUT_API_KEYS."""
+    from fanout.config import settings
+
     environment = settings.Environment.read(settings.with_env_file(env_file, os.environ))
     return environment.api_keys[0].get_secret_value() if environment.api_keys else None
 
 
 def print_json(answer: object) -> None:
     """Print what the server would answer, indented."""
-    from fanout.rendering.encoding import encode_json  # not at the top: `--help` needs no pydantic
+    from fanout.rendering.encoding import encode_json
 
     click.echo(encode_json(answer, indent=2))
 

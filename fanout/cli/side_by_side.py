@@ -74,7 +74,7 @@ class SideBySide:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Print the whole comparison, or what arrived before an interruption."""
-        self._live.stop()
+        self._live.stop()  # transient: it erases itself, and what follows stays on the screen
         if self._answers and self._console.is_terminal:
             self._console.print(self._render_final())
         elif self._answers:

@@ -70,7 +70,7 @@ class JobBackend(Protocol):
         """Store a new job."""
         ...
 
-    async def get(self, id: str) -> JsonObject | None:
+    async def get(self, job_id: str) -> JsonObject | None:
         """Return the job with this id."""
         ...
 
@@ -114,7 +114,7 @@ class JobBackend(Protocol):
         """End the calls in flight."""
         ...
 
-    async def export(self, job: JsonObject, output: str, format: str | None, chosen: ExportFilter) -> None:
+    async def export(self, job: JsonObject, output: str, format_: str | None, chosen: ExportFilter) -> None:
         """Write the results of a job to a file, or to standard output if it is `-`."""
         ...
 

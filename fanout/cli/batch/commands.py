@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import click
@@ -13,36 +11,30 @@ from rich.console import Console
 
 from fanout.cli.batch.backend import ExportFilter, JobBackend, find_job
 from fanout.cli.batch.input import JobInput, open_input
+from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.batch.options import (
-    JobsLocation,
     OutputOptions,
     check_outputs,
     parse_labels,
     read_text_option,
     to_new_job,
     with_limits,
-    with_location,
     with_output,
 )
-from fanout.cli.batch.remote_jobs import open_remote_jobs
 from fanout.cli.batch.running import run_job, to_exit_code, watch_job
 from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_progress, format_title, print_estimate, print_job, print_jobs
-from fanout.cli.options import ALL_ANSWERED, load_settings, print_json, read_server_key, with_sampling
+from fanout.cli.options import ALL_ANSWERED, print_json, with_sampling
 from fanout.cli.tables import print_table, to_single_line
-from fanout.config.settings import Settings
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import FailureKind
 from fanout.jobs.job import JobState
-from fanout.observability import logs
 from fanout.rendering.encoding import encode_json
 
 MAX_SHOWN_FAULTS = 50
 KINDS = click.Choice(get_args(FailureKind))
-Work = Callable[[JobBackend], Awaitable[int]]
-"""A command's work with the jobs; returns the exit code."""
 
 
 @click.group(no_args_is_help=True)
@@ -101,7 +93,7 @@ def run(
                 raise
             return await run_job(jobs, job, location, output)
 
-        _run_with_jobs(work, location, in_memory=dry_run)
+        run_with_jobs(work, location, in_memory=dry_run)
 
 
 @batch.command()
@@ -136,10 +128,10 @@ def resume(
         return await run_job(jobs, resumed, location, output)
 
     if path is None:
-        _run_with_jobs(work, location)
+        run_with_jobs(work, location)
         return
     with open_input(path, format_) as source:
-        _run_with_jobs(lambda jobs: work(jobs, source), location)
+        run_with_jobs(lambda jobs: work(jobs, source), location)
 
 
 @batch.command()
@@ -160,7 +152,7 @@ def retry(location: JobsLocation, job: str, kinds: Sequence[str], limits: JsonOb
             return to_exit_code(found)
         return await run_job(jobs, await jobs.retry(found, kinds, limits), location, output)
 
-    _run_with_jobs(work, location)
+    run_with_jobs(work, location)
 
 
 @batch.command()
@@ -177,7 +169,7 @@ def status(location: JobsLocation, job: str, watch: bool, as_json: bool) -> None
             async for snapshot in jobs.watch(found):
                 found = snapshot.job
                 click.echo(encode_json(found))
-                sys.stdout.flush()
+                sys.stdout.flush()  # a pipe buffers, and its reader waits for this line
             return to_exit_code(found)
         if watch:
             found = await watch_job(jobs.watch(found), JobProgress(Console(stderr=True))) or found
@@ -187,7 +179,7 @@ def status(location: JobsLocation, job: str, watch: bool, as_json: bool) -> None
             print_job(Console(), found)
         return to_exit_code(found) if watch else ALL_ANSWERED
 
-    _run_with_jobs(work, location)
+    run_with_jobs(work, location)
 
 
 @batch.command(name="list")
@@ -208,7 +200,7 @@ def list_(location: JobsLocation, state: str | None, limit: int, as_json: bool) 
             click.echo("no jobs", err=True)
         return ALL_ANSWERED
 
-    _run_with_jobs(work, location)
+    run_with_jobs(work, location)
 
 
 @batch.command()
@@ -234,7 +226,7 @@ def export(
         await jobs.export(await find_job(jobs, job), output, format_, chosen)
         return ALL_ANSWERED
 
-    _run_with_jobs(work, location)
+    run_with_jobs(work, location)
 
 
 @batch.command()
@@ -250,47 +242,7 @@ def cancel(location: JobsLocation, job: str) -> None:
         click.echo(format_title(await jobs.cancel(found)))
         return ALL_ANSWERED
 
-    _run_with_jobs(work, location)
-
-
-def _run_with_jobs(work: Work, location: JobsLocation, *, in_memory: bool = False) -> None:
-    """Do a command's work with the jobs at a location, and exit with its code.
-
-    Raises:
-        ClickException: with every fault on a line of its own.
-    """
-
-    async def main() -> int:
-        async with _open_jobs(location, in_memory=in_memory) as jobs:
-            return await work(jobs)
-
-    try:
-        code = asyncio.run(main())
-    except RequestError as error:
-        raise click.ClickException("\n".join(map(str, error.faults))) from None
-    sys.exit(code)
-
-
-@asynccontextmanager
-async def _open_jobs(location: JobsLocation, *, in_memory: bool) -> AsyncGenerator[JobBackend]:
-    if location.server:
-        async with open_remote_jobs(location.server, read_server_key(location.env_file)) as remote:
-            yield remote
-        return
-    # Imported here, because it takes long and `--server` needs none of it.
-    from fanout.cli.batch.local_jobs import open_local_jobs
-
-    settings = load_settings(location.config_file, location.env_file)
-    _configure_log(settings)
-    async with open_local_jobs(settings, in_memory=in_memory) as local:
-        yield local
-
-
-def _configure_log(settings: Settings) -> None:
-    """Log only errors unless FANOUT_LOG_LEVEL is set: the progress view shows the rest."""
-    environment = settings.environment
-    level = environment.log_level if "log_level" in environment.model_fields_set else "error"
-    logs.configure(level, environment.log_format)
+    run_with_jobs(work, location)
 
 
 def _print_estimate(estimate: JsonObject, limits: JsonObject, *, as_json: bool) -> int:

@@ -47,7 +47,7 @@ class JobInput:
         """Return the `url` of the first line of an OpenAI batch file; `None` if the input has rows of prompts."""
         if self.format != "jsonl":
             return None
-        with closing(self.rows()) as found:  # type: ignore[type-var]
+        with closing(self.rows()) as found:  # type: ignore[type-var]  # a generator, declared as an iterator
             first = next(found, None)
         return str(first.values["url"]) if isinstance(first, InputRow) and is_request_line(first.values) else None
 
@@ -68,7 +68,7 @@ def open_input(path: str, format_: str | None) -> Generator[JobInput]:
         RequestError: the format is unknown.
         UsageError: the input cannot be read.
     """
-    kind = choose_format(path, format_)
+    kind = choose_format(path, format_)  # before reading: a wrong name should not wait for a long pipe
     with ExitStack() as stack:
         try:
             stream = _open_seekable(path, stack)

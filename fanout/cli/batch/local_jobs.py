@@ -53,32 +53,27 @@ class LocalJobs:
         self._abort_timer: asyncio.TimerHandle | None = None
 
     async def estimate(self, new: NewJob, source: JobInput) -> JsonObject:
-        """Estimate a job."""
         return render_estimate(await self._manager.estimate(_to_spec(new, source), source.rows()), self._dispatcher)
 
     async def create(self, new: NewJob, source: JobInput) -> JsonObject:
-        """Store a new job."""
         return await self._render((await self._manager.create(_to_spec(new, source), source.rows())).id)
 
-    async def get(self, id: str) -> JsonObject | None:
-        """Return the job with this id."""
+    async def get(self, job_id: str) -> JsonObject | None:
         try:
-            return await self._render(id)
+            return await self._render(job_id)
         except RequestError:
             return None
 
-    async def _render(self, id: str) -> JsonObject:
-        return render_job(await self._manager.progress(id))
+    async def _render(self, job_id: str) -> JsonObject:
+        return render_job(await self._manager.progress(job_id))
 
     async def find_by_prefix(self, prefix: str) -> list[JsonObject]:
-        """Return some of the jobs whose ids begin with a prefix."""
         ids = [
             job.id for start in ID_PREFIXES for job in await self._manager.jobs(most=MAX_PREFIX_MATCHES, prefix=start + prefix)
         ]
-        return [await self._render(id) for id in dict.fromkeys(ids)]
+        return [await self._render(job_id) for job_id in dict.fromkeys(ids)]
 
     async def list_jobs(self, limit: int, state: str | None = None) -> list[JsonObject]:
-        """Return the newest jobs."""
         states = (state,) if state else (*OPEN_STATES, *ENDED_STATES)
         return [await self._render(job.id) for job in await self._manager.jobs(most=limit, states=states)]
 
@@ -90,10 +85,12 @@ class LocalJobs:
         """
         kept = await self._manager.job(job["id"])
         differences: Sequence[Fault] = ()
+        # Another hash may still mean the same rows, written in another order of columns or another format.
         if source and kept.spec.input.get("sha256") != source.sha256:
             builder = REQUEST_BUILDERS[kept.spec.kind](replace(kept.spec, typed=source.is_typed), kept.account_id)
             differences = await find_input_differences(self._store, kept, builder, source.rows())
         if differences and source and fork:
+            # The old deadline may have passed; the new job has one only if it is given now.
             spec = replace(kept.spec, **{"deadline": None, **limits}, input=source.identity, typed=source.is_typed)
             forked = await self._manager.create(spec, source.rows(), account_id=kept.account_id, forked_from=kept.id)
             return await self._render(forked.id)
@@ -102,17 +99,14 @@ class LocalJobs:
         return await self._render((await self._manager.resume(kept.id, fork=fork, **limits)).id)
 
     async def retry(self, job: JsonObject, kinds: Sequence[str], limits: JsonObject) -> JsonObject:
-        """Queue the failed calls of a job again."""
         return await self._render((await self._manager.retry(job["id"], kinds, **limits)).id)
 
     async def cancel(self, job: JsonObject) -> JsonObject:
-        """Cancel a job, also one that another process runs."""
         return await self._render((await self._manager.cancel(job["id"])).id)
 
     async def list_labels(self, job: JsonObject) -> Sequence[str]:
-        """Return the labels of the job's entries."""
         if job["kind"] != "rows":
-            return ()
+            return ()  # each line of an OpenAI batch file names its own models
         return [name.partition(": ")[2] for name in (await self._manager.job(job["id"])).fingerprint]
 
     async def run(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
@@ -122,6 +116,7 @@ class LocalJobs:
             LeaseLost: another process runs it.
         """
         kept = await self._manager.job(job["id"])
+        # Prepare the models (the embedded ones train) before the job's clock starts, so that no call pays for it.
         names = dict.fromkeys(str(row["model"]) for row in kept.fingerprint.values())
         requests = [Request(entries=(Entry(name),), prompts=("",)) for name in names]
         await self._dispatcher.prepare([call for request in requests for call in self._dispatcher.plan(request)])
@@ -131,13 +126,15 @@ class LocalJobs:
                 if self._worker:
                     yield JobSnapshot(render_job(self._worker.progress()), self._list_notes(self._worker))
                 await asyncio.wait({task}, timeout=SNAPSHOT_INTERVAL_S)
-            await task
+            await task  # raises what the job raised
         finally:
+            # Also reached when the consumer closes this generator: no task may outlive the store.
             if self._abort_timer:
                 self._abort_timer.cancel()
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+        # The stored state is final; the worker's last progress may lack the reason why it stopped.
         yield JobSnapshot(await self._render(kept.id))
 
     def _accept_worker(self, worker: JobWorker) -> None:
@@ -154,7 +151,6 @@ class LocalJobs:
         return [note for note in (*accounts, waiting, trouble) if note]
 
     async def watch(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
-        """Follow a job that another process runs."""
         async for progress in self._manager.watch(job["id"], every_s=POLL_INTERVAL_S):
             yield JobSnapshot(render_job(progress))
 
@@ -167,16 +163,15 @@ class LocalJobs:
         self._abort_timer = asyncio.get_running_loop().call_later(grace_s, self._dispatcher.stop)
 
     def abort(self) -> None:
-        """End the calls in flight."""
         self._dispatcher.stop()
 
-    async def export(self, job: JsonObject, output: str, format: str | None, chosen: ExportFilter) -> None:
-        """Write the results of a job."""
+    async def export(self, job: JsonObject, output: str, format_: str | None, chosen: ExportFilter) -> None:
         number = (await self._manager.job(job["id"])).number
         which = ResultFilter(chosen.failed, chosen.model, chosen.kind, different=chosen.different)
         target = sys.stdout.buffer if output == "-" else Path(output)
-        with output_files.open_writer(target, output_files.choose_format(output, format)) as writer:
+        with output_files.open_writer(target, output_files.choose_format(output, format_)) as writer:
             after = None
+            # Page by page, so that memory does not grow with the job; formatting leaves the event loop free.
             while page := await self._store.results(number, after=after, which=which):
                 after = (page[-1].item, page[-1].entry, page[-1].repeat)
                 await asyncio.to_thread(lambda rows: writer.write(list(build_records(rows))), page)
@@ -236,11 +231,11 @@ async def open_local_jobs(settings: Settings, *, in_memory: bool = False) -> Asy
         assert opened, "open_store returns None only for `off`"
         if opened.database.in_memory and not in_memory:
             raise ConfigError("environment", [Fault("FANOUT_STORE", f"is in memory: {NEEDS_STORE}")])
-        raise_file_limit()
+        raise_file_limit()  # every call in flight holds a socket
         store = JobStore(opened.database)
         async with (
             open_dispatcher(settings, [opened.usage.observe]) as dispatcher,
             open_job_manager(store, dispatcher, REQUEST_BUILDERS) as manager,
         ):
-            await manager.discard_abandoned()
+            await manager.discard_abandoned()  # jobs whose input was not read to its end
             yield LocalJobs(manager, store, dispatcher)

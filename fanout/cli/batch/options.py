@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from fanout.cli.batch.backend import NewJob
-from fanout.cli.options import add_options, with_settings
+from fanout.cli.options import add_options
 from fanout.core.json_text import JsonObject
 from fanout.jobs import output_files
 
@@ -25,33 +25,6 @@ MAX_LABELS, MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS = 16, 64, 512
 LIMITS = {"max_cost": "max_cost_usd", "deadline": "deadline", "attempts": "attempts", "concurrency": "concurrency"}
 """Parameters of `with_limits` → fields of a job."""
 SAMPLING = ("max_tokens", "temperature", "top_p", "seed", "stop")
-
-
-@dataclass(frozen=True, slots=True)
-class JobsLocation:
-    """The place that keeps the jobs: a server, or the store of this configuration."""
-
-    config_file: Path | None
-    env_file: Path | None
-    server: str | None
-
-    @property
-    def options(self) -> list[str]:
-        """Options that name this place to another command."""
-        options = {"--server": self.server, "--config": self.config_file, "--env-file": self.env_file}
-        return [text for name, value in options.items() if value is not None for text in (name, str(value))]
-
-
-def with_location(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --config, --env-file and --server, passed to the command as its first argument."""
-
-    @with_settings
-    @click.option("--server", help="Address of a running server that keeps the jobs; without it, none is needed.")
-    @functools.wraps(command)
-    def wrapper(config_file: Path | None, env_file: Path | None, server: str | None, **options: Any) -> None:
-        command(JobsLocation(config_file, env_file, server), **options)
-
-    return wrapper
 
 
 @dataclass(frozen=True, slots=True)

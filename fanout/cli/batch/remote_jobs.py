@@ -63,11 +63,11 @@ class RemoteJobs:
         try:
             return await self._client.post("/v1/jobs", {**body, "input_file_id": file})
         except RequestError:
-            await self._delete(file)
+            await self._delete(file)  # nothing refers to it, and it counts towards the account's storage
             raise
 
     async def _upload(self, source: JobInput) -> str:
-        source.stream.seek(0)
+        source.stream.seek(0)  # hashing has read it to its end
         return await self._client.upload(source.stream, source.filename)
 
     async def _delete(self, file: str) -> None:
@@ -83,7 +83,7 @@ class RemoteJobs:
         while batch["status"] == "validating":
             await asyncio.sleep(VALIDATION_POLL_INTERVAL_S)
             batch = await self._client.get(f"/v1/batches/{batch['id']}")
-        if job := await self.get(batch["id"]):
+        if job := await self.get(batch["id"]):  # a batch and its job share the id
             return job
         faults = [
             Fault(": ".join(filter(None, (f"line {error['line']}" if error["line"] else "", error["param"]))), error["message"])
@@ -91,22 +91,20 @@ class RemoteJobs:
         ]
         raise RequestError(faults or [Fault("input", f"the batch is {batch['status']}")])
 
-    async def get(self, id: str) -> JsonObject | None:
-        """Return the job with this id."""
+    async def get(self, job_id: str) -> JsonObject | None:
         try:
-            return await self._client.get(f"/v1/jobs/{id}")
+            return await self._client.get(f"/v1/jobs/{job_id}")
         except RequestError as error:
             if error.faults[0].kind == "job_not_found":
                 return None
             raise
 
     async def find_by_prefix(self, prefix: str) -> list[JsonObject]:
-        """Search the newest jobs for ids with a prefix: the server has no such query."""
+        # The server has no query by prefix, so the newest jobs are searched here.
         prefixes = tuple(start + prefix for start in ID_PREFIXES)
         return [job for job in await self.list_jobs(MAX_SEARCHED_JOBS) if job["id"].startswith(prefixes)]
 
     async def list_jobs(self, limit: int, state: str | None = None) -> list[JsonObject]:
-        """Return the newest jobs, page by page."""
         jobs: list[JsonObject] = []
         has_more = True
         while has_more and len(jobs) < limit:
@@ -146,17 +144,14 @@ class RemoteJobs:
         return Fault("input", f"was {old}, is `{source.name}` (sha256 {source.sha256[:12]}…)", "changed")
 
     async def retry(self, job: JsonObject, kinds: Sequence[str], limits: JsonObject) -> JsonObject:
-        """Queue the failed calls of a job again."""
         body = {**_to_limit_fields(limits), **({"kinds": list(kinds)} if kinds else {})}
         return await self._client.post(f"/v1/jobs/{job['id']}/retry", body)
 
     async def cancel(self, job: JsonObject) -> JsonObject:
-        """Cancel a job."""
         return await self._client.post(f"/v1/jobs/{job['id']}/cancel", {})
 
     async def list_labels(self, job: JsonObject) -> Sequence[str]:
-        """Return nothing: the server reports labels only with results."""
-        return ()
+        return ()  # the server reports labels only with results
 
     async def run(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
         """Follow a job that the server runs.
@@ -164,7 +159,7 @@ class RemoteJobs:
         Raises:
             ServerError: the server was unreachable for too long; it goes on with the job when it is back.
         """
-        self._running = job
+        self._running = job  # the job that a signal cancels
         async with aclosing(self.watch(job)) as snapshots:
             async for snapshot in snapshots:
                 yield snapshot
@@ -187,10 +182,11 @@ class RemoteJobs:
             if not self._aborted.is_set():
                 await asyncio.sleep(RECONNECT_INTERVAL_S)
 
-    async def _stream_updates(self, id: str) -> AsyncGenerator[JsonObject]:
+    async def _stream_updates(self, job_id: str) -> AsyncGenerator[JsonObject]:
         """Yield the job at each event, until the stream ends or the command leaves."""
-        async with aclosing(self._client.stream_events(f"/v1/jobs/{id}/events")) as events:
+        async with aclosing(self._client.stream_events(f"/v1/jobs/{job_id}/events")) as events:
             while True:
+                # A job may send no event for a long time; waiting for both makes Ctrl-C leave at once.
                 event = asyncio.ensure_future(anext(events, None))
                 aborted = asyncio.ensure_future(self._aborted.wait())
                 try:
@@ -211,12 +207,10 @@ class RemoteJobs:
                 await self.cancel(self._running)
 
     def abort(self) -> None:
-        """Stop following the job."""
         self._aborted.set()
 
-    async def export(self, job: JsonObject, output: str, format: str | None, chosen: ExportFilter) -> None:
-        """Download the results of a job."""
-        kind = output_files.choose_format(output, format)
+    async def export(self, job: JsonObject, output: str, format_: str | None, chosen: ExportFilter) -> None:
+        kind = output_files.choose_format(output, format_)
         fields = {"failed": chosen.failed, "model": chosen.model, "kind": chosen.kind, "different": chosen.different or None}
         query = {
             name: str(value).lower() if isinstance(value, bool) else value
@@ -257,6 +251,7 @@ def _to_batch_body(new: NewJob) -> JsonObject:
     Raises:
         UsageError: an option has no place in it.
     """
+    # An option that has no effect could cost money: refuse it rather than ignore it.
     others = {name: value for name, value in new.limits.items() if name != "deadline"}
     others |= {name: value for name, value in (("cache", new.cache), ("name", new.name)) if value}
     if others:

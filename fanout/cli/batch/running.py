@@ -16,7 +16,8 @@ import click
 from rich.console import Console
 
 from fanout.cli.batch.backend import ExportFilter, JobBackend, JobSnapshot
-from fanout.cli.batch.options import JobsLocation, OutputOptions
+from fanout.cli.batch.location import JobsLocation
+from fanout.cli.batch.options import OutputOptions
 from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_duration, format_progress, format_title, print_counts
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, print_json
@@ -43,6 +44,7 @@ class StopSignals:
     def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
+            # A handler of the loop, not of `signal`: it must not interrupt a database transaction.
             loop.add_signal_handler(number, self._handle, number)
         return self
 
@@ -56,11 +58,11 @@ class StopSignals:
     def _handle(self, number: signal.Signals) -> None:
         if self.first is None:
             self.first, self.notes = number, (STOPPING,)
-            self._task = asyncio.create_task(self._jobs.stop())
+            self._task = asyncio.create_task(self._jobs.stop())  # a remote job is stopped over HTTP
             return
         self.notes = (ABORTING,)
         self._jobs.abort()
-        self._restore()
+        self._restore()  # a third signal then ends the process as usual
 
     async def wait_stopped(self) -> None:
         """Wait until the stop was requested, if a signal was received.
@@ -93,6 +95,7 @@ async def run_job(jobs: JobBackend, job: JsonObject, location: JobsLocation, out
         print_line(screen, format_title(job))
     with view, StopSignals(jobs) as signals:
         job, interruption = await _follow_run(jobs, job, view, signals)
+    # Report before raising: a job that ran for hours is not lost because a disk is full.
     write_error: RequestError | None = None
     try:
         for file in output.outputs if interruption is None else ():

@@ -164,7 +164,7 @@ def _add_provider(draft: Draft, name: str, server: LocalServer | None, live: boo
         answer = click.prompt(
             "[e]nter it again, [k]eep it anyway, [s]kip it?",
             type=click.Choice(["e", "k", "s"]),
-            default="k" if finding.wants_model else "e",
+            default="k" if finding.wants_model else "e",  # without a model nothing is known against the key
             show_choices=False,
         )
         if answer == "k":
@@ -208,7 +208,7 @@ def _ask_value(item: Requirement, default: str) -> str:
         value = str(answer).strip()
         fault = item.find_fault(value) if value else None
         if value and not fault and item.is_secret:
-            click.echo(f"{len(value)} characters")
+            click.echo(f"{len(value)} characters")  # the only way to see whether hidden input was pasted whole
         if not fault:
             return value
         click.echo(f"not accepted: {fault}")

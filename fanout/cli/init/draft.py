@@ -99,6 +99,7 @@ class Draft:
         folder = folder or Path()
         env_path = env_file or folder / KEYS
         stored = variables_in(env_path) if env_path.exists() else {}
+        # An empty variable of the process does not hide a stored key.
         environ = stored | {name: value for name, value in os.environ.items() if value or name not in stored}
         config_path = config_file or Environment.read(environ).config or folder / "providers.json"
         settings = load(config_path if config_path.exists() else None, environ)
@@ -185,7 +186,7 @@ class Draft:
         """
         if not self.config_path.exists():
             return {}
-        read(self.config_path)  # names the faults of a file that is not JSON
+        read(self.config_path)  # raises with a place in the file, unlike json.loads
         config: JsonObject = json.loads(self.config_path.read_text(encoding="utf-8-sig"))
         return config
 

@@ -47,6 +47,7 @@ def set_up(draft: Draft, names: Sequence[str], live: bool, timeout_s: float) -> 
     required = [item for name in names for item in list_requirements(draft.providers[name]) if not item.is_optional]
     missing = [item for item in required if not item.find_variable(draft.environ)]
     environ = {**draft.environ, **(_read_piped(missing) if missing else {})}
+    # Check every value before the first call: a typing error should not cost money.
     entered = {name: _pick_values(environ, name, list_requirements(draft.providers[name])) for name in names}
     good = True
     for name, values in entered.items():

@@ -1,0 +1,91 @@
+"""The place that keeps the jobs of a command: a server, or the store of this configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fanout.cli.batch.backend import JobBackend
+from fanout.cli.batch.remote_jobs import open_remote_jobs
+from fanout.cli.options import load_settings, read_server_key, with_settings
+from fanout.config.settings import Settings
+from fanout.core.errors import RequestError
+from fanout.observability import logs
+
+Work = Callable[[JobBackend], Awaitable[int]]
+"""A command's work with the jobs; returns the exit code."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobsLocation:
+    """The options that name the place."""
+
+    config_file: Path | None
+    env_file: Path | None
+    server: str | None
+
+    @property
+    def options(self) -> list[str]:
+        """Options that name this place to another command."""
+        options = {"--server": self.server, "--config": self.config_file, "--env-file": self.env_file}
+        return [text for name, value in options.items() if value is not None for text in (name, str(value))]
+
+
+def with_location(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --config, --env-file and --server, passed to the command as its first argument."""
+
+    @with_settings
+    @click.option("--server", help="Address of a running server that keeps the jobs; without it, none is needed.")
+    @functools.wraps(command)
+    def wrapper(config_file: Path | None, env_file: Path | None, server: str | None, **options: Any) -> None:
+        command(JobsLocation(config_file, env_file, server), **options)
+
+    return wrapper
+
+
+def run_with_jobs(work: Work, location: JobsLocation, *, in_memory: bool = False) -> None:
+    """Do a command's work with the jobs at a location, and exit with its code.
+
+    Raises:
+        ClickException: with every fault on a line of its own.
+    """
+
+    async def main() -> int:
+        async with _open_jobs(location, in_memory=in_memory) as jobs:
+            return await work(jobs)
+
+    try:
+        code = asyncio.run(main())
+    except RequestError as error:
+        raise click.ClickException("\n".join(map(str, error.faults))) from None
+    sys.exit(code)
+
+
+@asynccontextmanager
+async def _open_jobs(location: JobsLocation, *, in_memory: bool) -> AsyncGenerator[JobBackend]:
+    if location.server:
+        async with open_remote_jobs(location.server, read_server_key(location.env_file)) as remote:
+            yield remote
+        return
+    # Imported only here: it loads every adapter and the database, and `--server` needs neither.
+    from fanout.cli.batch.local_jobs import open_local_jobs
+
+    settings = load_settings(location.config_file, location.env_file)
+    _configure_log(settings)
+    async with open_local_jobs(settings, in_memory=in_memory) as local:
+        yield local
+
+
+def _configure_log(settings: Settings) -> None:
+    """Log only errors unless FANOUT_LOG_LEVEL is set: the progress view shows the rest."""
+    environment = settings.environment
+    level = environment.log_level if "log_level" in environment.model_fields_set else "error"
+    logs.configure(level, environment.log_format)
