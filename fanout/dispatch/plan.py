@@ -1,4 +1,4 @@
-"""A request → its calls: sets, aliases and provider ids resolved, overrides applied, prompts × entries × samples. Pure."""
+"""Planning of a request's calls: names resolved, overrides applied, prompts × entries × samples. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from fanout.core.messages import Message
 from fanout.core.sampling import Sampling, validate_sampling
 from fanout.core.schema import Call, Credential, Failure, Fitted, Query, Target
 
-Fit = Callable[[Target, Query], Fitted]
+ParameterFitter = Callable[[Target, Query], Fitted]
+"""`Provider.fit` of whichever provider the target has."""
 Prompt = str | tuple[int, ...]
 """Text, or the ids of one tokenizer."""
 Models = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
-"""A name, or a mapping with `model`, an optional `label` and sampling parameters of that entry's own; or several of these."""
+"""A name, or a mapping with `model`, an optional `label` and sampling parameters of that entry alone; or several of these."""
 MAX_SEED = 2**63 - 1
 TOKEN_ID_ADAPTERS = frozenset({"ngram", "openai"})
 """Adapters whose text models take a prompt as token ids."""
@@ -26,64 +27,66 @@ TOKEN_ID_ADAPTERS = frozenset({"ngram", "openai"})
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the request's `model`: a name, and the parameters that are this entry's own."""
+    """One entry of the request's `model`: a name, and the parameters that concern this entry alone."""
 
     model: str
     label: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    """By the names of `Sampling`; `None` takes the request's value back."""
+    """By the names of `Sampling`; `None` removes the request's value."""
     passthrough: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a caller wants, whichever dialect he speaks. Either `prompts` or `messages`."""
+    """A caller's request, whatever its dialect. It has either `prompts` or `messages`."""
 
     entries: tuple[Entry, ...]
     prompts: tuple[Prompt, ...] = ()
     many_prompts: bool = False
-    """The prompt was a list, so each answer says whose it is."""
+    """The prompt was a list, so each answer names its prompt."""
     messages: tuple[Message, ...] | None = None
     system: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     passthrough: Mapping[str, Any] = field(default_factory=dict)
     defaults: frozenset[str] = frozenset()
-    """Sampling parameters that the contract set, not the caller."""
+    """Sampling parameters that the endpoint's contract set, not the caller."""
     strict: bool = False
-    """What a provider cannot take fails that entry instead of being ignored."""
+    """A parameter that a provider cannot take fails that entry instead of being ignored."""
     native_n: bool = False
-    """`n` goes upstream where the provider has it: one call with n answers instead of n calls."""
+    """`n` is sent upstream where the provider knows it: one call with n answers instead of n calls."""
     credentials: Mapping[str, Credential] = field(default_factory=dict)
-    """The caller's own keys, by provider."""
+    """Caller-supplied keys, by provider."""
     account_id: str | None = None
-    """Whom the usage is counted for."""
+    """The account that the usage is counted for."""
 
 
 def parse_entries(models: Models, faults: list[Fault], place: str = "models") -> tuple[Entry, ...]:
-    """The entries that a caller wrote; what is wrong with them goes into `faults`."""
-    listed = [models] if isinstance(models, (str, Mapping)) else models
-    if not listed:
+    """Return the entries that a caller wrote; everything wrong with them is added to `faults`."""
+    written = [models] if isinstance(models, (str, Mapping)) else models
+    if not written:
         faults.append(Fault(place, "is empty: at least one model must be named"))
-    return tuple(_entry(model, f"{place}[{number}]", faults) for number, model in enumerate(listed))
+    return tuple(_parse_entry(model, f"{place}[{number}]", faults) for number, model in enumerate(written))
 
 
-def _entry(model: str | Mapping[str, Any], place: str, faults: list[Fault]) -> Entry:
-    given = {"model": model} if isinstance(model, str) else dict(model)
-    name, label = given.pop("model", None), given.pop("label", None)
+def _parse_entry(model: str | Mapping[str, Any], place: str, faults: list[Fault]) -> Entry:
+    fields = {"model": model} if isinstance(model, str) else dict(model)
+    name, label = fields.pop("model", None), fields.pop("label", None)
     if not isinstance(name, str) or not name:
         faults.append(Fault(f"{place}.model", "is required: the name of a model"))
-    return Entry(model=str(name), label=label, overrides=validate_sampling(given, f"{place}.", faults))
+    return Entry(model=str(name), label=label, overrides=validate_sampling(fields, f"{place}.", faults))
 
 
-def plan(request: Request, catalogue: Catalogue, fit: Fit, max_calls: int, today: date) -> list[Call]:
-    """The calls of a request, in the order of their answers: prompts, then entries, then samples.
+def plan(request: Request, catalogue: Catalogue, fit: ParameterFitter, max_calls: int, today: date) -> list[Call]:
+    """Return the calls of a request, in the order of their answers: prompts, then entries, then samples.
 
-    What cannot be called (an unknown or retired name, a missing key, a parameter under `strict`) is a call with a `refusal`.
+    An entry that cannot be called (an unknown or retired name, a missing key, a parameter under `strict`) becomes a call with
+    a `refusal`.
 
     Raises:
         RequestError: more than `max_calls`, or an `n` below 1.
     """
-    entries = [_Resolved.of(entry, catalogue, request, today) for entry in _expanded(request.entries, catalogue)]
+    expanded = _expand_sets(request.entries, catalogue)
+    entries = [_ResolvedEntry.from_entry(entry, catalogue, request, today) for entry in expanded]
     if any(entry.samples < 1 for entry in entries):
         raise RequestError([Fault("n", "is at least 1")])
     prompts: tuple[Prompt | None, ...] = request.prompts or (None,)
@@ -94,18 +97,18 @@ def plan(request: Request, catalogue: Catalogue, fit: Fit, max_calls: int, today
     calls: list[Call] = []
     index = 0
     for prompt_index, prompt in enumerate(prompts):
-        questions = _Questions(request, prompt)
+        queries = _QueryBuilder(request, prompt)
         for position, entry in enumerate(entries):
             place = (position, prompt_index if request.many_prompts else None)
-            for query, fitted, sample in _samples(entry, questions, fit, request):
-                calls.append(_call(entry, query, fitted, (index, *place, sample), request))
+            for query, fitted, sample in _plan_samples(entry, queries, fit, request):
+                calls.append(_build_call(entry, query, fitted, (index, *place, sample), request))
                 index += query.sampling.n or 1
     return calls
 
 
 @dataclass(frozen=True, slots=True)
-class _Resolved:
-    """An entry with what its name stands for."""
+class _ResolvedEntry:
+    """An entry whose name has been resolved to a target."""
 
     target: Target
     sampling: Sampling
@@ -116,7 +119,7 @@ class _Resolved:
     credential: Credential | None
 
     @classmethod
-    def of(cls, entry: Entry, catalogue: Catalogue, request: Request, today: date) -> _Resolved:
+    def from_entry(cls, entry: Entry, catalogue: Catalogue, request: Request, today: date) -> _ResolvedEntry:
         model = catalogue.find(entry.model)
         sampling = replace(request.sampling, **entry.overrides) if entry.overrides else request.sampling
         samples = 1 if sampling.n is None else sampling.n
@@ -126,31 +129,31 @@ class _Resolved:
         credential = request.credentials.get(model.provider) if model else None
         refusal: Failure | None
         if model is None:
-            target, refusal = _unresolved(entry), catalogue.unknown(entry.model)
+            target, refusal = _build_unknown_target(entry), catalogue.unknown(entry.model)
         else:
-            target = _target(entry, model)
-            refusal = catalogue.retired(model, today) or _refusal(model, catalogue, request, own_key=credential is not None)
+            target = _build_target(entry, model)
+            refusal = catalogue.retired(model, today) or _find_refusal(model, catalogue, request)
         return cls(target, sampling, defaults, passthrough, samples, refusal, credential)
 
 
-class _Questions:
-    """The queries to one prompt. Entries that ask the same share one, so that it is made, and written, once."""
+class _QueryBuilder:
+    """The queries for one prompt. Equal entries share a query, so that it is built, and encoded, once."""
 
     def __init__(self, request: Request, prompt: Prompt | None) -> None:
         self._request, self._prompt = request, prompt
-        self._made: dict[tuple[bool, int, int], Query] = {}
+        self._built: dict[tuple[bool, int, int], Query] = {}
 
-    def to(self, entry: _Resolved) -> Query:
-        """A chat model gets the prompt as one user message, a text model as it is; one that does both, the latter."""
+    def build(self, entry: _ResolvedEntry) -> Query:
+        """Return an entry's query: a chat model gets the prompt as one user message, any other model as plain text."""
         request = self._request
         chat = (
             request.messages is not None or entry.target.kind == "chat" or bool(request.system and entry.target.kind == "both")
         )
         key = (chat, id(entry.sampling), id(entry.passthrough))
-        query = self._made.get(key)
+        query = self._built.get(key)
         if query is None:
-            query = self._made[key] = Query(
-                messages=self._messages() if chat else None,
+            query = self._built[key] = Query(
+                messages=self._build_messages() if chat else None,
                 prompt=self._prompt if isinstance(self._prompt, str) and not chat else None,
                 prompt_tokens=self._prompt if isinstance(self._prompt, tuple) and not chat else None,
                 sampling=entry.sampling,
@@ -159,7 +162,7 @@ class _Questions:
             )
         return query
 
-    def _messages(self) -> tuple[Message, ...]:
+    def _build_messages(self) -> tuple[Message, ...]:
         request = self._request
         system = (Message("system", request.system),) if request.system else ()
         if request.messages is not None:
@@ -167,8 +170,8 @@ class _Questions:
         return (*system, Message("user", self._prompt if isinstance(self._prompt, str) else None))
 
 
-def _expanded(entries: tuple[Entry, ...], catalogue: Catalogue) -> Iterator[Entry]:
-    """Each set as its members: entries of their own, with the parameters of the set's entry."""
+def _expand_sets(entries: tuple[Entry, ...], catalogue: Catalogue) -> Iterator[Entry]:
+    """Replace each set by its members: entries with the parameters of the set's entry."""
     for entry in entries:
         members = catalogue.members(entry.model)
         if members is None:
@@ -178,7 +181,7 @@ def _expanded(entries: tuple[Entry, ...], catalogue: Catalogue) -> Iterator[Entr
                 yield replace(entry, model=member, label=f"{entry.label}: {member}" if entry.label else None)
 
 
-def _target(entry: Entry, model: Model) -> Target:
+def _build_target(entry: Entry, model: Model) -> Target:
     return Target(
         label=entry.label or entry.model,
         name=entry.model,
@@ -189,26 +192,28 @@ def _target(entry: Entry, model: Model) -> Target:
     )
 
 
-def _unresolved(entry: Entry) -> Target:
+def _build_unknown_target(entry: Entry) -> Target:
     return Target(label=entry.label or entry.model, name=entry.model, provider=None, model=None)
 
 
-def _refusal(model: Model, catalogue: Catalogue, request: Request, *, own_key: bool) -> Failure | None:
-    if catalogue.lacks(model, own_key=own_key):
+def _find_refusal(model: Model, catalogue: Catalogue, request: Request) -> Failure | None:
+    if catalogue.lacks(model, own_key=model.provider in request.credentials):
         return catalogue.not_configured(model)
     if request.messages is not None and model.kind == "text":
-        sentence = f"`{model.name}` completes text and takes no messages; ask it at `/v1/completion` or `/v1/completions`"
+        sentence = f"`{model.name}` completes text and takes no messages; call it at `/v1/completion` or `/v1/completions`"
         return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
     takes_tokens = model.kind != "chat" and catalogue.provider(model).adapter in TOKEN_ID_ADAPTERS
     if not takes_tokens and any(isinstance(prompt, tuple) for prompt in request.prompts):
-        sentence = f"`{model.name}` takes no token ids, which mean something to one tokenizer only; send the prompt as text"
+        sentence = f"`{model.name}` takes no token ids, which depend on the tokenizer; send the prompt as text"
         return Failure("unsupported", sentence, code="unsupported_prompt", param="prompt")
     return None
 
 
-def _samples(entry: _Resolved, questions: _Questions, fit: Fit, request: Request) -> Iterator[tuple[Query, Fitted, int]]:
-    """What one entry is asked for one prompt: query, fitted parameters, number of the sample."""
-    query = questions.to(entry)
+def _plan_samples(
+    entry: _ResolvedEntry, queries: _QueryBuilder, fit: ParameterFitter, request: Request
+) -> Iterator[tuple[Query, Fitted, int]]:
+    """Yield one entry's calls for one prompt: query, fitted parameters, number of the sample."""
+    query = queries.build(entry)
     if entry.refusal:
         for sample in range(entry.samples):
             yield query, Fitted(), sample
@@ -222,12 +227,14 @@ def _samples(entry: _Resolved, questions: _Questions, fit: Fit, request: Request
     fitted = fit(entry.target, query)
     for sample in range(entry.samples):
         if sample and query.sampling.seed is not None:
-            query = _with_seed(query, entry.sampling.seed, sample)
+            query = _shift_seed(query, entry.sampling.seed, sample)
             fitted = fit(entry.target, query)
         yield query, fitted, sample
 
 
-def _call(entry: _Resolved, query: Query, fitted: Fitted, place: tuple[int, int, int | None, int], request: Request) -> Call:
+def _build_call(
+    entry: _ResolvedEntry, query: Query, fitted: Fitted, place: tuple[int, int, int | None, int], request: Request
+) -> Call:
     index, position, prompt_index, sample = place
     if request.system and query.messages is None and not entry.refusal:
         fitted = replace(fitted, ignored=(*fitted.ignored, "system"))
@@ -241,26 +248,26 @@ def _call(entry: _Resolved, query: Query, fitted: Fitted, place: tuple[int, int,
         fitted=fitted,
         credential=entry.credential,
         account_id=request.account_id,
-        refusal=entry.refusal or (_strict_refusal(entry.target, fitted) if request.strict else None),
+        refusal=entry.refusal or (_find_strict_refusal(entry.target, fitted) if request.strict else None),
     )
 
 
-def _with_seed(query: Query, seed: int | None, sample: int) -> Query:
-    """Sample k of a seeded entry has seed + k: with one seed for all, every sample would be the same text."""
+def _shift_seed(query: Query, seed: int | None, sample: int) -> Query:
+    """Give sample k of a seeded entry the seed + k: with one seed for all, every sample would be the same text."""
     shifted = (seed or 0) + sample
     shifted = shifted if shifted <= MAX_SEED else shifted - 2 * (MAX_SEED + 1)
     return replace(query, sampling=replace(query.sampling, seed=shifted))
 
 
-def _strict_refusal(target: Target, fitted: Fitted) -> Failure | None:
+def _find_strict_refusal(target: Target, fitted: Fitted) -> Failure | None:
     if fitted.ignored:
         names = ", ".join(f"`{name}`" for name in fitted.ignored)
         sentence = f"`{target.name}` cannot take {names}; leave it out, or set `strict_parameters` to false to have it ignored"
         return Failure("unsupported", sentence, code="unsupported_parameter", param=fitted.ignored[0])
     if fitted.adjusted:
-        name, (asked, sent) = next(iter(fitted.adjusted.items()))
-        sentence = f"`{target.name}` cannot take `{name}` {asked}; the nearest it takes is {sent}"
-        if asked is None:
+        name, (wanted, sent) = next(iter(fitted.adjusted.items()))
+        sentence = f"`{target.name}` cannot take `{name}` {wanted}; the nearest it takes is {sent}"
+        if wanted is None:
             sentence = f"`{target.name}` needs `{name}`; without `strict_parameters` {sent} is sent"
         return Failure("unsupported", sentence, code="unsupported_parameter", param=name)
     return None
