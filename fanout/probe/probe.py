@@ -25,7 +25,7 @@ from fanout.dispatch import pricing
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.plan import Entry, Request
 from fanout.probe.diagnosis import Finding, failed, found, unchosen
-from fanout.providers.model_listing import PATHS, listed
+from fanout.providers.model_listing import PATHS, list_models
 
 AT_ONCE = 8
 """Providers tried at the same time."""
@@ -124,7 +124,7 @@ async def chosen(catalogue: Catalogue, provider: ProviderSettings, session: aioh
     if current and (provider.row.base_url or provider.adapter not in PATHS):
         return _cheapest(provider, current)
     try:
-        ids = offered(await listed(provider, session, timeout_s))
+        ids = offered(await list_models(provider, session, timeout_s))
     except ProviderError as error:
         if current and error.failure.kind in NO_LIST:
             return _cheapest(provider, current)

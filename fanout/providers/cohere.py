@@ -53,7 +53,7 @@ from fanout.providers.mapping.tools import (
     parse_tool_calls,
 )
 from fanout.providers.parameter_tables import COHERE
-from fanout.providers.parameters import accept, either, fit
+from fanout.providers.parameters import accept, drop_conflicting, fit
 from fanout.providers.transport.http import HttpRequest
 from fanout.providers.transport.json_provider import JsonProvider
 
@@ -142,7 +142,7 @@ class Cohere(JsonProvider):
 
     def fit(self, target: Target, query: Query) -> Fitted:
         """See `Provider.fit`."""
-        fitted = either(fit(query, self._accepted), query, self._accepted, "frequency_penalty", "presence_penalty")
+        fitted = drop_conflicting(fit(query, self._accepted), query, self._accepted, "frequency_penalty", "presence_penalty")
         fitted = convert_tools(convert_response_format(fitted, _convert_schema), _convert_toolbox)
         return report_left_out(fitted, query.messages, has_details=True)
 

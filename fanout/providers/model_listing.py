@@ -25,7 +25,7 @@ PATHS = {"openai": "/models", "ollama": "/api/tags"}
 MOST_BYTES = 8 * 2**20
 
 
-async def listed(settings: ProviderSettings, session: aiohttp.ClientSession, timeout_s: float) -> list[dict[str, Any]]:
+async def list_models(settings: ProviderSettings, session: aiohttp.ClientSession, timeout_s: float) -> list[dict[str, Any]]:
     """The host's models as it describes them, each with an `id`, in its order; empty where it lists none.
 
     Raises:

@@ -58,7 +58,7 @@ RESERVED = frozenset({"model", "messages", "prompt", "stream"})
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedParameters:
     """A table as one host takes it."""
 
     rules: Table
@@ -68,7 +68,7 @@ class Accepted:
     renamed: Mapping[str, str]
 
 
-def accept(table: Table, overrides: ParametersRow, passthrough: frozenset[str] | None = frozenset()) -> Accepted:
+def accept(table: Table, overrides: ParametersRow, passthrough: frozenset[str] | None = frozenset()) -> AcceptedParameters:
     """Lays a host's differences over its format's table; once per provider, so that `fit` stays fast.
 
     A name in `overrides.rename` or `.clamp` is taken even where the table has it not: `{"rename": {"top_k": "top_k"}}`
@@ -82,7 +82,7 @@ def accept(table: Table, overrides: ParametersRow, passthrough: frozenset[str] |
         rules[name] = replace(rule, low=_tighter(max, rule.low, low), high=_tighter(min, rule.high, high))
     for name in overrides.drop:
         rules.pop(name, None)
-    return Accepted(rules, passthrough, frozenset(overrides.drop), dict(overrides.rename))
+    return AcceptedParameters(rules, passthrough, frozenset(overrides.drop), dict(overrides.rename))
 
 
 def _tighter(pick: Callable[[float, float], float], ours: float | None, theirs: float | None) -> float | None:
@@ -91,7 +91,7 @@ def _tighter(pick: Callable[[float, float], float], ours: float | None, theirs: 
     return pick(ours, theirs)
 
 
-def fit(query: Query, accepted: Accepted) -> Fitted:
+def fit(query: Query, accepted: AcceptedParameters) -> Fitted:
     """What is sent of what the caller asked for, what is ignored, and what is adjusted (our name → asked, sent).
 
     A contract's own default (`query.defaults`) is dropped or clamped without a word: the caller did not ask for it.
@@ -134,7 +134,7 @@ def _clamped(name: str, value: Any, rule: Rule) -> Any:
     return math.floor(rule.high) if name in COUNTS else rule.high
 
 
-def _pass_through(query: Query, accepted: Accepted, sent: dict[str, Any], ignored: list[str]) -> None:
+def _pass_through(query: Query, accepted: AcceptedParameters, sent: dict[str, Any], ignored: list[str]) -> None:
     for name, value in query.passthrough.items():
         if value is None or name in RESERVED:
             continue
@@ -144,7 +144,7 @@ def _pass_through(query: Query, accepted: Accepted, sent: dict[str, Any], ignore
             sent.setdefault(accepted.renamed.get(name, name), value)
 
 
-def either(fitted: Fitted, query: Query, accepted: Accepted, first: str, second: str) -> Fitted:
+def drop_conflicting(fitted: Fitted, query: Query, accepted: AcceptedParameters, first: str, second: str) -> Fitted:
     """`fitted` with only one of two parameters that cannot go together: the first, unless only the second was asked for."""
     names = [accepted.rules[name].name for name in (first, second) if name in accepted.rules]
     if len(names) < 2 or not all(name in fitted.sent for name in names):
@@ -156,7 +156,7 @@ def either(fitted: Fitted, query: Query, accepted: Accepted, first: str, second:
     return Fitted(sent, fitted.ignored if ours in query.defaults else (*fitted.ignored, ours), adjusted)
 
 
-def required(fitted: Fitted, accepted: Accepted, name: str, value: Any) -> Fitted:
+def add_required(fitted: Fitted, accepted: AcceptedParameters, name: str, value: Any) -> Fitted:
     """`fitted` with what the provider refuses to go without, reported as adjusted where the caller did not ask for it."""
     rule = accepted.rules.get(name)
     if rule is None or rule.name in fitted.sent:

@@ -29,7 +29,7 @@ from fanout.providers.mapping.json_fields import as_count, as_object, as_objects
 from fanout.providers.mapping.openai_answers import parse_logprobs
 from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.parameter_tables import LLM_ENGINE
-from fanout.providers.parameters import accept, fit, required
+from fanout.providers.parameters import accept, add_required, fit
 from fanout.providers.scale import flatten_to_prompt
 from fanout.providers.transport.http import HttpRequest
 from fanout.providers.transport.json_provider import JsonProvider
@@ -82,8 +82,8 @@ class LlmEngine(JsonProvider):
 
     def fit(self, target: Target, query: Query) -> Fitted:
         """See `Provider.fit`."""
-        fitted = required(fit(query, self._accepted), self._accepted, "max_tokens", DEFAULT_MAX_TOKENS)
-        return required(fitted, self._accepted, "temperature", DEFAULT_TEMPERATURE)
+        fitted = add_required(fit(query, self._accepted), self._accepted, "max_tokens", DEFAULT_MAX_TOKENS)
+        return add_required(fitted, self._accepted, "temperature", DEFAULT_TEMPERATURE)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """See `HttpProvider.encode`."""

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from fanout.config.settings import load
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure
-from fanout.providers.model_listing import listed
+from fanout.providers.model_listing import list_models
 from tests.support.wires import answering, serving
 
 SECRET = "sk-secret-0123456789"
@@ -24,7 +24,7 @@ async def told(body: Any, *, provider: str = "groq", **answer: Any) -> list[str]
     async with serving(answering(body, **answer)) as served, aiohttp.ClientSession() as session:
         row = replace(ROWS[provider], base_url=served.url, key=SecretStr(SECRET))
         try:
-            return [model["id"] for model in await listed(row, session, 20)]
+            return [model["id"] for model in await list_models(row, session, 20)]
         except ProviderError as error:
             return error.failure
 
@@ -45,7 +45,7 @@ async def test_a_list_is_read_in_every_shape(body: Any) -> None:
 async def test_the_key_is_sent_to_the_formats_own_path() -> None:
     for provider, path in (("groq", "/models"), ("ollama", "/api/tags")):
         async with serving(answering({"data": []})) as served, aiohttp.ClientSession() as session:
-            assert await listed(replace(ROWS[provider], base_url=served.url, key=SecretStr(SECRET)), session, 20) == []
+            assert await list_models(replace(ROWS[provider], base_url=served.url, key=SecretStr(SECRET)), session, 20) == []
         ((asked, headers, _),) = served.requests
         assert (asked, headers["Authorization"]) == (path, f"Bearer {SECRET}")
 

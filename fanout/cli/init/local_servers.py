@@ -10,7 +10,7 @@ import aiohttp
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.providers.model_listing import listed
+from fanout.providers.model_listing import list_models
 
 # Sources: https://github.com/ollama/ollama/blob/main/docs/faq.md, https://lmstudio.ai/docs/app/api,
 # https://github.com/ggml-org/llama.cpp/tree/master/tools/server, https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
@@ -52,7 +52,7 @@ async def _probe(
     # No key is sent to a default port: any program may listen there.
     target = provider if provider.base_url else replace(provider, base_url=address, key=None, headers={})
     try:
-        models = await listed(target, session, timeout_s)
+        models = await list_models(target, session, timeout_s)
     except ProviderError:
         return None
     owner = EXPECTED_OWNERS.get(provider.name)

@@ -45,7 +45,7 @@ from fanout.providers.mapping.tools import (
     parse_tool_calls,
 )
 from fanout.providers.parameter_tables import ANTHROPIC_FAMILIES, find_anthropic_family
-from fanout.providers.parameters import Accepted, accept, either, fit, required
+from fanout.providers.parameters import AcceptedParameters, accept, add_required, drop_conflicting, fit
 from fanout.providers.transport.http import HttpRequest
 from fanout.providers.transport.json_provider import JsonProvider
 
@@ -78,9 +78,9 @@ class Anthropic(JsonProvider):
         accepted = self._accepted[family]
         fitted = _drop_blank_stops(fit(query, accepted), query, accepted)
         if family == "either":
-            fitted = either(fitted, query, accepted, "temperature", "top_p")
+            fitted = drop_conflicting(fitted, query, accepted, "temperature", "top_p")
         most = OLD_MAX_TOKENS if model.startswith(("claude-3-", "claude-2", "claude-instant")) else DEFAULT_MAX_TOKENS
-        fitted = convert_tools(required(fitted, accepted, "max_tokens", most), _convert_toolbox)
+        fitted = convert_tools(add_required(fitted, accepted, "max_tokens", most), _convert_toolbox)
         return report_left_out(fitted, query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
@@ -111,7 +111,7 @@ create = Anthropic
 """See `providers.create`."""
 
 
-def _drop_blank_stops(fitted: Fitted, query: Query, accepted: Accepted) -> Fitted:
+def _drop_blank_stops(fitted: Fitted, query: Query, accepted: AcceptedParameters) -> Fitted:
     """Return `fitted` without sequences of white space alone, which are refused; reports what was left out."""
     stops = query.sampling.stop
     rule = accepted.rules.get("stop")

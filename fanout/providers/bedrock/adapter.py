@@ -43,7 +43,7 @@ from fanout.providers.mapping.messages import report_left_out
 from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.mapping.tools import TOOL_FIELDS, convert_tools
 from fanout.providers.parameter_tables import CONVERSE_FAMILIES, find_converse_family
-from fanout.providers.parameters import accept, either, fit
+from fanout.providers.parameters import accept, drop_conflicting, fit
 from fanout.providers.transport.adapter_headers import take_header
 from fanout.providers.transport.http import HttpRequest
 from fanout.providers.transport.json_provider import InliningProvider
@@ -157,7 +157,7 @@ class Bedrock(InliningProvider):
         accepted = self._accepted[family]
         fitted = fit(query, accepted)
         if family == "either":
-            fitted = either(fitted, query, accepted, "temperature", "top_p")
+            fitted = drop_conflicting(fitted, query, accepted, "temperature", "top_p")
         return report_left_out(convert_tools(fitted, converse.convert_toolbox), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:

@@ -11,7 +11,7 @@ from fanout.cli.init.local_servers import DEFAULT_ADDRESSES, EXPECTED_OWNERS, fi
 from fanout.config.settings import ProviderSettings, load
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.probe.probe import Trial, tried
-from fanout.providers.model_listing import listed
+from fanout.providers.model_listing import list_models
 from tests.support.configuring import configured
 from tests.support.hosts import KEY, MODELS, hosting
 from tests.support.llama import Llama
@@ -68,4 +68,4 @@ async def test_a_real_llama_cpp_is_found_and_works(llama: Llama, tmp_path: Path)
 
 async def _listed(provider: ProviderSettings) -> list[dict[str, Any]]:
     async with aiohttp.ClientSession() as session:
-        return await listed(provider, session, PATIENCE_S)
+        return await list_models(provider, session, PATIENCE_S)
