@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from fanout.core.schema import Comparison, Completion, CompletionChoice, Failure, Outcome
+from fanout.core.choices import list_choices
+from fanout.core.schema import Comparison, CompletionChoice, Failure, Outcome
 from fanout.core.usage import UsageTotals
 
 
@@ -41,8 +42,6 @@ def sum_usage(outcomes: Iterable[Outcome]) -> UsageTotals:
 
 def _choices(outcomes: Iterable[Outcome], created: int) -> Iterator[CompletionChoice]:
     for outcome in outcomes:
-        places = outcome.call.query.sampling.n or 1
-        # No more than were asked for: the next place is the next call's.
-        choices = outcome.result.choices[:places] if isinstance(outcome.result, Completion) else (None,) * places
-        for number, choice in enumerate(choices):
-            yield CompletionChoice(outcome.call.index + number, number, outcome, choice, created)
+        for number, choice in enumerate(list_choices(outcome)):
+            if choice is not None or isinstance(outcome.result, Failure):
+                yield CompletionChoice(outcome.call.index + number, number, outcome, choice, created)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fanout.core.schema import Call, Choice, Completion, Failure, Outcome, TokenLogprob
+from fanout.core.choices import find_failure, get_finish_reason
+from fanout.core.schema import Call, Choice, Completion, Outcome, TokenLogprob
 from fanout.core.units import to_ms
 from fanout.core.usage import total_tokens
 from fanout.rendering.errors import render_failure
@@ -19,23 +20,16 @@ def place(call: Call) -> dict[str, Any]:
     return {**where, "model": call.target.name, "label": call.target.label}
 
 
-def choices_of(outcome: Outcome) -> tuple[Choice | None, ...]:
-    """A call's answers, one for each of its places; `None` where it failed, or gave fewer than it was asked for."""
-    places, result = outcome.call.query.sampling.n or 1, outcome.result
-    given = result.choices[:places] if isinstance(result, Completion) else ()
-    return (*given, *(None,) * (places - len(given)))
-
-
 def ended(outcome: Outcome, choice: Choice | None) -> dict[str, Any]:
     """What is known of an answer only when it has ended."""
     call, result, timing = outcome.call, outcome.result, outcome.timing
-    failure = result if isinstance(result, Failure) else None if choice else _missing(call)
+    failure = find_failure(outcome, choice)
     usage = result.usage if isinstance(result, Completion) else None
     prediction_ms = to_ms(timing.call_s)
     tokens = usage.output_tokens if usage else None
     rate = round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None
     return {
-        "finish_reason": choice.finish_reason if choice else "timeout" if failure and failure.kind == "timeout" else "error",
+        "finish_reason": get_finish_reason(choice, failure),
         "native_finish_reason": choice.native_finish_reason if choice else None,
         "usage": {
             "prompt_tokens": usage.input_tokens if usage else None,
@@ -79,8 +73,3 @@ def legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, An
 def adjusted(call: Call) -> dict[str, Any]:
     """The parameters that were sent otherwise than asked."""
     return {name: {"asked": asked, "sent": sent} for name, (asked, sent) in call.fitted.adjusted.items()}
-
-
-def _missing(call: Call) -> Failure:
-    message = f"`{call.target.provider}` gave fewer answers than the {call.query.sampling.n or 1} it was asked for"
-    return Failure("malformed", message, code="missing_choice")

@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from fanout.providers import ADAPTERS
 from fanout.providers.anthropic.adapter import Anthropic
 from fanout.providers.bedrock.adapter import Bedrock
 from fanout.providers.cohere import Cohere
@@ -67,7 +68,7 @@ class Aimock:
     def row(self, name: str, **headers: str) -> dict[str, Any]:
         """The same as a row of providers.json."""
         make, path = FORMATS[name]
-        adapter = make.__module__.rpartition(".")[2]
+        adapter = next(name for name, module in ADAPTERS.items() if module == make.__module__)
         return {"adapter": adapter, "base_url": self.url + path, "api_key_env": "MOCK_KEY", "headers": headers}
 
     async def left(self, sockets: int) -> None:

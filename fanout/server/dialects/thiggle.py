@@ -12,13 +12,14 @@ from aiohttp import web
 from pydantic import Field, ValidationInfo, field_validator
 
 from fanout.config.catalogue import Catalogue
+from fanout.core.choices import list_choices
 from fanout.core.merge import merge
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Comparison, CompletionChoice, Delta, Failure, Outcome
 from fanout.core.units import to_ms, to_rfc3339
 from fanout.core.usage import UsageTotals, total_tokens
 from fanout.dispatch.plan import Request
-from fanout.rendering.choices import adjusted, choices_of, ended, legacy_logprobs, place
+from fanout.rendering.choices import adjusted, ended, legacy_logprobs, place
 from fanout.rendering.encoding import encode_json
 from fanout.rendering.errors import all_failed_reply, render_failure
 from fanout.server import request_body
@@ -207,7 +208,7 @@ class _Frames:
         )
 
     def outcome(self, outcome: Outcome) -> bytes:
-        call, (choice,) = outcome.call, choices_of(outcome)
+        call, (choice,) = outcome.call, list_choices(outcome)
         whole = b""
         if choice and call.index not in self._offsets:  # it came whole, as the answer to `max_tokens: 0` does
             whole = self.delta(Delta(call.index, text=choice.message.text, logprobs=choice.logprobs))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from fanout.core.choices import find_failure, get_finish_reason, list_choices
 from fanout.core.schema import Choice, Completion, Failure, Outcome
 from fanout.core.units import to_ms
 from fanout.core.usage import UsageTotals, plausible_usage, plausible_usd
@@ -182,10 +183,8 @@ def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
 def _answers(number: int, outcome: Outcome, texts: dict[bytes, str] | None) -> Iterator[AnswerRow]:
     """A row for each of a call's places. Where one call gave several answers, what it took stands on the first."""
     call, result, timing = outcome.call, outcome.result, outcome.timing
-    for nth in range(call.query.sampling.n or 1):
-        choice = result.choices[nth] if isinstance(result, Completion) and nth < len(result.choices) else None
-        failure = result if isinstance(result, Failure) else None
-        kind, code = (failure.kind, failure.code) if failure else (None, None) if choice else ("malformed", "missing_choice")
+    for nth, choice in enumerate(list_choices(outcome)):
+        failure = find_failure(outcome, choice)
         said = None if texts is None else _said(choice, failure, nth)
         text, digest = (None, None) if said is None or texts is None else _placed(said, texts)
         usage = plausible_usage(result.usage if isinstance(result, Completion) and nth == 0 else None)
@@ -199,9 +198,9 @@ def _answers(number: int, outcome: Outcome, texts: dict[bytes, str] | None) -> I
             label=clean_name(call.target.label),
             provider=call.target.provider,
             upstream_model=_stored((result.model if isinstance(result, Completion) else None) or call.target.model),
-            finish_reason=choice.finish_reason if choice else "timeout" if kind == "timeout" else "error",
-            kind=kind,
-            code=_stored(code),
+            finish_reason=get_finish_reason(choice, failure),
+            kind=failure.kind if failure else None,
+            code=_stored(failure.code if failure else None),
             upstream_status=failure.status if failure else None,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,

@@ -12,11 +12,11 @@ from typing import Any
 
 from aiohttp import web
 
+from fanout.core.choices import list_choices
 from fanout.core.errors import RequestError
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Completion, Credential, Failure, Outcome
 from fanout.dispatch.plan import Request
-from fanout.rendering.choices import choices_of
 from fanout.rendering.errors import all_failed_reply, error_reply
 from fanout.server.dialects.openai.bodies import OpenAiBody
 from fanout.server.dialects.openai.stream import Dialect, Frames, end_of, place_of, totals_of
@@ -109,7 +109,7 @@ def _choices(outcome: Outcome, created: int, dialect: Dialect) -> list[Mapping[s
             "created": created,
             **end_of(outcome, choice, first=number == 0),
         }
-        for number, choice in enumerate(choices_of(outcome))
+        for number, choice in enumerate(list_choices(outcome))
     ]
 
 

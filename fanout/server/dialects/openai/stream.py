@@ -7,11 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fanout.core.choices import list_choices
 from fanout.core.merge import merge
 from fanout.core.schema import Call, Choice, Completion, Delta, Outcome
 from fanout.core.units import to_ms
 from fanout.core.usage import total_tokens
-from fanout.rendering.choices import choices_of, ended, place
+from fanout.rendering.choices import ended, place
 from fanout.rendering.encoding import encode_json
 
 DONE = b"data: [DONE]\n\n"
@@ -67,7 +68,7 @@ class Frames:
 
     def outcome(self, outcome: Outcome) -> bytes:
         frames = []
-        for number, choice in enumerate(choices_of(outcome)):
+        for number, choice in enumerate(list_choices(outcome)):
             key = (outcome.call.index, number)
             if choice and key not in self._offsets:  # an answer that came whole
                 frames.append(self.delta(_as_piece(*key, choice)))
