@@ -1,4 +1,4 @@
-"""What a host itself says it serves: the ids of its models, for the formats that have such a list.
+"""Lists of the models that a host serves, for the formats that have such a list.
 
 Sources: https://platform.openai.com/docs/api-reference/models/list (Together answers with the bare array),
 https://github.com/ollama/ollama/blob/main/docs/api.md#list-local-models.
@@ -6,60 +6,58 @@ https://github.com/ollama/ollama/blob/main/docs/api.md#list-local-models.
 
 from __future__ import annotations
 
-from typing import Any
-
 import aiohttp
 from aiohttp import hdrs
 from multidict import CIMultiDict
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.core.json_text import parse
+from fanout.core.json_text import JsonObject, parse
 from fanout.core.schema import Failure
 from fanout.providers.mapping.error_objects import find_error, parse_error_body
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, to_provider_error
 
 PATHS = {"openai": "/models", "ollama": "/api/tags"}
-"""Below a provider's base address, by adapter."""
-MOST_BYTES = 8 * 2**20
+"""Paths below a provider's base address, by adapter."""
+MAX_BYTES = 8 * 2**20
 
 
-async def list_models(settings: ProviderSettings, session: aiohttp.ClientSession, timeout_s: float) -> list[dict[str, Any]]:
-    """The host's models as it describes them, each with an `id`, in its order; empty where it lists none.
+async def list_models(settings: ProviderSettings, session: aiohttp.ClientSession, timeout_s: float) -> list[JsonObject]:
+    """Return the host's models as it describes them, each with an `id`, in its order; empty where it lists none.
 
     Raises:
-        ProviderError: it has no such list (`unsupported`), or refused, or could not be reached.
+        ProviderError: the format has no such list (`unsupported`), or the host refused or could not be reached.
     """
     path = PATHS.get(settings.adapter)
     if path is None or settings.base_url is None:
         raise ProviderError(Failure("unsupported", f"`{settings.name}` has no list of its models"))
-    origin = Origin(settings.name, tuple(_secrets(settings)))
+    origin = Origin(settings.name, tuple(_list_secrets(settings)))
     limit = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, settings.row.connect_timeout_s))
     try:
         async with session.get(
-            settings.base_url + path, headers=_headers(settings), allow_redirects=False, timeout=limit
+            settings.base_url + path, headers=_build_headers(settings), allow_redirects=False, timeout=limit
         ) as response:
-            body = await _body(origin, response)
+            body = await _read_body(origin, response)
     except TimeoutError as error:
         raise ProviderError(Failure("timeout", f"`{settings.name}` gave no answer within {timeout_s:g} s")) from error
     except CONNECTION_ERRORS as error:
         raise to_provider_error(settings.name, error, limit.sock_connect) from error
     if response.status != 200:
         raise origin.with_response(response.headers, response.status).upstream_error(find_error(parse_error_body(body)))
-    return _models(origin, body)
+    return _parse_models(origin, body)
 
 
-async def _body(origin: Origin, response: aiohttp.ClientResponse) -> bytes:
+async def _read_body(origin: Origin, response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for piece in response.content.iter_any():
         body += piece
-        if len(body) > MOST_BYTES:
-            raise origin.answer_error(f"lists its models in over {MOST_BYTES:,} bytes", "answer_too_large")
+        if len(body) > MAX_BYTES:
+            raise origin.answer_error(f"lists its models in over {MAX_BYTES:,} bytes", "answer_too_large")
     return bytes(body)
 
 
-def _headers(settings: ProviderSettings) -> CIMultiDict[str]:
+def _build_headers(settings: ProviderSettings) -> CIMultiDict[str]:
     headers = CIMultiDict({"User-Agent": "fanout"})
     headers.update({name: value for name, secret in settings.headers.items() if (value := secret.get_secret_value().strip())})
     if settings.key and hdrs.AUTHORIZATION not in headers:
@@ -67,19 +65,19 @@ def _headers(settings: ProviderSettings) -> CIMultiDict[str]:
     return headers
 
 
-def _secrets(settings: ProviderSettings) -> list[str]:
+def _list_secrets(settings: ProviderSettings) -> list[str]:
     values = [secret.get_secret_value() for secret in (settings.key, *settings.headers.values()) if secret]
     return [value for value in values if len(value) >= 6]
 
 
-def _models(origin: Origin, body: bytes) -> list[dict[str, Any]]:
+def _parse_models(origin: Origin, body: bytes) -> list[JsonObject]:
     try:
         answer = parse(body)
     except ValueError:
         raise origin.answer_error("sent a list of models that is not JSON", "invalid_json") from None
     found = (answer.get("data") or answer.get("models") or []) if isinstance(answer, dict) else answer
     if not isinstance(found, list) or (isinstance(answer, dict) and not {"data", "models"} & answer.keys()):
-        raise origin.answer_error("sent JSON that is no list of models", "unexpected_shape")
+        raise origin.answer_error("sent JSON that is not a list of models", "unexpected_shape")
     described = [item for item in found if isinstance(item, dict)]
     named = [{**item, "id": item.get("id") or item.get("name")} for item in described]
     return [item for item in named if isinstance(item["id"], str)]

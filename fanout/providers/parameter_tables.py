@@ -1,6 +1,6 @@
-"""What each wire format takes, and each family of models that differs on it: declared tables, and which family a model is of.
+"""Parameters that each wire format accepts: a table for the format, and one for each family of models that differs.
 
-A new format adds a `Table`; a new family of models a line in a pattern.
+A new format adds a `Table`, a new family of models a line in a pattern.
 """
 
 from __future__ import annotations
@@ -9,21 +9,20 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
 
 from fanout.providers.parameters import Rule, Table
 
 
-def _table(*rules: Rule, **renamed: Rule) -> Table:
+def _build_table(*rules: Rule, **renamed: Rule) -> Table:
     return MappingProxyType({**{rule.name: rule for rule in rules}, **renamed})
 
 
-def _without(table: Table, *names: str) -> Table:
+def _remove(table: Table, *names: str) -> Table:
     return MappingProxyType({name: rule for name, rule in table.items() if name not in names})
 
 
 # Source: https://platform.openai.com/docs/api-reference/completions/create and openai-openapi f85dbe2 for every range below.
-OPENAI_TEXT = _table(
+OPENAI_TEXT = _build_table(
     Rule("max_tokens"),
     Rule("temperature", 0, 2),
     Rule("top_p", 0, 1),
@@ -41,14 +40,14 @@ OPENAI_TEXT = _table(
 )
 
 
-def _chat_logprobs(number: int) -> Mapping[str, Any]:
+def _expand_chat_logprobs(number: int) -> Mapping[str, object]:
     return {"logprobs": True, "top_logprobs": number} if number else {"logprobs": True}
 
 
 OPENAI_CHAT = MappingProxyType(
-    {**_without(OPENAI_TEXT, "best_of", "echo", "suffix"), "logprobs": Rule("logprobs", 0, 20, expand=_chat_logprobs)}
+    {**_remove(OPENAI_TEXT, "best_of", "echo", "suffix"), "logprobs": Rule("logprobs", 0, 20, expand=_expand_chat_logprobs)}
 )
-"""`/chat/completions` of OpenAI's older models and of every host that speaks its format."""
+"""`/chat/completions` of OpenAI's older models and of every host that speaks this format."""
 
 _RENAMED = MappingProxyType({**OPENAI_CHAT, "max_tokens": Rule("max_completion_tokens")})
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs")
@@ -56,16 +55,16 @@ _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "l
 OPENAI_FAMILIES: Mapping[str, Table] = {
     "plain": OPENAI_CHAT,
     "renamed": _RENAMED,
-    "resting": _without(_RENAMED, "stop"),
-    "reasoning": _without(_RENAMED, "stop", *_SAMPLING),
-    "reasoning with stop": _without(_RENAMED, *_SAMPLING),
+    "resting": _remove(_RENAMED, "stop"),
+    "reasoning": _remove(_RENAMED, "stop", *_SAMPLING),
+    "reasoning with stop": _remove(_RENAMED, *_SAMPLING),
 }
-"""`find_openai_family` → table. Reasoning models refuse `max_tokens`; while they reason, sampling too.
+"""`find_openai_family` → table. Reasoning models refuse `max_tokens`, and sampling parameters while they reason.
 
 Source: https://platform.openai.com/docs/guides/reasoning; pydantic-ai `profiles/openai.py` (verified live 2026-07).
 """
 
-# First match wins. "on": reasons unless told not to; "off": only when told to; "always"; "never".
+# First match wins. "on": reasons unless switched off; "off": only when switched on; "always"; "never".
 _REASONING = (
     (re.compile(r"gpt-5-chat"), "never"),
     (re.compile(r"gpt-5\.[45]-pro|gpt-5\.3-chat|gpt-5\.2-(pro|chat)|gpt-5\.1-(codex|chat)"), "always"),
@@ -78,16 +77,16 @@ _REASONING = (
 
 @lru_cache(maxsize=1024)
 def find_openai_reasoning(model: str) -> str | None:
-    """When one of OpenAI's own models reasons; `None`: it is no reasoning model. Fine-tunes (`ft:…`) are as their base."""
+    """Return when one of OpenAI's models reasons; `None`: it is not a reasoning model. Fine-tunes (`ft:…`) behave as their base model."""
     base = model.lower().removeprefix("ft:")
     return next((when for prefix, when in _REASONING if prefix.match(base)), None)
 
 
-def find_openai_family(model: str, effort: Any = None) -> str:
-    """Which of `OPENAI_FAMILIES` a chat model of OpenAI's own belongs to, under the `reasoning_effort` asked for.
+def find_openai_family(model: str, effort: object = None) -> str:
+    """Return which of `OPENAI_FAMILIES` one of OpenAI's chat models belongs to, at a given `reasoning_effort`.
 
-    Only for hosts that are OpenAI or Azure: another host's model may bear any name (`o1-lookalike` on vLLM takes
-    `max_tokens` and a temperature), so there every model is "plain". A gateway in front of OpenAI declares what differs
+    Only for hosts that are OpenAI or Azure: another host's model may have any name (`o1-lookalike` on vLLM takes
+    `max_tokens` and a temperature), so there every model is "plain". A gateway in front of OpenAI declares its differences
     in its row: `{"rename": {"max_tokens": "max_completion_tokens"}, "drop": ["temperature", …]}`.
     """
     when = find_openai_reasoning(model)
@@ -102,10 +101,10 @@ def find_openai_family(model: str, effort: Any = None) -> str:
 
 
 OFF = (-1, 0)
-"""Ways to say that `top_k` limits nothing."""
+"""Values by which `top_k` limits nothing."""
 
 # Source: anthropic 0.125.0 `types/message_create_params.py`, which describes version 2023-06-01.
-ANTHROPIC = _table(
+ANTHROPIC = _build_table(
     Rule("max_tokens"),
     Rule("temperature", 0, 1),
     Rule("top_p", 0, 1),
@@ -115,11 +114,11 @@ ANTHROPIC = _table(
 ANTHROPIC_FAMILIES: Mapping[str, Table] = {
     "sampling": ANTHROPIC,
     "either": ANTHROPIC,
-    "none": _without(ANTHROPIC, "temperature", "top_p", "top_k"),
+    "none": _remove(ANTHROPIC, "temperature", "top_p", "top_k"),
 }
-"""`find_anthropic_family` → table; in "either", `temperature` and `top_p` cannot go together."""
+"""`find_anthropic_family` → table; in "either", `temperature` and `top_p` cannot be sent together."""
 
-# First match wins; what is called Claude and is not among them is newer, and takes no sampling parameters.
+# First match wins; a Claude that matches neither is newer, and takes no sampling parameters.
 _CLAUDE = (
     (re.compile(r"(?!claude)|claude-(v?[12]|instant|3|(opus|sonnet)-4(-0)?(-20\d{6})?$)"), "sampling"),
     (re.compile(r"claude-(opus|sonnet|haiku)-4-[1-6]\b"), "either"),
@@ -128,7 +127,7 @@ _CLAUDE = (
 
 @lru_cache(maxsize=1024)
 def find_anthropic_family(model: str) -> str:
-    """Which of `ANTHROPIC_FAMILIES` a model belongs to.
+    """Return which of `ANTHROPIC_FAMILIES` a model belongs to.
 
     Source: https://platform.claude.com/docs/en/models/haiku-5-5/migration-guide and pydantic-ai `profiles/anthropic.py` (none
     from Opus 4.7 and the fifth generation on); https://github.com/BerriAI/litellm/issues/15097 (either, from Opus 4.1 on).
@@ -136,12 +135,12 @@ def find_anthropic_family(model: str) -> str:
     return next((family for pattern, family in _CLAUDE if pattern.match(model.lower())), "none")
 
 
-def _gemini_logprobs(number: int) -> Mapping[str, Any]:
+def _expand_gemini_logprobs(number: int) -> Mapping[str, object]:
     return {"responseLogprobs": True, "logprobs": number} if number else {"responseLogprobs": True}
 
 
 # Source: https://ai.google.dev/api/generate-content#generationconfig; `seed` is an int32, and no value of `topK` turns it off.
-GEMINI = _table(
+GEMINI = _build_table(
     Rule("temperature", 0, 2),
     Rule("seed", -(2**31), 2**31 - 1, exact=True),
     max_tokens=Rule("maxOutputTokens"),
@@ -151,19 +150,19 @@ GEMINI = _table(
     stop=Rule("stopSequences", omit=((),)),
     presence_penalty=Rule("presencePenalty", -2, 2),
     frequency_penalty=Rule("frequencyPenalty", -2, 2),
-    logprobs=Rule("logprobs", 0, 20, expand=_gemini_logprobs),
+    logprobs=Rule("logprobs", 0, 20, expand=_expand_gemini_logprobs),
 )
 GEMINI_FAMILIES: Mapping[str, Table] = {
     "all": GEMINI,
-    "no penalties": _without(GEMINI, "presence_penalty", "frequency_penalty"),
-    "one answer": _without(GEMINI, "presence_penalty", "frequency_penalty", "n"),
+    "no penalties": _remove(GEMINI, "presence_penalty", "frequency_penalty"),
+    "one answer": _remove(GEMINI, "presence_penalty", "frequency_penalty", "n"),
 }
 _GEMINI = re.compile(r"gemini-(\d+)(?:\.(\d+))?")
 
 
 @lru_cache(maxsize=1024)
 def find_gemini_family(model: str, *, on_vertex: bool = False) -> str:
-    """Which of `GEMINI_FAMILIES` a model belongs to; a name without a version means the newest.
+    """Return which of `GEMINI_FAMILIES` a model belongs to; a name without a version means the newest.
 
     Source: https://github.com/vercel/ai/issues/8943 (2.5 takes no penalties on the Gemini API), litellm (none from 3 on),
     https://github.com/router-for-me/CLIProxyAPI/pull/879 (3 gives one candidate).
@@ -174,12 +173,12 @@ def find_gemini_family(model: str, *, on_vertex: bool = False) -> str:
     return "all" if on_vertex or (int(version[1]), int(version[2] or 0)) < (2, 5) else "no penalties"
 
 
-def _cohere_logprobs(_: int) -> Mapping[str, Any]:
+def _expand_cohere_logprobs(_: int) -> Mapping[str, object]:
     return {"logprobs": True}
 
 
 # Source: cohere 7.3.1 `v2/client.py`; https://docs.cohere.com/reference/chat. Its penalties exclude each other.
-COHERE = _table(
+COHERE = _build_table(
     Rule("max_tokens"),
     Rule("temperature", 0, 1),
     Rule("seed", 0, 2**64 - 1, exact=True),
@@ -188,13 +187,13 @@ COHERE = _table(
     top_p=Rule("p", 0.01, 0.99),
     top_k=Rule("k", 0, 500, omit=OFF),
     stop=Rule("stop_sequences", omit=((),)),
-    logprobs=Rule("logprobs", 0, 0, expand=_cohere_logprobs),
+    logprobs=Rule("logprobs", 0, 0, expand=_expand_cohere_logprobs),
 )
 
 
-# Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InferenceConfiguration.html. All else is the
+# Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InferenceConfiguration.html. Everything else is the
 # model's own, in `additionalModelRequestFields`; a row's `rename` puts a parameter there.
-CONVERSE = _table(
+CONVERSE = _build_table(
     max_tokens=Rule("maxTokens", 1),
     temperature=Rule("temperature", 0, 1),
     top_p=Rule("topP", 0, 1),
@@ -203,7 +202,7 @@ CONVERSE = _table(
 CONVERSE_FAMILIES: Mapping[str, Table] = {
     "sampling": CONVERSE,
     "either": CONVERSE,
-    "none": _without(CONVERSE, "temperature", "top_p"),
+    "none": _remove(CONVERSE, "temperature", "top_p"),
 }
 """`find_converse_family` → table."""
 
@@ -212,13 +211,13 @@ _BEDROCK_VERSION = re.compile(r"(?<=-20\d{6})-v\d+(:.*)?$")
 
 @lru_cache(maxsize=1024)
 def find_converse_family(model: str) -> str:
-    """Which of `CONVERSE_FAMILIES` a model on Bedrock belongs to: Anthropic's differ, their names stand behind a region's."""
+    """Return which of `CONVERSE_FAMILIES` a model on Bedrock belongs to: Anthropic's differ, under any region."""
     _, vendor, name = model.lower().rpartition("anthropic.")
     return find_anthropic_family(_BEDROCK_VERSION.sub("", name)) if vendor else "sampling"
 
 
 # Source: https://github.com/ollama/ollama/blob/main/docs/api.md and `api/types.go`, `Options`.
-OLLAMA_CHAT = _table(
+OLLAMA_CHAT = _build_table(
     Rule("temperature", 0),
     Rule("top_p", 0, 1),
     Rule("top_k", 0),
@@ -228,12 +227,12 @@ OLLAMA_CHAT = _table(
     Rule("frequency_penalty", -2, 2),
     max_tokens=Rule("num_predict"),
     repetition_penalty=Rule("repeat_penalty", positive=True),
-    logprobs=Rule("logprobs", 0, 20, expand=_chat_logprobs),
+    logprobs=Rule("logprobs", 0, 20, expand=_expand_chat_logprobs),
 )
 OLLAMA_TEXT = MappingProxyType({**OLLAMA_CHAT, "suffix": Rule("suffix", omit=("",))})
 
 # Source: scale-gp 0.1.0a62, `types/shared_params/model_parameters.py`; camelCase is theirs.
-SCALE_V4 = _table(
+SCALE_V4 = _build_table(
     Rule("max_tokens", 1),
     Rule("temperature", 0, 1),
     Rule("presence_penalty"),
@@ -244,13 +243,13 @@ SCALE_V4 = _table(
 )
 
 
-def _token_log_probs(number: int) -> Mapping[str, Any]:
-    del number  # no alternatives are to be had
+def _expand_llm_engine_logprobs(number: int) -> Mapping[str, object]:
+    del number  # the format offers no alternatives
     return {"return_token_log_probs": True}
 
 
 # Source: scale-llm-engine 0.0.0b45, `data_types/completion.py`, `CompletionSyncV1Request`.
-LLM_ENGINE = _table(
+LLM_ENGINE = _build_table(
     Rule("temperature", 0, 1),
     Rule("presence_penalty", 0, 2),
     Rule("frequency_penalty", 0, 2),
@@ -258,5 +257,5 @@ LLM_ENGINE = _table(
     Rule("top_p", 0, 1),
     max_tokens=Rule("max_new_tokens", 1),
     stop=Rule("stop_sequences", omit=((),)),
-    logprobs=Rule("return_token_log_probs", expand=_token_log_probs),
+    logprobs=Rule("return_token_log_probs", expand=_expand_llm_engine_logprobs),
 )

@@ -1,7 +1,7 @@
-"""What becomes of the parameters a caller asked for, by the rules of a table: sent, ignored or adjusted.
+"""Fitting of a caller's parameters to a provider, by the rules of a table: each is sent, ignored or adjusted.
 
-Nothing undeclared is sent: hosts differ in whether they refuse or silently swallow what they do not know, so "ignored" must
-come from here and never from an upstream's error. The formats' tables are in `formats.py`; a host only changes one (`accept`).
+Nothing undeclared is sent: some hosts refuse unknown parameters, others silently ignore them, so "ignored" must be decided
+here and never by an upstream's error. The formats' tables are in `parameter_tables.py`; a host only changes one (`accept`).
 """
 
 from __future__ import annotations
@@ -9,35 +9,35 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from fanout.config.settings import ParametersRow
+from fanout.core.json_text import JsonObject
 from fanout.core.schema import Fitted, Query
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How one parameter of ours goes upstream."""
+    """The way of one of our parameters upstream."""
 
     name: str
-    """The provider's own name for it."""
+    """The provider's name for it."""
     low: float | None = None
     high: float | None = None
-    """Values beyond [`low`, `high`] are sent as the nearer end, and reported."""
-    omit: tuple[Any, ...] = ()
-    """Values that this format expresses by leaving the parameter out (an open interval's end, "not set")."""
+    """Values outside [`low`, `high`] are sent as the nearer end, and reported."""
+    omit: tuple[object, ...] = ()
+    """Values that this format expresses by leaving the parameter out (the end of an open interval, "not set")."""
     positive: bool = False
-    """0 and less have no meaning here, nor has any value near them: ignored, not clamped."""
+    """0 and less have no meaning here, and no value comes near them: they are ignored, not clamped."""
     exact: bool = False
-    """The nearer end would mean something else (one seed for another): ignored, not clamped."""
-    expand: Callable[[Any], Mapping[str, Any]] | None = None
-    """Where one parameter of ours is several of theirs."""
+    """The nearer end would mean something else (another seed): values outside are ignored, not clamped."""
+    expand: Callable[[int], Mapping[str, object]] | None = None
+    """Returns the provider's fields, where one of our parameters becomes several."""
 
 
 Table = Mapping[str, Rule]
-"""Our parameter name → its rule; a name that is absent cannot be taken."""
+"""Our name of a parameter → its rule; a parameter without a rule is ignored."""
 
-NO_EFFECT_VALUES: Mapping[str, tuple[Any, ...]] = {
+NO_EFFECT_VALUES: Mapping[str, tuple[object, ...]] = {
     "n": (1,),
     "best_of": (0, 1),
     "stop": ((),),
@@ -48,30 +48,30 @@ NO_EFFECT_VALUES: Mapping[str, tuple[Any, ...]] = {
     "echo": (False,),
     "suffix": ("",),
 }
-"""Values under which nothing is lost where the parameter cannot go: not reported as ignored (clients send `n: 1` unasked)."""
+"""Values that lose nothing if the parameter is left out, so that is not reported: many clients always send `n: 1`."""
 
-COUNTS = frozenset({"max_tokens", "top_k", "n", "best_of", "logprobs"})
-"""Parameters that are whole numbers at every provider."""
+INTEGERS = frozenset({"max_tokens", "top_k", "n", "best_of", "logprobs"})
+"""Parameters that are whole numbers at every provider: clamping keeps them so."""
 
 RESERVED = frozenset({"model", "messages", "prompt", "stream"})
-"""Passthrough must not change whom is asked, what, or how the answer comes."""
+"""Passthrough must not change the model, the prompt, or the form of the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedParameters:
-    """A table as one host takes it."""
+    """A format's table with the changes of one host."""
 
     rules: Table
     passthrough: frozenset[str] | None
-    """The other fields that are taken; `None`: all."""
+    """Names of the other fields that the host accepts; `None`: all."""
     dropped: frozenset[str]
     renamed: Mapping[str, str]
 
 
 def accept(table: Table, overrides: ParametersRow, passthrough: frozenset[str] | None = frozenset()) -> AcceptedParameters:
-    """Lays a host's differences over its format's table; once per provider, so that `fit` stays fast.
+    """Apply a host's differences to its format's table; once per provider, so that `fit` stays fast.
 
-    A name in `overrides.rename` or `.clamp` is taken even where the table has it not: `{"rename": {"top_k": "top_k"}}`
+    A name in `overrides.rename` or `.clamp` is accepted even if the table lacks it: `{"rename": {"top_k": "top_k"}}`
     declares that this host knows `top_k`.
     """
     rules = dict(table)
@@ -79,26 +79,26 @@ def accept(table: Table, overrides: ParametersRow, passthrough: frozenset[str] |
         rules[name] = replace(rules.get(name, Rule(name)), name=upstream, expand=None)
     for name, (low, high) in overrides.clamp.items():
         rule = rules.get(name, Rule(name))
-        rules[name] = replace(rule, low=_tighter(max, rule.low, low), high=_tighter(min, rule.high, high))
+        rules[name] = replace(rule, low=_combine(max, rule.low, low), high=_combine(min, rule.high, high))
     for name in overrides.drop:
         rules.pop(name, None)
     return AcceptedParameters(rules, passthrough, frozenset(overrides.drop), dict(overrides.rename))
 
 
-def _tighter(pick: Callable[[float, float], float], ours: float | None, theirs: float | None) -> float | None:
+def _combine(pick: Callable[[float, float], float], ours: float | None, theirs: float | None) -> float | None:
     if ours is None or theirs is None:
         return theirs if ours is None else ours
     return pick(ours, theirs)
 
 
 def fit(query: Query, accepted: AcceptedParameters) -> Fitted:
-    """What is sent of what the caller asked for, what is ignored, and what is adjusted (our name → asked, sent).
+    """Return what is sent of the caller's parameters, what is ignored, and what is adjusted (our name → wanted, sent).
 
-    A contract's own default (`query.defaults`) is dropped or clamped without a word: the caller did not ask for it.
+    A default of the endpoint's contract (`query.defaults`) is dropped or clamped silently: the caller did not choose it.
     """
-    sent: dict[str, Any] = {}
+    sent: JsonObject = {}
     ignored: list[str] = []
-    adjusted: dict[str, tuple[Any, Any]] = {}
+    adjusted: dict[str, tuple[object, object]] = {}
     for name, value in query.sampling.as_dict().items():
         rule = accepted.rules.get(name)
         if rule is None or (rule.positive and value <= 0) or (rule.exact and _is_beyond(value, rule)):
@@ -108,9 +108,9 @@ def fit(query: Query, accepted: AcceptedParameters) -> Fitted:
         if rule.omit and value in rule.omit:
             continue
         if _is_beyond(value, rule):
-            asked, value = value, _clamped(name, value, rule)
+            wanted, value = value, _clamp(name, value, rule)
             if name not in query.defaults:
-                adjusted[name] = (asked, value)
+                adjusted[name] = (wanted, value)
             if value in rule.omit:
                 continue
         if rule.expand is None:
@@ -122,19 +122,19 @@ def fit(query: Query, accepted: AcceptedParameters) -> Fitted:
     return Fitted(sent, tuple(ignored), adjusted)
 
 
-def _is_beyond(value: Any, rule: Rule) -> bool:
+def _is_beyond(value: float, rule: Rule) -> bool:
     return (rule.low is not None and value < rule.low) or (rule.high is not None and value > rule.high)
 
 
-def _clamped(name: str, value: Any, rule: Rule) -> Any:
-    """The nearer end; what is counted stays a whole number."""
+def _clamp(name: str, value: float, rule: Rule) -> float:
+    """Return the nearer end of the rule's range."""
     if rule.low is not None and value < rule.low:
-        return math.ceil(rule.low) if name in COUNTS else rule.low
+        return math.ceil(rule.low) if name in INTEGERS else rule.low
     assert rule.high is not None
-    return math.floor(rule.high) if name in COUNTS else rule.high
+    return math.floor(rule.high) if name in INTEGERS else rule.high
 
 
-def _pass_through(query: Query, accepted: AcceptedParameters, sent: dict[str, Any], ignored: list[str]) -> None:
+def _pass_through(query: Query, accepted: AcceptedParameters, sent: JsonObject, ignored: list[str]) -> None:
     for name, value in query.passthrough.items():
         if value is None or name in RESERVED:
             continue
@@ -145,19 +145,19 @@ def _pass_through(query: Query, accepted: AcceptedParameters, sent: dict[str, An
 
 
 def drop_conflicting(fitted: Fitted, query: Query, accepted: AcceptedParameters, first: str, second: str) -> Fitted:
-    """`fitted` with only one of two parameters that cannot go together: the first, unless only the second was asked for."""
+    """Drop one of two parameters that cannot be sent together: the second, unless the first is only a default."""
     names = [accepted.rules[name].name for name in (first, second) if name in accepted.rules]
     if len(names) < 2 or not all(name in fitted.sent for name in names):
         return fitted
-    left_out = 0 if first in query.defaults and second not in query.defaults else 1
-    ours = (first, second)[left_out]
-    sent = {name: value for name, value in fitted.sent.items() if name != names[left_out]}
-    adjusted = {name: change for name, change in fitted.adjusted.items() if name != ours}
-    return Fitted(sent, fitted.ignored if ours in query.defaults else (*fitted.ignored, ours), adjusted)
+    place = 0 if first in query.defaults and second not in query.defaults else 1
+    dropped = (first, second)[place]
+    sent = {name: value for name, value in fitted.sent.items() if name != names[place]}
+    adjusted = {name: change for name, change in fitted.adjusted.items() if name != dropped}
+    return Fitted(sent, fitted.ignored if dropped in query.defaults else (*fitted.ignored, dropped), adjusted)
 
 
-def add_required(fitted: Fitted, accepted: AcceptedParameters, name: str, value: Any) -> Fitted:
-    """`fitted` with what the provider refuses to go without, reported as adjusted where the caller did not ask for it."""
+def add_required(fitted: Fitted, accepted: AcceptedParameters, name: str, value: float) -> Fitted:
+    """Add a parameter that the provider requires, reported as adjusted, where the caller set none."""
     rule = accepted.rules.get(name)
     if rule is None or rule.name in fitted.sent:
         return fitted
