@@ -77,7 +77,7 @@ _REASONING = (
 
 @lru_cache(maxsize=1024)
 def find_openai_reasoning(model: str) -> str | None:
-    """Return when one of OpenAI's models reasons; `None`: it is not a reasoning model. Fine-tunes (`ft:…`) behave as their base model."""
+    """Return when one of OpenAI's models reasons; `None`: it never does. Fine-tunes (`ft:…`) behave as their base model."""
     base = model.lower().removeprefix("ft:")
     return next((when for prefix, when in _REASONING if prefix.match(base)), None)
 
@@ -191,8 +191,8 @@ COHERE = _build_table(
 )
 
 
-# Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InferenceConfiguration.html. Everything else is the
-# model's own, in `additionalModelRequestFields`; a row's `rename` puts a parameter there.
+# Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InferenceConfiguration.html. Other fields
+# belong to the model, in `additionalModelRequestFields`; a row's `rename` puts a parameter there.
 CONVERSE = _build_table(
     max_tokens=Rule("maxTokens", 1),
     temperature=Rule("temperature", 0, 1),
