@@ -4,14 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["ask", "ask_sync", "load", "open_dispatcher"]
+__all__ = ["ask", "ask_sync", "load_settings", "open_dispatcher"]
 
 if TYPE_CHECKING:
     from fanout.api import ask, ask_sync
-    from fanout.config.settings import load
+    from fanout.config.settings import load_settings
     from fanout.dispatch.dispatcher import open_dispatcher
 
-_HOMES = {"ask": "api", "ask_sync": "api", "load": "config.settings", "open_dispatcher": "dispatch.dispatcher"}
+_HOMES = {"ask": "api", "ask_sync": "api", "load_settings": "config.settings", "open_dispatcher": "dispatch.dispatcher"}
 
 
 def __getattr__(name: str) -> Any:

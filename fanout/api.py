@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
-from fanout.config.settings import Settings, load
+from fanout.config.settings import Settings, load_settings
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 from fanout.core.merge import merge
@@ -21,7 +21,7 @@ from fanout.dispatch.plan import Models, Request, parse_entries
 EMBEDDED = ("embedded",)
 
 
-def request(prompt: str, models: Models, *, system: str | None = None, strict: bool = False, **sampling: Any) -> Request:
+def build_request(prompt: str, models: Models, *, system: str | None = None, strict: bool = False, **sampling: Any) -> Request:
     """A prompt to many models.
 
     Args:
@@ -57,7 +57,7 @@ async def ask(
         timeout_s: the deadline of it all; by default `FANOUT_TIMEOUT_S`.
         return_when: how many entries must have answered before the rest is cancelled.
         dispatcher: an open one, to keep connections and limits between questions; else one is opened for this question.
-        settings: for the dispatcher that is opened; by default what `config.load()` reads.
+        settings: for the dispatcher that is opened; by default what `load_settings()` reads.
         sampling: the fields of `schema.Sampling`.
 
     Raises:
@@ -66,8 +66,8 @@ async def ask(
     """
     if return_when is not None and return_when < 1:
         raise RequestError([Fault("return_when", "is at least 1, or `None` for all")])
-    asked = request(prompt, models, system=system, strict=strict, **sampling)
-    async with nullcontext(dispatcher) if dispatcher else open_dispatcher(settings or load()) as opened:
+    asked = build_request(prompt, models, system=system, strict=strict, **sampling)
+    async with nullcontext(dispatcher) if dispatcher else open_dispatcher(settings or load_settings()) as opened:
         calls = opened.plan(asked)
         await opened.prepare(calls)
         created, began = time.time(), time.monotonic()

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 import fanout
-from fanout.api import request
-from fanout.config.settings import Settings, load
+from fanout.api import build_request
+from fanout.config.settings import Settings, load_settings
 from fanout.core.errors import RequestError
 from fanout.core.sampling import Sampling
-from fanout.core.schema import Answer, Call, Choice, Comparison, Completion, Failure, Fitted, Query, Target
+from fanout.core.schema import Answer, Call, Choice, Comparison, Completion, Failure, FittedParameters, Query, Target
 from fanout.dispatch.plan import Entry
 from fanout.providers import OnHeaders
 from tests.support.upstreams import Upstream, providers_file
@@ -27,7 +27,7 @@ from tests.support.upstreams import Upstream, providers_file
 @pytest.fixture
 def settings(upstream: Upstream, tmp_path: Path) -> Settings:
     path = providers_file(upstream.url, tmp_path, prices="", retries={"attempts": 1})
-    return load(path, {"FANOUT_TIMEOUT_S": "5"})
+    return load_settings(path, {"FANOUT_TIMEOUT_S": "5"})
 
 
 def texts(comparison: Comparison) -> list[str | None]:
@@ -52,7 +52,7 @@ async def test_one_prompt_goes_to_many_models_and_failures_stand_in_their_places
 
 
 async def test_without_models_the_embedded_ones_are_asked() -> None:
-    comparison = await fanout.ask("The return statement", settings=load(None, {}), max_tokens=4)
+    comparison = await fanout.ask("The return statement", settings=load_settings(None, {}), max_tokens=4)
     assert [choice.outcome.call.target.name for choice in comparison.choices] == [
         "local/ngram-2",
         "local/ngram-3",
@@ -93,7 +93,7 @@ async def test_the_deadline_is_the_callers_else_the_settings(settings: Settings)
     assert failures(await fanout.ask("Hello", "up/hang", settings=settings, timeout_s=0.2)) == ["deadline_exceeded"]
     assert failures(await fanout.ask("Hello", "up/hang", settings=settings, timeout_s=0)) == ["deadline_exceeded"]
     assert time.monotonic() - began < 4
-    short = load(Path(settings.files[0]), {"FANOUT_TIMEOUT_S": "0.2"})
+    short = load_settings(Path(settings.files[0]), {"FANOUT_TIMEOUT_S": "0.2"})
     assert failures(await fanout.ask("Hello", "up/hang", settings=short)) == ["deadline_exceeded"]
 
 
@@ -120,8 +120,8 @@ class Slow:
     def __init__(self) -> None:
         self.prepared = 0
 
-    def fit(self, target: Target, query: Query) -> Fitted:
-        return Fitted()
+    def fit(self, target: Target, query: Query) -> FittedParameters:
+        return FittedParameters()
 
     async def prepare(self) -> None:
         if not self.prepared:
@@ -144,7 +144,7 @@ def slow(tmp_path: Path) -> Settings:
     (tmp_path / "slow.json").write_text(
         json.dumps({"extends": False, "providers": {"slow": {"adapter": __name__, "prices": ""}}})
     )
-    return load(tmp_path / "slow.json", {})
+    return load_settings(tmp_path / "slow.json", {})
 
 
 async def test_what_a_model_needs_first_is_not_counted_as_its_time(slow: Settings) -> None:
@@ -156,7 +156,7 @@ async def test_what_a_model_needs_first_is_not_counted_as_its_time(slow: Setting
 
 async def test_only_providers_that_are_called_are_prepared(slow: Settings) -> None:
     async with fanout.open_dispatcher(slow) as dispatcher:
-        calls = dispatcher.plan(request("Hello", ["nobody", "slow/m", "slow/n"]))
+        calls = dispatcher.plan(build_request("Hello", ["nobody", "slow/m", "slow/n"]))
         provider = dispatcher.upstreams.find_provider(calls[1].target)
         assert isinstance(provider, Slow)
         await dispatcher.prepare(calls[:1])
@@ -169,7 +169,7 @@ async def test_only_providers_that_are_called_are_prepared(slow: Settings) -> No
 
 
 def test_ask_sync_works_in_a_script() -> None:
-    comparison = fanout.ask_sync("Hello", "local/ngram-2", settings=load(None, {}), max_tokens=3)
+    comparison = fanout.ask_sync("Hello", "local/ngram-2", settings=load_settings(None, {}), max_tokens=3)
     assert all(texts(comparison))
 
 
@@ -189,7 +189,7 @@ import asyncio, fanout, sys
 from pathlib import Path
 
 async def cell():
-    fanout.ask_sync("Hello", "up/hang", settings=fanout.load(Path(sys.argv[1]), {}))
+    fanout.ask_sync("Hello", "up/hang", settings=fanout.load_settings(Path(sys.argv[1]), {}))
 
 loop = asyncio.new_event_loop()  # not asyncio.run, whose own way with SIGINT no notebook has
 try:
@@ -217,7 +217,7 @@ async def test_an_interrupted_cell_ends_its_calls(settings: Settings, upstream: 
 
 def test_a_request_is_what_was_said() -> None:
     models: list[str | dict[str, Any]] = ["a", {"model": "b", "label": "B", "stop": "x"}, {"model": "c", "stop": ["x", "y"]}]
-    made = request("Hello", models, system="s", strict=True, seed=3, logit_bias={"1": 2})
+    made = build_request("Hello", models, system="s", strict=True, seed=3, logit_bias={"1": 2})
     assert made.entries == (Entry("a"), Entry("b", "B", {"stop": ("x",)}), Entry("c", None, {"stop": ("x", "y")}))
     assert made.sampling == Sampling(seed=3, logit_bias={"1": 2.0})
     assert (made.prompts, made.system, made.strict) == (("Hello",), "s", True)
@@ -239,13 +239,13 @@ def test_a_request_is_what_was_said() -> None:
 )
 def test_what_cannot_be_asked_is_named(models: Any, sampling: dict[str, Any], fault: str) -> None:
     with pytest.raises(RequestError) as caught:
-        request("Hello", models, **sampling)
+        build_request("Hello", models, **sampling)
     assert str(caught.value).startswith(fault)
 
 
 def test_every_fault_of_a_request_comes_at_once() -> None:
     with pytest.raises(RequestError) as caught:
-        request("Hello", [{"modle": "m"}, {"model": "m", "n": "x"}], top_pp=1, seed="y")
+        build_request("Hello", [{"modle": "m"}, {"model": "m", "n": "x"}], top_pp=1, seed="y")
     places = [fault.path for fault in caught.value.faults]
     assert places == ["models[0].model", "models[0].modle", "models[1].n", "top_pp", "seed"]
 
@@ -269,7 +269,7 @@ def test_the_package_has_its_names_and_no_others() -> None:
 LAZY = """
 import asyncio, sys, fanout
 assert not {"aiohttp", "pydantic"} & set(sys.modules)
-settings = fanout.load(None, {})
+settings = fanout.load_settings(None, {})
 
 async def prepare(model):
     from fanout.api import request
@@ -278,7 +278,7 @@ async def prepare(model):
 
 asyncio.run(prepare(["local/ngram-2", "gpt-6-luna"]))
 assert "genai_prices.data" not in sys.modules  # neither what is free nor what is refused has a price to look up
-settings = fanout.load(None, {"OPENAI_API_KEY": "sk-1"})
+settings = fanout.load_settings(None, {"OPENAI_API_KEY": "sk-1"})
 asyncio.run(prepare("gpt-6-luna"))
 assert "genai_prices.data" in sys.modules
 """

@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from fanout.config.providers_file import ProviderRow
-from fanout.config.settings import Settings, load
+from fanout.config.settings import Settings, load_settings
 from fanout.core.messages import Message
 from fanout.core.sampling import SAMPLING_NAMES, Sampling
 from fanout.core.schema import Query, Target
@@ -182,7 +182,7 @@ def _power(number: int) -> str:
 
 def table() -> str:
     """What every shipped provider takes, as Markdown; providers that take the same share a line."""
-    settings = load(environ={})
+    settings = load_settings(environ={})
     nowhere: Any = None
     shared: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for line in lines(settings):
@@ -214,7 +214,7 @@ def test_the_table_of_parameters_is_what_the_adapters_do() -> None:
 
 
 def test_every_provider_has_its_paragraph_which_names_its_variables() -> None:
-    rows, said = load(environ={}).providers, paragraphs()
+    rows, said = load_settings(environ={}).providers, paragraphs()
 
     assert sorted(said) == sorted(rows)
     for name, provider in rows.items():
@@ -230,7 +230,7 @@ def test_every_provider_has_its_paragraph_which_names_its_variables() -> None:
 def test_every_provider_that_differs_from_its_format_says_what_is_ignored() -> None:
     """By the parameters' names, those of OpenAI's chat that its row drops."""
     said = paragraphs()
-    for name, provider in load(environ={}).providers.items():
+    for name, provider in load_settings(environ={}).providers.items():
         missing = [drop for drop in provider.row.parameters.drop if f"`{drop}`" not in said[name]]
         assert missing == [], name
 

@@ -85,7 +85,7 @@ async def _ask_locally(settings: Settings, body: Mapping[str, Any], view: SideBy
     options = {name: value for name, value in body.items() if name not in ("prompt", "model", "timeout_s")}
     deadline_s = body.get("timeout_s") or settings.environment.timeout_s
     async with open_dispatcher(settings) as dispatcher:
-        calls = dispatcher.plan(api.request(body["prompt"], body["model"], **options))
+        calls = dispatcher.plan(api.build_request(body["prompt"], body["model"], **options))
         await dispatcher.prepare(calls)  # training the embedded models is not part of an answer's time
         if view is None:
             return await _print_comparison(dispatcher, calls, deadline_s)

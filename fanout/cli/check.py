@@ -19,7 +19,7 @@ from fanout.config.settings import Settings
 from fanout.core.suggestions import did_you_mean
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.probe.diagnosis import Finding
-from fanout.probe.probe import Trial, trials, tried
+from fanout.probe.probe import Trial, choose_trials, run_trials
 
 COLUMNS = ("provider", "model", "reachable", "key", "known", "streams", "usage", "time", "cost", "next")
 ANSWERS: Mapping[bool | None, str] = {True: "yes", False: "no", None: "?"}
@@ -79,12 +79,12 @@ async def _check_live(
             click.echo(f"calling {number}, twice each with a few words; this may cost a fraction of a cent", err=True)
         console = Console(stderr=as_json)
         with console.status("waiting for the answers") if console.is_terminal else nullcontext():
-            findings = await tried(dispatcher, chosen, timeout_s)
+            findings = await run_trials(dispatcher, chosen, timeout_s)
     if as_json:
-        print_json({"findings": [{**asdict(finding), "well": finding.well} for finding in findings]})
+        print_json({"findings": [{**asdict(finding), "well": finding.is_well} for finding in findings]})
     else:
         print_findings(Console(), findings)
-    results = [finding.well for finding in findings if finding.tried]
+    results = [finding.is_well for finding in findings if finding.tried]
     return ALL_ANSWERED if results and all(results) else SOME_FAILED
 
 
@@ -102,22 +102,22 @@ def _choose_trials(settings: Settings, models: Sequence[str], providers: Sequenc
         ClickException: a name is unknown, or nothing is ready.
     """
     catalogue = Catalogue(settings)
-    names = [member for name in models for member in catalogue.members(name) or (name,)]
+    names = [member for name in models for member in catalogue.find_set(name) or (name,)]
     for name in names:
         if catalogue.find(name) is None:
-            raise click.ClickException(catalogue.unknown(name).message)
+            raise click.ClickException(catalogue.refuse_unknown(name).message)
     for name in providers:
         if name not in settings.providers:
             known = did_you_mean(name, settings.providers) or f"; known: {', '.join(settings.providers)}"
             raise click.ClickException(f"unknown provider `{name}`{known}")
-    if found := trials(catalogue, settings.providers, names, providers):
+    if found := choose_trials(catalogue, settings.providers, names, providers):
         return found
     raise click.ClickException("no provider is ready; `fanout init` asks for what they need")
 
 
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:
     """Print the findings as a table, working providers first."""
-    ordered = sorted(findings, key=lambda finding: (not finding.tried, not finding.well))
+    ordered = sorted(findings, key=lambda finding: (not finding.tried, not finding.is_well))
     rows = [to_cells(finding) for finding in ordered]
     widths = [max(map(len, column)) + 2 for column in zip(COLUMNS, *rows, strict=True)]
     notes = []

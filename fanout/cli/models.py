@@ -36,7 +36,7 @@ def _context(model: Model) -> str:
 
 def _describe_state(model: Model, catalogue: Catalogue) -> str:
     ends = model.row.deprecated_on if model.row else None
-    if catalogue.retired(model, datetime.now(UTC).date()):
+    if catalogue.refuse_retired(model, datetime.now(UTC).date()):
         return f"shut down on {ends}"
     lacks = catalogue.lacks(model)
     return (f"needs {' and '.join(lacks)}" if lacks else "ready") + (f", until {ends}" if ends else "")

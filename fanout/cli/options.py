@@ -59,14 +59,14 @@ def load_settings(config_file: Path | None, env_file: Path | None) -> Settings:
     """
     from fanout.config import settings
 
-    return settings.load(config_file, settings.with_env_file(env_file, os.environ))
+    return settings.load_settings(config_file, settings.add_env_file(env_file, os.environ))
 
 
 def read_server_key(env_file: Path | None) -> str | None:
     """Return the key to send to a Fanout server: the first of FANOUT_API_KEYS."""
     from fanout.config import settings
 
-    environment = settings.Environment.read(settings.with_env_file(env_file, os.environ))
+    environment = settings.Environment.read(settings.add_env_file(env_file, os.environ))
     return environment.api_keys[0].get_secret_value() if environment.api_keys else None
 
 
@@ -79,4 +79,4 @@ def print_json(answer: object) -> None:
 
 def is_ready(model: Model, catalogue: Catalogue) -> bool:
     """Return whether a model can be called now."""
-    return not catalogue.lacks(model) and not catalogue.retired(model, datetime.now(UTC).date())
+    return not catalogue.lacks(model) and not catalogue.refuse_retired(model, datetime.now(UTC).date())

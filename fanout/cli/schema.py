@@ -12,4 +12,4 @@ from fanout.config import settings
 @click.command()
 def schema() -> None:
     """Print the JSON Schema of providers.json."""
-    click.echo(json.dumps(settings.schema(), indent=2))
+    click.echo(json.dumps(settings.make_json_schema(), indent=2))

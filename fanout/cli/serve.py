@@ -59,7 +59,7 @@ def compose_greeting(address: str, settings: Settings, width: int | None) -> str
     catalogue, today = Catalogue(settings), datetime.now(UTC).date()
     names: dict[str, list[str]] = {provider: [] for provider in settings.providers}
     for model in catalogue:
-        if not catalogue.retired(model, today):
+        if not catalogue.refuse_retired(model, today):
             names[model.provider].append(model.name)
     missing = {name: " and ".join(provider.lacks()) for name, provider in settings.providers.items() if provider.lacks()}
     ready = [name for provider, models in names.items() if provider not in missing for name in models]

@@ -56,18 +56,18 @@ class Catalogue:
             )
         return self._by_name.get(name.lower())
 
-    def members(self, name: str) -> tuple[str, ...] | None:
+    def find_set(self, name: str) -> tuple[str, ...] | None:
         """The models of a set; `None` where no set has that name."""
         return self._sets.get(name.lower())
 
-    def provider(self, model: Model) -> ProviderSettings:
+    def find_provider(self, model: Model) -> ProviderSettings:
         return self._providers[model.provider]
 
     def lacks(self, model: Model, *, own_key: bool = False) -> tuple[str, ...]:
         """The variables that must be set before the model can be called; empty when it is ready."""
-        return self.provider(model).lacks(own_key=own_key)
+        return self.find_provider(model).lacks(own_key=own_key)
 
-    def unknown(self, name: str) -> Failure:
+    def refuse_unknown(self, name: str) -> Failure:
         """Why a name cannot be called, with the names near it."""
         provider, slash, upstream_id = name.partition("/")
         hosts = find_near(provider, self._providers, most=1) if slash and upstream_id else []
@@ -76,7 +76,7 @@ class Catalogue:
         message = f"unknown model `{name}`{hint or '; `GET /v1/models` and `fanout models` list what is known'}"
         return Failure("not_found", message, code="model_not_found", param="model")
 
-    def retired(self, model: Model, today: date) -> Failure | None:
+    def refuse_retired(self, model: Model, today: date) -> Failure | None:
         """Why a model can no longer be called, where its vendor has shut it down: never another one in its stead."""
         row = model.row
         if row is None or row.deprecated_on is None or date.fromisoformat(row.deprecated_on) > today:
@@ -85,9 +85,9 @@ class Catalogue:
         message = f"`{model.name}` was shut down by its vendor on {row.deprecated_on}{instead}"
         return Failure("not_found", message, code="model_retired", param="model")
 
-    def not_configured(self, model: Model) -> Failure:
+    def refuse_unconfigured(self, model: Model) -> Failure:
         """Why a known model cannot be called: the variables to set, and the header that would do instead."""
-        provider = self.provider(model)
+        provider = self.find_provider(model)
         needed = " and ".join(f"`{name}`" for name in provider.lacks()).replace(" or ", "` or `")
         message = f"`{model.name}` needs {needed} in the server's environment"
         if provider.row.key_header and not provider.missing:

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from fanout.config.providers_file import HIGHEST_TIMEOUT_S, VARIABLE
+from fanout.config.providers_file import MAX_TIMEOUT_S, VARIABLE
 from fanout.core.errors import ConfigError
 from fanout.core.faults import Fault, to_faults
 from fanout.core.suggestions import did_you_mean
 
 PREFIX = "FANOUT_"
-KEYS = "keys.env"
+KEYS_FILE_NAME = "keys.env"
 """The user's own file of variables, in his configuration folder."""
 KUBERNETES = re.compile(r"FANOUT_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_)\w*")
 """What Kubernetes sets in every pod once a service is called `fanout…`.
@@ -68,9 +68,9 @@ class Environment(BaseModel):
     """The same, one on a line"""
     cors_origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_comma_list)] = ()
     """Web origins whose pages may call, separated by commas; `*` for all"""
-    timeout_s: float = Field(120, gt=0, le=HIGHEST_TIMEOUT_S)
+    timeout_s: float = Field(120, gt=0, le=MAX_TIMEOUT_S)
     """Deadline of a request that names none; never above `FANOUT_MAX_TIMEOUT_S`"""
-    max_timeout_s: float = Field(HIGHEST_TIMEOUT_S, gt=0, le=HIGHEST_TIMEOUT_S)
+    max_timeout_s: float = Field(MAX_TIMEOUT_S, gt=0, le=MAX_TIMEOUT_S)
     """Longest deadline that a request may name"""
     max_calls: int = Field(256, ge=1, le=4096)
     """Most upstream calls of one request"""
@@ -84,7 +84,7 @@ class Environment(BaseModel):
     """Most upstream calls at once, over all providers; unset: what the limit on open files allows"""
     max_waiting: int = Field(20_000, ge=1)
     """Most calls that wait for one account's limits"""
-    grace_s: float = Field(10, ge=0, le=HIGHEST_TIMEOUT_S)
+    grace_s: float = Field(10, ge=0, le=MAX_TIMEOUT_S)
     """How long running requests may finish after SIGTERM"""
     store: SecretStr | None = None  # a URL may hold a password
     """What is kept is here: a file, a database's URL, `:memory:` or `off`; unset: `fanout/fanout.db` in the data folder"""
@@ -146,7 +146,7 @@ def _variable(path: str) -> str:
     return PREFIX + path.partition("[")[0].upper()
 
 
-def users_folder(environ: Mapping[str, str]) -> Path | None:
+def find_config_folder(environ: Mapping[str, str]) -> Path | None:
     """Where the user's own configuration stands, whether or not it is there; `None` where he has no home.
 
     Source: a path that is not absolute is as if unset, https://specifications.freedesktop.org/basedir-spec/latest/
@@ -155,7 +155,7 @@ def users_folder(environ: Mapping[str, str]) -> Path | None:
     return next((home / "fanout" for home in homes if home.is_absolute()), None)
 
 
-def with_env_file(path: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
+def add_env_file(path: Path | None, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment with the `NAME=value` lines of a file under it: what is set already wins.
 
     A value may stand in quotes, or in several that touch; what follows ` #` is a comment.
@@ -166,28 +166,28 @@ def with_env_file(path: Path | None, environ: Mapping[str, str]) -> dict[str, st
     Raises:
         ConfigError: the file cannot be read, or is open to others, or a line is none.
     """
-    found = _own_variables(environ) if path is None else variables_in(path)
+    found = _own_variables(environ) if path is None else read_env_file(path)
     return found | {name: value for name, value in environ.items() if value or name not in found}
 
 
-def variables_in(path: Path) -> dict[str, str]:
+def read_env_file(path: Path) -> dict[str, str]:
     """The `NAME=value` lines of a file.
 
     Raises:
         ConfigError: it cannot be read, or a line is none.
     """
     try:
-        return parsed(str(path), path.read_bytes())
+        return parse_env_file(str(path), path.read_bytes())
     except OSError as error:
         raise ConfigError(str(path), [Fault("", f"cannot be read: {error}")]) from error
 
 
 def _own_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """The user's own file. What others could have written, or can read, is not taken: its keys are not his alone."""
-    folder = users_folder(environ)
+    folder = find_config_folder(environ)
     if folder is None:
         return {}
-    path = folder / KEYS
+    path = folder / KEYS_FILE_NAME
     try:
         with path.open("rb") as file:
             about = os.fstat(file.fileno())
@@ -198,14 +198,14 @@ def _own_variables(environ: Mapping[str, str]) -> dict[str, str]:
             if mode & 0o077:
                 sentence = f"is open to others (mode {mode:o}): `chmod 600` makes it yours alone"
                 raise ConfigError(str(path), [Fault("", sentence)])
-            return parsed(str(path), file.read())
+            return parse_env_file(str(path), file.read())
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise ConfigError(str(path), [Fault("", f"cannot be read: {error}")]) from error
 
 
-def parsed(source: str, content: bytes) -> dict[str, str]:
+def parse_env_file(source: str, content: bytes) -> dict[str, str]:
     """The variables of a file's content.
 
     Raises:
@@ -218,7 +218,7 @@ def parsed(source: str, content: bytes) -> dict[str, str]:
     found: dict[str, str] = {}
     faults: list[Fault] = []
     for number, line in enumerate(lines, 1):
-        name, value = line_of(line)
+        name, value = parse_line(line)
         if name and value is not None:
             found[name] = value
         elif line.strip() and not line.strip().startswith("#"):
@@ -228,7 +228,7 @@ def parsed(source: str, content: bytes) -> dict[str, str]:
     return found
 
 
-def line_of(line: str) -> tuple[str | None, str | None]:
+def parse_line(line: str) -> tuple[str | None, str | None]:
     """The name and the value of a line; `None` where there is none, or a quote is not closed."""
     name, equals, rest = line.strip().removeprefix("export ").partition("=")
     name = name.strip()
@@ -248,7 +248,7 @@ def _value(text: str) -> str | None:
     return value if rest.strip()[:1] in ("", "#") else None
 
 
-def quoted(value: str) -> str:
+def quote(value: str) -> str:
     """A value as it is written behind `NAME=`, for this file's reader as for a shell.
 
     Raises:

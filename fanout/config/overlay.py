@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from fanout.config.providers_file import ModelRow, ProviderRow, ProvidersFile
 from fanout.core.errors import ConfigError
-from fanout.core.faults import Fault, json_path, to_faults
+from fanout.core.faults import Fault, to_faults, to_json_path
 from fanout.core.suggestions import did_you_mean
 
 SHIPPED = Path(__file__).parents[1] / "providers.json"
@@ -26,7 +26,7 @@ class Layer:
     file: ProvidersFile
 
 
-def read(path: Path) -> Layer:
+def read_layer(path: Path) -> Layer:
     """One file.
 
     Raises:
@@ -59,7 +59,7 @@ class _Object(dict[str, Any]):
 def _doubled(value: Any, *path: str | int) -> Iterator[Fault]:
     if isinstance(value, _Object):
         for name in value.twice:
-            yield Fault(json_path((*path, name)), "stands twice in one object")
+            yield Fault(to_json_path((*path, name)), "stands twice in one object")
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for step, child in children:
         yield from _doubled(child, *path, step)
@@ -77,7 +77,7 @@ class Rows:
     faults: list[Fault] = field(default_factory=list)
 
 
-def laid_over(layers: Sequence[Layer]) -> Rows:
+def overlay(layers: Sequence[Layer]) -> Rows:
     """An entry replaces the one of its name whole; `null` removes it."""
     rows = Rows()
     for layer in layers:
@@ -99,7 +99,7 @@ def _lay(rows: Rows, source: str, file: ProvidersFile) -> set[tuple[str, str]]:
                 gone.add((section, name))
             elif section != "default_provider":
                 hint = did_you_mean(name, merged)
-                path = json_path((section, name))
+                path = to_json_path((section, name))
                 rows.faults.append(Fault(path, f"is `null`, but there is no shipped entry to remove{hint}", source=source))
     return gone
 
@@ -197,4 +197,4 @@ class References:
         return self._rows.origin[section, name] == str(SHIPPED)
 
     def _fault(self, section: str, name: str, below: tuple[str | int, ...], message: str) -> Fault:
-        return Fault(json_path((section, name, *below)), message, source=self._rows.origin[section, name])
+        return Fault(to_json_path((section, name, *below)), message, source=self._rows.origin[section, name])

@@ -23,7 +23,7 @@ from pydantic_core import core_schema
 from fanout.core.sampling import MEASURED
 from fanout.core.schema import Kind
 
-HIGHEST_TIMEOUT_S = 600
+MAX_TIMEOUT_S = 600
 ADDRESS = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
 NO_ADDRESS = "is not an address like `https://host/v1`, without user, password, query or fragment"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -44,8 +44,10 @@ class _Like:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_after_validator_function(self._checked, handler(source))
 
-    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(schema), "pattern": self.pattern}
+    def __get_pydantic_json_schema__(
+        self, make_json_schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(make_json_schema), "pattern": self.pattern}
 
     def _checked(self, text: str) -> str:
         if not re.fullmatch(self.pattern, text):
@@ -115,7 +117,7 @@ class LimitsRow(Row):
 class RetriesRow(Row):
     attempts: int = Field(3, ge=1, le=10)
     """Tries in all, the first included."""
-    max_delay_s: float = Field(30, ge=0, le=HIGHEST_TIMEOUT_S)
+    max_delay_s: float = Field(30, ge=0, le=MAX_TIMEOUT_S)
     """The longest wait between two tries where the provider names none."""
 
 
@@ -145,9 +147,9 @@ class ProviderRow(Row):
     headers: dict[HeaderName, HeaderValue] = Field({}, repr=False)
     """Extra headers; `${VAR}` is taken from the environment."""
     limits: LimitsRow = LimitsRow()
-    timeout_s: float = Field(120, gt=0, le=HIGHEST_TIMEOUT_S)
+    timeout_s: float = Field(120, gt=0, le=MAX_TIMEOUT_S)
     """One attempt, from its start to its last byte."""
-    connect_timeout_s: float = Field(10, gt=0, le=HIGHEST_TIMEOUT_S)
+    connect_timeout_s: float = Field(10, gt=0, le=MAX_TIMEOUT_S)
     retries: RetriesRow = RetriesRow()
     default_kind: Kind = "chat"
     """What `<provider>/<any id>` is where the id has no entry among the models."""
@@ -217,12 +219,12 @@ class ProvidersFile(Row):
 class _Closed(GenerateJsonSchema):
     """Where names have a pattern, pydantic lets others stand beside them."""
 
-    def dict_schema(self, schema: core_schema.DictSchema) -> dict[str, Any]:
-        made = super().dict_schema(schema)
+    def dict_schema(self, make_json_schema: core_schema.DictSchema) -> dict[str, Any]:
+        made = super().dict_schema(make_json_schema)
         return {**made, "additionalProperties": False} if "patternProperties" in made else made
 
 
-def schema() -> dict[str, Any]:
+def make_json_schema() -> dict[str, Any]:
     """The JSON Schema of `providers.json`, for editors."""
     made = ProvidersFile.model_json_schema(by_alias=True, schema_generator=_Closed)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from fanout.config.environment import Environment, users_folder, with_env_file
-from fanout.config.overlay import SHIPPED, References, Rows, laid_over, read
+from fanout.config.environment import Environment, add_env_file, find_config_folder
+from fanout.config.overlay import SHIPPED, References, Rows, overlay, read_layer
 from fanout.config.providers_file import (
     ADDRESS,
-    HIGHEST_TIMEOUT_S,
+    MAX_TIMEOUT_S,
     NO_ADDRESS,
     REFERENCE,
     LimitsRow,
@@ -23,13 +23,13 @@ from fanout.config.providers_file import (
     PriceRow,
     ProviderRow,
     RetriesRow,
-    schema,
+    make_json_schema,
 )
 from fanout.core.errors import ConfigError
 from fanout.core.faults import Fault
 
 __all__ = [
-    "HIGHEST_TIMEOUT_S",
+    "MAX_TIMEOUT_S",
     "SHIPPED",
     "Environment",
     "LimitsRow",
@@ -40,9 +40,9 @@ __all__ = [
     "ProviderSettings",
     "RetriesRow",
     "Settings",
-    "load",
-    "schema",
-    "with_env_file",
+    "add_env_file",
+    "load_settings",
+    "make_json_schema",
 ]
 
 
@@ -85,7 +85,7 @@ class Settings:
     default_provider: Mapping[str, str | None]
 
 
-def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+def load_settings(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Reads the environment and lays the files over each other: shipped, then `config` or `FANOUT_CONFIG` or the user's own.
 
     The working directory is never searched: a stranger's folder must not redirect keys or bring code.
@@ -96,13 +96,13 @@ def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -
     Raises:
         ConfigError: with every fault of the variables, else of the file, else of what they say together.
     """
-    environ = with_env_file(None, os.environ) if environ is None else environ
+    environ = add_env_file(None, os.environ) if environ is None else environ
     environment = Environment.read(environ)
     own = config or environment.config or _users_file(environ)
-    layers = [read(own)] if own else []
+    layers = [read_layer(own)] if own else []
     if not own or layers[0].file.extends:
-        layers.insert(0, read(SHIPPED))
-    rows = laid_over(layers)
+        layers.insert(0, read_layer(SHIPPED))
+    rows = overlay(layers)
     faults = [*rows.faults, *References(rows).faults(), *_addresses(rows, environ)]
     if faults:
         raise ConfigError(", ".join(dict.fromkeys(fault.source for fault in faults)), faults)
@@ -121,7 +121,7 @@ def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -
 
 def _users_file(environ: Mapping[str, str]) -> Path | None:
     """The file in the user's configuration folder, if he has one."""
-    folder = users_folder(environ)
+    folder = find_config_folder(environ)
     path = folder / "providers.json" if folder else None
     try:
         return path if path and path.is_file() else None

@@ -4,7 +4,7 @@ FanoutError
 ├── ConfigError        the configuration cannot be used: every fault in it, at once
 ├── RequestError       a request cannot be carried out: every wrong field, at once
 ├── StoreError         the database cannot be read or written now
-│   └── LeaseLost      another process runs this job by now
+│   └── LeaseLostError another process runs this job by now
 ├── ServerError        a Fanout server (`fanout ask --server`) answered with an error
 └── ProviderError      an upstream call failed: carries the `Failure`; never passes `dispatch`
 """
@@ -42,7 +42,7 @@ class StoreError(FanoutError):
     """The database cannot be read or written now; why, in its own words."""
 
 
-class LeaseLost(StoreError):
+class LeaseLostError(StoreError):
     """Another process runs this job by now; nothing more is written for it by this one."""
 
     def __init__(self) -> None:

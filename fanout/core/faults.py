@@ -40,7 +40,7 @@ def to_faults(error: ValidationError, model: type[BaseModel] = BaseModel) -> lis
     return [_fault(detail, model) for detail in error.errors(include_url=False)]
 
 
-def json_path(location: Sequence[str | int]) -> str:
+def to_json_path(location: Sequence[str | int]) -> str:
     """`("models", "a/b", "price", 0)` → `models["a/b"].price[0]`."""
     path = ""
     for step in location:
@@ -56,18 +56,18 @@ def json_path(location: Sequence[str | int]) -> str:
 def _fault(detail: ErrorDetails, model: type[BaseModel]) -> Fault:
     location, kind = detail["loc"], detail["type"]
     if kind == "missing":
-        return Fault(json_path(location), "is required", "missing_required_parameter")
+        return Fault(to_json_path(location), "is required", "missing_required_parameter")
     if kind == "extra_forbidden":
         name, known = str(location[-1]), _fields_at(model, location[:-1])
         hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
-        return Fault(json_path(location), f"unknown field `{name}`{hint}", "unknown_parameter")
+        return Fault(to_json_path(location), f"unknown field `{name}`{hint}", "unknown_parameter")
     if kind == "json_invalid":
         return Fault("", f"the body is not valid JSON: {detail['ctx']['error']}", "invalid_json")
     wrong = detail["msg"].removeprefix("Value error, ")
     if kind == "value_error":
-        return Fault(json_path(location), wrong)
+        return Fault(to_json_path(location), wrong)
     shown = _shown(detail["input"], text=not kind.endswith("_type"))
-    return Fault(json_path(location), f"{shown} is not allowed: {wrong[0].lower()}{wrong[1:]}")
+    return Fault(to_json_path(location), f"{shown} is not allowed: {wrong[0].lower()}{wrong[1:]}")
 
 
 def _shown(value: Any, *, text: bool) -> str:

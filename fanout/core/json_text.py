@@ -34,7 +34,7 @@ def parse(data: bytes) -> Any:
     except ValueError:
         pass
     try:
-        return whole_text(json.loads(data.decode("utf-8-sig", "replace"), parse_constant=_refuse))
+        return replace_surrogates(json.loads(data.decode("utf-8-sig", "replace"), parse_constant=_refuse))
     except RecursionError:
         raise ValueError("is nested too deeply") from None
 
@@ -44,17 +44,17 @@ def dump(value: Any) -> bytes:
     try:
         return to_json(value)
     except PydanticSerializationError:
-        return to_json(whole_text(value))
+        return to_json(replace_surrogates(value))
 
 
-def whole_text(value: Any) -> Any:
+def replace_surrogates(value: Any) -> Any:
     """`value` with U+FFFD for every lone surrogate in its strings."""
     if isinstance(value, str):
         return LONE_SURROGATE.sub(REPLACEMENT, value)
     if isinstance(value, dict):
-        return {whole_text(name): whole_text(item) for name, item in value.items()}
+        return {replace_surrogates(name): replace_surrogates(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [whole_text(item) for item in value]
+        return [replace_surrogates(item) for item in value]
     return value
 
 

@@ -42,7 +42,7 @@ class Message:
     """Whatever else the message carries: name, tool_calls, tool_call_id, …"""
 
 
-def text_or_parts(value: Any, parts: ValidatorFunctionWrapHandler) -> Any:
+def validate_content(value: Any, parts: ValidatorFunctionWrapHandler) -> Any:
     """A message's content. A union of text and list would complain about either twice."""
     if isinstance(value, str):
         return value
@@ -73,7 +73,7 @@ class PartBody(BaseModel):
             raise ValueError(f"a part of type `{self.type}` needs `{self.type}`")
         return self
 
-    def part(self) -> TextPart | ImagePart | OtherPart:
+    def to_part(self) -> TextPart | ImagePart | OtherPart:
         if self.type == "text":
             return TextPart(self.text or "", self.model_extra or {})
         if self.type == "image_url" and self.image_url:
@@ -87,7 +87,9 @@ class MessageBody(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Annotated[list[PartBody], WrapValidator(text_or_parts, json_schema_input_type=str | list[PartBody])] | None = None
+    content: Annotated[list[PartBody], WrapValidator(validate_content, json_schema_input_type=str | list[PartBody])] | None = (
+        None
+    )
     """Text, or parts. Only an assistant's and a function's message may be without."""
 
     @model_validator(mode="after")
@@ -96,8 +98,8 @@ class MessageBody(BaseModel):
             raise ValueError(f"a message of role `{self.role}` needs `content`")
         return self
 
-    def message(self) -> Message:
+    def to_message(self) -> Message:
         said: Any = self.content
-        content: Content | None = tuple(part.part() for part in said) if isinstance(said, list) else said
+        content: Content | None = tuple(part.to_part() for part in said) if isinstance(said, list) else said
         extra = {name: value for name, value in (self.model_extra or {}).items() if value is not None}
         return Message(self.role, content, extra)

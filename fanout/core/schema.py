@@ -68,7 +68,7 @@ class Target:
 
 
 @value_type(frozen=True, slots=True)
-class Fitted:
+class FittedParameters:
     """What becomes of the parameters asked for, on one wire format: see `parameters.py`."""
 
     sent: Mapping[str, Any] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class Call:
     target: Target
     query: Query
     prompt_index: int | None = None
-    fitted: Fitted = field(default_factory=Fitted)
+    fitted: FittedParameters = field(default_factory=FittedParameters)
     credential: Credential | None = None
     account_id: str | None = None
     """Whom the usage is counted for."""
@@ -151,7 +151,7 @@ class Completion:
 
 
 @value_type(frozen=True, slots=True)
-class Left:
+class Remaining:
     """What a provider says of one of an account's limits. `None`: it did not say."""
 
     limit: int | None = None
@@ -161,11 +161,11 @@ class Left:
 
 
 @value_type(frozen=True, slots=True)
-class Rate:
+class RateLimitStatus:
     """What an answer's headers say of the account's limits."""
 
-    requests: Left = Left()
-    tokens: Left = Left()
+    requests: Remaining = Remaining()
+    tokens: Remaining = Remaining()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from fanout.core.schema import (
     Choice,
     Completion,
     Failure,
-    Fitted,
+    FittedParameters,
     Observer,
     Outcome,
     Query,
@@ -66,7 +66,7 @@ class Dispatcher:
         """Return the calls of a request; see `plan.plan`."""
         return plan(request, self.catalogue, self.fit, self.settings.environment.max_calls, datetime.now(UTC).date())
 
-    def fit(self, target: Target, query: Query) -> Fitted:
+    def fit(self, target: Target, query: Query) -> FittedParameters:
         """Return what becomes of the parameters of `query` at a target's provider."""
         return self.upstreams.find_provider(target).fit(target, query)
 

@@ -12,9 +12,9 @@ from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling, validate_sampling
-from fanout.core.schema import Call, Credential, Failure, Fitted, Query, Target
+from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, Target
 
-ParameterFitter = Callable[[Target, Query], Fitted]
+ParameterFitter = Callable[[Target, Query], FittedParameters]
 """`Provider.fit` of whichever provider the target has."""
 Prompt = str | tuple[int, ...]
 """Text, or the ids of one tokenizer."""
@@ -129,10 +129,10 @@ class _ResolvedEntry:
         credential = request.credentials.get(model.provider) if model else None
         refusal: Failure | None
         if model is None:
-            target, refusal = _build_unknown_target(entry), catalogue.unknown(entry.model)
+            target, refusal = _build_unknown_target(entry), catalogue.refuse_unknown(entry.model)
         else:
             target = _build_target(entry, model)
-            refusal = catalogue.retired(model, today) or _find_refusal(model, catalogue, request)
+            refusal = catalogue.refuse_retired(model, today) or _find_refusal(model, catalogue, request)
         return cls(target, sampling, defaults, passthrough, samples, refusal, credential)
 
 
@@ -173,7 +173,7 @@ class _QueryBuilder:
 def _expand_sets(entries: tuple[Entry, ...], catalogue: Catalogue) -> Iterator[Entry]:
     """Replace each set by its members: entries with the parameters of the set's entry."""
     for entry in entries:
-        members = catalogue.members(entry.model)
+        members = catalogue.find_set(entry.model)
         if members is None:
             yield entry
         else:
@@ -198,11 +198,11 @@ def _build_unknown_target(entry: Entry) -> Target:
 
 def _find_refusal(model: Model, catalogue: Catalogue, request: Request) -> Failure | None:
     if catalogue.lacks(model, own_key=model.provider in request.credentials):
-        return catalogue.not_configured(model)
+        return catalogue.refuse_unconfigured(model)
     if request.messages is not None and model.kind == "text":
         sentence = f"`{model.name}` completes text and takes no messages; call it at `/v1/completion` or `/v1/completions`"
         return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
-    takes_tokens = model.kind != "chat" and catalogue.provider(model).adapter in TOKEN_ID_ADAPTERS
+    takes_tokens = model.kind != "chat" and catalogue.find_provider(model).adapter in TOKEN_ID_ADAPTERS
     if not takes_tokens and any(isinstance(prompt, tuple) for prompt in request.prompts):
         sentence = f"`{model.name}` takes no token ids, which depend on the tokenizer; send the prompt as text"
         return Failure("unsupported", sentence, code="unsupported_prompt", param="prompt")
@@ -211,12 +211,12 @@ def _find_refusal(model: Model, catalogue: Catalogue, request: Request) -> Failu
 
 def _plan_samples(
     entry: _ResolvedEntry, queries: _QueryBuilder, fit: ParameterFitter, request: Request
-) -> Iterator[tuple[Query, Fitted, int]]:
+) -> Iterator[tuple[Query, FittedParameters, int]]:
     """Yield one entry's calls for one prompt: query, fitted parameters, number of the sample."""
     query = queries.build(entry)
     if entry.refusal:
         for sample in range(entry.samples):
-            yield query, Fitted(), sample
+            yield query, FittedParameters(), sample
         return
     if request.native_n and entry.samples > 1:
         together = replace(query, sampling=replace(query.sampling, n=entry.samples))
@@ -233,7 +233,7 @@ def _plan_samples(
 
 
 def _build_call(
-    entry: _ResolvedEntry, query: Query, fitted: Fitted, place: tuple[int, int, int | None, int], request: Request
+    entry: _ResolvedEntry, query: Query, fitted: FittedParameters, place: tuple[int, int, int | None, int], request: Request
 ) -> Call:
     index, position, prompt_index, sample = place
     if request.system and query.messages is None and not entry.refusal:
@@ -259,7 +259,7 @@ def _shift_seed(query: Query, seed: int | None, sample: int) -> Query:
     return replace(query, sampling=replace(query.sampling, seed=shifted))
 
 
-def _find_strict_refusal(target: Target, fitted: Fitted) -> Failure | None:
+def _find_strict_refusal(target: Target, fitted: FittedParameters) -> Failure | None:
     if fitted.ignored:
         names = ", ".join(f"`{name}`" for name in fitted.ignored)
         sentence = f"`{target.name}` cannot take {names}; leave it out, or set `strict_parameters` to false to have it ignored"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from fanout.core.errors import FanoutError, LeaseLost, RequestError, StoreError
+from fanout.core.errors import FanoutError, LeaseLostError, RequestError, StoreError
 from fanout.core.faults import Fault
 from fanout.core.schema import Call
 from fanout.core.usage import WORK_SUMS, WorkTotals
@@ -241,7 +241,7 @@ class JobManager:
 
         Raises:
             RequestError: there is no such job, it has ended, or its models mean something else by now.
-            LeaseLost: another process runs it.
+            LeaseLostError: another process runs it.
             StoreError: the database cannot be written.
         """
         job = await self.job(id)
@@ -259,7 +259,7 @@ class JobManager:
                 self._begun.discard(job.number)
         if wait:
             return await self._waited(job, on_start)
-        raise LeaseLost
+        raise LeaseLostError
 
     async def _run(self, job: Job, epoch: int, meant: Fingerprint, on_start: Callable[[JobWorker], None] | None) -> Job:
         """Runs a job that this process has taken, as it is now that nobody else can change it.
@@ -387,7 +387,7 @@ class JobManager:
         """One job, whose troubles are written down where they can be."""
         try:
             await self.run(job.id)
-        except LeaseLost:
+        except LeaseLostError:
             log.warning("another process has taken the job", job=job.id)
         except FanoutError as error:
             log.error("job stopped", job=job.id, reason=str(error))

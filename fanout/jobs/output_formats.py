@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from fanout.core.json_text import whole_text
+from fanout.core.json_text import replace_surrogates
 from fanout.core.units import to_rfc3339
 from fanout.jobs.input_formats.parquet import import_pyarrow
 from fanout.jobs.result_records import COLUMNS, ColumnKind, ResultRecord
@@ -180,11 +180,11 @@ def _to_json(value: object) -> bytes:
     try:
         return to_json(value, inf_nan_mode="null")
     except PydanticSerializationError:
-        return to_json(whole_text(value), inf_nan_mode="null")
+        return to_json(replace_surrogates(value), inf_nan_mode="null")
 
 
 def _to_utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        return str(whole_text(text)).encode()
+        return str(replace_surrogates(text)).encode()

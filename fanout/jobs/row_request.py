@@ -145,4 +145,4 @@ def build_request(
 
 
 def _to_messages(messages: Sequence[JsonObject]) -> tuple[Message, ...]:
-    return tuple(message.message() for message in MESSAGES.validate_python(messages, strict=True))
+    return tuple(message.to_message() for message in MESSAGES.validate_python(messages, strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
-from fanout.core.json_text import whole_text
+from fanout.core.json_text import replace_surrogates
 from fanout.core.schema import Call, Completion, Failure, Outcome, Timing
 from fanout.core.usage import Cost
 
@@ -56,7 +56,7 @@ class StoredOutcome:
         try:
             return _RECORD.dump_json(self, exclude_defaults=True).decode()
         except PydanticSerializationError:
-            plain = whole_text(_RECORD.dump_python(self, exclude_defaults=True))
+            plain = replace_surrogates(_RECORD.dump_python(self, exclude_defaults=True))
             return _RECORD.dump_json(_RECORD.validate_python(plain), exclude_defaults=True).decode()
 
     @property

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic_core import to_json
 
-from fanout.core.errors import LeaseLost, StoreError
+from fanout.core.errors import LeaseLostError, StoreError
 from fanout.core.schema import Call, Completion, Failure, Outcome
 from fanout.core.units import to_ms
 from fanout.core.usage import Cost, WorkTotals, plausible_usage, plausible_usd, sum_known
@@ -97,7 +97,7 @@ class JobWorker:
 
         Raises:
             StoreError: the database could not be written for `PATIENCE_S`. What was not written will be asked again.
-            LeaseLost: another process has taken the job over.
+            LeaseLostError: another process has taken the job over.
         """
         accounts: dict[tuple[str | None, str | None], AccountSlots] = {}
         for name in sorted({_lane(row) for row in self.job.fingerprint.values()}, key=str):
@@ -298,7 +298,7 @@ class JobWorker:
         while True:
             try:
                 found = await transaction()
-            except LeaseLost:
+            except LeaseLostError:
                 raise
             except StoreError as error:
                 if time.monotonic() - began > PATIENCE_S:
@@ -346,7 +346,7 @@ class JobWorker:
                 log.warning("a job's lease cannot be renewed", job=self.job.id, reason=str(error))
             else:
                 if state is None:
-                    raise LeaseLost
+                    raise LeaseLostError
                 if state in ("cancelling", "cancelled"):
                     self.stop("cancelled", "it was cancelled")
             await asyncio.sleep(BEAT_S)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fanout.config.settings import LimitsRow
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Failure, Rate
+from fanout.core.schema import Failure, RateLimitStatus
 from fanout.limits.pauses import Hold, Pauses
 from fanout.limits.queue import Permit, Priority, Waiter, WaitingCalls
 from fanout.limits.upstream_quota import QuotaTable, ReportedLimits
@@ -129,7 +129,7 @@ class Limiter:
         self._cap.release()
         self._waiting.pump()
 
-    def record_headers(self, permit: Permit, rate: Rate) -> None:
+    def record_headers(self, permit: Permit, rate: RateLimitStatus) -> None:
         """Take in what the headers of this attempt's answer report as left."""
         permit.quota.read(time.monotonic(), rate, permit.started)
         self._quotas.has_readings = True

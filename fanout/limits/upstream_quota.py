@@ -16,10 +16,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fanout.core.schema import Left, Rate
+from fanout.core.schema import RateLimitStatus, Remaining
 from fanout.limits.pauses import Hold
 
-NOT_REPORTED = Left()
+NOT_REPORTED = Remaining()
 MAX_HOLD_S = 60.0
 MAX_QUOTAS = 128
 """Callers choose the names of models: of more, the oldest is forgotten."""
@@ -108,7 +108,7 @@ class QuotaEstimate:
             self._level = max(self._level - amount, 0.0)
             self._held_since = now  # a call that was let through to find out gets the time to answer
 
-    def read(self, now: float, left: Left, started: float, uncounted: float) -> None:
+    def read(self, now: float, left: Remaining, started: float, uncounted: float) -> None:
         """Take in a reading.
 
         Args:
@@ -146,7 +146,7 @@ class QuotaEstimate:
             self._level = None if self._limit is None else max(self._limit - arriving, 0.0)
             self._renewed_at, self._full_at = self._recent_since if arriving else now, now + MAX_HOLD_S
 
-    def _detect_refill_per_s(self, left: Left) -> float:
+    def _detect_refill_per_s(self, left: Remaining) -> float:
         """Return the rate of a gradual refill; 0 where everything comes back at the reset.
 
         In a gradual refill, the amount used and the time until the reset match a limit of a whole minute or day; otherwise the
@@ -212,7 +212,7 @@ class UpstreamQuota:
             self._tokens_confirmed += started.tokens
             self._update_unconfirmed()
 
-    def read(self, now: float, rate: Rate, started: CallStart) -> None:
+    def read(self, now: float, rate: RateLimitStatus, started: CallStart) -> None:
         """Take in the headers of a call's answer."""
         if rate.requests != NOT_REPORTED:
             self.requests = self.requests or QuotaEstimate()
@@ -236,8 +236,8 @@ class ReportedLimits:
     """The last reading of a quota, unchanged, and its age."""
 
     model: str | None
-    requests: Left
-    tokens: Left
+    requests: Remaining
+    tokens: Remaining
     age_s: float
 
 

@@ -11,14 +11,14 @@ from typing import NamedTuple
 from fanout.core.schema import Completion, Failure, Outcome, Retry
 
 WINDOW_S = 300.0
-MOST_CALLS = 1000
+MAX_CALLS = 1000
 """Of one account; of more only the last are kept."""
 
 Account = tuple[str, str | None, bool]
 """Provider, limit group, and whether it is callers' own keys, all of them together."""
 
 
-class _Ended(NamedTuple):
+class _EndedCall(NamedTuple):
     at: float
     kind: str | None
     """The failure's; `None`: it was answered."""
@@ -27,7 +27,7 @@ class _Ended(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Lately:
+class AccountHealth:
     """The calls of one account that ended within `WINDOW_S`. Times in seconds; `None` where no call tells."""
 
     calls: int
@@ -41,11 +41,11 @@ class Lately:
     median_first_token_s: float | None
 
 
-class Recent:
+class RecentCalls:
     """Accounts are those of the configuration, so there are not many."""
 
     def __init__(self) -> None:
-        self._ended: dict[Account, deque[_Ended]] = {}
+        self._ended: dict[Account, deque[_EndedCall]] = {}
 
     def observe(self, event: Outcome | Retry) -> None:
         """An observer of the Dispatcher."""
@@ -59,22 +59,22 @@ class Recent:
         kind = result.kind if isinstance(result, Failure) else None
         ended = self._ended.get(account)
         if ended is None:
-            ended = self._ended[account] = deque(maxlen=MOST_CALLS)
-        ended.append(_Ended(time.monotonic(), kind, timing.call_s, timing.first_token_s))
+            ended = self._ended[account] = deque(maxlen=MAX_CALLS)
+        ended.append(_EndedCall(time.monotonic(), kind, timing.call_s, timing.first_token_s))
 
-    def of(self, accounts: Iterable[Account]) -> Lately:
+    def summarize(self, accounts: Iterable[Account]) -> AccountHealth:
         """How it went at these, summed as one."""
         since = time.monotonic() - WINDOW_S
-        return _summed([call for account in accounts for call in self._ended.get(account, ()) if call.at >= since])
+        return _summarize([call for account in accounts for call in self._ended.get(account, ()) if call.at >= since])
 
 
-def _summed(calls: Sequence[_Ended]) -> Lately:
+def _summarize(calls: Sequence[_EndedCall]) -> AccountHealth:
     failures = Counter(call.kind for call in calls if call.kind)
     judged = len(calls) - failures["cancelled"]
     answered = len(calls) - failures.total()
     times = sorted(call.call_s for call in calls if call.kind is None and call.call_s is not None)
     first = sorted(call.first_token_s for call in calls if call.kind is None and call.first_token_s is not None)
-    return Lately(
+    return AccountHealth(
         calls=len(calls),
         answered=answered,
         failures={kind: count for kind, count in failures.items() if kind},

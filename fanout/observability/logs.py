@@ -20,10 +20,10 @@ import structlog
 from pydantic_core import PydanticSerializationError, to_json
 
 FLUSH_S = 0.1
-MOST_LINES = 10_000
-LAST_LINES_S = 1.0
+MAX_QUEUED_LINES = 10_000
+CLOSE_TIMEOUT_S = 1.0
 """How long the end of the process waits for a reader that is slow."""
-MOST_CAUSES = 5
+MAX_CAUSES = 5
 """How far a traceback follows the exceptions behind an exception."""
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -43,7 +43,7 @@ def configure(
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=stream.isatty())
         if text
-        else structlog.processors.JSONRenderer(serializer=json_line)
+        else structlog.processors.JSONRenderer(serializer=to_json_line)
     )
     structlog.configure(
         processors=[
@@ -54,13 +54,13 @@ def configure(
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=Writer(stream).logger,
+        logger_factory=LogWriter(stream).logger,
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(handlers=[Bridge()], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[LibraryLogHandler()], level=logging.WARNING, force=True)
 
 
-def json_line(event: Any, **_: Any) -> str:
+def to_json_line(event: Any, **_: Any) -> str:
     """An event as one line of JSON, whatever stands in it."""
     try:
         return to_json(event, fallback=str, inf_nan_mode="null").decode()
@@ -83,18 +83,18 @@ def add_traceback(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
     given = event.pop("exc_info", None)
     error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else sys.exc_info()[1]
     if given and error:
-        event["exception"] = "\n".join(_told(error, MOST_CAUSES))
+        event["exception"] = "\n".join(_format_traceback(error, MAX_CAUSES))
     return event
 
 
-def _told(error: BaseException, causes: int) -> Iterator[str]:
+def _format_traceback(error: BaseException, causes: int) -> Iterator[str]:
     behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if behind and causes:
-        yield from _told(behind, causes - 1)
+        yield from _format_traceback(behind, causes - 1)
         yield "which led to:"
     if isinstance(error, BaseExceptionGroup) and causes:
-        for member in error.exceptions[:MOST_CAUSES]:
-            yield from _told(member, causes - 1)
+        for member in error.exceptions[:MAX_CAUSES]:
+            yield from _format_traceback(member, causes - 1)
             yield "one of:"
     yield "".join(traceback.format_tb(error.__traceback__)).rstrip()
     # The system's own words for the number: `strerror` may be anybody's.
@@ -102,7 +102,7 @@ def _told(error: BaseException, causes: int) -> Iterator[str]:
     yield f"{type(error).__module__}.{type(error).__qualname__}{system}"
 
 
-class Bridge(logging.Handler):
+class LibraryLogHandler(logging.Handler):
     """What libraries log, in our form: without the arguments of their sentences, which may quote what was sent."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -111,7 +111,7 @@ class Bridge(logging.Handler):
         write(sentence, logger=record.name, exc_info=record.exc_info)
 
 
-class Writer:
+class LogWriter:
     """Lines wait in a bounded queue until its thread writes them; when the queue is full they are counted, not kept."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -123,11 +123,11 @@ class Writer:
         self._thread.start()
         atexit.register(self.close)
 
-    def logger(self, *_: Any) -> Writer:
+    def logger(self, *_: Any) -> LogWriter:
         return self
 
     def msg(self, line: str) -> None:
-        if len(self._lines) < MOST_LINES:
+        if len(self._lines) < MAX_QUEUED_LINES:
             self._lines.append(line)
         else:
             self._dropped += 1
@@ -136,7 +136,7 @@ class Writer:
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(timeout=LAST_LINES_S)
+        self._thread.join(timeout=CLOSE_TIMEOUT_S)
 
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_S):
@@ -148,7 +148,7 @@ class Writer:
         dropped, self._dropped = self._dropped, 0
         if dropped:
             lines.append(
-                json_line({"event": "log lines dropped: the log is read too slowly", "level": "warning", "count": dropped})
+                to_json_line({"event": "log lines dropped: the log is read too slowly", "level": "warning", "count": dropped})
             )
         if lines:
             try:

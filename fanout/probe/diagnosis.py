@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from fanout.config.settings import ProviderSettings
 from fanout.core.schema import Completion, Failure, FailureKind, Outcome
 
-Seen = tuple[bool | None, bool | None, bool | None]
+Evidence = tuple[bool | None, bool | None, bool | None]
 """The host answered, took the key, knows the model; `None`: not known, for something before it failed."""
-NOTHING: Seen = (None, None, None)
+NO_EVIDENCE: Evidence = (None, None, None)
 
-SEEN: Mapping[FailureKind, Seen] = {
+EVIDENCE_BY_KIND: Mapping[FailureKind, Evidence] = {
     "network": (False, None, None),
     "timeout": (False, None, None),
     "not_configured": (None, False, None),
@@ -55,7 +55,7 @@ class Finding:
     """`False`: nobody asked for it, and it cannot be tried: no fault of the configuration."""
 
     @property
-    def well(self) -> bool:
+    def is_well(self) -> bool:
         """It answers, whole and streamed. Usage it may keep to itself."""
         return bool(self.reachable and self.model_known and self.streams and (self.key_accepted or not self.needs_key))
 
@@ -66,19 +66,19 @@ class Finding:
         return False if False in known else None if None in known else True
 
 
-def seen(outcome: Outcome) -> Seen:
+def read_outcome(outcome: Outcome) -> Evidence:
     """What one outcome shows."""
     result = outcome.result
     if isinstance(result, Completion):
         return (True, True, True)
     if not outcome.timing.attempts:  # refused here: nobody was asked
-        return {"not_found": (None, None, False), "not_configured": (None, False, None)}.get(result.kind, NOTHING)
-    return shown_by(result)
+        return {"not_found": (None, None, False), "not_configured": (None, False, None)}.get(result.kind, NO_EVIDENCE)
+    return read_failure(result)
 
 
-def shown_by(failure: Failure) -> Seen:
+def read_failure(failure: Failure) -> Evidence:
     """What an upstream's failure shows."""
-    reachable, accepted, known = SEEN.get(failure.kind, NOTHING)
+    reachable, accepted, known = EVIDENCE_BY_KIND.get(failure.kind, NO_EVIDENCE)
     if failure.status is not None or failure.code == "answer_truncated":
         reachable = True
     if failure.kind == "not_found" and failure.code:  # an API's own word, which it says to those it knows
@@ -86,7 +86,7 @@ def shown_by(failure: Failure) -> Seen:
     return reachable, accepted, known
 
 
-def found(
+def diagnose(
     provider: ProviderSettings, model: str, whole: Outcome, streamed: Outcome | None = None, *, pieces: int = 0
 ) -> Finding:
     """What a whole call and, if that was answered, a streamed one have shown.
@@ -95,8 +95,8 @@ def found(
         pieces: deltas of the streamed one that held something.
     """
     first, second = whole.result, streamed.result if streamed else None
-    reachable, accepted, known = seen(whole)
-    streams = None if second is None else isinstance(second, Completion) and bool(pieces) and _ended(second)
+    reachable, accepted, known = read_outcome(whole)
+    streams = None if second is None else isinstance(second, Completion) and bool(pieces) and _has_ended(second)
     costs = [outcome.cost.usd for outcome in (whole, streamed) if outcome and outcome.cost]
     return Finding(
         provider=provider.name,
@@ -106,27 +106,27 @@ def found(
         key_accepted=accepted if needs_key(provider) or accepted is False else None,
         model_known=known,
         streams=streams,
-        usage_whole=_reported(first),
-        usage_streamed=_reported(second),
+        usage_whole=_reports_usage(first),
+        usage_streamed=_reports_usage(second),
         total_s=whole.timing.total_s + (streamed.timing.total_s if streamed else 0),
         cost_usd=sum(costs) if costs else None,
         next=_next(provider, first, second, streams),
     )
 
 
-def failed(provider: ProviderSettings, failure: Failure) -> Finding:
+def diagnose_listing(provider: ProviderSettings, failure: Failure) -> Finding:
     """A provider whose list of models could not be had, so that nothing was tried."""
-    reachable, accepted, _ = shown_by(failure)
+    reachable, accepted, _ = read_failure(failure)
     return Finding(
         provider=provider.name,
         reachable=reachable,
         needs_key=needs_key(provider),
         key_accepted=accepted,
-        next=advice(provider, failure),
+        next=advise(provider, failure),
     )
 
 
-def unchosen(provider: ProviderSettings, failure: Failure, *, tried: bool) -> Finding:
+def diagnose_without_model(provider: ProviderSettings, failure: Failure, *, tried: bool) -> Finding:
     """A provider for which nobody knows a model to try."""
     why = f"{failure.message}; " if failure.status == 200 else ""
     return Finding(
@@ -144,7 +144,7 @@ def needs_key(provider: ProviderSettings) -> bool:
     return provider.key is not None or bool(provider.missing_key)
 
 
-def advice(provider: ProviderSettings, failure: Failure) -> str:
+def advise(provider: ProviderSettings, failure: Failure) -> str:
     """What a failure asks of the operator, in one line."""
     address = f" (`{provider.row.base_url_env}`)" if provider.row.base_url_env else ""
     keys = " or ".join(f"`{name}`" for name in provider.row.api_key_env) or "the credentials"
@@ -181,20 +181,20 @@ def _next(
     provider: ProviderSettings, whole: Completion | Failure, streamed: Completion | Failure | None, streams: bool | None
 ) -> str:
     if isinstance(whole, Failure):
-        return advice(provider, whole)
+        return advise(provider, whole)
     if isinstance(streamed, Failure):
-        return f"whole answers come, streamed ones fail: {advice(provider, streamed)}"
+        return f"whole answers come, streamed ones fail: {advise(provider, streamed)}"
     if streams is False:
         return "whole answers come, streams are empty: use it without `stream`"
-    silent = [way for way, result in (("whole", whole), ("streamed", streamed)) if _reported(result) is False]
+    silent = [way for way, result in (("whole", whole), ("streamed", streamed)) if _reports_usage(result) is False]
     return f"reports no tokens ({' and '.join(silent)}): their number and cost stay unknown" if silent else ""
 
 
-def _ended(completion: Completion) -> bool:
+def _has_ended(completion: Completion) -> bool:
     return any(choice.finish_reason or choice.native_finish_reason for choice in completion.choices)
 
 
-def _reported(result: Completion | Failure | None) -> bool | None:
+def _reports_usage(result: Completion | Failure | None) -> bool | None:
     if not isinstance(result, Completion):
         return None
     return bool(result.usage and (result.usage.output_tokens is not None or result.usage.input_tokens is not None))

@@ -24,10 +24,10 @@ from fanout.core.usage import Usage
 from fanout.dispatch import pricing
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.plan import Entry, Request
-from fanout.probe.diagnosis import Finding, failed, found, unchosen
+from fanout.probe.diagnosis import Finding, diagnose, diagnose_listing, diagnose_without_model
 from fanout.providers.model_listing import PATHS, list_models
 
-AT_ONCE = 8
+MAX_CONCURRENT_TRIALS = 8
 """Providers tried at the same time."""
 QUESTION = "Reply with the single word OK."
 FEW_TOKENS, ENOUGH_TOKENS = 32, 2048
@@ -53,11 +53,11 @@ class Trial:
 
     provider: str
     model: str | None = None
-    asked_for: bool = False
+    is_explicit: bool = False
     """By name: then what cannot be tried is a fault."""
 
 
-def trials(
+def choose_trials(
     catalogue: Catalogue, providers: Mapping[str, ProviderSettings], models: Sequence[str], named: Sequence[str]
 ) -> list[Trial]:
     """What to try: the models and providers that are named, else every provider that is configured.
@@ -65,20 +65,19 @@ def trials(
     Args:
         models: names that `Catalogue.find` knows.
     """
-    asked = [(model, catalogue.find(model)) for model in models]
-    chosen = [Trial(model.provider, name, asked_for=True) for name, model in asked if model]
-    with_model = {trial.provider for trial in chosen}
-    chosen += [Trial(name, asked_for=True) for name in dict.fromkeys(named) if name not in with_model]
-    return chosen or [Trial(name) for name, provider in providers.items() if not provider.lacks()]
+    trials = [Trial(found.provider, name, is_explicit=True) for name in models if (found := catalogue.find(name))]
+    with_model = {trial.provider for trial in trials}
+    trials += [Trial(name, is_explicit=True) for name in dict.fromkeys(named) if name not in with_model]
+    return trials or [Trial(name) for name, provider in providers.items() if not provider.lacks()]
 
 
-async def tried(dispatcher: Dispatcher, trials: Iterable[Trial], timeout_s: float) -> list[Finding]:
+async def run_trials(dispatcher: Dispatcher, trials: Iterable[Trial], timeout_s: float) -> list[Finding]:
     """What each trial shows, in their order. A provider that is at fault is a finding, never an exception.
 
     Args:
         timeout_s: for each provider in all.
     """
-    places = asyncio.Semaphore(AT_ONCE)
+    places = asyncio.Semaphore(MAX_CONCURRENT_TRIALS)
 
     async def one(trial: Trial) -> Finding:
         async with places:
@@ -96,13 +95,13 @@ async def _tried(dispatcher: Dispatcher, session: aiohttp.ClientSession, trial: 
         return _lacking(provider, trial, lacks)
     name = trial.model
     try:
-        name = name or await chosen(dispatcher.catalogue, provider, session, min(timeout_s, LISTING_S))
+        name = name or await choose_model(dispatcher.catalogue, provider, session, min(timeout_s, LISTING_S))
         finding = await _asked(dispatcher, provider, name, began + timeout_s)
     except ProviderError as error:
         if error.failure.kind in NO_LIST:
-            return unchosen(provider, error.failure, tried=trial.asked_for)
-        finding = failed(provider, error.failure)
-    if finding.reachable is False and not trial.asked_for and _is_local(provider):
+            return diagnose_without_model(provider, error.failure, tried=trial.is_explicit)
+        finding = diagnose_listing(provider, error.failure)
+    if finding.reachable is False and not trial.is_explicit and _is_local(provider):
         return replace(finding, next="not running", tried=False)
     return finding
 
@@ -113,18 +112,20 @@ def _lacking(provider: ProviderSettings, trial: Trial, lacks: Sequence[str]) -> 
     return Finding(provider.name, trial.model, key_accepted=key, next=f"set {wanted}; `fanout init` asks for it")
 
 
-async def chosen(catalogue: Catalogue, provider: ProviderSettings, session: aiohttp.ClientSession, timeout_s: float) -> str:
+async def choose_model(
+    catalogue: Catalogue, provider: ProviderSettings, session: aiohttp.ClientSession, timeout_s: float
+) -> str:
     """The model to try: the cheapest of the catalogue's, where the host is its vendor's, else of those that it lists itself.
 
     Raises:
         ProviderError: none is known, and the host's list could not be had.
     """
     ours = [model for model in catalogue if model.provider == provider.name]
-    current = [model for model in ours if not catalogue.retired(model, datetime.now(UTC).date())]
+    current = [model for model in ours if not catalogue.refuse_retired(model, datetime.now(UTC).date())]
     if current and (provider.row.base_url or provider.adapter not in PATHS):
         return _cheapest(provider, current)
     try:
-        ids = offered(await list_models(provider, session, timeout_s))
+        ids = filter_chat_models(await list_models(provider, session, timeout_s))
     except ProviderError as error:
         if current and error.failure.kind in NO_LIST:
             return _cheapest(provider, current)
@@ -134,7 +135,7 @@ async def chosen(catalogue: Catalogue, provider: ProviderSettings, session: aioh
     return f"{provider.name}/{min(ids, key=lambda id_: _rank(provider, id_))}"
 
 
-def offered(models: Iterable[Mapping[str, Any]]) -> list[str]:
+def filter_chat_models(models: Iterable[Mapping[str, Any]]) -> list[str]:
     """The ids of those that chat, as far as their names tell; all, where none does."""
     ids = [str(model["id"]) for model in models if str(model["id"]).isprintable()]
     return [id_ for id_ in ids if not OTHER_KINDS.search(id_)] or ids
@@ -183,13 +184,13 @@ async def _asked(dispatcher: Dispatcher, provider: ProviderSettings, model: str,
     if kind == "both" and isinstance(whole.result, Failure) and whole.result.kind in ("bad_request", "unsupported"):
         question, whole = await _answered(dispatcher, _Question(model, chat=False), deadline)  # it has no chat template
     if isinstance(whole.result, Failure):
-        return found(provider, model, whole)
+        return diagnose(provider, model, whole)
     streamed, pieces = await _streamed(dispatcher, question, deadline)
     if not pieces and question.tokens == FEW_TOKENS and _too_few(streamed):
         streamed, pieces = await _streamed(dispatcher, replace(question, tokens=ENOUGH_TOKENS), deadline)
     if not pieces and not isinstance(streamed.result, Failure):  # a model may once have nothing to say; twice is no chance
         streamed, pieces = await _streamed(dispatcher, question, deadline)
-    return found(provider, model, whole, streamed, pieces=pieces)
+    return diagnose(provider, model, whole, streamed, pieces=pieces)
 
 
 async def _answered(dispatcher: Dispatcher, question: _Question, deadline: float) -> tuple[_Question, Outcome]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fanout.core.errors import ConfigError
 from fanout.core.faults import Fault
-from fanout.core.schema import Call, Completion, Delta, Fitted, Query, Target
+from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
 
 if TYPE_CHECKING:
     import aiohttp
@@ -36,7 +36,7 @@ ADAPTERS = {
 class Provider(Protocol):
     """One upstream. Knows its wire format; knows nothing of retries, limits, the server or the store."""
 
-    def fit(self, target: Target, query: Query) -> Fitted:
+    def fit(self, target: Target, query: Query) -> FittedParameters:
         """What becomes of the parameters of `query` here: sent, ignored or adjusted. Pure."""
         ...
 

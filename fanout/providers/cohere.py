@@ -30,7 +30,7 @@ from fanout.core.schema import (
     Completion,
     FailureKind,
     FinishReason,
-    Fitted,
+    FittedParameters,
     Query,
     Target,
     TokenLogprob,
@@ -140,7 +140,7 @@ class Cohere(JsonProvider):
         self._url = self.build_url(f"{self.build_prefix('v2')}/chat")
         self._accepted = accept(COHERE, settings.row.parameters, TOOL_FIELDS | {RESPONSE_FORMAT})
 
-    def fit(self, target: Target, query: Query) -> Fitted:
+    def fit(self, target: Target, query: Query) -> FittedParameters:
         """See `Provider.fit`."""
         fitted = drop_conflicting(fit(query, self._accepted), query, self._accepted, "frequency_penalty", "presence_penalty")
         fitted = convert_tools(convert_response_format(fitted, _convert_schema), _convert_toolbox)

@@ -21,7 +21,7 @@ import aiohttp
 from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject, dump
 from fanout.core.messages import ImagePart, Message, OtherPart
-from fanout.core.schema import Answer, Call, Choice, Completion, FinishReason, Fitted, Query, Target, TokenLogprob
+from fanout.core.schema import Answer, Call, Choice, Completion, FinishReason, FittedParameters, Query, Target, TokenLogprob
 from fanout.core.usage import Usage
 from fanout.providers.mapping.completions import build_completion, build_usage, make_tool_call, read_finish
 from fanout.providers.mapping.data_urls import decode_data_url
@@ -85,7 +85,7 @@ class Ollama(InliningProvider):
         row = settings.row.parameters
         self._chat, self._text = accept(OLLAMA_CHAT, row, PASSTHROUGH), accept(OLLAMA_TEXT, row, PASSTHROUGH - TOOL_FIELDS)
 
-    def fit(self, target: Target, query: Query) -> Fitted:
+    def fit(self, target: Target, query: Query) -> FittedParameters:
         """See `Provider.fit`."""
         if query.messages is None:
             return _convert_response_format(fit(query, self._text))
@@ -136,7 +136,7 @@ def _convert_toolbox(toolbox: Toolbox) -> ToolFields:
     return ToolFields({"tools": [{"type": "function", "function": function} for function in functions]}, ignored)
 
 
-def _convert_response_format(fitted: Fitted) -> Fitted:
+def _convert_response_format(fitted: FittedParameters) -> FittedParameters:
     """Return `fitted` with `response_format` as Ollama's `format`: the word `json`, or a schema."""
     if RESPONSE_FORMAT not in fitted.sent:
         return fitted

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from fanout.config.settings import ParametersRow
 from fanout.core.json_text import JsonObject
-from fanout.core.schema import Fitted, Query
+from fanout.core.schema import FittedParameters, Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _combine(pick: Callable[[float, float], float], ours: float | None, theirs: 
     return pick(ours, theirs)
 
 
-def fit(query: Query, accepted: AcceptedParameters) -> Fitted:
+def fit(query: Query, accepted: AcceptedParameters) -> FittedParameters:
     """Return what is sent of the caller's parameters, what is ignored, and what is adjusted (our name → wanted, sent).
 
     A default of the endpoint's contract (`query.defaults`) is dropped or clamped silently: the caller did not choose it.
@@ -119,7 +119,7 @@ def fit(query: Query, accepted: AcceptedParameters) -> Fitted:
             sent.update(rule.expand(value))
     if query.passthrough:
         _pass_through(query, accepted, sent, ignored)
-    return Fitted(sent, tuple(ignored), adjusted)
+    return FittedParameters(sent, tuple(ignored), adjusted)
 
 
 def _is_beyond(value: float, rule: Rule) -> bool:
@@ -144,7 +144,9 @@ def _pass_through(query: Query, accepted: AcceptedParameters, sent: JsonObject, 
             sent.setdefault(accepted.renamed.get(name, name), value)
 
 
-def drop_conflicting(fitted: Fitted, query: Query, accepted: AcceptedParameters, first: str, second: str) -> Fitted:
+def drop_conflicting(
+    fitted: FittedParameters, query: Query, accepted: AcceptedParameters, first: str, second: str
+) -> FittedParameters:
     """Drop one of two parameters that cannot be sent together: the second, unless the first is only a default."""
     names = [accepted.rules[name].name for name in (first, second) if name in accepted.rules]
     if len(names) < 2 or not all(name in fitted.sent for name in names):
@@ -153,10 +155,10 @@ def drop_conflicting(fitted: Fitted, query: Query, accepted: AcceptedParameters,
     dropped = (first, second)[place]
     sent = {name: value for name, value in fitted.sent.items() if name != names[place]}
     adjusted = {name: change for name, change in fitted.adjusted.items() if name != dropped}
-    return Fitted(sent, fitted.ignored if dropped in query.defaults else (*fitted.ignored, dropped), adjusted)
+    return FittedParameters(sent, fitted.ignored if dropped in query.defaults else (*fitted.ignored, dropped), adjusted)
 
 
-def add_required(fitted: Fitted, accepted: AcceptedParameters, name: str, value: float) -> Fitted:
+def add_required(fitted: FittedParameters, accepted: AcceptedParameters, name: str, value: float) -> FittedParameters:
     """Add a parameter that the provider requires, reported as adjusted, where the caller set none."""
     rule = accepted.rules.get(name)
     if rule is None or rule.name in fitted.sent:

@@ -15,7 +15,7 @@ import aiohttp
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject, dump
-from fanout.core.schema import Answer, Call, Choice, Completion, Fitted, Query, Target
+from fanout.core.schema import Answer, Call, Choice, Completion, FittedParameters, Query, Target
 from fanout.core.usage import Usage
 from fanout.providers.mapping.completions import build_completion, build_usage, read_finish
 from fanout.providers.mapping.error_objects import is_error, parse_error_body
@@ -72,7 +72,7 @@ class Scale(JsonProvider):
         self._url = self.build_url(f"{self.build_prefix('v4')}/completions")
         self._accepted = accept(SCALE_V4, settings.row.parameters, PASSTHROUGH)
 
-    def fit(self, target: Target, query: Query) -> Fitted:
+    def fit(self, target: Target, query: Query) -> FittedParameters:
         """See `Provider.fit`."""
         return fit(query, self._accepted)
 

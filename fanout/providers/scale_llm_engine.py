@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject, dump
-from fanout.core.schema import Answer, Call, Choice, Completion, Fitted, Query, Target, TokenLogprob
+from fanout.core.schema import Answer, Call, Choice, Completion, FittedParameters, Query, Target, TokenLogprob
 from fanout.core.usage import Usage
 from fanout.providers.mapping.completions import Finish, build_completion, build_usage
 from fanout.providers.mapping.error_objects import find_error, is_error
@@ -80,7 +80,7 @@ class LlmEngine(JsonProvider):
         if (key := self.read_configured_key()) and hdrs.AUTHORIZATION not in self._headers:
             self._headers[hdrs.AUTHORIZATION] = _to_basic(key)
 
-    def fit(self, target: Target, query: Query) -> Fitted:
+    def fit(self, target: Target, query: Query) -> FittedParameters:
         """See `Provider.fit`."""
         fitted = add_required(fit(query, self._accepted), self._accepted, "max_tokens", DEFAULT_MAX_TOKENS)
         return add_required(fitted, self._accepted, "temperature", DEFAULT_TEMPERATURE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from fanout.core.json_text import whole_text
+from fanout.core.json_text import replace_surrogates
 
 
 def encode_json(value: object, *, indent: int | None = None) -> bytes:
@@ -15,4 +15,4 @@ def encode_json(value: object, *, indent: int | None = None) -> bytes:
     try:
         return to_json(value, indent=indent, inf_nan_mode="null")
     except PydanticSerializationError:
-        return to_json(whole_text(value), indent=indent, inf_nan_mode="null")
+        return to_json(replace_surrogates(value), indent=indent, inf_nan_mode="null")

@@ -123,7 +123,7 @@ def render_model(model: Model, catalogue: Catalogue) -> ModelJson:
     """Return a model as `/v1/models` shows it."""
     row = model.row or ModelRow(provider=model.provider, id=model.id, kind=model.kind)
     lacks = catalogue.lacks(model)
-    is_retired = catalogue.retired(model, datetime.now(UTC).date()) is not None
+    is_retired = catalogue.refuse_retired(model, datetime.now(UTC).date()) is not None
     return {
         "id": model.name,
         "object": "model",
@@ -153,7 +153,7 @@ def render_model(model: Model, catalogue: Catalogue) -> ModelJson:
         "endpoints": ["/v1/completion", "/v1/completions", *(["/v1/chat/completions"] if model.kind != "text" else [])],
         "ready": not lacks and not is_retired,
         "missing": lacks,
-        "limits": render_limits(catalogue.provider(model).row.limits),
+        "limits": render_limits(catalogue.find_provider(model).row.limits),
         "price": _render_price(row.price),
     }
 

@@ -16,7 +16,7 @@ from fanout.core.faults import Fault
 from fanout.dispatch.dispatcher import open_dispatcher, raise_file_limit
 from fanout.jobs.job import JobKind
 from fanout.jobs.manager import RequestBuilderFactory, open_job_manager
-from fanout.observability.account_health import Recent
+from fanout.observability.account_health import RecentCalls
 from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics
 from fanout.server.dialects.openai import batch_lines
@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> web.Application:
     """The application; its dispatcher opens at startup and closes at cleanup."""
     app = web.Application(middlewares=[request.handle_request], client_max_size=settings.environment.max_body_bytes)
     app[METRICS] = Metrics()
-    app[providers.RECENT] = Recent()
+    app[providers.RECENT] = RecentCalls()
     app[LIFECYCLE] = Lifecycle()
 
     async def store(app: web.Application) -> AsyncIterator[None]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from floor import freeze
 from machine import rss_mb
 
-from fanout.api import request
-from fanout.config.settings import load
+from fanout.api import build_request
+from fanout.config.settings import load_settings
 from fanout.core.schema import Completion
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 
@@ -25,7 +25,7 @@ async def work(dispatcher: Dispatcher, prompts: Iterable[str], models: Sequence[
     """Asks until `prompts` is empty; several workers share it. Returns how many calls gave no answer."""
     errors = 0
     for prompt in prompts:
-        calls = dispatcher.plan(request(prompt, models, max_tokens=50, temperature=0.7))
+        calls = dispatcher.plan(build_request(prompt, models, max_tokens=50, temperature=0.7))
         outcomes = await dispatcher.run(calls, deadline_s=120)
         errors += sum(not isinstance(outcome.result, Completion) for outcome in outcomes)
     return errors
@@ -35,7 +35,7 @@ async def main() -> None:
     count, model_count, workers = map(int, sys.argv[2:5])
     models = [f"m{model}" for model in range(model_count)]
     prompts = (f"Prompt {prompt}: what is the capital of France?" for prompt in range(count))
-    async with open_dispatcher(load(Path(sys.argv[1]))) as dispatcher:
+    async with open_dispatcher(load_settings(Path(sys.argv[1]))) as dispatcher:
         freeze()
         start_s = time.process_time()
         errors = sum(await asyncio.gather(*(work(dispatcher, prompts, models) for _ in range(workers))))

@@ -16,7 +16,7 @@ from pathlib import Path
 from floor import freeze
 from machine import rss_mb
 
-from fanout.config.settings import load
+from fanout.config.settings import load_settings
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import JobSpec
@@ -39,7 +39,7 @@ async def main() -> None:
         early_mb = rss_mb("self")
 
     looking: list[asyncio.Task[None]] = []
-    async with open_store(store) as opened, open_dispatcher(load(Path(config))) as dispatcher:
+    async with open_store(store) as opened, open_dispatcher(load_settings(Path(config))) as dispatcher:
         assert opened
         async with open_job_manager(JobStore(opened.database), dispatcher) as manager:
             freeze()

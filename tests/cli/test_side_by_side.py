@@ -15,7 +15,7 @@ from rich.console import Console
 from fanout.cli.serve import compose_greeting
 from fanout.cli.side_by_side import SideBySide, build_labels, format_figures, render_diff
 from fanout.cli.tables import print_table
-from fanout.config.settings import load
+from fanout.config.settings import load_settings
 
 
 def console(width: int = 80, height: int = 24, *, watched: bool = True, colours: bool = False) -> tuple[Console, io.StringIO]:
@@ -268,7 +268,7 @@ def test_a_table_fits_its_terminal() -> None:
 
 
 def test_the_greeting_says_what_is_ready_what_is_missing_and_what_to_try(tmp_path: Path) -> None:
-    settings = load(None, {"FANOUT_API_KEYS": "k", "HOME": str(tmp_path)})
+    settings = load_settings(None, {"FANOUT_API_KEYS": "k", "HOME": str(tmp_path)})
 
     said = compose_greeting("http://127.0.0.1:1234", settings, None).splitlines()
 
@@ -280,7 +280,7 @@ def test_the_greeting_says_what_is_ready_what_is_missing_and_what_to_try(tmp_pat
 
 
 def test_the_greeting_is_as_wide_as_its_terminal_and_its_command_is_one_line(tmp_path: Path) -> None:
-    said = compose_greeting("http://127.0.0.1:1234", load(None, {"HOME": str(tmp_path)}), 80).splitlines()
+    said = compose_greeting("http://127.0.0.1:1234", load_settings(None, {"HOME": str(tmp_path)}), 80).splitlines()
 
     assert max(map(len, said[:-1])) <= 80
     assert said[-1].startswith("curl ")
@@ -292,6 +292,6 @@ def test_a_model_that_was_shut_down_is_not_offered(tmp_path: Path) -> None:
     rows = '"old": {"provider": "local", "id": "ngram-2", "kind": "both", "deprecated_on": "2020-01-01"}'
     config.write_text(f'{{"models": {{{rows}}}}}')
 
-    said = compose_greeting("http://127.0.0.1:1", load(config, {}), None)
+    said = compose_greeting("http://127.0.0.1:1", load_settings(config, {}), None)
 
     assert "ready:  local/ngram-2, local/ngram-3, local/ngram-5\n" in said

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fanout.config.catalogue import Catalogue
-from fanout.config.settings import load
+from fanout.config.settings import load_settings
 from tests.support.configuring import configured
 
 TODAY = date(2026, 6, 1)
@@ -76,8 +76,8 @@ def test_what_is_no_model_is_not_found(catalogue: Catalogue, name: str) -> None:
 
 
 def test_a_set_has_its_members_case_aside(catalogue: Catalogue) -> None:
-    assert catalogue.members("both") == catalogue.members("BOTH") == ("Alpha", "org/beta")
-    assert catalogue.members("Alpha") is None
+    assert catalogue.find_set("both") == catalogue.find_set("BOTH") == ("Alpha", "org/beta")
+    assert catalogue.find_set("Alpha") is None
 
 
 def test_the_models_are_listed_once_each_in_the_order_of_the_file(catalogue: Catalogue) -> None:
@@ -96,19 +96,19 @@ def test_the_models_are_listed_once_each_in_the_order_of_the_file(catalogue: Cat
     ],
 )
 def test_an_unknown_name_is_answered_with_those_near_it(catalogue: Catalogue, name: str, hint: str) -> None:
-    failure = catalogue.unknown(name)
+    failure = catalogue.refuse_unknown(name)
     assert failure.message.startswith(hint)
     assert (failure.kind, failure.code, failure.param) == ("not_found", "model_not_found", "model")
 
 
 def test_the_names_near_an_unknown_one_are_found_in_less_than_a_millisecond() -> None:
     """Of processor time, over the shipped file: it happens on the event loop. Typically 0.1 ms (2026-11)."""
-    catalogue = Catalogue(load(None, {}))
-    catalogue.unknown("warm")
+    catalogue = Catalogue(load_settings(None, {}))
+    catalogue.refuse_unknown("warm")
 
     def spent_s(number: int) -> float:
         start = time.thread_time()
-        catalogue.unknown(f"opnai/gtp-{number}" + "x" * 200)
+        catalogue.refuse_unknown(f"opnai/gtp-{number}" + "x" * 200)
         return time.thread_time() - start
 
     assert median(spent_s(number) for number in range(30)) < 0.001
@@ -121,26 +121,26 @@ def test_a_model_lacks_what_its_provider_lacks(catalogue: Catalogue) -> None:
     assert catalogue.lacks(beta) == ("A_KEY or B_KEY",)
     assert catalogue.lacks(beta, own_key=True) == ()
     assert catalogue.lacks(gamma) == ("A_KEY", "UNSET_URL")
-    assert catalogue.provider(gamma).name == "unset"
+    assert catalogue.find_provider(gamma).name == "unset"
 
 
 def test_what_is_not_configured_names_the_variables_and_the_header_that_would_do(catalogue: Catalogue) -> None:
     beta, gamma = catalogue.find("org/beta"), catalogue.find("gamma")
     assert beta is not None
     assert gamma is not None
-    failure = catalogue.not_configured(beta)
+    failure = catalogue.refuse_unconfigured(beta)
     assert (failure.kind, failure.code) == ("not_configured", "provider_not_configured")
     assert failure.message == (
         "`org/beta` needs `A_KEY` or `B_KEY` in the server's environment, or a key of your own in the header `X-Keyed-Key`"
     )
     # A key of one's own does not help where the address is missing too.
-    assert catalogue.not_configured(gamma).message == "`gamma` needs `A_KEY` and `UNSET_URL` in the server's environment"
+    assert catalogue.refuse_unconfigured(gamma).message == "`gamma` needs `A_KEY` and `UNSET_URL` in the server's environment"
 
 
 def test_a_retired_model_names_its_successor_from_the_day_on(catalogue: Catalogue) -> None:
     messages = {}
     for model in catalogue:
-        if failure := catalogue.retired(model, TODAY):
+        if failure := catalogue.refuse_retired(model, TODAY):
             assert (failure.kind, failure.code, failure.param) == ("not_found", "model_retired", "model")
             messages[model.name] = failure.message
     assert messages == {
@@ -153,5 +153,5 @@ def test_a_model_is_retired_by_its_literal_name_too_and_an_unlisted_one_never(ca
     listed, unlisted = catalogue.find("keyed/old-1"), catalogue.find("keyed/old-2")
     assert listed is not None
     assert unlisted is not None
-    assert catalogue.retired(listed, TODAY) is not None
-    assert catalogue.retired(unlisted, TODAY) is None
+    assert catalogue.refuse_retired(listed, TODAY) is not None
+    assert catalogue.refuse_retired(unlisted, TODAY) is None

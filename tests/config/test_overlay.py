@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fanout.config.overlay import Layer, laid_over
+from fanout.config.overlay import Layer, overlay
 from fanout.config.providers_file import ProvidersFile
-from fanout.config.settings import load
+from fanout.config.settings import load_settings
 from fanout.core.errors import ConfigError
 from tests.support.configuring import Rows, configured, faults
 
@@ -69,7 +69,7 @@ def test_places_in_a_set_beneath_go_with_the_model_and_with_the_provider_of_a_li
         {"providers": {"p": NGRAM, "q": NGRAM}, "models": {"a": chat("q"), "b": chat("p")}, "sets": {"s": ["a", "q/x", "b"]}}
     )
     above = ProvidersFile.model_validate({"providers": {"q": None}})
-    rows = laid_over([Layer("beneath", beneath), Layer("above", above)])
+    rows = overlay([Layer("beneath", beneath), Layer("above", above)])
     assert (list(rows.models), rows.sets) == (["b"], {"s": ("b",)})
 
 
@@ -123,7 +123,7 @@ def test_bytes_that_are_no_text_are_a_fault(tmp_path: Path) -> None:
     path = tmp_path / "own.json"
     path.write_bytes(b'{"sets": "\xff"}')
     with pytest.raises(ConfigError, match=r"own\.json: is not valid JSON"):
-        load(path, {})
+        load_settings(path, {})
 
 
 def test_names_that_stand_twice_are_all_named(tmp_path: Path) -> None:

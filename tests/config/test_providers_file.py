@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from fanout.config.providers_file import ModelRow, PriceRow, ProviderRow
-from fanout.config.settings import SHIPPED, schema
+from fanout.config.settings import SHIPPED, make_json_schema
 from tests.support.configuring import configured, faults
 
 ROOT = Path(__file__).parents[2]
@@ -90,12 +90,12 @@ def test_a_wrong_row_is_refused_with_its_place_and_without_the_key_in_it(
 
 @pytest.mark.parametrize("rows", [rows for rows, _ in WRONG])
 def test_the_json_schema_refuses_what_is_refused_for_its_structure(rows: dict[str, Any]) -> None:
-    assert not Draft202012Validator(schema()).is_valid(rows)
+    assert not Draft202012Validator(make_json_schema()).is_valid(rows)
 
 
 def test_the_json_schema_is_one_and_accepts_the_shipped_file_and_a_removal() -> None:
-    Draft202012Validator.check_schema(schema())
-    validator = Draft202012Validator(schema())
+    Draft202012Validator.check_schema(make_json_schema())
+    validator = Draft202012Validator(make_json_schema())
     assert [error.message for error in validator.iter_errors(json.loads(SHIPPED.read_bytes()))] == []
     assert validator.is_valid({"providers": {"p": None}, "models": {"m": None}, "sets": {"s": None}, "extends": False})
 
@@ -103,7 +103,7 @@ def test_the_json_schema_is_one_and_accepts_the_shipped_file_and_a_removal() -> 
 def test_the_published_schema_is_the_one_of_this_code() -> None:
     """`fanout schema > providers.schema.json` renews it."""
     published = ROOT / str(json.loads(SHIPPED.read_bytes())["$schema"])
-    assert published.read_text() == json.dumps(schema(), indent=2) + "\n"
+    assert published.read_text() == json.dumps(make_json_schema(), indent=2) + "\n"
 
 
 def test_a_whole_row_is_taken_as_it_stands(tmp_path: Path) -> None:

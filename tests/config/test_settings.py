@@ -13,7 +13,7 @@ import pytest
 from genai_prices.data_snapshot import get_snapshot
 
 from fanout.config.catalogue import Catalogue
-from fanout.config.settings import SHIPPED, ProviderSettings, load
+from fanout.config.settings import SHIPPED, ProviderSettings, load_settings
 from fanout.core.errors import ConfigError
 from fanout.core.sampling import SAMPLING_NAMES
 from tests.support.configuring import configured, faults, own_file
@@ -38,7 +38,7 @@ def user_file(home: Path) -> Path:
 
 
 def test_without_a_file_of_ones_own_the_shipped_one_is_all() -> None:
-    assert load(None, {}).files == (str(SHIPPED),)
+    assert load_settings(None, {}).files == (str(SHIPPED),)
 
 
 def test_the_file_given_comes_before_the_variable_and_that_before_the_users_own(tmp_path: Path) -> None:
@@ -47,18 +47,20 @@ def test_the_file_given_comes_before_the_variable_and_that_before_the_users_own(
     named.write_text("{}")
     users = user_file(tmp_path / "xdg")
     environ = {"FANOUT_CONFIG": str(named), "XDG_CONFIG_HOME": str(tmp_path / "xdg")}
-    assert load(given, environ).files[1] == str(given)
-    assert load(None, environ).files[1] == str(named)
-    assert load(None, environ | {"FANOUT_CONFIG": ""}).files[1] == str(users)
+    assert load_settings(given, environ).files[1] == str(given)
+    assert load_settings(None, environ).files[1] == str(named)
+    assert load_settings(None, environ | {"FANOUT_CONFIG": ""}).files[1] == str(users)
 
 
 def test_the_users_own_file_is_looked_for_in_xdg_config_home_else_in_home(tmp_path: Path) -> None:
     home, xdg = user_file(tmp_path / "home" / ".config"), user_file(tmp_path / "xdg")
     environ = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "xdg")}
-    assert load(None, environ).files[1] == str(xdg)
-    assert load(None, environ | {"XDG_CONFIG_HOME": ""}).files[1] == str(home)
-    assert load(None, environ | {"XDG_CONFIG_HOME": "xdg"}).files[1] == str(home)  # relative: as if unset
-    assert load(None, {"XDG_CONFIG_HOME": str(tmp_path / "none"), "HOME": str(tmp_path / "home")}).files == (str(SHIPPED),)
+    assert load_settings(None, environ).files[1] == str(xdg)
+    assert load_settings(None, environ | {"XDG_CONFIG_HOME": ""}).files[1] == str(home)
+    assert load_settings(None, environ | {"XDG_CONFIG_HOME": "xdg"}).files[1] == str(home)  # relative: as if unset
+    assert load_settings(None, {"XDG_CONFIG_HOME": str(tmp_path / "none"), "HOME": str(tmp_path / "home")}).files == (
+        str(SHIPPED),
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,20 +74,20 @@ def test_the_working_directory_is_never_read(tmp_path: Path, monkeypatch: pytest
             (folder / place).parent.mkdir(parents=True, exist_ok=True)
             (folder / place).write_text(json.dumps(MINE))
     monkeypatch.chdir(here)
-    assert load(None, environ).files == (str(SHIPPED),)
+    assert load_settings(None, environ).files == (str(SHIPPED),)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none.json", tmp_path):
         with pytest.raises(ConfigError, match=f"^{path}: cannot be read: ") as caught:
-            load(path, {})
+            load_settings(path, {})
         assert caught.value.source == str(path)
 
 
 def test_a_users_file_that_may_not_be_read_is_named_not_passed_over(tmp_path: Path) -> None:
     folder = user_file(tmp_path).parent
     with unreadable(folder), pytest.raises(ConfigError, match="cannot be read: Permission denied"):
-        load(None, {"XDG_CONFIG_HOME": str(tmp_path)})
+        load_settings(None, {"XDG_CONFIG_HOME": str(tmp_path)})
 
 
 @contextmanager
@@ -104,7 +106,7 @@ def unreadable(folder: Path) -> Iterator[None]:
 def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FANOUT_CONFIG", str(own_file(tmp_path, MINE)))
     monkeypatch.setenv("FANOUT_MAX_CALLS", "7")
-    settings = load()
+    settings = load_settings()
     assert "mine" in settings.providers
     assert settings.environment.max_calls == 7
 
@@ -194,13 +196,13 @@ def test_no_secret_is_in_the_repr_of_anything(tmp_path: Path) -> None:
 
 
 def test_on_a_fresh_machine_only_the_embedded_models_are_ready() -> None:
-    settings = load(None, {})
+    settings = load_settings(None, {})
     assert [name for name, found in settings.providers.items() if not found.lacks()] == ["local"]
     assert all(name.startswith("local/") for name, row in settings.models.items() if row.provider == "local")
 
 
 def test_every_shipped_set_names_models_that_resolve() -> None:
-    settings = load(None, {})
+    settings = load_settings(None, {})
     catalogue = Catalogue(settings)
     found = [catalogue.find(member) for members in settings.sets.values() for member in members]
     assert found
@@ -208,7 +210,7 @@ def test_every_shipped_set_names_models_that_resolve() -> None:
 
 
 def test_no_shipped_alias_begins_with_a_providers_name() -> None:
-    settings = load(None, {})
+    settings = load_settings(None, {})
     aliases = [alias for row in settings.models.values() for alias in row.aliases]
     assert [alias for alias in aliases if alias.partition("/")[0].lower() in settings.providers] == []
 
@@ -226,7 +228,7 @@ def test_every_shipped_difference_is_of_a_parameter_that_there_is() -> None:
 
 
 def test_every_shipped_successor_is_in_the_catalogue_and_not_retired_before_the_model_itself() -> None:
-    models = load(None, {}).models
+    models = load_settings(None, {}).models
     for name, row in models.items():
         if row.successor:
             after = models[row.successor].deprecated_on
@@ -239,4 +241,4 @@ def test_the_shipped_file_is_the_one_at_the_top_of_the_repository() -> None:
 
 
 def shipped_rows() -> dict[str, Any]:
-    return {name: found.row for name, found in load(None, {}).providers.items()}
+    return {name: found.row for name, found in load_settings(None, {}).providers.items()}

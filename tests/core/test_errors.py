@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fanout.core.errors import ConfigError, ProviderError, RequestError
-from fanout.core.faults import Fault, json_path, to_faults
+from fanout.core.faults import Fault, to_faults, to_json_path
 from fanout.core.schema import Failure
 from fanout.core.suggestions import did_you_mean, find_near
 
@@ -114,7 +114,7 @@ def test_a_long_value_is_cut() -> None:
     ],
 )
 def test_a_json_path_can_be_read_back(location: tuple[str | int, ...], path: str) -> None:
-    assert json_path(location) == path
+    assert to_json_path(location) == path
 
 
 def test_errors_say_every_fault() -> None:

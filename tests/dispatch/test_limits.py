@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from fanout.api import request
+from fanout.api import build_request
 from fanout.core.schema import Credential, Outcome
 from tests.support.dispatching import Opened, dispatching, failed, word
 from tests.support.upstreams import Upstream
@@ -104,7 +104,7 @@ async def test_real_usage_settles_the_token_window(upstream: Upstream, tmp_path:
 
 async def test_samples_made_by_one_call_reserve_their_tokens_together(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path, tokens_per_minute=1000) as opened:
-        asked = request("hi", ["ok-text"], n=4, max_tokens=200)
+        asked = build_request("hi", ["ok-text"], n=4, max_tokens=200)
         calls = opened.dispatcher.plan(replace(asked, native_n=True))
         await opened.dispatcher.run(opened.calls("up/no_usage", max_tokens=300), deadline_s=5)
         (outcome,) = await opened.dispatcher.run(calls, deadline_s=5)
@@ -125,12 +125,12 @@ async def test_a_callers_own_key_has_limits_of_its_own(upstream: Upstream, tmp_p
 
     assert guest.timing.queued_s < 0.1
     assert ours.timing.queued_s > 0.1
-    keys = [request.headers["authorization"] for request in upstream.requests]
+    keys = [build_request.headers["authorization"] for build_request in upstream.requests]
     assert keys == ["Bearer sk-operators", "Bearer sk-callers-own", "Bearer sk-operators"]
     assert names == ["up"]  # a caller's limiter is nobody else's to see
 
 
 async def _as_guest(opened: Opened, key: str) -> Outcome:
     credentials = {"up": Credential(SecretStr(key), "digest-of-it")}
-    calls = opened.dispatcher.plan(replace(request("hi", ["ok"]), credentials=credentials))
+    calls = opened.dispatcher.plan(replace(build_request("hi", ["ok"]), credentials=credentials))
     return (await opened.dispatcher.run(calls, deadline_s=5))[0]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.core.errors import LeaseLost
+from fanout.core.errors import LeaseLostError
 from fanout.jobs.job import Job
 from fanout.observability import logs
 from tests.support.job_manager import keeping
@@ -88,7 +88,7 @@ async def test_a_second_process_takes_over_from_a_dead_one_at_once_and_waits_for
         job = await kept.create(50, "up/sleep-0.05")
         process = started(upstream.url, tmp_path, job, location)
         await upstream.arrived(2, timeout_s=30)
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLostError):
             await kept.manager.run(job.id)
         waiting = asyncio.create_task(kept.manager.run(job.id, wait=True))
         await asyncio.sleep(0.2)

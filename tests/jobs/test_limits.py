@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from fanout.api import request
+from fanout.api import build_request
 from fanout.core.schema import Completion
 from fanout.limits.queue import Priority
 from tests.support.job_manager import keeping
@@ -29,7 +29,7 @@ async def test_its_limits_hold_and_interactive_calls_come_first(upstream: Upstre
         while waiting.snapshot().waiting_batch < 4:
             await asyncio.sleep(0.01)
         before = len(upstream.requests)
-        calls = kept.dispatcher.plan(request("now", [f"up/say-{number}" for number in range(5)]))
+        calls = kept.dispatcher.plan(build_request("now", [f"up/say-{number}" for number in range(5)]))
         outcomes = await kept.dispatcher.run(calls, deadline_s=30, priority=Priority.INTERACTIVE)
         job = await running
 
@@ -51,7 +51,7 @@ async def test_no_more_than_the_account_may_have_are_ever_under_way(upstream: Up
         job = await kept.create(60, "up/sleep-0.02", "up/sleep-0.01")
         running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(20)
-        calls = kept.dispatcher.plan(request("now", ["up/ok", "up/say-hi"]))
+        calls = kept.dispatcher.plan(build_request("now", ["up/ok", "up/say-hi"]))
         await kept.dispatcher.run(calls, deadline_s=30)
         job = await running
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.core.errors import LeaseLost, RequestError
+from fanout.core.errors import LeaseLostError, RequestError
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import ResultGroup
 from fanout.jobs.stored_outcome import StoredOutcome
@@ -187,7 +187,7 @@ async def test_two_managers_never_run_one_job_together(upstream: Upstream, tmp_p
         await upstream.arrived(1)
         # The same process is the same owner; another one's is another.
         other.manager._owner = "elsewhere|another machine|1|1"
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLostError):
             await other.manager.run(job.id)
         assert (await running).state == "done"
 
@@ -201,7 +201,7 @@ async def test_whoever_lost_the_lease_writes_nothing_more(upstream: Upstream, tm
         await upstream.arrived(10)
         await kept.jobs.change(job.number, lease_until=0.0)
         assert await kept.jobs.take(job.number, "elsewhere|another machine|1|1") is not None
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLostError):
             await running
         written = len(await kept.results(job))
         await asyncio.sleep(0.1)

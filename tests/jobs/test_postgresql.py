@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.core.errors import LeaseLost, StoreError
+from fanout.core.errors import LeaseLostError, StoreError
 from fanout.jobs import worker
 from fanout.jobs.job import Job
 from fanout.jobs.worker import JobWorker
@@ -142,13 +142,13 @@ async def test_the_job_of_another_machine_is_taken_over_once_its_lease_has_passe
         process = FORKS.Process(target=run_elsewhere, args=(upstream.url, str(tmp_path), job.id, location))
         process.start()
         await upstream.arrived(4, timeout_s=30)
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLostError):
             await kept.manager.run(job.id)
         await killed(process)
         name, left_s = await owner(location, job)
         assert name == ELSEWHERE
         assert 0 < left_s <= SHORT_LEASE_S
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLostError):
             await kept.manager.run(job.id)
         await upstream.quiet()
         before = len(upstream.requests)
@@ -173,7 +173,7 @@ async def test_a_machine_whose_clock_is_wrong_takes_no_job_from_another(
         real = time.time
         for wrong_s in (-7200.0, 7200.0):
             monkeypatch.setattr(time, "time", lambda wrong_s=wrong_s: real() + wrong_s)
-            with pytest.raises(LeaseLost):
+            with pytest.raises(LeaseLostError):
                 await kept.manager.run(job.id)
             assert (await kept.manager.job(job.id)).alive
         assert await kept.jobs.take(job.number, "here|this machine|1|1", gone=[ELSEWHERE]) is not None

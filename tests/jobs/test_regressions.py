@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fanout.core.errors import LeaseLost, RequestError, StoreError
+from fanout.core.errors import LeaseLostError, RequestError, StoreError
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Completion, Query, Target
@@ -103,7 +103,7 @@ async def test_a_job_that_runs_is_not_run_again_by_the_same_process(upstream: Up
         job = await kept.create(10, "up/sleep-0.1")
         running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(1)
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLostError):
             await kept.manager.run(job.id)
         assert (await running).state == "done"
 
@@ -318,7 +318,7 @@ async def test_input_is_kept_only_for_the_job_that_it_was_read_for(upstream: Ups
         number = await kept.jobs.create({**row, "id": "first"})
         epoch = await kept.jobs.take(number, "me") or 0
         await kept.jobs.discard(number)
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLostError):
             await kept.jobs.add_items(number, [InputItem(0, 1, None, "{}")], epoch)
 
 

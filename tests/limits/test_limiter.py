@@ -9,7 +9,7 @@ import pytest
 
 from fanout.config.settings import LimitsRow
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Left, Rate
+from fanout.core.schema import RateLimitStatus, Remaining
 from fanout.limits.limiter import InFlightCap, Limiter
 from fanout.limits.queue import Permit, Priority
 from fanout.limits.registry import LimiterRegistry
@@ -290,7 +290,7 @@ async def test_more_places_are_taken_as_soon_as_there_are_more() -> None:
     assert limits.is_idle
 
 
-async def told(limits: Limiter, rate: Rate, model: str = "m") -> None:
+async def told(limits: Limiter, rate: RateLimitStatus, model: str = "m") -> None:
     """Makes one call, whose answer says this of what is left."""
     permit = await take(limits, model)
     limits.record_headers(permit, rate)
@@ -299,7 +299,7 @@ async def told(limits: Limiter, rate: Rate, model: str = "m") -> None:
 
 async def test_a_model_of_which_nothing_is_left_stands_aside_until_the_reset() -> None:
     limits = limiter()
-    await told(limits, Rate(requests=Left(10, 1, 0.15)), "scarce")
+    await told(limits, RateLimitStatus(requests=Remaining(10, 1, 0.15)), "scarce")
     start = time.monotonic()
     await take(limits, "scarce")
     held = asyncio.create_task(take(limits, "scarce"))
@@ -316,7 +316,7 @@ async def test_tokens_that_are_not_left_are_waited_for_and_smaller_calls_of_othe
     """Nobody counts tokens before an upstream has said that it does."""
     limits = limiter()
     assert not limits.counts_tokens
-    await told(limits, Rate(tokens=Left(1000, 100, 0.2)))
+    await told(limits, RateLimitStatus(tokens=Remaining(1000, 100, 0.2)))
     assert limits.counts_tokens
     start = time.monotonic()
     await take(limits, max_tokens=50)
@@ -330,18 +330,18 @@ async def test_tokens_that_are_not_left_are_waited_for_and_smaller_calls_of_othe
 async def test_news_of_more_wakes_who_waits() -> None:
     """A call that started after the last word was heard says that five are left: nobody waits for the reset."""
     limits = limiter()
-    await told(limits, Rate(requests=Left(10, 1, 30.0)))
+    await told(limits, RateLimitStatus(requests=Remaining(10, 1, 30.0)))
     last = await take(limits)
     waiters = [asyncio.create_task(take(limits)) for _ in range(3)]
     await waiting(limits, 3)
-    limits.record_headers(last, Rate(requests=Left(10, 5, 30.0)))
+    limits.record_headers(last, RateLimitStatus(requests=Remaining(10, 5, 30.0)))
     async with asyncio.timeout(5):
         await asyncio.gather(*waiters)
 
 
 async def test_a_group_shares_what_is_left_and_a_large_call_is_not_overtaken() -> None:
     limits = Limiter("account/group", LimitsRow(), is_group=True)
-    await told(limits, Rate(tokens=Left(1000, 100, 0.2)), "one")
+    await told(limits, RateLimitStatus(tokens=Remaining(1000, 100, 0.2)), "one")
     order: list[str] = []
 
     async def call(name: str, max_tokens: int) -> None:
@@ -354,7 +354,7 @@ async def test_a_group_shares_what_is_left_and_a_large_call_is_not_overtaken() -
 
 async def test_waiting_for_what_is_left_longer_than_the_deadline_fails_at_once() -> None:
     limits = limiter()
-    await told(limits, Rate(requests=Left(10, 0, 40.0)))
+    await told(limits, RateLimitStatus(requests=Remaining(10, 0, 40.0)))
     with pytest.raises(ProviderError, match=r"`account` has asked to wait; .*the wait would be about 40 s") as caught:
         await take(limits, within_s=20)
     assert caught.value.failure.retry_after_s == pytest.approx(40, abs=1)
@@ -366,5 +366,5 @@ async def test_waiting_for_what_is_left_longer_than_the_deadline_fails_at_once()
 async def test_callers_who_invent_models_cannot_fill_the_memory_of_what_is_left() -> None:
     limits = limiter()
     for number in range(3 * MAX_QUOTAS):
-        await told(limits, Rate(requests=Left(10, 9, 40.0)), f"invented-{number}")
+        await told(limits, RateLimitStatus(requests=Remaining(10, 9, 40.0)), f"invented-{number}")
     assert len(limits.list_reported()) == MAX_QUOTAS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from fanout.core.schema import Left, Rate
+from fanout.core.schema import RateLimitStatus, Remaining
 from tests.limits.test_limiter import limiter, take, told, waiting
 
 
@@ -40,7 +40,7 @@ async def test_many_models_in_one_queue_cost_no_more_than_one() -> None:
 
 async def test_many_who_wait_for_what_is_left_cost_no_more() -> None:
     limits = limiter()
-    await told(limits, Rate(requests=Left(10, 0, 40.0)))
+    await told(limits, RateLimitStatus(requests=Remaining(10, 0, 40.0)))
     before = time.process_time()
     tasks = [asyncio.create_task(take(limits)) for _ in range(5_000)]
     await waiting(limits, 5_000)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanout.core.schema import Left, Rate
+from fanout.core.schema import RateLimitStatus, Remaining
 from fanout.limits.upstream_quota import MAX_ARRIVAL_SKEW_S, MAX_HOLD_S, UpstreamQuota
 
 
-def said(remaining: int | None, limit: int | None = None, reset_s: float | None = None) -> Rate:
-    return Rate(Left(limit, remaining, reset_s))
+def said(remaining: int | None, limit: int | None = None, reset_s: float | None = None) -> RateLimitStatus:
+    return RateLimitStatus(Remaining(limit, remaining, reset_s))
 
 
 def share_after(remaining: int, limit: int | None, reset_s: float | None) -> UpstreamQuota:
@@ -58,7 +58,7 @@ def test_without_a_reset_nothing_is_held() -> None:
     share = share_after(0, 10, None)
     assert starts(share, 0.0) == 100
     assert share.requests
-    assert share.requests.reported == Left(10, 0, None)
+    assert share.requests.reported == Remaining(10, 0, None)
 
 
 def test_a_limit_that_comes_back_bit_by_bit_is_not_waited_for_whole() -> None:
@@ -121,7 +121,7 @@ def test_nothing_is_held_for_more_than_a_minute_and_then_one_asks() -> None:
 
 def test_tokens_are_kept_as_requests_are() -> None:
     share = UpstreamQuota()
-    share.read(0.0, Rate(Left(), Left(1000, 400, 4.0)), share.start(0.0, 100))
+    share.read(0.0, RateLimitStatus(Remaining(), Remaining(1000, 400, 4.0)), share.start(0.0, 100))
     assert share.compute_wait_s(0.0, 300) == 0
     share.start(0.0, 300)
     assert share.compute_wait_s(0.0, 300) == pytest.approx(4.0)
@@ -145,7 +145,7 @@ class Upstreams:
     at: float = -math.inf
     refused: int = 0
 
-    def taken(self, now: float) -> Left:
+    def taken(self, now: float) -> Remaining:
         """What it says to a request that arrives."""
         if self.bucket:
             self.used = max(self.used - self.limit / self.period_s * (now - self.at), 0.0)
@@ -157,7 +157,7 @@ class Upstreams:
         else:
             self.used += 1
         reset_s = self.used * self.period_s / self.limit if self.bucket else self.at + self.period_s - now
-        return Left(self.limit, int(self.limit - self.used + 1e-6), reset_s)
+        return Remaining(self.limit, int(self.limit - self.used + 1e-6), reset_s)
 
 
 @dataclass
@@ -189,11 +189,11 @@ class World:
                 answered = now + self.random.uniform(0.001, self.slowest_s)
                 # All is as of the request; but a moment, as some give, is nearer when it is read.
                 read_s = (left.reset_s or 0.0) - (0 if self.upstream.bucket else answered - now)
-                told = Left(left.limit, left.remaining, max(read_s, 0.0))
+                told = Remaining(left.limit, left.remaining, max(read_s, 0.0))
                 heapq.heappush(events, (answered, number, "answers", (detail, told)))
             elif what == "answers":
                 assert isinstance(detail, tuple)
-                self.share.read(now, Rate(detail[1]), detail[0])
+                self.share.read(now, RateLimitStatus(detail[1]), detail[0])
                 self.ended, last = self.ended + 1, now
             while waiting and self.ended and not self.share.compute_wait_s(now, 0):
                 waiting -= 1

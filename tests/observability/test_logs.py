@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fanout.observability.logs import MOST_LINES, Writer, json_line
+from fanout.observability.logs import MAX_QUEUED_LINES, LogWriter, to_json_line
 from tests.support.http_client import Client
 from tests.support.process import Serving, running
 from tests.support.server import Server
@@ -229,8 +229,8 @@ def test_lines_that_find_no_room_are_counted() -> None:
     for end in (ours, theirs):  # as a shell's pipe may be: a full one then refuses instead of waiting
         os.set_blocking(end, False)
     with os.fdopen(theirs, "w") as stream:
-        writer = Writer(stream)
-        for number in range(MOST_LINES + 50):
+        writer = LogWriter(stream)
+        for number in range(MAX_QUEUED_LINES + 50):
             writer.msg(f"line {number}")
         read, until = b"", time.monotonic() + 10
         while b"dropped" not in read and time.monotonic() < until:
@@ -240,13 +240,13 @@ def test_lines_that_find_no_room_are_counted() -> None:
     os.close(ours)
 
     lines = read.decode().splitlines()
-    assert lines[:MOST_LINES] == [f"line {number}" for number in range(MOST_LINES)]
-    assert json.loads(lines[MOST_LINES])["count"] == 50
+    assert lines[:MAX_QUEUED_LINES] == [f"line {number}" for number in range(MAX_QUEUED_LINES)]
+    assert json.loads(lines[MAX_QUEUED_LINES])["count"] == 50
 
 
 def test_a_line_is_json_whatever_stands_in_it() -> None:
     odd = {"half": "\ud83d", "none": float("nan"), "object": object, "two": "a\nb"}
 
-    assert "\n" not in json_line(odd)
-    assert set(json.loads(json_line(odd))) == set(odd)
-    assert json.loads(json_line({"none": float("nan")})) == {"none": None}
+    assert "\n" not in to_json_line(odd)
+    assert set(json.loads(to_json_line(odd))) == set(odd)
+    assert json.loads(to_json_line({"none": float("nan")})) == {"none": None}

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fanout.core.schema import Call, Completion, Failure, Outcome, Query, Retry, Target, Timing
 from fanout.core.usage import Usage
-from fanout.observability.metrics import MOST_SERIES, Metrics
+from fanout.observability.metrics import MAX_SERIES, Metrics
 from tests.support.http_client import Client, request
 from tests.support.server import UP_KEY, serving
 from tests.support.upstreams import Upstream, providers_file
@@ -203,22 +203,22 @@ def _outcome(model: str, tokens: int = 1) -> Outcome:
 
 async def test_callers_who_invent_models_cannot_fill_the_memory() -> None:
     metrics = Metrics()
-    for number in range(3 * MOST_SERIES):
+    for number in range(3 * MAX_SERIES):
         metrics.observe(_outcome(f"invented-{number}"))
         metrics.observe(Retry(_outcome(f"invented-{number}").call, Failure("server", "x"), 1, 0.1))
-    shown = Page((await metrics.page()).decode())
+    shown = Page((await metrics.render()).decode())
 
     models = shown.labels(f"{DURATION}_count", "gen_ai_request_model")
-    assert len(models) <= MOST_SERIES + 1
+    assert len(models) <= MAX_SERIES + 1
     assert "other" in models
-    assert shown.value(f"{DURATION}_count") == shown.value("fanout_call_retries_total") == 3 * MOST_SERIES, "nothing is lost"
+    assert shown.value(f"{DURATION}_count") == shown.value("fanout_call_retries_total") == 3 * MAX_SERIES, "nothing is lost"
 
 
 async def test_a_large_page_is_made_beside_the_event_loop() -> None:
     metrics = Metrics()
-    for number in range(MOST_SERIES):
+    for number in range(MAX_SERIES):
         metrics.observe(_outcome(f"model-{number}"))
-    making = asyncio.create_task(metrics.page())
+    making = asyncio.create_task(metrics.render())
     slowest, began = 0.0, time.monotonic()
     while not making.done():
         before = time.monotonic()

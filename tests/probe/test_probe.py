@@ -15,7 +15,7 @@ from rich.console import Console
 from fanout.cli.check import print_findings, to_cells
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.probe.diagnosis import Finding
-from fanout.probe.probe import Trial, offered, tried
+from fanout.probe.probe import Trial, filter_chat_models, run_trials
 from tests.support.cli import Ran, run
 from tests.support.configuring import configured
 from tests.support.hosts import KEY, MODELS, Host, hosting
@@ -41,7 +41,7 @@ async def findings(
     """What these trials show."""
     settings = configured(folder, {**ROWS, "providers": providers, "models": models or {}}, **(environ or {}))
     async with open_dispatcher(settings) as dispatcher:
-        return await tried(dispatcher, trials, timeout_s)
+        return await run_trials(dispatcher, trials, timeout_s)
 
 
 def quick(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ async def test_what_works_is_said_in_every_format(tmp_path: Path) -> None:
         found = await findings(tmp_path, host.rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=keys())
 
     assert [flags(finding) for finding in found] == [(True,) * 6] * 3
-    assert all(finding.well and not finding.next and finding.total_s for finding in found)
+    assert all(finding.is_well and not finding.next and finding.total_s for finding in found)
 
 
 async def test_a_refused_key_leaves_the_rest_unknown_and_is_never_shown(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ async def test_a_stream_that_counts_nothing_is_well_and_said(tmp_path: Path) -> 
         found = await findings(tmp_path, host.rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=keys())
 
     assert [flags(finding) for finding in found] == [(True, True, True, True, True, False)] * 3
-    assert all(finding.well and "reports no tokens (streamed)" in finding.next for finding in found)
+    assert all(finding.is_well and "reports no tokens (streamed)" in finding.next for finding in found)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ async def test_the_smallest_of_what_a_host_lists_is_tried(tmp_path: Path) -> Non
         found = await findings(tmp_path, host.rows, [Trial("open"), Trial("olla")], environ=keys())
 
     assert [finding.model for finding in found] == ["open/small-1b", "olla/small-1b"]
-    assert all(finding.well for finding in found)
+    assert all(finding.is_well for finding in found)
     assert [finding.needs_key for finding in found] == [True, False]
 
 
@@ -155,7 +155,7 @@ async def test_the_catalogue_is_asked_before_the_host_and_what_ends_soon_comes_l
 async def test_a_host_that_lists_nothing_wants_a_model_to_be_named(tmp_path: Path) -> None:
     async with hosting(lists=False) as host:
         own = await findings(tmp_path, host.rows, [Trial("open")], environ=keys())
-        asked = await findings(tmp_path, host.rows, [Trial("open", asked_for=True)], environ=keys())
+        asked = await findings(tmp_path, host.rows, [Trial("open", is_explicit=True)], environ=keys())
 
     assert (own[0].tried, asked[0].tried) == (False, True)
     assert own[0].wants_model
@@ -174,7 +174,7 @@ async def test_a_model_that_thinks_longer_is_given_more_tokens(tmp_path: Path) -
     async with hosting(thinks=True) as host:
         (finding,) = await findings(tmp_path, host.rows, [Trial("open", "open/small-1b")], environ=keys())
 
-        assert finding.well
+        assert finding.is_well
         assert [(body.get("stream", False), body["max_tokens"]) for _, body in host.asked] == [
             (False, 32),
             (False, 2048),
@@ -186,7 +186,7 @@ async def test_a_server_of_ones_own_that_does_not_run_is_no_fault_unless_asked_f
     with refusing_url() as url:
         rows = {"olla": {**Host().rows["olla"], "base_url": url}}
         own = await findings(tmp_path, rows, [Trial("olla")])
-        asked = await findings(tmp_path, rows, [Trial("olla", asked_for=True)])
+        asked = await findings(tmp_path, rows, [Trial("olla", is_explicit=True)])
 
     assert (own[0].next, own[0].tried) == ("not running", False)
     assert asked[0].tried
@@ -194,8 +194,8 @@ async def test_a_server_of_ones_own_that_does_not_run_is_no_fault_unless_asked_f
 
 
 def test_models_that_do_not_chat_are_left_out() -> None:
-    assert offered([{"id": name} for name in (*MODELS, "whisper-1", "x-rerank", "tts-2")]) == ["small-1b", "big-70b"]
-    assert offered([{"id": "text-embedding-x"}]) == ["text-embedding-x"]
+    assert filter_chat_models([{"id": name} for name in (*MODELS, "whisper-1", "x-rerank", "tts-2")]) == ["small-1b", "big-70b"]
+    assert filter_chat_models([{"id": "text-embedding-x"}]) == ["text-embedding-x"]
 
 
 # The command
@@ -272,7 +272,7 @@ def test_what_a_host_says_cannot_steer_the_terminal_and_stays_in_its_line() -> N
     finding = Finding("up", "up/x", next="it says:\n\x1b[2J\x07gone")
 
     assert to_cells(finding)[-1] == "it says: ␛[2J␇gone"
-    assert offered([{"id": "a\x1b[2J"}, {"id": "b"}]) == ["b"]
+    assert filter_chat_models([{"id": "a\x1b[2J"}, {"id": "b"}]) == ["b"]
 
 
 def test_on_a_narrow_terminal_the_advice_stands_below() -> None:

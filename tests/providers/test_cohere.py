@@ -8,7 +8,7 @@ import pytest
 
 from fanout.config.settings import ParametersRow
 from fanout.core.messages import ImagePart, Message, TextPart
-from fanout.core.schema import Completion, Failure, Fitted, TokenLogprob
+from fanout.core.schema import Completion, Failure, FittedParameters, TokenLogprob
 from fanout.core.usage import Usage
 from fanout.providers.cohere import Cohere
 from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
@@ -64,7 +64,7 @@ def test_what_it_cannot_take_is_reported() -> None:
         "echo": True,
     }
     asked = asking(UP, **refused, suffix="!", user="me").fitted
-    assert asked == Fitted({}, (*refused, "suffix", "user"), {})
+    assert asked == FittedParameters({}, (*refused, "suffix", "user"), {})
 
 
 def test_values_beyond_the_range_are_clamped_and_reported() -> None:

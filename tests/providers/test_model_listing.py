@@ -9,14 +9,14 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
-from fanout.config.settings import load
+from fanout.config.settings import load_settings
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure
 from fanout.providers.model_listing import list_models
 from tests.support.wires import answering, serving
 
 SECRET = "sk-secret-0123456789"
-ROWS = load(environ={}).providers
+ROWS = load_settings(environ={}).providers
 
 
 async def told(body: Any, *, provider: str = "groq", **answer: Any) -> list[str] | Failure:

@@ -6,7 +6,7 @@ import pytest
 
 from fanout.config.settings import ParametersRow
 from fanout.core.sampling import Sampling
-from fanout.core.schema import Fitted, Query
+from fanout.core.schema import FittedParameters, Query
 from fanout.providers.parameter_tables import OPENAI_FAMILIES, find_openai_family, find_openai_reasoning
 from fanout.providers.parameters import accept, fit
 
@@ -67,7 +67,7 @@ def test_the_effort_asked_for_decides_whether_a_model_reasons(model: str, effort
 def test_reasoning_models_take_another_name_for_the_length_and_no_sampling() -> None:
     """What they refuse is reported, not sent."""
 
-    def fitted(family: str) -> Fitted:
+    def fitted(family: str) -> FittedParameters:
         sampling = Sampling(max_tokens=5, temperature=1.0, logprobs=2, stop=("a",), seed=1, n=2)
         return fit(Query(prompt="p", sampling=sampling), accept(OPENAI_FAMILIES[family], ParametersRow()))
 

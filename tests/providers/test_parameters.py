@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fanout.config.settings import ParametersRow
 from fanout.core.sampling import Sampling
-from fanout.core.schema import Fitted, Query
+from fanout.core.schema import FittedParameters, Query
 from fanout.providers.parameter_tables import OPENAI_CHAT, OPENAI_TEXT
 from fanout.providers.parameters import Rule, Table, accept, fit
 
@@ -25,14 +25,14 @@ def fitted(
     takes: frozenset[str] | None = frozenset(),
     defaults: frozenset[str] = frozenset(),
     **sampling: Any,
-) -> Fitted:
+) -> FittedParameters:
     query = Query(prompt="p", sampling=Sampling(**sampling), passthrough=passthrough or {}, defaults=defaults)
     return fit(query, accept(table, row, takes))
 
 
 def test_nothing_is_sent_that_was_not_asked_for() -> None:
     """Defaults are the provider's, or the comparison would not be fair."""
-    assert fitted() == Fitted({}, (), {})
+    assert fitted() == FittedParameters({}, (), {})
 
 
 def test_what_was_asked_for_is_sent_as_it_is() -> None:
@@ -69,7 +69,7 @@ def test_a_contracts_own_default_is_dropped_without_a_word() -> None:
 )
 def test_a_value_that_asks_for_nothing_is_not_reported_as_ignored(neutral: dict[str, Any]) -> None:
     """Clients fill such fields in by themselves."""
-    assert fitted({}, **neutral) == Fitted({}, (), {})
+    assert fitted({}, **neutral) == FittedParameters({}, (), {})
 
 
 def test_a_value_out_of_range_is_clamped_and_reported() -> None:
@@ -117,15 +117,15 @@ def test_a_name_in_rename_is_taken_even_where_the_format_has_it_not() -> None:
 
 def test_a_value_that_is_said_by_leaving_it_out_is_left_out() -> None:
     """`best_of: 0` means that it is not set; TGI's `top_p` must be below 1."""
-    assert fitted(OPENAI_TEXT, best_of=0) == Fitted({}, (), {})
-    assert fitted({"top_p": Rule("top_p", omit=(1,))}, top_p=1.0) == Fitted({}, (), {})
+    assert fitted(OPENAI_TEXT, best_of=0) == FittedParameters({}, (), {})
+    assert fitted({"top_p": Rule("top_p", omit=(1,))}, top_p=1.0) == FittedParameters({}, (), {})
 
 
 def test_a_value_without_a_meaning_is_ignored_not_clamped() -> None:
     """A multiplicative penalty has no negative values, and no conversion between the scales is known."""
     table = {"repetition_penalty": Rule("repetition_penalty", positive=True)}
     assert fitted(table, repetition_penalty=-0.5).ignored == ("repetition_penalty",)
-    assert fitted(table, repetition_penalty=0.0) == Fitted({}, (), {})
+    assert fitted(table, repetition_penalty=0.0) == FittedParameters({}, (), {})
     assert fitted(table, repetition_penalty=1.2).sent == {"repetition_penalty": 1.2}
 
 

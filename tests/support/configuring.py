@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fanout.config.settings import SHIPPED, Settings, load
+from fanout.config.settings import SHIPPED, Settings, load_settings
 from fanout.core.errors import ConfigError
 
 Rows = Mapping[str, Any]
@@ -23,7 +23,7 @@ def own_file(folder: Path, rows: Rows | str) -> Path:
 
 def configured(folder: Path, rows: Rows | str, **environ: str) -> Settings:
     """The settings under a file of one's own and these variables alone."""
-    return load(own_file(folder, rows), environ)
+    return load_settings(own_file(folder, rows), environ)
 
 
 def faults(folder: Path, rows: Rows | str, **environ: str) -> list[str]:

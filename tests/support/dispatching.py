@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fanout.api import request
-from fanout.config.settings import load
+from fanout.api import build_request
+from fanout.config.settings import load_settings
 from fanout.core.schema import Call, Completion, Failure, Outcome, Retry
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.limits.limiter import Limiter
@@ -26,7 +26,7 @@ class Opened:
     events: list[Outcome | Retry] = field(default_factory=list)
 
     def calls(self, *models: str | Mapping[str, Any], **sampling: Any) -> list[Call]:
-        return self.dispatcher.plan(request("hi", models, **sampling))
+        return self.dispatcher.plan(build_request("hi", models, **sampling))
 
     async def run(
         self, *models: str | Mapping[str, Any], deadline_s: float = 5.0, return_when: int | None = None, **sampling: Any
@@ -69,7 +69,7 @@ async def dispatching(
         assert opened
         opened.events.append(event)
 
-    settings = load(providers_file(upstream_url, folder, more=more, **row), environ or {})
+    settings = load_settings(providers_file(upstream_url, folder, more=more, **row), environ or {})
     async with open_dispatcher(settings, observers=[observe]) as dispatcher:
         opened = Opened(dispatcher)
         yield opened

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fanout.config.settings import load
+from fanout.config.settings import load_settings
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import Job, JobSpec
@@ -48,7 +48,7 @@ def rows(count: int) -> Iterator[InputRow]:
 async def keeping(upstream_url: str, folder: Path, *, store: str | None = None, **row: Any) -> AsyncGenerator[Kept]:
     """Jobs in `folder/jobs.db`, or the store of that location; `row` is the provider's. Its waits last 20 ms at most."""
     row = {"retries": {"attempts": 3, "max_delay_s": 0.02}, **row}
-    settings = load(providers_file(upstream_url, folder, **row), {"HOME": str(folder)})
+    settings = load_settings(providers_file(upstream_url, folder, **row), {"HOME": str(folder)})
     async with open_store(store or str(folder / "jobs.db")) as opened, open_dispatcher(settings) as dispatcher:
         assert opened
         jobs = JobStore(opened.database)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from fanout.core.schema import Call, Completion, Delta, Fitted, Query, Target
+from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
 from fanout.providers import OnHeaders
 
 
@@ -18,8 +18,8 @@ def create(settings: Any, session: Any) -> Leaky:
 class Leaky:
     """A provider."""
 
-    def fit(self, target: Target, query: Query) -> Fitted:
-        return Fitted()
+    def fit(self, target: Target, query: Query) -> FittedParameters:
+        return FittedParameters()
 
     async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         heard = (call.query.messages or ())[0].content

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target, TokenLogprob
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, FittedParameters, Query, Target, TokenLogprob
 from fanout.providers import OnHeaders
 
 
@@ -19,8 +19,8 @@ def create(settings: Any, session: Any) -> Odd:
 class Odd:
     """A provider."""
 
-    def fit(self, target: Target, query: Query) -> Fitted:
-        return Fitted()
+    def fit(self, target: Target, query: Query) -> FittedParameters:
+        return FittedParameters()
 
     async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from fanout.config.catalogue import Catalogue
-from fanout.core.schema import Call, Fitted, Query, Target
+from fanout.core.schema import Call, FittedParameters, Query, Target
 from fanout.dispatch.plan import Entry, Request, plan
 from tests.support.configuring import configured
 
@@ -44,13 +44,13 @@ def catalogue() -> Catalogue:
         return Catalogue(configured(Path(folder), rows))
 
 
-def fit(target: Target, query: Query) -> Fitted:
+def fit(target: Target, query: Query) -> FittedParameters:
     """A host that has no `top_k`, no temperature above 1, and `n` up to 4."""
     asked = query.sampling.as_dict()
     ignored = tuple(name for name in asked if name == "top_k")
     adjusted = {name: (value, 1) for name, value in asked.items() if name == "temperature" and value > 1}
     adjusted |= {"n": (asked["n"], 4)} if asked.get("n", 0) > 4 else {}
-    return Fitted({name: value for name, value in asked.items() if name not in ignored}, ignored, adjusted)
+    return FittedParameters({name: value for name, value in asked.items() if name not in ignored}, ignored, adjusted)
 
 
 def calls_of(*entries: Entry | str, max_calls: int = 256, **request: Any) -> list[Call]:

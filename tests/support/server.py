@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 from pydantic_core import to_json
 
-from fanout.config.settings import load
+from fanout.config.settings import load_settings
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.observability.logs import log
 from fanout.server.app import create_app
@@ -49,7 +49,7 @@ async def serving(config: Path | None = None, **environ: str) -> AsyncGenerator[
     Not aiohttp's TestServer: that one cancels handlers whatever the runner was told.
     """
     nowhere = {"HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull, "FANOUT_STORE": "off"}  # whose files must not be touched
-    app = create_app(load(config, {**nowhere, **environ}))
+    app = create_app(load_settings(config, {**nowhere, **environ}))
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     thresholds = gc.get_threshold()
     try:

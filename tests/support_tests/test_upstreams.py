@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from fanout.config.settings import load
+from fanout.config.settings import load_settings
 from tests.support.asking import Ask
 from tests.support.playbook import MATRIX
 from tests.support.upstreams import Upstream, providers_file, refusing_url
@@ -122,7 +122,7 @@ def test_providers_file_is_valid_and_names_every_fault(tmp_path: Path) -> None:
         more={"sets": {"pair": ["ok", "up/sleep-0.1"]}},
     )
 
-    settings = load(path, environ={})
+    settings = load_settings(path, environ={})
 
     assert settings.providers["up"].row.retries.attempts == 2
     assert settings.models["ok"].kind == "chat"

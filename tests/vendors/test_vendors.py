@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fanout.config.settings import ProviderRow, ProviderSettings, load
+from fanout.config.settings import ProviderRow, ProviderSettings, load_settings
 from fanout.core.messages import ImagePart, Message, TextPart
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Query, Target
@@ -118,7 +118,7 @@ def provider_of(name: str) -> HttpProvider:
     """A shipped row with a key; one that is not shipped, as its adapter is without one."""
     nowhere: Any = None
     environ = {f"{variable}_API_KEY": "sk-0123456789" for variable in (name.upper(), "CO")}
-    settings = load(environ=environ).providers.get(name)
+    settings = load_settings(environ=environ).providers.get(name)
     if settings is None:
         settings = ProviderSettings(name, ProviderRow(adapter=name), "test", "https://up.test", None, {}, (), None, 2**24)
     provider = create(settings, nowhere)

@@ -113,7 +113,7 @@ class LocalJobs:
         """Run a job in this process.
 
         Raises:
-            LeaseLost: another process runs it.
+            LeaseLostError: another process runs it.
         """
         kept = await self._manager.job(job["id"])
         # Prepare the models (the embedded ones train) before the job's clock starts, so that no call pays for it.

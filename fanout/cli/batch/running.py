@@ -22,7 +22,7 @@ from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_duration, format_progress, format_title, print_counts
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, print_json
 from fanout.cli.tables import print_line
-from fanout.core.errors import LeaseLost, RequestError, ServerError, StoreError
+from fanout.core.errors import LeaseLostError, RequestError, ServerError, StoreError
 from fanout.core.json_text import JsonObject
 
 UNFINISHED = 3
@@ -121,7 +121,7 @@ async def _follow_run(
                 view.show(job, [*snapshot.notes, *signals.notes])
         await signals.wait_stopped()
     except (StoreError, ServerError) as error:
-        return job, Interruption(str(error), runs_elsewhere=isinstance(error, LeaseLost | ServerError))
+        return job, Interruption(str(error), runs_elsewhere=isinstance(error, LeaseLostError | ServerError))
     return job, None
 
 

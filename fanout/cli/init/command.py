@@ -158,7 +158,7 @@ def _add_provider(draft: Draft, name: str, server: LocalServer | None, live: boo
             click.echo("nothing was entered: skipped")
             return True
         finding = _try_interactively(draft.with_values(values), name, timeout_s) if live else None
-        if finding is None or finding.well:
+        if finding is None or finding.is_well:
             draft.keep(name, values, finding.model if finding else None)
             return True
         answer = click.prompt(
@@ -232,6 +232,6 @@ def _ask_set_members(draft: Draft) -> None:
     members = _ask_names(
         "\nwhich models should `mine` stand for? (names, with commas)",
         ", ".join(draft.list_set_members()),
-        lambda word: None if catalogue.find(word) else catalogue.unknown(word).message,
+        lambda word: None if catalogue.find(word) else catalogue.refuse_unknown(word).message,
     )
     draft.chosen = tuple(members)

@@ -15,9 +15,9 @@ import click
 from fanout.cli.init import private_files
 from fanout.cli.init.edits import add_entries, build_row, format_file, set_variables
 from fanout.cli.init.requirements import classify_provider
-from fanout.config.environment import KEYS, Environment, users_folder, variables_in
-from fanout.config.overlay import read
-from fanout.config.settings import ProviderSettings, Settings, load
+from fanout.config.environment import KEYS_FILE_NAME, Environment, find_config_folder, read_env_file
+from fanout.config.overlay import read_layer
+from fanout.config.settings import ProviderSettings, Settings, load_settings
 from fanout.core.errors import ConfigError
 from fanout.core.json_text import JsonObject
 from fanout.dispatch.dispatcher import open_dispatcher
@@ -93,16 +93,16 @@ class Draft:
         Raises:
             ConfigError: a file cannot be used.
         """
-        folder = users_folder(os.environ)
+        folder = find_config_folder(os.environ)
         if folder is None and not (env_file and config_file):
             raise click.UsageError("there is no home folder: name both files, with --env-file and --config")
         folder = folder or Path()
-        env_path = env_file or folder / KEYS
-        stored = variables_in(env_path) if env_path.exists() else {}
+        env_path = env_file or folder / KEYS_FILE_NAME
+        stored = read_env_file(env_path) if env_path.exists() else {}
         # An empty variable of the process does not hide a stored key.
         environ = stored | {name: value for name, value in os.environ.items() if value or name not in stored}
         config_path = config_file or Environment.read(environ).config or folder / "providers.json"
-        settings = load(config_path if config_path.exists() else None, environ)
+        settings = load_settings(config_path if config_path.exists() else None, environ)
         return cls(
             env_path=env_path,
             config_path=config_path,
@@ -135,12 +135,12 @@ class Draft:
 
     def load_settings(self) -> Settings:
         """Return the settings the other commands would read if this draft were written."""
-        return load(self.config_path if self.config_path.exists() else None, self.environ)
+        return load_settings(self.config_path if self.config_path.exists() else None, self.environ)
 
     async def try_provider(self, name: str, model: str | None, timeout_s: float) -> Finding:
         """Call one provider and return the finding."""
         async with open_dispatcher(self.load_settings()) as dispatcher:
-            (finding,) = await probe.tried(dispatcher, [Trial(name, model, asked_for=True)], timeout_s)
+            (finding,) = await probe.run_trials(dispatcher, [Trial(name, model, is_explicit=True)], timeout_s)
         return finding
 
     def list_set_members(self) -> tuple[str, ...]:
@@ -162,7 +162,7 @@ class Draft:
             if changes:
                 files[path] = content
                 summary += [f"{path}{self._describe_file(path)}:", *(f"  {line}" for line in changes)]
-        return FileChanges(tuple(summary), self.env_path, files, lambda path: load(path, self.environ))
+        return FileChanges(tuple(summary), self.env_path, files, lambda path: load_settings(path, self.environ))
 
     def suggest_commands(self) -> str:
         """Return the commands to run next."""
@@ -186,7 +186,7 @@ class Draft:
         """
         if not self.config_path.exists():
             return {}
-        read(self.config_path)  # raises with a place in the file, unlike json.loads
+        read_layer(self.config_path)  # raises with a place in the file, unlike json.loads
         config: JsonObject = json.loads(self.config_path.read_text(encoding="utf-8-sig"))
         return config
 

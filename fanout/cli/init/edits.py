@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from fanout.config.environment import line_of, quoted
+from fanout.config.environment import parse_line, quote
 from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject
 
@@ -14,12 +14,12 @@ def set_variables(content: str, values: Mapping[str, str]) -> tuple[str, list[st
     """Return the text of an env file with these variables, and its changes in words that show no value."""
     lines, changes = content.splitlines(), []
     for name, value in values.items():
-        line = f"{name}={quoted(value)}"
-        places = [number for number, old in enumerate(lines) if line_of(old)[0] == name]
+        line = f"{name}={quote(value)}"
+        places = [number for number, old in enumerate(lines) if parse_line(old)[0] == name]
         if not places:
             lines.append(line)
             changes.append(f"+ {name}")
-        elif line_of(lines[places[-1]])[1] != value:  # of several lines the last one counts
+        elif parse_line(lines[places[-1]])[1] != value:  # of several lines the last one counts
             lines[places[-1]] = line
             changes.append(f"~ {name}, with a new value")
     return "".join(f"{line}\n" for line in lines), changes

@@ -21,7 +21,7 @@ from fanout.cli.init.requirements import (
     list_requirements,
 )
 from fanout.cli.tables import format_usd, to_single_line
-from fanout.config.environment import parsed
+from fanout.config.environment import parse_env_file
 from fanout.probe.diagnosis import Finding
 
 ENV_LINE = re.compile(r"(export )?[A-Z][A-Z0-9]*_\w*\s*=[^=]")
@@ -54,7 +54,7 @@ def set_up(draft: Draft, names: Sequence[str], live: bool, timeout_s: float) -> 
         finding = try_provider(draft.with_values(values), name, None, timeout_s) if live else None
         if finding and finding.wants_model:
             click.echo(f"{name}: not tried, because none of its models is known")
-        if finding is None or finding.well or finding.wants_model:
+        if finding is None or finding.is_well or finding.wants_model:
             draft.keep(name, values, finding.model if finding else None)
         else:
             good = False
@@ -72,7 +72,7 @@ def try_provider(draft: Draft, name: str, model: str | None, timeout_s: float) -
 
 
 def _summarize(finding: Finding) -> str:
-    if not finding.well:
+    if not finding.is_well:
         return f"{finding.provider}: {to_single_line(finding.next)}"
     cost = f", {format_usd(finding.cost_usd)}" if finding.cost_usd is not None else ""
     note = f"; {to_single_line(finding.next)}" if finding.next else ""
@@ -120,4 +120,4 @@ def _read_piped(missing: Sequence[Requirement]) -> dict[str, str]:
     lines = [line.strip() for line in content.decode(errors="replace").split("\n") if line.strip()]
     if len(lines) == 1 and len(missing) == 1 and not ENV_LINE.match(lines[0]):
         return {missing[0].variable: lines[0]}
-    return parsed("standard input", content)
+    return parse_env_file("standard input", content)

@@ -24,7 +24,7 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject, dump
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
-from fanout.core.schema import Call, Completion, Fitted, Query, Target
+from fanout.core.schema import Call, Completion, FittedParameters, Query, Target
 from fanout.providers.anthropic import blocks
 from fanout.providers.mapping.data_urls import split_data_url
 from fanout.providers.mapping.failures import Origin
@@ -71,7 +71,7 @@ class Anthropic(JsonProvider):
         row = settings.row.parameters
         self._accepted = {family: accept(table, row, TOOL_FIELDS) for family, table in ANTHROPIC_FAMILIES.items()}
 
-    def fit(self, target: Target, query: Query) -> Fitted:
+    def fit(self, target: Target, query: Query) -> FittedParameters:
         """See `Provider.fit`."""
         model = target.model or ""
         family = find_anthropic_family(model)
@@ -111,7 +111,7 @@ create = Anthropic
 """See `providers.create`."""
 
 
-def _drop_blank_stops(fitted: Fitted, query: Query, accepted: AcceptedParameters) -> Fitted:
+def _drop_blank_stops(fitted: FittedParameters, query: Query, accepted: AcceptedParameters) -> FittedParameters:
     """Return `fitted` without sequences of white space alone, which are refused; reports what was left out."""
     stops = query.sampling.stop
     rule = accepted.rules.get("stop")
@@ -120,8 +120,8 @@ def _drop_blank_stops(fitted: Fitted, query: Query, accepted: AcceptedParameters
     kept = tuple(filter(str.strip, stops))
     sent = {name: value for name, value in fitted.sent.items() if name != rule.name}
     if not kept:
-        return Fitted(sent, (*fitted.ignored, "stop"), fitted.adjusted)
-    return Fitted({**sent, rule.name: kept}, fitted.ignored, {**fitted.adjusted, "stop": (stops, kept)})
+        return FittedParameters(sent, (*fitted.ignored, "stop"), fitted.adjusted)
+    return FittedParameters({**sent, rule.name: kept}, fitted.ignored, {**fitted.adjusted, "stop": (stops, kept)})
 
 
 def _convert_toolbox(toolbox: Toolbox) -> ToolFields:

@@ -30,7 +30,7 @@ from yarl import URL
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject, dump, parse
-from fanout.core.schema import Call, Choice, Completion, FailureKind, Fitted, Query, Target
+from fanout.core.schema import Call, Choice, Completion, FailureKind, FittedParameters, Query, Target
 from fanout.core.usage import Usage
 from fanout.providers.bedrock import converse
 from fanout.providers.bedrock.event_stream import FrameDecoder
@@ -151,7 +151,7 @@ class Bedrock(InliningProvider):
         self._accepted = {family: accept(table, row, passed_on) for family, table in CONVERSE_FAMILIES.items()}
         self._signer = Signer(self.name)
 
-    def fit(self, target: Target, query: Query) -> Fitted:
+    def fit(self, target: Target, query: Query) -> FittedParameters:
         """See `Provider.fit`."""
         family = find_converse_family(target.model or "")
         accepted = self._accepted[family]

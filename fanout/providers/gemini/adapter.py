@@ -29,7 +29,7 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject, dump, parse
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
-from fanout.core.schema import Call, Completion, Fitted, Query, Target
+from fanout.core.schema import Call, Completion, FittedParameters, Query, Target
 from fanout.providers.gemini import candidates
 from fanout.providers.mapping.data_urls import split_data_url
 from fanout.providers.mapping.failures import Origin, configuration_error
@@ -80,7 +80,7 @@ class Gemini(JsonProvider):
         self._accepted = {family: accept(table, row, passed_on) for family, table in GEMINI_FAMILIES.items()}
         self._build_model_url = lru_cache(maxsize=1024)(build_model_url)
 
-    def fit(self, target: Target, query: Query) -> Fitted:
+    def fit(self, target: Target, query: Query) -> FittedParameters:
         """See `Provider.fit`."""
         family = find_gemini_family(target.model or "", on_vertex=self.is_vertex)
         fitted = convert_response_format(fit(query, self._accepted[family]), _convert_schema)

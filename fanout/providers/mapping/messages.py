@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fanout.core.errors import ProviderError
 from fanout.core.messages import Content, ImagePart, Message, OtherPart, TextPart
-from fanout.core.schema import Fitted, Query
+from fanout.core.schema import FittedParameters, Query
 from fanout.providers.mapping.failures import Origin
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
@@ -58,7 +58,9 @@ def part_error(origin: Origin, part: OtherPart) -> ProviderError:
     return origin.request_error(f"takes text and images, no parts of type `{str(part.raw.get('type'))[:40]}`")
 
 
-def report_left_out(fitted: Fitted, messages: Sequence[Message] | None, *, has_details: bool = False) -> Fitted:
+def report_left_out(
+    fitted: FittedParameters, messages: Sequence[Message] | None, *, has_details: bool = False
+) -> FittedParameters:
     """Return `fitted` with what the format leaves out of a conversation: only OpenAI's has names of participants.
 
     Args:

@@ -22,7 +22,7 @@ from email.utils import parsedate_to_datetime
 
 from multidict import istr
 
-from fanout.core.schema import Left, Rate
+from fanout.core.schema import RateLimitStatus, Remaining
 from fanout.providers.mapping.retry_after import parse_duration_s
 
 HIGHEST = 10**15
@@ -63,23 +63,23 @@ TOKENS = tuple(
 )
 
 
-def parse_rate_headers(headers: Mapping[str, str]) -> Rate | None:
+def parse_rate_headers(headers: Mapping[str, str]) -> RateLimitStatus | None:
     """What is left; `None` where nothing is said that makes sense."""
     requests, tokens = _left(headers, REQUESTS), _left(headers, TOKENS)
-    return None if requests is None and tokens is None else Rate(requests or Left(), tokens or Left())
+    return None if requests is None and tokens is None else RateLimitStatus(requests or Remaining(), tokens or Remaining())
 
 
-def _left(headers: Mapping[str, str], spellings: tuple[Names, ...]) -> Left | None:
+def _left(headers: Mapping[str, str], spellings: tuple[Names, ...]) -> Remaining | None:
     """By the spelling of which the least remains: a day's limit may be nearer than a minute's."""
     said = list(_said(headers, spellings))
     return min(said, key=lambda left: HIGHEST if left.remaining is None else left.remaining) if said else None
 
 
-def _said(headers: Mapping[str, str], spellings: tuple[Names, ...]) -> Iterator[Left]:
+def _said(headers: Mapping[str, str], spellings: tuple[Names, ...]) -> Iterator[Remaining]:
     for limit, remaining, reset in spellings:
         if remaining in headers:
             # Azure: a limit of 0 and a rest of -1 mean that it does not know.
-            left = Left(
+            left = Remaining(
                 _count(headers.get(limit)) or None, _count(headers.get(remaining)), _reset_s(headers.get(reset), headers)
             )
             if left.limit is not None or left.remaining is not None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fanout.core.json_text import JsonObject, parse
 from fanout.core.messages import Message
-from fanout.core.schema import Fitted
+from fanout.core.schema import FittedParameters
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_object, as_text
 
@@ -52,7 +52,7 @@ class ToolFields(NamedTuple):
     """Those of OpenAI's fields that the format cannot express."""
 
 
-def convert_tools(fitted: Fitted, convert: Callable[[Toolbox], ToolFields]) -> Fitted:
+def convert_tools(fitted: FittedParameters, convert: Callable[[Toolbox], ToolFields]) -> FittedParameters:
     """Return `fitted` with the tools as a format has them; where one of them is no plain function, all are ignored."""
     given = {name: fitted.sent[name] for name in TOOL_FIELDS if name in fitted.sent}
     if not given:
@@ -65,7 +65,7 @@ def convert_tools(fitted: Fitted, convert: Callable[[Toolbox], ToolFields]) -> F
     return replace(fitted, sent={**sent, **fields}, ignored=(*fitted.ignored, *(name for name in ignored if name in given)))
 
 
-def convert_response_format(fitted: Fitted, convert: Callable[[JsonObject | None], JsonObject]) -> Fitted:
+def convert_response_format(fitted: FittedParameters, convert: Callable[[JsonObject | None], JsonObject]) -> FittedParameters:
     """Return `fitted` with the form of the answer as a format has it.
 
     Args:

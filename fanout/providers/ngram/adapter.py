@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 from fanout.config.settings import ParametersRow
 from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
-from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, Fitted, Query, Target
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, FittedParameters, Query, Target
 from fanout.core.suggestions import did_you_mean
 from fanout.core.usage import Usage
 from fanout.providers import OnHeaders
@@ -108,7 +108,7 @@ class NgramProvider:
                     self._trained = await asyncio.to_thread(_trained_once)
         return self._trained
 
-    def fit(self, target: Target, query: Query) -> Fitted:
+    def fit(self, target: Target, query: Query) -> FittedParameters:
         fitted = fit(query, self._text if query.messages is None else self._chat)
         return replace(fitted, ignored=tuple(dict.fromkeys((*fitted.ignored, *_unread(query)))))
 

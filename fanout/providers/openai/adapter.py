@@ -20,7 +20,7 @@ import aiohttp
 from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject, dump
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
-from fanout.core.schema import Call, Completion, Fitted, Query, Target
+from fanout.core.schema import Call, Completion, FittedParameters, Query, Target
 from fanout.providers.mapping.completions import build_completion
 from fanout.providers.mapping.error_objects import is_error
 from fanout.providers.mapping.failures import Origin
@@ -52,7 +52,7 @@ class OpenAi(JsonProvider):
         host = self._chat_url.host if self._chat_url else None
         self._is_openai = f".{host}".endswith(OWN_HOSTS)
 
-    def fit(self, target: Target, query: Query) -> Fitted:
+    def fit(self, target: Target, query: Query) -> FittedParameters:
         """See `Provider.fit`."""
         if query.messages is None:
             return fit(query, self._text)

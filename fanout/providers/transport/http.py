@@ -19,7 +19,7 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ConfigError, ProviderError
 from fanout.core.faults import Fault
 from fanout.core.messages import ImagePart, OtherPart, TextPart
-from fanout.core.schema import Call, Completion, Delta, Failure, Fitted, Query, Target
+from fanout.core.schema import Call, Completion, Delta, Failure, FittedParameters, Query, Target
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.failures import Origin, configuration_error
 from fanout.providers.mapping.stream_reader import StreamReader
@@ -55,7 +55,7 @@ class HttpProvider(ABC):
         self._origin = Origin(self.name, tuple(value for value in values if len(value) >= 6))
 
     @abstractmethod
-    def fit(self, target: Target, query: Query) -> Fitted:
+    def fit(self, target: Target, query: Query) -> FittedParameters:
         """See `Provider.fit`."""
 
     @abstractmethod

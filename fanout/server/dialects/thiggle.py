@@ -92,7 +92,7 @@ def _of_entry(entry: EntryBody, name: str, info: ValidationInfo) -> int | None:
 
 def _count(entries: Sequence[EntryBody], catalogue: Catalogue) -> int:
     """The entries that the names stand for, sets written out."""
-    sets = [catalogue.members(entry.model) for entry in entries if not catalogue.find(entry.model)]
+    sets = [catalogue.find_set(entry.model) for entry in entries if not catalogue.find(entry.model)]
     return len(entries) + sum(len(members) - 1 for members in sets if members)
 
 

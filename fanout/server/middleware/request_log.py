@@ -24,7 +24,7 @@ def log_request(request: web.Request, status: int, total_s: float, outcomes: lis
     outcomes.sort(key=lambda outcome: outcome.call.index)
     slowest_s = max((outcome.timing.total_s for outcome in outcomes), default=None)
     overhead_s = None if slowest_s is None else max(total_s - slowest_s, 0.0)
-    request.app[METRICS].served(request.method, route, status, total_s, overhead_s)
+    request.app[METRICS].record_request(request.method, route, status, total_s, overhead_s)
     if route in MONITORED_ROUTES and status < 400:
         log.debug("request.answered", request_id=request[REQUEST_ID], path=route, status=status)
         return

@@ -32,7 +32,7 @@ async def get_readyz(request: web.Request) -> web.Response:
 
 async def get_metrics(request: web.Request) -> web.Response:
     """Serve `GET /metrics`."""
-    page = await request.app[METRICS].page()
+    page = await request.app[METRICS].render()
     return web.Response(body=page, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 

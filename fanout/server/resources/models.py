@@ -24,7 +24,7 @@ async def get_model(request: web.Request) -> web.Response:
     name = request.match_info["model"]
     model = catalogue.find(name)
     if model is None:
-        failure = catalogue.unknown(name[:256])
+        failure = catalogue.refuse_unknown(name[:256])
         return error_response(request, error_reply(404, failure.message, param="model", code=failure.code))
     return json_response(render_model(model, catalogue))
 

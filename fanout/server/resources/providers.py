@@ -11,17 +11,17 @@ from aiohttp import web
 from yarl import URL
 
 from fanout.config.settings import LimitsRow, ProviderSettings, Settings
-from fanout.core.schema import Left
+from fanout.core.schema import Remaining
 from fanout.core.units import to_ms
 from fanout.limits.limiter import Limiter
 from fanout.limits.pauses import Hold
 from fanout.limits.registry import LimiterRegistry
 from fanout.limits.upstream_quota import ReportedLimits
-from fanout.observability.account_health import WINDOW_S, Lately, Recent
+from fanout.observability.account_health import WINDOW_S, AccountHealth, RecentCalls
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.responses import json_response
 
-RECENT = web.AppKey("recent", Recent)
+RECENT = web.AppKey("recent", RecentCalls)
 
 
 async def list_providers(request: web.Request) -> web.Response:
@@ -36,7 +36,7 @@ async def list_providers(request: web.Request) -> web.Response:
 
 
 def render_provider(
-    provider: ProviderSettings, groups: Iterable[str], limiters: LimiterRegistry, recent: Recent
+    provider: ProviderSettings, groups: Iterable[str], limiters: LimiterRegistry, recent: RecentCalls
 ) -> dict[str, Any]:
     """A configured provider, with its accounts."""
     return {
@@ -62,7 +62,7 @@ def _groups(settings: Settings) -> dict[str, set[str]]:
 
 
 def _accounts(
-    provider: ProviderSettings, groups: Sequence[str], limiters: LimiterRegistry, recent: Recent
+    provider: ProviderSettings, groups: Sequence[str], limiters: LimiterRegistry, recent: RecentCalls
 ) -> Iterable[dict[str, Any]]:
     """The operator's own, and the callers' own keys as one: nobody shall be found by them."""
     name, limits = provider.name, provider.row.limits
@@ -74,7 +74,7 @@ def _accounts(
             **_load(limits, [limiter] if limiter else []),
             "left": [_said_json(said) for said in limiter.list_reported()] if limiter else [],
             "pauses": [_pause_json(pause) for pause in limiter.list_holds()] if limiter else [],
-            "recent": _recent_json(recent.of([(name, group, False)])),
+            "recent": _recent_json(recent.summarize([(name, group, False)])),
         }
     if provider.row.key_header:
         guests = limiters.list_caller_limiters(name)
@@ -85,7 +85,7 @@ def _accounts(
             **_load(limits, guests),
             "left": [],
             "pauses": [],
-            "recent": _recent_json(recent.of(accounts)),
+            "recent": _recent_json(recent.summarize(accounts)),
         }
 
 
@@ -109,7 +109,7 @@ def _said_json(said: ReportedLimits) -> dict[str, Any]:
     }
 
 
-def _left_json(left: Left, age_s: float) -> dict[str, Any]:
+def _left_json(left: Remaining, age_s: float) -> dict[str, Any]:
     reset_s = None if left.reset_s is None else round(max(left.reset_s - age_s, 0.0), 3)
     return {"limit": left.limit, "remaining": left.remaining, "reset_s": reset_s}
 
@@ -118,7 +118,7 @@ def _pause_json(pause: Hold) -> dict[str, Any]:
     return {"model": pause.model, "seconds_left": round(pause.seconds, 3), "reason": pause.reason}
 
 
-def _recent_json(lately: Lately) -> dict[str, Any]:
+def _recent_json(lately: AccountHealth) -> dict[str, Any]:
     return {
         "calls": lately.calls,
         "answered": lately.answered,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, ColumnElement, Row, Select, bindparam, func, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fanout.core.errors import LeaseLost, StoreError
+from fanout.core.errors import LeaseLostError, StoreError
 from fanout.core.usage import WorkTotals
 from fanout.store.engine.database import Database
 from fanout.store.engine.group_commit import GroupCommit
@@ -157,7 +157,7 @@ class JobStore:
         """Takes in a part of a job's input.
 
         Raises:
-            LeaseLost: the job is another's by now, or forgotten.
+            LeaseLostError: the job is another's by now, or forgotten.
         """
         inserted: list[dict[str, Any]] = []
         long: dict[bytes, str] = {}
@@ -170,7 +170,7 @@ class JobStore:
         async with self._writing() as connection:
             found = {row[0]: row[1] for row in await connection.execute(EPOCHS, {"numbers": [number]})}
             if found.get(number) != epoch:
-                raise LeaseLost
+                raise LeaseLostError
             await self._add_texts(connection, long)
             for start in range(0, len(inserted), ROWS_AT_ONCE):
                 await connection.execute(items.insert(), inserted[start : start + ROWS_AT_ONCE])
@@ -311,7 +311,7 @@ class JobStore:
             if not (isinstance(record, UnitEnded) and record.again and await _is_closed(connection, record.unit))
         ]
         await self._insert(connection, own)
-        return [None if epochs.get(record.unit.job) == record.epoch else LeaseLost() for record in records]
+        return [None if epochs.get(record.unit.job) == record.epoch else LeaseLostError() for record in records]
 
     async def _insert(self, connection: AsyncConnection, records: Sequence[JournalEntry]) -> None:
         started = [

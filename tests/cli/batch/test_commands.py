@@ -24,7 +24,7 @@ from fanout.cli.batch.input import open_input
 from fanout.cli.batch.local_jobs import LocalJobs, open_local_jobs
 from fanout.cli.batch.remote_jobs import open_remote_jobs
 from fanout.cli.main import main
-from fanout.config.settings import load
+from fanout.config.settings import load_settings
 from fanout.core.errors import ConfigError, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.dispatch.dispatcher import open_dispatcher
@@ -72,7 +72,7 @@ class Desk:
     @asynccontextmanager
     async def jobs(self) -> AsyncGenerator[LocalJobs]:
         """Its jobs, in this process."""
-        settings = load(self.config, {"HOME": str(self.folder)})
+        settings = load_settings(self.config, {"HOME": str(self.folder)})
         async with open_store(self.store) as opened, open_dispatcher(settings) as dispatcher:
             assert opened
             store = JobStore(opened.database)
@@ -225,7 +225,7 @@ async def test_what_cannot_be_asked_is_said_before_anything_is_sent(
 @pytest.mark.parametrize("store", ["off", "sqlite://", ":memory:"])
 async def test_a_job_needs_a_store_that_outlives_it(store: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"FANOUT_STORE: is .*outlives the command; name a file"):
-        async with open_local_jobs(load(None, {"HOME": str(tmp_path), "FANOUT_STORE": store})):
+        async with open_local_jobs(load_settings(None, {"HOME": str(tmp_path), "FANOUT_STORE": store})):
             pass
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fanout.config.environment import variables_in
+from fanout.config.environment import read_env_file
 from tests.support.cli import Ran, run
 from tests.support.hosts import KEY, hosting
 from tests.support.terminal import Screen
@@ -62,7 +62,7 @@ async def test_a_key_is_taken_tried_and_written_and_never_shown(tmp_path: Path) 
     assert "works: `open/small-1b` answers and streams" in screen.seen
     assert "fanout ask" in screen.seen
     assert "fanout serve" in screen.seen
-    assert variables_in(own / "keys.env") == {"OPEN_KEY": KEY}
+    assert read_env_file(own / "keys.env") == {"OPEN_KEY": KEY}
     assert mode(own / "keys.env") == 0o600
     assert json.loads((own / "providers.json").read_text())["sets"] == {"mine": ["open/small-1b", "open/big-70b"]}
     assert (asked.code, asked.out.count("\nOK\n")) == (0, 2), "the other commands find both files by themselves"
@@ -88,7 +88,7 @@ async def test_a_refused_key_may_be_entered_again_kept_or_skipped(tmp_path: Path
             code = await screen.end()
 
     assert code == 1
-    assert variables_in(own / "keys.env") == {"OPEN_KEY": KEY, "TWO_KEY": f"{BAD}2"}
+    assert read_env_file(own / "keys.env") == {"OPEN_KEY": KEY, "TWO_KEY": f"{BAD}2"}
     assert not any(secret in screen.seen for secret in (KEY, BAD, "ümlaut"))
 
 
@@ -192,7 +192,7 @@ async def test_unasked_it_takes_keys_from_the_environment(tmp_path: Path) -> Non
         again = await unasked(tmp_path, "--provider", "open", OPEN_KEY=KEY)
 
     assert (told.code, again.code) == (0, 0), told.out + told.err
-    assert variables_in(own / "keys.env") == {"OPEN_KEY": KEY}
+    assert read_env_file(own / "keys.env") == {"OPEN_KEY": KEY}
     assert KEY not in told.out + told.err
     assert "all there already" in again.out
 
@@ -203,7 +203,7 @@ async def test_unasked_it_takes_keys_from_standard_input(given: str, tmp_path: P
     told = await unasked(tmp_path, "--provider", "open", "--no-live", given=given.encode())
 
     assert told.code == 0, told.err
-    assert variables_in(own / "keys.env") == {"OPEN_KEY": KEY}
+    assert read_env_file(own / "keys.env") == {"OPEN_KEY": KEY}
 
 
 async def test_unasked_a_refused_key_is_not_written(tmp_path: Path) -> None:
@@ -290,5 +290,5 @@ async def test_where_no_model_is_known_one_is_asked_for_and_what_is_not_entered_
             await screen.answer("write this?", "")
             await screen.end()
 
-    assert variables_in(own / "keys.env") == {"ANTH_KEY": KEY, "OTHER_KEY": KEY}
+    assert read_env_file(own / "keys.env") == {"ANTH_KEY": KEY, "OTHER_KEY": KEY}
     assert json.loads((own / "providers.json").read_text())["sets"] == {"mine": ["anth/small-1b"]}

@@ -8,16 +8,16 @@ from typing import Any
 import aiohttp
 
 from fanout.cli.init.local_servers import DEFAULT_ADDRESSES, EXPECTED_OWNERS, find_local_servers
-from fanout.config.settings import ProviderSettings, load
+from fanout.config.settings import ProviderSettings, load_settings
 from fanout.dispatch.dispatcher import open_dispatcher
-from fanout.probe.probe import Trial, tried
+from fanout.probe.probe import Trial, run_trials
 from fanout.providers.model_listing import list_models
 from tests.support.configuring import configured
 from tests.support.hosts import KEY, MODELS, hosting
 from tests.support.llama import Llama
 from tests.support.upstreams import refusing_url
 
-SHIPPED = load(environ={}).providers
+SHIPPED = load_settings(environ={}).providers
 PATIENCE_S = 20
 
 
@@ -54,11 +54,11 @@ async def test_a_real_llama_cpp_is_found_and_works(llama: Llama, tmp_path: Path)
     settings = configured(tmp_path, {}, LLAMA_BASE_URL=llama.url, LLAMA_API_KEY=llama.key)
     (described,) = await _listed(settings.providers["llamacpp"])
     async with open_dispatcher(settings) as dispatcher:
-        (finding,) = await tried(dispatcher, [Trial("llamacpp")], PATIENCE_S)
+        (finding,) = await run_trials(dispatcher, [Trial("llamacpp")], PATIENCE_S)
 
     assert described["owned_by"] == EXPECTED_OWNERS["llamacpp"]
     assert (await find_local_servers(settings.providers, {"llamacpp": ""}, PATIENCE_S))["llamacpp"].models == (llama.model,)
-    assert (finding.model, finding.well, finding.reports_usage, finding.key_accepted) == (
+    assert (finding.model, finding.is_well, finding.reports_usage, finding.key_accepted) == (
         f"llamacpp/{llama.model}",
         True,
         True,

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from fanout.cli.init.edits import add_entries, build_row, set_variables
 from fanout.cli.init.requirements import Requirement, classify_provider, list_requirements
-from fanout.config.environment import parsed
-from fanout.config.settings import load
+from fanout.config.environment import parse_env_file
+from fanout.config.settings import load_settings
 from tests.support.configuring import configured
 
-SHIPPED = load(environ={}).providers
+SHIPPED = load_settings(environ={}).providers
 
 
 def test_every_shipped_provider_wants_something_but_the_embedded_models() -> None:
@@ -86,7 +86,7 @@ def test_merged_variables_hold_and_the_others_stay(old: dict[str, str], new: dic
     before, _ = set_variables("# mine\n\n", old)
     after, told = set_variables(before, new)
 
-    assert parsed("it", after.encode()) == {**old, **new}
+    assert parse_env_file("it", after.encode()) == {**old, **new}
     assert after.startswith("# mine\n\n")
     assert len(told) == sum(old.get(name) != value for name, value in new.items())
     assert set_variables(after, new) == (after, [])

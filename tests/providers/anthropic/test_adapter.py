@@ -11,7 +11,7 @@ from fanout.config.settings import ParametersRow
 from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, Message, TextPart
 from fanout.core.sampling import Sampling
-from fanout.core.schema import Completion, Failure, Fitted, Query, Target
+from fanout.core.schema import Completion, Failure, FittedParameters, Query, Target
 from fanout.providers.anthropic.adapter import Anthropic, create
 from fanout.providers.parameter_tables import find_anthropic_family
 from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
@@ -26,7 +26,7 @@ CALL = asking(UP, "claude-sonnet-4-6")
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
-def fitted(model: str = "claude-3-haiku-20240307", defaults: frozenset[str] = frozenset(), **sampling: Any) -> Fitted:
+def fitted(model: str = "claude-3-haiku-20240307", defaults: frozenset[str] = frozenset(), **sampling: Any) -> FittedParameters:
     query = Query(messages=(Message("user", "Hello"),), sampling=Sampling(**sampling), defaults=defaults)
     return UP.fit(Target(model, model, "up", model), query)
 
@@ -71,19 +71,21 @@ def test_what_it_cannot_take_is_reported() -> None:
         user="me",
     )
     names = ("n", "best_of", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs")
-    assert asked == Fitted({"max_tokens": 5}, (*names, "echo", "suffix", "user"), {})
+    assert asked == FittedParameters({"max_tokens": 5}, (*names, "echo", "suffix", "user"), {})
 
 
 def test_what_it_requires_is_reported_where_nobody_asked_for_it() -> None:
     """The most that the oldest models give, or a length that comes within the time of one attempt."""
-    assert fitted() == Fitted({"max_tokens": 4096}, (), {"max_tokens": (None, 4096)})
+    assert fitted() == FittedParameters({"max_tokens": 4096}, (), {"max_tokens": (None, 4096)})
     assert fitted("claude-sonnet-4-6").adjusted == {"max_tokens": (None, 8192)}
     assert fitted("claude-sonnet-4-6", max_tokens=9).adjusted == {}
     assert fitted("claude-sonnet-4-6", max_tokens=16, defaults=frozenset({"max_tokens"})).adjusted == {}
 
 
 def test_a_temperature_above_its_highest_is_clamped_and_reported() -> None:
-    assert fitted(temperature=1.7, max_tokens=5) == Fitted({"max_tokens": 5, "temperature": 1}, (), {"temperature": (1.7, 1)})
+    assert fitted(temperature=1.7, max_tokens=5) == FittedParameters(
+        {"max_tokens": 5, "temperature": 1}, (), {"temperature": (1.7, 1)}
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_families(model: str, family: str) -> None:
 
 def test_newer_models_take_no_sampling_parameters() -> None:
     asked = fitted("claude-haiku-5-5", temperature=0.5, top_p=0.5, top_k=5, max_tokens=5, stop=("x",))
-    assert asked == Fitted({"max_tokens": 5, "stop_sequences": ("x",)}, ("temperature", "top_p", "top_k"), {})
+    assert asked == FittedParameters({"max_tokens": 5, "stop_sequences": ("x",)}, ("temperature", "top_p", "top_k"), {})
 
 
 def test_some_take_temperature_or_top_p_but_not_both() -> None:
@@ -135,8 +137,8 @@ def test_some_take_temperature_or_top_p_but_not_both() -> None:
 def test_stop_sequences_of_white_space_are_left_out_and_reported() -> None:
     """It refuses them."""
     some = fitted(stop=("\n", "END"), max_tokens=5)
-    assert some == Fitted({"max_tokens": 5, "stop_sequences": ("END",)}, (), {"stop": (("\n", "END"), ("END",))})
-    assert fitted(stop=("\n", " "), max_tokens=5) == Fitted({"max_tokens": 5}, ("stop",), {})
+    assert some == FittedParameters({"max_tokens": 5, "stop_sequences": ("END",)}, (), {"stop": (("\n", "END"), ("END",))})
+    assert fitted(stop=("\n", " "), max_tokens=5) == FittedParameters({"max_tokens": 5}, ("stop",), {})
 
 
 def test_the_conversation_is_without_the_system() -> None:
@@ -240,7 +242,7 @@ def test_a_row_changes_names_and_ranges() -> None:
     """As for any format; a host that does not know `max_tokens` is not sent ours."""
     row = ParametersRow(drop=("max_tokens",), clamp={"temperature": (0, 0.5)}, rename={"seed": "seed"})
     other = adapter_at(Anthropic, parameters=row)
-    assert asking(other, temperature=1.0, seed=3).fitted == Fitted(
+    assert asking(other, temperature=1.0, seed=3).fitted == FittedParameters(
         {"temperature": 0.5, "seed": 3}, (), {"temperature": (1.0, 0.5)}
     )
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fanout.core.messages import ImagePart, Message, TextPart
 from fanout.core.sampling import Sampling
-from fanout.core.schema import Completion, Failure, Fitted, Query, Target, TokenLogprob
+from fanout.core.schema import Completion, Failure, FittedParameters, Query, Target, TokenLogprob
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.parameter_tables import find_gemini_family
 from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
@@ -24,7 +24,7 @@ CALL = asking(UP, "gemini-2.5-flash")
 HELLO = {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]}
 
 
-def fitted(model: str = "gemini-2.0-flash", **sampling: Any) -> Fitted:
+def fitted(model: str = "gemini-2.0-flash", **sampling: Any) -> FittedParameters:
     query = Query(messages=(Message("user", "Hello"),), sampling=Sampling(**sampling))
     return UP.fit(Target(model, model, "up", model), query)
 
@@ -68,7 +68,7 @@ def test_what_it_cannot_take_is_reported() -> None:
         top_k=0, seed=2**31, best_of=3, repetition_penalty=1.1, logit_bias={"5": 1.0}, echo=True, suffix="!", user="me"
     )
     names = ("top_k", "best_of", "seed", "repetition_penalty", "logit_bias", "echo", "suffix", "user")
-    assert asked == Fitted({}, names, {})
+    assert asked == FittedParameters({}, names, {})
 
 
 def test_values_beyond_the_range_are_clamped_and_reported() -> None:
@@ -97,7 +97,7 @@ def test_families(model: str, family: str, on_vertex: str) -> None:
 
 def test_a_newer_model_takes_no_penalties_and_gives_one_answer() -> None:
     asked = fitted("gemini-3.6-flash", presence_penalty=0.5, frequency_penalty=0.5, n=2, seed=1)
-    assert asked == Fitted({"seed": 1}, ("n", "presence_penalty", "frequency_penalty"), {})
+    assert asked == FittedParameters({"seed": 1}, ("n", "presence_penalty", "frequency_penalty"), {})
     assert fitted("gemini-2.5-pro", presence_penalty=0.5, n=2).sent == {"candidateCount": 2}
 
 

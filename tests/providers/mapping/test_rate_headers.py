@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from fanout.core.schema import Left, Rate
+from fanout.core.schema import RateLimitStatus, Remaining
 from fanout.providers.mapping.rate_headers import (
     HIGHEST,
     MAX_RESET_S,
@@ -23,14 +23,14 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DATE = {"date": format_datetime(NOON, usegmt=True)}
 
 
-def read(**headers: str) -> Rate | None:
+def read(**headers: str) -> RateLimitStatus | None:
     """The reading of these headers (`_` for `-`)."""
     return parse_rate_headers(CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()}))
 
 
-def openai(remaining: str = "9", limit: str = "10", reset: str = "1s") -> Left:
+def openai(remaining: str = "9", limit: str = "10", reset: str = "1s") -> Remaining:
     rate = read(x_ratelimit_limit_requests=limit, x_ratelimit_remaining_requests=remaining, x_ratelimit_reset_requests=reset)
-    return rate.requests if rate else Left()
+    return rate.requests if rate else Remaining()
 
 
 def test_openai_and_groq() -> None:
@@ -42,13 +42,13 @@ def test_openai_and_groq() -> None:
         x_ratelimit_remaining_tokens="29970",
         x_ratelimit_reset_tokens="6m0s",
     )
-    assert rate == Rate(Left(500, 499, 0.12), Left(30_000, 29_970, 360.0))
+    assert rate == RateLimitStatus(Remaining(500, 499, 0.12), Remaining(30_000, 29_970, 360.0))
 
 
 def test_azure() -> None:
     """Seconds; −1 and a limit of 0 are its words for not knowing."""
     tokens = {"x_ratelimit_remaining_tokens": "0", "x_ratelimit_limit_tokens": "0", "x_ratelimit_reset_tokens": "7"}
-    assert read(x_ratelimit_remaining_requests="-1", **tokens) == Rate(Left(), Left(None, 0, 7.0))
+    assert read(x_ratelimit_remaining_requests="-1", **tokens) == RateLimitStatus(Remaining(), Remaining(None, 0, 7.0))
     assert read(x_ratelimit_remaining_requests="-1", x_ratelimit_limit_requests="-1") is None
 
 
@@ -62,7 +62,9 @@ def test_anthropic() -> None:
         )
         for word, value in (("limit", "50000"), ("remaining", left), ("reset", reset))
     }
-    assert parse_rate_headers(CIMultiDict({**DATE, **headers})) == Rate(Left(50_000, 49, 1.5), Left(50_000, 39_000, 60.0))
+    assert parse_rate_headers(CIMultiDict({**DATE, **headers})) == RateLimitStatus(
+        Remaining(50_000, 49, 1.5), Remaining(50_000, 39_000, 60.0)
+    )
 
 
 def test_cerebras_and_mistral() -> None:
@@ -73,8 +75,10 @@ def test_cerebras_and_mistral() -> None:
         x_ratelimit_limit_requests_day="1000",
         x_ratelimit_reset_requests_day="33011.382867",
     )
-    assert rate == Rate(Left(1000, 7, 33011.382867), Left())
-    assert read(x_ratelimit_remaining_req_minute="59", x_ratelimit_limit_req_minute="60") == Rate(Left(60, 59), Left())
+    assert rate == RateLimitStatus(Remaining(1000, 7, 33011.382867), Remaining())
+    assert read(x_ratelimit_remaining_req_minute="59", x_ratelimit_limit_req_minute="60") == RateLimitStatus(
+        Remaining(60, 59), Remaining()
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,21 +93,21 @@ def test_cerebras_and_mistral() -> None:
 def test_together_and_openrouter(reset: str, reset_s: float) -> None:
     """Seconds, or a moment in Unix seconds or milliseconds; one that has just passed is now."""
     headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
-    assert parse_rate_headers(CIMultiDict({**DATE, **headers})) == Rate(Left(60, 0, reset_s), Left())
+    assert parse_rate_headers(CIMultiDict({**DATE, **headers})) == RateLimitStatus(Remaining(60, 0, reset_s), Remaining())
 
 
 @pytest.mark.parametrize(
     "reset", ["", "soon", "-3", "-3s", "nan", "inf", "1e999", "5s ago", "ms", "2026-13-01T00:00:00Z", "9e8"]
 )
 def test_a_reset_that_makes_no_sense_is_not_known(reset: str) -> None:
-    assert openai(reset=reset) == Left(10, 9, None)
+    assert openai(reset=reset) == Remaining(10, 9, None)
 
 
 @pytest.mark.parametrize("count", ["", "many", "-1", "nan", "inf", "1e18", "0x10", "9,9"])
 def test_a_count_that_makes_no_sense_is_not_known(count: str) -> None:
     assert openai(remaining=count).remaining is None
     assert openai(limit=count).limit is None
-    assert openai(remaining=count, limit=count) == Left()
+    assert openai(remaining=count, limit=count) == Remaining()
 
 
 @pytest.mark.parametrize(("reset", "reset_s"), [("0s", 0.0), ("1m30.5s", 90.5), ("1h2m3s", 3723.0), ("2d", 172_800.0)])
@@ -124,7 +128,7 @@ def test_whatever_headers_say_is_sense_or_nothing(headers: dict[str, str]) -> No
 
 
 def test_headers_that_report_nothing_are_no_reading() -> None:
-    assert parse_rate_headers({"x-ratelimit-remaining-tokens": "5"}) == Rate(Left(), Left(None, 5))
+    assert parse_rate_headers({"x-ratelimit-remaining-tokens": "5"}) == RateLimitStatus(Remaining(), Remaining(None, 5))
     assert parse_rate_headers({"content-type": "application/json"}) is None
 
 

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanout.config.settings import ParametersRow, load
+from fanout.config.settings import ParametersRow, load_settings
 from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.sampling import Sampling
-from fanout.core.schema import Call, Completion, Delta, Fitted, Query, Target
+from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
 from fanout.providers import Provider, create
 from fanout.providers.ngram.adapter import NgramProvider
 from fanout.providers.ngram.language_model import END_OF_TEXT, IMPOSSIBLE, tokenize
@@ -61,7 +61,7 @@ def run(answer: Any) -> Any:
 
 async def test_the_adapter_is_found_by_its_name_in_the_shipped_configuration() -> None:
     async with aiohttp.ClientSession() as session:
-        made: Provider = create(load(environ={}).providers["local"], session)
+        made: Provider = create(load_settings(environ={}).providers["local"], session)
         assert (await made.complete(call(max_tokens=3))).usage is not None
 
 
@@ -341,7 +341,7 @@ def test_a_chat_has_no_echo_no_suffix_and_nothing_but_text() -> None:
 async def test_the_operator_may_lower_a_cap_or_drop_a_parameter() -> None:
     overrides = ParametersRow(drop=("logit_bias",), clamp={"max_tokens": (None, 10)})
     provider, query = NgramProvider(overrides), Query(prompt="x", sampling=Sampling(max_tokens=50, logit_bias={"1": 1}))
-    assert provider.fit(target(), query) == Fitted({"max_tokens": 10}, ("logit_bias",), {"max_tokens": (50, 10)})
+    assert provider.fit(target(), query) == FittedParameters({"max_tokens": 10}, ("logit_bias",), {"max_tokens": (50, 10)})
 
 
 async def test_a_chat_continues_the_text_of_its_messages() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fanout.config.settings import load
+from fanout.config.settings import load_settings
 from fanout.core.schema import Completion
 from fanout.providers.openai.adapter import OpenAi
 from tests.support.exchanges import chunks
@@ -43,7 +43,7 @@ EVERYTHING: dict[str, Any] = {
 
 def at(name: str) -> OpenAi:
     """A provider of the shipped rows."""
-    settings = load(environ={}).providers.get(name)
+    settings = load_settings(environ={}).providers.get(name)
     if settings is None:
         pytest.skip(f"THE ROW `{name}` IS MISSING in providers.json")
     return adapter_at(OpenAi, settings.base_url, parameters=settings.row.parameters)

@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from fanout.api import request as request_of
-from fanout.config.settings import load
+from fanout.api import build_request
+from fanout.config.settings import load_settings
 from fanout.core.schema import Call, Delta, Outcome
 from fanout.server.app import create_app
 from fanout.server.event_stream import respond
@@ -49,14 +49,14 @@ async def impatient(upstream: Upstream, tmp_path: Path) -> AsyncIterator[aiohttp
     """The real server, with one more path, `/words/{model}`, whose streams are silent for `SILENCE_S` and not for 10 s."""
 
     async def words(request: web.Request) -> web.StreamResponse:
-        calls: list[Call] = request.app[DISPATCHER].plan(request_of("hi", request.match_info["models"].split(",")))
+        calls: list[Call] = request.app[DISPATCHER].plan(build_request("hi", request.match_info["models"].split(",")))
         return await respond(request, Words(), calls, 2.0, None, ping_interval_s=SILENCE_S)
 
     async def broken(request: web.Request) -> web.StreamResponse:
-        calls = request.app[DISPATCHER].plan(request_of("hi", ["up/chunks-3-gap-0.05"]))
+        calls = request.app[DISPATCHER].plan(build_request("hi", ["up/chunks-3-gap-0.05"]))
         return await respond(request, Broken(), calls, 2.0, None)
 
-    app = create_app(load(providers_file(upstream.url, tmp_path), {}))
+    app = create_app(load_settings(providers_file(upstream.url, tmp_path), {}))
     app.router.add_get("/words/{models:.+}", words)
     app.router.add_get("/broken", broken)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.config.settings import load
+from fanout.config.settings import load_settings
 from fanout.core.errors import ConfigError
 from fanout.server.app import check_access
 from tests.support.http_client import Client, parsed, request
@@ -148,20 +148,20 @@ async def test_with_keys_any_host_is_answered(locked: Client) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
 def test_loopback_may_be_served_without_keys(host: str) -> None:
-    check_access(load(None, {}), host)
+    check_access(load_settings(None, {}), host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com", "", "127.0.0.1.example.com"])
 def test_other_addresses_need_keys(host: str) -> None:
-    check_access(load(None, {"FANOUT_API_KEYS": KEY}), host)
+    check_access(load_settings(None, {"FANOUT_API_KEYS": KEY}), host)
 
     with pytest.raises(ConfigError) as raised:
-        check_access(load(None, {}), host)
+        check_access(load_settings(None, {}), host)
     assert "FANOUT_API_KEYS" in str(raised.value)
 
 
 def test_no_key_is_shown_by_what_holds_it() -> None:
-    environment = load(None, {"FANOUT_API_KEYS": KEY, "OPENAI_API_KEY": GUEST})
+    environment = load_settings(None, {"FANOUT_API_KEYS": KEY, "OPENAI_API_KEY": GUEST})
 
     assert KEY not in repr(environment) + str(environment)
     assert GUEST not in repr(environment) + str(environment)

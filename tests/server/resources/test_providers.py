@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fanout.core.schema import Call, Completion, Credential, Failure, Outcome, Query, Target, Timing
-from fanout.observability.account_health import MOST_CALLS, Recent
+from fanout.observability.account_health import MAX_CALLS, RecentCalls
 from tests.support.http_client import Client
 from tests.support.server import UP_KEY, Server, serving
 from tests.support.upstreams import Upstream, providers_file
@@ -137,15 +137,15 @@ def _outcome(result: Completion | Failure, call_s: float = 0.1, *, guest: bool =
 
 
 def test_only_the_last_calls_are_kept_and_cancelled_ones_are_no_errors() -> None:
-    recent = Recent()
-    for number in range(2 * MOST_CALLS):
+    recent = RecentCalls()
+    for number in range(2 * MAX_CALLS):
         recent.observe(_outcome(Completion(()), call_s=number))
-    lately = recent.of([("up", None, False)])
-    assert (lately.calls, lately.answered, lately.error_rate) == (MOST_CALLS, MOST_CALLS, 0.0)
+    lately = recent.summarize([("up", None, False)])
+    assert (lately.calls, lately.answered, lately.error_rate) == (MAX_CALLS, MAX_CALLS, 0.0)
     assert (lately.median_s, lately.p95_s) == (1499, 1949)
 
     recent.observe(_outcome(Failure("cancelled", "x"), guest=True))
-    assert recent.of([("up", None, True)]).error_rate is None
+    assert recent.summarize([("up", None, True)]).error_rate is None
     recent.observe(_outcome(Failure("server", "x"), guest=True))
-    assert recent.of([("up", None, True)]).error_rate == 1.0
-    assert recent.of([("up", None, True), ("up", None, False)]).calls == MOST_CALLS + 2
+    assert recent.summarize([("up", None, True)]).error_rate == 1.0
+    assert recent.summarize([("up", None, True), ("up", None, False)]).calls == MAX_CALLS + 2

@@ -71,7 +71,7 @@ class ChatBody(OpenAiBody, ChatSampling):
             yield Fault("top_logprobs", "needs `logprobs: true`")
 
     def question(self) -> Mapping[str, Any]:
-        return {"messages": tuple(message.message() for message in self.messages)}
+        return {"messages": tuple(message.to_message() for message in self.messages)}
 
 
 class ChatDialect(Dialect):

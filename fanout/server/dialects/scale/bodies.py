@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from fanout.core.messages import Content, ImagePart, Message, TextPart, text_or_parts
+from fanout.core.messages import Content, ImagePart, Message, TextPart, validate_content
 from fanout.core.sampling import SamplingFields
 
 
@@ -132,7 +132,7 @@ class ScalePart(ScaleModel):
             raise ValueError("a part holds one of `text`, `image_url` and `image_data`")
         return self
 
-    def part(self) -> TextPart | ImagePart:
+    def to_part(self) -> TextPart | ImagePart:
         if self.image_url:
             return ImagePart(self.image_url.url, self.image_url.detail)
         if self.image_data:
@@ -142,11 +142,11 @@ class ScalePart(ScaleModel):
 
 class ScaleMessage(ScaleModel):
     role: Literal["user", "assistant", "system"] = "user"
-    content: Annotated[list[ScalePart], WrapValidator(text_or_parts, json_schema_input_type=str | list[ScalePart])]
+    content: Annotated[list[ScalePart], WrapValidator(validate_content, json_schema_input_type=str | list[ScalePart])]
 
-    def message(self) -> Message:
+    def to_message(self) -> Message:
         said: Any = self.content
-        content: Content = tuple(part.part() for part in said) if isinstance(said, list) else said
+        content: Content = tuple(part.to_part() for part in said) if isinstance(said, list) else said
         return Message(self.role, content)
 
 
@@ -172,7 +172,7 @@ class ScaleChatBody(ScaleBody):
 
     def question(self) -> Mapping[str, Any]:
         kept = self.messages[-self.memory_strategy.params.k :] if self.memory_strategy else self.messages
-        return {"messages": tuple(message.message() for message in kept), "system": self.instructions}
+        return {"messages": tuple(message.to_message() for message in kept), "system": self.instructions}
 
     def passed_on(self) -> dict[str, Any]:
         return super().passed_on() | ({"chat_template": self.chat_template} if self.chat_template else {})

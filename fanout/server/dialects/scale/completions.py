@@ -76,7 +76,7 @@ async def _answered(request: web.Request, asked: ScaleBody) -> web.StreamRespons
 
 def _name(asked: str, catalogue: Catalogue, default: str | None) -> str:
     """A custom id goes to the provider that is configured for those."""
-    known = catalogue.find(asked) is not None or catalogue.members(asked) is not None
+    known = catalogue.find(asked) is not None or catalogue.find_set(asked) is not None
     return asked if known or default is None else f"{default}/{asked}"
 
 
