@@ -16,6 +16,7 @@ from fanout.core.json_text import JsonObject, parse
 from fanout.core.schema import Failure
 from fanout.providers.mapping.error_objects import find_error, parse_error_body
 from fanout.providers.mapping.failures import Origin
+from fanout.providers.transport.configured import build_origin
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, to_provider_error
 
 PATHS = {"openai": "/models", "ollama": "/api/tags"}
@@ -32,7 +33,7 @@ async def list_models(settings: ProviderSettings, session: aiohttp.ClientSession
     path = PATHS.get(settings.adapter)
     if path is None or settings.base_url is None:
         raise ProviderError(Failure("unsupported", f"`{settings.name}` has no list of its models"))
-    origin = Origin(settings.name, tuple(_list_secrets(settings)))
+    origin = build_origin(settings)
     limit = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, settings.row.connect_timeout_s))
     try:
         async with session.get(
@@ -63,11 +64,6 @@ def _build_headers(settings: ProviderSettings) -> CIMultiDict[str]:
     if settings.key and hdrs.AUTHORIZATION not in headers:
         headers[hdrs.AUTHORIZATION] = f"Bearer {settings.key.get_secret_value()}"
     return headers
-
-
-def _list_secrets(settings: ProviderSettings) -> list[str]:
-    values = [secret.get_secret_value() for secret in (settings.key, *settings.headers.values()) if secret]
-    return [value for value in values if len(value) >= 6]
 
 
 def _parse_models(origin: Origin, body: bytes) -> list[JsonObject]:

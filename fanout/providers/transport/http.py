@@ -1,58 +1,58 @@
-"""Providers over HTTP: pure encoding and decoding in the subclasses, the sockets here."""
+"""Providers over HTTP: the sockets here, pure encoding and decoding in the subclasses."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import aiohttp
 from aiohttp import hdrs
 from multidict import CIMultiDict
-from pydantic import SecretStr
 from yarl import URL
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.errors import ConfigError, ProviderError
-from fanout.core.faults import Fault
+from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, OtherPart, TextPart
-from fanout.core.schema import Call, Completion, Delta, Failure, FittedParameters, Query, Target
+from fanout.core.schema import Call
+from fanout.core.schema import Completion
+from fanout.core.schema import Delta
+from fanout.core.schema import FittedParameters
+from fanout.core.schema import Query
+from fanout.core.schema import Target
 from fanout.providers import OnHeaders
-from fanout.providers.mapping.failures import Origin, configuration_error
 from fanout.providers.mapping.stream_reader import StreamReader
+from fanout.providers.transport.configured import ConfiguredProvider
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, ConnectionWatch, to_provider_error
 
 MAX_INLINE_PARSE_BYTES = 256 * 1024
-"""A body beyond this takes over a millisecond to read, so the loop is not given it."""
+"""A longer body takes over a millisecond to parse, so it is parsed in a thread."""
 MAX_INLINE_ENCODE_CHARACTERS = 2**20
-"""The same for writing: 0.6 ms per million characters (2026-11-20, `to_json`)."""
+"""A longer query is encoded in a thread: 0.6 ms per million characters (2026-11-20, `to_json`)."""
 LINGER_S = 0.2
-"""How long a stream that has said `[DONE]` may take to end its body in order, which saves the next call a handshake."""
-HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+"""Time that a stream may take after `[DONE]` to end its body in order, which saves the next call a handshake."""
 
 
 class HttpRequest(NamedTuple):
+    """A request, encoded."""
+
     url: URL
     headers: CIMultiDict[str]
     body: bytes
 
 
-class HttpProvider(ABC):
-    """One upstream over one shared session. Each attempt's time limit is the caller's; only connecting is limited here."""
+class HttpProvider(ConfiguredProvider, ABC):
+    """One upstream over one shared session. The caller limits the time of an attempt; only connecting is limited here."""
 
     reader_class: ClassVar[type[StreamReader]]
-    """Of the format's streamed answers."""
+    """The reader of the format's streamed answers."""
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
-        self.name = settings.name
-        self.settings = settings
+        super().__init__(settings)
         self._session = session
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.row.connect_timeout_s)
-        values = [_plain(item) for item in (settings.key, *settings.headers.values()) if item]
-        self._origin = Origin(self.name, tuple(value for value in values if len(value) >= 6))
 
     @abstractmethod
     def fit(self, target: Target, query: Query) -> FittedParameters:
@@ -60,14 +60,14 @@ class HttpProvider(ABC):
 
     @abstractmethod
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        """The request for a call."""
+        """Return the request for a call."""
 
     @abstractmethod
     def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
-        """What a whole body says.
+        """Parse a whole answer.
 
         Raises:
-            ProviderError: and nothing else, whatever the bytes.
+            ProviderError: it is an error or malformed; nothing else is raised, whatever the bytes.
         """
 
     def open_reader(self, call: Call, headers: Mapping[str, str]) -> StreamReader:
@@ -92,7 +92,7 @@ class HttpProvider(ABC):
             body = await self._read_body(response) if _is_whole(response) else None
         except CONNECTION_ERRORS as error:
             raise to_provider_error(self.name, error, self._timeout.sock_connect) from error
-        if body is not None:  # a refusal, or a host that does not stream
+        if body is not None:  # an error, or a host that does not stream
             completion = await self._decode(call, response, body)
             for delta in _to_deltas(call, completion):
                 yield delta
@@ -114,77 +114,7 @@ class HttpProvider(ABC):
                 await self._linger(response)
             yield self._close(reader, broken)
         finally:
-            response.close()  # not released: what was not read to its end must end upstream too
-
-    def build_url(self, path: str) -> URL | None:
-        """An address of this provider; `None` while its variable is not set.
-
-        Raises:
-            ConfigError: the base address is none.
-        """
-        if self.settings.base_url is None:
-            return None
-        try:
-            url = URL(self.settings.base_url + path)
-        except ValueError:
-            raise self._misconfigured("base_url", "is not an address, as `https://host/v1`") from None
-        if url.user or url.password:
-            raise self._misconfigured("base_url", "holds a user or password; put it in a variable and name that in `headers`")
-        return url
-
-    def require_url(self, url: URL | None) -> URL:
-        """Return an address of this provider.
-
-        Raises:
-            ProviderError: `not_configured`: its variable is not set.
-        """
-        if url is None:
-            raise configuration_error(f"`{self.name}` has no address")
-        return url
-
-    def build_common_headers(self) -> CIMultiDict[str]:
-        """The headers that every request bears, the row's own among them.
-
-        Uncompressed: answers are small, and a proxy that compresses holds a stream's pieces back.
-
-        Raises:
-            ConfigError: a value that no header can carry.
-        """
-        headers = CIMultiDict({"User-Agent": "fanout", "Content-Type": "application/json", "Accept-Encoding": "identity"})
-        for name, secret in self.settings.headers.items():
-            if value := _plain(secret):
-                if not HEADER_VALUE.fullmatch(value):
-                    raise self._misconfigured(f"headers.{name}", "is not printable ASCII, as a header's value must be")
-                headers[name] = value
-        return headers
-
-    def read_configured_key(self) -> str | None:
-        """The configured key, as it goes into a header.
-
-        Raises:
-            ConfigError: no header can carry it.
-        """
-        key = _plain(self.settings.key) if self.settings.key else None
-        if key and not HEADER_VALUE.fullmatch(key):
-            raise self._misconfigured("api_key_env", "names a variable whose value is not printable ASCII, as a key must be")
-        return key or None
-
-    def read_caller_key(self, call: Call) -> str | None:
-        """The caller's own key, where he brought one.
-
-        Raises:
-            ProviderError: no header can carry it.
-        """
-        if call.credential is None:
-            return None
-        key = _plain(call.credential.key)
-        if not HEADER_VALUE.fullmatch(key):
-            raise ProviderError(Failure("auth", f"the key given for `{self.name}` is no key", code="invalid_api_key"))
-        return key
-
-    def origin(self, call: Call) -> Origin:
-        """Whose failures those of a call are, the caller's own key among what they must not show."""
-        return self._origin.with_secret(_plain(call.credential.key)) if call.credential else self._origin
+            response.close()  # not released: an answer that was not read to its end must end upstream too
 
     async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
         if count_characters(call.query) > MAX_INLINE_ENCODE_CHARACTERS:
@@ -202,26 +132,26 @@ class HttpProvider(ABC):
         return response
 
     async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
-        """The whole body, as long as it may be; the connection is closed if it is not read to its end."""
-        length, highest = response.content_length, self.settings.max_answer_bytes
+        """Read a body of at most `max_answer_bytes`; the connection is closed if it is not read to its end."""
+        length, max_bytes = response.content_length, self.settings.max_answer_bytes
         try:
-            if length is not None and length <= highest and hdrs.CONTENT_ENCODING not in response.headers:
+            if length is not None and length <= max_bytes and hdrs.CONTENT_ENCODING not in response.headers:
                 return await response.read()
-            return await self._read_bounded(response, length or 0, highest)
+            return await self._read_bounded(response, length or 0, max_bytes)
         except BaseException:
             response.close()
             raise
 
-    async def _read_bounded(self, response: aiohttp.ClientResponse, length: int, highest: int) -> bytes:
-        """Counts what comes, decompressed: neither the stated length nor the size on the wire bounds memory."""
+    async def _read_bounded(self, response: aiohttp.ClientResponse, length: int, max_bytes: int) -> bytes:
+        """Read and count decompressed bytes: neither the stated length nor the size on the wire bounds memory."""
         body = bytearray()
         with ConnectionWatch(response):
-            while max(len(body), length) <= highest:
+            while max(len(body), length) <= max_bytes:
                 piece = await response.content.readany()
                 if not piece:
                     return bytes(body)
                 body += piece
-        raise self._origin.answer_error(f"answered with over {highest:,} bytes", "answer_too_large")
+        raise self._origin.answer_error(f"answered with over {max_bytes:,} bytes", "answer_too_large")
 
     async def _decode(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> Completion:
         if len(body) > MAX_INLINE_PARSE_BYTES:
@@ -229,6 +159,7 @@ class HttpProvider(ABC):
         return self.decode(call, response.status, response.headers, body)
 
     async def _linger(self, response: aiohttp.ClientResponse) -> None:
+        """Wait for the end of a body whose answer is complete, so that the connection can be used again."""
         if response.content.at_eof():
             return
         try:
@@ -238,36 +169,29 @@ class HttpProvider(ABC):
             return  # the answer is whole all the same
 
     def _close(self, reader: StreamReader, broken: Exception | None) -> Completion:
-        """The answer of a stream; of a broken one, too, if its finish reason had come."""
+        """Return the answer of a stream; of a broken one, too, if its finish reason had arrived."""
         try:
             return reader.close()
         except ProviderError as error:
             raise error from broken
 
-    def _misconfigured(self, field: str, wrong: str) -> ConfigError:
-        return ConfigError(self.settings.source, [Fault(f"providers.{self.name}.{field}", wrong)])
-
-
-def _plain(secret: SecretStr) -> str:
-    return secret.get_secret_value().strip()  # a key read from a file often ends in a newline
-
 
 def _is_whole(response: aiohttp.ClientResponse) -> bool:
-    """Not a stream: a refusal, a host that does not stream, or a web page of something that stands between."""
+    """Return whether this is no stream: an error, a host that does not stream, or the web page of a proxy."""
     kind = response.headers.get(hdrs.CONTENT_TYPE, "")
     return response.status != 200 or kind.startswith(("application/json", "text/html"))
 
 
 def _to_deltas(call: Call, completion: Completion) -> list[Delta]:
     return [
-        Delta(call.index, index, said.text, said.reasoning, said.refusal, said.tool_calls, choice.logprobs)
+        Delta(call.index, index, answer.text, answer.reasoning, answer.refusal, answer.tool_calls, choice.logprobs)
         for index, choice in enumerate(completion.choices)
-        for said in (choice.message,)
+        for answer in (choice.message,)
     ]
 
 
 def count_characters(query: Query) -> int:
-    """About how much there is to write."""
+    """Return about how much text there is to encode."""
     if query.messages is None:
         return len(query.prompt or "") + 8 * len(query.prompt_tokens or ())
     total = 0
@@ -279,7 +203,7 @@ def count_characters(query: Query) -> int:
     return total
 
 
-def _count_part_characters(part: Any) -> int:
+def _count_part_characters(part: object) -> int:
     match part:
         case str():
             return len(part)
