@@ -16,12 +16,7 @@ from yarl import URL
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, OtherPart, TextPart
-from fanout.core.schema import Call
-from fanout.core.schema import Completion
-from fanout.core.schema import Delta
-from fanout.core.schema import FittedParameters
-from fanout.core.schema import Query
-from fanout.core.schema import Target
+from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.transport.configured import ConfiguredProvider
