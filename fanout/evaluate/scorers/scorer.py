@@ -1,0 +1,76 @@
+"""A scorer: its declaration, what it is given, what it returns."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerInput:
+    """One answer, with all that a scorer may look at; `None` is "not known"."""
+
+    text: str
+    reference: str | None = None
+    columns: Mapping[str, object] = field(default_factory=dict)
+    """Further columns of the answer's row."""
+    finish_reason: str | None = None
+    output_tokens: int | None = None
+    ttft_s: float | None = None
+    total_s: float | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A number, or `None` with the reason why there is none."""
+
+    value: float | None
+    explanation: str | None = None
+
+
+class Scorer(BaseModel):
+    """Base of all scorers; frozen, so that a job's declaration cannot change under it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    VERSION: ClassVar[int] = 1
+    """Raised whenever the same answer may get another score than before."""
+    is_bounded: ClassVar[bool] = True
+    """Whether scores lie within 0 … 1."""
+    is_higher_better: ClassVar[bool] = True
+
+    type: str
+    name: str | None = Field(default=None, min_length=1, max_length=64)
+    """Name in results and reports; by default its type."""
+    against: str = Field(default="reference", min_length=1, max_length=128)
+    """Column that holds the expected answer."""
+
+    @abstractmethod
+    def score(self, given: ScorerInput) -> Score:
+        """Return the answer's score; the same for the same input, whatever else runs."""
+
+    @property
+    def label(self) -> str:
+        """Name in results and reports."""
+        return self.name or self.type
+
+    @property
+    def version(self) -> str:
+        """Type, version and a digest of the options: equal exactly where scores can be compared."""
+        options = self.model_dump_json(exclude={"name"}, exclude_defaults=True)
+        return f"{self.type}/{self.VERSION}/{hashlib.sha256(options.encode()).hexdigest()[:12]}"
+
+    def expected(self, given: ScorerInput) -> str | None:
+        """Return the expected answer as text; `None` where the row has none."""
+        value = given.reference if self.against == "reference" else given.columns.get(self.against)
+        return None if value is None else str(value)
+
+    def no_reference(self) -> Score:
+        """Return the score of an answer whose row has no expected one."""
+        return Score(None, f"the row has no `{self.against}`")

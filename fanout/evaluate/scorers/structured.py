@@ -1,0 +1,119 @@
+"""Scorers of JSON answers: valid against a schema, or equal to the expected value."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import jsonschema
+import referencing
+from pydantic import Field, model_validator
+
+from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput
+
+MAX_JSON_CHARS = 1_000_000
+FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
+
+
+class _JsonScorer(Scorer):
+    fenced: bool = True
+    """Whether JSON within the first code block counts, where the whole answer is not JSON."""
+
+    def parse(self, text: str) -> object:
+        """Return the JSON value of an answer.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if len(text) > MAX_JSON_CHARS:
+            raise ValueError(f"the answer is longer than {MAX_JSON_CHARS:,} characters")
+        try:
+            return parse_strictly(text)
+        except ValueError:
+            block = FENCED.search(text) if self.fenced else None
+            if block is None:
+                raise
+            return parse_strictly(block[1])
+
+
+def parse_strictly(text: str) -> object:
+    """Return the value of a JSON text; NaN and Infinity are not JSON.
+
+    Raises:
+        ValueError: the text is not JSON, or is nested too deeply.
+    """
+    try:
+        value: object = json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is not JSON")
+
+
+class JsonSchemaScorer(_JsonScorer):
+    """1 where the answer is JSON that fits a schema, else 0."""
+
+    type: Literal["json_schema"] = "json_schema"
+    json_schema: dict[str, Any] = Field(alias="schema")
+    """JSON Schema, draft 2020-12 unless `$schema` names another; references stay within it."""
+
+    @model_validator(mode="after")
+    def check_schema(self) -> Self:
+        """Refuse a schema that is not one."""
+        try:
+            self._validator.check_schema(self.json_schema)
+        except jsonschema.SchemaError as error:
+            raise ValueError(f"schema is not a JSON Schema: {error.message}") from None
+        return self
+
+    @cached_property
+    def _validator(self) -> Any:
+        # An empty registry: a reference to an address is an error, never a request that a schema makes this machine send.
+        maker = jsonschema.validators.validator_for(self.json_schema, default=jsonschema.Draft202012Validator)
+        return maker(self.json_schema, registry=referencing.Registry())
+
+    def score(self, given: ScorerInput) -> Score:
+        """Return 1 or 0, with the first fault."""
+        try:
+            fault = next(self._validator.iter_errors(self.parse(given.text)), None)
+        except ValueError as error:
+            return Score(0.0, f"not JSON: {error}")
+        except referencing.exceptions.Unresolvable as error:
+            return Score(None, f"the schema refers to what it does not hold: {error}")
+        return Score(1.0) if fault is None else Score(0.0, f"{fault.json_path}: {fault.message[:200]}")
+
+
+class JsonEqualScorer(_JsonScorer):
+    """1 where the answer is the expected JSON value, whatever its order of names and its white space, else 0."""
+
+    type: Literal["json_equal"] = "json_equal"
+
+    def score(self, given: ScorerInput) -> Score:
+        """Return 1 or 0."""
+        expected = self.expected(given)
+        if expected is None:
+            return self.no_reference()
+        try:
+            wanted = parse_strictly(expected)
+        except ValueError as error:
+            return Score(None, f"the expected answer is not JSON: {error}")
+        try:
+            return Score(float(is_equal(self.parse(given.text), wanted)))
+        except ValueError as error:
+            return Score(0.0, f"not JSON: {error}")
+
+
+def is_equal(one: object, other: object) -> bool:
+    """Return whether two JSON values are equal: `1` and `1.0` are, `1` and `true` are not."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_equal(value, other[name]) for name, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(is_equal(a, b) for a, b in zip(one, other, strict=True))
+    return one == other

@@ -1,0 +1,148 @@
+"""Scorers of an answer's text: exact, contains, regex, numeric, multiple choice."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, Self
+
+import regex
+from pydantic import Field, model_validator
+
+from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput
+
+REGEX_TIMEOUT_S = 0.25
+"""For one answer: a pattern may be written so that it takes for ever."""
+MAX_PATTERN_CHARS = 2_000
+NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?|[-+]?\.\d+")
+CHOICE_STATED = r"(?:answer|choice|option)\s*(?:is|:|=)?\s*[\(\[\*\s]*([{letters}])\b"
+CHOICE_ALONE = r"^[\s\(\[\*]*([{letters}])\b[\s\)\]\.\:\*]*"
+
+
+class _TextScorer(Scorer):
+    ignore_case: bool = False
+    """Compare without regard to case."""
+    strip: bool = True
+    """Leave white space at both ends out of the comparison."""
+
+    def normalize(self, text: str) -> str:
+        """Return the text as it is compared."""
+        text = text.strip() if self.strip else text
+        return text.casefold() if self.ignore_case else text
+
+
+class ExactScorer(_TextScorer):
+    """1 where the answer is the expected text, else 0."""
+
+    type: Literal["exact"] = "exact"
+
+    def score(self, given: ScorerInput) -> Score:
+        """Return 1 or 0."""
+        expected = self.expected(given)
+        if expected is None:
+            return self.no_reference()
+        return Score(float(self.normalize(given.text) == self.normalize(expected)))
+
+
+class ContainsScorer(_TextScorer):
+    """1 where the answer contains the expected text, else 0."""
+
+    type: Literal["contains"] = "contains"
+    text: str | None = Field(default=None, min_length=1)
+    """Text to look for; by default the expected answer of each row."""
+
+    def score(self, given: ScorerInput) -> Score:
+        """Return 1 or 0."""
+        wanted = self.text if self.text is not None else self.expected(given)
+        if not wanted:
+            return self.no_reference()
+        return Score(float(self.normalize(wanted) in self.normalize(given.text)))
+
+
+class RegexScorer(Scorer):
+    """1 where the pattern is found in the answer, else 0."""
+
+    type: Literal["regex"] = "regex"
+    pattern: str = Field(min_length=1, max_length=MAX_PATTERN_CHARS)
+    """Pattern of the `regex` package, which knows Python's syntax."""
+    full: bool = False
+    """Whether the pattern must match the whole answer."""
+
+    @model_validator(mode="after")
+    def check_pattern(self) -> Self:
+        """Refuse a pattern that does not compile."""
+        try:
+            regex.compile(self.pattern)
+        except regex.error as error:
+            raise ValueError(f"pattern `{self.pattern[:80]}` is not a regular expression: {error}") from None
+        return self
+
+    def score(self, given: ScorerInput) -> Score:
+        """Return 1 or 0; no score where the pattern takes longer than 0.25 s."""
+        match = regex.fullmatch if self.full else regex.search
+        try:
+            return Score(float(match(self.pattern, given.text, timeout=REGEX_TIMEOUT_S) is not None))
+        except TimeoutError:
+            return Score(None, f"the pattern took longer than {REGEX_TIMEOUT_S} s")
+
+
+class NumericScorer(Scorer):
+    """1 where the answer's number lies within a tolerance of the expected one, else 0."""
+
+    type: Literal["numeric"] = "numeric"
+    absolute: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Largest difference that counts as equal."""
+    relative: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """The same, as a share of the expected number; the larger of the two holds."""
+    take: Literal["last", "first", "only"] = "last"
+    """Which number of the answer counts; `only`: an answer with several is wrong."""
+
+    def score(self, given: ScorerInput) -> Score:
+        """Return 1 or 0; 0 where the answer has no number."""
+        expected = self.expected(given)
+        if expected is None:
+            return self.no_reference()
+        wanted = parse_numbers(expected)
+        if len(wanted) != 1:
+            return Score(None, f"the expected answer `{expected[:80]}` is not one number")
+        found = parse_numbers(given.text)
+        if not found:
+            return Score(0.0, "no number in the answer")
+        if self.take == "only" and len(found) > 1:
+            return Score(0.0, f"{len(found)} numbers in the answer")
+        number = found[0] if self.take == "first" else found[-1]
+        tolerance = max(self.absolute, self.relative * abs(wanted[0]))
+        return Score(float(abs(number - wanted[0]) <= tolerance + 1e-12 * abs(wanted[0])), f"{number:g}")
+
+
+def parse_numbers(text: str) -> list[float]:
+    """Return the numbers in a text, `1,234.5` read as one; a minus that joins two words is none."""
+    return [float(match[0].replace(",", "")) for match in NUMBER.finditer(re.sub(r"(?<=\w)-(?=\d)", " ", text))]
+
+
+class ChoiceScorer(Scorer):
+    """1 where the answer chooses the expected letter, else 0."""
+
+    type: Literal["choice"] = "choice"
+    letters: str = Field(default="ABCD", pattern=r"^[A-Z]{2,26}$")
+    """Letters that may be chosen."""
+
+    def score(self, given: ScorerInput) -> Score:
+        """Return 1 or 0; 0 where no choice, or more than one, can be read."""
+        expected = self.expected(given)
+        if expected is None:
+            return self.no_reference()
+        chosen = parse_choice(given.text, self.letters)
+        if chosen is None:
+            return Score(0.0, "no choice could be read")
+        return Score(float(chosen == expected.strip().strip("()[].").upper()), chosen)
+
+
+def parse_choice(text: str, letters: str = "ABCD") -> str | None:
+    """Return the chosen letter: the last that is stated as the answer, else one that opens the text or is its only one."""
+    stated = re.findall(CHOICE_STATED.format(letters=letters), text, re.IGNORECASE)
+    if stated:
+        return str(stated[-1]).upper()
+    if alone := re.match(CHOICE_ALONE.format(letters=letters), text):
+        return alone[1]
+    standing = set(re.findall(rf"(?<![\w'])([{letters}])(?![\w'])", text))
+    return standing.pop() if len(standing) == 1 else None
