@@ -125,17 +125,17 @@ class Origin:
         status = self.status or read_status(error)
         message = read_message(error)
         code, category = (
-            _as_word(error.get("code")),
-            _as_word(error.get("type") or error.get("error_type") or error.get("status")),
+            _read_word(error.get("code")),
+            _read_word(error.get("type") or error.get("error_type") or error.get("status")),
         )
         delay_s = find_retry_after_s(self.headers, error, message)
-        kind = kind or _kind(status, (code, category), error, message, delay_s)
+        kind = kind or _find_kind(status, (code, category), error, message, delay_s)
         return ProviderError(
             Failure(
                 kind,
-                _safe_message(self, kind, status, message),
-                code=_safe_code(self, kind, status, code or category),
-                param=_safe_param(self, kind, error.get("param")),
+                _write_message(self, kind, status, message),
+                code=_pick_code(self, kind, status, code or category),
+                param=_pick_param(self, kind, error.get("param")),
                 status=status,
                 retry_after_s=delay_s,
                 request_id=self.request_id or as_name(request_id),
@@ -166,11 +166,11 @@ def configuration_error(sentence: str, code: str = "not_configured") -> Provider
     return ProviderError(Failure("not_configured", sentence, code=code))
 
 
-def _as_word(value: object) -> str | None:
+def _read_word(value: object) -> str | None:
     return value if isinstance(value, str) and value and not value.isdigit() else None
 
 
-def _kind(
+def _find_kind(
     status: int | None, words: tuple[str | None, ...], error: Mapping[str, Any], message: str, delay_s: float | None
 ) -> FailureKind:
     for word in filter(None, words):
@@ -187,7 +187,7 @@ def _kind(
     return next((TYPE_KINDS[word] for word in words if word and word in TYPE_KINDS), "server")
 
 
-def _safe_message(origin: Origin, kind: FailureKind, status: int | None, message: str) -> str:
+def _write_message(origin: Origin, kind: FailureKind, status: int | None, message: str) -> str:
     """Return the upstream's sentence, redacted; our own where it is about keys, or about a fault inside the provider."""
     is_passed_on = kind != "auth" and (status is None or 400 <= status < 500)
     shown = redact(message, origin.secrets) if is_passed_on else ""
@@ -200,7 +200,7 @@ def _safe_message(origin: Origin, kind: FailureKind, status: int | None, message
     return f"{sentence} (HTTP {status})" if status else sentence
 
 
-def _safe_code(origin: Origin, kind: FailureKind, status: int | None, code: str | None) -> str | None:
+def _pick_code(origin: Origin, kind: FailureKind, status: int | None, code: str | None) -> str | None:
     if kind == "auth":
         return "permission_denied" if status == 403 else "invalid_api_key"
     if status is not None and 300 <= status < 400:
@@ -209,7 +209,7 @@ def _safe_code(origin: Origin, kind: FailureKind, status: int | None, code: str 
     return code if is_word else None
 
 
-def _safe_param(origin: Origin, kind: FailureKind, param: object) -> str | None:
+def _pick_param(origin: Origin, kind: FailureKind, param: object) -> str | None:
     if kind == "auth" or not isinstance(param, str) or not 0 < len(param) <= 100:
         return None
     return param if redact(param, origin.secrets) == param else None

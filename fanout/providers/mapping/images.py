@@ -48,7 +48,7 @@ async def inline_images(call: Call, *, allowed: Collection[Network] = ()) -> Cal
         ProviderError: `bad_request`, `param` being `images`.
     """
     messages = call.query.messages or ()
-    urls = dict.fromkeys(part.url for message in messages for part in _images(message.content))
+    urls = dict.fromkeys(part.url for message in messages for part in _list_images(message.content))
     if len(urls) > MAX_IMAGES:
         raise images_error(f"the request has {len(urls)} images; at most {MAX_IMAGES} are allowed")
     to_fetch = [url for url in urls if not is_data_url(url)]
@@ -69,7 +69,7 @@ async def _fetch_as_data_url(url: str, allowed: Collection[Network]) -> str:
     return await asyncio.to_thread(lambda: image.url)  # base64 of some megabytes takes some milliseconds
 
 
-def _images(content: Content | None) -> list[ImagePart]:
+def _list_images(content: Content | None) -> list[ImagePart]:
     return [part for part in content if isinstance(part, ImagePart)] if isinstance(content, tuple) else []
 
 

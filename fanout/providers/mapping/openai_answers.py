@@ -79,12 +79,12 @@ def parse_texts(message: Mapping[str, Any]) -> tuple[str, str | None]:
     content = message.get("content")
     reasoning = as_text(message.get("reasoning_content") or message.get("reasoning"))
     if isinstance(content, list):
-        reasoning += "".join(_texts(content, "thinking"))
-        return "".join(_texts(content, "text")), reasoning or None
+        reasoning += "".join(_find_texts(content, "thinking"))
+        return "".join(_find_texts(content, "text")), reasoning or None
     return as_text(content), reasoning or None
 
 
-def _texts(parts: list[Any], kind: str) -> Iterator[str]:
+def _find_texts(parts: list[Any], kind: str) -> Iterator[str]:
     for part in parts:
         if isinstance(part, str) and kind == "text":
             yield part
@@ -93,7 +93,7 @@ def _texts(parts: list[Any], kind: str) -> Iterator[str]:
             if isinstance(inner, str):
                 yield inner
             elif isinstance(inner, list):
-                yield from _texts(inner, "text")
+                yield from _find_texts(inner, "text")
 
 
 def parse_logprobs(raw: object) -> tuple[TokenLogprob, ...] | None:

@@ -1,4 +1,4 @@
-"""Sentences of others made safe to show: no key, no host, no address; one line, not long."""
+"""Redaction of other people's sentences: no key, no host, no address; one line, not long."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ HIDDEN = (
         "[address]",
     ),
 )
-"""What a message must not give away: keys, and where a provider, its proxies or its machines are."""
+"""Patterns of what a message must not give away: keys, and where a provider, its proxies or its machines are."""
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """`text` in one line of at most 500 characters, without keys, host names, addresses and the `secrets` themselves."""
+    """Return `text` in one line of at most 500 characters, without keys, host names, addresses and the `secrets` themselves."""
     for secret in secrets:
         text = text.replace(secret, "[key]")
     if len(text) > 4 * MAX_MESSAGE_CHARS:  # bounds the patterns' work; the last word may be half a key, so it goes too

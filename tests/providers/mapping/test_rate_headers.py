@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from fanout.core.schema import RateLimitStatus, Remaining
 from fanout.providers.mapping.rate_headers import (
-    HIGHEST,
+    MAX_COUNT,
     MAX_RESET_S,
     REQUESTS,
     TOKENS,
@@ -122,8 +122,8 @@ WORDS = st.one_of(st.text(max_size=40), st.integers().map(str), st.floats().map(
 def test_whatever_headers_say_is_sense_or_nothing(headers: dict[str, str]) -> None:
     rate = parse_rate_headers(CIMultiDict(headers))
     for left in (rate.requests, rate.tokens) if rate else ():
-        assert left.limit is None or 0 < left.limit <= HIGHEST
-        assert left.remaining is None or 0 <= left.remaining <= HIGHEST
+        assert left.limit is None or 0 < left.limit <= MAX_COUNT
+        assert left.remaining is None or 0 <= left.remaining <= MAX_COUNT
         assert left.reset_s is None or 0 <= left.reset_s <= MAX_RESET_S
 
 
