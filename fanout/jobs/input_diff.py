@@ -10,7 +10,9 @@ from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import Job, RequestBuilder
-from fanout.store.jobs.journal import ROWS_AT_ONCE, InputItem, JobStore
+from fanout.store.jobs.inputs import ROWS_AT_ONCE
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.records import InputItem
 
 Read = tuple[int, str | None, str | None]
 """A row's line, its custom id, and what would be kept of it; `None`: it cannot be used."""
@@ -27,7 +29,7 @@ async def find_input_differences(
     source = iter(rows)
     after, count, changed, first = -1, 0, 0, 0
     while True:
-        kept = (await store.chunk(job.number, after)).items
+        kept = (await store.inputs.read_chunk(job.number, after)).items
         read = await asyncio.to_thread(_read, source, builder)
         if not kept and not read:
             break

@@ -15,7 +15,7 @@ from fanout.jobs import config_fingerprint
 from fanout.jobs.estimate import Estimate
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import Fingerprint, JobSpec, RequestBuilder
-from fanout.store.jobs.journal import InputItem
+from fanout.store.jobs.records import InputItem
 
 MAX_FAULTS = 1_000
 """That are told of an input."""

@@ -7,21 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import TypeAdapter
-from sqlalchemy import Row
 
 from fanout.core.schema import Call
 from fanout.core.usage import WorkTotals, sum_known
 from fanout.dispatch.plan import Request
+from fanout.store.jobs.records import JobRow, JobState
 
-JobState = Literal["loading", "queued", "running", "cancelling", "stopped", "cancelled", "expired", "done"]
-"""
-- `loading`: its input is read and checked; nothing was sent.
-- `queued`: to be run by whoever has a place for it.
-- `running`; `cancelling`: what is under way is still waited for.
-- `stopped`: by its user, its cost or an account that takes no more; can be resumed.
-- `cancelled`, `expired` (its deadline has passed): nothing more is sent; can be resumed, the latter with a later deadline.
-- `done`: every unit has ended.
-"""
 OPEN_STATES: tuple[JobState, ...] = ("queued", "running", "cancelling")
 ENDED_STATES: tuple[JobState, ...] = ("stopped", "cancelled", "expired", "done")
 JobKind = Literal["rows", "requests"]
@@ -123,15 +114,25 @@ class Job:
     forked_from: str | None
 
     @classmethod
-    def from_row(cls, row: Row[Any]) -> Job:
-        names = ("number", "id", "created", "account_id", "state", "reason", "items", "units", "started", "ended", "rate")
+    def from_row(cls, row: JobRow) -> Job:
+        """Return the job that a row of the store holds."""
         return cls(
-            **{name: getattr(row, name) for name in names},
-            owner=row.owner,
-            alive=bool(row.alive),
-            forked_from=row.forked_from,
+            number=row.number,
+            id=row.id,
+            created=row.created,
+            account_id=row.account_id,
             spec=JOB_SPEC_JSON.validate_json(row.spec),
             fingerprint=FINGERPRINT_JSON.validate_json(row.fingerprint),
+            state=row.state,
+            reason=row.reason,
+            items=row.items,
+            units=row.units,
+            started=row.started,
+            ended=row.ended,
+            rate=row.rate,
+            owner=row.owner,
+            alive=row.is_alive,
+            forked_from=row.forked_from,
         )
 
 

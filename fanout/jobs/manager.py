@@ -14,7 +14,7 @@ from typing import Any
 from fanout.core.errors import FanoutError, LeaseLostError, RequestError, StoreError
 from fanout.core.faults import Fault
 from fanout.core.schema import Call
-from fanout.core.usage import WORK_SUMS, WorkTotals
+from fanout.core.usage import WorkTotals
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.plan import Entry, Request
 from fanout.jobs import config_fingerprint, process_identity
@@ -36,7 +36,9 @@ from fanout.jobs.job import FINGERPRINT_JSON as FINGERPRINTS
 from fanout.jobs.row_request import make_row_request_builder
 from fanout.jobs.worker import JobWorker
 from fanout.observability.logs import log
-from fanout.store.jobs.journal import LEASE_S, JobStore
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.leases import LEASE_S
+from fanout.store.jobs.records import JobChange, JobState, NewJobRow
 
 MAX_RUNNING_JOBS = 4
 """That one process runs at once; further ones are queued."""
@@ -96,30 +98,27 @@ class JobManager:
         builder = self._request_builder(spec, account_id or "")
         entries = self._entries(builder) if spec.kind == "rows" else {}
         id = id or f"{prefix}{uuid.uuid4().hex}"
-        row = {
-            "id": id,
-            "created": time.time(),
-            "account_id": account_id or "",
-            "spec": JOB_SPEC_JSON.dump_json(spec, exclude_defaults=True).decode(),
-            "fingerprint": "{}",
-            "state": "loading",
-            "forked_from": forked_from,
-        }
-        number = await self._store.create(row)
+        written = JOB_SPEC_JSON.dump_json(spec, exclude_defaults=True).decode()
+        number = await self._store.create(NewJobRow(id, time.time(), account_id or "", written, "{}", forked_from))
         try:
-            epoch = await self._store.take(number, self._owner)
+            epoch = await self._store.leases.acquire(number, self._owner)
             loading = Intake(spec, builder, self._dispatcher, entries)
             await self._load(loading, number, epoch or 0, rows)
-            for custom_id, line in await self._store.repeated_ids(number):
+            for custom_id, line in await self._store.inputs.find_repeated_ids(number):
                 loading.faults.append(Fault(f"line {line}: custom_id", f"`{custom_id}` stands in the input more than once"))
             loading.check()
         except BaseException:
             with suppress(StoreError):
                 await asyncio.shield(self._store.discard(number))
             raise
-        whole: dict[str, Any] = {"state": "queued", "owner": None, "items": loading.items, "units": loading.units}
-        meant = FINGERPRINTS.dump_json(loading.meant).decode()
-        if not await self._store.change(number, states=("loading",), epoch=epoch, **whole, fingerprint=meant):
+        change: JobChange = {
+            "state": "queued",
+            "owner": None,
+            "items": loading.items,
+            "units": loading.units,
+            "fingerprint": FINGERPRINTS.dump_json(loading.meant).decode(),
+        }
+        if not await self._store.update(number, change, states=("loading",), epoch=epoch):
             raise StoreError("the job was given up while its input was read")
         return await self.job(id)
 
@@ -142,7 +141,7 @@ class JobManager:
         async with self._keeping(number, epoch):
             while (found := await asyncio.to_thread(loading.take, source)) is not None:
                 if found and not loading.faults:
-                    await self._store.add_items(number, found, epoch)
+                    await self._store.inputs.add(number, found, epoch)
 
     @asynccontextmanager
     async def _keeping(self, number: int, epoch: int) -> AsyncGenerator[None]:
@@ -152,7 +151,7 @@ class JobManager:
             while True:
                 await asyncio.sleep(POLL_INTERVAL_S)
                 with suppress(StoreError):
-                    await self._store.renew(number, epoch, None)
+                    await self._store.leases.renew(number, epoch, None)
 
         task = asyncio.create_task(beat(), name="loading")
         try:
@@ -195,14 +194,23 @@ class JobManager:
         Raises:
             RequestError: there is none.
         """
-        row = await self._store.job(id)
+        row = await self._store.find(id)
         if row is None:
             raise RequestError([Fault("id", f"no job `{id}`", "job_not_found")])
         return Job.from_row(row)
 
-    async def jobs(self, **which: Any) -> list[Job]:
-        """The newest first; see `JobStore.listed`."""
-        return [Job.from_row(row) for row in await self._store.listed(**which)]
+    async def list_jobs(
+        self,
+        *,
+        limit: int,
+        before: float | None = None,
+        account_id: str | None = None,
+        prefix: str = "",
+        states: Sequence[JobState] = (),
+    ) -> list[Job]:
+        """Return the newest jobs first; see `JobStore.list_jobs`."""
+        rows = await self._store.list_jobs(limit=limit, before=before, account_id=account_id, prefix=prefix, states=states)
+        return [Job.from_row(row) for row in rows]
 
     async def progress(self, id: str) -> Progress:
         """How far a job is, whoever runs it."""
@@ -221,10 +229,7 @@ class JobManager:
             await asyncio.sleep(every_s)
 
     async def _counts(self, job: Job) -> dict[ResultGroup, WorkTotals]:
-        return {
-            ResultGroup(row.model, row.result): WorkTotals(**{name: getattr(row, name) for name in WORK_SUMS})
-            for row in await self._store.counts(job.number)
-        }
+        return {ResultGroup(*group): totals for group, totals in (await self._store.results.read_counts(job.number)).items()}
 
     def plan_item(self, job: Job, body: str) -> list[Call]:
         """The calls of one item of a job."""
@@ -252,7 +257,7 @@ class JobManager:
             self._begun.add(job.number)
             try:
                 gone = [job.owner] if job.owner and process_identity.is_gone(job.owner) else []
-                epoch = await self._store.take(job.number, self._owner, gone=gone)
+                epoch = await self._store.leases.acquire(job.number, self._owner, dead_owners=gone)
                 if epoch is not None:
                     return await self._run(job, epoch, meant, on_start)
             finally:
@@ -267,12 +272,12 @@ class JobManager:
         Args:
             meant: what its models stand for now. Their limit groups need not be those that it was made with.
         """
-        begun: dict[str, Any] = {"state": "running", "reason": None, "started": job.started or time.time()}
-        if not await self._store.change(job.number, states=("queued", "running"), epoch=epoch, **begun):
+        begun: JobChange = {"state": "running", "reason": None, "started": job.started or time.time()}
+        if not await self._store.update(job.number, begun, states=("queued", "running"), epoch=epoch):
             job = await self.job(job.id)
             if job.state == "cancelling":
                 return await self._leave(job, epoch, "cancelled", "it was cancelled")
-            await self._store.change(job.number, epoch=epoch, owner=None)
+            await self._store.update(job.number, {"owner": None}, epoch=epoch)
             raise RequestError([Fault("id", f"job `{job.id}` is {job.state}", "wrong_state")])
         job = replace(await self.job(job.id), fingerprint=meant)
         builder = self._request_builder(job.spec, job.account_id)
@@ -297,7 +302,7 @@ class JobManager:
             job = await self.job(job.id)
         return job if job.state in ENDED_STATES else await self.run(job.id, on_start, wait=True)
 
-    async def _leave(self, job: Job, epoch: int, state: str, reason: str | None) -> Job:
+    async def _leave(self, job: Job, epoch: int, state: JobState, reason: str | None) -> Job:
         """Writes how a run ended, and waits a while for a database that cannot be written just then."""
         for _ in range(MAX_FINAL_WRITES):
             with suppress(StoreError):
@@ -305,16 +310,14 @@ class JobManager:
             await asyncio.sleep(POLL_INTERVAL_S)
         return await self._left(job, epoch, state, reason)
 
-    async def _left(self, job: Job, epoch: int, state: str, reason: str | None) -> Job:
+    async def _left(self, job: Job, epoch: int, state: JobState, reason: str | None) -> Job:
         ended = time.time() if state in ENDED_STATES else None
-        left: dict[str, Any] = {"owner": None, "rate": None}
-        states = ("queued", "running") if state == "queued" else ()
-        if not await self._store.change(
-            job.number, states=states, epoch=epoch, state=state, reason=reason, ended=ended, **left
-        ):
-            # What is left to others must not forget that it was cancelled.
-            cancelled: dict[str, Any] = {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
-            await self._store.change(job.number, states=("cancelling",), epoch=epoch, **cancelled, **left)
+        change: JobChange = {"state": state, "reason": reason, "ended": ended, "owner": None, "rate": None}
+        states: Sequence[JobState] = ("queued", "running") if state == "queued" else ()
+        if not await self._store.update(job.number, change, states=states, epoch=epoch):
+            # A job that is left to others must not forget that it was cancelled.
+            change |= {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
+            await self._store.update(job.number, change, states=("cancelling",), epoch=epoch)
         log.info("job ends", job=job.id, state=state, reason=reason)
         return await self.job(job.id)
 
@@ -363,7 +366,7 @@ class JobManager:
         if self._leaving:
             return
         await self.discard_abandoned()
-        for row in reversed(await self._store.listed(most=1_000, states=("queued", "running", "cancelling"))):
+        for row in reversed(await self._store.list_jobs(limit=1_000, states=("queued", "running", "cancelling"))):
             job = Job.from_row(row)
             if not _is_left(job) or job.number in self._tasks or not job.spec.unattended:
                 continue
@@ -374,7 +377,7 @@ class JobManager:
 
     async def discard_abandoned(self) -> None:
         """Forgets jobs whose making was cut off."""
-        for row in await self._store.listed(most=1_000, states=("loading",)):
+        for row in await self._store.list_jobs(limit=1_000, states=("loading",)):
             job = Job.from_row(row)
             if _is_left(job) and (job.owner or job.created < time.time() - LEASE_S):  # else it is only just being made
                 await self._store.discard(job.number)
@@ -398,9 +401,9 @@ class JobManager:
 
     async def _broken(self, job: Job, reason: str) -> None:
         """Stops a job, unless another process has it by now."""
-        stopped: dict[str, Any] = {"state": "stopped", "reason": reason, "ended": time.time(), "owner": None, "rate": None}
+        stopped: JobChange = {"state": "stopped", "reason": reason, "ended": time.time(), "owner": None, "rate": None}
         with suppress(StoreError):
-            await self._store.change(job.number, states=("queued", "running"), gone=[self._owner], **stopped)
+            await self._store.update(job.number, stopped, states=("queued", "running"), dead_owners=[self._owner])
 
     # What its user wants of it
 
@@ -408,17 +411,12 @@ class JobManager:
         """Has nothing more sent; what is under way is waited for. A job that has ended stays as it is."""
         job = await self.job(id)
         if not _is_left(job):
-            await self._store.change(job.number, states=("queued", "running"), state="cancelling")
+            await self._store.update(job.number, {"state": "cancelling"}, states=("queued", "running"))
             if worker := self._running.get(job.number):
                 worker.stop("cancelled", "it was cancelled")
         else:
-            await self._store.change(
-                job.number,
-                states=("queued", "running", "cancelling", "stopped"),
-                state="cancelled",
-                reason="it was cancelled",
-                ended=time.time(),
-            )
+            cancelled: JobChange = {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
+            await self._store.update(job.number, cancelled, states=("queued", "running", "cancelling", "stopped"))
         return await self.job(id)
 
     async def resume(self, id: str, *, fork: bool = False, **changes: Any) -> Job:
@@ -453,45 +451,45 @@ class JobManager:
         if job.state not in ENDED_STATES:
             raise RequestError([Fault("id", f"job `{id}` is {job.state}; cancel it first, or wait for its end", "wrong_state")])
         self._unchanged(job)
-        if await self._store.reopen(job.number, kinds, states=(job.state,)) is None:
+        if await self._store.journal.reopen(job.number, kinds, states=(job.state,)) is None:
             raise RequestError([Fault("id", f"job `{job.id}` is no longer {job.state}", "wrong_state")])
         await self._queue(job, _not_late(replace(job.spec, **changes)))
         return await self.job(id)
 
     async def _queue(self, job: Job, spec: JobSpec) -> None:
         written = JOB_SPEC_JSON.dump_json(spec, exclude_defaults=True).decode()
-        queued: dict[str, Any] = {"state": "queued", "reason": None, "ended": None, "owner": None, "spec": written}
+        queued: JobChange = {"state": "queued", "reason": None, "ended": None, "owner": None, "spec": written}
         gone = [job.owner] if job.owner and process_identity.is_gone(job.owner) else []
-        if not await self._store.change(job.number, states=(job.state,), gone=gone, **queued):
+        if not await self._store.update(job.number, queued, states=(job.state,), dead_owners=gone):
             raise RequestError([Fault("id", f"job `{job.id}` is no longer {job.state}", "wrong_state")])
         self._look.set()
 
     async def _forked(self, job: Job, spec: JobSpec) -> Job:
         forked = replace(job, spec=spec)
         id = f"{job.id.partition('_')[0]}_{uuid.uuid4().hex}"
-        row = {
-            "id": id,
-            "created": time.time(),
-            "account_id": job.account_id,
-            "spec": JOB_SPEC_JSON.dump_json(spec, exclude_defaults=True).decode(),
-            "fingerprint": FINGERPRINTS.dump_json(self._meaning_now(forked)).decode(),
-            "state": "loading",
-            "forked_from": job.id,
-        }
+        row = NewJobRow(
+            id=id,
+            created=time.time(),
+            account_id=job.account_id,
+            spec=JOB_SPEC_JSON.dump_json(spec, exclude_defaults=True).decode(),
+            fingerprint=FINGERPRINTS.dump_json(self._meaning_now(forked)).decode(),
+            forked_from=job.id,
+        )
         units = job.units
         if job.spec.kind == "rows":  # its sets may have other members by now
             units = job.items * len(self._dispatcher.plan(self._request_builder(spec, job.account_id).build_request(EMPTY_ROW)))
         number = await self._store.create(row)
         try:
-            epoch = await self._store.take(number, self._owner) or 0
+            epoch = await self._store.leases.acquire(number, self._owner) or 0
             async with self._keeping(number, epoch):
                 for first in range(0, job.items, COPY_CHUNK_ITEMS):
-                    await self._store.copy_items(job.number, number, first, first + COPY_CHUNK_ITEMS)
+                    await self._store.inputs.copy(job.number, number, first, first + COPY_CHUNK_ITEMS)
         except BaseException:
             with suppress(StoreError):
                 await asyncio.shield(self._store.discard(number))
             raise
-        await self._store.change(number, epoch=epoch, state="queued", owner=None, items=job.items, units=units)
+        change: JobChange = {"state": "queued", "owner": None, "items": job.items, "units": units}
+        await self._store.update(number, change, epoch=epoch)
         self._look.set()
         return await self.job(id)
 
@@ -524,7 +522,7 @@ async def open_job_manager(
         run_waiting: it also looks for jobs that nobody runs.
     """
     manager = JobManager(store, dispatcher, builders)
-    async with store.writing():
+    async with store.journal.run():
         task = asyncio.create_task(manager.run_waiting_jobs(), name="jobs") if run_waiting else None
         try:
             yield manager

@@ -13,7 +13,7 @@ from itertools import count
 
 from fanout.core.schema import Call, Failure
 from fanout.jobs.adaptive_concurrency import AdaptiveConcurrency
-from fanout.store.jobs.journal import Unit
+from fanout.store.jobs.records import Unit
 
 MAX_DELAYED_UNITS = 4_096
 """Units of one model that wait to be tried again; while there are so many, nothing new is asked."""

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic_core import from_json
-from sqlalchemy import Row
 
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Completion, Failure
 from fanout.core.units import to_ms
 from fanout.core.usage import total_tokens
 from fanout.jobs.stored_outcome import StoredOutcome
+from fanout.store.jobs.records import ResultRow
 
 ColumnKind = Literal["text", "whole", "number", "time"]
 COLUMNS: Mapping[str, ColumnKind] = {
@@ -58,8 +58,8 @@ ResultRecord = Mapping[str, Any]
 """Values by the names of `COLUMNS`; a name that is not known is absent."""
 
 
-def build_records(rows: Iterable[Row[Any]]) -> Iterator[JsonObject]:
-    """Yield the records of rows of `JobStore.results`, in their order."""
+def build_records(rows: Iterable[ResultRow]) -> Iterator[JsonObject]:
+    """Yield the records of rows of `Results.list_results`, in their order."""
     for row in rows:
         outcome = StoredOutcome.from_json(row.record)
         yield {

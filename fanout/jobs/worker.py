@@ -23,12 +23,14 @@ from fanout.core.usage import Cost, WorkTotals, plausible_usage, plausible_usd, 
 from fanout.dispatch import retries
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.budget import Budget
-from fanout.jobs.job import Job, JobState, Progress, RequestBuilder, ResultGroup, place_calls
+from fanout.jobs.job import Job, Progress, RequestBuilder, ResultGroup, place_calls
 from fanout.jobs.model_queues import AccountSlots, ModelQueue, PendingUnit, QueueKey, Throughput
 from fanout.jobs.stored_outcome import StoredOutcome, failure_to_json
 from fanout.limits.queue import Priority
 from fanout.observability.logs import log
-from fanout.store.jobs.journal import AttemptFailed, AttemptStarted, JobStore, JournalEntry, Unit, UnitEnded
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.journal import AttemptFailed, AttemptStarted, JournalEntry, UnitEnded
+from fanout.store.jobs.records import JobState, Unit
 from fanout.store.usage.sums import ANSWERED
 
 BEAT_S = 3.0
@@ -140,7 +142,7 @@ class JobWorker:
         """
         after, fresh, rest = -1, True, name == next(iter(self._lanes), name)
         while fresh:
-            chunk = await self._patiently(lambda after=after: self._store.chunk(self.job.number, after))  # type: ignore[misc]
+            chunk = await self._patiently(lambda after=after: self._store.inputs.read_chunk(self.job.number, after))  # type: ignore[misc]
             fresh = bool(chunk.items)
             for item in chunk.items:
                 after = item.item
@@ -290,7 +292,7 @@ class JobWorker:
 
     async def _put(self, entry: JournalEntry) -> None:
         entries = chain([entry], repeat(replace(entry, again=True) if isinstance(entry, UnitEnded) else entry))
-        await self._patiently(lambda: self._store.put(next(entries)))
+        await self._patiently(lambda: self._store.journal.put(next(entries)))
 
     async def _patiently(self, transaction: Callable[[], Awaitable[Found]]) -> Found:
         """Waits for a database that cannot be used now."""
@@ -327,13 +329,13 @@ class JobWorker:
         """Closes a unit with an answer to the same question, where the store has one."""
         assert work.cache_key
         key = work.cache_key
-        found = await self._patiently(lambda: self._store.cached(key))
+        found = await self._patiently(lambda: self._store.results.find_cached(key))
         if found is None:
             return False
         target = work.call.target
         # It has cost nothing this time, and that is known.
         record = replace(StoredOutcome.from_json(found.record), model=target.name, label=target.label, cost=FREE)
-        await self._close(work, record, attempt=work.attempt - 1, cached_from=found.cached_from or found.id)
+        await self._close(work, record, attempt=work.attempt - 1, cached_from=found.cached_from or found.job)
         return True
 
     async def _beat(self) -> None:
@@ -341,7 +343,7 @@ class JobWorker:
         while True:
             try:
                 rate = self.progress().rate
-                state = await self._store.renew(self.job.number, self._epoch, rate)
+                state = await self._store.leases.renew(self.job.number, self._epoch, rate)
             except StoreError as error:
                 log.warning("a job's lease cannot be renewed", job=self.job.id, reason=str(error))
             else:

@@ -38,7 +38,7 @@ from fanout.server.resources import batches, providers
 from fanout.store import MEMORY, open_store
 from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
-from fanout.store.jobs.journal import JobStore
+from fanout.store.jobs.job_store import JobStore
 
 LAST_WORDS_S = 2.0
 """How long the cancelled requests may take to say so."""

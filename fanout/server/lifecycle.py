@@ -12,7 +12,7 @@ from fanout.observability.metrics import Metrics
 from fanout.store import Store
 from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
-from fanout.store.jobs.journal import JobStore
+from fanout.store.jobs.job_store import JobStore
 
 
 class Lifecycle:

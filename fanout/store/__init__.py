@@ -1,4 +1,4 @@
-"""What outlives a process: tables in an embedded SQLite file or, by URL, in PostgreSQL."""
+"""The store: tables that outlive the process, in an embedded SQLite file or, by URL, in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from fanout.store.engine.database import LOCK_TIMEOUT_MS, MEMORY, Database, create_file, describe_error
+from fanout.core.errors import StoreError
+from fanout.store.engine.database import LOCK_TIMEOUT_MS, Database, describe_error
+from fanout.store.engine.location import MEMORY, create_file
 from fanout.store.engine.upgrade import upgrade
 from fanout.store.history.recorder import History, HistoryMode
 from fanout.store.idempotency import IdempotencyStore
 from fanout.store.retention import DEFAULT_HISTORY_DAYS, Retention
-from fanout.store.usage.counter import UsageLedger
+from fanout.store.usage.ledger import UsageLedger
 
 __all__ = ["MEMORY", "OFF", "Store", "open_store"]
 
 OFF = "off"
 OPEN_TIMEOUT_S = 10.0
-"""How long a database that another process holds is waited for."""
+"""The longest wait at the start for a database that another process has locked."""
 LOCK_MESSAGES = ("locked", "lock timeout")
-"""SQLite's word for it, and PostgreSQL's."""
+"""How SQLite and PostgreSQL say that the database is locked."""
 
 
 class Store:
-    """An open database and what is kept in it."""
+    """An open database and the records in it."""
 
     def __init__(self, database: Database, history: HistoryMode = "usage", history_days: float = DEFAULT_HISTORY_DAYS) -> None:
         self.name = database.name
@@ -34,7 +34,7 @@ class Store:
         self.usage = UsageLedger(database)
         self.history = History(database, history)
         self.idempotency = None if database.in_memory else IdempotencyStore(database)
-        """Where answers are kept to be given again; none in memory, where they would fill it."""
+        """Answers to be replayed; none in memory, which they would fill."""
         self.retention = Retention(database, self.history, history_days)
 
 
@@ -42,12 +42,12 @@ class Store:
 async def open_store(
     location: str, *, history: HistoryMode = "usage", history_days: float = DEFAULT_HISTORY_DAYS
 ) -> AsyncGenerator[Store | None]:
-    """The store at a location, its tables brought up to date; what is not yet written is written at the end.
+    """Open the store at a location, its tables brought up to date; at the end, write what is not written yet.
 
     Args:
-        location: a file's path, a SQLAlchemy URL, `:memory:`, or `off`: then there is none.
+        location: a file's path, a SQLAlchemy URL, `:memory:`, or `off`: then there is no store.
         history: what is kept of comparisons from now on.
-        history_days: how long; 0: for ever.
+        history_days: for how long; 0: for ever.
 
     Raises:
         ConfigError: it cannot be opened, or a newer Fanout wrote it.
@@ -59,28 +59,31 @@ async def open_store(
     try:
         await _prepare(database, location)
         store = Store(database, history, history_days)
-        repeating = store.idempotency.writing() if store.idempotency else nullcontext()
-        async with store.usage.writing(), store.history.writing(), repeating, store.retention.deleting():
+        idempotency = store.idempotency.run() if store.idempotency else nullcontext()
+        async with store.usage.run(), store.history.run(), idempotency, store.retention.run():
             yield store
     finally:
         await database.close()
 
 
 async def _prepare(database: Database, location: str) -> None:
-    """Makes the file where there is none, and its tables what they must be."""
+    """Create the file if there is none, and bring the tables up to date."""
     began = time.monotonic()
     try:
         await asyncio.to_thread(create_file, location)
         while True:
             try:
-                async with database.writing() as connection:
+                async with database.write_transaction() as connection:
                     await connection.run_sync(upgrade, database)
-            except SQLAlchemyError as error:
-                late = time.monotonic() - began > OPEN_TIMEOUT_S - LOCK_TIMEOUT_MS / 1e3
-                if late or not any(word in describe_error(error) for word in LOCK_MESSAGES):
+            except StoreError as error:
+                is_late = time.monotonic() - began > OPEN_TIMEOUT_S - LOCK_TIMEOUT_MS / 1e3
+                if is_late or not any(message in str(error) for message in LOCK_MESSAGES):
                     raise
-                await asyncio.sleep(0.05)  # two that open a new file at once: SQLite makes one of them fail, not wait
+                # When two processes open a new file at once, SQLite fails one of them instead of letting it wait.
+                await asyncio.sleep(0.05)
             else:
                 break
-    except (SQLAlchemyError, OSError) as error:
-        raise database.unusable(describe_error(error)) from error
+    except StoreError as error:
+        raise database.to_config_error(str(error)) from error
+    except OSError as error:
+        raise database.to_config_error(describe_error(error)) from error

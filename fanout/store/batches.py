@@ -1,15 +1,51 @@
-"""OpenAI's batches in the database: what was asked, and what a job does not say of it. A batch's job has the batch's id."""
+"""OpenAI's batches in the database: the request, and what the batch's job cannot say. Both have the same id."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
 
-from sqlalchemy import Row, Select, select, tuple_, update
+from sqlalchemy import select, tuple_, update
 
 from fanout.store.engine.database import Database
 from fanout.store.engine.tables import batches, jobs
-from fanout.store.engine.transactions import run_to_end, told
+from fanout.store.engine.transactions import run_to_end
+from fanout.store.jobs.records import JobState
+
+
+class BatchRow(NamedTuple):
+    """A batch: the columns of its table, in their order. Times are Unix seconds."""
+
+    id: str
+    created: float
+    account_id: str
+    request: str
+    """JSON."""
+    validated: float | None = None
+    errors: str | None = None
+    """JSON: the faults of its input."""
+    cancelling: float | None = None
+    settled: float | None = None
+    output_file: str | None = None
+    error_file: str | None = None
+
+
+class BatchChange(TypedDict, total=False):
+    """New values for columns of a batch."""
+
+    validated: float
+    errors: str
+    cancelling: float | None
+    settled: float | None
+    output_file: str | None
+    error_file: str | None
+
+
+class UnsettledBatch(NamedTuple):
+    """A batch that is not settled, and the state of its job; `None`: it has none yet."""
+
+    batch: BatchRow
+    job_state: JobState | None
 
 
 class BatchStore:
@@ -19,41 +55,42 @@ class BatchStore:
         self._database = database
 
     @run_to_end
-    async def create(self, row: Mapping[str, Any]) -> None:
-        """A new batch. `row` has the columns of the table."""
-        async with told(self._database.writing) as connection:
-            await connection.execute(batches.insert().values(**row))
+    async def create(self, batch: BatchRow) -> None:
+        """Add a batch."""
+        async with self._database.write_transaction() as connection:
+            await connection.execute(batches.insert().values(batch._asdict()))
 
-    async def batch(self, id: str) -> Row[Any] | None:
-        rows = await self._rows(select(batches).where(batches.c.id == id))
-        return rows[0] if rows else None
+    async def find(self, id: str) -> BatchRow | None:
+        """Return a batch; `None` if there is none of that id."""
+        rows = await self._database.fetch_all(select(batches).where(batches.c.id == id))
+        return BatchRow(*rows[0]) if rows else None
 
-    async def listed(self, *, most: int, after: Row[Any] | None = None, account_id: str | None = None) -> Sequence[Row[Any]]:
-        """The newest first; behind `after`, if it is given."""
-        asked = select(batches).order_by(batches.c.created.desc(), batches.c.id.desc()).limit(most)
+    async def list_batches(
+        self, *, limit: int, after: BatchRow | None = None, account_id: str | None = None
+    ) -> Sequence[BatchRow]:
+        """Return the newest batches first; only those that follow `after`, if it is given."""
+        query = select(batches).order_by(batches.c.created.desc(), batches.c.id.desc()).limit(limit)
         if after is not None:
-            asked = asked.where(tuple_(batches.c.created, batches.c.id) < tuple_(after.created, after.id))
+            query = query.where(tuple_(batches.c.created, batches.c.id) < tuple_(after.created, after.id))
         if account_id is not None:
-            asked = asked.where(batches.c.account_id == account_id)
-        return await self._rows(asked)
+            query = query.where(batches.c.account_id == account_id)
+        return [BatchRow(*row) for row in await self._database.fetch_all(query)]
 
-    async def unsettled(self, ended: Sequence[str], most: int = 100) -> Sequence[Row[Any]]:
-        """Batches for which something is to be done now, each with its job's `state`, the oldest first.
+    async def list_unsettled(self, ended: Sequence[JobState], limit: int = 100) -> Sequence[UnsettledBatch]:
+        """Return the oldest batches for which there is something to do now.
 
         Args:
             ended: the states of jobs that have ended.
         """
-        due = jobs.c.id.is_(None) | jobs.c.state.in_(ended) | batches.c.cancelling.is_not(None)
-        asked = select(batches, jobs.c.state).select_from(batches.outerjoin(jobs, jobs.c.id == batches.c.id))
-        return await self._rows(asked.where(batches.c.settled.is_(None), due).order_by(batches.c.created).limit(most))
+        is_due = jobs.c.id.is_(None) | jobs.c.state.in_(ended) | batches.c.cancelling.is_not(None)
+        query = select(batches, jobs.c.state).select_from(batches.outerjoin(jobs, jobs.c.id == batches.c.id))
+        rows = await self._database.fetch_all(
+            query.where(batches.c.settled.is_(None), is_due).order_by(batches.c.created).limit(limit)
+        )
+        return [UnsettledBatch(BatchRow(*batch), state) for *batch, state in rows]
 
     @run_to_end
-    async def change(self, id: str, **values: Any) -> None:
-        async with told(self._database.writing) as connection:
-            await connection.execute(update(batches).where(batches.c.id == id).values(**values))
-
-    @run_to_end
-    async def _rows(self, asked: Select[Any]) -> Sequence[Row[Any]]:
-        async with told(self._database.reading) as connection:
-            found: Sequence[Row[Any]] = (await connection.execute(asked)).all()
-            return found
+    async def update(self, id: str, change: BatchChange) -> None:
+        """Change a batch, if there is one of that id."""
+        async with self._database.write_transaction() as connection:
+            await connection.execute(update(batches).where(batches.c.id == id).values(**change))

@@ -51,6 +51,6 @@ class _StoredFileReader(io.RawIOBase):
 
     async def _fetch(self, number: int) -> bytes | None:
         try:
-            return await self._files.part(self._id, number)
+            return await self._files.read_part(self._id, number)
         except StoreError as error:
             raise OSError(str(error)) from error

@@ -1,23 +1,37 @@
-"""Files in the database: what was uploaded, in pieces, and the names under which the results of jobs can be fetched."""
+"""Files in the database: uploads, kept in parts, and the names under which the results of jobs can be downloaded."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, Select, func, select, tuple_, update
+from sqlalchemy import Select, func, select, tuple_, update
 
 from fanout.store.engine.database import Database
 from fanout.store.engine.tables import file_parts, files
-from fanout.store.engine.transactions import run_to_end, told
+from fanout.store.engine.transactions import run_to_end
 
 PART_BYTES = 256 * 1024
-"""Of every piece but the last."""
+"""The size of every part but the last."""
 INCOMPLETE = -1
-"""In `bytes`: not whole yet, so shown to nobody."""
+"""The value of `bytes` while an upload is under way: nobody sees the file yet."""
 ABANDONED_AFTER_S = 86_400.0
-"""An upload that is not whole after so long has lost its sender."""
+"""The age at which an upload that is still incomplete has lost its sender."""
+
+
+class FileRow(NamedTuple):
+    """A file: the columns of its table, in their order. Times are Unix seconds."""
+
+    id: str
+    created: float
+    account_id: str
+    filename: str
+    purpose: str
+    bytes: int
+    job: str | None = None
+    """The job whose results it is made of whenever it is read; `None`: it was uploaded."""
+    expires: float | None = None
 
 
 class FileStore:
@@ -27,92 +41,87 @@ class FileStore:
         self._database = database
 
     @run_to_end
-    async def begin(self, id: str, *, created: float, account_id: str = "") -> None:
-        """Makes place for an upload; nobody sees it before `finish`."""
-        row = {"id": id, "created": created, "account_id": account_id, "filename": "", "purpose": "", "bytes": INCOMPLETE}
-        async with told(self._database.writing) as connection:
-            await connection.execute(files.insert().values(**row))
+    async def begin_upload(self, id: str, *, created: float, account_id: str = "") -> None:
+        """Reserve an id for an upload; nobody sees the file before `finish_upload`."""
+        row = FileRow(id, created, account_id, filename="", purpose="", bytes=INCOMPLETE)
+        async with self._database.write_transaction() as connection:
+            await connection.execute(files.insert().values(row._asdict()))
 
     @run_to_end
     async def add_part(self, id: str, part: int, content: bytes) -> None:
-        """Takes in piece number `part`, of `PART_BYTES` unless it is the last."""
-        async with told(self._database.writing) as connection:
+        """Add part number `part`, of `PART_BYTES` unless it is the last."""
+        async with self._database.write_transaction() as connection:
             await connection.execute(file_parts.insert().values(file=id, part=part, bytes=content))
 
     @run_to_end
-    async def finish(self, id: str, **values: Any) -> None:
-        """An upload is whole: its `bytes`, `filename`, `purpose` and `expires`."""
-        async with told(self._database.writing) as connection:
-            await connection.execute(update(files).where(files.c.id == id).values(**values))
+    async def finish_upload(self, id: str, *, filename: str, purpose: str, bytes: int, expires: float | None = None) -> None:
+        """Show an upload that is complete."""
+        values = {"filename": filename, "purpose": purpose, "bytes": bytes, "expires": expires}
+        async with self._database.write_transaction() as connection:
+            await connection.execute(update(files).where(files.c.id == id).values(values))
 
     @run_to_end
-    async def add(self, row: Mapping[str, Any]) -> None:
-        """A file that is made from a job's results whenever it is read; one that is known already gets the new figures."""
-        insert = self._database.inserting(files).values(**row)
-        made = insert.on_conflict_do_update(index_elements=["id"], set_={"bytes": insert.excluded["bytes"]})
-        async with told(self._database.writing) as connection:
-            await connection.execute(made)
+    async def add_results(self, file: FileRow) -> None:
+        """Add the file of a job's results, or update the size of one that exists."""
+        insert = self._database.insert(files).values(file._asdict())
+        upsert = insert.on_conflict_do_update(index_elements=["id"], set_={"bytes": insert.excluded["bytes"]})
+        async with self._database.write_transaction() as connection:
+            await connection.execute(upsert)
 
-    async def file(self, id: str) -> Row[Any] | None:
-        """A file's row; `None` where there is none, or it has expired."""
-        rows = await self._rows(self._visible().where(files.c.id == id))
-        return rows[0] if rows else None
+    async def find(self, id: str) -> FileRow | None:
+        """Return a file; `None` if there is none of that id, or it has expired."""
+        rows = await self._database.fetch_all(_select_visible().where(files.c.id == id))
+        return FileRow(*rows[0]) if rows else None
 
-    async def listed(
+    async def list_files(
         self,
         *,
-        most: int,
-        after: Row[Any] | None = None,
+        limit: int,
+        after: FileRow | None = None,
         newest_first: bool = True,
         purpose: str | None = None,
         account_id: str | None = None,
-    ) -> Sequence[Row[Any]]:
-        """Files in the order of their making.
+    ) -> Sequence[FileRow]:
+        """Return files in the order of their creation.
 
         Args:
-            after: only files that come behind this one.
+            after: only files that follow this one.
         """
         place = tuple_(files.c.created, files.c.id)
-        asked = self._visible().limit(most)
-        asked = asked.order_by(
-            *((files.c.created.desc(), files.c.id.desc()) if newest_first else (files.c.created, files.c.id))
-        )
+        order = (files.c.created.desc(), files.c.id.desc()) if newest_first else (files.c.created, files.c.id)
+        query = _select_visible().limit(limit).order_by(*order)
         if after is not None:
             other = tuple_(after.created, after.id)
-            asked = asked.where(place < other if newest_first else place > other)
+            query = query.where(place < other if newest_first else place > other)
         if purpose is not None:
-            asked = asked.where(files.c.purpose == purpose)
+            query = query.where(files.c.purpose == purpose)
         if account_id is not None:
-            asked = asked.where(files.c.account_id == account_id)
-        return await self._rows(asked)
+            query = query.where(files.c.account_id == account_id)
+        return [FileRow(*row) for row in await self._database.fetch_all(query)]
 
     @run_to_end
-    async def part(self, id: str, part: int) -> bytes | None:
-        """A piece of an uploaded file; `None` behind its end."""
-        asked = select(file_parts.c.bytes).where(file_parts.c.file == id, file_parts.c.part == part)
-        async with told(self._database.reading) as connection:
-            found: bytes | None = (await connection.execute(asked)).scalar_one_or_none()
+    async def read_part(self, id: str, part: int) -> bytes | None:
+        """Return a part of an uploaded file; `None` past its end."""
+        query = select(file_parts.c.bytes).where(file_parts.c.file == id, file_parts.c.part == part)
+        async with self._database.read_transaction() as connection:
+            found: bytes | None = (await connection.execute(query)).scalar_one_or_none()
         return found
 
     @run_to_end
     async def delete(self, id: str) -> None:
-        """Removes a file and what it holds."""
-        async with told(self._database.writing) as connection:
+        """Delete a file and its content."""
+        async with self._database.write_transaction() as connection:
             await connection.execute(file_parts.delete().where(file_parts.c.file == id))
             await connection.execute(files.delete().where(files.c.id == id))
 
     async def sweep(self) -> None:
-        """Removes what has expired, and uploads that were never finished."""
+        """Delete expired files and abandoned uploads."""
         now = time.time()
-        abandoned = (files.c.bytes == INCOMPLETE) & (files.c.created < now - ABANDONED_AFTER_S)
-        for row in await self._rows(select(files.c.id).where((files.c.expires < now) | abandoned).limit(100)):
+        is_abandoned = (files.c.bytes == INCOMPLETE) & (files.c.created < now - ABANDONED_AFTER_S)
+        for row in await self._database.fetch_all(select(files.c.id).where((files.c.expires < now) | is_abandoned).limit(100)):
             await self.delete(row.id)
 
-    def _visible(self) -> Select[Any]:
-        return select(files).where(files.c.bytes != INCOMPLETE, func.coalesce(files.c.expires, time.time() + 1) > time.time())
 
-    @run_to_end
-    async def _rows(self, asked: Select[Any]) -> Sequence[Row[Any]]:
-        async with told(self._database.reading) as connection:
-            found: Sequence[Row[Any]] = (await connection.execute(asked)).all()
-            return found
+def _select_visible() -> Select[Any]:
+    now = time.time()
+    return select(files).where(files.c.bytes != INCOMPLETE, func.coalesce(files.c.expires, now + 1) > now)

@@ -1,4 +1,4 @@
-"""Answers that are given again: by the key that their request brought, for a day."""
+"""Answers to requests with an `Idempotency-Key`, kept for a day to be replayed."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from dataclasses import asdict, dataclass
 
 from pydantic_core import from_json, to_json
 from sqlalchemy import bindparam, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import StoreError
 from fanout.store.engine.database import Database
 from fanout.store.engine.group_commit import GroupCommit
-from fanout.store.engine.reads import Readings
-from fanout.store.engine.tables import idempotent_answers as table
+from fanout.store.engine.tables import idempotent_answers
+from fanout.store.engine.transactions import run_to_end
 
 LIFETIME_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """An answer, whole."""
+    """A complete answer."""
 
     fingerprint: bytes
-    """Of the request's body."""
+    """SHA-256 of the request's body."""
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -34,60 +33,59 @@ class StoredAnswer:
     """Unix seconds."""
 
     @property
-    def valid(self) -> bool:
+    def is_fresh(self) -> bool:
         return time.time() - self.created < LIFETIME_S
 
 
 class IdempotencyStore:
-    """Keeps answers in the database."""
+    """The answers to be replayed, by scope: a digest of the key and whose it is."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._group: GroupCommit[tuple[bytes, StoredAnswer]] = GroupCommit(database, self._write)
-        self._readings = Readings()
-        insert = database.inserting(table)
-        newer = {column.name: insert.excluded[column.name] for column in table.columns if not column.primary_key}
+        self._commit: GroupCommit[tuple[bytes, StoredAnswer]] = GroupCommit(database, self._write)
+        insert = database.insert(idempotent_answers)
+        columns = idempotent_answers.columns
+        replacement = {column.name: insert.excluded[column.name] for column in columns if not column.primary_key}
         self._insert = insert.on_conflict_do_update(
-            index_elements=["scope"], set_=newer, where=table.c.created < bindparam("expired")
+            index_elements=["scope"], set_=replacement, where=columns.created < bindparam("expired")
         )
 
     @asynccontextmanager
-    async def writing(self) -> AsyncGenerator[None]:
-        """Writes while it lasts."""
-        with suppress(SQLAlchemyError, OSError):
-            await self._find(b"")  # compiled before anything is served
-        async with self._group.writing():
+    async def run(self) -> AsyncGenerator[None]:
+        """Write in the background."""
+        with suppress(StoreError):
+            await self.find(b"")  # compiles the statement before anything is served
+        async with self._commit.run():
             yield
-        await self._readings.ended()
 
     async def keep(self, scope: bytes, answer: StoredAnswer) -> None:
-        """Returns once the answer is on disk; one that stands there already stays.
+        """Return once the answer is on disk. An earlier one that is still fresh stays instead.
 
         Raises:
             StoreError: it cannot be written.
         """
-        await self._group.put((scope, answer))
+        await self._commit.put((scope, answer))
 
+    @run_to_end
     async def find(self, scope: bytes) -> StoredAnswer | None:
-        """The answer to a request that was made before.
+        """Return the fresh answer of that scope.
 
         Raises:
             StoreError: the database cannot be read.
         """
-        return await self._readings.of(self._find(scope))
-
-    async def _find(self, scope: bytes) -> StoredAnswer | None:
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(table).where(table.c.scope == scope))).one_or_none()
+        query = select(idempotent_answers).where(idempotent_answers.c.scope == scope)
+        async with self._database.read_transaction() as connection:
+            row = (await connection.execute(query)).one_or_none()
         if row is None:
             return None
-        kept = StoredAnswer(row.fingerprint, row.status, from_json(row.headers), row.body, row.created)
-        return kept if kept.valid else None
+        answer = StoredAnswer(row.fingerprint, row.status, from_json(row.headers), row.body, row.created)
+        return answer if answer.is_fresh else None
 
     async def _write(
         self, connection: AsyncConnection, answers: Sequence[tuple[bytes, StoredAnswer]]
     ) -> Sequence[StoreError | None]:
-        for scope, kept in sorted(answers, key=lambda answer: answer[0]):  # two processes must not wait for each other
-            row = {**asdict(kept), "scope": scope, "headers": to_json(kept.headers).decode()}
-            await connection.execute(self._insert, {**row, "expired": kept.created - LIFETIME_S})
+        # Sorted, so that two processes never wait for each other's rows.
+        for scope, answer in sorted(answers, key=lambda each: each[0]):
+            row = {**asdict(answer), "scope": scope, "headers": to_json(answer.headers).decode()}
+            await connection.execute(self._insert, {**row, "expired": answer.created - LIFETIME_S})
         return [None] * len(answers)

@@ -1,4 +1,4 @@
-"""What is old is deleted, little by little: history by its days, answers to be given again by their hours."""
+"""Retention: old rows are deleted a few at a time, history after its days, answers to be replayed after a day."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from sqlalchemy import ColumnElement, CompoundSelect, Delete, Table, delete, select, union_all
-from sqlalchemy.exc import SQLAlchemyError
 
+from fanout.core.errors import StoreError
 from fanout.observability.logs import log
-from fanout.store.engine.database import Database, describe_error
+from fanout.store.engine.database import Database
 from fanout.store.engine.tables import answers, comparison_metadata, comparisons, history_texts, idempotent_answers
 from fanout.store.history.recorder import History
 from fanout.store.history.records import DAY_S, first_number_at
@@ -20,108 +20,112 @@ from fanout.store.idempotency import LIFETIME_S
 
 DEFAULT_HISTORY_DAYS = 30.0
 SWEEP_INTERVAL_S = 600.0
-"""From one look to the next."""
 ROWS_PER_DELETE = 50
-"""Comparisons, texts or answers of one transaction."""
+"""Comparisons, texts or answers deleted in one transaction."""
 PAUSE_S = 0.05
-"""Between two transactions: others want to write, too."""
+"""The pause between two transactions: others want to write, too."""
 MAX_COMPARISONS_IN_MEMORY = 1_000
-"""Comparisons in a database that is no file, however young."""
+"""How many comparisons a database in memory keeps, however young they are."""
 POLL_INTERVAL_S = 1.0
-"""How often a database in memory is looked at."""
+"""How often a database in memory is checked."""
 
 
 class Retention:
-    """Deletes while it lasts."""
+    """The task that deletes what is old."""
 
     def __init__(self, database: Database, history: History, history_days: float) -> None:
         self._database, self._history, self._days = database, history, history_days
         self._closing = asyncio.Event()
-        self._failing = False
+        self._is_failing = False
 
     @asynccontextmanager
-    async def deleting(self) -> AsyncGenerator[None]:
-        """Deletes what is old, now and then."""
-        task = asyncio.create_task(self._delete_always(), name="retention")
+    async def run(self) -> AsyncGenerator[None]:
+        """Delete in the background."""
+        task = asyncio.create_task(self._sweep_until_closed(), name="retention")
         try:
             yield
         finally:
             self._closing.set()  # not cancelled: a statement that is cut off takes its connection with it
             await task
 
-    async def _delete_always(self) -> None:
-        seen, next_look = 0, 0.0
-        while await self._rested(POLL_INTERVAL_S):
-            crowded = self._database.in_memory and self._history.written - seen > MAX_COMPARISONS_IN_MEMORY // 10
-            if not crowded and time.monotonic() < next_look:
+    async def _sweep_until_closed(self) -> None:
+        written, next_sweep = 0, 0.0
+        while await self._pause(POLL_INTERVAL_S):
+            is_crowded = self._database.in_memory and self._history.written - written > MAX_COMPARISONS_IN_MEMORY // 10
+            if not is_crowded and time.monotonic() < next_sweep:
                 continue
-            seen, next_look = self._history.written, time.monotonic() + SWEEP_INTERVAL_S
+            written, next_sweep = self._history.written, time.monotonic() + SWEEP_INTERVAL_S
             try:
                 await self.delete_old()
-            except (SQLAlchemyError, OSError) as error:
-                if not self._failing:
-                    sentence = "what is old cannot be deleted; it is tried again"
-                    log.error(sentence, database=self._database.name, reason=describe_error(error))
-                self._failing = True
+            except StoreError as error:
+                if not self._is_failing:
+                    log.error("retention.delete_failed", database=self._database.name, reason=str(error))
+                self._is_failing = True
             else:
-                self._failing = False
+                self._is_failing = False
 
-    async def _rested(self, seconds: float) -> bool:
-        """Whether there is more to do after a pause."""
+    async def _pause(self, seconds: float) -> bool:
+        """Wait; return whether the store is still open."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
         return not self._closing.is_set()
 
     async def delete_old(self) -> None:
-        """Deletes all that is old now."""
+        """Delete everything that is old now.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
         now = time.time()
-        await self._repeated(_those(idempotent_answers, idempotent_answers.c.created < now - LIFETIME_S))
+        await self._delete_all(_delete_some(idempotent_answers, idempotent_answers.c.created < now - LIFETIME_S))
         if self._days:
             oldest_s = now - self._days * DAY_S
-            await self._forget(first_number_at(oldest_s))
-            await self._repeated(_those(history_texts, history_texts.c.day < int(oldest_s // DAY_S)))
+            await self._delete_comparisons(first_number_at(oldest_s))
+            await self._delete_all(_delete_some(history_texts, history_texts.c.day < int(oldest_s // DAY_S)))
         if self._database.in_memory:
-            await self._forget(await self._first_of_the_newest())
-            await self._repeated(_those(history_texts, history_texts.c.digest.not_in(_mentioned())))
+            await self._delete_comparisons(await self._find_oldest_to_keep())
+            await self._delete_all(_delete_some(history_texts, history_texts.c.digest.not_in(_select_used_digests())))
 
-    async def _first_of_the_newest(self) -> int:
+    async def _find_oldest_to_keep(self) -> int:
+        """Return the number of the oldest comparison that a database in memory keeps; 0: all of them."""
         numbers = comparisons.c.number
-        async with self._database.reading() as connection:
-            asked = select(numbers).order_by(numbers.desc()).offset(MAX_COMPARISONS_IN_MEMORY - 1).limit(1)
-            return await connection.scalar(asked) or 0
+        query = select(numbers).order_by(numbers.desc()).offset(MAX_COMPARISONS_IN_MEMORY - 1).limit(1)
+        async with self._database.read_transaction() as connection:
+            return await connection.scalar(query) or 0
 
-    async def _forget(self, before: int) -> None:
-        """Deletes the comparisons of lower numbers."""
+    async def _delete_comparisons(self, before: int) -> None:
+        """Delete the comparisons with lower numbers."""
         numbers = comparisons.c.number
         oldest = select(numbers).where(numbers < before).order_by(numbers).limit(ROWS_PER_DELETE)
         columns = (answers.c.comparison, comparison_metadata.c.comparison, numbers)
-        going_on = True
-        while going_on:
-            async with self._database.writing() as connection:
+        is_open = True
+        while is_open:
+            async with self._database.write_transaction() as connection:
                 some = (await connection.scalars(oldest)).all()
                 if not some:
                     return
                 for column in columns:
                     await connection.execute(delete(column.table).where(column <= some[-1]))
-            going_on = await self._rested(PAUSE_S)
+            is_open = await self._pause(PAUSE_S)
 
-    async def _repeated(self, some: Delete) -> None:
-        going_on = True
-        while going_on:
-            async with self._database.writing() as connection:
-                going_on = bool((await connection.execute(some)).rowcount)
-            going_on = going_on and await self._rested(PAUSE_S)
+    async def _delete_all(self, statement: Delete) -> None:
+        """Repeat a statement until it finds nothing more to delete."""
+        has_more = True
+        while has_more:
+            async with self._database.write_transaction() as connection:
+                has_more = bool((await connection.execute(statement)).rowcount)
+            has_more = has_more and await self._pause(PAUSE_S)
 
 
-def _those(table: Table, old: ColumnElement[bool]) -> Delete:
-    """Deletes some of a table's rows that are old."""
+def _delete_some(table: Table, is_old: ColumnElement[bool]) -> Delete:
+    """Return the statement that deletes some of a table's old rows."""
     (key,) = table.primary_key
-    # Asked again of each row: another process may renew one while its lock is waited for.
-    return delete(table).where(key.in_(select(key).where(old).limit(ROWS_PER_DELETE)), old)
+    # Each row is checked a second time: another process may renew one while the statement waits for its lock.
+    return delete(table).where(key.in_(select(key).where(is_old).limit(ROWS_PER_DELETE)), is_old)
 
 
-def _mentioned() -> CompoundSelect[Any]:
-    """The digests of texts that a comparison has."""
-    columns = (comparisons.c.request_digest, answers.c.said_digest)
+def _select_used_digests() -> CompoundSelect[Any]:
+    """Return the query for the digests of texts that belong to a comparison."""
+    columns = (comparisons.c.request_digest, answers.c.content_digest)
     return union_all(*(select(column).where(column.is_not(None)) for column in columns))

@@ -23,7 +23,7 @@ from fanout.jobs.job import JobSpec
 from fanout.jobs.manager import open_job_manager
 from fanout.jobs.worker import JobWorker
 from fanout.store import open_store
-from fanout.store.jobs.journal import JobStore
+from fanout.store.jobs.job_store import JobStore
 
 
 async def main() -> None:

@@ -20,7 +20,9 @@ from fanout.core.usage import Cost, Usage, WorkTotals
 from fanout.jobs.job import JOB_SPEC_JSON, JobSpec
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.store import open_store
-from fanout.store.jobs.journal import AttemptStarted, JobStore, Unit, UnitEnded
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.journal import AttemptStarted, UnitEnded
+from fanout.store.jobs.records import NewJobRow, Unit
 
 GROUP = 20
 """Rows of one bare transaction."""
@@ -66,9 +68,8 @@ async def _grouped(folder: Path, seconds: float) -> float:
     async with open_store(str(path)) as store:
         assert store
         jobs = JobStore(store.database)
-        row = {"id": "job_x", "created": 0.0, "account_id": "", "spec": spec, "fingerprint": "{}", "state": "running"}
-        number = await jobs.create(row)
-        epoch = await jobs.take(number, "bench") or 0
+        number = await jobs.create(NewJobRow("job_x", 0.0, account_id="", spec=spec, fingerprint="{}"))
+        epoch = await jobs.leases.acquire(number, "bench") or 0
         record, items, began = _record(), iter(range(10**9)), time.monotonic()
         written = 0
 
@@ -76,11 +77,11 @@ async def _grouped(folder: Path, seconds: float) -> float:
             nonlocal written
             while time.monotonic() - began < seconds:
                 unit = Unit(number, next(items), 0, 0)
-                await jobs.put(AttemptStarted(unit, 1, epoch, time.time()))
-                await jobs.put(_ended(unit, epoch, record))
+                await jobs.journal.put(AttemptStarted(unit, 1, epoch, time.time()))
+                await jobs.journal.put(_ended(unit, epoch, record))
                 written += 2
 
-        async with jobs.writing():
+        async with jobs.journal.run():
             await asyncio.gather(*(work() for _ in range(TASKS)))
         return written / (time.monotonic() - began)
 

@@ -15,7 +15,7 @@ from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import ResultGroup
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.worker import JobWorker
-from fanout.store.jobs.journal import ResultFilter, Unit
+from fanout.store.jobs.records import ResultFilter, Unit
 from tests.support.job_manager import keeping, rows
 from tests.support.upstreams import Upstream
 
@@ -54,8 +54,8 @@ async def test_failures_stand_beside_answers_and_what_may_pass_is_tried_again(
         job = await kept.create(4, "up/400", "up/fail-2-then-ok", "up/500")
         job = await kept.manager.run(job.id)
         found = await kept.results(job)
-        failed = await kept.jobs.results(job.number, which=ResultFilter(failed=True))
-        tries = await kept.jobs.attempts_of(Unit(job.number, 0, 2, 0))
+        failed = await kept.jobs.results.list_results(job.number, filter_=ResultFilter(failed=True))
+        tries = await kept.jobs.results.list_attempts(Unit(job.number, 0, 2, 0))
         progress = await kept.manager.progress(job.id)
 
     ends = Counter((row.model, row.result) for row in found)
@@ -93,7 +93,7 @@ async def test_a_bad_row_is_named_and_nothing_is_sent(
         spec = (await kept.create(1, "up/ok")).spec
         with pytest.raises(RequestError) as caught:
             await kept.manager.create(spec, [*rows(1), row, *rows(600)])
-        left = await kept.manager.jobs(most=10)
+        left = await kept.manager.list_jobs(limit=10)
 
     assert next(fault.path for fault in caught.value.faults).startswith(path)
     assert what in str(caught.value)
@@ -149,7 +149,7 @@ async def test_retry_asks_again_what_failed_in_that_way(upstream: Upstream, tmp_
         await kept.manager.retry(job.id, ["server"])
         job = await kept.manager.run(job.id)
         after = (await kept.manager.progress(job.id)).counts
-        tries = await kept.jobs.attempts_of(Unit(job.number, 0, 0, 0))
+        tries = await kept.jobs.results.list_attempts(Unit(job.number, 0, 0, 0))
 
     assert {group: tally.calls for group, tally in before.items()} == {
         ResultGroup("up/fail-3-then-ok", "server"): 1,
@@ -199,8 +199,8 @@ async def test_whoever_lost_the_lease_writes_nothing_more(upstream: Upstream, tm
         job = await kept.create(50, "up/sleep-0.02")
         running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(10)
-        await kept.jobs.change(job.number, lease_until=0.0)
-        assert await kept.jobs.take(job.number, "elsewhere|another machine|1|1") is not None
+        await kept.jobs.update(job.number, {"lease_until": 0.0})
+        assert await kept.jobs.leases.acquire(job.number, "elsewhere|another machine|1|1") is not None
         with pytest.raises(LeaseLostError):
             await running
         written = len(await kept.results(job))
@@ -278,7 +278,7 @@ async def test_items_that_are_answered_differently_can_be_asked_for(upstream: Up
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(2, "up/say-yes", "up/say-yes-then-say-no")
         job = await kept.manager.run(job.id)
-        found = await kept.jobs.results(job.number, which=ResultFilter(different=True))
+        found = await kept.jobs.results.list_results(job.number, filter_=ResultFilter(different=True))
 
     assert len({row.item for row in found}) == 1
     assert {json.loads(row.record)["completion"]["choices"][0]["message"]["text"] for row in found} == {"yes", "no"}

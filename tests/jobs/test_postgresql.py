@@ -13,7 +13,7 @@ from fanout.jobs import worker
 from fanout.jobs.job import Job
 from fanout.jobs.worker import JobWorker
 from fanout.observability import logs
-from fanout.store.jobs import journal
+from fanout.store.jobs import leases
 from tests.jobs.test_kills import FORKS, killed
 from tests.support.databases import Beside
 from tests.support.job_manager import keeping
@@ -114,7 +114,7 @@ async def test_a_lock_of_somebody_else_is_waited_for(upstream: Upstream, tmp_pat
 def run_elsewhere(url: str, folder: str, job: str, store: str) -> None:
     """A process of another machine, as far as can be seen from here, whose leases are short."""
     logs.configure("error", "json")
-    journal.LEASE_S, worker.BEAT_S = SHORT_LEASE_S, SHORT_BEAT_S
+    leases.LEASE_S, worker.BEAT_S = SHORT_LEASE_S, SHORT_BEAT_S
     asyncio.run(_run_elsewhere(url, Path(folder), job, store))
 
 
@@ -169,14 +169,14 @@ async def test_a_machine_whose_clock_is_wrong_takes_no_job_from_another(
     """Leases go by the database's clock alone."""
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(20, "up/ok")
-        assert await kept.jobs.take(job.number, ELSEWHERE) is not None
+        assert await kept.jobs.leases.acquire(job.number, ELSEWHERE) is not None
         real = time.time
         for wrong_s in (-7200.0, 7200.0):
             monkeypatch.setattr(time, "time", lambda wrong_s=wrong_s: real() + wrong_s)
             with pytest.raises(LeaseLostError):
                 await kept.manager.run(job.id)
             assert (await kept.manager.job(job.id)).alive
-        assert await kept.jobs.take(job.number, "here|this machine|1|1", gone=[ELSEWHERE]) is not None
+        assert await kept.jobs.leases.acquire(job.number, "here|this machine|1|1", dead_owners=[ELSEWHERE]) is not None
         assert (await kept.manager.job(job.id)).alive
 
     assert upstream.requests == []

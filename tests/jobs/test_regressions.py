@@ -26,7 +26,10 @@ from fanout.jobs.manager import JobManager
 from fanout.jobs.row_request import make_row_request_builder
 from fanout.jobs.worker import JobWorker
 from fanout.store.engine.group_commit import GroupCommit
-from fanout.store.jobs.journal import AttemptStarted, InputItem, JobStore, Unit, UnitEnded
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.journal import AttemptStarted, UnitEnded
+from fanout.store.jobs.leases import Leases
+from fanout.store.jobs.records import InputItem, NewJobRow, Unit
 from fanout.store.usage.sums import ANSWERED
 from tests.support.job_manager import keeping, rows
 from tests.support.upstreams import Upstream
@@ -73,14 +76,14 @@ async def test_what_is_stopped_sends_nothing_more(upstream: Upstream, tmp_path: 
         await running
 
 
-class Interrupted(JobStore):
-    """A store in which something happens just when a job has been taken."""
+class InterruptedLeases(Leases):
+    """Leases for which something happens just when a job has been taken."""
 
     manager: JobManager
 
-    async def take(self, number: int, owner: str, *, gone: Iterable[str] = ()) -> int | None:
-        epoch = await super().take(number, owner, gone=gone)
-        job = next(job for job in await self.manager.jobs(most=10) if job.number == number)
+    async def acquire(self, number: int, owner: str, *, dead_owners: Iterable[str] = ()) -> int | None:
+        epoch = await super().acquire(number, owner, dead_owners=dead_owners)
+        job = next(job for job in await self.manager.list_jobs(limit=10) if job.number == number)
         if job.state == "queued":
             await self.manager.cancel(job.id)
         return epoch
@@ -88,9 +91,10 @@ class Interrupted(JobStore):
 
 async def test_a_cancel_while_a_job_is_being_taken_up_is_not_lost(upstream: Upstream, tmp_path: Path) -> None:
     async with keeping(upstream.url, tmp_path) as kept:
-        store = Interrupted(kept.store.database)
-        manager = store.manager = JobManager(store, kept.dispatcher)
-        async with store.writing():
+        store = JobStore(kept.store.database)
+        store.leases = leases = InterruptedLeases(kept.store.database)
+        manager = leases.manager = JobManager(store, kept.dispatcher)
+        async with store.journal.run():
             job = await kept.create(5, "up/ok")
             job = await manager.run(job.id)
 
@@ -118,7 +122,7 @@ async def test_a_job_that_was_cancelled_while_its_process_was_away_sends_nothing
         job = await kept.create(400, "up/sleep-0.05", concurrency=2)
         running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(2)
-        await kept.jobs.change(job.number, lease_until=0.0)
+        await kept.jobs.update(job.number, {"lease_until": 0.0})
         await kept.manager.cancel(job.id)
         job = await running
 
@@ -141,13 +145,13 @@ async def test_a_figure_that_no_database_holds_stops_nobody(upstream: Upstream, 
 async def test_a_record_that_cannot_be_written_does_not_end_the_writing(upstream: Upstream, tmp_path: Path) -> None:
     async with keeping(upstream.url, tmp_path) as kept:
         job = await kept.create(1, "up/ok")
-        epoch = await kept.jobs.take(job.number, "me")
+        epoch = await kept.jobs.leases.acquire(job.number, "me")
         assert epoch
         unit = Unit(job.number, 0, 0, 0)
         async with asyncio.timeout(30):
             with pytest.raises(StoreError):
-                await kept.jobs.put(UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", WorkTotals(1, 10**30)))
-            await kept.jobs.put(UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", WorkTotals(1, 1)))
+                await kept.jobs.journal.put(UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", WorkTotals(1, 10**30)))
+            await kept.jobs.journal.put(UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", WorkTotals(1, 1)))
 
 
 async def test_what_is_being_written_at_the_end_is_written(upstream: Upstream, tmp_path: Path) -> None:
@@ -161,7 +165,7 @@ async def test_what_is_being_written_at_the_end_is_written(upstream: Upstream, t
 
     async with keeping(upstream.url, tmp_path) as kept:
         journal: GroupCommit[int] = GroupCommit(kept.store.database, slowly)
-        async with journal.writing():
+        async with journal.run():
             putting = asyncio.create_task(journal.put(1))
             await asyncio.sleep(0.1)
             putting.cancel()
@@ -174,17 +178,17 @@ async def test_a_record_that_is_written_once_more_is_counted_once(upstream: Upst
     """Where a connection breaks while a transaction is committed, nobody knows whether it was: it is written again."""
     async with keeping(upstream.url, tmp_path) as kept:
         job = await kept.create(1, "up/ok")
-        epoch = await kept.jobs.take(job.number, "me") or 0
+        epoch = await kept.jobs.leases.acquire(job.number, "me") or 0
         unit = Unit(job.number, 0, 0, 0)
         put = (
             AttemptStarted(unit, 1, epoch, 0.0)
             if record == "started"
             else UnitEnded(unit, 1, epoch, 0.0, "up/ok", ANSWERED, "{}", WorkTotals(1))
         )
-        await kept.jobs.put(put)
-        await kept.jobs.put(replace(put, again=True) if isinstance(put, UnitEnded) else put)
+        await kept.jobs.journal.put(put)
+        await kept.jobs.journal.put(replace(put, again=True) if isinstance(put, UnitEnded) else put)
 
-        assert sum(row.calls for row in await kept.jobs.counts(job.number)) == (record == "ended")
+        assert sum(sums.calls for sums in (await kept.jobs.results.read_counts(job.number)).values()) == (record == "ended")
 
 
 async def test_what_waits_to_be_tried_again_is_bounded(
@@ -209,12 +213,12 @@ async def test_what_waits_to_be_tried_again_is_bounded(
 async def test_the_attempts_before_a_kill_are_counted(upstream: Upstream, tmp_path: Path) -> None:
     async with keeping(upstream.url, tmp_path) as kept:
         job = await kept.create(1, "up/fail-2-then-ok")
-        epoch = await kept.jobs.take(job.number, "gone") or 0
-        await kept.jobs.put(AttemptStarted(Unit(job.number, 0, 0, 0), 1, epoch, time.time()))
-        await kept.jobs.change(job.number, owner=None)
+        epoch = await kept.jobs.leases.acquire(job.number, "gone") or 0
+        await kept.jobs.journal.put(AttemptStarted(Unit(job.number, 0, 0, 0), 1, epoch, time.time()))
+        await kept.jobs.update(job.number, {"owner": None})
         await kept.manager.run(job.id)
         tally = (await kept.manager.progress(job.id)).counts[ResultGroup("up/fail-2-then-ok", ANSWERED)]
-        made = await kept.jobs.attempts_of(Unit(job.number, 0, 0, 0))
+        made = await kept.jobs.results.list_attempts(Unit(job.number, 0, 0, 0))
 
     assert tally.attempts == len(made) == 4
 
@@ -300,7 +304,7 @@ async def test_planning_lets_others_have_their_turn(upstream: Upstream, tmp_path
     async with keeping(upstream.url, tmp_path) as kept:
         job = await kept.manager.run((await kept.create(250, "up/ok")).id)
         builder = Counting(make_row_request_builder(job.spec, ""))
-        epoch = await kept.jobs.take(job.number, "me") or 0
+        epoch = await kept.jobs.leases.acquire(job.number, "me") or 0
         counts = (await kept.manager.progress(job.id)).counts
         worker = JobWorker(kept.jobs, kept.dispatcher, job, epoch, builder, counts)
         others = asyncio.create_task(builder.others())
@@ -314,12 +318,11 @@ async def test_planning_lets_others_have_their_turn(upstream: Upstream, tmp_path
 async def test_input_is_kept_only_for_the_job_that_it_was_read_for(upstream: Upstream, tmp_path: Path) -> None:
     """The number of a job that was forgotten is the next one's; whoever still reads for the first must not fill the second."""
     async with keeping(upstream.url, tmp_path) as kept:
-        row = {"created": 0.0, "account_id": "", "spec": "{}", "fingerprint": "{}", "state": "loading"}
-        number = await kept.jobs.create({**row, "id": "first"})
-        epoch = await kept.jobs.take(number, "me") or 0
+        number = await kept.jobs.create(NewJobRow("first", 0.0, account_id="", spec="{}", fingerprint="{}"))
+        epoch = await kept.jobs.leases.acquire(number, "me") or 0
         await kept.jobs.discard(number)
         with pytest.raises(LeaseLostError):
-            await kept.jobs.add_items(number, [InputItem(0, 1, None, "{}")], epoch)
+            await kept.jobs.inputs.add(number, [InputItem(0, 1, None, "{}")], epoch)
 
 
 async def test_a_bug_stops_the_job_and_frees_it(upstream: Upstream, tmp_path: Path, logged: list[str]) -> None:
@@ -327,7 +330,7 @@ async def test_a_bug_stops_the_job_and_frees_it(upstream: Upstream, tmp_path: Pa
         spec = JobSpec(models=({"model": "up/ok"},), unattended=True)
         job = await kept.manager.create(spec, rows(3))
         # A body that no job of this kind can have.
-        async with kept.store.database.writing() as connection:
+        async with kept.store.database.write_transaction() as connection:
             await connection.exec_driver_sql("UPDATE items SET body = '[]'")
         await kept.manager._attended(job)
         job = await kept.manager.job(job.id)

@@ -23,7 +23,7 @@ def soon_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def bound(kept: Kept, pages: int) -> None:
     """The database may not grow beyond so many pages more, as on a full disk. (All writing goes through one connection.)"""
-    async with kept.store.database.writing() as connection:
+    async with kept.store.database.write_transaction() as connection:
         count = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
         await connection.exec_driver_sql(f"PRAGMA max_page_count = {count + pages}")
 

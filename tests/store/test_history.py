@@ -45,7 +45,7 @@ def ended(store: Store, *outcomes: Outcome, created: float | None = None, **more
     """Records a comparison; its id."""
     created = time.time() if created is None else created
     fields: dict[str, Any] = {
-        "number": store.history.number(created),
+        "number": store.history.create_number(created),
         "id": str(uuid.uuid4()),
         "created": created,
         "account_id": None,
@@ -73,11 +73,13 @@ async def soon(reached: Callable[[], bool], within_s: float = 5.0) -> None:
 
 
 async def ids(store: Store, **question: Any) -> list[str]:
-    return [found.comparison.id for found in await store.history.page(ComparisonFilter(**{"most": 1000, **question}))]
+    return [
+        found.comparison.id for found in await store.history.list_comparisons(ComparisonFilter(**{"limit": 1000, **question}))
+    ]
 
 
 async def whole(store: Store, id_: str) -> StoredComparison:
-    found = await store.history.one(id_)
+    found = await store.history.find(id_)
     assert found
     return found
 
@@ -102,9 +104,9 @@ async def test_a_comparison_is_found_at_once_and_the_same_when_it_is_written(sto
     )
     id_ = ended(store, *outcomes, account_id="team-a", metadata={"experiment": "7"})
 
-    at_once = (await store.history.page(ComparisonFilter()), await whole(store, id_))
+    at_once = (await store.history.list_comparisons(ComparisonFilter()), await whole(store, id_))
     await soon(lambda: written(location) == 1)
-    later = (await store.history.page(ComparisonFilter()), await whole(store, id_))
+    later = (await store.history.list_comparisons(ComparisonFilter()), await whole(store, id_))
 
     assert at_once == later
     row = later[1].comparison
@@ -147,7 +149,7 @@ async def test_every_comparison_is_on_every_page_once_while_it_is_written(store:
     try:
         for _ in range(80):
             before = len(made)
-            found = await ids(store, most=100_000)
+            found = await ids(store, limit=100_000)
             assert sorted(found) == sorted(set(found))
             assert set(made[:before]) <= set(found) <= set(made)
             await asyncio.sleep(0.01)
@@ -170,7 +172,7 @@ FILTERS: dict[str, dict[str, Any]] = {
     "status": {"status": 502},
     "failed": {"failed": True},
     "not failed": {"failed": False, "model": "m2"},
-    "few": {"model": "m1", "most": 3},
+    "few": {"model": "m1", "limit": 3},
     "none": {"metadata": {"experiment": "77"}},
 }
 
@@ -202,7 +204,7 @@ async def test_filters_find_the_same_whether_written_or_not(name: str, store: St
             and asked.get("failed") in (None, any(isinstance(outcome.result, Failure) for outcome in outcomes))
         )
 
-    expected = [id_ for id_, outcomes, more in reversed(made) if is_asked_for(outcomes, more)][: asked.get("most")]
+    expected = [id_ for id_, outcomes, more in reversed(made) if is_asked_for(outcomes, more)][: asked.get("limit")]
     unwritten = await ids(store, **asked)
     await soon(lambda: written(location) == 60)
 
@@ -213,9 +215,9 @@ async def test_filters_find_the_same_whether_written_or_not(name: str, store: St
 @pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("name", [name for name in FILTERS if name not in ("all", "status", "not failed")])
 async def test_no_filter_reads_a_whole_table(name: str, store: Store) -> None:
-    asked = ComparisonFilter(**{"until": 2**62, "most": 20, **FILTERS[name]}).select()
+    asked = ComparisonFilter(**{"until": 2**62, "limit": 20, **FILTERS[name]}).select()
     statement = str(asked.compile(dialect=dialect.dialect(), compile_kwargs={"literal_binds": True}))
-    async with store.database.reading() as connection:
+    async with store.database.read_transaction() as connection:
         plan = [row.detail for row in await connection.execute(text(f"EXPLAIN QUERY PLAN {statement}"))]
 
     assert not [line for line in plan if line.startswith("SCAN")], plan
@@ -224,7 +226,7 @@ async def test_no_filter_reads_a_whole_table(name: str, store: Store) -> None:
 
 async def test_the_newest_come_first_and_times_are_bounds(store: Store) -> None:
     made = [ended(store, created=number * 10.0) for number in (3, 1, 2)]
-    numbers = {number: store.history.number(number * 10.0) & ~1023 for number in (1, 2, 3)}
+    numbers = {number: store.history.create_number(number * 10.0) & ~1023 for number in (1, 2, 3)}
 
     assert await ids(store) == [made[0], made[2], made[1]]
     assert await ids(store, since=numbers[2]) == [made[0], made[2]]
@@ -260,7 +262,7 @@ async def test_two_that_write_one_file_keep_both_apart(location: str) -> None:
 
 
 async def test_readers_that_take_long_do_not_hold_up_the_writing(store: Store, location: str) -> None:
-    reading = [store.database.reading() for _ in range(MAX_READERS)]
+    reading = [store.database.read_transaction() for _ in range(MAX_READERS)]
     for one in reading:
         await (await one.__aenter__()).execute(text("SELECT * FROM comparisons"))
     ended(store)
@@ -287,17 +289,17 @@ async def test_a_locked_database_delays_nothing_and_loses_nothing(store: Store, 
     holder = Beside(location)
     holder.hold()
     ended(store)
-    await soon(lambda: any("history cannot be written" in line for line in logged), within_s=6)
+    await soon(lambda: any("history.write_failed" in line for line in logged), within_s=6)
     for _ in range(20):
         ended(store)
     meanwhile = await ids(store)
     holder.release()
     holder.close()
     await soon(lambda: written(location) == 21)
-    await soon(lambda: any("history is written again" in line for line in logged))
+    await soon(lambda: any("history.write_recovered" in line for line in logged))
 
     assert len(meanwhile) == 21
-    assert len([line for line in logged if "history cannot be written" in line]) == 1
+    assert len([line for line in logged if "history.write_failed" in line]) == 1
 
 
 async def test_more_than_may_wait_is_not_kept_and_said_once(location: str, logged: list[str]) -> None:
@@ -309,13 +311,11 @@ async def test_more_than_may_wait_is_not_kept_and_said_once(location: str, logge
             ended(store)
         holder.release()
         holder.close()
-        await soon(lambda: any("written again" in line for line in logged), within_s=20)
+        await soon(lambda: any("overflow_ended" in line for line in logged), within_s=20)
 
     told = [json.loads(line) for line in logged]
-    assert [line["event"] for line in told if line["level"] == "error"] == [
-        "history is not kept: too much of it waits to be written"
-    ]
-    assert [line["lost"] for line in told if line["event"] == "history is written again"] == [50]
+    assert [line["event"] for line in told if line["level"] == "error"] == ["history.overflowed"]
+    assert [line["lost"] for line in told if line["event"] == "history.overflow_ended"] == [50]
     assert written(location) == MAX_WAITING
 
 
@@ -337,7 +337,7 @@ async def test_texts_are_kept_only_where_that_is_asked(tmp_path: Path) -> None:
         async with open_store(str(path), history=mode) as store:
             assert store
             unwritten = await whole(store, ended(store, said(answered()), said(failed("server"), index=1)))
-            assert [answer.said is not None for answer in unwritten.answers] == [mode == "full"] * 2
+            assert [answer.content is not None for answer in unwritten.answers] == [mode == "full"] * 2
         found[mode] = path.read_bytes()
 
     assert SECRET.encode() not in found["usage"]
@@ -355,7 +355,7 @@ async def test_a_long_text_stands_once_however_often_it_is_said(location: str) -
             found = await whole(store, id_)
 
     assert found == unwritten
-    assert json.loads(found.answers[1].said or "")["text"] == long
+    assert json.loads(found.answers[1].content or "")["text"] == long
     assert json.loads(found.comparison.request or "")["a"] == long
     assert rows(location, "SELECT count(*) FROM history_texts") == [(2,)]
 
@@ -373,7 +373,7 @@ async def test_what_no_database_takes_is_kept_without_it(location: str) -> None:
     (kept,) = found.answers
     assert found.metadata == {"nul\ufffd half ?": "nul\ufffd half ?"}
     assert (kept.model, found.comparison.account_id) == ("nul\ufffd half ?", "nul\ufffd half ?")
-    assert json.loads(kept.said or "")["tool_calls"][0]["n"] is None
+    assert json.loads(kept.content or "")["tool_calls"][0]["n"] is None
 
 
 async def test_figures_that_are_no_figures_spoil_nothing(location: str) -> None:
@@ -399,7 +399,7 @@ async def test_what_is_old_is_deleted_with_its_texts_and_the_rest_stays(location
         left = await ids(store)
 
         assert left == young[::-1]
-        assert await store.history.one(shared) is None
+        assert await store.history.find(shared) is None
     counts = {
         table: rows(location, f"SELECT count(*) FROM {table}") for table in ("answers", "comparison_metadata", "history_texts")
     }
@@ -429,11 +429,11 @@ async def test_in_memory_only_the_newest_are_kept() -> None:
         assert store
         made = [ended(store, said(answered(), f"{SECRET * 100} {number}")) for number in range(MAX_COMPARISONS_IN_MEMORY + 300)]
         async with asyncio.timeout(20):
-            while len(await ids(store, most=10_000)) > MAX_COMPARISONS_IN_MEMORY:
+            while len(await ids(store, limit=10_000)) > MAX_COMPARISONS_IN_MEMORY:
                 await asyncio.sleep(0.1)
-        left = await ids(store, most=10_000)
+        left = await ids(store, limit=10_000)
         await store.retention.delete_old()
-        async with store.database.reading() as connection:
+        async with store.database.read_transaction() as connection:
             texts = await connection.scalar(text("SELECT count(*) FROM history_texts"))
 
     assert left == made[: -MAX_COMPARISONS_IN_MEMORY - 1 : -1]

@@ -54,7 +54,7 @@ async def migrated(location: str, version: str) -> None:
         command.upgrade(config, version)
 
     database = Database(location)
-    async with database.writing() as connection:
+    async with database.write_transaction() as connection:
         await connection.run_sync(upgrade)
     await database.close()
 
@@ -80,7 +80,7 @@ async def test_a_location_is_a_path_or_a_url(location: str, tmp_path: Path, monk
         store.usage.observe(answered())
     async with open_store(str(tmp_path / "fanout.db")) as store:
         assert store
-        assert [total.counts.calls for total in await store.usage.report(ALWAYS)] == [1]
+        assert [total.totals.calls for total in await store.usage.report(ALWAYS)] == [1]
 
 
 @pytest.mark.parametrize("location", [MEMORY, "sqlite://", "sqlite:///:memory:"])
@@ -91,7 +91,7 @@ async def test_in_memory_it_lasts_as_long_as_it_is_open(location: str) -> None:
             store.usage.observe(answered())
             await asyncio.sleep(0.7)  # written
             store.usage.observe(answered())
-            assert [total.counts.calls for total in await store.usage.report(ALWAYS)] == [2]
+            assert [total.totals.calls for total in await store.usage.report(ALWAYS)] == [2]
 
 
 async def test_off_means_none() -> None:
@@ -103,7 +103,7 @@ async def test_every_connection_is_safe_against_a_crash_and_waits_for_other_writ
     database = Database(str(tmp_path / "a.db"))
     asked = {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 2000, "foreign_keys": 1}
 
-    async with database.reading() as one, database.reading() as other:
+    async with database.read_transaction() as one, database.read_transaction() as other:
         found = [{name: await on.scalar(text(f"PRAGMA {name}")) for name in asked} for on in (one, other)]
     await database.close()
 
@@ -113,7 +113,7 @@ async def test_every_connection_is_safe_against_a_crash_and_waits_for_other_writ
 async def test_a_reading_transaction_sees_what_it_saw_first(location: str) -> None:
     async with open_store(location):
         database = Database(location)
-        async with database.reading() as reading:
+        async with database.read_transaction() as reading:
             before = await reading.scalar(text("SELECT count(*) FROM usage"))
             async with open_store(location) as other:
                 assert other
@@ -129,11 +129,11 @@ async def test_a_reading_transaction_sees_what_it_saw_first(location: str) -> No
     [
         ("/dev/null/fanout.db", "`/dev/null/fanout.db` cannot be used: Not a directory"),
         ("mysql://u:geheim@host/db", "`mysql` is not known; allowed: a file's path, `sqlite:///…`"),
-        ("://geheim", "is no URL; allowed: a file's path"),
-        ("postgresql://u:geh:eim@host:geheim/db", "is no URL; allowed: a file's path"),
+        ("://geheim", "is not a valid URL; allowed: a file's path"),
+        ("postgresql://u:geh:eim@host:geheim/db", "is not a valid URL; allowed: a file's path"),
         (
             "postgresql://u@host/db?password=geheim",
-            "`password` cannot stand behind the `?` of a PostgreSQL URL; allowed: host, port, ssl, sslmode",
+            "`password` is not an option of a PostgreSQL URL; allowed after `?`: host, port, ssl, sslmode",
         ),
     ],
 )
@@ -192,7 +192,7 @@ async def test_a_newer_store_is_refused(bare_location: str) -> None:
     assert f"a newer Fanout wrote it (its tables have version 0042, this one knows up to {HEAD}); upgrade Fanout" in told
     assert PASSWORD not in told
     database = Database(bare_location)
-    async with database.reading() as connection:
+    async with database.read_transaction() as connection:
         assert await connection.run_sync(lambda inner: inspect(inner).get_table_names()) == ["alembic_version"]
     await database.close()
 
@@ -212,7 +212,7 @@ async def test_migrations_make_the_tables_that_the_code_knows(bare_location: str
         return found
 
     database = Database(bare_location)
-    async with database.reading() as connection:
+    async with database.read_transaction() as connection:
         assert await connection.run_sync(differences) == []
         if database.dialect == "sqlite":
             assert "WITHOUT ROWID" in str(await connection.scalar(text("SELECT sql FROM sqlite_master WHERE name = 'usage'")))
@@ -229,7 +229,7 @@ async def test_an_old_store_is_brought_up_to_date_and_keeps_what_it_holds(bare_l
         async with open_store(bare_location) as store:
             assert store
             (total,) = await store.usage.report(ALWAYS)
-            assert total.counts == UsageTotals(3, 30, 12, None, 0, 0.75, 0)
+            assert total.totals == UsageTotals(3, 30, 12, None, 0, 0.75, 0)
 
     assert rows(bare_location, "SELECT version_num FROM alembic_version") == [(HEAD,)]
 

@@ -17,22 +17,22 @@ async def test_a_database_in_memory_outlives_whoever_leaves_in_the_middle_of_a_s
     async with open_store(":memory:") as store:
         assert store
         files = FileStore(store.database)
-        await files.begin("file-1", created=time.time())
-        await files.finish("file-1", bytes=0, filename="x", purpose="batch")
+        await files.begin_upload("file-1", created=time.time())
+        await files.finish_upload("file-1", bytes=0, filename="x", purpose="batch")
         for n in range(60):
-            asked = asyncio.create_task(files.listed(most=10) if n % 2 else files.add_part("file-1", n, b"x"))
+            asked = asyncio.create_task(files.list_files(limit=10) if n % 2 else files.add_part("file-1", n, b"x"))
             await asyncio.sleep(n * 1e-4 / 6)
             asked.cancel()
             await asyncio.gather(asked, return_exceptions=True)
 
-        assert await files.file("file-1") is not None
+        assert await files.find("file-1") is not None
 
 
 async def test_the_end_waits_for_what_was_left_behind(tmp_path: Path) -> None:
     async with open_store(str(tmp_path / "a.db")) as store:
         assert store
         files = FileStore(store.database)
-        await files.begin("file-1", created=time.time())
+        await files.begin_upload("file-1", created=time.time())
         left = [asyncio.create_task(files.add_part("file-1", n, b"x")) for n in range(20)]
         await asyncio.sleep(0)
         for task in left:
@@ -41,17 +41,17 @@ async def test_the_end_waits_for_what_was_left_behind(tmp_path: Path) -> None:
     async with open_store(str(tmp_path / "a.db")) as store:
         assert store
         files = FileStore(store.database)
-        assert [await files.part("file-1", n) for n in range(20)] == [b"x"] * 20
+        assert [await files.read_part("file-1", n) for n in range(20)] == [b"x"] * 20
 
 
 async def test_a_failure_is_told_as_the_stores(tmp_path: Path) -> None:
     async with open_store(str(tmp_path / "a.db")) as store:
         assert store
         files = FileStore(store.database)
-        await files.begin("file-1", created=time.time())
+        await files.begin_upload("file-1", created=time.time())
 
         with pytest.raises(StoreError, match="UNIQUE"):
-            await files.begin("file-1", created=time.time())
+            await files.begin_upload("file-1", created=time.time())
 
 
 async def test_what_was_never_finished_is_swept_and_so_is_what_has_expired(tmp_path: Path) -> None:
@@ -59,11 +59,11 @@ async def test_what_was_never_finished_is_swept_and_so_is_what_has_expired(tmp_p
         assert store
         files, now = FileStore(store.database), time.time()
         for id, created in (("abandoned", now - 2 * 86_400), ("begun", now), ("expired", now), ("kept", now)):
-            await files.begin(id, created=created)
+            await files.begin_upload(id, created=created)
             await files.add_part(id, 0, b"x")
-        await files.finish("expired", bytes=1, filename="x", purpose="batch", expires=now - 1)
-        await files.finish("kept", bytes=1, filename="x", purpose="batch", expires=now + 3600)
+        await files.finish_upload("expired", bytes=1, filename="x", purpose="batch", expires=now - 1)
+        await files.finish_upload("kept", bytes=1, filename="x", purpose="batch", expires=now + 3600)
 
         await files.sweep()
 
-        assert [await files.part(id, 0) for id in ("abandoned", "begun", "expired", "kept")] == [None, b"x", None, b"x"]
+        assert [await files.read_part(id, 0) for id in ("abandoned", "begun", "expired", "kept")] == [None, b"x", None, b"x"]

@@ -19,8 +19,8 @@ from fanout.core.schema import Failure
 from fanout.core.usage import Usage, UsageTotals
 from fanout.store import MEMORY, open_store
 from fanout.store.engine.database import MAX_READERS
-from fanout.store.usage.counter import MAX_COUNTERS, REST, UsageLedger
-from fanout.store.usage.sums import Sum, UsageFilter
+from fanout.store.usage.ledger import MAX_COUNTERS, REST, UsageLedger
+from fanout.store.usage.sums import GroupUsage, UsageFilter
 from tests.support.databases import BOTH, Beside, rows
 from tests.support.ended import KNOWN, answered, failed, retried
 
@@ -39,7 +39,7 @@ async def soon(reached: Callable[[], bool], within_s: float = 5.0) -> None:
             await asyncio.sleep(0.02)
 
 
-async def only(ledger: UsageLedger, question: UsageFilter = ALL) -> Sum:
+async def only(ledger: UsageLedger, question: UsageFilter = ALL) -> GroupUsage:
     (total,) = await ledger.report(question)
     return total
 
@@ -61,7 +61,7 @@ async def test_what_is_known_is_summed_and_what_is_not_is_counted() -> None:
 
         total = await only(store.usage)
 
-    assert total.counts == UsageTotals(
+    assert total.totals == UsageTotals(
         calls=7, input_tokens=22, output_tokens=4, cached_tokens=2, unknown_usage=2, cost_usd=0.25, cost_unknown=2
     )
     assert (total.answered, total.failures) == (4, {"timeout": 1, "rate_limit": 2})
@@ -78,9 +78,9 @@ async def test_where_nothing_is_known_it_is_none_written_or_not(ended: Any, loca
         both = await only(store.usage)
 
     for total in (unwritten, both):
-        counts = total.counts
+        counts = total.totals
         assert (counts.input_tokens, counts.output_tokens, counts.cached_tokens, counts.cost_usd) == (None,) * 4
-    assert both.counts.calls == 2
+    assert both.totals.calls == 2
 
 
 async def test_known_after_unknown_is_known_in_the_database_too(location: str) -> None:
@@ -127,7 +127,7 @@ async def test_every_call_is_in_every_report_once_while_it_is_written(location: 
         for _ in range(150):
             before = counted
             sums = await store.usage.report(BY_MODEL)
-            seen = sum(total.counts.calls for total in sums)
+            seen = sum(total.totals.calls for total in sums)
             assert before <= seen <= counted
             await asyncio.sleep(0.01)
         counting.cancel()
@@ -148,8 +148,8 @@ async def test_two_that_write_one_file_add_up(location: str) -> None:
 
         total = await only(one.usage)
 
-    assert (total.counts.calls, total.answered, total.failures) == (60, 40, {"server": 20})
-    assert total.counts.cost_usd == pytest.approx(10.0)
+    assert (total.totals.calls, total.answered, total.failures) == (60, 40, {"server": 20})
+    assert total.totals.cost_usd == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize("location", [MEMORY, *BOTH], indirect=True)
@@ -166,7 +166,7 @@ async def test_a_report_that_is_broken_off_harms_nothing(location: str) -> None:
                     await store.usage.report(BY_MODEL)
         store.usage.observe(answered())
 
-        assert (await only(store.usage)).counts.calls == 301
+        assert (await only(store.usage)).totals.calls == 301
 
 
 async def test_readers_that_take_long_do_not_hold_up_the_writing(location: str) -> None:
@@ -174,7 +174,7 @@ async def test_readers_that_take_long_do_not_hold_up_the_writing(location: str) 
         assert store
         async with AsyncExitStack() as readers:
             for _ in range(MAX_READERS):
-                reading = await readers.enter_async_context(store.database.reading())
+                reading = await readers.enter_async_context(store.database.read_transaction())
                 await reading.execute(text("SELECT * FROM usage"))
             store.usage.observe(answered())
             await soon(lambda: calls(location) == 1, within_s=1.0)
@@ -226,7 +226,7 @@ def dated(location: str) -> str:
         (replace(ALL, since=HOUR), [({}, 3)]),
         (replace(ALL, until=HOUR), [({}, 2)]),
         (replace(ALL, since=HOUR, until=DAY), [({}, 2)]),
-        (replace(BY_MODEL, most=1), [({"model": "x"}, 3)]),
+        (replace(BY_MODEL, limit=1), [({"model": "x"}, 3)]),
     ],
 )
 async def test_sums_by_group_account_and_time(question: UsageFilter, expected: list[Any], dated: str) -> None:
@@ -234,7 +234,7 @@ async def test_sums_by_group_account_and_time(question: UsageFilter, expected: l
         assert store
         found = await store.usage.report(question)
 
-    assert [(total.group, total.counts.calls) for total in found] == expected
+    assert [(total.group, total.totals.calls) for total in found] == expected
 
 
 async def test_a_locked_database_delays_nothing_and_loses_nothing(location: str, logged: list[str]) -> None:
@@ -243,7 +243,7 @@ async def test_a_locked_database_delays_nothing_and_loses_nothing(location: str,
         holder = Beside(location)
         holder.hold()
         store.usage.observe(answered())
-        await soon(lambda: any("usage cannot be written" in line for line in logged), within_s=6)
+        await soon(lambda: any("usage.write_failed" in line for line in logged), within_s=6)
         for _ in range(20):  # further failures, and more to count meanwhile
             store.usage.observe(answered("other"))
             await asyncio.sleep(0.05)
@@ -251,10 +251,10 @@ async def test_a_locked_database_delays_nothing_and_loses_nothing(location: str,
         holder.release()
         holder.close()
         await soon(lambda: calls(location) == 21)
-        await soon(lambda: any("usage is written again" in line for line in logged))
+        await soon(lambda: any("usage.write_recovered" in line for line in logged))
 
     told = [json.loads(line) for line in logged]
-    assert meanwhile.counts.calls == 21
+    assert meanwhile.totals.calls == 21
     assert [line["reason"] for line in told if line["level"] == "error"] in (
         ["database is locked"],
         ["canceling statement due to lock timeout"],
@@ -285,7 +285,7 @@ async def test_an_end_that_cannot_write_comes_all_the_same_and_says_what_is_lost
     holder.close()
 
     last = json.loads(logged[-1])
-    assert (last["event"], last["calls"]) == ("usage is lost: it could not be written before the end", 2)
+    assert (last["event"], last["lost"]) == ("usage.lost", 2)
 
 
 @contextmanager
@@ -312,14 +312,14 @@ async def test_a_full_database_loses_nothing(tmp_path: Path, logged: list[str]) 
             pages["most"] = 1  # SQLite takes it as: no larger than now
             for number in range(500):
                 store.usage.observe(answered(f"a model with a long name, so that pages are needed, {number}"))
-            await soon(lambda: any("usage cannot be written" in line for line in logged))
+            await soon(lambda: any("usage.write_failed" in line for line in logged))
             meanwhile = await only(store.usage)
             assert calls(str(path)) == 0  # all or nothing
             pages["most"] = 2**30
             await soon(lambda: calls(str(path)) == 500)
 
     told = [json.loads(line) for line in logged]
-    assert meanwhile.counts.calls == 500
+    assert meanwhile.totals.calls == 500
     assert [line["reason"] for line in told if line["level"] == "error"] == ["database or disk is full"]
 
 
@@ -330,8 +330,8 @@ async def test_names_beyond_bound_are_counted_together() -> None:
         for number in range(MAX_COUNTERS + 500):
             store.usage.observe(answered(f"model-{number}", f"account-{number}"))
         store.usage.observe(answered("model-3", "account-3"))
-        by_account = replace(ALL, group_by=("account_id",), most=2 * MAX_COUNTERS)
-        found = {total.group["account_id"]: total.counts.calls for total in await store.usage.report(by_account)}
+        by_account = replace(ALL, group_by=("account_id",), limit=2 * MAX_COUNTERS)
+        found = {total.group["account_id"]: total.totals.calls for total in await store.usage.report(by_account)}
 
     assert (len(found), found[REST], found["account-3"]) == (MAX_COUNTERS + 1, 500, 2)
 
@@ -355,7 +355,7 @@ async def test_any_name_can_be_written_and_found_again(name: str, kept: str, loc
         await soon(lambda: calls(location) == 3)
         written = await only(store.usage, replace(BY_MODEL, account_id=name))
 
-    assert (unwritten.group, unwritten.counts.calls) == (written.group, written.counts.calls) == ({"model": kept}, 3)
+    assert (unwritten.group, unwritten.totals.calls) == (written.group, written.totals.calls) == ({"model": kept}, 3)
 
 
 async def test_figures_that_are_no_figures_spoil_nothing(location: str) -> None:

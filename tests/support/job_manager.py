@@ -14,7 +14,7 @@ from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import Job, JobSpec
 from fanout.jobs.manager import JobManager, open_job_manager
 from fanout.store import Store, open_store
-from fanout.store.jobs.journal import JobStore
+from fanout.store.jobs.job_store import JobStore
 from tests.support.upstreams import providers_file
 
 
@@ -35,7 +35,7 @@ class Kept:
     async def results(self, job: Job) -> list[Any]:
         """Every unit that has ended."""
         found: list[Any] = []
-        while page := await self.jobs.results(job.number, after=tuple(found[-1][:3]) if found else None):
+        while page := await self.jobs.results.list_results(job.number, after=tuple(found[-1][:3]) if found else None):
             found += page
         return found
 

@@ -30,8 +30,8 @@ from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import FailureKind
-from fanout.jobs.job import JobState
 from fanout.rendering.encoding import encode_json
+from fanout.store.jobs.records import JobState
 
 MAX_SHOWN_FAULTS = 50
 KINDS = click.Choice(get_args(FailureKind))

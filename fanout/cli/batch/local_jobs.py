@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from fanout.cli.batch.backend import ID_PREFIXES, ExportFilter, JobSnapshot, NewJob
 from fanout.cli.batch.input import JobInput
@@ -28,7 +29,8 @@ from fanout.limits.limiter import Limiter
 from fanout.server.dialects.openai.batch_lines import ENDPOINTS, LineRequestBuilder
 from fanout.server.resources.jobs import render_estimate, render_job
 from fanout.store import MEMORY, OFF, open_store
-from fanout.store.jobs.journal import JobStore, ResultFilter
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.records import JobState, ResultFilter
 
 REQUEST_BUILDERS: Mapping[JobKind, RequestBuilderFactory] = {"rows": make_row_request_builder, "requests": LineRequestBuilder}
 SNAPSHOT_INTERVAL_S = 0.25
@@ -69,13 +71,15 @@ class LocalJobs:
 
     async def find_by_prefix(self, prefix: str) -> list[JsonObject]:
         ids = [
-            job.id for start in ID_PREFIXES for job in await self._manager.jobs(most=MAX_PREFIX_MATCHES, prefix=start + prefix)
+            job.id
+            for start in ID_PREFIXES
+            for job in await self._manager.list_jobs(limit=MAX_PREFIX_MATCHES, prefix=start + prefix)
         ]
         return [await self._render(job_id) for job_id in dict.fromkeys(ids)]
 
     async def list_jobs(self, limit: int, state: str | None = None) -> list[JsonObject]:
-        states = (state,) if state else (*OPEN_STATES, *ENDED_STATES)
-        return [await self._render(job.id) for job in await self._manager.jobs(most=limit, states=states)]
+        states = (cast(JobState, state),) if state else (*OPEN_STATES, *ENDED_STATES)
+        return [await self._render(job.id) for job in await self._manager.list_jobs(limit=limit, states=states)]
 
     async def resume(self, job: JsonObject, limits: JsonObject, source: JobInput | None, *, fork: bool) -> JsonObject:
         """Resume a job, or fork it if its models or its input have changed.
@@ -172,8 +176,8 @@ class LocalJobs:
         with output_files.open_writer(target, output_files.choose_format(output, format_)) as writer:
             after = None
             # Page by page, so that memory does not grow with the job; formatting leaves the event loop free.
-            while page := await self._store.results(number, after=after, which=which):
-                after = (page[-1].item, page[-1].entry, page[-1].repeat)
+            while page := await self._store.results.list_results(number, after=after, filter_=which):
+                after = page[-1].place
                 await asyncio.to_thread(lambda rows: writer.write(list(build_records(rows))), page)
 
 

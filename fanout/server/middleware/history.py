@@ -76,7 +76,7 @@ def record_comparison(request: web.Request, status: int, total_s: float, collect
     resource, history = request.match_info.route.resource, request.app[STORE].history
     history.record(
         ComparisonRecord(
-            number=history.number(comparison.created),
+            number=history.create_number(comparison.created),
             id=comparison.id,
             created=comparison.created,
             account_id=outcomes[0].call.account_id,

@@ -29,7 +29,7 @@ class RecentAnswers:
     def find(self, scope: bytes) -> StoredAnswer | None:
         """Return the answer to a key, unless it has expired."""
         answer = self._answers.get(scope)
-        return answer if answer and answer.valid else None
+        return answer if answer and answer.is_fresh else None
 
     def _drop(self, scope: bytes) -> None:
         if answer := self._answers.pop(scope, None):

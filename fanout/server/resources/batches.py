@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import from_json, to_json
-from sqlalchemy import Row
 
 from fanout.core.errors import RequestError, StoreError
 from fanout.core.faults import Fault
@@ -40,10 +39,11 @@ from fanout.server.resources.listing import (
     to_unix_seconds,
 )
 from fanout.server.responses import json_response
-from fanout.store.batches import BatchStore
+from fanout.store.batches import BatchChange, BatchRow, BatchStore
 from fanout.store.file_reader import open_stored_file
-from fanout.store.files import FileStore
-from fanout.store.jobs.journal import JobStore
+from fanout.store.files import FileRow, FileStore
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.records import JobState
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 MAX_WINDOW_S = 366 * 86_400
@@ -112,12 +112,7 @@ async def create_batch(request: web.Request) -> web.StreamResponse:
     await find_file(request.app[FILE_STORE], asked.input_file_id, "input_file_id")
     id = f"batch_{uuid.uuid4().hex}"
     await request.app[BATCH_STORE].create(
-        {
-            "id": id,
-            "created": time.time(),
-            "account_id": auth.account_id(request) or "",
-            "request": asked.model_dump_json(exclude_none=True),
-        }
+        BatchRow(id, time.time(), auth.account_id(request) or "", asked.model_dump_json(exclude_none=True))
     )
     request.app[CLERK].look.set()
     return await _answered(request, id)
@@ -127,8 +122,8 @@ async def create_batch(request: web.Request) -> web.StreamResponse:
 async def list_batches(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/batches`."""
     asked, batches = read_query(request, ListQuery), request.app[BATCH_STORE]
-    found = await batches.listed(
-        most=asked.limit + 1,
+    found = await batches.list_batches(
+        limit=asked.limit + 1,
         after=await find_batch(batches, asked.after, "after") if asked.after else None,
         account_id=requested_account(request, asked),
     )
@@ -152,7 +147,7 @@ async def cancel_batch(request: web.Request) -> web.StreamResponse:
         status = render_batch(row, progress)["status"]
         raise RequestError([Fault("batch_id", f"batch `{row.id}` is {status}: it can no longer be cancelled", "wrong_state")])
     if row.cancelling is None:
-        await request.app[BATCH_STORE].change(row.id, cancelling=time.time())
+        await request.app[BATCH_STORE].update(row.id, {"cancelling": time.time()})
     if progress and progress.job.state != "loading":
         await manager.cancel(row.id)
     request.app[CLERK].look.set()
@@ -164,11 +159,11 @@ async def _answered(request: web.Request, id: str) -> web.Response:
     return json_response(render_batch(row, await _progress(request.app[JOB_MANAGER], id)))
 
 
-async def find_batch(batches: BatchStore, id: str, param: str = "batch_id") -> Row[Any]:
+async def find_batch(batches: BatchStore, id: str, param: str = "batch_id") -> BatchRow:
     """Raises:
     RequestError: there is no such batch.
     """
-    row = await batches.batch(id)
+    row = await batches.find(id)
     if row is None:
         raise RequestError([Fault(param, f"no batch `{id[:100]}`", "batch_not_found")])
     return row
@@ -184,7 +179,7 @@ async def _progress(manager: JobManager, id: str) -> Progress | None:
 # Its form
 
 
-def render_batch(row: Row[Any], progress: Progress | None) -> dict[str, Any]:
+def render_batch(row: BatchRow, progress: Progress | None) -> dict[str, Any]:
     """A batch as it stands in answers."""
     asked: Mapping[str, Any] = from_json(row.request)
     job = progress.job if progress and progress.job.state != "loading" else None
@@ -218,7 +213,7 @@ def render_batch(row: Row[Any], progress: Progress | None) -> dict[str, Any]:
     }
 
 
-def _status(row: Row[Any], job: Job | None) -> tuple[str, Sequence[Mapping[str, Any]]]:
+def _status(row: BatchRow, job: Job | None) -> tuple[str, Sequence[Mapping[str, Any]]]:
     """OpenAI's word for where a batch is, and what is wrong with it."""
     if row.errors is not None:
         return "failed", from_json(row.errors)
@@ -277,11 +272,11 @@ class Clerk:
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _begin(self) -> None:
-        for row in await self._batches.unsettled(ENDED_STATES):
-            if row.id not in self._tasks and row.id not in self._broken and len(self._tasks) < MOST_TASKS:
-                task = asyncio.create_task(self._attended(row), name=f"clerk {row.id}")
-                self._tasks[row.id] = task
-                task.add_done_callback(partial(self._gone, row.id))
+        for batch, job_state in await self._batches.list_unsettled(ENDED_STATES):
+            if batch.id not in self._tasks and batch.id not in self._broken and len(self._tasks) < MOST_TASKS:
+                task = asyncio.create_task(self._attended(batch, job_state), name=f"clerk {batch.id}")
+                self._tasks[batch.id] = task
+                task.add_done_callback(partial(self._gone, batch.id))
 
     def _gone(self, id: str, task: asyncio.Task[None]) -> None:
         del self._tasks[id]
@@ -289,19 +284,19 @@ class Clerk:
             self._broken.add(id)
             log.error("a batch cannot be gone on with", batch=id, exc_info=error)
 
-    async def _attended(self, row: Row[Any]) -> None:
+    async def _attended(self, row: BatchRow, job_state: JobState | None) -> None:
         """What is to be done now; a database that fails is tried again at the next look."""
         with suppress(StoreError):
-            if row.state is None and row.cancelling is not None:
-                await self._batches.change(row.id, settled=time.time())
-            elif row.state is None:
+            if job_state is None and row.cancelling is not None:
+                await self._batches.update(row.id, {"settled": time.time()})
+            elif job_state is None:
                 await self._validate(row)
-            elif row.state in ENDED_STATES:
+            elif job_state in ENDED_STATES:
                 await self._settle(row.id)
-            elif row.cancelling is not None and row.state != "loading":
+            elif row.cancelling is not None and job_state != "loading":
                 await self._manager.cancel(row.id)
 
-    async def _validate(self, row: Row[Any]) -> None:
+    async def _validate(self, row: BatchRow) -> None:
         """Makes a batch's job; where its input is bad, says why, and nothing is sent."""
         asked = BatchBody.model_validate_json(row.request)
         try:
@@ -318,31 +313,30 @@ class Clerk:
             source = read_rows(open_stored_file(self._files, file.id, file.bytes), "jsonl")
             await self._manager.create(spec, source, account_id=row.account_id, id=row.id)
         except RequestError as error:
-            await self._batches.change(row.id, errors=to_json(_errors(error.faults)).decode(), settled=time.time())
+            await self._batches.update(row.id, {"errors": to_json(_errors(error.faults)).decode(), "settled": time.time()})
             return
-        await self._batches.change(row.id, validated=time.time())
+        await self._batches.update(row.id, {"validated": time.time()})
         self._manager.notify_queued()
 
     async def _settle(self, id: str) -> None:
         """Measures a batch's files, and names them."""
         job = await self._manager.job(id)
         sizes = await batch_lines.sizes(self._manager, self._jobs, job)
-        named = {
+        named: BatchChange = {
             "output_file": await self._named(job, batch_lines.output_id(id), f"{id}_output.jsonl", sizes.output),
             "error_file": await self._named(job, batch_lines.error_id(id), f"{id}_error.jsonl", sizes.errors),
         }
-        await self._batches.change(id, settled=time.time(), **named)
+        await self._batches.update(id, {"settled": time.time(), **named})
 
     async def _named(self, job: Job, file: str, name: str, size: int) -> str | None:
         if not size:
             await self._files.delete(file)  # of an end before it was resumed
             return None
-        row = await self._batches.batch(job.id)
+        row = await self._batches.find(job.id)
         after = from_json(row.request).get("output_expires_after") if row else None
         now = time.time()
-        kept = {"account_id": job.account_id, "purpose": "batch_output", "job": job.id}
-        made = {"id": file, "created": now, "filename": name, "bytes": size}
-        await self._files.add({**made, **kept, "expires": now + after["seconds"] if after else None})
+        expires = now + after["seconds"] if after else None
+        await self._files.add_results(FileRow(file, now, job.account_id, name, "batch_output", size, job.id, expires))
         return file
 
 

@@ -127,7 +127,7 @@ class ComparisonsQuery(BaseModel):
             metadata={clean_text(name): clean_text(value) for name, value in (self.metadata or {}).items()},
             status=self.status,
             failed=self.failed,
-            most=self.limit + 1,
+            limit=self.limit + 1,
         )
 
 
@@ -139,9 +139,9 @@ async def list_comparisons(request: web.Request) -> web.Response:
     history = request.app[STORE].history
     try:
         before = None
-        if asked.after is not None and (before := await history.number_of(asked.after)) is None:
+        if asked.after is not None and (before := await history.find_number(asked.after)) is None:
             raise RequestError([Fault("after", f"no comparison has the id {asked.after!a:.80}: give a page's `last_id`")])
-        found = await history.page(asked.question(before))
+        found = await history.list_comparisons(asked.question(before))
     except StoreError as error:
         return _unreadable(request, error)
     shown, rows = found[: asked.limit], []
@@ -161,7 +161,7 @@ async def get_comparison(request: web.Request) -> web.Response:
         return _off(request)
     id_ = request.match_info["id"]
     try:
-        found = await request.app[STORE].history.one(clean_text(id_)[:256])
+        found = await request.app[STORE].history.find(clean_text(id_)[:256])
     except StoreError as error:
         return _unreadable(request, error)
     if found is None:
@@ -232,7 +232,7 @@ def render_comparison(found: StoredComparison) -> dict[str, Any]:
 
 def render_choice(row: AnswerRow) -> dict[str, Any]:
     """An answer, in the fields that it had."""
-    said = from_json(row.said) if row.said else {}
+    said = from_json(row.content) if row.content else {}
     place = {"index": row.place, "entry": row.entry, "sample": row.sample}
     if row.prompt is not None:
         place["prompt_index"] = row.prompt

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import BeforeValidator, Field
-from sqlalchemy import Row
 
 from fanout.core.errors import RequestError, StoreError
 from fanout.core.faults import Fault
@@ -34,7 +33,7 @@ from fanout.server.resources.listing import (
     to_unix_seconds,
 )
 from fanout.server.responses import error_response, json_response
-from fanout.store.files import PART_BYTES, FileStore
+from fanout.store.files import PART_BYTES, FileRow, FileStore
 
 PURPOSES = ("batch",)
 FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
@@ -57,7 +56,7 @@ class FilesQuery(ListQuery):
     """`batch`: what was uploaded; `batch_output`: what a batch has made."""
 
 
-def render_file(row: Row[Any]) -> dict[str, Any]:
+def render_file(row: FileRow) -> dict[str, Any]:
     """A file as it stands in answers."""
     return {
         "id": row.id,
@@ -72,11 +71,11 @@ def render_file(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-async def find_file(files: FileStore, id: str, param: str = "file_id") -> Row[Any]:
+async def find_file(files: FileStore, id: str, param: str = "file_id") -> FileRow:
     """Raises:
     RequestError: there is no such file.
     """
-    row = await files.file(id)
+    row = await files.find(id)
     if row is None:
         raise RequestError([Fault(param, f"no file `{id[:100]}`", "file_not_found")])
     return row
@@ -96,10 +95,12 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
     files = request.app[FILE_STORE]
     id = f"file-{uuid.uuid4().hex}"
     created = time.time()
-    await files.begin(id, created=created, account_id=auth.account_id(request) or "")
+    await files.begin_upload(id, created=created, account_id=auth.account_id(request) or "")
     try:
         name, size, fields = await _taken(request, files, id, most)
-        await files.finish(id, filename=name, bytes=size, **_settled(fields, created))
+        life = fields.get("expires_after[seconds]")
+        expires = created + int(life) if life else None
+        await files.finish_upload(id, filename=name, bytes=size, purpose=fields["purpose"], expires=expires)
     except BaseException as error:
         with suppress(StoreError):
             await files.delete(id)
@@ -113,8 +114,8 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
 async def list_files(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/files`."""
     asked, files = read_query(request, FilesQuery), request.app[FILE_STORE]
-    found = await files.listed(
-        most=asked.limit + 1,
+    found = await files.list_files(
+        limit=asked.limit + 1,
         after=await find_file(files, asked.after, "after") if asked.after else None,
         newest_first=asked.order == "desc",
         purpose=asked.purpose,
@@ -160,14 +161,16 @@ async def get_file_content(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _made(request: web.Request, row: Row[Any]) -> AsyncIterator[bytes]:
+async def _made(request: web.Request, row: FileRow) -> AsyncIterator[bytes]:
     manager = request.app[JOB_MANAGER]
-    return batch_lines.results(manager, request.app[JOB_STORE], await manager.job(row.job), good=batch_lines.is_output(row.id))
+    return batch_lines.results(
+        manager, request.app[JOB_STORE], await manager.job(row.job or ""), good=batch_lines.is_output(row.id)
+    )
 
 
 async def _parts(files: FileStore, id: str) -> AsyncIterator[bytes]:
     part = 0
-    while (piece := await files.part(id, part)) is not None:
+    while (piece := await files.read_part(id, part)) is not None:
         yield piece
         part += 1
 
@@ -265,11 +268,6 @@ def _field_faults(fields: Mapping[str, str]) -> list[Fault]:
     if life is not None and not allowed:
         faults.append(Fault("expires_after[seconds]", f"`{life[:32]}` is not allowed: {MIN_LIFETIME_S} to {MAX_LIFETIME_S}"))
     return faults
-
-
-def _settled(fields: Mapping[str, str], created: float) -> dict[str, Any]:
-    life = fields.get("expires_after[seconds]")
-    return {"purpose": fields["purpose"], "expires": created + int(life) if life else None}
 
 
 def _check_origin(request: web.Request) -> None:

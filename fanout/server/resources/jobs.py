@@ -22,7 +22,7 @@ from fanout.jobs import output_files
 from fanout.jobs.estimate import Estimate
 from fanout.jobs.input_files import TYPED_FORMATS, choose_format, read_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow
-from fanout.jobs.job import ENDED_STATES, Job, JobSpec, JobState, Progress, ResultGroup
+from fanout.jobs.job import ENDED_STATES, Job, JobSpec, Progress, ResultGroup
 from fanout.jobs.output_formats import RecordEncoder
 from fanout.jobs.result_records import build_records
 from fanout.rendering.encoding import encode_json
@@ -42,7 +42,8 @@ from fanout.server.resources.listing import (
 )
 from fanout.server.responses import json_response
 from fanout.store.file_reader import open_stored_file
-from fanout.store.jobs.journal import JobStore, ResultFilter
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.records import JobState, ResultFilter
 from fanout.store.usage.sums import ANSWERED
 
 MAX_ITEMS = 100_000
@@ -326,7 +327,9 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
     asked, manager = read_query(request, JobsQuery), request.app[JOB_MANAGER]
     before = (await manager.job(asked.after)).created if asked.after else None
     states = (asked.state,) if asked.state else ()
-    found = await manager.jobs(most=asked.limit + 1, before=before, account_id=requested_account(request, asked), states=states)
+    found = await manager.list_jobs(
+        limit=asked.limit + 1, before=before, account_id=requested_account(request, asked), states=states
+    )
     shown = [render_job(await manager.progress(job.id)) for job in found[: asked.limit]]
     return respond_page(shown, more=len(found) > asked.limit)
 
@@ -346,7 +349,9 @@ async def list_results(request: web.Request) -> web.StreamResponse:
     """Serves `GET /v1/jobs/{job_id}/results`."""
     asked = read_query(request, ResultsQuery)
     job = await request.app[JOB_MANAGER].job(request.match_info["job_id"])
-    found = await request.app[JOB_STORE].results(job.number, after=asked.after, most=asked.limit + 1, which=asked.filter())
+    found = await request.app[JOB_STORE].results.list_results(
+        job.number, after=asked.after, limit=asked.limit + 1, filter_=asked.filter()
+    )
     shown, more = found[: asked.limit], len(found) > asked.limit
     lines = await asyncio.to_thread(lambda: output_files.make_encoder("jsonl").encode(list(build_records(shown))))
     cursor = f"{shown[-1].item}.{shown[-1].entry}.{shown[-1].repeat}" if more else None
@@ -377,8 +382,8 @@ async def export_results(request: web.Request) -> web.StreamResponse:
 
 async def _exported(store: JobStore, job: Job, which: ResultFilter, encoder: RecordEncoder) -> AsyncIterator[bytes]:
     after = None
-    while found := await store.results(job.number, after=after, most=BATCH_ROWS, which=which):
-        after = (found[-1].item, found[-1].entry, found[-1].repeat)
+    while found := await store.results.list_results(job.number, after=after, limit=BATCH_ROWS, filter_=which):
+        after = found[-1].place
         yield await asyncio.to_thread(lambda shown: encoder.encode(list(build_records(shown))), found)
     yield await asyncio.to_thread(encoder.close)
 
@@ -421,7 +426,7 @@ async def cancel_job(request: web.Request) -> web.StreamResponse:
     job = await request.app[JOB_MANAGER].job(request.match_info["job_id"])
     if job.state == "loading" or job.state in ("done", "expired"):
         raise RequestError([Fault("job_id", f"job `{job.id}` is {job.state}: there is nothing to cancel", "wrong_state")])
-    await request.app[BATCH_STORE].change(job.id, cancelling=time.time())
+    await request.app[BATCH_STORE].update(job.id, {"cancelling": time.time()})
     await request.app[JOB_MANAGER].cancel(job.id)
     return await _answered(request)
 
@@ -460,7 +465,7 @@ async def _forked(request: web.Request, id: str, changes: Mapping[str, Any]) -> 
 
 async def _reopened(request: web.Request, id: str) -> None:
     """A batch whose job goes on has not come to its end."""
-    await request.app[BATCH_STORE].change(id, settled=None, cancelling=None, output_file=None, error_file=None)
+    await request.app[BATCH_STORE].update(id, {"settled": None, "cancelling": None, "output_file": None, "error_file": None})
 
 
 # Its form

@@ -31,7 +31,7 @@ from fanout.rendering.encoding import encode_json
 from fanout.rendering.errors import error_reply
 from fanout.server.lifecycle import STORE
 from fanout.server.responses import error_response
-from fanout.store.usage.sums import Sum, UsageFilter
+from fanout.store.usage.sums import GroupUsage, UsageFilter
 
 MINUTE, DAY = 60, 86_400
 MAX_MINUTE = 253_402_300_740
@@ -126,7 +126,7 @@ class UsageQuery(BaseModel):
             until=now if self.to is None else self.to,
             account_id=self.account_id,
             group_by=tuple(GROUPS[name] for name in self.group_by),
-            most=MAX_ROWS + 1,
+            limit=MAX_ROWS + 1,
         )
 
 
@@ -173,7 +173,7 @@ def _read(request: web.Request) -> UsageQuery:
     return asked
 
 
-async def _rows(sums: Sequence[Sum]) -> list[bytes]:
+async def _rows(sums: Sequence[GroupUsage]) -> list[bytes]:
     rows = []
     for start in range(0, len(sums), CHUNK_ROWS):
         rows += [encode_json(render_usage(total)) for total in sums[start : start + CHUNK_ROWS]]
@@ -181,21 +181,21 @@ async def _rows(sums: Sequence[Sum]) -> list[bytes]:
     return rows
 
 
-def render_usage(total: Sum) -> dict[str, Any]:
+def render_usage(total: GroupUsage) -> dict[str, Any]:
     """A row of the answer."""
-    counts = total.counts
+    totals = total.totals
     return {
         **_group_json(total.group),
-        "requests": counts.calls,
+        "requests": totals.calls,
         "answered": total.answered,
         "failures": total.failures,
-        "prompt_tokens": counts.input_tokens,
-        "completion_tokens": counts.output_tokens,
-        "total_tokens": total_tokens(counts.input_tokens, counts.output_tokens),
-        "cached_tokens": counts.cached_tokens,
-        "unknown_usage": counts.unknown_usage,
-        "cost_usd": None if counts.cost_usd is None else round(counts.cost_usd, 12),
-        "cost_unknown": counts.cost_unknown,
+        "prompt_tokens": totals.input_tokens,
+        "completion_tokens": totals.output_tokens,
+        "total_tokens": total_tokens(totals.input_tokens, totals.output_tokens),
+        "cached_tokens": totals.cached_tokens,
+        "unknown_usage": totals.unknown_usage,
+        "cost_usd": None if totals.cost_usd is None else round(totals.cost_usd, 12),
+        "cost_unknown": totals.cost_unknown,
     }
 
 

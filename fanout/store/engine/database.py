@@ -1,93 +1,130 @@
-"""A database: where it is, how it is opened, and the few things that SQLite and PostgreSQL do each in its own way."""
+"""A database: its connections and transactions, and the few things that SQLite and PostgreSQL do differently."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
-from sqlalchemy import URL, ColumnElement, Connection, Double, Table, event, func, literal_column, make_url, text
+from sqlalchemy import URL, ColumnElement, Connection, Double, Select, Table, event, func, literal_column, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
-from fanout.core.errors import ConfigError
-from fanout.core.faults import Fault
+from fanout.core.errors import ConfigError, StoreError
+from fanout.store.engine.location import MEMORY, parse_location, to_config_error
 
-MEMORY = ":memory:"
-DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
-ALLOWED_LOCATIONS = "a file's path, `sqlite:///…`, `postgresql://…`, `:memory:` or `off`"
 MAX_READERS = 4
-"""As many read at once; further ones wait."""
+"""Simultaneous read transactions; further ones wait."""
 LOCK_TIMEOUT_MS = 2_000
-"""How long another process's lock is waited for: SQLite's on the file, PostgreSQL's on rows and tables."""
+"""The longest wait for another process's lock: on the file with SQLite, on rows and tables with PostgreSQL."""
 CONNECT_TIMEOUT_S = 10.0
-"""How long PostgreSQL may take to answer a new connection."""
-URL_OPTIONS = ("host", "port", "ssl", "sslmode")
-"""What may stand behind the `?` of a PostgreSQL URL."""
+"""The longest wait for PostgreSQL to answer a new connection."""
 REFUSED_VALUE_PREFIX = "invalid input for query argument"
-"""How the driver begins to say that it cannot send a value; the value itself follows."""
+"""The start of asyncpg's message about a value it cannot send; the value itself follows."""
 READ_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "sqlite": {"begin": "BEGIN"},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
 }
 WRITE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    # At once: a transaction that reads first and writes then fails, instead of waiting, where another wrote in between.
+    # IMMEDIATE: a transaction that reads before it writes would fail, instead of waiting, if another one wrote in between.
     "sqlite": {"begin": "BEGIN IMMEDIATE"},
     "postgresql": {},
 }
-PostgresInsert = postgresql.Insert
-SqliteInsert = sqlite.Insert
+Insert = sqlite.Insert | postgresql.Insert
+Result = TypeVar("Result")
 
 
 class Database:
-    """Transactions on the database at a location. Close it."""
+    """The connections to one database. Close it after use."""
 
     def __init__(self, location: str) -> None:
-        url = _url(location)
+        url = parse_location(location)
         self.dialect = url.get_backend_name()
         self.name = str(url.database) if self.dialect == "sqlite" else str(url.set(drivername=self.dialect, query={}))
-        """What it is called in messages and in the log; no password is in it."""
-        # A database in memory is one connection's own. Else writing has its own: slow readers must not hold it up.
+        """Its name in messages and log lines, without the password."""
+        # A database in memory belongs to one connection. Otherwise the writer has its own: slow readers must not hold it up.
         self.in_memory = url.database == MEMORY
         try:
-            writing = _engine(url, 1)
-            reading = writing if self.in_memory else _engine(url, MAX_READERS)
+            writing = _create_engine(url, 1)
+            reading = writing if self.in_memory else _create_engine(url, MAX_READERS)
         except (ImportError, SQLAlchemyError) as error:
-            raise self.unusable(f"{error}; `pip install 'fanout[postgresql]'` brings what PostgreSQL needs") from error
-        self.running: set[asyncio.Task[Any]] = set()
-        """What must come to its end before the connections are closed."""
+            raise self.to_config_error(f"{error}; `pip install 'fanout[postgresql]'` brings what PostgreSQL needs") from error
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._reading = reading.execution_options(**READ_OPTIONS[self.dialect])
         self._writing = writing.execution_options(**WRITE_OPTIONS[self.dialect])
 
-    def unusable(self, why: str) -> ConfigError:
-        """That it cannot be used, and what may be set instead."""
-        return ConfigError(
-            "environment", [Fault("FANOUT_STORE", f"`{self.name}` cannot be used: {why}; allowed: {ALLOWED_LOCATIONS}")]
-        )
+    def to_config_error(self, reason: str) -> ConfigError:
+        """Return the error that says why this database cannot be used, and what may be set instead."""
+        return to_config_error(self.name, reason)
 
     @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[AsyncConnection]:
-        """A transaction whose every statement sees what its first one saw."""
-        async with self._reading.connect() as connection, connection.begin():
-            yield connection
+    async def read_transaction(self) -> AsyncGenerator[AsyncConnection]:
+        """Open a transaction whose every statement sees what the first one saw.
 
-    @asynccontextmanager
-    async def writing(self) -> AsyncGenerator[AsyncConnection]:
-        """A transaction that is committed at the end."""
-        async with self._writing.begin() as connection:
-            yield connection
-
-    def add(self, table: Table) -> SqliteInsert | PostgresInsert:
-        """An insert into a table of sums: where a row of that key stands already, each figure is added to it.
-
-        Unknown (NULL) and known make known; unknown and unknown stay unknown.
+        Raises:
+            StoreError: the database cannot be read.
         """
-        insert = self.inserting(table)
+        with _raise_store_errors():
+            async with self._reading.connect() as connection, connection.begin():
+                yield connection
+
+    @asynccontextmanager
+    async def write_transaction(self) -> AsyncGenerator[AsyncConnection]:
+        """Open a transaction that is committed at the end.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        with _raise_store_errors():
+            async with self._writing.begin() as connection:
+                yield connection
+
+    async def fetch_all(self, query: Select[Any]) -> Sequence[Any]:
+        """Return all rows of a query, in a transaction of its own.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        return await self.shield(self._fetch_all(query))
+
+    async def _fetch_all(self, query: Select[Any]) -> Sequence[Any]:
+        async with self.read_transaction() as connection:
+            rows: Sequence[Any] = (await connection.execute(query)).all()
+            return rows
+
+    async def shield(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run work to its end in a task of its own, even if the caller is cancelled. `close` waits for it.
+
+        A statement that is cut off takes its connection with it, and a database in memory is its connection.
+        """
+        task = asyncio.create_task(work, name=getattr(work, "__name__", "database"))
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved, or asyncio complains when no caller waits for it any more
+
+    def insert(self, table: Table) -> Insert:
+        """Return an insert that can say what becomes of a row whose key exists."""
+        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
+
+    def insert_or_ignore(self, table: Table) -> Insert:
+        """Return an insert that leaves an existing row as it is."""
+        return self.insert(table).on_conflict_do_nothing()
+
+    def insert_or_add(self, table: Table) -> Insert:
+        """Return an insert into a table of sums: every figure is added to that of an existing row.
+
+        Unknown (NULL) plus known is known; unknown plus unknown stays unknown.
+        """
+        insert = self.insert(table)
         key = list(table.primary_key)
         sums: dict[str, ColumnElement[Any]] = {
             column.name: func.coalesce(column + insert.excluded[column.name], column, insert.excluded[column.name])
@@ -96,99 +133,69 @@ class Database:
         }
         return insert.on_conflict_do_update(index_elements=key, set_=sums)
 
-    def replace(self, table: Table, *, where: ColumnElement[bool]) -> SqliteInsert | PostgresInsert:
-        """An insert that takes the place of the row of that key, as long as `where` holds for it; else that row stays."""
-        insert = self.inserting(table)
+    def insert_or_replace(self, table: Table, *, where: ColumnElement[bool]) -> Insert:
+        """Return an insert that replaces an existing row for which `where` holds, and leaves any other as it is."""
+        insert = self.insert(table)
         key = list(table.primary_key)
         values = {column.name: insert.excluded[column.name] for column in table.columns if column not in key}
         return insert.on_conflict_do_update(index_elements=[*key], set_=values, where=where)
 
-    def add_missing(self, table: Table) -> SqliteInsert | PostgresInsert:
-        """An insert that leaves a row of that key as it is."""
-        return self.inserting(table).on_conflict_do_nothing()
+    def compile_insert(self, insert: Insert) -> str:
+        """Return the SQL of an insert of whole rows, as the driver takes it."""
+        return str(insert.compile(dialect=self._writing.dialect))
 
     def now(self) -> ColumnElement[float]:
-        """Unix seconds by the database's own clock, which is the same for all that use it."""
+        """Return Unix seconds by the database's own clock, which all processes share."""
         if self.dialect == "sqlite":
             return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Double)
         return literal_column("extract(epoch from clock_timestamp())::double precision", Double)
 
-    def inserting(self, table: Table) -> SqliteInsert | PostgresInsert:
-        """An insert that may say what becomes of a row whose key stands already."""
-        return sqlite.insert(table) if self.dialect == "sqlite" else postgresql.insert(table)
-
-    def written_out(self, insert: SqliteInsert | PostgresInsert) -> str:
-        """An insert of whole rows, as the driver takes it."""
-        return str(insert.compile(dialect=self._writing.dialect))
-
     def lock_schema(self, connection: Connection) -> None:
-        """Lets one process at a time change the tables; on SQLite, writing is already alone."""
+        """Let only one process at a time change the tables; SQLite has only one writer anyway."""
         if self.dialect == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('fanout schema'))"))
 
     async def close(self) -> None:
-        while self.running:
-            await asyncio.wait(self.running)
+        """Wait for the work under way, then close all connections."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
         await self._reading.dispose()
         await self._writing.dispose()
 
 
+@contextmanager
+def _raise_store_errors() -> Iterator[None]:
+    """Raise a driver's or the network's error as a `StoreError`."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        raise StoreError(describe_error(error)) from error
+
+
 def describe_error(error: SQLAlchemyError | OSError) -> str:
-    """Why the database failed, in its own words, without the statement and its values."""
+    """Return the database's own reason for a failure, without the statement and its values."""
     if isinstance(error, DBAPIError):
-        told = str(error.orig).partition("\n")[0]
-        return told.partition(":")[0] if told.startswith(REFUSED_VALUE_PREFIX) else told
+        reason = str(error.orig).partition("\n")[0]
+        return reason.partition(":")[0] if reason.startswith(REFUSED_VALUE_PREFIX) else reason
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error).partition("\n")[0]
 
 
-def _url(location: str) -> URL:
-    """The URL of a location, with the driver that we use.
-
-    Raises:
-        ConfigError: it is none. The text is not shown: it may hold a password.
-    """
-    if "://" not in location:
-        path = location if location == MEMORY else str(Path(location).expanduser().absolute())
-        return URL.create(DRIVERS["sqlite"], database=path)
-    try:
-        url = make_url(location)
-    except (ArgumentError, ValueError):  # the latter for a port that is no number
-        raise ConfigError("environment", [Fault("FANOUT_STORE", f"is no URL; allowed: {ALLOWED_LOCATIONS}")]) from None
-    backend = url.get_backend_name()
-    if backend not in DRIVERS:
-        raise ConfigError("environment", [Fault("FANOUT_STORE", f"`{backend}` is not known; allowed: {ALLOWED_LOCATIONS}")])
-    if backend == "postgresql":
-        url = _known_options(url)
-    return url.set(drivername=DRIVERS[backend], database=url.database or (MEMORY if backend == "sqlite" else None))
-
-
-def _known_options(url: URL) -> URL:
-    """A PostgreSQL URL whose options the driver takes, under its own names.
-
-    Raises:
-        ConfigError: it has others.
-    """
-    if strange := sorted(set(url.query) - set(URL_OPTIONS)):
-        sentence = f"`{strange[0]}` cannot stand behind the `?` of a PostgreSQL URL; allowed: {', '.join(URL_OPTIONS)}"
-        raise ConfigError("environment", [Fault("FANOUT_STORE", sentence)])
-    return url.set(query={"ssl" if name == "sslmode" else name: value for name, value in url.query.items()})
-
-
-def _engine(url: URL, connections: int) -> AsyncEngine:
+def _create_engine(url: URL, connections: int) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         settings = {"lock_timeout": str(LOCK_TIMEOUT_MS), "application_name": "fanout"}
-        asked = {"timeout": CONNECT_TIMEOUT_S, "server_settings": settings}
-        # Asked before each use whether it still stands: the server may have been started anew.
-        return create_async_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=True, connect_args=asked)
+        options = {"timeout": CONNECT_TIMEOUT_S, "server_settings": settings}
+        # pre_ping: the server may have been restarted since the connection was last used.
+        return create_async_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=True, connect_args=options)
     engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=connections, max_overflow=0)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
 
 
-def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
+def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # or Python's driver begins transactions by itself, at other times than we do
     cursor = connection.cursor()
+    # WAL lets readers and the writer work side by side; FULL has every commit on disk before it returns.
     for pragma in (f"busy_timeout={LOCK_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
@@ -196,20 +203,3 @@ def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
-
-
-def create_file(location: str) -> None:
-    """Makes the file and its folders, for its owner's eyes only, where the location is a file that is not there yet.
-
-    Raises:
-        ConfigError: the location is no location.
-        OSError: they cannot be made.
-    """
-    url = _url(location)
-    if url.get_backend_name() != "sqlite" or url.database in (None, MEMORY) or "uri" in url.query:
-        return
-    path = Path(str(url.database))
-    if not path.parent.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))

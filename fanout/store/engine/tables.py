@@ -268,8 +268,8 @@ answers = Table(
     Column("total_ms", BigInteger, nullable=False),
     Column("attempts", BigInteger, nullable=False),
     # JSON: text, reasoning, tool calls, the failure's message. What is long stands in `history_texts`. Both NULL: not kept.
-    Column("said", StorableText),
-    Column("said_digest", LargeBinary),
+    Column("said", StorableText, key="content"),
+    Column("said_digest", LargeBinary, key="content_digest"),
     PrimaryKeyConstraint("comparison", "place", name="answers_key"),
     Index("answers_model", "model", "comparison"),
     Index("answers_label", "label", "comparison"),

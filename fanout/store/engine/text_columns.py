@@ -1,16 +1,23 @@
-"""Texts that every database takes. PostgreSQL's hold no NUL, and no database's holds half a character."""
+"""Text that every database can hold: PostgreSQL refuses NUL, and no database takes half a character.
+
+Long texts are stored once, in a table of their own, under their digest.
+"""
 
 from __future__ import annotations
+
+import hashlib
 
 from sqlalchemy import Dialect, Text
 from sqlalchemy.types import TypeDecorator
 
 MAX_NAME_BYTES = 512
-"""Bytes. PostgreSQL's keys hold 2,704 together."""
+"""All columns of a PostgreSQL key together may have 2,704 bytes."""
+MAX_INLINE_CHARS = 1024
+"""The longest text that is kept in its own row."""
 
 
 class StorableText(TypeDecorator[str]):
-    """A column of text that is never refused: what is written into it, or looked for in it, is made whole."""
+    """A column of text that takes any value: what is written to it, or compared with it, is cleaned first."""
 
     impl = Text
     cache_ok = True
@@ -20,12 +27,22 @@ class StorableText(TypeDecorator[str]):
 
 
 def clean_name(name: str) -> str:
-    """A name that every database takes: whole, and not too long."""
+    """Return a name as every database can hold it, cut to `MAX_NAME_BYTES`."""
     name = clean_text(name)
     return name if len(name) * 4 <= MAX_NAME_BYTES else name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
 
 
 def clean_text(text: str) -> str:
-    """A text that every database takes, however long: no NUL, no halves of characters."""
+    """Return a text, however long, without NUL and lone surrogates."""
     text = text.replace("\0", "\ufffd")
     return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def place_text(text: str | None, long_texts: dict[bytes, str]) -> tuple[str | None, bytes | None]:
+    """Return a short text itself; put a long one into `long_texts`, and return its digest."""
+    if text is None or len(text) <= MAX_INLINE_CHARS:
+        return text, None
+    text = clean_text(text)
+    digest = hashlib.sha256(text.encode()).digest()
+    long_texts[digest] = text
+    return None, digest

@@ -1,50 +1,32 @@
-"""Transactions whose failures are told as StoreErrors, and which come to their end though whoever asked has left."""
+"""Store methods that run to their end although their caller was cancelled."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial, wraps
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from fanout.store.engine.database import Database
 
-from fanout.core.errors import StoreError
-from fanout.store.engine.database import describe_error
-
-Method = TypeVar("Method", bound=Callable[..., Coroutine[Any, Any, Any]])
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
-@asynccontextmanager
-async def told(transaction: Callable[[], AbstractAsyncContextManager[AsyncConnection]]) -> AsyncGenerator[AsyncConnection]:
-    """A transaction whose failure is told as a StoreError."""
-    try:
-        async with transaction() as connection:
-            yield connection
-    except (SQLAlchemyError, OSError) as error:
-        raise StoreError(describe_error(error)) from error
+class HasDatabase(Protocol):
+    """A store of some kind."""
+
+    _database: Database
 
 
-def run_to_end(method: Method) -> Method:
-    """A method that runs to its end in a task of its own, also where its caller is cancelled; `_database` waits for it.
+Store = TypeVar("Store", bound=HasDatabase)
+Method = Callable[Concatenate[Store, Parameters], Coroutine[Any, Any, Result]]
 
-    A statement that is cut off takes its connection with it, and a database in memory is its connection.
-    """
+
+def run_to_end(method: Method[Store, Parameters, Result]) -> Method[Store, Parameters, Result]:
+    """Decorate a store's method so that it is never cut off in the middle of a statement; see `Database.shield`."""
 
     @wraps(method)
-    async def shielded(self: Any, *args: Any, **kwargs: Any) -> Any:
-        task = asyncio.create_task(method(self, *args, **kwargs), name=method.__name__)
-        running: set[asyncio.Task[Any]] = self._database.running
-        running.add(task)
-        task.add_done_callback(partial(_ended, running))
-        return await asyncio.shield(task)
+    async def run(self: Store, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return await self._database.shield(method(self, *args, **kwargs))
 
-    return cast(Method, shielded)
-
-
-def _ended(running: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
-    running.discard(task)
-    if not task.cancelled():
-        task.exception()  # or asyncio complains where nobody waits for it any more
+    return run

@@ -26,7 +26,7 @@ def upgrade(connection: Connection, database: Database) -> None:
         return
     if version is not None and version.isdecimal() and version > HEAD:
         sentence = f"a newer Fanout wrote it (its tables have version {version}, this one knows up to {HEAD})"
-        raise database.unusable(f"{sentence}; upgrade Fanout, or name another place")
+        raise database.to_config_error(f"{sentence}; upgrade Fanout, or name another place")
     _migrate(connection, database, version)
 
 
@@ -50,4 +50,4 @@ def _migrate(connection: Connection, database: Database, version: str | None) ->
             ScriptDirectory.from_config(config).get_revision(version)
         command.upgrade(config, "head")
     except CommandError as error:
-        raise database.unusable(f"its tables have version `{version}`, which is none of Fanout's") from error
+        raise database.to_config_error(f"its tables have version `{version}`, which is none of Fanout's") from error

@@ -1,4 +1,4 @@
-"""Which comparisons are asked for, in memory and in the database. Pure."""
+"""Filters of comparisons, for those in memory and those in the database. Pure."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from fanout.store.history.records import MAX_NUMBER, ComparisonRows
 
 @dataclass(frozen=True, slots=True)
 class ComparisonFilter:
-    """Which comparisons are asked for, newest first. `None`: whichever."""
+    """The comparisons to list, newest first. `None`: any."""
 
     since: int = 0
-    """The first number that may be."""
+    """The lowest number."""
     until: int = MAX_NUMBER
-    """The first that may not."""
+    """The number after the highest one."""
     account_id: str | None = None
-    """Empty: those without an account."""
+    """Empty: comparisons without an account."""
     model: str | None = None
-    """Of an answer, as the caller wrote it."""
+    """The model of an answer, as the caller wrote it."""
     label: str | None = None
-    """Of an answer, the same one where both are asked for."""
+    """The label of an answer; of the same one, if a model is given too."""
     metadata: Mapping[str, str] | None = None
     status: int | None = None
     failed: bool | None = None
-    """Whether any of its calls failed."""
-    most: int = 20
+    """Comparisons with a failed call, or those without one."""
+    limit: int = 20
 
-    def takes(self, rows: ComparisonRows) -> bool:
-        """Whether a comparison that is not written yet is asked for."""
+    def matches(self, rows: ComparisonRows) -> bool:
+        """Return whether a comparison that is not written yet is to be listed."""
         comparison = rows.comparison
         return (
             self.since <= comparison.number < self.until
@@ -45,38 +45,39 @@ class ComparisonFilter:
         )
 
     def select(self) -> Select[Any]:
-        """Walks the index of what is rarest, from its newest end, and looks the rest up row by row."""
-        columns, names = comparisons.c, [*(self.metadata or {}).items()]
-        if names:
-            (name, value), *names = names
+        """Return a query that walks the most selective index from its newest end, and checks the rest row by row."""
+        columns, metadata = comparisons.c, [*(self.metadata or {}).items()]
+        if metadata:
+            (name, value), *metadata = metadata
             number: ColumnElement[int] = comparison_metadata.c.comparison
-            walked = [comparison_metadata.c.name == name, comparison_metadata.c.value == value]
+            conditions = [comparison_metadata.c.name == name, comparison_metadata.c.value == value]
             if self.model is not None or self.label is not None:
-                walked.append(exists().where(answers.c.comparison == number, *self._of_answer()))
+                conditions.append(exists().where(answers.c.comparison == number, *self._answer_conditions()))
         elif self.model is not None or self.label is not None:
-            number, walked = answers.c.comparison, self._of_answer()
+            number, conditions = answers.c.comparison, self._answer_conditions()
         else:
-            number, walked = columns.number, []
-        for name, value in names:
+            number, conditions = columns.number, []
+        for name, value in metadata:
             other = comparison_metadata.alias()
-            walked.append(exists().where(other.c.comparison == number, other.c.name == name, other.c.value == value))
-        walked += [number >= self.since, number < self.until]
+            conditions.append(exists().where(other.c.comparison == number, other.c.name == name, other.c.value == value))
+        conditions += [number >= self.since, number < self.until]
         if number is columns.number:
-            return select(comparisons).where(*walked, *self._of_comparison()).order_by(number.desc()).limit(self.most)
-        if heads := self._of_comparison():
-            walked.append(exists().where(columns.number == number, *heads))
-        numbers = select(number).where(*walked).distinct().order_by(number.desc()).limit(self.most)
+            conditions += self._comparison_conditions()
+            return select(comparisons).where(*conditions).order_by(number.desc()).limit(self.limit)
+        if of_comparison := self._comparison_conditions():
+            conditions.append(exists().where(columns.number == number, *of_comparison))
+        numbers = select(number).where(*conditions).distinct().order_by(number.desc()).limit(self.limit)
         return select(comparisons).where(columns.number.in_(numbers)).order_by(columns.number.desc())
 
-    def _of_answer(self) -> list[ColumnElement[bool]]:
-        wanted = {answers.c.model: self.model, answers.c.label: self.label}
-        return [column == value for column, value in wanted.items() if value is not None]
+    def _answer_conditions(self) -> list[ColumnElement[bool]]:
+        values = {answers.c.model: self.model, answers.c.label: self.label}
+        return [column == value for column, value in values.items() if value is not None]
 
-    def _of_comparison(self) -> list[ColumnElement[bool]]:
+    def _comparison_conditions(self) -> list[ColumnElement[bool]]:
         columns = comparisons.c
-        wanted = {columns.account_id: self.account_id, columns.status: self.status}
-        conditions = [column == value for column, value in wanted.items() if value is not None]
+        values = {columns.account_id: self.account_id, columns.status: self.status}
+        conditions = [column == value for column, value in values.items() if value is not None]
         if self.failed is not None:
-            zero: ColumnElement[int] = literal_column("0")  # as the index says it, or it is not used
+            zero: ColumnElement[int] = literal_column("0")  # literal, as in the partial index, or SQLite does not use that
             conditions.append(columns.failed > zero if self.failed else columns.failed == zero)
         return conditions

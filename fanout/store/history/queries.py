@@ -1,4 +1,4 @@
-"""Written comparisons, read again: a page of them, or one whole."""
+"""Queries for written comparisons: a page of them, or a single one with its answers."""
 
 from __future__ import annotations
 
@@ -13,82 +13,83 @@ from fanout.store.history.filters import ComparisonFilter
 from fanout.store.history.records import AnswerRow, ComparisonRow, ComparisonRows, StoredComparison
 
 ROWS_AT_ONCE = 128
-"""As many take the event loop for less than a millisecond."""
+"""So many rows hold the event loop for less than a millisecond."""
 
 
-async def find_page(database: Database, question: ComparisonFilter) -> list[StoredComparison]:
-    """The comparisons that are asked for, newest first, without their answers."""
-    async with database.reading() as connection:
-        rows = (await connection.execute(question.select())).all()
+async def find_page(database: Database, filter_: ComparisonFilter) -> list[StoredComparison]:
+    """Return the matching comparisons, newest first, without their answers."""
+    async with database.read_transaction() as connection:
+        rows = (await connection.execute(filter_.select())).all()
         found = {row.number: StoredComparison(ComparisonRow(*row)) for row in rows}
-        await _fill(connection, found)
+        await _fill_in(connection, found)
     return list(found.values())
 
 
 async def find_number(database: Database, id_: str) -> int | None:
-    """The number of a comparison."""
-    async with database.reading() as connection:
-        found: int | None = await connection.scalar(select(comparisons.c.number).where(comparisons.c.id == id_))
-    return found
-
-
-async def _fill(connection: AsyncConnection, found: Mapping[int, StoredComparison]) -> None:
-    """Adds the entries and the metadata."""
-    entries: dict[int, list[tuple[int, str, str]]] = {number: [] for number in found}
-    words: dict[int, dict[str, str]] = {number: {} for number in found}
-    columns, names = answers.c, comparison_metadata.c
-    listed = select(columns.comparison, columns.entry, columns.model, columns.label).distinct()
-    listed = listed.where(columns.comparison.in_(found)).order_by(columns.comparison, columns.entry)
-    async for number, *entry in await connection.stream(listed):
-        entries[number].append((entry[0], entry[1], entry[2]))
-    said = select(names.comparison, names.name, names.value).where(names.comparison.in_(found))
-    for number, name, value in await connection.execute(said):
-        words[number][name] = value
-    for number, one in found.items():
-        one.entries, one.metadata = entries[number], words[number]
+    """Return the number of a comparison."""
+    async with database.read_transaction() as connection:
+        number: int | None = await connection.scalar(select(comparisons.c.number).where(comparisons.c.id == id_))
+    return number
 
 
 async def find_comparison(database: Database, id_: str) -> StoredComparison | None:
-    """A comparison with all that is kept of it."""
-    async with database.reading() as connection:
+    """Return a comparison with everything that is kept of it."""
+    async with database.read_transaction() as connection:
         row = (await connection.execute(select(comparisons).where(comparisons.c.id == id_))).one_or_none()
         if row is None:
             return None
         found = StoredComparison(ComparisonRow(*row))
         number = found.comparison.number
-        await _fill(connection, {number: found})
-        of_it = select(answers).where(answers.c.comparison == number).order_by(answers.c.place)
-        parts = (await connection.stream(of_it)).partitions(ROWS_AT_ONCE)
-        found.answers = [AnswerRow(*answer) async for rows in parts for answer in rows]
-        return insert_texts(found, await _texts(connection, list(_digests(found))))
+        await _fill_in(connection, {number: found})
+        query = select(answers).where(answers.c.comparison == number).order_by(answers.c.place)
+        partitions = (await connection.stream(query)).partitions(ROWS_AT_ONCE)
+        found.answers = [AnswerRow(*answer) async for rows in partitions for answer in rows]
+        return insert_texts(found, await _fetch_texts(connection, list(_find_digests(found))))
 
 
-async def _texts(connection: AsyncConnection, digests: Sequence[bytes]) -> dict[bytes, str]:
+async def _fill_in(connection: AsyncConnection, found: Mapping[int, StoredComparison]) -> None:
+    """Add the entries and the metadata."""
+    entries: dict[int, list[tuple[int, str, str]]] = {number: [] for number in found}
+    metadata: dict[int, dict[str, str]] = {number: {} for number in found}
+    columns, pairs = answers.c, comparison_metadata.c
+    query = select(columns.comparison, columns.entry, columns.model, columns.label).distinct()
+    query = query.where(columns.comparison.in_(found)).order_by(columns.comparison, columns.entry)
+    async for number, entry, model, label in await connection.stream(query):
+        entries[number].append((entry, model, label))
+    query_metadata = select(pairs.comparison, pairs.name, pairs.value).where(pairs.comparison.in_(found))
+    for number, name, value in await connection.execute(query_metadata):
+        metadata[number][name] = value
+    for number, one in found.items():
+        one.entries, one.metadata = entries[number], metadata[number]
+
+
+async def _fetch_texts(connection: AsyncConnection, digests: Sequence[bytes]) -> dict[bytes, str]:
     found: dict[bytes, str] = {}
     for start in range(0, len(digests), ROWS_AT_ONCE):
         some = digests[start : start + ROWS_AT_ONCE]
-        asked = select(history_texts.c.digest, history_texts.c.text).where(history_texts.c.digest.in_(some))
-        found |= {row.digest: row.text for row in await connection.execute(asked)}
+        query = select(history_texts.c.digest, history_texts.c.text).where(history_texts.c.digest.in_(some))
+        found |= {row.digest: row.text for row in await connection.execute(query)}
     return found
 
 
+def _find_digests(found: StoredComparison) -> Iterator[bytes]:
+    digests = (found.comparison.request_digest, *(answer.content_digest for answer in found.answers))
+    yield from dict.fromkeys(digest for digest in digests if digest)
+
+
 def summarize(rows: ComparisonRows) -> StoredComparison:
-    """A comparison of these rows, without its answers."""
+    """Return the comparison that these rows make, without its answers."""
     entries = dict.fromkeys((answer.entry, answer.model, answer.label) for answer in rows.answers)
     return StoredComparison(rows.comparison, list(entries), rows.metadata)
 
 
-def _digests(found: StoredComparison) -> Iterator[bytes]:
-    held = (found.comparison.request_digest, *(answer.said_digest for answer in found.answers))
-    yield from dict.fromkeys(digest for digest in held if digest)
-
-
 def insert_texts(found: StoredComparison, texts: Mapping[bytes, str]) -> StoredComparison:
-    """With its long texts in their places."""
+    """Put the long texts of a comparison in their places, and return it."""
     comparison = found.comparison
     if comparison.request_digest:
         found.comparison = comparison._replace(request=texts.get(comparison.request_digest))
     found.answers = [
-        answer._replace(said=texts.get(answer.said_digest)) if answer.said_digest else answer for answer in found.answers
+        answer._replace(content=texts.get(answer.content_digest)) if answer.content_digest else answer
+        for answer in found.answers
     ]
     return found

@@ -1,4 +1,4 @@
-"""What is kept of a comparison: its rows, made of how its calls ended. Pure."""
+"""Records of comparisons: how one ended, and the rows that are kept of it. Pure."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from fanout.core.choices import find_failure, get_finish_reason, list_choices
 from fanout.core.schema import Choice, Completion, Failure, Outcome
 from fanout.core.units import to_ms
 from fanout.core.usage import UsageTotals, plausible_usage, plausible_usd
-from fanout.store.engine.text_columns import clean_name, clean_text
+from fanout.store.engine.text_columns import clean_name, clean_text, place_text
 
-MAX_INLINE_CHARS = 1024
-"""Characters. A longer text stands once, however often it is asked or answered."""
 DAY_S = 86_400
 RANDOM_BITS = 10
-"""Of a number's end. Above them stand microseconds: so numbers last until the year 2255."""
+"""The low bits of a number. The bits above them count microseconds, so numbers last until the year 2255."""
 MAX_NUMBER = 2**63 - 1
 
 
 class ComparisonRow(NamedTuple):
-    """As the columns of the table."""
+    """A comparison: the columns of its table, in their order."""
 
     number: int
     id: str
@@ -50,7 +48,7 @@ class ComparisonRow(NamedTuple):
 
 
 class AnswerRow(NamedTuple):
-    """As the columns of the table."""
+    """An answer of a comparison: the columns of its table, in their order."""
 
     comparison: int
     place: int
@@ -75,13 +73,13 @@ class AnswerRow(NamedTuple):
     call_ms: int | None
     total_ms: int
     attempts: int
-    said: str | None
-    said_digest: bytes | None
+    content: str | None
+    content_digest: bytes | None
 
 
 @dataclass(slots=True)
 class ComparisonRecord:
-    """A comparison as it ended. Making one is all that its request waits for."""
+    """A comparison as it ended. Creating one is all that its request waits for."""
 
     number: int
     id: str
@@ -92,16 +90,16 @@ class ComparisonRecord:
     path: str
     stream: bool
     status: int
-    """HTTP's; 499 where the client left."""
+    """The HTTP status; 499 if the client left."""
     total_s: float
     metadata: Mapping[str, str]
     body: bytes
-    """As it came."""
+    """The request's body as it came."""
     outcomes: Sequence[Outcome]
 
     @property
     def size_bytes(self) -> int:
-        """About how much memory it holds."""
+        """The memory that it takes, roughly."""
         texts = (
             len(choice.message.text)
             for outcome in self.outcomes
@@ -112,13 +110,13 @@ class ComparisonRecord:
 
 
 class ComparisonRows(NamedTuple):
-    """What is written of a comparison."""
+    """The rows of a comparison."""
 
     comparison: ComparisonRow
     answers: Sequence[AnswerRow]
     metadata: Mapping[str, str]
     texts: Mapping[bytes, str]
-    """By digest."""
+    """Long texts, by digest."""
 
     @property
     def day(self) -> int:
@@ -127,32 +125,39 @@ class ComparisonRows(NamedTuple):
 
 @dataclass(slots=True)
 class StoredComparison:
-    """A comparison that was asked for."""
+    """A comparison read from the store."""
 
     comparison: ComparisonRow
     entries: Sequence[tuple[int, str, str]] = ()
     """Number, model and label of each."""
     metadata: Mapping[str, str] | None = None
     answers: Sequence[AnswerRow] = ()
-    """Only where the whole was asked for; what was said of them, and the request, is then where it belongs."""
+    """Only if it was read as a whole; then their long texts, and that of the request, are in place."""
 
 
 def first_number_at(seconds: float) -> int:
-    """The first number of a moment."""
+    """Return the lowest number that a comparison of this moment (Unix seconds) can have."""
     return min(max(int(seconds * 1e6) << RANDOM_BITS, 0), MAX_NUMBER)
 
 
 def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
-    """What is written of a comparison; texts only where `full`."""
+    """Return the rows to write of a comparison; with texts only if `full`."""
     texts: dict[bytes, str] = {}
-    sums, answered = UsageTotals(), 0
+    body = clean_text(record.body.decode(errors="replace")) if full else None
+    request, request_digest = place_text(body, texts)
+    comparison = _to_comparison_row(record)._replace(request=request, request_digest=request_digest)
+    answers = [row for outcome in record.outcomes for row in _to_answer_rows(record.number, outcome, texts, full=full)]
+    metadata = {clean_text(name): clean_text(value) for name, value in record.metadata.items()}
+    return ComparisonRows(comparison, answers, metadata, texts)
+
+
+def _to_comparison_row(record: ComparisonRecord) -> ComparisonRow:
+    sums = UsageTotals()
     for outcome in record.outcomes:
         if isinstance(outcome.result, Completion):
             sums.add_answer(plausible_usage(outcome.result.usage), plausible_usd(outcome.cost))
-            answered += 1
     slowest_s = max((outcome.timing.total_s for outcome in record.outcomes), default=0.0)
-    request, request_digest = _placed(clean_text(record.body.decode(errors="replace")), texts) if full else (None, None)
-    comparison = ComparisonRow(
+    return ComparisonRow(
         number=record.number,
         id=record.id,
         created=record.created,
@@ -161,8 +166,8 @@ def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
         path=record.path,
         stream=record.stream,
         status=record.status,
-        answered=answered,
-        failed=len(record.outcomes) - answered,
+        answered=sums.calls,
+        failed=len(record.outcomes) - sums.calls,
         input_tokens=sums.input_tokens,
         output_tokens=sums.output_tokens,
         cached_tokens=sums.cached_tokens,
@@ -172,22 +177,19 @@ def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
         total_ms=to_ms(record.total_s),
         overhead_ms=to_ms(max(record.total_s - slowest_s, 0.0)),
         digest=hashlib.sha256(record.body).digest(),
-        request=request,
-        request_digest=request_digest,
+        request=None,
+        request_digest=None,
     )
-    found = [row for outcome in record.outcomes for row in _answers(record.number, outcome, texts if full else None)]
-    metadata = {clean_text(name): clean_text(value) for name, value in record.metadata.items()}
-    return ComparisonRows(comparison, found, metadata, texts)
 
 
-def _answers(number: int, outcome: Outcome, texts: dict[bytes, str] | None) -> Iterator[AnswerRow]:
-    """A row for each of a call's places. Where one call gave several answers, what it took stands on the first."""
+def _to_answer_rows(number: int, outcome: Outcome, texts: dict[bytes, str], *, full: bool) -> Iterator[AnswerRow]:
+    """Yield a row for each answer that a call should have given. Usage and cost of the call stand on the first."""
     call, result, timing = outcome.call, outcome.result, outcome.timing
+    completion = result if isinstance(result, Completion) else None
     for nth, choice in enumerate(list_choices(outcome)):
         failure = find_failure(outcome, choice)
-        said = None if texts is None else _said(choice, failure, nth)
-        text, digest = (None, None) if said is None or texts is None else _placed(said, texts)
-        usage = plausible_usage(result.usage if isinstance(result, Completion) and nth == 0 else None)
+        content, digest = place_text(_dump_content(choice, failure, nth) if full else None, texts)
+        usage = plausible_usage(completion.usage if completion and nth == 0 else None)
         yield AnswerRow(
             comparison=number,
             place=call.index + nth,
@@ -197,10 +199,10 @@ def _answers(number: int, outcome: Outcome, texts: dict[bytes, str] | None) -> I
             model=clean_name(call.target.name),
             label=clean_name(call.target.label),
             provider=call.target.provider,
-            upstream_model=_stored((result.model if isinstance(result, Completion) else None) or call.target.model),
+            upstream_model=_clean_optional((completion.model if completion else None) or call.target.model),
             finish_reason=get_finish_reason(choice, failure),
             kind=failure.kind if failure else None,
-            code=_stored(failure.code if failure else None),
+            code=_clean_optional(failure.code if failure else None),
             upstream_status=failure.status if failure else None,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
@@ -212,42 +214,34 @@ def _answers(number: int, outcome: Outcome, texts: dict[bytes, str] | None) -> I
             call_ms=to_ms(timing.call_s),
             total_ms=to_ms(timing.total_s),
             attempts=timing.attempts,
-            said=text,
-            said_digest=digest,
+            content=content,
+            content_digest=digest,
         )
 
 
-def _said(choice: Choice | None, failure: Failure | None, nth: int) -> str:
-    """An answer's text and what stands beside it, or a failure's message and what had come until then, as JSON."""
+def _dump_content(choice: Choice | None, failure: Failure | None, nth: int) -> str:
+    """Return an answer's text and its other parts, or a failure's message and partial text, as JSON."""
     if choice:
         message = choice.message
-        beside = {"reasoning": message.reasoning, "refusal": message.refusal, "tool_calls": message.tool_calls}
-        said = {"text": message.text, **{name: value for name, value in beside.items() if value}}
+        others = {"reasoning": message.reasoning, "refusal": message.refusal, "tool_calls": message.tool_calls}
+        content = {"text": message.text, **{name: value for name, value in others.items() if value}}
     else:
-        said = {"text": (failure.partial or "") if failure and nth == 0 else "", "message": failure.message if failure else ""}
+        partial = failure.partial if failure and nth == 0 else None
+        content = {"text": partial or "", "message": failure.message if failure else ""}
     try:
-        return to_json(said, inf_nan_mode="null").decode()
-    except PydanticSerializationError:  # half a character
-        return to_json(_whole(said), inf_nan_mode="null", fallback=str).decode()
+        return to_json(content, inf_nan_mode="null").decode()
+    except PydanticSerializationError:  # a lone surrogate
+        return to_json(_clean_value(content), inf_nan_mode="null", fallback=str).decode()
 
 
-def _whole(value: Any) -> Any:
-    """A value without halves of characters."""
+def _clean_value(value: Any) -> Any:
+    """Return a JSON value whose strings every database can hold."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, Mapping):
-        return {clean_text(str(name)): _whole(inner) for name, inner in value.items()}
-    return [_whole(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {clean_text(str(name)): _clean_value(inner) for name, inner in value.items()}
+    return [_clean_value(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _placed(text: str, texts: dict[bytes, str]) -> tuple[str | None, bytes | None]:
-    """A text itself, or where it is long, its digest."""
-    if len(text) <= MAX_INLINE_CHARS:
-        return text, None
-    digest = hashlib.sha256(text.encode()).digest()
-    texts[digest] = text
-    return None, digest
-
-
-def _stored(name: str | None) -> str | None:
+def _clean_optional(name: str | None) -> str | None:
     return None if name is None else clean_name(name)

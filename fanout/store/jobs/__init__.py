@@ -1,1 +1,1 @@
-"""Batch jobs in the database."""
+"""Batch jobs in the database: their inputs, leases, journal and results."""

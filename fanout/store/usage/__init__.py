@@ -1,1 +1,1 @@
-"""Usage of accounts and models, counted and queried."""
+"""Usage of accounts and models."""

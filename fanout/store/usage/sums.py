@@ -1,4 +1,4 @@
-"""What is counted of calls and asked of the counts: sums over calls that ended alike. Pure."""
+"""Keys, filters and groups of usage: the calls that are summed together. Pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, select
 
 from fanout.core.usage import USAGE_SUMS, UsageTotals
-from fanout.store.engine.tables import usage as table
+from fanout.store.engine.tables import usage
 
 ANSWERED = "answered"
+DIMENSIONS: Mapping[str, int] = {"account_id": 0, "model": 0, "provider": 0, "upstream_model": 0, "day": 86_400, "hour": 3_600}
+"""Names to group usage by; for a period, its length in seconds."""
 
 
 class UsageKey(NamedTuple):
-    """What is counted together. As the columns of the table."""
+    """The key of a counter: the primary key of the table, in its order."""
 
     minute: int
     account_id: str
@@ -26,59 +28,59 @@ class UsageKey(NamedTuple):
 
 
 @dataclass(slots=True)
-class Sum:
-    """All calls of one group."""
+class GroupUsage:
+    """The usage of all calls of one group."""
 
     group: Mapping[str, Any]
-    """What it was grouped by: `day` and `hour` in Unix seconds of their start."""
-    counts: UsageTotals = field(default_factory=UsageTotals)
+    """Its values by dimension; `day` and `hour` in Unix seconds of their start."""
+    totals: UsageTotals = field(default_factory=UsageTotals)
     answered: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     """Calls by the failure's kind."""
 
-    def add(self, result: str, counts: UsageTotals) -> None:
-        self.counts.add(counts)
+    def add(self, result: str, totals: UsageTotals) -> None:
+        """Add calls that ended alike."""
+        self.totals.add(totals)
         if result == ANSWERED:
-            self.answered += counts.calls
+            self.answered += totals.calls
         else:
-            self.failures[result] = self.failures.get(result, 0) + counts.calls
-
-
-DIMENSIONS: Mapping[str, int] = {"account_id": 0, "model": 0, "provider": 0, "upstream_model": 0, "day": 86_400, "hour": 3_600}
-"""What usage can be grouped by; a period's length in seconds."""
+            self.failures[result] = self.failures.get(result, 0) + totals.calls
 
 
 @dataclass(frozen=True, slots=True)
 class UsageFilter:
-    """What usage is asked for."""
+    """The calls to report, and their groups."""
 
     since: int
-    """Unix seconds of a minute's start."""
+    """The first minute, in Unix seconds of its start."""
     until: int
-    """The same; not included."""
+    """The minute after the last one."""
     account_id: str | None = None
     """One account's; empty: calls without an account; `None`: all."""
     group_by: tuple[str, ...] = ("account_id", "model")
-    most: int = 10_000
-    """Groups; what is beyond is left out."""
+    limit: int = 10_000
+    """The largest number of groups; further ones are left out."""
 
-    def takes(self, key: UsageKey) -> bool:
+    def matches(self, key: UsageKey) -> bool:
+        """Return whether these calls are to be reported."""
         return self.since <= key.minute < self.until and self.account_id in (None, key.account_id)
 
-    def group(self, key: UsageKey) -> tuple[Any, ...]:
+    def find_group(self, key: UsageKey) -> tuple[Any, ...]:
+        """Return the group of these calls."""
         return tuple(
             key.minute // period * period if (period := DIMENSIONS[name]) else getattr(key, name) for name in self.group_by
         )
 
     def select(self) -> Select[Any]:
+        """Return the query: a row for each group and result, with the sums."""
         groups: list[ColumnElement[Any]] = [
-            (table.c.minute // period * period).label(name) if (period := DIMENSIONS[name]) else table.c[name]
+            (usage.c.minute // period * period).label(name) if (period := DIMENSIONS[name]) else usage.c[name]
             for name in self.group_by
         ]
-        sums = [func.sum(table.c[name]) for name in USAGE_SUMS]
-        # SUM() of PostgreSQL's bigint is a decimal number.
+        sums = [func.sum(usage.c[name]) for name in USAGE_SUMS]
+        # The cast, because PostgreSQL's SUM() of bigint is a decimal number.
         typed = [cast(total, BigInteger) if name != "cost_usd" else total for name, total in zip(USAGE_SUMS, sums, strict=True)]
-        asked = select(*groups, table.c.result, *typed).where(table.c.minute >= self.since, table.c.minute < self.until)
+        query = select(*groups, usage.c.result, *typed).where(usage.c.minute >= self.since, usage.c.minute < self.until)
         if self.account_id is not None:
-            asked = asked.where(table.c.account_id == self.account_id)
-        return asked.group_by(*groups, table.c.result).order_by(*groups)
+            query = query.where(usage.c.account_id == self.account_id)
+        return query.group_by(*groups, usage.c.result).order_by(*groups)

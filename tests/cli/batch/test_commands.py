@@ -30,7 +30,7 @@ from fanout.core.json_text import JsonObject
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.jobs.manager import open_job_manager
 from fanout.store import open_store
-from fanout.store.jobs.journal import JobStore
+from fanout.store.jobs.job_store import JobStore
 from tests.support.cli import PATIENCE_S, Ran, run, serving, started
 from tests.support.server import serving as in_process
 from tests.support.terminal import Screen

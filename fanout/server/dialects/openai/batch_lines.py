@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
-from sqlalchemy import Row
 
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault, to_faults
@@ -33,7 +32,9 @@ from fanout.server.dialects.openai.chat import CHAT, ChatBody
 from fanout.server.dialects.openai.completions import TEXT, CompletionsBody
 from fanout.server.dialects.openai.stream import Dialect
 from fanout.server.request_body import validate_body
-from fanout.store.jobs.journal import InputItem, JobStore
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.records import EndedUnit, InputItem
+from fanout.store.jobs.results import ItemResults
 
 ENDPOINTS: Mapping[str, tuple[type[OpenAiBody], Dialect]] = {
     "/v1/chat/completions": (ChatBody, CHAT),
@@ -149,14 +150,12 @@ async def results(manager: JobManager, store: JobStore, job: Job, *, good: bool)
 
 async def _pages(manager: JobManager, store: JobStore, job: Job) -> AsyncIterator[list[tuple[bool, bytes]]]:
     after = -1
-    while page := await store.page(job.number, after, ITEMS_AT_ONCE):
+    while page := await store.results.list_items(job.number, after, ITEMS_AT_ONCE):
         after = page[-1][0].item
         yield await asyncio.to_thread(_written, manager, job, page)
 
 
-def _written(
-    manager: JobManager, job: Job, page: Sequence[tuple[InputItem, Mapping[tuple[int, int], Row[Any]]]]
-) -> list[tuple[bool, bytes]]:
+def _written(manager: JobManager, job: Job, page: Sequence[ItemResults]) -> list[tuple[bool, bytes]]:
     found: list[tuple[bool, bytes]] = []
     for item, units in page:
         calls = sorted(place_calls(manager.plan_item(job, item.body)), key=lambda placed: placed[0])
@@ -165,7 +164,7 @@ def _written(
     return found
 
 
-def _line(job: Job, item: InputItem, entry: int, asked: Sequence[tuple[Call, Row[Any] | None]]) -> tuple[bool, bytes]:
+def _line(job: Job, item: InputItem, entry: int, asked: Sequence[tuple[Call, EndedUnit | None]]) -> tuple[bool, bytes]:
     """Whether an entry was answered, and its line."""
     key = uuid.uuid5(uuid.NAMESPACE_OID, f"{job.id} {item.item} {entry}")  # the same however often it is read
     label = asked[0][0].target.label
@@ -187,7 +186,7 @@ def _line(job: Job, item: InputItem, entry: int, asked: Sequence[tuple[Call, Row
     return good, _json({**head, "response": response, "error": None})
 
 
-def _outcomes(asked: Sequence[tuple[Call, Row[Any] | None]]) -> Iterator[Outcome]:
+def _outcomes(asked: Sequence[tuple[Call, EndedUnit | None]]) -> Iterator[Outcome]:
     """The outcomes of those that have ended, numbered as if their entry had been asked alone."""
     index = 0
     for call, row in asked:

@@ -1,0 +1,77 @@
+"""Where a database is: the value of FANOUT_STORE, read and checked."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from fanout.core.errors import ConfigError
+from fanout.core.faults import Fault
+
+MEMORY = ":memory:"
+DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+ALLOWED_LOCATIONS = "a file's path, `sqlite:///…`, `postgresql://…`, `:memory:` or `off`"
+URL_OPTIONS = ("host", "port", "ssl", "sslmode")
+"""The options that a PostgreSQL URL may have after its `?`."""
+
+
+def parse_location(location: str) -> URL:
+    """Return the URL of a location, with the driver to use.
+
+    Raises:
+        ConfigError: it is not one. The message does not quote it: it may hold a password.
+    """
+    if "://" not in location:
+        path = location if location == MEMORY else str(Path(location).expanduser().absolute())
+        return URL.create(DRIVERS["sqlite"], database=path)
+    try:
+        url = make_url(location)
+    except (ArgumentError, ValueError):  # ValueError: the port is not a number
+        raise _fault(f"is not a valid URL; allowed: {ALLOWED_LOCATIONS}") from None
+    backend = url.get_backend_name()
+    if backend not in DRIVERS:
+        raise _fault(f"`{backend}` is not known; allowed: {ALLOWED_LOCATIONS}")
+    if backend == "postgresql":
+        url = _rename_options(url)
+    return url.set(drivername=DRIVERS[backend], database=url.database or (MEMORY if backend == "sqlite" else None))
+
+
+def _rename_options(url: URL) -> URL:
+    """Return a PostgreSQL URL whose options have the driver's own names.
+
+    Raises:
+        ConfigError: it has options that the driver does not take.
+    """
+    if unknown := sorted(set(url.query) - set(URL_OPTIONS)):
+        raise _fault(f"`{unknown[0]}` is not an option of a PostgreSQL URL; allowed after `?`: {', '.join(URL_OPTIONS)}")
+    return url.set(query={"ssl" if name == "sslmode" else name: value for name, value in url.query.items()})
+
+
+def create_file(location: str) -> None:
+    """Create the database file and its folders, readable by their owner only, unless they exist or none is needed.
+
+    Raises:
+        ConfigError: the location is not valid.
+        OSError: they cannot be created.
+    """
+    url = parse_location(location)
+    if url.get_backend_name() != "sqlite" or url.database in (None, MEMORY) or "uri" in url.query:
+        return
+    path = Path(str(url.database))
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def to_config_error(name: str, reason: str) -> ConfigError:
+    """Return the error that says why the database of that name cannot be used, and what may be set instead."""
+    return _fault(f"`{name}` cannot be used: {reason}; allowed: {ALLOWED_LOCATIONS}")
+
+
+def _fault(message: str) -> ConfigError:
+    return ConfigError("environment", [Fault("FANOUT_STORE", message)])

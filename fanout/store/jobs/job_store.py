@@ -1,0 +1,110 @@
+"""The jobs of a database: their rows, and with them their inputs, leases, journal and results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Select, select, update
+
+from fanout.store.engine.database import Database
+from fanout.store.engine.tables import items, jobs
+from fanout.store.engine.transactions import run_to_end
+from fanout.store.jobs.inputs import Inputs
+from fanout.store.jobs.journal import Journal
+from fanout.store.jobs.leases import Leases, is_alive, is_free
+from fanout.store.jobs.records import JobChange, JobRow, JobState, NewJobRow
+from fanout.store.jobs.results import Results
+
+
+class JobStore:
+    """The jobs of a database. Every method raises `StoreError` if the database cannot be read or written."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.inputs = Inputs(database)
+        self.leases = Leases(database)
+        self.journal = Journal(database)
+        self.results = Results(database)
+
+    @run_to_end
+    async def create(self, job: NewJobRow) -> int:
+        """Add a job that is `loading`, and return its number."""
+        async with self._database.write_transaction() as connection:
+            values = {**job._asdict(), "state": "loading", "items": 0, "units": 0, "epoch": 0}
+            number: int = (await connection.execute(jobs.insert().values(values).returning(jobs.c.number))).scalar_one()
+            return number
+
+    @run_to_end
+    async def discard(self, number: int) -> None:
+        """Delete a job that is still `loading`, with its input."""
+        async with self._database.write_transaction() as connection:
+            deleted = await connection.execute(jobs.delete().where(jobs.c.number == number, jobs.c.state == "loading"))
+            if deleted.rowcount:
+                await connection.execute(items.delete().where(items.c.job == number))
+
+    async def find(self, id: str) -> JobRow | None:
+        """Return a job; `None` if there is none of that id."""
+        rows = await self._database.fetch_all(self._select().where(jobs.c.id == id))
+        return JobRow(*rows[0]) if rows else None
+
+    async def list_jobs(
+        self,
+        *,
+        limit: int,
+        before: float | None = None,
+        account_id: str | None = None,
+        prefix: str = "",
+        states: Sequence[JobState] = (),
+    ) -> Sequence[JobRow]:
+        """Return the newest jobs first.
+
+        Args:
+            limit: how many at most.
+            before: only jobs created earlier, in Unix seconds.
+            account_id: only jobs of this account.
+            prefix: only jobs whose ids begin with this.
+            states: only jobs in one of these.
+        """
+        query = self._select().order_by(jobs.c.created.desc(), jobs.c.number.desc()).limit(limit)
+        if before is not None:
+            query = query.where(jobs.c.created < before)
+        if account_id is not None:
+            query = query.where(jobs.c.account_id == account_id)
+        if prefix:
+            query = query.where(jobs.c.id.startswith(prefix, autoescape=True))
+        if states:
+            query = query.where(jobs.c.state.in_(states))
+        return [JobRow(*row) for row in await self._database.fetch_all(query)]
+
+    @run_to_end
+    async def update(
+        self,
+        number: int,
+        change: JobChange,
+        *,
+        states: Sequence[JobState] = (),
+        epoch: int | None = None,
+        dead_owners: Iterable[str] | None = None,
+    ) -> bool:
+        """Change a job, and return whether all conditions held; else nothing is changed.
+
+        Args:
+            number: the job.
+            change: new values of its columns.
+            states: it must be in one of these.
+            epoch: the caller must still have its lease, with this epoch.
+            dead_owners: it must be free; processes known to be dead do not own it any more.
+        """
+        statement = update(jobs).where(jobs.c.number == number).values(**change)
+        if dead_owners is not None:
+            statement = statement.where(is_free(self._database, dead_owners))
+        if states:
+            statement = statement.where(jobs.c.state.in_(states))
+        if epoch is not None:
+            statement = statement.where(jobs.c.epoch == epoch)
+        async with self._database.write_transaction() as connection:
+            return (await connection.execute(statement)).rowcount == 1
+
+    def _select(self) -> Select[Any]:
+        return select(jobs, is_alive(self._database).label("is_alive"))

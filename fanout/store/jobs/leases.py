@@ -1,0 +1,82 @@
+"""Leases: a job belongs to one process at a time, for as long as that process says that it is alive.
+
+Every lease has a number, the job's epoch. Whoever writes for a job shows the epoch of their lease, so that a process that has
+lost its lease without noticing can no longer write (a fencing token).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import ColumnElement, bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from fanout.store.engine.database import Database
+from fanout.store.engine.tables import jobs
+from fanout.store.engine.transactions import run_to_end
+from fanout.store.jobs.records import JobState
+
+LEASE_S = 15.0
+"""How long a lease lasts unless it is renewed."""
+SELECT_EPOCHS = (
+    select(jobs.c.number, jobs.c.epoch)
+    .where(jobs.c.number.in_(bindparam("numbers", expanding=True)))
+    .with_for_update(read=True)  # nobody takes the job before the records are written; SQLite has only one writer anyway
+)
+
+
+class Leases:
+    """The leases of a database's jobs. Their times are those of the database's clock, which all processes share."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @run_to_end
+    async def acquire(self, number: int, owner: str, *, dead_owners: Iterable[str] = ()) -> int | None:
+        """Take a job, for `LEASE_S`.
+
+        Args:
+            number: the job.
+            owner: the process that takes it.
+            dead_owners: processes known to be dead, whose leases need not run out first.
+
+        Returns:
+            The job's epoch, to be shown with everything that is written for it; `None` if another process has it.
+        """
+        statement = (
+            update(jobs)
+            .where(jobs.c.number == number, is_free(self._database, [owner, *dead_owners]))
+            .values(owner=owner, epoch=jobs.c.epoch + 1, lease_until=self._database.now() + LEASE_S)
+            .returning(jobs.c.epoch)
+        )
+        async with self._database.write_transaction() as connection:
+            epoch: int | None = (await connection.execute(statement)).scalar_one_or_none()
+            return epoch
+
+    @run_to_end
+    async def renew(self, number: int, epoch: int, rate: float | None) -> JobState | None:
+        """Extend a lease, and write the job's rate; return the job's state, or `None` if another process has it."""
+        statement = (
+            update(jobs)
+            .where(jobs.c.number == number, jobs.c.epoch == epoch)
+            .values(lease_until=self._database.now() + LEASE_S, rate=rate)
+            .returning(jobs.c.state)
+        )
+        async with self._database.write_transaction() as connection:
+            state: JobState | None = (await connection.execute(statement)).scalar_one_or_none()
+            return state
+
+
+def is_free(database: Database, dead_owners: Iterable[str]) -> ColumnElement[bool]:
+    """Return the condition that a job has no owner, or one that is dead or whose lease has run out."""
+    return jobs.c.owner.is_(None) | (jobs.c.lease_until < database.now()) | jobs.c.owner.in_([*dead_owners])
+
+
+def is_alive(database: Database) -> ColumnElement[bool]:
+    """Return the condition that a job has an owner whose lease has not run out."""
+    return jobs.c.owner.is_not(None) & (jobs.c.lease_until >= database.now())
+
+
+async def lock_epochs(connection: AsyncConnection, numbers: Iterable[int]) -> Mapping[int, int]:
+    """Return the epochs of jobs, which do not change before the transaction ends."""
+    return {row[0]: row[1] for row in await connection.execute(SELECT_EPOCHS, {"numbers": list(numbers)})}

@@ -1,0 +1,176 @@
+"""Records of batch jobs: what the store takes and returns. Times are Unix seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypedDict
+
+JobState = Literal["loading", "queued", "running", "cancelling", "stopped", "cancelled", "expired", "done"]
+"""
+- `loading`: its input is read and checked; nothing was sent.
+- `queued`: waits for a process that has room for it.
+- `running`; `cancelling`: what is under way is still waited for.
+- `stopped`: by its user, its cost limit or an account that takes no more calls; can be resumed.
+- `cancelled`, `expired` (its deadline has passed): nothing more is sent; can be resumed, the latter with a later deadline.
+- `done`: every unit has ended.
+"""
+
+
+class NewJobRow(NamedTuple):
+    """A job to create; its input follows while it is `loading`."""
+
+    id: str
+    created: float
+    account_id: str
+    spec: str
+    """JSON."""
+    fingerprint: str
+    """JSON."""
+    forked_from: str | None = None
+
+
+class JobRow(NamedTuple):
+    """A job: the columns of its table, in their order, and whether its owner is alive."""
+
+    number: int
+    id: str
+    created: float
+    account_id: str
+    spec: str
+    """JSON."""
+    fingerprint: str
+    """JSON."""
+    state: JobState
+    reason: str | None
+    items: int
+    units: int
+    started: float | None
+    ended: float | None
+    rate: float | None
+    owner: str | None
+    lease_until: float | None
+    epoch: int
+    forked_from: str | None
+    is_alive: bool
+    """It has an owner, whose lease has not run out."""
+
+
+class JobChange(TypedDict, total=False):
+    """New values for columns of a job."""
+
+    spec: str
+    fingerprint: str
+    state: JobState
+    reason: str | None
+    items: int
+    units: int
+    started: float | None
+    ended: float | None
+    rate: float | None
+    owner: str | None
+    lease_until: float | None
+
+
+class Unit(NamedTuple):
+    """One call to be answered: an item of a job, for one entry of its models, for one repeat."""
+
+    job: int
+    item: int
+    entry: int
+    repeat: int
+
+
+Place = tuple[int, int, int]
+"""Item, entry and repeat: a unit within its job."""
+
+
+class InputItem(NamedTuple):
+    """An item of a job's input."""
+
+    item: int
+    """Its number, from 0, in the order of the input."""
+    line: int
+    """Its line in the input, for messages."""
+    custom_id: str | None
+    body: str
+    """JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputChunk:
+    """Some items, and what has been done for them."""
+
+    items: Sequence[InputItem]
+    closed: frozenset[Place]
+    """Units that have ended."""
+    attempts: Mapping[Place, int]
+    """Units for which an attempt was made, and the number of the last one."""
+    reopened: Mapping[Place, int]
+    """Units that are open once more, and the attempt that had ended them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFilter:
+    """The results to list."""
+
+    failed: bool | None = None
+    """`True`: failures only; `False`: answers only."""
+    model: str | None = None
+    kind: str | None = None
+    different: bool = False
+    """Only items whose answers differ."""
+
+
+class ResultRow(NamedTuple):
+    """A unit that has ended, with its item."""
+
+    item: int
+    entry: int
+    repeat: int
+    attempt: int
+    """The one that ended it."""
+    ended: float
+    model: str
+    result: str
+    cached_from: str | None
+    record: str
+    """JSON: the outcome."""
+    line: int
+    custom_id: str | None
+    body: str
+    """JSON: the item."""
+
+    @property
+    def place(self) -> Place:
+        return self.item, self.entry, self.repeat
+
+
+class EndedUnit(NamedTuple):
+    """A unit that has ended, on a page of items."""
+
+    ended: float
+    record: str
+    """JSON: the outcome."""
+
+
+class AttemptRow(NamedTuple):
+    """An attempt of a unit; the last three are `None` unless it failed."""
+
+    attempt: int
+    started: float
+    ended: float | None
+    kind: str | None
+    failure: str | None
+    """JSON."""
+
+
+class CachedAnswer(NamedTuple):
+    """An earlier answer to the same question."""
+
+    record: str
+    """JSON: the outcome."""
+    job: str
+    """The job that it was given to."""
+    cached_from: str | None
+    """The job that this one had it from."""

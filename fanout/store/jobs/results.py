@@ -1,0 +1,124 @@
+"""Results of jobs: their ended units, sums and attempts, and answers that other jobs can use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, select, tuple_
+
+from fanout.core.usage import WORK_SUMS, WorkTotals
+from fanout.store.engine.database import Database
+from fanout.store.engine.tables import attempts, failures, items, job_counts, jobs, texts, units
+from fanout.store.engine.text_columns import clean_name
+from fanout.store.engine.transactions import run_to_end
+from fanout.store.jobs.inputs import ROWS_AT_ONCE, fetch_items
+from fanout.store.jobs.records import AttemptRow, CachedAnswer, EndedUnit, InputItem, Place, ResultFilter, ResultRow, Unit
+
+ItemResults = tuple[InputItem, Mapping[tuple[int, int], EndedUnit]]
+"""An item, and its units that have ended, by entry and repeat."""
+
+
+class Results:
+    """The results of a database's jobs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read_counts(self, number: int) -> Mapping[tuple[str, str], WorkTotals]:
+        """Return the sums of a job by model and result."""
+        counts = job_counts.c
+        query = select(counts.model, counts.result, *(counts[name] for name in WORK_SUMS))
+        query = query.where(counts.job == number, counts.calls > 0).order_by(counts.model, counts.result)
+        return {(model, result): WorkTotals(*sums) for model, result, *sums in await self._database.fetch_all(query)}
+
+    async def list_results(
+        self,
+        number: int,
+        *,
+        after: Place | None = None,
+        limit: int = ROWS_AT_ONCE,
+        filter_: ResultFilter | None = None,
+    ) -> Sequence[ResultRow]:
+        """Return a page of units that have ended, in the order of the input.
+
+        Args:
+            number: the job.
+            after: the place of the last unit of the page before.
+            limit: how many at most.
+            filter_: which of them.
+        """
+        query = _select_results(number).where(*_to_conditions(number, filter_ or ResultFilter())).limit(limit)
+        if after is not None:
+            query = query.where(tuple_(units.c.item, units.c.entry, units.c.repeat) > tuple_(*after))
+        return [ResultRow(*row) for row in await self._database.fetch_all(query)]
+
+    @run_to_end
+    async def list_items(self, number: int, after: int, limit: int) -> Sequence[ItemResults]:
+        """Return the items that follow item `after`, in order, each with its units that have ended."""
+        unit = units.c
+        async with self._database.read_transaction() as connection:
+            found = await fetch_items(connection, number, after, limit)
+            if not found:
+                return []
+            query = select(unit.item, unit.entry, unit.repeat, unit.ended, func.coalesce(unit.record, texts.c.text))
+            query = query.select_from(units.outerjoin(texts, unit.digest == texts.c.digest)).where(
+                unit.job == number, unit.item.between(found[0].item, found[-1].item), unit.state != "open"
+            )
+            rows = (await connection.execute(query)).all()
+        ended: dict[int, dict[tuple[int, int], EndedUnit]] = {}
+        for item, entry, repeat, at, record in rows:
+            ended.setdefault(item, {})[entry, repeat] = EndedUnit(at, record)
+        return [(item, ended.get(item.item, {})) for item in found]
+
+    async def list_attempts(self, unit: Unit) -> Sequence[AttemptRow]:
+        """Return every attempt of a unit, with its failure if it has one."""
+        keys = ("job", "item", "entry", "repeat", "attempt")
+        same = [attempts.c[name] == failures.c[name] for name in keys]
+        joined = attempts.outerjoin(failures, same[0] & same[1] & same[2] & same[3] & same[4])
+        query = select(attempts.c.attempt, attempts.c.started, failures.c.ended, failures.c.kind, failures.c.failure)
+        of_unit = [attempts.c[name] == value for name, value in unit._asdict().items()]
+        rows = await self._database.fetch_all(query.select_from(joined).where(*of_unit).order_by(attempts.c.attempt))
+        return [AttemptRow(*row) for row in rows]
+
+    async def find_cached(self, key: bytes) -> CachedAnswer | None:
+        """Return an earlier answer to the question with this cache key."""
+        query = (
+            select(func.coalesce(units.c.record, texts.c.text), jobs.c.id, units.c.cached_from)
+            .select_from(units.join(jobs, jobs.c.number == units.c.job).outerjoin(texts, units.c.digest == texts.c.digest))
+            .where(units.c.cache_key == key, units.c.state == "done")
+            .limit(1)
+        )
+        rows = await self._database.fetch_all(query)
+        return CachedAnswer(*rows[0]) if rows else None
+
+
+def _select_results(number: int) -> Select[Any]:
+    """Return the query for a job's ended units, with the columns of `ResultRow`."""
+    unit, item = units.c, items.c
+    body_texts = texts.alias("body_texts")
+    tables = (
+        units.join(items, (item.job == unit.job) & (item.item == unit.item))
+        .outerjoin(texts, unit.digest == texts.c.digest)
+        .outerjoin(body_texts, item.digest == body_texts.c.digest)
+    )
+    columns = (unit.item, unit.entry, unit.repeat, unit.attempt, unit.ended, unit.model, unit.result, unit.cached_from)
+    record, body = func.coalesce(unit.record, texts.c.text), func.coalesce(item.body, body_texts.c.text)
+    query = select(*columns, record, item.line, item.custom_id, body).select_from(tables)
+    return query.where(unit.job == number, unit.state != "open").order_by(unit.item, unit.entry, unit.repeat)
+
+
+def _to_conditions(number: int, filter_: ResultFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if filter_.failed is not None:
+        found.append(units.c.state == ("failed" if filter_.failed else "done"))
+    if filter_.model is not None:
+        found.append(units.c.model == clean_name(filter_.model))
+    if filter_.kind is not None:
+        found.append(units.c.result == filter_.kind)
+    if filter_.different:
+        # Counted item by item: sums over the whole job would be computed again for every page.
+        same = units.alias("same")
+        of_item = (same.c.job == number, same.c.item == units.c.item, same.c.state == "done")
+        found.append(select(func.count(same.c.answer.distinct())).where(*of_item).scalar_subquery() > 1)
+    return found
