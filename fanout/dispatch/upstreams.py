@@ -21,7 +21,7 @@ from fanout.limits.limiter import Limiter
 from fanout.limits.pauses import MAX_PAUSE_S
 from fanout.limits.queue import Permit
 from fanout.limits.registry import LimiterRegistry
-from fanout.providers import OnHeaders, Preparing, Provider
+from fanout.providers import OnHeaders, PreparableProvider, Provider
 from fanout.providers.mapping.rate_headers import parse_rate_headers
 
 TOO_LATE = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
@@ -48,7 +48,7 @@ class Upstreams:
         """Prepare providers and prices; what cannot be prepared fails in its call, where it is shown."""
         sent = {call.target.provider for call in calls if call.refusal is None} if calls is not None else set(self._providers)
         names = [name for name in sent if name is not None]
-        work = [provider.prepare() for name in names if isinstance(provider := self._providers[name], Preparing)]
+        work = [provider.prepare() for name in names if isinstance(provider := self._providers[name], PreparableProvider)]
         if any(self._settings.providers[name].row.prices != "" for name in names):
             work.append(asyncio.to_thread(pricing.load_prices))
         await asyncio.gather(*work, return_exceptions=True)

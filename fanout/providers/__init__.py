@@ -1,4 +1,4 @@
-"""What a provider is, and how one is made from its row of the configuration."""
+"""The interface of a provider, and its construction from a row of the configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fanout.config.settings import ProviderSettings
 
 OnHeaders = Callable[[Mapping[str, str]], None]
-"""Receives the headers of an attempt's answer; the account's limits are read from them."""
+"""Receives the headers of an attempt's answer, from which the account's limits are read."""
 
 ADAPTERS = {
     "openai": "fanout.providers.openai.adapter",
@@ -34,10 +34,10 @@ ADAPTERS = {
 
 
 class Provider(Protocol):
-    """One upstream. Knows its wire format; knows nothing of retries, limits, the server or the store."""
+    """One upstream. It knows its wire format, and nothing of retries, limits, the server or the store."""
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        """What becomes of the parameters of `query` here: sent, ignored or adjusted. Pure."""
+        """Return what becomes of the parameters of `query` here: sent, ignored or adjusted. Pure."""
         ...
 
     async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
@@ -45,11 +45,11 @@ class Provider(Protocol):
 
         Args:
             call: what to send.
-            on_headers: to be called as soon as the answer's headers are there, also where they refuse the call, so that
-                other calls wait instead of being refused too. An adapter without such headers ignores it.
+            on_headers: to be called as soon as the headers have arrived, also those of an error, so that other calls wait
+                instead of being refused too. An adapter whose upstream reports no limits ignores it.
 
         Raises:
-            ProviderError: and nothing else.
+            ProviderError: the attempt failed; nothing else is raised.
         """
         ...
 
@@ -61,24 +61,24 @@ class Provider(Protocol):
             on_headers: as for `complete`.
 
         Raises:
-            ProviderError: and nothing else; also after deltas have been given.
+            ProviderError: the attempt failed, perhaps after some deltas; nothing else is raised.
         """
         ...
 
 
 @runtime_checkable
-class Preparing(Protocol):
+class PreparableProvider(Protocol):
     """A provider with something to do before its first call."""
 
     async def prepare(self) -> None:
-        """Does it; at once where it is done."""
+        """Do it; return at once where it has been done."""
         ...
 
 
 def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Provider:
-    """The provider of one row: its adapter is a name of ours or the dotted name of a module outside the package.
+    """Create the provider of one row: its adapter is one of `ADAPTERS` or the dotted name of a module outside the package.
 
-    Such a module has a `create(settings, session)` of its own.
+    Every adapter's module has a `create(settings, session)`.
 
     Raises:
         ConfigError: there is no such module, or it has no `create`.

@@ -1,11 +1,11 @@
-"""How a connection ended, in words of ours: aiohttp's name hosts and addresses."""
+"""Failures of connections in our own words: aiohttp's messages name hosts and addresses."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import ssl
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 
@@ -13,15 +13,15 @@ from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure, FailureKind
 
 CONNECTION_ERRORS = (aiohttp.ClientError, OSError)
-"""What a connection may end with; timeouts are among them."""
+"""The exceptions that a connection may end with; timeouts are among them."""
 
-TLS = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError)
-ENDS: tuple[tuple[tuple[type[Exception], ...], FailureKind, str, str], ...] = (
+TLS_ERRORS = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError)
+FAILURES: tuple[tuple[tuple[type[Exception], ...], FailureKind, str, str], ...] = (
     (
-        TLS,
+        TLS_ERRORS,
         "network",
         "tls_error",
-        "the TLS handshake with `{name}` failed: its certificate is not trusted, or it speaks no TLS",
+        "the TLS handshake with `{name}` failed: its certificate is not trusted, or it does not speak TLS",
     ),
     ((aiohttp.ClientConnectorDNSError,), "network", "dns_error", "the host name of `{name}` does not resolve"),
     ((TimeoutError,), "network", "connect_timeout", "no connection to `{name}` within {limit_s:g} s"),
@@ -31,7 +31,7 @@ ENDS: tuple[tuple[tuple[type[Exception], ...], FailureKind, str, str], ...] = (
     ((aiohttp.ClientResponseError,), "malformed", "bad_http", "what `{name}` sent is not HTTP"),
     ((Exception,), "network", "connection_lost", "the connection to `{name}` was lost: {reason}"),
 )
-"""The first row that fits says what became of a connection."""
+"""Exceptions, kind, code and message of each failure; the first row that matches is taken."""
 
 
 def to_provider_error(name: str, error: Exception, connect_limit_s: float | None) -> ProviderError:
@@ -42,36 +42,37 @@ def to_provider_error(name: str, error: Exception, connect_limit_s: float | None
         error: one of `CONNECTION_ERRORS`.
         connect_limit_s: the time that connecting was allowed to take.
     """
-    kind, code, sentence = next(row[1:] for row in ENDS if isinstance(error, row[0]))
+    kind, code, sentence = next(row[1:] for row in FAILURES if isinstance(error, row[0]))
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     number = cause.errno if isinstance(cause, OSError) else None
     reason = os.strerror(number) if number and number > 0 else "no reason given"
     message = sentence.format(name=name, reason=reason, limit_s=connect_limit_s)
-    return ProviderError(Failure(kind, message, code=code, should_retry=False if code == "tls_error" else None))
+    should_retry = False if code == "tls_error" else None  # a certificate does not change between two attempts
+    return ProviderError(Failure(kind, message, code=code, should_retry=should_retry))
 
 
 class ConnectionWatch:
-    """Within it, reading a body ends when its connection does.
+    """A context in which reading a body ends when its connection does.
 
-    aiohttp's C parser (3.14.5, `_http_parser.pyx`, `feed_data`) meets a chunk that is none by closing the connection and
-    forgetting the body, whose reader then waits for ever. Only chunked bodies need it.
+    On a malformed chunk, aiohttp's C parser (3.14.5, `_http_parser.pyx`, `feed_data`) closes the connection and forgets the
+    body, whose reader then waits for ever. Only chunked bodies need it.
     """
 
-    __slots__ = ("_closed", "_content", "_gone")
+    __slots__ = ("_closed", "_content", "_is_closed")
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         protocol = response.connection.protocol if response.connection else None
         self._content = response.content
-        self._closed = None if protocol is None else protocol.closed  # a protocol may be false: it has a length
-        self._gone = protocol is not None and self._closed is None
+        self._closed = None if protocol is None else protocol.closed  # `is None`: a protocol has a length, so it may be falsy
+        self._is_closed = protocol is not None and self._closed is None
 
     def __enter__(self) -> Self:
-        if self._gone:
+        if self._is_closed:
             self._wake()
         if self._closed:
-            # A connection outlives the response; whatever ends it later must not be reported as an exception unheard.
-            self._closed.remove_done_callback(_hear)
-            self._closed.add_done_callback(_hear)
+            # The connection outlives the response; asyncio must not report what ends it later as "never retrieved".
+            self._closed.remove_done_callback(_retrieve_exception)
+            self._closed.add_done_callback(_retrieve_exception)
             self._closed.add_done_callback(self._wake)
         return self
 
@@ -84,6 +85,6 @@ class ConnectionWatch:
             self._content.set_exception(aiohttp.ClientPayloadError("the connection was closed within the body"))
 
 
-def _hear(closed: asyncio.Future[Any]) -> None:
+def _retrieve_exception(closed: asyncio.Future[None]) -> None:
     if not closed.cancelled():
         closed.exception()
