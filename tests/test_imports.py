@@ -21,7 +21,14 @@ LISTING = [
     *("api", "fanout", "server", "cli", "__main__"),
 ]
 # What a declared dependency brings along and is made of.
-PARTS = {"google": "google_auth", "multidict": "aiohttp", "numpy": "scipy", "referencing": "jsonschema", "pydantic_core": "pydantic", "yarl": "aiohttp"}
+PARTS = {
+    "google": "google_auth",
+    "multidict": "aiohttp",
+    "numpy": "scipy",
+    "referencing": "jsonschema",
+    "pydantic_core": "pydantic",
+    "yarl": "aiohttp",
+}
 
 
 def imported(name: str) -> Iterator[str]:
