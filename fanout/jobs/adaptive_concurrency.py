@@ -1,4 +1,4 @@
-"""How many calls of a batch one account gets at once: more while all goes well, fewer when it refuses or slows down. Pure."""
+"""Adaptive concurrency of one account: more calls at once while all goes well, fewer when it refuses or slows down. Pure."""
 
 from __future__ import annotations
 
@@ -8,41 +8,40 @@ from statistics import median
 INITIAL_CONCURRENCY = 4
 """Calls at once before anything is known."""
 MIN_CONCURRENCY = 1.0
-AFTER_REFUSAL = 0.6
-"""What is left of the pace when the account refuses for its rate."""
-AFTER_SLOWING = 0.8
+REFUSAL_FACTOR = 0.6
+"""Share of the concurrency that remains when the account refuses for its rate."""
+SLOWDOWN_FACTOR = 0.8
 SLOW = 2.0
-"""How many times as long as at their best the answers may take."""
+"""Multiple of the best latency from which answers count as slow."""
 NO_BETTER = 0.95
-"""Answers that take still so much of their time with fewer calls at once are slow for another reason."""
+"""Share of their latency that answers may still take after a decrease before they count as slow for another reason."""
 MAX_ROUND_ENDS = 64
-"""Ends that are looked at together."""
+"""Answers judged together."""
 
 
 @dataclass(slots=True)
 class AdaptiveConcurrency:
     """Additive increase, multiplicative decrease; doubling in each round until the first decrease.
 
-    A round is as many ends as there may be calls at once. Only calls that started after a decrease speak for the next one:
-    the others were sent at the pace that it has ended.
+    A round is as many answers as there may be calls at once. Only calls that started after a decrease count for the next
+    one: the others were sent at the concurrency that it has ended.
 
     Source: congestion avoidance of TCP, RFC 5681 §3.1; the delay as a sign of congestion, as in TCP Vegas
     (doi:10.1145/190809.190317).
     """
 
-    most: int
-    """Never above; the account's own `concurrency` holds besides."""
+    maximum: int
+    """Never exceeded; the account's own `concurrency` holds besides."""
     size: float = INITIAL_CONCURRENCY
     _doubling: bool = True
-    _decreased: float = float("-inf")
-    """When it was decreased last."""
+    _decreased_at: float = float("-inf")
     _best_s: float | None = None
-    _slowed: tuple[float, float] | None = None
-    """What answers took when it was decreased for that, and its size before."""
+    _before_slowdown: tuple[float, float] | None = None
+    """Latency and size at the last decrease for slowness."""
     _round: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.size = min(self.size, self.most)
+        self.size = min(self.size, self.maximum)
 
     @property
     def limit(self) -> int:
@@ -50,40 +49,43 @@ class AdaptiveConcurrency:
         return int(self.size)
 
     def record_answer(self, started: float, now: float, *, filled: bool = True) -> None:
-        """A call that started then has been answered now.
+        """Record a call that was answered now.
 
         Args:
-            filled: as many calls ran as may; a pace that is not made use of has proved nothing and does not grow.
+            started: when the call was sent.
+            filled: as many calls ran as may; a concurrency that is not used has proved nothing and does not grow.
         """
         if filled:
-            self.size = min(self.size + (1 if self._doubling else 1 / self.size), self.most)
+            self.size = min(self.size + (1 if self._doubling else 1 / self.size), self.maximum)
         self._round.append(now - started)
         if len(self._round) >= min(max(self.limit, 8), MAX_ROUND_ENDS):
-            self._judge(started, now)
+            self._judge_round(started, now)
 
     def record_refusal(self, started: float, now: float) -> None:
-        """A call that started then was refused now because there were too many."""
-        if started > self._decreased:
-            self._decrease(AFTER_REFUSAL, now)
+        """Record a call that was refused now because there were too many."""
+        if started > self._decreased_at:
+            self._decrease(REFUSAL_FACTOR, now)
 
-    def _judge(self, started: float, now: float) -> None:
-        took_s = median(self._round)
+    def _judge_round(self, started: float, now: float) -> None:
+        latency_s = median(self._round)
         self._round.clear()
-        if self._best_s is None or took_s < self._best_s:
-            self._best_s = took_s
-        if started <= self._decreased:
+        if self._best_s is None or latency_s < self._best_s:
+            self._best_s = latency_s
+        if started <= self._decreased_at:
             return
-        if took_s <= SLOW * self._best_s:
-            self._slowed = None
-        elif self._slowed and took_s > NO_BETTER * self._slowed[0] and self.size < self._slowed[1]:
-            self._best_s, self._slowed = took_s, None
+        slowdown = self._before_slowdown
+        if latency_s <= SLOW * self._best_s:
+            self._before_slowdown = None
+        elif slowdown and latency_s > NO_BETTER * slowdown[0] and self.size < slowdown[1]:
+            # Fewer calls did not help: the answers are longer now, and a further decrease would only waste time.
+            self._best_s, self._before_slowdown = latency_s, None
         else:
             # While it doubles, the calls that have ended started at a size long left behind.
-            self._slowed = None if self._doubling else (took_s, self.size)
-            self._decrease(AFTER_SLOWING, now)
+            self._before_slowdown = None if self._doubling else (latency_s, self.size)
+            self._decrease(SLOWDOWN_FACTOR, now)
 
     def _decrease(self, factor: float, now: float) -> None:
         self.size = max(self.size * factor, MIN_CONCURRENCY)
         self._doubling = False
-        self._decreased = now
+        self._decreased_at = now
         self._round.clear()

@@ -1,4 +1,4 @@
-"""What each model of a job is asked, and when: the places of its account, what waits for its time, the pace of late."""
+"""Model queues: the units that wait for one model of one account, those to be retried first."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fanout.jobs.adaptive_concurrency import AdaptiveConcurrency
 from fanout.store.jobs.records import Unit
 
 MAX_DELAYED_UNITS = 4_096
-"""Units of one model that wait to be tried again; while there are so many, nothing new is asked."""
-FORGET_S = 20.0
-"""Over how long the pace of late is taken."""
+"""Units of one model that wait for their retry; while there are so many, nothing new is sent."""
+RATE_WINDOW_S = 20.0
+"""Time over which the recent throughput is averaged."""
 QueueKey = tuple[str | None, str | None, str | None]
 """Provider, limit group and upstream model."""
 _numbers = count()
@@ -26,108 +26,110 @@ _numbers = count()
 
 @dataclass(slots=True, eq=False)
 class PendingUnit:
-    """A unit that is to be asked."""
+    """A unit to be sent."""
 
     unit: Unit
     call: Call
     attempt: int
-    """The number of the next one."""
+    """Number of the next attempt."""
     closed: int = 0
-    """The number of the attempt that ended it, where it is open once more."""
+    """Number of the attempt that ended it before it was reopened."""
     tries: int = 0
-    """Made since this process has it."""
+    """Attempts that this process has made."""
     waits: int = 0
-    """How often it was put back."""
+    """Times it was put back because of its account's rate limit."""
     cache_key: bytes | None = None
 
 
 @dataclass(slots=True, eq=False)
 class AccountSlots:
-    """What the lanes of one account share."""
+    """The calls at once that the queues of one account share."""
 
-    most: int
-    """Calls at once."""
-    over: str | None = None
-    """Why it takes no more."""
-    places: asyncio.Semaphore = field(init=False)
-    """First come, first served: no lane starves beside another."""
+    maximum: int
+    closed_because: str | None = None
+    """Why the account takes no more calls."""
+    slots: asyncio.Semaphore = field(init=False)
+    """First come, first served: no queue starves beside another."""
 
     def __post_init__(self) -> None:
-        self.places = asyncio.Semaphore(self.most)
+        self.slots = asyncio.Semaphore(self.maximum)
 
 
 @dataclass(slots=True, eq=False)
 class ModelQueue:
-    """One model of one account: what is asked of it, how fast, and what waits. What it does holds no other lane back."""
+    """Units of one model of one account, and their concurrency. Each queue runs on its own: none holds another back."""
 
     account: AccountSlots
     feed: AsyncGenerator[PendingUnit]
-    pace: AdaptiveConcurrency = field(init=False)
-    later: list[tuple[float, int, PendingUnit]] = field(default_factory=list)
-    """By when they may be tried again (`time.monotonic`)."""
+    concurrency: AdaptiveConcurrency = field(init=False)
+    delayed: list[tuple[float, int, PendingUnit]] = field(default_factory=list)
+    """Heap of the units to be retried, by the time from which they may be (`time.monotonic`)."""
     held: PendingUnit | None = None
-    """Waits for money."""
+    """Unit that waits until there is money for it."""
     running: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     exhausted: bool = False
-    useless: str | None = None
-    """Why no further call is of use."""
+    useless_because: str | None = None
+    """Why no further call to the model is of use."""
 
     def __post_init__(self) -> None:
-        self.pace = AdaptiveConcurrency(self.account.most)
+        self.concurrency = AdaptiveConcurrency(self.account.maximum)
 
     @property
-    def over(self) -> str | None:
+    def closed_because(self) -> str | None:
         """Why nothing more is sent."""
-        return self.account.over or self.useless
-
-    def end(self, failure: Failure) -> None:
-        """No further call is of use: of this model, or with `quota` of its account."""
-        self.useless = failure.message
-        if failure.kind == "quota":
-            self.account.over = failure.message
+        return self.account.closed_because or self.useless_because
 
     @property
-    def done(self) -> bool:
-        """Nothing is left, and nothing is under way."""
-        return self.exhausted and not (self.running or self.later or self.held)
-
-    def put_back(self, work: PendingUnit, due: float) -> None:
-        """To be tried again by then (`time.monotonic`)."""
-        heapq.heappush(self.later, (due, next(_numbers), work))
+    def is_done(self) -> bool:
+        """Nothing is left, and nothing is in flight."""
+        return self.exhausted and not (self.running or self.delayed or self.held)
 
     @property
-    def ready(self) -> bool:
-        """There may be something to send now."""
-        if self.running >= self.pace.limit:
+    def may_send(self) -> bool:
+        """There may be a unit to send now."""
+        if self.running >= self.concurrency.limit:
             return False
-        new = not self.exhausted and len(self.later) < MAX_DELAYED_UNITS
-        return new or self.held is not None or bool(self.later and self.later[0][0] <= time.monotonic())
+        takes_new = not self.exhausted and len(self.delayed) < MAX_DELAYED_UNITS
+        return takes_new or self.held is not None or self._has_due()
 
-    async def next(self) -> PendingUnit | None:
-        """What is to be sent now: what has waited before what is new."""
+    def close(self, failure: Failure) -> None:
+        """Send nothing more to this model or, where the failure is a quota, to its account."""
+        self.useless_because = failure.message
+        if failure.kind == "quota":
+            self.account.closed_because = failure.message
+
+    def delay(self, unit: PendingUnit, due: float) -> None:
+        """Put a unit back, to be retried from `due` on (`time.monotonic`)."""
+        heapq.heappush(self.delayed, (due, next(_numbers), unit))
+
+    async def take(self) -> PendingUnit | None:
+        """Return the next unit to send: those that waited before new ones."""
         if self.held:
-            work, self.held = self.held, None
-            return work
-        if self.later and self.later[0][0] <= time.monotonic():
-            return heapq.heappop(self.later)[2]
-        if self.exhausted or len(self.later) >= MAX_DELAYED_UNITS:
+            unit, self.held = self.held, None
+            return unit
+        if self._has_due():
+            return heapq.heappop(self.delayed)[2]
+        if self.exhausted or len(self.delayed) >= MAX_DELAYED_UNITS:
             return None
-        found = await anext(self.feed, None)
-        self.exhausted = found is None
-        return found
+        fresh = await anext(self.feed, None)
+        self.exhausted = fresh is None
+        return fresh
 
-    async def change(self) -> None:
-        """Waits for something to have changed, or for the next time at which something may be tried again."""
-        free = self.running < self.pace.limit and not self.held
-        wait_s = max(self.later[0][0] - time.monotonic(), 0) if self.later and free else None
+    async def wait_for_change(self) -> None:
+        """Wait until something has changed, or the next unit may be retried."""
+        is_free = self.running < self.concurrency.limit and not self.held
+        wait_s = max(self.delayed[0][0] - time.monotonic(), 0) if self.delayed and is_free else None
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await self.changed.wait()
 
+    def _has_due(self) -> bool:
+        return bool(self.delayed and self.delayed[0][0] <= time.monotonic())
+
 
 class Throughput:
-    """Ends a second, of late: an average that forgets."""
+    """Units a second, as an average that forgets what is long ago."""
 
     __slots__ = ("_at", "_began", "_sum")
 
@@ -135,9 +137,12 @@ class Throughput:
         self._sum, self._at, self._began = 0.0, now, now
 
     def add(self, now: float) -> None:
-        self._sum = self._sum * math.exp((self._at - now) / FORGET_S) + 1
+        """Count a unit that ended now."""
+        self._sum = self._sum * math.exp((self._at - now) / RATE_WINDOW_S) + 1
         self._at = now
 
     def at(self, now: float) -> float:
-        seen_s = FORGET_S * (1 - math.exp((self._began - now) / FORGET_S))  # less than FORGET_S in the beginning
-        return self._sum * math.exp((self._at - now) / FORGET_S) / seen_s if seen_s > 0 else 0.0
+        """Return the units a second at this moment."""
+        # In the beginning less than the whole window has been seen.
+        seen_s = RATE_WINDOW_S * (1 - math.exp((self._began - now) / RATE_WINDOW_S))
+        return self._sum * math.exp((self._at - now) / RATE_WINDOW_S) / seen_s if seen_s > 0 else 0.0

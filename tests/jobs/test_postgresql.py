@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fanout.core.errors import LeaseLostError, StoreError
-from fanout.jobs import worker
+from fanout.jobs import unit_journal, worker
 from fanout.jobs.job import Job
 from fanout.jobs.worker import JobWorker
 from fanout.observability import logs
@@ -28,7 +28,7 @@ ITEMS = 60
 @pytest.fixture
 def soon_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A constant, not a piece of the code: half a minute of waiting proves nothing more than a second."""
-    monkeypatch.setattr(worker, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(unit_journal, "PATIENCE_S", 1.0)
 
 
 async def in_trouble(seen: list[JobWorker]) -> str:
@@ -64,7 +64,7 @@ async def test_a_server_that_is_started_anew_is_waited_for(
     assert 10 <= sent <= 10 + 4 * 8
     assert len(found) == len({tuple(row[:3]) for row in found}) == progress.ended == ITEMS
     assert len(upstream.requests) == ITEMS
-    assert any("a job cannot be written; it waits" in line for line in logged)
+    assert any("job.write_delayed" in line for line in logged)
     assert "geheim" not in "".join(logged)
 
 
@@ -114,7 +114,7 @@ async def test_a_lock_of_somebody_else_is_waited_for(upstream: Upstream, tmp_pat
 def run_elsewhere(url: str, folder: str, job: str, store: str) -> None:
     """A process of another machine, as far as can be seen from here, whose leases are short."""
     logs.configure("error", "json")
-    leases.LEASE_S, worker.BEAT_S = SHORT_LEASE_S, SHORT_BEAT_S
+    leases.LEASE_S, worker.RENEWAL_INTERVAL_S = SHORT_LEASE_S, SHORT_BEAT_S
     asyncio.run(_run_elsewhere(url, Path(folder), job, store))
 
 

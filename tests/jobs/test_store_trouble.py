@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fanout.core.errors import StoreError
-from fanout.jobs import worker
+from fanout.jobs import unit_journal
 from fanout.jobs.worker import JobWorker
 from tests.support.job_manager import Kept, keeping
 from tests.support.upstreams import Upstream
@@ -18,7 +18,7 @@ from tests.support.upstreams import Upstream
 @pytest.fixture
 def soon_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A constant, not a piece of the code: half a minute of waiting proves nothing more than a second."""
-    monkeypatch.setattr(worker, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(unit_journal, "PATIENCE_S", 1.0)
 
 
 async def bound(kept: Kept, pages: int) -> None:
@@ -48,7 +48,7 @@ async def test_a_full_store_stops_the_job_and_loses_nothing(upstream: Upstream, 
     assert job.state == "done"
     assert len(found) == len({tuple(row[:3]) for row in found}) == 400
     assert len(upstream.requests) - sent == 400 - written
-    assert any("a job cannot be written; it waits" in line and "full" in line for line in logged)
+    assert any("job.write_delayed" in line and "full" in line for line in logged)
 
 
 async def test_a_locked_store_is_waited_for(upstream: Upstream, tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""Journal of one run of a job: every attempt before it is sent, every end with its result, and the sums of both."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from fanout.core.errors import LeaseLostError, StoreError
+from fanout.core.schema import Completion, Failure
+from fanout.core.units import to_ms
+from fanout.core.usage import WorkTotals, plausible_usage, plausible_usd
+from fanout.jobs.job import Job, ResultGroup
+from fanout.jobs.model_queues import PendingUnit, Throughput
+from fanout.jobs.stored_outcome import StoredOutcome, failure_to_json
+from fanout.observability.logs import log
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.journal import AttemptFailed, AttemptStarted, JournalEntry, UnitEnded
+from fanout.store.jobs.records import InputChunk
+from fanout.store.usage.sums import ANSWERED
+
+PATIENCE_S = 30.0
+"""How long a database that cannot be used is retried, while nothing new is sent."""
+RETRY_INTERVAL_S = 0.5
+Found = TypeVar("Found")
+
+
+class UnitJournal:
+    """What a run writes of its units. Waits for a database that cannot be used just now."""
+
+    def __init__(self, store: JobStore, job: Job, epoch: int, counts: Mapping[ResultGroup, WorkTotals]) -> None:
+        self._store, self._job = store, job
+        self._epoch = epoch
+        """Shown with every entry: the store refuses those of a process that has lost the job to another one."""
+        self.counts = dict(counts)
+        self._throughput: dict[str, Throughput] = {}
+        self.trouble: str | None = None
+        """Why the database cannot be used just now."""
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """Units a second, recently, by model."""
+        now = time.monotonic()
+        return {model: throughput.at(now) for model, throughput in self._throughput.items()}
+
+    async def read_chunk(self, after: int) -> InputChunk:
+        """Return the items behind number `after`, and what has been done of them."""
+        return await self._wait_for_store(lambda: self._store.inputs.read_chunk(self._job.number, after))
+
+    async def record_start(self, unit: PendingUnit) -> None:
+        """Record an attempt before it is sent: it may be paid for, whatever becomes of this process."""
+        await self._put(AttemptStarted(unit.unit, unit.attempt, self._epoch, time.time()))
+
+    async def record_failure(self, unit: PendingUnit, failure: Failure) -> None:
+        """Record a failed attempt of a unit that stays open."""
+        entry = AttemptFailed(unit.unit, unit.attempt, self._epoch, time.time(), failure.kind, failure_to_json(failure))
+        await self._put(entry)
+
+    async def record_end(
+        self, unit: PendingUnit, outcome: StoredOutcome, *, attempt: int, cached_from: str | None = None
+    ) -> None:
+        """Record the end of a unit, and add it to the sums.
+
+        Args:
+            attempt: number of the attempt that ended it.
+            cached_from: job whose answer was reused.
+        """
+        result, failure = outcome.result, outcome.failure
+        totals = WorkTotals(attempts=attempt - unit.closed, total_ms=to_ms(outcome.timing.total_s))
+        text = None
+        if isinstance(result, Completion):
+            totals.add_answer(plausible_usage(result.usage), plausible_usd(outcome.cost))
+            text = "\0".join(choice.message.text for choice in result.choices)
+        else:
+            totals.add_failure()
+        kind = failure.kind if failure else ANSWERED
+        ended = UnitEnded(
+            *(unit.unit, attempt, self._epoch, time.time(), outcome.label, kind, outcome.to_json(), totals),
+            failure=failure_to_json(failure) if failure and attempt >= unit.attempt else None,
+            text=text,
+            cache_key=None if failure else unit.cache_key,
+            cached_from=cached_from,
+        )
+        await self._put(ended)
+        now = time.monotonic()
+        self.counts.setdefault(ResultGroup(outcome.label, kind), WorkTotals()).add(totals)
+        self._throughput.setdefault(outcome.label, Throughput(now - 0.1)).add(now)
+
+    async def find_cached(self, key: bytes) -> tuple[StoredOutcome, str] | None:
+        """Return an earlier answer to the same request, and the job that it came from."""
+        found = await self._wait_for_store(lambda: self._store.results.find_cached(key))
+        return (StoredOutcome.from_json(found.record), found.cached_from or found.job) if found else None
+
+    async def _put(self, entry: JournalEntry) -> None:
+        tried = False
+
+        async def put() -> None:
+            nonlocal tried
+            repeated, tried = tried, True
+            # The first try may have been committed although it failed here: a unit's end must not be counted twice.
+            await self._store.journal.put(replace(entry, again=True) if repeated and isinstance(entry, UnitEnded) else entry)
+
+        await self._wait_for_store(put)
+
+    async def _wait_for_store(self, transaction: Callable[[], Awaitable[Found]]) -> Found:
+        """Return the result of a transaction, retried while the database cannot be used.
+
+        Raises:
+            StoreError: it could not be used for `PATIENCE_S`.
+            LeaseLostError: another process has taken the job.
+        """
+        began = time.monotonic()
+        while True:
+            try:
+                found = await transaction()
+            except LeaseLostError:
+                raise
+            except StoreError as error:
+                if time.monotonic() - began > PATIENCE_S:
+                    raise
+                if self.trouble is None:
+                    log.error("job.write_delayed", job=self._job.id, reason=str(error))
+                self.trouble = str(error)
+                await asyncio.sleep(RETRY_INTERVAL_S)
+            else:
+                self.trouble = None
+                return found
