@@ -1,4 +1,4 @@
-"""Units as they stand in answers, logs and the database: whole milliseconds, and RFC 3339 times in UTC."""
+"""Units as they stand in answers, logs and the database: whole milliseconds, whole seconds, and RFC 3339 times in UTC."""
 
 from __future__ import annotations
 
@@ -28,3 +28,12 @@ def to_rfc3339(moment: float | None, precision: Precision = "milliseconds") -> s
     if moment is None:
         return None
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+@overload
+def to_unix_seconds(moment: float) -> int: ...
+@overload
+def to_unix_seconds(moment: float | None) -> int | None: ...
+def to_unix_seconds(moment: float | None) -> int | None:
+    """Return a time in whole Unix seconds, as OpenAI writes it."""
+    return None if moment is None else int(moment)

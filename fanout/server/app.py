@@ -50,7 +50,7 @@ def create_app(settings: Settings) -> web.Application:
     """The application; its dispatcher opens at startup and closes at cleanup."""
     app = web.Application(middlewares=[request.handle_request], client_max_size=settings.environment.max_body_bytes)
     app[METRICS] = Metrics()
-    app[providers.RECENT] = RecentCalls()
+    app[providers.ACCOUNT_HEALTH] = RecentCalls()
     app[LIFECYCLE] = Lifecycle()
 
     async def store(app: web.Application) -> AsyncIterator[None]:
@@ -65,7 +65,7 @@ def create_app(settings: Settings) -> web.Application:
 
     async def dispatcher(app: web.Application) -> AsyncIterator[None]:
         metrics = app[METRICS]
-        observers = [metrics.observe, app[providers.RECENT].observe, history.collect_outcome, request_log.log_retry]
+        observers = [metrics.observe, app[providers.ACCOUNT_HEALTH].observe, history.collect_outcome, request_log.log_retry]
         if STORE in app:
             observers.append(app[STORE].usage.observe)
         async with open_dispatcher(settings, observers) as opened:

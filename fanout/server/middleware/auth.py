@@ -88,6 +88,21 @@ def caller_credentials(request: web.Request) -> Mapping[str, Credential]:
     return found
 
 
+def refuse_caller_credentials(request: web.Request) -> None:
+    """Refuse a caller's own keys where the work outlives the request: they are stored nowhere, so no job could use them.
+
+    Raises:
+        RequestError: the request brings one.
+    """
+    providers = request.app[DISPATCHER].settings.providers
+    faults = [
+        Fault(str(providers[name].row.key_header), "is not taken here: a key of your own serves one request, a job outlives it")
+        for name in caller_credentials(request)
+    ]
+    if faults:
+        raise RequestError(faults)
+
+
 def account_id(request: web.Request) -> str | None:
     """Return the account to which the caller assigns the usage, from `x-selected-account-id`."""
     return request.headers.get("x-selected-account-id", "")[:256] or None

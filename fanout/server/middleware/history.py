@@ -13,9 +13,6 @@ from fanout.server.lifecycle import REQUEST_ID, STORE
 from fanout.server.request_body import RAW_BODY
 from fanout.store.history.records import ComparisonRecord
 
-CLIENT_LEFT = 499
-"""nginx's status for a client that left. Nobody receives it; it stands in the log, the metrics and the history."""
-
 
 class RequestOutcomes:
     """Outcomes of one request's calls, including calls that are cancelled after their request."""

@@ -20,10 +20,11 @@ from fanout.core.faults import Fault
 from fanout.core.schema import Completion, Failure, Outcome
 from fanout.observability.logs import log
 from fanout.rendering.errors import error_reply
+from fanout.rendering.history import CLIENT_LEFT
 from fanout.server import request_body
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import history
-from fanout.server.middleware.history import CLIENT_LEFT, COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
+from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
 from fanout.server.middleware.recent_answers import RecentAnswers
 from fanout.server.middleware.replayable_stream import MAX_BYTES, STREAM_RECORDING, ReplayableStream, StreamRecording
 from fanout.server.openapi.endpoint import Handler

@@ -13,9 +13,10 @@ from fanout.core.suggestions import did_you_mean
 from fanout.observability import logs
 from fanout.observability.logs import log
 from fanout.rendering.errors import error_reply, faults_reply
+from fanout.rendering.history import CLIENT_LEFT
 from fanout.server.lifecycle import DISPATCHER, LIFECYCLE, REQUEST_ID
 from fanout.server.middleware import auth, cors, history, idempotency
-from fanout.server.middleware.history import CLIENT_LEFT, COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
+from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
 from fanout.server.middleware.request_log import log_request
 from fanout.server.openapi.endpoint import Handler
 from fanout.server.responses import error_response, is_scale_path

@@ -20,6 +20,7 @@ from pydantic_core import from_json, to_json
 
 from fanout.core.errors import RequestError, StoreError
 from fanout.core.faults import Fault
+from fanout.core.units import to_unix_seconds
 from fanout.jobs.input_files import read_rows
 from fanout.jobs.job import ENDED_STATES, Job, JobSpec, Progress
 from fanout.jobs.manager import JobManager
@@ -28,16 +29,10 @@ from fanout.server.dialects.openai import batch_lines
 from fanout.server.lifecycle import BATCH_STORE, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
 from fanout.server.request_body import Metadata, read_body
-from fanout.server.resources.files import MAX_LIFETIME_S, MIN_LIFETIME_S, find_file
-from fanout.server.resources.listing import (
-    ListQuery,
-    needs_store,
-    read_query,
-    refuse_caller_keys,
-    requested_account,
-    respond_page,
-    to_unix_seconds,
-)
+from fanout.server.resources.files import find_file
+from fanout.server.resources.listing import ListQuery, page_response, read_query, requested_account
+from fanout.server.resources.storage import needs_store
+from fanout.server.resources.upload import MAX_LIFETIME_S, MIN_LIFETIME_S
 from fanout.server.responses import json_response
 from fanout.store.batches import BatchChange, BatchRow, BatchStore
 from fanout.store.file_reader import open_stored_file
@@ -108,7 +103,7 @@ class BatchBody(BaseModel):
 async def create_batch(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/batches`."""
     asked = await read_body(request, BatchBody)
-    refuse_caller_keys(request)
+    auth.refuse_caller_credentials(request)
     await find_file(request.app[FILE_STORE], asked.input_file_id, "input_file_id")
     id = f"batch_{uuid.uuid4().hex}"
     await request.app[BATCH_STORE].create(
@@ -128,7 +123,7 @@ async def list_batches(request: web.Request) -> web.StreamResponse:
         account_id=requested_account(request, asked),
     )
     shown = [render_batch(row, await _progress(request.app[JOB_MANAGER], row.id)) for row in found[: asked.limit]]
-    return respond_page(shown, more=len(found) > asked.limit)
+    return page_response(shown, has_more=len(found) > asked.limit)
 
 
 @needs_store

@@ -1,122 +1,117 @@
-"""`GET /v1/comparisons`, `GET /v1/comparisons/{id}`: the history of what was asked interactively, and how it was answered."""
+"""`GET /v1/comparisons` and `GET /v1/comparisons/{id}`: the history of interactive requests and their answers."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from aiohttp import web
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-)
-from pydantic_core import from_json
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from fanout.core.errors import RequestError, StoreError
-from fanout.core.faults import Fault, to_faults
-from fanout.core.units import to_rfc3339
-from fanout.core.usage import total_tokens
-from fanout.observability.logs import log
-from fanout.rendering.encoding import encode_json
-from fanout.rendering.errors import TYPES, error_reply
+from fanout.core.faults import Fault
+from fanout.rendering.errors import error_reply
+from fanout.rendering.history import (
+    PastComparisonsJson,
+    PastComparisonWholeJson,
+    render_choice,
+    render_comparison,
+    render_request,
+)
+from fanout.rendering.page import render_page_ends
 from fanout.server.lifecycle import STORE
-from fanout.server.middleware.history import CLIENT_LEFT
-from fanout.server.resources.usage import DAY, parse_moment, respond_unavailable, time_schema
+from fanout.server.openapi.answers import INVALID_PARAMETERS, stored_answers
+from fanout.server.openapi.endpoint import Endpoint
+from fanout.server.request_body import Metadata
+from fanout.server.resources.listing import encode_items, list_response, validate_query
+from fanout.server.resources.storage import store_failed_response, store_off_response
+from fanout.server.resources.times import DAY_S, parse_time, time_schema
 from fanout.server.responses import error_response
 from fanout.store.engine.text_columns import clean_name, clean_text
 from fanout.store.history.filters import ComparisonFilter
-from fanout.store.history.records import MAX_NUMBER, AnswerRow, ComparisonRow, StoredComparison, first_number_at
+from fanout.store.history.records import MAX_NUMBER, first_number_at
 
-MAX_PAGE = 100
-CHUNK_ROWS = 50
+MAX_LIMIT = 100
 METADATA_FILTER = re.compile(r"metadata(?:\.(.+)|\[(.+)\])", re.DOTALL)
 """A filter by metadata: `metadata.KEY`, or as OpenAI's clients write it, `metadata[KEY]`."""
 BOOLEANS = {"true": True, "false": False}
 STATUS_PATTERN = re.compile("[1-5][0-9][0-9]")
 
 
-def _start(text: str) -> int:
-    return first_number_at(parse_moment(text)[0])
+def _parse_from(text: str) -> int:
+    return first_number_at(parse_time(text)[0])
 
 
-def _end(text: str) -> int:
-    """A date's whole day is before its end."""
-    seconds, is_date = parse_moment(text)
-    return first_number_at(seconds + DAY if is_date else seconds)
+def _parse_to(text: str) -> int:
+    """Return the first number after a time, or after a date's day."""
+    seconds, is_date = parse_time(text)
+    return first_number_at(seconds + DAY_S if is_date else seconds)
 
 
-def _boolean(text: str) -> bool:
+def _parse_boolean(text: str) -> bool:
     if text not in BOOLEANS:
         raise ValueError(f"`{text[:40]}` is not allowed: `true` or `false`")
     return BOOLEANS[text]
 
 
-def _status(text: str) -> int:
+def _parse_status(text: str) -> int:
     if not STATUS_PATTERN.fullmatch(text):
         raise ValueError(f"`{text[:40]}` is not allowed: an HTTP status, 100 to 599")
     return int(text)
 
 
-def _limit(text: str) -> int:
-    if not (re.fullmatch("[0-9]{1,3}", text) and 1 <= int(text) <= MAX_PAGE):
-        raise ValueError(f"`{text[:40]}` is not allowed: a whole number from 1 to {MAX_PAGE}")
+def _parse_limit(text: str) -> int:
+    if not (re.fullmatch("[0-9]{1,3}", text) and 1 <= int(text) <= MAX_LIMIT):
+        raise ValueError(f"`{text[:40]}` is not allowed: a whole number from 1 to {MAX_LIMIT}")
     return int(text)
 
 
-Words = Annotated[
-    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
-]
-
-
 class ComparisonsQuery(BaseModel):
-    """Which comparisons are asked for."""
+    """Filters and page of the history."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     model: str | None = Field(None, max_length=256)
-    """Of one of its answers, as the caller wrote it."""
+    """Model of one of its answers, as the caller wrote it."""
     label: str | None = Field(None, max_length=256)
-    """Of one of its answers; of the same one, where `model` is given too."""
-    metadata: Words | None = None
-    """What the caller's metadata holds: `metadata.KEY=VALUE`, or `metadata[KEY]=VALUE`; several must all be there."""
-    from_: Annotated[int | None, BeforeValidator(_start), time_schema("2026-11-01")] = Field(None, alias="from")
-    """Asked from this time on: a date or an RFC 3339 time."""
-    to: Annotated[int | None, BeforeValidator(_end), time_schema("2026-11-20T09:30:00Z")] = None
-    """Asked on this date or before it, or before this time."""
+    """Label of one of its answers; of the same one, if `model` is given too."""
+    metadata: Metadata | None = None
+    """Metadata of the caller: `metadata.KEY=VALUE`, or `metadata[KEY]=VALUE`. All that are given must match."""
+    from_: Annotated[int | None, BeforeValidator(_parse_from), time_schema("2026-11-01")] = Field(None, alias="from")
+    """Earliest time of the request: a date or an RFC 3339 time."""
+    to: Annotated[int | None, BeforeValidator(_parse_to), time_schema("2026-11-20T09:30:00Z")] = None
+    """Latest time of the request: a date, whose whole day is included, or an RFC 3339 time, which is not."""
     account_id: str | None = Field(None, max_length=256)
-    """One account's; empty: what was asked without an account."""
+    """Only this account's requests; empty: only those without an account."""
     status: Annotated[
-        int | None, BeforeValidator(_status), WithJsonSchema({"type": "integer", "minimum": 100, "maximum": 599})
+        int | None, BeforeValidator(_parse_status), WithJsonSchema({"type": "integer", "minimum": 100, "maximum": 599})
     ] = None
-    """The HTTP status of the answer; 499: the client left before it had one."""
-    failed: Annotated[bool | None, BeforeValidator(_boolean), WithJsonSchema({"type": "boolean"})] = None
-    """Whether any of its calls failed."""
+    """HTTP status of the answer; 499: the client left before there was one."""
+    failed: Annotated[bool | None, BeforeValidator(_parse_boolean), WithJsonSchema({"type": "boolean"})] = None
+    """`true`: at least one call failed; `false`: none did."""
     limit: Annotated[
         int,
-        BeforeValidator(_limit),
-        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": 20}),
+        BeforeValidator(_parse_limit),
+        WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 20}),
     ] = 20
-    """Most comparisons of the answer."""
+    """Most comparisons of a page."""
     after: str | None = Field(None, min_length=1, max_length=64)
-    """The `last_id` of a page: the next one begins behind it."""
+    """The `last_id` of the page before."""
 
     @field_validator("to")
     @classmethod
-    def _in_order(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _check_order(cls, value: int | None, info: ValidationInfo) -> int | None:
         since = info.data.get("from_")
         if value is not None and since is not None and value < since:
             raise ValueError("is before `from`")
         return value
 
-    def question(self, before: int | None) -> ComparisonFilter:
+    def to_filter(self, before: int | None) -> ComparisonFilter:
+        """Return the query as the store takes it.
+
+        Args:
+            before: number of the last comparison of the page before.
+        """
         until = MAX_NUMBER if self.to is None else self.to
         return ComparisonFilter(
             since=self.from_ or 0,
@@ -132,169 +127,120 @@ class ComparisonsQuery(BaseModel):
 
 
 async def list_comparisons(request: web.Request) -> web.Response:
-    """Serves `GET /v1/comparisons`."""
-    asked = _read(request)
+    """Serve `GET /v1/comparisons`."""
+    query = _read_query(request)
     if STORE not in request.app:
-        return _off(request)
+        return store_off_response(request, "no history is kept")
     history = request.app[STORE].history
     try:
         before = None
-        if asked.after is not None and (before := await history.find_number(asked.after)) is None:
-            raise RequestError([Fault("after", f"no comparison has the id {asked.after!a:.80}: give a page's `last_id`")])
-        found = await history.list_comparisons(asked.question(before))
+        if query.after is not None and (before := await history.find_number(query.after)) is None:
+            raise RequestError([Fault("after", f"no comparison has the id {query.after!a:.80}: give a page's `last_id`")])
+        found = await history.list_comparisons(query.to_filter(before))
     except StoreError as error:
-        return _unreadable(request, error)
-    shown, rows = found[: asked.limit], []
-    for start in range(0, len(shown), CHUNK_ROWS):
-        rows += [encode_json(render_comparison(one)) for one in shown[start : start + CHUNK_ROWS]]
-        await asyncio.sleep(0)
-    ids = [one.comparison.id for one in shown]
-    ends = (ids[0], ids[-1]) if ids else (None, None)
-    tail = {"first_id": ends[0], "last_id": ends[1], "has_more": len(found) > len(shown)}
-    text = b"".join((b'{"object":"list","data":[', b",".join(rows), b"],", encode_json(tail)[1:]))
-    return web.Response(body=text, content_type="application/json")
+        return _read_failed_response(request, error)
+    shown = found[: query.limit]
+    ends = render_page_ends([stored.comparison.id for stored in shown], has_more=len(found) > len(shown))
+    return list_response(await encode_items(shown, render_comparison), {"object": "list"}, ends)
 
 
 async def get_comparison(request: web.Request) -> web.Response:
-    """Serves `GET /v1/comparisons/{id}`."""
+    """Serve `GET /v1/comparisons/{id}`."""
     if STORE not in request.app:
-        return _off(request)
+        return store_off_response(request, "no history is kept")
     id_ = request.match_info["id"]
     try:
-        found = await request.app[STORE].history.find(clean_text(id_)[:256])
+        stored = await request.app[STORE].history.find(clean_text(id_)[:256])
     except StoreError as error:
-        return _unreadable(request, error)
-    if found is None:
+        return _read_failed_response(request, error)
+    if stored is None:
         message = f"no comparison has the id {id_!a:.80}: it was never kept, or it is older than what is kept"
         return error_response(request, error_reply(404, message, param="id", code="comparison_not_found"))
-    rows = []
-    for start in range(0, len(found.answers), CHUNK_ROWS):
-        rows += [encode_json(render_choice(answer)) for answer in found.answers[start : start + CHUNK_ROWS]]
-        await asyncio.sleep(0)
-    head = encode_json({**render_comparison(found), "request": _asked(found.comparison.request)})
-    return web.Response(body=b"".join((head[:-1], b',"choices":[', b",".join(rows), b"]}")), content_type="application/json")
+    head = {**render_comparison(stored), "request": render_request(stored.comparison.request)}
+    return list_response(await encode_items(stored.answers, render_choice), head, field="choices")
 
 
-def _read(request: web.Request) -> ComparisonsQuery:
-    """The query, validated whole.
+def _read_query(request: web.Request) -> ComparisonsQuery:
+    """Validate the query, whole; the filters by metadata become one field.
 
     Raises:
         RequestError: with every wrong parameter.
     """
-    given: dict[str, Any] = {}
-    words: dict[str, str] = {}
+    given: dict[str, object] = {}
+    metadata: dict[str, str] = {}
     faults = []
     for name in request.query:
-        word, values = METADATA_FILTER.fullmatch(name), request.query.getall(name)
-        key = (word[1] or word[2]) if word else name
-        if len(values) > 1 or (word and key in words):
+        filter_, values = METADATA_FILTER.fullmatch(name), request.query.getall(name)
+        key = (filter_[1] or filter_[2]) if filter_ else name
+        if len(values) > 1 or (filter_ and key in metadata):
             faults.append(Fault(name[:80], "is given more than once: once is allowed"))
-        if word:
-            words[key] = values[0]
+        if filter_:
+            metadata[key] = values[0]
         else:
             given[name] = values[0]
     if "metadata" in given:
         faults.append(Fault("metadata", "is written `metadata.KEY=VALUE`"))
         del given["metadata"]
-    try:
-        asked = ComparisonsQuery.model_validate({**given, **({"metadata": words} if words else {})})
-    except ValidationError as error:
-        faults += to_faults(error, ComparisonsQuery)
-    if faults:
-        raise RequestError(list(dict.fromkeys(faults)))
-    return asked
+    return validate_query({**given, **({"metadata": metadata} if metadata else {})}, ComparisonsQuery, faults)
 
 
-def render_comparison(found: StoredComparison) -> dict[str, Any]:
-    """A comparison without its answers."""
-    row = found.comparison
-    return {
-        "id": row.id,
-        "object": "comparison",
-        "created": to_rfc3339(row.created),
-        "path": row.path,
-        "stream": row.stream,
-        "account_id": row.account_id or None,
-        "request_id": row.request_id,
-        "request_digest": row.digest.hex(),
-        "status": row.status,
-        "client_left": row.status == CLIENT_LEFT,
-        "entries": [{"entry": entry, "model": model, "label": label} for entry, model, label in found.entries],
-        "answered": row.answered,
-        "failed": row.failed,
-        "usage": {**_tokens(row), "unknown": row.unknown_usage},
-        "cost_usd": row.cost_usd,
-        "cost_unknown": row.cost_unknown,
-        "timing": {"total_ms": row.total_ms, "overhead_ms": row.overhead_ms},
-        "metadata": found.metadata or {},
-    }
+def _read_failed_response(request: web.Request, error: StoreError) -> web.Response:
+    return store_failed_response(request, error, "history.read_failed", "the history cannot be read now")
 
 
-def render_choice(row: AnswerRow) -> dict[str, Any]:
-    """An answer, in the fields that it had."""
-    said = from_json(row.content) if row.content else {}
-    place = {"index": row.place, "entry": row.entry, "sample": row.sample}
-    if row.prompt is not None:
-        place["prompt_index"] = row.prompt
-    rate = round(row.output_tokens * 1e3 / row.call_ms, 2) if row.output_tokens is not None and row.call_ms else None
-    beside = {name: said[name] for name in ("reasoning", "refusal", "tool_calls") if name in said}
-    return {
-        **place,
-        "model": row.model,
-        "label": row.label,
-        "text": said.get("text"),
-        **beside,
-        "finish_reason": row.finish_reason,
-        "usage": {**_tokens(row), "prediction_time_ms": row.call_ms},
-        "provider": row.provider,
-        "upstream_model": row.upstream_model,
-        "timing": {
-            "queued_ms": row.queued_ms,
-            "ttft_ms": row.ttft_ms,
-            "total_ms": row.total_ms,
-            "attempts": row.attempts,
-            "tokens_per_second": rate,
-        },
-        "cost_usd": row.cost_usd,
-        "cost_source": row.cost_source,
-        "error": _error(row, said) if row.kind else None,
-    }
-
-
-def _tokens(row: ComparisonRow | AnswerRow) -> dict[str, int | None]:
-    return {
-        "prompt_tokens": row.input_tokens,
-        "completion_tokens": row.output_tokens,
-        "total_tokens": total_tokens(row.input_tokens, row.output_tokens),
-        "cached_tokens": row.cached_tokens,
-    }
-
-
-def _error(row: AnswerRow, said: Mapping[str, Any]) -> dict[str, Any]:
-    types: Mapping[Any, str] = TYPES
-    return {
-        "message": said.get("message"),
-        "type": types.get(row.kind, "api_error"),
-        "code": row.code or row.kind,
-        "kind": row.kind,
-        "upstream_status": row.upstream_status,
-    }
-
-
-def _asked(text: str | None) -> Any:
-    """What was sent, which was JSON."""
-    try:
-        return None if text is None else from_json(text)
-    except ValueError:  # half a character in it, or nested beyond all sense
-        return text
-
-
-def _off(request: web.Request) -> web.Response:
-    return respond_unavailable(request, "no history is kept: FANOUT_STORE is `off`", "configuration_error", "store_off")
-
-
-def _unreadable(request: web.Request, error: StoreError) -> web.Response:
-    log.error("history cannot be read", database=request.app[STORE].name, reason=str(error))
-    return respond_unavailable(
-        request, "the history cannot be read now; the log has the details", "server_error", "store_unavailable"
-    )
+EXAMPLE = {
+    "id": "0b54b61c-9df7-4f0f-9d3b-5a2d0c3c1f0e",
+    "object": "comparison",
+    "created": "2026-11-20T09:30:00.000Z",
+    "path": "/v1/completion",
+    "stream": False,
+    "account_id": "team-a",
+    "request_id": "6c1f0a52-8e3a-4a0e-9d2e-0c1a7f6f7a11",
+    "request_digest": "5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef",
+    "status": 200,
+    "client_left": False,
+    "entries": [{"entry": 0, "model": "gpt-4o-mini", "label": "gpt-4o-mini"}],
+    "answered": 1,
+    "failed": 0,
+    "usage": {"prompt_tokens": 12, "completion_tokens": 7, "total_tokens": 19, "cached_tokens": 0, "unknown": 0},
+    "cost_usd": 0.000006,
+    "cost_unknown": 0,
+    "timing": {"total_ms": 416, "overhead_ms": 1},
+    "metadata": {"experiment": "7"},
+}
+EXAMPLE_PAGE = {
+    "object": "list",
+    "data": [EXAMPLE],
+    "first_id": EXAMPLE["id"],
+    "last_id": EXAMPLE["id"],
+    "has_more": False,
+}
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/v1/comparisons",
+        list_comparisons,
+        id="list_comparisons",
+        tag="History",
+        summary="Past requests and their outcomes",
+        description="Every interactive request that made calls, through whichever endpoint, streamed or not, failed or "
+        "abandoned by its client, as soon as it has ended. The newest come first, in pages. FANOUT_HISTORY sets what is kept "
+        "of each, FANOUT_HISTORY_DAYS for how long. All filters that are given must match.",
+        query=ComparisonsQuery,
+        examples={"a model's in a month": {"model": "local/ngram-5", "from": "2026-11-01", "to": "2026-11-30", "limit": 10}},
+        answers=stored_answers(PastComparisonsJson, "A page.", {"the last page": EXAMPLE_PAGE}, invalid=INVALID_PARAMETERS),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/comparisons/{id}",
+        get_comparison,
+        id="comparison",
+        tag="History",
+        summary="One comparison with its answers",
+        description="Each answer in the fields that it had. With FANOUT_HISTORY=full also the request and the texts.",
+        path_parameters={"id": ("Id of the comparison.", str(EXAMPLE["id"]))},
+        answers=stored_answers(
+            PastComparisonWholeJson, "The comparison.", missing="No comparison has this id, or it is older than what is kept."
+        ),
+    ),
+)

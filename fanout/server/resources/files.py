@@ -5,75 +5,62 @@ Source: https://platform.openai.com/docs/api-reference/files
 
 from __future__ import annotations
 
-import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from aiohttp import BodyPartReader, web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
 from pydantic import BeforeValidator, Field
 
 from fanout.core.errors import RequestError, StoreError
 from fanout.core.faults import Fault
-from fanout.core.suggestions import did_you_mean
-from fanout.rendering.errors import error_reply
+from fanout.core.json_text import JsonObject
+from fanout.rendering.errors import ErrorAnswerJson, error_reply
+from fanout.rendering.file import DeletedFileJson, FileJson, FileListJson, render_file
 from fanout.server.dialects.openai import batch_lines
 from fanout.server.lifecycle import DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE
 from fanout.server.middleware import auth
+from fanout.server.openapi.answers import INVALID_PARAMETERS, stored_answers
+from fanout.server.openapi.endpoint import JSON, Answer, Endpoint
+from fanout.server.resources.downloads import respond_download
 from fanout.server.resources.listing import (
     ListQuery,
-    needs_store,
+    page_response,
     parse_whole_number,
     read_query,
     requested_account,
-    respond_page,
-    to_unix_seconds,
 )
+from fanout.server.resources.storage import needs_store
+from fanout.server.resources.upload import MAX_LIFETIME_S, MIN_LIFETIME_S, PURPOSES, UploadTooLarge, receive_upload
 from fanout.server.responses import error_response, json_response
-from fanout.store.files import PART_BYTES, FileRow, FileStore
+from fanout.store.files import FileRow, FileStore
 
-PURPOSES = ("batch",)
-FIELDS = ("file", "purpose", "expires_after[anchor]", "expires_after[seconds]")
-MAX_FIELD_BYTES = 512
-MAX_NAME_CHARS = 512
-MIN_LIFETIME_S, MAX_LIFETIME_S = 3_600, 2_592_000
-"""Source: `ExpiresAfter`, https://github.com/openai/openai-openapi"""
+BYTES = "application/octet-stream"
 MAX_FORM_BYTES = 64 * 1024
-"""What the other fields and the frame of an upload may take."""
+"""Of an upload's other fields and its frame."""
 
 
 class FilesQuery(ListQuery):
-    """Which files are listed."""
+    """The part of the list of files to show."""
 
     limit: Annotated[int, BeforeValidator(parse_whole_number)] = Field(10_000, ge=1, le=10_000)
-    """How many at most."""
+    """Most files of a page."""
     order: Literal["asc", "desc"] = "desc"
-    """By the time of their making; `desc`: the newest first."""
+    """Order of creation; `desc`: the newest first."""
     purpose: Literal["batch", "batch_output"] | None = None
-    """`batch`: what was uploaded; `batch_output`: what a batch has made."""
-
-
-def render_file(row: FileRow) -> dict[str, Any]:
-    """A file as it stands in answers."""
-    return {
-        "id": row.id,
-        "object": "file",
-        "bytes": row.bytes,
-        "created_at": int(row.created),
-        "expires_at": to_unix_seconds(row.expires),
-        "filename": row.filename,
-        "purpose": row.purpose,
-        "status": "processed",
-        "status_details": None,
-    }
+    """`batch`: only uploaded files; `batch_output`: only results of batches."""
 
 
 async def find_file(files: FileStore, id: str, param: str = "file_id") -> FileRow:
-    """Raises:
-    RequestError: there is no such file.
+    """Look a file up.
+
+    Args:
+        param: the field that named it.
+
+    Raises:
+        RequestError: there is no such file.
     """
     row = await files.find(id)
     if row is None:
@@ -83,195 +70,83 @@ async def find_file(files: FileStore, id: str, param: str = "file_id") -> FileRo
 
 @needs_store
 async def upload_file(request: web.Request) -> web.StreamResponse:
-    """Serves `POST /v1/files`."""
+    """Serve `POST /v1/files`."""
     _check_origin(request)
     if request.content_type != "multipart/form-data":
         raise web.HTTPUnsupportedMediaType(
             text=f"send `Content-Type: multipart/form-data` with a `file` and `purpose`, not {request.content_type!a:.100}"
         )
-    most = request.app[DISPATCHER].settings.environment.max_file_bytes
-    if (request.content_length or 0) > most + MAX_FORM_BYTES:
-        return _too_large(request, most)
-    files = request.app[FILE_STORE]
-    id = f"file-{uuid.uuid4().hex}"
-    created = time.time()
+    max_bytes = request.app[DISPATCHER].settings.environment.max_file_bytes
+    if (request.content_length or 0) > max_bytes + MAX_FORM_BYTES:
+        return _too_large_response(request, max_bytes)
+    files, id, created = request.app[FILE_STORE], f"file-{uuid.uuid4().hex}", time.time()
     await files.begin_upload(id, created=created, account_id=auth.account_id(request) or "")
     try:
-        name, size, fields = await _taken(request, files, id, most)
-        life = fields.get("expires_after[seconds]")
-        expires = created + int(life) if life else None
-        await files.finish_upload(id, filename=name, bytes=size, purpose=fields["purpose"], expires=expires)
-    except BaseException as error:
+        upload = await receive_upload(request, files, id, max_bytes)
+        expires = None if upload.lifetime_s is None else created + upload.lifetime_s
+        await files.finish_upload(
+            id, filename=upload.filename, bytes=upload.size, purpose=upload.purpose, expires=expires
+        )
+    except BaseException as error:  # also when the client has left: half a file is of no use
         with suppress(StoreError):
             await files.delete(id)
-        if isinstance(error, _TooLarge):
-            return _too_large(request, most)
+        if isinstance(error, UploadTooLarge):
+            return _too_large_response(request, max_bytes)
         raise
     return json_response(render_file(await find_file(files, id)))
 
 
 @needs_store
 async def list_files(request: web.Request) -> web.StreamResponse:
-    """Serves `GET /v1/files`."""
-    asked, files = read_query(request, FilesQuery), request.app[FILE_STORE]
+    """Serve `GET /v1/files`."""
+    query, files = read_query(request, FilesQuery), request.app[FILE_STORE]
     found = await files.list_files(
-        limit=asked.limit + 1,
-        after=await find_file(files, asked.after, "after") if asked.after else None,
-        newest_first=asked.order == "desc",
-        purpose=asked.purpose,
-        account_id=requested_account(request, asked),
+        limit=query.limit + 1,
+        after=await find_file(files, query.after, "after") if query.after else None,
+        newest_first=query.order == "desc",
+        purpose=query.purpose,
+        account_id=requested_account(request, query),
     )
-    return respond_page([render_file(row) for row in found[: asked.limit]], more=len(found) > asked.limit)
+    return page_response([render_file(row) for row in found[: query.limit]], has_more=len(found) > query.limit)
 
 
 @needs_store
 async def get_file(request: web.Request) -> web.StreamResponse:
-    """Serves `GET /v1/files/{file_id}`."""
+    """Serve `GET /v1/files/{file_id}`."""
     return json_response(render_file(await find_file(request.app[FILE_STORE], request.match_info["file_id"])))
 
 
 @needs_store
 async def delete_file(request: web.Request) -> web.StreamResponse:
-    """Serves `DELETE /v1/files/{file_id}`."""
+    """Serve `DELETE /v1/files/{file_id}`."""
     row = await find_file(request.app[FILE_STORE], request.match_info["file_id"])
     await request.app[FILE_STORE].delete(row.id)
-    return json_response({"id": row.id, "object": "file", "deleted": True})
+    deleted: DeletedFileJson = {"id": row.id, "object": "file", "deleted": True}
+    return json_response(deleted)
 
 
 @needs_store
 async def get_file_content(request: web.Request) -> web.StreamResponse:
-    """Serves `GET /v1/files/{file_id}/content`."""
+    """Serve `GET /v1/files/{file_id}/content`; a batch's results are made while they are read."""
     row = await find_file(request.app[FILE_STORE], request.match_info["file_id"])
-    pieces = _parts(request.app[FILE_STORE], row.id) if row.job is None else await _made(request, row)
-    name = re.sub(r"[^\w.() -]", "_", row.filename, flags=re.ASCII)
-    response = web.StreamResponse(
-        headers={
-            "Content-Type": "application/octet-stream",
-            "Content-Disposition": f'attachment; filename="{name}"',
-            "X-Content-Type-Options": "nosniff",
-        }
-    )
     if row.job is None:
-        response.content_length = row.bytes
-    await response.prepare(request)
-    async for piece in pieces:
-        if piece:
-            await response.write(piece)
-    await response.write_eof()
-    return response
+        pieces, size = _read_parts(request.app[FILE_STORE], row.id), row.bytes
+    else:
+        manager, is_output = request.app[JOB_MANAGER], batch_lines.is_output(row.id)
+        pieces = batch_lines.results(manager, request.app[JOB_STORE], await manager.job(row.job), good=is_output)
+        size = None
+    return await respond_download(request, pieces, filename=row.filename, content_type=BYTES, size=size)
 
 
-async def _made(request: web.Request, row: FileRow) -> AsyncIterator[bytes]:
-    manager = request.app[JOB_MANAGER]
-    return batch_lines.results(
-        manager, request.app[JOB_STORE], await manager.job(row.job or ""), good=batch_lines.is_output(row.id)
-    )
-
-
-async def _parts(files: FileStore, id: str) -> AsyncIterator[bytes]:
+async def _read_parts(files: FileStore, id: str) -> AsyncIterator[bytes]:
     part = 0
     while (piece := await files.read_part(id, part)) is not None:
         yield piece
         part += 1
 
 
-# An upload
-
-
-class _TooLarge(Exception):
-    """An upload is larger than it may be."""
-
-
-async def _taken(request: web.Request, files: FileStore, id: str, most: int) -> tuple[str, int, Mapping[str, str]]:
-    """The file's name and size, and the other fields. Nothing is held but one piece.
-
-    Raises:
-        _TooLarge: the file is larger than `most`.
-        RequestError: with every wrong field.
-    """
-    name, size, fields = "", None, {}
-    faults: list[Fault] = []
-    try:
-        reader = await request.multipart()
-        async for part in reader:
-            if not isinstance(part, BodyPartReader):
-                faults.append(Fault("", "holds a multipart within the multipart"))
-                break
-            field = part.name or ""
-            if field == "file" and size is None and part.filename is not None:
-                name = part.filename[-MAX_NAME_CHARS:]
-                if packed := _encodings(part):
-                    faults.append(Fault("file", f"is encoded as `{packed[:32]}`: send it as it is"))
-                    break
-                size = await _stored(part, files, id, most)
-            elif field == "file":
-                faults.append(Fault("file", "stands twice" if size is not None else "has no filename: send it as a file"))
-                await part.release()
-            elif field in FIELDS and field not in fields:
-                fields[field] = (await part.read_chunk(MAX_FIELD_BYTES)).decode(errors="replace").strip()
-                await part.release()
-            else:
-                hint = did_you_mean(field, FIELDS) or f"; known: {', '.join(FIELDS)}"
-                why = "stands twice" if field in FIELDS else f"unknown field `{field[:64]}`{hint}"
-                faults.append(Fault(field[:64], why, "unknown_parameter"))
-                break  # whatever it holds is not read
-    except (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError) as error:  # aiohttp's, over a frame
-        last = str(error).strip().rpartition("\n")[2].strip() or "it is broken off"
-        raise RequestError([Fault("", f"the body is no multipart form: {last[:100]}", "invalid_body")]) from None
-    if size is None and not faults:
-        faults.append(Fault("file", "is required", "missing_required_parameter"))
-    faults += _field_faults(fields) if not faults or "purpose" in fields else ()
-    if faults:
-        raise RequestError(faults)
-    return name, size or 0, fields
-
-
-def _encodings(part: BodyPartReader) -> str:
-    """How a part is packed that would have to be unpacked; nothing where it is plain."""
-    plain = ("", "identity", "binary", "8bit", "7bit")
-    found = (part.headers.get(name, "").lower() for name in ("Content-Encoding", "Content-Transfer-Encoding"))
-    return next((packed for packed in found if packed not in plain), "")
-
-
-async def _stored(part: BodyPartReader, files: FileStore, id: str, most: int) -> int:
-    """Takes in a file piece by piece; its size."""
-    waiting, number, size = bytearray(), 0, 0
-    while chunk := await part.read_chunk(PART_BYTES):
-        size += len(chunk)
-        if size > most:
-            raise _TooLarge
-        waiting += chunk
-        while len(waiting) >= PART_BYTES:
-            await files.add_part(id, number, bytes(waiting[:PART_BYTES]))
-            del waiting[:PART_BYTES]
-            number += 1
-    if waiting:
-        await files.add_part(id, number, bytes(waiting))
-    return size
-
-
-def _field_faults(fields: Mapping[str, str]) -> list[Fault]:
-    faults = []
-    purpose = fields.get("purpose")
-    if purpose is None:
-        faults.append(
-            Fault("purpose", f"is required: {', '.join(f'`{name}`' for name in PURPOSES)}", "missing_required_parameter")
-        )
-    elif purpose not in PURPOSES:
-        faults.append(Fault("purpose", f"`{purpose[:64]}` is not allowed: {', '.join(f'`{name}`' for name in PURPOSES)}"))
-    anchor, life = fields.get("expires_after[anchor]"), fields.get("expires_after[seconds]")
-    if anchor not in (None, "created_at"):
-        faults.append(Fault("expires_after[anchor]", f"`{anchor[:64]}` is not allowed: `created_at`"))
-    if (anchor is None) != (life is None):
-        faults.append(Fault("expires_after", "has both `anchor` and `seconds`, or neither"))
-    allowed = life is None or (re.fullmatch(r"[0-9]{1,9}", life) and MIN_LIFETIME_S <= int(life) <= MAX_LIFETIME_S)
-    if life is not None and not allowed:
-        faults.append(Fault("expires_after[seconds]", f"`{life[:32]}` is not allowed: {MIN_LIFETIME_S} to {MAX_LIFETIME_S}"))
-    return faults
-
-
 def _check_origin(request: web.Request) -> None:
-    """A form on a stranger's web page could upload, as a browser asks nobody before it sends one.
+    """Refuse an upload from a foreign web page: browsers send forms without asking first, so CORS alone does not help.
 
     Raises:
         HTTPForbidden: the page is of another host, and is not among FANOUT_CORS_ORIGINS.
@@ -282,7 +157,97 @@ def _check_origin(request: web.Request) -> None:
         raise web.HTTPForbidden(text="this origin may not upload; FANOUT_CORS_ORIGINS names those that may")
 
 
-def _too_large(request: web.Request, most: int) -> web.Response:
-    sentence = f"the file is larger than {most} bytes; FANOUT_MAX_FILE_BYTES sets how large one may be"
-    headers = {"Connection": "close"}
-    return error_response(request, error_reply(413, sentence, param="file", code="file_too_large", headers=headers))
+def _too_large_response(request: web.Request, max_bytes: int) -> web.Response:
+    sentence = f"the file is larger than {max_bytes} bytes; FANOUT_MAX_FILE_BYTES sets how large one may be"
+    # Closed, because the rest of the upload is still on its way and will not be read.
+    reply = error_reply(413, sentence, param="file", code="file_too_large", headers={"Connection": "close"})
+    return error_response(request, reply)
+
+
+FORM: JsonObject = {
+    "type": "object",
+    "required": ["file", "purpose"],
+    "properties": {
+        "file": {"type": "string", "format": "binary", "description": "The file, with its name."},
+        "purpose": {"type": "string", "enum": list(PURPOSES), "description": "Use of the file: input of a batch or a job."},
+        "expires_after[anchor]": {
+            "type": "string",
+            "enum": ["created_at"],
+            "description": "Start of `expires_after[seconds]`.",
+        },
+        "expires_after[seconds]": {
+            "type": "integer",
+            "minimum": MIN_LIFETIME_S,
+            "maximum": MAX_LIFETIME_S,
+            "description": "Time after which it is removed; absent: never.",
+        },
+    },
+}
+FILE_ID = {"file_id": ("Id of the file.", "file-0123456789abcdef0123456789abcdef")}
+MISSING = "There is no such file."
+ENDPOINTS = (
+    Endpoint(
+        "POST",
+        "/v1/files",
+        upload_file,
+        id="upload_file",
+        tag="Files and batches",
+        summary="Upload a file",
+        description="OpenAI's files, here the input of batches (JSONL) and jobs (JSONL, CSV, TSV or Parquet, by their names). "
+        "A file may be larger than other bodies: see FANOUT_MAX_FILE_BYTES.",
+        form=FORM,
+        headers=("x-selected-account-id",),
+        answers={
+            **stored_answers(FileJson, "The file.", invalid="Wrong fields, all of them named in `details`."),
+            413: Answer("The file is larger than FANOUT_MAX_FILE_BYTES.", {JSON: ErrorAnswerJson}),
+            415: Answer("The body is not declared as `multipart/form-data`.", {JSON: ErrorAnswerJson}),
+        },
+    ),
+    Endpoint(
+        "GET",
+        "/v1/files",
+        list_files,
+        id="files",
+        tag="Files and batches",
+        summary="All files",
+        query=FilesQuery,
+        headers=("x-selected-account-id",),
+        answers=stored_answers(
+            FileListJson, "A page of them.", invalid=INVALID_PARAMETERS, missing="There is no such file, named by `after`."
+        ),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/files/{file_id}",
+        get_file,
+        id="file",
+        tag="Files and batches",
+        summary="One file",
+        path_parameters=FILE_ID,
+        answers=stored_answers(FileJson, "The file, without its content.", missing=MISSING),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/files/{file_id}/content",
+        get_file_content,
+        id="file_content",
+        tag="Files and batches",
+        summary="Content of a file",
+        path_parameters=FILE_ID,
+        answers={
+            **stored_answers(FileJson, "", missing=MISSING),
+            200: Answer("The file.", {BYTES: {"type": "string", "format": "binary"}}),
+        },
+    ),
+    Endpoint(
+        "DELETE",
+        "/v1/files/{file_id}",
+        delete_file,
+        id="delete_file",
+        tag="Files and batches",
+        summary="Delete a file",
+        description="Of a batch's results it deletes the file alone: the job keeps them.",
+        path_parameters=FILE_ID,
+        answers=stored_answers(DeletedFileJson, "It is deleted.", missing=MISSING),
+    ),
+)

@@ -15,7 +15,7 @@ from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 from fanout.core.sampling import AllSampling, at_most
 from fanout.core.schema import FailureKind
-from fanout.core.units import to_rfc3339
+from fanout.core.units import to_rfc3339, to_unix_seconds
 from fanout.core.usage import WorkTotals
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs import output_files
@@ -30,16 +30,8 @@ from fanout.server.lifecycle import BATCH_STORE, DISPATCHER, FILE_STORE, JOB_MAN
 from fanout.server.middleware import auth
 from fanout.server.request_body import EntryCount, Metadata, ToEntryList, entries_schema, read_body
 from fanout.server.resources.files import find_file
-from fanout.server.resources.listing import (
-    ListQuery,
-    needs_store,
-    parse_whole_number,
-    read_query,
-    refuse_caller_keys,
-    requested_account,
-    respond_page,
-    to_unix_seconds,
-)
+from fanout.server.resources.listing import ListQuery, page_response, parse_whole_number, read_query, requested_account
+from fanout.server.resources.storage import needs_store
 from fanout.server.responses import json_response
 from fanout.store.file_reader import open_stored_file
 from fanout.store.jobs.job_store import JobStore
@@ -270,7 +262,7 @@ class ResultsQuery(ResultsFilter):
 async def create_job(request: web.Request) -> web.StreamResponse:
     """Serves `POST /v1/jobs`."""
     asked = await read_body(request, JobBody)
-    refuse_caller_keys(request)
+    auth.refuse_caller_credentials(request)
     if faults := asked.faults():
         raise RequestError(faults)
     manager = request.app[JOB_MANAGER]
@@ -331,7 +323,7 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
         limit=asked.limit + 1, before=before, account_id=requested_account(request, asked), states=states
     )
     shown = [render_job(await manager.progress(job.id)) for job in found[: asked.limit]]
-    return respond_page(shown, more=len(found) > asked.limit)
+    return page_response(shown, has_more=len(found) > asked.limit)
 
 
 @needs_store

@@ -2,78 +2,50 @@
 
 from __future__ import annotations
 
-import asyncio
-import re
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from aiohttp import web
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from fanout.core.errors import RequestError, StoreError
-from fanout.core.faults import Fault, to_faults
+from fanout.core.faults import Fault
 from fanout.core.suggestions import did_you_mean
 from fanout.core.units import to_rfc3339
-from fanout.core.usage import total_tokens
-from fanout.observability.logs import log
-from fanout.rendering.encoding import encode_json
-from fanout.rendering.errors import error_reply
+from fanout.rendering.usage import UsageAnswerJson, render_usage_head, render_usage_row
 from fanout.server.lifecycle import STORE
-from fanout.server.responses import error_response
-from fanout.store.usage.sums import GroupUsage, UsageFilter
+from fanout.server.openapi.answers import stored_answers
+from fanout.server.openapi.endpoint import Endpoint
+from fanout.server.resources.listing import encode_items, list_response, read_query
+from fanout.server.resources.storage import store_failed_response, store_off_response
+from fanout.server.resources.times import DAY_S, parse_time, time_schema
+from fanout.store.usage.sums import UsageFilter
 
-MINUTE, DAY = 60, 86_400
+MINUTE_S = 60
 MAX_MINUTE = 253_402_300_740
-"""The last minute of the year 9999: later times cannot be written."""
-TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?")
-"""Source: RFC 3339 §5.6, `full-date` or `date-time`."""
-FORMS = "a date, `2026-11-20`, or a time with its zone, `2026-11-20T09:30:00Z`"
+"""Last minute of the year 9999, in Unix seconds: later times cannot be written."""
 GROUPS = {name: name for name in ("model", "provider", "upstream_model", "day", "hour")} | {"account": "account_id"}
-"""What a caller may group by → its name in the answer, and in the store."""
+"""Name in `group_by` → name in the answer and in the store."""
 MAX_ROWS = 10_000
-CHUNK_ROWS = 100
 
 
-def _start(text: str) -> int:
-    """Unix seconds of the minute that a time lies in."""
-    moment, _ = parse_moment(text)
-    return _minute(moment // MINUTE)
+def _parse_from(text: str) -> int:
+    """Return the minute that a time lies in."""
+    moment, _ = parse_time(text)
+    return _to_minute(moment // MINUTE_S)
 
 
-def _end(text: str) -> int:
-    """Unix seconds of the first minute that lies wholly behind a time, or behind a date's day."""
-    moment, is_date = parse_moment(text)
-    return _minute((moment + DAY) // MINUTE if is_date else -(-moment // MINUTE))
+def _parse_to(text: str) -> int:
+    """Return the first minute that lies wholly after a time, or after a date's day."""
+    moment, is_date = parse_time(text)
+    return _to_minute((moment + DAY_S) // MINUTE_S if is_date else -(-moment // MINUTE_S))
 
 
-def _minute(number: float) -> int:
-    return min(max(int(number) * MINUTE, 0), MAX_MINUTE)
+def _to_minute(number: float) -> int:
+    return min(max(int(number) * MINUTE_S, 0), MAX_MINUTE)
 
 
-def parse_moment(text: str) -> tuple[float, bool]:
-    """Unix seconds, and whether only a date was given."""
-    # In a query `+` is a space: who forgot to write %2B means the zone's sign.
-    given = re.sub(r" (\d\d:\d\d)$", r"+\1", text).upper()
-    try:
-        moment = datetime.fromisoformat(given if TIME_PATTERN.fullmatch(given) else "")
-    except ValueError:
-        raise ValueError(f"`{text[:80]}` is not allowed: {FORMS}") from None
-    zoned = moment.replace(tzinfo=moment.tzinfo or UTC)
-    return (zoned - datetime.fromtimestamp(0, UTC)).total_seconds(), len(given) == len("2026-11-20")
-
-
-def _groups(text: str) -> tuple[str, ...]:
+def _parse_groups(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     wrong = [name for name in names if name not in GROUPS]
     if wrong:
@@ -82,48 +54,44 @@ def _groups(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-GROUP_BY = {
+GROUP_BY_SCHEMA = {
     "type": "string",
     "pattern": f"^(({'|'.join(GROUPS)})(,({'|'.join(GROUPS)}))*)?$",
     "examples": ["day,model"],
 }
 
 
-def time_schema(example: str) -> WithJsonSchema:
-    """A time in a query, as OpenAPI says it."""
-    return WithJsonSchema({"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}], "examples": [example]})
-
-
 class UsageQuery(BaseModel):
-    """What usage is asked for."""
+    """The time, account and groups of a usage report."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     account_id: str | None = Field(None, max_length=256)
-    """One account's; empty: what was asked without an account; absent: all accounts'."""
-    from_: Annotated[int | None, BeforeValidator(_start), time_schema("2026-11-01")] = Field(None, alias="from")
-    """From when on, as a date or an RFC 3339 time, rounded down to its minute; absent: from the beginning."""
-    to: Annotated[int | None, BeforeValidator(_end), time_schema("2026-11-20T09:30:00Z")] = None
-    """Until when: a date's whole day, or before a time, rounded up to its minute; absent: until now."""
-    group_by: Annotated[tuple[str, ...], BeforeValidator(_groups), WithJsonSchema(GROUP_BY)] = Field(
+    """Only this account's calls; empty: only those without an account; absent: all."""
+    from_: Annotated[int | None, BeforeValidator(_parse_from), time_schema("2026-11-01")] = Field(None, alias="from")
+    """Start: a date or an RFC 3339 time, rounded down to its minute; absent: from the beginning."""
+    to: Annotated[int | None, BeforeValidator(_parse_to), time_schema("2026-11-20T09:30:00Z")] = None
+    """End: a date, whose whole day is included, or an RFC 3339 time, rounded up to its minute; absent: now."""
+    group_by: Annotated[tuple[str, ...], BeforeValidator(_parse_groups), WithJsonSchema(GROUP_BY_SCHEMA)] = Field(
         ("account", "model"), json_schema_extra={"default": "account,model"}
     )
-    """What each row is the sum of: names out of `model`, `account`, `provider`, `upstream_model`, `day` and `hour` (UTC), with
-    commas between them. Empty: one row for all."""
+    """Dimensions of the rows: names out of `model`, `account`, `provider`, `upstream_model`, `day` and `hour` (UTC), separated
+    by commas. Empty: one row for all."""
 
     @field_validator("to")
     @classmethod
-    def _in_order(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _check_order(cls, value: int | None, info: ValidationInfo) -> int | None:
         since = info.data.get("from_")
         if value is not None and since is not None and value < since:
-            raise ValueError(f"{_time(value)} is before `from`, {_time(since)}")
+            raise ValueError(f"{to_rfc3339(value, 'seconds')} is before `from`, {to_rfc3339(since, 'seconds')}")
         return value
 
-    def question(self) -> UsageFilter:
-        now = int(time.time()) // MINUTE * MINUTE + MINUTE
+    def to_filter(self) -> UsageFilter:
+        """Return the query as the store takes it; without `to` it ends with the current minute."""
+        next_minute = int(time.time()) // MINUTE_S * MINUTE_S + MINUTE_S
         return UsageFilter(
             since=self.from_ or 0,
-            until=now if self.to is None else self.to,
+            until=next_minute if self.to is None else self.to,
             account_id=self.account_id,
             group_by=tuple(GROUPS[name] for name in self.group_by),
             limit=MAX_ROWS + 1,
@@ -131,84 +99,59 @@ class UsageQuery(BaseModel):
 
 
 async def get_usage(request: web.Request) -> web.Response:
-    """Serves `GET /v1/usage`."""
-    asked = _read(request)
+    """Serve `GET /v1/usage`."""
+    query = read_query(request, UsageQuery, joined=("group_by",))
     if STORE not in request.app:
-        return respond_unavailable(request, "no usage is kept: FANOUT_STORE is `off`", "configuration_error", "store_off")
-    question = asked.question()
+        return store_off_response(request, "no usage is kept")
+    filter_ = query.to_filter()
     try:
-        sums = await request.app[STORE].usage.report(question)
+        sums = await request.app[STORE].usage.report(filter_)
     except StoreError as error:
-        log.error("usage cannot be read", database=request.app[STORE].name, reason=str(error))
-        return respond_unavailable(
-            request, "usage cannot be read now; the log has the details", "server_error", "store_unavailable"
-        )
+        return store_failed_response(request, error, "usage.read_failed", "usage cannot be read now")
     if len(sums) > MAX_ROWS:
         raise RequestError([Fault("group_by", f"makes more than {MAX_ROWS} rows: group by less, or ask for less")])
-    head = {"object": "list", "from": _time(question.since) if question.since else None, "to": _time(question.until)}
-    rows = await _rows(sums)
-    body = b"".join((encode_json({**head, "group_by": asked.group_by})[:-1], b',"data":[', b",".join(rows), b"]}"))
-    return web.Response(body=body, content_type="application/json")
+    rows = await encode_items(sums, render_usage_row)
+    return list_response(rows, render_usage_head(filter_.since, filter_.until, query.group_by))
 
 
-def _read(request: web.Request) -> UsageQuery:
-    """The query, validated whole.
-
-    Raises:
-        RequestError: with every wrong parameter.
-    """
-    given = {name: request.query.getall(name) for name in request.query}
-    joined = {name: ",".join(values) if name == "group_by" else values[0] for name, values in given.items()}
-    faults = [
-        Fault(name, f"is given {len(values)} times: once is allowed")
-        for name, values in given.items()
-        if len(values) > 1 and name in ("account_id", "from", "to")
-    ]
-    try:
-        asked = UsageQuery.model_validate(joined)
-    except ValidationError as error:
-        faults += to_faults(error, UsageQuery)
-    if faults:
-        raise RequestError(faults)
-    return asked
-
-
-async def _rows(sums: Sequence[GroupUsage]) -> list[bytes]:
-    rows = []
-    for start in range(0, len(sums), CHUNK_ROWS):
-        rows += [encode_json(render_usage(total)) for total in sums[start : start + CHUNK_ROWS]]
-        await asyncio.sleep(0)  # others have their turn: ten thousand rows take 50 ms
-    return rows
-
-
-def render_usage(total: GroupUsage) -> dict[str, Any]:
-    """A row of the answer."""
-    totals = total.totals
-    return {
-        **_group_json(total.group),
-        "requests": totals.calls,
-        "answered": total.answered,
-        "failures": total.failures,
-        "prompt_tokens": totals.input_tokens,
-        "completion_tokens": totals.output_tokens,
-        "total_tokens": total_tokens(totals.input_tokens, totals.output_tokens),
-        "cached_tokens": totals.cached_tokens,
-        "unknown_usage": totals.unknown_usage,
-        "cost_usd": None if totals.cost_usd is None else round(totals.cost_usd, 12),
-        "cost_unknown": totals.cost_unknown,
-    }
-
-
-def _group_json(group: Mapping[str, Any]) -> dict[str, Any]:
-    written = {"day": lambda seconds: _time(seconds)[:10], "hour": _time}
-    return {name: written[name](value) if name in written else value or None for name, value in group.items()}
-
-
-def respond_unavailable(request: web.Request, message: str, kind: str, code: str) -> web.Response:
-    """The store is off, or cannot be read now."""
-    retry = {"x-should-retry": "false"} if code == "store_off" else {}
-    return error_response(request, error_reply(503, message, type_=kind, code=code, headers=retry))
-
-
-def _time(seconds: float) -> str:
-    return to_rfc3339(seconds, "auto")
+EXAMPLE_ROW = {
+    "account_id": "team-a",
+    "model": "gpt-4o-mini",
+    "requests": 1250,
+    "answered": 1247,
+    "failures": {"rate_limit": 2, "timeout": 1},
+    "prompt_tokens": 98230,
+    "completion_tokens": 40112,
+    "total_tokens": 138342,
+    "cached_tokens": 12800,
+    "unknown_usage": 0,
+    "cost_usd": 0.038801,
+    "cost_unknown": 0,
+}
+EXAMPLE = {
+    "object": "list",
+    "from": "2026-11-01T00:00:00Z",
+    "to": "2026-12-01T00:00:00Z",
+    "group_by": ["account", "model"],
+    "data": [EXAMPLE_ROW],
+}
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/v1/usage",
+        get_usage,
+        id="usage",
+        tag="Models and usage",
+        summary="Calls, tokens, cost and failures by account",
+        description="Sums over the calls that ended in a time, through whichever endpoint, up to this moment. The account is "
+        "Scale's `account_id`, or the header `x-selected-account-id` on any endpoint. Times are kept by the minute, in UTC.",
+        query=UsageQuery,
+        examples={"a month by day and model": {"from": "2026-11-01", "to": "2026-11-30", "group_by": "day,model"}},
+        answers=stored_answers(
+            UsageAnswerJson,
+            "A row for each group, sorted by group.",
+            {"by account and model": EXAMPLE},
+            invalid="Wrong parameters, all of them named in `details`; or more rows than an answer may have.",
+        ),
+    ),
+)

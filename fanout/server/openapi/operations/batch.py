@@ -11,48 +11,8 @@ from fanout.server.openapi.operations.answers import Adjustment, Said
 from fanout.server.openapi.operations.legacy import Operation, Operations
 from fanout.server.openapi.operations.shared import BODY, failing, reading
 from fanout.server.resources.batches import BatchBody
-from fanout.server.resources.files import FilesQuery
 from fanout.server.resources.jobs import JobBody, JobsQuery, ResultsFilter, ResultsQuery, ResumeBody, RetryBody
 from fanout.server.resources.listing import ListQuery
-
-BYTES = "application/octet-stream"
-FORM = {
-    "type": "object",
-    "required": ["file", "purpose"],
-    "properties": {
-        "file": {"type": "string", "format": "binary", "description": "The file, with its name."},
-        "purpose": {"type": "string", "enum": ["batch"], "description": "What it is for: the input of a batch or a job."},
-        "expires_after[anchor]": {
-            "type": "string",
-            "enum": ["created_at"],
-            "description": "From when on `expires_after[seconds]` is counted.",
-        },
-        "expires_after[seconds]": {
-            "type": "integer",
-            "minimum": 3600,
-            "maximum": 2592000,
-            "description": "After so long it is removed; absent: never.",
-        },
-    },
-}
-
-
-class File(Said):
-    """A file: uploaded, or made of a batch's results when it is read."""
-
-    id: str
-    object: Literal["file"]
-    bytes: int
-    """Of a batch's results when it ended."""
-    created_at: int
-    """Unix seconds."""
-    expires_at: int | None
-    """Unix seconds; null: never."""
-    filename: str
-    purpose: Literal["batch", "batch_output"]
-    status: Literal["processed"]
-    """OpenAI's, of old; always this."""
-    status_details: None
 
 
 class Page(Said):
@@ -61,16 +21,6 @@ class Page(Said):
     last_id: str | None
     """Where the next page goes on, as `after`."""
     has_more: bool
-
-
-class FileList(Page):
-    data: list[File]
-
-
-class DeletedFile(Said):
-    id: str
-    object: Literal["file"]
-    deleted: Literal[True]
 
 
 class BatchError(Said):
@@ -331,7 +281,6 @@ def _made(model: Content, description: str) -> dict[int, Answer]:
     return {201: Answer(description, {JSON: model}, headers=("Location",))}
 
 
-FILE = {"file_id": ("The file's id.", "file-0123456789abcdef0123456789abcdef")}
 BATCH = {"batch_id": ("The batch's id.", "batch_0123456789abcdef0123456789abcdef")}
 JOB = {"job_id": ("The job's id.", "job_0123456789abcdef0123456789abcdef")}
 ACCOUNT = ("x-selected-account-id",)
@@ -470,52 +419,6 @@ JOBS: Operations = {
     ),
 }
 BATCHES: Operations = {
-    ("POST", "/v1/files"): Operation(
-        id="upload_file",
-        tag="Files and batches",
-        summary="Upload a file",
-        description="OpenAI's files, here the input of batches (JSONL) and jobs (JSONL, CSV, TSV or Parquet, by its name). It "
-        "may be larger than other bodies: FANOUT_MAX_FILE_BYTES.",
-        form=FORM,
-        headers=ACCOUNT,
-        answers=_kept(
-            reading(File, "The file."),
-            _bad("Wrong fields, all of them named in `details`."),
-            _taking("multipart/form-data"),
-        ),
-    ),
-    ("GET", "/v1/files"): Operation(
-        id="files",
-        tag="Files and batches",
-        summary="All files",
-        query=FilesQuery,
-        headers=ACCOUNT,
-        answers=_kept(reading(FileList, "A page of them."), _bad(), _none("file, named by `after`")),
-    ),
-    ("GET", "/v1/files/{file_id}"): Operation(
-        id="file",
-        tag="Files and batches",
-        summary="One file",
-        path=FILE,
-        answers=_kept(reading(File, "The file, without what is in it."), _none("file")),
-    ),
-    ("GET", "/v1/files/{file_id}/content"): Operation(
-        id="file_content",
-        tag="Files and batches",
-        summary="What is in a file",
-        path=FILE,
-        answers=_kept(
-            {**reading(File, ""), 200: Answer("The file.", {BYTES: {"type": "string", "format": "binary"}})}, _none("file")
-        ),
-    ),
-    ("DELETE", "/v1/files/{file_id}"): Operation(
-        id="delete_file",
-        tag="Files and batches",
-        summary="Delete a file",
-        description="Of a batch's results the file alone: the job keeps them.",
-        path=FILE,
-        answers=_kept(reading(DeletedFile, "It is gone."), _none("file")),
-    ),
     ("POST", "/v1/batches"): Operation(
         id="create_batch",
         tag="Files and batches",

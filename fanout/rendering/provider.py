@@ -1,0 +1,231 @@
+"""Providers as `/v1/providers` shows them: each account's limits, load, reported quotas, holds and recent calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
+
+from typing_extensions import TypedDict
+from yarl import URL
+
+from fanout.config.settings import LimitsRow, ProviderSettings
+from fanout.core.schema import Remaining
+from fanout.core.units import to_ms
+from fanout.limits.limiter import Limiter
+from fanout.limits.pauses import Hold
+from fanout.limits.registry import LimiterRegistry
+from fanout.limits.upstream_quota import ReportedLimits
+from fanout.observability.account_health import AccountHealth, RecentCalls
+from fanout.rendering.model import ModelLimitsJson, render_limits
+
+
+class LimitLeftJson(TypedDict):
+    """One limit as the provider reported it."""
+
+    limit: int | None
+    """Amount allowed."""
+    remaining: int | None
+    """Amount left at the time of the report; what has started since is not deducted."""
+    reset_s: float | None
+    """Seconds from now until the full limit is available again."""
+
+
+class RateLeftJson(TypedDict):
+    """Limits reported in the headers of a provider's last answer."""
+
+    model: str | None
+    """Name that the provider knows; null: the models of the limit group together."""
+    age_s: float
+    """Seconds since the report."""
+    requests: LimitLeftJson
+    """Requests per period."""
+    tokens: LimitLeftJson
+    """Tokens per period."""
+
+
+class AccountPauseJson(TypedDict):
+    """A hold: nothing starts until it is over."""
+
+    model: str | None
+    """Name that the provider knows; null: the account or the limit group as a whole."""
+    seconds_left: float
+    """Seconds until calls start again."""
+    reason: str
+    """`requests_left` or `tokens_left`: too few are left by the provider's headers; otherwise the code of the failure with
+    which it asked to wait."""
+
+
+class AccountRecentJson(TypedDict):
+    """Calls that ended in the last `window_s` seconds, the last thousand at most. Figures that no call gives are null."""
+
+    calls: int
+    """Calls, retries not counted."""
+    answered: int
+    """Calls that were answered."""
+    failures: Mapping[str, int]
+    """Calls that failed, by kind: `rate_limit`, `timeout`, `cancelled`, …"""
+    error_rate: float | None
+    """Share that failed, 0 to 1, of the calls that were not cancelled."""
+    median_ms: int | None
+    """Median duration of successful attempts, from start to last byte, without waiting."""
+    p95_ms: int | None
+    """95th percentile of the same durations."""
+    median_ttft_ms: int | None
+    """Median time of streamed attempts from start to first content."""
+
+
+class AccountLoadJson(TypedDict):
+    in_flight: int
+    """Calls in flight."""
+    concurrency: int | None
+    """Most calls in flight; null: no limit."""
+    waiting: int
+    """Calls that wait for a limit."""
+    waiting_batch: int
+    """Those of them that let others go first."""
+
+
+class AccountJson(AccountLoadJson):
+    """Calls that share limits: those with a provider's key, of a group of its models, or with all callers' own keys."""
+
+    limit_group: str | None
+    """Group of models with limits of its own; null: all other models."""
+    own_keys: int | None
+    """Number of callers' own keys, each with limits of its own; the figures are of all together. null: the server's key."""
+    left: list[RateLeftJson]
+    """Limits that the provider reported; empty if it reports none, or was not called yet."""
+    pauses: list[AccountPauseJson]
+    """Current holds."""
+    recent: AccountRecentJson
+    """Calls of the last minutes."""
+
+
+class ProviderJson(TypedDict):
+    """A provider, with what it lacks if it is not ready."""
+
+    id: str
+    """Name in providers.json."""
+    object: Literal["provider"]
+    """Always `provider`."""
+    adapter: str
+    """Wire format that it speaks."""
+    host: str | None
+    """Host and port of its API; null: inside Fanout, or not set."""
+    ready: bool
+    """Can be called now."""
+    missing: Sequence[str]
+    """Variables to set on the server before it can be called."""
+    key_header: str | None
+    """Header in which callers may send a key of their own."""
+    limits: ModelLimitsJson
+    """Limits set in providers.json."""
+    accounts: list[AccountJson]
+    """The server's account, one for each limit group, and the callers' own keys."""
+
+
+class ProviderListJson(TypedDict):
+    object: Literal["list"]
+    """Always `list`."""
+    window_s: int
+    """Seconds that `recent` covers."""
+    data: list[ProviderJson]
+    """Every configured provider."""
+
+
+def render_provider(
+    provider: ProviderSettings, groups: Iterable[str], limiters: LimiterRegistry, recent: RecentCalls
+) -> ProviderJson:
+    """Return a configured provider with its accounts.
+
+    Args:
+        groups: the limit groups of its models.
+    """
+    return {
+        "id": provider.name,
+        "object": "provider",
+        "adapter": provider.adapter,
+        "host": _find_host(provider),
+        "ready": not provider.lacks(),
+        "missing": provider.lacks(),
+        "key_header": provider.row.key_header,
+        "limits": render_limits(provider.row.limits),
+        "accounts": list(_render_accounts(provider, sorted(groups), limiters, recent)),
+    }
+
+
+def _render_accounts(
+    provider: ProviderSettings, groups: Sequence[str], limiters: LimiterRegistry, recent: RecentCalls
+) -> Iterator[AccountJson]:
+    """Yield the operator's accounts, then all callers' own keys as one account: nobody shall be recognized by theirs."""
+    name, limits = provider.name, provider.row.limits
+    for group in (None, *groups):
+        limiter = limiters.find(name, group)
+        yield {
+            "limit_group": group,
+            "own_keys": None,
+            **_render_load(limits, [limiter] if limiter else []),
+            "left": [_render_reported(reported) for reported in limiter.list_reported()] if limiter else [],
+            "pauses": [_render_hold(hold) for hold in limiter.list_holds()] if limiter else [],
+            "recent": _render_recent(recent.of([(name, group, False)])),
+        }
+    if provider.row.key_header:
+        caller_limiters = limiters.list_caller_limiters(name)
+        yield {
+            "limit_group": None,
+            "own_keys": len(caller_limiters),
+            **_render_load(limits, caller_limiters),
+            "left": [],
+            "pauses": [],
+            "recent": _render_recent(recent.of([(name, group, True) for group in (None, *groups)])),
+        }
+
+
+def _render_load(limits: LimitsRow, limiters: Sequence[Limiter]) -> AccountLoadJson:
+    states = [limiter.snapshot() for limiter in limiters]
+    allowed = sum(limiter.concurrency for limiter in limiters) if limiters else limits.concurrency or math.inf
+    return {
+        "in_flight": sum(state.in_flight for state in states),
+        "concurrency": None if allowed == math.inf else int(allowed),
+        "waiting": sum(state.waiting for state in states),
+        "waiting_batch": sum(state.waiting_batch for state in states),
+    }
+
+
+def _render_reported(reported: ReportedLimits) -> RateLeftJson:
+    return {
+        "model": reported.model,
+        "age_s": round(reported.age_s, 3),
+        "requests": _render_left(reported.requests, reported.age_s),
+        "tokens": _render_left(reported.tokens, reported.age_s),
+    }
+
+
+def _render_left(left: Remaining, age_s: float) -> LimitLeftJson:
+    reset_s = None if left.reset_s is None else round(max(left.reset_s - age_s, 0.0), 3)
+    return {"limit": left.limit, "remaining": left.remaining, "reset_s": reset_s}
+
+
+def _render_hold(hold: Hold) -> AccountPauseJson:
+    return {"model": hold.model, "seconds_left": round(hold.seconds, 3), "reason": hold.reason}
+
+
+def _render_recent(recent: AccountHealth) -> AccountRecentJson:
+    return {
+        "calls": recent.calls,
+        "answered": recent.answered,
+        "failures": recent.failures,
+        "error_rate": recent.error_rate,
+        "median_ms": to_ms(recent.median_s),
+        "p95_ms": to_ms(recent.p95_s),
+        "median_ttft_ms": to_ms(recent.median_first_token_s),
+    }
+
+
+def _find_host(provider: ProviderSettings) -> str | None:
+    # Nothing else of the address is shown: a key may stand in its path or query.
+    try:
+        url = URL(provider.base_url or "")
+    except ValueError:
+        return None
+    return url.host_port_subcomponent

@@ -1,0 +1,101 @@
+"""Usage as `/v1/usage` shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, NotRequired, cast
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from fanout.core.units import to_rfc3339
+from fanout.core.usage import total_tokens
+from fanout.store.usage.sums import GroupUsage
+
+
+class UsageRowJson(TypedDict):
+    """Sums of one group. Of the first six fields it has those by which the rows are grouped."""
+
+    account_id: NotRequired[str | None]
+    """Account that the callers named; null: none."""
+    model: NotRequired[str | None]
+    """Model as the callers wrote it."""
+    provider: NotRequired[str | None]
+    """Provider that was called; null: no model has that name."""
+    upstream_model: NotRequired[str | None]
+    """Name that the provider knows."""
+    day: NotRequired[str | None]
+    """Day in UTC: `2026-11-20`."""
+    hour: NotRequired[str | None]
+    """Start of the hour in UTC: `2026-11-20T09:00:00Z`."""
+    requests: int
+    """Upstream calls, retries not counted: a request to three models is three."""
+    answered: int
+    """Calls that were answered."""
+    failures: dict[str, int]
+    """Calls that failed, by kind: `rate_limit`, `timeout`, `cancelled`, …"""
+    prompt_tokens: int | None
+    """Tokens of prompts, cached ones included. Failed calls are not counted, though a provider may bill some of them."""
+    completion_tokens: int | None
+    """Tokens of answers."""
+    total_tokens: int | None
+    """Both together; null if either is not known."""
+    cached_tokens: int | None
+    """Tokens of prompts that were read from the provider's cache."""
+    unknown_usage: int
+    """Answered calls whose usage the provider did not report: they are not in the tokens."""
+    cost_usd: float | None
+    """US dollars; null: no price or no usage is known."""
+    cost_unknown: int
+    """Answered calls without a known price: they are not in the cost."""
+
+
+UsageHeadJson = TypedDict(
+    "UsageHeadJson",
+    {
+        "object": Annotated[Literal["list"], Field(description="Always `list`.")],
+        "from": Annotated[str | None, Field(description="Start of the time; null: from the beginning.")],
+        "to": Annotated[str, Field(description="End of the time: this minute is no longer in it.")],
+        "group_by": Annotated[Sequence[str], Field(description="Names by which the rows are grouped.")],
+    },
+)
+# Not a class, because `from` is a word of Python's.
+
+
+class UsageAnswerJson(UsageHeadJson):
+    """Calls, tokens, cost and failures by group."""
+
+    data: list[UsageRowJson]
+    """Rows, sorted by group."""
+
+
+def render_usage_head(since: int, until: int, group_by: Sequence[str]) -> UsageHeadJson:
+    """Return the answer without its rows; times are Unix seconds, and a `since` of 0 is the beginning."""
+    return {"object": "list", "from": _to_time(since) if since else None, "to": _to_time(until), "group_by": group_by}
+
+
+def render_usage_row(total: GroupUsage) -> UsageRowJson:
+    """Return the sums of a group."""
+    counts = total.counts
+    row: UsageRowJson = {
+        "requests": counts.calls,
+        "answered": total.answered,
+        "failures": total.failures,
+        "prompt_tokens": counts.input_tokens,
+        "completion_tokens": counts.output_tokens,
+        "total_tokens": total_tokens(counts.input_tokens, counts.output_tokens),
+        "cached_tokens": counts.cached_tokens,
+        "unknown_usage": counts.unknown_usage,
+        "cost_usd": None if counts.cost_usd is None else round(counts.cost_usd, 12),
+        "cost_unknown": counts.cost_unknown,
+    }
+    return cast(UsageRowJson, {**_render_group(total.group), **row})
+
+
+def _render_group(group: Mapping[str, Any]) -> dict[str, str | None]:
+    write: Mapping[str, Callable[[int], str]] = {"day": lambda second: _to_time(second)[:10], "hour": _to_time}
+    return {name: write[name](value) if name in write else value or None for name, value in group.items()}
+
+
+def _to_time(second: int) -> str:
+    return to_rfc3339(second, "seconds")

@@ -1,0 +1,60 @@
+"""Answers of the endpoints that need the store, where it is off, fails, or refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import wraps
+
+from aiohttp import web
+
+from fanout.core.errors import RequestError, StoreError
+from fanout.observability.logs import log
+from fanout.rendering.errors import error_reply, faults_reply
+from fanout.server.lifecycle import JOB_MANAGER, STORE
+from fanout.server.openapi.endpoint import Handler
+from fanout.server.responses import error_response
+
+STATUSES: Mapping[str, int] = {
+    "file_not_found": 404,
+    "batch_not_found": 404,
+    "job_not_found": 404,
+    "wrong_state": 409,
+    "changed": 409,
+}
+"""Status by the first fault's kind; for every other kind it is 400."""
+
+
+def needs_store(handler: Handler) -> Handler:
+    """Wrap a handler of files, batches or jobs: it runs only if there is a store, and its errors become answers."""
+
+    @wraps(handler)
+    async def respond(request: web.Request) -> web.StreamResponse:
+        if JOB_MANAGER not in request.app:
+            return store_off_response(request, "nothing is kept here, so no files and jobs")
+        try:
+            return await handler(request)
+        except RequestError as error:
+            return error_response(request, faults_reply(error.faults, STATUSES.get(error.faults[0].kind, 400)))
+        except StoreError as error:
+            return store_failed_response(request, error, "store.failed", "the database cannot be read or written now")
+
+    return respond
+
+
+def store_off_response(request: web.Request, sentence: str) -> web.Response:
+    """Return the answer where there is no store; a retry cannot help."""
+    reply = error_reply(
+        503,
+        f"{sentence}: FANOUT_STORE is `off`",
+        type_="configuration_error",
+        code="store_off",
+        headers={"x-should-retry": "false"},
+    )
+    return error_response(request, reply)
+
+
+def store_failed_response(request: web.Request, error: StoreError, event: str, sentence: str) -> web.Response:
+    """Log why the store failed, and return the answer, which does not tell."""
+    log.error(event, database=request.app[STORE].name, reason=str(error))
+    message = f"{sentence}; the log has the details"
+    return error_response(request, error_reply(503, message, type_="server_error", code="store_unavailable"))
