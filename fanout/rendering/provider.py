@@ -167,7 +167,7 @@ def _render_accounts(
             **_render_load(limits, [limiter] if limiter else []),
             "left": [_render_reported(reported) for reported in limiter.list_reported()] if limiter else [],
             "pauses": [_render_hold(hold) for hold in limiter.list_holds()] if limiter else [],
-            "recent": _render_recent(recent.of([(name, group, False)])),
+            "recent": _render_recent(recent.summarize([(name, group, False)])),
         }
     if provider.row.key_header:
         caller_limiters = limiters.list_caller_limiters(name)
@@ -177,7 +177,7 @@ def _render_accounts(
             **_render_load(limits, caller_limiters),
             "left": [],
             "pauses": [],
-            "recent": _render_recent(recent.of([(name, group, True) for group in (None, *groups)])),
+            "recent": _render_recent(recent.summarize([(name, group, True) for group in (None, *groups)])),
         }
 
 
