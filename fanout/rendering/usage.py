@@ -74,22 +74,22 @@ def render_usage_head(since: int, until: int, group_by: Sequence[str]) -> UsageH
     return {"object": "list", "from": _to_time(since) if since else None, "to": _to_time(until), "group_by": group_by}
 
 
-def render_usage_row(total: GroupUsage) -> UsageRowJson:
+def render_usage_row(usage: GroupUsage) -> UsageRowJson:
     """Return the sums of a group."""
-    counts = total.counts
+    totals = usage.totals
     row: UsageRowJson = {
-        "requests": counts.calls,
-        "answered": total.answered,
-        "failures": total.failures,
-        "prompt_tokens": counts.input_tokens,
-        "completion_tokens": counts.output_tokens,
-        "total_tokens": total_tokens(counts.input_tokens, counts.output_tokens),
-        "cached_tokens": counts.cached_tokens,
-        "unknown_usage": counts.unknown_usage,
-        "cost_usd": None if counts.cost_usd is None else round(counts.cost_usd, 12),
-        "cost_unknown": counts.cost_unknown,
+        "requests": totals.calls,
+        "answered": usage.answered,
+        "failures": usage.failures,
+        "prompt_tokens": totals.input_tokens,
+        "completion_tokens": totals.output_tokens,
+        "total_tokens": total_tokens(totals.input_tokens, totals.output_tokens),
+        "cached_tokens": totals.cached_tokens,
+        "unknown_usage": totals.unknown_usage,
+        "cost_usd": None if totals.cost_usd is None else round(totals.cost_usd, 12),
+        "cost_unknown": totals.cost_unknown,
     }
-    return cast(UsageRowJson, {**_render_group(total.group), **row})
+    return cast(UsageRowJson, {**_render_group(usage.group), **row})
 
 
 def _render_group(group: Mapping[str, Any]) -> dict[str, str | None]:
