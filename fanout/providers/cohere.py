@@ -36,12 +36,12 @@ from fanout.core.schema import (
     TokenLogprob,
 )
 from fanout.core.usage import Usage
+from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.completions import Finish, build_completion, build_usage, make_tool_call, read_finish
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_number, as_object, as_objects, as_text
 from fanout.providers.mapping.messages import SYSTEM_ROLES, list_messages, part_error, report_left_out, to_text
-from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.mapping.tools import (
     RESPONSE_FORMAT,
     TOOL_FIELDS,
@@ -72,7 +72,7 @@ SPENT = re.compile(r"\bmonth|\A(?!.*\bminute).*\btrial key", re.IGNORECASE | re.
 """Matches the message of a 429 that no waiting helps; there is no code. A trial key's limit for each minute passes."""
 
 
-class CohereReader(StreamReader):
+class CohereReader(AnswerReader):
     """A streamed answer: pieces of content, of a plan and of tool calls."""
 
     def __init__(self, origin: Origin, call_index: int, max_bytes: int) -> None:
@@ -80,6 +80,25 @@ class CohereReader(StreamReader):
         self._head: JsonObject = {}
         self._usage: object = None
         self._calls = 0
+
+    @staticmethod
+    def parse_answer(origin: Origin, body: JsonObject) -> Completion:
+        message = body.get("message")
+        if body.get("error") or isinstance(message, str):
+            raise CohereReader.parse_error(origin, body)
+        if not isinstance(message, dict):
+            raise origin.answer_error("sent an answer without a message", "no_choices")
+        finish = _read_finish(origin, body)
+        choice = Choice(_parse_message(message), *finish, _parse_logprobs(body.get("logprobs")))
+        return build_completion(origin, body, (choice,), _parse_usage(body.get("usage")))
+
+    @staticmethod
+    def parse_error(origin: Origin, body: JsonObject) -> ProviderError:
+        error = find_error(body)
+        kind = STATUSES.get(origin.status or 0)
+        if origin.status == 429 and SPENT.search(as_text(error.get("message"))[:2000]):
+            kind = "quota"
+        return origin.upstream_error(error, kind=kind, request_id=body.get("id"))
 
     def _read_event(self, event: JsonObject, size: int) -> None:
         kind, delta = event.get("type"), as_object(event.get("delta"))
@@ -101,7 +120,7 @@ class CohereReader(StreamReader):
         elif kind in ("tool-call-start", "tool-call-delta"):
             self._read_call(as_object(message.get("tool_calls")), size, is_start=kind == "tool-call-start")
         elif event.get("error") or isinstance(event.get("message"), str):
-            raise self._parse_error(event)
+            raise self.parse_error(self._origin, event)
 
     def _read_content(self, content: JsonObject, logprobs: object, size: int) -> None:
         text = as_text(content.get("text"))
@@ -123,9 +142,6 @@ class CohereReader(StreamReader):
             return
         self._add(size, calls=[{"index": self._calls - 1, **piece}])
 
-    def _parse_error(self, event: JsonObject) -> ProviderError:
-        return self._origin.upstream_error(find_error(event), request_id=event.get("id"))
-
     def _complete(self, choices: tuple[Choice, ...]) -> Completion:
         return build_completion(self._origin, self._head, choices, _parse_usage(self._usage))
 
@@ -141,36 +157,15 @@ class Cohere(JsonProvider):
         self._accepted = accept(COHERE, settings.row.parameters, TOOL_FIELDS | {RESPONSE_FORMAT})
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        """See `Provider.fit`."""
         fitted = drop_conflicting(fit(query, self._accepted), query, self._accepted, "frequency_penalty", "presence_penalty")
         fitted = convert_tools(convert_response_format(fitted, _convert_schema), _convert_toolbox)
         return report_left_out(fitted, query.messages, has_details=True)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        """See `HttpProvider.encode`."""
         url = self.require_url(self._url)
         messages = [_convert_message(self._origin, message) for message in list_messages(self._origin, call.query)]
         fields: JsonObject = {**call.fitted.sent, "model": call.target.model, "messages": messages, "stream": stream}
         return HttpRequest(url, self.build_headers(call), dump(fields))
-
-    def parse_answer(self, origin: Origin, body: JsonObject) -> Completion:
-        """See `JsonProvider.parse_answer`."""
-        message = body.get("message")
-        if body.get("error") or isinstance(message, str):
-            raise self.parse_error(origin, body)
-        if not isinstance(message, dict):
-            raise origin.answer_error("sent an answer without a message", "no_choices")
-        finish = _read_finish(origin, body)
-        choice = Choice(_parse_message(message), *finish, _parse_logprobs(body.get("logprobs")))
-        return build_completion(origin, body, (choice,), _parse_usage(body.get("usage")))
-
-    def parse_error(self, origin: Origin, body: JsonObject) -> ProviderError:
-        """See `JsonProvider.parse_error`."""
-        error = find_error(body)
-        kind = STATUSES.get(origin.status or 0)
-        if origin.status == 429 and SPENT.search(as_text(error.get("message"))[:2000]):
-            kind = "quota"
-        return origin.upstream_error(error, kind=kind, request_id=body.get("id"))
 
 
 create = Cohere

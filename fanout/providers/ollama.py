@@ -23,6 +23,7 @@ from fanout.core.json_text import JsonObject, dump
 from fanout.core.messages import ImagePart, Message, OtherPart
 from fanout.core.schema import Answer, Call, Choice, Completion, FinishReason, FittedParameters, Query, Target, TokenLogprob
 from fanout.core.usage import Usage
+from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.completions import build_completion, build_usage, make_tool_call, read_finish
 from fanout.providers.mapping.data_urls import decode_data_url
 from fanout.providers.mapping.error_objects import is_error
@@ -30,7 +31,6 @@ from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
 from fanout.providers.mapping.messages import get_prompt, part_error, report_left_out
 from fanout.providers.mapping.openai_answers import parse_logprobs
-from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.mapping.tools import RESPONSE_FORMAT, TOOL_FIELDS, Toolbox, ToolFields, convert_tools, parse_tool_calls
 from fanout.providers.parameter_tables import OLLAMA_CHAT, OLLAMA_TEXT
 from fanout.providers.parameters import accept, fit
@@ -46,7 +46,7 @@ PASSTHROUGH = TOOL_FIELDS | {RESPONSE_FORMAT, "format", "think", "keep_alive", "
 FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
-class LineReader(StreamReader):
+class LineReader(AnswerReader):
     """A streamed answer: lines of JSON, each with what is new in it."""
 
     def __init__(self, origin: Origin, call_index: int, max_bytes: int) -> None:
@@ -55,9 +55,19 @@ class LineReader(StreamReader):
         self._calls = 0
         self._last: JsonObject = {}
 
+    @staticmethod
+    def parse_answer(origin: Origin, body: JsonObject) -> Completion:
+        if is_error(body):
+            raise LineReader.parse_error(origin, body)
+        if not isinstance(body.get("message"), dict) and "response" not in body:
+            raise origin.answer_error("sent an answer without a message", "no_choices")
+        answer = _parse_answer(body)
+        finish = read_finish(body.get("done_reason"), FINISH, has_calls=bool(answer.tool_calls))
+        return build_completion(origin, body, (Choice(answer, *finish, _parse_logprobs(body)),), _parse_usage(body))
+
     def _read_event(self, event: JsonObject, size: int) -> None:
         if is_error(event):
-            raise self._parse_error(event)
+            raise self.parse_error(self._origin, event)
         answer = _parse_answer(event, self._calls)
         if answer.text and not (answer.reasoning or answer.tool_calls or event.get("logprobs")):
             self._add_text(answer.text)
@@ -86,14 +96,13 @@ class Ollama(InliningProvider):
         self._chat, self._text = accept(OLLAMA_CHAT, row, PASSTHROUGH), accept(OLLAMA_TEXT, row, PASSTHROUGH - TOOL_FIELDS)
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        """See `Provider.fit`."""
         if query.messages is None:
             return _convert_response_format(fit(query, self._text))
         fitted = _convert_response_format(convert_tools(fit(query, self._chat), _convert_toolbox))
         return report_left_out(fitted, query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        """See `HttpProvider.encode`. Images must be data: URLs by now."""
+        """Images must be data: URLs by now."""
         query = call.query
         url = self.require_url(self._text_url if query.messages is None else self._chat_url)
         fields: JsonObject = {"model": call.target.model, "stream": stream}
@@ -110,16 +119,6 @@ class Ollama(InliningProvider):
             if "suffix" not in fields:
                 fields["raw"] = True
         return HttpRequest(url, self.build_headers(call), dump(fields))
-
-    def parse_answer(self, origin: Origin, body: JsonObject) -> Completion:
-        """See `JsonProvider.parse_answer`."""
-        if is_error(body):
-            raise self.parse_error(origin, body)
-        if not isinstance(body.get("message"), dict) and "response" not in body:
-            raise origin.answer_error("sent an answer without a message", "no_choices")
-        answer = _parse_answer(body)
-        finish = read_finish(body.get("done_reason"), FINISH, has_calls=bool(answer.tool_calls))
-        return build_completion(origin, body, (Choice(answer, *finish, _parse_logprobs(body)),), _parse_usage(body))
 
 
 create = Ollama

@@ -17,13 +17,13 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject, dump
 from fanout.core.schema import Answer, Call, Choice, Completion, FittedParameters, Query, Target
 from fanout.core.usage import Usage
+from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.completions import build_completion, build_usage, read_finish
 from fanout.providers.mapping.error_objects import is_error, parse_error_body
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_text
 from fanout.providers.mapping.messages import get_prompt, to_text
 from fanout.providers.mapping.openai_answers import FINISH
-from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.parameter_tables import SCALE_V4
 from fanout.providers.parameters import accept, fit
 from fanout.providers.transport.http import HttpRequest
@@ -33,20 +33,30 @@ from fanout.providers.transport.sse import Event
 PASSTHROUGH = frozenset({"reasoning_effort"})
 
 
-class PacketReader(StreamReader):
+class PacketReader(AnswerReader):
     """A streamed answer: packets of text."""
 
     _usage: Usage | None = None
 
+    @staticmethod
+    def parse_answer(origin: Origin, body: JsonObject) -> Completion:
+        if _is_error(body):
+            raise PacketReader.parse_error(origin, body)
+        completion = body.get("completion")
+        if not isinstance(completion, dict):
+            raise origin.answer_error("sent an answer without a completion", "no_choices")
+        choice = Choice(Answer(as_text(completion.get("text"))), *read_finish(completion.get("finish_reason"), FINISH))
+        return build_completion(origin, {}, (choice,), _parse_usage(body.get("token_usage")))
+
     def _read_events(self, events: list[Event]) -> None:
         for name, data in events:
             if name == "error":  # may be no JSON at all
-                raise self._parse_error(parse_error_body(data))
+                raise self.parse_error(self._origin, parse_error_body(data))
             super()._read_events([(name, data)])
 
     def _read_event(self, event: JsonObject, size: int) -> None:
         if _is_error(event):
-            raise self._parse_error(event)
+            raise self.parse_error(self._origin, event)
         packet = as_object(event.get("completion"))
         if text := as_text(packet.get("text")):
             self._add_text(text)
@@ -73,26 +83,14 @@ class Scale(JsonProvider):
         self._accepted = accept(SCALE_V4, settings.row.parameters, PASSTHROUGH)
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        """See `Provider.fit`."""
         return fit(query, self._accepted)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        """See `HttpProvider.encode`."""
         url, prompt = self.require_url(self._url), flatten_to_prompt(self._origin, call.query)
         fields: JsonObject = {"model": call.target.model, "prompt": prompt, "stream": stream}
         if call.fitted.sent:
             fields["model_parameters"] = call.fitted.sent
         return HttpRequest(url, self.build_headers(call), dump(fields))
-
-    def parse_answer(self, origin: Origin, body: JsonObject) -> Completion:
-        """See `JsonProvider.parse_answer`."""
-        if _is_error(body):
-            raise self.parse_error(origin, body)
-        completion = body.get("completion")
-        if not isinstance(completion, dict):
-            raise origin.answer_error("sent an answer without a completion", "no_choices")
-        choice = Choice(Answer(as_text(completion.get("text"))), *read_finish(completion.get("finish_reason"), FINISH))
-        return build_completion(origin, {}, (choice,), _parse_usage(body.get("token_usage")))
 
 
 create = Scale

@@ -22,12 +22,12 @@ from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject, dump
 from fanout.core.schema import Answer, Call, Choice, Completion, FittedParameters, Query, Target, TokenLogprob
 from fanout.core.usage import Usage
+from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.completions import Finish, build_completion, build_usage
 from fanout.providers.mapping.error_objects import find_error, is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
 from fanout.providers.mapping.openai_answers import parse_logprobs
-from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.parameter_tables import LLM_ENGINE
 from fanout.providers.parameters import accept, add_required, fit
 from fanout.providers.scale import flatten_to_prompt
@@ -40,15 +40,30 @@ DEFAULT_TEMPERATURE = 1.0
 """The model's own distribution, as everywhere where no temperature is sent."""
 
 
-class TokenReader(StreamReader):
+class TokenReader(AnswerReader):
     """A streamed answer: a token an event."""
 
     _usage: Usage | None = None
     _request_id: object = None
 
+    @staticmethod
+    def parse_answer(origin: Origin, body: JsonObject) -> Completion:
+        if is_error(body):
+            raise TokenReader.parse_error(origin, body)
+        output = body.get("output")
+        if not isinstance(output, dict):
+            raise origin.answer_error("sent an answer without output", "no_choices")
+        answer = Answer(as_text(output.get("text")))
+        choice = Choice(answer, None, None, _parse_logprobs(as_objects(output.get("tokens"))))
+        return build_completion(origin, {"id": body.get("request_id")}, (choice,), _parse_usage(output))
+
+    @staticmethod
+    def parse_error(origin: Origin, body: JsonObject) -> ProviderError:
+        return origin.upstream_error(_find_error(body), request_id=body.get("request_id"))
+
     def _read_event(self, event: JsonObject, size: int) -> None:
         if is_error(event):
-            raise self._parse_error(event)
+            raise self.parse_error(self._origin, event)
         self._request_id = event.get("request_id") or self._request_id
         output = as_object(event.get("output"))
         token = output.get("token")
@@ -57,9 +72,6 @@ class TokenReader(StreamReader):
         self._usage = _parse_usage(output) or self._usage
         if output.get("finished") is True:
             self._finish(Finish(None, None))
-
-    def _parse_error(self, event: JsonObject) -> ProviderError:
-        return self._origin.upstream_error(_find_error(event), request_id=event.get("request_id"))
 
     def _complete(self, choices: tuple[Choice, ...]) -> Completion:
         return build_completion(self._origin, {"id": self._request_id}, choices, self._usage)
@@ -81,44 +93,26 @@ class LlmEngine(JsonProvider):
             self._headers[hdrs.AUTHORIZATION] = _to_basic(key)
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        """See `Provider.fit`."""
         fitted = add_required(fit(query, self._accepted), self._accepted, "max_tokens", DEFAULT_MAX_TOKENS)
         return add_required(fitted, self._accepted, "temperature", DEFAULT_TEMPERATURE)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        """See `HttpProvider.encode`."""
         url = self.require_url(self._stream_url if stream else self._sync_url)
         body = dump({**call.fitted.sent, "prompt": flatten_to_prompt(self._origin, call.query)})
         return HttpRequest(url.with_query(model_endpoint_name=call.target.model or ""), self.build_headers(call), body)
 
     def build_headers(self, call: Call) -> CIMultiDict[str]:
-        """See `JsonProvider.build_headers`."""
         headers = super().build_headers(call)
         if key := self.read_caller_key(call):  # then they are a copy
             headers[hdrs.AUTHORIZATION] = _to_basic(key)
         return headers
 
     def origin(self, call: Call) -> Origin:
-        """See `HttpProvider.origin`. The key as Basic writes it must not be shown either."""
+        """The key as Basic writes it must not be shown either."""
         origin = super().origin(call)
         for key in filter(None, (self.read_caller_key(call), self.read_configured_key())):
             origin = origin.with_secret(_to_basic(key).removeprefix("Basic "))
         return origin
-
-    def parse_answer(self, origin: Origin, body: JsonObject) -> Completion:
-        """See `JsonProvider.parse_answer`."""
-        if is_error(body):
-            raise self.parse_error(origin, body)
-        output = body.get("output")
-        if not isinstance(output, dict):
-            raise origin.answer_error("sent an answer without output", "no_choices")
-        answer = Answer(as_text(output.get("text")))
-        choice = Choice(answer, None, None, _parse_logprobs(as_objects(output.get("tokens"))))
-        return build_completion(origin, {"id": body.get("request_id")}, (choice,), _parse_usage(output))
-
-    def parse_error(self, origin: Origin, body: JsonObject) -> ProviderError:
-        """See `JsonProvider.parse_error`."""
-        return origin.upstream_error(_find_error(body))
 
 
 create = LlmEngine

@@ -21,11 +21,10 @@ from collections.abc import Sequence
 import aiohttp
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject, dump
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
-from fanout.core.schema import Call, Completion, FittedParameters, Query, Target
-from fanout.providers.anthropic import blocks
+from fanout.core.schema import Call, FittedParameters, Query, Target
+from fanout.providers.anthropic.blocks import BlockReader
 from fanout.providers.mapping.data_urls import split_data_url
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.messages import (
@@ -62,7 +61,7 @@ class Anthropic(JsonProvider):
 
     key_header = "x-api-key"
     key_prefix = ""
-    reader_class = blocks.BlockReader
+    reader_class = BlockReader
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
@@ -72,7 +71,6 @@ class Anthropic(JsonProvider):
         self._accepted = {family: accept(table, row, TOOL_FIELDS) for family, table in ANTHROPIC_FAMILIES.items()}
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        """See `Provider.fit`."""
         model = target.model or ""
         family = find_anthropic_family(model)
         accepted = self._accepted[family]
@@ -84,7 +82,6 @@ class Anthropic(JsonProvider):
         return report_left_out(fitted, query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        """See `HttpProvider.encode`."""
         url, origin = self.require_url(self._url), self._origin
         messages = list_messages(origin, call.query)
         fields: JsonObject = {
@@ -97,14 +94,6 @@ class Anthropic(JsonProvider):
         if stream:
             fields["stream"] = True
         return HttpRequest(url, self.build_headers(call), dump(fields))
-
-    def parse_answer(self, origin: Origin, body: JsonObject) -> Completion:
-        """See `JsonProvider.parse_answer`."""
-        return blocks.parse_answer(origin, body)
-
-    def parse_error(self, origin: Origin, body: JsonObject) -> ProviderError:
-        """See `JsonProvider.parse_error`."""
-        return blocks.parse_error(origin, body)
 
 
 create = Anthropic

@@ -11,11 +11,11 @@ from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Choice, Completion, FailureKind, FinishReason
 from fanout.core.usage import Usage
+from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.completions import build_completion, build_usage, include_cached, make_tool_call, read_finish
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
-from fanout.providers.mapping.stream_reader import StreamReader
 
 FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -44,51 +44,7 @@ TYPES: Mapping[str, FailureKind] = {
 """By `error.type`, where no status says it: in streams. `_failures.TYPE_KINDS` has the rest."""
 
 
-def parse_answer(origin: Origin, body: JsonObject) -> Completion:
-    """Return a whole answer.
-
-    Raises:
-        ProviderError: it is an error, or has no content.
-    """
-    if body.get("error") or body.get("type") == "error":
-        raise parse_error(origin, body)
-    content = body.get("content")
-    if not isinstance(content, list):
-        raise origin.answer_error("sent an answer without content", "no_choices")
-    blocks = as_objects(content)
-    text = "".join(as_text(block.get("text")) for block in blocks if block.get("type") == "text")
-    reasoning = "".join(as_text(block.get("thinking")) for block in blocks if block.get("type") == "thinking")
-    uses = (block for block in blocks if block.get("type") == "tool_use")
-    calls = tuple(make_tool_call(use.get("name"), use.get("input"), use.get("id")) for use in uses)
-    answer = Answer(text, reasoning or None, _read_explanation(body), calls)
-    choice = Choice(answer, *read_finish(body.get("stop_reason"), FINISH))
-    return build_completion(origin, body, (choice,), _parse_usage(as_object(body.get("usage"))))
-
-
-def _read_explanation(body: JsonObject) -> str | None:
-    """Return why the model refused, where it explains that."""
-    return as_text(as_object(body.get("stop_details")).get("explanation")) or None
-
-
-def _parse_usage(raw: JsonObject) -> Usage | None:
-    cached, written = as_count(raw.get("cache_read_input_tokens")), as_count(raw.get("cache_creation_input_tokens"))
-    input_tokens = include_cached(as_count(raw.get("input_tokens")), cached, written)
-    reasoning = as_count(as_object(raw.get("output_tokens_details")).get("thinking_tokens"))
-    return build_usage(input_tokens, as_count(raw.get("output_tokens")), cached, written, reasoning, raw=raw)
-
-
-def parse_error(origin: Origin, body: JsonObject) -> ProviderError:
-    """Return the failure that the body of an error means."""
-    error = find_error(body)
-    code, category = as_text(as_object(error.get("details")).get("error_code")), as_text(error.get("type"))
-    kind = CODES.get(code) or ("quota" if code.endswith("_spend_limit_reached") else None)
-    if kind is None and origin.status is None:
-        kind = TYPES.get(category)
-    error = {"message": error.get("message"), "code": code or error.get("code"), "type": category}
-    return origin.upstream_error(error, kind=kind, request_id=body.get("request_id"))
-
-
-class BlockReader(StreamReader):
+class BlockReader(AnswerReader):
     """A streamed answer: blocks of content, each begun, added to and ended."""
 
     def __init__(self, origin: Origin, call_index: int, max_bytes: int) -> None:
@@ -99,6 +55,32 @@ class BlockReader(StreamReader):
         """Index of a block → place of its tool call."""
         self._silent: set[int] = set()
         """Places of calls whose arguments have not come."""
+
+    @staticmethod
+    def parse_answer(origin: Origin, body: JsonObject) -> Completion:
+        if body.get("error") or body.get("type") == "error":
+            raise BlockReader.parse_error(origin, body)
+        content = body.get("content")
+        if not isinstance(content, list):
+            raise origin.answer_error("sent an answer without content", "no_choices")
+        blocks = as_objects(content)
+        text = "".join(as_text(block.get("text")) for block in blocks if block.get("type") == "text")
+        reasoning = "".join(as_text(block.get("thinking")) for block in blocks if block.get("type") == "thinking")
+        uses = (block for block in blocks if block.get("type") == "tool_use")
+        calls = tuple(make_tool_call(use.get("name"), use.get("input"), use.get("id")) for use in uses)
+        answer = Answer(text, reasoning or None, _read_explanation(body), calls)
+        choice = Choice(answer, *read_finish(body.get("stop_reason"), FINISH))
+        return build_completion(origin, body, (choice,), _parse_usage(as_object(body.get("usage"))))
+
+    @staticmethod
+    def parse_error(origin: Origin, body: JsonObject) -> ProviderError:
+        error = find_error(body)
+        code, category = as_text(as_object(error.get("details")).get("error_code")), as_text(error.get("type"))
+        kind = CODES.get(code) or ("quota" if code.endswith("_spend_limit_reached") else None)
+        if kind is None and origin.status is None:
+            kind = TYPES.get(category)
+        error = {"message": error.get("message"), "code": code or error.get("code"), "type": category}
+        return origin.upstream_error(error, kind=kind, request_id=body.get("request_id"))
 
     def _read_event(self, event: JsonObject, size: int) -> None:
         kind = event.get("type")
@@ -119,10 +101,7 @@ class BlockReader(StreamReader):
         elif kind == "message_stop":
             self.is_ended = True
         elif kind == "error" or event.get("error"):
-            raise self._parse_error(event)
-
-    def _parse_error(self, event: JsonObject) -> ProviderError:
-        return parse_error(self._origin, event)
+            raise self.parse_error(self._origin, event)
 
     def _read_delta(self, event: JsonObject, size: int) -> None:
         delta = as_object(event.get("delta"))
@@ -159,6 +138,18 @@ class BlockReader(StreamReader):
 
     def _complete(self, choices: tuple[Choice, ...]) -> Completion:
         return build_completion(self._origin, self._head, choices, _parse_usage(self._usage))
+
+
+def _read_explanation(body: JsonObject) -> str | None:
+    """Return why the model refused, where it explains that."""
+    return as_text(as_object(body.get("stop_details")).get("explanation")) or None
+
+
+def _parse_usage(raw: JsonObject) -> Usage | None:
+    cached, written = as_count(raw.get("cache_read_input_tokens")), as_count(raw.get("cache_creation_input_tokens"))
+    input_tokens = include_cached(as_count(raw.get("input_tokens")), cached, written)
+    reasoning = as_count(as_object(raw.get("output_tokens_details")).get("thinking_tokens"))
+    return build_usage(input_tokens, as_count(raw.get("output_tokens")), cached, written, reasoning, raw=raw)
 
 
 def _block_index(event: JsonObject) -> int | None:

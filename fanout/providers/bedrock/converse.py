@@ -1,4 +1,4 @@
-"""Bedrock's Converse format as plain data: the body of a request, and the parts of an answer."""
+"""Bodies of requests in Bedrock's Converse format."""
 
 from __future__ import annotations
 
@@ -7,19 +7,10 @@ from typing import Any
 
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Content, ImagePart, Message, OtherPart, TextPart
-from fanout.core.schema import Answer, Choice, Completion, FinishReason, Query
-from fanout.core.usage import Usage
-from fanout.providers.mapping.completions import (
-    Finish,
-    build_completion,
-    build_usage,
-    include_cached,
-    make_tool_call,
-    read_finish,
-)
+from fanout.core.schema import Query
 from fanout.providers.mapping.data_urls import decode_data_url
 from fanout.providers.mapping.failures import Origin
-from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
+from fanout.providers.mapping.json_fields import as_object
 from fanout.providers.mapping.messages import SYSTEM_ROLES, list_messages, list_system_texts, part_error
 from fanout.providers.mapping.tools import Toolbox, ToolFields, get_tool_call_id, parse_tool_calls
 
@@ -35,17 +26,6 @@ TOP_LEVEL = frozenset(
 )
 BLOCKS = frozenset({"document", "video", "audio", "cachePoint", "guardContent", "searchResult"})
 """Parts that a caller may write as Converse has them."""
-
-FINISH: Mapping[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "guardrail_intervened": "content_filter",
-    "content_filtered": "content_filter",
-}
-BROKEN_OFF = frozenset({"malformed_model_output", "malformed_tool_use"})
 
 
 def build_body(origin: Origin, sent: Mapping[str, Any], query: Query) -> JsonObject:
@@ -129,50 +109,3 @@ def convert_toolbox(toolbox: Toolbox) -> ToolFields:
     elif toolbox.choice == "function":
         config["toolChoice"] = {"tool": {"name": toolbox.name}}
     return ToolFields({"toolConfig": config}, ignored)
-
-
-def parse_answer(origin: Origin, body: JsonObject) -> Completion:
-    """Return a whole answer.
-
-    Raises:
-        ProviderError: it is none.
-    """
-    message = as_object(as_object(body.get("output")).get("message"))
-    if not message:
-        raise origin.answer_error("sent an answer without a message", "no_choices")
-    text, thoughts, calls = "", "", []
-    for block in as_objects(message.get("content")):
-        citations = as_objects(as_object(block.get("citationsContent")).get("content"))
-        text += as_text(block.get("text")) + "".join(as_text(part.get("text")) for part in citations)
-        thoughts += read_thoughts(block)
-        if use := as_object(block.get("toolUse")):
-            calls.append(make_tool_call(use.get("name"), use.get("input"), use.get("toolUseId")))
-    answer = Answer(text, thoughts or None, None, tuple(calls))
-    choice = Choice(answer, *parse_finish(origin, body.get("stopReason")))
-    return build_completion(origin, {}, (choice,), parse_usage(body.get("usage")))
-
-
-def parse_finish(origin: Origin, reason: object) -> Finish:
-    """Return the end that Converse's word means.
-
-    Raises:
-        ProviderError: the answer failed.
-    """
-    if (word := as_text(reason)) in BROKEN_OFF:
-        raise origin.finish_error(word, kind="server")
-    return read_finish(word, FINISH)
-
-
-def read_thoughts(block: JsonObject) -> str:
-    """Return a block's thoughts: whole in `reasoningText`, in a stream directly; encrypted ones are nothing to read."""
-    reasoning = as_object(block.get("reasoningContent"))
-    return as_text(as_object(reasoning.get("reasoningText", reasoning)).get("text"))
-
-
-def parse_usage(raw: object) -> Usage | None:
-    """Return tokens as this project counts them: Converse counts what came from or went to the cache beside the input."""
-    figures = as_object(raw)
-    given, output, cached, written = (
-        as_count(figures.get(f"{name}Tokens")) for name in ("input", "output", "cacheReadInput", "cacheWriteInput")
-    )
-    return build_usage(include_cached(given, cached, written), output, cached, written, raw=figures)

@@ -26,11 +26,10 @@ import aiohttp
 from yarl import URL
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject, dump, parse
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
-from fanout.core.schema import Call, Completion, FittedParameters, Query, Target
-from fanout.providers.gemini import candidates
+from fanout.core.schema import Call, FittedParameters, Query, Target
+from fanout.providers.gemini.candidates import MADE_UP_ID, CandidateReader
 from fanout.providers.mapping.data_urls import split_data_url
 from fanout.providers.mapping.failures import Origin, configuration_error
 from fanout.providers.mapping.json_fields import as_object, as_text
@@ -69,7 +68,7 @@ class Gemini(JsonProvider):
 
     key_header = "x-goog-api-key"
     key_prefix = ""
-    reader_class = candidates.CandidateReader
+    reader_class = CandidateReader
     is_vertex: ClassVar[bool] = False
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
@@ -81,13 +80,11 @@ class Gemini(JsonProvider):
         self._build_model_url = lru_cache(maxsize=1024)(build_model_url)
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        """See `Provider.fit`."""
         family = find_gemini_family(target.model or "", on_vertex=self.is_vertex)
         fitted = convert_response_format(fit(query, self._accepted[family]), _convert_schema)
         return report_left_out(convert_tools(fitted, _convert_toolbox), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        """See `HttpProvider.encode`."""
         base = self.find_base()
         if base is None:
             raise configuration_error(f"`{self.name}` has no address")
@@ -106,14 +103,6 @@ class Gemini(JsonProvider):
     def find_base(self) -> str | None:
         """Return the address before `/models/…`; `None` while it is not known."""
         return None if self.settings.base_url is None else self.settings.base_url + self.build_prefix(VERSION)
-
-    def parse_answer(self, origin: Origin, body: JsonObject) -> Completion:
-        """See `JsonProvider.parse_answer`."""
-        return candidates.parse_answer(origin, body)
-
-    def parse_error(self, origin: Origin, body: JsonObject) -> ProviderError:
-        """See `JsonProvider.parse_error`."""
-        return candidates.parse_error(origin, body)
 
 
 create = Gemini
@@ -199,4 +188,4 @@ def _convert_result(origin: Origin, message: Message, calls_by_id: Mapping[str, 
 
 
 def _id_field(call_id: str) -> dict[str, str]:
-    return {} if not call_id or call_id.startswith(candidates.MADE_UP_ID) else {"id": call_id}
+    return {} if not call_id or call_id.startswith(MADE_UP_ID) else {"id": call_id}

@@ -14,12 +14,12 @@ from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Choice, Completion, FailureKind, FinishReason, TokenLogprob
 from fanout.core.usage import Usage
-from fanout.providers.mapping.completions import Finish, build_completion, build_usage, make_tool_call, read_finish
+from fanout.providers.mapping.answer_reader import AnswerReader
+from fanout.providers.mapping.completions import Finish, build_completion, build_usage, make_tool_call, read_finish, read_index
 from fanout.providers.mapping.error_objects import find_error, is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_number, as_object, as_objects, as_text
 from fanout.providers.mapping.openai_answers import rank_tokens
-from fanout.providers.mapping.stream_reader import StreamReader
 from fanout.providers.transport.sse import MAX_EVENT_BYTES
 
 FINISH: Mapping[str, FinishReason] = {
@@ -80,20 +80,102 @@ class Parts(NamedTuple):
     calls: list[JsonObject]
 
 
-def parse_answer(origin: Origin, body: JsonObject) -> Completion:
-    """Return a whole answer.
+class CandidateReader(AnswerReader):
+    """A streamed answer: each event is an answer's object with what is new in it. Nothing marks the end."""
 
-    Raises:
-        ProviderError: it is an error, or holds no candidate although nothing was blocked.
-    """
-    if is_error(body):
-        raise parse_error(origin, body)
-    candidates = as_objects(body.get("candidates"))
-    candidates.sort(key=lambda item: index if isinstance(index := item.get("index"), int) else 0)
-    choices = tuple(map(_parse_candidate, candidates))
-    if not choices and (finish := _read_block(body)):
-        choices = (Choice(Answer(""), *finish),)
-    return _complete(origin, body, choices)
+    def __init__(self, origin: Origin, call_index: int, max_bytes: int) -> None:
+        super().__init__(origin, call_index, max_bytes)
+        self._head: JsonObject = {}
+        self._calls: dict[int, int] = {}
+        """Index of a choice → tool calls so far."""
+        self._bare: bytearray | None = None
+        """The bare JSON of an error, once it has begun."""
+        self._is_line_start = True
+
+    @staticmethod
+    def parse_answer(origin: Origin, body: JsonObject) -> Completion:
+        if is_error(body):
+            raise CandidateReader.parse_error(origin, body)
+        candidates = as_objects(body.get("candidates"))
+        candidates.sort(key=read_index)
+        choices = tuple(map(_parse_candidate, candidates))
+        if not choices and (finish := _read_block(body)):
+            choices = (Choice(Answer(""), *finish),)
+        return _complete(origin, body, choices)
+
+    @staticmethod
+    def parse_error(origin: Origin, body: object) -> ProviderError:
+        error = find_error(body)
+        return origin.upstream_error(error, kind=_find_kind(origin.status, error))
+
+    def _read_bytes(self, data: bytes) -> None:
+        """Read events; errors come between them as bare JSON, on many lines without `data:`."""
+        start = -1 if self._bare is not None else self._find_bare_json(data)
+        if start >= 0:
+            super()._read_bytes(data[:start])
+            self._bare, data = bytearray(), data[start:]
+        if self._bare is None:
+            self._is_line_start = data[-1:] in (b"\n", b"\r") if data else self._is_line_start
+            super()._read_bytes(data)
+            return
+        self._bare += data
+        if len(self._bare) > MAX_EVENT_BYTES:
+            raise self._origin.answer_error("sent JSON without an end", "event_too_large")
+        if b"}" in data or b"]" in data:
+            self._judge(self._bare.decode("utf-8", "replace"))
+
+    def _find_bare_json(self, data: bytes) -> int:
+        if self._is_line_start and data[:1] in (b"{", b"["):
+            return 0
+        starts = [place + 1 for mark in (b"\n{", b"\n[", b"\r{", b"\r[") if (place := data.find(mark)) >= 0]
+        return min(starts, default=-1)
+
+    def _judge(self, bare: str) -> None:
+        """Raise what the bare JSON means, once it is whole; what follows it is of no interest, so that no cut matters."""
+        try:
+            value, _ = json.JSONDecoder().raw_decode(bare)
+        except RecursionError:
+            raise self._origin.answer_error("sent a chunk that is not JSON", "invalid_json") from None
+        except ValueError:
+            return
+        raise self._reject(value)
+
+    def _reject(self, value: object) -> ProviderError:
+        return self.parse_error(self._origin, value) if is_error(value) else super()._reject(value)
+
+    def _read_event(self, event: JsonObject, size: int) -> None:
+        if event.get("error"):
+            raise self.parse_error(self._origin, event)
+        for name in ("modelVersion", "responseId", "usageMetadata"):
+            if value := event.get(name):
+                self._head[name] = value
+        candidates = event.get("candidates")
+        for place, candidate in enumerate(as_objects(candidates)):
+            self._read_candidate(candidate, place, size)
+        if not candidates and (finish := _read_block(event)):
+            self._finish(finish)
+
+    def _read_candidate(self, candidate: JsonObject, place: int, size: int) -> None:
+        index = candidate.get("index")
+        if type(index) is not int:
+            index = place
+        text, thoughts, raw_calls = _split_parts(candidate)
+        logprobs = _parse_logprobs(candidate.get("logprobsResult")) if "logprobsResult" in candidate else None
+        if text and not (thoughts or raw_calls or logprobs):
+            self._add_text(text, index)
+        else:
+            calls = [self._number_call(part, index) for part in raw_calls]
+            self._add(size, index, text=text, reasoning=thoughts, calls=calls, logprobs=logprobs)
+        if word := as_text(candidate.get("finishReason")):
+            self._finish(read_finish(word, FINISH, has_calls=index in self._calls), index)
+
+    def _number_call(self, part: JsonObject, index: int) -> JsonObject:
+        place = self._calls.get(index, 0)
+        self._calls[index] = place + 1
+        return {"index": place, **_parse_call(part, place)}
+
+    def _complete(self, choices: tuple[Choice, ...]) -> Completion:
+        return _complete(self._origin, self._head, choices)
 
 
 def _complete(origin: Origin, body: JsonObject, choices: tuple[Choice, ...]) -> Completion:
@@ -173,12 +255,6 @@ def _parse_usage(raw: object) -> Usage | None:
     return build_usage(given, output, as_count(raw.get("cachedContentTokenCount")), None, thoughts, raw=raw)
 
 
-def parse_error(origin: Origin, body: object) -> ProviderError:
-    """Return the failure that the body of an error means."""
-    error = find_error(body)
-    return origin.upstream_error(error, kind=_find_kind(origin.status, error))
-
-
 def _find_kind(status: int | None, error: JsonObject) -> FailureKind | None:
     """Return the kind that the details name beyond the status."""
     details, message = as_objects(error.get("details")), as_text(error.get("message"))[:4000]
@@ -201,88 +277,3 @@ def _find_exhaustion(details: list[JsonObject], message: str) -> FailureKind | N
     ):
         return "quota"
     return "rate_limit" if violations else None
-
-
-class CandidateReader(StreamReader):
-    """A streamed answer: each event is an answer's object with what is new in it. Nothing marks the end."""
-
-    def __init__(self, origin: Origin, call_index: int, max_bytes: int) -> None:
-        super().__init__(origin, call_index, max_bytes)
-        self._head: JsonObject = {}
-        self._calls: dict[int, int] = {}
-        """Index of a choice → tool calls so far."""
-        self._bare: bytearray | None = None
-        """The bare JSON of an error, once it has begun."""
-        self._is_line_start = True
-
-    def _read_bytes(self, data: bytes) -> None:
-        """Read events; errors come between them as bare JSON, on many lines without `data:`."""
-        start = -1 if self._bare is not None else self._find_bare_json(data)
-        if start >= 0:
-            super()._read_bytes(data[:start])
-            self._bare, data = bytearray(), data[start:]
-        if self._bare is None:
-            self._is_line_start = data[-1:] in (b"\n", b"\r") if data else self._is_line_start
-            super()._read_bytes(data)
-            return
-        self._bare += data
-        if len(self._bare) > MAX_EVENT_BYTES:
-            raise self._origin.answer_error("sent JSON without an end", "event_too_large")
-        if b"}" in data or b"]" in data:
-            self._judge(self._bare.decode("utf-8", "replace"))
-
-    def _find_bare_json(self, data: bytes) -> int:
-        if self._is_line_start and data[:1] in (b"{", b"["):
-            return 0
-        starts = [place + 1 for mark in (b"\n{", b"\n[", b"\r{", b"\r[") if (place := data.find(mark)) >= 0]
-        return min(starts, default=-1)
-
-    def _judge(self, bare: str) -> None:
-        """Raise what the bare JSON means, once it is whole; what follows it is of no interest, so that no cut matters."""
-        try:
-            value, _ = json.JSONDecoder().raw_decode(bare)
-        except RecursionError:
-            raise self._origin.answer_error("sent a chunk that is not JSON", "invalid_json") from None
-        except ValueError:
-            return
-        raise self._reject(value)
-
-    def _reject(self, value: object) -> ProviderError:
-        return self._parse_error(value) if is_error(value) else super()._reject(value)
-
-    def _parse_error(self, event: object) -> ProviderError:
-        return parse_error(self._origin, event)
-
-    def _read_event(self, event: JsonObject, size: int) -> None:
-        if event.get("error"):
-            raise self._parse_error(event)
-        for name in ("modelVersion", "responseId", "usageMetadata"):
-            if value := event.get(name):
-                self._head[name] = value
-        candidates = event.get("candidates")
-        for place, candidate in enumerate(as_objects(candidates)):
-            self._read_candidate(candidate, place, size)
-        if not candidates and (finish := _read_block(event)):
-            self._finish(finish)
-
-    def _read_candidate(self, candidate: JsonObject, place: int, size: int) -> None:
-        index = candidate.get("index")
-        if type(index) is not int:
-            index = place
-        text, thoughts, raw_calls = _split_parts(candidate)
-        logprobs = _parse_logprobs(candidate.get("logprobsResult")) if "logprobsResult" in candidate else None
-        if text and not (thoughts or raw_calls or logprobs):
-            self._add_text(text, index)
-        else:
-            calls = [self._number_call(part, index) for part in raw_calls]
-            self._add(size, index, text=text, reasoning=thoughts, calls=calls, logprobs=logprobs)
-        if word := as_text(candidate.get("finishReason")):
-            self._finish(read_finish(word, FINISH, has_calls=index in self._calls), index)
-
-    def _number_call(self, part: JsonObject, index: int) -> JsonObject:
-        place = self._calls.get(index, 0)
-        self._calls[index] = place + 1
-        return {"index": place, **_parse_call(part, place)}
-
-    def _complete(self, choices: tuple[Choice, ...]) -> Completion:
-        return _complete(self._origin, self._head, choices)

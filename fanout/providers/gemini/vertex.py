@@ -57,13 +57,12 @@ class Vertex(Gemini):
         self.token = AccessToken(self.name, project or os.environ.get("GOOGLE_CLOUD_PROJECT", "").strip() or None)
 
     def find_base(self) -> str | None:
-        """See `Gemini.find_base`. The credentials may name the project, so it can be known later than the rest."""
+        """The credentials may name the project, so it can be known later than the rest."""
         if self.settings.base_url is not None:
             return self.settings.base_url
         return build_project_address(self.token.project, self._location) if self.token.project else None
 
     def build_headers(self, call: Call) -> CIMultiDict[str]:
-        """See `JsonProvider.build_headers`."""
         headers = super().build_headers(call)
         if self.token.value is None or hdrs.AUTHORIZATION in headers:
             return headers
@@ -74,7 +73,7 @@ class Vertex(Gemini):
         return headers
 
     def origin(self, call: Call) -> Origin:
-        """See `HttpProvider.origin`. The token must not be shown either."""
+        """The token must not be shown either."""
         origin = super().origin(call)
         return origin.with_secret(self.token.value) if self.token.value else origin
 

@@ -36,6 +36,12 @@ def read_finish(word: object, reasons: Mapping[str, FinishReason], *, has_calls:
     return Finish(reason, native[:100] if native and native != reason else None)
 
 
+def read_index(choice: JsonObject) -> int:
+    """Return the place of a choice among those of its answer; the first where it names none."""
+    index = choice.get("index")
+    return index if isinstance(index, int) else 0
+
+
 def build_completion(origin: Origin, head: Mapping[str, Any], choices: tuple[Choice, ...], usage: Usage | None) -> Completion:
     """Return a whole answer.
 

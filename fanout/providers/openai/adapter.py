@@ -20,13 +20,9 @@ import aiohttp
 from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject, dump
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
-from fanout.core.schema import Call, Completion, FittedParameters, Query, Target
-from fanout.providers.mapping.completions import build_completion
-from fanout.providers.mapping.error_objects import is_error
-from fanout.providers.mapping.failures import Origin
-from fanout.providers.mapping.json_fields import as_object, as_objects
-from fanout.providers.mapping.openai_answers import check_choice, parse_choice, parse_usage
-from fanout.providers.openai.stream import ChunkReader
+from fanout.core.schema import Call, FittedParameters, Query, Target
+from fanout.providers.mapping.json_fields import as_object
+from fanout.providers.openai.chunks import ChunkReader
 from fanout.providers.parameter_tables import OPENAI_FAMILIES, OPENAI_TEXT, find_openai_family
 from fanout.providers.parameters import accept, fit
 from fanout.providers.transport.http import HttpRequest, count_characters
@@ -53,7 +49,6 @@ class OpenAi(JsonProvider):
         self._is_openai = f".{host}".endswith(OWN_HOSTS)
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        """See `Provider.fit`."""
         if query.messages is None:
             return fit(query, self._text)
         effort = query.passthrough.get("reasoning_effort")
@@ -61,7 +56,7 @@ class OpenAi(JsonProvider):
         return fit(query, self._chat[family])
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        """See `HttpProvider.encode`. A long prompt is written once for all the models that get it."""
+        """A long prompt is written once for all the models that get it."""
         fields: JsonObject = {**call.fitted.sent, "model": call.target.model}
         options = fields.pop("stream_options", None)
         if stream:
@@ -70,16 +65,6 @@ class OpenAi(JsonProvider):
                 fields["stream_options"] = {**as_object(options), "include_usage": True}
         url = self.require_url(self._text_url if call.query.messages is None else self._chat_url)
         return HttpRequest(url, self.build_headers(call), PROMPTS.write_body(fields, call.query))
-
-    def parse_answer(self, origin: Origin, body: JsonObject) -> Completion:
-        """See `JsonProvider.parse_answer`."""
-        if is_error(body):
-            raise self.parse_error(origin, body)
-        choices = as_objects(body.get("choices"))
-        for choice in choices:
-            check_choice(origin, choice)
-        choices.sort(key=lambda choice: index if isinstance(index := choice.get("index"), int) else 0)
-        return build_completion(origin, body, tuple(map(parse_choice, choices)), parse_usage(body.get("usage")))
 
 
 create = OpenAi

@@ -40,7 +40,6 @@ class Azure(OpenAi):
         self._is_openai = True  # also behind a gateway of another name
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        """See `HttpProvider.encode`."""
         request = super().encode(call, stream=stream)
         base = self.settings.base_url or ""
         if base.endswith("/v1"):

@@ -18,7 +18,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, OtherPart, TextPart
 from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
 from fanout.providers import OnHeaders
-from fanout.providers.mapping.stream_reader import StreamReader
+from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.transport.configured import ConfiguredProvider
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, ConnectionWatch, to_provider_error
 
@@ -41,8 +41,8 @@ class HttpRequest(NamedTuple):
 class HttpProvider(ConfiguredProvider, ABC):
     """One upstream over one shared session. The caller limits the time of an attempt; only connecting is limited here."""
 
-    reader_class: ClassVar[type[StreamReader]]
-    """The reader of the format's streamed answers."""
+    reader_class: ClassVar[type[AnswerReader]]
+    """The reader of the format's answers."""
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings)
@@ -65,7 +65,7 @@ class HttpProvider(ConfiguredProvider, ABC):
             ProviderError: it is an error or malformed; nothing else is raised, whatever the bytes.
         """
 
-    def open_reader(self, call: Call, headers: Mapping[str, str]) -> StreamReader:
+    def open_reader(self, call: Call, headers: Mapping[str, str]) -> AnswerReader:
         """Return a reader for one streamed answer of status 200."""
         return self.reader_class(self.origin(call).with_response(headers), call.index, self.settings.max_answer_bytes)
 
@@ -163,7 +163,7 @@ class HttpProvider(ConfiguredProvider, ABC):
         except CONNECTION_ERRORS:
             return  # the answer is whole all the same
 
-    def _close(self, reader: StreamReader, broken: Exception | None) -> Completion:
+    def _close(self, reader: AnswerReader, broken: Exception | None) -> Completion:
         """Return the answer of a stream; of a broken one, too, if its finish reason had arrived."""
         try:
             return reader.close()

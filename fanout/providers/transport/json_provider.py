@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from typing import ClassVar
 
@@ -12,11 +11,9 @@ from aiohttp import hdrs
 from multidict import CIMultiDict
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.errors import ProviderError
-from fanout.core.json_text import JsonObject, parse
+from fanout.core.json_text import parse
 from fanout.core.schema import Call, Completion
-from fanout.providers.mapping.error_objects import find_error, parse_error_body
-from fanout.providers.mapping.failures import Origin
+from fanout.providers.mapping.error_objects import parse_error_body
 from fanout.providers.mapping.images import inline_images
 from fanout.providers.mapping.public_addresses import Network
 from fanout.providers.transport.http import HttpProvider, HttpRequest
@@ -36,22 +33,10 @@ class JsonProvider(HttpProvider):
         if (key := self.read_configured_key()) and self.key_header not in self._headers:
             self.write_key(self._headers, key)
 
-    @abstractmethod
-    def parse_answer(self, origin: Origin, body: JsonObject) -> Completion:
-        """Return the answer of a whole body.
-
-        Raises:
-            ProviderError: it is an error, or no answer.
-        """
-
-    def parse_error(self, origin: Origin, body: JsonObject) -> ProviderError:
-        """Return the failure that the body of an error means."""
-        return origin.upstream_error(find_error(body))
-
     def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See `HttpProvider.decode`."""
         if not 200 <= status < 300:
-            raise self.parse_error(self.origin(call).with_response(headers, status), parse_error_body(body))
+            raise self.reader_class.parse_error(self.origin(call).with_response(headers, status), parse_error_body(body))
         origin = self.origin(call).with_response(headers)
         try:
             answer = parse(body)
@@ -61,7 +46,7 @@ class JsonProvider(HttpProvider):
             answer = answer[0]
         if not isinstance(answer, dict):
             raise origin.answer_error("sent JSON that is no answer", "unexpected_shape")
-        return self.parse_answer(origin, answer)
+        return self.reader_class.parse_answer(origin, answer)
 
     def build_prefix(self, version: str) -> str:
         """Return the path between the base address and the endpoint: empty where the address names a version itself."""

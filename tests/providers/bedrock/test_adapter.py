@@ -14,7 +14,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import Call, Completion, Query
 from fanout.providers.bedrock.adapter import Bedrock
-from fanout.providers.bedrock.converse import BROKEN_OFF, FINISH
+from fanout.providers.bedrock.frames import BROKEN_OFF, FINISH
 from fanout.providers.parameter_tables import find_converse_family
 from tests.providers.mapping.test_images import PNG
 from tests.support.converse import CALL, EVENT_STREAM, HOST, METADATA, MODEL, START, STREAM, UP, botocore, delta, event, saying

@@ -1,4 +1,4 @@
-"""Streamed answers of any format, read as their bytes come: events in, deltas out, the whole at the end."""
+"""Answers of any format: whole, or streamed and read as their bytes come, events in, deltas out, the whole at the end."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fanout.providers.mapping.failures import Origin
 from fanout.providers.transport.sse import Event, SseDecoder
 
 
-class StreamReader(ABC):
-    """One streamed answer. A format's subclass reads its events and completes the answer. Pure: sockets are elsewhere.
+class AnswerReader(ABC):
+    """One streamed answer; its class also parses whole ones. Each format has a subclass. Pure: sockets are elsewhere.
 
     Args:
         origin: of the answer.
@@ -87,6 +87,20 @@ class StreamReader(ABC):
             raise ProviderError(Failure("network", message, code="stream_truncated", partial=self.partial))
         return self._complete(tuple(self._choices[index].build() for index in sorted(self._choices)))
 
+    @staticmethod
+    @abstractmethod
+    def parse_answer(origin: Origin, body: JsonObject) -> Completion:
+        """Return the answer of a whole body.
+
+        Raises:
+            ProviderError: it is an error, or no answer.
+        """
+
+    @staticmethod
+    def parse_error(origin: Origin, body: JsonObject) -> ProviderError:
+        """Return the failure that the body of an error means, or an event that is one."""
+        return origin.upstream_error(find_error(body))
+
     @property
     def partial(self) -> str | None:
         """The first choice's text so far."""
@@ -104,10 +118,6 @@ class StreamReader(ABC):
     def _complete(self, choices: tuple[Choice, ...]) -> Completion:
         """Return the answer that these choices are."""
 
-    def _parse_error(self, event: JsonObject) -> ProviderError:
-        """Return the failure that an event means which is an error, or is named one."""
-        return self._origin.upstream_error(find_error(event))
-
     def _read_bytes(self, data: bytes) -> None:
         self._read_events(self._decoder.feed(data))
 
@@ -118,7 +128,7 @@ class StreamReader(ABC):
             elif data:
                 event = self._parse_event(data)
                 if name == "error":
-                    raise self._parse_error(event)
+                    raise self.parse_error(self._origin, event)
                 self._read_event(event, len(data))
             if self.is_ended:
                 return

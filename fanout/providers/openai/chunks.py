@@ -1,35 +1,47 @@
-"""Streamed answers in OpenAI's shape."""
+"""Answers in OpenAI's format, whole or in chunks."""
 
 from __future__ import annotations
 
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Choice, Completion, Delta
+from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.choice_builder import ChoiceBuilder
-from fanout.providers.mapping.completions import build_completion
+from fanout.providers.mapping.completions import build_completion, read_index
+from fanout.providers.mapping.error_objects import is_error
 from fanout.providers.mapping.failures import Origin
-from fanout.providers.mapping.json_fields import as_text
+from fanout.providers.mapping.json_fields import as_objects, as_text
 from fanout.providers.mapping.openai_answers import (
     check_choice,
+    parse_choice,
     parse_finish,
     parse_logprobs,
     parse_texts,
     parse_usage,
     pick_extras,
 )
-from fanout.providers.mapping.stream_reader import StreamReader
 
 
-class ChunkReader(StreamReader):
-    """A streamed answer: every chunk that has a meaning is taken."""
+class ChunkReader(AnswerReader):
+    """A streamed answer: chunks, of which every one that has a meaning is taken."""
 
     def __init__(self, origin: Origin, call_index: int, max_bytes: int) -> None:
         super().__init__(origin, call_index, max_bytes)
         self._head: JsonObject = {}
         self._usage: object = None
 
+    @staticmethod
+    def parse_answer(origin: Origin, body: JsonObject) -> Completion:
+        if is_error(body):
+            raise ChunkReader.parse_error(origin, body)
+        choices = as_objects(body.get("choices"))
+        for choice in choices:
+            check_choice(origin, choice)
+        choices.sort(key=read_index)
+        return build_completion(origin, body, tuple(map(parse_choice, choices)), parse_usage(body.get("usage")))
+
     def _read_event(self, event: JsonObject, size: int) -> None:
         if event.get("error") or event.get("object") == "error":  # `is_error`, without its call: every chunk passes here
-            raise self._parse_error(event)
+            raise self.parse_error(self._origin, event)
         if not self._head.get("model"):
             self._head = event
         choices = event.get("choices")
