@@ -58,15 +58,17 @@ def load_settings(config_file: Path | None, env_file: Path | None) -> Settings:
         ConfigError: with every fault.
     """
     from fanout.config import settings
+    from fanout.config.env_file import add_env_file
 
-    return settings.load_settings(config_file, settings.add_env_file(env_file, os.environ))
+    return settings.load_settings(config_file, add_env_file(env_file, os.environ))
 
 
 def read_server_key(env_file: Path | None) -> str | None:
     """Return the key to send to a Fanout server: the first of FANOUT_API_KEYS."""
-    from fanout.config import settings
+    from fanout.config.env_file import add_env_file
+    from fanout.config.environment import Environment
 
-    environment = settings.Environment.read(settings.add_env_file(env_file, os.environ))
+    environment = Environment.read(add_env_file(env_file, os.environ))
     return environment.api_keys[0].get_secret_value() if environment.api_keys else None
 
 

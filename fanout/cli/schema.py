@@ -6,10 +6,10 @@ import json
 
 import click
 
-from fanout.config import settings
+from fanout.config.providers_file import make_json_schema
 
 
 @click.command()
 def schema() -> None:
     """Print the JSON Schema of providers.json."""
-    click.echo(json.dumps(settings.make_json_schema(), indent=2))
+    click.echo(json.dumps(make_json_schema(), indent=2))

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
-from fanout.config.settings import ModelRow, ProviderSettings, Settings
+from fanout.config.providers_file import ModelRow
+from fanout.config.settings import ProviderSettings, Settings
 from fanout.core.schema import Failure, Kind
 from fanout.core.suggestions import did_you_mean, find_near
 

@@ -10,40 +10,19 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from fanout.config.environment import Environment, add_env_file, find_config_folder
+from fanout.config.env_file import add_env_file
+from fanout.config.environment import Environment
 from fanout.config.overlay import SHIPPED, References, Rows, overlay, read_layer
 from fanout.config.providers_file import (
     ADDRESS,
-    MAX_TIMEOUT_S,
     NO_ADDRESS,
     REFERENCE,
-    LimitsRow,
     ModelRow,
-    ParametersRow,
-    PriceRow,
     ProviderRow,
-    RetriesRow,
-    make_json_schema,
 )
+from fanout.config.user_folders import find_config_folder
 from fanout.core.errors import ConfigError
 from fanout.core.faults import Fault
-
-__all__ = [
-    "MAX_TIMEOUT_S",
-    "SHIPPED",
-    "Environment",
-    "LimitsRow",
-    "ModelRow",
-    "ParametersRow",
-    "PriceRow",
-    "ProviderRow",
-    "ProviderSettings",
-    "RetriesRow",
-    "Settings",
-    "add_env_file",
-    "load_settings",
-    "make_json_schema",
-]
 
 
 @dataclass(frozen=True, slots=True)

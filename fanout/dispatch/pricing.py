@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 from genai_prices.types import ModelInfo, Provider, TieredPrices, TimeOfDateConstraint
 
-from fanout.config.settings import PriceRow
+from fanout.config.providers_file import PriceRow
 from fanout.core.usage import Cost, Usage
 
 Pricer = Callable[[Usage], float | None]

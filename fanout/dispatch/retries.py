@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from tenacity import AsyncRetrying, RetryCallState
 
-from fanout.config.settings import RetriesRow
+from fanout.config.providers_file import RetriesRow
 from fanout.core.schema import Completion, Failure
 
 BASE_DELAY_S = 0.5

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fanout.config.settings import LimitsRow, ProviderSettings
+from fanout.config.providers_file import LimitsRow
+from fanout.config.settings import ProviderSettings
 from fanout.core.schema import Call
 from fanout.core.usage import Usage
 from fanout.jobs.budget import Price, max_input_tokens

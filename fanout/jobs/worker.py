@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from fanout.config.settings import RetriesRow
+from fanout.config.providers_file import RetriesRow
 from fanout.core.errors import LeaseLostError, StoreError
 from fanout.core.schema import Completion, Failure, Outcome
 from fanout.core.usage import Cost, WorkTotals, sum_known

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fanout.config.settings import LimitsRow
+from fanout.config.providers_file import LimitsRow
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure, RateLimitStatus
 from fanout.limits.pauses import Hold, Pauses

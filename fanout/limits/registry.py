@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fanout.config.settings import LimitsRow
+from fanout.config.providers_file import LimitsRow
 from fanout.limits.limiter import InFlightCap, Limiter
 
 AccountKey = tuple[str, str | None, str | None]

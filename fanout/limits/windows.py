@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from asyncio_throttle import Throttler
 
-from fanout.config.settings import LimitsRow
+from fanout.config.providers_file import LimitsRow
 
 MARGIN_S = 1e-4
 """Added to every wait: an entry leaves its window when it is older than the period, not as old."""

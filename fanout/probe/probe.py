@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from fanout.config.catalogue import Catalogue, Model
-from fanout.config.settings import PriceRow, ProviderSettings
+from fanout.config.providers_file import PriceRow
+from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling

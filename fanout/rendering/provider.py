@@ -9,7 +9,8 @@ from typing import Literal
 from typing_extensions import TypedDict
 from yarl import URL
 
-from fanout.config.settings import LimitsRow, ProviderSettings
+from fanout.config.providers_file import LimitsRow
+from fanout.config.settings import ProviderSettings
 from fanout.core.schema import Remaining
 from fanout.core.units import to_ms
 from fanout.limits.limiter import Limiter

@@ -13,7 +13,8 @@ from exchanges import MADE, Exchange, recorded
 from multidict import CIMultiDict
 from table import Row
 
-from fanout.config.settings import ProviderRow, ProviderSettings
+from fanout.config.providers_file import ProviderRow
+from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling

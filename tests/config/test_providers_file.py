@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from fanout.config.providers_file import ModelRow, PriceRow, ProviderRow
-from fanout.config.settings import SHIPPED, make_json_schema
+from fanout.config.overlay import SHIPPED
+from fanout.config.providers_file import ModelRow, PriceRow, ProviderRow, make_json_schema
 from tests.support.configuring import configured, faults
 
 ROOT = Path(__file__).parents[2]

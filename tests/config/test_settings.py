@@ -13,7 +13,8 @@ import pytest
 from genai_prices.data_snapshot import get_snapshot
 
 from fanout.config.catalogue import Catalogue
-from fanout.config.settings import SHIPPED, ProviderSettings, load_settings
+from fanout.config.overlay import SHIPPED
+from fanout.config.settings import ProviderSettings, load_settings
 from fanout.core.errors import ConfigError
 from fanout.core.sampling import SAMPLING_NAMES
 from tests.support.configuring import configured, faults, own_file

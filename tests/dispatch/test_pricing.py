@@ -13,7 +13,7 @@ from genai_prices import calc_price
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, Provider
 
-from fanout.config.settings import PriceRow
+from fanout.config.providers_file import PriceRow
 from fanout.core.usage import Cost, Usage
 from fanout.dispatch import pricing
 

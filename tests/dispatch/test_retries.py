@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fanout.config.settings import RetriesRow
+from fanout.config.providers_file import RetriesRow
 from fanout.core.schema import Answer, Choice, Completion, Failure, FailureKind
 from fanout.dispatch.retries import compute_delay_s, is_transient, retry
 

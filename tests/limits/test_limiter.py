@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fanout.config.settings import LimitsRow
+from fanout.config.providers_file import LimitsRow
 from fanout.core.errors import ProviderError
 from fanout.core.schema import RateLimitStatus, Remaining
 from fanout.limits.limiter import InFlightCap, Limiter

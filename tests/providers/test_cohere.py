@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fanout.config.settings import ParametersRow
+from fanout.config.providers_file import ParametersRow
 from fanout.core.messages import ImagePart, Message, TextPart
 from fanout.core.schema import Completion, Failure, FittedParameters, TokenLogprob
 from fanout.core.usage import Usage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fanout.config.settings import ParametersRow
+from fanout.config.providers_file import ParametersRow
 from fanout.core.sampling import Sampling
 from fanout.core.schema import FittedParameters, Query
 from fanout.providers.parameter_tables import OPENAI_FAMILIES, find_openai_family, find_openai_reasoning

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.config.settings import ParametersRow
+from fanout.config.providers_file import ParametersRow
 from fanout.core.sampling import Sampling
 from fanout.core.schema import FittedParameters, Query
 from fanout.providers.parameter_tables import OPENAI_CHAT, OPENAI_TEXT

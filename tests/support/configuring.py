@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from fanout.config.settings import SHIPPED, Settings, load_settings
+from fanout.config.overlay import SHIPPED
+from fanout.config.settings import Settings, load_settings
 from fanout.core.errors import ConfigError
 
 Rows = Mapping[str, Any]

@@ -11,7 +11,8 @@ import pytest
 from multidict import CIMultiDict
 from pydantic import SecretStr
 
-from fanout.config.settings import ProviderRow, ProviderSettings
+from fanout.config.providers_file import ProviderRow
+from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling

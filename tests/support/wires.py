@@ -13,7 +13,8 @@ from aiohttp import web
 from multidict import CIMultiDict
 from pydantic import SecretStr
 
-from fanout.config.settings import ProviderRow, ProviderSettings
+from fanout.config.providers_file import ProviderRow
+from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Call, Completion, Delta, Failure
 from fanout.providers.transport.http import HttpProvider

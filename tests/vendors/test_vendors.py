@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from fanout.config.settings import ProviderRow, ProviderSettings, load_settings
+from fanout.config.providers_file import ProviderRow
+from fanout.config.settings import ProviderSettings, load_settings
 from fanout.core.messages import ImagePart, Message, TextPart
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Query, Target

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from fanout.config.environment import parse_line, quote
+from fanout.config.env_file import parse_line, quote
 from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject
 

@@ -21,7 +21,7 @@ from fanout.cli.init.requirements import (
     list_requirements,
 )
 from fanout.cli.tables import format_usd, to_single_line
-from fanout.config.environment import parse_env_file
+from fanout.config.env_file import parse_env_file
 from fanout.probe.diagnosis import Finding
 
 ENV_LINE = re.compile(r"(export )?[A-Z][A-Z0-9]*_\w*\s*=[^=]")

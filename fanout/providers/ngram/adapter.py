@@ -30,7 +30,7 @@ from threading import Lock
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING
 
-from fanout.config.settings import ParametersRow
+from fanout.config.providers_file import ParametersRow
 from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, FittedParameters, Query, Target

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fanout.config.environment import read_env_file
+from fanout.config.env_file import read_env_file
 from tests.support.cli import Ran, run
 from tests.support.hosts import KEY, hosting
 from tests.support.terminal import Screen

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fanout.config.settings import ParametersRow
+from fanout.config.providers_file import ParametersRow
 from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, Message, TextPart
 from fanout.core.sampling import Sampling

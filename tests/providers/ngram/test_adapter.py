@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanout.config.settings import ParametersRow, load_settings
+from fanout.config.providers_file import ParametersRow
+from fanout.config.settings import load_settings
 from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.sampling import Sampling

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fanout.config.settings import ParametersRow
+from fanout.config.providers_file import ParametersRow
 from fanout.core.errors import ConfigError, ProviderError
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import Completion, Failure, Query, Target

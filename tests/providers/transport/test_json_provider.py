@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanout.config.settings import ParametersRow, ProviderRow
+from fanout.config.providers_file import ParametersRow, ProviderRow
 from fanout.core.errors import ConfigError, ProviderError
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import Completion, Failure, Query

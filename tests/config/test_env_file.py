@@ -1,0 +1,135 @@
+"""Env files: what each line means, and whose file is trusted."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fanout.config.env_file import add_env_file, parse_env_file, quote
+from fanout.core.errors import ConfigError
+
+ENV_FILE = """\
+# keys
+OPENAI_API_KEY=sk-plain
+export GROQ_API_KEY='gsk single'
+  TOGETHER_API_KEY = "double # not a comment" # a comment
+HASH=a#b # c
+EMPTY=
+QUOTED=""
+EQUALS=a=b==
+
+lower_case=fine
+"""
+
+
+def test_an_env_file_gives_names_their_values(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("\ufeff" + ENV_FILE, encoding="utf-8")
+    assert add_env_file(path, {}) == {
+        "OPENAI_API_KEY": "sk-plain",
+        "GROQ_API_KEY": "gsk single",
+        "TOGETHER_API_KEY": "double # not a comment",
+        "HASH": "a#b",
+        "EMPTY": "",
+        "QUOTED": "",
+        "EQUALS": "a=b==",
+        "lower_case": "fine",
+    }
+
+
+def test_what_is_set_already_wins_over_the_file_unless_it_is_set_to_nothing(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("A=file\nB=file\nC=file\n")
+    environ = {"A": "set", "B": "", "D": ""}
+    assert add_env_file(path, environ) == {"A": "set", "B": "file", "C": "file", "D": ""}
+    assert add_env_file(None, environ) == environ
+
+
+def test_a_line_that_sets_nothing_is_named_by_its_number_alone(tmp_path: Path) -> None:
+    """Its text may be a key."""
+    path = tmp_path / ".env"
+    path.write_text('A=1\nsk-secret\n9X=sk-secret\nB="sk-secret\nC="sk-secret" sk-secret\n=sk-secret\n')
+    with pytest.raises(ConfigError) as caught:
+        add_env_file(path, {})
+    assert str(caught.value).splitlines() == [f"{path}: line {number}: is not `NAME=value`" for number in (2, 3, 4, 5, 6)]
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfeA=sk-secret"])
+def test_an_env_file_that_cannot_be_read_says_so(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / ".env"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"\.env: cannot be read") as caught:
+        add_env_file(path, {})
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_quotes_that_touch_are_one_value_as_in_a_shell() -> None:
+    assert parse_env_file("it", b"""A='it'"'"'s' # mine\nB="x"'y'"z"\n""") == {"A": "it's", "B": "xyz"}
+    with pytest.raises(ConfigError, match="line 1: is not `NAME=value`"):
+        parse_env_file("it", b"A='x'y\n")
+
+
+@given(st.text().filter(lambda text: len(f"{text}x".splitlines()) == 1 and text.isprintable()))
+def test_what_is_quoted_is_read_as_it_was(value: str) -> None:
+    assert parse_env_file("it", f"A={quote(value)}\nB=1 # one\n".encode()) == {"A": value, "B": "1"}
+
+
+@given(st.text(alphabet="'\"#\\$ =a\t"))
+def test_what_is_quoted_means_the_same_to_a_shell(value: str) -> None:
+    assert shlex.split(quote(value), comments=True) == ([value] if value else [])
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\n", "\n", "a\u2028b", "a\x85"])
+def test_a_value_of_two_lines_cannot_be_written(value: str) -> None:
+    with pytest.raises(ValueError, match="no line break"):
+        quote(value)
+
+
+# The user's own file
+
+
+def own_keys(folder: Path, mode: int = 0o600) -> dict[str, str]:
+    """A user whose configuration folder has a `keys.env`."""
+    (folder / "fanout").mkdir()
+    path = folder / "fanout" / "keys.env"
+    path.write_text("A=own\nB=own\n")
+    path.chmod(mode)
+    return {"XDG_CONFIG_HOME": str(folder), "B": "set"}
+
+
+def test_the_users_own_keys_are_found_where_no_file_is_named(tmp_path: Path) -> None:
+    environ = own_keys(tmp_path)
+    (tmp_path / "other.env").write_text("C=other\n")
+
+    assert add_env_file(None, environ) == {**environ, "A": "own"}
+    assert add_env_file(tmp_path / "other.env", environ) == {**environ, "C": "other"}
+    assert add_env_file(None, {"HOME": str(tmp_path)}) == {"HOME": str(tmp_path)}
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o660])
+def test_a_file_of_keys_that_is_open_to_others_is_not_taken(mode: int, tmp_path: Path) -> None:
+    environ = own_keys(tmp_path, mode)
+
+    with pytest.raises(ConfigError, match=rf"keys\.env: is open to others \(mode {mode:o}\): `chmod 600`"):
+        add_env_file(None, environ)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_keys_of_another_user_is_not_taken(tmp_path: Path) -> None:
+    environ = own_keys(tmp_path)
+    os.chown(tmp_path / "fanout" / "keys.env", 65534, 65534)
+
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        add_env_file(None, environ)
+
+
+def test_a_folder_that_is_none_holds_no_keys(tmp_path: Path) -> None:
+    (tmp_path / "fanout").write_text("a file")
+
+    assert add_env_file(None, {"XDG_CONFIG_HOME": str(tmp_path)}) == {"XDG_CONFIG_HOME": str(tmp_path)}
