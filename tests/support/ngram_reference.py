@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
-from fanout.providers.ngram.corpus import documents
+from fanout.providers.ngram.corpus import extract_documents
 from fanout.providers.ngram.decoding import Decoding
 from fanout.providers.ngram.language_model import END_OF_TEXT, MAX_ORDER, LanguageModel, tokenize
 
@@ -16,7 +16,7 @@ from fanout.providers.ngram.language_model import END_OF_TEXT, MAX_ORDER, Langua
 def pydoc_texts() -> tuple[str, ...]:
     from pydoc_data.topics import topics
 
-    return tuple(documents(topics))
+    return tuple(extract_documents(topics))
 
 
 @cache

@@ -1,16 +1,16 @@
 """The embedded models `ngram-2`, `ngram-3` and `ngram-5`: real language models that need no key, no network, no weights.
 
 They are trained at the first use (0.1 s) on the English text inside the running Python, so another version of Python
-answers otherwise: `system_fingerprint` says which text it was. What each parameter means here, where servers differ:
+answers differently: `system_fingerprint` names the text. The meaning of each parameter here, where servers differ:
 
 - `max_tokens`: 128 if absent, at most 1,024; `n` and `best_of` at most 16, `logprobs` at most 20.
-- `seed`: the same request gives the same text again, whole or streamed; choice i is the same whatever `n` is.
+- `seed`: the same request gives the same text again, whole or streamed; choice i does not depend on `n`.
 - `logprobs`: natural logarithms of the model's own distribution, before temperature, penalties and truncation.
   A token that a stop sequence cuts is listed whole; the end of a text is listed only as an alternative.
 - `logit_bias`: a key is a token's id, or its text with the space before it, as `" the"`.
 - `best_of`: the answers with the highest mean log probability per token; all are counted as output, as OpenAI does.
-- `suffix`: of 4 continuations, each cut after any of its tokens, the one after which the suffix begins most probably.
-- Chat: the model continues the messages' text, joined by newlines; it has no idea of roles.
+- `suffix`: of 4 continuations, each cut after any of its tokens, the one after which the suffix is most probable.
+- Chat: the model continues the messages' text, joined by newlines; it knows no roles.
 - A token outside the vocabulary counts as input; the model remembers nothing across it.
 """
 
@@ -37,10 +37,10 @@ from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure,
 from fanout.core.suggestions import did_you_mean
 from fanout.core.usage import Usage
 from fanout.providers import OnHeaders
-from fanout.providers.ngram.corpus import documents
+from fanout.providers.ngram.corpus import extract_documents
 from fanout.providers.ngram.decoding import Decoding
 from fanout.providers.ngram.language_model import LanguageModel, tokenize
-from fanout.providers.ngram.writer import Brief, Writer, drafted, interleaved, score_prompt
+from fanout.providers.ngram.writer import Writer, WritingTask, interleave, score_prompt, write_drafts
 from fanout.providers.parameters import Rule, accept, fit
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from fanout.config.settings import ProviderSettings
 
 ORDERS = {"ngram-2": 2, "ngram-3": 3, "ngram-5": 5}
-CHAT = {
+CHAT_RULES = {
     rule.name: rule
     for rule in (
         Rule("max_tokens", 0, 1024),
@@ -67,50 +67,52 @@ CHAT = {
         Rule("logprobs", 0, 20),
     )
 }
-TEXT = {**CHAT, "echo": Rule("echo"), "suffix": Rule("suffix")}
+TEXT_RULES = {**CHAT_RULES, "echo": Rule("echo"), "suffix": Rule("suffix")}
 NO_OVERRIDES = ParametersRow()
 DEFAULT_MAX_TOKENS = 128
 NUMBER = re.compile(r"[0-9]{1,9}")
-SLICE_S = 0.0005
-"""How long one call keeps the event loop before another has its turn."""
+MAX_TURN_S = 0.0005
+"""Time for which one call may keep the event loop before another gets its turn."""
 
 
 def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> NgramProvider:
-    """Needs neither a key nor the network."""
+    """Create the provider, which needs neither a key nor the network; see `providers.create`."""
     return NgramProvider(settings.row.parameters)
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainedModel:
+    """A language model and its origin."""
+
     model: LanguageModel
     fingerprint: str
-    """The text that it learned from: Python's version and a digest."""
+    """Python's version and a digest of the text that the model learned from."""
 
 
 class NgramProvider:
-    """Serves the embedded models."""
+    """The provider of the embedded models."""
 
     def __init__(self, overrides: ParametersRow = NO_OVERRIDES) -> None:
-        self._text, self._chat = accept(TEXT, overrides), accept(CHAT, overrides)
-        self._trained: Trained | None = None
+        self._text, self._chat = accept(TEXT_RULES, overrides), accept(CHAT_RULES, overrides)
+        self._trained: TrainedModel | None = None
         self._training = asyncio.Lock()
         self._turn = asyncio.Lock()
 
     async def prepare(self) -> None:
-        """Trains the model, once in a process. What hinders it is told by the first call."""
+        """Train the model, once in a process. If that fails, the first call reports it."""
         with suppress(ProviderError):
-            await self._ready()
+            await self._train_or_wait()
 
-    async def _ready(self) -> Trained:
+    async def _train_or_wait(self) -> TrainedModel:
         if self._trained is None:
             async with self._training:
                 if self._trained is None:
-                    self._trained = await asyncio.to_thread(_trained_once)
+                    self._trained = await asyncio.to_thread(_train_once)
         return self._trained
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
         fitted = fit(query, self._text if query.messages is None else self._chat)
-        return replace(fitted, ignored=tuple(dict.fromkeys((*fitted.ignored, *_unread(query)))))
+        return replace(fitted, ignored=tuple(dict.fromkeys((*fitted.ignored, *_list_unread_parts(query)))))
 
     async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         async with aclosing(self.stream(call)) as pieces:
@@ -121,20 +123,20 @@ class NgramProvider:
 
     async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         if call.target.model not in ORDERS:
-            raise _unknown_model(call.target.model)
-        work = _answer(await self._ready(), call)
+            raise _build_unknown_model_error(call.target.model)
+        work = _generate(await self._train_or_wait(), call)
         piece: Delta | Completion | None = None
         while not isinstance(piece, Completion):
-            # One call at a time: if each of a thousand took its slice in the same pass, the loop would stand for half a second.
+            # One call at a time: if a thousand took their turns in the same pass, the loop would stand still for half a second.
             async with self._turn:
-                pieces = _slice(work)
-                await asyncio.sleep(0)  # within: else the next call takes its turn in the same pass
+                pieces = _take_turn(work)
+                await asyncio.sleep(0)  # within the lock, else the next call takes its turn in the same pass
             for piece in pieces:
                 yield piece
 
 
-def _slice(work: Iterator[Delta | Completion | None]) -> list[Delta | Completion]:
-    until, done = perf_counter() + SLICE_S, []
+def _take_turn(work: Iterator[Delta | Completion | None]) -> list[Delta | Completion]:
+    until, done = perf_counter() + MAX_TURN_S, []
     for piece in work:
         if piece is not None:
             done.append(piece)
@@ -146,38 +148,38 @@ def _slice(work: Iterator[Delta | Completion | None]) -> list[Delta | Completion
 _TRAINING = Lock()
 
 
-def _trained_once() -> Trained:
+def _train_once() -> TrainedModel:
     with _TRAINING:
         return _train()
 
 
 @cache
-def _train() -> Trained:
+def _train() -> TrainedModel:
     try:
         from pydoc_data.topics import topics
     except ImportError:
-        message = "this Python comes without `pydoc_data`, from which the embedded models learn"
+        message = "this Python lacks `pydoc_data`, from which the embedded models learn"
         raise ProviderError(Failure("not_configured", message)) from None
     digest = hashlib.sha256()
     texts = []
-    for text in documents(topics):
+    for text in extract_documents(topics):
         texts.append(text)
         digest.update(text.encode() + b"\0")
-        _let_others_run()
-    return Trained(LanguageModel(texts, _let_others_run), f"pydoc-{platform.python_version()}-{digest.hexdigest()[:8]}")
+        _yield_interpreter()
+    return TrainedModel(LanguageModel(texts, _yield_interpreter), f"pydoc-{platform.python_version()}-{digest.hexdigest()[:8]}")
 
 
-def _let_others_run() -> None:
-    sleep(1e-5)  # not 0: the thread would mostly take the interpreter back before the event loop has woken
+def _yield_interpreter() -> None:
+    sleep(1e-5)  # not 0, after which the thread would mostly take the interpreter back before the event loop has woken
 
 
-def _unknown_model(name: str | None) -> ProviderError:
+def _build_unknown_model_error(name: str | None) -> ProviderError:
     message = f"unknown model `{name}`; known models: {', '.join(ORDERS)}{did_you_mean(name or '', ORDERS)}"
     return ProviderError(Failure("not_found", message, code="model_not_found", param="model"))
 
 
-def _unread(query: Query) -> Iterator[str]:
-    """What is in the messages beside text."""
+def _list_unread_parts(query: Query) -> Iterator[str]:
+    """Yield the kinds of content in the messages that the model ignores."""
     for message in query.messages or ():
         for part in message.content if isinstance(message.content, tuple) else ():
             if isinstance(part, ImagePart):
@@ -186,31 +188,31 @@ def _unread(query: Query) -> Iterator[str]:
                 yield str(part.raw.get("type"))
 
 
-def _answer(trained: Trained, call: Call) -> Iterator[Delta | Completion | None]:
-    """All the work of a call, in steps of well under a millisecond: yields what is to be shown, or `None`."""
-    asked, model = call.fitted.sent, trained.model
-    texts = yield from _prompt(model, call.query)
-    suffix = yield from _tokens(asked.get("suffix", ""))
-    brief = _brief(model, call, [model.ids.get(text) for text in texts])
-    n = asked.get("n", 1)
-    randoms = _randoms(asked.get("seed"), max(n, asked.get("best_of", 1)))
+def _generate(trained: TrainedModel, call: Call) -> Iterator[Delta | Completion | None]:
+    """Do all the work of a call, in steps of well under a millisecond: yield what is to be shown, or `None`."""
+    parameters, model = call.fitted.sent, trained.model
+    texts = yield from _tokenize_prompt(model, call.query)
+    suffix = yield from _tokenize_in_steps(parameters.get("suffix", ""))
+    task = _build_task(model, call, [model.ids.get(text) for text in texts])
+    n = parameters.get("n", 1)
+    randoms = _create_randoms(parameters.get("seed"), max(n, parameters.get("best_of", 1)))
     if suffix or len(randoms) > n:
-        drafts = yield from drafted(brief, randoms, [model.ids.get(text) for text in suffix])
+        drafts = yield from write_drafts(task, randoms, [model.ids.get(text) for text in suffix])
         writers = sorted(drafts, key=lambda draft: -draft.mean_logprob)[:n]
         shows = [writer.replay() for writer in writers]
     else:
-        drafts = writers = [Writer(brief, random) for random in randoms]
+        drafts = writers = [Writer(task, random) for random in randoms]
         shows = [writer.write() for writer in writers]
-    echoed = "".join(texts) if asked.get("echo") else ""
-    scored = (yield from score_prompt(brief, texts)) if echoed and brief.logprobs is not None else ()
-    for number, piece in interleaved([chain([(echoed, scored or None)], show) for show in shows]):
+    echoed = "".join(texts) if parameters.get("echo") else ""
+    scored = (yield from score_prompt(task, texts)) if echoed and task.logprobs is not None else ()
+    for number, piece in interleave([chain([(echoed, scored or None)], show) for show in shows]):
         yield Delta(call.index, number, piece[0], logprobs=piece[1]) if piece and piece[0] else None
     yield Completion(
         tuple(
             Choice(
                 Answer(echoed + writer.text),
                 writer.finish_reason,
-                logprobs=(*scored, *writer.logprobs) if brief.logprobs is not None else None,
+                logprobs=(*scored, *writer.logprobs) if task.logprobs is not None else None,
             )
             for writer in writers
         ),
@@ -220,15 +222,16 @@ def _answer(trained: Trained, call: Call) -> Iterator[Delta | Completion | None]
     )
 
 
-def _prompt(model: LanguageModel, query: Query) -> Generator[None, None, list[str]]:
+def _tokenize_prompt(model: LanguageModel, query: Query) -> Generator[None, None, list[str]]:
     if query.prompt_tokens is None:
-        return (yield from _tokens(query.prompt or "" if query.messages is None else "\n".join(_said(query.messages))))
+        text = query.prompt or "" if query.messages is None else "\n".join(_list_texts(query.messages))
+        return (yield from _tokenize_in_steps(text))
     if unknown := [token for token in query.prompt_tokens if not 0 <= token < len(model.tokens)]:
-        raise _no_token(str(unknown[0]), model, "prompt")
+        raise _build_unknown_token_error(str(unknown[0]), model, "prompt")
     return [model.tokens[token] for token in query.prompt_tokens]
 
 
-def _said(messages: Iterable[Message]) -> Iterator[str]:
+def _list_texts(messages: Iterable[Message]) -> Iterator[str]:
     for message in messages:
         if isinstance(message.content, str):
             yield message.content
@@ -236,7 +239,7 @@ def _said(messages: Iterable[Message]) -> Iterator[str]:
             yield from (part.text for part in message.content or () if isinstance(part, TextPart))
 
 
-def _tokens(text: str) -> Generator[None, None, list[str]]:
+def _tokenize_in_steps(text: str) -> Generator[None, None, list[str]]:
     tokens: list[str] = []
     source = tokenize(text)
     while batch := list(islice(source, 256)):
@@ -245,37 +248,38 @@ def _tokens(text: str) -> Generator[None, None, list[str]]:
     return tokens
 
 
-def _brief(model: LanguageModel, call: Call, prompt: Sequence[int | None]) -> Brief:
-    asked = call.fitted.sent
+def _build_task(model: LanguageModel, call: Call, prompt: Sequence[int | None]) -> WritingTask:
+    parameters = call.fitted.sent
     names = ("temperature", "top_k", "top_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
-    return Brief(
+    return WritingTask(
         model,
         ORDERS[call.target.model or ""],
         prompt,
-        asked.get("max_tokens", DEFAULT_MAX_TOKENS),
+        parameters.get("max_tokens", DEFAULT_MAX_TOKENS),
         Decoding(
-            **{name: asked[name] for name in names if name in asked}, logit_bias=_bias(model, asked.get("logit_bias", {}))
+            **{name: parameters[name] for name in names if name in parameters},
+            logit_bias=_parse_bias(model, parameters.get("logit_bias", {})),
         ),
-        tuple(filter(None, asked.get("stop", ()))),
-        asked.get("logprobs"),
+        tuple(filter(None, parameters.get("stop", ()))),
+        parameters.get("logprobs"),
     )
 
 
-def _bias(model: LanguageModel, asked: Mapping[str, float]) -> dict[int, float]:
+def _parse_bias(model: LanguageModel, biases: Mapping[str, float]) -> dict[int, float]:
     bias = {}
-    for key, value in asked.items():
+    for key, value in biases.items():
         token = int(key) if NUMBER.fullmatch(key) else model.ids.get(key)
         if token is None or token >= len(model.tokens):
-            raise _no_token(key, model, "logit_bias")
+            raise _build_unknown_token_error(key, model, "logit_bias")
         bias[token] = value
     return bias
 
 
-def _no_token(given: str, model: LanguageModel, param: str) -> ProviderError:
+def _build_unknown_token_error(token: str, model: LanguageModel, param: str) -> ProviderError:
     known = f"use an id from 0 to {len(model.tokens) - 1}, or in `logit_bias` a token's text, as ` the`"
-    return ProviderError(Failure("bad_request", f"`{given[:80]}` is no token of this model: {known}", param=param))
+    return ProviderError(Failure("bad_request", f"`{token[:80]}` is not a token of this model: {known}", param=param))
 
 
-def _randoms(seed: int | None, count: int) -> list[Random]:
-    """One source of chance for each answer: with a seed, answer i has the same whatever their number."""
+def _create_randoms(seed: int | None, count: int) -> list[Random]:
+    """Return a random generator for each answer; with a seed, that of answer i does not depend on their number."""
     return [Random() if seed is None else Random(f"{seed}/{number}") for number in range(count)]  # noqa: S311 - a language model's dice, no secret

@@ -1,4 +1,4 @@
-"""The English text that ships inside Python itself, tidied into running prose."""
+"""Extraction of running prose from the English text that ships inside Python itself."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ EMPHASIS = re.compile(r"\*(\S(?:[^*]*\S)?)\*")
 QUOTES = str.maketrans({'"': None, "“": None, "”": None, "‘": "'", "’": "'"})
 SENTENCES = re.compile(r".*[.!?]\)?(?=\s|$)")
 MIN_LETTERS_RATIO = 0.86
-"""Below this a paragraph is code, grammar or a table."""
+"""A paragraph with a smaller share of letters is code, grammar or a table."""
 
 
-def documents(topics: Mapping[str, str]) -> Iterator[str]:
-    """The sections of `pydoc_data.topics`, in order of topic: paragraphs of whole sentences, an empty line between."""
+def extract_documents(topics: Mapping[str, str]) -> Iterator[str]:
+    """Yield the sections of `pydoc_data.topics`, in order of topic: paragraphs of whole sentences, separated by empty lines."""
     for name in sorted(topics):
         section: list[str] = []
         for block in re.split(r"\n\s*\n", topics[name]):
@@ -24,13 +24,13 @@ def documents(topics: Mapping[str, str]) -> Iterator[str]:
             if UNDERLINE.fullmatch(lines[-1]):  # a heading
                 yield from ["\n\n".join(section)] if section else []
                 section = []
-            elif paragraph := _prose(" ".join(lines)):
+            elif paragraph := _extract_prose(" ".join(lines)):
                 section.append(paragraph)
         yield from ["\n\n".join(section)] if section else []
 
 
-def _prose(block: str) -> str:
-    """A block without its markup and without an unfinished last sentence; empty if it is not prose."""
+def _extract_prose(block: str) -> str:
+    """Return a block without its markup and without an unfinished last sentence; an empty string if it is not prose."""
     if ">>>" in block or "::=" in block:
         return ""
     text = " ".join(LIST_MARK.sub("", block).split())

@@ -1,8 +1,8 @@
 """A word-level n-gram language model whose every order reads one suffix array. Maths only: no I/O, no event loop.
 
 A model of order N predicts a token from the N−1 tokens before it. Each distribution names only the tokens that were
-seen after its context and hands the rest of its probability to the next shorter context, down to the single tokens;
-so what is asked of it is answered from the few tokens named, and is exact for the whole vocabulary all the same.
+seen after its context and hands the rest of its probability to the next shorter context, down to the single tokens.
+So every question is answered from the few tokens that are named, and still exactly for the whole vocabulary.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from random import Random
 
 MAX_ORDER = 5
 END_OF_TEXT = "<|endoftext|>"
-"""Ends every text and stands before every text; how it is shown among alternatives. `tokenize` never gives it."""
+"""The token that ends every text and precedes every text, as it is shown among alternatives. `tokenize` never returns it."""
 IMPOSSIBLE = -9999.0
 """The log probability of a token outside the vocabulary.
 
@@ -31,26 +31,27 @@ TRIES = 64
 
 
 def tokenize(text: str) -> Iterator[str]:
-    """Words with the space before them (`it's`, `3.8` and `sys.path` are one), punctuation, line ends: joined, the text."""
+    """Yield words with the space before them (`it's`, `3.8`, `sys.path` are one), punctuation, line ends: joined, the text."""
     return (match[0] for match in TOKEN.finditer(text))
 
 
 class Distribution:
-    """What may follow one context: a probability for every token of the vocabulary, together 1."""
+    """The probability of every token of the vocabulary after one context."""
 
     __slots__ = ("backoff", "depth", "lower", "peak", "seen")
 
     def __init__(self, seen: dict[int, float], backoff: float, lower: Distribution | None) -> None:
         self.seen = seen
-        """Token → probability, likeliest first; every other token has `backoff` times what `lower` gives it."""
+        """Token → probability, likeliest first; every other token has `backoff` times its probability in `lower`."""
         self.backoff = backoff
         self.lower = lower
         self.depth: int = lower.depth + 1 if lower else 0
-        """Tokens of context."""
+        """Number of tokens of context."""
         self.peak: float = max(next(iter(seen.values())), backoff * lower.peak if lower else 0.0)
         """The probability of the likeliest token."""
 
     def probability(self, token: int) -> float:
+        """Return the probability of a token."""
         level, scale = self, 1.0
         while token not in level.seen and level.lower:
             scale *= level.backoff
@@ -58,11 +59,11 @@ class Distribution:
         return scale * level.seen[token]
 
     def place(self, token: int) -> tuple[float, int]:
-        """Where it ranks among the leaders of the whole vocabulary: places compare as ranks do."""
+        """Return a token's place in the whole vocabulary; places compare as ranks do."""
         return -self.probability(token), token
 
     def leaders(self, count: int, without: Container[int] = ()) -> list[tuple[float, int]]:
-        """The places of the `count` likeliest tokens outside `without`, best first."""
+        """Return the places of the `count` likeliest tokens outside `without`, best first."""
         found: list[tuple[float, int]] = []
         level: Distribution | None = self
         above: Mapping[int, float] = {}
@@ -76,8 +77,8 @@ class Distribution:
         return found[:count]
 
 
-class Tempered:
-    """A distribution at a temperature T: every probability to the power 1/T, to be divided by their sum.
+class TemperedDistribution:
+    """A distribution at a temperature T: every probability to the power 1/T, not yet divided by their sum.
 
     Weights are powers of probability ÷ peak, so that none overflows and the greatest never underflows.
     """
@@ -95,7 +96,7 @@ class Tempered:
         "total",
     )
 
-    def __init__(self, base: Distribution, temperature: float, lower: Tempered | None) -> None:
+    def __init__(self, base: Distribution, temperature: float, lower: TemperedDistribution | None) -> None:
         self._base, self._lower, self._inverse = base, lower, 1 / temperature
         peak, inverse = base.peak, self._inverse
         self.best_logit: float = math.log(peak)
@@ -105,25 +106,27 @@ class Tempered:
         self.total: float = self._bounds[-1]
         """The sum of the weights of the whole vocabulary."""
         if lower:
-            # The tokens seen here as `lower` ranks and weighs them: its rest is what it has beside them.
+            # The tokens seen here as `lower` ranks and weighs them: without them, the rest of `lower` remains.
             self._named = tuple(sorted(self._tokens, key=lambda token: (-lower._base.seen[token], token)))
             self._named_bounds = array("d", accumulate(map(lower.weight, self._named), initial=0.0))
             self._share = (base.backoff * lower._base.peak / peak) ** inverse
             self.total += max(0.0, lower.total - self._named_bounds[-1]) * self._share
 
     def weight(self, token: int) -> float:
+        """Return the weight of a token."""
         weight: float = (self._base.probability(token) / self._base.peak) ** self._inverse
         return weight
 
     def weight_before(self, token: int) -> float:
-        """The weight of all tokens that rank before this one."""
+        """Return the weight of all tokens that rank before this one."""
         return self.weight_before_place(self._base.place(token))
 
     def weight_before_place(self, place: tuple[float, int], scale: float = -1.0) -> float:
-        """The weight of all tokens that rank before `place`, found without listing them.
+        """Return the weight of all tokens that rank before `place`, without listing them.
 
         Args:
-            scale: minus what this distribution is multiplied with in the one whose places these are.
+            place: a place in the distribution at the top, see `Distribution.place`.
+            scale: minus the factor of this distribution within the one at the top.
         """
         seen = self._base.seen
         first = bisect_left(self._tokens, place, key=lambda token: (scale * seen[token], token))
@@ -135,6 +138,7 @@ class Tempered:
         return weight
 
     def draw(self, random: Random) -> int:
+        """Return a random token."""
         bounds = self._bounds
         point = random.random() * self.total
         if point < bounds[-1] or not self._lower:
@@ -142,10 +146,10 @@ class Tempered:
         return self._lower.draw_without(self._base.seen, random)
 
     def draw_without(self, excluded: Container[int], random: Random) -> int:
-        """A draw among the tokens outside `excluded`.
+        """Return a random token outside `excluded`.
 
-        Draws again until one is outside. From `draw` that takes less than one try a token on average, whatever the
-        context; when it takes long all the same, the tokens are listed instead, which gives the same distribution.
+        Tokens are drawn until one is outside. Called from `draw` that takes less than one try a token on average, whatever the
+        context; if it takes long all the same, the tokens are listed instead, which gives the same distribution.
         """
         for _ in range(TRIES):
             if (token := self.draw(random)) not in excluded:
@@ -159,7 +163,7 @@ class LanguageModel:
     """All orders of the model at once.
 
     Args:
-        texts: what it learns from; each ends with an end-of-text token.
+        texts: the texts to learn from; each ends with an end-of-text token.
         pause: called about every millisecond of training, so that a thread can let others run.
     """
 
@@ -180,24 +184,24 @@ class LanguageModel:
         for begin in range(0, size, 1000):
             self._ring.extend(map(self.ids.__getitem__, tokens[begin : begin + 1000]))
             pause()
-        # The texts stand in a ring, the first after the last: so every token is followed by one.
+        # The texts form a ring, the first after the last: so every token is followed by another.
         self._ring.extend(self._ring[at % size] for at in range(MAX_ORDER))
         self._keys = _big_endian(self._ring)
-        self._suffixes, self._starts = self._sorted_suffixes(size, pause)
+        self._suffixes, self._starts = self._sort_suffixes(size, pause)
         self._unigrams = Distribution({token: counts[text] / size for text, token in self.ids.items()}, 0.0, None)
         # Every cache is bounded by what the greatest entries could take: about 10 MB each.
-        self._after = lru_cache(maxsize=4096)(self._build)
-        self._tempered = lru_cache(maxsize=1024)(self._heat)
+        self._after = lru_cache(maxsize=4096)(self._build_distribution)
+        self._temper = lru_cache(maxsize=1024)(self._temper_distribution)
 
     def encode(self, text: str) -> list[int | None]:
-        """Ids of the tokens of `text`; `None` for those outside the vocabulary."""
+        """Return the ids of the tokens of `text`; `None` for those outside the vocabulary."""
         return [self.ids.get(token) for token in tokenize(text)]
 
     def after(self, tokens: Sequence[int | None], order: int) -> Distribution:
-        """The distribution that the model of this order gives after `tokens`.
+        """Return the distribution of the next token after `tokens`, by the model of this order.
 
-        An end-of-text token begins a new text. Nothing was ever seen after a token outside the vocabulary, so what
-        stands before it cannot matter.
+        An end-of-text token begins a new text. Nothing was ever seen after a token outside the vocabulary, so the tokens
+        before it cannot matter.
         """
         context: tuple[int, ...] = ()
         for token in reversed(tokens[max(0, len(tokens) - order + 1) :]):
@@ -206,13 +210,14 @@ class LanguageModel:
             context = (token, *context)
         return self._after(context)
 
-    def tempered(self, distribution: Distribution, temperature: float) -> Tempered:
-        return self._tempered(distribution, temperature)
+    def temper(self, distribution: Distribution, temperature: float) -> TemperedDistribution:
+        """Return a distribution at a temperature."""
+        return self._temper(distribution, temperature)
 
-    def _sorted_suffixes(self, size: int, pause: Callable[[], object]) -> tuple[array[int], array[int]]:
-        """Positions in the ring, sorted by the tokens that stand from there on, and where each first token's begin.
+    def _sort_suffixes(self, size: int, pause: Callable[[], object]) -> tuple[array[int], array[int]]:
+        """Return the positions in the ring, sorted by the tokens from there on, and where those of each first token begin.
 
-        One sort for each first token: a single sort of all would hold the interpreter for tens of milliseconds.
+        There is one sort for each first token: a single sort of all would hold the interpreter for tens of milliseconds.
         """
         buckets: list[list[int]] = [[] for _ in self.tokens]
         for position in range(size):
@@ -229,8 +234,10 @@ class LanguageModel:
                 pause()
         return suffixes, starts
 
-    def _build(self, context: tuple[int, ...]) -> Distribution:
-        """Witten–Bell: T kinds of continuation in c occurrences; a token seen n times has (n + T·lower) ÷ (c + T).
+    def _build_distribution(self, context: tuple[int, ...]) -> Distribution:
+        """Build a distribution by Witten–Bell smoothing.
+
+        With T kinds of continuation in c occurrences, a token seen n times has the probability (n + T·lower) ÷ (c + T).
 
         Source: Witten & Bell 1991, method C, doi:10.1109/18.87000; interpolated as in Chen & Goodman 1999, §2.5,
         doi:10.1006/csla.1999.0128.
@@ -238,7 +245,7 @@ class LanguageModel:
         if not context:
             return self._unigrams
         lower = self._after(context[1:])
-        first, last = self._occurrences(context) if lower.depth == len(context) - 1 else (0, 0)
+        first, last = self._find_occurrences(context) if lower.depth == len(context) - 1 else (0, 0)
         if first == last:
             return lower
         ring, depth = self._ring, len(context)
@@ -248,8 +255,8 @@ class LanguageModel:
         ranked = sorted(seen.items(), key=lambda item: (-item[1], item[0]))
         return Distribution(dict(ranked), kinds / (total + kinds), lower)
 
-    def _occurrences(self, context: tuple[int, ...]) -> tuple[int, int]:
-        """The range of suffixes that begin with `context`."""
+    def _find_occurrences(self, context: tuple[int, ...]) -> tuple[int, int]:
+        """Return the range of suffixes that begin with `context`."""
         keys, width = self._keys, 2 * len(context)
         first, last = self._starts[context[0]], self._starts[context[0] + 1]
         if len(context) == 1:
@@ -258,13 +265,13 @@ class LanguageModel:
         first = bisect_left(self._suffixes, wanted, first, last, key=lambda at: keys[2 * at : 2 * at + width])
         return first, bisect_right(self._suffixes, wanted, first, last, key=lambda at: keys[2 * at : 2 * at + width])
 
-    def _heat(self, distribution: Distribution, temperature: float) -> Tempered:
-        lower = self._tempered(distribution.lower, temperature) if distribution.lower else None
-        return Tempered(distribution, temperature, lower)
+    def _temper_distribution(self, distribution: Distribution, temperature: float) -> TemperedDistribution:
+        lower = self._temper(distribution.lower, temperature) if distribution.lower else None
+        return TemperedDistribution(distribution, temperature, lower)
 
 
 def _big_endian(numbers: array[int]) -> bytes:
-    """16-bit numbers as bytes that sort as the numbers do."""
+    """Return 16-bit numbers as bytes that sort as the numbers do."""
     if sys.byteorder == "little":
         numbers = numbers[:]
         numbers.byteswap()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fanout.providers.ngram.corpus import documents
+from fanout.providers.ngram.corpus import extract_documents
 from tests.support.ngram_reference import pydoc_texts
 
 TOPIC = """The "assert" statement
@@ -27,7 +27,7 @@ Too short.
 
 
 def test_sections_are_unwrapped_and_lose_markup_headings_and_code() -> None:
-    assert list(documents({"assert": TOPIC})) == [
+    assert list(extract_documents({"assert": TOPIC})) == [
         "Assert statements are a convenient way to insert debugging assertions into a program.",
         "Note that it's unnecessary to include the source code for the expression that failed.",
     ]
@@ -37,7 +37,7 @@ def test_topics_come_in_the_order_of_their_names() -> None:
     def sentence(name: str) -> str:
         return f"This is a sentence about the letter {name}."
 
-    assert list(documents({"b": sentence("b"), "a": sentence("a")})) == [sentence("a"), sentence("b")]
+    assert list(extract_documents({"b": sentence("b"), "a": sentence("a")})) == [sentence("a"), sentence("b")]
 
 
 def test_the_text_inside_python_is_long_and_made_of_whole_sentences() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanout.providers.ngram.decoding import Changed, Chooser, Decoding
+from fanout.providers.ngram.decoding import BiasedDistribution, Chooser, Decoding
 from fanout.providers.ngram.language_model import Distribution
 from tests.support.ngram_reference import assert_drawn_from, decoded, pydoc_model
 
@@ -72,8 +72,12 @@ def test_the_weight_before_a_token_is_that_of_all_likelier_ones(
 ) -> None:
     """What `top_p` rests on: the brute force adds up the whole vocabulary."""
     model, given = pydoc_model(), distribution(prompt, order)
-    tempered = model.tempered(given, temperature)
-    whole = Changed(given, tempered, temperature, {t: given_logit(given, t) + b for t, b in bias.items()}) if bias else tempered
+    tempered = model.temper(given, temperature)
+    whole = (
+        BiasedDistribution(given, tempered, temperature, {t: given_logit(given, t) + b for t, b in bias.items()})
+        if bias
+        else tempered
+    )
     before = 0.0
     for rank, (token, chance) in enumerate(decoded(probabilities(given), Decoding(temperature, logit_bias=bias)).items()):
         if rank < 5 or rank % 97 == 0:

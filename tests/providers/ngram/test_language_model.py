@@ -94,7 +94,7 @@ def test_leaders_are_the_likeliest_tokens_of_all(order: int, context: str, count
 def test_a_tempered_total_is_the_sum_over_the_vocabulary(order: int, context: str, temperature: float) -> None:
     model = pydoc_model()
     distribution = model.after(ids(model, context), order)
-    tempered = model.tempered(distribution, temperature)
+    tempered = model.temper(distribution, temperature)
     powers = [distribution.probability(token) ** (1 / temperature) for token in range(len(model.tokens))]
     assert tempered.total * distribution.peak ** (1 / temperature) == pytest.approx(math.fsum(powers))
 
@@ -104,7 +104,7 @@ def test_a_tempered_total_is_the_sum_over_the_vocabulary(order: int, context: st
 def test_draws_follow_the_exact_distribution(order: int, temperature: float) -> None:
     model, random = pydoc_model(), Random(7)
     distribution = model.after(ids(model, "The value of the"), order)
-    tempered = model.tempered(distribution, temperature)
+    tempered = model.temper(distribution, temperature)
     drawn = Counter(tempered.draw(random) for _ in range(20_000))
     powers = {token: distribution.probability(token) ** (1 / temperature) for token in range(len(model.tokens))}
     assert_drawn_from(drawn, {token: power / sum(powers.values()) for token, power in powers.items()})
@@ -116,7 +116,7 @@ def test_draws_without_some_tokens_follow_the_exact_distribution_of_the_others(s
     model, random = pydoc_model(), Random(7)
     distribution = model.after(ids(model, " in the"), 3)
     excluded = {token for _, token in distribution.leaders(int(share * len(model.tokens)))}
-    drawn = Counter(model.tempered(distribution, 0.8).draw_without(excluded, random) for _ in range(400))
+    drawn = Counter(model.temper(distribution, 0.8).draw_without(excluded, random) for _ in range(400))
     powers = {token: distribution.probability(token) ** 1.25 for token in range(len(model.tokens)) if token not in excluded}
     assert_drawn_from(drawn, {token: power / sum(powers.values()) for token, power in powers.items()})
 
