@@ -1,21 +1,64 @@
-"""Fanout: one prompt to many language models at once, the answers side by side."""
+"""Fanout: one prompt to many language models at once, the answers side by side.
+
+`ask` and `ask_sync` answer with a `Comparison`; `open_dispatcher` keeps connections and limits between questions.
+`fanout.adapters` has all that a provider adapter of your own imports.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["ask", "ask_sync", "load_settings", "open_dispatcher"]
+__all__ = [
+    "Answer",
+    "Choice",
+    "Comparison",
+    "Completion",
+    "CompletionChoice",
+    "ConfigError",
+    "Cost",
+    "Dispatcher",
+    "Failure",
+    "FanoutError",
+    "Fault",
+    "Outcome",
+    "RequestError",
+    "Settings",
+    "Timing",
+    "Usage",
+    "UsageTotals",
+    "adapters",
+    "ask",
+    "ask_sync",
+    "load_settings",
+    "open_dispatcher",
+]
 
 if TYPE_CHECKING:
     from fanout.api import ask, ask_sync
-    from fanout.config.settings import load_settings
-    from fanout.dispatch.dispatcher import open_dispatcher
+    from fanout.config.settings import Settings, load_settings
+    from fanout.core.errors import ConfigError, FanoutError, RequestError
+    from fanout.core.faults import Fault
+    from fanout.core.schema import Answer, Choice, Comparison, Completion, CompletionChoice, Failure, Outcome, Timing
+    from fanout.core.usage import Cost, Usage, UsageTotals
+    from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
+    from fanout.providers import authoring as adapters
 
-_HOMES = {"ask": "api", "ask_sync": "api", "load_settings": "config.settings", "open_dispatcher": "dispatch.dispatcher"}
+_EXPORTS = {
+    "api": ("ask", "ask_sync"),
+    "config.settings": ("Settings", "load_settings"),
+    "core.errors": ("ConfigError", "FanoutError", "RequestError"),
+    "core.faults": ("Fault",),
+    "core.schema": ("Answer", "Choice", "Comparison", "Completion", "CompletionChoice", "Failure", "Outcome", "Timing"),
+    "core.usage": ("Cost", "Usage", "UsageTotals"),
+    "dispatch.dispatcher": ("Dispatcher", "open_dispatcher"),
+}
+_HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a name at its first use, so that `import fanout` alone costs nothing."""
+    """Load a name at its first use, so that `import fanout` alone costs nothing."""
+    if name == "adapters":
+        return import_module("fanout.providers.authoring")
     if name not in _HOMES:
         raise AttributeError(f"module `fanout` has no attribute `{name}`")
     return getattr(import_module(f"fanout.{_HOMES[name]}"), name)

@@ -261,7 +261,9 @@ async def test_nothing_at_all_cannot_be_asked_for(settings: Settings, options: d
 
 def test_the_package_has_its_names_and_no_others() -> None:
     for name in fanout.__all__:
-        assert callable(getattr(fanout, name))
+        assert callable(getattr(fanout, name)) or name == "adapters"
+    for name in fanout.adapters.__all__:
+        assert hasattr(fanout.adapters, name)
     with pytest.raises(AttributeError, match="module `fanout` has no attribute `aks`"):
         _ = fanout.aks
 
@@ -272,9 +274,9 @@ assert not {"aiohttp", "pydantic"} & set(sys.modules)
 settings = fanout.load_settings(None, {})
 
 async def prepare(model):
-    from fanout.api import request
+    from fanout.api import build_request
     async with fanout.open_dispatcher(settings) as dispatcher:
-        await dispatcher.prepare(dispatcher.plan(request("Hello", model)))
+        await dispatcher.prepare(dispatcher.plan(build_request("Hello", model)))
 
 asyncio.run(prepare(["local/ngram-2", "gpt-6-luna"]))
 assert "genai_prices.data" not in sys.modules  # neither what is free nor what is refused has a price to look up
