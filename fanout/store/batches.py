@@ -5,12 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypedDict
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import Column, Double, Index, Table, select, text, tuple_, update
 
 from fanout.store.engine.database import Database
-from fanout.store.engine.tables import batches, jobs
+from fanout.store.engine.metadata import metadata
+from fanout.store.engine.text_columns import StorableText
 from fanout.store.engine.transactions import run_to_end
 from fanout.store.jobs.records import JobState
+from fanout.store.jobs.tables import jobs
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", StorableText, primary_key=True),  # also its job's, once its input has been validated
+    Column("created", Double, nullable=False),
+    Column("account_id", StorableText, nullable=False),
+    Column("request", StorableText, nullable=False),  # JSON
+    Column("validated", Double),
+    Column("errors", StorableText),  # JSON: the faults of its input; NULL: it has none, or is not validated yet
+    Column("cancelling", Double),
+    Column("settled", Double),  # when it reached its final state
+    Column("output_file", StorableText),
+    Column("error_file", StorableText),
+    Index("batches_unsettled", "created", sqlite_where=text("settled IS NULL"), postgresql_where=text("settled IS NULL")),
+)
+"""Batches of OpenAI's `/v1/batches`: what their jobs cannot say."""
 
 
 class BatchRow(NamedTuple):
@@ -60,9 +79,9 @@ class BatchStore:
         async with self._database.write_transaction() as connection:
             await connection.execute(batches.insert().values(batch._asdict()))
 
-    async def find(self, id: str) -> BatchRow | None:
+    async def find(self, batch_id: str) -> BatchRow | None:
         """Return a batch; `None` if there is none of that id."""
-        rows = await self._database.fetch_all(select(batches).where(batches.c.id == id))
+        rows = await self._database.fetch_all(select(batches).where(batches.c.id == batch_id))
         return BatchRow(*rows[0]) if rows else None
 
     async def list_batches(
@@ -81,6 +100,7 @@ class BatchStore:
 
         Args:
             ended: the states of jobs that have ended.
+            limit: how many at most.
         """
         is_due = jobs.c.id.is_(None) | jobs.c.state.in_(ended) | batches.c.cancelling.is_not(None)
         query = select(batches, jobs.c.state).select_from(batches.outerjoin(jobs, jobs.c.id == batches.c.id))
@@ -90,7 +110,7 @@ class BatchStore:
         return [UnsettledBatch(BatchRow(*batch), state) for *batch, state in rows]
 
     @run_to_end
-    async def update(self, id: str, change: BatchChange) -> None:
+    async def update(self, batch_id: str, change: BatchChange) -> None:
         """Change a batch, if there is one of that id."""
         async with self._database.write_transaction() as connection:
-            await connection.execute(update(batches).where(batches.c.id == id).values(**change))
+            await connection.execute(update(batches).where(batches.c.id == batch_id).values(**change))

@@ -10,16 +10,16 @@ from fanout.core.errors import StoreError
 from fanout.store.files import PART_BYTES, FileStore
 
 
-def open_stored_file(files: FileStore, id: str, size: int) -> BinaryIO:
-    """Open an uploaded file for a thread. To be called on the event loop, which must go on running."""
-    return cast(BinaryIO, _StoredFileReader(files, id, size))
+def open_stored_file(files: FileStore, file_id: str, size: int) -> BinaryIO:
+    """Open an uploaded file for a thread. Call this on the event loop, which must keep running."""
+    return cast(BinaryIO, _StoredFileReader(files, file_id, size))
 
 
 class _StoredFileReader(io.RawIOBase):
-    """A raw reader that has the loop fetch the pieces. One piece at a time is held."""
+    """A raw reader that has the event loop fetch the parts. It holds one part at a time."""
 
-    def __init__(self, files: FileStore, id: str, size: int) -> None:
-        self._files, self._id, self._size = files, id, size
+    def __init__(self, files: FileStore, file_id: str, size: int) -> None:
+        self._files, self._file_id, self._size = files, file_id, size
         self._loop = asyncio.get_running_loop()
         self._offset = 0
         self._part: tuple[int, bytes] = (-1, b"")
@@ -37,7 +37,7 @@ class _StoredFileReader(io.RawIOBase):
         self._offset = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._size}[whence]
         return self._offset
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # whoever reads gives a writable view of bytes
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the caller passes a writable view of bytes
         number, start = divmod(self._offset, PART_BYTES)
         if self._part[0] != number:
             fetched = asyncio.run_coroutine_threadsafe(self._fetch(number), self._loop).result()
@@ -51,6 +51,6 @@ class _StoredFileReader(io.RawIOBase):
 
     async def _fetch(self, number: int) -> bytes | None:
         try:
-            return await self._files.read_part(self._id, number)
+            return await self._files.read_part(self._file_id, number)
         except StoreError as error:
             raise OSError(str(error)) from error

@@ -6,11 +6,51 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Select,
+    Table,
+    func,
+    select,
+    tuple_,
+    update,
+)
 
 from fanout.store.engine.database import Database
-from fanout.store.engine.tables import file_parts, files
+from fanout.store.engine.metadata import metadata
+from fanout.store.engine.text_columns import StorableText
 from fanout.store.engine.transactions import run_to_end
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", StorableText, primary_key=True),
+    Column("created", Double, nullable=False),
+    Column("account_id", StorableText, nullable=False),
+    Column("filename", StorableText, nullable=False),
+    Column("purpose", StorableText, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("job", StorableText),  # the job whose results it is made of when it is read; NULL: it was uploaded
+    Column("expires", Double),
+    Index("files_created", "created", "id"),
+)
+"""Files of OpenAI's `/v1/files`."""
+
+file_parts = Table(
+    "file_parts",
+    metadata,
+    Column("file", StorableText, nullable=False),
+    Column("part", BigInteger, nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("file", "part", name="file_parts_key"),
+)
+"""The content of uploads, in parts."""
+
 
 PART_BYTES = 256 * 1024
 """The size of every part but the last."""
@@ -41,24 +81,26 @@ class FileStore:
         self._database = database
 
     @run_to_end
-    async def begin_upload(self, id: str, *, created: float, account_id: str = "") -> None:
+    async def begin_upload(self, file_id: str, *, created: float, account_id: str = "") -> None:
         """Reserve an id for an upload; nobody sees the file before `finish_upload`."""
-        row = FileRow(id, created, account_id, filename="", purpose="", bytes=INCOMPLETE)
+        row = FileRow(file_id, created, account_id, filename="", purpose="", bytes=INCOMPLETE)
         async with self._database.write_transaction() as connection:
             await connection.execute(files.insert().values(row._asdict()))
 
     @run_to_end
-    async def add_part(self, id: str, part: int, content: bytes) -> None:
+    async def add_part(self, file_id: str, part: int, content: bytes) -> None:
         """Add part number `part`, of `PART_BYTES` unless it is the last."""
         async with self._database.write_transaction() as connection:
-            await connection.execute(file_parts.insert().values(file=id, part=part, bytes=content))
+            await connection.execute(file_parts.insert().values(file=file_id, part=part, bytes=content))
 
     @run_to_end
-    async def finish_upload(self, id: str, *, filename: str, purpose: str, bytes: int, expires: float | None = None) -> None:
+    async def finish_upload(
+        self, file_id: str, *, filename: str, purpose: str, size_bytes: int, expires: float | None = None
+    ) -> None:
         """Show an upload that is complete."""
-        values = {"filename": filename, "purpose": purpose, "bytes": bytes, "expires": expires}
+        values = {"filename": filename, "purpose": purpose, "bytes": size_bytes, "expires": expires}
         async with self._database.write_transaction() as connection:
-            await connection.execute(update(files).where(files.c.id == id).values(values))
+            await connection.execute(update(files).where(files.c.id == file_id).values(values))
 
     @run_to_end
     async def add_results(self, file: FileRow) -> None:
@@ -68,9 +110,9 @@ class FileStore:
         async with self._database.write_transaction() as connection:
             await connection.execute(upsert)
 
-    async def find(self, id: str) -> FileRow | None:
+    async def find(self, file_id: str) -> FileRow | None:
         """Return a file; `None` if there is none of that id, or it has expired."""
-        rows = await self._database.fetch_all(_select_visible().where(files.c.id == id))
+        rows = await self._database.fetch_all(_select_visible().where(files.c.id == file_id))
         return FileRow(*rows[0]) if rows else None
 
     async def list_files(
@@ -85,7 +127,11 @@ class FileStore:
         """Return files in the order of their creation.
 
         Args:
+            limit: how many at most.
             after: only files that follow this one.
+            newest_first: in reverse order.
+            purpose: only files of this purpose.
+            account_id: only files of this account.
         """
         place = tuple_(files.c.created, files.c.id)
         order = (files.c.created.desc(), files.c.id.desc()) if newest_first else (files.c.created, files.c.id)
@@ -100,19 +146,19 @@ class FileStore:
         return [FileRow(*row) for row in await self._database.fetch_all(query)]
 
     @run_to_end
-    async def read_part(self, id: str, part: int) -> bytes | None:
+    async def read_part(self, file_id: str, part: int) -> bytes | None:
         """Return a part of an uploaded file; `None` past its end."""
-        query = select(file_parts.c.bytes).where(file_parts.c.file == id, file_parts.c.part == part)
+        query = select(file_parts.c.bytes).where(file_parts.c.file == file_id, file_parts.c.part == part)
         async with self._database.read_transaction() as connection:
             found: bytes | None = (await connection.execute(query)).scalar_one_or_none()
         return found
 
     @run_to_end
-    async def delete(self, id: str) -> None:
+    async def delete(self, file_id: str) -> None:
         """Delete a file and its content."""
         async with self._database.write_transaction() as connection:
-            await connection.execute(file_parts.delete().where(file_parts.c.file == id))
-            await connection.execute(files.delete().where(files.c.id == id))
+            await connection.execute(file_parts.delete().where(file_parts.c.file == file_id))
+            await connection.execute(files.delete().where(files.c.id == file_id))
 
     async def sweep(self) -> None:
         """Delete expired files and abandoned uploads."""

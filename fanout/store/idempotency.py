@@ -8,14 +8,29 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 
 from pydantic_core import from_json, to_json
-from sqlalchemy import bindparam, select
+from sqlalchemy import BigInteger, Column, Double, Index, LargeBinary, Table, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import StoreError
 from fanout.store.engine.database import Database
 from fanout.store.engine.group_commit import GroupCommit
-from fanout.store.engine.tables import idempotent_answers
+from fanout.store.engine.metadata import metadata
+from fanout.store.engine.text_columns import StorableText
 from fanout.store.engine.transactions import run_to_end
+
+idempotent_answers = Table(
+    "idempotent_answers",
+    metadata,
+    Column("scope", LargeBinary, primary_key=True),  # SHA-256 of the key, the path and the caller
+    Column("created", Double, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),  # SHA-256 of the body
+    Column("status", BigInteger, nullable=False),
+    Column("headers", StorableText, nullable=False),  # JSON
+    Column("body", LargeBinary, nullable=False),
+    Index("idempotent_answers_created", "created"),
+)
+"""Answers to requests with an `Idempotency-Key`, to be replayed."""
+
 
 LIFETIME_S = 86_400.0
 

@@ -21,10 +21,9 @@ from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome
 from fanout.core.usage import Usage
 from fanout.store import MEMORY, Store, open_store
 from fanout.store.engine.database import MAX_READERS
-from fanout.store.engine.tables import answers, comparisons
 from fanout.store.history.filters import ComparisonFilter
 from fanout.store.history.recorder import MAX_WAITING
-from fanout.store.history.records import AnswerRow, ComparisonRecord, ComparisonRow, StoredComparison
+from fanout.store.history.records import ComparisonRecord, StoredComparison
 from fanout.store.retention import MAX_COMPARISONS_IN_MEMORY
 from tests.support.databases import BOTH, Beside, rows
 from tests.support.ended import KNOWN, answered, failed
@@ -89,11 +88,6 @@ async def store(location: str) -> AsyncIterator[Store]:
     async with open_store(location) as opened:
         assert opened
         yield opened
-
-
-def test_rows_are_as_the_columns_of_their_tables() -> None:
-    assert ComparisonRow._fields == tuple(comparisons.c.keys())
-    assert AnswerRow._fields == tuple(answers.c.keys())
 
 
 async def test_a_comparison_is_found_at_once_and_the_same_when_it_is_written(store: Store, location: str) -> None:

@@ -20,8 +20,8 @@ from fanout.core.errors import ConfigError
 from fanout.core.usage import UsageTotals
 from fanout.store import MEMORY, open_store
 from fanout.store.engine.database import LOCK_TIMEOUT_MS, Database
-from fanout.store.engine.tables import metadata
 from fanout.store.engine.upgrade import HEAD, MIGRATIONS
+from fanout.store.tables import metadata
 from fanout.store.usage.sums import UsageFilter
 from tests.support.cli import ran, run
 from tests.support.databases import Beside, rows
@@ -200,7 +200,7 @@ async def test_a_newer_store_is_refused(bare_location: str) -> None:
 async def test_a_version_that_was_never_ours_is_refused(bare_location: str) -> None:
     written_by("5f3c", bare_location)
 
-    assert "its tables have version `5f3c`, which is none of Fanout's" in await refusal(bare_location)
+    assert "its tables have version `5f3c`, which is not one of Fanout's" in await refusal(bare_location)
 
 
 async def test_migrations_make_the_tables_that_the_code_knows(bare_location: str) -> None:

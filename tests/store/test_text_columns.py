@@ -59,7 +59,7 @@ async def test_a_files_and_a_batchs_words(location: str) -> None:
         files, batches = FileStore(store.database), BatchStore(store.database)
         await files.begin_upload("file-1", created=1.0, account_id=ODD)
         await files.add_part("file-1", 0, b"\0\xff")
-        await files.finish_upload("file-1", bytes=2, filename=ODD, purpose=ODD, expires=None)
+        await files.finish_upload("file-1", size_bytes=2, filename=ODD, purpose=ODD, expires=None)
         await batches.create(BatchRow("batch_1", 1.0, ODD, request=f'{{"metadata":{{"a":"{ODD}"}}}}'))
         await batches.update("batch_1", {"errors": ODD})
 

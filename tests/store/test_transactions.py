@@ -18,7 +18,7 @@ async def test_a_database_in_memory_outlives_whoever_leaves_in_the_middle_of_a_s
         assert store
         files = FileStore(store.database)
         await files.begin_upload("file-1", created=time.time())
-        await files.finish_upload("file-1", bytes=0, filename="x", purpose="batch")
+        await files.finish_upload("file-1", size_bytes=0, filename="x", purpose="batch")
         for n in range(60):
             asked = asyncio.create_task(files.list_files(limit=10) if n % 2 else files.add_part("file-1", n, b"x"))
             await asyncio.sleep(n * 1e-4 / 6)
@@ -61,8 +61,8 @@ async def test_what_was_never_finished_is_swept_and_so_is_what_has_expired(tmp_p
         for id, created in (("abandoned", now - 2 * 86_400), ("begun", now), ("expired", now), ("kept", now)):
             await files.begin_upload(id, created=created)
             await files.add_part(id, 0, b"x")
-        await files.finish_upload("expired", bytes=1, filename="x", purpose="batch", expires=now - 1)
-        await files.finish_upload("kept", bytes=1, filename="x", purpose="batch", expires=now + 3600)
+        await files.finish_upload("expired", size_bytes=1, filename="x", purpose="batch", expires=now - 1)
+        await files.finish_upload("kept", size_bytes=1, filename="x", purpose="batch", expires=now + 3600)
 
         await files.sweep()
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 
 from fanout.store import MEMORY
-from fanout.store.engine.tables import metadata
+from fanout.store.tables import metadata
 from tests.support.postgres import Postgres, connect
 
 BOTH = ("sqlite", "postgresql")

@@ -84,7 +84,7 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
     try:
         upload = await receive_upload(request, files, id, max_bytes)
         expires = None if upload.lifetime_s is None else created + upload.lifetime_s
-        await files.finish_upload(id, filename=upload.filename, bytes=upload.size, purpose=upload.purpose, expires=expires)
+        await files.finish_upload(id, filename=upload.filename, size_bytes=upload.size, purpose=upload.purpose, expires=expires)
     except BaseException as error:  # also when the client has left: half a file is of no use
         with suppress(StoreError):
             await files.delete(id)

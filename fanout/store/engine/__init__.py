@@ -1,1 +1,1 @@
-"""The database: opening, transactions, tables and migrations."""
+"""The engine below the stores: locations, connections, transactions, writers and upgrades."""

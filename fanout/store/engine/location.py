@@ -1,4 +1,4 @@
-"""Where a database is: the value of FANOUT_STORE, read and checked."""
+"""The location of a database: the value of FANOUT_STORE, parsed and checked."""
 
 from __future__ import annotations
 

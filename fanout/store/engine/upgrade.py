@@ -1,4 +1,4 @@
-"""The tables brought to what this version of Fanout knows, or refused where a newer one wrote them."""
+"""Upgrades of the tables to what this version of Fanout knows; tables that a newer one wrote are refused."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from sqlalchemy import Connection, column, inspect, select, table
 from fanout.store.engine.database import Database
 
 HEAD = "0004"
-"""The newest of `migrations/versions`. Known here so that Alembic, 0.1 s to import, is needed only where there is work."""
+"""The newest of `migrations/versions`. Declared here so that Alembic, 0.1 s to import, is loaded only if there is work."""
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
-VERSIONS = "alembic_version"
+VERSION_TABLE = "alembic_version"
 
 
 def upgrade(connection: Connection, database: Database) -> None:
-    """Applies the migrations that are missing, in the transaction that is open.
+    """Apply the missing migrations, in the open transaction.
 
     Raises:
-        ConfigError: the tables are newer than this version of Fanout, or not ours.
+        ConfigError: the tables are newer than this version of Fanout, or not Fanout's.
     """
     database.lock_schema(connection)
-    version = _version(connection)
+    version = _read_version(connection)
     if version == HEAD:
         return
     if version is not None and version.isdecimal() and version > HEAD:
-        sentence = f"a newer Fanout wrote it (its tables have version {version}, this one knows up to {HEAD})"
-        raise database.to_config_error(f"{sentence}; upgrade Fanout, or name another place")
+        reason = f"a newer Fanout wrote it (its tables have version {version}, this one knows up to {HEAD})"
+        raise database.to_config_error(f"{reason}; upgrade Fanout, or name another location")
     _migrate(connection, database, version)
 
 
-def _version(connection: Connection) -> str | None:
-    if not inspect(connection).has_table(VERSIONS):
+def _read_version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    found: str | None = connection.scalar(select(column("version_num")).select_from(table(VERSIONS)))
-    return found
+    version: str | None = connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
+    return version
 
 
 def _migrate(connection: Connection, database: Database, version: str | None) -> None:
@@ -50,4 +50,4 @@ def _migrate(connection: Connection, database: Database, version: str | None) ->
             ScriptDirectory.from_config(config).get_revision(version)
         command.upgrade(config, "head")
     except CommandError as error:
-        raise database.to_config_error(f"its tables have version `{version}`, which is none of Fanout's") from error
+        raise database.to_config_error(f"its tables have version `{version}`, which is not one of Fanout's") from error

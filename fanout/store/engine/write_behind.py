@@ -26,6 +26,7 @@ class WriteBehind:
 
         Args:
             subject: the first word of its log events: `usage.write_failed`.
+            database_name: for the log.
             write: writes all that waits, or raises `StoreError` and keeps it.
             count_waiting: how much would be lost, for the log.
         """

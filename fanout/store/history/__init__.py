@@ -1,1 +1,1 @@
-"""History of interactive comparisons."""
+"""The history of interactive comparisons."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, exists, literal_column, select
 
-from fanout.store.engine.tables import answers, comparison_metadata, comparisons
 from fanout.store.history.records import MAX_NUMBER, ComparisonRows
+from fanout.store.history.tables import answers, comparison_metadata, comparisons
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.store.engine.database import Database
-from fanout.store.engine.tables import answers, comparison_metadata, comparisons, history_texts
 from fanout.store.history.filters import ComparisonFilter
 from fanout.store.history.records import AnswerRow, ComparisonRow, ComparisonRows, StoredComparison
+from fanout.store.history.tables import answers, comparison_metadata, comparisons, history_texts
 
 ROWS_AT_ONCE = 128
 """So many rows hold the event loop for less than a millisecond."""

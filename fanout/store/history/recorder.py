@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fanout.core.errors import StoreError
 from fanout.observability.logs import log
 from fanout.store.engine.database import Database
-from fanout.store.engine.tables import answers, comparison_metadata, comparisons, history_texts
 from fanout.store.engine.write_behind import WriteBehind
 from fanout.store.history import queries
 from fanout.store.history.filters import ComparisonFilter
@@ -29,6 +28,7 @@ from fanout.store.history.records import (
     first_number_at,
     to_rows,
 )
+from fanout.store.history.tables import answers, comparison_metadata, comparisons, history_texts
 
 HistoryMode = Literal["off", "usage", "full"]
 MAX_WAITING, MAX_WAITING_BYTES = 10_000, 64 * 2**20

@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import LeaseLostError
 from fanout.store.engine.database import Database, Insert
-from fanout.store.engine.tables import attempts, items, texts, units
 from fanout.store.engine.text_columns import clean_text, place_text
 from fanout.store.engine.transactions import run_to_end
 from fanout.store.jobs.leases import lock_epochs
 from fanout.store.jobs.records import InputChunk, InputItem
+from fanout.store.jobs.tables import attempts, items, texts, units
 
 ROWS_AT_ONCE = 256
 

@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy import Select, select, update
 
 from fanout.store.engine.database import Database
-from fanout.store.engine.tables import items, jobs
 from fanout.store.engine.transactions import run_to_end
 from fanout.store.jobs.inputs import Inputs
 from fanout.store.jobs.journal import Journal
 from fanout.store.jobs.leases import Leases, is_alive, is_free
 from fanout.store.jobs.records import JobChange, JobRow, JobState, NewJobRow
 from fanout.store.jobs.results import Results
+from fanout.store.jobs.tables import items, jobs
 
 
 class JobStore:
@@ -43,9 +43,9 @@ class JobStore:
             if deleted.rowcount:
                 await connection.execute(items.delete().where(items.c.job == number))
 
-    async def find(self, id: str) -> JobRow | None:
+    async def find(self, job_id: str) -> JobRow | None:
         """Return a job; `None` if there is none of that id."""
-        rows = await self._database.fetch_all(self._select().where(jobs.c.id == id))
+        rows = await self._database.fetch_all(self._select().where(jobs.c.id == job_id))
         return JobRow(*rows[0]) if rows else None
 
     async def list_jobs(

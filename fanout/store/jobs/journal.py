@@ -19,12 +19,12 @@ from fanout.core.errors import LeaseLostError, StoreError
 from fanout.core.usage import WorkTotals
 from fanout.store.engine.database import Database
 from fanout.store.engine.group_commit import GroupCommit
-from fanout.store.engine.tables import attempts, failures, job_counts, jobs, texts, units
 from fanout.store.engine.text_columns import clean_name, place_text
 from fanout.store.engine.transactions import run_to_end
 from fanout.store.jobs.inputs import add_texts
 from fanout.store.jobs.leases import lock_epochs
 from fanout.store.jobs.records import JobState, Unit
+from fanout.store.jobs.tables import attempts, failures, job_counts, jobs, texts, units
 from fanout.store.usage.sums import ANSWERED
 
 

@@ -12,9 +12,9 @@ from sqlalchemy import ColumnElement, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.store.engine.database import Database
-from fanout.store.engine.tables import jobs
 from fanout.store.engine.transactions import run_to_end
 from fanout.store.jobs.records import JobState
+from fanout.store.jobs.tables import jobs
 
 LEASE_S = 15.0
 """How long a lease lasts unless it is renewed."""

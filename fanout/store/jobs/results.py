@@ -9,11 +9,11 @@ from sqlalchemy import ColumnElement, Select, func, select, tuple_
 
 from fanout.core.usage import WORK_SUMS, WorkTotals
 from fanout.store.engine.database import Database
-from fanout.store.engine.tables import attempts, failures, items, job_counts, jobs, texts, units
 from fanout.store.engine.text_columns import clean_name
 from fanout.store.engine.transactions import run_to_end
 from fanout.store.jobs.inputs import ROWS_AT_ONCE, fetch_items
 from fanout.store.jobs.records import AttemptRow, CachedAnswer, EndedUnit, InputItem, Place, ResultFilter, ResultRow, Unit
+from fanout.store.jobs.tables import attempts, failures, items, job_counts, jobs, texts, units
 
 ItemResults = tuple[InputItem, Mapping[tuple[int, int], EndedUnit]]
 """An item, and its units that have ended, by entry and repeat."""

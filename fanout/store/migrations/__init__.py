@@ -1,1 +1,1 @@
-"""How the tables came to be what they are: Alembic's environment, and one file for each version."""
+"""The migrations of the tables: Alembic's environment, and one file for each version."""

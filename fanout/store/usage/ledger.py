@@ -17,11 +17,11 @@ from fanout.core.errors import StoreError
 from fanout.core.schema import Failure, Outcome, Retry
 from fanout.core.usage import UsageTotals, plausible_usage, plausible_usd
 from fanout.store.engine.database import Database
-from fanout.store.engine.tables import usage
 from fanout.store.engine.text_columns import clean_name
 from fanout.store.engine.transactions import run_to_end
 from fanout.store.engine.write_behind import WriteBehind
 from fanout.store.usage.sums import ANSWERED, GroupUsage, UsageFilter, UsageKey
+from fanout.store.usage.tables import usage
 
 MAX_COUNTERS = 10_000
 """Callers choose names: beyond so many counters that wait to be written, further names are counted as `REST`."""

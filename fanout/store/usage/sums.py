@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, select
 
 from fanout.core.usage import USAGE_SUMS, UsageTotals
-from fanout.store.engine.tables import usage
+from fanout.store.usage.tables import usage
 
 ANSWERED = "answered"
 DIMENSIONS: Mapping[str, int] = {"account_id": 0, "model": 0, "provider": 0, "upstream_model": 0, "day": 86_400, "hour": 3_600}

@@ -1,1 +1,1 @@
-"""Versions, in the order of their numbers. A version that was released is never changed."""
+"""Versions, in the order of their numbers. A released version is never changed."""

@@ -1,4 +1,4 @@
-"""The history of interactive comparisons, and answers that are given again."""
+"""The history of interactive comparisons, and answers to be replayed."""
 
 from __future__ import annotations
 

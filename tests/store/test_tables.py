@@ -1,0 +1,41 @@
+"""Rows, as they come out of the store, have the columns of their tables."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from sqlalchemy import Table
+
+from fanout.core.usage import USAGE_SUMS, WORK_SUMS
+from fanout.store import tables
+from fanout.store.batches import BatchRow
+from fanout.store.files import FileRow
+from fanout.store.history.records import AnswerRow, ComparisonRow
+from fanout.store.jobs.records import JobRow
+from fanout.store.usage.sums import UsageKey
+
+
+@pytest.mark.parametrize(
+    ("row", "table"),
+    [
+        (AnswerRow, tables.answers),
+        (BatchRow, tables.batches),
+        (ComparisonRow, tables.comparisons),
+        (FileRow, tables.files),
+    ],
+)
+def test_the_fields_of_a_row_are_the_columns_of_its_table_in_their_order(row: type[NamedTuple], table: Table) -> None:
+    assert row._fields == tuple(table.c.keys())
+
+
+def test_a_job_row_has_the_columns_of_its_table_and_then_whether_its_owner_is_alive() -> None:
+    assert JobRow._fields == (*tables.jobs.c.keys(), "is_alive")
+
+
+def test_the_columns_of_usage_are_its_key_and_the_sums() -> None:
+    assert (*UsageKey._fields, *USAGE_SUMS) == tuple(tables.usage.c.keys())
+
+
+def test_the_columns_of_a_jobs_counts_hold_every_sum_of_work() -> None:
+    assert set(WORK_SUMS) <= set(tables.job_counts.c.keys())
