@@ -24,7 +24,7 @@ from fanout.config.providers_file import ProviderRow
 from fanout.jobs.result_records import COLUMNS
 from fanout.providers import ADAPTERS
 from fanout.server.dialects.thiggle import CompletionBody
-from fanout.server.resources.jobs import JobBody
+from fanout.server.resources.job_bodies import JobBody
 from tests.support.cli import FANOUT, Ran, ran, serving, shape
 
 ROOT = Path(__file__).parents[1]

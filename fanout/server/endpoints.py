@@ -11,7 +11,7 @@ from fanout.server.dialects.scale import directory
 from fanout.server.openapi import pages
 from fanout.server.openapi.endpoint import Endpoint, Handler
 from fanout.server.openapi.operations import OPERATIONS
-from fanout.server.resources import batches, comparisons, files, health, jobs, models, providers, usage
+from fanout.server.resources import batches, comparisons, files, health, job_events, job_results, jobs, models, providers, usage
 
 
 def _legacy(method: str, path: str, handler: Handler) -> Endpoint:
@@ -38,9 +38,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _legacy("POST", "/v1/jobs", jobs.create_job),
     _legacy("GET", "/v1/jobs", jobs.list_jobs),
     _legacy("GET", "/v1/jobs/{job_id}", jobs.get_job),
-    _legacy("GET", "/v1/jobs/{job_id}/results", jobs.list_results),
-    _legacy("GET", "/v1/jobs/{job_id}/results.{format:jsonl|csv|parquet}", jobs.export_results),
-    _legacy("GET", "/v1/jobs/{job_id}/events", jobs.stream_job),
+    _legacy("GET", "/v1/jobs/{job_id}/results", job_results.list_results),
+    _legacy("GET", "/v1/jobs/{job_id}/results.{format:jsonl|csv|parquet}", job_results.export_results),
+    _legacy("GET", "/v1/jobs/{job_id}/events", job_events.stream_job),
     _legacy("POST", "/v1/jobs/{job_id}/cancel", jobs.cancel_job),
     _legacy("POST", "/v1/jobs/{job_id}/resume", jobs.resume_job),
     _legacy("POST", "/v1/jobs/{job_id}/retry", jobs.retry_job),

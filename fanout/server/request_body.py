@@ -59,6 +59,19 @@ def _parse_return_when(value: object) -> int | None:
     raise ValueError(f"{shown} is not allowed: `all`, `first`, or the number of entries to wait for")
 
 
+class ObjectBody(BaseModel):
+    """A body that must be a JSON object of known fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_object(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            raise ValueError("must be a JSON object")  # noqa: TRY004 - only this one is a wrong field to pydantic
+        return value
+
+
 class SamplingBody(
     SamplingFields,
     takes=("max_tokens", "max_new_tokens", *SAMPLING_NAMES),

@@ -11,7 +11,9 @@ from fanout.server.openapi.operations.answers import Adjustment, Said
 from fanout.server.openapi.operations.legacy import Operation, Operations
 from fanout.server.openapi.operations.shared import BODY, failing, reading
 from fanout.server.resources.batches import BatchBody
-from fanout.server.resources.jobs import JobBody, JobsQuery, ResultsFilter, ResultsQuery, ResumeBody, RetryBody
+from fanout.server.resources.job_bodies import JobBody, ResumeBody, RetryBody
+from fanout.server.resources.job_results import ExportQuery, ResultsQuery
+from fanout.server.resources.jobs import JobsQuery
 from fanout.server.resources.listing import ListQuery
 
 
@@ -360,7 +362,7 @@ JOBS: Operations = {
         summary="A job's results, as a file",
         description="All at once, streamed: JSONL, CSV or Parquet, with the same fields as in the pages.",
         path={**JOB, "format": ("`jsonl`, `csv` or `parquet`.", "csv")},
-        query=ResultsFilter,
+        query=ExportQuery,
         answers=_kept(
             {
                 **reading(Job, ""),

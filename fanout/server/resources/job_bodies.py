@@ -1,0 +1,172 @@
+"""Request bodies of `/v1/jobs`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+
+from fanout.core.faults import Fault
+from fanout.core.json_text import JsonObject
+from fanout.core.sampling import AllSampling, at_most
+from fanout.core.schema import FailureKind
+from fanout.jobs.job import JobSpec
+from fanout.server.request_body import EntryCount, Metadata, ObjectBody, ToEntryList, entries_schema
+
+MAX_ITEMS = 100_000
+MAX_REPEATS = 128
+MAX_DEADLINE_S = 10**8
+"""Three years."""
+LAST_MOMENT = 253_402_300_740
+"""Last minute of the year 9999, in Unix seconds: later times cannot be written."""
+
+
+def _parse_deadline(value: object) -> object:
+    """Return the Unix seconds of a deadline: seconds from now, or an RFC 3339 time. Other types are left to be refused."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if not 0 < value <= MAX_DEADLINE_S:
+            raise ValueError(f"{value:g} is not allowed: above 0, at most {MAX_DEADLINE_S:,} seconds from now")
+        return time.time() + value
+    if not isinstance(value, str):
+        return value
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        moment = datetime.min
+    if moment.tzinfo is None:
+        raise ValueError(f"`{value[:40]}` is not allowed: seconds from now, or a time with its zone, `2026-11-20T09:30:00Z`")
+    return moment.timestamp()
+
+
+def _check_future(moment: float) -> float:
+    if moment <= time.time():
+        raise ValueError("has passed")
+    return moment
+
+
+Deadline = Annotated[
+    float,
+    BeforeValidator(_parse_deadline, json_schema_input_type=Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | str),
+    AfterValidator(_check_future),
+    Field(le=LAST_MOMENT),
+]
+
+
+class JobSampling(AllSampling):
+    """Sampling parameters; `null` is as if absent. Samples are a job's `repeats`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class JobEntry(JobSampling):
+    """One model of a job, with parameters of its own."""
+
+    model: str = Field(min_length=1, max_length=256)
+    label: str | None = Field(None, min_length=1, max_length=256)
+
+
+class JobChanges(ObjectBody):
+    """Limits of a job, which may be changed while it exists."""
+
+    max_cost_usd: float | None = Field(None, gt=0)
+    """Most US dollars that it may cost: it stops before it would cost more."""
+    deadline: Deadline | None = None
+    """Time at which unfinished calls expire: seconds from now, or an RFC 3339 time."""
+    attempts: int | None = Field(None, ge=1, le=10)
+    """Most attempts of a call; absent: as in the provider's row."""
+    concurrency: int | None = Field(None, ge=1, le=100_000)
+    """Most calls in flight for each account; absent: as many as it bears."""
+
+    def to_changes(self) -> JsonObject:
+        """Return the limits that are given, by the fields of `JobSpec`."""
+        return {name: getattr(self, name) for name in self.model_fields_set & JobChanges.model_fields.keys()}
+
+
+class ResumeBody(JobChanges):
+    """New limits for a job that goes on."""
+
+    fork: bool | None = None
+    """Repeats everything in a new job, if its models have changed since."""
+
+
+class RetryBody(JobChanges):
+    """New limits, and the failures to retry."""
+
+    kinds: Annotated[list[FailureKind], Field(max_length=32)] | None = None
+    """Only failures of these kinds: `rate_limit`, `timeout`, …; absent: all."""
+
+
+class JobBody(JobChanges):
+    """A batch comparison: every row is sent to every model."""
+
+    items: Annotated[list[JsonObject], Field(min_length=1, max_length=MAX_ITEMS), at_most(MAX_ITEMS, "rows")] | None = None
+    """The rows: each has `prompt` or `messages`, or values for the template's variables; and optionally `system`,
+    `reference`, `custom_id`, sampling parameters of its own, and columns of yours."""
+    input_file_id: str | None = Field(None, min_length=1, max_length=256)
+    """Instead of `items`: an uploaded file of rows, JSONL, CSV, TSV or Parquet by its name."""
+    fork_of: str | None = Field(None, min_length=1, max_length=256)
+    """Instead of all fields but the limits: a job whose rows and models are used again."""
+    models: Annotated[list[JobEntry], ToEntryList, EntryCount, entries_schema("JobEntry")] | None = None
+    """A model, a set, an object with a model and parameters of its own, or a list of these."""
+    repeats: int = Field(1, ge=1, le=MAX_REPEATS)
+    """Samples of each row and model."""
+    template: str | None = Field(None, max_length=100_000)
+    """The prompt, with the row's columns as `{{name}}`."""
+    system: str | None = None
+    """A system message, for rows that have none."""
+    parameters: JobSampling | None = None
+    """Sampling parameters of all models and rows that have none of their own."""
+    strict_parameters: bool = False
+    """A parameter that a model does not support fails its call instead of being ignored or adjusted."""
+    cache: bool = False
+    """Answers that other jobs received to the same requests are reused."""
+    name: str | None = Field(None, max_length=256)
+    """Your name for the job."""
+    metadata: Metadata | None = None
+    """Up to 16 strings of yours."""
+    account_id: str | None = Field(None, max_length=256)
+    """Account to which the usage is assigned; absent: by the header `x-selected-account-id`."""
+    dry_run: bool = False
+    """Returns the number of calls and an estimate of their cost; nothing is stored or sent."""
+
+    def find_faults(self) -> list[Fault]:
+        """Return what is wrong between fields."""
+        sources = [name for name in ("items", "input_file_id", "fork_of") if getattr(self, name) is not None]
+        if not sources:
+            return [Fault("items", "is required, or `input_file_id`, or `fork_of`", "missing_required_parameter")]
+        faults = [Fault(name, f"stands beside `{sources[0]}`: one of them is allowed") for name in sources[1:]]
+        if self.fork_of is not None:
+            others = self.model_fields_set - JobChanges.model_fields.keys() - {"fork_of", *sources}
+            return faults + [Fault(name, "is the forked job's own: leave it out") for name in sorted(others)]
+        if self.models is None:
+            faults.append(Fault("models", "is required", "missing_required_parameter"))
+        return faults
+
+    def to_spec(self, source: Mapping[str, str], *, typed: bool) -> JobSpec:
+        """Return the job.
+
+        Args:
+            source: name and id of its input file; empty if it has `items`.
+            typed: its rows distinguish numbers from text.
+        """
+        return JobSpec(
+            models=tuple(entry.model_dump(exclude_unset=True) for entry in self.models or ()),
+            repeats=self.repeats,
+            template=self.template,
+            system=self.system,
+            parameters=self.parameters.model_dump(exclude_unset=True) if self.parameters else {},
+            strict=self.strict_parameters,
+            max_cost_usd=self.max_cost_usd,
+            deadline=self.deadline,
+            attempts=self.attempts,
+            concurrency=self.concurrency,
+            cache=self.cache,
+            name=self.name,
+            metadata=self.metadata or {},
+            input=source,
+            typed=typed,
+            unattended=True,
+        )

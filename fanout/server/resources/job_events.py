@@ -1,0 +1,43 @@
+"""`/v1/jobs/{job_id}/events`: a job's progress as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from aiohttp import web
+
+from fanout.jobs.job import ENDED_STATES
+from fanout.rendering.encoding import encode_json
+from fanout.server.event_stream import PING, PING_INTERVAL_S, start
+from fanout.server.lifecycle import JOB_MANAGER, LIFECYCLE
+from fanout.server.resources.jobs import render_job
+from fanout.server.resources.storage import needs_store
+
+POLL_INTERVAL_S = 1.0
+
+
+@needs_store
+async def stream_job(request: web.Request) -> web.StreamResponse:
+    """Serve `GET /v1/jobs/{job_id}/events`: the job, whenever it changes, until it has ended or the server stops."""
+    id, manager = request.match_info["job_id"], request.app[JOB_MANAGER]
+    progress = await manager.progress(id)
+    response = await start(request)
+    sent, sent_at = b"", time.monotonic()
+    while True:
+        state = encode_json(render_job(progress))
+        if state != sent:
+            await response.write(b"data: " + state + b"\n\n")
+            sent, sent_at = state, time.monotonic()
+        elif time.monotonic() - sent_at >= PING_INTERVAL_S:
+            await response.write(PING)
+            sent_at = time.monotonic()
+        if progress.job.state in ENDED_STATES:
+            await response.write(b"data: [DONE]\n\n")
+            break
+        if request.app[LIFECYCLE].is_stopping:
+            break  # without `[DONE]`, so that the client connects again, when the job goes on
+        await asyncio.sleep(POLL_INTERVAL_S)
+        progress = await manager.progress(id)
+    await response.write_eof()
+    return response

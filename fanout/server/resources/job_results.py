@@ -1,0 +1,102 @@
+"""`/v1/jobs/{job_id}/results`: pages and exports of a job's results."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from fanout.core.schema import FailureKind
+from fanout.jobs import output_files
+from fanout.jobs.job import Job
+from fanout.jobs.output_formats import RecordEncoder
+from fanout.jobs.result_records import build_records
+from fanout.server.lifecycle import JOB_MANAGER, JOB_STORE
+from fanout.server.resources.downloads import respond_download
+from fanout.server.resources.listing import list_response, parse_whole_number, read_query
+from fanout.server.resources.storage import needs_store
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.records import ResultFilter
+
+EXPORT_ROWS = 128
+"""Results read and encoded in one go."""
+MEDIA_TYPES = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
+CURSOR_PATTERN = "^[0-9]{1,18}[.][0-9]{1,18}[.][0-9]{1,18}$"
+
+
+def _parse_flag(text: object) -> object:
+    return {"true": True, "false": False}.get(text, text) if isinstance(text, str) else text
+
+
+def _parse_cursor(text: object) -> tuple[int, ...]:
+    parts = text.split(".") if isinstance(text, str) else ()
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
+        raise ValueError("is not allowed: the `next` of the page before")
+    return tuple(int(part) for part in parts)
+
+
+class ExportQuery(BaseModel):
+    """Filters of results."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    failed: Annotated[bool | None, BeforeValidator(_parse_flag)] = None
+    """`true`: only failures; `false`: only answers."""
+    model: str | None = Field(None, max_length=256)
+    """Only this entry's, by its label."""
+    kind: FailureKind | None = None
+    """Only failures of this kind."""
+    different: Annotated[bool | None, BeforeValidator(_parse_flag)] = None
+    """`true`: only results of rows whose answers differ."""
+
+    def to_filter(self) -> ResultFilter:
+        """Return the filters as the store takes them."""
+        return ResultFilter(self.failed, self.model, self.kind, different=bool(self.different))
+
+
+class ResultsQuery(ExportQuery):
+    """Filters and page of results."""
+
+    limit: Annotated[int, BeforeValidator(parse_whole_number)] = Field(100, ge=1, le=1_000)
+    """Most results of a page."""
+    after: Annotated[
+        tuple[int, int, int] | None,
+        BeforeValidator(_parse_cursor, json_schema_input_type=Annotated[str, Field(pattern=CURSOR_PATTERN)]),
+    ] = None
+    """The `next` of the page before."""
+
+
+@needs_store
+async def list_results(request: web.Request) -> web.StreamResponse:
+    """Serve `GET /v1/jobs/{job_id}/results`."""
+    query = read_query(request, ResultsQuery)
+    job = await request.app[JOB_MANAGER].job(request.match_info["job_id"])
+    found = await request.app[JOB_STORE].results.list_results(
+        job.number, after=query.after, limit=query.limit + 1, filter_=query.to_filter()
+    )
+    shown, has_more = found[: query.limit], len(found) > query.limit
+    # In a thread: a thousand results may hold megabytes of text.
+    lines = await asyncio.to_thread(lambda: output_files.make_encoder("jsonl").encode(list(build_records(shown))))
+    cursor = ".".join(str(number) for number in shown[-1].place) if has_more else None
+    return list_response(lines.splitlines(), {"object": "list"}, {"has_more": has_more, "next": cursor})
+
+
+@needs_store
+async def export_results(request: web.Request) -> web.StreamResponse:
+    """Serve `GET /v1/jobs/{job_id}/results.{format}`: all results, in memory that does not grow with them."""
+    query, format_ = read_query(request, ExportQuery), request.match_info["format"]
+    job = await request.app[JOB_MANAGER].job(request.match_info["job_id"])
+    encoder = output_files.make_encoder(format_)
+    pieces = _export(request.app[JOB_STORE], job, query.to_filter(), encoder)
+    return await respond_download(request, pieces, filename=f"{job.id}.{format_}", content_type=MEDIA_TYPES[format_])
+
+
+async def _export(store: JobStore, job: Job, filter_: ResultFilter, encoder: RecordEncoder) -> AsyncIterator[bytes]:
+    after = None
+    while found := await store.results.list_results(job.number, after=after, limit=EXPORT_ROWS, filter_=filter_):
+        after = found[-1].place
+        yield await asyncio.to_thread(lambda results: encoder.encode(list(build_records(results))), found)
+    yield await asyncio.to_thread(encoder.close)
