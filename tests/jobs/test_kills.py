@@ -23,7 +23,7 @@ KILLS = {"sqlite": (50, 500), "postgresql": (10, 120)}
 """How often, and the items: with two models and two repeats four units each."""
 MODELS = ("up/sleep-0.01", "up/sleep-0.02")
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.batch.test_kills"])
+FORKS.set_forkserver_preload(["tests.jobs.test_kills"])
 
 
 def run_job(url: str, folder: str, job: str, store: str | None) -> None:

@@ -89,7 +89,7 @@ async def test_without_a_seed_every_answer_is_another() -> None:
 def test_the_same_seed_gives_the_same_text_in_another_process() -> None:
     """Whose hashes of strings are others."""
     program = (
-        "import asyncio; from tests.providers.test_ngram import text; "
+        "import asyncio; from tests.providers.ngram.test_adapter import text; "
         "print(asyncio.run(text(seed=5, frequency_penalty=.5, top_p=.9)), end='')"
     )
     environment = os.environ | {"PYTHONHASHSEED": "1"}
@@ -387,8 +387,8 @@ async def test_an_unknown_model_is_not_found(name: str | None) -> None:
 def test_a_python_without_its_documentation_says_so_in_the_answer_and_not_before() -> None:
     program = """if True:
         import asyncio, sys
-        from fanout.errors import ProviderError
-        from tests.providers.test_ngram import NgramProvider, call
+        from fanout.core.errors import ProviderError
+        from tests.providers.ngram.test_adapter import NgramProvider, call
 
         async def main() -> None:
             await NgramProvider().prepare()
@@ -411,7 +411,7 @@ def test_concurrent_first_calls_share_one_training() -> None:
     """In a fresh process, over two providers; training counts its misses."""
     program = """if True:
         import asyncio
-        from fanout.providers.ngram import NgramProvider, _train
+        from fanout.providers.ngram.adapter import NgramProvider, _train
 
         async def main() -> None:
             one, other = NgramProvider(), NgramProvider()
