@@ -1,17 +1,19 @@
-"""The nouns of batch: what a job asks, how far it is, how it ended."""
+"""Jobs: their specification, their row, their progress."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypedDict
 
 from pydantic import TypeAdapter
 
 from fanout.core.schema import Call
 from fanout.core.usage import WorkTotals, sum_known
 from fanout.dispatch.plan import Request
+from fanout.jobs.process_identity import is_gone
 from fanout.store.jobs.records import JobRow, JobState
+from fanout.store.usage.sums import ANSWERED
 
 OPEN_STATES: tuple[JobState, ...] = ("queued", "running", "cancelling")
 ENDED_STATES: tuple[JobState, ...] = ("stopped", "cancelled", "expired", "done")
@@ -21,47 +23,60 @@ JobKind = Literal["rows", "requests"]
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What a job asks; as JSON in its row."""
+    """Specification of a job, stored as JSON in its row."""
 
     kind: JobKind = "rows"
     models: tuple[Mapping[str, Any], ...] = ()
-    """`model`, `label` and parameters of their own; none where the requests name theirs."""
+    """`model`, `label` and parameters of each; none where the requests name their own."""
     repeats: int = 1
     template: str | None = None
     system: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = False
     endpoint: str | None = None
-    """Where its requests would have been sent one by one: `/v1/chat/completions`."""
+    """Path that its requests would have been sent to one by one: `/v1/chat/completions`."""
     max_cost_usd: float | None = None
     deadline: float | None = None
     """Unix seconds."""
     attempts: int | None = None
-    """Most tries of a unit; `None`: as the provider's row has it."""
+    """Most attempts for a unit; `None`: as in the provider's row."""
     concurrency: int | None = None
     """Most calls at once for each account; `None`: as many as it bears."""
     cache: bool = False
-    """Answers that were given to the same question before are taken from the store."""
+    """Reuse answers in the store that were given to the same request before."""
     name: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    input: Mapping[str, Any] = field(default_factory=dict)
-    """`name` and `sha256` of what it was read from."""
+    input: Mapping[str, str] = field(default_factory=dict)
+    """`name` and `sha256` of the file it was read from."""
     typed: bool = True
     """The input's format tells numbers from text."""
     unattended: bool = False
-    """Run by whichever server has the store; else only by the command that asks for it."""
+    """Run by any server on the store; else only by the command that asks for it."""
     window: str | None = None
-    """`completion_window`, as it was asked for."""
+    """`completion_window`, as the caller wrote it."""
+
+    def to_json(self) -> str:
+        """Return the specification as it is stored."""
+        return _SPEC_JSON.dump_json(self, exclude_defaults=True).decode()
 
 
-JOB_SPEC_JSON = TypeAdapter(JobSpec)
+_SPEC_JSON = TypeAdapter(JobSpec)
+
+
+class SpecChange(TypedDict, total=False):
+    """Fields of a specification that may change between two runs: none of them changes what is sent."""
+
+    max_cost_usd: float | None
+    deadline: float | None
+    attempts: int | None
+    concurrency: int | None
 
 
 class RequestBuilder(Protocol):
-    """How the input of a job is understood."""
+    """Reader of a job's input: rows are parsed once, stored, and built into requests when they are sent."""
 
-    def parse_row(self, values: Mapping[str, Any]) -> tuple[str | None, str]:
-        """The custom id of a row, and what is kept of it as JSON.
+    def parse_row(self, values: Mapping[str, object]) -> tuple[str | None, str]:
+        """Return the custom id of a row, and its body as JSON.
 
         Raises:
             RequestError: with every fault of the row.
@@ -69,12 +84,12 @@ class RequestBuilder(Protocol):
         ...
 
     def build_request(self, body: str) -> Request:
-        """What such a row asks."""
+        """Return the request of a stored row."""
         ...
 
 
 def place_calls(calls: Iterable[Call]) -> Iterator[tuple[tuple[int, int], Call]]:
-    """The calls of one item, each with its entry and its number within that entry: its unit's `repeat`.
+    """Yield the calls of one item, each with its entry and its number within that entry: its unit's `repeat`.
 
     The number is the call's `sample`, unless the item has several prompts.
     """
@@ -86,13 +101,13 @@ def place_calls(calls: Iterable[Call]) -> Iterator[tuple[tuple[int, int], Call]]
 
 
 Fingerprint = Mapping[str, Mapping[str, Any]]
-"""What each model of a job stood for when it began: provider, adapter, address, upstream id, parameters sent."""
+"""What each model of a job stood for when it was made: provider, adapter, address, upstream id, parameters sent."""
 FINGERPRINT_JSON: TypeAdapter[Fingerprint] = TypeAdapter(dict[str, dict[str, Any]])
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as its row has it."""
+    """A job as it was last read from the store."""
 
     number: int
     id: str
@@ -107,37 +122,33 @@ class Job:
     started: float | None
     ended: float | None
     rate: float | None
-    """Units a second, of late."""
+    """Units a second, recently."""
     owner: str | None
-    alive: bool
-    """Whoever owns it has said so within the last seconds."""
+    is_alive: bool
+    """It has an owner, whose lease has not run out."""
     forked_from: str | None
 
     @classmethod
     def from_row(cls, row: JobRow) -> Job:
         """Return the job that a row of the store holds."""
-        return cls(
-            number=row.number,
-            id=row.id,
-            created=row.created,
-            account_id=row.account_id,
-            spec=JOB_SPEC_JSON.validate_json(row.spec),
-            fingerprint=FINGERPRINT_JSON.validate_json(row.fingerprint),
-            state=row.state,
-            reason=row.reason,
-            items=row.items,
-            units=row.units,
-            started=row.started,
-            ended=row.ended,
-            rate=row.rate,
-            owner=row.owner,
-            alive=row.is_alive,
-            forked_from=row.forked_from,
-        )
+        values = {name: value for name, value in row._asdict().items() if name not in ("lease_until", "epoch")}
+        values["spec"] = _SPEC_JSON.validate_json(row.spec)
+        values["fingerprint"] = FINGERPRINT_JSON.validate_json(row.fingerprint)
+        return cls(**values)
+
+    @property
+    def dead_owners(self) -> Sequence[str]:
+        """Its owner, where that process is known to have ended: its lease need not run out first."""
+        return [self.owner] if self.owner and is_gone(self.owner) else []
+
+    @property
+    def is_free(self) -> bool:
+        """No process has it."""
+        return not self.is_alive or bool(self.dead_owners)
 
 
 class ResultGroup(NamedTuple):
-    """What is counted together."""
+    """Units that are counted together."""
 
     model: str
     """The entry's label."""
@@ -147,50 +158,56 @@ class ResultGroup(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is."""
+    """Progress of a job."""
 
     job: Job
     counts: Mapping[ResultGroup, WorkTotals]
     running: int = 0
-    """Calls under way; 0 where another process runs it."""
+    """Calls in flight; 0 where another process runs it."""
     waiting: int = 0
-    """Units whose next try has a time."""
+    """Units that wait for their retry."""
     rates: Mapping[str, float] = field(default_factory=dict)
-    """Units a second, of late, by model."""
+    """Units a second, recently, by model."""
 
     @property
     def ended(self) -> int:
+        """Units that have ended."""
         return sum(totals.calls for totals in self.counts.values())
 
     @property
     def answered(self) -> int:
-        return sum(totals.calls for group, totals in self.counts.items() if group.result == "answered")
+        """Units that were answered."""
+        return sum(totals.calls for group, totals in self.counts.items() if group.result == ANSWERED)
 
     @property
     def remaining(self) -> int:
+        """Units that have not ended."""
         return max(self.job.units - self.ended, 0)
 
     @property
     def cost_usd(self) -> float | None:
+        """Sum of the known costs; `None` where none is known."""
         return sum_known(totals.cost_usd for totals in self.counts.values())
 
     @property
     def cost_unknown(self) -> int:
+        """Answers whose cost is not known."""
         return sum(totals.cost_unknown for totals in self.counts.values())
 
     @property
     def rate(self) -> float | None:
-        """Units a second, of late."""
+        """Units a second, recently."""
         return sum(self.rates.values()) if self.rates else self.job.rate
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds to the end at the pace of late; `None` where nothing is known of it."""
-        rate = self.rate
-        return self.remaining / rate if rate and self.remaining else 0.0 if not self.remaining else None
+        """Seconds to the end at the recent rate; `None` where there is none."""
+        if not self.remaining:
+            return 0.0
+        return self.remaining / self.rate if self.rate else None
 
     @property
     def remaining_usd(self) -> float | None:
-        """What the rest would cost at the mean of what has ended; `None` where no cost is known."""
-        known = sum(totals.calls - totals.cost_unknown for group, totals in self.counts.items() if group.result == "answered")
+        """Expected cost of the rest, at the mean of the answers so far; `None` where no cost is known."""
+        known = sum(totals.calls - totals.cost_unknown for group, totals in self.counts.items() if group.result == ANSWERED)
         return self.cost_usd / known * self.remaining if self.cost_usd is not None and known else None

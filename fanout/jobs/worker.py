@@ -72,8 +72,9 @@ class JobWorker:
         """Why the database cannot be used just now."""
         return self._journal.trouble
 
+    @property
     def progress(self) -> Progress:
-        """Return the progress at this moment."""
+        """Progress at this moment."""
         return Progress(
             job=self.job,
             counts=self._journal.counts,
@@ -118,7 +119,7 @@ class JobWorker:
             return self._ending
         if reason := self._scheduler.closed_because:
             return "stopped", reason
-        if left := self.progress().remaining:
+        if left := self.progress.remaining:
             return "stopped", f"{left} units were not sent: the models stand for fewer calls than when the job was made"
         return "done", None
 
@@ -203,7 +204,7 @@ class JobWorker:
         """Renew the lease, and stop where the job was cancelled by another process."""
         while True:
             try:
-                state = await self._store.leases.renew(self.job.number, self._epoch, self.progress().rate)
+                state = await self._store.leases.renew(self.job.number, self._epoch, self.progress.rate)
             except StoreError as error:
                 log.warning("job.lease_not_renewed", job=self.job.id, reason=str(error))
             else:

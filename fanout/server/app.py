@@ -15,7 +15,8 @@ from fanout.core.errors import ConfigError
 from fanout.core.faults import Fault
 from fanout.dispatch.dispatcher import open_dispatcher, raise_file_limit
 from fanout.jobs.job import JobKind
-from fanout.jobs.manager import RequestBuilderFactory, open_job_manager
+from fanout.jobs.manager import open_job_manager
+from fanout.jobs.planner import RequestBuilderFactory
 from fanout.observability.account_health import RecentCalls
 from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics
@@ -87,7 +88,7 @@ def create_app(settings: Settings) -> web.Application:
             async with batches.open_clerk(opened, app[JOB_STORE], app[BATCH_STORE], app[FILE_STORE]) as clerk:
                 app[batches.CLERK] = clerk
                 yield
-            opened.hand_over()
+            opened.leave()
             app[DISPATCHER].stop()  # whoever had calls under way has had the grace
 
     app.cleanup_ctx.append(store)  # before the dispatcher: what ends while that one closes is counted too
@@ -160,14 +161,14 @@ async def _wind_down(app: web.Application, site: web.TCPSite) -> None:
     log.info("stopping", requests=lifecycle.running_requests)
     manager = app.get(JOB_MANAGER)
     if manager:
-        manager.hand_over()
+        manager.leave()
     await site.stop()
     grace_s = dispatcher.settings.environment.grace_s
     with suppress(TimeoutError):
         async with asyncio.timeout(grace_s):
             await lifecycle.wait_until_idle()
             if manager:
-                await manager.wait_until_idle()
+                await manager.supervisor.wait_until_idle()
     dispatcher.stop()
     with suppress(TimeoutError):
         async with asyncio.timeout(LAST_WORDS_S):

@@ -34,7 +34,7 @@ async def main() -> None:
     async def look(worker: JobWorker) -> None:
         """What it takes when a tenth is done: from there on it must not grow."""
         nonlocal early_mb
-        while worker.progress().ended < worker.job.units / 10:
+        while worker.progress.ended < worker.job.units / 10:
             await asyncio.sleep(0.05)
         early_mb = rss_mb("self")
 
@@ -57,7 +57,7 @@ async def main() -> None:
             job = await manager.run(job.id, lambda worker: looking.append(asyncio.create_task(look(worker))))
             cpu_s, wall_s = time.process_time() - start_s, time.monotonic() - began
             await asyncio.gather(*looking)
-            progress = await manager.progress(job.id)
+            progress = await manager.read_progress(job.id)
     result = {"calls": job.units, "cpu_s": cpu_s, "wall_s": wall_s, "rss_mb": rss_mb("self"), "rss_early_mb": early_mb}
     errors = job.units - progress.answered
     print(json.dumps(result | {"store_mb": os.path.getsize(store) / 2**20, "errors": errors}))

@@ -17,7 +17,7 @@ from table import Row
 
 from fanout.core.schema import Answer, Choice, Completion, Timing
 from fanout.core.usage import Cost, Usage, WorkTotals
-from fanout.jobs.job import JOB_SPEC_JSON, JobSpec
+from fanout.jobs.job import JobSpec
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.store import open_store
 from fanout.store.jobs.job_store import JobStore
@@ -59,7 +59,7 @@ def _ended(unit: Unit, epoch: int, record: str) -> UnitEnded:
 
 async def _opened(folder: Path) -> tuple[Path, str]:
     path = folder / f"journal-{time.monotonic_ns()}.db"
-    return path, JOB_SPEC_JSON.dump_json(JobSpec()).decode()
+    return path, JobSpec().to_json()
 
 
 async def _grouped(folder: Path, seconds: float) -> float:

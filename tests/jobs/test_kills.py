@@ -69,7 +69,7 @@ async def test_kills_lose_nothing_and_repeat_only_what_was_under_way(upstream: U
         assert 0 < len(await kept.results(job)) < job.units
         job = await kept.manager.run(job.id)
         found = await kept.results(job)
-        progress = await kept.manager.progress(job.id)
+        progress = await kept.manager.read_progress(job.id)
 
     assert job.state == "done"
     assert len(found) == len({tuple(row[:3]) for row in found}) == job.units == 4 * items

@@ -32,7 +32,7 @@ async def test_every_item_is_asked_of_every_model_as_often_as_wanted(upstream: U
 
         job = await kept.manager.run(job.id)
         found = await kept.results(job)
-        progress = await kept.manager.progress(job.id)
+        progress = await kept.manager.read_progress(job.id)
 
     assert (job.state, job.reason) == ("done", None)
     assert set(asked(upstream).values()) == {2}
@@ -56,7 +56,7 @@ async def test_failures_stand_beside_answers_and_what_may_pass_is_tried_again(
         found = await kept.results(job)
         failed = await kept.jobs.results.list_results(job.number, filter_=ResultFilter(failed=True))
         tries = await kept.jobs.results.list_attempts(Unit(job.number, 0, 2, 0))
-        progress = await kept.manager.progress(job.id)
+        progress = await kept.manager.read_progress(job.id)
 
     ends = Counter((row.model, row.result) for row in found)
     assert ends == {("up/400", "bad_request"): 4, ("up/fail-2-then-ok", "answered"): 4, ("up/500", "server"): 4}
@@ -144,11 +144,11 @@ async def test_retry_asks_again_what_failed_in_that_way(upstream: Upstream, tmp_
     async with keeping(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(1, "up/fail-3-then-ok", "up/400", "up/ok")
         job = await kept.manager.run(job.id)
-        before = (await kept.manager.progress(job.id)).counts
+        before = (await kept.manager.read_progress(job.id)).counts
 
         await kept.manager.retry(job.id, ["server"])
         job = await kept.manager.run(job.id)
-        after = (await kept.manager.progress(job.id)).counts
+        after = (await kept.manager.read_progress(job.id)).counts
         tries = await kept.jobs.results.list_attempts(Unit(job.number, 0, 0, 0))
 
     assert {group: tally.calls for group, tally in before.items()} == {
@@ -180,13 +180,11 @@ async def test_what_its_models_stand_for_must_not_change_unseen(upstream: Upstre
 async def test_two_managers_never_run_one_job_together(upstream: Upstream, tmp_path: Path, location: str) -> None:
     async with (
         keeping(upstream.url, tmp_path, store=location) as kept,
-        keeping(upstream.url, tmp_path, store=location) as other,
+        keeping(upstream.url, tmp_path, store=location, owner="elsewhere|another machine|1|1") as other,
     ):
         job = await kept.create(20, "up/sleep-0.05")
         running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(1)
-        # The same process is the same owner; another one's is another.
-        other.manager._owner = "elsewhere|another machine|1|1"
         with pytest.raises(LeaseLostError):
             await other.manager.run(job.id)
         assert (await running).state == "done"
@@ -216,7 +214,7 @@ async def test_it_never_costs_more_than_it_may(upstream: Upstream, tmp_path: Pat
         each = (10 * 1.0 + 4 * 10.0) / 1e6
         job = await kept.create(100, "dear", parameters={"max_tokens": 4}, max_cost_usd=20.5 * each)
         job = await kept.manager.run(job.id)
-        progress = await kept.manager.progress(job.id)
+        progress = await kept.manager.read_progress(job.id)
         assert job.state == "stopped"
         assert "USD" in (job.reason or "")
         assert 15 * each < (progress.cost_usd or 0) <= 20.5 * each

@@ -58,7 +58,7 @@ async def test_a_server_that_is_started_anew_is_waited_for(
         await asyncio.to_thread(stoppable.start)
         job = await running
         found = await kept.results(job)
-        progress = await kept.manager.progress(job.id)
+        progress = await kept.manager.read_progress(job.id)
 
     assert job.state == "done"
     assert 10 <= sent <= 10 + 4 * 8
@@ -119,8 +119,7 @@ def run_elsewhere(url: str, folder: str, job: str, store: str) -> None:
 
 
 async def _run_elsewhere(url: str, folder: Path, job: str, store: str) -> None:
-    async with keeping(url, folder, store=store) as kept:
-        kept.manager._owner = ELSEWHERE
+    async with keeping(url, folder, store=store, owner=ELSEWHERE) as kept:
         await kept.manager.run(job)
 
 
@@ -175,8 +174,8 @@ async def test_a_machine_whose_clock_is_wrong_takes_no_job_from_another(
             monkeypatch.setattr(time, "time", lambda wrong_s=wrong_s: real() + wrong_s)
             with pytest.raises(LeaseLostError):
                 await kept.manager.run(job.id)
-            assert (await kept.manager.job(job.id)).alive
+            assert (await kept.manager.find_job(job.id)).is_alive
         assert await kept.jobs.leases.acquire(job.number, "here|this machine|1|1", dead_owners=[ELSEWHERE]) is not None
-        assert (await kept.manager.job(job.id)).alive
+        assert (await kept.manager.find_job(job.id)).is_alive
 
     assert upstream.requests == []

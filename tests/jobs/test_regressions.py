@@ -62,7 +62,7 @@ async def test_what_is_stopped_sends_nothing_more(upstream: Upstream, tmp_path: 
         seen: list[JobWorker] = []
         running = asyncio.create_task(kept.manager.run(job.id, seen.append))
         await upstream.arrived(1)
-        while seen[0].progress().running < 3:
+        while seen[0].progress.running < 3:
             await asyncio.sleep(0.01)
         await kept.manager.cancel(job.id)
         sent = len(upstream.requests)
@@ -135,7 +135,7 @@ async def test_a_figure_that_no_database_holds_stops_nobody(upstream: Upstream, 
         job = await kept.create(3, f"up/tokens-{10**30}", "up/ok")
         async with asyncio.timeout(30):
             job = await kept.manager.run(job.id)
-        counts = (await kept.manager.progress(job.id)).counts
+        counts = (await kept.manager.read_progress(job.id)).counts
 
     assert job.state == "done"
     tally = counts[ResultGroup(f"up/tokens-{10**30}", ANSWERED)]
@@ -201,7 +201,7 @@ async def test_what_waits_to_be_tried_again_is_bounded(
         seen: list[JobWorker] = []
         running = asyncio.create_task(kept.manager.run(job.id, seen.append))
         while not running.done():
-            most = max(most, seen[0].progress().waiting) if seen else 0
+            most = max(most, seen[0].progress.waiting) if seen else 0
             await asyncio.sleep(0.005)
         job = await running
 
@@ -217,7 +217,7 @@ async def test_the_attempts_before_a_kill_are_counted(upstream: Upstream, tmp_pa
         await kept.jobs.journal.put(AttemptStarted(Unit(job.number, 0, 0, 0), 1, epoch, time.time()))
         await kept.jobs.update(job.number, {"owner": None})
         await kept.manager.run(job.id)
-        tally = (await kept.manager.progress(job.id)).counts[ResultGroup("up/fail-2-then-ok", ANSWERED)]
+        tally = (await kept.manager.read_progress(job.id)).counts[ResultGroup("up/fail-2-then-ok", ANSWERED)]
         made = await kept.jobs.results.list_attempts(Unit(job.number, 0, 0, 0))
 
     assert tally.attempts == len(made) == 4
@@ -305,7 +305,7 @@ async def test_planning_lets_others_have_their_turn(upstream: Upstream, tmp_path
         job = await kept.manager.run((await kept.create(250, "up/ok")).id)
         builder = Counting(make_row_request_builder(job.spec, ""))
         epoch = await kept.jobs.leases.acquire(job.number, "me") or 0
-        counts = (await kept.manager.progress(job.id)).counts
+        counts = (await kept.manager.read_progress(job.id)).counts
         worker = JobWorker(kept.jobs, kept.dispatcher, job, epoch, builder, counts)
         others = asyncio.create_task(builder.others())
         assert await worker.run() == ("done", None)
@@ -332,8 +332,8 @@ async def test_a_bug_stops_the_job_and_frees_it(upstream: Upstream, tmp_path: Pa
         # A body that no job of this kind can have.
         async with kept.store.database.write_transaction() as connection:
             await connection.exec_driver_sql("UPDATE items SET body = '[]'")
-        await kept.manager._attended(job)
-        job = await kept.manager.job(job.id)
+        await kept.manager.supervisor.run_job(job)
+        job = await kept.manager.find_job(job.id)
 
     assert (job.state, job.owner) == ("stopped", None)
-    assert any("bug in a job" in line for line in logged)
+    assert any("job.crashed" in line for line in logged)

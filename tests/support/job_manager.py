@@ -45,12 +45,14 @@ def rows(count: int) -> Iterator[InputRow]:
 
 
 @asynccontextmanager
-async def keeping(upstream_url: str, folder: Path, *, store: str | None = None, **row: Any) -> AsyncGenerator[Kept]:
+async def keeping(
+    upstream_url: str, folder: Path, *, store: str | None = None, owner: str | None = None, **row: Any
+) -> AsyncGenerator[Kept]:
     """Jobs in `folder/jobs.db`, or the store of that location; `row` is the provider's. Its waits last 20 ms at most."""
     row = {"retries": {"attempts": 3, "max_delay_s": 0.02}, **row}
     settings = load_settings(providers_file(upstream_url, folder, **row), {"HOME": str(folder)})
     async with open_store(store or str(folder / "jobs.db")) as opened, open_dispatcher(settings) as dispatcher:
         assert opened
         jobs = JobStore(opened.database)
-        async with open_job_manager(jobs, dispatcher) as manager:
+        async with open_job_manager(jobs, dispatcher, owner=owner) as manager:
             yield Kept(manager, jobs, dispatcher, opened)

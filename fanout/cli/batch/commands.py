@@ -158,7 +158,7 @@ def retry(location: JobsLocation, job: str, kinds: Sequence[str], limits: JsonOb
 @batch.command()
 @with_location
 @click.argument("job")
-@click.option("--watch", is_flag=True, help="Wait until the job ends, wherever it runs; then exit like `run`.")
+@click.option("--watch", is_flag=True, help="Wait until the job.ended, wherever it runs; then exit like `run`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON; with --watch, a line for each change.")
 def status(location: JobsLocation, job: str, watch: bool, as_json: bool) -> None:
     """Show the progress of a job."""

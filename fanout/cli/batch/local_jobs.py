@@ -21,7 +21,8 @@ from fanout.dispatch.plan import Entry, Request
 from fanout.jobs import output_files
 from fanout.jobs.input_diff import find_input_differences
 from fanout.jobs.job import ENDED_STATES, OPEN_STATES, JobKind, JobSpec
-from fanout.jobs.manager import JobManager, RequestBuilderFactory, open_job_manager
+from fanout.jobs.manager import JobManager, open_job_manager
+from fanout.jobs.planner import RequestBuilderFactory
 from fanout.jobs.result_records import build_records
 from fanout.jobs.row_request import make_row_request_builder
 from fanout.jobs.worker import JobWorker
@@ -67,7 +68,7 @@ class LocalJobs:
             return None
 
     async def _render(self, job_id: str) -> JsonObject:
-        return render_job(await self._manager.progress(job_id))
+        return render_job(await self._manager.read_progress(job_id))
 
     async def find_by_prefix(self, prefix: str) -> list[JsonObject]:
         ids = [
@@ -87,7 +88,7 @@ class LocalJobs:
         Raises:
             RequestError: they have changed; names every difference.
         """
-        kept = await self._manager.job(job["id"])
+        kept = await self._manager.find_job(job["id"])
         differences: Sequence[Fault] = ()
         # Another hash may still mean the same rows, written in another order of columns or another format.
         if source and kept.spec.input.get("sha256") != source.sha256:
@@ -111,7 +112,7 @@ class LocalJobs:
     async def list_labels(self, job: JsonObject) -> Sequence[str]:
         if job["kind"] != "rows":
             return ()  # each line of an OpenAI batch file names its own models
-        return [name.partition(": ")[2] for name in (await self._manager.job(job["id"])).fingerprint]
+        return [name.partition(": ")[2] for name in (await self._manager.find_job(job["id"])).fingerprint]
 
     async def run(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
         """Run a job in this process.
@@ -119,7 +120,7 @@ class LocalJobs:
         Raises:
             LeaseLostError: another process runs it.
         """
-        kept = await self._manager.job(job["id"])
+        kept = await self._manager.find_job(job["id"])
         # Prepare the models (the embedded ones train) before the job's clock starts, so that no call pays for it.
         names = dict.fromkeys(str(row["model"]) for row in kept.fingerprint.values())
         requests = [Request(entries=(Entry(name),), prompts=("",)) for name in names]
@@ -128,7 +129,7 @@ class LocalJobs:
         try:
             while not task.done():
                 if self._worker:
-                    yield JobSnapshot(render_job(self._worker.progress()), self._list_notes(self._worker))
+                    yield JobSnapshot(render_job(self._worker.progress), self._list_notes(self._worker))
                 await asyncio.wait({task}, timeout=SNAPSHOT_INTERVAL_S)
             await task  # raises what the job raised
         finally:
@@ -148,7 +149,7 @@ class LocalJobs:
             worker.stop("stopped", INTERRUPTED)
 
     def _list_notes(self, worker: JobWorker) -> list[str]:
-        progress = worker.progress()
+        progress = worker.progress
         waiting = f"{progress.waiting:,} calls are waiting for another attempt" if progress.waiting else ""
         trouble = f"the database cannot be written, trying again: {worker.trouble}" if worker.trouble else ""
         accounts = [note for limiter in self._dispatcher.limiters if (note := _describe_limits(limiter))]
@@ -170,7 +171,7 @@ class LocalJobs:
         self._dispatcher.stop()
 
     async def export(self, job: JsonObject, output: str, format_: str | None, chosen: ExportFilter) -> None:
-        number = (await self._manager.job(job["id"])).number
+        number = (await self._manager.find_job(job["id"])).number
         which = ResultFilter(chosen.failed, chosen.model, chosen.kind, different=chosen.different)
         target = sys.stdout.buffer if output == "-" else Path(output)
         with output_files.open_writer(target, output_files.choose_format(output, format_)) as writer:
@@ -241,5 +242,5 @@ async def open_local_jobs(settings: Settings, *, in_memory: bool = False) -> Asy
             open_dispatcher(settings, [opened.usage.observe]) as dispatcher,
             open_job_manager(store, dispatcher, REQUEST_BUILDERS) as manager,
         ):
-            await manager.discard_abandoned()  # jobs whose input was not read to its end
+            await manager.supervisor.discard_abandoned()  # jobs whose input was not read to its end
             yield LocalJobs(manager, store, dispatcher)

@@ -167,7 +167,7 @@ async def find_batch(batches: BatchStore, id: str, param: str = "batch_id") -> B
 async def _progress(manager: JobManager, id: str) -> Progress | None:
     """How far a batch's job is; `None`: it has none."""
     with suppress(RequestError):
-        return await manager.progress(id)
+        return await manager.read_progress(id)
     return None
 
 
@@ -311,11 +311,11 @@ class Clerk:
             await self._batches.update(row.id, {"errors": to_json(_errors(error.faults)).decode(), "settled": time.time()})
             return
         await self._batches.update(row.id, {"validated": time.time()})
-        self._manager.notify_queued()
+        self._manager.supervisor.notify()
 
     async def _settle(self, id: str) -> None:
         """Measures a batch's files, and names them."""
-        job = await self._manager.job(id)
+        job = await self._manager.find_job(id)
         sizes = await batch_lines.sizes(self._manager, self._jobs, job)
         named: BatchChange = {
             "output_file": await self._named(job, batch_lines.output_id(id), f"{id}_output.jsonl", sizes.output),

@@ -131,7 +131,7 @@ async def get_file_content(request: web.Request) -> web.StreamResponse:
         pieces, size = _read_parts(request.app[FILE_STORE], row.id), row.bytes
     else:
         manager, is_output = request.app[JOB_MANAGER], batch_lines.is_output(row.id)
-        pieces = batch_lines.results(manager, request.app[JOB_STORE], await manager.job(row.job), good=is_output)
+        pieces = batch_lines.results(manager, request.app[JOB_STORE], await manager.find_job(row.job), good=is_output)
         size = None
     return await respond_download(request, pieces, filename=row.filename, content_type=BYTES, size=size)
 

@@ -73,7 +73,7 @@ class ResultsQuery(ExportQuery):
 async def list_results(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/results`."""
     query = read_query(request, ResultsQuery)
-    job = await request.app[JOB_MANAGER].job(request.match_info["job_id"])
+    job = await request.app[JOB_MANAGER].find_job(request.match_info["job_id"])
     found = await request.app[JOB_STORE].results.list_results(
         job.number, after=query.after, limit=query.limit + 1, filter_=query.to_filter()
     )
@@ -88,7 +88,7 @@ async def list_results(request: web.Request) -> web.StreamResponse:
 async def export_results(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/results.{format}`: all results, in memory that does not grow with them."""
     query, format_ = read_query(request, ExportQuery), request.match_info["format"]
-    job = await request.app[JOB_MANAGER].job(request.match_info["job_id"])
+    job = await request.app[JOB_MANAGER].find_job(request.match_info["job_id"])
     encoder = output_files.make_encoder(format_)
     pieces = _export(request.app[JOB_STORE], job, query.to_filter(), encoder)
     return await respond_download(request, pieces, filename=f"{job.id}.{format_}", content_type=MEDIA_TYPES[format_])

@@ -67,7 +67,7 @@ async def create_job(request: web.Request) -> web.StreamResponse:
         job = await manager.create(spec, rows, account_id=account_id)
     except RequestError as error:
         raise RequestError([_locate(fault, body) for fault in error.faults]) from None
-    manager.notify_queued()
+    manager.supervisor.notify()
     return await _respond_created(request, job.id)
 
 
@@ -98,11 +98,11 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
     query, manager = read_query(request, JobsQuery), request.app[JOB_MANAGER]
     found = await manager.list_jobs(
         limit=query.limit + 1,
-        before=(await manager.job(query.after)).created if query.after else None,
+        before=(await manager.find_job(query.after)).created if query.after else None,
         account_id=requested_account(request, query),
         states=(query.state,) if query.state else (),
     )
-    shown = [render_job(await manager.progress(job.id)) for job in found[: query.limit]]
+    shown = [render_job(await manager.read_progress(job.id)) for job in found[: query.limit]]
     return page_response(shown, has_more=len(found) > query.limit)
 
 
@@ -115,7 +115,7 @@ async def get_job(request: web.Request) -> web.StreamResponse:
 @needs_store
 async def cancel_job(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/jobs/{job_id}/cancel`."""
-    job = await request.app[JOB_MANAGER].job(request.match_info["job_id"])
+    job = await request.app[JOB_MANAGER].find_job(request.match_info["job_id"])
     if job.state in ("loading", "done", "expired"):
         raise RequestError([Fault("job_id", f"job `{job.id}` is {job.state}: there is nothing to cancel", "wrong_state")])
     await request.app[BATCH_STORE].update(job.id, {"cancelling": time.time()})
@@ -150,7 +150,7 @@ async def _reopen_batch(request: web.Request, id: str) -> None:
 
 async def _respond_forked(request: web.Request, id: str, changes: JsonObject) -> web.Response:
     manager = request.app[JOB_MANAGER]
-    job = await manager.job(id)
+    job = await manager.find_job(id)
     if job.spec.kind == "requests":
         sentence = f"`{job.id}` is a batch: make another one of its file, `{job.spec.input.get('file')}`"
         raise RequestError([Fault("fork", sentence, "wrong_state")])
@@ -167,7 +167,7 @@ async def _respond_created(request: web.Request, id: str) -> web.Response:
 
 
 async def _respond_job(request: web.Request, id: str, status: int = 200) -> web.Response:
-    return json_response(render_job(await request.app[JOB_MANAGER].progress(id)), status)
+    return json_response(render_job(await request.app[JOB_MANAGER].read_progress(id)), status)
 
 
 # Its form

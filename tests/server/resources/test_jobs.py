@@ -400,7 +400,7 @@ async def test_jobs_are_left_queued_at_the_end_and_finished_after_the_next_start
         assert await first.ended() == 0
         took_s = time.monotonic() - began
         said = await watching
-    left = [line for line in first.lines("job ends") if line["state"] == "queued"]
+    left = [line for line in first.lines("job.ended") if line["state"] == "queued"]
     before = len(upstream.requests)
     async with running(config, FANOUT_STORE=store) as second, aiohttp.ClientSession(second.url) as session:
         done = await ended(session, made)

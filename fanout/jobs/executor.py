@@ -1,0 +1,118 @@
+"""Executor of jobs: runs them in this process, or waits for the process that does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from fanout.core.errors import LeaseLostError, StoreError
+from fanout.jobs.job import ENDED_STATES, Fingerprint, Job
+from fanout.jobs.lookup import find_job, read_counts, wrong_state
+from fanout.jobs.planner import JobPlanner
+from fanout.jobs.worker import JobWorker
+from fanout.observability.logs import log
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.records import JobChange, JobState
+
+MAX_FINAL_WRITES = 5
+"""Retries of writing the end of a run."""
+FINAL_WRITE_INTERVAL_S = 2.0
+WATCH_INTERVAL_S = 0.5
+"""How often a job that another process runs is checked."""
+OnStart = Callable[[JobWorker], None]
+
+
+class JobExecutor:
+    """The jobs that this process runs."""
+
+    def __init__(self, store: JobStore, planner: JobPlanner, owner: str) -> None:
+        self._store, self._planner, self._owner = store, planner, owner
+        self.workers: dict[int, JobWorker] = {}
+        """Of the jobs that run here, by their numbers."""
+        self._taken: set[int] = set()
+        """Jobs that this process has or is about to take. Its own lease would not keep it from running one twice."""
+        self.is_leaving = False
+
+    async def run(self, id: str, on_start: OnStart | None = None, *, wait: bool = False) -> Job:
+        """Run a job to its end; see `JobManager.run`."""
+        job = await find_job(self._store, id)
+        if job.state in ENDED_STATES or job.state == "loading":
+            raise wrong_state(f"job `{id}` is {job.state}")
+        fingerprint = self._planner.require_unchanged(job)
+        if job.number not in self._taken:
+            self._taken.add(job.number)
+            try:
+                epoch = await self._store.leases.acquire(job.number, self._owner, dead_owners=job.dead_owners)
+                if epoch is not None:
+                    return await self._run(job, epoch, fingerprint, on_start)
+            finally:
+                self._taken.discard(job.number)
+        if wait:
+            return await self._wait_for_other(job, on_start)
+        raise LeaseLostError
+
+    def leave(self) -> None:
+        """Send nothing more; each job is left to the next process once its calls in flight have ended."""
+        self.is_leaving = True
+        for worker in self.workers.values():
+            worker.stop("queued", None)
+
+    async def _run(self, job: Job, epoch: int, fingerprint: Fingerprint, on_start: OnStart | None) -> Job:
+        """Run a job whose lease this process has.
+
+        Args:
+            fingerprint: of its models now; limit groups may have changed since it was made.
+        """
+        change: JobChange = {"state": "running", "reason": None, "started": job.started or time.time()}
+        if not await self._store.update(job.number, change, states=("queued", "running"), epoch=epoch):
+            job = await find_job(self._store, job.id)
+            if job.state == "cancelling":
+                return await self._finish(job, epoch, "cancelled", "it was cancelled")
+            await self._store.update(job.number, {"owner": None}, epoch=epoch)
+            raise wrong_state(f"job `{job.id}` is {job.state}")
+        # Read again: only now that the lease is ours can nobody else change the job.
+        job = replace(await find_job(self._store, job.id), fingerprint=fingerprint)
+        builder = self._planner.make_builder(job.spec, job.account_id)
+        counts = await read_counts(self._store, job)
+        worker = JobWorker(self._store, self._planner.dispatcher, job, epoch, builder, counts)
+        self.workers[job.number] = worker
+        if self.is_leaving:
+            worker.stop("queued", None)
+        try:
+            if on_start:
+                on_start(worker)
+            log.info("job.started", job=job.id, units=job.units, remaining=worker.progress.remaining)
+            state, reason = await worker.run()
+        finally:
+            del self.workers[job.number]
+        return await self._finish(job, epoch, state, reason)
+
+    async def _wait_for_other(self, job: Job, on_start: OnStart | None) -> Job:
+        """Return a job at its end, whichever process runs it."""
+        log.info("job.waited", job=job.id, owner=job.owner)
+        while not job.is_free:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            job = await find_job(self._store, job.id)
+        return job if job.state in ENDED_STATES else await self.run(job.id, on_start, wait=True)
+
+    async def _finish(self, job: Job, epoch: int, state: JobState, reason: str | None) -> Job:
+        """Write the end of a run, and wait a while for a database that cannot be written just then."""
+        for _ in range(MAX_FINAL_WRITES):
+            with suppress(StoreError):
+                return await self._write_end(job, epoch, state, reason)
+            await asyncio.sleep(FINAL_WRITE_INTERVAL_S)
+        return await self._write_end(job, epoch, state, reason)
+
+    async def _write_end(self, job: Job, epoch: int, state: JobState, reason: str | None) -> Job:
+        ended = time.time() if state in ENDED_STATES else None
+        change: JobChange = {"state": state, "reason": reason, "ended": ended, "owner": None, "rate": None}
+        states: Sequence[JobState] = ("queued", "running") if state == "queued" else ()
+        if not await self._store.update(job.number, change, states=states, epoch=epoch):
+            # A job that is left to others must not forget that it was cancelled.
+            change |= {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
+            await self._store.update(job.number, change, states=("cancelling",), epoch=epoch)
+        log.info("job.ended", job=job.id, state=state, reason=reason)
+        return await find_job(self._store, job.id)
