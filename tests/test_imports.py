@@ -17,8 +17,8 @@ FILES = {
 }
 # A total order, from the ground up; `fanout` is the package's own `__init__`.
 LISTING = [
-    *("core", "config", "limits", "providers", "observability", "store", "dispatch", "jobs", "probe", "evaluate", "rendering"),
-    *("api", "fanout", "server", "cli", "__main__"),
+    *("core", "config", "limits", "providers", "observability", "store", "dispatch", "jobs", "probe", "evaluate"),
+    *("requests", "rendering", "api", "fanout", "server", "cli", "__main__"),
 ]
 # What a declared dependency brings along and is made of.
 PARTS = {

@@ -23,7 +23,7 @@ from fanout.config.environment import Environment
 from fanout.config.providers_file import ProviderRow
 from fanout.jobs.result_records import COLUMNS
 from fanout.providers import ADAPTERS
-from fanout.server.dialects.thiggle import CompletionBody
+from fanout.requests.thiggle import CompletionBody
 from fanout.server.resources.job_bodies import JobBody
 from tests.support.cli import FANOUT, Ran, ran, serving, shape
 

@@ -28,8 +28,8 @@ from fanout.config.settings import Settings
 from fanout.core.merge import merge
 from fanout.core.schema import Call, Delta, Failure
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
+from fanout.rendering.comparison import render_choice, render_comparison
 from fanout.rendering.errors import all_failed_reply
-from fanout.server.dialects.thiggle import choice_json, comparison_json
 
 
 @click.command()
@@ -95,7 +95,8 @@ async def _ask_locally(settings: Settings, body: Mapping[str, Any], view: SideBy
                 if isinstance(piece, Delta):
                     view.add(piece.call_index, piece.text)
                 else:
-                    view.finish(piece.call.index, choice_json(merge([piece], created=time.time(), total_s=0).choices[0]))
+                    choice = merge([piece], created=time.time(), total_s=0).choices[0]
+                    view.finish(piece.call.index, dict(render_choice(choice)))
     return not view.failed
 
 
@@ -105,10 +106,9 @@ async def _print_comparison(dispatcher: Dispatcher, calls: Sequence[Call], deadl
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s)
     failed = sum(isinstance(outcome.result, Failure) for outcome in outcomes)
     if failed == len(outcomes):
-        answer = {"error": all_failed_reply(outcomes).error}
+        print_json({"error": all_failed_reply(outcomes).error})
     else:
-        answer = comparison_json(merge(outcomes, created=created, total_s=time.monotonic() - began))
-    print_json(answer)
+        print_json(render_comparison(merge(outcomes, created=created, total_s=time.monotonic() - began)))
     return not failed
 
 

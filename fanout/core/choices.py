@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fanout.core.schema import Choice, Completion, Failure, Outcome
+from typing import Literal
+
+from fanout.core.schema import Choice, Completion, Failure, FinishReason, Outcome
 
 
 def list_choices(outcome: Outcome) -> tuple[Choice | None, ...]:
@@ -24,7 +26,7 @@ def find_failure(outcome: Outcome, choice: Choice | None) -> Failure | None:
     return Failure("malformed", message, code="missing_choice")
 
 
-def get_finish_reason(choice: Choice | None, failure: Failure | None) -> str | None:
+def get_finish_reason(choice: Choice | None, failure: Failure | None) -> FinishReason | Literal["timeout", "error"] | None:
     """Return the end of an answer as callers see it: the model's reason, `timeout` or `error`."""
     if choice is not None:
         return choice.finish_reason

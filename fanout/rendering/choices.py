@@ -1,63 +1,193 @@
-"""What an answer says in every dialect of ours under `/v1`: where it stands, and what is known of it at its end."""
+"""Parts that choices have in common at every endpoint under `/v1`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
 
 from fanout.core.choices import find_failure, get_finish_reason
 from fanout.core.schema import Call, Choice, Completion, Outcome, TokenLogprob
 from fanout.core.units import to_ms
 from fanout.core.usage import total_tokens
-from fanout.rendering.errors import render_failure
+from fanout.rendering.errors import ChoiceErrorJson, render_failure
 
 
-def place(call: Call) -> dict[str, Any]:
-    """Which of the answers this is; `prompt_index` only where the prompt was a list."""
-    where: dict[str, Any] = {"index": call.index, "entry": call.entry, "sample": call.sample}
-    if call.prompt_index is not None:
-        where["prompt_index"] = call.prompt_index
-    return {**where, "model": call.target.name, "label": call.target.label}
+class PromptIndexJson(TypedDict):
+    prompt_index: NotRequired[int | None]
+    """Position in `prompt`, if that was a list."""
 
 
-def ended(outcome: Outcome, choice: Choice | None) -> dict[str, Any]:
-    """What is known of an answer only when it has ended."""
-    call, result, timing = outcome.call, outcome.result, outcome.timing
-    failure = find_failure(outcome, choice)
-    usage = result.usage if isinstance(result, Completion) else None
-    prediction_ms = to_ms(timing.call_s)
-    tokens = usage.output_tokens if usage else None
-    rate = round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None
+class PlaceJson(PromptIndexJson):
+    """Place of an answer, fixed before anything is sent: the same model twice is two answers."""
+
+    index: int
+    """Running number over prompts, entries and samples."""
+    entry: int
+    """Position in `model`, sets written out."""
+    sample: int
+    """Number of the sample within its entry."""
+    model: str
+    """The model as you wrote it."""
+    label: str
+    """Your name for the entry; by default the model's."""
+
+
+class AdjustmentJson(TypedDict):
+    asked: object
+    """The value in the request."""
+    sent: object
+    """The value sent to the provider."""
+
+
+class UsageCountsJson(TypedDict):
+    prompt_tokens: int | None
+    """Tokens of the prompt, cached ones included."""
+    completion_tokens: int | None
+    """Tokens of the answer, those of its reasoning included."""
+    total_tokens: int | None
+    """Both together; null if either is unknown."""
+    cached_tokens: int | None
+    """Tokens of the prompt that were read from the provider's cache."""
+
+
+class ChoiceUsageJson(UsageCountsJson):
+    """Tokens of one answer; null if the provider did not report them."""
+
+    prediction_time_ms: int | None
+    """Time of the successful attempt alone, from its start to its last byte."""
+
+
+class ChoiceTimingJson(TypedDict):
+    queued_ms: int
+    """Waiting for the limits set here; never part of the model's own time."""
+    ttft_ms: int | None
+    """From the attempt's start to its first content; null for answers that are not streamed."""
+    total_ms: int
+    """Everything, queue and retries included."""
+    attempts: int
+    """Attempts upstream, retries included."""
+    tokens_per_second: float | None
+    """Output tokens per second of the successful attempt."""
+    reader_limited: NotRequired[bool | None]
+    """A slow reader held this stream back: its times are not the model's alone."""
+
+
+class FinishJson(TypedDict):
+    """Reason of an answer's end."""
+
+    finish_reason: Literal["stop", "length", "content_filter", "tool_calls", "function_call", "timeout", "error"] | None
+    """Why the model stopped. `timeout` and `error`: there is no answer, see `error`. null: an unknown reason."""
+    native_finish_reason: str | None
+    """The provider's own word for the reason."""
+
+
+class EndJson(TypedDict):
+    """Facts about an answer that are known at its end."""
+
+    provider: str | None
+    """Provider that serves the model; null: no model has that name."""
+    upstream_model: str | None
+    """The model's name as the provider reports it."""
+    timing: ChoiceTimingJson
+    """Milliseconds that the answer took."""
+    cost_usd: float | None
+    """US dollars; null: the price or the usage is unknown."""
+    cost_source: str | None
+    """`reported` by the provider, `providers.json`, or `genai-prices` and its version."""
+    ignored_parameters: Sequence[str]
+    """Parameters of the request that this model cannot take."""
+    adjusted_parameters: Mapping[str, AdjustmentJson]
+    """Parameters that were sent with another value than requested."""
+    error: ChoiceErrorJson | None
+    """Why there is no answer."""
+
+
+class LegacyLogprobsJson(TypedDict):
+    """OpenAI's four parallel arrays."""
+
+    tokens: list[str]
+    """The tokens."""
+    token_logprobs: list[float | None]
+    """Natural logarithm of each token's probability; null for the first token of a prompt."""
+    top_logprobs: list[dict[str, float] | None]
+    """The likeliest alternatives to each token, and their log probabilities."""
+    text_offset: list[int]
+    """Where each token begins in the text."""
+
+
+def render_place(call: Call, number: int = 0) -> PlaceJson:
+    """Return the place of one of a call's answers; `prompt_index` only if the prompt was a list.
+
+    Args:
+        call: the call.
+        number: which of its answers.
+    """
+    prompt: PromptIndexJson = {} if call.prompt_index is None else {"prompt_index": call.prompt_index}
     return {
-        "finish_reason": get_finish_reason(choice, failure),
+        "index": call.index + number,
+        "entry": call.entry,
+        "sample": call.sample + number,
+        **prompt,
+        "model": call.target.name,
+        "label": call.target.label,
+    }
+
+
+def render_finish(outcome: Outcome, choice: Choice | None) -> FinishJson:
+    """Return why an answer ended.
+
+    Args:
+        outcome: how its call ended.
+        choice: the answer; `None`: there is none.
+    """
+    return {
+        "finish_reason": get_finish_reason(choice, find_failure(outcome, choice)),
         "native_finish_reason": choice.native_finish_reason if choice else None,
-        "usage": {
-            "prompt_tokens": usage.input_tokens if usage else None,
-            "completion_tokens": tokens,
-            "total_tokens": total_tokens(usage.input_tokens, tokens) if usage else None,
-            "cached_tokens": usage.cached_input_tokens if usage else None,
-            "prediction_time_ms": prediction_ms,
-        },
+    }
+
+
+def render_end(outcome: Outcome, choice: Choice | None) -> EndJson:
+    """Return what is known of an answer at its end, beside its reason and its tokens.
+
+    Args:
+        outcome: how its call ended.
+        choice: the answer; `None`: there is none.
+    """
+    call, result = outcome.call, outcome.result
+    failure = find_failure(outcome, choice)
+    return {
         "provider": call.target.provider,
         "upstream_model": (result.model if isinstance(result, Completion) else None) or call.target.model,
-        "timing": {
-            "queued_ms": to_ms(timing.queued_s),
-            "ttft_ms": to_ms(timing.first_token_s),
-            "total_ms": to_ms(timing.total_s),
-            "attempts": timing.attempts,
-            "tokens_per_second": rate,
-            **({"reader_limited": True} if timing.reader_limited else {}),
-        },
+        "timing": _render_timing(outcome),
         "cost_usd": outcome.cost.usd if outcome.cost else None,
         "cost_source": outcome.cost.source if outcome.cost else None,
         "ignored_parameters": call.fitted.ignored,
-        "adjusted_parameters": adjusted(call),
+        "adjusted_parameters": render_adjustments(call),
         "error": render_failure(failure) if failure else None,
     }
 
 
-def legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, Any]:
-    """The four parallel arrays of OpenAI's text completions; `offset` is where the first token stands in the text."""
+def render_usage(outcome: Outcome) -> ChoiceUsageJson:
+    """Return the tokens of a call."""
+    usage = outcome.result.usage if isinstance(outcome.result, Completion) else None
+    return {
+        "prompt_tokens": usage.input_tokens if usage else None,
+        "completion_tokens": usage.output_tokens if usage else None,
+        "total_tokens": total_tokens(usage.input_tokens, usage.output_tokens) if usage else None,
+        "cached_tokens": usage.cached_input_tokens if usage else None,
+        "prediction_time_ms": to_ms(outcome.timing.call_s),
+    }
+
+
+def render_legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> LegacyLogprobsJson:
+    """Return log probabilities as OpenAI's text completions write them.
+
+    Args:
+        tokens: the tokens.
+        offset: where the first of them begins in the text.
+    """
     offsets = []
     for token in tokens:
         offsets.append(offset)
@@ -70,6 +200,21 @@ def legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, An
     }
 
 
-def adjusted(call: Call) -> dict[str, Any]:
-    """The parameters that were sent otherwise than asked."""
-    return {name: {"asked": asked, "sent": sent} for name, (asked, sent) in call.fitted.adjusted.items()}
+def render_adjustments(call: Call) -> dict[str, AdjustmentJson]:
+    """Return the parameters that were sent with another value than requested."""
+    return {name: {"asked": requested, "sent": sent} for name, (requested, sent) in call.fitted.adjusted.items()}
+
+
+def _render_timing(outcome: Outcome) -> ChoiceTimingJson:
+    timing, result = outcome.timing, outcome.result
+    tokens = result.usage.output_tokens if isinstance(result, Completion) and result.usage else None
+    rendered: ChoiceTimingJson = {
+        "queued_ms": to_ms(timing.queued_s),
+        "ttft_ms": to_ms(timing.first_token_s),
+        "total_ms": to_ms(timing.total_s),
+        "attempts": timing.attempts,
+        "tokens_per_second": round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None,
+    }
+    if timing.reader_limited:
+        rendered["reader_limited"] = True
+    return rendered

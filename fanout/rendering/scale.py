@@ -1,13 +1,26 @@
-"""Scale's answers.
+"""Scale's answers: completions, the next message of a conversation, models, users and errors.
 
 Source: the response types of scale-gp 0.1.0a62 and scale-egp 1.1.15.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NotRequired
+
 from typing_extensions import TypedDict
 
-from fanout.rendering.errors import ErrorJson
+from fanout.config.catalogue import Catalogue, Model
+from fanout.core.json_text import JsonObject
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure
+from fanout.core.units import to_rfc3339
+from fanout.core.usage import Usage, total_tokens
+from fanout.rendering.choices import AdjustmentJson, render_adjustments
+from fanout.rendering.errors import ChoiceErrorJson, ErrorJson, render_failure
+from fanout.rendering.model import STARTED_AT
+
+VENDORS = {"OpenAI": "OPENAI", "Google": "GOOGLE", "Anthropic": "ANTHROPIC", "Cohere": "COHERE"}
+"""Creator → Scale's name; all others are `OTHER`."""
 
 
 class ScaleErrorJson(TypedDict):
@@ -19,6 +32,256 @@ class ScaleErrorJson(TypedDict):
     """The same as OpenAI writes it."""
 
 
+class ScaleUsageJson(TypedDict):
+    prompt: int | None
+    """Tokens of the prompt."""
+    completion: int | None
+    """Tokens of the answer."""
+    total: int
+    """Both together."""
+
+
+class ScaleMetadataJson(TypedDict):
+    ignored_parameters: Sequence[str]
+    """Parameters of the request that this model cannot take."""
+    adjusted_parameters: Mapping[str, AdjustmentJson]
+    """Parameters that were sent with another value than requested."""
+
+
+class ScaleEndJson(TypedDict):
+    finish_reason: str | None
+    """Why the model stopped; null: more follows, or the provider gave no reason."""
+    response_metadata: NotRequired[ScaleMetadataJson | None]
+    """At the end: parameters that the model could not take as requested; null: it took all of them."""
+
+
+class ScaleTextJson(ScaleEndJson):
+    text: str
+    """The answer."""
+
+
+class ScaleReplyJson(TypedDict):
+    role: Literal["assistant"]
+    """Role of the message's author."""
+    content: str
+    """The answer."""
+
+
+class ScaleTurnJson(ScaleEndJson):
+    message: ScaleReplyJson
+    """The next message."""
+
+
+class ScaleUsageFieldJson(TypedDict):
+    token_usage: ScaleUsageJson | None
+    """Tokens; null: until the end, or if the provider reports none."""
+
+
+class ScaleCompletionJson(ScaleUsageFieldJson):
+    """One answer, or a piece of it: then `token_usage` is null until the last one. No `[DONE]` ends a stream."""
+
+    completion: ScaleTextJson
+    """The answer and its end."""
+
+
+class ScaleChatCompletionJson(ScaleUsageFieldJson):
+    """One answer, or a piece of it: then `token_usage` is null until the last one. No `[DONE]` ends a stream."""
+
+    chat_completion: ScaleTurnJson
+    """The answer and its end."""
+
+
+class ScaleStreamErrorJson(TypedDict):
+    """Data of the event `error`: the stream broke."""
+
+    detail: str
+    """What went wrong, for people."""
+    error: ChoiceErrorJson
+    """The same, for programs."""
+
+
+class ScaleModelCardJson(TypedDict):
+    id: str
+    """Name to use in `model`."""
+    account_id: str
+    """The account of the request."""
+    created_at: str
+    """RFC 3339; the server's start if no date is published."""
+    created_by_identity_type: Literal["service_account"]
+    """Always `service_account`."""
+    created_by_user_id: str
+    """Always `fanout`."""
+    deployment_count: int
+    """1: can be called now; 0: something is missing."""
+    model_type: Literal["COMPLETION", "CHAT_COMPLETION"]
+    """Whether it completes text or takes messages."""
+    name: str
+    """The same as `id`."""
+    display_name: str
+    """Name for people."""
+    description: str | None
+    """What the model is for."""
+    base_model_metadata: JsonObject
+    """Its context window."""
+    model_vendor: str
+    """Scale's name of its creator, or `OTHER`."""
+    request_schema: JsonObject
+    """Always empty."""
+    response_schema: JsonObject
+    """Always empty."""
+    supports_multi_turn: bool
+    """Takes conversations."""
+
+
+class ScaleModelsJson(TypedDict):
+    items: list[ScaleModelCardJson]
+    """The models of the page."""
+    current_page: int
+    """Number of the page, from 1."""
+    items_per_page: int
+    """Most models on a page."""
+    total_item_count: int
+    """Models on all pages."""
+
+
+class ScaleAccountJson(TypedDict):
+    id: str
+    """Id of the account."""
+    name: str
+    """Name of the account."""
+
+
+class ScaleProfileJson(TypedDict):
+    role: str
+    """What the user may do there."""
+    account: ScaleAccountJson
+    """An account of the user."""
+
+
+class ScaleUserJson(TypedDict):
+    id: str
+    """Id of the account."""
+    email: str
+    """An address made of the account's id."""
+    first_name: str
+    """Id of the account."""
+    last_name: str
+    """Always empty."""
+    access_profiles: list[ScaleProfileJson]
+    """The one account."""
+
+
+ScaleAnswerJson = ScaleCompletionJson | ScaleChatCompletionJson
+Shape = Callable[[str, ScaleEndJson, ScaleUsageJson | None], ScaleAnswerJson]
+"""Puts together the answer, or a piece of one, of one of the two endpoints."""
+
+
+def shape_completion(text: str, end: ScaleEndJson, usage: ScaleUsageJson | None) -> ScaleCompletionJson:
+    """Return the answer of `/v4/completions`."""
+    return {"completion": {"text": text, **end}, "token_usage": usage}
+
+
+def shape_chat_completion(text: str, end: ScaleEndJson, usage: ScaleUsageJson | None) -> ScaleChatCompletionJson:
+    """Return the answer of `/v4/chat-completions`."""
+    return {"chat_completion": {"message": {"role": "assistant", "content": text}, **end}, "token_usage": usage}
+
+
+def render_scale_answer(shape: Shape, call: Call, completion: Completion, text: str | None = None) -> ScaleAnswerJson:
+    """Return the answer to a call.
+
+    Args:
+        shape: of the endpoint.
+        call: the call.
+        completion: what the provider answered.
+        text: what stands for the answer's text, of which a stream has sent the pieces before.
+    """
+    choice = completion.choices[0]
+    return shape(
+        scale_text(choice.message) if text is None else text, _render_end(call, choice), _render_usage(completion.usage)
+    )
+
+
+def render_scale_piece(shape: Shape, text: str) -> ScaleAnswerJson:
+    """Return a piece of an answer."""
+    return shape(text, {"finish_reason": None}, None)
+
+
+def render_scale_failure(failure: Failure) -> ScaleStreamErrorJson:
+    """Return the failure of a stream."""
+    return {"detail": failure.message, "error": render_failure(failure)}
+
+
 def render_scale_error(error: ErrorJson) -> ScaleErrorJson:
     """Return an error as Scale's clients read it."""
     return {"detail": error["message"], "error": error}
+
+
+def scale_text(message: Answer | Delta) -> str:
+    """Return a message's text, or its refusal: Scale has no other place for that."""
+    return message.text or message.refusal or ""
+
+
+def render_scale_models(catalogue: Catalogue, account_id: str, page: int, limit: int) -> ScaleModelsJson:
+    """Return a page of the catalogue.
+
+    Args:
+        catalogue: all models.
+        account_id: account of the request.
+        page: number of the page, from 1.
+        limit: most models on a page.
+    """
+    models = list(catalogue)
+    return {
+        "items": [_render_card(model, account_id, catalogue) for model in models[(page - 1) * limit : page * limit]],
+        "current_page": page,
+        "items_per_page": limit,
+        "total_item_count": len(models),
+    }
+
+
+def render_scale_user(account_id: str) -> ScaleUserJson:
+    """Return a user made of an account's id: Fanout knows no users."""
+    return {
+        "id": account_id,
+        "email": f"{account_id}@fanout.invalid",
+        "first_name": account_id,
+        "last_name": "",
+        "access_profiles": [{"role": "admin", "account": {"id": account_id, "name": account_id}}],
+    }
+
+
+def _render_end(call: Call, choice: Choice) -> ScaleEndJson:
+    ignored, adjusted = call.fitted.ignored, render_adjustments(call)
+    return {
+        "finish_reason": choice.finish_reason or choice.native_finish_reason,
+        "response_metadata": {"ignored_parameters": ignored, "adjusted_parameters": adjusted} if ignored or adjusted else None,
+    }
+
+
+def _render_usage(usage: Usage | None) -> ScaleUsageJson | None:
+    total = total_tokens(usage.input_tokens, usage.output_tokens) if usage else None
+    if usage is None or total is None:
+        return None
+    return {"prompt": usage.input_tokens, "completion": usage.output_tokens, "total": total}
+
+
+def _render_card(model: Model, account_id: str, catalogue: Catalogue) -> ScaleModelCardJson:
+    row = model.row
+    created = row.created if row and row.created is not None else STARTED_AT
+    return {
+        "id": model.name,
+        "account_id": account_id,
+        "created_at": to_rfc3339(created, "auto"),
+        "created_by_identity_type": "service_account",
+        "created_by_user_id": "fanout",
+        "deployment_count": int(not catalogue.lacks(model)),
+        "model_type": "COMPLETION" if model.kind == "text" else "CHAT_COMPLETION",
+        "name": model.name,
+        "display_name": row.name if row and row.name else model.name,
+        "description": row.description if row else None,
+        "base_model_metadata": {"modelDetails": {"token_context_window": row.max_context_length if row else None}},
+        "model_vendor": VENDORS.get(row.creator or "" if row else "", "OTHER"),
+        "request_schema": {},
+        "response_schema": {},
+        "supports_multi_turn": model.kind != "text",
+    }

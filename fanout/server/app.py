@@ -20,7 +20,7 @@ from fanout.jobs.planner import RequestBuilderFactory
 from fanout.observability.account_health import RecentCalls
 from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics
-from fanout.server.dialects.openai import batch_lines
+from fanout.requests.openai.batch_lines import LineRequestBuilder
 from fanout.server.endpoints import ENDPOINTS
 from fanout.server.lifecycle import (
     BATCH_STORE,
@@ -82,7 +82,7 @@ def create_app(settings: Settings) -> web.Application:
             return
         database = app[STORE].database
         app[FILE_STORE], app[BATCH_STORE], app[JOB_STORE] = FileStore(database), BatchStore(database), JobStore(database)
-        lined: dict[JobKind, RequestBuilderFactory] = {"requests": batch_lines.LineRequestBuilder}
+        lined: dict[JobKind, RequestBuilderFactory] = {"requests": LineRequestBuilder}
         async with open_job_manager(app[JOB_STORE], app[DISPATCHER], lined, run_waiting=True) as opened:
             app[JOB_MANAGER] = opened
             async with batches.open_clerk(opened, app[JOB_STORE], app[BATCH_STORE], app[FILE_STORE]) as clerk:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from fanout.server.dialects import thiggle
-from fanout.server.dialects.openai import chat, completions
-from fanout.server.dialects.scale import completions as scale_completions
+from fanout.server.dialects.openai import chat
+from fanout.server.dialects.openai import completions as text
+from fanout.server.dialects.scale import completions as scale
 from fanout.server.dialects.scale import directory
+from fanout.server.dialects.thiggle import completion as thiggle
 from fanout.server.openapi import pages
 from fanout.server.openapi.endpoint import Endpoint, Handler
 from fanout.server.openapi.operations import OPERATIONS
@@ -20,13 +21,11 @@ def _legacy(method: str, path: str, handler: Handler) -> Endpoint:
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
-    _legacy("POST", "/v1/completion", thiggle.completion),
-    _legacy("POST", "/v1/completions", completions.completions),
-    _legacy("POST", "/v1/chat/completions", chat.chat_completions),
-    *(_legacy("POST", f"/{version}/completions", scale_completions.completions) for version in ("v2", "v3", "v4")),
-    _legacy("POST", "/v4/chat-completions", scale_completions.chat_completions),
-    _legacy("GET", "/v4/models", directory.list_models),
-    _legacy("GET", "/user-info", directory.user_info),
+    *thiggle.ENDPOINTS,
+    *text.ENDPOINTS,
+    *chat.ENDPOINTS,
+    *scale.ENDPOINTS,
+    *directory.ENDPOINTS,
     *models.ENDPOINTS,
     *providers.ENDPOINTS,
     *usage.ENDPOINTS,

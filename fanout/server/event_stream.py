@@ -24,17 +24,17 @@ PING = b": ping\n\n"
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-class Frames(Protocol):
+class EventEncoder(Protocol):
     """A dialect's way to write the events of a stream."""
 
-    def delta(self, piece: Delta) -> bytes: ...
-    def outcome(self, outcome: Outcome) -> bytes: ...
-    def end(self, outcomes: Sequence[Outcome]) -> bytes: ...
+    def encode_delta(self, piece: Delta) -> bytes: ...
+    def encode_outcome(self, outcome: Outcome) -> bytes: ...
+    def encode_end(self, outcomes: Sequence[Outcome]) -> bytes: ...
 
 
 async def respond(
     request: web.Request,
-    frames: Frames,
+    encoder: EventEncoder,
     calls: Sequence[Call],
     deadline_s: float,
     return_when: int | None,
@@ -55,7 +55,7 @@ async def respond(
     cutoff = asyncio.timeout(deadline_s + reader_grace_s)
     try:
         async with cutoff, aclosing(bursts):
-            return await _relay(request, frames, bursts, outcomes)
+            return await _relay(request, encoder, bursts, outcomes)
     except TimeoutError:
         if cutoff.expired() and request.transport:
             # An orderly close would wait for ever to send what nobody reads.
@@ -66,7 +66,7 @@ async def respond(
 
 
 async def _relay(
-    request: web.Request, frames: Frames, bursts: AsyncIterator[list[Delta | Outcome]], outcomes: list[Outcome]
+    request: web.Request, encoder: EventEncoder, bursts: AsyncIterator[list[Delta | Outcome]], outcomes: list[Outcome]
 ) -> web.StreamResponse:
     """Write bursts of pieces until all calls have ended, and collect their `outcomes`."""
     response: web.StreamResponse | None = None
@@ -75,11 +75,11 @@ async def _relay(
         is_good = not burst  # an empty burst stands for silence
         for piece in burst:
             if isinstance(piece, Delta):
-                held.append(frames.delta(piece))
+                held.append(encoder.encode_delta(piece))
                 is_good = True
             else:
                 outcomes.append(piece)
-                held.append(frames.outcome(piece))
+                held.append(encoder.encode_outcome(piece))
                 is_good = is_good or not isinstance(piece.result, Failure)
         if response is None and is_good:
             response = await start(request)
@@ -89,7 +89,7 @@ async def _relay(
     outcomes.sort(key=lambda outcome: outcome.call.index)
     if response is None:
         return error_response(request, all_failed_reply(outcomes))
-    await response.write_eof(frames.end(outcomes))
+    await response.write_eof(encoder.encode_end(outcomes))
     return response
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from fanout.core.faults import Fault
 from fanout.core.sampling import INT64, SAMPLING_NAMES, AllSampling, Sampling, validate_sampling
-from fanout.server.dialects.openai.chat import ChatSampling
-from fanout.server.dialects.openai.completions import TextSampling
-from fanout.server.request_body import SamplingBody
+from fanout.requests.bodies import SamplingBody
+from fanout.requests.openai.chat import ChatSampling
+from fanout.requests.openai.text import TextSampling
 
 
 def faults(given: dict[str, Any], **options: Any) -> list[str]:

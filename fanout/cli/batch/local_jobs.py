@@ -27,7 +27,7 @@ from fanout.jobs.result_records import build_records
 from fanout.jobs.row_request import make_row_request_builder
 from fanout.jobs.worker import JobWorker
 from fanout.limits.limiter import Limiter
-from fanout.server.dialects.openai.batch_lines import ENDPOINTS, LineRequestBuilder
+from fanout.requests.openai.batch_lines import BODIES, LineRequestBuilder
 from fanout.server.resources.jobs import render_estimate, render_job
 from fanout.store import MEMORY, OFF, open_store
 from fanout.store.jobs.job_store import JobStore
@@ -195,8 +195,8 @@ def _describe_limits(limiter: Limiter) -> str:
 
 
 def _to_spec(new: NewJob, source: JobInput) -> JobSpec:
-    if new.endpoint is not None and new.endpoint not in ENDPOINTS:
-        allowed = " or ".join(f"`{name}`" for name in ENDPOINTS)
+    if new.endpoint is not None and new.endpoint not in BODIES:
+        allowed = " or ".join(f"`{name}`" for name in BODIES)
         raise RequestError([Fault("line 1: url", f"`{new.endpoint[:100]}` is not allowed: {allowed}")])
     return JobSpec(
         kind="requests" if new.endpoint else "rows",

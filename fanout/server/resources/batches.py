@@ -25,10 +25,11 @@ from fanout.jobs.input_files import read_rows
 from fanout.jobs.job import ENDED_STATES, Job, JobSpec, Progress
 from fanout.jobs.manager import JobManager
 from fanout.observability.logs import log
-from fanout.server.dialects.openai import batch_lines
+from fanout.requests.bodies import Metadata
+from fanout.server.dialects.openai import batch_files
 from fanout.server.lifecycle import BATCH_STORE, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
-from fanout.server.request_body import Metadata, read_body
+from fanout.server.request_body import read_body
 from fanout.server.resources.files import find_file
 from fanout.server.resources.listing import ListQuery, page_response, read_query, requested_account
 from fanout.server.resources.storage import needs_store
@@ -316,10 +317,10 @@ class Clerk:
     async def _settle(self, id: str) -> None:
         """Measures a batch's files, and names them."""
         job = await self._manager.find_job(id)
-        sizes = await batch_lines.sizes(self._manager, self._jobs, job)
+        sizes = await batch_files.measure_files(self._manager, self._jobs, job)
         named: BatchChange = {
-            "output_file": await self._named(job, batch_lines.output_id(id), f"{id}_output.jsonl", sizes.output),
-            "error_file": await self._named(job, batch_lines.error_id(id), f"{id}_error.jsonl", sizes.errors),
+            "output_file": await self._named(job, batch_files.output_id(id), f"{id}_output.jsonl", sizes.output),
+            "error_file": await self._named(job, batch_files.error_id(id), f"{id}_error.jsonl", sizes.errors),
         }
         await self._batches.update(id, {"settled": time.time(), **named})
 

@@ -19,7 +19,7 @@ from fanout.core.faults import Fault
 from fanout.core.json_text import JsonObject
 from fanout.rendering.errors import ErrorAnswerJson, error_reply
 from fanout.rendering.file import DeletedFileJson, FileJson, FileListJson, render_file
-from fanout.server.dialects.openai import batch_lines
+from fanout.server.dialects.openai import batch_files
 from fanout.server.lifecycle import DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE
 from fanout.server.middleware import auth
 from fanout.server.openapi.answers import INVALID_PARAMETERS, stored_answers
@@ -130,8 +130,8 @@ async def get_file_content(request: web.Request) -> web.StreamResponse:
     if row.job is None:
         pieces, size = _read_parts(request.app[FILE_STORE], row.id), row.bytes
     else:
-        manager, is_output = request.app[JOB_MANAGER], batch_lines.is_output(row.id)
-        pieces = batch_lines.results(manager, request.app[JOB_STORE], await manager.find_job(row.job), good=is_output)
+        manager, is_output = request.app[JOB_MANAGER], batch_files.is_output(row.id)
+        pieces = batch_files.read_file(manager, request.app[JOB_STORE], await manager.find_job(row.job), answered=is_output)
         size = None
     return await respond_download(request, pieces, filename=row.filename, content_type=BYTES, size=size)
 

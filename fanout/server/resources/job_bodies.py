@@ -14,7 +14,7 @@ from fanout.core.json_text import JsonObject
 from fanout.core.sampling import AllSampling, at_most
 from fanout.core.schema import FailureKind
 from fanout.jobs.job import JobSpec
-from fanout.server.request_body import EntryCount, Metadata, ObjectBody, ToEntryList, entries_schema
+from fanout.requests.bodies import EntryCount, Metadata, ObjectBody, ToEntryList, entries_schema
 
 MAX_ITEMS = 100_000
 MAX_REPEATS = 128

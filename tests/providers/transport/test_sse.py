@@ -26,16 +26,16 @@ class Frames:
     def __init__(self, request: web.Request, *, breaks: bool) -> None:
         self._transport = request.transport if breaks else None
 
-    def delta(self, piece: Delta) -> bytes:
+    def encode_delta(self, piece: Delta) -> bytes:
         if self._transport:
             self._transport.abort()
         return f"data: {piece.call_index} {piece.text}\n\n".encode() if piece.text else b""
 
-    def outcome(self, outcome: Outcome) -> bytes:
+    def encode_outcome(self, outcome: Outcome) -> bytes:
         word = outcome.result.kind if isinstance(outcome.result, Failure) else "ok"
         return f"data: {outcome.call.index} is {word}\n\n".encode()
 
-    def end(self, outcomes: Sequence[Outcome]) -> bytes:
+    def encode_end(self, outcomes: Sequence[Outcome]) -> bytes:
         return f"data: {len(outcomes)} in all\n\n".encode()
 
 

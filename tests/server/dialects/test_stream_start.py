@@ -27,20 +27,20 @@ SILENCE_S = 0.15
 class Words:
     """The least of a dialect: each piece, each end, the end of all."""
 
-    def delta(self, piece: Delta) -> bytes:
+    def encode_delta(self, piece: Delta) -> bytes:
         return piece.text.encode()
 
-    def outcome(self, outcome: Outcome) -> bytes:
+    def encode_outcome(self, outcome: Outcome) -> bytes:
         return f"<end of {outcome.call.index}>".encode()
 
-    def end(self, outcomes: object) -> bytes:
+    def encode_end(self, outcomes: object) -> bytes:
         return b"<end>"
 
 
 class Broken(Words):
     """A dialect with a bug, which shows when an answer is half out."""
 
-    def outcome(self, outcome: Outcome) -> bytes:
+    def encode_outcome(self, outcome: Outcome) -> bytes:
         raise KeyError(outcome.call.index)
 
 

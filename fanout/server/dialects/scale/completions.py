@@ -1,6 +1,6 @@
-"""Scale GenAI Platform's dialect: `POST /v4/completions` (also `/v3`, `/v2`) and `POST /v4/chat-completions`.
+"""Scale GenAI Platform's `POST /v4/completions` (also `/v3`, `/v2`) and `POST /v4/chat-completions`.
 
-One model, one answer: a list of models cannot be said in this shape. Its clients read for 60 s and want no `[DONE]`.
+One model, one answer: a list of models has no place in this shape. Its clients read for 60 s and want no `[DONE]`.
 Source: the request and response types of scale-gp 0.1.0a62 and scale-egp 1.1.15.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -17,130 +17,172 @@ from fanout.config.catalogue import Catalogue
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 from fanout.core.messages import ImagePart
-from fanout.core.sampling import Sampling
-from fanout.core.schema import Answer, Call, Choice, Delta, Failure, Outcome
-from fanout.core.usage import Usage, total_tokens
-from fanout.dispatch.plan import Entry, Request
-from fanout.rendering.choices import adjusted
+from fanout.core.schema import Call, Delta, Failure, Outcome
 from fanout.rendering.encoding import encode_json
-from fanout.rendering.errors import all_failed_reply, render_failure
-from fanout.server import request_body
-from fanout.server.dialects.scale.bodies import ScaleBody, ScaleChatBody, ScaleCompletionBody
-from fanout.server.event_stream import respond
+from fanout.rendering.errors import all_failed_reply
+from fanout.rendering.scale import (
+    ScaleChatCompletionJson,
+    ScaleCompletionJson,
+    ScaleErrorJson,
+    ScaleStreamErrorJson,
+    Shape,
+    render_scale_answer,
+    render_scale_failure,
+    render_scale_piece,
+    scale_text,
+    shape_chat_completion,
+    shape_completion,
+)
+from fanout.requests.scale import ScaleBody, ScaleChatBody, ScaleCompletionBody
+from fanout.server import event_stream
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
+from fanout.server.openapi.answers import call_answers, error_answer
+from fanout.server.openapi.endpoint import Endpoint, Events
+from fanout.server.request_body import read_body
 from fanout.server.responses import error_response, json_response
 
 DEADLINE_S = 55.0
 """Below the 60 s after which Scale's clients give up."""
-DEFAULT_TEMPERATURE = 0.2
 
 
-async def completions(request: web.Request) -> web.StreamResponse:
-    """Serves `POST /v4/completions`, `/v3/completions` and `/v2/completions`."""
-    return await _answered(request, await request_body.read_body(request, ScaleCompletionBody))
+async def create_completion(request: web.Request) -> web.StreamResponse:
+    """Serve `POST /v4/completions`, `/v3/completions` and `/v2/completions`."""
+    return await _respond(request, await read_body(request, ScaleCompletionBody), shape_completion)
 
 
-async def chat_completions(request: web.Request) -> web.StreamResponse:
-    """Serves `POST /v4/chat-completions`."""
-    return await _answered(request, await request_body.read_body(request, ScaleChatBody))
+async def create_chat_completion(request: web.Request) -> web.StreamResponse:
+    """Serve `POST /v4/chat-completions`."""
+    return await _respond(request, await read_body(request, ScaleChatBody), shape_chat_completion)
 
 
-async def _answered(request: web.Request, asked: ScaleBody) -> web.StreamResponse:
+async def _respond(request: web.Request, body: ScaleBody, shape: Shape) -> web.StreamResponse:
     dispatcher = request.app[DISPATCHER]
-    parameters = asked.model_parameters.sampling() if asked.model_parameters else {}
-    defaults = {} if "temperature" in parameters else {"temperature": DEFAULT_TEMPERATURE}
-    name = _name(asked.model, dispatcher.catalogue, dispatcher.settings.default_provider.get("scale"))
-    calls = dispatcher.plan(
-        Request(
-            entries=(Entry(name),),
-            sampling=Sampling(**{**defaults, **parameters}),
-            passthrough=asked.passed_on(),
-            defaults=frozenset(defaults),
-            credentials=auth.caller_credentials(request),
-            account_id=asked.account_id or auth.account_id(request),
-            **asked.question(),
-        )
-    )
-    _check(calls)
-    history.begin_comparison(request, str(uuid.uuid4()), time.time(), stream=asked.stream)
-    if asked.stream:
-        return await respond(request, _Frames(asked), calls, DEADLINE_S, None)
-    outcomes = await dispatcher.run(calls, deadline_s=DEADLINE_S)
-    result = outcomes[0].result
-    if isinstance(result, Failure):
+    model = _resolve_name(body.model, dispatcher.catalogue, dispatcher.settings.default_provider.get("scale"))
+    credentials, account_id = auth.caller_credentials(request), auth.account_id(request)
+    calls = dispatcher.plan(body.to_request(model, credentials=credentials, account_id=account_id))
+    _check_calls(calls)
+    history.begin_comparison(request, str(uuid.uuid4()), time.time(), stream=body.stream)
+    if body.stream:
+        return await event_stream.respond(request, ScaleEncoder(shape), calls, DEADLINE_S, None)
+    (outcome,) = outcomes = await dispatcher.run(calls, deadline_s=DEADLINE_S)
+    if isinstance(outcome.result, Failure):
         return error_response(request, all_failed_reply(outcomes))
-    choice = result.choices[0]
-    return json_response(_answer(asked, _text(choice.message), calls[0], choice, result.usage))
+    return json_response(render_scale_answer(shape, outcome.call, outcome.result))
 
 
-def _name(asked: str, catalogue: Catalogue, default: str | None) -> str:
-    """A custom id goes to the provider that is configured for those."""
-    known = catalogue.find(asked) is not None or catalogue.find_set(asked) is not None
-    return asked if known or default is None else f"{default}/{asked}"
+def _resolve_name(name: str, catalogue: Catalogue, default_provider: str | None) -> str:
+    """Return the model's name in the catalogue; an unknown id belongs to the provider that is configured for those."""
+    is_known = catalogue.find(name) is not None or catalogue.find_set(name) is not None
+    return name if is_known or default_provider is None else f"{default_provider}/{name}"
 
 
-def _check(calls: Sequence[Call]) -> None:
-    """What this shape cannot say, and what would be lost without a word.
+def _check_calls(calls: Sequence[Call]) -> None:
+    """Check that the answer has a place for everything, and that nothing would be dropped silently.
 
     Raises:
-        RequestError: several models, or images for one that takes none.
+        RequestError: there are several models, or images for one that takes none.
     """
     call = calls[0]
     if len(calls) > 1:
         raise RequestError([Fault("model", "names a set; this endpoint answers for one model: ask `/v1/completion`")])
     contents = [message.content for message in call.query.messages or () if isinstance(message.content, tuple)]
-    images = any(isinstance(part, ImagePart) for content in contents for part in content)
-    if images and ("images" in call.fitted.ignored or (call.refusal and call.refusal.kind == "unsupported")):
+    has_images = any(isinstance(part, ImagePart) for content in contents for part in content)
+    if has_images and ("images" in call.fitted.ignored or (call.refusal and call.refusal.kind == "unsupported")):
         raise RequestError([Fault("images", f"`{call.target.name}` takes no images", "unsupported_parameter")])
 
 
-class _Frames:
+@dataclass(slots=True)
+class ScaleEncoder:
     """Unnamed events, each of the shape of a whole answer; the body's end is the end."""
 
-    def __init__(self, asked: ScaleBody) -> None:
-        self._asked = asked
-        self._said_something = False
+    shape: Shape
+    has_text: bool = False
+    """Pieces have been sent."""
 
-    def delta(self, piece: Delta) -> bytes:
-        text = _text(piece)
+    def encode_delta(self, piece: Delta) -> bytes:
+        """Return the event of a piece."""
+        text = scale_text(piece)
         if not text or piece.choice_index:
             return b""
-        self._said_something = True
-        return _event({**self._asked.shape(text, {"finish_reason": None}), "token_usage": None})
+        self.has_text = True
+        return _event(render_scale_piece(self.shape, text))
 
-    def outcome(self, outcome: Outcome) -> bytes:
-        result = outcome.result
-        if isinstance(result, Failure):
-            return b"event: error\n" + _event({"detail": result.message, "error": render_failure(result)})
-        choice = result.choices[0]
-        text = "" if self._said_something else _text(choice.message)  # an answer that came whole
-        return _event(_answer(self._asked, text, outcome.call, choice, result.usage))
+    def encode_outcome(self, outcome: Outcome) -> bytes:
+        """Return the last event."""
+        if isinstance(outcome.result, Failure):
+            return b"event: error\n" + _event(render_scale_failure(outcome.result))
+        # Without pieces, the answer came whole.
+        return _event(render_scale_answer(self.shape, outcome.call, outcome.result, "" if self.has_text else None))
 
-    def end(self, outcomes: Sequence[Outcome]) -> bytes:
+    def encode_end(self, outcomes: Sequence[Outcome]) -> bytes:
+        """Return nothing: the last event was the end."""
         return b""
 
 
-def _event(fields: Mapping[str, Any]) -> bytes:
+def _event(fields: object) -> bytes:
     return b"data: " + encode_json(fields) + b"\n\n"
 
 
-def _answer(asked: ScaleBody, text: str, call: Call, choice: Choice, usage: Usage | None) -> dict[str, Any]:
-    changed = {"ignored_parameters": call.fitted.ignored, "adjusted_parameters": adjusted(call)}
-    end = {
-        "finish_reason": choice.finish_reason or choice.native_finish_reason,
-        "response_metadata": changed if any(changed.values()) else None,
-    }
-    return {**asked.shape(text, end), "token_usage": _tokens(usage)}
+UNDER_A_MINUTE = "One model, one answer, in less than the 60 s after which Scale's clients give up."
+HEADERS = ("x-selected-account-id", "Idempotency-Key")
+INVALID = error_answer(422, "Broken JSON, or wrong fields, all of them named in `error.details`.", error=ScaleErrorJson)
 
 
-def _text(said: Answer | Delta) -> str:
-    """A model that refuses says so in its `refusal`, for which there is no other place here."""
-    return said.text or said.refusal or ""
+def _text_endpoint(version: str, id_: str, summary: str) -> Endpoint:
+    events = Events((ScaleCompletionJson, ScaleStreamErrorJson), done=False)
+    return Endpoint(
+        "POST",
+        f"/{version}/completions",
+        create_completion,
+        id=id_,
+        tag="Scale",
+        summary=summary,
+        description=f"Scale GenAI Platform's completions: scale-gp and scale-egp work unmodified. {UNDER_A_MINUTE}",
+        body=ScaleCompletionBody,
+        examples={
+            "one model": {
+                "model": "local/ngram-5",
+                "prompt": "The return statement",
+                "model_parameters": {"temperature": 0.5, "max_tokens": 20, "stop_sequences": ["."]},
+                "account_id": "team-a",
+            }
+        },
+        headers=HEADERS,
+        answers={**call_answers(ScaleCompletionJson, events, "The answer.", error=ScaleErrorJson), **INVALID},
+    )
 
 
-def _tokens(usage: Usage | None) -> dict[str, Any] | None:
-    total = total_tokens(usage.input_tokens, usage.output_tokens) if usage else None
-    if usage is None or total is None:
-        return None
-    return {"prompt": usage.input_tokens, "completion": usage.output_tokens, "total": total}
+ENDPOINTS = (
+    _text_endpoint("v2", "scale_completions_v2", "The same as `/v4/completions`"),
+    _text_endpoint("v3", "scale_completions_v3", "The same as `/v4/completions`"),
+    _text_endpoint("v4", "scale_completions", "One completion"),
+    Endpoint(
+        "POST",
+        "/v4/chat-completions",
+        create_chat_completion,
+        id="scale_chat_completions",
+        tag="Scale",
+        summary="The next message of a conversation",
+        description=UNDER_A_MINUTE,
+        body=ScaleChatBody,
+        examples={
+            "one model": {
+                "model": "local/ngram-5",
+                "messages": [{"role": "user", "content": "What does the return statement do?"}],
+                "instructions": "Answer briefly.",
+                "model_parameters": {"max_tokens": 20},
+            }
+        },
+        headers=HEADERS,
+        answers={
+            **call_answers(
+                ScaleChatCompletionJson,
+                Events((ScaleChatCompletionJson, ScaleStreamErrorJson), done=False),
+                "The answer.",
+                error=ScaleErrorJson,
+            ),
+            **INVALID,
+        },
+    ),
+)

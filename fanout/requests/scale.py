@@ -1,6 +1,6 @@
-"""What may be asked on Scale's paths, and the shape of what is answered.
+"""Requests on Scale's paths.
 
-Source: `CompletionCreateParams`, `ChatCompletionCreateParams` and their responses in scale-gp 0.1.0a62.
+Source: `CompletionCreateParams` and `ChatCompletionCreateParams` of scale-gp 0.1.0a62.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ from pydantic import (
     model_validator,
 )
 
+from fanout.core.json_text import JsonObject
 from fanout.core.messages import Content, ImagePart, Message, TextPart, validate_content
-from fanout.core.sampling import SamplingFields
+from fanout.core.sampling import Sampling, SamplingFields
+from fanout.core.schema import Credential
+from fanout.dispatch.plan import Entry, Request
+
+DEFAULT_TEMPERATURE = 0.2
 
 
 class ScaleModel(BaseModel):
@@ -37,102 +42,133 @@ class ModelParameters(
     spellings={"topP": "top_p", "topK": "top_k"},
     ranges={"temperature": (0, 1), "frequency_penalty": (None, None), "presence_penalty": (None, None)},
 ):
-    """Both spellings of `topP` and `topK` are taken. The temperature's default is 0.2."""
+    """Sampling parameters. Both spellings of `topP` and `topK` are accepted. The temperature's default is 0.2."""
 
     stop_sequences: list[str] | None = Field(None, max_length=4)
+    """Up to four sequences to stop before; none of them is in the answer."""
     reasoning_effort: Literal["low", "medium", "high"] | None = None
+    """How long a reasoning model thinks."""
 
     @field_validator("top_p", "top_k")
     @classmethod
-    def _one_spelling(cls, value: Any, info: ValidationInfo) -> Any:
+    def _check_one_spelling(cls, value: Any, info: ValidationInfo) -> Any:
         other = "topP" if info.field_name == "top_p" else "topK"
         if value is not None and info.data.get(other) not in (None, value):
             raise ValueError(f"is another spelling of `{other}`: give one of them, or both alike")
         return value
 
-    def sampling(self) -> dict[str, Any]:
-        """What was asked, by the names of `schema.Sampling`."""
+    def given_parameters(self) -> JsonObject:
+        """Return the parameters that were given, as `Sampling` holds them."""
         stop = {"stop": tuple(self.stop_sequences)} if self.stop_sequences else {}
         return {name: value for name, value in {**self.to_parameters(), **stop}.items() if value is not None}
 
 
 class ScaleBody(ScaleModel):
-    """What both endpoints take."""
+    """Fields of both endpoints."""
 
     model: str = Field(min_length=1, max_length=256)
-    """One model: a published name, or any id where a default provider for those is configured."""
+    """One model: a published name, or any id if a default provider for those is configured."""
     account_id: str | None = Field(None, max_length=256)
-    """Whom the usage is counted for; before the header `x-selected-account-id`."""
+    """Account that the usage is counted for; takes precedence over the header `x-selected-account-id`."""
     model_parameters: ModelParameters | None = None
+    """Sampling parameters."""
     stream: bool | None = None
+    """Answer in pieces, as server-sent events."""
 
     @abstractmethod
-    def question(self) -> Mapping[str, Any]:
-        """What is asked, by the fields of `plan.Request`."""
+    def to_question(self) -> Mapping[str, Any]:
+        """Return the prompt or the messages, by the fields of `plan.Request`."""
 
-    def passed_on(self) -> dict[str, Any]:
-        """Fields that only some providers know."""
+    def passed_on(self) -> JsonObject:
+        """Return the fields that only some providers know."""
         effort = self.model_parameters.reasoning_effort if self.model_parameters else None
         return {"reasoning_effort": effort} if effort else {}
 
-    @staticmethod
-    @abstractmethod
-    def shape(text: str, end: Mapping[str, Any]) -> dict[str, Any]:
-        """An answer, or a piece of one; `end` is what only an answer's end tells."""
+    def to_request(self, model: str, *, credentials: Mapping[str, Credential], account_id: str | None) -> Request:
+        """Return the request as `plan` takes it.
+
+        Args:
+            model: the model's name in the catalogue.
+            credentials: the caller's own keys, by provider.
+            account_id: account of the header.
+        """
+        parameters = self.model_parameters.given_parameters() if self.model_parameters else {}
+        defaults = {} if "temperature" in parameters else {"temperature": DEFAULT_TEMPERATURE}
+        return Request(
+            entries=(Entry(model),),
+            sampling=Sampling(**{**defaults, **parameters}),
+            passthrough=self.passed_on(),
+            defaults=frozenset(defaults),
+            credentials=credentials,
+            account_id=self.account_id or account_id,
+            **self.to_question(),
+        )
 
 
 class ImageBody(ScaleModel):
     image_url: str = Field(min_length=1)
+    """Address of an image, http(s) or `data:`."""
     detail: str | None = "auto"
+    """How closely to look at the image."""
 
 
-def _images(value: Any) -> Any:
+def _to_image_list(value: Any) -> Any:
     return [{"image_url": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+
+
+Images = Annotated[list[ImageBody] | None, BeforeValidator(_to_image_list, json_schema_input_type=list[ImageBody | str] | None)]
 
 
 class ScaleCompletionBody(ScaleBody):
     """A request for one completion."""
 
     prompt: str
-    images: Annotated[list[ImageBody] | None, BeforeValidator(_images, json_schema_input_type=list[ImageBody | str] | None)] = (
-        None
-    )
+    """The text to complete."""
+    images: Images = None
     """Objects with `image_url`, or addresses alone."""
 
-    def question(self) -> Mapping[str, Any]:
+    def to_question(self) -> Mapping[str, Any]:
+        """Return the prompt; with images, as a message."""
         if not self.images:
             return {"prompts": (self.prompt,)}
         images = (ImagePart(image.image_url, image.detail) for image in self.images)
         return {"messages": (Message("user", (TextPart(self.prompt), *images)),)}
 
-    @staticmethod
-    def shape(text: str, end: Mapping[str, Any]) -> dict[str, Any]:
-        return {"completion": {"text": text, **end}}
-
 
 class ScaleImageUrl(ScaleModel):
     url: str = Field(min_length=1)
+    """Address of an image, http(s) or `data:`."""
     detail: str | None = None
+    """How closely to look at the image."""
 
 
 class ScaleImageData(ScaleModel):
     data: str
+    """The image in base64."""
     media_type: str
+    """`image/png`, `image/jpeg`, …"""
     detail: str | None = None
+    """How closely to look at the image."""
 
 
 class ScalePart(ScaleModel):
+    """Part of a message: a text or an image."""
+
     text: str | None = None
+    """A text."""
     image_url: ScaleImageUrl | None = None
+    """An image by its address."""
     image_data: ScaleImageData | None = None
+    """An image itself."""
 
     @model_validator(mode="after")
-    def _one_content(self) -> Self:
+    def _check_one_content(self) -> Self:
         if sum(item is not None for item in (self.text, self.image_url, self.image_data)) != 1:
             raise ValueError("a part holds one of `text`, `image_url` and `image_data`")
         return self
 
     def to_part(self) -> TextPart | ImagePart:
+        """Return the part as Fanout's own."""
         if self.image_url:
             return ImagePart(self.image_url.url, self.image_url.detail)
         if self.image_data:
@@ -142,41 +178,48 @@ class ScalePart(ScaleModel):
 
 class ScaleMessage(ScaleModel):
     role: Literal["user", "assistant", "system"] = "user"
+    """Role of the message's author."""
     content: Annotated[list[ScalePart], WrapValidator(validate_content, json_schema_input_type=str | list[ScalePart])]
+    """The message: a text, or a list of texts and images."""
 
     def to_message(self) -> Message:
-        said: Any = self.content
-        content: Content = tuple(part.to_part() for part in said) if isinstance(said, list) else said
+        """Return the message as Fanout's own."""
+        given: Any = self.content
+        content: Content = tuple(part.to_part() for part in given) if isinstance(given, list) else given
         return Message(self.role, content)
 
 
 class LastK(ScaleModel):
     k: int = Field(ge=1)
+    """How many messages."""
 
 
 class MemoryStrategy(ScaleModel):
     """Only the last k messages are sent."""
 
     name: Literal["last_k"] = "last_k"
+    """Always `last_k`."""
     params: LastK
+    """How many."""
 
 
 class ScaleChatBody(ScaleBody):
     """A request for the next message of a conversation."""
 
     messages: list[ScaleMessage] = Field(min_length=1)
+    """The conversation so far."""
     instructions: str | None = None
     """A system message before the others."""
     memory_strategy: MemoryStrategy | None = None
+    """How much of the conversation is sent; absent: all of it."""
     chat_template: str | None = None
+    """A template of your own, for a provider that takes one."""
 
-    def question(self) -> Mapping[str, Any]:
+    def to_question(self) -> Mapping[str, Any]:
+        """Return the messages that are sent."""
         kept = self.messages[-self.memory_strategy.params.k :] if self.memory_strategy else self.messages
         return {"messages": tuple(message.to_message() for message in kept), "system": self.instructions}
 
-    def passed_on(self) -> dict[str, Any]:
+    def passed_on(self) -> JsonObject:
+        """Return the fields that only some providers know."""
         return super().passed_on() | ({"chat_template": self.chat_template} if self.chat_template else {})
-
-    @staticmethod
-    def shape(text: str, end: Mapping[str, Any]) -> dict[str, Any]:
-        return {"chat_completion": {"message": {"role": "assistant", "content": text}, **end}}

@@ -1,0 +1,222 @@
+"""Comparisons as `POST /v1/completion` answers them, whole, streamed and as a dry run."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from fanout.core.json_text import JsonObject
+from fanout.core.schema import Call, Choice, Comparison, CompletionChoice, Kind, Outcome
+from fanout.core.units import to_ms, to_rfc3339
+from fanout.core.usage import total_tokens
+from fanout.rendering.choices import (
+    AdjustmentJson,
+    ChoiceUsageJson,
+    EndJson,
+    FinishJson,
+    LegacyLogprobsJson,
+    PlaceJson,
+    UsageCountsJson,
+    render_adjustments,
+    render_end,
+    render_finish,
+    render_legacy_logprobs,
+    render_place,
+    render_usage,
+)
+from fanout.rendering.errors import ChoiceErrorJson, render_failure
+
+
+class TextJson(PlaceJson):
+    text: str
+    """The answer; if it failed, what had arrived of it."""
+    logprobs: LegacyLogprobsJson | None
+    """How likely the tokens are."""
+
+
+class ComparisonEndJson(FinishJson, EndJson):
+    usage: ChoiceUsageJson | None
+    """Tokens of the answer."""
+
+
+class ComparisonChoiceJson(TextJson, ComparisonEndJson):
+    """One model's answer, or why there is none."""
+
+    created: int
+    """Unix seconds."""
+
+
+class PieceJson(TextJson):
+    """A piece of one answer's text, as it came."""
+
+    finish_reason: None
+    """null: more follows."""
+
+
+class TotalUsageJson(UsageCountsJson):
+    """Sums over what is known; null if nothing is."""
+
+    prediction_time_ms: int
+    """Time from the request's arrival to this answer."""
+    unknown: int
+    """Answers whose usage the provider did not report."""
+
+
+class TotalTimingJson(TypedDict):
+    total_ms: int
+    """From the request's arrival to this answer."""
+    overhead_ms: int
+    """Time beyond the slowest call's: what Fanout itself took."""
+
+
+class ComparisonHeadJson(TypedDict):
+    id: str
+    """A UUID."""
+    object: Literal["text_completion"]
+    """Always `text_completion`."""
+    created: str
+    """RFC 3339, UTC."""
+
+
+class ComparisonTotalsJson(TypedDict):
+    usage: TotalUsageJson
+    """Tokens of all answers."""
+    cost_usd: float | None
+    """US dollars; null: no price or no usage is known."""
+    cost_unknown: int
+    """Answers with no known price."""
+    timing: TotalTimingJson
+    """Milliseconds that the request took."""
+    metadata: Mapping[str, str]
+    """Your metadata, returned."""
+
+
+class ComparisonJson(ComparisonHeadJson, ComparisonTotalsJson):
+    """The answers side by side, in the order of the request, failures in their places."""
+
+    choices: Sequence[ComparisonChoiceJson]
+    """One for every model and sample."""
+
+
+class DryCallJson(PlaceJson):
+    """A call that would be made."""
+
+    provider: str | None
+    """Provider that would be called; null: no model has that name."""
+    upstream_model: str | None
+    """Name that the provider knows."""
+    kind: Kind
+    """What the model natively is."""
+    messages: Sequence[JsonObject] | None
+    """The conversation that would be sent."""
+    prompt: str | None
+    """The text that would be sent."""
+    parameters: Mapping[str, object]
+    """Parameters by the provider's own names."""
+    ignored_parameters: Sequence[str]
+    """Parameters of the request that this model cannot take."""
+    adjusted_parameters: Mapping[str, AdjustmentJson]
+    """Parameters that would be sent with another value than requested."""
+    error: ChoiceErrorJson | None
+    """Why it would not be made."""
+
+
+class DryRunJson(ComparisonHeadJson):
+    """Answer to `dry_run`."""
+
+    calls: Sequence[DryCallJson]
+    """The calls that would be made."""
+
+
+class ComparisonChunkJson(ComparisonHeadJson):
+    """Data of one event. It holds one choice, or in the last chunk the totals; `data: [DONE]` ends the stream."""
+
+    choices: Sequence[ComparisonChoiceJson | PieceJson]
+    """A piece; or, at an answer's end, all that is known of it, without text."""
+    usage: NotRequired[TotalUsageJson | None]
+    """Only in the last chunk, like all that follows."""
+    cost_usd: NotRequired[float | None]
+    """US dollars; null: no price or no usage is known."""
+    cost_unknown: NotRequired[int | None]
+    """Answers with no known price."""
+    timing: NotRequired[TotalTimingJson | None]
+    """Milliseconds that the request took."""
+    metadata: NotRequired[Mapping[str, str] | None]
+    """Your metadata, returned."""
+
+
+def render_head(created: float) -> ComparisonHeadJson:
+    """Return the beginning of a new answer."""
+    return {"id": str(uuid.uuid4()), "object": "text_completion", "created": to_rfc3339(created)}
+
+
+def render_comparison(comparison: Comparison, head: ComparisonHeadJson | None = None) -> ComparisonJson:
+    """Return a comparison as `POST /v1/completion` answers it."""
+    choices = [render_choice(choice) for choice in comparison.choices]
+    return {**(head or render_head(comparison.created)), "choices": choices, **render_totals(comparison)}
+
+
+def render_choice(choice: CompletionChoice) -> ComparisonChoiceJson:
+    """Return one answer of a comparison."""
+    outcome = choice.outcome
+    logprobs = choice.choice.logprobs if choice.choice else None
+    return {
+        **render_place(outcome.call, choice.choice_index),
+        "text": choice.text,
+        "created": choice.created,
+        "logprobs": render_legacy_logprobs(logprobs, 0) if logprobs else None,
+        **render_comparison_end(outcome, choice.choice),
+    }
+
+
+def render_comparison_end(outcome: Outcome, choice: Choice | None) -> ComparisonEndJson:
+    """Return what is known of an answer at its end."""
+    return {**render_finish(outcome, choice), "usage": render_usage(outcome), **render_end(outcome, choice)}
+
+
+def render_totals(comparison: Comparison) -> ComparisonTotalsJson:
+    """Return the sums over all answers of a comparison."""
+    totals, total_ms = comparison.totals, to_ms(comparison.total_s)
+    return {
+        "usage": {
+            "prompt_tokens": totals.input_tokens,
+            "completion_tokens": totals.output_tokens,
+            "total_tokens": total_tokens(totals.input_tokens, totals.output_tokens),
+            "cached_tokens": totals.cached_tokens,
+            "prediction_time_ms": total_ms,
+            "unknown": totals.unknown_usage,
+        },
+        "cost_usd": totals.cost_usd,
+        "cost_unknown": totals.cost_unknown,
+        "timing": render_total_timing(comparison),
+        "metadata": comparison.metadata,
+    }
+
+
+def render_total_timing(comparison: Comparison) -> TotalTimingJson:
+    """Return the time that a comparison took."""
+    return {"total_ms": to_ms(comparison.total_s), "overhead_ms": to_ms(comparison.overhead_s)}
+
+
+def render_dry_run(calls: Sequence[Call], head: ComparisonHeadJson) -> DryRunJson:
+    """Return the calls that would be made."""
+    return {**head, "calls": [_render_dry_call(call) for call in calls]}
+
+
+def _render_dry_call(call: Call) -> DryCallJson:
+    messages = call.query.messages or ()
+    return {
+        **render_place(call),
+        "provider": call.target.provider,
+        "upstream_model": call.target.model,
+        "kind": call.target.kind,
+        "messages": [{"role": message.role, "content": message.content} for message in messages] or None,
+        "prompt": call.query.prompt,
+        "parameters": call.fitted.sent,
+        "ignored_parameters": call.fitted.ignored,
+        "adjusted_parameters": render_adjustments(call),
+        "error": render_failure(call.refusal) if call.refusal else None,
+    }

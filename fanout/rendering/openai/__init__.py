@@ -1,0 +1,1 @@
+"""Answers of OpenAI's text and chat completions, with a choice for every answer."""

@@ -1,0 +1,216 @@
+"""Parts that text and chat completions have in common, whole and streamed.
+
+Source: https://github.com/openai/openai-openapi; what the choices hold beyond it is Thiggle's and Fanout's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from fanout.core.choices import list_choices
+from fanout.core.merge import merge
+from fanout.core.schema import Call, Choice, Completion, Delta, Failure, Outcome
+from fanout.core.units import to_ms
+from fanout.core.usage import add_known
+from fanout.rendering.choices import (
+    ChoiceUsageJson,
+    EndJson,
+    FinishJson,
+    render_end,
+    render_finish,
+    render_usage,
+)
+from fanout.rendering.comparison import TotalTimingJson, render_total_timing
+
+ChunkObject = Literal["text_completion", "chat.completion.chunk"]
+Fragment = Mapping[str, object]
+"""A choice's own fields, which stand between its place and its end."""
+
+
+class PromptDetailsJson(TypedDict):
+    cached_tokens: int
+    """Tokens of the prompt that were read from the provider's cache."""
+
+
+class CompletionDetailsJson(TypedDict):
+    reasoning_tokens: int
+    """Tokens of the answer that are its reasoning."""
+
+
+class UsageDetailsJson(TypedDict):
+    prompt_tokens_details: NotRequired[PromptDetailsJson | None]
+    """Parts of the prompt's tokens."""
+    completion_tokens_details: NotRequired[CompletionDetailsJson | None]
+    """Parts of the answer's tokens."""
+
+
+class OpenAiChoiceUsageJson(ChoiceUsageJson, UsageDetailsJson):
+    """Tokens of one answer. If one call gave several, they stand on its first."""
+
+
+class OpenAiUsageJson(UsageDetailsJson):
+    prompt_tokens: int
+    """Tokens of the prompts, cached ones included."""
+    completion_tokens: int
+    """Tokens of the answers, those of their reasoning included."""
+    total_tokens: int
+    """Both together."""
+    prediction_time_ms: int
+    """Time from the request's arrival to this answer."""
+    unknown: int
+    """Answers whose usage the provider did not report."""
+
+
+class OpenAiEndJson(FinishJson, EndJson):
+    usage: OpenAiChoiceUsageJson | None
+    """Tokens of the answer; null: not reported, or they stand on the call's first answer."""
+    created: int
+    """Unix seconds."""
+
+
+class OpenAiHeadJson(TypedDict):
+    id: str
+    """A UUID."""
+    created: int
+    """Unix seconds."""
+    model: str
+    """The label of the one entry, or all labels joined by commas."""
+
+
+class OpenAiTotalsJson(TypedDict):
+    usage: OpenAiUsageJson | None
+    """Tokens of all answers; null: no provider reported any."""
+    cost_usd: float | None
+    """US dollars; null: no price or no usage is known."""
+    cost_unknown: int
+    """Answers with no known price."""
+    timing: TotalTimingJson
+    """Milliseconds that the request took."""
+
+
+class OpenAiAnswerJson(OpenAiHeadJson, OpenAiTotalsJson):
+    system_fingerprint: str | None
+    """The backend's fingerprint, if one alone answered."""
+
+
+class OpenAiChunkJson(OpenAiHeadJson):
+    usage: NotRequired[OpenAiUsageJson | None]
+    """With `stream_options.include_usage`: the totals, in the last chunk, like all that follows."""
+    cost_usd: NotRequired[float | None]
+    """US dollars; null: no price or no usage is known."""
+    cost_unknown: NotRequired[int | None]
+    """Answers with no known price."""
+    timing: NotRequired[TotalTimingJson | None]
+    """Milliseconds that the request took."""
+
+
+class Dialect(ABC):
+    """Shape of the answers of one of the two endpoints."""
+
+    chunk_object: ChunkObject
+
+    @abstractmethod
+    def render_answer(self, outcomes: Sequence[Outcome], head: OpenAiHeadJson, total_s: float) -> OpenAiAnswerJson:
+        """Return the answer to a request of which at least one call was answered.
+
+        Args:
+            outcomes: how the calls ended.
+            head: beginning of the answer.
+            total_s: what the whole request took.
+        """
+
+    @abstractmethod
+    def open_choice(self, first: Delta | None) -> Fragment | None:
+        """Return what a choice's first chunk holds before the first piece."""
+
+    @abstractmethod
+    def render_piece(self, call: Call, delta: Delta, offset: int) -> Fragment | None:
+        """Return a piece; `None`: there is nothing in it.
+
+        Args:
+            call: the call that gave it.
+            delta: the piece.
+            offset: where its first token begins in the answer.
+        """
+
+    @abstractmethod
+    def close_choice(self) -> Fragment:
+        """Return the fields of a choice's last chunk."""
+
+
+def numbered_choices(outcomes: Sequence[Outcome]) -> Iterator[tuple[Outcome, Choice | None, int]]:
+    """Yield all answers in their places, each with its call's outcome and its number among that call's answers."""
+    for outcome in outcomes:
+        for number, choice in enumerate(list_choices(outcome)):
+            yield outcome, choice, number
+
+
+def render_openai_end(outcome: Outcome, choice: Choice | None, number: int, created: int) -> OpenAiEndJson:
+    """Return what is known of a choice at its end. If one call gave several, usage and cost stand on the first."""
+    usage: OpenAiChoiceUsageJson | None = None
+    if number == 0 and (counts := render_usage(outcome))["total_tokens"] is not None:
+        usage = {**counts, **_render_details(counts["cached_tokens"], _sum_reasoning([outcome]))}
+    end: OpenAiEndJson = {
+        "created": created,
+        **render_finish(outcome, choice),
+        "usage": usage,
+        **render_end(outcome, choice),
+    }
+    if number:
+        end["cost_usd"] = end["cost_source"] = None
+    return end
+
+
+def render_openai_totals(outcomes: Sequence[Outcome], total_s: float) -> OpenAiTotalsJson:
+    """Return the sums over all answers. OpenAI's usage holds numbers alone: if they are unknown, it is null."""
+    comparison = merge(outcomes, created=0, total_s=total_s)
+    totals = comparison.totals
+    input_tokens, output_tokens = totals.input_tokens, totals.output_tokens
+    usage: OpenAiUsageJson | None = None
+    if input_tokens is not None and output_tokens is not None:
+        usage = {
+            "prompt_tokens": input_tokens,
+            "completion_tokens": output_tokens,
+            "total_tokens": input_tokens + output_tokens,
+            **_render_details(totals.cached_tokens, _sum_reasoning(outcomes)),
+            "prediction_time_ms": to_ms(total_s),
+            "unknown": totals.unknown_usage,
+        }
+    return {
+        "usage": usage,
+        "cost_usd": totals.cost_usd,
+        "cost_unknown": totals.cost_unknown,
+        "timing": render_total_timing(comparison),
+    }
+
+
+def partial_of(outcome: Outcome, number: int) -> str | None:
+    """Return the text that had arrived before a call failed; it belongs to its first choice."""
+    return outcome.result.partial if isinstance(outcome.result, Failure) and number == 0 else None
+
+
+def _render_details(cached_tokens: int | None, reasoning_tokens: int | None) -> UsageDetailsJson:
+    details: UsageDetailsJson = {}
+    if cached_tokens is not None:
+        details["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
+    if reasoning_tokens is not None:
+        details["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
+    return details
+
+
+def _sum_reasoning(outcomes: Sequence[Outcome]) -> int | None:
+    total: int | None = None
+    for outcome in outcomes:
+        if isinstance(outcome.result, Completion) and outcome.result.usage:
+            total = add_known(total, outcome.result.usage.reasoning_tokens)
+    return total
+
+
+def fingerprint_of(outcomes: Sequence[Outcome]) -> str | None:
+    """Return the backend's fingerprint, if one alone answered."""
+    found = {outcome.result.system_fingerprint for outcome in outcomes if isinstance(outcome.result, Completion)}
+    return found.pop() if len(found) == 1 else None

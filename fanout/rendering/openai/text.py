@@ -1,0 +1,108 @@
+"""Text completions: a choice's `text`, and log probabilities as four parallel arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from typing_extensions import TypedDict
+
+from fanout.core.schema import Answer, Call, Choice, Delta, Outcome
+from fanout.rendering.choices import LegacyLogprobsJson, render_legacy_logprobs, render_place
+from fanout.rendering.comparison import TextJson
+from fanout.rendering.openai.answers import (
+    Dialect,
+    OpenAiAnswerJson,
+    OpenAiChunkJson,
+    OpenAiEndJson,
+    OpenAiHeadJson,
+    fingerprint_of,
+    numbered_choices,
+    partial_of,
+    render_openai_end,
+    render_openai_totals,
+)
+
+
+class TextFragmentJson(TypedDict):
+    text: str
+    logprobs: LegacyLogprobsJson | None
+
+
+class TextChoiceJson(TextJson, OpenAiEndJson):
+    """One answer, or why there is none."""
+
+
+class TextPieceJson(TextJson):
+    """A piece of one answer's text, as it came."""
+
+    finish_reason: None
+    """null: more follows."""
+
+
+class TextCompletionJson(OpenAiAnswerJson):
+    """OpenAI's text completion, with a choice for every answer."""
+
+    object: Literal["text_completion"]
+    """Always `text_completion`."""
+    choices: Sequence[TextChoiceJson]
+    """The answers, and the failures in their places."""
+
+
+class TextChunkJson(OpenAiChunkJson):
+    """Data of one event. `data: [DONE]` ends the stream."""
+
+    object: Literal["text_completion"]
+    """Always `text_completion`."""
+    choices: Sequence[TextChoiceJson | TextPieceJson]
+    """One; none in the chunk of the totals."""
+
+
+class TextDialect(Dialect):
+    """Text completions."""
+
+    chunk_object = "text_completion"
+
+    def render_answer(self, outcomes: Sequence[Outcome], head: OpenAiHeadJson, total_s: float) -> TextCompletionJson:
+        """Return the answer to a request."""
+        return {
+            **head,
+            "object": "text_completion",
+            "choices": [_render_choice(*numbered, head["created"]) for numbered in numbered_choices(outcomes)],
+            "system_fingerprint": fingerprint_of(outcomes),
+            **render_openai_totals(outcomes, total_s),
+        }
+
+    def open_choice(self, first: Delta | None) -> None:
+        """Return nothing: a text begins with its first piece."""
+        return
+
+    def render_piece(self, call: Call, delta: Delta, offset: int) -> TextFragmentJson | None:
+        """Return a piece's text."""
+        text = text_of(delta)
+        if not text and not delta.logprobs:
+            return None
+        return {"text": text, "logprobs": render_legacy_logprobs(delta.logprobs, offset) if delta.logprobs else None}
+
+    def close_choice(self) -> TextFragmentJson:
+        """Return no text."""
+        return {"text": "", "logprobs": None}
+
+
+TEXT = TextDialect()
+
+
+def _render_choice(outcome: Outcome, choice: Choice | None, number: int, created: int) -> TextChoiceJson:
+    text = text_of(choice.message) if choice else partial_of(outcome, number) or ""
+    logprobs = choice.logprobs if choice else None
+    return {
+        **render_place(outcome.call, number),
+        "text": text,
+        "logprobs": None if logprobs is None else render_legacy_logprobs(logprobs, 0),
+        **render_openai_end(outcome, choice, number, created),
+    }
+
+
+def text_of(message: Answer | Delta) -> str:
+    """Return a message's text, or its refusal: a text completion has no other place for that."""
+    return message.text or message.refusal or ""

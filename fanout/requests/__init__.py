@@ -1,0 +1,1 @@
+"""Requests as callers write them, in each published contract: validated, and taken over as `dispatch.plan.Request`."""

@@ -1,0 +1,217 @@
+"""Parts of request bodies that the dialects share, and their validation, whole, before anything is done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, from_json
+
+from fanout.core.errors import RequestError
+from fanout.core.faults import Fault, to_faults
+from fanout.core.json_text import JsonObject
+from fanout.core.sampling import SAMPLING_NAMES, SamplingFields, at_most
+from fanout.core.schema import Call
+from fanout.dispatch.plan import Entry
+
+MAX_ENTRIES = 64
+"""Of `model`."""
+MAX_FIELDS = 64
+"""Of one object. A thousand wrong fields would hold the event loop for a second."""
+MAX_FAULTS = 100
+"""Of one answer."""
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def _to_entry_list(value: object) -> object:
+    """Turn a name, an object, or a list of either into a list of objects."""
+    entries = value if isinstance(value, list) else [value]
+    if not 1 <= len(entries) <= MAX_ENTRIES:
+        raise ValueError(f"{len(entries)} entries are not allowed: 1 to {MAX_ENTRIES}")
+    return [{"model": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+def _parse_return_when(value: object) -> int | None:
+    """Turn `all` into `None` and `first` into 1."""
+    if value == "all" or value is None:
+        return None
+    if value == "first":
+        return 1
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    shown = f"`{value[:80]}`" if isinstance(value, str) else "this"
+    raise ValueError(f"{shown} is not allowed: `all`, `first`, or the number of entries to wait for")
+
+
+class ObjectBody(BaseModel):
+    """A body that must be a JSON object of known fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_object(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            raise ValueError("must be a JSON object")  # noqa: TRY004 - only this one is a wrong field to pydantic
+        return value
+
+
+class SamplingBody(
+    SamplingFields,
+    takes=("max_tokens", "max_new_tokens", *SAMPLING_NAMES),
+    spellings={"max_new_tokens": "max_tokens"},
+    ranges={"temperature": (0, 1)},
+):
+    """The sampling parameters of `/v1/completion`; `null` is as if absent. Each sample is a call of its own, sent seed + k."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    expected: ClassVar = "a JSON object"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_object(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            raise ValueError(f"must be {cls.expected}")  # noqa: TRY004 - only this one is a wrong field to pydantic
+        if len(value) > MAX_FIELDS:
+            raise ValueError(f"{len(value)} fields are not allowed: at most {MAX_FIELDS}; known: {', '.join(cls.model_fields)}")
+        return value
+
+    # Fields are checked against each other one by one, in their order, and not by a validator of the whole model: pydantic
+    # skips that one as soon as any field is wrong, and its faults would be missing from the answer.
+
+    @field_validator("max_new_tokens")
+    @classmethod
+    def _check_one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("max_tokens") not in (None, value):
+            raise ValueError("is another name of `max_tokens`: give one of them, or both alike")
+        return value
+
+    @field_validator("best_of")
+    @classmethod
+    def _check_best_of(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value and value < (info.data.get("n") or 1):
+            raise ValueError(f"{value} is not allowed: must not be below `n`, which is {info.data['n']}")
+        return value
+
+
+class EntryBody(SamplingBody):
+    """One entry of `model` written out: a model with parameters of its own."""
+
+    expected: ClassVar = "a model's name, or a JSON object with `model` and parameters of its own"
+
+    model: str = Field(min_length=1, max_length=256)
+    label: str | None = Field(None, min_length=1, max_length=256)
+    """Your name for this entry; by default the model's."""
+
+    def to_entry(self) -> Entry:
+        """Return the entry as `plan` takes it."""
+        return Entry(model=self.model, label=self.label, overrides=self.to_parameters())
+
+
+def entries_schema(entry: str) -> WithJsonSchema:
+    """Return the schema of `model`: a name, an object, or a list of either.
+
+    Args:
+        entry: the object's name among the schemas of the OpenAPI document.
+    """
+    one: list[JsonObject] = [{"type": "string"}, {"$ref": f"#/components/schemas/{entry}"}]
+    several = {"type": "array", "minItems": 1, "maxItems": MAX_ENTRIES, "items": {"anyOf": one}}
+    return WithJsonSchema({"anyOf": [*one, several]})
+
+
+ToEntryList = BeforeValidator(_to_entry_list)
+EntryCount = Field(min_length=1, max_length=MAX_ENTRIES)
+Models = Annotated[list[EntryBody], ToEntryList, EntryCount, entries_schema("EntryBody")]
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
+    Field(max_length=16),
+    at_most(16, "entries"),
+]
+ReturnWhen = Annotated[
+    int | None,
+    BeforeValidator(_parse_return_when),
+    WithJsonSchema({"anyOf": [{"enum": ["all", "first"]}, {"type": "integer", "minimum": 1}]}),
+]
+
+
+def validate_body(raw: bytes, model: type[Body], context: Mapping[str, Any] | None = None) -> Body:
+    """Validate a JSON body, whole.
+
+    Raises:
+        RequestError: with every wrong field.
+    """
+    try:
+        return model.model_validate_json(raw, context=context)
+    except ValidationError as error:
+        raise RequestError(list(_restore_paths(_limit_faults(error, model), raw))) from None
+
+
+def explain_timeout(timeout_s: float | None, max_timeout_s: float) -> str | None:
+    """Return the sentence against a deadline that is too long here; `None` if it is fine."""
+    if timeout_s and timeout_s > max_timeout_s:
+        return f"{timeout_s:g} is not allowed: at most {max_timeout_s:g} here"
+    return None
+
+
+def explain_return_when(return_when: int | None, entries: int) -> str | None:
+    """Return the sentence against waiting for more answers than there are entries; `None` if it is fine."""
+    if return_when is not None and not 1 <= return_when <= entries:
+        return f"{return_when} is not allowed: `all`, `first`, or 1 to {entries}, the number of entries"
+    return None
+
+
+def check_limits(timeout_s: float | None, return_when: int | None, calls: Sequence[Call], max_timeout_s: float) -> None:
+    """Check the fields that depend on the server's settings or on the planned calls.
+
+    Raises:
+        RequestError: with every wrong field.
+    """
+    problems = {
+        "timeout_s": explain_timeout(timeout_s, max_timeout_s),
+        "return_when": explain_return_when(return_when, calls[-1].entry + 1),
+    }
+    if faults := [Fault(field, problem) for field, problem in problems.items() if problem]:
+        raise RequestError(faults)
+
+
+def _limit_faults(error: ValidationError, model: type[BaseModel]) -> Sequence[Fault]:
+    """Return the faults of a body, `MAX_FAULTS` of them at most, and how many more there are."""
+    more = error.error_count() - MAX_FAULTS
+    if more <= 0:
+        return to_faults(error, model)
+    details = [
+        InitErrorDetails(type=detail["type"], loc=detail["loc"], input=detail["input"], ctx=detail.get("ctx", {}))
+        for detail in error.errors(include_url=False)[:MAX_FAULTS]
+    ]
+    first = ValidationError.from_exception_data(error.title, details, "json")
+    return [*to_faults(first, model), Fault("", f"and {more} more", "too_many_faults")]
+
+
+def _restore_paths(faults: Sequence[Fault], raw: bytes) -> Iterator[Fault]:
+    """Write paths as the caller wrote `model`: `model` for a single name, `model[1]` for a name in a list.
+
+    Validation saw a list of objects instead, so a fault of the name alone stands at `model[1].model`.
+    """
+    body = from_json(raw) if any(fault.path.startswith("model[") for fault in faults) else None
+    for fault in faults:
+        found = re.match(r"model\[(\d+)\](\.model$)?(.*)", fault.path)
+        if found is None or not isinstance(body, dict):
+            yield fault
+            continue
+        is_list = isinstance(body["model"], list)
+        entry = body["model"][int(found[1])] if is_list else body["model"]
+        place = f"model[{found[1]}]" if is_list else "model"
+        below = (found[2] or "") if isinstance(entry, dict) else ""
+        yield Fault(f"{place}{below}{found[3]}", fault.message, fault.kind)

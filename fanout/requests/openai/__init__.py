@@ -1,0 +1,1 @@
+"""Requests of OpenAI's text and chat completions, with a list-valued `model`."""

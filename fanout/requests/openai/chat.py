@@ -1,0 +1,74 @@
+"""Requests of `POST /v1/chat/completions`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from fanout.core.faults import Fault
+from fanout.core.json_text import JsonObject
+from fanout.core.messages import MessageBody
+from fanout.requests.bodies import EntryCount, ToEntryList, entries_schema
+from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Parameters
+
+
+class ChatSampling(OpenAiSampling, takes=("max_completion_tokens",), spellings={"max_completion_tokens": "max_tokens"}):
+    """Parameters of a chat completion."""
+
+    logprobs: bool | None = None
+    """Report how likely the tokens are."""
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    """Alternatives to report beside each token; needs `logprobs`."""
+
+    @field_validator("max_completion_tokens")
+    @classmethod
+    def _check_one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("max_tokens") not in (None, value):
+            raise ValueError("is another name of `max_tokens`: give one of them, or both alike")
+        return value
+
+    def own_parameters(self) -> JsonObject:
+        """Return the parameters that this object sets."""
+        own = super().own_parameters()
+        own |= {name: getattr(self, name) for name in self.model_fields_set & {"logprobs", "top_logprobs"}}
+        if "logprobs" in own and not own["logprobs"]:
+            own.setdefault("top_logprobs")  # an entry that wants none wants none of the request's alternatives
+        return own
+
+    @classmethod
+    def resolve(cls, own: Parameters, request: Parameters) -> JsonObject:
+        """Return `own` with `logprobs` and `top_logprobs` as the one number that they are to Fanout."""
+        both, resolved = {**request, **own}, dict(own)
+        if resolved.keys() & {"logprobs", "top_logprobs"}:
+            resolved.pop("top_logprobs", None)
+            resolved["logprobs"] = (both.get("top_logprobs") or 0) if both.get("logprobs") else None
+        return resolved
+
+
+class ChatEntry(OpenAiEntry, ChatSampling):
+    """One entry of `model` written out."""
+
+
+class ChatBody(OpenAiBody, ChatSampling):
+    """A request for chat completions."""
+
+    model: Annotated[list[ChatEntry], ToEntryList, EntryCount, entries_schema("ChatEntry")]
+    """A model, an object with a model and parameters of its own, or a list of either."""
+    messages: list[MessageBody] = Field(min_length=1)
+    """The conversation so far."""
+
+    @property
+    def entry_bodies(self) -> Sequence[OpenAiEntry]:
+        """The entries of `model`."""
+        return self.model
+
+    def find_clashes(self, parameters: Parameters) -> Iterator[Fault]:
+        """Yield what is wrong between the parameters of one entry."""
+        if parameters.get("top_logprobs") is not None and not parameters.get("logprobs"):
+            yield Fault("top_logprobs", "needs `logprobs: true`")
+
+    def to_question(self) -> Mapping[str, Any]:
+        """Return the messages."""
+        return {"messages": tuple(message.to_message() for message in self.messages)}

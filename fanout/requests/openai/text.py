@@ -1,0 +1,70 @@
+"""Requests of `POST /v1/completions`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+
+from fanout.core.faults import Fault
+from fanout.requests.bodies import EntryCount, ToEntryList, entries_schema
+from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Parameters
+
+
+def _check_prompt(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Validate a prompt with one sentence of complaint; a union would have one for each of its members."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise ValueError(
+            "must be text, a list of texts, a list of token ids, or a list of such lists, none of them empty; or null"
+        ) from None
+
+
+Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Texts = Annotated[list[str], Field(min_length=1)]
+Prompt = Annotated[str | Texts | Tokens | Annotated[list[Tokens], Field(min_length=1)] | None, WrapValidator(_check_prompt)]
+
+
+class TextSampling(OpenAiSampling, takes=("best_of", "echo", "logprobs", "suffix"), ranges={"logprobs": (0, 5)}):
+    """Parameters of a text completion."""
+
+
+class TextEntry(OpenAiEntry, TextSampling):
+    """One entry of `model` written out."""
+
+
+class CompletionsBody(OpenAiBody, TextSampling):
+    """A request for text completions."""
+
+    model: Annotated[list[TextEntry], ToEntryList, EntryCount, entries_schema("TextEntry")]
+    """A model, an object with a model and parameters of its own, or a list of either."""
+    prompt: Prompt
+    """Text, texts, token ids or lists of them; `null` is the empty text."""
+
+    # Source: `CreateCompletionRequest.max_tokens`
+    defaults: ClassVar[Mapping[str, Any]] = {"max_tokens": 16}
+
+    @property
+    def entry_bodies(self) -> Sequence[OpenAiEntry]:
+        """The entries of `model`."""
+        return self.model
+
+    def find_clashes(self, parameters: Parameters) -> Iterator[Fault]:
+        """Yield what is wrong between the parameters of one entry."""
+        best_of, n = parameters.get("best_of") or 0, parameters.get("n") or 1
+        if best_of and best_of < n:
+            yield Fault("best_of", f"{best_of} is not allowed: must not be below `n`, which is {n}")
+        if self.stream and best_of > 1:
+            yield Fault("stream", "`best_of` above 1 cannot be streamed: the best is known only at the end")
+
+    def to_question(self) -> Mapping[str, Any]:
+        """Return the prompts."""
+        given = self.prompt
+        if not isinstance(given, list):
+            return {"prompts": (given or "",)}
+        if isinstance(given[0], int):
+            return {"prompts": (tuple(given),)}
+        prompts = tuple(tuple(prompt) if isinstance(prompt, list) else prompt for prompt in given)
+        return {"prompts": prompts, "many_prompts": True}

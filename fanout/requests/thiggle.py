@@ -1,0 +1,102 @@
+"""Requests of `POST /v1/completion`: Thiggle's contract, and what Fanout adds to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from fanout.config.catalogue import Catalogue
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Credential
+from fanout.dispatch.plan import Request
+from fanout.requests.bodies import (
+    MAX_ENTRIES,
+    EntryBody,
+    Metadata,
+    Models,
+    ReturnWhen,
+    SamplingBody,
+    explain_return_when,
+    explain_timeout,
+)
+
+
+class CompletionBody(SamplingBody):
+    """A request for one completion by each of several models."""
+
+    prompt: str
+    """The text to complete."""
+    model: Models
+    """A model, an object with a model and parameters of its own, or a list of either."""
+    system: str | None = None
+    """A system message, for chat models."""
+    stream: bool | None = None
+    """Answer in pieces, as server-sent events."""
+    strict_parameters: bool | None = None
+    """Fail an entry whose model cannot take a parameter, instead of ignoring or adjusting the parameter."""
+    timeout_s: float | None = Field(None, gt=0)
+    """Deadline of the whole request, in seconds."""
+    return_when: ReturnWhen = None
+    """How many entries must have answered before the rest is cancelled: `all`, `first`, or a number."""
+    metadata: Metadata | None = None
+    """Up to 16 strings of yours, returned and recorded."""
+    dry_run: bool | None = None
+    """Answer with what would be called, and call nothing."""
+
+    @field_validator("model")
+    @classmethod
+    def _check_best_of_entries(cls, value: list[EntryBody], info: ValidationInfo) -> list[EntryBody]:
+        for number, entry in enumerate(value):
+            n, best_of = _parameter_of(entry, "n", info), _parameter_of(entry, "best_of", info)
+            if best_of and best_of < (n or 1):
+                raise ValueError(f"entry {number}: its `best_of`, {best_of}, must not be below its `n`, {n}")
+        return value
+
+    @field_validator("stream")
+    @classmethod
+    def _check_streamable(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        if value and any((_parameter_of(entry, "best_of", info) or 0) > 1 for entry in info.data.get("model", ())):
+            raise ValueError("`best_of` above 1 cannot be streamed: the best is known only at the end")
+        return value
+
+    @field_validator("timeout_s")
+    @classmethod
+    def _check_timeout(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if info.context and (problem := explain_timeout(value, info.context["max_timeout_s"])):
+            raise ValueError(problem)
+        return value
+
+    @field_validator("return_when")
+    @classmethod
+    def _check_return_when(cls, value: int | None, info: ValidationInfo) -> int | None:
+        entries = MAX_ENTRIES
+        if info.context and "model" in info.data:
+            entries = _count_entries(info.data["model"], info.context["catalogue"])
+        if problem := explain_return_when(value, entries):
+            raise ValueError(problem)
+        return value
+
+    def to_request(self, credentials: Mapping[str, Credential], account_id: str | None) -> Request:
+        """Return the request as `plan` takes it."""
+        return Request(
+            entries=tuple(entry.to_entry() for entry in self.model),
+            prompts=(self.prompt,),
+            system=self.system,
+            sampling=Sampling(**self.to_parameters()),
+            strict=bool(self.strict_parameters),
+            credentials=credentials,
+            account_id=account_id,
+        )
+
+
+def _parameter_of(entry: EntryBody, name: str, info: ValidationInfo) -> int | None:
+    """Return a parameter of an entry: its own, be it null, or else the body's."""
+    value: int | None = getattr(entry, name) if name in entry.model_fields_set else info.data.get(name)
+    return value
+
+
+def _count_entries(entries: Sequence[EntryBody], catalogue: Catalogue) -> int:
+    """Return the number of entries, sets written out."""
+    sets = [catalogue.find_set(entry.model) for entry in entries if not catalogue.find(entry.model)]
+    return len(entries) + sum(len(members) - 1 for members in sets if members)

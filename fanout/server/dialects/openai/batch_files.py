@@ -1,0 +1,98 @@
+"""Result files of OpenAI's batches, made from the job's results when they are read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from fanout.core.schema import Call
+from fanout.jobs.job import Job, place_calls
+from fanout.jobs.manager import JobManager
+from fanout.jobs.stored_outcome import StoredOutcome
+from fanout.rendering.openai.batch_lines import FinishedCall, encode_output_line
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.records import EndedUnit
+from fanout.store.jobs.results import ItemResults
+
+PAGE_ITEMS = 32
+OUTPUT_SUFFIX, ERROR_SUFFIX = "-output", "-error"
+"""Ends of the ids of a batch's files."""
+
+
+@dataclass(slots=True)
+class FileSizes:
+    """Bytes of a batch's two files."""
+
+    output: int = 0
+    errors: int = 0
+
+
+def output_id(batch: str) -> str:
+    """Return the id of the file of a batch's answers."""
+    return f"file-{batch.removeprefix('batch_')}{OUTPUT_SUFFIX}"
+
+
+def error_id(batch: str) -> str:
+    """Return the id of the file of a batch's requests without an answer."""
+    return f"file-{batch.removeprefix('batch_')}{ERROR_SUFFIX}"
+
+
+def is_output(file_id: str) -> bool:
+    """Return whether a file holds answers."""
+    return file_id.endswith(OUTPUT_SUFFIX)
+
+
+async def measure_files(manager: JobManager, store: JobStore, job: Job) -> FileSizes:
+    """Return the sizes of a job's two files."""
+    sizes = FileSizes()
+    async for lines in _pages(manager, store, job):
+        for is_answered, line in lines:
+            if is_answered:
+                sizes.output += len(line)
+            else:
+                sizes.errors += len(line)
+    return sizes
+
+
+async def read_file(manager: JobManager, store: JobStore, job: Job, *, answered: bool) -> AsyncIterator[bytes]:
+    """Yield one of the two files piece by piece, in the order of the input.
+
+    Args:
+        manager: plans the calls of an input line.
+        store: holds the results.
+        job: the batch.
+        answered: the answers; else the requests without one.
+    """
+    async for lines in _pages(manager, store, job):
+        yield b"".join(line for is_answered, line in lines if is_answered is answered)
+
+
+async def _pages(manager: JobManager, store: JobStore, job: Job) -> AsyncIterator[list[tuple[bool, bytes]]]:
+    after = -1
+    while page := await store.results.list_items(job.number, after, PAGE_ITEMS):
+        after = page[-1][0].item
+        yield await asyncio.to_thread(_encode_page, manager, job, page)
+
+
+def _encode_page(manager: JobManager, job: Job, page: Sequence[ItemResults]) -> list[tuple[bool, bytes]]:
+    lines: list[tuple[bool, bytes]] = []
+    for item, units in page:
+        calls = sorted(place_calls(manager.plan_item(job, item.body)), key=lambda placed: placed[0])
+        for entry, placed in groupby(calls, key=lambda placed: placed[0][0]):
+            finished = _finished_calls((call, units.get(place)) for place, call in placed)
+            lines.append(encode_output_line(job, item, entry, list(finished)))
+    return lines
+
+
+def _finished_calls(calls: Iterator[tuple[Call, EndedUnit | None]]) -> Iterator[tuple[Call, FinishedCall | None]]:
+    """Yield calls with how they ended, numbered as if their entry had been requested alone."""
+    index = 0
+    for call, row in calls:
+        if row is None:
+            yield call, None
+        else:
+            outcome = StoredOutcome.from_json(row.record).to_outcome(replace(call, index=index))
+            yield call, FinishedCall(outcome, row.ended)
+        index += call.query.sampling.n or 1

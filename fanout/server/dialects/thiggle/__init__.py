@@ -1,0 +1,1 @@
+"""Thiggle's endpoint: one prompt to many models."""

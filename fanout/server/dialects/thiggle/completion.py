@@ -1,0 +1,129 @@
+"""`POST /v1/completion`: one prompt to many models, whole or streamed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from aiohttp import web
+
+from fanout.core.choices import list_choices
+from fanout.core.merge import merge
+from fanout.core.schema import Call, Delta, Failure, Outcome
+from fanout.rendering.choices import render_legacy_logprobs, render_place
+from fanout.rendering.comparison import (
+    ComparisonChunkJson,
+    ComparisonHeadJson,
+    ComparisonJson,
+    DryRunJson,
+    render_comparison,
+    render_comparison_end,
+    render_dry_run,
+    render_head,
+    render_totals,
+)
+from fanout.rendering.encoding import encode_json
+from fanout.rendering.errors import all_failed_reply
+from fanout.requests.thiggle import CompletionBody
+from fanout.server.dialects.thiggle import examples
+from fanout.server.event_stream import respond
+from fanout.server.lifecycle import DISPATCHER
+from fanout.server.middleware import auth, history
+from fanout.server.openapi.answers import call_answers
+from fanout.server.openapi.endpoint import Endpoint, Events
+from fanout.server.request_body import read_body
+from fanout.server.responses import error_response, json_response
+
+
+async def create_completion(request: web.Request) -> web.StreamResponse:
+    """Serve `POST /v1/completion`."""
+    created, began = time.time(), time.monotonic()
+    dispatcher = request.app[DISPATCHER]
+    body = await read_body(request, CompletionBody)
+    calls = dispatcher.plan(body.to_request(auth.caller_credentials(request), auth.account_id(request)))
+    head = render_head(created)
+    if body.dry_run:
+        return json_response(render_dry_run(calls, head))
+    history.begin_comparison(request, head["id"], created, stream=body.stream, metadata=body.metadata)
+    deadline_s = body.timeout_s or dispatcher.settings.environment.timeout_s
+    if body.stream:
+        encoder = ComparisonEncoder(head, calls, int(created), body.metadata or {}, began)
+        return await respond(request, encoder, calls, deadline_s, body.return_when)
+    outcomes = await dispatcher.run(calls, deadline_s=deadline_s, return_when=body.return_when)
+    if all(isinstance(outcome.result, Failure) for outcome in outcomes):
+        return error_response(request, all_failed_reply(outcomes))
+    comparison = merge(outcomes, created=created, total_s=time.monotonic() - began, metadata=body.metadata)
+    return json_response(render_comparison(comparison, head))
+
+
+class ComparisonEncoder:
+    """Chunks of a stream. A piece of text costs one small dump: the rest of its chunk is made once for each call."""
+
+    def __init__(
+        self, head: ComparisonHeadJson, calls: Sequence[Call], created: int, metadata: Mapping[str, str], began: float
+    ) -> None:
+        self._head = encode_json(head)[:-1]
+        self._created, self._metadata, self._began = created, metadata, began
+        self._before = [self._head + b',"choices":[' + encode_json(render_place(call))[:-1] for call in calls]
+        self._offsets: dict[int, int] = {}
+        """Where a call's next token begins in its text; absent: it has no text yet."""
+
+    def encode_delta(self, piece: Delta) -> bytes:
+        """Return the chunk of a piece."""
+        if piece.choice_index or (not piece.text and not piece.logprobs):
+            return b""  # a second choice was not requested: samples are calls of their own
+        logprobs, offset = b"null", self._offsets.get(piece.call_index, 0)
+        if piece.logprobs:
+            logprobs = encode_json(render_legacy_logprobs(piece.logprobs, offset))
+        self._offsets[piece.call_index] = offset + sum(len(item.token) for item in piece.logprobs or ())
+        return b"".join(
+            (
+                b"data: ",
+                self._before[piece.call_index],
+                b',"text":',
+                encode_json(piece.text),
+                b',"logprobs":',
+                logprobs,
+                b',"finish_reason":null}]}\n\n',
+            )
+        )
+
+    def encode_outcome(self, outcome: Outcome) -> bytes:
+        """Return the last chunk of a call."""
+        call, (choice,) = outcome.call, list_choices(outcome)
+        whole = b""
+        if choice and call.index not in self._offsets:  # it came whole, as the answer to `max_tokens: 0` does
+            whole = self.encode_delta(Delta(call.index, text=choice.message.text, logprobs=choice.logprobs))
+        end = {"text": "", "created": self._created, "logprobs": None, **render_comparison_end(outcome, choice)}
+        return b"".join((whole, b"data: ", self._before[call.index], b",", encode_json(end)[1:], b"]}\n\n"))
+
+    def encode_end(self, outcomes: Sequence[Outcome]) -> bytes:
+        """Return the chunk of the totals, and the end of the stream."""
+        comparison = merge(outcomes, created=self._created, total_s=time.monotonic() - self._began, metadata=self._metadata)
+        totals = encode_json(render_totals(comparison))
+        return b"".join((b"data: ", self._head, b',"choices":[],', totals[1:], b"\n\ndata: [DONE]\n\n"))
+
+
+ENDPOINTS = (
+    Endpoint(
+        "POST",
+        "/v1/completion",
+        create_completion,
+        id="completion",
+        tag="Compare",
+        summary="One prompt to many models",
+        description="Sends one prompt to every model in `model` at once and answers with all of them side by side, each with "
+        "its text, tokens, time and cost, or with why it failed. The status is 200 if at least one answered.\n\n"
+        "With `stream`, pieces come as server-sent events as the models write them, each marked with its answer's `index`. "
+        "This is Thiggle's endpoint; whatever is not in Thiggle's contract is an addition of Fanout's.",
+        body=CompletionBody,
+        examples=examples.REQUESTS,
+        headers=("Idempotency-Key", "x-selected-account-id", "X-OpenAI-Api-Key"),
+        answers=call_answers(
+            (ComparisonJson, DryRunJson),
+            Events(ComparisonChunkJson),
+            "Every model's answer or failure; with `dry_run`, what would be called.",
+            {"one answered, one failed": examples.ANSWER},
+        ),
+    ),
+)
