@@ -12,6 +12,7 @@ from fanout.core.json_text import JsonObject
 from fanout.core.schema import FailureKind
 from fanout.core.units import to_rfc3339
 from fanout.core.usage import total_tokens
+from fanout.rendering.comparison import TotalTimingJson
 from fanout.rendering.errors import TYPES
 from fanout.rendering.page import PageJson
 from fanout.store.history.records import AnswerRow, ComparisonRow, StoredComparison
@@ -45,13 +46,6 @@ class PastUsageJson(PastTokensJson):
 
     unknown: int
     """Answers whose usage the provider did not report."""
-
-
-class TotalTimingJson(TypedDict):
-    total_ms: int
-    """Milliseconds from the request's arrival to its answer."""
-    overhead_ms: int
-    """Milliseconds beyond the slowest call: the time that Fanout itself took."""
 
 
 class PastComparisonJson(TypedDict):

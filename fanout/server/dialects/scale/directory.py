@@ -78,7 +78,7 @@ ENDPOINTS = (
         get_user_info,
         id="scale_user",
         tag="Scale",
-        summary="Who asks",
+        summary="The user of an account",
         description="scale-egp calls this when it was given no account. Fanout knows no users: the account is the header's.",
         headers=("x-selected-account-id",),
         answers=lookup_answers(ScaleUserJson, "A user made of the account's id.", error=ScaleErrorJson),
