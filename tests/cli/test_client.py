@@ -1,4 +1,4 @@
-"""`fanout ask --json`, and `--server`: one shape of answers, here and there."""
+"""`fanout ask --json`, and `--server`: the same answers with and without a server."""
 
 from __future__ import annotations
 
@@ -16,57 +16,57 @@ from tests.support.cli import run, serving, shape
 from tests.support.upstreams import Upstream
 
 
-async def test_json_is_what_the_server_answers(scripted: str) -> None:
+async def test_json_output_equals_the_servers_answer(scripted: str) -> None:
     models = ["ok", "429", "up/no_usage"]
     body = {"prompt": "hi", "model": models, "max_tokens": 4}
     async with serving("--config", scripted) as address, aiohttp.ClientSession() as session:
         async with session.post(f"{address}/v1/completion", json=body) as response:
             answer = await response.json()
-        asked = ["ask", "hi", "--json", "--max-tokens", "4", *(part for model in models for part in ("-m", model))]
-        here = await run(*asked, "--config", scripted)
-        there = await run(*asked, "--server", address)
+        arguments = ["ask", "hi", "--json", "--max-tokens", "4", *(part for model in models for part in ("-m", model))]
+        local = await run(*arguments, "--config", scripted)
+        remote = await run(*arguments, "--server", address)
 
-    assert (here.code, there.code) == (1, 1)
-    assert shape(json.loads(here.out)) == shape(answer) == shape(json.loads(there.out))
-    assert [choice["model"] for choice in json.loads(here.out)["choices"]] == models
+    assert (local.code, remote.code) == (1, 1)
+    assert shape(json.loads(local.out)) == shape(answer) == shape(json.loads(remote.out))
+    assert [choice["model"] for choice in json.loads(local.out)["choices"]] == models
 
 
-async def test_json_of_failures_alone_is_the_servers_error(scripted: str) -> None:
+async def test_json_output_equals_the_servers_error_if_every_call_fails(scripted: str) -> None:
     body = {"prompt": "hi", "model": ["nope", "401"]}
     async with serving("--config", scripted) as address, aiohttp.ClientSession() as session:
         async with session.post(f"{address}/v1/completion", json=body) as response:
             answer = await response.json()
-        here = await run("ask", "hi", "--json", "-m", "nope", "-m", "401", "--config", scripted)
-        there = await run("ask", "hi", "--json", "-m", "nope", "-m", "401", "--server", address)
+        local = await run("ask", "hi", "--json", "-m", "nope", "-m", "401", "--config", scripted)
+        remote = await run("ask", "hi", "--json", "-m", "nope", "-m", "401", "--server", address)
 
-    assert (here.code, there.code) == (1, 1)
-    assert json.loads(here.out).keys() == {"error"}
-    assert shape(json.loads(here.out)) == shape(answer) == shape(json.loads(there.out))
+    assert (local.code, remote.code) == (1, 1)
+    assert json.loads(local.out).keys() == {"error"}
+    assert shape(json.loads(local.out)) == shape(answer) == shape(json.loads(remote.out))
 
 
-async def test_a_server_answers_as_the_command_itself_does(scripted: str) -> None:
-    asked = ["ask", "hi", "-m", "ok", "-m", "up/say-two-chunks-2", "-m", "500", "-n", "2"]
+async def test_answers_through_a_server_equal_those_of_the_command_itself(scripted: str) -> None:
+    arguments = ["ask", "hi", "-m", "ok", "-m", "up/say-two-chunks-2", "-m", "500", "-n", "2"]
     async with serving("--config", scripted) as address:
-        here = await run(*asked, "--config", scripted)
-        there = await run(*asked, "--server", address)
+        local = await run(*arguments, "--config", scripted)
+        remote = await run(*arguments, "--server", address)
 
-    def timeless(text: str) -> str:
+    def remove_times(text: str) -> str:
         return re.sub(r"[0-9.]+ (ms|s|tokens/s)\b", "", text)
 
-    assert (here.code, there.code, there.err) == (1, 1, "")
-    assert timeless(here.out) == timeless(there.out)
+    assert (local.code, remote.code, remote.err) == (1, 1, "")
+    assert remove_times(local.out) == remove_times(remote.out)
 
 
-async def test_a_server_whose_models_all_fail_is_one_that_answered(scripted: str) -> None:
+async def test_failures_of_all_models_on_a_server_are_shown_as_answers(scripted: str) -> None:
     async with serving("--config", scripted) as address:
-        told = await run("ask", "hi", "-m", "nope", "-m", "401", "--server", address.removeprefix("http://"))
+        result = await run("ask", "hi", "-m", "nope", "-m", "401", "--server", address.removeprefix("http://"))
 
-    assert (told.code, told.err) == (1, "")
-    assert "== nope\n-- not found: unknown model `nope`" in told.out
-    assert "== 401\n-- auth 401: " in told.out
+    assert (result.code, result.err) == (1, "")
+    assert "== nope\n-- not found: unknown model `nope`" in result.out
+    assert "== 401\n-- auth 401: " in result.out
 
 
-async def test_a_server_with_keys_is_shown_ours(scripted: str) -> None:
+async def test_the_key_for_the_server_comes_from_the_environment(scripted: str) -> None:
     async with serving("--config", scripted, FANOUT_API_KEYS="right,other") as address:
         shown = await run("ask", "hi", "-m", "ok", "--server", address, FANOUT_API_KEYS="right")
         wrong = await run("ask", "hi", "-m", "ok", "--server", address, FANOUT_API_KEYS="wrong")
@@ -77,15 +77,15 @@ async def test_a_server_with_keys_is_shown_ours(scripted: str) -> None:
     assert "FANOUT_API_KEYS" in absent.err
 
 
-async def test_what_a_server_refuses_is_said_in_its_words(scripted: str) -> None:
+async def test_a_request_the_server_refuses_is_reported_in_its_words(scripted: str) -> None:
     async with serving("--config", scripted) as address:
-        told = await run("ask", "hi", "-m", "ok", "--temperature", "1.5", "--server", address)
+        result = await run("ask", "hi", "-m", "ok", "--temperature", "1.5", "--server", address)
 
-    assert (told.code, told.out) == (2, "")
-    assert told.err.startswith("fanout: the server answered 400: `temperature`: 1.5 is not allowed")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("fanout: the server answered 400: `temperature`: 1.5 is not allowed")
 
 
-async def test_where_no_server_is_it_is_said(upstream: Upstream) -> None:
+async def test_a_missing_server_is_reported(upstream: Upstream) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{holder.getsockname()[1]}"
@@ -101,8 +101,8 @@ async def test_where_no_server_is_it_is_said(upstream: Upstream) -> None:
 
 
 @asynccontextmanager
-async def stranger(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncGenerator[str]:
-    """The address of a server that is not Fanout."""
+async def serve_stranger(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncGenerator[str]:
+    """Serve something that is not Fanout, and yield its address."""
     app = web.Application()
     app.router.add_post("/v1/completion", answer)
     runner = web.AppRunner(app)
@@ -113,7 +113,7 @@ async def stranger(answer: Callable[[web.Request], Awaitable[web.StreamResponse]
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
-async def test_what_is_no_fanout_server_is_told_so(flags: list[str]) -> None:
+async def test_a_server_that_is_not_fanout_is_reported(flags: list[str]) -> None:
     async def page(_: web.Request) -> web.Response:
         return web.Response(text="<html>", content_type="text/html")
 
@@ -128,20 +128,20 @@ async def test_what_is_no_fanout_server_is_told_so(flags: list[str]) -> None:
         (other, "is not a Fanout server"),
         (broken, "answered 502: <html>bad"),
     ):
-        async with stranger(answer) as address:
-            told = await run("ask", "hi", "--server", address, *flags)
-        assert told.code == 2
-        assert sentence in told.err
-        assert told.err.count("\n") == 1
+        async with serve_stranger(answer) as address:
+            result = await run("ask", "hi", "--server", address, *flags)
+        assert result.code == 2
+        assert sentence in result.err
+        assert result.err.count("\n") == 1
 
 
-async def test_a_server_that_breaks_off_is_told_from_one_that_is_absent() -> None:
+async def test_a_broken_connection_differs_from_an_absent_server() -> None:
     """What came is shown all the same."""
 
     async def completion(request: web.Request) -> web.StreamResponse:
-        asked = await request.json()
+        body = await request.json()
         call = {"index": 0, "entry": 0, "sample": 0, "label": "m"}
-        if asked.get("dry_run"):
+        if body.get("dry_run"):
             return web.json_response({"calls": [call]})
         response = web.StreamResponse()
         await response.prepare(request)
@@ -150,9 +150,9 @@ async def test_a_server_that_breaks_off_is_told_from_one_that_is_absent() -> Non
         request.transport.abort()
         return response
 
-    async with stranger(completion) as address:
-        told = await run("ask", "hi", "--server", address)
+    async with serve_stranger(completion) as address:
+        result = await run("ask", "hi", "--server", address)
 
-    assert told.code == 2
-    assert told.out.startswith("== m\nhalf an ans\n-- broken off after ")
-    assert "broke off" in told.err
+    assert result.code == 2
+    assert result.out.startswith("== m\nhalf an ans\n-- broken off after ")
+    assert "broke off" in result.err

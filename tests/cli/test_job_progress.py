@@ -1,4 +1,4 @@
-"""What a person sees of a job: words and tables, lines where nobody watches, how deadlines are written."""
+"""Progress and summaries of a job, on a terminal and in a pipe; deadlines as users write them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fanout.cli.batch.options import parse_moment
 from fanout.cli.job_progress import JobProgress
 
 
-def counted(model: str = "gpt-5", **fields: Any) -> dict[str, Any]:
+def make_counts(model: str = "gpt-5", **fields: Any) -> dict[str, Any]:
     return {
         "model": model,
         "ended": 620,
@@ -31,7 +31,7 @@ def counted(model: str = "gpt-5", **fields: Any) -> dict[str, Any]:
     }
 
 
-def job(*counts: dict[str, Any], state: str = "running", **progress: Any) -> dict[str, Any]:
+def make_job(*counts: dict[str, Any], state: str = "running", **progress: Any) -> dict[str, Any]:
     figures = {"ended": 620, "failed": 3, "left": 580, "calls_per_second": 16.24, "left_s": 144.2, "cost_usd": 0.0213}
     return {
         "id": "job_1",
@@ -44,38 +44,38 @@ def job(*counts: dict[str, Any], state: str = "running", **progress: Any) -> dic
         "reason": None,
         "created_at": 1_795_173_088,
         "progress": {**figures, "cost_unknown": 0, **progress},
-        "counts": list(counts or [counted()]),
+        "counts": list(counts or [make_counts()]),
     }
 
 
-def console(*, watched: bool, width: int = 100) -> tuple[Console, io.StringIO]:
+def make_console(*, is_terminal: bool, width: int = 100) -> tuple[Console, io.StringIO]:
     out = io.StringIO()
-    return Console(file=out, width=width, height=24, force_terminal=watched, color_system=None, _environ={}), out
+    return Console(file=out, width=width, height=24, force_terminal=is_terminal, color_system=None, _environ={}), out
 
 
-def test_facts_are_one_line() -> None:
+def test_progress_is_one_line() -> None:
     assert (
-        job_summary.format_progress(job())
+        job_summary.format_progress(make_job())
         == "620 of 1,200 · 51 % · 3 failed (rate_limit 2, server 1) · 16.2/s · $0.0213 · 2 min 24 s left"
     )
 
 
-def test_it_is_all_only_when_all_has_ended() -> None:
-    assert "99 %" in job_summary.format_progress(job(ended=1_199, left=1))
+def test_progress_reaches_100_percent_only_when_every_call_has_ended() -> None:
+    assert "99 %" in job_summary.format_progress(make_job(ended=1_199, left=1))
 
 
-def test_what_is_not_known_is_not_nought() -> None:
-    unknown = counted(cost_usd=None, cost_unknown=617, prompt_tokens=None, completion_tokens=5, unknown_usage=9)
+def test_unknown_figures_are_not_shown_as_zero() -> None:
+    unknown = make_counts(cost_usd=None, cost_unknown=617, prompt_tokens=None, completion_tokens=5, unknown_usage=9)
 
     assert job_summary.format_cost(unknown) == "cost unknown"
-    assert job_summary.format_cost(counted(cost_unknown=2)) == "$0.0213 + 2 unknown"
+    assert job_summary.format_cost(make_counts(cost_unknown=2)) == "$0.0213 + 2 unknown"
     assert job_summary.format_tokens(unknown, "prompt_tokens") == "unknown"
     assert job_summary.format_tokens(unknown, "completion_tokens") == "≥ 5"
-    assert "left" not in job_summary.format_progress(job(left_s=None))
+    assert "left" not in job_summary.format_progress(make_job(left_s=None))
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (0.04, "0.0 s"),
         (9.9, "9.9 s"),
@@ -86,11 +86,11 @@ def test_what_is_not_known_is_not_nought() -> None:
         (90_000, "1 d 1 h"),
     ],
 )
-def test_durations_are_said_in_two_units(seconds: float, said: str) -> None:
-    assert job_summary.format_duration(seconds) == said
+def test_durations_have_at_most_two_units(seconds: float, text: str) -> None:
+    assert job_summary.format_duration(seconds) == text
 
 
-def test_slow_paces_are_by_the_minute() -> None:
+def test_low_rates_are_shown_by_the_minute() -> None:
     assert (job_summary.format_rate(0.05), job_summary.format_rate(16.24), job_summary.format_rate(0)) == (
         "3.0/min",
         "16.2/s",
@@ -99,10 +99,10 @@ def test_slow_paces_are_by_the_minute() -> None:
 
 
 def test_a_terminal_has_a_bar_and_a_row_for_every_model_from_the_beginning() -> None:
-    made, out = console(watched=True)
-    with JobProgress(made) as view:
+    console, out = make_console(is_terminal=True)
+    with JobProgress(console) as view:
         view.expect(["gpt-5", "other", "other"], 400)
-        view.show(job(), ["openai: paused for 12 s"])
+        view.show(make_job(), ["openai: paused for 12 s"])
 
     shown = out.getvalue()
     assert "━" in shown
@@ -113,38 +113,38 @@ def test_a_terminal_has_a_bar_and_a_row_for_every_model_from_the_beginning() -> 
     assert "openai: paused for 12 s" in shown
 
 
-def test_a_models_own_pace_is_that_of_late() -> None:
-    made, out = console(watched=True)
-    with JobProgress(made) as view:
-        view.show(job(counted(ended=600)))
+def test_the_rate_of_a_model_is_its_recent_one() -> None:
+    console, out = make_console(is_terminal=True)
+    with JobProgress(console) as view:
+        view.show(make_job(make_counts(ended=600)))
         time.sleep(0.6)
-        view.show(job(counted(ended=660)))
+        view.show(make_job(make_counts(ended=660)))
 
     assert "/s  1.21 s" in out.getvalue()
 
 
-def test_where_nobody_watches_news_is_a_line_at_once_and_the_rest_now_and_then() -> None:
-    made, out = console(watched=False)
-    with JobProgress(made) as view:
+def test_in_a_pipe_a_new_note_is_printed_at_once_and_progress_at_intervals() -> None:
+    console, out = make_console(is_terminal=False)
+    with JobProgress(console) as view:
         for _ in range(3):
-            view.show(job())
-        view.show(job(), ["the database cannot be written"])
-        view.show(job(), ["the database cannot be written"])
+            view.show(make_job())
+        view.show(make_job(), ["the database cannot be written"])
+        view.show(make_job(), ["the database cannot be written"])
 
-    assert out.getvalue().splitlines() == [f"job_1: {job_summary.format_progress(job())} · the database cannot be written"]
+    assert out.getvalue().splitlines() == [f"job_1: {job_summary.format_progress(make_job())} · the database cannot be written"]
 
 
 def test_more_models_than_lines_are_counted() -> None:
-    made, out = console(watched=True)
-    with JobProgress(made) as view:
-        view.show(job(*(counted(f"m{number}") for number in range(40))))
+    console, out = make_console(is_terminal=True)
+    with JobProgress(console) as view:
+        view.show(make_job(*(make_counts(f"m{number}") for number in range(40))))
 
     assert "and 23 more" in out.getvalue()
 
 
 def test_a_name_cannot_steer_the_terminal() -> None:
-    made, out = console(watched=False)
-    job_summary.print_job(made, job(counted("gpt\x1b[2J")) | {"name": "a\x1b]0;b\x07"})
+    console, out = make_console(is_terminal=False)
+    job_summary.print_job(console, make_job(make_counts("gpt\x1b[2J")) | {"name": "a\x1b]0;b\x07"})
 
     assert "\x1b" not in out.getvalue()
 
@@ -172,5 +172,5 @@ NOW = datetime(2026, 11, 20, 12, 0, tzinfo=timezone(timedelta(hours=2)))
         ("99999999999d", None),
     ],
 )
-def test_a_deadline_is_a_duration_or_a_time_of_this_machine(text: str, moment: datetime | None) -> None:
+def test_a_deadline_is_a_duration_or_a_local_time(text: str, moment: datetime | None) -> None:
     assert parse_moment(text, NOW) == (moment.timestamp() if moment else None)

@@ -1,4 +1,4 @@
-"""The `fanout` command as scripts use it: what it prints, and its exit codes."""
+"""The `fanout` command as scripts use it: its output and its exit codes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.support.cli import FANOUT, PATIENCE_S, address_of, ran, run, started
 from tests.support.upstreams import Upstream, providers_file
 
 
-async def test_answers_stand_below_each_other_unwrapped_where_nobody_watches(scripted: str) -> None:
-    told = await run("ask", "hi", "--config", scripted, "-m", "up/chunks-60", "-m", "ok")
+async def test_in_a_pipe_answers_are_printed_one_below_the_other_without_wrapping(scripted: str) -> None:
+    result = await run("ask", "hi", "--config", scripted, "-m", "up/chunks-60", "-m", "ok")
 
-    assert (told.code, told.err) == (0, "")
-    lines = told.out.splitlines()
+    assert (result.code, result.err) == (0, "")
+    lines = result.out.splitlines()
     assert lines[0] == "== up/chunks-60"
     assert lines[1].endswith("w58 w59 ")
     assert lines[2].startswith("-- 4 tokens · ")
@@ -28,68 +28,68 @@ async def test_answers_stand_below_each_other_unwrapped_where_nobody_watches(scr
 
 
 async def test_the_embedded_models_answer_without_any_configuration() -> None:
-    told = await run("ask", "The return statement", "--max-tokens", "5", "--seed", "1")
+    result = await run("ask", "The return statement", "--max-tokens", "5", "--seed", "1")
 
-    assert (told.code, told.err) == (0, "")
-    assert re.findall("^== (.+)$", told.out, re.M) == ["local/ngram-2", "local/ngram-3", "local/ngram-5"]
-
-
-async def test_training_is_no_part_of_an_answers_time() -> None:
-    """It takes at least 0.1 s; a token takes a few milliseconds. The best of three, for machines are noisy."""
-    told = [await run("ask", "hi", "-m", "local/ngram-2", "--max-tokens", "1", "--json") for _ in range(3)]
-
-    assert min(json.loads(one.out)["choices"][0]["timing"]["total_ms"] for one in told) < 50
+    assert (result.code, result.err) == (0, "")
+    assert re.findall("^== (.+)$", result.out, re.M) == ["local/ngram-2", "local/ngram-3", "local/ngram-5"]
 
 
-async def test_a_failure_stands_beside_the_answers_and_the_exit_code_says_so(scripted: str) -> None:
-    told = await run("ask", "hi", "--config", scripted, "-m", "ok", "-m", "500", "-m", "nope")
+async def test_training_the_embedded_models_is_not_part_of_an_answers_time() -> None:
+    """Training takes at least 0.1 s, a token a few milliseconds. The best of three runs counts: machines are noisy."""
+    result = [await run("ask", "hi", "-m", "local/ngram-2", "--max-tokens", "1", "--json") for _ in range(3)]
 
-    assert (told.code, told.err) == (1, "")
-    assert "This is ok." in told.out
-    assert "-- server 500 after 2 attempts: " in told.out
-    assert "-- not found: unknown model `nope`" in told.out
+    assert min(json.loads(one.out)["choices"][0]["timing"]["total_ms"] for one in result) < 50
 
 
-async def test_a_single_unknown_model_is_a_failed_answer(scripted: str) -> None:
-    told = await run("ask", "hi", "--config", scripted, "-m", "nope")
+async def test_a_failure_is_shown_with_the_answers_and_sets_the_exit_code(scripted: str) -> None:
+    result = await run("ask", "hi", "--config", scripted, "-m", "ok", "-m", "500", "-m", "nope")
 
-    assert (told.code, told.err) == (1, "")
-    assert "unknown model `nope`" in told.out
+    assert (result.code, result.err) == (1, "")
+    assert "This is ok." in result.out
+    assert "-- server 500 after 2 attempts: " in result.out
+    assert "-- not found: unknown model `nope`" in result.out
+
+
+async def test_an_unknown_model_is_a_failed_answer(scripted: str) -> None:
+    result = await run("ask", "hi", "--config", scripted, "-m", "nope")
+
+    assert (result.code, result.err) == (1, "")
+    assert "unknown model `nope`" in result.out
 
 
 async def test_samples_are_numbered_and_stop_and_system_are_sent(scripted: str, upstream: Upstream) -> None:
-    told = await run(
+    result = await run(
         "ask", "hi", "--config", scripted, "-m", "ok", "-n", "2", "--stop", "x", "--stop", "y", "--system", "be brief"
     )
 
-    assert re.findall("^== (.+)$", told.out, re.M) == ["ok #1", "ok #2"]
+    assert re.findall("^== (.+)$", result.out, re.M) == ["ok #1", "ok #2"]
     body = upstream.requests[0].body
     assert body["stop"] == ["x", "y"]
     assert body["messages"][0] == {"role": "system", "content": "be brief"}
 
 
 async def test_answers_are_compared_with_the_first(scripted: str) -> None:
-    told = await run("ask", "hi", "--config", scripted, "-m", "ok", "-m", "up/say-This", "--diff")
+    result = await run("ask", "hi", "--config", scripted, "-m", "ok", "-m", "up/say-This", "--diff")
 
-    assert "== up/say-This\nThis [-is ok.-]" in told.out
+    assert "== up/say-This\nThis [-is ok.-]" in result.out
 
 
 @pytest.mark.parametrize("arguments", [[], ["-"]])
 async def test_the_prompt_is_read_from_standard_input(arguments: list[str], scripted: str, upstream: Upstream) -> None:
-    told = await run("ask", *arguments, "--config", scripted, "-m", "ok", given="  zwei\nZeilen é\n".encode())
+    result = await run("ask", *arguments, "--config", scripted, "-m", "ok", given="  zwei\nZeilen é\n".encode())
 
-    assert told.code == 0
+    assert result.code == 0
     assert upstream.requests[0].body["messages"] == [{"role": "user", "content": "  zwei\nZeilen é"}]
 
 
 @pytest.mark.parametrize(
-    ("given", "sentence"), [(b"", "standard input is empty"), (b"\n", "standard input is empty"), (b"\xff", "not UTF-8")]
+    ("stdin", "sentence"), [(b"", "standard input is empty"), (b"\n", "standard input is empty"), (b"\xff", "not UTF-8")]
 )
-async def test_what_is_no_prompt_is_said(given: bytes, sentence: str) -> None:
-    told = await run("ask", given=given)
+async def test_a_prompt_that_cannot_be_used_is_refused(stdin: bytes, sentence: str) -> None:
+    result = await run("ask", given=stdin)
 
-    assert (told.code, told.out) == (2, "")
-    assert sentence in told.err
+    assert (result.code, result.out) == (2, "")
+    assert sentence in result.err
 
 
 @pytest.mark.parametrize(
@@ -102,19 +102,19 @@ async def test_what_is_no_prompt_is_said(given: bytes, sentence: str) -> None:
         ["ask", "hi", "-n", "0"],
     ],
 )
-async def test_wrong_usage_is_2(arguments: list[str]) -> None:
-    told = await run(*arguments)
+async def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    result = await run(*arguments)
 
-    assert (told.code, told.out) == (2, "")
-    assert "Error: " in told.err
-    assert "Traceback" not in told.err
+    assert (result.code, result.out) == (2, "")
+    assert "Error: " in result.err
+    assert "Traceback" not in result.err
 
 
-async def test_too_many_calls_are_a_wrong_use() -> None:
-    told = await run("ask", "hi", "-n", "100")
+async def test_too_many_calls_are_refused() -> None:
+    result = await run("ask", "hi", "-n", "100")
 
-    assert told.code == 2
-    assert told.err == "fanout: model: the request makes 300 calls (prompts × models × n); at most 256 are allowed\n"
+    assert result.code == 2
+    assert result.err == "fanout: model: the request makes 300 calls (prompts × models × n); at most 256 are allowed\n"
 
 
 async def test_every_fault_of_the_configuration_is_named(tmp_path: Path) -> None:
@@ -122,9 +122,9 @@ async def test_every_fault_of_the_configuration_is_named(tmp_path: Path) -> None
     file.write_text('{"providers": {"a": {"adaptor": "openai"}}, "models": {"m": {"provider": "a", "kind": "chat"}}}')
 
     for command in (["check"], ["models"], ["ask", "hi"], ["serve", "--port", "0"]):
-        told = await run(*command, "--config", str(file))
-        lines = told.err.splitlines()
-        assert (told.code, told.out) == (2, "")
+        result = await run(*command, "--config", str(file))
+        lines = result.err.splitlines()
+        assert (result.code, result.out) == (2, "")
         assert all(line.startswith(f"fanout: {file}: ") for line in lines)
         assert any("providers.a.adaptor" in line and "`adapter`" in line for line in lines)
         assert any("models.m.id: is required" in line for line in lines)
@@ -133,24 +133,24 @@ async def test_every_fault_of_the_configuration_is_named(tmp_path: Path) -> None
 @pytest.mark.parametrize("option", ["--config", "--env-file"])
 async def test_a_file_that_cannot_be_read_is_named_in_one_sentence(option: str, tmp_path: Path) -> None:
     for path in (tmp_path / "absent", tmp_path):
-        told = await run("check", option, str(path))
-        assert (told.code, told.out) == (2, "")
-        assert told.err.startswith(f"fanout: {path}: cannot be read")
-        assert told.err.count("\n") == 1
+        result = await run("check", option, str(path))
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith(f"fanout: {path}: cannot be read")
+        assert result.err.count("\n") == 1
 
 
-async def test_an_unknown_adapter_is_found_by_check(tmp_path: Path) -> None:
+async def test_check_finds_an_unknown_adapter(tmp_path: Path) -> None:
     file = tmp_path / "own.json"
     file.write_text('{"providers": {"a": {"adapter": "opneai", "base_url": "http://localhost/v1"}}}')
 
-    told = await run("check", "--config", str(file))
+    result = await run("check", "--config", str(file))
 
-    assert told.code == 2
-    assert "providers.a.adapter" in told.err
-    assert "opneai" in told.err
+    assert result.code == 2
+    assert "providers.a.adapter" in result.err
+    assert "opneai" in result.err
 
 
-async def test_a_key_from_a_file_is_used_and_one_that_is_set_wins(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_key_in_the_environment_takes_precedence_over_one_in_a_file(upstream: Upstream, tmp_path: Path) -> None:
     config = str(providers_file(upstream.url, tmp_path, api_key_env="UP_KEY"))
     (tmp_path / "keys.env").write_text("# mine\nexport UP_KEY='from the file'\n")
     keys = ["--env-file", str(tmp_path / "keys.env")]
@@ -167,7 +167,7 @@ async def test_a_key_from_a_file_is_used_and_one_that_is_set_wins(upstream: Upst
     ]
 
 
-async def test_half_a_character_in_an_answer_breaks_nothing(scripted: str) -> None:
+async def test_lone_surrogates_in_an_answer_are_replaced(scripted: str) -> None:
     plain = await run("ask", "hi", "--config", scripted, "-m", "up/surrogates")
     as_json = await run("ask", "hi", "--config", scripted, "-m", "up/surrogates", "--json")
 
@@ -176,10 +176,7 @@ async def test_half_a_character_in_an_answer_breaks_nothing(scripted: str) -> No
     assert "\ufffd" in json.loads(as_json.out)["choices"][0]["text"]
 
 
-# models, check, schema
-
-
-async def test_models_says_what_each_one_needs(tmp_path: Path) -> None:
+async def test_models_names_the_variables_that_each_model_needs(tmp_path: Path) -> None:
     own = {
         "providers": {"up": {"adapter": "openai", "base_url": "http://localhost/v1", "api_key_env": ["UP_KEY", "UP_TOKEN"]}},
         "models": {
@@ -191,17 +188,17 @@ async def test_models_says_what_each_one_needs(tmp_path: Path) -> None:
     (tmp_path / "own.json").write_text(json.dumps(own))
     config = ["--config", str(tmp_path / "own.json")]
 
-    told = await run("models", *config)
+    result = await run("models", *config)
     ready = await run("models", "--ready", *config)
     as_json = await run("models", "--json", *config)
 
-    rows = {re.split(r"\s{2,}", line)[0]: line for line in told.out.splitlines()}
-    assert told.code == 0
+    rows = {re.split(r"\s{2,}", line)[0]: line for line in result.out.splitlines()}
+    assert result.code == 0
     assert rows["model"].split() == ["model", "provider", "kind", "context", "state"]
     assert rows["old"].endswith("shut down on 2020-01-01")
     assert rows["later"].endswith("ready, until 2999-01-01")
     assert rows["日本"].endswith("8192  needs UP_KEY or UP_TOKEN")
-    assert told.out.index("\nlater ") < told.out.index("\nold ")
+    assert result.out.index("\nlater ") < result.out.index("\nold ")
     assert [line.split()[0] for line in ready.out.splitlines()[1:]] == [
         "local/ngram-2",
         "local/ngram-3",
@@ -211,61 +208,59 @@ async def test_models_says_what_each_one_needs(tmp_path: Path) -> None:
     assert {"old", "later", "日本"} < {model["id"] for model in json.loads(as_json.out)["data"]}
 
 
-async def test_check_counts_what_is_configured(scripted: str) -> None:
-    told = await run("check", "--config", scripted)
+async def test_check_counts_providers_and_models(scripted: str) -> None:
+    result = await run("check", "--config", scripted)
 
-    assert (told.code, told.err) == (0, "")
-    assert re.fullmatch(rf"{re.escape(scripted)}: valid; 2 providers, \d+ models \(\d+ ready\)\n", told.out)
+    assert (result.code, result.err) == (0, "")
+    assert re.fullmatch(rf"{re.escape(scripted)}: valid; 2 providers, \d+ models \(\d+ ready\)\n", result.out)
 
 
-async def test_check_live_without_a_ready_provider_says_so(tmp_path: Path) -> None:
+async def test_check_live_reports_that_no_provider_is_ready(tmp_path: Path) -> None:
     (tmp_path / "own.json").write_text('{"extends": false}')
 
-    told = await run("check", "--live", "--config", str(tmp_path / "own.json"))
+    result = await run("check", "--live", "--config", str(tmp_path / "own.json"))
 
-    assert told.code == 2
-    assert "no provider is ready; `fanout init` asks" in told.err
+    assert result.code == 2
+    assert "no provider is ready; `fanout init` asks" in result.err
 
 
-async def test_schema_is_for_editors() -> None:
+async def test_schema_prints_a_json_schema() -> None:
     schema = json.loads((await run("schema")).out)
 
     assert schema["$schema"].startswith("https://json-schema.org/")
     assert {"providers", "models", "sets"} <= schema["properties"].keys()
 
 
-async def test_a_reader_that_has_read_enough_ends_it_quietly() -> None:
-    told = await ran(["sh", "-c", f"{{ {' '.join(FANOUT)} models --json; echo $? >&2; }} | true"])
+async def test_a_closed_pipe_ends_the_command_without_a_message() -> None:
+    result = await ran(["sh", "-c", f"{{ {' '.join(FANOUT)} models --json; echo $? >&2; }} | true"])
 
-    assert told.err == "1\n"
-
-
-# serve
+    assert result.err == "1\n"
 
 
-async def test_a_port_in_use_is_one_clear_sentence() -> None:
+async def test_a_port_in_use_is_reported_in_one_sentence() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        told = await run("serve", "--port", str(port))
+        result = await run("serve", "--port", str(port))
 
-    assert (told.code, told.out) == (2, "")
+    assert (result.code, result.out) == (2, "")
     assert (
-        told.err == f"fanout: cannot listen on 127.0.0.1:{port}: address already in use; `--port` takes another, 0 a free one\n"
+        result.err
+        == f"fanout: cannot listen on 127.0.0.1:{port}: address already in use; `--port` takes another, 0 a free one\n"
     )
 
 
-async def test_other_machines_are_served_only_with_keys() -> None:
-    told = await run("serve", "--host", "0.0.0.0", "--port", "0")
+async def test_listening_for_other_machines_requires_keys() -> None:
+    result = await run("serve", "--host", "0.0.0.0", "--port", "0")
 
-    assert (told.code, told.out) == (2, "")
-    assert "FANOUT_API_KEYS" in told.err
-    assert told.err.count("\n") == 1
+    assert (result.code, result.out) == (2, "")
+    assert "FANOUT_API_KEYS" in result.err
+    assert result.err.count("\n") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_serve_stops_in_order(number: signal.Signals) -> None:
+async def test_serve_stops_cleanly_at_a_signal(number: signal.Signals) -> None:
     async with started("serve", "--port", "0") as process:
         await address_of(process)
         process.send_signal(number)
@@ -277,14 +272,14 @@ async def test_serve_stops_in_order(number: signal.Signals) -> None:
     assert b"Traceback" not in rest
 
 
-async def test_help_is_there_for_every_command() -> None:
+async def test_every_command_has_help() -> None:
     for command in ([], *([name] for name in COMMANDS)):
-        told = await run(*command, "--help")
-        assert told.code == 0
-        assert "Usage: " in told.out
+        result = await run(*command, "--help")
+        assert result.code == 0
+        assert "Usage: " in result.out
 
 
-async def test_it_tells_its_version() -> None:
+async def test_version_is_printed() -> None:
     import fanout
 
     assert (await run("--version")).out == f"fanout, version {fanout.__version__}\n"

@@ -1,4 +1,4 @@
-"""`fanout init` on a real (pseudo-)terminal and without one: what it asks, tries, writes, and what it never shows."""
+"""`fanout init` on a pseudo-terminal and without one: what it asks, tries and writes, and what it never shows."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ BAD = "sk-bad-0123456789"
 ROW = {"adapter": "openai", "api_key_env": "OPEN_KEY"}
 
 
-def home(folder: Path, rows: Mapping[str, Any] | None = None) -> Path:
-    """A user's configuration folder, whose providers.json has these providers."""
+def prepare_home(folder: Path, rows: Mapping[str, Any] | None = None) -> Path:
+    """Make a configuration folder whose providers.json has these providers."""
     own = folder / "fanout"
     if rows is not None:
         own.mkdir(exist_ok=True)
@@ -28,23 +28,23 @@ def home(folder: Path, rows: Mapping[str, Any] | None = None) -> Path:
     return own
 
 
-def mode(path: Path) -> int:
+def read_mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def asking(folder: Path, *arguments: str, **variables: Any) -> Screen:
-    """`fanout init` of this user, on a terminal."""
+def run_on_terminal(folder: Path, *arguments: str, **variables: Any) -> Screen:
+    """Run `fanout init` of this user on a terminal."""
     return Screen("init", *arguments, columns=160, lines=80, XDG_CONFIG_HOME=str(folder), **variables)
 
 
-async def unasked(folder: Path, *arguments: str, given: bytes | None = None, **variables: Any) -> Ran:
+async def run_unattended(folder: Path, *arguments: str, given: bytes | None = None, **variables: Any) -> Ran:
     return await run("init", "--yes", *arguments, given=given, XDG_CONFIG_HOME=str(folder), **variables)
 
 
-async def test_a_key_is_taken_tried_and_written_and_never_shown(tmp_path: Path) -> None:
+async def test_a_key_is_tried_and_written_and_never_shown(tmp_path: Path) -> None:
     async with hosting() as host:
-        own = home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
-        async with asking(tmp_path) as screen:
+        own = prepare_home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
+        async with run_on_terminal(tmp_path) as screen:
             await screen.answer("which do you have?", "opne")
             await screen.until("did you mean `open`?")
             await screen.answer("which do you have?", "open")
@@ -54,7 +54,7 @@ async def test_a_key_is_taken_tried_and_written_and_never_shown(tmp_path: Path) 
             await screen.answer("which models should `mine` stand for?", "open/small-1b, open/big-70b")
             await screen.answer("write this?", "y")
             code = await screen.end()
-        asked = await run("ask", "hi", "-m", "mine", XDG_CONFIG_HOME=str(tmp_path))
+        result = await run("ask", "hi", "-m", "mine", XDG_CONFIG_HOME=str(tmp_path))
 
     assert code == 0, screen.seen
     assert KEY not in screen.seen
@@ -63,18 +63,18 @@ async def test_a_key_is_taken_tried_and_written_and_never_shown(tmp_path: Path) 
     assert "fanout ask" in screen.seen
     assert "fanout serve" in screen.seen
     assert read_env_file(own / "keys.env") == {"OPEN_KEY": KEY}
-    assert mode(own / "keys.env") == 0o600
+    assert read_mode(own / "keys.env") == 0o600
     assert json.loads((own / "providers.json").read_text())["sets"] == {"mine": ["open/small-1b", "open/big-70b"]}
-    assert (asked.code, asked.out.count("\nOK\n")) == (0, 2), "the other commands find both files by themselves"
+    assert (result.code, result.out.count("\nOK\n")) == (0, 2), "the other commands find both files by themselves"
 
 
-async def test_a_refused_key_may_be_entered_again_kept_or_skipped(tmp_path: Path) -> None:
+async def test_a_refused_key_can_be_entered_again_kept_or_skipped(tmp_path: Path) -> None:
     async with hosting() as host:
         row = {**ROW, "base_url": f"{host.url}/v1"}
-        own = home(
+        own = prepare_home(
             tmp_path, {"one": row, "two": {**row, "api_key_env": "TWO_KEY"}, "three": {**row, "api_key_env": "THREE_KEY"}}
         )
-        async with asking(tmp_path, "--provider", "one", "--provider", "two", "--provider", "three") as screen:
+        async with run_on_terminal(tmp_path, "--provider", "one", "--provider", "two", "--provider", "three") as screen:
             await screen.answer("OPEN_KEY", BAD)
             await screen.answer("the key was refused", "e")
             await screen.answer("OPEN_KEY", "with ümlaut")
@@ -92,10 +92,10 @@ async def test_a_refused_key_may_be_entered_again_kept_or_skipped(tmp_path: Path
     assert not any(secret in screen.seen for secret in (KEY, BAD, "ümlaut"))
 
 
-async def test_a_key_that_is_set_already_may_be_used_without_being_written(tmp_path: Path) -> None:
+async def test_a_key_in_the_environment_can_be_used_without_writing_it(tmp_path: Path) -> None:
     async with hosting() as host:
-        own = home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
-        async with asking(tmp_path, OPEN_KEY=KEY) as screen:
+        own = prepare_home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
+        async with run_on_terminal(tmp_path, OPEN_KEY=KEY) as screen:
             await screen.answer("which do you have?", "")
             await screen.answer("OPEN_KEY is set in the environment; use it as it is?", "y")
             await screen.answer("stand for?", "")
@@ -106,15 +106,15 @@ async def test_a_key_that_is_set_already_may_be_used_without_being_written(tmp_p
     assert json.loads((own / "providers.json").read_text())["sets"] == {"mine": ["open/small-1b"]}
 
 
-async def test_what_exists_is_merged_shown_before_and_kept_as_a_copy(tmp_path: Path) -> None:
+async def test_existing_files_are_merged_after_confirmation_and_backed_up(tmp_path: Path) -> None:
     async with hosting() as host:
-        own = home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
+        own = prepare_home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
         before = "# my keys\nexport OPEN_KEY=old\n\nOTHER='kept as it is' # yes\n"
         (own / "keys.env").write_text(before)
         (own / "keys.env").chmod(0o644)
         file = json.loads((own / "providers.json").read_text())
         (own / "providers.json").write_text(json.dumps({**file, "sets": {"mine": ["local/ngram-2"], "yours": ["gpt-5"]}}))
-        async with asking(tmp_path, "--provider", "open") as screen:
+        async with run_on_terminal(tmp_path, "--provider", "open") as screen:
             await screen.answer("OPEN_KEY is set", "n")
             await screen.answer("OPEN_KEY", KEY)
             await screen.answer("stand for?", "")
@@ -127,16 +127,16 @@ async def test_what_exists_is_merged_shown_before_and_kept_as_a_copy(tmp_path: P
     assert "~ sets.mine: local/ngram-2, open/small-1b" in screen.seen
     assert (own / "keys.env").read_text() == before.replace("export OPEN_KEY=old", f"OPEN_KEY={KEY}")
     assert (own / "keys.env.bak").read_text() == before
-    assert {mode(own / name) for name in ("keys.env", "keys.env.bak", "providers.json.bak")} == {0o600}
+    assert {read_mode(own / name) for name in ("keys.env", "keys.env.bak", "providers.json.bak")} == {0o600}
     assert json.loads((own / "providers.json").read_text())["sets"] == {
         "mine": ["local/ngram-2", "open/small-1b"],
         "yours": ["gpt-5"],
     }
 
 
-async def test_who_says_no_finds_everything_as_it_was(tmp_path: Path) -> None:
-    own = home(tmp_path)
-    async with asking(tmp_path, "--provider", "openai", "--no-live") as screen:
+async def test_a_refusal_to_write_changes_nothing(tmp_path: Path) -> None:
+    own = prepare_home(tmp_path)
+    async with run_on_terminal(tmp_path, "--provider", "openai", "--no-live") as screen:
         await screen.answer("OPENAI_API_KEY", KEY)
         await screen.answer("write this?", "n")
         await screen.end()
@@ -146,14 +146,14 @@ async def test_who_says_no_finds_everything_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("question", ["which do you have?", "GROQ_API_KEY", "write this?"])
-async def test_ctrl_c_leaves_nothing_half_written(question: str, tmp_path: Path) -> None:
-    async with asking(tmp_path, "--no-live") as screen:
-        for asked, answer in (("which do you have?", "groq"), ("GROQ_API_KEY", KEY), ("write this?", "y")):
-            await screen.until(asked)
-            if asked == question:
+async def test_ctrl_c_writes_nothing(question: str, tmp_path: Path) -> None:
+    async with run_on_terminal(tmp_path, "--no-live") as screen:
+        for prompt, answer in (("which do you have?", "groq"), ("GROQ_API_KEY", KEY), ("write this?", "y")):
+            await screen.until(prompt)
+            if prompt == question:
                 screen.type("\x03")
                 break
-            await screen.answer(asked, answer)
+            await screen.answer(prompt, answer)
         code = await screen.end()
 
     assert code == 130
@@ -161,10 +161,10 @@ async def test_ctrl_c_leaves_nothing_half_written(question: str, tmp_path: Path)
     assert list(tmp_path.rglob("*")) == []
 
 
-async def test_a_server_of_ones_own_is_written_with_its_address(tmp_path: Path) -> None:
+async def test_the_address_of_a_local_server_is_written(tmp_path: Path) -> None:
     async with hosting() as host:
-        own = home(tmp_path)
-        async with asking(tmp_path, "--provider", "ollama") as screen:
+        own = prepare_home(tmp_path)
+        async with run_on_terminal(tmp_path, "--provider", "ollama") as screen:
             await screen.answer("OLLAMA_BASE_URL", "no address")
             await screen.answer("not accepted", host.url)
             await screen.answer("OLLAMA_API_KEY", "")
@@ -178,42 +178,42 @@ async def test_a_server_of_ones_own_is_written_with_its_address(tmp_path: Path) 
     assert not (own / "keys.env").exists()
 
 
-async def test_without_a_terminal_it_says_how_to_go_on_instead_of_waiting() -> None:
-    told = await run("init", given=b"")
+async def test_without_a_terminal_init_explains_its_options_instead_of_waiting() -> None:
+    result = await run("init", given=b"")
 
-    assert told.code == 2
-    assert "--yes --provider" in told.err
+    assert result.code == 2
+    assert "--yes --provider" in result.err
 
 
-async def test_unasked_it_takes_keys_from_the_environment(tmp_path: Path) -> None:
+async def test_init_yes_reads_keys_from_the_environment(tmp_path: Path) -> None:
     async with hosting() as host:
-        own = home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
-        told = await unasked(tmp_path, "--provider", "open", OPEN_KEY=KEY)
-        again = await unasked(tmp_path, "--provider", "open", OPEN_KEY=KEY)
+        own = prepare_home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
+        result = await run_unattended(tmp_path, "--provider", "open", OPEN_KEY=KEY)
+        again = await run_unattended(tmp_path, "--provider", "open", OPEN_KEY=KEY)
 
-    assert (told.code, again.code) == (0, 0), told.out + told.err
+    assert (result.code, again.code) == (0, 0), result.out + result.err
     assert read_env_file(own / "keys.env") == {"OPEN_KEY": KEY}
-    assert KEY not in told.out + told.err
+    assert KEY not in result.out + result.err
     assert "all there already" in again.out
 
 
 @pytest.mark.parametrize("given", [f"{KEY}\n", f"OPEN_KEY={KEY}\n", f"# mine\nexport OPEN_KEY='{KEY}'\nOTHER_KEY=x\n"])
-async def test_unasked_it_takes_keys_from_standard_input(given: str, tmp_path: Path) -> None:
-    own = home(tmp_path, {"open": {**ROW, "base_url": "http://127.0.0.1:9/v1"}})
-    told = await unasked(tmp_path, "--provider", "open", "--no-live", given=given.encode())
+async def test_init_yes_reads_keys_from_standard_input(given: str, tmp_path: Path) -> None:
+    own = prepare_home(tmp_path, {"open": {**ROW, "base_url": "http://127.0.0.1:9/v1"}})
+    result = await run_unattended(tmp_path, "--provider", "open", "--no-live", given=given.encode())
 
-    assert told.code == 0, told.err
+    assert result.code == 0, result.err
     assert read_env_file(own / "keys.env") == {"OPEN_KEY": KEY}
 
 
-async def test_unasked_a_refused_key_is_not_written(tmp_path: Path) -> None:
+async def test_init_yes_does_not_write_a_refused_key(tmp_path: Path) -> None:
     async with hosting() as host:
-        own = home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
-        told = await unasked(tmp_path, "--provider", "open", given=BAD.encode())
+        own = prepare_home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
+        result = await run_unattended(tmp_path, "--provider", "open", given=BAD.encode())
 
-    assert told.code == 1
-    assert "the key was refused" in told.out
-    assert BAD not in told.out + told.err
+    assert result.code == 1
+    assert "the key was refused" in result.out
+    assert BAD not in result.out + result.err
     assert not (own / "keys.env").exists()
 
 
@@ -228,54 +228,54 @@ async def test_unasked_a_refused_key_is_not_written(tmp_path: Path) -> None:
         ([], b"", "no provider's variables are set"),
     ],
 )
-async def test_unasked_what_is_missing_is_said(arguments: list[str], given: bytes, sentence: str, tmp_path: Path) -> None:
-    told = await unasked(tmp_path, "--no-live", *arguments, given=given)
+async def test_init_yes_names_what_is_missing(arguments: list[str], given: bytes, sentence: str, tmp_path: Path) -> None:
+    result = await run_unattended(tmp_path, "--no-live", *arguments, given=given)
 
-    assert told.code == 2
-    assert sentence in told.err
-    assert "sk-secret" not in told.err
+    assert result.code == 2
+    assert sentence in result.err
+    assert "sk-secret" not in result.err
     assert list(tmp_path.rglob("*")) == []
 
 
-async def test_files_elsewhere_are_named_in_the_next_command(tmp_path: Path) -> None:
+async def test_files_in_other_places_are_named_in_the_suggested_command(tmp_path: Path) -> None:
     files = ["--env-file", str(tmp_path / "my keys.env"), "--config", str(tmp_path / "own.json")]
-    told = await unasked(tmp_path, "--provider", "openai", "--no-live", *files, given=KEY.encode())
+    result = await run_unattended(tmp_path, "--provider", "openai", "--no-live", *files, given=KEY.encode())
 
-    assert told.code == 0
-    assert f"fanout serve --env-file '{tmp_path}/my keys.env'" in told.out
-    assert mode(tmp_path / "my keys.env") == 0o600
-
-
-async def test_a_providers_file_that_cannot_be_used_stops_it_before_any_question(tmp_path: Path) -> None:
-    home(tmp_path, {"open": {"adaptor": "openai"}})
-    told = await unasked(tmp_path, "--provider", "openai", given=KEY.encode())
-
-    assert told.code == 2
-    assert "providers.open.adaptor" in told.err
+    assert result.code == 0
+    assert f"fanout serve --env-file '{tmp_path}/my keys.env'" in result.out
+    assert read_mode(tmp_path / "my keys.env") == 0o600
 
 
-async def test_a_providers_file_that_would_not_be_valid_is_not_written_nor_is_the_key(tmp_path: Path) -> None:
+async def test_an_invalid_providers_file_stops_init_before_any_question(tmp_path: Path) -> None:
+    prepare_home(tmp_path, {"open": {"adaptor": "openai"}})
+    result = await run_unattended(tmp_path, "--provider", "openai", given=KEY.encode())
+
+    assert result.code == 2
+    assert "providers.open.adaptor" in result.err
+
+
+async def test_neither_file_is_written_if_providers_json_would_become_invalid(tmp_path: Path) -> None:
     async with hosting() as host:
-        own = home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
+        own = prepare_home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
         file = json.loads((own / "providers.json").read_text())
         (own / "providers.json").write_text(
             json.dumps({**file, "models": {"mine": {"provider": "open", "id": "big-70b", "kind": "chat"}}})
         )
         before = (own / "providers.json").read_text()
-        told = await unasked(tmp_path, "--provider", "open", given=KEY.encode())
+        result = await run_unattended(tmp_path, "--provider", "open", given=KEY.encode())
 
-    assert told.code == 2
-    assert told.err.startswith(f"fanout: {own / 'providers.json'}: sets.mine: ")
+    assert result.code == 2
+    assert result.err.startswith(f"fanout: {own / 'providers.json'}: sets.mine: ")
     assert {path.name: path.read_text() for path in own.iterdir()} == {"providers.json": before}
 
 
-async def test_where_no_model_is_known_one_is_asked_for_and_what_is_not_entered_is_skipped(tmp_path: Path) -> None:
+async def test_init_asks_for_a_model_if_none_is_known_and_skips_providers_without_values(tmp_path: Path) -> None:
     async with hosting() as host:
         anthropic = {**host.rows["anth"], "api_key_env": "ANTH_KEY"}
-        own = home(
+        own = prepare_home(
             tmp_path, {"anth": anthropic, "other": {**anthropic, "api_key_env": "OTHER_KEY"}, "open": ROW | host.rows["open"]}
         )
-        async with asking(tmp_path, "--provider", "anth", "--provider", "open", "--provider", "other") as screen:
+        async with run_on_terminal(tmp_path, "--provider", "anth", "--provider", "open", "--provider", "other") as screen:
             await screen.answer("ANTH_KEY", KEY)
             await screen.answer("a model to try", "nope")
             await screen.answer("there is no nope", "e")

@@ -1,4 +1,4 @@
-"""Servers of models on this machine, found or told from others that listen where they usually do."""
+"""Model servers on this machine, and other programs at their default addresses."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ SHIPPED = load_settings(environ={}).providers
 PATIENCE_S = 20
 
 
-def test_every_usual_address_is_of_a_shipped_provider_that_has_none() -> None:
+def test_default_addresses_belong_to_built_in_providers_without_an_address() -> None:
     assert all(SHIPPED[name].base_url is None for name in DEFAULT_ADDRESSES)
 
 
-async def test_a_server_at_its_usual_address_is_found_with_its_models() -> None:
+async def test_a_server_at_its_default_address_is_found_with_its_models() -> None:
     async with hosting() as host:
         found = await find_local_servers(SHIPPED, {"ollama": host.url}, PATIENCE_S)
 
     assert (found["ollama"].address, found["ollama"].models) == (host.url, MODELS)
 
 
-async def test_who_only_listens_at_a_usual_address_is_not_taken_for_a_server_of_models() -> None:
+async def test_another_program_at_a_default_address_is_not_taken_for_a_model_server() -> None:
     async with hosting() as host:
         with refusing_url() as nobody:
             usual = {"llamacpp": f"{host.url}/v1", "vllm": nobody, "lmstudio": f"{host.url}/elsewhere"}
             assert await find_local_servers(SHIPPED, usual, PATIENCE_S) == {}
 
 
-async def test_no_key_is_sent_to_whoever_listens_at_a_usual_address(tmp_path: Path) -> None:
+async def test_no_key_is_sent_to_a_default_address(tmp_path: Path) -> None:
     """The host would show its list to this key."""
     async with hosting(owner="vllm") as host:
         keyed = configured(tmp_path, {}, VLLM_API_KEY=KEY).providers
@@ -52,7 +52,7 @@ async def test_no_key_is_sent_to_whoever_listens_at_a_usual_address(tmp_path: Pa
 
 async def test_a_real_llama_cpp_is_found_and_works(llama: Llama, tmp_path: Path) -> None:
     settings = configured(tmp_path, {}, LLAMA_BASE_URL=llama.url, LLAMA_API_KEY=llama.key)
-    (described,) = await _listed(settings.providers["llamacpp"])
+    (described,) = await _list_models(settings.providers["llamacpp"])
     async with open_dispatcher(settings) as dispatcher:
         (finding,) = await run_trials(dispatcher, [Trial("llamacpp")], PATIENCE_S)
 
@@ -66,6 +66,6 @@ async def test_a_real_llama_cpp_is_found_and_works(llama: Llama, tmp_path: Path)
     )
 
 
-async def _listed(provider: ProviderSettings) -> list[dict[str, Any]]:
+async def _list_models(provider: ProviderSettings) -> list[dict[str, Any]]:
     async with aiohttp.ClientSession() as session:
         return await list_models(provider, session, PATIENCE_S)

@@ -1,4 +1,4 @@
-"""Files that are their owner's alone, at every moment, and whole."""
+"""Files that only their owner can read at any moment, written atomically."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import pytest
 from fanout.cli.init import private_files
 
 
-def mode(path: Path) -> int:
+def read_mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_file_is_written_with_its_folder_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_file_and_its_folder_are_created_for_their_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "keys.env"
 
     assert private_files.write(path, b"A=1\n") is None
-    assert (path.read_bytes(), mode(path), mode(path.parent)) == (b"A=1\n", 0o600, 0o700)
+    assert (path.read_bytes(), read_mode(path), read_mode(path.parent)) == (b"A=1\n", 0o600, 0o700)
 
 
-def test_what_stood_there_is_kept_under_a_free_name(tmp_path: Path) -> None:
+def test_the_old_file_is_kept_under_a_free_name(tmp_path: Path) -> None:
     path = tmp_path / "keys.env"
     path.write_bytes(b"0")
     path.chmod(0o644)
 
     assert private_files.write(path, b"1") == tmp_path / "keys.env.bak"
     assert private_files.write(path, b"2") == tmp_path / "keys.env.bak2"
-    assert {item.name: (item.read_bytes(), mode(item)) for item in tmp_path.iterdir()} == {
+    assert {item.name: (item.read_bytes(), read_mode(item)) for item in tmp_path.iterdir()} == {
         "keys.env": (b"2", 0o600),
         "keys.env.bak": (b"0", 0o600),
         "keys.env.bak2": (b"1", 0o600),
     }
 
 
-def test_what_the_check_refuses_leaves_everything_as_it_was(tmp_path: Path) -> None:
+def test_a_failed_check_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "providers.json"
     path.write_bytes(b"old")
 
@@ -49,7 +49,7 @@ def test_what_the_check_refuses_leaves_everything_as_it_was(tmp_path: Path) -> N
     assert [(item.name, item.read_bytes()) for item in tmp_path.iterdir()] == [("providers.json", b"old")]
 
 
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_a_symbolic_link_is_kept(tmp_path: Path) -> None:
     (tmp_path / "dotfiles").mkdir()
     (tmp_path / "dotfiles" / "real").write_bytes(b"old")
     link = tmp_path / "keys.env"
@@ -61,15 +61,15 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "dotfiles" / "real").read_bytes() == b"new"
 
 
-def test_nobody_else_can_read_it_at_any_moment(tmp_path: Path) -> None:
-    """Another thread looks at every file of the folder while it is written."""
+def test_others_cannot_read_the_file_at_any_moment(tmp_path: Path) -> None:
+    """Another thread reads every file of the folder while it is written."""
     path, seen, done = tmp_path / "keys.env", set(), threading.Event()
 
     def watch() -> None:
         while not done.is_set():
             for item in tmp_path.iterdir():
                 try:
-                    seen.add((mode(item), item.read_bytes() if item == path else None))
+                    seen.add((read_mode(item), item.read_bytes() if item == path else None))
                 except FileNotFoundError:
                     continue
 

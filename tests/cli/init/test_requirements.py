@@ -1,4 +1,4 @@
-"""What providers want, and what is written of them."""
+"""Requirements of providers, and edits of the files that hold them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.configuring import configured
 SHIPPED = load_settings(environ={}).providers
 
 
-def test_every_shipped_provider_wants_something_but_the_embedded_models() -> None:
+def test_every_built_in_provider_but_the_embedded_models_requires_something() -> None:
     assert [name for name, provider in SHIPPED.items() if classify_provider(provider) is None] == ["local"]
 
 
@@ -34,14 +34,14 @@ def test_every_shipped_provider_wants_something_but_the_embedded_models() -> Non
         ("ollama", "server", ["OLLAMA_BASE_URL", "OLLAMA_API_KEY!?"]),
     ],
 )
-def test_what_a_provider_wants(name: str, kind: str, wanted: list[str]) -> None:
-    """`!`: never shown; `?`: may be left out."""
-    told = [f"{need.variable}{'!' * need.is_secret}{'?' * need.is_optional}" for need in list_requirements(SHIPPED[name])]
+def test_providers_require_these_variables(name: str, kind: str, wanted: list[str]) -> None:
+    """`!`: secret; `?`: optional."""
+    texts = [f"{need.variable}{'!' * need.is_secret}{'?' * need.is_optional}" for need in list_requirements(SHIPPED[name])]
 
-    assert (classify_provider(SHIPPED[name]), told) == (kind, wanted)
+    assert (classify_provider(SHIPPED[name]), texts) == (kind, wanted)
 
 
-def test_every_provider_is_ready_once_it_has_what_it_wants(tmp_path: Path) -> None:
+def test_every_provider_is_ready_once_its_requirements_are_met(tmp_path: Path) -> None:
     wanted = [need for provider in SHIPPED.values() for need in list_requirements(provider) if not need.is_optional]
     settings = configured(tmp_path, {}, **{need.variable: "https://h/v1" if need.is_address else "x" for need in wanted})
 
@@ -60,15 +60,15 @@ def test_every_provider_is_ready_once_it_has_what_it_wants(tmp_path: Path) -> No
         (Requirement("U", is_address=True), "https://me:pw@host/v1", "not an address"),
     ],
 )
-def test_what_cannot_be_a_value_is_said_without_showing_it(need: Requirement, value: str, wrong: str | None) -> None:
-    told = need.find_fault(value)
+def test_a_malformed_value_is_reported_without_showing_it(need: Requirement, value: str, wrong: str | None) -> None:
+    texts = need.find_fault(value)
 
-    assert (told is None) == (wrong is None)
-    assert wrong is None or wrong in str(told)
-    assert value not in str(told)
+    assert (texts is None) == (wrong is None)
+    assert wrong is None or wrong in str(texts)
+    assert value not in str(texts)
 
 
-def test_any_of_its_variables_will_do() -> None:
+def test_any_alternative_variable_satisfies_a_requirement() -> None:
     need = Requirement("A", ("B",))
 
     assert (need.find_variable({"B": "x"}), need.find_variable({"A": " ", "B": ""}), need.find_variable({})) == (
@@ -82,35 +82,35 @@ KEYS = st.text(alphabet=st.characters(min_codepoint=0x21, max_codepoint=0x7E), m
 
 
 @given(st.dictionaries(st.sampled_from("ABCDE"), KEYS), st.dictionaries(st.sampled_from("ABCDE"), KEYS))
-def test_merged_variables_hold_and_the_others_stay(old: dict[str, str], new: dict[str, str]) -> None:
+def test_set_variables_changes_only_the_given_ones(old: dict[str, str], new: dict[str, str]) -> None:
     before, _ = set_variables("# mine\n\n", old)
-    after, told = set_variables(before, new)
+    after, texts = set_variables(before, new)
 
     assert parse_env_file("it", after.encode()) == {**old, **new}
     assert after.startswith("# mine\n\n")
-    assert len(told) == sum(old.get(name) != value for name, value in new.items())
+    assert len(texts) == sum(old.get(name) != value for name, value in new.items())
     assert set_variables(after, new) == (after, [])
 
 
-def test_changes_are_told_without_values() -> None:
-    text, told = set_variables("A=1\nexport B=2 # two\nB=3", {"B": "sk-secret", "C": "sk-other"})
+def test_changes_are_described_without_values() -> None:
+    text, texts = set_variables("A=1\nexport B=2 # two\nB=3", {"B": "sk-secret", "C": "sk-other"})
 
     assert text == "A=1\nexport B=2 # two\nB=sk-secret\nC=sk-other\n"
-    assert told == ["~ B, with a new value", "+ C"]
+    assert texts == ["~ B, with a new value", "+ C"]
 
 
-def test_rows_are_merged_and_what_changes_is_told() -> None:
+def test_added_entries_replace_only_themselves_and_are_described() -> None:
     row: dict[str, Any] = build_row(SHIPPED["ollama"], "http://127.0.0.1:1")
     file = {"$schema": "x", "providers": {"lab": None}, "sets": {"mine": ["a"]}}
-    made, told = add_entries(file, {"ollama": row}, {"mine": ("a", "b")})
+    made, texts = add_entries(file, {"ollama": row}, {"mine": ("a", "b")})
 
     assert made == {"$schema": "x", "providers": {"lab": None, "ollama": row}, "sets": {"mine": ["a", "b"]}}
-    assert told == ["+ providers.ollama: http://127.0.0.1:1", "~ sets.mine: a, b"]
+    assert texts == ["+ providers.ollama: http://127.0.0.1:1", "~ sets.mine: a, b"]
     assert add_entries(made, {"ollama": row}, {"mine": ("a", "b")}) == (made, [])
     assert file["providers"] == {"lab": None}, "what was read has not been touched"
 
 
-def test_a_row_with_an_address_is_ready(tmp_path: Path) -> None:
+def test_a_local_server_with_an_address_is_ready(tmp_path: Path) -> None:
     row = build_row(SHIPPED["ollama"], "http://127.0.0.1:1")
     provider = configured(tmp_path, {"providers": {"ollama": row}}).providers["ollama"]
 
