@@ -1,4 +1,4 @@
-"""How one run measures: how long, how often, what, and by turns."""
+"""Settings of a benchmark run, and measuring in turns."""
 
 from __future__ import annotations
 
@@ -9,50 +9,54 @@ from typing import Any, TypeVar
 
 from machine import BenchError
 
-Taken = TypeVar("Taken")
+Sampled = TypeVar("Sampled")
 
 
 class NotInstalled(BenchError):
-    """Something optional is not there; the sentence says how to get it."""
+    """Something optional is not installed; the message says how to install it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """How one run measures."""
+    """Settings of a benchmark run."""
 
     folder: Path
-    """Temporary; everything written goes here."""
+    """Temporary folder for everything that is written."""
     quick: bool
     repeats: int
     server_command: str | None
-    """Instead of this checkout's Fanout; `{port}`, `{config}` and `{upstream}` are filled in."""
+    """Command to measure instead of this checkout's Fanout; `{port}`, `{config}` and `{upstream}` are filled in."""
     library_command: str | None
     """Instead of dispatcher_alone.py; `{config}`, `{upstream}`, `{prompts}`, `{models}` and `{workers}` are filled in."""
     recorded: Path | None = None
-    """A folder of recorded exchanges, for `adapters`."""
+    """Folder of recorded exchanges, for `adapters`."""
 
     def seconds(self, full: float) -> float:
+        """Return the duration of a measurement."""
         return max(1.0, full / 4) if self.quick else full
 
-    def by_turns(self, measures: Mapping[str, Callable[[float], Taken]], seconds: float = 4) -> dict[str, list[Taken]]:
-        """A B A B …, each for so many seconds, after a warm-up of each."""
+    def measure_in_turns(
+        self, measures: Mapping[str, Callable[[float], Sampled]], seconds: float = 4
+    ) -> dict[str, list[Sampled]]:
+        """Return samples taken in turns (A B A B …), each over so many seconds, after a warm-up of each measure."""
         for measure in measures.values():
             measure(self.seconds(2))
-        taken: dict[str, list[Taken]] = {name: [] for name in measures}
+        samples: dict[str, list[Sampled]] = {name: [] for name in measures}
         for _ in range(self.repeats):
             for name, measure in measures.items():
-                taken[name].append(measure(self.seconds(seconds)))
-        return taken
+                samples[name].append(measure(self.seconds(seconds)))
+        return samples
 
 
-def each(taken: Mapping[str, Iterable[Taken]], value: Callable[[Taken], float]) -> dict[str, list[float]]:
-    return {name: [value(one) for one in of] for name, of in taken.items()}
+def extract(samples: Mapping[str, Iterable[Sampled]], value: Callable[[Sampled], float]) -> dict[str, list[float]]:
+    """Return one figure of every sample."""
+    return {name: [value(one) for one in of] for name, of in samples.items()}
 
 
-def most_lost(taken: Mapping[str, Iterable[Any]]) -> float:
-    """The worst sample's share of time in which something else had the server's core."""
-    return max((float(one.lost_ratio) for of in taken.values() for one in of), default=0.0)
+def max_lost_ratio(samples: Mapping[str, Iterable[Any]]) -> float:
+    """Return the largest share of time in which another program had the server's core."""
+    return max((float(one.lost_ratio) for of in samples.values() for one in of), default=0.0)
 
 
-def total_errors(taken: Mapping[str, Iterable[Any]]) -> int:
-    return sum(one.errors for of in taken.values() for one in of)
+def sum_errors(samples: Mapping[str, Iterable[Any]]) -> int:
+    return sum(one.errors for of in samples.values() for one in of)

@@ -1,4 +1,4 @@
-"""The client's floor: bare aiohttp calls from concurrent workers, with no server in front.
+"""The floor of a client: bare aiohttp calls from concurrent workers, without a server in front.
 
 usage: client_floor.py UPSTREAM_URL PROMPTS MODELS WORKERS      prints {"calls": …, "cpu_s": …, "rss_mb": …, "errors": …}
 """
@@ -17,10 +17,10 @@ from machine import rss_mb
 from yarl import URL
 
 
-async def work(session: aiohttp.ClientSession, upstream: URL, asked: Iterator[tuple[str, str]]) -> int:
-    """Answers until `asked` is empty; several workers share it. Returns how many calls gave no text."""
+async def work(session: aiohttp.ClientSession, upstream: URL, requests: Iterator[tuple[str, str]]) -> int:
+    """Call the upstream until `requests`, which several workers share, is empty; return the number of calls without text."""
     errors = 0
-    for prompt, model in asked:
+    for prompt, model in requests:
         errors += not (await call(session, upstream, model, prompt))["text"]
     return errors
 
@@ -28,14 +28,14 @@ async def work(session: aiohttp.ClientSession, upstream: URL, asked: Iterator[tu
 async def main() -> None:
     upstream = URL(sys.argv[1])
     prompts, models, workers = map(int, sys.argv[2:5])
-    asked = (
+    requests = (
         (f"Prompt {prompt}: what is the capital of France?", f"m{model}")
         for prompt in range(prompts)
         for model in range(models)
     )
     async with open_session() as session:
         start_s = time.process_time()
-        errors = sum(await asyncio.gather(*(work(session, upstream, asked) for _ in range(workers))))
+        errors = sum(await asyncio.gather(*(work(session, upstream, requests) for _ in range(workers))))
         cpu_s = time.process_time() - start_s
     print(json.dumps({"calls": prompts * models, "cpu_s": cpu_s, "rss_mb": rss_mb("self"), "errors": errors}))
 

@@ -1,4 +1,4 @@
-"""The Dispatcher without its HTTP front: comparisons from concurrent workers, as batch asks for them.
+"""The Dispatcher without the HTTP server: comparisons from concurrent workers, as in a batch job.
 
 usage: dispatcher_alone.py PROVIDERS_JSON PROMPTS MODELS WORKERS      prints {"calls": …, "cpu_s": …, "rss_mb": …, "errors": …}
 """
@@ -22,7 +22,7 @@ from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 
 
 async def work(dispatcher: Dispatcher, prompts: Iterable[str], models: Sequence[str]) -> int:
-    """Asks until `prompts` is empty; several workers share it. Returns how many calls gave no answer."""
+    """Run comparisons until `prompts`, which several workers share, is empty; return the number of failed calls."""
     errors = 0
     for prompt in prompts:
         calls = dispatcher.plan(build_request(prompt, models, max_tokens=50, temperature=0.7))

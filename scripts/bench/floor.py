@@ -1,4 +1,4 @@
-"""The floor: the least an aiohttp fan-out can cost: no validation, limits, retries, logs or cost, only aiohttp itself.
+"""The floor of a server: the least that a fan-out with aiohttp can cost, without validation, limits, retries, logs or prices.
 
 usage: floor.py PORT UPSTREAM_URL      POST /v1/completion {"model": ["a", "b"], "prompt": "..."} -> merged answers
 """
@@ -39,22 +39,22 @@ async def call(session: aiohttp.ClientSession, upstream: URL, model: str, prompt
     }
 
 
-def models_of(body: dict[str, Any]) -> list[str]:
+def list_models(body: dict[str, Any]) -> list[str]:
     model = body["model"]
     return model if isinstance(model, list) else [model]
 
 
-async def answer_whole(app: web.Application, body: dict[str, Any]) -> web.Response:
-    calls = (call(app[SESSION], app[UPSTREAM], model, body["prompt"]) for model in models_of(body))
+async def respond_whole(app: web.Application, body: dict[str, Any]) -> web.Response:
+    calls = (call(app[SESSION], app[UPSTREAM], model, body["prompt"]) for model in list_models(body))
     choices = await asyncio.gather(*calls)
     return web.Response(body=json.dumps({"choices": choices}).encode(), content_type="application/json")
 
 
-async def completion(request: web.Request) -> web.StreamResponse:
-    return await answer_whole(request.app, json.loads(await request.read()))
+async def respond(request: web.Request) -> web.StreamResponse:
+    return await respond_whole(request.app, json.loads(await request.read()))
 
 
-async def ready(_: web.Request) -> web.Response:
+async def respond_ready(_: web.Request) -> web.Response:
     return web.Response()
 
 
@@ -67,13 +67,13 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def freeze() -> None:
-    """What is there after start stays: the collector need not walk it again and again."""
+    """Hide what exists after start from the garbage collector, which would otherwise walk it again and again."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
 
 
-async def client(app: web.Application) -> AsyncIterator[None]:
+async def open_client(app: web.Application) -> AsyncIterator[None]:
     async with open_session() as app[SESSION]:
         yield
 
@@ -81,11 +81,11 @@ async def client(app: web.Application) -> AsyncIterator[None]:
 def serve(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
     app = web.Application()
     app[UPSTREAM] = URL(sys.argv[2])
-    app.cleanup_ctx.append(client)
-    app.router.add_get("/readyz", ready)
+    app.cleanup_ctx.append(open_client)
+    app.router.add_get("/readyz", respond_ready)
     app.router.add_post("/v1/completion", handler)
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None)
 
 
 if __name__ == "__main__":
-    serve(completion)
+    serve(respond)

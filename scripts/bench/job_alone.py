@@ -1,4 +1,4 @@
-"""A whole batch job on the embedded store: made, run, every attempt and every answer on disk.
+"""A whole batch job on the embedded store, with every attempt and every answer on disk.
 
 usage: job_alone.py PROVIDERS_JSON STORE PROMPTS MODELS CONCURRENCY
        prints {"calls": …, "cpu_s": …, "wall_s": …, "rss_mb": …, "rss_early_mb": …, "store_mb": …, "errors": …}
@@ -31,14 +31,14 @@ async def main() -> None:
     prompts, models, concurrency = map(int, numbers)
     early_mb = 0.0
 
-    async def look(worker: JobWorker) -> None:
-        """What it takes when a tenth is done: from there on it must not grow."""
+    async def measure_early(worker: JobWorker) -> None:
+        """Measure memory when a tenth is done: from there on it must not grow."""
         nonlocal early_mb
         while worker.progress.ended < worker.job.units / 10:
             await asyncio.sleep(0.05)
         early_mb = rss_mb("self")
 
-    looking: list[asyncio.Task[None]] = []
+    tasks: list[asyncio.Task[None]] = []
     async with open_store(store) as opened, open_dispatcher(load_settings(Path(config))) as dispatcher:
         assert opened
         async with open_job_manager(JobStore(opened.database), dispatcher) as manager:
@@ -49,14 +49,14 @@ async def main() -> None:
                 parameters={"max_tokens": 50, "temperature": 0.7},
                 concurrency=concurrency,
             )
-            asked = (
+            rows = (
                 InputRow(prompt + 1, {"prompt": f"Prompt {prompt}: what is the capital of France?"})
                 for prompt in range(prompts)
             )
-            job = await manager.create(spec, asked)
-            job = await manager.run(job.id, lambda worker: looking.append(asyncio.create_task(look(worker))))
+            job = await manager.create(spec, rows)
+            job = await manager.run(job.id, lambda worker: tasks.append(asyncio.create_task(measure_early(worker))))
             cpu_s, wall_s = time.process_time() - start_s, time.monotonic() - began
-            await asyncio.gather(*looking)
+            await asyncio.gather(*tasks)
             progress = await manager.read_progress(job.id)
     result = {"calls": job.units, "cpu_s": cpu_s, "wall_s": wall_s, "rss_mb": rss_mb("self"), "rss_early_mb": early_mb}
     errors = job.units - progress.answered

@@ -1,4 +1,4 @@
-"""From start to old age: readiness, memory over many requests, and the Dispatcher without its HTTP front."""
+"""Start-up time, memory over many requests, and the Dispatcher without the HTTP server."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ import time
 from statistics import median
 from typing import Any
 
-from bench import Bench, each
-from load import answered, comparison, wrk
+from bench import Bench, extract
+from load import build_comparison, count_answers, run_wrk
 from machine import BenchError, wait_until_ready
-from servers import HERE, fanout, providers_file, ran_alone, starting_fanout, upstream
+from servers import FOLDER, run_fanout, run_to_end, run_upstream, start_fanout, write_providers_file
 from table import Row
 
 # Bare aiohttp with the same faults grew by 2.7 MB and levelled off (2026-11-20, `run.py --only growth`);
 # one small object kept for each of 180,000 requests would be 9 MB.
-LEAST_GROWTH_MB = 4.0
+MAX_GROWTH_MB = 4.0
 
 
-def start(bench: Bench) -> list[Row]:
-    """From the command to the first 200 of /readyz."""
+def measure_start(bench: Bench) -> list[Row]:
+    """Measure the time from the command to the first 200 of /readyz."""
     times_s, rss_mb = [], 0.0
-    with upstream(bench) as to:
+    with run_upstream(bench) as to:
         for _ in range(5):
-            begin = time.monotonic()
-            with starting_fanout(bench, to) as ours:
+            began = time.monotonic()
+            with start_fanout(bench, to) as ours:
                 wait_until_ready(ours.program, ours.port, "/readyz", timeout_s=30)
-                times_s.append(time.monotonic() - begin)
+                times_s.append(time.monotonic() - began)
                 rss_mb = ours.program.rss_mb()
     return [Row("ready after start", "s", median(times_s), must=2, aim=1, rss_mb=rss_mb, samples={"fanout": times_s})]
 
 
-def growth(bench: Bench) -> list[Row]:
-    """Memory that many requests leave behind while a tenth of the calls fails."""
+def measure_growth(bench: Bench) -> list[Row]:
+    """Measure the memory that many requests leave behind while a tenth of the calls fails."""
     first, last = (2_000, 20_000) if bench.quick else (20_000, 200_000)
     end = time.monotonic() + 600
-    seen: list[tuple[int, float]] = []  # requests so far, memory then
+    seen: list[tuple[int, float]] = []  # requests so far, memory by then
     done = errors = 0
-    with upstream(bench, fault_every=10) as to, fanout(bench, to, attempts=1) as ours:
-        if (given := sum(answered(ours.port, 4) for _ in range(10))) != 36:
-            raise BenchError(f"expected 36 of 40 calls to be answered at 10 % faults, not {given}")
+    with run_upstream(bench, fault_every=10) as to, run_fanout(bench, to, attempts=1) as ours:
+        if (answers := sum(count_answers(ours.port, 4) for _ in range(10))) != 36:
+            raise BenchError(f"expected 36 of 40 calls to be answered at 10 % faults, not {answers}")
         while done < last:
             if time.monotonic() > end:
                 raise BenchError(f"only {done} of {last} requests in 600 s")
             seconds = 2.0 if done < first else bench.seconds(8)
-            load = wrk(ours.url, comparison(4), connections=32, seconds=seconds)
+            load = run_wrk(ours.url, build_comparison(4), connections=32, seconds=seconds)
             done, errors = done + load.requests, errors + load.errors
             seen.append((done, ours.program.rss_mb()))
     before = next(rss_mb for requests, rss_mb in seen if requests >= first)
@@ -56,8 +56,8 @@ def growth(bench: Bench) -> list[Row]:
             seen[-1][1],
             before,
             against="added",
-            must=None if bench.quick else LEAST_GROWTH_MB,  # the first 20,000 fill the allocator's pools
-            aim=LEAST_GROWTH_MB,
+            must=None if bench.quick else MAX_GROWTH_MB,  # the first 20,000 fill the allocator's pools
+            aim=MAX_GROWTH_MB,
             errors=errors,
             rss_mb=seen[-1][1],
             samples={"fanout": seen},
@@ -65,32 +65,32 @@ def growth(bench: Bench) -> list[Row]:
     ]
 
 
-def library(bench: Bench) -> list[Row]:
-    """The Dispatcher alone, as batch uses it."""
+def measure_library(bench: Bench) -> list[Row]:
+    """Measure the Dispatcher alone, as batch jobs use it."""
     prompts, models, workers = (1_000 if bench.quick else 10_000), 4, 16
     python = shlex.quote(sys.executable)
-    ours = f"{python} {HERE / 'dispatcher_alone.py'} {{config}} {{prompts}} {{models}} {{workers}}"
+    ours = f"{python} {FOLDER / 'dispatcher_alone.py'} {{config}} {{prompts}} {{models}} {{workers}}"
     templates = {
-        "floor": f"{python} {HERE / 'client_floor.py'} {{upstream}} {{prompts}} {{models}} {{calls_at_once}}",
+        "floor": f"{python} {FOLDER / 'client_floor.py'} {{upstream}} {{prompts}} {{models}} {{calls_at_once}}",
         "fanout": bench.library_command or ours,
     }
-    taken: dict[str, list[dict[str, Any]]] = {name: [] for name in templates}
-    with upstream(bench) as to:
-        values = {"upstream": to.url, "config": providers_file(bench, to, attempts=3)}
+    samples: dict[str, list[dict[str, Any]]] = {name: [] for name in templates}
+    with run_upstream(bench) as to:
+        values = {"upstream": to.url, "config": write_providers_file(bench, to, attempts=3)}
         values |= {"prompts": prompts, "models": models, "workers": workers, "calls_at_once": workers * models}
         for _ in range(bench.repeats):
             for name, template in templates.items():
-                taken[name].append(ran_alone(bench, template, values))
-    cpu_us = each(taken, lambda run: run["cpu_s"] * 1e6 / run["calls"])
+                samples[name].append(run_to_end(bench, template, values))
+    cpu_us = extract(samples, lambda run: run["cpu_s"] * 1e6 / run["calls"])
     return [
-        Row.of(
+        Row.from_samples(
             f"Dispatcher alone, {prompts:,} prompts × {models}: CPU per call",
             "µs",
             cpu_us,
             against="ratio",
             must=1.8,
             aim=1.4,
-            errors=sum(run["errors"] for of in taken.values() for run in of),
-            rss_mb=taken["fanout"][-1]["rss_mb"],
+            errors=sum(run["errors"] for of in samples.values() for run in of),
+            rss_mb=samples["fanout"][-1]["rss_mb"],
         )
     ]

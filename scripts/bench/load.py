@@ -1,4 +1,4 @@
-"""The load: wrk for whole answers, a small client of our own for streams, and one look at the answer itself."""
+"""The load: wrk, the bodies it posts, and a check of the answers."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from machine import BenchError, cores, on_core
+from machine import BenchError, get_cores, pin_to
 
 POST_LUA = Path(__file__).with_name("post.lua")
 PROMPT = "What is the capital of France, which river does it lie on, and how many people live there?"
-TOKEN = b" token"  # what every piece of a streamed answer says, in upstream.c
+TOKEN = b" token"  # the text of every piece of a streamed answer, in upstream.c
 NO_WRK = "needs wrk, the load generator: `apt-get install wrk`, or https://github.com/wg/wrk"
 
 
-def need_wrk() -> str:
+def find_wrk() -> str:
     path = shutil.which("wrk")
     if not path:
         raise BenchError(NO_WRK)
     return path
 
 
-def comparison(models: int, *, stream: bool = False) -> bytes:
-    """A request to Fanout, as a caller writes it."""
+def build_comparison(models: int, *, stream: bool = False) -> bytes:
+    """Return the body of a request to Fanout."""
     body: dict[str, Any] = {"model": [f"m{n}" for n in range(models)], "prompt": PROMPT, "max_tokens": 50, "temperature": 0.7}
     return json.dumps(body | ({"stream": True} if stream else {})).encode()
 
 
-def chat(model: str, *, stream: bool = False) -> bytes:
-    """A request in OpenAI's format: to the upstream itself, or to a peer."""
+def build_chat(model: str, *, stream: bool = False) -> bytes:
+    """Return the body of a request in OpenAI's format, to the upstream or to a peer."""
     body: dict[str, Any] = {
         "model": model,
         "messages": [{"role": "user", "content": PROMPT}],
@@ -44,7 +44,7 @@ def chat(model: str, *, stream: bool = False) -> bytes:
 
 
 def post(port: int, path: str, body: bytes) -> tuple[int, Any]:
-    """One request, and the status and JSON of its answer."""
+    """Post a request; return the status and the JSON of its answer."""
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("POST", path, body, {"Content-Type": "application/json"})
@@ -59,9 +59,9 @@ def post(port: int, path: str, body: bytes) -> tuple[int, Any]:
         connection.close()
 
 
-def answered(port: int, models: int) -> int:
-    """How many of `models` give text in one comparison: a 200 alone may hold failures."""
-    status, answer = post(port, "/v1/completion", comparison(models))
+def count_answers(port: int, models: int) -> int:
+    """Return how many of `models` give text in one comparison: an answer of status 200 may hold failures."""
+    status, answer = post(port, "/v1/completion", build_comparison(models))
     if status != 200 or len(answer["choices"]) != models:
         raise BenchError(f"expected 200 with {models} choices, not {status}: {json.dumps(answer)[:300]}")
     return sum(bool(choice.get("text")) for choice in answer["choices"])
@@ -69,7 +69,7 @@ def answered(port: int, models: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk saw."""
+    """Figures reported by wrk."""
 
     requests: int
     duration_s: float
@@ -83,23 +83,23 @@ class Load:
         return self.requests / self.duration_s
 
 
-def wrk(url: str, body: bytes, *, connections: int, seconds: float) -> Load:
-    """Posts `body` as fast as answers come, from the load's core; only answers complete by the end count."""
+def run_wrk(url: str, body: bytes, *, connections: int, seconds: float) -> Load:
+    """Post `body` as fast as answers arrive, from the core of the load; only answers complete by the end count."""
     with NamedTemporaryFile() as file:
         file.write(body)
         file.flush()
         setting = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"]
-        command = [need_wrk(), *setting, "-s", str(POST_LUA), url, "--", file.name]
+        command = [find_wrk(), *setting, "-s", str(POST_LUA), url, "--", file.name]
         run = subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds + 60, preexec_fn=on_core(cores()[1]), check=False
+            command, capture_output=True, text=True, timeout=seconds + 60, preexec_fn=pin_to(get_cores()[1]), check=False
         )
     if run.returncode or "@@" not in run.stdout:
         raise BenchError(f"wrk failed: {(run.stderr or run.stdout).strip()[-300:]}")
-    seen = json.loads(run.stdout.rpartition("@@")[2])
+    reported = json.loads(run.stdout.rpartition("@@")[2])
     return Load(
-        requests=seen["requests"],
-        duration_s=seen["duration_us"] / 1e6,
-        errors=sum(seen[kind] for kind in ("connect", "read", "write", "status", "timeout")),
-        p50_ms=seen["p50_us"] / 1e3,
-        p99_ms=seen["p99_us"] / 1e3,
+        requests=reported["requests"],
+        duration_s=reported["duration_us"] / 1e6,
+        errors=sum(reported[kind] for kind in ("connect", "read", "write", "status", "timeout")),
+        p50_ms=reported["p50_us"] / 1e3,
+        p99_ms=reported["p99_us"] / 1e3,
     )

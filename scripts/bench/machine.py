@@ -1,4 +1,4 @@
-"""Programs pinned to a core of this machine, and what /proc says of them (Linux only)."""
+"""Programs pinned to a core of this machine, and their figures in /proc (Linux only)."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class BenchError(Exception):
-    """A figure cannot be measured; the sentence says why."""
+    """A figure cannot be measured; the message says why."""
 
 
 @cache
-def cores() -> tuple[int, int]:
-    """The core of the server under test, and that of load generator and upstream; asked once, before run.py takes its own."""
+def get_cores() -> tuple[int, int]:
+    """Return the core of the server under test and the core of load and upstream.
+
+    Cached, because run.py then pins itself to one of them.
+    """
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
         raise BenchError(f"needs two cores, and may use only {len(allowed)}: the load would be measured with the server")
     return allowed[0], allowed[1]
 
 
-def on_core(core: int) -> Callable[[], None]:
-    """For `preexec_fn`: the program to be started runs on `core` alone."""
+def pin_to(core: int) -> Callable[[], None]:
+    """Return a `preexec_fn` that lets a program run only on `core`."""
     return lambda: os.sched_setaffinity(0, {core})
 
 
 def rss_mb(pid: int | str) -> float:
-    """Resident memory now, in units of 2**20 bytes. Source: proc_pid_status(5), VmRSS."""
+    """Return resident memory in units of 2**20 bytes. Source: proc_pid_status(5), VmRSS."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How long a program had a core, and how long it wanted one in vain."""
+    """Time a program had a core, and time it waited for one."""
 
     cpu_s: float
     waited_s: float
@@ -57,7 +60,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One started program, and the file its output goes to."""
+    """A running program and the file with its output."""
 
     name: str
     child: subprocess.Popen[bytes]
@@ -67,36 +70,37 @@ class Program:
         return Usage(self.cpu_s(), self._waited_s())
 
     def cpu_s(self) -> float:
-        """User and system time of all its threads so far. Source: proc_pid_stat(5), utime and stime."""
+        """Return user and system time of all threads so far. Source: proc_pid_stat(5), utime and stime."""
         fields = Path(f"/proc/{self.child.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
     def _waited_s(self) -> float:
-        """How long its main thread wanted a core and got none. Source: kernel's scheduler/sched-stats, /proc/PID/schedstat."""
+        """Return the time the main thread waited for a core. Source: kernel's scheduler/sched-stats, /proc/PID/schedstat."""
         return int(Path(f"/proc/{self.child.pid}/schedstat").read_text().split()[1]) / 1e9
 
     def rss_mb(self) -> float:
         return rss_mb(self.child.pid)
 
     def check(self) -> None:
-        """
+        """Make sure that the program still runs.
+
         Raises:
-            BenchError: it has ended; with the end of what it said.
+            BenchError: it has ended; holds the end of its output.
         """
         if self.child.poll() is not None:
-            said = self.log.read_text(errors="replace").strip()[-600:] or "nothing"
-            raise BenchError(f"{self.name} ended with {self.child.returncode}; it said: {said}")
+            output = self.log.read_text(errors="replace").strip()[-600:] or "nothing"
+            raise BenchError(f"{self.name} ended with {self.child.returncode}; its output: {output}")
 
 
 @contextmanager
-def running(
+def run_program(
     command: Sequence[str], core: int, log: Path, environ: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> Iterator[Program]:
-    """Starts a program on its core, and ends it on leaving."""
+    """Run a program on a core for as long as the context lasts."""
     with log.open("wb") as sink:
         try:
             child = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environ, cwd=folder, preexec_fn=on_core(core)
+                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=environ, cwd=folder, preexec_fn=pin_to(core)
             )
         except OSError as error:
             raise BenchError(f"cannot start `{command[0]}`: {error.strerror}") from error
@@ -111,14 +115,14 @@ def running(
             child.wait()
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_until_ready(program: Program, port: int, path: str, timeout_s: float) -> None:
-    """Returns at the first 200 on `path`.
+    """Wait for the first 200 on `path`.
 
     Raises:
         BenchError: the program ended, or gave no 200 in time.

@@ -1,4 +1,4 @@
-"""Reads, checks and writes a job's files of many rows, each format in a process of its own, and prints time and memory.
+"""Time and memory for reading, checking and writing job files of many rows, each format in its own process.
 
 usage: million_rows.py [ROWS]      by default 1,000,000; prints one JSON object for each step:
                                    {"step": …, "format": …, "rows": …, "mb": …, "s": …, "peak_rss_mb": …}
@@ -26,37 +26,37 @@ from fanout.jobs.template import PromptTemplate
 WORDS = "The quick brown fox jumps over the lazy dog while everyone else is asleep. " * 3
 
 
-def question(number: int) -> dict[str, Any]:
+def make_row(number: int) -> dict[str, Any]:
     return {"custom_id": f"row-{number}", "question": f"{number}: {WORDS}", "reference": "a dog", "temperature": 0.5}
 
 
-def generate(path: Path, count: int) -> None:
-    """Writes an input without holding it."""
+def generate_input(path: Path, count: int) -> None:
+    """Write an input file without holding it in memory."""
     numbers = range(count)
     if path.suffix == ".jsonl":
         with path.open("w") as file:
-            file.writelines(json.dumps(question(number)) + "\n" for number in numbers)
+            file.writelines(json.dumps(make_row(number)) + "\n" for number in numbers)
     elif path.suffix == ".csv":
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, question(0))
+            writer = csv.DictWriter(file, make_row(0))
             writer.writeheader()
-            writer.writerows(map(question, numbers))
+            writer.writerows(map(make_row, numbers))
     else:
         import pyarrow as pa
         from pyarrow import parquet
 
-        schema = pa.Table.from_pylist([question(0)]).schema
+        schema = pa.Table.from_pylist([make_row(0)]).schema
         with parquet.ParquetWriter(path, schema) as writer:  # one row group, as pandas would write it
-            batches = [pa.RecordBatch.from_pylist([question(n) for n in some], schema) for some in ranges(numbers, 10_000)]
+            batches = [pa.RecordBatch.from_pylist([make_row(n) for n in some], schema) for some in split_range(numbers, 10_000)]
             writer.write_table(pa.Table.from_batches(batches), row_group_size=count)
 
 
-def ranges(numbers: range, size: int) -> Iterator[range]:
+def split_range(numbers: range, size: int) -> Iterator[range]:
     return (numbers[start : start + size] for start in range(0, len(numbers), size))
 
 
-def read(path: Path) -> int:
-    """How many rows there are; each is read, checked, and written as JSON."""
+def read_input(path: Path) -> int:
+    """Read and check every row and write it as JSON; return the number of rows."""
     template, count = PromptTemplate("Answer briefly: {{question}}"), 0
     for row in read_rows(path):
         assert isinstance(row, InputRow), row
@@ -67,17 +67,17 @@ def read(path: Path) -> int:
     return count
 
 
-def write(path: Path, count: int) -> int:
+def write_output(path: Path, count: int) -> int:
     record = {"item": 0, "entry": 0, "model": "m", "prompt": WORDS, "text": WORDS, "total_ms": 5, "ended": 1e9}
     with open_writer(path) as writer:
-        for some in ranges(range(count), 256):
+        for some in split_range(range(count), 256):
             writer.write([{**record, "item": number, "text": f"{number} {WORDS}"} for number in some])
     return count
 
 
 def main() -> None:
     if len(sys.argv) == 4:
-        step(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+        run_step(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
         return
     count = sys.argv[1] if len(sys.argv) > 1 else "1000000"
     with tempfile.TemporaryDirectory() as folder:
@@ -88,18 +88,18 @@ def main() -> None:
                 path.unlink()
 
 
-def step(name: str, path: Path, count: int) -> None:
-    """One step, in this process."""
+def run_step(name: str, path: Path, count: int) -> None:
+    """Run one step in this process."""
     if name == "generate":
-        generate(path, count)
+        generate_input(path, count)
         return
     began = time.perf_counter()
-    done = read(path) if name == "read" else write(path, count)
+    done = read_input(path) if name == "read" else write_output(path, count)
     seconds = time.perf_counter() - began
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = round(path.stat().st_size / 1e6)
-    made = {"step": name, "format": path.suffix[1:], "rows": done, "mb": size, "s": round(seconds, 1)}
-    print(json.dumps({**made, "peak_rss_mb": round(peak_mb)}), flush=True)
+    result = {"step": name, "format": path.suffix[1:], "rows": done, "mb": size, "s": round(seconds, 1)}
+    print(json.dumps({**result, "peak_rss_mb": round(peak_mb)}), flush=True)
 
 
 if __name__ == "__main__":

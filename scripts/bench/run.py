@@ -1,4 +1,4 @@
-"""Measures Fanout against the floor, in one table: what it costs here and now, not what it once did.
+"""Measure Fanout against the floor on this machine, and print one table.
 
 usage: python scripts/bench/run.py [--only NAME…] [--quick] [--recorded FOLDER] [--json FILE]
 """
@@ -18,49 +18,59 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from adapters import adapters
+from adapters import measure_adapters
 from bench import Bench, NotInstalled
-from jobs import job, journal
-from life import growth, library, start
-from load import need_wrk
-from machine import BenchError, cores
+from jobs import measure_job, measure_journal
+from life import measure_growth, measure_library, measure_start
+from load import find_wrk
+from machine import BenchError, get_cores
 from servers import compile_upstream
-from streams import first_token, stream
-from table import Missing, Row, written
-from whole import latency, memory, peer, whole
+from streams import measure_first_token, measure_stream
+from table import Missing, Row, format_table
+from whole import measure_latency, measure_memory, measure_peer, measure_whole
 
 FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
-    figure.__name__: figure
-    for figure in (whole, peer, latency, stream, first_token, memory, start, growth, library, adapters, journal, job)
+    "whole": measure_whole,
+    "peer": measure_peer,
+    "latency": measure_latency,
+    "stream": measure_stream,
+    "first_token": measure_first_token,
+    "memory": measure_memory,
+    "start": measure_start,
+    "growth": measure_growth,
+    "library": measure_library,
+    "adapters": measure_adapters,
+    "journal": measure_journal,
+    "job": measure_job,
 }
-ALONE = frozenset({"adapters"})
-"""Figures of pure functions: nothing is started for them."""
+WITHOUT_SERVERS = frozenset({"adapters"})
+"""Figures of pure functions, which need no server."""
 
 
-def options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run.py", description="Measures Fanout against the floor, in one table.")
+def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="run.py", description="Measure Fanout against the floor, and print one table.")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=FIGURES, default=list(FIGURES), help=", ".join(FIGURES))
-    parser.add_argument("--quick", action="store_true", help="shorter and rougher: to see that it works")
-    parser.add_argument("--recorded", type=Path, metavar="FOLDER", help="recorded exchanges for `adapters`; else made ones")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
+    parser.add_argument("--quick", action="store_true", help="shorter and rougher: a check that everything works")
+    parser.add_argument("--recorded", type=Path, metavar="FOLDER", help="recorded exchanges for `adapters`")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to this file")
     parser.add_argument("--server-command", help=argparse.SUPPRESS)
     parser.add_argument("--library-command", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def measured(name: str, bench: Bench) -> Sequence[Row | Missing]:
-    """The rows of one figure; what cannot be measured keeps none of the others from it."""
+def measure(name: str, bench: Bench) -> Sequence[Row | Missing]:
+    """Return the rows of one figure; one that cannot be measured does not stop the others."""
     print(f"{name} … ", end="", flush=True, file=sys.stderr)
-    begin = time.monotonic()
+    began = time.monotonic()
     try:
         return FIGURES[name](bench)
     except BenchError as error:
-        return [Missing(name, str(error), bad=not isinstance(error, NotInstalled))]
+        return [Missing(name, str(error), is_bad=not isinstance(error, NotInstalled))]
     finally:
-        print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr)
+        print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
-def machine() -> dict[str, str]:
+def describe_machine() -> dict[str, str]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -70,37 +80,37 @@ def machine() -> dict[str, str]:
 
 
 def raise_file_limit() -> None:
-    """For all that is started: 4,096 calls in flight need as many sockets, and the usual soft limit is 1,024."""
+    """Raise the limit for all child processes: 4,096 calls in flight need as many sockets, and the usual limit is 1,024."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def stop(*_: object) -> None:
-    sys.exit("run.py: stopped")  # an exception, so that what was started is ended
+    sys.exit("run.py: stopped")  # an exception, so that every context ends its program
 
 
 def main() -> int:
-    chosen = options(sys.argv[1:])
+    chosen = parse_options(sys.argv[1:])
     for signal_ in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_, stop)
     try:
-        alone = set(chosen.only) <= ALONE
+        alone = set(chosen.only) <= WITHOUT_SERVERS
         if not alone:
-            need_wrk()
-        os.sched_setaffinity(0, {cores()[1]})
+            find_wrk()
+        os.sched_setaffinity(0, {get_cores()[1]})
         raise_file_limit()
         with tempfile.TemporaryDirectory(prefix="fanout-bench-") as folder:
             if not alone:
                 compile_upstream(Path(folder))
             bench = Bench(Path(folder), chosen.quick, 3, chosen.server_command, chosen.library_command, chosen.recorded)
-            rows = [row for name in chosen.only for row in measured(name, bench)]
+            rows = [row for name in chosen.only for row in measure(name, bench)]
     except BenchError as error:
         sys.exit(f"run.py: {error}")
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
-    print(written(rows))
+    print(", ".join(f"{name} {value}" for name, value in describe_machine().items()))
+    print(format_table(rows))
     if chosen.json:
-        chosen.json.write_text(json.dumps(machine() | {"rows": [row.as_json() for row in rows]}, indent=1))
-    return int(any(row.bad for row in rows))
+        chosen.json.write_text(json.dumps(describe_machine() | {"rows": [row.to_json() for row in rows]}, indent=1))
+    return int(any(row.is_bad for row in rows))
 
 
 if __name__ == "__main__":

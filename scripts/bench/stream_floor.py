@@ -1,4 +1,4 @@
-"""The stream's floor: the least an aiohttp relay of several models' streams can cost; whole answers are floor.py's.
+"""The floor of a streaming server: the least that relaying several models' streams with aiohttp can cost.
 
 usage: stream_floor.py PORT UPSTREAM_URL      POST /v1/completion {"model": ["a", "b"], "prompt": "...", "stream": true} -> SSE
 """
@@ -15,8 +15,8 @@ from aiohttp import web
 OPENING = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
 
 
-def framed(index: int, model: str, event: bytes) -> bytes:
-    """One upstream event as ours, tagged with its model; nothing where it holds no choice."""
+def tag_event(index: int, model: str, event: bytes) -> bytes:
+    """Return an upstream event with its model added; nothing if it holds no choice."""
     chunk = json.loads(event[len(b"data: ") :])
     if not chunk["choices"]:
         return b""
@@ -32,17 +32,17 @@ async def relay(app: web.Application, index: int, model: str, prompt: str, out: 
     async with app[floor.SESSION].post(app[floor.UPSTREAM], data=body, headers=floor.HEADERS) as response:
         async for read in response.content.iter_any():
             *events, rest = (rest + read).split(b"\n\n")
-            # One write for what one read brought: a write costs more than an event.
-            await out.write(b"".join(framed(index, model, event) for event in events if event != b"data: [DONE]"))
+            # One write for each read: a write costs more than an event.
+            await out.write(b"".join(tag_event(index, model, event) for event in events if event != b"data: [DONE]"))
 
 
-async def completion(request: web.Request) -> web.StreamResponse:
+async def respond(request: web.Request) -> web.StreamResponse:
     body: dict[str, Any] = json.loads(await request.read())
     if not body.get("stream"):
-        return await floor.answer_whole(request.app, body)
+        return await floor.respond_whole(request.app, body)
     out = web.StreamResponse(headers=OPENING)
     await out.prepare(request)
-    models = floor.models_of(body)
+    models = floor.list_models(body)
     await asyncio.gather(*(relay(request.app, index, model, body["prompt"], out) for index, model in enumerate(models)))
     await out.write(b"data: [DONE]\n\n")
     await out.write_eof()
@@ -50,4 +50,4 @@ async def completion(request: web.Request) -> web.StreamResponse:
 
 
 if __name__ == "__main__":
-    floor.serve(completion)
+    floor.serve(respond)

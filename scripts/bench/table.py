@@ -1,4 +1,4 @@
-"""The rows, what their bounds say, and the one table they are printed in."""
+"""The rows of the table, and their bounds."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class Row:
     against: Literal["ratio", "added", "value"] = "value"
     must: float | None = None
     aim: float | None = None
-    at_least: bool = False
-    """The bounds are lower ones."""
+    is_lower_bound: bool = False
+    """`must` and `aim` are lower bounds."""
     errors: int = 0
     rss_mb: float | None = None
     lost_ratio: float | None = None
-    """Of the time the server wanted its core, in which something else had it, in the worst sample."""
+    """Share of the time the server wanted its core in which another program had it, in the worst sample."""
     samples: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, figure: str, unit: str, taken: Mapping[str, Sequence[float]], **rest: Any) -> Row:
-        """The medians of what was taken by turns."""
-        floor, fanout = (median(taken[name]) for name in ("floor", "fanout"))
-        return cls(figure, unit, fanout, floor, samples=taken, **rest)
+    def from_samples(cls, figure: str, unit: str, samples: Mapping[str, Sequence[float]], **rest: Any) -> Row:
+        """Make a row of the medians of samples."""
+        floor, fanout = (median(samples[name]) for name in ("floor", "fanout"))
+        return cls(figure, unit, fanout, floor, samples=samples, **rest)
 
     @property
     def result(self) -> float:
-        """What the bounds are about."""
+        """The figure the bounds apply to."""
         if self.against == "value" or self.floor is None:
             return self.fanout
         return self.fanout / self.floor if self.against == "ratio" else self.fanout - self.floor
@@ -51,53 +51,55 @@ class Row:
         return "aim" if self._within(self.aim) else "must" if self._within(self.must) else "NO"
 
     @property
-    def bad(self) -> bool:
+    def is_bad(self) -> bool:
         return self.verdict in ("INVALID", "NO")
 
-    def cells(self) -> tuple[str, ...]:
+    def to_cells(self) -> tuple[str, ...]:
         unit = "×" if self.against == "ratio" else self.unit
-        result = "" if self.against == "value" else number(self.result, unit)
-        must, aim = (f"{'≥' if self.at_least else '≤'} {bound:g} {unit}" if bound else "" for bound in (self.must, self.aim))
-        sides = number(self.floor, self.unit), number(self.fanout, self.unit)
+        result = "" if self.against == "value" else format_number(self.result, unit)
+        must, aim = (
+            f"{'≥' if self.is_lower_bound else '≤'} {bound:g} {unit}" if bound else "" for bound in (self.must, self.aim)
+        )
+        sides = format_number(self.floor, self.unit), format_number(self.fanout, self.unit)
         lost = "–" if self.lost_ratio is None else f"{self.lost_ratio:.0%}"
-        return (self.figure, *sides, result, must, aim, self.verdict, str(self.errors), number(self.rss_mb), lost)
+        return (self.figure, *sides, result, must, aim, self.verdict, str(self.errors), format_number(self.rss_mb), lost)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"result": self.result, "verdict": self.verdict}
 
     def _within(self, bound: float | None) -> bool:
         if bound is None:
             return False
-        return self.result >= bound if self.at_least else self.result <= bound
+        return self.result >= bound if self.is_lower_bound else self.result <= bound
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A figure that was not measured, and why."""
+    """A figure that was not measured."""
 
     figure: str
     reason: str
-    bad: bool = True
-    """A fault, not just something optional that is absent."""
+    is_bad: bool = True
+    """It is a fault, not just something optional that is not installed."""
 
-    def cells(self) -> tuple[str, ...]:
-        return (self.figure, "–", "–", "", "", "", "FAILED" if self.bad else "not installed", "–", "–", "–")
+    def to_cells(self) -> tuple[str, ...]:
+        return (self.figure, "–", "–", "", "", "", "FAILED" if self.is_bad else "not installed", "–", "–", "–")
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def number(value: float | None, unit: str = "") -> str:
-    """At least two significant digits, thousands in groups."""
+def format_number(value: float | None, unit: str = "") -> str:
+    """Return a number with at least two significant digits."""
     if value is None:
         return "–"
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f} {unit}".strip()
 
 
-def written(rows: Sequence[Row | Missing]) -> str:
-    """The table in Markdown, and beneath it why something is missing."""
-    lines = [HEADER, *(row.cells() for row in rows)]
+def format_table(rows: Sequence[Row | Missing]) -> str:
+    """Return the table in Markdown, followed by the reasons for missing figures."""
+    lines = [HEADER, *(row.to_cells() for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     rule = tuple("-" * width for width in widths)
     padded = (

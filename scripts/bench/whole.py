@@ -1,4 +1,4 @@
-"""Whole answers: CPU, rate, memory and latency under wrk, beside the floor, the bare upstream and a peer."""
+"""Whole answers: CPU, rate, memory and latency under wrk, compared with the floor, the bare upstream and a peer."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from bench import Bench, each, most_lost, total_errors
-from load import Load, answered, chat, comparison, post, wrk
+from bench import Bench, extract, max_lost_ratio, sum_errors
+from load import Load, build_chat, build_comparison, count_answers, post, run_wrk
 from machine import BenchError
-from servers import Server, Upstream, fanout, floor, litellm, upstream
+from servers import Server, Upstream, run_fanout, run_floor, run_litellm, run_upstream
 from table import Row
 
 
@@ -20,71 +20,77 @@ class Sample:
     cpu_us: float
     """Per request."""
     lost_ratio: float
-    """Of the time it wanted its core, in which something else had it."""
+    """Share of the time it wanted its core in which another program had it."""
     rate: float
     """Requests per second."""
     errors: int
     rss_mb: float
 
 
-def under_load(server: Server, to: Upstream, models: int, connections: int, seconds: float) -> Sample:
-    """Loads one server with comparisons of so many models."""
+def load_server(server: Server, to: Upstream, models: int, connections: int, seconds: float) -> Sample:
+    """Load one server with comparisons of several models."""
     calls_before, before = to.counts()["requests"], server.program.usage()
-    load = wrk(server.url, comparison(models), connections=connections, seconds=seconds)
-    server.come_to_rest()
+    load = run_wrk(server.url, build_comparison(models), connections=connections, seconds=seconds)
+    server.wait_until_idle()
     calls, usage = to.counts()["requests"] - calls_before, server.program.usage().since(before)
     return Sample(
-        # By the calls that the upstream saw: wrk does not count the requests it broke off at its end.
+        # Divide by the calls that the upstream saw: wrk does not count the requests it breaks off at the end.
         cpu_us=usage.cpu_s * 1e6 * models / max(calls, 1),
         lost_ratio=usage.lost_ratio,
         rate=load.rate,
-        errors=load.errors + miscounted(load, models, connections, calls),
+        errors=load.errors + count_mismatch(load, models, connections, calls),
         rss_mb=server.program.rss_mb(),
     )
 
 
-def miscounted(load: Load, models: int, connections: int, calls: int) -> int:
-    """Upstream calls too few or too many for what wrk saw: answers without their calls, or calls made twice."""
+def count_mismatch(load: Load, models: int, connections: int, calls: int) -> int:
+    """Return the number of upstream calls missing or made twice for the requests wrk counted."""
     fewest, most = load.requests * models, (load.requests + connections) * models
     return max(0, fewest - calls, calls - most)
 
 
-def compared(bench: Bench, servers: Iterable[Server], to: Upstream, models: int, connections: int) -> dict[str, list[Sample]]:
-    """Samples of the servers by turns; each is first seen to answer with every model."""
+def compare_servers(
+    bench: Bench, servers: Iterable[Server], to: Upstream, models: int, connections: int
+) -> dict[str, list[Sample]]:
+    """Return samples of the servers, taken in turns, after a check that each answers with every model."""
 
     def measure(server: Server) -> Callable[[float], Sample]:
-        if (given := answered(server.port, models)) != models:
-            raise BenchError(f"{server.name}: only {given} of {models} models answered")
-        return lambda seconds: under_load(server, to, models, connections, seconds)
+        if (answers := count_answers(server.port, models)) != models:
+            raise BenchError(f"{server.name}: only {answers} of {models} models answered")
+        return lambda seconds: load_server(server, to, models, connections, seconds)
 
-    return bench.by_turns({server.name: measure(server) for server in servers})
-
-
-def whole(bench: Bench) -> list[Row]:
-    """CPU per request, its slope over models, and requests per second: 32 connections, no latency."""
-    with upstream(bench) as to, floor(bench, to) as bare, fanout(bench, to) as ours:
-        taken = {models: compared(bench, (bare, ours), to, models, 32) for models in (1, 4, 16)}
-    return [cpu_row(taken), slope_row(taken), *(rate_row(models, samples) for models, samples in taken.items())]
+    return bench.measure_in_turns({server.name: measure(server) for server in servers})
 
 
-def cpu_row(taken: Mapping[int, Mapping[str, list[Sample]]]) -> Row:
-    cpu_us = each(taken[4], lambda sample: sample.cpu_us)
-    return Row.of(
+def measure_whole(bench: Bench) -> list[Row]:
+    """Measure CPU per request, its slope over models, and requests per second: 32 connections, no latency."""
+    with run_upstream(bench) as to, run_floor(bench, to) as bare, run_fanout(bench, to) as ours:
+        samples = {models: compare_servers(bench, (bare, ours), to, models, 32) for models in (1, 4, 16)}
+    return [
+        build_cpu_row(samples),
+        build_slope_row(samples),
+        *(build_rate_row(models, of_models) for models, of_models in samples.items()),
+    ]
+
+
+def build_cpu_row(samples: Mapping[int, Mapping[str, list[Sample]]]) -> Row:
+    cpu_us = extract(samples[4], lambda sample: sample.cpu_us)
+    return Row.from_samples(
         "CPU per request, 4 models, 32 connections",
         "µs",
         cpu_us,
         against="ratio",
         must=1.8,
         aim=1.4,
-        errors=total_errors(taken[4]),
-        lost_ratio=most_lost(taken[4]),
-        rss_mb=taken[4]["fanout"][-1].rss_mb,
+        errors=sum_errors(samples[4]),
+        lost_ratio=max_lost_ratio(samples[4]),
+        rss_mb=samples[4]["fanout"][-1].rss_mb,
     )
 
 
-def slope_row(taken: Mapping[int, Mapping[str, list[Sample]]]) -> Row:
+def build_slope_row(samples: Mapping[int, Mapping[str, list[Sample]]]) -> Row:
     def slope_us(name: str) -> float:
-        at_4, at_16 = (median(sample.cpu_us for sample in taken[models][name]) for models in (4, 16))
+        at_4, at_16 = (median(sample.cpu_us for sample in samples[models][name]) for models in (4, 16))
         return (at_16 - at_4) / 12
 
     return Row(
@@ -95,31 +101,31 @@ def slope_row(taken: Mapping[int, Mapping[str, list[Sample]]]) -> Row:
         against="ratio",
         must=1.7,
         aim=1.3,
-        errors=total_errors(taken[4]) + total_errors(taken[16]),
-        lost_ratio=max(most_lost(taken[4]), most_lost(taken[16])),
-        rss_mb=taken[16]["fanout"][-1].rss_mb,
-        samples=each(taken[16], lambda sample: sample.cpu_us),
+        errors=sum_errors(samples[4]) + sum_errors(samples[16]),
+        lost_ratio=max(max_lost_ratio(samples[4]), max_lost_ratio(samples[16])),
+        rss_mb=samples[16]["fanout"][-1].rss_mb,
+        samples=extract(samples[16], lambda sample: sample.cpu_us),
     )
 
 
-def rate_row(models: int, taken: Mapping[str, list[Sample]]) -> Row:
-    rates = each(taken, lambda sample: sample.rate)
-    return Row.of(
+def build_rate_row(models: int, samples: Mapping[str, list[Sample]]) -> Row:
+    rates = extract(samples, lambda sample: sample.rate)
+    return Row.from_samples(
         f"requests/s, {models} {'model' if models == 1 else 'models'}, 32 connections",
         "/s",
         rates,
         against="ratio",
-        errors=total_errors(taken),
-        lost_ratio=most_lost(taken),
-        rss_mb=taken["fanout"][-1].rss_mb,
+        errors=sum_errors(samples),
+        lost_ratio=max_lost_ratio(samples),
+        rss_mb=samples["fanout"][-1].rss_mb,
     )
 
 
-def memory(bench: Bench) -> list[Row]:
-    """Resident memory after 4,096 calls in flight for a while."""
-    with upstream(bench) as to, floor(bench, to) as bare, fanout(bench, to) as ours:
-        taken = compared(bench, (bare, ours), to, 16, 256)
-    rss_mb = each(taken, lambda sample: sample.rss_mb)
+def measure_memory(bench: Bench) -> list[Row]:
+    """Measure resident memory after 4,096 calls in flight for a while."""
+    with run_upstream(bench) as to, run_floor(bench, to) as bare, run_fanout(bench, to) as ours:
+        samples = compare_servers(bench, (bare, ours), to, 16, 256)
+    rss_mb = extract(samples, lambda sample: sample.rss_mb)
     return [
         Row(
             "RSS after 256 connections × 16 models",
@@ -128,64 +134,70 @@ def memory(bench: Bench) -> list[Row]:
             rss_mb["floor"][-1],
             must=130,
             aim=90,
-            errors=total_errors(taken),
-            lost_ratio=most_lost(taken),
+            errors=sum_errors(samples),
+            lost_ratio=max_lost_ratio(samples),
             rss_mb=rss_mb["fanout"][-1],
             samples=rss_mb,
         )
     ]
 
 
-def posting(url: str, body: bytes, connections: int) -> Callable[[float], Load]:
-    return lambda seconds: wrk(url, body, connections=connections, seconds=seconds)
+def make_load(url: str, body: bytes, connections: int) -> Callable[[float], Load]:
+    return lambda seconds: run_wrk(url, body, connections=connections, seconds=seconds)
 
 
-def latency(bench: Bench) -> list[Row]:
-    """What Fanout adds to an upstream of 50 ms, one request at a time."""
-    with upstream(bench, latency_ms=50) as to, floor(bench, to) as bare, fanout(bench, to) as ours:
-        asked = {"floor": (to.url, chat("m0")), "bare": (bare.url, comparison(4)), "fanout": (ours.url, comparison(4))}
-        taken = bench.by_turns({name: posting(url, body, 1) for name, (url, body) in asked.items()}, seconds=10)
+def measure_latency(bench: Bench) -> list[Row]:
+    """Measure the time Fanout adds to an upstream of 50 ms, one request at a time."""
+    with run_upstream(bench, latency_ms=50) as to, run_floor(bench, to) as bare, run_fanout(bench, to) as ours:
+        requests = {
+            "floor": (to.url, build_chat("m0")),
+            "bare": (bare.url, build_comparison(4)),
+            "fanout": (ours.url, build_comparison(4)),
+        }
+        samples = bench.measure_in_turns({name: make_load(url, body, 1) for name, (url, body) in requests.items()}, seconds=10)
         rss_mb = ours.program.rss_mb()
 
     def row(name: str, times_ms: Mapping[str, list[float]], must: float, aim: float) -> Row:
         bare_ms = median(times_ms["bare"]) - median(times_ms["floor"])
-        return Row.of(
+        return Row.from_samples(
             f"{name} over direct (bare aiohttp: + {bare_ms:.2f}), 1 connection, 4 models, 50 ms upstream",
             "ms",
             times_ms,
             against="added",
             must=must,
             aim=aim,
-            errors=total_errors(taken),
+            errors=sum_errors(samples),
             rss_mb=rss_mb,
         )
 
     return [
-        row("p50", each(taken, lambda load: load.p50_ms), must=2, aim=1),
-        row("p99", each(taken, lambda load: load.p99_ms), must=6, aim=3),
+        row("p50", extract(samples, lambda load: load.p50_ms), must=2, aim=1),
+        row("p99", extract(samples, lambda load: load.p99_ms), must=6, aim=3),
     ]
 
 
-def peer(bench: Bench) -> list[Row]:
-    """Requests per second at 4 models, over those of LiteLLM's proxy."""
-    asked = chat("m0,m1,m2,m3")
-    with upstream(bench) as to, litellm(bench, to) as theirs, fanout(bench, to) as ours:
-        status, answer = post(theirs.port, theirs.path, asked)
-        if status != 200 or len(answer) != 4 or answered(ours.port, 4) != 4:
-            raise BenchError(f"one of the two did not fan out; LiteLLM said {status}: {str(answer)[:300]}")
-        taken = bench.by_turns({"floor": posting(theirs.url, asked, 32), "fanout": posting(ours.url, comparison(4), 32)})
+def measure_peer(bench: Bench) -> list[Row]:
+    """Measure requests per second at 4 models, compared with LiteLLM's proxy."""
+    request = build_chat("m0,m1,m2,m3")
+    with run_upstream(bench) as to, run_litellm(bench, to) as theirs, run_fanout(bench, to) as ours:
+        status, answer = post(theirs.port, theirs.path, request)
+        if status != 200 or len(answer) != 4 or count_answers(ours.port, 4) != 4:
+            raise BenchError(f"one of the two did not fan out; LiteLLM answered {status}: {str(answer)[:300]}")
+        samples = bench.measure_in_turns(
+            {"floor": make_load(theirs.url, request, 32), "fanout": make_load(ours.url, build_comparison(4), 32)}
+        )
         rss_mb = ours.program.rss_mb()
-    rates = each(taken, lambda load: load.rate)
+    rates = extract(samples, lambda load: load.rate)
     return [
-        Row.of(
+        Row.from_samples(
             "requests/s, 4 models, 32 connections, over LiteLLM's",
             "/s",
             rates,
             against="ratio",
             must=30,
             aim=45,
-            at_least=True,
-            errors=total_errors(taken),
+            is_lower_bound=True,
+            errors=sum_errors(samples),
             rss_mb=rss_mb,
         )
     ]
