@@ -54,7 +54,7 @@ class AccountPauseJson(TypedDict):
     """Seconds until calls start again."""
     reason: str
     """`requests_left` or `tokens_left`: too few are left by the provider's headers; otherwise the code of the failure with
-    which it asked to wait."""
+    which the provider demanded a wait."""
 
 
 class AccountRecentJson(TypedDict):
@@ -166,7 +166,7 @@ def _render_accounts(
             "limit_group": group,
             "own_keys": None,
             **_render_load(limits, [limiter] if limiter else []),
-            "left": [_render_reported(reported) for reported in limiter.list_reported()] if limiter else [],
+            "left": [_render_rate_left(reported) for reported in limiter.list_reported()] if limiter else [],
             "pauses": [_render_hold(hold) for hold in limiter.list_holds()] if limiter else [],
             "recent": _render_recent(recent.summarize([(name, group, False)])),
         }
@@ -193,16 +193,16 @@ def _render_load(limits: LimitsRow, limiters: Sequence[Limiter]) -> AccountLoadJ
     }
 
 
-def _render_reported(reported: ReportedLimits) -> RateLeftJson:
+def _render_rate_left(reported: ReportedLimits) -> RateLeftJson:
     return {
         "model": reported.model,
         "age_s": round(reported.age_s, 3),
-        "requests": _render_left(reported.requests, reported.age_s),
-        "tokens": _render_left(reported.tokens, reported.age_s),
+        "requests": _render_limit_left(reported.requests, reported.age_s),
+        "tokens": _render_limit_left(reported.tokens, reported.age_s),
     }
 
 
-def _render_left(left: Remaining, age_s: float) -> LimitLeftJson:
+def _render_limit_left(left: Remaining, age_s: float) -> LimitLeftJson:
     reset_s = None if left.reset_s is None else round(max(left.reset_s - age_s, 0.0), 3)
     return {"limit": left.limit, "remaining": left.remaining, "reset_s": reset_s}
 

@@ -26,7 +26,7 @@ def respond_preflight(request: web.Request, origins: Sequence[str]) -> web.Respo
     Raises:
         HTTPForbidden: the origin is not among `origins`.
     """
-    if not _allowed_origin(request, origins):
+    if not _match_origin(request, origins):
         raise web.HTTPForbidden(text="this origin may not call; FANOUT_CORS_ORIGINS names those that may")
     return web.Response(
         status=204,
@@ -43,11 +43,11 @@ def add_headers(request: web.Request, response: web.StreamResponse, origins: Seq
     if not origins:
         return
     response.headers["Vary"] = "Origin"
-    if origin := _allowed_origin(request, origins):
+    if origin := _match_origin(request, origins):
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS
 
 
-def _allowed_origin(request: web.Request, origins: Sequence[str]) -> str | None:
+def _match_origin(request: web.Request, origins: Sequence[str]) -> str | None:
     origin = request.headers.get("Origin")
     return origin if origin and ("*" in origins or origin in origins) else None

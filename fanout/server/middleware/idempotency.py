@@ -104,7 +104,7 @@ class IdempotentRequests:
             if run is None:
                 run = self._start(request, handler, scope, fingerprint)
             elif run.fingerprint != fingerprint:
-                return _respond_key_reused(request)
+                return _key_reused_response(request)
             await self._wait(run, scope, is_first=is_first, request=request)
             if is_first:
                 return run.task.result()
@@ -113,7 +113,7 @@ class IdempotentRequests:
             run.task.result()
             if run.answer:
                 return _replay(run.answer)
-            return _respond_key_reused(request) if run.is_key_reused else _respond_too_large(request)
+            return _key_reused_response(request) if run.is_key_reused else _too_large_response(request)
 
     def _start(self, request: web.Request, handler: Handler, scope: bytes, fingerprint: bytes) -> SharedRun:
         """Run a request in a task of its own, which can outlive its client."""
@@ -165,7 +165,7 @@ class IdempotentRequests:
         if found := self._recent.find(scope) or (await self._store.find(scope) if self._store else None):
             if found.fingerprint != run.fingerprint:
                 run.is_key_reused = True
-                return _respond_key_reused(request)
+                return _key_reused_response(request)
             run.answer = found
             return _replay(found)
         return await self._run(request, handler, scope, run)
@@ -176,7 +176,7 @@ class IdempotentRequests:
 
         async def keep_stream(stream: ReplayableStream) -> None:
             if run.recording and run.recording.data is not None:
-                answer = _to_stored(request, run, stream.status, stream.own_headers, bytes(run.recording.data))
+                answer = _make_answer(request, run, stream.status, stream.own_headers, bytes(run.recording.data))
                 await self._keep(scope, run, answer)
 
         request[STREAM_RECORDING] = run.recording = StreamRecording(keep_stream, lambda: run.waiters > 1)
@@ -186,7 +186,7 @@ class IdempotentRequests:
             response = await handler(request)
             status = response.status
             if isinstance(response, web.Response) and isinstance(response.body, bytes | bytearray):
-                await self._keep(scope, run, _to_stored(request, run, status, dict(response.headers), bytes(response.body)))
+                await self._keep(scope, run, _make_answer(request, run, status, dict(response.headers), bytes(response.body)))
         finally:
             history.record_comparison(request, status, time.perf_counter() - began, run.collected)
         return response
@@ -253,7 +253,7 @@ def _digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _to_stored(request: web.Request, run: SharedRun, status: int, headers: dict[str, str], body: bytes) -> StoredAnswer:
+def _make_answer(request: web.Request, run: SharedRun, status: int, headers: dict[str, str], body: bytes) -> StoredAnswer:
     if comparison := request.get(COMPARISON):
         headers = {**headers, "x-comparison-id": comparison.id}
     kept = {name: value for name, value in headers.items() if name != "Content-Length"}
@@ -276,12 +276,12 @@ def _replay(answer: StoredAnswer) -> web.Response:
     return web.Response(status=answer.status, headers={**answer.headers, REPLAYED: "true"}, body=answer.body)
 
 
-def _respond_key_reused(request: web.Request) -> web.Response:
+def _key_reused_response(request: web.Request) -> web.Response:
     message = f"this `{HEADER}` came with another body before: one key stands for one request; send a new key"
     return _refuse(request, message, "idempotency_key_reused")
 
 
-def _respond_too_large(request: web.Request) -> web.Response:
+def _too_large_response(request: web.Request) -> web.Response:
     message = f"the answer was given to the first request with this key; it has more than {MAX_BYTES} bytes and is not kept"
     return _refuse(request, message, "idempotency_answer_too_large")
 

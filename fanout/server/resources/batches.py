@@ -31,7 +31,7 @@ from fanout.server.lifecycle import BATCH_STORE, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
 from fanout.server.request_body import read_body
 from fanout.server.resources.files import find_file
-from fanout.server.resources.listing import ListQuery, page_response, read_query, requested_account
+from fanout.server.resources.listing import ListQuery, choose_account, page_response, read_query
 from fanout.server.resources.storage import needs_store
 from fanout.server.resources.upload import MAX_LIFETIME_S, MIN_LIFETIME_S
 from fanout.server.responses import json_response
@@ -121,7 +121,7 @@ async def list_batches(request: web.Request) -> web.StreamResponse:
     found = await batches.list_batches(
         limit=asked.limit + 1,
         after=await find_batch(batches, asked.after, "after") if asked.after else None,
-        account_id=requested_account(request, asked),
+        account_id=choose_account(request, asked),
     )
     shown = [render_batch(row, await _progress(request.app[JOB_MANAGER], row.id)) for row in found[: asked.limit]]
     return page_response(shown, has_more=len(found) > asked.limit)

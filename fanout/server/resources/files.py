@@ -27,13 +27,13 @@ from fanout.server.openapi.endpoint import JSON, Answer, Endpoint
 from fanout.server.resources.downloads import respond_download
 from fanout.server.resources.listing import (
     ListQuery,
+    choose_account,
     page_response,
     parse_whole_number,
     read_query,
-    requested_account,
 )
 from fanout.server.resources.storage import needs_store
-from fanout.server.resources.upload import MAX_LIFETIME_S, MIN_LIFETIME_S, PURPOSES, UploadTooLarge, receive_upload
+from fanout.server.resources.upload import MAX_LIFETIME_S, MIN_LIFETIME_S, PURPOSES, UploadTooLargeError, receive_upload
 from fanout.server.responses import error_response, json_response
 from fanout.store.files import FileRow, FileStore
 
@@ -53,7 +53,7 @@ class FilesQuery(ListQuery):
     """`batch`: only uploaded files; `batch_output`: only results of batches."""
 
 
-async def find_file(files: FileStore, id: str, param: str = "file_id") -> FileRow:
+async def find_file(files: FileStore, file_id: str, param: str = "file_id") -> FileRow:
     """Look a file up.
 
     Args:
@@ -62,9 +62,9 @@ async def find_file(files: FileStore, id: str, param: str = "file_id") -> FileRo
     Raises:
         RequestError: there is no such file.
     """
-    row = await files.find(id)
+    row = await files.find(file_id)
     if row is None:
-        raise RequestError([Fault(param, f"no file `{id[:100]}`", "file_not_found")])
+        raise RequestError([Fault(param, f"no file `{file_id[:100]}`", "file_not_found")])
     return row
 
 
@@ -79,19 +79,21 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
     max_bytes = request.app[DISPATCHER].settings.environment.max_file_bytes
     if (request.content_length or 0) > max_bytes + MAX_FORM_BYTES:
         return _too_large_response(request, max_bytes)
-    files, id, created = request.app[FILE_STORE], f"file-{uuid.uuid4().hex}", time.time()
-    await files.begin_upload(id, created=created, account_id=auth.account_id(request) or "")
+    files, file_id, created = request.app[FILE_STORE], f"file-{uuid.uuid4().hex}", time.time()
+    await files.begin_upload(file_id, created=created, account_id=auth.account_id(request) or "")
     try:
-        upload = await receive_upload(request, files, id, max_bytes)
+        upload = await receive_upload(request, files, file_id, max_bytes)
         expires = None if upload.lifetime_s is None else created + upload.lifetime_s
-        await files.finish_upload(id, filename=upload.filename, size_bytes=upload.size, purpose=upload.purpose, expires=expires)
+        await files.finish_upload(
+            file_id, filename=upload.filename, size_bytes=upload.size, purpose=upload.purpose, expires=expires
+        )
     except BaseException as error:  # also when the client has left: half a file is of no use
         with suppress(StoreError):
-            await files.delete(id)
-        if isinstance(error, UploadTooLarge):
+            await files.delete(file_id)
+        if isinstance(error, UploadTooLargeError):
             return _too_large_response(request, max_bytes)
         raise
-    return json_response(render_file(await find_file(files, id)))
+    return json_response(render_file(await find_file(files, file_id)))
 
 
 @needs_store
@@ -103,7 +105,7 @@ async def list_files(request: web.Request) -> web.StreamResponse:
         after=await find_file(files, query.after, "after") if query.after else None,
         newest_first=query.order == "desc",
         purpose=query.purpose,
-        account_id=requested_account(request, query),
+        account_id=choose_account(request, query),
     )
     return page_response([render_file(row) for row in found[: query.limit]], has_more=len(found) > query.limit)
 
@@ -136,9 +138,9 @@ async def get_file_content(request: web.Request) -> web.StreamResponse:
     return await respond_download(request, pieces, filename=row.filename, content_type=BYTES, size=size)
 
 
-async def _read_parts(files: FileStore, id: str) -> AsyncIterator[bytes]:
+async def _read_parts(files: FileStore, file_id: str) -> AsyncIterator[bytes]:
     part = 0
-    while (piece := await files.read_part(id, part)) is not None:
+    while (piece := await files.read_part(file_id, part)) is not None:
         yield piece
         part += 1
 

@@ -20,8 +20,8 @@ POLL_INTERVAL_S = 1.0
 @needs_store
 async def stream_job(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/events`: the job, whenever it changes, until it has ended or the server stops."""
-    id, manager = request.match_info["job_id"], request.app[JOB_MANAGER]
-    progress = await manager.read_progress(id)
+    job_id, manager = request.match_info["job_id"], request.app[JOB_MANAGER]
+    progress = await manager.read_progress(job_id)
     response = await start(request)
     sent, sent_at = b"", time.monotonic()
     while True:
@@ -38,6 +38,6 @@ async def stream_job(request: web.Request) -> web.StreamResponse:
         if request.app[LIFECYCLE].is_stopping:
             break  # without `[DONE]`, so that the client connects again, when the job goes on
         await asyncio.sleep(POLL_INTERVAL_S)
-        progress = await manager.read_progress(id)
+        progress = await manager.read_progress(job_id)
     await response.write_eof()
     return response

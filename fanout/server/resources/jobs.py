@@ -23,7 +23,7 @@ from fanout.server.middleware import auth
 from fanout.server.request_body import read_body
 from fanout.server.resources.files import find_file
 from fanout.server.resources.job_bodies import JobBody, ResumeBody, RetryBody
-from fanout.server.resources.listing import ListQuery, page_response, read_query, requested_account
+from fanout.server.resources.listing import ListQuery, choose_account, page_response, read_query
 from fanout.server.resources.storage import needs_store
 from fanout.server.responses import json_response
 from fanout.store.file_reader import open_stored_file
@@ -38,7 +38,7 @@ class JobsQuery(ListQuery):
     """Only jobs in this state."""
 
 
-class JobInput(NamedTuple):
+class RowSource(NamedTuple):
     """The rows of a new job."""
 
     rows: Iterable[InputRow | BadRow]
@@ -56,7 +56,7 @@ async def create_job(request: web.Request) -> web.StreamResponse:
     if faults := body.find_faults():
         raise RequestError(faults)
     if body.fork_of is not None:
-        return await _respond_forked(request, body.fork_of, body.to_changes())
+        return await _fork_job(request, body.fork_of, body.to_changes())
     manager = request.app[JOB_MANAGER]
     rows, source, typed = await _open_input(request, body)
     spec = body.to_spec(source, typed=typed)
@@ -71,16 +71,16 @@ async def create_job(request: web.Request) -> web.StreamResponse:
     return await _respond_created(request, job.id)
 
 
-async def _open_input(request: web.Request, body: JobBody) -> JobInput:
+async def _open_input(request: web.Request, body: JobBody) -> RowSource:
     if body.items is not None:
-        return JobInput((InputRow(number, values) for number, values in enumerate(body.items, 1)), {}, typed=True)
+        return RowSource((InputRow(number, values) for number, values in enumerate(body.items, 1)), {}, typed=True)
     file = await find_file(request.app[FILE_STORE], body.input_file_id or "", "input_file_id")
     try:
         format_ = choose_format(file.filename)
         rows = read_rows(open_stored_file(request.app[FILE_STORE], file.id, file.bytes), format_)
     except RequestError as error:
         raise RequestError([Fault("input_file_id", fault.message, fault.kind) for fault in error.faults]) from None
-    return JobInput(rows, {"name": file.filename, "file": file.id}, typed=format_ in TYPED_FORMATS)
+    return RowSource(rows, {"name": file.filename, "file": file.id}, typed=format_ in TYPED_FORMATS)
 
 
 def _locate(fault: Fault, body: JobBody) -> Fault:
@@ -99,7 +99,7 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
     found = await manager.list_jobs(
         limit=query.limit + 1,
         before=(await manager.find_job(query.after)).created if query.after else None,
-        account_id=requested_account(request, query),
+        account_id=choose_account(request, query),
         states=(query.state,) if query.state else (),
     )
     shown = [render_job(await manager.read_progress(job.id)) for job in found[: query.limit]]
@@ -126,48 +126,50 @@ async def cancel_job(request: web.Request) -> web.StreamResponse:
 @needs_store
 async def resume_job(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/jobs/{job_id}/resume`."""
-    body, id = await read_body(request, ResumeBody), request.match_info["job_id"]
+    body, job_id = await read_body(request, ResumeBody), request.match_info["job_id"]
     if body.fork:
-        return await _respond_forked(request, id, body.to_changes())
-    await request.app[JOB_MANAGER].resume(id, **body.to_changes())
-    await _reopen_batch(request, id)
-    return await _respond_job(request, id)
+        return await _fork_job(request, job_id, body.to_changes())
+    await request.app[JOB_MANAGER].resume(job_id, **body.to_changes())
+    await _reopen_batch(request, job_id)
+    return await _respond_job(request, job_id)
 
 
 @needs_store
 async def retry_job(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/jobs/{job_id}/retry`."""
-    body, id = await read_body(request, RetryBody), request.match_info["job_id"]
-    await request.app[JOB_MANAGER].retry(id, body.kinds or (), **body.to_changes())
-    await _reopen_batch(request, id)
-    return await _respond_job(request, id)
+    body, job_id = await read_body(request, RetryBody), request.match_info["job_id"]
+    await request.app[JOB_MANAGER].retry(job_id, body.kinds or (), **body.to_changes())
+    await _reopen_batch(request, job_id)
+    return await _respond_job(request, job_id)
 
 
-async def _reopen_batch(request: web.Request, id: str) -> None:
+async def _reopen_batch(request: web.Request, job_id: str) -> None:
     """Forget the end of the batch whose job this is, if it is one's, for the job goes on."""
-    await request.app[BATCH_STORE].update(id, {"settled": None, "cancelling": None, "output_file": None, "error_file": None})
+    await request.app[BATCH_STORE].update(
+        job_id, {"settled": None, "cancelling": None, "output_file": None, "error_file": None}
+    )
 
 
-async def _respond_forked(request: web.Request, id: str, changes: JsonObject) -> web.Response:
+async def _fork_job(request: web.Request, job_id: str, changes: JsonObject) -> web.Response:
     manager = request.app[JOB_MANAGER]
-    job = await manager.find_job(id)
+    job = await manager.find_job(job_id)
     if job.spec.kind == "requests":
         sentence = f"`{job.id}` is a batch: make another one of its file, `{job.spec.input.get('file')}`"
         raise RequestError([Fault("fork", sentence, "wrong_state")])
     if job.state == "loading":
         raise RequestError([Fault("fork", f"job `{job.id}` is loading", "wrong_state")])
-    fork = await manager.resume(id, fork=True, **changes)
+    fork = await manager.resume(job_id, fork=True, **changes)
     return await _respond_created(request, fork.id)
 
 
-async def _respond_created(request: web.Request, id: str) -> web.Response:
-    response = await _respond_job(request, id, 201)
-    response.headers["Location"] = f"/v1/jobs/{id}"
+async def _respond_created(request: web.Request, job_id: str) -> web.Response:
+    response = await _respond_job(request, job_id, 201)
+    response.headers["Location"] = f"/v1/jobs/{job_id}"
     return response
 
 
-async def _respond_job(request: web.Request, id: str, status: int = 200) -> web.Response:
-    return json_response(render_job(await request.app[JOB_MANAGER].read_progress(id)), status)
+async def _respond_job(request: web.Request, job_id: str, status: int = 200) -> web.Response:
+    return json_response(render_job(await request.app[JOB_MANAGER].read_progress(job_id)), status)
 
 
 # Its form
@@ -255,7 +257,7 @@ def _counts_json(counts: Mapping[ResultGroup, WorkTotals]) -> list[dict[str, Any
 
 
 def render_estimate(estimate: Estimate, dispatcher: Dispatcher) -> dict[str, Any]:
-    """What a job would ask."""
+    """Return the calls that a job would make, and their estimated cost."""
     least_s = estimate.min_duration_s(dispatcher.settings.providers)
     return {
         "object": "job.estimate",

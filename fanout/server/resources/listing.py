@@ -80,7 +80,7 @@ def validate_query(given: Mapping[str, object], model: type[Query], faults: Sequ
     return query
 
 
-def requested_account(request: web.Request, query: ListQuery) -> str | None:
+def choose_account(request: web.Request, query: ListQuery) -> str | None:
     """Return the account whose items are listed; `None`: all accounts."""
     return auth.account_id(request) if query.account_id is None else query.account_id
 

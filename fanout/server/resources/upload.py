@@ -35,18 +35,18 @@ class Upload:
     """`None`: it never expires."""
 
 
-class UploadTooLarge(Exception):
+class UploadTooLargeError(Exception):
     """An upload is larger than it may be."""
 
 
-async def receive_upload(request: web.Request, files: FileStore, id: str, max_bytes: int) -> Upload:
+async def receive_upload(request: web.Request, files: FileStore, file_id: str, max_bytes: int) -> Upload:
     """Read the form of an upload and store its file. No more than a piece of it is held in memory.
 
     Raises:
-        UploadTooLarge: the file is larger than `max_bytes`.
+        UploadTooLargeError: the file is larger than `max_bytes`.
         RequestError: with every wrong field.
     """
-    form = _Form(files, id, max_bytes)
+    form = _Form(files, file_id, max_bytes)
     try:
         reader = await request.multipart()
         async for part in reader:
@@ -65,8 +65,8 @@ async def receive_upload(request: web.Request, files: FileStore, id: str, max_by
 class _Form:
     """The parts of a form, read one after the other."""
 
-    def __init__(self, files: FileStore, id: str, max_bytes: int) -> None:
-        self._files, self._id, self._max_bytes = files, id, max_bytes
+    def __init__(self, files: FileStore, file_id: str, max_bytes: int) -> None:
+        self._files, self._file_id, self._max_bytes = files, file_id, max_bytes
         self._filename = ""
         self._size: int | None = None
         self._fields: dict[str, str] = {}
@@ -105,14 +105,14 @@ class _Form:
         while chunk := await part.read_chunk(PART_BYTES):
             size += len(chunk)
             if size > self._max_bytes:
-                raise UploadTooLarge
+                raise UploadTooLargeError
             waiting += chunk
             while len(waiting) >= PART_BYTES:
-                await self._files.add_part(self._id, number, bytes(waiting[:PART_BYTES]))
+                await self._files.add_part(self._file_id, number, bytes(waiting[:PART_BYTES]))
                 del waiting[:PART_BYTES]
                 number += 1
         if waiting:
-            await self._files.add_part(self._id, number, bytes(waiting))
+            await self._files.add_part(self._file_id, number, bytes(waiting))
         return size
 
     def finish(self) -> Upload:
