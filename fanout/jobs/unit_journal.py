@@ -88,9 +88,9 @@ class UnitJournal:
         self.counts.setdefault(ResultGroup(outcome.label, kind), WorkTotals()).add(totals)
         self._throughput.setdefault(outcome.label, Throughput(now - 0.1)).add(now)
 
-    async def find_cached(self, key: bytes) -> tuple[StoredOutcome, str] | None:
+    async def find_cached_answer(self, key: bytes) -> tuple[StoredOutcome, str] | None:
         """Return an earlier answer to the same request, and the job that it came from."""
-        found = await self._wait_for_store(lambda: self._store.results.find_cached(key))
+        found = await self._wait_for_store(lambda: self._store.results.find_cached_answer(key))
         return (StoredOutcome.from_json(found.record), found.cached_from or found.job) if found else None
 
     async def _put(self, entry: JournalEntry) -> None:

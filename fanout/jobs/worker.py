@@ -141,7 +141,7 @@ class JobWorker:
 
     async def _reuse_answer(self, unit: PendingUnit, key: bytes) -> bool:
         """End a unit with an answer to the same request; return whether the store has one."""
-        found = await self._journal.find_cached(key)
+        found = await self._journal.find_cached_answer(key)
         if found is None:
             return False
         answer, source = found

@@ -95,13 +95,14 @@ class BatchStore:
             query = query.where(batches.c.account_id == account_id)
         return [BatchRow(*row) for row in await self._database.fetch_all(query)]
 
-    async def list_unsettled(self, ended: Sequence[JobState], limit: int = 100) -> Sequence[UnsettledBatch]:
-        """Return the oldest batches for which there is something to do now.
+    async def list_due(self, ended: Sequence[JobState], limit: int = 100) -> Sequence[UnsettledBatch]:
+        """Return unsettled batches for which there is something to do now, the oldest first.
 
         Args:
             ended: the states of jobs that have ended.
             limit: how many at most.
         """
+        # No job: its input is still to be validated. The join, because a batch and its job are changed separately.
         is_due = jobs.c.id.is_(None) | jobs.c.state.in_(ended) | batches.c.cancelling.is_not(None)
         query = select(batches, jobs.c.state).select_from(batches.outerjoin(jobs, jobs.c.id == batches.c.id))
         rows = await self._database.fetch_all(

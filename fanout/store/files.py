@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -13,7 +13,6 @@ from sqlalchemy import (
     Index,
     LargeBinary,
     PrimaryKeyConstraint,
-    Select,
     Table,
     func,
     select,
@@ -21,7 +20,7 @@ from sqlalchemy import (
     update,
 )
 
-from fanout.store.engine.database import Database
+from fanout.store.engine.database import Database, Query
 from fanout.store.engine.metadata import metadata
 from fanout.store.engine.text_columns import StorableText
 from fanout.store.engine.transactions import run_to_end
@@ -53,7 +52,7 @@ file_parts = Table(
 
 
 PART_BYTES = 256 * 1024
-"""The size of every part but the last."""
+"""The size of every part but the last. Parts keep memory and transactions small, however large the file."""
 INCOMPLETE = -1
 """The value of `bytes` while an upload is under way: nobody sees the file yet."""
 ABANDONED_AFTER_S = 86_400.0
@@ -133,6 +132,7 @@ class FileStore:
             purpose: only files of this purpose.
             account_id: only files of this account.
         """
+        # Paged by key, not by OFFSET: pages neither repeat nor skip a file while others come and go.
         place = tuple_(files.c.created, files.c.id)
         order = (files.c.created.desc(), files.c.id.desc()) if newest_first else (files.c.created, files.c.id)
         query = _select_visible().limit(limit).order_by(*order)
@@ -164,10 +164,11 @@ class FileStore:
         """Delete expired files and abandoned uploads."""
         now = time.time()
         is_abandoned = (files.c.bytes == INCOMPLETE) & (files.c.created < now - ABANDONED_AFTER_S)
+        # One transaction for each file: others want to write, too.
         for row in await self._database.fetch_all(select(files.c.id).where((files.c.expires < now) | is_abandoned).limit(100)):
             await self.delete(row.id)
 
 
-def _select_visible() -> Select[Any]:
+def _select_visible() -> Query:
     now = time.time()
     return select(files).where(files.c.bytes != INCOMPLETE, func.coalesce(files.c.expires, now + 1) > now)

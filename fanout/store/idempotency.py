@@ -61,6 +61,7 @@ class IdempotencyStore:
         insert = database.insert(idempotent_answers)
         columns = idempotent_answers.columns
         replacement = {column.name: insert.excluded[column.name] for column in columns if not column.primary_key}
+        # Of two processes that answered the same key, the first one's answer stays.
         self._insert = insert.on_conflict_do_update(
             index_elements=["scope"], set_=replacement, where=columns.created < bindparam("expired")
         )

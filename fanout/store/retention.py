@@ -41,14 +41,14 @@ class Retention:
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
         """Delete in the background."""
-        task = asyncio.create_task(self._sweep_until_closed(), name="retention")
+        task = asyncio.create_task(self._run_sweeps(), name="retention")
         try:
             yield
         finally:
             self._closing.set()  # not cancelled: a statement that is cut off takes its connection with it
             await task
 
-    async def _sweep_until_closed(self) -> None:
+    async def _run_sweeps(self) -> None:
         written, next_sweep = 0, 0.0
         while await self._pause(POLL_INTERVAL_S):
             is_crowded = self._database.in_memory and self._history.written - written > MAX_COMPARISONS_IN_MEMORY // 10
@@ -57,7 +57,7 @@ class Retention:
             written, next_sweep = self._history.written, time.monotonic() + SWEEP_INTERVAL_S
             try:
                 await self.delete_old()
-            except StoreError as error:
+            except StoreError as error:  # the next sweep tries again
                 if not self._is_failing:
                     log.error("retention.delete_failed", database=self._database.name, reason=str(error))
                 self._is_failing = True

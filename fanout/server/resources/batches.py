@@ -268,7 +268,7 @@ class Clerk:
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _begin(self) -> None:
-        for batch, job_state in await self._batches.list_unsettled(ENDED_STATES):
+        for batch, job_state in await self._batches.list_due(ENDED_STATES):
             if batch.id not in self._tasks and batch.id not in self._broken and len(self._tasks) < MOST_TASKS:
                 task = asyncio.create_task(self._attended(batch, job_state), name=f"clerk {batch.id}")
                 self._tasks[batch.id] = task

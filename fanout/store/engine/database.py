@@ -25,6 +25,7 @@ CONNECT_TIMEOUT_S = 10.0
 """The longest wait for PostgreSQL to answer a new connection."""
 REFUSED_VALUE_PREFIX = "invalid input for query argument"
 """The start of asyncpg's message about a value it cannot send; the value itself follows."""
+# In a `BEGIN` of its own SQLite reads from one snapshot; PostgreSQL does so only at this isolation level.
 READ_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "sqlite": {"begin": "BEGIN"},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
@@ -35,6 +36,7 @@ WRITE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "postgresql": {},
 }
 Insert = sqlite.Insert | postgresql.Insert
+Query = Select[Any]
 Result = TypeVar("Result")
 
 
@@ -83,7 +85,7 @@ class Database:
             async with self._writing.begin() as connection:
                 yield connection
 
-    async def fetch_all(self, query: Select[Any]) -> Sequence[Any]:
+    async def fetch_all(self, query: Query) -> Sequence[Any]:
         """Return all rows of a query, in a transaction of its own.
 
         Raises:
@@ -91,7 +93,7 @@ class Database:
         """
         return await self.shield(self._fetch_all(query))
 
-    async def _fetch_all(self, query: Select[Any]) -> Sequence[Any]:
+    async def _fetch_all(self, query: Query) -> Sequence[Any]:
         async with self.read_transaction() as connection:
             rows: Sequence[Any] = (await connection.execute(query)).all()
             return rows
@@ -127,6 +129,7 @@ class Database:
         insert = self.insert(table)
         key = list(table.primary_key)
         sums: dict[str, ColumnElement[Any]] = {
+            # NULL plus a figure is NULL in SQL: then the figure that is known counts.
             column.name: func.coalesce(column + insert.excluded[column.name], column, insert.excluded[column.name])
             for column in table.columns
             if column not in key
@@ -157,7 +160,7 @@ class Database:
 
     async def close(self) -> None:
         """Wait for the work under way, then close all connections."""
-        while self._tasks:
+        while self._tasks:  # work may begin more work
             await asyncio.wait(self._tasks)
         await self._reading.dispose()
         await self._writing.dispose()

@@ -55,15 +55,15 @@ class GroupCommit(Generic[Record]):
     async def run(self) -> AsyncGenerator[None]:
         """Write in the background; records put before the end are written before the end."""
         self._is_closing = False
-        task = asyncio.create_task(self._write_until_closed(), name="group commit")
+        task = asyncio.create_task(self._run_writer(), name="group commit")
         try:
             yield
         finally:
             self._is_closing = True
             self._has_records.set()
-            await asyncio.shield(task)
+            await asyncio.shield(task)  # a cancelled owner must not lose what was promised to be written
 
-    async def _write_until_closed(self) -> None:
+    async def _run_writer(self) -> None:
         while self._waiting or not self._is_closing:
             await self._has_records.wait()
             await self._wait_for_group()
@@ -81,14 +81,15 @@ class GroupCommit(Generic[Record]):
             await asyncio.sleep(QUIET_S)
 
     async def _commit(self, group: Sequence[tuple[Record, asyncio.Future[None]]]) -> None:
+        # The answer if the task is cancelled or a bug ends the write: every caller gets one, or would wait for ever.
         errors: Sequence[StoreError | None] = [StoreError("the write was interrupted")] * len(group)
         try:
             async with self._database.write_transaction() as connection:
                 refusals = await self._write(connection, [record for record, _ in group])
-            errors = refusals
+            errors = refusals  # only now: the commit itself can fail
         except StoreError as failure:
             errors = [failure] * len(group)
-        except Exception:  # otherwise nothing would be written any more, and every later caller would wait for ever
+        except Exception:  # or this task would end, and every later caller wait for ever
             log.exception("store.write_crashed")
         finally:
             for (_, written), error in zip(group, errors, strict=True):

@@ -59,11 +59,13 @@ def create_file(location: str) -> None:
         OSError: they cannot be created.
     """
     url = parse_location(location)
+    # A `file:` URI says itself whether its file may be created.
     if url.get_backend_name() != "sqlite" or url.database in (None, MEMORY) or "uri" in url.query:
         return
     path = Path(str(url.database))
     if not path.parent.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # SQLite would create the file readable by everybody, and gives its WAL the same mode.
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 

@@ -29,6 +29,7 @@ class StorableText(TypeDecorator[str]):
 def clean_name(name: str) -> str:
     """Return a name as every database can hold it, cut to `MAX_NAME_BYTES`."""
     name = clean_text(name)
+    # No character has more than four bytes; one that the cut halves is left out.
     return name if len(name) * 4 <= MAX_NAME_BYTES else name.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
 
 

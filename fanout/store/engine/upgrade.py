@@ -24,6 +24,7 @@ def upgrade(connection: Connection, database: Database) -> None:
     version = _read_version(connection)
     if version == HEAD:
         return
+    # Versions have four digits, so that they compare as text.
     if version is not None and version.isdecimal() and version > HEAD:
         reason = f"a newer Fanout wrote it (its tables have version {version}, this one knows up to {HEAD})"
         raise database.to_config_error(f"{reason}; upgrade Fanout, or name another location")
@@ -44,7 +45,7 @@ def _migrate(connection: Connection, database: Database, version: str | None) ->
     from alembic.util import CommandError
 
     config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))  # configparser interpolates `%`
     try:
         if version is not None:
             ScriptDirectory.from_config(config).get_revision(version)

@@ -43,21 +43,22 @@ class WriteBehind:
     @asynccontextmanager
     async def run(self) -> AsyncGenerator[None]:
         """Write in the background, and the rest at the end."""
-        task = asyncio.create_task(self._write_until_closed(), name=self._subject)
+        task = asyncio.create_task(self._run_writer(), name=self._subject)
         try:
             yield
         finally:
+            # Not cancelled: a statement that is cut off takes its connection with it.
             self._closing.set()
             self._waiting.set()
             await task
 
-    async def _write_until_closed(self) -> None:
+    async def _run_writer(self) -> None:
         while not self._closing.is_set():
             await self._waiting.wait()
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_INTERVAL_S):
                     await self._closing.wait()
-            self._waiting.clear()
+            self._waiting.clear()  # before the write: what comes during it wakes the next one
             if not await self._try_to_write():
                 self._waiting.set()
         began = time.monotonic()
@@ -72,7 +73,7 @@ class WriteBehind:
         try:
             await self._write()
         except StoreError as error:
-            if not self._is_failing:
+            if not self._is_failing:  # once, not twice a second for as long as it lasts
                 log.error(f"{self._subject}.write_failed", database=self._database_name, reason=str(error))
             self._is_failing = True
             return False

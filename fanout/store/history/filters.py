@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import ColumnElement, Select, exists, literal_column, select
+from sqlalchemy import ColumnElement, exists, literal_column, select
 
+from fanout.store.engine.database import Query
 from fanout.store.history.records import MAX_NUMBER, ComparisonRows
 from fanout.store.history.tables import answers, comparison_metadata, comparisons
 
@@ -44,7 +44,7 @@ class ComparisonFilter:
             and any(self.model in (None, answer.model) and self.label in (None, answer.label) for answer in rows.answers)
         )
 
-    def select(self) -> Select[Any]:
+    def select(self) -> Query:
         """Return a query that walks the most selective index from its newest end, and checks the rest row by row."""
         columns, metadata = comparisons.c, [*(self.metadata or {}).items()]
         if metadata:

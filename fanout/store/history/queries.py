@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,7 +20,7 @@ ROWS_AT_ONCE = 128
 async def find_page(database: Database, filter_: ComparisonFilter) -> list[StoredComparison]:
     """Return the matching comparisons, newest first, without their answers."""
     async with database.read_transaction() as connection:
-        rows = (await connection.execute(filter_.select())).all()
+        rows: Sequence[Any] = (await connection.execute(filter_.select())).all()
         found = {row.number: StoredComparison(ComparisonRow(*row)) for row in rows}
         await _fill_in(connection, found)
     return list(found.values())
@@ -49,6 +50,7 @@ async def find_comparison(database: Database, id_: str) -> StoredComparison | No
 
 async def _fill_in(connection: AsyncConnection, found: Mapping[int, StoredComparison]) -> None:
     """Add the entries and the metadata."""
+    # One query for all comparisons of a page, not one for each.
     entries: dict[int, list[tuple[int, str, str]]] = {number: [] for number in found}
     metadata: dict[int, dict[str, str]] = {number: {} for number in found}
     columns, pairs = answers.c, comparison_metadata.c

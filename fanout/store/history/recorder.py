@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -96,6 +96,7 @@ class History:
 
     def record(self, record: ComparisonRecord) -> None:
         """Take a comparison that has ended; drop it if too much waits to be written."""
+        # Bounded, because a database that cannot be written must not fill the memory of a server.
         size = record.size_bytes
         if len(self._pending) >= MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:
             if not self._dropped:
@@ -167,7 +168,7 @@ class History:
         texts = {digest: (digest, text, one.day) for one in some for digest, text in one.texts.items()}
         # Sorted, so that two processes never wait for each other's rows.
         await self._insert(connection, self._insert_text, [texts[digest] for digest in sorted(texts)])
-        tables: tuple[Sequence[tuple[Any, ...]], ...] = (
+        tables: tuple[Sequence[tuple[object, ...]], ...] = (
             [one.comparison for one in some],
             [answer for one in some for answer in one.answers],
             [(one.comparison.number, *pair) for one in some for pair in one.metadata.items()],
@@ -175,7 +176,7 @@ class History:
         for statement, rows in zip(self._inserts, tables, strict=True):
             await self._insert(connection, statement, rows)
 
-    async def _insert(self, connection: AsyncConnection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    async def _insert(self, connection: AsyncConnection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
         for start in range(0, len(rows), ROWS_AT_ONCE):
             await connection.exec_driver_sql(statement, [tuple(row) for row in rows[start : start + ROWS_AT_ONCE]])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -156,6 +156,7 @@ def _to_comparison_row(record: ComparisonRecord) -> ComparisonRow:
     for outcome in record.outcomes:
         if isinstance(outcome.result, Completion):
             sums.add_answer(plausible_usage(outcome.result.usage), plausible_usd(outcome.cost))
+    # Calls run at the same time: what exceeds the slowest of them is Fanout's own.
     slowest_s = max((outcome.timing.total_s for outcome in record.outcomes), default=0.0)
     return ComparisonRow(
         number=record.number,
@@ -234,7 +235,7 @@ def _dump_content(choice: Choice | None, failure: Failure | None, nth: int) -> s
         return to_json(_clean_value(content), inf_nan_mode="null", fallback=str).decode()
 
 
-def _clean_value(value: Any) -> Any:
+def _clean_value(value: object) -> object:
     """Return a JSON value whose strings every database can hold."""
     if isinstance(value, str):
         return clean_text(value)

@@ -35,6 +35,7 @@ class Inputs:
         long: dict[bytes, str] = {}
         inserted = [_to_row(number, row, long) for row in rows]
         async with self._database.write_transaction() as connection:
+            # SQLite may give the number of a discarded job to the next one: whoever still reads for the first is refused.
             if (await lock_epochs(connection, [number])).get(number) != epoch:
                 raise LeaseLostError
             await add_texts(connection, self._add_text, long)
@@ -44,6 +45,7 @@ class Inputs:
     @run_to_end
     async def copy(self, source: int, number: int, first: int, past: int) -> None:
         """Copy items of another job: those from number `first` on, and below `past`."""
+        # Copied within the database, so that no body passes through this process.
         columns = ["item", "line", "custom_id", "body", "digest"]
         query = select(literal(number, BigInteger), *(items.c[name] for name in columns)).where(
             items.c.job == source, items.c.item >= first, items.c.item < past

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import select, update
 
-from fanout.store.engine.database import Database
+from fanout.store.engine.database import Database, Query
 from fanout.store.engine.transactions import run_to_end
 from fanout.store.jobs.inputs import Inputs
 from fanout.store.jobs.journal import Journal
@@ -39,6 +38,7 @@ class JobStore:
     async def discard(self, number: int) -> None:
         """Delete a job that is still `loading`, with its input."""
         async with self._database.write_transaction() as connection:
+            # Only while loading: a job that was queued meanwhile belongs to whoever runs it.
             deleted = await connection.execute(jobs.delete().where(jobs.c.number == number, jobs.c.state == "loading"))
             if deleted.rowcount:
                 await connection.execute(items.delete().where(items.c.job == number))
@@ -106,5 +106,5 @@ class JobStore:
         async with self._database.write_transaction() as connection:
             return (await connection.execute(statement)).rowcount == 1
 
-    def _select(self) -> Select[Any]:
+    def _select(self) -> Query:
         return select(jobs, is_alive(self._database).label("is_alive"))

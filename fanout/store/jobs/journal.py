@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -169,6 +168,7 @@ class Journal:
         Returns:
             The number of units; `None` if the job is in another state.
         """
+        # Locked, so that no process takes the job up while its counts and units disagree.
         lock = select(jobs.c.number).where(jobs.c.number == number, jobs.c.state.in_(states)).with_for_update()
         are_failed = [units.c.job == number, units.c.state == "failed", *([units.c.result.in_(kinds)] if kinds else [])]
         query = select(units.c.model, units.c.result, func.count(), func.sum(units.c.total_ms)).where(*are_failed)
@@ -188,7 +188,7 @@ async def _is_closed(connection: AsyncConnection, unit: Unit) -> bool:
     return await connection.scalar(select(units.c.state).where(*is_it, units.c.state != "open")) is not None
 
 
-def _to_row(entry: UnitEnded, long: dict[bytes, str]) -> Mapping[str, Any]:
+def _to_row(entry: UnitEnded, long: dict[bytes, str]) -> Mapping[str, object]:
     record, digest = place_text(entry.record, long)
     totals = entry.totals
     return {
@@ -211,5 +211,5 @@ def _to_row(entry: UnitEnded, long: dict[bytes, str]) -> Mapping[str, Any]:
     }
 
 
-def _to_counts_row(job: int, model: str, result: str, totals: WorkTotals) -> Mapping[str, Any]:
+def _to_counts_row(job: int, model: str, result: str, totals: WorkTotals) -> Mapping[str, object]:
     return {"job": job, "model": model, "result": result, **totals.as_columns()}

@@ -45,6 +45,7 @@ class Leases:
         """
         statement = (
             update(jobs)
+            # Its own job, too: a run that could not write its end left it owned.
             .where(jobs.c.number == number, is_free(self._database, [owner, *dead_owners]))
             .values(owner=owner, epoch=jobs.c.epoch + 1, lease_until=self._database.now() + LEASE_S)
             .returning(jobs.c.epoch)

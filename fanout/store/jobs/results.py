@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, func, select, tuple_
 
 from fanout.core.usage import WORK_SUMS, WorkTotals
-from fanout.store.engine.database import Database
+from fanout.store.engine.database import Database, Query
 from fanout.store.engine.text_columns import clean_name
 from fanout.store.engine.transactions import run_to_end
 from fanout.store.jobs.inputs import ROWS_AT_ONCE, fetch_items
@@ -49,7 +48,7 @@ class Results:
             filter_: which of them.
         """
         query = _select_results(number).where(*_to_conditions(number, filter_ or ResultFilter())).limit(limit)
-        if after is not None:
+        if after is not None:  # by key, not by OFFSET: units end meanwhile, and late pages stay as fast as the first
             query = query.where(tuple_(units.c.item, units.c.entry, units.c.repeat) > tuple_(*after))
         return [ResultRow(*row) for row in await self._database.fetch_all(query)]
 
@@ -81,7 +80,7 @@ class Results:
         rows = await self._database.fetch_all(query.select_from(joined).where(*of_unit).order_by(attempts.c.attempt))
         return [AttemptRow(*row) for row in rows]
 
-    async def find_cached(self, key: bytes) -> CachedAnswer | None:
+    async def find_cached_answer(self, key: bytes) -> CachedAnswer | None:
         """Return an earlier answer to the question with this cache key."""
         query = (
             select(func.coalesce(units.c.record, texts.c.text), jobs.c.id, units.c.cached_from)
@@ -93,7 +92,7 @@ class Results:
         return CachedAnswer(*rows[0]) if rows else None
 
 
-def _select_results(number: int) -> Select[Any]:
+def _select_results(number: int) -> Query:
     """Return the query for a job's ended units, with the columns of `ResultRow`."""
     unit, item = units.c, items.c
     body_texts = texts.alias("body_texts")

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,7 +19,7 @@ from fanout.store.engine.database import Database
 from fanout.store.engine.text_columns import clean_name
 from fanout.store.engine.transactions import run_to_end
 from fanout.store.engine.write_behind import WriteBehind
-from fanout.store.usage.sums import ANSWERED, GroupUsage, UsageFilter, UsageKey
+from fanout.store.usage.sums import ANSWERED, Group, GroupUsage, UsageFilter, UsageKey
 from fanout.store.usage.tables import usage
 
 MAX_COUNTERS = 10_000
@@ -56,6 +55,7 @@ class UsageLedger:
             target.model or "",
             result.kind if isinstance(result, Failure) else ANSWERED,
         )
+        # The key as it came: cleaning is needed only for one that has no counter yet.
         totals = self._waiting.get(key) or self._start_counter(key)
         if isinstance(result, Failure):
             totals.add_failure()
@@ -105,7 +105,7 @@ class UsageLedger:
         try:
             while some := [_to_row(key, totals) for key, totals in islice(rows, ROWS_AT_ONCE)]:
                 await connection.execute(self._add, some)
-            await connection.commit()
+            await connection.commit()  # here, not at the end of the block: a commit that fails must give the totals back
         except BaseException:
             self._take_back(waiting)
             raise
@@ -125,9 +125,9 @@ class UsageLedger:
         """
         if filter_.account_id is not None:
             filter_ = replace(filter_, account_id=clean_name(filter_.account_id))
-        found: dict[tuple[Any, ...], GroupUsage] = {}
+        found: dict[Group, GroupUsage] = {}
 
-        def add(group: tuple[Any, ...], result: str, totals: UsageTotals) -> None:
+        def add(group: Group, result: str, totals: UsageTotals) -> None:
             if group not in found:
                 if len(found) >= filter_.limit:
                     return
@@ -154,5 +154,5 @@ class UsageLedger:
             yield connection, unwritten
 
 
-def _to_row(key: UsageKey, totals: UsageTotals) -> dict[str, Any]:
+def _to_row(key: UsageKey, totals: UsageTotals) -> Mapping[str, object]:
     return key._asdict() | totals.as_columns()

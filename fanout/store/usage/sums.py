@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Select, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, cast, func, select
 
 from fanout.core.usage import USAGE_SUMS, UsageTotals
+from fanout.store.engine.database import Query
 from fanout.store.usage.tables import usage
 
 ANSWERED = "answered"
+Group = tuple[int | str, ...]
+"""The values that a group of calls has in common, in the order of `group_by`."""
 DIMENSIONS: Mapping[str, int] = {"account_id": 0, "model": 0, "provider": 0, "upstream_model": 0, "day": 86_400, "hour": 3_600}
 """Names to group usage by; for a period, its length in seconds."""
 
@@ -31,7 +34,7 @@ class UsageKey(NamedTuple):
 class GroupUsage:
     """The usage of all calls of one group."""
 
-    group: Mapping[str, Any]
+    group: Mapping[str, int | str]
     """Its values by dimension; `day` and `hour` in Unix seconds of their start."""
     totals: UsageTotals = field(default_factory=UsageTotals)
     answered: int = 0
@@ -65,13 +68,13 @@ class UsageFilter:
         """Return whether these calls are to be reported."""
         return self.since <= key.minute < self.until and self.account_id in (None, key.account_id)
 
-    def find_group(self, key: UsageKey) -> tuple[Any, ...]:
+    def find_group(self, key: UsageKey) -> Group:
         """Return the group of these calls."""
         return tuple(
             key.minute // period * period if (period := DIMENSIONS[name]) else getattr(key, name) for name in self.group_by
         )
 
-    def select(self) -> Select[Any]:
+    def select(self) -> Query:
         """Return the query: a row for each group and result, with the sums."""
         groups: list[ColumnElement[Any]] = [
             (usage.c.minute // period * period).label(name) if (period := DIMENSIONS[name]) else usage.c[name]
