@@ -7,6 +7,7 @@ import gc
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from functools import partial
 
 from aiohttp import HttpVersion11, web
 
@@ -16,11 +17,13 @@ from fanout.core.faults import Fault
 from fanout.dispatch.dispatcher import open_dispatcher, raise_file_limit
 from fanout.jobs.job import JobKind
 from fanout.jobs.manager import open_job_manager
+from fanout.jobs.openai_batches import open_batch_worker
 from fanout.jobs.planner import RequestBuilderFactory
 from fanout.observability.account_health import RecentCalls
 from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics
 from fanout.requests.openai.batch_lines import LineRequestBuilder
+from fanout.server.dialects.openai.batch_files import measure_files
 from fanout.server.endpoints import ENDPOINTS
 from fanout.server.lifecycle import (
     BATCH_STORE,
@@ -85,8 +88,9 @@ def create_app(settings: Settings) -> web.Application:
         lined: dict[JobKind, RequestBuilderFactory] = {"requests": LineRequestBuilder}
         async with open_job_manager(app[JOB_STORE], app[DISPATCHER], lined, run_waiting=True) as opened:
             app[JOB_MANAGER] = opened
-            async with batches.open_clerk(opened, app[JOB_STORE], app[BATCH_STORE], app[FILE_STORE]) as clerk:
-                app[batches.CLERK] = clerk
+            measure = partial(measure_files, opened, app[JOB_STORE])
+            async with open_batch_worker(opened, app[BATCH_STORE], app[FILE_STORE], measure) as worker:
+                app[batches.BATCH_WORKER] = worker
                 yield
             opened.leave()
             app[DISPATCHER].stop()  # whoever had calls under way has had the grace

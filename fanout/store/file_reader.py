@@ -6,8 +6,24 @@ import asyncio
 import io
 from typing import BinaryIO, cast
 
-from fanout.core.errors import StoreError
-from fanout.store.files import PART_BYTES, FileStore
+from fanout.core.errors import RequestError, StoreError
+from fanout.core.faults import Fault
+from fanout.store.files import PART_BYTES, FileRow, FileStore
+
+
+async def find_file(files: FileStore, file_id: str, param: str = "file_id") -> FileRow:
+    """Look a file up.
+
+    Args:
+        param: the field that named it.
+
+    Raises:
+        RequestError: there is no such file.
+    """
+    row = await files.find(file_id)
+    if row is None:
+        raise RequestError([Fault(param, f"no file `{file_id[:100]}`", "file_not_found")])
+    return row
 
 
 def open_stored_file(files: FileStore, file_id: str, size: int) -> BinaryIO:

@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 from aiohttp import web
 from pydantic import BeforeValidator, Field
 
-from fanout.core.errors import RequestError, StoreError
-from fanout.core.faults import Fault
+from fanout.core.errors import StoreError
 from fanout.core.json_text import JsonObject
+from fanout.jobs.openai_batches import is_output_file
 from fanout.rendering.errors import ErrorAnswerJson, error_reply
 from fanout.rendering.file import DeletedFileJson, FileJson, FileListJson, render_file
 from fanout.server.dialects.openai import batch_files
@@ -35,7 +35,8 @@ from fanout.server.resources.listing import (
 from fanout.server.resources.storage import needs_store
 from fanout.server.resources.upload import MAX_LIFETIME_S, MIN_LIFETIME_S, PURPOSES, UploadTooLargeError, receive_upload
 from fanout.server.responses import error_response, json_response
-from fanout.store.files import FileRow, FileStore
+from fanout.store.file_reader import find_file
+from fanout.store.files import FileStore
 
 BYTES = "application/octet-stream"
 MAX_FORM_BYTES = 64 * 1024
@@ -51,21 +52,6 @@ class FilesQuery(ListQuery):
     """Order of creation; `desc`: the newest first."""
     purpose: Literal["batch", "batch_output"] | None = None
     """`batch`: only uploaded files; `batch_output`: only results of batches."""
-
-
-async def find_file(files: FileStore, file_id: str, param: str = "file_id") -> FileRow:
-    """Look a file up.
-
-    Args:
-        param: the field that named it.
-
-    Raises:
-        RequestError: there is no such file.
-    """
-    row = await files.find(file_id)
-    if row is None:
-        raise RequestError([Fault(param, f"no file `{file_id[:100]}`", "file_not_found")])
-    return row
 
 
 @needs_store
@@ -132,7 +118,7 @@ async def get_file_content(request: web.Request) -> web.StreamResponse:
     if row.job is None:
         pieces, size = _read_parts(request.app[FILE_STORE], row.id), row.bytes
     else:
-        manager, is_output = request.app[JOB_MANAGER], batch_files.is_output(row.id)
+        manager, is_output = request.app[JOB_MANAGER], is_output_file(row.id)
         pieces = batch_files.read_file(manager, request.app[JOB_STORE], await manager.find_job(row.job), answered=is_output)
         size = None
     return await respond_download(request, pieces, filename=row.filename, content_type=BYTES, size=size)

@@ -21,12 +21,11 @@ from fanout.jobs.job import Progress, ResultGroup
 from fanout.server.lifecycle import BATCH_STORE, DISPATCHER, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
 from fanout.server.request_body import read_body
-from fanout.server.resources.files import find_file
 from fanout.server.resources.job_bodies import JobBody, ResumeBody, RetryBody
 from fanout.server.resources.listing import ListQuery, choose_account, page_response, read_query
 from fanout.server.resources.storage import needs_store
 from fanout.server.responses import json_response
-from fanout.store.file_reader import open_stored_file
+from fanout.store.file_reader import find_file, open_stored_file
 from fanout.store.jobs.records import JobState
 from fanout.store.usage.sums import ANSWERED
 

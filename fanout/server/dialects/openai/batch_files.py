@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 
 from fanout.core.schema import Call
 from fanout.jobs.job import Job, place_calls
 from fanout.jobs.manager import JobManager
+from fanout.jobs.openai_batches import FileSizes
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.rendering.openai.batch_lines import FinishedCall, encode_output_line
 from fanout.store.jobs.job_store import JobStore
@@ -17,31 +18,6 @@ from fanout.store.jobs.records import EndedUnit
 from fanout.store.jobs.results import ItemResults
 
 PAGE_ITEMS = 32
-OUTPUT_SUFFIX, ERROR_SUFFIX = "-output", "-error"
-"""Ends of the ids of a batch's files."""
-
-
-@dataclass(slots=True)
-class FileSizes:
-    """Bytes of a batch's two files."""
-
-    output: int = 0
-    errors: int = 0
-
-
-def output_id(batch: str) -> str:
-    """Return the id of the file of a batch's answers."""
-    return f"file-{batch.removeprefix('batch_')}{OUTPUT_SUFFIX}"
-
-
-def error_id(batch: str) -> str:
-    """Return the id of the file of a batch's requests without an answer."""
-    return f"file-{batch.removeprefix('batch_')}{ERROR_SUFFIX}"
-
-
-def is_output(file_id: str) -> bool:
-    """Return whether a file holds answers."""
-    return file_id.endswith(OUTPUT_SUFFIX)
 
 
 async def measure_files(manager: JobManager, store: JobStore, job: Job) -> FileSizes:

@@ -1,0 +1,206 @@
+"""Background worker of OpenAI's batches: makes a job of each new batch, and result files of each job that has ended.
+
+A batch and its job have the same id. Safe to kill at any moment: the next process resumes unfinished batches, for each step
+only writes what the one before it left to be done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from fanout.core.errors import RequestError, StoreError
+from fanout.core.faults import Fault
+from fanout.jobs.input_files import read_rows
+from fanout.jobs.job import ENDED_STATES, Job, JobSpec
+from fanout.jobs.manager import JobManager
+from fanout.observability.logs import log
+from fanout.store.batches import BatchRow, BatchStore
+from fanout.store.file_reader import find_file, open_stored_file
+from fanout.store.files import FileRow, FileStore
+from fanout.store.jobs.records import JobState
+
+WINDOW_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+MAX_WINDOW_S = 366 * 86_400
+POLL_INTERVAL_S = 1.0
+"""How often the store is searched for batches with something to do."""
+SWEEP_INTERVAL_S = 600.0
+"""How often expired files are deleted."""
+MAX_TASKS = 2
+"""Inputs that are validated, or files that are measured, at once."""
+_LINE_PATH = re.compile(r"line (\d+)(?:: (.*))?", re.DOTALL)
+_OUTPUT, _ERRORS = "-output", "-error"
+
+
+def parse_window(text: str) -> int:
+    """Return the seconds of a `completion_window`.
+
+    Raises:
+        ValueError: it is malformed or too long.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
+    seconds = int(found[1]) * WINDOW_UNITS_S[found[2]] if found else 0
+    if not 1 <= seconds <= MAX_WINDOW_S:
+        raise ValueError(f"`{text[:40]}` is not allowed: `24h`, or another number of `s`, `m`, `h` or `d`, up to a year")
+    return seconds
+
+
+def output_file_id(batch_id: str) -> str:
+    """Return the id of the file of a batch's answers."""
+    return f"file-{batch_id.removeprefix('batch_')}{_OUTPUT}"
+
+
+def error_file_id(batch_id: str) -> str:
+    """Return the id of the file of requests that a batch could not answer."""
+    return f"file-{batch_id.removeprefix('batch_')}{_ERRORS}"
+
+
+def is_output_file(file_id: str) -> bool:
+    """Return whether a batch's file is the one of its answers."""
+    return file_id.endswith(_OUTPUT)
+
+
+@dataclass(slots=True)
+class FileSizes:
+    """Bytes of a batch's two files. They are made anew whenever they are read, so only their sizes are kept."""
+
+    output: int = 0
+    errors: int = 0
+
+
+class OpenAIBatchWorker:
+    """Background task for the batches of a store."""
+
+    def __init__(
+        self,
+        manager: JobManager,
+        batches: BatchStore,
+        files: FileStore,
+        measure_files: Callable[[Job], Awaitable[FileSizes]],
+    ) -> None:
+        self._manager, self._batches, self._files, self._measure_files = manager, batches, files, measure_files
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._failed: set[str] = set()
+        """Batches that failed by a bug of ours; trying them again every second would not help."""
+        self._wake = asyncio.Event()
+
+    def notify(self) -> None:
+        """Search at once: there may be something to do."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        swept = 0.0
+        try:
+            while True:
+                self._wake.clear()
+                with suppress(StoreError):
+                    await self._start_tasks()
+                    if time.monotonic() - swept > SWEEP_INTERVAL_S:
+                        swept = time.monotonic()
+                        await self._files.sweep()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(POLL_INTERVAL_S):
+                        await self._wake.wait()
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _start_tasks(self) -> None:
+        for batch, job_state in await self._batches.list_due(ENDED_STATES):
+            if batch.id not in self._tasks and batch.id not in self._failed and len(self._tasks) < MAX_TASKS:
+                task = asyncio.create_task(self._advance(batch, job_state), name=f"batch {batch.id}")
+                self._tasks[batch.id] = task
+                task.add_done_callback(partial(self._forget, batch.id))
+
+    def _forget(self, id: str, task: asyncio.Task[None]) -> None:
+        del self._tasks[id]
+        if not task.cancelled() and (error := task.exception()):
+            self._failed.add(id)
+            log.error("batch.resume_failed", batch=id, exc_info=error)
+
+    async def _advance(self, batch: BatchRow, job_state: JobState | None) -> None:
+        """Take the next step of a batch; where the database fails, the next search takes it again."""
+        with suppress(StoreError):
+            if job_state is None and batch.cancelling is not None:
+                await self._batches.update(batch.id, {"settled": time.time()})
+            elif job_state is None:
+                await self._create_job(batch)
+            elif job_state in ENDED_STATES:
+                await self._settle(batch)
+            elif batch.cancelling is not None and job_state != "loading":
+                await self._manager.cancel(batch.id)
+
+    async def _create_job(self, batch: BatchRow) -> None:
+        """Create the job of a batch; a bad input settles the batch as failed, and nothing is sent."""
+        request = from_json(batch.request)
+        try:
+            file = await find_file(self._files, request["input_file_id"], "input_file_id")
+            spec = JobSpec(
+                kind="requests",
+                endpoint=request["endpoint"],
+                window=request["completion_window"],
+                deadline=batch.created + parse_window(request["completion_window"]),
+                metadata=request.get("metadata", {}),
+                input={"name": file.filename, "file": file.id},
+                unattended=True,
+            )
+            source = read_rows(open_stored_file(self._files, file.id, file.bytes), "jsonl")
+            await self._manager.create(spec, source, account_id=batch.account_id, id=batch.id)
+        except RequestError as error:
+            errors = to_json([_render_fault(fault) for fault in error.faults]).decode()
+            await self._batches.update(batch.id, {"errors": errors, "settled": time.time()})
+            return
+        await self._batches.update(batch.id, {"validated": time.time()})
+        self._manager.supervisor.notify()
+
+    async def _settle(self, batch: BatchRow) -> None:
+        """Measure and name the files of a batch whose job has ended."""
+        sizes = await self._measure_files(await self._manager.find_job(batch.id))
+        output = await self._name_file(batch, output_file_id(batch.id), f"{batch.id}_output.jsonl", sizes.output)
+        errors = await self._name_file(batch, error_file_id(batch.id), f"{batch.id}_error.jsonl", sizes.errors)
+        await self._batches.update(batch.id, {"settled": time.time(), "output_file": output, "error_file": errors})
+
+    async def _name_file(self, batch: BatchRow, id: str, name: str, size: int) -> str | None:
+        if not size:
+            await self._files.delete(id)  # left by an earlier end, before the job was resumed
+            return None
+        lifetime: Mapping[str, Any] | None = from_json(batch.request).get("output_expires_after")
+        now = time.time()
+        expires = now + lifetime["seconds"] if lifetime else None
+        await self._files.add_results(FileRow(id, now, batch.account_id, name, "batch_output", size, batch.id, expires))
+        return id
+
+
+def _render_fault(fault: Fault) -> Mapping[str, object]:
+    """Return a fault of the input as OpenAI writes it, with its line."""
+    found = _LINE_PATH.fullmatch(fault.path)
+    line, param = (int(found[1]), found[2]) if found else (None, fault.path or None)
+    return {"code": fault.kind, "line": line, "message": fault.message, "param": param}
+
+
+@asynccontextmanager
+async def open_batch_worker(
+    manager: JobManager, batches: BatchStore, files: FileStore, measure_files: Callable[[Job], Awaitable[FileSizes]]
+) -> AsyncGenerator[OpenAIBatchWorker]:
+    """Run a worker in the background.
+
+    Args:
+        measure_files: returns the sizes of the files of a job that has ended, in the words of the dialect.
+    """
+    worker = OpenAIBatchWorker(manager, batches, files, measure_files)
+    task = asyncio.create_task(worker.run(), name="batches")
+    try:
+        yield worker
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
