@@ -13,7 +13,8 @@ from fanout.config.settings import Settings, load_settings
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 from fanout.core.merge import merge
-from fanout.core.sampling import Sampling, validate_sampling
+from fanout.core.sampling import Sampling
+from fanout.core.sampling_fields import validate_sampling
 from fanout.core.schema import Comparison
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.dispatch.plan import Models, Request, parse_entries

@@ -1,37 +1,23 @@
 """Sampling parameters: the one declaration of their names, types, ranges and descriptions.
 
-`Sampling` declares them. Everything else is derived from it:
-
-- A body that takes some of them is a `SamplingFields` that names them in its class line, and the ranges where its contract
-  is narrower or wider. The fields come with their types, ranges and descriptions; none is declared again:
-
-      class TextSampling(OpenAiSampling, takes=("best_of", "echo", "logprobs", "suffix"), ranges={"logprobs": (0, 5)}):
-          ...
-
-- `AllSampling` takes all of them, for programs and a job's rows (`validate_sampling`).
-- The command line's options and the documents take `range_of` and `DESCRIPTIONS`.
+`Sampling` declares them. Bodies that take some of them are made of it by `core.sampling_fields`, the command line's options and
+the documents by `range_of` and `DESCRIPTIONS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     GetPydanticSchema,
-    ValidationError,
     WithJsonSchema,
 )
 from pydantic.fields import FieldInfo
-
-from fanout.core.faults import Fault, to_faults
-from fanout.core.suggestions import did_you_mean
 
 INT64 = 2**63
 MAX_STOPS = 4
@@ -74,7 +60,7 @@ Biases = Annotated[Mapping[str, float], GetPydanticSchema(lambda _, handler: han
 class Sampling:
     """Every sampling parameter of the contracts, in the widest range of any; `None`: the caller did not set it."""
 
-    max_tokens: Annotated[int | None, Field(ge=0, description="Most tokens to generate.")] = None
+    max_tokens: Annotated[int | None, Field(ge=0, description="Maximum number of tokens to generate.")] = None
     temperature: Annotated[
         float | None, Field(ge=0, le=2, description="Higher is more varied; 0 always takes the likeliest token.")
     ] = None
@@ -128,81 +114,26 @@ MEASURED = tuple(name for name in SAMPLING_NAMES if name != "seed" and get_args(
 """Parameters that are more or less of something, which a host may clamp."""
 
 
+def is_whole(name: str) -> bool:
+    """Return whether a parameter is a whole number."""
+    return get_args(_TYPES[name])[0] is int
+
+
 def range_of(name: str) -> Range:
     """Return the lowest and the highest value that a parameter may have."""
     ends = {side: getattr(end, side) for end in _FIELDS[name].metadata for side in ("ge", "le") if hasattr(end, side)}
     return ends.get("ge"), ends.get("le")
 
 
-class SamplingFields(BaseModel):
-    """A body with some of the sampling parameters, which it names in its class line.
+def annotate(field_name: str, name: str, limits: Range | None = None) -> Any:
+    """Return the annotation of a field that stands for a parameter.
 
-    Class arguments:
-        takes: the names of its fields, in their order, before those that the class declares itself.
-        spellings: fields that bear another name than the parameter they stand for.
-        ranges: ranges of this contract, where they are not those of `Sampling`.
+    Args:
+        field_name: the field's own name.
+        name: the parameter's.
+        limits: the range of the contract, where it is not that of `Sampling`.
     """
-
-    spellings: ClassVar[Mapping[str, str]] = {}
-
-    def __init_subclass__(
-        cls,
-        takes: Iterable[str] = (),
-        spellings: Mapping[str, str] | None = None,
-        ranges: Mapping[str, Range] | None = None,
-        **config: Any,
-    ) -> None:
-        """Declare the fields before pydantic collects them."""
-        super().__init_subclass__(**config)
-        if spellings:
-            cls.spellings = {**cls.spellings, **spellings}
-        ranges = ranges or {}
-        taken = {name: _annotate(name, cls.spellings.get(name, name), ranges.get(name)) for name in (*takes, *ranges)}
-        cls.__annotations__ = {**taken, **cls.__annotations__}
-        for name in taken.keys() - cls.__dict__.keys():
-            setattr(cls, name, None)
-
-    def to_parameters(self) -> dict[str, Any]:
-        """Return the parameters that were written, as `Sampling` holds them; one that was written as `null` is `None`."""
-        written = self.model_fields_set & type(self).model_fields.keys()
-        given: dict[str, Any] = {name: getattr(self, name) for name in written if name in _FIELDS}
-        for spelling, name in self.spellings.items():
-            if spelling in written and given.get(name) is None:
-                given[name] = getattr(self, spelling)
-        if given.get("stop") is not None:
-            given["stop"] = tuple(given["stop"])
-        return given
-
-
-def _annotate(field_name: str, name: str, limits: Range | None) -> Any:
     description = DESCRIPTIONS[name] if field_name == name else f"Another name of `{name}`."
     if limits is None:
         return Annotated[_ANNOTATIONS[name], Field(description=description)]
     return Annotated[_TYPES[name], Field(description=description, ge=limits[0], le=limits[1])]
-
-
-class AllSampling(SamplingFields, takes=SAMPLING_NAMES):
-    """All sampling parameters, in the widest ranges."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-def validate_sampling(given: Mapping[str, Any], place: str, faults: list[Fault], *, strict: bool = False) -> dict[str, Any]:
-    """Return sampling parameters as `Sampling` holds them; none where one of them is wrong.
-
-    Args:
-        given: the parameters as the caller wrote them.
-        place: the beginning of their paths in faults.
-        faults: takes what is wrong.
-        strict: whether `"5"` is refused as a number.
-    """
-    for name in given:
-        if name not in _FIELDS:
-            hint = did_you_mean(name, SAMPLING_NAMES) or f"; known: {', '.join(SAMPLING_NAMES)}"
-            faults.append(Fault(f"{place}{name}", f"unknown parameter `{name}`{hint}", "unknown_parameter"))
-    known = {name: value for name, value in given.items() if name in _FIELDS}
-    try:
-        return AllSampling.model_validate(known, strict=strict).to_parameters()
-    except ValidationError as error:
-        faults += [Fault(f"{place}{fault.path}", fault.message, fault.kind) for fault in to_faults(error)]
-        return {}

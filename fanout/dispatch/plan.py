@@ -11,7 +11,8 @@ from fanout.config.catalogue import Catalogue, Model
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 from fanout.core.messages import Message
-from fanout.core.sampling import Sampling, validate_sampling
+from fanout.core.sampling import Sampling
+from fanout.core.sampling_fields import validate_sampling
 from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, Target
 
 ParameterFitter = Callable[[Target, Query], FittedParameters]

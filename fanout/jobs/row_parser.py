@@ -10,8 +10,9 @@ from pydantic_core import from_json, to_json
 
 from fanout.core.faults import Fault, to_faults
 from fanout.core.json_text import JsonObject
-from fanout.core.messages import MessageBody
-from fanout.core.sampling import SAMPLING_NAMES, validate_sampling
+from fanout.core.message_bodies import MessageBody
+from fanout.core.sampling import SAMPLING_NAMES
+from fanout.core.sampling_fields import validate_sampling
 from fanout.core.suggestions import did_you_mean
 from fanout.jobs.row_fields import JSON_IN_CELLS, KNOWN, NOT_FOR_ROWS, find_misnamed
 from fanout.jobs.template import PromptTemplate

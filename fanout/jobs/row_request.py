@@ -10,7 +10,8 @@ from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
-from fanout.core.sampling import Sampling, validate_sampling
+from fanout.core.sampling import Sampling
+from fanout.core.sampling_fields import validate_sampling
 from fanout.dispatch.plan import Entry, Request, parse_entries
 from fanout.jobs.job import JobSpec
 from fanout.jobs.row_parser import MESSAGES, SYSTEM_ROLES, RowItem, parse_row

@@ -22,7 +22,8 @@ from pydantic_core import InitErrorDetails, from_json
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault, to_faults
 from fanout.core.json_text import JsonObject
-from fanout.core.sampling import SAMPLING_NAMES, SamplingFields, at_most
+from fanout.core.sampling import SAMPLING_NAMES, at_most
+from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Call
 from fanout.dispatch.plan import Entry
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from fanout.core.faults import Fault
-from fanout.core.sampling import INT64, SAMPLING_NAMES, AllSampling, Sampling, validate_sampling
+from fanout.core.sampling import INT64, SAMPLING_NAMES, Sampling
+from fanout.core.sampling_fields import AllSampling, validate_sampling
 from fanout.requests.bodies import SamplingBody
 from fanout.requests.openai.chat import ChatSampling
 from fanout.requests.openai.text import TextSampling

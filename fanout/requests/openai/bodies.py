@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fanout.core.faults import Fault
 from fanout.core.json_text import JsonObject
-from fanout.core.sampling import SAMPLING_NAMES, Sampling, SamplingFields
+from fanout.core.sampling import SAMPLING_NAMES, Sampling
+from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Credential
 from fanout.dispatch.plan import Entry, Request
 from fanout.requests.bodies import MAX_FIELDS, ReturnWhen

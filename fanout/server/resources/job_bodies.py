@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from fanout.core.faults import Fault
 from fanout.core.json_text import JsonObject
-from fanout.core.sampling import AllSampling, at_most
+from fanout.core.sampling import at_most
+from fanout.core.sampling_fields import AllSampling
 from fanout.core.schema import FailureKind
 from fanout.jobs.job import JobSpec
 from fanout.requests.bodies import EntryCount, Metadata, ObjectBody, ToEntryList, entries_schema

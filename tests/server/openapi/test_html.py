@@ -77,7 +77,7 @@ async def test_the_page_says_of_every_field_its_type_range_default_and_meaning(s
         '<code class="name">temperature</code><span class="type">number or null</span><span class="limits">0 to 2</span>',
         '<code class="name">prompt</code><span class="type">string</span><span class="needed">required</span>',
         "default <code>account,model</code>",
-        "Most tokens to generate.",
+        "Maximum number of tokens to generate.",
         '<span class="type"><code>list</code></span>',
         "<summary>19 fields inside</summary>",
     ):

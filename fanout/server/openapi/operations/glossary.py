@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fanout.core.sampling import DESCRIPTIONS
+
 GLOSSARY = {
     # asked
     "prompt": "The text to complete.",
@@ -11,23 +13,8 @@ GLOSSARY = {
     "model": "A model's name, an alias, or `<provider>/<id>`.",
     "label": "Your name for this entry; by default the model's.",
     "stream": "Answers in pieces, as server-sent events.",
-    "max_tokens": "Most tokens to generate.",
-    "temperature": "Higher is more varied; 0 always takes the likeliest token.",
-    "top_p": "Only the likeliest tokens are drawn from, which together have this probability.",
-    "top_k": "Only so many of the likeliest tokens are drawn from; 0 or −1: all.",
-    "topP": "Only the likeliest tokens are drawn from, which together have this probability.",
-    "topK": "Only so many of the likeliest tokens are drawn from; 0 or −1: all.",
-    "seed": "The same seed gives the same answer, where the provider can.",
-    "stop": "Up to four sequences to stop before; none of them is in the answer.",
-    "stop_sequences": "Up to four sequences to stop before; none of them is in the answer.",
-    "presence_penalty": "Above 0: tokens that occurred already become less likely.",
-    "frequency_penalty": "Above 0: tokens become less likely the more often they occurred.",
-    "repetition_penalty": "Above 1: what occurred already becomes less likely; 1 is neutral.",
-    "logit_bias": "Token id → what is added to its logit.",
+    "stop_sequences": DESCRIPTIONS["stop"],
     "reasoning_effort": "How long a reasoning model thinks.",
-    "user": "Your own user, passed on to the provider.",
-    "echo": "The prompt stands before the answer.",
-    "suffix": "What comes after the answer.",
     "stream_options": "Only with `stream`.",
     "strict_parameters": "What a model cannot take fails its entry instead of being ignored or adjusted.",
     "timeout_s": "The deadline of it all, in seconds.",

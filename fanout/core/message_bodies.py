@@ -1,0 +1,72 @@
+"""Messages as OpenAI's format writes them, validated and converted to ours."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+
+from fanout.core.messages import Content, ImagePart, Message, OtherPart, TextPart
+
+
+def validate_content(value: Any, parts: ValidatorFunctionWrapHandler) -> Any:
+    """A message's content. A union of text and list would complain about either twice."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be text, or a list of parts that is not empty")
+    return parts(value)
+
+
+class ImageUrl(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    url: str = Field(min_length=1)
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class PartBody(BaseModel):
+    """A part of a message: `text`, `image_url`, or one that only some providers know, which is passed on."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    type: str
+    text: str | None = None
+    image_url: ImageUrl | None = None
+
+    @model_validator(mode="after")
+    def _has_what_it_says(self) -> Self:
+        if self.type in ("text", "image_url") and getattr(self, self.type) is None:
+            raise ValueError(f"a part of type `{self.type}` needs `{self.type}`")
+        return self
+
+    def to_part(self) -> TextPart | ImagePart | OtherPart:
+        if self.type == "text":
+            return TextPart(self.text or "", self.model_extra or {})
+        if self.type == "image_url" and self.image_url:
+            return ImagePart(self.image_url.url, self.image_url.detail, self.model_extra or {})
+        return OtherPart(self.model_dump(exclude_unset=True))
+
+
+class MessageBody(BaseModel):
+    """A message of the conversation; what else it holds (`name`, `tool_calls`, …) is passed on."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Annotated[list[PartBody], WrapValidator(validate_content, json_schema_input_type=str | list[PartBody])] | None = (
+        None
+    )
+    """Text, or parts. Only an assistant's and a function's message may be without."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and self.role not in ("assistant", "function"):
+            raise ValueError(f"a message of role `{self.role}` needs `content`")
+        return self
+
+    def to_message(self) -> Message:
+        said: Any = self.content
+        content: Content | None = tuple(part.to_part() for part in said) if isinstance(said, list) else said
+        extra = {name: value for name, value in (self.model_extra or {}).items() if value is not None}
+        return Message(self.role, content, extra)

@@ -1,0 +1,86 @@
+"""Bodies that take sampling parameters, made of the one declaration in `core.sampling`.
+
+A body names the parameters it takes in its class line, and the ranges where its contract is narrower or wider. The fields come
+with their types, ranges and descriptions; none is declared again:
+
+    class TextSampling(OpenAiSampling, takes=("best_of", "echo", "logprobs", "suffix"), ranges={"logprobs": (0, 5)}):
+        ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fanout.core.faults import Fault, to_faults
+from fanout.core.sampling import SAMPLING_NAMES, Range, annotate
+from fanout.core.suggestions import did_you_mean
+
+
+class SamplingFields(BaseModel):
+    """A body with some of the sampling parameters, which it names in its class line.
+
+    Class arguments:
+        takes: the names of its fields, in their order, before those that the class declares itself.
+        spellings: fields that bear another name than the parameter they stand for.
+        ranges: ranges of this contract, where they are not those of `Sampling`.
+    """
+
+    spellings: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(
+        cls,
+        takes: Iterable[str] = (),
+        spellings: Mapping[str, str] | None = None,
+        ranges: Mapping[str, Range] | None = None,
+        **config: Any,
+    ) -> None:
+        """Declare the fields before pydantic collects them."""
+        super().__init_subclass__(**config)
+        if spellings:
+            cls.spellings = {**cls.spellings, **spellings}
+        ranges = ranges or {}
+        taken = {name: annotate(name, cls.spellings.get(name, name), ranges.get(name)) for name in (*takes, *ranges)}
+        cls.__annotations__ = {**taken, **cls.__annotations__}
+        for name in taken.keys() - cls.__dict__.keys():
+            setattr(cls, name, None)
+
+    def to_parameters(self) -> dict[str, Any]:
+        """Return the parameters that were written, as `Sampling` holds them; one that was written as `null` is `None`."""
+        written = self.model_fields_set & type(self).model_fields.keys()
+        given: dict[str, Any] = {name: getattr(self, name) for name in written if name in SAMPLING_NAMES}
+        for spelling, name in self.spellings.items():
+            if spelling in written and given.get(name) is None:
+                given[name] = getattr(self, spelling)
+        if given.get("stop") is not None:
+            given["stop"] = tuple(given["stop"])
+        return given
+
+
+class AllSampling(SamplingFields, takes=SAMPLING_NAMES):
+    """All sampling parameters, in the widest ranges."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+def validate_sampling(given: Mapping[str, Any], place: str, faults: list[Fault], *, strict: bool = False) -> dict[str, Any]:
+    """Return sampling parameters as `Sampling` holds them; none where one of them is wrong.
+
+    Args:
+        given: the parameters as the caller wrote them.
+        place: the beginning of their paths in faults.
+        faults: takes what is wrong.
+        strict: whether `"5"` is refused as a number.
+    """
+    for name in given:
+        if name not in SAMPLING_NAMES:
+            hint = did_you_mean(name, SAMPLING_NAMES) or f"; known: {', '.join(SAMPLING_NAMES)}"
+            faults.append(Fault(f"{place}{name}", f"unknown parameter `{name}`{hint}", "unknown_parameter"))
+    known = {name: value for name, value in given.items() if name in SAMPLING_NAMES}
+    try:
+        return AllSampling.model_validate(known, strict=strict).to_parameters()
+    except ValidationError as error:
+        faults += [Fault(f"{place}{fault.path}", fault.message, fault.kind) for fault in to_faults(error)]
+        return {}
