@@ -141,6 +141,7 @@ class Dispatcher:
         race, inbox = Race(calls, return_when), Inbox()
         tasks: list[asyncio.Task[Outcome]] = []
 
+        # As a callback: a task that is cancelled before its first step never runs `_run_call`.
         def deliver_outcome(running: InFlightCall) -> Callable[[asyncio.Task[Outcome]], None]:
             return lambda _: inbox.put(running.outcome or self._finish(running, running.cancelled_as))
 
@@ -156,8 +157,9 @@ class Dispatcher:
                 burst = await inbox.take(silence_s)
                 unfinished -= sum(isinstance(piece, Outcome) for piece in burst)
                 yield burst
-                inbox.mark_written()
+                inbox.free_room()
         finally:
+            # The reader may leave at any piece: no call may go on costing money.
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -172,6 +174,7 @@ class Dispatcher:
     def cancel_waiting(self, matches: Callable[[Call], bool], failure: Failure) -> None:
         """End those matching calls that still wait for their account's limits; they are never sent and get that failure."""
         for task, running in list(self._tasks.items()):
+            # An attempt is counted before it is sent: a call that may cost money is never ended here.
             if not running.attempts and matches(running.call):
                 running.cancelled_as = failure
                 task.cancel()
@@ -229,6 +232,7 @@ class Dispatcher:
 
     def _finish(self, running: InFlightCall, result: Result) -> Outcome:
         """Return a call's outcome and notify the observers of it; the first one stands."""
+        # A cancelled call ends in its task and in whoever awaits it, but it must be billed once.
         if running.outcome is None:
             cost = self.compute_cost(running.call, result.usage) if isinstance(result, Completion) else None
             running.outcome = Outcome(running.call, running.add_partial_text(result), running.build_timing(result), cost)

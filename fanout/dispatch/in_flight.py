@@ -90,6 +90,7 @@ class Inbox:
         size = _estimate_bytes(delta)
         running.unread_bytes += size
         self._unread[running] = self._unread.get(running, 0) + size
+        # Put first, then wait: a piece that is larger than the whole buffer must get through, too.
         self.put(delta)
         if running.unread_bytes >= BUFFER_BYTES:
             running.reader_limited = True
@@ -103,10 +104,11 @@ class Inbox:
                 await self._arrived.wait()
         self._arrived.clear()
         pieces, self._pieces = self._pieces, []
+        # Room is given back when these have been written: pieces on their way to the client still take memory.
         self._taken, self._unread = self._unread, {}
         return pieces
 
-    def mark_written(self) -> None:
+    def free_room(self) -> None:
         """Give their room back to the calls whose pieces were taken and have now been written."""
         for running, size in self._taken.items():
             running.unread_bytes -= size
@@ -164,8 +166,10 @@ async def relay(running: InFlightCall, pieces: AsyncGenerator[Delta | Completion
                 piece.text or piece.reasoning or piece.tool_calls or piece.refusal or piece.extra
             ):
                 running.first_token_s = time.monotonic() - running.started_at
+            # What a failure reports as partial text is one answer: the first choice.
             if piece.text and piece.choice_index == 0:
                 running.text.append(piece.text)
+            # From now on nothing is retried: a second attempt would give the reader another answer.
             running.has_delivered = True
             await inbox.deliver(running, piece)
     raise ProviderError(Failure("malformed", "the answer ended without its end", code="stream_truncated"))

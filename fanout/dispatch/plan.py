@@ -103,7 +103,7 @@ def plan(request: Request, catalogue: Catalogue, fit: ParameterFitter, max_calls
             place = (position, prompt_index if request.many_prompts else None)
             for query, fitted, sample in _plan_samples(entry, queries, fit, request):
                 calls.append(_build_call(entry, query, fitted, (index, *place, sample), request))
-                index += query.sampling.n or 1
+                index += query.sampling.n or 1  # each answer of a call with `n` has a place of its own
     return calls
 
 
@@ -124,6 +124,7 @@ class _ResolvedEntry:
         model = catalogue.find(entry.model)
         sampling = replace(request.sampling, **entry.overrides) if entry.overrides else request.sampling
         samples = 1 if sampling.n is None else sampling.n
+        # `n` becomes calls; it goes upstream only where a provider takes it and the request allows one call for all.
         sampling = sampling if sampling.n is None else replace(sampling, n=None)
         defaults = request.defaults - {name for name, value in entry.overrides.items() if value is not None}
         passthrough = {**request.passthrough, **entry.passthrough} if entry.passthrough else request.passthrough
@@ -150,6 +151,7 @@ class _QueryBuilder:
         chat = (
             request.messages is not None or entry.target.kind == "chat" or bool(request.system and entry.target.kind == "both")
         )
+        # By identity: entries without overrides share the objects, and comparing values would cost more than building.
         key = (chat, id(entry.sampling), id(entry.passthrough))
         query = self._built.get(key)
         if query is None:

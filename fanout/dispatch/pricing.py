@@ -53,6 +53,7 @@ class TokenPrices:
         whole, output = usage.input_tokens, usage.output_tokens
         if whole is None or output is None:
             return None
+        # Cached tokens are among the input's. Bounded, so that a host's odd figures never give a negative cost.
         cached = min(usage.cached_input_tokens or 0, whole)
         written = min(usage.cache_write_tokens or 0, whole - cached)
         per_input = _find_price(self.input, whole)

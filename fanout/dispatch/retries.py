@@ -28,6 +28,7 @@ def is_transient(failure: Failure) -> bool:
         return False
     if failure.should_retry is not None:
         return failure.should_retry
+    # Our own queue has just computed that the wait would outlast the deadline: trying again cannot help.
     if failure.kind not in TRANSIENT_KINDS or failure.code == "queue_too_long":
         return False
     return failure.status is None or failure.status in TRANSIENT_STATUSES
@@ -57,6 +58,7 @@ async def retry(
     A retry that would start past the deadline (`time.monotonic`) is not waited for: the failure is returned at once.
     Built at the first failure only: a call that succeeds pays nothing for it.
     """
+    # tenacity counts the first attempt too, so its failure is handed over as the first result.
     pending: list[Result] = [first]
 
     async def try_next() -> Result:

@@ -69,11 +69,13 @@ class Upstreams:
             return error.failure
         finally:
             running.started_at = time.monotonic()
+            # Summed over all attempts: waiting for our own limits never counts as the model's time.
             running.queued_s += running.started_at - queued_at
         result: Result | None = None
         try:
             result = await self._send(running, partial(_record_headers, limiter, permit))
         finally:
+            # Also on cancellation: a place that is not given back is lost until the process ends.
             running.call_s = time.monotonic() - running.started_at
             _settle(limiter, permit, call, result)
         return result
@@ -119,12 +121,13 @@ def _record_headers(limiter: Limiter, permit: Permit, headers: Mapping[str, str]
 
 
 def _settle(limiter: Limiter, permit: Permit, call: Call, result: Result | None) -> None:
-    """Give the permit back with the real usage, and pause what the upstream has asked to pause."""
+    """Give the permit back with the real usage, and pause what the upstream wants paused."""
     usage = result.usage if isinstance(result, Completion) else None
     if usage:
         limiter.release(permit, usage.input_tokens, usage.output_tokens)
     else:
         limiter.release(permit)
+    # Others of this account would be refused as well, and refusals count against it.
     if isinstance(result, Failure) and result.kind == "rate_limit" and result.retry_after_s:
         model = None if result.account_wide else call.target.model
         limiter.pause(model, min(result.retry_after_s, MAX_PAUSE_S), result.code or result.kind)

@@ -13,7 +13,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure, RateLimitStatus
 from fanout.limits.pauses import Hold, Pauses
 from fanout.limits.queue import Permit, Priority, Waiter, WaitingCalls
-from fanout.limits.upstream_quota import QuotaTable, ReportedLimits
+from fanout.limits.upstream_quota import LimitReport, QuotaTable
 from fanout.limits.windows import TokenWindow, build_start_windows
 
 MINUTE_S = 60.0
@@ -22,7 +22,7 @@ INITIAL_MEAN_OUTPUT_TOKENS = 256.0
 
 @dataclass(frozen=True, slots=True)
 class LimiterSnapshot:
-    """What `/metrics` and `/v1/providers` show of one limiter."""
+    """Figures of one limiter at one moment, for `/metrics` and `/v1/providers`."""
 
     in_flight: int
     waiting: int
@@ -36,6 +36,7 @@ class InFlightCap:
 
     def __init__(self, limit: int) -> None:
         self.limit, self.used = limit, 0
+        # A dict as an ordered set: accounts are woken in the order in which they came.
         self._pumps: dict[Callable[[], None], None] = {}
 
     def has_room(self, pump: Callable[[], None]) -> bool:
@@ -104,6 +105,7 @@ class Limiter:
         """
         tokens = self._estimate_tokens(input_bytes, max_tokens) if self.counts_tokens else 0
         now = time.monotonic()
+        # Nearly every call starts here: without a future, a timeout or a place in the queue.
         if not self._waiting.total and not self._compute_wait_s(model, tokens, now):
             return self.grant(model, tokens, now)
         self._refuse_in_vain(model, tokens, priority, now, deadline)
@@ -123,9 +125,11 @@ class Limiter:
         self.in_flight -= 1
         permit.quota.confirm(permit.started)
         if self.counts_tokens and input_tokens is not None and output_tokens is not None:
+            # Without a reported usage the reservation stands: counting too much is cheaper than a refusal.
             if permit.reservation and self._tokens:
                 self._tokens.settle(permit.reservation, permit.started.tokens, input_tokens + output_tokens)
             self._mean_output_tokens += 0.05 * (output_tokens - self._mean_output_tokens)
+        # The cap first: other accounts may have waited for it longer than this one.
         self._cap.release()
         self._waiting.pump()
 
@@ -133,8 +137,9 @@ class Limiter:
         """Take in what the headers of this attempt's answer report as left."""
         permit.quota.read(time.monotonic(), rate, permit.started)
         self._quotas.has_readings = True
+        # From now on calls are estimated: the upstream limits tokens, although no limit is configured.
         self.counts_tokens = self.counts_tokens or permit.quota.tokens is not None
-        self._waiting.pump()
+        self._waiting.pump()  # more may be left than was expected
 
     def pause(self, model: str | None, seconds: float, reason: str = "rate_limit") -> None:
         """Hold every call of `model` (`None`: of the whole account) for `seconds`, at most a minute; never shorten a pause."""
@@ -148,7 +153,7 @@ class Limiter:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no call is in flight or waiting."""
+        """No call is in flight or waiting."""
         return not self.in_flight and not self._waiting.total
 
     def snapshot(self) -> LimiterSnapshot:
@@ -167,9 +172,9 @@ class Limiter:
         now = time.monotonic()
         return self._pauses.list_holds(now) + self._quotas.list_holds(now)
 
-    def list_reported(self) -> list[ReportedLimits]:
+    def list_reports(self) -> list[LimitReport]:
         """Return the upstream's last report on each model; empty where it reports nothing."""
-        return self._quotas.list_reported(time.monotonic())
+        return self._quotas.list_reports(time.monotonic())
 
     def grant(self, model: str, tokens: int, now: float) -> Permit:
         """Start a call."""
@@ -182,6 +187,7 @@ class Limiter:
 
     def compute_start_wait_s(self, now: float) -> float:
         """Return the wait until any call could start; infinite while all places are taken."""
+        # `has_room` keeps the pump, so that the end of another account's call wakes this one.
         if self.in_flight >= self.concurrency or not self._cap.has_room(self._waiting.pump):
             return math.inf
         wait = self._pauses.compute_wait_s(now, None) if self._pauses.ends else 0.0
@@ -220,6 +226,7 @@ class Limiter:
     def _compute_wait_s(self, model: str, tokens: int, now: float) -> float:
         """Return the wait until this call could start if no other waited; infinite while all places are taken."""
         wait = self.compute_start_wait_s(now)
+        # Most accounts have neither pauses nor readings nor token limits: nothing is looked up for them.
         if self._pauses.ends or self._quotas.has_readings:
             wait = max(wait, self.compute_hold_s(model, tokens, now))
         return max(wait, self.compute_room_wait_s(tokens, now)) if self.counts_tokens or self._quotas.is_group else wait
@@ -247,7 +254,7 @@ class Limiter:
         return max([wait, *(window.compute_wait_s(now, ahead + 1) for window in self._starts)])
 
     def _expect_hold_s(self, model: str, tokens: int, priority: Priority, now: float) -> float:
-        """Return the least that this call will wait because the upstream has asked for it."""
+        """Return the least that this call will wait because the upstream has requested it."""
         paused_s = max(self._pauses.compute_wait_s(now, None), self._pauses.compute_wait_s(now, model))
         key = None if self._quotas.is_group else model
         quota = self._quotas.find(key)
@@ -257,7 +264,7 @@ class Limiter:
 
 def _build_refusal(limiter: Limiter, why: str, expected_s: float = 0.0, *, is_held: bool = False) -> ProviderError:
     limits = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in limiter.limits if value is not None)
-    held = "has asked to wait" if is_held else f"is at the limits set for it here ({limits or 'calls in flight'})"
+    held = "has requested a wait" if is_held else f"is at the limits set for it here ({limits or 'calls in flight'})"
     message = f"`{limiter.name}` {held}; {why}"
     if expected_s:
         message += f"; the wait would be about {expected_s:.3g} s"

@@ -37,6 +37,7 @@ class Pauses:
         if end is None:
             return 0.0
         if end <= now:
+            # Forgotten, so that `ends` is empty again and no call looks a pause up.
             del self.ends[model]
             return 0.0
         return end - now

@@ -109,6 +109,7 @@ class WaitingCalls:
 
     def remove(self, waiter: Waiter) -> None:
         """Take a waiter out of its queue; nothing happens where it has left already."""
+        # A cancelled waiter may be removed by the pump and by its own task, in either order.
         queue = self.by_model.get(waiter.model)
         if queue and queue.by_priority[waiter.priority].pop(waiter.number, None):
             queue.tokens[waiter.priority] -= waiter.tokens
@@ -140,6 +141,7 @@ class WaitingCalls:
                 waiter.granted.set_result(self._gate.grant(waiter.model, waiter.tokens, now))
             else:
                 if wait < math.inf:
+                    # One timer for all waiters: only the next opening matters, and the pump sets the one after it.
                     self._timer = asyncio.get_running_loop().call_later(wait, self.pump)
                 return
 

@@ -52,6 +52,7 @@ class LimiterRegistry:
         return [limiter for key, limiter in self._callers.items() if key[0] == provider]
 
     def _forget_idle_caller(self) -> None:
+        # A limiter in use is kept: a new one would not know of its calls in flight.
         idle = next((key for key, limiter in self._callers.items() if limiter.is_idle), None)
         if idle is not None:
             del self._callers[idle]

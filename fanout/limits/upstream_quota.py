@@ -130,6 +130,7 @@ class QuotaEstimate:
         lowest, highest = max(left.remaining - uncounted, 0.0), left.remaining + self._refill_per_s * (now - started)
         if self._level is None or (is_newest and self._level < lowest):
             self._level = lowest
+        # An older reading may only lower the level: what started after it is in our count alone.
         self._level = min(self._level, highest)
         self._at = self._held_since = now
 
@@ -141,6 +142,7 @@ class QuotaEstimate:
             self._level = min(self._level + self._refill_per_s * (now - self._at), self._limit or math.inf)
             self._at = now
         elif now >= self._full_at:
+            # Calls that started just before the reset arrive after it, and are taken from the new period.
             is_recent = now - self._recent_since <= 2 * MAX_ARRIVAL_SKEW_S
             arriving = min(self._recently_taken, self.unconfirmed) if is_recent else 0.0
             self._level = None if self._limit is None else max(self._limit - arriving, 0.0)
@@ -172,7 +174,7 @@ def _compute_deviation_s(reset_s: float, limit: int, used: int, period_s: float)
 
 @dataclass(slots=True, eq=False)
 class UpstreamQuota:
-    """What an upstream reports as left for one model of an account, or for a group of models. Small until it reports."""
+    """The quotas of one model of an account, or of a group of models. Small until the upstream reports one."""
 
     requests: QuotaEstimate | None = None
     tokens: QuotaEstimate | None = None
@@ -201,7 +203,7 @@ class UpstreamQuota:
             self.requests.take(now, 1)
         if self.tokens:
             self.tokens.take(now, tokens)
-        self._update_unconfirmed()
+        self._recount_open_calls()
         return started
 
     def confirm(self, started: CallStart) -> None:
@@ -210,7 +212,7 @@ class UpstreamQuota:
             started.is_confirmed = True
             self._requests_confirmed += 1
             self._tokens_confirmed += started.tokens
-            self._update_unconfirmed()
+            self._recount_open_calls()
 
     def read(self, now: float, rate: RateLimitStatus, started: CallStart) -> None:
         """Take in the headers of a call's answer."""
@@ -224,7 +226,7 @@ class UpstreamQuota:
             self.tokens.read(now, rate.tokens, started.at, beside)
         self.confirm(started)
 
-    def _update_unconfirmed(self) -> None:
+    def _recount_open_calls(self) -> None:
         if self.requests:
             self.requests.unconfirmed = self._requests_taken - self._requests_confirmed
         if self.tokens:
@@ -232,7 +234,7 @@ class UpstreamQuota:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportedLimits:
+class LimitReport:
     """The last reading of a quota, unchanged, and its age."""
 
     model: str | None
@@ -255,6 +257,7 @@ class QuotaTable:
         quota = self.by_model.get(key)
         if quota is None:
             quota = self.by_model[key] = UpstreamQuota()
+            # A permit keeps its quota, so that forgetting one disturbs no call in flight.
             if len(self.by_model) > MAX_QUOTAS:
                 del self.by_model[next(iter(self.by_model))]
         return quota
@@ -263,10 +266,10 @@ class QuotaTable:
         """Return the quota of a model, or with `None` of the group; `None` while the upstream has reported nothing at all."""
         return self.by_model.get(model) if self.has_readings else None
 
-    def list_reported(self, now: float) -> list[ReportedLimits]:
+    def list_reports(self, now: float) -> list[LimitReport]:
         """Return the last reading of every quota that has one."""
         return [
-            ReportedLimits(
+            LimitReport(
                 model,
                 quota.requests.reported if quota.requests else NOT_REPORTED,
                 quota.tokens.reported if quota.tokens else NOT_REPORTED,

@@ -44,9 +44,10 @@ class TokenWindow:
 
     def compute_wait_s(self, now: float, tokens: int) -> float:
         """Return the wait until so many tokens fit if nobody else takes any; more than the limit wait for several periods."""
-        self._drop_expired(now)
+        self._drop_old_slices(now)
         excess = self.total + min(tokens, self.limit) - self.limit
         periods = max(tokens - 1, 0) // self.limit
+        # The oldest slices leave first: the wait ends when enough of them have left.
         for part in self._slices:
             if excess <= 0:
                 break
@@ -67,11 +68,12 @@ class TokenWindow:
 
     def settle(self, part: WindowSlice, reserved: int, used: int) -> None:
         """Replace a reservation by the real usage. Where that is more, the calls to come wait for the difference."""
+        # An expired slice has left the total; settling it would leave the difference there for ever.
         if not part.is_expired:
             part.tokens += used - reserved
             self.total += used - reserved
 
-    def _drop_expired(self, now: float) -> None:
+    def _drop_old_slices(self, now: float) -> None:
         while self._slices and now - self._slices[0].last_at > self.period_s:
             part = self._slices.popleft()
             part.is_expired = True

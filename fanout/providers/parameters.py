@@ -111,7 +111,7 @@ def fit(query: Query, accepted: AcceptedParameters) -> FittedParameters:
             wanted, value = value, _clamp(name, value, rule)
             if name not in query.defaults:
                 adjusted[name] = (wanted, value)
-            if value in rule.omit:
+            if value in rule.omit:  # clamping may have reached a value that is expressed by omission
                 continue
         if rule.expand is None:
             sent[rule.name] = value
@@ -136,11 +136,12 @@ def _clamp(name: str, value: float, rule: Rule) -> float:
 
 def _pass_through(query: Query, accepted: AcceptedParameters, sent: JsonObject, ignored: list[str]) -> None:
     for name, value in query.passthrough.items():
-        if value is None or name in RESERVED:
+        if value is None or name in RESERVED:  # null means "not set" in every dialect
             continue
         if name in accepted.dropped or (accepted.passthrough is not None and name not in accepted.passthrough):
             ignored.append(name)
         else:
+            # A parameter of ours that has been sent under this name wins over the caller's own field.
             sent.setdefault(accepted.renamed.get(name, name), value)
 
 
@@ -158,7 +159,7 @@ def drop_conflicting(
     return FittedParameters(sent, fitted.ignored if dropped in query.defaults else (*fitted.ignored, dropped), adjusted)
 
 
-def add_required(fitted: FittedParameters, accepted: AcceptedParameters, name: str, value: float) -> FittedParameters:
+def add_default(fitted: FittedParameters, accepted: AcceptedParameters, name: str, value: float) -> FittedParameters:
     """Add a parameter that the provider requires, reported as adjusted, where the caller set none."""
     rule = accepted.rules.get(name)
     if rule is None or rule.name in fitted.sent:

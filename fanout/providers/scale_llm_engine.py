@@ -29,7 +29,7 @@ from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
 from fanout.providers.mapping.openai_answers import parse_logprobs
 from fanout.providers.parameter_tables import LLM_ENGINE
-from fanout.providers.parameters import accept, add_required, fit
+from fanout.providers.parameters import accept, add_default, fit
 from fanout.providers.scale import flatten_to_prompt
 from fanout.providers.transport.http import HttpRequest
 from fanout.providers.transport.json_provider import JsonProvider
@@ -93,8 +93,8 @@ class LlmEngine(JsonProvider):
             self._headers[hdrs.AUTHORIZATION] = _to_basic(key)
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        fitted = add_required(fit(query, self._accepted), self._accepted, "max_tokens", DEFAULT_MAX_TOKENS)
-        return add_required(fitted, self._accepted, "temperature", DEFAULT_TEMPERATURE)
+        fitted = add_default(fit(query, self._accepted), self._accepted, "max_tokens", DEFAULT_MAX_TOKENS)
+        return add_default(fitted, self._accepted, "temperature", DEFAULT_TEMPERATURE)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         url = self.require_url(self._stream_url if stream else self._sync_url)

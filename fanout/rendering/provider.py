@@ -16,7 +16,7 @@ from fanout.core.units import to_ms
 from fanout.limits.limiter import Limiter
 from fanout.limits.pauses import Hold
 from fanout.limits.registry import LimiterRegistry
-from fanout.limits.upstream_quota import ReportedLimits
+from fanout.limits.upstream_quota import LimitReport
 from fanout.observability.account_health import AccountHealth, RecentCalls
 from fanout.rendering.model import ModelLimitsJson, render_limits
 
@@ -166,7 +166,7 @@ def _render_accounts(
             "limit_group": group,
             "own_keys": None,
             **_render_load(limits, [limiter] if limiter else []),
-            "left": [_render_rate_left(reported) for reported in limiter.list_reported()] if limiter else [],
+            "left": [_render_rate_left(reported) for reported in limiter.list_reports()] if limiter else [],
             "pauses": [_render_hold(hold) for hold in limiter.list_holds()] if limiter else [],
             "recent": _render_recent(recent.summarize([(name, group, False)])),
         }
@@ -193,7 +193,7 @@ def _render_load(limits: LimitsRow, limiters: Sequence[Limiter]) -> AccountLoadJ
     }
 
 
-def _render_rate_left(reported: ReportedLimits) -> RateLeftJson:
+def _render_rate_left(reported: LimitReport) -> RateLeftJson:
     return {
         "model": reported.model,
         "age_s": round(reported.age_s, 3),

@@ -79,7 +79,7 @@ async def test_a_pause_lasts_a_minute_at_most(upstream: Upstream, tmp_path: Path
 
     assert (failed(outcome).code, outcome.timing.attempts) == ("queue_too_long", 0)
     assert 59 < (failed(outcome).retry_after_s or 0) <= 60
-    assert failed(outcome).message.startswith("`up` has asked to wait; the deadline is 30 s away; the wait would be about")
+    assert failed(outcome).message.startswith("`up` has requested a wait; the deadline is 30 s away; the wait would be about")
 
 
 async def test_models_of_one_account_share_its_limits_and_a_group_has_its_own(upstream: Upstream, tmp_path: Path) -> None:

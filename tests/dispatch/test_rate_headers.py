@@ -43,7 +43,7 @@ async def test_a_stream_tells_by_its_headers_before_it_ends(tmp_path: Path) -> N
 
 async def _heard(opened: Opened) -> None:
     async with asyncio.timeout(5):
-        while not any(limiter.list_reported() for limiter in opened.dispatcher.limiters):
+        while not any(limiter.list_reports() for limiter in opened.dispatcher.limiters):
             await asyncio.sleep(0.005)
 
 
@@ -90,7 +90,7 @@ async def test_a_wait_for_the_reset_that_the_deadline_forbids_fails_at_once(upst
     failure = failed(outcome)
     assert (failure.kind, failure.code, outcome.timing.attempts) == ("rate_limit", "queue_too_long", 0)
     assert failure.retry_after_s == pytest.approx(30, abs=2)
-    assert "has asked to wait" in failure.message
+    assert "has requested a wait" in failure.message
 
 
 async def test_what_is_left_without_a_reset_holds_nobody(upstream: Upstream, tmp_path: Path) -> None:

@@ -355,7 +355,7 @@ async def test_a_group_shares_what_is_left_and_a_large_call_is_not_overtaken() -
 async def test_waiting_for_what_is_left_longer_than_the_deadline_fails_at_once() -> None:
     limits = limiter()
     await told(limits, RateLimitStatus(requests=Remaining(10, 0, 40.0)))
-    with pytest.raises(ProviderError, match=r"`account` has asked to wait; .*the wait would be about 40 s") as caught:
+    with pytest.raises(ProviderError, match=r"`account` has requested a wait; .*the wait would be about 40 s") as caught:
         await take(limits, within_s=20)
     assert caught.value.failure.retry_after_s == pytest.approx(40, abs=1)
     held = asyncio.create_task(take(limits, within_s=50))
@@ -367,4 +367,4 @@ async def test_callers_who_invent_models_cannot_fill_the_memory_of_what_is_left(
     limits = limiter()
     for number in range(3 * MAX_QUOTAS):
         await told(limits, RateLimitStatus(requests=Remaining(10, 9, 40.0)), f"invented-{number}")
-    assert len(limits.list_reported()) == MAX_QUOTAS
+    assert len(limits.list_reports()) == MAX_QUOTAS

@@ -44,7 +44,7 @@ from fanout.providers.mapping.tools import (
     parse_tool_calls,
 )
 from fanout.providers.parameter_tables import ANTHROPIC_FAMILIES, find_anthropic_family
-from fanout.providers.parameters import AcceptedParameters, accept, add_required, drop_conflicting, fit
+from fanout.providers.parameters import AcceptedParameters, accept, add_default, drop_conflicting, fit
 from fanout.providers.transport.http import HttpRequest
 from fanout.providers.transport.json_provider import JsonProvider
 
@@ -78,7 +78,7 @@ class Anthropic(JsonProvider):
         if family == "either":
             fitted = drop_conflicting(fitted, query, accepted, "temperature", "top_p")
         most = OLD_MAX_TOKENS if model.startswith(("claude-3-", "claude-2", "claude-instant")) else DEFAULT_MAX_TOKENS
-        fitted = convert_tools(add_required(fitted, accepted, "max_tokens", most), _convert_toolbox)
+        fitted = convert_tools(add_default(fitted, accepted, "max_tokens", most), _convert_toolbox)
         return report_left_out(fitted, query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:

@@ -145,6 +145,7 @@ def _take_turn(work: Iterator[Delta | Completion | None]) -> list[Delta | Comple
     return done
 
 
+# `cache` alone would let two event loops of one process train at once.
 _TRAINING = Lock()
 
 

@@ -43,7 +43,7 @@ class Decoding:
 
     @property
     def has_penalties(self) -> bool:
-        """Whether the tokens chosen so far matter."""
+        """The tokens chosen so far matter."""
         return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1)
 
 
@@ -60,6 +60,7 @@ class Chooser:
     def choose(self, distribution: Distribution) -> int:
         """Return the next token."""
         logits = self._compute_logits(distribution)
+        # In the order of cost: the first two look at few tokens, the last may have to look at all.
         if self._decoding.temperature < MIN_TEMPERATURE:
             token = _rank(distribution, logits, 1)[0][1]
         elif self._decoding.top_k > 0:

@@ -140,6 +140,7 @@ class TemperedDistribution:
     def draw(self, random: Random) -> int:
         """Return a random token."""
         bounds = self._bounds
+        # A point beyond the seen tokens falls into the rest, which `lower` shares out.
         point = random.random() * self.total
         if point < bounds[-1] or not self._lower:
             return self._tokens[bisect(bounds, point)]
@@ -180,6 +181,7 @@ class LanguageModel:
         self.ids: dict[str, int] = {token: number for number, token in enumerate(self.tokens)}
         self.end: int = self.ids[END_OF_TEXT]
         size = len(tokens)
+        # 16 bits a token: the vocabulary of Python's own documentation stays well below 65,536.
         self._ring = array("H")
         for begin in range(0, size, 1000):
             self._ring.extend(map(self.ids.__getitem__, tokens[begin : begin + 1000]))
@@ -245,6 +247,7 @@ class LanguageModel:
         if not context:
             return self._unigrams
         lower = self._after(context[1:])
+        # Where the shorter context was never seen, this one was not either.
         first, last = self._find_occurrences(context) if lower.depth == len(context) - 1 else (0, 0)
         if first == last:
             return lower

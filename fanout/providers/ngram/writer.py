@@ -71,6 +71,7 @@ class Writer:
         self._task = task
         self._chooser = Chooser(task.model, task.decoding, task.prompt, random)
         self._scanner = StopScanner(task.stop)
+        # The model looks no further back than its order.
         self._known: list[int | None] = [task.model.end, *task.prompt][-MAX_ORDER:]
         self._begin = len(self._known)
         self._offsets: list[int] = []

@@ -16,6 +16,7 @@ CONNECTION_ERRORS = (aiohttp.ClientError, OSError)
 """The exceptions that a connection may end with; timeouts are among them."""
 
 TLS_ERRORS = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError)
+# Subclasses stand before their bases.
 FAILURES: tuple[tuple[tuple[type[Exception], ...], FailureKind, str, str], ...] = (
     (
         TLS_ERRORS,

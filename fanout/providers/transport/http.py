@@ -119,6 +119,7 @@ class HttpProvider(ConfiguredProvider, ABC):
     async def _post(self, request: HttpRequest, on_headers: OnHeaders | None) -> aiohttp.ClientResponse:
         # Over 1 MiB aiohttp warns that writing bytes at once blocks the loop; a file's pieces do not.
         body = request.body if len(request.body) <= 2**20 else io.BytesIO(request.body)
+        # Redirects are not followed: the key would go to another host.
         response = await self._session.post(
             request.url, data=body, headers=request.headers, allow_redirects=False, timeout=self._timeout
         )
@@ -130,14 +131,16 @@ class HttpProvider(ConfiguredProvider, ABC):
         """Read a body of at most `max_answer_bytes`; the connection is closed if it is not read to its end."""
         length, max_bytes = response.content_length, self.settings.max_answer_bytes
         try:
+            # An uncompressed body of known size is read at once; any other is counted while it arrives.
             if length is not None and length <= max_bytes and hdrs.CONTENT_ENCODING not in response.headers:
                 return await response.read()
-            return await self._read_bounded(response, length or 0, max_bytes)
+            return await self._read_within_limit(response, length or 0, max_bytes)
         except BaseException:
+            # Also on cancellation: a connection with half an answer in it must not go back to the pool.
             response.close()
             raise
 
-    async def _read_bounded(self, response: aiohttp.ClientResponse, length: int, max_bytes: int) -> bytes:
+    async def _read_within_limit(self, response: aiohttp.ClientResponse, length: int, max_bytes: int) -> bytes:
         """Read and count decompressed bytes: neither the stated length nor the size on the wire bounds memory."""
         body = bytearray()
         with ConnectionWatch(response):
