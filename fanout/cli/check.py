@@ -72,8 +72,9 @@ async def _check_live(
 ) -> int:
     """Try the providers and print the findings; return the exit code."""
     async with open_dispatcher(settings) as dispatcher:
-        click.echo(_summarize(settings), err=as_json)
+        click.echo(_summarize(settings), err=as_json)  # standard output holds nothing but the JSON
         chosen = _choose_trials(settings, models, providers)
+        # The embedded models run in this process and cost nothing.
         if remote := sum(settings.providers[trial.provider].adapter != "ngram" for trial in chosen):
             number = f"{remote} provider{'' if remote == 1 else 's'}"
             click.echo(f"calling {number}, twice each with a few words; this may cost a fraction of a cent", err=True)

@@ -147,6 +147,7 @@ async def _read_answer(response: aiohttp.ClientResponse) -> JsonObject:
         faults = [Fault(detail["param"] or "", detail["message"], detail["code"]) for detail in details]
     except (KeyError, TypeError):
         raise _to_server_error(response.status, text[:MAX_SHOWN_CHARS]) from None
+    # With other statuses (401, 413, 503) the request was not wrong in one of its fields.
     if faults and response.status in (400, 404, 409):
         raise RequestError(faults)
     raise _to_server_error(response.status, message)
@@ -160,6 +161,7 @@ async def _read_failures(response: aiohttp.ClientResponse) -> JsonObject:
     """
     text = await response.text(errors="replace")
     message, details = _parse_error(response.status, text)
+    # Details of failed calls have the index of their choice; details of a refused request do not.
     if details and all("index" in detail for detail in details):
         answer: JsonObject = from_json(text)
         return answer

@@ -75,6 +75,7 @@ class JobProgress:
         self._job, self._notes = job, notes
         if self._console.is_terminal:
             return
+        # A new note, such as a database that cannot be written, does not wait for the interval.
         if now - self._printed_at >= LINE_INTERVAL_S or set(notes) - set(self._printed_notes):
             self._printed_at, self._printed_notes = now, notes
             line = " · ".join([f"{job['id']}: {format_progress(job)}", *notes])
@@ -103,6 +104,7 @@ class JobProgress:
         labels = [*self._expected, *(label for label in counts if label not in self._expected)]
         if not labels:
             return []
+        # A live view higher than the screen cannot erase itself and leaves lines behind.
         max_rows = max(self._console.height - OTHER_LINES - len(self._notes), 1)
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         table.add_column("model", overflow="ellipsis", no_wrap=True)

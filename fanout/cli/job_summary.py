@@ -34,6 +34,7 @@ def format_progress(job: JsonObject) -> str:
 def format_share(job: JsonObject) -> str:
     """Return the number and percentage of calls that have ended; 100 % means all of them."""
     ended, calls = job["progress"]["ended"], job["calls"]
+    # Rounded down: 100 % while calls are still running would be wrong.
     return f"{ended:,} of {calls:,}" + (f" · {ended * 100 // calls} %" if calls else "")
 
 
@@ -43,6 +44,7 @@ def format_pace(job: JsonObject) -> str:
     failures: Counter[str] = Counter()
     for counts in job["counts"]:
         failures.update(counts["failures"])
+    # A job that is stopped has no time left to wait for, whatever its rate was.
     left_s = progress["left_s"] if progress["left"] and job["state"] in ("running", "queued") else None
     parts = [
         f"{progress['failed']:,} failed ({format_kinds(failures)})" if progress["failed"] else "",

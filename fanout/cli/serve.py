@@ -44,6 +44,7 @@ def serve(config_file: Path | None, env_file: Path | None, host: str, port: int)
     try:
         asyncio.run(app.serve(settings, host, port, greet))
     except OSError as error:
+        # asyncio puts its own sentence before the reason: "error while attempting to bind on address …: …".
         reason = (error.strerror or str(error)).rpartition(": ")[2]
         raise click.ClickException(f"cannot listen on {host}:{port}: {reason}; `--port` takes another, 0 a free one") from error
 

@@ -84,6 +84,7 @@ class SideBySide:
         """Render the last lines of each answer, so that all fit."""
         if not self._answers:
             return ""
+        # A frame takes two lines of border and one of figures; the last line of the screen stays free, or it would scroll.
         lines = (self._console.height - 1) // -(-len(self._answers) // self._columns) - 3
         if lines < MIN_ANSWER_LINES:
             return self._render_lines()
@@ -138,6 +139,7 @@ class SideBySide:
 
     def _render_text(self, answer: _Answer) -> Text:
         first = next(iter(self._answers.values()))
+        # A failed answer is incomplete: comparing it would mark all that is missing as removed.
         if self._diff and answer is not first and answer.failed is False and first.failed is False:
             return render_diff(first.text, answer.text, marks=not self._console.is_terminal)
         return Text(answer.text)
@@ -152,7 +154,7 @@ class SideBySide:
     @property
     def _text_width(self) -> int:
         """Width of the text inside a frame."""
-        return max(self._console.width // self._columns - 4, 1)
+        return max(self._console.width // self._columns - 4, 1)  # less border and padding
 
     def _wrap(self, text: Text) -> list[Text]:
         return list(text.wrap(self._console, self._text_width)) if text else []
@@ -215,6 +217,7 @@ def render_diff(one: str, other: str, *, marks: bool = False) -> Text:
         marks: write [-removed-] and {+added+}; otherwise colours alone tell the difference.
     """
     before, after = (re.findall(r"\S+\s*|\s+", text) for text in (one, other))
+    # Without autojunk=False, difflib ignores frequent words of long texts and marks them as changed.
     words = difflib.SequenceMatcher(None, [word.strip() for word in before], [word.strip() for word in after], autojunk=False)
     shown = Text()
     for operation, a, b, c, d in words.get_opcodes():

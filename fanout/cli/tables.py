@@ -50,6 +50,7 @@ def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequenc
         rows: the cells, a row at a time.
         right: the headings of the columns to align right.
     """
+    # cell_len, not len: characters of East Asian scripts take two columns.
     widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
     if console.is_terminal:
         console.print(_build_table(columns, rows, right, _fit_widths(widths, console.width)))
@@ -59,11 +60,12 @@ def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequenc
             " " * (width - cell_len(cell)) + cell if column in right else cell + " " * (width - cell_len(cell))
             for column, cell, width in zip(columns, cells, widths, strict=True)
         ]
-        console.print(Text("  ".join(padded).rstrip()), soft_wrap=True)
+        console.print(Text("  ".join(padded).rstrip()), soft_wrap=True)  # one line for each row, for programs
 
 
 def _fit_widths(widths: Sequence[int], available: int) -> list[int | None]:
     """Return the least width of each column; only the last column may be wrapped."""
+    # The last column holds text; names and figures before it would be hard to read in pieces.
     is_too_wide = sum(widths) + 2 * len(widths) > available
     return [*(width or None for width in widths[:-1]), None if is_too_wide else widths[-1] or None]
 

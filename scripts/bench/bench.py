@@ -12,7 +12,7 @@ from machine import BenchError
 Sampled = TypeVar("Sampled")
 
 
-class NotInstalled(BenchError):
+class NotInstalledError(BenchError):
     """Something optional is not installed; the message says how to install it."""
 
 

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from adapters import measure_adapters
-from bench import Bench, NotInstalled
+from bench import Bench, NotInstalledError
 from jobs import measure_job, measure_journal
 from life import measure_growth, measure_library, measure_start
 from load import find_wrk
@@ -65,7 +65,7 @@ def measure(name: str, bench: Bench) -> Sequence[Row | Missing]:
     try:
         return FIGURES[name](bench)
     except BenchError as error:
-        return [Missing(name, str(error), is_bad=not isinstance(error, NotInstalled))]
+        return [Missing(name, str(error), is_bad=not isinstance(error, NotInstalledError))]
     finally:
         print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from bench import Bench, NotInstalled
+from bench import Bench, NotInstalledError
 from machine import BenchError, Program, find_free_port, get_cores, run_program, wait_until_ready
 
 FOLDER = Path(__file__).parent
@@ -139,7 +139,7 @@ def run_litellm(bench: Bench, to: Upstream) -> Iterator[Server]:
     """Run LiteLLM's proxy, the one other gateway that fans out in one call (a comma-separated `model`)."""
     binary = os.environ.get("LITELLM_BIN")
     if not binary or not shutil.which(binary):
-        raise NotInstalled(NO_PEER)
+        raise NotInstalledError(NO_PEER)
     port, config = find_free_port(), bench.folder / "litellm.yaml"
     account = {"api_base": f"http://127.0.0.1:{to.port}/v1", "api_key": "bench"}
     models = [{"model_name": f"m{n}", "litellm_params": account | {"model": f"openai/m{n}"}} for n in range(MODELS)]

@@ -88,6 +88,7 @@ def _open_seekable(name: str, stack: ExitStack) -> BinaryIO:
         source = stack.enter_context(path.open("rb"))
         if path.is_file():
             return source
+    # Not read into memory: an input may have millions of rows.
     copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
     shutil.copyfileobj(source, copy)
     copy.seek(0)

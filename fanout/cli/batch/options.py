@@ -20,6 +20,7 @@ from fanout.jobs import output_files
 
 DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?")
 UNITS_S = (86_400, 3_600, 60, 1)
+# Longer times overflow datetime.
 MAX_DURATION_S = 10 * 365 * 86_400
 MAX_LABELS, MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS = 16, 64, 512
 LIMITS = {"max_cost": "max_cost_usd", "deadline": "deadline", "attempts": "attempts", "concurrency": "concurrency"}
@@ -29,7 +30,7 @@ SAMPLING = ("max_tokens", "temperature", "top_p", "seed", "stop")
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """How a running job is shown, and where its results go."""
+    """Output of a running job, and the files for its results."""
 
     outputs: Sequence[str]
     as_json: bool
@@ -100,7 +101,7 @@ def to_new_job(options: dict[str, Any], limits: JsonObject, endpoint: str | None
     if endpoint is None:
         models = models or ("embedded",)
     else:
-        others = {**options, "model": models, **parameters, "repeats": options["repeats"] - 1}
+        others = {**options, "model": models, **parameters, "repeats": options["repeats"] - 1}  # 1 is the default
         redundant = [name for name, value in others.items() if value and name not in ("name", "cache")]
         if redundant:
             names = ", ".join(f"--{name.replace('_', '-')}" for name in redundant)
@@ -176,6 +177,7 @@ def check_outputs(outputs: Sequence[str], format_: str | None = None) -> None:
         UsageError: a file cannot be created there.
     """
     for output in outputs:
+        # Also imports pyarrow: a missing package must not show only after the job has run.
         output_files.make_encoder(output_files.choose_format(output, format_))
         path = Path(output)
         if output != "-" and (path.is_dir() or not path.parent.is_dir()):

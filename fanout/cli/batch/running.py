@@ -64,7 +64,7 @@ class StopSignals:
         self._jobs.abort()
         self._restore()  # a third signal then ends the process as usual
 
-    async def wait_stopped(self) -> None:
+    async def wait_for_stop(self) -> None:
         """Wait until the stop was requested, if a signal was received.
 
         Raises:
@@ -88,6 +88,7 @@ async def run_job(jobs: JobBackend, job: JsonObject, location: JobsLocation, out
     Raises:
         RequestError: the results cannot be written.
     """
+    # Standard error: standard output is for results.
     screen, began = Console(stderr=True, quiet=output.quiet), time.monotonic()
     view = JobProgress(screen)
     view.expect(await jobs.list_labels(job), job["items"] * job["repeats"])
@@ -104,7 +105,7 @@ async def run_job(jobs: JobBackend, job: JsonObject, location: JobsLocation, out
         write_error = error
     _report(job, output, time.monotonic() - began, location, has_results=write_error is None and interruption is None)
     if interruption or job["state"] != "done":
-        _explain_unfinished(job, location, output, interruption)
+        _report_interruption(job, location, output, interruption)
     if write_error:
         raise write_error
     return UNFINISHED if interruption else to_exit_code(job, signals.first)
@@ -119,7 +120,7 @@ async def _follow_run(
             async for snapshot in snapshots:
                 job = snapshot.job
                 view.show(job, [*snapshot.notes, *signals.notes])
-        await signals.wait_stopped()
+        await signals.wait_for_stop()
     except (StoreError, ServerError) as error:
         return job, Interruption(str(error), runs_elsewhere=isinstance(error, LeaseLostError | ServerError))
     return job, None
@@ -164,7 +165,7 @@ def _report(job: JsonObject, output: OutputOptions, run_s: float, location: Jobs
         print_line(screen, f"to retry the failures: {_format_command('retry', job, location, *output.file_options)}")
 
 
-def _explain_unfinished(
+def _report_interruption(
     job: JsonObject, location: JobsLocation, output: OutputOptions, interruption: Interruption | None
 ) -> None:
     """Print, even with --quiet, that calls are left, and the command that continues."""

@@ -130,7 +130,7 @@ class Draft:
         for variable, value in values.items():
             if variable == address and classify_provider(self.providers[name]) == "server":
                 self.addresses[name] = value
-            elif self.stored.get(variable) != value:
+            elif self.stored.get(variable) != value:  # else the file would be replaced without a change
                 self.values[variable] = value
         if model:
             self.models[name] = model

@@ -40,6 +40,7 @@ async def find_local_servers(
 ) -> dict[str, LocalServer]:
     """Return the servers that answer, by provider: at the configured address, else at the default one."""
     names = [name for name in addresses if name in providers]
+    # No cookies: a server must not learn what another one on this machine has set.
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session, asyncio.TaskGroup() as group:
         tasks = [group.create_task(_probe(providers[name], addresses[name], session, timeout_s)) for name in names]
     return {name: server for name, task in zip(names, tasks, strict=True) if (server := task.result())}

@@ -57,7 +57,7 @@ def _iterate_requirements(provider: ProviderSettings) -> Iterator[Requirement]:
     if row.api_key_env:
         yield Requirement(row.api_key_env[0], row.api_key_env[1:], is_secret=True, is_optional=row.key_optional)
     for name in _list_header_variables(provider):
-        if name not in row.api_key_env:
+        if name not in row.api_key_env:  # a header may repeat the key
             yield Requirement(name, is_secret=bool(SECRET_NAME.search(name)))
 
 

@@ -46,7 +46,7 @@ def set_up(draft: Draft, names: Sequence[str], live: bool, timeout_s: float) -> 
     _find_addresses(draft, names)
     required = [item for name in names for item in list_requirements(draft.providers[name]) if not item.is_optional]
     missing = [item for item in required if not item.find_variable(draft.environ)]
-    environ = {**draft.environ, **(_read_piped(missing) if missing else {})}
+    environ = {**draft.environ, **(_read_pipe(missing) if missing else {})}
     # Check every value before the first call: a typing error should not cost money.
     entered = {name: _pick_values(environ, name, list_requirements(draft.providers[name])) for name in names}
     good = True
@@ -112,7 +112,7 @@ def _pick_values(environ: Mapping[str, str], name: str, requirements: Sequence[R
     return values
 
 
-def _read_piped(missing: Sequence[Requirement]) -> dict[str, str]:
+def _read_pipe(missing: Sequence[Requirement]) -> dict[str, str]:
     """Read `NAME=value` lines from standard input, or one bare key if exactly one value is missing."""
     if not sys.stdin or sys.stdin.isatty():
         return {}
