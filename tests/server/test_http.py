@@ -1,4 +1,4 @@
-"""Statuses, the error envelope, headers and request ids; also for what no well-behaved client sends."""
+"""Statuses, the error envelope, headers and request ids, also for requests that no well-behaved client sends."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ async def test_invalid_json_is_400_with_the_position(embedded: Client, body: byt
         ("\xff/\xfe", 415),
     ],
 )
-async def test_only_json_is_taken(embedded: Client, kind: str, status: int) -> None:
-    """A form or plain text is what a stranger's page may send from a browser without asking."""
+async def test_only_a_body_declared_as_json_is_accepted(embedded: Client, kind: str, status: int) -> None:
+    """A foreign web page can make a browser send a form or plain text without a preflight."""
     code, _, body = parsed(await embedded.raw(request(GOOD, headers=f"Content-Type: {kind}\r\n")))
 
     assert code == status
@@ -106,7 +106,7 @@ async def test_a_body_that_cannot_be_unpacked_is_the_callers_fault(
     assert not any("crashed" in line for line in logged)
 
 
-async def test_a_chunked_body_that_is_none_is_the_callers_fault(embedded: Client, logged: list[str]) -> None:
+async def test_a_malformed_chunked_body_is_the_callers_fault(embedded: Client, logged: list[str]) -> None:
     head = request(headers="Transfer-Encoding: chunked\r\n").replace(b"Content-Length: 0\r\n", b"")
     answer = await embedded.raw(head + b'5\r\n{"pro\r\nzz\r\n')
 
@@ -115,7 +115,7 @@ async def test_a_chunked_body_that_is_none_is_the_callers_fault(embedded: Client
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/completion/", "/v1/compeltion", "/v1/models/", "/%ff", "/v1/completion%00"])
-async def test_an_unknown_path_is_404_and_says_what_is_there(embedded: Client, path: str) -> None:
+async def test_an_unknown_path_is_404_and_suggests_a_known_one(embedded: Client, path: str) -> None:
     code, headers, body = parsed(await embedded.raw(request(method="GET", path=path)))
 
     assert code == 404
@@ -128,7 +128,7 @@ async def test_an_unknown_path_is_404_and_says_what_is_there(embedded: Client, p
     ("method", "path", "allowed"),
     [("GET", "/v1/completion", "POST"), ("DELETE", "/v1/models", "GET,HEAD"), ("PATCH", "/livez", "GET,HEAD")],
 )
-async def test_another_method_is_405_with_allow(embedded: Client, method: str, path: str, allowed: str) -> None:
+async def test_a_wrong_method_is_405_and_names_the_allowed_ones(embedded: Client, method: str, path: str, allowed: str) -> None:
     reply = await embedded.send(method, path)
 
     assert reply.status == 405
@@ -136,7 +136,7 @@ async def test_another_method_is_405_with_allow(embedded: Client, method: str, p
     assert reply.error["code"] == "method_not_allowed"
 
 
-async def test_head_is_get_without_the_body(embedded: Client) -> None:
+async def test_head_answers_like_get_without_the_body(embedded: Client) -> None:
     get, head = await embedded.send("GET", "/v1/models"), await embedded.send("HEAD", "/v1/models")
 
     assert (head.status, head.body) == (200, b"")
@@ -160,19 +160,19 @@ async def test_a_request_id_is_accepted_and_returned(client: Client, logged: lis
 
 
 @pytest.mark.parametrize("given", ["", "a b", "a" * 129, "a\tb", "é", "{}", '"'])
-async def test_a_request_id_that_is_none_is_replaced(client: Client, given: str) -> None:
+async def test_a_malformed_request_id_is_replaced(client: Client, given: str) -> None:
     _, headers, _ = parsed(await client.raw(request(GOOD, headers=f"X-Request-Id: {given}\r\n")))
 
     assert uuid.UUID(headers["x-request-id"]).version == 4
 
 
-async def test_two_requests_have_two_ids(client: Client) -> None:
+async def test_each_request_has_an_id_of_its_own(client: Client) -> None:
     one, other = await client.ask(model="up/ok"), await client.stream(model="up/ok")
 
     assert one.headers["x-request-id"] != other.headers["x-request-id"]
 
 
-async def test_the_server_header_tells_no_version(client: Client) -> None:
+async def test_the_server_header_reveals_no_version(client: Client) -> None:
     answers: list[Any] = [
         await client.ask(model="up/ok"),
         await client.stream(model="up/ok"),
@@ -184,20 +184,20 @@ async def test_the_server_header_tells_no_version(client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["Authorization: Bearer ", "x-api-key: ", "X-OpenAI-Api-Key: ", "X-Request-Id: ", "Origin: "])
-async def test_headers_that_are_not_utf_8_are_no_500(embedded: Client, logged: list[str], name: str) -> None:
+async def test_headers_that_are_not_utf_8_do_not_crash_the_server(embedded: Client, logged: list[str], name: str) -> None:
     code, _, _ = parsed(await embedded.raw(request(GOOD, headers=f"{name}\xff\xfe\r\n")))
 
     assert code == 200
     assert not any("crashed" in line for line in logged)
 
 
-async def test_a_host_that_is_not_utf_8_is_refused_in_the_envelope(embedded: Client) -> None:
+async def test_a_host_that_is_not_utf_8_is_refused_with_an_envelope(embedded: Client) -> None:
     code, _, body = parsed(await embedded.raw(request(GOOD, headers="Host: \xff\xfe\r\n")))
 
     assert (code, body["error"]["code"]) == (403, "forbidden")
 
 
-async def test_an_expectation_is_met_or_not_heeded(embedded: Client) -> None:
+async def test_100_continue_is_sent_and_other_expectations_are_ignored(embedded: Client) -> None:
     head = request(b"", headers="Expect: 100-continue\r\n").replace(b"Content-Length: 0", b"Content-Length: %d" % len(GOOD))
     continued = await embedded.raw(head + GOOD)
     odd = await embedded.raw(request(GOOD, headers="Expect: \xff\r\n"))
@@ -216,7 +216,7 @@ async def test_an_expectation_is_met_or_not_heeded(embedded: Client) -> None:
     ],
     ids=range(4),
 )
-async def test_what_is_not_http_harms_nobody(embedded: Client, data: bytes) -> None:
+async def test_bytes_that_are_not_http_harm_nobody(embedded: Client, data: bytes) -> None:
     answer = await embedded.raw(data)
     reply = await embedded.ask(model="local/ngram-2", max_tokens=1)
 
@@ -224,7 +224,7 @@ async def test_what_is_not_http_harms_nobody(embedded: Client, data: bytes) -> N
     assert reply.status == 200
 
 
-async def test_the_probes_answer(embedded: Client) -> None:
+async def test_the_health_probes_answer(embedded: Client) -> None:
     live, ready = await embedded.send("GET", "/livez"), await embedded.send("GET", "/readyz")
 
     assert (live.status, live.json) == (200, {"status": "ok"})

@@ -1,4 +1,4 @@
-"""SIGTERM: nothing new is taken, what runs may finish, the rest is told the truth, the exit code is 0."""
+"""SIGTERM: no new requests are accepted, running ones may finish, the rest fail with a reason, and the exit code is 0."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def config(upstream: Upstream, tmp_path: Path) -> Path:
 
 
 async def ask(serving: Serving, *models: str, **more: Any) -> tuple[int, dict[str, str], Any]:
-    """Status, headers and JSON, or the events of a stream, over a connection of its own."""
+    """Send a request over a connection of its own; return status, headers, and the JSON or the events of a stream."""
     body = {"prompt": "hi", "model": models, **more}
     async with aiohttp.ClientSession() as session, session.post(f"{serving.url}/v1/completion", json=body) as response:
         headers = {name.lower(): value for name, value in response.headers.items()}
@@ -37,8 +37,8 @@ async def ask(serving: Serving, *models: str, **more: Any) -> tuple[int, dict[st
         return response.status, headers, stream
 
 
-async def is_taken(serving: Serving) -> bool:
-    """Whether a new connection is accepted."""
+async def accepts_connections(serving: Serving) -> bool:
+    """Return whether a new connection is accepted."""
     with suppress(OSError):
         _, writer = await asyncio.open_connection("127.0.0.1", serving.port)
         writer.close()
@@ -46,7 +46,7 @@ async def is_taken(serving: Serving) -> bool:
     return False
 
 
-async def test_what_runs_finishes_within_the_grace_and_nothing_new_is_taken(config: Path, upstream: Upstream) -> None:
+async def test_running_requests_finish_within_the_grace_and_no_new_ones_are_accepted(config: Path, upstream: Upstream) -> None:
     async with running(config, UP_KEY="k", FANOUT_GRACE_S="5") as serving:
         models = ("up/sleep-0.6", "up/first-0.2-tail-0.4")
         whole = asyncio.create_task(ask(serving, *models))
@@ -54,7 +54,7 @@ async def test_what_runs_finishes_within_the_grace_and_nothing_new_is_taken(conf
         await upstream.arrived(4)
         serving.terminate()
         await asyncio.sleep(0.2)
-        assert not await is_taken(serving)
+        assert not await accepts_connections(serving)
         (status, _, answer), (_, _, stream) = await asyncio.gather(whole, streamed)
         assert await serving.ended() == 0
 
@@ -62,7 +62,7 @@ async def test_what_runs_finishes_within_the_grace_and_nothing_new_is_taken(conf
     assert [choice["error"] for choice in (*answer["choices"], *stream.ends)] == [None] * 4
 
 
-async def test_what_takes_longer_is_cancelled_and_says_why(config: Path, upstream: Upstream) -> None:
+async def test_requests_that_outlast_the_grace_are_cancelled_with_a_reason(config: Path, upstream: Upstream) -> None:
     async with running(config, UP_KEY="k", FANOUT_GRACE_S="0.3") as serving:
         mixed = asyncio.create_task(ask(serving, "up/ok", "up/hang"))
         alone = asyncio.create_task(ask(serving, "up/hang"))
@@ -91,14 +91,14 @@ async def test_what_takes_longer_is_cancelled_and_says_why(config: Path, upstrea
     await upstream.quiet(1)
 
 
-async def test_idle_connections_hold_nothing_up_and_learn_that_it_is_over(config: Path, upstream: Upstream) -> None:
+async def test_idle_connections_do_not_delay_the_stop_and_get_503(config: Path, upstream: Upstream) -> None:
     async with running(config, UP_KEY="k", FANOUT_GRACE_S="30") as serving, aiohttp.ClientSession(serving.url) as session:
         # Three connections, for new ones will not be taken.
         opened = await asyncio.gather(*(session.get("/readyz") for _ in range(3)))
         assert [response.status for response in opened] == [200] * 3
         for response in opened:
             await response.read()
-        asking = asyncio.create_task(ask(serving, "up/sleep-0.5"))
+        running_request = asyncio.create_task(ask(serving, "up/sleep-0.5"))
         await upstream.arrived(1)
         began = time.monotonic()
         serving.terminate()
@@ -109,7 +109,7 @@ async def test_idle_connections_hold_nothing_up_and_learn_that_it_is_over(config
             state = await ready.json()
         assert await serving.ended() == 0
         took_s = time.monotonic() - began
-        await asking
+        await running_request
 
     assert took_s < 3, "the idle connections were not waited for"
     assert (refused.status, body["error"]["code"]) == (503, "server_stopping")
@@ -117,7 +117,7 @@ async def test_idle_connections_hold_nothing_up_and_learn_that_it_is_over(config
     assert (live.status, ready.status, state) == (200, 503, {"status": "stopping"})
 
 
-async def test_a_reader_that_stopped_reading_holds_nothing_up(config: Path, upstream: Upstream) -> None:
+async def test_a_client_that_stopped_reading_does_not_delay_the_stop(config: Path, upstream: Upstream) -> None:
     body = {"prompt": "hi", "model": "up/mb-20", "stream": True}
     async with (
         running(config, UP_KEY="k", FANOUT_GRACE_S="0.2") as serving,
@@ -129,10 +129,10 @@ async def test_a_reader_that_stopped_reading_holds_nothing_up(config: Path, upst
         assert await serving.stop() == 0
         response.close()
 
-    assert 2 < time.monotonic() - began < 6, "it is given time for last words, and then it is cut"
+    assert 2 < time.monotonic() - began < 6, "it gets time to read the end, and then its connection is cut"
 
 
-async def test_an_idle_server_ends_at_once_and_a_second_one_has_its_port(config: Path) -> None:
+async def test_an_idle_server_stops_at_once_and_frees_its_port(config: Path) -> None:
     async with running(config, UP_KEY="k") as first:
         await ask(first, "up/ok")
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Who may call, from where, and with whose key upstream."""
+"""Access: keys of callers, hosts, and callers' own keys for providers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOOD = json.dumps({"prompt": "hi", "model": "up/ok"}).encode()
 
 @pytest.fixture
 async def locked(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
-    """A server with keys, one of them from a file."""
+    """Start a server with keys, one of them from a file."""
     keys = tmp_path / "keys"
     keys.write_text(f"# who may call\n\n  {OTHER}  \n")
     config = providers_file(upstream.url, tmp_path)
@@ -44,7 +44,7 @@ async def locked(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
     ],
     ids=str,
 )
-async def test_a_key_opens_as_bearer_or_x_api_key(locked: Client, headers: dict[str, str]) -> None:
+async def test_a_key_is_accepted_as_bearer_or_x_api_key(locked: Client, headers: dict[str, str]) -> None:
     assert (await locked.ask(headers, model="up/ok")).status == 200
 
 
@@ -65,7 +65,7 @@ async def test_a_key_opens_as_bearer_or_x_api_key(locked: Client, headers: dict[
     ],
     ids=str,
 )
-async def test_without_a_key_or_with_two_that_disagree_nothing_opens(
+async def test_a_missing_unknown_or_ambiguous_key_is_refused(
     locked: Client, upstream: Upstream, headers: dict[str, str]
 ) -> None:
     for stream in (False, True):
@@ -79,13 +79,13 @@ async def test_without_a_key_or_with_two_that_disagree_nothing_opens(
 
 
 @pytest.mark.parametrize("name", ["Authorization: Bearer ", "x-api-key: "])
-async def test_a_key_that_is_not_utf_8_is_an_unknown_one(locked: Client, name: str) -> None:
+async def test_a_key_that_is_not_utf_8_is_unknown(locked: Client, name: str) -> None:
     code, _, body = parsed(await locked.raw(request(GOOD, headers=f"{name}\xff\xfe\r\n")))
 
     assert (code, body["error"]["code"]) == (401, "invalid_api_key")
 
 
-async def test_every_path_but_the_open_ones_needs_a_key(locked: Client) -> None:
+async def test_every_path_but_the_public_ones_needs_a_key(locked: Client) -> None:
     for path in ("/livez", "/readyz"):
         assert (await locked.send("GET", path)).status == 200
     for path in ("/v1/models", "/v1/models/ok", "/metrics", "/v4/models", "/nowhere", "/livez/x", "/%6civez/"):
@@ -94,7 +94,7 @@ async def test_every_path_but_the_open_ones_needs_a_key(locked: Client) -> None:
     assert (await locked.send("POST", "/v1/completions", {"model": "up/ok"})).status == 401
 
 
-async def test_who_may_not_call_need_not_send_his_body(locked: Client) -> None:
+async def test_a_caller_without_access_is_refused_before_sending_a_body(locked: Client) -> None:
     host, port = locked.server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(request().replace(b"Content-Length: 0", b"Content-Length: 1000000") + b"{")
@@ -126,10 +126,10 @@ async def test_who_may_not_call_need_not_send_his_body(locked: Client) -> None:
         ("", 403),
     ],
 )
-async def test_on_loopback_without_keys_only_this_machines_names_are_answered(
+async def test_without_keys_only_this_machines_own_host_names_are_accepted(
     client: Client, upstream: Upstream, host: str, status: int
 ) -> None:
-    """Else a page whose name is made to resolve to 127.0.0.1 could call."""
+    """Otherwise a web page whose name is made to resolve to 127.0.0.1 could call."""
     code, headers, body = parsed(await client.raw(request(GOOD, headers=f"Host: {host}\r\n")))
 
     assert code == status
@@ -140,19 +140,19 @@ async def test_on_loopback_without_keys_only_this_machines_names_are_answered(
         assert not upstream.requests
 
 
-async def test_with_keys_any_host_is_answered(locked: Client) -> None:
+async def test_with_keys_any_host_name_is_accepted(locked: Client) -> None:
     code, _, _ = parsed(await locked.raw(request(GOOD, headers=f"Host: fanout.example\r\nx-api-key: {KEY}\r\n")))
 
     assert code == 200
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
-def test_loopback_may_be_served_without_keys(host: str) -> None:
+def test_loopback_can_be_served_without_keys(host: str) -> None:
     check_access(load_settings(None, {}), host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com", "", "127.0.0.1.example.com"])
-def test_other_addresses_need_keys(host: str) -> None:
+def test_other_addresses_cannot_be_served_without_keys(host: str) -> None:
     check_access(load_settings(None, {"FANOUT_API_KEYS": KEY}), host)
 
     with pytest.raises(ConfigError) as raised:
@@ -160,7 +160,7 @@ def test_other_addresses_need_keys(host: str) -> None:
     assert "FANOUT_API_KEYS" in str(raised.value)
 
 
-def test_no_key_is_shown_by_what_holds_it() -> None:
+def test_objects_that_hold_a_key_do_not_show_it() -> None:
     environment = load_settings(None, {"FANOUT_API_KEYS": KEY, "OPENAI_API_KEY": GUEST})
 
     assert KEY not in repr(environment) + str(environment)
@@ -169,7 +169,7 @@ def test_no_key_is_shown_by_what_holds_it() -> None:
 
 @pytest.fixture
 async def guests(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
-    """Providers that a caller may bring a key for: `theirs` has none of ours, `shared` has; both allow one call at a time."""
+    """Start a server whose providers accept callers' keys: only `shared` has a key of the server's; both allow one call."""
     row = {
         "adapter": "openai",
         "base_url": upstream.url,
@@ -188,7 +188,7 @@ async def guests(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
         yield Client(server)
 
 
-async def test_a_callers_own_key_makes_its_provider_ready_and_goes_to_it_alone(guests: Client, upstream: Upstream) -> None:
+async def test_a_callers_own_key_makes_its_provider_ready_and_is_sent_to_it_alone(guests: Client, upstream: Upstream) -> None:
     models = ["theirs/say-1", "shared/say-2", "stranger/say-3", "up/say-4"]
     without = await guests.ask(model=models)
     own = await guests.ask({"X-OpenAI-Api-Key": GUEST}, model=models)
@@ -216,7 +216,7 @@ async def test_a_callers_own_key_has_limits_of_its_own(guests: Client, upstream:
     assert upstream.peak == 3, "one each for the server's key and for each caller's"
 
 
-async def test_a_callers_own_key_is_nowhere_to_be_seen(guests: Client, logged: list[str]) -> None:
+async def test_a_callers_own_key_appears_in_no_answer_and_no_log(guests: Client, logged: list[str]) -> None:
     headers = {"X-OpenAI-Api-Key": GUEST}
     seen = []
     for model in ("theirs/ok", "theirs/400-leak", "theirs/401", "theirs/429-leak-s-60", "theirs/drop", "nobody"):
@@ -234,15 +234,15 @@ async def test_a_callers_own_key_is_nowhere_to_be_seen(guests: Client, logged: l
     assert len(logged) > 20
 
 
-async def test_a_key_too_long_to_be_one_is_refused_not_passed_over(guests: Client, upstream: Upstream) -> None:
-    """Passed over, the call would be made at the server's expense."""
+async def test_an_overlong_key_is_refused_and_not_ignored(guests: Client, upstream: Upstream) -> None:
+    """If the key were ignored, the call would be made at the server's expense."""
     reply = await guests.ask({"X-OpenAI-Api-Key": "k" * 4097}, model="shared/ok")
 
     assert (reply.status, reply.params) == (400, ["X-OpenAI-Api-Key"])
     assert not upstream.requests
 
 
-async def test_a_key_that_no_header_can_carry_fails_its_entry(guests: Client, upstream: Upstream) -> None:
+async def test_a_key_that_no_header_can_carry_fails_its_entry_alone(guests: Client, upstream: Upstream) -> None:
     code, _, body = parsed(
         await guests.raw(request(GOOD.replace(b"up/ok", b"shared/ok"), headers="X-OpenAI-Api-Key: \xe9\r\n"))
     )

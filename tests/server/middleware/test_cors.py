@@ -1,4 +1,4 @@
-"""Pages in browsers: which origins may call, and what their browsers are told."""
+"""CORS: which origins' web pages may call, and the headers that their browsers get."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ async def client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
         yield Client(server)
 
 
-async def preflight(client: Client, origin: str, path: str = "/v1/completion") -> Reply:
+async def send_preflight(client: Client, origin: str, path: str = "/v1/completion") -> Reply:
     return await client.send("OPTIONS", path, headers={"Origin": origin, **ASKS})
 
 
 @pytest.mark.parametrize("origin", [HOME, OTHER])
 async def test_a_preflight_of_an_allowed_origin_needs_no_key(client: Client, origin: str) -> None:
-    reply = await preflight(client, origin)
+    reply = await send_preflight(client, origin)
 
     assert (reply.status, reply.body) == (204, b"")
     assert reply.headers["Access-Control-Allow-Origin"] == origin
@@ -45,13 +45,13 @@ async def test_a_preflight_of_an_allowed_origin_needs_no_key(client: Client, ori
     "origin", [STRANGER, "null", f"{HOME}.evil.example", HOME.upper(), f"{HOME}:8443", "http://dash.example"]
 )
 async def test_a_preflight_of_another_origin_is_refused(client: Client, origin: str) -> None:
-    reply = await preflight(client, origin)
+    reply = await send_preflight(client, origin)
 
     assert reply.status == 403
     assert not any(name.startswith("Access-Control") for name in reply.headers)
 
 
-async def test_answers_errors_and_streams_may_be_read_by_allowed_origins(client: Client) -> None:
+async def test_allowed_origins_may_read_answers_errors_and_streams(client: Client) -> None:
     headers = {"Origin": HOME, "x-api-key": KEY}
     answers: list[Any] = [
         await client.ask(headers, model="up/ok"),
@@ -70,7 +70,7 @@ async def test_answers_errors_and_streams_may_be_read_by_allowed_origins(client:
         assert answer.headers["Vary"] == "Origin"
 
 
-async def test_other_origins_and_none_get_no_word_of_it(client: Client) -> None:
+async def test_requests_of_other_origins_or_of_none_get_no_cors_headers(client: Client) -> None:
     for headers in ({"x-api-key": KEY}, {"x-api-key": KEY, "Origin": STRANGER}):
         reply = await client.ask(headers, model="up/ok")
         assert reply.status == 200
@@ -81,14 +81,14 @@ async def test_other_origins_and_none_get_no_word_of_it(client: Client) -> None:
 async def test_a_star_allows_every_origin(upstream: Upstream, tmp_path: Path) -> None:
     async with serving(providers_file(upstream.url, tmp_path), FANOUT_CORS_ORIGINS="*") as server:
         client = Client(server)
-        assert (await preflight(client, STRANGER)).status == 204
+        assert (await send_preflight(client, STRANGER)).status == 204
         assert (await client.ask({"Origin": STRANGER}, model="up/ok")).headers["Access-Control-Allow-Origin"] == STRANGER
 
 
-async def test_without_configured_origins_no_page_may_call(upstream: Upstream, tmp_path: Path) -> None:
+async def test_without_configured_origins_no_web_page_may_call(upstream: Upstream, tmp_path: Path) -> None:
     async with serving(providers_file(upstream.url, tmp_path)) as server:
         client = Client(server)
-        refused = await preflight(client, OTHER)
+        refused = await send_preflight(client, OTHER)
         plain = await client.ask({"Origin": OTHER}, model="up/ok")
 
     assert refused.status == 403
@@ -103,7 +103,7 @@ async def test_a_foreign_host_is_refused_before_a_preflight_is_answered(upstream
     assert reply.status == 403
 
 
-async def test_options_that_is_no_preflight_is_an_ordinary_405(client: Client) -> None:
+async def test_an_options_request_that_is_no_preflight_is_405(client: Client) -> None:
     reply = await client.send("OPTIONS", "/v1/completion", headers={"x-api-key": KEY})
 
     assert (reply.status, reply.headers["Allow"]) == (405, "POST")

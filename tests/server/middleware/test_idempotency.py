@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: the same request again has the same answer, and nobody is asked or paid twice."""
+"""`Idempotency-Key`: a repeated request gets the same answer, and nothing is called or paid twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def config(upstream: Upstream, tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def durable(config: Path, tmp_path: Path) -> AsyncIterator[Server]:
-    """A server whose store is a file."""
+    """Start a server whose store is a file."""
     async with serving(config, FANOUT_STORE=str(tmp_path / "fanout.db")) as server:
         yield server
 
@@ -43,18 +43,18 @@ async def ask(server: Server, model: Any, key: str | None = "k-1", path: str = P
     return await post(server, path, {"model": model, **question, **more}, headers)
 
 
-def replayed(got: Got) -> bool:
+def is_replayed(got: Got) -> bool:
     return got.headers.get(REPLAYED) == "true"
 
 
 @STREAM
 @pytest.mark.parametrize("path", PATHS)
-async def test_the_same_request_again_has_the_same_answer(path: str, stream: bool, durable: Server, upstream: Upstream) -> None:
+async def test_a_repeated_request_gets_the_same_answer(path: str, stream: bool, durable: Server, upstream: Upstream) -> None:
     one, two, three = [await ask(durable, "up/chunks-5", path=path, stream=stream) for _ in range(3)]
 
     assert (one.status, one.body) == (two.status, two.body) == (three.status, three.body)
     assert one.status == 200
-    assert [replayed(got) for got in (one, two, three)] == [False, True, True]
+    assert [is_replayed(got) for got in (one, two, three)] == [False, True, True]
     for name in ("Content-Type", "x-comparison-id", "Cache-Control"):
         assert one.headers.get(name) == two.headers.get(name)
     assert two.headers["x-request-id"] != one.headers["x-request-id"]
@@ -62,7 +62,7 @@ async def test_the_same_request_again_has_the_same_answer(path: str, stream: boo
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_another_body_under_the_same_key_is_refused(path: str, durable: Server, upstream: Upstream) -> None:
+async def test_a_key_with_another_body_is_refused(path: str, durable: Server, upstream: Upstream) -> None:
     await ask(durable, "up/ok", path=path)
     got = await ask(durable, "up/echo", path=path)
 
@@ -73,22 +73,22 @@ async def test_another_body_under_the_same_key_is_refused(path: str, durable: Se
 
 
 @STREAM
-async def test_duplicates_at_the_same_time_make_one_call(stream: bool, durable: Server, upstream: Upstream) -> None:
-    asking = [asyncio.create_task(ask(durable, "up/sleep-0.3", stream=stream)) for _ in range(10)]
+async def test_simultaneous_duplicates_make_one_call(stream: bool, durable: Server, upstream: Upstream) -> None:
+    requests = [asyncio.create_task(ask(durable, "up/sleep-0.3", stream=stream)) for _ in range(10)]
     await upstream.arrived(1)
     other = await ask(durable, "up/ok", stream=stream)
-    answers = await asyncio.gather(*asking)
+    answers = await asyncio.gather(*requests)
 
     assert len(upstream.requests) == 1
     assert len({(got.status, got.body) for got in answers}) == 1
-    assert sorted(replayed(got) for got in answers) == [False] + [True] * 9
+    assert sorted(is_replayed(got) for got in answers) == [False] + [True] * 9
     assert (other.status, other.error["code"]) == (409, "idempotency_key_reused")
     assert len((await (await durable.session.get("/v1/comparisons")).json())["data"]) == 1
 
 
 @STREAM
 @pytest.mark.parametrize("leaves_after_s", [0.1, 0.5])
-async def test_when_the_first_client_leaves_whoever_waits_is_answered(
+async def test_when_the_first_client_leaves_the_waiting_ones_are_still_answered(
     leaves_after_s: float, stream: bool, durable: Server, upstream: Upstream, logged: list[str]
 ) -> None:
     model = "up/first-0.3-chunks-6-gap-0.1"
@@ -100,7 +100,7 @@ async def test_when_the_first_client_leaves_whoever_waits_is_answered(
     got = await second
     again = await ask(durable, model, stream=stream)
 
-    assert (got.status, replayed(got)) == (200, True)
+    assert (got.status, is_replayed(got)) == (200, True)
     assert again.body == got.body
     if stream:
         assert got.events[-1] == "[DONE]"
@@ -112,33 +112,33 @@ async def test_when_the_first_client_leaves_whoever_waits_is_answered(
 
 
 @STREAM
-async def test_when_everybody_leaves_the_call_ends_and_nothing_is_kept(
+async def test_when_all_clients_leave_the_call_is_cancelled_and_nothing_is_kept(
     stream: bool, durable: Server, upstream: Upstream
 ) -> None:
     model = "up/sleep-30-times-1-then-ok"
-    asking = [asyncio.create_task(ask(durable, model, stream=stream)) for _ in range(3)]
+    requests = [asyncio.create_task(ask(durable, model, stream=stream)) for _ in range(3)]
     await upstream.arrived(1)
     await asyncio.sleep(0.1)
-    for one in asking:
+    for one in requests:
         one.cancel()
     await upstream.quiet()
     got = await ask(durable, model, stream=stream)
 
     assert len(upstream.abandoned) == 1
-    assert (got.status, replayed(got)) == (200, False)
+    assert (got.status, is_replayed(got)) == (200, False)
 
 
 @pytest.mark.parametrize("model", ["up/429-times-1-then-ok", "up/503-times-1-then-ok", "up/400-times-1-then-ok"])
-async def test_what_was_not_paid_for_is_not_kept(model: str, durable: Server, upstream: Upstream) -> None:
+async def test_an_answer_that_was_not_paid_for_is_not_kept(model: str, durable: Server, upstream: Upstream) -> None:
     failed, answered, again = [await ask(durable, model) for _ in range(3)]
 
     assert failed.status >= 400
     assert (answered.status, again.status) == (200, 200)
-    assert [replayed(got) for got in (failed, answered, again)] == [False, False, True]
+    assert [is_replayed(got) for got in (failed, answered, again)] == [False, False, True]
     assert len(upstream.requests) == 2
 
 
-async def test_a_wrong_body_uses_up_no_key(durable: Server, upstream: Upstream) -> None:
+async def test_an_invalid_body_does_not_use_up_the_key(durable: Server, upstream: Upstream) -> None:
     wrong = await ask(durable, "up/ok", temperature=9)
     right = await ask(durable, "up/ok")
 
@@ -146,22 +146,22 @@ async def test_a_wrong_body_uses_up_no_key(durable: Server, upstream: Upstream) 
 
 
 @pytest.mark.parametrize(("model", "status"), [("up/hang", 504), ("up/cut", 502)])
-async def test_what_may_have_been_paid_for_is_kept(model: str, status: int, durable: Server, upstream: Upstream) -> None:
+async def test_an_answer_that_may_be_billed_is_kept(model: str, status: int, durable: Server, upstream: Upstream) -> None:
     one, two = [await ask(durable, model, timeout_s=0.3) for _ in range(2)]
 
     assert (one.status, two.status, two.body) == (status, status, one.body)
     kept = status == 504
-    assert (replayed(two), len(upstream.requests)) == (kept, 1 if kept else 2)
+    assert (is_replayed(two), len(upstream.requests)) == (kept, 1 if kept else 2)
 
 
-async def test_one_answer_among_failures_is_kept(durable: Server, upstream: Upstream) -> None:
+async def test_an_answer_among_failures_is_kept(durable: Server, upstream: Upstream) -> None:
     one, two = [await ask(durable, ["up/ok", "up/500", "nobody"]) for _ in range(2)]
 
-    assert (two.status, two.body, replayed(two)) == (200, one.body, True)
+    assert (two.status, two.body, is_replayed(two)) == (200, one.body, True)
     assert len(upstream.requests) == 2
 
 
-async def test_without_a_key_everything_is_done_again(durable: Server, upstream: Upstream) -> None:
+async def test_without_a_key_every_request_is_called_again(durable: Server, upstream: Upstream) -> None:
     one, two = [await ask(durable, "up/ok", key=None) for _ in range(2)]
 
     assert REPLAYED not in two.headers
@@ -178,7 +178,7 @@ async def test_without_a_key_everything_is_done_again(durable: Server, upstream:
         ([("Idempotency-Key", "a"), ("Idempotency-Key", "a")], "is given 2 times: once is allowed"),
     ],
 )
-async def test_a_key_that_is_none_is_refused(given: list[tuple[str, str]], sentence: str, durable: Server) -> None:
+async def test_a_malformed_key_is_refused(given: list[tuple[str, str]], sentence: str, durable: Server) -> None:
     for path, status in (("/v1/completion", 400), ("/v4/completions", 422)):
         async with durable.session.post(path, json={"model": "up/ok", "prompt": "hi"}, headers=given) as response:
             error = (await response.json())["error"]
@@ -186,14 +186,14 @@ async def test_a_key_that_is_none_is_refused(given: list[tuple[str, str]], sente
         assert sentence in error["message"]
 
 
-async def test_a_file_that_is_sent_takes_no_key(durable: Server) -> None:
+async def test_a_file_upload_accepts_no_key(durable: Server) -> None:
     form = aiohttp.FormData({"a": "b"}, default_to_multipart=True)
     async with durable.session.post("/v1/completion", data=form, headers={"Idempotency-Key": "k"}) as response:
         assert response.status == 400
         assert "is not accepted with a file upload" in (await response.json())["error"]["message"]
 
 
-async def test_a_key_is_its_callers_own(config: Path, upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_key_belongs_to_its_caller(config: Path, upstream: Upstream, tmp_path: Path) -> None:
     async with serving(config, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_API_KEYS="one,two") as server:
         strangers: list[dict[str, Any]] = [
             {"headers": {"x-api-key": "one"}},
@@ -207,14 +207,14 @@ async def test_a_key_is_its_callers_own(config: Path, upstream: Upstream, tmp_pa
         again = [await ask(server, "up/ok", **one) for one in strangers]
         wrong = await ask(server, "up/ok", headers={"x-api-key": "three"})
 
-    assert [(got.status, replayed(got)) for got in first] == [(200, False)] * 6
-    assert [(got.body, replayed(got)) for got in again] == [(got.body, True) for got in first]
+    assert [(got.status, is_replayed(got)) for got in first] == [(200, False)] * 6
+    assert [(got.body, is_replayed(got)) for got in again] == [(got.body, True) for got in first]
     assert (wrong.status, len(upstream.requests)) == (401, 6)
 
 
 @STREAM
-async def test_an_answer_outlives_a_kill(stream: bool, config: Path, upstream: Upstream, tmp_path: Path) -> None:
-    """It is on disk before its last bytes leave: whoever has read it to its end can have it again."""
+async def test_an_answer_survives_a_kill_of_the_server(stream: bool, config: Path, upstream: Upstream, tmp_path: Path) -> None:
+    """The answer is on disk before its last bytes leave, so a client that has read it whole can have it again."""
     serve = ("serve", "--port", "0", "--config", str(config))
     body = {"model": ["up/chunks-3", "local/ngram-5"], "prompt": "hi", "max_tokens": 5, "stream": stream}
     bodies: list[bytes] = []
@@ -233,30 +233,30 @@ async def test_an_answer_outlives_a_kill(stream: bool, config: Path, upstream: U
     assert len(upstream.requests) == 1
 
 
-async def test_after_a_day_it_is_asked_again(durable: Server, upstream: Upstream, tmp_path: Path) -> None:
+async def test_an_answer_expires_after_a_day(durable: Server, upstream: Upstream, tmp_path: Path) -> None:
     await ask(durable, "up/ok")
     with closing(sqlite3.connect(tmp_path / "fanout.db")) as database:
         database.execute("UPDATE idempotent_answers SET created = created - 86401")
         database.commit()
     later, again = [await ask(durable, "up/ok", temperature=0.5) for _ in range(2)]
 
-    assert [replayed(got) for got in (later, again)] == [False, True]
+    assert [is_replayed(got) for got in (later, again)] == [False, True]
     assert (later.status, len(upstream.requests)) == (200, 2)
 
 
 @STREAM
-async def test_an_answer_that_is_too_large_is_not_kept(stream: bool, durable: Server, upstream: Upstream) -> None:
+async def test_a_large_answer_is_not_kept(stream: bool, durable: Server, upstream: Upstream) -> None:
     one, two = [await ask(durable, "up/mb-5", stream=stream) for _ in range(2)]
 
     assert len(one.body) > MAX_BYTES
     assert (one.status, two.status) == (200, 200)
-    assert not replayed(two)
+    assert not is_replayed(two)
     assert len(upstream.requests) == 2
 
 
-async def test_who_waits_for_a_stream_that_is_too_large_is_told(durable: Server, upstream: Upstream) -> None:
-    asking = [asyncio.create_task(ask(durable, "up/first-0.2-mb-5", stream=True)) for _ in range(2)]
-    answers = sorted([await one for one in asking], key=lambda got: got.status)
+async def test_a_client_that_waits_for_a_large_stream_gets_a_conflict(durable: Server, upstream: Upstream) -> None:
+    requests = [asyncio.create_task(ask(durable, "up/first-0.2-mb-5", stream=True)) for _ in range(2)]
+    answers = sorted([await one for one in requests], key=lambda got: got.status)
 
     assert [got.status for got in answers] == [200, 409]
     assert answers[1].error["code"] == "idempotency_answer_too_large"
@@ -264,16 +264,16 @@ async def test_who_waits_for_a_stream_that_is_too_large_is_told(durable: Server,
 
 
 @pytest.mark.parametrize("store", ["off", ":memory:"])
-async def test_without_a_file_answers_are_kept_in_memory(store: str, config: Path, upstream: Upstream) -> None:
+async def test_without_a_database_file_answers_are_kept_in_memory(store: str, config: Path, upstream: Upstream) -> None:
     async with serving(config, FANOUT_STORE=store) as server:
         one, two = [await ask(server, "up/ok") for _ in range(2)]
         other = await ask(server, "up/echo")
 
-    assert (two.body, replayed(two), other.status) == (one.body, True, 409)
+    assert (two.body, is_replayed(two), other.status) == (one.body, True, 409)
     assert len(upstream.requests) == 1
 
 
-async def test_a_store_that_cannot_be_read_calls_nobody(durable: Server, upstream: Upstream, tmp_path: Path) -> None:
+async def test_while_the_store_cannot_be_read_nothing_is_called(durable: Server, upstream: Upstream, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "fanout.db")) as database:
         database.execute("DROP TABLE idempotent_answers")
         database.commit()
@@ -283,7 +283,7 @@ async def test_a_store_that_cannot_be_read_calls_nobody(durable: Server, upstrea
     assert (free.status, len(upstream.requests)) == (200, 1)
 
 
-async def test_a_store_that_cannot_be_written_delays_an_answer_little_and_it_is_kept_in_memory(
+async def test_while_the_store_cannot_be_written_answers_are_kept_in_memory_after_a_short_delay(
     durable: Server, upstream: Upstream, tmp_path: Path, logged: list[str]
 ) -> None:
     holder = sqlite3.connect(tmp_path / "fanout.db", isolation_level=None)
@@ -292,11 +292,11 @@ async def test_a_store_that_cannot_be_written_delays_an_answer_little_and_it_is_
     holder.execute("COMMIT")
     holder.close()
 
-    assert (one.status, two.body, replayed(two), len(upstream.requests)) == (200, one.body, True, 1)
+    assert (one.status, two.body, is_replayed(two), len(upstream.requests)) == (200, one.body, True, 1)
     assert any("answer.write_failed" in line for line in logged)
 
 
-async def test_a_stop_does_not_wait_for_who_has_left(config: Path, upstream: Upstream) -> None:
+async def test_a_stop_does_not_wait_for_clients_that_have_left(config: Path, upstream: Upstream) -> None:
     async with asyncio.timeout(20), serving(config) as server:
         with suppress(TimeoutError):
             async with asyncio.timeout(0.2):

@@ -1,4 +1,4 @@
-"""`/v1/batches`: from its file to its files, as OpenAI's clients know it."""
+"""`/v1/batches`: from the input file to the result files, as OpenAI's clients expect it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.support.upstreams import Upstream
 __all__ = ["anywhere", "desk"]
 
 
-async def ended(session: aiohttp.ClientSession, made: dict[str, Any]) -> dict[str, Any]:
-    """The batch at its end, as documented."""
+async def wait_for_end(session: aiohttp.ClientSession, made: dict[str, Any]) -> dict[str, Any]:
+    """Wait for a batch to end, and check its fields against the document."""
     found = await until(session, f"/v1/batches/{made['id']}")
     Batch.model_validate(found, strict=True)
     return found
@@ -28,7 +28,7 @@ async def ended(session: aiohttp.ClientSession, made: dict[str, Any]) -> dict[st
 
 async def test_a_batch_is_answered_line_by_line(desk: Server, upstream: Upstream) -> None:
     made = await batch(desk.session, *(request(f"r{n}", "up/ok") for n in range(3)), metadata={"for": "a test"})
-    done = await ended(desk.session, made)
+    done = await wait_for_end(desk.session, made)
     answers = await content(desk.session, done["output_file_id"])
     alone = await told(desk.session.post(CHAT, json=request("r0", "up/ok")["body"]))
 
@@ -49,13 +49,13 @@ async def test_a_batch_is_answered_line_by_line(desk: Server, upstream: Upstream
         assert body["choices"][0].keys() == alone[1]["choices"][0].keys()
         assert body["choices"][0]["message"]["content"] == "This is ok."
         assert (body["object"], body["model"]) == ("chat.completion", "up/ok")
-    asked = sorted(seen.body["messages"][0]["content"] for seen in upstream.of("ok"))
-    assert asked == ["r0", "r0", "r1", "r2"]
+    body = sorted(seen.body["messages"][0]["content"] for seen in upstream.of("ok"))
+    assert body == ["r0", "r0", "r1", "r2"]
 
 
-async def test_the_files_of_the_results_are_files_like_others(desk: Server) -> None:
+async def test_result_files_are_listed_and_deleted_like_others(desk: Server) -> None:
     made = await batch(desk.session, request("good", "up/ok"), request("bad", "up/400"))
-    done = await ended(desk.session, made)
+    done = await wait_for_end(desk.session, made)
 
     for name in ("output_file_id", "error_file_id"):
         status, file = await told(desk.session.get(f"/v1/files/{done[name]}"))
@@ -69,10 +69,10 @@ async def test_the_files_of_the_results_are_files_like_others(desk: Server) -> N
     assert {file["id"] for file in page["data"]} == {done["output_file_id"], done["error_file_id"]}
 
 
-async def test_a_list_of_models_makes_a_line_for_each(anywhere: Server) -> None:
+async def test_a_list_of_models_gives_a_line_for_each(anywhere: Server) -> None:
     models = ["up/say-one", {"model": "up/say-two", "label": "second"}, "up/say-one", "up/500"]
     made = await batch(anywhere.session, request("r", models), request("s", "up/ok"))
-    done = await ended(anywhere.session, made)
+    done = await wait_for_end(anywhere.session, made)
     good, bad = await content(anywhere.session, done["output_file_id"]), await content(anywhere.session, done["error_file_id"])
 
     assert done["request_counts"] == {"total": 5, "completed": 4, "failed": 1}
@@ -83,10 +83,10 @@ async def test_a_list_of_models_makes_a_line_for_each(anywhere: Server) -> None:
     assert [(line["custom_id"], line["entry"], line["model"]) for line in bad] == [("r", 3, "up/500")]
 
 
-async def test_failures_stand_in_the_error_file_with_their_status(desk: Server) -> None:
+async def test_the_error_file_holds_failures_with_their_status(desk: Server) -> None:
     models = {"up/400": 400, "up/402": 402, "up/500": 502, "up/401": 502}
     made = await batch(desk.session, *(request(model, model) for model in models))
-    done = await ended(desk.session, made)
+    done = await wait_for_end(desk.session, made)
 
     assert done["output_file_id"] is None
     for line in await content(desk.session, done["error_file_id"]):
@@ -96,12 +96,12 @@ async def test_failures_stand_in_the_error_file_with_their_status(desk: Server) 
         assert line["response"]["body"]["error"]["message"]
 
 
-async def test_text_completions_with_many_prompts_and_samples_are_one_line(desk: Server) -> None:
+async def test_a_text_completion_with_many_prompts_and_samples_is_one_line(desk: Server) -> None:
     requests = [
         request("prompts", "local/ngram-5", TEXT, prompt=["The return", "A class"], max_tokens=3),
         request("samples", ["local/ngram-5", "local/ngram-2"], TEXT, n=3, max_tokens=3, seed=1),
     ]
-    done = await ended(desk.session, await batch(desk.session, *requests, endpoint=TEXT))
+    done = await wait_for_end(desk.session, await batch(desk.session, *requests, endpoint=TEXT))
     found = await content(desk.session, done["output_file_id"])
 
     assert done["status"] == "completed"
@@ -144,9 +144,9 @@ async def test_a_bad_line_fails_the_batch_before_anything_is_sent(
     bad: bytes, line: int, param: str | None, desk: Server, upstream: Upstream
 ) -> None:
     file = await upload(desk.session, lines(request("first", "up/ok")) + bad)
-    asked = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h"}
-    _, made = await told(desk.session.post("/v1/batches", json=asked))
-    failed = await ended(desk.session, made)
+    body = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h"}
+    _, made = await told(desk.session.post("/v1/batches", json=body))
+    failed = await wait_for_end(desk.session, made)
 
     assert (failed["status"], failed["output_file_id"], failed["error_file_id"]) == ("failed", None, None)
     assert failed["failed_at"] >= failed["created_at"]
@@ -158,7 +158,7 @@ async def test_a_bad_line_fails_the_batch_before_anything_is_sent(
 
 async def test_every_bad_line_is_named(anywhere: Server) -> None:
     bad = [request(f"r{n}", "up/ok", n=0 if n % 3 == 0 else 1) for n in range(10)]
-    failed = await ended(anywhere.session, await batch(anywhere.session, *bad))
+    failed = await wait_for_end(anywhere.session, await batch(anywhere.session, *bad))
 
     assert [(error["line"], error["param"]) for error in failed["errors"]["data"]] == [
         (line, "body.n") for line in (1, 4, 7, 10)
@@ -167,8 +167,8 @@ async def test_every_bad_line_is_named(anywhere: Server) -> None:
 
 @pytest.mark.parametrize("file", [b"", b"\n\n"])
 async def test_an_empty_file_fails_the_batch(file: bytes, desk: Server) -> None:
-    asked = {"input_file_id": await upload(desk.session, file), "endpoint": CHAT, "completion_window": "24h"}
-    failed = await ended(desk.session, (await told(desk.session.post("/v1/batches", json=asked)))[1])
+    body = {"input_file_id": await upload(desk.session, file), "endpoint": CHAT, "completion_window": "24h"}
+    failed = await wait_for_end(desk.session, (await told(desk.session.post("/v1/batches", json=body)))[1])
 
     assert (failed["status"], len(failed["errors"]["data"])) == ("failed", 1)
 
@@ -186,34 +186,34 @@ async def test_an_empty_file_fails_the_batch(file: bytes, desk: Server) -> None:
         ({"windows": "24h"}, 400, "windows"),
     ],
 )
-async def test_a_bad_request_makes_no_batch(change: dict[str, Any], status: int, param: str, desk: Server) -> None:
-    asked = {"input_file_id": await upload(desk.session, b""), "endpoint": CHAT, "completion_window": "24h", **change}
+async def test_an_invalid_request_creates_no_batch(change: dict[str, Any], status: int, param: str, desk: Server) -> None:
+    body = {"input_file_id": await upload(desk.session, b""), "endpoint": CHAT, "completion_window": "24h", **change}
 
-    found, answer = await told(desk.session.post("/v1/batches", json=asked))
+    found, answer = await told(desk.session.post("/v1/batches", json=body))
 
     assert (found, answer["error"]["param"]) == (status, param)
     assert (await told(desk.session.get("/v1/batches")))[1]["data"] == []
 
 
-async def test_keys_of_ones_own_are_not_taken(upstream: Upstream, tmp_path: Path) -> None:
+async def test_callers_own_keys_are_refused(upstream: Upstream, tmp_path: Path) -> None:
     config = config_of(upstream, tmp_path)
     given = json.loads(config.read_text())
     given["providers"]["up"]["key_header"] = "X-Up-Key"
     config.write_text(json.dumps(given))
     async with serving(config, FANOUT_STORE=":memory:") as server:
-        asked = {"input_file_id": await upload(server.session, b""), "endpoint": CHAT, "completion_window": "24h"}
-        for path, body in (("/v1/batches", asked), ("/v1/jobs", {"items": [{"prompt": "x"}], "models": "up/ok"})):
+        batch_body = {"input_file_id": await upload(server.session, b""), "endpoint": CHAT, "completion_window": "24h"}
+        for path, body in (("/v1/batches", batch_body), ("/v1/jobs", {"items": [{"prompt": "x"}], "models": "up/ok"})):
             status, answer = await told(server.session.post(path, json=body, headers={"X-Up-Key": "sk-mine"}))
             assert (status, answer["error"]["param"]) == (400, "X-Up-Key")
             assert "sk-mine" not in json.dumps(answer)
 
 
-async def test_a_cancelled_batch_keeps_what_was_answered(anywhere: Server, upstream: Upstream) -> None:
+async def test_a_cancelled_batch_keeps_its_answers(anywhere: Server, upstream: Upstream) -> None:
     requests = [*(request(f"fast{n}", "up/ok") for n in range(2)), *(request(f"slow{n}", "up/sleep-1") for n in range(20))]
     made = await batch(anywhere.session, *requests)
     await upstream.arrived(4)
     status, cancelling = await told(anywhere.session.post(f"/v1/batches/{made['id']}/cancel"))
-    cancelled = await ended(anywhere.session, made)
+    cancelled = await wait_for_end(anywhere.session, made)
     good = await content(anywhere.session, cancelled["output_file_id"])
     bad = await content(anywhere.session, cancelled["error_file_id"])
 
@@ -227,17 +227,17 @@ async def test_a_cancelled_batch_keeps_what_was_answered(anywhere: Server, upstr
     assert (again, answer["error"]["code"]) == (409, "wrong_state")
 
 
-async def test_a_batch_may_be_cancelled_before_it_has_begun(desk: Server, upstream: Upstream) -> None:
+async def test_a_batch_can_be_cancelled_before_it_starts(desk: Server, upstream: Upstream) -> None:
     made = await batch(desk.session, *(request(f"r{n}", "up/sleep-0.5") for n in range(2_000)))
     status, cancelling = await told(desk.session.post(f"/v1/batches/{made['id']}/cancel"))
-    cancelled = await ended(desk.session, made)
+    cancelled = await wait_for_end(desk.session, made)
 
     assert (status, cancelling["status"], cancelled["status"]) == (200, "cancelling", "cancelled")
     assert cancelled["cancelled_at"] >= cancelled["cancelling_at"]
     assert len(upstream.requests) < 100
 
 
-async def test_a_check_that_was_cut_off_is_made_anew(upstream: Upstream, tmp_path: Path) -> None:
+async def test_an_interrupted_validation_is_repeated(upstream: Upstream, tmp_path: Path) -> None:
     config, store = config_of(upstream, tmp_path), str(tmp_path / "fanout.db")
     requests = [request(f"r{n}", "local/ngram-2", max_tokens=0) for n in range(3_000)]
     async with running(config, FANOUT_STORE=store) as first, aiohttp.ClientSession(first.url) as session:
@@ -246,15 +246,15 @@ async def test_a_check_that_was_cut_off_is_made_anew(upstream: Upstream, tmp_pat
         first.process.kill()
         await first.ended()
     async with running(config, FANOUT_STORE=store) as second, aiohttp.ClientSession(second.url) as session:
-        done = await ended(session, made)
+        done = await wait_for_end(session, made)
 
     assert (done["status"], done["request_counts"]["completed"]) == ("completed", 3_000)
 
 
-async def test_what_is_not_done_in_its_window_expires(desk: Server) -> None:
+async def test_unfinished_requests_expire_at_the_end_of_the_window(desk: Server) -> None:
     requests = [request("fast", "up/ok"), *(request(f"slow{n}", "up/sleep-1.5") for n in range(60))]
     made = await batch(desk.session, *requests, completion_window="2s")
-    expired = await ended(desk.session, made)
+    expired = await wait_for_end(desk.session, made)
     bad = await content(desk.session, expired["error_file_id"])
 
     assert (expired["status"], expired["expires_at"]) == ("expired", made["created_at"] + 2)
@@ -264,11 +264,11 @@ async def test_what_is_not_done_in_its_window_expires(desk: Server) -> None:
     assert all(line["error"]["message"] and line["custom_id"].startswith("slow") for line in bad)
 
 
-async def test_lists_are_turned_page_by_page_and_by_account(anywhere: Server) -> None:
+async def test_batches_are_listed_by_page_and_account(anywhere: Server) -> None:
     ids = [(await batch(anywhere.session, request("r", "up/ok")))["id"] for _ in range(3)]
-    asked = {"input_file_id": await upload(anywhere.session, b""), "endpoint": CHAT, "completion_window": "24h"}
+    body = {"input_file_id": await upload(anywhere.session, b""), "endpoint": CHAT, "completion_window": "24h"}
     headers = {"x-selected-account-id": "team-a"}
-    _, mine = await told(anywhere.session.post("/v1/batches", json=asked, headers=headers))
+    _, mine = await told(anywhere.session.post("/v1/batches", json=body, headers=headers))
 
     _, first = await told(anywhere.session.get("/v1/batches?limit=2"))
     _, second = await told(anywhere.session.get(f"/v1/batches?limit=2&after={first['last_id']}"))
@@ -288,24 +288,24 @@ async def test_an_unknown_batch_is_not_found(method: str, path: str, desk: Serve
     assert (status, answer["error"]["code"]) == (404, "batch_not_found")
 
 
-async def test_results_expire_when_they_were_told_to(desk: Server) -> None:
+async def test_result_files_expire_at_the_requested_time(desk: Server) -> None:
     life = {"anchor": "created_at", "seconds": 7200}
-    done = await ended(desk.session, await batch(desk.session, request("r", "up/ok"), output_expires_after=life))
+    done = await wait_for_end(desk.session, await batch(desk.session, request("r", "up/ok"), output_expires_after=life))
 
     _, file = await told(desk.session.get(f"/v1/files/{done['output_file_id']}"))
 
     assert file["expires_at"] - file["created_at"] in (7199, 7200, 7201)
 
 
-async def test_a_store_in_memory_will_do(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_store_in_memory_is_enough(upstream: Upstream, tmp_path: Path) -> None:
     async with serving(config_of(upstream, tmp_path), FANOUT_STORE=":memory:") as server:
-        done = await ended(server.session, await batch(server.session, *(request(f"r{n}", "up/ok") for n in range(20))))
+        done = await wait_for_end(server.session, await batch(server.session, *(request(f"r{n}", "up/ok") for n in range(20))))
 
         assert len(await content(server.session, done["output_file_id"])) == 20
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-async def test_a_batch_goes_on_after_a_restart_and_asks_nothing_twice(
+async def test_a_batch_continues_after_a_restart_and_repeats_no_call(
     end: signal.Signals, upstream: Upstream, tmp_path: Path
 ) -> None:
     config, store = config_of(upstream, tmp_path), str(tmp_path / "fanout.db")
@@ -317,13 +317,13 @@ async def test_a_batch_goes_on_after_a_restart_and_asks_nothing_twice(
         assert await first.ended() == (0 if end == signal.SIGTERM else -9)
     before = len(upstream.requests)
     async with running(config, FANOUT_STORE=store) as second, aiohttp.ClientSession(second.url) as session:
-        done = await ended(session, made)
+        done = await wait_for_end(session, made)
         answers = await content(session, done["output_file_id"])
 
     assert 12 <= before < 60
     assert (done["status"], done["request_counts"]) == ("completed", {"total": 60, "completed": 60, "failed": 0})
     assert [line["custom_id"] for line in answers] == [f"r{n}" for n in range(60)]
-    asked = [seen.body["messages"][0]["content"] for seen in upstream.requests]
-    assert set(asked) == {f"r{n}" for n in range(60)}
+    body = [seen.body["messages"][0]["content"] for seen in upstream.requests]
+    assert set(body) == {f"r{n}" for n in range(60)}
     if end == signal.SIGTERM:
-        assert len(asked) == 60, "what was under way was waited for"
+        assert len(body) == 60, "calls in flight were waited for"

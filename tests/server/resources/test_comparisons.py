@@ -1,4 +1,4 @@
-"""`GET /v1/comparisons` over HTTP: what was asked in every dialect, and how it was answered, through kills and stops."""
+"""`GET /v1/comparisons` over HTTP: requests of every dialect and their answers, through kills and stops."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DIALECTS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 async def kept(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
-    """A server before scripted upstreams and the embedded models, that keeps everything, in a file."""
+    """Start a server that records everything in a file, with scripted upstreams and the embedded models."""
     config = providers_file(upstream.url, tmp_path, retries={"attempts": 2, "max_delay_s": 0.01}, timeout_s=1)
     async with serving(config, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY="full") as server:
         yield server
@@ -49,7 +49,7 @@ async def get(server: Server, path: str = "", **query: str) -> Got:
         return Got(response.status, response.headers, await response.read())
 
 
-async def page(server: Server, **query: str) -> list[dict[str, Any]]:
+async def get_page(server: Server, **query: str) -> list[dict[str, Any]]:
     got = await get(server, **query)
     assert got.status == 200, got.body
     check(("GET", "/v1/comparisons"), got)
@@ -57,7 +57,7 @@ async def page(server: Server, **query: str) -> list[dict[str, Any]]:
     return data
 
 
-async def whole(server: Server, id_: str) -> dict[str, Any]:
+async def get_whole(server: Server, id_: str) -> dict[str, Any]:
     got = await get(server, f"/{id_}")
     assert got.status == 200, got.body
     check(("GET", "/v1/comparisons/{id}"), got)
@@ -65,7 +65,7 @@ async def whole(server: Server, id_: str) -> dict[str, Any]:
     return found
 
 
-def count(path: Path) -> int:
+def count_rows(path: Path) -> int:
     with closing(sqlite3.connect(path)) as database:
         return int(database.execute("SELECT count(*) FROM comparisons").fetchone()[0])
 
@@ -74,8 +74,8 @@ def count(path: Path) -> int:
 @pytest.mark.parametrize("path", DIALECTS)
 async def test_every_dialect_is_recorded_and_readable_at_once(path: str, stream: bool, kept: Server) -> None:
     got = await post(kept, path, {**DIALECTS[path], "stream": stream}, ACCOUNT)
-    (one,) = await page(kept)
-    found = await whole(kept, one["id"])
+    (one,) = await get_page(kept)
+    found = await get_whole(kept, one["id"])
 
     assert one["id"] == got.headers["x-comparison-id"]
     assert (one["path"], one["stream"], one["status"], one["account_id"]) == (path, stream, 200, "team-a")
@@ -102,10 +102,10 @@ async def test_every_dialect_is_recorded_and_readable_at_once(path: str, stream:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize(("model", "status", "kind"), [("nobody", 404, "not_found"), ("up/429", 429, "rate_limit")])
-async def test_what_failed_altogether_is_recorded_too(model: str, status: int, kind: str, stream: bool, kept: Server) -> None:
+async def test_a_request_that_failed_is_recorded_too(model: str, status: int, kind: str, stream: bool, kept: Server) -> None:
     for path in ("/v1/completion", "/v1/completions", "/v4/completions"):
         got = await post(kept, path, {"model": model, "prompt": "hi", "stream": stream})
-        found = await whole(kept, got.headers["x-comparison-id"])
+        found = await get_whole(kept, got.headers["x-comparison-id"])
 
         assert (got.status, found["status"], found["failed"], found["answered"]) == (status, status, 1, 0)
         assert found["choices"][0]["error"]["kind"] == kind
@@ -120,15 +120,15 @@ async def test_a_comparison_whose_client_left_is_marked(stream: bool, kept: Serv
     await upstream.quiet()
 
     async with asyncio.timeout(5):
-        while not (found := await page(kept)):
+        while not (found := await get_page(kept)):
             await asyncio.sleep(0.02)
 
     assert (found[0]["status"], found[0]["client_left"], found[0]["answered"], found[0]["failed"]) == (499, True, 1, 1)
-    choices = (await whole(kept, found[0]["id"]))["choices"]
+    choices = (await get_whole(kept, found[0]["id"]))["choices"]
     assert [(choice["error"] or {}).get("kind") for choice in choices] == [None, "cancelled"]
 
 
-async def test_what_called_nobody_is_no_comparison(kept: Server) -> None:
+async def test_a_request_without_calls_is_no_comparison(kept: Server) -> None:
     answered = [
         await post(kept, "/v1/completion", {"model": SET, "prompt": "The", "dry_run": True}),
         await post(kept, "/v1/completion", {"model": SET, "prompt": 7}),
@@ -137,14 +137,14 @@ async def test_what_called_nobody_is_no_comparison(kept: Server) -> None:
 
     assert [got.status for got in answered] == [200, 400, 400]
     assert not any("x-comparison-id" in got.headers for got in answered)
-    assert await page(kept) == []
+    assert await get_page(kept) == []
 
 
-async def test_texts_are_kept_only_where_that_is_asked(tmp_path: Path) -> None:
+async def test_texts_are_kept_only_if_the_operator_asks_for_it(tmp_path: Path) -> None:
     path = tmp_path / "fanout.db"
     async with serving(FANOUT_STORE=str(path)) as server:
         got = await post(server, "/v1/completion", {"model": [*SET, "nobody"], "prompt": "Sesame and lilies"})
-        found = await whole(server, got.json["id"])
+        found = await get_whole(server, got.json["id"])
 
     assert found["request"] is None
     assert [choice["text"] for choice in found["choices"]] == [None] * 3
@@ -157,17 +157,17 @@ async def test_texts_are_kept_only_where_that_is_asked(tmp_path: Path) -> None:
     assert got.choices[1]["text"].encode()[:20] not in everything
 
 
-async def test_off_keeps_nothing_and_shows_what_is_there(tmp_path: Path) -> None:
+async def test_history_off_records_nothing_and_still_shows_old_comparisons(tmp_path: Path) -> None:
     for mode in ("usage", "off"):
         async with serving(FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY=mode) as server:
             got = await post(server, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 2})
-            found = await page(server)
+            found = await get_page(server)
             assert ("x-comparison-id" in got.headers) == (mode == "usage")
 
     assert len(found) == 1
 
 
-async def test_filters_and_metadata_in_both_spellings(kept: Server) -> None:
+async def test_filters_select_comparisons_and_metadata_has_two_spellings(kept: Server) -> None:
     hot = {"model": SET[0], "label": "hot", "temperature": 1}
     first = await post(
         kept,
@@ -178,7 +178,7 @@ async def test_filters_and_metadata_in_both_spellings(kept: Server) -> None:
     second = await post(kept, "/v1/chat/completions", {"model": SET[1], "messages": HI, "metadata": {"experiment": "7"}})
     third = await post(kept, "/v4/completions", {"model": "nobody", "prompt": "The", "account_id": "team-b"})
     one, two, three = (got.headers["x-comparison-id"] for got in (first, second, third))
-    asked: dict[str, tuple[dict[str, str], list[str]]] = {
+    queries: dict[str, tuple[dict[str, str], list[str]]] = {
         "all": ({}, [three, two, one]),
         "model": ({"model": SET[1]}, [two, one]),
         "label": ({"label": "hot"}, [one]),
@@ -196,17 +196,17 @@ async def test_filters_and_metadata_in_both_spellings(kept: Server) -> None:
         "in future": ({"from": "9998-01-01T00:00:00Z"}, []),
     }
 
-    for name, (query, expected) in asked.items():
-        assert [found["id"] for found in await page(kept, **query)] == expected, name
+    for name, (query, expected) in queries.items():
+        assert [found["id"] for found in await get_page(kept, **query)] == expected, name
 
 
-async def test_pages_hold_every_comparison_once_and_end(kept: Server, tmp_path: Path) -> None:
+async def test_pages_hold_every_comparison_exactly_once(kept: Server, tmp_path: Path) -> None:
     made = []
     for number in range(7):
         made.append((await post(kept, "/v1/completion", {"model": SET[0], "prompt": "The", "max_tokens": 1})).json["id"])
         if number == 3:  # half of it is written, half of it is not
             async with asyncio.timeout(5):
-                while count(tmp_path / "fanout.db") < 4:
+                while count_rows(tmp_path / "fanout.db") < 4:
                     await asyncio.sleep(0.02)
     found: list[str] = []
     after: dict[str, str] = {}
@@ -256,37 +256,37 @@ async def test_a_wrong_parameter_is_refused(query: str, param: str | None, kept:
     assert param is None or error["param"] == param
 
 
-async def test_an_id_that_is_none_is_404(kept: Server) -> None:
+async def test_an_unknown_id_is_404(kept: Server) -> None:
     for id_ in ("nope", "0b54b61c-9df7-4f0f-9d3b-5a2d0c3c1f0e", "%00", "x" * 3000):
         got = await get(kept, f"/{id_}")
         assert (got.status, got.error["code"], got.error["param"]) == (404, "comparison_not_found", "id")
 
 
-async def test_without_a_store_it_says_so(tmp_path: Path) -> None:
+async def test_without_a_store_the_answer_is_503_store_off(tmp_path: Path) -> None:
     async with serving(FANOUT_STORE="off") as server:
         answered = await post(server, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 2})
-        told = [await get(server), await get(server, "/x")]
+        answers = [await get(server), await get(server, "/x")]
 
     assert answered.status == 200
-    assert [(got.status, got.error["code"], got.headers["x-should-retry"]) for got in told] == [(503, "store_off", "false")] * 2
+    assert [(got.status, got.error["code"], got.headers["x-should-retry"]) for got in answers] == [
+        (503, "store_off", "false")
+    ] * 2
 
 
-async def test_a_database_that_broke_is_one_clear_answer_and_calls_go_on(
-    kept: Server, tmp_path: Path, logged: list[str]
-) -> None:
+async def test_a_broken_database_gives_503_and_completions_still_work(kept: Server, tmp_path: Path, logged: list[str]) -> None:
     with closing(sqlite3.connect(tmp_path / "fanout.db")) as database:
         database.execute("DROP TABLE comparisons")
         database.commit()
 
-    told = [await get(kept), await get(kept, "/x")]
+    answers = [await get(kept), await get(kept, "/x")]
     answered = await post(kept, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 2})
 
-    assert [(got.status, got.error["code"]) for got in told] == [(503, "store_unavailable")] * 2
+    assert [(got.status, got.error["code"]) for got in answers] == [(503, "store_unavailable")] * 2
     assert answered.status == 200
     assert any("no such table: comparisons" in line for line in logged)
 
 
-async def test_it_needs_a_key_where_keys_are_set() -> None:
+async def test_the_history_needs_a_key_like_all_other_paths() -> None:
     async with serving(FANOUT_API_KEYS="k") as server:
         assert [(await get(server)).status, (await get(server, "/x")).status] == [401, 401]
 
@@ -298,23 +298,23 @@ async def test_a_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
     async with started("serve", "--port", "0", FANOUT_STORE=str(path), FANOUT_LOG_LEVEL="error") as process:
         address = await address_of(process)
 
-        async def keep_asking(session: aiohttp.ClientSession) -> None:
+        async def keep_sending(session: aiohttp.ClientSession) -> None:
             while True:
                 async with session.post("/v1/completion", json=body) as response:
                     await response.read()
                     ended.append(time.monotonic())
 
         async with aiohttp.ClientSession(address) as session:
-            asking = [asyncio.create_task(keep_asking(session)) for _ in range(8)]
+            senders = [asyncio.create_task(keep_sending(session)) for _ in range(8)]
             await asyncio.sleep(3)
             killed = time.monotonic()
             os.kill(process.pid, signal.SIGKILL)
-            await asyncio.gather(*asking, return_exceptions=True)
+            await asyncio.gather(*senders, return_exceptions=True)
         assert await process.wait() == -signal.SIGKILL
 
     long_ago = sum(moment < killed - 1 for moment in ended)
     assert long_ago > 100
-    assert long_ago <= count(path) <= len(ended) + 8
+    assert long_ago <= count_rows(path) <= len(ended) + 8
 
 
 async def test_sigterm_loses_nothing(upstream: Upstream, tmp_path: Path) -> None:

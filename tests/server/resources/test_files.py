@@ -1,4 +1,4 @@
-"""`/v1/files`: uploads in pieces, lists by pages, contents as they came."""
+"""`/v1/files`: uploads in parts, lists by pages, contents unchanged."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ BOUNDARY = "frontier"
 MULTIPART = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
-def frame(*parts: tuple[str, bytes]) -> bytes:
-    """A multipart body, part by part."""
-    told = (f"--{BOUNDARY}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + body + b"\r\n" for head, body in parts)
-    return b"".join(told) + f"--{BOUNDARY}--\r\n".encode()
+def make_multipart(*parts: tuple[str, bytes]) -> bytes:
+    """Return a multipart body of these parts."""
+    encoded = (
+        f"--{BOUNDARY}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + body + b"\r\n" for head, body in parts
+    )
+    return b"".join(encoded) + f"--{BOUNDARY}--\r\n".encode()
 
 
-def parts(folder: Path) -> int:
+def count_parts(folder: Path) -> int:
     with closing(sqlite3.connect(folder / "fanout.db")) as database:
         return int(database.execute("SELECT count(*) FROM file_parts").fetchone()[0])
 
 
 @pytest.mark.parametrize("size", [0, 1, PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 3 * PART_BYTES + 17])
-async def test_a_file_is_given_back_as_it_came(size: int, desk: Server) -> None:
+async def test_a_file_is_returned_unchanged(size: int, desk: Server) -> None:
     sent = os.urandom(size)
 
     status, file = await told(desk.session.post("/v1/files", data=form(sent, "a «b».jsonl")))
@@ -49,12 +51,12 @@ async def test_a_file_is_given_back_as_it_came(size: int, desk: Server) -> None:
 
 
 async def test_the_order_of_the_fields_does_not_matter(desk: Server) -> None:
-    body = frame(('name="file"; filename="x.jsonl"', b"{}"), ('name="purpose"', b"batch"))
+    body = make_multipart(('name="file"; filename="x.jsonl"', b"{}"), ('name="purpose"', b"batch"))
 
     assert (await told(desk.session.post("/v1/files", data=body, headers=MULTIPART)))[0] == 200
 
 
-async def test_lists_are_turned_page_by_page_in_either_order(anywhere: Server) -> None:
+async def test_files_are_listed_by_page_in_either_order(anywhere: Server) -> None:
     ids = [await upload(anywhere.session, b"{}") for _ in range(5)]
 
     for order, expected in (("asc", ids), ("desc", ids[::-1])):
@@ -72,7 +74,7 @@ async def test_lists_are_turned_page_by_page_in_either_order(anywhere: Server) -
     assert (made["data"], made["first_id"], made["has_more"]) == ([], None, False)
 
 
-async def test_files_are_their_accounts(desk: Server) -> None:
+async def test_files_are_listed_by_account(desk: Server) -> None:
     async with desk.session.post("/v1/files", data=form(b"{}"), headers={"x-selected-account-id": "team-a"}) as response:
         mine = (await response.json())["id"]
     other = await upload(desk.session, b"{}")
@@ -87,13 +89,13 @@ async def test_files_are_their_accounts(desk: Server) -> None:
     assert await listed({"x-selected-account-id": "team-a"}, account_id="") == [other]
 
 
-async def test_a_deleted_file_is_gone_with_its_pieces(desk: Server, tmp_path: Path) -> None:
+async def test_a_deleted_file_is_gone_with_its_parts(desk: Server, tmp_path: Path) -> None:
     id = await upload(desk.session, b"x" * (PART_BYTES + 1))
-    assert parts(tmp_path) == 2
+    assert count_parts(tmp_path) == 2
 
     assert await told(desk.session.delete(f"/v1/files/{id}")) == (200, {"id": id, "object": "file", "deleted": True})
 
-    assert parts(tmp_path) == 0
+    assert count_parts(tmp_path) == 0
     for path in (f"/v1/files/{id}", f"/v1/files/{id}/content"):
         status, answer = await told(desk.session.get(path))
         assert (status, answer["error"]["code"], answer["error"]["param"]) == (404, "file_not_found", "file_id")
@@ -101,15 +103,15 @@ async def test_a_deleted_file_is_gone_with_its_pieces(desk: Server, tmp_path: Pa
 
 
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "streamed"])
-async def test_a_file_may_be_larger_than_a_body_but_not_than_its_own_limit(
+async def test_a_file_can_be_larger_than_other_bodies_but_not_than_its_own_limit(
     announced: bool, upstream: Upstream, tmp_path: Path
 ) -> None:
     store = str(tmp_path / "fanout.db")
     limits = {"FANOUT_MAX_BODY_BYTES": "2000", "FANOUT_MAX_FILE_BYTES": "600000"}
     async with serving(config_of(upstream, tmp_path), FANOUT_STORE=store, **limits) as server:
         await upload(server.session, b"x" * 600_000)
-        before = parts(tmp_path)
-        body: Any = frame(('name="purpose"', b"batch"), ('name="file"; filename="x"', b"x" * 1_000_000))
+        before = count_parts(tmp_path)
+        body: Any = make_multipart(('name="purpose"', b"batch"), ('name="file"; filename="x"', b"x" * 1_000_000))
 
         async def streamed() -> Any:
             for start in range(0, len(body), 10_000):
@@ -121,12 +123,12 @@ async def test_a_file_may_be_larger_than_a_body_but_not_than_its_own_limit(
         assert (status, answer["error"]["code"]) == (413, "file_too_large")
         assert "FANOUT_MAX_FILE_BYTES" in answer["error"]["message"]
         assert len((await told(server.session.get("/v1/files")))[1]["data"]) == 1
-        assert parts(tmp_path) == before
+        assert count_parts(tmp_path) == before
 
 
-async def test_a_large_file_is_never_held_whole(desk: Server) -> None:
+async def test_a_large_file_is_never_held_in_memory_whole(desk: Server) -> None:
     size, piece = 24 * 2**20, b"y" * 65_536
-    head, tail = frame(('name="purpose"', b"batch"), ('name="file"; filename="x"', b"|")).split(b"|")
+    head, tail = make_multipart(('name="purpose"', b"batch"), ('name="file"; filename="x"', b"|")).split(b"|")
 
     async def body() -> Any:
         yield head
@@ -152,14 +154,14 @@ async def test_a_large_file_is_never_held_whole(desk: Server) -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        (frame(('name="purpose"', b"batch")), "file"),
-        (frame(('name="file"; filename="x"', b"x")), "purpose"),
-        (frame(('name="purpose"', b"fine-tune"), ('name="file"; filename="x"', b"x")), "purpose"),
-        (frame(('name="purpose"', b"batch"), ('name="file"', b"x")), "file"),
-        (frame(('name="purpose"', b"batch"), *[('name="file"; filename="x"', b"x")] * 2), "file"),
-        (frame(('name="purpose"', b"batch"), ('name="flie"; filename="x"', b"x")), "flie"),
+        (make_multipart(('name="purpose"', b"batch")), "file"),
+        (make_multipart(('name="file"; filename="x"', b"x")), "purpose"),
+        (make_multipart(('name="purpose"', b"fine-tune"), ('name="file"; filename="x"', b"x")), "purpose"),
+        (make_multipart(('name="purpose"', b"batch"), ('name="file"', b"x")), "file"),
+        (make_multipart(('name="purpose"', b"batch"), *[('name="file"; filename="x"', b"x")] * 2), "file"),
+        (make_multipart(('name="purpose"', b"batch"), ('name="flie"; filename="x"', b"x")), "flie"),
         (
-            frame(
+            make_multipart(
                 ('name="purpose"', b"batch"),
                 ('name="expires_after[anchor]"', b"created_at"),
                 ('name="expires_after[seconds]"', b"10"),
@@ -167,23 +169,23 @@ async def test_a_large_file_is_never_held_whole(desk: Server) -> None:
             ),
             "expires_after[seconds]",
         ),
-        (frame(('name="purpose"', b"batch"), ('name="file"; filename="x"\r\nContent-Encoding: gzip', b"x")), "file"),
-        (frame(('name="file"; filename="x"', b"x" * 99))[:-40], None),
-        (frame(('name="\x7f"', b"")), None),
+        (make_multipart(('name="purpose"', b"batch"), ('name="file"; filename="x"\r\nContent-Encoding: gzip', b"x")), "file"),
+        (make_multipart(('name="file"; filename="x"', b"x" * 99))[:-40], None),
+        (make_multipart(('name="\x7f"', b"")), None),
         (b"no frame", None),
         (b"", None),
     ],
 )
-async def test_a_bad_upload_is_refused_and_leaves_nothing(body: bytes, param: str | None, desk: Server, tmp_path: Path) -> None:
+async def test_an_invalid_upload_leaves_nothing_behind(body: bytes, param: str | None, desk: Server, tmp_path: Path) -> None:
     status, answer = await told(desk.session.post("/v1/files", data=body, headers=MULTIPART))
 
     assert (status, answer["error"]["param"]) == (400, param), answer
     assert (await told(desk.session.get("/v1/files")))[1]["data"] == []
-    assert parts(tmp_path) == 0
+    assert count_parts(tmp_path) == 0
 
 
-async def test_a_sender_who_leaves_leaves_nothing(desk: Server, tmp_path: Path) -> None:
-    head = frame(('name="purpose"', b"batch"), ('name="file"; filename="x"', b"|")).split(b"|")[0]
+async def test_an_interrupted_upload_leaves_nothing_behind(desk: Server, tmp_path: Path) -> None:
+    head = make_multipart(('name="purpose"', b"batch"), ('name="file"; filename="x"', b"|")).split(b"|")[0]
     reader, writer = await asyncio.open_connection("127.0.0.1", int(desk.url.rsplit(":", 1)[1]))
     writer.write(
         f"POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {MULTIPART['Content-Type']}\r\n".encode()
@@ -192,18 +194,18 @@ async def test_a_sender_who_leaves_leaves_nothing(desk: Server, tmp_path: Path) 
         + b"x" * 3 * PART_BYTES
     )
     await writer.drain()
-    while not parts(tmp_path):
+    while not count_parts(tmp_path):
         await asyncio.sleep(0.02)
     writer.close()
 
     async with asyncio.timeout(10):
-        while parts(tmp_path):
+        while count_parts(tmp_path):
             await asyncio.sleep(0.02)
     assert (await told(desk.session.get("/v1/files")))[1]["data"] == []
     del reader
 
 
-async def test_a_file_expires_when_it_was_told_to(desk: Server, tmp_path: Path) -> None:
+async def test_a_file_expires_at_the_requested_time(desk: Server, tmp_path: Path) -> None:
     life = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
     _, file = await told(desk.session.post("/v1/files", data=form(b"{}", **life)))
     assert file["expires_at"] == file["created_at"] + 3600
@@ -215,7 +217,7 @@ async def test_a_file_expires_when_it_was_told_to(desk: Server, tmp_path: Path) 
     assert (await told(desk.session.get("/v1/files")))[1]["data"] == []
 
 
-async def test_a_strangers_page_cannot_upload(desk: Server) -> None:
+async def test_a_foreign_web_page_cannot_upload(desk: Server) -> None:
     evil = {"Origin": "https://evil.example"}
     own = {"Origin": desk.url}
 
@@ -230,7 +232,7 @@ async def test_wrong_parameters_are_named(query: str, desk: Server) -> None:
     assert (status, answer["error"]["param"]) == (400, query.partition("=")[0])
 
 
-async def test_without_a_store_everything_here_says_so(upstream: Upstream, tmp_path: Path) -> None:
+async def test_without_a_store_files_batches_and_jobs_answer_503_store_off(upstream: Upstream, tmp_path: Path) -> None:
     async with serving(config_of(upstream, tmp_path), FANOUT_STORE="off") as server:
         session: aiohttp.ClientSession = server.session
         asked = [session.get(path) for path in ("/v1/files", "/v1/batches", "/v1/jobs", "/v1/jobs/job_1/events")]

@@ -1,4 +1,4 @@
-"""`/v1/jobs`: rows × models in one request, and what can be seen and done of them."""
+"""`/v1/jobs`: rows × models in one request, their progress, and what can be done to them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tests.support.upstreams import Upstream
 __all__ = ["anywhere", "desk"]
 
 
-async def ended(session: aiohttp.ClientSession, made: dict[str, Any], *states: str) -> dict[str, Any]:
-    """The job at its end, as documented."""
+async def wait_for_end(session: aiohttp.ClientSession, made: dict[str, Any], *states: str) -> dict[str, Any]:
+    """Wait for a job to end, and check its fields against the document."""
     found = await until(session, f"/v1/jobs/{made['id']}", *states)
     Job.model_validate(found, strict=True)
     return found
 
 
-async def results(session: aiohttp.ClientSession, made: dict[str, Any], **query: Any) -> list[dict[str, Any]]:
-    """All results, page by page."""
+async def fetch_results(session: aiohttp.ClientSession, made: dict[str, Any], **query: Any) -> list[dict[str, Any]]:
+    """Return all results, page by page."""
     found: list[dict[str, Any]] = []
     after: dict[str, str] = {}
     while True:
@@ -47,15 +47,15 @@ async def results(session: aiohttp.ClientSession, made: dict[str, Any], **query:
         after = {"after": page["next"]}
 
 
-async def test_every_row_is_asked_of_every_model(desk: Server, upstream: Upstream) -> None:
+async def test_every_row_is_sent_to_every_model(desk: Server, upstream: Upstream) -> None:
     models = ["up/say-one", {"model": "up/echo", "label": "mine", "temperature": 0.5}]
     given = {"repeats": 2, "name": "first", "metadata": {"a": "b"}, "parameters": {"max_tokens": 9}, "system": "Be brief."}
     async with desk.session.post(
         "/v1/jobs", json={"items": [{"prompt": "p0"}, {"prompt": "p1"}], "models": models, **given}
     ) as r:
         made, location = await r.json(), r.headers["Location"]
-    done = await ended(desk.session, made)
-    found = await results(desk.session, made, limit=3)
+    done = await wait_for_end(desk.session, made)
+    found = await fetch_results(desk.session, made, limit=3)
 
     Job.model_validate(made, strict=True)
     assert (location, made["state"], made["items"], made["calls"]) == (f"/v1/jobs/{made['id']}", "queued", 2, 8)
@@ -79,13 +79,13 @@ async def test_every_row_is_asked_of_every_model(desk: Server, upstream: Upstrea
     assert len(upstream.requests) == 8
 
 
-async def test_a_template_and_columns_of_ones_own(desk: Server, upstream: Upstream) -> None:
+async def test_a_template_is_filled_from_columns_which_stand_in_the_results(desk: Server, upstream: Upstream) -> None:
     items = [{"word": "return", "reference": "a statement", "custom_id": "a"}, {"word": "class", "level": 3}]
     status, made = await told(
         desk.session.post("/v1/jobs", json={"items": items, "template": "What is {{word}}?", "models": "up/ok"})
     )
-    await ended(desk.session, made)
-    found = await results(desk.session, made)
+    await wait_for_end(desk.session, made)
+    found = await fetch_results(desk.session, made)
 
     assert status == 201
     assert [row["prompt"] for row in found] == ["What is return?", "What is class?"]
@@ -107,20 +107,20 @@ async def test_a_template_and_columns_of_ones_own(desk: Server, upstream: Upstre
 async def test_rows_come_from_an_uploaded_file(name: str, content: bytes, desk: Server) -> None:
     file = await upload(desk.session, content, name)
     status, made = await told(desk.session.post("/v1/jobs", json={"input_file_id": file, "models": "up/echo"}))
-    done = await ended(desk.session, made)
+    done = await wait_for_end(desk.session, made)
 
     assert (status, done["state"], done["input"]) == (201, "done", {"name": name, "file": file})
-    sent = [json.loads(row["text"]) for row in await results(desk.session, made)]
+    sent = [json.loads(row["text"]) for row in await fetch_results(desk.session, made)]
     assert [(body["messages"][0]["content"], body.get("max_tokens")) for body in sent] == [("p0", None), ("p1", 5)]
 
 
-async def test_parquet_goes_in_and_comes_out(desk: Server) -> None:
+async def test_parquet_is_read_and_written(desk: Server) -> None:
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     written = io.BytesIO()
     parquet.write_table(pyarrow.table({"prompt": [f"p{n}" for n in range(50)]}), written)
     file = await upload(desk.session, written.getvalue(), "rows.parquet")
     _, made = await told(desk.session.post("/v1/jobs", json={"input_file_id": file, "models": "up/ok"}))
-    await ended(desk.session, made)
+    await wait_for_end(desk.session, made)
 
     async with desk.session.get(f"/v1/jobs/{made['id']}/results.parquet") as response:
         table = parquet.read_table(io.BytesIO(await response.read()))
@@ -129,10 +129,10 @@ async def test_parquet_goes_in_and_comes_out(desk: Server) -> None:
     assert table["prompt"].to_pylist() == [f"p{n}" for n in range(50)]
 
 
-async def test_the_exports_say_what_the_pages_say(anywhere: Server) -> None:
+async def test_exports_hold_the_same_results_as_pages(anywhere: Server) -> None:
     made = await job(anywhere.session, [f"p{n}" for n in range(300)], ["up/say-hi", "up/400"])
-    await ended(anywhere.session, made)
-    pages = await results(anywhere.session, made, limit=250)
+    await wait_for_end(anywhere.session, made)
+    pages = await fetch_results(anywhere.session, made, limit=250)
     path = f"/v1/jobs/{made['id']}/results"
 
     async with anywhere.session.get(f"{path}.jsonl") as response:
@@ -148,28 +148,28 @@ async def test_the_exports_say_what_the_pages_say(anywhere: Server) -> None:
 
 async def test_results_are_filtered(anywhere: Server) -> None:
     made = await job(anywhere.session, ["same", "p1"], ["up/say-a-then-say-b", "up/say-a", "up/400"])
-    await ended(anywhere.session, made)
+    await wait_for_end(anywhere.session, made)
 
-    async def labels(**query: Any) -> list[tuple[int, str]]:
-        return [(row["item"], row["label"]) for row in await results(anywhere.session, made, **query)]
+    async def fetch_labels(**query: Any) -> list[tuple[int, str]]:
+        return [(row["item"], row["label"]) for row in await fetch_results(anywhere.session, made, **query)]
 
-    assert await labels(failed="true") == [(0, "up/400"), (1, "up/400")]
-    assert await labels(kind="bad_request") == await labels(failed="true")
-    assert await labels(kind="timeout") == []
-    assert await labels(model="up/say-a") == [(0, "up/say-a"), (1, "up/say-a")]
-    assert len(await labels(failed="false", limit=1)) == 4
-    different = {item for item, _ in await labels(different="true")}
-    texts = {row["item"]: row["text"] for row in await results(anywhere.session, made, model="up/say-a-then-say-b")}
+    assert await fetch_labels(failed="true") == [(0, "up/400"), (1, "up/400")]
+    assert await fetch_labels(kind="bad_request") == await fetch_labels(failed="true")
+    assert await fetch_labels(kind="timeout") == []
+    assert await fetch_labels(model="up/say-a") == [(0, "up/say-a"), (1, "up/say-a")]
+    assert len(await fetch_labels(failed="false", limit=1)) == 4
+    different = {item for item, _ in await fetch_labels(different="true")}
+    texts = {row["item"]: row["text"] for row in await fetch_results(anywhere.session, made, model="up/say-a-then-say-b")}
     assert different == {item for item, text in texts.items() if text != "a"}
     for query in ("failed=maybe", "kind=odd", "after=1", "after=1.2.x", "limit=5000", "modle=x"):
         status, answer = await told(anywhere.session.get(f"/v1/jobs/{made['id']}/results?{query}"))
         assert (status, answer["error"]["param"]) == (400, query.partition("=")[0])
 
 
-async def test_a_dry_run_says_what_it_would_be_and_does_nothing(desk: Server, upstream: Upstream) -> None:
+async def test_a_dry_run_returns_an_estimate_and_calls_nothing(desk: Server, upstream: Upstream) -> None:
     items = [{"prompt": "x" * 400} for _ in range(10)]
-    asked = {"items": items, "models": ["priced", "up/ok"], "repeats": 3, "parameters": {"max_tokens": 100}, "dry_run": True}
-    status, estimate = await told(desk.session.post("/v1/jobs", json=asked))
+    body = {"items": items, "models": ["priced", "up/ok"], "repeats": 3, "parameters": {"max_tokens": 100}, "dry_run": True}
+    status, estimate = await told(desk.session.post("/v1/jobs", json=body))
 
     JobEstimate.model_validate(estimate, strict=True)
     assert (status, estimate["items"], estimate["calls"], estimate["cost_usd"]) == (200, 10, 60, None)
@@ -208,12 +208,12 @@ async def test_a_dry_run_says_what_it_would_be_and_does_nothing(desk: Server, up
         ({"fork_of": "job_x"}, ["fork_of"]),
     ],
 )
-async def test_what_is_wrong_is_named_and_nothing_is_sent(
+async def test_invalid_fields_are_named_and_nothing_is_sent(
     change: dict[str, Any], params: list[str], desk: Server, upstream: Upstream
 ) -> None:
-    asked = {"items": [{"prompt": "x"}], "models": "up/ok", **change}
+    body = {"items": [{"prompt": "x"}], "models": "up/ok", **change}
 
-    status, answer = await told(desk.session.post("/v1/jobs", json=asked))
+    status, answer = await told(desk.session.post("/v1/jobs", json=body))
 
     assert status == 400, answer
     assert [detail["param"] for detail in answer["error"]["details"]][: len(params)] == params
@@ -221,7 +221,7 @@ async def test_what_is_wrong_is_named_and_nothing_is_sent(
     assert (await told(desk.session.get("/v1/jobs")))[1]["data"] == []
 
 
-async def test_bad_rows_of_a_file_are_named_with_their_lines(desk: Server) -> None:
+async def test_invalid_rows_of_a_file_are_named_with_their_lines(desk: Server) -> None:
     file = await upload(desk.session, b'{"prompt":"a"}\n{"prompt"\n\n{"promt":"b"}\n')
 
     status, answer = await told(desk.session.post("/v1/jobs", json={"input_file_id": file, "models": "up/ok"}))
@@ -234,7 +234,7 @@ async def test_bad_rows_of_a_file_are_named_with_their_lines(desk: Server) -> No
         assert (status, answer["error"]["param"]) == (expected, "input_file_id")
 
 
-async def test_progress_comes_as_events_until_the_end(desk: Server) -> None:
+async def test_progress_is_streamed_as_events_until_the_end(desk: Server) -> None:
     made = await job(desk.session, [f"p{n}" for n in range(12)], ["up/sleep-0.5", "up/400"])
     events: list[dict[str, Any]] = []
     async with desk.session.get(f"/v1/jobs/{made['id']}/events") as response:
@@ -256,23 +256,23 @@ async def test_progress_comes_as_events_until_the_end(desk: Server) -> None:
     assert all(event["progress"]["left_s"] is not None for event in during if event["progress"]["calls_per_second"])
 
 
-async def test_a_reader_who_leaves_stops_nothing(desk: Server) -> None:
+async def test_a_client_that_leaves_the_events_stops_no_job(desk: Server) -> None:
     made = await job(desk.session, [f"p{n}" for n in range(6)], "up/sleep-0.3")
     async with desk.session.get(f"/v1/jobs/{made['id']}/events") as response:
         await response.content.readline()
         response.close()
 
-    assert (await ended(desk.session, made))["progress"]["answered"] == 6
+    assert (await wait_for_end(desk.session, made))["progress"]["answered"] == 6
 
 
-async def test_a_job_that_is_cancelled_is_resumed_where_it_was(anywhere: Server, upstream: Upstream) -> None:
+async def test_a_cancelled_job_resumes_where_it_was(anywhere: Server, upstream: Upstream) -> None:
     made = await job(anywhere.session, [f"p{n}" for n in range(40)], "up/sleep-0.2")
     await upstream.arrived(4)
     status, answer = await told(anywhere.session.post(f"/v1/jobs/{made['id']}/cancel"))
-    cancelled = await ended(anywhere.session, made)
+    cancelled = await wait_for_end(anywhere.session, made)
     before = len(upstream.requests)
     again, resumed = await told(anywhere.session.post(f"/v1/jobs/{made['id']}/resume", json={"concurrency": 40}))
-    done = await ended(anywhere.session, made, "done")
+    done = await wait_for_end(anywhere.session, made, "done")
 
     assert (status, answer["state"]) == (200, "cancelling")
     assert cancelled["state"] == "cancelled"
@@ -284,11 +284,11 @@ async def test_a_job_that_is_cancelled_is_resumed_where_it_was(anywhere: Server,
         assert (status, answer["error"]["code"]) == (409, "wrong_state")
 
 
-async def test_only_failures_of_the_kinds_asked_for_are_tried_again(anywhere: Server, upstream: Upstream) -> None:
+async def test_only_failures_of_the_given_kinds_are_retried(anywhere: Server, upstream: Upstream) -> None:
     made = await job(anywhere.session, ["p0", "p1"], ["up/fail-4-then-ok", "up/400", "up/ok"])
-    first = await ended(anywhere.session, made)
+    first = await wait_for_end(anywhere.session, made)
     status, _ = await told(anywhere.session.post(f"/v1/jobs/{made['id']}/retry", json={"kinds": ["server"]}))
-    second = await ended(anywhere.session, made, "done")
+    second = await wait_for_end(anywhere.session, made, "done")
 
     assert {row["model"]: row["failures"] for row in first["counts"]}["up/fail-4-then-ok"] == {"server": 2}
     assert status == 200
@@ -302,12 +302,12 @@ async def test_only_failures_of_the_kinds_asked_for_are_tried_again(anywhere: Se
     assert (status, answer["error"]["param"]) == (400, "kinds[0]")
 
 
-async def test_a_job_stops_at_its_cost_and_goes_on_with_more(desk: Server, upstream: Upstream) -> None:
+async def test_a_job_stops_at_its_cost_limit_and_resumes_with_a_higher_one(desk: Server, upstream: Upstream) -> None:
     # An answer costs 0.05 USD; before it is known, what it may cost at most is set aside.
     made = await job(desk.session, [f"p{n}" for n in range(6)], "priced", max_cost_usd=0.2, parameters={"max_tokens": 4})
-    stopped = await ended(desk.session, made)
+    stopped = await wait_for_end(desk.session, made)
     _, resumed = await told(desk.session.post(f"/v1/jobs/{made['id']}/resume", json={"max_cost_usd": 5}))
-    done = await ended(desk.session, made, "done")
+    done = await wait_for_end(desk.session, made, "done")
 
     assert (stopped["state"], stopped["progress"]["cost_usd"] <= 0.2) == ("stopped", True)
     assert "0.2 USD" in stopped["reason"]
@@ -321,17 +321,17 @@ async def test_a_job_stops_at_its_cost_and_goes_on_with_more(desk: Server, upstr
 async def test_a_deadline_ends_a_job(written: bool, desk: Server) -> None:
     at = (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()
     made = await job(desk.session, [f"p{n}" for n in range(60)], "up/sleep-1", deadline=at if written else 1.5)
-    expired = await ended(desk.session, made)
+    expired = await wait_for_end(desk.session, made)
 
     assert (expired["state"], expired["deadline"]) == ("expired", made["deadline"])
     assert 0 < expired["progress"]["left"] < 60
 
 
-async def test_what_has_changed_is_named_and_a_fork_asks_anew(upstream: Upstream, tmp_path: Path) -> None:
+async def test_changed_models_prevent_a_resume_and_a_fork_repeats_all_calls(upstream: Upstream, tmp_path: Path) -> None:
     config, store = config_of(upstream, tmp_path), str(tmp_path / "fanout.db")
     async with serving(config, FANOUT_STORE=store) as server:
         made = await job(server.session, ["p0"], ["priced", "up/400"])
-        await ended(server.session, made)
+        await wait_for_end(server.session, made)
     given = json.loads(config.read_text())
     given["models"]["priced"]["id"] = "say-new"
     config.write_text(json.dumps(given))
@@ -340,8 +340,8 @@ async def test_what_has_changed_is_named_and_a_fork_asks_anew(upstream: Upstream
         status, refused = await told(server.session.post(f"{path}/retry", json={}))
         forking, fork = await told(server.session.post(f"{path}/resume", json={"fork": True}))
         other, second = await told(server.session.post("/v1/jobs", json={"fork_of": made["id"]}))
-        await ended(server.session, fork)
-        texts = [row["text"] for row in await results(server.session, fork, failed="false")]
+        await wait_for_end(server.session, fork)
+        texts = [row["text"] for row in await fetch_results(server.session, fork, failed="false")]
 
     assert (status, refused["error"]["code"]) == (409, "changed")
     assert "`ok`" in refused["error"]["message"]
@@ -389,35 +389,35 @@ async def test_an_unknown_job_is_not_found(method: str, path: str, desk: Server)
     assert (status, answer["error"]["code"]) == (404, "job_not_found")
 
 
-async def test_jobs_are_left_queued_at_the_end_and_finished_after_the_next_start(upstream: Upstream, tmp_path: Path) -> None:
+async def test_jobs_stay_queued_over_a_restart_and_finish_after_it(upstream: Upstream, tmp_path: Path) -> None:
     config, store = config_of(upstream, tmp_path), str(tmp_path / "fanout.db")
     async with running(config, FANOUT_STORE=store, FANOUT_GRACE_S="20") as first, aiohttp.ClientSession(first.url) as session:
         made = await job(session, [f"p{n}" for n in range(60)], "up/sleep-0.2")
-        watching = asyncio.create_task(watched(first.url, made["id"]))
+        watching = asyncio.create_task(watch_events(first.url, made["id"]))
         await upstream.arrived(10, 30)
         began = time.monotonic()
         first.process.send_signal(signal.SIGTERM)
         assert await first.ended() == 0
         took_s = time.monotonic() - began
-        said = await watching
+        events = await watching
     left = [line for line in first.lines("job.ended") if line["state"] == "queued"]
     before = len(upstream.requests)
     async with running(config, FANOUT_STORE=store) as second, aiohttp.ClientSession(second.url) as session:
-        done = await ended(session, made)
+        done = await wait_for_end(session, made)
 
-    assert took_s < 10, "neither the job nor whoever watches it takes the whole grace"
-    assert "[DONE]" not in said
+    assert took_s < 10, "neither the job nor its watcher takes the whole grace"
+    assert "[DONE]" not in events
     assert len(left) == 1
     assert 10 <= before < 60
     assert (done["state"], done["progress"]["answered"], len(upstream.requests)) == ("done", 60, 60)
 
 
-async def watched(url: str, id: str) -> str:
+async def watch_events(url: str, id: str) -> str:
     async with aiohttp.ClientSession(url) as session, session.get(f"/v1/jobs/{id}/events") as response:
         return await response.text()
 
 
-async def test_calls_that_outlast_the_grace_are_given_up(upstream: Upstream, tmp_path: Path) -> None:
+async def test_calls_that_outlast_the_grace_are_cancelled(upstream: Upstream, tmp_path: Path) -> None:
     config, store = config_of(upstream, tmp_path), str(tmp_path / "fanout.db")
     async with running(config, FANOUT_STORE=store, FANOUT_GRACE_S="0.3") as first, aiohttp.ClientSession(first.url) as session:
         made = await job(session, ["p0", "p1"], "up/hang")

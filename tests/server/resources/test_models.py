@@ -79,7 +79,7 @@ async def test_the_list_holds_every_model_with_every_field(client: Client) -> No
         assert isinstance(model["owned_by"], str)
 
 
-async def test_what_is_configured_is_shown(client: Client) -> None:
+async def test_configured_facts_are_shown(client: Client) -> None:
     model = (await client.send("GET", "/v1/models/Meta/Llama-70b")).json
 
     for name in KONKO & set(FULL) - {"id"}:
@@ -91,7 +91,7 @@ async def test_what_is_configured_is_shown(client: Client) -> None:
     assert (model["provider"], model["upstream_id"], model["aliases"]) == ("needy", "llama-70b", ["l70"])
 
 
-async def test_what_is_not_known_is_null(client: Client) -> None:
+async def test_unknown_facts_are_null(client: Client) -> None:
     model = (await client.send("GET", "/v1/models/bare")).json
 
     unknown = KONKO - {"id", "object", "created", "owned_by", "name", "is_chat", "is_text"}
@@ -102,7 +102,7 @@ async def test_what_is_not_known_is_null(client: Client) -> None:
     assert "/v1/chat/completions" in model["endpoints"]
 
 
-async def test_a_model_is_ready_or_says_what_it_lacks(client: Client) -> None:
+async def test_a_model_is_ready_or_names_what_it_lacks(client: Client) -> None:
     models = {model["id"]: model for model in (await client.send("GET", "/v1/models")).json["data"]}
 
     assert {name: model["ready"] for name, model in models.items()} == {
@@ -123,7 +123,7 @@ async def test_an_id_is_found_with_its_slash_raw_or_escaped_in_any_case_or_by_an
     assert (code, model["id"]) == (200, "Meta/Llama-70b")
 
 
-async def test_any_id_of_a_provider_is_a_model_that_can_be_called(client: Client) -> None:
+async def test_any_id_of_a_provider_is_a_callable_model(client: Client) -> None:
     model = (await client.send("GET", "/v1/models/needy/whatever%3Ffree")).json
 
     assert (model["id"], model["upstream_id"], model["provider"]) == ("needy/whatever?free", "whatever?free", "needy")
@@ -131,7 +131,7 @@ async def test_any_id_of_a_provider_is_a_model_that_can_be_called(client: Client
 
 
 @pytest.mark.parametrize("name", ["bar", "nothing/here", "x" * 2000, "%ff"])
-async def test_an_unknown_id_is_404_in_the_envelope(client: Client, name: str) -> None:
+async def test_an_unknown_id_is_404_with_an_envelope(client: Client, name: str) -> None:
     code, _, body = parsed(await client.raw(request(method="GET", path=f"/v1/models/{name}")))
 
     assert code == 404
@@ -141,7 +141,7 @@ async def test_an_unknown_id_is_404_in_the_envelope(client: Client, name: str) -
         assert "did you mean `bare`" in body["error"]["message"]
 
 
-async def test_the_shipped_configuration_shows_the_embedded_models_ready_and_what_others_lack() -> None:
+async def test_the_shipped_configuration_has_the_embedded_models_ready_and_names_what_others_lack() -> None:
     async with serving() as server:
         models = {model["id"]: model for model in (await Client(server).send("GET", "/v1/models")).json["data"]}
 

@@ -1,4 +1,4 @@
-"""`GET /v1/providers`: where each account stands, and nothing by which a key or its owner could be found."""
+"""`GET /v1/providers`: the state of each account, and nothing by which a key or its owner could be recognized."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ MORE = {
 }
 
 
-async def providers(server: Server, **headers: str) -> dict[str, dict[str, Any]]:
+async def get_providers(server: Server, **headers: str) -> dict[str, dict[str, Any]]:
     reply = await Client(server).send("GET", "/v1/providers", headers=headers)
     assert reply.status == 200
     assert reply.json["object"] == "list"
     return {provider["id"]: provider for provider in reply.json["data"]}
 
 
-def config(upstream: Upstream, folder: Path, **row: Any) -> Path:
+def write_config(upstream: Upstream, folder: Path, **row: Any) -> Path:
     return providers_file(upstream.url, folder, more=MORE, api_key_env="UP_KEY", key_header="X-Up-Key", **row)
 
 
-async def test_what_is_configured_is_shown_before_anything_is_asked(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(config(upstream, tmp_path, limits={"concurrency": 3}), UP_KEY=UP_KEY) as server:
-        shown = await providers(server)
+async def test_configured_providers_are_shown_before_any_call(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(write_config(upstream, tmp_path, limits={"concurrency": 3}), UP_KEY=UP_KEY) as server:
+        shown = await get_providers(server)
 
     assert (shown["needy"]["ready"], shown["needy"]["missing"], shown["needy"]["host"]) == (
         False,
@@ -65,22 +65,22 @@ async def test_what_is_configured_is_shown_before_anything_is_asked(upstream: Up
         assert (account["left"], account["pauses"], account["recent"]) == ([], [], NOTHING)
 
 
-async def test_what_runs_and_waits_is_shown_while_it_does(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(config(upstream, tmp_path, limits={"concurrency": 2}), UP_KEY=UP_KEY) as server:
-        asking = asyncio.create_task(Client(server).ask(model=["up/sleep-0.3"] * 5))
+async def test_calls_in_flight_and_waiting_are_shown(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(write_config(upstream, tmp_path, limits={"concurrency": 2}), UP_KEY=UP_KEY) as server:
+        request = asyncio.create_task(Client(server).ask(model=["up/sleep-0.3"] * 5))
         await upstream.arrived(2)
-        account = (await providers(server))["up"]["accounts"][0]
-        await asking
+        account = (await get_providers(server))["up"]["accounts"][0]
+        await request
 
     assert (account["in_flight"], account["waiting"], account["waiting_batch"], account["concurrency"]) == (2, 3, 0, 2)
 
 
-async def test_what_is_left_and_what_is_held_for_it_is_shown(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(config(upstream, tmp_path), UP_KEY=UP_KEY) as server:
+async def test_reported_quotas_and_the_holds_they_cause_are_shown(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(write_config(upstream, tmp_path), UP_KEY=UP_KEY) as server:
         client = Client(server)
         await client.ask(model="up/ok-remaining-0-limit-5-reset-30s")
         await client.ask(model=["up/429-s-20-code-slow_down", "apart"], timeout_s=5)
-        account, apart, _ = (await providers(server))["up"]["accounts"]
+        account, apart, _ = (await get_providers(server))["up"]["accounts"]
 
     (left,) = account["left"]
     assert left["model"] == "ok-remaining-0-limit-5-reset-30s"
@@ -95,29 +95,29 @@ async def test_what_is_left_and_what_is_held_for_it_is_shown(upstream: Upstream,
     assert (apart["limit_group"], apart["pauses"], apart["recent"]["answered"]) == ("apart", [], 1)
 
 
-async def test_how_calls_went_lately_is_shown(upstream: Upstream, tmp_path: Path) -> None:
+async def test_recent_outcomes_are_shown(upstream: Upstream, tmp_path: Path) -> None:
     retries = {"attempts": 1}
-    async with serving(config(upstream, tmp_path, retries=retries), UP_KEY=UP_KEY) as server:
+    async with serving(write_config(upstream, tmp_path, retries=retries), UP_KEY=UP_KEY) as server:
         client = Client(server)
         await client.ask(model=["up/sleep-0.2", "up/sleep-0.2", "up/500", "up/400", "nobody", "needy/x"])
         await client.stream(model="up/first-0.2")
-        shown = await providers(server)
+        shown = await get_providers(server)
 
     recent = shown["up"]["accounts"][0]["recent"]
     assert (recent["calls"], recent["answered"], recent["failures"]) == (5, 3, {"server": 1, "bad_request": 1})
     assert recent["error_rate"] == 0.4
     assert 200 <= recent["median_ms"] <= recent["p95_ms"]
     assert recent["median_ttft_ms"] >= 200
-    assert shown["needy"]["accounts"][0]["recent"] == NOTHING, "what is not sent is no call"
+    assert shown["needy"]["accounts"][0]["recent"] == NOTHING, "a call that is not sent does not count"
 
 
-async def test_callers_keys_are_shown_together_and_without_a_trace(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(config(upstream, tmp_path), UP_KEY=UP_KEY) as server:
+async def test_callers_own_keys_are_shown_together_and_cannot_be_recognized(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(write_config(upstream, tmp_path), UP_KEY=UP_KEY) as server:
         client = Client(server)
         for number in range(3):
             await client.ask(headers={"X-Up-Key": f"{GUEST}-{number}"}, model="up/ok-remaining-3-limit-5-reset-30s")
         reply = await client.send("GET", "/v1/providers")
-        own, _, guests = (await providers(server))["up"]["accounts"]
+        own, _, guests = (await get_providers(server))["up"]["accounts"]
 
     assert (guests["own_keys"], guests["recent"]["answered"], guests["left"]) == (3, 3, [])
     assert (own["left"], own["recent"]["calls"]) == ([], 0)
@@ -125,27 +125,27 @@ async def test_callers_keys_are_shown_together_and_without_a_trace(upstream: Ups
         assert secret not in reply.body.decode()
 
 
-async def test_it_needs_a_key_like_all_others(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(config(upstream, tmp_path), FANOUT_API_KEYS="k-1234567") as server:
+async def test_providers_need_a_key_like_all_other_paths(upstream: Upstream, tmp_path: Path) -> None:
+    async with serving(write_config(upstream, tmp_path), FANOUT_API_KEYS="k-1234567") as server:
         assert (await Client(server).send("GET", "/v1/providers")).status == 401
-        assert set(await providers(server, Authorization="Bearer k-1234567")) == {"up", "local", "needy"}
+        assert set(await get_providers(server, Authorization="Bearer k-1234567")) == {"up", "local", "needy"}
 
 
-def _outcome(result: Completion | Failure, call_s: float = 0.1, *, guest: bool = False) -> Outcome:
+def make_outcome(result: Completion | Failure, call_s: float = 0.1, *, guest: bool = False) -> Outcome:
     call = Call(0, 0, 0, Target("x", "x", "up", "m"), Query(prompt="x"), credential=Credential(None, "d") if guest else None)  # type: ignore[arg-type]
     return Outcome(call, result, Timing(call_s=call_s, attempts=1))
 
 
-def test_only_the_last_calls_are_kept_and_cancelled_ones_are_no_errors() -> None:
+def test_only_the_last_calls_count_and_cancelled_ones_are_no_errors() -> None:
     recent = RecentCalls()
     for number in range(2 * MAX_CALLS):
-        recent.observe(_outcome(Completion(()), call_s=number))
+        recent.observe(make_outcome(Completion(()), call_s=number))
     lately = recent.summarize([("up", None, False)])
     assert (lately.calls, lately.answered, lately.error_rate) == (MAX_CALLS, MAX_CALLS, 0.0)
     assert (lately.median_s, lately.p95_s) == (1499, 1949)
 
-    recent.observe(_outcome(Failure("cancelled", "x"), guest=True))
+    recent.observe(make_outcome(Failure("cancelled", "x"), guest=True))
     assert recent.summarize([("up", None, True)]).error_rate is None
-    recent.observe(_outcome(Failure("server", "x"), guest=True))
+    recent.observe(make_outcome(Failure("server", "x"), guest=True))
     assert recent.summarize([("up", None, True)]).error_rate == 1.0
     assert recent.summarize([("up", None, True), ("up", None, False)]).calls == MAX_CALLS + 2

@@ -1,4 +1,4 @@
-"""`GET /v1/usage` over HTTP: what real calls cost whom, through kills and stops."""
+"""`GET /v1/usage` over HTTP: calls, tokens and cost by account, through kills and stops."""
 
 from __future__ import annotations
 
@@ -37,36 +37,36 @@ PRICES = {
 
 @pytest.fixture
 async def counted(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
-    """A server before scripted upstreams and the embedded models, with a store in a file."""
+    """Start a server with a store in a file, scripted upstreams and the embedded models."""
     retries = {"attempts": 2, "max_delay_s": 0.01}
     config = providers_file(upstream.url, tmp_path, more=PRICES, retries=retries, timeout_s=1)
     async with serving(config, FANOUT_STORE=str(tmp_path / "fanout.db")) as server:
         yield server
 
 
-async def ask(server: Server, **query: str) -> tuple[int, Any]:
+async def get_usage(server: Server, **query: str) -> tuple[int, Any]:
     async with server.session.get("/v1/usage", params=query) as response:
         return response.status, await response.json()
 
 
-async def rows(server: Server, **query: str) -> list[dict[str, Any]]:
-    status, answer = await ask(server, **query)
+async def get_rows(server: Server, **query: str) -> list[dict[str, Any]]:
+    status, answer = await get_usage(server, **query)
     assert status == 200, answer
     data: list[dict[str, Any]] = answer["data"]
     return data
 
 
-def written(path: Path) -> int:
+def sum_requests(path: Path) -> int:
     with closing(sqlite3.connect(path)) as database:
         return int(database.execute("SELECT coalesce(sum(calls), 0) FROM usage").fetchone()[0])
 
 
-async def test_what_it_says_is_the_sum_of_what_the_answers_said(counted: Server) -> None:
+async def test_usage_is_the_sum_of_the_answers_usage(counted: Server) -> None:
     models = [*SET, "priced", "up/no_usage", "nobody", "up/429"]
     body = {"model": models, "prompt": "The", "max_tokens": 5}
     choices = [choice for _ in range(3) for choice in (await post(counted, "/v1/completion", body, ACCOUNT)).choices]
 
-    found = {row["model"]: row for row in await rows(counted)}
+    found = {row["model"]: row for row in await get_rows(counted)}
 
     assert sorted(found) == sorted(models)
     for model, row in found.items():
@@ -84,7 +84,7 @@ async def test_what_it_says_is_the_sum_of_what_the_answers_said(counted: Server)
     assert found["up/429"]["failures"] == {"rate_limit": 3}
 
 
-async def test_every_dialect_counts_for_the_account_that_it_names(counted: Server) -> None:
+async def test_every_dialect_counts_for_the_account_it_names(counted: Server) -> None:
     await post(counted, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 3}, ACCOUNT)
     await post(counted, "/v1/completions", {"model": SET[0], "prompt": "The"}, ACCOUNT)
     await post(counted, "/v1/chat/completions", {"model": SET[0], "messages": [{"role": "user", "content": "hi"}]}, ACCOUNT)
@@ -94,20 +94,20 @@ async def test_every_dialect_counts_for_the_account_that_it_names(counted: Serve
     await complete(counted, SET[0])
     await chat(counted, SET[0], stream=True)
 
-    found = {row["account_id"]: row["requests"] for row in await rows(counted, group_by="account")}
+    found = {row["account_id"]: row["requests"] for row in await get_rows(counted, group_by="account")}
 
     assert found == {None: 3, "team-a": 5, "team-b": 1}
 
 
-async def test_rows_are_grouped_as_asked_and_show_nothing_else(counted: Server) -> None:
+async def test_rows_are_grouped_as_requested_and_show_nothing_else(counted: Server) -> None:
     await post(counted, "/v1/completion", {"model": [*SET, "nobody"], "prompt": "The"}, ACCOUNT)
     await complete(counted, SET[0])
     today = datetime.now(UTC)
 
-    (whole,) = await rows(counted, group_by="")
-    hours = await rows(counted, group_by="hour, model")
-    days = await rows(counted, group_by="day,day")
-    providers = await rows(counted, group_by="provider,upstream_model")
+    (whole,) = await get_rows(counted, group_by="")
+    hours = await get_rows(counted, group_by="hour, model")
+    days = await get_rows(counted, group_by="day,day")
+    providers = await get_rows(counted, group_by="provider,upstream_model")
 
     assert whole["requests"] == 4
     assert {"account_id", "model", "provider", "upstream_model", "day", "hour"} & set(whole) == set()
@@ -121,7 +121,7 @@ async def test_rows_are_grouped_as_asked_and_show_nothing_else(counted: Server) 
     ]
 
 
-async def test_only_the_account_and_the_time_that_are_asked_for(counted: Server) -> None:
+async def test_rows_cover_only_the_requested_account_and_time(counted: Server) -> None:
     await post(counted, "/v1/completion", {"model": SET[0], "prompt": "The"}, ACCOUNT)
     await complete(counted, SET[0])
     today = datetime.now(UTC).strftime("%Y-%m-%d")
@@ -137,7 +137,7 @@ async def test_only_the_account_and_the_time_that_are_asked_for(counted: Server)
         "with a plus sign that became a space": {"from": "2020-01-01T00:00:00 05:30"},
     }
 
-    found = {name: sum(row["requests"] for row in await rows(counted, **query)) for name, query in only.items()}
+    found = {name: sum(row["requests"] for row in await get_rows(counted, **query)) for name, query in only.items()}
 
     assert found == {
         "all": 2,
@@ -166,15 +166,15 @@ async def test_only_the_account_and_the_time_that_are_asked_for(counted: Server)
         ({"from": "0001-01-01T00:00:00+14:00", "to": "0001-01-01"}, None, "1970-01-01T00:00:00Z"),
     ],
 )
-async def test_the_answer_says_from_when_to_when(counted: Server, query: dict[str, str], since: str | None, until: str) -> None:
-    _, answer = await ask(counted, **query)
+async def test_the_answer_has_its_start_and_end(counted: Server, query: dict[str, str], since: str | None, until: str) -> None:
+    _, answer = await get_usage(counted, **query)
 
     assert (answer["object"], answer["from"], answer["to"]) == ("list", since, until)
     assert answer["group_by"] == ["account", "model"]
 
 
 async def test_every_wrong_parameter_is_named_at_once(counted: Server) -> None:
-    status, answer = await ask(
+    status, answer = await get_usage(
         counted, **{"from": "2026-13-01", "to": "soon", "group_by": "modle,day", "account": "a", "account_id": "x" * 257}
     )
 
@@ -201,7 +201,7 @@ async def test_every_wrong_parameter_is_named_at_once(counted: Server) -> None:
         ("group_by=cost", "group_by", "`cost` is not allowed"),
     ],
 )
-async def test_a_wrong_parameter_says_what_is_allowed(counted: Server, query: str, param: str, sentence: str) -> None:
+async def test_a_wrong_parameter_is_refused_with_a_hint(counted: Server, query: str, param: str, sentence: str) -> None:
     async with counted.session.get(f"/v1/usage?{query}") as response:
         answer = await response.json()
 
@@ -216,29 +216,29 @@ async def test_more_rows_than_an_answer_may_have_are_refused(counted: Server, tm
         database.executemany(insert, [(f"account-{number:05}",) for number in range(10_001)])
         database.commit()
 
-    status, answer = await ask(counted)
-    fewer = await rows(counted, group_by="model")
-    almost = await rows(counted, account_id="account-09999")
+    status, answer = await get_usage(counted)
+    fewer = await get_rows(counted, group_by="model")
+    almost = await get_rows(counted, account_id="account-09999")
 
     assert (status, answer["error"]["param"]) == (400, "group_by")
     assert "more than 10000 rows" in answer["error"]["message"]
     assert [row["requests"] for row in (*fewer, *almost)] == [10_001, 1]
 
 
-async def test_a_call_whose_caller_left_is_counted_as_cancelled(counted: Server, upstream: Upstream) -> None:
+async def test_a_call_whose_client_left_is_counted_as_cancelled(counted: Server, upstream: Upstream) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(0.2):
             await post(counted, "/v1/completion", {"model": "up/sleep-0.9-then-ok", "prompt": "hi"}, ACCOUNT)
     await upstream.quiet()
 
     async with asyncio.timeout(5):
-        while not (found := await rows(counted)):
+        while not (found := await get_rows(counted)):
             await asyncio.sleep(0.02)
 
     assert (found[0]["requests"], found[0]["answered"], found[0]["failures"]) == (1, 0, {"cancelled": 1})
 
 
-async def test_without_a_store_it_says_so_and_everything_else_works(tmp_path: Path) -> None:
+async def test_without_a_store_the_answer_is_503_store_off_and_everything_else_works(tmp_path: Path) -> None:
     async with serving(FANOUT_STORE="off") as server:
         answered = await complete(server, SET[0])
         async with server.session.get("/v1/usage") as response:
@@ -249,14 +249,14 @@ async def test_without_a_store_it_says_so_and_everything_else_works(tmp_path: Pa
     assert "FANOUT_STORE is `off`" in error["message"]
 
 
-async def test_a_database_that_broke_is_one_clear_answer_and_calls_go_on(
+async def test_a_broken_database_gives_503_and_completions_still_work(
     counted: Server, tmp_path: Path, logged: list[str]
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "fanout.db")) as database:
         database.execute("DROP TABLE usage")
         database.commit()
 
-    status, answer = await ask(counted)
+    status, answer = await get_usage(counted)
     answered = await complete(counted, SET[0])
 
     assert (status, answer["error"]["code"]) == (503, "store_unavailable")
@@ -264,9 +264,9 @@ async def test_a_database_that_broke_is_one_clear_answer_and_calls_go_on(
     assert any("no such table: usage" in line for line in logged)
 
 
-async def test_it_needs_a_key_where_keys_are_set() -> None:
+async def test_usage_needs_a_key_like_all_other_paths() -> None:
     async with serving(FANOUT_API_KEYS="k") as server:
-        assert (await ask(server))[0] == 401
+        assert (await get_usage(server))[0] == 401
 
 
 async def test_a_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
@@ -276,27 +276,27 @@ async def test_a_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
     async with started("serve", "--port", "0", FANOUT_STORE=str(path), FANOUT_LOG_LEVEL="error") as process:
         address = await address_of(process)
 
-        async def keep_asking(session: aiohttp.ClientSession) -> None:
+        async def keep_sending(session: aiohttp.ClientSession) -> None:
             while True:
                 async with session.post("/v1/completion", json=body) as response:
                     await response.read()
                     ended.append(time.monotonic())
 
         async with aiohttp.ClientSession(address) as session:
-            asking = [asyncio.create_task(keep_asking(session)) for _ in range(8)]
+            senders = [asyncio.create_task(keep_sending(session)) for _ in range(8)]
             await asyncio.sleep(3)
             killed = time.monotonic()
             os.kill(process.pid, signal.SIGKILL)
-            await asyncio.gather(*asking, return_exceptions=True)
+            await asyncio.gather(*senders, return_exceptions=True)
         assert await process.wait() == -signal.SIGKILL
 
     long_ago = sum(moment < killed - 1 for moment in ended)
     assert long_ago > 100
-    assert long_ago <= written(path) <= len(ended) + 8
+    assert long_ago <= sum_requests(path) <= len(ended) + 8
 
 
 async def test_sigterm_loses_nothing(upstream: Upstream, tmp_path: Path) -> None:
-    """What was answered is counted, and what the stop cancels, too."""
+    """Answered calls are counted, and so are those that the stop cancels."""
     path = tmp_path / "fanout.db"
     config = providers_file(upstream.url, tmp_path, timeout_s=60)
     serve = ("serve", "--port", "0", "--config", str(config))
@@ -323,10 +323,10 @@ async def test_sigterm_loses_nothing(upstream: Upstream, tmp_path: Path) -> None
     assert found == {"answered": 80, "not_found": 40, "cancelled": 5}
 
 
-async def test_what_an_earlier_process_counted_is_still_there(tmp_path: Path) -> None:
+async def test_counts_of_an_earlier_process_are_still_there(tmp_path: Path) -> None:
     for _ in range(2):
         async with serving(FANOUT_STORE=str(tmp_path / "fanout.db")) as server:
             await complete(server, SET[0])
-            (row,) = await rows(server)
+            (row,) = await get_rows(server)
 
     assert row["requests"] == 2
