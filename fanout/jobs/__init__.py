@@ -1,1 +1,1 @@
-"""Batch jobs: rows × models through the Dispatcher into the store."""
+"""Batch jobs: every row of an input to every model, through the dispatcher into the store."""

@@ -51,9 +51,7 @@ class AdaptiveConcurrency:
     def record_answer(self, started: float, now: float, *, filled: bool = True) -> None:
         """Record a call that was answered now.
 
-        Args:
-            started: when the call was sent.
-            filled: as many calls ran as may; a concurrency that is not used has proved nothing and does not grow.
+        Unless it was `filled`, with as many calls running as may, the concurrency has proved nothing and does not grow.
         """
         if filled:
             self.size = min(self.size + (1 if self._doubling else 1 / self.size), self.maximum)

@@ -32,11 +32,11 @@ class JobCreator:
         self._store, self._planner, self._owner = store, planner, owner
 
     async def create(
-        self, spec: JobSpec, rows: Iterable[InputRow | BadRow], *, account_id: str, id: str, forked_from: str | None
+        self, spec: JobSpec, rows: Iterable[InputRow | BadRow], *, account_id: str, job_id: str, forked_from: str | None
     ) -> None:
         """Create a job; see `JobManager.create`."""
         intake = self._open_intake(spec, account_id)
-        async with self._load(_new_row(id, account_id, spec, {}, forked_from)) as (number, epoch):
+        async with self._load(_new_row(job_id, account_id, spec, {}, forked_from)) as (number, epoch):
             source = iter(rows)
             while (items := await asyncio.to_thread(intake.read_chunk, source)) is not None:
                 if items and not intake.faults:
@@ -59,12 +59,12 @@ class JobCreator:
         """Create a job with the same input, by the current configuration, and return its id."""
         forked = replace(job, spec=spec)
         fingerprint, units = self._planner.fingerprint_job(forked), self._planner.count_units(forked)
-        id = f"{job.id.partition('_')[0]}_{uuid.uuid4().hex}"
-        async with self._load(_new_row(id, job.account_id, spec, fingerprint, job.id)) as (number, epoch):
+        job_id = f"{job.id.partition('_')[0]}_{uuid.uuid4().hex}"
+        async with self._load(_new_row(job_id, job.account_id, spec, fingerprint, job.id)) as (number, epoch):
             for first in range(0, job.items, COPY_CHUNK_ITEMS):
                 await self._store.inputs.copy(job.number, number, first, first + COPY_CHUNK_ITEMS)
         await self._complete(number, epoch, job.items, units, fingerprint)
-        return id
+        return job_id
 
     def _open_intake(self, spec: JobSpec, account_id: str, estimate: Estimate | None = None) -> Intake:
         builder = self._planner.make_builder(spec, account_id)
@@ -107,6 +107,6 @@ class JobCreator:
             raise StoreError("the job was given up while its input was read")
 
 
-def _new_row(id: str, account_id: str, spec: JobSpec, fingerprint: Fingerprint, forked_from: str | None) -> NewJobRow:
+def _new_row(job_id: str, account_id: str, spec: JobSpec, fingerprint: Fingerprint, forked_from: str | None) -> NewJobRow:
     written = FINGERPRINT_JSON.dump_json(fingerprint).decode()
-    return NewJobRow(id, time.time(), account_id, spec.to_json(), written, forked_from)
+    return NewJobRow(job_id, time.time(), account_id, spec.to_json(), written, forked_from)

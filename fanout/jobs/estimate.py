@@ -1,4 +1,4 @@
-"""What a job would ask, before anything is sent: calls, tokens, cost, and the time that the configured limits need."""
+"""Estimate of a job before anything is sent: calls, tokens, cost, and the time that the configured limits need."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from fanout.core.schema import Call
 from fanout.core.usage import Usage
 from fanout.jobs.budget import Price, max_input_tokens
 
-BYTES_A_TOKEN = 4
+BYTES_PER_TOKEN = 4
 """Of English text, roughly."""
-GUESSED_OUTPUT = 256
-"""Tokens of an answer, where the call sets no length."""
+GUESSED_OUTPUT_TOKENS = 256
+"""Length of an answer, where the call sets none."""
 
 
 @dataclass(slots=True)
 class ModelEstimate:
-    """What one model would be asked. Tokens are estimates, and so is their cost."""
+    """Share of one model. Tokens are estimates, and so is their cost."""
 
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    """The most that its calls allow, or a guess."""
+    """As many as its calls allow, or a guess."""
     guessed: bool = False
-    """Some calls set no length: their answers' tokens are a guess."""
+    """Some calls set no length, so the tokens of their answers are a guess."""
     cost_usd: float | None = 0.0
     """`None`: the price is not known."""
 
 
 @dataclass(slots=True)
 class AccountEstimate:
-    """What one account would be asked, and how long its configured limits make that last."""
+    """Share of one account."""
 
     calls: int = 0
     tokens: int = 0
 
     def min_duration_s(self, limits: LimitsRow | None) -> float | None:
-        """Seconds; `None` where it has no limits on starts and tokens. What a period allows may start at once."""
+        """Return the seconds that its limits need at least; `None`: there are none. A minute's allowance may start at once."""
         if limits is None:
             return None
         waits = []
@@ -51,7 +51,7 @@ class AccountEstimate:
 
 @dataclass(slots=True)
 class Estimate:
-    """Of a whole job."""
+    """Estimate of a whole job."""
 
     items: int = 0
     calls: int = 0
@@ -59,13 +59,13 @@ class Estimate:
     accounts: dict[str, AccountEstimate] = field(default_factory=dict)
 
     def add(self, calls: Iterable[Call], price: Price) -> None:
-        """One more item."""
+        """Add the calls of one item."""
         self.items += 1
         for call in calls:
             self.calls += 1
             sampling = call.query.sampling
-            read = max_input_tokens(call.query) // BYTES_A_TOKEN
-            length = GUESSED_OUTPUT if sampling.max_tokens is None else sampling.max_tokens
+            read = max_input_tokens(call.query) // BYTES_PER_TOKEN
+            length = GUESSED_OUTPUT_TOKENS if sampling.max_tokens is None else sampling.max_tokens
             wrote = length * max(sampling.n or 1, sampling.best_of or 1)
             model = self.models.setdefault(call.target.label, ModelEstimate())
             model.calls += 1
@@ -90,11 +90,9 @@ class Estimate:
         return [name for name, model in self.models.items() if model.cost_usd is None]
 
     def min_duration_s(self, providers: Mapping[str, ProviderSettings]) -> float | None:
-        """Seconds that the slowest account's limits need; `None` where none has any."""
-        rows = {name: providers.get(name) for name in self.accounts}
+        """Return the seconds that the limits of the slowest account need; `None` where no account has limits."""
         waits = [
-            wait
+            account.min_duration_s(providers[name].row.limits if name in providers else None)
             for name, account in self.accounts.items()
-            if (wait := account.min_duration_s(row.row.limits if (row := rows[name]) else None)) is not None
         ]
-        return max(waits) if waits else None
+        return max((wait for wait in waits if wait is not None), default=None)

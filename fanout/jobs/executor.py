@@ -36,11 +36,11 @@ class JobExecutor:
         """Jobs that this process has or is about to take. Its own lease would not keep it from running one twice."""
         self.is_leaving = False
 
-    async def run(self, id: str, on_start: OnStart | None = None, *, wait: bool = False) -> Job:
+    async def run(self, job_id: str, on_start: OnStart | None = None, *, wait: bool = False) -> Job:
         """Run a job to its end; see `JobManager.run`."""
-        job = await find_job(self._store, id)
+        job = await find_job(self._store, job_id)
         if job.state in ENDED_STATES or job.state == "loading":
-            raise wrong_state(f"job `{id}` is {job.state}")
+            raise wrong_state(f"job `{job_id}` is {job.state}")
         fingerprint = self._planner.require_unchanged(job)
         if job.number not in self._taken:
             self._taken.add(job.number)
@@ -61,11 +61,7 @@ class JobExecutor:
             worker.stop("queued", None)
 
     async def _run(self, job: Job, epoch: int, fingerprint: Fingerprint, on_start: OnStart | None) -> Job:
-        """Run a job whose lease this process has.
-
-        Args:
-            fingerprint: of its models now; limit groups may have changed since it was made.
-        """
+        """Run a job whose lease this process has, with the limit groups of now, which are in the fingerprint."""
         change: JobChange = {"state": "running", "reason": None, "started": job.started or time.time()}
         if not await self._store.update(job.number, change, states=("queued", "running"), epoch=epoch):
             job = await find_job(self._store, job.id)

@@ -36,10 +36,10 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 def choose_format(name: str, requested: str | None = None) -> str:
-    """Return the format of a file: the requested one, else by its name; standard input, `-`, is JSONL.
+    """Return the file_format of a file: the requested one, else by its name; standard input, `-`, is JSONL.
 
     Raises:
-        RequestError: neither names a known format.
+        RequestError: neither names a known file_format.
     """
     if requested is not None:
         found = SUFFIXES.get(f".{requested.lower()}")
@@ -56,28 +56,28 @@ def choose_format(name: str, requested: str | None = None) -> str:
     return found
 
 
-def read_rows(source: Path | BinaryIO, format: str | None = None) -> Iterator[InputRow | BadRow]:
+def read_rows(source: Path | BinaryIO, file_format: str | None = None) -> Iterator[InputRow | BadRow]:
     """Yield every row of an input in order, without empty lines. Gzip is recognized and unpacked.
 
     Args:
         source: a path (`-`: standard input), or an open stream, which stays open.
-        format: `jsonl`, `csv`, `tsv` or `parquet`; by default by the path's ending, of a stream JSONL.
+        file_format: `jsonl`, `csv`, `tsv` or `parquet`; by default by the path's ending, of a stream JSONL.
 
     Raises:
-        RequestError: the file cannot be opened, has no known format, or needs a package that is missing.
+        RequestError: the file cannot be opened, has no known file_format, or needs a package that is missing.
     """
-    format = choose_format(str(source) if isinstance(source, Path) else "-", format)
-    if format == "parquet":
+    file_format = choose_format(str(source) if isinstance(source, Path) else "-", file_format)
+    if file_format == "parquet":
         import_pyarrow()
-    return _read_rows(source, format)
+    return _read_rows(source, file_format)
 
 
-def _read_rows(source: Path | BinaryIO, format: str) -> Iterator[InputRow | BadRow]:
+def _read_rows(source: Path | BinaryIO, file_format: str) -> Iterator[InputRow | BadRow]:
     line = 0
     with ExitStack() as stack:
-        stream = _open(source, stack, unpack=format != "parquet")
+        stream = _open(source, stack, unpack=file_format != "parquet")
         try:
-            for row in READERS[format](stream):
+            for row in READERS[file_format](stream):
                 line = row.line
                 yield row
         except (OSError, EOFError, zlib.error) as error:  # what gzip raises over a truncated file

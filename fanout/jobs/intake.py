@@ -36,12 +36,7 @@ class Intake:
         fingerprint: Fingerprint,
         estimate: Estimate | None = None,
     ) -> None:
-        """Prepare for the first row.
-
-        Args:
-            fingerprint: of the job's own models.
-            estimate: takes the calls of every row.
-        """
+        """Start with the fingerprint of the job's own models; an `estimate` takes the calls of every row."""
         self._spec, self._builder, self._dispatcher, self._estimate = spec, builder, dispatcher, estimate
         self.fingerprint: dict[str, Mapping[str, object]] = dict(fingerprint)
         self.items = self.units = self._bad_rows = 0

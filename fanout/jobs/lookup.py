@@ -11,15 +11,15 @@ from fanout.jobs.job import Job, ResultGroup
 from fanout.store.jobs.job_store import JobStore
 
 
-async def find_job(store: JobStore, id: str) -> Job:
+async def find_job(store: JobStore, job_id: str) -> Job:
     """Return the job of an id.
 
     Raises:
         RequestError: there is none.
     """
-    row = await store.find(id)
+    row = await store.find(job_id)
     if row is None:
-        raise RequestError([Fault("id", f"no job `{id}`", "job_not_found")])
+        raise RequestError([Fault("id", f"no job `{job_id}`", "job_not_found")])
     return Job.from_row(row)
 
 

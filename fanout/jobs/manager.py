@@ -49,23 +49,26 @@ class JobManager:
         *,
         account_id: str | None = None,
         prefix: str = "job_",
-        id: str | None = None,
+        job_id: str | None = None,
         forked_from: str | None = None,
     ) -> Job:
-        """Create a job: validate and keep its whole input. Nothing of it is sent before `run`.
+        """Create a job: validate and keep its whole input, read in a thread. Nothing of it is sent before `run`.
 
         Args:
-            rows: read in a thread.
-            id: by default `prefix` and a new one.
+            spec: what is to be sent.
+            rows: its input.
+            account_id: the account that it belongs to.
+            prefix: beginning of its id, if `job_id` does not give the whole of it.
+            job_id: its id.
             forked_from: the job that it stands in for.
 
         Raises:
             RequestError: with every bad row and its line, up to `MAX_FAULTS`; nothing is kept.
             StoreError: the database cannot be written.
         """
-        id = id or f"{prefix}{uuid.uuid4().hex}"
-        await self._creator.create(spec, rows, account_id=account_id or "", id=id, forked_from=forked_from)
-        return await self.find_job(id)
+        job_id = job_id or f"{prefix}{uuid.uuid4().hex}"
+        await self._creator.create(spec, rows, account_id=account_id or "", job_id=job_id, forked_from=forked_from)
+        return await self.find_job(job_id)
 
     async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> Estimate:
         """Return the estimate of a job; nothing of it is kept or sent.
@@ -75,13 +78,13 @@ class JobManager:
         """
         return await self._creator.estimate(spec, rows)
 
-    async def find_job(self, id: str) -> Job:
+    async def find_job(self, job_id: str) -> Job:
         """Return the job of an id.
 
         Raises:
             RequestError: there is none.
         """
-        return await find_job(self._store, id)
+        return await find_job(self._store, job_id)
 
     async def list_jobs(
         self,
@@ -96,17 +99,17 @@ class JobManager:
         rows = await self._store.list_jobs(limit=limit, before=before, account_id=account_id, prefix=prefix, states=states)
         return [Job.from_row(row) for row in rows]
 
-    async def read_progress(self, id: str) -> Progress:
+    async def read_progress(self, job_id: str) -> Progress:
         """Return the progress of a job, whichever process runs it."""
-        job = await self.find_job(id)
+        job = await self.find_job(job_id)
         if worker := self._executor.workers.get(job.number):
             return replace(worker.progress, job=job)
         return Progress(job, await read_counts(self._store, job))
 
-    async def watch(self, id: str, every_s: float = 1.0) -> AsyncGenerator[Progress]:
+    async def watch(self, job_id: str, every_s: float = 1.0) -> AsyncGenerator[Progress]:
         """Yield the progress of a job again and again until it has ended."""
         while True:
-            progress = await self.read_progress(id)
+            progress = await self.read_progress(job_id)
             yield progress
             if progress.job.state in ENDED_STATES:
                 return
@@ -116,10 +119,11 @@ class JobManager:
         """Return the calls of one item of a job."""
         return self._planner.plan_item(job, body)
 
-    async def run(self, id: str, on_start: OnStart | None = None, *, wait: bool = False) -> Job:
+    async def run(self, job_id: str, on_start: OnStart | None = None, *, wait: bool = False) -> Job:
         """Run a job to its end, in this process.
 
         Args:
+            job_id: the job.
             on_start: called with its worker once it runs.
             wait: while another process runs it, wait until that one has ended it, or has gone.
 
@@ -128,15 +132,15 @@ class JobManager:
             LeaseLostError: another process runs it.
             StoreError: the database cannot be written.
         """
-        return await self._executor.run(id, on_start, wait=wait)
+        return await self._executor.run(job_id, on_start, wait=wait)
 
     def leave(self) -> None:
         """Send nothing more; running jobs are left to the next process once their calls in flight have ended."""
         self._executor.leave()
 
-    async def cancel(self, id: str) -> Job:
+    async def cancel(self, job_id: str) -> Job:
         """Send nothing more of a job; calls in flight are waited for. A job that has ended stays as it is."""
-        job = await self.find_job(id)
+        job = await self.find_job(job_id)
         if job.is_free:
             change: JobChange = {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
             await self._store.update(job.number, change, states=("queued", "running", "cancelling", "stopped"))
@@ -144,46 +148,47 @@ class JobManager:
             await self._store.update(job.number, {"state": "cancelling"}, states=("queued", "running"))
             if worker := self._executor.workers.get(job.number):
                 worker.stop("cancelled", "it was cancelled")
-        return await self.find_job(id)
+        return await self.find_job(job_id)
 
-    async def resume(self, id: str, *, fork: bool = False, **changes: Unpack[SpecChange]) -> Job:
+    async def resume(self, job_id: str, *, fork: bool = False, **changes: Unpack[SpecChange]) -> Job:
         """Queue a job that was stopped, cancelled, expired or cut off.
 
         Args:
+            job_id: the job.
             fork: where its models stand for something else by now, send everything anew in a new job.
-            changes: new values in its specification.
+            **changes: new values in its specification.
 
         Raises:
             RequestError: it is done, or runs, or has changed: with every difference.
         """
-        job = await self.find_job(id)
+        job = await self.find_job(job_id)
         spec = _drop_past_deadline(replace(job.spec, **changes))
         if fork:
-            id = await self._creator.fork(job, spec)
+            job_id = await self._creator.fork(job, spec)
             self.supervisor.notify()
-            return await self.find_job(id)
+            return await self.find_job(job_id)
         if job.state == "done":
-            raise wrong_state(f"job `{id}` is done; `retry` asks again what has failed")
+            raise wrong_state(f"job `{job_id}` is done; `retry` asks again what has failed")
         if job.state == "loading" or not job.is_free:
-            raise wrong_state(f"job `{id}` is {job.state}; it need not be resumed")
+            raise wrong_state(f"job `{job_id}` is {job.state}; it need not be resumed")
         self._planner.require_unchanged(job)
         await self._queue(job, spec)
-        return await self.find_job(id)
+        return await self.find_job(job_id)
 
-    async def retry(self, id: str, kinds: Sequence[str] = (), **changes: Unpack[SpecChange]) -> Job:
+    async def retry(self, job_id: str, kinds: Sequence[str] = (), **changes: Unpack[SpecChange]) -> Job:
         """Send again the units that have failed, only those of some kinds if any are given.
 
         Raises:
             RequestError: it runs, or it has changed: with every difference.
         """
-        job = await self.find_job(id)
+        job = await self.find_job(job_id)
         if job.state not in ENDED_STATES:
-            raise wrong_state(f"job `{id}` is {job.state}; cancel it first, or wait for its end")
+            raise wrong_state(f"job `{job_id}` is {job.state}; cancel it first, or wait for its end")
         self._planner.require_unchanged(job)
         if await self._store.journal.reopen(job.number, kinds, states=(job.state,)) is None:
             raise wrong_state(f"job `{job.id}` is no longer {job.state}")
         await self._queue(job, _drop_past_deadline(replace(job.spec, **changes)))
-        return await self.find_job(id)
+        return await self.find_job(job_id)
 
     async def _queue(self, job: Job, spec: JobSpec) -> None:
         queued: JobChange = {"state": "queued", "reason": None, "ended": None, "owner": None, "spec": spec.to_json()}
@@ -209,7 +214,9 @@ async def open_job_manager(
     """Open a manager; at the end its running jobs are left to the next process.
 
     Args:
-        builders: of the kinds of jobs other than rows.
+        store: the jobs.
+        dispatcher: sends their calls.
+        builders: request builders for kinds of jobs other than rows.
         run_waiting: it also runs the unattended jobs that no process has.
         owner: identity of this process in leases; by default its real one.
     """

@@ -122,11 +122,11 @@ class OpenAIBatchWorker:
                 self._tasks[batch.id] = task
                 task.add_done_callback(partial(self._forget, batch.id))
 
-    def _forget(self, id: str, task: asyncio.Task[None]) -> None:
-        del self._tasks[id]
+    def _forget(self, batch_id: str, task: asyncio.Task[None]) -> None:
+        del self._tasks[batch_id]
         if not task.cancelled() and (error := task.exception()):
-            self._failed.add(id)
-            log.error("batch.resume_failed", batch=id, exc_info=error)
+            self._failed.add(batch_id)
+            log.error("batch.resume_failed", batch=batch_id, exc_info=error)
 
     async def _advance(self, batch: BatchRow, job_state: JobState | None) -> None:
         """Take the next step of a batch; where the database fails, the next search takes it again."""
@@ -155,7 +155,7 @@ class OpenAIBatchWorker:
                 unattended=True,
             )
             source = read_rows(open_stored_file(self._files, file.id, file.bytes), "jsonl")
-            await self._manager.create(spec, source, account_id=batch.account_id, id=batch.id)
+            await self._manager.create(spec, source, account_id=batch.account_id, job_id=batch.id)
         except RequestError as error:
             errors = to_json([_render_fault(fault) for fault in error.faults]).decode()
             await self._batches.update(batch.id, {"errors": errors, "settled": time.time()})
@@ -170,15 +170,15 @@ class OpenAIBatchWorker:
         errors = await self._name_file(batch, error_file_id(batch.id), f"{batch.id}_error.jsonl", sizes.errors)
         await self._batches.update(batch.id, {"settled": time.time(), "output_file": output, "error_file": errors})
 
-    async def _name_file(self, batch: BatchRow, id: str, name: str, size: int) -> str | None:
+    async def _name_file(self, batch: BatchRow, file_id: str, name: str, size: int) -> str | None:
         if not size:
-            await self._files.delete(id)  # left by an earlier end, before the job was resumed
+            await self._files.delete(file_id)  # left by an earlier end, before the job was resumed
             return None
         lifetime: Mapping[str, Any] | None = from_json(batch.request).get("output_expires_after")
         now = time.time()
         expires = now + lifetime["seconds"] if lifetime else None
-        await self._files.add_results(FileRow(id, now, batch.account_id, name, "batch_output", size, batch.id, expires))
-        return id
+        await self._files.add_results(FileRow(file_id, now, batch.account_id, name, "batch_output", size, batch.id, expires))
+        return file_id
 
 
 def _render_fault(fault: Fault) -> Mapping[str, object]:
@@ -192,11 +192,7 @@ def _render_fault(fault: Fault) -> Mapping[str, object]:
 async def open_batch_worker(
     manager: JobManager, batches: BatchStore, files: FileStore, measure_files: Callable[[Job], Awaitable[FileSizes]]
 ) -> AsyncGenerator[OpenAIBatchWorker]:
-    """Run a worker in the background.
-
-    Args:
-        measure_files: returns the sizes of the files of a job that has ended, in the words of the dialect.
-    """
+    """Run a worker in the background. `measure_files` returns the sizes of the files of a job that has ended."""
     worker = OpenAIBatchWorker(manager, batches, files, measure_files)
     task = asyncio.create_task(worker.run(), name="batches")
     try:

@@ -46,10 +46,10 @@ class RecordWriter:
 
 
 def choose_format(name: str, requested: str | None = None) -> str:
-    """Return the format of a file of results: the requested one, else by its name; standard output, `-`, is JSONL.
+    """Return the file_format of a file of results: the requested one, else by its name; standard output, `-`, is JSONL.
 
     Raises:
-        RequestError: neither names a known format.
+        RequestError: neither names a known file_format.
     """
     if requested is None and name == "-":
         return "jsonl"
@@ -61,26 +61,25 @@ def choose_format(name: str, requested: str | None = None) -> str:
     return found
 
 
-def make_encoder(format: str) -> RecordEncoder:
-    """Return an encoder of a format.
+def make_encoder(file_format: str) -> RecordEncoder:
+    """Return an encoder of a file_format.
 
     Raises:
-        RequestError: the format is not known, or is Parquet and pyarrow is missing.
+        RequestError: the file_format is not known, or is Parquet and pyarrow is missing.
     """
-    return ENCODERS[choose_format("-", format)]()
+    return ENCODERS[choose_format("-", file_format)]()
 
 
 @contextmanager
-def open_writer(target: Path | BinaryIO, format: str | None = None) -> Generator[RecordWriter]:
+def open_writer(target: Path | BinaryIO, file_format: str | None = None) -> Generator[RecordWriter]:
     """Open a writer to a file, or to a stream, which stays open.
 
-    Args:
-        format: `jsonl`, `csv` or `parquet`; by default by the path's ending, of a stream JSONL.
+    The format is `jsonl`, `csv` or `parquet`, by default by the path's ending, and JSONL for a stream.
 
     Raises:
-        RequestError: it cannot be written there, or not in that format.
+        RequestError: it cannot be written there, or not in that file_format.
     """
-    encoder = make_encoder(choose_format(str(target) if isinstance(target, Path) else "-", format))
+    encoder = make_encoder(choose_format(str(target) if isinstance(target, Path) else "-", file_format))
     if not isinstance(target, Path):
         writer = RecordWriter(target, encoder)
         yield writer

@@ -1,4 +1,4 @@
-"""Who this process is, and whether another one still lives."""
+"""Identity of this process, as the owner of leases, and whether another process has ended."""
 
 from __future__ import annotations
 
@@ -8,43 +8,45 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-BOOT = Path("/proc/sys/kernel/random/boot_id")
-
-
-@cache
-def machine_id() -> str:
-    """This machine until its next start; a container of its own is a machine of its own."""
-    with suppress(OSError):
-        return f"{BOOT.read_text().strip()}.{os.readlink('/proc/self/ns/pid')}"
-    return ""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def current_process() -> str:
-    """This process, told apart from every other one: host, machine, number, start."""
-    return f"{socket.gethostname()}|{machine_id()}|{os.getpid()}|{_started(os.getpid())}"
+    """Return the identity of this process: host, machine, number and start. No two processes share one."""
+    return f"{socket.gethostname()}|{_machine_id()}|{os.getpid()}|{_start_time(os.getpid())}"
 
 
-def is_gone(other: str) -> bool:
-    """Whether a process is known to have ended; false where that cannot be seen from here."""
-    _, where, pid, started = other.rsplit("|", 3)
-    return bool(where) and where == machine_id() and _started(int(pid)) != started and not _hidden(int(pid))
+def is_gone(owner: str) -> bool:
+    """Return whether a process is known to have ended; false where that cannot be seen from here."""
+    _, machine, pid, started = owner.rsplit("|", 3)
+    # The start is compared, too: the number may belong to another process by now.
+    is_here = bool(machine) and machine == _machine_id()
+    return is_here and _start_time(int(pid)) != started and not _is_hidden(int(pid))
 
 
-def _hidden(pid: int) -> bool:
-    """It lives, but /proc does not show it to us."""
+@cache
+def _machine_id() -> str:
+    """Return the identity of this machine until its next start; a container is a machine of its own."""
+    with suppress(OSError):
+        return f"{BOOT_ID.read_text().strip()}.{os.readlink('/proc/self/ns/pid')}"
+    return ""
+
+
+def _is_hidden(pid: int) -> bool:
+    """Return whether a process lives, but /proc does not show it to us."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return not _started(pid)
+        return not _start_time(pid)
     return False
 
 
-def _started(pid: int) -> str:
-    """When a process began, in ticks of the kernel; empty where there is none.
+def _start_time(pid: int) -> str:
+    """Return when a process began, in ticks of the kernel; empty where there is none.
 
-    Source: field 22 of proc_pid_stat(5); what stands before may hold spaces and brackets.
+    Source: field 22 of proc_pid_stat(5); the name before it may hold spaces and brackets.
     """
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

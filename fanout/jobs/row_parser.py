@@ -58,10 +58,8 @@ def parse_row(
     """Return a row of the input as an item, or everything that is wrong with it.
 
     A name that the template uses is a variable and nothing else, but for `reference` and `custom_id`, which are never sent.
-    `null` counts as absent. Unknown names are kept as `values`.
-
-    Args:
-        typed: numbers are numbers; else `"5"` is one too, and a text may hold a list or an object as JSON.
+    `null` counts as absent. Unknown names are kept as `values`. Unless the input is `typed`, `"5"` is a number too, and a text
+    may hold a list or an object as JSON.
     """
     row = _RowParser(values, template, typed=typed)
     item = row.parse()

@@ -35,11 +35,7 @@ class RowRequestBuilder:
         account_id: str | None = None,
         typed: bool = True,
     ) -> None:
-        """Keep what all rows have in common.
-
-        Args:
-            sampling: the job's validated parameters.
-            typed: the input's format tells numbers from text; see `input_files.TYPED_FORMATS`.
+        """Keep what all rows have in common. `sampling` holds the job's validated parameters.
 
         Raises:
             RequestError: the template cannot be used.
@@ -120,11 +116,8 @@ def build_request(
 ) -> Request:
     """Return the request of an item: an entry's own parameters before the row's, the row's before the job's.
 
-    Args:
-        item: `RowItem.body()`, also after a round trip through JSON.
-        system: the job's; not for a row that has a system message of its own.
-        sampling: the job's, validated.
-        repeats: number of calls to every model.
+    The item is `RowItem.body()`, also after a round trip through JSON; all else is the job's. A row that has a system message
+    of its own does not get the job's.
     """
     parameters = {**(sampling or {}), **item.get("parameters", {})}
     if parameters.get("stop") is not None:

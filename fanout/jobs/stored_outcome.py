@@ -1,4 +1,4 @@
-"""How one unit ended, as JSON in the store: enough to write the answer again in any dialect. Pure."""
+"""Outcomes of units, stored as JSON: enough to write the answer again in any dialect. Pure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from fanout.core.usage import Cost
 
 @dataclass(frozen=True, slots=True)
 class StoredOutcome:
-    """An outcome without its question."""
+    """An outcome without its call."""
 
     model: str
-    """As it was asked for."""
+    """As the caller named it."""
     label: str
     provider: str | None
     upstream_model: str | None
@@ -33,6 +33,7 @@ class StoredOutcome:
 
     @classmethod
     def from_outcome(cls, outcome: Outcome) -> StoredOutcome:
+        """Return what is stored of an outcome."""
         target, fitted, result = outcome.call.target, outcome.call.fitted, outcome.result
         return cls(
             model=target.name,
@@ -49,36 +50,33 @@ class StoredOutcome:
 
     @classmethod
     def from_json(cls, text: str) -> StoredOutcome:
-        return _RECORD.validate_json(text)
+        """Return the outcome that was stored."""
+        return _OUTCOME.validate_json(text)
 
     def to_json(self) -> str:
-        """Whatever upstreams put into it: half a character becomes U+FFFD, a number that is none null."""
+        """Return JSON of whatever upstreams sent: half a character becomes U+FFFD, a number that JSON does not have null."""
         try:
-            return _RECORD.dump_json(self, exclude_defaults=True).decode()
+            return _OUTCOME.dump_json(self, exclude_defaults=True).decode()
         except PydanticSerializationError:
-            plain = replace_surrogates(_RECORD.dump_python(self, exclude_defaults=True))
-            return _RECORD.dump_json(_RECORD.validate_python(plain), exclude_defaults=True).decode()
+            plain = replace_surrogates(_OUTCOME.dump_python(self, exclude_defaults=True))
+            return _OUTCOME.dump_json(_OUTCOME.validate_python(plain), exclude_defaults=True).decode()
 
     @property
     def result(self) -> Completion | Failure:
+        """The answer or the failure."""
         found = self.completion or self.failure
-        assert found is not None, "a record is of an answer or of a failure"
+        assert found is not None, "an outcome is an answer or a failure"
         return found
 
     def to_outcome(self, call: Call) -> Outcome:
-        """The outcome of that call."""
+        """Return the outcome of a call."""
         return Outcome(call, self.result, self.timing, self.cost)
 
 
-_RECORD = TypeAdapter(StoredOutcome)
+_OUTCOME = TypeAdapter(StoredOutcome)
+_FAILURE = TypeAdapter(Failure)
 
 
 def failure_to_json(failure: Failure) -> str:
+    """Return a failure as it is stored."""
     return _FAILURE.dump_json(failure, exclude_defaults=True).decode()
-
-
-def failure_from_json(text: str) -> Failure:
-    return _FAILURE.validate_json(text)
-
-
-_FAILURE = TypeAdapter(Failure)

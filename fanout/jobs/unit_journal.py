@@ -61,12 +61,7 @@ class UnitJournal:
     async def record_end(
         self, unit: PendingUnit, outcome: StoredOutcome, *, attempt: int, cached_from: str | None = None
     ) -> None:
-        """Record the end of a unit, and add it to the sums.
-
-        Args:
-            attempt: number of the attempt that ended it.
-            cached_from: job whose answer was reused.
-        """
+        """Record the end of a unit, and add it to the sums. `cached_from` is the job whose answer was reused."""
         result, failure = outcome.result, outcome.failure
         totals = WorkTotals(attempts=attempt - unit.closed, total_ms=to_ms(outcome.timing.total_s))
         text = None

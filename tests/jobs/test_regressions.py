@@ -228,7 +228,7 @@ def _call(query: Query) -> Call:
 
 
 def test_an_answer_of_unknown_cost_counts_for_the_most_that_it_can_have_cost() -> None:
-    budget = Budget(lambda _, usage: Cost((usage.output_tokens or 0) * 1.0, "test") if usage else None, most_usd=10.0)
+    budget = Budget(lambda _, usage: Cost((usage.output_tokens or 0) * 1.0, "test") if usage else None, limit_usd=10.0)
     call = _call(Query(prompt="", sampling=Sampling(max_tokens=4)))
     reserved = budget.reserve(call)
     assert reserved == 4.0
@@ -237,7 +237,7 @@ def test_an_answer_of_unknown_cost_counts_for_the_most_that_it_can_have_cost() -
 
 
 def test_without_a_price_nothing_is_sent() -> None:
-    assert Budget(lambda *_: None, most_usd=1.0).reserve(_call(Query(prompt="hi"))) is None
+    assert Budget(lambda *_: None, limit_usd=1.0).reserve(_call(Query(prompt="hi"))) is None
     assert Budget(lambda *_: None).reserve(_call(Query(prompt="hi"))) == 0.0
 
 

@@ -9,7 +9,7 @@ from typing import BinaryIO, NoReturn
 
 from fanout.core.json_text import JsonObject
 from fanout.jobs.input_formats.lines import TextLines
-from fanout.jobs.input_formats.rows import BadRow, InputRow, UnreadableLine
+from fanout.jobs.input_formats.rows import BadRow, InputRow, UnreadableLineError
 
 MAX_NESTING = 64
 """Lists and objects within each other; what recurses over them later must not fail."""
@@ -24,7 +24,7 @@ def read_json_rows(stream: BinaryIO) -> Iterator[InputRow | BadRow]:
                 yield InputRow(lines.count, _parse_object(text))
         except StopIteration:
             return
-        except UnreadableLine as error:
+        except UnreadableLineError as error:
             yield BadRow(lines.count, str(error))
 
 
@@ -32,15 +32,15 @@ def _parse_object(text: str) -> JsonObject:
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise UnreadableLine(f"is not valid JSON: {error.msg} at character {error.pos + 1}") from None
+        raise UnreadableLineError(f"is not valid JSON: {error.msg} at character {error.pos + 1}") from None
     except RecursionError:
-        raise UnreadableLine("is nested too deeply") from None
+        raise UnreadableLineError("is nested too deeply") from None
     except ValueError as error:  # Python's own sentence on a number of thousands of digits
-        raise UnreadableLine(f"is not valid JSON: {error}") from None
+        raise UnreadableLineError(f"is not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise UnreadableLine("is not a JSON object: one object on each line is expected")
+        raise UnreadableLineError("is not a JSON object: one object on each line is expected")
     if text.count("{") + text.count("[") > MAX_NESTING and _depth(value) > MAX_NESTING:
-        raise UnreadableLine("is nested too deeply")
+        raise UnreadableLineError("is nested too deeply")
     if "\\ud" in text or "\\uD" in text:
         _check_surrogates(value)
     return value
@@ -52,19 +52,19 @@ def _make_object(pairs: list[tuple[str, object]]) -> JsonObject:
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
         repeated = next(name for name in names if names.count(name) > 1)
-        raise UnreadableLine(f"has the name `{repeated}` twice")
+        raise UnreadableLineError(f"has the name `{repeated}` twice")
     return made
 
 
 def _parse_float(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise UnreadableLine(f"holds the number {digits[:40]}, which is too large")
+        raise UnreadableLineError(f"holds the number {digits[:40]}, which is too large")
     return number
 
 
 def _refuse_constant(constant: str) -> NoReturn:
-    raise UnreadableLine(f"is not valid JSON: `{constant}` is not allowed as a number")
+    raise UnreadableLineError(f"is not valid JSON: `{constant}` is not allowed as a number")
 
 
 def _depth(value: object) -> int:
@@ -79,7 +79,7 @@ def _check_surrogates(value: object) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise UnreadableLine("holds half of a character: a `\\ud800` to `\\udfff` without its other half") from None
+        raise UnreadableLineError("holds half of a character: a `\\ud800` to `\\udfff` without its other half") from None
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_make_object, parse_float=_parse_float, parse_constant=_refuse_constant)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from fanout.jobs.input_formats.rows import UnreadableLine
+from fanout.jobs.input_formats.rows import UnreadableLineError
 
 MAX_LINE_BYTES = 8 * 2**20
 """Of one line, or one cell: what a file without line ends may take of the memory."""
@@ -30,10 +30,10 @@ class TextLines:
         if len(raw) > MAX_LINE_BYTES:
             while raw and not raw.endswith(b"\n"):
                 raw = self._stream.readline(MAX_LINE_BYTES)
-            raise UnreadableLine(f"is longer than {MAX_LINE_BYTES // 2**20} MiB")
+            raise UnreadableLineError(f"is longer than {MAX_LINE_BYTES // 2**20} MiB")
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
             hint = "; it looks like UTF-16: save the file as UTF-8" if b"\0" in raw else ""
-            raise UnreadableLine(f"is not UTF-8 from byte {error.start + 1} on{hint}") from None
+            raise UnreadableLineError(f"is not UTF-8 from byte {error.start + 1} on{hint}") from None
         return text.removeprefix(BYTE_ORDER_MARK) if self.count == 1 else text

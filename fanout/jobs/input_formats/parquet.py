@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
-from fanout.jobs.input_formats.rows import BadRow, InputRow, UnreadableLine
+from fanout.jobs.input_formats.rows import BadRow, InputRow, UnreadableLineError
 from fanout.jobs.input_formats.separated import find_repeated_column
 
 BATCH_ROWS = 256
@@ -71,7 +71,7 @@ def _read_batches(file: Any, columns: list[str]) -> Iterator[InputRow | BadRow]:
 def _to_row(line: int, values: Mapping[str, object]) -> InputRow | BadRow:
     try:
         return InputRow(line, {name: _to_json_value(value, name) for name, value in values.items() if value is not None})
-    except UnreadableLine as error:
+    except UnreadableLineError as error:
         return BadRow(line, str(error))
 
 
@@ -83,12 +83,12 @@ def _to_json_value(value: object, column: str) -> object:
     if isinstance(value, list | tuple):
         return [_to_json_value(item, column) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
-        raise UnreadableLine(f"column `{column}` holds {value}, which JSON does not allow: leave it empty")
+        raise UnreadableLineError(f"column `{column}` holds {value}, which JSON does not allow: leave it empty")
     if isinstance(value, bytes):
         try:
             return value.decode()
         except UnicodeDecodeError:
-            raise UnreadableLine(f"column `{column}` holds bytes that are not UTF-8 text") from None
+            raise UnreadableLineError(f"column `{column}` holds bytes that are not UTF-8 text") from None
     if isinstance(value, date | time):  # a datetime is a date
         return value.isoformat()
     if isinstance(value, timedelta | Decimal):

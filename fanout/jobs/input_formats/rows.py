@@ -23,7 +23,7 @@ class BadRow:
     reason: str
 
 
-class UnreadableLine(Exception):
+class UnreadableLineError(Exception):
     """A line that cannot be read, and why.
 
     It passes through `csv`, which then forgets what it had begun and continues with the next line.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from fanout.jobs.input_formats.lines import MAX_LINE_BYTES, TextLines
-from fanout.jobs.input_formats.rows import BadRow, InputRow, UnreadableLine
+from fanout.jobs.input_formats.rows import BadRow, InputRow, UnreadableLineError
 
 CSV_REASONS = (
     ("unexpected end", "a quote is opened and never closed"),
@@ -67,7 +67,7 @@ def _read_cells(lines: TextLines, reader: Iterator[list[str]]) -> Iterator[tuple
             cells = next(reader)
         except StopIteration:
             return
-        except UnreadableLine as error:
+        except UnreadableLineError as error:
             yield lines.count, str(error)
         except csv.Error as error:
             yield line, f"is not valid CSV: {next((ours for theirs, ours in CSV_REASONS if theirs in str(error)), error)}"
