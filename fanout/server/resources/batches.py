@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
 from fanout.core.errors import RequestError
@@ -21,7 +21,7 @@ from fanout.core.units import to_unix_seconds
 from fanout.jobs.job import ENDED_STATES, Job, Progress
 from fanout.jobs.manager import JobManager
 from fanout.jobs.openai_batches import OpenAIBatchWorker, parse_window
-from fanout.requests.bodies import Metadata
+from fanout.requests.bodies import Metadata, ObjectBody
 from fanout.server.lifecycle import BATCH_STORE, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
 from fanout.server.request_body import read_body
@@ -41,111 +41,105 @@ def _check_window(text: str) -> str:
 
 
 class ExpiresAfter(BaseModel):
-    """When the files of results expire."""
+    """Lifetime of the result files."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     anchor: Literal["created_at"]
-    """From when on the seconds are counted: the file's making."""
+    """Start of the seconds: the file's creation."""
     seconds: int = Field(ge=MIN_LIFETIME_S, le=MAX_LIFETIME_S)
     """An hour to thirty days."""
 
 
-class BatchBody(BaseModel):
+class BatchBody(ObjectBody):
     """A request for a batch."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
-
     input_file_id: str = Field(min_length=1, max_length=256)
-    """The id of an uploaded JSONL file, a request on each line."""
+    """Id of an uploaded JSONL file with a request on each line."""
     endpoint: Literal["/v1/chat/completions", "/v1/completions"]
-    """Where its requests would be sent one by one."""
+    """Endpoint of all its requests."""
     completion_window: Annotated[
         str, AfterValidator(_check_window), Field(json_schema_extra={"pattern": "^[0-9]{1,9}[smhd]$", "examples": ["24h"]})
     ]
-    """How long it may take: `24h`, or another number of `s`, `m`, `h` or `d`. What is not done by then expires."""
+    """Most time that it may take: `24h`, or another number of `s`, `m`, `h` or `d`. Requests unfinished by then expire."""
     metadata: Metadata | None = None
     """Up to 16 strings of yours."""
     output_expires_after: ExpiresAfter | None = None
-    """When the files of results expire; absent: never."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _an_object(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            raise ValueError("must be a JSON object")  # noqa: TRY004 - only this one is a wrong field to pydantic
-        return value
+    """Lifetime of the result files; absent: they never expire."""
 
 
 @needs_store
 async def create_batch(request: web.Request) -> web.StreamResponse:
-    """Serves `POST /v1/batches`."""
-    asked = await read_body(request, BatchBody)
+    """Serve `POST /v1/batches`."""
+    body = await read_body(request, BatchBody)
     auth.refuse_caller_credentials(request)
-    await find_file(request.app[FILE_STORE], asked.input_file_id, "input_file_id")
-    id = f"batch_{uuid.uuid4().hex}"
-    await request.app[BATCH_STORE].create(
-        BatchRow(id, time.time(), auth.account_id(request) or "", asked.model_dump_json(exclude_none=True))
-    )
+    await find_file(request.app[FILE_STORE], body.input_file_id, "input_file_id")
+    batch_id, account_id = f"batch_{uuid.uuid4().hex}", auth.account_id(request) or ""
+    await request.app[BATCH_STORE].create(BatchRow(batch_id, time.time(), account_id, body.model_dump_json(exclude_none=True)))
     request.app[BATCH_WORKER].notify()
-    return await _answered(request, id)
+    return await _respond_batch(request, batch_id)
 
 
 @needs_store
 async def list_batches(request: web.Request) -> web.StreamResponse:
-    """Serves `GET /v1/batches`."""
-    asked, batches = read_query(request, ListQuery), request.app[BATCH_STORE]
+    """Serve `GET /v1/batches`."""
+    query, batches = read_query(request, ListQuery), request.app[BATCH_STORE]
     found = await batches.list_batches(
-        limit=asked.limit + 1,
-        after=await find_batch(batches, asked.after, "after") if asked.after else None,
-        account_id=choose_account(request, asked),
+        limit=query.limit + 1,
+        after=await _find_batch(batches, query.after, "after") if query.after else None,
+        account_id=choose_account(request, query),
     )
-    shown = [render_batch(row, await _progress(request.app[JOB_MANAGER], row.id)) for row in found[: asked.limit]]
-    return page_response(shown, has_more=len(found) > asked.limit)
+    shown = [render_batch(row, await _read_progress(request.app[JOB_MANAGER], row.id)) for row in found[: query.limit]]
+    return page_response(shown, has_more=len(found) > query.limit)
 
 
 @needs_store
 async def get_batch(request: web.Request) -> web.StreamResponse:
-    """Serves `GET /v1/batches/{batch_id}`."""
-    return await _answered(request, request.match_info["batch_id"])
+    """Serve `GET /v1/batches/{batch_id}`."""
+    return await _respond_batch(request, request.match_info["batch_id"])
 
 
 @needs_store
 async def cancel_batch(request: web.Request) -> web.StreamResponse:
-    """Serves `POST /v1/batches/{batch_id}/cancel`."""
-    row = await find_batch(request.app[BATCH_STORE], request.match_info["batch_id"])
+    """Serve `POST /v1/batches/{batch_id}/cancel`."""
+    row = await _find_batch(request.app[BATCH_STORE], request.match_info["batch_id"])
     manager = request.app[JOB_MANAGER]
-    progress = await _progress(manager, row.id)
+    progress = await _read_progress(manager, row.id)
     if row.settled is not None or (progress and progress.job.state in ENDED_STATES):
         status = render_batch(row, progress)["status"]
         raise RequestError([Fault("batch_id", f"batch `{row.id}` is {status}: it can no longer be cancelled", "wrong_state")])
     if row.cancelling is None:
         await request.app[BATCH_STORE].update(row.id, {"cancelling": time.time()})
-    if progress and progress.job.state != "loading":
+    if progress and progress.job.state != "loading":  # a job that is still being created is cancelled by the worker
         await manager.cancel(row.id)
     request.app[BATCH_WORKER].notify()
-    return await _answered(request, row.id)
+    return await _respond_batch(request, row.id)
 
 
-async def _answered(request: web.Request, id: str) -> web.Response:
-    row = await find_batch(request.app[BATCH_STORE], id)
-    return json_response(render_batch(row, await _progress(request.app[JOB_MANAGER], id)))
+async def _respond_batch(request: web.Request, batch_id: str) -> web.Response:
+    row = await _find_batch(request.app[BATCH_STORE], batch_id)
+    return json_response(render_batch(row, await _read_progress(request.app[JOB_MANAGER], batch_id)))
 
 
-async def find_batch(batches: BatchStore, id: str, param: str = "batch_id") -> BatchRow:
-    """Raises:
-    RequestError: there is no such batch.
+async def _find_batch(batches: BatchStore, batch_id: str, param: str = "batch_id") -> BatchRow:
+    """Look a batch up.
+
+    Args:
+        param: the field that named it.
+
+    Raises:
+        RequestError: there is no such batch.
     """
-    row = await batches.find(id)
+    row = await batches.find(batch_id)
     if row is None:
-        raise RequestError([Fault(param, f"no batch `{id[:100]}`", "batch_not_found")])
+        raise RequestError([Fault(param, f"no batch `{batch_id[:100]}`", "batch_not_found")])
     return row
 
 
-async def _progress(manager: JobManager, id: str) -> Progress | None:
-    """How far a batch's job is; `None`: it has none."""
+async def _read_progress(manager: JobManager, batch_id: str) -> Progress | None:
+    """Return the progress of a batch's job; `None` while it has none."""
     with suppress(RequestError):
-        return await manager.read_progress(id)
+        return await manager.read_progress(batch_id)
     return None
 
 
