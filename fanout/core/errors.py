@@ -1,4 +1,4 @@
-"""Every exception that leaves a module of ours on purpose.
+"""The exceptions that leave a module on purpose.
 
 FanoutError
 ├── ConfigError        the configuration cannot be used: every fault in it, at once
@@ -18,11 +18,11 @@ from fanout.core.schema import Failure
 
 
 class FanoutError(Exception):
-    """Base of all."""
+    """Base of all exceptions of the package."""
 
 
 class ConfigError(FanoutError):
-    """Names the file and, for every fault, its JSON path."""
+    """The configuration cannot be used: names the file and, for every fault, its JSON path."""
 
     def __init__(self, source: str, faults: Sequence[Fault]) -> None:
         self.source = source
@@ -31,7 +31,7 @@ class ConfigError(FanoutError):
 
 
 class RequestError(FanoutError):
-    """Names every wrong field; `faults` is never empty."""
+    """A request cannot be carried out: names every wrong field. `faults` is never empty."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
@@ -39,18 +39,18 @@ class RequestError(FanoutError):
 
 
 class StoreError(FanoutError):
-    """The database cannot be read or written now; why, in its own words."""
+    """The database cannot be read or written now; the message is the database's own."""
 
 
 class LeaseLostError(StoreError):
-    """Another process runs this job by now; nothing more is written for it by this one."""
+    """Another process runs this job by now, so this one must not write anything more for it."""
 
     def __init__(self) -> None:
         super().__init__("another process runs this job now")
 
 
 class ServerError(FanoutError):
-    """What a Fanout server said, or that none was there."""
+    """A Fanout server answered with an error, or none could be reached."""
 
 
 class ProviderError(FanoutError):

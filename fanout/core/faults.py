@@ -19,29 +19,30 @@ NAME_STEP = "[key]"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong: where, what, and what is allowed."""
+    """One thing that is wrong: where, what, and what is allowed instead."""
 
     path: str
     message: str
     kind: str = "invalid_value"
     source: str = ""
-    """The file it stands in, where one error speaks of several."""
+    """File that the fault is in, where one error covers several files."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
 
 
 def to_faults(error: ValidationError, model: type[BaseModel] = BaseModel) -> list[Fault]:
-    """Every fault that pydantic found, in our words: where, what was given, what is allowed.
+    """Return every fault that pydantic found: where it is, the value, and what is allowed.
 
     Args:
-        model: what the data was meant for, to name the fields near an unknown one.
+        error: pydantic's.
+        model: the model that the data was meant for, to suggest the fields near an unknown one.
     """
-    return [_fault(detail, model) for detail in error.errors(include_url=False)]
+    return [_to_fault(detail, model) for detail in error.errors(include_url=False)]
 
 
 def to_json_path(location: Sequence[str | int]) -> str:
-    """`("models", "a/b", "price", 0)` → `models["a/b"].price[0]`."""
+    """Return the path of a location: of `("models", "a/b", "price", 0)` it is `models["a/b"].price[0]`."""
     path = ""
     for step in location:
         if isinstance(step, int):
@@ -53,12 +54,12 @@ def to_json_path(location: Sequence[str | int]) -> str:
     return path
 
 
-def _fault(detail: ErrorDetails, model: type[BaseModel]) -> Fault:
+def _to_fault(detail: ErrorDetails, model: type[BaseModel]) -> Fault:
     location, kind = detail["loc"], detail["type"]
     if kind == "missing":
         return Fault(to_json_path(location), "is required", "missing_required_parameter")
     if kind == "extra_forbidden":
-        name, known = str(location[-1]), _fields_at(model, location[:-1])
+        name, known = str(location[-1]), _find_fields(model, location[:-1])
         hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
         return Fault(to_json_path(location), f"unknown field `{name}`{hint}", "unknown_parameter")
     if kind == "json_invalid":
@@ -66,12 +67,12 @@ def _fault(detail: ErrorDetails, model: type[BaseModel]) -> Fault:
     wrong = detail["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return Fault(to_json_path(location), wrong)
-    shown = _shown(detail["input"], text=not kind.endswith("_type"))
+    shown = _show_value(detail["input"], text=not kind.endswith("_type"))
     return Fault(to_json_path(location), f"{shown} is not allowed: {wrong[0].lower()}{wrong[1:]}")
 
 
-def _shown(value: Any, *, text: bool) -> str:
-    """A value as JSON has it, or what it is: a text of the wrong type may be a key or a prompt in the wrong place."""
+def _show_value(value: Any, *, text: bool) -> str:
+    """Return a value as JSON, or its type alone: a text of the wrong type may be a key or a prompt in the wrong place."""
     if isinstance(value, str) and text:
         return f"`{value}`" if len(value) <= 80 else f"`{value[:77]}…`"
     if value is None or isinstance(value, (bool, int, float)):
@@ -80,30 +81,30 @@ def _shown(value: Any, *, text: bool) -> str:
     return names.get(type(value), f"a `{type(value).__name__}`")
 
 
-def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
-    """The fields allowed at a location: follows it through nested models, dicts and lists."""
+def _find_fields(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    """Return the fields allowed at a location, following it through nested models, dicts and lists."""
     types: list[Any] = [model]
     for step in location:
-        types = [inner for outer in types for inner in _step(outer, step)]
+        types = [inner for outer in types for inner in _take_step(outer, step)]
     models = [item for item in types if isinstance(item, type) and issubclass(item, BaseModel)]
     return [field.alias or name for item in models for name, field in item.model_fields.items()]
 
 
-def _step(outer: Any, step: str | int) -> list[Any]:
+def _take_step(outer: Any, step: str | int) -> list[Any]:
     if isinstance(outer, type) and issubclass(outer, BaseModel):
         by_name = {field.alias or name: field for name, field in outer.model_fields.items()}
         if step not in by_name:  # the tag of a union, which pydantic puts into the location
             return [outer] if step == outer.__name__ else []
-        return _unwrapped(by_name[str(step)].annotation)
+        return _unwrap(by_name[str(step)].annotation)
     if isinstance(outer, type) or not get_args(outer):
         return []
-    return _unwrapped(get_args(outer)[-1] if get_origin(outer) is dict else get_args(outer)[0])
+    return _unwrap(get_args(outer)[-1] if get_origin(outer) is dict else get_args(outer)[0])
 
 
-def _unwrapped(annotation: Any) -> list[Any]:
-    """The members of a union, Annotated wrappers taken off."""
+def _unwrap(annotation: Any) -> list[Any]:
+    """Return the members of a union, without `Annotated` around them."""
     if get_origin(annotation) is Annotated:
-        return _unwrapped(get_args(annotation)[0])
+        return _unwrap(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return [inner for member in get_args(annotation) for inner in _unwrapped(member)]
+        return [inner for member in get_args(annotation) for inner in _unwrap(member)]
     return [annotation]

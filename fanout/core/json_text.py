@@ -1,4 +1,4 @@
-"""JSON both ways at a third of the standard library's time, and tolerant of what providers really send."""
+"""JSON, parsed and written in a third of the standard library's time, and tolerant of what providers really send."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ REPLACEMENT = "\ufffd"
 
 
 def parse(data: bytes) -> Any:
-    r"""The value in `data`; what is no text in it (a lone surrogate as `\ud83d`, bytes that are not UTF-8) becomes U+FFFD.
+    r"""Return the value in `data`; a lone surrogate such as `\ud83d`, and bytes that are not UTF-8, become U+FFFD.
 
     A model whose tokens split an emoji sends such halves; failing the whole answer for one of them helps nobody.
 
     Raises:
-        ValueError: it is not JSON. NaN and Infinity are not, nor is what is nested beyond all sense.
+        ValueError: it is not JSON, holds NaN or Infinity, or is nested too deeply.
     """
     try:
         return from_json(data, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
         pass
     try:
-        return replace_surrogates(json.loads(data.decode("utf-8-sig", "replace"), parse_constant=_refuse))
+        return replace_surrogates(json.loads(data.decode("utf-8-sig", "replace"), parse_constant=_refuse_constant))
     except RecursionError:
         raise ValueError("is nested too deeply") from None
 
 
 def dump(value: Any) -> bytes:
-    """The JSON of `value`, without spaces; lone surrogates, which no request can carry, become U+FFFD."""
+    """Return the JSON of `value`, without spaces; lone surrogates, which no request can carry, become U+FFFD."""
     try:
         return to_json(value)
     except PydanticSerializationError:
@@ -48,7 +48,7 @@ def dump(value: Any) -> bytes:
 
 
 def replace_surrogates(value: Any) -> Any:
-    """`value` with U+FFFD for every lone surrogate in its strings."""
+    """Return `value` with U+FFFD for every lone surrogate in its strings."""
     if isinstance(value, str):
         return LONE_SURROGATE.sub(REPLACEMENT, value)
     if isinstance(value, dict):
@@ -58,5 +58,5 @@ def replace_surrogates(value: Any) -> Any:
     return value
 
 
-def _refuse(constant: str) -> NoReturn:
+def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"`{constant}` is not JSON")

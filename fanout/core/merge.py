@@ -1,4 +1,4 @@
-"""Outcomes → a comparison: answers in the order of the request, usage and cost summed over what is known. Pure."""
+"""Outcomes merged into a comparison: answers in the order of the request, usage and cost summed. Pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from fanout.core.usage import UsageTotals
 def merge(
     outcomes: Sequence[Outcome], *, created: float, total_s: float, metadata: Mapping[str, str] | None = None
 ) -> Comparison:
-    """Every outcome in its place, failures beside successes.
+    """Return the comparison of some outcomes: every one in its place, failures beside successes.
 
     Args:
+        outcomes: the outcomes in the order of their calls.
         created: Unix seconds.
-        total_s: what the whole request took, as its caller saw it.
+        total_s: duration of the whole request as its caller saw it.
+        metadata: the caller's own.
     """
     slowest_s = max((outcome.timing.total_s for outcome in outcomes), default=0.0)
     return Comparison(
-        choices=tuple(_choices(outcomes, int(created))),
+        choices=tuple(_list_choices(outcomes, int(created))),
         totals=sum_usage(outcomes),
         created=created,
         total_s=total_s,
@@ -30,7 +32,7 @@ def merge(
 
 
 def sum_usage(outcomes: Iterable[Outcome]) -> UsageTotals:
-    """Return the sums of what is known; the answered calls that are missing from them are counted beside."""
+    """Return the sums of known figures, and the number of answered calls that are missing from them."""
     totals = UsageTotals()
     for outcome in outcomes:
         if isinstance(outcome.result, Failure):
@@ -40,7 +42,7 @@ def sum_usage(outcomes: Iterable[Outcome]) -> UsageTotals:
     return totals
 
 
-def _choices(outcomes: Iterable[Outcome], created: int) -> Iterator[CompletionChoice]:
+def _list_choices(outcomes: Iterable[Outcome], created: int) -> Iterator[CompletionChoice]:
     for outcome in outcomes:
         for number, choice in enumerate(list_choices(outcome)):
             if choice is not None or isinstance(outcome.result, Failure):

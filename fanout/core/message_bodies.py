@@ -10,7 +10,7 @@ from fanout.core.messages import Content, ImagePart, Message, OtherPart, TextPar
 
 
 def validate_content(value: Any, parts: ValidatorFunctionWrapHandler) -> Any:
-    """A message's content. A union of text and list would complain about either twice."""
+    """Validate a message's content: text, or a list of parts. Pydantic's own union would report either fault twice."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list) or not value:
@@ -19,6 +19,8 @@ def validate_content(value: Any, parts: ValidatorFunctionWrapHandler) -> Any:
 
 
 class ImageUrl(BaseModel):
+    """An image's address."""
+
     model_config = ConfigDict(extra="ignore", strict=True)
 
     url: str = Field(min_length=1)
@@ -35,12 +37,13 @@ class PartBody(BaseModel):
     image_url: ImageUrl | None = None
 
     @model_validator(mode="after")
-    def _has_what_it_says(self) -> Self:
+    def _check_type_field(self) -> Self:
         if self.type in ("text", "image_url") and getattr(self, self.type) is None:
             raise ValueError(f"a part of type `{self.type}` needs `{self.type}`")
         return self
 
     def to_part(self) -> TextPart | ImagePart | OtherPart:
+        """Return the part as the rest of the package holds it."""
         if self.type == "text":
             return TextPart(self.text or "", self.model_extra or {})
         if self.type == "image_url" and self.image_url:
@@ -49,7 +52,7 @@ class PartBody(BaseModel):
 
 
 class MessageBody(BaseModel):
-    """A message of the conversation; what else it holds (`name`, `tool_calls`, …) is passed on."""
+    """A message of the conversation; its other fields (`name`, `tool_calls`, …) are passed on."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -57,16 +60,19 @@ class MessageBody(BaseModel):
     content: Annotated[list[PartBody], WrapValidator(validate_content, json_schema_input_type=str | list[PartBody])] | None = (
         None
     )
-    """Text, or parts. Only an assistant's and a function's message may be without."""
+    """Text, or parts. Only an assistant's and a function's message may lack it."""
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _check_content(self) -> Self:
         if self.content is None and self.role not in ("assistant", "function"):
             raise ValueError(f"a message of role `{self.role}` needs `content`")
         return self
 
     def to_message(self) -> Message:
-        said: Any = self.content
-        content: Content | None = tuple(part.to_part() for part in said) if isinstance(said, list) else said
+        """Return the message as the rest of the package holds it."""
+        given: object = self.content
+        content: Content | None = given if isinstance(given, str) else None
+        if isinstance(given, list):
+            content = tuple(part.to_part() for part in given)
         extra = {name: value for name, value in (self.model_extra or {}).items() if value is not None}
         return Message(self.role, content, extra)

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from fanout.core.json_text import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
+    """A part that is text."""
+
     text: str
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever else the part carries: cache_control, …"""
+    extra: JsonObject = field(default_factory=dict)
+    """Further fields, unchanged: cache_control, …"""
 
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:
+    """A part that is an image."""
+
     url: str
-    """http(s) address or data: URL."""
+    """Address, http(s) or `data:`."""
     detail: str | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class OtherPart:
-    """A part that only some providers know (audio, a file), as the caller wrote it."""
+    """A part that only some providers know (audio, a file), unchanged."""
 
-    raw: Mapping[str, Any]
+    raw: JsonObject
 
 
 Content = str | tuple[TextPart | ImagePart | OtherPart, ...]
@@ -34,7 +38,9 @@ Content = str | tuple[TextPart | ImagePart | OtherPart, ...]
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One message."""
+
     role: str
     content: Content | None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever else the message carries: name, tool_calls, tool_call_id, …"""
+    extra: JsonObject = field(default_factory=dict)
+    """Further fields, unchanged: name, tool_calls, tool_call_id, …"""

@@ -1,4 +1,4 @@
-"""The nouns: what travels from a request, through the calls it makes, to the answers side by side.
+"""The values that travel from a request, through the calls it makes, to the answers side by side.
 
 Durations are seconds (`_s`), counts are tokens, money is US dollars. `None` is "not reported"; 0 is "reported as zero".
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, SecretStr
 
+from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
 from fanout.core.usage import Cost, Usage, UsageTotals
@@ -38,27 +39,27 @@ FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "functi
 
 @value_type(frozen=True, slots=True)
 class Query:
-    """One question to one model: either `messages` (chat) or `prompt` or `prompt_tokens` (text), never two of them."""
+    """Input for one model: either `messages` (chat) or `prompt` or `prompt_tokens` (text), never two of them."""
 
     messages: tuple[Message, ...] | None = None
     prompt: str | None = None
     prompt_tokens: tuple[int, ...] | None = None
     """A prompt as the ids of one tokenizer: only for providers that take ids."""
     sampling: Sampling = Sampling()
-    passthrough: Mapping[str, Any] = field(default_factory=dict)
-    """Fields only some providers know: tools, response_format, …"""
+    passthrough: JsonObject = field(default_factory=dict)
+    """Fields that only some providers know: tools, response_format, …"""
     defaults: frozenset[str] = frozenset()
-    """Sampling parameters set by a contract, not by the caller: dropped without a word where they cannot go."""
+    """Sampling parameters set by a contract, not by the caller: left out silently where a provider cannot take them."""
 
 
 @value_type(frozen=True, slots=True)
 class Target:
-    """One requested entry, resolved: the same model asked for twice is two targets."""
+    """A requested entry, resolved. The same model requested twice is two targets."""
 
     label: str
-    """The caller's name for this entry; the model as asked where he gave none."""
+    """The caller's name for this entry; by default the model as the caller wrote it."""
     name: str
-    """The model as the caller wrote it (a member's name where he wrote a set)."""
+    """The model as the caller wrote it; a member's name where they wrote a set."""
     provider: str | None
     model: str | None
     """The id that the provider knows."""
@@ -69,18 +70,21 @@ class Target:
 
 @value_type(frozen=True, slots=True)
 class FittedParameters:
-    """What becomes of the parameters asked for, on one wire format: see `parameters.py`."""
+    """Requested parameters as one provider takes them: see `providers.parameters`."""
 
-    sent: Mapping[str, Any] = field(default_factory=dict)
-    """By the provider's own names."""
+    sent: JsonObject = field(default_factory=dict)
+    """Parameters by the provider's own names."""
     ignored: tuple[str, ...] = ()
-    adjusted: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-    """Our name → (asked, sent)."""
+    adjusted: Mapping[str, tuple[object, object]] = field(default_factory=dict)
+    """Our name → (requested, sent)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A caller's own key for one provider, and the digest under which its limits are kept."""
+    """A caller's own key for one provider.
+
+    `digest` is its hash: such keys get limiters of their own, which must not hold the key itself.
+    """
 
     key: SecretStr
     digest: str
@@ -88,10 +92,10 @@ class Credential:
 
 @value_type(frozen=True, slots=True)
 class Call:
-    """One upstream call: its place in the request is fixed before anything is sent."""
+    """One upstream call. Its place in the request is fixed before anything is sent."""
 
     index: int
-    """The place of its (first) answer among the answers."""
+    """Place of its (first) answer among all answers."""
     entry: int
     sample: int
     target: Target
@@ -100,69 +104,73 @@ class Call:
     fitted: FittedParameters = field(default_factory=FittedParameters)
     credential: Credential | None = None
     account_id: str | None = None
-    """Whom the usage is counted for."""
+    """Account that the usage is counted for."""
     refusal: Failure | None = None
-    """Why this call must not be sent (unknown model, no key, strict parameters): it is answered with this."""
+    """Set where the call must not be sent (unknown model, no key, strict parameters): its result without an attempt."""
 
 
 @value_type(frozen=True, slots=True)
 class TokenLogprob:
+    """A token with its log probability."""
+
     __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
     token: str
     logprob: float | None
     """Natural logarithm; `None` for the first token of an echoed prompt, which nothing predicts."""
     top: tuple[tuple[str, float], ...] = ()
-    """The likeliest alternatives, best first."""
+    """Likeliest alternatives, best first."""
     utf8: bytes | None = None
-    """The token's bytes, where the provider gave them: a token may end in the middle of a character."""
+    """The token's bytes, where the provider reports them: a token may end in the middle of a character."""
 
 
 @value_type(frozen=True, slots=True)
 class Answer:
-    """The message a model gave."""
+    """The message that a model returned."""
 
     text: str
     reasoning: str | None = None
     refusal: str | None = None
-    tool_calls: tuple[Mapping[str, Any], ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """What only some providers add, as they wrote it: annotations, audio."""
+    tool_calls: tuple[JsonObject, ...] = ()
+    extra: JsonObject = field(default_factory=dict)
+    """Fields that only some providers add, unchanged: annotations, audio."""
 
 
 @value_type(frozen=True, slots=True)
 class Choice:
+    """One of the answers of a call."""
+
     message: Answer
     finish_reason: FinishReason | None
-    """`None` where the provider's word is not known to us: `native_finish_reason` keeps it."""
+    """`None` where the provider's reason has no counterpart here: `native_finish_reason` keeps it."""
     native_finish_reason: str | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
 
 
 @value_type(frozen=True, slots=True)
 class Completion:
-    """A provider's answer to one call; more than one choice only where `n` was sent upstream."""
+    """A provider's answer to one call. It has more than one choice only where `n` was sent upstream."""
 
     choices: tuple[Choice, ...]
     usage: Usage | None = None
     model: str | None = None
-    """The model's name as the provider reports it."""
+    """Model name as the provider reports it."""
     request_id: str | None = None
     system_fingerprint: str | None = None
 
 
 @value_type(frozen=True, slots=True)
 class Remaining:
-    """What a provider says of one of an account's limits. `None`: it did not say."""
+    """Remains of one of an account's limits, as the provider reports them; `None`: not reported."""
 
     limit: int | None = None
     remaining: int | None = None
     reset_s: float | None = None
-    """Until all of `limit` is there again, from when this was read."""
+    """Time until all of `limit` is available again, counted from when this was read."""
 
 
 @value_type(frozen=True, slots=True)
 class RateLimitStatus:
-    """What an answer's headers say of the account's limits."""
+    """An account's limits as an answer's headers report them."""
 
     requests: Remaining = Remaining()
     tokens: Remaining = Remaining()
@@ -170,42 +178,44 @@ class RateLimitStatus:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a call gave no answer. `message` is safe to show: no secret, host or prompt is in it."""
+    """Reason why a call has no answer. `message` is safe to show: it holds no secret, host or prompt."""
 
     kind: FailureKind
     message: str
     code: str | None = None
     param: str | None = None
     status: int | None = None
-    """The provider's HTTP status."""
+    """HTTP status of the provider."""
     retry_after_s: float | None = None
     request_id: str | None = None
     partial: str | None = None
-    """The text that had arrived before a stream broke."""
+    """Text that had arrived before a stream broke."""
     should_retry: bool | None = None
-    """The provider's own word on trying again (`x-should-retry`); `None` where it said nothing."""
+    """The provider's own advice (`x-should-retry`); `None` where it gave none."""
     account_wide: bool = False
-    """The delay holds for every model of the account, not for this one alone."""
+    """Whether the delay holds for every model of the account, not for this one alone."""
 
 
 @value_type(frozen=True, slots=True)
 class Timing:
+    """Durations of one call."""
+
     queued_s: float = 0.0
-    """Waiting for our own limits, over all attempts."""
+    """Time spent waiting for our own limits, over all attempts."""
     first_token_s: float | None = None
-    """Successful attempt's start to its first content; `None` for whole answers."""
+    """From the successful attempt's start to its first content; `None` for whole answers."""
     call_s: float | None = None
-    """The successful attempt alone, start to last byte."""
+    """The successful attempt alone, from its start to its last byte."""
     total_s: float = 0.0
     """Everything, queue and retries included."""
     attempts: int = 0
     reader_limited: bool = False
-    """A slow reader held this stream back, so its times are not the model's alone."""
+    """Whether a slow reader held this stream back, so that its times are not the model's alone."""
 
 
 @value_type(frozen=True, slots=True)
 class Outcome:
-    """How one call ended."""
+    """The end of one call."""
 
     call: Call
     result: Completion | Failure
@@ -215,32 +225,35 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A call is about to be tried again."""
+    """A failed attempt that will be followed by another."""
 
     call: Call
     failure: Failure
     attempt: int
-    """Which attempt failed, from 1."""
+    """Number of the failed attempt, from 1."""
     delay_s: float
 
 
 Observer = Callable[[Outcome | Retry], None]
-"""Told of every retry and of the end of every call, a cancelled one's too. Must not wait, raise or do I/O."""
+"""Notified of every retry and of the end of every call, cancelled ones included. Must not wait, raise or do I/O."""
 
 
 @dataclass(slots=True)
 class Delta:
-    """A piece of a streamed answer. Not frozen: thousands are made a second, and a frozen one costs four times as much."""
+    """A piece of a streamed answer.
+
+    Not frozen: thousands are made a second, and a frozen one costs four times as much.
+    """
 
     call_index: int
     choice_index: int = 0
     text: str = ""
     reasoning: str | None = None
     refusal: str | None = None
-    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    tool_calls: tuple[JsonObject, ...] = ()
     logprobs: tuple[TokenLogprob, ...] | None = None
-    extra: Mapping[str, Any] | None = None
-    """As an answer's."""
+    extra: JsonObject | None = None
+    """As in `Answer`."""
 
 
 @value_type(frozen=True, slots=True)
@@ -249,7 +262,7 @@ class CompletionChoice:
 
     index: int
     choice_index: int
-    """Which of the call's choices this is; above 0 only where `n` was sent upstream."""
+    """Number among the call's choices; above 0 only where `n` was sent upstream."""
     outcome: Outcome
     choice: Choice | None
     created: int
@@ -262,19 +275,20 @@ class CompletionChoice:
 
     @property
     def text(self) -> str:
-        """The answer, or what had come of it before it failed."""
+        """The answer's text, or as much of it as had arrived before the call failed."""
         if self.choice is not None:
             return self.choice.message.text
         return (self.failure and self.failure.partial) or ""
 
     @property
     def failure(self) -> Failure | None:
+        """The failure that stands in the answer's place."""
         return self.outcome.result if isinstance(self.outcome.result, Failure) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The answers side by side, in the order of the request."""
+    """The answers to one request side by side, in its order."""
 
     choices: tuple[CompletionChoice, ...]
     totals: UsageTotals
@@ -282,5 +296,5 @@ class Comparison:
     """Unix seconds."""
     total_s: float
     overhead_s: float
-    """`total_s` beyond the slowest call's."""
+    """The part of `total_s` that exceeds the slowest call's."""
     metadata: Mapping[str, str] = field(default_factory=dict)

@@ -118,9 +118,17 @@ def sum_known(figures: Iterable[Number | None]) -> Number | None:
     return reduce(add_known, figures, None)
 
 
+def sum_complete(figures: Iterable[Number | None]) -> Number | None:
+    """Return the sum of the figures; `None` where any is unknown."""
+    total: Number | None = 0
+    for figure in figures:
+        total = None if total is None or figure is None else total + figure
+    return total
+
+
 def total_tokens(input_tokens: int | None, output_tokens: int | None) -> int | None:
     """Return both as one number; `None` where either is unknown."""
-    return None if input_tokens is None or output_tokens is None else input_tokens + output_tokens
+    return sum_complete((input_tokens, output_tokens))
 
 
 def plausible_usage(usage: Usage | None) -> Usage:

@@ -10,6 +10,7 @@ from typing import Any
 from fanout.config.catalogue import Catalogue, Model
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
+from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
 from fanout.core.sampling_fields import validate_sampling
@@ -34,7 +35,7 @@ class Entry:
     label: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """By the names of `Sampling`; `None` removes the request's value."""
-    passthrough: Mapping[str, Any] = field(default_factory=dict)
+    passthrough: JsonObject = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Request:
     messages: tuple[Message, ...] | None = None
     system: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
-    passthrough: Mapping[str, Any] = field(default_factory=dict)
+    passthrough: JsonObject = field(default_factory=dict)
     defaults: frozenset[str] = frozenset()
     """Sampling parameters that the endpoint's contract set, not the caller."""
     strict: bool = False
@@ -114,7 +115,7 @@ class _ResolvedEntry:
     target: Target
     sampling: Sampling
     defaults: frozenset[str]
-    passthrough: Mapping[str, Any]
+    passthrough: JsonObject
     samples: int
     refusal: Failure | None
     credential: Credential | None

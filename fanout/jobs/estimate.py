@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fanout.config.providers_file import LimitsRow
 from fanout.config.settings import ProviderSettings
 from fanout.core.schema import Call
-from fanout.core.usage import Usage
+from fanout.core.usage import Usage, sum_complete
 from fanout.jobs.budget import Price, max_input_tokens
 
 BYTES_PER_TOKEN = 4
@@ -73,7 +73,7 @@ class Estimate:
             model.output_tokens += wrote
             model.guessed = model.guessed or sampling.max_tokens is None
             cost = price(call, Usage(input_tokens=read, output_tokens=wrote))
-            model.cost_usd = None if cost is None or model.cost_usd is None else model.cost_usd + cost.usd
+            model.cost_usd = sum_complete((model.cost_usd, cost.usd if cost else None))
             account = self.accounts.setdefault(call.target.provider or "", AccountEstimate())
             account.calls += 1
             account.tokens += read + wrote
@@ -81,8 +81,7 @@ class Estimate:
     @property
     def cost_usd(self) -> float | None:
         """`None` where the price of any model is not known."""
-        costs = [model.cost_usd for model in self.models.values()]
-        return None if None in costs else sum(cost for cost in costs if cost is not None)
+        return sum_complete(model.cost_usd for model in self.models.values())
 
     @property
     def cost_unknown(self) -> Sequence[str]:

@@ -54,7 +54,7 @@ def calling(
     *,
     prompt: str | None = None,
     messages: tuple[Message, ...] | None = None,
-    passthrough: Mapping[str, Any] | None = None,
+    passthrough: dict[str, Any] | None = None,
     own_key: str | None = None,
     **sampling: Any,
 ) -> Call:

@@ -54,7 +54,7 @@ class OpenAiSampling(SamplingFields, takes=SHARED_PARAMETERS, ranges={"user": (N
         """Return `own` as Fanout's parameters. Where two of theirs are one of ours, the one not set is the request's."""
         return dict(own)
 
-    def passed_on(self) -> Mapping[str, Any]:
+    def passed_on(self) -> dict[str, Any]:
         """Return the fields that only some providers know; a null is not sent, and in an entry takes the request's back."""
         return self.model_extra or {}
 
