@@ -15,7 +15,7 @@ from fanout.jobs.worker import JobWorker
 from fanout.observability import logs
 from fanout.store.jobs import leases
 from tests.jobs.test_kills import FORKS, killed
-from tests.support.databases import Beside
+from tests.support.databases import OutsideConnection
 from tests.support.job_manager import keeping
 from tests.support.postgres import Postgres
 from tests.support.upstreams import Upstream
@@ -97,7 +97,7 @@ async def test_a_lock_of_somebody_else_is_waited_for(upstream: Upstream, tmp_pat
         seen: list[JobWorker] = []
         running = asyncio.create_task(kept.manager.run(job.id, seen.append))
         await upstream.arrived(10)
-        with Beside(location) as other:
+        with OutsideConnection(location) as other:
             other.hold()
             await upstream.quiet()
             sent = len(upstream.requests)
@@ -125,7 +125,7 @@ async def _run_elsewhere(url: str, folder: Path, job: str, store: str) -> None:
 
 async def owner(location: str, job: Job) -> tuple[str | None, float]:
     """Who has a job, and for how many seconds more, by the database's clock."""
-    with Beside(location) as database:
+    with OutsideConnection(location) as database:
         left = "lease_until - extract(epoch from clock_timestamp())::double precision"
         ((name, seconds),) = database.execute(f"SELECT owner, {left} FROM jobs WHERE id = '{job.id}'")
     return name, seconds

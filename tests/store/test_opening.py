@@ -1,4 +1,4 @@
-"""A store is opened, brought up to date or refused: real files, real processes."""
+"""Opening a store: it is created, brought up to date or refused; with real files and real processes."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from fanout.store.engine.upgrade import HEAD, MIGRATIONS
 from fanout.store.tables import metadata
 from fanout.store.usage.sums import UsageFilter
 from tests.support.cli import ran, run
-from tests.support.databases import Beside, rows
-from tests.support.ended import answered
+from tests.support.databases import OutsideConnection, query
+from tests.support.outcomes import make_answer
 from tests.support.postgres import PASSWORD, Postgres
 
 ALWAYS = UsageFilter(0, 2**40, group_by=())
 
 
-async def refusal(location: str) -> str:
+async def open_refused(location: str) -> str:
     with pytest.raises(ConfigError) as caught:
         async with open_store(location):
             pass
     return str(caught.value)
 
 
-def written_by(version: str, location: str) -> None:
-    """A database whose tables claim to be of this version."""
-    with Beside(location) as database:
+def create_version_table(version: str, location: str) -> None:
+    """Create a database whose tables claim to have this version."""
+    with OutsideConnection(location) as database:
         database.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
         database.execute(f"INSERT INTO alembic_version VALUES ('{version}')")
 
 
-async def migrated(location: str, version: str) -> None:
-    """Makes the tables as a Fanout of this version would."""
+async def migrate(location: str, version: str) -> None:
+    """Create the tables as the Fanout of this version would."""
 
     def upgrade(connection: Connection) -> None:
         config = Config(attributes={"connection": connection})
@@ -59,7 +59,7 @@ async def migrated(location: str, version: str) -> None:
     await database.close()
 
 
-async def test_a_file_is_made_with_its_folders_for_its_owners_eyes_only(tmp_path: Path) -> None:
+async def test_a_new_file_and_its_folders_are_readable_by_their_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "share" / "fanout" / "fanout.db"
 
     async with open_store(str(path)) as store:
@@ -77,47 +77,47 @@ async def test_a_location_is_a_path_or_a_url(location: str, tmp_path: Path, monk
 
     async with open_store(location.format(tmp_path)) as store:
         assert store
-        store.usage.observe(answered())
+        store.usage.observe(make_answer())
     async with open_store(str(tmp_path / "fanout.db")) as store:
         assert store
         assert [total.totals.calls for total in await store.usage.report(ALWAYS)] == [1]
 
 
 @pytest.mark.parametrize("location", [MEMORY, "sqlite://", "sqlite:///:memory:"])
-async def test_in_memory_it_lasts_as_long_as_it_is_open(location: str) -> None:
+async def test_a_store_in_memory_lasts_as_long_as_it_is_open(location: str) -> None:
     for _ in range(2):
         async with open_store(location) as store:
             assert store
-            store.usage.observe(answered())
+            store.usage.observe(make_answer())
             await asyncio.sleep(0.7)  # written
-            store.usage.observe(answered())
+            store.usage.observe(make_answer())
             assert [total.totals.calls for total in await store.usage.report(ALWAYS)] == [2]
 
 
-async def test_off_means_none() -> None:
+async def test_off_opens_no_store() -> None:
     async with open_store("off") as store:
         assert store is None
 
 
-async def test_every_connection_is_safe_against_a_crash_and_waits_for_other_writers(tmp_path: Path) -> None:
+async def test_every_sqlite_connection_survives_a_crash_and_waits_for_other_writers(tmp_path: Path) -> None:
     database = Database(str(tmp_path / "a.db"))
-    asked = {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 2000, "foreign_keys": 1}
+    expected = {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 2000, "foreign_keys": 1}
 
     async with database.read_transaction() as one, database.read_transaction() as other:
-        found = [{name: await on.scalar(text(f"PRAGMA {name}")) for name in asked} for on in (one, other)]
+        found = [{name: await on.scalar(text(f"PRAGMA {name}")) for name in expected} for on in (one, other)]
     await database.close()
 
-    assert found == [asked, asked]
+    assert found == [expected, expected]
 
 
-async def test_a_reading_transaction_sees_what_it_saw_first(location: str) -> None:
+async def test_a_read_transaction_keeps_seeing_what_it_saw_first(location: str) -> None:
     async with open_store(location):
         database = Database(location)
         async with database.read_transaction() as reading:
             before = await reading.scalar(text("SELECT count(*) FROM usage"))
             async with open_store(location) as other:
                 assert other
-                other.usage.observe(answered())
+                other.usage.observe(make_answer())
             after = await reading.scalar(text("SELECT count(*) FROM usage"))
         await database.close()
 
@@ -137,26 +137,26 @@ async def test_a_reading_transaction_sees_what_it_saw_first(location: str) -> No
         ),
     ],
 )
-async def test_what_cannot_be_opened_is_one_sentence_that_says_what_may_be_set(location: str, sentence: str) -> None:
-    told = await refusal(location)
+async def test_an_unusable_location_gives_one_sentence_that_says_what_is_allowed(location: str, sentence: str) -> None:
+    message = await open_refused(location)
 
-    assert f"FANOUT_STORE: {sentence}" in told
-    assert "geheim" not in told
+    assert f"FANOUT_STORE: {sentence}" in message
+    assert "geheim" not in message
 
 
-async def test_a_password_is_never_shown() -> None:
+async def test_an_error_never_shows_the_password() -> None:
     """Whether or not the driver is there: nobody listens at that port."""
-    told = await refusal("postgresql://user:geheim@127.0.0.1:1/fanout")
+    message = await open_refused("postgresql://user:geheim@127.0.0.1:1/fanout")
 
-    assert "`postgresql://user:***@127.0.0.1:1/fanout` cannot be used: " in told
-    assert "geheim" not in told
+    assert "`postgresql://user:***@127.0.0.1:1/fanout` cannot be used: " in message
+    assert "geheim" not in message
 
 
-async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("This is no database, and somebody needs it." * 100)
 
-    assert "cannot be used: file is not a database" in await refusal(str(path))
+    assert "cannot be used: file is not a database" in await open_refused(str(path))
     assert path.read_text().startswith("This is no database")
 
 
@@ -168,42 +168,44 @@ async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
         ("migrated?sslmode=require", PASSWORD, "rejected SSL upgrade"),
     ],
 )
-async def test_what_postgresql_refuses_is_told_in_its_words_without_the_password(
+async def test_a_refusal_by_postgresql_is_quoted_without_the_password(
     database: str, password: str, why: str, postgres_server: Postgres, logged: list[str]
 ) -> None:
-    told = await refusal(postgres_server.url(database, password=password))
+    message = await open_refused(postgres_server.url(database, password=password))
 
-    assert f"`postgresql://fanout:***@127.0.0.1:{postgres_server.port}/{database.partition('?')[0]}` cannot be used: " in told
-    assert why in told
-    assert "geheim" not in told + "".join(logged)
+    assert (
+        f"`postgresql://fanout:***@127.0.0.1:{postgres_server.port}/{database.partition('?')[0]}` cannot be used: " in message
+    )
+    assert why in message
+    assert "geheim" not in message + "".join(logged)
 
 
-async def test_the_name_of_a_store_holds_no_password(location: str) -> None:
+async def test_the_name_of_a_store_does_not_contain_the_password(location: str) -> None:
     async with open_store(location) as store:
         assert store
         assert PASSWORD not in f"{store.name} {store.database} {vars(store.database)}"
 
 
-async def test_a_newer_store_is_refused(bare_location: str) -> None:
-    written_by("0042", bare_location)
+async def test_a_store_that_a_newer_fanout_wrote_is_refused(bare_location: str) -> None:
+    create_version_table("0042", bare_location)
 
-    told = await refusal(bare_location)
+    message = await open_refused(bare_location)
 
-    assert f"a newer Fanout wrote it (its tables have version 0042, this one knows up to {HEAD}); upgrade Fanout" in told
-    assert PASSWORD not in told
+    assert f"a newer Fanout wrote it (its tables have version 0042, this one knows up to {HEAD}); upgrade Fanout" in message
+    assert PASSWORD not in message
     database = Database(bare_location)
     async with database.read_transaction() as connection:
         assert await connection.run_sync(lambda inner: inspect(inner).get_table_names()) == ["alembic_version"]
     await database.close()
 
 
-async def test_a_version_that_was_never_ours_is_refused(bare_location: str) -> None:
-    written_by("5f3c", bare_location)
+async def test_a_version_that_is_not_fanouts_is_refused(bare_location: str) -> None:
+    create_version_table("5f3c", bare_location)
 
-    assert "its tables have version `5f3c`, which is not one of Fanout's" in await refusal(bare_location)
+    assert "its tables have version `5f3c`, which is not one of Fanout's" in await open_refused(bare_location)
 
 
-async def test_migrations_make_the_tables_that_the_code_knows(bare_location: str) -> None:
+async def test_migrations_create_the_tables_that_the_code_declares(bare_location: str) -> None:
     async with open_store(bare_location):
         pass
 
@@ -219,10 +221,10 @@ async def test_migrations_make_the_tables_that_the_code_knows(bare_location: str
     await database.close()
 
 
-async def test_an_old_store_is_brought_up_to_date_and_keeps_what_it_holds(bare_location: str) -> None:
-    await migrated(bare_location, "0001")
+async def test_an_old_store_is_brought_up_to_date_and_keeps_its_rows(bare_location: str) -> None:
+    await migrate(bare_location, "0001")
     row = "(60, 'team-a', 'gpt-4', 'openai', 'gpt-4-0613', 'answered', 3, 30, 12, NULL, 0, 0.75, 0)"
-    with Beside(bare_location) as beside:
+    with OutsideConnection(bare_location) as beside:
         beside.execute(f"INSERT INTO usage VALUES {row}")
 
     for _ in range(2):
@@ -231,31 +233,31 @@ async def test_an_old_store_is_brought_up_to_date_and_keeps_what_it_holds(bare_l
             (total,) = await store.usage.report(ALWAYS)
             assert total.totals == UsageTotals(3, 30, 12, None, 0, 0.75, 0)
 
-    assert rows(bare_location, "SELECT version_num FROM alembic_version") == [(HEAD,)]
+    assert query(bare_location, "SELECT version_num FROM alembic_version") == [(HEAD,)]
 
 
 @pytest.mark.parametrize("version", [f"{number:04}" for number in range(1, int(HEAD))])
 async def test_every_older_version_is_brought_up_to_date(version: str, bare_location: str) -> None:
-    await migrated(bare_location, version)
+    await migrate(bare_location, version)
 
-    assert await opened(bare_location) == "open"
-    assert rows(bare_location, "SELECT version_num FROM alembic_version") == [(HEAD,)]
+    assert await try_to_open(bare_location) == "open"
+    assert query(bare_location, "SELECT version_num FROM alembic_version") == [(HEAD,)]
 
 
-def test_the_newest_migration_is_the_one_that_the_code_names() -> None:
+def test_the_newest_migration_is_the_one_that_upgrade_names() -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
 
     assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
 
 
-async def test_a_database_that_is_held_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+async def test_opening_waits_for_a_database_that_is_locked_for_a_moment(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
 
     async with asyncio.TaskGroup() as group:
-        opening = group.create_task(opened(str(path)))
+        opening = group.create_task(try_to_open(str(path)))
         await asyncio.sleep(0.5)
         assert not opening.done()
         holder.execute("COMMIT")
@@ -264,19 +266,19 @@ async def test_a_database_that_is_held_for_a_moment_is_waited_for(tmp_path: Path
     assert opening.result() == "open"
 
 
-async def opened(location: str) -> str:
+async def try_to_open(location: str) -> str:
     async with open_store(location):
         return "open"
 
 
-async def test_another_process_that_changes_the_tables_is_waited_for(postgres_server: Postgres) -> None:
-    """For longer than a lock is waited for at once."""
+async def test_opening_waits_for_another_process_that_changes_the_tables(postgres_server: Postgres) -> None:
+    """Longer than one wait for a lock takes."""
     location = await postgres_server.create()
-    with Beside(location) as other:
+    with OutsideConnection(location) as other:
         other.execute("BEGIN")
         other.execute("SELECT pg_advisory_xact_lock(hashtext('fanout schema'))")
         async with asyncio.TaskGroup() as group:
-            opening = group.create_task(opened(location))
+            opening = group.create_task(try_to_open(location))
             await asyncio.sleep(LOCK_TIMEOUT_MS / 1e3 + 0.5)
             assert not opening.done()
             other.release()
@@ -284,27 +286,27 @@ async def test_another_process_that_changes_the_tables_is_waited_for(postgres_se
     assert opening.result() == "open"
 
 
-async def test_processes_that_open_a_new_database_at_once_all_get_it(bare_location: str) -> None:
+async def test_processes_that_open_a_new_database_at_the_same_time_all_succeed(bare_location: str) -> None:
     program = (
         "import asyncio, sys\n"
         "from fanout.store import open_store\n"
-        "from tests.support.ended import answered\n"
+        "from tests.support.outcomes import make_answer\n"
         "async def main():\n"
         "    async with open_store(sys.argv[1]) as store:\n"
-        "        store.usage.observe(answered())\n"
+        "        store.usage.observe(make_answer())\n"
         "asyncio.run(main())\n"
     )
 
     ended = await asyncio.gather(*(ran([sys.executable, "-c", program, bare_location]) for _ in range(4)))
 
     assert [(one.code, one.err) for one in ended] == [(0, "")] * 4
-    assert rows(bare_location, "SELECT sum(calls), count(*) FROM usage") == [(4, 1)]
+    assert query(bare_location, "SELECT sum(calls), count(*) FROM usage") == [(4, 1)]
 
 
-async def test_serving_without_a_usable_store_ends_with_that_sentence() -> None:
-    told = await run("serve", "--port", "0", FANOUT_STORE="/dev/null/fanout.db")
+async def test_serve_exits_with_that_sentence_if_the_store_is_unusable() -> None:
+    ended = await run("serve", "--port", "0", FANOUT_STORE="/dev/null/fanout.db")
 
-    assert (told.code, told.out) == (2, "")
-    assert told.err.startswith(
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith(
         "fanout: environment: FANOUT_STORE: `/dev/null/fanout.db` cannot be used: Not a directory; allowed: "
     )

@@ -1,4 +1,4 @@
-"""No word that a caller sends breaks a database: PostgreSQL's texts hold no NUL, no database's hold half a character."""
+"""No text that a caller sends is refused: PostgreSQL takes no NUL, and no database takes half a character."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ODD = "nul\0 half \ud83d"
 KEPT = "nul\ufffd half ?"
 
 
-async def test_a_jobs_words_can_be_written_and_found_again(location: str) -> None:
+async def test_the_texts_of_a_job_are_stored_and_found_again(location: str) -> None:
     async with open_store(location) as store:
         assert store
         jobs = JobStore(store.database)
@@ -53,7 +53,7 @@ async def test_a_jobs_words_can_be_written_and_found_again(location: str) -> Non
         assert await jobs.find(ODD) is None
 
 
-async def test_a_files_and_a_batchs_words(location: str) -> None:
+async def test_the_texts_of_a_file_and_a_batch_are_stored_and_found_again(location: str) -> None:
     async with open_store(location) as store:
         assert store
         files, batches = FileStore(store.database), BatchStore(store.database)
@@ -74,12 +74,12 @@ async def test_a_files_and_a_batchs_words(location: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["account_id", "model", "label", "metadata"])
-async def test_a_question_of_the_history(word: str, location: str) -> None:
+async def test_the_history_can_be_searched_for_any_text(word: str, location: str) -> None:
     async with open_store(location) as store:
         assert store
         words: dict[str, Any] = {word: {ODD: ODD} if word == "metadata" else ODD}
-        asked = ComparisonFilter(**words)
+        filter_ = ComparisonFilter(**words)
 
-        assert await store.history.list_comparisons(asked) == []
+        assert await store.history.list_comparisons(filter_) == []
         assert await store.history.find(ODD) is None
         assert await store.history.find_number(ODD) is None

@@ -1,4 +1,4 @@
-"""Whoever asks the database may leave at any moment: what he asked comes to its end, and the database stays whole."""
+"""Callers may be cancelled at any moment: their statements run to the end, and the database stays usable."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from fanout.store import open_store
 from fanout.store.files import FileStore
 
 
-async def test_a_database_in_memory_outlives_whoever_leaves_in_the_middle_of_a_statement() -> None:
+async def test_a_database_in_memory_survives_callers_that_are_cancelled_in_the_middle_of_a_statement() -> None:
     async with open_store(":memory:") as store:
         assert store
         files = FileStore(store.database)
         await files.begin_upload("file-1", created=time.time())
         await files.finish_upload("file-1", size_bytes=0, filename="x", purpose="batch")
         for n in range(60):
-            asked = asyncio.create_task(files.list_files(limit=10) if n % 2 else files.add_part("file-1", n, b"x"))
+            task = asyncio.create_task(files.list_files(limit=10) if n % 2 else files.add_part("file-1", n, b"x"))
             await asyncio.sleep(n * 1e-4 / 6)
-            asked.cancel()
-            await asyncio.gather(asked, return_exceptions=True)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
         assert await files.find("file-1") is not None
 
 
-async def test_the_end_waits_for_what_was_left_behind(tmp_path: Path) -> None:
+async def test_closing_waits_for_the_statements_of_cancelled_callers(tmp_path: Path) -> None:
     async with open_store(str(tmp_path / "a.db")) as store:
         assert store
         files = FileStore(store.database)
@@ -44,7 +44,7 @@ async def test_the_end_waits_for_what_was_left_behind(tmp_path: Path) -> None:
         assert [await files.read_part("file-1", n) for n in range(20)] == [b"x"] * 20
 
 
-async def test_a_failure_is_told_as_the_stores(tmp_path: Path) -> None:
+async def test_a_failure_of_the_database_is_a_store_error(tmp_path: Path) -> None:
     async with open_store(str(tmp_path / "a.db")) as store:
         assert store
         files = FileStore(store.database)
@@ -54,7 +54,7 @@ async def test_a_failure_is_told_as_the_stores(tmp_path: Path) -> None:
             await files.begin_upload("file-1", created=time.time())
 
 
-async def test_what_was_never_finished_is_swept_and_so_is_what_has_expired(tmp_path: Path) -> None:
+async def test_sweeping_deletes_abandoned_uploads_and_expired_files(tmp_path: Path) -> None:
     async with open_store(str(tmp_path / "a.db")) as store:
         assert store
         files, now = FileStore(store.database), time.time()

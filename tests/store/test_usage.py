@@ -1,4 +1,4 @@
-"""Usage is counted as calls end, written soon, and read whole whether written or not."""
+"""Usage is counted as calls end, written soon, and reported completely at any time."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ from fanout.store import MEMORY, open_store
 from fanout.store.engine.database import MAX_READERS
 from fanout.store.usage.ledger import MAX_COUNTERS, REST, UsageLedger
 from fanout.store.usage.sums import GroupUsage, UsageFilter
-from tests.support.databases import BOTH, Beside, rows
-from tests.support.ended import KNOWN, answered, failed, retried
+from tests.support.databases import BOTH, OutsideConnection, query
+from tests.support.outcomes import KNOWN, make_answer, make_failure, make_retry
 
 ALL = UsageFilter(0, 2**40, group_by=())
 BY_MODEL = UsageFilter(0, 2**40, group_by=("model",))
 DAY, HOUR = 86_400, 3_600
 
 
-def calls(location: str) -> int:
-    return int(rows(location, "SELECT coalesce(sum(calls), 0) FROM usage")[0][0])
+def count_calls(location: str) -> int:
+    return int(query(location, "SELECT coalesce(sum(calls), 0) FROM usage")[0][0])
 
 
-async def soon(reached: Callable[[], bool], within_s: float = 5.0) -> None:
+async def wait_until(is_reached: Callable[[], bool], within_s: float = 5.0) -> None:
     async with asyncio.timeout(within_s):
-        while not reached():
+        while not is_reached():
             await asyncio.sleep(0.02)
 
 
-async def only(ledger: UsageLedger, question: UsageFilter = ALL) -> GroupUsage:
+async def report_single_group(ledger: UsageLedger, question: UsageFilter = ALL) -> GroupUsage:
     (total,) = await ledger.report(question)
     return total
 
 
-async def test_what_is_known_is_summed_and_what_is_not_is_counted() -> None:
+async def test_known_figures_are_summed_and_unknown_ones_counted() -> None:
     async with open_store(MEMORY) as store:
         assert store
         for ended in (
-            answered(),
-            answered(usage=Usage(input_tokens=5, output_tokens=0), usd=None),
-            answered(usage=None, usd=None),
-            answered(usage=Usage(input_tokens=7), usd=0.0),
-            failed("timeout"),
-            failed("rate_limit"),
-            failed("rate_limit"),
-            retried(),
+            make_answer(),
+            make_answer(usage=Usage(input_tokens=5, output_tokens=0), usd=None),
+            make_answer(usage=None, usd=None),
+            make_answer(usage=Usage(input_tokens=7), usd=0.0),
+            make_failure("timeout"),
+            make_failure("rate_limit"),
+            make_failure("rate_limit"),
+            make_retry(),
         ):
             store.usage.observe(ended)
 
-        total = await only(store.usage)
+        total = await report_single_group(store.usage)
 
     assert total.totals == UsageTotals(
         calls=7, input_tokens=22, output_tokens=4, cached_tokens=2, unknown_usage=2, cost_usd=0.25, cost_unknown=2
@@ -67,15 +67,15 @@ async def test_what_is_known_is_summed_and_what_is_not_is_counted() -> None:
     assert (total.answered, total.failures) == (4, {"timeout": 1, "rate_limit": 2})
 
 
-@pytest.mark.parametrize("ended", [failed("timeout"), answered(usage=None, usd=None)])
-async def test_where_nothing_is_known_it_is_none_written_or_not(ended: Any, location: str) -> None:
+@pytest.mark.parametrize("ended", [make_failure("timeout"), make_answer(usage=None, usd=None)])
+async def test_a_sum_without_known_figures_is_none_before_and_after_writing(ended: Any, location: str) -> None:
     async with open_store(location) as store:
         assert store
         store.usage.observe(ended)
-        unwritten = await only(store.usage)
-        await soon(lambda: calls(location) == 1)
+        unwritten = await report_single_group(store.usage)
+        await wait_until(lambda: count_calls(location) == 1)
         store.usage.observe(ended)
-        both = await only(store.usage)
+        both = await report_single_group(store.usage)
 
     for total in (unwritten, both):
         counts = total.totals
@@ -83,34 +83,36 @@ async def test_where_nothing_is_known_it_is_none_written_or_not(ended: Any, loca
     assert both.totals.calls == 2
 
 
-async def test_known_after_unknown_is_known_in_the_database_too(location: str) -> None:
+async def test_a_known_figure_after_an_unknown_one_is_known_in_the_database_too(location: str) -> None:
     async with open_store(location) as store:
         assert store
-        for number, ended in enumerate((answered(usage=None, usd=None), answered(), answered(usage=None, usd=None)), 1):
+        for number, ended in enumerate(
+            (make_answer(usage=None, usd=None), make_answer(), make_answer(usage=None, usd=None)), 1
+        ):
             store.usage.observe(ended)
-            await soon(lambda wanted=number: calls(location) == wanted)  # type: ignore[misc]
+            await wait_until(lambda wanted=number: count_calls(location) == wanted)  # type: ignore[misc]
 
-    assert set(rows(location, "SELECT input_tokens, cost_usd, unknown_usage, cost_unknown FROM usage")) == {(10, 0.25, 2, 2)}
+    assert set(query(location, "SELECT input_tokens, cost_usd, unknown_usage, cost_unknown FROM usage")) == {(10, 0.25, 2, 2)}
 
 
-async def test_it_is_written_within_a_second(location: str) -> None:
+async def test_a_call_is_written_within_a_second(location: str) -> None:
     async with open_store(location) as store:
         assert store
         for wanted in (1, 2, 3):
-            store.usage.observe(answered())
-            await soon(lambda wanted=wanted: calls(location) == wanted, within_s=1.0)  # type: ignore[misc]
+            store.usage.observe(make_answer())
+            await wait_until(lambda wanted=wanted: count_calls(location) == wanted, within_s=1.0)  # type: ignore[misc]
 
 
-async def test_the_last_of_it_is_written_at_the_end(location: str) -> None:
+async def test_waiting_counts_are_written_when_the_store_closes(location: str) -> None:
     async with open_store(location) as store:
         assert store
         for number in range(100):
-            store.usage.observe(answered(f"model-{number}", "team-a"))
+            store.usage.observe(make_answer(f"model-{number}", "team-a"))
 
-    assert rows(location, "SELECT count(*), sum(calls), min(account_id) FROM usage") == [(100, 100, "team-a")]
+    assert query(location, "SELECT count(*), sum(calls), min(account_id) FROM usage") == [(100, 100, "team-a")]
 
 
-async def test_every_call_is_in_every_report_once_while_it_is_written(location: str) -> None:
+async def test_every_report_contains_every_call_exactly_once_during_writing(location: str) -> None:
     """Reports run into writes on purpose: each must give exactly what had been counted when it was made."""
     async with open_store(location) as store:
         assert store
@@ -119,7 +121,7 @@ async def test_every_call_is_in_every_report_once_while_it_is_written(location: 
         async def count_on() -> None:
             nonlocal counted
             for number in count():
-                store.usage.observe(answered(f"model-{number % 50}"))
+                store.usage.observe(make_answer(f"model-{number % 50}"))
                 counted += 1
                 await asyncio.sleep(0.0005)
 
@@ -135,49 +137,49 @@ async def test_every_call_is_in_every_report_once_while_it_is_written(location: 
     assert seen > 1000
 
 
-async def test_two_that_write_one_file_add_up(location: str) -> None:
+async def test_the_counts_of_two_stores_on_one_database_add_up(location: str) -> None:
     async with open_store(location) as one, open_store(location) as other:
         assert one
         assert other
         for _ in range(20):
-            one.usage.observe(answered())
-            other.usage.observe(answered())
-            other.usage.observe(failed("server"))
+            one.usage.observe(make_answer())
+            other.usage.observe(make_answer())
+            other.usage.observe(make_failure("server"))
             await asyncio.sleep(0.06)
-        await soon(lambda: calls(location) == 60)
+        await wait_until(lambda: count_calls(location) == 60)
 
-        total = await only(one.usage)
+        total = await report_single_group(one.usage)
 
     assert (total.totals.calls, total.answered, total.failures) == (60, 40, {"server": 20})
     assert total.totals.cost_usd == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize("location", [MEMORY, *BOTH], indirect=True)
-async def test_a_report_that_is_broken_off_harms_nothing(location: str) -> None:
+async def test_a_cancelled_report_leaves_the_store_usable(location: str) -> None:
     """A client that leaves must not take the only connection of a database in memory with it."""
     async with open_store(location) as store:
         assert store
         for number in range(300):
-            store.usage.observe(answered(f"model-{number}"))
+            store.usage.observe(make_answer(f"model-{number}"))
         await asyncio.sleep(1)
         for delay_s in (0.0, 0.0005, 0.001, 0.002, 0.004) * 4:
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay_s):
                     await store.usage.report(BY_MODEL)
-        store.usage.observe(answered())
+        store.usage.observe(make_answer())
 
-        assert (await only(store.usage)).totals.calls == 301
+        assert (await report_single_group(store.usage)).totals.calls == 301
 
 
-async def test_readers_that_take_long_do_not_hold_up_the_writing(location: str) -> None:
+async def test_slow_readers_do_not_delay_writing(location: str) -> None:
     async with open_store(location) as store:
         assert store
         async with AsyncExitStack() as readers:
             for _ in range(MAX_READERS):
                 reading = await readers.enter_async_context(store.database.read_transaction())
                 await reading.execute(text("SELECT * FROM usage"))
-            store.usage.observe(answered())
-            await soon(lambda: calls(location) == 1, within_s=1.0)
+            store.usage.observe(make_answer())
+            await wait_until(lambda: count_calls(location) == 1, within_s=1.0)
 
 
 @pytest.fixture
@@ -189,7 +191,7 @@ def dated(location: str) -> str:
             pass
 
     asyncio.run(made())
-    with Beside(location) as database:
+    with OutsideConnection(location) as database:
         for minute, account, model in (
             (0, "a", "x"),
             (HOUR - 60, "a", "x"),
@@ -229,7 +231,7 @@ def dated(location: str) -> str:
         (replace(BY_MODEL, limit=1), [({"model": "x"}, 3)]),
     ],
 )
-async def test_sums_by_group_account_and_time(question: UsageFilter, expected: list[Any], dated: str) -> None:
+async def test_usage_is_summed_by_group_account_and_time(question: UsageFilter, expected: list[Any], dated: str) -> None:
     async with open_store(dated) as store:
         assert store
         found = await store.usage.report(question)
@@ -237,51 +239,51 @@ async def test_sums_by_group_account_and_time(question: UsageFilter, expected: l
     assert [(total.group, total.totals.calls) for total in found] == expected
 
 
-async def test_a_locked_database_delays_nothing_and_loses_nothing(location: str, logged: list[str]) -> None:
+async def test_a_locked_database_delays_no_caller_and_loses_nothing(location: str, logged: list[str]) -> None:
     async with open_store(location) as store:
         assert store
-        holder = Beside(location)
+        holder = OutsideConnection(location)
         holder.hold()
-        store.usage.observe(answered())
-        await soon(lambda: any("usage.write_failed" in line for line in logged), within_s=6)
+        store.usage.observe(make_answer())
+        await wait_until(lambda: any("usage.write_failed" in line for line in logged), within_s=6)
         for _ in range(20):  # further failures, and more to count meanwhile
-            store.usage.observe(answered("other"))
+            store.usage.observe(make_answer("other"))
             await asyncio.sleep(0.05)
-        meanwhile = await only(store.usage)
+        meanwhile = await report_single_group(store.usage)
         holder.release()
         holder.close()
-        await soon(lambda: calls(location) == 21)
-        await soon(lambda: any("usage.write_recovered" in line for line in logged))
+        await wait_until(lambda: count_calls(location) == 21)
+        await wait_until(lambda: any("usage.write_recovered" in line for line in logged))
 
-    told = [json.loads(line) for line in logged]
+    events = [json.loads(line) for line in logged]
     assert meanwhile.totals.calls == 21
-    assert [line["reason"] for line in told if line["level"] == "error"] in (
+    assert [line["reason"] for line in events if line["level"] == "error"] in (
         ["database is locked"],
         ["canceling statement due to lock timeout"],
     )
-    assert calls(location) == 21
+    assert count_calls(location) == 21
 
 
-async def test_a_lock_that_ends_in_time_loses_nothing_at_the_end(location: str) -> None:
-    holder = Beside(location)
+async def test_closing_loses_nothing_if_a_lock_ends_in_time(location: str) -> None:
+    holder = OutsideConnection(location)
     async with open_store(location) as store:
         assert store
         holder.hold()
-        store.usage.observe(answered())
+        store.usage.observe(make_answer())
         asyncio.get_running_loop().call_later(2.5, holder.release)
     holder.close()
 
-    assert calls(location) == 1
+    assert count_calls(location) == 1
 
 
 @pytest.mark.parametrize("location", ["sqlite"], indirect=True)  # nine seconds, and the same code for both
-async def test_an_end_that_cannot_write_comes_all_the_same_and_says_what_is_lost(location: str, logged: list[str]) -> None:
-    holder = Beside(location)
+async def test_closing_without_being_able_to_write_logs_how_much_is_lost(location: str, logged: list[str]) -> None:
+    holder = OutsideConnection(location)
     async with asyncio.timeout(15), open_store(location) as store:
         assert store
         holder.hold()
-        store.usage.observe(answered())
-        store.usage.observe(failed("server"))
+        store.usage.observe(make_answer())
+        store.usage.observe(make_failure("server"))
     holder.close()
 
     last = json.loads(logged[-1])
@@ -289,8 +291,8 @@ async def test_an_end_that_cannot_write_comes_all_the_same_and_says_what_is_lost
 
 
 @contextmanager
-def at_most(pages: dict[str, int]) -> Iterator[None]:
-    """Every connection may make its database so large, looked up anew each time it is used."""
+def limit_pages(pages: dict[str, int]) -> Iterator[None]:
+    """Limit the size of every connection's database; the limit is read again whenever a connection is used."""
 
     def limit(connection: Any, *_: Any) -> None:
         cursor = connection.cursor()
@@ -306,30 +308,30 @@ def at_most(pages: dict[str, int]) -> Iterator[None]:
 
 async def test_a_full_database_loses_nothing(tmp_path: Path, logged: list[str]) -> None:
     path, pages = tmp_path / "a.db", {"most": 2**30}
-    with at_most(pages):
+    with limit_pages(pages):
         async with open_store(str(path)) as store:
             assert store
             pages["most"] = 1  # SQLite takes it as: no larger than now
             for number in range(500):
-                store.usage.observe(answered(f"a model with a long name, so that pages are needed, {number}"))
-            await soon(lambda: any("usage.write_failed" in line for line in logged))
-            meanwhile = await only(store.usage)
-            assert calls(str(path)) == 0  # all or nothing
+                store.usage.observe(make_answer(f"a model with a long name, so that pages are needed, {number}"))
+            await wait_until(lambda: any("usage.write_failed" in line for line in logged))
+            meanwhile = await report_single_group(store.usage)
+            assert count_calls(str(path)) == 0  # all or nothing
             pages["most"] = 2**30
-            await soon(lambda: calls(str(path)) == 500)
+            await wait_until(lambda: count_calls(str(path)) == 500)
 
-    told = [json.loads(line) for line in logged]
+    events = [json.loads(line) for line in logged]
     assert meanwhile.totals.calls == 500
-    assert [line["reason"] for line in told if line["level"] == "error"] == ["database or disk is full"]
+    assert [line["reason"] for line in events if line["level"] == "error"] == ["database or disk is full"]
 
 
-async def test_names_beyond_bound_are_counted_together() -> None:
+async def test_names_beyond_the_limit_are_counted_together() -> None:
     """Callers choose names: what waits to be written stays bounded all the same."""
     async with open_store(MEMORY) as store:
         assert store
         for number in range(MAX_COUNTERS + 500):
-            store.usage.observe(answered(f"model-{number}", f"account-{number}"))
-        store.usage.observe(answered("model-3", "account-3"))
+            store.usage.observe(make_answer(f"model-{number}", f"account-{number}"))
+        store.usage.observe(make_answer("model-3", "account-3"))
         by_account = replace(ALL, group_by=("account_id",), limit=2 * MAX_COUNTERS)
         found = {total.group["account_id"]: total.totals.calls for total in await store.usage.report(by_account)}
 
@@ -346,34 +348,34 @@ async def test_names_beyond_bound_are_counted_together() -> None:
         ("it's; DROP TABLE usage", "it's; DROP TABLE usage"),
     ],
 )
-async def test_any_name_can_be_written_and_found_again(name: str, kept: str, location: str) -> None:
+async def test_any_name_is_stored_and_found_again(name: str, kept: str, location: str) -> None:
     async with open_store(location) as store:
         assert store
         for _ in range(3):
-            store.usage.observe(answered(name, name))
-        unwritten = await only(store.usage, replace(BY_MODEL, account_id=name))
-        await soon(lambda: calls(location) == 3)
-        written = await only(store.usage, replace(BY_MODEL, account_id=name))
+            store.usage.observe(make_answer(name, name))
+        unwritten = await report_single_group(store.usage, replace(BY_MODEL, account_id=name))
+        await wait_until(lambda: count_calls(location) == 3)
+        written = await report_single_group(store.usage, replace(BY_MODEL, account_id=name))
 
     assert (unwritten.group, unwritten.totals.calls) == (written.group, written.totals.calls) == ({"model": kept}, 3)
 
 
-async def test_figures_that_are_no_figures_spoil_nothing(location: str) -> None:
+async def test_impossible_figures_count_as_unknown(location: str) -> None:
     """What a provider reports is not to be trusted: one absurd number must not keep the rest from being written."""
     async with open_store(location) as store:
         assert store
-        store.usage.observe(answered())
-        store.usage.observe(answered(usage=replace(KNOWN, output_tokens=10**30), usd=float("inf")))
-        store.usage.observe(answered(usage=replace(KNOWN, output_tokens=-5), usd=float("nan")))
+        store.usage.observe(make_answer())
+        store.usage.observe(make_answer(usage=replace(KNOWN, output_tokens=10**30), usd=float("inf")))
+        store.usage.observe(make_answer(usage=replace(KNOWN, output_tokens=-5), usd=float("nan")))
 
-    assert rows(location, "SELECT calls, input_tokens, output_tokens, unknown_usage, cost_usd, cost_unknown FROM usage") == [
+    assert query(location, "SELECT calls, input_tokens, output_tokens, unknown_usage, cost_usd, cost_unknown FROM usage") == [
         (3, 30, 4, 2, 0.25, 2)
     ]
 
 
-async def test_a_cancelled_call_is_counted_as_such() -> None:
+async def test_a_cancelled_call_is_counted_as_cancelled() -> None:
     async with open_store(MEMORY) as store:
         assert store
-        store.usage.observe(replace(answered(), result=Failure("cancelled", "the caller left")))
+        store.usage.observe(replace(make_answer(), result=Failure("cancelled", "the caller left")))
 
-        assert (await only(store.usage)).failures == {"cancelled": 1}
+        assert (await report_single_group(store.usage)).failures == {"cancelled": 1}

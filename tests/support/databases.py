@@ -1,4 +1,4 @@
-"""What is true of both databases: the fixture `location` gives a test a SQLite file, then a PostgreSQL database, both empty."""
+"""Databases for tests: the fixture `location` is first a SQLite file, then a PostgreSQL database, both empty."""
 
 from __future__ import annotations
 
@@ -21,8 +21,13 @@ BOTH = ("sqlite", "postgresql")
 
 
 @contextmanager
-def place(request: pytest.FixtureRequest, **template: str) -> Iterator[str]:
-    """Where a new database is: on PostgreSQL with its tables unless another template is named; a file that is not there yet."""
+def create_location(request: pytest.FixtureRequest, **template: str) -> Iterator[str]:
+    """Yield the location of a new database: a file that does not exist yet, or a PostgreSQL database with tables.
+
+    Args:
+        request: of the fixture; its parameter says which.
+        template: another one than the database with tables, for PostgreSQL.
+    """
     if request.param == "sqlite":
         folder: Path = request.getfixturevalue("tmp_path")
         yield str(folder / "fanout.db")
@@ -37,39 +42,39 @@ def place(request: pytest.FixtureRequest, **template: str) -> Iterator[str]:
 
 @pytest.fixture(params=BOTH)
 def location(request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty database: where it is, for `open_store`."""
-    with place(request) as found:
+    """The location of an empty database, for `open_store`."""
+    with create_location(request) as found:
         yield found
 
 
 @pytest.fixture(params=BOTH)
 def bare_location(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A database without tables."""
-    with place(request, template="template1") as found:
+    """The location of a database without tables."""
+    with create_location(request, template="template1") as found:
         yield found
 
 
-class Beside:
-    """A connection that is not Fanout's, with a driver of its own: looks into a database, or holds it."""
+class OutsideConnection:
+    """A connection that is not Fanout's, with a driver of its own: reads a database, or locks it."""
 
     def __init__(self, location: str) -> None:
         self._sqlite: sqlite3.Connection | None = None
         self._postgres: Any = None
-        # A loop of its own: whoever looks does so between two steps of the test's.
+        # An event loop of its own, so that a test can use it between two steps of its own loop.
         self._runner, self._thread = asyncio.Runner(), ThreadPoolExecutor(1)
         if "://" in location:
-            self._postgres = self._ran(lambda: connect(location))
+            self._postgres = self._run(lambda: connect(location))
         else:
             self._sqlite = sqlite3.connect(location, isolation_level=None, check_same_thread=False)
 
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
-        """What a statement gives."""
+        """Return the rows of a statement."""
         if self._sqlite:
             return self._sqlite.execute(sql).fetchall()
-        return [tuple(row) for row in self._ran(lambda: self._postgres.fetch(sql))]
+        return [tuple(row) for row in self._run(lambda: self._postgres.fetch(sql))]
 
     def hold(self) -> None:
-        """Lets nobody else write, until `release`."""
+        """Let nobody else write, until `release`."""
         if self._sqlite:
             self.execute("BEGIN IMMEDIATE")
         else:
@@ -83,15 +88,15 @@ class Beside:
         if self._sqlite:
             self._sqlite.close()
         elif self._postgres:
-            self._ran(self._postgres.close)
+            self._run(self._postgres.close)
         self._thread.submit(self._runner.close).result()
         self._thread.shutdown()
 
-    def _ran(self, asked: Callable[[], Awaitable[Any]]) -> Any:
-        async def answer() -> Any:
-            return await asked()
+    def _run(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        async def run() -> Any:
+            return await work()
 
-        return self._thread.submit(lambda: self._runner.run(answer())).result()
+        return self._thread.submit(lambda: self._runner.run(run())).result()
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +105,7 @@ class Beside:
         self.close()
 
 
-def rows(location: str, sql: str) -> list[tuple[Any, ...]]:
-    """What a statement gives, asked beside Fanout."""
-    with Beside(location) as database:
+def query(location: str, sql: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a statement, executed on a connection that is not Fanout's."""
+    with OutsideConnection(location) as database:
         return database.execute(sql)
