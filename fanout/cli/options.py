@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-# The configuration is imported when it is used: `fanout --version` should not wait for it.
-from fanout.core.sampling import DESCRIPTIONS, is_whole, range_of
-
+# Imported only when used: `fanout --version` should not wait for the configuration.
 if TYPE_CHECKING:
     from fanout.config.catalogue import Catalogue, Model
     from fanout.config.settings import Settings
@@ -38,26 +36,6 @@ def with_settings(command: Command) -> Command:
             "--env-file", type=path, help="A file of NAME=value lines, for keys; variables already set take precedence."
         ),
     )
-
-
-def with_sampling(command: Command) -> Command:
-    """Add the sampling options."""
-    return add_options(
-        command,
-        click.option("--system", help="A system message, for chat models."),
-        *(_number_option(name) for name in ("max_tokens", "temperature", "top_p", "seed")),
-        click.option("--stop", multiple=True, help="A sequence to stop before; up to four times."),
-    )
-
-
-def _number_option(name: str) -> Callable[[Command], Command]:
-    kind = _int_type(name) if is_whole(name) else click.FloatRange(*range_of(name))
-    return click.option(f"--{name.replace('_', '-')}", type=kind, help=DESCRIPTIONS[name])
-
-
-def _int_type(name: str) -> click.IntRange | type[int]:
-    low, high = (None if end is None else int(end) for end in range_of(name))
-    return int if name == "seed" else click.IntRange(low, high)  # nobody wants to read the range of 64 bits
 
 
 def load_settings(config_file: Path | None, env_file: Path | None) -> Settings:

@@ -24,7 +24,8 @@ from fanout.cli.batch.options import (
 from fanout.cli.batch.running import run_job, to_exit_code, watch_job
 from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_progress, format_title, print_estimate, print_job, print_jobs
-from fanout.cli.options import ALL_ANSWERED, print_json, with_sampling
+from fanout.cli.options import ALL_ANSWERED, print_json
+from fanout.cli.sampling_options import with_sampling
 from fanout.cli.tables import print_table, to_single_line
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
