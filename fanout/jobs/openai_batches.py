@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from pydantic_core import from_json, to_json
+from typing_extensions import TypedDict
 
 from fanout.core.errors import RequestError, StoreError
 from fanout.core.faults import Fault
@@ -66,6 +67,19 @@ def error_file_id(batch_id: str) -> str:
 def is_output_file(file_id: str) -> bool:
     """Return whether a batch's file is the one of its answers."""
     return file_id.endswith(_OUTPUT)
+
+
+class BatchErrorJson(TypedDict):
+    """One thing that is wrong with the input."""
+
+    code: str
+    """What is wrong, for programs."""
+    line: int | None
+    """Line of the input file, from 1."""
+    message: str
+    """What is wrong, for people."""
+    param: str | None
+    """The field at fault."""
 
 
 @dataclass(slots=True)
@@ -181,7 +195,7 @@ class OpenAIBatchWorker:
         return file_id
 
 
-def _render_fault(fault: Fault) -> Mapping[str, object]:
+def _render_fault(fault: Fault) -> BatchErrorJson:
     """Return a fault of the input as OpenAI writes it, with its line."""
     found = _LINE_PATH.fullmatch(fault.path)
     line, param = (int(found[1]), found[2]) if found else (None, fault.path or None)

@@ -3,57 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from pydantic_core import from_json
+from typing_extensions import TypedDict
 
+from fanout.core.adjustments import AdjustmentJson, render_adjustments
 from fanout.core.json_text import JsonObject
-from fanout.core.schema import Completion, Failure
+from fanout.core.schema import Completion, Failure, FailureKind
 from fanout.core.units import to_ms
 from fanout.core.usage import total_tokens
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.store.jobs.records import ResultRow
 
+
+class JobResultJson(TypedDict):
+    """End of one call. The columns of CSV and Parquet are the same, in this order."""
+
+    item: int
+    """Number of the row, from 0."""
+    line: int
+    """Line of the input, from 1."""
+    custom_id: str | None
+    """Your name for the row."""
+    entry: int
+    """Position of the model in `models`."""
+    repeat: int
+    """Number of the sample."""
+    model: str
+    """The model as you wrote it."""
+    label: str
+    """Your name for the entry; by default the model's."""
+    provider: str | None
+    """Provider that serves the model."""
+    upstream_model: str | None
+    """The model's name as the provider reports it."""
+    prompt: Any
+    """The prompt, or the messages."""
+    reference: Any
+    """The row's reference."""
+    text: str | None
+    """The answer; if it failed, what had arrived of it."""
+    reasoning: str | None
+    """The model's reasoning, if the provider shows it."""
+    tool_calls: list[JsonObject] | None
+    """Tools that the model calls."""
+    finish_reason: str | None
+    """Why the model stopped."""
+    native_finish_reason: str | None
+    """The provider's own word for the reason."""
+    prompt_tokens: int | None
+    """Tokens of the prompt, cached ones included."""
+    completion_tokens: int | None
+    """Tokens of the answer, those of its reasoning included."""
+    total_tokens: int | None
+    """Both together; null if either is unknown."""
+    cached_tokens: int | None
+    """Tokens of the prompt that were read from the provider's cache."""
+    queued_ms: int | None
+    """Waiting for the limits set here; never part of the model's own time."""
+    ttft_ms: int | None
+    """From the attempt's start to its first content."""
+    prediction_time_ms: int | None
+    """Time of the successful attempt alone, from its start to its last byte."""
+    total_ms: int | None
+    """Everything, queue and retries included."""
+    attempts: int
+    """Attempts upstream, retries included."""
+    tokens_per_second: float | None
+    """Output tokens per second of the successful attempt."""
+    cost_usd: float | None
+    """US dollars; null: the price or the usage is unknown."""
+    cost_source: str | None
+    """`reported` by the provider, `providers.json`, or `genai-prices` and its version."""
+    ignored_parameters: list[str]
+    """Parameters that this model cannot take."""
+    adjusted_parameters: dict[str, AdjustmentJson]
+    """Parameters that were sent with another value than requested."""
+    error_kind: FailureKind | None
+    """Kind of failure; null: the call was answered."""
+    error_code: str | None
+    """What went wrong, for programs."""
+    error_message: str | None
+    """What went wrong, for people."""
+    request_id: str | None
+    """The provider's id of the request."""
+    cached_from: str | None
+    """Job whose answer this is."""
+    ended: str
+    """When the call ended: RFC 3339, UTC."""
+    values: dict[str, Any] | None
+    """The row's other columns."""
+
+
 ColumnKind = Literal["text", "whole", "number", "time"]
-COLUMNS: Mapping[str, ColumnKind] = {
-    "item": "whole",
-    "line": "whole",
-    "custom_id": "text",
-    "entry": "whole",
-    "repeat": "whole",
-    "model": "text",
-    "label": "text",
-    "provider": "text",
-    "upstream_model": "text",
-    "prompt": "text",  # or a row's messages
-    "reference": "text",
-    "text": "text",
-    "reasoning": "text",
-    "tool_calls": "text",
-    "finish_reason": "text",
-    "native_finish_reason": "text",
-    "prompt_tokens": "whole",
-    "completion_tokens": "whole",
-    "total_tokens": "whole",
-    "cached_tokens": "whole",
-    "queued_ms": "whole",
-    "ttft_ms": "whole",
-    "prediction_time_ms": "whole",
-    "total_ms": "whole",
-    "attempts": "whole",
-    "tokens_per_second": "number",
-    "cost_usd": "number",
-    "cost_source": "text",
-    "ignored_parameters": "text",
-    "adjusted_parameters": "text",
-    "error_kind": "text",
-    "error_code": "text",
-    "error_message": "text",
-    "request_id": "text",
-    "cached_from": "text",
-    "ended": "time",  # in a record Unix seconds
-    "values": "text",
-}
+
+
+def _kind_of(name: str, annotation: object) -> ColumnKind:
+    """Return how a column is written; what is neither a number nor a time is text, JSON where it has parts."""
+    if name == "ended":
+        return "time"  # in a record Unix seconds
+    types = (annotation, *get_args(annotation))
+    return "whole" if int in types else "number" if float in types else "text"
+
+
+COLUMNS: Mapping[str, ColumnKind] = {name: _kind_of(name, kind) for name, kind in get_type_hints(JobResultJson).items()}
+"""Name → kind, in the order of the files."""
 ResultRecord = Mapping[str, Any]
 """Values by the names of `COLUMNS`; a name that is not known is absent."""
 
@@ -101,7 +156,7 @@ def _describe_cost(outcome: StoredOutcome) -> JsonObject:
         "cost_usd": cost.usd if cost else None,
         "cost_source": cost.source if cost else None,
         "ignored_parameters": list(outcome.ignored),
-        "adjusted_parameters": {name: {"asked": wanted, "sent": sent} for name, (wanted, sent) in outcome.adjusted.items()},
+        "adjusted_parameters": render_adjustments(outcome.adjusted),
     }
 
 

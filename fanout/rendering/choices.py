@@ -7,6 +7,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from fanout.core.adjustments import AdjustmentJson, render_adjustments
 from fanout.core.choices import find_failure, get_finish_reason
 from fanout.core.schema import Call, Choice, Completion, Outcome, TokenLogprob
 from fanout.core.units import to_ms
@@ -32,13 +33,6 @@ class PlaceJson(PromptIndexJson):
     """The model as you wrote it."""
     label: str
     """Your name for the entry; by default the model's."""
-
-
-class AdjustmentJson(TypedDict):
-    asked: object
-    """The value in the request."""
-    sent: object
-    """The value sent to the provider."""
 
 
 class UsageCountsJson(TypedDict):
@@ -164,7 +158,7 @@ def render_end(outcome: Outcome, choice: Choice | None) -> EndJson:
         "cost_usd": outcome.cost.usd if outcome.cost else None,
         "cost_source": outcome.cost.source if outcome.cost else None,
         "ignored_parameters": call.fitted.ignored,
-        "adjusted_parameters": render_adjustments(call),
+        "adjusted_parameters": render_adjustments(call.fitted.adjusted),
         "error": render_failure(failure) if failure else None,
     }
 
@@ -198,11 +192,6 @@ def render_legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> Legac
         "top_logprobs": [dict(token.top) if token.logprob is not None else None for token in tokens],
         "text_offset": offsets,
     }
-
-
-def render_adjustments(call: Call) -> dict[str, AdjustmentJson]:
-    """Return the parameters that were sent with another value than requested."""
-    return {name: {"asked": requested, "sent": sent} for name, (requested, sent) in call.fitted.adjusted.items()}
 
 
 def _render_timing(outcome: Outcome) -> ChoiceTimingJson:

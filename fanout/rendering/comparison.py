@@ -8,19 +8,18 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from fanout.core.adjustments import AdjustmentJson, render_adjustments
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Call, Choice, Comparison, CompletionChoice, Kind, Outcome
 from fanout.core.units import to_ms, to_rfc3339
 from fanout.core.usage import total_tokens
 from fanout.rendering.choices import (
-    AdjustmentJson,
     ChoiceUsageJson,
     EndJson,
     FinishJson,
     LegacyLogprobsJson,
     PlaceJson,
     UsageCountsJson,
-    render_adjustments,
     render_end,
     render_finish,
     render_legacy_logprobs,
@@ -217,6 +216,6 @@ def _render_dry_call(call: Call) -> DryCallJson:
         "prompt": call.query.prompt,
         "parameters": call.fitted.sent,
         "ignored_parameters": call.fitted.ignored,
-        "adjusted_parameters": render_adjustments(call),
+        "adjusted_parameters": render_adjustments(call.fitted.adjusted),
         "error": render_failure(call.refusal) if call.refusal else None,
     }

@@ -11,11 +11,11 @@ from typing import Literal, NotRequired
 from typing_extensions import TypedDict
 
 from fanout.config.catalogue import Catalogue, Model
+from fanout.core.adjustments import AdjustmentJson, render_adjustments
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure
 from fanout.core.units import to_rfc3339
 from fanout.core.usage import Usage, total_tokens
-from fanout.rendering.choices import AdjustmentJson, render_adjustments
 from fanout.rendering.errors import ChoiceErrorJson, ErrorJson, render_failure
 from fanout.rendering.model import STARTED_AT
 
@@ -251,7 +251,7 @@ def render_scale_user(account_id: str) -> ScaleUserJson:
 
 
 def _render_end(call: Call, choice: Choice) -> ScaleEndJson:
-    ignored, adjusted = call.fitted.ignored, render_adjustments(call)
+    ignored, adjusted = call.fitted.ignored, render_adjustments(call.fitted.adjusted)
     return {
         "finish_reason": choice.finish_reason or choice.native_finish_reason,
         "response_metadata": {"ignored_parameters": ignored, "adjusted_parameters": adjusted} if ignored or adjusted else None,

@@ -27,6 +27,7 @@ from fanout.server.dialects.openai.batch_files import measure_files
 from fanout.server.endpoints import ENDPOINTS
 from fanout.server.lifecycle import (
     BATCH_STORE,
+    BATCH_WORKER,
     DISPATCHER,
     FILE_STORE,
     JOB_MANAGER,
@@ -38,7 +39,7 @@ from fanout.server.lifecycle import (
 )
 from fanout.server.middleware import auth, history, idempotency, request, request_log
 from fanout.server.openapi.pages import PAGES, make_pages
-from fanout.server.resources import batches, providers
+from fanout.server.resources import providers
 from fanout.store import MEMORY, open_store
 from fanout.store.batches import BatchStore
 from fanout.store.files import FileStore
@@ -85,12 +86,12 @@ def create_app(settings: Settings) -> web.Application:
             return
         database = app[STORE].database
         app[FILE_STORE], app[BATCH_STORE], app[JOB_STORE] = FileStore(database), BatchStore(database), JobStore(database)
-        lined: dict[JobKind, RequestBuilderFactory] = {"requests": LineRequestBuilder}
-        async with open_job_manager(app[JOB_STORE], app[DISPATCHER], lined, run_waiting=True) as opened:
+        builders: dict[JobKind, RequestBuilderFactory] = {"requests": LineRequestBuilder}
+        async with open_job_manager(app[JOB_STORE], app[DISPATCHER], builders, run_waiting=True) as opened:
             app[JOB_MANAGER] = opened
             measure = partial(measure_files, opened, app[JOB_STORE])
             async with open_batch_worker(opened, app[BATCH_STORE], app[FILE_STORE], measure) as worker:
-                app[batches.BATCH_WORKER] = worker
+                app[BATCH_WORKER] = worker
                 yield
             opened.leave()
             app[DISPATCHER].stop()  # whoever had calls under way has had the grace

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.manager import JobManager
+from fanout.jobs.openai_batches import OpenAIBatchWorker
 from fanout.observability.metrics import Metrics
 from fanout.store import Store
 from fanout.store.batches import BatchStore
@@ -45,9 +46,10 @@ DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 METRICS = web.AppKey("metrics", Metrics)
 LIFECYCLE = web.AppKey("lifecycle", Lifecycle)
 STORE = web.AppKey("store", Store)
-"""Absent if FANOUT_STORE is `off`, and so are the four that follow."""
+"""Absent if FANOUT_STORE is `off`, and so are the five that follow."""
 JOB_MANAGER = web.AppKey("job_manager", JobManager)
 JOB_STORE = web.AppKey("job_store", JobStore)
 FILE_STORE = web.AppKey("file_store", FileStore)
 BATCH_STORE = web.AppKey("batch_store", BatchStore)
+BATCH_WORKER = web.AppKey("batch_worker", OpenAIBatchWorker)
 REQUEST_ID = web.RequestKey("request_id", str)

@@ -27,8 +27,8 @@ from fanout.jobs.result_records import build_records
 from fanout.jobs.row_request import make_row_request_builder
 from fanout.jobs.worker import JobWorker
 from fanout.limits.limiter import Limiter
+from fanout.rendering.job import render_estimate, render_job
 from fanout.requests.openai.batch_lines import BODIES, LineRequestBuilder
-from fanout.server.resources.jobs import render_estimate, render_job
 from fanout.store import MEMORY, OFF, open_store
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobState, ResultFilter
@@ -56,7 +56,8 @@ class LocalJobs:
         self._abort_timer: asyncio.TimerHandle | None = None
 
     async def estimate(self, new: NewJob, source: JobInput) -> JsonObject:
-        return render_estimate(await self._manager.estimate(_to_spec(new, source), source.rows()), self._dispatcher)
+        estimate = await self._manager.estimate(_to_spec(new, source), source.rows())
+        return dict(render_estimate(estimate, self._dispatcher.settings.providers))
 
     async def create(self, new: NewJob, source: JobInput) -> JsonObject:
         return await self._render((await self._manager.create(_to_spec(new, source), source.rows())).id)
@@ -68,7 +69,7 @@ class LocalJobs:
             return None
 
     async def _render(self, job_id: str) -> JsonObject:
-        return render_job(await self._manager.read_progress(job_id))
+        return dict(render_job(await self._manager.read_progress(job_id)))
 
     async def find_by_prefix(self, prefix: str) -> list[JsonObject]:
         ids = [
@@ -129,7 +130,7 @@ class LocalJobs:
         try:
             while not task.done():
                 if self._worker:
-                    yield JobSnapshot(render_job(self._worker.progress), self._list_notes(self._worker))
+                    yield JobSnapshot(dict(render_job(self._worker.progress)), self._list_notes(self._worker))
                 await asyncio.wait({task}, timeout=SNAPSHOT_INTERVAL_S)
             await task  # raises what the job raised
         finally:
@@ -157,7 +158,7 @@ class LocalJobs:
 
     async def watch(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
         async for progress in self._manager.watch(job["id"], every_s=POLL_INTERVAL_S):
-            yield JobSnapshot(render_job(progress))
+            yield JobSnapshot(dict(render_job(progress)))
 
     async def stop(self) -> None:
         """Stop the job, and abort its calls after the grace period."""

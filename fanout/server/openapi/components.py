@@ -20,7 +20,6 @@ from typing_extensions import get_original_bases, is_typeddict
 
 from fanout.core.json_text import JsonObject
 from fanout.server.openapi.endpoint import Content, Endpoint, Events, Shape
-from fanout.server.openapi.operations.glossary import GLOSSARY
 
 REFERENCE = "#/components/schemas/"
 SHAPE_SUFFIX = "Json"
@@ -59,10 +58,6 @@ def component_schemas(endpoints: Iterable[Endpoint]) -> dict[str, JsonObject]:
         [("all", "validation", adapter)], ref_template=f"{REFERENCE}{{model}}", schema_generator=ComponentSchema
     )
     schemas = {component_name(name): strip_noise(schema) for name, schema in whole["$defs"].items()}
-    for schema in schemas.values():
-        for name, field in schema.get("properties", {}).items():
-            if name in GLOSSARY:
-                field.setdefault("description", GLOSSARY[name])
     return dict(sorted(schemas.items()))
 
 

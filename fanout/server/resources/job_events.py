@@ -9,9 +9,12 @@ from aiohttp import web
 
 from fanout.jobs.job import ENDED_STATES
 from fanout.rendering.encoding import encode_json
+from fanout.rendering.job import JobJson, render_job
 from fanout.server.event_stream import PING, PING_INTERVAL_S, start
 from fanout.server.lifecycle import JOB_MANAGER, LIFECYCLE
-from fanout.server.resources.jobs import render_job
+from fanout.server.openapi.answers import stored_answers
+from fanout.server.openapi.endpoint import EVENTS, Answer, Endpoint, Events
+from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.storage import needs_store
 
 POLL_INTERVAL_S = 1.0
@@ -41,3 +44,22 @@ async def stream_job(request: web.Request) -> web.StreamResponse:
         progress = await manager.read_progress(job_id)
     await response.write_eof()
     return response
+
+
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/v1/jobs/{job_id}/events",
+        stream_job,
+        id="job_events",
+        tag="Jobs",
+        summary="A job's progress, as it comes",
+        description="The job, once a second while it changes, until it has ended; `: ping` while nothing does. A stream that "
+        "ends without `[DONE]` ends because the server stops: the job goes on with the next one.",
+        path_parameters=JOB_ID,
+        answers={
+            **stored_answers(JobJson, "", missing=MISSING),
+            200: Answer("Server-sent events.", {EVENTS: Events(JobJson)}),
+        },
+    ),
+)

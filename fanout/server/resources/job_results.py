@@ -14,8 +14,12 @@ from fanout.jobs import output_files
 from fanout.jobs.job import Job
 from fanout.jobs.output_formats import RecordEncoder
 from fanout.jobs.result_records import build_records
+from fanout.rendering.job import JobResultsJson
 from fanout.server.lifecycle import JOB_MANAGER, JOB_STORE
+from fanout.server.openapi.answers import INVALID_PARAMETERS, stored_answers
+from fanout.server.openapi.endpoint import Answer, Endpoint
 from fanout.server.resources.downloads import respond_download
+from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.listing import list_response, parse_whole_number, read_query
 from fanout.server.resources.storage import needs_store
 from fanout.store.jobs.job_store import JobStore
@@ -100,3 +104,46 @@ async def _export(store: JobStore, job: Job, filter_: ResultFilter, encoder: Rec
         after = found[-1].place
         yield await asyncio.to_thread(lambda results: encoder.encode(list(build_records(results))), found)
     yield await asyncio.to_thread(encoder.close)
+
+
+ENDPOINTS = (
+    Endpoint(
+        "GET",
+        "/v1/jobs/{job_id}/results",
+        list_results,
+        id="job_results",
+        tag="Jobs",
+        summary="A job's results, by pages",
+        description="In the order of the input, as far as they have come; `next` is the `after` of the next page.",
+        path_parameters=JOB_ID,
+        query=ResultsQuery,
+        answers=stored_answers(JobResultsJson, "A page of them.", invalid=INVALID_PARAMETERS, missing=MISSING),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/jobs/{job_id}/results.{format:jsonl|csv|parquet}",
+        export_results,
+        id="job_export",
+        tag="Jobs",
+        summary="A job's results, as a file",
+        description="All at once, streamed: JSONL, CSV or Parquet, with the same fields as in the pages.",
+        path_parameters={**JOB_ID, "format": ("`jsonl`, `csv` or `parquet`.", "csv")},
+        query=ExportQuery,
+        answers={
+            **stored_answers(
+                JobResultsJson,
+                "",
+                invalid="Wrong parameters, all of them named in `details`; or Parquet, if pyarrow is not installed.",
+                missing="There is no such job, or no such format.",
+            ),
+            200: Answer(
+                "The file.",
+                {
+                    "application/jsonl": {"type": "string"},
+                    "text/csv": {"type": "string"},
+                    "application/vnd.apache.parquet": {"type": "string", "format": "binary"},
+                },
+            ),
+        },
+    ),
+)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import web
 
 from fanout.core.errors import RequestError
 from fanout.core.faults import Fault
 from fanout.core.json_text import JsonObject
-from fanout.core.units import to_rfc3339, to_unix_seconds
-from fanout.core.usage import WorkTotals
-from fanout.dispatch.dispatcher import Dispatcher
-from fanout.jobs.estimate import Estimate
 from fanout.jobs.input_files import TYPED_FORMATS, choose_format, read_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow
-from fanout.jobs.job import Progress, ResultGroup
+from fanout.rendering.job import JobEstimateJson, JobJson, JobListJson, render_estimate, render_job
 from fanout.server.lifecycle import BATCH_STORE, DISPATCHER, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
+from fanout.server.openapi.answers import INVALID_PARAMETERS, Answers, body_answers, stored_answers
+from fanout.server.openapi.endpoint import JSON, Answer, Endpoint
 from fanout.server.request_body import read_body
 from fanout.server.resources.job_bodies import JobBody, ResumeBody, RetryBody
 from fanout.server.resources.listing import ListQuery, choose_account, page_response, read_query
@@ -27,7 +25,6 @@ from fanout.server.resources.storage import needs_store
 from fanout.server.responses import json_response
 from fanout.store.file_reader import find_file, open_stored_file
 from fanout.store.jobs.records import JobState
-from fanout.store.usage.sums import ANSWERED
 
 
 class JobsQuery(ListQuery):
@@ -61,7 +58,9 @@ async def create_job(request: web.Request) -> web.StreamResponse:
     spec = body.to_spec(source, typed=typed)
     try:
         if body.dry_run:
-            return json_response(render_estimate(await manager.estimate(spec, rows), request.app[DISPATCHER]))
+            return json_response(
+                render_estimate(await manager.estimate(spec, rows), request.app[DISPATCHER].settings.providers)
+            )
         account_id = auth.account_id(request) if body.account_id is None else body.account_id
         job = await manager.create(spec, rows, account_id=account_id)
     except RequestError as error:
@@ -171,109 +170,126 @@ async def _respond_job(request: web.Request, job_id: str, status: int = 200) -> 
     return json_response(render_job(await request.app[JOB_MANAGER].read_progress(job_id)), status)
 
 
-# Its form
+JOB_ID = {"job_id": ("Id of the job.", "job_0123456789abcdef0123456789abcdef")}
+MISSING = "There is no such job."
+CONFLICT = "The job is in a state that does not allow it, or its models have changed since: every difference is named."
+WRONG_FIELDS = "Wrong fields, all of them named in `details`."
+ACCOUNT = ("x-selected-account-id",)
 
 
-def render_job(progress: Progress) -> dict[str, Any]:
-    """A job as it stands in answers. What is not known is null."""
-    job, spec = progress.job, progress.job.spec
-    return {
-        "id": job.id,
-        "object": "job",
-        "created_at": int(job.created),
-        "started_at": to_unix_seconds(job.started),
-        "ended_at": to_unix_seconds(job.ended),
-        "account_id": job.account_id or None,
-        "name": spec.name,
-        "kind": spec.kind,
-        "state": job.state,
-        "reason": job.reason,
-        "models": [dict(entry) for entry in spec.models],
-        "repeats": spec.repeats,
-        "template": spec.template,
-        "system": spec.system,
-        "parameters": dict(spec.parameters),
-        "strict_parameters": spec.strict,
-        "endpoint": spec.endpoint,
-        "max_cost_usd": spec.max_cost_usd,
-        "deadline": to_rfc3339(spec.deadline, "seconds"),
-        "attempts": spec.attempts,
-        "concurrency": spec.concurrency,
-        "cache": spec.cache,
-        "input": dict(spec.input),
-        "forked_from": job.forked_from,
-        "metadata": dict(spec.metadata),
-        "items": job.items,
-        "calls": job.units,
-        "progress": _progress_json(progress),
-        "counts": _counts_json(progress.counts),
-    }
+def _created(description: str) -> Answers:
+    return {201: Answer(description, {JSON: JobJson}, headers=("Location",))}
 
 
-def _progress_json(progress: Progress) -> dict[str, Any]:
-    cost, left = progress.cost_usd, progress.remaining_usd
-    rate, left_s = progress.rate, progress.remaining_s
-    return {
-        "ended": progress.ended,
-        "answered": progress.answered,
-        "failed": progress.ended - progress.answered,
-        "left": progress.remaining,
-        "running": progress.running,
-        "waiting": progress.waiting,
-        "calls_per_second": None if rate is None else round(rate, 3),
-        "left_s": None if left_s is None else round(left_s, 1),
-        "cost_usd": None if cost is None else round(cost, 12),
-        "cost_unknown": progress.cost_unknown,
-        "left_usd": None if left is None else round(left, 12),
-    }
-
-
-def _counts_json(counts: Mapping[ResultGroup, WorkTotals]) -> list[dict[str, Any]]:
-    """Sums by model, each with its failures by kind."""
-    found = []
-    for model in sorted({group.model for group in counts}):
-        mine = {group.result: totals for group, totals in counts.items() if group.model == model}
-        total = WorkTotals()
-        for totals in mine.values():
-            total.add(totals)
-        found.append(
-            {
-                "model": model,
-                "ended": total.calls,
-                "answered": mine[ANSWERED].calls if ANSWERED in mine else 0,
-                "failures": {kind: totals.calls for kind, totals in sorted(mine.items()) if kind != ANSWERED and totals.calls},
-                "attempts": total.attempts,
-                "prompt_tokens": total.input_tokens,
-                "completion_tokens": total.output_tokens,
-                "cached_tokens": total.cached_tokens,
-                "unknown_usage": total.unknown_usage,
-                "cost_usd": None if total.cost_usd is None else round(total.cost_usd, 12),
-                "cost_unknown": total.cost_unknown,
-                "mean_ms": round(total.total_ms / total.calls) if total.calls else None,
-            }
-        )
-    return found
-
-
-def render_estimate(estimate: Estimate, dispatcher: Dispatcher) -> dict[str, Any]:
-    """Return the calls that a job would make, and their estimated cost."""
-    least_s = estimate.min_duration_s(dispatcher.settings.providers)
-    return {
-        "object": "job.estimate",
-        "items": estimate.items,
-        "calls": estimate.calls,
-        "models": [
-            {
-                "model": name,
-                "calls": model.calls,
-                "prompt_tokens": model.input_tokens,
-                "completion_tokens": model.output_tokens,
-                "guessed": model.guessed,
-                "cost_usd": None if model.cost_usd is None else round(model.cost_usd, 12),
-            }
-            for name, model in estimate.models.items()
-        ],
-        "cost_usd": None if estimate.cost_usd is None else round(estimate.cost_usd, 12),
-        "cost_unknown": list(estimate.cost_unknown),
-        "least_s": None if least_s is None else round(least_s, 1),
-    }
+ENDPOINTS = (
+    Endpoint(
+        "POST",
+        "/v1/jobs",
+        create_job,
+        id="create_job",
+        tag="Jobs",
+        summary="Ask many prompts of many models",
+        description="Every row of `items`, or of an uploaded file, is sent to every model, `repeats` times, at the pace that "
+        "each account bears. The whole input is checked first: a bad row is named with its line, and then nothing is sent. "
+        "An answered call is never sent again, even after a restart of the server. Keys of your own are not accepted.",
+        body=JobBody,
+        examples={
+            "two prompts, two models": {
+                "items": [{"prompt": "The return statement"}, {"prompt": "A class definition"}],
+                "models": ["local/ngram-3", "local/ngram-5"],
+                "parameters": {"max_tokens": 20, "seed": 7},
+            },
+            "a template, and what it would cost": {
+                "items": [{"word": "return", "reference": "a statement"}, {"word": "class"}],
+                "template": "The {{word}} statement",
+                "models": "embedded",
+                "repeats": 3,
+                "dry_run": True,
+            },
+        },
+        headers=ACCOUNT,
+        answers={
+            **stored_answers(
+                JobEstimateJson,
+                "With `dry_run`: what would be sent.",
+                invalid="Wrong fields or rows, all of them named in `details`; or no file has that id.",
+                missing="There is no such file or job, named by `input_file_id` or `fork_of`.",
+                conflict=CONFLICT,
+            ),
+            **_created("The job, which waits to be run."),
+            **body_answers(),
+        },
+    ),
+    Endpoint(
+        "GET",
+        "/v1/jobs",
+        list_jobs,
+        id="jobs",
+        tag="Jobs",
+        summary="All jobs",
+        description="The newest first, batches among them.",
+        query=JobsQuery,
+        headers=ACCOUNT,
+        answers=stored_answers(
+            JobListJson, "A page of them.", invalid=INVALID_PARAMETERS, missing="There is no such job, named by `after`."
+        ),
+    ),
+    Endpoint(
+        "GET",
+        "/v1/jobs/{job_id}",
+        get_job,
+        id="job",
+        tag="Jobs",
+        summary="One job, and how far it is",
+        path_parameters=JOB_ID,
+        answers=stored_answers(JobJson, "The job.", missing=MISSING),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/jobs/{job_id}/cancel",
+        cancel_job,
+        id="cancel_job",
+        tag="Jobs",
+        summary="Cancel a job",
+        description="Nothing more is sent; calls in flight are waited for, and kept. The job can be resumed.",
+        path_parameters=JOB_ID,
+        answers=stored_answers(JobJson, "The job.", missing=MISSING, conflict="It has ended."),
+    ),
+    Endpoint(
+        "POST",
+        "/v1/jobs/{job_id}/resume",
+        resume_job,
+        id="resume_job",
+        tag="Jobs",
+        summary="Go on with a job",
+        description="A job that was stopped, cancelled or has expired goes on where it was; what has ended stays. Fields that "
+        "are given replace the job's own. If its models have changed since, it does not go on: `fork` sends all rows again, "
+        "in a new job.",
+        path_parameters=JOB_ID,
+        body=ResumeBody,
+        answers={
+            **stored_answers(
+                JobJson, "The job, which waits to be run.", invalid=WRONG_FIELDS, missing=MISSING, conflict=CONFLICT
+            ),
+            **_created("With `fork`: the new job."),
+            **body_answers(),
+        },
+    ),
+    Endpoint(
+        "POST",
+        "/v1/jobs/{job_id}/retry",
+        retry_job,
+        id="retry_job",
+        tag="Jobs",
+        summary="Ask again what has failed",
+        description="All failures of a job that has ended, or those of some kinds; an answered call is never sent again.",
+        path_parameters=JOB_ID,
+        body=RetryBody,
+        answers={
+            **stored_answers(
+                JobJson, "The job, which waits to be run.", invalid=WRONG_FIELDS, missing=MISSING, conflict=CONFLICT
+            ),
+            **body_answers(),
+        },
+    ),
+)

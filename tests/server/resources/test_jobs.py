@@ -16,10 +16,11 @@ import aiohttp
 import pytest
 
 from fanout.jobs.result_records import COLUMNS
-from fanout.server.openapi.operations.batch import Job, JobEstimate, JobResults
+from fanout.rendering.job import JobEstimateJson, JobJson, JobResultsJson
 from tests.support.batching import anywhere, config_of, desk, job, lines, told, until, upload
 from tests.support.process import running
 from tests.support.server import Server, serving
+from tests.support.shapes import check_shape
 from tests.support.upstreams import Upstream
 
 __all__ = ["anywhere", "desk"]
@@ -28,7 +29,7 @@ __all__ = ["anywhere", "desk"]
 async def wait_for_end(session: aiohttp.ClientSession, made: dict[str, Any], *states: str) -> dict[str, Any]:
     """Wait for a job to end, and check its fields against the document."""
     found = await until(session, f"/v1/jobs/{made['id']}", *states)
-    Job.model_validate(found, strict=True)
+    check_shape(found, JobJson)
     return found
 
 
@@ -39,7 +40,7 @@ async def fetch_results(session: aiohttp.ClientSession, made: dict[str, Any], **
     while True:
         status, page = await told(session.get(f"/v1/jobs/{made['id']}/results", params={**query, **after}))
         assert status == 200, page
-        JobResults.model_validate(page, strict=True)
+        check_shape(page, JobResultsJson)
         found += page["data"]
         assert page["has_more"] == (page["next"] is not None)
         if not page["has_more"]:
@@ -57,7 +58,7 @@ async def test_every_row_is_sent_to_every_model(desk: Server, upstream: Upstream
     done = await wait_for_end(desk.session, made)
     found = await fetch_results(desk.session, made, limit=3)
 
-    Job.model_validate(made, strict=True)
+    check_shape(made, JobJson)
     assert (location, made["state"], made["items"], made["calls"]) == (f"/v1/jobs/{made['id']}", "queued", 2, 8)
     assert (done["state"], done["name"], done["metadata"], done["repeats"]) == ("done", "first", {"a": "b"}, 2)
     assert [entry["label"] for entry in done["models"] if "label" in entry] == ["mine"]
@@ -171,7 +172,7 @@ async def test_a_dry_run_returns_an_estimate_and_calls_nothing(desk: Server, ups
     body = {"items": items, "models": ["priced", "up/ok"], "repeats": 3, "parameters": {"max_tokens": 100}, "dry_run": True}
     status, estimate = await told(desk.session.post("/v1/jobs", json=body))
 
-    JobEstimate.model_validate(estimate, strict=True)
+    check_shape(estimate, JobEstimateJson)
     assert (status, estimate["items"], estimate["calls"], estimate["cost_usd"]) == (200, 10, 60, None)
     priced, free = estimate["models"]
     assert (priced["model"], priced["calls"], priced["completion_tokens"], priced["guessed"]) == ("priced", 30, 3000, False)
@@ -245,7 +246,7 @@ async def test_progress_is_streamed_as_events_until_the_end(desk: Server) -> Non
     assert frames[-2:] == ["data: [DONE]", ""]
     assert len(events) >= 2
     for event in events:
-        Job.model_validate(event, strict=True)
+        check_shape(event, JobJson)
     assert [event["progress"]["ended"] for event in events] == sorted(event["progress"]["ended"] for event in events)
     assert (events[-1]["state"], events[-1]["progress"]["ended"], events[-1]["progress"]["failed"]) == ("done", 24, 12)
     assert {row["model"]: row["failures"] for row in events[-1]["counts"]} == {
@@ -358,7 +359,7 @@ async def test_jobs_are_listed_by_page_state_and_account(anywhere: Server) -> No
     async def listed(**query: str) -> list[str]:
         _, page = await told(anywhere.session.get("/v1/jobs", params=query))
         for found in page["data"]:
-            Job.model_validate(found, strict=True)
+            check_shape(found, JobJson)
         return [found["id"] for found in page["data"]]
 
     assert await listed() == ids[::-1]

@@ -1,0 +1,150 @@
+"""OpenAI's batches.
+
+Source: https://platform.openai.com/docs/api-reference/batch
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic_core import from_json
+from typing_extensions import TypedDict
+
+from fanout.core.json_text import JsonObject
+from fanout.core.units import to_unix_seconds
+from fanout.jobs.job import ENDED_STATES, Job, Progress
+from fanout.jobs.openai_batches import BatchErrorJson, parse_window
+from fanout.rendering.page import PageJson
+from fanout.store.batches import BatchRow
+
+BatchStatus = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
+
+
+class BatchErrorsJson(TypedDict):
+    object: Literal["list"]
+    """Always `list`."""
+    data: Sequence[BatchErrorJson]
+    """Everything that is wrong with the input."""
+
+
+class RequestCountsJson(TypedDict):
+    """Calls: a line whose `model` is a list has one for each entry."""
+
+    total: int
+    """All calls."""
+    completed: int
+    """Calls that were answered."""
+    failed: int
+    """Calls that have failed."""
+
+
+class BatchJson(TypedDict):
+    """OpenAI's batch. Times are Unix seconds; null: that has not happened."""
+
+    id: str
+    """Id of the batch."""
+    object: Literal["batch"]
+    """Always `batch`."""
+    endpoint: str
+    """Endpoint of its requests."""
+    errors: BatchErrorsJson | None
+    """What is wrong with the input; then nothing was sent."""
+    input_file_id: str
+    """File of its requests."""
+    completion_window: str
+    """Time that it may take."""
+    status: BatchStatus
+    """State of the batch."""
+    output_file_id: str | None
+    """File of the answers, once the batch has ended; null: there are none."""
+    error_file_id: str | None
+    """File of the requests that failed or were not sent, once the batch has ended; null: there are none."""
+    created_at: int
+    """When it was created."""
+    in_progress_at: int | None
+    """When its input had been validated."""
+    expires_at: int
+    """When unfinished requests expire."""
+    finalizing_at: int | None
+    """When its last request had ended."""
+    completed_at: int | None
+    """When its files were ready."""
+    failed_at: int | None
+    """When it failed."""
+    expired_at: int | None
+    """When it expired."""
+    cancelling_at: int | None
+    """When it was told to stop."""
+    cancelled_at: int | None
+    """When it had stopped."""
+    request_counts: RequestCountsJson
+    """How far it is."""
+    metadata: Mapping[str, str] | None
+    """Your metadata, returned."""
+
+
+class BatchListJson(PageJson):
+    data: Sequence[BatchJson]
+    """The batches of the page."""
+
+
+def render_batch(batch: BatchRow, progress: Progress | None) -> BatchJson:
+    """Return a batch.
+
+    Args:
+        batch: its row.
+        progress: of its job; `None`: it has no job yet.
+    """
+    request: JsonObject = from_json(batch.request)
+    job = progress.job if progress and progress.job.state != "loading" else None
+    status, errors = _status_of(batch, job)
+    ended = batch.settled if job is None else job.ended
+    return {
+        "id": batch.id,
+        "object": "batch",
+        "endpoint": request["endpoint"],
+        "errors": {"object": "list", "data": errors} if errors else None,
+        "input_file_id": request["input_file_id"],
+        "completion_window": request["completion_window"],
+        "status": status,
+        "output_file_id": batch.output_file,
+        "error_file_id": batch.error_file,
+        "created_at": int(batch.created),
+        "in_progress_at": to_unix_seconds(batch.validated),
+        "expires_at": int(batch.created) + parse_window(request["completion_window"]),
+        "finalizing_at": to_unix_seconds(job.ended if job and job.state == "done" else None),
+        "completed_at": to_unix_seconds(batch.settled if status == "completed" else None),
+        "failed_at": to_unix_seconds(batch.settled if status == "failed" else None),
+        "expired_at": to_unix_seconds(ended if status == "expired" else None),
+        "cancelling_at": to_unix_seconds(batch.cancelling),
+        "cancelled_at": to_unix_seconds(ended if status == "cancelled" else None),
+        "request_counts": {
+            "total": job.units if job else 0,
+            "completed": progress.answered if progress and job else 0,
+            "failed": progress.ended - progress.answered if progress and job else 0,
+        },
+        "metadata": request.get("metadata"),
+    }
+
+
+def _status_of(batch: BatchRow, job: Job | None) -> tuple[BatchStatus, Sequence[BatchErrorJson]]:
+    """Return OpenAI's word for the state of a batch, and what is wrong with it."""
+    if batch.errors is not None:
+        return "failed", from_json(batch.errors)
+    if batch.settled is None:
+        return _unsettled_status(batch, job), ()
+    if job is None or job.state == "cancelled":
+        return "cancelled", ()
+    if job.state == "stopped":
+        return "failed", [{"code": "batch_stopped", "line": None, "message": job.reason or "it has stopped", "param": None}]
+    return "completed" if job.state == "done" else "expired" if job.state == "expired" else "in_progress", ()
+
+
+def _unsettled_status(batch: BatchRow, job: Job | None) -> BatchStatus:
+    has_ended = job is not None and job.state in ENDED_STATES
+    if batch.cancelling is not None and not (has_ended and job and job.state != "cancelled"):
+        return "cancelling"
+    if job is None:
+        return "validating"
+    return "finalizing" if has_ended else "in_progress"
