@@ -109,7 +109,7 @@ class CohereReader(AnswerReader):
             self._usage = delta.get("usage")
             finish = _read_finish(self._origin, delta)
             self._choice()
-            if finish.native:
+            if finish != (None, None):
                 self._finish(finish)
             self.is_ended = True
         elif kind == "message-start":
@@ -248,6 +248,6 @@ def _parse_usage(raw: object) -> Usage | None:
     if not isinstance(raw, dict):
         return None
     tokens, units = as_object(raw.get("tokens")), as_object(raw.get("billed_units"))
-    billed = {name: value for name, value in units.items() if as_number(value) is not None}
+    billed = {name: value for name, value in units.items() if isinstance(value, int | float) and not isinstance(value, bool)}
     input_tokens, output_tokens = as_count(tokens.get("input_tokens")), as_count(tokens.get("output_tokens"))
     return build_usage(input_tokens, output_tokens, as_count(raw.get("cached_tokens")), billed=billed, raw=raw)

@@ -68,10 +68,10 @@ class LineReader(AnswerReader):
     def _read_event(self, event: JsonObject, size: int) -> None:
         if is_error(event):
             raise self.parse_error(self._origin, event)
-        answer = _parse_answer(event, self._calls)
-        if answer.text and not (answer.reasoning or answer.tool_calls or event.get("logprobs")):
-            self._add_text(answer.text)
+        if (text := _find_plain_text(event)) is not None:
+            self._add_text(text)
         else:
+            answer = _parse_answer(event, self._calls)
             calls = [{**call, "index": place} for place, call in enumerate(answer.tool_calls, self._calls)]
             self._calls += len(calls)
             reasoning, logprobs = answer.reasoning or "", _parse_logprobs(event)
@@ -182,6 +182,15 @@ def _convert_content(origin: Origin, message: Message) -> JsonObject:
     return {"content": text, "images": images} if images else {"content": text}
 
 
+def _find_plain_text(line: JsonObject) -> str | None:
+    """Return the text of a line that adds nothing else: nearly every line."""
+    message = line.get("message")
+    fields = message if isinstance(message, dict) else line
+    text = fields.get("content" if fields is message else "response")
+    has_more = fields.get("thinking") or fields.get("tool_calls") or line.get("logprobs")
+    return text if isinstance(text, str) and text and not has_more else None
+
+
 def _parse_answer(body: JsonObject, calls_before: int = 0) -> Answer:
     """Return the message of a chat, or the text of `/api/generate`.
 
@@ -204,7 +213,7 @@ def _parse_call(call: JsonObject, place: int) -> JsonObject:
 
 
 def _parse_logprobs(body: JsonObject) -> tuple[TokenLogprob, ...] | None:
-    return parse_logprobs({"content": body.get("logprobs")}) or None
+    return parse_logprobs({"content": logprobs}) or None if (logprobs := body.get("logprobs")) else None
 
 
 def _parse_usage(body: JsonObject) -> Usage | None:

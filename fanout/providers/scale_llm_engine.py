@@ -23,7 +23,7 @@ from fanout.core.json_text import JsonObject, dump
 from fanout.core.schema import Answer, Call, Choice, Completion, FittedParameters, Query, Target, TokenLogprob
 from fanout.core.usage import Usage
 from fanout.providers.mapping.answer_reader import AnswerReader
-from fanout.providers.mapping.completions import Finish, build_completion, build_usage
+from fanout.providers.mapping.completions import build_completion, build_usage
 from fanout.providers.mapping.error_objects import find_error, is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
@@ -71,7 +71,7 @@ class TokenReader(AnswerReader):
         self._add(size, text=as_text(output.get("text")), logprobs=logprobs)
         self._usage = _parse_usage(output) or self._usage
         if output.get("finished") is True:
-            self._finish(Finish(None, None))
+            self._finish((None, None))
 
     def _complete(self, choices: tuple[Choice, ...]) -> Completion:
         return build_completion(self._origin, {"id": self._request_id}, choices, self._usage)

@@ -66,8 +66,7 @@ class BlockReader(AnswerReader):
         blocks = as_objects(content)
         text = "".join(as_text(block.get("text")) for block in blocks if block.get("type") == "text")
         reasoning = "".join(as_text(block.get("thinking")) for block in blocks if block.get("type") == "thinking")
-        uses = (block for block in blocks if block.get("type") == "tool_use")
-        calls = tuple(make_tool_call(use.get("name"), use.get("input"), use.get("id")) for use in uses)
+        calls = tuple(_parse_use(block) for block in blocks if block.get("type") == "tool_use")
         answer = Answer(text, reasoning or None, _read_explanation(body), calls)
         choice = Choice(answer, *read_finish(body.get("stop_reason"), FINISH))
         return build_completion(origin, body, (choice,), _parse_usage(as_object(body.get("usage"))))
@@ -85,7 +84,12 @@ class BlockReader(AnswerReader):
     def _read_event(self, event: JsonObject, size: int) -> None:
         kind = event.get("type")
         if kind == "content_block_delta":
-            self._read_delta(event, size)
+            delta = as_object(event.get("delta"))
+            text = delta.get("text")
+            if type(text) is str and text:
+                self._add_text(text)
+            else:
+                self._read_delta(delta, self._calls.get(_block_index(event)), size)
         elif kind == "content_block_start":
             self._start_block(_block_index(event), as_object(event.get("content_block")), size)
         elif kind == "content_block_stop":
@@ -103,15 +107,11 @@ class BlockReader(AnswerReader):
         elif kind == "error" or event.get("error"):
             raise self.parse_error(self._origin, event)
 
-    def _read_delta(self, event: JsonObject, size: int) -> None:
-        delta = as_object(event.get("delta"))
-        text = delta.get("text")
-        if type(text) is str and text:
-            self._add_text(text)
-        elif reasoning := as_text(delta.get("thinking")):
+    def _read_delta(self, delta: JsonObject, place: int | None, size: int) -> None:
+        if reasoning := as_text(delta.get("thinking")):
             self._add(size, reasoning=reasoning)
         elif arguments := as_text(delta.get("partial_json")):
-            self._add_arguments(self._calls.get(_block_index(event)), arguments, size)
+            self._add_arguments(place, arguments, size)
 
     def _add_arguments(self, place: int | None, arguments: str, size: int) -> None:
         if place is not None:
@@ -138,6 +138,10 @@ class BlockReader(AnswerReader):
 
     def _complete(self, choices: tuple[Choice, ...]) -> Completion:
         return build_completion(self._origin, self._head, choices, _parse_usage(self._usage))
+
+
+def _parse_use(block: JsonObject) -> JsonObject:
+    return make_tool_call(block.get("name"), block.get("input"), block.get("id"))
 
 
 def _read_explanation(body: JsonObject) -> str | None:

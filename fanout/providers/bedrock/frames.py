@@ -163,9 +163,8 @@ def _read_thoughts(block: JsonObject) -> str:
 def _parse_usage(raw: object) -> Usage | None:
     """Return tokens as this project counts them: Converse counts what came from or went to the cache beside the input."""
     figures = as_object(raw)
-    given, output, cached, written = (
-        as_count(figures.get(f"{name}Tokens")) for name in ("input", "output", "cacheReadInput", "cacheWriteInput")
-    )
+    given, output = as_count(figures.get("inputTokens")), as_count(figures.get("outputTokens"))
+    cached, written = as_count(figures.get("cacheReadInputTokens")), as_count(figures.get("cacheWriteInputTokens"))
     return build_usage(include_cached(given, cached, written), output, cached, written, raw=figures)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject
@@ -72,14 +71,6 @@ MADE_UP_ID = "fanout_call_"
 """Begins the ids of calls that got none from the model; they are not sent back to it."""
 
 
-class Parts(NamedTuple):
-    """Parts of a candidate, by their kind."""
-
-    text: str
-    thoughts: str
-    calls: list[JsonObject]
-
-
 class CandidateReader(AnswerReader):
     """A streamed answer: each event is an answer's object with what is new in it. Nothing marks the end."""
 
@@ -97,7 +88,8 @@ class CandidateReader(AnswerReader):
         if is_error(body):
             raise CandidateReader.parse_error(origin, body)
         candidates = as_objects(body.get("candidates"))
-        candidates.sort(key=read_index)
+        if len(candidates) > 1:
+            candidates.sort(key=read_index)
         choices = tuple(map(_parse_candidate, candidates))
         if not choices and (finish := _read_block(body)):
             choices = (Choice(Answer(""), *finish),)
@@ -186,7 +178,7 @@ def _complete(origin: Origin, body: JsonObject, choices: tuple[Choice, ...]) -> 
 def _read_block(body: JsonObject) -> Finish | None:
     """Return the end of a prompt that was not answered at all."""
     reason = as_text(as_object(body.get("promptFeedback")).get("blockReason"))
-    return Finish("content_filter", reason[:100]) if reason else None
+    return ("content_filter", reason[:100]) if reason else None
 
 
 def _parse_candidate(candidate: JsonObject) -> Choice:
@@ -197,8 +189,8 @@ def _parse_candidate(candidate: JsonObject) -> Choice:
     return Choice(Answer(text, thoughts or None, None, calls), *finish, _parse_logprobs(candidate.get("logprobsResult")))
 
 
-def _split_parts(candidate: JsonObject) -> Parts:
-    """Return the parts of a candidate, whose content or parts may be missing."""
+def _split_parts(candidate: JsonObject) -> tuple[str, str, list[JsonObject]]:
+    """Return text, thoughts and function calls of a candidate, whose content or parts may be missing."""
     text = thoughts = ""
     calls: list[JsonObject] = []
     for part in as_objects(as_object(candidate.get("content")).get("parts")):
@@ -211,7 +203,7 @@ def _split_parts(candidate: JsonObject) -> Parts:
             thoughts += piece
         else:
             text += piece
-    return Parts(text, thoughts, calls)
+    return text, thoughts, calls
 
 
 def _parse_call(part: JsonObject, place: int) -> JsonObject:
@@ -226,9 +218,11 @@ def _parse_call(part: JsonObject, place: int) -> JsonObject:
 
 def _parse_logprobs(raw: object) -> tuple[TokenLogprob, ...] | None:
     """Return the chosen tokens, each beside the likeliest ones of its step."""
-    tops = as_objects(as_object(raw).get("topCandidates"))
+    if not isinstance(raw, dict):
+        return None
+    tops = as_objects(raw.get("topCandidates"))
     tokens: list[TokenLogprob] = []
-    for step, item in enumerate(as_objects(as_object(raw).get("chosenCandidates"))):
+    for step, item in enumerate(as_objects(raw.get("chosenCandidates"))):
         others = as_objects(tops[step].get("candidates")) if step < len(tops) else []
         pairs = [(as_text(other.get("token")), _read_logprob(other)) for other in others]
         tokens.append(TokenLogprob(as_text(item.get("token")), _read_logprob(item), rank_tokens(pairs)))
@@ -246,8 +240,8 @@ def _parse_usage(raw: object) -> Usage | None:
     """
     if not isinstance(raw, dict):
         return None
-    names = ("promptTokenCount", "toolUsePromptTokenCount", "candidatesTokenCount", "thoughtsTokenCount")
-    prompt, tools, candidates, thoughts = (as_count(raw.get(name)) for name in names)
+    prompt, tools = as_count(raw.get("promptTokenCount")), as_count(raw.get("toolUsePromptTokenCount"))
+    candidates, thoughts = as_count(raw.get("candidatesTokenCount")), as_count(raw.get("thoughtsTokenCount"))
     is_known = as_count(raw.get("totalTokenCount")) is not None
     given = (prompt or 0) + (tools or 0) if is_known or prompt is not None else None
     has_output = is_known or candidates is not None or thoughts is not None

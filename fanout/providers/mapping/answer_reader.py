@@ -44,7 +44,8 @@ class AnswerReader(ABC):
         Raises:
             ProviderError: the answer failed, or makes no sense; the failure carries the text so far.
         """
-        deltas = self._deltas = list[Delta]()
+        deltas: list[Delta] = []
+        self._deltas = deltas
         try:
             self._read_bytes(data)
             if self._held_bytes > self._max_bytes:
@@ -63,7 +64,8 @@ class AnswerReader(ABC):
         """
         if self._error:
             raise self._error
-        deltas = self._deltas = list[Delta]()
+        deltas: list[Delta] = []
+        self._deltas = deltas
         if not self.is_ended:
             try:
                 self._read_events(self._decoder.close())
@@ -126,21 +128,17 @@ class AnswerReader(ABC):
             if data.strip() == b"[DONE]":
                 self.is_ended = True
             elif data:
-                event = self._parse_event(data)
+                try:
+                    event = parse(data)
+                except ValueError:
+                    raise self._origin.answer_error("sent a chunk that is not JSON", "invalid_json") from None
+                if type(event) is not dict:
+                    raise self._reject(event)
                 if name == "error":
                     raise self.parse_error(self._origin, event)
                 self._read_event(event, len(data))
             if self.is_ended:
                 return
-
-    def _parse_event(self, data: bytes) -> JsonObject:
-        try:
-            event = parse(data)
-        except ValueError:
-            raise self._origin.answer_error("sent a chunk that is not JSON", "invalid_json") from None
-        if type(event) is not dict:
-            raise self._reject(event)
-        return event
 
     def _reject(self, value: object) -> ProviderError:
         """Return the failure that a chunk means which is JSON but no object."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from fanout.core.json_text import JsonObject, dump
 from fanout.core.schema import Choice, Completion, FinishReason
@@ -11,14 +11,11 @@ from fanout.core.usage import Usage
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_name, as_text
 
+Finish = tuple[FinishReason | None, str | None]
+"""End of a choice: our reason, and the provider's own word where it is another.
 
-class Finish(NamedTuple):
-    """End of a choice."""
-
-    reason: FinishReason | None
-    """`None` for a word that is not known: a finish reason is never invented."""
-    native: str | None
-    """The provider's own word, where it is another."""
+The reason is `None` for a word that is not known: none is ever invented.
+"""
 
 
 def read_finish(word: object, reasons: Mapping[str, FinishReason], *, has_calls: bool = False) -> Finish:
@@ -33,7 +30,7 @@ def read_finish(word: object, reasons: Mapping[str, FinishReason], *, has_calls:
     reason = reasons.get(native)
     if has_calls and reason == "stop":
         reason = "tool_calls"
-    return Finish(reason, native[:100] if native and native != reason else None)
+    return reason, native[:100] if native and native != reason else None
 
 
 def read_index(choice: JsonObject) -> int:

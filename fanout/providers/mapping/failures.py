@@ -110,7 +110,10 @@ class Origin:
     @property
     def request_id(self) -> str | None:
         """The id under which the provider's support finds the request."""
-        return next((value[:200] for name in REQUEST_ID_HEADERS if (value := self.headers.get(name))), None)
+        for name in REQUEST_ID_HEADERS:
+            if value := self.headers.get(name):
+                return value[:200]
+        return None
 
     def upstream_error(
         self, error: Mapping[str, Any], *, kind: FailureKind | None = None, request_id: object = None

@@ -34,6 +34,6 @@ def as_number(value: object) -> float | None:
 
 def as_count(value: object) -> int | None:
     """Return `value` where it is a number of tokens."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    if type(value) is int:
+        return value if value >= 0 else None
+    return int(value) if isinstance(value, float) and value.is_integer() and value >= 0 else None

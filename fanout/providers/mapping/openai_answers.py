@@ -53,9 +53,10 @@ def parse_choice(raw: Mapping[str, Any]) -> Choice:
 
 def parse_finish(raw: Mapping[str, Any]) -> Finish:
     """Return a choice's end; OpenRouter adds the word of the model's own host, which says more than its own."""
-    finish = read_finish(raw.get("finish_reason"), FINISH)
-    hosts_own = as_text(raw.get("native_finish_reason"))
-    return finish._replace(native=hosts_own[:100] if hosts_own != finish.reason else None) if hosts_own else finish
+    reason, native = read_finish(raw.get("finish_reason"), FINISH)
+    if hosts_own := as_text(raw.get("native_finish_reason")):
+        native = hosts_own[:100] if hosts_own != reason else None
+    return reason, native
 
 
 def _parse_message(message: Mapping[str, Any]) -> Answer:
@@ -78,10 +79,10 @@ def parse_texts(message: Mapping[str, Any]) -> tuple[str, str | None]:
     """
     content = message.get("content")
     reasoning = as_text(message.get("reasoning_content") or message.get("reasoning"))
-    if isinstance(content, list):
-        reasoning += "".join(_find_texts(content, "thinking"))
-        return "".join(_find_texts(content, "text")), reasoning or None
-    return as_text(content), reasoning or None
+    if not isinstance(content, list):
+        return as_text(content), reasoning or None
+    reasoning += "".join(_find_texts(content, "thinking"))
+    return "".join(_find_texts(content, "text")), reasoning or None
 
 
 def _find_texts(parts: list[Any], kind: str) -> Iterator[str]:
@@ -98,12 +99,13 @@ def _find_texts(parts: list[Any], kind: str) -> Iterator[str]:
 
 def parse_logprobs(raw: object) -> tuple[TokenLogprob, ...] | None:
     """Return the tokens of either shape, on either path: llama.cpp sends chat's for text, Together text's for chat."""
-    fields = as_object(raw)
-    content, tokens = fields.get("content"), fields.get("tokens")
+    if not isinstance(raw, dict):
+        return None
+    content, tokens = raw.get("content"), raw.get("tokens")
     if isinstance(content, list):
         return tuple(map(_parse_token, as_objects(content)))
     if isinstance(tokens, list):
-        return tuple(_parse_legacy_tokens(tokens, fields.get("token_logprobs"), fields.get("top_logprobs")))
+        return tuple(_parse_legacy_tokens(tokens, raw.get("token_logprobs"), raw.get("top_logprobs")))
     return None
 
 
@@ -143,7 +145,8 @@ def parse_usage(raw: object) -> Usage | None:
     """
     if not isinstance(raw, dict):
         return None
-    prompt, completion, total = (as_count(raw.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    prompt, completion = as_count(raw.get("prompt_tokens")), as_count(raw.get("completion_tokens"))
+    total = as_count(raw.get("total_tokens"))
     details = as_object(raw.get("prompt_tokens_details"))
     cached = as_count(details.get("cached_tokens"))
     if cached is None:

@@ -36,7 +36,8 @@ class ChunkReader(AnswerReader):
         choices = as_objects(body.get("choices"))
         for choice in choices:
             check_choice(origin, choice)
-        choices.sort(key=read_index)
+        if len(choices) > 1:
+            choices.sort(key=read_index)
         return build_completion(origin, body, tuple(map(parse_choice, choices)), parse_usage(body.get("usage")))
 
     def _read_event(self, event: JsonObject, size: int) -> None:
