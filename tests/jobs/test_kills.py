@@ -16,7 +16,7 @@ import pytest
 from fanout.core.errors import LeaseLostError
 from fanout.jobs.job import Job
 from fanout.observability import logs
-from tests.support.job_manager import keeping
+from tests.support.job_manager import open_jobs
 from tests.support.upstreams import Upstream
 
 KILLS = {"sqlite": (50, 500), "postgresql": (10, 120)}
@@ -33,39 +33,39 @@ def run_job(url: str, folder: str, job: str, store: str | None) -> None:
 
 
 async def _run_job(url: str, folder: Path, job: str, store: str | None) -> None:
-    async with keeping(url, folder, store=store) as kept:
+    async with open_jobs(url, folder, store=store) as kept:
         await kept.manager.run(job)
 
 
-def started(url: str, folder: Path, job: Job, store: str | None = None) -> BaseProcess:
+def start_process(url: str, folder: Path, job: Job, store: str | None = None) -> BaseProcess:
     process = FORKS.Process(target=run_job, args=(url, str(folder), job.id, store))
     process.start()
     return process
 
 
-async def killed(process: BaseProcess) -> None:
+async def kill(process: BaseProcess) -> None:
     assert process.pid
     os.kill(process.pid, signal.SIGKILL)
     await asyncio.to_thread(process.join)
 
 
-async def test_kills_lose_nothing_and_repeat_only_what_was_under_way(upstream: Upstream, tmp_path: Path, location: str) -> None:
+async def test_a_kill_loses_nothing_and_repeats_only_calls_in_flight(upstream: Upstream, tmp_path: Path, location: str) -> None:
     dice = random.Random(50)
     kills, items = KILLS["postgresql" if "://" in location else "sqlite"]
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(items, *MODELS, repeats=2, concurrency=8)
     in_flight = 0
     for _ in range(kills):
-        process, before = started(upstream.url, tmp_path, job, location), len(upstream.requests)
+        process, before = start_process(upstream.url, tmp_path, job, location), len(upstream.requests)
         async with asyncio.timeout(30):
             while len(upstream.requests) < before + dice.randint(1, 30) and process.is_alive():
                 await asyncio.sleep(0.005)
         await asyncio.sleep(dice.random() * 0.02)
-        await killed(process)
+        await kill(process)
         await upstream.quiet()
         in_flight += sum(request.abandoned for request in upstream.requests[before:])
 
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         assert 0 < len(await kept.results(job)) < job.units
         job = await kept.manager.run(job.id)
         found = await kept.results(job)
@@ -81,19 +81,19 @@ async def test_kills_lose_nothing_and_repeat_only_what_was_under_way(upstream: U
     assert min(attempts.values()) >= 2
 
 
-async def test_a_second_process_takes_over_from_a_dead_one_at_once_and_waits_for_a_living_one(
+async def test_a_second_process_takes_over_from_a_dead_one_and_waits_for_a_living_one(
     upstream: Upstream, tmp_path: Path, location: str
 ) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(50, "up/sleep-0.05")
-        process = started(upstream.url, tmp_path, job, location)
+        process = start_process(upstream.url, tmp_path, job, location)
         await upstream.arrived(2, timeout_s=30)
         with pytest.raises(LeaseLostError):
             await kept.manager.run(job.id)
         waiting = asyncio.create_task(kept.manager.run(job.id, wait=True))
         await asyncio.sleep(0.2)
         ran = len(upstream.requests)
-        await killed(process)
+        await kill(process)
         done = await waiting
 
     assert done.state == "done"

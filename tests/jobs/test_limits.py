@@ -8,7 +8,7 @@ from pathlib import Path
 from fanout.api import build_request
 from fanout.core.schema import Completion
 from fanout.limits.queue import Priority
-from tests.support.job_manager import keeping
+from tests.support.job_manager import open_jobs
 from tests.support.stalls import stalls
 from tests.support.upstreams import Upstream
 
@@ -19,8 +19,8 @@ JITTER_S = 0.1
 """Between a start's slot and its arrival at the upstream, on a machine that has nothing else to do."""
 
 
-async def test_its_limits_hold_and_interactive_calls_come_first(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with keeping(upstream.url, tmp_path, store=location, limits=LIMITS) as kept, stalls() as seen:
+async def test_limits_hold_for_jobs_and_interactive_calls_come_first(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location, limits=LIMITS) as kept, stalls() as seen:
         job = await kept.create(35, "up/ok")
         running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(BURST)
@@ -46,8 +46,10 @@ async def test_its_limits_hold_and_interactive_calls_come_first(upstream: Upstre
     assert times[-1] - times[0] > 3 * PERIOD_S - JITTER_S - 2 * seen.longest_s
 
 
-async def test_no_more_than_the_account_may_have_are_ever_under_way(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with keeping(upstream.url, tmp_path, store=location, limits={"concurrency": 5}) as kept:
+async def test_calls_in_flight_never_exceed_the_concurrency_of_the_account(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location, limits={"concurrency": 5}) as kept:
         job = await kept.create(60, "up/sleep-0.02", "up/sleep-0.01")
         running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(20)
@@ -59,10 +61,10 @@ async def test_no_more_than_the_account_may_have_are_ever_under_way(upstream: Up
     assert upstream.peak <= 5
 
 
-async def test_a_slow_model_holds_no_other_back(upstream: Upstream, tmp_path: Path) -> None:
-    """Two accounts: the fast one is done long before the slow one has asked its last."""
+async def test_a_slow_model_does_not_delay_the_others(upstream: Upstream, tmp_path: Path) -> None:
+    """Two accounts: the fast one is done long before the last call of the slow one."""
     more = {"providers": {"slow": {"adapter": "openai", "base_url": upstream.url, "limits": {"concurrency": 1}}}}
-    async with keeping(upstream.url, tmp_path, more=more) as kept:
+    async with open_jobs(upstream.url, tmp_path, more=more) as kept:
         job = await kept.create(300, "slow/sleep-0.01", "up/ok")
         await kept.manager.run(job.id)
 
@@ -71,9 +73,9 @@ async def test_a_slow_model_holds_no_other_back(upstream: Upstream, tmp_path: Pa
     assert slow_before < 290
 
 
-async def test_a_model_that_is_refused_holds_no_other_of_its_account_back(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_rate_limited_model_does_not_delay_others_of_its_account(upstream: Upstream, tmp_path: Path) -> None:
     """It waits for half a minute; the other one goes on at its own pace."""
-    async with keeping(upstream.url, tmp_path, retries={"attempts": 3, "max_delay_s": 30}) as kept:
+    async with open_jobs(upstream.url, tmp_path, retries={"attempts": 3, "max_delay_s": 30}) as kept:
         job = await kept.create(200, "up/429-s-30", "up/ok", concurrency=6)
         running = asyncio.create_task(kept.manager.run(job.id))
         async with asyncio.timeout(25):

@@ -12,21 +12,23 @@ import pytest
 
 from fanout.core.errors import LeaseLostError, RequestError
 from fanout.jobs.input_formats.rows import BadRow, InputRow
-from fanout.jobs.job import ResultGroup
+from fanout.jobs.job import JobSpec, ResultGroup
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.worker import JobWorker
 from fanout.store.jobs.records import ResultFilter, Unit
-from tests.support.job_manager import keeping, rows
+from tests.support.job_manager import make_rows, open_jobs
 from tests.support.upstreams import Upstream
 
 
-def asked(upstream: Upstream) -> Counter[tuple[str, str]]:
-    """How often each model was asked each prompt."""
+def count_requests(upstream: Upstream) -> Counter[tuple[str, str]]:
+    """Return how often each model was sent each prompt."""
     return Counter((request.model, request.body["messages"][0]["content"]) for request in upstream.requests)
 
 
-async def test_every_item_is_asked_of_every_model_as_often_as_wanted(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+async def test_every_row_is_sent_to_every_model_as_often_as_requested(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(5, "up/ok", {"model": "up/say-yes", "label": "agreeable", "max_tokens": 3}, repeats=2)
         assert (job.state, job.items, job.units) == ("queued", 5, 20)
 
@@ -35,22 +37,22 @@ async def test_every_item_is_asked_of_every_model_as_often_as_wanted(upstream: U
         progress = await kept.manager.read_progress(job.id)
 
     assert (job.state, job.reason) == ("done", None)
-    assert set(asked(upstream).values()) == {2}
+    assert set(count_requests(upstream).values()) == {2}
     assert [tuple(row[:3]) for row in found] == [
         (item, entry, sample) for item in range(5) for entry in (0, 1) for sample in (0, 1)
     ]
     assert {row.model for row in found} == {"up/ok", "agreeable"}
     records = [StoredOutcome.from_json(row.record) for row in found]
     assert {record.completion and record.completion.choices[0].message.text for record in records} == {"This is ok.", "yes"}
-    tally = progress.counts[ResultGroup("agreeable", "answered")]
-    assert (tally.calls, tally.attempts, tally.input_tokens, tally.output_tokens) == (10, 10, 100, 40)
+    totals = progress.counts[ResultGroup("agreeable", "answered")]
+    assert (totals.calls, totals.attempts, totals.input_tokens, totals.output_tokens) == (10, 10, 100, 40)
     assert (progress.ended, progress.remaining, progress.answered) == (20, 0, 20)
 
 
-async def test_failures_stand_beside_answers_and_what_may_pass_is_tried_again(
+async def test_failures_are_kept_beside_answers_and_transient_ones_are_retried(
     upstream: Upstream, tmp_path: Path, location: str
 ) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(4, "up/400", "up/fail-2-then-ok", "up/500")
         job = await kept.manager.run(job.id)
         found = await kept.results(job)
@@ -67,9 +69,9 @@ async def test_failures_stand_beside_answers_and_what_may_pass_is_tried_again(
     assert progress.counts[ResultGroup("up/500", "server")].attempts == 12
 
 
-async def test_a_wait_that_the_account_asks_for_is_no_failure(upstream: Upstream, tmp_path: Path, location: str) -> None:
+async def test_a_rate_limit_with_a_wait_is_not_counted_as_a_failure(upstream: Upstream, tmp_path: Path, location: str) -> None:
     """Refused four times for its rate, where three tries are allowed: put back with its time, it holds no place meanwhile."""
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(1, "up/429-times-4-s-0.05-then-ok", "up/ok")
         job = await kept.manager.run(job.id)
         found = await kept.results(job)
@@ -86,13 +88,13 @@ async def test_a_wait_that_the_account_asks_for_is_no_failure(upstream: Upstream
         (BadRow(3, "is not JSON"), "line 3", "is not JSON"),
     ],
 )
-async def test_a_bad_row_is_named_and_nothing_is_sent(
+async def test_a_bad_row_is_reported_with_its_line_and_nothing_is_sent(
     upstream: Upstream, tmp_path: Path, location: str, row: InputRow | BadRow, path: str, what: str
 ) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         spec = (await kept.create(1, "up/ok")).spec
         with pytest.raises(RequestError) as caught:
-            await kept.manager.create(spec, [*rows(1), row, *rows(600)])
+            await kept.manager.create(spec, [*make_rows(1), row, *make_rows(600)])
         left = await kept.manager.list_jobs(limit=10)
 
     assert next(fault.path for fault in caught.value.faults).startswith(path)
@@ -101,8 +103,8 @@ async def test_a_bad_row_is_named_and_nothing_is_sent(
     assert upstream.requests == []
 
 
-async def test_an_id_that_stands_twice_is_named(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+async def test_a_repeated_custom_id_is_reported(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         spec = (await kept.create(1, "up/ok")).spec
         twice = [InputRow(line, {"prompt": "hi", "custom_id": name}) for line, name in enumerate(("a", "b", "a"), 1)]
         with pytest.raises(RequestError, match="line 3: custom_id: `a` stands in the input more than once"):
@@ -110,16 +112,18 @@ async def test_an_id_that_stands_twice_is_named(upstream: Upstream, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("model", "what"), [("up/", "models"), ("nothing-like-it", "nothing-like-it")])
-async def test_a_model_that_cannot_be_asked_is_told_at_once(
+async def test_a_model_that_cannot_be_called_is_reported_before_the_input_is_read(
     upstream: Upstream, tmp_path: Path, location: str, model: str, what: str
 ) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         with pytest.raises(RequestError, match=what):
             await kept.create(3, model)
 
 
-async def test_stopped_it_can_be_resumed_and_no_unit_is_asked_twice(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+async def test_a_stopped_job_can_be_resumed_without_sending_a_unit_twice(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(40, "up/sleep-0.02")
 
         def stop_soon(worker: JobWorker) -> None:
@@ -136,12 +140,12 @@ async def test_stopped_it_can_be_resumed_and_no_unit_is_asked_twice(upstream: Up
         job = await kept.manager.run(job.id)
 
     assert job.state == "done"
-    assert set(asked(upstream).values()) == {1}
+    assert set(count_requests(upstream).values()) == {1}
     assert len(upstream.requests) == 40
 
 
-async def test_retry_asks_again_what_failed_in_that_way(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+async def test_retry_sends_again_only_failures_of_the_given_kinds(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(1, "up/fail-3-then-ok", "up/400", "up/ok")
         job = await kept.manager.run(job.id)
         before = (await kept.manager.read_progress(job.id)).counts
@@ -151,7 +155,7 @@ async def test_retry_asks_again_what_failed_in_that_way(upstream: Upstream, tmp_
         after = (await kept.manager.read_progress(job.id)).counts
         tries = await kept.jobs.results.list_attempts(Unit(job.number, 0, 0, 0))
 
-    assert {group: tally.calls for group, tally in before.items()} == {
+    assert {group: totals.calls for group, totals in before.items()} == {
         ResultGroup("up/fail-3-then-ok", "server"): 1,
         ResultGroup("up/400", "bad_request"): 1,
         ResultGroup("up/ok", "answered"): 1,
@@ -162,10 +166,12 @@ async def test_retry_asks_again_what_failed_in_that_way(upstream: Upstream, tmp_
     assert (len(upstream.of("400")), len(upstream.of("ok"))) == (1, 1)
 
 
-async def test_what_its_models_stand_for_must_not_change_unseen(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+async def test_a_job_whose_models_have_changed_is_not_resumed_unless_forked(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(3, "up/ok")
-    async with keeping(f"{upstream.origin}/other/v1", tmp_path, store=location) as kept:
+    async with open_jobs(f"{upstream.origin}/other/v1", tmp_path, store=location) as kept:
         with pytest.raises(RequestError, match=r"0: up/ok.base_url: was `.*`, is `.*other/v1`"):
             await kept.manager.run(job.id)
         assert upstream.requests == []
@@ -177,10 +183,10 @@ async def test_what_its_models_stand_for_must_not_change_unseen(upstream: Upstre
     assert {request.path for request in upstream.requests} == {"/other/v1/chat/completions"}
 
 
-async def test_two_managers_never_run_one_job_together(upstream: Upstream, tmp_path: Path, location: str) -> None:
+async def test_two_processes_never_run_the_same_job_at_once(upstream: Upstream, tmp_path: Path, location: str) -> None:
     async with (
-        keeping(upstream.url, tmp_path, store=location) as kept,
-        keeping(upstream.url, tmp_path, store=location, owner="elsewhere|another machine|1|1") as other,
+        open_jobs(upstream.url, tmp_path, store=location) as kept,
+        open_jobs(upstream.url, tmp_path, store=location, owner="elsewhere|another machine|1|1") as other,
     ):
         job = await kept.create(20, "up/sleep-0.05")
         running = asyncio.create_task(kept.manager.run(job.id))
@@ -192,8 +198,8 @@ async def test_two_managers_never_run_one_job_together(upstream: Upstream, tmp_p
     assert len(upstream.requests) == 20
 
 
-async def test_whoever_lost_the_lease_writes_nothing_more(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+async def test_a_process_that_lost_the_lease_writes_nothing_more(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(50, "up/sleep-0.02")
         running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(10)
@@ -207,10 +213,10 @@ async def test_whoever_lost_the_lease_writes_nothing_more(upstream: Upstream, tm
         assert len(await kept.results(job)) == written < 50
 
 
-async def test_it_never_costs_more_than_it_may(upstream: Upstream, tmp_path: Path, location: str) -> None:
+async def test_a_job_never_costs_more_than_its_limit(upstream: Upstream, tmp_path: Path, location: str) -> None:
     price = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 10.0}
     more = {"models": {"dear": {"provider": "up", "id": "ok", "kind": "chat", "price": price}}}
-    async with keeping(upstream.url, tmp_path, store=location, more=more) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location, more=more) as kept:
         each = (10 * 1.0 + 4 * 10.0) / 1e6
         job = await kept.create(100, "dear", parameters={"max_tokens": 4}, max_cost_usd=20.5 * each)
         job = await kept.manager.run(job.id)
@@ -225,14 +231,16 @@ async def test_it_never_costs_more_than_it_may(upstream: Upstream, tmp_path: Pat
     assert len(upstream.requests) == 100
 
 
-async def test_a_limit_on_cost_needs_known_prices(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+async def test_a_cost_limit_requires_known_prices(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         with pytest.raises(RequestError, match="max_cost_usd: cannot be kept: what `up/ok` costs is not known"):
             await kept.create(1, "up/ok", max_cost_usd=1.0)
 
 
-async def test_a_deadline_ends_it_and_a_later_one_goes_on(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+async def test_a_job_expires_at_its_deadline_and_continues_with_a_later_one(
+    upstream: Upstream, tmp_path: Path, location: str
+) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(200, "up/sleep-0.05", deadline=time.time() + 0.3, concurrency=4)
         job = await kept.manager.run(job.id)
         assert job.state == "expired"
@@ -245,9 +253,9 @@ async def test_a_deadline_ends_it_and_a_later_one_goes_on(upstream: Upstream, tm
     assert len(upstream.requests) == 200
 
 
-async def test_an_account_without_money_stops_its_models_alone(upstream: Upstream, tmp_path: Path, location: str) -> None:
+async def test_an_account_without_credit_stops_only_its_own_models(upstream: Upstream, tmp_path: Path, location: str) -> None:
     """Thousands of calls that must fail are not made; their units stay open for a resume."""
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(100, "up/429-code-insufficient_quota")
         job = await kept.manager.run(job.id)
         found = await kept.results(job)
@@ -257,10 +265,8 @@ async def test_an_account_without_money_stops_its_models_alone(upstream: Upstrea
     assert len(upstream.requests) < 20
 
 
-async def test_an_answer_given_before_is_taken_again_where_that_is_wanted(
-    upstream: Upstream, tmp_path: Path, location: str
-) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+async def test_an_earlier_answer_is_reused_only_if_the_job_allows_it(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         first = await kept.manager.run((await kept.create(3, "up/ok", repeats=2, cache=True)).id)
         again = await kept.manager.run((await kept.create(4, "up/ok", repeats=2, cache=True)).id)
         fresh = await kept.manager.run((await kept.create(3, "up/ok", repeats=2)).id)
@@ -269,11 +275,11 @@ async def test_an_answer_given_before_is_taken_again_where_that_is_wanted(
         assert {row.attempt for row in await kept.results(again) if row.cached_from} == {0}
 
     assert served == {first.id: 6, None: 2}
-    assert asked(upstream) == {("ok", "q0"): 4, ("ok", "q1"): 4, ("ok", "q2"): 4, ("ok", "q3"): 2}
+    assert count_requests(upstream) == {("ok", "q0"): 4, ("ok", "q1"): 4, ("ok", "q2"): 4, ("ok", "q3"): 2}
 
 
-async def test_items_that_are_answered_differently_can_be_asked_for(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+async def test_items_with_different_answers_can_be_listed(upstream: Upstream, tmp_path: Path, location: str) -> None:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(2, "up/say-yes", "up/say-yes-then-say-no")
         job = await kept.manager.run(job.id)
         found = await kept.jobs.results.list_results(job.number, filter_=ResultFilter(different=True))
@@ -284,12 +290,21 @@ async def test_items_that_are_answered_differently_can_be_asked_for(upstream: Up
 
 async def test_an_estimate_sends_nothing(upstream: Upstream, tmp_path: Path, location: str) -> None:
     limits = {"requests_per_minute": 60}
-    async with keeping(upstream.url, tmp_path, store=location, limits=limits) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location, limits=limits) as kept:
         spec = (await kept.create(1, "up/ok", repeats=3, parameters={"max_tokens": 7})).spec
-        found = await kept.manager.estimate(spec, rows(100))
+        found = await kept.manager.estimate(spec, make_rows(100))
 
     assert (found.items, found.calls) == (100, 300)
     assert found.models["up/ok"].output_tokens == 2100
     assert found.cost_usd is None
     assert found.min_duration_s(kept.dispatcher.settings.providers) == 240
     assert upstream.requests == []
+
+
+async def test_a_long_custom_id_comes_back_unchanged(upstream: Upstream, tmp_path: Path) -> None:
+    ids = ["問" * 400 + "1", "問" * 400 + "2"]
+    async with open_jobs(upstream.url, tmp_path) as kept:
+        given = [InputRow(line, {"prompt": "hi", "custom_id": name}) for line, name in enumerate(ids, 1)]
+        job = await kept.manager.create(JobSpec(models=({"model": "up/ok"},)), given)
+        job = await kept.manager.run(job.id)
+        assert [row.custom_id for row in await kept.results(job)] == ids

@@ -14,9 +14,9 @@ from fanout.jobs.job import Job
 from fanout.jobs.worker import JobWorker
 from fanout.observability import logs
 from fanout.store.jobs import leases
-from tests.jobs.test_kills import FORKS, killed
+from tests.jobs.test_kills import FORKS, kill
 from tests.support.databases import OutsideConnection
-from tests.support.job_manager import keeping
+from tests.support.job_manager import open_jobs
 from tests.support.postgres import Postgres
 from tests.support.upstreams import Upstream
 
@@ -31,7 +31,7 @@ def soon_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unit_journal, "PATIENCE_S", 1.0)
 
 
-async def in_trouble(seen: list[JobWorker]) -> str:
+async def wait_for_trouble(seen: list[JobWorker]) -> str:
     """Why the job that runs cannot be written."""
     async with asyncio.timeout(30):
         while seen[0].trouble is None:
@@ -39,12 +39,12 @@ async def in_trouble(seen: list[JobWorker]) -> str:
     return seen[0].trouble
 
 
-async def test_a_server_that_is_started_anew_is_waited_for(
+async def test_a_job_waits_for_a_database_that_restarts(
     upstream: Upstream, tmp_path: Path, stoppable: Postgres, logged: list[str]
 ) -> None:
-    """It stops as in a crash, in the midst of a job: nothing is sent while it is away, and nothing is lost or asked twice."""
+    """It stops as in a crash, in the midst of a job: nothing is sent while it is away, and nothing is lost or sent twice."""
     location = await stoppable.create()
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(ITEMS, "up/sleep-0.01", concurrency=4)
         seen: list[JobWorker] = []
         running = asyncio.create_task(kept.manager.run(job.id, seen.append))
@@ -52,7 +52,7 @@ async def test_a_server_that_is_started_anew_is_waited_for(
         await asyncio.to_thread(stoppable.stop)
         await upstream.quiet()
         sent = len(upstream.requests)
-        await in_trouble(seen)
+        await wait_for_trouble(seen)
         with pytest.raises(StoreError):
             await kept.results(job)
         await asyncio.to_thread(stoppable.start)
@@ -69,11 +69,11 @@ async def test_a_server_that_is_started_anew_is_waited_for(
 
 
 @pytest.mark.usefixtures("soon_impatient")
-async def test_a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on(
+async def test_a_database_that_stays_away_ends_the_run_and_the_next_one_continues(
     upstream: Upstream, tmp_path: Path, stoppable: Postgres
 ) -> None:
     location = await stoppable.create()
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(ITEMS, "up/sleep-0.01", concurrency=4)
         running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(10)
@@ -90,9 +90,9 @@ async def test_a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on(
 
 
 @pytest.mark.parametrize("location", ["postgresql"], indirect=True)
-async def test_a_lock_of_somebody_else_is_waited_for(upstream: Upstream, tmp_path: Path, location: str) -> None:
+async def test_a_job_waits_for_the_lock_of_another_session(upstream: Upstream, tmp_path: Path, location: str) -> None:
     """For longer than a statement waits for it, and nothing is sent meanwhile."""
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(ITEMS, "up/sleep-0.01", concurrency=4)
         seen: list[JobWorker] = []
         running = asyncio.create_task(kept.manager.run(job.id, seen.append))
@@ -101,7 +101,7 @@ async def test_a_lock_of_somebody_else_is_waited_for(upstream: Upstream, tmp_pat
             other.hold()
             await upstream.quiet()
             sent = len(upstream.requests)
-            assert "lock timeout" in await in_trouble(seen)
+            assert "lock timeout" in await wait_for_trouble(seen)
             assert len(upstream.requests) == sent
             other.release()
         job = await running
@@ -119,11 +119,11 @@ def run_elsewhere(url: str, folder: str, job: str, store: str) -> None:
 
 
 async def _run_elsewhere(url: str, folder: Path, job: str, store: str) -> None:
-    async with keeping(url, folder, store=store, owner=ELSEWHERE) as kept:
+    async with open_jobs(url, folder, store=store, owner=ELSEWHERE) as kept:
         await kept.manager.run(job)
 
 
-async def owner(location: str, job: Job) -> tuple[str | None, float]:
+async def read_owner(location: str, job: Job) -> tuple[str | None, float]:
     """Who has a job, and for how many seconds more, by the database's clock."""
     with OutsideConnection(location) as database:
         left = "lease_until - extract(epoch from clock_timestamp())::double precision"
@@ -132,19 +132,19 @@ async def owner(location: str, job: Job) -> tuple[str | None, float]:
 
 
 @pytest.mark.parametrize("location", ["postgresql"], indirect=True)
-async def test_the_job_of_another_machine_is_taken_over_once_its_lease_has_passed(
+async def test_a_job_of_another_machine_is_taken_over_once_its_lease_has_run_out(
     upstream: Upstream, tmp_path: Path, location: str
 ) -> None:
     """`kill -9`: from here it cannot be seen that the process is gone."""
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(20, "up/sleep-0.2", concurrency=2)
         process = FORKS.Process(target=run_elsewhere, args=(upstream.url, str(tmp_path), job.id, location))
         process.start()
         await upstream.arrived(4, timeout_s=30)
         with pytest.raises(LeaseLostError):
             await kept.manager.run(job.id)
-        await killed(process)
-        name, left_s = await owner(location, job)
+        await kill(process)
+        name, left_s = await read_owner(location, job)
         assert name == ELSEWHERE
         assert 0 < left_s <= SHORT_LEASE_S
         with pytest.raises(LeaseLostError):
@@ -162,11 +162,11 @@ async def test_the_job_of_another_machine_is_taken_over_once_its_lease_has_passe
     assert 20 <= len(upstream.requests) <= 22
 
 
-async def test_a_machine_whose_clock_is_wrong_takes_no_job_from_another(
+async def test_a_machine_with_a_wrong_clock_takes_no_job_from_another(
     upstream: Upstream, tmp_path: Path, location: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Leases go by the database's clock alone."""
-    async with keeping(upstream.url, tmp_path, store=location) as kept:
+    async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(20, "up/ok")
         assert await kept.jobs.leases.acquire(job.number, ELSEWHERE) is not None
         real = time.time

@@ -11,7 +11,7 @@ import pytest
 from fanout.core.errors import StoreError
 from fanout.jobs import unit_journal
 from fanout.jobs.worker import JobWorker
-from tests.support.job_manager import Kept, keeping
+from tests.support.job_manager import OpenJobs, open_jobs
 from tests.support.upstreams import Upstream
 
 
@@ -21,7 +21,7 @@ def soon_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unit_journal, "PATIENCE_S", 1.0)
 
 
-async def bound(kept: Kept, pages: int) -> None:
+async def limit_growth(kept: OpenJobs, pages: int) -> None:
     """The database may not grow beyond so many pages more, as on a full disk. (All writing goes through one connection.)"""
     async with kept.store.database.write_transaction() as connection:
         count = (await connection.exec_driver_sql("PRAGMA page_count")).scalar_one()
@@ -29,10 +29,10 @@ async def bound(kept: Kept, pages: int) -> None:
 
 
 @pytest.mark.usefixtures("soon_impatient")
-async def test_a_full_store_stops_the_job_and_loses_nothing(upstream: Upstream, tmp_path: Path, logged: list[str]) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_a_full_disk_stops_the_job_and_loses_nothing(upstream: Upstream, tmp_path: Path, logged: list[str]) -> None:
+    async with open_jobs(upstream.url, tmp_path) as kept:
         job = await kept.create(400, "up/say-something", concurrency=8)
-        await bound(kept, pages=30)
+        await limit_growth(kept, pages=30)
         with pytest.raises(StoreError, match="full"):
             await kept.manager.run(job.id)
         written = len(await kept.results(job))
@@ -40,7 +40,7 @@ async def test_a_full_store_stops_the_job_and_loses_nothing(upstream: Upstream, 
         # No more was sent than could be written down before.
         assert written <= len(upstream.requests) <= written + 8
 
-        await bound(kept, pages=10_000)
+        await limit_growth(kept, pages=10_000)
         sent = len(upstream.requests)
         job = await kept.manager.run(job.id)
         found = await kept.results(job)
@@ -51,9 +51,9 @@ async def test_a_full_store_stops_the_job_and_loses_nothing(upstream: Upstream, 
     assert any("job.write_delayed" in line and "full" in line for line in logged)
 
 
-async def test_a_locked_store_is_waited_for(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_job_waits_for_a_locked_store(upstream: Upstream, tmp_path: Path) -> None:
     """Somebody else writes for longer than SQLite itself would wait, and nothing is sent meanwhile."""
-    async with keeping(upstream.url, tmp_path) as kept:
+    async with open_jobs(upstream.url, tmp_path) as kept:
         job = await kept.create(60, "up/sleep-0.01", concurrency=4)
         seen: list[JobWorker] = []
         running = asyncio.create_task(kept.manager.run(job.id, seen.append))
@@ -77,8 +77,8 @@ async def test_a_locked_store_is_waited_for(upstream: Upstream, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("soon_impatient")
-async def test_a_store_that_stays_locked_ends_the_run_with_its_own_word(upstream: Upstream, tmp_path: Path) -> None:
-    async with keeping(upstream.url, tmp_path) as kept:
+async def test_a_store_that_stays_locked_ends_the_run_with_its_own_message(upstream: Upstream, tmp_path: Path) -> None:
+    async with open_jobs(upstream.url, tmp_path) as kept:
         job = await kept.create(60, "up/sleep-0.01", concurrency=4)
         running = asyncio.create_task(kept.manager.run(job.id))
         await upstream.arrived(10)

@@ -1,4 +1,4 @@
-"""Jobs before the scripted upstream: `async with keeping(upstream.url, tmp_path) as kept`."""
+"""Jobs before the scripted upstream: `async with open_jobs(upstream.url, tmp_path) as kept`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.upstreams import providers_file
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class OpenJobs:
     """An open manager and what stands behind it."""
 
     manager: JobManager
@@ -30,7 +30,7 @@ class Kept:
     async def create(self, count: int, *models: str | Mapping[str, Any], **spec: Any) -> Job:
         """A job of so many prompts, `q0`, `q1`, …"""
         named = tuple({"model": model} if isinstance(model, str) else model for model in models)
-        return await self.manager.create(JobSpec(models=named, **spec), rows(count))
+        return await self.manager.create(JobSpec(models=named, **spec), make_rows(count))
 
     async def results(self, job: Job) -> list[Any]:
         """Every unit that has ended."""
@@ -40,14 +40,14 @@ class Kept:
         return found
 
 
-def rows(count: int) -> Iterator[InputRow]:
+def make_rows(count: int) -> Iterator[InputRow]:
     return (InputRow(number + 1, {"prompt": f"q{number}"}) for number in range(count))
 
 
 @asynccontextmanager
-async def keeping(
+async def open_jobs(
     upstream_url: str, folder: Path, *, store: str | None = None, owner: str | None = None, **row: Any
-) -> AsyncGenerator[Kept]:
+) -> AsyncGenerator[OpenJobs]:
     """Jobs in `folder/jobs.db`, or the store of that location; `row` is the provider's. Its waits last 20 ms at most."""
     row = {"retries": {"attempts": 3, "max_delay_s": 0.02}, **row}
     settings = load_settings(providers_file(upstream_url, folder, **row), {"HOME": str(folder)})
@@ -55,4 +55,4 @@ async def keeping(
         assert opened
         jobs = JobStore(opened.database)
         async with open_job_manager(jobs, dispatcher, owner=owner) as manager:
-            yield Kept(manager, jobs, dispatcher, opened)
+            yield OpenJobs(manager, jobs, dispatcher, opened)
