@@ -22,7 +22,7 @@ from fanout.core.usage import Usage
 from fanout.store import MEMORY, Store, open_store
 from fanout.store.engine.database import MAX_READERS
 from fanout.store.history.filters import ComparisonFilter
-from fanout.store.history.recorder import MAX_WAITING
+from fanout.store.history.recorder import MAX_COMPARISONS_PER_WRITE, MAX_WAITING
 from fanout.store.history.records import ComparisonRecord, StoredComparison
 from fanout.store.retention import MAX_COMPARISONS_IN_MEMORY
 from tests.support.databases import BOTH, OutsideConnection, query
@@ -296,6 +296,20 @@ async def test_a_locked_database_delays_no_caller_and_loses_nothing(store: Store
 
     assert len(meanwhile) == 21
     assert len([line for line in logged if "history.write_failed" in line]) == 1
+
+
+async def test_closing_writes_all_that_waits_if_a_lock_ends_in_time(location: str) -> None:
+    """More than fits into one transaction."""
+    holder = OutsideConnection(location)
+    async with open_store(location) as store:
+        assert store
+        holder.hold()
+        for _ in range(2 * MAX_COMPARISONS_PER_WRITE + 1):
+            record(store)
+        asyncio.get_running_loop().call_later(2.5, holder.release)
+    holder.close()
+
+    assert count_written(location) == 2 * MAX_COMPARISONS_PER_WRITE + 1
 
 
 async def test_comparisons_beyond_the_limit_are_dropped_and_logged_once(location: str, logged: list[str]) -> None:

@@ -1,6 +1,6 @@
 """The fixture `postgres`: a real PostgreSQL server with a password, and for each test a database of its own.
 
-It is stopped at the end for sure: its shell lives as long as a pipe to this process is open, also where that is killed.
+It always stops at the end: its shell lives only as long as a pipe to this process is open, even if that is killed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ INITDB = ("--no-sync", "--no-instructions", "--auth=scram-sha-256", f"--username
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "fsync": "off",  # a power failure is nothing that a test survives
+    "fsync": "off",  # no test survives a power failure
     "full_page_writes": "off",
     "autovacuum": "off",
     "shared_buffers": "16MB",
@@ -43,24 +43,24 @@ SHELL = """
 "$@" & read -r word; kill -QUIT $!; wait $!
 [ "$word" = keep ] || rm -rf "$FOLDER"
 """
-"""Runs the server; stops it on a word, or when nobody can say one any more: then its folder goes, too."""
+"""Runs the server until a word comes through the pipe, or the pipe breaks; unless the word is `keep`, deletes its folder."""
 NEEDED = "the server's programs (Debian's package `postgresql`) and `asyncpg`"
 
 
 class Postgres:
-    """A server, and databases on it."""
+    """A server and its databases."""
 
     def __init__(self, programs: Path) -> None:
         self._programs = programs
-        # Not below pytest's own folder, which is its owner's alone: the server refuses to run as root.
-        self.folder = Path(tempfile.mkdtemp(prefix="fanout-postgres-", dir=_quick_folder()))
-        self.port = _free_port()
+        # Not below pytest's own folder, which only its owner can read: the server refuses to run as root.
+        self.folder = Path(tempfile.mkdtemp(prefix="fanout-postgres-", dir=_find_fast_folder()))
+        self.port = _find_free_port()
         self._numbers = count(1)
         self._shell: subprocess.Popen[bytes] | None = None
 
     @cached_property
-    def _somebody(self) -> dict[str, Any]:
-        """Who runs it, where root may not."""
+    def _user(self) -> dict[str, Any]:
+        """The user to run it as, because root may not."""
         if os.getuid() != 0:
             return {}
         for name in ("postgres", "nobody"):
@@ -74,27 +74,27 @@ class Postgres:
         return self._shell is not None
 
     def url(self, database: str, *, password: str = PASSWORD) -> str:
-        """Where a database is, for FANOUT_STORE."""
+        """Return the location of a database, for FANOUT_STORE."""
         return f"postgresql://{USER}:{password}@127.0.0.1:{self.port}/{database}"
 
     def make(self) -> None:
-        """Makes the files of a new server."""
+        """Create the files of a new server."""
         secret = self.folder / "password"
         secret.write_text(PASSWORD)
-        if self._somebody:
+        if self._user:
             for path in (self.folder, secret):
-                os.chown(path, self._somebody["user"], self._somebody["group"])
+                os.chown(path, self._user["user"], self._user["group"])
         command: list[str | Path] = [
             self._programs / "initdb",
             *INITDB,
             f"--pwfile={secret}",
             f"--pgdata={self.folder / 'data'}",
         ]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, **self._somebody)
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, **self._user)
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
-        """Starts it, and waits until it takes connections."""
+        """Start it, and wait until it accepts connections."""
         settings = [f"--{name}={value}" for name, value in {**SETTINGS, "port": self.port}.items()]
         with (self.folder / "log").open("ab") as log:
             self._shell = subprocess.Popen(
@@ -104,20 +104,20 @@ class Postgres:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the tests, which then end it
-                **self._somebody,
+                start_new_session=True,  # Ctrl-C goes to the tests, which then stop it
+                **self._user,
             )
         until = time.monotonic() + START_S
         while time.monotonic() < until and self._shell.poll() is None:
             with suppress(FileNotFoundError):
-                told = (self.folder / "data" / "postmaster.pid").read_text().split()
-                if told[-1:] == ["ready"]:
+                lines = (self.folder / "data" / "postmaster.pid").read_text().split()
+                if lines[-1:] == ["ready"]:
                     return
             time.sleep(0.01)
         pytest.fail(f"PostgreSQL did not start: {(self.folder / 'log').read_text(errors='replace')[-2000:]}")
 
     def stop(self, *, keep: bool = True) -> None:
-        """Stops it at once, as a crash would; unless what it holds is kept, its folder goes."""
+        """Stop it at once, as a crash would; delete its folder unless `keep`."""
         if self._shell is None:
             shutil.rmtree(self.folder, ignore_errors=True)
             return
@@ -132,17 +132,17 @@ class Postgres:
             self._shell = None
 
     async def create(self, *, template: str = TEMPLATE) -> str:
-        """A new database, with its tables unless another template is named; where it is."""
+        """Create a database, with tables unless another template is named; return its location."""
         name = f"fanout_{next(self._numbers)}"
         await self.run(f'CREATE DATABASE {name} TEMPLATE "{template}"')
         return self.url(name)
 
     async def drop(self, location: str) -> None:
-        """Removes a database, whoever still has it open."""
+        """Delete a database, even if it is still open somewhere."""
         await self.run(f"DROP DATABASE {location.rpartition('/')[2]} WITH (FORCE)")
 
     async def run(self, sql: str, database: str = "postgres") -> list[Any]:
-        """Runs a statement beside Fanout."""
+        """Run a statement on a connection that is not Fanout's."""
         connection = await connect(self.url(database))
         try:
             return [tuple(row) for row in await connection.fetch(sql)]
@@ -151,22 +151,22 @@ class Postgres:
 
 
 async def connect(location: str) -> Any:
-    """A connection that is not Fanout's."""
+    """Open a connection that is not Fanout's."""
     import asyncpg
 
     return await asyncpg.connect(location)
 
 
-def _quick_folder() -> str | None:
-    """A folder in memory, if there is a large one: on a busy disk a new database took up to a second."""
+def _find_fast_folder() -> str | None:
+    """Return a folder in memory, if there is a large one: on a busy disk a new database took up to a second."""
     with suppress(OSError):
         if shutil.disk_usage(MEMORY_FOLDER).free > ROOM_BYTES:
             return MEMORY_FOLDER
     return None
 
 
-def _free_port() -> int:
-    """A port of no use to anybody; below those that systems give away by themselves, so that it stays free over a restart."""
+def _find_free_port() -> int:
+    """Return a free port, below those that systems assign themselves, so that it stays free over a restart."""
     while True:
         port = random.randrange(10_000, 30_000)
         with closing(socket.socket()) as candidate, suppress(OSError):
@@ -174,8 +174,8 @@ def _free_port() -> int:
             return port
 
 
-def _programs() -> Path | None:
-    """The folder of the server's programs: on the PATH, or where Debian has them, the newest."""
+def _find_programs() -> Path | None:
+    """Return the folder of the server's programs: on the PATH, or the newest where Debian has them."""
     if (found := shutil.which("initdb")) and shutil.which("postgres"):
         return Path(found).parent
     places = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
@@ -185,7 +185,7 @@ def _programs() -> Path | None:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Postgres]:
     """A server for the whole session."""
-    programs = _programs()
+    programs = _find_programs()
     if programs is None or find_spec("asyncpg") is None:
         reason = f"NO POSTGRESQL: it needs {NEEDED}; scripts/test brings both"
         if os.environ.get("CI"):
@@ -195,7 +195,7 @@ def postgres_server() -> Iterator[Postgres]:
     try:
         server.make()
         server.start()
-        asyncio.run(_migrated(server))
+        asyncio.run(_create_template(server))
         yield server
     finally:
         server.stop(keep=False)
@@ -203,13 +203,13 @@ def postgres_server() -> Iterator[Postgres]:
 
 @pytest.fixture
 def stoppable(postgres_server: Postgres) -> Iterator[Postgres]:
-    """The server, for a test that stops it; it runs again afterwards."""
+    """The server, for a test that stops it; it is started again afterwards."""
     yield postgres_server
     if not postgres_server.running:
         postgres_server.start()
 
 
-async def _migrated(server: Postgres) -> None:
+async def _create_template(server: Postgres) -> None:
     await server.run(f"CREATE DATABASE {TEMPLATE}")
     async with open_store(server.url(TEMPLATE)):
         pass
