@@ -21,6 +21,7 @@ READER_GRACE_S = 30.0
 """Time after the deadline in which a reader may still fetch the rest."""
 CANCELLATION_GRACE_S = 1.0
 PING = b": ping\n\n"
+# nginx would hold the events back until its buffer is full, but for the third header.
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -52,6 +53,7 @@ async def respond(
     bursts = request.app[DISPATCHER].stream_bursts(
         calls, deadline_s=deadline_s, return_when=return_when, silence_s=ping_interval_s
     )
+    # The deadline ends the calls; this ends the handler, where it waits for a reader who stopped reading.
     cutoff = asyncio.timeout(deadline_s + reader_grace_s)
     try:
         async with cutoff, aclosing(bursts):
@@ -70,7 +72,7 @@ async def _relay(
 ) -> web.StreamResponse:
     """Write bursts of pieces until all calls have ended, and collect their `outcomes`."""
     response: web.StreamResponse | None = None
-    held: list[bytes] = []
+    held: list[bytes] = []  # until the status is known: only failures can be among them
     async for burst in bursts:
         is_good = not burst  # an empty burst stands for silence
         for piece in burst:
@@ -86,6 +88,7 @@ async def _relay(
         if response is not None and (frame := b"".join(held) or (b"" if burst else PING)):
             await response.write(frame)
             held.clear()
+    # They came in the order of their ends; answers and errors are in the order of the request.
     outcomes.sort(key=lambda outcome: outcome.call.index)
     if response is None:
         return error_response(request, all_failed_reply(outcomes))

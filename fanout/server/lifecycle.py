@@ -23,6 +23,7 @@ class Lifecycle:
         self.is_ready = False
         self.is_stopping = False
         self.running_requests = 0
+        # An event, so that a stopping server exits with its last request and not at the next poll.
         self._idle = asyncio.Event()
         self._idle.set()
 

@@ -43,6 +43,7 @@ async def read_raw_body(request: web.Request) -> bytes:
     try:
         raw = await request.read()
     except web.RequestPayloadError:
+        # Uncaught, it would be logged as a bug of ours and answered with 500, though the caller sent the bad bytes.
         raise web.HTTPBadRequest(text="the body cannot be unpacked: it is not what its headers say") from None
     request[RAW_BODY] = raw
     return raw

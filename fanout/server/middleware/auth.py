@@ -31,6 +31,7 @@ def authenticate(request: web.Request, allowed: Sequence[SecretStr]) -> None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else ""
     plain = request.headers.get("x-api-key", "").strip()
+    # Two keys could belong to two callers: whose request it is must not depend on the order in which headers are read.
     if bearer and plain and not _is_equal(bearer, plain):
         raise web.HTTPUnauthorized(text="`Authorization` and `x-api-key` hold different keys: send one, or the same in both")
     key = bearer or plain
@@ -56,7 +57,7 @@ def check_host(request: web.Request) -> None:
         )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=64)  # bounded: callers choose what they send
 def _is_own(host: str) -> bool:
     name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
     return name.lower() == "localhost" or name.lower().endswith(".localhost") or is_loopback(name)
@@ -84,6 +85,7 @@ def caller_credentials(request: web.Request) -> Mapping[str, Credential]:
         if header and (key := request.headers.get(header, "").strip()):
             if len(key) > MAX_KEY_CHARS:
                 raise RequestError([Fault(header, f"has {len(key)} characters; a key has at most {MAX_KEY_CHARS}")])
+            # The digest stands for the key wherever calls are told apart by it, such as in limits.
             found[name] = Credential(SecretStr(key), hashlib.sha256(_to_bytes(key)).hexdigest()[:16])
     return found
 

@@ -42,6 +42,7 @@ def add_headers(request: web.Request, response: web.StreamResponse, origins: Seq
     """Let the page of an allowed origin read the answer."""
     if not origins:
         return
+    # Also for origins that may not read: a shared cache must not give them the answer of one that may.
     response.headers["Vary"] = "Origin"
     if origin := _match_origin(request, origins):
         response.headers["Access-Control-Allow-Origin"] = origin

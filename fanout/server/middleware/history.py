@@ -23,6 +23,7 @@ class RequestOutcomes:
         """The request has been logged. A task that outlives it inherits the context variable, but reports nothing more."""
 
 
+# A context variable, because the Dispatcher reports outcomes from tasks that know nothing of HTTP; they inherit it.
 REQUEST_OUTCOMES: ContextVar[RequestOutcomes | None] = ContextVar("request_outcomes", default=None)
 
 
@@ -66,6 +67,8 @@ def record_comparison(request: web.Request, status: int, total_s: float, collect
         status: the HTTP status; `CLIENT_LEFT` if nobody received it.
     """
     comparison = request.get(COMPARISON)
+    # A request with an idempotency key ends twice, in its shared run and in its own middleware: the first end counts.
+    # Without outcomes nothing was called: the request was refused, or a dry run.
     if comparison is None or comparison.is_recorded or not collected.outcomes:
         return
     comparison.is_recorded = True

@@ -143,6 +143,7 @@ class IdempotentRequests:
         limit_s = request.app[DISPATCHER].settings.environment.max_timeout_s + EXTRA_WAIT_S
         run.waiters += 1
         try:
+            # `wait` and not `await`: when one client leaves, only its waiting is cancelled, and not the run of all the others.
             done, _ = await asyncio.wait({run.task}, timeout=None if is_first else limit_s)
             if not done:
                 raise web.HTTPConflict(
@@ -154,7 +155,7 @@ class IdempotentRequests:
                 if run.waiters == 0:
                     self._forget(scope, run)  # before the task ends: a request that comes meanwhile starts a run of its own
                     run.task.cancel()
-                    await asyncio.wait({run.task})
+                    await asyncio.wait({run.task})  # until its upstream sockets are closed
                 elif is_first:
                     run.abandon()
             collected = REQUEST_OUTCOMES.get()
@@ -162,6 +163,7 @@ class IdempotentRequests:
                 collected.outcomes += run.take_outcomes()
 
     async def _find_or_run(self, request: web.Request, handler: Handler, scope: bytes, run: SharedRun) -> web.StreamResponse:
+        # Memory first: beside a database it holds just those answers that could not be written.
         if found := self._recent.find(scope) or (await self._store.find(scope) if self._store else None):
             if found.fingerprint != run.fingerprint:
                 run.is_key_reused = True
@@ -192,13 +194,15 @@ class IdempotentRequests:
         return response
 
     async def _keep(self, scope: bytes, run: SharedRun, answer: StoredAnswer) -> None:
-        run.answer = answer
+        run.answer = answer  # those who wait get it even if it is not kept
         if len(answer.body) > MAX_BYTES or not _is_worth_keeping(answer.status, run.collected.outcomes):
             return
         if self._store is None:
             self._recent.keep(scope, answer)
             return
         try:
+            # On disk before the last bytes leave, so that a crash loses no answer that was paid for and received; but a locked
+            # database may not hold the answer up for long.
             async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await self._store.keep(scope, answer)
         except (StoreError, TimeoutError) as error:
@@ -243,6 +247,7 @@ def _parse_key(request: web.Request) -> str:
 def _scope(request: web.Request, key: str) -> bytes:
     """Identify a key and its caller. Other keys, Fanout's or a provider's, or another account make another caller."""
     providers = request.app[DISPATCHER].settings.providers.values()
+    # Sorted, so that a restart with providers.json in another order finds the same answers.
     own = sorted({provider.row.key_header for provider in providers if provider.row.key_header})
     names = ("Authorization", "x-api-key", "x-selected-account-id", *own)
     shown = (f"{name}: {request.headers.get(name, '')}" for name in names)
@@ -256,7 +261,7 @@ def _digest(data: bytes) -> bytes:
 def _make_answer(request: web.Request, run: SharedRun, status: int, headers: dict[str, str], body: bytes) -> StoredAnswer:
     if comparison := request.get(COMPARISON):
         headers = {**headers, "x-comparison-id": comparison.id}
-    kept = {name: value for name, value in headers.items() if name != "Content-Length"}
+    kept = {name: value for name, value in headers.items() if name != "Content-Length"}  # which aiohttp sets anew
     return StoredAnswer(run.fingerprint, status, kept, body, time.time())
 
 

@@ -57,7 +57,7 @@ class ReplayableStream(web.StreamResponse):
 
     async def write(self, data: bytes) -> None:  # type: ignore[override]  # no view of memory is ever written here
         """Record and send a piece."""
-        self._recording.add(data)
+        self._recording.add(data)  # first, for a reader who leaves during the write must not leave a gap
         await self._send(super().write, data)
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -75,6 +75,6 @@ class ReplayableStream(web.StreamResponse):
                 return await step(argument)
             except (ConnectionError, aiohttp.ClientConnectionError):
                 if not self._recording.has_waiters():
-                    raise
+                    raise  # nobody wants the rest: the handler ends, and with it every upstream call
                 self._recording.is_abandoned = True
         return None

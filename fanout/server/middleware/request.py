@@ -45,6 +45,7 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
     request_id = given if REQUEST_ID_PATTERN.fullmatch(given) else str(uuid.uuid4())
     request[REQUEST_ID] = request_id
     collected = RequestOutcomes()
+    # Context variables, since log lines and outcomes also come from the tasks of the calls, which inherit them.
     tokens = logs.request_id.set(request_id), REQUEST_OUTCOMES.set(collected)
     lifecycle = request.app[LIFECYCLE]
     lifecycle.begin_request()
@@ -56,7 +57,7 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
         response = web.Response(status=CLIENT_LEFT)
     finally:
         lifecycle.end_request()
-        collected.is_closed = True
+        collected.is_closed = True  # an outcome reported from here on is in neither line nor history
         total_s = time.perf_counter() - began
         history.record_comparison(request, status, total_s, collected)
         log_request(request, status, total_s, collected.outcomes)

@@ -39,7 +39,7 @@ def _check_window(text: str) -> str:
 
 
 class ExpiresAfter(BaseModel):
-    """When the files of results expire."""
+    """Lifetime of the result files."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
@@ -63,7 +63,7 @@ class BatchBody(ObjectBody):
     metadata: Metadata | None = None
     """Up to 16 strings of yours."""
     output_expires_after: ExpiresAfter | None = None
-    """When the files of results expire; absent: never."""
+    """Lifetime of the result files; absent: they never expire."""
 
 
 @needs_store
@@ -76,6 +76,7 @@ async def create_batch(request: web.Request) -> web.StreamResponse:
     await request.app[BATCH_STORE].create(
         BatchRow(batch_id, time.time(), auth.account_id(request) or "", body.model_dump_json(exclude_none=True))
     )
+    # Its input is validated in the background, as OpenAI does it: a large file takes longer than a client waits.
     request.app[BATCH_WORKER].notify()
     return await _respond_batch(request, batch_id)
 

@@ -115,6 +115,7 @@ class ComparisonsQuery(BaseModel):
         until = MAX_NUMBER if self.to is None else self.to
         return ComparisonFilter(
             since=self.from_ or 0,
+            # Numbers grow with time, so the page after a comparison is all that is numbered below it.
             until=until if before is None else min(until, before),
             account_id=None if self.account_id is None else clean_name(self.account_id),
             model=None if self.model is None else clean_name(self.model),

@@ -63,9 +63,11 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
             text=f"send `Content-Type: multipart/form-data` with a `file` and `purpose`, not {request.content_type!a:.100}"
         )
     max_bytes = request.app[DISPATCHER].settings.environment.max_file_bytes
+    # By its announced length, before anything is received; a length that is not announced is counted while it comes.
     if (request.content_length or 0) > max_bytes + MAX_FORM_BYTES:
         return _too_large_response(request, max_bytes)
     files, file_id, created = request.app[FILE_STORE], f"file-{uuid.uuid4().hex}", time.time()
+    # Shown to nobody until it is whole; if the process dies meanwhile, a sweep removes what came.
     await files.begin_upload(file_id, created=created, account_id=auth.account_id(request) or "")
     try:
         upload = await receive_upload(request, files, file_id, max_bytes)
@@ -87,7 +89,7 @@ async def list_files(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/files`."""
     query, files = read_query(request, FilesQuery), request.app[FILE_STORE]
     found = await files.list_files(
-        limit=query.limit + 1,
+        limit=query.limit + 1,  # one more than shown tells if there is another page
         after=await find_file(files, query.after, "after") if query.after else None,
         newest_first=query.order == "desc",
         purpose=query.purpose,

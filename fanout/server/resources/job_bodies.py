@@ -43,7 +43,7 @@ def _parse_deadline(value: object) -> object:
 
 
 def _check_future(moment: float) -> float:
-    if moment <= time.time():
+    if moment <= time.time():  # every call of the job would expire unsent
         raise ValueError("has passed")
     return moment
 

@@ -28,6 +28,7 @@ async def stream_job(request: web.Request) -> web.StreamResponse:
     response = await start(request)
     sent, sent_at = b"", time.monotonic()
     while True:
+        # Compared as it is sent, so that no event repeats the one before.
         state = encode_json(render_job(progress))
         if state != sent:
             await response.write(b"data: " + state + b"\n\n")

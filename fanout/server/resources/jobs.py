@@ -65,7 +65,7 @@ async def create_job(request: web.Request) -> web.StreamResponse:
         job = await manager.create(spec, rows, account_id=account_id)
     except RequestError as error:
         raise RequestError([_locate(fault, body) for fault in error.faults]) from None
-    manager.supervisor.notify()
+    manager.supervisor.notify()  # else the job would start with the next poll
     return await _respond_created(request, job.id)
 
 
@@ -95,7 +95,7 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs`."""
     query, manager = read_query(request, JobsQuery), request.app[JOB_MANAGER]
     found = await manager.list_jobs(
-        limit=query.limit + 1,
+        limit=query.limit + 1,  # one more than shown tells if there is another page
         before=(await manager.find_job(query.after)).created if query.after else None,
         account_id=choose_account(request, query),
         states=(query.state,) if query.state else (),
@@ -116,6 +116,7 @@ async def cancel_job(request: web.Request) -> web.StreamResponse:
     job = await request.app[JOB_MANAGER].find_job(request.match_info["job_id"])
     if job.state in ("loading", "done", "expired"):
         raise RequestError([Fault("job_id", f"job `{job.id}` is {job.state}: there is nothing to cancel", "wrong_state")])
+    # First, so that its batch, if it is one's, shows `cancelling` even if the process dies before the next line.
     await request.app[BATCH_STORE].update(job.id, {"cancelling": time.time()})
     await request.app[JOB_MANAGER].cancel(job.id)
     return await _respond_job(request, job.id)

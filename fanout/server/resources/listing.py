@@ -22,6 +22,7 @@ CHUNK_ROWS = 50
 
 def parse_whole_number(text: object) -> object:
     """Turn digits into a number; leave everything else to be refused."""
+    # Nine digits exceed every limit; of thousands int() would raise an error of its own.
     return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 10 else text
 
 
@@ -96,7 +97,7 @@ async def encode_items(items: Sequence[Item], render: Callable[[Item], object]) 
     encoded: list[bytes] = []
     for start in range(0, len(items), CHUNK_ROWS):
         encoded += [encode_json(render(item)) for item in items[start : start + CHUNK_ROWS]]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a turn for other requests
     return encoded
 
 
@@ -114,6 +115,7 @@ def list_response(
         tail: fields after it.
         field: name of the list.
     """
+    # Spliced as bytes: encoding the whole again would hold the event loop for as long as all its items together.
     start = encode_json(head)[:-1] + f',"{field}":['.encode()
     end = b"]}" if tail is None else b"]," + encode_json(tail)[1:]
     return web.Response(body=b"".join((start, b",".join(items), end)), content_type="application/json")

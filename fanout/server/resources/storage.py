@@ -30,6 +30,7 @@ def needs_store(handler: Handler) -> Handler:
     @wraps(handler)
     async def respond(request: web.Request) -> web.StreamResponse:
         if JOB_MANAGER not in request.app:
+            # Before the body is read: an upload of gigabytes should not be received in vain.
             return store_off_response(request, "nothing is kept here, so no files and jobs")
         try:
             return await handler(request)

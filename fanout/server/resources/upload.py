@@ -108,6 +108,7 @@ class _Form:
                 raise UploadTooLargeError
             waiting += chunk
             while len(waiting) >= PART_BYTES:
+                # Parts of one size: a reader finds the part of an offset by division.
                 await self._files.add_part(self._file_id, number, bytes(waiting[:PART_BYTES]))
                 del waiting[:PART_BYTES]
                 number += 1

@@ -108,6 +108,7 @@ async def get_usage(request: web.Request) -> web.Response:
         sums = await request.app[STORE].usage.report(filter_)
     except StoreError as error:
         return store_failed_response(request, error, "usage.read_failed", "usage cannot be read now")
+    # Refused and not cut: sums over an unknown part would look like sums over all.
     if len(sums) > MAX_ROWS:
         raise RequestError([Fault("group_by", f"makes more than {MAX_ROWS} rows: group by less, or ask for less")])
     rows = await encode_items(sums, render_usage_row)
