@@ -112,7 +112,7 @@ async def cancel_batch(request: web.Request) -> web.StreamResponse:
         raise RequestError([Fault("batch_id", f"batch `{batch.id}` is {status}: it can no longer be cancelled", "wrong_state")])
     if batch.cancelling is None:
         await request.app[BATCH_STORE].update(batch.id, {"cancelling": time.time()})
-    if progress and progress.job.state != "loading":
+    if progress and progress.job.state != "loading":  # a job that is still being created is cancelled by the worker
         await manager.cancel(batch.id)
     request.app[BATCH_WORKER].notify()
     return await _respond_batch(request, batch.id)
