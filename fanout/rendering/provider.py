@@ -137,11 +137,7 @@ class ProviderListJson(TypedDict):
 def render_provider(
     provider: ProviderSettings, groups: Iterable[str], limiters: LimiterRegistry, recent: RecentCalls
 ) -> ProviderJson:
-    """Return a configured provider with its accounts.
-
-    Args:
-        groups: the limit groups of its models.
-    """
+    """Return a configured provider with its accounts; `groups` are the limit groups of its models."""
     return {
         "id": provider.name,
         "object": "provider",

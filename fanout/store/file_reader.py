@@ -12,10 +12,7 @@ from fanout.store.files import PART_BYTES, FileRow, FileStore
 
 
 async def find_file(files: FileStore, file_id: str, param: str = "file_id") -> FileRow:
-    """Look a file up.
-
-    Args:
-        param: the field that named it.
+    """Look up the file that the field `param` of a request names.
 
     Raises:
         RequestError: there is no such file.

@@ -52,8 +52,7 @@ COMPARISON = web.RequestKey("comparison", PendingComparison)
 def begin_comparison(request: web.Request, id_: str, created: float, *, stream: bool | None, metadata: object = None) -> None:
     """Have the calls of a request recorded at its end, whichever way it ends.
 
-    Args:
-        metadata: the caller's. Only up to 16 short strings by name are kept, for a chat body may hold anything here.
+    Of the caller's `metadata`, which may be anything in a chat body, up to 16 short strings are kept.
     """
     if STORE in request.app and request.app[STORE].history.mode != "off":
         kept = _select_metadata(metadata) if isinstance(metadata, dict) else {}
@@ -63,8 +62,7 @@ def begin_comparison(request: web.Request, id_: str, created: float, *, stream: 
 def record_comparison(request: web.Request, status: int, total_s: float, collected: RequestOutcomes) -> None:
     """Hand a comparison to the history, once, if any of its calls has an outcome.
 
-    Args:
-        status: the HTTP status; `CLIENT_LEFT` if nobody received it.
+    `status` is that of HTTP, or `CLIENT_LEFT` if nobody received the answer.
     """
     comparison = request.get(COMPARISON)
     # A request with an idempotency key ends twice, in its shared run and in its own middleware: the first end counts.

@@ -94,9 +94,7 @@ class IdempotentRequests:
     async def respond(self, request: web.Request, handler: Handler, scope: bytes, fingerprint: bytes) -> web.StreamResponse:
         """Return the answer to the first request of this scope: make it, wait for it, or find it.
 
-        Args:
-            scope: identifies the key and its caller.
-            fingerprint: identifies the body.
+        `scope` identifies the key and its caller, `fingerprint` the body.
         """
         while True:
             run = self._running.get(scope)

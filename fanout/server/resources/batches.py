@@ -119,12 +119,7 @@ async def cancel_batch(request: web.Request) -> web.StreamResponse:
 
 
 async def find_batch(batches: BatchStore, batch_id: str, param: str = "batch_id") -> BatchRow:
-    """Look a batch up.
-
-    Args:
-        batches: the store.
-        batch_id: the batch.
-        param: the field that named it.
+    """Look up the batch that the field `param` of a request names.
 
     Raises:
         RequestError: there is no such batch.

@@ -11,11 +11,7 @@ from aiohttp import web
 async def respond_download(
     request: web.Request, pieces: AsyncIterator[bytes], *, filename: str, content_type: str, size: int | None = None
 ) -> web.StreamResponse:
-    """Send a file piece by piece, so that memory does not grow with it.
-
-    Args:
-        size: its bytes; `None`: not known before its end.
-    """
+    """Send a file piece by piece, so that memory does not grow with it; its `size` in bytes may be unknown before its end."""
     name = re.sub(r"[^\w.() -]", "_", filename, flags=re.ASCII)  # a quote or line break would end the header
     response = web.StreamResponse(
         headers={

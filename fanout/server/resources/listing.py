@@ -44,10 +44,7 @@ Item = TypeVar("Item")
 
 
 def read_query(request: web.Request, model: type[Query], *, joined: Collection[str] = ()) -> Query:
-    """Validate the query of a request, whole.
-
-    Args:
-        joined: parameters that may be given several times, which is as if with commas in between.
+    """Validate the query of a request, whole. A parameter of `joined` may be given several times: as if with commas between.
 
     Raises:
         RequestError: with every wrong parameter.
@@ -64,10 +61,7 @@ def read_query(request: web.Request, model: type[Query], *, joined: Collection[s
 
 
 def validate_query(given: Mapping[str, object], model: type[Query], faults: Sequence[Fault]) -> Query:
-    """Validate parameters.
-
-    Args:
-        faults: what is wrong already.
+    """Validate parameters of which `faults` are known already.
 
     Raises:
         RequestError: with every wrong parameter.
@@ -108,13 +102,7 @@ def list_response(
     *,
     field: str = "data",
 ) -> web.Response:
-    """Return an answer with a list that is encoded already.
-
-    Args:
-        head: fields before the list.
-        tail: fields after it.
-        field: name of the list.
-    """
+    """Return an answer with a list whose items are encoded already: `head`, the list as `field`, `tail`."""
     # Spliced as bytes: encoding the whole again would hold the event loop for as long as all its items together.
     start = encode_json(head)[:-1] + f',"{field}":['.encode()
     end = b"]}" if tail is None else b"]," + encode_json(tail)[1:]
