@@ -1,17 +1,18 @@
-"""A JSON Schema as people read it: a field's type in words, its range, what is in it. Pure."""
+"""A JSON Schema in words: types, ranges and nested fields. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-Schema = Mapping[str, Any]
-Schemas = Mapping[str, Schema]
+from fanout.core.json_text import JsonObject
+
+Schemas = Mapping[str, JsonObject]
+"""Schemas by name, for references."""
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class FieldText:
     """One field of an object, or one parameter."""
 
     name: str
@@ -19,67 +20,78 @@ class Field:
     """`string or list of string`."""
     limits: str
     """`0 to 2`, `at most 4 items`."""
-    default: Any
+    default: object
     required: bool
     description: str
-    inside: tuple[Fields, ...]
-    """What is in it, once for every kind of object it may be or hold."""
+    objects: tuple[ObjectText, ...]
+    """The kinds of objects that it may be or hold."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fields:
+class ObjectText:
     """The fields of one kind of object."""
 
     name: str
     description: str
-    fields: tuple[Field, ...]
+    fields: tuple[FieldText, ...]
 
 
-def fields_of(schema: Schema, schemas: Schemas, above: tuple[str, ...] = ()) -> tuple[Fields, ...]:
-    """What is in the objects that a schema allows, itself or as items of its lists.
+def describe_objects(schema: JsonObject, schemas: Schemas, above: tuple[str, ...] = ()) -> tuple[ObjectText, ...]:
+    """Return the kinds of objects that a schema allows, itself or as items of its lists.
 
     Args:
-        schemas: by name, for references.
-        above: names that this stands inside: they are not written out again.
+        schema: the schema.
+        schemas: all named schemas.
+        above: names of the objects around it, which are not described again.
     """
-    found = []
-    for name, member in _objects(schema, schemas):
+    kinds = []
+    for name, member in _list_objects(schema, schemas):
         if name not in above:
             inner = (*above, name) if name else above
-            found.append(Fields(name, member.get("description", ""), tuple(_fields(member, schemas, inner))))
-    return tuple(fields for fields in found if fields.fields)
+            kinds.append(ObjectText(name, member.get("description", ""), tuple(_describe_fields(member, schemas, inner))))
+    return tuple(kind for kind in kinds if kind.fields)
 
 
-def field_of(name: str, schema: Schema, schemas: Schemas, *, required: bool, above: tuple[str, ...] = ()) -> Field:
-    """One field, in words."""
+def describe_field(
+    name: str, schema: JsonObject, schemas: Schemas, *, required: bool, above: tuple[str, ...] = ()
+) -> FieldText:
+    """Return one field in words.
+
+    Args:
+        name: the field's name.
+        schema: its schema.
+        schemas: all named schemas.
+        required: it must be given.
+        above: names of the objects around it, which are not described again.
+    """
     members = _members(schema, schemas)
-    return Field(
+    return FieldText(
         name=name,
-        type=" or ".join(dict.fromkeys(_type(member, schemas) for member in members)),
-        limits=", ".join(dict.fromkeys(text for member in members if (text := _limits(member, schemas)))),
+        type=" or ".join(dict.fromkeys(_describe_type(member, schemas) for member in members)),
+        limits=", ".join(dict.fromkeys(text for member in members if (text := _describe_limits(member, schemas)))),
         default=schema.get("default"),
         required=required,
         description=schema.get("description", ""),
-        inside=fields_of(schema, schemas, above),
+        objects=describe_objects(schema, schemas, above),
     )
 
 
-def _fields(schema: Schema, schemas: Schemas, above: tuple[str, ...]) -> Iterator[Field]:
-    needed = schema.get("required", ())
+def _describe_fields(schema: JsonObject, schemas: Schemas, above: tuple[str, ...]) -> Iterator[FieldText]:
+    required = schema.get("required", ())
     for name, inner in schema.get("properties", {}).items():
-        yield field_of(name, inner, schemas, required=name in needed, above=above)
+        yield describe_field(name, inner, schemas, required=name in required, above=above)
 
 
-def _resolved(schema: Schema, schemas: Schemas) -> tuple[str, Schema]:
-    """A schema behind its reference, and the name it has there."""
+def _resolve(schema: JsonObject, schemas: Schemas) -> tuple[str, JsonObject]:
+    """Return the name and the schema behind a reference; any other schema as it is."""
     if "$ref" not in schema:
         return "", schema
     name = schema["$ref"].rpartition("/")[2]
     return name, schemas[name]
 
 
-def _members(schema: Schema, schemas: Schemas) -> list[Schema]:
-    """The alternatives, each with what holds for all; what may be null, last."""
+def _members(schema: JsonObject, schemas: Schemas) -> list[JsonObject]:
+    """Return the alternatives, each with the rules that hold for all of them; null comes last."""
     if "anyOf" not in schema:
         return [schema]
     common = {name: value for name, value in schema.items() if name in ("type", "pattern")}
@@ -87,14 +99,14 @@ def _members(schema: Schema, schemas: Schemas) -> list[Schema]:
     return sorted(members, key=lambda member: member.get("type") == "null")
 
 
-def _objects(schema: Schema, schemas: Schemas) -> Iterator[tuple[str, Schema]]:
+def _list_objects(schema: JsonObject, schemas: Schemas) -> Iterator[tuple[str, JsonObject]]:
     seen = set()
     for member in _members(schema, schemas):
-        name, resolved = _resolved(member, schemas)
+        name, resolved = _resolve(member, schemas)
         if resolved.get("type") == "array":
-            found = list(_objects(resolved.get("items", {}), schemas))
+            found = list(_list_objects(resolved.get("items", {}), schemas))
         elif isinstance(resolved.get("additionalProperties"), dict) and "properties" not in resolved:
-            found = list(_objects(resolved["additionalProperties"], schemas))
+            found = list(_list_objects(resolved["additionalProperties"], schemas))
         else:
             found = [(name, resolved)] if "properties" in resolved else []
         for inner in found:
@@ -103,56 +115,56 @@ def _objects(schema: Schema, schemas: Schemas) -> Iterator[tuple[str, Schema]]:
                 yield inner
 
 
-def _type(schema: Schema, schemas: Schemas) -> str:
-    _, resolved = _resolved(schema, schemas)
+def _describe_type(schema: JsonObject, schemas: Schemas) -> str:
+    _, resolved = _resolve(schema, schemas)
     if "const" in resolved or "enum" in resolved:
         values = [resolved["const"]] if "const" in resolved else resolved["enum"]
         return " or ".join(f"`{value}`" for value in values)
     kind = str(resolved.get("type", "any value"))
     if kind == "array":
-        items = [_type(member, schemas) for member in _members(resolved.get("items", {}), schemas)]
+        items = [_describe_type(member, schemas) for member in _members(resolved.get("items", {}), schemas)]
         return f"list of {' or '.join(dict.fromkeys(items))}"
     if kind == "object" and isinstance(resolved.get("additionalProperties"), dict):
-        values = [_type(member, schemas) for member in _members(resolved["additionalProperties"], schemas)]
+        values = [_describe_type(member, schemas) for member in _members(resolved["additionalProperties"], schemas)]
         return f"object of {' or '.join(dict.fromkeys(values))}"
     return {"date-time": "time (RFC 3339)", "date": "date"}.get(resolved.get("format", ""), kind)
 
 
-def _limits(schema: Schema, schemas: Schemas) -> str:
-    _, resolved = _resolved(schema, schemas)
+def _describe_limits(schema: JsonObject, schemas: Schemas) -> str:
+    _, resolved = _resolve(schema, schemas)
     kind = resolved.get("type")
     if kind in ("integer", "number"):
-        return _numbers(resolved)
+        return _describe_numbers(resolved)
     if kind == "string":
-        return _range(resolved.get("minLength"), resolved.get("maxLength"), "character")
+        return _describe_range(resolved.get("minLength"), resolved.get("maxLength"), "character")
     if kind == "array":
-        own = _range(resolved.get("minItems"), resolved.get("maxItems"), "item")
-        items = (_limits(member, schemas) for member in _members(resolved.get("items", {}), schemas))
+        own = _describe_range(resolved.get("minItems"), resolved.get("maxItems"), "item")
+        items = (_describe_limits(member, schemas) for member in _members(resolved.get("items", {}), schemas))
         return "; ".join(dict.fromkeys(text for text in (own, *(f"each {text}" for text in items if text)) if text))
     if kind == "object" and isinstance(resolved.get("additionalProperties"), dict):
-        return _limits(resolved["additionalProperties"], schemas)
+        return _describe_limits(resolved["additionalProperties"], schemas)
     return ""
 
 
-def _numbers(schema: Schema) -> str:
+def _describe_numbers(schema: JsonObject) -> str:
     low, high = schema.get("minimum"), schema.get("maximum")
     above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
     if low is not None and high is not None:
-        return f"{_shown(low)} to {_shown(high)}"
+        return f"{_format_number(low)} to {_format_number(high)}"
     if low is not None and below is not None:
-        return f"{_shown(low)} to below {_shown(below)}"
+        return f"{_format_number(low)} to below {_format_number(below)}"
     words = (("at least", low), ("above", above), ("at most", high), ("below", below))
-    return ", ".join(f"{word} {_shown(bound)}" for word, bound in words if bound is not None)
+    return ", ".join(f"{word} {_format_number(bound)}" for word, bound in words if bound is not None)
 
 
-def _shown(number: float) -> str:
-    """Powers of two that nobody can read as what they are."""
+def _format_number(number: float) -> str:
+    """Return a number for people: powers of two as such, and a true minus sign."""
     if isinstance(number, int) and abs(number) == 2**63:
         return "−2⁶³" if number < 0 else "2⁶³"
     return f"{number:g}".replace("-", "−") if abs(number) < 10**6 else f"{number:,}"
 
 
-def _range(low: int | None, high: int | None, unit: str) -> str:
+def _describe_range(low: int | None, high: int | None, unit: str) -> str:
     if low is not None and high is not None:
         return f"{low} to {high} {unit}s"
     if high is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fanout.server.openapi.schema_text import Field, field_of, fields_of
+from fanout.server.openapi.schema_text import FieldText, describe_field, describe_objects
 
 SCHEMAS = {
     "Leaf": {"type": "object", "description": "A leaf.", "properties": {"size": {"type": "integer"}}, "required": ["size"]},
@@ -18,8 +18,8 @@ SHORT = {"type": "string", "maxLength": 9}
 BIAS = {"type": "number", "minimum": -100, "maximum": 100}
 
 
-def field(schema: dict[str, Any]) -> Field:
-    return field_of("it", schema, SCHEMAS, required=False)
+def field(schema: dict[str, Any]) -> FieldText:
+    return describe_field("it", schema, SCHEMAS, required=False)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_a_type_and_its_range(schema: dict[str, Any], kind: str, limits: str) ->
 def test_what_is_inside_is_told_wherever_it_may_be() -> None:
     schema = {"anyOf": [LEAF, {"type": "array", "items": {"anyOf": [LEAF, OTHER]}}, {"type": "null"}]}
 
-    leaf, other = field(schema).inside
+    leaf, other = field(schema).objects
 
     assert (leaf.name, leaf.description, [inner.name for inner in leaf.fields]) == ("Leaf", "A leaf.", ["size"])
     assert (other.name, [inner.type for inner in other.fields]) == ("Other", ["`red` or `green`"])
 
 
 def test_what_holds_itself_is_told_once() -> None:
-    (tree,) = fields_of(TREE, SCHEMAS)
+    (tree,) = describe_objects(TREE, SCHEMAS)
 
-    assert [(inner.name, inner.type, inner.inside) for inner in tree.fields] == [("branches", "list of object", ())]
+    assert [(inner.name, inner.type, inner.objects) for inner in tree.fields] == [("branches", "list of object", ())]
