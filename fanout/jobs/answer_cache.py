@@ -19,5 +19,6 @@ def make_cache_key(account_id: str, call: Call, provider: ProviderSettings) -> b
     prompt = (query.messages, query.prompt, query.prompt_tokens)
     parameters = (dict(call.fitted.sent), dict(query.passthrough), query.sampling.n)
     target = (provider.adapter, provider.base_url, call.target.model)
+    # The account is part of it: nobody is served the answers of somebody else. Stored, so the order must stay.
     whole = (account_id, *target, *prompt, *parameters, call.sample)
     return hashlib.sha256(to_json(whole, inf_nan_mode="constants")).digest()

@@ -53,8 +53,8 @@ class Budget:
 
     def settle(self, reserved_usd: float, result: Completion | Failure | None, cost: Cost | None = None) -> None:
         """Release the money set aside for a call, and count its real cost: all of it, where an answer has no known cost."""
-        self.reserved_usd = max(self.reserved_usd - reserved_usd, 0.0)
-        if not isinstance(result, Completion):
+        self.reserved_usd = max(self.reserved_usd - reserved_usd, 0.0)  # sums of floats may end a little below zero
+        if not isinstance(result, Completion):  # it reports no usage that could be priced
             return
         self.spent_usd += reserved_usd if cost is None else cost.usd
         self.longest_tokens = max(self.longest_tokens, (result.usage and result.usage.output_tokens) or 0)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from fanout.core.errors import StoreError
 from fanout.core.faults import Fault
-from fanout.jobs.estimate import Estimate
+from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.intake import Intake
 from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobSpec
@@ -39,16 +39,17 @@ class JobCreator:
         async with self._load(_new_row(job_id, account_id, spec, {}, forked_from)) as (number, epoch):
             source = iter(rows)
             while (items := await asyncio.to_thread(intake.read_chunk, source)) is not None:
-                if items and not intake.faults:
+                if items and not intake.faults:  # after a fault the rest is only validated
                     await self._store.inputs.add(number, items, epoch)
+            # In the database: the ids of a million rows are not held in memory.
             for custom_id, line in await self._store.inputs.find_repeated_ids(number):
                 intake.faults.append(Fault(f"line {line}: custom_id", f"`{custom_id}` stands in the input more than once"))
             intake.check()
         await self._complete(number, epoch, intake.items, intake.units, intake.fingerprint)
 
-    async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> Estimate:
+    async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> JobEstimate:
         """Return the estimate of a job; see `JobManager.estimate`."""
-        estimate = Estimate()
+        estimate = JobEstimate()
         intake, source = self._open_intake(spec, "", estimate), iter(rows)
         while await asyncio.to_thread(intake.read_chunk, source) is not None:
             pass
@@ -66,7 +67,7 @@ class JobCreator:
         await self._complete(number, epoch, job.items, units, fingerprint)
         return job_id
 
-    def _open_intake(self, spec: JobSpec, account_id: str, estimate: Estimate | None = None) -> Intake:
+    def _open_intake(self, spec: JobSpec, account_id: str, estimate: JobEstimate | None = None) -> Intake:
         builder = self._planner.make_builder(spec, account_id)
         fingerprint = self._planner.fingerprint_spec(spec, builder)
         return Intake(spec, builder, self._planner.dispatcher, fingerprint, estimate)
@@ -82,6 +83,7 @@ class JobCreator:
             yield number, epoch
         except BaseException:
             with suppress(StoreError):
+                # Shielded: the usual failure is a cancellation, by a client that went away while it uploaded.
                 await asyncio.shield(self._store.discard(number))
             raise
         finally:

@@ -1,4 +1,4 @@
-"""Estimate of a job before anything is sent: calls, tokens, cost, and the time that the configured limits need."""
+"""JobEstimate of a job before anything is sent: calls, tokens, cost, and the time that the configured limits need."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class AccountEstimate:
 
 
 @dataclass(slots=True)
-class Estimate:
-    """Estimate of a whole job."""
+class JobEstimate:
+    """JobEstimate of a whole job."""
 
     items: int = 0
     calls: int = 0

@@ -45,6 +45,7 @@ class JobExecutor:
         if job.number not in self._taken:
             self._taken.add(job.number)
             try:
+                # A dead process on this machine is known to be one, so its lease need not run out first.
                 epoch = await self._store.leases.acquire(job.number, self._owner, dead_owners=job.dead_owners)
                 if epoch is not None:
                     return await self._run(job, epoch, fingerprint, on_start)
@@ -65,7 +66,7 @@ class JobExecutor:
         change: JobChange = {"state": "running", "reason": None, "started": job.started or time.time()}
         if not await self._store.update(job.number, change, states=("queued", "running"), epoch=epoch):
             job = await find_job(self._store, job.id)
-            if job.state == "cancelling":
+            if job.state == "cancelling":  # it came between reading the job and taking it
                 return await self._finish(job, epoch, "cancelled", "it was cancelled")
             await self._store.update(job.number, {"owner": None}, epoch=epoch)
             raise wrong_state(f"job `{job.id}` is {job.state}")
@@ -75,7 +76,7 @@ class JobExecutor:
         counts = await read_counts(self._store, job)
         worker = JobWorker(self._store, self._planner.dispatcher, job, epoch, builder, counts)
         self.workers[job.number] = worker
-        if self.is_leaving:
+        if self.is_leaving:  # it came while the job was being taken, when there was no worker yet to stop
             worker.stop("queued", None)
         try:
             if on_start:
@@ -104,6 +105,7 @@ class JobExecutor:
 
     async def _write_end(self, job: Job, epoch: int, state: JobState, reason: str | None) -> Job:
         ended = time.time() if state in ENDED_STATES else None
+        # The owner goes with the same write as the state: a job must not look free and running at once.
         change: JobChange = {"state": state, "reason": reason, "ended": ended, "owner": None, "rate": None}
         states: Sequence[JobState] = ("queued", "running") if state == "queued" else ()
         if not await self._store.update(job.number, change, states=states, epoch=epoch):

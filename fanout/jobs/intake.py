@@ -11,7 +11,7 @@ from fanout.core.schema import Call
 from fanout.core.usage import Usage
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.config_fingerprint import fingerprint_names
-from fanout.jobs.estimate import Estimate
+from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import Fingerprint, JobSpec, RequestBuilder
 from fanout.store.jobs.records import InputItem
@@ -34,7 +34,7 @@ class Intake:
         builder: RequestBuilder,
         dispatcher: Dispatcher,
         fingerprint: Fingerprint,
-        estimate: Estimate | None = None,
+        estimate: JobEstimate | None = None,
     ) -> None:
         """Start with the fingerprint of the job's own models; an `estimate` takes the calls of every row."""
         self._spec, self._builder, self._dispatcher, self._estimate = spec, builder, dispatcher, estimate
@@ -54,7 +54,7 @@ class Intake:
             if faults:
                 self._bad_rows += 1
                 self.faults += [Fault(_join(row.line, fault.path), fault.message, fault.kind) for fault in faults]
-        del self.faults[MAX_FAULTS:]
+        del self.faults[MAX_FAULTS:]  # an answer with a fault for each of a million rows helps nobody
         return items if read and self._bad_rows < MAX_BAD_ROWS else None
 
     def check(self) -> None:
@@ -101,6 +101,7 @@ class Intake:
         """
         if self._spec.max_cost_usd is None:
             return
+        # Once for each model, not for every row.
         fresh = [call for call in calls if call.target.name not in self._priced]
         unknown = {call.target.label for call in fresh if self._dispatcher.compute_cost(call, Usage(1, 1)) is None}
         if not unknown and len(self._priced) < MAX_MODELS:

@@ -13,7 +13,7 @@ from typing import Unpack
 from fanout.core.schema import Call
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.creation import JobCreator
-from fanout.jobs.estimate import Estimate
+from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.executor import JobExecutor, OnStart
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import ENDED_STATES, Job, JobKind, JobSpec, Progress, SpecChange
@@ -48,7 +48,6 @@ class JobManager:
         rows: Iterable[InputRow | BadRow],
         *,
         account_id: str | None = None,
-        prefix: str = "job_",
         job_id: str | None = None,
         forked_from: str | None = None,
     ) -> Job:
@@ -58,19 +57,18 @@ class JobManager:
             spec: what is to be sent.
             rows: its input.
             account_id: the account that it belongs to.
-            prefix: beginning of its id, if `job_id` does not give the whole of it.
-            job_id: its id.
+            job_id: its id; by default a new one.
             forked_from: the job that it stands in for.
 
         Raises:
             RequestError: with every bad row and its line, up to `MAX_FAULTS`; nothing is kept.
             StoreError: the database cannot be written.
         """
-        job_id = job_id or f"{prefix}{uuid.uuid4().hex}"
+        job_id = job_id or f"job_{uuid.uuid4().hex}"
         await self._creator.create(spec, rows, account_id=account_id or "", job_id=job_id, forked_from=forked_from)
         return await self.find_job(job_id)
 
-    async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> Estimate:
+    async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> JobEstimate:
         """Return the estimate of a job; nothing of it is kept or sent.
 
         Raises:
@@ -102,7 +100,7 @@ class JobManager:
     async def read_progress(self, job_id: str) -> Progress:
         """Return the progress of a job, whichever process runs it."""
         job = await self.find_job(job_id)
-        if worker := self._executor.workers.get(job.number):
+        if worker := self._executor.workers.get(job.number):  # its sums are newer than those of the store
             return replace(worker.progress, job=job)
         return Progress(job, await read_counts(self._store, job))
 
@@ -141,10 +139,11 @@ class JobManager:
     async def cancel(self, job_id: str) -> Job:
         """Send nothing more of a job; calls in flight are waited for. A job that has ended stays as it is."""
         job = await self.find_job(job_id)
-        if job.is_free:
+        if job.is_free:  # no process would see `cancelling`, so the job is ended here
             change: JobChange = {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
             await self._store.update(job.number, change, states=("queued", "running", "cancelling", "stopped"))
         else:
+            # Written first: a worker in another process finds it when it renews its lease.
             await self._store.update(job.number, {"state": "cancelling"}, states=("queued", "running"))
             if worker := self._executor.workers.get(job.number):
                 worker.stop("cancelled", "it was cancelled")
@@ -184,7 +183,7 @@ class JobManager:
         job = await self.find_job(job_id)
         if job.state not in ENDED_STATES:
             raise wrong_state(f"job `{job_id}` is {job.state}; cancel it first, or wait for its end")
-        self._planner.require_unchanged(job)
+        self._planner.require_unchanged(job)  # before anything is reopened: a refused retry must leave the job as it was
         if await self._store.journal.reopen(job.number, kinds, states=(job.state,)) is None:
             raise wrong_state(f"job `{job.id}` is no longer {job.state}")
         await self._queue(job, _drop_past_deadline(replace(job.spec, **changes)))
@@ -192,6 +191,7 @@ class JobManager:
 
     async def _queue(self, job: Job, spec: JobSpec) -> None:
         queued: JobChange = {"state": "queued", "reason": None, "ended": None, "owner": None, "spec": spec.to_json()}
+        # Only from the state it was read in: of two callers that resume a job at once, one gets an error.
         if not await self._store.update(job.number, queued, states=(job.state,), dead_owners=job.dead_owners):
             raise wrong_state(f"job `{job.id}` is no longer {job.state}")
         self.supervisor.notify()
@@ -221,7 +221,7 @@ async def open_job_manager(
         owner: identity of this process in leases; by default its real one.
     """
     manager = JobManager(store, dispatcher, builders, owner)
-    async with store.journal.run():
+    async with store.journal.run():  # ends last: calls in flight at the end still write their results
         task = asyncio.create_task(manager.supervisor.run(), name="jobs") if run_waiting else None
         try:
             yield manager

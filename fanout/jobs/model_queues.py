@@ -21,7 +21,7 @@ RATE_WINDOW_S = 20.0
 """Time over which the recent throughput is averaged."""
 QueueKey = tuple[str | None, str | None, str | None]
 """Provider, limit group and upstream model."""
-_numbers = count()
+_numbers = count()  # between equal times: units cannot be compared
 
 
 @dataclass(slots=True, eq=False)
@@ -110,6 +110,7 @@ class ModelQueue:
             return unit
         if self._has_due():
             return heapq.heappop(self.delayed)[2]
+        # A model that refuses everything would else pull its whole input into memory.
         if self.exhausted or len(self.delayed) >= MAX_DELAYED_UNITS:
             return None
         fresh = await anext(self.feed, None)
@@ -118,6 +119,7 @@ class ModelQueue:
 
     async def wait_for_change(self) -> None:
         """Wait until something has changed, or the next unit may be retried."""
+        # A full queue is woken by the end of a call; a timer would only make it spin.
         is_free = self.running < self.concurrency.limit and not self.held
         wait_s = max(self.delayed[0][0] - time.monotonic(), 0) if self.delayed and is_free else None
         with suppress(TimeoutError):

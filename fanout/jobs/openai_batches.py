@@ -139,7 +139,7 @@ class OpenAIBatchWorker:
     def _forget(self, batch_id: str, task: asyncio.Task[None]) -> None:
         del self._tasks[batch_id]
         if not task.cancelled() and (error := task.exception()):
-            self._failed.add(batch_id)
+            self._failed.add(batch_id)  # until this process ends: the next one may be newer
             log.error("batch.resume_failed", batch=batch_id, exc_info=error)
 
     async def _advance(self, batch: BatchRow, job_state: JobState | None) -> None:
@@ -174,11 +174,13 @@ class OpenAIBatchWorker:
             errors = to_json([_render_fault(fault) for fault in error.faults]).decode()
             await self._batches.update(batch.id, {"errors": errors, "settled": time.time()})
             return
+        # After the job: a process killed in between finds the job, which can run although the batch is not marked.
         await self._batches.update(batch.id, {"validated": time.time()})
         self._manager.supervisor.notify()
 
     async def _settle(self, batch: BatchRow) -> None:
         """Measure and name the files of a batch whose job has ended."""
+        # Settled by the last write of all: whoever dies before it leaves the whole step to the next process.
         sizes = await self._measure_files(await self._manager.find_job(batch.id))
         output = await self._name_file(batch, output_file_id(batch.id), f"{batch.id}_output.jsonl", sizes.output)
         errors = await self._name_file(batch, error_file_id(batch.id), f"{batch.id}_error.jsonl", sizes.errors)

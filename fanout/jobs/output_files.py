@@ -100,6 +100,7 @@ def replace_file(path: Path) -> Generator[BinaryIO]:
     """
     path = path.resolve()  # a link stays, and its target is replaced
     direct = path.exists() and not path.is_file()  # a device or a pipe keeps its name
+    # Beside the target, for a rename is only atomic within one file system.
     temporary = path if direct else path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
     with _report_failures(f"`{path}`"):
         if path.is_dir():

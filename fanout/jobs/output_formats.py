@@ -93,6 +93,7 @@ class _ParquetEncoder:
                 self._pyarrow.array([_to_typed(row.get(name), kind) for row in rows], self._schema.field(name).type)
                 for name, kind in COLUMNS.items()
             ]
+            # Types are fixed, not inferred: the columns of two files with the same names can always be put together.
             batch = self._pyarrow.record_batch(columns, schema=self._schema)
             self._waiting.append(batch)
             self._bytes += batch.nbytes

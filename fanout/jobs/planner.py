@@ -59,6 +59,7 @@ class JobPlanner:
         """
         if job.spec.kind == "rows":
             return self.fingerprint_spec(job.spec, self.make_builder(job.spec, job.account_id))
+        # Requests name their own models, but a million of them are not planned anew: the first of each name stands for all.
         calls = [self.dispatcher.plan(Request(entries=(Entry(name),), prompts=("",)))[0] for name in job.fingerprint]
         _check_refusals((call.target.name, call) for call in calls)
         return fingerprint_names(calls, self.dispatcher.settings.providers)

@@ -27,6 +27,7 @@ def is_gone(owner: str) -> bool:
 @cache
 def _machine_id() -> str:
     """Return the identity of this machine until its next start; a container is a machine of its own."""
+    # Numbers of processes mean something only within one namespace, and until the next start.
     with suppress(OSError):
         return f"{BOOT_ID.read_text().strip()}.{os.readlink('/proc/self/ns/pid')}"
     return ""
@@ -50,5 +51,5 @@ def _start_time(pid: int) -> str:
     """
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "" if fields[0] == "Z" else fields[19]
+        return "" if fields[0] == "Z" else fields[19]  # a zombie has ended, though its parent has not noticed
     return ""

@@ -153,6 +153,7 @@ def _describe_cost(outcome: StoredOutcome) -> JsonObject:
         "prediction_time_ms": to_ms(timing.call_s),
         "total_ms": to_ms(timing.total_s),
         "tokens_per_second": round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None,
+        # An unknown cost is null, never 0: sums over a column must not hide what was not priced.
         "cost_usd": cost.usd if cost else None,
         "cost_source": cost.source if cost else None,
         "ignored_parameters": list(outcome.ignored),

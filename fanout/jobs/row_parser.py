@@ -73,6 +73,7 @@ class _RowParser:
         self._template, self._typed = template, typed
         self._given = {name: value for name, value in values.items() if value is not None}
         self._variables = frozenset(template.variables) if template else frozenset()
+        # A variable of the template is no parameter, even under a parameter's name: it would change what is sent unseen.
         own = {name: value for name, value in self._given.items() if name in KNOWN and name not in self._variables}
         self._others = {name: value for name, value in self._given.items() if name not in own}
         self._own = own | {name: self._given[name] for name in NEVER_SENT if name in self._given}
@@ -160,7 +161,7 @@ class _RowParser:
         return validate_sampling(parameters, prefix, self.faults, strict=self._typed)
 
     def _custom_id(self) -> str | None:
-        given = self._own.get("custom_id")
+        given = self._own.get("custom_id")  # a table's reader may have made a number of it
         if isinstance(given, int) and not isinstance(given, bool):
             return str(given)
         found = self._text("custom_id")

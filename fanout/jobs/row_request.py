@@ -123,7 +123,7 @@ def build_request(
     if parameters.get("stop") is not None:
         parameters["stop"] = tuple(parameters["stop"])
     if repeats > 1:
-        parameters["n"] = repeats
+        parameters["n"] = repeats  # planned as calls of their own, whatever the provider makes of `n`
     messages = _to_messages(item["messages"]) if "messages" in item else None
     if any(message.role in SYSTEM_ROLES for message in messages or ()):
         system = None

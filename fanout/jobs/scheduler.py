@@ -75,7 +75,7 @@ class UnitScheduler:
             queue.changed.set()
 
     async def close(self) -> None:
-        """Close the readers of the input."""
+        """Close the readers of the input; else each would keep its chunk until it is collected."""
         for queue in self._queues.values():
             await queue.feed.aclose()
 
@@ -91,12 +91,13 @@ class UnitScheduler:
 
     async def _send_next(self, queue: ModelQueue, group: asyncio.TaskGroup) -> bool:
         """Start the next unit of a queue; return whether there was one to start."""
+        # The slot comes first, so that no unit is taken that then waits behind those of other models.
         await queue.account.slots.acquire()
         chosen = None
         try:
             chosen = await self._choose(queue)
         finally:
-            if chosen is None:
+            if chosen is None:  # also after a failure: a slot that is lost here would be missing until the run ends
                 queue.account.slots.release()
         if chosen:
             queue.running += 1
@@ -109,7 +110,7 @@ class UnitScheduler:
         finally:
             queue.running -= 1
             queue.account.slots.release()
-            self.wake()
+            self.wake()  # all queues: the slot belongs to the account, and money that was released to the job
 
     async def _choose(self, queue: ModelQueue) -> tuple[PendingUnit, float] | None:
         """Return the next unit to send, and the money set aside for it."""

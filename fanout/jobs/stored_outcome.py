@@ -55,6 +55,7 @@ class StoredOutcome:
 
     def to_json(self) -> str:
         """Return JSON of whatever upstreams sent: half a character becomes U+FFFD, a number that JSON does not have null."""
+        # The quick way first: broken text is rare, and looking for it in every answer is slow.
         try:
             return _OUTCOME.dump_json(self, exclude_defaults=True).decode()
         except PydanticSerializationError:

@@ -45,10 +45,11 @@ class JobSupervisor:
                 except Exception:  # else no job would ever be started any more
                     log.exception("job.search_crashed")
                 self._wake.clear()
-                with suppress(TimeoutError):
+                with suppress(TimeoutError):  # other processes create jobs too, and do not notify this one
                     async with asyncio.timeout(POLL_INTERVAL_S):
                         await self._wake.wait()
         finally:
+            # Calls in flight are paid for: they end, and their results are written, before the process does.
             self._executor.leave()
             await self.wait_until_idle()
 
@@ -82,7 +83,7 @@ class JobSupervisor:
         if self._executor.is_leaving:
             return
         await self.discard_abandoned()
-        for row in reversed(await self._store.list_jobs(limit=MAX_LISTED_JOBS, states=OPEN_STATES)):
+        for row in reversed(await self._store.list_jobs(limit=MAX_LISTED_JOBS, states=OPEN_STATES)):  # the oldest first
             job = Job.from_row(row)
             if job.is_free and job.spec.unattended and job.number not in self._tasks and len(self._tasks) < MAX_RUNNING_JOBS:
                 task = asyncio.create_task(self.run_job(job), name=f"job {job.id}")

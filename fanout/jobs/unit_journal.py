@@ -28,7 +28,7 @@ Found = TypeVar("Found")
 
 
 class UnitJournal:
-    """What a run writes of its units. Waits for a database that cannot be used just now."""
+    """Entries of a run about its units. Waits for a database that cannot be used just now."""
 
     def __init__(self, store: JobStore, job: Job, epoch: int, counts: Mapping[ResultGroup, WorkTotals]) -> None:
         self._store, self._job = store, job
@@ -73,14 +73,17 @@ class UnitJournal:
         kind = failure.kind if failure else ANSWERED
         ended = UnitEnded(
             *(unit.unit, attempt, self._epoch, time.time(), outcome.label, kind, outcome.to_json(), totals),
+            # A unit that was refused or reused had no attempt of its own, so there is none to write a failure for.
             failure=failure_to_json(failure) if failure and attempt >= unit.attempt else None,
             text=text,
             cache_key=None if failure else unit.cache_key,
             cached_from=cached_from,
         )
         await self._put(ended)
+        # Counted only once it is on disk: what is shown as done must survive a crash.
         now = time.monotonic()
         self.counts.setdefault(ResultGroup(outcome.label, kind), WorkTotals()).add(totals)
+        # It began a little earlier: the first unit alone would else make an infinite rate.
         self._throughput.setdefault(outcome.label, Throughput(now - 0.1)).add(now)
 
     async def find_cached_answer(self, key: bytes) -> tuple[StoredOutcome, str] | None:
@@ -115,8 +118,8 @@ class UnitJournal:
             except StoreError as error:
                 if time.monotonic() - began > PATIENCE_S:
                     raise
-                if self.trouble is None:
-                    log.error("job.write_delayed", job=self._job.id, reason=str(error))
+                if self.trouble is None:  # once, not twice a second
+                    log.error("job.write_failed", job=self._job.id, reason=str(error))
                 self.trouble = str(error)
                 await asyncio.sleep(RETRY_INTERVAL_S)
             else:

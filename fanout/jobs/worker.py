@@ -64,7 +64,7 @@ class JobWorker:
             on_budget_spent=self._stop_without_money,
         )
         self._in_flight: set[int] = set()
-        """`id` of the calls."""
+        """`id` of the calls, for equal ones of two rows are different calls."""
         self._ending: tuple[JobState, str | None] | None = None
 
     @property
@@ -90,6 +90,7 @@ class JobWorker:
         """
         if self._ending is None or (state == "cancelled" and self._ending[0] == "queued"):
             self._ending = (state, reason)
+        # Calls that only wait for limits have cost nothing; waiting for them could take minutes.
         self._dispatcher.cancel_waiting(lambda call: id(call) in self._in_flight, WITHDRAWN)
         self._scheduler.stop()
 
@@ -108,8 +109,8 @@ class JobWorker:
             async with asyncio.TaskGroup() as group:
                 renewal = group.create_task(self._keep_lease())
                 await asyncio.wait(self._scheduler.start(group))
-                renewal.cancel()
-        except BaseExceptionGroup as error:
+                renewal.cancel()  # else the group would wait for it for ever
+        except BaseExceptionGroup as error:  # callers catch StoreError and LeaseLostError, not groups of them
             raise _first_cause(error) from error
         finally:
             if timer:
@@ -190,7 +191,7 @@ class JobWorker:
         """Return the wait before a failed unit is sent again; `None`: it is not."""
         if not (retries.is_transient(failure) or failure.code == "queue_too_long"):
             return None
-        if failure.kind == "rate_limit":
+        if failure.kind == "rate_limit":  # the account's doing, not the unit's: it uses up no attempt
             unit.tries -= 1
             unit.waits += 1
             return (
@@ -205,10 +206,10 @@ class JobWorker:
         while True:
             try:
                 state = await self._store.leases.renew(self.job.number, self._epoch, self.progress.rate)
-            except StoreError as error:
-                log.warning("job.lease_not_renewed", job=self.job.id, reason=str(error))
+            except StoreError as error:  # the lease outlasts several renewals; the journal decides when to give up
+                log.warning("job.renew_failed", job=self.job.id, reason=str(error))
             else:
-                if state is None:
+                if state is None:  # another process sends these units by now: each further call would be paid twice
                     raise LeaseLostError
                 if state in ("cancelling", "cancelled"):
                     self.stop("cancelled", "it was cancelled")

@@ -11,7 +11,7 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject
 from fanout.core.units import to_rfc3339, to_unix_seconds
 from fanout.core.usage import WorkTotals
-from fanout.jobs.estimate import Estimate, ModelEstimate
+from fanout.jobs.estimate import JobEstimate, ModelEstimate
 from fanout.jobs.job import JobKind, Progress, ResultGroup
 from fanout.jobs.result_records import JobResultJson
 from fanout.rendering.page import PageJson
@@ -227,7 +227,7 @@ def render_job(progress: Progress) -> JobJson:
     }
 
 
-def render_estimate(estimate: Estimate, providers: Mapping[str, ProviderSettings]) -> JobEstimateJson:
+def render_estimate(estimate: JobEstimate, providers: Mapping[str, ProviderSettings]) -> JobEstimateJson:
     """Return the size and the cost of a job."""
     return {
         "object": "job.estimate",

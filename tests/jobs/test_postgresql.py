@@ -64,7 +64,7 @@ async def test_a_job_waits_for_a_database_that_restarts(
     assert 10 <= sent <= 10 + 4 * 8
     assert len(found) == len({tuple(row[:3]) for row in found}) == progress.ended == ITEMS
     assert len(upstream.requests) == ITEMS
-    assert any("job.write_delayed" in line for line in logged)
+    assert any("job.write_failed" in line for line in logged)
     assert "geheim" not in "".join(logged)
 
 

@@ -48,7 +48,7 @@ async def test_a_full_disk_stops_the_job_and_loses_nothing(upstream: Upstream, t
     assert job.state == "done"
     assert len(found) == len({tuple(row[:3]) for row in found}) == 400
     assert len(upstream.requests) - sent == 400 - written
-    assert any("job.write_delayed" in line and "full" in line for line in logged)
+    assert any("job.write_failed" in line and "full" in line for line in logged)
 
 
 async def test_a_job_waits_for_a_locked_store(upstream: Upstream, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class TextLines:
         if not raw:
             raise StopIteration
         self.count += 1
-        if len(raw) > MAX_LINE_BYTES:
+        if len(raw) > MAX_LINE_BYTES:  # skipped piece by piece, so that the next line is read as one
             while raw and not raw.endswith(b"\n"):
                 raw = self._stream.readline(MAX_LINE_BYTES)
             raise UnreadableLineError(f"is longer than {MAX_LINE_BYTES // 2**20} MiB")

@@ -38,6 +38,7 @@ def find_repeated_column(names: Sequence[str]) -> str | None:
 def _read_table(stream: BinaryIO, delimiter: str) -> Iterator[InputRow | BadRow]:
     """Yield rows; an empty cell counts as absent, and so does a column without a name, as pandas writes one for its index."""
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))  # of the whole process; 128 KiB by default
+    # Strict: Python would else take a stray quote for text, and every row behind it for one cell.
     lines = TextLines(stream)
     rows = _read_cells(lines, csv.reader(lines, delimiter=delimiter, strict=True))
     line, head = next(rows, (0, None))
