@@ -12,7 +12,7 @@ from tests.support.dispatching import answered, dispatching, failed, text, word
 from tests.support.upstreams import Upstream
 
 
-async def test_outcomes_stand_in_the_order_of_the_calls_whoever_is_first(upstream: Upstream, tmp_path: Path) -> None:
+async def test_outcomes_are_in_the_order_of_the_calls(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path) as opened:
         outcomes = await opened.run("up/sleep-0.1", "ok", "nobody", "400", "ok")
 
@@ -72,9 +72,7 @@ async def test_a_retry_that_would_cross_the_deadline_is_not_waited_for(upstream:
     assert outcome.timing.total_s < 1
 
 
-async def test_a_wait_for_limits_beyond_the_deadline_fails_at_once_and_says_how_long(
-    upstream: Upstream, tmp_path: Path
-) -> None:
+async def test_a_wait_for_limits_beyond_the_deadline_fails_at_once_with_its_length(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path, requests_per_minute=1) as opened:
         first, second = await opened.run("ok", "ok", deadline_s=20)
 
@@ -107,7 +105,7 @@ async def test_an_attempt_that_takes_too_long_is_ended_and_tried_again(upstream:
     assert len(upstream.abandoned) == 1
 
 
-async def test_attempts_are_counted_and_told(upstream: Upstream, tmp_path: Path) -> None:
+async def test_attempts_are_counted_and_observers_notified(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path) as opened:
         (outcome,) = await opened.run("500")
 
@@ -129,7 +127,7 @@ async def test_attempts_are_counted_and_told(upstream: Upstream, tmp_path: Path)
         ("429-s-1e12-then-ok", 0.0, 0.25),
     ],
 )
-async def test_the_wait_is_the_providers_where_it_makes_sense(
+async def test_the_wait_before_a_retry_is_the_providers_where_it_makes_sense(
     upstream: Upstream, tmp_path: Path, model: str, at_least_s: float, below_s: float
 ) -> None:
     """In seconds, milliseconds or as a date; else a short one of our own."""
@@ -160,7 +158,9 @@ async def test_the_wait_is_the_providers_where_it_makes_sense(
         ("bad_json-then-ok", 1, "malformed"),
     ],
 )
-async def test_what_is_tried_again(upstream: Upstream, tmp_path: Path, model: str, attempts: int, kind: str) -> None:
+async def test_only_transient_failures_are_retried(
+    upstream: Upstream, tmp_path: Path, model: str, attempts: int, kind: str
+) -> None:
     """What may pass; the provider's own word first; never a quota that is used up."""
     async with dispatching(upstream.url, tmp_path) as opened:
         (outcome,) = await opened.run(f"up/{model}")
@@ -168,7 +168,7 @@ async def test_what_is_tried_again(upstream: Upstream, tmp_path: Path, model: st
     assert (word(outcome), outcome.timing.attempts, len(upstream.requests)) == (kind, attempts, attempts)
 
 
-async def test_a_call_on_a_connection_that_has_gone_stale_is_made_again(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_call_on_a_stale_connection_is_retried(upstream: Upstream, tmp_path: Path) -> None:
     """The upstream closed it between two calls; a POST is never repeated by aiohttp itself."""
     async with dispatching(upstream.url, tmp_path) as opened:
         await opened.run("ok")
@@ -198,7 +198,7 @@ async def test_max_tokens_0_makes_no_call(upstream: Upstream, tmp_path: Path, ec
 # One attempt
 
 
-async def test_attempt_tries_once(upstream: Upstream, tmp_path: Path) -> None:
+async def test_attempt_makes_one_attempt_only(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path) as opened:
         call, unknown = opened.calls("500", "nobody")
         outcome = await opened.dispatcher.attempt(call, deadline_s=1)
@@ -209,7 +209,7 @@ async def test_attempt_tries_once(upstream: Upstream, tmp_path: Path) -> None:
     assert opened.events == [outcome, refused]
 
 
-async def test_attempts_stand_behind_interactive_calls(upstream: Upstream, tmp_path: Path) -> None:
+async def test_batch_attempts_wait_behind_interactive_calls(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path, concurrency=1) as opened:
         first, batch, interactive = opened.calls("up/sleep-0.1", "up/say-batch", "up/say-interactive")
         async with asyncio.TaskGroup() as group:

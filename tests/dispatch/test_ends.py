@@ -16,11 +16,11 @@ from tests.support.upstreams import Upstream
 ODD: dict[str, Any] = {"providers": {"odd": {"adapter": "tests.support.odd_adapter", "retries": {"max_delay_s": 0.02}}}}
 
 
-def codes(outcomes: list[Outcome]) -> list[str]:
+def list_codes(outcomes: list[Outcome]) -> list[str]:
     return [failed(outcome).code or "" if word(outcome) != "ok" else "ok" for outcome in outcomes]
 
 
-def told_once_each(opened: Opened) -> bool:
+def was_notified_once_each(opened: Opened) -> bool:
     return set(Counter(outcome.call.index for outcome in opened.outcomes).values()) == {1}
 
 
@@ -35,10 +35,10 @@ async def test_the_rest_is_cancelled_upstream_once_enough_have_answered(upstream
     assert [word(outcome) for outcome in outcomes] == ["cancelled", "bad_request", "ok", "cancelled", "cancelled"]
     assert max(outcome.timing.total_s for outcome in outcomes) < 1
     assert sorted(request.model for request in upstream.abandoned) == ["hang", "hang_body"]
-    assert told_once_each(opened)
+    assert was_notified_once_each(opened)
 
 
-async def test_an_entry_has_answered_when_all_its_samples_have_ended(upstream: Upstream, tmp_path: Path) -> None:
+async def test_an_entry_has_answered_only_when_all_its_samples_have_ended(upstream: Upstream, tmp_path: Path) -> None:
     """The first entry's second sample decides when two have answered; the failing one never counts."""
     slow = {"model": "up/ok-then-sleep-0.3", "n": 2}
     async with dispatching(upstream.url, tmp_path) as opened:
@@ -55,20 +55,20 @@ async def test_an_entry_with_one_good_sample_counts(upstream: Upstream, tmp_path
     assert [word(outcome) for outcome in outcomes] == ["bad_request", "ok", "cancelled"]
 
 
-async def test_a_race_that_too_few_can_finish_ends_when_all_have_ended(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_race_with_too_few_answers_ends_when_all_calls_have_ended(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path) as opened:
         outcomes = await opened.run("ok", "400", "hang", return_when=2, deadline_s=0.3)
 
     assert [word(outcome) for outcome in outcomes] == ["ok", "bad_request", "timeout"]
 
 
-async def test_a_race_won_by_a_call_that_is_not_made_sends_nothing_it_need_not(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_race_won_by_a_call_that_needs_no_upstream_cancels_the_rest(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path) as opened:
         outcomes = await opened.run({"model": "ok", "max_tokens": 0}, "hang", return_when=1)
         await upstream.quiet()
 
     assert [word(outcome) for outcome in outcomes] == ["ok", "cancelled"]
-    assert told_once_each(opened)
+    assert was_notified_once_each(opened)
 
 
 # The caller leaves
@@ -76,7 +76,7 @@ async def test_a_race_won_by_a_call_that_is_not_made_sends_nothing_it_need_not(u
 
 @pytest.mark.parametrize("stopping", [False, True], ids=["", "while the server stops"])
 @pytest.mark.parametrize("after_s", [0, 0.1])
-async def test_a_caller_who_leaves_ends_every_call_and_each_is_told_once(
+async def test_a_caller_who_leaves_ends_every_call_and_observers_are_notified_once_each(
     upstream: Upstream, tmp_path: Path, after_s: float, stopping: bool
 ) -> None:
     """In flight, asleep before a retry, waiting for a place; and at 0 s before the calls' tasks have taken a step."""
@@ -91,11 +91,11 @@ async def test_a_caller_who_leaves_ends_every_call_and_each_is_told_once(
         await upstream.quiet()
 
     assert [word(outcome) for outcome in opened.outcomes] == ["cancelled"] * 4
-    assert told_once_each(opened)
+    assert was_notified_once_each(opened)
     assert len(upstream.requests) == (3 if after_s else 0)
 
 
-async def test_a_cancelled_attempt_is_told_too(upstream: Upstream, tmp_path: Path) -> None:
+async def test_observers_are_notified_of_a_cancelled_attempt_too(upstream: Upstream, tmp_path: Path) -> None:
     """It may have been billed."""
     async with dispatching(upstream.url, tmp_path) as opened:
         task = asyncio.create_task(opened.dispatcher.attempt(opened.calls("hang")[0], deadline_s=5))
@@ -110,7 +110,7 @@ async def test_a_cancelled_attempt_is_told_too(upstream: Upstream, tmp_path: Pat
 # The server stops
 
 
-async def test_stop_ends_calls_and_says_so(upstream: Upstream, tmp_path: Path) -> None:
+async def test_stop_ends_calls_with_a_failure_that_says_why(upstream: Upstream, tmp_path: Path) -> None:
     """Calls in flight, asleep before a retry, and waiting for a place alike; later ones are not made at all."""
     async with dispatching(upstream.url, tmp_path, concurrency=1) as opened:
         task = asyncio.create_task(opened.run("up/503-s-3", "hang", "up/sleep-0.1"))
@@ -120,13 +120,13 @@ async def test_stop_ends_calls_and_says_so(upstream: Upstream, tmp_path: Path) -
         later = await opened.run("ok")
         await upstream.quiet()
 
-    assert codes(outcomes) == ["server_stopping"] * 3
-    assert codes(later) == ["server_stopping"]
+    assert list_codes(outcomes) == ["server_stopping"] * 3
+    assert list_codes(later) == ["server_stopping"]
     assert len(upstream.requests) == 2
     assert len(opened.outcomes) == 4
 
 
-async def test_stop_leaves_an_answer_that_has_come_alone(upstream: Upstream, tmp_path: Path) -> None:
+async def test_stop_leaves_finished_answers_alone(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path) as opened:
         task = asyncio.create_task(opened.run("ok", "hang"))
         while not opened.outcomes:
@@ -134,7 +134,7 @@ async def test_stop_leaves_an_answer_that_has_come_alone(upstream: Upstream, tmp
         opened.dispatcher.stop()
         outcomes = await task
 
-    assert codes(outcomes) == ["ok", "server_stopping"]
+    assert list_codes(outcomes) == ["ok", "server_stopping"]
 
 
 # Bugs
@@ -152,13 +152,13 @@ async def test_a_bug_in_an_adapter_is_logged_and_fails_its_own_call_alone(
     assert len(logged) == 1
     assert "Traceback" in logged[0]
     assert '"provider":"odd"' in logged[0]
-    assert told_once_each(opened)
+    assert was_notified_once_each(opened)
 
 
 async def test_a_bug_in_the_bookkeeping_fails_its_own_call_alone(upstream: Upstream, tmp_path: Path, logged: list[str]) -> None:
     """An observer that raises, which none may: the others are answered, and so is this one."""
     async with dispatching(upstream.url, tmp_path) as opened:
-        opened.events = _Poisoned("ok")
+        opened.events = RejectingList("ok")
         outcomes = await opened.run("ok", "up/say-fine", "up/sleep-0.1")
 
     assert [word(outcome) for outcome in outcomes] == ["ok", "ok", "ok"]
@@ -166,7 +166,7 @@ async def test_a_bug_in_the_bookkeeping_fails_its_own_call_alone(upstream: Upstr
     assert "Traceback" in logged[0]
 
 
-class _Poisoned(list[Any]):
+class RejectingList(list[Any]):
     """Takes no outcome of one model."""
 
     def __init__(self, model: str) -> None:

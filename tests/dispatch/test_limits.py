@@ -17,25 +17,25 @@ from tests.support.dispatching import Opened, dispatching, failed, word
 from tests.support.upstreams import Upstream
 
 
-async def until(reached: Callable[[], bool]) -> None:
+async def wait_until(reached: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not reached():
             await asyncio.sleep(0.001)
 
 
-async def beside(first: Awaitable[list[Outcome]], then: Callable[[], Awaitable[Any]]) -> tuple[list[Outcome], Any]:
+async def run_during(first: Awaitable[list[Outcome]], then: Callable[[], Awaitable[Any]]) -> tuple[list[Outcome], Any]:
     """Both results: `then` begins while `first` is under way."""
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(_awaited(first))
+        task = group.create_task(await_outcomes(first))
         result = await then()
     return task.result(), result
 
 
-async def _awaited(outcomes: Awaitable[list[Outcome]]) -> list[Outcome]:
+async def await_outcomes(outcomes: Awaitable[list[Outcome]]) -> list[Outcome]:
     return await outcomes
 
 
-def same_account_again(upstream: Upstream) -> dict[str, Any]:
+def add_second_account(upstream: Upstream) -> dict[str, Any]:
     """A second account at the same upstream."""
     return {"providers": {"other": {"adapter": "openai", "base_url": upstream.url}}}
 
@@ -51,13 +51,13 @@ async def test_a_call_that_sleeps_before_its_retry_holds_no_place(upstream: Upst
 
 
 async def test_a_429_with_a_delay_holds_that_model_of_that_account_and_nobody_else(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path, more=same_account_again(upstream)) as opened:
+    async with dispatching(upstream.url, tmp_path, more=add_second_account(upstream)) as opened:
 
-        async def others() -> list[Outcome]:
-            await until(lambda: bool(upstream.requests) and bool(opened.limiter().snapshot().paused_models))
+        async def call_others() -> list[Outcome]:
+            await wait_until(lambda: bool(upstream.requests) and bool(opened.limiter().snapshot().paused_models))
             return await opened.run("up/429-s-0.4-then-ok", "ok", "other/429-s-0.4-then-ok")
 
-        (first,), (same, model, account) = await beside(opened.run("up/429-s-0.4-then-ok"), others)
+        (first,), (same, model, account) = await run_during(opened.run("up/429-s-0.4-then-ok"), call_others)
 
     assert [word(outcome) for outcome in (first, same, model, account)] == ["ok"] * 4
     assert (first.timing.attempts, same.timing.attempts) == (2, 1)
@@ -104,8 +104,8 @@ async def test_real_usage_settles_the_token_window(upstream: Upstream, tmp_path:
 
 async def test_samples_made_by_one_call_reserve_their_tokens_together(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path, tokens_per_minute=1000) as opened:
-        asked = build_request("hi", ["ok-text"], n=4, max_tokens=200)
-        calls = opened.dispatcher.plan(replace(asked, native_n=True))
+        request = build_request("hi", ["ok-text"], n=4, max_tokens=200)
+        calls = opened.dispatcher.plan(replace(request, native_n=True))
         await opened.dispatcher.run(opened.calls("up/no_usage", max_tokens=300), deadline_s=5)
         (outcome,) = await opened.dispatcher.run(calls, deadline_s=5)
 
@@ -116,21 +116,21 @@ async def test_a_callers_own_key_has_limits_of_its_own(upstream: Upstream, tmp_p
     row: dict[str, Any] = {"api_key_env": "UP_KEY", "key_header": "X-Up-Key", "concurrency": 1}
     async with dispatching(upstream.url, tmp_path, environ={"UP_KEY": "sk-operators"}, **row) as opened:
 
-        async def guests() -> Sequence[Outcome]:
+        async def call_as_others() -> Sequence[Outcome]:
             await upstream.arrived(1)
-            return [await _as_guest(opened, "sk-callers-own"), *await opened.run("ok")]
+            return [await call_with_own_key(opened, "sk-callers-own"), *await opened.run("ok")]
 
-        _, (guest, ours) = await beside(opened.run("up/sleep-0.3"), guests)
+        _, (guest, ours) = await run_during(opened.run("up/sleep-0.3"), call_as_others)
         names = [limiter.name for limiter in opened.dispatcher.limiters]
 
     assert guest.timing.queued_s < 0.1
     assert ours.timing.queued_s > 0.1
-    keys = [build_request.headers["authorization"] for build_request in upstream.requests]
+    keys = [request.headers["authorization"] for request in upstream.requests]
     assert keys == ["Bearer sk-operators", "Bearer sk-callers-own", "Bearer sk-operators"]
     assert names == ["up"]  # a caller's limiter is nobody else's to see
 
 
-async def _as_guest(opened: Opened, key: str) -> Outcome:
+async def call_with_own_key(opened: Opened, key: str) -> Outcome:
     credentials = {"up": Credential(SecretStr(key), "digest-of-it")}
     calls = opened.dispatcher.plan(replace(build_request("hi", ["ok"]), credentials=credentials))
     return (await opened.dispatcher.run(calls, deadline_s=5))[0]

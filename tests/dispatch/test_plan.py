@@ -20,7 +20,7 @@ from tests.support.planning import TODAY, calls_of, catalogue, fit, only
 # Places
 
 
-def test_calls_stand_in_the_order_prompts_entries_samples() -> None:
+def test_calls_are_ordered_by_prompt_then_entry_then_sample() -> None:
     found = calls_of(
         "chat",
         Entry("text", overrides={"n": 2}),
@@ -38,7 +38,7 @@ def test_calls_stand_in_the_order_prompts_entries_samples() -> None:
     assert [call.query.prompt for call in found] == [None, "one", "one", None, "two", "two"]
 
 
-def test_one_prompt_has_no_number() -> None:
+def test_a_single_prompt_has_no_number() -> None:
     assert only("text").prompt_index is None
     assert only("text", many_prompts=True).prompt_index == 0
 
@@ -64,7 +64,7 @@ entries = st.builds(
     strict=st.booleans(),
     native_n=st.booleans(),
 )
-def test_positions_are_dense_and_every_prompt_entry_and_sample_has_exactly_one(
+def test_indexes_are_dense_and_every_prompt_entry_and_sample_has_exactly_one(
     asked: list[Entry], prompts: list[str], sampling: Sampling, strict: bool, native_n: bool
 ) -> None:
     """A call with `n` of its own takes as many places."""
@@ -92,7 +92,7 @@ def test_positions_are_dense_and_every_prompt_entry_and_sample_has_exactly_one(
 # What is asked
 
 
-def test_an_entrys_own_parameters_stand_for_the_requests_and_null_takes_one_back() -> None:
+def test_an_entrys_parameters_override_the_requests_and_null_removes_one() -> None:
     common = Sampling(temperature=0.5, max_tokens=9, stop=("a",))
     own = Entry("chat", overrides={"temperature": None, "max_tokens": 5, "top_p": 0.1}, passthrough={"tools": 2})
     found = calls_of(own, "chat", sampling=common, passthrough={"tools": 1, "format": 0}, defaults=frozenset({"seed"}))
@@ -102,7 +102,7 @@ def test_an_entrys_own_parameters_stand_for_the_requests_and_null_takes_one_back
     assert found[0].fitted.sent == {"max_tokens": 5, "top_p": 0.1, "stop": ("a",)}
 
 
-def test_a_set_is_its_members_each_an_entry_with_the_sets_parameters() -> None:
+def test_a_set_becomes_its_members_with_the_sets_parameters() -> None:
     found = calls_of(Entry("TRIO", "t", {"top_p": 0.5}), "trio", "chat")
     assert [(call.entry, call.target.name, call.target.label) for call in found] == [
         (0, "chat", "t: chat"),
@@ -116,7 +116,7 @@ def test_a_set_is_its_members_each_an_entry_with_the_sets_parameters() -> None:
     assert [call.query.sampling.top_p for call in found] == [0.5, 0.5, 0.5, None, None, None, None]
 
 
-def test_a_target_says_what_was_asked_and_what_it_stands_for() -> None:
+def test_a_target_holds_the_name_that_was_written_and_what_it_resolves_to() -> None:
     assert only(Entry("Talker", "mine")).target == Target("mine", "Talker", "p", "up", "chat", "g")
     assert only("p/some/id").target == Target("p/some/id", "p/some/id", "p", "some/id", "both", None)
 
@@ -145,7 +145,7 @@ def test_a_prompt_goes_to_each_kind_of_model_in_its_own_form(
     assert call.fitted.ignored == ignored
 
 
-def test_messages_go_as_they_are_and_not_to_a_model_that_completes_text() -> None:
+def test_messages_are_sent_unchanged_but_not_to_a_text_model() -> None:
     messages = (Message("user", "Hi", {"name": "x"}), Message("assistant", None))
     chat, text, both = calls_of("chat", "text", "both", messages=messages)
     assert chat.query.messages == both.query.messages == messages
@@ -155,13 +155,13 @@ def test_messages_go_as_they_are_and_not_to_a_model_that_completes_text() -> Non
     assert "`text` completes text and takes no messages" in text.refusal.message
 
 
-def test_token_ids_go_only_to_text_models_of_a_format_that_has_them() -> None:
+def test_token_ids_go_only_to_text_models_of_a_format_that_takes_them() -> None:
     found = calls_of("text", "both", "chat", "other", prompts=((1, 2),))
     assert [call.query.prompt_tokens for call in found[:2]] == [(1, 2), (1, 2)]
     assert [call.refusal and call.refusal.code for call in found] == [None, None, "unsupported_prompt", "unsupported_prompt"]
 
 
-def test_entries_that_ask_the_same_share_one_query() -> None:
+def test_equal_entries_share_one_query() -> None:
     """It is made, and its body written, once."""
     one, other, own = calls_of("chat", "chat", Entry("chat", overrides={"top_p": 1}), sampling=Sampling(top_p=0.5))
     assert one.query is other.query
@@ -191,19 +191,19 @@ def test_sample_k_is_sent_seed_plus_k(seed: int | None, seeds: list[int | None])
     ("model", "n", "native", "sent"),
     [("chat", 4, True, [4]), ("chat", 1, True, [None]), ("chat", 3, False, [None] * 3), ("chat", 5, True, [None] * 5)],
 )
-def test_n_goes_upstream_only_where_asked_and_where_it_fits(model: str, n: int, native: bool, sent: list[int | None]) -> None:
+def test_n_goes_upstream_only_where_allowed_and_where_it_fits(model: str, n: int, native: bool, sent: list[int | None]) -> None:
     found = calls_of(model, sampling=Sampling(n=n, seed=1), native_n=native)
     assert [call.query.sampling.n for call in found] == sent
     assert [call.fitted.sent.get("n") for call in found] == sent
 
 
 @pytest.mark.parametrize("n", [0, -1])
-def test_no_samples_at_all_are_refused(n: int) -> None:
+def test_an_n_of_zero_is_refused(n: int) -> None:
     with pytest.raises(RequestError, match="n: is at least 1"):
         calls_of("chat", Entry("chat", overrides={"n": n}))
 
 
-def test_as_many_calls_as_are_allowed_and_no_more() -> None:
+def test_more_calls_than_allowed_are_refused() -> None:
     more: dict[str, Any] = {"prompts": ("a", "b"), "sampling": Sampling(n=64)}
     assert len(calls_of("chat", "text", **more)) == 256
     sentence = r"model: the request makes 258 calls \(prompts × models × n\); at most 256 are allowed"

@@ -48,16 +48,18 @@ MODELS = [
 ]
 
 
-def usd(usage: Usage | None, own: PriceRow | None = None, provider: str = "openai", model: str = "gpt-4o") -> float | None:
+def compute_usd(
+    usage: Usage | None, own: PriceRow | None = None, provider: str = "openai", model: str = "gpt-4o"
+) -> float | None:
     cost = pricing.compute_cost(usage, own, provider, model)
     return cost.usd if cost else None
 
 
-def every_model() -> Iterator[tuple[Provider, ModelInfo]]:
+def list_models() -> Iterator[tuple[Provider, ModelInfo]]:
     return ((provider, model) for provider in get_snapshot().providers for model in provider.models)
 
 
-def by_genai_prices(usage: Usage, provider: str, model: str) -> float:
+def compute_by_genai_prices(usage: Usage, provider: str, model: str) -> float:
     units = Units(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
@@ -71,7 +73,7 @@ def by_genai_prices(usage: Usage, provider: str, model: str) -> float:
 # Which price
 
 
-def test_what_the_provider_reported_beats_ones_own_price_and_that_beats_the_published_one() -> None:
+def test_a_reported_cost_beats_a_configured_price_and_that_beats_the_published_one() -> None:
     reported = Usage(1_000_000, 0, reported_cost_usd=0.125)
     assert pricing.compute_cost(reported, OWN, "openai", "gpt-4o") == Cost(0.125, "reported")
     known = Usage(1_000_000, 0)
@@ -83,17 +85,17 @@ def test_what_the_provider_reported_beats_ones_own_price_and_that_beats_the_publ
     assert published.usd not in (0, 2.0)
 
 
-def test_nothing_reported_as_zero_is_zero_and_a_price_of_zero_too() -> None:
-    assert usd(Usage(reported_cost_usd=0.0)) == 0
-    assert usd(Usage(10, 10), PriceRow(input_usd_per_mtok=0, output_usd_per_mtok=0)) == 0
-    assert usd(Usage(0, 0)) == 0
+def test_a_reported_zero_is_zero_and_so_is_a_price_of_zero() -> None:
+    assert compute_usd(Usage(reported_cost_usd=0.0)) == 0
+    assert compute_usd(Usage(10, 10), PriceRow(input_usd_per_mtok=0, output_usd_per_mtok=0)) == 0
+    assert compute_usd(Usage(0, 0)) == 0
 
 
 @pytest.mark.parametrize("usage", [None, Usage(), Usage(5, None), Usage(None, 5)])
 @pytest.mark.parametrize("model", ["gpt-4o", "gpt-5.5", "sonar-pro"])
-def test_an_unknown_usage_costs_what_nobody_knows(usage: Usage | None, model: str) -> None:
-    assert usd(usage, OWN) is None
-    assert usd(usage, None, "perplexity" if model == "sonar-pro" else "openai", model) is None
+def test_an_unknown_usage_has_an_unknown_cost(usage: Usage | None, model: str) -> None:
+    assert compute_usd(usage, OWN) is None
+    assert compute_usd(usage, None, "perplexity" if model == "sonar-pro" else "openai", model) is None
 
 
 @pytest.mark.parametrize(
@@ -108,8 +110,8 @@ def test_an_unknown_usage_costs_what_nobody_knows(usage: Usage | None, model: st
         ("openai", "text-embedding-3-small"),  # no price for output
     ],
 )
-def test_an_unknown_price_is_none_never_zero(provider: str, model: str) -> None:
-    assert usd(Usage(10, 10), None, provider, model) is None
+def test_an_unknown_price_is_none_and_never_zero(provider: str, model: str) -> None:
+    assert compute_usd(Usage(10, 10), None, provider, model) is None
 
 
 # Arithmetic
@@ -128,42 +130,42 @@ def test_an_unknown_price_is_none_never_zero(provider: str, model: str) -> None:
         (0.5, 4, Usage(1000, 100, cached_input_tokens=800, cache_write_tokens=800), 2.2),
     ],
 )
-def test_input_from_the_cache_and_into_it_has_its_own_price(
+def test_cached_input_and_cache_writes_have_their_own_prices(
     cached_price: float | None, write_price: float | None, usage: Usage, expected: float
 ) -> None:
     own = PriceRow(
         input_usd_per_mtok=2, output_usd_per_mtok=10, cached_usd_per_mtok=cached_price, cache_write_usd_per_mtok=write_price
     )
-    assert usd(usage, own) == pytest.approx(expected / 1000, abs=1e-12)
+    assert compute_usd(usage, own) == pytest.approx(expected / 1000, abs=1e-12)
 
 
 @pytest.mark.parametrize("usage", USAGES.values(), ids=USAGES.keys())
 @pytest.mark.parametrize(("provider", "model"), MODELS)
-def test_a_published_price_is_reckoned_as_genai_prices_does(provider: str, model: str, usage: Usage) -> None:
-    expected = by_genai_prices(usage, provider, model)
-    assert usd(usage, None, provider, model) == pytest.approx(expected, abs=1e-9)
+def test_a_published_price_gives_the_cost_that_genai_prices_gives(provider: str, model: str, usage: Usage) -> None:
+    expected = compute_by_genai_prices(usage, provider, model)
+    assert compute_usd(usage, None, provider, model) == pytest.approx(expected, abs=1e-9)
     assert expected > 0 or usage is USAGES["none"]
 
 
-def test_every_published_price_is_reckoned_as_genai_prices_does() -> None:
+def test_every_published_price_gives_the_cost_that_genai_prices_gives() -> None:
     """All of its models: a unit that is new there, or a new rule, shows here."""
     wrong = []
-    for provider, model in every_model():
+    for provider, model in list_models():
         pricer = pricing.find_pricer(provider.id, model.id)
         for name in ("long", "written") if pricer else ():
             cost = pricer(USAGES[name]) if pricer else None
-            if cost != pytest.approx(by_genai_prices(USAGES[name], provider.id, model.id), abs=1e-9):
+            if cost != pytest.approx(compute_by_genai_prices(USAGES[name], provider.id, model.id), abs=1e-9):
                 wrong.append((provider.id, model.id, name))
     assert wrong == []
 
 
-def test_only_prices_that_need_it_take_the_slow_way() -> None:
+def test_only_prices_that_need_it_are_computed_by_genai_prices() -> None:
     """`TokenPrices` takes 2 µs, genai-prices' own arithmetic 100 (2026-11); 11 of 1,959 models need it."""
-    pricers = {(provider.id, model.id): pricing.find_pricer(provider.id, model.id) for provider, model in every_model()}
+    pricers = {(provider.id, model.id): pricing.find_pricer(provider.id, model.id) for provider, model in list_models()}
     known = {name: pricer for name, pricer in pricers.items() if pricer}
     slow = [name for name, pricer in known.items() if not isinstance(pricer, pricing.TokenPrices)]
     assert 0 < len(slow) < len(known) / 50
-    by_the_hour = {(provider.id, model.id) for provider, model in every_model() if "TimeOfDateConstraint" in repr(model.prices)}
+    by_the_hour = {(provider.id, model.id) for provider, model in list_models() if "TimeOfDateConstraint" in repr(model.prices)}
     assert by_the_hour & known.keys() <= set(slow)  # else the first call's hour would hold all day
     assert isinstance(known["openai", "gpt-4o"], pricing.TokenPrices)
     assert any(
@@ -175,13 +177,13 @@ def test_a_price_is_found_once_a_day_and_then_costs_microseconds() -> None:
     usage = Usage(1_000, 500, 100)
     assert pricing.find_pricer("openai", "gpt-5.5") is pricing.find_pricer("openai", "gpt-5.5")
 
-    def spent_s() -> float:
+    def measure_s() -> float:
         start = time.thread_time()
         for _ in range(20):
             pricing.compute_cost(usage, None, "openai", "gpt-5.5")
         return (time.thread_time() - start) / 20
 
-    assert median(spent_s() for _ in range(20)) < 50e-6
+    assert median(measure_s() for _ in range(20)) < 50e-6
 
 
 def test_a_price_that_changes_on_a_day_changes_on_that_day() -> None:
@@ -197,14 +199,14 @@ def test_a_price_that_changes_on_a_day_changes_on_that_day() -> None:
     assert inputs[0] > inputs[1]
 
 
-def test_loading_the_prices_is_done_once() -> None:
+def test_the_prices_are_loaded_once() -> None:
     pricing.load_prices()
     start = time.thread_time()
     pricing.load_prices()
     assert time.thread_time() - start < 0.01
 
 
-def test_what_is_billed_is_priced_where_it_differs_from_the_tokens() -> None:
+def test_billed_tokens_are_priced_where_they_differ_from_the_models() -> None:
     """Cohere's recorded answer: 496 input tokens, 1 of them billed."""
     usage = Usage(input_tokens=496, output_tokens=11, billed={"input_tokens": 1, "output_tokens": 9})
     cost = pricing.compute_cost(usage, PriceRow(input_usd_per_mtok=100, output_usd_per_mtok=1000), "", "m")

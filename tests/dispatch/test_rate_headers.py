@@ -27,12 +27,12 @@ async def test_an_account_whose_limit_is_known_is_never_refused(model: str, tmp_
     assert {outcome.timing.attempts for outcome in outcomes} == {1}
 
 
-async def test_a_stream_tells_by_its_headers_before_it_ends(tmp_path: Path) -> None:
+async def test_the_headers_of_a_stream_count_before_it_ends(tmp_path: Path) -> None:
     """Ten streams of three seconds take what is allowed in one; the others wait for the reset, not for their ends."""
     model = "up/chunks-20-gap-0.15"
     async with Enforcing(LIMIT, PER_S) as upstream, dispatching(upstream.url, tmp_path) as opened, asyncio.TaskGroup() as group:
         group.create_task(opened.streamed(model))
-        await _heard(opened)
+        await wait_for_headers(opened)
         group.create_task(opened.streamed(*[model] * 14))
         await upstream.arrived(15)
         assert not any(request.ended_s for request in upstream.requests[:10])
@@ -41,7 +41,7 @@ async def test_a_stream_tells_by_its_headers_before_it_ends(tmp_path: Path) -> N
     assert [word(outcome) for outcome in opened.outcomes] == ["ok"] * 15
 
 
-async def _heard(opened: Opened) -> None:
+async def wait_for_headers(opened: Opened) -> None:
     async with asyncio.timeout(5):
         while not any(limiter.list_reports() for limiter in opened.dispatcher.limiters):
             await asyncio.sleep(0.005)
@@ -60,7 +60,7 @@ async def test_nothing_starts_until_the_reset_where_nothing_is_left(upstream: Up
     assert free.timing.queued_s < 0.2
 
 
-async def test_models_of_a_group_share_what_is_left(upstream: Upstream, tmp_path: Path) -> None:
+async def test_models_of_a_group_share_the_upstreams_quota(upstream: Upstream, tmp_path: Path) -> None:
     more = {
         "models": {
             "one": {"provider": "up", "id": "ok-remaining-0-reset-0.4", "kind": "chat", "limit_group": "g"},
@@ -74,7 +74,7 @@ async def test_models_of_a_group_share_what_is_left(upstream: Upstream, tmp_path
     assert other.timing.queued_s > 0.2
 
 
-async def test_a_refusal_tells_too(upstream: Upstream, tmp_path: Path) -> None:
+async def test_the_headers_of_a_refusal_count_too(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path) as opened:
         (outcome,) = await opened.run("up/429-remaining-0-limit-5-reset-400ms-then-ok")
 
@@ -93,7 +93,7 @@ async def test_a_wait_for_the_reset_that_the_deadline_forbids_fails_at_once(upst
     assert "has requested a wait" in failure.message
 
 
-async def test_what_is_left_without_a_reset_holds_nobody(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_quota_without_a_reset_holds_no_call(upstream: Upstream, tmp_path: Path) -> None:
     async with dispatching(upstream.url, tmp_path) as opened:
         outcomes = [(await opened.run("up/ok-remaining-0-limit-5"))[0] for _ in range(3)]
 

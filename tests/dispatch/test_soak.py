@@ -23,31 +23,33 @@ from tests.support.upstreams import Upstream, providers_file, refusing_url
 
 REQUESTS, QUARTERS, CLIENTS = 2_000, 4, 40
 FAULTS = [*(f"up/{fault}" for fault in MATRIX if fault not in ("ok", "mb-50")), "gone/refused"]
-MOST_NEW_BYTES = 4 * 2**20
+MAX_NEW_BYTES = 4 * 2**20
 """How far the process may grow from the second to the last quarter: 4 KiB a request."""
-MOST_NEW_OBJECTS = 400
+MAX_NEW_OBJECTS = 400
 """The same for objects that the collector knows: less than one for each streamed request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class Leftovers:
     """What a quarter leaves behind."""
 
     objects: int
     resident_bytes: int
 
 
-def open_files() -> int:
+def count_open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-async def left(server: Server, upstream: Upstream, logged: list[str], idle: tuple[int, int]) -> Left:
+async def settle(server: Server, upstream: Upstream, logged: list[str], idle: tuple[int, int]) -> Leftovers:
     """Counted when no request, connection, task or file is left, which must be soon."""
     await upstream.quiet()
     for connection in tuple(upstream._open):  # those that wait to be used again
         connection.transport.close()
     async with asyncio.timeout(15):
-        while server.app[LIFECYCLE].running_requests or not (open_files() <= idle[0] and len(asyncio.all_tasks()) <= idle[1]):
+        while server.app[LIFECYCLE].running_requests or not (
+            count_open_files() <= idle[0] and len(asyncio.all_tasks()) <= idle[1]
+        ):
             await asyncio.sleep(0.01)
     assert server.in_flight == 0
     assert all(limiter.is_idle for limiter in server.dispatcher.limiters)
@@ -55,29 +57,29 @@ async def left(server: Server, upstream: Upstream, logged: list[str], idle: tupl
     logged.clear()
     upstream.requests.clear()
     gc.collect()
-    return Left(
+    return Leftovers(
         objects=len(gc.get_objects()),
         resident_bytes=int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
     )
 
 
-async def quarter(url: str, dice: random.Random) -> Counter[str]:
+async def send_quarter(url: str, dice: random.Random) -> Counter[str]:
     """Asks a quarter of the requests through `CLIENTS` clients; counts what became of them."""
     ends: Counter[str] = Counter()
-    left_to_ask = iter(range(REQUESTS // QUARTERS))
+    numbers = iter(range(REQUESTS // QUARTERS))
 
-    async def client() -> None:
+    async def run_client() -> None:
         async with aiohttp.ClientSession(url) as session:
-            for _ in left_to_ask:
-                ends[await asked(session, dice)] += 1
+            for _ in numbers:
+                ends[await send_random_request(session, dice)] += 1
 
     async with asyncio.TaskGroup() as group:
         for _ in range(CLIENTS):
-            group.create_task(client())
+            group.create_task(run_client())
     return ends
 
 
-async def asked(session: aiohttp.ClientSession, dice: random.Random) -> str:
+async def send_random_request(session: aiohttp.ClientSession, dice: random.Random) -> str:
     fault, leaves, stream = dice.random() < 0.2, dice.random() < 0.1, dice.random() < 0.5
     models = ["up/chunks-9", dice.choice(FAULTS) if fault else "up/say-hello"]
     dice.shuffle(models)
@@ -97,19 +99,19 @@ async def test_two_thousand_requests_leave_nothing_behind(
     caplog.set_level(logging.ERROR, "asyncio")  # it warns, and pytest keeps it, when the upstream writes to who has left
     dice = random.Random(2026)
     row = {"timeout_s": 1, "retries": {"attempts": 2, "max_delay_s": 0.02}, "limits": {"concurrency": 64}}
-    files = open_files()
+    files = count_open_files()
     with refusing_url() as gone:
         more = {"providers": {"gone": {"adapter": "openai", "base_url": gone, **row}}}
         async with serving(providers_file(upstream.url, tmp_path, more=more, **row)) as server:
-            idle, ends, found = (open_files(), len(asyncio.all_tasks())), Counter[str](), []
+            idle, ends, found = (count_open_files(), len(asyncio.all_tasks())), Counter[str](), []
             for _ in range(QUARTERS):
-                ends += await quarter(server.url, dice)
-                found.append(await left(server, upstream, logged, idle))
+                ends += await send_quarter(server.url, dice)
+                found.append(await settle(server, upstream, logged, idle))
         await upstream.closed()
 
     assert ends.keys() == {"whole", "fault", "left"}
     assert ends.total() == REQUESTS
     assert min(ends["fault"], ends["left"]) > REQUESTS / 20
-    assert open_files() == files
-    assert found[-1].objects - found[1].objects < MOST_NEW_OBJECTS
-    assert found[-1].resident_bytes - found[1].resident_bytes < MOST_NEW_BYTES
+    assert count_open_files() == files
+    assert found[-1].objects - found[1].objects < MAX_NEW_OBJECTS
+    assert found[-1].resident_bytes - found[1].resident_bytes < MAX_NEW_BYTES

@@ -31,7 +31,7 @@ company = pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside
 
 
 @dataclass
-class Seen:
+class SeenCall:
     """What a client saw of one call."""
 
     text: str = ""
@@ -44,25 +44,25 @@ class Seen:
 
 
 @dataclass
-class Got:
+class SeenResponse:
     """What a client saw of a request."""
 
     status: int
     headers: Any
     body: str
-    calls: dict[int, Seen]
+    calls: dict[int, SeenCall]
     total_s: float
 
 
-async def asked(server: Server, body: dict[str, Any]) -> Got:
+async def send_request(server: Server, body: dict[str, Any]) -> SeenResponse:
     start, raw = time.monotonic(), b""
-    calls: dict[int, Seen] = {}
+    calls: dict[int, SeenCall] = {}
     async with server.session.post("/v1/completion", json=body) as response:
         async for line in response.content:
             raw += line
             if response.content_type == "text/event-stream" and line.startswith(b"data: {"):
                 for choice in json.loads(line[6:])["choices"]:
-                    seen = calls.setdefault(choice["index"], Seen())
+                    seen = calls.setdefault(choice["index"], SeenCall())
                     seen.text += choice["text"]
                     if choice["finish_reason"] or choice.get("error"):
                         seen.end, seen.ended_s = choice, time.monotonic() - start
@@ -71,12 +71,12 @@ async def asked(server: Server, body: dict[str, Any]) -> Got:
         answer = json.loads(raw)
         for choice in answer["choices"] if response.status == 200 else answer["error"]["details"]:
             end = choice if response.status == 200 else {**choice, "error": choice}
-            calls[choice["index"]] = Seen(choice.get("text", ""), end, total_s)
-    return Got(response.status, response.headers, raw.decode(), calls, total_s)
+            calls[choice["index"]] = SeenCall(choice.get("text", ""), end, total_s)
+    return SeenResponse(response.status, response.headers, raw.decode(), calls, total_s)
 
 
 @asynccontextmanager
-async def house(
+async def serve_fault(
     upstream: Upstream, folder: Path, fault: str, logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> AsyncGenerator[tuple[Server, str]]:
     """A server that can meet `fault`, and the model that shows it. Nothing of the case may be left when it is over."""
@@ -94,11 +94,11 @@ async def house(
         async with serving(config, UP_KEY=UP_KEY, FANOUT_MAX_ANSWER_BYTES="2000000") as server:
             yield server, f"bad/{model}"
             await upstream.quiet(NOTHING_LEFT_S)
-            await until(lambda: not server.app[LIFECYCLE].running_requests, "a request is still under way")
+            await wait_until(lambda: not server.app[LIFECYCLE].running_requests, "a request is still under way")
             assert server.in_flight == 0
             assert all(limiter.is_idle for limiter in server.dispatcher.limiters)
         await upstream.closed(NOTHING_LEFT_S)
-    await until(lambda: asyncio.all_tasks() <= before, f"tasks are left: {asyncio.all_tasks() - before}")
+    await wait_until(lambda: asyncio.all_tasks() <= before, f"tasks are left: {asyncio.all_tasks() - before}")
     for line in logged:
         assert UP_KEY not in line
         assert "127.0.0.1" not in line
@@ -108,7 +108,7 @@ async def house(
     assert {record.message for record in caplog.records if record.levelno >= logging.WARNING} <= {UPSTREAM_WROTE_ON}
 
 
-async def until(reached: Callable[[], bool], complaint: str) -> None:
+async def wait_until(reached: Callable[[], bool], complaint: str) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(NOTHING_LEFT_S):
             while not reached():
@@ -119,7 +119,7 @@ async def until(reached: Callable[[], bool], complaint: str) -> None:
 @every_fault
 @company
 @both
-async def test_a_fault_is_answered_as_what_it_is(
+async def test_a_fault_is_answered_with_its_kind_and_status(
     upstream: Upstream,
     tmp_path: Path,
     logged: list[str],
@@ -130,15 +130,17 @@ async def test_a_fault_is_answered_as_what_it_is(
 ) -> None:
     """And a healthy model beside it is not touched, nor made to wait."""
     expected = (STREAM if stream else WHOLE)[fault]
-    async with house(upstream, tmp_path, fault, logged, caplog) as (server, model):
+    async with serve_fault(upstream, tmp_path, fault, logged, caplog) as (server, model):
         models = [HEALTHY, model, HEALTHY] if beside else [model]
-        got = await asked(server, {"prompt": "hi", "model": models, "stream": stream, "timeout_s": times(fault).deadline_s})
+        got = await send_request(
+            server, {"prompt": "hi", "model": models, "stream": stream, "timeout_s": times(fault).deadline_s}
+        )
 
     place = 1 if beside else 0
     answered = beside or expected.kind == "ok" or (stream and expected.pieces)
     assert got.status == (200 if answered else expected.status)
     assert sorted(got.calls) == list(range(len(models)))
-    check(got.calls[place], expected, answered=answered)
+    check_call(got.calls[place], expected, answered=answered)
     if not answered:
         assert got.headers.get("x-should-retry") == (None if got.status == 429 else "false")
     for index in range(len(models)):
@@ -153,7 +155,7 @@ async def test_a_fault_is_answered_as_what_it_is(
     assert "127.0.0.1" not in str(got.headers)
 
 
-def check(seen: Seen, expected: Expected, *, answered: bool) -> None:
+def check_call(seen: SeenCall, expected: Expected, *, answered: bool) -> None:
     assert seen.kind == expected.kind
     assert expected.code in (None, seen.end["error"]["code"] if expected.kind != "ok" else None)
     if answered:
@@ -162,7 +164,7 @@ def check(seen: Seen, expected: Expected, *, answered: bool) -> None:
         assert bool(seen.text) is (expected.kind == "ok" or expected.pieces)
 
 
-def is_healthy(seen: Seen) -> bool:
+def is_healthy(seen: SeenCall) -> bool:
     assert (seen.text, seen.kind, seen.end["finish_reason"]) == ("healthy", "ok", "stop")
     assert seen.end["timing"]["attempts"] == 1
     return True
@@ -181,10 +183,10 @@ async def test_a_client_that_leaves_leaves_nothing_behind(
     stream: bool,
 ) -> None:
     """Alone while the fault happens, beside a model that would go on for ten seconds when it has."""
-    async with house(upstream, tmp_path, fault, logged, caplog) as (server, model):
+    async with serve_fault(upstream, tmp_path, fault, logged, caplog) as (server, model):
         models = [ENDLESS, model] if beside else [model]
         body = {"prompt": "hi", "model": models, "stream": stream, "timeout_s": 10}
-        client = asyncio.create_task(read(server.session.post("/v1/completion", json=body)))
+        client = asyncio.create_task(read_response(server.session.post("/v1/completion", json=body)))
         while beside and not upstream.of(ENDLESS.removeprefix("up/")):
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
@@ -200,7 +202,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(
         assert line["status"] == 499
 
 
-async def read(request: Any) -> None:
+async def read_response(request: Any) -> None:
     async with request as response:
         with suppress(aiohttp.ClientPayloadError):
             await response.read()

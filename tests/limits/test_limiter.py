@@ -19,11 +19,11 @@ from tests.support.stalls import stalls
 FAR = 3600.0
 
 
-def limiter(period_s: float = 0.2, cap: InFlightCap | None = None, max_waiting: int = 20_000, **limits: int) -> Limiter:
+def build_limiter(period_s: float = 0.2, cap: InFlightCap | None = None, max_waiting: int = 20_000, **limits: int) -> Limiter:
     return Limiter("account", LimitsRow(**limits), cap, max_waiting=max_waiting, period_s=period_s)
 
 
-async def take(
+async def acquire(
     limits: Limiter,
     model: str = "m",
     priority: Priority = Priority.INTERACTIVE,
@@ -33,49 +33,49 @@ async def take(
     return await limits.acquire(model, max_tokens=max_tokens, priority=priority, deadline=time.monotonic() + within_s)
 
 
-async def waiting(limits: Limiter, count: int) -> None:
+async def wait_for_waiters(limits: Limiter, count: int) -> None:
     while limits.snapshot().waiting < count:
         await asyncio.sleep(0)
 
 
-def most_in_any_window(starts: list[float], period_s: float) -> int:
+def count_most_in_any_window(starts: list[float], period_s: float) -> int:
     return max(sum(1 for other in starts if 0 <= other - start < period_s) for start in starts)
 
 
 async def test_starts_in_any_period_never_exceed_the_rate() -> None:
-    limits = limiter(period_s=0.2, requests_per_minute=20)
+    limits = build_limiter(period_s=0.2, requests_per_minute=20)
     starts = []
 
     async def call() -> None:
-        permit = await take(limits)
+        permit = await acquire(limits)
         starts.append(time.monotonic())
         limits.release(permit)
 
     async with stalls() as seen:
         await asyncio.gather(*(call() for _ in range(90)))
     # The whole period's may start at once, and never more. A start is noted late where the loop stood still.
-    assert most_in_any_window(starts, 0.199 - 2 * seen.longest_s) <= 20
+    assert count_most_in_any_window(starts, 0.199 - 2 * seen.longest_s) <= 20
     assert starts[-1] - starts[0] > 4 * 0.2 - 2 * seen.longest_s
 
 
 async def test_burst_smooths_the_starts() -> None:
-    limits = limiter(period_s=0.4, requests_per_minute=20, burst=2)
+    limits = build_limiter(period_s=0.4, requests_per_minute=20, burst=2)
     starts = []
     async with stalls() as seen:
         for _ in range(10):
-            limits.release(await take(limits))
+            limits.release(await acquire(limits))
             starts.append(time.monotonic())
-    assert most_in_any_window(starts, 0.0399 - 2 * seen.longest_s) <= 2
+    assert count_most_in_any_window(starts, 0.0399 - 2 * seen.longest_s) <= 2
     assert starts[-1] - starts[0] > 4 * 0.04 - 2 * seen.longest_s
 
 
 async def test_calls_in_flight_stay_within_concurrency_and_places_come_back() -> None:
-    limits = limiter(concurrency=3)
+    limits = build_limiter(concurrency=3)
     highest = running = 0
 
     async def call() -> None:
         nonlocal highest, running
-        permit = await take(limits)
+        permit = await acquire(limits)
         running += 1
         highest = max(highest, running)
         await asyncio.sleep(0.001)
@@ -87,86 +87,86 @@ async def test_calls_in_flight_stay_within_concurrency_and_places_come_back() ->
 
 
 async def test_tokens_reserved_in_any_period_stay_within_the_limit() -> None:
-    limits = limiter(period_s=0.2, tokens_per_minute=100)
+    limits = build_limiter(period_s=0.2, tokens_per_minute=100)
     grants: list[float] = []
     async with stalls() as seen:
         for _ in range(6):
-            limits.release(await take(limits, max_tokens=40))  # no usage known: the reservation stands
+            limits.release(await acquire(limits, max_tokens=40))  # no usage known: the reservation stands
             grants.append(time.monotonic())
-    assert most_in_any_window(grants, 0.199 - 2 * seen.longest_s) <= 2
+    assert count_most_in_any_window(grants, 0.199 - 2 * seen.longest_s) <= 2
     assert grants[-1] - grants[0] > 2 * 0.2 - 0.01 - 2 * seen.longest_s
 
 
 async def test_real_usage_replaces_the_reservation() -> None:
-    limits = limiter(period_s=FAR, tokens_per_minute=100)
-    limits.release(await take(limits, max_tokens=100), input_tokens=5, output_tokens=5)
-    await take(limits, max_tokens=90, within_s=0.1)
+    limits = build_limiter(period_s=FAR, tokens_per_minute=100)
+    limits.release(await acquire(limits, max_tokens=100), input_tokens=5, output_tokens=5)
+    await acquire(limits, max_tokens=90, within_s=0.1)
     with pytest.raises(ProviderError):
-        await take(limits, max_tokens=1, within_s=0.1)
+        await acquire(limits, max_tokens=1, within_s=0.1)
 
 
 async def test_a_reservation_above_the_limit_waits_for_an_empty_window_instead_of_for_ever() -> None:
-    limits = limiter(period_s=0.1, tokens_per_minute=100)
-    await take(limits, max_tokens=1)
-    await take(limits, max_tokens=5_000, within_s=1.0)
+    limits = build_limiter(period_s=0.1, tokens_per_minute=100)
+    await acquire(limits, max_tokens=1)
+    await acquire(limits, max_tokens=5_000, within_s=1.0)
 
 
-async def test_interactive_calls_come_before_batch_ones_and_each_in_order_of_arrival() -> None:
-    limits = limiter(concurrency=1)
-    first = await take(limits)
+async def test_interactive_calls_start_before_batch_calls_and_each_in_order_of_arrival() -> None:
+    limits = build_limiter(concurrency=1)
+    first = await acquire(limits)
     order: list[str] = []
 
     async def call(name: str, priority: Priority) -> None:
-        permit = await take(limits, priority=priority)
+        permit = await acquire(limits, priority=priority)
         order.append(name)
         limits.release(permit)
 
     tasks = [asyncio.create_task(call(f"b{i}", Priority.BATCH)) for i in range(3)]
-    await waiting(limits, 3)
+    await wait_for_waiters(limits, 3)
     tasks += [asyncio.create_task(call(f"i{i}", Priority.INTERACTIVE)) for i in range(3)]
-    await waiting(limits, 6)
+    await wait_for_waiters(limits, 6)
     limits.release(first)
     await asyncio.gather(*tasks)
     assert order == ["i0", "i1", "i2", "b0", "b1", "b2"]
 
 
 async def test_a_paused_model_holds_only_its_own_calls_back() -> None:
-    limits = limiter()
+    limits = build_limiter()
     limits.pause("slow", 0.15)
     start = time.monotonic()
-    held = asyncio.create_task(take(limits, "slow"))
-    await waiting(limits, 1)
-    await take(limits, "quick", within_s=0.05)
+    held = asyncio.create_task(acquire(limits, "slow"))
+    await wait_for_waiters(limits, 1)
+    await acquire(limits, "quick", within_s=0.05)
     await held
     assert time.monotonic() - start >= 0.15
 
 
 async def test_a_pause_of_the_account_holds_every_model_and_is_never_shortened() -> None:
-    limits = limiter()
+    limits = build_limiter()
     limits.pause(None, 0.15)
     limits.pause(None, 0.01)
     start = time.monotonic()
-    await take(limits, "any")
+    await acquire(limits, "any")
     assert time.monotonic() - start >= 0.15
 
 
 async def test_a_pause_lasts_a_minute_at_most() -> None:
-    limits = limiter()
+    limits = build_limiter()
     limits.pause("m", 1e9)
     with pytest.raises(ProviderError) as caught:
-        await take(limits, within_s=1)
+        await acquire(limits, within_s=1)
     assert 59 < (caught.value.failure.retry_after_s or 0) <= 60
 
 
-async def test_a_wait_that_would_outlast_the_deadline_fails_at_once_and_says_how_long() -> None:
-    limits = limiter(period_s=30, requests_per_minute=2)
-    await take(limits)
-    await take(limits)
-    waiters = [asyncio.create_task(take(limits)) for _ in range(2)]
-    await waiting(limits, 2)
+async def test_a_wait_that_would_outlast_the_deadline_fails_at_once_with_its_length() -> None:
+    limits = build_limiter(period_s=30, requests_per_minute=2)
+    await acquire(limits)
+    await acquire(limits)
+    waiters = [asyncio.create_task(acquire(limits)) for _ in range(2)]
+    await wait_for_waiters(limits, 2)
     start = time.monotonic()
     with pytest.raises(ProviderError, match=r"requests per minute 2.*the wait would be about 60 s") as caught:
-        await take(limits, within_s=50)
+        await acquire(limits, within_s=50)
     assert time.monotonic() - start < 5
     assert caught.value.failure.kind == "rate_limit"
     assert caught.value.failure.retry_after_s == pytest.approx(60, abs=1)
@@ -174,32 +174,32 @@ async def test_a_wait_that_would_outlast_the_deadline_fails_at_once_and_says_how
         waiter.cancel()
 
 
-async def test_the_deadline_ends_a_wait_whose_length_nobody_could_know() -> None:
-    limits = limiter(concurrency=1)
-    held = await take(limits)
+async def test_the_deadline_ends_a_wait_of_unknown_length() -> None:
+    limits = build_limiter(concurrency=1)
+    held = await acquire(limits)
     with pytest.raises(ProviderError, match="deadline came after"):
-        await take(limits, within_s=0.05)
+        await acquire(limits, within_s=0.05)
     limits.release(held)
     assert limits.is_idle
 
 
-async def test_a_full_queue_refuses() -> None:
-    limits = limiter(concurrency=1, max_waiting=2)
-    held = await take(limits)
-    waiters = [asyncio.create_task(take(limits)) for _ in range(2)]
-    await waiting(limits, 2)
+async def test_a_full_queue_refuses_further_calls() -> None:
+    limits = build_limiter(concurrency=1, max_waiting=2)
+    held = await acquire(limits)
+    waiters = [asyncio.create_task(acquire(limits)) for _ in range(2)]
+    await wait_for_waiters(limits, 2)
     with pytest.raises(ProviderError, match="2 calls wait already"):
-        await take(limits)
+        await acquire(limits)
     for waiter in waiters:
         waiter.cancel()
     limits.release(held)
 
 
 async def test_cancelled_waiters_leave_no_trace_even_when_granted_in_the_same_moment() -> None:
-    limits = limiter(concurrency=1)
-    held = await take(limits)
-    granted, queued = asyncio.create_task(take(limits)), asyncio.create_task(take(limits))
-    await waiting(limits, 2)
+    limits = build_limiter(concurrency=1)
+    held = await acquire(limits)
+    granted, queued = asyncio.create_task(acquire(limits)), asyncio.create_task(acquire(limits))
+    await wait_for_waiters(limits, 2)
     limits.release(held)  # grants the first waiter, whose task has not yet run …
     granted.cancel()  # … when it is cancelled
     await asyncio.wait([granted])
@@ -208,37 +208,37 @@ async def test_cancelled_waiters_leave_no_trace_even_when_granted_in_the_same_mo
     assert limits.snapshot().waiting == 0
 
 
-async def test_the_cap_holds_over_all_accounts_and_wakes_whoever_waits() -> None:
+async def test_the_cap_covers_all_accounts_and_wakes_their_waiters() -> None:
     cap = InFlightCap(2)
     accounts = LimiterRegistry(cap, max_waiting=100)
     one, other = (accounts.get(name, LimitsRow(), None) for name in ("one", "other"))
-    first, second = await take(one), await take(other)
-    waiter = asyncio.create_task(take(other))
-    await waiting(other, 1)
+    first, second = await acquire(one), await acquire(other)
+    waiter = asyncio.create_task(acquire(other))
+    await wait_for_waiters(other, 1)
     one.release(first)
     other.release(await waiter)
     other.release(second)
     assert cap.used == 0
 
 
-async def test_a_place_in_the_cap_is_not_lost_on_an_account_whose_waiters_left() -> None:
+async def test_a_place_in_the_cap_is_not_lost_to_an_account_whose_waiters_have_left() -> None:
     cap = InFlightCap(1)
-    one, other, holder = (limiter(cap=cap) for _ in range(3))
-    held = await take(holder)
-    leaver, stayer = asyncio.create_task(take(one)), asyncio.create_task(take(other))
-    await waiting(one, 1)
-    await waiting(other, 1)
+    one, other, holder = (build_limiter(cap=cap) for _ in range(3))
+    held = await acquire(holder)
+    leaver, stayer = asyncio.create_task(acquire(one)), asyncio.create_task(acquire(other))
+    await wait_for_waiters(one, 1)
+    await wait_for_waiters(other, 1)
     leaver.cancel()
     await asyncio.wait([leaver])
     holder.release(held)
     await asyncio.wait_for(stayer, 1)
 
 
-async def test_callers_with_keys_of_their_own_have_limits_of_their_own_and_the_idle_are_forgotten() -> None:
+async def test_caller_supplied_keys_have_their_own_limits_and_idle_ones_are_forgotten() -> None:
     accounts = LimiterRegistry(InFlightCap(100), max_waiting=100, max_caller_limiters=2)
     row = LimitsRow(concurrency=1)
     mine = accounts.get("p", row, None, "digest-1")
-    held = await take(mine)
+    held = await acquire(mine)
     assert accounts.get("p", row, None, "digest-2") is not mine
     for number in range(3, 9):
         accounts.get("p", row, None, f"digest-{number}")
@@ -247,39 +247,39 @@ async def test_callers_with_keys_of_their_own_have_limits_of_their_own_and_the_i
     mine.release(held)
 
 
-async def test_a_paused_models_waiters_do_not_count_for_others() -> None:
+async def test_the_waiters_of_a_paused_model_do_not_delay_other_models() -> None:
     """Fifty wait for a paused model at two a period: a call for another model can start now, so it is not refused."""
-    limits = limiter(period_s=30, requests_per_minute=2)
+    limits = build_limiter(period_s=30, requests_per_minute=2)
     limits.pause("slow", 40)
-    waiters = [asyncio.create_task(take(limits, "slow", within_s=3000)) for _ in range(50)]
-    await waiting(limits, 50)
+    waiters = [asyncio.create_task(acquire(limits, "slow", within_s=3000)) for _ in range(50)]
+    await wait_for_waiters(limits, 50)
 
-    await take(limits, "quick", within_s=1)
+    await acquire(limits, "quick", within_s=1)
     with pytest.raises(ProviderError, match="the wait would be about"):
-        await take(limits, "slow", within_s=100)
+        await acquire(limits, "slow", within_s=100)
     for waiter in waiters:
         waiter.cancel()
 
 
 async def test_a_small_call_whose_pause_has_ended_does_not_wait_for_a_larger_later_one() -> None:
     """Both want tokens: the later one more than are left, which it will wait for; the earlier one fewer."""
-    limits = limiter(period_s=0.6, tokens_per_minute=100)
-    await take(limits, max_tokens=50)
+    limits = build_limiter(period_s=0.6, tokens_per_minute=100)
+    await acquire(limits, max_tokens=50)
     limits.pause("paused", 0.1)
     start = time.monotonic()
-    small = asyncio.create_task(take(limits, "paused", max_tokens=10))
-    await waiting(limits, 1)
-    large = asyncio.create_task(take(limits, "large", max_tokens=90))
+    small = asyncio.create_task(acquire(limits, "paused", max_tokens=10))
+    await wait_for_waiters(limits, 1)
+    large = asyncio.create_task(acquire(limits, "large", max_tokens=90))
     await small
     assert time.monotonic() - start == pytest.approx(0.1, abs=0.05)
     await large
 
 
-async def test_more_places_are_taken_as_soon_as_there_are_more() -> None:
-    limits = limiter(concurrency=1)
-    held = [await take(limits)]
-    tasks = [asyncio.create_task(take(limits)) for _ in range(3)]
-    await waiting(limits, 3)
+async def test_waiting_calls_start_as_soon_as_the_concurrency_grows() -> None:
+    limits = build_limiter(concurrency=1)
+    held = [await acquire(limits)]
+    tasks = [asyncio.create_task(acquire(limits)) for _ in range(3)]
+    await wait_for_waiters(limits, 3)
     limits.set_concurrency(3)
     assert (limits.in_flight, limits.snapshot().waiting) == (3, 1)
     held += [await task for task in tasks[:2]]
@@ -290,21 +290,21 @@ async def test_more_places_are_taken_as_soon_as_there_are_more() -> None:
     assert limits.is_idle
 
 
-async def told(limits: Limiter, rate: RateLimitStatus, model: str = "m") -> None:
+async def report(limits: Limiter, rate: RateLimitStatus, model: str = "m") -> None:
     """Makes one call, whose answer says this of what is left."""
-    permit = await take(limits, model)
+    permit = await acquire(limits, model)
     limits.record_headers(permit, rate)
     limits.release(permit)
 
 
-async def test_a_model_of_which_nothing_is_left_stands_aside_until_the_reset() -> None:
-    limits = limiter()
-    await told(limits, RateLimitStatus(requests=Remaining(10, 1, 0.15)), "scarce")
+async def test_a_model_with_nothing_left_stands_aside_until_the_reset() -> None:
+    limits = build_limiter()
+    await report(limits, RateLimitStatus(requests=Remaining(10, 1, 0.15)), "scarce")
     start = time.monotonic()
-    await take(limits, "scarce")
-    held = asyncio.create_task(take(limits, "scarce"))
-    await waiting(limits, 1)
-    await take(limits, "plenty", within_s=0.05)
+    await acquire(limits, "scarce")
+    held = asyncio.create_task(acquire(limits, "scarce"))
+    await wait_for_waiters(limits, 1)
+    await acquire(limits, "plenty", within_s=0.05)
     (pause,) = limits.list_holds()
     assert (pause.model, pause.reason) == ("scarce", "requests_left")
     assert 0 < pause.seconds <= 0.15
@@ -312,59 +312,59 @@ async def test_a_model_of_which_nothing_is_left_stands_aside_until_the_reset() -
     assert time.monotonic() - start >= 0.1
 
 
-async def test_tokens_that_are_not_left_are_waited_for_and_smaller_calls_of_other_models_are_not_held() -> None:
+async def test_calls_wait_for_tokens_that_are_not_left_while_other_models_start() -> None:
     """Nobody counts tokens before an upstream has said that it does."""
-    limits = limiter()
+    limits = build_limiter()
     assert not limits.counts_tokens
-    await told(limits, RateLimitStatus(tokens=Remaining(1000, 100, 0.2)))
+    await report(limits, RateLimitStatus(tokens=Remaining(1000, 100, 0.2)))
     assert limits.counts_tokens
     start = time.monotonic()
-    await take(limits, max_tokens=50)
-    large = asyncio.create_task(take(limits, max_tokens=500))
-    await waiting(limits, 1)
-    await take(limits, "other", max_tokens=500, within_s=0.05)
+    await acquire(limits, max_tokens=50)
+    large = asyncio.create_task(acquire(limits, max_tokens=500))
+    await wait_for_waiters(limits, 1)
+    await acquire(limits, "other", max_tokens=500, within_s=0.05)
     await large
     assert time.monotonic() - start >= 0.15
 
 
-async def test_news_of_more_wakes_who_waits() -> None:
+async def test_a_reading_that_reports_more_wakes_the_waiters() -> None:
     """A call that started after the last word was heard says that five are left: nobody waits for the reset."""
-    limits = limiter()
-    await told(limits, RateLimitStatus(requests=Remaining(10, 1, 30.0)))
-    last = await take(limits)
-    waiters = [asyncio.create_task(take(limits)) for _ in range(3)]
-    await waiting(limits, 3)
+    limits = build_limiter()
+    await report(limits, RateLimitStatus(requests=Remaining(10, 1, 30.0)))
+    last = await acquire(limits)
+    waiters = [asyncio.create_task(acquire(limits)) for _ in range(3)]
+    await wait_for_waiters(limits, 3)
     limits.record_headers(last, RateLimitStatus(requests=Remaining(10, 5, 30.0)))
     async with asyncio.timeout(5):
         await asyncio.gather(*waiters)
 
 
-async def test_a_group_shares_what_is_left_and_a_large_call_is_not_overtaken() -> None:
+async def test_a_group_shares_its_quota_and_a_large_call_is_not_overtaken() -> None:
     limits = Limiter("account/group", LimitsRow(), is_group=True)
-    await told(limits, RateLimitStatus(tokens=Remaining(1000, 100, 0.2)), "one")
+    await report(limits, RateLimitStatus(tokens=Remaining(1000, 100, 0.2)), "one")
     order: list[str] = []
 
     async def call(name: str, max_tokens: int) -> None:
-        limits.release(await take(limits, name, max_tokens=max_tokens))
+        limits.release(await acquire(limits, name, max_tokens=max_tokens))
         order.append(name)
 
     await asyncio.gather(call("two", 500), call("three", 10))
     assert order == ["two", "three"]
 
 
-async def test_waiting_for_what_is_left_longer_than_the_deadline_fails_at_once() -> None:
-    limits = limiter()
-    await told(limits, RateLimitStatus(requests=Remaining(10, 0, 40.0)))
+async def test_a_wait_for_the_upstreams_quota_beyond_the_deadline_fails_at_once() -> None:
+    limits = build_limiter()
+    await report(limits, RateLimitStatus(requests=Remaining(10, 0, 40.0)))
     with pytest.raises(ProviderError, match=r"`account` has requested a wait; .*the wait would be about 40 s") as caught:
-        await take(limits, within_s=20)
+        await acquire(limits, within_s=20)
     assert caught.value.failure.retry_after_s == pytest.approx(40, abs=1)
-    held = asyncio.create_task(take(limits, within_s=50))
-    await waiting(limits, 1)
+    held = asyncio.create_task(acquire(limits, within_s=50))
+    await wait_for_waiters(limits, 1)
     held.cancel()
 
 
-async def test_callers_who_invent_models_cannot_fill_the_memory_of_what_is_left() -> None:
-    limits = limiter()
+async def test_invented_models_cannot_fill_the_memory_with_quotas() -> None:
+    limits = build_limiter()
     for number in range(3 * MAX_QUOTAS):
-        await told(limits, RateLimitStatus(requests=Remaining(10, 9, 40.0)), f"invented-{number}")
+        await report(limits, RateLimitStatus(requests=Remaining(10, 9, 40.0)), f"invented-{number}")
     assert len(limits.list_reports()) == MAX_QUOTAS

@@ -6,14 +6,14 @@ import asyncio
 import time
 
 from fanout.core.schema import RateLimitStatus, Remaining
-from tests.limits.test_limiter import limiter, take, told, waiting
+from tests.limits.test_limiter import acquire, build_limiter, report, wait_for_waiters
 
 
 async def test_ten_thousand_waiters_cost_nothing_while_they_wait_and_leave_quickly() -> None:
-    limits = limiter(concurrency=1)
-    held = await take(limits)
-    tasks = [asyncio.create_task(take(limits, f"m{i % 7}")) for i in range(10_000)]
-    await waiting(limits, 10_000)
+    limits = build_limiter(concurrency=1)
+    held = await acquire(limits)
+    tasks = [asyncio.create_task(acquire(limits, f"m{i % 7}")) for i in range(10_000)]
+    await wait_for_waiters(limits, 10_000)
     before = time.process_time()
     await asyncio.sleep(0.3)
     idle_cpu_s = time.process_time() - before
@@ -26,11 +26,11 @@ async def test_ten_thousand_waiters_cost_nothing_while_they_wait_and_leave_quick
 
 
 async def test_many_models_in_one_queue_cost_no_more_than_one() -> None:
-    limits = limiter(concurrency=1)
-    held = await take(limits)
+    limits = build_limiter(concurrency=1)
+    held = await acquire(limits)
     before = time.process_time()
-    tasks = [asyncio.create_task(take(limits, f"m{i}")) for i in range(5_000)]
-    await waiting(limits, 5_000)
+    tasks = [asyncio.create_task(acquire(limits, f"m{i}")) for i in range(5_000)]
+    await wait_for_waiters(limits, 5_000)
     assert time.process_time() - before < 2  # 14 s where every arrival looks through all queues
     for task in tasks:
         task.cancel()
@@ -38,12 +38,12 @@ async def test_many_models_in_one_queue_cost_no_more_than_one() -> None:
     limits.release(held)
 
 
-async def test_many_who_wait_for_what_is_left_cost_no_more() -> None:
-    limits = limiter()
-    await told(limits, RateLimitStatus(requests=Remaining(10, 0, 40.0)))
+async def test_many_waiters_for_an_upstreams_quota_cost_no_more() -> None:
+    limits = build_limiter()
+    await report(limits, RateLimitStatus(requests=Remaining(10, 0, 40.0)))
     before = time.process_time()
-    tasks = [asyncio.create_task(take(limits)) for _ in range(5_000)]
-    await waiting(limits, 5_000)
+    tasks = [asyncio.create_task(acquire(limits)) for _ in range(5_000)]
+    await wait_for_waiters(limits, 5_000)
     assert time.process_time() - before < 2
     for task in tasks:
         task.cancel()
@@ -51,12 +51,12 @@ async def test_many_who_wait_for_what_is_left_cost_no_more() -> None:
     assert limits.is_idle
 
 
-async def test_what_nobody_waits_for_any_more_is_forgotten() -> None:
+async def test_queues_and_pauses_that_nobody_needs_are_forgotten() -> None:
     """Callers choose the names of models, so neither queues nor pauses may be kept for every name ever heard."""
-    limits = limiter(concurrency=1)
-    held = await take(limits)
-    leaving = [asyncio.create_task(take(limits, f"m{i}")) for i in range(100)]
-    await waiting(limits, 100)
+    limits = build_limiter(concurrency=1)
+    held = await acquire(limits)
+    leaving = [asyncio.create_task(acquire(limits, f"m{i}")) for i in range(100)]
+    await wait_for_waiters(limits, 100)
     for waiter in leaving:
         waiter.cancel()
     await asyncio.wait(leaving)

@@ -15,127 +15,127 @@ from fanout.core.schema import RateLimitStatus, Remaining
 from fanout.limits.upstream_quota import MAX_ARRIVAL_SKEW_S, MAX_HOLD_S, UpstreamQuota
 
 
-def said(remaining: int | None, limit: int | None = None, reset_s: float | None = None) -> RateLimitStatus:
+def build_status(remaining: int | None, limit: int | None = None, reset_s: float | None = None) -> RateLimitStatus:
     return RateLimitStatus(Remaining(limit, remaining, reset_s))
 
 
-def share_after(remaining: int, limit: int | None, reset_s: float | None) -> UpstreamQuota:
-    """A share of which one call's answer, at 0, said this."""
-    share = UpstreamQuota()
-    share.read(0.0, said(remaining, limit, reset_s), share.start(0.0, 0))
-    return share
+def build_quota_after(remaining: int, limit: int | None, reset_s: float | None) -> UpstreamQuota:
+    """A quota of which one call's answer, at 0, said this."""
+    quota = UpstreamQuota()
+    quota.read(0.0, build_status(remaining, limit, reset_s), quota.start(0.0, 0))
+    return quota
 
 
-def starts(share: UpstreamQuota, now: float, most: int = 100) -> int:
+def count_starts(quota: UpstreamQuota, now: float, most: int = 100) -> int:
     """How many may start now."""
     for count in range(most):
-        if share.compute_wait_s(now, 0):
+        if quota.compute_wait_s(now, 0):
             return count
-        share.start(now, 0)
+        quota.start(now, 0)
     return most
 
 
-def test_nothing_holds_before_anything_is_said() -> None:
-    assert starts(UpstreamQuota(), 0.0) == 100
+def test_nothing_is_held_before_the_first_reading() -> None:
+    assert count_starts(UpstreamQuota(), 0.0) == 100
 
 
-def test_no_more_start_than_are_left_until_the_reset_and_then_no_more_than_the_limit() -> None:
-    share = share_after(3, 10, 4.0)
-    assert starts(share, 0.0) == 3
-    assert share.compute_wait_s(1.0, 0) == pytest.approx(3.0)
-    assert starts(share, 3.9) == 0
-    assert starts(share, 4.0) == 10
-    assert share.compute_wait_s(4.0, 0) == MAX_HOLD_S
+def test_calls_stay_within_the_rest_until_the_reset_and_within_the_limit_after_it() -> None:
+    quota = build_quota_after(3, 10, 4.0)
+    assert count_starts(quota, 0.0) == 3
+    assert quota.compute_wait_s(1.0, 0) == pytest.approx(3.0)
+    assert count_starts(quota, 3.9) == 0
+    assert count_starts(quota, 4.0) == 10
+    assert quota.compute_wait_s(4.0, 0) == MAX_HOLD_S
 
 
-def test_without_a_limit_all_may_start_after_the_reset() -> None:
-    share = share_after(0, None, 4.0)
-    assert starts(share, 3.9) == 0
-    assert starts(share, 4.0) == 100
+def test_without_a_known_limit_every_call_may_start_after_the_reset() -> None:
+    quota = build_quota_after(0, None, 4.0)
+    assert count_starts(quota, 3.9) == 0
+    assert count_starts(quota, 4.0) == 100
 
 
 def test_without_a_reset_nothing_is_held() -> None:
-    share = share_after(0, 10, None)
-    assert starts(share, 0.0) == 100
-    assert share.requests
-    assert share.requests.reported == Remaining(10, 0, None)
+    quota = build_quota_after(0, 10, None)
+    assert count_starts(quota, 0.0) == 100
+    assert quota.requests
+    assert quota.requests.reported == Remaining(10, 0, None)
 
 
-def test_a_limit_that_comes_back_bit_by_bit_is_not_waited_for_whole() -> None:
+def test_a_gradual_refill_is_not_waited_for_until_it_is_full() -> None:
     """Sixty a minute, thirty gone: a reset half a minute away, as OpenAI counts it."""
-    share = share_after(0, 60, 60.0)
-    assert share.compute_wait_s(0.0, 0) == pytest.approx(1.0 + MAX_ARRIVAL_SKEW_S)
-    assert starts(share, 3.5) == 3
-    assert starts(share, 1000.0) >= 59
+    quota = build_quota_after(0, 60, 60.0)
+    assert quota.compute_wait_s(0.0, 0) == pytest.approx(1.0 + MAX_ARRIVAL_SKEW_S)
+    assert count_starts(quota, 3.5) == 3
+    assert count_starts(quota, 1000.0) >= 59
 
 
-def test_a_limit_that_was_seen_to_come_back_at_once_is_waited_for_whole() -> None:
+def test_a_quota_that_does_not_refill_gradually_is_waited_for_until_its_reset() -> None:
     """A fixed minute of which all was used at once looks the same at its end, but not at its beginning."""
-    share = UpstreamQuota()
-    first, last = share.start(0.0, 0), share.start(0.1, 0)
-    share.read(0.2, said(59, 60, 60.0), first)
-    share.read(0.3, said(0, 60, 59.9), last)
-    assert share.compute_wait_s(0.3, 0) == pytest.approx(59.9)
+    quota = UpstreamQuota()
+    first, last = quota.start(0.0, 0), quota.start(0.1, 0)
+    quota.read(0.2, build_status(59, 60, 60.0), first)
+    quota.read(0.3, build_status(0, 60, 59.9), last)
+    assert quota.compute_wait_s(0.3, 0) == pytest.approx(59.9)
 
 
-def test_calls_under_way_are_not_forgotten_by_the_first_reading() -> None:
+def test_the_first_reading_does_not_forget_the_calls_in_flight() -> None:
     """Five are under way when one of them says that six are left: the other four may not be counted there."""
-    share = UpstreamQuota()
-    calls = [share.start(0.0, 0) for _ in range(5)]
-    share.read(0.1, said(6, 10, 5.0), calls[2])
-    assert starts(share, 0.1) == 2
+    quota = UpstreamQuota()
+    calls = [quota.start(0.0, 0) for _ in range(5)]
+    quota.read(0.1, build_status(6, 10, 5.0), calls[2])
+    assert count_starts(quota, 0.1) == 2
 
 
-def test_an_answer_that_comes_late_raises_nothing_and_one_that_comes_alone_does() -> None:
-    share = UpstreamQuota()
-    early, late = share.start(0.0, 0), share.start(0.1, 0)
-    share.read(0.2, said(0, 10, 5.0), late)
-    share.read(0.3, said(9, 10, 5.0), early)
-    assert starts(share, 0.3) == 0
+def test_a_late_reading_does_not_raise_the_estimate_but_that_of_a_lone_call_does() -> None:
+    quota = UpstreamQuota()
+    early, late = quota.start(0.0, 0), quota.start(0.1, 0)
+    quota.read(0.2, build_status(0, 10, 5.0), late)
+    quota.read(0.3, build_status(9, 10, 5.0), early)
+    assert count_starts(quota, 0.3) == 0
 
-    share = share_after(0, 10, 5.0)
-    alone = share.start(1.0, 0)
-    share.read(1.1, said(4, 10, 4.0), alone)
-    assert starts(share, 1.1) == 4
-
-
-def test_a_reading_from_before_the_reset_says_nothing_of_what_came_after() -> None:
-    share = share_after(5, 10, 2.0)
-    slow = share.start(0.5, 0)
-    share.read(3.0, said(0, 10, 9.0), slow)
-    assert starts(share, 3.0) == 10
+    quota = build_quota_after(0, 10, 5.0)
+    alone = quota.start(1.0, 0)
+    quota.read(1.1, build_status(4, 10, 4.0), alone)
+    assert count_starts(quota, 1.1) == 4
 
 
-def test_a_call_that_started_just_before_the_reset_counts_behind_it() -> None:
-    share = share_after(5, 10, 2.0)
-    share.start(1.9, 0)
-    assert starts(share, 2.0) == 9
+def test_a_reading_from_before_the_reset_does_not_count_after_it() -> None:
+    quota = build_quota_after(5, 10, 2.0)
+    slow = quota.start(0.5, 0)
+    quota.read(3.0, build_status(0, 10, 9.0), slow)
+    assert count_starts(quota, 3.0) == 10
 
 
-def test_nothing_is_held_for_more_than_a_minute_and_then_one_asks() -> None:
+def test_a_call_that_started_just_before_the_reset_counts_after_it() -> None:
+    quota = build_quota_after(5, 10, 2.0)
+    quota.start(1.9, 0)
+    assert count_starts(quota, 2.0) == 9
+
+
+def test_a_hold_ends_after_a_minute_with_one_call_that_finds_out() -> None:
     """A day's limit that is used up: one call a minute, whose refusal says so again."""
-    share = share_after(0, 50, 86_400.0)
-    assert share.compute_wait_s(0.0, 0) == pytest.approx(MAX_HOLD_S)
-    assert starts(share, MAX_HOLD_S) == 1
+    quota = build_quota_after(0, 50, 86_400.0)
+    assert quota.compute_wait_s(0.0, 0) == pytest.approx(MAX_HOLD_S)
+    assert count_starts(quota, MAX_HOLD_S) == 1
 
 
-def test_tokens_are_kept_as_requests_are() -> None:
-    share = UpstreamQuota()
-    share.read(0.0, RateLimitStatus(Remaining(), Remaining(1000, 400, 4.0)), share.start(0.0, 100))
-    assert share.compute_wait_s(0.0, 300) == 0
-    share.start(0.0, 300)
-    assert share.compute_wait_s(0.0, 300) == pytest.approx(4.0)
-    assert share.compute_wait_s(0.0, 100) == 0
-    assert share.compute_wait_s(4.0, 5000) == 0, "more than the whole limit waits for the whole limit, not for ever"
+def test_tokens_are_counted_as_requests_are() -> None:
+    quota = UpstreamQuota()
+    quota.read(0.0, RateLimitStatus(Remaining(), Remaining(1000, 400, 4.0)), quota.start(0.0, 100))
+    assert quota.compute_wait_s(0.0, 300) == 0
+    quota.start(0.0, 300)
+    assert quota.compute_wait_s(0.0, 300) == pytest.approx(4.0)
+    assert quota.compute_wait_s(0.0, 100) == 0
+    assert quota.compute_wait_s(4.0, 5000) == 0, "more than the whole limit waits for the whole limit, not for ever"
 
 
-def test_how_long_a_queue_takes_is_known_from_the_rate() -> None:
-    share = share_after(0, 60, 60.0)
-    assert share.compute_wait_s(0.0, 0, requests_ahead=99) == pytest.approx(60.0)
+def test_the_wait_of_a_queue_follows_from_the_refill_rate() -> None:
+    quota = build_quota_after(0, 60, 60.0)
+    assert quota.compute_wait_s(0.0, 0, requests_ahead=99) == pytest.approx(60.0)
 
 
 @dataclass
-class Upstreams:
+class SimulatedUpstream:
     """One that counts requests: a window of `period_s` from its first request on, or a bucket that fills in that time."""
 
     limit: int
@@ -145,7 +145,7 @@ class Upstreams:
     at: float = -math.inf
     refused: int = 0
 
-    def taken(self, now: float) -> Remaining:
+    def take_request(self, now: float) -> Remaining:
         """What it says to a request that arrives."""
         if self.bucket:
             self.used = max(self.used - self.limit / self.period_s * (now - self.at), 0.0)
@@ -161,30 +161,30 @@ class Upstreams:
 
 
 @dataclass
-class World:
+class Simulation:
     """Many callers before one upstream, in a time of its own; requests overtake each other, and answers even more."""
 
-    upstream: Upstreams
+    upstream: SimulatedUpstream
     random: random.Random
     slowest_s: float
-    share: UpstreamQuota = field(default_factory=UpstreamQuota)
+    quota: UpstreamQuota = field(default_factory=UpstreamQuota)
     ended: int = 0
 
     def run(self, calls: int) -> float:
-        """Makes one call, then all others as early as the share allows; the time at the end."""
+        """Makes one call, then all others as early as the quota allows; the time at the end."""
         events: list[tuple[float, int, str, object]] = []
         now, number, waiting, last = 0.0, 0, calls - 1, 0.0
 
         def start() -> None:
             nonlocal number
             number += 1
-            heapq.heappush(events, (now + self.random.uniform(0.001, 0.02), number, "arrives", self.share.start(now, 0)))
+            heapq.heappush(events, (now + self.random.uniform(0.001, 0.02), number, "arrives", self.quota.start(now, 0)))
 
         start()
         while events:
             now, _, what, detail = heapq.heappop(events)
             if what == "arrives":
-                left = self.upstream.taken(now)
+                left = self.upstream.take_request(now)
                 number += 1
                 answered = now + self.random.uniform(0.001, self.slowest_s)
                 # All is as of the request; but a moment, as some give, is nearer when it is read.
@@ -193,14 +193,14 @@ class World:
                 heapq.heappush(events, (answered, number, "answers", (detail, told)))
             elif what == "answers":
                 assert isinstance(detail, tuple)
-                self.share.read(now, RateLimitStatus(detail[1]), detail[0])
+                self.quota.read(now, RateLimitStatus(detail[1]), detail[0])
                 self.ended, last = self.ended + 1, now
-            while waiting and self.ended and not self.share.compute_wait_s(now, 0):
+            while waiting and self.ended and not self.quota.compute_wait_s(now, 0):
                 waiting -= 1
                 start()
             if waiting and self.ended:
                 number += 1
-                wait = max(self.share.compute_wait_s(now, 0), 1e-3)
+                wait = max(self.quota.compute_wait_s(now, 0), 1e-3)
                 if what != "wakes" or not any(event[2] == "wakes" for event in events):
                     heapq.heappush(events, (now + wait, number, "wakes", None))
         assert not waiting
@@ -209,7 +209,7 @@ class World:
 
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from([(False, 1.0), (False, 60.0), (True, 60.0)]), st.integers(2, 30), st.floats(0.01, 0.25), st.integers())
-def test_no_upstream_refuses_anybody_and_nobody_waits_in_vain(
+def test_no_upstream_refuses_a_call_and_no_call_waits_in_vain(
     kind: tuple[bool, float], limit: int, slowness: float, seed: int
 ) -> None:
     """Windows and buckets, answers in any order and up to a quarter of the period late.
@@ -217,7 +217,7 @@ def test_no_upstream_refuses_anybody_and_nobody_waits_in_vain(
     Four times the limit is let through without a refusal, in at most twice the time that the limit itself takes.
     """
     bucket, period_s = kind
-    world = World(Upstreams(limit, period_s, bucket), random.Random(seed), slowness * period_s)
+    world = Simulation(SimulatedUpstream(limit, period_s, bucket), random.Random(seed), slowness * period_s)
     calls = 4 * limit
     took_s = world.run(calls)
     assert world.ended == calls

@@ -61,7 +61,7 @@ async def test_the_key_is_sent_to_the_formats_own_path() -> None:
         (b"", {"status": 302}, "server"),
     ],
 )
-async def test_what_is_no_list_is_a_failure_without_the_key(body: Any, answer: dict[str, Any], kind: str) -> None:
+async def test_a_malformed_list_is_a_failure_that_does_not_show_the_key(body: Any, answer: dict[str, Any], kind: str) -> None:
     failure = await told(body, **answer)
 
     assert isinstance(failure, Failure)
@@ -69,7 +69,7 @@ async def test_what_is_no_list_is_a_failure_without_the_key(body: Any, answer: d
     assert SECRET not in repr(failure)
 
 
-async def test_a_list_that_never_ends_is_given_up() -> None:
+async def test_an_endless_list_is_given_up() -> None:
     failure = await told(b" " * (8 * 2**20 + 1))
 
     assert isinstance(failure, Failure)

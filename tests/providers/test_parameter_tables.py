@@ -40,7 +40,7 @@ from fanout.providers.parameters import accept, fit
         ("ft:o4-mini:acme::1", "always"),
     ],
 )
-def test_when_openais_models_reason(model: str, when: str | None) -> None:
+def test_openais_models_reason_as_their_names_tell(model: str, when: str | None) -> None:
     """First matching prefix wins."""
     assert find_openai_reasoning(model) == when
 
@@ -59,12 +59,12 @@ def test_when_openais_models_reason(model: str, when: str | None) -> None:
         ("gpt-5.6", "none", "resting"),
     ],
 )
-def test_the_effort_asked_for_decides_whether_a_model_reasons(model: str, effort: str | None, family: str) -> None:
+def test_the_effort_decides_whether_a_model_reasons(model: str, effort: str | None, family: str) -> None:
     """Some can be told to, some not to, some neither."""
     assert find_openai_family(model, effort) == family
 
 
-def test_reasoning_models_take_another_name_for_the_length_and_no_sampling() -> None:
+def test_reasoning_models_take_another_length_parameter_and_no_sampling() -> None:
     """What they refuse is reported, not sent."""
 
     def fitted(family: str) -> FittedParameters:

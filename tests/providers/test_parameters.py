@@ -30,12 +30,12 @@ def fitted(
     return fit(query, accept(table, row, takes))
 
 
-def test_nothing_is_sent_that_was_not_asked_for() -> None:
+def test_no_parameter_is_sent_that_the_caller_did_not_set() -> None:
     """Defaults are the provider's, or the comparison would not be fair."""
     assert fitted() == FittedParameters({}, (), {})
 
 
-def test_what_was_asked_for_is_sent_as_it_is() -> None:
+def test_a_parameter_that_the_caller_set_is_sent_unchanged() -> None:
     """Zero and false are values like others."""
     asked = fitted(OPENAI_TEXT, max_tokens=5, temperature=0.0, top_p=1.0, seed=-3, echo=True, stop=("a", "b"), logprobs=0)
     assert asked.sent == {
@@ -50,14 +50,14 @@ def test_what_was_asked_for_is_sent_as_it_is() -> None:
     assert (asked.ignored, asked.adjusted) == ((), {})
 
 
-def test_what_is_not_in_the_table_is_ignored_by_name() -> None:
+def test_a_parameter_outside_the_table_is_ignored_by_name() -> None:
     """In the order of the parameters, the caller's other fields behind them."""
     asked = fitted(top_k=5, echo=True, suffix="!", passthrough={"min_p": 0.1})
     assert asked.sent == {}
     assert asked.ignored == ("top_k", "echo", "suffix", "min_p")
 
 
-def test_a_contracts_own_default_is_dropped_without_a_word() -> None:
+def test_a_contracts_default_is_dropped_silently() -> None:
     """The caller did not ask for it, so nothing of his was ignored."""
     assert fitted({}, max_tokens=16, top_k=1, defaults=frozenset({"max_tokens"})).ignored == ("top_k",)
 
@@ -67,7 +67,7 @@ def test_a_contracts_own_default_is_dropped_without_a_word() -> None:
     [{"n": 1}, {"best_of": 0}, {"echo": False}, {"presence_penalty": 0.0}, {"repetition_penalty": 0.0}, {"logit_bias": {}}],
     ids=str,
 )
-def test_a_value_that_asks_for_nothing_is_not_reported_as_ignored(neutral: dict[str, Any]) -> None:
+def test_a_value_without_effect_is_not_reported_as_ignored(neutral: dict[str, Any]) -> None:
     """Clients fill such fields in by themselves."""
     assert fitted({}, **neutral) == FittedParameters({}, (), {})
 
@@ -79,7 +79,7 @@ def test_a_value_out_of_range_is_clamped_and_reported() -> None:
     assert asked.adjusted == {"temperature": (3.5, 2), "presence_penalty": (-2.5, -2), "n": (500, 128)}
 
 
-def test_a_contracts_own_default_is_clamped_without_a_word() -> None:
+def test_a_contracts_default_is_clamped_silently() -> None:
     """As it is dropped without one."""
     asked = fitted({"temperature": Rule("temperature", 0, 0.1)}, temperature=0.2, defaults=frozenset({"temperature"}))
     assert (asked.sent, asked.adjusted) == ({"temperature": 0.1}, {})
@@ -93,14 +93,14 @@ def test_a_row_tightens_a_range_but_never_widens_it() -> None:
     assert isinstance(asked.sent["n"], int)
 
 
-def test_what_is_no_count_need_not_be_whole() -> None:
+def test_a_parameter_that_is_no_count_may_be_clamped_to_a_fraction() -> None:
     """However it was asked for: Cohere's `top_p` ends at 0.99, and 1 must not become 0."""
     row = ParametersRow(clamp={"top_p": (0.01, 0.99), "n": (1.5, 4.5)})
     assert fitted(row=row, top_p=1, n=9).sent == {"top_p": 0.99, "n": 4}
     assert fitted(row=row, top_p=0, n=1).sent == {"top_p": 0.01, "n": 2}
 
 
-def test_a_row_renames_and_drops() -> None:
+def test_a_row_renames_and_drops_parameters() -> None:
     """Mistral: `random_seed`, and no `logit_bias`; other fields of the caller's alike."""
     row = ParametersRow(rename={"seed": "random_seed", "safe": "safe_prompt"}, drop=("logit_bias", "metadata"))
     asked = fitted(row=row, seed=1, logit_bias={"5": 1}, passthrough={"safe": True, "metadata": {}}, takes=None)
@@ -108,14 +108,14 @@ def test_a_row_renames_and_drops() -> None:
     assert asked.ignored == ("logit_bias", "metadata")
 
 
-def test_a_name_in_rename_is_taken_even_where_the_format_has_it_not() -> None:
+def test_a_renamed_parameter_is_accepted_even_if_the_format_lacks_it() -> None:
     """So a row declares what only this host knows."""
     row = ParametersRow(rename={"repetition_penalty": "repeat_penalty", "top_k": "top_k"}, clamp={"top_k": (1, 50)})
     asked = fitted(row=row, repetition_penalty=1.1, top_k=99)
     assert asked.sent == {"repeat_penalty": 1.1, "top_k": 50}
 
 
-def test_a_value_that_is_said_by_leaving_it_out_is_left_out() -> None:
+def test_a_value_that_is_expressed_by_omission_is_omitted() -> None:
     """`best_of: 0` means that it is not set; TGI's `top_p` must be below 1."""
     assert fitted(OPENAI_TEXT, best_of=0) == FittedParameters({}, (), {})
     assert fitted({"top_p": Rule("top_p", omit=(1,))}, top_p=1.0) == FittedParameters({}, (), {})
@@ -143,7 +143,7 @@ def test_a_row_can_have_chat_logprobs_as_one_number() -> None:
     assert fitted(row=ParametersRow(rename={"logprobs": "logprobs"}), logprobs=3).sent == {"logprobs": 3}
 
 
-def test_other_fields_go_where_the_format_takes_them() -> None:
+def test_other_fields_are_sent_where_the_format_takes_them() -> None:
     """All, some or none; but whom and what is asked they never change. A null asks for nothing."""
     other: dict[str, Any] = {"tools": [{}], "min_p": None, "model": "x", "stream": True, "messages": [], "verbosity": "low"}
     assert fitted(passthrough=other, takes=None).sent == {"tools": [{}], "verbosity": "low"}

@@ -30,32 +30,32 @@ from tests.support.ngram_reference import pydoc_model, pydoc_reference
 PROMPT = "The value of the expression is"
 
 
-def target(model: str | None = "ngram-5") -> Target:
+def build_target(model: str | None = "ngram-5") -> Target:
     return Target(f"local/{model}", f"local/{model}", "local", model, "both")
 
 
-def call(query: Query | None = None, model: str | None = "ngram-5", **sampling: Any) -> Call:
+def build_call(query: Query | None = None, model: str | None = "ngram-5", **sampling: Any) -> Call:
     query = replace(query or Query(prompt=PROMPT), sampling=Sampling(**sampling))
-    return Call(3, 0, 0, target(model), query, fitted=NgramProvider().fit(target(model), query))
+    return Call(3, 0, 0, build_target(model), query, fitted=NgramProvider().fit(build_target(model), query))
 
 
-async def ask(query: Query | None = None, model: str = "ngram-5", **sampling: Any) -> Completion:
-    return await NgramProvider().complete(call(query, model, **sampling))
+async def complete(query: Query | None = None, model: str = "ngram-5", **sampling: Any) -> Completion:
+    return await NgramProvider().complete(build_call(query, model, **sampling))
 
 
-async def text(query: Query | None = None, model: str = "ngram-5", **sampling: Any) -> str:
-    return (await ask(query, model, **sampling)).choices[0].message.text
+async def complete_text(query: Query | None = None, model: str = "ngram-5", **sampling: Any) -> str:
+    return (await complete(query, model, **sampling)).choices[0].message.text
 
 
-async def streamed(query: Query | None = None, model: str = "ngram-5", **sampling: Any) -> tuple[list[Delta], Completion]:
-    pieces = [piece async for piece in NgramProvider().stream(call(query, model, **sampling))]
+async def collect_stream(query: Query | None = None, model: str = "ngram-5", **sampling: Any) -> tuple[list[Delta], Completion]:
+    pieces = [piece async for piece in NgramProvider().stream(build_call(query, model, **sampling))]
     deltas = [piece for piece in pieces[:-1] if isinstance(piece, Delta)]
     assert len(deltas) == len(pieces) - 1
     assert isinstance(pieces[-1], Completion)
     return deltas, pieces[-1]
 
 
-def run(answer: Any) -> Any:
+def run_sync(answer: Any) -> Any:
     """For properties, which hypothesis can only put to plain functions."""
     return asyncio.run(answer)
 
@@ -63,7 +63,7 @@ def run(answer: Any) -> Any:
 async def test_the_adapter_is_found_by_its_name_in_the_shipped_configuration() -> None:
     async with aiohttp.ClientSession() as session:
         made: Provider = create(load_settings(environ={}).providers["local"], session)
-        assert (await made.complete(call(max_tokens=3))).usage is not None
+        assert (await made.complete(build_call(max_tokens=3))).usage is not None
 
 
 # Temperature, seed
@@ -71,19 +71,19 @@ async def test_the_adapter_is_found_by_its_name_in_the_shipped_configuration() -
 
 @pytest.mark.parametrize("model", ["ngram-2", "ngram-3", "ngram-5"])
 async def test_temperature_0_always_takes_the_likeliest_token(model: str) -> None:
-    one, other = await ask(model=model, temperature=0, logprobs=1), await ask(model=model, temperature=0, seed=9)
+    one, other = await complete(model=model, temperature=0, logprobs=1), await complete(model=model, temperature=0, seed=9)
     assert one.choices[0].message == other.choices[0].message
     for item in one.choices[0].logprobs or ():
         assert (item.token, item.logprob) == item.top[0]
 
 
 async def test_the_same_seed_gives_the_same_text_and_another_seed_another() -> None:
-    assert await text(seed=1) == await text(seed=1)
-    assert await text(seed=1) != await text(seed=-(2**63))
+    assert await complete_text(seed=1) == await complete_text(seed=1)
+    assert await complete_text(seed=1) != await complete_text(seed=-(2**63))
 
 
-async def test_without_a_seed_every_answer_is_another() -> None:
-    assert len({await text() for _ in range(5)}) == 5
+async def test_without_a_seed_every_answer_differs() -> None:
+    assert len({await complete_text() for _ in range(5)}) == 5
 
 
 def test_the_same_seed_gives_the_same_text_in_another_process() -> None:
@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_text_in_another_process() -> None:
     )
     environment = os.environ | {"PYTHONHASHSEED": "1"}
     other = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True).stdout
-    assert other == run(text(seed=5, frequency_penalty=0.5, top_p=0.9))
+    assert other == run_sync(complete_text(seed=5, frequency_penalty=0.5, top_p=0.9))
 
 
 async def test_the_models_differ_and_the_higher_order_knows_the_text_better() -> None:
@@ -102,7 +102,7 @@ async def test_the_models_differ_and_the_higher_order_knows_the_text_better() ->
     known = " ".join(pydoc_reference().tokens[1:200]).replace("  ", " ")
     means = []
     for model in ("ngram-2", "ngram-3", "ngram-5"):
-        answer = await ask(Query(prompt=known), model, echo=True, logprobs=0, max_tokens=0)
+        answer = await complete(Query(prompt=known), model, echo=True, logprobs=0, max_tokens=0)
         means.append(statistics.fmean(item.logprob or 0 for item in answer.choices[0].logprobs or ()))
     assert means == sorted(means)
     assert means[2] > means[0] + 1
@@ -126,8 +126,8 @@ async def test_the_models_differ_and_the_higher_order_knows_the_text_better() ->
     ids=str,
 )
 async def test_streamed_and_whole_are_the_same_answer_piece_by_piece(sampling: dict[str, Any]) -> None:
-    deltas, completion = await streamed(seed=4, **sampling)
-    assert completion == await ask(seed=4, **sampling)
+    deltas, completion = await collect_stream(seed=4, **sampling)
+    assert completion == await complete(seed=4, **sampling)
     for number, choice in enumerate(completion.choices):
         own = [delta for delta in deltas if delta.choice_index == number]
         assert "".join(delta.text for delta in own) == choice.message.text
@@ -136,20 +136,20 @@ async def test_streamed_and_whole_are_the_same_answer_piece_by_piece(sampling: d
             assert tuple(item for delta in own for item in delta.logprobs or ()) == choice.logprobs
 
 
-async def test_a_stream_gives_a_delta_for_each_token() -> None:
-    deltas, completion = await streamed(seed=4, max_tokens=40)
+async def test_a_stream_yields_a_delta_for_each_token() -> None:
+    deltas, completion = await collect_stream(seed=4, max_tokens=40)
     assert completion.usage is not None
     assert len(deltas) == completion.usage.output_tokens == 40
 
 
 async def test_the_choices_of_a_stream_are_written_side_by_side() -> None:
-    deltas, _ = await streamed(seed=4, n=3, max_tokens=5)
+    deltas, _ = await collect_stream(seed=4, n=3, max_tokens=5)
     assert [delta.choice_index for delta in deltas] == [0, 1, 2] * 5
 
 
 async def test_a_choice_is_the_same_however_many_others_there_are() -> None:
-    several = await ask(seed=4, n=3)
-    assert several.choices[0] == (await ask(seed=4)).choices[0]
+    several = await complete(seed=4, n=3)
+    assert several.choices[0] == (await complete(seed=4)).choices[0]
     assert len({choice.message.text for choice in several.choices}) == 3
 
 
@@ -161,11 +161,11 @@ async def test_a_choice_is_the_same_however_many_others_there_are() -> None:
 def test_a_text_ends_before_its_first_stop_sequence_wherever_the_tokens_are_cut(
     data: st.DataObject, seed: int, model: str
 ) -> None:
-    unstopped = run(text(model=model, seed=seed, max_tokens=40))
+    unstopped = run_sync(complete_text(model=model, seed=seed, max_tokens=40))
     begins = data.draw(st.lists(st.integers(0, max(0, len(unstopped) - 1)), max_size=3))
     stops = [unstopped[begin : begin + data.draw(st.integers(1, 12))] for begin in begins]
     stops = [*stops, data.draw(st.text(min_size=1, max_size=3))]
-    deltas, completion = run(streamed(model=model, seed=seed, max_tokens=40, stop=tuple(stops)))
+    deltas, completion = run_sync(collect_stream(model=model, seed=seed, max_tokens=40, stop=tuple(stops)))
     stopped = completion.choices[0].message.text
     ends = [unstopped.find(stop) + len(stop) for stop in stops if stop in unstopped]
     if ends:
@@ -179,23 +179,23 @@ def test_a_text_ends_before_its_first_stop_sequence_wherever_the_tokens_are_cut(
 
 
 async def test_a_stop_sequence_may_straddle_tokens() -> None:
-    whole = await ask(seed=4, logprobs=0)
+    whole = await complete(seed=4, logprobs=0)
     tokens = [item.token for item in whole.choices[0].logprobs or ()]
     at = next(at for at in range(5, 100) if whole.choices[0].message.text.count(tokens[at][1:] + tokens[at + 1]) == 1)
-    answer = await ask(seed=4, stop=(tokens[at][1:] + tokens[at + 1],), logprobs=0)
+    answer = await complete(seed=4, stop=(tokens[at][1:] + tokens[at + 1],), logprobs=0)
     assert answer.choices[0].message.text == "".join(tokens[:at]) + tokens[at][0]
     assert [item.token for item in answer.choices[0].logprobs or ()] == tokens[: at + 1]
     assert answer.usage is not None
     assert answer.usage.output_tokens == at + 2
 
 
-async def test_a_beginning_of_a_stop_sequence_that_comes_to_nothing_is_shown() -> None:
-    whole = await text(seed=4, max_tokens=10)
-    assert await text(seed=4, max_tokens=10, stop=(whole[-5:] + "☃",)) == whole
+async def test_an_unfinished_stop_sequence_is_shown() -> None:
+    whole = await complete_text(seed=4, max_tokens=10)
+    assert await complete_text(seed=4, max_tokens=10, stop=(whole[-5:] + "☃",)) == whole
 
 
-async def test_the_end_of_a_text_stops_the_answer_and_is_no_output() -> None:
-    answer = await ask(logit_bias={END_OF_TEXT: 100}, logprobs=2)
+async def test_the_end_of_a_text_stops_the_answer_and_is_not_counted_as_output() -> None:
+    answer = await complete(logit_bias={END_OF_TEXT: 100}, logprobs=2)
     assert (answer.choices[0].message.text, answer.choices[0].finish_reason, answer.choices[0].logprobs) == ("", "stop", ())
     assert answer.usage is not None
     assert answer.usage.output_tokens == 0
@@ -203,7 +203,7 @@ async def test_the_end_of_a_text_stops_the_answer_and_is_no_output() -> None:
 
 async def test_max_tokens_is_exact_and_128_by_default() -> None:
     for asked, expected in ((1, 1), (17, 17), (None, 128), (10**6, 1024)):
-        answer = await ask(max_tokens=asked, logit_bias={END_OF_TEXT: -100})
+        answer = await complete(max_tokens=asked, logit_bias={END_OF_TEXT: -100})
         assert answer.usage is not None
         assert (answer.usage.output_tokens, answer.choices[0].finish_reason) == (expected, "length")
 
@@ -213,7 +213,7 @@ async def test_max_tokens_is_exact_and_128_by_default() -> None:
 
 async def test_logprobs_are_the_models_own_before_temperature_penalties_and_truncation() -> None:
     sampling: dict[str, Any] = {"temperature": 0.3, "frequency_penalty": 1.0, "top_k": 3, "logit_bias": {" the": -5}}
-    answer = await ask(model="ngram-3", seed=4, logprobs=5, max_tokens=25, **sampling)
+    answer = await complete(model="ngram-3", seed=4, logprobs=5, max_tokens=25, **sampling)
     known = [END_OF_TEXT, *tokenize(PROMPT)]
     for item in answer.choices[0].logprobs or ():
         expected = pydoc_reference().probabilities(known, 3)
@@ -227,7 +227,7 @@ async def test_logprobs_are_the_models_own_before_temperature_penalties_and_trun
 
 
 async def test_echo_scores_the_prompt_from_its_second_token_on() -> None:
-    answer = await ask(Query(prompt="The value of xylophone the"), "ngram-3", echo=True, logprobs=1, max_tokens=0)
+    answer = await complete(Query(prompt="The value of xylophone the"), "ngram-3", echo=True, logprobs=1, max_tokens=0)
     assert answer.choices[0].message.text == "The value of xylophone the"
     assert answer.choices[0].finish_reason == "length"
     scored = answer.choices[0].logprobs or ()
@@ -239,10 +239,10 @@ async def test_echo_scores_the_prompt_from_its_second_token_on() -> None:
     assert 2.718281828459045 ** (scored[4].logprob or 0) == pytest.approx(pydoc_reference().probabilities([], 3)[" the"])
 
 
-async def test_echo_stands_before_every_choice_and_is_not_searched_for_stops() -> None:
+async def test_echo_precedes_every_choice_and_is_not_searched_for_stop_sequences() -> None:
     plain, echoed = (
-        await ask(seed=4, n=2, stop=(".",)),
-        await ask(seed=4, n=2, stop=(".", "value of the expression"), echo=True),
+        await complete(seed=4, n=2, stop=(".",)),
+        await complete(seed=4, n=2, stop=(".", "value of the expression"), echo=True),
     )
     assert [PROMPT + choice.message.text for choice in plain.choices] == [choice.message.text for choice in echoed.choices]
 
@@ -252,7 +252,7 @@ async def test_echo_stands_before_every_choice_and_is_not_searched_for_stops() -
 
 async def test_best_of_returns_the_answers_with_the_highest_mean_logprob() -> None:
     sampling: dict[str, Any] = {"seed": 4, "logprobs": 0, "max_tokens": 12, "logit_bias": {END_OF_TEXT: -100}}
-    drafts, best = await ask(n=6, **sampling), await ask(n=2, best_of=6, **sampling)
+    drafts, best = await complete(n=6, **sampling), await complete(n=2, best_of=6, **sampling)
     ranked = sorted(drafts.choices, key=lambda choice: -statistics.fmean(item.logprob or 0 for item in choice.logprobs or ()))
     assert list(best.choices) == ranked[:2]
     assert ranked[0] != drafts.choices[0]
@@ -260,24 +260,26 @@ async def test_best_of_returns_the_answers_with_the_highest_mean_logprob() -> No
     assert best.usage.output_tokens == 6 * 12
 
 
-async def test_a_suffix_is_led_into() -> None:
+async def test_an_answer_leads_into_the_suffix() -> None:
     """The suffix is far more probable after an answer that knew of it than after one that did not."""
     suffix = " an exception is raised."
 
-    async def likelihood(answer: str) -> float:
-        scored = (await ask(Query(prompt=PROMPT + answer + suffix), echo=True, logprobs=0, max_tokens=0)).choices[0].logprobs
+    async def compute_likelihood(answer: str) -> float:
+        scored = (
+            (await complete(Query(prompt=PROMPT + answer + suffix), echo=True, logprobs=0, max_tokens=0)).choices[0].logprobs
+        )
         return sum(item.logprob or 0 for item in (scored or ())[-len(list(tokenize(suffix))) :])
 
-    plain = [await likelihood(await text(seed=seed, max_tokens=40)) for seed in range(10)]
-    led = [await likelihood(await text(seed=seed, max_tokens=40, suffix=suffix)) for seed in range(10)]
+    plain = [await compute_likelihood(await complete_text(seed=seed, max_tokens=40)) for seed in range(10)]
+    led = [await compute_likelihood(await complete_text(seed=seed, max_tokens=40, suffix=suffix)) for seed in range(10)]
     assert statistics.fmean(led) > statistics.fmean(plain) + 2
-    usage = (await ask(suffix=suffix, max_tokens=4)).usage
+    usage = (await complete(suffix=suffix, max_tokens=4)).usage
     assert usage is not None
     assert usage.input_tokens == len(list(tokenize(PROMPT))) + len(list(tokenize(suffix)))
 
 
 async def test_best_of_weighs_answers_as_they_are_cut_before_a_suffix() -> None:
-    answer = await ask(seed=4, suffix=" is raised.", n=8, best_of=8, logprobs=0, logit_bias={END_OF_TEXT: -100})
+    answer = await complete(seed=4, suffix=" is raised.", n=8, best_of=8, logprobs=0, logit_bias={END_OF_TEXT: -100})
     means = [statistics.fmean(item.logprob or 0 for item in choice.logprobs or ()) for choice in answer.choices]
     assert means == pytest.approx(sorted(means, reverse=True))
     assert answer.usage is not None
@@ -289,87 +291,91 @@ async def test_best_of_weighs_answers_as_they_are_cut_before_a_suffix() -> None:
 
 async def test_a_bias_takes_a_tokens_text_or_its_id() -> None:
     the = str(pydoc_model().ids[" the"])
-    assert " the" in list(tokenize(await text(temperature=0)))
+    assert " the" in list(tokenize(await complete_text(temperature=0)))
     for key in (" the", the):
-        assert " the" not in list(tokenize(await text(temperature=0, logit_bias={key: -100})))
-        assert await text(logit_bias={key: 100}, max_tokens=3) == " the the the"
+        assert " the" not in list(tokenize(await complete_text(temperature=0, logit_bias={key: -100})))
+        assert await complete_text(logit_bias={key: 100}, max_tokens=3) == " the the the"
 
 
 @pytest.mark.parametrize("key", ["100000", "9" * 5000, " xylophone", "-1", ""])
-async def test_a_bias_on_no_token_is_refused(key: str) -> None:
+async def test_a_bias_on_an_unknown_token_is_refused(key: str) -> None:
     with pytest.raises(ProviderError) as error:
-        await ask(logit_bias={key: 1})
+        await complete(logit_bias={key: 1})
     assert (error.value.failure.kind, error.value.failure.param) == ("bad_request", "logit_bias")
     assert len(error.value.failure.message) < 300
 
 
 @pytest.mark.parametrize("penalty", ["presence_penalty", "frequency_penalty", "repetition_penalty"])
 async def test_penalties_make_repetition_rarer(penalty: str) -> None:
-    async def kinds(**sampling: Any) -> int:
+    async def count_kinds(**sampling: Any) -> int:
         sampling |= {"temperature": 0.4, "logit_bias": {END_OF_TEXT: -100}}
-        answers = [await text(model="ngram-2", seed=seed, **sampling) for seed in range(8)]
+        answers = [await complete_text(model="ngram-2", seed=seed, **sampling) for seed in range(8)]
         return sum(len(set(tokenize(answer))) for answer in answers)
 
-    assert await kinds(**{penalty: 1.5}) > 1.2 * await kinds()
+    assert await count_kinds(**{penalty: 1.5}) > 1.2 * await count_kinds()
 
 
 # What is ignored or adjusted
 
 
-def test_caps_are_reported() -> None:
-    fitted = call(max_tokens=2000, n=40, best_of=50, logprobs=99).fitted
+def test_clamped_parameters_are_reported() -> None:
+    fitted = build_call(max_tokens=2000, n=40, best_of=50, logprobs=99).fitted
     assert fitted.adjusted == {"max_tokens": (2000, 1024), "n": (40, 16), "best_of": (50, 16), "logprobs": (99, 20)}
     assert fitted.sent == {"max_tokens": 1024, "n": 16, "best_of": 16, "logprobs": 20}
     assert fitted.ignored == ()
 
 
-def test_what_has_no_meaning_here_is_reported_unless_a_contract_set_it() -> None:
+def test_parameters_without_a_meaning_are_reported_unless_a_contract_set_them() -> None:
     query = Query(prompt="x", passthrough={"tools": [], "response_format": {}})
-    fitted = call(query, user="me", repetition_penalty=-1.0, temperature=0.5).fitted
+    fitted = build_call(query, user="me", repetition_penalty=-1.0, temperature=0.5).fitted
     assert fitted.ignored == ("repetition_penalty", "user", "tools", "response_format")
     assert fitted.sent == {"temperature": 0.5}
-    by_contract = call(Query(prompt="x", defaults=frozenset({"repetition_penalty", "n"})), repetition_penalty=-1.0, n=99).fitted
+    by_contract = build_call(
+        Query(prompt="x", defaults=frozenset({"repetition_penalty", "n"})), repetition_penalty=-1.0, n=99
+    ).fitted
     assert (by_contract.sent, by_contract.ignored, by_contract.adjusted) == ({"n": 16}, (), {})
 
 
-def test_a_chat_has_no_echo_no_suffix_and_nothing_but_text() -> None:
+def test_a_chat_takes_no_echo_no_suffix_and_no_content_but_text() -> None:
     parts = (TextPart("Hello"), ImagePart("https://example.com/cat.png"), OtherPart({"type": "input_audio"}))
     query = Query(messages=(Message("user", parts),))
-    assert call(query, echo=True, suffix="x").fitted.ignored == ("echo", "suffix", "images", "input_audio")
-    assert call(query, echo=False, suffix="").fitted.ignored == ("images", "input_audio")
+    assert build_call(query, echo=True, suffix="x").fitted.ignored == ("echo", "suffix", "images", "input_audio")
+    assert build_call(query, echo=False, suffix="").fitted.ignored == ("images", "input_audio")
 
 
 async def test_the_operator_may_lower_a_cap_or_drop_a_parameter() -> None:
     overrides = ParametersRow(drop=("logit_bias",), clamp={"max_tokens": (None, 10)})
     provider, query = NgramProvider(overrides), Query(prompt="x", sampling=Sampling(max_tokens=50, logit_bias={"1": 1}))
-    assert provider.fit(target(), query) == FittedParameters({"max_tokens": 10}, ("logit_bias",), {"max_tokens": (50, 10)})
+    assert provider.fit(build_target(), query) == FittedParameters(
+        {"max_tokens": 10}, ("logit_bias",), {"max_tokens": (50, 10)}
+    )
 
 
 async def test_a_chat_continues_the_text_of_its_messages() -> None:
     parts = (TextPart("the expression"), ImagePart("https://example.com/cat.png"), TextPart("is"))
     query = Query(messages=(Message("system", "The value of"), Message("assistant", None), Message("user", parts)))
-    chat, plain = await ask(query, seed=1), await ask(Query(prompt="The value of\n\nthe expression\nis"), seed=1)
+    chat, plain = await complete(query, seed=1), await complete(Query(prompt="The value of\n\nthe expression\nis"), seed=1)
     assert chat == plain
 
 
 async def test_a_prompt_may_be_token_ids() -> None:
     ids = tuple(token for token in pydoc_model().encode(PROMPT) if token is not None)
-    by_ids = await ask(Query(prompt_tokens=ids), seed=1, echo=True)
-    assert by_ids == await ask(seed=1, echo=True)
+    by_ids = await complete(Query(prompt_tokens=ids), seed=1, echo=True)
+    assert by_ids == await complete(seed=1, echo=True)
 
 
 @pytest.mark.parametrize("token", [-1, 10**6])
 async def test_a_prompt_of_unknown_ids_is_refused(token: int) -> None:
     with pytest.raises(ProviderError) as error:
-        await ask(Query(prompt_tokens=(0, token)))
+        await complete(Query(prompt_tokens=(0, token)))
     assert (error.value.failure.kind, error.value.failure.param) == ("bad_request", "prompt")
 
 
 # Who answers
 
 
-async def test_an_answer_says_which_model_text_and_how_many_tokens() -> None:
-    answer = await ask(model="ngram-3", n=2, max_tokens=5, logit_bias={END_OF_TEXT: -100})
+async def test_an_answer_names_its_model_its_training_text_and_its_tokens() -> None:
+    answer = await complete(model="ngram-3", n=2, max_tokens=5, logit_bias={END_OF_TEXT: -100})
     assert answer.model == "ngram-3"
     assert (answer.system_fingerprint or "").startswith(f"pydoc-{sys.version.split()[0]}-")
     assert answer.usage is not None
@@ -379,12 +385,12 @@ async def test_an_answer_says_which_model_text_and_how_many_tokens() -> None:
 @pytest.mark.parametrize("name", ["ngram-4", None])
 async def test_an_unknown_model_is_not_found(name: str | None) -> None:
     with pytest.raises(ProviderError, match="known models: ngram-2, ngram-3, ngram-5") as error:
-        await NgramProvider().complete(call(model=name))
+        await NgramProvider().complete(build_call(model=name))
     failure = error.value.failure
     assert (failure.kind, failure.code, failure.param) == ("not_found", "model_not_found", "model")
 
 
-def test_a_python_without_its_documentation_says_so_in_the_answer_and_not_before() -> None:
+def test_a_python_without_its_documentation_fails_in_the_answer_and_not_before() -> None:
     program = """if True:
         import asyncio, sys
         from fanout.core.errors import ProviderError
@@ -427,7 +433,7 @@ async def test_many_calls_at_once_leave_the_loop_to_others() -> None:
     """Each would keep it for half a millisecond: a hundred at once must not do so in one pass."""
     provider = NgramProvider()
     await provider.prepare()
-    answers = [asyncio.create_task(provider.complete(call(max_tokens=256))) for _ in range(100)]
+    answers = [asyncio.create_task(provider.complete(build_call(max_tokens=256))) for _ in range(100)]
     passes = []
     while not all(answer.done() for answer in answers):
         begun = perf_counter()
@@ -436,15 +442,15 @@ async def test_many_calls_at_once_leave_the_loop_to_others() -> None:
     assert statistics.median(passes) < 0.01
 
 
-async def test_a_cancelled_call_hands_its_turn_on() -> None:
+async def test_a_cancelled_call_gives_its_turn_up() -> None:
     provider = NgramProvider()
-    answers = [asyncio.create_task(provider.complete(call(max_tokens=1024, n=16))) for _ in range(4)]
+    answers = [asyncio.create_task(provider.complete(build_call(max_tokens=1024, n=16))) for _ in range(4)]
     await asyncio.sleep(0.05)
     for answer in answers[:3]:
         answer.cancel()
     await asyncio.wait(answers, timeout=10)
     assert [answer.cancelled() for answer in answers] == [True, True, True, False]
-    stream = provider.stream(call())
+    stream = provider.stream(build_call())
     assert isinstance(await anext(stream), Delta)
     await stream.aclose()
-    assert (await provider.complete(call(max_tokens=1))).choices
+    assert (await provider.complete(build_call(max_tokens=1))).choices

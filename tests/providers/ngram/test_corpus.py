@@ -33,11 +33,14 @@ def test_sections_are_unwrapped_and_lose_markup_headings_and_code() -> None:
     ]
 
 
-def test_topics_come_in_the_order_of_their_names() -> None:
-    def sentence(name: str) -> str:
+def test_topics_are_in_the_order_of_their_names() -> None:
+    def build_sentence(name: str) -> str:
         return f"This is a sentence about the letter {name}."
 
-    assert list(extract_documents({"b": sentence("b"), "a": sentence("a")})) == [sentence("a"), sentence("b")]
+    assert list(extract_documents({"b": build_sentence("b"), "a": build_sentence("a")})) == [
+        build_sentence("a"),
+        build_sentence("b"),
+    ]
 
 
 def test_the_text_inside_python_is_long_and_made_of_whole_sentences() -> None:

@@ -19,25 +19,25 @@ PROMPT = "The value of the expression is the"
 PROMPTS = ("", " the", PROMPT, " an instance of", " xylophone", "If the object")
 
 
-def distribution(prompt: str = PROMPT, order: int = 3) -> Distribution:
+def find_distribution(prompt: str = PROMPT, order: int = 3) -> Distribution:
     return pydoc_model().after(pydoc_model().encode(prompt), order)
 
 
-def probabilities(given: Distribution) -> dict[int, float]:
+def list_probabilities(given: Distribution) -> dict[int, float]:
     return {token: given.probability(token) for token in range(len(pydoc_model().tokens))}
 
 
-def draws(decoding: Decoding, given: Distribution, count: int = 20_000, prompt: str = "") -> Counter[int]:
+def count_draws(decoding: Decoding, given: Distribution, count: int = 20_000, prompt: str = "") -> Counter[int]:
     model, random = pydoc_model(), Random(11)
     encoded = model.encode(prompt)
     return Counter(Chooser(model, decoding, encoded, random).choose(given) for _ in range(count))
 
 
-def given_logit(given: Distribution, token: int) -> float:
+def compute_logit(given: Distribution, token: int) -> float:
     return math.log(given.probability(token))
 
 
-def likeliest(count: int, given: Distribution) -> list[int]:
+def find_likeliest(count: int, given: Distribution) -> list[int]:
     return [token for _, token in given.leaders(count)]
 
 
@@ -54,10 +54,10 @@ def likeliest(count: int, given: Distribution) -> list[int]:
 def test_no_choice_falls_outside_top_k_and_top_p(
     prompt: str, order: int, temperature: float, top_k: int, top_p: float, bias: dict[int, float], banned: int
 ) -> None:
-    given = distribution(prompt, order)
-    bias = dict.fromkeys(likeliest(banned, given), -100.0) | bias
+    given = find_distribution(prompt, order)
+    bias = dict.fromkeys(find_likeliest(banned, given), -100.0) | bias
     decoding = Decoding(temperature, top_k, top_p, logit_bias=bias)
-    assert set(draws(decoding, given, 30)) <= set(decoded(probabilities(given), decoding))
+    assert set(count_draws(decoding, given, 30)) <= set(decoded(list_probabilities(given), decoding))
 
 
 @settings(max_examples=40, deadline=None)
@@ -71,15 +71,15 @@ def test_the_weight_before_a_token_is_that_of_all_likelier_ones(
     prompt: str, order: int, temperature: float, bias: dict[int, float]
 ) -> None:
     """What `top_p` rests on: the brute force adds up the whole vocabulary."""
-    model, given = pydoc_model(), distribution(prompt, order)
+    model, given = pydoc_model(), find_distribution(prompt, order)
     tempered = model.temper(given, temperature)
     whole = (
-        BiasedDistribution(given, tempered, temperature, {t: given_logit(given, t) + b for t, b in bias.items()})
+        BiasedDistribution(given, tempered, temperature, {t: compute_logit(given, t) + b for t, b in bias.items()})
         if bias
         else tempered
     )
     before = 0.0
-    for rank, (token, chance) in enumerate(decoded(probabilities(given), Decoding(temperature, logit_bias=bias)).items()):
+    for rank, (token, chance) in enumerate(decoded(list_probabilities(given), Decoding(temperature, logit_bias=bias)).items()):
         if rank < 5 or rank % 97 == 0:
             assert whole.weight_before(token) / whole.total == pytest.approx(before, rel=1e-9, abs=1e-12)
         before += chance
@@ -106,45 +106,47 @@ def test_the_weight_before_a_token_is_that_of_all_likelier_ones(
     ids=lambda decoding: str(decoding)[:150],
 )
 def test_choices_follow_the_exact_distribution(decoding: Decoding) -> None:
-    model, given = pydoc_model(), distribution()
+    model, given = pydoc_model(), find_distribution()
     prompt = [token for token in model.encode(PROMPT) if token is not None]
-    expected = decoded(probabilities(given), decoding, prompt=prompt if decoding.repetition_penalty != 1 else ())
+    expected = decoded(list_probabilities(given), decoding, prompt=prompt if decoding.repetition_penalty != 1 else ())
     count = 20_000 if decoding.top_p == 1 and not decoding.top_k else 5_000 if len(decoding.logit_bias) < 100 else 300
-    assert_drawn_from(draws(decoding, given, count, PROMPT), expected)
+    assert_drawn_from(count_draws(decoding, given, count, PROMPT), expected)
 
 
-def test_choices_are_exact_where_almost_all_probability_is_taken_away() -> None:
+def test_choices_are_exact_where_almost_all_probability_is_banned() -> None:
     """At temperature 0.01 the others weigh so little beside the 5 likeliest that a difference of sums would be noise."""
-    given = distribution(order=2)
-    level = given_logit(given, likeliest(6, given)[-1])
-    bias = {token: level - given_logit(given, token) for token in likeliest(5, given)}
+    given = find_distribution(order=2)
+    level = compute_logit(given, find_likeliest(6, given)[-1])
+    bias = {token: level - compute_logit(given, token) for token in find_likeliest(5, given)}
     for top_p in (1.0, 0.8):
         decoding = Decoding(temperature=0.01, top_p=top_p, logit_bias=bias)
-        assert_drawn_from(draws(decoding, given, 300), decoded(probabilities(given), decoding))
+        assert_drawn_from(count_draws(decoding, given, 300), decoded(list_probabilities(given), decoding))
 
 
 def test_choices_reach_the_rarest_tokens_where_all_others_are_banned() -> None:
     """They are all as probable as each other, so the first few hundred of them are not enough."""
-    given = distribution(order=2)
-    chances = probabilities(given)
+    given = find_distribution(order=2)
+    chances = list_probabilities(given)
     rarest = [token for token, p in chances.items() if p < 1.001 * min(chances.values())]
     decoding = Decoding(temperature=0.2, logit_bias=dict.fromkeys(chances.keys() - rarest, -100.0))
-    drawn = draws(decoding, given, 100)
+    drawn = count_draws(decoding, given, 100)
     assert 25 < sum(drawn[token] for token in rarest[: len(rarest) // 2]) < 75
     assert drawn.keys() <= set(rarest)
 
 
-def test_temperature_0_takes_the_likeliest() -> None:
+def test_temperature_0_takes_the_likeliest_token() -> None:
     for prompt in ("", " the", PROMPT, " xylophone"):
-        assert set(draws(Decoding(temperature=0), distribution(prompt), 20)) == set(likeliest(1, distribution(prompt)))
+        assert set(count_draws(Decoding(temperature=0), find_distribution(prompt), 20)) == set(
+            find_likeliest(1, find_distribution(prompt))
+        )
 
 
 def test_a_bias_of_minus_100_bans_and_of_100_forces() -> None:
-    given = distribution()
-    first, second = likeliest(2, given)
-    assert draws(Decoding(temperature=0, logit_bias={first: -100.0}), given, 1) == {second: 1}
-    assert draws(Decoding(temperature=2.0, logit_bias={first: -100.0}), given, 2_000)[first] == 0
-    assert draws(Decoding(temperature=2.0, logit_bias={3000: 100.0}), given, 2_000) == {3000: 2_000}
+    given = find_distribution()
+    first, second = find_likeliest(2, given)
+    assert count_draws(Decoding(temperature=0, logit_bias={first: -100.0}), given, 1) == {second: 1}
+    assert count_draws(Decoding(temperature=2.0, logit_bias={first: -100.0}), given, 2_000)[first] == 0
+    assert count_draws(Decoding(temperature=2.0, logit_bias={3000: 100.0}), given, 2_000) == {3000: 2_000}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +170,7 @@ def test_penalties_count_what_was_generated(decoding: Decoding) -> None:
     for _ in range(40):
         given = model.after([*prompt, *generated], 3)
         repeated = prompt if decoding.repetition_penalty != 1 else ()
-        expected = decoded(probabilities(given), greedy, generated, repeated)
+        expected = decoded(list_probabilities(given), greedy, generated, repeated)
         generated.append(chooser.choose(given))
         plain.append(unchanged.choose(model.after([*prompt, *plain], 3)))
         assert generated[-1] in expected

@@ -11,7 +11,7 @@ short = st.text("ab", min_size=1, max_size=5)
 
 
 @given(st.lists(st.text("ab", max_size=4), max_size=12), st.lists(short, max_size=3))
-def test_a_stop_is_found_where_the_text_first_completes_one(pieces: list[str], stops: list[str]) -> None:
+def test_a_stop_sequence_is_found_where_the_text_first_completes_one(pieces: list[str], stops: list[str]) -> None:
     scanner, text = StopScanner(stops), "".join(pieces)
     for piece in pieces:
         if scanner.found is None:
@@ -22,7 +22,7 @@ def test_a_stop_is_found_where_the_text_first_completes_one(pieces: list[str], s
 
 
 @given(st.lists(st.text("ab", max_size=4), max_size=12), st.lists(short, max_size=3))
-def test_exactly_what_may_begin_a_stop_is_held_back(pieces: list[str], stops: list[str]) -> None:
+def test_exactly_the_text_that_may_begin_a_stop_sequence_is_held_back(pieces: list[str], stops: list[str]) -> None:
     scanner, text = StopScanner(stops), ""
     for piece in pieces:
         scanner.feed(piece)

@@ -91,7 +91,7 @@ async def test_a_call_is_one_post(upstream: Upstream, session: aiohttp.ClientSes
     assert request.body == {"model": "ok", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
 
 
-async def test_a_stream_gives_its_deltas_as_they_come(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+async def test_a_stream_yields_its_deltas_as_they_arrive(upstream: Upstream, session: aiohttp.ClientSession) -> None:
     """Then the whole, with the usage that was asked for; chat and text alike."""
     provider = openai_at(upstream.url, session=session)
     for call in (calling(provider, "chunks-5-gap-0.05"), calling(provider, "chunks-5-gap-0.05", prompt="Once")):
@@ -134,7 +134,7 @@ async def test_connections_are_kept_for_the_next_call(upstream: Upstream, sessio
         ("503", "server_error", "server_error"),
     ],
 )
-async def test_how_answers_break(
+async def test_a_broken_answer_is_a_failure_with_its_own_code(
     upstream: Upstream, session: aiohttp.ClientSession, model: str, whole: str, streamed: str
 ) -> None:
     """Each its own code; where a stream had begun, with its partial text."""
@@ -147,7 +147,7 @@ async def test_how_answers_break(
     assert str(upstream.port) not in failure.message
 
 
-async def test_no_key_is_sent_where_a_redirect_leads(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+async def test_a_redirect_is_not_followed(upstream: Upstream, session: aiohttp.ClientSession) -> None:
     """It is not followed."""
     provider = openai_at(upstream.url, session=session)
     failure = await failed(provider.complete(calling(provider, "307")))
@@ -178,7 +178,7 @@ async def test_whatever_an_upstream_does_is_an_answer_or_a_failure(
             assert isinstance(result, Failure | Completion | tuple)
 
 
-async def test_a_port_where_nobody_listens(session: aiohttp.ClientSession) -> None:
+async def test_a_closed_port_is_a_network_failure(session: aiohttp.ClientSession) -> None:
     """A failure of the network; the address stays with us."""
     with refusing_url() as url:
         provider = openai_at(url, session=session)
@@ -187,7 +187,7 @@ async def test_a_port_where_nobody_listens(session: aiohttp.ClientSession) -> No
     assert failure.message == "cannot connect to `up`: Connection refused"
 
 
-async def test_a_host_that_does_not_exist(session: aiohttp.ClientSession) -> None:
+async def test_an_unknown_host_is_a_network_failure(session: aiohttp.ClientSession) -> None:
     """`.invalid` never resolves (RFC 2606)."""
     provider = openai_at("http://no-such-host.invalid/v1", session=session)
     failure = await failed(provider.complete(calling(provider)))
@@ -195,7 +195,7 @@ async def test_a_host_that_does_not_exist(session: aiohttp.ClientSession) -> Non
     assert "invalid" not in failure.message
 
 
-async def test_a_certificate_that_nobody_vouches_for(session: aiohttp.ClientSession) -> None:
+async def test_an_untrusted_certificate_is_a_final_failure(session: aiohttp.ClientSession) -> None:
     """Not tried again: it will not get better."""
     async with Upstream(tls=True) as upstream:
         provider = openai_at(upstream.url, session=session)
@@ -204,7 +204,7 @@ async def test_a_certificate_that_nobody_vouches_for(session: aiohttp.ClientSess
         assert not upstream.requests
 
 
-async def test_tls_where_plain_http_is_spoken(session: aiohttp.ClientSession) -> None:
+async def test_a_tls_handshake_with_a_plain_http_server_fails(session: aiohttp.ClientSession) -> None:
     """A wrong `https` in the address: a handshake is no request, and the server says so in plain text."""
 
     async def complain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -253,7 +253,7 @@ async def test_a_stream_beyond_the_limit_is_closed(upstream: Upstream, session: 
     assert [request.abandoned for request in upstream.requests] == [True, True]
 
 
-async def test_what_a_small_body_unpacks_to_counts(session: aiohttp.ClientSession) -> None:
+async def test_the_limit_counts_a_body_after_decompression(session: aiohttp.ClientSession) -> None:
     """A host may compress although it was not asked to."""
     packed = gzip.compress(b" " * 2**26)
     lines = ("Content-Type: application/json", "Content-Encoding: gzip", f"Content-Length: {len(packed)}")
@@ -266,7 +266,7 @@ async def test_what_a_small_body_unpacks_to_counts(session: aiohttp.ClientSessio
         assert (await provider.complete(calling(provider))).choices[0].message.text == "unpacked"
 
 
-async def test_large_bodies_go_both_ways(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+async def test_large_bodies_are_sent_and_received(upstream: Upstream, session: aiohttp.ClientSession) -> None:
     """Written and read in a thread; aiohttp's warning of large bytes does not come."""
     provider = openai_at(upstream.url, session=session)
     call = calling(provider, "mb-2", messages=(Message("user", "é" * 1_500_000),))
@@ -296,7 +296,7 @@ async def test_cancelling_closes_the_upstreams_connection(
     assert upstream.requests[0].abandoned
 
 
-async def test_cancelling_closes_a_tls_connection_as_fast() -> None:
+async def test_cancelling_closes_a_tls_connection_at_once_too() -> None:
     """Without waiting for the other side's farewell."""
     async with Upstream(tls=True) as upstream:
         trusting = ssl.create_default_context()
@@ -348,7 +348,7 @@ async def test_an_error_in_a_stream_closes_the_upstreams_connection(session: aio
     assert time.monotonic() - start < 0.15
 
 
-async def test_a_connection_that_stays_open_behind_the_terminator_is_closed(session: aiohttp.ClientSession) -> None:
+async def test_a_connection_that_stays_open_after_the_terminator_is_closed(session: aiohttp.ClientSession) -> None:
     """The answer is whole; its end is waited for only a moment."""
     async with answering(EVENT_STREAM, chunk(chunks(piece("a", "stop")))) as url:
         provider = openai_at(url, session=session)
@@ -360,7 +360,7 @@ async def test_a_connection_that_stays_open_behind_the_terminator_is_closed(sess
         assert not session.connector._conns
 
 
-async def test_a_body_that_ends_a_moment_behind_the_terminator_keeps_its_connection(session: aiohttp.ClientSession) -> None:
+async def test_a_body_that_ends_soon_after_the_terminator_keeps_its_connection(session: aiohttp.ClientSession) -> None:
     """The last chunk of HTTP often comes in a packet of its own; the next call is spared a handshake."""
     async with answering(EVENT_STREAM, chunk(chunks(piece("a", "stop"))), 0.03, b"0\r\n\r\n") as url:
         provider = openai_at(url, session=session)
@@ -369,7 +369,7 @@ async def test_a_body_that_ends_a_moment_behind_the_terminator_keeps_its_connect
         assert session.connector._conns
 
 
-async def test_a_stream_that_breaks_behind_its_finish_reason_is_whole(session: aiohttp.ClientSession) -> None:
+async def test_a_stream_that_breaks_after_its_finish_reason_is_complete(session: aiohttp.ClientSession) -> None:
     """Only the usage may be missing."""
     body = chunks(piece("a"), piece("b", "stop"), done=False).rstrip()
     async with answering(EVENT_STREAM, chunk(body), 0.1, b"zz\r\n") as url:
@@ -379,7 +379,7 @@ async def test_a_stream_that_breaks_behind_its_finish_reason_is_whole(session: a
     assert completion.usage is None
 
 
-async def test_a_host_that_does_not_stream_still_gives_deltas(session: aiohttp.ClientSession) -> None:
+async def test_a_host_that_does_not_stream_still_yields_deltas(session: aiohttp.ClientSession) -> None:
     """It answers JSON: whoever only passes deltas on must see the text."""
     body = json.dumps({"choices": [saying("a"), saying("b") | {"index": 1}]}).encode()
     async with answering(head("Content-Type: application/json", f"Content-Length: {len(body)}"), body) as url:
@@ -389,7 +389,7 @@ async def test_a_host_that_does_not_stream_still_gives_deltas(session: aiohttp.C
     assert len(completion.choices) == 2
 
 
-async def test_an_answer_that_comes_byte_by_byte(session: aiohttp.ClientSession) -> None:
+async def test_an_answer_may_arrive_byte_by_byte(session: aiohttp.ClientSession) -> None:
     """Chunked, whole and streamed."""
     body = json.dumps({"choices": [saying("é")]}).encode()
     parts = [chunk(body[place : place + 1]) for place in range(len(body))]
@@ -398,7 +398,7 @@ async def test_an_answer_that_comes_byte_by_byte(session: aiohttp.ClientSession)
         assert (await provider.complete(calling(provider))).choices[0].message.text == "é"
 
 
-async def test_calls_do_not_share_anything(upstream: Upstream, session: aiohttp.ClientSession) -> None:
+async def test_concurrent_calls_share_nothing_but_the_session(upstream: Upstream, session: aiohttp.ClientSession) -> None:
     """Many at once over one session, each with its own answer."""
     provider = openai_at(upstream.url, session=session)
     calls = [calling(provider, f"say-n{number}") for number in range(50)]

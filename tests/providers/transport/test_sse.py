@@ -1,150 +1,106 @@
-"""Our own event streams, where time decides: silence, and readers who stop reading."""
+"""Server-sent events, cut anywhere."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from itertools import pairwise
 
-import aiohttp
 import pytest
-from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fanout.core.schema import Delta, Failure, Outcome
-from fanout.server import event_stream
-from fanout.server.lifecycle import DISPATCHER
-from tests.support.dispatching import Opened, dispatching
-from tests.support.upstreams import Upstream
+from fanout.core.errors import ProviderError
+from fanout.providers.transport.sse import Event, SseDecoder
 
-
-class Frames:
-    """A dialect of one line a piece. With `breaks` the reader's connection breaks before the first."""
-
-    def __init__(self, request: web.Request, *, breaks: bool) -> None:
-        self._transport = request.transport if breaks else None
-
-    def encode_delta(self, piece: Delta) -> bytes:
-        if self._transport:
-            self._transport.abort()
-        return f"data: {piece.call_index} {piece.text}\n\n".encode() if piece.text else b""
-
-    def encode_outcome(self, outcome: Outcome) -> bytes:
-        word = outcome.result.kind if isinstance(outcome.result, Failure) else "ok"
-        return f"data: {outcome.call.index} is {word}\n\n".encode()
-
-    def encode_end(self, outcomes: Sequence[Outcome]) -> bytes:
-        return f"data: {len(outcomes)} in all\n\n".encode()
-
-
-@asynccontextmanager
-async def streaming(
-    opened: Opened,
-    *models: str,
-    deadline_s: float = 5.0,
-    silence_s: float = 0.1,
-    linger_s: float = 0.1,
-    breaks: bool = False,
-) -> AsyncGenerator[tuple[str, web.Server]]:
-    """An address that streams what these models answer, and the server behind it."""
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        calls = opened.calls(*models)
-        frames = Frames(request, breaks=breaks)
-        return await event_stream.respond(
-            request, frames, calls, deadline_s, None, ping_interval_s=silence_s, reader_grace_s=linger_s
-        )
-
-    app = web.Application()
-    app[DISPATCHER] = opened.dispatcher
-    app.router.add_get("/", handler)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        assert runner.server
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", runner.server
-    finally:
-        await runner.cleanup()
+STREAMS = st.lists(
+    st.sampled_from(
+        [
+            b"data: ",
+            b"data:",
+            b"data",
+            b"event: e\n",
+            b": note\n",
+            b"id: 1\n",
+            b"\n",
+            b"\n\n",
+            b"\r\n",
+            b"\r",
+            b"x",
+            b"\xc3\xa9",
+        ]
+    ),
+    max_size=30,
+).map(b"".join)
 
 
-async def read(url: str) -> tuple[int, list[str]]:
-    async with aiohttp.ClientSession() as client, client.get(url) as response:
-        return response.status, (await response.text()).split("\n\n")[:-1]
+def decoded(*pieces: bytes, max_event_bytes: int = 1000) -> list[Event]:
+    decoder = SseDecoder(max_event_bytes)
+    events = [event for piece in pieces for event in decoder.feed(piece)]
+    return events + decoder.close()
 
 
-async def test_silence_is_broken_by_comments(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path) as opened, streaming(opened, "up/sleep-0.35-chunks-1-say-a") as (url, _):
-        status, frames = await read(url)
-
-    assert status == 200
-    assert frames[0] == ": ping"
-    assert 2 <= frames.count(": ping") <= 3
-    assert [frame for frame in frames if frame != ": ping"] == ["data: 0 a", "data: 0 is ok", "data: 1 in all"]
-
-
-async def test_a_failure_held_back_until_the_status_is_known_is_not_lost_in_the_silence(
-    upstream: Upstream, tmp_path: Path
-) -> None:
-    async with dispatching(upstream.url, tmp_path) as opened, streaming(opened, "400", "up/sleep-0.15-400") as (url, _):
-        status, frames = await read(url)
-
-    assert status == 200
-    assert frames == ["data: 0 is bad_request", "data: 1 is bad_request", "data: 2 in all"]
-
-
-async def test_the_status_says_when_all_have_failed_before_the_silence_ends(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path) as opened, streaming(opened, "400", "400") as (url, _):
-        assert (await read(url))[0] == 400
+def by_the_book(stream: bytes) -> list[Event]:
+    """The standard's algorithm, a line at a time, but for a last event without its blank line."""
+    text = stream.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    events: list[Event] = []
+    name, data = None, None
+    for line in [*text.split(b"\n"), b""]:
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if not line:
+            if data is not None:
+                events.append((name, data))
+            name, data = None, None
+        elif field == b"data":
+            data = value if data is None else data + b"\n" + value
+        elif field == b"event":
+            name = value.decode() or None
+    return events
 
 
-async def test_a_reader_who_stops_reading_is_left_soon_after_the_deadline(
-    upstream: Upstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """His connection is gone at once: closed in order, it would wait for him to read on."""
-    environ = {"FANOUT_MAX_ANSWER_BYTES": "100000000"}
-    async with (
-        dispatching(upstream.url, tmp_path, environ=environ) as opened,
-        streaming(opened, "up/mb-50", deadline_s=2.0, linger_s=0.2) as (url, server),
-    ):
-        start = time.monotonic()
-        reader = await silent_reader(url)
-        await upstream.arrived(1)
-        async with asyncio.timeout(5):
-            while server.connections:
-                await asyncio.sleep(0.01)
-        took_s = time.monotonic() - start
-        await upstream.quiet()
-        reader.close()
-
-    assert 2.2 <= took_s < 3
-    assert len(upstream.abandoned) == len(opened.outcomes) == 1
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
-
-
-async def test_a_reader_whose_connection_breaks_is_no_fault_of_ours(
-    upstream: Upstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Also where a write finds out before aiohttp does."""
-    async with (
-        dispatching(upstream.url, tmp_path) as opened,
-        streaming(opened, "up/chunks-500-gap-0.01", "hang", breaks=True) as (url, _),
-    ):
-        reader = await silent_reader(url)
-        await upstream.arrived(2)
-        await upstream.quiet(1)
-        reader.close()
-
-    assert len(upstream.abandoned) == len(opened.outcomes) == 2
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+@pytest.mark.parametrize(
+    ("stream", "events"),
+    [
+        (b"data: a\n\ndata: b\n\n", [(None, b"a"), (None, b"b")]),
+        (b"data:a\n\n", [(None, b"a")]),
+        (b"data:  a\n\n", [(None, b" a")]),
+        (b"data: a\ndata: b\n\n", [(None, b"a\nb")]),
+        (b"data: a\r\n\r\ndata: b\r\r", [(None, b"a"), (None, b"b")]),
+        (b"event: error\ndata: {}\n\n", [("error", b"{}")]),
+        (b"event:\ndata: {}\n\n", [(None, b"{}")]),
+        (b": OPENROUTER PROCESSING\n\n: again\n\ndata: a\n\n", [(None, b"a")]),
+        (b"id: 7\nretry: 10\nunknown\ndata: a\n\n", [(None, b"a")]),
+        (b"event: ping\n\ndata: a\n\n", [(None, b"a")]),
+        (b"\n\n\n\ndata: a\n\n\n\n", [(None, b"a")]),
+        (b"\xef\xbb\xbfdata: a\n\n", [(None, b"a")]),
+        (b"data: a\n\ndata: [DONE]", [(None, b"a"), (None, b"[DONE]")]),
+        (b"data\n\n", [(None, b"")]),
+        (b"", []),
+    ],
+    ids=repr,
+)
+def test_events_follow_the_standard(stream: bytes, events: list[Event]) -> None:
+    """Multi-line data, comments, names, every kind of line end, and a last event that nothing ends."""
+    assert decoded(stream) == events == by_the_book(stream)
 
 
-async def silent_reader(url: str) -> asyncio.Transport:
-    """A client that has asked, and reads nothing."""
-    host, port = url.removeprefix("http://").split(":")
-    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, host, int(port))
-    transport.pause_reading()
-    transport.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    return transport
+@given(STREAMS, st.lists(st.integers(0, 200), max_size=8), st.booleans())
+def test_cuts_of_the_bytes_do_not_change_the_events(stream: bytes, cuts: list[int], marked: bool) -> None:
+    """Not inside a line end, a UTF-8 sequence or the byte order mark."""
+    stream = b"\xef\xbb\xbf" + stream if marked else stream
+    places = [0, *sorted(cuts), len(stream)]
+    pieces = [stream[start:end] for start, end in pairwise(places)]
+    assert decoded(*pieces) == decoded(stream) == decoded(*[bytes([byte]) for byte in stream]) == by_the_book(stream)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_an_event_beyond_the_limit_ends_the_stream(size: int) -> None:
+    """Whole or in pieces: an upstream cannot fill the memory with one line."""
+    stream = b"data: ok\n\ndata: " + b"a" * 2000 + b"\n\n"
+    with pytest.raises(ProviderError) as caught:
+        decoded(*[stream[start : start + size] for start in range(0, len(stream), size)])
+    assert (caught.value.failure.kind, caught.value.failure.code) == ("malformed", "event_too_large")
+
+
+def test_many_events_may_together_exceed_the_limit() -> None:
+    """It holds for each of them."""
+    assert len(decoded(b"data: 0123456789\n\n" * 1000)) == 1000
