@@ -89,8 +89,8 @@ async def test_without_a_seed_every_answer_differs() -> None:
 def test_the_same_seed_gives_the_same_text_in_another_process() -> None:
     """Whose hashes of strings are others."""
     program = (
-        "import asyncio; from tests.providers.ngram.test_adapter import text; "
-        "print(asyncio.run(text(seed=5, frequency_penalty=.5, top_p=.9)), end='')"
+        "import asyncio; from tests.providers.ngram.test_adapter import complete_text; "
+        "print(asyncio.run(complete_text(seed=5, frequency_penalty=.5, top_p=.9)), end='')"
     )
     environment = os.environ | {"PYTHONHASHSEED": "1"}
     other = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True, text=True).stdout
@@ -394,12 +394,12 @@ def test_a_python_without_its_documentation_fails_in_the_answer_and_not_before()
     program = """if True:
         import asyncio, sys
         from fanout.core.errors import ProviderError
-        from tests.providers.ngram.test_adapter import NgramProvider, call
+        from tests.providers.ngram.test_adapter import NgramProvider, build_call
 
         async def main() -> None:
             await NgramProvider().prepare()
             try:
-                await NgramProvider().complete(call())
+                await NgramProvider().complete(build_call())
             except ProviderError as error:
                 print(error.failure.kind)
 
