@@ -1,4 +1,4 @@
-"""Fanout in a program: `await fanout.ask("…", models=[…])`, `fanout.ask_sync` for notebooks."""
+"""Fanout in a program: `await fanout.ask("…", models=[…])`, and `fanout.ask_sync` for notebooks."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ EMBEDDED = ("embedded",)
 
 
 def build_request(prompt: str, models: Models, *, system: str | None = None, strict: bool = False, **sampling: Any) -> Request:
-    """A prompt to many models.
+    """Return the request that sends a prompt to many models.
 
     Args:
-        sampling: `max_tokens`, `temperature`, …: the fields of `schema.Sampling`.
+        prompt: a user message for chat models, a text to continue for others.
+        models: see `Models`.
+        system: a system message, for chat models.
+        strict: whether a parameter that a model cannot take fails its entry instead of being ignored.
+        sampling: `max_tokens`, `temperature`, …: the fields of `Sampling`.
 
     Raises:
         RequestError: with every unknown or wrong parameter.
@@ -51,25 +55,28 @@ async def ask(
     settings: Settings | None = None,
     **sampling: Any,
 ) -> Comparison:
-    """One prompt to many models at once; the answers side by side, failures in their places.
+    """Send one prompt to many models at once and return the answers side by side, failures in their places.
 
     Args:
+        prompt: a user message for chat models, a text to continue for others.
         models: see `Models`; by default the embedded ones.
-        timeout_s: the deadline of it all; by default `FANOUT_TIMEOUT_S`.
-        return_when: how many entries must have answered before the rest is cancelled.
-        dispatcher: an open one, to keep connections and limits between questions; else one is opened for this question.
-        settings: for the dispatcher that is opened; by default what `load_settings()` reads.
-        sampling: the fields of `schema.Sampling`.
+        system: a system message, for chat models.
+        strict: whether a parameter that a model cannot take fails its entry instead of being ignored.
+        timeout_s: deadline of the whole request; by default `FANOUT_TIMEOUT_S`.
+        return_when: number of entries that must have answered before the rest is cancelled.
+        dispatcher: an open one, to keep connections and limits between prompts; else one is opened for this prompt.
+        settings: settings of the dispatcher that is opened; by default those of `load_settings()`.
+        sampling: `max_tokens`, `temperature`, …: the fields of `Sampling`.
 
     Raises:
         ConfigError: the configuration cannot be used.
         RequestError: an unknown or wrong parameter, or too many calls.
     """
     if return_when is not None and return_when < 1:
-        raise RequestError([Fault("return_when", "is at least 1, or `None` for all")])
-    asked = build_request(prompt, models, system=system, strict=strict, **sampling)
+        raise RequestError([Fault("return_when", "must be at least 1, or `None` for all")])
+    request = build_request(prompt, models, system=system, strict=strict, **sampling)
     async with nullcontext(dispatcher) if dispatcher else open_dispatcher(settings or load_settings()) as opened:
-        calls = opened.plan(asked)
+        calls = opened.plan(request)
         await opened.prepare(calls)
         created, began = time.time(), time.monotonic()
         deadline_s = opened.settings.environment.timeout_s if timeout_s is None else timeout_s
@@ -78,7 +85,7 @@ async def ask(
 
 
 def ask_sync(prompt: str, models: Models = EMBEDDED, **options: Any) -> Comparison:
-    """`ask`, for notebooks and scripts: works whether or not an event loop runs. Options as for `ask`, but no dispatcher.
+    """Call `ask` from a notebook or script, whether or not an event loop runs. It takes the same options, but no dispatcher.
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -90,21 +97,21 @@ def ask_sync(prompt: str, models: Models = EMBEDDED, **options: Any) -> Comparis
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(ask(prompt, models, **options))
-    return _in_a_thread(prompt, models, options)
+    return _run_in_thread(prompt, models, options)
 
 
-def _in_a_thread(prompt: str, models: Models, options: Mapping[str, Any]) -> Comparison:
-    """Beside a running loop, which must not be waited in. An interrupt ends the calls instead of waiting for them."""
+def _run_in_thread(prompt: str, models: Models, options: Mapping[str, Any]) -> Comparison:
+    """Run `ask` in a thread, for a running loop must not be blocked. An interrupt ends the calls at once."""
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
 
-    async def asked() -> Comparison:
+    async def run() -> Comparison:
         task = asyncio.current_task()
         assert task is not None
         running.append((asyncio.get_running_loop(), task))
         return await ask(prompt, models, **options)
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        future = pool.submit(lambda: asyncio.run(asked()))
+        future = pool.submit(lambda: asyncio.run(run()))
         try:
             return future.result()
         except KeyboardInterrupt:

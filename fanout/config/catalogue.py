@@ -1,4 +1,4 @@
-"""Every model name → what it is: provider, upstream id, kind, what is published about it, what it lacks."""
+"""The models behind every name: provider, upstream id, kind, published facts, missing configuration."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class Model:
     """A name that can be called."""
 
     name: str
-    """The canonical one."""
+    """The canonical name."""
     provider: str
     id: str
     kind: Kind
     row: ModelRow | None
-    """`None` for an id of a configured provider that has no entry."""
+    """`None` for an id of a configured provider without an entry of its own."""
 
 
 class Catalogue:
-    """The configured models, by every name they have."""
+    """The configured models, found by any of their names."""
 
     def __init__(self, settings: Settings) -> None:
         self._providers = settings.providers
@@ -48,7 +48,7 @@ class Catalogue:
         return iter(self._models.values())
 
     def find(self, name: str) -> Model | None:
-        """The model of a name: `<provider>/<id>` literally, else an entry or alias, case aside."""
+        """Return the model of a name: `<provider>/<id>` literally, else an entry or alias, case aside."""
         provider, slash, upstream_id = name.partition("/")
         if slash and upstream_id and provider in self._providers:
             known = self._by_id.get((provider, upstream_id))
@@ -58,18 +58,19 @@ class Catalogue:
         return self._by_name.get(name.lower())
 
     def find_set(self, name: str) -> tuple[str, ...] | None:
-        """The models of a set; `None` where no set has that name."""
+        """Return the models of a set; `None` where no set has that name."""
         return self._sets.get(name.lower())
 
     def find_provider(self, model: Model) -> ProviderSettings:
+        """Return the provider that serves a model."""
         return self._providers[model.provider]
 
     def lacks(self, model: Model, *, own_key: bool = False) -> tuple[str, ...]:
-        """The variables that must be set before the model can be called; empty when it is ready."""
+        """Return the variables that must be set before the model can be called; none when it is ready."""
         return self.find_provider(model).lacks(own_key=own_key)
 
     def refuse_unknown(self, name: str) -> Failure:
-        """Why a name cannot be called, with the names near it."""
+        """Return the failure for an unknown name, with the names near it."""
         provider, slash, upstream_id = name.partition("/")
         hosts = find_near(provider, self._providers, most=1) if slash and upstream_id else []
         literal = [f"{host}/{upstream_id}" for host in hosts if host != provider]
@@ -78,7 +79,7 @@ class Catalogue:
         return Failure("not_found", message, code="model_not_found", param="model")
 
     def refuse_retired(self, model: Model, today: date) -> Failure | None:
-        """Why a model can no longer be called, where its vendor has shut it down: never another one in its stead."""
+        """Return the failure for a model that its vendor has shut down; another model is never called in its stead."""
         row = model.row
         if row is None or row.deprecated_on is None or date.fromisoformat(row.deprecated_on) > today:
             return None
@@ -87,7 +88,7 @@ class Catalogue:
         return Failure("not_found", message, code="model_retired", param="model")
 
     def refuse_unconfigured(self, model: Model) -> Failure:
-        """Why a known model cannot be called: the variables to set, and the header that would do instead."""
+        """Return the failure for a model without configuration: the variables to set, or the header that replaces them."""
         provider = self.find_provider(model)
         needed = " and ".join(f"`{name}`" for name in provider.lacks()).replace(" or ", "` or `")
         message = f"`{model.name}` needs {needed} in the server's environment"

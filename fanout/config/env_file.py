@@ -1,8 +1,8 @@
 """Env files: `NAME=value` lines, read so that every value means what it means to a shell, and never changed on the way.
 
 `python-dotenv` was tried (1.2.4, 2026-11) and reads another language: it refuses quotes that touch (`'it'"'"'s'`, which is
-how a shell and `quote` write an apostrophe), turns `\\n` in double quotes into a line break, and skips a broken line with a
-warning that shows the line, which may be a key.
+how a shell and `quote` write an apostrophe), turns a backslash and `n` in double quotes into a line break, and skips a broken
+line with a warning, so that a key in it is missing instead of a fault.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The files of `providers.json`: read, laid over each other entry by entry, and checked as one whole."""
+"""The files of `providers.json`: read, merged entry by entry, and checked as one whole."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from fanout.config.providers_file import ModelRow, ProviderRow, ProvidersFile
 from fanout.core.errors import ConfigError
 from fanout.core.faults import Fault, to_faults, to_json_path
+from fanout.core.json_text import JsonObject
 from fanout.core.suggestions import did_you_mean
 
 SHIPPED = Path(__file__).parents[1] / "providers.json"
@@ -20,21 +20,21 @@ SHIPPED = Path(__file__).parents[1] / "providers.json"
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One file, and where it stands."""
+    """One file, and its path."""
 
     source: str
     file: ProvidersFile
 
 
 def read_layer(path: Path) -> Layer:
-    """One file.
+    """Read one file.
 
     Raises:
         ConfigError: with every fault of its shape.
     """
     try:
         text = path.read_bytes()
-        faults = list(_doubled(json.loads(text, object_pairs_hook=_Object)))
+        faults = list(_find_duplicates(json.loads(text, object_pairs_hook=_Object)))
         if not faults:
             file = ProvidersFile.model_validate_json(text.removeprefix(b"\xef\xbb\xbf"), strict=True)
             return Layer(str(path), file)
@@ -42,32 +42,32 @@ def read_layer(path: Path) -> Layer:
         faults = [Fault("", f"cannot be read: {error.strerror}")]
     except ValidationError as error:
         faults = to_faults(error, ProvidersFile)
-    except (ValueError, RecursionError) as error:  # JSON's own complaint names line and column
+    except (ValueError, RecursionError) as error:  # json's own message names line and column
         faults = [Fault("", f"is not valid JSON: {error}")]
     raise ConfigError(str(path), faults)
 
 
-class _Object(dict[str, Any]):
-    """A JSON object that remembers its names that stand twice: parsers keep the last of two silently."""
+class _Object(dict[str, object]):
+    """A JSON object that remembers names given twice, of which parsers silently keep the last."""
 
-    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
         super().__init__(pairs)
         names = [name for name, _ in pairs]
-        self.twice = [name for name in self if names.count(name) > 1] if len(names) > len(self) else []
+        self.duplicates = [name for name in self if names.count(name) > 1] if len(names) > len(self) else []
 
 
-def _doubled(value: Any, *path: str | int) -> Iterator[Fault]:
+def _find_duplicates(value: object, *path: str | int) -> Iterator[Fault]:
     if isinstance(value, _Object):
-        for name in value.twice:
+        for name in value.duplicates:
             yield Fault(to_json_path((*path, name)), "stands twice in one object")
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for step, child in children:
-        yield from _doubled(child, *path, step)
+        yield from _find_duplicates(child, *path, step)
 
 
 @dataclass(slots=True)
 class Rows:
-    """All entries, the file that each stands in, and what went wrong when they were laid over each other."""
+    """All entries, the file that each comes from, and the faults found while merging."""
 
     providers: dict[str, ProviderRow] = field(default_factory=dict)
     models: dict[str, ModelRow] = field(default_factory=dict)
@@ -78,60 +78,64 @@ class Rows:
 
 
 def overlay(layers: Sequence[Layer]) -> Rows:
-    """An entry replaces the one of its name whole; `null` removes it."""
+    """Merge files, the later over the earlier: an entry replaces the one of its name whole, and `null` removes it."""
     rows = Rows()
     for layer in layers:
-        _drop_orphans(rows, layer.source, _lay(rows, layer.source, layer.file))
+        _drop_orphans(rows, layer.source, _merge_file(rows, layer.source, layer.file))
     return rows
 
 
-def _lay(rows: Rows, source: str, file: ProvidersFile) -> set[tuple[str, str]]:
-    """Lays one file over the others; which entries it removed."""
-    gone = set()
+def _merge_file(rows: Rows, source: str, file: ProvidersFile) -> set[tuple[str, str]]:
+    """Merge one file over the others; return the entries that it removed."""
+    removed = set()
     for section in ("providers", "models", "sets", "default_provider"):
-        merged: dict[str, Any] = getattr(rows, section)
+        merged: JsonObject = getattr(rows, section)
         for name, row in getattr(file, section).items():
             if row is not None:
                 merged[name] = row
                 rows.origin[section, name] = source
             elif name in merged:
                 del merged[name]
-                gone.add((section, name))
+                removed.add((section, name))
             elif section != "default_provider":
                 hint = did_you_mean(name, merged)
                 path = to_json_path((section, name))
                 rows.faults.append(Fault(path, f"is `null`, but there is no shipped entry to remove{hint}", source=source))
-    return gone
+    return removed
 
 
-def _drop_orphans(rows: Rows, source: str, gone: set[tuple[str, str]]) -> None:
-    """Whoever removes a provider need not also remove every shipped model of it, nor their places in shipped sets."""
+def _drop_orphans(rows: Rows, source: str, removed: set[tuple[str, str]]) -> None:
+    """Remove what refers to removed entries.
+
+    An operator who removes a provider need not also remove its shipped models, nor their places in shipped sets.
+    """
     for name, model in list(rows.models.items()):
-        if rows.origin["models", name] != source and ("providers", model.provider) in gone:
+        if rows.origin["models", name] != source and ("providers", model.provider) in removed:
             del rows.models[name]
-            gone.add(("models", name))
+            removed.add(("models", name))
     for name, members in list(rows.sets.items()):
         if rows.origin["sets", name] != source:
-            left = tuple(
+            remaining = tuple(
                 member
                 for member in members
-                if ("models", member) not in gone and ("providers", member.partition("/")[0]) not in gone
+                if ("models", member) not in removed and ("providers", member.partition("/")[0]) not in removed
             )
-            if left:
-                rows.sets[name] = left
+            if remaining:
+                rows.sets[name] = remaining
             else:
                 del rows.sets[name]
 
 
 class References:
-    """Whether every name that stands in one entry for another means one thing, and something."""
+    """Checks of the names by which entries refer to each other: each must mean something, and one thing only."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._names: dict[str, str] = {}
-        """Every spelling of a model, in small letters → the model."""
+        """Models by each of their spellings, in lower case."""
 
     def faults(self) -> Iterator[Fault]:
+        """Yield every reference that is wrong."""
         for name, row in self._rows.providers.items():
             if row.base_url is None and row.base_url_env is None and row.adapter == "openai":
                 sentence = "is required, or `base_url_env`: the address of the API, like `https://host/v1`"
@@ -139,27 +143,25 @@ class References:
         # Shipped ones first: where two claim one name, the fault is the operator's entry's.
         for name, model in sorted(self._rows.models.items(), key=lambda item: not self._is_shipped("models", item[0])):
             if model.provider not in self._rows.providers:
-                yield self._fault("models", name, ("provider",), self._unknown_provider(model.provider))
-            yield from self._of_model(name, model)
+                yield self._fault("models", name, ("provider",), self._describe_unknown(model.provider))
+            yield from self._check_model(name, model)
         for name, members in self._rows.sets.items():
-            yield from self._of_set(name, members)
+            yield from self._check_set(name, members)
         for dialect, provider in self._rows.default_provider.items():
             if provider not in self._rows.providers:
-                yield self._fault("default_provider", dialect, (), self._unknown_provider(str(provider)))
+                yield self._fault("default_provider", dialect, (), self._describe_unknown(str(provider)))
 
-    def _of_model(self, name: str, model: ModelRow) -> Iterator[Fault]:
+    def _check_model(self, name: str, model: ModelRow) -> Iterator[Fault]:
         for number, spelling in enumerate((name, *model.aliases)):
             below = ("aliases", number - 1) if number else ()
-            literal = self._literal(spelling)
+            literal = self._split_literal(spelling)
             if literal and literal != (model.provider, model.id):
-                yield self._taken_literally(name, below, spelling, *literal)
+                yield self._name_clash(name, below, spelling, *literal)
             taken = self._names.setdefault(spelling.lower(), name)
             if taken != name:
                 yield self._fault("models", name, below, f"`{spelling}` is already a name of model `{taken}`")
 
-    def _taken_literally(
-        self, name: str, below: tuple[str | int, ...], spelling: str, provider: str, upstream_id: str
-    ) -> Fault:
+    def _name_clash(self, name: str, below: tuple[str | int, ...], spelling: str, provider: str, upstream_id: str) -> Fault:
         meaning = f"`{spelling}` always means the model `{upstream_id}` of provider `{provider}`"
         if self._is_shipped("models", name) and not self._is_shipped("providers", provider):
             sentence = (
@@ -168,28 +170,28 @@ class References:
             return self._fault("providers", provider, (), sentence)
         return self._fault("models", name, below, meaning)
 
-    def _of_set(self, name: str, members: tuple[str, ...]) -> Iterator[Fault]:
+    def _check_set(self, name: str, members: tuple[str, ...]) -> Iterator[Fault]:
         taken = self._names.setdefault(name.lower(), name)
         if taken in self._rows.models:
             claimant = ("models", taken) if self._is_shipped("sets", name) else ("sets", name)
             yield self._fault(*claimant, (), f"`{name}` would name both the model `{taken}` and the set `{name}`")
         elif taken != name:
             yield self._fault("sets", name, (), f"`{name}` is already the set `{taken}`")
-        if literal := self._literal(name):
+        if literal := self._split_literal(name):
             yield self._fault("sets", name, (), f"`{name}` always means the model `{literal[1]}` of provider `{literal[0]}`")
         if not members:
             yield self._fault("sets", name, (), "is empty: a set names at least one model")
         for number, member in enumerate(members):
-            if self._names.get(member.lower()) not in self._rows.models and not self._literal(member):
+            if self._names.get(member.lower()) not in self._rows.models and not self._split_literal(member):
                 hint = did_you_mean(member, self._rows.models)
                 yield self._fault("sets", name, (number,), f"unknown model `{member}`{hint}")
 
-    def _literal(self, name: str) -> tuple[str, str] | None:
-        """Provider and id of what is always literal."""
+    def _split_literal(self, name: str) -> tuple[str, str] | None:
+        """Return provider and id of a name that is always taken literally."""
         provider, _, upstream_id = name.partition("/")
         return (provider, upstream_id) if upstream_id and provider in self._rows.providers else None
 
-    def _unknown_provider(self, name: str) -> str:
+    def _describe_unknown(self, name: str) -> str:
         known = f"; known: {', '.join(self._rows.providers)}"
         return f"unknown provider `{name}`{did_you_mean(name, self._rows.providers) or known}"
 

@@ -1,11 +1,11 @@
-"""The shape of `providers.json`: one frozen row for each thing that an operator writes there."""
+"""The shape of `providers.json`: a frozen row for each kind of entry."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
+from fanout.core.json_text import JsonObject
 from fanout.core.sampling import MEASURED
 from fanout.core.schema import Kind
 
@@ -28,7 +29,7 @@ ADDRESS = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
 NO_ADDRESS = "is not an address like `https://host/v1`, without user, password, query or fragment"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 KEY_VARIABLE = r"^[A-Z_][A-Z0-9_]*$"
-"""Capitals alone: most keys have small letters, and a key taken for a variable's name would be shown as what is missing."""
+"""Capitals alone: most keys have small letters, and a key mistaken for a variable's name would be shown as missing."""
 NO_KEY_VARIABLE = "is not the name of a variable (capital letters, digits, `_`); put the key in a variable and name it here"
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 """A variable within a header's value."""
@@ -36,31 +37,29 @@ REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class _Like:
-    """A string of a pattern. A fault never shows what stands there instead: by mistake that is often a key."""
+    """A string of a pattern. A fault never shows the value: by mistake that is often a key."""
 
     pattern: str
     otherwise: str
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
 
-    def __get_pydantic_json_schema__(
-        self, make_json_schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {**handler(make_json_schema), "pattern": self.pattern}
+    def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
+        return {**handler(schema), "pattern": self.pattern}
 
-    def _checked(self, text: str) -> str:
+    def _check(self, text: str) -> str:
         if not re.fullmatch(self.pattern, text):
             raise ValueError(self.otherwise)
         return text
 
 
-def _day(text: str) -> str:
-    date.fromisoformat(text)  # says itself what is wrong: `month must be in 1..12`
+def _check_day(text: str) -> str:
+    date.fromisoformat(text)  # its own message explains: `month must be in 1..12`
     return text
 
 
-def _header_value(text: str) -> str:
+def _check_header_value(text: str) -> str:
     if "${" in REFERENCE.sub("", text):
         raise ValueError("holds a `${` that names no variable; a variable is written `${NAME}`")
     if not text.isprintable():
@@ -68,14 +67,14 @@ def _header_value(text: str) -> str:
     return text
 
 
-def _ordered(ends: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+def _check_order(ends: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
     low, high = ends
     if low is not None and high is not None and low > high:
         raise ValueError(f"the lowest, {low:g}, is above the highest, {high:g}")
     return ends
 
 
-def _listed(value: Any) -> Any:
+def _to_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
@@ -84,41 +83,45 @@ Variable = Annotated[str, _Like(VARIABLE, "is not the name of an environment var
 KeyVariable = Annotated[str, _Like(KEY_VARIABLE, NO_KEY_VARIABLE)]
 KeyVariables = Annotated[
     tuple[KeyVariable, ...],
-    BeforeValidator(_listed, json_schema_input_type=KeyVariable | tuple[KeyVariable, ...]),
+    BeforeValidator(_to_tuple, json_schema_input_type=KeyVariable | tuple[KeyVariable, ...]),
 ]
 # Source: token, https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
 HeaderName = Annotated[str, _Like(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", "is not the name of a header")]
-HeaderValue = Annotated[str, AfterValidator(_header_value)]
-Name = Annotated[str, _Like(r"^\S(.*\S)?$", "is no name: it is empty, or begins or ends with a space")]
+HeaderValue = Annotated[str, AfterValidator(_check_header_value)]
+Name = Annotated[str, _Like(r"^\S(.*\S)?$", "is not a name: it is empty, or begins or ends with a space")]
 ProviderName = Annotated[
     str, _Like(r"^[^\s/]+$", "a provider's name has no `/` or space: what stands before the first `/` names the provider")
 ]
-Day = Annotated[str, _Like(r"^\d{4}-\d{2}-\d{2}$", "is not a day like `2026-12-31`"), AfterValidator(_day)]
-Number = Annotated[str, GetPydanticSchema(lambda _source, _handler: core_schema.literal_schema(list(MEASURED)))]
-"""The sampling parameters that have a size."""
-Ends = Annotated[tuple[float | None, float | None], AfterValidator(_ordered)]
+Day = Annotated[str, _Like(r"^\d{4}-\d{2}-\d{2}$", "is not a day like `2026-12-31`"), AfterValidator(_check_day)]
+ClampableName = Annotated[str, GetPydanticSchema(lambda _source, _handler: core_schema.literal_schema(list(MEASURED)))]
+"""Name of a sampling parameter that can be clamped."""
+Ends = Annotated[tuple[float | None, float | None], AfterValidator(_check_order)]
 
 
 class Row(BaseModel):
+    """Base of the rows."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class LimitsRow(Row):
-    """What the provider allows one account; a limit that is absent is not kept."""
+    """Limits of one account. A limit that is absent does not apply."""
 
     requests_per_minute: int | None = Field(None, ge=1)
     burst: int | None = Field(None, ge=1)
-    """Most starts at once, in the share of a minute the rate gives them; absent: the whole minute's may start at once."""
+    """Most starts at once, in their share of a minute; absent: a whole minute's requests may start at once."""
     tokens_per_minute: int | None = Field(None, ge=1)
     concurrency: int | None = Field(None, ge=1)
     """Calls in flight at once."""
 
 
 class RetriesRow(Row):
+    """Retries of a failed call."""
+
     attempts: int = Field(3, ge=1, le=10)
-    """Tries in all, the first included."""
+    """Attempts in all, the first included."""
     max_delay_s: float = Field(30, ge=0, le=MAX_TIMEOUT_S)
-    """The longest wait between two tries where the provider names none."""
+    """Longest wait between two attempts where the provider names none."""
 
 
 class ParametersRow(Row):
@@ -126,7 +129,7 @@ class ParametersRow(Row):
 
     drop: tuple[str, ...] = ()
     rename: dict[str, str] = {}
-    clamp: dict[Number, Ends] = {}
+    clamp: dict[ClampableName, Ends] = {}
     """Name → [lowest, highest]."""
 
 
@@ -134,16 +137,16 @@ class ProviderRow(Row):
     """A host of models, and the account used there."""
 
     adapter: str
-    """A wire format of ours, or the dotted name of a module outside the package."""
+    """A built-in wire format, or the dotted name of a module outside the package."""
     base_url: Address | None = None
     base_url_env: Variable | None = None
-    """A variable that overrides `base_url`."""
+    """Variable that overrides `base_url`."""
     key_header: HeaderName | None = None
-    """The request header in which a caller may bring his own key."""
+    """Request header in which callers may send a key of their own."""
     api_key_env: KeyVariables = ()
-    """Where the key is: the first variable that is set; absent: no key needed."""
+    """Variables of the key, of which the first that is set is taken; absent: no key needed."""
     key_optional: bool = False
-    """The host also answers without a key."""
+    """Whether the host also answers without a key."""
     headers: dict[HeaderName, HeaderValue] = Field({}, repr=False)
     """Extra headers; `${VAR}` is taken from the environment."""
     limits: LimitsRow = LimitsRow()
@@ -152,10 +155,10 @@ class ProviderRow(Row):
     connect_timeout_s: float = Field(10, gt=0, le=MAX_TIMEOUT_S)
     retries: RetriesRow = RetriesRow()
     default_kind: Kind = "chat"
-    """What `<provider>/<any id>` is where the id has no entry among the models."""
+    """Kind of `<provider>/<any id>` where the id has no entry among the models."""
     parameters: ParametersRow = ParametersRow()
     prices: str | None = None
-    """The provider's name in genai-prices, where it differs from the name here; `""`: nothing there is this provider's."""
+    """The provider's name in genai-prices, where it differs from the name here; `""`: it has no prices there."""
 
 
 class PriceRow(Row):
@@ -173,9 +176,9 @@ class ModelRow(Row):
 
     provider: str
     id: Name
-    """The name that the provider knows."""
+    """Name that the provider knows."""
     kind: Kind
-    """What the model natively is."""
+    """Native kind of the model."""
     aliases: tuple[Name, ...] = ()
     limit_group: str | None = None
     name: str | None = None
@@ -194,12 +197,12 @@ class ModelRow(Row):
     created: int | None = None
     """Unix seconds."""
     source: str | None = None
-    """Where these facts come from."""
+    """Source of these facts."""
     price: PriceRow | None = None
     deprecated_on: Day | None = None
-    """The day on which its vendor shuts it down; from then on it is not called."""
+    """Day on which its vendor shuts it down; from then on it is not called."""
     successor: str | None = None
-    """The model that its vendor names instead."""
+    """Model that its vendor names instead."""
 
 
 class ProvidersFile(Row):
@@ -207,24 +210,24 @@ class ProvidersFile(Row):
 
     schema_: str | None = Field(None, alias="$schema")
     extends: bool = True
-    """`false`: nothing of the shipped file is kept."""
+    """Whether the shipped file is kept under this one."""
     providers: dict[ProviderName, ProviderRow | None] = {}
     models: dict[Name, ModelRow | None] = {}
     sets: dict[Name, tuple[str, ...] | None] = {}
     """Several models under one name."""
     default_provider: dict[Literal["scale"], str | None] = {}
-    """Where a dialect sends the names it does not know."""
+    """Provider that a dialect sends unknown names to."""
 
 
-class _Closed(GenerateJsonSchema):
-    """Where names have a pattern, pydantic lets others stand beside them."""
+class _ClosedJsonSchema(GenerateJsonSchema):
+    """A schema that refuses names which do not match the pattern; pydantic's own lets them stand beside the others."""
 
-    def dict_schema(self, make_json_schema: core_schema.DictSchema) -> dict[str, Any]:
-        made = super().dict_schema(make_json_schema)
+    def dict_schema(self, schema: core_schema.DictSchema) -> JsonObject:
+        made = super().dict_schema(schema)
         return {**made, "additionalProperties": False} if "patternProperties" in made else made
 
 
-def make_json_schema() -> dict[str, Any]:
-    """The JSON Schema of `providers.json`, for editors."""
-    made = ProvidersFile.model_json_schema(by_alias=True, schema_generator=_Closed)
+def make_json_schema() -> JsonObject:
+    """Return the JSON Schema of `providers.json`, for editors."""
+    made = ProvidersFile.model_json_schema(by_alias=True, schema_generator=_ClosedJsonSchema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

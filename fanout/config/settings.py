@@ -1,4 +1,4 @@
-"""What the operator set: the environment and `providers.json`, validated whole at start, typed and frozen."""
+"""The operator's settings: the environment and `providers.json`, validated whole at start, typed and frozen."""
 
 from __future__ import annotations
 
@@ -27,34 +27,35 @@ from fanout.core.faults import Fault
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """A provider's row with what the environment adds to it."""
+    """A provider's row, completed from the environment."""
 
     name: str
     row: ProviderRow
     source: str
-    """The file that the row stands in."""
+    """File that the row comes from."""
     base_url: str | None
     key: SecretStr | None
     headers: Mapping[str, SecretStr]
     missing: tuple[str, ...]
-    """Variables, the key's aside, that must be set before this provider can be called."""
+    """Variables other than the key's that must be set before this provider can be called."""
     missing_key: str | None
-    """The key's variable, where none of its names is set; alternatives joined by ` or `."""
+    """The key's variables, joined by ` or `, where none of them is set."""
     max_answer_bytes: int
-    """The largest answer taken from it."""
+    """Size of the largest answer taken from it."""
 
     @property
     def adapter(self) -> str:
+        """Name of the wire format, or of a module outside the package."""
         return self.row.adapter
 
     def lacks(self, *, own_key: bool = False) -> tuple[str, ...]:
-        """The variables to set before this provider can be called; a caller with a key of his own needs not ours."""
+        """Return the variables to set before this provider can be called; a caller's own key replaces ours."""
         return self.missing if own_key or not self.missing_key else (self.missing_key, *self.missing)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the operator set."""
+    """All settings of the operator."""
 
     environment: Environment
     files: tuple[str, ...]
@@ -65,31 +66,32 @@ class Settings:
 
 
 def load_settings(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Reads the environment and lays the files over each other: shipped, then `config` or `FANOUT_CONFIG` or the user's own.
+    """Read the environment and merge the files: the shipped one, then `config`, `FANOUT_CONFIG` or the user's own.
 
-    The working directory is never searched: a stranger's folder must not redirect keys or bring code.
+    The working directory is never searched: a stranger's folder must not redirect keys or import code.
 
     Args:
-        environ: by default this process's variables, over those of the user's own `keys.env`.
+        config: a providers.json of your own.
+        environ: variables; by default this process's, over those of the user's own `keys.env`.
 
     Raises:
-        ConfigError: with every fault of the variables, else of the file, else of what they say together.
+        ConfigError: with every fault of the variables; without any, of the file; without any, of both together.
     """
     environ = add_env_file(None, os.environ) if environ is None else environ
     environment = Environment.read(environ)
-    own = config or environment.config or _users_file(environ)
+    own = config or environment.config or _find_own_file(environ)
     layers = [read_layer(own)] if own else []
     if not own or layers[0].file.extends:
         layers.insert(0, read_layer(SHIPPED))
     rows = overlay(layers)
-    faults = [*rows.faults, *References(rows).faults(), *_addresses(rows, environ)]
+    faults = [*rows.faults, *References(rows).faults(), *_check_addresses(rows, environ)]
     if faults:
         raise ConfigError(", ".join(dict.fromkeys(fault.source for fault in faults)), faults)
     return Settings(
         environment=environment,
         files=tuple(layer.source for layer in layers),
         providers={
-            name: _resolved(name, row, rows.origin["providers", name], environ, environment.max_answer_bytes)
+            name: _resolve_row(name, row, rows.origin["providers", name], environ, environment.max_answer_bytes)
             for name, row in rows.providers.items()
         },
         models=rows.models,
@@ -98,18 +100,18 @@ def load_settings(config: Path | None = None, environ: Mapping[str, str] | None 
     )
 
 
-def _users_file(environ: Mapping[str, str]) -> Path | None:
-    """The file in the user's configuration folder, if he has one."""
+def _find_own_file(environ: Mapping[str, str]) -> Path | None:
+    """Return the providers.json in the user's configuration folder, if there is one."""
     folder = find_config_folder(environ)
     path = folder / "providers.json" if folder else None
     try:
         return path if path and path.is_file() else None
     except PermissionError:
-        return path  # reading it says what is wrong
+        return path  # reading it will raise the error that explains this
 
 
-def _addresses(rows: Rows, environ: Mapping[str, str]) -> list[Fault]:
-    """What is wrong with the addresses that stand in variables."""
+def _check_addresses(rows: Rows, environ: Mapping[str, str]) -> list[Fault]:
+    """Return the faults of addresses in variables."""
     variables = dict.fromkeys(row.base_url_env for row in rows.providers.values() if row.base_url_env)
     return [
         Fault(name, NO_ADDRESS, source="environment")
@@ -118,15 +120,17 @@ def _addresses(rows: Rows, environ: Mapping[str, str]) -> list[Fault]:
     ]
 
 
-def _resolved(name: str, row: ProviderRow, source: str, environ: Mapping[str, str], max_answer_bytes: int) -> ProviderSettings:
-    """A row with its variables' values; one that is set to nothing is as if unset."""
+def _resolve_row(
+    name: str, row: ProviderRow, source: str, environ: Mapping[str, str], max_answer_bytes: int
+) -> ProviderSettings:
+    """Complete a row with its variables' values; a variable that is empty counts as unset."""
 
-    def value(variable: str) -> str:
+    def get_value(variable: str) -> str:
         return environ.get(variable, "").strip()
 
-    keys = [value(variable) for variable in row.api_key_env]
+    keys = [get_value(variable) for variable in row.api_key_env]
     key = next(filter(None, keys), None)
-    base_url = (row.base_url_env and value(row.base_url_env)) or row.base_url
+    base_url = (row.base_url_env and get_value(row.base_url_env)) or row.base_url
     wanted = [row.base_url_env] if row.base_url_env and not base_url else []
     wanted += [match[1] for text in row.headers.values() for match in REFERENCE.finditer(text)]
     return ProviderSettings(
@@ -135,8 +139,10 @@ def _resolved(name: str, row: ProviderRow, source: str, environ: Mapping[str, st
         source=source,
         base_url=base_url.rstrip("/") if base_url else None,
         key=SecretStr(key) if key else None,
-        headers={header: SecretStr(REFERENCE.sub(lambda match: value(match[1]), text)) for header, text in row.headers.items()},
-        missing=tuple(variable for variable in dict.fromkeys(wanted) if not value(variable)),
+        headers={
+            header: SecretStr(REFERENCE.sub(lambda match: get_value(match[1]), text)) for header, text in row.headers.items()
+        },
+        missing=tuple(variable for variable in dict.fromkeys(wanted) if not get_value(variable)),
         missing_key=" or ".join(row.api_key_env) if keys and not key and not row.key_optional else None,
         max_answer_bytes=max_answer_bytes,
     )

@@ -1,4 +1,4 @@
-"""How each account's calls went lately: an observer that keeps the last minutes' calls, and sums them when somebody asks."""
+"""Recent health of each account: an observer that keeps the calls of the last minutes and sums them on request."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from fanout.core.schema import Completion, Failure, Outcome, Retry
 
 WINDOW_S = 300.0
 MAX_CALLS = 1000
-"""Of one account; of more only the last are kept."""
+"""Of one account; the oldest are dropped."""
 
 Account = tuple[str, str | None, bool]
-"""Provider, limit group, and whether it is callers' own keys, all of them together."""
+"""Provider, limit group, and whether the calls bore callers' own keys, which are counted together."""
 
 
 class _EndedCall(NamedTuple):
     at: float
     kind: str | None
-    """The failure's; `None`: it was answered."""
+    """Kind of the failure; `None`: the call was answered."""
     call_s: float | None
     first_token_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class AccountHealth:
-    """The calls of one account that ended within `WINDOW_S`. Times in seconds; `None` where no call tells."""
+    """The calls of an account that ended within `WINDOW_S`. Times in seconds; `None` where no call has one."""
 
     calls: int
     answered: int
     failures: Mapping[str, int]
     error_rate: float | None
-    """Of the calls that nobody cancelled."""
+    """Share of failures among the calls that nobody cancelled."""
     median_s: float | None
-    """Of the attempts that were answered, start to last byte."""
+    """Median time of the answered attempts, from start to last byte."""
     p95_s: float | None
     median_first_token_s: float | None
 
 
 class RecentCalls:
-    """Accounts are those of the configuration, so there are not many."""
+    """The recent calls of every account. Accounts come from the configuration, so there are not many."""
 
     def __init__(self) -> None:
         self._ended: dict[Account, deque[_EndedCall]] = {}
 
     def observe(self, event: Outcome | Retry) -> None:
-        """An observer of the Dispatcher."""
+        """Record the end of a call, as an observer of the Dispatcher."""
         target = event.call.target
         if isinstance(event, Retry) or event.call.refusal or target.provider is None:
             return
         result, timing = event.result, event.timing
         if isinstance(result, Completion) and not timing.attempts:
-            return  # nobody was asked
+            return  # nothing was sent: an answer of zero tokens
         account: Account = (target.provider, target.limit_group, event.call.credential is not None)
         kind = result.kind if isinstance(result, Failure) else None
         ended = self._ended.get(account)
@@ -63,7 +63,7 @@ class RecentCalls:
         ended.append(_EndedCall(time.monotonic(), kind, timing.call_s, timing.first_token_s))
 
     def summarize(self, accounts: Iterable[Account]) -> AccountHealth:
-        """How it went at these, summed as one."""
+        """Return the health of several accounts, summed as one."""
         since = time.monotonic() - WINDOW_S
         return _summarize([call for account in accounts for call in self._ended.get(account, ()) if call.at >= since])
 
@@ -86,5 +86,5 @@ def _summarize(calls: Sequence[_EndedCall]) -> AccountHealth:
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    """The smallest value that at least this share of all do not exceed."""
+    """Return the smallest value that at least this share of all values do not exceed."""
     return ordered[max(-(-int(share * 100) * len(ordered) // 100) - 1, 0)] if ordered else None

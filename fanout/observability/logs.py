@@ -1,4 +1,4 @@
-"""structlog, set up: a line an event, JSON where nobody watches, written by a thread: a full pipe never stops the loop."""
+"""The log: one line for each event, JSON unless it goes to a terminal, written by a thread: a full pipe stops nothing."""
 
 from __future__ import annotations
 
@@ -19,25 +19,29 @@ from typing import Any, Literal, TextIO
 import structlog
 from pydantic_core import PydanticSerializationError, to_json
 
+Event = MutableMapping[str, Any]
+"""A log line before it is written, as structlog passes it on."""
 FLUSH_S = 0.1
 MAX_QUEUED_LINES = 10_000
 CLOSE_TIMEOUT_S = 1.0
-"""How long the end of the process waits for a reader that is slow."""
+"""Time that the end of the process waits for a slow reader."""
 MAX_CAUSES = 5
-"""How far a traceback follows the exceptions behind an exception."""
+"""Exceptions that a traceback follows behind the first."""
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Of the request that the running task serves."""
+"""Id of the request that the running task serves."""
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 def configure(
     level: Literal["debug", "info", "warning", "error"], form: Literal["json", "text"] | None, stream: TextIO = sys.stderr
 ) -> None:
-    """Sends everything that is logged to `stream`: our lines, and what libraries give to `logging`.
+    """Send everything that is logged to `stream`: our events, and the messages that libraries give to `logging`.
 
     Args:
+        level: least severe level that is written.
         form: `None`: text on a terminal, else JSON.
+        stream: where the lines go.
     """
     text = form == "text" or (form is None and stream.isatty())
     renderer: structlog.typing.Processor = (
@@ -60,29 +64,33 @@ def configure(
     logging.basicConfig(handlers=[LibraryLogHandler()], level=logging.WARNING, force=True)
 
 
-def to_json_line(event: Any, **_: Any) -> str:
-    """An event as one line of JSON, whatever stands in it."""
+def to_json_line(event: object, **_: object) -> str:
+    """Return an event as one line of JSON, whatever it holds."""
     try:
         return to_json(event, fallback=str, inf_nan_mode="null").decode()
-    except PydanticSerializationError:  # half a character, as headers and upstreams may send
+    except PydanticSerializationError:  # a lone surrogate, as headers and upstreams may send
         return json.dumps(event, default=str)
 
 
-def add_request(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The request that a line belongs to, where it belongs to one."""
+def add_request(_: object, __: str, event: Event) -> Event:
+    """Add the id of the request that an event belongs to."""
     if "request_id" not in event and (serving := request_id.get()):
         event["request_id"] = serving
     return event
 
 
-def add_traceback(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """`exc_info` as `exception`: where it happened and what kind it was.
+def add_traceback(_: object, __: str, event: Event) -> Event:
+    """Replace `exc_info` by `exception`: where it happened, and its type.
 
-    Neither local variables nor an exception's own words: both may hold a prompt, an answer or a key.
+    Local variables and the exception's message are left out: both may hold a prompt, an answer or a key.
     """
-    given = event.pop("exc_info", None)
-    error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else sys.exc_info()[1]
-    if given and error:
+    exc_info = event.pop("exc_info", None)
+    error = sys.exc_info()[1]
+    if isinstance(exc_info, BaseException):
+        error = exc_info
+    elif isinstance(exc_info, tuple):
+        error = exc_info[1]
+    if exc_info and error:
         event["exception"] = "\n".join(_format_traceback(error, MAX_CAUSES))
     return event
 
@@ -97,22 +105,23 @@ def _format_traceback(error: BaseException, causes: int) -> Iterator[str]:
             yield from _format_traceback(member, causes - 1)
             yield "one of:"
     yield "".join(traceback.format_tb(error.__traceback__)).rstrip()
-    # The system's own words for the number: `strerror` may be anybody's.
+    # The system's message for the number: `strerror` may have been set to anything.
     system = f": {os.strerror(error.errno)}" if isinstance(error, OSError) and isinstance(error.errno, int) else ""
     yield f"{type(error).__module__}.{type(error).__qualname__}{system}"
 
 
 class LibraryLogHandler(logging.Handler):
-    """What libraries log, in our form: without the arguments of their sentences, which may quote what was sent."""
+    """Messages of libraries as our events, without their arguments, which may quote what was sent."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write a library's message."""
         sentence = str(record.msg).split("\n", 1)[0][:200]
         write = log.error if record.levelno >= logging.ERROR else log.warning
         write(sentence, logger=record.name, exc_info=record.exc_info)
 
 
 class LogWriter:
-    """Lines wait in a bounded queue until its thread writes them; when the queue is full they are counted, not kept."""
+    """A thread that writes the log. Lines wait in a bounded queue; when it is full they are dropped and counted."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -123,10 +132,12 @@ class LogWriter:
         self._thread.start()
         atexit.register(self.close)
 
-    def logger(self, *_: Any) -> LogWriter:
+    def logger(self, *_: object) -> LogWriter:
+        """Return this writer, as structlog's logger factory."""
         return self
 
     def msg(self, line: str) -> None:
+        """Queue a line."""
         if len(self._lines) < MAX_QUEUED_LINES:
             self._lines.append(line)
         else:
@@ -135,6 +146,7 @@ class LogWriter:
     debug = info = warning = error = critical = exception = msg
 
     def close(self) -> None:
+        """Write the last lines and end the thread."""
         self._stop.set()
         self._thread.join(timeout=CLOSE_TIMEOUT_S)
 
@@ -147,13 +159,11 @@ class LogWriter:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         dropped, self._dropped = self._dropped, 0
         if dropped:
-            lines.append(
-                to_json_line({"event": "log lines dropped: the log is read too slowly", "level": "warning", "count": dropped})
-            )
+            lines.append(to_json_line({"event": "log.lines_dropped", "level": "warning", "count": dropped}))
         if lines:
             try:
                 self._write("\n".join(lines) + "\n")
-            except (OSError, ValueError):  # whoever read the log is gone
+            except (OSError, ValueError):  # the reader of the log has left
                 self._stop.set()
 
     def _write(self, text: str) -> None:
@@ -163,9 +173,9 @@ class LogWriter:
             self._stream.write(text)
             return
         # Past the stream's own buffer, which loses what a non-blocking pipe refuses and holds its lock while a full one waits.
-        left = memoryview(text.encode(errors="backslashreplace"))
-        while left:
+        remaining = memoryview(text.encode(errors="backslashreplace"))
+        while remaining:
             try:
-                left = left[os.write(descriptor, left) :]
-            except BlockingIOError:  # somebody made the pipe non-blocking
+                remaining = remaining[os.write(descriptor, remaining) :]
+            except BlockingIOError:  # another process made the pipe non-blocking
                 time.sleep(FLUSH_S)

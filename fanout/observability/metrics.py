@@ -1,4 +1,4 @@
-"""What `/metrics` shows: an observer that counts, and the Prometheus text made in a thread when somebody asks.
+"""Metrics: an observer that counts, and the Prometheus text of `/metrics`, made in a thread on request.
 
 Names follow OpenTelemetry's semantic conventions for GenAI and HTTP where one exists, in Prometheus spelling.
 Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/
@@ -20,9 +20,9 @@ DURATIONS_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24
 WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 MAX_SERIES = 500
-"""Callers choose model ids: past so many label sets of one metric the rest is counted as `other`."""
+"""Label sets of one metric; callers choose model ids, so further ones are counted as `other`."""
 METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
-"""Any other is `_OTHER`, as OpenTelemetry has it: callers write methods of their own."""
+"""HTTP methods that have a label; any other is `_OTHER`, as in OpenTelemetry, for callers may invent methods."""
 
 Labels = tuple[str, ...]
 CALL_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
@@ -30,7 +30,10 @@ CALL_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_
 
 @dataclass(slots=True)
 class _Metric:
-    """One metric. prometheus-client's own take a lock for every figure, 2 µs each, and 9 µs to write a line; these 0.5."""
+    """One metric.
+
+    Prometheus-client's own takes a lock for every value, 2 µs each, and 9 µs to write a line; this one takes 0.5.
+    """
 
     kind: str
     name: str
@@ -38,24 +41,27 @@ class _Metric:
     labels: Labels
     buckets: tuple[float, ...] = ()
     series: dict[Labels, list[float]] = field(default_factory=dict)
-    """Labels' values → a counter's or gauge's value; a histogram's count of each bucket, of those beyond, and the sum."""
+    """By labels: the value of a counter or gauge; of a histogram the counts of the buckets, of those beyond, and the sum."""
 
     def add(self, labels: Labels, value: float = 1.0) -> None:
-        """Counts on."""
-        self._of(labels)[0] += value
+        """Add to a counter."""
+        self._find_series(labels)[0] += value
 
     def observe(self, labels: Labels, value: float) -> None:
-        """Counts a value into its bucket."""
-        series = self._of(labels)
+        """Count a value in its bucket."""
+        series = self._find_series(labels)
         series[bisect_left(self.buckets, value)] += 1
         series[-1] += value
 
     def snapshot(self) -> _Metric:
-        """As it is now; whoever reads it need not be on the event loop."""
+        """Return a copy that may be read outside the event loop."""
         return replace(self, series={labels: series.copy() for labels, series in self.series.items()})
 
-    def text(self) -> Iterator[str]:
-        """Source: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format"""
+    def to_lines(self) -> Iterator[str]:
+        """Yield the metric in the text format.
+
+        Source: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
+        """
         yield f"# HELP {self.name} {self.help}\n# TYPE {self.name} {self.kind}\n"
         for labels, series in self.series.items():
             given = ",".join(f'{name}="{_escape(value)}"' for name, value in zip(self.labels, labels, strict=True))
@@ -68,7 +74,7 @@ class _Metric:
                 yield f'{self.name}_bucket{{{given},le="{bound}"}} {total}\n'
             yield f"{self.name}_count{{{given}}} {total}\n{self.name}_sum{{{given}}} {series[-1]}\n"
 
-    def _of(self, labels: Labels) -> list[float]:
+    def _find_series(self, labels: Labels) -> list[float]:
         series = self.series.get(labels)
         if series is None:
             known = labels if len(self.series) < MAX_SERIES else ("other",) * len(labels)
@@ -93,11 +99,11 @@ def _escape(value: str) -> str:
 
 
 class Metrics:
-    """Counts calls (as an observer of the Dispatcher) and HTTP requests; `render` shows them."""
+    """Counts of calls, made as an observer of the Dispatcher, and of HTTP requests."""
 
     def __init__(self) -> None:
         self.limiters: Callable[[], Iterable[tuple[str, LimiterSnapshot]]] = tuple
-        """Where the limiters' states are read from, once a Dispatcher is open."""
+        """Source of the limiters' states, set once a Dispatcher is open."""
         self._duration = _histogram(
             "gen_ai_client_operation_duration_seconds",
             "A call's time, queue and retries included; error_type is empty where it was answered",
@@ -130,10 +136,10 @@ class Metrics:
         PlatformCollector(registry=self._process)
 
     def observe(self, event: Outcome | Retry) -> None:
-        """An observer of the Dispatcher."""
+        """Count a retry or the end of a call, as an observer of the Dispatcher."""
         target = event.call.target
         operation = "chat" if event.call.query.messages is not None else "text_completion"
-        # An unknown name has no provider: the caller's text is no label.
+        # An unknown name has no provider: text of the caller must not become a label.
         labels = (operation, target.provider, target.model or "") if target.provider else (operation, "", "")
         if isinstance(event, Retry):
             self._retries.add((*labels, event.failure.kind))
@@ -152,13 +158,13 @@ class Metrics:
             self._cost.add(labels, event.cost.usd)
 
     def record_request(self, method: str, route: str, status: int, seconds: float, overhead_s: float | None) -> None:
-        """One HTTP request."""
+        """Count an HTTP request."""
         self._requests.observe((method if method in METHODS else "_OTHER", route, str(status)), seconds)
         if overhead_s is not None:
             self._overhead.observe((route,), overhead_s)
 
     async def render(self) -> bytes:
-        """Prometheus' text. Made in a thread: of 500 models it is 40,000 lines."""
+        """Return the page. It is made in a thread: of 500 models it has 40,000 lines."""
         counted = (
             self._duration,
             self._first,
@@ -169,12 +175,12 @@ class Metrics:
             self._requests,
             self._overhead,
         )
-        return await asyncio.to_thread(self._text, [figure.snapshot() for figure in counted] + self._gauges())
+        return await asyncio.to_thread(self._render_text, [metric.snapshot() for metric in counted] + self._read_gauges())
 
-    def _text(self, figures: Sequence[_Metric]) -> bytes:
-        return "".join(line for figure in figures for line in figure.text()).encode() + generate_latest(self._process)
+    def _render_text(self, metrics: Sequence[_Metric]) -> bytes:
+        return "".join(line for metric in metrics for line in metric.to_lines()).encode() + generate_latest(self._process)
 
-    def _gauges(self) -> list[_Metric]:
+    def _read_gauges(self) -> list[_Metric]:
         states = list(self.limiters())
         waiting: dict[Labels, float] = {(name, "interactive"): state.waiting - state.waiting_batch for name, state in states}
         waiting |= {(name, "batch"): state.waiting_batch for name, state in states}
@@ -186,7 +192,7 @@ class Metrics:
             _gauge("fanout_calls_waiting", "Calls waiting for limits", ("account", "priority"), waiting),
             _gauge(
                 "fanout_account_pause_seconds",
-                "How long the account rests, as it asked",
+                "Time until the account may be called again, as it requested",
                 account,
                 {(name,): state.paused_s for name, state in states},
             ),

@@ -1,4 +1,4 @@
-"""What trying a provider has shown, and what to do next: outcomes → a `Finding`. Pure."""
+"""Diagnosis of a provider from the outcomes of its trial calls, with advice. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.schema import Completion, Failure, FailureKind, Outcome
+from fanout.core.usage import sum_known
 
 Evidence = tuple[bool | None, bool | None, bool | None]
-"""The host answered, took the key, knows the model; `None`: not known, for something before it failed."""
+"""Whether the host answered, accepted the key, knows the model; `None`: not known, because something before it failed."""
 NO_EVIDENCE: Evidence = (None, None, None)
 
 EVIDENCE_BY_KIND: Mapping[FailureKind, Evidence] = {
@@ -26,62 +27,62 @@ EVIDENCE_BY_KIND: Mapping[FailureKind, Evidence] = {
     "server": (True, None, None),
     "malformed": (True, None, None),
 }
-"""What a failure of each kind shows; the others show nothing."""
+"""Evidence in a failure, by its kind; other kinds are no evidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One provider, tried with one model. `None` is what nobody knows, because something before it failed."""
+    """Result of trying one provider with one model. `None`: not known, because something before it failed."""
 
     provider: str
     model: str | None = None
-    """As callers name it; `None` where none could be chosen."""
+    """The model as callers name it; `None` where none could be chosen."""
     reachable: bool | None = None
-    """The host answered, whatever it said."""
+    """The host answered, be it with an error."""
     needs_key: bool = True
     key_accepted: bool | None = None
     model_known: bool | None = None
     streams: bool | None = None
-    """At least one piece came, and then an end."""
+    """At least one piece arrived, and then an end."""
     usage_whole: bool | None = None
     usage_streamed: bool | None = None
     total_s: float | None = None
     cost_usd: float | None = None
     next: str = ""
-    """What to do; empty where nothing is to be done."""
+    """Advice; empty where nothing is to be done."""
     wants_model: bool = False
-    """Nobody knows which model to try: one must be named."""
+    """No model to try is known: one must be named."""
     tried: bool = True
-    """`False`: nobody asked for it, and it cannot be tried: no fault of the configuration."""
+    """`False`: it was not requested by name and cannot be tried, which is no fault of the configuration."""
 
     @property
     def is_well(self) -> bool:
-        """It answers, whole and streamed. Usage it may keep to itself."""
+        """Whether it answers, whole and streamed. It may leave out its usage."""
         return bool(self.reachable and self.model_known and self.streams and (self.key_accepted or not self.needs_key))
 
     @property
     def reports_usage(self) -> bool | None:
-        """In both of its ways."""
+        """Whether usage is reported, by whole answers and by streams."""
         known = (self.usage_whole, self.usage_streamed)
         return False if False in known else None if None in known else True
 
 
 def read_outcome(outcome: Outcome) -> Evidence:
-    """What one outcome shows."""
+    """Return the evidence in an outcome."""
     result = outcome.result
     if isinstance(result, Completion):
         return (True, True, True)
-    if not outcome.timing.attempts:  # refused here: nobody was asked
+    if not outcome.timing.attempts:  # refused here: nothing was sent
         return {"not_found": (None, None, False), "not_configured": (None, False, None)}.get(result.kind, NO_EVIDENCE)
     return read_failure(result)
 
 
 def read_failure(failure: Failure) -> Evidence:
-    """What an upstream's failure shows."""
+    """Return the evidence in an upstream's failure."""
     reachable, accepted, known = EVIDENCE_BY_KIND.get(failure.kind, NO_EVIDENCE)
     if failure.status is not None or failure.code == "answer_truncated":
         reachable = True
-    if failure.kind == "not_found" and failure.code:  # an API's own word, which it says to those it knows
+    if failure.kind == "not_found" and failure.code:  # a code of the API itself, which it gives to callers it has accepted
         accepted = True
     return reachable, accepted, known
 
@@ -89,15 +90,18 @@ def read_failure(failure: Failure) -> Evidence:
 def diagnose(
     provider: ProviderSettings, model: str, whole: Outcome, streamed: Outcome | None = None, *, pieces: int = 0
 ) -> Finding:
-    """What a whole call and, if that was answered, a streamed one have shown.
+    """Return the finding from a whole call and, if that was answered, a streamed one.
 
     Args:
-        pieces: deltas of the streamed one that held something.
+        provider: the provider that was tried.
+        model: the model as callers name it.
+        whole: the outcome of the whole call.
+        streamed: the outcome of the streamed call.
+        pieces: number of its deltas that held something.
     """
     first, second = whole.result, streamed.result if streamed else None
     reachable, accepted, known = read_outcome(whole)
     streams = None if second is None else isinstance(second, Completion) and bool(pieces) and _has_ended(second)
-    costs = [outcome.cost.usd for outcome in (whole, streamed) if outcome and outcome.cost]
     return Finding(
         provider=provider.name,
         model=model,
@@ -109,13 +113,13 @@ def diagnose(
         usage_whole=_reports_usage(first),
         usage_streamed=_reports_usage(second),
         total_s=whole.timing.total_s + (streamed.timing.total_s if streamed else 0),
-        cost_usd=sum(costs) if costs else None,
-        next=_next(provider, first, second, streams),
+        cost_usd=sum_known(outcome.cost.usd for outcome in (whole, streamed) if outcome and outcome.cost),
+        next=_advise_on_results(provider, first, second, streams),
     )
 
 
 def diagnose_listing(provider: ProviderSettings, failure: Failure) -> Finding:
-    """A provider whose list of models could not be had, so that nothing was tried."""
+    """Return the finding for a provider whose list of models could not be fetched, so that nothing was tried."""
     reachable, accepted, _ = read_failure(failure)
     return Finding(
         provider=provider.name,
@@ -127,7 +131,7 @@ def diagnose_listing(provider: ProviderSettings, failure: Failure) -> Finding:
 
 
 def diagnose_without_model(provider: ProviderSettings, failure: Failure, *, tried: bool) -> Finding:
-    """A provider for which nobody knows a model to try."""
+    """Return the finding for a provider without a known model to try."""
     why = f"{failure.message}; " if failure.status == 200 else ""
     return Finding(
         provider=provider.name,
@@ -140,12 +144,12 @@ def diagnose_without_model(provider: ProviderSettings, failure: Failure, *, trie
 
 
 def needs_key(provider: ProviderSettings) -> bool:
-    """Whether there is a key that could be refused."""
+    """Return whether there is a key that could be refused."""
     return provider.key is not None or bool(provider.missing_key)
 
 
 def advise(provider: ProviderSettings, failure: Failure) -> str:
-    """What a failure asks of the operator, in one line."""
+    """Return advice on a failure for the operator, in one line."""
     address = f" (`{provider.row.base_url_env}`)" if provider.row.base_url_env else ""
     keys = " or ".join(f"`{name}`" for name in provider.row.api_key_env) or "the credentials"
     another = f"try another model: `--model {provider.name}/<id>`"
@@ -177,7 +181,7 @@ def advise(provider: ProviderSettings, failure: Failure) -> str:
             return f"{failure.message}; {another}"
 
 
-def _next(
+def _advise_on_results(
     provider: ProviderSettings, whole: Completion | Failure, streamed: Completion | Failure | None, streams: bool | None
 ) -> str:
     if isinstance(whole, Failure):

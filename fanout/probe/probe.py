@@ -1,4 +1,4 @@
-"""Tries providers with the least that shows whether they work: one whole call, then one streamed."""
+"""Trials of providers with the least that shows whether they work: one whole call, then one streamed."""
 
 from __future__ import annotations
 
@@ -32,39 +32,42 @@ MAX_CONCURRENT_TRIALS = 8
 """Providers tried at the same time."""
 QUESTION = "Reply with the single word OK."
 FEW_TOKENS, ENOUGH_TOKENS = 32, 2048
-"""What is asked for first; and again where a model thinks longer than that before it says anything."""
+"""Output tokens of the first call, and of a second one where a model needs more than that to think."""
 LISTING_S = 10.0
 TYPICAL = Usage(input_tokens=1000, output_tokens=1000)
-"""By whose cost models are compared."""
+"""Usage by whose cost models are compared."""
 OTHER_KINDS = re.compile(
     r"embed|bge|rerank|whisper|tts|speech|audio|voice|dall|image|flux|diffusion|video|sora|moderation|guard|ocr|vision"
     r"|transcri|realtime|search|prompt|parse|retriev|reward|base$|orpheus|asr|deep-research",
     re.IGNORECASE,
 )
-"""In ids of models that do not chat, or not in words alone."""
+"""Parts of ids of models that do not chat, or not in words alone."""
 SIZE = re.compile(r"(?<![\d.a-z])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
 NO_LIST = ("unsupported", "not_found", "bad_request", "malformed")
-"""How a host fails that has no list of its models: there is nothing wrong with it."""
+"""Failures of a host without a list of its models, which is not a fault."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A provider to try, and with which model; without one, one is chosen."""
+    """A provider to try, with a model; without one, one is chosen."""
 
     provider: str
     model: str | None = None
     is_explicit: bool = False
-    """By name: then what cannot be tried is a fault."""
+    """Whether it was requested by name: then it is a fault if it cannot be tried."""
 
 
 def choose_trials(
     catalogue: Catalogue, providers: Mapping[str, ProviderSettings], models: Sequence[str], named: Sequence[str]
 ) -> list[Trial]:
-    """What to try: the models and providers that are named, else every provider that is configured.
+    """Return the trials: the models and providers that are named, else every provider that is configured.
 
     Args:
+        catalogue: the configured models.
+        providers: the configured providers.
         models: names that `Catalogue.find` knows.
+        named: names of providers.
     """
     trials = [Trial(found.provider, name, is_explicit=True) for name in models if (found := catalogue.find(name))]
     with_model = {trial.provider for trial in trials}
@@ -73,16 +76,18 @@ def choose_trials(
 
 
 async def run_trials(dispatcher: Dispatcher, trials: Iterable[Trial], timeout_s: float) -> list[Finding]:
-    """What each trial shows, in their order. A provider that is at fault is a finding, never an exception.
+    """Run trials and return their findings, in order. A faulty provider is a finding, never an exception.
 
     Args:
-        timeout_s: for each provider in all.
+        dispatcher: makes the calls.
+        trials: the trials to run.
+        timeout_s: time for each provider in all.
     """
     places = asyncio.Semaphore(MAX_CONCURRENT_TRIALS)
 
     async def one(trial: Trial) -> Finding:
         async with places:
-            return await _tried(dispatcher, session, trial, timeout_s)
+            return await _run_trial(dispatcher, session, trial, timeout_s)
 
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session, asyncio.TaskGroup() as group:
         await asyncio.to_thread(pricing.load_prices)  # else the first price is read on the event loop
@@ -90,14 +95,14 @@ async def run_trials(dispatcher: Dispatcher, trials: Iterable[Trial], timeout_s:
     return [task.result() for task in tasks]
 
 
-async def _tried(dispatcher: Dispatcher, session: aiohttp.ClientSession, trial: Trial, timeout_s: float) -> Finding:
+async def _run_trial(dispatcher: Dispatcher, session: aiohttp.ClientSession, trial: Trial, timeout_s: float) -> Finding:
     provider, began = dispatcher.settings.providers[trial.provider], time.monotonic()
     if lacks := provider.lacks():
-        return _lacking(provider, trial, lacks)
+        return _find_lacks(provider, trial, lacks)
     name = trial.model
     try:
         name = name or await choose_model(dispatcher.catalogue, provider, session, min(timeout_s, LISTING_S))
-        finding = await _asked(dispatcher, provider, name, began + timeout_s)
+        finding = await _call_twice(dispatcher, provider, name, began + timeout_s)
     except ProviderError as error:
         if error.failure.kind in NO_LIST:
             return diagnose_without_model(provider, error.failure, tried=trial.is_explicit)
@@ -107,7 +112,7 @@ async def _tried(dispatcher: Dispatcher, session: aiohttp.ClientSession, trial: 
     return finding
 
 
-def _lacking(provider: ProviderSettings, trial: Trial, lacks: Sequence[str]) -> Finding:
+def _find_lacks(provider: ProviderSettings, trial: Trial, lacks: Sequence[str]) -> Finding:
     wanted = " and ".join(f"`{name}`" for name in lacks).replace(" or ", "` or `")
     key = False if provider.missing_key else None
     return Finding(provider.name, trial.model, key_accepted=key, next=f"set {wanted}; `fanout init` asks for it")
@@ -116,20 +121,20 @@ def _lacking(provider: ProviderSettings, trial: Trial, lacks: Sequence[str]) -> 
 async def choose_model(
     catalogue: Catalogue, provider: ProviderSettings, session: aiohttp.ClientSession, timeout_s: float
 ) -> str:
-    """The model to try: the cheapest of the catalogue's, where the host is its vendor's, else of those that it lists itself.
+    """Return the model to try: the cheapest of the catalogue's, where the host is its vendor's, else of the host's own list.
 
     Raises:
-        ProviderError: none is known, and the host's list could not be had.
+        ProviderError: none is known, and the host's list could not be fetched.
     """
     ours = [model for model in catalogue if model.provider == provider.name]
     current = [model for model in ours if not catalogue.refuse_retired(model, datetime.now(UTC).date())]
     if current and (provider.row.base_url or provider.adapter not in PATHS):
-        return _cheapest(provider, current)
+        return _find_cheapest(provider, current)
     try:
         ids = filter_chat_models(await list_models(provider, session, timeout_s))
     except ProviderError as error:
         if current and error.failure.kind in NO_LIST:
-            return _cheapest(provider, current)
+            return _find_cheapest(provider, current)
         raise
     if not ids:
         raise ProviderError(Failure("unsupported", f"`{provider.name}` lists no model", status=200))
@@ -137,12 +142,12 @@ async def choose_model(
 
 
 def filter_chat_models(models: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The ids of those that chat, as far as their names tell; all, where none does."""
+    """Return the ids of models that chat, as far as their names tell; all of them where none seems to."""
     ids = [str(model["id"]) for model in models if str(model["id"]).isprintable()]
     return [id_ for id_ in ids if not OTHER_KINDS.search(id_)] or ids
 
 
-def _cheapest(provider: ProviderSettings, models: Sequence[Model]) -> str:
+def _find_cheapest(provider: ProviderSettings, models: Sequence[Model]) -> str:
     def rank(model: Model) -> tuple[Any, ...]:
         ends = model.row.deprecated_on if model.row else None
         soon = bool(ends) and (date.fromisoformat(str(ends)) - datetime.now(UTC).date()).days < 365
@@ -152,7 +157,7 @@ def _cheapest(provider: ProviderSettings, models: Sequence[Model]) -> str:
 
 
 def _rank(provider: ProviderSettings, upstream_id: str, price: PriceRow | None = None) -> tuple[bool, float, float]:
-    """Cheapest first; those of unknown price by their size, as far as the name tells it."""
+    """Return a sort key: cheapest first; models of unknown price by their size, as far as the name tells it."""
     name = provider.name if provider.row.prices is None else provider.row.prices
     cost = pricing.compute_cost(TYPICAL, price, name, upstream_id)
     sizes = [float(size) for size in SIZE.findall(upstream_id)]
@@ -160,52 +165,55 @@ def _rank(provider: ProviderSettings, upstream_id: str, price: PriceRow | None =
 
 
 def _is_local(provider: ProviderSettings) -> bool:
-    """A server on this machine that may just not be running."""
+    """Return whether it is a server on this machine, which may just not be running."""
     return provider.row.key_optional and urlsplit(provider.base_url or "").hostname in LOOPBACK
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _TrialCall:
+    """A call to make."""
+
     model: str
     chat: bool
     tokens: int = FEW_TOKENS
 
-    def request(self) -> Request:
+    def to_request(self) -> Request:
+        """Return the request for the call."""
         sampling, entries = Sampling(max_tokens=self.tokens), (Entry(model=self.model),)
         if self.chat:
             return Request(entries, messages=(Message("user", QUESTION),), sampling=sampling)
         return Request(entries, prompts=(QUESTION,), sampling=sampling)
 
 
-async def _asked(dispatcher: Dispatcher, provider: ProviderSettings, model: str, deadline: float) -> Finding:
-    """The two calls. The second is made only if the first was answered: there is nothing more to learn, but to pay."""
+async def _call_twice(dispatcher: Dispatcher, provider: ProviderSettings, model: str, deadline: float) -> Finding:
+    """Make the two calls. The second follows only if the first was answered: else it would cost, and show nothing new."""
     known = dispatcher.catalogue.find(model)
     kind = known.kind if known else "chat"
-    question, whole = await _answered(dispatcher, _Question(model, kind != "text"), deadline)
+    trial_call, whole = await _call_whole(dispatcher, _TrialCall(model, kind != "text"), deadline)
     if kind == "both" and isinstance(whole.result, Failure) and whole.result.kind in ("bad_request", "unsupported"):
-        question, whole = await _answered(dispatcher, _Question(model, chat=False), deadline)  # it has no chat template
+        trial_call, whole = await _call_whole(dispatcher, _TrialCall(model, chat=False), deadline)  # it has no chat template
     if isinstance(whole.result, Failure):
         return diagnose(provider, model, whole)
-    streamed, pieces = await _streamed(dispatcher, question, deadline)
-    if not pieces and question.tokens == FEW_TOKENS and _too_few(streamed):
-        streamed, pieces = await _streamed(dispatcher, replace(question, tokens=ENOUGH_TOKENS), deadline)
-    if not pieces and not isinstance(streamed.result, Failure):  # a model may once have nothing to say; twice is no chance
-        streamed, pieces = await _streamed(dispatcher, question, deadline)
+    streamed, pieces = await _call_streamed(dispatcher, trial_call, deadline)
+    if not pieces and trial_call.tokens == FEW_TOKENS and _too_few(streamed):
+        streamed, pieces = await _call_streamed(dispatcher, replace(trial_call, tokens=ENOUGH_TOKENS), deadline)
+    if not pieces and not isinstance(streamed.result, Failure):  # a model may have nothing to say once; twice is no chance
+        streamed, pieces = await _call_streamed(dispatcher, trial_call, deadline)
     return diagnose(provider, model, whole, streamed, pieces=pieces)
 
 
-async def _answered(dispatcher: Dispatcher, question: _Question, deadline: float) -> tuple[_Question, Outcome]:
-    """The outcome of a whole call, asked again with more room where a model needs it; and what was asked last."""
-    (outcome,) = await dispatcher.run(await _planned(dispatcher, question), deadline_s=_left_s(deadline))
-    if question.tokens == FEW_TOKENS and _too_few(outcome):
-        return await _answered(dispatcher, replace(question, tokens=ENOUGH_TOKENS), deadline)
-    return question, outcome
+async def _call_whole(dispatcher: Dispatcher, trial_call: _TrialCall, deadline: float) -> tuple[_TrialCall, Outcome]:
+    """Make a whole call, again with more tokens where a model needs them; return the last call and its outcome."""
+    (outcome,) = await dispatcher.run(await _plan(dispatcher, trial_call), deadline_s=_remaining_s(deadline))
+    if trial_call.tokens == FEW_TOKENS and _too_few(outcome):
+        return await _call_whole(dispatcher, replace(trial_call, tokens=ENOUGH_TOKENS), deadline)
+    return trial_call, outcome
 
 
-async def _streamed(dispatcher: Dispatcher, question: _Question, deadline: float) -> tuple[Outcome, int]:
-    """The outcome, and how many pieces had something in them."""
+async def _call_streamed(dispatcher: Dispatcher, trial_call: _TrialCall, deadline: float) -> tuple[Outcome, int]:
+    """Make a streamed call; return its outcome and the number of pieces that held something."""
     pieces, outcome = 0, None
-    async with aclosing(dispatcher.stream(await _planned(dispatcher, question), deadline_s=_left_s(deadline))) as stream:
+    async with aclosing(dispatcher.stream(await _plan(dispatcher, trial_call), deadline_s=_remaining_s(deadline))) as stream:
         async for piece in stream:
             if isinstance(piece, Delta):
                 pieces += bool(piece.text or piece.reasoning or piece.refusal or piece.tool_calls)
@@ -215,18 +223,18 @@ async def _streamed(dispatcher: Dispatcher, question: _Question, deadline: float
     return outcome, pieces
 
 
-async def _planned(dispatcher: Dispatcher, question: _Question) -> list[Call]:
-    calls = dispatcher.plan(question.request())
+async def _plan(dispatcher: Dispatcher, trial_call: _TrialCall) -> list[Call]:
+    calls = dispatcher.plan(trial_call.to_request())
     await dispatcher.prepare(calls)
     return calls
 
 
-def _left_s(deadline: float) -> float:
+def _remaining_s(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.001)
 
 
 def _too_few(outcome: Outcome) -> bool:
-    """Whether a model that thinks first came to no word, or its host says that it could not."""
+    """Return whether a model that thinks first ran out of tokens before its first word."""
     result = outcome.result
     if isinstance(result, Failure):
         return result.kind == "bad_request" and bool(re.search("max_(completion_|output_)?tokens|output limit", result.message))
