@@ -84,6 +84,7 @@ class CohereReader(AnswerReader):
     @staticmethod
     def parse_answer(origin: Origin, body: JsonObject) -> Completion:
         message = body.get("message")
+        # An error is flat: its `message` is a sentence.
         if body.get("error") or isinstance(message, str):
             raise CohereReader.parse_error(origin, body)
         if not isinstance(message, dict):
@@ -107,6 +108,7 @@ class CohereReader(AnswerReader):
             self._read_content(as_object(message.get("content")), event.get("logprobs"), size)
         elif kind == "message-end":
             self._usage = delta.get("usage")
+            # An answer may end without a reason; it is whole all the same.
             finish = _read_finish(self._origin, delta)
             self._choice()
             if finish != (None, None):
@@ -181,6 +183,7 @@ def _convert_toolbox(toolbox: Toolbox) -> ToolFields:
     functions = [function.describe(parameters=function.parameters) for function in toolbox.functions]
     fields: JsonObject = {"tools": [{"type": "function", "function": function} for function in functions]}
     if toolbox.choice in ("none", "required"):
+        # No field names one function: then all are open, and that is reported.
         fields["tool_choice"] = toolbox.choice.upper()
     lost = {"tool_choice": toolbox.name is not None, "parallel_tool_calls": not toolbox.is_parallel}
     return ToolFields(fields, tuple(name for name, is_lost in lost.items() if is_lost))
@@ -224,6 +227,7 @@ def _parse_message(message: JsonObject) -> Answer:
     content = message.get("content")
     blocks = as_objects(content)
     text = content if isinstance(content, str) else "".join(as_text(block.get("text")) for block in blocks)
+    # The plan before tool calls is reasoning under another name.
     thoughts = as_text(message.get("tool_plan")) + "".join(as_text(block.get("thinking")) for block in blocks)
     return Answer(text, thoughts or None, None, tuple(map(_parse_call, as_objects(message.get("tool_calls")))))
 
@@ -247,6 +251,7 @@ def _parse_logprobs(raw: object) -> tuple[TokenLogprob, ...] | None:
 def _parse_usage(raw: object) -> Usage | None:
     if not isinstance(raw, dict):
         return None
+    # What is billed is often far less than what the model saw.
     tokens, units = as_object(raw.get("tokens")), as_object(raw.get("billed_units"))
     billed = {name: value for name, value in units.items() if isinstance(value, int | float) and not isinstance(value, bool)}
     input_tokens, output_tokens = as_count(tokens.get("input_tokens")), as_count(tokens.get("output_tokens"))

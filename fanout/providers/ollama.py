@@ -102,13 +102,14 @@ class Ollama(InliningProvider):
         return report_left_out(fitted, query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        """Images must be data: URLs by now."""
+        """Encode a call whose images are data: URLs by now."""
         query = call.query
         url = self.require_url(self._text_url if query.messages is None else self._chat_url)
         fields: JsonObject = {"model": call.target.model, "stream": stream}
         options = dict(as_object(call.fitted.sent.get("options")))
         for name, value in call.fitted.sent.items():
             if name != "options":
+                # Unknown fields are silently ignored, so each must stand in its place.
                 (fields if name in TOP_LEVEL else options)[name] = value
         if options:
             fields["options"] = options
@@ -116,7 +117,7 @@ class Ollama(InliningProvider):
             fields["messages"] = _convert_messages(self._origin, query.messages)
         else:
             fields["prompt"] = get_prompt(self._origin, query)
-            if "suffix" not in fields:
+            if "suffix" not in fields:  # `suffix` works by the chat template, which `raw` skips
                 fields["raw"] = True
         return HttpRequest(url, self.build_headers(call), dump(fields))
 
@@ -155,13 +156,14 @@ def _convert_messages(origin: Origin, messages: Sequence[Message]) -> list[JsonO
     converted: list[JsonObject] = []
     names: dict[str, str] = {}
     for message in messages:
+        # Ollama has no role `developer`
         fields: JsonObject = {"role": "system" if message.role == "developer" else message.role}
         fields |= _convert_content(origin, message)
         if calls := parse_tool_calls(origin, message):
             names |= {call.id: call.name for call in calls}
             fields["tool_calls"] = [{"function": {"name": call.name, "arguments": call.arguments}} for call in calls]
         if message.role == "tool" and (name := names.get(as_text(message.extra.get("tool_call_id")))):
-            fields["tool_name"] = name
+            fields["tool_name"] = name  # Ollama names the tool, not the call
         converted.append(fields)
     return converted
 
@@ -217,5 +219,6 @@ def _parse_logprobs(body: JsonObject) -> tuple[TokenLogprob, ...] | None:
 
 
 def _parse_usage(body: JsonObject) -> Usage | None:
+    # A count that is missing is unknown, not 0: a cached prompt has none.
     raw = {name: value for name, value in body.items() if name.endswith(("_count", "_duration"))}
     return build_usage(as_count(body.get("prompt_eval_count")), as_count(body.get("eval_count")), raw=raw)

@@ -63,6 +63,7 @@ class PacketReader(AnswerReader):
         word = as_text(packet.get("finish_reason"))
         usage = _parse_usage(event.get("token_usage"))
         self._usage = usage or self._usage
+        # Either ends the answer: nothing else marks a whole stream.
         if word or (usage and not self._choice().is_finished):
             self._finish(read_finish(word, FINISH))
 
@@ -105,6 +106,7 @@ def flatten_to_prompt(origin: Origin, query: Query) -> str:
     """
     if query.messages is None:
         return get_prompt(origin, query)
+    # One user message is a prompt; more would need a template of ours.
     if len(query.messages) > 1 or query.messages[0].role != "user":
         raise origin.request_error("completes text; it takes no conversation")
     return to_text(origin, query.messages[0].content)

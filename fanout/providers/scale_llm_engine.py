@@ -69,9 +69,10 @@ class TokenReader(AnswerReader):
         token = output.get("token")
         logprobs = _parse_logprobs([token]) if isinstance(token, dict) else None
         self._add(size, text=as_text(output.get("text")), logprobs=logprobs)
+        # Counts of so far: the last one stands.
         self._usage = _parse_usage(output) or self._usage
         if output.get("finished") is True:
-            self._finish((None, None))
+            self._finish((None, None))  # ended, but for no reason that is known
 
     def _complete(self, choices: tuple[Choice, ...]) -> Completion:
         return build_completion(self._origin, {"id": self._request_id}, choices, self._usage)
@@ -99,6 +100,7 @@ class LlmEngine(JsonProvider):
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         url = self.require_url(self._stream_url if stream else self._sync_url)
         body = dump({**call.fitted.sent, "prompt": flatten_to_prompt(self._origin, call.query)})
+        # `with_query` quotes the name, which comes from the caller.
         return HttpRequest(url.with_query(model_endpoint_name=call.target.model or ""), self.build_headers(call), body)
 
     def build_headers(self, call: Call) -> CIMultiDict[str]:
@@ -108,7 +110,7 @@ class LlmEngine(JsonProvider):
         return headers
 
     def origin(self, call: Call) -> Origin:
-        """The key as Basic writes it must not be shown either."""
+        """Return the origin of a call; the key as Basic writes it must not be shown either."""
         origin = super().origin(call)
         for key in filter(None, (self.read_caller_key(call), self.read_configured_key())):
             origin = origin.with_secret(_to_basic(key).removeprefix("Basic "))

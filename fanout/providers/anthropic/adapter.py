@@ -65,7 +65,7 @@ class Anthropic(JsonProvider):
 
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
-        self._headers.setdefault("anthropic-version", VERSION)
+        self._headers.setdefault("anthropic-version", VERSION)  # a row may name another version
         self._url = self.build_url(f"{self.build_prefix('v1')}/messages")
         row = settings.row.parameters
         self._accepted = {family: accept(table, row, TOOL_FIELDS) for family, table in ANTHROPIC_FAMILIES.items()}
@@ -75,7 +75,7 @@ class Anthropic(JsonProvider):
         family = find_anthropic_family(model)
         accepted = self._accepted[family]
         fitted = _drop_blank_stops(fit(query, accepted), query, accepted)
-        if family == "either":
+        if family == "either":  # newer models refuse both together
             fitted = drop_conflicting(fitted, query, accepted, "temperature", "top_p")
         most = OLD_MAX_TOKENS if model.startswith(("claude-3-", "claude-2", "claude-instant")) else DEFAULT_MAX_TOKENS
         fitted = convert_tools(add_default(fitted, accepted, "max_tokens", most), _convert_toolbox)
@@ -108,7 +108,7 @@ def _drop_blank_stops(fitted: FittedParameters, query: Query, accepted: Accepted
         return fitted
     kept = tuple(filter(str.strip, stops))
     sent = {name: value for name, value in fitted.sent.items() if name != rule.name}
-    if not kept:
+    if not kept:  # an empty list is refused as well
         return FittedParameters(sent, (*fitted.ignored, "stop"), fitted.adjusted)
     return FittedParameters({**sent, rule.name: kept}, fitted.ignored, {**fitted.adjusted, "stop": (stops, kept)})
 
@@ -121,8 +121,9 @@ def _convert_toolbox(toolbox: Toolbox) -> ToolFields:
     choice: JsonObject = {"type": {None: "auto", "required": "any", "function": "tool"}.get(toolbox.choice, toolbox.choice)}
     if toolbox.name is not None:
         choice["name"] = toolbox.name
-    if not toolbox.is_parallel and toolbox.choice != "none":
+    if not toolbox.is_parallel and toolbox.choice != "none":  # `none` does not have the field
         choice["disable_parallel_tool_use"] = True
+    # `auto` is the default, and left out
     return ToolFields({"tools": tools} if choice == {"type": "auto"} else {"tools": tools, "tool_choice": choice})
 
 
@@ -149,6 +150,7 @@ def _convert_content(origin: Origin, message: Message) -> str | list[JsonObject]
     calls = parse_tool_calls(origin, message)
     if not calls:
         return converted
+    # An empty text block is refused, so an empty text beside calls is left out.
     texts = ([{"type": "text", "text": converted}] if converted else []) if isinstance(converted, str) else converted
     uses = [{"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments} for call in calls]
     return [*texts, *uses]

@@ -41,7 +41,7 @@ TYPES: Mapping[str, FailureKind] = {
     "overloaded_error": "server",
     "api_error": "server",
 }
-"""By `error.type`, where no status says it: in streams. `_failures.TYPE_KINDS` has the rest."""
+"""By `error.type`, where there is no status: in streams. `mapping.failures.TYPE_KINDS` has the rest."""
 
 
 class BlockReader(AnswerReader):
@@ -76,7 +76,7 @@ class BlockReader(AnswerReader):
         error = find_error(body)
         code, category = as_text(as_object(error.get("details")).get("error_code")), as_text(error.get("type"))
         kind = CODES.get(code) or ("quota" if code.endswith("_spend_limit_reached") else None)
-        if kind is None and origin.status is None:
+        if kind is None and origin.status is None:  # a status says more than these broad words
             kind = TYPES.get(category)
         error = {"message": error.get("message"), "code": code or error.get("code"), "type": category}
         return origin.upstream_error(error, kind=kind, request_id=body.get("request_id"))
@@ -86,7 +86,7 @@ class BlockReader(AnswerReader):
         if kind == "content_block_delta":
             delta = as_object(event.get("delta"))
             text = delta.get("text")
-            if type(text) is str and text:
+            if type(text) is str and text:  # nearly every event: no further call for it
                 self._add_text(text)
             else:
                 self._read_delta(delta, self._calls.get(_block_index(event)), size)
@@ -94,7 +94,7 @@ class BlockReader(AnswerReader):
             self._start_block(_block_index(event), as_object(event.get("content_block")), size)
         elif kind == "content_block_stop":
             place = self._calls.get(_block_index(event))
-            if place in self._silent:
+            if place in self._silent:  # a call without arguments must still end as JSON
                 self._add_arguments(place, "{}", size)
         elif kind == "message_delta":
             self._read_message_delta(as_object(event.get("delta")), as_object(event.get("usage")))
@@ -114,7 +114,7 @@ class BlockReader(AnswerReader):
             self._add_arguments(place, arguments, size)
 
     def _add_arguments(self, place: int | None, arguments: str, size: int) -> None:
-        if place is not None:
+        if place is not None:  # a block of a kind we do not know
             self._silent.discard(place)
             self._add(size, calls=[{"index": place, "function": {"arguments": arguments}}])
 
@@ -130,6 +130,7 @@ class BlockReader(AnswerReader):
         self._add(size, calls=[{"index": place, **call}])
 
     def _read_message_delta(self, delta: JsonObject, usage: JsonObject) -> None:
+        # Cumulative: replaces the counts of `message_start`.
         self._usage.update({name: value for name, value in usage.items() if value is not None})
         if word := as_text(delta.get("stop_reason")):
             self._finish(read_finish(word, FINISH))

@@ -58,6 +58,7 @@ class Bedrock(InliningProvider):
         super().__init__(_fill_region(settings, region), session)
         base = self.build_url("")
         match = REGION.search(base.host or "") if base else None
+        # The region that signs must be the one that is called, whatever the environment names.
         self._region = match[1] if match else region
         row, passed_on = settings.row.parameters, converse.TOP_LEVEL | TOOL_FIELDS | {converse.MODELS_OWN}
         self._accepted = {family: accept(table, row, passed_on) for family, table in CONVERSE_FAMILIES.items()}
@@ -67,14 +68,15 @@ class Bedrock(InliningProvider):
         family = find_converse_family(target.model or "")
         accepted = self._accepted[family]
         fitted = fit(query, accepted)
-        if family == "either":
+        if family == "either":  # as at Anthropic: its models here are the same
             fitted = drop_conflicting(fitted, query, accepted, "temperature", "top_p")
         return report_left_out(convert_tools(fitted, converse.convert_toolbox), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        """Unsigned; images must be data: URLs by now."""
+        """Encode a call, unsigned; its images are data: URLs by now."""
         if self.settings.base_url is None:
             raise configuration_error(f"`{self.name}` has no region: set {' or '.join(REGION_VARIABLES)}")
+        # Signed and sent exactly so: a `:` that is not quoted breaks the signature.
         path = f"/model/{quote(call.target.model or '', safe='')}/{'converse-stream' if stream else 'converse'}"
         body = dump(converse.build_body(self._origin, call.fitted.sent, call.query))
         return HttpRequest(URL(self.settings.base_url + path, encoded=True), self.build_headers(call), body)
@@ -82,7 +84,7 @@ class Bedrock(InliningProvider):
     async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """Encode and sign. A missing image or credential is found here, before the call is paid for."""
         request = await super()._encode(call, stream=stream)
-        if hdrs.AUTHORIZATION in request.headers:
+        if hdrs.AUTHORIZATION in request.headers:  # a Bedrock API key, which is not signed
             return request
         if self._region is None:
             raise configuration_error(f"the region of `{self.name}` is not in its address: set {' or '.join(REGION_VARIABLES)}")

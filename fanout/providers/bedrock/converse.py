@@ -44,7 +44,7 @@ def build_body(origin: Origin, sent: Mapping[str, Any], query: Query) -> JsonObj
     for name, value in sent.items():
         if name in TOP_LEVEL:
             body[name] = value
-        elif name not in INFERENCE and name != MODELS_OWN:
+        elif name not in INFERENCE and name != MODELS_OWN:  # `top_k`, `seed` and the like: each model's own
             models_own[name] = value
     if models_own:
         body[MODELS_OWN] = models_own
@@ -61,7 +61,7 @@ def _convert_messages(origin: Origin, messages: Sequence[Message]) -> list[JsonO
         blocks = list(_convert_message(origin, message))
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
-        elif blocks:
+        elif blocks:  # a turn without content is refused
             turns.append({"role": role, "content": blocks})
     return turns
 
@@ -79,7 +79,7 @@ def _convert_message(origin: Origin, message: Message) -> Iterator[JsonObject]:
 
 def _convert_content(origin: Origin, content: Content | None) -> list[JsonObject]:
     if isinstance(content, str):
-        return [{"text": content}] if content else []
+        return [{"text": content}] if content else []  # an empty text is refused
     return [_convert_part(origin, part) for part in content or () if not isinstance(part, TextPart) or part.text]
 
 
@@ -87,6 +87,7 @@ def _convert_part(origin: Origin, part: TextPart | ImagePart | OtherPart) -> Jso
     if isinstance(part, OtherPart):
         if len(part.raw) != 1 or not BLOCKS.issuperset(part.raw):
             raise part_error(origin, part)
+        # A block of Converse's own, as its callers know it.
         return dict(part.raw)
     if isinstance(part, TextPart):
         return {"text": part.text}

@@ -57,6 +57,7 @@ class FrameDecoder:
         while len(rest) - start >= PRELUDE.size:
             size, head, checksum = PRELUDE.unpack_from(rest, start)
             least = PRELUDE.size + head + CHECKSUM.size
+            # Checked before the size is believed: a damaged one would wait for gigabytes.
             if crc32(rest[start : start + 8]) != checksum or not least <= size <= HIGHEST_FRAME_BYTES:
                 raise self._damaged()
             end = start + size

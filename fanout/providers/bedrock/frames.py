@@ -81,6 +81,7 @@ class FrameReader(AnswerReader):
             raise origin.answer_error("sent an answer without a message", "no_choices")
         text, thoughts, calls = "", "", []
         for block in as_objects(message.get("content")):
+            # With citations a text stands inside them, not beside.
             citations = as_objects(as_object(block.get("citationsContent")).get("content"))
             text += as_text(block.get("text")) + "".join(as_text(part.get("text")) for part in citations)
             thoughts += _read_thoughts(block)
@@ -106,7 +107,7 @@ class FrameReader(AnswerReader):
         if kind == "error":
             raise _to_error(self._origin, {"message": headers.get(":error-message")}, headers.get(":error-code"))
         try:
-            body = parse(payload or b"{}")
+            body = parse(payload or b"{}")  # an exception may have no payload
         except ValueError:
             raise self._origin.answer_error("sent a message that is not JSON", "invalid_json") from None
         if kind == "exception":
@@ -124,6 +125,7 @@ class FrameReader(AnswerReader):
                 self._finish(_parse_finish(self._origin, event.get("stopReason")))
             case "metadata":
                 self._usage = _parse_usage(event.get("usage"))
+                # `metadata` is the last frame, behind `messageStop`
                 self.is_ended = bool(self._choices) and self._choice().is_finished
 
     def _read_block(self, event: JsonObject, size: int) -> None:
@@ -134,6 +136,7 @@ class FrameReader(AnswerReader):
             return
         calls: list[JsonObject] = []
         if use:
+            # Only the first piece of a call bears its id.
             fields = {"id": use["toolUseId"], "type": "function"} if as_text(use.get("toolUseId")) else {}
             function = {"name": as_text(use.get("name")), "arguments": as_text(use.get("input"))}
             calls = [{**fields, "index": event.get("contentBlockIndex"), "function": function}]
@@ -171,8 +174,9 @@ def _parse_usage(raw: object) -> Usage | None:
 def _to_error(origin: Origin, error: JsonObject, error_type: object) -> ProviderError:
     """Return the failure of a type, as `Name`, `Name:http://…`, `com.amazon…#Name`, or a frame's `name`."""
     word = as_text(error_type).partition(":")[0].rpartition("#")[2]
-    if word.endswith("Exception"):
+    if word.endswith("Exception"):  # a frame writes `throttlingException`, the header `ThrottlingException`
         word = word[:1].upper() + word[1:]
     message = as_text(error.get("message") or error.get("Message") or error.get("originalMessage"))
+    # Inside a stream the status was 200: that of the type stands for it.
     origin = replace(origin, status=origin.status or STATUSES.get(word))
     return origin.upstream_error({"message": message, "code": word}, kind=KINDS.get(word))

@@ -60,11 +60,12 @@ class Signer:
     async def _freeze_credentials(self) -> AwsCredentials:
         """Return the credentials as they are now: id, secret and token of one and the same renewal."""
         if self._credentials is None or _is_stale(self._credentials):
-            async with self._lock:
+            async with self._lock:  # one look-up for all calls that wait
                 return await self._renew_credentials()
         return self._credentials.get_frozen_credentials()
 
     async def _renew_credentials(self) -> AwsCredentials:
+        # Calls fail at once instead of each waiting for the metadata service.
         if self._failed and time.monotonic() < self._failed[0]:
             raise ProviderError(self._failed[1])
         try:

@@ -85,17 +85,20 @@ class Gemini(JsonProvider):
         return report_left_out(convert_tools(fitted, _convert_toolbox), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
+        # Vertex learns its project with its first token, so the address is built for each call
         base = self.find_base()
         if base is None:
             raise configuration_error(f"`{self.name}` has no address")
         origin, sent = self._origin, call.fitted.sent
         messages = list_messages(origin, call.query)
         fields: JsonObject = {"contents": _convert_messages(origin, messages)}
+        # A system role inside `contents` is refused.
         if system := list_system_texts(origin, messages):
             fields["systemInstruction"] = {"parts": [{"text": text} for text in system]}
         if config := {name: value for name, value in sent.items() if name not in BESIDE_CONFIG}:
             fields["generationConfig"] = config
         fields.update((name, sent[name]) for name in BESIDE_CONFIG if name in sent)
+        # Several models refuse to stream more than one candidate.
         is_streamed = stream and sent.get("candidateCount", 1) == 1
         url = self._build_model_url(base, call.target.model or "", is_streamed)
         return HttpRequest(url, self.build_headers(call), dump(fields))
@@ -113,6 +116,7 @@ def build_model_url(base: str, model: str, is_streamed: bool) -> URL:
     """Return a model's address. Its name is quoted whole: it comes from the caller, and must not lead elsewhere."""
     tuned, _, name = model.rpartition("/")
     folder = "tunedModels" if tuned == "tunedModels" else "models"
+    # A `/` or `?` in a name would change the address.
     name = quote(name if tuned in ("tunedModels", "models") else model, safe="")
     method = "streamGenerateContent?alt=sse" if is_streamed else "generateContent"
     return URL(f"{base}/{folder}/{name}:{method}", encoded=True)
@@ -170,6 +174,7 @@ def _convert_part(origin: Origin, part: TextPart | ImagePart | OtherPart) -> Jso
 def _convert_call(call: ToolCall) -> JsonObject:
     part: JsonObject = {"functionCall": {"name": call.name, "args": call.arguments, **_id_field(call.id)}}
     google = as_object(as_object(call.raw.get("extra_content")).get("google"))
+    # Gemini 3 refuses a call of its own that comes back without its signature
     if signature := as_text(google.get("thought_signature")):
         part["thoughtSignature"] = signature
     return part
@@ -179,6 +184,7 @@ def _convert_result(origin: Origin, message: Message, calls_by_id: Mapping[str, 
     """Convert a tool's answer; it names the function, which OpenAI's shape names only at the call."""
     call_id, text = get_tool_call_id(origin, message), to_text(origin, message.content)
     try:
+        # `response` must be an object: a JSON object is passed on as one
         value = parse(text.encode(errors="replace"))
     except ValueError:
         value = text

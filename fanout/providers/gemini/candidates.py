@@ -91,6 +91,7 @@ class CandidateReader(AnswerReader):
         if len(candidates) > 1:
             candidates.sort(key=read_index)
         choices = tuple(map(_parse_candidate, candidates))
+        # A blocked prompt is an answer of the filter, not a failure of the call.
         if not choices and (finish := _read_block(body)):
             choices = (Choice(Answer(""), *finish),)
         return _complete(origin, body, choices)
@@ -102,6 +103,7 @@ class CandidateReader(AnswerReader):
 
     def _read_bytes(self, data: bytes) -> None:
         """Read events; errors come between them as bare JSON, on many lines without `data:`."""
+        # Once bare JSON has begun, all that follows belongs to it.
         start = -1 if self._bare is not None else self._find_bare_json(data)
         if start >= 0:
             super()._read_bytes(data[:start])
@@ -113,6 +115,7 @@ class CandidateReader(AnswerReader):
         self._bare += data
         if len(self._bare) > MAX_EVENT_BYTES:
             raise self._origin.answer_error("sent JSON without an end", "event_too_large")
+        # Parsed only where it can have ended: each try costs its length.
         if b"}" in data or b"]" in data:
             self._judge(self._bare.decode("utf-8", "replace"))
 
@@ -138,6 +141,7 @@ class CandidateReader(AnswerReader):
     def _read_event(self, event: JsonObject, size: int) -> None:
         if event.get("error"):
             raise self.parse_error(self._origin, event)
+        # Each event repeats them, the last usage being the whole.
         for name in ("modelVersion", "responseId", "usageMetadata"):
             if value := event.get(name):
                 self._head[name] = value
@@ -149,7 +153,7 @@ class CandidateReader(AnswerReader):
 
     def _read_candidate(self, candidate: JsonObject, place: int, size: int) -> None:
         index = candidate.get("index")
-        if type(index) is not int:
+        if type(index) is not int:  # proto3 leaves out an index of 0
             index = place
         text, thoughts, raw_calls = _split_parts(candidate)
         logprobs = _parse_logprobs(candidate.get("logprobsResult")) if "logprobsResult" in candidate else None
@@ -199,6 +203,7 @@ def _split_parts(candidate: JsonObject) -> tuple[str, str, list[JsonObject]]:
             calls.append(part)
         elif type(piece) is not str:
             continue
+        # Thoughts are ordinary text parts with a mark.
         elif part.get("thought") is True:
             thoughts += piece
         else:
@@ -209,6 +214,7 @@ def _split_parts(candidate: JsonObject) -> tuple[str, str, list[JsonObject]]:
 def _parse_call(part: JsonObject, place: int) -> JsonObject:
     """Return a tool call. Its signature, without which Gemini 3 refuses it back, stands where Google's OpenAI path puts it."""
     function = part["functionCall"]
+    # The caller needs an id to answer the call.
     call_id = as_text(function.get("id")) or f"{MADE_UP_ID}{place}"
     call = make_tool_call(function.get("name"), function.get("args"), call_id)
     if signature := as_text(part.get("thoughtSignature")):
@@ -242,6 +248,7 @@ def _parse_usage(raw: object) -> Usage | None:
         return None
     prompt, tools = as_count(raw.get("promptTokenCount")), as_count(raw.get("toolUsePromptTokenCount"))
     candidates, thoughts = as_count(raw.get("candidatesTokenCount")), as_count(raw.get("thoughtsTokenCount"))
+    # Only beside a total is a missing count known to be 0.
     is_known = as_count(raw.get("totalTokenCount")) is not None
     given = (prompt or 0) + (tools or 0) if is_known or prompt is not None else None
     has_output = is_known or candidates is not None or thoughts is not None
@@ -258,8 +265,9 @@ def _find_kind(status: int | None, error: JsonObject) -> FailureKind | None:
     number = status or as_count(error.get("code"))
     if number == 429:
         return _find_exhaustion(details, message)
-    if number == 400 and KEY_REFUSED.match(message):
+    if number == 400 and KEY_REFUSED.match(message):  # the Gemini API answers a wrong key with 400, not 401
         return "auth"
+    # With a number the shared table of statuses decides.
     return STATUSES.get(as_text(error.get("status"))) if number is None else None
 
 

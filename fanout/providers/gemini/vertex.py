@@ -57,23 +57,24 @@ class Vertex(Gemini):
         self.token = AccessToken(self.name, project or os.environ.get("GOOGLE_CLOUD_PROJECT", "").strip() or None)
 
     def find_base(self) -> str | None:
-        """The credentials may name the project, so it can be known later than the rest."""
-        if self.settings.base_url is not None:
+        """Return the address before `/models/…`; `None` until the project is known, which the credentials may name."""
+        if self.settings.base_url is not None:  # a gateway: it names project and location itself
             return self.settings.base_url
         return build_project_address(self.token.project, self._location) if self.token.project else None
 
     def build_headers(self, call: Call) -> CIMultiDict[str]:
         headers = super().build_headers(call)
+        # A key of the row or of the caller goes before our token.
         if self.token.value is None or hdrs.AUTHORIZATION in headers:
             return headers
         headers = headers.copy()
         headers[hdrs.AUTHORIZATION] = f"Bearer {self.token.value}"
         if self.token.payer:
-            headers["x-goog-user-project"] = self.token.payer
+            headers["x-goog-user-project"] = self.token.payer  # user credentials do not imply a project to charge
         return headers
 
     def origin(self, call: Call) -> Origin:
-        """The token must not be shown either."""
+        """Return the origin of a call; its token must not be shown either."""
         origin = super().origin(call)
         return origin.with_secret(self.token.value) if self.token.value else origin
 
@@ -116,7 +117,7 @@ class AccessToken:
         left_s = self._expires_s - time.time()
         if left_s > REFRESH_EARLY_S:
             return
-        if self._refreshing is None:
+        if self._refreshing is None:  # one refresh at a time, however many calls wait
             self._refreshing = asyncio.ensure_future(asyncio.to_thread(self._refresh))
             self._refreshing.add_done_callback(self._forget_refresh)
         if left_s <= 0:
@@ -137,7 +138,7 @@ class AccessToken:
         try:
             if self._credentials is None:
                 self._credentials, default_project = auth.default(scopes=[SCOPE])
-                self.project = self.project or default_project
+                self.project = self.project or default_project  # the configured project wins
             self._credentials.refresh(transport.Request())
         except (errors.GoogleAuthError, OSError, ValueError) as error:
             raise self._to_provider_error(error, errors) from error

@@ -48,9 +48,11 @@ class AnswerReader(ABC):
         self._deltas = deltas
         try:
             self._read_bytes(data)
+            # A stream without an end must not fill the memory.
             if self._held_bytes > self._max_bytes:
                 raise self._origin.answer_error(f"answered with over {self._max_bytes:,} bytes", "answer_too_large")
         except ProviderError as error:
+            # Deltas before the error are the caller's: it is raised at the next step.
             self._error, self.is_ended = self._with_partial(error), True
             if not deltas:
                 raise self._error from None
@@ -83,6 +85,7 @@ class AnswerReader(ABC):
         """
         if self._error:
             raise self._error
+        # A host may never send `[DONE]`; a finish reason for every choice will do.
         is_whole = bool(self._choices) and all(choice.is_finished for choice in self._choices.values())
         if not (is_whole or self.is_ended):
             message = f"`{self._origin.name}` ended its stream before the answer was whole"
@@ -148,6 +151,7 @@ class AnswerReader(ABC):
         """Return the choice of this index, begun if need be."""
         choice = self._choices.get(index)
         if choice is None:
+            # A garbled index must not make a thousand choices.
             if not 0 <= index < MAX_CHOICES:
                 raise self._origin.answer_error("sent a chunk for a choice that was not requested", "unexpected_shape")
             choice = self._choices[index] = ChoiceBuilder()

@@ -30,6 +30,7 @@ class ChoiceBuilder:
     )
 
     def __init__(self) -> None:
+        # Joined once: adding strings would copy a long answer for each piece.
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
@@ -66,11 +67,13 @@ class ChoiceBuilder:
         index, call_id = piece.get("index"), piece.get("id")
         index = index if isinstance(index, int) else 0
         place = self._places.get(index)
+        # A new id under a known index is a new call, not a further piece of the old one.
         if place is None or (call_id and self._calls[place].get("id") not in (None, call_id)):
             place = self._places[index] = len(self._calls)
             self._calls.append({"id": None, "type": "function", "function": {"name": ""}})
             self._arguments.append([])
         call, function = self._calls[place], as_object(piece.get("function"))
+        # Later pieces repeat fields as empty: those must not erase the first ones.
         call.update({key: value for key, value in piece.items() if key not in ("index", "function") and value})
         call["function"]["name"] = call["function"]["name"] or str(function.get("name") or "")
         if arguments := function.get("arguments"):

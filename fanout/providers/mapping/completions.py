@@ -53,6 +53,7 @@ def build_completion(origin: Origin, head: Mapping[str, Any], choices: tuple[Cho
     """
     if not choices:
         raise origin.answer_error("sent an answer without a choice", "no_choices")
+    # The header is what the provider's support searches by; the id in the body a second best.
     request_id = origin.request_id or as_name(head.get("id"))
     return Completion(choices, usage, as_name(head.get("model")), request_id, as_name(head.get("system_fingerprint")))
 

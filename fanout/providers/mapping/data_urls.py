@@ -72,7 +72,7 @@ def split_data_url(url: str) -> tuple[str, str] | None:
         binascii.a2b_base64(data[:64], strict_mode=True)  # the whole of a large image would take milliseconds
     except ValueError:
         raise _data_url_error("is not base64") from None
-    if len(data) % 4:
+    if len(data) % 4:  # only the length is checked at the end: cheap, and finds what was cut
         raise _data_url_error("is not base64: its end is missing")
     return media_type, data
 
@@ -87,7 +87,7 @@ def decode_data_url(url: str) -> Image:
     if head is None:
         raise image_error("is not a data: URL, as `data:image/png;base64,…`")
     text = url[head.end() :]
-    if len(text) > 2 * MAX_IMAGE_BYTES:
+    if len(text) > 2 * MAX_IMAGE_BYTES:  # before decoding, which would make a copy of it
         raise size_error()
     if not _is_base64(head):
         return recognize_image(unquote_to_bytes(text))

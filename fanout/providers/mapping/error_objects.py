@@ -30,7 +30,7 @@ def find_error(body: object) -> JsonObject:
     error = body.get("error")
     if isinstance(error, dict):
         return error
-    if error and not isinstance(error, bool):
+    if error and not isinstance(error, bool):  # some answer `{"error": true, "message": …}`
         return {**body, "message": error}
     detail = body.get("detail")
     if isinstance(detail, dict):
@@ -44,7 +44,7 @@ def parse_error_body(body: bytes) -> JsonObject:
         value = parse(body)
     except ValueError:
         sentence = body[: 8 * MAX_MESSAGE_CHARS].decode("utf-8", "replace").strip()
-        return {} if sentence.startswith("<") else {"message": sentence}
+        return {} if sentence.startswith("<") else {"message": sentence}  # HTML of a proxy
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     return value if isinstance(value, dict) else find_error(value)

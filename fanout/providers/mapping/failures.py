@@ -176,6 +176,7 @@ def _read_word(value: object) -> str | None:
 def _find_kind(
     status: int | None, words: tuple[str | None, ...], error: Mapping[str, Any], message: str, delay_s: float | None
 ) -> FailureKind:
+    # By the code first: `insufficient_quota` is a 429 like any other.
     for word in filter(None, words):
         if word in CODE_KINDS:
             return CODE_KINDS[word]
@@ -193,6 +194,7 @@ def _find_kind(
 def _write_message(origin: Origin, kind: FailureKind, status: int | None, message: str) -> str:
     """Return the upstream's sentence, redacted; our own where it is about keys, or about a fault inside the provider."""
     is_passed_on = kind != "auth" and (status is None or 400 <= status < 500)
+    # A 5xx may hold a stack trace; an auth error may repeat the key.
     shown = redact(message, origin.secrets) if is_passed_on else ""
     if shown:
         return shown

@@ -98,6 +98,7 @@ async def fetch_image(
     if is_data_url(url):
         return decode_data_url(url)
     sockets = PublicSocketFactory(allowed)
+    # No DNS cache and no kept connection: each check holds for this very connection.
     connector = aiohttp.TCPConnector(socket_factory=sockets, use_dns_cache=False, force_close=True)
     try:
         # Without `trust_env`: behind a proxy the address that is checked would be the proxy's.
@@ -117,6 +118,7 @@ async def fetch_image(
 async def _download(session: aiohttp.ClientSession, url: URL, max_bytes: int) -> bytes:
     headers = {"User-Agent": "fanout", "Accept": "image/png,image/jpeg,image/gif,image/webp", "Accept-Encoding": "identity"}
     for _ in range(MAX_REDIRECTS + 1):
+        # Redirects are followed by hand, each address checked.
         async with session.get(url, headers=headers, allow_redirects=False) as response:
             location = response.headers.get(hdrs.LOCATION)
             if response.status in (301, 302, 303, 307, 308) and location is not None:

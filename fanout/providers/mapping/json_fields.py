@@ -34,6 +34,6 @@ def as_number(value: object) -> float | None:
 
 def as_count(value: object) -> int | None:
     """Return `value` where it is a number of tokens."""
-    if type(value) is int:
+    if type(value) is int:  # nearly always, and a dozen times an answer; a bool is none
         return value if value >= 0 else None
     return int(value) if isinstance(value, float) and value.is_integer() and value >= 0 else None

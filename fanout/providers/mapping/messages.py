@@ -70,6 +70,7 @@ def report_left_out(
     """
     ignored: dict[str, None] = {}
     for message in messages or ():
+        # A tool's name is not lost: its call has it.
         if message.extra.get("name") and message.role not in ("tool", "function"):
             ignored["messages.name"] = None
         if not has_details and isinstance(message.content, tuple) and any(map(_is_detailed, message.content)):

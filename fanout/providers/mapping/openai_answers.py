@@ -61,6 +61,7 @@ def parse_finish(raw: Mapping[str, Any]) -> Finish:
 
 def _parse_message(message: Mapping[str, Any]) -> Answer:
     text, reasoning = parse_texts(message)
+    # `index` belongs to pieces of a stream alone
     calls = as_objects(message.get("tool_calls") or convert_legacy_call(message))
     without_index = ({name: value for name, value in call.items() if name != "index"} for call in calls)
     return Answer(text, reasoning, as_text(message.get("refusal")) or None, tuple(without_index), pick_extras(message))
@@ -152,6 +153,7 @@ def parse_usage(raw: object) -> Usage | None:
     if cached is None:
         cached = as_count(raw.get("prompt_cache_hit_tokens"))
     reasoning = as_count(as_object(raw.get("completion_tokens_details")).get("reasoning_tokens"))
+    # Thinking that stands only in the total is part of the output, and billed so.
     if prompt is not None and completion is not None and total is not None and total > prompt + completion:
         reasoning = reasoning or total - prompt - completion
         completion = total - prompt

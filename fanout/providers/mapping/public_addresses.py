@@ -38,6 +38,7 @@ class PublicSocketFactory:
         Raises:
             PermissionError: its address is not public.
         """
+        # The address that is connected to, not the name: DNS may answer otherwise the next time.
         family, kind, protocol, _, address = info
         if not self._may_reach(address[0]):
             self.has_refused = True
@@ -58,7 +59,7 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
     Source: https://www.iana.org/assignments/iana-ipv4-special-registry, …/iana-ipv6-special-registry
     """
     if isinstance(address, IPv6Address):
-        if address.scope_id or address.is_site_local:
+        if address.scope_id or address.is_site_local:  # a zone means a link of this machine
             return False
         for network, shift in EMBEDDING:
             if address in network:

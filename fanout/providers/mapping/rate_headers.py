@@ -67,6 +67,7 @@ def parse_rate_headers(headers: Mapping[str, str]) -> RateLimitStatus | None:
 
 def _find_nearest(headers: Mapping[str, str], spellings: tuple[Names, ...]) -> Remaining | None:
     """Return the limit of which the least remains: a day's may be nearer than a minute's."""
+    # A provider may send limits of a minute and of a day at once.
     limits = list(_parse_limits(headers, spellings))
     return min(limits, key=lambda left: MAX_COUNT if left.remaining is None else left.remaining, default=None)
 

@@ -25,6 +25,7 @@ def find_retry_after_s(headers: Mapping[str, str], error: Mapping[str, Any], mes
         return delay_s
     if (delay_s := _read_header(headers)) is not None:
         return delay_s
+    # Headers are exact; a sentence may be about something else.
     return _read_retry_info(error) or _read_sentence(message)
 
 
@@ -32,6 +33,7 @@ def _read_header(headers: Mapping[str, str]) -> float | None:
     text = headers.get("retry-after", "")
     if (number := parse_number(text)) is not None:
         return _keep_plausible(number)
+    # By the server's own clock: ours may be minutes off.
     moment = parse_http_date(text)
     return None if moment is None else _keep_plausible(moment - read_server_time(headers))
 

@@ -59,6 +59,7 @@ def convert_tools(fitted: FittedParameters, convert: Callable[[Toolbox], ToolFie
         return fitted
     sent = {name: value for name, value in fitted.sent.items() if name not in TOOL_FIELDS}
     toolbox = _parse_toolbox(given)
+    # Tools that the format cannot carry: none is sent, for half of them would mislead.
     if toolbox is None:
         return replace(fitted, sent=sent, ignored=(*fitted.ignored, *sorted(given)))
     fields, ignored = convert(toolbox)
@@ -144,6 +145,7 @@ def _parse_tool_call(origin: Origin, call: object) -> ToolCall:
         raise origin.request_error("takes only tool calls of functions")
     arguments = function.get("arguments") or "{}"
     try:
+        # Callers send back what a model wrote, which may be no JSON.
         value = parse(arguments.encode(errors="replace")) if isinstance(arguments, str) else arguments
     except ValueError:
         value = None

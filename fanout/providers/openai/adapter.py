@@ -52,15 +52,17 @@ class OpenAi(JsonProvider):
         if query.messages is None:
             return fit(query, self._text)
         effort = query.passthrough.get("reasoning_effort")
+        # Another host may call its model anything: only OpenAI's own names mean a family.
         family = find_openai_family(target.model or "", effort) if self._is_openai else "plain"
         return fit(query, self._chat[family])
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        """A long prompt is written once for all the models that get it."""
+        """Encode a call; a long prompt is written once for all the models that get it."""
         fields: JsonObject = {**call.fitted.sent, "model": call.target.model}
         options = fields.pop("stream_options", None)
         if stream:
             fields["stream"] = True
+            # Without it a stream reports no tokens; hosts that refuse it drop it in their row.
             if self._reports_usage:
                 fields["stream_options"] = {**as_object(options), "include_usage": True}
         url = self.require_url(self._text_url if call.query.messages is None else self._chat_url)
@@ -89,6 +91,7 @@ class PromptCache:
         last = self._last
         if last is None or not _is_same(last[0], query):
             name, value = _convert_prompt(query)
+            # One long prompt is kept: the models of one request follow each other.
             self._last = last = (query, b',"%b":%b}' % (name.encode(), dump(value)))
         return dump(fields)[:-1] + last[1]
 

@@ -42,7 +42,7 @@ class Azure(OpenAi):
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         request = super().encode(call, stream=stream)
         base = self.settings.base_url or ""
-        if base.endswith("/v1"):
+        if base.endswith("/v1"):  # the GA address: the deployment stands in the body
             return request
         base = base if base.endswith("/openai") else f"{base}/openai"
         path = "completions" if call.query.messages is None else "chat/completions"
@@ -52,6 +52,7 @@ class Azure(OpenAi):
 
     def write_key(self, headers: CIMultiDict[str], key: str) -> None:
         """Put this key alone into the header of its kind."""
+        # Only one of the two headers may stand.
         headers.popall(hdrs.AUTHORIZATION, None)
         headers.popall("api-key", None)
         # No key has a dot; a JWT has two, and begins with `{"` in base64.

@@ -43,19 +43,20 @@ class ChunkReader(AnswerReader):
     def _read_event(self, event: JsonObject, size: int) -> None:
         if event.get("error") or event.get("object") == "error":  # `is_error`, without its call: every chunk passes here
             raise self.parse_error(self._origin, event)
-        if not self._head.get("model"):
+        if not self._head.get("model"):  # Azure's first chunk has no model
             self._head = event
+        # Empty in the chunk with the usage, and in Azure's first.
         choices = event.get("choices")
         if choices and isinstance(choices, list):
             for place, choice in enumerate(choices):
                 if isinstance(choice, dict):
                     self._read_choice(choice, place, size)
-        if usage := event.get("usage"):
+        if usage := event.get("usage"):  # the last chunk has it, or each one so far; `null` before
             self._usage = usage
 
     def _read_choice(self, choice: JsonObject, place: int, size: int) -> None:
         index = choice.get("index")
-        if type(index) is not int:
+        if type(index) is not int:  # some hosts leave the index out
             index = place
         builder = self._choices.get(index) or self._choice(index)
         message = choice.get("delta")
