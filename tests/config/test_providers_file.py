@@ -61,7 +61,7 @@ WRONG: list[tuple[Any, str]] = [
     (model(price={"input_usd_per_mtok": 1}), "models.m.price.output_usd_per_mtok: is required"),
     (model(price={"input_usd_per_mtok": -1, "output_usd_per_mtok": 1}), "models.m.price.input_usd_per_mtok: -1 is not allowed"),
     (model(deprecated_on="soon"), "models.m.deprecated_on: is not a day like `2026-12-31`"),
-    ({"models": {" ": {"provider": "local", "id": "x", "kind": "chat"}}}, 'models[" "]: is no name'),
+    ({"models": {" ": {"provider": "local", "id": "x", "kind": "chat"}}}, 'models[" "]: is not a name'),
     ({"models": {"m": {}}}, "models.m.provider: is required"),
     ({"sets": {"s": "m"}}, "sets.s: a string is not allowed"),
     ({"default_provider": {"konko": "local"}}, "default_provider.konko: `konko` is not allowed: input should be 'scale'"),
