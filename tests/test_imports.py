@@ -53,6 +53,12 @@ def test_every_module_has_its_place_and_imports_only_what_stands_above_it() -> N
     assert [f"{name} imports {other}" for name, other in inner if places[storey(other)] > places[storey(name)]] == []
 
 
+def test_the_command_line_imports_nothing_of_the_server_but_in_serve() -> None:
+    """What both show or read lives in `rendering`, `requests` and `jobs`, so that no command depends on HTTP handlers."""
+    commands = [name for name in FILES if storey(name) == "cli" and name != "fanout.cli.serve"]
+    assert [f"{name} imports {other}" for name in commands for other in imported(name) if storey(other) == "server"] == []
+
+
 def test_the_files_of_a_folder_import_each_other_without_a_circle() -> None:
     TopologicalSorter({name: set(imported(name)) for name in FILES}).prepare()  # raises where there is one
 
