@@ -29,7 +29,7 @@ from fanout.core.merge import merge
 from fanout.core.schema import Call, Delta, Failure
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.rendering.comparison import render_choice, render_comparison
-from fanout.rendering.errors import all_failed_reply
+from fanout.rendering.errors import render_all_failed
 
 
 @click.command()
@@ -106,7 +106,7 @@ async def _print_comparison(dispatcher: Dispatcher, calls: Sequence[Call], deadl
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s)
     failed = sum(isinstance(outcome.result, Failure) for outcome in outcomes)
     if failed == len(outcomes):
-        print_json({"error": all_failed_reply(outcomes).error})
+        print_json({"error": render_all_failed(outcomes).error})
     else:
         print_json(render_comparison(merge(outcomes, created=created, total_s=time.monotonic() - began)))
     return not failed

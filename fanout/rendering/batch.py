@@ -75,7 +75,7 @@ class BatchJson(TypedDict):
     expired_at: int | None
     """When it expired."""
     cancelling_at: int | None
-    """When it was told to stop."""
+    """When its cancellation began."""
     cancelled_at: int | None
     """When it had stopped."""
     request_counts: RequestCountsJson
@@ -98,7 +98,7 @@ def render_batch(batch: BatchRow, progress: Progress | None) -> BatchJson:
     """
     request: JsonObject = from_json(batch.request)
     job = progress.job if progress and progress.job.state != "loading" else None
-    status, errors = _status_of(batch, job)
+    status, errors = _find_status(batch, job)
     ended = batch.settled if job is None else job.ended
     return {
         "id": batch.id,
@@ -128,12 +128,12 @@ def render_batch(batch: BatchRow, progress: Progress | None) -> BatchJson:
     }
 
 
-def _status_of(batch: BatchRow, job: Job | None) -> tuple[BatchStatus, Sequence[BatchErrorJson]]:
+def _find_status(batch: BatchRow, job: Job | None) -> tuple[BatchStatus, Sequence[BatchErrorJson]]:
     """Return OpenAI's word for the state of a batch, and what is wrong with it."""
     if batch.errors is not None:
         return "failed", from_json(batch.errors)
     if batch.settled is None:
-        return _unsettled_status(batch, job), ()
+        return _find_unsettled_status(batch, job), ()
     if job is None or job.state == "cancelled":
         return "cancelled", ()
     if job.state == "stopped":
@@ -141,7 +141,7 @@ def _status_of(batch: BatchRow, job: Job | None) -> tuple[BatchStatus, Sequence[
     return "completed" if job.state == "done" else "expired" if job.state == "expired" else "in_progress", ()
 
 
-def _unsettled_status(batch: BatchRow, job: Job | None) -> BatchStatus:
+def _find_unsettled_status(batch: BatchRow, job: Job | None) -> BatchStatus:
     has_ended = job is not None and job.state in ENDED_STATES
     if batch.cancelling is not None and not (has_ended and job and job.state != "cancelled"):
         return "cancelling"

@@ -59,7 +59,7 @@ class ChoiceErrorJson(TypedDict):
     upstream_request_id: NotRequired[str | None]
     """The provider's id of the request, which its support asks for."""
     retry_after_s: NotRequired[float | None]
-    """Seconds that the provider asked to wait."""
+    """Seconds to wait, as the provider requested."""
 
 
 class ErrorDetailJson(TypedDict):
@@ -92,7 +92,7 @@ class ErrorDetailJson(TypedDict):
     upstream_request_id: NotRequired[str | None]
     """The provider's id of the request, which its support asks for."""
     retry_after_s: NotRequired[float | None]
-    """Seconds that the provider asked to wait."""
+    """Seconds to wait, as the provider requested."""
 
 
 class ErrorJson(TypedDict):
@@ -124,7 +124,7 @@ class ErrorReply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def error_reply(
+def render_error(
     status: int,
     message: str,
     *,
@@ -141,16 +141,16 @@ def error_reply(
     return ErrorReply(status, error, headers or {})
 
 
-def faults_reply(faults: Sequence[Fault], status: int = 400) -> ErrorReply:
+def render_faults(faults: Sequence[Fault], status: int = 400) -> ErrorReply:
     """Return all wrong fields of a request as one error; its `param` and `code` are those of the first."""
     details: list[ErrorDetailJson] = [
         {"message": fault.message, "param": fault.path or None, "code": fault.kind} for fault in faults
     ]
     message = "; ".join(f"`{fault.path}`: {fault.message}" if fault.path else fault.message for fault in faults)
-    return error_reply(status, message, param=faults[0].path or None, code=faults[0].kind, details=details)
+    return render_error(status, message, param=faults[0].path or None, code=faults[0].kind, details=details)
 
 
-def all_failed_reply(outcomes: Sequence[Outcome]) -> ErrorReply:
+def render_all_failed(outcomes: Sequence[Outcome]) -> ErrorReply:
     """Return the error of a request whose calls all failed; `details` holds every call's failure."""
     failed = [(outcome, outcome.result) for outcome in outcomes if isinstance(outcome.result, Failure)]
     failures = [failure for _, failure in failed]
@@ -159,13 +159,13 @@ def all_failed_reply(outcomes: Sequence[Outcome]) -> ErrorReply:
     first = render_failure(failures[0])
     is_same = len({(failure.kind, failure.message) for failure in failures}) == 1
     message = first["message"] if is_same else f"all {len(failures)} calls failed; the first: {first['message']}"
-    return error_reply(
+    return render_error(
         status,
         message,
         type_=first["type"] if len({failure.kind for failure in failures}) == 1 else "api_error",
         param=first["param"] if len({failure.param for failure in failures}) == 1 else None,
         code=first["code"] if len({(failure.kind, failure.code) for failure in failures}) == 1 else "all_failed",
-        details=[_failed_call(outcome, failure) for outcome, failure in failed],
+        details=[_render_failed_call(outcome, failure) for outcome, failure in failed],
         headers=_retry_headers(status, failed),
     )
 
@@ -188,7 +188,7 @@ def render_failure(failure: Failure) -> ChoiceErrorJson:
     return error
 
 
-def _failed_call(outcome: Outcome, failure: Failure) -> ErrorDetailJson:
+def _render_failed_call(outcome: Outcome, failure: Failure) -> ErrorDetailJson:
     call = outcome.call
     return {
         "index": call.index,

@@ -17,7 +17,7 @@ STARTED_AT = int(time.time())
 
 
 class ModelLimitsJson(TypedDict):
-    """What the account may use; null: not limited here."""
+    """Limits of the account; null: not limited here."""
 
     requests_per_minute: int | None
     """Requests started per minute."""

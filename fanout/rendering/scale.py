@@ -197,7 +197,7 @@ def render_scale_answer(shape: Shape, call: Call, completion: Completion, text: 
     """
     choice = completion.choices[0]
     return shape(
-        scale_text(choice.message) if text is None else text, _render_end(call, choice), _render_usage(completion.usage)
+        get_scale_text(choice.message) if text is None else text, _render_end(call, choice), _render_usage(completion.usage)
     )
 
 
@@ -216,7 +216,7 @@ def render_scale_error(error: ErrorJson) -> ScaleErrorJson:
     return {"detail": error["message"], "error": error}
 
 
-def scale_text(message: Answer | Delta) -> str:
+def get_scale_text(message: Answer | Delta) -> str:
     """Return a message's text, or its refusal: Scale has no other place for that."""
     return message.text or message.refusal or ""
 

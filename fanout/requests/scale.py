@@ -59,7 +59,7 @@ class ModelParameters(
             raise ValueError(f"is another spelling of `{other}`: give one of them, or both alike")
         return value
 
-    def given_parameters(self) -> JsonObject:
+    def list_parameters(self) -> JsonObject:
         """Return the parameters that were given, as `Sampling` holds them."""
         stop = {"stop": tuple(self.stop_sequences)} if self.stop_sequences else {}
         return {name: value for name, value in {**self.to_parameters(), **stop}.items() if value is not None}
@@ -81,7 +81,7 @@ class ScaleBody(ScaleModel):
     def to_question(self) -> Mapping[str, Any]:
         """Return the prompt or the messages, by the fields of `plan.Request`."""
 
-    def passed_on(self) -> JsonObject:
+    def get_passthrough(self) -> JsonObject:
         """Return the fields that only some providers know."""
         effort = self.model_parameters.reasoning_effort if self.model_parameters else None
         return {"reasoning_effort": effort} if effort else {}
@@ -94,12 +94,12 @@ class ScaleBody(ScaleModel):
             credentials: the caller's own keys, by provider.
             account_id: account of the header.
         """
-        parameters = self.model_parameters.given_parameters() if self.model_parameters else {}
+        parameters = self.model_parameters.list_parameters() if self.model_parameters else {}
         defaults = {} if "temperature" in parameters else {"temperature": DEFAULT_TEMPERATURE}
         return Request(
             entries=(Entry(model),),
             sampling=Sampling(**{**defaults, **parameters}),
-            passthrough=self.passed_on(),
+            passthrough=self.get_passthrough(),
             defaults=frozenset(defaults),
             credentials=credentials,
             account_id=self.account_id or account_id,
@@ -222,6 +222,6 @@ class ScaleChatBody(ScaleBody):
         kept = self.messages[-self.memory_strategy.params.k :] if self.memory_strategy else self.messages
         return {"messages": tuple(message.to_message() for message in kept), "system": self.instructions}
 
-    def passed_on(self) -> JsonObject:
+    def get_passthrough(self) -> JsonObject:
         """Return the fields that only some providers know."""
-        return super().passed_on() | ({"chat_template": self.chat_template} if self.chat_template else {})
+        return super().get_passthrough() | ({"chat_template": self.chat_template} if self.chat_template else {})

@@ -48,7 +48,7 @@ class CompletionBody(SamplingBody):
     @classmethod
     def _check_best_of_entries(cls, value: list[EntryBody], info: ValidationInfo) -> list[EntryBody]:
         for number, entry in enumerate(value):
-            n, best_of = _parameter_of(entry, "n", info), _parameter_of(entry, "best_of", info)
+            n, best_of = _get_parameter(entry, "n", info), _get_parameter(entry, "best_of", info)
             if best_of and best_of < (n or 1):
                 raise ValueError(f"entry {number}: its `best_of`, {best_of}, must not be below its `n`, {n}")
         return value
@@ -56,7 +56,7 @@ class CompletionBody(SamplingBody):
     @field_validator("stream")
     @classmethod
     def _check_streamable(cls, value: bool | None, info: ValidationInfo) -> bool | None:
-        if value and any((_parameter_of(entry, "best_of", info) or 0) > 1 for entry in info.data.get("model", ())):
+        if value and any((_get_parameter(entry, "best_of", info) or 0) > 1 for entry in info.data.get("model", ())):
             raise ValueError("`best_of` above 1 cannot be streamed: the best is known only at the end")
         return value
 
@@ -90,7 +90,7 @@ class CompletionBody(SamplingBody):
         )
 
 
-def _parameter_of(entry: EntryBody, name: str, info: ValidationInfo) -> int | None:
+def _get_parameter(entry: EntryBody, name: str, info: ValidationInfo) -> int | None:
     """Return a parameter of an entry: its own, be it null, or else the body's."""
     value: int | None = getattr(entry, name) if name in entry.model_fields_set else info.data.get(name)
     return value

@@ -10,7 +10,7 @@ from typing import Protocol
 from aiohttp import web
 
 from fanout.core.schema import Call, Delta, Failure, Outcome
-from fanout.rendering.errors import all_failed_reply
+from fanout.rendering.errors import render_all_failed
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware.replayable_stream import STREAM_RECORDING, ReplayableStream
 from fanout.server.responses import error_response
@@ -91,7 +91,7 @@ async def _relay(
     # They came in the order of their ends; answers and errors are in the order of the request.
     outcomes.sort(key=lambda outcome: outcome.call.index)
     if response is None:
-        return error_response(request, all_failed_reply(outcomes))
+        return error_response(request, render_all_failed(outcomes))
     await response.write_eof(encoder.encode_end(outcomes))
     return response
 

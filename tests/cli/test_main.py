@@ -268,7 +268,7 @@ async def test_serve_stops_cleanly_at_a_signal(number: signal.Signals) -> None:
             rest, _ = await process.communicate()
 
     assert process.returncode == 0
-    assert b"stopping" in rest
+    assert b"server.stopping" in rest
     assert b"Traceback" not in rest
 
 

@@ -146,4 +146,4 @@ async def test_an_idle_server_stops_at_once_and_frees_its_port(config: Path) -> 
     assert took_s < 2
     assert (second.port, status) == (first.port, 200)
     for serving in (first, second):
-        assert [line["event"] for line in serving.lines()] == ["request.answered", "stopping"]
+        assert [line["event"] for line in serving.lines()] == ["request.answered", "server.stopping"]

@@ -157,6 +157,6 @@ def delta(finish: str | None = None, index: int = 0, logprobs: Any = None, **sai
     return {"choices": [{"index": index, "delta": said, "logprobs": logprobs, "finish_reason": finish}]}
 
 
-def text_of(pieces: Sequence[Mapping[str, Any]]) -> str:
+def get_text(pieces: Sequence[Mapping[str, Any]]) -> str:
     """The text of one choice's pieces."""
     return "".join(piece["text"] if "text" in piece else piece["delta"].get("content") or "" for piece in pieces)

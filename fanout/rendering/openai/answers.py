@@ -142,7 +142,7 @@ class Dialect(ABC):
         """Return the fields of a choice's last chunk."""
 
 
-def numbered_choices(outcomes: Sequence[Outcome]) -> Iterator[tuple[Outcome, Choice | None, int]]:
+def number_choices(outcomes: Sequence[Outcome]) -> Iterator[tuple[Outcome, Choice | None, int]]:
     """Yield all answers in their places, each with its call's outcome and its number among that call's answers."""
     for outcome in outcomes:
         for number, choice in enumerate(list_choices(outcome)):
@@ -188,7 +188,7 @@ def render_openai_totals(outcomes: Sequence[Outcome], total_s: float) -> OpenAiT
     }
 
 
-def partial_of(outcome: Outcome, number: int) -> str | None:
+def get_partial(outcome: Outcome, number: int) -> str | None:
     """Return the text that had arrived before a call failed; it belongs to its first choice."""
     return outcome.result.partial if isinstance(outcome.result, Failure) and number == 0 else None
 
@@ -210,7 +210,7 @@ def _sum_reasoning(outcomes: Sequence[Outcome]) -> int | None:
     return total
 
 
-def fingerprint_of(outcomes: Sequence[Outcome]) -> str | None:
+def find_fingerprint(outcomes: Sequence[Outcome]) -> str | None:
     """Return the backend's fingerprint, if one alone answered."""
     found = {outcome.result.system_fingerprint for outcome in outcomes if isinstance(outcome.result, Completion)}
     return found.pop() if len(found) == 1 else None

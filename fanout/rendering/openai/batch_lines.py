@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from fanout.core.schema import Call, Failure, Outcome
 from fanout.jobs.job import Job
 from fanout.rendering.encoding import encode_json
-from fanout.rendering.errors import all_failed_reply
+from fanout.rendering.errors import render_all_failed
 from fanout.rendering.openai.answers import Dialect, OpenAiHeadJson
 from fanout.rendering.openai.chat import CHAT
 from fanout.rendering.openai.text import TEXT
@@ -92,7 +92,7 @@ def encode_output_line(
         head: OpenAiHeadJson = {"id": str(key), "created": created, "model": line["model"]}
         status, body = 200, DIALECTS[job.spec.endpoint or ""].render_answer(outcomes, head, total_s)
     else:
-        failed = all_failed_reply(outcomes)
+        failed = render_all_failed(outcomes)
         status, body = failed.status, {"error": failed.error}
     request_id = next((outcome.result.request_id for outcome in outcomes if outcome.result.request_id), None)
     line["response"] = {"status_code": status, "request_id": request_id or str(key), "body": body}

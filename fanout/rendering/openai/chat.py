@@ -17,9 +17,9 @@ from fanout.rendering.openai.answers import (
     OpenAiChunkJson,
     OpenAiEndJson,
     OpenAiHeadJson,
-    fingerprint_of,
-    numbered_choices,
-    partial_of,
+    find_fingerprint,
+    get_partial,
+    number_choices,
     render_openai_end,
     render_openai_totals,
 )
@@ -128,8 +128,8 @@ class ChatDialect(Dialect):
         return {
             **head,
             "object": "chat.completion",
-            "choices": [_render_choice(*numbered, head["created"]) for numbered in numbered_choices(outcomes)],
-            "system_fingerprint": fingerprint_of(outcomes),
+            "choices": [_render_choice(*numbered, head["created"]) for numbered in number_choices(outcomes)],
+            "system_fingerprint": find_fingerprint(outcomes),
             **render_openai_totals(outcomes, total_s),
         }
 
@@ -205,7 +205,7 @@ def _render_message(call: Call, answer: Answer) -> ChatMessageJson:
 
 
 def _no_message(outcome: Outcome, number: int) -> ChatMessageJson:
-    return {"role": "assistant", "content": partial_of(outcome, number), "refusal": None}
+    return {"role": "assistant", "content": get_partial(outcome, number), "refusal": None}
 
 
 def _render_tool_calls(call: Call, tool_calls: Sequence[Mapping[str, object]]) -> ChatExtrasJson:

@@ -16,9 +16,9 @@ from fanout.rendering.openai.answers import (
     OpenAiChunkJson,
     OpenAiEndJson,
     OpenAiHeadJson,
-    fingerprint_of,
-    numbered_choices,
-    partial_of,
+    find_fingerprint,
+    get_partial,
+    number_choices,
     render_openai_end,
     render_openai_totals,
 )
@@ -68,8 +68,8 @@ class TextDialect(Dialect):
         return {
             **head,
             "object": "text_completion",
-            "choices": [_render_choice(*numbered, head["created"]) for numbered in numbered_choices(outcomes)],
-            "system_fingerprint": fingerprint_of(outcomes),
+            "choices": [_render_choice(*numbered, head["created"]) for numbered in number_choices(outcomes)],
+            "system_fingerprint": find_fingerprint(outcomes),
             **render_openai_totals(outcomes, total_s),
         }
 
@@ -79,7 +79,7 @@ class TextDialect(Dialect):
 
     def render_piece(self, call: Call, delta: Delta, offset: int) -> TextFragmentJson | None:
         """Return a piece's text."""
-        text = text_of(delta)
+        text = get_text(delta)
         if not text and not delta.logprobs:
             return None
         return {"text": text, "logprobs": render_legacy_logprobs(delta.logprobs, offset) if delta.logprobs else None}
@@ -93,7 +93,7 @@ TEXT = TextDialect()
 
 
 def _render_choice(outcome: Outcome, choice: Choice | None, number: int, created: int) -> TextChoiceJson:
-    text = text_of(choice.message) if choice else partial_of(outcome, number) or ""
+    text = get_text(choice.message) if choice else get_partial(outcome, number) or ""
     logprobs = choice.logprobs if choice else None
     return {
         **render_place(outcome.call, number),
@@ -103,6 +103,6 @@ def _render_choice(outcome: Outcome, choice: Choice | None, number: int, created
     }
 
 
-def text_of(message: Answer | Delta) -> str:
+def get_text(message: Answer | Delta) -> str:
     """Return a message's text, or its refusal: a text completion has no other place for that."""
     return message.text or message.refusal or ""

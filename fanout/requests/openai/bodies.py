@@ -54,7 +54,7 @@ class OpenAiSampling(SamplingFields, takes=SHARED_PARAMETERS, ranges={"user": (N
         """Return `own` as Fanout's parameters. Where two of theirs are one of ours, the one not set is the request's."""
         return dict(own)
 
-    def passed_on(self) -> dict[str, Any]:
+    def get_passthrough(self) -> dict[str, Any]:
         """Return the fields that only some providers know; a null is not sent, and in an entry takes the request's back."""
         return self.model_extra or {}
 
@@ -112,7 +112,7 @@ class OpenAiBody(OpenAiSampling):
         return Request(
             entries=self._to_entries(),
             sampling=Sampling(**{**self.resolve(own, {}), **missing}),
-            passthrough=self.passed_on(),
+            passthrough=self.get_passthrough(),
             defaults=frozenset(missing),
             strict=bool(self.strict_parameters),
             native_n=True,
@@ -123,11 +123,11 @@ class OpenAiBody(OpenAiSampling):
 
     def find_faults(self) -> Iterator[Fault]:
         """Yield what is wrong between fields, of which one may stand in an entry and the other in the request."""
-        for name in sorted(self.passed_on().keys() & QUESTION_FIELDS):
-            yield Fault(name, "is not what is asked at this address")
+        for name in sorted(self.get_passthrough().keys() & QUESTION_FIELDS):
+            yield Fault(name, "does not belong to this endpoint")
         request = self.own_parameters()
         for number, entry in enumerate(self.entry_bodies):
-            for name in sorted(entry.passed_on().keys() & WHOLE_REQUEST_FIELDS):
+            for name in sorted(entry.get_passthrough().keys() & WHOLE_REQUEST_FIELDS):
                 yield Fault(f"model[{number}].{name}", "is for the whole request: it stands beside `model`, not in it")
             own = entry.own_parameters()
             for fault in self.find_clashes({**request, **own}):
@@ -140,10 +140,11 @@ class OpenAiBody(OpenAiSampling):
     def _to_entries(self) -> tuple[Entry, ...]:
         request = self.own_parameters()
         return tuple(
-            Entry(entry.model, entry.label, self._overrides(entry, request), entry.passed_on()) for entry in self.entry_bodies
+            Entry(entry.model, entry.label, self._find_overrides(entry, request), entry.get_passthrough())
+            for entry in self.entry_bodies
         )
 
-    def _overrides(self, entry: OpenAiEntry, request: Parameters) -> JsonObject:
+    def _find_overrides(self, entry: OpenAiEntry, request: Parameters) -> JsonObject:
         resolved = self.resolve(entry.own_parameters(), request)
         for name, default in self.defaults.items():
             if name in resolved and resolved[name] is None:

@@ -19,7 +19,7 @@ from fanout.core.errors import RequestError, StoreError
 from fanout.core.faults import Fault
 from fanout.core.schema import Completion, Failure, Outcome
 from fanout.observability.logs import log
-from fanout.rendering.errors import error_reply
+from fanout.rendering.errors import render_error
 from fanout.rendering.history import CLIENT_LEFT
 from fanout.server import request_body
 from fanout.server.lifecycle import DISPATCHER
@@ -229,7 +229,7 @@ async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
         log.error("answer.read_failed", reason=str(error))
         message = f"whether this `{HEADER}` was answered before cannot be looked up now; nothing was called"
         headers = {"Retry-After": "1"}
-        reply = error_reply(503, message, type_="server_error", code="store_unavailable", headers=headers)
+        reply = render_error(503, message, type_="server_error", code="store_unavailable", headers=headers)
         return error_response(request, reply)
 
 
@@ -290,5 +290,5 @@ def _too_large_response(request: web.Request) -> web.Response:
 
 
 def _refuse(request: web.Request, message: str, code: str) -> web.Response:
-    reply = error_reply(409, message, param=HEADER, code=code, headers={"x-should-retry": "false"})
+    reply = render_error(409, message, param=HEADER, code=code, headers={"x-should-retry": "false"})
     return error_response(request, reply)

@@ -12,7 +12,7 @@ from fanout.core.errors import RequestError
 from fanout.core.suggestions import did_you_mean
 from fanout.observability import logs
 from fanout.observability.logs import log
-from fanout.rendering.errors import error_reply, faults_reply
+from fanout.rendering.errors import render_error, render_faults
 from fanout.rendering.history import CLIENT_LEFT
 from fanout.server.lifecycle import DISPATCHER, LIFECYCLE, REQUEST_ID
 from fanout.server.middleware import auth, cors, history, idempotency
@@ -79,7 +79,7 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
         has_key = request.method == "POST" and idempotency.HEADER in request.headers
         return await (idempotency.respond(request, handler) if has_key else handler(request))
     except RequestError as error:
-        return error_response(request, faults_reply(error.faults, 422 if is_scale_path(request) else 400))
+        return error_response(request, render_faults(error.faults, 422 if is_scale_path(request) else 400))
     except web.HTTPException as error:
         return _respond_http_error(request, error)
     except Exception as error:
@@ -89,7 +89,7 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
         if STARTED_RESPONSE in request and request.transport:
             request.transport.abort()  # half an answer is out: a second head would be read as part of it
         message, headers = "Fanout failed here; its log has the details", {"x-should-retry": "false"}
-        reply = error_reply(500, message, type_="server_error", code="internal_error", headers=headers)
+        reply = render_error(500, message, type_="server_error", code="internal_error", headers=headers)
         return error_response(request, reply)
 
 
@@ -128,7 +128,7 @@ def _respond_http_error(request: web.Request, error: web.HTTPException) -> web.R
     headers = {name: error.headers[name] for name in ("Allow", "Retry-After", "Connection") if name in error.headers}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    reply = error_reply(error.status, _explain(request, error), type_=kind, code=CODES.get(error.status), headers=headers)
+    reply = render_error(error.status, _explain(request, error), type_=kind, code=CODES.get(error.status), headers=headers)
     return error_response(request, reply)
 
 

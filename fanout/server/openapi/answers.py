@@ -5,35 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fanout.rendering.errors import ErrorAnswerJson
-from fanout.server.openapi.endpoint import EVENTS, JSON, Answer, Content, Events, Shape
+from fanout.server.openapi.endpoint import EVENTS, JSON, Content, Events, Shape, StatusAnswer
 
-Answers = dict[int, Answer]
+Answers = dict[int, StatusAnswer]
 """By status."""
 
-ACCESS: Mapping[int, Answer] = {
-    401: Answer("The key is missing or unknown.", headers=("WWW-Authenticate",)),
-    403: Answer("No keys are set: only this machine may call, under a name of its own."),
+ACCESS: Answers = {
+    401: StatusAnswer("The key is missing or unknown.", headers=("WWW-Authenticate",)),
+    403: StatusAnswer("No keys are set: only this machine may call, under a name of its own."),
 }
-BROKEN: Mapping[int, Answer] = {500: Answer("Fanout itself failed; its log has the details.", headers=("x-should-retry",))}
-STOPPING: Mapping[int, Answer] = {503: Answer("The server is stopping.", headers=("Retry-After",))}
-BODY: Mapping[int, Answer] = {
-    413: Answer("The body is larger than FANOUT_MAX_BODY_BYTES."),
-    415: Answer("The body is not declared as `application/json`."),
+BROKEN: Answers = {500: StatusAnswer("Fanout itself failed; its log has the details.", headers=("x-should-retry",))}
+STOPPING: Answers = {503: StatusAnswer("The server is stopping.", headers=("Retry-After",))}
+BODY: Answers = {
+    413: StatusAnswer("The body is larger than FANOUT_MAX_BODY_BYTES."),
+    415: StatusAnswer("The body is not declared as `application/json`."),
 }
-ALL_FAILED: Mapping[int, Answer] = {
-    402: Answer("Every call failed: a provider's quota is used up.", headers=("x-should-retry",)),
-    404: Answer("Every call failed: no model has that name, or its vendor has shut it down.", headers=("x-should-retry",)),
-    429: Answer("Every call failed: a provider's limit, or one set here, is reached.", headers=("Retry-After",)),
-    502: Answer(
+ALL_FAILED: Answers = {
+    402: StatusAnswer("Every call failed: a provider's quota is used up.", headers=("x-should-retry",)),
+    404: StatusAnswer(
+        "Every call failed: no model has that name, or its vendor has shut it down.", headers=("x-should-retry",)
+    ),
+    429: StatusAnswer("Every call failed: a provider's limit, or one set here, is reached.", headers=("Retry-After",)),
+    502: StatusAnswer(
         "Every call failed, for different reasons or through a provider's fault: see `details`.", headers=("x-should-retry",)
     ),
-    503: Answer(
+    503: StatusAnswer(
         "Every call failed: the server has no key for that provider. Or the server is stopping.",
         headers=("Retry-After", "x-should-retry"),
     ),
-    504: Answer("Every call failed: no complete answer before the deadline.", headers=("x-should-retry",)),
+    504: StatusAnswer("Every call failed: no complete answer before the deadline.", headers=("x-should-retry",)),
 }
-REUSED = Answer(
+REUSED = StatusAnswer(
     "The `Idempotency-Key` came with another body before; or its answer is too large to be given again.",
     headers=("x-should-retry",),
 )
@@ -42,15 +44,15 @@ INVALID_PARAMETERS = "Wrong parameters, all of them named in `details`."
 STORE_UNAVAILABLE = "Nothing is kept (FANOUT_STORE is `off`), or the database cannot be used now. Or the server is stopping."
 
 
-def lookup_answers(
+def describe_lookup(
     content: Content, description: str, examples: Mapping[str, object] | None = None, *, error: Shape = ErrorAnswerJson
 ) -> Answers:
     """Return the answers of an endpoint that only looks something up."""
-    found = {200: Answer(description, {JSON: content}, examples or {})}
+    found = {200: StatusAnswer(description, {JSON: content}, examples or {})}
     return {**found, **_errors({**ACCESS, **BROKEN, **STOPPING}, error)}
 
 
-def stored_answers(
+def describe_stored(
     content: Content,
     description: str,
     examples: Mapping[str, object] | None = None,
@@ -69,14 +71,14 @@ def stored_answers(
         missing: description of the 404, if there is one.
         conflict: description of the 409, if there is one.
     """
-    answers = {**lookup_answers(content, description, examples), **error_answer(503, STORE_UNAVAILABLE)}
+    answers = {**describe_lookup(content, description, examples), **describe_error(503, STORE_UNAVAILABLE)}
     for status, sentence in ((400, invalid), (404, missing), (409, conflict)):
         if sentence is not None:
-            answers |= error_answer(status, sentence)
+            answers |= describe_error(status, sentence)
     return answers
 
 
-def call_answers(
+def describe_call(
     content: Content,
     events: Events,
     description: str,
@@ -94,22 +96,23 @@ def call_answers(
         error: shape of all other answers.
     """
     headers = ("x-comparison-id", "Idempotent-Replayed")
-    answered = {200: Answer(description, {JSON: content, EVENTS: events}, examples or {}, headers)}
-    refused = {400: Answer(INVALID, headers=("x-should-retry",)), 409: REUSED}
+    answered = {200: StatusAnswer(description, {JSON: content, EVENTS: events}, examples or {}, headers)}
+    refused = {400: StatusAnswer(INVALID, headers=("x-should-retry",)), 409: REUSED}
     return {**answered, **_errors({**refused, **ACCESS, **BODY, **ALL_FAILED, **BROKEN}, error)}
 
 
-def error_answer(status: int, description: str, *, error: Shape = ErrorAnswerJson) -> Answers:
+def describe_error(status: int, description: str, *, error: Shape = ErrorAnswerJson) -> Answers:
     """Return one error status."""
-    return _errors({status: Answer(description)}, error)
+    return _errors({status: StatusAnswer(description)}, error)
 
 
-def body_answers() -> Answers:
+def describe_body_errors() -> Answers:
     """Return the errors of a body that is too large or not JSON."""
     return _errors(BODY, ErrorAnswerJson)
 
 
-def _errors(answers: Mapping[int, Answer], error: Shape) -> Answers:
+def _errors(answers: Mapping[int, StatusAnswer], error: Shape) -> Answers:
     return {
-        status: Answer(answer.description, {JSON: error}, answer.examples, answer.headers) for status, answer in answers.items()
+        status: StatusAnswer(answer.description, {JSON: error}, answer.examples, answer.headers)
+        for status, answer in answers.items()
     }

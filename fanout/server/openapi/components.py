@@ -35,41 +35,41 @@ class ComponentSchema(GenerateJsonSchema):
     def typed_dict_schema(self, schema: TypedDictSchema) -> JsonSchemaValue:
         """Return the schema of a `TypedDict`, with its fields' docstrings as descriptions."""
         made = super().typed_dict_schema(schema)
-        descriptions = field_docstrings(schema["cls"]) if "cls" in schema else {}
+        descriptions = read_field_docstrings(schema["cls"]) if "cls" in schema else {}
         for name, field in made["properties"].items():
             if name in descriptions:
                 field["description"] = descriptions[name]
         return made
 
 
-def component_schemas(endpoints: Iterable[Endpoint]) -> dict[str, JsonObject]:
+def make_components(endpoints: Iterable[Endpoint]) -> dict[str, JsonObject]:
     """Return the schemas of all that the endpoints take and answer, by component name."""
     shapes: dict[Shape, None] = {}
     for endpoint in endpoints:
         contents = (content for answer in endpoint.answers.values() for content in answer.content.values())
         for shape in (
             *([endpoint.body] if endpoint.body else []),
-            *(shape for found in contents for shape in shapes_in(found)),
+            *(shape for found in contents for shape in list_shapes(found)),
         ):
-            shapes |= dict.fromkeys((shape, *_hidden_models(shape)))
+            shapes |= dict.fromkeys((shape, *_find_hidden_models(shape)))
     # One adapter for all: each would make the schemas of its parts anew.
     adapter = TypeAdapter(tuple[*shapes])  # type: ignore[valid-type]
     _, whole = TypeAdapter.json_schemas(
         [("all", "validation", adapter)], ref_template=f"{REFERENCE}{{model}}", schema_generator=ComponentSchema
     )
-    schemas = {component_name(name): strip_noise(schema) for name, schema in whole["$defs"].items()}
+    schemas = {name_component(name): strip_noise(schema) for name, schema in whole["$defs"].items()}
     return dict(sorted(schemas.items()))
 
 
-def component_name(name: str) -> str:
+def name_component(name: str) -> str:
     """Return the name of a class's component."""
     return name.removesuffix(SHAPE_SUFFIX)
 
 
-def shapes_in(content: Content) -> tuple[Shape, ...]:
+def list_shapes(content: Content) -> tuple[Shape, ...]:
     """Return the shapes that a content may have."""
     if isinstance(content, Events):
-        return shapes_in(content.data)
+        return list_shapes(content.data)
     return content if isinstance(content, tuple) else () if isinstance(content, dict) else (content,)
 
 
@@ -84,11 +84,11 @@ def strip_noise(schema: Any) -> Any:
         noise |= {"default"}
     plain = {name: strip_noise(value) for name, value in schema.items() if name not in noise}
     if isinstance(plain.get("$ref"), str):
-        plain["$ref"] = component_name(plain["$ref"])
+        plain["$ref"] = name_component(plain["$ref"])
     return plain
 
 
-def field_docstrings(shape: type) -> dict[str, str]:
+def read_field_docstrings(shape: type) -> dict[str, str]:
     """Return the docstrings of the fields of a `TypedDict`, inherited ones among them.
 
     pydantic can do so too, but it leaves inherited fields out, and parses a whole module for every class: two seconds in all.
@@ -96,12 +96,12 @@ def field_docstrings(shape: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in get_original_bases(shape):
         if is_typeddict(base):
-            found |= field_docstrings(base)
-    return found | _module_docstrings(shape.__module__).get(shape.__name__, {})
+            found |= read_field_docstrings(base)
+    return found | _read_module_docstrings(shape.__module__).get(shape.__name__, {})
 
 
 @cache
-def _module_docstrings(module: str) -> dict[str, dict[str, str]]:
+def _read_module_docstrings(module: str) -> dict[str, dict[str, str]]:
     """Return the docstrings of all fields of a module's classes, by class and field."""
     tree = ast.parse(inspect.getsource(sys.modules[module]))
     found: dict[str, dict[str, str]] = {}
@@ -120,16 +120,16 @@ def _module_docstrings(module: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def _hidden_models(shape: Shape) -> Iterator[Shape]:
+def _find_hidden_models(shape: Shape) -> Iterator[Shape]:
     """Yield the models that a body names only within a schema written by hand, where pydantic does not follow them."""
     if isinstance(shape, type) and issubclass(shape, BaseModel):
         for info in shape.model_fields.values():
-            yield from _models_in(info.annotation)
+            yield from _find_models(info.annotation)
 
 
-def _models_in(annotation: Any) -> Iterator[Shape]:
+def _find_models(annotation: Any) -> Iterator[Shape]:
     for member in get_args(annotation):
         if isinstance(member, type) and issubclass(member, BaseModel):
             yield member
         else:
-            yield from _models_in(member)
+            yield from _find_models(member)

@@ -12,12 +12,12 @@ from fanout.core.json_text import JsonObject
 from fanout.server.openapi.components import (
     REFERENCE,
     ComponentSchema,
-    component_name,
-    component_schemas,
-    shapes_in,
+    list_shapes,
+    make_components,
+    name_component,
     strip_noise,
 )
-from fanout.server.openapi.endpoint import JSON, MULTIPART, Answer, Content, Endpoint, Events
+from fanout.server.openapi.endpoint import JSON, MULTIPART, Content, Endpoint, Events, StatusAnswer
 
 TAGS = (
     "Compare",
@@ -101,7 +101,7 @@ def make_document(endpoints: Sequence[Endpoint], *, description: str) -> JsonObj
         "tags": [{"name": tag} for tag in dict.fromkeys(endpoint.tag for endpoint in grouped)],
         "paths": paths,
         "components": {
-            "schemas": component_schemas(endpoints),
+            "schemas": make_components(endpoints),
             "headers": dict(HEADERS),
             "securitySchemes": dict(SECURITY),
         },
@@ -126,7 +126,7 @@ def _operation(endpoint: Endpoint) -> JsonObject:
     return made
 
 
-def _answer(answer: Answer) -> JsonObject:
+def _answer(answer: StatusAnswer) -> JsonObject:
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in (*EVERY_ANSWER, *answer.headers)}
     made: JsonObject = {"description": answer.description, "headers": headers}
     if answer.content:
@@ -140,13 +140,13 @@ def _answer(answer: Answer) -> JsonObject:
 def _content(content: Content) -> JsonObject:
     if isinstance(content, dict):
         return content
-    references = [_reference(shape) for shape in shapes_in(content)]
+    references = [_reference(shape) for shape in list_shapes(content)]
     schema: JsonObject = references[0] if len(references) == 1 else {"anyOf": references}
     return _event(schema, content) if isinstance(content, Events) else schema
 
 
 def _reference(shape: type[object]) -> JsonObject:
-    return {"$ref": REFERENCE + component_name(shape.__name__)}
+    return {"$ref": REFERENCE + name_component(shape.__name__)}
 
 
 def _event(data: JsonObject, events: Events) -> JsonObject:

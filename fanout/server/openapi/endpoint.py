@@ -37,7 +37,7 @@ Content = Shape | tuple[Shape, ...] | Events | JsonObject
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StatusAnswer:
     """One status of an endpoint."""
 
     description: str
@@ -61,7 +61,7 @@ class Endpoint:
     tag: str
     """One of `document.TAGS`."""
     summary: str
-    answers: Mapping[int, Answer]
+    answers: Mapping[int, StatusAnswer]
     description: str = ""
     body: type[BaseModel] | None = None
     form: JsonObject | None = None

@@ -8,9 +8,9 @@ from functools import lru_cache
 from aiohttp import web
 from pydantic_core import to_json
 
-from fanout.server.openapi.answers import ACCESS, error_answer
+from fanout.server.openapi.answers import ACCESS, describe_error
 from fanout.server.openapi.document import make_document
-from fanout.server.openapi.endpoint import JSON, Answer, Endpoint
+from fanout.server.openapi.endpoint import JSON, Endpoint, StatusAnswer
 from fanout.server.openapi.html import ADDRESS, render_page
 
 ABOUT = (
@@ -46,7 +46,7 @@ async def get_docs(request: web.Request) -> web.Response:
     return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": POLICY})
 
 
-FORBIDDEN = error_answer(403, ACCESS[403].description)
+FORBIDDEN = describe_error(403, ACCESS[403].description)
 ENDPOINTS = (
     Endpoint(
         "GET",
@@ -55,7 +55,7 @@ ENDPOINTS = (
         id="openapi",
         tag="Server",
         summary="This reference, for programs",
-        answers={200: Answer("OpenAPI 3.1.", {JSON: {"type": "object"}}), **FORBIDDEN},
+        answers={200: StatusAnswer("OpenAPI 3.1.", {JSON: {"type": "object"}}), **FORBIDDEN},
         is_public=True,
     ),
     Endpoint(
@@ -65,7 +65,7 @@ ENDPOINTS = (
         id="docs",
         tag="Server",
         summary="This reference, for people",
-        answers={200: Answer("A page that loads nothing.", {"text/html": {"type": "string"}}), **FORBIDDEN},
+        answers={200: StatusAnswer("A page that loads nothing.", {"text/html": {"type": "string"}}), **FORBIDDEN},
         is_public=True,
     ),
 )

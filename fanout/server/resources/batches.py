@@ -22,7 +22,7 @@ from fanout.rendering.batch import BatchJson, BatchListJson, render_batch
 from fanout.requests.bodies import Metadata, ObjectBody
 from fanout.server.lifecycle import BATCH_STORE, BATCH_WORKER, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
-from fanout.server.openapi.answers import INVALID_PARAMETERS, body_answers, stored_answers
+from fanout.server.openapi.answers import INVALID_PARAMETERS, describe_body_errors, describe_stored
 from fanout.server.openapi.endpoint import Endpoint
 from fanout.server.request_body import read_body
 from fanout.server.resources.listing import ListQuery, choose_account, page_response, read_query
@@ -159,13 +159,13 @@ ENDPOINTS = (
         body=BatchBody,
         headers=("x-selected-account-id",),
         answers={
-            **stored_answers(
+            **describe_stored(
                 BatchJson,
                 "The batch, which is `validating`.",
                 invalid="Wrong fields, all of them named in `details`.",
                 missing="There is no such file.",
             ),
-            **body_answers(),
+            **describe_body_errors(),
         },
     ),
     Endpoint(
@@ -178,7 +178,7 @@ ENDPOINTS = (
         description="The newest first.",
         query=ListQuery,
         headers=("x-selected-account-id",),
-        answers=stored_answers(
+        answers=describe_stored(
             BatchListJson, "A page of them.", invalid=INVALID_PARAMETERS, missing="There is no such batch, named by `after`."
         ),
     ),
@@ -190,7 +190,7 @@ ENDPOINTS = (
         tag="Files and batches",
         summary="One batch",
         path_parameters=BATCH_ID,
-        answers=stored_answers(BatchJson, "The batch.", missing=MISSING),
+        answers=describe_stored(BatchJson, "The batch.", missing=MISSING),
     ),
     Endpoint(
         "POST",
@@ -201,6 +201,6 @@ ENDPOINTS = (
         summary="Cancel a batch",
         description="Nothing more is sent; calls in flight are waited for. The output file holds all answers.",
         path_parameters=BATCH_ID,
-        answers=stored_answers(BatchJson, "The batch.", missing=MISSING, conflict="It has ended."),
+        answers=describe_stored(BatchJson, "The batch.", missing=MISSING, conflict="It has ended."),
     ),
 )

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from fanout.core.errors import RequestError, StoreError
 from fanout.core.faults import Fault
-from fanout.rendering.errors import error_reply
+from fanout.rendering.errors import render_error
 from fanout.rendering.history import (
     PastComparisonsJson,
     PastComparisonWholeJson,
@@ -21,7 +21,7 @@ from fanout.rendering.history import (
 from fanout.rendering.page import render_page_ends
 from fanout.requests.bodies import Metadata
 from fanout.server.lifecycle import STORE
-from fanout.server.openapi.answers import INVALID_PARAMETERS, stored_answers
+from fanout.server.openapi.answers import INVALID_PARAMETERS, describe_stored
 from fanout.server.openapi.endpoint import Endpoint
 from fanout.server.resources.listing import encode_items, list_response, validate_query
 from fanout.server.resources.storage import store_failed_response, store_off_response
@@ -156,7 +156,7 @@ async def get_comparison(request: web.Request) -> web.Response:
         return _read_failed_response(request, error)
     if stored is None:
         message = f"no comparison has the id {id_!a:.80}: it was never kept, or it is older than what is kept"
-        return error_response(request, error_reply(404, message, param="id", code="comparison_not_found"))
+        return error_response(request, render_error(404, message, param="id", code="comparison_not_found"))
     head = {**render_comparison(stored), "request": render_request(stored.comparison.request)}
     return list_response(await encode_items(stored.answers, render_choice), head, field="choices")
 
@@ -229,7 +229,7 @@ ENDPOINTS = (
         "of each, FANOUT_HISTORY_DAYS for how long. All filters that are given must match.",
         query=ComparisonsQuery,
         examples={"a model's in a month": {"model": "local/ngram-5", "from": "2026-11-01", "to": "2026-11-30", "limit": 10}},
-        answers=stored_answers(PastComparisonsJson, "A page.", {"the last page": EXAMPLE_PAGE}, invalid=INVALID_PARAMETERS),
+        answers=describe_stored(PastComparisonsJson, "A page.", {"the last page": EXAMPLE_PAGE}, invalid=INVALID_PARAMETERS),
     ),
     Endpoint(
         "GET",
@@ -240,7 +240,7 @@ ENDPOINTS = (
         summary="One comparison with its answers",
         description="Each answer in the fields that it had. With FANOUT_HISTORY=full also the request and the texts.",
         path_parameters={"id": ("Id of the comparison.", str(EXAMPLE["id"]))},
-        answers=stored_answers(
+        answers=describe_stored(
             PastComparisonWholeJson, "The comparison.", missing="No comparison has this id, or it is older than what is kept."
         ),
     ),

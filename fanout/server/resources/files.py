@@ -17,13 +17,13 @@ from pydantic import BeforeValidator, Field
 from fanout.core.errors import StoreError
 from fanout.core.json_text import JsonObject
 from fanout.jobs.openai_batches import is_output_file
-from fanout.rendering.errors import ErrorAnswerJson, error_reply
+from fanout.rendering.errors import ErrorAnswerJson, render_error
 from fanout.rendering.file import DeletedFileJson, FileJson, FileListJson, render_file
 from fanout.server.dialects.openai import batch_files
 from fanout.server.lifecycle import DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE
 from fanout.server.middleware import auth
-from fanout.server.openapi.answers import INVALID_PARAMETERS, stored_answers
-from fanout.server.openapi.endpoint import JSON, Answer, Endpoint
+from fanout.server.openapi.answers import INVALID_PARAMETERS, describe_stored
+from fanout.server.openapi.endpoint import JSON, Endpoint, StatusAnswer
 from fanout.server.resources.downloads import respond_download
 from fanout.server.resources.listing import (
     ListQuery,
@@ -148,7 +148,7 @@ def _check_origin(request: web.Request) -> None:
 def _too_large_response(request: web.Request, max_bytes: int) -> web.Response:
     sentence = f"the file is larger than {max_bytes} bytes; FANOUT_MAX_FILE_BYTES sets how large one may be"
     # Closed, because the rest of the upload is still on its way and will not be read.
-    reply = error_reply(413, sentence, param="file", code="file_too_large", headers={"Connection": "close"})
+    reply = render_error(413, sentence, param="file", code="file_too_large", headers={"Connection": "close"})
     return error_response(request, reply)
 
 
@@ -186,9 +186,9 @@ ENDPOINTS = (
         form=FORM,
         headers=("x-selected-account-id",),
         answers={
-            **stored_answers(FileJson, "The file.", invalid="Wrong fields, all of them named in `details`."),
-            413: Answer("The file is larger than FANOUT_MAX_FILE_BYTES.", {JSON: ErrorAnswerJson}),
-            415: Answer("The body is not declared as `multipart/form-data`.", {JSON: ErrorAnswerJson}),
+            **describe_stored(FileJson, "The file.", invalid="Wrong fields, all of them named in `details`."),
+            413: StatusAnswer("The file is larger than FANOUT_MAX_FILE_BYTES.", {JSON: ErrorAnswerJson}),
+            415: StatusAnswer("The body is not declared as `multipart/form-data`.", {JSON: ErrorAnswerJson}),
         },
     ),
     Endpoint(
@@ -200,7 +200,7 @@ ENDPOINTS = (
         summary="All files",
         query=FilesQuery,
         headers=("x-selected-account-id",),
-        answers=stored_answers(
+        answers=describe_stored(
             FileListJson, "A page of them.", invalid=INVALID_PARAMETERS, missing="There is no such file, named by `after`."
         ),
     ),
@@ -212,7 +212,7 @@ ENDPOINTS = (
         tag="Files and batches",
         summary="One file",
         path_parameters=FILE_ID,
-        answers=stored_answers(FileJson, "The file, without its content.", missing=MISSING),
+        answers=describe_stored(FileJson, "The file, without its content.", missing=MISSING),
     ),
     Endpoint(
         "GET",
@@ -223,8 +223,8 @@ ENDPOINTS = (
         summary="Content of a file",
         path_parameters=FILE_ID,
         answers={
-            **stored_answers(FileJson, "", missing=MISSING),
-            200: Answer("The file.", {BYTES: {"type": "string", "format": "binary"}}),
+            **describe_stored(FileJson, "", missing=MISSING),
+            200: StatusAnswer("The file.", {BYTES: {"type": "string", "format": "binary"}}),
         },
     ),
     Endpoint(
@@ -236,6 +236,6 @@ ENDPOINTS = (
         summary="Delete a file",
         description="Of a batch's results it deletes the file alone: the job keeps them.",
         path_parameters=FILE_ID,
-        answers=stored_answers(DeletedFileJson, "It is deleted.", missing=MISSING),
+        answers=describe_stored(DeletedFileJson, "It is deleted.", missing=MISSING),
     ),
 )

@@ -8,8 +8,8 @@ from aiohttp import web
 from typing_extensions import TypedDict
 
 from fanout.server.lifecycle import LIFECYCLE, METRICS
-from fanout.server.openapi.answers import ACCESS, error_answer, lookup_answers
-from fanout.server.openapi.endpoint import JSON, Answer, Endpoint
+from fanout.server.openapi.answers import ACCESS, describe_error, describe_lookup
+from fanout.server.openapi.endpoint import JSON, Endpoint, StatusAnswer
 
 
 class StatusJson(TypedDict):
@@ -40,7 +40,8 @@ def _status_response(status: StatusJson, code: int = 200) -> web.Response:
     return web.json_response(status, status=code)
 
 
-FORBIDDEN = error_answer(403, ACCESS[403].description)
+TEXT = {"type": "string"}
+FORBIDDEN = describe_error(403, ACCESS[403].description)
 ENDPOINTS = (
     Endpoint(
         "GET",
@@ -49,7 +50,7 @@ ENDPOINTS = (
         id="livez",
         tag="Server",
         summary="The process answers",
-        answers={200: Answer("It does.", {JSON: StatusJson}), **FORBIDDEN},
+        answers={200: StatusAnswer("It does.", {JSON: StatusJson}), **FORBIDDEN},
         is_public=True,
     ),
     Endpoint(
@@ -60,8 +61,8 @@ ENDPOINTS = (
         tag="Server",
         summary="The server takes requests",
         answers={
-            200: Answer("It has started and is not stopping.", {JSON: StatusJson}),
-            503: Answer("It is starting or stopping.", {JSON: StatusJson}),
+            200: StatusAnswer("It has started and is not stopping.", {JSON: StatusJson}),
+            503: StatusAnswer("It is starting or stopping.", {JSON: StatusJson}),
             **FORBIDDEN,
         },
         is_public=True,
@@ -73,6 +74,9 @@ ENDPOINTS = (
         id="metrics",
         tag="Server",
         summary="Figures for Prometheus",
-        answers={**lookup_answers(StatusJson, ""), 200: Answer("Prometheus' text format.", {"text/plain": {"type": "string"}})},
+        answers={
+            **describe_lookup(StatusJson, ""),
+            200: StatusAnswer("Prometheus' text format.", {"text/plain": TEXT}),
+        },
     ),
 )

@@ -12,8 +12,8 @@ from fanout.rendering.encoding import encode_json
 from fanout.rendering.job import JobJson, render_job
 from fanout.server.event_stream import PING, PING_INTERVAL_S, start
 from fanout.server.lifecycle import JOB_MANAGER, LIFECYCLE
-from fanout.server.openapi.answers import stored_answers
-from fanout.server.openapi.endpoint import EVENTS, Answer, Endpoint, Events
+from fanout.server.openapi.answers import describe_stored
+from fanout.server.openapi.endpoint import EVENTS, Endpoint, Events, StatusAnswer
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.storage import needs_store
 
@@ -59,8 +59,8 @@ ENDPOINTS = (
         "ends without `[DONE]` ends because the server stops: the job goes on with the next one.",
         path_parameters=JOB_ID,
         answers={
-            **stored_answers(JobJson, "", missing=MISSING),
-            200: Answer("Server-sent events.", {EVENTS: Events(JobJson)}),
+            **describe_stored(JobJson, "", missing=MISSING),
+            200: StatusAnswer("Server-sent events.", {EVENTS: Events(JobJson)}),
         },
     ),
 )

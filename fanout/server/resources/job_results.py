@@ -16,8 +16,8 @@ from fanout.jobs.output_formats import RecordEncoder
 from fanout.jobs.result_records import build_records
 from fanout.rendering.job import JobResultsJson
 from fanout.server.lifecycle import JOB_MANAGER, JOB_STORE
-from fanout.server.openapi.answers import INVALID_PARAMETERS, stored_answers
-from fanout.server.openapi.endpoint import Answer, Endpoint
+from fanout.server.openapi.answers import INVALID_PARAMETERS, describe_stored
+from fanout.server.openapi.endpoint import Endpoint, StatusAnswer
 from fanout.server.resources.downloads import respond_download
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.listing import list_response, parse_whole_number, read_query
@@ -117,7 +117,7 @@ ENDPOINTS = (
         description="In the order of the input, as far as they have come; `next` is the `after` of the next page.",
         path_parameters=JOB_ID,
         query=ResultsQuery,
-        answers=stored_answers(JobResultsJson, "A page of them.", invalid=INVALID_PARAMETERS, missing=MISSING),
+        answers=describe_stored(JobResultsJson, "A page of them.", invalid=INVALID_PARAMETERS, missing=MISSING),
     ),
     Endpoint(
         "GET",
@@ -130,13 +130,13 @@ ENDPOINTS = (
         path_parameters={**JOB_ID, "format": ("`jsonl`, `csv` or `parquet`.", "csv")},
         query=ExportQuery,
         answers={
-            **stored_answers(
+            **describe_stored(
                 JobResultsJson,
                 "",
                 invalid="Wrong parameters, all of them named in `details`; or Parquet, if pyarrow is not installed.",
                 missing="There is no such job, or no such format.",
             ),
-            200: Answer(
+            200: StatusAnswer(
                 "The file.",
                 {
                     "application/jsonl": {"type": "string"},

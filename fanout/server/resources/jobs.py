@@ -16,8 +16,8 @@ from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.rendering.job import JobEstimateJson, JobJson, JobListJson, render_estimate, render_job
 from fanout.server.lifecycle import BATCH_STORE, DISPATCHER, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
-from fanout.server.openapi.answers import INVALID_PARAMETERS, Answers, body_answers, stored_answers
-from fanout.server.openapi.endpoint import JSON, Answer, Endpoint
+from fanout.server.openapi.answers import INVALID_PARAMETERS, Answers, describe_body_errors, describe_stored
+from fanout.server.openapi.endpoint import JSON, Endpoint, StatusAnswer
 from fanout.server.request_body import read_body
 from fanout.server.resources.job_bodies import JobBody, ResumeBody, RetryBody
 from fanout.server.resources.listing import ListQuery, choose_account, page_response, read_query
@@ -179,7 +179,7 @@ ACCOUNT = ("x-selected-account-id",)
 
 
 def _created(description: str) -> Answers:
-    return {201: Answer(description, {JSON: JobJson}, headers=("Location",))}
+    return {201: StatusAnswer(description, {JSON: JobJson}, headers=("Location",))}
 
 
 ENDPOINTS = (
@@ -210,7 +210,7 @@ ENDPOINTS = (
         },
         headers=ACCOUNT,
         answers={
-            **stored_answers(
+            **describe_stored(
                 JobEstimateJson,
                 "With `dry_run`: what would be sent.",
                 invalid="Wrong fields or rows, all of them named in `details`; or no file has that id.",
@@ -218,7 +218,7 @@ ENDPOINTS = (
                 conflict=CONFLICT,
             ),
             **_created("The job, which waits to be run."),
-            **body_answers(),
+            **describe_body_errors(),
         },
     ),
     Endpoint(
@@ -231,7 +231,7 @@ ENDPOINTS = (
         description="The newest first, batches among them.",
         query=JobsQuery,
         headers=ACCOUNT,
-        answers=stored_answers(
+        answers=describe_stored(
             JobListJson, "A page of them.", invalid=INVALID_PARAMETERS, missing="There is no such job, named by `after`."
         ),
     ),
@@ -243,7 +243,7 @@ ENDPOINTS = (
         tag="Jobs",
         summary="One job, and how far it is",
         path_parameters=JOB_ID,
-        answers=stored_answers(JobJson, "The job.", missing=MISSING),
+        answers=describe_stored(JobJson, "The job.", missing=MISSING),
     ),
     Endpoint(
         "POST",
@@ -254,7 +254,7 @@ ENDPOINTS = (
         summary="Cancel a job",
         description="Nothing more is sent; calls in flight are waited for, and kept. The job can be resumed.",
         path_parameters=JOB_ID,
-        answers=stored_answers(JobJson, "The job.", missing=MISSING, conflict="It has ended."),
+        answers=describe_stored(JobJson, "The job.", missing=MISSING, conflict="It has ended."),
     ),
     Endpoint(
         "POST",
@@ -269,11 +269,11 @@ ENDPOINTS = (
         path_parameters=JOB_ID,
         body=ResumeBody,
         answers={
-            **stored_answers(
+            **describe_stored(
                 JobJson, "The job, which waits to be run.", invalid=WRONG_FIELDS, missing=MISSING, conflict=CONFLICT
             ),
             **_created("With `fork`: the new job."),
-            **body_answers(),
+            **describe_body_errors(),
         },
     ),
     Endpoint(
@@ -287,10 +287,10 @@ ENDPOINTS = (
         path_parameters=JOB_ID,
         body=RetryBody,
         answers={
-            **stored_answers(
+            **describe_stored(
                 JobJson, "The job, which waits to be run.", invalid=WRONG_FIELDS, missing=MISSING, conflict=CONFLICT
             ),
-            **body_answers(),
+            **describe_body_errors(),
         },
     ),
 )

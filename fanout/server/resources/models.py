@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from fanout.rendering.errors import error_reply
+from fanout.rendering.errors import render_error
 from fanout.rendering.model import ModelJson, ModelListJson, render_model, render_models
 from fanout.server.lifecycle import DISPATCHER
-from fanout.server.openapi.answers import error_answer, lookup_answers
+from fanout.server.openapi.answers import describe_error, describe_lookup
 from fanout.server.openapi.endpoint import Endpoint
 from fanout.server.responses import error_response, json_response
 
@@ -25,7 +25,7 @@ async def get_model(request: web.Request) -> web.Response:
     model = catalogue.find(name)
     if model is None:
         failure = catalogue.refuse_unknown(name[:256])
-        return error_response(request, error_reply(404, failure.message, param="model", code=failure.code))
+        return error_response(request, render_error(404, failure.message, param="model", code=failure.code))
     return json_response(render_model(model, catalogue))
 
 
@@ -38,7 +38,7 @@ ENDPOINTS = (
         tag="Models and usage",
         summary="All models",
         description="Every model of the catalogue, in Konko's fields and more: provider, readiness, and what is missing.",
-        answers=lookup_answers(ModelListJson, "The catalogue."),
+        answers=describe_lookup(ModelListJson, "The catalogue."),
     ),
     Endpoint(
         "GET",
@@ -50,8 +50,8 @@ ENDPOINTS = (
         description="By its name, an alias, or as `<provider>/<id>` with any id. Slashes need no quoting.",
         path_parameters={"model": ("Name of the model.", "local/ngram-5")},
         answers={
-            **lookup_answers(ModelJson, "The model."),
-            **error_answer(404, "No model has that name; the message suggests the nearest ones."),
+            **describe_lookup(ModelJson, "The model."),
+            **describe_error(404, "No model has that name; the message suggests the nearest ones."),
         },
     ),
 )

@@ -10,7 +10,7 @@ from fanout.config.settings import Settings
 from fanout.observability.account_health import WINDOW_S, RecentCalls
 from fanout.rendering.provider import ProviderListJson, render_provider
 from fanout.server.lifecycle import DISPATCHER
-from fanout.server.openapi.answers import lookup_answers
+from fanout.server.openapi.answers import describe_lookup
 from fanout.server.openapi.endpoint import Endpoint
 from fanout.server.responses import json_response
 
@@ -84,7 +84,7 @@ ENDPOINTS = (
         summary="Providers and the state of their accounts",
         description="For each account: the limits set here, the quota left by the provider's last answer, calls in flight and "
         "waiting, holds, and the outcomes of the last minutes. Callers' own keys are shown together.",
-        answers=lookup_answers(
+        answers=describe_lookup(
             ProviderListJson,
             "Every configured provider.",
             {"one that has to wait": {"object": "list", "window_s": 300, "data": [EXAMPLE_PROVIDER]}},

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from fanout.core.errors import RequestError, StoreError
 from fanout.observability.logs import log
-from fanout.rendering.errors import error_reply, faults_reply
+from fanout.rendering.errors import render_error, render_faults
 from fanout.server.lifecycle import JOB_MANAGER, STORE
 from fanout.server.openapi.endpoint import Handler
 from fanout.server.responses import error_response
@@ -35,7 +35,7 @@ def needs_store(handler: Handler) -> Handler:
         try:
             return await handler(request)
         except RequestError as error:
-            return error_response(request, faults_reply(error.faults, STATUSES.get(error.faults[0].kind, 400)))
+            return error_response(request, render_faults(error.faults, STATUSES.get(error.faults[0].kind, 400)))
         except StoreError as error:
             return store_failed_response(request, error, "store.failed", "the database cannot be read or written now")
 
@@ -44,7 +44,7 @@ def needs_store(handler: Handler) -> Handler:
 
 def store_off_response(request: web.Request, sentence: str) -> web.Response:
     """Return the answer where there is no store; a retry cannot help."""
-    reply = error_reply(
+    reply = render_error(
         503,
         f"{sentence}: FANOUT_STORE is `off`",
         type_="configuration_error",
@@ -58,4 +58,4 @@ def store_failed_response(request: web.Request, error: StoreError, event: str, s
     """Log why the store failed, and return the answer, which does not tell."""
     log.error(event, database=request.app[STORE].name, reason=str(error))
     message = f"{sentence}; the log has the details"
-    return error_response(request, error_reply(503, message, type_="server_error", code="store_unavailable"))
+    return error_response(request, render_error(503, message, type_="server_error", code="store_unavailable"))

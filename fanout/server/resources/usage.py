@@ -14,7 +14,7 @@ from fanout.core.suggestions import did_you_mean
 from fanout.core.units import to_rfc3339
 from fanout.rendering.usage import UsageAnswerJson, render_usage_head, render_usage_row
 from fanout.server.lifecycle import STORE
-from fanout.server.openapi.answers import stored_answers
+from fanout.server.openapi.answers import describe_stored
 from fanout.server.openapi.endpoint import Endpoint
 from fanout.server.resources.listing import encode_items, list_response, read_query
 from fanout.server.resources.storage import store_failed_response, store_off_response
@@ -148,7 +148,7 @@ ENDPOINTS = (
         "Scale's `account_id`, or the header `x-selected-account-id` on any endpoint. Times are kept by the minute, in UTC.",
         query=UsageQuery,
         examples={"a month by day and model": {"from": "2026-11-01", "to": "2026-11-30", "group_by": "day,model"}},
-        answers=stored_answers(
+        answers=describe_stored(
             UsageAnswerJson,
             "A row for each group, sorted by group.",
             {"by account and model": EXAMPLE},

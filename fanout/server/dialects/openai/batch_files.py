@@ -57,12 +57,12 @@ def _encode_page(manager: JobManager, job: Job, page: Sequence[ItemResults]) -> 
     for item, units in page:
         calls = sorted(place_calls(manager.plan_item(job, item.body)), key=lambda placed: placed[0])
         for entry, placed in groupby(calls, key=lambda placed: placed[0][0]):
-            finished = _finished_calls((call, units.get(place)) for place, call in placed)
+            finished = _pair_with_ends((call, units.get(place)) for place, call in placed)
             lines.append(encode_output_line(job, item, entry, list(finished)))
     return lines
 
 
-def _finished_calls(calls: Iterator[tuple[Call, EndedUnit | None]]) -> Iterator[tuple[Call, FinishedCall | None]]:
+def _pair_with_ends(calls: Iterator[tuple[Call, EndedUnit | None]]) -> Iterator[tuple[Call, FinishedCall | None]]:
     """Yield calls with how they ended, numbered as if their entry had been requested alone."""
     index = 0
     for call, row in calls:

@@ -7,7 +7,7 @@ from aiohttp import web
 from fanout.rendering.openai.chat import CHAT, ChatChunkJson, ChatCompletionJson
 from fanout.requests.openai.chat import ChatBody
 from fanout.server.dialects.openai.respond import HEADERS, LISTS, respond
-from fanout.server.openapi.answers import call_answers
+from fanout.server.openapi.answers import describe_call
 from fanout.server.openapi.endpoint import Endpoint, Events
 from fanout.server.request_body import read_body
 
@@ -42,6 +42,6 @@ ENDPOINTS = (
             },
         },
         headers=HEADERS,
-        answers=call_answers(ChatCompletionJson, Events(ChatChunkJson), "A choice for every model and sample."),
+        answers=describe_call(ChatCompletionJson, Events(ChatChunkJson), "A choice for every model and sample."),
     ),
 )

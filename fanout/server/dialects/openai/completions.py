@@ -7,7 +7,7 @@ from aiohttp import web
 from fanout.rendering.openai.text import TEXT, TextChunkJson, TextCompletionJson
 from fanout.requests.openai.text import CompletionsBody
 from fanout.server.dialects.openai.respond import HEADERS, LISTS, respond
-from fanout.server.openapi.answers import call_answers
+from fanout.server.openapi.answers import describe_call
 from fanout.server.openapi.endpoint import Endpoint, Events
 from fanout.server.request_body import read_body
 
@@ -37,6 +37,6 @@ ENDPOINTS = (
             },
         },
         headers=HEADERS,
-        answers=call_answers(TextCompletionJson, Events(TextChunkJson), "A choice for every prompt, model and sample."),
+        answers=describe_call(TextCompletionJson, Events(TextChunkJson), "A choice for every prompt, model and sample."),
     ),
 )

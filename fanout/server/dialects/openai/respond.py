@@ -10,7 +10,7 @@ from aiohttp import web
 
 from fanout.core.errors import RequestError
 from fanout.core.schema import Call, Failure
-from fanout.rendering.errors import all_failed_reply, error_reply
+from fanout.rendering.errors import render_all_failed, render_error
 from fanout.rendering.openai.answers import Dialect, OpenAiHeadJson
 from fanout.rendering.openai.stream import ChunkEncoder
 from fanout.requests.bodies import check_limits
@@ -39,7 +39,7 @@ async def respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> w
     """
     now, began = time.time(), time.monotonic()
     if body.stream_options is not None and not body.stream:
-        return error_response(request, error_reply(400, NO_STREAM, param="stream_options"))
+        return error_response(request, render_error(400, NO_STREAM, param="stream_options"))
     if faults := list(dict.fromkeys(body.find_faults())):
         raise RequestError(faults)
     dispatcher = request.app[DISPATCHER]
@@ -49,14 +49,14 @@ async def respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> w
     check_limits(body.timeout_s, body.return_when, calls, environment.max_timeout_s)
     deadline_s = body.timeout_s or environment.timeout_s
     head: OpenAiHeadJson = {"id": str(uuid.uuid4()), "created": int(now), "model": _join_labels(calls)}
-    history.begin_comparison(request, head["id"], now, stream=body.stream, metadata=body.passed_on().get("metadata"))
+    history.begin_comparison(request, head["id"], now, stream=body.stream, metadata=body.get_passthrough().get("metadata"))
     if body.stream:
         with_usage = bool(body.stream_options and body.stream_options.include_usage)
         encoder = ChunkEncoder(dialect, head, calls, began, with_usage=with_usage)
         return await event_stream.respond(request, encoder, calls, deadline_s, body.return_when)
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s, return_when=body.return_when)
     if all(isinstance(outcome.result, Failure) for outcome in outcomes):
-        return error_response(request, all_failed_reply(outcomes))
+        return error_response(request, render_all_failed(outcomes))
     return json_response(dialect.render_answer(outcomes, head, time.monotonic() - began))
 
 

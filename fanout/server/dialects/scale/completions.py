@@ -19,17 +19,17 @@ from fanout.core.faults import Fault
 from fanout.core.messages import ImagePart
 from fanout.core.schema import Call, Delta, Failure, Outcome
 from fanout.rendering.encoding import encode_json
-from fanout.rendering.errors import all_failed_reply
+from fanout.rendering.errors import render_all_failed
 from fanout.rendering.scale import (
     ScaleChatCompletionJson,
     ScaleCompletionJson,
     ScaleErrorJson,
     ScaleStreamErrorJson,
     Shape,
+    get_scale_text,
     render_scale_answer,
     render_scale_failure,
     render_scale_piece,
-    scale_text,
     shape_chat_completion,
     shape_completion,
 )
@@ -37,7 +37,7 @@ from fanout.requests.scale import ScaleBody, ScaleChatBody, ScaleCompletionBody
 from fanout.server import event_stream
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
-from fanout.server.openapi.answers import call_answers, error_answer
+from fanout.server.openapi.answers import describe_call, describe_error
 from fanout.server.openapi.endpoint import Endpoint, Events
 from fanout.server.request_body import read_body
 from fanout.server.responses import error_response, json_response
@@ -67,7 +67,7 @@ async def _respond(request: web.Request, body: ScaleBody, shape: Shape) -> web.S
         return await event_stream.respond(request, ScaleEncoder(shape), calls, DEADLINE_S, None)
     (outcome,) = outcomes = await dispatcher.run(calls, deadline_s=DEADLINE_S)
     if isinstance(outcome.result, Failure):
-        return error_response(request, all_failed_reply(outcomes))
+        return error_response(request, render_all_failed(outcomes))
     return json_response(render_scale_answer(shape, outcome.call, outcome.result))
 
 
@@ -102,7 +102,7 @@ class ScaleEncoder:
 
     def encode_delta(self, piece: Delta) -> bytes:
         """Return the event of a piece."""
-        text = scale_text(piece)
+        text = get_scale_text(piece)
         if not text or piece.choice_index:
             return b""
         self.has_text = True
@@ -126,7 +126,7 @@ def _event(fields: object) -> bytes:
 
 UNDER_A_MINUTE = "One model, one answer, in less than the 60 s after which Scale's clients give up."
 HEADERS = ("x-selected-account-id", "Idempotency-Key")
-INVALID = error_answer(422, "Broken JSON, or wrong fields, all of them named in `error.details`.", error=ScaleErrorJson)
+INVALID = describe_error(422, "Broken JSON, or wrong fields, all of them named in `error.details`.", error=ScaleErrorJson)
 
 
 def _text_endpoint(version: str, id_: str, summary: str) -> Endpoint:
@@ -149,7 +149,7 @@ def _text_endpoint(version: str, id_: str, summary: str) -> Endpoint:
             }
         },
         headers=HEADERS,
-        answers={**call_answers(ScaleCompletionJson, events, "The answer.", error=ScaleErrorJson), **INVALID},
+        answers={**describe_call(ScaleCompletionJson, events, "The answer.", error=ScaleErrorJson), **INVALID},
     )
 
 
@@ -176,7 +176,7 @@ ENDPOINTS = (
         },
         headers=HEADERS,
         answers={
-            **call_answers(
+            **describe_call(
                 ScaleChatCompletionJson,
                 Events((ScaleChatCompletionJson, ScaleStreamErrorJson), done=False),
                 "The answer.",

@@ -20,7 +20,7 @@ from fanout.rendering.scale import (
 from fanout.server.dialects.scale.completions import INVALID
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth
-from fanout.server.openapi.answers import lookup_answers
+from fanout.server.openapi.answers import describe_lookup
 from fanout.server.openapi.endpoint import Endpoint
 from fanout.server.responses import json_response
 
@@ -70,7 +70,7 @@ ENDPOINTS = (
         summary="The models, in pages",
         query=ScalePage,
         headers=("x-selected-account-id",),
-        answers={**lookup_answers(ScaleModelsJson, "One page.", error=ScaleErrorJson), **INVALID},
+        answers={**describe_lookup(ScaleModelsJson, "One page.", error=ScaleErrorJson), **INVALID},
     ),
     Endpoint(
         "GET",
@@ -81,6 +81,6 @@ ENDPOINTS = (
         summary="The user of an account",
         description="scale-egp calls this when it was given no account. Fanout knows no users: the account is the header's.",
         headers=("x-selected-account-id",),
-        answers=lookup_answers(ScaleUserJson, "A user made of the account's id.", error=ScaleErrorJson),
+        answers=describe_lookup(ScaleUserJson, "A user made of the account's id.", error=ScaleErrorJson),
     ),
 )

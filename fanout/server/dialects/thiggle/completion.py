@@ -23,13 +23,13 @@ from fanout.rendering.comparison import (
     render_totals,
 )
 from fanout.rendering.encoding import encode_json
-from fanout.rendering.errors import all_failed_reply
+from fanout.rendering.errors import render_all_failed
 from fanout.requests.thiggle import CompletionBody
 from fanout.server.dialects.thiggle import examples
 from fanout.server.event_stream import respond
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
-from fanout.server.openapi.answers import call_answers
+from fanout.server.openapi.answers import describe_call
 from fanout.server.openapi.endpoint import Endpoint, Events
 from fanout.server.request_body import read_body
 from fanout.server.responses import error_response, json_response
@@ -51,7 +51,7 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
         return await respond(request, encoder, calls, deadline_s, body.return_when)
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s, return_when=body.return_when)
     if all(isinstance(outcome.result, Failure) for outcome in outcomes):
-        return error_response(request, all_failed_reply(outcomes))
+        return error_response(request, render_all_failed(outcomes))
     comparison = merge(outcomes, created=created, total_s=time.monotonic() - began, metadata=body.metadata)
     return json_response(render_comparison(comparison, head))
 
@@ -119,7 +119,7 @@ ENDPOINTS = (
         body=CompletionBody,
         examples=examples.REQUESTS,
         headers=("Idempotency-Key", "x-selected-account-id", "X-OpenAI-Api-Key"),
-        answers=call_answers(
+        answers=describe_call(
             (ComparisonJson, DryRunJson),
             Events(ComparisonChunkJson),
             "Every model's answer or failure; with `dry_run`, what would be called.",

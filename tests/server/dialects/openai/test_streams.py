@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.dialects import CHAT, COMPLETIONS, HI, Canned, Got, canned, chat, complete, delta, post, text_of
+from tests.support.dialects import CHAT, COMPLETIONS, HI, Canned, Got, canned, chat, complete, delta, get_text, post
 from tests.support.server import Server
 
 LOCAL = "local/ngram-3"
@@ -41,7 +41,7 @@ class TestEveryStream:
         assert all("usage" not in event for event in events)
         for index, text in enumerate(("This is ok.", "w0 w1 w2 ")):
             *before, end = got.of(index)
-            assert text_of(got.of(index)) == text
+            assert get_text(got.of(index)) == text
             assert {choice["finish_reason"] for choice in before} == {None}
             assert end["finish_reason"] == "stop"
             assert end["usage"]["total_tokens"] == 14
@@ -93,7 +93,7 @@ class TestEveryStream:
         assert all("error" not in event for event in chunks(got))
         ends = [got.of(index)[-1] for index in range(6)]
         assert [end["finish_reason"] for end in ends] == ["stop", "error", "error", "error", "error", "timeout"]
-        assert [text_of(got.of(index)) for index in range(6)] == ["This is ok.", "", "w0 w1 ", "w0 w1 ", "", ""]
+        assert [get_text(got.of(index)) for index in range(6)] == ["This is ok.", "", "w0 w1 ", "w0 w1 ", "", ""]
         assert [bool(end["error"]) for end in ends] == [False, True, True, True, True, True]
         assert all(set(end["error"]) >= {"message", "type", "param", "code"} for end in ends[1:])
 
@@ -105,7 +105,7 @@ class TestEveryStream:
     async def test_of_several_samples_of_one_call_gives_each_its_place(self, path: str, served: Server) -> None:
         got = await ASKING[path](served, ["up/ok", "up/chunks-2"], n=2, stream=True)
 
-        assert [text_of(got.of(index)) for index in range(4)] == ["This is ok."] * 2 + ["w0 w1 "] * 2
+        assert [get_text(got.of(index)) for index in range(4)] == ["This is ok."] * 2 + ["w0 w1 "] * 2
         ends = [got.of(index)[-1] for index in range(4)]
         assert [(end["entry"], end["sample"]) for end in ends] == [(0, 0), (0, 1), (1, 0), (1, 1)]
         assert [bool(end["usage"]) for end in ends] == [True, False, True, False]
@@ -123,7 +123,7 @@ class TestEveryStream:
         for choice in whole.choices:
             pieces = got.of(choice["index"])
             text = choice["text"] if path == COMPLETIONS else choice["message"]["content"]
-            assert text_of(pieces) == text
+            assert get_text(pieces) == text
             logprobs = [piece["logprobs"] for piece in pieces if piece["logprobs"]]
             for name, values in choice["logprobs"].items():
                 assert values is None or [value for part in logprobs for value in part[name]] == values
@@ -141,19 +141,19 @@ class TestEveryStream:
 
         assert [few.of(index)[-1]["finish_reason"] for index in range(4)] == ["stop", "error", "stop", "error"]
         assert few.of(1)[-1]["error"]["code"] == "missing_choice"
-        assert [text_of(many.of(index)) for index in (0, 1)] == ["0", "0"]
+        assert [get_text(many.of(index)) for index in (0, 1)] == ["0", "0"]
         assert {choice["index"] for event in chunks(many) for choice in event["choices"]} == {0, 1}
 
 
 async def test_an_echo_of_no_tokens_is_streamed_too(served: Server) -> None:
     got = await complete(served, LOCAL, "Once", max_tokens=0, echo=True, stream=True)
-    assert (text_of(got.of(0)), got.of(0)[-1]["finish_reason"]) == ("Once", "length")
+    assert (get_text(got.of(0)), got.of(0)[-1]["finish_reason"]) == ("Once", "length")
 
 
 async def test_a_refusal_is_text_where_there_is_nothing_but_text(tmp_path: Path) -> None:
     said = [delta(role="assistant"), delta(refusal="I will "), delta(refusal="not."), delta("stop")]
     async with canned(tmp_path, Canned(chunks=said)) as server:
-        assert text_of((await complete(server, "up/m", stream=True)).of(0)) == "I will not."
+        assert get_text((await complete(server, "up/m", stream=True)).of(0)) == "I will not."
 
 
 class TestChatDeltas:
@@ -251,5 +251,5 @@ async def test_a_stream_is_not_negotiated(served: Server) -> None:
     """The clients send `Accept: application/json` even for a stream."""
     body = {"model": "up/ok", "messages": HI, "stream": True}
     got = await post(served, CHAT, body, {"Accept": "application/json", "X-Stainless-Lang": "python"})
-    assert text_of(got.of(0)) == "This is ok."
+    assert get_text(got.of(0)) == "This is ok."
     assert got.headers["Cache-Control"] == "no-store"
