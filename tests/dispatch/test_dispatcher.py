@@ -1,4 +1,4 @@
-"""Many calls at once: the order of their outcomes, one deadline over everything, what is asked again and what is not."""
+"""Many calls at once: the order of their outcomes, one deadline over everything, retries and times."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_the_deadline_covers_the_answer(upstream: Upstream, tmp_path: Path
 
 
 async def test_the_deadline_covers_the_queue(upstream: Upstream, tmp_path: Path) -> None:
-    """The second call has what the first one's 0.3 s have left of 0.45 s."""
+    """The second call has 0.15 s left of 0.45 s when the first ends after 0.3 s."""
     async with dispatching(upstream.url, tmp_path, concurrency=1) as opened:
         first, second = await opened.run("up/sleep-0.3", "up/sleep-0.3", deadline_s=0.45)
 
@@ -56,7 +56,7 @@ async def test_the_deadline_covers_the_queue(upstream: Upstream, tmp_path: Path)
 
 
 async def test_the_deadline_covers_the_retries(upstream: Upstream, tmp_path: Path) -> None:
-    """Three attempts of 0.2 s each would fit into 0.5 s twice and a half."""
+    """Only two and a half attempts of 0.2 s fit into 0.5 s."""
     async with dispatching(upstream.url, tmp_path, timeout_s=0.2, retries={"attempts": 5, "max_delay_s": 0}) as opened:
         (outcome,) = await opened.run("hang", deadline_s=0.5)
 
@@ -83,7 +83,7 @@ async def test_a_wait_for_limits_beyond_the_deadline_fails_at_once_with_its_leng
 
 
 async def test_nothing_is_sent_once_the_deadline_has_passed(upstream: Upstream, tmp_path: Path) -> None:
-    """It might be paid for although nobody can get it."""
+    """The answer would be paid for although it comes too late."""
     async with dispatching(upstream.url, tmp_path) as opened:
         await opened.run("ok")  # a connection stands open, so that sending would not have to wait for one
         (outcome,) = await opened.run("ok", deadline_s=0)
@@ -130,7 +130,7 @@ async def test_attempts_are_counted_and_observers_notified(upstream: Upstream, t
 async def test_the_wait_before_a_retry_is_the_providers_where_it_makes_sense(
     upstream: Upstream, tmp_path: Path, model: str, at_least_s: float, below_s: float
 ) -> None:
-    """In seconds, milliseconds or as a date; else a short one of our own."""
+    """The provider gives it in seconds, milliseconds or as a date; otherwise it is a short one of ours."""
     async with dispatching(upstream.url, tmp_path) as opened:
         (outcome,) = await opened.run(f"up/{model}")
 
@@ -161,7 +161,7 @@ async def test_the_wait_before_a_retry_is_the_providers_where_it_makes_sense(
 async def test_only_transient_failures_are_retried(
     upstream: Upstream, tmp_path: Path, model: str, attempts: int, kind: str
 ) -> None:
-    """What may pass; the provider's own word first; never a quota that is used up."""
+    """The provider's word comes first, but an exhausted quota is never retried."""
     async with dispatching(upstream.url, tmp_path) as opened:
         (outcome,) = await opened.run(f"up/{model}")
 
@@ -183,13 +183,13 @@ async def test_a_call_on_a_stale_connection_is_retried(upstream: Upstream, tmp_p
 # Without an upstream
 
 
-@pytest.mark.parametrize(("echo", "said"), [(None, ""), (True, "hi")])
-async def test_max_tokens_0_makes_no_call(upstream: Upstream, tmp_path: Path, echo: bool | None, said: str) -> None:
+@pytest.mark.parametrize(("echo", "echoed"), [(None, ""), (True, "hi")])
+async def test_max_tokens_0_makes_no_call(upstream: Upstream, tmp_path: Path, echo: bool | None, echoed: str) -> None:
     async with dispatching(upstream.url, tmp_path) as opened:
         (outcome,) = await opened.run("ok-text", max_tokens=0, echo=echo)
         single = await opened.dispatcher.attempt(outcome.call, deadline_s=1)
 
-    assert (text(outcome), answered(outcome).choices[0].finish_reason) == (said, "length")
+    assert (text(outcome), answered(outcome).choices[0].finish_reason) == (echoed, "length")
     assert single.result == outcome.result
     assert (outcome.timing.attempts, outcome.timing.call_s) == (0, None)
     assert not upstream.requests

@@ -1,4 +1,4 @@
-"""Every way in which a call ends before its answer: the race is over, the caller leaves, the server stops, a bug."""
+"""All ways in which a call ends before its answer: the race is over, the caller leaves, the server stops, a bug."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_a_race_won_by_a_call_that_needs_no_upstream_cancels_the_rest(upst
 async def test_a_caller_who_leaves_ends_every_call_and_observers_are_notified_once_each(
     upstream: Upstream, tmp_path: Path, after_s: float, stopping: bool
 ) -> None:
-    """In flight, asleep before a retry, waiting for a place; and at 0 s before the calls' tasks have taken a step."""
+    """The calls are in flight, asleep before a retry or waiting for a place; at 0 s, their tasks have not taken a step."""
     async with dispatching(upstream.url, tmp_path, concurrency=2) as opened:
         task = asyncio.create_task(opened.run("hang", "up/503-s-3", "hang_body", "up/sleep-0.2"))
         await asyncio.sleep(after_s)
@@ -96,7 +96,7 @@ async def test_a_caller_who_leaves_ends_every_call_and_observers_are_notified_on
 
 
 async def test_observers_are_notified_of_a_cancelled_attempt_too(upstream: Upstream, tmp_path: Path) -> None:
-    """It may have been billed."""
+    """It may have been billed, so its cost must be counted."""
     async with dispatching(upstream.url, tmp_path) as opened:
         task = asyncio.create_task(opened.dispatcher.attempt(opened.calls("hang")[0], deadline_s=5))
         await upstream.arrived(1)
@@ -111,7 +111,7 @@ async def test_observers_are_notified_of_a_cancelled_attempt_too(upstream: Upstr
 
 
 async def test_stop_ends_calls_with_a_failure_that_says_why(upstream: Upstream, tmp_path: Path) -> None:
-    """Calls in flight, asleep before a retry, and waiting for a place alike; later ones are not made at all."""
+    """This holds for calls in flight, asleep before a retry and waiting for a place; later ones are not made at all."""
     async with dispatching(upstream.url, tmp_path, concurrency=1) as opened:
         task = asyncio.create_task(opened.run("up/503-s-3", "hang", "up/sleep-0.1"))
         await upstream.arrived(2)
@@ -156,7 +156,7 @@ async def test_a_bug_in_an_adapter_is_logged_and_fails_its_own_call_alone(
 
 
 async def test_a_bug_in_the_bookkeeping_fails_its_own_call_alone(upstream: Upstream, tmp_path: Path, logged: list[str]) -> None:
-    """An observer that raises, which none may: the others are answered, and so is this one."""
+    """An observer raises, although none may: all calls are answered all the same."""
     async with dispatching(upstream.url, tmp_path) as opened:
         opened.events = RejectingList("ok")
         outcomes = await opened.run("ok", "up/say-fine", "up/sleep-0.1")
@@ -167,7 +167,7 @@ async def test_a_bug_in_the_bookkeeping_fails_its_own_call_alone(upstream: Upstr
 
 
 class RejectingList(list[Any]):
-    """Takes no outcome of one model."""
+    """A list that rejects the outcomes of one model."""
 
     def __init__(self, model: str) -> None:
         self._model = model

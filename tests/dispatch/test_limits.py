@@ -1,4 +1,4 @@
-"""Calls, their retries and their account's limits: who waits for whom, and who must not."""
+"""Calls, their retries and their account's limits: which calls wait, and which must not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def wait_until(reached: Callable[[], bool]) -> None:
 
 
 async def run_during(first: Awaitable[list[Outcome]], then: Callable[[], Awaitable[Any]]) -> tuple[list[Outcome], Any]:
-    """Both results: `then` begins while `first` is under way."""
+    """Return both results, where `then` begins while `first` is in flight."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(await_outcomes(first))
         result = await then()
@@ -36,7 +36,7 @@ async def await_outcomes(outcomes: Awaitable[list[Outcome]]) -> list[Outcome]:
 
 
 def add_second_account(upstream: Upstream) -> dict[str, Any]:
-    """A second account at the same upstream."""
+    """Return the configuration of a second account at the same upstream."""
     return {"providers": {"other": {"adapter": "openai", "base_url": upstream.url}}}
 
 
@@ -92,7 +92,7 @@ async def test_models_of_one_account_share_its_limits_and_a_group_has_its_own(up
 
 
 async def test_real_usage_settles_the_token_window(upstream: Upstream, tmp_path: Path) -> None:
-    """Each reserves 900 of 1,000; what the first two used is known to be 10 and 900."""
+    """Each call reserves 900 of 1,000 tokens; the first two report that they used 10 and 900."""
     async with dispatching(upstream.url, tmp_path, tokens_per_minute=1000) as opened:
         small, large, late = [
             (await opened.run(f"up/input-5-tokens-{tokens}", max_tokens=900, deadline_s=10))[0] for tokens in (5, 895, 5)

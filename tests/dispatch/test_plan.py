@@ -1,4 +1,4 @@
-"""A request → its calls: every place fixed before anything is sent."""
+"""The plan of a request: the place of every call is fixed before anything is sent."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ entries = st.builds(
 
 
 @given(
-    asked=st.lists(entries, min_size=1, max_size=5),
+    written=st.lists(entries, min_size=1, max_size=5),
     prompts=st.lists(st.text(), min_size=1, max_size=3),
     sampling=st.builds(Sampling, n=st.none() | st.integers(1, 5), seed=st.none() | st.integers(), top_k=st.none() | st.just(3)),
     strict=st.booleans(),
     native_n=st.booleans(),
 )
 def test_indexes_are_dense_and_every_prompt_entry_and_sample_has_exactly_one(
-    asked: list[Entry], prompts: list[str], sampling: Sampling, strict: bool, native_n: bool
+    written: list[Entry], prompts: list[str], sampling: Sampling, strict: bool, native_n: bool
 ) -> None:
-    """A call with `n` of its own takes as many places."""
+    """A call that is sent with `n` takes as many places."""
     found = calls_of(
-        *asked,
+        *written,
         prompts=tuple(prompts),
         many_prompts=True,
         sampling=sampling,
@@ -77,7 +77,7 @@ def test_indexes_are_dense_and_every_prompt_entry_and_sample_has_exactly_one(
         native_n=native_n,
         max_calls=10_000,
     )
-    members = [entry for entry in asked for _ in range(3 if entry.model == "trio" else 1)]
+    members = [entry for entry in written for _ in range(3 if entry.model == "trio" else 1)]
     wanted = [entry.overrides.get("n", sampling.n) or 1 for entry in members]
     places = [
         (call.prompt_index, call.entry, call.sample + number) for call in found for number in range(call.query.sampling.n or 1)
@@ -162,7 +162,7 @@ def test_token_ids_go_only_to_text_models_of_a_format_that_takes_them() -> None:
 
 
 def test_equal_entries_share_one_query() -> None:
-    """It is made, and its body written, once."""
+    """The query is built, and its body encoded, once."""
     one, other, own = calls_of("chat", "chat", Entry("chat", overrides={"top_p": 1}), sampling=Sampling(top_p=0.5))
     assert one.query is other.query
     assert own.query is not one.query
@@ -181,7 +181,7 @@ def test_equal_entries_share_one_query() -> None:
     ],
 )
 def test_sample_k_is_sent_seed_plus_k(seed: int | None, seeds: list[int | None]) -> None:
-    """With one seed for all, every sample would be the same text; past the highest it begins at the lowest."""
+    """With one seed for all, every sample would be the same text; past the highest seed it wraps around."""
     found = calls_of("chat", sampling=Sampling(n=3, seed=seed))
     assert [call.query.sampling.seed for call in found] == seeds
     assert [call.fitted.sent.get("seed") for call in found] == seeds

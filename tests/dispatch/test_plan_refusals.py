@@ -1,4 +1,4 @@
-"""What cannot be called: refused in its own place, before anything is sent."""
+"""Entries that cannot be called: each is refused in its place, before anything is sent."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def test_a_callers_own_key_makes_its_provider_ready_and_goes_with_its_calls_alon
 
 
 def test_strict_refuses_what_would_be_ignored_or_adjusted() -> None:
-    asked = [Entry("chat", overrides=own) for own in ({"top_k": 3}, {"temperature": 1.5}, {"temperature": 0.5})]
-    for call in calls_of(*asked):
+    written = [Entry("chat", overrides=own) for own in ({"top_k": 3}, {"temperature": 1.5}, {"temperature": 0.5})]
+    for call in calls_of(*written):
         assert call.refusal is None
-    ignored, adjusted, taken = (call.refusal for call in calls_of(*asked, strict=True))
+    ignored, adjusted, taken = (call.refusal for call in calls_of(*written, strict=True))
     assert ignored is not None
     assert adjusted is not None
     assert (ignored.kind, ignored.code, ignored.param) == ("unsupported", "unsupported_parameter", "top_k")

@@ -1,4 +1,4 @@
-"""What a call cost, by whichever price is known."""
+"""The cost of a call, by whichever price is known."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_published_price_gives_the_cost_that_genai_prices_gives(provider: str,
 
 
 def test_every_published_price_gives_the_cost_that_genai_prices_gives() -> None:
-    """All of its models: a unit that is new there, or a new rule, shows here."""
+    """This covers all of its models, so that a new unit or rule in genai-prices shows here."""
     wrong = []
     for provider, model in list_models():
         pricer = pricing.find_pricer(provider.id, model.id)
@@ -187,7 +187,7 @@ def test_a_price_is_found_once_a_day_and_then_costs_microseconds() -> None:
 
 
 def test_a_price_that_changes_on_a_day_changes_on_that_day() -> None:
-    """The day is part of the key under which a pricer is kept."""
+    """The day is part of the cache's key."""
     provider, model = "openai", "o3"
     found = get_snapshot().find_provider_model(model, None, provider, None)[1]
     inputs = []

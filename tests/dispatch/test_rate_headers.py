@@ -1,4 +1,4 @@
-"""What upstreams say in their headers: calls wait for it, instead of being refused."""
+"""Limits that upstreams report in their headers: calls wait for them instead of being refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT, PER_S = 10, 1.0
 
 @pytest.mark.parametrize("model", ["up/ok", "up/sleep-0.1"])
 async def test_an_account_whose_limit_is_known_is_never_refused(model: str, tmp_path: Path) -> None:
-    """Thirty-five at once where ten a second are allowed: they wait, and none is answered with 429."""
+    """Of thirty-five calls at once where ten a second are allowed, none is answered with 429."""
     async with Enforcing(LIMIT, PER_S) as upstream, dispatching(upstream.url, tmp_path) as opened:
         await opened.run(model)
         outcomes = await opened.run(*[model] * 35, deadline_s=30)
@@ -28,7 +28,7 @@ async def test_an_account_whose_limit_is_known_is_never_refused(model: str, tmp_
 
 
 async def test_the_headers_of_a_stream_count_before_it_ends(tmp_path: Path) -> None:
-    """Ten streams of three seconds take what is allowed in one; the others wait for the reset, not for their ends."""
+    """Ten streams of three seconds use up one second's quota; the other calls wait for the reset, not for the streams' ends."""
     model = "up/chunks-20-gap-0.15"
     async with Enforcing(LIMIT, PER_S) as upstream, dispatching(upstream.url, tmp_path) as opened, asyncio.TaskGroup() as group:
         group.create_task(opened.streamed(model))
@@ -48,7 +48,7 @@ async def wait_for_headers(opened: Opened) -> None:
 
 
 async def test_nothing_starts_until_the_reset_where_nothing_is_left(upstream: Upstream, tmp_path: Path) -> None:
-    """And another model of the account does."""
+    """Another model of the account starts meanwhile."""
     async with dispatching(upstream.url, tmp_path) as opened:
         await opened.run("up/ok-remaining-0-reset-0.4")
         began = time.monotonic()

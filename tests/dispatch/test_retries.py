@@ -1,4 +1,4 @@
-"""Which failures are tried again, after how long, and how often: the rules alone, without an upstream."""
+"""The rules of retries, without an upstream: which failures, after how long, and how often."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_providers_wait_is_kept_even_above_our_maximum() -> None:
 
 
 def test_our_own_wait_has_full_jitter_doubles_and_is_capped() -> None:
-    """0 to 0.5 s, to 1 s, to 2 s, … to the cap: each over its whole range, and never beyond."""
+    """The ranges are 0 to 0.5 s, to 1 s, to 2 s, … to the maximum: each is used as a whole and never exceeded."""
     row = RetriesRow(max_delay_s=3)
     for attempt, longest_s in ((1, 0.5), (2, 1.0), (3, 2.0), (4, 3.0), (9, 3.0)):
         waits = [compute_delay_s(build_failure(), attempt, row) for _ in range(2_000)]
@@ -82,7 +82,7 @@ def test_our_own_wait_has_full_jitter_doubles_and_is_capped() -> None:
 
 
 class ScriptedAttempts:
-    """Answers with `results` in turn, and remembers what was told."""
+    """Attempts that return `results` in turn; the announcements of retries are kept."""
 
     def __init__(self, *results: Completion | Failure) -> None:
         self.results = list(results)
@@ -114,7 +114,7 @@ async def test_retrying_ends_with_the_first_answer() -> None:
 
 
 async def test_retrying_ends_with_the_last_attempt_and_its_failure() -> None:
-    """The first try is counted among the three."""
+    """The first attempt is one of the three."""
     last = build_failure(status=529)
     attempts = ScriptedAttempts(build_failure(), last, ANSWER)
 
@@ -156,7 +156,7 @@ async def test_the_wait_before_a_retry_is_as_long_as_announced() -> None:
 
 
 async def test_the_caller_may_forbid_a_retry() -> None:
-    """As after the first piece of a stream is out."""
+    """The dispatcher does so after the first piece of a stream."""
     first, attempts = build_failure(), ScriptedAttempts(ANSWER)
 
     result = await retry(

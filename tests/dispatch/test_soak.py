@@ -1,4 +1,4 @@
-"""2,000 requests, a fifth of them with a fault, half of them streamed, a tenth of them left by their client: nothing stays."""
+"""2,000 requests, of which a fifth meet a fault, half are streamed and a tenth are abandoned by their client, leave nothing."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.support.upstreams import Upstream, providers_file, refusing_url
 REQUESTS, QUARTERS, CLIENTS = 2_000, 4, 40
 FAULTS = [*(f"up/{fault}" for fault in MATRIX if fault not in ("ok", "mb-50")), "gone/refused"]
 MAX_NEW_BYTES = 4 * 2**20
-"""How far the process may grow from the second to the last quarter: 4 KiB a request."""
+"""Growth of the process that is allowed from the second to the last quarter: 4 KiB a request."""
 MAX_NEW_OBJECTS = 400
-"""The same for objects that the collector knows: less than one for each streamed request."""
+"""Growth that is allowed in objects known to the collector: less than one for each streamed request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What a quarter leaves behind."""
+    """Memory in use after a quarter of the requests."""
 
     objects: int
     resident_bytes: int
@@ -42,7 +42,7 @@ def count_open_files() -> int:
 
 
 async def settle(server: Server, upstream: Upstream, logged: list[str], idle: tuple[int, int]) -> Leftovers:
-    """Counted when no request, connection, task or file is left, which must be soon."""
+    """Wait until no request, connection, task or file is left, which must be soon, and count."""
     await upstream.quiet()
     for connection in tuple(upstream._open):  # those that wait to be used again
         connection.transport.close()
@@ -64,7 +64,7 @@ async def settle(server: Server, upstream: Upstream, logged: list[str], idle: tu
 
 
 async def send_quarter(url: str, dice: random.Random) -> Counter[str]:
-    """Asks a quarter of the requests through `CLIENTS` clients; counts what became of them."""
+    """Send a quarter of the requests through `CLIENTS` clients; return how they ended."""
     ends: Counter[str] = Counter()
     numbers = iter(range(REQUESTS // QUARTERS))
 

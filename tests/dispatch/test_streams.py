@@ -1,4 +1,4 @@
-"""Streamed calls: pieces in order of arrival, nothing asked again once a piece is out, a slow reader, an early end."""
+"""Streamed calls: the order of pieces, no retry after the first, a slow reader, an early end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def collect_pieces(opened: Opened, *models: Any, deadline_s: float = 5.0, 
 
 
 def sort_outcomes(pieces: list[Piece]) -> list[Outcome]:
-    """In the order of the calls."""
+    """Return the outcomes in the order of the calls."""
     outcomes = [piece for piece in pieces if isinstance(piece, Outcome)]
     return sorted(outcomes, key=lambda outcome: outcome.call.index)
 
@@ -144,7 +144,7 @@ async def test_silence_yields_empty_bursts(upstream: Upstream, tmp_path: Path) -
 
 
 async def test_a_slow_reader_slows_its_own_upstream_and_costs_bounded_memory(upstream: Upstream, tmp_path: Path) -> None:
-    """20 MB wait upstream while nobody reads; a neighbour's short answer comes in its own time."""
+    """20 MB wait upstream while the reader is busy; another model's short answer is not delayed."""
     environ = {"FANOUT_MAX_ANSWER_BYTES": str(30_000_000)}
     async with dispatching(upstream.url, tmp_path, environ=environ, timeout_s=10) as opened:
         calls = opened.calls("up/mb-20", "up/chunks-20-gap-0.005")
@@ -167,7 +167,7 @@ async def test_a_slow_reader_slows_its_own_upstream_and_costs_bounded_memory(ups
 
 @pytest.mark.parametrize("model", ["thinking", "calling", "certain"])
 async def test_pieces_without_text_wait_for_the_reader_too(upstream: Upstream, tmp_path: Path, model: str) -> None:
-    """Reasoning, tool calls and log probabilities: half a megabyte each."""
+    """Half a megabyte each of reasoning, tool calls and log probabilities."""
     more = {"providers": {"odd": {"adapter": "tests.support.odd_adapter"}}}
     async with dispatching(upstream.url, tmp_path, more=more) as opened:
         bursts = aiter(opened.dispatcher.stream_bursts(opened.calls(f"odd/{model}"), deadline_s=5))

@@ -1,4 +1,4 @@
-"""Every fault × alone or beside a healthy model × whole or streamed × the client stays or leaves, through the real server."""
+"""Every fault through the real server: alone or beside a healthy model, whole or streamed, the client stays or leaves."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ company = pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside
 
 @dataclass
 class SeenCall:
-    """What a client saw of one call."""
+    """One call as its client saw it."""
 
     text: str = ""
     end: dict[str, Any] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class SeenCall:
 
 @dataclass
 class SeenResponse:
-    """What a client saw of a request."""
+    """A response as its client saw it."""
 
     status: int
     headers: Any
@@ -79,7 +79,7 @@ async def send_request(server: Server, body: dict[str, Any]) -> SeenResponse:
 async def serve_fault(
     upstream: Upstream, folder: Path, fault: str, logged: list[str], caplog: pytest.LogCaptureFixture
 ) -> AsyncGenerator[tuple[Server, str]]:
-    """A server that can meet `fault`, and the model that shows it. Nothing of the case may be left when it is over."""
+    """Serve a model that meets `fault`, and check that nothing is left afterwards."""
     before = asyncio.all_tasks()
     row = {
         "adapter": "openai",
@@ -128,7 +128,7 @@ async def test_a_fault_is_answered_with_its_kind_and_status(
     beside: bool,
     stream: bool,
 ) -> None:
-    """And a healthy model beside it is not touched, nor made to wait."""
+    """A healthy model beside it is neither affected nor delayed."""
     expected = (STREAM if stream else WHOLE)[fault]
     async with serve_fault(upstream, tmp_path, fault, logged, caplog) as (server, model):
         models = [HEALTHY, model, HEALTHY] if beside else [model]
@@ -182,7 +182,7 @@ async def test_a_client_that_leaves_leaves_nothing_behind(
     beside: bool,
     stream: bool,
 ) -> None:
-    """Alone while the fault happens, beside a model that would go on for ten seconds when it has."""
+    """Alone it leaves during the fault, beside an endless model after it."""
     async with serve_fault(upstream, tmp_path, fault, logged, caplog) as (server, model):
         models = [ENDLESS, model] if beside else [model]
         body = {"prompt": "hi", "model": models, "stream": stream, "timeout_s": 10}

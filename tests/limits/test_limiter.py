@@ -1,4 +1,4 @@
-"""The limiter: rates held exactly, order kept, nothing lost when a waiter leaves."""
+"""The limiter: exact rates, a fair order, and nothing lost when a waiter leaves."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ async def test_caller_supplied_keys_have_their_own_limits_and_idle_ones_are_forg
 
 
 async def test_the_waiters_of_a_paused_model_do_not_delay_other_models() -> None:
-    """Fifty wait for a paused model at two a period: a call for another model can start now, so it is not refused."""
+    """Fifty calls wait for a paused model at two a period: a call to another model can start now, so it is not refused."""
     limits = build_limiter(period_s=30, requests_per_minute=2)
     limits.pause("slow", 40)
     waiters = [asyncio.create_task(acquire(limits, "slow", within_s=3000)) for _ in range(50)]
@@ -262,7 +262,7 @@ async def test_the_waiters_of_a_paused_model_do_not_delay_other_models() -> None
 
 
 async def test_a_small_call_whose_pause_has_ended_does_not_wait_for_a_larger_later_one() -> None:
-    """Both want tokens: the later one more than are left, which it will wait for; the earlier one fewer."""
+    """The earlier call wants fewer tokens than are left, the later one more, which it has to wait for."""
     limits = build_limiter(period_s=0.6, tokens_per_minute=100)
     await acquire(limits, max_tokens=50)
     limits.pause("paused", 0.1)
@@ -291,7 +291,7 @@ async def test_waiting_calls_start_as_soon_as_the_concurrency_grows() -> None:
 
 
 async def report(limits: Limiter, rate: RateLimitStatus, model: str = "m") -> None:
-    """Makes one call, whose answer says this of what is left."""
+    """Make one call whose answer reports these limits."""
     permit = await acquire(limits, model)
     limits.record_headers(permit, rate)
     limits.release(permit)
@@ -313,7 +313,7 @@ async def test_a_model_with_nothing_left_stands_aside_until_the_reset() -> None:
 
 
 async def test_calls_wait_for_tokens_that_are_not_left_while_other_models_start() -> None:
-    """Nobody counts tokens before an upstream has said that it does."""
+    """Tokens are not counted before an upstream reports that it counts them."""
     limits = build_limiter()
     assert not limits.counts_tokens
     await report(limits, RateLimitStatus(tokens=Remaining(1000, 100, 0.2)))
@@ -328,7 +328,7 @@ async def test_calls_wait_for_tokens_that_are_not_left_while_other_models_start(
 
 
 async def test_a_reading_that_reports_more_wakes_the_waiters() -> None:
-    """A call that started after the last word was heard says that five are left: nobody waits for the reset."""
+    """A call that started after the last reading reports that five are left: no call waits for the reset."""
     limits = build_limiter()
     await report(limits, RateLimitStatus(requests=Remaining(10, 1, 30.0)))
     last = await acquire(limits)

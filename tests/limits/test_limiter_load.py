@@ -1,4 +1,4 @@
-"""The limiter under load: what thousands of waiters cost, and what stays of them."""
+"""The limiter under load: the cost of thousands of waiters, and what remains of them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def test_many_waiters_for_an_upstreams_quota_cost_no_more() -> None:
 
 
 async def test_queues_and_pauses_that_nobody_needs_are_forgotten() -> None:
-    """Callers choose the names of models, so neither queues nor pauses may be kept for every name ever heard."""
+    """Callers choose the names of models, so neither queues nor pauses may be kept for every name ever used."""
     limits = build_limiter(concurrency=1)
     held = await acquire(limits)
     leaving = [asyncio.create_task(acquire(limits, f"m{i}")) for i in range(100)]

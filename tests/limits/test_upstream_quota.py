@@ -1,4 +1,4 @@
-"""What is left upstream, by our count between its answers: by hand, and against upstreams that keep their own."""
+"""Estimates of an upstream's quotas between its answers: by hand, and against simulated upstreams."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def build_status(remaining: int | None, limit: int | None = None, reset_s: float
 
 
 def build_quota_after(remaining: int, limit: int | None, reset_s: float | None) -> UpstreamQuota:
-    """A quota of which one call's answer, at 0, said this."""
+    """Return a quota after one call at time 0 whose answer reported this."""
     quota = UpstreamQuota()
     quota.read(0.0, build_status(remaining, limit, reset_s), quota.start(0.0, 0))
     return quota
 
 
 def count_starts(quota: UpstreamQuota, now: float, most: int = 100) -> int:
-    """How many may start now."""
+    """Return how many calls may start now."""
     for count in range(most):
         if quota.compute_wait_s(now, 0):
             return count
@@ -62,7 +62,7 @@ def test_without_a_reset_nothing_is_held() -> None:
 
 
 def test_a_gradual_refill_is_not_waited_for_until_it_is_full() -> None:
-    """Sixty a minute, thirty gone: a reset half a minute away, as OpenAI counts it."""
+    """Of sixty a minute all are used: the reset is a minute away, as OpenAI counts it."""
     quota = build_quota_after(0, 60, 60.0)
     assert quota.compute_wait_s(0.0, 0) == pytest.approx(1.0 + MAX_ARRIVAL_SKEW_S)
     assert count_starts(quota, 3.5) == 3
@@ -70,7 +70,7 @@ def test_a_gradual_refill_is_not_waited_for_until_it_is_full() -> None:
 
 
 def test_a_quota_that_does_not_refill_gradually_is_waited_for_until_its_reset() -> None:
-    """A fixed minute of which all was used at once looks the same at its end, but not at its beginning."""
+    """A fixed minute whose quota was used at once looks like a gradual refill at its end, but not at its beginning."""
     quota = UpstreamQuota()
     first, last = quota.start(0.0, 0), quota.start(0.1, 0)
     quota.read(0.2, build_status(59, 60, 60.0), first)
@@ -79,7 +79,7 @@ def test_a_quota_that_does_not_refill_gradually_is_waited_for_until_its_reset() 
 
 
 def test_the_first_reading_does_not_forget_the_calls_in_flight() -> None:
-    """Five are under way when one of them says that six are left: the other four may not be counted there."""
+    """Five calls are in flight when one of them reports that six are left, which may not include the other four."""
     quota = UpstreamQuota()
     calls = [quota.start(0.0, 0) for _ in range(5)]
     quota.read(0.1, build_status(6, 10, 5.0), calls[2])
@@ -113,7 +113,7 @@ def test_a_call_that_started_just_before_the_reset_counts_after_it() -> None:
 
 
 def test_a_hold_ends_after_a_minute_with_one_call_that_finds_out() -> None:
-    """A day's limit that is used up: one call a minute, whose refusal says so again."""
+    """A day's limit is used up: one call a minute is let through, whose refusal reports it again."""
     quota = build_quota_after(0, 50, 86_400.0)
     assert quota.compute_wait_s(0.0, 0) == pytest.approx(MAX_HOLD_S)
     assert count_starts(quota, MAX_HOLD_S) == 1
@@ -136,7 +136,7 @@ def test_the_wait_of_a_queue_follows_from_the_refill_rate() -> None:
 
 @dataclass
 class SimulatedUpstream:
-    """One that counts requests: a window of `period_s` from its first request on, or a bucket that fills in that time."""
+    """An upstream that counts requests: in windows of `period_s`, or in a bucket that refills in that time."""
 
     limit: int
     period_s: float
@@ -146,7 +146,7 @@ class SimulatedUpstream:
     refused: int = 0
 
     def take_request(self, now: float) -> Remaining:
-        """What it says to a request that arrives."""
+        """Count a request that arrives, and return what is left."""
         if self.bucket:
             self.used = max(self.used - self.limit / self.period_s * (now - self.at), 0.0)
             self.at = now
@@ -162,7 +162,7 @@ class SimulatedUpstream:
 
 @dataclass
 class Simulation:
-    """Many callers before one upstream, in a time of its own; requests overtake each other, and answers even more."""
+    """Many callers of one upstream, in simulated time; requests overtake each other, and answers even more."""
 
     upstream: SimulatedUpstream
     random: random.Random
@@ -171,7 +171,7 @@ class Simulation:
     ended: int = 0
 
     def run(self, calls: int) -> float:
-        """Makes one call, then all others as early as the quota allows; the time at the end."""
+        """Make one call, then all others as early as the quota allows; return the time at the end."""
         events: list[tuple[float, int, str, object]] = []
         now, number, waiting, last = 0.0, 0, calls - 1, 0.0
 
@@ -189,8 +189,8 @@ class Simulation:
                 answered = now + self.random.uniform(0.001, self.slowest_s)
                 # All is as of the request; but a moment, as some give, is nearer when it is read.
                 read_s = (left.reset_s or 0.0) - (0 if self.upstream.bucket else answered - now)
-                told = Remaining(left.limit, left.remaining, max(read_s, 0.0))
-                heapq.heappush(events, (answered, number, "answers", (detail, told)))
+                late = Remaining(left.limit, left.remaining, max(read_s, 0.0))
+                heapq.heappush(events, (answered, number, "answers", (detail, late)))
             elif what == "answers":
                 assert isinstance(detail, tuple)
                 self.quota.read(now, RateLimitStatus(detail[1]), detail[0])
@@ -212,7 +212,7 @@ class Simulation:
 def test_no_upstream_refuses_a_call_and_no_call_waits_in_vain(
     kind: tuple[bool, float], limit: int, slowness: float, seed: int
 ) -> None:
-    """Windows and buckets, answers in any order and up to a quarter of the period late.
+    """Windows and buckets, with answers in any order and up to a quarter of the period late.
 
     Four times the limit is let through without a refusal, in at most twice the time that the limit itself takes.
     """

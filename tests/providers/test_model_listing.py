@@ -1,4 +1,4 @@
-"""A host's own list of its models, in every shape it comes in, and what is no list."""
+"""A host's list of its models, in every shape, and malformed ones."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SECRET = "sk-secret-0123456789"
 ROWS = load_settings(environ={}).providers
 
 
-async def told(body: Any, *, provider: str = "groq", **answer: Any) -> list[str] | Failure:
-    """The ids that a host tells, or why it tells none."""
+async def list_or_fail(body: Any, *, provider: str = "groq", **answer: Any) -> list[str] | Failure:
+    """Return the ids that a host lists, or its failure."""
     async with serving(answering(body, **answer)) as served, aiohttp.ClientSession() as session:
         row = replace(ROWS[provider], base_url=served.url, key=SecretStr(SECRET))
         try:
@@ -39,15 +39,15 @@ async def told(body: Any, *, provider: str = "groq", **answer: Any) -> list[str]
     ],
 )
 async def test_a_list_is_read_in_every_shape(body: Any) -> None:
-    assert await told(body) == ["a", "b"]
+    assert await list_or_fail(body) == ["a", "b"]
 
 
 async def test_the_key_is_sent_to_the_formats_own_path() -> None:
     for provider, path in (("groq", "/models"), ("ollama", "/api/tags")):
         async with serving(answering({"data": []})) as served, aiohttp.ClientSession() as session:
             assert await list_models(replace(ROWS[provider], base_url=served.url, key=SecretStr(SECRET)), session, 20) == []
-        ((asked, headers, _),) = served.requests
-        assert (asked, headers["Authorization"]) == (path, f"Bearer {SECRET}")
+        ((requested, headers, _),) = served.requests
+        assert (requested, headers["Authorization"]) == (path, f"Bearer {SECRET}")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ async def test_the_key_is_sent_to_the_formats_own_path() -> None:
     ],
 )
 async def test_a_malformed_list_is_a_failure_that_does_not_show_the_key(body: Any, answer: dict[str, Any], kind: str) -> None:
-    failure = await told(body, **answer)
+    failure = await list_or_fail(body, **answer)
 
     assert isinstance(failure, Failure)
     assert failure.kind == kind
@@ -70,14 +70,14 @@ async def test_a_malformed_list_is_a_failure_that_does_not_show_the_key(body: An
 
 
 async def test_an_endless_list_is_given_up() -> None:
-    failure = await told(b" " * (8 * 2**20 + 1))
+    failure = await list_or_fail(b" " * (8 * 2**20 + 1))
 
     assert isinstance(failure, Failure)
     assert failure.code == "answer_too_large"
 
 
 async def test_a_format_without_a_list_says_so() -> None:
-    failure = await told({}, provider="anthropic")
+    failure = await list_or_fail({}, provider="anthropic")
 
     assert isinstance(failure, Failure)
     assert failure.kind == "unsupported"

@@ -1,4 +1,4 @@
-"""Which family of a format's models a name belongs to, and what that family takes."""
+"""Families of models: their names, and the parameters that they take."""
 
 from __future__ import annotations
 
@@ -60,17 +60,17 @@ def test_openais_models_reason_as_their_names_tell(model: str, when: str | None)
     ],
 )
 def test_the_effort_decides_whether_a_model_reasons(model: str, effort: str | None, family: str) -> None:
-    """Some can be told to, some not to, some neither."""
+    """Some models can be switched on, some off, some neither."""
     assert find_openai_family(model, effort) == family
 
 
 def test_reasoning_models_take_another_length_parameter_and_no_sampling() -> None:
-    """What they refuse is reported, not sent."""
+    """Parameters that they refuse are reported, not sent."""
 
-    def fitted(family: str) -> FittedParameters:
+    def fit_family(family: str) -> FittedParameters:
         sampling = Sampling(max_tokens=5, temperature=1.0, logprobs=2, stop=("a",), seed=1, n=2)
         return fit(Query(prompt="p", sampling=sampling), accept(OPENAI_FAMILIES[family], ParametersRow()))
 
-    assert fitted("reasoning").sent == {"max_completion_tokens": 5, "seed": 1, "n": 2}
-    assert fitted("reasoning").ignored == ("temperature", "stop", "logprobs")
-    assert "temperature" in fitted("resting").sent
+    assert fit_family("reasoning").sent == {"max_completion_tokens": 5, "seed": 1, "n": 2}
+    assert fit_family("reasoning").ignored == ("temperature", "stop", "logprobs")
+    assert "temperature" in fit_family("resting").sent

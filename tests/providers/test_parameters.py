@@ -1,4 +1,4 @@
-"""What becomes of the parameters a caller asked for, on one wire format."""
+"""Fitting of a caller's parameters to one wire format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fanout.providers.parameters import Rule, Table, accept, fit
 DEFAULTS = ParametersRow()
 
 
-def fitted(
+def fit_parameters(
     table: Table = OPENAI_CHAT,
     row: ParametersRow = DEFAULTS,
     *,
@@ -31,14 +31,16 @@ def fitted(
 
 
 def test_no_parameter_is_sent_that_the_caller_did_not_set() -> None:
-    """Defaults are the provider's, or the comparison would not be fair."""
-    assert fitted() == FittedParameters({}, (), {})
+    """The provider's defaults apply, or the comparison would not be fair."""
+    assert fit_parameters() == FittedParameters({}, (), {})
 
 
 def test_a_parameter_that_the_caller_set_is_sent_unchanged() -> None:
-    """Zero and false are values like others."""
-    asked = fitted(OPENAI_TEXT, max_tokens=5, temperature=0.0, top_p=1.0, seed=-3, echo=True, stop=("a", "b"), logprobs=0)
-    assert asked.sent == {
+    """Zero and false are values like any other."""
+    fitted = fit_parameters(
+        OPENAI_TEXT, max_tokens=5, temperature=0.0, top_p=1.0, seed=-3, echo=True, stop=("a", "b"), logprobs=0
+    )
+    assert fitted.sent == {
         "max_tokens": 5,
         "temperature": 0.0,
         "top_p": 1.0,
@@ -47,19 +49,19 @@ def test_a_parameter_that_the_caller_set_is_sent_unchanged() -> None:
         "stop": ("a", "b"),
         "logprobs": 0,
     }
-    assert (asked.ignored, asked.adjusted) == ((), {})
+    assert (fitted.ignored, fitted.adjusted) == ((), {})
 
 
 def test_a_parameter_outside_the_table_is_ignored_by_name() -> None:
-    """In the order of the parameters, the caller's other fields behind them."""
-    asked = fitted(top_k=5, echo=True, suffix="!", passthrough={"min_p": 0.1})
-    assert asked.sent == {}
-    assert asked.ignored == ("top_k", "echo", "suffix", "min_p")
+    """Names are in the order of the parameters, followed by the caller's other fields."""
+    fitted = fit_parameters(top_k=5, echo=True, suffix="!", passthrough={"min_p": 0.1})
+    assert fitted.sent == {}
+    assert fitted.ignored == ("top_k", "echo", "suffix", "min_p")
 
 
 def test_a_contracts_default_is_dropped_silently() -> None:
-    """The caller did not ask for it, so nothing of his was ignored."""
-    assert fitted({}, max_tokens=16, top_k=1, defaults=frozenset({"max_tokens"})).ignored == ("top_k",)
+    """The caller did not set it, so nothing of the caller's was ignored."""
+    assert fit_parameters({}, max_tokens=16, top_k=1, defaults=frozenset({"max_tokens"})).ignored == ("top_k",)
 
 
 @pytest.mark.parametrize(
@@ -68,65 +70,65 @@ def test_a_contracts_default_is_dropped_silently() -> None:
     ids=str,
 )
 def test_a_value_without_effect_is_not_reported_as_ignored(neutral: dict[str, Any]) -> None:
-    """Clients fill such fields in by themselves."""
-    assert fitted({}, **neutral) == FittedParameters({}, (), {})
+    """Many clients fill such fields in by themselves."""
+    assert fit_parameters({}, **neutral) == FittedParameters({}, (), {})
 
 
 def test_a_value_out_of_range_is_clamped_and_reported() -> None:
-    """Under our name, with what was asked and what is sent; a whole number stays one."""
-    asked = fitted(temperature=3.5, presence_penalty=-2.5, n=500, top_p=1.0)
-    assert asked.sent == {"temperature": 2, "presence_penalty": -2, "n": 128, "top_p": 1.0}
-    assert asked.adjusted == {"temperature": (3.5, 2), "presence_penalty": (-2.5, -2), "n": (500, 128)}
+    """The report has our name, the wanted and the sent value; a whole number stays one."""
+    fitted = fit_parameters(temperature=3.5, presence_penalty=-2.5, n=500, top_p=1.0)
+    assert fitted.sent == {"temperature": 2, "presence_penalty": -2, "n": 128, "top_p": 1.0}
+    assert fitted.adjusted == {"temperature": (3.5, 2), "presence_penalty": (-2.5, -2), "n": (500, 128)}
 
 
 def test_a_contracts_default_is_clamped_silently() -> None:
-    """As it is dropped without one."""
-    asked = fitted({"temperature": Rule("temperature", 0, 0.1)}, temperature=0.2, defaults=frozenset({"temperature"}))
-    assert (asked.sent, asked.adjusted) == ({"temperature": 0.1}, {})
+    """A default that is dropped is not reported either."""
+    fitted = fit_parameters({"temperature": Rule("temperature", 0, 0.1)}, temperature=0.2, defaults=frozenset({"temperature"}))
+    assert (fitted.sent, fitted.adjusted) == ({"temperature": 0.1}, {})
 
 
 def test_a_row_tightens_a_range_but_never_widens_it() -> None:
     """Mistral's temperature ends at 1.5, and no host takes more than its format does."""
     row = ParametersRow(clamp={"temperature": (None, 1.5), "top_p": (-1, 7), "n": (None, 4.0)})
-    asked = fitted(row=row, temperature=2.0, top_p=2.0, n=5)
-    assert asked.sent == {"temperature": 1.5, "top_p": 1, "n": 4}
-    assert isinstance(asked.sent["n"], int)
+    fitted = fit_parameters(row=row, temperature=2.0, top_p=2.0, n=5)
+    assert fitted.sent == {"temperature": 1.5, "top_p": 1, "n": 4}
+    assert isinstance(fitted.sent["n"], int)
 
 
 def test_a_parameter_that_is_no_count_may_be_clamped_to_a_fraction() -> None:
-    """However it was asked for: Cohere's `top_p` ends at 0.99, and 1 must not become 0."""
+    """Cohere's `top_p` ends at 0.99, and 1 must not become 0, even if it was written as a whole number."""
     row = ParametersRow(clamp={"top_p": (0.01, 0.99), "n": (1.5, 4.5)})
-    assert fitted(row=row, top_p=1, n=9).sent == {"top_p": 0.99, "n": 4}
-    assert fitted(row=row, top_p=0, n=1).sent == {"top_p": 0.01, "n": 2}
+    assert fit_parameters(row=row, top_p=1, n=9).sent == {"top_p": 0.99, "n": 4}
+    assert fit_parameters(row=row, top_p=0, n=1).sent == {"top_p": 0.01, "n": 2}
 
 
 def test_a_row_renames_and_drops_parameters() -> None:
-    """Mistral: `random_seed`, and no `logit_bias`; other fields of the caller's alike."""
+    """As for Mistral: `random_seed`, and no `logit_bias`; the caller's other fields are treated alike."""
     row = ParametersRow(rename={"seed": "random_seed", "safe": "safe_prompt"}, drop=("logit_bias", "metadata"))
-    asked = fitted(row=row, seed=1, logit_bias={"5": 1}, passthrough={"safe": True, "metadata": {}}, takes=None)
-    assert asked.sent == {"random_seed": 1, "safe_prompt": True}
-    assert asked.ignored == ("logit_bias", "metadata")
+    fitted = fit_parameters(row=row, seed=1, logit_bias={"5": 1}, passthrough={"safe": True, "metadata": {}}, takes=None)
+    assert fitted.sent == {"random_seed": 1, "safe_prompt": True}
+    assert fitted.ignored == ("logit_bias", "metadata")
 
 
 def test_a_renamed_parameter_is_accepted_even_if_the_format_lacks_it() -> None:
-    """So a row declares what only this host knows."""
+    """This is how a row declares a parameter that only this host knows."""
     row = ParametersRow(rename={"repetition_penalty": "repeat_penalty", "top_k": "top_k"}, clamp={"top_k": (1, 50)})
-    asked = fitted(row=row, repetition_penalty=1.1, top_k=99)
-    assert asked.sent == {"repeat_penalty": 1.1, "top_k": 50}
+    fitted = fit_parameters(row=row, repetition_penalty=1.1, top_k=99)
+    assert fitted.sent == {"repeat_penalty": 1.1, "top_k": 50}
 
 
 def test_a_value_that_is_expressed_by_omission_is_omitted() -> None:
     """`best_of: 0` means that it is not set; TGI's `top_p` must be below 1."""
-    assert fitted(OPENAI_TEXT, best_of=0) == FittedParameters({}, (), {})
-    assert fitted({"top_p": Rule("top_p", omit=(1,))}, top_p=1.0) == FittedParameters({}, (), {})
+    assert fit_parameters(OPENAI_TEXT, best_of=0) == FittedParameters({}, (), {})
+    assert fit_parameters({"top_p": Rule("top_p", omit=(1,))}, top_p=1.0) == FittedParameters({}, (), {})
 
 
 def test_a_value_without_a_meaning_is_ignored_not_clamped() -> None:
     """A multiplicative penalty has no negative values, and no conversion between the scales is known."""
     table = {"repetition_penalty": Rule("repetition_penalty", positive=True)}
-    assert fitted(table, repetition_penalty=-0.5).ignored == ("repetition_penalty",)
-    assert fitted(table, repetition_penalty=0.0) == FittedParameters({}, (), {})
-    assert fitted(table, repetition_penalty=1.2).sent == {"repetition_penalty": 1.2}
+    assert fit_parameters(table, repetition_penalty=-0.5).ignored == ("repetition_penalty",)
+    assert fit_parameters(table, repetition_penalty=0.0) == FittedParameters({}, (), {})
+    assert fit_parameters(table, repetition_penalty=1.2).sent == {"repetition_penalty": 1.2}
 
 
 @pytest.mark.parametrize(
@@ -134,26 +136,26 @@ def test_a_value_without_a_meaning_is_ignored_not_clamped() -> None:
     [(0, {"logprobs": True}), (5, {"logprobs": True, "top_logprobs": 5}), (30, {"logprobs": True, "top_logprobs": 20})],
 )
 def test_chat_takes_logprobs_as_two_fields(number: int, expected: dict[str, Any]) -> None:
-    """A boolean and a number, where text has one number."""
-    assert fitted(logprobs=number).sent == expected
+    """They are a boolean and a number, where text has one number."""
+    assert fit_parameters(logprobs=number).sent == expected
 
 
 def test_a_row_can_have_chat_logprobs_as_one_number() -> None:
-    """Together."""
-    assert fitted(row=ParametersRow(rename={"logprobs": "logprobs"}), logprobs=3).sent == {"logprobs": 3}
+    """As for Together."""
+    assert fit_parameters(row=ParametersRow(rename={"logprobs": "logprobs"}), logprobs=3).sent == {"logprobs": 3}
 
 
 def test_other_fields_are_sent_where_the_format_takes_them() -> None:
-    """All, some or none; but whom and what is asked they never change. A null asks for nothing."""
+    """All, some or none are sent, but they never change the model or the prompt. Null means "not set"."""
     other: dict[str, Any] = {"tools": [{}], "min_p": None, "model": "x", "stream": True, "messages": [], "verbosity": "low"}
-    assert fitted(passthrough=other, takes=None).sent == {"tools": [{}], "verbosity": "low"}
-    some = fitted(passthrough=other, takes=frozenset({"tools"}))
+    assert fit_parameters(passthrough=other, takes=None).sent == {"tools": [{}], "verbosity": "low"}
+    some = fit_parameters(passthrough=other, takes=frozenset({"tools"}))
     assert (some.sent, some.ignored) == ({"tools": [{}]}, ("verbosity",))
 
 
 def test_a_parameter_wins_over_another_field_of_its_upstream_name() -> None:
-    """Both can be given on the OpenAI paths."""
-    assert fitted(max_tokens=3, passthrough={"max_tokens": 9}, takes=None).sent == {"max_tokens": 3}
+    """On the OpenAI paths a request can have both."""
+    assert fit_parameters(max_tokens=3, passthrough={"max_tokens": 9}, takes=None).sent == {"max_tokens": 3}
 
 
 @given(
@@ -167,10 +169,10 @@ def test_a_parameter_wins_over_another_field_of_its_upstream_name() -> None:
         },
     )
 )
-def test_every_parameter_is_sent_or_reported(asked: dict[str, Any]) -> None:
-    """Nothing gets lost between what is sent and what is ignored; what was changed is reported."""
-    result = fitted(**asked)
-    for name, value in asked.items():
+def test_every_parameter_is_sent_or_reported(parameters: dict[str, Any]) -> None:
+    """No parameter gets lost between those sent and those ignored, and every change is reported."""
+    result = fit_parameters(**parameters)
+    for name, value in parameters.items():
         assert (name in result.sent) != (name in result.ignored)
         sent = result.sent.get("top_logprobs", 0) if name == "logprobs" else result.sent.get(name, value)
         assert sent == result.adjusted.get(name, (value, value))[1]

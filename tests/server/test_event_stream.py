@@ -1,4 +1,4 @@
-"""Our own event streams, where time decides: silence, and readers who stop reading."""
+"""Event streams of our own where time matters: silence, and readers who stop reading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.upstreams import Upstream
 
 
 class Frames:
-    """A dialect of one line a piece. With `breaks` the reader's connection breaks before the first."""
+    """A dialect with one line for each piece; with `breaks` the reader's connection breaks before the first."""
 
     def __init__(self, request: web.Request, *, breaks: bool) -> None:
         self._transport = request.transport if breaks else None
@@ -48,7 +48,7 @@ async def streaming(
     linger_s: float = 0.1,
     breaks: bool = False,
 ) -> AsyncGenerator[tuple[str, web.Server]]:
-    """An address that streams what these models answer, and the server behind it."""
+    """Serve an address that streams these models' answers."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         calls = opened.calls(*models)
@@ -103,7 +103,7 @@ async def test_the_status_reports_that_all_calls_have_failed_before_the_first_co
 async def test_a_reader_who_stops_reading_is_disconnected_soon_after_the_deadline(
     upstream: Upstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """His connection is gone at once: closed in order, it would wait for him to read on."""
+    """The connection is aborted: an orderly close would wait until the reader reads on."""
     environ = {"FANOUT_MAX_ANSWER_BYTES": "100000000"}
     async with (
         dispatching(upstream.url, tmp_path, environ=environ) as opened,
@@ -127,7 +127,7 @@ async def test_a_reader_who_stops_reading_is_disconnected_soon_after_the_deadlin
 async def test_a_broken_connection_to_the_reader_is_not_logged_as_a_bug(
     upstream: Upstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where a write finds out before aiohttp does."""
+    """This holds even if a write notices it before aiohttp does."""
     async with (
         dispatching(upstream.url, tmp_path) as opened,
         streaming(opened, "up/chunks-500-gap-0.01", "hang", breaks=True) as (url, _),
@@ -142,7 +142,7 @@ async def test_a_broken_connection_to_the_reader_is_not_logged_as_a_bug(
 
 
 async def silent_reader(url: str) -> asyncio.Transport:
-    """A client that has asked, and reads nothing."""
+    """Connect a client that sends a request and reads nothing."""
     host, port = url.removeprefix("http://").split(":")
     transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, host, int(port))
     transport.pause_reading()

@@ -1,4 +1,4 @@
-"""The embedded models as callers meet them: whole and streamed, every parameter with its true meaning."""
+"""The embedded models as callers see them: whole and streamed, every parameter with its true meaning."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def collect_stream(query: Query | None = None, model: str = "ngram-5", **s
 
 
 def run_sync(answer: Any) -> Any:
-    """For properties, which hypothesis can only put to plain functions."""
+    """Run a coroutine in a property test, since hypothesis only takes plain functions."""
     return asyncio.run(answer)
 
 
@@ -87,7 +87,7 @@ async def test_without_a_seed_every_answer_differs() -> None:
 
 
 def test_the_same_seed_gives_the_same_text_in_another_process() -> None:
-    """Whose hashes of strings are others."""
+    """Hashes of strings differ there."""
     program = (
         "import asyncio; from tests.providers.ngram.test_adapter import complete_text; "
         "print(asyncio.run(complete_text(seed=5, frequency_penalty=.5, top_p=.9)), end='')"
@@ -202,8 +202,8 @@ async def test_the_end_of_a_text_stops_the_answer_and_is_not_counted_as_output()
 
 
 async def test_max_tokens_is_exact_and_128_by_default() -> None:
-    for asked, expected in ((1, 1), (17, 17), (None, 128), (10**6, 1024)):
-        answer = await complete(max_tokens=asked, logit_bias={END_OF_TEXT: -100})
+    for max_tokens, expected in ((1, 1), (17, 17), (None, 128), (10**6, 1024)):
+        answer = await complete(max_tokens=max_tokens, logit_bias={END_OF_TEXT: -100})
         assert answer.usage is not None
         assert (answer.usage.output_tokens, answer.choices[0].finish_reason) == (expected, "length")
 
@@ -261,7 +261,7 @@ async def test_best_of_returns_the_answers_with_the_highest_mean_logprob() -> No
 
 
 async def test_an_answer_leads_into_the_suffix() -> None:
-    """The suffix is far more probable after an answer that knew of it than after one that did not."""
+    """The suffix is far more probable after an answer that was written for it than after any other."""
     suffix = " an exception is raised."
 
     async def compute_likelihood(answer: str) -> float:
@@ -414,7 +414,7 @@ def test_a_python_without_its_documentation_fails_in_the_answer_and_not_before()
 
 
 def test_concurrent_first_calls_share_one_training() -> None:
-    """In a fresh process, over two providers; training counts its misses."""
+    """The cache of the training counts its misses, in a fresh process with two providers."""
     program = """if True:
         import asyncio
         from fanout.providers.ngram.adapter import NgramProvider, _train
@@ -430,7 +430,7 @@ def test_concurrent_first_calls_share_one_training() -> None:
 
 
 async def test_many_calls_at_once_leave_the_loop_to_others() -> None:
-    """Each would keep it for half a millisecond: a hundred at once must not do so in one pass."""
+    """Each call keeps the loop for half a millisecond; a hundred must not do so in one pass."""
     provider = NgramProvider()
     await provider.prepare()
     answers = [asyncio.create_task(provider.complete(build_call(max_tokens=256))) for _ in range(100)]

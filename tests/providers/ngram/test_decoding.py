@@ -70,7 +70,7 @@ def test_no_choice_falls_outside_top_k_and_top_p(
 def test_the_weight_before_a_token_is_that_of_all_likelier_ones(
     prompt: str, order: int, temperature: float, bias: dict[int, float]
 ) -> None:
-    """What `top_p` rests on: the brute force adds up the whole vocabulary."""
+    """`top_p` depends on this weight; the brute force adds up the whole vocabulary."""
     model, given = pydoc_model(), find_distribution(prompt, order)
     tempered = model.temper(given, temperature)
     whole = (
@@ -114,7 +114,7 @@ def test_choices_follow_the_exact_distribution(decoding: Decoding) -> None:
 
 
 def test_choices_are_exact_where_almost_all_probability_is_banned() -> None:
-    """At temperature 0.01 the others weigh so little beside the 5 likeliest that a difference of sums would be noise."""
+    """At temperature 0.01 the other tokens weigh so little beside the 5 likeliest that a difference of sums is noise."""
     given = find_distribution(order=2)
     level = compute_logit(given, find_likeliest(6, given)[-1])
     bias = {token: level - compute_logit(given, token) for token in find_likeliest(5, given)}
@@ -124,7 +124,7 @@ def test_choices_are_exact_where_almost_all_probability_is_banned() -> None:
 
 
 def test_choices_reach_the_rarest_tokens_where_all_others_are_banned() -> None:
-    """They are all as probable as each other, so the first few hundred of them are not enough."""
+    """They all have the same probability, so the first few hundred of them are not enough."""
     given = find_distribution(order=2)
     chances = list_probabilities(given)
     rarest = [token for token, p in chances.items() if p < 1.001 * min(chances.values())]
@@ -161,7 +161,7 @@ def test_a_bias_of_minus_100_bans_and_of_100_forces() -> None:
     ids=str,
 )
 def test_penalties_count_what_was_generated(decoding: Decoding) -> None:
-    """Greedy, so that one token in the wrong place shows; each step against the formula."""
+    """Greedy, so that a single wrong token shows; each step is compared with the formula."""
     model, greedy = pydoc_model(), replace(decoding, temperature=0)
     prompt = [token for token in model.encode(PROMPT) if token is not None]
     chooser, generated = Chooser(model, greedy, prompt, Random(1)), list[int]()

@@ -112,7 +112,7 @@ def test_draws_follow_the_exact_distribution(order: int, temperature: float) -> 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.98])
 def test_draws_without_some_tokens_follow_the_exact_distribution_of_the_others(share: float) -> None:
-    """Of the last 2 % too few are drawn to wait for them, so they are listed."""
+    """The last 2 % are drawn too rarely to wait for them, so they are listed."""
     model, random = pydoc_model(), Random(7)
     distribution = model.after(to_ids(model, " in the"), 3)
     excluded = {token for _, token in distribution.leaders(int(share * len(model.tokens)))}

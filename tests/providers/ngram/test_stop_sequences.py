@@ -1,4 +1,4 @@
-"""Stop sequences are found in pieces as they would be in the whole text."""
+"""The search in pieces finds the same stop sequences as in the whole text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls over real sockets: how connections end, what is closed, what is kept."""
+"""Calls over real sockets: broken connections, closed ones and reused ones."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @asynccontextmanager
-async def answering(*parts: bytes | float) -> AsyncIterator[str]:
-    """A base address where every request gets these bytes, with pauses; then nothing more, and the connection stays open."""
+async def serve_bytes(*parts: bytes | float) -> AsyncIterator[str]:
+    """Serve these bytes, with pauses, to every request; then nothing more, and the connection stays open."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -53,33 +53,33 @@ async def answering(*parts: bytes | float) -> AsyncIterator[str]:
         server.close()
 
 
-def head(*lines: str, status: int = 200) -> bytes:
+def encode_head(*lines: str, status: int = 200) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status} OK", *lines, "", ""]).encode()
 
 
-def chunk(data: bytes) -> bytes:
+def encode_chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-EVENT_STREAM = head("Content-Type: text/event-stream", "Transfer-Encoding: chunked")
+EVENT_STREAM = encode_head("Content-Type: text/event-stream", "Transfer-Encoding: chunked")
 
 
-async def outcome(answer: Awaitable[object]) -> Failure | object:
-    """The failure instead of its exception; no other exception may come."""
+async def await_outcome(answer: Awaitable[object]) -> Failure | object:
+    """Return a failure instead of raising it; no other exception may be raised."""
     try:
         return await answer
     except ProviderError as error:
         return error.failure
 
 
-async def failed(answer: Awaitable[object]) -> Failure:
-    result = await outcome(answer)
+async def await_failure(answer: Awaitable[object]) -> Failure:
+    result = await await_outcome(answer)
     assert isinstance(result, Failure)
     return result
 
 
 async def test_a_call_is_one_post(upstream: Upstream, session: aiohttp.ClientSession) -> None:
-    """With the key, uncompressed, its length known."""
+    """It has the key and a known length, and is not compressed."""
     provider = openai_at(upstream.url, session=session)
     completion = await provider.complete(calling(provider, "ok", max_tokens=5))
     assert completion.choices[0].message.text == "This is ok."
@@ -92,7 +92,7 @@ async def test_a_call_is_one_post(upstream: Upstream, session: aiohttp.ClientSes
 
 
 async def test_a_stream_yields_its_deltas_as_they_arrive(upstream: Upstream, session: aiohttp.ClientSession) -> None:
-    """Then the whole, with the usage that was asked for; chat and text alike."""
+    """The completion with its usage comes last; chat and text behave alike."""
     provider = openai_at(upstream.url, session=session)
     for call in (calling(provider, "chunks-5-gap-0.05"), calling(provider, "chunks-5-gap-0.05", prompt="Once")):
         async with aclosing(provider.stream(call)) as stream:
@@ -108,12 +108,12 @@ async def test_a_stream_yields_its_deltas_as_they_arrive(upstream: Upstream, ses
 
 
 async def test_connections_are_kept_for_the_next_call(upstream: Upstream, session: aiohttp.ClientSession) -> None:
-    """After answers, streams and refusals that were read to their end."""
+    """This holds after answers, streams and errors that were read to their end."""
     provider = openai_at(upstream.url, session=session)
     for model in ("ok", "429", "error-502", "bad_json"):
-        await outcome(provider.complete(calling(provider, model)))
+        await await_outcome(provider.complete(calling(provider, model)))
     for model in ("ok", "no_done", "unfinished", "empty_choices", "429"):
-        await outcome(gathered(provider, calling(provider, model)))
+        await await_outcome(gathered(provider, calling(provider, model)))
     assert upstream.connections == 1
 
 
@@ -137,20 +137,20 @@ async def test_connections_are_kept_for_the_next_call(upstream: Upstream, sessio
 async def test_a_broken_answer_is_a_failure_with_its_own_code(
     upstream: Upstream, session: aiohttp.ClientSession, model: str, whole: str, streamed: str
 ) -> None:
-    """Each its own code; where a stream had begun, with its partial text."""
+    """If a stream had begun, the failure has its partial text."""
     provider = openai_at(upstream.url, session=session)
-    failure = await failed(provider.complete(calling(provider, model)))
+    failure = await await_failure(provider.complete(calling(provider, model)))
     assert failure.code == whole
-    failure = await failed(gathered(provider, calling(provider, model)))
+    failure = await await_failure(gathered(provider, calling(provider, model)))
     assert failure.code == streamed
     assert ("This" in (failure.partial or "")) == (model in ("cut", "rst", "bad_chunk", "bad_json"))
     assert str(upstream.port) not in failure.message
 
 
 async def test_a_redirect_is_not_followed(upstream: Upstream, session: aiohttp.ClientSession) -> None:
-    """It is not followed."""
+    """The key would go to the other host."""
     provider = openai_at(upstream.url, session=session)
-    failure = await failed(provider.complete(calling(provider, "307")))
+    failure = await await_failure(provider.complete(calling(provider, "307")))
     assert (failure.kind, failure.status) == ("server", 307)
     assert len(upstream.requests) == 1
 
@@ -158,9 +158,9 @@ async def test_a_redirect_is_not_followed(upstream: Upstream, session: aiohttp.C
 async def test_a_key_and_an_address_that_an_upstream_repeats_are_hidden(
     upstream: Upstream, session: aiohttp.ClientSession
 ) -> None:
-    """The message stays short, too."""
+    """The message stays short as well."""
     provider = openai_at(upstream.url, session=session)
-    failure = await failed(provider.complete(calling(provider, "400-leak", own_key="my-own-key-77")))
+    failure = await await_failure(provider.complete(calling(provider, "400-leak", own_key="my-own-key-77")))
     assert failure.message.startswith("the upstream says 400; you sent [key] to [address]")
     assert "77" not in failure.message
     assert str(upstream.port) not in failure.message
@@ -170,19 +170,19 @@ async def test_a_key_and_an_address_that_an_upstream_repeats_are_hidden(
 async def test_whatever_an_upstream_does_is_an_answer_or_a_failure(
     upstream: Upstream, session: aiohttp.ClientSession, model: str
 ) -> None:
-    """Nothing else is raised: whole, streamed, chat and text."""
+    """Nothing else is raised, whole or streamed, chat or text."""
     provider = openai_at(upstream.url, session=session, max_answer_bytes=2**20)
     for call in (calling(provider, model), calling(provider, model, prompt="Once")):
         for answer in (provider.complete(call), gathered(provider, call)):
-            result = await outcome(answer)
+            result = await await_outcome(answer)
             assert isinstance(result, Failure | Completion | tuple)
 
 
 async def test_a_closed_port_is_a_network_failure(session: aiohttp.ClientSession) -> None:
-    """A failure of the network; the address stays with us."""
+    """The message does not show the address."""
     with refusing_url() as url:
         provider = openai_at(url, session=session)
-        failure = await failed(provider.complete(calling(provider)))
+        failure = await await_failure(provider.complete(calling(provider)))
     assert (failure.kind, failure.code) == ("network", "connect_error")
     assert failure.message == "cannot connect to `up`: Connection refused"
 
@@ -190,40 +190,40 @@ async def test_a_closed_port_is_a_network_failure(session: aiohttp.ClientSession
 async def test_an_unknown_host_is_a_network_failure(session: aiohttp.ClientSession) -> None:
     """`.invalid` never resolves (RFC 2606)."""
     provider = openai_at("http://no-such-host.invalid/v1", session=session)
-    failure = await failed(provider.complete(calling(provider)))
+    failure = await await_failure(provider.complete(calling(provider)))
     assert (failure.kind, failure.code) == ("network", "dns_error")
     assert "invalid" not in failure.message
 
 
 async def test_an_untrusted_certificate_is_a_final_failure(session: aiohttp.ClientSession) -> None:
-    """Not tried again: it will not get better."""
+    """It is not retried, because a certificate does not change."""
     async with Upstream(tls=True) as upstream:
         provider = openai_at(upstream.url, session=session)
-        failure = await failed(provider.complete(calling(provider, "ok")))
+        failure = await await_failure(provider.complete(calling(provider, "ok")))
         assert (failure.kind, failure.code, failure.should_retry) == ("network", "tls_error", False)
         assert not upstream.requests
 
 
 async def test_a_tls_handshake_with_a_plain_http_server_fails(session: aiohttp.ClientSession) -> None:
-    """A wrong `https` in the address: a handshake is no request, and the server says so in plain text."""
+    """The address has a wrong `https`, and the server answers the handshake in plain text."""
 
     async def complain(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(head(status=400))
+        writer.write(encode_head(status=400))
         writer.close()
         await writer.wait_closed()
 
     async with await asyncio.start_server(complain, "127.0.0.1", 0) as server:
         provider = openai_at(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", session=session)
-        failure = await failed(provider.complete(calling(provider)))
+        failure = await await_failure(provider.complete(calling(provider)))
     assert (failure.code, failure.should_retry) == ("tls_error", False)
 
 
 async def test_connecting_has_a_limit_of_its_own(session: aiohttp.ClientSession) -> None:
-    """The TLS handshake included: here nobody answers it."""
-    async with answering() as url:
+    """It includes the TLS handshake, which is not answered here."""
+    async with serve_bytes() as url:
         provider = openai_at(url.replace("http:", "https:"), session=session, connect_timeout_s=0.2)
         start = time.monotonic()
-        failure = await failed(provider.complete(calling(provider)))
+        failure = await await_failure(provider.complete(calling(provider)))
     assert (failure.kind, failure.code) == ("network", "connect_timeout")
     assert failure.message == "no connection to `up` within 0.2 s"
     assert time.monotonic() - start < 2
@@ -233,41 +233,41 @@ async def test_connecting_has_a_limit_of_its_own(session: aiohttp.ClientSession)
 
 
 async def test_an_answer_beyond_the_limit_is_not_read(upstream: Upstream, session: aiohttp.ClientSession) -> None:
-    """By its stated length at once, else by what has come; the upstream sees the connection close."""
+    """Its stated length decides at once, otherwise the bytes that have arrived; the connection is closed."""
     provider = openai_at(upstream.url, session=session, max_answer_bytes=HIGHEST_BYTES)
     for number, model in enumerate(("mb-50", "mb-50-bad_chunk")):
-        failure = await failed(provider.complete(calling(provider, model)))
+        failure = await await_failure(provider.complete(calling(provider, model)))
         assert (failure.kind, failure.code) == ("malformed", "answer_too_large")
         await upstream.closed()
         assert upstream.requests[number].abandoned
 
 
 async def test_a_stream_beyond_the_limit_is_closed(upstream: Upstream, session: aiohttp.ClientSession) -> None:
-    """In many pieces, or in one line that does not end."""
+    """It arrives in many pieces, or in one line that does not end."""
     provider = openai_at(upstream.url, session=session, max_answer_bytes=HIGHEST_BYTES)
-    failure = await failed(gathered(provider, calling(provider, "mb-50")))
+    failure = await await_failure(gathered(provider, calling(provider, "mb-50")))
     assert failure.code == "answer_too_large"
     assert len(failure.partial or "") >= HIGHEST_BYTES
-    assert (await failed(gathered(provider, calling(provider, "mb-50-chunks-1")))).code == "event_too_large"
+    assert (await await_failure(gathered(provider, calling(provider, "mb-50-chunks-1")))).code == "event_too_large"
     await upstream.closed()
     assert [request.abandoned for request in upstream.requests] == [True, True]
 
 
 async def test_the_limit_counts_a_body_after_decompression(session: aiohttp.ClientSession) -> None:
-    """A host may compress although it was not asked to."""
+    """A host may compress even if the request does not accept it."""
     packed = gzip.compress(b" " * 2**26)
     lines = ("Content-Type: application/json", "Content-Encoding: gzip", f"Content-Length: {len(packed)}")
-    async with answering(head(*lines), packed) as url:
+    async with serve_bytes(encode_head(*lines), packed) as url:
         provider = openai_at(url, session=session, max_answer_bytes=HIGHEST_BYTES)
-        assert (await failed(provider.complete(calling(provider)))).code == "answer_too_large"
+        assert (await await_failure(provider.complete(calling(provider)))).code == "answer_too_large"
     small = gzip.compress(json.dumps({"choices": [saying("unpacked")]}).encode())
-    async with answering(head(*lines[:2], f"Content-Length: {len(small)}"), small) as url:
+    async with serve_bytes(encode_head(*lines[:2], f"Content-Length: {len(small)}"), small) as url:
         provider = openai_at(url, session=session)
         assert (await provider.complete(calling(provider))).choices[0].message.text == "unpacked"
 
 
 async def test_large_bodies_are_sent_and_received(upstream: Upstream, session: aiohttp.ClientSession) -> None:
-    """Written and read in a thread; aiohttp's warning of large bytes does not come."""
+    """They are encoded and parsed in a thread; aiohttp does not warn of large bytes."""
     provider = openai_at(upstream.url, session=session)
     call = calling(provider, "mb-2", messages=(Message("user", "é" * 1_500_000),))
     completion = await provider.complete(call)
@@ -283,7 +283,7 @@ async def test_large_bodies_are_sent_and_received(upstream: Upstream, session: a
 async def test_cancelling_closes_the_upstreams_connection(
     upstream: Upstream, session: aiohttp.ClientSession, model: str, stream: bool
 ) -> None:
-    """Before the headers, amid the body: at once, so that the model stops."""
+    """It is closed at once, before the headers or within the body, so that the model stops."""
     provider = openai_at(upstream.url, session=session)
     call = calling(provider, model)
     task = asyncio.ensure_future(gathered(provider, call) if stream else provider.complete(call))
@@ -297,7 +297,7 @@ async def test_cancelling_closes_the_upstreams_connection(
 
 
 async def test_cancelling_closes_a_tls_connection_at_once_too() -> None:
-    """Without waiting for the other side's farewell."""
+    """It is closed without waiting for the other side's `close_notify`."""
     async with Upstream(tls=True) as upstream:
         trusting = ssl.create_default_context()
         assert upstream.authority
@@ -317,7 +317,7 @@ async def test_cancelling_closes_a_tls_connection_at_once_too() -> None:
 
 
 async def test_a_callers_time_limit_is_not_taken_for_a_failure(upstream: Upstream, session: aiohttp.ClientSession) -> None:
-    """`asyncio.timeout` around a call ends it as such."""
+    """`asyncio.timeout` around a call raises `TimeoutError`."""
     provider = openai_at(upstream.url, session=session)
     for answer in (provider.complete(calling(provider, "hang")), gathered(provider, calling(provider, "hang_body"))):
         with pytest.raises(TimeoutError):
@@ -329,7 +329,7 @@ async def test_a_callers_time_limit_is_not_taken_for_a_failure(upstream: Upstrea
 async def test_leaving_a_stream_early_closes_the_upstreams_connection(
     upstream: Upstream, session: aiohttp.ClientSession
 ) -> None:
-    """After a delta."""
+    """The reader leaves after a delta."""
     provider = openai_at(upstream.url, session=session)
     async with aclosing(provider.stream(calling(provider, "chunks-1000-gap-0.01"))) as pieces:
         assert isinstance(await anext(pieces), Delta)
@@ -338,19 +338,19 @@ async def test_leaving_a_stream_early_closes_the_upstreams_connection(
 
 
 async def test_an_error_in_a_stream_closes_the_upstreams_connection(session: aiohttp.ClientSession) -> None:
-    """Whatever might still come is not waited for."""
+    """The rest of the stream is not waited for."""
     body = chunks(piece("Hel"), {"error": {"message": "no", "code": 400}}, done=False)
-    async with answering(EVENT_STREAM, chunk(body)) as url:
+    async with serve_bytes(EVENT_STREAM, encode_chunk(body)) as url:
         provider = openai_at(url, session=session)
         start = time.monotonic()
-        failure = await failed(gathered(provider, calling(provider)))
+        failure = await await_failure(gathered(provider, calling(provider)))
     assert (failure.kind, failure.partial) == ("bad_request", "Hel")
     assert time.monotonic() - start < 0.15
 
 
 async def test_a_connection_that_stays_open_after_the_terminator_is_closed(session: aiohttp.ClientSession) -> None:
-    """The answer is whole; its end is waited for only a moment."""
-    async with answering(EVENT_STREAM, chunk(chunks(piece("a", "stop")))) as url:
+    """The answer is complete; the end of its body is waited for only a moment."""
+    async with serve_bytes(EVENT_STREAM, encode_chunk(chunks(piece("a", "stop")))) as url:
         provider = openai_at(url, session=session)
         start = time.monotonic()
         _, completion = await gathered(provider, calling(provider))
@@ -361,8 +361,8 @@ async def test_a_connection_that_stays_open_after_the_terminator_is_closed(sessi
 
 
 async def test_a_body_that_ends_soon_after_the_terminator_keeps_its_connection(session: aiohttp.ClientSession) -> None:
-    """The last chunk of HTTP often comes in a packet of its own; the next call is spared a handshake."""
-    async with answering(EVENT_STREAM, chunk(chunks(piece("a", "stop"))), 0.03, b"0\r\n\r\n") as url:
+    """HTTP's last chunk often arrives in its own packet; waiting for it spares the next call a handshake."""
+    async with serve_bytes(EVENT_STREAM, encode_chunk(chunks(piece("a", "stop"))), 0.03, b"0\r\n\r\n") as url:
         provider = openai_at(url, session=session)
         await gathered(provider, calling(provider))
         assert session.connector
@@ -370,9 +370,9 @@ async def test_a_body_that_ends_soon_after_the_terminator_keeps_its_connection(s
 
 
 async def test_a_stream_that_breaks_after_its_finish_reason_is_complete(session: aiohttp.ClientSession) -> None:
-    """Only the usage may be missing."""
+    """Only its usage may be missing."""
     body = chunks(piece("a"), piece("b", "stop"), done=False).rstrip()
-    async with answering(EVENT_STREAM, chunk(body), 0.1, b"zz\r\n") as url:
+    async with serve_bytes(EVENT_STREAM, encode_chunk(body), 0.1, b"zz\r\n") as url:
         provider = openai_at(url, session=session)
         deltas, completion = await gathered(provider, calling(provider))
     assert "".join(delta.text for delta in deltas) == completion.choices[0].message.text == "ab"
@@ -380,9 +380,9 @@ async def test_a_stream_that_breaks_after_its_finish_reason_is_complete(session:
 
 
 async def test_a_host_that_does_not_stream_still_yields_deltas(session: aiohttp.ClientSession) -> None:
-    """It answers JSON: whoever only passes deltas on must see the text."""
+    """It answers JSON, but a caller that only relays deltas must get the text."""
     body = json.dumps({"choices": [saying("a"), saying("b") | {"index": 1}]}).encode()
-    async with answering(head("Content-Type: application/json", f"Content-Length: {len(body)}"), body) as url:
+    async with serve_bytes(encode_head("Content-Type: application/json", f"Content-Length: {len(body)}"), body) as url:
         provider = openai_at(url, session=session)
         deltas, completion = await gathered(provider, calling(provider))
     assert [(delta.choice_index, delta.text) for delta in deltas] == [(0, "a"), (1, "b")]
@@ -390,16 +390,16 @@ async def test_a_host_that_does_not_stream_still_yields_deltas(session: aiohttp.
 
 
 async def test_an_answer_may_arrive_byte_by_byte(session: aiohttp.ClientSession) -> None:
-    """Chunked, whole and streamed."""
+    """This holds for chunked bodies, whole and streamed."""
     body = json.dumps({"choices": [saying("é")]}).encode()
-    parts = [chunk(body[place : place + 1]) for place in range(len(body))]
-    async with answering(head("Transfer-Encoding: chunked"), *parts, b"0\r\n\r\n") as url:
+    parts = [encode_chunk(body[place : place + 1]) for place in range(len(body))]
+    async with serve_bytes(encode_head("Transfer-Encoding: chunked"), *parts, b"0\r\n\r\n") as url:
         provider = openai_at(url, session=session)
         assert (await provider.complete(calling(provider))).choices[0].message.text == "é"
 
 
 async def test_concurrent_calls_share_nothing_but_the_session(upstream: Upstream, session: aiohttp.ClientSession) -> None:
-    """Many at once over one session, each with its own answer."""
+    """Many calls at once over one session get their own answers."""
     provider = openai_at(upstream.url, session=session)
     calls = [calling(provider, f"say-n{number}") for number in range(50)]
     whole, streamed = await asyncio.gather(

@@ -75,7 +75,7 @@ LONG = "data:image/png;base64," + "AAAA" * 20 + "AA"
 PLACES = st.lists(st.integers(0, 10_000), max_size=40)
 
 
-def says(completion: Completion) -> dict[str, Any]:
+def describe(completion: Completion) -> dict[str, Any]:
     """What a test file says that the vendor's client made of it."""
     (choice,) = completion.choices
     said, usage = choice.message, completion.usage
@@ -99,7 +99,7 @@ def test_a_stream_says_what_the_vendors_client_makes_of_it(
     outcome = told(provider, asking(provider), [stream])
     assert not isinstance(outcome, Failure)
     deltas, completion = outcome
-    assert says(completion) == expected
+    assert describe(completion) == expected
     assert completion.choices[0].finish_reason == "tool_calls"
     assert "".join(delta.text for delta in deltas) == expected["text"]
     assert "".join(delta.reasoning or "" for delta in deltas) == expected["reasoning"]
@@ -146,17 +146,17 @@ JSON = st.recursive(
 )
 
 
-def gnawed(value: Any, odd: Any, place: list[int]) -> Any:
+def replace_part(value: Any, odd: Any, place: list[int]) -> Any:
     """`value` with the place-th of its parts replaced."""
     place[0] -= 1
     if place[0] == -1:
         return odd
     if isinstance(value, dict):
-        return {name: gnawed(item, odd, place) for name, item in value.items()}
-    return [gnawed(item, odd, place) for item in value] if isinstance(value, list) else value
+        return {name: replace_part(item, odd, place) for name, item in value.items()}
+    return [replace_part(item, odd, place) for item in value] if isinstance(value, list) else value
 
 
-def events_of(stream: bytes) -> list[Any]:
+def parse_events(stream: bytes) -> list[Any]:
     return [json.loads(line[6:]) for line in stream.decode().splitlines() if line.startswith("data: ")]
 
 
@@ -165,7 +165,7 @@ def events_of(stream: bytes) -> list[Any]:
 @given(odd=JSON, place=st.integers(0, 250))
 def test_a_field_may_be_anything(provider: HttpProvider, stream: bytes, expected: Any, odd: Any, place: int) -> None:
     """Of a stream as of a whole answer, a refusal's too: what is of another type has no meaning, and breaks nothing."""
-    events = gnawed(events_of(stream), odd, [place])
+    events = replace_part(parse_events(stream), odd, [place])
     if isinstance(events, list):
         told(provider, asking(provider), [f"data: {json.dumps(event)}\n\n".encode() for event in events])
     for event in events if isinstance(events, list) else [events]:

@@ -1,4 +1,4 @@
-"""Server-sent events, cut anywhere."""
+"""Decoding of server-sent events that are cut anywhere."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ STREAMS = st.lists(
 ).map(b"".join)
 
 
-def decoded(*pieces: bytes, max_event_bytes: int = 1000) -> list[Event]:
+def decode(*pieces: bytes, max_event_bytes: int = 1000) -> list[Event]:
     decoder = SseDecoder(max_event_bytes)
     events = [event for piece in pieces for event in decoder.feed(piece)]
     return events + decoder.close()
 
 
-def by_the_book(stream: bytes) -> list[Event]:
-    """The standard's algorithm, a line at a time, but for a last event without its blank line."""
+def decode_by_the_standard(stream: bytes) -> list[Event]:
+    """Decode by the standard's algorithm, line by line, except for a last event without its blank line."""
     text = stream.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     events: list[Event] = []
     name, data = None, None
@@ -79,28 +79,28 @@ def by_the_book(stream: bytes) -> list[Event]:
     ids=repr,
 )
 def test_events_follow_the_standard(stream: bytes, events: list[Event]) -> None:
-    """Multi-line data, comments, names, every kind of line end, and a last event that nothing ends."""
-    assert decoded(stream) == events == by_the_book(stream)
+    """Data of several lines, comments, names, every kind of line end, and a last event without an end."""
+    assert decode(stream) == events == decode_by_the_standard(stream)
 
 
 @given(STREAMS, st.lists(st.integers(0, 200), max_size=8), st.booleans())
 def test_cuts_of_the_bytes_do_not_change_the_events(stream: bytes, cuts: list[int], marked: bool) -> None:
-    """Not inside a line end, a UTF-8 sequence or the byte order mark."""
+    """This holds inside a line end, a UTF-8 sequence and the byte order mark."""
     stream = b"\xef\xbb\xbf" + stream if marked else stream
     places = [0, *sorted(cuts), len(stream)]
     pieces = [stream[start:end] for start, end in pairwise(places)]
-    assert decoded(*pieces) == decoded(stream) == decoded(*[bytes([byte]) for byte in stream]) == by_the_book(stream)
+    assert decode(*pieces) == decode(stream) == decode(*[bytes([byte]) for byte in stream]) == decode_by_the_standard(stream)
 
 
 @pytest.mark.parametrize("size", [1, 7, 100_000])
 def test_an_event_beyond_the_limit_ends_the_stream(size: int) -> None:
-    """Whole or in pieces: an upstream cannot fill the memory with one line."""
+    """Whole or in pieces, an upstream cannot fill the memory with one line."""
     stream = b"data: ok\n\ndata: " + b"a" * 2000 + b"\n\n"
     with pytest.raises(ProviderError) as caught:
-        decoded(*[stream[start : start + size] for start in range(0, len(stream), size)])
+        decode(*[stream[start : start + size] for start in range(0, len(stream), size)])
     assert (caught.value.failure.kind, caught.value.failure.code) == ("malformed", "event_too_large")
 
 
 def test_many_events_may_together_exceed_the_limit() -> None:
-    """It holds for each of them."""
-    assert len(decoded(b"data: 0123456789\n\n" * 1000)) == 1000
+    """The limit is for each event."""
+    assert len(decode(b"data: 0123456789\n\n" * 1000)) == 1000
