@@ -34,6 +34,7 @@ class Catalogue:
             name: Model(name=name, provider=row.provider, id=row.id, kind=row.kind, row=row)
             for name, row in settings.models.items()
         }
+        # Reversed: of several entries for one upstream id the first counts.
         self._by_id = {(model.provider, model.id): model for model in reversed(self._models.values())}
         self._by_name = {
             spelling.lower(): model
@@ -49,6 +50,7 @@ class Catalogue:
 
     def find(self, name: str) -> Model | None:
         """Return the model of a name: `<provider>/<id>` literally, else an entry or alias, case aside."""
+        # Literal names come first: no alias can redirect them.
         provider, slash, upstream_id = name.partition("/")
         if slash and upstream_id and provider in self._providers:
             known = self._by_id.get((provider, upstream_id))
@@ -72,6 +74,7 @@ class Catalogue:
     def refuse_unknown(self, name: str) -> Failure:
         """Return the failure for an unknown name, with the names near it."""
         provider, slash, upstream_id = name.partition("/")
+        # A mistyped provider: the id behind it is taken as it is.
         hosts = find_near(provider, self._providers, most=1) if slash and upstream_id else []
         literal = [f"{host}/{upstream_id}" for host in hosts if host != provider]
         hint = did_you_mean(name, (*literal, *self._spellings))

@@ -35,6 +35,7 @@ def add_env_file(path: Path | None, environ: Mapping[str, str]) -> dict[str, str
         ConfigError: the file cannot be read, is open to others, or has a line that is not `NAME=value`.
     """
     found = _read_own_file(environ) if path is None else read_env_file(path)
+    # A variable that is set to nothing does not hide the file's: compose files leave such variables behind.
     return found | {name: value for name, value in environ.items() if value or name not in found}
 
 
@@ -57,9 +58,10 @@ def _read_own_file(environ: Mapping[str, str]) -> dict[str, str]:
     path = folder / KEYS_FILE_NAME
     try:
         with path.open("rb") as file:
+            # The open file is checked, not its path, which may lead elsewhere a moment later.
             _check_private(path, os.fstat(file.fileno()))
             return parse_env_file(str(path), file.read())
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):  # most users have no such file
         return {}
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -90,6 +92,7 @@ def parse_env_file(source: str, content: bytes) -> dict[str, str]:
         ConfigError: it is not UTF-8, or has a line that is not `NAME=value`.
     """
     try:
+        # Editors on Windows put a byte order mark in front of the first name.
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ConfigError(source, [Fault("", f"cannot be read: {error.reason}, byte {error.start}")]) from None

@@ -84,7 +84,7 @@ class Environment(BaseModel):
     """Most calls that wait for one account's limits"""
     grace_s: float = Field(10, ge=0, le=MAX_TIMEOUT_S)
     """Time for running requests to finish after SIGTERM"""
-    store: SecretStr | None = None  # a URL may hold a password
+    store: SecretStr | None = None  # a URL may hold a password, which must not reach a log
     """Where records are kept: a file, a database's URL, `:memory:` or `off`; unset: `fanout/fanout.db` in the data folder"""
     history: Literal["off", "usage", "full"] = "usage"
     """Record of each comparison: `usage` (models, tokens, cost, times), `full` (its texts, too), or `off`"""
@@ -110,6 +110,7 @@ class Environment(BaseModel):
             for name in named
             if name not in fields
         ]
+        # Set to nothing is as if unset: compose files leave such variables behind.
         given = _find_default_store(environ) | {
             fields[name]: value for name, value in named.items() if name in fields and value.strip()
         }
@@ -118,11 +119,13 @@ class Environment(BaseModel):
         except ValidationError as error:
             faults += [Fault(_name_variable(fault.path), fault.message) for fault in to_faults(error, cls)]
         if faults:
+            # Items of one list share their variable, and often the sentence.
             raise ConfigError("environment", list(dict.fromkeys(faults)))
         return environment._complete()
 
     def _complete(self) -> Environment:
         """Add the keys of the file, and keep the default deadline within the longest one."""
+        # Both count, so that a key can be exchanged while the old one still works.
         keys = _read_keys(self.api_keys_file) if self.api_keys_file else ()
         timeout_s = min(self.timeout_s, self.max_timeout_s)
         return self.model_copy(update={"api_keys": self.api_keys + keys, "timeout_s": timeout_s})

@@ -36,6 +36,7 @@ def read_layer(path: Path) -> Layer:
         text = path.read_bytes()
         faults = list(_find_duplicates(json.loads(text, object_pairs_hook=_Object)))
         if not faults:
+            # Parsed once more by pydantic, which refuses what the first parser lets pass (a byte order mark aside).
             file = ProvidersFile.model_validate_json(text.removeprefix(b"\xef\xbb\xbf"), strict=True)
             return Layer(str(path), file)
     except OSError as error:
@@ -97,6 +98,7 @@ def _merge_file(rows: Rows, source: str, file: ProvidersFile) -> set[tuple[str, 
             elif name in merged:
                 del merged[name]
                 removed.add((section, name))
+            # A removal that removes nothing is a typing error, and the entry that was meant would stay in use.
             elif section != "default_provider":
                 hint = did_you_mean(name, merged)
                 path = to_json_path((section, name))

@@ -80,6 +80,7 @@ def load_settings(config: Path | None = None, environ: Mapping[str, str] | None 
     environ = add_env_file(None, os.environ) if environ is None else environ
     environment = Environment.read(environ)
     own = config or environment.config or _find_own_file(environ)
+    # One file of the operator's at most: two would leave open which of them holds an entry.
     layers = [read_layer(own)] if own else []
     if not own or layers[0].file.extends:
         layers.insert(0, read_layer(SHIPPED))
@@ -128,6 +129,7 @@ def _resolve_row(
     def get_value(variable: str) -> str:
         return environ.get(variable, "").strip()
 
+    # Several variables: vendors renamed theirs, and a machine may still have the old one.
     keys = [get_value(variable) for variable in row.api_key_env]
     key = next(filter(None, keys), None)
     base_url = (row.base_url_env and get_value(row.base_url_env)) or row.base_url

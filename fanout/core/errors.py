@@ -27,6 +27,7 @@ class ConfigError(FanoutError):
     def __init__(self, source: str, faults: Sequence[Fault]) -> None:
         self.source = source
         self.faults = tuple(faults)
+        # A line for each: the command line prints the message as it is.
         super().__init__("\n".join(f"{fault.source or source}: {fault}" for fault in self.faults))
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -65,14 +65,16 @@ def _to_fault(detail: ErrorDetails, model: type[BaseModel]) -> Fault:
     if kind == "json_invalid":
         return Fault("", f"the body is not valid JSON: {detail['ctx']['error']}", "invalid_json")
     wrong = detail["msg"].removeprefix("Value error, ")
+    # The message of a validator of ours is a whole sentence, with the value where it is safe to show.
     if kind == "value_error":
         return Fault(to_json_path(location), wrong)
+    # A text where another type belongs may be a key or a prompt in the wrong place.
     shown = _show_value(detail["input"], text=not kind.endswith("_type"))
     return Fault(to_json_path(location), f"{shown} is not allowed: {wrong[0].lower()}{wrong[1:]}")
 
 
-def _show_value(value: Any, *, text: bool) -> str:
-    """Return a value as JSON, or its type alone: a text of the wrong type may be a key or a prompt in the wrong place."""
+def _show_value(value: object, *, text: bool) -> str:
+    """Return a value as JSON, or its type alone."""
     if isinstance(value, str) and text:
         return f"`{value}`" if len(value) <= 80 else f"`{value[:77]}…`"
     if value is None or isinstance(value, (bool, int, float)):
@@ -83,14 +85,14 @@ def _show_value(value: Any, *, text: bool) -> str:
 
 def _find_fields(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
     """Return the fields allowed at a location, following it through nested models, dicts and lists."""
-    types: list[Any] = [model]
+    types: list[object] = [model]
     for step in location:
         types = [inner for outer in types for inner in _take_step(outer, step)]
     models = [item for item in types if isinstance(item, type) and issubclass(item, BaseModel)]
     return [field.alias or name for item in models for name, field in item.model_fields.items()]
 
 
-def _take_step(outer: Any, step: str | int) -> list[Any]:
+def _take_step(outer: object, step: str | int) -> list[object]:
     if isinstance(outer, type) and issubclass(outer, BaseModel):
         by_name = {field.alias or name: field for name, field in outer.model_fields.items()}
         if step not in by_name:  # the tag of a union, which pydantic puts into the location
@@ -101,7 +103,7 @@ def _take_step(outer: Any, step: str | int) -> list[Any]:
     return _unwrap(get_args(outer)[-1] if get_origin(outer) is dict else get_args(outer)[0])
 
 
-def _unwrap(annotation: Any) -> list[Any]:
+def _unwrap(annotation: object) -> list[object]:
     """Return the members of a union, without `Annotated` around them."""
     if get_origin(annotation) is Annotated:
         return _unwrap(get_args(annotation)[0])

@@ -29,6 +29,8 @@ def parse(data: bytes) -> Any:
     Raises:
         ValueError: it is not JSON, holds NaN or Infinity, or is nested too deeply.
     """
+    # Nearly all answers are whole; the slower parser, which can replace broken characters, is for the rest.
+    # Only keys repeat, so only they are cached.
     try:
         return from_json(data, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
@@ -39,7 +41,7 @@ def parse(data: bytes) -> Any:
         raise ValueError("is nested too deeply") from None
 
 
-def dump(value: Any) -> bytes:
+def dump(value: object) -> bytes:
     """Return the JSON of `value`, without spaces; lone surrogates, which no request can carry, become U+FFFD."""
     try:
         return to_json(value)

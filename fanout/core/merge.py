@@ -26,6 +26,7 @@ def merge(
         totals=sum_usage(outcomes),
         created=created,
         total_s=total_s,
+        # The clocks are read apart, so the difference may fall below zero.
         overhead_s=max(total_s - slowest_s, 0.0),
         metadata=metadata or {},
     )

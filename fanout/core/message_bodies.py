@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from fanout.core.messages import Content, ImagePart, Message, OtherPart, TextPart
 
 
-def validate_content(value: Any, parts: ValidatorFunctionWrapHandler) -> Any:
+def validate_content(value: object, parts: ValidatorFunctionWrapHandler) -> object:
     """Validate a message's content: text, or a list of parts. Pydantic's own union would report either fault twice."""
     if isinstance(value, str):
         return value
@@ -48,6 +48,7 @@ class PartBody(BaseModel):
             return TextPart(self.text or "", self.model_extra or {})
         if self.type == "image_url" and self.image_url:
             return ImagePart(self.image_url.url, self.image_url.detail, self.model_extra or {})
+        # Only what was written: a default of ours would be sent to a provider that does not know it.
         return OtherPart(self.model_dump(exclude_unset=True))
 
 
@@ -74,5 +75,6 @@ class MessageBody(BaseModel):
         content: Content | None = given if isinstance(given, str) else None
         if isinstance(given, list):
             content = tuple(part.to_part() for part in given)
+        # A null is as if absent; some servers refuse `"name": null`.
         extra = {name: value for name, value in (self.model_extra or {}).items() if value is not None}
         return Message(self.role, content, extra)

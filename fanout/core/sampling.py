@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from fanout.core.json_text import JsonObject
+
 INT64 = 2**63
 MAX_STOPS = 4
 Range = tuple[float | None, float | None]
@@ -28,7 +30,7 @@ Range = tuple[float | None, float | None]
 def at_most(most: int, what: str) -> BeforeValidator:
     """Return a validator that counts first: a million items are not validated one by one only to be refused for being many."""
 
-    def check(value: Any) -> Any:
+    def check(value: object) -> object:
         if isinstance(value, list | dict) and len(value) > most:
             raise ValueError(f"{len(value)} {what} are not allowed: at most {most}")
         return value
@@ -36,7 +38,7 @@ def at_most(most: int, what: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _to_list(value: Any) -> Any:
+def _to_list(value: object) -> object:
     return [value] if isinstance(value, str) else list(value) if isinstance(value, tuple) else value
 
 
@@ -44,7 +46,7 @@ _StopList = Annotated[
     list[str],
     Field(min_length=1, max_length=MAX_STOPS),
     at_most(MAX_STOPS, "sequences"),
-    BeforeValidator(_to_list),
+    BeforeValidator(_to_list),  # runs before the count above: a text is one sequence, not as many as it has letters
     WithJsonSchema(
         {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_STOPS}]}
     ),
@@ -100,7 +102,7 @@ class Sampling:
     suffix: Annotated[str | None, Field(description="Text that comes after the answer.")] = None
     user: Annotated[str | None, Field(max_length=256, description="Your own user, passed on to the provider.")] = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return the parameters that the caller set, by name."""
         return {name: value for name in SAMPLING_NAMES if (value := getattr(self, name)) is not None}
 
@@ -110,6 +112,7 @@ _ANNOTATIONS: Mapping[str, Any] = get_type_hints(Sampling, include_extras=True)
 _TYPES = {name: get_args(annotation)[0] for name, annotation in _ANNOTATIONS.items()}
 _FIELDS: Mapping[str, FieldInfo] = {name: annotation.__metadata__[-1] for name, annotation in _ANNOTATIONS.items()}
 DESCRIPTIONS: Mapping[str, str] = {name: field.description or "" for name, field in _FIELDS.items()}
+# A seed is a number, but no amount: the nearest allowed one would give another answer.
 MEASURED = tuple(name for name in SAMPLING_NAMES if name != "seed" and get_args(_TYPES[name])[0] in (int, float))
 """Parameters that are more or less of something, which a host may clamp."""
 
@@ -121,6 +124,7 @@ def is_whole(name: str) -> bool:
 
 def range_of(name: str) -> Range:
     """Return the lowest and the highest value that a parameter may have."""
+    # `lt`, the seed's, is left out: an end beyond 64 bits helps no reader.
     ends = {side: getattr(end, side) for end in _FIELDS[name].metadata for side in ("ge", "le") if hasattr(end, side)}
     return ends.get("ge"), ends.get("le")
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fanout.core.faults import Fault, to_faults
+from fanout.core.json_text import JsonObject
 from fanout.core.sampling import SAMPLING_NAMES, Range, annotate
 from fanout.core.suggestions import did_you_mean
 
@@ -42,15 +43,19 @@ class SamplingFields(BaseModel):
         if spellings:
             cls.spellings = {**cls.spellings, **spellings}
         ranges = ranges or {}
+        # Pydantic collects annotations and defaults from the class after this hook. Taken fields come first, so that
+        # validators of the class's own fields find them in `info.data`.
         taken = {name: annotate(name, cls.spellings.get(name, name), ranges.get(name)) for name in (*takes, *ranges)}
         cls.__annotations__ = {**taken, **cls.__annotations__}
         for name in taken.keys() - cls.__dict__.keys():
             setattr(cls, name, None)
 
-    def to_parameters(self) -> dict[str, Any]:
+    def to_parameters(self) -> JsonObject:
         """Return the parameters that were written, as `Sampling` holds them; one that was written as `null` is `None`."""
+        # Where further fields are allowed, the written ones include names that are no parameters of this body.
         written = self.model_fields_set & type(self).model_fields.keys()
-        given: dict[str, Any] = {name: getattr(self, name) for name in written if name in SAMPLING_NAMES}
+        given: JsonObject = {name: getattr(self, name) for name in written if name in SAMPLING_NAMES}
+        # The parameter's own name wins over another spelling of it.
         for spelling, name in self.spellings.items():
             if spelling in written and given.get(name) is None:
                 given[name] = getattr(self, spelling)
@@ -65,7 +70,7 @@ class AllSampling(SamplingFields, takes=SAMPLING_NAMES):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-def validate_sampling(given: Mapping[str, Any], place: str, faults: list[Fault], *, strict: bool = False) -> dict[str, Any]:
+def validate_sampling(given: Mapping[str, object], place: str, faults: list[Fault], *, strict: bool = False) -> JsonObject:
     """Return sampling parameters as `Sampling` holds them; none where one of them is wrong.
 
     Args:

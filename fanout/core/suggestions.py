@@ -45,6 +45,7 @@ def find_misspelt(name: str, known: frozenset[str]) -> str | None:
 
     Narrower than `find_near`, which only offers names: by this one `promt` is a mistake, `topic` and `preference` are not.
     """
+    # Of two names with the same letters the first in the alphabet remains.
     written = {_letters(other): other for other in sorted(known, reverse=True)}
     letters = _letters(name)
     for other in find_near(letters, written):
@@ -62,5 +63,6 @@ def _letters(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _letter_pairs(name: str) -> frozenset[str]:
+    # The marks at both ends count the first and the last letter twice: names that begin alike look most alike.
     folded = f"^{name[:MAX_NAME_CHARS].lower()}$"
     return frozenset(folded[i : i + 2] for i in range(len(folded) - 1))

@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
+from fanout.core.json_text import JsonObject
 from fanout.core.value_type import value_type
 
 Number = TypeVar("Number", int, float)
@@ -41,7 +42,7 @@ class Usage:
     billed: Mapping[str, float] | None = None
     """Units the provider bills, where they differ from its tokens (Cohere)."""
     reported_cost_usd: float | None = None
-    raw: Mapping[str, Any] | None = None
+    raw: JsonObject | None = None
 
 
 @value_type(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class UsageTotals:
             self.input_tokens = add_known(self.input_tokens, usage.input_tokens)
             self.output_tokens = add_known(self.output_tokens, usage.output_tokens)
             self.cached_tokens = add_known(self.cached_tokens, usage.cached_input_tokens)
+        # A price of 0 is known: embedded models cost nothing.
         if cost_usd is None:
             self.cost_unknown += 1
         self.cost_usd = add_known(self.cost_usd, cost_usd)
@@ -92,6 +94,7 @@ class UsageTotals:
 
     def as_columns(self) -> dict[str, int | float | None]:
         """Return the sums by the names of the columns they are stored in."""
+        # `asdict` would copy every value deeply, for each row that is written.
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
@@ -132,7 +135,7 @@ def total_tokens(input_tokens: int | None, output_tokens: int | None) -> int | N
 
 
 def plausible_usage(usage: Usage | None) -> Usage:
-    """Return the three counted figures of `usage` without those that cannot be a count."""
+    """Return the three counted figures of `usage`; one that cannot be a count is as if not reported."""
     if usage is None:
         return Usage()
     return Usage(

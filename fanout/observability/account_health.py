@@ -59,6 +59,7 @@ class RecentCalls:
         kind = result.kind if isinstance(result, Failure) else None
         ended = self._ended.get(account)
         if ended is None:
+            # Bounded by number, not by age: a busy account would hold minutes of calls.
             ended = self._ended[account] = deque(maxlen=MAX_CALLS)
         ended.append(_EndedCall(time.monotonic(), kind, timing.call_s, timing.first_token_s))
 
@@ -87,4 +88,5 @@ def _summarize(calls: Sequence[_EndedCall]) -> AccountHealth:
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
     """Return the smallest value that at least this share of all values do not exceed."""
+    # Nearest rank, computed in whole numbers: a product of floating point may end just above it.
     return ordered[max(-(-int(share * 100) * len(ordered) // 100) - 1, 0)] if ordered else None

@@ -61,6 +61,7 @@ def configure(
         logger_factory=LogWriter(stream).logger,
         cache_logger_on_first_use=True,
     )
+    # Warnings alone: below them libraries log addresses and bodies.
     logging.basicConfig(handlers=[LibraryLogHandler()], level=logging.WARNING, force=True)
 
 
@@ -128,6 +129,7 @@ class LogWriter:
         self._lines: deque[str] = deque()
         self._dropped = 0
         self._stop = threading.Event()
+        # A daemon: a reader that hangs must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
         atexit.register(self.close)
@@ -138,6 +140,7 @@ class LogWriter:
 
     def msg(self, line: str) -> None:
         """Queue a line."""
+        # Neither blocks nor grows: a reader that hangs must not stop or fill the process.
         if len(self._lines) < MAX_QUEUED_LINES:
             self._lines.append(line)
         else:

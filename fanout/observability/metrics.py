@@ -77,6 +77,7 @@ class _Metric:
     def _find_series(self, labels: Labels) -> list[float]:
         series = self.series.get(labels)
         if series is None:
+            # One series for the rest, or callers could fill the memory with names of models.
             known = labels if len(self.series) < MAX_SERIES else ("other",) * len(labels)
             series = self.series.setdefault(known, [0.0] * (len(self.buckets) + 2 if self.buckets else 1))
         return series
@@ -131,6 +132,7 @@ class Metrics:
         self._overhead = _histogram(
             "fanout_request_overhead_seconds", "A request's time beyond its slowest call", ("http_route",), WAITS_S
         )
+        # A registry of our own: the global one would mix in what other libraries register.
         self._process = CollectorRegistry()
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
@@ -146,6 +148,7 @@ class Metrics:
             return
         result, timing = event.result, event.timing
         self._duration.observe((*labels, result.kind if isinstance(result, Failure) else ""), timing.total_s)
+        # A refused call never waited: its zero would hide how long the others did.
         if timing.attempts or timing.queued_s:
             self._queue.observe(labels, timing.queued_s)
         if timing.first_token_s is not None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -127,6 +126,7 @@ async def choose_model(
         ProviderError: none is known, and the host's list could not be fetched.
     """
     ours = [model for model in catalogue if model.provider == provider.name]
+    # A model that has been shut down would make a good key look bad.
     current = [model for model in ours if not catalogue.refuse_retired(model, datetime.now(UTC).date())]
     if current and (provider.row.base_url or provider.adapter not in PATHS):
         return _find_cheapest(provider, current)
@@ -141,14 +141,15 @@ async def choose_model(
     return f"{provider.name}/{min(ids, key=lambda id_: _rank(provider, id_))}"
 
 
-def filter_chat_models(models: Iterable[Mapping[str, Any]]) -> list[str]:
+def filter_chat_models(models: Iterable[Mapping[str, object]]) -> list[str]:
     """Return the ids of models that chat, as far as their names tell; all of them where none seems to."""
+    # Ids are printed on the terminal: control characters would steer it.
     ids = [str(model["id"]) for model in models if str(model["id"]).isprintable()]
     return [id_ for id_ in ids if not OTHER_KINDS.search(id_)] or ids
 
 
 def _find_cheapest(provider: ProviderSettings, models: Sequence[Model]) -> str:
-    def rank(model: Model) -> tuple[Any, ...]:
+    def rank(model: Model) -> tuple[object, ...]:
         ends = model.row.deprecated_on if model.row else None
         soon = bool(ends) and (date.fromisoformat(str(ends)) - datetime.now(UTC).date()).days < 365
         return (model.kind == "text", soon, *_rank(provider, model.id, model.row.price if model.row else None))

@@ -67,7 +67,7 @@ def build_usage(
     *,
     billed: Mapping[str, float] | None = None,
     cost_usd: float | None = None,
-    raw: Mapping[str, Any],
+    raw: JsonObject,
 ) -> Usage | None:
     """Return the usage of a call; `None` where the provider reported nothing."""
     if input_tokens is None and output_tokens is None and not billed and cost_usd is None:
