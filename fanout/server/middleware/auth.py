@@ -85,7 +85,7 @@ def caller_credentials(request: web.Request) -> Mapping[str, Credential]:
         if header and (key := request.headers.get(header, "").strip()):
             if len(key) > MAX_KEY_CHARS:
                 raise RequestError([Fault(header, f"has {len(key)} characters; a key has at most {MAX_KEY_CHARS}")])
-            # The digest stands for the key wherever calls are told apart by it, such as in limits.
+            # The digest stands for the key wherever calls are distinguished by it, such as in limits.
             found[name] = Credential(SecretStr(key), hashlib.sha256(_to_bytes(key)).hexdigest()[:16])
     return found
 

@@ -154,7 +154,7 @@ ENDPOINTS = (
         summary="Run a file of requests",
         description="OpenAI's batches: the examples of their client run unmodified. Each line of the file is "
         '`{"custom_id": …, "method": "POST", "url": <endpoint>, "body": …}`; `model` in a body may be a list, which gives one '
-        "line of output for every entry, told apart by its `entry`. The whole file is checked first: if a line is bad, the "
+        "line of output for every entry, marked by its `entry`. The whole file is checked first: if a line is bad, the "
         "batch is `failed`, `errors` names every such line, and nothing was sent.",
         body=BatchBody,
         headers=("x-selected-account-id",),
