@@ -66,7 +66,7 @@ async def create_job(request: web.Request) -> web.StreamResponse:
     except RequestError as error:
         raise RequestError([_locate(fault, body) for fault in error.faults]) from None
     manager.supervisor.notify()  # else the job would start with the next poll
-    return await _respond_created(request, job.id)
+    return await _respond_with_location(request, job.id)
 
 
 async def _open_input(request: web.Request, body: JobBody) -> RowSource:
@@ -158,10 +158,10 @@ async def _fork_job(request: web.Request, job_id: str, changes: JsonObject) -> w
     if job.state == "loading":
         raise RequestError([Fault("fork", f"job `{job.id}` is loading", "wrong_state")])
     fork = await manager.resume(job_id, fork=True, **changes)
-    return await _respond_created(request, fork.id)
+    return await _respond_with_location(request, fork.id)
 
 
-async def _respond_created(request: web.Request, job_id: str) -> web.Response:
+async def _respond_with_location(request: web.Request, job_id: str) -> web.Response:
     response = await _respond_job(request, job_id, 201)
     response.headers["Location"] = f"/v1/jobs/{job_id}"
     return response
@@ -178,7 +178,7 @@ WRONG_FIELDS = "Wrong fields, all of them named in `details`."
 ACCOUNT = ("x-selected-account-id",)
 
 
-def _created(description: str) -> Answers:
+def _created_answer(description: str) -> Answers:
     return {201: StatusAnswer(description, {JSON: JobJson}, headers=("Location",))}
 
 
@@ -217,7 +217,7 @@ ENDPOINTS = (
                 missing="There is no such file or job, named by `input_file_id` or `fork_of`.",
                 conflict=CONFLICT,
             ),
-            **_created("The job, which waits to be run."),
+            **_created_answer("The job, which waits to be run."),
             **describe_body_errors(),
         },
     ),
@@ -272,7 +272,7 @@ ENDPOINTS = (
             **describe_stored(
                 JobJson, "The job, which waits to be run.", invalid=WRONG_FIELDS, missing=MISSING, conflict=CONFLICT
             ),
-            **_created("With `fork`: the new job."),
+            **_created_answer("With `fork`: the new job."),
             **describe_body_errors(),
         },
     ),
