@@ -25,7 +25,7 @@ from fanout.cli.job_summary import (
     format_title,
 )
 from fanout.cli.tables import to_single_line
-from fanout.core.json_text import JsonObject
+from fanout.rendering.job import JobCountsJson, JobJson
 
 LINE_INTERVAL_S = 5.0
 """Time between two lines in a pipe, unless a note is new."""
@@ -42,7 +42,7 @@ class JobProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._job: JsonObject | None = None
+        self._job: JobJson | None = None
         self._expected: Mapping[str, int] = {}
         self._notes: Sequence[str] = ()
         self._samples: deque[tuple[float, Mapping[str, int]]] = deque()
@@ -68,7 +68,7 @@ class JobProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._live.stop()
 
-    def show(self, job: JsonObject, notes: Sequence[str] = ()) -> None:
+    def show(self, job: JobJson, notes: Sequence[str] = ()) -> None:
         """Show the job's present state, with notes below it."""
         now = time.monotonic()
         self._sample(job, now)
@@ -81,7 +81,7 @@ class JobProgress:
             line = " · ".join([f"{job['id']}: {format_progress(job)}", *notes])
             self._console.print(Text(to_single_line(line)), soft_wrap=True)
 
-    def _sample(self, job: JsonObject, now: float) -> None:
+    def _sample(self, job: JobJson, now: float) -> None:
         # Not every snapshot: a fast job would fill the window with thousands of samples.
         if not self._samples or now - self._samples[-1][0] >= SAMPLE_INTERVAL_S:
             self._samples.append((now, {counts["model"]: counts["ended"] for counts in job["counts"]}))
@@ -99,7 +99,7 @@ class JobProgress:
         notes = [Text(to_single_line(note), style="yellow") for note in self._notes]
         return Group(Text(format_title(self._job), style="bold"), bar, *pace, *self._render_models(self._job), *notes)
 
-    def _render_models(self, job: JsonObject) -> list[RenderableType]:
+    def _render_models(self, job: JobJson) -> list[RenderableType]:
         counts = {counts["model"]: counts for counts in job["counts"]}
         labels = [*self._expected, *(label for label in counts if label not in self._expected)]
         if not labels:
@@ -115,7 +115,7 @@ class JobProgress:
             table.add_row(*self._render_cells(label, counts.get(label)))
         return [table, *([Text(f"and {len(labels) - max_rows} more")] if len(labels) > max_rows else [])]
 
-    def _render_cells(self, label: str, counts: JsonObject | None) -> list[RenderableType]:
+    def _render_cells(self, label: str, counts: JobCountsJson | None) -> list[RenderableType]:
         ended, expected = counts["ended"] if counts else 0, self._expected.get(label)
         rate = self._measure_rate(label)
         return [

@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Literal
 
 from rich.console import Console
 from rich.text import Text
 
 from fanout.cli.tables import format_usd, print_table, to_single_line
-from fanout.core.json_text import JsonObject
+from fanout.rendering.job import JobCountsJson, JobEstimateJson, JobJson, JobProgressJson
 
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
-def format_title(job: JsonObject) -> str:
+def format_title(job: JobJson) -> str:
     """Return the job's id, name, size and state."""
     name = job["name"] or job["input"].get("name")
     rows, calls = job["items"], job["calls"]
@@ -26,19 +27,19 @@ def format_title(job: JsonObject) -> str:
     return to_single_line(" · ".join([job["id"], *([str(name)] if name else []), size, job["state"]]))
 
 
-def format_progress(job: JsonObject) -> str:
+def format_progress(job: JobJson) -> str:
     """Return the share that has ended, the failures, pace, cost and time left, in one line."""
     return " · ".join(part for part in (format_share(job), format_pace(job)) if part)
 
 
-def format_share(job: JsonObject) -> str:
+def format_share(job: JobJson) -> str:
     """Return the number and percentage of calls that have ended; 100 % means all of them."""
     ended, calls = job["progress"]["ended"], job["calls"]
     # Rounded down: 100 % while calls are still running would be wrong.
     return f"{ended:,} of {calls:,}" + (f" · {ended * 100 // calls} %" if calls else "")
 
 
-def format_pace(job: JsonObject) -> str:
+def format_pace(job: JobJson) -> str:
     """Return the failures, the pace, the cost and the time left."""
     progress = job["progress"]
     failures: Counter[str] = Counter()
@@ -60,7 +61,7 @@ def format_kinds(failures: Mapping[str, int]) -> str:
     return ", ".join(f"{kind} {number:,}" for kind, number in sorted(failures.items(), key=lambda item: -item[1]))
 
 
-def format_failures(counts: JsonObject) -> str:
+def format_failures(counts: JobCountsJson) -> str:
     """Return the number of failures and their kinds; empty if there are none."""
     failures = counts["failures"]
     return f"{sum(failures.values()):,} ({format_kinds(failures)})" if failures else ""
@@ -71,12 +72,12 @@ def format_rate(per_second: float) -> str:
     return f"{per_second:.1f}/s" if per_second >= 0.1 or not per_second else f"{per_second * 60:.1f}/min"
 
 
-def format_mean_time(counts: JsonObject) -> str:
+def format_mean_time(counts: JobCountsJson) -> str:
     """Return the mean time of a call."""
     return "" if counts["mean_ms"] is None else f"{counts['mean_ms'] / 1e3:.2f} s"
 
 
-def format_cost(counts: JsonObject) -> str:
+def format_cost(counts: JobCountsJson | JobProgressJson) -> str:
     """Return the known cost, and the number of calls whose cost is unknown."""
     usd, unknown = counts["cost_usd"], counts["cost_unknown"]
     if usd is None:
@@ -84,7 +85,7 @@ def format_cost(counts: JsonObject) -> str:
     return format_usd(usd) + (f" + {unknown:,} unknown" if unknown else "")
 
 
-def format_tokens(counts: JsonObject, name: str) -> str:
+def format_tokens(counts: JobCountsJson, name: Literal["prompt_tokens", "completion_tokens"]) -> str:
     """Return a sum of tokens, with `≥` if some answers reported no usage."""
     tokens = counts[name]
     if tokens is None:
@@ -104,7 +105,7 @@ def format_duration(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-def print_job(console: Console, job: JsonObject) -> None:
+def print_job(console: Console, job: JobJson) -> None:
     """Print the state of a job and its sums by model."""
     lines = [format_title(job), format_progress(job)]
     if job["reason"]:
@@ -114,7 +115,7 @@ def print_job(console: Console, job: JsonObject) -> None:
     print_counts(console, job)
 
 
-def print_counts(console: Console, job: JsonObject) -> None:
+def print_counts(console: Console, job: JobJson) -> None:
     """Print the sums of a job by model."""
     columns = ("model", "answered", "failed", "tokens in", "tokens out", "mean", "cost")
     rows = [
@@ -133,7 +134,7 @@ def print_counts(console: Console, job: JsonObject) -> None:
         print_table(console, columns, rows, right=("answered", "tokens in", "tokens out", "mean"))
 
 
-def print_jobs(console: Console, jobs: Sequence[JsonObject]) -> None:
+def print_jobs(console: Console, jobs: Sequence[JobJson]) -> None:
     """Print a line for each job."""
     columns = ("job", "made", "state", "done", "failed", "cost", "name")
     rows = [
@@ -151,7 +152,7 @@ def print_jobs(console: Console, jobs: Sequence[JsonObject]) -> None:
     print_table(console, columns, rows, right=("done", "failed"))
 
 
-def print_estimate(console: Console, estimate: JsonObject, max_cost_usd: float | None) -> None:
+def print_estimate(console: Console, estimate: JobEstimateJson, max_cost_usd: float | None) -> None:
     """Print the calls, tokens, cost and time of a job that was not started.
 
     Args:
@@ -175,7 +176,7 @@ def print_estimate(console: Console, estimate: JsonObject, max_cost_usd: float |
         console.print(Text(to_single_line(note)), soft_wrap=True)
 
 
-def _list_estimate_notes(estimate: JsonObject, max_cost_usd: float | None) -> list[str]:
+def _list_estimate_notes(estimate: JobEstimateJson, max_cost_usd: float | None) -> list[str]:
     usd, least_s = estimate["cost_usd"], estimate["least_s"]
     notes = [f"{estimate['items']:,} rows, {estimate['calls']:,} calls; nothing was sent"]
     if usd is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -13,10 +13,11 @@ from rich.console import Console
 from fanout.cli import job_summary
 from fanout.cli.batch.options import parse_moment
 from fanout.cli.job_progress import JobProgress
+from fanout.rendering.job import JobCountsJson, JobJson
 
 
-def make_counts(model: str = "gpt-5", **fields: Any) -> dict[str, Any]:
-    return {
+def make_counts(model: str = "gpt-5", **fields: Any) -> JobCountsJson:
+    counts: Any = {
         "model": model,
         "ended": 620,
         "answered": 617,
@@ -29,11 +30,12 @@ def make_counts(model: str = "gpt-5", **fields: Any) -> dict[str, Any]:
         "mean_ms": 1_210,
         **fields,
     }
+    return cast(JobCountsJson, counts)
 
 
-def make_job(*counts: dict[str, Any], state: str = "running", **progress: Any) -> dict[str, Any]:
+def make_job(*counts: JobCountsJson, state: str = "running", **progress: Any) -> JobJson:
     figures = {"ended": 620, "failed": 3, "left": 580, "calls_per_second": 16.24, "left_s": 144.2, "cost_usd": 0.0213}
-    return {
+    job: Any = {
         "id": "job_1",
         "name": None,
         "input": {"name": "in.jsonl"},
@@ -46,6 +48,7 @@ def make_job(*counts: dict[str, Any], state: str = "running", **progress: Any) -
         "progress": {**figures, "cost_unknown": 0, **progress},
         "counts": list(counts or [make_counts()]),
     }
+    return cast(JobJson, job)
 
 
 def make_console(*, is_terminal: bool, width: int = 100) -> tuple[Console, io.StringIO]:
@@ -144,7 +147,9 @@ def test_more_models_than_lines_are_counted() -> None:
 
 def test_a_name_cannot_steer_the_terminal() -> None:
     console, out = make_console(is_terminal=False)
-    job_summary.print_job(console, make_job(make_counts("gpt\x1b[2J")) | {"name": "a\x1b]0;b\x07"})
+    job = make_job(make_counts("gpt\x1b[2J"))
+    job["name"] = "a\x1b]0;b\x07"
+    job_summary.print_job(console, job)
 
     assert "\x1b" not in out.getvalue()
 

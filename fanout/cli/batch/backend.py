@@ -10,6 +10,7 @@ import click
 
 from fanout.cli.batch.input import JobInput
 from fanout.core.json_text import JsonObject
+from fanout.rendering.job import JobEstimateJson, JobJson
 
 ID_PREFIXES = ("", "job_", "batch_")
 """What the user may leave out at the beginning of an id."""
@@ -20,7 +21,7 @@ LAST = "last"
 class JobSnapshot(NamedTuple):
     """A job at one moment."""
 
-    job: JsonObject
+    job: JobJson
     """As `GET /v1/jobs/{job_id}` returns it, as are all jobs of a backend."""
     notes: Sequence[str] = ()
     """Lines to show below it."""
@@ -62,47 +63,47 @@ class JobBackend(Protocol):
     A wrong request raises RequestError; a server or database that does not answer raises ServerError or StoreError.
     """
 
-    async def estimate(self, new: NewJob, source: JobInput) -> JsonObject:
+    async def estimate(self, new: NewJob, source: JobInput) -> JobEstimateJson:
         """Return the calls and the cost of a job without storing or sending anything."""
         ...
 
-    async def create(self, new: NewJob, source: JobInput) -> JsonObject:
+    async def create(self, new: NewJob, source: JobInput) -> JobJson:
         """Store a new job."""
         ...
 
-    async def get(self, job_id: str) -> JsonObject | None:
+    async def get(self, job_id: str) -> JobJson | None:
         """Return the job with this id."""
         ...
 
-    async def find_by_prefix(self, prefix: str) -> list[JsonObject]:
+    async def find_by_prefix(self, prefix: str) -> list[JobJson]:
         """Return some of the jobs whose ids begin with a prefix."""
         ...
 
-    async def list_jobs(self, limit: int, state: str | None = None) -> list[JsonObject]:
+    async def list_jobs(self, limit: int, state: str | None = None) -> list[JobJson]:
         """Return the newest jobs, the newest first."""
         ...
 
-    async def resume(self, job: JsonObject, limits: JsonObject, source: JobInput | None, *, fork: bool) -> JsonObject:
+    async def resume(self, job: JobJson, limits: JsonObject, source: JobInput | None, *, fork: bool) -> JobJson:
         """Queue a job again; with `fork`, create a new job with the same settings if its models or input have changed."""
         ...
 
-    async def retry(self, job: JsonObject, kinds: Sequence[str], limits: JsonObject) -> JsonObject:
+    async def retry(self, job: JobJson, kinds: Sequence[str], limits: JsonObject) -> JobJson:
         """Queue the failed calls of a job again."""
         ...
 
-    async def cancel(self, job: JsonObject) -> JsonObject:
+    async def cancel(self, job: JobJson) -> JobJson:
         """Send no more calls of a job."""
         ...
 
-    async def list_labels(self, job: JsonObject) -> Sequence[str]:
+    async def list_labels(self, job: JobJson) -> Sequence[str]:
         """Return the labels of the job's entries, if they are known before any call has ended."""
         ...
 
-    def run(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
+    def run(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
         """Run a job to its end, or follow the server that runs it."""
         ...
 
-    def watch(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
+    def watch(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
         """Follow a job to its end without running it."""
         ...
 
@@ -114,12 +115,12 @@ class JobBackend(Protocol):
         """End the calls in flight."""
         ...
 
-    async def export(self, job: JsonObject, output: str, format_: str | None, chosen: ExportFilter) -> None:
+    async def export(self, job: JobJson, output: str, format_: str | None, chosen: ExportFilter) -> None:
         """Write the results of a job to a file, or to standard output if it is `-`."""
         ...
 
 
-async def find_job(jobs: JobBackend, name: str) -> JsonObject:
+async def find_job(jobs: JobBackend, name: str) -> JobJson:
     """Return the job with this id, the only one whose id begins with it, or the `last` one.
 
     Raises:

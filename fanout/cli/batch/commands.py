@@ -32,6 +32,7 @@ from fanout.core.faults import Fault
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import FailureKind
 from fanout.rendering.encoding import encode_json
+from fanout.rendering.job import JobEstimateJson
 from fanout.store.jobs.records import JobState
 
 MAX_SHOWN_FAULTS = 50
@@ -246,7 +247,7 @@ def cancel(location: JobsLocation, job: str) -> None:
     run_with_jobs(work, location)
 
 
-def _print_estimate(estimate: JsonObject, limits: JsonObject, *, as_json: bool) -> int:
+def _print_estimate(estimate: JobEstimateJson, limits: JsonObject, *, as_json: bool) -> int:
     if as_json:
         print_json(estimate)
     else:

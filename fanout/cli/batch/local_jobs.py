@@ -27,7 +27,7 @@ from fanout.jobs.result_records import build_records
 from fanout.jobs.row_request import make_row_request_builder
 from fanout.jobs.worker import JobWorker
 from fanout.limits.limiter import Limiter
-from fanout.rendering.job import render_estimate, render_job
+from fanout.rendering.job import JobEstimateJson, JobJson, render_estimate, render_job
 from fanout.requests.openai.batch_lines import BODIES, LineRequestBuilder
 from fanout.store import MEMORY, OFF, open_store
 from fanout.store.jobs.job_store import JobStore
@@ -55,23 +55,23 @@ class LocalJobs:
         self._is_stopped = False
         self._abort_timer: asyncio.TimerHandle | None = None
 
-    async def estimate(self, new: NewJob, source: JobInput) -> JsonObject:
+    async def estimate(self, new: NewJob, source: JobInput) -> JobEstimateJson:
         estimate = await self._manager.estimate(_to_spec(new, source), source.rows())
-        return dict(render_estimate(estimate, self._dispatcher.settings.providers))
+        return render_estimate(estimate, self._dispatcher.settings.providers)
 
-    async def create(self, new: NewJob, source: JobInput) -> JsonObject:
+    async def create(self, new: NewJob, source: JobInput) -> JobJson:
         return await self._render((await self._manager.create(_to_spec(new, source), source.rows())).id)
 
-    async def get(self, job_id: str) -> JsonObject | None:
+    async def get(self, job_id: str) -> JobJson | None:
         try:
             return await self._render(job_id)
         except RequestError:
             return None
 
-    async def _render(self, job_id: str) -> JsonObject:
-        return dict(render_job(await self._manager.read_progress(job_id)))
+    async def _render(self, job_id: str) -> JobJson:
+        return render_job(await self._manager.read_progress(job_id))
 
-    async def find_by_prefix(self, prefix: str) -> list[JsonObject]:
+    async def find_by_prefix(self, prefix: str) -> list[JobJson]:
         ids = [
             job.id
             for start in ID_PREFIXES
@@ -79,11 +79,11 @@ class LocalJobs:
         ]
         return [await self._render(job_id) for job_id in dict.fromkeys(ids)]
 
-    async def list_jobs(self, limit: int, state: str | None = None) -> list[JsonObject]:
+    async def list_jobs(self, limit: int, state: str | None = None) -> list[JobJson]:
         states = (cast(JobState, state),) if state else (*OPEN_STATES, *ENDED_STATES)
         return [await self._render(job.id) for job in await self._manager.list_jobs(limit=limit, states=states)]
 
-    async def resume(self, job: JsonObject, limits: JsonObject, source: JobInput | None, *, fork: bool) -> JsonObject:
+    async def resume(self, job: JobJson, limits: JsonObject, source: JobInput | None, *, fork: bool) -> JobJson:
         """Resume a job, or fork it if its models or its input have changed.
 
         Raises:
@@ -104,18 +104,18 @@ class LocalJobs:
             raise RequestError(differences)
         return await self._render((await self._manager.resume(kept.id, fork=fork, **limits)).id)
 
-    async def retry(self, job: JsonObject, kinds: Sequence[str], limits: JsonObject) -> JsonObject:
+    async def retry(self, job: JobJson, kinds: Sequence[str], limits: JsonObject) -> JobJson:
         return await self._render((await self._manager.retry(job["id"], kinds, **limits)).id)
 
-    async def cancel(self, job: JsonObject) -> JsonObject:
+    async def cancel(self, job: JobJson) -> JobJson:
         return await self._render((await self._manager.cancel(job["id"])).id)
 
-    async def list_labels(self, job: JsonObject) -> Sequence[str]:
+    async def list_labels(self, job: JobJson) -> Sequence[str]:
         if job["kind"] != "rows":
             return ()  # each line of an OpenAI batch file names its own models
         return [name.partition(": ")[2] for name in (await self._manager.find_job(job["id"])).fingerprint]
 
-    async def run(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
+    async def run(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
         """Run a job in this process.
 
         Raises:
@@ -130,7 +130,7 @@ class LocalJobs:
         try:
             while not task.done():
                 if self._worker:
-                    yield JobSnapshot(dict(render_job(self._worker.progress)), self._list_notes(self._worker))
+                    yield JobSnapshot(render_job(self._worker.progress), self._list_notes(self._worker))
                 await asyncio.wait({task}, timeout=SNAPSHOT_INTERVAL_S)
             await task  # raises what the job raised
         finally:
@@ -156,9 +156,9 @@ class LocalJobs:
         accounts = [note for limiter in self._dispatcher.limiters if (note := _describe_limits(limiter))]
         return [note for note in (*accounts, waiting, trouble) if note]
 
-    async def watch(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
+    async def watch(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
         async for progress in self._manager.watch(job["id"], every_s=POLL_INTERVAL_S):
-            yield JobSnapshot(dict(render_job(progress)))
+            yield JobSnapshot(render_job(progress))
 
     async def stop(self) -> None:
         """Stop the job, and abort its calls after the grace period."""
@@ -171,7 +171,7 @@ class LocalJobs:
     def abort(self) -> None:
         self._dispatcher.stop()
 
-    async def export(self, job: JsonObject, output: str, format_: str | None, chosen: ExportFilter) -> None:
+    async def export(self, job: JobJson, output: str, format_: str | None, chosen: ExportFilter) -> None:
         number = (await self._manager.find_job(job["id"])).number
         which = ResultFilter(chosen.failed, chosen.model, chosen.kind, different=chosen.different)
         target = sys.stdout.buffer if output == "-" else Path(output)

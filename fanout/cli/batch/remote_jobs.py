@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import aiohttp
 import click
@@ -22,6 +23,7 @@ from fanout.core.faults import Fault
 from fanout.core.json_text import JsonObject
 from fanout.jobs import output_files
 from fanout.jobs.job import ENDED_STATES
+from fanout.rendering.job import JobEstimateJson, JobJson
 
 MAX_ABSENCE_S = 60.0
 """How long a server may be unreachable while a job is followed."""
@@ -40,31 +42,35 @@ class RemoteJobs:
 
     def __init__(self, client: ServerClient) -> None:
         self._client = client
-        self._running: JsonObject | None = None
+        self._running: JobJson | None = None
         self._aborted = asyncio.Event()
         """The command leaves; the server goes on by itself."""
 
-    async def estimate(self, new: NewJob, source: JobInput) -> JsonObject:
+    async def estimate(self, new: NewJob, source: JobInput) -> JobEstimateJson:
         """Estimate a job from an uploaded file, which is deleted again."""
         if new.endpoint:
             raise click.UsageError(f"{NO_OPTION} --dry-run")
         file = await self._upload(source)
         try:
-            return await self._client.post("/v1/jobs", {**_to_job_body(new), "input_file_id": file, "dry_run": True})
+            body = {**_to_job_body(new), "input_file_id": file, "dry_run": True}
+            return cast(JobEstimateJson, await self._client.post("/v1/jobs", body))
         finally:
             await self._delete(file)
 
-    async def create(self, new: NewJob, source: JobInput) -> JsonObject:
+    async def create(self, new: NewJob, source: JobInput) -> JobJson:
         """Upload the rows and create a job or, of an OpenAI batch file, a batch."""
         body = _to_batch_body(new) if new.endpoint else _to_job_body(new)
         file = await self._upload(source)
         if new.endpoint:
             return await self._create_batch({**body, "input_file_id": file})
         try:
-            return await self._client.post("/v1/jobs", {**body, "input_file_id": file})
+            return await self._post_job("/v1/jobs", {**body, "input_file_id": file})
         except RequestError:
             await self._delete(file)  # nothing refers to it, and it counts towards the account's storage
             raise
+
+    async def _post_job(self, path: str, body: Mapping[str, object]) -> JobJson:
+        return cast(JobJson, await self._client.post(path, body))
 
     async def _upload(self, source: JobInput) -> str:
         source.stream.seek(0)  # hashing has read it to its end
@@ -73,7 +79,7 @@ class RemoteJobs:
     async def _delete(self, file: str) -> None:
         await self._client.delete(f"/v1/files/{file}")
 
-    async def _create_batch(self, body: Mapping[str, object]) -> JsonObject:
+    async def _create_batch(self, body: Mapping[str, object]) -> JobJson:
         """Create a batch and wait until its lines are validated.
 
         Raises:
@@ -91,21 +97,21 @@ class RemoteJobs:
         ]
         raise RequestError(faults or [Fault("input", f"the batch is {batch['status']}")])
 
-    async def get(self, job_id: str) -> JsonObject | None:
+    async def get(self, job_id: str) -> JobJson | None:
         try:
-            return await self._client.get(f"/v1/jobs/{job_id}")
+            return cast(JobJson, await self._client.get(f"/v1/jobs/{job_id}"))
         except RequestError as error:
             if error.faults[0].kind == "job_not_found":
                 return None
             raise
 
-    async def find_by_prefix(self, prefix: str) -> list[JsonObject]:
+    async def find_by_prefix(self, prefix: str) -> list[JobJson]:
         # The server has no query by prefix, so the newest jobs are searched here.
         prefixes = tuple(start + prefix for start in ID_PREFIXES)
         return [job for job in await self.list_jobs(MAX_SEARCHED_JOBS) if job["id"].startswith(prefixes)]
 
-    async def list_jobs(self, limit: int, state: str | None = None) -> list[JsonObject]:
-        jobs: list[JsonObject] = []
+    async def list_jobs(self, limit: int, state: str | None = None) -> list[JobJson]:
+        jobs: list[JobJson] = []
         has_more = True
         while has_more and len(jobs) < limit:
             query: dict[str, str | int] = {"limit": min(limit - len(jobs), PAGE_SIZE)}
@@ -116,7 +122,7 @@ class RemoteJobs:
             has_more = page["has_more"]
         return jobs
 
-    async def resume(self, job: JsonObject, limits: JsonObject, source: JobInput | None, *, fork: bool) -> JsonObject:
+    async def resume(self, job: JobJson, limits: JsonObject, source: JobInput | None, *, fork: bool) -> JobJson:
         """Resume a job, or fork it if its input has changed.
 
         Raises:
@@ -124,14 +130,14 @@ class RemoteJobs:
         """
         change = await self._find_change(job, source) if source else None
         if change and source and fork:
-            body = {name: job[name] for name in REPEATABLE_FIELDS if job[name] not in (None, {})}
+            body = {name: value for name, value in job.items() if name in REPEATABLE_FIELDS and value not in (None, {})}
             file = await self._upload(source)
-            return await self._client.post("/v1/jobs", {**body, **_to_limit_fields(limits), "input_file_id": file})
+            return await self._post_job("/v1/jobs", {**body, **_to_limit_fields(limits), "input_file_id": file})
         if change:
             raise RequestError([change])
-        return await self._client.post(f"/v1/jobs/{job['id']}/resume", {**_to_limit_fields(limits), "fork": fork})
+        return await self._post_job(f"/v1/jobs/{job['id']}/resume", {**_to_limit_fields(limits), "fork": fork})
 
-    async def _find_change(self, job: JsonObject, source: JobInput) -> Fault | None:
+    async def _find_change(self, job: JobJson, source: JobInput) -> Fault | None:
         """Compare an input with the job's file on the server."""
         digest, file = hashlib.sha256(), job["input"].get("file")
         if file is None:
@@ -143,17 +149,17 @@ class RemoteJobs:
         old = f"`{job['input']['name']}` (sha256 {digest.hexdigest()[:12]}…)"
         return Fault("input", f"was {old}, is `{source.name}` (sha256 {source.sha256[:12]}…)", "changed")
 
-    async def retry(self, job: JsonObject, kinds: Sequence[str], limits: JsonObject) -> JsonObject:
+    async def retry(self, job: JobJson, kinds: Sequence[str], limits: JsonObject) -> JobJson:
         body = {**_to_limit_fields(limits), **({"kinds": list(kinds)} if kinds else {})}
-        return await self._client.post(f"/v1/jobs/{job['id']}/retry", body)
+        return await self._post_job(f"/v1/jobs/{job['id']}/retry", body)
 
-    async def cancel(self, job: JsonObject) -> JsonObject:
-        return await self._client.post(f"/v1/jobs/{job['id']}/cancel", {})
+    async def cancel(self, job: JobJson) -> JobJson:
+        return await self._post_job(f"/v1/jobs/{job['id']}/cancel", {})
 
-    async def list_labels(self, job: JsonObject) -> Sequence[str]:
+    async def list_labels(self, job: JobJson) -> Sequence[str]:
         return ()  # the server reports labels only with results
 
-    async def run(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
+    async def run(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
         """Follow a job that the server runs.
 
         Raises:
@@ -164,7 +170,7 @@ class RemoteJobs:
             async for snapshot in snapshots:
                 yield snapshot
 
-    async def watch(self, job: JsonObject) -> AsyncGenerator[JobSnapshot]:
+    async def watch(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
         """Follow a job's events, and reconnect whenever they break off."""
         absent_since: float | None = None
         while not self._aborted.is_set():
@@ -182,7 +188,7 @@ class RemoteJobs:
             if not self._aborted.is_set():
                 await asyncio.sleep(RECONNECT_INTERVAL_S)
 
-    async def _stream_updates(self, job_id: str) -> AsyncGenerator[JsonObject]:
+    async def _stream_updates(self, job_id: str) -> AsyncGenerator[JobJson]:
         """Yield the job at each event, until the stream ends or the command leaves."""
         async with aclosing(self._client.stream_events(f"/v1/jobs/{job_id}/events")) as events:
             while True:
@@ -198,7 +204,7 @@ class RemoteJobs:
                         await asyncio.gather(event, return_exceptions=True)
                 if event.cancelled() or (job := event.result()) is None:
                     return
-                yield job
+                yield cast(JobJson, job)
 
     async def stop(self) -> None:
         """Cancel the job that is followed; a cancelled job can be resumed."""
@@ -209,7 +215,7 @@ class RemoteJobs:
     def abort(self) -> None:
         self._aborted.set()
 
-    async def export(self, job: JsonObject, output: str, format_: str | None, chosen: ExportFilter) -> None:
+    async def export(self, job: JobJson, output: str, format_: str | None, chosen: ExportFilter) -> None:
         kind = output_files.choose_format(output, format_)
         fields = {"failed": chosen.failed, "model": chosen.model, "kind": chosen.kind, "different": chosen.different or None}
         query = {

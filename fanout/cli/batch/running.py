@@ -23,7 +23,7 @@ from fanout.cli.job_summary import format_duration, format_progress, format_titl
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, print_json
 from fanout.cli.tables import print_line
 from fanout.core.errors import LeaseLostError, RequestError, ServerError, StoreError
-from fanout.core.json_text import JsonObject
+from fanout.rendering.job import JobJson
 
 UNFINISHED = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -82,7 +82,7 @@ class Interruption:
     runs_elsewhere: bool
 
 
-async def run_job(jobs: JobBackend, job: JsonObject, location: JobsLocation, output: OutputOptions) -> int:
+async def run_job(jobs: JobBackend, job: JobJson, location: JobsLocation, output: OutputOptions) -> int:
     """Run a job to its end, write its results and report; return the exit code.
 
     Raises:
@@ -112,8 +112,8 @@ async def run_job(jobs: JobBackend, job: JsonObject, location: JobsLocation, out
 
 
 async def _follow_run(
-    jobs: JobBackend, job: JsonObject, view: JobProgress, signals: StopSignals
-) -> tuple[JsonObject, Interruption | None]:
+    jobs: JobBackend, job: JobJson, view: JobProgress, signals: StopSignals
+) -> tuple[JobJson, Interruption | None]:
     """Run a job and show it; return its last state, and the reason if it could not be followed to its end."""
     try:
         async with aclosing(jobs.run(job)) as snapshots:
@@ -126,9 +126,9 @@ async def _follow_run(
     return job, None
 
 
-async def watch_job(snapshots: AsyncGenerator[JobSnapshot], view: JobProgress) -> JsonObject | None:
+async def watch_job(snapshots: AsyncGenerator[JobSnapshot], view: JobProgress) -> JobJson | None:
     """Show a job to its end; return its last state."""
-    job: JsonObject | None = None
+    job: JobJson | None = None
     with view:
         async with aclosing(snapshots):
             async for snapshot in snapshots:
@@ -137,7 +137,7 @@ async def watch_job(snapshots: AsyncGenerator[JobSnapshot], view: JobProgress) -
     return job
 
 
-def to_exit_code(job: JsonObject, stop_signal: signal.Signals | None = None) -> int:
+def to_exit_code(job: JobJson, stop_signal: signal.Signals | None = None) -> int:
     """Return the exit code for the end of a job.
 
     Args:
@@ -149,7 +149,7 @@ def to_exit_code(job: JsonObject, stop_signal: signal.Signals | None = None) -> 
     return UNFINISHED if stop_signal is None else 128 + stop_signal
 
 
-def _report(job: JsonObject, output: OutputOptions, run_s: float, location: JobsLocation, *, has_results: bool) -> None:
+def _report(job: JobJson, output: OutputOptions, run_s: float, location: JobsLocation, *, has_results: bool) -> None:
     """Print the sums and the next commands to standard output, or to standard error if results or JSON go there."""
     if output.as_json:
         print_json(job)
@@ -166,7 +166,7 @@ def _report(job: JsonObject, output: OutputOptions, run_s: float, location: Jobs
 
 
 def _report_interruption(
-    job: JsonObject, location: JobsLocation, output: OutputOptions, interruption: Interruption | None
+    job: JobJson, location: JobsLocation, output: OutputOptions, interruption: Interruption | None
 ) -> None:
     """Print, even with --quiet, that calls are left, and the command that continues."""
     reason = interruption.reason if interruption else job["reason"] or f"it is {job['state']}"
@@ -178,5 +178,5 @@ def _report_interruption(
     click.echo(f"to continue: {command}", err=True)
 
 
-def _format_command(verb: str, job: JsonObject, location: JobsLocation, *options: str) -> str:
+def _format_command(verb: str, job: JobJson, location: JobsLocation, *options: str) -> str:
     return shlex.join(["fanout", "batch", verb, job["id"], *location.options, *options])

@@ -26,9 +26,9 @@ from fanout.cli.batch.remote_jobs import open_remote_jobs
 from fanout.cli.main import main
 from fanout.config.settings import load_settings
 from fanout.core.errors import ConfigError, RequestError
-from fanout.core.json_text import JsonObject
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.jobs.manager import open_job_manager
+from fanout.rendering.job import JobJson
 from fanout.store import open_store
 from fanout.store.jobs.job_store import JobStore
 from tests.support.cli import PATIENCE_S, Ran, run, serving, started
@@ -79,11 +79,11 @@ class Workspace:
             async with open_job_manager(store, dispatcher) as manager:
                 yield LocalJobs(manager, store, dispatcher)
 
-    async def get_last_job(self) -> JsonObject:
+    async def get_last_job(self) -> JobJson:
         async with self.open_jobs() as jobs:
             return await find_job(jobs, "last")
 
-    async def make_job(self, *models: str, rows: str = "in.jsonl", ended: bool = False, name: str | None = None) -> JsonObject:
+    async def make_job(self, *models: str, rows: str = "in.jsonl", ended: bool = False, name: str | None = None) -> JobJson:
         """Create a job, and run it if it is to have `ended`."""
         async with self.open_jobs() as jobs:
             with open_input(str(self.folder / rows), None) as source:
@@ -414,7 +414,8 @@ async def test_a_job_stops_before_it_exceeds_its_maximum_cost_and_resumes_with_a
     assert result.code == 3
     assert "USD" in result.err
     assert "to continue: fanout batch resume job_" in result.err
-    assert 0 < spent <= 0.0005
+    assert spent
+    assert spent <= 0.0005
     assert again.code == 0, again.err
     assert len(upstream.requests) == 30
 
