@@ -1,28 +1,113 @@
-"""The fixtures that every test file may use."""
+"""Fixtures for all tests."""
 
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
 from hypothesis import HealthCheck, settings
+from pydantic_core import to_json
 
-from tests.support.asking import ask
-from tests.support.cli import scripted
-from tests.support.databases import bare_location, location
-from tests.support.llama import llama
-from tests.support.postgres import postgres_server, stoppable
-from tests.support.server import logged, server
-from tests.support.upstreams import upstream
+from fanout.observability.logs import log
+from tests.support.asking import Ask, open_asking
+from tests.support.databases import BOTH, create_location
+from tests.support.llama import Llama, run_llama
+from tests.support.postgres import Postgres, run_postgres
+from tests.support.server import UP_KEY, Server, serving
+from tests.support.upstreams import Upstream, providers_file
 
-__all__ = [
-    "ask",
-    "bare_location",
-    "llama",
-    "location",
-    "logged",
-    "postgres_server",
-    "scripted",
-    "server",
-    "stoppable",
-    "upstream",
-]
-
-# How long an example takes is the machine's doing, which others use as well.
+# The duration of an example depends on the machine, which others use as well.
 settings.register_profile("patient", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """A scripted upstream for one test."""
+    async with Upstream() as running:
+        yield running
+
+
+@pytest.fixture
+async def ask(upstream: Upstream) -> AsyncIterator[Ask]:
+    """A plain client of the scripted upstream."""
+    async with open_asking(upstream) as ask:
+        yield ask
+
+
+@pytest.fixture
+def scripted(upstream: Upstream, tmp_path: Path) -> str:
+    """The path of a providers.json whose models are scripts."""
+    return str(providers_file(upstream.url, tmp_path, retries={"attempts": 2, "max_delay_s": 0.02}))
+
+
+@pytest.fixture
+async def server(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
+    """A server before the scripted upstream; its attempts last at most 10 s, the waits between them at most 20 ms."""
+    retries = {"attempts": 3, "max_delay_s": 0.02}
+    config = providers_file(upstream.url, tmp_path, api_key_env="UP_KEY", timeout_s=10, retries=retries)
+    async with serving(config, UP_KEY=UP_KEY) as running:
+        yield running
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """The lines that are logged during the test, as the JSON that an operator sees, including tracebacks."""
+    lines: list[str] = []
+
+    class Collector:
+        def msg(self, line: str) -> None:
+            lines.append(line)
+
+        debug = info = warning = error = critical = exception = msg
+
+    vars(log).pop("bind", None)  # `logs.configure` makes the logger keep the output it first wrote to
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=lambda event, **_: to_json(event, fallback=str).decode()),
+        ],
+        logger_factory=lambda *_: Collector(),
+        cache_logger_on_first_use=False,
+    )
+    yield lines
+    structlog.reset_defaults()
+
+
+@pytest.fixture(params=BOTH)
+def location(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The location of an empty database: first a SQLite file, then a PostgreSQL database."""
+    with create_location(request) as found:
+        yield found
+
+
+@pytest.fixture(params=BOTH)
+def bare_location(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The location of a database without tables, on either system."""
+    with create_location(request, template="template1") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """A PostgreSQL server for the whole session."""
+    with run_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def stoppable(postgres_server: Postgres) -> Iterator[Postgres]:
+    """The PostgreSQL server, for a test that stops it; it is started again afterwards."""
+    yield postgres_server
+    if not postgres_server.running:
+        postgres_server.start()
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
+    """A llama.cpp server for the whole session."""
+    with run_llama(tmp_path_factory.mktemp("llama")) as running:
+        yield running

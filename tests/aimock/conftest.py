@@ -1,5 +1,16 @@
-"""What every test here may use."""
+"""Fixtures for the tests against aimock."""
 
-from tests.aimock.mock import aimock
+from __future__ import annotations
 
-__all__ = ["aimock"]
+from collections.abc import Iterator
+
+import pytest
+
+from tests.aimock.mock import Aimock, run_aimock
+
+
+@pytest.fixture(scope="session")
+def aimock() -> Iterator[Aimock]:
+    """The running mock, for the whole session."""
+    with run_aimock() as running:
+        yield running

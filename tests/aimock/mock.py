@@ -1,4 +1,4 @@
-"""The fixture `aimock`: a mock of many providers that nobody here wrote, over real sockets; its answers are in fixtures.json.
+"""A mock of many providers that nobody here wrote, over real sockets; its answers are in fixtures.json.
 
 It does not look at what it is asked but for the user's last message, and its errors have OpenAI's or Anthropic's shape
 whatever the format: good for transport, streams and faults, not for shapes.
@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,9 @@ class Aimock:
         return found
 
 
-@pytest.fixture(scope="session")
-def aimock() -> Iterator[Aimock]:
-    """A server for the whole session, in a process of its own."""
+@contextmanager
+def run_aimock() -> Iterator[Aimock]:
+    """Run the mock in a process of its own; skip the test if it is not installed, or fail it under CI."""
     program = HOME / "node_modules" / ".bin" / "llmock"
     if not program.exists():
         reason = "NO MOCK OF THE PROVIDERS: aimock is not installed; run scripts/clients aimock"

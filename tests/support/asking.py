@@ -1,15 +1,15 @@
-"""The fixture `ask`: a plain client for the scripted upstream, which keeps whatever came before an answer broke."""
+"""A plain client for the scripted upstream, which keeps whatever came before an answer broke."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import aiohttp
-import pytest
 
 from tests.support.upstreams import Upstream
 
@@ -61,9 +61,9 @@ class Ask(Protocol):
     ) -> Coroutine[Any, Any, Got]: ...
 
 
-@pytest.fixture
-async def ask(upstream: Upstream) -> AsyncIterator[Ask]:
-    """Asks this test's upstream and reads until the end, whatever kind of end it is."""
+@asynccontextmanager
+async def open_asking(upstream: Upstream) -> AsyncIterator[Ask]:
+    """Open a client that reads every answer until its end, whatever kind of end it is."""
     async with aiohttp.ClientSession() as client:
 
         async def ask(model: str, *, stream: bool = False, chat: bool = True, timeout_s: float = 5, **more: Any) -> Got:

@@ -1,18 +1,16 @@
-"""How tests upload files, make batches and jobs, and wait for their ends; the fixture `desk` is a server for them."""
+"""How tests upload files, make batches and jobs, and wait for their ends."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 
-from tests.support.server import Server, serving
 from tests.support.upstreams import Upstream, providers_file
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -25,20 +23,6 @@ def config_of(upstream: Upstream, folder: Path) -> Path:
     price = {"input_usd_per_mtok": 1e3, "output_usd_per_mtok": 1e4}
     more = {"models": {"priced": {"provider": "up", "id": "ok", "kind": "chat", "price": price}}}
     return providers_file(upstream.url, folder, more=more, timeout_s=30, retries={"attempts": 2, "max_delay_s": 0.01})
-
-
-@pytest.fixture
-async def desk(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
-    """A server before scripted upstreams, with a store in a file."""
-    async with serving(config_of(upstream, tmp_path), FANOUT_STORE=str(tmp_path / "fanout.db")) as server:
-        yield server
-
-
-@pytest.fixture
-async def anywhere(location: str, upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
-    """The same, on either database."""
-    async with serving(config_of(upstream, tmp_path), FANOUT_STORE=location) as server:
-        yield server
 
 
 async def told(asked: Any) -> tuple[int, Any]:

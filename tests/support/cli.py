@@ -12,19 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.support.upstreams import Upstream, providers_file
-
 FANOUT = (sys.executable, "-m", "fanout")
 PATIENCE_S = 60
-
-
-@pytest.fixture
-def scripted(upstream: Upstream, tmp_path: Path) -> str:
-    """A providers.json whose models are scripts."""
-    retries = {"attempts": 2, "max_delay_s": 0.02}
-    return str(providers_file(upstream.url, tmp_path, retries=retries))
 
 
 @dataclass(frozen=True, slots=True)

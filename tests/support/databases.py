@@ -1,4 +1,4 @@
-"""Databases for tests: the fixture `location` is first a SQLite file, then a PostgreSQL database, both empty."""
+"""Databases for tests: SQLite files and PostgreSQL databases, and connections to them that are not Fanout's."""
 
 from __future__ import annotations
 
@@ -38,20 +38,6 @@ def create_location(request: pytest.FixtureRequest, **template: str) -> Iterator
         location = asyncio.run(server.create(**template))
         yield location
         asyncio.run(server.drop(location))
-
-
-@pytest.fixture(params=BOTH)
-def location(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The location of an empty database, for `open_store`."""
-    with create_location(request) as found:
-        yield found
-
-
-@pytest.fixture(params=BOTH)
-def bare_location(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The location of a database without tables."""
-    with create_location(request, template="template1") as found:
-        yield found
 
 
 class OutsideConnection:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp import web
 
 from tests.support.server import UP_KEY, Server, serving
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.upstreams import providers_file
 
 COMPLETIONS, CHAT, SCALE = "/v1/completions", "/v1/chat/completions", "/v4/completions"
 HI = [{"role": "user", "content": "hi"}]
@@ -43,13 +42,6 @@ async def house(url: str, folder: Path, *, more: Mapping[str, Any] | None = None
         url, folder, more=sections, api_key_env="UP_KEY", **{k: v for k, v in common.items() if k[-1] == "s"}
     )
     async with serving(config, UP_KEY=UP_KEY, **environ) as server:
-        yield server
-
-
-@pytest.fixture
-async def served(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
-    """The server of `house`, before this test's upstream."""
-    async with house(upstream.url, tmp_path) as server:
         yield server
 
 

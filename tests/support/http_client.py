@@ -1,7 +1,4 @@
-"""A client of our server: whole answers, a strict reader of streams, and bytes that no well-behaved client would send.
-
-Fixtures: `client` before scripted upstreams, `embedded` before the embedded models alone.
-"""
+"""A client of our server: whole answers, a strict reader of streams, and bytes that no well-behaved client would send."""
 
 from __future__ import annotations
 
@@ -9,16 +6,14 @@ import asyncio
 import io
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import pytest
 from multidict import CIMultiDictProxy
 
-from tests.support.server import Server, serving
+from tests.support.server import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +185,3 @@ EMBEDDED = {
     "models": {name: {"provider": "local", "id": name.split("/")[1], "kind": "both", "price": FREE} for name in NAMES},
     "sets": {"embedded": NAMES},
 }
-
-
-@pytest.fixture
-def client(server: Server) -> Client:
-    return Client(server)
-
-
-@pytest.fixture
-async def embedded(tmp_path: Path) -> AsyncIterator[Client]:
-    """As shipped, without the hundred models that need a key: this starts in a third of the time."""
-    config = tmp_path / "embedded.json"
-    config.write_text(json.dumps(EMBEDDED))
-    async with serving(config) as server:
-        yield Client(server)

@@ -1,4 +1,4 @@
-"""The fixture `llama`: a real llama.cpp server with random weights, the upstream that nobody here wrote."""
+"""A real llama.cpp server with random weights: an upstream that nobody here wrote."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -94,16 +94,15 @@ class Llama:
             return body
 
 
-@pytest.fixture(scope="session")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
-    """A llama.cpp server for the whole session, in a process of its own."""
+@contextmanager
+def run_llama(folder: Path) -> Iterator[Llama]:
+    """Run a llama.cpp server in a process of its own; skip the test if packages are missing, or fail it under CI."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         reason = f"NO REAL UPSTREAM: {', '.join(missing)} not installed; `pip install -e .[test]` brings it"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     from tests.support import tiny_gguf  # only now: it needs what may be missing
 
-    folder = tmp_path_factory.mktemp("llama")
     model = tiny_gguf.write(folder / "tiny.gguf")
     command = [sys.executable, str(Path(__file__).with_name("llama_server.py")), str(model), "0", KEY]
     with (

@@ -1,4 +1,4 @@
-"""The fixture `postgres`: a real PostgreSQL server with a password, and for each test a database of its own.
+"""A real PostgreSQL server with a password, and for each test a database of its own.
 
 It always stops at the end: its shell lives only as long as a pipe to this process is open, even if that is killed.
 """
@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import count
@@ -182,9 +182,9 @@ def _find_programs() -> Path | None:
     return places[-1].parent if places else None
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Postgres]:
-    """A server for the whole session."""
+@contextmanager
+def run_postgres() -> Iterator[Postgres]:
+    """Run a server; skip the test if its programs are missing, or fail it under CI."""
     programs = _find_programs()
     if programs is None or find_spec("asyncpg") is None:
         reason = f"NO POSTGRESQL: it needs {NEEDED}; scripts/test brings both"
@@ -199,14 +199,6 @@ def postgres_server() -> Iterator[Postgres]:
         yield server
     finally:
         server.stop(keep=False)
-
-
-@pytest.fixture
-def stoppable(postgres_server: Postgres) -> Iterator[Postgres]:
-    """The server, for a test that stops it; it is started again afterwards."""
-    yield postgres_server
-    if not postgres_server.running:
-        postgres_server.start()
 
 
 async def _create_template(server: Postgres) -> None:

@@ -15,12 +15,11 @@ import json
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
 import trustme
 
 from tests.support.answers import Answer
@@ -159,13 +158,6 @@ class Upstream:
                 self._calls[request.model] += 1
                 return phase_of(phases, self._calls[request.model] - 1)
         return Script(status=404, code="model_not_found")
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    """An `Upstream` of this test's own."""
-    async with Upstream() as server:
-        yield server
 
 
 @contextmanager

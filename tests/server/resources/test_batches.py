@@ -11,13 +11,11 @@ import aiohttp
 import pytest
 
 from fanout.rendering.batch import BatchJson
-from tests.support.batching import CHAT, TEXT, anywhere, batch, config_of, content, desk, lines, request, told, until, upload
+from tests.support.batching import CHAT, TEXT, batch, config_of, content, lines, request, told, until, upload
 from tests.support.process import running
 from tests.support.server import Server, serving
 from tests.support.shapes import check_shape
 from tests.support.upstreams import Upstream
-
-__all__ = ["anywhere", "desk"]
 
 
 async def wait_for_end(session: aiohttp.ClientSession, made: dict[str, Any]) -> dict[str, Any]:

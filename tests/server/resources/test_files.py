@@ -14,11 +14,10 @@ import aiohttp
 import pytest
 
 from fanout.store.files import PART_BYTES
-from tests.support.batching import anywhere, config_of, desk, form, told, upload
+from tests.support.batching import config_of, form, told, upload
 from tests.support.server import Server, serving
 from tests.support.upstreams import Upstream
 
-__all__ = ["anywhere", "desk"]
 BOUNDARY = "frontier"
 MULTIPART = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 

@@ -17,13 +17,11 @@ import pytest
 
 from fanout.jobs.result_records import COLUMNS
 from fanout.rendering.job import JobEstimateJson, JobJson, JobResultsJson
-from tests.support.batching import anywhere, config_of, desk, job, lines, told, until, upload
+from tests.support.batching import config_of, job, lines, told, until, upload
 from tests.support.process import running
 from tests.support.server import Server, serving
 from tests.support.shapes import check_shape
 from tests.support.upstreams import Upstream
-
-__all__ = ["anywhere", "desk"]
 
 
 async def wait_for_end(session: aiohttp.ClientSession, made: dict[str, Any], *states: str) -> dict[str, Any]:
