@@ -55,11 +55,7 @@ class Dispatcher:
         self._is_stopping = False
 
     async def prepare(self, calls: Iterable[Call] | None = None) -> None:
-        """Prepare what would otherwise count as a model's time: providers and prices.
-
-        Args:
-            calls: prepare only what these need; `None`: everything.
-        """
+        """Prepare providers and prices, which would otherwise count as a model's time; if given, only those of `calls`."""
         await self.upstreams.prepare(calls)
 
     def plan(self, request: Request) -> list[Call]:
@@ -189,7 +185,7 @@ class Dispatcher:
         return pricing.compute_cost(usage, model.price if model else None, provider, target.model or "")
 
     def _track(self, running: InFlightCall, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
-        self._tasks[task] = running
+        self._tasks[task] = running  # also a strong reference: asyncio itself keeps only weak ones
         task.add_done_callback(self._tasks.pop)
         return task
 
@@ -265,6 +261,7 @@ async def open_dispatcher(settings: Settings, observers: Sequence[Observer] = ()
     Raises:
         ConfigError: an adapter cannot be loaded.
     """
+    # No cookies: one caller's session at an upstream must not leak into another's call.
     # limit=0: aiohttp's own limit of 100 would queue calls where nobody sees them; ours is the limiter's cap.
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:

@@ -88,11 +88,13 @@ def plan(request: Request, catalogue: Catalogue, fit: ParameterFitter, max_calls
         RequestError: more than `max_calls`, or an `n` below 1.
     """
     expanded = _expand_sets(request.entries, catalogue)
+    # Resolved once, not for each prompt: a thousand prompts share the entries.
     entries = [_ResolvedEntry.from_entry(entry, catalogue, request, today) for entry in expanded]
     if any(entry.samples < 1 for entry in entries):
         raise RequestError([Fault("n", "is at least 1")])
     prompts: tuple[Prompt | None, ...] = request.prompts or (None,)
     count = len(prompts) * sum(entry.samples for entry in entries)
+    # Before anything is built: a huge `n` must not cost memory.
     if count > max_calls:
         sentence = f"the request makes {count} calls (prompts × models × n); at most {max_calls} are allowed"
         raise RequestError([Fault("model", sentence, "too_many_calls")])

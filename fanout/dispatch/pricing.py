@@ -81,6 +81,7 @@ def compute_cost(usage: Usage | None, own: PriceRow | None, provider: str, model
     """
     if usage is None:
         return None
+    # The provider's own figure is what it bills, discounts included.
     if usage.reported_cost_usd is not None:
         return Cost(usage.reported_cost_usd, "reported")
     usage = _to_billed_usage(usage)

@@ -51,6 +51,7 @@ class Upstreams:
         work = [provider.prepare() for name in names if isinstance(provider := self._providers[name], PreparableProvider)]
         if any(self._settings.providers[name].row.prices != "" for name in names):
             work.append(asyncio.to_thread(pricing.load_prices))
+        # One provider that cannot be prepared must not keep the others from starting.
         await asyncio.gather(*work, return_exceptions=True)
 
     async def attempt(self, running: InFlightCall) -> Result:
@@ -88,6 +89,7 @@ class Upstreams:
         if remaining_s <= 0:  # sending first and timing out then would pay for an answer that nobody can get
             return TOO_LATE
         running.attempts += 1
+        # Over sending and reading alike: an answer that drips in must not outlast the deadline either.
         limit = asyncio.timeout(min(attempt_s, remaining_s))
         try:
             async with limit:
@@ -102,6 +104,7 @@ class Upstreams:
             sentence = f"no complete answer within the {attempt_s:g} s of one attempt"
             failure = TOO_LATE if remaining_s <= attempt_s else Failure("timeout", sentence, code="attempt_timeout")
         except asyncio.CancelledError:
+            # A CancelledError that nobody requested would end the call without an outcome.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
@@ -127,7 +130,7 @@ def _settle(limiter: Limiter, permit: Permit, call: Call, result: Result | None)
         limiter.release(permit, usage.input_tokens, usage.output_tokens)
     else:
         limiter.release(permit)
-    # Others of this account would be refused as well, and refusals count against it.
+    # Other calls would be refused as well, and many providers count a refused call against the limit.
     if isinstance(result, Failure) and result.kind == "rate_limit" and result.retry_after_s:
         model = None if result.account_wide else call.target.model
         limiter.pause(model, min(result.retry_after_s, MAX_PAUSE_S), result.code or result.kind)

@@ -77,7 +77,7 @@ class Limiter:
         self.counts_tokens = limits.tokens_per_minute is not None
         """Whether `acquire` needs to know how many tokens a call may use."""
         self.concurrency: float = limits.concurrency or math.inf
-        """Calls in flight at once; see `set_concurrency`."""
+        """Calls in flight at once."""
         self.in_flight = 0
         self._cap = cap or InFlightCap(2**31)
         self._max_waiting = max_waiting
@@ -144,11 +144,6 @@ class Limiter:
     def pause(self, model: str | None, seconds: float, reason: str = "rate_limit") -> None:
         """Hold every call of `model` (`None`: of the whole account) for `seconds`, at most a minute; never shorten a pause."""
         self._pauses.add(time.monotonic(), model, seconds, reason)
-        self._waiting.pump()
-
-    def set_concurrency(self, concurrency: float) -> None:
-        """Change the bound of calls in flight; where it grows, waiting calls start at once."""
-        self.concurrency = concurrency
         self._waiting.pump()
 
     @property

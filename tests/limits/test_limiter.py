@@ -275,21 +275,6 @@ async def test_a_small_call_whose_pause_has_ended_does_not_wait_for_a_larger_lat
     await large
 
 
-async def test_waiting_calls_start_as_soon_as_the_concurrency_grows() -> None:
-    limits = build_limiter(concurrency=1)
-    held = [await acquire(limits)]
-    tasks = [asyncio.create_task(acquire(limits)) for _ in range(3)]
-    await wait_for_waiters(limits, 3)
-    limits.set_concurrency(3)
-    assert (limits.in_flight, limits.snapshot().waiting) == (3, 1)
-    held += [await task for task in tasks[:2]]
-    limits.release(held.pop())
-    held.append(await tasks[2])
-    for permit in held:
-        limits.release(permit)
-    assert limits.is_idle
-
-
 async def report(limits: Limiter, rate: RateLimitStatus, model: str = "m") -> None:
     """Make one call whose answer reports these limits."""
     permit = await acquire(limits, model)

@@ -115,6 +115,7 @@ class NgramProvider:
         return replace(fitted, ignored=tuple(dict.fromkeys((*fitted.ignored, *_list_unread_parts(query)))))
 
     async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
+        # Through the stream, so that a whole answer gives the loop to others as often as a streamed one.
         async with aclosing(self.stream(call)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Completion):
@@ -165,7 +166,7 @@ def _train() -> TrainedModel:
     texts = []
     for text in extract_documents(topics):
         texts.append(text)
-        digest.update(text.encode() + b"\0")
+        digest.update(text.encode() + b"\0")  # with a separator: moved borders between texts are another text
         _yield_interpreter()
     return TrainedModel(LanguageModel(texts, _yield_interpreter), f"pydoc-{platform.python_version()}-{digest.hexdigest()[:8]}")
 
@@ -197,6 +198,7 @@ def _generate(trained: TrainedModel, call: Call) -> Iterator[Delta | Completion 
     task = _build_task(model, call, [model.ids.get(text) for text in texts])
     n = parameters.get("n", 1)
     randoms = _create_randoms(parameters.get("seed"), max(n, parameters.get("best_of", 1)))
+    # Drafts are written unseen, because which ones are shown is decided at their ends.
     if suffix or len(randoms) > n:
         drafts = yield from write_drafts(task, randoms, [model.ids.get(text) for text in suffix])
         writers = sorted(drafts, key=lambda draft: -draft.mean_logprob)[:n]

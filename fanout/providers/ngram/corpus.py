@@ -31,6 +31,7 @@ def extract_documents(topics: Mapping[str, str]) -> Iterator[str]:
 
 def _extract_prose(block: str) -> str:
     """Return a block without its markup and without an unfinished last sentence; an empty string if it is not prose."""
+    # Interactive sessions and grammar rules.
     if ">>>" in block or "::=" in block:
         return ""
     text = " ".join(LIST_MARK.sub("", block).split())

@@ -53,6 +53,7 @@ class Chooser:
     def __init__(self, model: LanguageModel, decoding: Decoding, prompt: Iterable[int | None], random: Random) -> None:
         self._model, self._decoding, self._random = model, decoding, random
         self._counts: Counter[int] = Counter()
+        # Of the penalties only this one concerns the prompt too, as in Hugging Face and vLLM.
         repeated = prompt if decoding.repetition_penalty != 1 else ()
         self._prompt = dict.fromkeys(token for token in repeated if token is not None)
         self._touched = dict.fromkeys((*decoding.logit_bias, *self._prompt))
@@ -80,8 +81,10 @@ class Chooser:
         temperature, top_p, random = self._decoding.temperature, self._decoding.top_p, self._random
         tempered = self._model.temper(distribution, temperature)
         whole = BiasedDistribution(distribution, tempered, temperature, logits) if logits else tempered
+        # Nearly everything is banned: the rest must be listed, since a difference of sums is only noise.
         if isinstance(whole, BiasedDistribution) and whole.few_untouched:
             return self._choose_from_list(_rank_all_that_weigh(distribution, logits, temperature, len(self._model.tokens)))
+        # A small share is listed, because draws would mostly fall outside; a large one is drawn until one is inside.
         if top_p < SMALL_TOP_P:
             ranked = _rank(distribution, logits, INITIAL_LIST_SIZE)
             share = (
@@ -111,6 +114,7 @@ class Chooser:
         `RepetitionPenaltyLogitsProcessor`: a negative logit is multiplied, and ours are never positive.
         """
         decoding, logits = self._decoding, {}
+        # Only touched tokens are computed: all others keep their rank and weight among themselves.
         for token in self._touched:
             logit, count = math.log(distribution.probability(token)), self._counts.get(token, 0)
             if count or token in self._prompt:
@@ -132,6 +136,7 @@ class BiasedDistribution:
         self._share = math.exp((tempered.best_logit - self.best_logit) / temperature)
         self._weights = [math.exp((logit - self.best_logit) / temperature) for logit in logits.values()]
         self._bounds = list(accumulate(self._weights))
+        # A difference of sums instead of a sum over the vocabulary: it costs only the tokens that are touched.
         untouched = tempered.total - sum(map(tempered.weight, logits))
         self.few_untouched: bool = untouched < MIN_UNTOUCHED_RATIO * tempered.total
         """The weight of the untouched tokens has lost too many digits: it must be added up instead."""

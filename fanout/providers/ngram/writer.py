@@ -96,6 +96,7 @@ class Writer:
 
     def replay(self) -> Iterator[Piece | None]:
         """Yield what has been written, one token a piece."""
+        # A draft was written unseen, so that nothing of it has been shown.
         self._shown = self._shown_tokens = 0
         for offset, text in zip(self._offsets, self.texts, strict=True):
             yield self._show_up_to(offset + len(text))
@@ -122,6 +123,7 @@ class Writer:
         task = self._task
         distribution = task.after(self._known[-MAX_ORDER:])
         token = self._chooser.choose(distribution)
+        # Scored by the model's own distribution: penalties and temperature do not count for `best_of`.
         self._scores.append(compute_logprob(token, distribution))
         if token == task.model.end:
             self.finish_reason = "stop"
@@ -143,6 +145,7 @@ class Writer:
     def _end_at(self, end: int) -> None:
         self.finish_reason = "stop"
         self.text = self.text[:end]
+        # A token that the end cuts stays, with its log probability: it was generated.
         count = bisect_left(self._offsets, end)
         del self._offsets[count:], self.texts[count:], self.logprobs[count:]
         if self.texts:

@@ -39,6 +39,7 @@ class ConfiguredProvider:
             url = URL(self.settings.base_url + path)
         except ValueError:
             raise self._build_fault("base_url", "is not an address, as `https://host/v1`") from None
+        # aiohttp would turn them into a header, and logs and errors show addresses.
         if url.user or url.password:
             raise self._build_fault("base_url", "holds a user or password; put it in a variable and name that in `headers`")
         return url

@@ -103,6 +103,7 @@ class HttpProvider(ConfiguredProvider, ABC):
                             yield delta
             except CONNECTION_ERRORS as error:
                 broken = error
+            # Also of a broken stream: its last event may hold the finish reason.
             for delta in reader.flush():
                 yield delta
             if broken is None:
@@ -176,6 +177,7 @@ class HttpProvider(ConfiguredProvider, ABC):
 
 def _is_whole(response: aiohttp.ClientResponse) -> bool:
     """Return whether this is no stream: an error, a host that does not stream, or the web page of a proxy."""
+    # Anything else is read as a stream: not every host names `text/event-stream`.
     kind = response.headers.get(hdrs.CONTENT_TYPE, "")
     return response.status != 200 or kind.startswith(("application/json", "text/html"))
 
