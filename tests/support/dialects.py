@@ -117,13 +117,13 @@ class Canned:
 
     whole: Mapping[str, Any] = field(default_factory=dict)
     chunks: Sequence[Mapping[str, Any]] = ()
-    asked: list[Any] = field(default_factory=list)
+    requests: list[Any] = field(default_factory=list)
     """The bodies it was sent."""
 
     async def answer(self, request: web.Request) -> web.Response:
-        asked = await request.json()
-        self.asked.append(asked)
-        if not asked.get("stream"):
+        body = await request.json()
+        self.requests.append(body)
+        if not body.get("stream"):
             return web.json_response(self.whole)
         lines = [f"data: {json.dumps({'id': 'c', 'model': 'm', **chunk})}\n\n" for chunk in self.chunks]
         return web.Response(text="".join([*lines, "data: [DONE]\n\n"]), content_type="text/event-stream")
@@ -144,9 +144,9 @@ async def canned(folder: Path, upstream: Canned) -> AsyncGenerator[Server]:
         await runner.cleanup()
 
 
-def delta(finish: str | None = None, index: int = 0, logprobs: Any = None, **said: Any) -> dict[str, Any]:
+def delta(finish: str | None = None, index: int = 0, logprobs: Any = None, **fields: Any) -> dict[str, Any]:
     """A chunk of a canned chat stream."""
-    return {"choices": [{"index": index, "delta": said, "logprobs": logprobs, "finish_reason": finish}]}
+    return {"choices": [{"index": index, "delta": fields, "logprobs": logprobs, "finish_reason": finish}]}
 
 
 def get_text(pieces: Sequence[Mapping[str, Any]]) -> str:

@@ -37,10 +37,10 @@ ALL_FAILED = [
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(("model", "status", "code", "kind"), ALL_FAILED, ids=[row[0] for row in ALL_FAILED])
-async def test_the_status_where_all_failed_alike(
+async def test_the_status_follows_from_the_kind_if_all_calls_failed_alike(
     client: Client, model: str, status: int, code: str | None, kind: str, stream: bool
 ) -> None:
-    """Also where a stream was asked for: its errors before the first byte are ordinary ones."""
+    """A stream's errors before the first byte are ordinary ones, too."""
     reply = await client.ask(model=[model, model], stream=stream and model != "up/bad_json", timeout_s=0.5)
 
     assert reply.status == status
@@ -137,14 +137,14 @@ async def test_failures_keep_their_places_beside_successes(client: Client) -> No
     assert reply.json["usage"]["unknown"] == 0, "a call that failed reported nothing that could be missing"
 
 
-async def test_what_passes_is_tried_again_and_counted(client: Client) -> None:
+async def test_passing_failures_are_retried_and_the_attempts_counted(client: Client) -> None:
     choice = (await client.ask(model="up/fail-2-then-ok")).choice
 
     assert (choice["timing"]["attempts"], choice["error"], choice["text"]) == (3, None, "This is fail-2-then-ok.")
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_the_deadline_ends_those_that_are_late_and_nobody_else(client: Client, upstream: Upstream, stream: bool) -> None:
+async def test_the_deadline_ends_late_calls_and_no_others(client: Client, upstream: Upstream, stream: bool) -> None:
     began = time.monotonic()
     if stream:
         answer = await client.stream(model=["up/ok", "up/hang"], timeout_s=0.4)
@@ -207,7 +207,7 @@ async def test_a_client_that_leaves_ends_every_call_upstream(client: Client, ups
     assert client.server.in_flight == 0
 
 
-async def test_so_it_does_in_the_program_itself(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_client_that_leaves_ends_every_call_of_the_real_command(upstream: Upstream, tmp_path: Path) -> None:
     """`fanout serve` has a runner of its own, whose default would let the calls go on."""
     async with running(providers_file(upstream.url, tmp_path)) as program, aiohttp.ClientSession(program.url) as session:
         body = {"prompt": "hi", "model": ["up/hang", "up/hang"]}
@@ -221,14 +221,14 @@ async def test_so_it_does_in_the_program_itself(upstream: Upstream, tmp_path: Pa
     assert (line["status"], line["results"]) == (499, ["cancelled", "cancelled"])
 
 
-async def test_an_upstreams_words_are_passed_on_without_its_key_or_address(client: Client, upstream: Upstream) -> None:
-    def told(reply: Reply) -> str:
+async def test_an_upstreams_message_is_passed_on_without_its_key_or_address(client: Client, upstream: Upstream) -> None:
+    def written(reply: Reply) -> str:
         return str(reply.json) + str(dict(reply.headers))
 
     for model in ("up/400-leak", "up/429-leak-s-61", "up/500-leak", "up/error-502-leak-chunks-0", "up/401-leak"):
         for stream in (False, True):
             reply = await client.ask(model=model, stream=stream, timeout_s=1)
             assert reply.status >= 400
-            assert UP_KEY not in told(reply)
+            assert UP_KEY not in written(reply)
             assert str(upstream.port) not in reply.error["message"]
             assert all(len(detail["message"]) <= 500 for detail in reply.error["details"])

@@ -149,7 +149,7 @@ async def test_an_unknown_name_fails_its_own_entry_beside_others(client: Client)
     assert (unknown["index"], unknown["entry"]) == (1, 1)
 
 
-async def test_a_name_of_nothing_known_has_no_invented_neighbours(client: Client) -> None:
+async def test_a_name_unlike_all_others_gets_no_suggestion(client: Client) -> None:
     reply = await client.ask(model="zzzzqqqq")
 
     assert "did you mean" not in reply.error["message"]
@@ -179,7 +179,7 @@ async def test_a_retired_model_is_not_replaced_by_another(client: Client, upstre
     assert not upstream.requests
 
 
-async def test_one_to_64_entries(client: Client) -> None:
+async def test_one_to_64_entries_are_allowed(client: Client) -> None:
     most = await client.ask(model=["local/ngram-2"] * 64, max_tokens=1)
     more = await client.ask(model=["local/ngram-2"] * 65, max_tokens=1)
     none = await client.ask(model=[])

@@ -1,4 +1,4 @@
-"""Parameters of `POST /v1/completion`: what is allowed, where they go, and what is said of those that cannot."""
+"""Parameters of `POST /v1/completion`: their ranges, where they are sent, and how those that cannot be sent are reported."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ RANGES: list[tuple[str, list[Any], list[Any]]] = [
 
 
 @pytest.mark.parametrize(("name", "allowed", "wrong"), RANGES, ids=[f"{row[0]}-{number}" for number, row in enumerate(RANGES)])
-async def test_ranges(embedded: Client, name: str, allowed: list[Any], wrong: list[Any]) -> None:
+async def test_every_parameter_has_its_range(embedded: Client, name: str, allowed: list[Any], wrong: list[Any]) -> None:
     """At the ends of each range, just past them, and of another type; `null` is as if absent."""
     for value in allowed:
         reply = await embedded.ask(**{"model": "local/ngram-2", "dry_run": True, name: value})
@@ -86,12 +86,12 @@ async def test_every_parameter_reaches_its_model(embedded: Client) -> None:
 
 
 async def test_every_parameter_is_sent_upstream_by_its_name(client: Client) -> None:
-    asked = {name: value for name, value in EVERYTHING.items() if name not in ("top_k", "repetition_penalty", "best_of")}
-    chat = await client.ask(model="up/echo", **asked, user="me")
+    parameters = {name: value for name, value in EVERYTHING.items() if name not in ("top_k", "repetition_penalty", "best_of")}
+    chat = await client.ask(model="up/echo", **parameters, user="me")
     sent = json.loads(chat.choice["text"])
 
     assert {name: sent[name] for name in ("max_tokens", "temperature", "top_p", "seed", "stop", "logit_bias", "user")} == {
-        **{name: asked[name] for name in ("max_tokens", "temperature", "top_p", "seed", "stop", "logit_bias")},
+        **{name: parameters[name] for name in ("max_tokens", "temperature", "top_p", "seed", "stop", "logit_bias")},
         "user": "me",
     }
     assert (sent["logprobs"], sent["top_logprobs"]) == (True, 2)
@@ -99,7 +99,7 @@ async def test_every_parameter_is_sent_upstream_by_its_name(client: Client) -> N
     assert sorted(chat.choice["ignored_parameters"]) == ["echo", "suffix"]
 
 
-async def test_every_wrong_field_stands_in_one_answer(embedded: Client) -> None:
+async def test_one_answer_names_every_wrong_field(embedded: Client) -> None:
     reply = await embedded.ask(
         model=["local/ngram-2", {"model": "local/ngram-3", "top_p": 2, "lable": "x"}, {"temperature": 1}, 7, ""],
         temperature=3,
@@ -210,7 +210,7 @@ async def test_a_set_counts_its_members_for_return_when(embedded: Client) -> Non
     assert "1 to 4" in beyond.error["message"]
 
 
-async def test_the_longest_deadline_is_the_servers_to_say() -> None:
+async def test_the_server_sets_the_longest_deadline() -> None:
     async with serving(FANOUT_MAX_TIMEOUT_S="5") as server:
         client = Client(server)
         allowed = await client.ask(model="local/ngram-2", timeout_s=5, dry_run=True)
@@ -230,7 +230,7 @@ async def test_a_body_of_countless_faults_does_not_stop_the_server(client: Clien
         b'{"prompt":"hi","model":"up/ok","logit_bias":{' + many.replace(b":1", b':"x"') + b"}}",
         json.dumps({"prompt": "hi", "model": [{"model": "up/ok", **{f"k{n}": 1 for n in range(60)}}] * 64}).encode(),
     ]
-    slowest, told = 0.0, []
+    slowest, messages = 0.0, []
 
     async def watch() -> None:
         nonlocal slowest
@@ -244,8 +244,8 @@ async def test_a_body_of_countless_faults_does_not_stop_the_server(client: Clien
         reply = await client.send("POST", "/v1/completion", body)
         assert reply.status == 400
         assert len(reply.body) < 100_000
-        told.append(reply.error["message"])
+        messages.append(reply.error["message"])
     watching.cancel()
     assert slowest < 1.0
-    for message, expected in zip(told, ("300001 entries", "60002 fields", "60000 tokens", "and 3740 more"), strict=True):
+    for message, expected in zip(messages, ("300001 entries", "60002 fields", "60000 tokens", "and 3740 more"), strict=True):
         assert expected in message

@@ -1,4 +1,4 @@
-"""Whatever is asked: a documented status, never a 500; choices that match the request; the whole is the sum of its parts.
+"""Whatever the request: a documented status, never a 500; choices that match the request; the whole is the sum of its parts.
 
 The server, the embedded models and the loop live as long as a test, so that hypothesis can ask thousands of times.
 """
@@ -98,7 +98,7 @@ mutated = st.builds(
 )
 
 
-def is_honest(reply: Reply) -> None:
+def is_documented(reply: Reply) -> None:
     """A documented status, an envelope where it is an error, an id."""
     assert reply.status in DOCUMENTED or (reply.status, reply.error["code"]) == (502, "all_failed"), (reply.status, reply.body)
     assert reply.headers["x-request-id"]
@@ -108,18 +108,18 @@ def is_honest(reply: Reply) -> None:
 
 @patiently
 @given(body=st.binary(max_size=200) | anything.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_are_answered_honestly(run: Run, body: bytes) -> None:
-    is_honest(run(lambda client: client.send("POST", "/v1/completion", body)))
+def test_any_bytes_get_a_documented_answer(run: Run, body: bytes) -> None:
+    is_documented(run(lambda client: client.send("POST", "/v1/completion", body)))
 
 
 @patiently
 @given(body=mutated)
-def test_any_change_to_a_good_request_is_answered_honestly(run: Run, body: dict[str, Any]) -> None:
+def test_any_change_to_a_good_request_gets_a_documented_answer(run: Run, body: dict[str, Any]) -> None:
     data = json.dumps({**body, "max_tokens": 3, "max_new_tokens": None}).encode()
     reply = run(lambda client: client.send("POST", "/v1/completion", data))
 
     if reply.headers["Content-Type"] != "text/event-stream":
-        is_honest(reply)
+        is_documented(reply)
 
 
 def wanted(body: dict[str, Any]) -> list[tuple[int, int, int, str]]:
@@ -144,7 +144,7 @@ def placed(choices: list[Any]) -> list[tuple[int, int, int, str]]:
 def test_choices_match_the_request(run: Run, body: dict[str, Any]) -> None:
     reply = run(lambda client: client.ask(**body))
 
-    is_honest(reply)
+    is_documented(reply)
     if reply.status == 200:
         choices = reply.json["calls" if body.get("dry_run") else "choices"]
         assert placed(choices) == wanted(body)
@@ -160,7 +160,7 @@ def test_choices_match_the_request(run: Run, body: dict[str, Any]) -> None:
 @given(
     body=bodies.map(lambda body: {**body, "best_of": None, "dry_run": False, "seed": 7, "return_when": None, "stream": True})
 )
-def test_a_stream_says_what_the_whole_answer_says(run: Run, body: dict[str, Any]) -> None:
+def test_a_stream_holds_the_same_as_the_whole_answer(run: Run, body: dict[str, Any]) -> None:
     body = {**body, "model": [entry for entry in _listed(body["model"]) if isinstance(entry, str)] or "embedded"}
     whole: Reply = run(lambda client: client.ask(**{**body, "stream": False}))
     if whole.status != 200:

@@ -24,7 +24,7 @@ def text(got: Got) -> str:
     return str(got.json["completion"]["text"])
 
 
-async def asked_upstream(server: Server, upstream: Upstream, model: str = "up/echo", **fields: Any) -> Any:
+async def read_upstream_request(server: Server, upstream: Upstream, model: str = "up/echo", **fields: Any) -> Any:
     """What a request becomes upstream."""
     got = await scale(server, model, **fields)
     assert got.status == 200, got.body
@@ -32,7 +32,7 @@ async def asked_upstream(server: Server, upstream: Upstream, model: str = "up/ec
 
 
 @pytest.mark.parametrize("version", ["v2", "v3", "v4"])
-async def test_the_same_is_served_at_every_version(version: str, served: Server) -> None:
+async def test_all_versions_of_the_path_give_the_same_answer(version: str, served: Server) -> None:
     got = await scale(served, "up/ok", path=f"/{version}/completions")
     assert got.status == 200
     assert got.json == {
@@ -42,7 +42,7 @@ async def test_the_same_is_served_at_every_version(version: str, served: Server)
 
 
 class TestParameters:
-    async def test_go_under_their_own_names(self, served: Server, upstream: Upstream) -> None:
+    async def test_parameters_reach_the_provider_under_its_own_names(self, served: Server, upstream: Upstream) -> None:
         parameters = {
             "temperature": 0.5,
             "max_tokens": 10,
@@ -54,7 +54,7 @@ class TestParameters:
             "reasoning_effort": "low",
             "unheard_of": 1,
         }
-        body = await asked_upstream(served, upstream, "wide/echo", model_parameters=parameters, something_else=1)
+        body = await read_upstream_request(served, upstream, "wide/echo", model_parameters=parameters, something_else=1)
         assert body == {
             "model": "echo",
             "prompt": "hi",
@@ -68,42 +68,42 @@ class TestParameters:
             "reasoning_effort": "low",
         }
 
-    async def test_are_taken_in_both_spellings(self, served: Server, upstream: Upstream) -> None:
+    async def test_parameters_are_accepted_in_both_spellings(self, served: Server, upstream: Upstream) -> None:
         spellings = [
             {"top_p": 0.9, "top_k": 5},
             {"top_p": 0.9, "topP": 0.9, "topK": 5},
             {"topP": None, "top_p": 0.9, "top_k": 5},
         ]
         for parameters in spellings:
-            body = await asked_upstream(served, upstream, "wide/echo", model_parameters=parameters)
+            body = await read_upstream_request(served, upstream, "wide/echo", model_parameters=parameters)
             assert (body["top_p"], body["top_k"]) == (0.9, 5)
         for clashing, field in (({"topP": 0.1, "top_p": 0.9}, "top_p"), ({"topK": 1, "top_k": 5}, "top_k")):
             got = await scale(served, "up/ok", model_parameters=clashing)
             assert (got.status, got.error["param"]) == (422, f"model_parameters.{field}")
 
-    async def test_are_nothing_where_they_are_null(self, served: Server, upstream: Upstream) -> None:
+    async def test_null_parameters_are_not_sent(self, served: Server, upstream: Upstream) -> None:
         """scale-egp sends all its fields."""
         nothing = {"images": None, "model_parameters": None, "account_id": None, "stream": False}
-        assert await asked_upstream(served, upstream, "text/echo", **nothing) == {
+        assert await read_upstream_request(served, upstream, "text/echo", **nothing) == {
             "model": "echo",
             "prompt": "hi",
             "temperature": 0.2,
         }
         nulls = dict.fromkeys(("temperature", "max_tokens", "stop_sequences", "topP", "topK", "frequency_penalty"))
-        body = await asked_upstream(served, upstream, "text/echo", model_parameters=nulls)
+        body = await read_upstream_request(served, upstream, "text/echo", model_parameters=nulls)
         assert body == {"model": "echo", "prompt": "hi", "temperature": 0.2}
 
-    async def test_have_a_temperature_by_default_which_is_dropped_where_it_cannot_go(self, served: Server) -> None:
-        """Without a word: nobody asked for it."""
+    async def test_the_default_temperature_is_dropped_if_the_model_cannot_take_it(self, served: Server) -> None:
+        """Silently: the caller did not set it."""
         got = await scale(served, "poor/echo")
         assert "temperature" not in text(got)
         assert got.json["completion"]["response_metadata"] is None
 
-    async def test_that_cannot_go_are_named_where_this_shape_has_room(self, served: Server) -> None:
+    async def test_unsupported_parameters_are_named_in_the_metadata(self, served: Server) -> None:
         got = await scale(served, LOCAL, model_parameters={"reasoning_effort": "low", "max_tokens": 3})
         assert got.json["completion"]["response_metadata"]["ignored_parameters"] == ["reasoning_effort"]
 
-    async def test_have_their_ranges(self, served: Server) -> None:
+    async def test_every_parameter_has_its_range(self, served: Server) -> None:
         """0 to 1 for the temperature, as Scale has it."""
         wrong = []
         ranges: tuple[tuple[str, list[Any], list[Any]], ...] = (
@@ -136,7 +136,7 @@ class TestErrors:
         assert set(got.error) >= {"message", "type", "param", "code"}
         assert param is None or got.error["param"] == param
 
-    async def test_in_fields_are_422(self, served: Server) -> None:
+    async def test_wrong_fields_are_422(self, served: Server) -> None:
         good = {"model": LOCAL, "prompt": "hi"}
         for param, fields in (
             ("model", {"model": ["a", "b"]}),
@@ -155,14 +155,14 @@ class TestErrors:
             body = {name: value for name, value in good.items() if name != missing}
             self.check(await post(served, SCALE, body), 422, missing)
 
-    async def test_of_models_are_by_kind(self, served: Server) -> None:
+    async def test_failures_of_models_have_a_status_by_kind(self, served: Server) -> None:
         self.check(await scale(served, "nobody"), 404, "model")
         self.check(await scale(served, "up/400"), 400)
         self.check(await scale(served, "up/500"), 502)
         self.check(await scale(served, "up/429-s-57"), 429)
         self.check(await scale(served, "nobody", stream=True), 404, "model")
 
-    async def test_of_the_request_have_this_body_too(self, upstream: Upstream, tmp_path: Path) -> None:
+    async def test_errors_of_the_request_have_the_same_body(self, upstream: Upstream, tmp_path: Path) -> None:
         async with house(upstream.url, tmp_path, FANOUT_API_KEYS="key", FANOUT_MAX_BODY_BYTES="2000") as server:
             key = {"x-api-key": "key"}
             fields = {"model": "up/ok", "prompt": "hi"}
@@ -176,12 +176,12 @@ class TestErrors:
                 self.check(Got(response.status, response.headers, await response.read()), 415)
             assert (await post(server, SCALE, fields, key)).status == 200
 
-    async def test_are_not_tried_again_where_something_was_paid_for(self, served: Server) -> None:
+    async def test_clients_do_not_retry_what_was_paid_for(self, served: Server) -> None:
         assert (await scale(served, "up/500")).headers["x-should-retry"] == "false"
 
 
-async def test_a_set_is_no_model_here(upstream: Upstream, tmp_path: Path) -> None:
-    """Its answers cannot be said in this shape."""
+async def test_a_set_is_refused_because_one_model_answers(upstream: Upstream, tmp_path: Path) -> None:
+    """This shape has no place for its answers."""
     async with house(upstream.url, tmp_path, more={"sets": {"both": ["ok", "ok-text"], "one": ["ok"]}}) as server:
         got = await scale(server, "both")
         assert (got.status, got.error["param"], upstream.requests) == (422, "model", [])
@@ -199,14 +199,14 @@ async def test_an_unknown_id_goes_to_the_provider_for_those(upstream: Upstream, 
 
 
 class TestImages:
-    async def test_become_parts_of_one_message(self, served: Server, upstream: Upstream) -> None:
+    async def test_images_become_parts_of_one_message(self, served: Server, upstream: Upstream) -> None:
         """Objects, as the clients send them, or addresses alone, as the page says."""
         images = [
             {"image_url": "https://example.com/a.png", "detail": "low"},
             "https://example.com/b.png",
             {"image_url": "c", "detail": None},
         ]
-        body = await asked_upstream(served, upstream, prompt="What?", images=images)
+        body = await read_upstream_request(served, upstream, prompt="What?", images=images)
         assert body["messages"] == [
             {
                 "role": "user",
@@ -219,7 +219,7 @@ class TestImages:
             }
         ]
 
-    async def test_are_refused_by_a_model_that_sees_none(self, served: Server, upstream: Upstream) -> None:
+    async def test_images_are_refused_by_a_model_that_takes_none(self, served: Server, upstream: Upstream) -> None:
         for model in (LOCAL, "text/ok"):
             got = await scale(served, model, images=["https://example.com/a.png"])
             assert (got.status, got.error["param"]) == (422, "images")
@@ -245,10 +245,10 @@ async def test_the_account_in_the_body_is_before_the_one_in_the_header(upstream:
 
 
 class TestDeadline:
-    def test_is_below_that_of_the_clients(self) -> None:
+    def test_the_deadline_is_below_that_of_the_clients(self) -> None:
         assert DEADLINE_S == 55
 
-    async def test_keeps_a_retry_from_being_waited_for_past_it(self, served: Server, upstream: Upstream) -> None:
+    async def test_no_retry_is_waited_for_past_the_deadline(self, served: Server, upstream: Upstream) -> None:
         """The provider asks for 57 s."""
         got = await scale(served, "up/429-s-57-then-ok")
         assert (got.status, len(upstream.requests)) == (429, 1)
@@ -256,7 +256,7 @@ class TestDeadline:
 
 
 class TestStreams:
-    async def test_are_unnamed_events_and_end_with_the_body(self, served: Server) -> None:
+    async def test_a_stream_has_unnamed_events_and_ends_with_the_body(self, served: Server) -> None:
         got = await scale(served, "up/chunks-3", stream=True)
 
         assert got.headers["Content-Type"].startswith("text/event-stream")
@@ -271,7 +271,7 @@ class TestStreams:
             "token_usage": {"prompt": 10, "completion": 4, "total": 14},
         }
 
-    async def test_that_break_say_so_in_an_event_of_that_name(self, served: Server) -> None:
+    async def test_a_broken_stream_ends_with_an_error_event(self, served: Server) -> None:
         """scale-gp raises for it; what had arrived stays."""
         got = await scale(served, "up/chunks-4-cut", stream=True)
         *pieces, last, rest = got.body.decode().split("\n\n")
@@ -282,11 +282,11 @@ class TestStreams:
         assert failure["detail"] == failure["error"]["message"]
         assert failure["error"]["kind"] == "network"
 
-    async def test_without_reported_usage_have_none(self, served: Server) -> None:
+    async def test_a_stream_without_reported_usage_has_none(self, served: Server) -> None:
         assert (await scale(served, "up/no_usage", stream=True)).events[-1]["token_usage"] is None
         assert (await scale(served, "up/no_usage")).json["token_usage"] is None
 
-    async def test_of_a_refusal_say_it(self, tmp_path: Path) -> None:
+    async def test_a_refusal_is_streamed_as_text(self, tmp_path: Path) -> None:
         whole = {"choices": [{"message": {"content": None, "refusal": "I will not."}, "finish_reason": "stop"}]}
         chunks = [delta(refusal="I will not."), delta("stop")]
         async with canned(tmp_path, Canned(whole=whole, chunks=chunks)) as server:
@@ -294,13 +294,13 @@ class TestStreams:
             streamed = (await scale(server, "up/m", stream=True)).events
         assert "".join(event["completion"]["text"] for event in streamed) == "I will not."
 
-    async def test_give_an_unknown_finish_reason_as_it_is(self, served: Server) -> None:
+    async def test_an_unknown_finish_reason_is_given_as_it_is(self, served: Server) -> None:
         assert (await scale(served, "up/finish-abort")).json["completion"]["finish_reason"] == "abort"
         assert (await scale(served, "up/finish-abort", stream=True)).events[-1]["completion"]["finish_reason"] == "abort"
 
 
 class TestChatCompletions:
-    async def test_answer_with_a_message(self, served: Server) -> None:
+    async def test_a_chat_completion_is_a_message(self, served: Server) -> None:
         got = await post(served, CHAT, model="up/ok", messages=HI)
         assert got.json == {
             "chat_completion": {
@@ -311,13 +311,13 @@ class TestChatCompletions:
             "token_usage": {"prompt": 10, "completion": 4, "total": 14},
         }
 
-    async def test_are_streamed_as_messages(self, served: Server) -> None:
+    async def test_chat_completions_are_streamed_as_messages(self, served: Server) -> None:
         got = await post(served, CHAT, model="up/chunks-2", messages=HI, stream=True)
         *pieces, last = (event["chat_completion"] for event in got.events)
         assert [piece["message"]["content"] for piece in pieces] == ["w0 ", "w1 "]
         assert (last["message"]["content"], last["finish_reason"]) == ("", "stop")
 
-    async def test_send_instructions_and_as_much_as_is_to_be_remembered(self, served: Server, upstream: Upstream) -> None:
+    async def test_instructions_and_the_last_k_messages_are_sent(self, served: Server, upstream: Upstream) -> None:
         messages = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}, {"content": "three"}]
         memory = {"name": "last_k", "params": {"k": 2}}
         fields: dict[str, Any] = {"instructions": "Be brief.", "memory_strategy": memory, "chat_template": "{{ messages }}"}
@@ -334,7 +334,7 @@ class TestChatCompletions:
             ],
         }
 
-    async def test_take_images_by_address_or_as_data(self, served: Server, upstream: Upstream) -> None:
+    async def test_images_are_accepted_by_address_or_as_data(self, served: Server, upstream: Upstream) -> None:
         parts = [
             {"type": "text", "text": "What?"},
             {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}},
@@ -350,7 +350,7 @@ class TestChatCompletions:
         got = await post(served, CHAT, model=LOCAL, messages=messages)
         assert (got.status, got.error["param"]) == (422, "images")
 
-    async def test_refuse_what_they_cannot_read_with_422(self, served: Server) -> None:
+    async def test_malformed_messages_are_422(self, served: Server) -> None:
         for param, fields in (
             ("messages", {"messages": []}),
             ("messages[0].role", {"messages": [{"role": "tool", "content": "x"}]}),
@@ -363,7 +363,7 @@ class TestChatCompletions:
             assert (got.status, got.error["param"]) == (422, param)
             assert got.json["detail"]
 
-    async def test_of_a_model_without_chat_are_unsupported(self, served: Server) -> None:
+    async def test_a_model_without_chat_is_refused(self, served: Server) -> None:
         got = await post(served, CHAT, model="ok-text", messages=HI)
         assert (got.status, got.error["code"]) == (400, "unsupported_endpoint")
 
@@ -387,7 +387,7 @@ class TestLookingUp:
         kinds = {item["id"]: item["model_type"] for item in everything["items"]}
         assert (kinds["ok"], kinds["ok-text"]) == ("CHAT_COMPLETION", "COMPLETION")
 
-    async def test_a_page_that_is_none_is_refused(self, served: Server) -> None:
+    async def test_an_invalid_page_is_refused(self, served: Server) -> None:
         for params in ({"page": "0"}, {"page": "x"}, {"limit": "10001"}, {"limit": "-1"}, {"page": "9" * 30}):
             async with served.session.get("/v4/models", params=params) as response:
                 body = await response.json()

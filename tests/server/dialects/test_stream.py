@@ -32,7 +32,7 @@ async def test_the_models_pieces_come_interleaved_as_they_are_made(client: Clien
     assert [stream.text(index) for index in range(3)] == ["w0 w1 w2 w3 w4 w5 "] * 2 + ["This is ok."]
 
 
-async def test_the_head_of_a_stream(client: Client) -> None:
+async def test_a_stream_has_the_headers_of_server_sent_events(client: Client) -> None:
     stream = await client.stream(model="up/ok")
 
     assert stream.headers["Content-Type"] == "text/event-stream"
@@ -56,10 +56,10 @@ async def test_every_chunk_names_its_choice_and_its_answer(client: Client) -> No
     assert not any("error" in chunk for chunk in stream.chunks), "a top-level error would end the reading of some clients"
 
 
-async def test_each_choice_ends_with_what_its_whole_answer_would_say(client: Client) -> None:
-    asked: dict[str, Any] = {"model": ["up/ok-input-7-tokens-3", "up/400", "nobody", "up/no_usage"], "seed": 1}
-    stream = await client.stream(**asked)
-    whole = await client.ask(**asked)
+async def test_each_choice_ends_with_the_facts_of_its_whole_answer(client: Client) -> None:
+    options: dict[str, Any] = {"model": ["up/ok-input-7-tokens-3", "up/400", "nobody", "up/no_usage"], "seed": 1}
+    stream = await client.stream(**options)
+    whole = await client.ask(**options)
 
     assert len(stream.ends) == 4
     for end, choice in zip(stream.ends, whole.choices, strict=True):
@@ -93,9 +93,9 @@ async def test_the_first_token_has_a_time(client: Client) -> None:
     assert 0 <= quick["timing"]["ttft_ms"] < 100
 
 
-@pytest.mark.parametrize("asked", [{}, {"n": 3}, {"echo": True, "logprobs": 3}, {"stop": ["a"]}, {"suffix": "."}], ids=str)
-async def test_the_pieces_together_are_the_whole_answer(embedded: Client, asked: dict[str, Any]) -> None:
-    body = {**SEEDED, "model": ["local/ngram-2", {"model": "local/ngram-5", "top_p": 0.9}], **asked}
+@pytest.mark.parametrize("options", [{}, {"n": 3}, {"echo": True, "logprobs": 3}, {"stop": ["a"]}, {"suffix": "."}], ids=str)
+async def test_the_pieces_together_are_the_whole_answer(embedded: Client, options: dict[str, Any]) -> None:
+    body = {**SEEDED, "model": ["local/ngram-2", {"model": "local/ngram-5", "top_p": 0.9}], **options}
     whole, stream = await embedded.ask(**body), await embedded.stream(**body)
 
     assert [stream.text(choice["index"]) for choice in whole.choices] == whole.texts
@@ -181,7 +181,7 @@ async def test_a_client_that_leaves_a_stream_ends_its_calls(client: Client, upst
     assert client.server.in_flight == 0
 
 
-async def test_half_characters_of_an_upstream_break_no_stream(client: Client) -> None:
+async def test_half_a_character_from_an_upstream_breaks_no_stream(client: Client) -> None:
     stream = await client.stream(model="up/surrogates")
 
     assert stream.text() == "a \ufffd b \ufffd c"

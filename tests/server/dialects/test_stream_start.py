@@ -67,7 +67,7 @@ async def impatient(upstream: Upstream, tmp_path: Path) -> AsyncIterator[aiohttp
     await runner.cleanup()
 
 
-async def test_silence_is_answered_with_200_and_pings(impatient: aiohttp.ClientSession) -> None:
+async def test_a_silent_stream_starts_with_200_and_pings(impatient: aiohttp.ClientSession) -> None:
     began = time.monotonic()
     async with impatient.get("/words/up/first-0.7-chunks-2") as response:
         begun_s = time.monotonic() - began
@@ -79,7 +79,7 @@ async def test_silence_is_answered_with_200_and_pings(impatient: aiohttp.ClientS
     assert body == b": ping\n\n" * pings + b"w0 w1 <end of 0><end>"
 
 
-async def test_failures_after_silence_are_told_in_the_stream(impatient: aiohttp.ClientSession) -> None:
+async def test_failures_after_silence_are_reported_in_the_stream(impatient: aiohttp.ClientSession) -> None:
     async with impatient.get("/words/up/sleep-0.3-400") as response:
         assert response.status == 200
         body = await response.read()
@@ -87,14 +87,14 @@ async def test_failures_after_silence_are_told_in_the_stream(impatient: aiohttp.
     assert body.replace(b": ping\n\n", b"") == b"<end of 0><end>"
 
 
-async def test_failures_before_silence_are_a_status(impatient: aiohttp.ClientSession) -> None:
+async def test_failures_before_silence_become_a_status(impatient: aiohttp.ClientSession) -> None:
     async with impatient.get("/words/up/sleep-0.05-400,nobody") as response:
         assert response.status == 502
         assert response.headers["Content-Type"] == "application/json"
         assert len((await response.json())["error"]["details"]) == 2
 
 
-async def test_no_pings_while_anybody_speaks(impatient: aiohttp.ClientSession) -> None:
+async def test_no_pings_are_sent_while_pieces_arrive(impatient: aiohttp.ClientSession) -> None:
     async with impatient.get("/words/up/hang,up/chunks-30-gap-0.03") as response:
         body = await response.content.readuntil(b"<end of 1>")
 

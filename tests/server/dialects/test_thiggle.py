@@ -44,7 +44,7 @@ async def client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
         yield Client(server)
 
 
-async def test_every_field_of_a_choice(client: Client) -> None:
+async def test_a_choice_has_every_field(client: Client) -> None:
     before = int(time.time())
     choice = (await client.ask(model={"model": "cached", "label": "mine"})).choice
 
@@ -62,7 +62,7 @@ async def test_every_field_of_a_choice(client: Client) -> None:
     assert (choice["ignored_parameters"], choice["adjusted_parameters"]) == ([], {})
 
 
-async def test_every_field_of_the_whole(client: Client) -> None:
+async def test_the_whole_answer_has_every_field(client: Client) -> None:
     before = time.time()
     reply = await client.ask(model=["priced", "free"], metadata={"run": "7"})
     answer = reply.json
@@ -84,7 +84,7 @@ async def test_two_answers_have_two_ids(client: Client) -> None:
     assert (await client.ask(model="free")).json["id"] != (await client.ask(model="free")).json["id"]
 
 
-async def test_times_are_the_models_own_and_the_wholes(client: Client) -> None:
+async def test_each_choice_has_its_own_times_and_the_answer_has_the_total(client: Client) -> None:
     answer = (await client.ask(model=["up/sleep-0.2-tokens-20", "up/ok"])).json
 
     slow, quick = answer["choices"]
@@ -97,7 +97,7 @@ async def test_times_are_the_models_own_and_the_wholes(client: Client) -> None:
     assert all(isinstance(value, int) for value in answer["timing"].values())
 
 
-async def test_waiting_for_our_limits_is_queued_and_not_the_models_time(upstream: Upstream, tmp_path: Path) -> None:
+async def test_waiting_for_our_limits_counts_as_queued_and_not_as_the_models_time(upstream: Upstream, tmp_path: Path) -> None:
     config = providers_file(upstream.url, tmp_path, limits={"concurrency": 1})
     async with serving(config) as server:
         first, second = (await Client(server).ask(model=["up/sleep-0.2"] * 2)).choices
@@ -163,7 +163,7 @@ async def test_samples_of_a_seeded_entry_differ_and_repeat(embedded: Client) -> 
     assert len(set(once)) > 1
 
 
-async def test_system_goes_to_models_that_chat(client: Client, embedded: Client) -> None:
+async def test_the_system_message_goes_to_chat_models(client: Client, embedded: Client) -> None:
     reply = await client.ask(model=["up/echo", "ok-text"], system="Be brief.")
     both = await embedded.ask(model="local/ngram-2", system="Be brief.", dry_run=True)
 
@@ -173,9 +173,9 @@ async def test_system_goes_to_models_that_chat(client: Client, embedded: Client)
     assert [message["role"] for message in both.json["calls"][0]["messages"]] == ["system", "user"]
 
 
-async def test_what_a_provider_cannot_take_is_ignored_or_adjusted_and_said(client: Client) -> None:
-    asked: dict[str, Any] = {"seed": 1, "temperature": 0.9, "max_tokens": 20, "top_p": 0.5}
-    narrow, wide = (await client.ask(model=["narrow", "up/echo"], **asked)).choices
+async def test_parameters_that_a_provider_cannot_take_are_ignored_or_adjusted_and_reported(client: Client) -> None:
+    parameters: dict[str, Any] = {"seed": 1, "temperature": 0.9, "max_tokens": 20, "top_p": 0.5}
+    narrow, wide = (await client.ask(model=["narrow", "up/echo"], **parameters)).choices
 
     sent = json.loads(narrow["text"])
     assert (sent["temperature"], sent["max_tokens"], sent["top_p"]) == (0.5, 10, 0.5)
@@ -188,12 +188,12 @@ async def test_what_a_provider_cannot_take_is_ignored_or_adjusted_and_said(clien
     assert (wide["ignored_parameters"], wide["adjusted_parameters"]) == ([], {})
 
 
-@pytest.mark.parametrize(("asked", "param"), [({"seed": 1}, "seed"), ({"temperature": 0.9}, "temperature")])
+@pytest.mark.parametrize(("parameters", "param"), [({"seed": 1}, "seed"), ({"temperature": 0.9}, "temperature")])
 async def test_strict_parameters_fail_the_entry_that_cannot_take_them(
-    client: Client, upstream: Upstream, asked: dict[str, Any], param: str
+    client: Client, upstream: Upstream, parameters: dict[str, Any], param: str
 ) -> None:
-    narrow, wide = (await client.ask(model=["narrow", "up/echo"], strict_parameters=True, **asked)).choices
-    alone = await client.ask(model="narrow", strict_parameters=True, **asked)
+    narrow, wide = (await client.ask(model=["narrow", "up/echo"], strict_parameters=True, **parameters)).choices
+    alone = await client.ask(model="narrow", strict_parameters=True, **parameters)
 
     assert (narrow["error"]["code"], narrow["error"]["param"]) == ("unsupported_parameter", param)
     assert wide["error"] is None
@@ -202,7 +202,7 @@ async def test_strict_parameters_fail_the_entry_that_cannot_take_them(
     assert len(upstream.requests) == 1
 
 
-async def test_a_dry_run_says_what_would_be_called_and_calls_nothing(client: Client, upstream: Upstream) -> None:
+async def test_a_dry_run_lists_the_calls_and_makes_none(client: Client, upstream: Upstream) -> None:
     entries = ["narrow", {"model": "ok-text", "label": "t"}, "nobody", "local/ngram-2"]
     reply = await client.ask(model=entries, dry_run=True, n=2, seed=1, temperature=0.9, stream=True)
 
@@ -235,7 +235,7 @@ async def test_logprobs_are_the_four_legacy_arrays(embedded: Client) -> None:
     assert all(logprob <= 0 for logprob in logprobs["token_logprobs"][1:])
 
 
-async def test_max_tokens_0_calls_nobody(client: Client, upstream: Upstream) -> None:
+async def test_max_tokens_0_makes_no_call(client: Client, upstream: Upstream) -> None:
     plain = (await client.ask(model="up/ok", max_tokens=0)).choice
     echoed = (await client.ask(model="ok-text", max_tokens=0, echo=True)).choice
 

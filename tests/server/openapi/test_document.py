@@ -125,7 +125,7 @@ def test_every_endpoint_has_its_own_id_and_states_whether_it_needs_a_key() -> No
     assert all((401 in endpoint.answers) != endpoint.is_public for endpoint in ENDPOINTS)
 
 
-async def test_every_field_of_a_request_says_what_it_is(plain: Server) -> None:
+async def test_every_field_of_a_request_has_a_description(plain: Server) -> None:
     schemas = (await document(plain))["components"]["schemas"]
     bodies = {endpoint.body.__name__ for endpoint in ENDPOINTS if endpoint.body}
 
@@ -138,7 +138,7 @@ async def test_every_field_of_a_request_says_what_it_is(plain: Server) -> None:
 
 
 @pytest.mark.parametrize(("route", "name"), EXAMPLES, ids=lambda value: value if isinstance(value, str) else value[1])
-async def test_every_example_works_and_is_answered_check_shape(route: tuple[str, str], name: str, plain: Server) -> None:
+async def test_every_example_works_and_has_a_documented_answer(route: tuple[str, str], name: str, plain: Server) -> None:
     got = await post(plain, route[1], BY_ROUTE[route].examples[name])
 
     assert got.status in (200, 201)
@@ -153,7 +153,7 @@ def test_every_example_of_an_answer_has_the_documented_shape(endpoint: Endpoint)
 
 
 @pytest.mark.parametrize("path", LOOKED_UP)
-async def test_what_is_looked_up_is_check_shape(path: str, plain: Server) -> None:
+async def test_every_lookup_has_a_documented_answer(path: str, plain: Server) -> None:
     route = ("GET", "/v1/models/{model}" if path.startswith("/v1/models/") else path)
     async with plain.session.get(path) as response:
         check(route, Got(response.status, response.headers, await response.read()))
@@ -161,12 +161,12 @@ async def test_what_is_looked_up_is_check_shape(path: str, plain: Server) -> Non
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("path", ["/v1/completion", "/v1/completions", "/v1/chat/completions"])
-async def test_answers_and_failures_of_other_providers_are_check_shape(path: str, stream: bool, served: Server) -> None:
+async def test_answers_and_failures_of_other_providers_have_documented_shapes(path: str, stream: bool, served: Server) -> None:
     models = ["up/ok", "up/cached-3", "up/no_usage", "up/429-s-0.2", "up/cut", "up/error-502", "nobody", "up/finish-odd"]
     question = {"messages": [{"role": "user", "content": "hi"}]} if "chat" in path else {"prompt": "hi"}
-    asked = {"model": models, "stream": stream, "top_k": 3, "temperature": 0.5, **question}
+    body = {"model": models, "stream": stream, "top_k": 3, "temperature": 0.5, **question}
 
-    got = await post(served, path, asked)
+    got = await post(served, path, body)
 
     assert got.status == 200
     check(("POST", path), got)
@@ -181,7 +181,7 @@ async def test_every_status_of_a_single_call_is_documented(path: str, model: str
     check(("POST", path), await post(served, path, {"model": model, "stream": stream, **question}))
 
 
-async def test_a_deadline_that_passes_is_documented(served: Server) -> None:
+async def test_a_missed_deadline_has_a_documented_answer(served: Server) -> None:
     got = await post(served, "/v1/completion", {"model": ["up/hang", "up/first-5"], "prompt": "hi", "timeout_s": 0.2})
 
     assert got.status == 504
@@ -207,15 +207,15 @@ async def test_every_refusal_is_documented(route: tuple[str, str]) -> None:
                 check(route, Got(response.status, response.headers, await response.read()))
 
 
-async def test_no_request_that_a_machine_can_think_of_is_answered_otherwise(tmp_path: Path) -> None:
+async def test_generated_requests_have_documented_answers(tmp_path: Path) -> None:
     """Schemathesis, some 2,800 requests against the real command: no undocumented status, type or shape, and no 500."""
     config = tmp_path / "embedded.json"
     config.write_text(json.dumps(EMBEDDED))
     async with command("--config", str(config), FANOUT_LOG_LEVEL="error") as address:
-        told = await asyncio.to_thread(schemathesis, address, tmp_path)
+        run = await asyncio.to_thread(schemathesis, address, tmp_path)
 
-    assert told.returncode == 0, told.stdout[-6000:]
-    assert re.search(r"(\d+) generated, \1 passed", told.stdout), told.stdout[-2000:]
+    assert run.returncode == 0, run.stdout[-6000:]
+    assert re.search(r"(\d+) generated, \1 passed", run.stdout), run.stdout[-2000:]
 
 
 def schemathesis(address: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -70,10 +70,10 @@ async def test_the_page_names_every_path_and_loads_nothing(server_alone: Server)
     assert "prefers-color-scheme: dark" in text
 
 
-async def test_the_page_says_of_every_field_its_type_range_default_and_meaning(server_alone: Server) -> None:
+async def test_the_page_shows_type_range_default_and_meaning_of_every_field(server_alone: Server) -> None:
     text = await page(server_alone)
 
-    for said in (
+    for part in (
         '<code class="name">temperature</code><span class="type">number or null</span><span class="limits">0 to 2</span>',
         '<code class="name">prompt</code><span class="type">string</span><span class="needed">required</span>',
         "default <code>account,model</code>",
@@ -81,15 +81,15 @@ async def test_the_page_says_of_every_field_its_type_range_default_and_meaning(s
         '<span class="type"><code>list</code></span>',
         "<summary>19 fields inside</summary>",
     ):
-        assert said in text
+        assert part in text
 
 
-async def test_the_examples_name_the_address_that_was_asked(server_alone: Server) -> None:
+async def test_the_examples_show_the_address_that_the_reader_used(server_alone: Server) -> None:
     assert f"curl {server_alone.url}/v1/completion " in await page(server_alone)
     assert "127.0.0.1:8080" not in await page(server_alone)
 
 
-async def test_a_name_that_is_none_is_not_repeated() -> None:
+async def test_an_unsafe_host_name_is_not_repeated_in_the_page() -> None:
     async with serving(FANOUT_API_KEYS="k", FANOUT_STORE=":memory:") as server:
         text = await page(server, Host="evil.example<b>/'$(rm)")
 

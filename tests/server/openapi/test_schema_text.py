@@ -47,13 +47,13 @@ def field(schema: dict[str, Any]) -> FieldText:
         (LEAF, "object", ""),
     ],
 )
-def test_a_type_and_its_range(schema: dict[str, Any], kind: str, limits: str) -> None:
+def test_a_field_has_its_type_and_range_in_words(schema: dict[str, Any], kind: str, limits: str) -> None:
     found = field(schema)
 
     assert (found.type, found.limits) == (kind, limits)
 
 
-def test_what_is_inside_is_told_wherever_it_may_be() -> None:
+def test_nested_objects_are_described_wherever_a_schema_allows_them() -> None:
     schema = {"anyOf": [LEAF, {"type": "array", "items": {"anyOf": [LEAF, OTHER]}}, {"type": "null"}]}
 
     leaf, other = field(schema).objects
@@ -62,7 +62,7 @@ def test_what_is_inside_is_told_wherever_it_may_be() -> None:
     assert (other.name, [inner.type for inner in other.fields]) == ("Other", ["`red` or `green`"])
 
 
-def test_what_holds_itself_is_told_once() -> None:
+def test_an_object_that_holds_itself_is_described_once() -> None:
     (tree,) = describe_objects(TREE, SCHEMAS)
 
     assert [(inner.name, inner.type, inner.objects) for inner in tree.fields] == [("branches", "list of object", ())]

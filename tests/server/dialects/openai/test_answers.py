@@ -10,7 +10,7 @@ from tests.support.upstreams import Upstream
 
 
 class TestTheAnswer:
-    async def test_has_the_fields_of_both_contracts(self, served: Server) -> None:
+    async def test_an_answer_has_the_fields_of_both_contracts(self, served: Server) -> None:
         got = await complete(served, "text/ok")
         answer = got.json
 
@@ -34,7 +34,7 @@ class TestTheAnswer:
         assert {name: answer["usage"][name] for name in counts} == counts
         assert type(answer["usage"]["prediction_time_ms"]) is type(choice["usage"]["prediction_time_ms"]) is int
 
-    async def test_sums_what_is_known(self, served: Server) -> None:
+    async def test_totals_sum_what_is_known(self, served: Server) -> None:
         """Nothing unknown is 0."""
         got = await complete(served, ["text/ok", "text/no_usage", "text/500"])
 
@@ -43,7 +43,7 @@ class TestTheAnswer:
         assert (got.json["usage"]["total_tokens"], got.json["usage"]["unknown"]) == (14, 1)
         assert (await complete(served, "text/no_usage")).json["usage"] is None
 
-    async def test_counts_cached_and_reasoning_tokens_where_the_provider_does(self, tmp_path: Path) -> None:
+    async def test_cached_and_reasoning_tokens_are_counted_if_reported(self, tmp_path: Path) -> None:
         usage = {
             "prompt_tokens": 10,
             "completion_tokens": 8,
@@ -58,18 +58,18 @@ class TestTheAnswer:
             assert counted["prompt_tokens_details"] == {"cached_tokens": 4 * times}
             assert counted["completion_tokens_details"] == {"reasoning_tokens": 5 * times}
 
-    async def test_says_a_refusal_in_its_text(self, tmp_path: Path) -> None:
-        said = {"role": "assistant", "content": None, "refusal": "I will not."}
-        async with canned(tmp_path, Canned(whole={"choices": [{"message": said, "finish_reason": "stop"}]})) as server:
+    async def test_a_refusal_stands_in_the_text(self, tmp_path: Path) -> None:
+        message = {"role": "assistant", "content": None, "refusal": "I will not."}
+        async with canned(tmp_path, Canned(whole={"choices": [{"message": message, "finish_reason": "stop"}]})) as server:
             assert (await complete(server, "up/m")).choices[0]["text"] == "I will not."
 
-    async def test_invents_no_finish_reason(self, served: Server) -> None:
+    async def test_no_finish_reason_is_invented(self, served: Server) -> None:
         (choice,) = (await complete(served, "text/finish-abort")).choices
         assert (choice["finish_reason"], choice["native_finish_reason"]) == (None, "abort")
 
 
 class TestFailures:
-    async def test_stand_beside_successes(self, served: Server) -> None:
+    async def test_failures_stand_beside_successes(self, served: Server) -> None:
         got = await complete(served, ["text/ok", "nobody", "text/500", "text/hang"], timeout_s=0.3)
 
         assert got.status == 200
@@ -78,7 +78,7 @@ class TestFailures:
         assert all(set(choice["error"]) >= {"message", "type", "param", "code"} for choice in got.choices[1:])
         assert "error" not in got.json
 
-    async def test_of_all_have_a_status_by_kind(self, served: Server) -> None:
+    async def test_failures_of_all_calls_have_a_status_by_kind(self, served: Server) -> None:
         for model, status in (
             ("nobody", 404),
             (["nobody", "nothing"], 404),
@@ -95,7 +95,7 @@ class TestFailures:
             assert set(got.error) == {"message", "type", "param", "code", "details"}
             assert len(got.error["details"]) == (len(model) if isinstance(model, list) else 1)
 
-    async def test_of_an_unknown_name_say_so(self, served: Server) -> None:
+    async def test_an_unknown_name_is_reported(self, served: Server) -> None:
         got = await complete(served, "nobody")
         assert (got.error["type"], got.error["param"], got.error["code"]) == (
             "invalid_request_error",
@@ -103,7 +103,7 @@ class TestFailures:
             "model_not_found",
         )
 
-    async def test_keep_what_had_arrived(self, upstream: Upstream, tmp_path: Path) -> None:
+    async def test_failures_keep_the_text_that_had_arrived(self, upstream: Upstream, tmp_path: Path) -> None:
         """It is the first sample's; of the others nothing is known."""
         odd = {"adapter": "tests.support.account_adapter", "retries": {"attempts": 1}}
         async with house(upstream.url, tmp_path, more={"providers": {"odd": odd}}) as server:
@@ -111,7 +111,7 @@ class TestFailures:
         assert [choice["text"] for choice in got.choices] == ["half an ans", "", "This is ok.", "This is ok."]
         assert [choice["finish_reason"] for choice in got.choices] == ["error", "error", "stop", "stop"]
 
-    async def test_that_cost_nothing_may_be_tried_again_and_others_not(self, served: Server) -> None:
+    async def test_only_failures_that_cost_nothing_may_be_retried(self, served: Server) -> None:
         """The clients would otherwise pay for a whole fan-out twice."""
         assert (await complete(served, "text/500")).headers["x-should-retry"] == "false"
         limited = await complete(served, "text/429-s-9", timeout_s=2)
@@ -126,7 +126,7 @@ async def test_the_first_answer_can_be_enough(served: Server) -> None:
 
 
 class TestKeys:
-    async def test_in_both_headers_must_agree(self, upstream: Upstream, tmp_path: Path) -> None:
+    async def test_keys_in_both_headers_must_agree(self, upstream: Upstream, tmp_path: Path) -> None:
         """Konko's and OpenAI's clients send one, Scale's the other."""
         async with house(upstream.url, tmp_path, FANOUT_API_KEYS="one,two") as server:
             bearer, plain = {"Authorization": "Bearer one"}, {"x-api-key": "one"}
@@ -138,7 +138,7 @@ class TestKeys:
         assert [got.status for got in good] == [200] * 3
         assert [(got.status, got.error["code"]) for got in refused] == [(401, "invalid_api_key")] * 4
 
-    async def test_of_the_callers_own_go_to_the_provider_whose_header_it_is(self, upstream: Upstream, tmp_path: Path) -> None:
+    async def test_a_callers_key_goes_to_the_provider_of_its_header(self, upstream: Upstream, tmp_path: Path) -> None:
         """And to no other; nor does it count as a key of this service."""
         own = {"adapter": "openai", "base_url": upstream.url, "key_header": "X-OpenAI-Api-Key", "api_key_env": "ABSENT"}
         async with house(upstream.url, tmp_path, more={"providers": {"openai": {**own, "default_kind": "text"}}}) as server:

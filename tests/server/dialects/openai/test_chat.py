@@ -49,7 +49,7 @@ async def test_every_field_has_its_range(served: Server) -> None:
     assert wrong == []
 
 
-async def test_null_is_as_if_absent_and_nothing_is_sent_unasked(served: Server) -> None:
+async def test_null_is_as_if_absent_and_nothing_else_is_sent(served: Server) -> None:
     """No 16 tokens here, nor Konko's 24."""
     nothing = dict.fromkeys(set(RANGES) - {"model"} | {"top_logprobs", "stream_options", "tools", "response_format"})
     got = await chat(served, "up/echo", **nothing)
@@ -58,7 +58,7 @@ async def test_null_is_as_if_absent_and_nothing_is_sent_unasked(served: Server) 
 
 
 class TestMessages:
-    async def test_of_every_role_go_on_as_they_are(self, served: Server) -> None:
+    async def test_messages_of_every_role_are_sent_unchanged(self, served: Server) -> None:
         call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
         messages = [
             {"role": "system", "content": "Be brief."},
@@ -73,11 +73,11 @@ class TestMessages:
         got = await chat(served, "up/echo", messages)
         assert got.sent[0]["messages"] == messages
 
-    async def test_without_content_are_an_assistants(self, served: Server) -> None:
+    async def test_only_messages_of_the_assistant_may_lack_content(self, served: Server) -> None:
         got = await chat(served, "up/echo", [{"role": "assistant", "tool_calls": []}, *HI])
         assert got.sent[0]["messages"][0] == {"role": "assistant", "tool_calls": [], "content": None}
 
-    async def test_may_be_made_of_parts_known_and_unknown(self, served: Server) -> None:
+    async def test_messages_may_have_known_and_unknown_parts(self, served: Server) -> None:
         parts = [
             {"type": "text", "text": "What is this?", "cache_control": {"type": "ephemeral"}},
             {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}},
@@ -88,12 +88,12 @@ class TestMessages:
         got = await chat(served, "up/echo", [{"role": "user", "content": parts}])
         assert got.sent[0]["messages"] == [{"role": "user", "content": parts}]
 
-    async def test_of_images_are_ignored_by_who_sees_none(self, served: Server) -> None:
+    async def test_images_are_ignored_by_a_model_that_takes_none(self, served: Server) -> None:
         parts = [{"type": "text", "text": "the"}, {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
         got = await chat(served, LOCAL, [{"role": "user", "content": parts}], max_tokens=1)
         assert got.choices[0]["ignored_parameters"] == ["images"]
 
-    async def test_that_are_none_are_refused_by_place(self, served: Server) -> None:
+    async def test_malformed_messages_are_refused_by_their_places(self, served: Server) -> None:
         good = {"role": "user", "content": "hi"}
         part = {"type": "text", "text": "hi"}
         for place, messages in (
@@ -119,15 +119,15 @@ class TestMessages:
 
 
 class TestLength:
-    async def test_has_two_names(self, served: Server) -> None:
+    async def test_the_length_has_two_names(self, served: Server) -> None:
         for fields in ({"max_tokens": 9}, {"max_completion_tokens": 9}, {"max_tokens": 9, "max_completion_tokens": 9}):
             assert (await chat(served, "up/echo", **fields)).sent[0]["max_tokens"] == 9
 
-    async def test_cannot_be_two(self, served: Server) -> None:
+    async def test_the_two_lengths_must_agree(self, served: Server) -> None:
         got = await chat(served, "up/echo", max_tokens=9, max_completion_tokens=10)
         assert (got.status, got.error["param"]) == (400, "max_completion_tokens")
 
-    async def test_of_an_entry_is_its_own_by_either_name(self, served: Server) -> None:
+    async def test_an_entry_may_set_its_length_by_either_name(self, served: Server) -> None:
         got = await chat(served, [{"model": "up/echo", "max_completion_tokens": 5}, "up/echo"], max_tokens=9)
         assert [body["max_tokens"] for body in got.sent] == [5, 9]
         got = await chat(served, [{"model": "up/echo", "max_completion_tokens": None}, "up/echo"], max_tokens=9)
@@ -135,8 +135,8 @@ class TestLength:
 
 
 class TestLogprobs:
-    async def test_are_a_flag_and_a_number(self, served: Server) -> None:
-        def asked(body: dict[str, Any]) -> tuple[Any, Any]:
+    async def test_logprobs_are_a_flag_and_a_number(self, served: Server) -> None:
+        def read_logprobs(body: dict[str, Any]) -> tuple[Any, Any]:
             return body.get("logprobs"), body.get("top_logprobs")
 
         for fields, sent in (
@@ -145,12 +145,12 @@ class TestLogprobs:
             ({"logprobs": True}, (True, None)),
             ({"logprobs": True, "top_logprobs": 20}, (True, 20)),
         ):
-            assert asked((await chat(served, "up/echo", **fields)).sent[0]) == sent
+            assert read_logprobs((await chat(served, "up/echo", **fields)).sent[0]) == sent
         mine = [{"model": "up/echo", **own} for own in ({"logprobs": False}, {"top_logprobs": 5}, {"logprobs": True}, {})]
         got = await chat(served, mine, logprobs=True, top_logprobs=2)
-        assert list(map(asked, got.sent)) == [(None, None), (True, 5), (True, 2), (True, 2)]
+        assert list(map(read_logprobs, got.sent)) == [(None, None), (True, 5), (True, 2), (True, 2)]
 
-    async def test_of_alternatives_alone_are_refused(self, served: Server) -> None:
+    async def test_alternatives_without_logprobs_are_refused(self, served: Server) -> None:
         for fields in ({}, {"logprobs": False}, {"logprobs": None}):
             got = await chat(served, LOCAL, **fields, top_logprobs=2)
             assert (got.status, got.error["param"]) == (400, "top_logprobs")
@@ -158,7 +158,7 @@ class TestLogprobs:
         assert (got.status, got.error["param"]) == (400, "model[1].top_logprobs")
         assert (await chat(served, LOCAL, logprobs=True, top_logprobs=21)).error["param"] == "top_logprobs"
 
-    async def test_come_with_the_bytes_of_their_tokens(self, served: Server) -> None:
+    async def test_logprobs_have_the_bytes_of_their_tokens(self, served: Server) -> None:
         got = await chat(served, LOCAL, logprobs=True, top_logprobs=2, max_tokens=5, seed=1)
         (choice,) = got.choices
         content = choice["logprobs"]["content"]
@@ -168,7 +168,7 @@ class TestLogprobs:
             assert token["logprob"] < 0
             assert [set(other) for other in token["top_logprobs"]] == [{"token", "logprob", "bytes"}] * 2
 
-    async def test_have_no_invented_bytes(self, tmp_path: Path) -> None:
+    async def test_logprobs_have_no_invented_bytes(self, tmp_path: Path) -> None:
         """What stands for half a character is not its bytes."""
         tokens = [
             {"token": "\ufffd", "logprob": -1, "bytes": [0xF0, 0x9F], "top_logprobs": [{"token": "\ufffd", "logprob": -2}]},
@@ -204,26 +204,26 @@ PASSED_ON = {
 
 
 class TestFieldsOfSomeProviders:
-    async def test_go_on_as_they_are(self, served: Server) -> None:
+    async def test_fields_of_some_providers_are_sent_unchanged(self, served: Server) -> None:
         got = await chat(served, "up/echo", **PASSED_ON)
         assert got.sent == [{"model": "echo", "messages": HI, **PASSED_ON}]
         assert got.choices[0]["ignored_parameters"] == []
 
-    async def test_are_reported_where_they_cannot_go(self, served: Server) -> None:
+    async def test_fields_of_some_providers_are_reported_elsewhere(self, served: Server) -> None:
         got = await chat(served, LOCAL, max_tokens=1, **PASSED_ON)
         assert sorted(got.choices[0]["ignored_parameters"]) == sorted(PASSED_ON)
         got = await chat(served, ["up/ok", LOCAL], tools=PASSED_ON["tools"], strict_parameters=True)
         assert [choice["finish_reason"] for choice in got.choices] == ["stop", "error"]
         assert (got.choices[1]["error"]["code"], got.choices[1]["error"]["param"]) == ("unsupported_parameter", "tools")
 
-    async def test_may_stand_in_an_entry(self, served: Server) -> None:
+    async def test_fields_of_some_providers_may_stand_in_an_entry(self, served: Server) -> None:
         got = await chat(served, [{"model": "up/echo", "verbosity": "high"}, "up/echo"], verbosity="low")
         assert [body["verbosity"] for body in got.sent] == ["high", "low"]
 
 
-async def test_sampling_that_cannot_go_is_reported_for_each_entry(served: Server) -> None:
-    asked = {"temperature": 0.1, "seed": 1, "max_tokens": 5, "stop": "x", "user": "me"}
-    got = await chat(served, ["up/ok", "narrow/ok"], **asked)
+async def test_unsupported_sampling_is_reported_for_each_entry(served: Server) -> None:
+    parameters = {"temperature": 0.1, "seed": 1, "max_tokens": 5, "stop": "x", "user": "me"}
+    got = await chat(served, ["up/ok", "narrow/ok"], **parameters)
     assert [sorted(choice["ignored_parameters"]) for choice in got.choices] == [
         [],
         ["max_tokens", "stop", "temperature", "user"],
@@ -244,7 +244,7 @@ async def test_a_value_beyond_a_hosts_range_is_clamped_and_reported(upstream: Up
 
 
 class TestAnswers:
-    async def test_have_the_fields_of_the_contract(self, served: Server) -> None:
+    async def test_answers_have_the_fields_of_the_contract(self, served: Server) -> None:
         got = await chat(served, ["up/ok", LOCAL], max_tokens=3)
         answer = got.json
         assert (answer["object"], answer["model"]) == ("chat.completion", f"up/ok,{LOCAL}")
@@ -254,19 +254,19 @@ class TestAnswers:
         assert first["message"] == {"role": "assistant", "content": "This is ok.", "refusal": None}
         assert (first["index"], first["logprobs"], first["finish_reason"], first["model"]) == (0, None, "stop", "up/ok")
 
-    async def test_of_one_backend_have_its_fingerprint(self, served: Server) -> None:
+    async def test_answers_of_one_backend_have_its_fingerprint(self, served: Server) -> None:
         alone = (await chat(served, LOCAL, max_tokens=1)).json["system_fingerprint"]
         assert alone.startswith("pydoc-")
         assert (await chat(served, [LOCAL, "up/ok"], max_tokens=1)).json["system_fingerprint"] is None
 
-    async def test_bring_tool_calls_refusal_and_reasoning_back_whole(self, tmp_path: Path) -> None:
+    async def test_answers_hold_tool_calls_refusal_and_reasoning(self, tmp_path: Path) -> None:
         calls = [
             {"id": f"call_{name}", "type": "function", "function": {"name": name, "arguments": "{}"}} for name in ("a", "b")
         ]
-        said = {"role": "assistant", "content": None, "tool_calls": calls, "reasoning_content": "hm"}
+        message = {"role": "assistant", "content": None, "tool_calls": calls, "reasoning_content": "hm"}
         refused = {"role": "assistant", "content": None, "refusal": "I will not."}
         choices = [
-            {"index": 0, "message": said, "finish_reason": "tool_calls"},
+            {"index": 0, "message": message, "finish_reason": "tool_calls"},
             {"index": 1, "message": refused, "finish_reason": "stop"},
         ]
         async with canned(tmp_path, Canned(whole={"choices": choices})) as server:
@@ -283,22 +283,22 @@ class TestAnswers:
         assert got.choices[1]["message"] == {"role": "assistant", "content": None, "refusal": "I will not."}
 
     @pytest.mark.parametrize("finish", ["function_call", "stop"])
-    async def test_bring_a_function_call_back_to_who_asked_by_that_name(self, finish: str, tmp_path: Path) -> None:
+    async def test_a_request_with_functions_gets_a_function_call(self, finish: str, tmp_path: Path) -> None:
         """A forced one ends with `stop`."""
         call = {"name": "weather", "arguments": "{}"}
-        said = {"message": {"role": "assistant", "content": None, "function_call": call}, "finish_reason": finish}
-        async with canned(tmp_path, Canned(whole={"choices": [said]})) as server:
+        choice = {"message": {"role": "assistant", "content": None, "function_call": call}, "finish_reason": finish}
+        async with canned(tmp_path, Canned(whole={"choices": [choice]})) as server:
             got = await chat(server, "up/m", functions=[{"name": "weather"}], function_call={"name": "weather"})
         message = {"role": "assistant", "content": None, "refusal": None, "function_call": call}
         assert (got.choices[0]["message"], got.choices[0]["finish_reason"]) == (message, finish)
 
-    async def test_bring_back_what_only_some_providers_add(self, tmp_path: Path) -> None:
+    async def test_answers_hold_fields_that_only_some_providers_add(self, tmp_path: Path) -> None:
         """Audio and annotations, whole and streamed."""
         audio = {"id": "audio_1", "data": "AA==", "transcript": "hi", "expires_at": 1}
         cited = [{"type": "url_citation", "url_citation": {"url": "https://example.com"}}]
-        said = {"role": "assistant", "content": None, "audio": audio, "annotations": cited}
+        message = {"role": "assistant", "content": None, "audio": audio, "annotations": cited}
         chunks = [delta(role="assistant"), delta(audio=audio), delta(content="x", annotations=cited), delta("stop")]
-        async with canned(tmp_path, Canned({"choices": [{"message": said, "finish_reason": "stop"}]}, chunks)) as server:
+        async with canned(tmp_path, Canned({"choices": [{"message": message, "finish_reason": "stop"}]}, chunks)) as server:
             whole = await chat(server, "up/m", modalities=["text", "audio"])
             streamed = await chat(server, "up/m", modalities=["text", "audio"], stream=True)
 
@@ -310,7 +310,7 @@ class TestAnswers:
             {},
         ]
 
-    async def test_that_failed_have_an_empty_message(self, served: Server) -> None:
+    async def test_failures_have_an_empty_message(self, served: Server) -> None:
         got = await chat(served, ["up/ok", "nobody"])
         assert got.choices[1]["message"] == {"role": "assistant", "content": None, "refusal": None}
 

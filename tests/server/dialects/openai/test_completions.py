@@ -80,9 +80,9 @@ async def test_every_wrong_field_is_named_at_once(served: Server) -> None:
     assert {detail["param"] for detail in got.error["details"]} == {"temperature", "n"}
 
 
-async def test_all_that_was_asked_is_sent_as_it_was(served: Server) -> None:
+async def test_all_parameters_are_sent_upstream_unchanged(served: Server) -> None:
     """Whole numbers stay whole: some servers refuse `50.0` for an integer."""
-    asked = {
+    fields = {
         "max_tokens": 7,
         "temperature": 0.5,
         "top_p": 0.9,
@@ -98,9 +98,9 @@ async def test_all_that_was_asked_is_sent_as_it_was(served: Server) -> None:
         "user": "me",
     }
 
-    got = await complete(served, "text/echo", **asked)
+    got = await complete(served, "text/echo", **fields)
 
-    assert got.sent == [{"model": "echo", "prompt": "hi", **asked}]
+    assert got.sent == [{"model": "echo", "prompt": "hi", **fields}]
     assert type(got.sent[0]["logit_bias"]["50"]) is int
     assert got.choices[0]["ignored_parameters"] == []
 
@@ -136,34 +136,34 @@ async def test_token_ids_are_refused_in_the_entry_that_cannot_take_them(served: 
 class TestSixteenTokens:
     """The contract's own default of `max_tokens`."""
 
-    async def test_are_asked_for_where_the_caller_asks_for_nothing(self, served: Server) -> None:
+    async def test_sixteen_tokens_are_requested_if_the_caller_sets_no_length(self, served: Server) -> None:
         got = await complete(served, ["text/echo", "up/echo"])
         assert [body["max_tokens"] for body in got.sent] == [16, 16]
 
-    async def test_are_dropped_without_a_word_where_they_cannot_go(self, served: Server) -> None:
-        """Nobody asked for them, so nobody is told, and `strict_parameters` does not mind."""
+    async def test_the_default_length_is_dropped_silently_if_the_model_cannot_take_it(self, served: Server) -> None:
+        """The caller did not set them, so nothing is reported, and `strict_parameters` allows it."""
         got = await complete(served, "poor/echo", strict_parameters=True)
 
         assert got.status == 200
         assert "max_tokens" not in got.sent[0]
         assert got.choices[0]["ignored_parameters"] == []
 
-    async def test_are_not_what_the_caller_asked(self, served: Server) -> None:
+    async def test_the_callers_length_replaces_the_default(self, served: Server) -> None:
         """His own 16 is reported."""
         assert (await complete(served, "poor/echo", max_tokens=16)).choices[0]["ignored_parameters"] == ["max_tokens"]
 
-    async def test_are_not_what_an_entry_asks(self, served: Server) -> None:
+    async def test_an_entrys_length_replaces_the_default(self, served: Server) -> None:
         got = await complete(served, [{"model": "poor/ok", "max_tokens": 50}, {"model": "poor/ok", "temperature": 1}])
         assert [choice["ignored_parameters"] for choice in got.choices] == [["max_tokens"], ["temperature"]]
 
-    async def test_hold_for_an_entry_that_takes_the_requests_back(self, served: Server) -> None:
+    async def test_the_default_length_holds_for_an_entry_that_takes_the_requests_back(self, served: Server) -> None:
         got = await complete(served, [{"model": "text/echo", "max_tokens": None}, "text/echo"], max_tokens=99)
         assert [body["max_tokens"] for body in got.sent] == [16, 99]
         got = await complete(served, [{"model": "text/echo", "max_tokens": None, "seed": 1}, {"model": "text/echo"}])
         assert [body["max_tokens"] for body in got.sent] == [16, 16]
 
 
-async def test_no_tokens_make_no_call(served: Server, upstream: Upstream) -> None:
+async def test_max_tokens_0_makes_no_upstream_call(served: Server, upstream: Upstream) -> None:
     got = await complete(served, ["text/echo", {"model": "text/echo", "echo": True}], "Once", max_tokens=0)
 
     assert [(choice["text"], choice["finish_reason"]) for choice in got.choices] == [("", "length"), ("Once", "length")]
@@ -171,7 +171,7 @@ async def test_no_tokens_make_no_call(served: Server, upstream: Upstream) -> Non
 
 
 class TestBestOf:
-    async def test_zero_and_one_are_as_if_unset(self, served: Server) -> None:
+    async def test_best_of_zero_and_one_are_as_if_unset(self, served: Server) -> None:
         """Zero is not sent, and takes the request's back; neither keeps anything from being streamed."""
         got = await complete(served, ["text/echo", {"model": "text/echo", "best_of": 3}], best_of=0)
         assert [body.get("best_of") for body in got.sent] == [None, 3]
@@ -182,7 +182,7 @@ class TestBestOf:
         assert (await complete(served, LOCAL, best_of=0, n=2)).status == 200
         assert (await complete(served, LOCAL, best_of=1, stream=True)).status == 200
 
-    async def test_is_not_below_n_and_not_streamed(self, served: Server) -> None:
+    async def test_best_of_is_at_least_n_and_not_streamed(self, served: Server) -> None:
         """Whichever of the two stands in the entry, and whichever beside it."""
         for param, fields in (
             ("best_of", {"best_of": 2, "n": 3}),
@@ -194,7 +194,7 @@ class TestBestOf:
             got = await post(served, COMPLETIONS, {"model": LOCAL, "prompt": "hi", **fields})
             assert (got.status, got.error["param"]) == (400, param)
 
-    async def test_may_be_put_right_by_an_entry(self, served: Server) -> None:
+    async def test_an_entry_may_correct_best_of(self, served: Server) -> None:
         got = await complete(
             served, [{"model": LOCAL, "n": 2}, {"model": LOCAL, "best_of": None}], n=3, best_of=2, max_tokens=1
         )
@@ -203,7 +203,7 @@ class TestBestOf:
 
 
 class TestN:
-    async def test_is_one_call_where_the_provider_has_it(self, served: Server, upstream: Upstream) -> None:
+    async def test_n_is_one_call_if_the_provider_has_it(self, served: Server, upstream: Upstream) -> None:
         """What the call took stands on its first answer."""
         got = await complete(served, "text/ok", n=3)
 
@@ -217,7 +217,7 @@ class TestN:
         assert [choice["usage"] and choice["usage"]["total_tokens"] for choice in got.choices] == [14, None, None]
         assert got.json["usage"]["total_tokens"] == 14
 
-    async def test_is_so_many_calls_elsewhere_each_with_its_own_usage(self, served: Server, upstream: Upstream) -> None:
+    async def test_n_is_so_many_calls_elsewhere_each_with_its_own_usage(self, served: Server, upstream: Upstream) -> None:
         """And its own seed, or all would be alike."""
         got = await complete(served, "narrow/ok", n=3, seed=7)
 
@@ -226,7 +226,7 @@ class TestN:
         assert [choice["usage"]["total_tokens"] for choice in got.choices] == [14] * 3
         assert got.json["usage"]["total_tokens"] == 42
 
-    async def test_gives_a_dense_index_over_prompts_entries_and_samples(self, served: Server) -> None:
+    async def test_the_index_is_dense_over_prompts_entries_and_samples(self, served: Server) -> None:
         got = await complete(served, ["text/echo", {"model": "narrow/echo", "n": 1}], ["a", "b"], n=2)
 
         places = [(choice["prompt_index"], choice["entry"], choice["sample"]) for choice in got.choices]
@@ -234,7 +234,7 @@ class TestN:
         assert places == [(p, *rest) for p in (0, 1) for rest in ((0, 0), (0, 1), (1, 0))]
         assert [body.get("prompt") or body["messages"][0]["content"] for body in got.sent] == list("aaabbb")
 
-    async def test_is_filled_up_where_the_provider_gives_fewer(self, tmp_path: Path) -> None:
+    async def test_missing_samples_are_filled_up(self, tmp_path: Path) -> None:
         """Some hosts take `n` and do not heed it; its places are not the next entry's."""
         one = {"model": "m", "choices": [{"index": 0, "text": "one", "finish_reason": "stop"}]}
         async with canned(tmp_path, Canned(whole=one)) as server:
@@ -245,19 +245,19 @@ class TestN:
         assert [choice["finish_reason"] for choice in got.choices] == ["stop", "error"] * 2
         assert got.choices[1]["error"]["code"] == "missing_choice"
 
-    async def test_has_no_more_places_than_were_asked_for(self, tmp_path: Path) -> None:
+    async def test_surplus_samples_are_dropped(self, tmp_path: Path) -> None:
         many = {"choices": [{"index": number, "text": str(number), "finish_reason": "stop"} for number in range(3)]}
         async with canned(tmp_path, Canned(whole=many)) as server:
             got = await complete(server, ["text/a", "text/b"])
         assert [(choice["index"], choice["text"]) for choice in got.choices] == [(0, "0"), (1, "0")]
 
-    async def test_is_bounded_over_the_whole_request(self, served: Server, upstream: Upstream) -> None:
+    async def test_the_number_of_calls_of_a_request_is_limited(self, served: Server, upstream: Upstream) -> None:
         got = await complete(served, ["text/ok"] * 3, n=128)
         assert (got.status, got.error["code"], upstream.requests) == (400, "too_many_calls", [])
 
 
 class TestLogprobs:
-    async def test_are_four_parallel_arrays(self, served: Server) -> None:
+    async def test_logprobs_are_four_parallel_arrays(self, served: Server) -> None:
         got = await complete(served, LOCAL, "the", logprobs=2, max_tokens=5, seed=1)
         (choice,) = got.choices
         logprobs = choice["logprobs"]
@@ -268,15 +268,15 @@ class TestLogprobs:
         assert logprobs["text_offset"] == [len("".join(logprobs["tokens"][:at])) for at in range(len(logprobs["tokens"]))]
         assert all(len(top) == 2 for top in logprobs["top_logprobs"])
 
-    async def test_of_zero_report_the_tokens_alone(self, served: Server) -> None:
+    async def test_logprobs_of_zero_report_the_tokens_alone(self, served: Server) -> None:
         logprobs = (await complete(served, LOCAL, "the", logprobs=0, max_tokens=3, seed=1)).choices[0]["logprobs"]
         assert logprobs["tokens"]
         assert set(map(len, logprobs["top_logprobs"])) == {0}
 
-    async def test_are_null_where_nobody_asked(self, served: Server) -> None:
+    async def test_logprobs_are_null_if_not_requested(self, served: Server) -> None:
         assert (await complete(served, LOCAL)).choices[0]["logprobs"] is None
 
-    async def test_with_echo_begin_with_the_prompt_whose_first_token_nothing_predicts(self, served: Server) -> None:
+    async def test_logprobs_with_echo_begin_with_the_prompt_whose_first_token_nothing_predicts(self, served: Server) -> None:
         (choice,) = (await complete(served, LOCAL, "the name", logprobs=1, echo=True, max_tokens=1)).choices
         assert choice["text"].startswith("the name")
         assert choice["logprobs"]["tokens"][:2] == ["the", " name"]
@@ -284,7 +284,7 @@ class TestLogprobs:
         assert choice["logprobs"]["top_logprobs"][0] is None
         assert choice["logprobs"]["token_logprobs"][1] < 0
 
-    async def test_of_a_chat_model_come_in_this_shape_too(self, tmp_path: Path) -> None:
+    async def test_logprobs_of_a_chat_model_have_the_same_shape(self, tmp_path: Path) -> None:
         tokens = [
             {"token": "a", "logprob": -0.1, "top_logprobs": [{"token": "b", "logprob": -2}]},
             {"token": "c", "logprob": -1},
@@ -293,7 +293,7 @@ class TestLogprobs:
         upstream = Canned(whole={"choices": [choice]})
         async with canned(tmp_path, upstream) as server:
             got = await complete(server, "up/m", logprobs=1)
-        assert (upstream.asked[0]["logprobs"], upstream.asked[0]["top_logprobs"]) == (True, 1)
+        assert (upstream.requests[0]["logprobs"], upstream.requests[0]["top_logprobs"]) == (True, 1)
         assert got.choices[0]["logprobs"] == {
             "tokens": ["a", "c"],
             "token_logprobs": [-0.1, -1],
@@ -315,17 +315,17 @@ async def test_echo_stands_before_the_answer_and_stop_is_not_in_it(served: Serve
 class TestRepetitionPenalty:
     """Konko's -2..2 with 0 for none, on hosts whose own is multiplicative with 1 for none."""
 
-    async def test_of_nothing_sends_nothing(self, served: Server) -> None:
+    async def test_a_repetition_penalty_of_zero_is_not_sent(self, served: Server) -> None:
         for nothing in (None, 0, 0.0):
             got = await complete(served, ["wide/echo", "text/echo"], repetition_penalty=nothing, strict_parameters=True)
             assert ["repetition_penalty" in body for body in got.sent] == [False, False]
 
-    async def test_goes_unchanged_where_it_has_a_meaning(self, served: Server) -> None:
+    async def test_a_repetition_penalty_above_zero_is_sent_unchanged(self, served: Server) -> None:
         got = await complete(served, ["wide/echo", "text/echo"], repetition_penalty=1.1)
         assert [body.get("repetition_penalty") for body in got.sent] == [1.1, None]
         assert [choice["ignored_parameters"] for choice in got.choices] == [[], ["repetition_penalty"]]
 
-    async def test_below_zero_has_none(self, served: Server) -> None:
+    async def test_a_repetition_penalty_below_zero_is_ignored_or_refused(self, served: Server) -> None:
         got = await complete(served, LOCAL, repetition_penalty=-1)
         assert got.choices[0]["ignored_parameters"] == ["repetition_penalty"]
         got = await complete(served, LOCAL, repetition_penalty=-1, strict_parameters=True)

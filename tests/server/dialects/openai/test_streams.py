@@ -30,7 +30,7 @@ def deltas(got: Got, index: int = 0) -> list[Any]:
 
 @pytest.mark.parametrize("path", ASKING)
 class TestEveryStream:
-    async def test_is_chunks_of_one_choice_under_one_head(self, path: str, served: Server) -> None:
+    async def test_a_stream_has_chunks_of_one_choice_under_one_head(self, path: str, served: Server) -> None:
         got = await ASKING[path](served, ["up/ok", "up/chunks-3"], stream=True)
         events = chunks(got)
 
@@ -46,7 +46,7 @@ class TestEveryStream:
             assert end["finish_reason"] == "stop"
             assert end["usage"]["total_tokens"] == 14
 
-    async def test_names_the_model_of_each_chunk_as_the_caller_did(self, path: str, served: Server) -> None:
+    async def test_each_chunk_names_its_model_as_the_caller_did(self, path: str, served: Server) -> None:
         got = await ASKING[path](
             served, ["UP-typo", "OK", {"model": "up/ok", "label": "mine"}], stream=True, stream_options={"include_usage": True}
         )
@@ -59,11 +59,11 @@ class TestEveryStream:
         }
         assert totals["model"] == "UP-typo,OK,mine"
 
-    async def test_ends_with_the_totals_where_they_were_asked_for(self, path: str, served: Server) -> None:
-        asked = {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}}
+    async def test_a_stream_ends_with_the_totals_if_requested(self, path: str, served: Server) -> None:
+        options = {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}}
 
-        *events, totals = chunks(await ASKING[path](served, ["up/ok", "up/no_usage", "nobody"], **asked))
-        (*_, unknown) = chunks(await ASKING[path](served, "up/no_usage", **asked))
+        *events, totals = chunks(await ASKING[path](served, ["up/ok", "up/no_usage", "nobody"], **options))
+        (*_, unknown) = chunks(await ASKING[path](served, "up/no_usage", **options))
 
         assert [event["usage"] for event in events] == [None] * len(events)
         assert totals["choices"] == []
@@ -71,7 +71,7 @@ class TestEveryStream:
         assert (totals["usage"]["total_tokens"], totals["usage"]["unknown"]) == (14, 1)
         assert unknown["usage"] is None
 
-    async def test_takes_its_options_only_where_it_is_one(self, path: str, served: Server) -> None:
+    async def test_stream_options_without_a_stream_are_refused(self, path: str, served: Server) -> None:
         """In OpenAI's own words."""
         for stream in (False, None):
             got = await ASKING[path](served, "up/ok", stream=stream, stream_options={"include_usage": True})
@@ -84,7 +84,7 @@ class TestEveryStream:
             }
         assert (await ASKING[path](served, "up/ok", stream_options=None)).status == 200
 
-    async def test_shows_failures_within_their_choices(self, path: str, served: Server) -> None:
+    async def test_failures_stand_within_their_choices(self, path: str, served: Server) -> None:
         """A top-level `error` makes OpenAI's clients drop the whole stream; what had arrived stays."""
         models = ["up/ok", "nobody", "up/chunks-4-cut", "up/chunks-4-error-502", "up/400", "up/hang"]
 
@@ -97,12 +97,12 @@ class TestEveryStream:
         assert [bool(end["error"]) for end in ends] == [False, True, True, True, True, True]
         assert all(set(end["error"]) >= {"message", "type", "param", "code"} for end in ends[1:])
 
-    async def test_that_never_began_has_a_status(self, path: str, served: Server) -> None:
+    async def test_a_stream_that_never_began_has_a_status(self, path: str, served: Server) -> None:
         got = await ASKING[path](served, ["nobody", "nothing"], stream=True)
         assert (got.status, got.error["code"], len(got.error["details"])) == (404, "model_not_found", 2)
         assert (await ASKING[path](served, "up/500", stream=True)).status == 502
 
-    async def test_of_several_samples_of_one_call_gives_each_its_place(self, path: str, served: Server) -> None:
+    async def test_samples_of_one_call_have_places_of_their_own(self, path: str, served: Server) -> None:
         got = await ASKING[path](served, ["up/ok", "up/chunks-2"], n=2, stream=True)
 
         assert [get_text(got.of(index)) for index in range(4)] == ["This is ok."] * 2 + ["w0 w1 "] * 2
@@ -110,15 +110,15 @@ class TestEveryStream:
         assert [(end["entry"], end["sample"]) for end in ends] == [(0, 0), (0, 1), (1, 0), (1, 1)]
         assert [bool(end["usage"]) for end in ends] == [True, False, True, False]
 
-    async def test_says_what_a_whole_answer_says(self, path: str, served: Server) -> None:
-        asked: dict[str, Any] = {"seed": 5, "max_tokens": 30, "n": 2, "logprobs": 2}
+    async def test_a_stream_holds_the_same_as_the_whole_answer(self, path: str, served: Server) -> None:
+        options: dict[str, Any] = {"seed": 5, "max_tokens": 30, "n": 2, "logprobs": 2}
         if path == CHAT:
-            asked |= {"logprobs": True, "top_logprobs": 2}
+            options |= {"logprobs": True, "top_logprobs": 2}
         else:
-            asked |= {"echo": True}
+            options |= {"echo": True}
 
-        whole = await ASKING[path](served, LOCAL, **asked)
-        got = await ASKING[path](served, LOCAL, **asked, stream=True)
+        whole = await ASKING[path](served, LOCAL, **options)
+        got = await ASKING[path](served, LOCAL, **options, stream=True)
 
         for choice in whole.choices:
             pieces = got.of(choice["index"])
@@ -129,14 +129,14 @@ class TestEveryStream:
                 assert values is None or [value for part in logprobs for value in part[name]] == values
             assert pieces[-1]["finish_reason"] == choice["finish_reason"]
 
-    async def test_fills_up_where_the_provider_gives_fewer_and_drops_what_is_too_much(self, path: str, tmp_path: Path) -> None:
-        said = [{"choices": [{"index": number, "delta": {"content": str(number)}, "text": str(number)}]} for number in (0, 7)]
+    async def test_missing_choices_are_filled_up_and_surplus_ones_dropped(self, path: str, tmp_path: Path) -> None:
+        pieces = [{"choices": [{"index": number, "delta": {"content": str(number)}, "text": str(number)}]} for number in (0, 7)]
         end: list[Any] = [
             {"choices": [{"index": number, "delta": {}, "text": "", "finish_reason": "stop"}]} for number in (0, 7)
         ]
-        async with canned(tmp_path, Canned(chunks=[*said[:1], *end[:1]])) as server:
+        async with canned(tmp_path, Canned(chunks=[*pieces[:1], *end[:1]])) as server:
             few = await ASKING[path](server, ["up/a", "up/b"], n=2, stream=True)
-        async with canned(tmp_path, Canned(chunks=[*said, *end])) as server:
+        async with canned(tmp_path, Canned(chunks=[*pieces, *end])) as server:
             many = await ASKING[path](server, ["up/a", "up/b"], stream=True)
 
         assert [few.of(index)[-1]["finish_reason"] for index in range(4)] == ["stop", "error", "stop", "error"]
@@ -150,26 +150,26 @@ async def test_an_echo_of_no_tokens_is_streamed_too(served: Server) -> None:
     assert (get_text(got.of(0)), got.of(0)[-1]["finish_reason"]) == ("Once", "length")
 
 
-async def test_a_refusal_is_text_where_there_is_nothing_but_text(tmp_path: Path) -> None:
-    said = [delta(role="assistant"), delta(refusal="I will "), delta(refusal="not."), delta("stop")]
-    async with canned(tmp_path, Canned(chunks=said)) as server:
+async def test_a_refusal_stands_as_text_in_a_text_completion(tmp_path: Path) -> None:
+    pieces = [delta(role="assistant"), delta(refusal="I will "), delta(refusal="not."), delta("stop")]
+    async with canned(tmp_path, Canned(chunks=pieces)) as server:
         assert get_text((await complete(server, "up/m", stream=True)).of(0)) == "I will not."
 
 
 class TestChatDeltas:
-    """As OpenAI has them: the role first, then what is said, then an empty one with the finish reason."""
+    """As OpenAI has them: the role first, then the content, then an empty one with the finish reason."""
 
-    async def test_of_text(self, served: Server) -> None:
+    async def test_a_text_is_streamed_in_deltas(self, served: Server) -> None:
         got = await chat(served, "up/chunks-2", stream=True)
         role = {"role": "assistant", "content": "", "refusal": None}
         assert deltas(got) == [role, {"content": "w0 "}, {"content": "w1 "}, {}]
 
-    async def test_of_a_failure(self, served: Server) -> None:
+    async def test_a_failure_is_streamed_in_deltas(self, served: Server) -> None:
         got = await chat(served, ["nobody", "up/ok"], stream=True)
         assert deltas(got) == [{"role": "assistant", "content": "", "refusal": None}, {}]
         assert got.of(0)[-1]["error"]["code"] == "model_not_found"
 
-    async def test_of_tool_calls(self, tmp_path: Path) -> None:
+    async def test_tool_calls_are_streamed_in_deltas(self, tmp_path: Path) -> None:
         """Each piece says which call it belongs to."""
         begun = [
             {"index": number, "id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": ""}}
@@ -177,14 +177,14 @@ class TestChatDeltas:
         ]
         more = [{"index": number, "function": {"arguments": '{"at": '}} for number in (0, 1)]
         rest = [{"index": number, "function": {"arguments": f"{number}}}"}} for number in (0, 1)]
-        said = [delta(tool_calls=[call]) for call in (begun[0], more[0], rest[0], begun[1], more[1], rest[1])]
-        upstream = Canned(chunks=[delta(role="assistant", content=None), *said, delta("tool_calls")])
+        pieces = [delta(tool_calls=[call]) for call in (begun[0], more[0], rest[0], begun[1], more[1], rest[1])]
+        upstream = Canned(chunks=[delta(role="assistant", content=None), *pieces, delta("tool_calls")])
         tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
         async with canned(tmp_path, upstream) as server:
             got = await chat(server, "up/m", tools=tools, tool_choice="auto", parallel_tool_calls=True, stream=True)
 
         first, *pieces, last = deltas(got)
-        assert (upstream.asked[0]["tools"], upstream.asked[0]["tool_choice"]) == (tools, "auto")
+        assert (upstream.requests[0]["tools"], upstream.requests[0]["tool_choice"]) == (tools, "auto")
         assert (first, last) == ({"role": "assistant", "content": None, "refusal": None}, {})
         assert got.of(0)[-1]["finish_reason"] == "tool_calls"
         calls = [call for piece in pieces for call in piece["tool_calls"]]
@@ -195,14 +195,14 @@ class TestChatDeltas:
             assert functions[0]["name"] == name
             assert "".join(function["arguments"] for function in functions) == f'{{"at": {number}}}'
 
-    async def test_of_a_function_call(self, tmp_path: Path) -> None:
-        """By its older name for who asked by it."""
-        said = [
+    async def test_a_function_call_is_streamed_in_deltas(self, tmp_path: Path) -> None:
+        """The older name, for callers who use it."""
+        pieces = [
             delta(role="assistant", content=None, function_call={"name": "weather", "arguments": ""}),
             delta(function_call={"arguments": "{}"}),
             delta("function_call"),
         ]
-        async with canned(tmp_path, Canned(chunks=said)) as server:
+        async with canned(tmp_path, Canned(chunks=pieces)) as server:
             got = await chat(server, "up/m", functions=[{"name": "weather"}], stream=True)
 
         first, *pieces, last = deltas(got)
@@ -212,15 +212,15 @@ class TestChatDeltas:
             {"function_call": {"arguments": "{}"}},
         ]
 
-    async def test_of_refusal_and_reasoning(self, tmp_path: Path) -> None:
-        said = [
+    async def test_refusal_and_reasoning_are_streamed_in_deltas(self, tmp_path: Path) -> None:
+        pieces = [
             delta(role="assistant", content=""),
             delta(reasoning_content="hm "),
             delta(reasoning="hm"),
             delta(refusal="I will not."),
             delta("stop"),
         ]
-        async with canned(tmp_path, Canned(chunks=said)) as server:
+        async with canned(tmp_path, Canned(chunks=pieces)) as server:
             got = await chat(server, "up/m", reasoning_effort="low", stream=True)
         assert deltas(got)[1:] == [
             {"reasoning_content": "hm "},
@@ -229,11 +229,11 @@ class TestChatDeltas:
             {},
         ]
 
-    async def test_of_log_probabilities(self, tmp_path: Path) -> None:
+    async def test_log_probabilities_are_streamed_in_deltas(self, tmp_path: Path) -> None:
         """A token may end in the middle of a character: its bytes say where."""
         token = {"token": "\\xe2", "logprob": -0.5, "bytes": [0xE2], "top_logprobs": []}
-        said = [delta(role="assistant", content=""), delta(content="a", logprobs={"content": [token]}), delta("stop")]
-        async with canned(tmp_path, Canned(chunks=said)) as server:
+        pieces = [delta(role="assistant", content=""), delta(content="a", logprobs={"content": [token]}), delta("stop")]
+        async with canned(tmp_path, Canned(chunks=pieces)) as server:
             got = await chat(server, "up/m", logprobs=True, stream=True)
         _, piece, end = got.of(0)
         assert piece["logprobs"] == {"content": [token], "refusal": None}
@@ -247,7 +247,7 @@ async def test_pieces_come_as_they_are_made(served: Server) -> None:
     assert sum(one != other for one, other in pairwise(speakers)) > 4
 
 
-async def test_a_stream_is_not_negotiated(served: Server) -> None:
+async def test_a_stream_is_sent_whatever_the_accept_header(served: Server) -> None:
     """The clients send `Accept: application/json` even for a stream."""
     body = {"model": "up/ok", "messages": HI, "stream": True}
     got = await post(served, CHAT, body, {"Accept": "application/json", "X-Stainless-Lang": "python"})
