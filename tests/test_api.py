@@ -30,11 +30,11 @@ def settings(upstream: Upstream, tmp_path: Path) -> Settings:
     return load_settings(path, {"FANOUT_TIMEOUT_S": "5"})
 
 
-def texts(comparison: Comparison) -> list[str | None]:
+def list_texts(comparison: Comparison) -> list[str | None]:
     return [choice.choice.message.text if choice.choice else None for choice in comparison.choices]
 
 
-def failures(comparison: Comparison) -> list[str | None]:
+def list_failures(comparison: Comparison) -> list[str | None]:
     results = [choice.outcome.result for choice in comparison.choices]
     return [result.code or result.kind if isinstance(result, Failure) else None for result in results]
 
@@ -42,29 +42,29 @@ def failures(comparison: Comparison) -> list[str | None]:
 # Asking
 
 
-async def test_one_prompt_goes_to_many_models_and_failures_stand_in_their_places(settings: Settings) -> None:
+async def test_one_prompt_is_sent_to_many_models_and_failures_keep_their_places(settings: Settings) -> None:
     comparison = await fanout.ask("Hello", ["up/say-one", "up/500", "nobody", "up/say-two"], settings=settings)
-    assert texts(comparison) == ["one", None, None, "two"]
-    assert failures(comparison)[2] == "model_not_found"
+    assert list_texts(comparison) == ["one", None, None, "two"]
+    assert list_failures(comparison)[2] == "model_not_found"
     assert comparison.totals.input_tokens == 20
     assert comparison.total_s >= comparison.overhead_s >= 0
     assert abs(comparison.created - time.time()) < 60
 
 
-async def test_without_models_the_embedded_ones_are_asked() -> None:
+async def test_without_models_the_embedded_ones_answer() -> None:
     comparison = await fanout.ask("The return statement", settings=load_settings(None, {}), max_tokens=4)
     assert [choice.outcome.call.target.name for choice in comparison.choices] == [
         "local/ngram-2",
         "local/ngram-3",
         "local/ngram-5",
     ]
-    assert all(texts(comparison))
+    assert all(list_texts(comparison))
     assert comparison.totals.cost_usd == 0
 
 
 @pytest.mark.parametrize("models", ["up/say-one", {"model": "up/say-one"}, ["up/say-one"], ("up/say-one",)])
-async def test_one_model_may_stand_alone(settings: Settings, models: Any) -> None:
-    assert texts(await fanout.ask("Hello", models, settings=settings)) == ["one"]
+async def test_a_single_model_needs_no_list(settings: Settings, models: Any) -> None:
+    assert list_texts(await fanout.ask("Hello", models, settings=settings)) == ["one"]
 
 
 async def test_a_mapping_has_a_label_and_parameters_of_its_own(settings: Settings, upstream: Upstream) -> None:
@@ -75,38 +75,38 @@ async def test_a_mapping_has_a_label_and_parameters_of_its_own(settings: Setting
     assert [(body.get("max_tokens"), body.get("temperature")) for body in bodies] == [(7, None), (9, 0.5)]
 
 
-async def test_a_system_message_and_samples_are_asked_for(settings: Settings, upstream: Upstream) -> None:
+async def test_a_system_message_and_samples_are_sent(settings: Settings, upstream: Upstream) -> None:
     comparison = await fanout.ask("Hello", "up/say-one", settings=settings, system="Be brief", n=2, stop="end")
-    assert texts(comparison) == ["one", "one"]
+    assert list_texts(comparison) == ["one", "one"]
     assert [sent.body["messages"][0] for sent in upstream.requests] == [{"role": "system", "content": "Be brief"}] * 2
     assert upstream.requests[0].body["stop"] == ["end"]
 
 
 async def test_strict_refuses_what_would_be_ignored(settings: Settings, upstream: Upstream) -> None:
     comparison = await fanout.ask("Hello", "up/ok", settings=settings, top_k=3, strict=True)
-    assert failures(comparison) == ["unsupported_parameter"]
+    assert list_failures(comparison) == ["unsupported_parameter"]
     assert upstream.requests == []
 
 
-async def test_the_deadline_is_the_callers_else_the_settings(settings: Settings) -> None:
+async def test_the_deadline_is_the_callers_or_else_that_of_the_settings(settings: Settings) -> None:
     began = time.monotonic()
-    assert failures(await fanout.ask("Hello", "up/hang", settings=settings, timeout_s=0.2)) == ["deadline_exceeded"]
-    assert failures(await fanout.ask("Hello", "up/hang", settings=settings, timeout_s=0)) == ["deadline_exceeded"]
+    assert list_failures(await fanout.ask("Hello", "up/hang", settings=settings, timeout_s=0.2)) == ["deadline_exceeded"]
+    assert list_failures(await fanout.ask("Hello", "up/hang", settings=settings, timeout_s=0)) == ["deadline_exceeded"]
     assert time.monotonic() - began < 4
     short = load_settings(Path(settings.files[0]), {"FANOUT_TIMEOUT_S": "0.2"})
-    assert failures(await fanout.ask("Hello", "up/hang", settings=short)) == ["deadline_exceeded"]
+    assert list_failures(await fanout.ask("Hello", "up/hang", settings=short)) == ["deadline_exceeded"]
 
 
-async def test_enough_answers_cancel_the_rest(settings: Settings, upstream: Upstream) -> None:
+async def test_return_when_cancels_the_rest_after_enough_answers(settings: Settings, upstream: Upstream) -> None:
     comparison = await fanout.ask("Hello", ["up/hang", "up/ok"], settings=settings, return_when=1)
-    assert failures(comparison) == ["cancelled", None]
+    assert list_failures(comparison) == ["cancelled", None]
     await upstream.quiet()
 
 
 async def test_a_dispatcher_kept_open_keeps_its_connections(settings: Settings, upstream: Upstream) -> None:
     async with fanout.open_dispatcher(settings) as dispatcher:
         for _ in range(5):
-            assert texts(await fanout.ask("Hello", "up/say-one", dispatcher=dispatcher)) == ["one"]
+            assert list_texts(await fanout.ask("Hello", "up/say-one", dispatcher=dispatcher)) == ["one"]
         assert upstream.connections == 1
     await upstream.closed()
     for _ in range(2):
@@ -147,9 +147,9 @@ def slow(tmp_path: Path) -> Settings:
     return load_settings(tmp_path / "slow.json", {})
 
 
-async def test_what_a_model_needs_first_is_not_counted_as_its_time(slow: Settings) -> None:
+async def test_preparation_is_not_counted_as_the_models_time(slow: Settings) -> None:
     comparison = await fanout.ask("Hello", "slow/m", settings=slow)
-    assert texts(comparison) == ["ready"]
+    assert list_texts(comparison) == ["ready"]
     assert comparison.choices[0].outcome.timing.total_s < 0.2
     assert comparison.total_s < 0.2
 
@@ -170,15 +170,15 @@ async def test_only_providers_that_are_called_are_prepared(slow: Settings) -> No
 
 def test_ask_sync_works_in_a_script() -> None:
     comparison = fanout.ask_sync("Hello", "local/ngram-2", settings=load_settings(None, {}), max_tokens=3)
-    assert all(texts(comparison))
+    assert all(list_texts(comparison))
 
 
 async def test_ask_sync_works_beside_a_running_loop(settings: Settings) -> None:
     """As in a notebook, whose cells run within one."""
-    assert texts(fanout.ask_sync("Hello", "local/ngram-2", settings=settings, max_tokens=3)) != [None]
+    assert list_texts(fanout.ask_sync("Hello", "local/ngram-2", settings=settings, max_tokens=3)) != [None]
 
 
-async def test_ask_sync_takes_no_dispatcher_of_another_loop(settings: Settings) -> None:
+async def test_ask_sync_refuses_a_dispatcher_of_another_loop(settings: Settings) -> None:
     async with fanout.open_dispatcher(settings) as dispatcher:
         with pytest.raises(RequestError, match="dispatcher: belongs to the event loop that opened it"):
             fanout.ask_sync("Hello", "up/ok", dispatcher=dispatcher)
@@ -201,7 +201,7 @@ finally:
 """
 
 
-async def test_an_interrupted_cell_ends_its_calls(settings: Settings, upstream: Upstream) -> None:
+async def test_an_interrupted_notebook_cell_ends_its_calls(settings: Settings, upstream: Upstream) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", INTERRUPTED, settings.files[0], stdout=subprocess.PIPE, cwd=Path(fanout.__file__).parents[1]
     )
@@ -215,7 +215,7 @@ async def test_an_interrupted_cell_ends_its_calls(settings: Settings, upstream: 
 # What may be asked
 
 
-def test_a_request_is_what_was_said() -> None:
+def test_a_request_holds_what_was_given() -> None:
     models: list[str | dict[str, Any]] = ["a", {"model": "b", "label": "B", "stop": "x"}, {"model": "c", "stop": ["x", "y"]}]
     made = build_request("Hello", models, system="s", strict=True, seed=3, logit_bias={"1": 2})
     assert made.entries == (Entry("a"), Entry("b", "B", {"stop": ("x",)}), Entry("c", None, {"stop": ("x", "y")}))
@@ -237,13 +237,13 @@ def test_a_request_is_what_was_said() -> None:
         ([], {}, "models: is empty: at least one model must be named"),
     ],
 )
-def test_what_cannot_be_asked_is_named(models: Any, sampling: dict[str, Any], fault: str) -> None:
+def test_a_wrong_request_is_reported_with_its_fault(models: Any, sampling: dict[str, Any], fault: str) -> None:
     with pytest.raises(RequestError) as caught:
         build_request("Hello", models, **sampling)
     assert str(caught.value).startswith(fault)
 
 
-def test_every_fault_of_a_request_comes_at_once() -> None:
+def test_all_faults_of_a_request_are_reported_at_once() -> None:
     with pytest.raises(RequestError) as caught:
         build_request("Hello", [{"modle": "m"}, {"model": "m", "n": "x"}], top_pp=1, seed="y")
     places = [fault.path for fault in caught.value.faults]
@@ -251,7 +251,7 @@ def test_every_fault_of_a_request_comes_at_once() -> None:
 
 
 @pytest.mark.parametrize("options", [{"return_when": 0}, {"n": 0}])
-async def test_nothing_at_all_cannot_be_asked_for(settings: Settings, options: dict[str, Any]) -> None:
+async def test_return_when_and_n_must_be_at_least_1(settings: Settings, options: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match=r"(be at least|is at least|greater than or equal to) 1"):
         await fanout.ask("Hello", "up/ok", settings=settings, **options)
 
@@ -259,7 +259,7 @@ async def test_nothing_at_all_cannot_be_asked_for(settings: Settings, options: d
 # `import fanout`
 
 
-def test_the_package_has_its_names_and_no_others() -> None:
+def test_the_package_exports_its_names_and_no_others() -> None:
     for name in fanout.__all__:
         assert callable(getattr(fanout, name)) or name == "adapters"
     for name in fanout.adapters.__all__:
@@ -286,5 +286,5 @@ assert "genai_prices.data" in sys.modules
 """
 
 
-def test_each_thing_is_loaded_at_its_first_use() -> None:
+def test_each_name_is_loaded_at_its_first_use() -> None:
     subprocess.run([sys.executable, "-c", LAZY], check=True, cwd=Path(fanout.__file__).parents[1])

@@ -17,7 +17,7 @@ from tests.support.configuring import configured
 TODAY = date(2026, 6, 1)
 
 
-def row(provider: str, upstream_id: str, **more: Any) -> dict[str, Any]:
+def make_row(provider: str, upstream_id: str, **more: Any) -> dict[str, Any]:
     return {"provider": provider, "id": upstream_id, "kind": "chat", **more}
 
 
@@ -30,20 +30,20 @@ def catalogue(tmp_path: Path) -> Catalogue:
         "unset": {"adapter": "openai", "base_url_env": "UNSET_URL", "api_key_env": "A_KEY", "key_header": "X-Unset-Key"},
     }
     models = {
-        "Alpha": row("open", "alpha-1", kind="both", limit_group="g", aliases=["first", "org/alpha"]),
-        "alpha-again": row("open", "alpha-1"),
-        "org/beta": row("keyed", "beta"),
-        "gamma": row("unset", "gamma"),
-        "old": row("keyed", "old-1", deprecated_on="2026-06-01", successor="Alpha"),
-        "older": row("open", "older-1", deprecated_on="2020-01-01"),
-        "later": row("open", "later-1", deprecated_on="2026-06-02"),
+        "Alpha": make_row("open", "alpha-1", kind="both", limit_group="g", aliases=["first", "org/alpha"]),
+        "alpha-again": make_row("open", "alpha-1"),
+        "org/beta": make_row("keyed", "beta"),
+        "gamma": make_row("unset", "gamma"),
+        "old": make_row("keyed", "old-1", deprecated_on="2026-06-01", successor="Alpha"),
+        "older": make_row("open", "older-1", deprecated_on="2020-01-01"),
+        "later": make_row("open", "later-1", deprecated_on="2026-06-02"),
     }
     sets = {"Both": ["Alpha", "org/beta"]}
     return Catalogue(configured(tmp_path, {"extends": False, "providers": providers, "models": models, "sets": sets}))
 
 
 @pytest.mark.parametrize("name", ["Alpha", "alpha", "ALPHA", "first", "FIRST", "org/alpha", "Org/Alpha", "open/alpha-1"])
-def test_a_model_is_found_by_every_name_it_has_case_aside(catalogue: Catalogue, name: str) -> None:
+def test_a_model_is_found_by_any_of_its_names_in_any_case(catalogue: Catalogue, name: str) -> None:
     model = catalogue.find(name)
     assert model is not None
     assert (model.name, model.provider, model.id, model.kind) == ("Alpha", "open", "alpha-1", "both")
@@ -63,7 +63,7 @@ def test_any_id_of_a_provider_can_be_called_literally(catalogue: Catalogue) -> N
     )
 
 
-def test_a_literal_id_is_taken_as_it_is_written(catalogue: Catalogue) -> None:
+def test_a_literal_id_is_case_sensitive(catalogue: Catalogue) -> None:
     """`open/ALPHA-1` may be another model there than `alpha-1`; an alias never stands in for it."""
     model = catalogue.find("open/ALPHA-1")
     assert model is not None
@@ -71,16 +71,16 @@ def test_a_literal_id_is_taken_as_it_is_written(catalogue: Catalogue) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "nobody", "open", "open/", "/alpha", "OPEN/alpha-1", "Both", "alpha "])
-def test_what_is_no_model_is_not_found(catalogue: Catalogue, name: str) -> None:
+def test_an_unknown_name_is_not_found(catalogue: Catalogue, name: str) -> None:
     assert catalogue.find(name) is None
 
 
-def test_a_set_has_its_members_case_aside(catalogue: Catalogue) -> None:
+def test_a_set_is_found_in_any_case(catalogue: Catalogue) -> None:
     assert catalogue.find_set("both") == catalogue.find_set("BOTH") == ("Alpha", "org/beta")
     assert catalogue.find_set("Alpha") is None
 
 
-def test_the_models_are_listed_once_each_in_the_order_of_the_file(catalogue: Catalogue) -> None:
+def test_models_are_listed_once_in_the_order_of_the_file(catalogue: Catalogue) -> None:
     names = ["Alpha", "alpha-again", "org/beta", "gamma", "old", "older", "later"]
     assert [model.name for model in catalogue] == names
 
@@ -95,13 +95,13 @@ def test_the_models_are_listed_once_each_in_the_order_of_the_file(catalogue: Cat
         ("zzzz", "unknown model `zzzz`; `GET /v1/models` and `fanout models` list what is known"),
     ],
 )
-def test_an_unknown_name_is_answered_with_those_near_it(catalogue: Catalogue, name: str, hint: str) -> None:
+def test_the_failure_for_an_unknown_name_suggests_the_names_near_it(catalogue: Catalogue, name: str, hint: str) -> None:
     failure = catalogue.refuse_unknown(name)
     assert failure.message.startswith(hint)
     assert (failure.kind, failure.code, failure.param) == ("not_found", "model_not_found", "model")
 
 
-def test_the_names_near_an_unknown_one_are_found_in_less_than_a_millisecond() -> None:
+def test_suggestions_for_an_unknown_name_take_less_than_a_millisecond() -> None:
     """Of processor time, over the shipped file: it happens on the event loop. Typically 0.1 ms (2026-11)."""
     catalogue = Catalogue(load_settings(None, {}))
     catalogue.refuse_unknown("warm")
@@ -114,7 +114,7 @@ def test_the_names_near_an_unknown_one_are_found_in_less_than_a_millisecond() ->
     assert median(spent_s(number) for number in range(30)) < 0.001
 
 
-def test_a_model_lacks_what_its_provider_lacks(catalogue: Catalogue) -> None:
+def test_a_model_lacks_the_variables_that_its_provider_lacks(catalogue: Catalogue) -> None:
     beta, gamma = catalogue.find("org/beta"), catalogue.find("gamma")
     assert beta is not None
     assert gamma is not None
@@ -124,7 +124,7 @@ def test_a_model_lacks_what_its_provider_lacks(catalogue: Catalogue) -> None:
     assert catalogue.find_provider(gamma).name == "unset"
 
 
-def test_what_is_not_configured_names_the_variables_and_the_header_that_would_do(catalogue: Catalogue) -> None:
+def test_the_failure_for_a_missing_configuration_names_the_variables_and_the_header_to_set(catalogue: Catalogue) -> None:
     beta, gamma = catalogue.find("org/beta"), catalogue.find("gamma")
     assert beta is not None
     assert gamma is not None
@@ -137,7 +137,7 @@ def test_what_is_not_configured_names_the_variables_and_the_header_that_would_do
     assert catalogue.refuse_unconfigured(gamma).message == "`gamma` needs `A_KEY` and `UNSET_URL` in the server's environment"
 
 
-def test_a_retired_model_names_its_successor_from_the_day_on(catalogue: Catalogue) -> None:
+def test_a_model_is_refused_with_its_successor_from_the_day_of_its_shutdown(catalogue: Catalogue) -> None:
     messages = {}
     for model in catalogue:
         if failure := catalogue.refuse_retired(model, TODAY):
@@ -149,7 +149,7 @@ def test_a_retired_model_names_its_successor_from_the_day_on(catalogue: Catalogu
     }
 
 
-def test_a_model_is_retired_by_its_literal_name_too_and_an_unlisted_one_never(catalogue: Catalogue) -> None:
+def test_a_shut_down_model_is_refused_under_its_literal_name_too(catalogue: Catalogue) -> None:
     listed, unlisted = catalogue.find("keyed/old-1"), catalogue.find("keyed/old-2")
     assert listed is not None
     assert unlisted is not None

@@ -27,7 +27,7 @@ lower_case=fine
 """
 
 
-def test_an_env_file_gives_names_their_values(tmp_path: Path) -> None:
+def test_an_env_file_assigns_values_to_names(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text("\ufeff" + ENV_FILE, encoding="utf-8")
     assert add_env_file(path, {}) == {
@@ -42,7 +42,7 @@ def test_an_env_file_gives_names_their_values(tmp_path: Path) -> None:
     }
 
 
-def test_what_is_set_already_wins_over_the_file_unless_it_is_set_to_nothing(tmp_path: Path) -> None:
+def test_a_variable_that_is_set_wins_over_the_file_unless_it_is_empty(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text("A=file\nB=file\nC=file\n")
     environ = {"A": "set", "B": "", "D": ""}
@@ -50,7 +50,7 @@ def test_what_is_set_already_wins_over_the_file_unless_it_is_set_to_nothing(tmp_
     assert add_env_file(None, environ) == environ
 
 
-def test_a_line_that_sets_nothing_is_named_by_its_number_alone(tmp_path: Path) -> None:
+def test_a_broken_line_is_reported_by_its_number_alone(tmp_path: Path) -> None:
     """Its text may be a key."""
     path = tmp_path / ".env"
     path.write_text('A=1\nsk-secret\n9X=sk-secret\nB="sk-secret\nC="sk-secret" sk-secret\n=sk-secret\n')
@@ -60,7 +60,7 @@ def test_a_line_that_sets_nothing_is_named_by_its_number_alone(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfeA=sk-secret"])
-def test_an_env_file_that_cannot_be_read_says_so(tmp_path: Path, content: bytes | None) -> None:
+def test_an_unreadable_env_file_is_reported(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / ".env"
     if content:
         path.write_bytes(content)
@@ -69,24 +69,24 @@ def test_an_env_file_that_cannot_be_read_says_so(tmp_path: Path, content: bytes 
     assert "sk-secret" not in str(caught.value)
 
 
-def test_quotes_that_touch_are_one_value_as_in_a_shell() -> None:
+def test_adjacent_quotes_form_one_value_as_in_a_shell() -> None:
     assert parse_env_file("it", b"""A='it'"'"'s' # mine\nB="x"'y'"z"\n""") == {"A": "it's", "B": "xyz"}
     with pytest.raises(ConfigError, match="line 1: is not `NAME=value`"):
         parse_env_file("it", b"A='x'y\n")
 
 
 @given(st.text().filter(lambda text: len(f"{text}x".splitlines()) == 1 and text.isprintable()))
-def test_what_is_quoted_is_read_as_it_was(value: str) -> None:
+def test_a_quoted_value_is_read_back_unchanged(value: str) -> None:
     assert parse_env_file("it", f"A={quote(value)}\nB=1 # one\n".encode()) == {"A": value, "B": "1"}
 
 
 @given(st.text(alphabet="'\"#\\$ =a\t"))
-def test_what_is_quoted_means_the_same_to_a_shell(value: str) -> None:
+def test_a_quoted_value_means_the_same_to_a_shell(value: str) -> None:
     assert shlex.split(quote(value), comments=True) == ([value] if value else [])
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\n", "\n", "a\u2028b", "a\x85"])
-def test_a_value_of_two_lines_cannot_be_written(value: str) -> None:
+def test_a_value_with_a_line_break_cannot_be_quoted(value: str) -> None:
     with pytest.raises(ValueError, match="no line break"):
         quote(value)
 
@@ -94,7 +94,7 @@ def test_a_value_of_two_lines_cannot_be_written(value: str) -> None:
 # The user's own file
 
 
-def own_keys(folder: Path, mode: int = 0o600) -> dict[str, str]:
+def write_own_keys(folder: Path, mode: int = 0o600) -> dict[str, str]:
     """A user whose configuration folder has a `keys.env`."""
     (folder / "fanout").mkdir()
     path = folder / "fanout" / "keys.env"
@@ -103,8 +103,8 @@ def own_keys(folder: Path, mode: int = 0o600) -> dict[str, str]:
     return {"XDG_CONFIG_HOME": str(folder), "B": "set"}
 
 
-def test_the_users_own_keys_are_found_where_no_file_is_named(tmp_path: Path) -> None:
-    environ = own_keys(tmp_path)
+def test_the_users_own_keys_are_read_unless_a_file_is_named(tmp_path: Path) -> None:
+    environ = write_own_keys(tmp_path)
     (tmp_path / "other.env").write_text("C=other\n")
 
     assert add_env_file(None, environ) == {**environ, "A": "own"}
@@ -113,23 +113,23 @@ def test_the_users_own_keys_are_found_where_no_file_is_named(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o660])
-def test_a_file_of_keys_that_is_open_to_others_is_not_taken(mode: int, tmp_path: Path) -> None:
-    environ = own_keys(tmp_path, mode)
+def test_a_file_of_keys_that_others_can_open_is_refused(mode: int, tmp_path: Path) -> None:
+    environ = write_own_keys(tmp_path, mode)
 
     with pytest.raises(ConfigError, match=rf"keys\.env: is open to others \(mode {mode:o}\): `chmod 600`"):
         add_env_file(None, environ)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
-def test_a_file_of_keys_of_another_user_is_not_taken(tmp_path: Path) -> None:
-    environ = own_keys(tmp_path)
+def test_a_file_of_keys_of_another_user_is_refused(tmp_path: Path) -> None:
+    environ = write_own_keys(tmp_path)
     os.chown(tmp_path / "fanout" / "keys.env", 65534, 65534)
 
     with pytest.raises(ConfigError, match="belongs to another user"):
         add_env_file(None, environ)
 
 
-def test_a_folder_that_is_none_holds_no_keys(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_means_no_keys(tmp_path: Path) -> None:
     (tmp_path / "fanout").write_text("a file")
 
     assert add_env_file(None, {"XDG_CONFIG_HOME": str(tmp_path)}) == {"XDG_CONFIG_HOME": str(tmp_path)}

@@ -12,7 +12,7 @@ from fanout.config.environment import Environment
 from fanout.core.errors import ConfigError
 
 
-def faults(**variables: str) -> list[str]:
+def find_faults(**variables: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         Environment.read(variables)
     return [line.removeprefix("environment: ") for line in str(caught.value).splitlines()]
@@ -45,12 +45,12 @@ def test_a_variable_sets_its_field(variable: str, text: str, value: Any) -> None
     assert getattr(environment, variable.lower()) == value
 
 
-def test_unset_or_set_to_nothing_means_the_default() -> None:
+def test_an_unset_or_empty_variable_means_the_default() -> None:
     nothing = {f"FANOUT_{name.upper()}": " " for name in Environment.model_fields}
     assert Environment.read(nothing) == Environment.read({}) == Environment()
 
 
-def test_every_variable_is_tested_above_or_is_a_key() -> None:
+def test_every_variable_but_the_keys_is_tested_above() -> None:
     (parametrize,) = test_a_variable_sets_its_field.pytestmark
     tested = {case[0].lower() for case in parametrize.args[1]}
     assert tested | {"api_keys", "api_keys_file"} == set(Environment.model_fields)
@@ -80,24 +80,24 @@ def test_every_variable_is_tested_above_or_is_a_key() -> None:
         ("API_KEYS_FILE", "/", "cannot be read"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_variable_and_what_is_allowed(variable: str, text: str, wrong: str) -> None:
-    (line,) = faults(**{f"FANOUT_{variable}": text})
+def test_a_wrong_value_is_reported_with_its_variable_and_what_is_allowed(variable: str, text: str, wrong: str) -> None:
+    (line,) = find_faults(**{f"FANOUT_{variable}": text})
     assert line.startswith(f"FANOUT_{variable}: ")
     assert wrong in line
 
 
-def test_an_unknown_variable_is_a_fault_with_those_near_it() -> None:
-    assert faults(FANOUT_MAX_CALL="3") == ["FANOUT_MAX_CALL: no such variable; did you mean `FANOUT_MAX_CALLS`?"]
-    assert faults(FANOUT_max_calls="")[0].startswith("FANOUT_max_calls: no such variable; did you mean `FANOUT_MAX_CALLS`")
+def test_an_unknown_variable_is_reported_with_the_names_near_it() -> None:
+    assert find_faults(FANOUT_MAX_CALL="3") == ["FANOUT_MAX_CALL: no such variable; did you mean `FANOUT_MAX_CALLS`?"]
+    assert find_faults(FANOUT_max_calls="")[0].startswith("FANOUT_max_calls: no such variable; did you mean `FANOUT_MAX_CALLS`")
 
 
-def test_all_faults_come_at_once_and_none_shows_the_value_of_an_unknown_variable() -> None:
-    found = faults(FANOUT_APIKEYS="sk-secret", FANOUT_TIMEOUT_S="x", FANOUT_GRACE_S="y", OTHER="z")
+def test_all_faults_are_reported_at_once_without_values_of_unknown_variables() -> None:
+    found = find_faults(FANOUT_APIKEYS="sk-secret", FANOUT_TIMEOUT_S="x", FANOUT_GRACE_S="y", OTHER="z")
     assert [line.partition(":")[0] for line in found] == ["FANOUT_APIKEYS", "FANOUT_TIMEOUT_S", "FANOUT_GRACE_S"]
     assert "sk-secret" not in "".join(found)
 
 
-def test_what_kubernetes_sets_for_a_service_called_fanout_is_not_ours() -> None:
+def test_variables_that_kubernetes_sets_for_a_service_called_fanout_are_ignored() -> None:
     """Source: https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables"""
     service = {
         "FANOUT_SERVICE_HOST": "10.0.0.7",
@@ -111,10 +111,10 @@ def test_what_kubernetes_sets_for_a_service_called_fanout_is_not_ours() -> None:
         "FANOUT_STAGING_SERVICE_HOST": "10.0.0.8",
     }
     assert Environment.read(service) == Environment()
-    assert faults(FANOUT_PORT="8080")[0].startswith("FANOUT_PORT: no such variable")
+    assert find_faults(FANOUT_PORT="8080")[0].startswith("FANOUT_PORT: no such variable")
 
 
-def test_keys_come_from_the_variable_and_from_the_file(tmp_path: Path) -> None:
+def test_keys_are_read_from_the_variable_and_from_the_file(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# mine\n sk-three \n\n  # another\nsk-four\n")
     environment = Environment.read({"FANOUT_API_KEYS": "sk-one, sk-two,", "FANOUT_API_KEYS_FILE": str(file)})
@@ -122,16 +122,16 @@ def test_keys_come_from_the_variable_and_from_the_file(tmp_path: Path) -> None:
     assert "sk-" not in f"{environment!r} {environment}"
 
 
-def test_a_key_file_without_a_key_is_a_fault_not_an_open_door(tmp_path: Path) -> None:
+def test_a_key_file_without_a_key_is_a_fault(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# none yet\n")
-    assert "holds no key" in faults(FANOUT_API_KEYS_FILE=str(file))[0]
+    assert "holds no key" in find_faults(FANOUT_API_KEYS_FILE=str(file))[0]
     file.write_bytes(b"\xff\xfe sk-utf16")
-    (line,) = faults(FANOUT_API_KEYS_FILE=str(file))
+    (line,) = find_faults(FANOUT_API_KEYS_FILE=str(file))
     assert "cannot be read" in line
     assert "sk-" not in line
 
 
-def test_the_default_deadline_is_never_above_the_longest_one() -> None:
+def test_the_default_deadline_never_exceeds_the_longest_one() -> None:
     assert Environment.read({"FANOUT_MAX_TIMEOUT_S": "30"}).timeout_s == 30
     assert Environment.read({"FANOUT_MAX_TIMEOUT_S": "300"}).timeout_s == 120

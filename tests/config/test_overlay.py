@@ -18,17 +18,21 @@ OPENAI = {"adapter": "openai", "base_url": "https://own.example/v1"}
 NGRAM = {"adapter": "ngram"}
 
 
-def chat(provider: str = "local", upstream_id: str = "ngram-2", **row: Any) -> dict[str, Any]:
+def make_model(provider: str = "local", upstream_id: str = "ngram-2", **row: Any) -> dict[str, Any]:
     return {"provider": provider, "id": upstream_id, "kind": "chat", **row}
 
 
-def alone(**sections: Any) -> Rows:
+def make_file(**sections: Any) -> Rows:
     """A file that nothing shipped stands under."""
     return {"extends": False, "providers": {"p": NGRAM}, **sections}
 
 
-def test_an_entry_of_ones_own_replaces_the_shipped_one_whole(tmp_path: Path) -> None:
-    rows = {"providers": {"openai": OPENAI}, "models": {"gpt-5": chat("openai", "gpt-5")}, "sets": {"embedded": ["gpt-5"]}}
+def test_the_operators_entry_replaces_the_shipped_one_whole(tmp_path: Path) -> None:
+    rows = {
+        "providers": {"openai": OPENAI},
+        "models": {"gpt-5": make_model("openai", "gpt-5")},
+        "sets": {"embedded": ["gpt-5"]},
+    }
     settings = configured(tmp_path, rows)
     assert settings.providers["openai"].row.api_key_env == ()
     assert settings.providers["openai"].row.limits.requests_per_minute is None
@@ -36,7 +40,7 @@ def test_an_entry_of_ones_own_replaces_the_shipped_one_whole(tmp_path: Path) -> 
     assert settings.sets["embedded"] == ("gpt-5",)
 
 
-def test_what_is_not_named_stays_as_shipped(tmp_path: Path) -> None:
+def test_other_entries_stay_as_shipped(tmp_path: Path) -> None:
     shipped, settings = configured(tmp_path, {}), configured(tmp_path, {"providers": {"mine": OPENAI}})
     assert set(settings.providers) == {*shipped.providers, "mine"}
     assert settings.models == shipped.models
@@ -52,29 +56,33 @@ def test_null_removes_an_entry(tmp_path: Path) -> None:
     assert settings.sets == {}
 
 
-def test_with_a_provider_go_the_shipped_models_of_it_and_their_places_in_shipped_sets(tmp_path: Path) -> None:
+def test_removing_a_provider_removes_its_shipped_models_and_their_places_in_shipped_sets(tmp_path: Path) -> None:
     settings = configured(tmp_path, {"providers": {"local": None}})
     assert "local" not in settings.providers
     assert not [name for name in settings.models if name.startswith("local/")]
     assert "embedded" not in settings.sets
 
 
-def test_with_a_model_goes_its_place_in_shipped_sets(tmp_path: Path) -> None:
+def test_removing_a_model_removes_its_place_in_shipped_sets(tmp_path: Path) -> None:
     settings = configured(tmp_path, {"models": {"local/ngram-2": None}})
     assert settings.sets["embedded"] == ("local/ngram-3", "local/ngram-5")
 
 
-def test_places_in_a_set_beneath_go_with_the_model_and_with_the_provider_of_a_literal_name() -> None:
+def test_removing_a_provider_removes_literal_names_from_sets_of_earlier_files() -> None:
     beneath = ProvidersFile.model_validate(
-        {"providers": {"p": NGRAM, "q": NGRAM}, "models": {"a": chat("q"), "b": chat("p")}, "sets": {"s": ["a", "q/x", "b"]}}
+        {
+            "providers": {"p": NGRAM, "q": NGRAM},
+            "models": {"a": make_model("q"), "b": make_model("p")},
+            "sets": {"s": ["a", "q/x", "b"]},
+        }
     )
     above = ProvidersFile.model_validate({"providers": {"q": None}})
     rows = overlay([Layer("beneath", beneath), Layer("above", above)])
     assert (list(rows.models), rows.sets) == (["b"], {"s": ("b",)})
 
 
-def test_a_model_of_ones_own_does_not_go_silently(tmp_path: Path) -> None:
-    rows = {"providers": {"openai": None}, "models": {"mine": chat("openai", "x")}, "sets": {"s": ["gpt-5"]}}
+def test_the_operators_model_is_not_removed_silently(tmp_path: Path) -> None:
+    rows = {"providers": {"openai": None}, "models": {"mine": make_model("openai", "x")}, "sets": {"s": ["gpt-5"]}}
     assert faults(tmp_path, rows) == [
         "own: models.mine.provider: unknown provider `openai`; did you mean `openrouter`?",
         "own: sets.s[0]: unknown model `gpt-5`",
@@ -87,16 +95,16 @@ def test_a_model_of_ones_own_does_not_go_silently(tmp_path: Path) -> None:
         ({"providers": {"opnai": None}}, "providers.opnai: is `null`, but there is no shipped entry to remove; did you mean"),
         ({"models": {"gpt-55": None}}, "models.gpt-55: is `null`, but there is no shipped entry to remove; did you mean"),
         ({"sets": {"zzz": None}}, "sets.zzz: is `null`, but there is no shipped entry to remove"),
-        (alone(models={"m": None}), "models.m: is `null`, but there is no shipped entry to remove"),
+        (make_file(models={"m": None}), "models.m: is `null`, but there is no shipped entry to remove"),
     ],
 )
-def test_the_removal_of_what_is_not_there_is_a_fault(tmp_path: Path, rows: Rows, fault: str) -> None:
+def test_removing_a_missing_entry_is_a_fault(tmp_path: Path, rows: Rows, fault: str) -> None:
     """Else a slip of the pen would leave the entry in place that was to go."""
     assert faults(tmp_path, rows)[0].startswith(f"own: {fault}")
 
 
 def test_extends_false_keeps_nothing_shipped(tmp_path: Path) -> None:
-    settings = configured(tmp_path, alone())
+    settings = configured(tmp_path, make_file())
     assert (set(settings.providers), dict(settings.models), dict(settings.sets)) == ({"p"}, {}, {})
     assert settings.files == (str(tmp_path / "own.json"),)
 
@@ -111,22 +119,22 @@ def test_extends_false_keeps_nothing_shipped(tmp_path: Path) -> None:
         ("[]", "a list is not allowed: input should be an object"),
     ],
 )
-def test_a_file_that_is_no_json_object_says_where(tmp_path: Path, text: str, fault: str) -> None:
+def test_a_file_that_is_not_a_json_object_is_reported_with_the_place(tmp_path: Path, text: str, fault: str) -> None:
     assert faults(tmp_path, text)[0].startswith(f"own: {fault}")
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
-    assert "p" in configured(tmp_path, "\ufeff" + json.dumps(alone())).providers
+    assert "p" in configured(tmp_path, "\ufeff" + json.dumps(make_file())).providers
 
 
-def test_bytes_that_are_no_text_are_a_fault(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_are_a_fault(tmp_path: Path) -> None:
     path = tmp_path / "own.json"
     path.write_bytes(b'{"sets": "\xff"}')
     with pytest.raises(ConfigError, match=r"own\.json: is not valid JSON"):
         load_settings(path, {})
 
 
-def test_names_that_stand_twice_are_all_named(tmp_path: Path) -> None:
+def test_all_duplicate_names_are_reported(tmp_path: Path) -> None:
     text = (
         '{"models": {"a/b": {"id": 1, "id": 2}, "m": 1, "m": 2, "m": 3}, "sets": {"s": [{"x": 1, "x": 1}]}, "sets": {"t": []}}'
     )
@@ -137,8 +145,8 @@ def test_names_that_stand_twice_are_all_named(tmp_path: Path) -> None:
     ]
 
 
-def test_every_fault_of_the_shape_comes_at_once(tmp_path: Path) -> None:
-    rows = {"providers": {"p": {"adaptor": "x"}}, "models": {"m": chat(kind="x")}, "sets": {"s": 1}}
+def test_all_faults_of_the_shape_are_reported_at_once(tmp_path: Path) -> None:
+    rows = {"providers": {"p": {"adaptor": "x"}}, "models": {"m": make_model(kind="x")}, "sets": {"s": 1}}
     assert [line.split(": ")[1] for line in faults(tmp_path, rows)] == [
         "providers.p.adapter",
         "providers.p.adaptor",
@@ -147,10 +155,10 @@ def test_every_fault_of_the_shape_comes_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_every_fault_of_the_references_comes_at_once_the_variables_among_them(tmp_path: Path) -> None:
-    rows = alone(
+def test_all_faults_of_references_and_variables_are_reported_at_once(tmp_path: Path) -> None:
+    rows = make_file(
         providers={"p": NGRAM, "o": {"adapter": "openai"}, "e": {"adapter": "openai", "base_url_env": "E_URL"}},
-        models={"a": chat("q"), "b": chat("p", aliases=["A"])},
+        models={"a": make_model("q"), "b": make_model("p", aliases=["A"])},
         sets={"s": ["c"], "t": []},
         default_provider={"scale": "q"},
     )
@@ -168,11 +176,14 @@ def test_every_fault_of_the_references_comes_at_once_the_variables_among_them(tm
 @pytest.mark.parametrize(
     ("sections", "fault"),
     [
-        ({"models": {"a": chat("p"), "A": chat("p", "other")}}, "models.A: `A` is already a name of model `a`"),
-        ({"models": {"a": chat("p", aliases=["b"]), "b": chat("p")}}, "models.b: `b` is already a name of model `a`"),
-        ({"models": {"a": chat("p", aliases=["x", "p/y"])}}, "models.a.aliases[1]: `p/y` always means the model `y` of"),
-        ({"models": {"p/a": chat("p", "b")}}, 'models["p/a"]: `p/a` always means the model `a` of provider `p`'),
-        ({"models": {"a": chat("p")}, "sets": {"A": ["a"]}}, "sets.A: `A` would name both the model `a` and the set `A`"),
+        ({"models": {"a": make_model("p"), "A": make_model("p", "other")}}, "models.A: `A` is already a name of model `a`"),
+        (
+            {"models": {"a": make_model("p", aliases=["b"]), "b": make_model("p")}},
+            "models.b: `b` is already a name of model `a`",
+        ),
+        ({"models": {"a": make_model("p", aliases=["x", "p/y"])}}, "models.a.aliases[1]: `p/y` always means the model `y` of"),
+        ({"models": {"p/a": make_model("p", "b")}}, 'models["p/a"]: `p/a` always means the model `a` of provider `p`'),
+        ({"models": {"a": make_model("p")}, "sets": {"A": ["a"]}}, "sets.A: `A` would name both the model `a` and the set `A`"),
         ({"sets": {"s": ["p/x"], "S": ["p/y"]}}, "sets.S: `S` is already the set `s`"),
         ({"sets": {"p/s": ["p/x"]}}, 'sets["p/s"]: `p/s` always means the model `s` of provider `p`'),
         ({"sets": {"s": ["p/x"], "t": ["s"]}}, "sets.t[0]: unknown model `s`"),
@@ -180,15 +191,15 @@ def test_every_fault_of_the_references_comes_at_once_the_variables_among_them(tm
         ({"sets": {"s": ["p/"]}}, "sets.s[0]: unknown model `p/`"),
     ],
 )
-def test_a_name_means_one_thing(tmp_path: Path, sections: Rows, fault: str) -> None:
-    (line,) = faults(tmp_path, alone(**sections))
+def test_a_name_with_two_meanings_is_a_fault(tmp_path: Path, sections: Rows, fault: str) -> None:
+    (line,) = faults(tmp_path, make_file(**sections))
     assert line.startswith(f"own: {fault}")
 
 
-def test_names_that_may_stand_beside_each_other(tmp_path: Path) -> None:
-    models = {"p/a": chat("p", "a"), "b": chat("p", aliases=["B2", "q/b"]), "org/c": chat("p", "c")}
+def test_similar_names_without_a_conflict_are_accepted(tmp_path: Path) -> None:
+    models = {"p/a": make_model("p", "a"), "b": make_model("p", aliases=["B2", "q/b"]), "org/c": make_model("p", "c")}
     sections = {"models": models, "sets": {"s": ["B2", "p/anything/at-all", "ORG/C"]}, "default_provider": {"scale": "p"}}
-    settings = configured(tmp_path, alone(**sections))
+    settings = configured(tmp_path, make_file(**sections))
     assert settings.sets["s"] == ("B2", "p/anything/at-all", "ORG/C")
     assert settings.default_provider == {"scale": "p"}
     assert configured(tmp_path, {"default_provider": {"scale": None}}).default_provider == {}
@@ -197,10 +208,19 @@ def test_names_that_may_stand_beside_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "fault"),
     [
-        ({"models": {"local/ngram-2": chat("openai", "x")}}, 'models["local/ngram-2"]: `local/ngram-2` always means'),
-        ({"models": {"mine": chat(aliases=["gpt-5"])}}, "models.mine.aliases[0]: `gpt-5` is already a name of model `gpt-5`"),
-        ({"models": {"gpt-5": chat(aliases=["gpt-5-mini"])}}, "models.gpt-5.aliases[0]: `gpt-5-mini` is already a name of"),
-        ({"models": {"Embedded": chat()}}, "models.Embedded: `embedded` would name both the model `Embedded` and the set"),
+        ({"models": {"local/ngram-2": make_model("openai", "x")}}, 'models["local/ngram-2"]: `local/ngram-2` always means'),
+        (
+            {"models": {"mine": make_model(aliases=["gpt-5"])}},
+            "models.mine.aliases[0]: `gpt-5` is already a name of model `gpt-5`",
+        ),
+        (
+            {"models": {"gpt-5": make_model(aliases=["gpt-5-mini"])}},
+            "models.gpt-5.aliases[0]: `gpt-5-mini` is already a name of",
+        ),
+        (
+            {"models": {"Embedded": make_model()}},
+            "models.Embedded: `embedded` would name both the model `Embedded` and the set",
+        ),
         (
             {"providers": {"phind": OPENAI}},
             "providers.phind: `phind/phind-codellama-34b-v2` always means the model `phind-codellama-34b-v2` of provider"
@@ -208,6 +228,6 @@ def test_names_that_may_stand_beside_each_other(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_where_ones_own_entry_and_a_shipped_one_clash_the_fault_is_ones_own(tmp_path: Path, rows: Rows, fault: str) -> None:
+def test_a_conflict_with_a_shipped_entry_is_a_fault_of_the_operators_entry(tmp_path: Path, rows: Rows, fault: str) -> None:
     (line,) = faults(tmp_path, rows)
     assert line.startswith(f"own: {fault}")

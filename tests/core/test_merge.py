@@ -16,25 +16,25 @@ from fanout.core.usage import Cost, Usage, UsageTotals
 FAILED = Failure("server", "overloaded")
 
 
-def call(index: int = 0, n: int | None = None) -> Call:
+def make_call(index: int = 0, n: int | None = None) -> Call:
     target = Target(label="m", name="m", provider="p", model="m")
     return Call(index, entry=index, sample=0, target=target, query=Query(prompt="Hello", sampling=Sampling(n=n)))
 
 
-def answered(
+def make_answered(
     *texts: str, index: int = 0, n: int | None = None, usage: Usage | None = None, usd: float | None = None
 ) -> Outcome:
     choices = tuple(Choice(Answer(text), "stop") for text in texts or ("Hi",))
     cost = None if usd is None else Cost(usd, "reported")
-    return Outcome(call(index, n), Completion(choices, usage), cost=cost)
+    return Outcome(make_call(index, n), Completion(choices, usage), cost=cost)
 
 
-def failed(index: int = 0, n: int | None = None) -> Outcome:
-    return Outcome(call(index, n), FAILED)
+def make_failed(index: int = 0, n: int | None = None) -> Outcome:
+    return Outcome(make_call(index, n), FAILED)
 
 
-def test_every_answer_stands_in_its_place_failures_beside_successes() -> None:
-    outcomes = [answered("a"), failed(1), answered("c", index=2)]
+def test_every_answer_keeps_its_place_with_failures_beside_successes() -> None:
+    outcomes = [make_answered("a"), make_failed(1), make_answered("c", index=2)]
     comparison = merge(outcomes, created=1_700_000_000.9, total_s=1)
     assert [choice.index for choice in comparison.choices] == [0, 1, 2]
     assert [choice.choice and choice.choice.message.text for choice in comparison.choices] == ["a", None, "c"]
@@ -43,19 +43,19 @@ def test_every_answer_stands_in_its_place_failures_beside_successes() -> None:
     assert comparison.created == 1_700_000_000.9
 
 
-def test_one_call_with_n_answers_has_as_many_places() -> None:
-    outcomes = [answered("a", "b", n=2), failed(2, n=3), answered("c", index=5)]
+def test_a_call_with_n_answers_takes_n_places() -> None:
+    outcomes = [make_answered("a", "b", n=2), make_failed(2, n=3), make_answered("c", index=5)]
     choices = merge(outcomes, created=0, total_s=0).choices
     assert [(choice.index, choice.choice_index) for choice in choices] == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 2), (5, 0)]
     assert [choice.choice is None for choice in choices] == [False, False, True, True, True, False]
 
 
-def test_answers_that_nobody_asked_for_do_not_take_the_next_calls_place() -> None:
-    choices = merge([answered("a", "more", "and more"), answered("b", index=1)], created=0, total_s=0).choices
+def test_surplus_answers_do_not_take_the_next_calls_place() -> None:
+    choices = merge([make_answered("a", "more", "and more"), make_answered("b", index=1)], created=0, total_s=0).choices
     assert [(choice.index, choice.choice and choice.choice.message.text) for choice in choices] == [(0, "a"), (1, "b")]
 
 
-def test_metadata_goes_through() -> None:
+def test_metadata_is_passed_through() -> None:
     assert merge([], created=0, total_s=0, metadata={"run": "7"}).metadata == {"run": "7"}
     assert merge([], created=0, total_s=0).metadata == {}
 
@@ -64,11 +64,11 @@ def test_metadata_goes_through() -> None:
     ("total_s", "calls_s", "overhead_s"),
     [(2.5, [1.0, 2.0], 0.5), (2.0, [2.0], 0.0), (1.9, [2.0], 0.0), (0.25, [], 0.25)],
 )
-def test_overhead_is_what_the_request_took_beyond_its_slowest_call(
+def test_overhead_is_the_time_of_the_request_beyond_its_slowest_call(
     total_s: float, calls_s: list[float], overhead_s: float
 ) -> None:
     """A failed call's time counts too, and clocks that disagree give no negative time."""
-    outcomes = [replace(failed(number), timing=Timing(total_s=spent_s)) for number, spent_s in enumerate(calls_s)]
+    outcomes = [replace(make_failed(number), timing=Timing(total_s=spent_s)) for number, spent_s in enumerate(calls_s)]
     comparison = merge(outcomes, created=0, total_s=total_s)
     assert (comparison.total_s, comparison.overhead_s) == (total_s, overhead_s)
 
@@ -77,41 +77,41 @@ def test_overhead_is_what_the_request_took_beyond_its_slowest_call(
     ("outcomes", "expected"),
     [
         ([], UsageTotals()),
-        ([failed()], UsageTotals(1)),
-        ([answered()], UsageTotals(1, unknown_usage=1, cost_unknown=1)),
-        ([answered(), answered()], UsageTotals(2, unknown_usage=2, cost_unknown=2)),
-        ([answered(usage=Usage(0, 0, 0), usd=0.0)], UsageTotals(1, 0, 0, 0, cost_usd=0.0)),
+        ([make_failed()], UsageTotals(1)),
+        ([make_answered()], UsageTotals(1, unknown_usage=1, cost_unknown=1)),
+        ([make_answered(), make_answered()], UsageTotals(2, unknown_usage=2, cost_unknown=2)),
+        ([make_answered(usage=Usage(0, 0, 0), usd=0.0)], UsageTotals(1, 0, 0, 0, cost_usd=0.0)),
         (
-            [answered(usage=Usage(10, 5), usd=0.5), answered(usage=Usage(1, 2, 1), usd=0.25), failed()],
+            [make_answered(usage=Usage(10, 5), usd=0.5), make_answered(usage=Usage(1, 2, 1), usd=0.25), make_failed()],
             UsageTotals(3, 11, 7, 1, cost_usd=0.75),
         ),
         (
-            [answered(usage=Usage(10, 5), usd=0.5), answered()],
+            [make_answered(usage=Usage(10, 5), usd=0.5), make_answered()],
             UsageTotals(2, 10, 5, unknown_usage=1, cost_usd=0.5, cost_unknown=1),
         ),
         (
-            [answered(usage=Usage(10, None)), answered(usage=Usage(None, 3))],
+            [make_answered(usage=Usage(10, None)), make_answered(usage=Usage(None, 3))],
             UsageTotals(2, 10, 3, unknown_usage=2, cost_unknown=2),
         ),
-        ([answered("a", "b", n=2, usage=Usage(10, 5), usd=1.0)], UsageTotals(1, 10, 5, cost_usd=1.0)),
+        ([make_answered("a", "b", n=2, usage=Usage(10, 5), usd=1.0)], UsageTotals(1, 10, 5, cost_usd=1.0)),
     ],
 )
-def test_totals_sum_what_is_known_and_count_what_is_not(outcomes: list[Outcome], expected: UsageTotals) -> None:
+def test_totals_sum_known_figures_and_count_unknown_ones(outcomes: list[Outcome], expected: UsageTotals) -> None:
     assert sum_usage(outcomes) == expected
 
 
 tokens = st.none() | st.integers(0, 10**9)
 usages = st.none() | st.builds(Usage, tokens, tokens, tokens)
 completions = st.builds(
-    lambda n, usage, usd: answered(*"x" * n, n=n, usage=usage, usd=usd),
+    lambda n, usage, usd: make_answered(*"x" * n, n=n, usage=usage, usd=usd),
     st.integers(1, 4),
     usages,
     st.none() | st.integers(0, 1000).map(float),
 )
-failures = st.builds(lambda n: failed(n=n), st.none() | st.integers(1, 4))
+failures = st.builds(lambda n: make_failed(n=n), st.none() | st.integers(1, 4))
 
 
-def placed(outcomes: list[Outcome]) -> list[Outcome]:
+def assign_indices(outcomes: list[Outcome]) -> list[Outcome]:
     """With the indices that `plan` would give them."""
     made, index = [], 0
     for outcome in outcomes:
@@ -121,8 +121,8 @@ def placed(outcomes: list[Outcome]) -> list[Outcome]:
 
 
 @given(st.lists(completions | failures, max_size=12))
-def test_positions_are_dense_and_null_means_that_nothing_was_known(unplaced: list[Outcome]) -> None:
-    outcomes = placed(unplaced)
+def test_positions_are_dense_and_a_sum_is_null_only_where_nothing_was_known(unplaced: list[Outcome]) -> None:
+    outcomes = assign_indices(unplaced)
     comparison = merge(outcomes, created=0, total_s=0)
     assert [choice.index for choice in comparison.choices] == list(range(len(comparison.choices)))
     assert len(comparison.choices) == sum(outcome.call.query.sampling.n or 1 for outcome in outcomes)

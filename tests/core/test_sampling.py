@@ -14,7 +14,7 @@ from fanout.requests.openai.chat import ChatSampling
 from fanout.requests.openai.text import TextSampling
 
 
-def faults(given: dict[str, Any], **options: Any) -> list[str]:
+def find_faults(given: dict[str, Any], **options: Any) -> list[str]:
     found: list[Fault] = []
     assert validate_sampling(given, "here.", found, **options) == {}
     return [str(fault) for fault in found]
@@ -24,7 +24,7 @@ def test_every_parameter_has_its_range() -> None:
     assert tuple(AllSampling.model_fields) == SAMPLING_NAMES
 
 
-def test_parameters_are_as_sampling_holds_them() -> None:
+def test_parameters_are_converted_to_the_types_of_sampling() -> None:
     """`None` was said, too: it takes another's word back."""
     found: list[Fault] = []
     made = validate_sampling({"stop": "a", "temperature": 1, "seed": None, "logit_bias": {"5": -100.0}}, "", found)
@@ -48,18 +48,18 @@ def test_parameters_are_as_sampling_holds_them() -> None:
         *(("suffix", 5), ("user", "x" * 257)),
     ],
 )
-def test_what_is_beyond_a_range_is_named(name: str, value: Any) -> None:
-    (sentence,) = faults({name: value})
+def test_a_value_beyond_its_range_is_reported_with_its_name(name: str, value: Any) -> None:
+    (sentence,) = find_faults({name: value})
     assert sentence.startswith(f"here.{name}")
 
 
-def test_a_number_in_a_text_is_one_unless_told_otherwise() -> None:
+def test_a_text_is_accepted_as_a_number_unless_strict() -> None:
     assert validate_sampling({"seed": "5"}, "", []) == {"seed": 5}
-    assert faults({"seed": "5"}, strict=True) == ["here.seed: a string is not allowed: input should be a valid integer"]
+    assert find_faults({"seed": "5"}, strict=True) == ["here.seed: a string is not allowed: input should be a valid integer"]
 
 
 @pytest.mark.parametrize("dialect", [SamplingBody, ChatSampling, TextSampling])
-def test_no_dialect_takes_what_others_refuse(dialect: type[Any]) -> None:
+def test_no_dialect_accepts_a_value_beyond_the_widest_range(dialect: type[Any]) -> None:
     """Theirs are narrower or the same."""
     for name in SAMPLING_NAMES:
         limits = dialect.model_fields[name].metadata if name in dialect.model_fields else []

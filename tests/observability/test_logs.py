@@ -35,16 +35,16 @@ def client(server: Server) -> Client:
     return Client(server)
 
 
-def events(logged: list[str], event: str) -> list[dict[str, Any]]:
+def find_events(logged: list[str], event: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in logged]
     return [line for line in lines if line["event"] == event]
 
 
-async def test_a_request_is_one_line_with_its_calls(client: Client, logged: list[str]) -> None:
+async def test_a_request_is_logged_in_one_line_with_its_calls(client: Client, logged: list[str]) -> None:
     headers = {"X-Request-Id": "mine-1"}
     await client.ask(headers, model=["up/sleep-0.1-input-7-tokens-5", "nobody", "up/fail-1-then-ok"])
 
-    (line,) = events(logged, "request.answered")
+    (line,) = find_events(logged, "request.answered")
     assert (line["request_id"], line["method"], line["path"], line["status"]) == ("mine-1", "POST", "/v1/completion", 200)
     assert line["models"] == ["up/sleep-0.1-input-7-tokens-5", "nobody", "up/fail-1-then-ok"]
     assert line["results"] == ["ok", "not_found", "ok"]
@@ -55,7 +55,9 @@ async def test_a_request_is_one_line_with_its_calls(client: Client, logged: list
     assert line["level"] == "info"
 
 
-async def test_every_request_is_one_line_whatever_became_of_it(client: Client, upstream: Upstream, logged: list[str]) -> None:
+async def test_every_request_is_logged_in_one_line_however_it_ended(
+    client: Client, upstream: Upstream, logged: list[str]
+) -> None:
     await client.stream(model=["up/ok", "up/400"])
     await client.ask(model="up/400")
     await client.ask(model="up/ok", temperature=5)
@@ -77,7 +79,7 @@ async def test_every_request_is_one_line_whatever_became_of_it(client: Client, u
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-async def test_a_client_that_left_is_one_line_with_its_calls(
+async def test_a_request_whose_client_left_is_logged_in_one_line_with_its_calls(
     client: Client, upstream: Upstream, logged: list[str], stream: bool
 ) -> None:
     asking = asyncio.create_task(client.ask(model=["up/ok", "up/hang"], stream=stream))
@@ -87,16 +89,16 @@ async def test_a_client_that_left_is_one_line_with_its_calls(
     await upstream.quiet(1)
     await asyncio.sleep(0.05)
 
-    (line,) = events(logged, "request.answered")
+    (line,) = find_events(logged, "request.answered")
     assert line["status"] == 499
     assert line["models"] == ["up/ok", "up/hang"]
     assert line["results"] == ["ok", "cancelled"]
 
 
-async def test_a_retry_is_one_line(client: Client, logged: list[str]) -> None:
+async def test_a_retry_is_logged_in_one_line(client: Client, logged: list[str]) -> None:
     await client.ask({"X-Request-Id": "mine-2"}, model=["up/fail-2-then-ok", "up/429-ms-30-times-1-then-ok", "up/400"])
 
-    retries = events(logged, "call.retried")
+    retries = find_events(logged, "call.retried")
     assert len(retries) == 3
     assert {line["request_id"] for line in retries} == {"mine-2"}
     limited = next(line for line in retries if line["kind"] == "rate_limit")
@@ -109,7 +111,7 @@ async def test_a_retry_is_one_line(client: Client, logged: list[str]) -> None:
 async def test_a_line_cannot_be_forged_through_a_path(client: Client, logged: list[str]) -> None:
     await client.send("GET", "/a%0A%7B%22event%22:%22request%22%7D%1B[31m")
 
-    (line,) = events(logged, "request.answered")
+    (line,) = find_events(logged, "request.answered")
     assert line["path"] == "/a%0A%7B%22event%22:%22request%22%7D%1B%5B31m"
 
 
@@ -120,7 +122,7 @@ async def program(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Serving]:
         yield program
 
 
-async def test_prompts_answers_and_keys_are_nowhere(program: Serving) -> None:
+async def test_prompts_answers_and_keys_are_never_logged(program: Serving) -> None:
     """Also where adapters have bugs, requests are malformed and tasks are forgotten."""
     headers = {"Authorization": f"Bearer {KEY}", "X-OpenAI-Api-Key": GUEST}
     models = [f"up/{word}" for word in ("chunks-3", "400-leak", "401-leak", "500-leak-code-x", "echo", "cut", "bad_json")]
@@ -154,7 +156,7 @@ async def test_prompts_answers_and_keys_are_nowhere(program: Serving) -> None:
     assert all(line["timestamp"].endswith("Z") for line in program.lines()), "off a terminal every line is JSON, with a time"
 
 
-async def test_a_bug_is_logged_with_where_it_happened_and_nothing_of_what_was_there(program: Serving) -> None:
+async def test_a_bug_is_logged_with_its_place_but_without_any_value(program: Serving) -> None:
     async with aiohttp.ClientSession(program.url) as session:
         body = {"prompt": PROMPT, "model": ["leaky/bug", "up/ok"]}
         async with session.post("/v1/completion", json=body, headers={"x-api-key": KEY}) as response:
@@ -173,7 +175,7 @@ async def test_a_bug_is_logged_with_where_it_happened_and_nothing_of_what_was_th
     assert "locals" not in trace
 
 
-async def test_on_a_terminal_lines_are_for_people(upstream: Upstream, tmp_path: Path) -> None:
+async def test_on_a_terminal_lines_are_written_for_people(upstream: Upstream, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     async with running(providers_file(upstream.url, tmp_path), stderr=theirs) as program:
         async with aiohttp.ClientSession(program.url) as session, session.get("/nowhere") as response:
@@ -189,7 +191,7 @@ async def test_on_a_terminal_lines_are_for_people(upstream: Upstream, tmp_path: 
         json.loads(shown.splitlines()[0])
 
 
-async def test_a_log_that_nobody_reads_stops_neither_the_server_nor_its_end(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_full_log_pipe_stops_neither_the_server_nor_its_shutdown(upstream: Upstream, tmp_path: Path) -> None:
     ours, theirs = os.pipe()
     async with running(providers_file(upstream.url, tmp_path), stderr=theirs) as program:
         slowest = 0.0
@@ -209,7 +211,7 @@ async def test_a_log_that_nobody_reads_stops_neither_the_server_nor_its_end(upst
     assert stopped_s < 4
 
 
-async def test_a_log_whose_reader_has_gone_stops_nothing(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_closed_log_pipe_stops_nothing(upstream: Upstream, tmp_path: Path) -> None:
     ours, theirs = os.pipe()
     async with running(providers_file(upstream.url, tmp_path), stderr=theirs) as program:
         os.close(theirs)
@@ -224,7 +226,7 @@ async def test_a_log_whose_reader_has_gone_stops_nothing(upstream: Upstream, tmp
         assert await program.stop() == 0
 
 
-def test_lines_that_find_no_room_are_counted() -> None:
+def test_dropped_lines_are_counted() -> None:
     ours, theirs = os.pipe()
     for end in (ours, theirs):  # as a shell's pipe may be: a full one then refuses instead of waiting
         os.set_blocking(end, False)
@@ -244,7 +246,7 @@ def test_lines_that_find_no_room_are_counted() -> None:
     assert json.loads(lines[MAX_QUEUED_LINES])["count"] == 50
 
 
-def test_a_line_is_json_whatever_stands_in_it() -> None:
+def test_any_event_becomes_a_line_of_json() -> None:
     odd = {"half": "\ud83d", "none": float("nan"), "object": object, "two": "a\nb"}
 
     assert "\n" not in to_json_line(odd)

@@ -37,7 +37,7 @@ class Page:
         return {sample.labels[label] for sample in self.samples if sample.name == name}
 
 
-async def page(client: Client) -> Page:
+async def fetch_page(client: Client) -> Page:
     reply = await client.send("GET", "/metrics")
     assert reply.status == 200
     assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -56,7 +56,7 @@ async def client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
 async def test_calls_are_counted_by_provider_model_and_outcome(client: Client) -> None:
     await client.ask(model=["up/ok", "up/ok", "up/400", "nobody", "ok-text"], n=2)
     await client.stream(model=["up/ok", "up/500"])
-    shown = await page(client)
+    shown = await fetch_page(client)
 
     count = f"{DURATION}_count"
     assert shown.value(count, CALL, gen_ai_request_model="ok", error_type="") == 5
@@ -69,10 +69,10 @@ async def test_calls_are_counted_by_provider_model_and_outcome(client: Client) -
     assert "nobody" not in shown.labels(count, "gen_ai_request_model"), "what callers write is no label"
 
 
-async def test_times_fall_into_their_buckets(client: Client) -> None:
+async def test_times_are_counted_in_buckets(client: Client) -> None:
     await client.ask(model="up/sleep-0.2")
     await client.stream(model="up/first-0.2")
-    shown = await page(client)
+    shown = await fetch_page(client)
 
     slow = {**CALL, "gen_ai_request_model": "sleep-0.2"}
     assert shown.value(f"{DURATION}_bucket", slow, le="0.16") == 0
@@ -84,9 +84,9 @@ async def test_times_fall_into_their_buckets(client: Client) -> None:
     assert shown.value(f"{first}_sum", CALL, gen_ai_request_model="first-0.2") == pytest.approx(0.2, abs=0.08)
 
 
-async def test_tokens_and_cost_are_those_of_the_answers(client: Client) -> None:
+async def test_tokens_and_cost_of_answers_are_counted(client: Client) -> None:
     answer = (await client.ask(model=["priced", "priced", "up/no_usage", "up/400"])).json
-    shown = await page(client)
+    shown = await fetch_page(client)
 
     tokens, priced = "gen_ai_client_token_usage", {**CALL, "gen_ai_request_model": "input-3-tokens-2"}
     assert shown.value(f"{tokens}_sum", priced, gen_ai_token_type="input") == 6
@@ -96,24 +96,24 @@ async def test_tokens_and_cost_are_those_of_the_answers(client: Client) -> None:
     assert answer["cost_usd"] == pytest.approx(1.4)
 
 
-async def test_retries_are_counted_by_what_failed(client: Client) -> None:
+async def test_retries_are_counted_by_kind_of_failure(client: Client) -> None:
     await client.ask(model=["up/fail-2-then-ok", "up/429-times-1-then-ok"])
-    shown = await page(client)
+    shown = await fetch_page(client)
 
     assert shown.value("fanout_call_retries_total", CALL, gen_ai_request_model="fail-2-then-ok", error_type="server") == 2
     assert shown.value("fanout_call_retries_total", CALL, error_type="rate_limit") == 1
     assert shown.value(f"{DURATION}_count") == 2
 
 
-async def test_what_flies_and_waits_is_shown_while_it_does(upstream: Upstream, tmp_path: Path) -> None:
+async def test_calls_in_flight_and_waiting_are_shown(upstream: Upstream, tmp_path: Path) -> None:
     config = providers_file(upstream.url, tmp_path, limits={"concurrency": 2})
     async with serving(config) as server:
         client = Client(server)
         asking = asyncio.create_task(client.ask(model=["up/sleep-0.2"] * 5))
         await upstream.arrived(2)
-        during = await page(client)
+        during = await fetch_page(client)
         await asking
-        after = await page(client)
+        after = await fetch_page(client)
 
     assert during.value("fanout_calls_in_flight", account="up") == 2
     assert during.value("fanout_calls_waiting", account="up", priority="interactive") == 3
@@ -125,12 +125,12 @@ async def test_what_flies_and_waits_is_shown_while_it_does(upstream: Upstream, t
     assert after.value(f"{queue}_sum", CALL) == pytest.approx(0.2 * 2 + 0.4, abs=0.3)
 
 
-async def test_an_account_that_rests_is_shown(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_paused_account_is_shown(upstream: Upstream, tmp_path: Path) -> None:
     async with serving(providers_file(upstream.url, tmp_path, limits={"concurrency": 1})) as server:
         client = Client(server)
         await client.ask(model="up/ok")
         server.dispatcher.limiters.get("up", server.dispatcher.settings.providers["up"].row.limits, None).pause(None, 30)
-        shown = await page(client)
+        shown = await fetch_page(client)
 
     assert 29 < shown.value("fanout_account_pause_seconds", account="up") <= 30
 
@@ -144,7 +144,7 @@ async def test_requests_are_counted_by_route_and_status(client: Client) -> None:
     for path in ("/nowhere", "/else/where", "/v1/x"):
         await client.send("GET", path)
     await client.raw(request(method="PURGE", path="/livez"))
-    shown = await page(client)
+    shown = await fetch_page(client)
 
     name = "http_server_request_duration_seconds_count"
     completion = {"http_request_method": "POST", "http_route": "/v1/completion"}
@@ -156,12 +156,12 @@ async def test_requests_are_counted_by_route_and_status(client: Client) -> None:
     assert shown.value("fanout_request_overhead_seconds_count", http_route="/v1/completion") == 2
 
 
-async def test_a_client_that_left_is_counted_as_499(client: Client, upstream: Upstream) -> None:
+async def test_a_request_whose_client_left_is_counted_as_499(client: Client, upstream: Upstream) -> None:
     asking = asyncio.create_task(client.ask(model="up/hang"))
     await upstream.arrived(1)
     asking.cancel()
     await upstream.quiet(1)
-    shown = await page(client)
+    shown = await fetch_page(client)
 
     assert shown.value("http_server_request_duration_seconds_count", http_response_status_code="499") == 1
     assert shown.value(f"{DURATION}_count", CALL, error_type="cancelled") == 1
@@ -171,7 +171,7 @@ async def test_a_client_that_left_is_counted_as_499(client: Client, upstream: Up
 async def test_names_and_labels_follow_opentelemetry(client: Client) -> None:
     """Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/, and …/http/http-metrics/."""
     await client.stream(model="up/ok")
-    shown = await page(client)
+    shown = await fetch_page(client)
 
     required = {"gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"}
     for name, more in (
@@ -193,19 +193,19 @@ async def test_names_of_models_are_escaped(client: Client) -> None:
     odd = ['say-"quoted"', "say-back\\slash", "say-two\nlines", "say-é"]
     await client.ask(model=[f"up/{name}" for name in odd])
 
-    assert (await page(client)).labels(f"{DURATION}_count", "gen_ai_request_model") == set(odd)
+    assert (await fetch_page(client)).labels(f"{DURATION}_count", "gen_ai_request_model") == set(odd)
 
 
-def _outcome(model: str, tokens: int = 1) -> Outcome:
+def make_outcome(model: str, tokens: int = 1) -> Outcome:
     call = Call(0, 0, 0, Target("x", "x", "up", model), Query(prompt="x"))
     return Outcome(call, Completion((), Usage(tokens, tokens)), Timing(0.1, 0.1, 0.1, 0.1, 1))
 
 
-async def test_callers_who_invent_models_cannot_fill_the_memory() -> None:
+async def test_invented_model_names_cannot_fill_the_memory() -> None:
     metrics = Metrics()
     for number in range(3 * MAX_SERIES):
-        metrics.observe(_outcome(f"invented-{number}"))
-        metrics.observe(Retry(_outcome(f"invented-{number}").call, Failure("server", "x"), 1, 0.1))
+        metrics.observe(make_outcome(f"invented-{number}"))
+        metrics.observe(Retry(make_outcome(f"invented-{number}").call, Failure("server", "x"), 1, 0.1))
     shown = Page((await metrics.render()).decode())
 
     models = shown.labels(f"{DURATION}_count", "gen_ai_request_model")
@@ -214,17 +214,17 @@ async def test_callers_who_invent_models_cannot_fill_the_memory() -> None:
     assert shown.value(f"{DURATION}_count") == shown.value("fanout_call_retries_total") == 3 * MAX_SERIES, "nothing is lost"
 
 
-async def test_a_large_page_is_made_beside_the_event_loop() -> None:
+async def test_a_large_page_does_not_block_the_event_loop() -> None:
     metrics = Metrics()
     for number in range(MAX_SERIES):
-        metrics.observe(_outcome(f"model-{number}"))
+        metrics.observe(make_outcome(f"model-{number}"))
     making = asyncio.create_task(metrics.render())
     slowest, began = 0.0, time.monotonic()
     while not making.done():
         before = time.monotonic()
         await asyncio.sleep(0.001)
         slowest = max(slowest, time.monotonic() - before)
-        metrics.observe(_outcome(f"meanwhile-{number}"))
+        metrics.observe(make_outcome(f"meanwhile-{number}"))
 
     took_s = time.monotonic() - began
     assert b"model-7" in await making

@@ -26,11 +26,11 @@ SECRET = "sk-refused-0123456789"
 ROWS: dict[str, Any] = {"extends": False}
 
 
-def keys(key: str = KEY) -> dict[str, str]:
+def make_keys(key: str = KEY) -> dict[str, str]:
     return {f"{name.upper()}_KEY": key for name in FORMATS}
 
 
-async def findings(
+async def run_probe(
     folder: Path,
     providers: Mapping[str, Any],
     trials: list[Trial],
@@ -44,12 +44,12 @@ async def findings(
         return await run_trials(dispatcher, trials, timeout_s)
 
 
-def quick(row: Mapping[str, Any]) -> dict[str, Any]:
+def make_quick(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row that is not tried again."""
     return {**row, "retries": {"attempts": 1}}
 
 
-def flags(finding: Finding) -> tuple[bool | None, ...]:
+def list_flags(finding: Finding) -> tuple[bool | None, ...]:
     return (
         finding.reachable,
         finding.key_accepted,
@@ -60,47 +60,49 @@ def flags(finding: Finding) -> tuple[bool | None, ...]:
     )
 
 
-async def test_what_works_is_said_in_every_format(tmp_path: Path) -> None:
+async def test_a_working_provider_is_recognized_in_every_format(tmp_path: Path) -> None:
     async with hosting() as host:
-        found = await findings(tmp_path, host.rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=keys())
+        found = await run_probe(tmp_path, host.rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=make_keys())
 
-    assert [flags(finding) for finding in found] == [(True,) * 6] * 3
+    assert [list_flags(finding) for finding in found] == [(True,) * 6] * 3
     assert all(finding.is_well and not finding.next and finding.total_s for finding in found)
 
 
 async def test_a_refused_key_leaves_the_rest_unknown_and_is_never_shown(tmp_path: Path) -> None:
     async with hosting() as host:
-        found = await findings(tmp_path, host.rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=keys(SECRET))
+        found = await run_probe(
+            tmp_path, host.rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=make_keys(SECRET)
+        )
         calls = len(host.asked)
 
-    assert [flags(finding) for finding in found] == [(True, False, None, None, None, None)] * 3
+    assert [list_flags(finding) for finding in found] == [(True, False, None, None, None, None)] * 3
     assert ["set another one in `OPEN_KEY`" in found[0].next, "`ANTH_KEY`" in found[1].next, "`GEMI_KEY`" in found[2].next]
     assert SECRET not in repr(found)
     assert calls == 3, "nothing is streamed where the whole call was refused"
 
 
-async def test_an_unknown_model_is_told_from_a_refused_key(tmp_path: Path) -> None:
+async def test_an_unknown_model_is_distinguished_from_a_refused_key(tmp_path: Path) -> None:
     async with hosting() as host:
-        found = await findings(tmp_path, host.rows, [Trial(name, f"{name}/nope") for name in FORMATS], environ=keys())
+        found = await run_probe(tmp_path, host.rows, [Trial(name, f"{name}/nope") for name in FORMATS], environ=make_keys())
 
-    assert [flags(finding) for finding in found] == [(True, True, False, None, None, None)] * 3
+    assert [list_flags(finding) for finding in found] == [(True, True, False, None, None, None)] * 3
     assert all("there is no nope" in finding.next and f"`--model {finding.provider}/<id>`" in finding.next for finding in found)
 
 
-async def test_a_port_that_nobody_listens_at_is_unreachable(tmp_path: Path) -> None:
+async def test_a_closed_port_is_unreachable(tmp_path: Path) -> None:
     with refusing_url() as url:
-        rows = {name: quick({**row, "base_url": url}) for name, row in Host().rows.items()}
-        found = await findings(tmp_path, rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=keys())
+        rows = {name: make_quick({**row, "base_url": url}) for name, row in Host().rows.items()}
+        found = await run_probe(tmp_path, rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=make_keys())
 
-    assert [flags(finding) for finding in found] == [(False, None, None, None, None, None)] * 3
+    assert [list_flags(finding) for finding in found] == [(False, None, None, None, None, None)] * 3
     assert all("cannot connect" in finding.next for finding in found)
 
 
-async def test_a_stream_that_counts_nothing_is_well_and_said(tmp_path: Path) -> None:
+async def test_a_stream_without_usage_is_healthy_and_mentioned(tmp_path: Path) -> None:
     async with hosting(streamed_usage=False) as host:
-        found = await findings(tmp_path, host.rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=keys())
+        found = await run_probe(tmp_path, host.rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=make_keys())
 
-    assert [flags(finding) for finding in found] == [(True, True, True, True, True, False)] * 3
+    assert [list_flags(finding) for finding in found] == [(True, True, True, True, True, False)] * 3
     assert all(finding.is_well and "reports no tokens (streamed)" in finding.next for finding in found)
 
 
@@ -119,60 +121,60 @@ async def test_a_stream_that_counts_nothing_is_well_and_said(tmp_path: Path) -> 
         ("hang", (False, None, None, None, None, None), "longer `--timeout`"),
     ],
 )
-async def test_every_way_to_fail_is_told_from_the_others(
+async def test_every_way_to_fail_is_distinguished_from_the_others(
     script: str, expected: tuple[bool | None, ...], advice: str, upstream: Upstream, tmp_path: Path
 ) -> None:
-    rows = {"up": quick({"adapter": "openai", "base_url": upstream.url})}
+    rows = {"up": make_quick({"adapter": "openai", "base_url": upstream.url})}
     timeout_s = 0.5 if script == "hang" else 20
-    (finding,) = await findings(tmp_path, rows, [Trial("up", f"up/{script}")], timeout_s)
+    (finding,) = await run_probe(tmp_path, rows, [Trial("up", f"up/{script}")], timeout_s)
 
-    assert flags(finding) == expected
+    assert list_flags(finding) == expected
     assert advice in finding.next
 
 
-async def test_the_smallest_of_what_a_host_lists_is_tried(tmp_path: Path) -> None:
+async def test_the_smallest_model_that_a_host_lists_is_tried(tmp_path: Path) -> None:
     async with hosting() as host:
-        found = await findings(tmp_path, host.rows, [Trial("open"), Trial("olla")], environ=keys())
+        found = await run_probe(tmp_path, host.rows, [Trial("open"), Trial("olla")], environ=make_keys())
 
     assert [finding.model for finding in found] == ["open/small-1b", "olla/small-1b"]
     assert all(finding.is_well for finding in found)
     assert [finding.needs_key for finding in found] == [True, False]
 
 
-async def test_the_catalogue_is_asked_before_the_host_and_what_ends_soon_comes_last(tmp_path: Path) -> None:
+async def test_models_of_the_catalogue_come_before_the_hosts_and_those_that_end_soon_come_last(tmp_path: Path) -> None:
     small = {"provider": "open", "id": "small-1b", "kind": "chat", "deprecated_on": "2020-01-01"}
     text, big = {**small, "kind": "text", "deprecated_on": None}, {**small, "id": "big-70b", "deprecated_on": None}
     cheap = {**big, "price": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 1}}
     async with hosting() as host:
         models = {"retired": small, "text": text, "big": big, "cheap": cheap}
-        (finding,) = await findings(tmp_path, host.rows, [Trial("open")], models=models, environ=keys())
+        (finding,) = await run_probe(tmp_path, host.rows, [Trial("open")], models=models, environ=make_keys())
 
         assert finding.model == "cheap"
         assert finding.cost_usd == pytest.approx(20e-6)
         assert "/v1/models" not in [path for path, _ in host.asked]
 
 
-async def test_a_host_that_lists_nothing_wants_a_model_to_be_named(tmp_path: Path) -> None:
+async def test_a_host_without_a_list_needs_a_named_model(tmp_path: Path) -> None:
     async with hosting(lists=False) as host:
-        own = await findings(tmp_path, host.rows, [Trial("open")], environ=keys())
-        asked = await findings(tmp_path, host.rows, [Trial("open", is_explicit=True)], environ=keys())
+        own = await run_probe(tmp_path, host.rows, [Trial("open")], environ=make_keys())
+        asked = await run_probe(tmp_path, host.rows, [Trial("open", is_explicit=True)], environ=make_keys())
 
     assert (own[0].tried, asked[0].tried) == (False, True)
     assert own[0].wants_model
     assert "`--model open/<id>`" in own[0].next
 
 
-async def test_a_refused_key_shows_in_the_list_too(tmp_path: Path) -> None:
+async def test_a_key_refused_for_the_list_of_models_is_reported(tmp_path: Path) -> None:
     async with hosting() as host:
-        (finding,) = await findings(tmp_path, host.rows, [Trial("open")], environ=keys(SECRET))
+        (finding,) = await run_probe(tmp_path, host.rows, [Trial("open")], environ=make_keys(SECRET))
 
-    assert flags(finding)[:3] == (True, False, None)
+    assert list_flags(finding)[:3] == (True, False, None)
     assert SECRET not in repr(finding)
 
 
 async def test_a_model_that_thinks_longer_is_given_more_tokens(tmp_path: Path) -> None:
     async with hosting(thinks=True) as host:
-        (finding,) = await findings(tmp_path, host.rows, [Trial("open", "open/small-1b")], environ=keys())
+        (finding,) = await run_probe(tmp_path, host.rows, [Trial("open", "open/small-1b")], environ=make_keys())
 
         assert finding.is_well
         assert [(body.get("stream", False), body["max_tokens"]) for _, body in host.asked] == [
@@ -182,11 +184,11 @@ async def test_a_model_that_thinks_longer_is_given_more_tokens(tmp_path: Path) -
         ]
 
 
-async def test_a_server_of_ones_own_that_does_not_run_is_no_fault_unless_asked_for(tmp_path: Path) -> None:
+async def test_a_local_server_that_is_not_running_is_a_fault_only_where_it_was_named(tmp_path: Path) -> None:
     with refusing_url() as url:
         rows = {"olla": {**Host().rows["olla"], "base_url": url}}
-        own = await findings(tmp_path, rows, [Trial("olla")])
-        asked = await findings(tmp_path, rows, [Trial("olla", is_explicit=True)])
+        own = await run_probe(tmp_path, rows, [Trial("olla")])
+        asked = await run_probe(tmp_path, rows, [Trial("olla", is_explicit=True)])
 
     assert (own[0].next, own[0].tried) == ("not running", False)
     assert asked[0].tried
@@ -201,16 +203,16 @@ def test_models_that_do_not_chat_are_left_out() -> None:
 # The command
 
 
-async def checked(folder: Path, rows: Mapping[str, Any], *arguments: str, **variables: Any) -> Ran:
+async def run_check(folder: Path, rows: Mapping[str, Any], *arguments: str, **variables: Any) -> Ran:
     path = folder / "own.json"
     path.write_text(json.dumps({**ROWS, "providers": rows}))
     return await run("check", "--live", "--config", str(path), *arguments, **variables)
 
 
-async def test_the_command_tells_of_each_provider_what_works_and_what_to_do(tmp_path: Path) -> None:
+async def test_the_command_prints_for_each_provider_what_works_and_what_to_do(tmp_path: Path) -> None:
     async with hosting() as host:
         rows = {**host.rows, "keyless": {**host.rows["open"], "api_key_env": "NO_SUCH_KEY"}}
-        told = await checked(tmp_path, rows, OPEN_KEY=KEY, ANTH_KEY=SECRET, OLLA_KEY="")
+        told = await run_check(tmp_path, rows, OPEN_KEY=KEY, ANTH_KEY=SECRET, OLLA_KEY="")
 
     lines = {re.split(r"\s{2,}", line)[0]: re.split(r"\s{2,}", line) for line in told.out.splitlines()}
     assert told.code == 0, told.out  # anthropic's format has no list here: nothing was tried
@@ -223,10 +225,10 @@ async def test_the_command_tells_of_each_provider_what_works_and_what_to_do(tmp_
     assert SECRET not in told.out + told.err
 
 
-async def test_the_command_fails_where_one_that_was_tried_fails(tmp_path: Path) -> None:
+async def test_the_command_fails_where_a_tried_provider_fails(tmp_path: Path) -> None:
     async with hosting() as host:
         chosen = ("--model", "open/small-1b", "--model", "anth/small-1b")
-        told = await checked(tmp_path, host.rows, *chosen, OPEN_KEY=KEY, ANTH_KEY=SECRET)
+        told = await run_check(tmp_path, host.rows, *chosen, OPEN_KEY=KEY, ANTH_KEY=SECRET)
 
     lines = {re.split(r"\s{2,}", line)[0]: re.split(r"\s{2,}", line) for line in told.out.splitlines()}
     assert told.code == 1
@@ -236,9 +238,9 @@ async def test_the_command_fails_where_one_that_was_tried_fails(tmp_path: Path) 
     assert SECRET not in told.out + told.err
 
 
-async def test_the_command_speaks_json_and_says_what_a_named_provider_lacks(tmp_path: Path) -> None:
+async def test_the_command_prints_json_with_what_a_named_provider_lacks(tmp_path: Path) -> None:
     async with hosting() as host:
-        told = await checked(tmp_path, host.rows, "--provider", "gemi", "--json")
+        told = await run_check(tmp_path, host.rows, "--provider", "gemi", "--json")
 
     (finding,) = json.loads(told.out)["findings"]
     assert told.code == 1
@@ -254,21 +256,23 @@ async def test_the_command_speaks_json_and_says_what_a_named_provider_lacks(tmp_
         (["--timeout", "0"], "--timeout"),
     ],
 )
-async def test_what_cannot_be_tried_is_a_wrong_use(arguments: list[str], sentence: str, tmp_path: Path) -> None:
-    told = await checked(tmp_path, Host(url="http://127.0.0.1:9").rows, *arguments)
+async def test_arguments_that_name_nothing_to_try_are_a_usage_error(
+    arguments: list[str], sentence: str, tmp_path: Path
+) -> None:
+    told = await run_check(tmp_path, Host(url="http://127.0.0.1:9").rows, *arguments)
 
     assert told.code == 2
     assert sentence in told.err
 
 
-async def test_its_options_go_with_live() -> None:
+async def test_its_options_need_live() -> None:
     told = await run("check", "--provider", "local")
 
     assert told.code == 2
     assert "go with --live" in told.err
 
 
-def test_what_a_host_says_cannot_steer_the_terminal_and_stays_in_its_line() -> None:
+def test_a_hosts_message_cannot_control_the_terminal_and_stays_on_its_line() -> None:
     finding = Finding("up", "up/x", next="it says:\n\x1b[2J\x07gone")
 
     assert to_cells(finding)[-1] == "it says: ␛[2J␇gone"
