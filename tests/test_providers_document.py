@@ -22,8 +22,7 @@ from fanout.core.sampling import SAMPLING_NAMES, Sampling
 from fanout.core.schema import Query, Target
 from fanout.providers import Provider, create
 from tests.support.cli import serving
-from tests.support.wires import in_pieces
-from tests.support.wires import serving as answering
+from tests.support.wires import answer_in_pieces, serve
 from tests.test_readme import ROOT, blocks
 
 DOCUMENT = "docs/providers.md"
@@ -240,7 +239,7 @@ async def test_the_documents_adapter_answers_whole_and_streamed(tmp_path: Path) 
     adapter, config, asked = _documented()
     assert len(adapter.text.splitlines()) <= 45
     (tmp_path / adapter.name).write_text(adapter.text)
-    async with answering(_text_generation) as upstream, aiohttp.ClientSession() as session:
+    async with serve(_text_generation) as upstream, aiohttp.ClientSession() as session:
         address = re.search(r"http://[\d.:]+", config.text)
         assert address
         (tmp_path / config.name).write_text(config.text.replace(address[0], upstream.url))
@@ -281,7 +280,7 @@ async def _text_generation(request: web.Request) -> web.StreamResponse:
     }
     events = [first] if body["inputs"] == "cut" else [first, last]
     pieces = [f"data:{json.dumps(event)}\n\n".encode() for event in events]
-    answer: web.StreamResponse = await in_pieces(pieces, "text/event-stream")(request)
+    answer: web.StreamResponse = await answer_in_pieces(pieces, "text/event-stream")(request)
     return answer
 
 

@@ -29,7 +29,7 @@ from fanout.providers.ollama import Ollama
 from fanout.providers.openai.adapter import OpenAi
 from fanout.providers.openai.azure import Azure
 from fanout.providers.transport.http import HttpProvider
-from tests.support.wires import adapter_at
+from tests.support.wires import build_adapter
 
 HERE = Path(__file__).parent
 HOME = HERE.parents[1] / ".venv-clients" / "aimock"
@@ -64,7 +64,7 @@ class Aimock:
         """The adapter of a format, pointed here; a header may ask for a fault."""
         make, path = FORMATS[name]
         named = {header.replace("_", "-"): value for header, value in headers.items()}
-        return adapter_at(make, self.url + path, session=session, key=KEY, headers=named)
+        return build_adapter(make, self.url + path, session=session, key=KEY, headers=named)
 
     def row(self, name: str, **headers: str) -> dict[str, Any]:
         """The same as a row of providers.json."""

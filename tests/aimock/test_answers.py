@@ -11,9 +11,8 @@ import pytest
 
 from fanout.core.messages import Message
 from tests.aimock.mock import FORMATS, KEY, Aimock
-from tests.support.exchanges import open_session
 from tests.support.server import serving
-from tests.support.wires import asking, streamed
+from tests.support.wires import build_call, collect_stream, open_session
 
 SAID = "Hello from a mock: ☀ and 😀"
 UNCOUNTED = {"ollama"}
@@ -24,13 +23,13 @@ WORDS = {"gemini": "FUNCTION_CALL", "vertex": "FUNCTION_CALL"}
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("name", FORMATS)
-async def test_an_answer(name: str, stream: bool, aimock: Aimock) -> None:
+async def test_an_answer_is_read(name: str, stream: bool, aimock: Aimock) -> None:
     """Text, finish reason, usage and the request's id; the connection is kept for the next."""
     async with open_session() as session:
         provider = aimock.provider(name, session)
         for _ in range(3):
-            call = asking(provider, "m-1")
-            deltas, completion = await streamed(provider, call) if stream else ([], await provider.complete(call))
+            call = build_call(provider, "m-1")
+            deltas, completion = await collect_stream(provider, call) if stream else ([], await provider.complete(call))
             (choice,) = completion.choices
             assert (choice.message.text, choice.finish_reason) == (SAID, "stop")
             assert completion.request_id
@@ -45,12 +44,12 @@ async def test_an_answer(name: str, stream: bool, aimock: Aimock) -> None:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("name", FORMATS)
-async def test_a_tool_call(name: str, stream: bool, aimock: Aimock) -> None:
+async def test_a_tool_call_is_read(name: str, stream: bool, aimock: Aimock) -> None:
     """In OpenAI's shape, whatever the format; its arguments come in pieces."""
     async with open_session() as session:
         provider = aimock.provider(name, session)
-        call = asking(provider, "m-1", messages=(Message("user", "the weather"),))
-        completion = (await streamed(provider, call))[1] if stream else await provider.complete(call)
+        call = build_call(provider, "m-1", messages=(Message("user", "the weather"),))
+        completion = (await collect_stream(provider, call))[1] if stream else await provider.complete(call)
     (choice,) = completion.choices
     (made,) = choice.message.tool_calls
     assert (made["type"], made["function"]["name"]) == ("function", "weather")
@@ -60,16 +59,16 @@ async def test_a_tool_call(name: str, stream: bool, aimock: Aimock) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-async def test_many_streams_at_once(name: str, aimock: Aimock) -> None:
+async def test_many_streams_are_read_at_once(name: str, aimock: Aimock) -> None:
     """Each is whole, and nobody's pieces are another's."""
     async with open_session() as session:
         provider = aimock.provider(name, session)
-        answers = await asyncio.gather(*(streamed(provider, asking(provider, f"m-{number}")) for number in range(20)))
+        answers = await asyncio.gather(*(collect_stream(provider, build_call(provider, f"m-{number}")) for number in range(20)))
     assert {completion.choices[0].message.text for _, completion in answers} == {SAID}
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-async def test_one_prompt_to_all_formats_at_once(stream: bool, aimock: Aimock, tmp_path: Path) -> None:
+async def test_one_prompt_is_answered_in_all_formats_at_once(stream: bool, aimock: Aimock, tmp_path: Path) -> None:
     """Through the real server; beside them one whose connection drops, one that is limited, one that talks nonsense."""
     broken = {"disconnect": "network", "ratelimit": "rate_limit", "malformed": "malformed", "drop": "server"}
     rows = {name: aimock.row(name) for name in FORMATS}
@@ -83,14 +82,14 @@ async def test_one_prompt_to_all_formats_at_once(stream: bool, aimock: Aimock, t
         body = {"model": models, "prompt": "Hello", "stream": stream}
         async with server.session.post("/v1/completion", json=body) as response:
             assert response.status == 200
-            choices = _merged(await response.text()) if stream else (await response.json())["choices"]
+            choices = read_choices(await response.text()) if stream else (await response.json())["choices"]
         assert server.in_flight == 0
     assert [choice["model"] for choice in choices] == models
     assert [choice["text"] for choice in choices[: len(FORMATS)]] == [SAID] * len(FORMATS)
     assert [choice["error"]["kind"] for choice in choices[len(FORMATS) :]] == list(broken.values())
 
 
-def _merged(stream: str) -> list[dict[str, Any]]:
+def read_choices(stream: str) -> list[dict[str, Any]]:
     """The choices of a stream, each put together, in their order."""
     made: dict[int, dict[str, Any]] = {}
     for line in stream.splitlines():

@@ -15,9 +15,8 @@ from fanout.core.messages import Message
 from fanout.core.schema import Delta, Failure
 from fanout.providers.transport.http import HttpProvider
 from tests.aimock.mock import FORMATS, KEY, PATIENCE_S, Aimock
-from tests.support.exchanges import open_session
 from tests.support.server import serving
-from tests.support.wires import asking, streamed
+from tests.support.wires import build_call, collect_stream, open_session
 
 CHAOS = {
     "drop": ("server", 500, None),
@@ -41,24 +40,24 @@ both = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"
 formats = pytest.mark.parametrize("name", FORMATS)
 
 
-async def failure(provider: HttpProvider, text: str, *, stream: bool) -> Failure:
+async def fail_call(provider: HttpProvider, text: str, *, stream: bool) -> Failure:
     """How a call fails."""
-    call = asking(provider, "m-1", messages=(Message("user", text),))
+    call = build_call(provider, "m-1", messages=(Message("user", text),))
     with pytest.raises(ProviderError) as caught:
         async with asyncio.timeout(PATIENCE_S):
-            await (streamed(provider, call) if stream else provider.complete(call))
+            await (collect_stream(provider, call) if stream else provider.complete(call))
     return caught.value.failure
 
 
 @both
 @pytest.mark.parametrize("fault", CHAOS)
 @formats
-async def test_chaos(name: str, fault: str, stream: bool, aimock: Aimock) -> None:
+async def test_chaos_is_a_failure_of_its_kind(name: str, fault: str, stream: bool, aimock: Aimock) -> None:
     """In whatever format: the kind is the transport's and the status's."""
     async with open_session() as session:
         provider = aimock.provider(name, session, **{f"x_aimock_chaos_{fault}": "1"})
         for _ in range(3):
-            failed = await failure(provider, "Hello", stream=stream)
+            failed = await fail_call(provider, "Hello", stream=stream)
             assert (failed.kind, failed.status, failed.retry_after_s) == CHAOS[fault]
             assert KEY not in repr(failed)
         await aimock.left(sockets=0 if fault == "disconnect" else 1)
@@ -67,22 +66,22 @@ async def test_chaos(name: str, fault: str, stream: bool, aimock: Aimock) -> Non
 @both
 @pytest.mark.parametrize("status", REFUSALS)
 @formats
-async def test_refusals(name: str, status: int, stream: bool, aimock: Aimock) -> None:
+async def test_refusals_have_their_kind(name: str, status: int, stream: bool, aimock: Aimock) -> None:
     """Also where the body has another format's shape, as a gateway's has."""
     async with open_session() as session:
-        failed = await failure(aimock.provider(name, session), f"refuse with {status}", stream=stream)
+        failed = await fail_call(aimock.provider(name, session), f"refuse with {status}", stream=stream)
         assert (failed.kind, failed.status) == (REFUSALS[status], status)
         await aimock.left(sockets=1)
 
 
 @pytest.mark.parametrize("text", ["cut me off", "hang up on me"])
 @formats
-async def test_a_stream_that_breaks_off(name: str, text: str, aimock: Aimock) -> None:
+async def test_a_stream_that_breaks_off_keeps_its_partial_text(name: str, text: str, aimock: Aimock) -> None:
     """The text so far is kept; after so many pieces, or after a time."""
     async with open_session() as session:
         provider = aimock.provider(name, session)
         for _ in range(3):
-            failed = await failure(provider, text, stream=True)
+            failed = await fail_call(provider, text, stream=True)
             assert failed.kind == "network"
             # Whoever hangs up after a time may have said nothing yet.
             assert failed.partial or text == "hang up on me"
@@ -96,9 +95,9 @@ async def test_a_slow_start_is_waited_for(name: str, aimock: Aimock) -> None:
     """The first piece is the first moment anything is known."""
     async with open_session() as session:
         provider = aimock.provider(name, session)
-        call = asking(provider, "m-1", messages=(Message("user", "take your time"),))
+        call = build_call(provider, "m-1", messages=(Message("user", "take your time"),))
         async with asyncio.timeout(PATIENCE_S):
-            _, completion = await streamed(provider, call)
+            _, completion = await collect_stream(provider, call)
     assert completion.choices[0].message.text == "At last"
 
 
@@ -110,7 +109,7 @@ async def test_a_caller_who_stops_waiting_leaves_no_socket(name: str, stream: bo
         provider = aimock.provider(name, session, x_aimock_chaos_latency="20000")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
-                await (streamed(provider, asking(provider)) if stream else provider.complete(asking(provider)))
+                await (collect_stream(provider, build_call(provider)) if stream else provider.complete(build_call(provider)))
         await aimock.left(sockets=0)
 
 
@@ -119,7 +118,7 @@ async def test_a_stream_left_early_leaves_no_socket(name: str, aimock: Aimock) -
     """In the middle, while the rest is still to come."""
     async with open_session() as session:
         provider = aimock.provider(name, session)
-        pieces = provider.stream(asking(provider, "m-1", messages=(Message("user", "go on for ever"),)))
+        pieces = provider.stream(build_call(provider, "m-1", messages=(Message("user", "go on for ever"),)))
         async with asyncio.timeout(PATIENCE_S):
             assert isinstance(await anext(pieces), Delta)
             await pieces.aclose()
@@ -127,7 +126,7 @@ async def test_a_stream_left_early_leaves_no_socket(name: str, aimock: Aimock) -
 
 
 @both
-async def test_a_failure_is_tried_again(stream: bool, aimock: Aimock, tmp_path: Path) -> None:
+async def test_a_failure_is_retried(stream: bool, aimock: Aimock, tmp_path: Path) -> None:
     """Each format fails once and then answers; the server says that it took two attempts."""
     rows = {name: aimock.row(name, **{"X-Test-Id": uuid4().hex}) for name in FORMATS}
     for row in rows.values():
@@ -138,7 +137,7 @@ async def test_a_failure_is_tried_again(stream: bool, aimock: Aimock, tmp_path: 
         body = {"model": [f"{name}/m-1" for name in rows], "prompt": "fail at first", "stream": stream}
         async with server.session.post("/v1/completion", json=body) as response:
             told = await response.text()
-    attempts = [piece["timing"]["attempts"] for piece in _choices(told) if piece.get("timing")]
+    attempts = [piece["timing"]["attempts"] for piece in read_choices(told) if piece.get("timing")]
     assert attempts == [2] * len(FORMATS)
 
 
@@ -154,11 +153,11 @@ async def test_the_deadline_ends_all_formats(headers: dict[str, str], aimock: Ai
             told = await response.text()
         assert server.in_flight == 0
         await aimock.left(sockets=0)
-    kinds = [piece["error"]["kind"] for piece in _choices(told) if piece.get("error")]
+    kinds = [piece["error"]["kind"] for piece in read_choices(told) if piece.get("error")]
     assert kinds == ["timeout"] * len(FORMATS)
 
 
-def _choices(told: str) -> list[dict[str, Any]]:
+def read_choices(told: str) -> list[dict[str, Any]]:
     """The choices of an answer, whole or streamed, or of a refusal."""
     if not told.startswith("data: "):
         answer = json.loads(told)

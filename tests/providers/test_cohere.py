@@ -13,17 +13,26 @@ from fanout.core.usage import Usage
 from fanout.providers.cohere import Cohere
 from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
 from tests.support.recordings import Exchange, recorded
-from tests.support.streams import COHERE, named
-from tests.support.wires import adapter_at, answered, asking, body_of, cut, failed, told, whole
+from tests.support.streams import COHERE, encode_named
+from tests.support.wires import (
+    build_adapter,
+    build_call,
+    cut_at,
+    encode_body,
+    expect_answer,
+    expect_failure,
+    try_decode,
+    try_replay,
+)
 
-UP = adapter_at(Cohere, "https://api.cohere.com/v2")
-CALL = asking(UP, "command-a-03-2025")
+UP = build_adapter(Cohere, "https://api.cohere.com/v2")
+CALL = build_call(UP, "command-a-03-2025")
 HELLO = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 TEXT = {"message": {"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}, "finish_reason": "COMPLETE"}
 
 
-def completed(body: Any, **headers: str) -> Completion:
-    return answered(whole(UP, CALL, 200, body, **headers))
+def complete(body: Any, **headers: str) -> Completion:
+    return expect_answer(try_decode(UP, CALL, 200, body, **headers))
 
 
 @pytest.mark.parametrize(
@@ -45,15 +54,15 @@ def completed(body: Any, **headers: str) -> Completion:
     ],
     ids=str,
 )
-def test_every_parameter(asked: dict[str, Any], sent: dict[str, Any]) -> None:
+def test_every_parameter_is_sent_under_its_name(asked: dict[str, Any], sent: dict[str, Any]) -> None:
     """By Cohere's names; nothing that was not asked for."""
-    call = asking(UP, **asked)
-    assert body_of(UP, call) == {**HELLO, **sent, "stream": False}
-    assert body_of(UP, call, stream=True) == {**HELLO, **sent, "stream": True}
+    call = build_call(UP, **asked)
+    assert encode_body(UP, call) == {**HELLO, **sent, "stream": False}
+    assert encode_body(UP, call, stream=True) == {**HELLO, **sent, "stream": True}
     assert (call.fitted.ignored, call.fitted.adjusted) == ((), {})
 
 
-def test_what_it_cannot_take_is_reported() -> None:
+def test_unknown_parameters_are_ignored_and_reported() -> None:
     """Another seed would be another seed."""
     refused: dict[str, Any] = {
         "n": 2,
@@ -63,13 +72,13 @@ def test_what_it_cannot_take_is_reported() -> None:
         "logit_bias": {"5": 1.0},
         "echo": True,
     }
-    asked = asking(UP, **refused, suffix="!", user="me").fitted
+    asked = build_call(UP, **refused, suffix="!", user="me").fitted
     assert asked == FittedParameters({}, (*refused, "suffix", "user"), {})
 
 
-def test_values_beyond_the_range_are_clamped_and_reported() -> None:
+def test_values_out_of_range_are_clamped_and_reported() -> None:
     """A penalty below 0 is as none; log probabilities come without alternatives."""
-    asked = asking(UP, temperature=1.5, top_p=1.0, top_k=900, presence_penalty=-1.0, logprobs=5).fitted
+    asked = build_call(UP, temperature=1.5, top_p=1.0, top_k=900, presence_penalty=-1.0, logprobs=5).fitted
     assert asked.sent == {"temperature": 1, "p": 0.99, "k": 500, "logprobs": True}
     assert asked.adjusted == {
         "temperature": (1.5, 1),
@@ -82,15 +91,15 @@ def test_values_beyond_the_range_are_clamped_and_reported() -> None:
 
 def test_only_one_of_the_penalties_is_sent() -> None:
     """The other is reported; one that is as none stands in nobody's way."""
-    both = asking(UP, presence_penalty=0.5, frequency_penalty=0.25).fitted
+    both = build_call(UP, presence_penalty=0.5, frequency_penalty=0.25).fitted
     assert (both.sent, both.ignored) == ({"frequency_penalty": 0.25}, ("presence_penalty",))
-    negative = asking(UP, presence_penalty=0.5, frequency_penalty=-0.25).fitted
+    negative = build_call(UP, presence_penalty=0.5, frequency_penalty=-0.25).fitted
     assert (negative.sent, negative.ignored) == ({"presence_penalty": 0.5}, ())
-    without = adapter_at(Cohere, parameters=ParametersRow(drop=("frequency_penalty",)))
-    assert asking(without, presence_penalty=0.5, frequency_penalty=0.25).fitted.sent == {"presence_penalty": 0.5}
+    without = build_adapter(Cohere, parameters=ParametersRow(drop=("frequency_penalty",)))
+    assert build_call(without, presence_penalty=0.5, frequency_penalty=0.25).fitted.sent == {"presence_penalty": 0.5}
 
 
-def test_the_conversation_is_nearly_openais() -> None:
+def test_a_conversation_is_converted() -> None:
     """Developers are the system; images by address and by their bytes."""
     messages = (
         Message("developer", (TextPart("Be "), TextPart("brief"))),
@@ -98,7 +107,7 @@ def test_the_conversation_is_nearly_openais() -> None:
         Message("assistant", "Hm"),
         Message("assistant", None),
     )
-    assert body_of(UP, asking(UP, messages=messages))["messages"] == [
+    assert encode_body(UP, build_call(UP, messages=messages))["messages"] == [
         {"role": "system", "content": "Be brief"},
         {
             "role": "user",
@@ -125,10 +134,10 @@ def test_the_conversation_is_nearly_openais() -> None:
     ],
     ids=str,
 )
-def test_tools(asked: dict[str, Any], choice: str | None, ignored: tuple[str, ...]) -> None:
+def test_tools_are_converted(asked: dict[str, Any], choice: str | None, ignored: tuple[str, ...]) -> None:
     """In OpenAI's shape; one function alone cannot be asked for."""
-    call = asking(UP, passthrough={"tools": [WEATHER, NOW], **asked})
-    body = body_of(UP, call)
+    call = build_call(UP, passthrough={"tools": [WEATHER, NOW], **asked})
+    body = encode_body(UP, call)
     assert body["tools"] == [
         WEATHER,
         {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}},
@@ -137,8 +146,8 @@ def test_tools(asked: dict[str, Any], choice: str | None, ignored: tuple[str, ..
     assert call.fitted.ignored == ignored
 
 
-def test_tool_calls_and_their_results_in_a_conversation() -> None:
-    assert body_of(UP, asking(UP, messages=TOOL_TURNS))["messages"][1:4] == [
+def test_tool_calls_and_results_of_a_conversation_are_converted() -> None:
+    assert encode_body(UP, build_call(UP, messages=TOOL_TURNS))["messages"][1:4] == [
         {"role": "assistant", "content": "Looking", "tool_calls": TOOL_TURNS[1].extra["tool_calls"]},
         {"role": "tool", "tool_call_id": "c1", "content": '{"sky":"blue"}'},
         {"role": "tool", "tool_call_id": "c2", "content": "grey"},
@@ -157,13 +166,13 @@ def test_tool_calls_and_their_results_in_a_conversation() -> None:
     ],
     ids=str,
 )
-def test_the_form_of_the_answer(asked: dict[str, Any], sent: dict[str, Any] | None) -> None:
+def test_the_response_format_is_converted(asked: dict[str, Any], sent: dict[str, Any] | None) -> None:
     """From OpenAI's `response_format`."""
-    assert body_of(UP, asking(UP, passthrough={"response_format": asked})).get("response_format") == sent
+    assert encode_body(UP, build_call(UP, passthrough={"response_format": asked})).get("response_format") == sent
 
 
 @pytest.mark.parametrize("exchange", recorded("cohere", path="/v2/chat"))
-def test_recorded_answers(exchange: Exchange) -> None:
+def test_recorded_answers_are_read(exchange: Exchange) -> None:
     """With the values that cohere 7.3.1 reads in them: tokens as the model saw them, billed units beside them."""
     completion = UP.decode(CALL, 200, exchange.headers, exchange.body)
     (choice,), usage = completion.choices, completion.usage
@@ -176,12 +185,12 @@ def test_recorded_answers(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("exchange", recorded("cohere", path="/v2/chat"))
-def test_recorded_requests_are_what_is_sent_here(exchange: Exchange) -> None:
-    call = asking(UP, exchange.request["model"], messages=(Message("user", "hello"),))
-    assert body_of(UP, call) == exchange.request
+def test_a_recorded_request_is_what_we_send(exchange: Exchange) -> None:
+    call = build_call(UP, exchange.request["model"], messages=(Message("user", "hello"),))
+    assert encode_body(UP, call) == exchange.request
 
 
-def test_a_whole_answer_says_what_its_stream_does() -> None:
+def test_a_whole_answer_equals_its_stream() -> None:
     """A plan and thoughts are reasoning; parts of other types are passed over."""
     message = {
         "role": "assistant",
@@ -199,8 +208,8 @@ def test_a_whole_answer_says_what_its_stream_does() -> None:
         "tokens": {"input_tokens": 1460.0, "output_tokens": 60.0},
         "cached_tokens": 1216.0,
     }
-    answer = completed({"id": "29f1", "message": message, "finish_reason": "TOOL_CALL", "usage": usage})
-    outcome = told(UP, CALL, [COHERE])
+    answer = complete({"id": "29f1", "message": message, "finish_reason": "TOOL_CALL", "usage": usage})
+    outcome = try_replay(UP, CALL, [COHERE])
     assert not isinstance(outcome, Failure)
     assert outcome[1] == answer
     assert isinstance(answer.usage, Usage)
@@ -218,9 +227,9 @@ def test_a_whole_answer_says_what_its_stream_does() -> None:
     ],
     ids=str,
 )
-def test_usage(raw: Any, tokens: Any) -> None:
+def test_usage_is_read(raw: Any, tokens: Any) -> None:
     """Unknown is not 0."""
-    usage = completed({**TEXT, "usage": raw}).usage
+    usage = complete({**TEXT, "usage": raw}).usage
     assert (usage and (usage.input_tokens, usage.output_tokens, usage.billed)) == tokens
 
 
@@ -232,11 +241,11 @@ def test_logprobs_are_sums_over_the_tokens_of_an_item() -> None:
     ]
     odd = {"token_ids": [4], "logprobs": None}
     expected = (TokenLogprob("Hi", -0.5), TokenLogprob(" you", -1.25), TokenLogprob("", None))
-    assert completed({**TEXT, "logprobs": [*items, odd]}).choices[0].logprobs == expected
+    assert complete({**TEXT, "logprobs": [*items, odd]}).choices[0].logprobs == expected
     deltas = [
         {"type": "content-delta", "delta": {"message": {"content": {"text": item["text"]}}}, "logprobs": item} for item in items
     ]
-    outcome = told(UP, CALL, [named(*deltas, {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}})])
+    outcome = try_replay(UP, CALL, [encode_named(*deltas, {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}})])
     assert not isinstance(outcome, Failure)
     assert outcome[1].choices[0].logprobs == expected[:2]
     assert [delta.logprobs for delta in outcome[0]] == [(expected[0],), (expected[1],)]
@@ -252,11 +261,11 @@ def test_logprobs_are_sums_over_the_tokens_of_an_item() -> None:
         ("OF_NEXT_YEAR", None),
     ],
 )
-def test_finish_reasons(word: str, finish: str | None) -> None:
+def test_finish_reasons_are_translated(word: str, finish: str | None) -> None:
     """Whole and streamed; an unknown word is kept, not guessed at."""
-    outcome = told(UP, CALL, [named({"type": "message-end", "delta": {"finish_reason": word}})])
+    outcome = try_replay(UP, CALL, [encode_named({"type": "message-end", "delta": {"finish_reason": word}})])
     assert not isinstance(outcome, Failure)
-    for completion in (completed({**TEXT, "finish_reason": word}), outcome[1]):
+    for completion in (complete({**TEXT, "finish_reason": word}), outcome[1]):
         (choice,) = completion.choices
         assert (choice.finish_reason, choice.native_finish_reason) == (finish, word)
 
@@ -271,11 +280,11 @@ def test_finish_reasons(word: str, finish: str | None) -> None:
     ],
     ids=str,
 )
-def test_an_answer_that_ends_in_an_error_is_one(end: dict[str, Any], kind: str, message: str) -> None:
+def test_an_answer_that_ends_in_an_error_is_a_failure(end: dict[str, Any], kind: str, message: str) -> None:
     """Whole and streamed; what had come is kept."""
     piece = {"type": "content-delta", "delta": {"message": {"content": {"text": "Hel"}}}}
-    streamed = told(UP, CALL, cut(named(piece, {"type": "message-end", "delta": end}), [50]))
-    for failure in (whole(UP, CALL, 200, {"message": {"content": []}, **end}), streamed):
+    streamed = try_replay(UP, CALL, cut_at(encode_named(piece, {"type": "message-end", "delta": end}), [50]))
+    for failure in (try_decode(UP, CALL, 200, {"message": {"content": []}, **end}), streamed):
         assert isinstance(failure, Failure)
         assert (failure.kind, failure.message) == (kind, message)
     assert isinstance(streamed, Failure)
@@ -307,21 +316,21 @@ TRIAL = "You are using a Trial key, which is limited to {} API calls / {}. You c
     ],
     ids=str,
 )
-def test_errors(status: int, message: str, kind: str, code: str | None) -> None:
+def test_errors_have_their_kind_and_code(status: int, message: str, kind: str, code: str | None) -> None:
     """Flat, with the request's id in the body."""
-    failure = failed(whole(UP, CALL, status, {"id": "8bd5", "message": message}))
+    failure = expect_failure(try_decode(UP, CALL, status, {"id": "8bd5", "message": message}))
     assert (failure.kind, failure.code, failure.status, failure.request_id) == (kind, code, status, "8bd5")
     assert (failure.message == message) == (status < 500 and kind != "auth")
 
 
-def test_the_trace_in_the_header_names_the_request_best() -> None:
-    failure = failed(whole(UP, CALL, 404, {"id": "8bd5", "message": "no"}, **{"x-debug-trace-id": "t1"}))
+def test_the_trace_header_is_the_request_id() -> None:
+    failure = expect_failure(try_decode(UP, CALL, 404, {"id": "8bd5", "message": "no"}, **{"x-debug-trace-id": "t1"}))
     assert failure.request_id == "t1"
 
 
 def test_a_flat_error_may_come_with_status_200() -> None:
     """Whole, and as an event of a stream."""
     body = {"id": "8bd5", "message": "too many tokens"}
-    for failure in (whole(UP, CALL, 200, body), told(UP, CALL, [named({"type": "error", **body})])):
+    for failure in (try_decode(UP, CALL, 200, body), try_replay(UP, CALL, [encode_named({"type": "error", **body})])):
         assert isinstance(failure, Failure)
         assert (failure.kind, failure.message, failure.request_id) == ("server", "too many tokens", "8bd5")

@@ -18,27 +18,28 @@ from fanout.core.schema import Failure, Query, TokenLogprob
 from fanout.providers.ollama import Ollama, create
 from fanout.providers.transport.ndjson import NdjsonDecoder
 from tests.providers.mapping.test_images import PNG
-from tests.support.exchanges import KEY, open_session
 from tests.support.wires import (
-    adapter_at,
-    answered,
-    answering,
-    asking,
-    body_of,
-    cut,
-    failed,
-    in_pieces,
-    serving,
-    spoilt,
-    streamed,
-    told,
-    whole,
+    KEY,
+    answer_in_pieces,
+    answer_with,
+    build_adapter,
+    build_call,
+    collect_stream,
+    corrupt,
+    cut_at,
+    encode_body,
+    expect_answer,
+    expect_failure,
+    open_session,
+    serve,
+    try_decode,
+    try_replay,
 )
 
 HOST = "http://127.0.0.1:11434"
-UP = adapter_at(Ollama, HOST, key=None)
-CALL = asking(UP, "llama3.2")
-TEXT = asking(UP, "llama3.2", prompt="Once")
+UP = build_adapter(Ollama, HOST, key=None)
+CALL = build_call(UP, "llama3.2")
+TEXT = build_call(UP, "llama3.2", prompt="Once")
 # Source: docs/api.md
 COUNTS = {
     "total_duration": 4883583458,
@@ -52,18 +53,18 @@ HEAD = {"model": "llama3.2", "created_at": "2023-08-04T08:52:19.385406455-07:00"
 END = {**HEAD, "message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop", **COUNTS}
 
 
-def lines(*items: Any) -> bytes:
+def encode_lines(*items: Any) -> bytes:
     return b"".join(json.dumps(item).encode() + b"\n" for item in items)
 
 
-def piece(content: str = "", **message: Any) -> dict[str, Any]:
+def build_line(content: str = "", **message: Any) -> dict[str, Any]:
     return {**HEAD, "message": {"role": "assistant", "content": content, **message}, "done": False}
 
 
-STREAM = lines(piece("The "), piece("sky ☀"), END)
+STREAM = encode_lines(build_line("The "), build_line("sky ☀"), END)
 
 
-def test_a_conversation() -> None:
+def test_a_conversation_is_converted() -> None:
     """Parameters stand in `options`, images beside the text; a tool's answer names the tool."""
     data = base64.b64encode(PNG).decode()
     arguments = '{"zone": "UTC"}'
@@ -74,8 +75,10 @@ def test_a_conversation() -> None:
         Message("tool", "Noon", {"tool_call_id": "c1"}),
     )
     asked: dict[str, Any] = {"max_tokens": 9, "temperature": 0.5, "top_k": 5, "top_p": 0.9, "seed": 7, "stop": ("a",)}
-    call = asking(UP, "llava", messages=messages, repetition_penalty=1.1, logprobs=2, passthrough={"keep_alive": "5m"}, **asked)
-    assert body_of(UP, call) == {
+    call = build_call(
+        UP, "llava", messages=messages, repetition_penalty=1.1, logprobs=2, passthrough={"keep_alive": "5m"}, **asked
+    )
+    assert encode_body(UP, call) == {
         "model": "llava",
         "stream": False,
         "keep_alive": "5m",
@@ -102,9 +105,9 @@ def test_a_conversation() -> None:
 
 def test_text_is_sent_raw_unless_it_has_a_suffix() -> None:
     """A suffix is put in by the model's template, which `raw` would pass by."""
-    assert body_of(UP, TEXT) == {"model": "llama3.2", "stream": False, "prompt": "Once", "raw": True}
-    call = asking(UP, "codellama", prompt="def f(", suffix="return x", max_tokens=5)
-    assert body_of(UP, call, stream=True) == {
+    assert encode_body(UP, TEXT) == {"model": "llama3.2", "stream": False, "prompt": "Once", "raw": True}
+    call = build_call(UP, "codellama", prompt="def f(", suffix="return x", max_tokens=5)
+    assert encode_body(UP, call, stream=True) == {
         "model": "codellama",
         "stream": True,
         "prompt": "def f(",
@@ -115,14 +118,14 @@ def test_text_is_sent_raw_unless_it_has_a_suffix() -> None:
     assert UP.encode(CALL, stream=True).url.path == "/api/chat"
 
 
-def test_a_callers_own_options_stand_below_his_parameters() -> None:
-    call = asking(UP, temperature=0.5, passthrough={"options": {"num_ctx": 8192, "temperature": 1}})
-    assert body_of(UP, call)["options"] == {"num_ctx": 8192, "temperature": 0.5}
+def test_parameters_override_a_callers_own_options() -> None:
+    call = build_call(UP, temperature=0.5, passthrough={"options": {"num_ctx": 8192, "temperature": 1}})
+    assert encode_body(UP, call)["options"] == {"num_ctx": 8192, "temperature": 0.5}
 
 
-def test_what_it_does_not_take_is_told() -> None:
-    call = asking(UP, n=2, best_of=2, logit_bias={"1": 5}, echo=True, user="me", suffix="x", passthrough={"metadata": {}})
-    assert body_of(UP, call) == {"model": "m", "stream": False, "messages": [{"role": "user", "content": "Hello"}]}
+def test_unknown_parameters_are_ignored_and_reported() -> None:
+    call = build_call(UP, n=2, best_of=2, logit_bias={"1": 5}, echo=True, user="me", suffix="x", passthrough={"metadata": {}})
+    assert encode_body(UP, call) == {"model": "m", "stream": False, "messages": [{"role": "user", "content": "Hello"}]}
     assert set(call.fitted.ignored) == {"n", "best_of", "logit_bias", "echo", "user", "suffix", "metadata"}
 
 
@@ -135,20 +138,20 @@ def test_what_it_does_not_take_is_told() -> None:
         ({"type": "grammar"}, None),
     ],
 )
-def test_the_format_of_an_answer(wanted: Any, sent: Any) -> None:
-    call = asking(UP, passthrough={"response_format": wanted})
-    assert body_of(UP, call).get("format") == sent
+def test_the_response_format_is_converted(wanted: Any, sent: Any) -> None:
+    call = build_call(UP, passthrough={"response_format": wanted})
+    assert encode_body(UP, call).get("format") == sent
     assert call.fitted.ignored == (("response_format",) if wanted["type"] == "grammar" else ())
 
 
-def test_tools() -> None:
+def test_tools_are_converted() -> None:
     """Which of them to choose cannot be said."""
     function = {"name": "clock", "parameters": {"type": "object"}}
-    call = asking(UP, passthrough={"tools": [{"type": "function", "function": function}], "tool_choice": "required"})
-    assert body_of(UP, call)["tools"] == [{"type": "function", "function": function}]
+    call = build_call(UP, passthrough={"tools": [{"type": "function", "function": function}], "tool_choice": "required"})
+    assert encode_body(UP, call)["tools"] == [{"type": "function", "function": function}]
     assert call.fitted.ignored == ("tool_choice",)
-    none = asking(UP, passthrough={"tools": [{"type": "function", "function": function}], "tool_choice": "none"})
-    assert "tools" not in body_of(UP, none)
+    none = build_call(UP, passthrough={"tools": [{"type": "function", "function": function}], "tool_choice": "none"})
+    assert "tools" not in encode_body(UP, none)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +164,7 @@ def test_tools() -> None:
     ],
     ids=["audio", "assistants-image", "not-fetched", "token-ids"],
 )
-def test_what_cannot_be_said_is_refused(query: Query) -> None:
+def test_a_query_the_format_cannot_express_is_refused(query: Query) -> None:
     with pytest.raises(ProviderError) as caught:
         UP.encode(replace(CALL, query=query), stream=False)
     assert caught.value.failure.kind in ("unsupported", "bad_request")
@@ -170,11 +173,11 @@ def test_what_cannot_be_said_is_refused(query: Query) -> None:
 def test_a_key_is_sent_where_there_is_one() -> None:
     """Ollama's own cloud wants one."""
     assert "Authorization" not in UP.encode(CALL, stream=False).headers
-    keyed = adapter_at(Ollama, "https://ollama.com")
-    assert keyed.encode(asking(keyed), stream=False).headers["Authorization"] == f"Bearer {KEY}"
-    assert keyed.encode(asking(keyed, own_key="mine-0123"), stream=False).headers["Authorization"] == "Bearer mine-0123"
+    keyed = build_adapter(Ollama, "https://ollama.com")
+    assert keyed.encode(build_call(keyed), stream=False).headers["Authorization"] == f"Bearer {KEY}"
+    assert keyed.encode(build_call(keyed, own_key="mine-0123"), stream=False).headers["Authorization"] == "Bearer mine-0123"
     with pytest.raises(ProviderError, match="no address"):
-        adapter_at(Ollama, None).encode(CALL, stream=False)
+        build_adapter(Ollama, None).encode(CALL, stream=False)
 
 
 @pytest.mark.parametrize(
@@ -185,8 +188,8 @@ def test_a_key_is_sent_where_there_is_one() -> None:
     ],
     ids=["chat", "text"],
 )
-def test_a_whole_answer(call: Any, body: Any) -> None:
-    completion = answered(whole(UP, call, 200, body))
+def test_a_whole_answer_is_read(call: Any, body: Any) -> None:
+    completion = expect_answer(try_decode(UP, call, 200, body))
     (choice,), usage = completion.choices, completion.usage
     assert (choice.message.text, choice.finish_reason, choice.native_finish_reason) == ("The sky ☀", "stop", None)
     assert usage
@@ -194,28 +197,28 @@ def test_a_whole_answer(call: Any, body: Any) -> None:
     assert completion.model == "llama3.2"
 
 
-def test_a_stream_says_what_the_whole_answer_says() -> None:
+def test_a_stream_equals_the_whole_answer() -> None:
     body = {**END, "message": {"role": "assistant", "content": "The sky ☀"}}
-    assert answered(told(UP, CALL, [STREAM])) == answered(whole(UP, CALL, 200, body))
+    assert expect_answer(try_replay(UP, CALL, [STREAM])) == expect_answer(try_decode(UP, CALL, 200, body))
     texts = [{**HEAD, "response": "Once", "done": False}, {**HEAD, "response": "", "done": True, "done_reason": "length"}]
-    choice = answered(told(UP, TEXT, [lines(*texts)])).choices[0]
+    choice = expect_answer(try_replay(UP, TEXT, [encode_lines(*texts)])).choices[0]
     assert (choice.message.text, choice.finish_reason) == ("Once", "length")
 
 
-def test_thoughts_tool_calls_and_logprobs() -> None:
+def test_thoughts_tool_calls_and_logprobs_are_read() -> None:
     """Whole and streamed alike; calls get the ids they lack."""
     calls = [{"function": {"name": name, "arguments": {"zone": "UTC"}}} for name in ("clock", "date")]
     alternatives = [{"token": "Hi", "logprob": -0.5}, {"token": "Ho", "logprob": -1.5}]
     logprobs = [{"token": "Hi", "logprob": -0.5, "bytes": [72, 105], "top_logprobs": alternatives}]
     body = {**END, "message": {"content": "Hi", "thinking": "Hm", "tool_calls": calls}, "logprobs": logprobs}
     stream = [
-        piece(thinking="Hm"),
-        {**piece("Hi"), "logprobs": logprobs},
-        piece(tool_calls=calls[:1]),
-        piece(tool_calls=calls[1:]),
+        build_line(thinking="Hm"),
+        {**build_line("Hi"), "logprobs": logprobs},
+        build_line(tool_calls=calls[:1]),
+        build_line(tool_calls=calls[1:]),
         END,
     ]
-    both = [answered(whole(UP, CALL, 200, body)), answered(told(UP, CALL, [lines(*stream)]))]
+    both = [expect_answer(try_decode(UP, CALL, 200, body)), expect_answer(try_replay(UP, CALL, [encode_lines(*stream)]))]
     for completion in both:
         (choice,) = completion.choices
         assert (choice.message.text, choice.message.reasoning, choice.finish_reason) == ("Hi", "Hm", "tool_calls")
@@ -237,26 +240,28 @@ def test_thoughts_tool_calls_and_logprobs() -> None:
         (None, None, None),
     ],
 )
-def test_finish_reasons(word: str | None, reason: str | None, native: str | None) -> None:
+def test_finish_reasons_are_translated(word: str | None, reason: str | None, native: str | None) -> None:
     end = {**END, "done_reason": word}
-    for result in (whole(UP, CALL, 200, end), told(UP, CALL, [lines(piece("Hi"), end)])):
-        choice = answered(result).choices[0]
+    for result in (try_decode(UP, CALL, 200, end), try_replay(UP, CALL, [encode_lines(build_line("Hi"), end)])):
+        choice = expect_answer(result).choices[0]
         assert (choice.finish_reason, choice.native_finish_reason) == (reason, native)
 
 
 def test_counts_that_are_missing_are_unknown() -> None:
     """The prompt's is where it was cached."""
-    usage = answered(whole(UP, CALL, 200, {**HEAD, "message": {"content": "Hi"}, "done": True, "eval_count": 2})).usage
+    usage = expect_answer(
+        try_decode(UP, CALL, 200, {**HEAD, "message": {"content": "Hi"}, "done": True, "eval_count": 2})
+    ).usage
     assert usage
     assert (usage.input_tokens, usage.output_tokens) == (None, 2)
-    assert answered(whole(UP, CALL, 200, {**HEAD, "message": {"content": "Hi"}, "done": True})).usage is None
+    assert expect_answer(try_decode(UP, CALL, 200, {**HEAD, "message": {"content": "Hi"}, "done": True})).usage is None
 
 
 @pytest.mark.parametrize(
     ("status", "kind"), [(400, "bad_request"), (404, "not_found"), (429, "rate_limit"), (500, "server"), (502, "server")]
 )
 def test_errors_are_bare_sentences(status: int, kind: str) -> None:
-    failure = failed(whole(UP, CALL, status, {"error": "model 'x' not found"}))
+    failure = expect_failure(try_decode(UP, CALL, status, {"error": "model 'x' not found"}))
     assert (failure.kind, failure.status) == (kind, status)
     if status < 500:
         assert failure.message == "model 'x' not found"
@@ -264,8 +269,10 @@ def test_errors_are_bare_sentences(status: int, kind: str) -> None:
 
 def test_an_error_may_come_with_status_200() -> None:
     """Whole, or as a line behind some text."""
-    assert failed(whole(UP, CALL, 200, {"error": "out of memory"})).kind == "server"
-    failure = failed(told(UP, CALL, [lines(piece("The "), {"error": "an error was encountered while running the model"})]))
+    assert expect_failure(try_decode(UP, CALL, 200, {"error": "out of memory"})).kind == "server"
+    failure = expect_failure(
+        try_replay(UP, CALL, [encode_lines(build_line("The "), {"error": "an error was encountered while running the model"})])
+    )
     assert (failure.kind, failure.partial) == ("server", "The ")
     assert "while running the model" in failure.message
 
@@ -273,32 +280,32 @@ def test_an_error_may_come_with_status_200() -> None:
 @pytest.mark.parametrize(
     ("stream", "code"),
     [
-        (lines(piece("The ")), "stream_truncated"),
+        (encode_lines(build_line("The ")), "stream_truncated"),
         (STREAM[:-40], "stream_truncated"),
         (b"", "stream_truncated"),
-        (lines(piece("The ")) + b"{oops}\n", "invalid_json"),
+        (encode_lines(build_line("The ")) + b"{oops}\n", "invalid_json"),
         (b"[]\n", "unexpected_shape"),
         (b'{"model": "' + b"x" * 2**20, "event_too_large"),
         (b"x" * 2**20 + b"x\n", "event_too_large"),
     ],
 )
-def test_a_stream_that_is_no_whole_answer(stream: bytes, code: str) -> None:
-    failure = failed(told(UP, CALL, [stream]))
+def test_an_incomplete_stream_is_a_failure(stream: bytes, code: str) -> None:
+    failure = expect_failure(try_replay(UP, CALL, [stream]))
     assert (failure.kind, failure.code) == ("network" if code == "stream_truncated" else "malformed", code)
 
 
-def test_the_last_line_needs_no_end() -> None:
-    assert told(UP, CALL, [STREAM.rstrip()])[1:] == told(UP, CALL, [STREAM])[1:]  # type: ignore[index]  # both are answers
+def test_the_last_line_needs_no_line_feed() -> None:
+    assert try_replay(UP, CALL, [STREAM.rstrip()])[1:] == try_replay(UP, CALL, [STREAM])[1:]  # type: ignore[index]  # both are answers
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"null", b'{"message": 5}'])
-def test_what_is_no_answer(body: bytes) -> None:
-    assert failed(whole(UP, CALL, 200, body)).kind == "malformed"
+def test_a_body_that_is_no_answer_is_a_failure(body: bytes) -> None:
+    assert expect_failure(try_decode(UP, CALL, 200, body)).kind == "malformed"
 
 
-def test_an_answer_has_its_bounds() -> None:
-    small = adapter_at(create, HOST, max_answer_bytes=100)
-    assert failed(told(small, CALL, [lines(*[piece("x" * 60)] * 3)])).code == "answer_too_large"
+def test_too_large_an_answer_is_a_failure() -> None:
+    small = build_adapter(create, HOST, max_answer_bytes=100)
+    assert expect_failure(try_replay(small, CALL, [encode_lines(*[build_line("x" * 60)] * 3)])).code == "answer_too_large"
 
 
 JSON = st.recursive(
@@ -322,24 +329,24 @@ JSON = st.recursive(
 
 @given(st.lists(JSON, max_size=4))
 def test_any_lines_are_an_answer_or_a_failure(items: list[Any]) -> None:
-    told(UP, CALL, [lines(*items, END)])
+    try_replay(UP, CALL, [encode_lines(*items, END)])
 
 
 @given(JSON, st.sampled_from([200, 400, 500]))
 def test_any_body_is_an_answer_or_a_failure(body: Any, status: int) -> None:
-    whole(UP, CALL, status, body)
+    try_decode(UP, CALL, status, body)
 
 
 @given(st.lists(st.integers(0, len(STREAM))))
-def test_a_stream_cut_anywhere_is_the_same(places: list[int]) -> None:
-    assert told(UP, CALL, cut(STREAM, places)) == told(UP, CALL, [STREAM])
+def test_the_cuts_of_a_stream_do_not_matter(places: list[int]) -> None:
+    assert try_replay(UP, CALL, cut_at(STREAM, places)) == try_replay(UP, CALL, [STREAM])
 
 
 @given(st.lists(st.tuples(st.integers(0, len(STREAM)), st.integers(0, 255))), st.lists(st.integers(0, 999)))
-def test_a_spoilt_stream_is_an_answer_or_a_failure(changes: list[tuple[int, int]], places: list[int]) -> None:
+def test_a_corrupt_stream_is_an_answer_or_a_failure(changes: list[tuple[int, int]], places: list[int]) -> None:
     """The same one wherever it is cut, but for what had been given before."""
-    body = spoilt(STREAM, changes)
-    result, other = told(UP, CALL, [body]), told(UP, CALL, cut(body, places))
+    body = corrupt(STREAM, changes)
+    result, other = try_replay(UP, CALL, [body]), try_replay(UP, CALL, cut_at(body, places))
     assert isinstance(result, Failure) == isinstance(other, Failure)
     if isinstance(result, Failure) and isinstance(other, Failure):
         assert (result.kind, result.code) == (other.kind, other.code)
@@ -348,27 +355,27 @@ def test_a_spoilt_stream_is_an_answer_or_a_failure(changes: list[tuple[int, int]
 
 
 @given(st.lists(st.binary().map(lambda data: data.replace(b"\n", b""))), st.lists(st.integers(0, 999)))
-def test_lines_are_what_stands_between_line_feeds(items: list[bytes], places: list[int]) -> None:
+def test_lines_are_split_at_line_feeds_only(items: list[bytes], places: list[int]) -> None:
     decoder, body = NdjsonDecoder(), b"\n".join(items)
-    found = [line for part in cut(body, places) for _, line in decoder.feed(part)] + [line for _, line in decoder.close()]
+    found = [line for part in cut_at(body, places) for _, line in decoder.feed(part)] + [line for _, line in decoder.close()]
     assert found == [item.strip() for item in items if item.strip()]
 
 
-async def test_calls_over_the_network() -> None:
+async def test_calls_work_over_the_network() -> None:
     """Whole and streamed, an image fetched before; a refusal's connection is kept like another."""
-    async with serving(answering(PNG)) as images, open_session() as session:
+    async with serve(answer_with(PNG)) as images, open_session() as session:
         for stream in (False, True):
-            answer = in_pieces(cut(STREAM, range(0, 999, 11)), "application/x-ndjson") if stream else answering(END)
-            async with serving(answer) as served:
-                up = adapter_at(Ollama, served.url, session=session)
+            answer = answer_in_pieces(cut_at(STREAM, range(0, 999, 11)), "application/x-ndjson") if stream else answer_with(END)
+            async with serve(answer) as served:
+                up = build_adapter(Ollama, served.url, session=session)
                 up.allowed_networks = [ip_network("127.0.0.1/32")]
-                call = asking(up, messages=(Message("user", (TextPart("What?"), ImagePart(images.url))),))
-                completion = (await streamed(up, call))[1] if stream else await up.complete(call)
+                call = build_call(up, messages=(Message("user", (TextPart("What?"), ImagePart(images.url))),))
+                completion = (await collect_stream(up, call))[1] if stream else await up.complete(call)
             ((path, _, body),) = served.requests
             assert (path, json.loads(body)["stream"]) == ("/api/chat", stream)
             assert json.loads(body)["messages"][0]["images"] == [base64.b64encode(PNG).decode()]
             assert completion.choices[0].finish_reason == "stop"
-        async with serving(answering({"error": "model 'm' not found"}, status=404)) as served:
-            up = adapter_at(Ollama, served.url, session=session)
+        async with serve(answer_with({"error": "model 'm' not found"}, status=404)) as served:
+            up = build_adapter(Ollama, served.url, session=session)
             with pytest.raises(ProviderError, match="model 'm' not found"):
-                await streamed(up, asking(up))
+                await collect_stream(up, build_call(up))

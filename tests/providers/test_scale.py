@@ -18,69 +18,70 @@ from fanout.providers import ADAPTERS, scale, scale_llm_engine
 from fanout.providers.scale import Scale
 from fanout.providers.scale_llm_engine import DEFAULT_MAX_TOKENS, LlmEngine
 from fanout.providers.transport.http import HttpProvider
-from tests.support.exchanges import KEY, open_session
 from tests.support.server import Server
 from tests.support.wires import (
-    adapter_at,
-    answered,
-    answering,
-    asking,
-    body_of,
-    cut,
-    failed,
-    in_pieces,
-    serving_to,
-    spoilt,
-    streamed,
-    told,
-    whole,
+    KEY,
+    answer_in_pieces,
+    answer_with,
+    build_adapter,
+    build_call,
+    collect_stream,
+    corrupt,
+    cut_at,
+    encode_body,
+    expect_answer,
+    expect_failure,
+    open_session,
+    serve_adapter,
+    try_decode,
+    try_replay,
 )
 
-UP = adapter_at(Scale, "https://api.egp.scale.com")
-CALL = asking(UP, "gpt-4o", prompt="Once")
-ENGINE = adapter_at(LlmEngine, "https://api.spellbook.scale.com/llm-engine")
-ASKED = asking(ENGINE, "llama-2-7b", prompt="Once", max_tokens=9, temperature=0.5)
+UP = build_adapter(Scale, "https://api.egp.scale.com")
+CALL = build_call(UP, "gpt-4o", prompt="Once")
+ENGINE = build_adapter(LlmEngine, "https://api.spellbook.scale.com/llm-engine")
+ASKED = build_call(ENGINE, "llama-2-7b", prompt="Once", max_tokens=9, temperature=0.5)
 BASIC = b64encode(f"{KEY}:".encode()).decode()
 
 
-def events(*items: Any) -> bytes:
+def encode_events(*items: Any) -> bytes:
     return b"".join(b"data: " + json.dumps(item).encode() + b"\n\n" for item in items)
 
 
-def packet(text: str, finish: Any = None, usage: Any = None) -> dict[str, Any]:
+def build_packet(text: str, finish: Any = None, usage: Any = None) -> dict[str, Any]:
     """An event of the platform's, or its whole answer. Source: scale-gp 0.1.0a62 `types/completions_response.py`"""
     return {"completion": {"text": text, "finish_reason": finish, "response_metadata": None}, "token_usage": usage}
 
 
 USAGE = {"prompt": 3, "completion": 2, "total": 5}
-STREAM = events(packet("On"), packet("ce ☀"), packet("", "stop", USAGE))
+STREAM = encode_events(build_packet("On"), build_packet("ce ☀"), build_packet("", "stop", USAGE))
 
 
-def token(text: str, number: int, *, finished: bool = False) -> dict[str, Any]:
+def build_token(text: str, number: int, *, finished: bool = False) -> dict[str, Any]:
     """An event of LLM Engine's. Source: scale-llm-engine 0.0.0b45 `data_types/completion.py`"""
     output = {"text": text, "finished": finished, "num_prompt_tokens": 3, "num_completion_tokens": number, "token": None}
     return {"request_id": "r-1", "output": output, "error": None}
 
 
-TOKENS = events(token("On", 1), token("ce ☀", 2, finished=True))
+TOKENS = encode_events(build_token("On", 1), build_token("ce ☀", 2, finished=True))
 OUTPUT = {"text": "Once ☀", "num_prompt_tokens": 3, "num_completion_tokens": 2, "tokens": None}
 
 
-def test_both_adapters_have_a_name() -> None:
+def test_both_adapters_are_found_by_name() -> None:
     assert ADAPTERS["scale"] == scale.__name__
     assert ADAPTERS["scale-llm-engine"] == scale_llm_engine.__name__
-    assert isinstance(adapter_at(scale.create), Scale)
-    assert isinstance(adapter_at(scale_llm_engine.create), LlmEngine)
+    assert isinstance(build_adapter(scale.create), Scale)
+    assert isinstance(build_adapter(scale_llm_engine.create), LlmEngine)
 
 
 class TestPlatform:
     """`/v4/completions`."""
 
-    def test_parameters_have_a_place_of_their_own(self) -> None:
+    def test_parameters_stand_in_their_own_object(self) -> None:
         """Two of them in camelCase."""
         asked: dict[str, Any] = {"max_tokens": 9, "temperature": 1.5, "top_p": 0.5, "top_k": 5, "stop": ("a",), "seed": 1}
-        call = asking(UP, "gpt-4o", prompt="Once", presence_penalty=0.1, frequency_penalty=0.2, n=2, **asked)
-        assert body_of(UP, call, stream=True) == {
+        call = build_call(UP, "gpt-4o", prompt="Once", presence_penalty=0.1, frequency_penalty=0.2, n=2, **asked)
+        assert encode_body(UP, call, stream=True) == {
             "model": "gpt-4o",
             "prompt": "Once",
             "stream": True,
@@ -95,26 +96,28 @@ class TestPlatform:
             },
         }
         assert (call.fitted.adjusted, set(call.fitted.ignored)) == ({"temperature": (1.5, 1)}, {"seed", "n"})
-        assert body_of(UP, CALL) == {"model": "gpt-4o", "prompt": "Once", "stream": False}
+        assert encode_body(UP, CALL) == {"model": "gpt-4o", "prompt": "Once", "stream": False}
 
     def test_the_key_and_the_account_are_headers(self) -> None:
-        up = adapter_at(Scale, "https://api.egp.scale.com/v4", headers={"x-selected-account-id": "acct-0123"})
-        request = up.encode(asking(up, prompt="Once"), stream=False)
+        up = build_adapter(Scale, "https://api.egp.scale.com/v4", headers={"x-selected-account-id": "acct-0123"})
+        request = up.encode(build_call(up, prompt="Once"), stream=False)
         assert str(request.url) == "https://api.egp.scale.com/v4/completions"
         assert (request.headers["x-api-key"], request.headers["x-selected-account-id"]) == (KEY, "acct-0123")
         assert "Authorization" not in request.headers
-        assert up.encode(asking(up, prompt="Once", own_key="mine-0123"), stream=False).headers["x-api-key"] == "mine-0123"
+        assert up.encode(build_call(up, prompt="Once", own_key="mine-0123"), stream=False).headers["x-api-key"] == "mine-0123"
 
-    def test_a_whole_answer(self) -> None:
-        completion = answered(whole(UP, CALL, 200, packet("Once ☀", "stop", USAGE), x_request_id="r-1"))
+    def test_a_whole_answer_is_read(self) -> None:
+        completion = expect_answer(try_decode(UP, CALL, 200, build_packet("Once ☀", "stop", USAGE), x_request_id="r-1"))
         (choice,), usage = completion.choices, completion.usage
         assert (choice.message.text, choice.finish_reason, choice.native_finish_reason) == ("Once ☀", "stop", None)
         assert usage
         assert (usage.input_tokens, usage.output_tokens, completion.request_id) == (3, 2, "r-1")
 
-    def test_a_stream_says_the_same(self) -> None:
+    def test_a_stream_equals_the_whole_answer(self) -> None:
         """It has no `[DONE]`."""
-        assert answered(told(UP, CALL, [STREAM])) == answered(whole(UP, CALL, 200, packet("Once ☀", "stop", USAGE)))
+        assert expect_answer(try_replay(UP, CALL, [STREAM])) == expect_answer(
+            try_decode(UP, CALL, 200, build_packet("Once ☀", "stop", USAGE))
+        )
 
     @pytest.mark.parametrize(
         ("word", "reason", "native"),
@@ -129,39 +132,41 @@ class TestPlatform:
     def test_a_finish_reason_is_a_free_word(self, word: Any, reason: Any, native: Any) -> None:
         """Behind it, or behind the usage alone, a stream is whole."""
         for result in (
-            whole(UP, CALL, 200, packet("Hi", word, USAGE)),
-            told(UP, CALL, [events(packet("Hi"), packet("", word, USAGE))]),
+            try_decode(UP, CALL, 200, build_packet("Hi", word, USAGE)),
+            try_replay(UP, CALL, [encode_events(build_packet("Hi"), build_packet("", word, USAGE))]),
         ):
-            choice = answered(result).choices[0]
+            choice = expect_answer(result).choices[0]
             assert (choice.finish_reason, choice.native_finish_reason) == (reason, native)
 
-    @pytest.mark.parametrize("stream", [events(packet("On")), STREAM[: len(events(packet("On"))) + 9], b""])
-    def test_a_cut_stream(self, stream: bytes) -> None:
-        assert failed(told(UP, CALL, [stream])).code == "stream_truncated"
+    @pytest.mark.parametrize(
+        "stream", [encode_events(build_packet("On")), STREAM[: len(encode_events(build_packet("On"))) + 9], b""]
+    )
+    def test_a_cut_stream_is_a_failure(self, stream: bytes) -> None:
+        assert expect_failure(try_replay(UP, CALL, [stream])).code == "stream_truncated"
 
     @pytest.mark.parametrize(
         "detail",
         ["No such model", {"detail": "No such model"}, [{"loc": ["body", "model"], "msg": "No such model", "type": "x"}]],
     )
-    def test_errors_are_fastapis(self, detail: Any) -> None:
+    def test_fastapis_errors_are_read(self, detail: Any) -> None:
         """With a status, in a body of status 200, and in a stream, named or not."""
         body = {"detail": detail}
-        failure = failed(whole(UP, CALL, 422, body))
+        failure = expect_failure(try_decode(UP, CALL, 422, body))
         assert failure.kind == "bad_request"
         assert failure.message.endswith("No such model")
-        assert failed(whole(UP, CALL, 200, body)).message.endswith("No such model")
-        named = events(packet("On")) + b"event: error\n" + events(body)
-        for stream in (named, events(packet("On"), body)):
-            broken = failed(told(UP, CALL, [stream]))
+        assert expect_failure(try_decode(UP, CALL, 200, body)).message.endswith("No such model")
+        named = encode_events(build_packet("On")) + b"event: error\n" + encode_events(body)
+        for stream in (named, encode_events(build_packet("On"), body)):
+            broken = expect_failure(try_replay(UP, CALL, [stream]))
             assert (broken.message.endswith("No such model"), broken.partial) == (True, "On")
 
 
 class TestEngine:
     """`/v1/llm/completions-sync` and `-stream`."""
 
-    def test_a_request(self) -> None:
+    def test_a_request_is_converted(self) -> None:
         asked: dict[str, Any] = {"top_p": 0.5, "top_k": 5, "stop": ("a",), "presence_penalty": -1, "logprobs": 3, "seed": 1}
-        call = asking(ENGINE, "my model", prompt="Once", max_tokens=9, temperature=0.5, frequency_penalty=0.2, **asked)
+        call = build_call(ENGINE, "my model", prompt="Once", max_tokens=9, temperature=0.5, frequency_penalty=0.2, **asked)
         request = ENGINE.encode(call, stream=False)
         assert str(request.url) == (
             "https://api.spellbook.scale.com/llm-engine/v1/llm/completions-sync?model_endpoint_name=my+model"
@@ -182,71 +187,71 @@ class TestEngine:
         }
         assert (call.fitted.ignored, call.fitted.adjusted) == (("seed",), {"presence_penalty": (-1, 0)})
 
-    def test_what_it_requires_is_sent_and_told(self) -> None:
-        call = asking(ENGINE, prompt="Once")
-        assert body_of(ENGINE, call) == {"prompt": "Once", "max_new_tokens": DEFAULT_MAX_TOKENS, "temperature": 1.0}
+    def test_required_parameters_are_added_and_reported(self) -> None:
+        call = build_call(ENGINE, prompt="Once")
+        assert encode_body(ENGINE, call) == {"prompt": "Once", "max_new_tokens": DEFAULT_MAX_TOKENS, "temperature": 1.0}
         assert call.fitted.adjusted == {"max_tokens": (None, DEFAULT_MAX_TOKENS), "temperature": (None, 1.0)}
 
     def test_the_key_is_a_user_without_a_password(self) -> None:
         headers = ENGINE.encode(ASKED, stream=False).headers
         assert (headers["Authorization"], headers["x-api-key"]) == (f"Basic {BASIC}", KEY)
-        own = ENGINE.encode(asking(ENGINE, prompt="Once", own_key="mine"), stream=False).headers
+        own = ENGINE.encode(build_call(ENGINE, prompt="Once", own_key="mine"), stream=False).headers
         assert (own["Authorization"], own["x-api-key"]) == ("Basic bWluZTo=", "mine")
         assert ENGINE.encode(ASKED, stream=False).headers["x-api-key"] == KEY
 
-    def test_a_failure_shows_the_key_in_neither_form(self) -> None:
-        failure = failed(whole(ENGINE, ASKED, 400, {"detail": f"bad {KEY} or {BASIC}"}))
+    def test_a_failure_shows_the_key_in_no_form(self) -> None:
+        failure = expect_failure(try_decode(ENGINE, ASKED, 400, {"detail": f"bad {KEY} or {BASIC}"}))
         assert failure.message == "bad [key] or [key]"
 
     def test_a_whole_answer_has_no_finish_reason(self) -> None:
         """None is made up for it."""
-        completion = answered(whole(ENGINE, ASKED, 200, {"request_id": "r-1", "output": OUTPUT}))
+        completion = expect_answer(try_decode(ENGINE, ASKED, 200, {"request_id": "r-1", "output": OUTPUT}))
         (choice,), usage = completion.choices, completion.usage
         assert (choice.message.text, choice.finish_reason, choice.native_finish_reason) == ("Once ☀", None, None)
         assert usage
         assert (usage.input_tokens, usage.output_tokens, completion.request_id) == (3, 2, "r-1")
 
-    def test_a_stream_says_the_same(self) -> None:
-        assert answered(told(ENGINE, ASKED, [TOKENS])) == answered(
-            whole(ENGINE, ASKED, 200, {"request_id": "r-1", "output": OUTPUT})
+    def test_a_stream_equals_the_whole_answer(self) -> None:
+        assert expect_answer(try_replay(ENGINE, ASKED, [TOKENS])) == expect_answer(
+            try_decode(ENGINE, ASKED, 200, {"request_id": "r-1", "output": OUTPUT})
         )
 
-    def test_logprobs(self) -> None:
+    def test_logprobs_are_read(self) -> None:
         """Of the tokens alone: there are no alternatives."""
         one = {"token": "Hi", "log_prob": -0.5}
         body = {"request_id": "r-1", "output": {**OUTPUT, "text": "Hi", "tokens": [one]}}
-        event = token("Hi", 1, finished=True)
+        event = build_token("Hi", 1, finished=True)
         event["output"]["token"] = one
-        for result in (whole(ENGINE, ASKED, 200, body), told(ENGINE, ASKED, [events(event)])):
-            assert answered(result).choices[0].logprobs == (TokenLogprob("Hi", -0.5),)
+        for result in (try_decode(ENGINE, ASKED, 200, body), try_replay(ENGINE, ASKED, [encode_events(event)])):
+            assert expect_answer(result).choices[0].logprobs == (TokenLogprob("Hi", -0.5),)
 
     def test_counts_that_are_missing_are_unknown(self) -> None:
         output = {"text": "Hi", "num_prompt_tokens": None, "num_completion_tokens": 1}
-        usage = answered(whole(ENGINE, ASKED, 200, {"request_id": "r-1", "output": output})).usage
+        usage = expect_answer(try_decode(ENGINE, ASKED, 200, {"request_id": "r-1", "output": output})).usage
         assert usage
         assert (usage.input_tokens, usage.output_tokens) == (None, 1)
 
     @pytest.mark.parametrize(("status", "kind"), [(400, "bad_request"), (429, "rate_limit"), (500, "server")])
     def test_an_error_in_a_stream_has_a_status(self, status: int, kind: str) -> None:
         error = {"status_code": status, "content": {"error": "Too long", "timestamp": "2026"}}
-        stream = events(token("On", 1), {"request_id": "r-1", "output": None, "error": error})
-        failure = failed(told(ENGINE, ASKED, [stream]))
+        stream = encode_events(build_token("On", 1), {"request_id": "r-1", "output": None, "error": error})
+        failure = expect_failure(try_replay(ENGINE, ASKED, [stream]))
         assert (failure.kind, failure.status, failure.partial, failure.request_id) == (kind, status, "On", "r-1")
         if status < 500:
             assert failure.message == "Too long"
 
-    def test_a_cut_stream(self) -> None:
-        assert failed(told(ENGINE, ASKED, [events(token("On", 1))])).code == "stream_truncated"
+    def test_a_cut_stream_is_a_failure(self) -> None:
+        assert expect_failure(try_replay(ENGINE, ASKED, [encode_events(build_token("On", 1))])).code == "stream_truncated"
 
 
 BOTH = pytest.mark.parametrize(("up", "call", "stream"), [(UP, CALL, STREAM), (ENGINE, ASKED, TOKENS)], ids=["v4", "engine"])
 
 
 @BOTH
-def test_a_conversation_is_no_prompt(up: HttpProvider, call: Any, stream: bytes) -> None:
+def test_a_conversation_is_refused(up: HttpProvider, call: Any, stream: bytes) -> None:
     """One message of the user's is; no template is invented for more."""
     one = replace(call, query=Query(messages=(Message("user", (TextPart("On"), TextPart("ce"))),)))
-    assert body_of(up, one)["prompt"] == "Once"
+    assert encode_body(up, one)["prompt"] == "Once"
     for query in (Query(messages=(Message("system", "x"), Message("user", "y"))), Query(prompt_tokens=(1,))):
         with pytest.raises(ProviderError) as caught:
             up.encode(replace(call, query=query), stream=False)
@@ -255,28 +260,28 @@ def test_a_conversation_is_no_prompt(up: HttpProvider, call: Any, stream: bytes)
 
 @BOTH
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"null", b'{"output": 5}', b'{"completion": 5}'])
-def test_what_is_no_answer(up: HttpProvider, call: Any, stream: bytes, body: bytes) -> None:
-    assert failed(whole(up, call, 200, body)).kind == "malformed"
+def test_a_body_that_is_no_answer_is_a_failure(up: HttpProvider, call: Any, stream: bytes, body: bytes) -> None:
+    assert expect_failure(try_decode(up, call, 200, body)).kind == "malformed"
 
 
 @BOTH
 def test_without_an_address_there_is_no_call(up: HttpProvider, call: Any, stream: bytes) -> None:
     with pytest.raises(ProviderError, match="no address"):
-        adapter_at(type(up), None).encode(call, stream=False)
+        build_adapter(type(up), None).encode(call, stream=False)
 
 
 @BOTH
 @given(data=st.data())
-def test_a_stream_cut_anywhere_is_the_same(up: HttpProvider, call: Any, stream: bytes, data: st.DataObject) -> None:
+def test_the_cuts_of_a_stream_do_not_matter(up: HttpProvider, call: Any, stream: bytes, data: st.DataObject) -> None:
     places = data.draw(st.lists(st.integers(0, len(stream))))
-    assert told(up, call, cut(stream, places)) == told(up, call, [stream])
+    assert try_replay(up, call, cut_at(stream, places)) == try_replay(up, call, [stream])
 
 
 @BOTH
 @given(data=st.data())
-def test_a_spoilt_stream_is_an_answer_or_a_failure(up: HttpProvider, call: Any, stream: bytes, data: st.DataObject) -> None:
+def test_a_corrupt_stream_is_an_answer_or_a_failure(up: HttpProvider, call: Any, stream: bytes, data: st.DataObject) -> None:
     changes = data.draw(st.lists(st.tuples(st.integers(0, len(stream)), st.integers(0, 255))))
-    told(up, call, cut(spoilt(stream, changes), data.draw(st.lists(st.integers(0, len(stream))))))
+    try_replay(up, call, cut_at(corrupt(stream, changes), data.draw(st.lists(st.integers(0, len(stream))))))
 
 
 JSON = st.recursive(
@@ -301,31 +306,31 @@ JSON = st.recursive(
 @BOTH
 @given(items=st.lists(JSON, max_size=3), status=st.sampled_from([200, 400, 500]))
 def test_anything_is_an_answer_or_a_failure(up: HttpProvider, call: Any, stream: bytes, items: list[Any], status: int) -> None:
-    told(up, call, [events(*items)])
-    whole(up, call, status, items[0] if items else None)
+    try_replay(up, call, [encode_events(*items)])
+    try_decode(up, call, status, items[0] if items else None)
 
 
 @BOTH
-async def test_calls_over_the_network(up: HttpProvider, call: Any, stream: bytes) -> None:
-    body = packet("Once ☀", "stop", USAGE) if up is UP else {"request_id": "r-1", "output": OUTPUT}
-    for answer in (answering(body), in_pieces(cut(stream, range(0, 999, 13)), "text/event-stream")):
-        async with serving_to(type(up), answer) as (provider, served):
+async def test_calls_work_over_the_network(up: HttpProvider, call: Any, stream: bytes) -> None:
+    body = build_packet("Once ☀", "stop", USAGE) if up is UP else {"request_id": "r-1", "output": OUTPUT}
+    for answer in (answer_with(body), answer_in_pieces(cut_at(stream, range(0, 999, 13)), "text/event-stream")):
+        async with serve_adapter(type(up), answer) as (provider, served):
             one = replace(call, fitted=provider.fit(call.target, call.query))
-            completion = (await streamed(provider, one))[1]
+            completion = (await collect_stream(provider, one))[1]
         assert completion.choices[0].message.text == "Once ☀"
         assert served.requests[0][1]["x-api-key"] == KEY
 
 
-async def test_this_projects_own_scale_path_is_understood(server: Server) -> None:
+async def test_fanouts_own_scale_dialect_is_understood(server: Server) -> None:
     """A Fanout behind a Fanout: answers, streams and refusals."""
     async with open_session() as session:
-        up = adapter_at(Scale, server.url, session=session)
-        call = asking(up, "up/say-hello", prompt="Once", max_tokens=5)
-        for completion in (await up.complete(call), (await streamed(up, call))[1]):
+        up = build_adapter(Scale, server.url, session=session)
+        call = build_call(up, "up/say-hello", prompt="Once", max_tokens=5)
+        for completion in (await up.complete(call), (await collect_stream(up, call))[1]):
             assert completion.choices[0].message.text == "hello"
             assert completion.choices[0].finish_reason == "stop"
             assert completion.usage
             assert (completion.usage.input_tokens, completion.usage.output_tokens) == (10, 4)
         with pytest.raises(ProviderError) as caught:
-            await streamed(up, asking(up, "no-such-model", prompt="Once"))
+            await collect_stream(up, build_call(up, "no-such-model", prompt="Once"))
         assert caught.value.failure.kind == "not_found"

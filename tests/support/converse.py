@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 
 from fanout.providers.bedrock.adapter import Bedrock
-from tests.support.wires import adapter_at, asking
+from tests.support.wires import build_adapter, build_call
 
 HOST = "https://bedrock-runtime.us-east-1.amazonaws.com"
 MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 
-UP = adapter_at(Bedrock, HOST)
-CALL = asking(UP, MODEL)
+UP = build_adapter(Bedrock, HOST)
+CALL = build_call(UP, MODEL)
 
 
-def botocore(module: str) -> Any:
+def import_botocore(module: str) -> Any:
     """A module of botocore's or boto3's, as the extra `bedrock` and the tests' own bring them; skips loudly without."""
     try:
         return import_module(module)
@@ -31,12 +31,12 @@ def botocore(module: str) -> Any:
         return pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason, allow_module_level=True)
 
 
-def saying(*texts: str, stop: str = "end_turn", **more: Any) -> dict[str, Any]:
+def build_answer(*texts: str, stop: str = "end_turn", **more: Any) -> dict[str, Any]:
     message = {"role": "assistant", "content": [{"text": one} for one in texts]}
     return {"output": {"message": message}, "stopReason": stop, "usage": USAGE, "metrics": {"latencyMs": 1}, **more}
 
 
-def frame(payload: Any, **headers: str) -> bytes:
+def encode_frame(payload: Any, **headers: str) -> bytes:
     """A message of AWS's event stream. Source: https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html"""
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     head = b"".join(
@@ -48,16 +48,23 @@ def frame(payload: Any, **headers: str) -> bytes:
     return body + pack("!I", crc32(body))
 
 
-def event(kind: str, payload: Any) -> bytes:
-    return frame(payload, message_type="event", event_type=kind, content_type="application/json")
+def encode_event(kind: str, payload: Any) -> bytes:
+    return encode_frame(payload, message_type="event", event_type=kind, content_type="application/json")
 
 
-def delta(place: int = 0, **said: Any) -> bytes:
-    return event("contentBlockDelta", {"contentBlockIndex": place, "delta": said, "p": "abcdefgh"})
+def encode_delta(place: int = 0, **said: Any) -> bytes:
+    return encode_event("contentBlockDelta", {"contentBlockIndex": place, "delta": said, "p": "abcdefgh"})
 
 
-START = event("messageStart", {"role": "assistant", "p": "abc"})
-STOP = event("messageStop", {"stopReason": "end_turn"})
+START = encode_event("messageStart", {"role": "assistant", "p": "abc"})
+STOP = encode_event("messageStop", {"stopReason": "end_turn"})
 USAGE = {"inputTokens": 10, "outputTokens": 5, "totalTokens": 18, "cacheReadInputTokens": 2, "cacheWriteInputTokens": 1}
-METADATA = event("metadata", {"usage": USAGE, "metrics": {"latencyMs": 200}})
-STREAM = START + delta(text="Hel") + delta(text="lo") + event("contentBlockStop", {"contentBlockIndex": 0}) + STOP + METADATA
+METADATA = encode_event("metadata", {"usage": USAGE, "metrics": {"latencyMs": 200}})
+STREAM = (
+    START
+    + encode_delta(text="Hel")
+    + encode_delta(text="lo")
+    + encode_event("contentBlockStop", {"contentBlockIndex": 0})
+    + STOP
+    + METADATA
+)

@@ -10,12 +10,12 @@ import json
 from typing import Any
 
 
-def named(*events: dict[str, Any]) -> bytes:
+def encode_named(*events: dict[str, Any]) -> bytes:
     """Server-sent events named by their type, as Anthropic and Cohere send them."""
     return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
 
 
-def unnamed(*events: dict[str, Any]) -> bytes:
+def encode_unnamed(*events: dict[str, Any]) -> bytes:
     """Server-sent events as Google sends them."""
     return "".join(f"data: {json.dumps(event, ensure_ascii=False)}\r\n\r\n" for event in events).encode()
 
@@ -35,7 +35,7 @@ CLAUDE_USAGE = {
     "output_tokens": 1,
     "service_tier": "standard",
 }
-CLAUDE = named(
+CLAUDE = encode_named(
     {
         "type": "message_start",
         "message": {
@@ -103,7 +103,7 @@ def _gemini(candidate: dict[str, Any], **counts: int) -> dict[str, Any]:
     return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "gemini-3.6-flash", "responseId": "r1"}
 
 
-GEMINI = unnamed(
+GEMINI = encode_unnamed(
     _gemini(_candidate({"text": "**Looking**", "thought": True}), thoughtsTokenCount=9, totalTokenCount=2109),
     _gemini(_candidate({"text": "Let me "}), candidatesTokenCount=2, thoughtsTokenCount=30, totalTokenCount=2132),
     _gemini(
@@ -136,7 +136,7 @@ def _message(**message: Any) -> dict[str, Any]:
     return {"delta": {"message": message}}
 
 
-COHERE = named(
+COHERE = encode_named(
     {"type": "message-start", "id": "29f1", "delta": {"message": {"role": "assistant"}}},
     {"type": "tool-plan-delta", **_message(tool_plan="I will ")},
     {"type": "tool-plan-delta", **_message(tool_plan="look. ")},

@@ -1,4 +1,4 @@
-"""Adapters of every format without a socket, and a server that answers them as a test says."""
+"""Adapters of every format, with and without a server that answers them as a test prescribes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, TypeVar
 
+import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 from pydantic import SecretStr
@@ -16,17 +17,21 @@ from pydantic import SecretStr
 from fanout.config.providers_file import ProviderRow
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Call, Completion, Delta, Failure
+from fanout.core.messages import Message
+from fanout.core.sampling import Sampling
+from fanout.core.schema import Call, Completion, Credential, Delta, Failure, Query, Target
 from fanout.providers.transport.http import HttpProvider
-from tests.support.exchanges import KEY, calling, gathered, open_session, replayed
 
 P = TypeVar("P", bound=HttpProvider)
 
-Told = Failure | tuple[list[Delta], Completion]
-"""How a stream ends."""
+KEY = "sk-test-0123456789abcdef"
+
+Streamed = tuple[list[Delta], Completion]
+Replayed = Failure | Streamed
+"""The end of a stream."""
 
 
-def adapter_at(
+def build_adapter(
     make: Callable[..., P],
     base_url: str | None = "http://127.0.0.1:9",
     *,
@@ -36,7 +41,7 @@ def adapter_at(
     max_answer_bytes: int = 2**24,
     **row: Any,
 ) -> P:
-    """A provider named `up` of one adapter's class; without a session only its pure part works."""
+    """Return a provider named `up` of one adapter's class; without a session only its pure part works."""
     settings = ProviderSettings(
         name="up",
         row=ProviderRow(adapter="any", **row),
@@ -51,45 +56,75 @@ def adapter_at(
     return make(settings, session)
 
 
-def asking(provider: HttpProvider, model: str = "m", **asked: Any) -> Call:
-    """A call of any adapter; see `calling`."""
-    anyone: Any = provider
-    return calling(anyone, model, **asked)
+def build_call(
+    provider: HttpProvider,
+    model: str = "m",
+    *,
+    prompt: str | None = None,
+    messages: tuple[Message, ...] | None = None,
+    passthrough: dict[str, Any] | None = None,
+    own_key: str | None = None,
+    **sampling: Any,
+) -> Call:
+    """Return a call as `plan` would make it: chat, unless there is a `prompt`."""
+    if prompt is None and messages is None:
+        messages = (Message("user", "Hello"),)
+    query = Query(messages=messages, prompt=prompt, sampling=Sampling(**sampling), passthrough=passthrough or {})
+    target = Target(label=model, name=model, provider="up", model=model)
+    credential = Credential(SecretStr(own_key), "digest") if own_key else None
+    return Call(7, 0, 0, target, query, fitted=provider.fit(target, query), credential=credential)
 
 
-def body_of(provider: HttpProvider, call: Call, *, stream: bool = False) -> Any:
-    """The JSON that a call sends."""
+def encode_body(provider: HttpProvider, call: Call, *, stream: bool = False) -> Any:
+    """Return the JSON that a call sends."""
     return json.loads(provider.encode(call, stream=stream).body)
 
 
-def told(provider: HttpProvider, call: Call, pieces: Iterable[bytes], headers: Mapping[str, str] | None = None) -> Told:
-    """How a stream that arrives in these pieces ends; anything but an answer or a failure is raised."""
-    anyone: Any = provider
+def replay(provider: HttpProvider, call: Call, pieces: Iterable[bytes], headers: Mapping[str, str] | None = None) -> Streamed:
+    """Return what a stream gives that arrives in these pieces."""
+    reader = provider.open_reader(call, CIMultiDict(headers or {}))
+    deltas: list[Delta] = []
+    for piece in pieces:
+        if reader.is_ended:
+            break
+        deltas += reader.feed(piece)
+    deltas += reader.flush()
+    return deltas, reader.close()
+
+
+def try_replay(
+    provider: HttpProvider, call: Call, pieces: Iterable[bytes], headers: Mapping[str, str] | None = None
+) -> Replayed:
+    """Return what such a stream gives, or its failure; anything else is raised."""
     try:
-        return replayed(anyone, call, list(pieces), headers)
+        return replay(provider, call, pieces, headers)
     except ProviderError as error:
         return error.failure
 
 
-def whole(provider: HttpProvider, call: Call, status: int, body: Any, **headers: str) -> Completion | Failure:
-    """What a whole body, JSON or bytes, says."""
+def decode(provider: HttpProvider, call: Call, status: int, body: Any, **headers: str) -> Completion:
+    """Return the answer of a whole body, JSON or bytes; in the names of `headers`, `_` stands for `-`."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    fields = CIMultiDict({name.replace("_", "-"): text for name, text in headers.items()})
+    return provider.decode(call, status, fields, data)
+
+
+def try_decode(provider: HttpProvider, call: Call, status: int, body: Any, **headers: str) -> Completion | Failure:
+    """Return the answer of such a body, or its failure."""
     try:
-        return provider.decode(
-            call, status, CIMultiDict({name.replace("_", "-"): text for name, text in headers.items()}), data
-        )
+        return decode(provider, call, status, body, **headers)
     except ProviderError as error:
         return error.failure
 
 
-def failed(result: Told | Completion) -> Failure:
-    """`result`, which must be a failure."""
+def expect_failure(result: Replayed | Completion) -> Failure:
+    """Return `result`, which must be a failure."""
     assert isinstance(result, Failure)
     return result
 
 
-def answered(result: Told | Completion) -> Completion:
-    """`result`, which must be an answer; a stream's deltas amount to what it says in the end."""
+def expect_answer(result: Replayed | Completion) -> Completion:
+    """Return `result`, which must be an answer; a stream's deltas must amount to it."""
     assert not isinstance(result, Failure), result
     if isinstance(result, Completion):
         return result
@@ -100,29 +135,36 @@ def answered(result: Told | Completion) -> Completion:
     return completion
 
 
-def cut(body: bytes, places: Iterable[int]) -> list[bytes]:
-    """`body` in pieces."""
+def cut_at(body: bytes, places: Iterable[int]) -> list[bytes]:
+    """Return `body` in pieces."""
     ends = [0, *sorted({place % (len(body) + 1) for place in places}), len(body)]
     return [body[start:end] for start, end in pairwise(ends)]
 
 
-def spoilt(body: bytes, changes: Iterable[tuple[int, int]]) -> bytes:
-    """`body` with other bytes at some places."""
+def corrupt(body: bytes, changes: Iterable[tuple[int, int]]) -> bytes:
+    """Return `body` with other bytes at some places."""
     made = bytearray(body)
     for place, value in changes:
         made[place % len(made)] = value
     return bytes(made)
 
 
-async def streamed(provider: HttpProvider, call: Call) -> tuple[list[Delta], Completion]:
-    """A streamed call over the network, to its end."""
-    anyone: Any = provider
-    return await gathered(anyone, call)
+async def collect_stream(provider: HttpProvider, call: Call) -> Streamed:
+    """Make a streamed call over the network, to its end."""
+    pieces = [piece async for piece in provider.stream(call)]
+    completion = pieces.pop()
+    assert isinstance(completion, Completion)
+    return [piece for piece in pieces if isinstance(piece, Delta)], completion
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Open a session as the dispatcher opens it."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
 
 
 @dataclass(slots=True)
 class Served:
-    """A server of a test, and what it was asked."""
+    """A server of a test, and the requests it got."""
 
     url: str
     requests: list[tuple[str, CIMultiDict[str], bytes]] = field(default_factory=list)
@@ -130,10 +172,10 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(
+async def serve(
     answer: Callable[[web.Request], Awaitable[web.StreamResponse]], host: str = "127.0.0.1"
 ) -> AsyncIterator[Served]:
-    """A server on this machine that answers every request by `answer`."""
+    """Run a server on this machine that answers every request by `answer`."""
     served = Served("")
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -153,16 +195,16 @@ async def serving(
 
 
 @asynccontextmanager
-async def serving_to(
+async def serve_adapter(
     make: Callable[..., P], answer: Callable[[web.Request], Awaitable[web.StreamResponse]], **settings: Any
 ) -> AsyncIterator[tuple[P, Served]]:
-    """An adapter, and the server that answers it."""
-    async with serving(answer) as served, open_session() as session:
-        yield adapter_at(make, served.url, session=session, **settings), served
+    """Run a server, and make the adapter that it answers."""
+    async with serve(answer) as served, open_session() as session:
+        yield build_adapter(make, served.url, session=session, **settings), served
 
 
-def answering(body: Any, *, status: int = 200, content_type: str = "application/json") -> Any:
-    """An answer that is always the same; `body` is JSON or bytes."""
+def answer_with(body: Any, *, status: int = 200, content_type: str = "application/json") -> Any:
+    """Return a handler whose answer is always the same; `body` is JSON or bytes."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     async def answer(_: web.Request) -> web.StreamResponse:
@@ -171,8 +213,8 @@ def answering(body: Any, *, status: int = 200, content_type: str = "application/
     return answer
 
 
-def in_pieces(pieces: Iterable[bytes], content_type: str) -> Any:
-    """A streamed answer."""
+def answer_in_pieces(pieces: Iterable[bytes], content_type: str) -> Any:
+    """Return a handler whose answer is streamed."""
     parts = list(pieces)
 
     async def answer(request: web.Request) -> web.StreamResponse:

@@ -115,7 +115,7 @@ BAD: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 
 @lru_cache(maxsize=16)
-def provider_of(name: str) -> HttpProvider:
+def build_provider(name: str) -> HttpProvider:
     """A shipped row with a key; one that is not shipped, as its adapter is without one."""
     nowhere: Any = None
     environ = {f"{variable}_API_KEY": "sk-0123456789" for variable in (name.upper(), "CO")}
@@ -127,10 +127,10 @@ def provider_of(name: str) -> HttpProvider:
     return provider
 
 
-def requests(name: str) -> Iterator[dict[str, Any]]:
+def list_requests(name: str) -> Iterator[dict[str, Any]]:
     """Every question to every model of a format, whole and streamed."""
     row, kind, models = FORMATS[name]
-    provider = provider_of(row)
+    provider = build_provider(row)
     for model in models:
         target = Target(model, model, row, model)
         for title, query in QUESTIONS.items():
@@ -142,7 +142,7 @@ def requests(name: str) -> Iterator[dict[str, Any]]:
                 yield {"name": f"{name}: {model}: {title}{', streamed' if stream else ''}", "format": name, "body": body}
 
 
-def validated(asked: list[dict[str, Any]]) -> dict[str, list[str]]:
+def validate(asked: list[dict[str, Any]]) -> dict[str, list[str]]:
     """What the vendors' types find wrong."""
     if not PYTHON.exists():
         reason = "the environment of the vendors' types is missing: run scripts/clients vendors"
@@ -156,21 +156,21 @@ def validated(asked: list[dict[str, Any]]) -> dict[str, list[str]]:
 
 
 @lru_cache(maxsize=1)
-def everything() -> dict[str, list[str]]:
+def validate_all() -> dict[str, list[str]]:
     """All requests of all formats at once: importing the vendors' packages takes seconds."""
-    return validated([request for name in FORMATS for request in requests(name)])
+    return validate([request for name in FORMATS for request in list_requests(name)])
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_is_sent_is_what_the_vendors_types_take(name: str) -> None:
-    report = {title: faults for title, faults in everything().items() if title.startswith(f"{name}: ")}
+def test_what_we_send_conforms_to_the_vendors_types(name: str) -> None:
+    report = {title: faults for title, faults in validate_all().items() if title.startswith(f"{name}: ")}
     assert len(report) >= 4
     known = re.compile(BESIDE.get(name, r"(?!)"))
     wrong = {title: [fault for fault in faults if not known.fullmatch(fault)] for title, faults in report.items()}
     assert {title: faults for title, faults in wrong.items() if faults} == {}
 
 
-def test_the_vendors_types_find_what_is_wrong() -> None:
+def test_the_vendors_types_find_a_wrong_field() -> None:
     """Unknown fields at any depth, missing ones, other types."""
-    report = validated([{"name": name, "format": kind, "body": body} for name, (kind, body) in BAD.items()])
+    report = validate([{"name": name, "format": kind, "body": body} for name, (kind, body) in BAD.items()])
     assert [name for name, wrong in report.items() if not wrong] == []

@@ -15,18 +15,27 @@ from fanout.core.schema import Completion, Failure, FittedParameters, Query, Tar
 from fanout.providers.anthropic.adapter import Anthropic, create
 from fanout.providers.parameter_tables import find_anthropic_family
 from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
-from tests.support.exchanges import open_session
 from tests.support.llama import Llama
 from tests.support.recordings import Exchange, recorded
-from tests.support.streams import CLAUDE, CLAUDE_USAGE, named
-from tests.support.wires import adapter_at, asking, body_of, cut, failed, streamed, told, whole
+from tests.support.streams import CLAUDE, CLAUDE_USAGE, encode_named
+from tests.support.wires import (
+    build_adapter,
+    build_call,
+    collect_stream,
+    cut_at,
+    encode_body,
+    expect_failure,
+    open_session,
+    try_decode,
+    try_replay,
+)
 
-UP = adapter_at(Anthropic, "https://api.anthropic.com")
-CALL = asking(UP, "claude-sonnet-4-6")
+UP = build_adapter(Anthropic, "https://api.anthropic.com")
+CALL = build_call(UP, "claude-sonnet-4-6")
 HELLO = [{"role": "user", "content": "Hello"}]
 
 
-def fitted(model: str = "claude-3-haiku-20240307", defaults: frozenset[str] = frozenset(), **sampling: Any) -> FittedParameters:
+def fit(model: str = "claude-3-haiku-20240307", defaults: frozenset[str] = frozenset(), **sampling: Any) -> FittedParameters:
     query = Query(messages=(Message("user", "Hello"),), sampling=Sampling(**sampling), defaults=defaults)
     return UP.fit(Target(model, model, "up", model), query)
 
@@ -45,18 +54,18 @@ def fitted(model: str = "claude-3-haiku-20240307", defaults: frozenset[str] = fr
     ],
     ids=str,
 )
-def test_every_parameter(asked: dict[str, Any], sent: dict[str, Any]) -> None:
+def test_every_parameter_is_sent_under_its_name(asked: dict[str, Any], sent: dict[str, Any]) -> None:
     """By Anthropic's names; nothing that was not asked for, but for what it requires."""
-    call = asking(UP, "claude-3-haiku-20240307", **asked)
+    call = build_call(UP, "claude-3-haiku-20240307", **asked)
     expected = {"model": "claude-3-haiku-20240307", "messages": HELLO, "max_tokens": 4096, **sent}
-    assert body_of(UP, call) == expected
-    assert body_of(UP, call, stream=True) == {**expected, "stream": True}
+    assert encode_body(UP, call) == expected
+    assert encode_body(UP, call, stream=True) == {**expected, "stream": True}
     assert call.fitted.ignored == ()
 
 
-def test_what_it_cannot_take_is_reported() -> None:
+def test_unknown_parameters_are_ignored_and_reported() -> None:
     """In the order of the parameters."""
-    asked = fitted(
+    asked = fit(
         max_tokens=5,
         n=2,
         best_of=3,
@@ -74,16 +83,16 @@ def test_what_it_cannot_take_is_reported() -> None:
     assert asked == FittedParameters({"max_tokens": 5}, (*names, "echo", "suffix", "user"), {})
 
 
-def test_what_it_requires_is_reported_where_nobody_asked_for_it() -> None:
+def test_a_required_limit_is_added_and_reported() -> None:
     """The most that the oldest models give, or a length that comes within the time of one attempt."""
-    assert fitted() == FittedParameters({"max_tokens": 4096}, (), {"max_tokens": (None, 4096)})
-    assert fitted("claude-sonnet-4-6").adjusted == {"max_tokens": (None, 8192)}
-    assert fitted("claude-sonnet-4-6", max_tokens=9).adjusted == {}
-    assert fitted("claude-sonnet-4-6", max_tokens=16, defaults=frozenset({"max_tokens"})).adjusted == {}
+    assert fit() == FittedParameters({"max_tokens": 4096}, (), {"max_tokens": (None, 4096)})
+    assert fit("claude-sonnet-4-6").adjusted == {"max_tokens": (None, 8192)}
+    assert fit("claude-sonnet-4-6", max_tokens=9).adjusted == {}
+    assert fit("claude-sonnet-4-6", max_tokens=16, defaults=frozenset({"max_tokens"})).adjusted == {}
 
 
-def test_a_temperature_above_its_highest_is_clamped_and_reported() -> None:
-    assert fitted(temperature=1.7, max_tokens=5) == FittedParameters(
+def test_too_high_a_temperature_is_clamped_and_reported() -> None:
+    assert fit(temperature=1.7, max_tokens=5) == FittedParameters(
         {"max_tokens": 5, "temperature": 1}, (), {"temperature": (1.7, 1)}
     )
 
@@ -113,38 +122,38 @@ def test_a_temperature_above_its_highest_is_clamped_and_reported() -> None:
         ("tiny", "sampling"),
     ],
 )
-def test_families(model: str, family: str) -> None:
+def test_a_model_belongs_to_its_family(model: str, family: str) -> None:
     """What is newer than what is known takes no sampling parameters; what is no Claude takes them all."""
     assert find_anthropic_family(model) == family
 
 
 def test_newer_models_take_no_sampling_parameters() -> None:
-    asked = fitted("claude-haiku-5-5", temperature=0.5, top_p=0.5, top_k=5, max_tokens=5, stop=("x",))
+    asked = fit("claude-haiku-5-5", temperature=0.5, top_p=0.5, top_k=5, max_tokens=5, stop=("x",))
     assert asked == FittedParameters({"max_tokens": 5, "stop_sequences": ("x",)}, ("temperature", "top_p", "top_k"), {})
 
 
-def test_some_take_temperature_or_top_p_but_not_both() -> None:
+def test_some_models_take_only_one_of_temperature_and_top_p() -> None:
     """What the caller asked for stands before a contract's own default, and that goes without a word."""
-    both = fitted("claude-sonnet-4-6", temperature=0.5, top_p=0.5, max_tokens=5)
+    both = fit("claude-sonnet-4-6", temperature=0.5, top_p=0.5, max_tokens=5)
     assert (both.sent, both.ignored) == ({"max_tokens": 5, "temperature": 0.5}, ("top_p",))
     default = frozenset({"temperature"})
-    mine = fitted("claude-sonnet-4-6", temperature=0.2, top_p=0.5, max_tokens=5, defaults=default)
+    mine = fit("claude-sonnet-4-6", temperature=0.2, top_p=0.5, max_tokens=5, defaults=default)
     assert (mine.sent, mine.ignored) == ({"max_tokens": 5, "top_p": 0.5}, ())
-    high = fitted("claude-sonnet-4-6", temperature=0.5, top_p=1.5, max_tokens=5)
+    high = fit("claude-sonnet-4-6", temperature=0.5, top_p=1.5, max_tokens=5)
     assert (high.ignored, high.adjusted) == (("top_p",), {})
 
 
-def test_stop_sequences_of_white_space_are_left_out_and_reported() -> None:
+def test_blank_stop_sequences_are_left_out_and_reported() -> None:
     """It refuses them."""
-    some = fitted(stop=("\n", "END"), max_tokens=5)
+    some = fit(stop=("\n", "END"), max_tokens=5)
     assert some == FittedParameters({"max_tokens": 5, "stop_sequences": ("END",)}, (), {"stop": (("\n", "END"), ("END",))})
-    assert fitted(stop=("\n", " "), max_tokens=5) == FittedParameters({"max_tokens": 5}, ("stop",), {})
+    assert fit(stop=("\n", " "), max_tokens=5) == FittedParameters({"max_tokens": 5}, ("stop",), {})
 
 
-def test_the_conversation_is_without_the_system() -> None:
+def test_system_messages_stand_outside_the_conversation() -> None:
     """Which stands beside it: as text, or as blocks where it spoke more than once."""
-    one = asking(UP, messages=(Message("system", "Be brief"), Message("user", "Hi")), max_tokens=5)
-    assert body_of(UP, one) == {
+    one = build_call(UP, messages=(Message("system", "Be brief"), Message("user", "Hi")), max_tokens=5)
+    assert encode_body(UP, one) == {
         "model": "m",
         "max_tokens": 5,
         "system": "Be brief",
@@ -152,11 +161,11 @@ def test_the_conversation_is_without_the_system() -> None:
     }
     several = (Message("developer", (TextPart("Be "), TextPart("brief"))), Message("user", "Hi"), Message("system", "Now"))
     blocks = [{"type": "text", "text": "Be brief"}, {"type": "text", "text": "Now"}]
-    assert body_of(UP, asking(UP, messages=several))["system"] == blocks
-    assert "system" not in body_of(UP, asking(UP, messages=(Message("system", ""), Message("user", "Hi"))))
+    assert encode_body(UP, build_call(UP, messages=several))["system"] == blocks
+    assert "system" not in encode_body(UP, build_call(UP, messages=(Message("system", ""), Message("user", "Hi"))))
 
 
-def test_images_by_address_and_by_their_bytes() -> None:
+def test_images_are_sent_by_address_or_as_bytes() -> None:
     """Base64, also where the data: URL says it otherwise."""
     parts = (
         TextPart("What?"),
@@ -165,7 +174,7 @@ def test_images_by_address_and_by_their_bytes() -> None:
         ImagePart("data:IMAGE/GIF,%47%49F"),
         ImagePart("data:image/webp;x=1;base64,UklG%2BA%3D%3D"),
     )
-    assert body_of(UP, asking(UP, messages=(Message("user", parts),)))["messages"][0]["content"] == [
+    assert encode_body(UP, build_call(UP, messages=(Message("user", parts),)))["messages"][0]["content"] == [
         {"type": "text", "text": "What?"},
         {"type": "image", "source": {"type": "url", "url": "https://x/y.png"}},
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}},
@@ -176,7 +185,7 @@ def test_images_by_address_and_by_their_bytes() -> None:
 
 def test_an_image_of_another_type_is_refused() -> None:
     with pytest.raises(ProviderError) as caught:
-        UP.encode(asking(UP, messages=(Message("user", (ImagePart("data:image/tiff;base64,AAAA"),)),)), stream=False)
+        UP.encode(build_call(UP, messages=(Message("user", (ImagePart("data:image/tiff;base64,AAAA"),)),)), stream=False)
     assert caught.value.failure.message == "`up` takes JPEG, PNG, GIF and WebP images, not `image/tiff`"
 
 
@@ -193,12 +202,12 @@ def test_an_image_of_another_type_is_refused() -> None:
     ],
     ids=str,
 )
-def test_tools(asked: dict[str, Any], choice: dict[str, Any] | None) -> None:
+def test_tools_are_converted(asked: dict[str, Any], choice: dict[str, Any] | None) -> None:
     """From OpenAI's shape."""
     function = {**WEATHER["function"], "strict": True}
     strict = {"type": "function", "function": function}
-    call = asking(UP, passthrough={"tools": [strict, NOW], **asked})
-    body = body_of(UP, call)
+    call = build_call(UP, passthrough={"tools": [strict, NOW], **asked})
+    body = encode_body(UP, call)
     schema = function["parameters"]
     assert body["tools"] == [
         {"name": "weather", "description": "Today's", "input_schema": schema, "strict": True},
@@ -208,9 +217,9 @@ def test_tools(asked: dict[str, Any], choice: dict[str, Any] | None) -> None:
     assert call.fitted.ignored == ()
 
 
-def test_tool_calls_and_their_results_in_a_conversation() -> None:
+def test_tool_calls_and_results_of_a_conversation_are_converted() -> None:
     """All results of a turn in one message."""
-    assert body_of(UP, asking(UP, messages=TOOL_TURNS))["messages"] == [
+    assert encode_body(UP, build_call(UP, messages=TOOL_TURNS))["messages"] == [
         {"role": "user", "content": "Weather in Paris and Rome?"},
         {
             "role": "assistant",
@@ -234,28 +243,28 @@ def test_tool_calls_and_their_results_in_a_conversation() -> None:
 def test_the_version_is_the_one_that_takes_sampling_parameters() -> None:
     """Unless the row says otherwise."""
     assert UP.encode(CALL, stream=False).headers["anthropic-version"] == "2023-06-01"
-    newer = create(adapter_at(Anthropic, headers={"Anthropic-Version": "2026-10-21"}).settings, None)  # type: ignore[arg-type]
+    newer = create(build_adapter(Anthropic, headers={"Anthropic-Version": "2026-10-21"}).settings, None)  # type: ignore[arg-type]
     assert newer.encode(CALL, stream=False).headers.getall("anthropic-version") == ["2026-10-21"]
 
 
 def test_a_row_changes_names_and_ranges() -> None:
     """As for any format; a host that does not know `max_tokens` is not sent ours."""
     row = ParametersRow(drop=("max_tokens",), clamp={"temperature": (0, 0.5)}, rename={"seed": "seed"})
-    other = adapter_at(Anthropic, parameters=row)
-    assert asking(other, temperature=1.0, seed=3).fitted == FittedParameters(
+    other = build_adapter(Anthropic, parameters=row)
+    assert build_call(other, temperature=1.0, seed=3).fitted == FittedParameters(
         {"temperature": 0.5, "seed": 3}, (), {"temperature": (1.0, 0.5)}
     )
 
 
 @pytest.mark.parametrize("exchange", recorded("anthropic", path="/v1/messages"))
-def test_recorded_answers(exchange: Exchange) -> None:
+def test_recorded_answers_are_read(exchange: Exchange) -> None:
     """With the values that anthropic 0.125.0 reads in them."""
     expected = {
         "anthropic-0-200": ("4", "stop", "end_turn", 14, 5, 0, 0, "claude-opus-4-6"),
         "anthropic-3-200": ("2", "stop", "end_turn", 20, 5, 0, 0, "claude-sonnet-4-5-20250929"),
     }
     if exchange.status != 200:
-        failure = whole(UP, CALL, exchange.status, exchange.body, **dict(exchange.headers))
+        failure = try_decode(UP, CALL, exchange.status, exchange.body, **dict(exchange.headers))
         body = json.loads(exchange.body)
         kind = {400: "bad_request", 404: "not_found"}[exchange.status]
         said = (kind, body["error"]["message"], body["error"]["type"], body["request_id"])
@@ -263,7 +272,7 @@ def test_recorded_answers(exchange: Exchange) -> None:
         assert (failure.kind, failure.message, failure.code, failure.request_id) == said
         return
     if exchange.streamed:
-        outcome = told(UP, CALL, cut(exchange.body, range(0, len(exchange.body), 11)), exchange.headers)
+        outcome = try_replay(UP, CALL, cut_at(exchange.body, range(0, len(exchange.body), 11)), exchange.headers)
         assert not isinstance(outcome, Failure)
         completion: Completion | Failure = outcome[1]
         assert [delta.text for delta in outcome[0]] == ["2"]
@@ -279,7 +288,7 @@ def test_recorded_answers(exchange: Exchange) -> None:
     assert completion.request_id.startswith("msg_")
 
 
-def test_a_whole_answer_says_what_its_stream_does() -> None:
+def test_a_whole_answer_equals_its_stream() -> None:
     """Blocks of other types are passed over."""
     content = [
         {"type": "thinking", "thinking": "Which city? Paris.", "signature": "EqQB"},
@@ -291,7 +300,7 @@ def test_a_whole_answer_says_what_its_stream_does() -> None:
     ]
     usage = {**CLAUDE_USAGE, "output_tokens": 89, "output_tokens_details": {"thinking_tokens": 41}}
     body = {"id": "msg_1", "model": "claude-sonnet-4-6", "content": content, "stop_reason": "tool_use", "usage": usage}
-    answer, outcome = whole(UP, CALL, 200, body), told(UP, CALL, [CLAUDE])
+    answer, outcome = try_decode(UP, CALL, 200, body), try_replay(UP, CALL, [CLAUDE])
     assert isinstance(answer, Completion)
     assert not isinstance(outcome, Failure)
     streamed_call, whole_call = (done.choices[0].message.tool_calls[0] for done in (outcome[1], answer))
@@ -314,11 +323,11 @@ def test_a_whole_answer_says_what_its_stream_does() -> None:
         ("of_next_year", None),
     ],
 )
-def test_finish_reasons(word: str, finish: str | None) -> None:
+def test_finish_reasons_are_translated(word: str, finish: str | None) -> None:
     """Whole and streamed; an unknown word is kept, not guessed at."""
-    answer = whole(UP, CALL, 200, {"content": [], "stop_reason": word})
-    end = named({"type": "message_start", "message": {}}, {"type": "message_delta", "delta": {"stop_reason": word}})
-    outcome = told(UP, CALL, [end])
+    answer = try_decode(UP, CALL, 200, {"content": [], "stop_reason": word})
+    end = encode_named({"type": "message_start", "message": {}}, {"type": "message_delta", "delta": {"stop_reason": word}})
+    outcome = try_replay(UP, CALL, [end])
     assert isinstance(answer, Completion)
     assert not isinstance(outcome, Failure)
     for completion in (answer, outcome[1]):
@@ -326,12 +335,12 @@ def test_finish_reasons(word: str, finish: str | None) -> None:
         assert (choice.finish_reason, choice.native_finish_reason, completion.usage) == (finish, word, None)
 
 
-def test_why_it_refused_is_told() -> None:
+def test_the_explanation_of_a_refusal_is_kept() -> None:
     """Where it says so."""
     details = {"type": "refusal", "category": "cyber", "explanation": "Not this."}
-    answer = whole(UP, CALL, 200, {"content": [], "stop_reason": "refusal", "stop_details": details})
+    answer = try_decode(UP, CALL, 200, {"content": [], "stop_reason": "refusal", "stop_details": details})
     delta = {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": details}}
-    outcome = told(UP, CALL, [named({"type": "message_start", "message": {}}, delta)])
+    outcome = try_replay(UP, CALL, [encode_named({"type": "message_start", "message": {}}, delta)])
     assert isinstance(answer, Completion)
     assert not isinstance(outcome, Failure)
     assert answer.choices[0].message.refusal == outcome[1].choices[0].message.refusal == "Not this."
@@ -366,43 +375,45 @@ def test_why_it_refused_is_told() -> None:
     ],
     ids=str,
 )
-def test_errors(status: int | None, error: dict[str, Any], kind: str, code: str | None) -> None:
+def test_errors_have_their_kind_and_code(status: int | None, error: dict[str, Any], kind: str, code: str | None) -> None:
     """By the code where there is one; in a stream and in an answer of status 200 by the type."""
     body = {"type": "error", "error": {"message": "no", **error}, "request_id": "req_1"}
-    outcome: Any = whole(UP, CALL, status or 200, body)
+    outcome: Any = try_decode(UP, CALL, status or 200, body)
     failures = [outcome]
     if status is None:
-        failures.append(told(UP, CALL, [named({"type": "message_start", "message": {}}, body)]))
+        failures.append(try_replay(UP, CALL, [encode_named({"type": "message_start", "message": {}}, body)]))
     for failure in failures:
         assert isinstance(failure, Failure)
         assert (failure.kind, failure.status, failure.request_id) == (kind, status, "req_1")
         assert failure.code == (code or error["details"]["error_code"])
 
 
-def test_a_stream_that_breaks_keeps_what_had_come() -> None:
+def test_a_broken_stream_keeps_its_partial_text() -> None:
     """And what it said comes after the deltas before it, whatever arrived together."""
-    start = named(
+    start = encode_named(
         {"type": "message_start", "message": {}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}},
     )
-    error = named({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
-    failure = failed(told(UP, CALL, [start + error]))
+    error = encode_named({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
+    failure = expect_failure(try_replay(UP, CALL, [start + error]))
     assert (failure.kind, failure.message, failure.partial) == ("server", "Overloaded", "Hel")
     assert UP.open_reader(CALL, {}).feed(start + error)[0].text == "Hel"
 
 
-def test_delays_are_in_the_header() -> None:
-    failure = failed(whole(UP, CALL, 429, {"error": {"type": "rate_limit_error", "message": "no"}}, retry_after="7"))
+def test_the_delay_is_taken_from_the_header() -> None:
+    failure = expect_failure(
+        try_decode(UP, CALL, 429, {"error": {"type": "rate_limit_error", "message": "no"}}, retry_after="7")
+    )
     assert failure.retry_after_s == 7
 
 
-async def test_a_real_server_of_another_make(llama: Llama) -> None:
+async def test_llama_cpp_answers_in_this_format(llama: Llama) -> None:
     """llama.cpp speaks the format, too: text, finish reason and usage, whole and streamed; its refusal of a key."""
     async with open_session() as session:
-        provider = adapter_at(Anthropic, llama.origin, session=session, key=llama.key)
-        call = asking(provider, llama.model, max_tokens=12, temperature=0.0)
+        provider = build_adapter(Anthropic, llama.origin, session=session, key=llama.key)
+        call = build_call(provider, llama.model, max_tokens=12, temperature=0.0)
         completion = await provider.complete(call)
-        deltas, end = await streamed(provider, call)
+        deltas, end = await collect_stream(provider, call)
         assert "".join(delta.text for delta in deltas) == end.choices[0].message.text
         for done in (completion, end):
             assert done.choices[0].message.text
@@ -411,7 +422,7 @@ async def test_a_real_server_of_another_make(llama: Llama) -> None:
             assert done.usage.input_tokens
             assert done.usage.output_tokens == 12 or done.choices[0].finish_reason == "stop"
     async with open_session() as session:
-        wrong = adapter_at(Anthropic, llama.origin, session=session, key="sk-wrong-key")
+        wrong = build_adapter(Anthropic, llama.origin, session=session, key="sk-wrong-key")
         with pytest.raises(ProviderError) as caught:
-            await wrong.complete(asking(wrong, llama.model, max_tokens=5))
+            await wrong.complete(build_call(wrong, llama.model, max_tokens=5))
         assert caught.value.failure.kind == "auth"

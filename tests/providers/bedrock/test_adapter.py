@@ -17,28 +17,42 @@ from fanout.providers.bedrock.adapter import Bedrock
 from fanout.providers.bedrock.frames import BROKEN_OFF, FINISH
 from fanout.providers.parameter_tables import find_converse_family
 from tests.providers.mapping.test_images import PNG
-from tests.support.converse import CALL, EVENT_STREAM, HOST, METADATA, MODEL, START, STREAM, UP, botocore, delta, event, saying
-from tests.support.exchanges import KEY, open_session
+from tests.support.converse import (
+    CALL,
+    EVENT_STREAM,
+    HOST,
+    METADATA,
+    MODEL,
+    START,
+    STREAM,
+    UP,
+    build_answer,
+    encode_delta,
+    encode_event,
+    import_botocore,
+)
 from tests.support.wires import (
-    adapter_at,
-    answered,
-    answering,
-    asking,
-    body_of,
-    failed,
-    in_pieces,
-    serving,
-    serving_to,
-    streamed,
-    told,
-    whole,
+    KEY,
+    answer_in_pieces,
+    answer_with,
+    build_adapter,
+    build_call,
+    collect_stream,
+    encode_body,
+    expect_answer,
+    expect_failure,
+    open_session,
+    serve,
+    serve_adapter,
+    try_decode,
+    try_replay,
 )
 
 IMAGE = ImagePart("data:image/png;base64," + base64.b64encode(PNG).decode())
 
 
-def talk(*messages: Message, provider: Bedrock = UP, model: str = MODEL, **asked: Any) -> Call:
-    return asking(provider, model, messages=messages, **asked)
+def build_talk(*messages: Message, provider: Bedrock = UP, model: str = MODEL, **asked: Any) -> Call:
+    return build_call(provider, model, messages=messages, **asked)
 
 
 EVERYTHING = (
@@ -58,9 +72,9 @@ EVERYTHING = (
 )
 
 
-def test_a_conversation_in_turns() -> None:
+def test_a_conversation_is_sent_in_turns() -> None:
     """What stands side by side is one turn; nothing empty is sent; images are bytes."""
-    assert body_of(UP, talk(*EVERYTHING)) == {
+    assert encode_body(UP, build_talk(*EVERYTHING)) == {
         "system": [{"text": "Be brief"}, {"text": "and kind"}],
         "messages": [
             {
@@ -83,7 +97,7 @@ def test_a_conversation_in_turns() -> None:
             },
         ],
     }
-    assert talk(*EVERYTHING).fitted.ignored == ("messages.name",)
+    assert build_talk(*EVERYTHING).fitted.ignored == ("messages.name",)
 
 
 TOOL = {
@@ -104,23 +118,23 @@ SPEC = {"toolSpec": {"name": "clock", "description": "Tells", "inputSchema": {"j
     ],
     ids=str,
 )
-def test_tools_and_which_to_choose(choice: Any, expected: Any) -> None:
+def test_tools_and_their_choice_are_converted(choice: Any, expected: Any) -> None:
     """Converse knows no `none`: then no tool is sent."""
-    call = asking(UP, MODEL, passthrough={"tools": [TOOL], "tool_choice": choice})
-    assert body_of(UP, call).get("toolConfig") == expected
+    call = build_call(UP, MODEL, passthrough={"tools": [TOOL], "tool_choice": choice})
+    assert encode_body(UP, call).get("toolConfig") == expected
     assert call.fitted.ignored == ()
 
 
-def test_what_it_takes_and_what_it_does_not() -> None:
+def test_parameters_are_sent_adjusted_or_ignored() -> None:
     """Clamped and ignored are told; what is the model's own goes to the model only where the row declares it."""
     asked: dict[str, Any] = {"max_tokens": 9, "temperature": 1.5, "top_p": 0.5, "stop": ("a",), "top_k": 3, "seed": 1, "n": 2}
-    call = asking(UP, "meta.llama3-1-8b-instruct-v1:0", **asked)
-    assert body_of(UP, call)["inferenceConfig"] == {"maxTokens": 9, "temperature": 1, "topP": 0.5, "stopSequences": ["a"]}
+    call = build_call(UP, "meta.llama3-1-8b-instruct-v1:0", **asked)
+    assert encode_body(UP, call)["inferenceConfig"] == {"maxTokens": 9, "temperature": 1, "topP": 0.5, "stopSequences": ["a"]}
     assert call.fitted.adjusted == {"temperature": (1.5, 1)}
     assert set(call.fitted.ignored) == {"top_k", "seed", "n"}
-    declared = adapter_at(Bedrock, HOST, parameters={"rename": {"top_k": "top_k"}})
+    declared = build_adapter(Bedrock, HOST, parameters={"rename": {"top_k": "top_k"}})
     more = {"additionalModelRequestFields": {"thinking": {"type": "enabled"}}, "requestMetadata": {"a": "b"}}
-    body = body_of(declared, asking(declared, "m", top_k=3, passthrough=more))
+    body = encode_body(declared, build_call(declared, "m", top_k=3, passthrough=more))
     assert body["additionalModelRequestFields"] == {"top_k": 3, "thinking": {"type": "enabled"}}
     assert body["requestMetadata"] == {"a": "b"}
     assert "inferenceConfig" not in body
@@ -141,12 +155,12 @@ def test_what_it_takes_and_what_it_does_not() -> None:
         ("meta.llama3-1-8b-instruct-v1:0", "sampling"),
     ],
 )
-def test_anthropics_models_take_here_what_they_take_there(model: str, family: str) -> None:
+def test_anthropics_models_have_the_same_families_here(model: str, family: str) -> None:
     assert find_converse_family(model) == family
 
 
-def test_of_two_parameters_that_exclude_each_other_one_is_sent() -> None:
-    call = asking(UP, MODEL, temperature=0.5, top_p=0.5)
+def test_only_one_of_two_exclusive_parameters_is_sent() -> None:
+    call = build_call(UP, MODEL, temperature=0.5, top_p=0.5)
     assert (call.fitted.sent, call.fitted.ignored) == ({"temperature": 0.5}, ("top_p",))
 
 
@@ -161,32 +175,32 @@ def test_of_two_parameters_that_exclude_each_other_one_is_sent() -> None:
     ],
     ids=["audio", "broken-arguments", "no-id", "no-image", "not-fetched"],
 )
-def test_what_cannot_be_said_in_converse_is_refused(messages: tuple[Message, ...]) -> None:
+def test_a_message_converse_cannot_express_is_refused(messages: tuple[Message, ...]) -> None:
     """Left out, it would be another question than the other models are asked."""
     with pytest.raises(ProviderError) as caught:
-        UP.encode(talk(*messages), stream=False)
+        UP.encode(build_talk(*messages), stream=False)
     assert caught.value.failure.kind in ("unsupported", "bad_request")
 
 
 def test_a_prompt_is_a_message_and_token_ids_are_none() -> None:
-    assert body_of(UP, asking(UP, prompt="Once")) == {"messages": [{"role": "user", "content": [{"text": "Once"}]}]}
+    assert encode_body(UP, build_call(UP, prompt="Once")) == {"messages": [{"role": "user", "content": [{"text": "Once"}]}]}
     with pytest.raises(ProviderError, match="token ids"):
         UP.encode(replace(CALL, query=Query(prompt_tokens=(1, 2))), stream=False)
 
 
-def test_the_request_is_what_botocores_model_of_the_service_describes() -> None:
+def test_the_request_conforms_to_botocores_service_model() -> None:
     """Its validator knows every name, type and least value."""
     more = {"tools": [TOOL], "tool_choice": "required", "requestMetadata": {"a": "b"}, "guardrailConfig": None}
-    call = talk(*EVERYTHING, max_tokens=9, temperature=0.5, stop=("a", "b"), passthrough=more)
-    service = botocore("botocore.session").Session().get_service_model("bedrock-runtime")
+    call = build_talk(*EVERYTHING, max_tokens=9, temperature=0.5, stop=("a", "b"), passthrough=more)
+    service = import_botocore("botocore.session").Session().get_service_model("bedrock-runtime")
     for operation in ("Converse", "ConverseStream"):
-        body = body_of(UP, call) | {"modelId": MODEL}
+        body = encode_body(UP, call) | {"modelId": MODEL}
         for turn in body["messages"]:
             for block in turn["content"]:
                 if "image" in block:  # the SDK takes bytes, and writes the base64 itself
                     block["image"]["source"]["bytes"] = base64.b64decode(block["image"]["source"]["bytes"])
         shape = service.operation_model(operation).input_shape
-        report = botocore("botocore.validate").ParamValidator().validate(body, shape)
+        report = import_botocore("botocore.validate").ParamValidator().validate(body, shape)
         assert report.generate_report() == ""
 
 
@@ -203,10 +217,10 @@ def test_the_request_is_what_botocores_model_of_the_service_describes() -> None:
 async def test_the_path_arrives_as_it_was_quoted(model: str, quoted: str) -> None:
     """Whole and streamed."""
     for stream in (False, True):
-        answer = in_pieces([STREAM], EVENT_STREAM) if stream else answering(saying("Hello"))
-        async with serving_to(Bedrock, answer) as (bedrock, served):
-            call = asking(bedrock, model)
-            completion = (await streamed(bedrock, call))[1] if stream else await bedrock.complete(call)
+        answer = answer_in_pieces([STREAM], EVENT_STREAM) if stream else answer_with(build_answer("Hello"))
+        async with serve_adapter(Bedrock, answer) as (bedrock, served):
+            call = build_call(bedrock, model)
+            completion = (await collect_stream(bedrock, call))[1] if stream else await bedrock.complete(call)
         ((path, headers, _),) = served.requests
         assert path == f"/model/{quoted}/converse{'-stream' if stream else ''}"
         assert headers["Authorization"] == f"Bearer {KEY}"
@@ -215,22 +229,26 @@ async def test_the_path_arrives_as_it_was_quoted(model: str, quoted: str) -> Non
 
 async def test_images_are_fetched_before_the_call() -> None:
     """A call whose image is not to be had is not made."""
-    async with serving(answering(PNG)) as images, serving(answering(saying("A dot"))) as served, open_session() as session:
+    async with (
+        serve(answer_with(PNG)) as images,
+        serve(answer_with(build_answer("A dot"))) as served,
+        open_session() as session,
+    ):
         message = Message("user", (TextPart("What?"), ImagePart(images.url)))
-        bedrock = adapter_at(Bedrock, served.url, session=session)
+        bedrock = build_adapter(Bedrock, served.url, session=session)
         bedrock.allowed_networks = [ip_network("127.0.0.1/32")]
-        await bedrock.complete(talk(message, provider=bedrock))
-        careful = adapter_at(Bedrock, served.url, session=session)
+        await bedrock.complete(build_talk(message, provider=bedrock))
+        careful = build_adapter(Bedrock, served.url, session=session)
         with pytest.raises(ProviderError, match="not public"):
-            await careful.complete(talk(message, provider=careful))
+            await careful.complete(build_talk(message, provider=careful))
     ((_, _, body),) = served.requests
     expected = {"image": {"format": "png", "source": {"bytes": base64.b64encode(PNG).decode()}}}
     assert json.loads(body)["messages"][0]["content"][1] == expected
 
 
-def test_a_whole_answer() -> None:
+def test_a_whole_answer_is_read() -> None:
     """Cached tokens are beside the input there, inside it here."""
-    completion = answered(whole(UP, CALL, 200, saying("Hel", "lo"), x_amzn_requestid="r-1"))
+    completion = expect_answer(try_decode(UP, CALL, 200, build_answer("Hel", "lo"), x_amzn_requestid="r-1"))
     (choice,), usage = completion.choices, completion.usage
     assert (choice.message.text, choice.finish_reason, choice.native_finish_reason) == ("Hello", "stop", "end_turn")
     assert usage
@@ -238,15 +256,15 @@ def test_a_whole_answer() -> None:
     assert (completion.request_id, completion.model) == ("r-1", None)
 
 
-def test_reasoning_tool_calls_and_citations() -> None:
+def test_reasoning_tool_calls_and_citations_are_read() -> None:
     content = [
         {"reasoningContent": {"reasoningText": {"text": "Let me see", "signature": "s"}}},
         {"reasoningContent": {"redactedContent": "AAAA"}},
         {"citationsContent": {"content": [{"text": "Noon"}], "citations": []}},
         {"toolUse": {"toolUseId": "t1", "name": "clock", "input": {"zone": "UTC"}}},
     ]
-    body = saying(stop="tool_use") | {"output": {"message": {"role": "assistant", "content": content}}}
-    completion = answered(whole(UP, CALL, 200, body))
+    body = build_answer(stop="tool_use") | {"output": {"message": {"role": "assistant", "content": content}}}
+    completion = expect_answer(try_decode(UP, CALL, 200, body))
     message = completion.choices[0].message
     assert (message.text, message.reasoning, completion.choices[0].finish_reason) == ("Noon", "Let me see", "tool_calls")
     assert message.tool_calls == (
@@ -269,22 +287,22 @@ def test_reasoning_tool_calls_and_citations() -> None:
         ("malformed_tool_use", "failed"),
     ],
 )
-def test_finish_reasons(word: str, reason: str | None) -> None:
+def test_finish_reasons_are_translated(word: str, reason: str | None) -> None:
     """Whole and streamed alike."""
     results = [
-        whole(UP, CALL, 200, saying("Hi", stop=word)),
-        told(UP, CALL, [START, delta(text="Hi"), event("messageStop", {"stopReason": word}), METADATA]),
+        try_decode(UP, CALL, 200, build_answer("Hi", stop=word)),
+        try_replay(UP, CALL, [START, encode_delta(text="Hi"), encode_event("messageStop", {"stopReason": word}), METADATA]),
     ]
     for result in results:
         if reason == "failed":
-            assert (failed(result).kind, failed(result).code) == ("server", word)
+            assert (expect_failure(result).kind, expect_failure(result).code) == ("server", word)
         else:
-            choice = (result if isinstance(result, Completion) else answered(result)).choices[0]
+            choice = (result if isinstance(result, Completion) else expect_answer(result)).choices[0]
             assert (choice.finish_reason, choice.native_finish_reason) == (reason, word)
 
 
-def test_the_services_model_has_no_other_finish_reason() -> None:
-    model = botocore("botocore.session").Session().get_service_model("bedrock-runtime")
+def test_every_finish_reason_of_the_service_is_known() -> None:
+    model = import_botocore("botocore.session").Session().get_service_model("bedrock-runtime")
     assert set(model.shape_for("StopReason").enum) == set(FINISH) | BROKEN_OFF
 
 
@@ -306,13 +324,15 @@ def test_the_services_model_has_no_other_finish_reason() -> None:
         (503, "ServiceUnavailableException", "server"),
     ],
 )
-def test_refusals(status: int, named: str, kind: str) -> None:
+def test_refusals_have_their_kind(status: int, named: str, kind: str) -> None:
     """The type stands in a header, or in the body."""
     internal = f"{named}:http://internal.amazon.com/coral/com.amazon.bedrock/"
-    in_header = whole(UP, CALL, status, {"message": "Too much"}, x_amzn_errortype=internal, x_amzn_requestid="r-1")
-    in_body = whole(UP, CALL, status, {"Message": "Too much", "__type": f"com.amazon.coral#{named}"}, x_amzn_requestid="r-1")
+    in_header = try_decode(UP, CALL, status, {"message": "Too much"}, x_amzn_errortype=internal, x_amzn_requestid="r-1")
+    in_body = try_decode(
+        UP, CALL, status, {"Message": "Too much", "__type": f"com.amazon.coral#{named}"}, x_amzn_requestid="r-1"
+    )
     assert in_header == in_body
-    failure = failed(in_header)
+    failure = expect_failure(in_header)
     assert (failure.kind, failure.status, failure.request_id) == (kind, status, "r-1")
     if kind == "auth":
         assert "Too much" not in failure.message
@@ -320,12 +340,12 @@ def test_refusals(status: int, named: str, kind: str) -> None:
         assert (failure.message, failure.code) == ("Too much", named)
 
 
-def test_a_refusal_of_what_stands_between_is_read_too() -> None:
-    failure = failed(whole(UP, CALL, 429, {"error": {"message": "Slow down", "type": "rate_limit_error"}}))
+def test_an_error_of_a_gateway_is_read() -> None:
+    failure = expect_failure(try_decode(UP, CALL, 429, {"error": {"message": "Slow down", "type": "rate_limit_error"}}))
     assert (failure.kind, failure.message) == ("rate_limit", "Slow down")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"null", b'{"output": 5}', b'{"output": {"message": []}}'])
-def test_what_is_no_answer(body: bytes) -> None:
-    assert failed(whole(UP, CALL, 200, body)).kind == "malformed"
-    assert failed(whole(UP, CALL, 500, body)).kind == "server"
+def test_a_body_that_is_no_answer_is_a_failure(body: bytes) -> None:
+    assert expect_failure(try_decode(UP, CALL, 200, body)).kind == "malformed"
+    assert expect_failure(try_decode(UP, CALL, 500, body)).kind == "server"

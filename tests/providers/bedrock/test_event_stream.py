@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from fanout.core.errors import ProviderError
 from fanout.providers.bedrock.event_stream import HIGHEST_FRAME_BYTES, FrameDecoder
 from fanout.providers.mapping.failures import Origin
-from tests.support.converse import CALL, UP, botocore
-from tests.support.wires import failed, told
+from tests.support.converse import CALL, UP, import_botocore
+from tests.support.wires import expect_failure, try_replay
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60))
-def test_frames_in_order_but_of_nonsense(head: bytes, payload: bytes) -> None:
+def test_senseless_frames_are_read_as_botocore_reads_them(head: bytes, payload: bytes) -> None:
     """Right checksums over headers and payloads that are none."""
-    assert failed(told(UP, CALL, [checked(head, payload)])).kind in ("malformed", "network", "server")
+    assert expect_failure(try_replay(UP, CALL, [build_frame(head, payload)])).kind in ("malformed", "network", "server")
 
 
-def parsed(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None:
+def decode_frames(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None:
     """What our decoder makes of a stream; `None` where it is damaged."""
     try:
         return FrameDecoder(Origin("up", ())).feed(body)
@@ -30,8 +30,8 @@ def parsed(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None:
         return None
 
 
-def parsed_by_botocore(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None:
-    module = botocore("botocore.eventstream")
+def decode_with_botocore(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None:
+    module = import_botocore("botocore.eventstream")
     buffer = module.EventStreamBuffer()
     buffer.add_data(body)
     try:
@@ -40,7 +40,7 @@ def parsed_by_botocore(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None
         return None
 
 
-def checked(head: bytes, payload: bytes) -> bytes:
+def build_frame(head: bytes, payload: bytes) -> bytes:
     """A message whose checksums are right, whatever is in it."""
     prelude = pack("!II", 16 + len(head) + len(payload), len(head))
     body = prelude + pack("!I", crc32(prelude)) + head + payload
@@ -62,16 +62,16 @@ HEADS = st.lists(st.tuples(NAMES, VALUES).map(b"".join), max_size=4).map(b"".joi
 
 
 @given(st.lists(st.tuples(HEADS | st.binary(max_size=30), st.binary(max_size=30)), max_size=4))
-def test_messages_are_what_botocore_reads_in_them(items: list[tuple[bytes, bytes]]) -> None:
+def test_frames_are_read_as_botocore_reads_them(items: list[tuple[bytes, bytes]]) -> None:
     """All types of headers, and heads that are none: of those neither makes anything."""
-    body = b"".join(checked(*item) for item in items)
-    assert parsed(body) == parsed_by_botocore(body)
+    body = b"".join(build_frame(*item) for item in items)
+    assert decode_frames(body) == decode_with_botocore(body)
 
 
 @given(st.integers(0, 2**32 - 1) | st.integers(0, 60), st.integers(0, 2**32 - 1) | st.integers(0, 60), st.binary(max_size=80))
-def test_lengths_that_are_none(size: int, head: int, rest: bytes) -> None:
+def test_impossible_lengths_are_refused(size: int, head: int, rest: bytes) -> None:
     """No length makes a reader wait for ever, take in everything, or read a message that is none."""
     prelude = pack("!II", size, head)
-    found = parsed(prelude + pack("!I", crc32(prelude)) + rest)
+    found = decode_frames(prelude + pack("!I", crc32(prelude)) + rest)
     assert not found
     assert found is None or 16 + head <= size <= HIGHEST_FRAME_BYTES

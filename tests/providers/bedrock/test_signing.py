@@ -16,9 +16,18 @@ from fanout.core.schema import Call
 from fanout.providers.bedrock.adapter import Bedrock, create
 from fanout.providers.bedrock.signing import RETRY_LOOKUP_S, Signer, sign_request
 from fanout.providers.transport.http import HttpRequest
-from tests.support.converse import CALL, EVENT_STREAM, MODEL, STREAM, UP, botocore, saying
-from tests.support.exchanges import open_session
-from tests.support.wires import adapter_at, answering, asking, body_of, in_pieces, serving, serving_to, streamed
+from tests.support.converse import CALL, EVENT_STREAM, MODEL, STREAM, UP, build_answer, import_botocore
+from tests.support.wires import (
+    answer_in_pieces,
+    answer_with,
+    build_adapter,
+    build_call,
+    collect_stream,
+    encode_body,
+    open_session,
+    serve,
+    serve_adapter,
+)
 
 AWS = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
 
@@ -34,7 +43,7 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def with_keys(aws: pytest.MonkeyPatch, token: str | None = None) -> None:
+def set_keys(aws: pytest.MonkeyPatch, token: str | None = None) -> None:
     aws.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     aws.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
     if token:
@@ -45,15 +54,15 @@ class Captured(Exception):
     """What boto3 was about to send."""
 
 
-def by_boto3(call: Call, region: str) -> Any:
+def sign_with_boto3(call: Call, region: str) -> Any:
     """The request that boto3 itself would send, signed: it is taken away before anything is sent."""
-    client = botocore("boto3").Session().client("bedrock-runtime", region_name=region)
+    client = import_botocore("boto3").Session().client("bedrock-runtime", region_name=region)
 
     def take(request: Any, **_: Any) -> None:
         raise Captured(request)
 
     client.meta.events.register("before-send.bedrock-runtime.Converse", take)
-    body = body_of(UP, call)
+    body = encode_body(UP, call)
     with pytest.raises(Captured) as caught:
         client.converse(modelId=call.target.model, **body)
     return caught.value.args[0]
@@ -61,13 +70,13 @@ def by_boto3(call: Call, region: str) -> Any:
 
 @pytest.mark.parametrize("token", [None, "session-token"])
 @pytest.mark.parametrize("model", [MODEL, "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.x-v1:0", "a~b_c.d-e"])
-def test_the_signature_is_boto3s_own(aws: pytest.MonkeyPatch, token: str | None, model: str) -> None:
+def test_the_signature_equals_boto3s(aws: pytest.MonkeyPatch, token: str | None, model: str) -> None:
     """For the same second, address and body."""
-    with_keys(aws, token)
-    credentials = botocore("botocore.session").Session().get_credentials().get_frozen_credentials()
-    call = asking(UP, model, max_tokens=5)
+    set_keys(aws, token)
+    credentials = import_botocore("botocore.session").Session().get_credentials().get_frozen_credentials()
+    call = build_call(UP, model, max_tokens=5)
     for _ in range(5):  # a second may end between the two
-        theirs = by_boto3(call, "us-east-1")
+        theirs = sign_with_boto3(call, "us-east-1")
         text = {name: value.decode() if isinstance(value, bytes) else value for name, value in theirs.headers.items()}
         unsigned = CIMultiDict({"Content-Type": text["Content-Type"], "User-Agent": "fanout"})
         request = HttpRequest(URL(theirs.url, encoded=True), unsigned, theirs.body)
@@ -77,16 +86,16 @@ def test_the_signature_is_boto3s_own(aws: pytest.MonkeyPatch, token: str | None,
     assert ours.headers["Authorization"] == text["Authorization"]
     assert ours.headers.get("X-Amz-Security-Token") == token
     assert theirs.url == str(UP.encode(call, stream=False).url)
-    assert json.loads(theirs.body) == body_of(UP, call)
+    assert json.loads(theirs.body) == encode_body(UP, call)
 
 
 async def test_a_call_without_a_key_is_signed(aws: pytest.MonkeyPatch) -> None:
     """By the environment's credentials, for the address's region; the body's digest is in the signature."""
-    botocore("botocore")
-    with_keys(aws, "session-token")
+    import_botocore("botocore")
+    set_keys(aws, "session-token")
     aws.setenv("AWS_REGION", "eu-central-1")
-    async with serving_to(Bedrock, answering(saying("Hello")), key=None) as (bedrock, served):
-        await bedrock.complete(asking(bedrock, MODEL))
+    async with serve_adapter(Bedrock, answer_with(build_answer("Hello")), key=None) as (bedrock, served):
+        await bedrock.complete(build_call(bedrock, MODEL))
     ((_, headers, _),) = served.requests
     date = headers["X-Amz-Date"][:8]
     scope = f"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/{date}/eu-central-1/bedrock/aws4_request, "
@@ -96,46 +105,46 @@ async def test_a_call_without_a_key_is_signed(aws: pytest.MonkeyPatch) -> None:
 
 async def test_a_large_request_is_signed_as_well(aws: pytest.MonkeyPatch) -> None:
     """In a thread."""
-    botocore("botocore")
-    with_keys(aws)
-    request = UP.encode(asking(UP, prompt="x" * 300_000), stream=False)
+    import_botocore("botocore")
+    set_keys(aws)
+    request = UP.encode(build_call(UP, prompt="x" * 300_000), stream=False)
     assert "Signature=" in (await Signer("up").sign(request, "bedrock", "us-east-1")).headers["Authorization"]
 
 
 async def test_an_own_key_needs_no_credentials(aws: pytest.MonkeyPatch) -> None:
-    async with serving_to(Bedrock, answering(saying("Hello")), key=None) as (bedrock, served):
-        await bedrock.complete(asking(bedrock, MODEL, own_key="bedrock-api-key-1"))
+    async with serve_adapter(Bedrock, answer_with(build_answer("Hello")), key=None) as (bedrock, served):
+        await bedrock.complete(build_call(bedrock, MODEL, own_key="bedrock-api-key-1"))
     assert served.requests[0][1]["Authorization"] == "Bearer bedrock-api-key-1"
 
 
 async def test_without_credentials_nothing_is_sent(aws: pytest.MonkeyPatch) -> None:
     """It says what to set; and is not looked for again at once."""
-    botocore("botocore")
+    import_botocore("botocore")
     aws.setenv("AWS_REGION", "us-east-1")
-    async with serving_to(create, answering(saying("Hello")), key=None) as (bedrock, served):
+    async with serve_adapter(create, answer_with(build_answer("Hello")), key=None) as (bedrock, served):
         for _ in range(2):
             with pytest.raises(ProviderError, match="AWS_BEARER_TOKEN_BEDROCK") as caught:
-                await bedrock.complete(asking(bedrock, MODEL))
+                await bedrock.complete(build_call(bedrock, MODEL))
             assert caught.value.failure.kind == "not_configured"
     assert served.requests == []
     assert RETRY_LOOKUP_S > 1
 
 
-async def test_without_botocore_a_key_is_all_that_works(aws: pytest.MonkeyPatch) -> None:
+async def test_without_botocore_only_a_key_works(aws: pytest.MonkeyPatch) -> None:
     """Streams included; a request that would have to be signed says what to install."""
     aws.setitem(sys.modules, "botocore.session", None)
     aws.setenv("AWS_REGION", "us-east-1")
-    async with serving(in_pieces([STREAM], EVENT_STREAM)) as served, open_session() as session:
-        bedrock = adapter_at(Bedrock, served.url, session=session)
-        assert (await streamed(bedrock, asking(bedrock, MODEL)))[1].choices[0].message.text == "Hello"
-        keyless = adapter_at(Bedrock, served.url, session=session, key=None)
+    async with serve(answer_in_pieces([STREAM], EVENT_STREAM)) as served, open_session() as session:
+        bedrock = build_adapter(Bedrock, served.url, session=session)
+        assert (await collect_stream(bedrock, build_call(bedrock, MODEL)))[1].choices[0].message.text == "Hello"
+        keyless = build_adapter(Bedrock, served.url, session=session, key=None)
         with pytest.raises(ProviderError, match=r"pip install 'fanout\[bedrock\]'") as caught:
-            await keyless.complete(asking(keyless, MODEL))
+            await keyless.complete(build_call(keyless, MODEL))
     assert (caught.value.failure.kind, len(served.requests)) == ("not_configured", 1)
 
 
-async def test_a_profile_that_is_none_is_no_exception_but_a_failure(aws: pytest.MonkeyPatch) -> None:
-    botocore("botocore")
+async def test_an_unknown_profile_is_a_failure(aws: pytest.MonkeyPatch) -> None:
+    import_botocore("botocore")
     aws.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(ProviderError, match="ProfileNotFound"):
         await Signer("up").sign(UP.encode(CALL, stream=False), "bedrock", "us-east-1")
@@ -152,29 +161,29 @@ class Renewed:
 
     def get_frozen_credentials(self) -> Any:
         self.looked_up += 1
-        return botocore("botocore.credentials").ReadOnlyCredentials("AKIDEXAMPLE", "secret", f"token-{self.looked_up}")
+        return import_botocore("botocore.credentials").ReadOnlyCredentials("AKIDEXAMPLE", "secret", f"token-{self.looked_up}")
 
 
-async def test_credentials_that_end_are_renewed() -> None:
-    botocore("botocore")
+async def test_expiring_credentials_are_renewed() -> None:
+    import_botocore("botocore")
     signer = Signer("up", Renewed())
     request = UP.encode(CALL, stream=False)
     tokens = [(await signer.sign(request, "bedrock", "us-east-1")).headers["X-Amz-Security-Token"] for _ in range(2)]
     assert tokens == ["token-1", "token-2"]
 
 
-def test_the_region_is_the_addresss_or_the_environments(aws: pytest.MonkeyPatch) -> None:
+def test_the_region_comes_from_the_address_or_the_environment(aws: pytest.MonkeyPatch) -> None:
     """The row's word for it stands above the two variables, of which the first wins."""
     with pytest.raises(ProviderError, match="AWS_REGION") as caught:
-        adapter_at(Bedrock, None).encode(CALL, stream=False)
+        build_adapter(Bedrock, None).encode(CALL, stream=False)
     assert caught.value.failure.kind == "not_configured"
     aws.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    assert adapter_at(Bedrock, None).encode(CALL, stream=False).url.host == "bedrock-runtime.eu-west-1.amazonaws.com"
+    assert build_adapter(Bedrock, None).encode(CALL, stream=False).url.host == "bedrock-runtime.eu-west-1.amazonaws.com"
     aws.setenv("AWS_REGION", "ap-south-1")
-    assert adapter_at(Bedrock, "https://x.{region}.y").encode(CALL, stream=False).url.host == "x.ap-south-1.y"
-    named = adapter_at(Bedrock, "https://x.{region}.y", headers={"AWS-Region": "sa-east-1"}).encode(CALL, stream=False)
+    assert build_adapter(Bedrock, "https://x.{region}.y").encode(CALL, stream=False).url.host == "x.ap-south-1.y"
+    named = build_adapter(Bedrock, "https://x.{region}.y", headers={"AWS-Region": "sa-east-1"}).encode(CALL, stream=False)
     assert (named.url.host, "aws-region" in named.headers) == ("x.sa-east-1.y", False)
     for host in ("bedrock-runtime.eu-west-3.amazonaws.com", "bedrock-runtime-fips.eu-west-3.amazonaws.com"):
-        assert adapter_at(Bedrock, f"https://{host}")._region == "eu-west-3"
-    assert adapter_at(Bedrock, "https://vpce-1.bedrock-runtime.eu-west-3.vpce.amazonaws.com")._region == "eu-west-3"
-    assert adapter_at(Bedrock, "https://proxy.example")._region == "ap-south-1"
+        assert build_adapter(Bedrock, f"https://{host}")._region == "eu-west-3"
+    assert build_adapter(Bedrock, "https://vpce-1.bedrock-runtime.eu-west-3.vpce.amazonaws.com")._region == "eu-west-3"
+    assert build_adapter(Bedrock, "https://proxy.example")._region == "ap-south-1"

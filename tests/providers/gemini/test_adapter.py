@@ -16,25 +16,37 @@ from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.parameter_tables import find_gemini_family
 from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
 from tests.support.recordings import Exchange, recorded
-from tests.support.streams import unnamed
-from tests.support.wires import adapter_at, answered, answering, asking, body_of, cut, failed, serving_to, streamed, told, whole
+from tests.support.streams import encode_unnamed
+from tests.support.wires import (
+    answer_with,
+    build_adapter,
+    build_call,
+    collect_stream,
+    cut_at,
+    encode_body,
+    expect_answer,
+    expect_failure,
+    serve_adapter,
+    try_decode,
+    try_replay,
+)
 
-UP = adapter_at(Gemini, "https://google.test/v1beta")
-CALL = asking(UP, "gemini-2.5-flash")
+UP = build_adapter(Gemini, "https://google.test/v1beta")
+CALL = build_call(UP, "gemini-2.5-flash")
 HELLO = {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]}
 
 
-def fitted(model: str = "gemini-2.0-flash", **sampling: Any) -> FittedParameters:
+def fit(model: str = "gemini-2.0-flash", **sampling: Any) -> FittedParameters:
     query = Query(messages=(Message("user", "Hello"),), sampling=Sampling(**sampling))
     return UP.fit(Target(model, model, "up", model), query)
 
 
-def answer(*parts: Any, finish: str = "STOP", **more: Any) -> dict[str, Any]:
+def build_answer(*parts: Any, finish: str = "STOP", **more: Any) -> dict[str, Any]:
     return {"candidates": [{"content": {"role": "model", "parts": list(parts)}, "finishReason": finish, **more}]}
 
 
-def completed(body: Any) -> Completion:
-    return answered(whole(UP, CALL, 200, body))
+def complete(body: Any) -> Completion:
+    return expect_answer(try_decode(UP, CALL, 200, body))
 
 
 @pytest.mark.parametrize(
@@ -55,24 +67,22 @@ def completed(body: Any) -> Completion:
     ],
     ids=str,
 )
-def test_every_parameter(asked: dict[str, Any], sent: dict[str, Any]) -> None:
+def test_every_parameter_is_sent_under_its_name(asked: dict[str, Any], sent: dict[str, Any]) -> None:
     """By Google's names, in `generationConfig`; nothing that was not asked for."""
-    call = asking(UP, "gemini-2.0-flash", **asked)
-    assert body_of(UP, call) == {**HELLO, **({"generationConfig": sent} if sent else {})}
+    call = build_call(UP, "gemini-2.0-flash", **asked)
+    assert encode_body(UP, call) == {**HELLO, **({"generationConfig": sent} if sent else {})}
     assert (call.fitted.ignored, call.fitted.adjusted) == ((), {})
 
 
-def test_what_it_cannot_take_is_reported() -> None:
+def test_unknown_parameters_are_ignored_and_reported() -> None:
     """No value of `top_k` turns it off, and another seed would be another seed."""
-    asked = fitted(
-        top_k=0, seed=2**31, best_of=3, repetition_penalty=1.1, logit_bias={"5": 1.0}, echo=True, suffix="!", user="me"
-    )
+    asked = fit(top_k=0, seed=2**31, best_of=3, repetition_penalty=1.1, logit_bias={"5": 1.0}, echo=True, suffix="!", user="me")
     names = ("top_k", "best_of", "seed", "repetition_penalty", "logit_bias", "echo", "suffix", "user")
     assert asked == FittedParameters({}, names, {})
 
 
-def test_values_beyond_the_range_are_clamped_and_reported() -> None:
-    asked = fitted(temperature=2.5, n=20, logprobs=30)
+def test_values_out_of_range_are_clamped_and_reported() -> None:
+    asked = fit(temperature=2.5, n=20, logprobs=30)
     assert asked.sent == {"temperature": 2, "candidateCount": 8, "responseLogprobs": True, "logprobs": 20}
     assert asked.adjusted == {"temperature": (2.5, 2), "n": (20, 8), "logprobs": (30, 20)}
 
@@ -89,16 +99,16 @@ def test_values_beyond_the_range_are_clamped_and_reported() -> None:
         ("gemini-flash-latest", "one answer", "one answer"),
     ],
 )
-def test_families(model: str, family: str, on_vertex: str) -> None:
+def test_a_model_belongs_to_its_family(model: str, family: str, on_vertex: str) -> None:
     """Penalties ended with 2.5 on the Gemini API, with 3 on Vertex; several candidates with 3."""
     assert find_gemini_family(model) == family
     assert find_gemini_family(model, on_vertex=True) == on_vertex
 
 
 def test_a_newer_model_takes_no_penalties_and_gives_one_answer() -> None:
-    asked = fitted("gemini-3.6-flash", presence_penalty=0.5, frequency_penalty=0.5, n=2, seed=1)
+    asked = fit("gemini-3.6-flash", presence_penalty=0.5, frequency_penalty=0.5, n=2, seed=1)
     assert asked == FittedParameters({"seed": 1}, ("n", "presence_penalty", "frequency_penalty"), {})
-    assert fitted("gemini-2.5-pro", presence_penalty=0.5, n=2).sent == {"candidateCount": 2}
+    assert fit("gemini-2.5-pro", presence_penalty=0.5, n=2).sent == {"candidateCount": 2}
 
 
 @pytest.mark.parametrize(
@@ -113,36 +123,38 @@ def test_a_newer_model_takes_no_penalties_and_gives_one_answer() -> None:
 )
 def test_the_model_stands_in_the_path(model: str, path: str) -> None:
     """Quoted whole: it comes from the caller, and must not lead elsewhere."""
-    call = asking(UP, model)
+    call = build_call(UP, model)
     assert str(UP.encode(call, stream=False).url) == f"https://google.test/v1beta/{path}:generateContent"
     assert str(UP.encode(call, stream=True).url) == f"https://google.test/v1beta/{path}:streamGenerateContent?alt=sse"
 
 
-async def test_several_candidates_are_asked_for_whole() -> None:
+async def test_several_candidates_are_requested_whole() -> None:
     """They come as deltas all the same."""
     second = {"index": 1, "content": {"parts": [{"text": "b"}]}, "finishReason": "STOP"}
     body = {"candidates": [second, {"index": 0, "content": {"parts": [{"text": "a"}]}, "finishReason": "MAX_TOKENS"}]}
-    async with serving_to(Gemini, answering(body)) as (provider, served):
-        deltas, completion = await streamed(provider, asking(provider, "gemini-2.0-flash", n=2))
+    async with serve_adapter(Gemini, answer_with(body)) as (provider, served):
+        deltas, completion = await collect_stream(provider, build_call(provider, "gemini-2.0-flash", n=2))
     assert served.requests[0][0] == "/v1beta/models/gemini-2.0-flash:generateContent"
     assert [(delta.choice_index, delta.text) for delta in deltas] == [(0, "a"), (1, "b")]
     assert [choice.finish_reason for choice in completion.choices] == ["length", "stop"]
 
 
-def test_the_conversation_is_without_the_system() -> None:
+def test_system_messages_stand_outside_the_conversation() -> None:
     """The assistant is the model."""
     messages = (Message("system", "Be"), Message("user", "Hi"), Message("assistant", "Yes?"), Message("developer", "brief"))
-    assert body_of(UP, asking(UP, messages=messages)) == {
+    assert encode_body(UP, build_call(UP, messages=messages)) == {
         "systemInstruction": {"parts": [{"text": "Be"}, {"text": "brief"}]},
         "contents": [{"role": "user", "parts": [{"text": "Hi"}]}, {"role": "model", "parts": [{"text": "Yes?"}]}],
     }
 
 
-def test_images_by_address_and_by_their_bytes() -> None:
+def test_images_are_sent_by_address_or_as_bytes() -> None:
     """An address with the type that its name shows, if it shows one."""
     urls = ("https://x/y.png?z=1.gif", "https://x/y", PNG)
     images = tuple(ImagePart(url) for url in urls)
-    assert body_of(UP, asking(UP, messages=(Message("user", (TextPart("What?"), *images)),)))["contents"][0]["parts"] == [
+    assert encode_body(UP, build_call(UP, messages=(Message("user", (TextPart("What?"), *images)),)))["contents"][0][
+        "parts"
+    ] == [
         {"text": "What?"},
         {"fileData": {"fileUri": "https://x/y.png?z=1.gif", "mimeType": "image/png"}},
         {"fileData": {"fileUri": "https://x/y"}},
@@ -166,10 +178,10 @@ def test_images_by_address_and_by_their_bytes() -> None:
     ],
     ids=str,
 )
-def test_tools(asked: dict[str, Any], config: dict[str, Any] | None, ignored: tuple[str, ...]) -> None:
+def test_tools_are_converted(asked: dict[str, Any], config: dict[str, Any] | None, ignored: tuple[str, ...]) -> None:
     """From OpenAI's shape; beside the configuration, not in it."""
-    call = asking(UP, passthrough={"tools": [WEATHER, NOW], **asked}, max_tokens=5)
-    body = body_of(UP, call)
+    call = build_call(UP, passthrough={"tools": [WEATHER, NOW], **asked}, max_tokens=5)
+    body = encode_body(UP, call)
     assert body["tools"] == [
         {
             "functionDeclarations": [
@@ -183,9 +195,9 @@ def test_tools(asked: dict[str, Any], config: dict[str, Any] | None, ignored: tu
     assert call.fitted.ignored == ignored
 
 
-def test_tool_calls_and_their_results_in_a_conversation() -> None:
+def test_tool_calls_and_results_of_a_conversation_are_converted() -> None:
     """Results name the function, and stand in one turn; Google's own ids and signatures go back, ours do not."""
-    assert body_of(UP, asking(UP, messages=TOOL_TURNS))["contents"][1:3] == [
+    assert encode_body(UP, build_call(UP, messages=TOOL_TURNS))["contents"][1:3] == [
         {
             "role": "model",
             "parts": [
@@ -202,12 +214,12 @@ def test_tool_calls_and_their_results_in_a_conversation() -> None:
             ],
         },
     ]
-    said = completed(answer({"functionCall": {"name": "now"}, "thoughtSignature": "c2ln"})).choices[0].message
+    said = complete(build_answer({"functionCall": {"name": "now"}, "thoughtSignature": "c2ln"})).choices[0].message
     back = (
         Message("assistant", None, {"tool_calls": list(said.tool_calls)}),
         Message("tool", "7", {"tool_call_id": "fanout_call_0"}),
     )
-    assert body_of(UP, asking(UP, messages=back))["contents"] == [
+    assert encode_body(UP, build_call(UP, messages=back))["contents"] == [
         {"role": "model", "parts": [{"functionCall": {"name": "now", "args": {}}, "thoughtSignature": "c2ln"}]},
         {"role": "user", "parts": [{"functionResponse": {"name": "now", "response": {"output": 7}}}]},
     ]
@@ -225,25 +237,25 @@ def test_tool_calls_and_their_results_in_a_conversation() -> None:
     ],
     ids=str,
 )
-def test_the_form_of_the_answer(asked: dict[str, Any], sent: dict[str, Any] | None) -> None:
+def test_the_response_format_is_converted(asked: dict[str, Any], sent: dict[str, Any] | None) -> None:
     """From OpenAI's `response_format`."""
-    assert body_of(UP, asking(UP, passthrough={"response_format": asked})).get("generationConfig") == sent
+    assert encode_body(UP, build_call(UP, passthrough={"response_format": asked})).get("generationConfig") == sent
 
 
 @pytest.mark.parametrize("exchange", recorded("gemini", path="enerateContent"))
-def test_recorded_answers(exchange: Exchange) -> None:
+def test_recorded_answers_are_read(exchange: Exchange) -> None:
     """With the values that google-genai 3.3.0 reads in them; output is candidates and thoughts."""
     expected = {
         "gemini-1-200": ("The capital of France is **Paris**.", 8, 8, None, "gemini-2.5-flash-lite"),
         "gemini-3-200": ("Paris", 6, 1 + 35, 35, "gemini-2.5-flash"),
     }
     if exchange.status != 200:
-        failure = failed(whole(UP, CALL, exchange.status, exchange.body))
+        failure = expect_failure(try_decode(UP, CALL, exchange.status, exchange.body))
         error = json.loads(exchange.body)["error"]
         assert (failure.kind, failure.code, failure.message) == ("not_found", "NOT_FOUND", error["message"])
         return
     if exchange.streamed:
-        outcome = told(UP, CALL, cut(exchange.body, range(0, len(exchange.body), 13)), exchange.headers)
+        outcome = try_replay(UP, CALL, cut_at(exchange.body, range(0, len(exchange.body), 13)), exchange.headers)
         assert not isinstance(outcome, Failure)
         completion = outcome[1]
     else:
@@ -257,14 +269,14 @@ def test_recorded_answers(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("exchange", recorded("gemini", path="enerateContent"))
-def test_recorded_requests_are_what_is_sent_here(exchange: Exchange) -> None:
+def test_a_recorded_request_is_what_we_send(exchange: Exchange) -> None:
     """But for what nobody asked for."""
     text = exchange.request["contents"][0]["parts"][0]["text"]
     asked = {name: value for name, value in exchange.request["generationConfig"].items() if name == "temperature"}
     model = exchange.uri.rpartition("/")[2].partition(":")[0]
-    call = asking(UP, model, messages=(Message("user", text),), **asked)
+    call = build_call(UP, model, messages=(Message("user", text),), **asked)
     expected = {"contents": exchange.request["contents"], **({"generationConfig": asked} if asked else {})}
-    assert body_of(UP, call, stream=exchange.streamed) == expected
+    assert encode_body(UP, call, stream=exchange.streamed) == expected
     assert str(UP.encode(call, stream=exchange.streamed).url).endswith(exchange.uri.partition("/v1beta")[2])
 
 
@@ -278,12 +290,12 @@ def test_recorded_requests_are_what_is_sent_here(exchange: Exchange) -> None:
         *((word, None) for word in ("OTHER", "MALFORMED_FUNCTION_CALL", "FINISH_REASON_UNSPECIFIED", "OF_NEXT_YEAR")),
     ],
 )
-def test_finish_reasons(word: str, finish: str | None) -> None:
+def test_finish_reasons_are_translated(word: str, finish: str | None) -> None:
     """Whole and streamed; an unknown word is kept, not guessed at. Content may be missing."""
     body = {"candidates": [{"finishReason": word}]}
-    outcome = told(UP, CALL, [unnamed(body)])
+    outcome = try_replay(UP, CALL, [encode_unnamed(body)])
     assert not isinstance(outcome, Failure)
-    for completion in (completed(body), outcome[1]):
+    for completion in (complete(body), outcome[1]):
         (choice,) = completion.choices
         assert (choice.message.text, choice.finish_reason, choice.native_finish_reason) == ("", finish, word)
 
@@ -294,9 +306,9 @@ def test_a_blocked_prompt_is_an_answer_without_text() -> None:
         "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
         "usageMetadata": {"promptTokenCount": 9, "totalTokenCount": 9},
     }
-    outcome = told(UP, CALL, [unnamed(body)])
+    outcome = try_replay(UP, CALL, [encode_unnamed(body)])
     assert not isinstance(outcome, Failure)
-    for completion in (completed(body), outcome[1]):
+    for completion in (complete(body), outcome[1]):
         (choice,) = completion.choices
         assert (choice.message.text, choice.finish_reason) == ("", "content_filter")
         assert choice.native_finish_reason == "PROHIBITED_CONTENT"
@@ -320,31 +332,31 @@ def test_a_blocked_prompt_is_an_answer_without_text() -> None:
     ],
     ids=str,
 )
-def test_usage(raw: Any, tokens: tuple[int | None, ...] | None) -> None:
+def test_usage_is_read(raw: Any, tokens: tuple[int | None, ...] | None) -> None:
     """Input with the cached, output with thoughts; what is missing beside a known total is 0."""
-    usage = completed({**answer({"text": "a"}), "usageMetadata": raw}).usage
+    usage = complete({**build_answer({"text": "a"}), "usageMetadata": raw}).usage
     counts = usage and (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.reasoning_tokens)
     assert counts == tokens
 
 
-def test_logprobs_beside_their_alternatives() -> None:
+def test_logprobs_are_read_with_their_alternatives() -> None:
     """Whole and streamed; a probability of 1 has the logarithm 0, which is left out."""
     result = {
         "chosenCandidates": [{"token": "Par", "tokenId": 1, "logProbability": -0.5}, {"token": "is"}],
         "topCandidates": [{"candidates": [{"token": "Rom", "logProbability": -2.0}, {"token": "Par", "logProbability": -0.5}]}],
     }
-    body = answer({"text": "Paris"}, logprobsResult=result)
+    body = build_answer({"text": "Paris"}, logprobsResult=result)
     expected = (TokenLogprob("Par", -0.5, (("Par", -0.5), ("Rom", -2.0))), TokenLogprob("is", 0.0))
-    outcome = told(UP, CALL, [unnamed(body)])
+    outcome = try_replay(UP, CALL, [encode_unnamed(body)])
     assert not isinstance(outcome, Failure)
-    assert completed(body).choices[0].logprobs == outcome[1].choices[0].logprobs == outcome[0][0].logprobs == expected
+    assert complete(body).choices[0].logprobs == outcome[1].choices[0].logprobs == outcome[0][0].logprobs == expected
 
 
 QUOTA = "type.googleapis.com/google.rpc.QuotaFailure"
 RETRY = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "46s"}
 
 
-def violated(quota: str, value: Any = "10") -> dict[str, Any]:
+def build_violation(quota: str, value: Any = "10") -> dict[str, Any]:
     return {"@type": QUOTA, "violations": [{"quotaMetric": "m", "quotaId": quota, "quotaValue": value}]}
 
 
@@ -362,10 +374,10 @@ def violated(quota: str, value: Any = "10") -> dict[str, Any]:
         (429, {"status": "RESOURCE_EXHAUSTED", "details": [RETRY]}, "rate_limit", 46),
         (429, {"message": "You exceeded your current quota, see billing. Please retry in 46.5s."}, "rate_limit", 46.5),
         (429, {"message": "You exceeded your current quota, please check your plan and billing details."}, "quota", None),
-        (429, {"details": [violated("GenerateRequestsPerMinutePerProject"), RETRY]}, "rate_limit", 46),
-        (429, {"message": "quota, billing", "details": [violated("RequestsPerMinutePerProject")]}, "rate_limit", None),
-        (429, {"details": [violated("GenerateRequestsPerDayPerProjectPerModel-FreeTier"), RETRY]}, "quota", 46),
-        (429, {"details": [violated("RequestsPerMinute", "0"), RETRY]}, "quota", 46),
+        (429, {"details": [build_violation("GenerateRequestsPerMinutePerProject"), RETRY]}, "rate_limit", 46),
+        (429, {"message": "quota, billing", "details": [build_violation("RequestsPerMinutePerProject")]}, "rate_limit", None),
+        (429, {"details": [build_violation("GenerateRequestsPerDayPerProjectPerModel-FreeTier"), RETRY]}, "quota", 46),
+        (429, {"details": [build_violation("RequestsPerMinute", "0"), RETRY]}, "quota", 46),
         (429, {"message": "* Quota exceeded for metric: x, limit: 0, model: y\nPlease retry in 46s"}, "quota", 46),
         (429, {"message": "limit: 0.5, please retry in 46s"}, "rate_limit", 46),
         (402, {"message": "prepaid credits are depleted"}, "quota", None),
@@ -381,27 +393,27 @@ def violated(quota: str, value: Any = "10") -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_errors(status: int | None, error: dict[str, Any], kind: str, delay_s: float | None) -> None:
+def test_errors_have_their_kind_and_delay(status: int | None, error: dict[str, Any], kind: str, delay_s: float | None) -> None:
     """By the details where they say more than the status; the same in a list of one, in an answer, in a stream."""
     body = {"error": {"code": status or error.get("code"), "message": "no", **error}}
-    failures: list[Any] = [whole(UP, CALL, status or 200, body), whole(UP, CALL, status or 200, [body])]
+    failures: list[Any] = [try_decode(UP, CALL, status or 200, body), try_decode(UP, CALL, status or 200, [body])]
     bare = json.dumps(body, indent=2).encode()
-    streams = (unnamed(body), b"data: " + json.dumps([body]).encode() + b"\n\n", bare, b"[" + bare + b"\n]\n")
-    failures += [told(UP, CALL, [stream]) for stream in streams]
+    streams = (encode_unnamed(body), b"data: " + json.dumps([body]).encode() + b"\n\n", bare, b"[" + bare + b"\n]\n")
+    failures += [try_replay(UP, CALL, [stream]) for stream in streams]
     for failure in failures:
         assert isinstance(failure, Failure)
         assert (failure.kind, failure.retry_after_s) == (kind, delay_s)
 
 
-SAYING = unnamed({"candidates": [{"content": {"parts": [{"text": "Hel"}]}, "index": 0}]})
+SAYING = encode_unnamed({"candidates": [{"content": {"parts": [{"text": "Hel"}]}, "index": 0}]})
 BARE = json.dumps({"error": {"code": 400, "message": "too long", "status": "INVALID_ARGUMENT"}}, indent=2).encode()
 
 
 @given(st.lists(st.integers(0, 1000), max_size=30))
-def test_an_error_may_come_bare_between_the_events(places: list[int]) -> None:
+def test_bare_json_between_the_events_is_an_error(places: list[int]) -> None:
     """On many lines without `data:`, cut anywhere; what follows it is of no interest."""
     for stream in (SAYING + BARE, SAYING + BARE + b"\r\n\r\n" + SAYING, SAYING.replace(b"\r\n", b"\n") + b"[" + BARE + b"]\n"):
-        failure = failed(told(UP, CALL, cut(stream, places)))
+        failure = expect_failure(try_replay(UP, CALL, cut_at(stream, places)))
         assert (failure.kind, failure.status, failure.message, failure.partial) == ("bad_request", 400, "too long", "Hel")
 
 
@@ -416,14 +428,16 @@ def test_an_error_may_come_bare_between_the_events(places: list[int]) -> None:
     ],
     ids=lambda value: repr(value[:12]),
 )
-def test_what_comes_bare_and_is_no_error(rest: bytes, code: str) -> None:
+def test_bare_json_that_is_no_error_is_malformed(rest: bytes, code: str) -> None:
     """Half of one, or anything else."""
-    failure = failed(told(UP, CALL, [SAYING, rest]))
+    failure = expect_failure(try_replay(UP, CALL, [SAYING, rest]))
     assert (failure.code, failure.partial) == (code, "Hel")
 
 
-def test_a_candidate_that_was_not_asked_for() -> None:
+def test_a_candidate_out_of_range_is_a_failure() -> None:
     """An answer does not choose how much memory it takes."""
     for index in (-1, 128, 10**9):
-        failure = failed(told(UP, CALL, [unnamed({"candidates": [{"index": index, "content": {"parts": [{"text": "a"}]}}]})]))
+        failure = expect_failure(
+            try_replay(UP, CALL, [encode_unnamed({"candidates": [{"index": index, "content": {"parts": [{"text": "a"}]}}]})])
+        )
         assert failure.code == "unexpected_shape"

@@ -21,8 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure
 from fanout.providers.gemini.vertex import Vertex, build_project_address
-from tests.support.exchanges import open_session
-from tests.support.wires import Served, adapter_at, asking, body_of, serving, serving_to
+from tests.support.wires import Served, build_adapter, build_call, encode_body, open_session, serve, serve_adapter
 
 ANSWER = {"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}]}
 HERE = "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google"
@@ -51,7 +50,7 @@ def key() -> str:
     return made.private_bytes(kind, shape, lock).decode()
 
 
-def account(folder: Path, key: str, token_uri: str, **more: Any) -> Path:
+def write_account(folder: Path, key: str, token_uri: str, **more: Any) -> Path:
     """A service account's key file."""
     path = folder / "account.json"
     fields = {"type": "service_account", "project_id": "p", "client_email": "me@p.test", "private_key": key}
@@ -69,18 +68,18 @@ async def google(folder: Path, key: str, monkeypatch: pytest.MonkeyPatch, grant:
             return grant()
         return web.json_response(ANSWER)
 
-    async with serving(answer) as served:
-        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account(folder, key, f"{served.url}/token")))
+    async with serve(answer) as served:
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(write_account(folder, key, f"{served.url}/token")))
         yield served
 
 
-def granted(*tokens: str, expires_in: int = 3600) -> Grant:
+def grant_tokens(*tokens: str, expires_in: int = 3600) -> Grant:
     """Each of these tokens once."""
     left = list(tokens)
     return lambda: web.json_response({"access_token": left.pop(0), "expires_in": expires_in, "token_type": "Bearer"})
 
 
-def bearers(served: Served) -> list[str]:
+def list_bearers(served: Served) -> list[str]:
     return [headers["Authorization"] for path, headers, _ in served.requests if path != "/token"]
 
 
@@ -92,42 +91,42 @@ def bearers(served: Served) -> list[str]:
         ("eu", "aiplatform.eu.rep.googleapis.com"),
     ],
 )
-def test_addresses(place: str, host: str) -> None:
+def test_the_address_depends_on_the_location(place: str, host: str) -> None:
     """As google-genai makes them."""
     assert build_project_address("p", place) == f"https://{host}/v1/projects/p/locations/{place}/publishers/google"
 
 
-def test_the_address_is_the_rows_or_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_comes_from_the_row_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The row's own is taken as it is."""
-    vertex = adapter_at(Vertex, HERE, key=None)
-    assert str(vertex.encode(asking(vertex, "gemini-2.5-pro"), stream=True).url) == (
+    vertex = build_adapter(Vertex, HERE, key=None)
+    assert str(vertex.encode(build_call(vertex, "gemini-2.5-pro"), stream=True).url) == (
         f"{HERE}/models/gemini-2.5-pro:streamGenerateContent?alt=sse"
     )
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "acme")
     monkeypatch.setenv("GOOGLE_CLOUD_LOCATION", "europe-west4")
-    elsewhere = adapter_at(Vertex, None, key=None)
-    assert str(elsewhere.encode(asking(elsewhere), stream=False).url).startswith(
+    elsewhere = build_adapter(Vertex, None, key=None)
+    assert str(elsewhere.encode(build_call(elsewhere), stream=False).url).startswith(
         "https://europe-west4-aiplatform.googleapis.com/v1/projects/acme/locations/europe-west4/publishers/google/models/m:"
     )
 
 
 def test_penalties_end_later_than_on_the_gemini_api() -> None:
-    vertex = adapter_at(Vertex, HERE, key=None)
-    asked = {"presence_penalty": 0.5, "n": 2}
+    vertex = build_adapter(Vertex, HERE, key=None)
+    asked: dict[str, Any] = {"presence_penalty": 0.5, "n": 2}
     expected = {"presencePenalty": 0.5, "candidateCount": 2}
-    assert body_of(vertex, asking(vertex, "gemini-2.5-pro", **asked))["generationConfig"] == expected
-    assert asking(vertex, "gemini-3.6-flash", **asked).fitted.ignored == ("n", "presence_penalty")
+    assert encode_body(vertex, build_call(vertex, "gemini-2.5-pro", **asked))["generationConfig"] == expected
+    assert build_call(vertex, "gemini-3.6-flash", **asked).fitted.ignored == ("n", "presence_penalty")
 
 
 async def test_calls_at_once_fetch_one_token(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which serves the calls after them, too; the project is the credentials'."""
-    async with google(tmp_path, key, monkeypatch, granted("t1")) as served, open_session() as session:
-        vertex = adapter_at(Vertex, served.url, session=session, key=None)
-        await asyncio.gather(*(vertex.complete(asking(vertex)) for _ in range(20)))
-        completion = await vertex.complete(asking(vertex))
+    async with google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served, open_session() as session:
+        vertex = build_adapter(Vertex, served.url, session=session, key=None)
+        await asyncio.gather(*(vertex.complete(build_call(vertex)) for _ in range(20)))
+        completion = await vertex.complete(build_call(vertex))
     assert completion.choices[0].message.text == "Hi"
     assert [path for path, _, _ in served.requests].count("/token") == 1
-    assert set(bearers(served)) == {"Bearer t1"}
+    assert set(list_bearers(served)) == {"Bearer t1"}
     assert vertex.token.project == "p"
 
 
@@ -135,25 +134,28 @@ async def test_a_token_about_to_expire_serves_while_it_is_replaced(
     tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits for the new one, and only one is fetched."""
-    async with google(tmp_path, key, monkeypatch, granted("t1", "t2", expires_in=200)) as served, open_session() as session:
-        vertex = adapter_at(Vertex, served.url, session=session, key=None)
-        await vertex.complete(asking(vertex))
+    async with (
+        google(tmp_path, key, monkeypatch, grant_tokens("t1", "t2", expires_in=200)) as served,
+        open_session() as session,
+    ):
+        vertex = build_adapter(Vertex, served.url, session=session, key=None)
+        await vertex.complete(build_call(vertex))
         began = time.monotonic()
-        await asyncio.gather(*(vertex.complete(asking(vertex)) for _ in range(3)))
+        await asyncio.gather(*(vertex.complete(build_call(vertex)) for _ in range(3)))
         assert time.monotonic() - began < 0.05
         async with asyncio.timeout(5):
             while vertex.token.value != "t2":
                 await asyncio.sleep(0.01)
-    assert set(bearers(served)) == {"Bearer t1"}
+    assert set(list_bearers(served)) == {"Bearer t1"}
     assert [path for path, _, _ in served.requests].count("/token") == 2
 
 
 async def test_a_caller_who_leaves_does_not_take_the_refresh_along(
     tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with google(tmp_path, key, monkeypatch, granted("t1")) as served, open_session() as session:
-        vertex = adapter_at(Vertex, served.url, session=session, key=None)
-        first, second = (asyncio.ensure_future(vertex.complete(asking(vertex))) for _ in range(2))
+    async with google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served, open_session() as session:
+        vertex = build_adapter(Vertex, served.url, session=session, key=None)
+        first, second = (asyncio.ensure_future(vertex.complete(build_call(vertex))) for _ in range(2))
         await asyncio.sleep(0.01)
         first.cancel()
         assert (await second).choices[0].message.text == "Hi"
@@ -161,9 +163,9 @@ async def test_a_caller_who_leaves_does_not_take_the_refresh_along(
             await first
 
 
-async def failed(vertex: Vertex) -> Failure:
+async def fail_call(vertex: Vertex) -> Failure:
     with pytest.raises(ProviderError) as caught:
-        await vertex.complete(asking(vertex))
+        await vertex.complete(build_call(vertex))
     return caught.value.failure
 
 
@@ -174,83 +176,85 @@ async def failed(vertex: Vertex) -> Failure:
         (503, {"error": "unavailable"}, "server", "`up` has a token service that failed"),
     ],
 )
-async def test_a_refused_token_is_told_in_our_own_words(
+async def test_a_refused_token_is_reported_in_our_words(
     status: int, body: Any, kind: str, message: str, tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Google's name accounts and addresses; the next call tries again."""
     answers = [web.json_response(body, status=status) for _ in range(20)]
     async with google(tmp_path, key, monkeypatch, answers.pop) as served, open_session() as session:
-        vertex = adapter_at(Vertex, served.url, session=session, key=None)
-        failure = await failed(vertex)
+        vertex = build_adapter(Vertex, served.url, session=session, key=None)
+        failure = await fail_call(vertex)
         assert (failure.kind, failure.message) == (kind, message)
         asked = len(served.requests)
-        await failed(vertex)
+        await fail_call(vertex)
         assert len(served.requests) > asked
 
 
-async def test_a_token_service_that_cannot_be_reached(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account(tmp_path, key, "http://127.0.0.1:9/token")))
-    failure = await failed(adapter_at(Vertex, None, key=None))
+async def test_an_unreachable_token_service_is_a_network_failure(
+    tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(write_account(tmp_path, key, "http://127.0.0.1:9/token")))
+    failure = await fail_call(build_adapter(Vertex, None, key=None))
     assert (failure.kind, failure.message) == ("network", "`up` has a token service that cannot be reached")
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", '{"type": "service_account"}', "broken key"], ids=str)
-async def test_credentials_that_are_missing_or_broken(
+async def test_missing_or_broken_credentials_are_reported(
     content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says what is needed, not where it looked."""
     path = tmp_path / "account.json"
     if content == "broken key":
-        account(tmp_path, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "http://127.0.0.1:9/token")
+        write_account(tmp_path, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "http://127.0.0.1:9/token")
     elif content is not None:
         path.write_text(content)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
-    failure = await failed(adapter_at(Vertex, None, key=None))
+    failure = await fail_call(build_adapter(Vertex, None, key=None))
     assert (failure.kind, failure.code) == ("not_configured", "provider_not_configured")
     assert "GOOGLE_APPLICATION_CREDENTIALS" in failure.message
     assert str(tmp_path) not in failure.message
 
 
-async def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """It names the extra that brings it."""
     monkeypatch.setitem(sys.modules, "google.auth", None)
-    failure = await failed(adapter_at(Vertex, None, key=None))
+    failure = await fail_call(build_adapter(Vertex, None, key=None))
     assert (failure.kind, failure.code) == ("not_configured", "provider_not_configured")
     assert "fanout[vertex]" in failure.message
 
 
-async def test_without_a_project(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_project_is_named(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the environment nor the credentials know one."""
-    async with google(tmp_path, key, monkeypatch, granted("t1")) as served:
-        account(tmp_path, key, f"{served.url}/token", project_id=None)
-        failure = await failed(adapter_at(Vertex, None, key=None))
+    async with google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served:
+        write_account(tmp_path, key, f"{served.url}/token", project_id=None)
+        failure = await fail_call(build_adapter(Vertex, None, key=None))
     assert (failure.kind, failure.message) == ("not_configured", "`up` needs a project in `GOOGLE_CLOUD_PROJECT`")
 
 
-async def test_the_quota_may_be_another_projects(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_quota_of_another_project_is_used(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the credentials say so."""
-    async with google(tmp_path, key, monkeypatch, granted("t1")) as served, open_session() as session:
-        account(tmp_path, key, f"{served.url}/token", quota_project_id="payer")
-        vertex = adapter_at(Vertex, served.url, session=session, key=None)
-        await vertex.complete(asking(vertex))
+    async with google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served, open_session() as session:
+        write_account(tmp_path, key, f"{served.url}/token", quota_project_id="payer")
+        vertex = build_adapter(Vertex, served.url, session=session, key=None)
+        await vertex.complete(build_call(vertex))
         assert served.requests[-1][1].get("x-goog-user-project") == vertex.token.payer
 
 
-async def test_a_token_of_the_rows_own_is_sent_as_it_is() -> None:
+async def test_a_token_of_the_row_is_sent_unchanged() -> None:
     """One that something else keeps fresh; no credentials are looked for."""
 
     async def answer(_: web.Request) -> web.Response:
         return web.json_response(ANSWER)
 
-    async with serving_to(Vertex, answer, key="ya29.mine-0123456789") as (vertex, served):
-        await vertex.complete(asking(vertex))
-        await vertex.complete(asking(vertex, own_key="theirs"))
-    assert bearers(served) == ["Bearer ya29.mine-0123456789", "Bearer theirs"]
+    async with serve_adapter(Vertex, answer, key="ya29.mine-0123456789") as (vertex, served):
+        await vertex.complete(build_call(vertex))
+        await vertex.complete(build_call(vertex, own_key="theirs"))
+    assert list_bearers(served) == ["Bearer ya29.mine-0123456789", "Bearer theirs"]
 
 
-async def test_the_token_is_not_shown(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failure_does_not_show_the_token(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should an answer repeat it."""
-    async with google(tmp_path, key, monkeypatch, granted("tok.12345678")) as served, open_session() as session:
-        vertex = adapter_at(Vertex, served.url, session=session, key=None)
-        await vertex.complete(asking(vertex))
-        assert vertex.origin(asking(vertex)).secrets == ("tok.12345678",)
+    async with google(tmp_path, key, monkeypatch, grant_tokens("tok.12345678")) as served, open_session() as session:
+        vertex = build_adapter(Vertex, served.url, session=session, key=None)
+        await vertex.complete(build_call(vertex))
+        assert vertex.origin(build_call(vertex)).secrets == ("tok.12345678",)

@@ -24,7 +24,7 @@ def parse_failure(body: bytes, status: int | None = 400, headers: Mapping[str, s
     return UP.with_response(headers or {}, status).upstream_error(find_error(parse_error_body(body))).failure
 
 
-def refused(status: int | None = 400, error: Any = None, **headers: str) -> Failure:
+def fail_with(status: int | None = 400, error: Any = None, **headers: str) -> Failure:
     """The failure of a body with this `error` and these headers (`_` for `-`)."""
     fields = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     body = {"error": {"message": "no", **error} if isinstance(error, dict) else error or {}}
@@ -71,14 +71,14 @@ def refused(status: int | None = 400, error: Any = None, **headers: str) -> Fail
     ],
     ids=str,
 )
-def test_kinds(status: int | None, error: dict[str, Any], kind: str) -> None:
+def test_the_kind_follows_the_code_then_the_status_then_the_type(status: int | None, error: dict[str, Any], kind: str) -> None:
     """By the code where it says more than the status, else by the status, else by the broader type."""
-    assert refused(status, error).kind == kind
+    assert fail_with(status, error).kind == kind
 
 
-def test_a_closed_account_that_says_when_it_opens_is_a_limit() -> None:
+def test_a_402_with_a_delay_is_a_rate_limit() -> None:
     """402 with `Retry-After` (OpenRouter) may be tried again, 402 alone may not."""
-    assert refused(402, retry_after="3").kind == "rate_limit"
+    assert fail_with(402, retry_after="3").kind == "rate_limit"
 
 
 @pytest.mark.parametrize(
@@ -107,22 +107,22 @@ def test_a_closed_account_that_says_when_it_opens_is_a_limit() -> None:
     ],
     ids=str,
 )
-def test_delays(headers: dict[str, str], message: str, delay_s: float | None) -> None:
+def test_the_first_delay_that_makes_sense_is_taken(headers: dict[str, str], message: str, delay_s: float | None) -> None:
     """Milliseconds, seconds, dates or spoken; what is no delay is none, and the next place is asked."""
-    delay = refused(429, {"message": message}, **headers).retry_after_s
+    delay = fail_with(429, {"message": message}, **headers).retry_after_s
     assert delay == (None if delay_s is None else pytest.approx(delay_s))
 
 
-def test_the_delay_google_puts_into_details() -> None:
+def test_googles_retry_info_is_a_delay() -> None:
     """google.rpc.RetryInfo."""
     details = [{"@type": "type.googleapis.com/google.rpc.Help"}, {"@type": "…RetryInfo", "retryDelay": "46s"}]
-    assert refused(429, {"details": details}).retry_after_s == 46.0
+    assert fail_with(429, {"details": details}).retry_after_s == 46.0
 
 
 @pytest.mark.parametrize(("word", "meant"), [("true", True), ("False", False), ("maybe", None), ("", None)])
-def test_the_providers_word_on_trying_again(word: str, meant: bool | None) -> None:
+def test_the_header_x_should_retry_is_read(word: str, meant: bool | None) -> None:
     """`x-should-retry`."""
-    assert refused(500, x_should_retry=word).should_retry is meant
+    assert fail_with(500, x_should_retry=word).should_retry is meant
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_the_providers_word_on_trying_again(word: str, meant: bool | None) -> No
     ],
     ids=str,
 )
-def test_every_framework_has_its_own_error_body(body: Any, message: str, param: str | None) -> None:
+def test_the_error_body_of_every_framework_is_read(body: Any, message: str, param: str | None) -> None:
     """All are read for the sentence and the field."""
     failure = parse_failure(json.dumps(body).encode())
     assert (failure.message, failure.param) == (message, param)
@@ -163,40 +163,40 @@ def test_every_framework_has_its_own_error_body(body: Any, message: str, param: 
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"null", b"[]", b'{"error": null}', b'{"error": {"message": 5}}', b"<html>nginx", b"12"]
 )
-def test_a_body_that_says_nothing_gets_our_sentence(body: bytes) -> None:
+def test_a_body_without_a_message_gets_a_sentence_of_ours(body: bytes) -> None:
     """With the status, and never a web page."""
     assert parse_failure(body).message == "`up` refused the request (HTTP 400)"
 
 
-def test_a_plain_sentence_is_a_message() -> None:
+def test_a_plain_sentence_is_read_as_the_message() -> None:
     """Proxies often answer with no JSON."""
     assert parse_failure(b" no healthy upstream\n").message == "no healthy upstream"
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_keys_are_told_in_our_words(status: int) -> None:
+def test_a_refused_key_is_reported_in_our_words(status: int) -> None:
     """The upstream's text may repeat the key, and so may its code."""
-    failure = refused(status, {"message": f"Incorrect API key provided: {SECRET}", "code": SECRET, "param": SECRET})
+    failure = fail_with(status, {"message": f"Incorrect API key provided: {SECRET}", "code": SECRET, "param": SECRET})
     assert SECRET not in repr(failure)
     assert "Incorrect" not in failure.message
     assert failure.code in ("invalid_api_key", "permission_denied")
 
 
-def test_what_went_wrong_inside_a_provider_is_told_in_our_words() -> None:
+def test_an_internal_error_is_reported_in_our_words() -> None:
     """A 5xx may hold a stack trace; its code is kept."""
-    failure = refused(503, {"message": "Traceback: /srv/app.py", "type": "unavailable_error"})
+    failure = fail_with(503, {"message": "Traceback: /srv/app.py", "type": "unavailable_error"})
     assert failure.message == "`up` had an internal error (HTTP 503)"
     assert failure.code == "unavailable_error"
 
 
-def test_a_redirect_names_what_to_set() -> None:
+def test_a_redirect_is_a_failure_that_names_the_setting() -> None:
     """It is not followed: the key would go elsewhere."""
-    failure = refused(302)
+    failure = fail_with(302)
     assert (failure.kind, failure.code) == ("server", "redirect")
     assert "base_url" in failure.message
 
 
-def test_an_own_key_is_hidden_as_the_configured_one_is() -> None:
+def test_a_callers_key_is_hidden_like_the_configured_one() -> None:
     """Whoever's key it was."""
     origin = UP.with_secret("abc-def-ghi").with_response({}, 400)
     failure = origin.upstream_error({"message": f"you sent abc-def-ghi, not {SECRET}"}).failure
@@ -223,7 +223,7 @@ def test_an_own_key_is_hidden_as_the_configured_one_is() -> None:
         ("two\n lines\tand  spaces", "two lines and spaces"),
     ],
 )
-def test_messages_give_nothing_away(told: str, shown: str) -> None:
+def test_keys_hosts_and_addresses_are_redacted(told: str, shown: str) -> None:
     """Keys, host names, addresses."""
     assert redact(told) == shown
 
@@ -238,12 +238,12 @@ def test_messages_give_nothing_away(told: str, shown: str) -> None:
         "task-force sk is fine; std::vector at 12:30:45",
     ],
 )
-def test_what_helps_the_caller_stays(told: str) -> None:
+def test_numbers_parameters_and_models_are_not_redacted(told: str) -> None:
     """Numbers, parameters, models and versions are no secrets."""
     assert redact(told) == told
 
 
-def test_messages_are_short() -> None:
+def test_a_long_message_is_cut_without_half_a_key() -> None:
     """And what is cut leaves no half of a key behind."""
     told = "word " * 399 + "sk-" + "a" * 10_000
     assert len(redact(told)) <= MAX_MESSAGE_CHARS
@@ -251,7 +251,7 @@ def test_messages_are_short() -> None:
 
 
 @given(st.text(max_size=300), st.text(max_size=50))
-def test_a_secret_never_shows(before: str, after: str) -> None:
+def test_a_secret_never_shows_wherever_it_stands(before: str, after: str) -> None:
     """Wherever it stands."""
     assert SECRET not in redact(before + SECRET + after, (SECRET,))
 
@@ -273,7 +273,7 @@ JSON = st.recursive(
 
 
 @given(JSON, st.sampled_from([None, 200, 302, 400, 401, 402, 429, 500]), st.text(max_size=20))
-def test_no_body_breaks_the_reading(body: Any, status: int | None, header: str) -> None:
+def test_any_body_and_header_become_some_failure(body: Any, status: int | None, header: str) -> None:
     """Any JSON is some failure."""
     headers = {"retry-after": header, "retry-after-ms": header, "x-should-retry": header, "date": header}
     failure = parse_failure(json.dumps(body).encode(), status, headers)

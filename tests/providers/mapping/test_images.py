@@ -22,7 +22,7 @@ from fanout.providers.mapping.data_urls import MAX_IMAGE_BYTES, Image, decode_da
 from fanout.providers.mapping.images import MAX_IMAGES, fetch_image, inline_images
 from fanout.providers.mapping.public_addresses import PublicSocketFactory, is_public
 from tests.support.exchanges import CALL
-from tests.support.wires import answering, serving
+from tests.support.wires import answer_with, serve
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==")
 HERE = (ip_network("127.0.0.1/32"),)
@@ -30,7 +30,7 @@ HERE = (ip_network("127.0.0.1/32"),)
 NOT_PUBLIC = "an image of the request is at an address that is not public, where none is fetched from"
 
 
-async def refused(url: str, **more: Any) -> Failure:
+async def fetch_failure(url: str, **more: Any) -> Failure:
     """How fetching fails; it always fails the same way."""
     with pytest.raises(ProviderError) as caught:
         await fetch_image(url, **more)
@@ -39,7 +39,7 @@ async def refused(url: str, **more: Any) -> Failure:
     return failure
 
 
-def redirecting(to: str, status: int = 302) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def redirect_to(to: str, status: int = 302) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(status=status, headers={"Location": to})
 
@@ -56,9 +56,9 @@ def redirecting(to: str, status: int = 302) -> Callable[[web.Request], Awaitable
         (b"RIFF\x1a\x00\x00\x00WEBPVP8L", "webp"),
     ],
 )
-async def test_the_first_bytes_say_what_an_image_is(data: bytes, kind: str) -> None:
+async def test_the_first_bytes_decide_the_kind_of_an_image(data: bytes, kind: str) -> None:
     """Not its sender, who may call everything `application/octet-stream`."""
-    async with serving(answering(data, content_type="application/octet-stream")) as served:
+    async with serve(answer_with(data, content_type="application/octet-stream")) as served:
         assert await fetch_image(f"{served.url}/x", allowed=HERE) == Image(kind, data)
     ((_, headers, _),) = served.requests
     assert "authorization" not in headers
@@ -87,25 +87,25 @@ async def test_the_first_bytes_say_what_an_image_is(data: bytes, kind: str) -> N
         "http://[2002:7f00:1::]:{port}/",
     ],
 )
-async def test_no_spelling_of_an_address_of_ours_is_asked(url: str) -> None:
+async def test_no_spelling_of_a_local_address_is_reached(url: str) -> None:
     """Nothing reaches the server, whatever the name resolves to."""
-    async with serving(answering(PNG)) as served:
-        await refused(url.format(port=served.url.rpartition(":")[2]), timeout_s=5)
+    async with serve(answer_with(PNG)) as served:
+        await fetch_failure(url.format(port=served.url.rpartition(":")[2]), timeout_s=5)
     assert served.requests == []
 
 
-async def test_a_name_that_leads_here_is_refused_for_where_it_leads() -> None:
+async def test_a_name_that_resolves_to_this_machine_is_refused() -> None:
     """By what DNS answers, at the moment of connecting."""
-    async with serving(answering(PNG)) as served:
-        failure = await refused(served.url.replace("127.0.0.1", "localhost"))
+    async with serve(answer_with(PNG)) as served:
+        failure = await fetch_failure(served.url.replace("127.0.0.1", "localhost"))
     assert failure.message == NOT_PUBLIC
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_looked_at_as_the_first_address_was(status: int) -> None:
+async def test_the_address_of_a_redirect_is_checked_as_well(status: int) -> None:
     """The first server is allowed here; the second, on this machine as well, is not."""
-    async with serving(answering(PNG), "127.0.0.2") as inner, serving(redirecting(inner.url, status)) as outer:
-        failure = await refused(outer.url, allowed=HERE)
+    async with serve(answer_with(PNG), "127.0.0.2") as inner, serve(redirect_to(inner.url, status)) as outer:
+        failure = await fetch_failure(outer.url, allowed=HERE)
     assert failure.message == NOT_PUBLIC
     assert (len(outer.requests), len(inner.requests)) == (1, 0)
 
@@ -114,40 +114,40 @@ async def test_a_redirect_is_looked_at_as_the_first_address_was(status: int) -> 
     "to",
     ["file:///etc/passwd", "ftp://127.0.0.1/x.png", "gopher://127.0.0.1", "http://user:pw@127.0.0.1/", "data:,x"],
 )
-async def test_a_redirect_leads_to_http_alone(to: str) -> None:
-    async with serving(redirecting(to)) as served:
-        failure = await refused(served.url, allowed=HERE)
+async def test_a_redirect_is_followed_to_http_only(to: str) -> None:
+    async with serve(redirect_to(to)) as served:
+        failure = await fetch_failure(served.url, allowed=HERE)
     assert "pw" not in failure.message
     assert len(served.requests) == 1
 
 
-async def test_redirects_are_followed_but_not_for_ever() -> None:
+async def test_three_redirects_are_followed_and_no_more() -> None:
     """Relative ones included."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         left = int(request.path[1:])
         return web.Response(body=PNG) if not left else web.Response(status=302, headers={"Location": f"/{left - 1}"})
 
-    async with serving(answer) as served:
+    async with serve(answer) as served:
         assert (await fetch_image(f"{served.url}/3", allowed=HERE)).kind == "png"
-        assert "redirected more than 3 times" in (await refused(f"{served.url}/4", allowed=HERE)).message
+        assert "redirected more than 3 times" in (await fetch_failure(f"{served.url}/4", allowed=HERE)).message
     assert len(served.requests) == 8
 
 
 @pytest.mark.parametrize(
     "url", ["file:///etc/passwd", "ftp://x/y", "//x/y", "/x.png", "", "http://", "http://[::1", "s3://b/k"]
 )
-async def test_only_http_is_fetched(url: str) -> None:
-    await refused(url)
+async def test_an_address_that_is_not_http_is_refused(url: str) -> None:
+    await fetch_failure(url)
 
 
-async def test_a_user_in_an_address_is_refused() -> None:
-    failure = await refused("http://me:secret@127.0.0.1/x.png")
+async def test_an_address_with_a_user_is_refused() -> None:
+    failure = await fetch_failure("http://me:secret@127.0.0.1/x.png")
     assert "secret" not in failure.message
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-async def test_what_is_too_large_is_not_read_to_its_end(chunked: bool) -> None:
+async def test_too_large_an_image_is_not_read_to_its_end(chunked: bool) -> None:
     """Whether its length is stated or not."""
     sent = 0
 
@@ -163,13 +163,13 @@ async def test_what_is_too_large_is_not_read_to_its_end(chunked: bool) -> None:
             sent += 2**16
         return response
 
-    async with serving(answer) as served:
-        failure = await refused(served.url, allowed=HERE, max_bytes=2**18)
+    async with serve(answer) as served:
+        failure = await fetch_failure(served.url, allowed=HERE, max_bytes=2**18)
     assert failure.message == "an image of the request has over 262,144 bytes"
     assert sent < 2**25
 
 
-async def test_a_slow_server_is_not_waited_for() -> None:
+async def test_a_slow_server_is_given_up() -> None:
     """The time is for all of it: a byte now and then buys none."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -180,34 +180,34 @@ async def test_a_slow_server_is_not_waited_for() -> None:
             await asyncio.sleep(0.05)
         return response
 
-    async with serving(answer) as served:
-        assert "within 0.3 s" in (await refused(served.url, allowed=HERE, timeout_s=0.3)).message
+    async with serve(answer) as served:
+        assert "within 0.3 s" in (await fetch_failure(served.url, allowed=HERE, timeout_s=0.3)).message
 
 
 @pytest.mark.parametrize("status", [204, 304, 401, 404, 500])
-async def test_a_refusal_is_no_image(status: int) -> None:
-    async with serving(answering(b"", status=status)) as served:
-        assert f"HTTP {status}" in (await refused(served.url, allowed=HERE)).message
+async def test_an_error_status_is_a_failure(status: int) -> None:
+    async with serve(answer_with(b"", status=status)) as served:
+        assert f"HTTP {status}" in (await fetch_failure(served.url, allowed=HERE)).message
 
 
-async def test_what_is_no_image_is_refused() -> None:
+async def test_bytes_that_are_no_image_are_refused() -> None:
     """A secret that lies somewhere must not come back in a message either."""
-    async with serving(answering(b"root:x:0:0", content_type="image/png")) as served:
-        failure = await refused(served.url, allowed=HERE)
+    async with serve(answer_with(b"root:x:0:0", content_type="image/png")) as served:
+        failure = await fetch_failure(served.url, allowed=HERE)
     assert failure.message == "an image of the request is not a PNG, JPEG, GIF or WebP image"
 
 
-async def test_nobody_there_is_no_reason_to_name_him() -> None:
-    async with serving(answering(PNG)) as served:
+async def test_a_server_that_is_not_there_is_not_named() -> None:
+    async with serve(answer_with(PNG)) as served:
         pass
-    failure = await refused(served.url, allowed=HERE)
+    failure = await fetch_failure(served.url, allowed=HERE)
     assert "127" not in failure.message
 
 
 @pytest.mark.parametrize("proxy", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
-async def test_a_proxy_of_the_environment_is_not_asked(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_of_the_environment_is_not_used(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind it the address could not be looked at."""
-    async with serving(answering(PNG)) as served, serving(answering(b"by proxy")) as other:
+    async with serve(answer_with(PNG)) as served, serve(answer_with(b"by proxy")) as other:
         monkeypatch.setenv(proxy, other.url)
         assert (await fetch_image(served.url, allowed=HERE)).kind == "png"
     assert other.requests == []
@@ -233,18 +233,18 @@ OURS = [
 
 
 @pytest.mark.parametrize("text", PUBLIC)
-def test_public_addresses(text: str) -> None:
+def test_addresses_of_the_internet_are_public(text: str) -> None:
     assert is_public(ip_address(text))
 
 
 @pytest.mark.parametrize("text", OURS)
-def test_addresses_that_are_not_public(text: str) -> None:
+def test_other_addresses_are_not_public(text: str) -> None:
     """Those that carry an IPv4 address inside are what that one is."""
     assert not is_public(ip_address(text))
 
 
 @given(st.ip_addresses())
-def test_any_address_can_be_judged(address: Any) -> None:
+def test_any_address_is_public_or_not(address: Any) -> None:
     """And none that is private or multicast is public."""
     if is_public(address):
         assert address.is_global
@@ -252,14 +252,14 @@ def test_any_address_can_be_judged(address: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["127.1", "localhost", "", "0x7f.1", "1.1.1.1.1"])
-def test_the_gate_opens_to_addresses_alone(text: str) -> None:
+def test_a_name_opens_no_socket(text: str) -> None:
     gate = PublicSocketFactory(())
     with pytest.raises(PermissionError):
         gate((2, 1, 6, "", (text, 80)))
     assert gate.has_refused
 
 
-def test_data_urls() -> None:
+def test_a_data_url_is_decoded() -> None:
     """With or without base64, percent signs, or white space."""
     text = base64.b64encode(PNG).decode()
     assert decode_data_url(f"data:image/png;base64,{text}") == Image("png", PNG)
@@ -273,7 +273,7 @@ def test_data_urls() -> None:
     "url",
     ["data:", "data:image/png", "data:image/png;base64,", "data:image/png;base64,!!!", "data:image/png;base64,é", "data:,x"],
 )
-def test_data_urls_that_are_none(url: str) -> None:
+def test_a_broken_data_url_is_refused(url: str) -> None:
     with pytest.raises(ProviderError):
         decode_data_url(url)
 
@@ -289,9 +289,9 @@ def test_a_huge_data_url_is_not_decoded() -> None:
         decode_data_url("data:image/png;base64," + "A" * (2 * MAX_IMAGE_BYTES + 1))
 
 
-async def test_a_calls_addresses_become_data_urls() -> None:
+async def test_the_addresses_of_a_call_become_data_urls() -> None:
     """Each is fetched once; what is data already, and all else, stays as it was."""
-    async with serving(answering(PNG)) as served:
+    async with serve(answer_with(PNG)) as served:
         data = ImagePart("data:,GIF89a")
         parts = (TextPart("What?"), ImagePart(f"{served.url}/a", "low"), ImagePart(f"{served.url}/a"), data)
         messages = (Message("system", "Be brief"), Message("user", parts), Message("assistant", None))
@@ -304,17 +304,17 @@ async def test_a_calls_addresses_become_data_urls() -> None:
     assert made.query.messages[1].content == (TextPart("What?"), ImagePart(url, "low"), ImagePart(url), data)
 
 
-async def test_a_call_without_addresses_is_left_alone() -> None:
+async def test_a_call_without_addresses_is_unchanged() -> None:
     assert await inline_images(CALL) is CALL
 
 
-async def test_one_image_that_fails_ends_the_fetching_of_the_others() -> None:
+async def test_one_image_that_fails_cancels_the_others() -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         if request.path == "/slow":
             await asyncio.sleep(30)
         return web.Response(status=404)
 
-    async with serving(answer) as served:
+    async with serve(answer) as served:
         parts = tuple(ImagePart(f"{served.url}/{name}") for name in ("slow", "gone"))
         call = replace(CALL, query=replace(CALL.query, messages=(Message("user", parts),)))
         async with asyncio.timeout(5):
@@ -322,7 +322,7 @@ async def test_one_image_that_fails_ends_the_fetching_of_the_others() -> None:
                 await inline_images(call, allowed=HERE)
 
 
-async def test_a_call_has_so_many_images_and_no_more() -> None:
+async def test_more_images_than_allowed_are_refused() -> None:
     parts = tuple(ImagePart(f"http://127.0.0.1/{number}") for number in range(MAX_IMAGES + 1))
     call = replace(CALL, query=replace(CALL.query, messages=(Message("user", parts),)))
     with pytest.raises(ProviderError, match="the request has 21 images; at most 20"):

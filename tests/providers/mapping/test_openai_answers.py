@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from fanout.core.errors import ProviderError
 from fanout.core.schema import TokenLogprob
 from fanout.core.usage import Usage
-from tests.support.exchanges import CALL, KEY, UP, answered, calling, openai_at, refused, replayed, saying
+from tests.support.exchanges import CALL, UP, build_choice, build_openai, decode_answer, decode_failure
+from tests.support.wires import KEY, build_call, replay
 
 
-def test_a_text_answer() -> None:
+def test_a_text_answer_is_read() -> None:
     """Its four parallel arrays become the one shape of this project, the alternatives best first."""
     logprobs = {
         "tokens": ["Hel", "lo"],
@@ -24,13 +25,13 @@ def test_a_text_answer() -> None:
         "top_logprobs": [None, {"la": -2.0, "lo": -0.5}],
         "text_offset": [0, 3],
     }
-    completion = answered({"choices": [{"text": "Hello", "index": 0, "logprobs": logprobs, "finish_reason": "length"}]})
+    completion = decode_answer({"choices": [{"text": "Hello", "index": 0, "logprobs": logprobs, "finish_reason": "length"}]})
     (choice,) = completion.choices
     assert (choice.message.text, choice.finish_reason) == ("Hello", "length")
     assert choice.logprobs == (TokenLogprob("Hel", None), TokenLogprob("lo", -0.5, (("lo", -0.5), ("la", -2.0))))
 
 
-def test_a_chat_answer_with_logprobs() -> None:
+def test_a_chat_answer_with_logprobs_is_read() -> None:
     """Likewise; a value that is no number is none."""
     content = [
         {
@@ -41,22 +42,22 @@ def test_a_chat_answer_with_logprobs() -> None:
         },
         {"token": "!", "logprob": None, "bytes": [900]},
     ]
-    (choice,) = answered({"choices": [saying(logprobs={"content": content, "refusal": None})]}).choices
+    (choice,) = decode_answer({"choices": [build_choice(logprobs={"content": content, "refusal": None})]}).choices
     assert choice.logprobs == (TokenLogprob("Hi", -0.1, (("Hi", -0.1), ("Yo", -3.0)), b"Hi"), TokenLogprob("!", None))
 
 
-def test_either_shape_of_logprobs_may_come_on_either_path() -> None:
+def test_both_shapes_of_logprobs_are_read_on_both_paths() -> None:
     """llama.cpp sends chat's for text, Together text's for chat."""
     text = {"index": 0, "text": "a", "finish_reason": "stop", "logprobs": {"content": [{"token": "a", "logprob": -1}]}}
-    assert answered({"choices": [text]}).choices[0].logprobs == (TokenLogprob("a", -1.0),)
-    chat = saying("a", logprobs={"tokens": ["a"], "token_logprobs": [-1]})
-    assert answered({"choices": [chat]}).choices[0].logprobs == (TokenLogprob("a", -1.0),)
+    assert decode_answer({"choices": [text]}).choices[0].logprobs == (TokenLogprob("a", -1.0),)
+    chat = build_choice("a", logprobs={"tokens": ["a"], "token_logprobs": [-1]})
+    assert decode_answer({"choices": [chat]}).choices[0].logprobs == (TokenLogprob("a", -1.0),)
 
 
-def test_several_choices_are_in_the_order_of_their_indices() -> None:
+def test_choices_are_sorted_by_their_indices() -> None:
     """Whatever the order they come in."""
-    body = {"choices": [saying("b") | {"index": 1}, saying("a")]}
-    assert [choice.message.text for choice in answered(body).choices] == ["a", "b"]
+    body = {"choices": [build_choice("b") | {"index": 1}, build_choice("a")]}
+    assert [choice.message.text for choice in decode_answer(body).choices] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -83,9 +84,11 @@ def test_several_choices_are_in_the_order_of_their_indices() -> None:
     ],
     ids=str,
 )
-def test_what_a_message_says(message: dict[str, Any], text: str, reasoning: str | None, refusal: str | None) -> None:
+def test_text_reasoning_and_refusal_of_a_message_are_read(
+    message: dict[str, Any], text: str, reasoning: str | None, refusal: str | None
+) -> None:
     """Text, reasoning and refusal, however the host spells them."""
-    said = answered({"choices": [{"message": message, "finish_reason": "stop"}]}).choices[0].message
+    said = decode_answer({"choices": [{"message": message, "finish_reason": "stop"}]}).choices[0].message
     assert (said.text, said.reasoning, said.refusal) == (text, reasoning, refusal)
 
 
@@ -93,9 +96,9 @@ def test_tool_calls_are_kept_whole() -> None:
     """With what a host adds to them, without the position; the older `function_call` is one of them."""
     tool = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": {"x": 1}}
     message = {"content": None, "tool_calls": [{**tool, "index": 0}]}
-    assert answered({"choices": [{"message": message}]}).choices[0].message.tool_calls == (tool,)
+    assert decode_answer({"choices": [{"message": message}]}).choices[0].message.tool_calls == (tool,)
     older = {"content": None, "function_call": {"name": "f", "arguments": "{}"}}
-    assert answered({"choices": [{"message": older}]}).choices[0].message.tool_calls[0]["function"]["name"] == "f"
+    assert decode_answer({"choices": [{"message": older}]}).choices[0].message.tool_calls[0]["function"]["name"] == "f"
 
 
 @pytest.mark.parametrize(
@@ -111,22 +114,22 @@ def test_tool_calls_are_kept_whole() -> None:
         (7, None, None),
     ],
 )
-def test_finish_reasons(word: Any, finish: str | None, native: str | None) -> None:
+def test_finish_reasons_are_translated(word: Any, finish: str | None, native: str | None) -> None:
     """An unknown one is never turned into a known one, and kept."""
-    (choice,) = answered({"choices": [saying(finish=word)]}).choices
+    (choice,) = decode_answer({"choices": [build_choice(finish=word)]}).choices
     assert (choice.finish_reason, choice.native_finish_reason) == (finish, native)
 
 
 def test_a_routers_native_finish_reason_is_kept() -> None:
     """OpenRouter tells the word of the model's own host."""
-    (choice,) = answered({"choices": [saying(native_finish_reason="completed")]}).choices
+    (choice,) = decode_answer({"choices": [build_choice(native_finish_reason="completed")]}).choices
     assert (choice.finish_reason, choice.native_finish_reason) == ("stop", "completed")
 
 
 @pytest.mark.parametrize("finish", ["error", "network_error", "insufficient_system_resource"])
 def test_an_answer_that_broke_off_is_a_failure(finish: str) -> None:
     """Some hosts say so only in the finish reason."""
-    failure = refused({"choices": [saying(finish=finish)]})
+    failure = decode_failure({"choices": [build_choice(finish=finish)]})
     assert (failure.kind, failure.code) == ("server", finish)
 
 
@@ -160,9 +163,9 @@ def test_an_answer_that_broke_off_is_a_failure(finish: str) -> None:
     ],
     ids=str,
 )
-def test_usage(raw: Any, usage: Usage | None) -> None:
+def test_usage_is_read(raw: Any, usage: Usage | None) -> None:
     """Not reported is null, never 0. What stands only in the total is reasoning; the provider's own object is kept."""
-    found = answered({"choices": [saying()], "usage": raw}).usage
+    found = decode_answer({"choices": [build_choice()], "usage": raw}).usage
     if usage is None:
         assert found is None
     else:
@@ -180,12 +183,12 @@ def test_usage(raw: Any, usage: Usage | None) -> None:
         )
 
 
-def test_headers_tell_the_request() -> None:
+def test_the_request_id_is_taken_from_the_headers() -> None:
     """The id by any of its names, else the answer's own."""
-    body = {"id": "chatcmpl-1", "model": "m-2026", "system_fingerprint": "fp", "choices": [saying()]}
-    completion = answered(body, apim_request_id="req-9")
+    body = {"id": "chatcmpl-1", "model": "m-2026", "system_fingerprint": "fp", "choices": [build_choice()]}
+    completion = decode_answer(body, apim_request_id="req-9")
     assert (completion.request_id, completion.model, completion.system_fingerprint) == ("req-9", "m-2026", "fp")
-    assert answered(body).request_id == "chatcmpl-1"
+    assert decode_answer(body).request_id == "chatcmpl-1"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +203,7 @@ def test_headers_tell_the_request() -> None:
             "invalid_request_error",
             400,
         ),
-        ({"choices": [saying(error={"code": 403, "message": "m"})]}, "auth", "permission_denied", 403),
+        ({"choices": [build_choice(error={"code": 403, "message": "m"})]}, "auth", "permission_denied", 403),
         ([{"error": {"code": 404, "message": "m", "status": "NOT_FOUND"}}], "not_found", "NOT_FOUND", 404),
         ({"choices": []}, "malformed", "no_choices", None),
         ({"choices": None}, "malformed", "no_choices", None),
@@ -216,27 +219,27 @@ def test_headers_tell_the_request() -> None:
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_an_answer_of_status_200_may_be_none(body: Any, kind: str, code: str | None, status: int | None) -> None:
+def test_an_answer_of_status_200_may_be_a_failure(body: Any, kind: str, code: str | None, status: int | None) -> None:
     """An error all the same, or nothing that can be shown."""
-    failure = refused(body)
+    failure = decode_failure(body)
     assert (failure.kind, failure.code, failure.status) == (kind, code, status)
 
 
-def test_an_error_that_is_null_is_none() -> None:
+def test_a_null_error_is_no_error() -> None:
     """Some hosts send the field always."""
-    assert answered({"error": None, "choices": [saying("a")]}).choices[0].message.text == "a"
+    assert decode_answer({"error": None, "choices": [build_choice("a")]}).choices[0].message.text == "a"
 
 
-def test_halves_of_characters_do_not_fail_an_answer() -> None:
+def test_half_a_character_does_not_fail_an_answer() -> None:
     """Lone surrogates, bytes that are no UTF-8 and a byte order mark: what is no text becomes U+FFFD."""
     body = b'\xef\xbb\xbf{"choices": [{"message": {"content": "a\\ud83d b\xff \\ud83d\\ude00"}, "finish_reason": "stop"}]}'
-    assert answered(body).choices[0].message.text == "a\ufffd b\ufffd 😀"
+    assert decode_answer(body).choices[0].message.text == "a\ufffd b\ufffd 😀"
 
 
-def test_neither_key_shows_in_a_refusal() -> None:
+def test_a_failure_shows_neither_key() -> None:
     """Neither the configured nor the caller's own, nor the row's headers."""
-    provider = openai_at(headers={"X-Secret": "header-secret-1"})
-    call = calling(provider, own_key="own-key-0123")
+    provider = build_openai(headers={"X-Secret": "header-secret-1"})
+    call = build_call(provider, own_key="own-key-0123")
     body = json.dumps({"error": {"message": f"{KEY} own-key-0123 header-secret-1 http://127.0.0.1:9/v1"}}).encode()
     with pytest.raises(ProviderError) as caught:
         provider.decode(call, 400, {}, body)
@@ -263,10 +266,10 @@ ANSWERS = st.fixed_dictionaries(
 
 
 @given(ANSWERS | SHAPES, st.sampled_from([200, 201, 400, 429, 500]))
-def test_no_shape_of_an_answer_raises_anything_but_its_failure(body: Any, status: int) -> None:
+def test_any_body_is_an_answer_or_a_failure(body: Any, status: int) -> None:
     """Every field may be missing or of another type."""
     data = json.dumps(body).encode()
     with suppress(ProviderError):
         UP.decode(CALL, status, {}, data)
     with suppress(ProviderError):
-        replayed(UP, CALL, [b"data: " + data + b"\n\n"])
+        replay(UP, CALL, [b"data: " + data + b"\n\n"])

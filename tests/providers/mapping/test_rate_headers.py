@@ -23,18 +23,18 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DATE = {"date": format_datetime(NOON, usegmt=True)}
 
 
-def read(**headers: str) -> RateLimitStatus | None:
+def parse(**headers: str) -> RateLimitStatus | None:
     """The reading of these headers (`_` for `-`)."""
     return parse_rate_headers(CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()}))
 
 
-def openai(remaining: str = "9", limit: str = "10", reset: str = "1s") -> Remaining:
-    rate = read(x_ratelimit_limit_requests=limit, x_ratelimit_remaining_requests=remaining, x_ratelimit_reset_requests=reset)
+def parse_openai(remaining: str = "9", limit: str = "10", reset: str = "1s") -> Remaining:
+    rate = parse(x_ratelimit_limit_requests=limit, x_ratelimit_remaining_requests=remaining, x_ratelimit_reset_requests=reset)
     return rate.requests if rate else Remaining()
 
 
-def test_openai_and_groq() -> None:
-    rate = read(
+def test_headers_of_openai_and_groq_are_read() -> None:
+    rate = parse(
         x_ratelimit_limit_requests="500",
         x_ratelimit_remaining_requests="499",
         x_ratelimit_reset_requests="120ms",
@@ -45,14 +45,14 @@ def test_openai_and_groq() -> None:
     assert rate == RateLimitStatus(Remaining(500, 499, 0.12), Remaining(30_000, 29_970, 360.0))
 
 
-def test_azure() -> None:
+def test_headers_of_azure_are_read() -> None:
     """Seconds; −1 and a limit of 0 are its words for not knowing."""
     tokens = {"x_ratelimit_remaining_tokens": "0", "x_ratelimit_limit_tokens": "0", "x_ratelimit_reset_tokens": "7"}
-    assert read(x_ratelimit_remaining_requests="-1", **tokens) == RateLimitStatus(Remaining(), Remaining(None, 0, 7.0))
-    assert read(x_ratelimit_remaining_requests="-1", x_ratelimit_limit_requests="-1") is None
+    assert parse(x_ratelimit_remaining_requests="-1", **tokens) == RateLimitStatus(Remaining(), Remaining(None, 0, 7.0))
+    assert parse(x_ratelimit_remaining_requests="-1", x_ratelimit_limit_requests="-1") is None
 
 
-def test_anthropic() -> None:
+def test_headers_of_anthropic_are_read() -> None:
     """Moments, counted from the server's own clock."""
     headers = {
         f"anthropic-ratelimit-{what}-{word}": value
@@ -67,16 +67,16 @@ def test_anthropic() -> None:
     )
 
 
-def test_cerebras_and_mistral() -> None:
+def test_headers_of_cerebras_and_mistral_are_read() -> None:
     """By the day and by the minute: the one of which less remains."""
-    rate = read(
+    rate = parse(
         x_ratelimit_remaining_requests_minute="28",
         x_ratelimit_remaining_requests_day="7",
         x_ratelimit_limit_requests_day="1000",
         x_ratelimit_reset_requests_day="33011.382867",
     )
     assert rate == RateLimitStatus(Remaining(1000, 7, 33011.382867), Remaining())
-    assert read(x_ratelimit_remaining_req_minute="59", x_ratelimit_limit_req_minute="60") == RateLimitStatus(
+    assert parse(x_ratelimit_remaining_req_minute="59", x_ratelimit_limit_req_minute="60") == RateLimitStatus(
         Remaining(60, 59), Remaining()
     )
 
@@ -90,7 +90,7 @@ def test_cerebras_and_mistral() -> None:
         (f"{NOON.timestamp() - 5:.0f}", 0.0),
     ],
 )
-def test_together_and_openrouter(reset: str, reset_s: float) -> None:
+def test_headers_of_together_and_openrouter_are_read(reset: str, reset_s: float) -> None:
     """Seconds, or a moment in Unix seconds or milliseconds; one that has just passed is now."""
     headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
     assert parse_rate_headers(CIMultiDict({**DATE, **headers})) == RateLimitStatus(Remaining(60, 0, reset_s), Remaining())
@@ -99,27 +99,27 @@ def test_together_and_openrouter(reset: str, reset_s: float) -> None:
 @pytest.mark.parametrize(
     "reset", ["", "soon", "-3", "-3s", "nan", "inf", "1e999", "5s ago", "ms", "2026-13-01T00:00:00Z", "9e8"]
 )
-def test_a_reset_that_makes_no_sense_is_not_known(reset: str) -> None:
-    assert openai(reset=reset) == Remaining(10, 9, None)
+def test_a_senseless_reset_is_unknown(reset: str) -> None:
+    assert parse_openai(reset=reset) == Remaining(10, 9, None)
 
 
 @pytest.mark.parametrize("count", ["", "many", "-1", "nan", "inf", "1e18", "0x10", "9,9"])
-def test_a_count_that_makes_no_sense_is_not_known(count: str) -> None:
-    assert openai(remaining=count).remaining is None
-    assert openai(limit=count).limit is None
-    assert openai(remaining=count, limit=count) == Remaining()
+def test_a_senseless_count_is_unknown(count: str) -> None:
+    assert parse_openai(remaining=count).remaining is None
+    assert parse_openai(limit=count).limit is None
+    assert parse_openai(remaining=count, limit=count) == Remaining()
 
 
 @pytest.mark.parametrize(("reset", "reset_s"), [("0s", 0.0), ("1m30.5s", 90.5), ("1h2m3s", 3723.0), ("2d", 172_800.0)])
-def test_durations(reset: str, reset_s: float) -> None:
-    assert openai(reset=reset).reset_s == reset_s
+def test_durations_are_read(reset: str, reset_s: float) -> None:
+    assert parse_openai(reset=reset).reset_s == reset_s
 
 
 WORDS = st.one_of(st.text(max_size=40), st.integers().map(str), st.floats().map(str), st.from_regex(r"[\d.hms:TZ+-]{0,30}"))
 
 
 @given(st.dictionaries(st.sampled_from([name for names in (*REQUESTS, *TOKENS) for name in names] + ["date"]), WORDS))
-def test_whatever_headers_say_is_sense_or_nothing(headers: dict[str, str]) -> None:
+def test_any_headers_give_plausible_limits_or_none(headers: dict[str, str]) -> None:
     rate = parse_rate_headers(CIMultiDict(headers))
     for left in (rate.requests, rate.tokens) if rate else ():
         assert left.limit is None or 0 < left.limit <= MAX_COUNT
@@ -127,7 +127,7 @@ def test_whatever_headers_say_is_sense_or_nothing(headers: dict[str, str]) -> No
         assert left.reset_s is None or 0 <= left.reset_s <= MAX_RESET_S
 
 
-def test_headers_that_report_nothing_are_no_reading() -> None:
+def test_headers_without_limits_give_none() -> None:
     assert parse_rate_headers({"x-ratelimit-remaining-tokens": "5"}) == RateLimitStatus(Remaining(), Remaining(None, 5))
     assert parse_rate_headers({"content-type": "application/json"}) is None
 

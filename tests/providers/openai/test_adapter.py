@@ -14,8 +14,9 @@ from fanout.config.providers_file import ParametersRow
 from fanout.core.errors import ConfigError, ProviderError
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import Completion, Failure, Query, Target
-from tests.support.exchanges import CALL, KEY, UP, calling, openai_at, replayed, sent
+from tests.support.exchanges import CALL, UP, build_openai
 from tests.support.recordings import Exchange, recorded
+from tests.support.wires import KEY, build_call, encode_body, replay
 
 HOSTS = ("openai", "groq", "mistral", "openrouter", "deepseek", "cerebras", "huggingface", "zai", "gemini")
 
@@ -49,7 +50,7 @@ def test_a_chat_call_sends_its_messages() -> None:
         Message("assistant", None, {"tool_calls": [{"id": "1"}]}),
         Message("tool", "Noon", {"tool_call_id": "1"}),
     )
-    assert sent(UP, calling(UP, "gpt-x", messages=messages)) == {
+    assert encode_body(UP, build_call(UP, "gpt-x", messages=messages)) == {
         "model": "gpt-x",
         "messages": [
             {"role": "system", "content": "Be brief", "name": "boss"},
@@ -69,50 +70,50 @@ def test_a_chat_call_sends_its_messages() -> None:
 
 def test_text_and_chat_have_their_own_addresses_and_fields() -> None:
     """Below the base address of the row."""
-    text = calling(UP, prompt="Once", max_tokens=5, logprobs=2, echo=True)
-    chat = calling(UP, max_tokens=5, logprobs=2, echo=True)
+    text = build_call(UP, prompt="Once", max_tokens=5, logprobs=2, echo=True)
+    chat = build_call(UP, max_tokens=5, logprobs=2, echo=True)
     assert str(UP.encode(text, stream=False).url) == "http://127.0.0.1:9/v1/completions"
-    assert sent(UP, text) == {"model": "m", "prompt": "Once", "max_tokens": 5, "logprobs": 2, "echo": True}
+    assert encode_body(UP, text) == {"model": "m", "prompt": "Once", "max_tokens": 5, "logprobs": 2, "echo": True}
     assert str(UP.encode(chat, stream=False).url) == "http://127.0.0.1:9/v1/chat/completions"
-    assert sent(UP, chat)["top_logprobs"] == 2
+    assert encode_body(UP, chat)["top_logprobs"] == 2
     assert chat.fitted.ignored == ("echo",)
 
 
-def test_a_prompt_may_be_token_ids_and_a_part_of_any_kind() -> None:
+def test_token_ids_and_parts_of_any_kind_are_sent() -> None:
     """Both are sent as the caller wrote them."""
     query = Query(prompt_tokens=(5, 7))
-    assert sent(UP, replace(CALL, query=query)) == {"model": "m", "prompt": [5, 7]}
+    assert encode_body(UP, replace(CALL, query=query)) == {"model": "m", "prompt": [5, 7]}
     audio = {"type": "input_audio", "input_audio": {"data": "AAA", "format": "wav"}}
-    call = calling(UP, messages=(Message("user", (OtherPart(audio),)),))
-    assert sent(UP, call)["messages"] == [{"role": "user", "content": [audio]}]
+    call = build_call(UP, messages=(Message("user", (OtherPart(audio),)),))
+    assert encode_body(UP, call)["messages"] == [{"role": "user", "content": [audio]}]
 
 
-def test_a_stream_asks_for_its_usage() -> None:
+def test_a_streamed_request_includes_usage() -> None:
     """Beside the caller's own stream options; without a stream those must not be sent."""
-    call = calling(UP, passthrough={"stream_options": {"include_obfuscation": False}})
-    assert sent(UP, call, stream=True)["stream_options"] == {"include_obfuscation": False, "include_usage": True}
-    assert sent(UP, call, stream=True)["stream"] is True
-    assert not {"stream", "stream_options"} & set(sent(UP, call))
+    call = build_call(UP, passthrough={"stream_options": {"include_obfuscation": False}})
+    assert encode_body(UP, call, stream=True)["stream_options"] == {"include_obfuscation": False, "include_usage": True}
+    assert encode_body(UP, call, stream=True)["stream"] is True
+    assert not {"stream", "stream_options"} & set(encode_body(UP, call))
 
 
 def test_a_row_can_drop_stream_options() -> None:
     """Mistral refuses the field."""
-    mistral = openai_at(parameters=ParametersRow(drop=("stream_options",)))
-    assert "stream_options" not in sent(mistral, calling(mistral), stream=True)
+    mistral = build_openai(parameters=ParametersRow(drop=("stream_options",)))
+    assert "stream_options" not in encode_body(mistral, build_call(mistral), stream=True)
 
 
-def test_the_callers_own_key_pays_where_he_brought_one() -> None:
+def test_a_callers_own_key_replaces_the_configured_one() -> None:
     """Else the configured one, if any; a newline around a key, as files leave it, is no part of it."""
     assert UP.encode(CALL, stream=False).headers["Authorization"] == f"Bearer {KEY}"
-    assert UP.encode(calling(UP, own_key="sk-mine\n"), stream=False).headers["Authorization"] == "Bearer sk-mine"
+    assert UP.encode(build_call(UP, own_key="sk-mine\n"), stream=False).headers["Authorization"] == "Bearer sk-mine"
     assert UP.encode(CALL, stream=False).headers["Authorization"] == f"Bearer {KEY}"
-    assert "Authorization" not in openai_at(key=None).encode(CALL, stream=False).headers
+    assert "Authorization" not in build_openai(key=None).encode(CALL, stream=False).headers
 
 
 def test_the_rows_own_headers_are_sent() -> None:
     """An `Authorization` among them stands; one whose variable is empty is left out."""
-    provider = openai_at(headers={"X-Title": "Fanout", "authorization": "Basic abc", "X-Empty": ""})
-    headers = provider.encode(calling(provider), stream=False).headers
+    provider = build_openai(headers={"X-Title": "Fanout", "authorization": "Basic abc", "X-Empty": ""})
+    headers = provider.encode(build_call(provider), stream=False).headers
     assert (headers["X-Title"], headers["Authorization"]) == ("Fanout", "Basic abc")
     assert "X-Empty" not in headers
 
@@ -127,10 +128,10 @@ def test_the_rows_own_headers_are_sent() -> None:
     ],
     ids=str,
 )
-def test_what_no_request_can_carry_is_a_fault_of_the_configuration(wrong: dict[str, Any], field: str) -> None:
+def test_a_value_no_header_can_carry_is_a_configuration_fault(wrong: dict[str, Any], field: str) -> None:
     """Told at start, by its place, without the value."""
     with pytest.raises(ConfigError) as caught:
-        openai_at(**wrong)
+        build_openai(**wrong)
     assert caught.value.faults[0].path == field
     assert "pw" not in str(caught.value)
 
@@ -138,16 +139,16 @@ def test_what_no_request_can_carry_is_a_fault_of_the_configuration(wrong: dict[s
 def test_an_own_key_that_no_header_can_carry_is_refused() -> None:
     """Before anything is sent."""
     with pytest.raises(ProviderError) as caught:
-        UP.encode(calling(UP, own_key="sk-\r\nHost: evil"), stream=False)
+        UP.encode(build_call(UP, own_key="sk-\r\nHost: evil"), stream=False)
     assert caught.value.failure.kind == "auth"
     assert "evil" not in caught.value.failure.message
 
 
 def test_a_provider_without_an_address_can_be_made_but_not_called() -> None:
     """It is listed as not configured."""
-    provider = openai_at(None)
+    provider = build_openai(None)
     with pytest.raises(ProviderError) as caught:
-        provider.encode(calling(provider), stream=False)
+        provider.encode(build_call(provider), stream=False)
     assert caught.value.failure.kind == "not_configured"
 
 
@@ -155,15 +156,15 @@ def test_a_long_prompt_is_written_once_for_all_models() -> None:
     """And still each model is asked its own: with its parameters, its messages, its path."""
     text = "long \ud83d " * 2000
     calls = [
-        calling(UP, "a", messages=(Message("user", text),), temperature=1.0),
-        calling(UP, "b", messages=(Message("user", text),)),
-        calling(UP, "d", messages=(Message("user", text, {"name": "x"}),)),
-        calling(UP, "c", messages=(Message("system", text),)),
-        calling(UP, "e", prompt=text),
-        calling(UP, "f", messages=(Message("user", text), Message("user", "more"))),
+        build_call(UP, "a", messages=(Message("user", text),), temperature=1.0),
+        build_call(UP, "b", messages=(Message("user", text),)),
+        build_call(UP, "d", messages=(Message("user", text, {"name": "x"}),)),
+        build_call(UP, "c", messages=(Message("system", text),)),
+        build_call(UP, "e", prompt=text),
+        build_call(UP, "f", messages=(Message("user", text), Message("user", "more"))),
     ]
     shown = text.replace("\ud83d", "\ufffd")
-    assert [sent(UP, call) for call in calls] == [
+    assert [encode_body(UP, call) for call in calls] == [
         {"model": "a", "temperature": 1.0, "messages": [{"role": "user", "content": shown}]},
         {"model": "b", "messages": [{"role": "user", "content": shown}]},
         {"model": "d", "messages": [{"role": "user", "content": shown, "name": "x"}]},
@@ -173,11 +174,11 @@ def test_a_long_prompt_is_written_once_for_all_models() -> None:
     ]
 
 
-def test_long_prompts_of_token_ids_are_told_apart() -> None:
+def test_different_long_prompts_of_token_ids_are_not_confused() -> None:
     """They have no text to tell them by."""
     for first in (1, 2):
         ids = (first, *range(5000))
-        assert sent(UP, replace(CALL, query=Query(prompt_tokens=ids)))["prompt"] == list(ids)
+        assert encode_body(UP, replace(CALL, query=Query(prompt_tokens=ids)))["prompt"] == list(ids)
 
 
 @pytest.mark.parametrize(
@@ -192,36 +193,36 @@ def test_long_prompts_of_token_ids_are_told_apart() -> None:
 )
 def test_only_openais_own_hosts_have_openais_reasoning_models(base_url: str, name: str) -> None:
     """Another host's `o1-lookalike` takes what its format takes."""
-    provider = openai_at(base_url)
-    body = sent(provider, calling(provider, "o1-lookalike", max_tokens=9, temperature=0.5))
+    provider = build_openai(base_url)
+    body = encode_body(provider, build_call(provider, "o1-lookalike", max_tokens=9, temperature=0.5))
     assert body[name] == 9
     assert ("temperature" in body) == (name == "max_tokens")
 
 
-def test_the_effort_decides_what_a_reasoning_model_takes() -> None:
+def test_the_reasoning_effort_decides_the_parameters_sent() -> None:
     """`reasoning_effort` is a field that is passed on."""
-    provider = openai_at("https://api.openai.com/v1")
+    provider = build_openai("https://api.openai.com/v1")
     target = Target("gpt-5.6", "gpt-5.6", "up", "gpt-5.6")
-    query = calling(provider, temperature=0.5).query
+    query = build_call(provider, temperature=0.5).query
     resting = Query(messages=query.messages, sampling=query.sampling, passthrough={"reasoning_effort": "none"})
     assert provider.fit(target, query).ignored == ("temperature",)
     assert provider.fit(target, resting).sent == {"temperature": 0.5, "reasoning_effort": "none"}
 
 
-def figures(completion: Completion) -> tuple[str, str | None, int | None, int | None, int | None]:
+def summarize(completion: Completion) -> tuple[str, str | None, int | None, int | None, int | None]:
     assert completion.usage
     usage, choice = completion.usage, completion.choices[0]
     return choice.message.text, choice.finish_reason, usage.input_tokens, usage.output_tokens, usage.reasoning_tokens
 
 
 @pytest.mark.parametrize("exchange", recorded(*HOSTS))
-def test_recorded_answers(exchange: Exchange) -> None:
+def test_recorded_answers_are_read(exchange: Exchange) -> None:
     """Each recorded exchange: whole, or streamed and cut anywhere."""
     if exchange.streamed and exchange.status == 200:
-        _check_stream(exchange)
+        check_stream(exchange)
     elif exchange.status == 200:
         completion = UP.decode(CALL, 200, exchange.headers, exchange.body)
-        assert figures(completion) == WHOLE[exchange.name]
+        assert summarize(completion) == WHOLE[exchange.name]
         assert completion.model
         assert completion.request_id
     else:
@@ -235,13 +236,13 @@ def test_recorded_answers(exchange: Exchange) -> None:
         assert failure.code == (error["code"] if isinstance(error["code"], str) else None)
 
 
-def _check_stream(exchange: Exchange) -> None:
+def check_stream(exchange: Exchange) -> None:
     rng = random.Random(exchange.name)
-    whole = _outcome([exchange.body], exchange)
+    whole = try_stream([exchange.body], exchange)
     for _ in range(20):
         places = sorted(rng.sample(range(len(exchange.body)), 30))
         cuts = [exchange.body[start:end] for start, end in pairwise([0, *places, len(exchange.body)])]
-        assert _outcome(cuts, exchange) == whole
+        assert try_stream(cuts, exchange) == whole
     if exchange.name == "openrouter-2-200":
         assert isinstance(whole, Failure)
         assert (whole.kind, whole.status, whole.message) == ("bad_request", 400, "Token limit reached")
@@ -249,25 +250,25 @@ def _check_stream(exchange: Exchange) -> None:
     assert not isinstance(whole, Failure)
     text, completion = whole
     beginning, *expected = STREAMED[exchange.name]
-    assert [*figures(completion)[1:]] == expected
+    assert [*summarize(completion)[1:]] == expected
     assert completion.choices[0].message.text.startswith(beginning)
     assert text == completion.choices[0].message.text
 
 
-def _outcome(pieces: list[bytes], exchange: Exchange) -> tuple[str, Completion] | Failure:
+def try_stream(pieces: list[bytes], exchange: Exchange) -> tuple[str, Completion] | Failure:
     try:
-        deltas, completion = replayed(UP, CALL, pieces, exchange.headers)
+        deltas, completion = replay(UP, CALL, pieces, exchange.headers)
     except ProviderError as error:
         return error.failure
     return "".join(delta.text for delta in deltas), completion
 
 
 @pytest.mark.parametrize("exchange", recorded("openai", "groq"))
-def test_recorded_tool_calls_are_put_together(exchange: Exchange) -> None:
+def test_recorded_tool_calls_are_assembled(exchange: Exchange) -> None:
     """From their pieces, the arguments being JSON in the end."""
     if not exchange.streamed:
         return
-    deltas, completion = replayed(UP, CALL, [exchange.body])
+    deltas, completion = replay(UP, CALL, [exchange.body])
     (tool,) = completion.choices[0].message.tool_calls
     assert isinstance(json.loads(tool["function"]["arguments"]), dict)
     assert tool["function"]["name"] == exchange.request["tools"][0]["function"]["name"]
@@ -275,12 +276,12 @@ def test_recorded_tool_calls_are_put_together(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("exchange", recorded("deepseek", "zai", "groq"))
-def test_recorded_reasoning_is_kept_apart(exchange: Exchange) -> None:
+def test_recorded_reasoning_is_separated_from_text(exchange: Exchange) -> None:
     """`reasoning_content` and `reasoning`, whole and streamed alike."""
     if exchange.status != 200 or exchange.name == "groq-0-200":
         return
     if exchange.streamed:
-        deltas, completion = replayed(UP, CALL, [exchange.body])
+        deltas, completion = replay(UP, CALL, [exchange.body])
         assert "".join(delta.reasoning or "" for delta in deltas) == completion.choices[0].message.reasoning
     else:
         completion = UP.decode(CALL, 200, exchange.headers, exchange.body)

@@ -10,20 +10,21 @@ from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Completion, Failure, TokenLogprob
-from tests.support.exchanges import CALL, UP, broken, calling, chunks, openai_at, piece, replayed
+from tests.support.exchanges import CALL, UP, build_chunk, build_openai, encode_chunks, replay_failure
+from tests.support.wires import build_call, replay
 
 
 def test_a_stream_gives_deltas_and_then_the_whole() -> None:
     """A role and a finish reason are no deltas; usage comes in a chunk without choices."""
-    stream = chunks(
+    stream = encode_chunks(
         {"id": "c1", "model": "", "choices": [], "prompt_filter_results": []},
-        piece(role="assistant", content=""),
-        piece("Hel"),
-        piece("lo", index=0),
-        piece(finish="stop"),
+        build_chunk(role="assistant", content=""),
+        build_chunk("Hel"),
+        build_chunk("lo", index=0),
+        build_chunk(finish="stop"),
         {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
     )
-    deltas, completion = replayed(UP, CALL, [stream], {"x-request-id": "req-1"})
+    deltas, completion = replay(UP, CALL, [stream], {"x-request-id": "req-1"})
     assert [(delta.call_index, delta.choice_index, delta.text) for delta in deltas] == [(7, 0, "Hel"), (7, 0, "lo")]
     assert completion.choices[0].message.text == "Hello"
     assert completion.choices[0].finish_reason == "stop"
@@ -32,14 +33,14 @@ def test_a_stream_gives_deltas_and_then_the_whole() -> None:
     assert (completion.model, completion.request_id) == ("m-1", "req-1")
 
 
-def test_a_text_stream() -> None:
+def test_a_text_stream_is_read() -> None:
     """`text` where chat has a delta; logprobs in either shape."""
     logprobs = {"tokens": ["a"], "token_logprobs": [-1.0], "top_logprobs": None}
-    stream = chunks(
+    stream = encode_chunks(
         {"choices": [{"index": 0, "text": "a", "logprobs": logprobs, "finish_reason": None}]},
         {"choices": [{"index": 0, "text": "b", "finish_reason": "length"}]},
     )
-    deltas, completion = replayed(UP, CALL, [stream])
+    deltas, completion = replay(UP, CALL, [stream])
     assert [delta.text for delta in deltas] == ["a", "b"]
     assert deltas[0].logprobs == completion.choices[0].logprobs == (TokenLogprob("a", -1.0),)
     assert (completion.choices[0].message.text, completion.choices[0].finish_reason) == ("ab", "length")
@@ -47,37 +48,48 @@ def test_a_text_stream() -> None:
 
 def test_several_choices_of_a_stream_are_kept_apart() -> None:
     """By their indices; all must be finished."""
-    stream = chunks(piece("b", index=1), piece("a"), piece(finish="stop"), piece(finish="length", index=1), done=False)
-    _, completion = replayed(UP, CALL, [stream])
+    stream = encode_chunks(
+        build_chunk("b", index=1),
+        build_chunk("a"),
+        build_chunk(finish="stop"),
+        build_chunk(finish="length", index=1),
+        done=False,
+    )
+    _, completion = replay(UP, CALL, [stream])
     assert [(choice.message.text, choice.finish_reason) for choice in completion.choices] == [("a", "stop"), ("b", "length")]
-    assert broken(chunks(piece("b", index=1), piece("a"), piece(finish="stop"), done=False)).code == "stream_truncated"
+    assert (
+        replay_failure(encode_chunks(build_chunk("b", index=1), build_chunk("a"), build_chunk(finish="stop"), done=False)).code
+        == "stream_truncated"
+    )
 
 
-def test_refusals_and_odd_content_of_a_stream() -> None:
+def test_refusals_and_odd_content_of_a_stream_are_read() -> None:
     """A refusal in pieces, parts of content, nulls, missing fields."""
-    stream = chunks(
-        piece(refusal="I "),
-        piece(refusal="cannot"),
-        piece([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}]),
+    stream = encode_chunks(
+        build_chunk(refusal="I "),
+        build_chunk(refusal="cannot"),
+        build_chunk([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}]),
         {"choices": [{"index": 0, "delta": {"content": None}}]},
         {"choices": [{"index": 0}]},
         {"choices": [{"delta": {"content": "b"}}]},
         {"choices": None},
         {},
-        piece(finish="content_filter"),
+        build_chunk(finish="content_filter"),
     )
-    deltas, completion = replayed(UP, CALL, [stream])
+    deltas, completion = replay(UP, CALL, [stream])
     said = completion.choices[0].message
     assert (said.text, said.reasoning, said.refusal) == ("ab", "hm", "I cannot")
     assert len(deltas) == 4
 
 
-def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:
+def test_tool_calls_without_an_index_are_distinguished_by_id() -> None:
     """Gemini's OpenAI path sends them whole, with no index or always the same; what else they carry is kept."""
     first = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": {"s": 1}}
     second = {"index": 0, "id": "b", "function": {"name": "g", "arguments": {"x": 1}}}
-    deltas, completion = replayed(
-        UP, CALL, [chunks(piece(tool_calls=[first]), piece(tool_calls=[second]), piece(finish="tool_calls"))]
+    deltas, completion = replay(
+        UP,
+        CALL,
+        [encode_chunks(build_chunk(tool_calls=[first]), build_chunk(tool_calls=[second]), build_chunk(finish="tool_calls"))],
     )
     assert [delta.tool_calls[0]["index"] for delta in deltas] == [0, 1]
     assert completion.choices[0].message.tool_calls == (
@@ -89,31 +101,31 @@ def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:
 @pytest.mark.parametrize(
     ("end", "finish"),
     [
-        (chunks(piece(finish="stop"), done=False), "stop"),
+        (encode_chunks(build_chunk(finish="stop"), done=False), "stop"),
         (b"data: [DONE]\n\n", None),
         (b"data: [DONE]", None),
         (b"data:[DONE] \r\n\r\n", None),
-        (chunks(piece(finish="stop"), done=False).rstrip(), "stop"),
+        (encode_chunks(build_chunk(finish="stop"), done=False).rstrip(), "stop"),
     ],
     ids=["finish alone", "done alone", "no blank line", "crlf", "finish without blank line"],
 )
 def test_either_a_finish_reason_or_the_terminator_ends_a_stream(end: bytes, finish: str | None) -> None:
     """transformers sends no `[DONE]`; a finish reason that did not come is not invented."""
-    _, completion = replayed(UP, CALL, [chunks(piece("a"), done=False), end])
+    _, completion = replay(UP, CALL, [encode_chunks(build_chunk("a"), done=False), end])
     assert (completion.choices[0].message.text, completion.choices[0].finish_reason) == ("a", finish)
 
 
 @pytest.mark.parametrize("rest", [b"", b'data: {"id": "c1", "cho', b": ping\n\n", b"data: "], ids=repr)
 def test_a_stream_with_neither_is_a_failure_with_its_partial_text(rest: bytes) -> None:
     """Cut between events or within one."""
-    failure = broken(chunks(piece("Hel"), piece("lo"), done=False) + rest)
+    failure = replay_failure(encode_chunks(build_chunk("Hel"), build_chunk("lo"), done=False) + rest)
     assert (failure.kind, failure.code, failure.partial) == ("network", "stream_truncated", "Hello")
 
 
 def test_a_last_event_that_nothing_ends_is_still_a_delta() -> None:
     """Whoever only passes deltas on must not lose the end."""
-    stream = chunks(piece("a"), piece("b", "stop"), done=False).rstrip()
-    deltas, _ = replayed(UP, CALL, [stream])
+    stream = encode_chunks(build_chunk("a"), build_chunk("b", "stop"), done=False).rstrip()
+    deltas, _ = replay(UP, CALL, [stream])
     assert "".join(delta.text for delta in deltas) == "ab"
 
 
@@ -126,89 +138,96 @@ def test_a_last_event_that_nothing_ends_is_still_a_delta() -> None:
             "tool_use_failed",
         ),
         (b'event: error\ndata: {"detail":"m"}\n\n', "server", None),
-        (chunks({**piece(""), "error": {"code": 502, "message": "m"}}), "server", None),
-        (chunks({"error": {"message": "m", "type": "server_error", "code": None, "param": None}}), "server", "server_error"),
-        (chunks({"error": "m", "error_type": "overloaded"}), "rate_limit", "overloaded"),
-        (chunks({"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}), "server", "error"),
-        (chunks({"choices": [{"index": 0, "delta": {}, "error": {"code": 429, "message": "m"}}]}), "rate_limit", None),
+        (encode_chunks({**build_chunk(""), "error": {"code": 502, "message": "m"}}), "server", None),
+        (
+            encode_chunks({"error": {"message": "m", "type": "server_error", "code": None, "param": None}}),
+            "server",
+            "server_error",
+        ),
+        (encode_chunks({"error": "m", "error_type": "overloaded"}), "rate_limit", "overloaded"),
+        (encode_chunks({"choices": [{"index": 0, "delta": {}, "finish_reason": "error"}]}), "server", "error"),
+        (encode_chunks({"choices": [{"index": 0, "delta": {}, "error": {"code": 429, "message": "m"}}]}), "rate_limit", None),
         (b"data: {broken}\n\ndata: [DONE]\n\n", "malformed", "invalid_json"),
         (b"data: 17\n\n", "malformed", "unexpected_shape"),
-        (chunks(piece("x", index=4096)), "malformed", "unexpected_shape"),
-        (chunks(piece("x", index=-1)), "malformed", "unexpected_shape"),
+        (encode_chunks(build_chunk("x", index=4096)), "malformed", "unexpected_shape"),
+        (encode_chunks(build_chunk("x", index=-1)), "malformed", "unexpected_shape"),
     ],
     ids=lambda value: str(value)[:50],
 )
 def test_an_error_in_a_stream_is_its_failure(event: bytes, kind: str, code: str | None) -> None:
     """With the text so far, whether it came alone or in one read with that."""
-    for pieces in ([chunks(piece("Hel"), done=False), event], [chunks(piece("Hel"), done=False) + event]):
-        failure = broken(*pieces)
+    for pieces in (
+        [encode_chunks(build_chunk("Hel"), done=False), event],
+        [encode_chunks(build_chunk("Hel"), done=False) + event],
+    ):
+        failure = replay_failure(*pieces)
         assert (failure.kind, failure.code, failure.partial) == (kind, code, "Hel")
 
 
 def test_an_endless_event_is_a_failure_with_the_text_before_it() -> None:
     """One line must not fill the memory."""
-    failure = broken(chunks(piece("Hel"), done=False), b"data: " + b"a" * 2_000_000)
+    failure = replay_failure(encode_chunks(build_chunk("Hel"), done=False), b"data: " + b"a" * 2_000_000)
     assert (failure.kind, failure.code, failure.partial) == ("malformed", "event_too_large", "Hel")
 
 
 def test_deltas_before_an_error_in_the_same_read_are_given() -> None:
     """The error is raised by what is asked next."""
     events = UP.open_reader(CALL, {})
-    deltas = events.feed(chunks(piece("Hel"), {"error": {"message": "m", "code": 400}}))
+    deltas = events.feed(encode_chunks(build_chunk("Hel"), {"error": {"message": "m", "code": 400}}))
     assert ([delta.text for delta in deltas], events.is_ended) == (["Hel"], True)
     with pytest.raises(ProviderError) as caught:
         events.flush()
     assert caught.value.failure.partial == "Hel"
 
 
-def test_what_comes_behind_the_terminator_is_not_read() -> None:
+def test_bytes_behind_the_terminator_are_not_read() -> None:
     """Whatever it is."""
-    _, completion = replayed(UP, CALL, [chunks(piece("a", "stop")) + b"data: {broken\n\n"])
+    _, completion = replay(UP, CALL, [encode_chunks(build_chunk("a", "stop")) + b"data: {broken\n\n"])
     assert completion.choices[0].message.text == "a"
 
 
 def test_a_stream_holds_no_more_than_an_answer_may() -> None:
     """What counts is what is kept, not the wrapping of a few characters in hundreds of bytes."""
-    small, read = openai_at(max_answer_bytes=1024), chunks(piece("0123456789"), done=False)
-    _, completion = replayed(small, calling(small), [read] * 100 + [chunks()])
+    small, read = build_openai(max_answer_bytes=1024), encode_chunks(build_chunk("0123456789"), done=False)
+    _, completion = replay(small, build_call(small), [read] * 100 + [encode_chunks()])
     assert len(completion.choices[0].message.text) == 1000
     with pytest.raises(ProviderError) as caught:
-        replayed(small, calling(small), [read] * 110)
+        replay(small, build_call(small), [read] * 110)
     assert caught.value.failure.code == "answer_too_large"
 
 
-def _read_anyhow(pieces: list[bytes]) -> Completion | Failure:
+def read_any(pieces: list[bytes]) -> Completion | Failure:
     try:
-        return replayed(UP, CALL, pieces)[1]
+        return replay(UP, CALL, pieces)[1]
     except ProviderError as error:
         return error.failure
 
 
-STREAM = chunks(
-    piece(role="assistant", content=""),
-    piece("Hé", tool_calls=[{"index": 0, "id": "1", "function": {"name": "f", "arguments": "{"}}]),
-    piece("llo", reasoning="hm"),
+STREAM = encode_chunks(
+    build_chunk(role="assistant", content=""),
+    build_chunk("Hé", tool_calls=[{"index": 0, "id": "1", "function": {"name": "f", "arguments": "{"}}]),
+    build_chunk("llo", reasoning="hm"),
     {"choices": [{"index": 0, "text": "!", "logprobs": {"tokens": ["!"], "token_logprobs": [-1]}, "finish_reason": "stop"}]},
     {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}},
 )
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=10))
-def test_cuts_change_nothing(cuts: list[int]) -> None:
+def test_the_cuts_of_a_stream_do_not_matter(cuts: list[int]) -> None:
     """A stream gives the same in any pieces."""
     pieces = [STREAM[start:end] for start, end in pairwise([0, *sorted(cuts), len(STREAM)])]
-    deltas, completion = replayed(UP, CALL, pieces)
-    assert (deltas, completion) == replayed(UP, CALL, [STREAM])
+    deltas, completion = replay(UP, CALL, pieces)
+    assert (deltas, completion) == replay(UP, CALL, [STREAM])
 
 
 @given(
     st.lists(st.tuples(st.integers(0, len(STREAM) - 1), st.binary(max_size=3)), min_size=1, max_size=5),
     st.integers(0, len(STREAM)),
 )
-def test_corruption_is_a_failure_or_an_answer(changes: list[tuple[int, bytes]], length: int) -> None:
+def test_a_corrupt_stream_is_an_answer_or_a_failure(changes: list[tuple[int, bytes]], length: int) -> None:
     """Bytes changed, put in or taken away anywhere, the end cut off."""
     data = STREAM
     for place, new in changes:
         data = data[:place] + new + data[place + 1 :]
-    ended = _read_anyhow([data[:length]])
+    ended = read_any([data[:length]])
     assert isinstance(ended, Completion) or ended.kind in ("malformed", "network", "server", "bad_request")

@@ -9,8 +9,8 @@ import pytest
 from fanout.config.settings import load_settings
 from fanout.core.schema import Completion
 from fanout.providers.openai.adapter import OpenAi
-from tests.support.exchanges import chunks
-from tests.support.wires import adapter_at, asking, body_of, failed, told, whole
+from tests.support.exchanges import encode_chunks
+from tests.support.wires import build_adapter, build_call, encode_body, expect_failure, try_decode, try_replay
 
 # Source: mistralai 3.7.0 `models/chatcompletionrequest.py`; of `repetition_penalty`, `top_k` and `logprobs` the API's own
 # description (2026-08) knows nothing yet.
@@ -41,19 +41,19 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-def at(name: str) -> OpenAi:
+def build_mistral(name: str) -> OpenAi:
     """A provider of the shipped rows."""
     settings = load_settings(environ={}).providers.get(name)
     if settings is None:
         pytest.skip(f"THE ROW `{name}` IS MISSING in providers.json")
-    return adapter_at(OpenAi, settings.base_url, parameters=settings.row.parameters)
+    return build_adapter(OpenAi, settings.base_url, parameters=settings.row.parameters)
 
 
-def test_a_chat_is_asked_with_known_fields_alone() -> None:
+def test_a_chat_request_has_known_fields_only() -> None:
     """The seed under its name there; a stream without `stream_options`."""
-    mistral = at("mistral")
-    call = asking(mistral, "mistral-small-latest", passthrough={"stream_options": {"include_usage": True}}, **EVERYTHING)
-    body = body_of(mistral, call, stream=True)
+    mistral = build_mistral("mistral")
+    call = build_call(mistral, "mistral-small-latest", passthrough={"stream_options": {"include_usage": True}}, **EVERYTHING)
+    body = encode_body(mistral, call, stream=True)
     assert set(body) <= CHAT
     assert (body["random_seed"], body["temperature"], body["stream"]) == (7, 1.5, True)
     assert call.fitted.adjusted == {"temperature": (1.9, 1.5)}
@@ -62,10 +62,10 @@ def test_a_chat_is_asked_with_known_fields_alone() -> None:
 
 def test_code_is_filled_in_at_an_address_of_its_own() -> None:
     """`/fim/completions` takes a prompt and what stands behind the gap."""
-    codestral = at("codestral")
-    call = asking(codestral, "codestral-latest", prompt="def f(", **EVERYTHING)
+    codestral = build_mistral("codestral")
+    call = build_call(codestral, "codestral-latest", prompt="def f(", **EVERYTHING)
     request = codestral.encode(call, stream=True)
-    body = body_of(codestral, call, stream=True)
+    body = encode_body(codestral, call, stream=True)
     assert str(request.url) == "https://codestral.mistral.ai/v1/fim/completions"
     assert set(body) <= FIM
     assert (body["prompt"], body["suffix"], body["random_seed"]) == ("def f(", "x", 7)
@@ -73,16 +73,16 @@ def test_code_is_filled_in_at_an_address_of_its_own() -> None:
 
 def test_filled_in_code_comes_as_a_message() -> None:
     """Whole and streamed."""
-    codestral = at("codestral")
-    call = asking(codestral, "codestral-latest", prompt="def f(")
+    codestral = build_mistral("codestral")
+    call = build_call(codestral, "codestral-latest", prompt="def f(")
     usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     choice = {"index": 0, "message": {"role": "assistant", "content": "x):"}, "finish_reason": "stop"}
-    completion = whole(codestral, call, 200, {"id": "f1", "model": "codestral-2508", "choices": [choice], "usage": usage})
+    completion = try_decode(codestral, call, 200, {"id": "f1", "model": "codestral-2508", "choices": [choice], "usage": usage})
     pieces = [
         {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]},
         {"choices": [{"index": 0, "delta": {"content": "x):"}, "finish_reason": "stop"}], "usage": usage},
     ]
-    result = told(codestral, call, [chunks(*pieces)])
+    result = try_replay(codestral, call, [encode_chunks(*pieces)])
     assert isinstance(completion, Completion)
     assert isinstance(result, tuple)
     assert completion.choices == result[1].choices
@@ -114,8 +114,8 @@ def test_filled_in_code_comes_as_a_message() -> None:
         (429, {"object": "error", "message": "Requests rate limit exceeded", "type": "rate_limited"}, "rate_limit", None),
     ],
 )
-def test_errors_are_flat_or_fastapis(status: int, body: Any, kind: str, message: str | None) -> None:
-    mistral = at("mistral")
-    failure = failed(whole(mistral, asking(mistral), status, body, mistral_correlation_id="c-1"))
+def test_flat_and_fastapi_errors_are_read(status: int, body: Any, kind: str, message: str | None) -> None:
+    mistral = build_mistral("mistral")
+    failure = expect_failure(try_decode(mistral, build_call(mistral), status, body, mistral_correlation_id="c-1"))
     assert (failure.kind, failure.request_id) == (kind, "c-1")
     assert message is None or failure.message == message

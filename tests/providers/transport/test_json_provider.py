@@ -21,24 +21,24 @@ from fanout.providers.cohere import Cohere
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.gemini.vertex import Vertex
 from fanout.providers.transport.http import HttpProvider
-from tests.support.exchanges import KEY
 from tests.support.streams import CLAUDE, CLAUDE_SAYS, COHERE, COHERE_SAYS, GEMINI, GEMINI_SAYS
 from tests.support.wires import (
-    adapter_at,
-    answering,
-    asking,
-    body_of,
-    cut,
-    failed,
-    in_pieces,
-    serving_to,
-    spoilt,
-    streamed,
-    told,
-    whole,
+    KEY,
+    answer_in_pieces,
+    answer_with,
+    build_adapter,
+    build_call,
+    collect_stream,
+    corrupt,
+    cut_at,
+    encode_body,
+    expect_failure,
+    serve_adapter,
+    try_decode,
+    try_replay,
 )
 
-ANTHROPIC, GOOGLE, CO = adapter_at(Anthropic), adapter_at(Gemini), adapter_at(Cohere)
+ANTHROPIC, GOOGLE, CO = build_adapter(Anthropic), build_adapter(Gemini), build_adapter(Cohere)
 ALL = [pytest.param(provider, id=type(provider).__name__.lower()) for provider in (ANTHROPIC, GOOGLE, CO)]
 STREAMS: list[Any] = [
     pytest.param(ANTHROPIC, CLAUDE, CLAUDE_SAYS, id="anthropic"),
@@ -96,7 +96,7 @@ def test_a_stream_says_what_the_vendors_client_makes_of_it(
     provider: HttpProvider, stream: bytes, expected: Mapping[str, Any]
 ) -> None:
     """Text, thoughts, tool calls and tokens; its deltas amount to the same as its end."""
-    outcome = told(provider, asking(provider), [stream])
+    outcome = try_replay(provider, build_call(provider), [stream])
     assert not isinstance(outcome, Failure)
     deltas, completion = outcome
     assert describe(completion) == expected
@@ -114,7 +114,9 @@ def test_a_stream_says_what_the_vendors_client_makes_of_it(
 @given(places=PLACES)
 def test_no_cut_of_the_bytes_matters(provider: HttpProvider, stream: bytes, expected: Any, places: list[int]) -> None:
     """Not within an event, a line ending or a character; text is only grouped otherwise."""
-    assert told(provider, asking(provider), cut(stream, places)) == told(provider, asking(provider), [stream])
+    assert try_replay(provider, build_call(provider), cut_at(stream, places)) == try_replay(
+        provider, build_call(provider), [stream]
+    )
 
 
 @pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
@@ -128,9 +130,9 @@ def test_no_corruption_is_more_than_a_failure(
     provider: HttpProvider, stream: bytes, expected: Any, places: list[int], changes: list[tuple[int, int]], length: int
 ) -> None:
     """Another answer or a failure, the same however it is cut; never another exception."""
-    body = spoilt(stream, changes)[: length or None]
-    outcome = told(provider, asking(provider), [body])
-    again = told(provider, asking(provider), cut(body, places))
+    body = corrupt(stream, changes)[: length or None]
+    outcome = try_replay(provider, build_call(provider), [body])
+    again = try_replay(provider, build_call(provider), cut_at(body, places))
     if isinstance(outcome, Failure):
         assert isinstance(again, Failure)
         assert (again.kind, again.code, again.message) == (outcome.kind, outcome.code, outcome.message)
@@ -167,10 +169,10 @@ def test_a_field_may_be_anything(provider: HttpProvider, stream: bytes, expected
     """Of a stream as of a whole answer, a refusal's too: what is of another type has no meaning, and breaks nothing."""
     events = replace_part(parse_events(stream), odd, [place])
     if isinstance(events, list):
-        told(provider, asking(provider), [f"data: {json.dumps(event)}\n\n".encode() for event in events])
+        try_replay(provider, build_call(provider), [f"data: {json.dumps(event)}\n\n".encode() for event in events])
     for event in events if isinstance(events, list) else [events]:
         for status in (200, 400, 429):
-            whole(provider, asking(provider), status, event)
+            try_decode(provider, build_call(provider), status, event)
 
 
 @pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
@@ -181,7 +183,7 @@ def test_a_stream_without_its_end_is_a_failure_with_its_partial_text(
     ends = stream.rfind(b"event: message_delta" if provider is ANTHROPIC else b"event: message-end")
     body = stream[:ends] if ends > 0 else stream[: stream.rfind(b"data:")]
     for length in (*range(0, len(body), 7), len(body)):
-        failure = failed(told(provider, asking(provider), [body[:length]]))
+        failure = expect_failure(try_replay(provider, build_call(provider), [body[:length]]))
         assert (failure.kind, failure.code) == ("network", "stream_truncated")
         assert expected["text"].startswith(failure.partial or "")
         assert length < len(body) or failure.partial == expected["text"]
@@ -203,7 +205,7 @@ def test_a_stream_without_its_end_is_a_failure_with_its_partial_text(
 )
 def test_what_is_no_answer(provider: HttpProvider, body: bytes, code: str) -> None:
     """A proxy's page, half an answer, another thing altogether."""
-    failure = failed(whole(provider, asking(provider), 200, body))
+    failure = expect_failure(try_decode(provider, build_call(provider), 200, body))
     assert (failure.kind, failure.code) == ("malformed", code)
 
 
@@ -221,7 +223,7 @@ def test_what_is_no_answer(provider: HttpProvider, body: bytes, code: str) -> No
     ids=lambda value: repr(value[:12]),
 )
 def test_what_is_no_stream(provider: HttpProvider, stream: bytes, code: str) -> None:
-    failure = failed(told(provider, asking(provider), [stream]))
+    failure = expect_failure(try_replay(provider, build_call(provider), [stream]))
     assert failure.code == code
 
 
@@ -229,12 +231,12 @@ def test_what_is_no_stream(provider: HttpProvider, stream: bytes, code: str) -> 
 def test_an_error_comes_after_the_deltas_before_it(provider: HttpProvider, stream: bytes, expected: Any) -> None:
     """What arrived together with them raises at the next step, whichever that is; in the last, unended event, too."""
     before = stream[: stream.rindex(b"data:")]
-    events = provider.open_reader(asking(provider), {})
+    events = provider.open_reader(build_call(provider), {})
     assert events.feed(before + b'data: {"error": {"message": "no", "code": 400}}\n\n')
     for step in (events.flush, events.close):
         with pytest.raises(ProviderError, match="no"):
             step()
-    unended = told(provider, asking(provider), [before, b'data: {"error": {"message": "no", "code": 400}}'])
+    unended = try_replay(provider, build_call(provider), [before, b'data: {"error": {"message": "no", "code": 400}}'])
     assert isinstance(unended, Failure)
     assert (unended.message, unended.partial) == ("no", expected["text"])
 
@@ -242,8 +244,8 @@ def test_an_error_comes_after_the_deltas_before_it(provider: HttpProvider, strea
 @pytest.mark.parametrize(("make", "stream"), [(Anthropic, CLAUDE), (Gemini, GEMINI), (Cohere, COHERE)])
 def test_a_stream_is_held_only_so_far(make: type[HttpProvider], stream: bytes) -> None:
     """What its deltas amount to is bounded as a whole answer is."""
-    small = adapter_at(make, max_answer_bytes=8)
-    failure = failed(told(small, asking(small), cut(stream, range(0, len(stream), 50))))
+    small = build_adapter(make, max_answer_bytes=8)
+    failure = expect_failure(try_replay(small, build_call(small), cut_at(stream, range(0, len(stream), 50))))
     assert failure.code == "answer_too_large"
 
 
@@ -253,13 +255,13 @@ def test_a_stream_is_held_only_so_far(make: type[HttpProvider], stream: bytes) -
 )
 def test_the_key_stands_in_the_vendors_own_header(make: type[HttpProvider], name: str, prefix: str) -> None:
     """The caller's own one where he brought one; a row's header of that name stands; without a key there is none."""
-    provider = adapter_at(make)
-    assert provider.encode(asking(provider), stream=False).headers[name] == prefix + KEY
-    assert provider.encode(asking(provider, own_key="mine"), stream=False).headers[name] == prefix + "mine"
-    assert provider.encode(asking(provider), stream=False).headers[name] == prefix + KEY
-    assert name not in adapter_at(make, key=None).encode(asking(provider), stream=False).headers
-    own = adapter_at(make, headers={name: "of the row"})
-    assert own.encode(asking(own), stream=False).headers[name] == "of the row"
+    provider = build_adapter(make)
+    assert provider.encode(build_call(provider), stream=False).headers[name] == prefix + KEY
+    assert provider.encode(build_call(provider, own_key="mine"), stream=False).headers[name] == prefix + "mine"
+    assert provider.encode(build_call(provider), stream=False).headers[name] == prefix + KEY
+    assert name not in build_adapter(make, key=None).encode(build_call(provider), stream=False).headers
+    own = build_adapter(make, headers={name: "of the row"})
+    assert own.encode(build_call(own), stream=False).headers[name] == "of the row"
 
 
 @pytest.mark.parametrize(
@@ -267,19 +269,19 @@ def test_the_key_stands_in_the_vendors_own_header(make: type[HttpProvider], name
 )
 def test_a_row_names_its_adapter(adapter: str, made: type[HttpProvider]) -> None:
     """By the names of `ADAPTERS`."""
-    settings = replace(adapter_at(made).settings, row=ProviderRow(adapter=adapter))
+    settings = replace(build_adapter(made).settings, row=ProviderRow(adapter=adapter))
     session: Any = None
     assert type(create(settings, session)) is made
 
 
 @pytest.mark.parametrize("make", [Anthropic, Gemini, Vertex, Cohere])
 def test_a_provider_without_an_address_can_be_made_but_not_called(make: type[HttpProvider]) -> None:
-    provider = adapter_at(make, None)
+    provider = build_adapter(make, None)
     with pytest.raises(ProviderError) as caught:
-        provider.encode(asking(provider), stream=False)
+        provider.encode(build_call(provider), stream=False)
     assert caught.value.failure.kind == "not_configured"
     with pytest.raises(ConfigError):
-        adapter_at(make, "http://user:pw@host")
+        build_adapter(make, "http://user:pw@host")
 
 
 @pytest.mark.parametrize(
@@ -296,8 +298,8 @@ def test_a_provider_without_an_address_can_be_made_but_not_called(make: type[Htt
 )
 def test_the_base_address_may_name_the_version_or_not(make: type[HttpProvider], base_url: str, url: str) -> None:
     """As the vendors' own variables do and do not."""
-    provider = adapter_at(make, base_url)
-    assert str(provider.encode(asking(provider), stream=False).url) == url
+    provider = build_adapter(make, base_url)
+    assert str(provider.encode(build_call(provider), stream=False).url) == url
 
 
 @pytest.mark.parametrize("provider", ALL)
@@ -307,7 +309,7 @@ def test_a_refused_key_is_told_in_our_own_words(provider: HttpProvider) -> None:
         (401, {"type": "error", "error": {"type": "authentication_error", "message": f"invalid key {KEY}"}}),
         (403, {"message": f"no {KEY}"}),
     ):
-        failure = failed(whole(provider, asking(provider), status, body))
+        failure = expect_failure(try_decode(provider, build_call(provider), status, body))
         assert (failure.kind, failure.message) == ("auth", f"`up` refused the API key (HTTP {status})")
 
 
@@ -315,23 +317,25 @@ def test_a_refused_key_is_told_in_our_own_words(provider: HttpProvider) -> None:
 def test_a_refusal_shows_no_secret(provider: HttpProvider) -> None:
     """Neither ours nor the caller's own, nor where the provider is."""
     said = f"bad {KEY} and my-own-key at https://10.0.0.1/x"
-    failure = failed(whole(provider, asking(provider, own_key="my-own-key"), 400, {"error": {"message": said}}))
+    failure = expect_failure(
+        try_decode(provider, build_call(provider, own_key="my-own-key"), 400, {"error": {"message": said}})
+    )
     assert failure.message == "bad [key] and [key] at [address]"
 
 
 @pytest.mark.parametrize("provider", ALL)
 @pytest.mark.parametrize("body", [b"<html>502</html>", b"upstream connect error", b"", b'{"detail": "no"}'], ids=repr)
 def test_a_refusal_may_come_from_what_stands_between(provider: HttpProvider, body: bytes) -> None:
-    failure = failed(whole(provider, asking(provider), 502, body))
+    failure = expect_failure(try_decode(provider, build_call(provider), 502, body))
     assert (failure.kind, failure.message) == ("server", "`up` had an internal error (HTTP 502)")
 
 
 @pytest.mark.parametrize("provider", ALL)
 def test_a_prompt_is_the_users_message(provider: HttpProvider) -> None:
     """On a row that calls the model a text model; token ids mean something to one tokenizer only."""
-    chat = asking(provider, messages=(Message("user", "Once"),))
-    assert body_of(provider, asking(provider, prompt="Once")) == body_of(provider, chat)
-    call = asking(provider)
+    chat = build_call(provider, messages=(Message("user", "Once"),))
+    assert encode_body(provider, build_call(provider, prompt="Once")) == encode_body(provider, chat)
+    call = build_call(provider)
     with pytest.raises(ProviderError) as caught:
         provider.encode(type(call)(0, 0, 0, call.target, Query(prompt_tokens=(1, 2)), fitted=call.fitted), stream=False)
     assert caught.value.failure.kind == "unsupported"
@@ -355,7 +359,7 @@ def test_a_prompt_is_the_users_message(provider: HttpProvider) -> None:
 def test_what_a_format_cannot_say_is_refused_before_it_is_sent(provider: HttpProvider, message: Message, kind: str) -> None:
     """Leaving it out would ask another question than the other models get."""
     with pytest.raises(ProviderError) as caught:
-        provider.encode(asking(provider, messages=(message,)), stream=False)
+        provider.encode(build_call(provider, messages=(message,)), stream=False)
     assert caught.value.failure.kind == kind
     assert caught.value.failure.param == "messages"
 
@@ -366,7 +370,7 @@ def test_what_a_format_cannot_say_is_refused_before_it_is_sent(provider: HttpPro
 )
 def test_a_broken_image_is_the_callers_mistake(provider: HttpProvider, url: str) -> None:
     with pytest.raises(ProviderError) as caught:
-        provider.encode(asking(provider, messages=(Message("user", (ImagePart(url),)),)), stream=False)
+        provider.encode(build_call(provider, messages=(Message("user", (ImagePart(url),)),)), stream=False)
     assert (caught.value.failure.kind, caught.value.failure.code) == ("bad_request", "invalid_image")
 
 
@@ -374,10 +378,10 @@ def test_what_is_left_out_of_a_conversation_is_reported() -> None:
     """Names of participants; how closely to look at an image, unless that is up to the model anyway."""
     low = (Message("user", (TextPart("?"), ImagePart(PNG, "low"))), Message("user", "Hi", {"name": "Ann"}))
     auto = (Message("user", (TextPart("?"), ImagePart(PNG, "auto"))),)
-    assert asking(ANTHROPIC, "claude-opus-5", messages=low).fitted.ignored == ("image_url.detail", "messages.name")
-    assert asking(GOOGLE, messages=low).fitted.ignored == ("image_url.detail", "messages.name")
-    assert asking(CO, messages=low).fitted.ignored == ("messages.name",)
-    assert asking(GOOGLE, messages=auto).fitted.ignored == ()
+    assert build_call(ANTHROPIC, "claude-opus-5", messages=low).fitted.ignored == ("image_url.detail", "messages.name")
+    assert build_call(GOOGLE, messages=low).fitted.ignored == ("image_url.detail", "messages.name")
+    assert build_call(CO, messages=low).fitted.ignored == ("messages.name",)
+    assert build_call(GOOGLE, messages=auto).fitted.ignored == ()
 
 
 @pytest.mark.parametrize("provider", ALL)
@@ -398,16 +402,16 @@ def test_what_is_left_out_of_a_conversation_is_reported() -> None:
 )
 def test_other_fields_are_reported(provider: HttpProvider, passthrough: dict[str, Any], ignored: tuple[str, ...]) -> None:
     """What cannot be said in the format, and what is the vendor's alone."""
-    call = asking(provider, passthrough=passthrough)
+    call = build_call(provider, passthrough=passthrough)
     assert call.fitted.ignored == ignored
-    assert not {"tools", "toolConfig", "tool_choice"} & set(body_of(provider, call))
+    assert not {"tools", "toolConfig", "tool_choice"} & set(encode_body(provider, call))
 
 
 @pytest.mark.parametrize("provider", ALL)
 def test_a_row_can_drop_tools(provider: HttpProvider) -> None:
     """A model that has none."""
-    without = adapter_at(type(provider), parameters=ParametersRow(drop=("tools", "temperature")))
-    assert asking(without, temperature=0.5, passthrough={"tools": [WEATHER]}).fitted.ignored == ("temperature", "tools")
+    without = build_adapter(type(provider), parameters=ParametersRow(drop=("tools", "temperature")))
+    assert build_call(without, temperature=0.5, passthrough={"tools": [WEATHER]}).fitted.ignored == ("temperature", "tools")
 
 
 @pytest.mark.parametrize(
@@ -420,12 +424,15 @@ def test_a_row_can_drop_tools(provider: HttpProvider) -> None:
 )
 async def test_calls_over_the_network(make: type[HttpProvider], stream: bytes, answer: Any) -> None:
     """Whole, in pieces, and whole although pieces were asked for."""
-    async with serving_to(make, answering(answer)) as (provider, _):
-        assert (await provider.complete(asking(provider))).choices[0].message.text == "Hi"
-        deltas, completion = await streamed(provider, asking(provider))
+    async with serve_adapter(make, answer_with(answer)) as (provider, _):
+        assert (await provider.complete(build_call(provider))).choices[0].message.text == "Hi"
+        deltas, completion = await collect_stream(provider, build_call(provider))
         assert [delta.text for delta in deltas] == ["Hi"]
         assert completion.choices[0].finish_reason == "stop"
-    async with serving_to(make, in_pieces(cut(stream, range(0, len(stream), 99)), "text/event-stream")) as (provider, _):
-        deltas, completion = await streamed(provider, asking(provider))
+    async with serve_adapter(make, answer_in_pieces(cut_at(stream, range(0, len(stream), 99)), "text/event-stream")) as (
+        provider,
+        _,
+    ):
+        deltas, completion = await collect_stream(provider, build_call(provider))
         assert "".join(delta.text for delta in deltas) == completion.choices[0].message.text
         assert completion.choices[0].finish_reason == "tool_calls"
