@@ -28,12 +28,12 @@ class OpenJobs:
     store: Store
 
     async def create(self, count: int, *models: str | Mapping[str, Any], **spec: Any) -> Job:
-        """A job of so many prompts, `q0`, `q1`, …"""
+        """Create a job of so many prompts, `q0`, `q1`, …"""
         named = tuple({"model": model} if isinstance(model, str) else model for model in models)
         return await self.manager.create(JobSpec(models=named, **spec), make_rows(count))
 
     async def results(self, job: Job) -> list[Any]:
-        """Every unit that has ended."""
+        """Return every unit that has ended."""
         found: list[Any] = []
         while page := await self.jobs.results.list_results(job.number, after=tuple(found[-1][:3]) if found else None):
             found += page
