@@ -39,7 +39,7 @@ def list_failures(comparison: Comparison) -> list[str | None]:
     return [result.code or result.kind if isinstance(result, Failure) else None for result in results]
 
 
-# Asking
+# `ask`
 
 
 async def test_one_prompt_is_sent_to_many_models_and_failures_keep_their_places(settings: Settings) -> None:
@@ -115,7 +115,7 @@ async def test_a_dispatcher_kept_open_keeps_its_connections(settings: Settings, 
 
 
 class Slow:
-    """A provider that takes long to be ready, and then answers at once."""
+    """A provider that takes long to prepare, and then answers at once."""
 
     def __init__(self) -> None:
         self.prepared = 0
@@ -135,7 +135,7 @@ class Slow:
 
 
 def create(settings: Any, session: Any) -> Slow:
-    """This module is an adapter, too."""
+    """Create the provider: this module is an adapter, too."""
     return Slow()
 
 
@@ -165,7 +165,7 @@ async def test_only_providers_that_are_called_are_prepared(slow: Settings) -> No
         assert provider.prepared == 1
 
 
-# Without a loop of one's own
+# `ask_sync`
 
 
 def test_ask_sync_works_in_a_script() -> None:
@@ -174,7 +174,7 @@ def test_ask_sync_works_in_a_script() -> None:
 
 
 async def test_ask_sync_works_beside_a_running_loop(settings: Settings) -> None:
-    """As in a notebook, whose cells run within one."""
+    """Cells of a notebook run within an event loop."""
     assert list_texts(fanout.ask_sync("Hello", "local/ngram-2", settings=settings, max_tokens=3)) != [None]
 
 
@@ -212,7 +212,7 @@ async def test_an_interrupted_notebook_cell_ends_its_calls(settings: Settings, u
     await upstream.quiet()
 
 
-# What may be asked
+# Requests
 
 
 def test_a_request_holds_what_was_given() -> None:

@@ -57,12 +57,12 @@ class Finding:
 
     @property
     def is_well(self) -> bool:
-        """Whether it answers, whole and streamed. It may leave out its usage."""
+        """True if it answers, whole and streamed. It may leave out its usage."""
         return bool(self.reachable and self.model_known and self.streams and (self.key_accepted or not self.needs_key))
 
     @property
     def reports_usage(self) -> bool | None:
-        """Whether usage is reported, by whole answers and by streams."""
+        """True if whole answers and streams both report their usage."""
         known = (self.usage_whole, self.usage_streamed)
         return False if False in known else None if None in known else True
 

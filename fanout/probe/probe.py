@@ -101,7 +101,7 @@ async def _run_trial(dispatcher: Dispatcher, session: aiohttp.ClientSession, tri
     name = trial.model
     try:
         name = name or await choose_model(dispatcher.catalogue, provider, session, min(timeout_s, LISTING_S))
-        finding = await _call_twice(dispatcher, provider, name, began + timeout_s)
+        finding = await _make_calls(dispatcher, provider, name, began + timeout_s)
     except ProviderError as error:
         if error.failure.kind in NO_LIST:
             return diagnose_without_model(provider, error.failure, tried=trial.is_explicit)
@@ -186,32 +186,34 @@ class _TrialCall:
         return Request(entries, prompts=(QUESTION,), sampling=sampling)
 
 
-async def _call_twice(dispatcher: Dispatcher, provider: ProviderSettings, model: str, deadline: float) -> Finding:
+async def _make_calls(dispatcher: Dispatcher, provider: ProviderSettings, model: str, deadline: float) -> Finding:
     """Make the two calls. The second follows only if the first was answered: else it would cost, and show nothing new."""
     known = dispatcher.catalogue.find(model)
     kind = known.kind if known else "chat"
-    trial_call, whole = await _call_whole(dispatcher, _TrialCall(model, kind != "text"), deadline)
+    trial_call, whole = await _make_whole_call(dispatcher, _TrialCall(model, kind != "text"), deadline)
     if kind == "both" and isinstance(whole.result, Failure) and whole.result.kind in ("bad_request", "unsupported"):
-        trial_call, whole = await _call_whole(dispatcher, _TrialCall(model, chat=False), deadline)  # it has no chat template
+        trial_call, whole = await _make_whole_call(
+            dispatcher, _TrialCall(model, chat=False), deadline
+        )  # it has no chat template
     if isinstance(whole.result, Failure):
         return diagnose(provider, model, whole)
-    streamed, pieces = await _call_streamed(dispatcher, trial_call, deadline)
+    streamed, pieces = await _make_stream_call(dispatcher, trial_call, deadline)
     if not pieces and trial_call.tokens == FEW_TOKENS and _too_few(streamed):
-        streamed, pieces = await _call_streamed(dispatcher, replace(trial_call, tokens=ENOUGH_TOKENS), deadline)
+        streamed, pieces = await _make_stream_call(dispatcher, replace(trial_call, tokens=ENOUGH_TOKENS), deadline)
     if not pieces and not isinstance(streamed.result, Failure):  # a model may have nothing to say once; twice is no chance
-        streamed, pieces = await _call_streamed(dispatcher, trial_call, deadline)
+        streamed, pieces = await _make_stream_call(dispatcher, trial_call, deadline)
     return diagnose(provider, model, whole, streamed, pieces=pieces)
 
 
-async def _call_whole(dispatcher: Dispatcher, trial_call: _TrialCall, deadline: float) -> tuple[_TrialCall, Outcome]:
+async def _make_whole_call(dispatcher: Dispatcher, trial_call: _TrialCall, deadline: float) -> tuple[_TrialCall, Outcome]:
     """Make a whole call, again with more tokens where a model needs them; return the last call and its outcome."""
     (outcome,) = await dispatcher.run(await _plan(dispatcher, trial_call), deadline_s=_remaining_s(deadline))
     if trial_call.tokens == FEW_TOKENS and _too_few(outcome):
-        return await _call_whole(dispatcher, replace(trial_call, tokens=ENOUGH_TOKENS), deadline)
+        return await _make_whole_call(dispatcher, replace(trial_call, tokens=ENOUGH_TOKENS), deadline)
     return trial_call, outcome
 
 
-async def _call_streamed(dispatcher: Dispatcher, trial_call: _TrialCall, deadline: float) -> tuple[Outcome, int]:
+async def _make_stream_call(dispatcher: Dispatcher, trial_call: _TrialCall, deadline: float) -> tuple[Outcome, int]:
     """Make a streamed call; return its outcome and the number of pieces that held something."""
     pieces, outcome = 0, None
     async with aclosing(dispatcher.stream(await _plan(dispatcher, trial_call), deadline_s=_remaining_s(deadline))) as stream:

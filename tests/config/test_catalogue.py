@@ -1,4 +1,4 @@
-"""Model names: what each stands for, and why one cannot be called."""
+"""Model names: the models behind them, and the failures of those that cannot be called."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_any_id_of_a_provider_can_be_called_literally(catalogue: Catalogue) -> N
 
 
 def test_a_literal_id_is_case_sensitive(catalogue: Catalogue) -> None:
-    """`open/ALPHA-1` may be another model there than `alpha-1`; an alias never stands in for it."""
+    """`open/ALPHA-1` may be another model there than `alpha-1`; no alias replaces it."""
     model = catalogue.find("open/ALPHA-1")
     assert model is not None
     assert (model.id, model.row) == ("ALPHA-1", None)
@@ -102,7 +102,7 @@ def test_the_failure_for_an_unknown_name_suggests_the_names_near_it(catalogue: C
 
 
 def test_suggestions_for_an_unknown_name_take_less_than_a_millisecond() -> None:
-    """Of processor time, over the shipped file: it happens on the event loop. Typically 0.1 ms (2026-11)."""
+    """Processor time with the shipped file, because the search runs on the event loop. Typically 0.1 ms (2026-11)."""
     catalogue = Catalogue(load_settings(None, {}))
     catalogue.refuse_unknown("warm")
 

@@ -1,4 +1,4 @@
-"""Env files: what each line means, and whose file is trusted."""
+"""Env files: the meaning of each line, and the files that are trusted."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_variable_that_is_set_wins_over_the_file_unless_it_is_empty(tmp_path: 
 
 
 def test_a_broken_line_is_reported_by_its_number_alone(tmp_path: Path) -> None:
-    """Its text may be a key."""
+    """The text of the line may be a key."""
     path = tmp_path / ".env"
     path.write_text('A=1\nsk-secret\n9X=sk-secret\nB="sk-secret\nC="sk-secret" sk-secret\n=sk-secret\n')
     with pytest.raises(ConfigError) as caught:
@@ -95,7 +95,7 @@ def test_a_value_with_a_line_break_cannot_be_quoted(value: str) -> None:
 
 
 def write_own_keys(folder: Path, mode: int = 0o600) -> dict[str, str]:
-    """A user whose configuration folder has a `keys.env`."""
+    """Write a `keys.env` into a configuration folder; return the environment of its user."""
     (folder / "fanout").mkdir()
     path = folder / "fanout" / "keys.env"
     path.write_text("A=own\nB=own\n")

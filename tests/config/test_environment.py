@@ -1,4 +1,4 @@
-"""The `FANOUT_…` variables, and files of variables."""
+"""The `FANOUT_…` variables."""
 
 from __future__ import annotations
 

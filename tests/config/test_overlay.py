@@ -1,4 +1,4 @@
-"""The files of providers.json: laid over each other, and checked as one whole."""
+"""The files of providers.json: merged, and checked as one whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_model(provider: str = "local", upstream_id: str = "ngram-2", **row: Any
 
 
 def make_file(**sections: Any) -> Rows:
-    """A file that nothing shipped stands under."""
+    """Return a file that is not merged over the shipped one."""
     return {"extends": False, "providers": {"p": NGRAM}, **sections}
 
 
@@ -99,7 +99,7 @@ def test_the_operators_model_is_not_removed_silently(tmp_path: Path) -> None:
     ],
 )
 def test_removing_a_missing_entry_is_a_fault(tmp_path: Path, rows: Rows, fault: str) -> None:
-    """Else a slip of the pen would leave the entry in place that was to go."""
+    """Otherwise a typing error would leave the entry in place that was to be removed."""
     assert faults(tmp_path, rows)[0].startswith(f"own: {fault}")
 
 

@@ -1,4 +1,4 @@
-"""The shape of providers.json: what a row may hold, and its JSON Schema."""
+"""The shape of providers.json: its rows, and its JSON Schema."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_json_schema_is_valid_and_accepts_the_shipped_file_and_a_removal() -
 
 
 def test_the_published_schema_is_up_to_date() -> None:
-    """`fanout schema > providers.schema.json` renews it."""
+    """Run `fanout schema > providers.schema.json` to renew it."""
     published = ROOT / str(json.loads(SHIPPED.read_bytes())["$schema"])
     assert published.read_text() == json.dumps(make_json_schema(), indent=2) + "\n"
 

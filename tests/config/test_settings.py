@@ -1,4 +1,4 @@
-"""Settings: which files are read, what the environment adds, and the shipped file itself."""
+"""Settings: the files that are read, the variables that complete them, and the shipped file itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load_provider(folder: Path, row: dict[str, Any], **environ: str) -> Provider
 
 
 def write_user_file(home: Path) -> Path:
-    """The same file in the folder where a user's own is looked for."""
+    """Write a file into the folder where a user's own is searched; return its path."""
     folder = home / "fanout"
     folder.mkdir(parents=True)
     return own_file(folder, MINE).rename(folder / "providers.json")
@@ -68,7 +68,7 @@ def test_the_users_own_file_is_found_in_xdg_config_home_else_in_home(tmp_path: P
     "environ", [{}, {"HOME": ""}, {"HOME": "."}, {"XDG_CONFIG_HOME": "."}, {"XDG_CONFIG_HOME": "", "HOME": ".."}]
 )
 def test_the_working_directory_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> None:
-    """A stranger's folder must not redirect keys or bring code."""
+    """A stranger's folder must not redirect keys or import code."""
     here = tmp_path / "stranger"
     for folder in (here, tmp_path):
         for place in ("providers.json", "fanout/providers.json", ".config/fanout/providers.json"):
@@ -93,7 +93,7 @@ def test_a_users_file_without_read_permission_is_reported_instead_of_ignored(tmp
 
 @contextmanager
 def make_unreadable(folder: Path) -> Iterator[None]:
-    """Also for root, who may read everything and so is somebody else meanwhile."""
+    """Remove read permission; root, who may read everything, becomes another user meanwhile."""
     user = os.geteuid()
     folder.chmod(0)
     os.seteuid(user or 65534)

@@ -111,7 +111,7 @@ def test_a_json_path_is_unambiguous(location: tuple[str | int, ...], path: str) 
 
 
 def test_a_value_without_a_json_form_is_shown_as_its_type() -> None:
-    """In a program the input is anything."""
+    """A program may pass any object."""
 
     class Number(BaseModel):
         value: int

@@ -1,4 +1,4 @@
-"""Outcomes → a comparison: every answer in its place, sums over what is known."""
+"""Comparisons: every answer in its place, sums of known figures."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ failures = st.builds(lambda n: make_failed(n=n), st.none() | st.integers(1, 4))
 
 
 def assign_indices(outcomes: list[Outcome]) -> list[Outcome]:
-    """With the indices that `plan` would give them."""
+    """Return the outcomes with the indices that `plan` would assign."""
     made, index = [], 0
     for outcome in outcomes:
         made.append(replace(outcome, call=replace(outcome.call, index=index)))

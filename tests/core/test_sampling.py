@@ -1,17 +1,20 @@
-"""What each sampling parameter may be, whoever asks: programs, a job's rows, the dialects."""
+"""The ranges of sampling parameters in programs, rows of jobs and the dialects, all from one declaration."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fanout.core.faults import Fault
-from fanout.core.sampling import INT64, SAMPLING_NAMES, Sampling
-from fanout.core.sampling_fields import AllSampling, validate_sampling
+from fanout.core.sampling import DESCRIPTIONS, INT64, MEASURED, SAMPLING_NAMES, Sampling
+from fanout.core.sampling_fields import AllSampling, SamplingFields, validate_sampling
 from fanout.requests.bodies import SamplingBody
 from fanout.requests.openai.chat import ChatSampling
 from fanout.requests.openai.text import TextSampling
+
+ROOT = Path(__file__).parents[2]
 
 
 def find_faults(given: dict[str, Any], **options: Any) -> list[str]:
@@ -25,7 +28,7 @@ def test_every_parameter_has_its_range() -> None:
 
 
 def test_parameters_are_converted_to_the_types_of_sampling() -> None:
-    """`None` was said, too: it takes another's word back."""
+    """A written `None` is kept: it overrides an outer value."""
     found: list[Fault] = []
     made = validate_sampling({"stop": "a", "temperature": 1, "seed": None, "logit_bias": {"5": -100.0}}, "", found)
     assert made == {"stop": ("a",), "temperature": 1.0, "seed": None, "logit_bias": {"5": -100}}
@@ -60,10 +63,43 @@ def test_a_text_is_accepted_as_a_number_unless_strict() -> None:
 
 @pytest.mark.parametrize("dialect", [SamplingBody, ChatSampling, TextSampling])
 def test_no_dialect_accepts_a_value_beyond_the_widest_range(dialect: type[Any]) -> None:
-    """Theirs are narrower or the same."""
+    """A dialect's range is the widest one or narrower."""
     for name in SAMPLING_NAMES:
         limits = dialect.model_fields[name].metadata if name in dialect.model_fields else []
         for end in [getattr(limit, side) for limit in limits for side in ("ge", "le") if hasattr(limit, side)]:
             found: list[Fault] = []
             validate_sampling({name: end}, "", found)
             assert found == []
+
+
+class _Body(
+    SamplingFields,
+    takes=("length", "temperature", "seed"),
+    spellings={"length": "max_tokens"},
+    ranges={"temperature": (0, 1), "user": (None, None)},
+):
+    prompt: str = ""
+
+
+def test_a_body_takes_fields_from_the_declaration_in_its_own_ranges() -> None:
+    properties = _Body.model_json_schema()["properties"]
+
+    assert list(properties) == ["length", "temperature", "seed", "user", "prompt"]
+    assert properties["temperature"]["description"] == DESCRIPTIONS["temperature"]
+    assert properties["temperature"]["anyOf"][0] == {"type": "number", "minimum": 0, "maximum": 1}
+    assert properties["length"]["description"] == "Another name of `max_tokens`."
+    assert _Body(user="x" * 300).to_parameters() == {"user": "x" * 300}
+
+
+def test_a_body_returns_what_was_written_by_the_parameters_names() -> None:
+    assert _Body.model_validate({"length": 3, "seed": None}).to_parameters() == {"max_tokens": 3, "seed": None}
+    assert _Body(prompt="x").to_parameters() == {}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_the_document_of_the_api_has_every_parameter_in_its_range(name: str) -> None:
+    field = SamplingBody.model_json_schema()["properties"][name]["anyOf"][0]
+    low, high = field.get("minimum"), field.get("maximum")
+    allowed = f"integer ≥ {low}" if high is None else f"{low:g} to {high:g}"
+
+    assert f"\n| `{name}` | {allowed}" in (ROOT / "docs" / "api.md").read_text()

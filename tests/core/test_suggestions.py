@@ -38,7 +38,7 @@ def test_suggestions_for_any_text_are_known_names(name: str, known: list[str]) -
 
 @pytest.mark.parametrize("name", ["model-17-cht", "x" * 300, "model-" * 100_000], ids=["short", "long", "huge"])
 def test_suggestions_take_less_than_a_millisecond(name: str) -> None:
-    """Of processor time: they are looked for on the event loop. Typically 0.2 ms (2026-11, over 300 names)."""
+    """Processor time, because the search runs on the event loop. Typically 0.2 ms (2026-11, over 300 names)."""
     known = [f"model-{number}-{kind}-{number % 7}b" for number in range(100) for kind in ("chat", "instruct", "turbo")]
     find_near("warm", known)
 

@@ -1,4 +1,4 @@
-"""The log: one line a request and one a retry; nothing in it that was asked, answered or secret; never in anybody's way."""
+"""The log: one line for each request and retry, without prompts, answers or secrets, and never in the way."""
 
 from __future__ import annotations
 
@@ -123,15 +123,15 @@ async def program(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Serving]:
 
 
 async def test_prompts_answers_and_keys_are_never_logged(program: Serving) -> None:
-    """Also where adapters have bugs, requests are malformed and tasks are forgotten."""
+    """This holds even where adapters have bugs, requests are malformed and tasks are forgotten."""
     headers = {"Authorization": f"Bearer {KEY}", "X-OpenAI-Api-Key": GUEST}
     models = [f"up/{word}" for word in ("chunks-3", "400-leak", "401-leak", "500-leak-code-x", "echo", "cut", "bad_json")]
     body: dict[str, Any] = {"prompt": PROMPT, "system": SYSTEM, "user": "Tapir-user", "metadata": {"Gnu-key": "Gnu-value"}}
     async with aiohttp.ClientSession(program.url) as session:
         for stream in (False, True):
             for model in (models, "leaky/bug", "leaky/forgotten"):
-                asked = {**body, "model": model, "stream": stream}
-                async with session.post("/v1/completion", json=asked, headers=headers) as response:
+                request = {**body, "model": model, "stream": stream}
+                async with session.post("/v1/completion", json=request, headers=headers) as response:
                     await response.read()
         for wrong in ({"prompt": [PROMPT]}, {"prompt": PROMPT, "temperature": PROMPT}, {"prompt": PROMPT, PROMPT: 1}):
             async with session.post("/v1/completion", json=wrong, headers=headers) as response:

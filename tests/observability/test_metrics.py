@@ -1,4 +1,4 @@
-"""`/metrics`, read with prometheus-client's own parser: the figures are those of what was done."""
+"""`/metrics`, read with prometheus-client's own parser."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Page:
         self.samples = [sample for family in self.families.values() for sample in family.samples]
 
     def value(self, name: str, labels: Mapping[str, str] | None = None, **more: str) -> float:
-        """The sum of the samples of this name that have these labels."""
+        """Return the sum of the samples of this name that have these labels."""
         wanted = {**(labels or {}), **more}.items()
         return sum(sample.value for sample in self.samples if sample.name == name and wanted <= sample.labels.items())
 
@@ -66,7 +66,7 @@ async def test_calls_are_counted_by_provider_model_and_outcome(client: Client) -
     assert shown.value(count, gen_ai_provider_name="", gen_ai_request_model="", error_type="not_found") == 2
     assert shown.value(count) == 12
     assert shown.value("fanout_call_queue_wait_seconds_count") == 10, "what is not called does not queue"
-    assert "nobody" not in shown.labels(count, "gen_ai_request_model"), "what callers write is no label"
+    assert "nobody" not in shown.labels(count, "gen_ai_request_model"), "text of callers must not become a label"
 
 
 async def test_times_are_counted_in_buckets(client: Client) -> None:

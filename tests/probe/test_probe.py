@@ -1,4 +1,4 @@
-"""Providers tried: what is reachable, accepted, known, streamed and counted, in several wire formats."""
+"""Trials of providers in several wire formats: reachable, key accepted, model known, streaming, usage reported."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ async def run_probe(
     models: Any = None,
     environ: Mapping[str, str] | None = None,
 ) -> list[Finding]:
-    """What these trials show."""
+    """Return the findings of these trials."""
     settings = configured(folder, {**ROWS, "providers": providers, "models": models or {}}, **(environ or {}))
     async with open_dispatcher(settings) as dispatcher:
         return await run_trials(dispatcher, trials, timeout_s)
 
 
 def make_quick(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row that is not tried again."""
+    """Return a row without retries."""
     return {**row, "retries": {"attempts": 1}}
 
 
@@ -157,9 +157,9 @@ async def test_models_of_the_catalogue_come_before_the_hosts_and_those_that_end_
 async def test_a_host_without_a_list_needs_a_named_model(tmp_path: Path) -> None:
     async with hosting(lists=False) as host:
         own = await run_probe(tmp_path, host.rows, [Trial("open")], environ=make_keys())
-        asked = await run_probe(tmp_path, host.rows, [Trial("open", is_explicit=True)], environ=make_keys())
+        named = await run_probe(tmp_path, host.rows, [Trial("open", is_explicit=True)], environ=make_keys())
 
-    assert (own[0].tried, asked[0].tried) == (False, True)
+    assert (own[0].tried, named[0].tried) == (False, True)
     assert own[0].wants_model
     assert "`--model open/<id>`" in own[0].next
 
@@ -188,11 +188,11 @@ async def test_a_local_server_that_is_not_running_is_a_fault_only_where_it_was_n
     with refusing_url() as url:
         rows = {"olla": {**Host().rows["olla"], "base_url": url}}
         own = await run_probe(tmp_path, rows, [Trial("olla")])
-        asked = await run_probe(tmp_path, rows, [Trial("olla", is_explicit=True)])
+        named = await run_probe(tmp_path, rows, [Trial("olla", is_explicit=True)])
 
     assert (own[0].next, own[0].tried) == ("not running", False)
-    assert asked[0].tried
-    assert "cannot connect" in asked[0].next
+    assert named[0].tried
+    assert "cannot connect" in named[0].next
 
 
 def test_models_that_do_not_chat_are_left_out() -> None:
@@ -212,38 +212,38 @@ async def run_check(folder: Path, rows: Mapping[str, Any], *arguments: str, **va
 async def test_the_command_prints_for_each_provider_what_works_and_what_to_do(tmp_path: Path) -> None:
     async with hosting() as host:
         rows = {**host.rows, "keyless": {**host.rows["open"], "api_key_env": "NO_SUCH_KEY"}}
-        told = await run_check(tmp_path, rows, OPEN_KEY=KEY, ANTH_KEY=SECRET, OLLA_KEY="")
+        ran = await run_check(tmp_path, rows, OPEN_KEY=KEY, ANTH_KEY=SECRET, OLLA_KEY="")
 
-    lines = {re.split(r"\s{2,}", line)[0]: re.split(r"\s{2,}", line) for line in told.out.splitlines()}
-    assert told.code == 0, told.out  # anthropic's format has no list here: nothing was tried
+    lines = {re.split(r"\s{2,}", line)[0]: re.split(r"\s{2,}", line) for line in ran.out.splitlines()}
+    assert ran.code == 0, ran.out  # anthropic's format has no list here: nothing was tried
     assert lines["open"][1:7] == ["open/small-1b", "yes", "yes", "yes", "yes", "yes"]
     assert lines["olla"][1:7] == ["olla/small-1b", "yes", "none", "yes", "yes", "yes"]
     assert lines["open"][-1] == lines["olla"][-1] == "ready"
     assert "`--model anth/<id>`" in lines["anth"][-1]
     assert "keyless" not in lines
-    assert "may cost" in told.err
-    assert SECRET not in told.out + told.err
+    assert "may cost" in ran.err
+    assert SECRET not in ran.out + ran.err
 
 
 async def test_the_command_fails_where_a_tried_provider_fails(tmp_path: Path) -> None:
     async with hosting() as host:
         chosen = ("--model", "open/small-1b", "--model", "anth/small-1b")
-        told = await run_check(tmp_path, host.rows, *chosen, OPEN_KEY=KEY, ANTH_KEY=SECRET)
+        ran = await run_check(tmp_path, host.rows, *chosen, OPEN_KEY=KEY, ANTH_KEY=SECRET)
 
-    lines = {re.split(r"\s{2,}", line)[0]: re.split(r"\s{2,}", line) for line in told.out.splitlines()}
-    assert told.code == 1
+    lines = {re.split(r"\s{2,}", line)[0]: re.split(r"\s{2,}", line) for line in ran.out.splitlines()}
+    assert ran.code == 1
     assert lines["anth"][1:7] == ["anth/small-1b", "yes", "no", "?", "?", "?"]
     assert set(lines) >= {"open", "anth"}
     assert not {"gemi", "olla"} & set(lines)
-    assert SECRET not in told.out + told.err
+    assert SECRET not in ran.out + ran.err
 
 
 async def test_the_command_prints_json_with_what_a_named_provider_lacks(tmp_path: Path) -> None:
     async with hosting() as host:
-        told = await run_check(tmp_path, host.rows, "--provider", "gemi", "--json")
+        ran = await run_check(tmp_path, host.rows, "--provider", "gemi", "--json")
 
-    (finding,) = json.loads(told.out)["findings"]
-    assert told.code == 1
+    (finding,) = json.loads(ran.out)["findings"]
+    assert ran.code == 1
     assert (finding["provider"], finding["key_accepted"], finding["well"]) == ("gemi", False, False)
     assert "`GEMI_KEY`" in finding["next"]
 
@@ -259,17 +259,17 @@ async def test_the_command_prints_json_with_what_a_named_provider_lacks(tmp_path
 async def test_arguments_that_name_nothing_to_try_are_a_usage_error(
     arguments: list[str], sentence: str, tmp_path: Path
 ) -> None:
-    told = await run_check(tmp_path, Host(url="http://127.0.0.1:9").rows, *arguments)
+    ran = await run_check(tmp_path, Host(url="http://127.0.0.1:9").rows, *arguments)
 
-    assert told.code == 2
-    assert sentence in told.err
+    assert ran.code == 2
+    assert sentence in ran.err
 
 
 async def test_its_options_need_live() -> None:
-    told = await run("check", "--provider", "local")
+    ran = await run("check", "--provider", "local")
 
-    assert told.code == 2
-    assert "go with --live" in told.err
+    assert ran.code == 2
+    assert "go with --live" in ran.err
 
 
 def test_a_hosts_message_cannot_control_the_terminal_and_stays_on_its_line() -> None:
