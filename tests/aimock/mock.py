@@ -1,6 +1,6 @@
 """A mock of many providers that nobody here wrote, over real sockets; its answers are in fixtures.json.
 
-It does not look at what it is asked but for the user's last message, and its errors have OpenAI's or Anthropic's shape
+It does not look at what it is params but for the user's last message, and its errors have OpenAI's or Anthropic's shape
 whatever the format: good for transport, streams and faults, not for shapes.
 """
 
@@ -44,7 +44,7 @@ FORMATS: Mapping[str, tuple[type[HttpProvider], str]] = {
     "ollama": (Ollama, ""),
     "openrouter": (OpenAi, "/api/v1"),
 }
-"""What it speaks: our adapter, and where it is found there."""
+"""Formats that it speaks: our adapter, and its path there."""
 PATIENCE_S = 20.0
 """No fault takes longer, however busy the machine: what does, hangs."""
 KEY = "sk-aimock-0123456789"
@@ -115,9 +115,9 @@ def run_aimock() -> Iterator[Aimock]:
 
 def _address(server: subprocess.Popen[str]) -> str:
     assert server.stdout
-    said = ""
+    answer = ""
     for line in server.stdout:
-        said += line
+        answer += line
         if found := re.search(r"listening on (http://\S+)", line):
             return found[1]
-    raise AssertionError(f"aimock did not start: {said}")
+    raise AssertionError(f"aimock did not start: {answer}")

@@ -1,4 +1,4 @@
-"""What aimock can break, in every format that it speaks: the right kind of failure, nothing hangs, no socket is left behind."""
+"""Faults of aimock in every format that it speaks: the kind of failure is right, nothing hangs, no socket is left behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ formats = pytest.mark.parametrize("name", FORMATS)
 
 
 async def fail_call(provider: HttpProvider, text: str, *, stream: bool) -> Failure:
-    """How a call fails."""
+    """Return the failure of a call."""
     call = build_call(provider, "m-1", messages=(Message("user", text),))
     with pytest.raises(ProviderError) as caught:
         async with asyncio.timeout(PATIENCE_S):
@@ -83,7 +83,7 @@ async def test_a_stream_that_breaks_off_keeps_its_partial_text(name: str, text: 
         for _ in range(3):
             failed = await fail_call(provider, text, stream=True)
             assert failed.kind == "network"
-            # Whoever hangs up after a time may have said nothing yet.
+            # A server that hangs up after a time may have sent nothing yet.
             assert failed.partial or text == "hang up on me"
             assert BROKEN_OFF.startswith(failed.partial or "")
             assert failed.partial != BROKEN_OFF
@@ -136,8 +136,8 @@ async def test_a_failure_is_retried(stream: bool, aimock: Aimock, tmp_path: Path
     async with serving(config, MOCK_KEY=KEY) as server:
         body = {"model": [f"{name}/m-1" for name in rows], "prompt": "fail at first", "stream": stream}
         async with server.session.post("/v1/completion", json=body) as response:
-            told = await response.text()
-    attempts = [piece["timing"]["attempts"] for piece in read_choices(told) if piece.get("timing")]
+            text = await response.text()
+    attempts = [piece["timing"]["attempts"] for piece in read_choices(text) if piece.get("timing")]
     assert attempts == [2] * len(FORMATS)
 
 
@@ -150,18 +150,18 @@ async def test_the_deadline_ends_all_formats(headers: dict[str, str], aimock: Ai
     async with serving(config, MOCK_KEY=KEY) as server:
         body = {"model": [f"{name}/m-1" for name in rows], "prompt": "go on for ever", "stream": True, "timeout_s": 0.25}
         async with server.session.post("/v1/completion", json=body) as response:
-            told = await response.text()
+            text = await response.text()
         assert server.in_flight == 0
         await aimock.left(sockets=0)
-    kinds = [piece["error"]["kind"] for piece in read_choices(told) if piece.get("error")]
+    kinds = [piece["error"]["kind"] for piece in read_choices(text) if piece.get("error")]
     assert kinds == ["timeout"] * len(FORMATS)
 
 
-def read_choices(told: str) -> list[dict[str, Any]]:
+def read_choices(text: str) -> list[dict[str, Any]]:
     """The choices of an answer, whole or streamed, or of a refusal."""
-    if not told.startswith("data: "):
-        answer = json.loads(told)
+    if not text.startswith("data: "):
+        answer = json.loads(text)
         found: list[dict[str, Any]] = answer.get("choices") or [{"error": detail} for detail in answer["error"]["details"]]
         return found
-    chunks = [json.loads(line[6:]) for line in told.splitlines() if line.startswith("data: {")]
+    chunks = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
     return [choice for chunk in chunks for choice in chunk["choices"]]

@@ -36,7 +36,7 @@ def complete(body: Any, **headers: str) -> Completion:
 
 
 @pytest.mark.parametrize(
-    ("asked", "sent"),
+    ("params", "sent"),
     [
         ({}, {}),
         ({"max_tokens": 5}, {"max_tokens": 5}),
@@ -54,9 +54,9 @@ def complete(body: Any, **headers: str) -> Completion:
     ],
     ids=str,
 )
-def test_every_parameter_is_sent_under_its_name(asked: dict[str, Any], sent: dict[str, Any]) -> None:
-    """By Cohere's names; nothing that was not asked for."""
-    call = build_call(UP, **asked)
+def test_every_parameter_is_sent_under_its_name(params: dict[str, Any], sent: dict[str, Any]) -> None:
+    """Names are Cohere's; nothing else is sent."""
+    call = build_call(UP, **params)
     assert encode_body(UP, call) == {**HELLO, **sent, "stream": False}
     assert encode_body(UP, call, stream=True) == {**HELLO, **sent, "stream": True}
     assert (call.fitted.ignored, call.fitted.adjusted) == ((), {})
@@ -72,15 +72,15 @@ def test_unknown_parameters_are_ignored_and_reported() -> None:
         "logit_bias": {"5": 1.0},
         "echo": True,
     }
-    asked = build_call(UP, **refused, suffix="!", user="me").fitted
-    assert asked == FittedParameters({}, (*refused, "suffix", "user"), {})
+    params = build_call(UP, **refused, suffix="!", user="me").fitted
+    assert params == FittedParameters({}, (*refused, "suffix", "user"), {})
 
 
 def test_values_out_of_range_are_clamped_and_reported() -> None:
     """A penalty below 0 is as none; log probabilities come without alternatives."""
-    asked = build_call(UP, temperature=1.5, top_p=1.0, top_k=900, presence_penalty=-1.0, logprobs=5).fitted
-    assert asked.sent == {"temperature": 1, "p": 0.99, "k": 500, "logprobs": True}
-    assert asked.adjusted == {
+    params = build_call(UP, temperature=1.5, top_p=1.0, top_k=900, presence_penalty=-1.0, logprobs=5).fitted
+    assert params.sent == {"temperature": 1, "p": 0.99, "k": 500, "logprobs": True}
+    assert params.adjusted == {
         "temperature": (1.5, 1),
         "top_p": (1.0, 0.99),
         "top_k": (900, 500),
@@ -123,7 +123,7 @@ def test_a_conversation_is_converted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "choice", "ignored"),
+    ("params", "choice", "ignored"),
     [
         ({}, None, ()),
         ({"tool_choice": "auto", "parallel_tool_calls": True}, None, ()),
@@ -134,9 +134,9 @@ def test_a_conversation_is_converted() -> None:
     ],
     ids=str,
 )
-def test_tools_are_converted(asked: dict[str, Any], choice: str | None, ignored: tuple[str, ...]) -> None:
-    """In OpenAI's shape; one function alone cannot be asked for."""
-    call = build_call(UP, passthrough={"tools": [WEATHER, NOW], **asked})
+def test_tools_are_converted(params: dict[str, Any], choice: str | None, ignored: tuple[str, ...]) -> None:
+    """They keep OpenAI's shape; no field names one function."""
+    call = build_call(UP, passthrough={"tools": [WEATHER, NOW], **params})
     body = encode_body(UP, call)
     assert body["tools"] == [
         WEATHER,
@@ -155,7 +155,7 @@ def test_tool_calls_and_results_of_a_conversation_are_converted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "sent"),
+    ("params", "sent"),
     [
         ({"type": "text"}, None),
         ({"type": "json_object"}, {"type": "json_object"}),
@@ -166,9 +166,9 @@ def test_tool_calls_and_results_of_a_conversation_are_converted() -> None:
     ],
     ids=str,
 )
-def test_the_response_format_is_converted(asked: dict[str, Any], sent: dict[str, Any] | None) -> None:
+def test_the_response_format_is_converted(params: dict[str, Any], sent: dict[str, Any] | None) -> None:
     """From OpenAI's `response_format`."""
-    assert encode_body(UP, build_call(UP, passthrough={"response_format": asked})).get("response_format") == sent
+    assert encode_body(UP, build_call(UP, passthrough={"response_format": params})).get("response_format") == sent
 
 
 @pytest.mark.parametrize("exchange", recorded("cohere", path="/v2/chat"))

@@ -74,9 +74,9 @@ def test_a_conversation_is_converted() -> None:
         Message("assistant", None, {"tool_calls": [{"id": "c1", "function": {"name": "clock", "arguments": arguments}}]}),
         Message("tool", "Noon", {"tool_call_id": "c1"}),
     )
-    asked: dict[str, Any] = {"max_tokens": 9, "temperature": 0.5, "top_k": 5, "top_p": 0.9, "seed": 7, "stop": ("a",)}
+    params: dict[str, Any] = {"max_tokens": 9, "temperature": 0.5, "top_k": 5, "top_p": 0.9, "seed": 7, "stop": ("a",)}
     call = build_call(
-        UP, "llava", messages=messages, repetition_penalty=1.1, logprobs=2, passthrough={"keep_alive": "5m"}, **asked
+        UP, "llava", messages=messages, repetition_penalty=1.1, logprobs=2, passthrough={"keep_alive": "5m"}, **params
     )
     assert encode_body(UP, call) == {
         "model": "llava",
@@ -145,7 +145,7 @@ def test_the_response_format_is_converted(wanted: Any, sent: Any) -> None:
 
 
 def test_tools_are_converted() -> None:
-    """Which of them to choose cannot be said."""
+    """No field chooses one of them."""
     function = {"name": "clock", "parameters": {"type": "object"}}
     call = build_call(UP, passthrough={"tools": [{"type": "function", "function": function}], "tool_choice": "required"})
     assert encode_body(UP, call)["tools"] == [{"type": "function", "function": function}]

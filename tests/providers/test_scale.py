@@ -79,8 +79,8 @@ class TestPlatform:
 
     def test_parameters_stand_in_their_own_object(self) -> None:
         """Two of them in camelCase."""
-        asked: dict[str, Any] = {"max_tokens": 9, "temperature": 1.5, "top_p": 0.5, "top_k": 5, "stop": ("a",), "seed": 1}
-        call = build_call(UP, "gpt-4o", prompt="Once", presence_penalty=0.1, frequency_penalty=0.2, n=2, **asked)
+        params: dict[str, Any] = {"max_tokens": 9, "temperature": 1.5, "top_p": 0.5, "top_k": 5, "stop": ("a",), "seed": 1}
+        call = build_call(UP, "gpt-4o", prompt="Once", presence_penalty=0.1, frequency_penalty=0.2, n=2, **params)
         assert encode_body(UP, call, stream=True) == {
             "model": "gpt-4o",
             "prompt": "Once",
@@ -165,8 +165,8 @@ class TestEngine:
     """`/v1/llm/completions-sync` and `-stream`."""
 
     def test_a_request_is_converted(self) -> None:
-        asked: dict[str, Any] = {"top_p": 0.5, "top_k": 5, "stop": ("a",), "presence_penalty": -1, "logprobs": 3, "seed": 1}
-        call = build_call(ENGINE, "my model", prompt="Once", max_tokens=9, temperature=0.5, frequency_penalty=0.2, **asked)
+        params: dict[str, Any] = {"top_p": 0.5, "top_k": 5, "stop": ("a",), "presence_penalty": -1, "logprobs": 3, "seed": 1}
+        call = build_call(ENGINE, "my model", prompt="Once", max_tokens=9, temperature=0.5, frequency_penalty=0.2, **params)
         request = ENGINE.encode(call, stream=False)
         assert str(request.url) == (
             "https://api.spellbook.scale.com/llm-engine/v1/llm/completions-sync?model_endpoint_name=my+model"

@@ -52,8 +52,8 @@ def encode_event(kind: str, payload: Any) -> bytes:
     return encode_frame(payload, message_type="event", event_type=kind, content_type="application/json")
 
 
-def encode_delta(place: int = 0, **said: Any) -> bytes:
-    return encode_event("contentBlockDelta", {"contentBlockIndex": place, "delta": said, "p": "abcdefgh"})
+def encode_delta(place: int = 0, **answer: Any) -> bytes:
+    return encode_event("contentBlockDelta", {"contentBlockIndex": place, "delta": answer, "p": "abcdefgh"})
 
 
 START = encode_event("messageStart", {"role": "assistant", "p": "abc"})

@@ -1,4 +1,4 @@
-"""What the adapters send, validated by the vendors' own types in an environment of their own (`scripts/clients vendors`)."""
+"""Requests of the adapters, validated by the vendors' own types in an environment of their own (`scripts/clients vendors`)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ FORMATS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "gemini": ("gemini", "chat", ("gemini-2.0-flash", "gemini-2.5-flash", "gemini-3.6-flash")),
     "cohere": ("cohere", "chat", ("command-a-03-2025",)),
 }
-"""A format of validate.py → the shipped row that speaks it, what it is asked, its models: a new one is a line."""
+"""A format of validate.py → the shipped row that speaks it, its requests, its models: a new one is a line."""
 
 OPTIONS = r"\.stream_options: Extra inputs are not permitted"
 BESIDE: Mapping[str, str] = {
@@ -89,7 +89,7 @@ BESIDE: Mapping[str, str] = {
     "fireworks chat": OPTIONS,
     "fireworks text": OPTIONS,
 }
-"""What the services take although their own types lack it: OpenAI's `stream_options`; tool calls without Together's `index`."""
+"""Fields that the services take although their own types lack them: OpenAI's `stream_options`; tool calls without Together's `index`."""
 
 BAD: Mapping[str, tuple[str, dict[str, Any]]] = {
     "unknown field": ("anthropic", {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "n": 2}),
@@ -111,7 +111,7 @@ BAD: Mapping[str, tuple[str, dict[str, Any]]] = {
     "no prompt": ("fireworks text", {"model": "m"}),
     "too few tokens": ("bedrock", {"messages": [], "inferenceConfig": {"maxTokens": 0}}),
 }
-"""What validation must find, or it proves nothing."""
+"""Faults that validation must find, or it proves nothing."""
 
 
 @lru_cache(maxsize=16)
@@ -142,16 +142,16 @@ def list_requests(name: str) -> Iterator[dict[str, Any]]:
                 yield {"name": f"{name}: {model}: {title}{', streamed' if stream else ''}", "format": name, "body": body}
 
 
-def validate(asked: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """What the vendors' types find wrong."""
+def validate(params: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return the faults that the vendors' types find."""
     if not PYTHON.exists():
         reason = "the environment of the vendors' types is missing: run scripts/clients vendors"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     command = [str(PYTHON), str(HERE / "validate.py")]
-    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, input=json.dumps(params), capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     report: dict[str, list[str]] = json.loads(done.stdout)
-    assert len(report) == len(asked)
+    assert len(report) == len(params)
     return report
 
 

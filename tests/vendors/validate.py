@@ -26,7 +26,7 @@ Check = Callable[[Body], list[str]]
 
 
 def found(path: str) -> Any:
-    """What stands under a dotted name, `package.module:name`."""
+    """Return the object of a dotted name, `package.module:name`."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
 
@@ -136,7 +136,7 @@ def gemini(body: Body) -> list[str]:
 
 
 def cohere(body: Body) -> list[str]:
-    """What the client's method takes, one argument for each field."""
+    """Check against the client's method, which takes one argument for each field."""
     method = found("cohere.v2.raw_client:RawV2Client").chat
     hints = get_type_hints(method, include_extras=True)
     names = [name for name in inspect.signature(method).parameters if name not in ("self", "request_options")]

@@ -41,7 +41,7 @@ def fit(model: str = "claude-3-haiku-20240307", defaults: frozenset[str] = froze
 
 
 @pytest.mark.parametrize(
-    ("asked", "sent"),
+    ("params", "sent"),
     [
         ({"max_tokens": 5}, {"max_tokens": 5}),
         ({"temperature": 0.0}, {"temperature": 0.0}),
@@ -54,9 +54,9 @@ def fit(model: str = "claude-3-haiku-20240307", defaults: frozenset[str] = froze
     ],
     ids=str,
 )
-def test_every_parameter_is_sent_under_its_name(asked: dict[str, Any], sent: dict[str, Any]) -> None:
-    """By Anthropic's names; nothing that was not asked for, but for what it requires."""
-    call = build_call(UP, "claude-3-haiku-20240307", **asked)
+def test_every_parameter_is_sent_under_its_name(params: dict[str, Any], sent: dict[str, Any]) -> None:
+    """Names are Anthropic's; nothing else is sent but what it requires."""
+    call = build_call(UP, "claude-3-haiku-20240307", **params)
     expected = {"model": "claude-3-haiku-20240307", "messages": HELLO, "max_tokens": 4096, **sent}
     assert encode_body(UP, call) == expected
     assert encode_body(UP, call, stream=True) == {**expected, "stream": True}
@@ -65,7 +65,7 @@ def test_every_parameter_is_sent_under_its_name(asked: dict[str, Any], sent: dic
 
 def test_unknown_parameters_are_ignored_and_reported() -> None:
     """In the order of the parameters."""
-    asked = fit(
+    params = fit(
         max_tokens=5,
         n=2,
         best_of=3,
@@ -80,7 +80,7 @@ def test_unknown_parameters_are_ignored_and_reported() -> None:
         user="me",
     )
     names = ("n", "best_of", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs")
-    assert asked == FittedParameters({"max_tokens": 5}, (*names, "echo", "suffix", "user"), {})
+    assert params == FittedParameters({"max_tokens": 5}, (*names, "echo", "suffix", "user"), {})
 
 
 def test_a_required_limit_is_added_and_reported() -> None:
@@ -123,17 +123,17 @@ def test_too_high_a_temperature_is_clamped_and_reported() -> None:
     ],
 )
 def test_a_model_belongs_to_its_family(model: str, family: str) -> None:
-    """What is newer than what is known takes no sampling parameters; what is no Claude takes them all."""
+    """A model newer than those we know takes no sampling parameters; one that is no Claude takes them all."""
     assert find_anthropic_family(model) == family
 
 
 def test_newer_models_take_no_sampling_parameters() -> None:
-    asked = fit("claude-haiku-5-5", temperature=0.5, top_p=0.5, top_k=5, max_tokens=5, stop=("x",))
-    assert asked == FittedParameters({"max_tokens": 5, "stop_sequences": ("x",)}, ("temperature", "top_p", "top_k"), {})
+    params = fit("claude-haiku-5-5", temperature=0.5, top_p=0.5, top_k=5, max_tokens=5, stop=("x",))
+    assert params == FittedParameters({"max_tokens": 5, "stop_sequences": ("x",)}, ("temperature", "top_p", "top_k"), {})
 
 
 def test_some_models_take_only_one_of_temperature_and_top_p() -> None:
-    """What the caller asked for stands before a contract's own default, and that goes without a word."""
+    """The caller's parameter goes before a contract's default, which is dropped silently."""
     both = fit("claude-sonnet-4-6", temperature=0.5, top_p=0.5, max_tokens=5)
     assert (both.sent, both.ignored) == ({"max_tokens": 5, "temperature": 0.5}, ("top_p",))
     default = frozenset({"temperature"})
@@ -151,7 +151,7 @@ def test_blank_stop_sequences_are_left_out_and_reported() -> None:
 
 
 def test_system_messages_stand_outside_the_conversation() -> None:
-    """Which stands beside it: as text, or as blocks where it spoke more than once."""
+    """One system message is sent as text, several as blocks."""
     one = build_call(UP, messages=(Message("system", "Be brief"), Message("user", "Hi")), max_tokens=5)
     assert encode_body(UP, one) == {
         "model": "m",
@@ -190,7 +190,7 @@ def test_an_image_of_another_type_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "choice"),
+    ("params", "choice"),
     [
         ({}, None),
         ({"tool_choice": "auto"}, None),
@@ -202,11 +202,11 @@ def test_an_image_of_another_type_is_refused() -> None:
     ],
     ids=str,
 )
-def test_tools_are_converted(asked: dict[str, Any], choice: dict[str, Any] | None) -> None:
+def test_tools_are_converted(params: dict[str, Any], choice: dict[str, Any] | None) -> None:
     """From OpenAI's shape."""
     function = {**WEATHER["function"], "strict": True}
     strict = {"type": "function", "function": function}
-    call = build_call(UP, passthrough={"tools": [strict, NOW], **asked})
+    call = build_call(UP, passthrough={"tools": [strict, NOW], **params})
     body = encode_body(UP, call)
     schema = function["parameters"]
     assert body["tools"] == [
@@ -267,9 +267,9 @@ def test_recorded_answers_are_read(exchange: Exchange) -> None:
         failure = try_decode(UP, CALL, exchange.status, exchange.body, **dict(exchange.headers))
         body = json.loads(exchange.body)
         kind = {400: "bad_request", 404: "not_found"}[exchange.status]
-        said = (kind, body["error"]["message"], body["error"]["type"], body["request_id"])
+        parsed = (kind, body["error"]["message"], body["error"]["type"], body["request_id"])
         assert isinstance(failure, Failure)
-        assert (failure.kind, failure.message, failure.code, failure.request_id) == said
+        assert (failure.kind, failure.message, failure.code, failure.request_id) == parsed
         return
     if exchange.streamed:
         outcome = try_replay(UP, CALL, cut_at(exchange.body, range(0, len(exchange.body), 11)), exchange.headers)
@@ -336,7 +336,7 @@ def test_finish_reasons_are_translated(word: str, finish: str | None) -> None:
 
 
 def test_the_explanation_of_a_refusal_is_kept() -> None:
-    """Where it says so."""
+    """It stands in `stop_details`."""
     details = {"type": "refusal", "category": "cyber", "explanation": "Not this."}
     answer = try_decode(UP, CALL, 200, {"content": [], "stop_reason": "refusal", "stop_details": details})
     delta = {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": details}}
@@ -389,7 +389,7 @@ def test_errors_have_their_kind_and_code(status: int | None, error: dict[str, An
 
 
 def test_a_broken_stream_keeps_its_partial_text() -> None:
-    """And what it said comes after the deltas before it, whatever arrived together."""
+    """The error comes after the deltas before it, even where both arrived together."""
     start = encode_named(
         {"type": "message_start", "message": {}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}},

@@ -1,4 +1,4 @@
-"""Bedrock: what is asked and answered, as botocore's own model of the service has it; its streams and signatures elsewhere."""
+"""Requests and whole answers of Bedrock, checked against botocore's model of the service."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ from tests.support.wires import (
 IMAGE = ImagePart("data:image/png;base64," + base64.b64encode(PNG).decode())
 
 
-def build_talk(*messages: Message, provider: Bedrock = UP, model: str = MODEL, **asked: Any) -> Call:
-    return build_call(provider, model, messages=messages, **asked)
+def build_talk(*messages: Message, provider: Bedrock = UP, model: str = MODEL, **params: Any) -> Call:
+    return build_call(provider, model, messages=messages, **params)
 
 
 EVERYTHING = (
@@ -73,7 +73,7 @@ EVERYTHING = (
 
 
 def test_a_conversation_is_sent_in_turns() -> None:
-    """What stands side by side is one turn; nothing empty is sent; images are bytes."""
+    """Neighbours of one role become one turn; nothing empty is sent; images are bytes."""
     assert encode_body(UP, build_talk(*EVERYTHING)) == {
         "system": [{"text": "Be brief"}, {"text": "and kind"}],
         "messages": [
@@ -126,9 +126,9 @@ def test_tools_and_their_choice_are_converted(choice: Any, expected: Any) -> Non
 
 
 def test_parameters_are_sent_adjusted_or_ignored() -> None:
-    """Clamped and ignored are told; what is the model's own goes to the model only where the row declares it."""
-    asked: dict[str, Any] = {"max_tokens": 9, "temperature": 1.5, "top_p": 0.5, "stop": ("a",), "top_k": 3, "seed": 1, "n": 2}
-    call = build_call(UP, "meta.llama3-1-8b-instruct-v1:0", **asked)
+    """Clamped and ignored parameters are reported; a model's own parameter is sent only where the row declares it."""
+    params: dict[str, Any] = {"max_tokens": 9, "temperature": 1.5, "top_p": 0.5, "stop": ("a",), "top_k": 3, "seed": 1, "n": 2}
+    call = build_call(UP, "meta.llama3-1-8b-instruct-v1:0", **params)
     assert encode_body(UP, call)["inferenceConfig"] == {"maxTokens": 9, "temperature": 1, "topP": 0.5, "stopSequences": ["a"]}
     assert call.fitted.adjusted == {"temperature": (1.5, 1)}
     assert set(call.fitted.ignored) == {"top_k", "seed", "n"}
@@ -176,7 +176,7 @@ def test_only_one_of_two_exclusive_parameters_is_sent() -> None:
     ids=["audio", "broken-arguments", "no-id", "no-image", "not-fetched"],
 )
 def test_a_message_converse_cannot_express_is_refused(messages: tuple[Message, ...]) -> None:
-    """Left out, it would be another question than the other models are asked."""
+    """If it were left out, this model would get another question than the others."""
     with pytest.raises(ProviderError) as caught:
         UP.encode(build_talk(*messages), stream=False)
     assert caught.value.failure.kind in ("unsupported", "bad_request")

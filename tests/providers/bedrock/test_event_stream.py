@@ -23,7 +23,7 @@ def test_senseless_frames_are_read_as_botocore_reads_them(head: bytes, payload: 
 
 
 def decode_frames(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None:
-    """What our decoder makes of a stream; `None` where it is damaged."""
+    """Return what our decoder makes of a stream; `None` where it is damaged."""
     try:
         return FrameDecoder(Origin("up", ())).feed(body)
     except ProviderError:

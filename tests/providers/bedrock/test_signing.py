@@ -51,7 +51,7 @@ def set_keys(aws: pytest.MonkeyPatch, token: str | None = None) -> None:
 
 
 class Captured(Exception):
-    """What boto3 was about to send."""
+    """Return what boto3 was about to send."""
 
 
 def sign_with_boto3(call: Call, region: str) -> Any:

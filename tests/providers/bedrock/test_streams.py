@@ -165,19 +165,19 @@ def test_any_body_is_an_answer_or_a_failure(body: Any, status: int) -> None:
 
 
 def parse_with_botocore(stream: bytes) -> dict[str, Any]:
-    """What botocore's own parser of the service's events makes of a stream."""
+    """Return what botocore's own parser of the service's events makes of a stream."""
     model = import_botocore("botocore.session").Session().get_service_model("bedrock-runtime").operation_model("ConverseStream")
     parser = import_botocore("botocore.parsers").EventStreamJSONParser()
     buffer = import_botocore("botocore.eventstream").EventStreamBuffer()
     buffer.add_data(stream)
-    said: dict[str, Any] = {"text": "", "thought": ""}
+    answer: dict[str, Any] = {"text": "", "thought": ""}
     for message in buffer:
         parsed = parser.parse(message.to_response_dict(), model.get_event_stream_output())
         piece = parsed.get("contentBlockDelta", {}).get("delta", {})
-        said["text"] += piece.get("text", "")
-        said["thought"] += piece.get("reasoningContent", {}).get("text", "")
-        said |= {name: value for name in ("messageStop", "metadata") if (value := parsed.get(name))}
-    return said
+        answer["text"] += piece.get("text", "")
+        answer["thought"] += piece.get("reasoningContent", {}).get("text", "")
+        answer |= {name: value for name in ("messageStop", "metadata") if (value := parsed.get(name))}
+    return answer
 
 
 @pytest.mark.parametrize("exchange", recorded("bedrock", path="/converse"))

@@ -50,7 +50,7 @@ def complete(body: Any) -> Completion:
 
 
 @pytest.mark.parametrize(
-    ("asked", "sent"),
+    ("params", "sent"),
     [
         ({}, {}),
         ({"max_tokens": 5}, {"maxOutputTokens": 5}),
@@ -67,24 +67,26 @@ def complete(body: Any) -> Completion:
     ],
     ids=str,
 )
-def test_every_parameter_is_sent_under_its_name(asked: dict[str, Any], sent: dict[str, Any]) -> None:
-    """By Google's names, in `generationConfig`; nothing that was not asked for."""
-    call = build_call(UP, "gemini-2.0-flash", **asked)
+def test_every_parameter_is_sent_under_its_name(params: dict[str, Any], sent: dict[str, Any]) -> None:
+    """Names are Google's, in `generationConfig`; nothing else is sent."""
+    call = build_call(UP, "gemini-2.0-flash", **params)
     assert encode_body(UP, call) == {**HELLO, **({"generationConfig": sent} if sent else {})}
     assert (call.fitted.ignored, call.fitted.adjusted) == ((), {})
 
 
 def test_unknown_parameters_are_ignored_and_reported() -> None:
     """No value of `top_k` turns it off, and another seed would be another seed."""
-    asked = fit(top_k=0, seed=2**31, best_of=3, repetition_penalty=1.1, logit_bias={"5": 1.0}, echo=True, suffix="!", user="me")
+    params = fit(
+        top_k=0, seed=2**31, best_of=3, repetition_penalty=1.1, logit_bias={"5": 1.0}, echo=True, suffix="!", user="me"
+    )
     names = ("top_k", "best_of", "seed", "repetition_penalty", "logit_bias", "echo", "suffix", "user")
-    assert asked == FittedParameters({}, names, {})
+    assert params == FittedParameters({}, names, {})
 
 
 def test_values_out_of_range_are_clamped_and_reported() -> None:
-    asked = fit(temperature=2.5, n=20, logprobs=30)
-    assert asked.sent == {"temperature": 2, "candidateCount": 8, "responseLogprobs": True, "logprobs": 20}
-    assert asked.adjusted == {"temperature": (2.5, 2), "n": (20, 8), "logprobs": (30, 20)}
+    params = fit(temperature=2.5, n=20, logprobs=30)
+    assert params.sent == {"temperature": 2, "candidateCount": 8, "responseLogprobs": True, "logprobs": 20}
+    assert params.adjusted == {"temperature": (2.5, 2), "n": (20, 8), "logprobs": (30, 20)}
 
 
 @pytest.mark.parametrize(
@@ -106,8 +108,8 @@ def test_a_model_belongs_to_its_family(model: str, family: str, on_vertex: str) 
 
 
 def test_a_newer_model_takes_no_penalties_and_gives_one_answer() -> None:
-    asked = fit("gemini-3.6-flash", presence_penalty=0.5, frequency_penalty=0.5, n=2, seed=1)
-    assert asked == FittedParameters({"seed": 1}, ("n", "presence_penalty", "frequency_penalty"), {})
+    params = fit("gemini-3.6-flash", presence_penalty=0.5, frequency_penalty=0.5, n=2, seed=1)
+    assert params == FittedParameters({"seed": 1}, ("n", "presence_penalty", "frequency_penalty"), {})
     assert fit("gemini-2.5-pro", presence_penalty=0.5, n=2).sent == {"candidateCount": 2}
 
 
@@ -163,7 +165,7 @@ def test_images_are_sent_by_address_or_as_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "config", "ignored"),
+    ("params", "config", "ignored"),
     [
         ({}, None, ()),
         ({"tool_choice": "auto", "parallel_tool_calls": True}, None, ()),
@@ -178,9 +180,9 @@ def test_images_are_sent_by_address_or_as_bytes() -> None:
     ],
     ids=str,
 )
-def test_tools_are_converted(asked: dict[str, Any], config: dict[str, Any] | None, ignored: tuple[str, ...]) -> None:
+def test_tools_are_converted(params: dict[str, Any], config: dict[str, Any] | None, ignored: tuple[str, ...]) -> None:
     """From OpenAI's shape; beside the configuration, not in it."""
-    call = build_call(UP, passthrough={"tools": [WEATHER, NOW], **asked}, max_tokens=5)
+    call = build_call(UP, passthrough={"tools": [WEATHER, NOW], **params}, max_tokens=5)
     body = encode_body(UP, call)
     assert body["tools"] == [
         {
@@ -214,9 +216,9 @@ def test_tool_calls_and_results_of_a_conversation_are_converted() -> None:
             ],
         },
     ]
-    said = complete(build_answer({"functionCall": {"name": "now"}, "thoughtSignature": "c2ln"})).choices[0].message
+    parsed = complete(build_answer({"functionCall": {"name": "now"}, "thoughtSignature": "c2ln"})).choices[0].message
     back = (
-        Message("assistant", None, {"tool_calls": list(said.tool_calls)}),
+        Message("assistant", None, {"tool_calls": list(parsed.tool_calls)}),
         Message("tool", "7", {"tool_call_id": "fanout_call_0"}),
     )
     assert encode_body(UP, build_call(UP, messages=back))["contents"] == [
@@ -226,7 +228,7 @@ def test_tool_calls_and_results_of_a_conversation_are_converted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "sent"),
+    ("params", "sent"),
     [
         ({"type": "text"}, None),
         ({"type": "json_object"}, {"responseMimeType": "application/json"}),
@@ -237,9 +239,9 @@ def test_tool_calls_and_results_of_a_conversation_are_converted() -> None:
     ],
     ids=str,
 )
-def test_the_response_format_is_converted(asked: dict[str, Any], sent: dict[str, Any] | None) -> None:
+def test_the_response_format_is_converted(params: dict[str, Any], sent: dict[str, Any] | None) -> None:
     """From OpenAI's `response_format`."""
-    assert encode_body(UP, build_call(UP, passthrough={"response_format": asked})).get("generationConfig") == sent
+    assert encode_body(UP, build_call(UP, passthrough={"response_format": params})).get("generationConfig") == sent
 
 
 @pytest.mark.parametrize("exchange", recorded("gemini", path="enerateContent"))
@@ -270,12 +272,12 @@ def test_recorded_answers_are_read(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize("exchange", recorded("gemini", path="enerateContent"))
 def test_a_recorded_request_is_what_we_send(exchange: Exchange) -> None:
-    """But for what nobody asked for."""
+    """Fields that only the recorded client sends are left aside."""
     text = exchange.request["contents"][0]["parts"][0]["text"]
-    asked = {name: value for name, value in exchange.request["generationConfig"].items() if name == "temperature"}
+    params = {name: value for name, value in exchange.request["generationConfig"].items() if name == "temperature"}
     model = exchange.uri.rpartition("/")[2].partition(":")[0]
-    call = build_call(UP, model, messages=(Message("user", text),), **asked)
-    expected = {"contents": exchange.request["contents"], **({"generationConfig": asked} if asked else {})}
+    call = build_call(UP, model, messages=(Message("user", text),), **params)
+    expected = {"contents": exchange.request["contents"], **({"generationConfig": params} if params else {})}
     assert encode_body(UP, call, stream=exchange.streamed) == expected
     assert str(UP.encode(call, stream=exchange.streamed).url).endswith(exchange.uri.partition("/v1beta")[2])
 

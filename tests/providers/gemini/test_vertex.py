@@ -112,14 +112,14 @@ def test_the_address_comes_from_the_row_or_the_environment(monkeypatch: pytest.M
 
 def test_penalties_end_later_than_on_the_gemini_api() -> None:
     vertex = build_adapter(Vertex, HERE, key=None)
-    asked: dict[str, Any] = {"presence_penalty": 0.5, "n": 2}
+    params: dict[str, Any] = {"presence_penalty": 0.5, "n": 2}
     expected = {"presencePenalty": 0.5, "candidateCount": 2}
-    assert encode_body(vertex, build_call(vertex, "gemini-2.5-pro", **asked))["generationConfig"] == expected
-    assert build_call(vertex, "gemini-3.6-flash", **asked).fitted.ignored == ("n", "presence_penalty")
+    assert encode_body(vertex, build_call(vertex, "gemini-2.5-pro", **params))["generationConfig"] == expected
+    assert build_call(vertex, "gemini-3.6-flash", **params).fitted.ignored == ("n", "presence_penalty")
 
 
 async def test_calls_at_once_fetch_one_token(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which serves the calls after them, too; the project is the credentials'."""
+    """It serves the calls after them, too; the project is the credentials'."""
     async with google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served, open_session() as session:
         vertex = build_adapter(Vertex, served.url, session=session, key=None)
         await asyncio.gather(*(vertex.complete(build_call(vertex)) for _ in range(20)))
@@ -185,9 +185,9 @@ async def test_a_refused_token_is_reported_in_our_words(
         vertex = build_adapter(Vertex, served.url, session=session, key=None)
         failure = await fail_call(vertex)
         assert (failure.kind, failure.message) == (kind, message)
-        asked = len(served.requests)
+        params = len(served.requests)
         await fail_call(vertex)
-        assert len(served.requests) > asked
+        assert len(served.requests) > params
 
 
 async def test_an_unreachable_token_service_is_a_network_failure(
@@ -232,7 +232,7 @@ async def test_a_missing_project_is_named(tmp_path: Path, key: str, monkeypatch:
 
 
 async def test_the_quota_of_another_project_is_used(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the credentials say so."""
+    """The credentials may name it."""
     async with google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served, open_session() as session:
         write_account(tmp_path, key, f"{served.url}/token", quota_project_id="payer")
         vertex = build_adapter(Vertex, served.url, session=session, key=None)

@@ -1,4 +1,4 @@
-"""What a refusal means: kind, delay, code, and a message that gives nothing away."""
+"""Failures of calls: kind, delay, code, and a message that gives nothing away."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_402_with_a_delay_is_a_rate_limit() -> None:
     ids=str,
 )
 def test_the_first_delay_that_makes_sense_is_taken(headers: dict[str, str], message: str, delay_s: float | None) -> None:
-    """Milliseconds, seconds, dates or spoken; what is no delay is none, and the next place is asked."""
+    """It may be milliseconds, seconds, a date or a sentence; one that makes no sense is skipped."""
     delay = fail_with(429, {"message": message}, **headers).retry_after_s
     assert delay == (None if delay_s is None else pytest.approx(delay_s))
 
@@ -204,7 +204,7 @@ def test_a_callers_key_is_hidden_like_the_configured_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "shown"),
+    ("text", "shown"),
     [
         ("key sk-proj-abc_DEF-123 is wrong", "key [key] is wrong"),
         ("Incorrect key sk-ab***********yz.", "Incorrect key [key]"),
@@ -223,13 +223,13 @@ def test_a_callers_key_is_hidden_like_the_configured_one() -> None:
         ("two\n lines\tand  spaces", "two lines and spaces"),
     ],
 )
-def test_keys_hosts_and_addresses_are_redacted(told: str, shown: str) -> None:
+def test_keys_hosts_and_addresses_are_redacted(text: str, shown: str) -> None:
     """Keys, host names, addresses."""
-    assert redact(told) == shown
+    assert redact(text) == shown
 
 
 @pytest.mark.parametrize(
-    "told",
+    "text",
     [
         "'temperature' must be <= 2, got 2.5",
         "The model `meta-llama/Llama-3.1-8B-Instruct` does not exist",
@@ -238,15 +238,15 @@ def test_keys_hosts_and_addresses_are_redacted(told: str, shown: str) -> None:
         "task-force sk is fine; std::vector at 12:30:45",
     ],
 )
-def test_numbers_parameters_and_models_are_not_redacted(told: str) -> None:
+def test_numbers_parameters_and_models_are_not_redacted(text: str) -> None:
     """Numbers, parameters, models and versions are no secrets."""
-    assert redact(told) == told
+    assert redact(text) == text
 
 
 def test_a_long_message_is_cut_without_half_a_key() -> None:
     """And what is cut leaves no half of a key behind."""
-    told = "word " * 399 + "sk-" + "a" * 10_000
-    assert len(redact(told)) <= MAX_MESSAGE_CHARS
+    text = "word " * 399 + "sk-" + "a" * 10_000
+    assert len(redact(text)) <= MAX_MESSAGE_CHARS
     assert "aaa" not in redact("https://a.example/x " * 99 + "sk-" + "a" * 10_000)
 
 

@@ -31,7 +31,7 @@ NOT_PUBLIC = "an image of the request is at an address that is not public, where
 
 
 async def fetch_failure(url: str, **more: Any) -> Failure:
-    """How fetching fails; it always fails the same way."""
+    """Return the failure of fetching; it is always of the same kind."""
     with pytest.raises(ProviderError) as caught:
         await fetch_image(url, **more)
     failure = caught.value.failure
@@ -148,7 +148,7 @@ async def test_an_address_with_a_user_is_refused() -> None:
 
 @pytest.mark.parametrize("chunked", [True, False])
 async def test_too_large_an_image_is_not_read_to_its_end(chunked: bool) -> None:
-    """Whether its length is stated or not."""
+    """This holds with a stated length and without."""
     sent = 0
 
     async def answer(request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""What a whole answer in OpenAI's shape says, whoever sent it."""
+"""Whole answers in OpenAI's shape, whoever sent them."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def test_text_reasoning_and_refusal_of_a_message_are_read(
     message: dict[str, Any], text: str, reasoning: str | None, refusal: str | None
 ) -> None:
     """Text, reasoning and refusal, however the host spells them."""
-    said = decode_answer({"choices": [{"message": message, "finish_reason": "stop"}]}).choices[0].message
-    assert (said.text, said.reasoning, said.refusal) == (text, reasoning, refusal)
+    parsed = decode_answer({"choices": [{"message": message, "finish_reason": "stop"}]}).choices[0].message
+    assert (parsed.text, parsed.reasoning, parsed.refusal) == (text, reasoning, refusal)
 
 
 def test_tool_calls_are_kept_whole() -> None:

@@ -1,4 +1,4 @@
-"""What headers say is left, in every provider's spelling; what makes no sense is not known, and nothing is ever raised."""
+"""Rate limit headers in every provider's spelling; a senseless value is unknown, and nothing is ever raised."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def test_a_provider_without_an_address_can_be_made_but_not_called() -> None:
 
 
 def test_a_long_prompt_is_written_once_for_all_models() -> None:
-    """And still each model is asked its own: with its parameters, its messages, its path."""
+    """Each model still gets its own parameters, messages and path."""
     text = "long \ud83d " * 2000
     calls = [
         build_call(UP, "a", messages=(Message("user", text),), temperature=1.0),

@@ -137,8 +137,8 @@ def test_its_delay_is_read(headers: dict[str, str], delay_s: float) -> None:
 
 def test_a_refusal_shows_neither_key_nor_address() -> None:
     azure = build_adapter(Azure, ENDPOINT, key="0123456789abcdef0123456789abcdef", headers={"api-version": "2024-10-21"})
-    said = "version 2024-10-21 at acme.openai.azure.com refused 0123456789abcdef0123456789abcdef"
-    failure = expect_failure(try_decode(azure, build_call(azure), 400, {"error": {"message": said}}))
+    answer = "version 2024-10-21 at acme.openai.azure.com refused 0123456789abcdef0123456789abcdef"
+    failure = expect_failure(try_decode(azure, build_call(azure), 400, {"error": {"message": answer}}))
     assert failure.message == "version 2024-10-21 at [host] refused [key]"
 
 

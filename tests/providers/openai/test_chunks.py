@@ -77,8 +77,8 @@ def test_refusals_and_odd_content_of_a_stream_are_read() -> None:
         build_chunk(finish="content_filter"),
     )
     deltas, completion = replay(UP, CALL, [stream])
-    said = completion.choices[0].message
-    assert (said.text, said.reasoning, said.refusal) == ("ab", "hm", "I cannot")
+    parsed = completion.choices[0].message
+    assert (parsed.text, parsed.reasoning, parsed.refusal) == ("ab", "hm", "I cannot")
     assert len(deltas) == 4
 
 
@@ -171,7 +171,7 @@ def test_an_endless_event_is_a_failure_with_the_text_before_it() -> None:
 
 
 def test_deltas_before_an_error_in_the_same_read_are_given() -> None:
-    """The error is raised by what is asked next."""
+    """The error is raised by the next method called."""
     events = UP.open_reader(CALL, {})
     deltas = events.feed(encode_chunks(build_chunk("Hel"), {"error": {"message": "m", "code": 400}}))
     assert ([delta.text for delta in deltas], events.is_ended) == (["Hel"], True)
@@ -187,7 +187,7 @@ def test_bytes_behind_the_terminator_are_not_read() -> None:
 
 
 def test_a_stream_holds_no_more_than_an_answer_may() -> None:
-    """What counts is what is kept, not the wrapping of a few characters in hundreds of bytes."""
+    """The kept text counts, not the wrapping of a few characters in hundreds of bytes."""
     small, read = build_openai(max_answer_bytes=1024), encode_chunks(build_chunk("0123456789"), done=False)
     _, completion = replay(small, build_call(small), [read] * 100 + [encode_chunks()])
     assert len(completion.choices[0].message.text) == 1000
