@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from fanout.config.providers_file import LimitsRow
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Failure, RateLimitStatus
+from fanout.core.rate_limits import RateLimitStatus
+from fanout.core.schema import Failure
 from fanout.limits.pauses import Hold, Pauses
 from fanout.limits.queue import Permit, Priority, Waiter, WaitingCalls
 from fanout.limits.upstream_quota import LimitReport, QuotaTable

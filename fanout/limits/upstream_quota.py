@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fanout.core.schema import RateLimitStatus, Remaining
+from fanout.core.rate_limits import RateLimitStatus, Remaining
 from fanout.limits.pauses import Hold
 
 NOT_REPORTED = Remaining()

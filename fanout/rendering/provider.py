@@ -11,7 +11,7 @@ from yarl import URL
 
 from fanout.config.providers_file import LimitsRow
 from fanout.config.settings import ProviderSettings
-from fanout.core.schema import Remaining
+from fanout.core.rate_limits import Remaining
 from fanout.core.units import to_ms
 from fanout.limits.limiter import Limiter
 from fanout.limits.pauses import Hold

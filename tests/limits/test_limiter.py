@@ -9,7 +9,7 @@ import pytest
 
 from fanout.config.providers_file import LimitsRow
 from fanout.core.errors import ProviderError
-from fanout.core.schema import RateLimitStatus, Remaining
+from fanout.core.rate_limits import RateLimitStatus, Remaining
 from fanout.limits.limiter import InFlightCap, Limiter
 from fanout.limits.queue import Permit, Priority
 from fanout.limits.registry import LimiterRegistry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from fanout.core.schema import RateLimitStatus, Remaining
+from fanout.core.rate_limits import RateLimitStatus, Remaining
 from tests.limits.test_limiter import acquire, build_limiter, report, wait_for_waiters
 
 

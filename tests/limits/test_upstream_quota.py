@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanout.core.schema import RateLimitStatus, Remaining
+from fanout.core.rate_limits import RateLimitStatus, Remaining
 from fanout.limits.upstream_quota import MAX_ARRIVAL_SKEW_S, MAX_HOLD_S, UpstreamQuota
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 
 from multidict import istr
 
-from fanout.core.schema import RateLimitStatus, Remaining
+from fanout.core.rate_limits import RateLimitStatus, Remaining
 from fanout.providers.mapping.durations import parse_duration_s, parse_number, parse_rfc3339, read_server_time
 
 MAX_COUNT = 10**15

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from fanout.core.schema import RateLimitStatus, Remaining
+from fanout.core.rate_limits import RateLimitStatus, Remaining
 from fanout.providers.mapping.rate_headers import (
     MAX_COUNT,
     MAX_RESET_S,
