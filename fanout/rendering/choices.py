@@ -13,6 +13,7 @@ from fanout.core.schema import Call, Choice, Completion, Outcome, TokenLogprob
 from fanout.core.units import to_ms
 from fanout.core.usage import total_tokens
 from fanout.rendering.errors import ChoiceErrorJson, render_failure
+from fanout.rendering.sums import TokenCountsJson
 
 
 class PromptIndexJson(TypedDict):
@@ -35,25 +36,14 @@ class PlaceJson(PromptIndexJson):
     """Your name for the entry; by default the model's."""
 
 
-class UsageCountsJson(TypedDict):
-    prompt_tokens: int | None
-    """Tokens of the prompt, cached ones included."""
-    completion_tokens: int | None
-    """Tokens of the answer, those of its reasoning included."""
-    total_tokens: int | None
-    """Both together; null if either is unknown."""
-    cached_tokens: int | None
-    """Tokens of the prompt that were read from the provider's cache."""
-
-
-class ChoiceUsageJson(UsageCountsJson):
+class ChoiceUsageJson(TokenCountsJson):
     """Tokens of one answer; null if the provider did not report them."""
 
     prediction_time_ms: int | None
     """Time of the successful attempt alone, from its start to its last byte."""
 
 
-class ChoiceTimingJson(TypedDict):
+class TimingJson(TypedDict):
     queued_ms: int
     """Waiting for the limits set here; never part of the model's own time."""
     ttft_ms: int | None
@@ -64,6 +54,9 @@ class ChoiceTimingJson(TypedDict):
     """Attempts upstream, retries included."""
     tokens_per_second: float | None
     """Output tokens per second of the successful attempt."""
+
+
+class ChoiceTimingJson(TimingJson):
     reader_limited: NotRequired[bool | None]
     """A slow reader held this stream back: its times are not the model's alone."""
 

@@ -12,14 +12,12 @@ from fanout.core.adjustments import AdjustmentJson, render_adjustments
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Call, Choice, Comparison, CompletionChoice, Kind, Outcome
 from fanout.core.units import to_ms, to_rfc3339
-from fanout.core.usage import total_tokens
 from fanout.rendering.choices import (
     ChoiceUsageJson,
     EndJson,
     FinishJson,
     LegacyLogprobsJson,
     PlaceJson,
-    UsageCountsJson,
     render_end,
     render_finish,
     render_legacy_logprobs,
@@ -27,6 +25,7 @@ from fanout.rendering.choices import (
     render_usage,
 )
 from fanout.rendering.errors import ChoiceErrorJson, render_failure
+from fanout.rendering.sums import CostTotalsJson, TokenCountsJson, TotalTimingJson, render_token_counts
 
 
 class TextJson(PlaceJson):
@@ -55,20 +54,13 @@ class PieceJson(TextJson):
     """null: more follows."""
 
 
-class TotalUsageJson(UsageCountsJson):
+class TotalUsageJson(TokenCountsJson):
     """Sums over what is known; null if nothing is."""
 
     prediction_time_ms: int
     """Time from the request's arrival to this answer."""
     unknown: int
     """Answers whose usage the provider did not report."""
-
-
-class TotalTimingJson(TypedDict):
-    total_ms: int
-    """From the request's arrival to this answer."""
-    overhead_ms: int
-    """Time beyond the slowest call's: what Fanout itself took."""
 
 
 class ComparisonHeadJson(TypedDict):
@@ -80,13 +72,9 @@ class ComparisonHeadJson(TypedDict):
     """RFC 3339, UTC."""
 
 
-class ComparisonTotalsJson(TypedDict):
+class ComparisonTotalsJson(CostTotalsJson):
     usage: TotalUsageJson
     """Tokens of all answers."""
-    cost_usd: float | None
-    """US dollars; null: no price or no usage is known."""
-    cost_unknown: int
-    """Answers with no known price."""
     timing: TotalTimingJson
     """Milliseconds that the request took."""
     metadata: Mapping[str, str]
@@ -181,10 +169,7 @@ def render_totals(comparison: Comparison) -> ComparisonTotalsJson:
     totals, total_ms = comparison.totals, to_ms(comparison.total_s)
     return {
         "usage": {
-            "prompt_tokens": totals.input_tokens,
-            "completion_tokens": totals.output_tokens,
-            "total_tokens": total_tokens(totals.input_tokens, totals.output_tokens),
-            "cached_tokens": totals.cached_tokens,
+            **render_token_counts(totals),
             "prediction_time_ms": total_ms,
             "unknown": totals.unknown_usage,
         },

@@ -11,11 +11,11 @@ from typing_extensions import TypedDict
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import FailureKind
 from fanout.core.units import to_rfc3339
-from fanout.core.usage import total_tokens
-from fanout.rendering.comparison import TotalTimingJson
+from fanout.rendering.choices import PlaceJson, PromptIndexJson, TimingJson
 from fanout.rendering.errors import TYPES
 from fanout.rendering.page import PageJson
-from fanout.store.history.records import AnswerRow, ComparisonRow, StoredComparison
+from fanout.rendering.sums import CostTotalsJson, TokenCountsJson, TotalTimingJson, render_token_counts
+from fanout.store.history.records import AnswerRow, StoredComparison
 
 CLIENT_LEFT = 499
 """nginx's status for a client that left. Nobody receives it; it stands in the log, the metrics and the history."""
@@ -30,25 +30,14 @@ class PastEntryJson(TypedDict):
     """The caller's name for the entry; by default the model's."""
 
 
-class PastTokensJson(TypedDict):
-    prompt_tokens: int | None
-    """Tokens of the prompt, cached ones included."""
-    completion_tokens: int | None
-    """Tokens of the answer."""
-    total_tokens: int | None
-    """Both together; null if either is not known."""
-    cached_tokens: int | None
-    """Tokens of the prompt that were read from the provider's cache."""
-
-
-class PastUsageJson(PastTokensJson):
+class PastUsageJson(TokenCountsJson):
     """Sums over what is known; null if nothing is."""
 
     unknown: int
     """Answers whose usage the provider did not report."""
 
 
-class PastComparisonJson(TypedDict):
+class PastComparisonJson(CostTotalsJson):
     """A past request, its caller and its cost."""
 
     id: str
@@ -79,10 +68,6 @@ class PastComparisonJson(TypedDict):
     """Calls that failed."""
     usage: PastUsageJson
     """Tokens of all answers."""
-    cost_usd: float | None
-    """US dollars; null: no price or no usage is known."""
-    cost_unknown: int
-    """Answers without a known price."""
     timing: TotalTimingJson
     """Duration of the request."""
     metadata: Mapping[str, str]
@@ -94,24 +79,15 @@ class PastComparisonsJson(PageJson):
     """Comparisons, the newest first."""
 
 
-class PastChoiceUsageJson(PastTokensJson):
+class PastChoiceUsageJson(TokenCountsJson):
     """Tokens of one answer. If one call gave several answers, they stand on the first."""
 
     prediction_time_ms: int | None
     """Duration of the successful attempt alone."""
 
 
-class PastChoiceTimingJson(TypedDict):
-    queued_ms: int
-    """Time spent waiting for the limits set here."""
-    ttft_ms: int | None
-    """Time from the attempt's start to its first content; null if the answer was not streamed."""
-    total_ms: int
-    """Time in all, queue and retries included."""
-    attempts: int
-    """Attempts, retries included."""
-    tokens_per_second: float | None
-    """Output tokens per second of the successful attempt."""
+class PastChoiceTimingJson(TimingJson):
+    """Times of one answer."""
 
 
 class PastErrorJson(TypedDict):
@@ -129,17 +105,6 @@ class PastErrorJson(TypedDict):
     """HTTP status of the provider's answer."""
 
 
-class PastPlaceJson(TypedDict):
-    index: int
-    """Running number over prompts, entries and samples."""
-    entry: int
-    """Position in `model`, sets written out."""
-    sample: int
-    """Number of the sample within its entry."""
-    prompt_index: NotRequired[int | None]
-    """Position in `prompt`, if that was a list."""
-
-
 class PastMessageJson(TypedDict):
     text: str | None
     """Text of the answer; null: texts are not kept (FANOUT_HISTORY is not `full`)."""
@@ -151,13 +116,9 @@ class PastMessageJson(TypedDict):
     """Tools that the model calls."""
 
 
-class PastChoiceJson(PastPlaceJson, PastMessageJson):
+class PastChoiceJson(PlaceJson, PastMessageJson):
     """An answer, or why there is none."""
 
-    model: str
-    """The model as the caller wrote it."""
-    label: str
-    """The caller's name for the entry; by default the model's."""
     finish_reason: str | None
     """Reason why the model stopped."""
     usage: PastChoiceUsageJson
@@ -202,7 +163,7 @@ def render_comparison(stored: StoredComparison) -> PastComparisonJson:
         "entries": [{"entry": entry, "model": model, "label": label} for entry, model, label in stored.entries],
         "answered": row.answered,
         "failed": row.failed,
-        "usage": {**_render_tokens(row), "unknown": row.unknown_usage},
+        "usage": {**render_token_counts(row), "unknown": row.unknown_usage},
         "cost_usd": row.cost_usd,
         "cost_unknown": row.cost_unknown,
         "timing": {"total_ms": row.total_ms, "overhead_ms": row.overhead_ms},
@@ -216,11 +177,9 @@ def render_choice(row: AnswerRow) -> PastChoiceJson:
     rate = round(row.output_tokens * 1e3 / row.call_ms, 2) if row.output_tokens is not None and row.call_ms else None
     return {
         **_render_place(row),
-        "model": row.model,
-        "label": row.label,
         **_render_message(content),
         "finish_reason": row.finish_reason,
-        "usage": {**_render_tokens(row), "prediction_time_ms": row.call_ms},
+        "usage": {**render_token_counts(row), "prediction_time_ms": row.call_ms},
         "provider": row.provider,
         "upstream_model": row.upstream_model,
         "timing": {
@@ -244,11 +203,16 @@ def render_request(text: str | None) -> object:
         return text
 
 
-def _render_place(row: AnswerRow) -> PastPlaceJson:
-    place: PastPlaceJson = {"index": row.place, "entry": row.entry, "sample": row.sample}
-    if row.prompt is not None:
-        place["prompt_index"] = row.prompt
-    return place
+def _render_place(row: AnswerRow) -> PlaceJson:
+    prompt: PromptIndexJson = {} if row.prompt is None else {"prompt_index": row.prompt}
+    return {
+        "index": row.place,
+        "entry": row.entry,
+        "sample": row.sample,
+        **prompt,
+        "model": row.model,
+        "label": row.label,
+    }
 
 
 def _render_message(content: JsonObject) -> PastMessageJson:
@@ -257,15 +221,6 @@ def _render_message(content: JsonObject) -> PastMessageJson:
         if name in content:
             message[name] = content[name]
     return message
-
-
-def _render_tokens(row: ComparisonRow | AnswerRow) -> PastTokensJson:
-    return {
-        "prompt_tokens": row.input_tokens,
-        "completion_tokens": row.output_tokens,
-        "total_tokens": total_tokens(row.input_tokens, row.output_tokens),
-        "cached_tokens": row.cached_tokens,
-    }
 
 
 def _render_error(row: AnswerRow, content: JsonObject) -> PastErrorJson:

@@ -15,6 +15,7 @@ from fanout.jobs.estimate import JobEstimate, ModelEstimate
 from fanout.jobs.job import JobKind, Progress, ResultGroup
 from fanout.jobs.result_records import JobResultJson
 from fanout.rendering.page import PageJson
+from fanout.rendering.sums import CostTotalsJson
 from fanout.store.jobs.records import JobState
 from fanout.store.usage.sums import ANSWERED
 
@@ -22,7 +23,7 @@ USD_DIGITS = 12
 """Decimal places of sums of cost; below them are only errors of floating point."""
 
 
-class JobProgressJson(TypedDict):
+class JobProgressJson(CostTotalsJson):
     """Progress in calls."""
 
     ended: int
@@ -41,15 +42,11 @@ class JobProgressJson(TypedDict):
     """Recent rate."""
     left_s: float | None
     """Seconds to the end at that rate; null: unknown."""
-    cost_usd: float | None
-    """US dollars so far; null: no cost is known."""
-    cost_unknown: int
-    """Answers with no known price."""
     left_usd: float | None
     """Expected cost of the rest, at the mean of the answers so far."""
 
 
-class JobCountsJson(TypedDict):
+class JobCountsJson(CostTotalsJson):
     """Sums of one entry of `models`."""
 
     model: str
@@ -70,10 +67,6 @@ class JobCountsJson(TypedDict):
     """Tokens of the prompts that were read from the provider's cache."""
     unknown_usage: int
     """Answers whose usage the provider did not report."""
-    cost_usd: float | None
-    """US dollars; null: no cost is known."""
-    cost_unknown: int
-    """Answers with no known price."""
     mean_ms: int | None
     """Mean time of a call's last attempt, its waiting here included."""
 

@@ -9,13 +9,11 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from fanout.core.units import to_rfc3339
-from fanout.core.usage import total_tokens
+from fanout.rendering.sums import CostTotalsJson, TokenCountsJson, render_token_counts
 from fanout.store.usage.sums import GroupUsage
 
 
-class UsageRowJson(TypedDict):
-    """Sums of one group. Of the first six fields it has those by which the rows are grouped."""
-
+class UsageGroupJson(TypedDict):
     account_id: NotRequired[str | None]
     """Account that the callers named; null: none."""
     model: NotRequired[str | None]
@@ -28,26 +26,22 @@ class UsageRowJson(TypedDict):
     """Day in UTC: `2026-11-20`."""
     hour: NotRequired[str | None]
     """Start of the hour in UTC: `2026-11-20T09:00:00Z`."""
+
+
+class UsageRowJson(UsageGroupJson, TokenCountsJson, CostTotalsJson):
+    """Sums of one group, with those of the fields `account_id` to `hour` by which the rows are grouped.
+
+    Failed calls are not in the tokens, though a provider may bill some of them.
+    """
+
     requests: int
     """Upstream calls, retries not counted: a request to three models is three."""
     answered: int
     """Calls that were answered."""
     failures: dict[str, int]
     """Calls that failed, by kind: `rate_limit`, `timeout`, `cancelled`, …"""
-    prompt_tokens: int | None
-    """Tokens of prompts, cached ones included. Failed calls are not counted, though a provider may bill some of them."""
-    completion_tokens: int | None
-    """Tokens of answers."""
-    total_tokens: int | None
-    """Both together; null if either is not known."""
-    cached_tokens: int | None
-    """Tokens of prompts that were read from the provider's cache."""
     unknown_usage: int
     """Answered calls whose usage the provider did not report: they are not in the tokens."""
-    cost_usd: float | None
-    """US dollars; null: no price or no usage is known."""
-    cost_unknown: int
-    """Answered calls without a known price: they are not in the cost."""
 
 
 UsageHeadJson = TypedDict(
@@ -77,24 +71,22 @@ def render_usage_head(since: int, until: int, group_by: Sequence[str]) -> UsageH
 def render_usage_row(usage: GroupUsage) -> UsageRowJson:
     """Return the sums of a group."""
     totals = usage.totals
-    row: UsageRowJson = {
+    return {
+        **_render_group(usage.group),
         "requests": totals.calls,
         "answered": usage.answered,
         "failures": usage.failures,
-        "prompt_tokens": totals.input_tokens,
-        "completion_tokens": totals.output_tokens,
-        "total_tokens": total_tokens(totals.input_tokens, totals.output_tokens),
-        "cached_tokens": totals.cached_tokens,
+        **render_token_counts(totals),
         "unknown_usage": totals.unknown_usage,
         "cost_usd": None if totals.cost_usd is None else round(totals.cost_usd, 12),
         "cost_unknown": totals.cost_unknown,
     }
-    return cast(UsageRowJson, {**_render_group(usage.group), **row})
 
 
-def _render_group(group: Mapping[str, Any]) -> dict[str, str | None]:
+def _render_group(group: Mapping[str, Any]) -> UsageGroupJson:
     write: Mapping[str, Callable[[int], str]] = {"day": lambda second: _to_time(second)[:10], "hour": _to_time}
-    return {name: write[name](value) if name in write else value or None for name, value in group.items()}
+    found = {name: write[name](value) if name in write else value or None for name, value in group.items()}
+    return cast(UsageGroupJson, found)
 
 
 def _to_time(second: int) -> str:

@@ -24,7 +24,8 @@ from fanout.rendering.choices import (
     render_finish,
     render_usage,
 )
-from fanout.rendering.comparison import TotalTimingJson, render_total_timing
+from fanout.rendering.comparison import render_total_timing
+from fanout.rendering.sums import CostTotalsJson, TotalTimingJson
 
 ChunkObject = Literal["text_completion", "chat.completion.chunk"]
 Fragment = Mapping[str, object]
@@ -81,13 +82,9 @@ class OpenAiHeadJson(TypedDict):
     """The label of the one entry, or all labels joined by commas."""
 
 
-class OpenAiTotalsJson(TypedDict):
+class OpenAiTotalsJson(CostTotalsJson):
     usage: OpenAiUsageJson | None
     """Tokens of all answers; null: no provider reported any."""
-    cost_usd: float | None
-    """US dollars; null: no price or no usage is known."""
-    cost_unknown: int
-    """Answers with no known price."""
     timing: TotalTimingJson
     """Milliseconds that the request took."""
 

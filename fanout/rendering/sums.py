@@ -1,0 +1,55 @@
+"""Sums of tokens, cost and time that several answers show."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from typing_extensions import TypedDict
+
+from fanout.core.usage import total_tokens
+
+
+class TokenCountsJson(TypedDict):
+    prompt_tokens: int | None
+    """Tokens of the prompt, cached ones included."""
+    completion_tokens: int | None
+    """Tokens of the answer, those of its reasoning included."""
+    total_tokens: int | None
+    """Both together; null if either is unknown."""
+    cached_tokens: int | None
+    """Tokens of the prompt that were read from the provider's cache."""
+
+
+class CostTotalsJson(TypedDict):
+    cost_usd: float | None
+    """US dollars; null: no price or no usage is known."""
+    cost_unknown: int
+    """Answers with no known price, which are missing from the cost."""
+
+
+class TotalTimingJson(TypedDict):
+    total_ms: int
+    """From the request's arrival to this answer."""
+    overhead_ms: int
+    """Time beyond the slowest call's: what Fanout itself took."""
+
+
+class TokenSums(Protocol):
+    """Sums over calls, or the tokens of one."""
+
+    @property
+    def input_tokens(self) -> int | None: ...
+    @property
+    def output_tokens(self) -> int | None: ...
+    @property
+    def cached_tokens(self) -> int | None: ...
+
+
+def render_token_counts(sums: TokenSums) -> TokenCountsJson:
+    """Return tokens of prompts and answers, and both together."""
+    return {
+        "prompt_tokens": sums.input_tokens,
+        "completion_tokens": sums.output_tokens,
+        "total_tokens": total_tokens(sums.input_tokens, sums.output_tokens),
+        "cached_tokens": sums.cached_tokens,
+    }
