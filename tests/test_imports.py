@@ -67,7 +67,7 @@ def test_only_declared_packages_are_imported() -> None:
     """Above all no test, nothing beside the repository, and nothing relative."""
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    extras = [setup["options.extras_require"][extra] for extra in ("bedrock", "evaluate", "parquet", "uvloop", "vertex")]
+    extras = [setup["options.extras_require"][extra] for extra in ("bedrock", "evaluate", "parquet", "vertex")]
     wanted = "\n".join([setup["options"]["install_requires"], *extras])
     declared = {re.split(r"[>=\[]", line)[0].replace("-", "_") for line in wanted.split()}
     allowed = declared | sys.stdlib_module_names | {"fanout"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import tarfile
 import tomllib
 import zipfile
 from collections.abc import Mapping
+from configparser import ConfigParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -28,6 +31,13 @@ def run(*command: str | Path, cwd: Path, **environ: str) -> str:
     done = subprocess.run(command, cwd=cwd, env=inherited | environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
+
+
+def refuse(*command: str | Path, cwd: Path, **environ: str) -> str:
+    """Return what a program that fails prints."""
+    done = subprocess.run(command, cwd=cwd, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60)
+    assert done.returncode, done.stdout
+    return done.stderr
 
 
 def pip_install(target: Path, *what: str | Path) -> None:
@@ -111,6 +121,54 @@ def test_the_installed_command_runs_from_its_own_place(installed: Path) -> None:
         fanout_from(installed, "ask", "The return statement", "-m", "local/ngram-2", "--max-tokens", "3", "--json")
     )
     assert answer["choices"][0]["finish_reason"] == "length"
+
+
+def make_environment(folder: Path, *, without: str) -> Path:
+    """Return the programs' folder of an environment that borrows this one's packages but one, and has pip."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    spec = find_spec(without)
+    assert spec
+    assert spec.origin
+    borrowed = folder / "borrowed"
+    borrowed.mkdir()
+    for path in Path(spec.origin).parents[1].iterdir():
+        if not path.name.startswith((without, "fanout", "__editable__")) and path.suffix != ".pth":
+            (borrowed / path.name).symlink_to(path)
+    site = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    (site / "borrowed.pth").write_text(f"{borrowed}\n")
+    pip = folder / "bin" / "pip"
+    pip.write_text(f'#!/bin/sh\nexec "{folder}/bin/python" -m pip "$@"\n')
+    pip.chmod(0o755)
+    return folder / "bin"
+
+
+def test_what_a_missing_extra_says_installs_it(source: Path, tmp_path: Path) -> None:
+    """Tried with PostgreSQL's driver: the sentence's own command, in a checkout, where nothing else of Fanout is installed."""
+    checkout = shutil.copytree(source, tmp_path / "checkout", symlinks=True)
+    programs = make_environment(tmp_path / "environment", without="asyncpg")
+    environ = {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": "", "FANOUT_STORE": "postgresql://127.0.0.1:1/fanout"}
+
+    without = refuse(programs / "python", "-m", "fanout", "serve", cwd=checkout, **environ)
+    command = re.search("PostgreSQL needs the package asyncpg .*`(pip install .*?)`", without)
+    assert command, without
+    run("sh", "-c", command[1], cwd=checkout, **environ)
+    with_it = refuse(programs / "fanout", "serve", cwd=tmp_path, **environ)
+
+    assert "PostgreSQL needs" not in with_it
+    assert "postgresql://127.0.0.1:1/fanout` cannot be used: " in with_it, "now it looks for the server, and finds none there"
+
+
+def test_every_extra_that_is_explained_is_declared_with_its_package() -> None:
+    calls = re.findall(
+        r'explain_missing_extra\(["\']([\w-]+)["\'], ["\'](\w+)["\']\)',
+        "".join(path.read_text() for path in (ROOT / "fanout").rglob("*.py")),
+    )
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+
+    assert dict(calls).keys() == {"asyncpg", "botocore", "google-auth", "pyarrow"}
+    for package, extra in calls:
+        assert setup["options.extras_require"][extra].startswith(package), extra
 
 
 def test_the_installed_package_says_what_it_needs(wheel: Path) -> None:

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from fanout.core.errors import RequestError
+from fanout.core.extras import explain_missing_extra
 from fanout.jobs.input_files import choose_format, read_rows
 from fanout.jobs.input_formats.lines import MAX_LINE_BYTES
 from fanout.jobs.input_formats.parquet import BATCH_ROWS
@@ -280,7 +281,7 @@ except RequestError as error:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         "[InputRow(line=1, values={'a': 1})]",
-        "format: Parquet needs the package pyarrow: pip install 'fanout[parquet]'",
+        f"format: Parquet needs {explain_missing_extra('pyarrow', 'parquet')}",
     ]
 
 

@@ -27,7 +27,7 @@ def import_botocore(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        reason = f"{module.partition('.')[0].upper()} IS MISSING: pip install 'fanout[bedrock]' boto3"
+        reason = f"{module.partition('.')[0].upper()} IS MISSING: scripts/test installs it"
         return pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason, allow_module_level=True)
 
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, BinaryIO
 
 from fanout.core.errors import RequestError
+from fanout.core.extras import explain_missing_extra
 from fanout.core.faults import Fault
 from fanout.jobs.input_formats.rows import BadRow, InputRow, UnreadableLineError
 from fanout.jobs.input_formats.separated import find_repeated_column
@@ -30,7 +31,7 @@ def import_pyarrow() -> tuple[Any, Any]:
     try:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
-        sentence = "Parquet needs the package pyarrow: pip install 'fanout[parquet]'"
+        sentence = f"Parquet needs {explain_missing_extra('pyarrow', 'parquet')}"
         raise RequestError([Fault("format", sentence, "not_installed")]) from None
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from multidict import CIMultiDict
 
 from fanout.core.errors import ProviderError
+from fanout.core.extras import explain_missing_extra
 from fanout.core.schema import Failure
 from fanout.providers.mapping.failures import configuration_error
 from fanout.providers.transport.http import HttpRequest
@@ -20,7 +21,6 @@ MAX_INLINE_SIGN_BYTES = 256 * 1024
 """Hashing more than this would hold the event loop for too long."""
 RETRY_LOOKUP_S = 10.0
 """Where there are no credentials, looking for them takes seconds (a machine outside AWS waits for its metadata service)."""
-NEEDS_EXTRA = "`{name}` needs AWS_BEARER_TOKEN_BEDROCK, or botocore to sign its requests: pip install 'fanout[bedrock]'"
 NO_CREDENTIALS = (
     "no AWS credentials for `{name}` ({reason}); set AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
     " or log in with the AWS command line"
@@ -88,7 +88,8 @@ def _find_credentials(name: str, credentials: AwsCredentials) -> tuple[AwsCreden
         from botocore.exceptions import BotoCoreError, ClientError
         from botocore.session import Session
     except ImportError:
-        raise configuration_error(NEEDS_EXTRA.format(name=name)) from None
+        needed = explain_missing_extra("botocore", "bedrock")
+        raise configuration_error(f"`{name}` needs AWS_BEARER_TOKEN_BEDROCK, or, to sign its requests, {needed}") from None
     try:
         found = credentials or Session().get_credentials()
         frozen = found.get_frozen_credentials() if found else None

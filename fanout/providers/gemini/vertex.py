@@ -26,6 +26,7 @@ from multidict import CIMultiDict
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
+from fanout.core.extras import explain_missing_extra
 from fanout.core.schema import Call, Failure, FailureKind
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.mapping.failures import Origin, configuration_error
@@ -134,7 +135,7 @@ class AccessToken:
             auth, errors = import_module("google.auth"), import_module("google.auth.exceptions")
             transport = import_module("google.auth.transport.requests")
         except ImportError:
-            raise self._missing_error("the package google-auth: pip install 'fanout[vertex]'") from None
+            raise self._missing_error(explain_missing_extra("google-auth", "vertex")) from None
         try:
             if self._credentials is None:
                 self._credentials, default_project = auth.default(scopes=[SCOPE])

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from fanout.core.errors import ConfigError, StoreError
+from fanout.core.extras import explain_missing_extra
 from fanout.store.engine.location import MEMORY, parse_location, to_config_error
 
 MAX_READERS = 4
@@ -53,8 +54,10 @@ class Database:
         try:
             writing = _create_engine(url, 1)
             reading = writing if self.in_memory else _create_engine(url, MAX_READERS)
-        except (ImportError, SQLAlchemyError) as error:
-            raise self.to_config_error(f"{error}; `pip install 'fanout[postgresql]'` brings what PostgreSQL needs") from error
+        except ImportError as error:
+            raise self.to_config_error(f"PostgreSQL needs {explain_missing_extra('asyncpg', 'postgresql')}") from error
+        except SQLAlchemyError as error:
+            raise self.to_config_error(str(error)) from error
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reading = reading.execution_options(**READ_OPTIONS[self.dialect])
         self._writing = writing.execution_options(**WRITE_OPTIONS[self.dialect])

@@ -138,7 +138,7 @@ async def test_without_botocore_only_a_key_works(aws: pytest.MonkeyPatch) -> Non
         bedrock = build_adapter(Bedrock, served.url, session=session)
         assert (await collect_stream(bedrock, build_call(bedrock, MODEL)))[1].choices[0].message.text == "Hello"
         keyless = build_adapter(Bedrock, served.url, session=session, key=None)
-        with pytest.raises(ProviderError, match=r"pip install 'fanout\[bedrock\]'") as caught:
+        with pytest.raises(ProviderError, match=r"pip install -e '\.\[bedrock\]'") as caught:
             await keyless.complete(build_call(keyless, MODEL))
     assert (caught.value.failure.kind, len(served.requests)) == ("not_configured", 1)
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fanout.core.errors import ProviderError
+from fanout.core.extras import explain_missing_extra
 from fanout.core.schema import Failure
 from fanout.providers.gemini.vertex import Vertex, build_project_address
 from tests.support.wires import Served, build_adapter, build_call, encode_body, open_session, serve, serve_adapter
@@ -220,7 +221,7 @@ async def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "google.auth", None)
     failure = await fail_call(build_adapter(Vertex, None, key=None))
     assert (failure.kind, failure.code) == ("not_configured", "provider_not_configured")
-    assert "fanout[vertex]" in failure.message
+    assert explain_missing_extra("google-auth", "vertex") in failure.message
 
 
 async def test_a_missing_project_is_named(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
