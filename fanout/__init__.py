@@ -36,8 +36,7 @@ __all__ = [
 if TYPE_CHECKING:
     from fanout.api import ask, ask_sync
     from fanout.config.settings import Settings, load_settings
-    from fanout.core.errors import ConfigError, FanoutError, RequestError
-    from fanout.core.faults import Fault
+    from fanout.core.errors import ConfigError, FanoutError, Fault, RequestError
     from fanout.core.schema import Answer, Choice, Comparison, Completion, CompletionChoice, Failure, Outcome, Timing
     from fanout.core.usage import Cost, Usage, UsageTotals
     from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
@@ -46,8 +45,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "api": ("ask", "ask_sync"),
     "config.settings": ("Settings", "load_settings"),
-    "core.errors": ("ConfigError", "FanoutError", "RequestError"),
-    "core.faults": ("Fault",),
+    "core.errors": ("ConfigError", "FanoutError", "Fault", "RequestError"),
     "core.schema": ("Answer", "Choice", "Comparison", "Completion", "CompletionChoice", "Failure", "Outcome", "Timing"),
     "core.usage": ("Cost", "Usage", "UsageTotals"),
     "dispatch.dispatcher": ("Dispatcher", "open_dispatcher"),

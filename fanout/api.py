@@ -10,8 +10,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from fanout.config.settings import Settings, load_settings
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError
 from fanout.core.merge import merge
 from fanout.core.sampling import Sampling
 from fanout.core.sampling_fields import validate_sampling

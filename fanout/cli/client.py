@@ -9,8 +9,7 @@ from typing import BinaryIO
 import aiohttp
 from pydantic_core import from_json
 
-from fanout.core.errors import RequestError, ServerError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError, ServerError
 from fanout.core.json_text import JsonObject
 from fanout.providers.transport.sse import SseDecoder
 

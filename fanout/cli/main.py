@@ -11,14 +11,22 @@ import fanout
 from fanout.cli.options import UNUSABLE
 from fanout.core.errors import FanoutError
 
-COMMANDS = ("serve", "ask", "batch", "init", "models", "check", "schema")
-"""In the order of the help."""
+COMMANDS = {
+    "serve": "Serve the HTTP API.",
+    "ask": "Ask many models at once.",
+    "batch": "Ask many models every row of a file.",
+    "init": "Set up your providers.",
+    "models": "List the models: ready, or what is missing.",
+    "check": "Check the configuration and name every fault.",
+    "schema": "Print the JSON Schema of providers.json.",
+}
+"""Subcommands and their lines in the help, in its order."""
 INTERRUPTED = 130
 """Exit code of shells for SIGINT."""
 
 
 class LazyGroup(click.Group):
-    """A group that imports a subcommand when it is called, so that no subcommand pays for the imports of another."""
+    """A group that imports a subcommand when it is called: neither the help nor another subcommand pays for its imports."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the subcommands in the order of the help."""
@@ -30,6 +38,11 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = getattr(import_module(f"fanout.cli.{cmd_name}"), cmd_name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of the subcommands; click's own imports each for its first sentence."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from fanout.config.providers_file import VARIABLE
 from fanout.config.user_folders import find_config_folder
-from fanout.core.errors import ConfigError
-from fanout.core.faults import Fault
+from fanout.core.errors import ConfigError, Fault
 
 KEYS_FILE_NAME = "keys.env"
 """The user's own env file, in their configuration folder."""

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from fanout.config.providers_file import MAX_TIMEOUT_S
 from fanout.config.user_folders import find_data_folder
-from fanout.core.errors import ConfigError
-from fanout.core.faults import Fault, to_faults
+from fanout.core.errors import ConfigError, Fault
+from fanout.core.faults import to_faults
 from fanout.core.suggestions import did_you_mean
 
 PREFIX = "FANOUT_"

@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fanout.config.providers_file import ModelRow, ProviderRow, ProvidersFile
-from fanout.core.errors import ConfigError
-from fanout.core.faults import Fault, to_faults, to_json_path
+from fanout.core.errors import ConfigError, Fault
+from fanout.core.faults import to_faults, to_json_path
 from fanout.core.json_text import JsonObject
 from fanout.core.suggestions import did_you_mean
 

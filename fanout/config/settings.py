@@ -21,8 +21,7 @@ from fanout.config.providers_file import (
     ProviderRow,
 )
 from fanout.config.user_folders import find_config_folder
-from fanout.core.errors import ConfigError
-from fanout.core.faults import Fault
+from fanout.core.errors import ConfigError, Fault
 
 
 @dataclass(frozen=True, slots=True)

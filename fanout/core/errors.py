@@ -1,4 +1,4 @@
-"""The exceptions that leave a module on purpose.
+"""The exceptions that leave a module on purpose, and the faults they carry.
 
 FanoutError
 ├── ConfigError        the configuration cannot be used: every fault in it, at once
@@ -12,9 +12,26 @@ FanoutError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from fanout.core.faults import Fault
-from fanout.core.schema import Failure
+# Nothing of pydantic is imported here: `fanout --version` catches these exceptions and should not wait for it.
+if TYPE_CHECKING:
+    from fanout.core.schema import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong: where, what, and what is allowed instead."""
+
+    path: str
+    message: str
+    kind: str = "invalid_value"
+    source: str = ""
+    """File that the fault is in, where one error covers several files."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
 
 
 class FanoutError(Exception):

@@ -1,34 +1,20 @@
-"""Faults: what is wrong with an input, where, and what is allowed; pydantic's errors in the same words."""
+"""Pydantic's errors as faults: what is wrong with an input, where, and what is allowed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from fanout.core.errors import Fault
 from fanout.core.suggestions import did_you_mean
 
 NAME_STEP = "[key]"
 """Step that pydantic adds to the location of an object's name that is itself at fault."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong: where, what, and what is allowed instead."""
-
-    path: str
-    message: str
-    kind: str = "invalid_value"
-    source: str = ""
-    """File that the fault is in, where one error covers several files."""
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
 
 
 def to_faults(error: ValidationError, model: type[BaseModel] = BaseModel) -> list[Fault]:

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fanout.core.faults import Fault, to_faults
+from fanout.core.errors import Fault
+from fanout.core.faults import to_faults
 from fanout.core.json_text import JsonObject
 from fanout.core.sampling import SAMPLING_NAMES, Range, annotate
 from fanout.core.suggestions import did_you_mean

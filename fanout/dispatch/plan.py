@@ -8,8 +8,7 @@ from datetime import date
 from typing import Any
 
 from fanout.config.catalogue import Catalogue, Model
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling

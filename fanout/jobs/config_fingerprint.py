@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Call
 from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint

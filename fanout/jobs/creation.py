@@ -9,8 +9,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
-from fanout.core.errors import StoreError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, StoreError
 from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.intake import Intake

@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import Job, RequestBuilder
 from fanout.store.jobs.inputs import ROWS_AT_ONCE

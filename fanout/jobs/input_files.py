@@ -15,8 +15,7 @@ from gzip import GzipFile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError
 from fanout.jobs.input_formats.jsonl import read_json_rows
 from fanout.jobs.input_formats.parquet import import_pyarrow, read_parquet_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError
 from fanout.core.usage import WorkTotals
 from fanout.jobs.job import Job, ResultGroup
 from fanout.store.jobs.job_store import JobStore

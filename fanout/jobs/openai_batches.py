@@ -18,8 +18,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 from typing_extensions import TypedDict
 
-from fanout.core.errors import RequestError, StoreError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.jobs.input_files import read_rows
 from fanout.jobs.job import ENDED_STATES, Job, JobSpec
 from fanout.jobs.manager import JobManager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault
 from fanout.core.sampling import SAMPLING_NAMES
 from fanout.core.suggestions import find_misspelt
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from fanout.core.faults import Fault, to_faults
+from fanout.core.errors import Fault
+from fanout.core.faults import to_faults
 from fanout.core.json_text import JsonObject
 from fanout.core.message_bodies import MessageBody
 from fanout.core.sampling import SAMPLING_NAMES

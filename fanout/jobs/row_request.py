@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic_core import from_json
 
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling

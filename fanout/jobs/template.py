@@ -8,8 +8,7 @@ from string import Template
 
 from pydantic_core import to_json
 
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError
 
 # `{{` before a third brace is no match, so that the search goes on at the second: `{` and then `{{name}}`.
 _PATTERN = r"""

@@ -6,8 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from fanout.core.errors import ConfigError
-from fanout.core.faults import Fault
+from fanout.core.errors import ConfigError, Fault
 from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
 
 if TYPE_CHECKING:

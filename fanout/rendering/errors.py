@@ -9,7 +9,7 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault
 from fanout.core.schema import Failure, FailureKind, Outcome
 
 STATUSES: Mapping[FailureKind, int] = {

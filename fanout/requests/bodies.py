@@ -19,8 +19,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, from_json
 
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault, to_faults
+from fanout.core.errors import Fault, RequestError
+from fanout.core.faults import to_faults
 from fanout.core.json_text import JsonObject
 from fanout.core.sampling import SAMPLING_NAMES, at_most
 from fanout.core.sampling_fields import SamplingFields

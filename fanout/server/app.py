@@ -12,8 +12,7 @@ from functools import partial
 from aiohttp import HttpVersion11, web
 
 from fanout.config.settings import Settings
-from fanout.core.errors import ConfigError
-from fanout.core.faults import Fault
+from fanout.core.errors import ConfigError, Fault
 from fanout.dispatch.dispatcher import open_dispatcher, raise_file_limit
 from fanout.jobs.job import JobKind
 from fanout.jobs.manager import open_job_manager

@@ -6,8 +6,7 @@ import asyncio
 import io
 from typing import BinaryIO, cast
 
-from fanout.core.errors import RequestError, StoreError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.store.files import PART_BYTES, FileRow, FileStore
 
 

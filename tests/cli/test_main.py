@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -277,6 +278,22 @@ async def test_every_command_has_help() -> None:
         result = await run(*command, "--help")
         assert result.code == 0
         assert "Usage: " in result.out
+
+
+async def test_each_line_of_the_help_is_the_beginning_of_its_commands_own_help() -> None:
+    for name, line in COMMANDS.items():
+        own_help = " ".join((await run(name, "--help")).out.split())
+        assert line.rstrip(".") in own_help
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+async def test_help_and_version_import_neither_subcommands_nor_heavy_libraries(option: str) -> None:
+    result = await ran([sys.executable, "-X", "importtime", "-m", "fanout", option])
+
+    imported = {line.rpartition("|")[2].strip() for line in result.err.splitlines()}
+    assert "click" in imported
+    assert not imported & {"aiohttp", "pydantic", "rich", "sqlalchemy"}
+    assert {name for name in imported if name.startswith("fanout.cli.")} == {"fanout.cli.main", "fanout.cli.options"}
 
 
 async def test_version_is_printed() -> None:

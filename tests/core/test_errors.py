@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fanout.core.errors import ConfigError, ProviderError, RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import ConfigError, Fault, ProviderError, RequestError
 from fanout.core.schema import Failure
 
 

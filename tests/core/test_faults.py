@@ -7,7 +7,8 @@ from typing import Annotated
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fanout.core.faults import Fault, to_faults, to_json_path
+from fanout.core.errors import Fault
+from fanout.core.faults import to_faults, to_json_path
 
 
 class Inner(BaseModel):

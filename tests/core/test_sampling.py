@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault
 from fanout.core.sampling import DESCRIPTIONS, INT64, MEASURED, SAMPLING_NAMES, Sampling
 from fanout.core.sampling_fields import AllSampling, SamplingFields, validate_sampling
 from fanout.requests.bodies import SamplingBody

@@ -27,8 +27,7 @@ from fanout.cli.job_summary import format_progress, format_title, print_estimate
 from fanout.cli.options import ALL_ANSWERED, print_json
 from fanout.cli.sampling_options import with_sampling
 from fanout.cli.tables import print_table, to_single_line
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import FailureKind
 from fanout.rendering.encoding import encode_json
@@ -160,7 +159,7 @@ def retry(location: JobsLocation, job: str, kinds: Sequence[str], limits: JsonOb
 @batch.command()
 @with_location
 @click.argument("job")
-@click.option("--watch", is_flag=True, help="Wait until the job.ended, wherever it runs; then exit like `run`.")
+@click.option("--watch", is_flag=True, help="Wait until the job ends, wherever it runs; then exit like `run`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON; with --watch, a line for each change.")
 def status(location: JobsLocation, job: str, watch: bool, as_json: bool) -> None:
     """Show the progress of a job."""

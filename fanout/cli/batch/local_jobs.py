@@ -13,8 +13,7 @@ from typing import cast
 from fanout.cli.batch.backend import ID_PREFIXES, ExportFilter, JobSnapshot, NewJob
 from fanout.cli.batch.input import JobInput
 from fanout.config.settings import Settings
-from fanout.core.errors import ConfigError, RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import ConfigError, Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher, raise_file_limit
 from fanout.dispatch.plan import Entry, Request

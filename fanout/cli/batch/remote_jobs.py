@@ -18,8 +18,7 @@ import click
 from fanout.cli.batch.backend import ID_PREFIXES, ExportFilter, JobSnapshot, NewJob
 from fanout.cli.batch.input import JobInput
 from fanout.cli.client import ServerClient, open_client
-from fanout.core.errors import RequestError, ServerError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError, ServerError
 from fanout.core.json_text import JsonObject
 from fanout.jobs import output_files
 from fanout.jobs.job import ENDED_STATES

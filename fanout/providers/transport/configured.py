@@ -9,8 +9,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.errors import ConfigError, ProviderError
-from fanout.core.faults import Fault
+from fanout.core.errors import ConfigError, Fault, ProviderError
 from fanout.core.schema import Call, Failure
 from fanout.providers.mapping.failures import Origin, configuration_error
 

@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault, to_faults
+from fanout.core.errors import Fault, RequestError
+from fanout.core.faults import to_faults
 from fanout.core.json_text import JsonObject
 from fanout.dispatch.plan import Request
 from fanout.jobs.job import JobSpec

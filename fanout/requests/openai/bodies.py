@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault
 from fanout.core.json_text import JsonObject
 from fanout.core.sampling import SAMPLING_NAMES, Sampling
 from fanout.core.sampling_fields import SamplingFields

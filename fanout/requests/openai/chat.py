@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault
 from fanout.core.json_text import JsonObject
 from fanout.core.message_bodies import MessageBody
 from fanout.requests.bodies import EntryCount, ToEntryList, entries_schema

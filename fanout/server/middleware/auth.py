@@ -11,8 +11,7 @@ from functools import lru_cache
 from aiohttp import web
 from pydantic import SecretStr
 
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError
 from fanout.core.schema import Credential
 from fanout.server.lifecycle import DISPATCHER
 

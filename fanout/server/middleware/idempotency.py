@@ -15,8 +15,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from fanout.core.errors import RequestError, StoreError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.core.schema import Completion, Failure, Outcome
 from fanout.observability.logs import log
 from fanout.rendering.errors import render_error

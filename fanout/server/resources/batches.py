@@ -13,8 +13,7 @@ from typing import Annotated, Literal
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError
 from fanout.jobs.job import ENDED_STATES, Progress
 from fanout.jobs.manager import JobManager
 from fanout.jobs.openai_batches import parse_window

@@ -8,8 +8,7 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from fanout.core.errors import RequestError, StoreError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.rendering.errors import render_error
 from fanout.rendering.history import (
     PastComparisonsJson,

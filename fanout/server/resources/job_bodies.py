@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault
 from fanout.core.json_text import JsonObject
 from fanout.core.sampling import at_most
 from fanout.core.sampling_fields import AllSampling

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.jobs.input_files import TYPED_FORMATS, choose_format, read_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow

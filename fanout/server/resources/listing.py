@@ -9,8 +9,8 @@ from typing import Annotated, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault, to_faults
+from fanout.core.errors import Fault, RequestError
+from fanout.core.faults import to_faults
 from fanout.rendering.encoding import encode_json
 from fanout.rendering.page import render_page_ends
 from fanout.server.middleware import auth

@@ -8,8 +8,7 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from fanout.core.errors import RequestError, StoreError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.core.suggestions import did_you_mean
 from fanout.core.units import to_rfc3339
 from fanout.rendering.usage import UsageAnswerJson, render_usage_head, render_usage_row

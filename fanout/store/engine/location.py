@@ -9,8 +9,7 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from fanout.core.errors import ConfigError
-from fanout.core.faults import Fault
+from fanout.core.errors import ConfigError, Fault
 
 MEMORY = ":memory:"
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}

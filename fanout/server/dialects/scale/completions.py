@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from fanout.config.catalogue import Catalogue
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError
 from fanout.core.messages import ImagePart
 from fanout.core.schema import Call, Delta, Failure, Outcome
 from fanout.rendering.encoding import encode_json

@@ -8,8 +8,7 @@ from __future__ import annotations
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from fanout.core.errors import RequestError
-from fanout.core.faults import Fault
+from fanout.core.errors import Fault, RequestError
 from fanout.rendering.scale import (
     ScaleErrorJson,
     ScaleModelsJson,
