@@ -1,4 +1,4 @@
-"""Scale GenAI Platform's own text format: `/v4/completions`. (`/v5` speaks OpenAI's: preset `scale-sgp`.)
+"""Scale GenAI Platform's own text format, `/v4/completions`; `/v5` speaks OpenAI's (preset `scale-sgp`).
 
 Quirks (evidence: scale-gp 0.1.0a62, scale-egp 1.1.15):
 - The key goes into `x-api-key`; an account is chosen by `x-selected-account-id`, which the row's `headers` may hold.

@@ -1,4 +1,4 @@
-"""Scale's LLM Engine, version 1: text from open models, hosted by Scale or by oneself. (Its `/v2` speaks OpenAI's format.)
+"""Scale's LLM Engine, version 1: text from open models, hosted by Scale or by oneself; its `/v2` speaks OpenAI's format.
 
 Quirks (evidence: scale-llm-engine 0.0.0b45, the model engine's own data types):
 - The key is the user's name of HTTP's Basic scheme, its password empty, and also stands in `x-api-key`.

@@ -89,7 +89,7 @@ BESIDE: Mapping[str, str] = {
     "fireworks chat": OPTIONS,
     "fireworks text": OPTIONS,
 }
-"""Fields that the services take although their own types lack them: OpenAI's `stream_options`; tool calls without Together's `index`."""
+"""Fields that services take although their own types lack them: OpenAI's `stream_options`; calls without `index` (Together)."""
 
 BAD: Mapping[str, tuple[str, dict[str, Any]]] = {
     "unknown field": ("anthropic", {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "n": 2}),

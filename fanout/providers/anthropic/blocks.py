@@ -12,7 +12,7 @@ from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Choice, Completion, FailureKind, FinishReason
 from fanout.core.usage import Usage
 from fanout.providers.mapping.answer_reader import AnswerReader
-from fanout.providers.mapping.completions import build_completion, build_usage, include_cached, make_tool_call, read_finish
+from fanout.providers.mapping.completions import add_cached, build_completion, build_usage, make_tool_call, read_finish
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
@@ -152,7 +152,7 @@ def _read_explanation(body: JsonObject) -> str | None:
 
 def _parse_usage(raw: JsonObject) -> Usage | None:
     cached, written = as_count(raw.get("cache_read_input_tokens")), as_count(raw.get("cache_creation_input_tokens"))
-    input_tokens = include_cached(as_count(raw.get("input_tokens")), cached, written)
+    input_tokens = add_cached(as_count(raw.get("input_tokens")), cached, written)
     reasoning = as_count(as_object(raw.get("output_tokens_details")).get("thinking_tokens"))
     return build_usage(input_tokens, as_count(raw.get("output_tokens")), cached, written, reasoning, raw=raw)
 

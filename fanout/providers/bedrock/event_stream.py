@@ -1,6 +1,6 @@
-"""Messages of `application/vnd.amazon.eventstream` from bytes as they come, cut anywhere.
+"""Frames of `application/vnd.amazon.eventstream` from bytes as they come, cut anywhere.
 
-botocore's own `EventStreamBuffer` takes 12 µs for a message of which `json.loads` takes 2 µs, and copies what is left for each
+botocore's own `EventStreamBuffer` takes 12 µs for a frame of which `json.loads` takes 2 µs, and copies what is left for each
 (botocore 1.44.5, 2026-11-20); this one takes 2 µs, and a test holds it to botocore's results.
 """
 
@@ -13,7 +13,7 @@ from zlib import crc32
 from fanout.core.errors import ProviderError
 from fanout.providers.mapping.failures import Origin
 
-HIGHEST_FRAME_BYTES = 2**24
+MAX_FRAME_BYTES = 2**24
 
 # Source for the layout: https://docs.aws.amazon.com/transcribe/latest/dg/event-stream.html and botocore `eventstream.py`.
 PRELUDE = struct.Struct("!III")
@@ -31,11 +31,11 @@ NUMBERS = {
 
 Headers = dict[str, Any]
 Frame = tuple[Headers, bytes]
-"""The headers and the payload of one message."""
+"""Headers and payload of one message."""
 
 
 class FrameDecoder:
-    """Bytes in, whole messages out; both checksums are verified."""
+    """Bytes in, whole frames out; both checksums are verified."""
 
     __slots__ = ("_head", "_headers", "_origin", "_rest")
 
@@ -46,10 +46,10 @@ class FrameDecoder:
         self._headers: Headers = {}
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The messages that `data` completes.
+        """Return the frames that `data` completes.
 
         Raises:
-            ProviderError: a message is damaged; nothing more can be fed.
+            ProviderError: a frame is damaged; nothing more can be fed.
         """
         rest, start = self._rest, 0
         rest += data
@@ -58,57 +58,61 @@ class FrameDecoder:
             size, head, checksum = PRELUDE.unpack_from(rest, start)
             least = PRELUDE.size + head + CHECKSUM.size
             # Checked before the size is believed: a damaged one would wait for gigabytes.
-            if crc32(rest[start : start + 8]) != checksum or not least <= size <= HIGHEST_FRAME_BYTES:
-                raise self._damaged()
+            if crc32(rest[start : start + 8]) != checksum or not least <= size <= MAX_FRAME_BYTES:
+                raise self._frame_error()
             end = start + size
             if len(rest) < end:
                 break
             body = bytes(rest[start : end - CHECKSUM.size])
             if crc32(body) != CHECKSUM.unpack_from(rest, end - CHECKSUM.size)[0]:
-                raise self._damaged()
+                raise self._frame_error()
             payload = PRELUDE.size + head
-            frames.append((self._read(body[PRELUDE.size : payload]), body[payload:]))
+            frames.append((self._parse_head(body[PRELUDE.size : payload]), body[payload:]))
             start = end
         del rest[:start]
         return frames
 
-    def _read(self, head: bytes) -> Headers:
-        if head != self._head:  # one delta's are like another's
+    def _parse_head(self, head: bytes) -> Headers:
+        if head != self._head:  # one delta's headers are like another's
             try:
-                self._head, self._headers = head, _headers(head)
+                self._head, self._headers = head, _parse_headers(head)
             except (struct.error, IndexError, KeyError, ValueError):
-                raise self._damaged() from None
+                raise self._frame_error() from None
         return self._headers
 
-    def _damaged(self) -> ProviderError:
+    def _frame_error(self) -> ProviderError:
         return self._origin.answer_error("sent a damaged message", "invalid_frame")
 
 
-def _headers(head: bytes) -> Headers:
-    """Raises: struct.error, IndexError, KeyError, ValueError: they are none."""
-    found: Headers = {}
+def _parse_headers(head: bytes) -> Headers:
+    """Return the headers of a frame.
+
+    Raises:
+        struct.error, IndexError, KeyError, ValueError: they are damaged.
+    """
+    headers: Headers = {}
     place = 0
     while place < len(head):
-        name, place = _sized(head, place + 1, head[place])
+        name, place = _take_bytes(head, place + 1, head[place])
         kind, place = head[place], place + 1
         value: Any
         if kind in (TRUE, FALSE):
             value = kind == TRUE
         elif kind in (BYTES, STRING):
-            value, place = _sized(head, place + 2, int.from_bytes(head[place : place + 2]))
+            value, place = _take_bytes(head, place + 2, int.from_bytes(head[place : place + 2]))
             value = value.decode() if kind == STRING else value
         elif kind == UUID:
-            value, place = _sized(head, place, 16)
+            value, place = _take_bytes(head, place, 16)
         else:
             value = NUMBERS[kind].unpack_from(head, place)[0]
             place += NUMBERS[kind].size
-        if (named := name.decode()) in found:
-            raise ValueError("a header stands there twice")
-        found[named] = value
-    return found
+        if (named := name.decode()) in headers:
+            raise ValueError("a header stands twice")
+        headers[named] = value
+    return headers
 
 
-def _sized(head: bytes, place: int, size: int) -> tuple[bytes, int]:
+def _take_bytes(head: bytes, place: int, size: int) -> tuple[bytes, int]:
     end = place + size
     if end > len(head):
         raise ValueError("a header is cut")

@@ -19,9 +19,9 @@ from fanout.providers.bedrock.event_stream import FrameDecoder
 from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.completions import (
     Finish,
+    add_cached,
     build_completion,
     build_usage,
-    include_cached,
     make_tool_call,
     read_finish,
 )
@@ -168,7 +168,7 @@ def _parse_usage(raw: object) -> Usage | None:
     figures = as_object(raw)
     given, output = as_count(figures.get("inputTokens")), as_count(figures.get("outputTokens"))
     cached, written = as_count(figures.get("cacheReadInputTokens")), as_count(figures.get("cacheWriteInputTokens"))
-    return build_usage(include_cached(given, cached, written), output, cached, written, raw=figures)
+    return build_usage(add_cached(given, cached, written), output, cached, written, raw=figures)
 
 
 def _to_error(origin: Origin, error: JsonObject, error_type: object) -> ProviderError:

@@ -75,7 +75,7 @@ def build_usage(
     return Usage(input_tokens, output_tokens, cached, written, reasoning, billed or None, cost_usd, raw)
 
 
-def include_cached(input_tokens: int | None, cached: int | None, written: int | None) -> int | None:
+def add_cached(input_tokens: int | None, cached: int | None, written: int | None) -> int | None:
     """Return the input tokens of a provider that counts beside them what came from its cache and went into it."""
     return None if input_tokens is None else input_tokens + (cached or 0) + (written or 0)
 

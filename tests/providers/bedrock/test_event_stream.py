@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
-from fanout.providers.bedrock.event_stream import HIGHEST_FRAME_BYTES, FrameDecoder
+from fanout.providers.bedrock.event_stream import MAX_FRAME_BYTES, FrameDecoder
 from fanout.providers.mapping.failures import Origin
 from tests.support.converse import CALL, UP, import_botocore
 from tests.support.wires import expect_failure, try_replay
@@ -74,4 +74,4 @@ def test_impossible_lengths_are_refused(size: int, head: int, rest: bytes) -> No
     prelude = pack("!II", size, head)
     found = decode_frames(prelude + pack("!I", crc32(prelude)) + rest)
     assert not found
-    assert found is None or 16 + head <= size <= HIGHEST_FRAME_BYTES
+    assert found is None or 16 + head <= size <= MAX_FRAME_BYTES
