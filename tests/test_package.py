@@ -96,12 +96,12 @@ def fanout_from(site: Path, *arguments: str) -> str:
 def test_the_wheel_holds_every_module_the_providers_and_the_marker_of_types_and_nothing_else(wheel: Path, source: Path) -> None:
     files = {name for name in contents(wheel) if ".dist-info/" not in name}
     modules = {str(path.relative_to(source)) for path in (source / "fanout").rglob("*.py")}
-    assert files == modules | {"fanout/providers.json", "fanout/py.typed", "fanout/server/openapi/static/reference.css"}
+    assert files == modules | {"fanout/config/providers.json", "fanout/py.typed", "fanout/server/openapi/static/reference.css"}
 
 
 def test_the_wheels_providers_are_the_file_at_the_top_of_the_tree(wheel: Path) -> None:
     """There it is a link, which must not be packed as one."""
-    assert contents(wheel)["fanout/providers.json"] == (ROOT / "providers.json").read_bytes()
+    assert contents(wheel)["fanout/config/providers.json"] == (ROOT / "providers.json").read_bytes()
 
 
 def test_the_source_distribution_builds_the_same_wheel(backend: Path, source: Path, wheel: Path, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_the_source_distribution_builds_the_same_wheel(backend: Path, source: Pa
 
 def test_the_installed_command_runs_from_its_own_place(installed: Path) -> None:
     assert fanout_from(installed, "--version") == f"fanout, version {fanout.__version__}\n"
-    assert fanout_from(installed, "check").startswith(f"{installed / 'fanout' / 'providers.json'}: valid; ")
+    assert fanout_from(installed, "check").startswith(f"{installed / 'fanout' / 'config' / 'providers.json'}: valid; ")
     answer = json.loads(
         fanout_from(installed, "ask", "The return statement", "-m", "local/ngram-2", "--max-tokens", "3", "--json")
     )

@@ -15,7 +15,7 @@ from fanout.core.faults import to_faults, to_json_path
 from fanout.core.json_text import JsonObject
 from fanout.core.suggestions import did_you_mean
 
-SHIPPED = Path(__file__).parents[1] / "providers.json"
+SHIPPED = Path(__file__).with_name("providers.json")
 
 
 @dataclass(frozen=True, slots=True)
