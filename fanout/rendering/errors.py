@@ -152,6 +152,7 @@ def render_faults(faults: Sequence[Fault], status: int = 400) -> ErrorReply:
 
 def render_all_failed(outcomes: Sequence[Outcome]) -> ErrorReply:
     """Return the error of a request whose calls all failed; `details` holds every call's failure."""
+    # What all failures agree on stands in the error itself; where they differ, only `details` tells.
     failed = [(outcome, outcome.result) for outcome in outcomes if isinstance(outcome.result, Failure)]
     failures = [failure for _, failure in failed]
     statuses = {STATUSES.get(failure.kind, 502) for failure in failures}

@@ -259,6 +259,7 @@ def _render_end(call: Call, choice: Choice) -> ScaleEndJson:
 
 
 def _render_usage(usage: Usage | None) -> ScaleUsageJson | None:
+    # Scale's clients require a number in `total`: a usage without one cannot be shown at all.
     total = total_tokens(usage.input_tokens, usage.output_tokens) if usage else None
     if usage is None or total is None:
         return None

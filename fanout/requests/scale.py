@@ -95,6 +95,7 @@ class ScaleBody(ScaleModel):
             account_id: account of the header.
         """
         parameters = self.model_parameters.list_parameters() if self.model_parameters else {}
+        # Marked as a default, it is dropped silently if the model takes no temperature: the caller did not set it.
         defaults = {} if "temperature" in parameters else {"temperature": DEFAULT_TEMPERATURE}
         return Request(
             entries=(Entry(model),),

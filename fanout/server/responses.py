@@ -24,6 +24,7 @@ def is_scale_path(request: web.Request) -> bool:
 
 def error_response(request: web.Request, reply: ErrorReply) -> web.Response:
     """Return an error as the path's clients read it."""
+    # By path, not by handler: errors of the middleware and of unknown paths are read by the same clients.
     body = render_scale_error(reply.error) if is_scale_path(request) else {"error": reply.error}
     return web.Response(
         status=reply.status, body=encode_json(body), content_type="application/json", headers=dict(reply.headers)

@@ -148,6 +148,7 @@ def number_choices(outcomes: Sequence[Outcome]) -> Iterator[tuple[Outcome, Choic
 
 def render_openai_end(outcome: Outcome, choice: Choice | None, number: int, created: int) -> OpenAiEndJson:
     """Return what is known of a choice at its end. If one call gave several, usage and cost stand on the first."""
+    # Callers sum over the choices: what one call took must not stand on each of its answers.
     usage: OpenAiChoiceUsageJson | None = None
     if number == 0 and (counts := render_usage(outcome))["total_tokens"] is not None:
         usage = {**counts, **_render_details(counts["cached_tokens"], _sum_reasoning([outcome]))}
@@ -167,6 +168,7 @@ def render_openai_totals(outcomes: Sequence[Outcome], total_s: float) -> OpenAiT
     comparison = merge(outcomes, created=0, total_s=total_s)
     totals = comparison.totals
     input_tokens, output_tokens = totals.input_tokens, totals.output_tokens
+    # OpenAI's clients parse usage into integers, so null is the only way to say that it is unknown.
     usage: OpenAiUsageJson | None = None
     if input_tokens is not None and output_tokens is not None:
         usage = {

@@ -95,5 +95,6 @@ def encode_output_line(
         failed = render_all_failed(outcomes)
         status, body = failed.status, {"error": failed.error}
     request_id = next((outcome.result.request_id for outcome in outcomes if outcome.result.request_id), None)
+    # OpenAI's `request_id` is for support: the provider's own is the one that its support knows.
     line["response"] = {"status_code": status, "request_id": request_id or str(key), "body": body}
     return is_answered, encode_json(line) + b"\n"

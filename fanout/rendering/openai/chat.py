@@ -210,6 +210,7 @@ def _no_message(outcome: Outcome, number: int) -> ChatMessageJson:
 
 def _render_tool_calls(call: Call, tool_calls: Sequence[Mapping[str, object]]) -> ChatExtrasJson:
     """Return tool calls, under the older name for a caller who used that."""
+    # A caller who sent `functions` reads `function_call` alone.
     request = call.query.passthrough
     if request.get("functions") and not request.get("tools"):
         return {"function_call": cast("Mapping[str, object]", tool_calls[0].get("function"))}

@@ -67,6 +67,7 @@ class LineRequestBuilder:
         faults += [
             Fault(f"body.{name}", why) for name, why in FORBIDDEN_FIELDS.items() if line.body.get(name) not in (None, False)
         ]
+        # Validated as bytes, like a body that comes over HTTP: strict parsing differs between JSON and Python values.
         raw = to_json(line.body)
         try:
             wrong = list(dict.fromkeys(validate_body(raw, self._model).find_faults()))

@@ -45,6 +45,7 @@ class OpenAiSampling(SamplingFields, takes=SHARED_PARAMETERS, ranges={"user": (N
     def own_parameters(self) -> JsonObject:
         """Return the parameters that this object sets: see `Parameters`."""
         own = self.to_parameters()
+        # Konko's word for "not set"; a host whose penalty is a factor would take it as one.
         if own.get("repetition_penalty") == 0:
             own["repetition_penalty"] = None
         return own

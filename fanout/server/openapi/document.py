@@ -171,6 +171,7 @@ def _query_parameters(endpoint: Endpoint) -> Iterator[JsonObject]:
     if endpoint.query is None:
         return
     example: Mapping[str, object] = next(iter(endpoint.examples.values()), {})
+    # Inline, not as a component: a query is no object that a client could send.
     whole = strip_noise(endpoint.query.model_json_schema(by_alias=True, schema_generator=ComponentSchema))
     for name, schema in whole["properties"].items():
         required = {"required": True} if name in whole.get("required", ()) else {}

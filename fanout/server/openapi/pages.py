@@ -41,6 +41,7 @@ async def get_openapi(request: web.Request) -> web.Response:
 async def get_docs(request: web.Request) -> web.Response:
     """Serve `GET /docs`, whose examples show the address that the reader used."""
     page = request.app[PAGES][1]
+    # The caller writes the Host header: any other text could put markup into the page, or a command into its examples.
     if SAFE_HOST.fullmatch(request.host):
         page = page.replace(ADDRESS, f"{request.scheme}://{request.host}")
     return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": POLICY})

@@ -38,6 +38,7 @@ async def respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> w
         RequestError: with everything that is wrong between the fields.
     """
     now, began = time.time(), time.monotonic()
+    # Alone and first, because clients look for this message.
     if body.stream_options is not None and not body.stream:
         return error_response(request, render_error(400, NO_STREAM, param="stream_options"))
     if faults := list(dict.fromkeys(body.find_faults())):
@@ -49,6 +50,7 @@ async def respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> w
     check_limits(body.timeout_s, body.return_when, calls, environment.max_timeout_s)
     deadline_s = body.timeout_s or environment.timeout_s
     head: OpenAiHeadJson = {"id": str(uuid.uuid4()), "created": int(now), "model": _join_labels(calls)}
+    # Before any call, so that a request whose client leaves is in the history too.
     history.begin_comparison(request, head["id"], now, stream=body.stream, metadata=body.get_passthrough().get("metadata"))
     if body.stream:
         with_usage = bool(body.stream_options and body.stream_options.include_usage)

@@ -54,6 +54,7 @@ async def get_user_info(request: web.Request) -> web.Response:
 
 def _parse_number(request: web.Request, name: str, default: int, highest: int) -> int:
     given = request.query.get(name, str(default))
+    # The length is checked before `int`, which raises for thousands of digits.
     if not (given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= highest):
         raise RequestError([Fault(name, f"`{given[:40]}` is not allowed: a whole number from 1 to {highest}")])
     return int(given)

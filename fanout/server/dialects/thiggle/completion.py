@@ -44,6 +44,7 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     head = render_head(created)
     if body.dry_run:
         return json_response(render_dry_run(calls, head))
+    # Before any call, so that a request whose client leaves is in the history too.
     history.begin_comparison(request, head["id"], created, stream=body.stream, metadata=body.metadata)
     deadline_s = body.timeout_s or dispatcher.settings.environment.timeout_s
     if body.stream:
