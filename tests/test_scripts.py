@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -57,7 +56,8 @@ def make_venv(clone: Path, *, pip: str = "") -> None:
     venv = clone / ".venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     site = venv / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    (site / "borrowed.pth").write_text(f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
+    packages = [path for path in sys.path if path.endswith("-packages")]
+    (site / "borrowed.pth").write_text("\n".join([str(ROOT), *packages]))
     (site / "pip.py").write_text(pip)
     (venv / "bin" / "start.py").write_text("from fanout.cli.main import main\nmain()\n")
     program(venv / "bin" / "fanout", f'exec "{venv}/bin/python" "{venv}/bin/start.py" "$@"')
@@ -265,10 +265,11 @@ async def test_check_runs_every_check_and_stops_at_the_first_that_fails(clone: P
     bad = await script(clone, "check", "-x", PYTHON=str(machine / "python"), FAILS="mypy")
 
     assert (good.code, bad.code) == (0, 1)
-    assert calls[:3] == ["-m ruff format --check .", "-m ruff check .", "-m mypy"]
-    assert calls[3].startswith("-m pytest --numprocesses=")
-    assert "--cov=fanout" in calls[3]
-    assert (machine / "log").read_text().splitlines()[len(calls) :] == calls[:3]
+    *checks, suite = calls
+    assert checks == ["-m ruff format --check .", "-m ruff check .", "-m codespell_lib", "-m mypy"]
+    assert suite.startswith("-m pytest --numprocesses=")
+    assert "--cov=fanout" in suite
+    assert (machine / "log").read_text().splitlines()[len(calls) :] == checks
 
 
 def test_ci_runs_the_tests_and_nothing_else() -> None:

@@ -58,12 +58,17 @@ async def test_sweeping_deletes_abandoned_uploads_and_expired_files(tmp_path: Pa
     async with open_store(str(tmp_path / "a.db")) as store:
         assert store
         files, now = FileStore(store.database), time.time()
-        for id, created in (("abandoned", now - 2 * 86_400), ("begun", now), ("expired", now), ("kept", now)):
-            await files.begin_upload(id, created=created)
-            await files.add_part(id, 0, b"x")
+        for file_id, created in (("abandoned", now - 2 * 86_400), ("begun", now), ("expired", now), ("kept", now)):
+            await files.begin_upload(file_id, created=created)
+            await files.add_part(file_id, 0, b"x")
         await files.finish_upload("expired", size_bytes=1, filename="x", purpose="batch", expires=now - 1)
         await files.finish_upload("kept", size_bytes=1, filename="x", purpose="batch", expires=now + 3600)
 
         await files.sweep()
 
-        assert [await files.read_part(id, 0) for id in ("abandoned", "begun", "expired", "kept")] == [None, b"x", None, b"x"]
+        assert [await files.read_part(file_id, 0) for file_id in ("abandoned", "begun", "expired", "kept")] == [
+            None,
+            b"x",
+            None,
+            b"x",
+        ]

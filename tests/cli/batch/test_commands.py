@@ -277,7 +277,7 @@ async def test_lines_of_an_openai_batch_file_name_their_own_models(workspace: Wo
 
     assert result.code == 0, result.err
     assert [(line["custom_id"], line["text"]) for line in workspace.read_records("r.jsonl")] == [
-        (id, "This is ok.") for id in ("a", "b")
+        (custom_id, "This is ok.") for custom_id in ("a", "b")
     ]
     assert len(upstream.requests) == 2
 

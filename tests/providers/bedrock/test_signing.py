@@ -50,7 +50,7 @@ def set_keys(aws: pytest.MonkeyPatch, token: str | None = None) -> None:
         aws.setenv("AWS_SESSION_TOKEN", token)
 
 
-class Captured(Exception):
+class CapturedError(Exception):
     """Return what boto3 was about to send."""
 
 
@@ -59,11 +59,11 @@ def sign_with_boto3(call: Call, region: str) -> Any:
     client = import_botocore("boto3").Session().client("bedrock-runtime", region_name=region)
 
     def take(request: Any, **_: Any) -> None:
-        raise Captured(request)
+        raise CapturedError(request)
 
     client.meta.events.register("before-send.bedrock-runtime.Converse", take)
     body = encode_body(UP, call)
-    with pytest.raises(Captured) as caught:
+    with pytest.raises(CapturedError) as caught:
         client.converse(modelId=call.target.model, **body)
     return caught.value.args[0]
 

@@ -89,16 +89,16 @@ async def test_files_are_listed_by_account(desk: Server) -> None:
 
 
 async def test_a_deleted_file_is_gone_with_its_parts(desk: Server, tmp_path: Path) -> None:
-    id = await upload(desk.session, b"x" * (PART_BYTES + 1))
+    file_id = await upload(desk.session, b"x" * (PART_BYTES + 1))
     assert count_parts(tmp_path) == 2
 
-    assert await told(desk.session.delete(f"/v1/files/{id}")) == (200, {"id": id, "object": "file", "deleted": True})
+    assert await told(desk.session.delete(f"/v1/files/{file_id}")) == (200, {"id": file_id, "object": "file", "deleted": True})
 
     assert count_parts(tmp_path) == 0
-    for path in (f"/v1/files/{id}", f"/v1/files/{id}/content"):
+    for path in (f"/v1/files/{file_id}", f"/v1/files/{file_id}/content"):
         status, answer = await told(desk.session.get(path))
         assert (status, answer["error"]["code"], answer["error"]["param"]) == (404, "file_not_found", "file_id")
-    assert (await told(desk.session.delete(f"/v1/files/{id}")))[0] == 404
+    assert (await told(desk.session.delete(f"/v1/files/{file_id}")))[0] == 404
 
 
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "streamed"])

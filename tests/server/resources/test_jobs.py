@@ -228,8 +228,8 @@ async def test_invalid_rows_of_a_file_are_named_with_their_lines(desk: Server) -
     assert status == 400
     assert [detail["param"].partition(":")[0] for detail in answer["error"]["details"]][:2] == ["line 2", "line 4"]
     odd = await upload(desk.session, b"x", "rows.docx")
-    for id, expected in (("file-nobody", 404), (odd, 400)):
-        status, answer = await told(desk.session.post("/v1/jobs", json={"input_file_id": id, "models": "up/ok"}))
+    for file_id, expected in (("file-nobody", 404), (odd, 400)):
+        status, answer = await told(desk.session.post("/v1/jobs", json={"input_file_id": file_id, "models": "up/ok"}))
         assert (status, answer["error"]["param"]) == (expected, "input_file_id")
 
 
@@ -351,8 +351,8 @@ async def test_changed_models_prevent_a_resume_and_a_fork_repeats_all_calls(upst
 
 async def test_jobs_are_listed_by_page_state_and_account(anywhere: Server) -> None:
     ids = [(await job(anywhere.session, ["p"], "up/ok", account_id=account))["id"] for account in ("a", "b", "a")]
-    for id in ids:
-        await until(anywhere.session, f"/v1/jobs/{id}")
+    for job_id in ids:
+        await until(anywhere.session, f"/v1/jobs/{job_id}")
 
     async def listed(**query: str) -> list[str]:
         _, page = await told(anywhere.session.get("/v1/jobs", params=query))
@@ -411,8 +411,8 @@ async def test_jobs_stay_queued_over_a_restart_and_finish_after_it(upstream: Ups
     assert (done["state"], done["progress"]["answered"], len(upstream.requests)) == ("done", 60, 60)
 
 
-async def watch_events(url: str, id: str) -> str:
-    async with aiohttp.ClientSession(url) as session, session.get(f"/v1/jobs/{id}/events") as response:
+async def watch_events(url: str, job_id: str) -> str:
+    async with aiohttp.ClientSession(url) as session, session.get(f"/v1/jobs/{job_id}/events") as response:
         return await response.text()
 
 
