@@ -18,17 +18,17 @@ OnHeaders = Callable[[Mapping[str, str]], None]
 """Receives the headers of an attempt's answer, from which the account's limits are read."""
 
 ADAPTERS = {
-    "openai": "fanout.providers.openai.adapter",
-    "azure": "fanout.providers.openai.azure",
-    "anthropic": "fanout.providers.anthropic.adapter",
-    "gemini": "fanout.providers.gemini.adapter",
-    "vertex": "fanout.providers.gemini.vertex",
-    "cohere": "fanout.providers.cohere",
-    "bedrock": "fanout.providers.bedrock.adapter",
-    "ollama": "fanout.providers.ollama",
-    "scale": "fanout.providers.scale",
-    "scale-llm-engine": "fanout.providers.scale_llm_engine",
-    "ngram": "fanout.providers.ngram.adapter",
+    "openai": "fanout.providers.openai.adapter:OpenAi",
+    "azure": "fanout.providers.openai.azure:Azure",
+    "anthropic": "fanout.providers.anthropic.adapter:Anthropic",
+    "gemini": "fanout.providers.gemini.adapter:Gemini",
+    "vertex": "fanout.providers.gemini.vertex:Vertex",
+    "cohere": "fanout.providers.cohere:Cohere",
+    "bedrock": "fanout.providers.bedrock.adapter:Bedrock",
+    "ollama": "fanout.providers.ollama:Ollama",
+    "scale": "fanout.providers.scale:Scale",
+    "scale-llm-engine": "fanout.providers.scale_llm_engine:LlmEngine",
+    "ngram": "fanout.providers.ngram.adapter:create",
 }
 
 
@@ -77,14 +77,15 @@ class PreparableProvider(Protocol):
 def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Provider:
     """Create the provider of one row: its adapter is one of `ADAPTERS` or the dotted name of a module outside the package.
 
-    Every adapter's module has a `create(settings, session)`.
+    Such a module has a `create(settings, session)`.
 
     Raises:
         ConfigError: there is no such module, or it has no `create`.
     """
+    known = ADAPTERS.get(settings.adapter)
+    module, name = known.split(":") if known else (settings.adapter, "create")
     try:
-        module = import_module(ADAPTERS.get(settings.adapter, settings.adapter))
-        provider: Provider = module.create(settings, session)
+        provider: Provider = getattr(import_module(module), name)(settings, session)
     except (ImportError, AttributeError) as error:
         message = f"cannot load `{settings.adapter}` ({error}); known adapters: {', '.join(ADAPTERS)}, or a dotted module name"
         raise ConfigError(settings.source, [Fault(f"providers.{settings.name}.adapter", message)]) from error

@@ -49,8 +49,8 @@ from fanout.providers.mapping.tools import (
     ToolFields,
     convert_response_format,
     convert_tools,
-    get_tool_call_id,
     parse_tool_calls,
+    parse_tool_result,
 )
 from fanout.providers.parameter_tables import COHERE
 from fanout.providers.parameters import accept, drop_conflicting, fit
@@ -170,10 +170,6 @@ class Cohere(JsonProvider):
         return HttpRequest(url, self.build_headers(call), dump(fields))
 
 
-create = Cohere
-"""See `providers.create`."""
-
-
 def _convert_schema(schema: JsonObject | None) -> JsonObject:
     """Source: https://docs.cohere.com/docs/structured-outputs."""
     return {RESPONSE_FORMAT: {"type": "json_object", **({"json_schema": schema} if schema else {})}}
@@ -193,7 +189,7 @@ def _convert_message(origin: Origin, message: Message) -> JsonObject:
     if message.role in SYSTEM_ROLES:
         return {"role": "system", "content": to_text(origin, message.content)}
     if message.role == "tool":
-        call_id, text = get_tool_call_id(origin, message), to_text(origin, message.content)
+        call_id, text = parse_tool_result(origin, message)
         return {"role": "tool", "tool_call_id": call_id, "content": text}
     content = message.content
     converted = [_convert_part(origin, part) for part in content] if isinstance(content, tuple) else content

@@ -122,10 +122,6 @@ class Ollama(InliningProvider):
         return HttpRequest(url, self.build_headers(call), dump(fields))
 
 
-create = Ollama
-"""See `providers.create`."""
-
-
 def _convert_toolbox(toolbox: Toolbox) -> ToolFields:
     """Convert tools. Ollama takes OpenAI's, but no field that chooses one; where none may be called, none is sent."""
     lost = {"tool_choice": toolbox.choice in ("required", "function"), "parallel_tool_calls": not toolbox.is_parallel}

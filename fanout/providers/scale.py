@@ -94,10 +94,6 @@ class Scale(JsonProvider):
         return HttpRequest(url, self.build_headers(call), dump(fields))
 
 
-create = Scale
-"""See `providers.create`."""
-
-
 def flatten_to_prompt(origin: Origin, query: Query) -> str:
     """Return the prompt, or a conversation that is no more than one.
 

@@ -117,10 +117,6 @@ class LlmEngine(JsonProvider):
         return origin
 
 
-create = LlmEngine
-"""See `providers.create`."""
-
-
 def _to_basic(key: str) -> str:
     """Return the header's value: the key is the user, with no password. Source: RFC 7617 §2."""
     return f"Basic {b64encode(f'{key}:'.encode()).decode()}"

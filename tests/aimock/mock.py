@@ -69,7 +69,7 @@ class Aimock:
     def row(self, name: str, **headers: str) -> dict[str, Any]:
         """The same as a row of providers.json."""
         make, path = FORMATS[name]
-        adapter = next(name for name, module in ADAPTERS.items() if module == make.__module__)
+        adapter = next(name for name, module in ADAPTERS.items() if module == f"{make.__module__}:{make.__name__}")
         return {"adapter": adapter, "base_url": self.url + path, "api_key_env": "MOCK_KEY", "headers": headers}
 
     async def left(self, sockets: int) -> None:

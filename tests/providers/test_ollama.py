@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import Failure, Query, TokenLogprob
-from fanout.providers.ollama import Ollama, create
+from fanout.providers.ollama import Ollama
 from fanout.providers.transport.ndjson import NdjsonDecoder
 from tests.providers.mapping.test_images import PNG
 from tests.support.wires import (
@@ -304,7 +304,7 @@ def test_a_body_that_is_no_answer_is_a_failure(body: bytes) -> None:
 
 
 def test_too_large_an_answer_is_a_failure() -> None:
-    small = build_adapter(create, HOST, max_answer_bytes=100)
+    small = build_adapter(Ollama, HOST, max_answer_bytes=100)
     assert expect_failure(try_replay(small, CALL, [encode_lines(*[build_line("x" * 60)] * 3)])).code == "answer_too_large"
 
 

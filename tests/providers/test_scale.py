@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from fanout.core.errors import ProviderError
 from fanout.core.messages import Message, TextPart
 from fanout.core.schema import Query, TokenLogprob
-from fanout.providers import ADAPTERS, scale, scale_llm_engine
 from fanout.providers.scale import Scale
 from fanout.providers.scale_llm_engine import DEFAULT_MAX_TOKENS, LlmEngine
 from fanout.providers.transport.http import HttpProvider
@@ -65,13 +64,6 @@ def build_token(text: str, number: int, *, finished: bool = False) -> dict[str, 
 
 TOKENS = encode_events(build_token("On", 1), build_token("ce ☀", 2, finished=True))
 OUTPUT = {"text": "Once ☀", "num_prompt_tokens": 3, "num_completion_tokens": 2, "tokens": None}
-
-
-def test_both_adapters_are_found_by_name() -> None:
-    assert ADAPTERS["scale"] == scale.__name__
-    assert ADAPTERS["scale-llm-engine"] == scale_llm_engine.__name__
-    assert isinstance(build_adapter(scale.create), Scale)
-    assert isinstance(build_adapter(scale_llm_engine.create), LlmEngine)
 
 
 class TestPlatform:

@@ -27,22 +27,8 @@ from fanout.core.schema import Call, FittedParameters, Query, Target
 from fanout.providers.anthropic.blocks import BlockReader
 from fanout.providers.mapping.data_urls import split_data_url
 from fanout.providers.mapping.failures import Origin
-from fanout.providers.mapping.messages import (
-    SYSTEM_ROLES,
-    list_messages,
-    list_system_texts,
-    part_error,
-    report_left_out,
-    to_text,
-)
-from fanout.providers.mapping.tools import (
-    TOOL_FIELDS,
-    Toolbox,
-    ToolFields,
-    convert_tools,
-    get_tool_call_id,
-    parse_tool_calls,
-)
+from fanout.providers.mapping.messages import part_error, report_left_out, split_system
+from fanout.providers.mapping.tools import TOOL_FIELDS, Toolbox, ToolFields, convert_tools, parse_tool_calls, parse_tool_result
 from fanout.providers.parameter_tables import ANTHROPIC_FAMILIES, find_anthropic_family
 from fanout.providers.parameters import AcceptedParameters, accept, add_default, drop_conflicting, fit
 from fanout.providers.transport.http import HttpRequest
@@ -83,21 +69,17 @@ class Anthropic(JsonProvider):
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         url, origin = self.require_url(self._url), self._origin
-        messages = list_messages(origin, call.query)
+        system, messages = split_system(origin, call.query)
         fields: JsonObject = {
             **call.fitted.sent,
             "model": call.target.model,
             "messages": _convert_messages(origin, messages),
         }
-        if system := list_system_texts(origin, messages):
+        if system:
             fields["system"] = system[0] if len(system) == 1 else [{"type": "text", "text": text} for text in system]
         if stream:
             fields["stream"] = True
         return HttpRequest(url, self.build_headers(call), dump(fields))
-
-
-create = Anthropic
-"""See `providers.create`."""
 
 
 def _drop_blank_stops(fitted: FittedParameters, query: Query, accepted: AcceptedParameters) -> FittedParameters:
@@ -131,12 +113,10 @@ def _convert_messages(origin: Origin, messages: Sequence[Message]) -> list[JsonO
     converted: list[JsonObject] = []
     results: list[JsonObject] = []
     for message in messages:
-        if message.role in SYSTEM_ROLES:
-            continue
         if message.role == "tool":
             if not results:
                 converted.append({"role": "user", "content": results})  # all results of a turn stand in one message
-            text, call_id = to_text(origin, message.content), get_tool_call_id(origin, message)
+            call_id, text = parse_tool_result(origin, message)
             results.append({"type": "tool_result", "tool_use_id": call_id, "content": text})
             continue
         results = []

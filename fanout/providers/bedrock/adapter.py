@@ -91,10 +91,6 @@ class Bedrock(InliningProvider):
         return await self._signer.sign(request, SERVICE, self._region)
 
 
-create = Bedrock
-"""See `providers.create`."""
-
-
 def _fill_region(settings: ProviderSettings, region: str | None) -> ProviderSettings:
     """Return the settings with `{region}` filled in; without an address where no region is known."""
     base = settings.base_url or BASE_URL

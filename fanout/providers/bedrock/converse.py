@@ -11,7 +11,7 @@ from fanout.core.schema import Query
 from fanout.providers.mapping.data_urls import decode_data_url
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_object
-from fanout.providers.mapping.messages import SYSTEM_ROLES, list_messages, list_system_texts, part_error
+from fanout.providers.mapping.messages import part_error, split_system
 from fanout.providers.mapping.tools import Toolbox, ToolFields, get_tool_call_id, parse_tool_calls
 
 # Source for every field below: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html and botocore
@@ -34,9 +34,9 @@ def build_body(origin: Origin, sent: Mapping[str, Any], query: Query) -> JsonObj
     Raises:
         ProviderError: the query holds what Converse cannot express.
     """
-    messages = list_messages(origin, query)
+    system, messages = split_system(origin, query)
     body: JsonObject = {"messages": _convert_messages(origin, messages)}
-    if system := list_system_texts(origin, messages):
+    if system:
         body["system"] = [{"text": text} for text in system]
     if inference := {name: sent[name] for name in INFERENCE if name in sent}:
         body["inferenceConfig"] = inference
@@ -55,8 +55,6 @@ def _convert_messages(origin: Origin, messages: Sequence[Message]) -> list[JsonO
     """Return user and assistant in turns, as Converse requires: neighbours of one role are put together."""
     turns: list[JsonObject] = []
     for message in messages:
-        if message.role in SYSTEM_ROLES:
-            continue
         role = "assistant" if message.role == "assistant" else "user"
         blocks = list(_convert_message(origin, message))
         if turns and turns[-1]["role"] == role:

@@ -33,14 +33,7 @@ from fanout.providers.gemini.candidates import MADE_UP_ID, CandidateReader
 from fanout.providers.mapping.data_urls import split_data_url
 from fanout.providers.mapping.failures import Origin, configuration_error
 from fanout.providers.mapping.json_fields import as_object, as_text
-from fanout.providers.mapping.messages import (
-    SYSTEM_ROLES,
-    list_messages,
-    list_system_texts,
-    part_error,
-    report_left_out,
-    to_text,
-)
+from fanout.providers.mapping.messages import part_error, report_left_out, split_system
 from fanout.providers.mapping.tools import (
     RESPONSE_FORMAT,
     TOOL_FIELDS,
@@ -49,8 +42,8 @@ from fanout.providers.mapping.tools import (
     ToolFields,
     convert_response_format,
     convert_tools,
-    get_tool_call_id,
     parse_tool_calls,
+    parse_tool_result,
 )
 from fanout.providers.parameter_tables import GEMINI_FAMILIES, find_gemini_family
 from fanout.providers.parameters import accept, fit
@@ -90,10 +83,9 @@ class Gemini(JsonProvider):
         if base is None:
             raise configuration_error(f"`{self.name}` has no address")
         origin, sent = self._origin, call.fitted.sent
-        messages = list_messages(origin, call.query)
+        system, messages = split_system(origin, call.query)
         fields: JsonObject = {"contents": _convert_messages(origin, messages)}
-        # A system role inside `contents` is refused.
-        if system := list_system_texts(origin, messages):
+        if system:  # a system role inside `contents` is refused
             fields["systemInstruction"] = {"parts": [{"text": text} for text in system]}
         if config := {name: value for name, value in sent.items() if name not in BESIDE_CONFIG}:
             fields["generationConfig"] = config
@@ -106,10 +98,6 @@ class Gemini(JsonProvider):
     def find_base(self) -> str | None:
         """Return the address before `/models/…`; `None` while it is not known."""
         return None if self.settings.base_url is None else self.settings.base_url + self.build_prefix(VERSION)
-
-
-create = Gemini
-"""See `providers.create`."""
 
 
 def build_model_url(base: str, model: str, is_streamed: bool) -> URL:
@@ -143,8 +131,6 @@ def _convert_messages(origin: Origin, messages: Sequence[Message]) -> list[JsonO
     results: list[JsonObject] = []
     calls_by_id: dict[str, ToolCall] = {}
     for message in messages:
-        if message.role in SYSTEM_ROLES:
-            continue
         if message.role == "tool":
             if not results:
                 converted.append({"role": "user", "parts": results})  # as many results in one turn as there were calls
@@ -182,7 +168,7 @@ def _convert_call(call: ToolCall) -> JsonObject:
 
 def _convert_result(origin: Origin, message: Message, calls_by_id: Mapping[str, ToolCall]) -> JsonObject:
     """Convert a tool's answer; it names the function, which OpenAI's shape names only at the call."""
-    call_id, text = get_tool_call_id(origin, message), to_text(origin, message.content)
+    call_id, text = parse_tool_result(origin, message)
     try:
         # `response` must be an object: a JSON object is passed on as one
         value = parse(text.encode(errors="replace"))

@@ -166,7 +166,3 @@ class AccessToken:
 
     def _missing_error(self, needed: str) -> ProviderError:
         return configuration_error(f"`{self._name}` needs {needed}", "provider_not_configured")
-
-
-create = Vertex
-"""See `providers.create`."""

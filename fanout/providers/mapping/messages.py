@@ -33,10 +33,11 @@ def get_prompt(origin: Origin, query: Query) -> str:
     return query.prompt or ""
 
 
-def list_system_texts(origin: Origin, messages: Sequence[Message]) -> list[str]:
-    """Return the texts of the system messages, for formats that have a place of its own for them."""
+def split_system(origin: Origin, query: Query) -> tuple[list[str], list[Message]]:
+    """Return the texts of the system messages, and the others: for formats that have a place of its own for the first."""
+    messages = list_messages(origin, query)
     texts = [to_text(origin, message.content) for message in messages if message.role in SYSTEM_ROLES]
-    return [text for text in texts if text]
+    return [text for text in texts if text], [message for message in messages if message.role not in SYSTEM_ROLES]
 
 
 def to_text(origin: Origin, content: Content | None) -> str:

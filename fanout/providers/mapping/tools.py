@@ -11,6 +11,7 @@ from fanout.core.messages import Message
 from fanout.core.schema import FittedParameters
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_object, as_text
+from fanout.providers.mapping.messages import to_text
 
 TOOL_FIELDS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 """Source: https://platform.openai.com/docs/api-reference/chat/create"""
@@ -152,6 +153,15 @@ def _parse_tool_call(origin: Origin, call: object) -> ToolCall:
     if not isinstance(value, dict):
         raise origin.request_error("takes tool calls only with a JSON object as their arguments")
     return ToolCall(str(fields.get("id") or ""), str(function.get("name") or ""), value, fields)
+
+
+def parse_tool_result(origin: Origin, message: Message) -> tuple[str, str]:
+    """Return the id of the call that a tool's message answers, and its text.
+
+    Raises:
+        ProviderError: it names no call, or holds more than text.
+    """
+    return get_tool_call_id(origin, message), to_text(origin, message.content)
 
 
 def get_tool_call_id(origin: Origin, message: Message) -> str:

@@ -69,10 +69,6 @@ class OpenAi(JsonProvider):
         return HttpRequest(url, self.build_headers(call), PROMPTS.write_body(fields, call.query))
 
 
-create = OpenAi
-"""See `providers.create`."""
-
-
 class PromptCache:
     """The part of a body that is the same for every model: written anew for short prompts, kept for a long one.
 

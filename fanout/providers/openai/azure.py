@@ -60,7 +60,3 @@ class Azure(OpenAi):
             headers[hdrs.AUTHORIZATION] = f"Bearer {key}"
         else:
             headers["api-key"] = key
-
-
-create = Azure
-"""See `providers.create`."""

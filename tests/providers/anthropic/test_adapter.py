@@ -12,7 +12,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, Message, TextPart
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Completion, Failure, FittedParameters, Query, Target
-from fanout.providers.anthropic.adapter import Anthropic, create
+from fanout.providers.anthropic.adapter import Anthropic
 from fanout.providers.parameter_tables import find_anthropic_family
 from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
 from tests.support.llama import Llama
@@ -243,7 +243,7 @@ def test_tool_calls_and_results_of_a_conversation_are_converted() -> None:
 def test_the_version_is_the_one_that_takes_sampling_parameters() -> None:
     """Unless the row says otherwise."""
     assert UP.encode(CALL, stream=False).headers["anthropic-version"] == "2023-06-01"
-    newer = create(build_adapter(Anthropic, headers={"Anthropic-Version": "2026-10-21"}).settings, None)  # type: ignore[arg-type]
+    newer = build_adapter(Anthropic, headers={"Anthropic-Version": "2026-10-21"})
     assert newer.encode(CALL, stream=False).headers.getall("anthropic-version") == ["2026-10-21"]
 
 

@@ -13,7 +13,7 @@ from yarl import URL
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Call
-from fanout.providers.bedrock.adapter import Bedrock, create
+from fanout.providers.bedrock.adapter import Bedrock
 from fanout.providers.bedrock.signing import RETRY_LOOKUP_S, Signer, sign_request
 from fanout.providers.transport.http import HttpRequest
 from tests.support.converse import CALL, EVENT_STREAM, MODEL, STREAM, UP, build_answer, import_botocore
@@ -121,7 +121,7 @@ async def test_without_credentials_nothing_is_sent(aws: pytest.MonkeyPatch) -> N
     """It says what to set; and is not looked for again at once."""
     import_botocore("botocore")
     aws.setenv("AWS_REGION", "us-east-1")
-    async with serve_adapter(create, answer_with(build_answer("Hello")), key=None) as (bedrock, served):
+    async with serve_adapter(Bedrock, answer_with(build_answer("Hello")), key=None) as (bedrock, served):
         for _ in range(2):
             with pytest.raises(ProviderError, match="AWS_BEARER_TOKEN_BEDROCK") as caught:
                 await bedrock.complete(build_call(bedrock, MODEL))

@@ -8,7 +8,7 @@ import pytest
 
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Query, Target
-from fanout.providers.openai.azure import API_VERSION, Azure, create
+from fanout.providers.openai.azure import API_VERSION, Azure
 from tests.support.exchanges import build_choice, build_chunk, encode_chunks
 from tests.support.wires import (
     KEY,
@@ -87,7 +87,7 @@ def test_deployments_named_like_openais_models_take_what_those_take() -> None:
 
 def test_a_prompt_that_the_filter_blocks_is_refused_for_its_content() -> None:
     """And not tried again. Source: learn.microsoft.com, content filtering."""
-    azure = build_adapter(create, ENDPOINT)
+    azure = build_adapter(Azure, ENDPOINT)
     error = {
         "message": "The response was filtered due to the prompt triggering the content management policy.",
         "param": "prompt",
