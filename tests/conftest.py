@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 from pydantic_core import to_json
 
 from fanout.observability.logs import log
-from tests.support.asking import Ask, open_asking
-from tests.support.databases import BOTH, create_location
-from tests.support.llama import Llama, run_llama
+from tests.support.builders.settings import write_providers_file
+from tests.support.databases import SYSTEMS, create_location
+from tests.support.llama.process import Llama, run_llama
 from tests.support.postgres import Postgres, run_postgres
-from tests.support.server import UP_KEY, Server, serving
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.server import UP_KEY, Server, serve
+from tests.support.upstream.client import UpstreamClient
+from tests.support.upstream.server import Upstream
 
 # The duration of an example depends on the machine, which others use as well.
 settings.register_profile("patient", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,29 +33,29 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 @pytest.fixture
-async def ask(upstream: Upstream) -> AsyncIterator[Ask]:
+async def upstream_client(upstream: Upstream) -> AsyncIterator[UpstreamClient]:
     """A plain client of the scripted upstream."""
-    async with open_asking(upstream) as ask:
-        yield ask
+    async with aiohttp.ClientSession() as session:
+        yield UpstreamClient(upstream, session)
 
 
 @pytest.fixture
-def scripted(upstream: Upstream, tmp_path: Path) -> str:
+def providers_json(upstream: Upstream, tmp_path: Path) -> str:
     """The path of a providers.json whose models are scripts."""
-    return str(providers_file(upstream.url, tmp_path, retries={"attempts": 2, "max_delay_s": 0.02}))
+    return str(write_providers_file(upstream.url, tmp_path, retries={"attempts": 2, "max_delay_s": 0.02}))
 
 
 @pytest.fixture
 async def server(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
     """A server before the scripted upstream; its attempts last at most 10 s, the waits between them at most 20 ms."""
     retries = {"attempts": 3, "max_delay_s": 0.02}
-    config = providers_file(upstream.url, tmp_path, api_key_env="UP_KEY", timeout_s=10, retries=retries)
-    async with serving(config, UP_KEY=UP_KEY) as running:
+    config = write_providers_file(upstream.url, tmp_path, api_key_env="UP_KEY", timeout_s=10, retries=retries)
+    async with serve(config, UP_KEY=UP_KEY) as running:
         yield running
 
 
 @pytest.fixture
-def logged() -> Iterator[list[str]]:
+def log_lines() -> Iterator[list[str]]:
     """The lines that are logged during the test, as the JSON that an operator sees, including tracebacks."""
     lines: list[str] = []
 
@@ -77,14 +79,14 @@ def logged() -> Iterator[list[str]]:
     structlog.reset_defaults()
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=SYSTEMS)
 def location(request: pytest.FixtureRequest) -> Iterator[str]:
     """The location of an empty database: first a SQLite file, then a PostgreSQL database."""
     with create_location(request) as found:
         yield found
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=SYSTEMS)
 def bare_location(request: pytest.FixtureRequest) -> Iterator[str]:
     """The location of a database without tables, on either system."""
     with create_location(request, template="template1") as found:
@@ -99,10 +101,10 @@ def postgres_server() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def stoppable(postgres_server: Postgres) -> Iterator[Postgres]:
+def restartable_postgres(postgres_server: Postgres) -> Iterator[Postgres]:
     """The PostgreSQL server, for a test that stops it; it is started again afterwards."""
     yield postgres_server
-    if not postgres_server.running:
+    if not postgres_server.is_running:
         postgres_server.start()
 
 

@@ -21,12 +21,13 @@ from fanout.core.sampling import Sampling
 from fanout.core.schema import Answer, Call, Choice, Comparison, Completion, Failure, FittedParameters, Query, Target
 from fanout.dispatch.plan import Entry
 from fanout.providers import OnHeaders
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.upstream.server import Upstream
 
 
 @pytest.fixture
 def settings(upstream: Upstream, tmp_path: Path) -> Settings:
-    path = providers_file(upstream.url, tmp_path, prices="", retries={"attempts": 1})
+    path = write_providers_file(upstream.url, tmp_path, prices="", retries={"attempts": 1})
     return load_settings(path, {"FANOUT_TIMEOUT_S": "5"})
 
 
@@ -71,7 +72,7 @@ async def test_a_mapping_has_a_label_and_parameters_of_its_own(settings: Setting
     own = {"model": "up/say-one", "label": "mine", "max_tokens": 7, "temperature": None}
     comparison = await fanout.ask("Hello", [own, "up/say-two"], settings=settings, temperature=0.5, max_tokens=9)
     assert [choice.outcome.call.target.label for choice in comparison.choices] == ["mine", "up/say-two"]
-    bodies = [upstream.of(model)[0].body for model in ("say-one", "say-two")]
+    bodies = [upstream.requests_for(model)[0].body for model in ("say-one", "say-two")]
     assert [(body.get("max_tokens"), body.get("temperature")) for body in bodies] == [(7, None), (9, 0.5)]
 
 
@@ -100,7 +101,7 @@ async def test_the_deadline_is_the_callers_or_else_that_of_the_settings(settings
 async def test_return_when_cancels_the_rest_after_enough_answers(settings: Settings, upstream: Upstream) -> None:
     comparison = await fanout.ask("Hello", ["up/hang", "up/ok"], settings=settings, return_when=1)
     assert list_failures(comparison) == ["cancelled", None]
-    await upstream.quiet()
+    await upstream.wait_until_idle()
 
 
 async def test_a_dispatcher_kept_open_keeps_its_connections(settings: Settings, upstream: Upstream) -> None:
@@ -108,7 +109,7 @@ async def test_a_dispatcher_kept_open_keeps_its_connections(settings: Settings, 
         for _ in range(5):
             assert list_texts(await fanout.ask("Hello", "up/say-one", dispatcher=dispatcher)) == ["one"]
         assert upstream.connections == 1
-    await upstream.closed()
+    await upstream.wait_until_closed()
     for _ in range(2):
         await fanout.ask("Hello", "up/ok", settings=settings)
     assert upstream.connections == 3
@@ -205,11 +206,11 @@ async def test_an_interrupted_notebook_cell_ends_its_calls(settings: Settings, u
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", INTERRUPTED, settings.files[0], stdout=subprocess.PIPE, cwd=Path(fanout.__file__).parents[1]
     )
-    await upstream.arrived(1, timeout_s=20)
+    await upstream.wait_for_requests(1, timeout_s=20)
     process.send_signal(signal.SIGINT)
     async with asyncio.timeout(10):
         assert (await process.communicate())[0] == b"interrupted\n"
-    await upstream.quiet()
+    await upstream.wait_until_idle()
 
 
 # Requests

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.support.cli import ran, run, serving
+from tests.support.cli import run_command, run_fanout, serve_fanout
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -29,7 +29,7 @@ def test_every_example_is_listed_and_run_here() -> None:
 
 
 async def test_the_script_compares_two_models_and_sums_what_they_used(tmp_path: Path) -> None:
-    done = await ran([sys.executable, str(EXAMPLES / "compare_models.py")], cwd=tmp_path)
+    done = await run_command([sys.executable, str(EXAMPLES / "compare_models.py")], cwd=tmp_path)
 
     assert (done.code, done.err) == (0, "")
     assert done.out.count("local/ngram-3:") == done.out.count("local/ngram-5:") == 3
@@ -37,7 +37,7 @@ async def test_the_script_compares_two_models_and_sums_what_they_used(tmp_path: 
 
 
 async def test_the_script_shows_a_failure_beside_the_other_models_answer(tmp_path: Path) -> None:
-    done = await ran([sys.executable, str(EXAMPLES / "compare_models.py"), "local/ngram-3", "local/nix"], cwd=tmp_path)
+    done = await run_command([sys.executable, str(EXAMPLES / "compare_models.py"), "local/ngram-3", "local/nix"], cwd=tmp_path)
 
     assert (done.code, done.err) == (0, "")
     assert "local/nix: " in done.out
@@ -46,7 +46,7 @@ async def test_the_script_shows_a_failure_beside_the_other_models_answer(tmp_pat
 async def test_the_batch_file_gives_a_row_for_every_prompt_and_model(tmp_path: Path) -> None:
     models = ["-m", "local/ngram-3", "-m", "local/ngram-5"]
     results = tmp_path / "results.csv"
-    done = await run(
+    done = await run_fanout(
         *["batch", "run", str(EXAMPLES / "prompts.jsonl"), *models, "-o", str(results)], FANOUT_STORE=str(tmp_path / "store.db")
     )
 
@@ -60,7 +60,7 @@ async def test_the_dashboard_prints_usage_and_the_ready_providers(tmp_path: Path
     if not NODE.exists():
         reason = "NO NODE: `scripts/clients aimock` brings it"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    async with serving() as address:
+    async with serve_fanout() as address:
         ask = [
             "curl",
             "-s",
@@ -68,8 +68,8 @@ async def test_the_dashboard_prints_usage_and_the_ready_providers(tmp_path: Path
             "-d",
             '{"model": "local/ngram-2", "prompt": "A class", "max_tokens": 2}',
         ]
-        await ran([*ask, "-H", "Content-Type: application/json"], cwd=tmp_path)
-        done = await ran([str(NODE), str(EXAMPLES / "dashboard.mjs"), address], cwd=tmp_path)
+        await run_command([*ask, "-H", "Content-Type: application/json"], cwd=tmp_path)
+        done = await run_command([str(NODE), str(EXAMPLES / "dashboard.mjs"), address], cwd=tmp_path)
 
     assert (done.code, done.err) == (0, "")
     assert "local/ngram-2: 1 calls, 0 failed, 4 tokens, 0 USD" in done.out.splitlines()

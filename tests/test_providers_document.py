@@ -21,8 +21,8 @@ from fanout.core.messages import Message
 from fanout.core.sampling import SAMPLING_NAMES, Sampling
 from fanout.core.schema import Query, Target
 from fanout.providers import Provider, create
-from tests.support.cli import serving
-from tests.support.wires import answer_in_pieces, serve
+from tests.support.cli import serve_fanout
+from tests.support.upstream.canned import answer_in_pieces, serve_answers
 from tests.test_readme import ROOT, blocks
 
 DOCUMENT = "docs/providers.md"
@@ -239,12 +239,12 @@ async def test_the_documents_adapter_answers_whole_and_streamed(tmp_path: Path) 
     adapter, config, asked = _documented()
     assert len(adapter.text.splitlines()) <= 45
     (tmp_path / adapter.name).write_text(adapter.text)
-    async with serve(_text_generation) as upstream, aiohttp.ClientSession() as session:
+    async with serve_answers(_text_generation) as upstream, aiohttp.ClientSession() as session:
         address = re.search(r"http://[\d.:]+", config.text)
         assert address
         (tmp_path / config.name).write_text(config.text.replace(address[0], upstream.url))
         path = os.pathsep.join((str(tmp_path), str(ROOT)))
-        async with serving("--config", str(tmp_path / config.name), PYTHONPATH=path) as server:
+        async with serve_fanout("--config", str(tmp_path / config.name), PYTHONPATH=path) as server:
             whole = await _answer(session, server, asked)
             assert (whole["text"], whole["finish_reason"], whole["error"]) == ("Hello there", "length", None)
             assert (whole["usage"]["prompt_tokens"], whole["usage"]["completion_tokens"]) == (3, 2)

@@ -25,7 +25,7 @@ from fanout.jobs.result_records import COLUMNS
 from fanout.providers import ADAPTERS
 from fanout.requests.thiggle import CompletionBody
 from fanout.server.resources.job_bodies import JobBody
-from tests.support.cli import FANOUT, Ran, ran, serving, shape
+from tests.support.cli import FANOUT, CommandResult, describe_shape, run_command, serve_fanout
 
 ROOT = Path(__file__).parents[1]
 ADDRESS = "http://127.0.0.1:8080"
@@ -64,24 +64,24 @@ def tools(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 async def test_every_command_runs_and_every_answer_has_its_documented_form(document: str, tools: str, tmp_path: Path) -> None:
-    last, checked = Ran(0, "", ""), 0
+    last, checked = CommandResult(0, "", ""), 0
     store = str(tmp_path / "fanout.db")
-    async with serving() as address:
+    async with serve_fanout() as address:
         for block in blocks(document):
             where = f"{document}:{block.line}"
             if block.language == "sh" and block.text.strip() not in OF_THE_CLONE:
                 commands = block.text.replace(ADDRESS, address)
-                last = await ran(["sh", "-euc", commands], cwd=tmp_path, PATH=tools, FANOUT_STORE=store)
+                last = await run_command(["sh", "-euc", commands], cwd=tmp_path, PATH=tools, FANOUT_STORE=store)
                 assert last.code == 0, f"{where}: {last.err}{last.out}"
                 if "curl" in commands:
                     _check_answered(last.out, where)
             elif block.name:
                 (tmp_path / block.name).write_text(block.text)
             elif block.language == "python":
-                told = await ran([sys.executable, "-c", block.text.replace(ADDRESS, address)], cwd=tmp_path)
+                told = await run_command([sys.executable, "-c", block.text.replace(ADDRESS, address)], cwd=tmp_path)
                 assert (told.code, told.err) == (0, ""), where
             elif block.language == "json":
-                assert shape(json.loads(last.out)) == shape(json.loads(block.text)), where
+                assert describe_shape(json.loads(last.out)) == describe_shape(json.loads(block.text)), where
             elif block.language == "text":
                 _check_stream(block.text, last.out, where)
             checked += 1
@@ -104,7 +104,7 @@ def _check_stream(documented: str, out: str, where: str) -> None:
 
 
 def _form(line: str) -> Any:
-    return shape(json.loads(line[6:])) if line.startswith("data: {") else line
+    return describe_shape(json.loads(line[6:])) if line.startswith("data: {") else line
 
 
 def table() -> str:

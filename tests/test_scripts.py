@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cli import PATIENCE_S, Ran, address_of, environ, ran
+from tests.support.cli import PATIENCE_S, CommandResult, build_environ, read_address, run_command
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ("serve", "test", "check", "environment")
@@ -70,10 +70,10 @@ def stamp(clone: Path, *names: str) -> None:
         (clone / ".venv" / name).write_text(f"{clone}\n{sums.stdout}")
 
 
-async def script(clone: Path, name: str, *arguments: str, cwd: Path | None = None, **variables: str) -> Ran:
+async def script(clone: Path, name: str, *arguments: str, cwd: Path | None = None, **variables: str) -> CommandResult:
     """`PYTHON` is what scripts/test sets for this very test."""
     variables = {"PYTHON": "", **variables}
-    return await ran([str(clone / "scripts" / name), *arguments], given=None, cwd=cwd or clone.parent, **variables)
+    return await run_command([str(clone / "scripts" / name), *arguments], given=None, cwd=cwd or clone.parent, **variables)
 
 
 @pytest.mark.parametrize("name", ["serve", "test"])
@@ -152,11 +152,11 @@ async def test_what_is_installed_already_starts_at_once_from_any_folder(clone: P
     server = await asyncio.create_subprocess_exec(
         clone / "scripts" / "serve",
         cwd=tmp_path,
-        env=environ(PORT="0", PYTHONPATH="", PYTHON=""),
+        env=build_environ(PORT="0", PYTHONPATH="", PYTHON=""),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    await address_of(server)
+    await read_address(server)
     server.terminate()
     async with asyncio.timeout(PATIENCE_S):
         await server.communicate()

@@ -1,6 +1,6 @@
-"""A mock of many providers that nobody here wrote, over real sockets; its answers are in fixtures.json.
+"""An independent mock of many providers, over real sockets; its answers are in fixtures.json.
 
-It does not look at what it is params but for the user's last message, and its errors have OpenAI's or Anthropic's shape
+It reads only the last user message of a request, and its errors have OpenAI's or Anthropic's shape
 whatever the format: good for transport, streams and faults, not for shapes.
 """
 
@@ -29,7 +29,7 @@ from fanout.providers.ollama import Ollama
 from fanout.providers.openai.adapter import OpenAi
 from fanout.providers.openai.azure import Azure
 from fanout.providers.transport.http import HttpProvider
-from tests.support.wires import build_adapter
+from tests.support.provider_calls import build_adapter
 
 HERE = Path(__file__).parent
 HOME = HERE.parents[1] / ".venv-clients" / "aimock"
@@ -44,9 +44,9 @@ FORMATS: Mapping[str, tuple[type[HttpProvider], str]] = {
     "ollama": (Ollama, ""),
     "openrouter": (OpenAi, "/api/v1"),
 }
-"""Formats that it speaks: our adapter, and its path there."""
+"""Its formats: our adapter, and the path of the format at the mock."""
 PATIENCE_S = 20.0
-"""No fault takes longer, however busy the machine: what does, hangs."""
+"""Longest fault, even on a busy machine."""
 KEY = "sk-aimock-0123456789"
 
 
@@ -60,29 +60,29 @@ class Aimock:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    def provider(self, name: str, session: aiohttp.ClientSession, **headers: str) -> HttpProvider:
-        """The adapter of a format, pointed here; a header may ask for a fault."""
+    def build_adapter(self, name: str, session: aiohttp.ClientSession, **headers: str) -> HttpProvider:
+        """Return the adapter of a format, pointed at the mock; a header may request a fault."""
         make, path = FORMATS[name]
         named = {header.replace("_", "-"): value for header, value in headers.items()}
         return build_adapter(make, self.url + path, session=session, key=KEY, headers=named)
 
-    def row(self, name: str, **headers: str) -> dict[str, Any]:
-        """The same as a row of providers.json."""
+    def build_row(self, name: str, **headers: str) -> dict[str, Any]:
+        """Return the same as a row of providers.json."""
         make, path = FORMATS[name]
         adapter = next(name for name, module in ADAPTERS.items() if module == f"{make.__module__}:{make.__name__}")
         return {"adapter": adapter, "base_url": self.url + path, "api_key_env": "MOCK_KEY", "headers": headers}
 
-    async def left(self, sockets: int) -> None:
-        """Waits until so many sockets of this process lead here, idle ones included; a loop closes them a moment later.
+    async def wait_for_sockets(self, sockets: int) -> None:
+        """Wait until this process has so many sockets to the mock, including idle ones; a loop closes them a moment later.
 
         Raises:
             TimeoutError: there are others.
         """
         async with asyncio.timeout(PATIENCE_S):
-            while self._sockets() != sockets:
+            while self._count_sockets() != sockets:
                 await asyncio.sleep(0.01)
 
-    def _sockets(self) -> int:
+    def _count_sockets(self) -> int:
         ours = set()
         for fd in os.listdir("/proc/self/fd"):
             try:
@@ -108,16 +108,16 @@ def run_aimock() -> Iterator[Aimock]:
         [*command, "--log-level", "info"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as server:
         try:
-            yield Aimock(_address(server))
+            yield Aimock(_read_address(server))
         finally:
             server.kill()
 
 
-def _address(server: subprocess.Popen[str]) -> str:
+def _read_address(server: subprocess.Popen[str]) -> str:
     assert server.stdout
-    answer = ""
+    output = ""
     for line in server.stdout:
-        answer += line
+        output += line
         if found := re.search(r"listening on (http://\S+)", line):
             return found[1]
-    raise AssertionError(f"aimock did not start: {answer}")
+    raise AssertionError(f"aimock did not start: {output}")

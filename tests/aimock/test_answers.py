@@ -11,8 +11,8 @@ import pytest
 
 from fanout.core.messages import Message
 from tests.aimock.mock import FORMATS, KEY, Aimock
-from tests.support.server import serving
-from tests.support.wires import build_call, collect_stream, open_session
+from tests.support.provider_calls import build_call, collect_stream, open_session
+from tests.support.server import serve
 
 SAID = "Hello from a mock: ☀ and 😀"
 UNCOUNTED = {"ollama"}
@@ -26,7 +26,7 @@ WORDS = {"gemini": "FUNCTION_CALL", "vertex": "FUNCTION_CALL"}
 async def test_an_answer_is_read(name: str, stream: bool, aimock: Aimock) -> None:
     """Text, finish reason, usage and the request's id; the connection is kept for the next."""
     async with open_session() as session:
-        provider = aimock.provider(name, session)
+        provider = aimock.build_adapter(name, session)
         for _ in range(3):
             call = build_call(provider, "m-1")
             deltas, completion = await collect_stream(provider, call) if stream else ([], await provider.complete(call))
@@ -39,7 +39,7 @@ async def test_an_answer_is_read(name: str, stream: bool, aimock: Aimock) -> Non
             if stream:
                 assert len(deltas) > 2
                 assert "".join(delta.text for delta in deltas) == SAID
-        await aimock.left(sockets=1)
+        await aimock.wait_for_sockets(sockets=1)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -47,7 +47,7 @@ async def test_an_answer_is_read(name: str, stream: bool, aimock: Aimock) -> Non
 async def test_a_tool_call_is_read(name: str, stream: bool, aimock: Aimock) -> None:
     """In OpenAI's shape, whatever the format; its arguments come in pieces."""
     async with open_session() as session:
-        provider = aimock.provider(name, session)
+        provider = aimock.build_adapter(name, session)
         call = build_call(provider, "m-1", messages=(Message("user", "the weather"),))
         completion = (await collect_stream(provider, call))[1] if stream else await provider.complete(call)
     (choice,) = completion.choices
@@ -62,7 +62,7 @@ async def test_a_tool_call_is_read(name: str, stream: bool, aimock: Aimock) -> N
 async def test_many_streams_are_read_at_once(name: str, aimock: Aimock) -> None:
     """Each is whole, and nobody's pieces are another's."""
     async with open_session() as session:
-        provider = aimock.provider(name, session)
+        provider = aimock.build_adapter(name, session)
         answers = await asyncio.gather(*(collect_stream(provider, build_call(provider, f"m-{number}")) for number in range(20)))
     assert {completion.choices[0].message.text for _, completion in answers} == {SAID}
 
@@ -71,14 +71,15 @@ async def test_many_streams_are_read_at_once(name: str, aimock: Aimock) -> None:
 async def test_one_prompt_is_answered_in_all_formats_at_once(stream: bool, aimock: Aimock, tmp_path: Path) -> None:
     """Through the real server; beside them one whose connection drops, one that is limited, one that talks nonsense."""
     broken = {"disconnect": "network", "ratelimit": "rate_limit", "malformed": "malformed", "drop": "server"}
-    rows = {name: aimock.row(name) for name in FORMATS}
+    rows = {name: aimock.build_row(name) for name in FORMATS}
     rows |= {
-        fault: {**aimock.row("openai", **{f"x-aimock-chaos-{fault}": "1"}), "retries": {"attempts": 1}} for fault in broken
+        fault: {**aimock.build_row("openai", **{f"x-aimock-chaos-{fault}": "1"}), "retries": {"attempts": 1}}
+        for fault in broken
     }
     config = tmp_path / "providers.json"
     config.write_text(json.dumps({"extends": False, "providers": rows}))
     models = [f"{name}/m-1" for name in rows]
-    async with serving(config, MOCK_KEY=KEY) as server:
+    async with serve(config, MOCK_KEY=KEY) as server:
         body = {"model": models, "prompt": "Hello", "stream": stream}
         async with server.session.post("/v1/completion", json=body) as response:
             assert response.status == 200

@@ -12,43 +12,43 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.support.cli import run, serving, shape
-from tests.support.upstreams import Upstream
+from tests.support.cli import describe_shape, run_fanout, serve_fanout
+from tests.support.upstream.server import Upstream
 
 
-async def test_json_output_equals_the_servers_answer(scripted: str) -> None:
+async def test_json_output_equals_the_servers_answer(providers_json: str) -> None:
     models = ["ok", "429", "up/no_usage"]
     body = {"prompt": "hi", "model": models, "max_tokens": 4}
-    async with serving("--config", scripted) as address, aiohttp.ClientSession() as session:
+    async with serve_fanout("--config", providers_json) as address, aiohttp.ClientSession() as session:
         async with session.post(f"{address}/v1/completion", json=body) as response:
             answer = await response.json()
         arguments = ["ask", "hi", "--json", "--max-tokens", "4", *(part for model in models for part in ("-m", model))]
-        local = await run(*arguments, "--config", scripted)
-        remote = await run(*arguments, "--server", address)
+        local = await run_fanout(*arguments, "--config", providers_json)
+        remote = await run_fanout(*arguments, "--server", address)
 
     assert (local.code, remote.code) == (1, 1)
-    assert shape(json.loads(local.out)) == shape(answer) == shape(json.loads(remote.out))
+    assert describe_shape(json.loads(local.out)) == describe_shape(answer) == describe_shape(json.loads(remote.out))
     assert [choice["model"] for choice in json.loads(local.out)["choices"]] == models
 
 
-async def test_json_output_equals_the_servers_error_if_every_call_fails(scripted: str) -> None:
+async def test_json_output_equals_the_servers_error_if_every_call_fails(providers_json: str) -> None:
     body = {"prompt": "hi", "model": ["nope", "401"]}
-    async with serving("--config", scripted) as address, aiohttp.ClientSession() as session:
+    async with serve_fanout("--config", providers_json) as address, aiohttp.ClientSession() as session:
         async with session.post(f"{address}/v1/completion", json=body) as response:
             answer = await response.json()
-        local = await run("ask", "hi", "--json", "-m", "nope", "-m", "401", "--config", scripted)
-        remote = await run("ask", "hi", "--json", "-m", "nope", "-m", "401", "--server", address)
+        local = await run_fanout("ask", "hi", "--json", "-m", "nope", "-m", "401", "--config", providers_json)
+        remote = await run_fanout("ask", "hi", "--json", "-m", "nope", "-m", "401", "--server", address)
 
     assert (local.code, remote.code) == (1, 1)
     assert json.loads(local.out).keys() == {"error"}
-    assert shape(json.loads(local.out)) == shape(answer) == shape(json.loads(remote.out))
+    assert describe_shape(json.loads(local.out)) == describe_shape(answer) == describe_shape(json.loads(remote.out))
 
 
-async def test_answers_through_a_server_equal_those_of_the_command_itself(scripted: str) -> None:
+async def test_answers_through_a_server_equal_those_of_the_command_itself(providers_json: str) -> None:
     arguments = ["ask", "hi", "-m", "ok", "-m", "up/say-two-chunks-2", "-m", "500", "-n", "2"]
-    async with serving("--config", scripted) as address:
-        local = await run(*arguments, "--config", scripted)
-        remote = await run(*arguments, "--server", address)
+    async with serve_fanout("--config", providers_json) as address:
+        local = await run_fanout(*arguments, "--config", providers_json)
+        remote = await run_fanout(*arguments, "--server", address)
 
     def remove_times(text: str) -> str:
         return re.sub(r"[0-9.]+ (ms|s|tokens/s)\b", "", text)
@@ -57,29 +57,29 @@ async def test_answers_through_a_server_equal_those_of_the_command_itself(script
     assert remove_times(local.out) == remove_times(remote.out)
 
 
-async def test_failures_of_all_models_on_a_server_are_shown_as_answers(scripted: str) -> None:
-    async with serving("--config", scripted) as address:
-        result = await run("ask", "hi", "-m", "nope", "-m", "401", "--server", address.removeprefix("http://"))
+async def test_failures_of_all_models_on_a_server_are_shown_as_answers(providers_json: str) -> None:
+    async with serve_fanout("--config", providers_json) as address:
+        result = await run_fanout("ask", "hi", "-m", "nope", "-m", "401", "--server", address.removeprefix("http://"))
 
     assert (result.code, result.err) == (1, "")
     assert "== nope\n-- not found: unknown model `nope`" in result.out
     assert "== 401\n-- auth 401: " in result.out
 
 
-async def test_the_key_for_the_server_comes_from_the_environment(scripted: str) -> None:
-    async with serving("--config", scripted, FANOUT_API_KEYS="right,other") as address:
-        shown = await run("ask", "hi", "-m", "ok", "--server", address, FANOUT_API_KEYS="right")
-        wrong = await run("ask", "hi", "-m", "ok", "--server", address, FANOUT_API_KEYS="wrong")
-        absent = await run("ask", "hi", "-m", "ok", "--server", address)
+async def test_the_key_for_the_server_comes_from_the_environment(providers_json: str) -> None:
+    async with serve_fanout("--config", providers_json, FANOUT_API_KEYS="right,other") as address:
+        shown = await run_fanout("ask", "hi", "-m", "ok", "--server", address, FANOUT_API_KEYS="right")
+        wrong = await run_fanout("ask", "hi", "-m", "ok", "--server", address, FANOUT_API_KEYS="wrong")
+        absent = await run_fanout("ask", "hi", "-m", "ok", "--server", address)
 
     assert (shown.code, wrong.code, absent.code) == (0, 2, 2)
     assert wrong.err.startswith("fanout: the server answered 401: ")
     assert "FANOUT_API_KEYS" in absent.err
 
 
-async def test_a_request_the_server_refuses_is_reported_in_its_words(scripted: str) -> None:
-    async with serving("--config", scripted) as address:
-        result = await run("ask", "hi", "-m", "ok", "--temperature", "1.5", "--server", address)
+async def test_a_request_the_server_refuses_is_reported_in_its_words(providers_json: str) -> None:
+    async with serve_fanout("--config", providers_json) as address:
+        result = await run_fanout("ask", "hi", "-m", "ok", "--temperature", "1.5", "--server", address)
 
     assert (result.code, result.out) == (2, "")
     assert result.err.startswith("fanout: the server answered 400: `temperature`: 1.5 is not allowed")
@@ -89,9 +89,9 @@ async def test_a_missing_server_is_reported(upstream: Upstream) -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{holder.getsockname()[1]}"
-        nobody = await run("ask", "hi", "--server", address)
-    stranger = await run("ask", "hi", "--server", upstream.origin)
-    nonsense = await run("ask", "hi", "--server", "http://")
+        nobody = await run_fanout("ask", "hi", "--server", address)
+    stranger = await run_fanout("ask", "hi", "--server", upstream.origin)
+    nonsense = await run_fanout("ask", "hi", "--server", "http://")
 
     assert (nobody.code, stranger.code, nonsense.code) == (2, 2, 2)
     assert nobody.err.startswith(f"fanout: no server at http://{address} (")
@@ -129,7 +129,7 @@ async def test_a_server_that_is_not_fanout_is_reported(flags: list[str]) -> None
         (broken, "answered 502: <html>bad"),
     ):
         async with serve_stranger(answer) as address:
-            result = await run("ask", "hi", "--server", address, *flags)
+            result = await run_fanout("ask", "hi", "--server", address, *flags)
         assert result.code == 2
         assert sentence in result.err
         assert result.err.count("\n") == 1
@@ -151,7 +151,7 @@ async def test_a_broken_connection_differs_from_an_absent_server() -> None:
         return response
 
     async with serve_stranger(completion) as address:
-        result = await run("ask", "hi", "--server", address)
+        result = await run_fanout("ask", "hi", "--server", address)
 
     assert result.code == 2
     assert result.out.startswith("== m\nhalf an ans\n-- broken off after ")

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from fanout.cli.main import COMMANDS
-from tests.support.cli import FANOUT, PATIENCE_S, address_of, ran, run, started
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.cli import FANOUT, PATIENCE_S, read_address, run_command, run_fanout, start_fanout
+from tests.support.upstream.server import Upstream
 
 
-async def test_in_a_pipe_answers_are_printed_one_below_the_other_without_wrapping(scripted: str) -> None:
-    result = await run("ask", "hi", "--config", scripted, "-m", "up/chunks-60", "-m", "ok")
+async def test_in_a_pipe_answers_are_printed_one_below_the_other_without_wrapping(providers_json: str) -> None:
+    result = await run_fanout("ask", "hi", "--config", providers_json, "-m", "up/chunks-60", "-m", "ok")
 
     assert (result.code, result.err) == (0, "")
     lines = result.out.splitlines()
@@ -29,7 +30,7 @@ async def test_in_a_pipe_answers_are_printed_one_below_the_other_without_wrappin
 
 
 async def test_the_embedded_models_answer_without_any_configuration() -> None:
-    result = await run("ask", "The return statement", "--max-tokens", "5", "--seed", "1")
+    result = await run_fanout("ask", "The return statement", "--max-tokens", "5", "--seed", "1")
 
     assert (result.code, result.err) == (0, "")
     assert re.findall("^== (.+)$", result.out, re.M) == ["local/ngram-2", "local/ngram-3", "local/ngram-5"]
@@ -37,13 +38,13 @@ async def test_the_embedded_models_answer_without_any_configuration() -> None:
 
 async def test_training_the_embedded_models_is_not_part_of_an_answers_time() -> None:
     """Training takes at least 0.1 s, a token a few milliseconds. The best of three runs counts: machines are noisy."""
-    result = [await run("ask", "hi", "-m", "local/ngram-2", "--max-tokens", "1", "--json") for _ in range(3)]
+    result = [await run_fanout("ask", "hi", "-m", "local/ngram-2", "--max-tokens", "1", "--json") for _ in range(3)]
 
     assert min(json.loads(one.out)["choices"][0]["timing"]["total_ms"] for one in result) < 50
 
 
-async def test_a_failure_is_shown_with_the_answers_and_sets_the_exit_code(scripted: str) -> None:
-    result = await run("ask", "hi", "--config", scripted, "-m", "ok", "-m", "500", "-m", "nope")
+async def test_a_failure_is_shown_with_the_answers_and_sets_the_exit_code(providers_json: str) -> None:
+    result = await run_fanout("ask", "hi", "--config", providers_json, "-m", "ok", "-m", "500", "-m", "nope")
 
     assert (result.code, result.err) == (1, "")
     assert "This is ok." in result.out
@@ -51,16 +52,16 @@ async def test_a_failure_is_shown_with_the_answers_and_sets_the_exit_code(script
     assert "-- not found: unknown model `nope`" in result.out
 
 
-async def test_an_unknown_model_is_a_failed_answer(scripted: str) -> None:
-    result = await run("ask", "hi", "--config", scripted, "-m", "nope")
+async def test_an_unknown_model_is_a_failed_answer(providers_json: str) -> None:
+    result = await run_fanout("ask", "hi", "--config", providers_json, "-m", "nope")
 
     assert (result.code, result.err) == (1, "")
     assert "unknown model `nope`" in result.out
 
 
-async def test_samples_are_numbered_and_stop_and_system_are_sent(scripted: str, upstream: Upstream) -> None:
-    result = await run(
-        "ask", "hi", "--config", scripted, "-m", "ok", "-n", "2", "--stop", "x", "--stop", "y", "--system", "be brief"
+async def test_samples_are_numbered_and_stop_and_system_are_sent(providers_json: str, upstream: Upstream) -> None:
+    result = await run_fanout(
+        "ask", "hi", "--config", providers_json, "-m", "ok", "-n", "2", "--stop", "x", "--stop", "y", "--system", "be brief"
     )
 
     assert re.findall("^== (.+)$", result.out, re.M) == ["ok #1", "ok #2"]
@@ -69,15 +70,15 @@ async def test_samples_are_numbered_and_stop_and_system_are_sent(scripted: str, 
     assert body["messages"][0] == {"role": "system", "content": "be brief"}
 
 
-async def test_answers_are_compared_with_the_first(scripted: str) -> None:
-    result = await run("ask", "hi", "--config", scripted, "-m", "ok", "-m", "up/say-This", "--diff")
+async def test_answers_are_compared_with_the_first(providers_json: str) -> None:
+    result = await run_fanout("ask", "hi", "--config", providers_json, "-m", "ok", "-m", "up/say-This", "--diff")
 
     assert "== up/say-This\nThis [-is ok.-]" in result.out
 
 
 @pytest.mark.parametrize("arguments", [[], ["-"]])
-async def test_the_prompt_is_read_from_standard_input(arguments: list[str], scripted: str, upstream: Upstream) -> None:
-    result = await run("ask", *arguments, "--config", scripted, "-m", "ok", given="  zwei\nZeilen é\n".encode())
+async def test_the_prompt_is_read_from_standard_input(arguments: list[str], providers_json: str, upstream: Upstream) -> None:
+    result = await run_fanout("ask", *arguments, "--config", providers_json, "-m", "ok", given="  zwei\nZeilen é\n".encode())
 
     assert result.code == 0
     assert upstream.requests[0].body["messages"] == [{"role": "user", "content": "  zwei\nZeilen é"}]
@@ -87,7 +88,7 @@ async def test_the_prompt_is_read_from_standard_input(arguments: list[str], scri
     ("stdin", "sentence"), [(b"", "standard input is empty"), (b"\n", "standard input is empty"), (b"\xff", "not UTF-8")]
 )
 async def test_a_prompt_that_cannot_be_used_is_refused(stdin: bytes, sentence: str) -> None:
-    result = await run("ask", given=stdin)
+    result = await run_fanout("ask", given=stdin)
 
     assert (result.code, result.out) == (2, "")
     assert sentence in result.err
@@ -104,7 +105,7 @@ async def test_a_prompt_that_cannot_be_used_is_refused(stdin: bytes, sentence: s
     ],
 )
 async def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
-    result = await run(*arguments)
+    result = await run_fanout(*arguments)
 
     assert (result.code, result.out) == (2, "")
     assert "Error: " in result.err
@@ -112,7 +113,7 @@ async def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
 
 
 async def test_too_many_calls_are_refused() -> None:
-    result = await run("ask", "hi", "-n", "100")
+    result = await run_fanout("ask", "hi", "-n", "100")
 
     assert result.code == 2
     assert result.err == "fanout: model: the request makes 300 calls (prompts × models × n); at most 256 are allowed\n"
@@ -123,7 +124,7 @@ async def test_every_fault_of_the_configuration_is_named(tmp_path: Path) -> None
     file.write_text('{"providers": {"a": {"adaptor": "openai"}}, "models": {"m": {"provider": "a", "kind": "chat"}}}')
 
     for command in (["check"], ["models"], ["ask", "hi"], ["serve", "--port", "0"]):
-        result = await run(*command, "--config", str(file))
+        result = await run_fanout(*command, "--config", str(file))
         lines = result.err.splitlines()
         assert (result.code, result.out) == (2, "")
         assert all(line.startswith(f"fanout: {file}: ") for line in lines)
@@ -134,7 +135,7 @@ async def test_every_fault_of_the_configuration_is_named(tmp_path: Path) -> None
 @pytest.mark.parametrize("option", ["--config", "--env-file"])
 async def test_a_file_that_cannot_be_read_is_named_in_one_sentence(option: str, tmp_path: Path) -> None:
     for path in (tmp_path / "absent", tmp_path):
-        result = await run("check", option, str(path))
+        result = await run_fanout("check", option, str(path))
         assert (result.code, result.out) == (2, "")
         assert result.err.startswith(f"fanout: {path}: cannot be read")
         assert result.err.count("\n") == 1
@@ -144,7 +145,7 @@ async def test_check_finds_an_unknown_adapter(tmp_path: Path) -> None:
     file = tmp_path / "own.json"
     file.write_text('{"providers": {"a": {"adapter": "opneai", "base_url": "http://localhost/v1"}}}')
 
-    result = await run("check", "--config", str(file))
+    result = await run_fanout("check", "--config", str(file))
 
     assert result.code == 2
     assert "providers.a.adapter" in result.err
@@ -152,13 +153,13 @@ async def test_check_finds_an_unknown_adapter(tmp_path: Path) -> None:
 
 
 async def test_a_key_in_the_environment_takes_precedence_over_one_in_a_file(upstream: Upstream, tmp_path: Path) -> None:
-    config = str(providers_file(upstream.url, tmp_path, api_key_env="UP_KEY"))
+    config = str(write_providers_file(upstream.url, tmp_path, api_key_env="UP_KEY"))
     (tmp_path / "keys.env").write_text("# mine\nexport UP_KEY='from the file'\n")
     keys = ["--env-file", str(tmp_path / "keys.env")]
 
-    without = await run("ask", "hi", "--config", config, "-m", "ok")
-    with_file = await run("ask", "hi", "--config", config, "-m", "ok", *keys)
-    with_both = await run("ask", "hi", "--config", config, "-m", "ok", *keys, UP_KEY="from the environment")
+    without = await run_fanout("ask", "hi", "--config", config, "-m", "ok")
+    with_file = await run_fanout("ask", "hi", "--config", config, "-m", "ok", *keys)
+    with_both = await run_fanout("ask", "hi", "--config", config, "-m", "ok", *keys, UP_KEY="from the environment")
 
     assert (without.code, with_file.code, with_both.code) == (1, 0, 0)
     assert "`UP_KEY`" in without.out
@@ -168,9 +169,9 @@ async def test_a_key_in_the_environment_takes_precedence_over_one_in_a_file(upst
     ]
 
 
-async def test_lone_surrogates_in_an_answer_are_replaced(scripted: str) -> None:
-    plain = await run("ask", "hi", "--config", scripted, "-m", "up/surrogates")
-    as_json = await run("ask", "hi", "--config", scripted, "-m", "up/surrogates", "--json")
+async def test_lone_surrogates_in_an_answer_are_replaced(providers_json: str) -> None:
+    plain = await run_fanout("ask", "hi", "--config", providers_json, "-m", "up/surrogates")
+    as_json = await run_fanout("ask", "hi", "--config", providers_json, "-m", "up/surrogates", "--json")
 
     assert (plain.code, as_json.code) == (0, 0)
     assert "\ufffd" in plain.out
@@ -189,9 +190,9 @@ async def test_models_names_the_variables_that_each_model_needs(tmp_path: Path) 
     (tmp_path / "own.json").write_text(json.dumps(own))
     config = ["--config", str(tmp_path / "own.json")]
 
-    result = await run("models", *config)
-    ready = await run("models", "--ready", *config)
-    as_json = await run("models", "--json", *config)
+    result = await run_fanout("models", *config)
+    ready = await run_fanout("models", "--ready", *config)
+    as_json = await run_fanout("models", "--json", *config)
 
     rows = {re.split(r"\s{2,}", line)[0]: line for line in result.out.splitlines()}
     assert result.code == 0
@@ -209,31 +210,31 @@ async def test_models_names_the_variables_that_each_model_needs(tmp_path: Path) 
     assert {"old", "later", "日本"} < {model["id"] for model in json.loads(as_json.out)["data"]}
 
 
-async def test_check_counts_providers_and_models(scripted: str) -> None:
-    result = await run("check", "--config", scripted)
+async def test_check_counts_providers_and_models(providers_json: str) -> None:
+    result = await run_fanout("check", "--config", providers_json)
 
     assert (result.code, result.err) == (0, "")
-    assert re.fullmatch(rf"{re.escape(scripted)}: valid; 2 providers, \d+ models \(\d+ ready\)\n", result.out)
+    assert re.fullmatch(rf"{re.escape(providers_json)}: valid; 2 providers, \d+ models \(\d+ ready\)\n", result.out)
 
 
 async def test_check_live_reports_that_no_provider_is_ready(tmp_path: Path) -> None:
     (tmp_path / "own.json").write_text('{"extends": false}')
 
-    result = await run("check", "--live", "--config", str(tmp_path / "own.json"))
+    result = await run_fanout("check", "--live", "--config", str(tmp_path / "own.json"))
 
     assert result.code == 2
     assert "no provider is ready; `fanout init` asks" in result.err
 
 
 async def test_schema_prints_a_json_schema() -> None:
-    schema = json.loads((await run("schema")).out)
+    schema = json.loads((await run_fanout("schema")).out)
 
     assert schema["$schema"].startswith("https://json-schema.org/")
     assert {"providers", "models", "sets"} <= schema["properties"].keys()
 
 
 async def test_a_closed_pipe_ends_the_command_without_a_message() -> None:
-    result = await ran(["sh", "-c", f"{{ {' '.join(FANOUT)} models --json; echo $? >&2; }} | true"])
+    result = await run_command(["sh", "-c", f"{{ {' '.join(FANOUT)} models --json; echo $? >&2; }} | true"])
 
     assert result.err == "1\n"
 
@@ -243,7 +244,7 @@ async def test_a_port_in_use_is_reported_in_one_sentence() -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        result = await run("serve", "--port", str(port))
+        result = await run_fanout("serve", "--port", str(port))
 
     assert (result.code, result.out) == (2, "")
     assert (
@@ -253,7 +254,7 @@ async def test_a_port_in_use_is_reported_in_one_sentence() -> None:
 
 
 async def test_listening_for_other_machines_requires_keys() -> None:
-    result = await run("serve", "--host", "0.0.0.0", "--port", "0")
+    result = await run_fanout("serve", "--host", "0.0.0.0", "--port", "0")
 
     assert (result.code, result.out) == (2, "")
     assert "FANOUT_API_KEYS" in result.err
@@ -262,8 +263,8 @@ async def test_listening_for_other_machines_requires_keys() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_serve_stops_cleanly_at_a_signal(number: signal.Signals) -> None:
-    async with started("serve", "--port", "0") as process:
-        await address_of(process)
+    async with start_fanout("serve", "--port", "0") as process:
+        await read_address(process)
         process.send_signal(number)
         async with asyncio.timeout(PATIENCE_S):
             rest, _ = await process.communicate()
@@ -275,20 +276,20 @@ async def test_serve_stops_cleanly_at_a_signal(number: signal.Signals) -> None:
 
 async def test_every_command_has_help() -> None:
     for command in ([], *([name] for name in COMMANDS)):
-        result = await run(*command, "--help")
+        result = await run_fanout(*command, "--help")
         assert result.code == 0
         assert "Usage: " in result.out
 
 
 async def test_each_line_of_the_help_is_the_beginning_of_its_commands_own_help() -> None:
     for name, line in COMMANDS.items():
-        own_help = " ".join((await run(name, "--help")).out.split())
+        own_help = " ".join((await run_fanout(name, "--help")).out.split())
         assert line.rstrip(".") in own_help
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
 async def test_help_and_version_import_neither_subcommands_nor_heavy_libraries(option: str) -> None:
-    result = await ran([sys.executable, "-X", "importtime", "-m", "fanout", option])
+    result = await run_command([sys.executable, "-X", "importtime", "-m", "fanout", option])
 
     imported = {line.rpartition("|")[2].strip() for line in result.err.splitlines()}
     assert "click" in imported
@@ -299,4 +300,4 @@ async def test_help_and_version_import_neither_subcommands_nor_heavy_libraries(o
 async def test_version_is_printed() -> None:
     import fanout
 
-    assert (await run("--version")).out == f"fanout, version {fanout.__version__}\n"
+    assert (await run_fanout("--version")).out == f"fanout, version {fanout.__version__}\n"

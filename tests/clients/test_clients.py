@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import cli
-from tests.support.upstreams import Upstream
+from tests.support.cli import run_command, serve_fanout
+from tests.support.upstream.server import Upstream
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parents[1] / ".venv-clients"
@@ -22,7 +22,7 @@ LOCAL = {  # published names → embedded models
     "meta-llama/llama-2-13b": ("ngram-5", "text"),
     "codellama/codellama-13b-instruct": ("ngram-3", "chat"),
 }
-SCRIPTED = {  # names → scripts of tests/support/upstreams.py
+SCRIPTED = {  # names → scripts of tests/support/upstream/script.py
     "gpt-4": "ok",
     "gpt-4o": "ok",
     "nousresearch/nous-hermes-llama2-13b": "ok",
@@ -65,9 +65,9 @@ async def report_of(client: str, upstream: Upstream, folder: Path, example: str 
         reason = f"the environment of `{client}` is missing: run scripts/clients"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     config = providers_json(upstream, folder)
-    async with cli.serving("--config", str(config), FANOUT_API_KEYS=KEY) as url:
+    async with serve_fanout("--config", str(config), FANOUT_API_KEYS=KEY) as url:
         script = HERE / "examples" / f"{example or client}_client.py"
-        done = await cli.ran([str(python), str(script)], FANOUT_URL=url, FANOUT_KEY=KEY)
+        done = await run_command([str(python), str(script)], FANOUT_URL=url, FANOUT_KEY=KEY)
     assert done.code == 0, done.err
     report: dict[str, Any] = json.loads(done.out)
     return report
@@ -175,8 +175,8 @@ async def test_openais_batches(upstream: Upstream, tmp_path: Path) -> None:
 async def test_openai_does_not_repeat_what_was_paid_for(upstream: Upstream, tmp_path: Path) -> None:
     """A client that tries twice again by itself is told not to after a failure upstream, and may where nothing was paid."""
     await report_of("openai", upstream, tmp_path)
-    assert len(upstream.of("500")) == 2  # one for the error, one beside a healthy model
-    assert len(upstream.of("429-s-1")) == 3
+    assert len(upstream.requests_for("500")) == 2  # one for the error, one beside a healthy model
+    assert len(upstream.requests_for("429-s-1")) == 3
 
 
 async def test_scale_gp(upstream: Upstream, tmp_path: Path) -> None:

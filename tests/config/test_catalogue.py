@@ -12,7 +12,7 @@ import pytest
 
 from fanout.config.catalogue import Catalogue
 from fanout.config.settings import load_settings
-from tests.support.configuring import configured
+from tests.support.builders.settings import load_own_settings
 
 TODAY = date(2026, 6, 1)
 
@@ -39,7 +39,7 @@ def catalogue(tmp_path: Path) -> Catalogue:
         "later": make_row("open", "later-1", deprecated_on="2026-06-02"),
     }
     sets = {"Both": ["Alpha", "org/beta"]}
-    return Catalogue(configured(tmp_path, {"extends": False, "providers": providers, "models": models, "sets": sets}))
+    return Catalogue(load_own_settings(tmp_path, {"extends": False, "providers": providers, "models": models, "sets": sets}))
 
 
 @pytest.mark.parametrize("name", ["Alpha", "alpha", "ALPHA", "first", "FIRST", "org/alpha", "Org/Alpha", "open/alpha-1"])

@@ -12,7 +12,7 @@ from fanout.config.overlay import Layer, overlay
 from fanout.config.providers_file import ProvidersFile
 from fanout.config.settings import load_settings
 from fanout.core.errors import ConfigError
-from tests.support.configuring import Rows, configured, faults
+from tests.support.builders.settings import Rows, collect_faults, load_own_settings
 
 OPENAI = {"adapter": "openai", "base_url": "https://own.example/v1"}
 NGRAM = {"adapter": "ngram"}
@@ -33,7 +33,7 @@ def test_the_operators_entry_replaces_the_shipped_one_whole(tmp_path: Path) -> N
         "models": {"gpt-5": make_model("openai", "gpt-5")},
         "sets": {"embedded": ["gpt-5"]},
     }
-    settings = configured(tmp_path, rows)
+    settings = load_own_settings(tmp_path, rows)
     assert settings.providers["openai"].row.api_key_env == ()
     assert settings.providers["openai"].row.limits.requests_per_minute is None
     assert settings.models["gpt-5"].deprecated_on is None
@@ -41,7 +41,7 @@ def test_the_operators_entry_replaces_the_shipped_one_whole(tmp_path: Path) -> N
 
 
 def test_other_entries_stay_as_shipped(tmp_path: Path) -> None:
-    shipped, settings = configured(tmp_path, {}), configured(tmp_path, {"providers": {"mine": OPENAI}})
+    shipped, settings = load_own_settings(tmp_path, {}), load_own_settings(tmp_path, {"providers": {"mine": OPENAI}})
     assert set(settings.providers) == {*shipped.providers, "mine"}
     assert settings.models == shipped.models
     assert settings.providers["mine"].source == str(tmp_path / "own.json")
@@ -50,21 +50,21 @@ def test_other_entries_stay_as_shipped(tmp_path: Path) -> None:
 
 
 def test_null_removes_an_entry(tmp_path: Path) -> None:
-    settings = configured(tmp_path, {"models": {"gpt-5": None}, "sets": {"embedded": None}})
+    settings = load_own_settings(tmp_path, {"models": {"gpt-5": None}, "sets": {"embedded": None}})
     assert "gpt-5" not in settings.models
     assert "gpt-5-mini" in settings.models
     assert settings.sets == {}
 
 
 def test_removing_a_provider_removes_its_shipped_models_and_their_places_in_shipped_sets(tmp_path: Path) -> None:
-    settings = configured(tmp_path, {"providers": {"local": None}})
+    settings = load_own_settings(tmp_path, {"providers": {"local": None}})
     assert "local" not in settings.providers
     assert not [name for name in settings.models if name.startswith("local/")]
     assert "embedded" not in settings.sets
 
 
 def test_removing_a_model_removes_its_place_in_shipped_sets(tmp_path: Path) -> None:
-    settings = configured(tmp_path, {"models": {"local/ngram-2": None}})
+    settings = load_own_settings(tmp_path, {"models": {"local/ngram-2": None}})
     assert settings.sets["embedded"] == ("local/ngram-3", "local/ngram-5")
 
 
@@ -83,7 +83,7 @@ def test_removing_a_provider_removes_literal_names_from_sets_of_earlier_files() 
 
 def test_the_operators_model_is_not_removed_silently(tmp_path: Path) -> None:
     rows = {"providers": {"openai": None}, "models": {"mine": make_model("openai", "x")}, "sets": {"s": ["gpt-5"]}}
-    assert faults(tmp_path, rows) == [
+    assert collect_faults(tmp_path, rows) == [
         "own: models.mine.provider: unknown provider `openai`; did you mean `openrouter`?",
         "own: sets.s[0]: unknown model `gpt-5`",
     ]
@@ -100,11 +100,11 @@ def test_the_operators_model_is_not_removed_silently(tmp_path: Path) -> None:
 )
 def test_removing_a_missing_entry_is_a_fault(tmp_path: Path, rows: Rows, fault: str) -> None:
     """Otherwise a typing error would leave the entry in place that was to be removed."""
-    assert faults(tmp_path, rows)[0].startswith(f"own: {fault}")
+    assert collect_faults(tmp_path, rows)[0].startswith(f"own: {fault}")
 
 
 def test_extends_false_keeps_nothing_shipped(tmp_path: Path) -> None:
-    settings = configured(tmp_path, make_file())
+    settings = load_own_settings(tmp_path, make_file())
     assert (set(settings.providers), dict(settings.models), dict(settings.sets)) == ({"p"}, {}, {})
     assert settings.files == (str(tmp_path / "own.json"),)
 
@@ -120,11 +120,11 @@ def test_extends_false_keeps_nothing_shipped(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_not_a_json_object_is_reported_with_the_place(tmp_path: Path, text: str, fault: str) -> None:
-    assert faults(tmp_path, text)[0].startswith(f"own: {fault}")
+    assert collect_faults(tmp_path, text)[0].startswith(f"own: {fault}")
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
-    assert "p" in configured(tmp_path, "\ufeff" + json.dumps(make_file())).providers
+    assert "p" in load_own_settings(tmp_path, "\ufeff" + json.dumps(make_file())).providers
 
 
 def test_bytes_that_are_not_text_are_a_fault(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_all_duplicate_names_are_reported(tmp_path: Path) -> None:
     text = (
         '{"models": {"a/b": {"id": 1, "id": 2}, "m": 1, "m": 2, "m": 3}, "sets": {"s": [{"x": 1, "x": 1}]}, "sets": {"t": []}}'
     )
-    assert faults(tmp_path, text) == [
+    assert collect_faults(tmp_path, text) == [
         "own: sets: stands twice in one object",
         "own: models.m: stands twice in one object",
         'own: models["a/b"].id: stands twice in one object',
@@ -147,7 +147,7 @@ def test_all_duplicate_names_are_reported(tmp_path: Path) -> None:
 
 def test_all_faults_of_the_shape_are_reported_at_once(tmp_path: Path) -> None:
     rows = {"providers": {"p": {"adaptor": "x"}}, "models": {"m": make_model(kind="x")}, "sets": {"s": 1}}
-    assert [line.split(": ")[1] for line in faults(tmp_path, rows)] == [
+    assert [line.split(": ")[1] for line in collect_faults(tmp_path, rows)] == [
         "providers.p.adapter",
         "providers.p.adaptor",
         "models.m.kind",
@@ -162,7 +162,7 @@ def test_all_faults_of_references_and_variables_are_reported_at_once(tmp_path: P
         sets={"s": ["c"], "t": []},
         default_provider={"scale": "q"},
     )
-    assert faults(tmp_path, rows, E_URL="e.example") == [
+    assert collect_faults(tmp_path, rows, E_URL="e.example") == [
         "own: providers.o.base_url: is required, or `base_url_env`: the address of the API, like `https://host/v1`",
         "own: models.a.provider: unknown provider `q`; known: p, o, e",
         "own: models.b.aliases[0]: `A` is already a name of model `a`",
@@ -192,17 +192,17 @@ def test_all_faults_of_references_and_variables_are_reported_at_once(tmp_path: P
     ],
 )
 def test_a_name_with_two_meanings_is_a_fault(tmp_path: Path, sections: Rows, fault: str) -> None:
-    (line,) = faults(tmp_path, make_file(**sections))
+    (line,) = collect_faults(tmp_path, make_file(**sections))
     assert line.startswith(f"own: {fault}")
 
 
 def test_similar_names_without_a_conflict_are_accepted(tmp_path: Path) -> None:
     models = {"p/a": make_model("p", "a"), "b": make_model("p", aliases=["B2", "q/b"]), "org/c": make_model("p", "c")}
     sections = {"models": models, "sets": {"s": ["B2", "p/anything/at-all", "ORG/C"]}, "default_provider": {"scale": "p"}}
-    settings = configured(tmp_path, make_file(**sections))
+    settings = load_own_settings(tmp_path, make_file(**sections))
     assert settings.sets["s"] == ("B2", "p/anything/at-all", "ORG/C")
     assert settings.default_provider == {"scale": "p"}
-    assert configured(tmp_path, {"default_provider": {"scale": None}}).default_provider == {}
+    assert load_own_settings(tmp_path, {"default_provider": {"scale": None}}).default_provider == {}
 
 
 @pytest.mark.parametrize(
@@ -229,5 +229,5 @@ def test_similar_names_without_a_conflict_are_accepted(tmp_path: Path) -> None:
     ],
 )
 def test_a_conflict_with_a_shipped_entry_is_a_fault_of_the_operators_entry(tmp_path: Path, rows: Rows, fault: str) -> None:
-    (line,) = faults(tmp_path, rows)
+    (line,) = collect_faults(tmp_path, rows)
     assert line.startswith(f"own: {fault}")

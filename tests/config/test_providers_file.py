@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from fanout.config.overlay import SHIPPED
 from fanout.config.providers_file import ModelRow, PriceRow, ProviderRow, make_json_schema
-from tests.support.configuring import configured, faults
+from tests.support.builders.settings import collect_faults, load_own_settings
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-proj-0123456789abcdef"
@@ -92,7 +92,7 @@ WRONG_IN_MEANING: list[tuple[Any, str]] = [
 def test_a_wrong_row_is_refused_with_its_place_but_without_its_value(
     tmp_path: Path, rows: dict[str, Any] | str, fault: str
 ) -> None:
-    found = faults(tmp_path, rows)
+    found = collect_faults(tmp_path, rows)
     assert found[0].startswith(f"own: {fault}")
     assert KEY not in "".join(found)
 
@@ -129,7 +129,7 @@ def test_a_full_row_is_read_unchanged(tmp_path: Path) -> None:
         parameters={"drop": ["seed"], "rename": {"top_k": "k"}, "clamp": {"top_p": [0.1, None]}},
         prices="",
     )
-    row = configured(tmp_path, rows).providers["p"].row
+    row = load_own_settings(tmp_path, rows).providers["p"].row
     assert row.api_key_env == ("P_KEY", "P_TOKEN")
     assert row.limits.burst == 2
     assert row.retries.attempts == 1
@@ -138,7 +138,7 @@ def test_a_full_row_is_read_unchanged(tmp_path: Path) -> None:
 
 
 def test_a_single_key_variable_needs_no_list(tmp_path: Path) -> None:
-    assert configured(tmp_path, make_provider(api_key_env="P_KEY")).providers["p"].row.api_key_env == ("P_KEY",)
+    assert load_own_settings(tmp_path, make_provider(api_key_env="P_KEY")).providers["p"].row.api_key_env == ("P_KEY",)
 
 
 def test_rows_are_frozen_and_hide_their_headers() -> None:

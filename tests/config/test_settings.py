@@ -17,7 +17,7 @@ from fanout.config.overlay import SHIPPED
 from fanout.config.settings import ProviderSettings, load_settings
 from fanout.core.errors import ConfigError
 from fanout.core.sampling import SAMPLING_NAMES
-from tests.support.configuring import configured, faults, own_file
+from tests.support.builders.settings import collect_faults, load_own_settings, write_own_file
 
 KEY = "sk-proj-0123456789abcdef"
 MINE = {"providers": {"mine": {"adapter": "openai", "base_url": "https://mine.example/v1/"}}}
@@ -25,14 +25,14 @@ MINE = {"providers": {"mine": {"adapter": "openai", "base_url": "https://mine.ex
 
 def load_provider(folder: Path, row: dict[str, Any], **environ: str) -> ProviderSettings:
     rows = {"extends": False, "providers": {"p": {"adapter": "openai", **row}}}
-    return configured(folder, rows, **environ).providers["p"]
+    return load_own_settings(folder, rows, **environ).providers["p"]
 
 
 def write_user_file(home: Path) -> Path:
     """Write a file into the folder where a user's own is searched; return its path."""
     folder = home / "fanout"
     folder.mkdir(parents=True)
-    return own_file(folder, MINE).rename(folder / "providers.json")
+    return write_own_file(folder, MINE).rename(folder / "providers.json")
 
 
 # Which file
@@ -105,7 +105,7 @@ def make_unreadable(folder: Path) -> Iterator[None]:
 
 
 def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FANOUT_CONFIG", str(own_file(tmp_path, MINE)))
+    monkeypatch.setenv("FANOUT_CONFIG", str(write_own_file(tmp_path, MINE)))
     monkeypatch.setenv("FANOUT_MAX_CALLS", "7")
     settings = load_settings()
     assert "mine" in settings.providers
@@ -160,7 +160,7 @@ def test_an_address_without_a_default_is_missing_even_for_a_caller_with_a_key(tm
 @pytest.mark.parametrize("address", ["p.example", "ftp://p", "https://", f"https://u:{KEY}@p/v1", f"https://p?k={KEY}"])
 def test_a_wrong_address_in_a_variable_is_reported_without_its_value(tmp_path: Path, address: str) -> None:
     two = {"adapter": "openai", "base_url_env": "P_URL"}
-    (line,) = faults(tmp_path, {"extends": False, "providers": {"p": two, "q": two}}, P_URL=address)
+    (line,) = collect_faults(tmp_path, {"extends": False, "providers": {"p": two, "q": two}}, P_URL=address)
     assert line.startswith("environment: P_URL: is not an address")
     assert KEY not in line
 
@@ -187,7 +187,7 @@ def test_no_repr_shows_a_secret(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text(KEY)
     environ = {"A_KEY": KEY, "FANOUT_API_KEYS": KEY, "FANOUT_API_KEYS_FILE": str(keys)}
-    settings = configured(tmp_path, {"providers": {"p": row}}, **environ)
+    settings = load_own_settings(tmp_path, {"providers": {"p": row}}, **environ)
     own = settings.providers["p"]
     for thing in (settings, settings.environment, own, own.row, own.headers, own.key, Catalogue(settings).__dict__):
         assert KEY not in f"{thing!r} {thing}"

@@ -10,17 +10,25 @@ from typing import Any
 import pytest
 
 from fanout.core.schema import Outcome
-from tests.support.dispatching import Opened, dispatching, failed, text, word
-from tests.support.upstreams import Upstream
+from tests.support.builders.dispatcher import (
+    ObservedDispatcher,
+    expect_failure,
+    name_outcome,
+    open_observed_dispatcher,
+    read_text,
+)
+from tests.support.upstream.server import Upstream
 
-ODD: dict[str, Any] = {"providers": {"odd": {"adapter": "tests.support.odd_adapter", "retries": {"max_delay_s": 0.02}}}}
+ODD: dict[str, Any] = {
+    "providers": {"odd": {"adapter": "tests.support.adapters.misbehaving", "retries": {"max_delay_s": 0.02}}}
+}
 
 
 def list_codes(outcomes: list[Outcome]) -> list[str]:
-    return [failed(outcome).code or "" if word(outcome) != "ok" else "ok" for outcome in outcomes]
+    return [expect_failure(outcome).code or "" if name_outcome(outcome) != "ok" else "ok" for outcome in outcomes]
 
 
-def was_notified_once_each(opened: Opened) -> bool:
+def was_notified_once_each(opened: ObservedDispatcher) -> bool:
     return set(Counter(outcome.call.index for outcome in opened.outcomes).values()) == {1}
 
 
@@ -28,11 +36,11 @@ def was_notified_once_each(opened: Opened) -> bool:
 
 
 async def test_the_rest_is_cancelled_upstream_once_enough_have_answered(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         outcomes = await opened.run("hang", "400", "up/sleep-0.1", "up/429-s-3", "hang_body", return_when=1)
-        await upstream.quiet()
+        await upstream.wait_until_idle()
 
-    assert [word(outcome) for outcome in outcomes] == ["cancelled", "bad_request", "ok", "cancelled", "cancelled"]
+    assert [name_outcome(outcome) for outcome in outcomes] == ["cancelled", "bad_request", "ok", "cancelled", "cancelled"]
     assert max(outcome.timing.total_s for outcome in outcomes) < 1
     assert sorted(request.model for request in upstream.abandoned) == ["hang", "hang_body"]
     assert was_notified_once_each(opened)
@@ -41,33 +49,33 @@ async def test_the_rest_is_cancelled_upstream_once_enough_have_answered(upstream
 async def test_an_entry_has_answered_only_when_all_its_samples_have_ended(upstream: Upstream, tmp_path: Path) -> None:
     """The first entry's second sample decides when two have answered; the failing one never counts."""
     slow = {"model": "up/ok-then-sleep-0.3", "n": 2}
-    async with dispatching(upstream.url, tmp_path) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         outcomes = await opened.run(slow, "ok", "400", "up/sleep-2", return_when=2)
 
-    assert [word(outcome) for outcome in outcomes] == ["ok", "ok", "ok", "bad_request", "cancelled"]
+    assert [name_outcome(outcome) for outcome in outcomes] == ["ok", "ok", "ok", "bad_request", "cancelled"]
     assert outcomes[-1].timing.total_s == pytest.approx(0.3, abs=0.1)
 
 
 async def test_an_entry_with_one_good_sample_counts(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         outcomes = await opened.run({"model": "up/400-then-ok", "n": 2}, "hang", return_when=1)
 
-    assert [word(outcome) for outcome in outcomes] == ["bad_request", "ok", "cancelled"]
+    assert [name_outcome(outcome) for outcome in outcomes] == ["bad_request", "ok", "cancelled"]
 
 
 async def test_a_race_with_too_few_answers_ends_when_all_calls_have_ended(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         outcomes = await opened.run("ok", "400", "hang", return_when=2, deadline_s=0.3)
 
-    assert [word(outcome) for outcome in outcomes] == ["ok", "bad_request", "timeout"]
+    assert [name_outcome(outcome) for outcome in outcomes] == ["ok", "bad_request", "timeout"]
 
 
 async def test_a_race_won_by_a_call_that_needs_no_upstream_cancels_the_rest(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         outcomes = await opened.run({"model": "ok", "max_tokens": 0}, "hang", return_when=1)
-        await upstream.quiet()
+        await upstream.wait_until_idle()
 
-    assert [word(outcome) for outcome in outcomes] == ["ok", "cancelled"]
+    assert [name_outcome(outcome) for outcome in outcomes] == ["ok", "cancelled"]
     assert was_notified_once_each(opened)
 
 
@@ -80,7 +88,7 @@ async def test_a_caller_who_leaves_ends_every_call_and_observers_are_notified_on
     upstream: Upstream, tmp_path: Path, after_s: float, stopping: bool
 ) -> None:
     """The calls are in flight, asleep before a retry or waiting for a place; at 0 s, their tasks have not taken a step."""
-    async with dispatching(upstream.url, tmp_path, concurrency=2) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path, concurrency=2) as opened:
         task = asyncio.create_task(opened.run("hang", "up/503-s-3", "hang_body", "up/sleep-0.2"))
         await asyncio.sleep(after_s)
         if stopping:
@@ -88,23 +96,23 @@ async def test_a_caller_who_leaves_ends_every_call_and_observers_are_notified_on
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await upstream.quiet()
+        await upstream.wait_until_idle()
 
-    assert [word(outcome) for outcome in opened.outcomes] == ["cancelled"] * 4
+    assert [name_outcome(outcome) for outcome in opened.outcomes] == ["cancelled"] * 4
     assert was_notified_once_each(opened)
     assert len(upstream.requests) == (3 if after_s else 0)
 
 
 async def test_observers_are_notified_of_a_cancelled_attempt_too(upstream: Upstream, tmp_path: Path) -> None:
     """It may have been billed, so its cost must be counted."""
-    async with dispatching(upstream.url, tmp_path) as opened:
-        task = asyncio.create_task(opened.dispatcher.attempt(opened.calls("hang")[0], deadline_s=5))
-        await upstream.arrived(1)
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
+        task = asyncio.create_task(opened.dispatcher.attempt(opened.plan("hang")[0], deadline_s=5))
+        await upstream.wait_for_requests(1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    assert [(word(outcome), outcome.timing.attempts) for outcome in opened.outcomes] == [("cancelled", 1)]
+    assert [(name_outcome(outcome), outcome.timing.attempts) for outcome in opened.outcomes] == [("cancelled", 1)]
 
 
 # The server stops
@@ -112,13 +120,13 @@ async def test_observers_are_notified_of_a_cancelled_attempt_too(upstream: Upstr
 
 async def test_stop_ends_calls_with_a_failure_that_says_why(upstream: Upstream, tmp_path: Path) -> None:
     """This holds for calls in flight, asleep before a retry and waiting for a place; later ones are not made at all."""
-    async with dispatching(upstream.url, tmp_path, concurrency=1) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path, concurrency=1) as opened:
         task = asyncio.create_task(opened.run("up/503-s-3", "hang", "up/sleep-0.1"))
-        await upstream.arrived(2)
+        await upstream.wait_for_requests(2)
         opened.dispatcher.stop()
         outcomes = await task
         later = await opened.run("ok")
-        await upstream.quiet()
+        await upstream.wait_until_idle()
 
     assert list_codes(outcomes) == ["server_stopping"] * 3
     assert list_codes(later) == ["server_stopping"]
@@ -127,7 +135,7 @@ async def test_stop_ends_calls_with_a_failure_that_says_why(upstream: Upstream, 
 
 
 async def test_stop_leaves_finished_answers_alone(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         task = asyncio.create_task(opened.run("ok", "hang"))
         while not opened.outcomes:
             await asyncio.sleep(0.001)
@@ -142,28 +150,34 @@ async def test_stop_leaves_finished_answers_alone(upstream: Upstream, tmp_path: 
 
 @pytest.mark.parametrize("bug", ["bug", "timeout", "cancelled"])
 async def test_a_bug_in_an_adapter_is_logged_and_fails_its_own_call_alone(
-    upstream: Upstream, tmp_path: Path, logged: list[str], bug: str
+    upstream: Upstream, tmp_path: Path, log_lines: list[str], bug: str
 ) -> None:
-    async with dispatching(upstream.url, tmp_path, more=ODD) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path, more=ODD) as opened:
         broken, good, later = await opened.run(f"odd/{bug}", "odd/fine", "up/sleep-0.1")
 
-    assert (failed(broken).kind, failed(broken).code, broken.timing.attempts) == ("internal", "internal_error", 1)
-    assert (text(good), word(later)) == ("half and whole", "ok")
-    assert len(logged) == 1
-    assert "Traceback" in logged[0]
-    assert '"provider":"odd"' in logged[0]
+    assert (expect_failure(broken).kind, expect_failure(broken).code, broken.timing.attempts) == (
+        "internal",
+        "internal_error",
+        1,
+    )
+    assert (read_text(good), name_outcome(later)) == ("half and whole", "ok")
+    assert len(log_lines) == 1
+    assert "Traceback" in log_lines[0]
+    assert '"provider":"odd"' in log_lines[0]
     assert was_notified_once_each(opened)
 
 
-async def test_a_bug_in_the_bookkeeping_fails_its_own_call_alone(upstream: Upstream, tmp_path: Path, logged: list[str]) -> None:
+async def test_a_bug_in_the_bookkeeping_fails_its_own_call_alone(
+    upstream: Upstream, tmp_path: Path, log_lines: list[str]
+) -> None:
     """An observer raises, although none may: all calls are answered all the same."""
-    async with dispatching(upstream.url, tmp_path) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         opened.events = RejectingList("ok")
         outcomes = await opened.run("ok", "up/say-fine", "up/sleep-0.1")
 
-    assert [word(outcome) for outcome in outcomes] == ["ok", "ok", "ok"]
-    assert len(logged) == 1
-    assert "Traceback" in logged[0]
+    assert [name_outcome(outcome) for outcome in outcomes] == ["ok", "ok", "ok"]
+    assert len(log_lines) == 1
+    assert "Traceback" in log_lines[0]
 
 
 class RejectingList(list[Any]):
@@ -179,8 +193,8 @@ class RejectingList(list[Any]):
 
 
 async def test_an_account_wide_delay_holds_every_model_of_the_account(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path, more=ODD) as opened:
-        account, after = opened.calls("odd/account", "odd/fine")
+    async with open_observed_dispatcher(upstream.url, tmp_path, more=ODD) as opened:
+        account, after = opened.plan("odd/account", "odd/fine")
         await opened.dispatcher.attempt(account, deadline_s=1)
         held = await opened.dispatcher.attempt(after, deadline_s=1)
         (other,) = await opened.run("ok")

@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from fanout.api import build_request
 from fanout.core.schema import Credential, Outcome
-from tests.support.dispatching import Opened, dispatching, failed, word
-from tests.support.upstreams import Upstream
+from tests.support.builders.dispatcher import ObservedDispatcher, expect_failure, name_outcome, open_observed_dispatcher
+from tests.support.upstream.server import Upstream
 
 
 async def wait_until(reached: Callable[[], bool]) -> None:
@@ -41,25 +41,25 @@ def add_second_account(upstream: Upstream) -> dict[str, Any]:
 
 
 async def test_a_call_that_sleeps_before_its_retry_holds_no_place(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path, concurrency=1) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path, concurrency=1) as opened:
         failing, good = await opened.run("up/503-s-0.4-then-ok", "ok")
 
-    assert (word(failing), failing.timing.attempts) == ("ok", 2)
-    assert word(good) == "ok"
+    assert (name_outcome(failing), failing.timing.attempts) == ("ok", 2)
+    assert name_outcome(good) == "ok"
     assert good.timing.total_s < 0.2
     assert upstream.peak == 1
 
 
 async def test_a_429_with_a_delay_holds_that_model_of_that_account_and_nobody_else(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path, more=add_second_account(upstream)) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path, more=add_second_account(upstream)) as opened:
 
         async def call_others() -> list[Outcome]:
-            await wait_until(lambda: bool(upstream.requests) and bool(opened.limiter().snapshot().paused_models))
+            await wait_until(lambda: bool(upstream.requests) and bool(opened.find_limiter().snapshot().paused_models))
             return await opened.run("up/429-s-0.4-then-ok", "ok", "other/429-s-0.4-then-ok")
 
         (first,), (same, model, account) = await run_during(opened.run("up/429-s-0.4-then-ok"), call_others)
 
-    assert [word(outcome) for outcome in (first, same, model, account)] == ["ok"] * 4
+    assert [name_outcome(outcome) for outcome in (first, same, model, account)] == ["ok"] * 4
     assert (first.timing.attempts, same.timing.attempts) == (2, 1)
     assert 0.2 < same.timing.queued_s < 0.6
     assert model.timing.total_s < 0.2
@@ -67,24 +67,26 @@ async def test_a_429_with_a_delay_holds_that_model_of_that_account_and_nobody_el
 
 
 async def test_a_429_without_a_delay_holds_nobody(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         await opened.run("429")
-        assert opened.limiter().snapshot().paused_models == ()
+        assert opened.find_limiter().snapshot().paused_models == ()
 
 
 async def test_a_pause_lasts_a_minute_at_most(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened:
         await opened.run("up/429-s-600")
         (outcome,) = await opened.run("up/429-s-600", deadline_s=30)
 
-    assert (failed(outcome).code, outcome.timing.attempts) == ("queue_too_long", 0)
-    assert 59 < (failed(outcome).retry_after_s or 0) <= 60
-    assert failed(outcome).message.startswith("`up` has requested a wait; the deadline is 30 s away; the wait would be about")
+    assert (expect_failure(outcome).code, outcome.timing.attempts) == ("queue_too_long", 0)
+    assert 59 < (expect_failure(outcome).retry_after_s or 0) <= 60
+    assert expect_failure(outcome).message.startswith(
+        "`up` has requested a wait; the deadline is 30 s away; the wait would be about"
+    )
 
 
 async def test_models_of_one_account_share_its_limits_and_a_group_has_its_own(upstream: Upstream, tmp_path: Path) -> None:
     grouped = {"models": {"apart": {"provider": "up", "id": "sleep-0.1", "kind": "chat", "limit_group": "apart"}}}
-    async with dispatching(upstream.url, tmp_path, concurrency=1, more=grouped) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path, concurrency=1, more=grouped) as opened:
         _, queued, apart = await opened.run("up/sleep-0.2", "ok", "apart")
 
     assert queued.timing.queued_s == pytest.approx(0.2, abs=0.1)
@@ -93,31 +95,31 @@ async def test_models_of_one_account_share_its_limits_and_a_group_has_its_own(up
 
 async def test_real_usage_settles_the_token_window(upstream: Upstream, tmp_path: Path) -> None:
     """Each call reserves 900 of 1,000 tokens; the first two report that they used 10 and 900."""
-    async with dispatching(upstream.url, tmp_path, tokens_per_minute=1000) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path, tokens_per_minute=1000) as opened:
         small, large, late = [
             (await opened.run(f"up/input-5-tokens-{tokens}", max_tokens=900, deadline_s=10))[0] for tokens in (5, 895, 5)
         ]
 
-    assert (word(small), word(large)) == ("ok", "ok")
-    assert (failed(late).kind, failed(late).code, late.timing.attempts) == ("rate_limit", "queue_too_long", 0)
+    assert (name_outcome(small), name_outcome(large)) == ("ok", "ok")
+    assert (expect_failure(late).kind, expect_failure(late).code, late.timing.attempts) == ("rate_limit", "queue_too_long", 0)
 
 
 async def test_samples_made_by_one_call_reserve_their_tokens_together(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path, tokens_per_minute=1000) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path, tokens_per_minute=1000) as opened:
         request = build_request("hi", ["ok-text"], n=4, max_tokens=200)
         calls = opened.dispatcher.plan(replace(request, native_n=True))
-        await opened.dispatcher.run(opened.calls("up/no_usage", max_tokens=300), deadline_s=5)
+        await opened.dispatcher.run(opened.plan("up/no_usage", max_tokens=300), deadline_s=5)
         (outcome,) = await opened.dispatcher.run(calls, deadline_s=5)
 
-    assert failed(outcome).code == "queue_too_long"
+    assert expect_failure(outcome).code == "queue_too_long"
 
 
 async def test_a_callers_own_key_has_limits_of_its_own(upstream: Upstream, tmp_path: Path) -> None:
     row: dict[str, Any] = {"api_key_env": "UP_KEY", "key_header": "X-Up-Key", "concurrency": 1}
-    async with dispatching(upstream.url, tmp_path, environ={"UP_KEY": "sk-operators"}, **row) as opened:
+    async with open_observed_dispatcher(upstream.url, tmp_path, environ={"UP_KEY": "sk-operators"}, **row) as opened:
 
         async def call_as_others() -> Sequence[Outcome]:
-            await upstream.arrived(1)
+            await upstream.wait_for_requests(1)
             return [await call_with_own_key(opened, "sk-callers-own"), *await opened.run("ok")]
 
         _, (guest, ours) = await run_during(opened.run("up/sleep-0.3"), call_as_others)
@@ -130,7 +132,7 @@ async def test_a_callers_own_key_has_limits_of_its_own(upstream: Upstream, tmp_p
     assert names == ["up"]  # a caller's limiter is nobody else's to see
 
 
-async def call_with_own_key(opened: Opened, key: str) -> Outcome:
+async def call_with_own_key(opened: ObservedDispatcher, key: str) -> Outcome:
     credentials = {"up": Credential(SecretStr(key), "digest-of-it")}
     calls = opened.dispatcher.plan(replace(build_request("hi", ["ok"]), credentials=credentials))
     return (await opened.dispatcher.run(calls, deadline_s=5))[0]

@@ -15,13 +15,13 @@ from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Target
 from fanout.dispatch.plan import MAX_SEED, Entry, Request, plan
-from tests.support.planning import TODAY, calls_of, catalogue, fit, only
+from tests.support.builders.plans import TODAY, build_catalogue, fit_parameters, plan_call, plan_calls
 
 # Places
 
 
 def test_calls_are_ordered_by_prompt_then_entry_then_sample() -> None:
-    found = calls_of(
+    found = plan_calls(
         "chat",
         Entry("text", overrides={"n": 2}),
         prompts=("one", "two"),
@@ -39,12 +39,12 @@ def test_calls_are_ordered_by_prompt_then_entry_then_sample() -> None:
 
 
 def test_a_single_prompt_has_no_number() -> None:
-    assert only("text").prompt_index is None
-    assert only("text", many_prompts=True).prompt_index == 0
+    assert plan_call("text").prompt_index is None
+    assert plan_call("text", many_prompts=True).prompt_index == 0
 
 
 def test_the_same_model_twice_is_two_answers() -> None:
-    found = calls_of("chat", "chat")
+    found = plan_calls("chat", "chat")
     assert [(call.entry, call.target.label, call.target.model) for call in found] == [(0, "chat", "up"), (1, "chat", "up")]
 
 
@@ -68,7 +68,7 @@ def test_indexes_are_dense_and_every_prompt_entry_and_sample_has_exactly_one(
     written: list[Entry], prompts: list[str], sampling: Sampling, strict: bool, native_n: bool
 ) -> None:
     """A call that is sent with `n` takes as many places."""
-    found = calls_of(
+    found = plan_calls(
         *written,
         prompts=tuple(prompts),
         many_prompts=True,
@@ -95,7 +95,7 @@ def test_indexes_are_dense_and_every_prompt_entry_and_sample_has_exactly_one(
 def test_an_entrys_parameters_override_the_requests_and_null_removes_one() -> None:
     common = Sampling(temperature=0.5, max_tokens=9, stop=("a",))
     own = Entry("chat", overrides={"temperature": None, "max_tokens": 5, "top_p": 0.1}, passthrough={"tools": 2})
-    found = calls_of(own, "chat", sampling=common, passthrough={"tools": 1, "format": 0}, defaults=frozenset({"seed"}))
+    found = plan_calls(own, "chat", sampling=common, passthrough={"tools": 1, "format": 0}, defaults=frozenset({"seed"}))
     assert [call.query.sampling for call in found] == [Sampling(max_tokens=5, top_p=0.1, stop=("a",)), common]
     assert [dict(call.query.passthrough) for call in found] == [{"tools": 2, "format": 0}, {"tools": 1, "format": 0}]
     assert found[0].query.defaults == {"seed"}
@@ -103,7 +103,7 @@ def test_an_entrys_parameters_override_the_requests_and_null_removes_one() -> No
 
 
 def test_a_set_becomes_its_members_with_the_sets_parameters() -> None:
-    found = calls_of(Entry("TRIO", "t", {"top_p": 0.5}), "trio", "chat")
+    found = plan_calls(Entry("TRIO", "t", {"top_p": 0.5}), "trio", "chat")
     assert [(call.entry, call.target.name, call.target.label) for call in found] == [
         (0, "chat", "t: chat"),
         (1, "text", "t: text"),
@@ -117,8 +117,8 @@ def test_a_set_becomes_its_members_with_the_sets_parameters() -> None:
 
 
 def test_a_target_holds_the_name_that_was_written_and_what_it_resolves_to() -> None:
-    assert only(Entry("Talker", "mine")).target == Target("mine", "Talker", "p", "up", "chat", "g")
-    assert only("p/some/id").target == Target("p/some/id", "p/some/id", "p", "some/id", "both", None)
+    assert plan_call(Entry("Talker", "mine")).target == Target("mine", "Talker", "p", "up", "chat", "g")
+    assert plan_call("p/some/id").target == Target("p/some/id", "p/some/id", "p", "some/id", "both", None)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_prompt_goes_to_each_kind_of_model_in_its_own_form(
     prompt: str | None,
     ignored: tuple[str, ...],
 ) -> None:
-    call = only(model, system=system)
+    call = plan_call(model, system=system)
     assert call.query.messages == (messages and tuple(Message(role, text) for role, text in messages))
     assert call.query.prompt == prompt
     assert call.fitted.ignored == ignored
@@ -147,7 +147,7 @@ def test_a_prompt_goes_to_each_kind_of_model_in_its_own_form(
 
 def test_messages_are_sent_unchanged_but_not_to_a_text_model() -> None:
     messages = (Message("user", "Hi", {"name": "x"}), Message("assistant", None))
-    chat, text, both = calls_of("chat", "text", "both", messages=messages)
+    chat, text, both = plan_calls("chat", "text", "both", messages=messages)
     assert chat.query.messages == both.query.messages == messages
     assert (chat.refusal, both.refusal) == (None, None)
     assert text.refusal is not None
@@ -156,14 +156,14 @@ def test_messages_are_sent_unchanged_but_not_to_a_text_model() -> None:
 
 
 def test_token_ids_go_only_to_text_models_of_a_format_that_takes_them() -> None:
-    found = calls_of("text", "both", "chat", "other", prompts=((1, 2),))
+    found = plan_calls("text", "both", "chat", "other", prompts=((1, 2),))
     assert [call.query.prompt_tokens for call in found[:2]] == [(1, 2), (1, 2)]
     assert [call.refusal and call.refusal.code for call in found] == [None, None, "unsupported_prompt", "unsupported_prompt"]
 
 
 def test_equal_entries_share_one_query() -> None:
     """The query is built, and its body encoded, once."""
-    one, other, own = calls_of("chat", "chat", Entry("chat", overrides={"top_p": 1}), sampling=Sampling(top_p=0.5))
+    one, other, own = plan_calls("chat", "chat", Entry("chat", overrides={"top_p": 1}), sampling=Sampling(top_p=0.5))
     assert one.query is other.query
     assert own.query is not one.query
 
@@ -182,7 +182,7 @@ def test_equal_entries_share_one_query() -> None:
 )
 def test_sample_k_is_sent_seed_plus_k(seed: int | None, seeds: list[int | None]) -> None:
     """With one seed for all, every sample would be the same text; past the highest seed it wraps around."""
-    found = calls_of("chat", sampling=Sampling(n=3, seed=seed))
+    found = plan_calls("chat", sampling=Sampling(n=3, seed=seed))
     assert [call.query.sampling.seed for call in found] == seeds
     assert [call.fitted.sent.get("seed") for call in found] == seeds
 
@@ -192,7 +192,7 @@ def test_sample_k_is_sent_seed_plus_k(seed: int | None, seeds: list[int | None])
     [("chat", 4, True, [4]), ("chat", 1, True, [None]), ("chat", 3, False, [None] * 3), ("chat", 5, True, [None] * 5)],
 )
 def test_n_goes_upstream_only_where_allowed_and_where_it_fits(model: str, n: int, native: bool, sent: list[int | None]) -> None:
-    found = calls_of(model, sampling=Sampling(n=n, seed=1), native_n=native)
+    found = plan_calls(model, sampling=Sampling(n=n, seed=1), native_n=native)
     assert [call.query.sampling.n for call in found] == sent
     assert [call.fitted.sent.get("n") for call in found] == sent
 
@@ -200,18 +200,18 @@ def test_n_goes_upstream_only_where_allowed_and_where_it_fits(model: str, n: int
 @pytest.mark.parametrize("n", [0, -1])
 def test_an_n_of_zero_is_refused(n: int) -> None:
     with pytest.raises(RequestError, match="n: is at least 1"):
-        calls_of("chat", Entry("chat", overrides={"n": n}))
+        plan_calls("chat", Entry("chat", overrides={"n": n}))
 
 
 def test_more_calls_than_allowed_are_refused() -> None:
     more: dict[str, Any] = {"prompts": ("a", "b"), "sampling": Sampling(n=64)}
-    assert len(calls_of("chat", "text", **more)) == 256
+    assert len(plan_calls("chat", "text", **more)) == 256
     sentence = r"model: the request makes 258 calls \(prompts × models × n\); at most 256 are allowed"
     with pytest.raises(RequestError, match=sentence) as caught:
-        calls_of("chat", Entry("text", overrides={"n": 65}), **more)
+        plan_calls("chat", Entry("text", overrides={"n": 65}), **more)
     assert caught.value.faults[0].kind == "too_many_calls"
     with pytest.raises(RequestError, match="makes 3 calls"):
-        calls_of("trio", max_calls=2)
+        plan_calls("trio", max_calls=2)
 
 
 def test_a_plan_depends_on_nothing_and_changes_nothing() -> None:
@@ -219,7 +219,7 @@ def test_a_plan_depends_on_nothing_and_changes_nothing() -> None:
         entries=(Entry("trio", "l", {"n": 2}), Entry("nobody")), prompts=("a", "b"), sampling=Sampling(seed=3, top_k=1)
     )
     before = copy.deepcopy(request)
-    first = plan(request, catalogue(), fit, 256, TODAY)
-    assert plan(request, catalogue(), fit, 256, TODAY) == first
+    first = plan(request, build_catalogue(), fit_parameters, 256, TODAY)
+    assert plan(request, build_catalogue(), fit_parameters, 256, TODAY) == first
     assert request == before
-    assert plan(replace(request), catalogue(), fit, 256, TODAY) == first
+    assert plan(replace(request), build_catalogue(), fit_parameters, 256, TODAY) == first

@@ -17,12 +17,13 @@ import aiohttp
 import pytest
 
 from fanout.server.lifecycle import LIFECYCLE
-from tests.support.playbook import MATRIX
-from tests.support.server import Server, serving
-from tests.support.upstreams import Upstream, providers_file, refusing_url
+from tests.support.builders.settings import write_providers_file
+from tests.support.server import Server, serve
+from tests.support.upstream.script import FAULT_SCRIPTS
+from tests.support.upstream.server import Upstream, reserve_refusing_url
 
 REQUESTS, QUARTERS, CLIENTS = 2_000, 4, 40
-FAULTS = [*(f"up/{fault}" for fault in MATRIX if fault not in ("ok", "mb-50")), "gone/refused"]
+FAULTS = [*(f"up/{fault}" for fault in FAULT_SCRIPTS if fault not in ("ok", "mb-50")), "gone/refused"]
 MAX_NEW_BYTES = 4 * 2**20
 """Growth of the process that is allowed from the second to the last quarter: 4 KiB a request."""
 MAX_NEW_OBJECTS = 400
@@ -41,9 +42,9 @@ def count_open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-async def settle(server: Server, upstream: Upstream, logged: list[str], idle: tuple[int, int]) -> Leftovers:
+async def settle(server: Server, upstream: Upstream, log_lines: list[str], idle: tuple[int, int]) -> Leftovers:
     """Wait until no request, connection, task or file is left, which must be soon, and count."""
-    await upstream.quiet()
+    await upstream.wait_until_idle()
     for connection in tuple(upstream._open):  # those that wait to be used again
         connection.transport.close()
     async with asyncio.timeout(15):
@@ -53,8 +54,8 @@ async def settle(server: Server, upstream: Upstream, logged: list[str], idle: tu
             await asyncio.sleep(0.01)
     assert server.in_flight == 0
     assert all(limiter.is_idle for limiter in server.dispatcher.limiters)
-    assert not any('"level":"error"' in line for line in logged)
-    logged.clear()
+    assert not any('"level":"error"' in line for line in log_lines)
+    log_lines.clear()
     upstream.requests.clear()
     gc.collect()
     return Leftovers(
@@ -94,20 +95,20 @@ async def send_random_request(session: aiohttp.ClientSession, dice: random.Rando
 
 
 async def test_two_thousand_requests_leave_nothing_behind(
-    upstream: Upstream, tmp_path: Path, logged: list[str], caplog: pytest.LogCaptureFixture
+    upstream: Upstream, tmp_path: Path, log_lines: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR, "asyncio")  # it warns, and pytest keeps it, when the upstream writes to who has left
     dice = random.Random(2026)
     row = {"timeout_s": 1, "retries": {"attempts": 2, "max_delay_s": 0.02}, "limits": {"concurrency": 64}}
     files = count_open_files()
-    with refusing_url() as gone:
+    with reserve_refusing_url() as gone:
         more = {"providers": {"gone": {"adapter": "openai", "base_url": gone, **row}}}
-        async with serving(providers_file(upstream.url, tmp_path, more=more, **row)) as server:
+        async with serve(write_providers_file(upstream.url, tmp_path, more=more, **row)) as server:
             idle, ends, found = (count_open_files(), len(asyncio.all_tasks())), Counter[str](), []
             for _ in range(QUARTERS):
                 ends += await send_quarter(server.url, dice)
-                found.append(await settle(server, upstream, logged, idle))
-        await upstream.closed()
+                found.append(await settle(server, upstream, log_lines, idle))
+        await upstream.wait_until_closed()
 
     assert ends.keys() == {"whole", "fault", "left"}
     assert ends.total() == REQUESTS

@@ -16,9 +16,19 @@ import aiohttp
 import pytest
 
 from fanout.server.lifecycle import LIFECYCLE
-from tests.support.faults import ATTEMPTS, HANGING, STREAM, WHOLE, Expected, Times, faulty, times
-from tests.support.server import UP_KEY, Server, serving
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.server import UP_KEY, Server, serve
+from tests.support.upstream.faults import (
+    ATTEMPTS,
+    HANGING,
+    STREAM,
+    WHOLE,
+    ExpectedEnd,
+    TimeLimits,
+    choose_time_limits,
+    inject_fault,
+)
+from tests.support.upstream.server import Upstream
 
 HEALTHY = "up/first-0.1-say-healthy"
 ENDLESS = "up/chunks-500-gap-0.02"
@@ -77,33 +87,33 @@ async def send_request(server: Server, body: dict[str, Any]) -> SeenResponse:
 
 @asynccontextmanager
 async def serve_fault(
-    upstream: Upstream, folder: Path, fault: str, logged: list[str], caplog: pytest.LogCaptureFixture
+    upstream: Upstream, folder: Path, fault: str, log_lines: list[str], caplog: pytest.LogCaptureFixture
 ) -> AsyncGenerator[tuple[Server, str]]:
     """Serve a model that meets `fault`, and check that nothing is left afterwards."""
     before = asyncio.all_tasks()
     row = {
         "adapter": "openai",
         "api_key_env": "UP_KEY",
-        "timeout_s": Times().attempt_s,
+        "timeout_s": TimeLimits().attempt_s,
         "retries": {"attempts": ATTEMPTS, "max_delay_s": 0.02},
         "limits": {"concurrency": 8},
     }
-    async with faulty(upstream, fault) as (url, model):
-        bad = row | {"base_url": url, "timeout_s": times(fault).attempt_s}
-        config = providers_file(upstream.url, folder, more={"providers": {"bad": bad}}, **row)
-        async with serving(config, UP_KEY=UP_KEY, FANOUT_MAX_ANSWER_BYTES="2000000") as server:
+    async with inject_fault(upstream, fault) as (url, model):
+        bad = row | {"base_url": url, "timeout_s": choose_time_limits(fault).attempt_s}
+        config = write_providers_file(upstream.url, folder, more={"providers": {"bad": bad}}, **row)
+        async with serve(config, UP_KEY=UP_KEY, FANOUT_MAX_ANSWER_BYTES="2000000") as server:
             yield server, f"bad/{model}"
-            await upstream.quiet(NOTHING_LEFT_S)
+            await upstream.wait_until_idle(NOTHING_LEFT_S)
             await wait_until(lambda: not server.app[LIFECYCLE].running_requests, "a request is still under way")
             assert server.in_flight == 0
             assert all(limiter.is_idle for limiter in server.dispatcher.limiters)
-        await upstream.closed(NOTHING_LEFT_S)
+        await upstream.wait_until_closed(NOTHING_LEFT_S)
     await wait_until(lambda: asyncio.all_tasks() <= before, f"tasks are left: {asyncio.all_tasks() - before}")
-    for line in logged:
+    for line in log_lines:
         assert UP_KEY not in line
         assert "127.0.0.1" not in line
         assert '"level":"error"' not in line
-    assert sum('"event":"request.answered"' in line for line in logged) == 1
+    assert sum('"event":"request.answered"' in line for line in log_lines) == 1
     # asyncio warns when the upstream writes to who has left
     assert {record.message for record in caplog.records if record.levelno >= logging.WARNING} <= {UPSTREAM_WROTE_ON}
 
@@ -122,7 +132,7 @@ async def wait_until(reached: Callable[[], bool], complaint: str) -> None:
 async def test_a_fault_is_answered_with_its_kind_and_status(
     upstream: Upstream,
     tmp_path: Path,
-    logged: list[str],
+    log_lines: list[str],
     caplog: pytest.LogCaptureFixture,
     fault: str,
     beside: bool,
@@ -130,10 +140,10 @@ async def test_a_fault_is_answered_with_its_kind_and_status(
 ) -> None:
     """A healthy model beside it is neither affected nor delayed."""
     expected = (STREAM if stream else WHOLE)[fault]
-    async with serve_fault(upstream, tmp_path, fault, logged, caplog) as (server, model):
+    async with serve_fault(upstream, tmp_path, fault, log_lines, caplog) as (server, model):
         models = [HEALTHY, model, HEALTHY] if beside else [model]
         got = await send_request(
-            server, {"prompt": "hi", "model": models, "stream": stream, "timeout_s": times(fault).deadline_s}
+            server, {"prompt": "hi", "model": models, "stream": stream, "timeout_s": choose_time_limits(fault).deadline_s}
         )
 
     place = 1 if beside else 0
@@ -147,15 +157,15 @@ async def test_a_fault_is_answered_with_its_kind_and_status(
         assert index == place or is_healthy(got.calls[index])
         if fault in HANGING and index != place:  # it has not waited for the other one
             assert got.calls[index].end["timing"]["total_ms"] < got.calls[place].end["timing"]["total_ms"]
-    line = next(json.loads(line) for line in logged if '"event":"request.answered"' in line)
+    line = next(json.loads(line) for line in log_lines if '"event":"request.answered"' in line)
     assert (line["status"], line["attempts"][place]) == (got.status, expected.attempts)
-    assert len(upstream.of(fault)) == (0 if fault in ("refused", "tls") else expected.attempts)
+    assert len(upstream.requests_for(fault)) == (0 if fault in ("refused", "tls") else expected.attempts)
     assert UP_KEY not in got.body
     assert "127.0.0.1" not in got.body
     assert "127.0.0.1" not in str(got.headers)
 
 
-def check_call(seen: SeenCall, expected: Expected, *, answered: bool) -> None:
+def check_call(seen: SeenCall, expected: ExpectedEnd, *, answered: bool) -> None:
     assert seen.kind == expected.kind
     assert expected.code in (None, seen.end["error"]["code"] if expected.kind != "ok" else None)
     if answered:
@@ -176,18 +186,18 @@ def is_healthy(seen: SeenCall) -> bool:
 async def test_a_client_that_leaves_leaves_nothing_behind(
     upstream: Upstream,
     tmp_path: Path,
-    logged: list[str],
+    log_lines: list[str],
     caplog: pytest.LogCaptureFixture,
     fault: str,
     beside: bool,
     stream: bool,
 ) -> None:
     """Alone it leaves during the fault, beside an endless model after it."""
-    async with serve_fault(upstream, tmp_path, fault, logged, caplog) as (server, model):
+    async with serve_fault(upstream, tmp_path, fault, log_lines, caplog) as (server, model):
         models = [ENDLESS, model] if beside else [model]
         body = {"prompt": "hi", "model": models, "stream": stream, "timeout_s": 10}
         client = asyncio.create_task(read_response(server.session.post("/v1/completion", json=body)))
-        while beside and not upstream.of(ENDLESS.removeprefix("up/")):
+        while beside and not upstream.requests_for(ENDLESS.removeprefix("up/")):
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         client.cancel()
@@ -196,9 +206,9 @@ async def test_a_client_that_leaves_leaves_nothing_behind(
 
     assert len(upstream.abandoned) >= (1 if beside else 0)
     if beside:
-        (endless,) = upstream.of(ENDLESS.removeprefix("up/"))
-        assert endless.abandoned
-        line = next(json.loads(line) for line in logged if '"event":"request.answered"' in line)
+        (endless,) = upstream.requests_for(ENDLESS.removeprefix("up/"))
+        assert endless.is_abandoned
+        line = next(json.loads(line) for line in log_lines if '"event":"request.answered"' in line)
         assert line["status"] == 499
 
 

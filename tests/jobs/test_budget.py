@@ -9,8 +9,8 @@ from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Completion, Query, Target
 from fanout.core.usage import Cost
 from fanout.jobs.budget import Budget, max_input_tokens
-from tests.support.job_manager import open_jobs
-from tests.support.upstreams import Upstream
+from tests.support.builders.jobs import open_jobs
+from tests.support.upstream.server import Upstream
 
 
 def make_call(query: Query) -> Call:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fanout.core.errors import RequestError
-from tests.support.job_manager import open_jobs
-from tests.support.upstreams import Upstream
+from tests.support.builders.jobs import open_jobs
+from tests.support.upstream.server import Upstream
 
 
 async def test_parameters_that_json_writes_differently_count_as_unchanged(upstream: Upstream, tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ async def test_a_job_runs_although_the_limit_group_of_its_model_has_changed(upst
     async with open_jobs(upstream.url, tmp_path, more={"models": {"fast": {**model, "limit_group": "quick"}}}) as kept:
         job = await kept.manager.run(job.id)
 
-        assert len(await kept.results(job)) == 5
+        assert len(await kept.list_results(job)) == 5
 
     assert job.state == "done"
     assert len(upstream.requests) == 5

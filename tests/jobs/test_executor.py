@@ -12,8 +12,8 @@ from fanout.core.errors import LeaseLostError
 from fanout.jobs.manager import JobManager
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.leases import Leases
-from tests.support.job_manager import open_jobs
-from tests.support.upstreams import Upstream
+from tests.support.builders.jobs import open_jobs
+from tests.support.upstream.server import Upstream
 
 
 class InterruptedLeases(Leases):
@@ -46,7 +46,7 @@ async def test_a_process_does_not_run_the_same_job_twice_at_once(upstream: Upstr
     async with open_jobs(upstream.url, tmp_path) as kept:
         job = await kept.create(10, "up/sleep-0.1")
         running = asyncio.create_task(kept.manager.run(job.id))
-        await upstream.arrived(1)
+        await upstream.wait_for_requests(1)
         with pytest.raises(LeaseLostError):
             await kept.manager.run(job.id)
         assert (await running).state == "done"

@@ -16,8 +16,8 @@ import pytest
 from fanout.core.errors import LeaseLostError
 from fanout.jobs.job import Job
 from fanout.observability import logs
-from tests.support.job_manager import open_jobs
-from tests.support.upstreams import Upstream
+from tests.support.builders.jobs import open_jobs
+from tests.support.upstream.server import Upstream
 
 KILLS = {"sqlite": (50, 500), "postgresql": (10, 120)}
 """How often, and the items: with two models and two repeats four units each."""
@@ -62,13 +62,13 @@ async def test_a_kill_loses_nothing_and_repeats_only_calls_in_flight(upstream: U
                 await asyncio.sleep(0.005)
         await asyncio.sleep(dice.random() * 0.02)
         await kill(process)
-        await upstream.quiet()
-        in_flight += sum(request.abandoned for request in upstream.requests[before:])
+        await upstream.wait_until_idle()
+        in_flight += sum(request.is_abandoned for request in upstream.requests[before:])
 
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
-        assert 0 < len(await kept.results(job)) < job.units
+        assert 0 < len(await kept.list_results(job)) < job.units
         job = await kept.manager.run(job.id)
-        found = await kept.results(job)
+        found = await kept.list_results(job)
         progress = await kept.manager.read_progress(job.id)
 
     assert job.state == "done"
@@ -87,7 +87,7 @@ async def test_a_second_process_takes_over_from_a_dead_one_and_waits_for_a_livin
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(50, "up/sleep-0.05")
         process = start_process(upstream.url, tmp_path, job, location)
-        await upstream.arrived(2, timeout_s=30)
+        await upstream.wait_for_requests(2, timeout_s=30)
         with pytest.raises(LeaseLostError):
             await kept.manager.run(job.id)
         waiting = asyncio.create_task(kept.manager.run(job.id, wait=True))

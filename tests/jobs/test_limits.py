@@ -8,9 +8,9 @@ from pathlib import Path
 from fanout.api import build_request
 from fanout.core.schema import Completion
 from fanout.limits.queue import Priority
-from tests.support.job_manager import open_jobs
-from tests.support.stalls import stalls
-from tests.support.upstreams import Upstream
+from tests.support.builders.jobs import open_jobs
+from tests.support.stalls import watch_stalls
+from tests.support.upstream.server import Upstream
 
 BURST, PERIOD_S = 10, 1.0
 LIMITS = {"requests_per_minute": 600, "burst": BURST}
@@ -20,10 +20,10 @@ JITTER_S = 0.1
 
 
 async def test_limits_hold_for_jobs_and_interactive_calls_come_first(upstream: Upstream, tmp_path: Path, location: str) -> None:
-    async with open_jobs(upstream.url, tmp_path, store=location, limits=LIMITS) as kept, stalls() as seen:
+    async with open_jobs(upstream.url, tmp_path, store=location, limits=LIMITS) as kept, watch_stalls() as seen:
         job = await kept.create(35, "up/ok")
         running = asyncio.create_task(kept.manager.run(job.id))
-        await upstream.arrived(BURST)
+        await upstream.wait_for_requests(BURST)
         waiting = kept.dispatcher.limiters.find("up", None)
         assert waiting
         while waiting.snapshot().waiting_batch < 4:
@@ -52,7 +52,7 @@ async def test_calls_in_flight_never_exceed_the_concurrency_of_the_account(
     async with open_jobs(upstream.url, tmp_path, store=location, limits={"concurrency": 5}) as kept:
         job = await kept.create(60, "up/sleep-0.02", "up/sleep-0.01")
         running = asyncio.create_task(kept.manager.run(job.id))
-        await upstream.arrived(20)
+        await upstream.wait_for_requests(20)
         calls = kept.dispatcher.plan(build_request("now", ["up/ok", "up/say-hi"]))
         await kept.dispatcher.run(calls, deadline_s=30)
         job = await running
@@ -79,7 +79,7 @@ async def test_a_rate_limited_model_does_not_delay_others_of_its_account(upstrea
         job = await kept.create(200, "up/429-s-30", "up/ok", concurrency=6)
         running = asyncio.create_task(kept.manager.run(job.id))
         async with asyncio.timeout(25):
-            while len(upstream.of("ok")) < 200:
+            while len(upstream.requests_for("ok")) < 200:
                 await asyncio.sleep(0.05)
         await kept.manager.cancel(job.id)
         assert (await running).state == "cancelled"

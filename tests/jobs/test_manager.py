@@ -16,8 +16,8 @@ from fanout.jobs.job import JobSpec, ResultGroup
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.worker import JobWorker
 from fanout.store.jobs.records import ResultFilter, Unit
-from tests.support.job_manager import make_rows, open_jobs
-from tests.support.upstreams import Upstream
+from tests.support.builders.jobs import make_rows, open_jobs
+from tests.support.upstream.server import Upstream
 
 
 def count_requests(upstream: Upstream) -> Counter[tuple[str, str]]:
@@ -33,7 +33,7 @@ async def test_every_row_is_sent_to_every_model_as_often_as_requested(
         assert (job.state, job.items, job.units) == ("queued", 5, 20)
 
         job = await kept.manager.run(job.id)
-        found = await kept.results(job)
+        found = await kept.list_results(job)
         progress = await kept.manager.read_progress(job.id)
 
     assert (job.state, job.reason) == ("done", None)
@@ -55,7 +55,7 @@ async def test_failures_are_kept_beside_answers_and_transient_ones_are_retried(
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(4, "up/400", "up/fail-2-then-ok", "up/500")
         job = await kept.manager.run(job.id)
-        found = await kept.results(job)
+        found = await kept.list_results(job)
         failed = await kept.jobs.results.list_results(job.number, filter_=ResultFilter(failed=True))
         tries = await kept.jobs.results.list_attempts(Unit(job.number, 0, 2, 0))
         progress = await kept.manager.read_progress(job.id)
@@ -64,8 +64,8 @@ async def test_failures_are_kept_beside_answers_and_transient_ones_are_retried(
     assert ends == {("up/400", "bad_request"): 4, ("up/fail-2-then-ok", "answered"): 4, ("up/500", "server"): 4}
     assert {row.result for row in failed} == {"bad_request", "server"}
     assert [(row.attempt, row.kind) for row in tries] == [(1, "server"), (2, "server"), (3, "server")]
-    assert len(upstream.of("500")) == 12
-    assert len(upstream.of("400")) == 4
+    assert len(upstream.requests_for("500")) == 12
+    assert len(upstream.requests_for("400")) == 4
     assert progress.counts[ResultGroup("up/500", "server")].attempts == 12
 
 
@@ -74,7 +74,7 @@ async def test_a_rate_limit_with_a_wait_is_not_counted_as_a_failure(upstream: Up
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(1, "up/429-times-4-s-0.05-then-ok", "up/ok")
         job = await kept.manager.run(job.id)
-        found = await kept.results(job)
+        found = await kept.list_results(job)
 
     assert job.state == "done"
     assert {row.result for row in found} == {"answered"}
@@ -130,7 +130,7 @@ async def test_a_stopped_job_can_be_resumed_without_sending_a_unit_twice(
             asyncio.get_running_loop().call_later(0.1, worker.stop, "stopped", "enough")
 
         job = await kept.manager.run(job.id, stop_soon)
-        done = len(await kept.results(job))
+        done = len(await kept.list_results(job))
         assert (job.state, job.reason) == ("stopped", "enough")
         assert 0 < done < 40
         with pytest.raises(RequestError, match="stopped"):
@@ -163,7 +163,7 @@ async def test_retry_sends_again_only_failures_of_the_given_kinds(upstream: Upst
     assert ResultGroup("up/fail-3-then-ok", "server") not in after
     assert after[ResultGroup("up/fail-3-then-ok", "answered")].calls == 1
     assert [(row.attempt, row.kind) for row in tries] == [(1, "server"), (2, "server"), (3, "server"), (4, None)]
-    assert (len(upstream.of("400")), len(upstream.of("ok"))) == (1, 1)
+    assert (len(upstream.requests_for("400")), len(upstream.requests_for("ok"))) == (1, 1)
 
 
 async def test_a_job_whose_models_have_changed_is_not_resumed_unless_forked(
@@ -190,7 +190,7 @@ async def test_two_processes_never_run_the_same_job_at_once(upstream: Upstream, 
     ):
         job = await kept.create(20, "up/sleep-0.05")
         running = asyncio.create_task(kept.manager.run(job.id))
-        await upstream.arrived(1)
+        await upstream.wait_for_requests(1)
         with pytest.raises(LeaseLostError):
             await other.manager.run(job.id)
         assert (await running).state == "done"
@@ -202,15 +202,15 @@ async def test_a_process_that_lost_the_lease_writes_nothing_more(upstream: Upstr
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(50, "up/sleep-0.02")
         running = asyncio.create_task(kept.manager.run(job.id))
-        await upstream.arrived(10)
+        await upstream.wait_for_requests(10)
         await kept.jobs.update(job.number, {"lease_until": 0.0})
         assert await kept.jobs.leases.acquire(job.number, "elsewhere|another machine|1|1") is not None
         with pytest.raises(LeaseLostError):
             await running
-        written = len(await kept.results(job))
+        written = len(await kept.list_results(job))
         await asyncio.sleep(0.1)
 
-        assert len(await kept.results(job)) == written < 50
+        assert len(await kept.list_results(job)) == written < 50
 
 
 async def test_a_job_never_costs_more_than_its_limit(upstream: Upstream, tmp_path: Path, location: str) -> None:
@@ -244,7 +244,7 @@ async def test_a_job_expires_at_its_deadline_and_continues_with_a_later_one(
         job = await kept.create(200, "up/sleep-0.05", deadline=time.time() + 0.3, concurrency=4)
         job = await kept.manager.run(job.id)
         assert job.state == "expired"
-        assert 0 < len(await kept.results(job)) < 200
+        assert 0 < len(await kept.list_results(job)) < 200
 
         await kept.manager.resume(job.id, concurrency=64)
         job = await kept.manager.run(job.id)
@@ -258,7 +258,7 @@ async def test_an_account_without_credit_stops_only_its_own_models(upstream: Ups
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(100, "up/429-code-insufficient_quota")
         job = await kept.manager.run(job.id)
-        found = await kept.results(job)
+        found = await kept.list_results(job)
 
     assert job.state == "stopped"
     assert found == []
@@ -270,9 +270,9 @@ async def test_an_earlier_answer_is_reused_only_if_the_job_allows_it(upstream: U
         first = await kept.manager.run((await kept.create(3, "up/ok", repeats=2, cache=True)).id)
         again = await kept.manager.run((await kept.create(4, "up/ok", repeats=2, cache=True)).id)
         fresh = await kept.manager.run((await kept.create(3, "up/ok", repeats=2)).id)
-        served = Counter(row.cached_from for row in await kept.results(again))
-        assert {row.cached_from for row in await kept.results(fresh)} == {None}
-        assert {row.attempt for row in await kept.results(again) if row.cached_from} == {0}
+        served = Counter(row.cached_from for row in await kept.list_results(again))
+        assert {row.cached_from for row in await kept.list_results(fresh)} == {None}
+        assert {row.attempt for row in await kept.list_results(again) if row.cached_from} == {0}
 
     assert served == {first.id: 6, None: 2}
     assert count_requests(upstream) == {("ok", "q0"): 4, ("ok", "q1"): 4, ("ok", "q2"): 4, ("ok", "q3"): 2}
@@ -307,4 +307,4 @@ async def test_a_long_custom_id_comes_back_unchanged(upstream: Upstream, tmp_pat
         given = [InputRow(line, {"prompt": "hi", "custom_id": name}) for line, name in enumerate(ids, 1)]
         job = await kept.manager.create(JobSpec(models=({"model": "up/ok"},)), given)
         job = await kept.manager.run(job.id)
-        assert [row.custom_id for row in await kept.results(job)] == ids
+        assert [row.custom_id for row in await kept.list_results(job)] == ids

@@ -15,10 +15,10 @@ from fanout.jobs.worker import JobWorker
 from fanout.observability import logs
 from fanout.store.jobs import leases
 from tests.jobs.test_kills import FORKS, kill
+from tests.support.builders.jobs import open_jobs
 from tests.support.databases import OutsideConnection
-from tests.support.job_manager import open_jobs
 from tests.support.postgres import Postgres
-from tests.support.upstreams import Upstream
+from tests.support.upstream.server import Upstream
 
 ELSEWHERE = "elsewhere|another machine|1|1"
 SHORT_LEASE_S, SHORT_BEAT_S = 3.0, 0.5
@@ -40,49 +40,49 @@ async def wait_for_trouble(seen: list[JobWorker]) -> str:
 
 
 async def test_a_job_waits_for_a_database_that_restarts(
-    upstream: Upstream, tmp_path: Path, stoppable: Postgres, logged: list[str]
+    upstream: Upstream, tmp_path: Path, restartable_postgres: Postgres, log_lines: list[str]
 ) -> None:
     """It stops as in a crash, in the midst of a job: nothing is sent while it is away, and nothing is lost or sent twice."""
-    location = await stoppable.create()
+    location = await restartable_postgres.create()
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(ITEMS, "up/sleep-0.01", concurrency=4)
         seen: list[JobWorker] = []
         running = asyncio.create_task(kept.manager.run(job.id, seen.append))
-        await upstream.arrived(10)
-        await asyncio.to_thread(stoppable.stop)
-        await upstream.quiet()
+        await upstream.wait_for_requests(10)
+        await asyncio.to_thread(restartable_postgres.stop)
+        await upstream.wait_until_idle()
         sent = len(upstream.requests)
         await wait_for_trouble(seen)
         with pytest.raises(StoreError):
-            await kept.results(job)
-        await asyncio.to_thread(stoppable.start)
+            await kept.list_results(job)
+        await asyncio.to_thread(restartable_postgres.start)
         job = await running
-        found = await kept.results(job)
+        found = await kept.list_results(job)
         progress = await kept.manager.read_progress(job.id)
 
     assert job.state == "done"
     assert 10 <= sent <= 10 + 4 * 8
     assert len(found) == len({tuple(row[:3]) for row in found}) == progress.ended == ITEMS
     assert len(upstream.requests) == ITEMS
-    assert any("job.write_failed" in line for line in logged)
-    assert "geheim" not in "".join(logged)
+    assert any("job.write_failed" in line for line in log_lines)
+    assert "geheim" not in "".join(log_lines)
 
 
 @pytest.mark.usefixtures("soon_impatient")
 async def test_a_database_that_stays_away_ends_the_run_and_the_next_one_continues(
-    upstream: Upstream, tmp_path: Path, stoppable: Postgres
+    upstream: Upstream, tmp_path: Path, restartable_postgres: Postgres
 ) -> None:
-    location = await stoppable.create()
+    location = await restartable_postgres.create()
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(ITEMS, "up/sleep-0.01", concurrency=4)
         running = asyncio.create_task(kept.manager.run(job.id))
-        await upstream.arrived(10)
-        await asyncio.to_thread(stoppable.stop)
+        await upstream.wait_for_requests(10)
+        await asyncio.to_thread(restartable_postgres.stop)
         with pytest.raises(StoreError, match=r"Connect call failed|connection"):
             await running
-        await asyncio.to_thread(stoppable.start)
+        await asyncio.to_thread(restartable_postgres.start)
         job = await kept.manager.run(job.id)
-        found = await kept.results(job)
+        found = await kept.list_results(job)
 
     assert job.state == "done"
     assert len(found) == ITEMS
@@ -96,16 +96,16 @@ async def test_a_job_waits_for_the_lock_of_another_session(upstream: Upstream, t
         job = await kept.create(ITEMS, "up/sleep-0.01", concurrency=4)
         seen: list[JobWorker] = []
         running = asyncio.create_task(kept.manager.run(job.id, seen.append))
-        await upstream.arrived(10)
+        await upstream.wait_for_requests(10)
         with OutsideConnection(location) as other:
             other.hold()
-            await upstream.quiet()
+            await upstream.wait_until_idle()
             sent = len(upstream.requests)
             assert "lock timeout" in await wait_for_trouble(seen)
             assert len(upstream.requests) == sent
             other.release()
         job = await running
-        found = await kept.results(job)
+        found = await kept.list_results(job)
 
     assert job.state == "done"
     assert len(found) == len(upstream.requests) == ITEMS
@@ -140,7 +140,7 @@ async def test_a_job_of_another_machine_is_taken_over_once_its_lease_has_run_out
         job = await kept.create(20, "up/sleep-0.2", concurrency=2)
         process = FORKS.Process(target=run_elsewhere, args=(upstream.url, str(tmp_path), job.id, location))
         process.start()
-        await upstream.arrived(4, timeout_s=30)
+        await upstream.wait_for_requests(4, timeout_s=30)
         with pytest.raises(LeaseLostError):
             await kept.manager.run(job.id)
         await kill(process)
@@ -149,13 +149,13 @@ async def test_a_job_of_another_machine_is_taken_over_once_its_lease_has_run_out
         assert 0 < left_s <= SHORT_LEASE_S
         with pytest.raises(LeaseLostError):
             await kept.manager.run(job.id)
-        await upstream.quiet()
+        await upstream.wait_until_idle()
         before = len(upstream.requests)
         waiting = asyncio.create_task(kept.manager.run(job.id, wait=True))
         await asyncio.sleep(left_s / 2)
         assert len(upstream.requests) == before
         done = await waiting
-        found = await kept.results(job)
+        found = await kept.list_results(job)
 
     assert done.state == "done"
     assert len(found) == len({tuple(row[:3]) for row in found}) == 20

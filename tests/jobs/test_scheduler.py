@@ -15,8 +15,8 @@ from fanout.jobs import model_queues
 from fanout.jobs.job import RequestBuilder
 from fanout.jobs.row_request import make_row_request_builder
 from fanout.jobs.worker import JobWorker
-from tests.support.job_manager import open_jobs
-from tests.support.upstreams import Upstream
+from tests.support.builders.jobs import open_jobs
+from tests.support.upstream.server import Upstream
 
 
 async def test_the_number_of_units_that_wait_for_a_retry_is_bounded(

@@ -11,8 +11,8 @@ import pytest
 from fanout.core.errors import StoreError
 from fanout.jobs import unit_journal
 from fanout.jobs.worker import JobWorker
-from tests.support.job_manager import OpenJobs, open_jobs
-from tests.support.upstreams import Upstream
+from tests.support.builders.jobs import OpenJobs, open_jobs
+from tests.support.upstream.server import Upstream
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ async def limit_growth(kept: OpenJobs, pages: int) -> None:
 
 
 @pytest.mark.usefixtures("soon_impatient")
-async def test_a_full_disk_stops_the_job_and_loses_nothing(upstream: Upstream, tmp_path: Path, logged: list[str]) -> None:
+async def test_a_full_disk_stops_the_job_and_loses_nothing(upstream: Upstream, tmp_path: Path, log_lines: list[str]) -> None:
     async with open_jobs(upstream.url, tmp_path) as kept:
         job = await kept.create(400, "up/say-something", concurrency=8)
         await limit_growth(kept, pages=30)
         with pytest.raises(StoreError, match="full"):
             await kept.manager.run(job.id)
-        written = len(await kept.results(job))
+        written = len(await kept.list_results(job))
         assert 0 < written < 400
         # No more was sent than could be written down before.
         assert written <= len(upstream.requests) <= written + 8
@@ -43,12 +43,12 @@ async def test_a_full_disk_stops_the_job_and_loses_nothing(upstream: Upstream, t
         await limit_growth(kept, pages=10_000)
         sent = len(upstream.requests)
         job = await kept.manager.run(job.id)
-        found = await kept.results(job)
+        found = await kept.list_results(job)
 
     assert job.state == "done"
     assert len(found) == len({tuple(row[:3]) for row in found}) == 400
     assert len(upstream.requests) - sent == 400 - written
-    assert any("job.write_failed" in line and "full" in line for line in logged)
+    assert any("job.write_failed" in line and "full" in line for line in log_lines)
 
 
 async def test_a_job_waits_for_a_locked_store(upstream: Upstream, tmp_path: Path) -> None:
@@ -57,10 +57,10 @@ async def test_a_job_waits_for_a_locked_store(upstream: Upstream, tmp_path: Path
         job = await kept.create(60, "up/sleep-0.01", concurrency=4)
         seen: list[JobWorker] = []
         running = asyncio.create_task(kept.manager.run(job.id, seen.append))
-        await upstream.arrived(10)
+        await upstream.wait_for_requests(10)
         other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        await upstream.quiet()
+        await upstream.wait_until_idle()
         sent = len(upstream.requests)
         while seen[0].trouble is None:
             await asyncio.sleep(0.05)
@@ -69,7 +69,7 @@ async def test_a_job_waits_for_a_locked_store(upstream: Upstream, tmp_path: Path
         other.rollback()
         other.close()
         job = await running
-        found = await kept.results(job)
+        found = await kept.list_results(job)
 
     assert job.state == "done"
     assert len(found) == 60
@@ -81,7 +81,7 @@ async def test_a_store_that_stays_locked_ends_the_run_with_its_own_message(upstr
     async with open_jobs(upstream.url, tmp_path) as kept:
         job = await kept.create(60, "up/sleep-0.01", concurrency=4)
         running = asyncio.create_task(kept.manager.run(job.id))
-        await upstream.arrived(10)
+        await upstream.wait_for_requests(10)
         other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="locked"):

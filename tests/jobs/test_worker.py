@@ -11,8 +11,8 @@ from fanout.jobs.worker import JobWorker
 from fanout.store.jobs.journal import AttemptStarted
 from fanout.store.jobs.records import Unit
 from fanout.store.usage.sums import ANSWERED
-from tests.support.job_manager import open_jobs
-from tests.support.upstreams import Upstream
+from tests.support.builders.jobs import open_jobs
+from tests.support.upstream.server import Upstream
 
 
 async def test_a_stopped_job_sends_no_call_that_waits_for_limits(upstream: Upstream, tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ async def test_a_stopped_job_sends_no_call_that_waits_for_limits(upstream: Upstr
         job = await kept.create(20, "up/ok")
         workers: list[JobWorker] = []
         running = asyncio.create_task(kept.manager.run(job.id, workers.append))
-        await upstream.arrived(1)
+        await upstream.wait_for_requests(1)
         while workers[0].progress.running < 3:
             await asyncio.sleep(0.01)
         await kept.manager.cancel(job.id)
@@ -31,7 +31,7 @@ async def test_a_stopped_job_sends_no_call_that_waits_for_limits(upstream: Upstr
 
         await kept.manager.resume(job.id)
         running = asyncio.create_task(kept.manager.run(job.id))
-        await upstream.arrived(sent + 1)
+        await upstream.wait_for_requests(sent + 1)
         await kept.manager.cancel(job.id)
         await running
 
@@ -41,7 +41,7 @@ async def test_a_job_cancelled_while_its_process_was_away_sends_nothing_more(ups
     async with open_jobs(upstream.url, tmp_path) as kept:
         job = await kept.create(400, "up/sleep-0.05", concurrency=2)
         running = asyncio.create_task(kept.manager.run(job.id))
-        await upstream.arrived(2)
+        await upstream.wait_for_requests(2)
         await kept.jobs.update(job.number, {"lease_until": 0.0})
         await kept.manager.cancel(job.id)
         job = await running

@@ -14,7 +14,7 @@ from fanout.limits.limiter import InFlightCap, Limiter
 from fanout.limits.queue import Permit, Priority
 from fanout.limits.registry import LimiterRegistry
 from fanout.limits.upstream_quota import MAX_QUOTAS
-from tests.support.stalls import stalls
+from tests.support.stalls import watch_stalls
 
 FAR = 3600.0
 
@@ -51,7 +51,7 @@ async def test_starts_in_any_period_never_exceed_the_rate() -> None:
         starts.append(time.monotonic())
         limits.release(permit)
 
-    async with stalls() as seen:
+    async with watch_stalls() as seen:
         await asyncio.gather(*(call() for _ in range(90)))
     # The whole period's may start at once, and never more. A start is noted late where the loop stood still.
     assert count_most_in_any_window(starts, 0.199 - 2 * seen.longest_s) <= 20
@@ -61,7 +61,7 @@ async def test_starts_in_any_period_never_exceed_the_rate() -> None:
 async def test_burst_smooths_the_starts() -> None:
     limits = build_limiter(period_s=0.4, requests_per_minute=20, burst=2)
     starts = []
-    async with stalls() as seen:
+    async with watch_stalls() as seen:
         for _ in range(10):
             limits.release(await acquire(limits))
             starts.append(time.monotonic())
@@ -89,7 +89,7 @@ async def test_calls_in_flight_stay_within_concurrency_and_places_come_back() ->
 async def test_tokens_reserved_in_any_period_stay_within_the_limit() -> None:
     limits = build_limiter(period_s=0.2, tokens_per_minute=100)
     grants: list[float] = []
-    async with stalls() as seen:
+    async with watch_stalls() as seen:
         for _ in range(6):
             limits.release(await acquire(limits, max_tokens=40))  # no usage known: the reservation stands
             grants.append(time.monotonic())

@@ -16,15 +16,16 @@ import aiohttp
 import pytest
 
 from fanout.observability.logs import MAX_QUEUED_LINES, LogWriter, to_json_line
-from tests.support.http_client import Client
-from tests.support.process import Serving, running
+from tests.support.builders.settings import write_providers_file
+from tests.support.cli import ServerProcess, start_server
+from tests.support.client import Client
 from tests.support.server import Server
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.upstream.server import Upstream
 
 PROMPT, ANSWER, SYSTEM = "Zebra-prompt-73", "w0 w1 w2", "Quagga-system-5"
 KEY, UP_KEY, GUEST = "front-door-key-135", "sk-server-8642-8642", "sk-guest-9753-9753"
 LEAKY = {
-    "adapter": "tests.support.leaky_adapter",
+    "adapter": "tests.support.adapters.leaky",
     "key_header": "X-OpenAI-Api-Key",
     "retries": {"attempts": 1},
 }
@@ -35,16 +36,16 @@ def client(server: Server) -> Client:
     return Client(server)
 
 
-def find_events(logged: list[str], event: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in logged]
+def find_events(log_lines: list[str], event: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in log_lines]
     return [line for line in lines if line["event"] == event]
 
 
-async def test_a_request_is_logged_in_one_line_with_its_calls(client: Client, logged: list[str]) -> None:
+async def test_a_request_is_logged_in_one_line_with_its_calls(client: Client, log_lines: list[str]) -> None:
     headers = {"X-Request-Id": "mine-1"}
-    await client.ask(headers, model=["up/sleep-0.1-input-7-tokens-5", "nobody", "up/fail-1-then-ok"])
+    await client.complete(headers, model=["up/sleep-0.1-input-7-tokens-5", "nobody", "up/fail-1-then-ok"])
 
-    (line,) = find_events(logged, "request.answered")
+    (line,) = find_events(log_lines, "request.answered")
     assert (line["request_id"], line["method"], line["path"], line["status"]) == ("mine-1", "POST", "/v1/completion", 200)
     assert line["models"] == ["up/sleep-0.1-input-7-tokens-5", "nobody", "up/fail-1-then-ok"]
     assert line["results"] == ["ok", "not_found", "ok"]
@@ -56,19 +57,19 @@ async def test_a_request_is_logged_in_one_line_with_its_calls(client: Client, lo
 
 
 async def test_every_request_is_logged_in_one_line_however_it_ended(
-    client: Client, upstream: Upstream, logged: list[str]
+    client: Client, upstream: Upstream, log_lines: list[str]
 ) -> None:
     await client.stream(model=["up/ok", "up/400"])
-    await client.ask(model="up/400")
-    await client.ask(model="up/ok", temperature=5)
-    await client.ask(model="up/ok", dry_run=True)
+    await client.complete(model="up/400")
+    await client.complete(model="up/ok", temperature=5)
+    await client.complete(model="up/ok", dry_run=True)
     await client.send("POST", "/v1/completion", b"{")
     await client.send("GET", "/nowhere?key=value")
     await client.send("GET", "/v1/models/ok")
     await client.send("GET", "/livez")
     await client.send("GET", "/metrics")
 
-    lines = [json.loads(line) for line in logged]
+    lines = [json.loads(line) for line in log_lines]
     assert {line["event"] for line in lines} == {"request.answered"}
     shown = [(line["path"], line["status"]) for line in lines if line["level"] == "info"]
     completion = [("/v1/completion", status) for status in (200, 400, 400, 200, 400)]
@@ -80,25 +81,25 @@ async def test_every_request_is_logged_in_one_line_however_it_ended(
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 async def test_a_request_whose_client_left_is_logged_in_one_line_with_its_calls(
-    client: Client, upstream: Upstream, logged: list[str], stream: bool
+    client: Client, upstream: Upstream, log_lines: list[str], stream: bool
 ) -> None:
-    asking = asyncio.create_task(client.ask(model=["up/ok", "up/hang"], stream=stream))
-    await upstream.arrived(2)
+    asking = asyncio.create_task(client.complete(model=["up/ok", "up/hang"], stream=stream))
+    await upstream.wait_for_requests(2)
     await asyncio.sleep(0.05)
     asking.cancel()
-    await upstream.quiet(1)
+    await upstream.wait_until_idle(1)
     await asyncio.sleep(0.05)
 
-    (line,) = find_events(logged, "request.answered")
+    (line,) = find_events(log_lines, "request.answered")
     assert line["status"] == 499
     assert line["models"] == ["up/ok", "up/hang"]
     assert line["results"] == ["ok", "cancelled"]
 
 
-async def test_a_retry_is_logged_in_one_line(client: Client, logged: list[str]) -> None:
-    await client.ask({"X-Request-Id": "mine-2"}, model=["up/fail-2-then-ok", "up/429-ms-30-times-1-then-ok", "up/400"])
+async def test_a_retry_is_logged_in_one_line(client: Client, log_lines: list[str]) -> None:
+    await client.complete({"X-Request-Id": "mine-2"}, model=["up/fail-2-then-ok", "up/429-ms-30-times-1-then-ok", "up/400"])
 
-    retries = find_events(logged, "call.retried")
+    retries = find_events(log_lines, "call.retried")
     assert len(retries) == 3
     assert {line["request_id"] for line in retries} == {"mine-2"}
     limited = next(line for line in retries if line["kind"] == "rate_limit")
@@ -108,21 +109,21 @@ async def test_a_retry_is_logged_in_one_line(client: Client, logged: list[str]) 
     assert sorted(line["attempt"] for line in retries if line["kind"] == "server") == [1, 2]
 
 
-async def test_a_line_cannot_be_forged_through_a_path(client: Client, logged: list[str]) -> None:
+async def test_a_line_cannot_be_forged_through_a_path(client: Client, log_lines: list[str]) -> None:
     await client.send("GET", "/a%0A%7B%22event%22:%22request%22%7D%1B[31m")
 
-    (line,) = find_events(logged, "request.answered")
+    (line,) = find_events(log_lines, "request.answered")
     assert line["path"] == "/a%0A%7B%22event%22:%22request%22%7D%1B%5B31m"
 
 
 @pytest.fixture
-async def program(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Serving]:
-    config = providers_file(upstream.url, tmp_path, more={"providers": {"leaky": LEAKY}}, api_key_env="UP_KEY")
-    async with running(config, UP_KEY=UP_KEY, FANOUT_API_KEYS=KEY, FANOUT_LOG_LEVEL="debug") as program:
+async def program(upstream: Upstream, tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    config = write_providers_file(upstream.url, tmp_path, more={"providers": {"leaky": LEAKY}}, api_key_env="UP_KEY")
+    async with start_server(config, UP_KEY=UP_KEY, FANOUT_API_KEYS=KEY, FANOUT_LOG_LEVEL="debug") as program:
         yield program
 
 
-async def test_prompts_answers_and_keys_are_never_logged(program: Serving) -> None:
+async def test_prompts_answers_and_keys_are_never_logged(program: ServerProcess) -> None:
     """This holds even where adapters have bugs, requests are malformed and tasks are forgotten."""
     headers = {"Authorization": f"Bearer {KEY}", "X-OpenAI-Api-Key": GUEST}
     models = [f"up/{word}" for word in ("chunks-3", "400-leak", "401-leak", "500-leak-code-x", "echo", "cut", "bad_json")]
@@ -143,26 +144,28 @@ async def test_prompts_answers_and_keys_are_never_logged(program: Serving) -> No
         writer.write(f"POST /{PROMPT} HTTP/1.1\r\nHost: x\r\n{line}\r\n\r\n".encode())
         assert b"400" in await reader.readline()
         writer.close()
-    await program.logged("request.answered", 10)
-    await program.logged("Error handling request from %s", 3)
-    await program.logged("Task exception was never retrieved", 2)
+    await program.wait_for_event("request.answered", 10)
+    await program.wait_for_event("Error handling request from %s", 3)
+    await program.wait_for_event("Task exception was never retrieved", 2)
     assert await program.stop() == 0
 
-    written = program.written()
+    written = program.read_log()
     for secret in (ANSWER, SYSTEM, "Tapir", "Gnu", KEY, UP_KEY, GUEST):
         assert secret not in written
-    assert not [line for line in program.lines() if PROMPT in json.dumps(line)]
-    assert len(program.lines("call.crashed")) == 4
-    assert all(line["timestamp"].endswith("Z") for line in program.lines()), "off a terminal every line is JSON, with a time"
+    assert not [line for line in program.log_lines() if PROMPT in json.dumps(line)]
+    assert len(program.log_lines("call.crashed")) == 4
+    assert all(line["timestamp"].endswith("Z") for line in program.log_lines()), (
+        "off a terminal every line is JSON, with a time"
+    )
 
 
-async def test_a_bug_is_logged_with_its_place_but_without_any_value(program: Serving) -> None:
+async def test_a_bug_is_logged_with_its_place_but_without_any_value(program: ServerProcess) -> None:
     async with aiohttp.ClientSession(program.url) as session:
         body = {"prompt": PROMPT, "model": ["leaky/bug", "up/ok"]}
         async with session.post("/v1/completion", json=body, headers={"x-api-key": KEY}) as response:
             choices = (await response.json())["choices"]
-    (line,) = await program.logged("call.crashed")
-    (served,) = await program.logged("request.answered")
+    (line,) = await program.wait_for_event("call.crashed")
+    (served,) = await program.wait_for_event("request.answered")
 
     assert [choice["error"] and choice["error"]["kind"] for choice in choices] == ["internal", None]
     assert (line["level"], line["provider"], line["model"]) == ("error", "leaky", "bug")
@@ -177,7 +180,7 @@ async def test_a_bug_is_logged_with_its_place_but_without_any_value(program: Ser
 
 async def test_on_a_terminal_lines_are_written_for_people(upstream: Upstream, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    async with running(providers_file(upstream.url, tmp_path), stderr=theirs) as program:
+    async with start_server(write_providers_file(upstream.url, tmp_path), stderr=theirs) as program:
         async with aiohttp.ClientSession(program.url) as session, session.get("/nowhere") as response:
             assert response.status == 404
         shown = (await asyncio.to_thread(os.read, ours, 65536)).decode()
@@ -193,7 +196,7 @@ async def test_on_a_terminal_lines_are_written_for_people(upstream: Upstream, tm
 
 async def test_a_full_log_pipe_stops_neither_the_server_nor_its_shutdown(upstream: Upstream, tmp_path: Path) -> None:
     ours, theirs = os.pipe()
-    async with running(providers_file(upstream.url, tmp_path), stderr=theirs) as program:
+    async with start_server(write_providers_file(upstream.url, tmp_path), stderr=theirs) as program:
         slowest = 0.0
         async with aiohttp.ClientSession(program.url) as session:
             for _ in range(700):  # of 200 bytes each: twice what the pipe holds
@@ -213,7 +216,7 @@ async def test_a_full_log_pipe_stops_neither_the_server_nor_its_shutdown(upstrea
 
 async def test_a_closed_log_pipe_stops_nothing(upstream: Upstream, tmp_path: Path) -> None:
     ours, theirs = os.pipe()
-    async with running(providers_file(upstream.url, tmp_path), stderr=theirs) as program:
+    async with start_server(write_providers_file(upstream.url, tmp_path), stderr=theirs) as program:
         os.close(theirs)
         os.close(ours)
         async with aiohttp.ClientSession(program.url) as session:

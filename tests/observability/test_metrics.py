@@ -13,9 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from fanout.core.schema import Call, Completion, Failure, Outcome, Query, Retry, Target, Timing
 from fanout.core.usage import Usage
 from fanout.observability.metrics import MAX_SERIES, Metrics
-from tests.support.http_client import Client, request
-from tests.support.server import UP_KEY, serving
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.client import Client, encode_request
+from tests.support.server import UP_KEY, serve
+from tests.support.upstream.server import Upstream
 
 CALL = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "up"}
 DURATION = "gen_ai_client_operation_duration_seconds"
@@ -48,13 +49,13 @@ async def fetch_page(client: Client) -> Page:
 async def client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
     price = {"input_usd_per_mtok": 100_000, "output_usd_per_mtok": 200_000}
     priced = {"models": {"priced": {"provider": "up", "id": "input-3-tokens-2", "kind": "chat", "price": price}}}
-    config = providers_file(upstream.url, tmp_path, more=priced, api_key_env="UP_KEY", retries={"max_delay_s": 0.01})
-    async with serving(config, UP_KEY=UP_KEY) as server:
+    config = write_providers_file(upstream.url, tmp_path, more=priced, api_key_env="UP_KEY", retries={"max_delay_s": 0.01})
+    async with serve(config, UP_KEY=UP_KEY) as server:
         yield Client(server)
 
 
 async def test_calls_are_counted_by_provider_model_and_outcome(client: Client) -> None:
-    await client.ask(model=["up/ok", "up/ok", "up/400", "nobody", "ok-text"], n=2)
+    await client.complete(model=["up/ok", "up/ok", "up/400", "nobody", "ok-text"], n=2)
     await client.stream(model=["up/ok", "up/500"])
     shown = await fetch_page(client)
 
@@ -70,7 +71,7 @@ async def test_calls_are_counted_by_provider_model_and_outcome(client: Client) -
 
 
 async def test_times_are_counted_in_buckets(client: Client) -> None:
-    await client.ask(model="up/sleep-0.2")
+    await client.complete(model="up/sleep-0.2")
     await client.stream(model="up/first-0.2")
     shown = await fetch_page(client)
 
@@ -85,7 +86,7 @@ async def test_times_are_counted_in_buckets(client: Client) -> None:
 
 
 async def test_tokens_and_cost_of_answers_are_counted(client: Client) -> None:
-    answer = (await client.ask(model=["priced", "priced", "up/no_usage", "up/400"])).json
+    answer = (await client.complete(model=["priced", "priced", "up/no_usage", "up/400"])).json
     shown = await fetch_page(client)
 
     tokens, priced = "gen_ai_client_token_usage", {**CALL, "gen_ai_request_model": "input-3-tokens-2"}
@@ -97,7 +98,7 @@ async def test_tokens_and_cost_of_answers_are_counted(client: Client) -> None:
 
 
 async def test_retries_are_counted_by_kind_of_failure(client: Client) -> None:
-    await client.ask(model=["up/fail-2-then-ok", "up/429-times-1-then-ok"])
+    await client.complete(model=["up/fail-2-then-ok", "up/429-times-1-then-ok"])
     shown = await fetch_page(client)
 
     assert shown.value("fanout_call_retries_total", CALL, gen_ai_request_model="fail-2-then-ok", error_type="server") == 2
@@ -106,11 +107,11 @@ async def test_retries_are_counted_by_kind_of_failure(client: Client) -> None:
 
 
 async def test_calls_in_flight_and_waiting_are_shown(upstream: Upstream, tmp_path: Path) -> None:
-    config = providers_file(upstream.url, tmp_path, limits={"concurrency": 2})
-    async with serving(config) as server:
+    config = write_providers_file(upstream.url, tmp_path, limits={"concurrency": 2})
+    async with serve(config) as server:
         client = Client(server)
-        asking = asyncio.create_task(client.ask(model=["up/sleep-0.2"] * 5))
-        await upstream.arrived(2)
+        asking = asyncio.create_task(client.complete(model=["up/sleep-0.2"] * 5))
+        await upstream.wait_for_requests(2)
         during = await fetch_page(client)
         await asking
         after = await fetch_page(client)
@@ -126,9 +127,9 @@ async def test_calls_in_flight_and_waiting_are_shown(upstream: Upstream, tmp_pat
 
 
 async def test_a_paused_account_is_shown(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(providers_file(upstream.url, tmp_path, limits={"concurrency": 1})) as server:
+    async with serve(write_providers_file(upstream.url, tmp_path, limits={"concurrency": 1})) as server:
         client = Client(server)
-        await client.ask(model="up/ok")
+        await client.complete(model="up/ok")
         server.dispatcher.limiters.get("up", server.dispatcher.settings.providers["up"].row.limits, None).pause(None, 30)
         shown = await fetch_page(client)
 
@@ -136,14 +137,14 @@ async def test_a_paused_account_is_shown(upstream: Upstream, tmp_path: Path) -> 
 
 
 async def test_requests_are_counted_by_route_and_status(client: Client) -> None:
-    await client.ask(model="up/ok")
+    await client.complete(model="up/ok")
     await client.stream(model="up/ok")
-    await client.ask(model="up/ok", temperature=9)
+    await client.complete(model="up/ok", temperature=9)
     await client.send("GET", "/v1/models/ok")
     await client.send("GET", "/v1/models/hang")
     for path in ("/nowhere", "/else/where", "/v1/x"):
         await client.send("GET", path)
-    await client.raw(request(method="PURGE", path="/livez"))
+    await client.send_raw(encode_request(method="PURGE", path="/livez"))
     shown = await fetch_page(client)
 
     name = "http_server_request_duration_seconds_count"
@@ -157,10 +158,10 @@ async def test_requests_are_counted_by_route_and_status(client: Client) -> None:
 
 
 async def test_a_request_whose_client_left_is_counted_as_499(client: Client, upstream: Upstream) -> None:
-    asking = asyncio.create_task(client.ask(model="up/hang"))
-    await upstream.arrived(1)
+    asking = asyncio.create_task(client.complete(model="up/hang"))
+    await upstream.wait_for_requests(1)
     asking.cancel()
-    await upstream.quiet(1)
+    await upstream.wait_until_idle(1)
     shown = await fetch_page(client)
 
     assert shown.value("http_server_request_duration_seconds_count", http_response_status_code="499") == 1
@@ -191,7 +192,7 @@ async def test_names_and_labels_follow_opentelemetry(client: Client) -> None:
 
 async def test_names_of_models_are_escaped(client: Client) -> None:
     odd = ['say-"quoted"', "say-back\\slash", "say-two\nlines", "say-é"]
-    await client.ask(model=[f"up/{name}" for name in odd])
+    await client.complete(model=[f"up/{name}" for name in odd])
 
     assert (await fetch_page(client)).labels(f"{DURATION}_count", "gen_ai_request_model") == set(odd)
 

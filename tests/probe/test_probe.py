@@ -16,10 +16,10 @@ from fanout.cli.check import print_findings, to_cells
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.probe.diagnosis import Finding
 from fanout.probe.probe import Trial, filter_chat_models, run_trials
-from tests.support.cli import Ran, run
-from tests.support.configuring import configured
-from tests.support.hosts import KEY, MODELS, Host, hosting
-from tests.support.upstreams import Upstream, refusing_url
+from tests.support.builders.settings import load_own_settings
+from tests.support.cli import CommandResult, run_fanout
+from tests.support.upstream.model_host import KEY, MODELS, ModelHost, serve_model_host
+from tests.support.upstream.server import Upstream, reserve_refusing_url
 
 FORMATS = ("open", "anth", "gemi")
 SECRET = "sk-refused-0123456789"
@@ -39,7 +39,7 @@ async def run_probe(
     environ: Mapping[str, str] | None = None,
 ) -> list[Finding]:
     """Return the findings of these trials."""
-    settings = configured(folder, {**ROWS, "providers": providers, "models": models or {}}, **(environ or {}))
+    settings = load_own_settings(folder, {**ROWS, "providers": providers, "models": models or {}}, **(environ or {}))
     async with open_dispatcher(settings) as dispatcher:
         return await run_trials(dispatcher, trials, timeout_s)
 
@@ -61,7 +61,7 @@ def list_flags(finding: Finding) -> tuple[bool | None, ...]:
 
 
 async def test_a_working_provider_is_recognized_in_every_format(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         found = await run_probe(tmp_path, host.rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=make_keys())
 
     assert [list_flags(finding) for finding in found] == [(True,) * 6] * 3
@@ -69,11 +69,11 @@ async def test_a_working_provider_is_recognized_in_every_format(tmp_path: Path) 
 
 
 async def test_a_refused_key_leaves_the_rest_unknown_and_is_never_shown(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         found = await run_probe(
             tmp_path, host.rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=make_keys(SECRET)
         )
-        calls = len(host.asked)
+        calls = len(host.requests)
 
     assert [list_flags(finding) for finding in found] == [(True, False, None, None, None, None)] * 3
     assert ["set another one in `OPEN_KEY`" in found[0].next, "`ANTH_KEY`" in found[1].next, "`GEMI_KEY`" in found[2].next]
@@ -82,7 +82,7 @@ async def test_a_refused_key_leaves_the_rest_unknown_and_is_never_shown(tmp_path
 
 
 async def test_an_unknown_model_is_distinguished_from_a_refused_key(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         found = await run_probe(tmp_path, host.rows, [Trial(name, f"{name}/nope") for name in FORMATS], environ=make_keys())
 
     assert [list_flags(finding) for finding in found] == [(True, True, False, None, None, None)] * 3
@@ -90,8 +90,8 @@ async def test_an_unknown_model_is_distinguished_from_a_refused_key(tmp_path: Pa
 
 
 async def test_a_closed_port_is_unreachable(tmp_path: Path) -> None:
-    with refusing_url() as url:
-        rows = {name: make_quick({**row, "base_url": url}) for name, row in Host().rows.items()}
+    with reserve_refusing_url() as url:
+        rows = {name: make_quick({**row, "base_url": url}) for name, row in ModelHost().rows.items()}
         found = await run_probe(tmp_path, rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=make_keys())
 
     assert [list_flags(finding) for finding in found] == [(False, None, None, None, None, None)] * 3
@@ -99,7 +99,7 @@ async def test_a_closed_port_is_unreachable(tmp_path: Path) -> None:
 
 
 async def test_a_stream_without_usage_is_healthy_and_mentioned(tmp_path: Path) -> None:
-    async with hosting(streamed_usage=False) as host:
+    async with serve_model_host(has_streamed_usage=False) as host:
         found = await run_probe(tmp_path, host.rows, [Trial(name, f"{name}/small-1b") for name in FORMATS], environ=make_keys())
 
     assert [list_flags(finding) for finding in found] == [(True, True, True, True, True, False)] * 3
@@ -133,7 +133,7 @@ async def test_every_way_to_fail_is_distinguished_from_the_others(
 
 
 async def test_the_smallest_model_that_a_host_lists_is_tried(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         found = await run_probe(tmp_path, host.rows, [Trial("open"), Trial("olla")], environ=make_keys())
 
     assert [finding.model for finding in found] == ["open/small-1b", "olla/small-1b"]
@@ -145,17 +145,17 @@ async def test_models_of_the_catalogue_come_before_the_hosts_and_those_that_end_
     small = {"provider": "open", "id": "small-1b", "kind": "chat", "deprecated_on": "2020-01-01"}
     text, big = {**small, "kind": "text", "deprecated_on": None}, {**small, "id": "big-70b", "deprecated_on": None}
     cheap = {**big, "price": {"input_usd_per_mtok": 1, "output_usd_per_mtok": 1}}
-    async with hosting() as host:
+    async with serve_model_host() as host:
         models = {"retired": small, "text": text, "big": big, "cheap": cheap}
         (finding,) = await run_probe(tmp_path, host.rows, [Trial("open")], models=models, environ=make_keys())
 
         assert finding.model == "cheap"
         assert finding.cost_usd == pytest.approx(20e-6)
-        assert "/v1/models" not in [path for path, _ in host.asked]
+        assert "/v1/models" not in [path for path, _ in host.requests]
 
 
 async def test_a_host_without_a_list_needs_a_named_model(tmp_path: Path) -> None:
-    async with hosting(lists=False) as host:
+    async with serve_model_host(is_listing=False) as host:
         own = await run_probe(tmp_path, host.rows, [Trial("open")], environ=make_keys())
         named = await run_probe(tmp_path, host.rows, [Trial("open", is_explicit=True)], environ=make_keys())
 
@@ -165,7 +165,7 @@ async def test_a_host_without_a_list_needs_a_named_model(tmp_path: Path) -> None
 
 
 async def test_a_key_refused_for_the_list_of_models_is_reported(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         (finding,) = await run_probe(tmp_path, host.rows, [Trial("open")], environ=make_keys(SECRET))
 
     assert list_flags(finding)[:3] == (True, False, None)
@@ -173,11 +173,11 @@ async def test_a_key_refused_for_the_list_of_models_is_reported(tmp_path: Path) 
 
 
 async def test_a_model_that_thinks_longer_is_given_more_tokens(tmp_path: Path) -> None:
-    async with hosting(thinks=True) as host:
+    async with serve_model_host(is_thinking=True) as host:
         (finding,) = await run_probe(tmp_path, host.rows, [Trial("open", "open/small-1b")], environ=make_keys())
 
         assert finding.is_well
-        assert [(body.get("stream", False), body["max_tokens"]) for _, body in host.asked] == [
+        assert [(body.get("stream", False), body["max_tokens"]) for _, body in host.requests] == [
             (False, 32),
             (False, 2048),
             (True, 2048),
@@ -185,8 +185,8 @@ async def test_a_model_that_thinks_longer_is_given_more_tokens(tmp_path: Path) -
 
 
 async def test_a_local_server_that_is_not_running_is_a_fault_only_where_it_was_named(tmp_path: Path) -> None:
-    with refusing_url() as url:
-        rows = {"olla": {**Host().rows["olla"], "base_url": url}}
+    with reserve_refusing_url() as url:
+        rows = {"olla": {**ModelHost().rows["olla"], "base_url": url}}
         own = await run_probe(tmp_path, rows, [Trial("olla")])
         named = await run_probe(tmp_path, rows, [Trial("olla", is_explicit=True)])
 
@@ -203,14 +203,14 @@ def test_models_that_do_not_chat_are_left_out() -> None:
 # The command
 
 
-async def run_check(folder: Path, rows: Mapping[str, Any], *arguments: str, **variables: Any) -> Ran:
+async def run_check(folder: Path, rows: Mapping[str, Any], *arguments: str, **variables: Any) -> CommandResult:
     path = folder / "own.json"
     path.write_text(json.dumps({**ROWS, "providers": rows}))
-    return await run("check", "--live", "--config", str(path), *arguments, **variables)
+    return await run_fanout("check", "--live", "--config", str(path), *arguments, **variables)
 
 
 async def test_the_command_prints_for_each_provider_what_works_and_what_to_do(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         rows = {**host.rows, "keyless": {**host.rows["open"], "api_key_env": "NO_SUCH_KEY"}}
         ran = await run_check(tmp_path, rows, OPEN_KEY=KEY, ANTH_KEY=SECRET, OLLA_KEY="")
 
@@ -226,7 +226,7 @@ async def test_the_command_prints_for_each_provider_what_works_and_what_to_do(tm
 
 
 async def test_the_command_fails_where_a_tried_provider_fails(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         chosen = ("--model", "open/small-1b", "--model", "anth/small-1b")
         ran = await run_check(tmp_path, host.rows, *chosen, OPEN_KEY=KEY, ANTH_KEY=SECRET)
 
@@ -239,7 +239,7 @@ async def test_the_command_fails_where_a_tried_provider_fails(tmp_path: Path) ->
 
 
 async def test_the_command_prints_json_with_what_a_named_provider_lacks(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         ran = await run_check(tmp_path, host.rows, "--provider", "gemi", "--json")
 
     (finding,) = json.loads(ran.out)["findings"]
@@ -259,14 +259,14 @@ async def test_the_command_prints_json_with_what_a_named_provider_lacks(tmp_path
 async def test_arguments_that_name_nothing_to_try_are_a_usage_error(
     arguments: list[str], sentence: str, tmp_path: Path
 ) -> None:
-    ran = await run_check(tmp_path, Host(url="http://127.0.0.1:9").rows, *arguments)
+    ran = await run_check(tmp_path, ModelHost(url="http://127.0.0.1:9").rows, *arguments)
 
     assert ran.code == 2
     assert sentence in ran.err
 
 
 async def test_its_options_need_live() -> None:
-    ran = await run("check", "--provider", "local")
+    ran = await run_fanout("check", "--provider", "local")
 
     assert ran.code == 2
     assert "go with --live" in ran.err

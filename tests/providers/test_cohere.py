@@ -12,9 +12,7 @@ from fanout.core.schema import Completion, Failure, FittedParameters, TokenLogpr
 from fanout.core.usage import Usage
 from fanout.providers.cohere import Cohere
 from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
-from tests.support.recordings import Exchange, recorded
-from tests.support.streams import COHERE, encode_named
-from tests.support.wires import (
+from tests.support.provider_calls import (
     build_adapter,
     build_call,
     cut_at,
@@ -22,8 +20,10 @@ from tests.support.wires import (
     expect_answer,
     expect_failure,
     try_decode,
-    try_replay,
+    try_stream,
 )
+from tests.support.recordings import RecordedExchange, load_recordings
+from tests.support.vendor_streams import COHERE, encode_named
 
 UP = build_adapter(Cohere, "https://api.cohere.com/v2")
 CALL = build_call(UP, "command-a-03-2025")
@@ -171,8 +171,8 @@ def test_the_response_format_is_converted(params: dict[str, Any], sent: dict[str
     assert encode_body(UP, build_call(UP, passthrough={"response_format": params})).get("response_format") == sent
 
 
-@pytest.mark.parametrize("exchange", recorded("cohere", path="/v2/chat"))
-def test_recorded_answers_are_read(exchange: Exchange) -> None:
+@pytest.mark.parametrize("exchange", load_recordings("cohere", path="/v2/chat"))
+def test_recorded_answers_are_read(exchange: RecordedExchange) -> None:
     """With the values that cohere 7.3.1 reads in them: tokens as the model saw them, billed units beside them."""
     completion = UP.decode(CALL, 200, exchange.headers, exchange.body)
     (choice,), usage = completion.choices, completion.usage
@@ -184,8 +184,8 @@ def test_recorded_answers_are_read(exchange: Exchange) -> None:
     assert completion.request_id == "f17a5f6c-1734-4098-bd0d-733ef000ac7b"
 
 
-@pytest.mark.parametrize("exchange", recorded("cohere", path="/v2/chat"))
-def test_a_recorded_request_is_what_we_send(exchange: Exchange) -> None:
+@pytest.mark.parametrize("exchange", load_recordings("cohere", path="/v2/chat"))
+def test_a_recorded_request_is_what_we_send(exchange: RecordedExchange) -> None:
     call = build_call(UP, exchange.request["model"], messages=(Message("user", "hello"),))
     assert encode_body(UP, call) == exchange.request
 
@@ -209,7 +209,7 @@ def test_a_whole_answer_equals_its_stream() -> None:
         "cached_tokens": 1216.0,
     }
     answer = complete({"id": "29f1", "message": message, "finish_reason": "TOOL_CALL", "usage": usage})
-    outcome = try_replay(UP, CALL, [COHERE])
+    outcome = try_stream(UP, CALL, [COHERE])
     assert not isinstance(outcome, Failure)
     assert outcome[1] == answer
     assert isinstance(answer.usage, Usage)
@@ -245,7 +245,7 @@ def test_logprobs_are_sums_over_the_tokens_of_an_item() -> None:
     deltas = [
         {"type": "content-delta", "delta": {"message": {"content": {"text": item["text"]}}}, "logprobs": item} for item in items
     ]
-    outcome = try_replay(UP, CALL, [encode_named(*deltas, {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}})])
+    outcome = try_stream(UP, CALL, [encode_named(*deltas, {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}})])
     assert not isinstance(outcome, Failure)
     assert outcome[1].choices[0].logprobs == expected[:2]
     assert [delta.logprobs for delta in outcome[0]] == [(expected[0],), (expected[1],)]
@@ -263,7 +263,7 @@ def test_logprobs_are_sums_over_the_tokens_of_an_item() -> None:
 )
 def test_finish_reasons_are_translated(word: str, finish: str | None) -> None:
     """Whole and streamed; an unknown word is kept, not guessed at."""
-    outcome = try_replay(UP, CALL, [encode_named({"type": "message-end", "delta": {"finish_reason": word}})])
+    outcome = try_stream(UP, CALL, [encode_named({"type": "message-end", "delta": {"finish_reason": word}})])
     assert not isinstance(outcome, Failure)
     for completion in (complete({**TEXT, "finish_reason": word}), outcome[1]):
         (choice,) = completion.choices
@@ -283,7 +283,7 @@ def test_finish_reasons_are_translated(word: str, finish: str | None) -> None:
 def test_an_answer_that_ends_in_an_error_is_a_failure(end: dict[str, Any], kind: str, message: str) -> None:
     """Whole and streamed; what had come is kept."""
     piece = {"type": "content-delta", "delta": {"message": {"content": {"text": "Hel"}}}}
-    streamed = try_replay(UP, CALL, cut_at(encode_named(piece, {"type": "message-end", "delta": end}), [50]))
+    streamed = try_stream(UP, CALL, cut_at(encode_named(piece, {"type": "message-end", "delta": end}), [50]))
     for failure in (try_decode(UP, CALL, 200, {"message": {"content": []}, **end}), streamed):
         assert isinstance(failure, Failure)
         assert (failure.kind, failure.message) == (kind, message)
@@ -331,6 +331,6 @@ def test_the_trace_header_is_the_request_id() -> None:
 def test_a_flat_error_may_come_with_status_200() -> None:
     """Whole, and as an event of a stream."""
     body = {"id": "8bd5", "message": "too many tokens"}
-    for failure in (try_decode(UP, CALL, 200, body), try_replay(UP, CALL, [encode_named({"type": "error", **body})])):
+    for failure in (try_decode(UP, CALL, 200, body), try_stream(UP, CALL, [encode_named({"type": "error", **body})])):
         assert isinstance(failure, Failure)
         assert (failure.kind, failure.message, failure.request_id) == ("server", "too many tokens", "8bd5")

@@ -13,7 +13,7 @@ from fanout.config.settings import load_settings
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure
 from fanout.providers.model_listing import list_models
-from tests.support.wires import answer_with, serve
+from tests.support.upstream.canned import answer_with, serve_answers
 
 SECRET = "sk-secret-0123456789"
 ROWS = load_settings(environ={}).providers
@@ -21,7 +21,7 @@ ROWS = load_settings(environ={}).providers
 
 async def list_or_fail(body: Any, *, provider: str = "groq", **answer: Any) -> list[str] | Failure:
     """Return the ids that a host lists, or its failure."""
-    async with serve(answer_with(body, **answer)) as served, aiohttp.ClientSession() as session:
+    async with serve_answers(answer_with(body, **answer)) as served, aiohttp.ClientSession() as session:
         row = replace(ROWS[provider], base_url=served.url, key=SecretStr(SECRET))
         try:
             return [model["id"] for model in await list_models(row, session, 20)]
@@ -44,7 +44,7 @@ async def test_a_list_is_read_in_every_shape(body: Any) -> None:
 
 async def test_the_key_is_sent_to_the_formats_own_path() -> None:
     for provider, path in (("groq", "/models"), ("ollama", "/api/tags")):
-        async with serve(answer_with({"data": []})) as served, aiohttp.ClientSession() as session:
+        async with serve_answers(answer_with({"data": []})) as served, aiohttp.ClientSession() as session:
             assert await list_models(replace(ROWS[provider], base_url=served.url, key=SecretStr(SECRET)), session, 20) == []
         ((requested, headers, _),) = served.requests
         assert (requested, headers["Authorization"]) == (path, f"Bearer {SECRET}")

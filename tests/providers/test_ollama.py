@@ -18,10 +18,8 @@ from fanout.core.schema import Failure, Query, TokenLogprob
 from fanout.providers.ollama import Ollama
 from fanout.providers.transport.ndjson import NdjsonDecoder
 from tests.providers.mapping.test_images import PNG
-from tests.support.wires import (
+from tests.support.provider_calls import (
     KEY,
-    answer_in_pieces,
-    answer_with,
     build_adapter,
     build_call,
     collect_stream,
@@ -31,10 +29,10 @@ from tests.support.wires import (
     expect_answer,
     expect_failure,
     open_session,
-    serve,
     try_decode,
-    try_replay,
+    try_stream,
 )
+from tests.support.upstream.canned import answer_in_pieces, answer_with, serve_answers
 
 HOST = "http://127.0.0.1:11434"
 UP = build_adapter(Ollama, HOST, key=None)
@@ -199,9 +197,9 @@ def test_a_whole_answer_is_read(call: Any, body: Any) -> None:
 
 def test_a_stream_equals_the_whole_answer() -> None:
     body = {**END, "message": {"role": "assistant", "content": "The sky ☀"}}
-    assert expect_answer(try_replay(UP, CALL, [STREAM])) == expect_answer(try_decode(UP, CALL, 200, body))
+    assert expect_answer(try_stream(UP, CALL, [STREAM])) == expect_answer(try_decode(UP, CALL, 200, body))
     texts = [{**HEAD, "response": "Once", "done": False}, {**HEAD, "response": "", "done": True, "done_reason": "length"}]
-    choice = expect_answer(try_replay(UP, TEXT, [encode_lines(*texts)])).choices[0]
+    choice = expect_answer(try_stream(UP, TEXT, [encode_lines(*texts)])).choices[0]
     assert (choice.message.text, choice.finish_reason) == ("Once", "length")
 
 
@@ -218,7 +216,7 @@ def test_thoughts_tool_calls_and_logprobs_are_read() -> None:
         build_line(tool_calls=calls[1:]),
         END,
     ]
-    both = [expect_answer(try_decode(UP, CALL, 200, body)), expect_answer(try_replay(UP, CALL, [encode_lines(*stream)]))]
+    both = [expect_answer(try_decode(UP, CALL, 200, body)), expect_answer(try_stream(UP, CALL, [encode_lines(*stream)]))]
     for completion in both:
         (choice,) = completion.choices
         assert (choice.message.text, choice.message.reasoning, choice.finish_reason) == ("Hi", "Hm", "tool_calls")
@@ -242,7 +240,7 @@ def test_thoughts_tool_calls_and_logprobs_are_read() -> None:
 )
 def test_finish_reasons_are_translated(word: str | None, reason: str | None, native: str | None) -> None:
     end = {**END, "done_reason": word}
-    for result in (try_decode(UP, CALL, 200, end), try_replay(UP, CALL, [encode_lines(build_line("Hi"), end)])):
+    for result in (try_decode(UP, CALL, 200, end), try_stream(UP, CALL, [encode_lines(build_line("Hi"), end)])):
         choice = expect_answer(result).choices[0]
         assert (choice.finish_reason, choice.native_finish_reason) == (reason, native)
 
@@ -271,7 +269,7 @@ def test_an_error_may_come_with_status_200() -> None:
     """Whole, or as a line behind some text."""
     assert expect_failure(try_decode(UP, CALL, 200, {"error": "out of memory"})).kind == "server"
     failure = expect_failure(
-        try_replay(UP, CALL, [encode_lines(build_line("The "), {"error": "an error was encountered while running the model"})])
+        try_stream(UP, CALL, [encode_lines(build_line("The "), {"error": "an error was encountered while running the model"})])
     )
     assert (failure.kind, failure.partial) == ("server", "The ")
     assert "while running the model" in failure.message
@@ -290,12 +288,12 @@ def test_an_error_may_come_with_status_200() -> None:
     ],
 )
 def test_an_incomplete_stream_is_a_failure(stream: bytes, code: str) -> None:
-    failure = expect_failure(try_replay(UP, CALL, [stream]))
+    failure = expect_failure(try_stream(UP, CALL, [stream]))
     assert (failure.kind, failure.code) == ("network" if code == "stream_truncated" else "malformed", code)
 
 
 def test_the_last_line_needs_no_line_feed() -> None:
-    assert try_replay(UP, CALL, [STREAM.rstrip()])[1:] == try_replay(UP, CALL, [STREAM])[1:]  # type: ignore[index]  # both are answers
+    assert try_stream(UP, CALL, [STREAM.rstrip()])[1:] == try_stream(UP, CALL, [STREAM])[1:]  # type: ignore[index]  # both are answers
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"null", b'{"message": 5}'])
@@ -305,7 +303,7 @@ def test_a_body_that_is_no_answer_is_a_failure(body: bytes) -> None:
 
 def test_too_large_an_answer_is_a_failure() -> None:
     small = build_adapter(Ollama, HOST, max_answer_bytes=100)
-    assert expect_failure(try_replay(small, CALL, [encode_lines(*[build_line("x" * 60)] * 3)])).code == "answer_too_large"
+    assert expect_failure(try_stream(small, CALL, [encode_lines(*[build_line("x" * 60)] * 3)])).code == "answer_too_large"
 
 
 JSON = st.recursive(
@@ -329,7 +327,7 @@ JSON = st.recursive(
 
 @given(st.lists(JSON, max_size=4))
 def test_any_lines_are_an_answer_or_a_failure(items: list[Any]) -> None:
-    try_replay(UP, CALL, [encode_lines(*items, END)])
+    try_stream(UP, CALL, [encode_lines(*items, END)])
 
 
 @given(JSON, st.sampled_from([200, 400, 500]))
@@ -339,14 +337,14 @@ def test_any_body_is_an_answer_or_a_failure(body: Any, status: int) -> None:
 
 @given(st.lists(st.integers(0, len(STREAM))))
 def test_the_cuts_of_a_stream_do_not_matter(places: list[int]) -> None:
-    assert try_replay(UP, CALL, cut_at(STREAM, places)) == try_replay(UP, CALL, [STREAM])
+    assert try_stream(UP, CALL, cut_at(STREAM, places)) == try_stream(UP, CALL, [STREAM])
 
 
 @given(st.lists(st.tuples(st.integers(0, len(STREAM)), st.integers(0, 255))), st.lists(st.integers(0, 999)))
 def test_a_corrupt_stream_is_an_answer_or_a_failure(changes: list[tuple[int, int]], places: list[int]) -> None:
     """The same one wherever it is cut, but for what had been given before."""
     body = corrupt(STREAM, changes)
-    result, other = try_replay(UP, CALL, [body]), try_replay(UP, CALL, cut_at(body, places))
+    result, other = try_stream(UP, CALL, [body]), try_stream(UP, CALL, cut_at(body, places))
     assert isinstance(result, Failure) == isinstance(other, Failure)
     if isinstance(result, Failure) and isinstance(other, Failure):
         assert (result.kind, result.code) == (other.kind, other.code)
@@ -363,10 +361,10 @@ def test_lines_are_split_at_line_feeds_only(items: list[bytes], places: list[int
 
 async def test_calls_work_over_the_network() -> None:
     """Whole and streamed, an image fetched before; a refusal's connection is kept like another."""
-    async with serve(answer_with(PNG)) as images, open_session() as session:
+    async with serve_answers(answer_with(PNG)) as images, open_session() as session:
         for stream in (False, True):
             answer = answer_in_pieces(cut_at(STREAM, range(0, 999, 11)), "application/x-ndjson") if stream else answer_with(END)
-            async with serve(answer) as served:
+            async with serve_answers(answer) as served:
                 up = build_adapter(Ollama, served.url, session=session)
                 up.allowed_networks = [ip_network("127.0.0.1/32")]
                 call = build_call(up, messages=(Message("user", (TextPart("What?"), ImagePart(images.url))),))
@@ -375,7 +373,7 @@ async def test_calls_work_over_the_network() -> None:
             assert (path, json.loads(body)["stream"]) == ("/api/chat", stream)
             assert json.loads(body)["messages"][0]["images"] == [base64.b64encode(PNG).decode()]
             assert completion.choices[0].finish_reason == "stop"
-        async with serve(answer_with({"error": "model 'm' not found"}, status=404)) as served:
+        async with serve_answers(answer_with({"error": "model 'm' not found"}, status=404)) as served:
             up = build_adapter(Ollama, served.url, session=session)
             with pytest.raises(ProviderError, match="model 'm' not found"):
                 await collect_stream(up, build_call(up))

@@ -17,11 +17,8 @@ from fanout.core.schema import Query, TokenLogprob
 from fanout.providers.scale import Scale
 from fanout.providers.scale_llm_engine import DEFAULT_MAX_TOKENS, LlmEngine
 from fanout.providers.transport.http import HttpProvider
-from tests.support.server import Server
-from tests.support.wires import (
+from tests.support.provider_calls import (
     KEY,
-    answer_in_pieces,
-    answer_with,
     build_adapter,
     build_call,
     collect_stream,
@@ -31,10 +28,11 @@ from tests.support.wires import (
     expect_answer,
     expect_failure,
     open_session,
-    serve_adapter,
     try_decode,
-    try_replay,
+    try_stream,
 )
+from tests.support.server import Server
+from tests.support.upstream.canned import answer_in_pieces, answer_with, serve_adapter
 
 UP = build_adapter(Scale, "https://api.egp.scale.com")
 CALL = build_call(UP, "gpt-4o", prompt="Once")
@@ -107,7 +105,7 @@ class TestPlatform:
 
     def test_a_stream_equals_the_whole_answer(self) -> None:
         """It has no `[DONE]`."""
-        assert expect_answer(try_replay(UP, CALL, [STREAM])) == expect_answer(
+        assert expect_answer(try_stream(UP, CALL, [STREAM])) == expect_answer(
             try_decode(UP, CALL, 200, build_packet("Once ☀", "stop", USAGE))
         )
 
@@ -125,7 +123,7 @@ class TestPlatform:
         """Behind it, or behind the usage alone, a stream is whole."""
         for result in (
             try_decode(UP, CALL, 200, build_packet("Hi", word, USAGE)),
-            try_replay(UP, CALL, [encode_events(build_packet("Hi"), build_packet("", word, USAGE))]),
+            try_stream(UP, CALL, [encode_events(build_packet("Hi"), build_packet("", word, USAGE))]),
         ):
             choice = expect_answer(result).choices[0]
             assert (choice.finish_reason, choice.native_finish_reason) == (reason, native)
@@ -134,7 +132,7 @@ class TestPlatform:
         "stream", [encode_events(build_packet("On")), STREAM[: len(encode_events(build_packet("On"))) + 9], b""]
     )
     def test_a_cut_stream_is_a_failure(self, stream: bytes) -> None:
-        assert expect_failure(try_replay(UP, CALL, [stream])).code == "stream_truncated"
+        assert expect_failure(try_stream(UP, CALL, [stream])).code == "stream_truncated"
 
     @pytest.mark.parametrize(
         "detail",
@@ -149,7 +147,7 @@ class TestPlatform:
         assert expect_failure(try_decode(UP, CALL, 200, body)).message.endswith("No such model")
         named = encode_events(build_packet("On")) + b"event: error\n" + encode_events(body)
         for stream in (named, encode_events(build_packet("On"), body)):
-            broken = expect_failure(try_replay(UP, CALL, [stream]))
+            broken = expect_failure(try_stream(UP, CALL, [stream]))
             assert (broken.message.endswith("No such model"), broken.partial) == (True, "On")
 
 
@@ -204,7 +202,7 @@ class TestEngine:
         assert (usage.input_tokens, usage.output_tokens, completion.request_id) == (3, 2, "r-1")
 
     def test_a_stream_equals_the_whole_answer(self) -> None:
-        assert expect_answer(try_replay(ENGINE, ASKED, [TOKENS])) == expect_answer(
+        assert expect_answer(try_stream(ENGINE, ASKED, [TOKENS])) == expect_answer(
             try_decode(ENGINE, ASKED, 200, {"request_id": "r-1", "output": OUTPUT})
         )
 
@@ -214,7 +212,7 @@ class TestEngine:
         body = {"request_id": "r-1", "output": {**OUTPUT, "text": "Hi", "tokens": [one]}}
         event = build_token("Hi", 1, finished=True)
         event["output"]["token"] = one
-        for result in (try_decode(ENGINE, ASKED, 200, body), try_replay(ENGINE, ASKED, [encode_events(event)])):
+        for result in (try_decode(ENGINE, ASKED, 200, body), try_stream(ENGINE, ASKED, [encode_events(event)])):
             assert expect_answer(result).choices[0].logprobs == (TokenLogprob("Hi", -0.5),)
 
     def test_counts_that_are_missing_are_unknown(self) -> None:
@@ -227,13 +225,13 @@ class TestEngine:
     def test_an_error_in_a_stream_has_a_status(self, status: int, kind: str) -> None:
         error = {"status_code": status, "content": {"error": "Too long", "timestamp": "2026"}}
         stream = encode_events(build_token("On", 1), {"request_id": "r-1", "output": None, "error": error})
-        failure = expect_failure(try_replay(ENGINE, ASKED, [stream]))
+        failure = expect_failure(try_stream(ENGINE, ASKED, [stream]))
         assert (failure.kind, failure.status, failure.partial, failure.request_id) == (kind, status, "On", "r-1")
         if status < 500:
             assert failure.message == "Too long"
 
     def test_a_cut_stream_is_a_failure(self) -> None:
-        assert expect_failure(try_replay(ENGINE, ASKED, [encode_events(build_token("On", 1))])).code == "stream_truncated"
+        assert expect_failure(try_stream(ENGINE, ASKED, [encode_events(build_token("On", 1))])).code == "stream_truncated"
 
 
 BOTH = pytest.mark.parametrize(("up", "call", "stream"), [(UP, CALL, STREAM), (ENGINE, ASKED, TOKENS)], ids=["v4", "engine"])
@@ -266,14 +264,14 @@ def test_without_an_address_there_is_no_call(up: HttpProvider, call: Any, stream
 @given(data=st.data())
 def test_the_cuts_of_a_stream_do_not_matter(up: HttpProvider, call: Any, stream: bytes, data: st.DataObject) -> None:
     places = data.draw(st.lists(st.integers(0, len(stream))))
-    assert try_replay(up, call, cut_at(stream, places)) == try_replay(up, call, [stream])
+    assert try_stream(up, call, cut_at(stream, places)) == try_stream(up, call, [stream])
 
 
 @BOTH
 @given(data=st.data())
 def test_a_corrupt_stream_is_an_answer_or_a_failure(up: HttpProvider, call: Any, stream: bytes, data: st.DataObject) -> None:
     changes = data.draw(st.lists(st.tuples(st.integers(0, len(stream)), st.integers(0, 255))))
-    try_replay(up, call, cut_at(corrupt(stream, changes), data.draw(st.lists(st.integers(0, len(stream))))))
+    try_stream(up, call, cut_at(corrupt(stream, changes), data.draw(st.lists(st.integers(0, len(stream))))))
 
 
 JSON = st.recursive(
@@ -298,7 +296,7 @@ JSON = st.recursive(
 @BOTH
 @given(items=st.lists(JSON, max_size=3), status=st.sampled_from([200, 400, 500]))
 def test_anything_is_an_answer_or_a_failure(up: HttpProvider, call: Any, stream: bytes, items: list[Any], status: int) -> None:
-    try_replay(up, call, [encode_events(*items)])
+    try_stream(up, call, [encode_events(*items)])
     try_decode(up, call, status, items[0] if items else None)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.dialects import house
-from tests.support.http_client import EMBEDDED, Client
-from tests.support.server import Server, serving
-from tests.support.upstreams import Upstream
+from tests.support.client import EMBEDDED, Client
+from tests.support.dialects import serve_hosts
+from tests.support.server import Server, serve
+from tests.support.upstream.server import Upstream
 
 
 @pytest.fixture
@@ -21,16 +21,16 @@ def client(server: Server) -> Client:
 
 
 @pytest.fixture
-async def embedded(tmp_path: Path) -> AsyncIterator[Client]:
+async def embedded_client(tmp_path: Path) -> AsyncIterator[Client]:
     """A client of a server with only the embedded models, which starts in a third of the time."""
     config = tmp_path / "embedded.json"
     config.write_text(json.dumps(EMBEDDED))
-    async with serving(config) as running:
+    async with serve(config) as running:
         yield Client(running)
 
 
 @pytest.fixture
-async def served(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
+async def dialect_server(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
     """A server with several kinds of hosts, all of them the scripted upstream."""
-    async with house(upstream.url, tmp_path) as running:
+    async with serve_hosts(upstream.url, tmp_path) as running:
         yield running

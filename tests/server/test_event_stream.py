@@ -16,8 +16,8 @@ from aiohttp import web
 from fanout.core.schema import Delta, Failure, Outcome
 from fanout.server import event_stream
 from fanout.server.lifecycle import DISPATCHER
-from tests.support.dispatching import Opened, dispatching
-from tests.support.upstreams import Upstream
+from tests.support.builders.dispatcher import ObservedDispatcher, open_observed_dispatcher
+from tests.support.upstream.server import Upstream
 
 
 class Frames:
@@ -41,7 +41,7 @@ class Frames:
 
 @asynccontextmanager
 async def streaming(
-    opened: Opened,
+    opened: ObservedDispatcher,
     *models: str,
     deadline_s: float = 5.0,
     silence_s: float = 0.1,
@@ -51,7 +51,7 @@ async def streaming(
     """Serve an address that streams these models' answers."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        calls = opened.calls(*models)
+        calls = opened.plan(*models)
         frames = Frames(request, breaks=breaks)
         return await event_stream.respond(
             request, frames, calls, deadline_s, None, ping_interval_s=silence_s, reader_grace_s=linger_s
@@ -76,7 +76,10 @@ async def read(url: str) -> tuple[int, list[str]]:
 
 
 async def test_comments_are_sent_during_silence(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path) as opened, streaming(opened, "up/sleep-0.35-chunks-1-say-a") as (url, _):
+    async with (
+        open_observed_dispatcher(upstream.url, tmp_path) as opened,
+        streaming(opened, "up/sleep-0.35-chunks-1-say-a") as (url, _),
+    ):
         status, frames = await read(url)
 
     assert status == 200
@@ -86,7 +89,10 @@ async def test_comments_are_sent_during_silence(upstream: Upstream, tmp_path: Pa
 
 
 async def test_a_failure_that_is_held_back_until_the_status_is_known_is_not_lost(upstream: Upstream, tmp_path: Path) -> None:
-    async with dispatching(upstream.url, tmp_path) as opened, streaming(opened, "400", "up/sleep-0.15-400") as (url, _):
+    async with (
+        open_observed_dispatcher(upstream.url, tmp_path) as opened,
+        streaming(opened, "400", "up/sleep-0.15-400") as (url, _),
+    ):
         status, frames = await read(url)
 
     assert status == 200
@@ -96,7 +102,7 @@ async def test_a_failure_that_is_held_back_until_the_status_is_known_is_not_lost
 async def test_the_status_reports_that_all_calls_have_failed_before_the_first_comment(
     upstream: Upstream, tmp_path: Path
 ) -> None:
-    async with dispatching(upstream.url, tmp_path) as opened, streaming(opened, "400", "400") as (url, _):
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened, streaming(opened, "400", "400") as (url, _):
         assert (await read(url))[0] == 400
 
 
@@ -106,17 +112,17 @@ async def test_a_reader_who_stops_reading_is_disconnected_soon_after_the_deadlin
     """The connection is aborted: an orderly close would wait until the reader reads on."""
     environ = {"FANOUT_MAX_ANSWER_BYTES": "100000000"}
     async with (
-        dispatching(upstream.url, tmp_path, environ=environ) as opened,
+        open_observed_dispatcher(upstream.url, tmp_path, environ=environ) as opened,
         streaming(opened, "up/mb-50", deadline_s=2.0, linger_s=0.2) as (url, server),
     ):
         start = time.monotonic()
         reader = await silent_reader(url)
-        await upstream.arrived(1)
+        await upstream.wait_for_requests(1)
         async with asyncio.timeout(5):
             while server.connections:
                 await asyncio.sleep(0.01)
         took_s = time.monotonic() - start
-        await upstream.quiet()
+        await upstream.wait_until_idle()
         reader.close()
 
     assert 2.2 <= took_s < 3
@@ -129,12 +135,12 @@ async def test_a_broken_connection_to_the_reader_is_not_logged_as_a_bug(
 ) -> None:
     """This holds even if a write notices it before aiohttp does."""
     async with (
-        dispatching(upstream.url, tmp_path) as opened,
+        open_observed_dispatcher(upstream.url, tmp_path) as opened,
         streaming(opened, "up/chunks-500-gap-0.01", "hang", breaks=True) as (url, _),
     ):
         reader = await silent_reader(url)
-        await upstream.arrived(2)
-        await upstream.quiet(1)
+        await upstream.wait_for_requests(2)
+        await upstream.wait_until_idle(1)
         reader.close()
 
     assert len(upstream.abandoned) == len(opened.outcomes) == 2

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.http_client import Client, parsed, request
-from tests.support.server import serving
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.client import Client, encode_request, parse_response
+from tests.support.server import serve
+from tests.support.upstream.server import Upstream
 
 SERVED = ("completion", "models", "jobs", "files", "usage")
 GOOD = json.dumps({"prompt": "hi", "model": "local/ngram-2", "max_tokens": 1}).encode()
@@ -30,8 +31,8 @@ GOOD = json.dumps({"prompt": "hi", "model": "local/ngram-2", "max_tokens": 1}).e
     ],
     ids=range(6),
 )
-async def test_invalid_json_is_400_with_the_position(embedded: Client, body: bytes, place: str) -> None:
-    reply = await embedded.send("POST", "/v1/completion", body)
+async def test_invalid_json_is_400_with_the_position(embedded_client: Client, body: bytes, place: str) -> None:
+    reply = await embedded_client.send("POST", "/v1/completion", body)
 
     assert reply.status == 400
     assert (reply.error["code"], reply.error["param"]) == ("invalid_json", None)
@@ -49,9 +50,9 @@ async def test_invalid_json_is_400_with_the_position(embedded: Client, body: byt
         ("\xff/\xfe", 415),
     ],
 )
-async def test_only_a_body_declared_as_json_is_accepted(embedded: Client, kind: str, status: int) -> None:
+async def test_only_a_body_declared_as_json_is_accepted(embedded_client: Client, kind: str, status: int) -> None:
     """A foreign web page can make a browser send a form or plain text without a preflight."""
-    code, _, body = parsed(await embedded.raw(request(GOOD, headers=f"Content-Type: {kind}\r\n")))
+    code, _, body = parse_response(await embedded_client.send_raw(encode_request(GOOD, headers=f"Content-Type: {kind}\r\n")))
 
     assert code == status
     if status == 415:
@@ -59,18 +60,20 @@ async def test_only_a_body_declared_as_json_is_accepted(embedded: Client, kind: 
         assert "application/json" in body["error"]["message"]
 
 
-async def test_a_body_without_a_type_is_415(embedded: Client) -> None:
-    code, _, _ = parsed(await embedded.raw(b"POST /v1/completion HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+async def test_a_body_without_a_type_is_415(embedded_client: Client) -> None:
+    code, _, _ = parse_response(
+        await embedded_client.send_raw(b"POST /v1/completion HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    )
 
     assert code == 415
 
 
 async def test_a_body_over_the_limit_is_413(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(providers_file(upstream.url, tmp_path), FANOUT_MAX_BODY_BYTES="2000") as server:
+    async with serve(write_providers_file(upstream.url, tmp_path), FANOUT_MAX_BODY_BYTES="2000") as server:
         client = Client(server)
-        fits = await client.ask(model="up/ok", prompt="a" * 1900)
+        fits = await client.complete(model="up/ok", prompt="a" * 1900)
         for size in (2001, 500_000):
-            reply = await client.ask(model="up/ok", prompt="a" * size)
+            reply = await client.complete(model="up/ok", prompt="a" * size)
             assert reply.status == 413
             assert reply.error["code"] == "body_too_large"
             assert "2000" in reply.error["message"]
@@ -82,8 +85,8 @@ async def test_a_body_over_the_limit_is_413(upstream: Upstream, tmp_path: Path) 
     assert len(upstream.requests) == 1
 
 
-async def test_a_compressed_body_is_read(embedded: Client) -> None:
-    reply = await embedded.send("POST", "/v1/completion", gzip.compress(GOOD), {"Content-Encoding": "gzip"})
+async def test_a_compressed_body_is_read(embedded_client: Client) -> None:
+    reply = await embedded_client.send("POST", "/v1/completion", gzip.compress(GOOD), {"Content-Encoding": "gzip"})
 
     assert reply.status == 200
 
@@ -98,25 +101,25 @@ async def test_a_compressed_body_is_read(embedded: Client) -> None:
     ids=["junk", "cut", "other"],
 )
 async def test_a_body_that_cannot_be_unpacked_is_the_callers_fault(
-    embedded: Client, logged: list[str], data: bytes, headers: str
+    embedded_client: Client, log_lines: list[str], data: bytes, headers: str
 ) -> None:
-    code = int((await embedded.raw(request(data, headers=headers))).split(b" ")[1])
+    code = int((await embedded_client.send_raw(encode_request(data, headers=headers))).split(b" ")[1])
 
     assert code == 400
-    assert not any("crashed" in line for line in logged)
+    assert not any("crashed" in line for line in log_lines)
 
 
-async def test_a_malformed_chunked_body_is_the_callers_fault(embedded: Client, logged: list[str]) -> None:
-    head = request(headers="Transfer-Encoding: chunked\r\n").replace(b"Content-Length: 0\r\n", b"")
-    answer = await embedded.raw(head + b'5\r\n{"pro\r\nzz\r\n')
+async def test_a_malformed_chunked_body_is_the_callers_fault(embedded_client: Client, log_lines: list[str]) -> None:
+    head = encode_request(headers="Transfer-Encoding: chunked\r\n").replace(b"Content-Length: 0\r\n", b"")
+    answer = await embedded_client.send_raw(head + b'5\r\n{"pro\r\nzz\r\n')
 
     assert answer.split(b" ")[1] == b"400"
-    assert not any("crashed" in line for line in logged)
+    assert not any("crashed" in line for line in log_lines)
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/completion/", "/v1/compeltion", "/v1/models/", "/%ff", "/v1/completion%00"])
-async def test_an_unknown_path_is_404_and_suggests_a_known_one(embedded: Client, path: str) -> None:
-    code, headers, body = parsed(await embedded.raw(request(method="GET", path=path)))
+async def test_an_unknown_path_is_404_and_suggests_a_known_one(embedded_client: Client, path: str) -> None:
+    code, headers, body = parse_response(await embedded_client.send_raw(encode_request(method="GET", path=path)))
 
     assert code == 404
     assert body["error"]["code"] == "unknown_path"
@@ -128,55 +131,57 @@ async def test_an_unknown_path_is_404_and_suggests_a_known_one(embedded: Client,
     ("method", "path", "allowed"),
     [("GET", "/v1/completion", "POST"), ("DELETE", "/v1/models", "GET,HEAD"), ("PATCH", "/livez", "GET,HEAD")],
 )
-async def test_a_wrong_method_is_405_and_names_the_allowed_ones(embedded: Client, method: str, path: str, allowed: str) -> None:
-    reply = await embedded.send(method, path)
+async def test_a_wrong_method_is_405_and_names_the_allowed_ones(
+    embedded_client: Client, method: str, path: str, allowed: str
+) -> None:
+    reply = await embedded_client.send(method, path)
 
     assert reply.status == 405
     assert reply.headers["Allow"] == allowed
     assert reply.error["code"] == "method_not_allowed"
 
 
-async def test_head_answers_like_get_without_the_body(embedded: Client) -> None:
-    get, head = await embedded.send("GET", "/v1/models"), await embedded.send("HEAD", "/v1/models")
+async def test_head_answers_like_get_without_the_body(embedded_client: Client) -> None:
+    get, head = await embedded_client.send("GET", "/v1/models"), await embedded_client.send("HEAD", "/v1/models")
 
     assert (head.status, head.body) == (200, b"")
     assert head.headers["Content-Length"] == get.headers["Content-Length"] == str(len(get.body))
 
 
 @pytest.mark.parametrize("given", ["abc-123", "A" * 128, "req_1.2:3/4+5=6@7"])
-async def test_a_request_id_is_accepted_and_returned(client: Client, logged: list[str], given: str) -> None:
+async def test_a_request_id_is_accepted_and_returned(client: Client, log_lines: list[str], given: str) -> None:
     headers = {"X-Request-Id": given}
     answers: list[Any] = [
-        await client.ask(headers, model="up/ok"),
+        await client.complete(headers, model="up/ok"),
         await client.stream(headers, model="up/ok"),
-        await client.ask(headers, model="nobody"),
-        await client.ask(headers, model="up/ok", temperature=9),
+        await client.complete(headers, model="nobody"),
+        await client.complete(headers, model="up/ok", temperature=9),
         await client.send("GET", "/nowhere", headers=headers),
         await client.send("GET", "/livez", headers=headers),
     ]
 
     assert [answer.headers["x-request-id"] for answer in answers] == [given] * 6
-    assert all(json.loads(line)["request_id"] == given for line in logged)
+    assert all(json.loads(line)["request_id"] == given for line in log_lines)
 
 
 @pytest.mark.parametrize("given", ["", "a b", "a" * 129, "a\tb", "é", "{}", '"'])
 async def test_a_malformed_request_id_is_replaced(client: Client, given: str) -> None:
-    _, headers, _ = parsed(await client.raw(request(GOOD, headers=f"X-Request-Id: {given}\r\n")))
+    _, headers, _ = parse_response(await client.send_raw(encode_request(GOOD, headers=f"X-Request-Id: {given}\r\n")))
 
     assert uuid.UUID(headers["x-request-id"]).version == 4
 
 
 async def test_each_request_has_an_id_of_its_own(client: Client) -> None:
-    one, other = await client.ask(model="up/ok"), await client.stream(model="up/ok")
+    one, other = await client.complete(model="up/ok"), await client.stream(model="up/ok")
 
     assert one.headers["x-request-id"] != other.headers["x-request-id"]
 
 
 async def test_the_server_header_reveals_no_version(client: Client) -> None:
     answers: list[Any] = [
-        await client.ask(model="up/ok"),
+        await client.complete(model="up/ok"),
         await client.stream(model="up/ok"),
-        await client.ask(model=""),
+        await client.complete(model=""),
     ]
     answers += [await client.send("GET", path) for path in ("/nowhere", "/livez", "/metrics", "/v1/models")]
 
@@ -184,23 +189,27 @@ async def test_the_server_header_reveals_no_version(client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["Authorization: Bearer ", "x-api-key: ", "X-OpenAI-Api-Key: ", "X-Request-Id: ", "Origin: "])
-async def test_headers_that_are_not_utf_8_do_not_crash_the_server(embedded: Client, logged: list[str], name: str) -> None:
-    code, _, _ = parsed(await embedded.raw(request(GOOD, headers=f"{name}\xff\xfe\r\n")))
+async def test_headers_that_are_not_utf_8_do_not_crash_the_server(
+    embedded_client: Client, log_lines: list[str], name: str
+) -> None:
+    code, _, _ = parse_response(await embedded_client.send_raw(encode_request(GOOD, headers=f"{name}\xff\xfe\r\n")))
 
     assert code == 200
-    assert not any("crashed" in line for line in logged)
+    assert not any("crashed" in line for line in log_lines)
 
 
-async def test_a_host_that_is_not_utf_8_is_refused_with_an_envelope(embedded: Client) -> None:
-    code, _, body = parsed(await embedded.raw(request(GOOD, headers="Host: \xff\xfe\r\n")))
+async def test_a_host_that_is_not_utf_8_is_refused_with_an_envelope(embedded_client: Client) -> None:
+    code, _, body = parse_response(await embedded_client.send_raw(encode_request(GOOD, headers="Host: \xff\xfe\r\n")))
 
     assert (code, body["error"]["code"]) == (403, "forbidden")
 
 
-async def test_100_continue_is_sent_and_other_expectations_are_ignored(embedded: Client) -> None:
-    head = request(b"", headers="Expect: 100-continue\r\n").replace(b"Content-Length: 0", b"Content-Length: %d" % len(GOOD))
-    continued = await embedded.raw(head + GOOD)
-    odd = await embedded.raw(request(GOOD, headers="Expect: \xff\r\n"))
+async def test_100_continue_is_sent_and_other_expectations_are_ignored(embedded_client: Client) -> None:
+    head = encode_request(b"", headers="Expect: 100-continue\r\n").replace(
+        b"Content-Length: 0", b"Content-Length: %d" % len(GOOD)
+    )
+    continued = await embedded_client.send_raw(head + GOOD)
+    odd = await embedded_client.send_raw(encode_request(GOOD, headers="Expect: \xff\r\n"))
 
     assert continued.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
     assert odd.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -216,16 +225,16 @@ async def test_100_continue_is_sent_and_other_expectations_are_ignored(embedded:
     ],
     ids=range(4),
 )
-async def test_bytes_that_are_not_http_harm_nobody(embedded: Client, data: bytes) -> None:
-    answer = await embedded.raw(data)
-    reply = await embedded.ask(model="local/ngram-2", max_tokens=1)
+async def test_bytes_that_are_not_http_harm_nobody(embedded_client: Client, data: bytes) -> None:
+    answer = await embedded_client.send_raw(data)
+    reply = await embedded_client.complete(model="local/ngram-2", max_tokens=1)
 
     assert answer.split(b" ")[1] == b"400"
     assert reply.status == 200
 
 
-async def test_the_health_probes_answer(embedded: Client) -> None:
-    live, ready = await embedded.send("GET", "/livez"), await embedded.send("GET", "/readyz")
+async def test_the_health_probes_answer(embedded_client: Client) -> None:
+    live, ready = await embedded_client.send("GET", "/livez"), await embedded_client.send("GET", "/readyz")
 
     assert (live.status, live.json) == (200, {"status": "ok"})
     assert (ready.status, ready.json) == (200, {"status": "ready"})

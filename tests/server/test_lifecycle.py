@@ -12,17 +12,18 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.http_client import Stream
-from tests.support.process import Serving, running
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.cli import ServerProcess, start_server
+from tests.support.client import Stream
+from tests.support.upstream.server import Upstream
 
 
 @pytest.fixture
 def config(upstream: Upstream, tmp_path: Path) -> Path:
-    return providers_file(upstream.url, tmp_path, api_key_env="UP_KEY")
+    return write_providers_file(upstream.url, tmp_path, api_key_env="UP_KEY")
 
 
-async def ask(serving: Serving, *models: str, **more: Any) -> tuple[int, dict[str, str], Any]:
+async def ask(serving: ServerProcess, *models: str, **more: Any) -> tuple[int, dict[str, str], Any]:
     """Send a request over a connection of its own; return status, headers, and the JSON or the events of a stream."""
     body = {"prompt": "hi", "model": models, **more}
     async with aiohttp.ClientSession() as session, session.post(f"{serving.url}/v1/completion", json=body) as response:
@@ -37,7 +38,7 @@ async def ask(serving: Serving, *models: str, **more: Any) -> tuple[int, dict[st
         return response.status, headers, stream
 
 
-async def accepts_connections(serving: Serving) -> bool:
+async def accepts_connections(serving: ServerProcess) -> bool:
     """Return whether a new connection is accepted."""
     with suppress(OSError):
         _, writer = await asyncio.open_connection("127.0.0.1", serving.port)
@@ -47,34 +48,34 @@ async def accepts_connections(serving: Serving) -> bool:
 
 
 async def test_running_requests_finish_within_the_grace_and_no_new_ones_are_accepted(config: Path, upstream: Upstream) -> None:
-    async with running(config, UP_KEY="k", FANOUT_GRACE_S="5") as serving:
+    async with start_server(config, UP_KEY="k", FANOUT_GRACE_S="5") as serving:
         models = ("up/sleep-0.6", "up/first-0.2-tail-0.4")
         whole = asyncio.create_task(ask(serving, *models))
         streamed = asyncio.create_task(ask(serving, *models, stream=True))
-        await upstream.arrived(4)
+        await upstream.wait_for_requests(4)
         serving.terminate()
         await asyncio.sleep(0.2)
         assert not await accepts_connections(serving)
         (status, _, answer), (_, _, stream) = await asyncio.gather(whole, streamed)
-        assert await serving.ended() == 0
+        assert await serving.wait() == 0
 
     assert status == 200
     assert [choice["error"] for choice in (*answer["choices"], *stream.ends)] == [None] * 4
 
 
 async def test_requests_that_outlast_the_grace_are_cancelled_with_a_reason(config: Path, upstream: Upstream) -> None:
-    async with running(config, UP_KEY="k", FANOUT_GRACE_S="0.3") as serving:
+    async with start_server(config, UP_KEY="k", FANOUT_GRACE_S="0.3") as serving:
         mixed = asyncio.create_task(ask(serving, "up/ok", "up/hang"))
         alone = asyncio.create_task(ask(serving, "up/hang"))
         streamed = asyncio.create_task(ask(serving, "up/chunks-500-gap-0.05", "up/ok", stream=True))
         silent = asyncio.create_task(ask(serving, "up/hang", stream=True))
-        await upstream.arrived(6)
+        await upstream.wait_for_requests(6)
         began = time.monotonic()
         serving.terminate()
         (_, _, beside), (status, headers, nothing), (_, _, stream), (silent_status, _, silent_answer) = await asyncio.gather(
             mixed, alone, streamed, silent
         )
-        assert await serving.ended() == 0
+        assert await serving.wait() == 0
         took_s = time.monotonic() - began
 
     assert 0.3 <= took_s < 2
@@ -88,18 +89,18 @@ async def test_requests_that_outlast_the_grace_are_cancelled_with_a_reason(confi
     assert stream.done
     assert stream.text(0).startswith("w0 w1 ")
     assert (cut["error"]["code"], whole["error"]) == ("server_stopping", None)
-    await upstream.quiet(1)
+    await upstream.wait_until_idle(1)
 
 
 async def test_idle_connections_do_not_delay_the_stop_and_get_503(config: Path, upstream: Upstream) -> None:
-    async with running(config, UP_KEY="k", FANOUT_GRACE_S="30") as serving, aiohttp.ClientSession(serving.url) as session:
+    async with start_server(config, UP_KEY="k", FANOUT_GRACE_S="30") as serving, aiohttp.ClientSession(serving.url) as session:
         # Three connections, for new ones will not be taken.
         opened = await asyncio.gather(*(session.get("/readyz") for _ in range(3)))
         assert [response.status for response in opened] == [200] * 3
         for response in opened:
             await response.read()
         running_request = asyncio.create_task(ask(serving, "up/sleep-0.5"))
-        await upstream.arrived(1)
+        await upstream.wait_for_requests(1)
         began = time.monotonic()
         serving.terminate()
         await asyncio.sleep(0.1)
@@ -107,7 +108,7 @@ async def test_idle_connections_do_not_delay_the_stop_and_get_503(config: Path, 
             body = await refused.json()
         async with session.get("/livez") as live, session.get("/readyz") as ready:
             state = await ready.json()
-        assert await serving.ended() == 0
+        assert await serving.wait() == 0
         took_s = time.monotonic() - began
         await running_request
 
@@ -120,7 +121,7 @@ async def test_idle_connections_do_not_delay_the_stop_and_get_503(config: Path, 
 async def test_a_client_that_stopped_reading_does_not_delay_the_stop(config: Path, upstream: Upstream) -> None:
     body = {"prompt": "hi", "model": "up/mb-20", "stream": True}
     async with (
-        running(config, UP_KEY="k", FANOUT_GRACE_S="0.2") as serving,
+        start_server(config, UP_KEY="k", FANOUT_GRACE_S="0.2") as serving,
         aiohttp.ClientSession(serving.url, read_bufsize=1024) as session,
         session.post("/v1/completion", json=body) as response,
     ):
@@ -133,17 +134,17 @@ async def test_a_client_that_stopped_reading_does_not_delay_the_stop(config: Pat
 
 
 async def test_an_idle_server_stops_at_once_and_frees_its_port(config: Path) -> None:
-    async with running(config, UP_KEY="k") as first:
+    async with start_server(config, UP_KEY="k") as first:
         await ask(first, "up/ok")
         began = time.monotonic()
         assert await first.stop() == 0
         took_s = time.monotonic() - began
-        async with running(config, port=first.port, UP_KEY="k") as second:
+        async with start_server(config, port=first.port, UP_KEY="k") as second:
             status, _, _ = await ask(second, "up/ok")
             second.process.send_signal(signal.SIGINT)
-            assert await second.ended() == 0
+            assert await second.wait() == 0
 
     assert took_s < 2
     assert (second.port, status) == (first.port, 200)
     for serving in (first, second):
-        assert [line["event"] for line in serving.lines()] == ["request.answered", "server.stopping"]
+        assert [line["event"] for line in serving.log_lines()] == ["request.answered", "server.stopping"]

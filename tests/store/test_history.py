@@ -25,8 +25,8 @@ from fanout.store.history.filters import ComparisonFilter
 from fanout.store.history.recorder import MAX_COMPARISONS_PER_WRITE, MAX_WAITING
 from fanout.store.history.records import ComparisonRecord, StoredComparison
 from fanout.store.retention import MAX_COMPARISONS_IN_MEMORY
-from tests.support.databases import BOTH, OutsideConnection, query
-from tests.support.outcomes import KNOWN, make_answer, make_failure
+from tests.support.builders.outcomes import KNOWN, make_answer, make_failure
+from tests.support.databases import SYSTEMS, OutsideConnection, query
 
 DAY_S = 86_400
 SECRET = "a word that occurs nowhere else"
@@ -267,7 +267,7 @@ async def test_slow_readers_do_not_delay_writing(store: Store, location: str) ->
         await one.__aexit__(None, None, None)
 
 
-@pytest.mark.parametrize("location", [MEMORY, *BOTH], indirect=True)
+@pytest.mark.parametrize("location", [MEMORY, *SYSTEMS], indirect=True)
 async def test_a_cancelled_listing_leaves_the_store_usable(location: str) -> None:
     async with open_store(location) as store:
         assert store
@@ -281,21 +281,21 @@ async def test_a_cancelled_listing_leaves_the_store_usable(location: str) -> Non
         assert await list_ids(store) == made[::-1]
 
 
-async def test_a_locked_database_delays_no_caller_and_loses_nothing(store: Store, location: str, logged: list[str]) -> None:
+async def test_a_locked_database_delays_no_caller_and_loses_nothing(store: Store, location: str, log_lines: list[str]) -> None:
     holder = OutsideConnection(location)
     holder.hold()
     record(store)
-    await wait_until(lambda: any("history.write_failed" in line for line in logged), within_s=6)
+    await wait_until(lambda: any("history.write_failed" in line for line in log_lines), within_s=6)
     for _ in range(20):
         record(store)
     meanwhile = await list_ids(store)
     holder.release()
     holder.close()
     await wait_until(lambda: count_written(location) == 21)
-    await wait_until(lambda: any("history.write_recovered" in line for line in logged))
+    await wait_until(lambda: any("history.write_recovered" in line for line in log_lines))
 
     assert len(meanwhile) == 21
-    assert len([line for line in logged if "history.write_failed" in line]) == 1
+    assert len([line for line in log_lines if "history.write_failed" in line]) == 1
 
 
 async def test_closing_writes_all_that_waits_if_a_lock_ends_in_time(location: str) -> None:
@@ -312,7 +312,7 @@ async def test_closing_writes_all_that_waits_if_a_lock_ends_in_time(location: st
     assert count_written(location) == 2 * MAX_COMPARISONS_PER_WRITE + 1
 
 
-async def test_comparisons_beyond_the_limit_are_dropped_and_logged_once(location: str, logged: list[str]) -> None:
+async def test_comparisons_beyond_the_limit_are_dropped_and_logged_once(location: str, log_lines: list[str]) -> None:
     async with open_store(location) as store:
         assert store
         holder = OutsideConnection(location)
@@ -321,9 +321,9 @@ async def test_comparisons_beyond_the_limit_are_dropped_and_logged_once(location
             record(store)
         holder.release()
         holder.close()
-        await wait_until(lambda: any("overflow_ended" in line for line in logged), within_s=20)
+        await wait_until(lambda: any("overflow_ended" in line for line in log_lines), within_s=20)
 
-    events = [json.loads(line) for line in logged]
+    events = [json.loads(line) for line in log_lines]
     assert [line["event"] for line in events if line["level"] == "error"] == ["history.overflowed"]
     assert [line["lost"] for line in events if line["event"] == "history.overflow_ended"] == [50]
     assert count_written(location) == MAX_WAITING

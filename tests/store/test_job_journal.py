@@ -15,8 +15,8 @@ from fanout.store.engine.group_commit import GroupCommit
 from fanout.store.jobs.journal import AttemptStarted, UnitEnded
 from fanout.store.jobs.records import InputItem, NewJobRow, Unit
 from fanout.store.usage.sums import ANSWERED
-from tests.support.job_manager import open_jobs
-from tests.support.upstreams import Upstream
+from tests.support.builders.jobs import open_jobs
+from tests.support.upstream.server import Upstream
 
 
 async def test_an_entry_that_cannot_be_written_does_not_stop_the_writer(upstream: Upstream, tmp_path: Path) -> None:

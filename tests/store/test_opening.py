@@ -23,9 +23,9 @@ from fanout.store.engine.database import LOCK_TIMEOUT_MS, Database
 from fanout.store.engine.upgrade import HEAD, MIGRATIONS
 from fanout.store.tables import metadata
 from fanout.store.usage.sums import UsageFilter
-from tests.support.cli import ran, run
+from tests.support.builders.outcomes import make_answer
+from tests.support.cli import run_command, run_fanout
 from tests.support.databases import OutsideConnection, query
-from tests.support.outcomes import make_answer
 from tests.support.postgres import PASSWORD, Postgres
 
 ALWAYS = UsageFilter(0, 2**40, group_by=())
@@ -169,7 +169,7 @@ async def test_a_file_that_is_not_a_database_is_left_alone(tmp_path: Path) -> No
     ],
 )
 async def test_a_refusal_by_postgresql_is_quoted_without_the_password(
-    database: str, password: str, why: str, postgres_server: Postgres, logged: list[str]
+    database: str, password: str, why: str, postgres_server: Postgres, log_lines: list[str]
 ) -> None:
     message = await open_refused(postgres_server.url(database, password=password))
 
@@ -177,7 +177,7 @@ async def test_a_refusal_by_postgresql_is_quoted_without_the_password(
         f"`postgresql://fanout:***@127.0.0.1:{postgres_server.port}/{database.partition('?')[0]}` cannot be used: " in message
     )
     assert why in message
-    assert "geheim" not in message + "".join(logged)
+    assert "geheim" not in message + "".join(log_lines)
 
 
 async def test_the_name_of_a_store_does_not_contain_the_password(location: str) -> None:
@@ -290,21 +290,21 @@ async def test_processes_that_open_a_new_database_at_the_same_time_all_succeed(b
     program = (
         "import asyncio, sys\n"
         "from fanout.store import open_store\n"
-        "from tests.support.outcomes import make_answer\n"
+        "from tests.support.builders.outcomes import make_answer\n"
         "async def main():\n"
         "    async with open_store(sys.argv[1]) as store:\n"
         "        store.usage.observe(make_answer())\n"
         "asyncio.run(main())\n"
     )
 
-    ended = await asyncio.gather(*(ran([sys.executable, "-c", program, bare_location]) for _ in range(4)))
+    ended = await asyncio.gather(*(run_command([sys.executable, "-c", program, bare_location]) for _ in range(4)))
 
     assert [(one.code, one.err) for one in ended] == [(0, "")] * 4
     assert query(bare_location, "SELECT sum(calls), count(*) FROM usage") == [(4, 1)]
 
 
 async def test_serve_exits_with_that_sentence_if_the_store_is_unusable() -> None:
-    ended = await run("serve", "--port", "0", FANOUT_STORE="/dev/null/fanout.db")
+    ended = await run_fanout("serve", "--port", "0", FANOUT_STORE="/dev/null/fanout.db")
 
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith(

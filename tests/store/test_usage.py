@@ -21,8 +21,8 @@ from fanout.store import MEMORY, open_store
 from fanout.store.engine.database import MAX_READERS
 from fanout.store.usage.ledger import MAX_COUNTERS, REST, UsageLedger
 from fanout.store.usage.sums import GroupUsage, UsageFilter
-from tests.support.databases import BOTH, OutsideConnection, query
-from tests.support.outcomes import KNOWN, make_answer, make_failure, make_retry
+from tests.support.builders.outcomes import KNOWN, make_answer, make_failure, make_retry
+from tests.support.databases import SYSTEMS, OutsideConnection, query
 
 ALL = UsageFilter(0, 2**40, group_by=())
 BY_MODEL = UsageFilter(0, 2**40, group_by=("model",))
@@ -154,7 +154,7 @@ async def test_the_counts_of_two_stores_on_one_database_add_up(location: str) ->
     assert total.totals.cost_usd == pytest.approx(10.0)
 
 
-@pytest.mark.parametrize("location", [MEMORY, *BOTH], indirect=True)
+@pytest.mark.parametrize("location", [MEMORY, *SYSTEMS], indirect=True)
 async def test_a_cancelled_report_leaves_the_store_usable(location: str) -> None:
     """A client that leaves must not take the only connection of a database in memory with it."""
     async with open_store(location) as store:
@@ -239,13 +239,13 @@ async def test_usage_is_summed_by_group_account_and_time(question: UsageFilter, 
     assert [(total.group, total.totals.calls) for total in found] == expected
 
 
-async def test_a_locked_database_delays_no_caller_and_loses_nothing(location: str, logged: list[str]) -> None:
+async def test_a_locked_database_delays_no_caller_and_loses_nothing(location: str, log_lines: list[str]) -> None:
     async with open_store(location) as store:
         assert store
         holder = OutsideConnection(location)
         holder.hold()
         store.usage.observe(make_answer())
-        await wait_until(lambda: any("usage.write_failed" in line for line in logged), within_s=6)
+        await wait_until(lambda: any("usage.write_failed" in line for line in log_lines), within_s=6)
         for _ in range(20):  # further failures, and more to count meanwhile
             store.usage.observe(make_answer("other"))
             await asyncio.sleep(0.05)
@@ -253,9 +253,9 @@ async def test_a_locked_database_delays_no_caller_and_loses_nothing(location: st
         holder.release()
         holder.close()
         await wait_until(lambda: count_calls(location) == 21)
-        await wait_until(lambda: any("usage.write_recovered" in line for line in logged))
+        await wait_until(lambda: any("usage.write_recovered" in line for line in log_lines))
 
-    events = [json.loads(line) for line in logged]
+    events = [json.loads(line) for line in log_lines]
     assert meanwhile.totals.calls == 21
     assert [line["reason"] for line in events if line["level"] == "error"] in (
         ["database is locked"],
@@ -277,7 +277,7 @@ async def test_closing_loses_nothing_if_a_lock_ends_in_time(location: str) -> No
 
 
 @pytest.mark.parametrize("location", ["sqlite"], indirect=True)  # nine seconds, and the same code for both
-async def test_closing_without_being_able_to_write_logs_how_much_is_lost(location: str, logged: list[str]) -> None:
+async def test_closing_without_being_able_to_write_logs_how_much_is_lost(location: str, log_lines: list[str]) -> None:
     holder = OutsideConnection(location)
     async with asyncio.timeout(15), open_store(location) as store:
         assert store
@@ -286,7 +286,7 @@ async def test_closing_without_being_able_to_write_logs_how_much_is_lost(locatio
         store.usage.observe(make_failure("server"))
     holder.close()
 
-    last = json.loads(logged[-1])
+    last = json.loads(log_lines[-1])
     assert (last["event"], last["lost"]) == ("usage.lost", 2)
 
 
@@ -306,7 +306,7 @@ def limit_pages(pages: dict[str, int]) -> Iterator[None]:
         event.remove(Pool, "checkout", limit)
 
 
-async def test_a_full_database_loses_nothing(tmp_path: Path, logged: list[str]) -> None:
+async def test_a_full_database_loses_nothing(tmp_path: Path, log_lines: list[str]) -> None:
     path, pages = tmp_path / "a.db", {"most": 2**30}
     with limit_pages(pages):
         async with open_store(str(path)) as store:
@@ -314,13 +314,13 @@ async def test_a_full_database_loses_nothing(tmp_path: Path, logged: list[str]) 
             pages["most"] = 1  # SQLite takes it as: no larger than now
             for number in range(500):
                 store.usage.observe(make_answer(f"a model with a long name, so that pages are needed, {number}"))
-            await wait_until(lambda: any("usage.write_failed" in line for line in logged))
+            await wait_until(lambda: any("usage.write_failed" in line for line in log_lines))
             meanwhile = await report_single_group(store.usage)
             assert count_calls(str(path)) == 0  # all or nothing
             pages["most"] = 2**30
             await wait_until(lambda: count_calls(str(path)) == 500)
 
-    events = [json.loads(line) for line in logged]
+    events = [json.loads(line) for line in log_lines]
     assert meanwhile.totals.calls == 500
     assert [line["reason"] for line in events if line["level"] == "error"] == ["database or disk is full"]
 

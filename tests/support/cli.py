@@ -1,13 +1,16 @@
-"""The real `fanout` command in a process of its own: `await run("ask", "hi")`, and `started(…)` where it is left running."""
+"""The real `fanout` command in a process of its own: run to its end, left running, or serving."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
+import signal
 import sys
+import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,31 +20,33 @@ PATIENCE_S = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """How a command ended."""
+class CommandResult:
+    """A command's exit code and outputs."""
 
     code: int | None
     out: str
     err: str
 
 
-def environ(**given: str) -> dict[str, str]:
-    """This process's variables without those that mean something to Fanout: no keys, no files of the user's own."""
+def build_environ(**variables: str) -> dict[str, str]:
+    """Return this process's variables without those that mean something to Fanout: no keys, none of the user's files."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not re.search("^FANOUT_|_(KEY|TOKEN|BASE_URL)$|^XDG_|HOST|PORT", name)
     }
-    return {**kept, "HOME": os.devnull, "FANOUT_STORE": ":memory:", "PYTHONPATH": str(Path(__file__).parents[2]), **given}
+    return {**kept, "HOME": os.devnull, "FANOUT_STORE": ":memory:", "PYTHONPATH": str(Path(__file__).parents[2]), **variables}
 
 
-async def run(*arguments: str, given: bytes | None = None, cwd: Path | None = None, **variables: str) -> Ran:
-    """Runs `fanout` to its end; `given` is its standard input."""
-    return await ran(FANOUT + arguments, given=given, cwd=cwd, **variables)
+async def run_fanout(*arguments: str, given: bytes | None = None, cwd: Path | None = None, **variables: str) -> CommandResult:
+    """Run `fanout` to its end; `given` is its standard input."""
+    return await run_command(FANOUT + arguments, given=given, cwd=cwd, **variables)
 
 
-async def ran(command: Sequence[str], *, given: bytes | None = None, cwd: Path | None = None, **variables: str) -> Ran:
-    """Runs any command to its end."""
+async def run_command(
+    command: Sequence[str], *, given: bytes | None = None, cwd: Path | None = None, **variables: str
+) -> CommandResult:
+    """Run any command to its end."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -49,56 +54,130 @@ async def ran(command: Sequence[str], *, given: bytes | None = None, cwd: Path |
         stdout=pipe,
         stderr=pipe,
         cwd=cwd,
-        env=environ(**variables),
+        env=build_environ(**variables),
     )
-    async with _ended(process), asyncio.timeout(PATIENCE_S):
+    async with _kill_at_end(process), asyncio.timeout(PATIENCE_S):
         out, err = await process.communicate(given)
-    return Ran(process.returncode, out.decode(), err.decode())
+    return CommandResult(process.returncode, out.decode(), err.decode())
 
 
 @asynccontextmanager
-async def started(*arguments: str, cwd: Path | None = None, **variables: str) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """`fanout` left running, both of its outputs in `stdout`; killed at the end where it still runs."""
+async def start_fanout(
+    *arguments: str, cwd: Path | None = None, **variables: str
+) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """Start `fanout` with both outputs in `stdout`; kill it at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
-        *FANOUT, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=cwd, env=environ(**variables)
+        *FANOUT,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=cwd,
+        env=build_environ(**variables),
     )
-    async with _ended(process):
+    async with _kill_at_end(process):
         yield process
 
 
 @asynccontextmanager
-async def serving(*arguments: str, **variables: str) -> AsyncGenerator[str]:
-    """The address of `fanout serve` on a free port."""
-    async with started("serve", "--port", "0", *arguments, cwd=None, **variables) as process:
-        yield await address_of(process)
+async def serve_fanout(*arguments: str, **variables: str) -> AsyncGenerator[str]:
+    """Run `fanout serve` on a free port and yield its address."""
+    async with start_fanout("serve", "--port", "0", *arguments, cwd=None, **variables) as process:
+        yield await read_address(process)
         process.terminate()
         async with asyncio.timeout(PATIENCE_S):
             await process.communicate()
 
 
-async def address_of(server: asyncio.subprocess.Process) -> str:
-    """Waits for the greeting."""
+async def read_address(server: asyncio.subprocess.Process) -> str:
+    """Wait for the greeting of a server and return the address in it."""
     assert server.stdout
-    said = ""
+    output = ""
     async with asyncio.timeout(PATIENCE_S):
         while line := (await server.stdout.readline()).decode():
-            said += line
+            output += line
             if found := re.search(r"listens on (http://[^;\s]+)", line):
                 return found[1]
-    raise AssertionError(f"it did not start: {said}")
+    raise AssertionError(f"it did not start: {output}")
 
 
-def shape(value: Any) -> Any:
-    """Its keys and types, without what may differ between two answers."""
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """A running `fanout serve` with its log."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    log: Path
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rsplit(":", 1)[1])
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    async def wait(self) -> int:
+        """Wait until it has ended and return its exit code."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.process.wait()
+
+    async def stop(self) -> int:
+        self.terminate()
+        return await self.wait()
+
+    def read_log(self) -> str:
+        return self.log.read_text()
+
+    def log_lines(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Return the lines of the log as objects, or only those of one event."""
+        lines = [json.loads(line) for line in self.read_log().splitlines()]
+        return [line for line in lines if event is None or line["event"] == event]
+
+    async def wait_for_event(self, event: str, count: int = 1) -> list[dict[str, Any]]:
+        """Wait for so many lines of an event, because the log is written a moment later, and return them."""
+        until = time.monotonic() + 5
+        while len(found := self.log_lines(event)) < count and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        assert len(found) >= count, self.read_log()
+        return found
+
+
+@asynccontextmanager
+async def start_server(
+    config: Path, *, port: int = 0, stderr: int | None = None, cwd: Path | None = None, **variables: str
+) -> AsyncGenerator[ServerProcess]:
+    """Run `fanout serve` with its log in a file, or on the descriptor `stderr`; kill it at the end if it still runs."""
+    log = config.with_name(f"log-{time.monotonic_ns()}")
+    log.touch()
+    descriptor = os.open(log, os.O_WRONLY) if stderr is None else stderr
+    process = await asyncio.create_subprocess_exec(
+        *FANOUT,
+        *("serve", "--port", str(port), "--config", str(config)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=descriptor,
+        cwd=cwd,
+        env=build_environ(**variables),
+    )
+    if stderr is None:
+        os.close(descriptor)
+    try:
+        yield ServerProcess(process, await read_address(process), log)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def describe_shape(value: Any) -> Any:
+    """Return a value's keys and types, without what may differ between two answers."""
     if isinstance(value, dict):
-        return {name: shape(inner) for name, inner in value.items()}
+        return {name: describe_shape(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [shape(inner) for inner in value]
+        return [describe_shape(inner) for inner in value]
     return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
 
 
 @asynccontextmanager
-async def _ended(process: asyncio.subprocess.Process) -> AsyncGenerator[None]:
+async def _kill_at_end(process: asyncio.subprocess.Process) -> AsyncGenerator[None]:
     try:
         yield
     finally:

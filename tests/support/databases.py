@@ -17,7 +17,7 @@ from fanout.store import MEMORY
 from fanout.store.tables import metadata
 from tests.support.postgres import Postgres, connect
 
-BOTH = ("sqlite", "postgresql")
+SYSTEMS = ("sqlite", "postgresql")
 
 
 @contextmanager

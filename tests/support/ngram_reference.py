@@ -1,4 +1,4 @@
-"""The n-gram model again, the slow and plain way: counts in dictionaries, every figure over the whole vocabulary."""
+"""The n-gram model once more in a slow and plain way: counts in dictionaries, every figure over the whole vocabulary."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pydoc_reference() -> Reference:
 
 
 class Reference:
-    """Interpolated Witten–Bell, written down from the formula."""
+    """Interpolated Witten–Bell smoothing, directly from the formula."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.tokens = [token for text in texts for token in (END_OF_TEXT, *tokenize(text))]
@@ -51,10 +51,10 @@ class Reference:
         return probabilities
 
 
-def decoded(
+def decode_probabilities(
     probabilities: Mapping[int, float], decoding: Decoding, generated: Sequence[int] = (), prompt: Sequence[int] = ()
 ) -> dict[int, float]:
-    """What each token's chance is once every parameter has had its say; tokens that are cut off are absent."""
+    """Return each token's probability under all parameters; tokens that are cut off are absent."""
     logits = {token: math.log(p) for token, p in probabilities.items()}
     for token in {*generated, *prompt}:
         logits[token] *= decoding.repetition_penalty
@@ -75,7 +75,7 @@ def decoded(
 
 
 def assert_drawn_from(drawn: Counter[int], expected: Mapping[int, float]) -> None:
-    """A chi-square test of the draws at about 1 in 10,000; tokens too rare for it share one cell.
+    """Check the draws with a chi-square test at about 1 in 10,000; tokens too rare for it share one cell.
 
     Source: Wilson & Hilferty 1931, doi:10.1073/pnas.17.12.684, for the quantile.
     """

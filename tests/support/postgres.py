@@ -29,7 +29,7 @@ from fanout.store import open_store
 USER, PASSWORD = "fanout", "geheim-4711"
 START_S, STOP_S = 60.0, 30.0
 TEMPLATE = "migrated"
-MEMORY_FOLDER, ROOM_BYTES = "/dev/shm", 4 * 2**30
+MEMORY_FOLDER, MIN_FREE_BYTES = "/dev/shm", 4 * 2**30
 INITDB = ("--no-sync", "--no-instructions", "--auth=scram-sha-256", f"--username={USER}", "--encoding=UTF8", "--no-locale")
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -70,7 +70,7 @@ class Postgres:
         raise LookupError("root may not run PostgreSQL, and there is no user `postgres` or `nobody`")
 
     @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         return self._shell is not None
 
     def url(self, database: str, *, password: str = PASSWORD) -> str:
@@ -160,7 +160,7 @@ async def connect(location: str) -> Any:
 def _find_fast_folder() -> str | None:
     """Return a folder in memory, if there is a large one: on a busy disk a new database took up to a second."""
     with suppress(OSError):
-        if shutil.disk_usage(MEMORY_FOLDER).free > ROOM_BYTES:
+        if shutil.disk_usage(MEMORY_FOLDER).free > MIN_FREE_BYTES:
             return MEMORY_FOLDER
     return None
 

@@ -1,4 +1,4 @@
-"""The real server on a real port: `async with serving(providers_json, UP_KEY="sk-…") as server`."""
+"""The real server on a real port: `async with serve(providers_json, UP_KEY="sk-…") as server`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fanout.server.app import create_app
 from fanout.server.lifecycle import DISPATCHER
 
 UP_KEY = "sk-upstream-0123456789abcdef"
-"""The key of provider `up` behind the fixture `server`; nobody outside may ever see it."""
+"""The key of provider `up` behind the fixture `server`, which no answer and no log may show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,17 @@ class Server:
 
     @property
     def in_flight(self) -> int:
-        """Calls that hold a place, over all accounts, callers' own included."""
+        """Calls that hold a place, over all accounts, including callers' own."""
         return self.dispatcher.cap.used
 
 
 @asynccontextmanager
-async def serving(config: Path | None = None, **environ: str) -> AsyncGenerator[Server]:
-    """Serves with a providers.json (`None`: the shipped one) and these variables alone, as `fanout serve` does.
+async def serve(config: Path | None = None, **environ: str) -> AsyncGenerator[Server]:
+    """Serve with a providers.json (`None`: the shipped one) and these variables alone, as `fanout serve` does.
 
-    Not aiohttp's TestServer: that one cancels handlers whatever the runner was told.
+    aiohttp's TestServer would not do: it cancels handlers whatever the settings of the runner.
     """
-    nowhere = {"HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull, "FANOUT_STORE": "off"}  # whose files must not be touched
+    nowhere = {"HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull, "FANOUT_STORE": "off"}  # their files must not be touched
     app = create_app(load_settings(config, {**nowhere, **environ}))
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     thresholds = gc.get_threshold()
@@ -55,5 +55,5 @@ async def serving(config: Path | None = None, **environ: str) -> AsyncGenerator[
             yield Server(url, app, app[DISPATCHER], session)
     finally:
         await runner.cleanup()
-        gc.unfreeze()  # what the app does to the collector is meant for the rest of a process
+        gc.unfreeze()  # the app changes the collector for the rest of a process
         gc.set_threshold(*thresholds)

@@ -1,4 +1,4 @@
-"""Answers held against the shapes that declare them."""
+"""Comparison of answers with the shapes that declare them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def check_shape(value: Any, shape: type[Any]) -> None:
     """Check that nothing is missing, of another type, or undeclared.
 
     Raises:
-        ValidationError: with everything that is.
+        ValidationError: names each fault.
     """
     _adapter(shape).validate_python([value])  # type: ignore[arg-type]  # mypy doubts that a class is hashable
 

@@ -1,4 +1,4 @@
-"""How long the event loop stood still: what is timed on a busy machine is late by so much, and no more."""
+"""Stalls of the event loop: on a busy machine, timed events are late by so much and no more."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ STEP_S = 0.005
 
 @dataclass
 class Stalls:
+    """The longest stall seen so far."""
+
     longest_s: float = 0.0
 
     async def watch(self) -> None:
@@ -25,8 +27,8 @@ class Stalls:
 
 
 @asynccontextmanager
-async def stalls() -> AsyncGenerator[Stalls]:
-    """Watches while it lasts."""
+async def watch_stalls() -> AsyncGenerator[Stalls]:
+    """Measure stalls while the context lasts."""
     seen = Stalls()
     watching = asyncio.create_task(seen.watch())
     try:

@@ -1,4 +1,4 @@
-"""A command on a real (pseudo-)terminal: what stands there, and what is typed."""
+"""A command on a real (pseudo-)terminal: what it shows, and what is typed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import asyncio
 import os
 import re
 
-from tests.support.cli import FANOUT, PATIENCE_S, environ
+from tests.support.cli import FANOUT, PATIENCE_S, build_environ
 
 
-class Screen:
+class TerminalSession:
     """A command on a pseudo-terminal of its own, which is its controlling one, so that Ctrl-C reaches it."""
 
     def __init__(self, *arguments: str, columns: int = 100, lines: int = 30, **variables: str) -> None:
         self._arguments, self._size, self._variables = arguments, (columns, lines), variables
-        self.seen = ""
+        self.output = ""
         self._read_to = 0
 
-    async def __aenter__(self) -> Screen:
+    async def __aenter__(self) -> TerminalSession:
         self._ours, theirs = os.openpty()
         columns, lines = self._size
-        variables = {**environ(**self._variables), "COLUMNS": str(columns), "LINES": str(lines), "TERM": "xterm-256color"}
+        variables = {**build_environ(**self._variables), "COLUMNS": str(columns), "LINES": str(lines), "TERM": "xterm-256color"}
         self.process = await asyncio.create_subprocess_exec(
             *FANOUT,
             *self._arguments,
@@ -44,35 +44,36 @@ class Screen:
 
     def _read(self) -> None:
         try:
-            self.seen += os.read(self._ours, 65536).decode(errors="replace")
+            self.output += os.read(self._ours, 65536).decode(errors="replace")
         except OSError:  # the command has closed its side
             asyncio.get_running_loop().remove_reader(self._ours)
 
-    async def until(self, text: str) -> None:
+    async def wait_for(self, text: str) -> None:
+        """Wait until the text has been shown."""
         async with asyncio.timeout(PATIENCE_S):
-            while text not in self.seen:
+            while text not in self.output:
                 await asyncio.sleep(0.02)
 
     async def answer(self, question: str, text: str) -> None:
-        """Waits until this is asked behind what was seen before, and types the answer."""
+        """Wait for a question after those already answered, and type the answer."""
         async with asyncio.timeout(PATIENCE_S):
-            while question not in self.seen[self._read_to :]:
-                assert self.process.returncode is None, self.seen
+            while question not in self.output[self._read_to :]:
+                assert self.process.returncode is None, self.output
                 await asyncio.sleep(0.02)
-        self._read_to = self.seen.index(question, self._read_to) + len(question)
-        await asyncio.sleep(0.05)  # a hidden answer must not come before its terminal has stopped to echo
+        self._read_to = self.output.index(question, self._read_to) + len(question)
+        await asyncio.sleep(0.05)  # a hidden answer must not be typed before the terminal has stopped echoing
         self.type(f"{text}\n")
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
 
-    async def end(self) -> int:
+    async def wait(self) -> int:
         async with asyncio.timeout(PATIENCE_S):
             code = await self.process.wait()
         await asyncio.sleep(0.1)
         return code
 
     @property
-    def left(self) -> list[str]:
-        """What stands there in the end, without colours: what comes after the last line that was erased."""
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.seen.rpartition("\x1b[2K")[2]).replace("\r", "").splitlines()
+    def final_lines(self) -> list[str]:
+        """The lines after the last erased one, without colours."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.output.rpartition("\x1b[2K")[2]).replace("\r", "").splitlines()

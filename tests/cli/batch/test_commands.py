@@ -31,10 +31,11 @@ from fanout.jobs.manager import open_job_manager
 from fanout.rendering.job import JobJson
 from fanout.store import open_store
 from fanout.store.jobs.job_store import JobStore
-from tests.support.cli import PATIENCE_S, Ran, run, serving, started
-from tests.support.server import serving as in_process
-from tests.support.terminal import Screen
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.cli import PATIENCE_S, CommandResult, run_fanout, serve_fanout, start_fanout
+from tests.support.server import serve as in_process
+from tests.support.terminal import TerminalSession
+from tests.support.upstream.server import Upstream
 
 ID = re.compile(r"job_[0-9a-f]{32}")
 LINE: dict[str, Any] = {
@@ -51,7 +52,7 @@ class Workspace:
     def __init__(self, folder: Path, upstream: Upstream, **row: Any) -> None:
         self.folder, self._upstream = folder, upstream
         row = {"retries": {"attempts": 2, "max_delay_s": 0.02}, **row}
-        self.config = providers_file(upstream.url, folder, **row)
+        self.config = write_providers_file(upstream.url, folder, **row)
         self.input = self.write("in.jsonl", [{"prompt": f"q{number}"} for number in range(5)])
         self.store = str(folder / "jobs.db")
 
@@ -60,14 +61,14 @@ class Workspace:
         path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
         return str(path)
 
-    async def run(self, verb: str, *arguments: str, given: bytes | None = None, **variables: str) -> Ran:
+    async def run(self, verb: str, *arguments: str, given: bytes | None = None, **variables: str) -> CommandResult:
         options = ["--config", str(self.config)]
         variables = {"FANOUT_STORE": self.store, **variables}
-        return await run("batch", verb, *arguments, *options, given=given, cwd=self.folder, **variables)
+        return await run_fanout("batch", verb, *arguments, *options, given=given, cwd=self.folder, **variables)
 
     def start(self, verb: str, *arguments: str) -> Any:
         options = ["--config", str(self.config)]
-        return started("batch", verb, *arguments, *options, cwd=self.folder, FANOUT_STORE=self.store)
+        return start_fanout("batch", verb, *arguments, *options, cwd=self.folder, FANOUT_STORE=self.store)
 
     @asynccontextmanager
     async def open_jobs(self) -> AsyncGenerator[LocalJobs]:
@@ -147,7 +148,7 @@ async def test_failures_are_counted_by_kind_and_can_be_retried(workspace: Worksp
     assert again.err == ""
     ends = [(record["label"], record["error_kind"]) for record in map(json.loads, again.out.splitlines())]
     assert sorted(set(ends), key=str) == [("up/400", "bad_request"), ("up/fail-10-then-ok", None), ("up/ok", None)]
-    assert len(upstream.of("400")) == 5
+    assert len(upstream.requests_for("400")) == 5
 
 
 async def test_bad_rows_are_listed_in_a_table_and_nothing_is_sent(workspace: Workspace, upstream: Upstream) -> None:
@@ -286,7 +287,7 @@ async def test_ctrl_c_stops_cleanly_and_prints_the_command_that_continues(worksp
     workspace.write("many.jsonl", [{"prompt": f"q{number}"} for number in range(60)])
     options = ["many.jsonl", "-m", "up/sleep-0.1", "--concurrency", "3"]
     async with workspace.start("run", *options, "-o", "r.jsonl") as process:
-        await upstream.arrived(6, timeout_s=PATIENCE_S)
+        await upstream.wait_for_requests(6, timeout_s=PATIENCE_S)
         process.send_signal(signal.SIGINT)
         code, output = await wait_for_exit(process)
 
@@ -297,7 +298,7 @@ async def test_ctrl_c_stops_cleanly_and_prints_the_command_that_continues(worksp
     assert len(workspace.read_records("r.jsonl")) == done < 60  # the calls in flight were waited for
     assert upstream.abandoned == []
 
-    result = await run(*printed[1].split(), FANOUT_STORE=workspace.store, cwd=workspace.folder)
+    result = await run_fanout(*printed[1].split(), FANOUT_STORE=workspace.store, cwd=workspace.folder)
 
     assert result.code == 0, result.err
     assert len(workspace.read_records("r.jsonl")) == len(upstream.requests) == 60
@@ -305,7 +306,7 @@ async def test_ctrl_c_stops_cleanly_and_prints_the_command_that_continues(worksp
 
 async def test_a_second_ctrl_c_aborts_the_calls_in_flight(workspace: Workspace, upstream: Upstream) -> None:
     async with workspace.start("run", "in.jsonl", "-m", "up/hang") as process:
-        await upstream.arrived(4, timeout_s=PATIENCE_S)
+        await upstream.wait_for_requests(4, timeout_s=PATIENCE_S)
         process.send_signal(signal.SIGINT)
         await asyncio.sleep(0.3)
         assert process.returncode is None
@@ -318,13 +319,13 @@ async def test_a_second_ctrl_c_aborts_the_calls_in_flight(workspace: Workspace, 
 
 
 async def test_calls_in_flight_are_aborted_after_the_grace_period(workspace: Workspace, upstream: Upstream) -> None:
-    async with started(
+    async with start_fanout(
         *("batch", "run", "in.jsonl", "-m", "up/hang", "--config", str(workspace.config)),
         cwd=workspace.folder,
         FANOUT_STORE=workspace.store,
         FANOUT_GRACE_S="0.3",
     ) as process:
-        await upstream.arrived(4, timeout_s=PATIENCE_S)
+        await upstream.wait_for_requests(4, timeout_s=PATIENCE_S)
         process.send_signal(signal.SIGTERM)
         code, output = await wait_for_exit(process)
 
@@ -336,7 +337,7 @@ async def test_calls_in_flight_are_aborted_after_the_grace_period(workspace: Wor
 async def test_resume_after_sigkill_makes_only_the_calls_without_a_record(workspace: Workspace, upstream: Upstream) -> None:
     workspace.write("many.jsonl", [{"prompt": f"q{number}"} for number in range(40)])
     async with workspace.start("run", "many.jsonl", "-m", "up/sleep-0.05", "--concurrency", "4") as process:
-        await upstream.arrived(12, timeout_s=PATIENCE_S)
+        await upstream.wait_for_requests(12, timeout_s=PATIENCE_S)
         process.kill()
         await wait_for_exit(process)
     cut_off = await workspace.get_last_job()
@@ -386,7 +387,7 @@ async def test_a_changed_configuration_is_refused_with_its_differences_unless_th
     workspace: Workspace, upstream: Upstream
 ) -> None:
     await workspace.make_job("up/ok")
-    providers_file(f"{upstream.origin}/other/v1", workspace.folder)
+    write_providers_file(f"{upstream.origin}/other/v1", workspace.folder)
 
     refused = await workspace.run("resume", "last")
     forked = await workspace.run("resume", "last", "--fork")
@@ -465,7 +466,7 @@ async def test_a_job_that_has_ended_cannot_be_cancelled(workspace: Workspace) ->
 
 async def test_a_job_run_by_another_command_can_be_watched_and_cancelled(workspace: Workspace, upstream: Upstream) -> None:
     async with workspace.start("run", "in.jsonl", "-m", "up/sleep-0.3", "--concurrency", "1") as process:
-        await upstream.arrived(1, timeout_s=PATIENCE_S)
+        await upstream.wait_for_requests(1, timeout_s=PATIENCE_S)
         watching = asyncio.create_task(workspace.run("status", "last", "--watch", "--json"))
         cancelled = await workspace.run("cancel", "last")
         code, output = await wait_for_exit(process)
@@ -483,29 +484,29 @@ async def test_a_terminal_shows_live_progress_and_keeps_only_the_summary(workspa
     path = str(workspace.folder / "many.jsonl")
     models = ["-m", "up/sleep-0.2", "-m", "up/400"]
     arguments = ["batch", "run", path, *models, "--concurrency", "2", "--config", str(workspace.config)]
-    async with Screen(*arguments, columns=120, FANOUT_STORE=workspace.store) as screen:
-        await screen.until("left")
-        await screen.until("bad_request")
+    async with TerminalSession(*arguments, columns=120, FANOUT_STORE=workspace.store) as screen:
+        await screen.wait_for("left")
+        await screen.wait_for("bad_request")
         screen.type("\x03")
-        await screen.until("to continue: ")
-        code = await screen.end()
+        await screen.wait_for("to continue: ")
+        code = await screen.wait()
 
     assert code == 130
-    assert "━" in screen.seen
-    assert re.search(r"\d+ of 40 · \d+ %", screen.seen)
-    assert re.search(r"of 20", screen.seen)
-    assert "press Ctrl-C again to end them now" in screen.seen
-    left = "\n".join(screen.left)
+    assert "━" in screen.output
+    assert re.search(r"\d+ of 40 · \d+ %", screen.output)
+    assert re.search(r"of 20", screen.output)
+    assert "press Ctrl-C again to end them now" in screen.output
+    left = "\n".join(screen.final_lines)
     assert "up/400" in left
     assert "━" not in left
     assert "to continue: fanout batch resume job_" in left
 
 
 async def test_a_job_can_be_run_through_a_server(workspace: Workspace, upstream: Upstream) -> None:
-    async with serving("--config", str(workspace.config), FANOUT_STORE=workspace.store) as address:
+    async with serve_fanout("--config", str(workspace.config), FANOUT_STORE=workspace.store) as address:
 
-        async def run_there(verb: str, *arguments: str) -> Ran:
-            return await run("batch", verb, *arguments, "--server", address, cwd=workspace.folder)
+        async def run_there(verb: str, *arguments: str) -> CommandResult:
+            return await run_fanout("batch", verb, *arguments, "--server", address, cwd=workspace.folder)
 
         result = await run_there(
             "run", "in.jsonl", "-m", "up/ok", "-m", "up/fail-10-then-ok", "-o", "r.jsonl", "-o", "r.parquet"
@@ -555,15 +556,15 @@ async def test_a_server_estimates_refuses_and_forks_jobs(workspace: Workspace, u
 
 
 async def test_ctrl_c_stops_a_job_on_a_server(workspace: Workspace, upstream: Upstream) -> None:
-    async with serving("--config", str(workspace.config), FANOUT_STORE=workspace.store) as address:
+    async with serve_fanout("--config", str(workspace.config), FANOUT_STORE=workspace.store) as address:
         arguments = ["batch", "run", workspace.input, "-m", "up/sleep-0.5", "--concurrency", "1", "--server", address]
-        async with started(*arguments, cwd=workspace.folder) as process:
-            await upstream.arrived(1, timeout_s=PATIENCE_S)
+        async with start_fanout(*arguments, cwd=workspace.folder) as process:
+            await upstream.wait_for_requests(1, timeout_s=PATIENCE_S)
             process.send_signal(signal.SIGINT)
             code, output = await wait_for_exit(process)
         printed = re.search(r"^to continue: fanout (batch resume .*)$", output, re.M)
         assert printed, output
-        result = await run(*printed[1].split(), cwd=workspace.folder)
+        result = await run_fanout(*printed[1].split(), cwd=workspace.folder)
 
     assert code == 130
     assert result.code == 0, result.err
@@ -596,7 +597,7 @@ async def test_a_server_runs_an_openai_batch_file(workspace: Workspace, upstream
 
 
 async def test_a_missing_server_is_reported_in_one_sentence(workspace: Workspace) -> None:
-    result = await run("batch", "list", "--server", "http://127.0.0.1:9", cwd=workspace.folder)
+    result = await run_fanout("batch", "list", "--server", "http://127.0.0.1:9", cwd=workspace.folder)
 
     assert result.code == 2
     assert "no server at http://127.0.0.1:9" in result.err

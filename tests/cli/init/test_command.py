@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from fanout.config.env_file import read_env_file
-from tests.support.cli import Ran, run
-from tests.support.hosts import KEY, hosting
-from tests.support.terminal import Screen
+from tests.support.cli import CommandResult, run_fanout
+from tests.support.terminal import TerminalSession
+from tests.support.upstream.model_host import KEY, serve_model_host
 
 BAD = "sk-bad-0123456789"
 ROW = {"adapter": "openai", "api_key_env": "OPEN_KEY"}
@@ -32,36 +32,36 @@ def read_mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def run_on_terminal(folder: Path, *arguments: str, **variables: Any) -> Screen:
+def run_on_terminal(folder: Path, *arguments: str, **variables: Any) -> TerminalSession:
     """Run `fanout init` of this user on a terminal."""
-    return Screen("init", *arguments, columns=160, lines=80, XDG_CONFIG_HOME=str(folder), **variables)
+    return TerminalSession("init", *arguments, columns=160, lines=80, XDG_CONFIG_HOME=str(folder), **variables)
 
 
-async def run_unattended(folder: Path, *arguments: str, given: bytes | None = None, **variables: Any) -> Ran:
-    return await run("init", "--yes", *arguments, given=given, XDG_CONFIG_HOME=str(folder), **variables)
+async def run_unattended(folder: Path, *arguments: str, given: bytes | None = None, **variables: Any) -> CommandResult:
+    return await run_fanout("init", "--yes", *arguments, given=given, XDG_CONFIG_HOME=str(folder), **variables)
 
 
 async def test_a_key_is_tried_and_written_and_never_shown(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         own = prepare_home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
         async with run_on_terminal(tmp_path) as screen:
             await screen.answer("which do you have?", "opne")
-            await screen.until("did you mean `open`?")
+            await screen.wait_for("did you mean `open`?")
             await screen.answer("which do you have?", "open")
             await screen.answer("OPEN_KEY", KEY)
             await screen.answer("which models should `mine` stand for?", "nope")
-            await screen.until("unknown model `nope`")
+            await screen.wait_for("unknown model `nope`")
             await screen.answer("which models should `mine` stand for?", "open/small-1b, open/big-70b")
             await screen.answer("write this?", "y")
-            code = await screen.end()
-        result = await run("ask", "hi", "-m", "mine", XDG_CONFIG_HOME=str(tmp_path))
+            code = await screen.wait()
+        result = await run_fanout("ask", "hi", "-m", "mine", XDG_CONFIG_HOME=str(tmp_path))
 
-    assert code == 0, screen.seen
-    assert KEY not in screen.seen
-    assert f"{len(KEY)} characters" in screen.seen
-    assert "works: `open/small-1b` answers and streams" in screen.seen
-    assert "fanout ask" in screen.seen
-    assert "fanout serve" in screen.seen
+    assert code == 0, screen.output
+    assert KEY not in screen.output
+    assert f"{len(KEY)} characters" in screen.output
+    assert "works: `open/small-1b` answers and streams" in screen.output
+    assert "fanout ask" in screen.output
+    assert "fanout serve" in screen.output
     assert read_env_file(own / "keys.env") == {"OPEN_KEY": KEY}
     assert read_mode(own / "keys.env") == 0o600
     assert json.loads((own / "providers.json").read_text())["sets"] == {"mine": ["open/small-1b", "open/big-70b"]}
@@ -69,7 +69,7 @@ async def test_a_key_is_tried_and_written_and_never_shown(tmp_path: Path) -> Non
 
 
 async def test_a_refused_key_can_be_entered_again_kept_or_skipped(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         row = {**ROW, "base_url": f"{host.url}/v1"}
         own = prepare_home(
             tmp_path, {"one": row, "two": {**row, "api_key_env": "TWO_KEY"}, "three": {**row, "api_key_env": "THREE_KEY"}}
@@ -85,29 +85,29 @@ async def test_a_refused_key_can_be_entered_again_kept_or_skipped(tmp_path: Path
             await screen.answer("[s]kip it?", "s")
             await screen.answer("stand for?", "")
             await screen.answer("write this?", "y")
-            code = await screen.end()
+            code = await screen.wait()
 
     assert code == 1
     assert read_env_file(own / "keys.env") == {"OPEN_KEY": KEY, "TWO_KEY": f"{BAD}2"}
-    assert not any(secret in screen.seen for secret in (KEY, BAD, "ümlaut"))
+    assert not any(secret in screen.output for secret in (KEY, BAD, "ümlaut"))
 
 
 async def test_a_key_in_the_environment_can_be_used_without_writing_it(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         own = prepare_home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
         async with run_on_terminal(tmp_path, OPEN_KEY=KEY) as screen:
             await screen.answer("which do you have?", "")
             await screen.answer("OPEN_KEY is set in the environment; use it as it is?", "y")
             await screen.answer("stand for?", "")
             await screen.answer("write this?", "y")
-            assert await screen.end() == 0
+            assert await screen.wait() == 0
 
     assert not (own / "keys.env").exists()
     assert json.loads((own / "providers.json").read_text())["sets"] == {"mine": ["open/small-1b"]}
 
 
 async def test_existing_files_are_merged_after_confirmation_and_backed_up(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         own = prepare_home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
         before = "# my keys\nexport OPEN_KEY=old\n\nOTHER='kept as it is' # yes\n"
         (own / "keys.env").write_text(before)
@@ -118,13 +118,13 @@ async def test_existing_files_are_merged_after_confirmation_and_backed_up(tmp_pa
             await screen.answer("OPEN_KEY is set", "n")
             await screen.answer("OPEN_KEY", KEY)
             await screen.answer("stand for?", "")
-            await screen.until("write this?")
+            await screen.wait_for("write this?")
             assert (own / "keys.env").read_text() == before, "something was written before it was allowed"
             await screen.answer("write this?", "y")
-            assert await screen.end() == 0
+            assert await screen.wait() == 0
 
-    assert "~ OPEN_KEY, with a new value" in screen.seen
-    assert "~ sets.mine: local/ngram-2, open/small-1b" in screen.seen
+    assert "~ OPEN_KEY, with a new value" in screen.output
+    assert "~ sets.mine: local/ngram-2, open/small-1b" in screen.output
     assert (own / "keys.env").read_text() == before.replace("export OPEN_KEY=old", f"OPEN_KEY={KEY}")
     assert (own / "keys.env.bak").read_text() == before
     assert {read_mode(own / name) for name in ("keys.env", "keys.env.bak", "providers.json.bak")} == {0o600}
@@ -139,9 +139,9 @@ async def test_a_refusal_to_write_changes_nothing(tmp_path: Path) -> None:
     async with run_on_terminal(tmp_path, "--provider", "openai", "--no-live") as screen:
         await screen.answer("OPENAI_API_KEY", KEY)
         await screen.answer("write this?", "n")
-        await screen.end()
+        await screen.wait()
 
-    assert "nothing was written" in screen.seen
+    assert "nothing was written" in screen.output
     assert not own.exists()
 
 
@@ -149,20 +149,20 @@ async def test_a_refusal_to_write_changes_nothing(tmp_path: Path) -> None:
 async def test_ctrl_c_writes_nothing(question: str, tmp_path: Path) -> None:
     async with run_on_terminal(tmp_path, "--no-live") as screen:
         for prompt, answer in (("which do you have?", "groq"), ("GROQ_API_KEY", KEY), ("write this?", "y")):
-            await screen.until(prompt)
+            await screen.wait_for(prompt)
             if prompt == question:
                 screen.type("\x03")
                 break
             await screen.answer(prompt, answer)
-        code = await screen.end()
+        code = await screen.wait()
 
     assert code == 130
-    assert "Traceback" not in screen.seen
+    assert "Traceback" not in screen.output
     assert list(tmp_path.rglob("*")) == []
 
 
 async def test_the_address_of_a_local_server_is_written(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         own = prepare_home(tmp_path)
         async with run_on_terminal(tmp_path, "--provider", "ollama") as screen:
             await screen.answer("OLLAMA_BASE_URL", "no address")
@@ -170,7 +170,7 @@ async def test_the_address_of_a_local_server_is_written(tmp_path: Path) -> None:
             await screen.answer("OLLAMA_API_KEY", "")
             await screen.answer("stand for?", "")
             await screen.answer("write this?", "y")
-            assert await screen.end() == 0, screen.seen
+            assert await screen.wait() == 0, screen.output
 
     file = json.loads((own / "providers.json").read_text())
     assert file["providers"]["ollama"]["base_url"] == host.url
@@ -179,14 +179,14 @@ async def test_the_address_of_a_local_server_is_written(tmp_path: Path) -> None:
 
 
 async def test_without_a_terminal_init_explains_its_options_instead_of_waiting() -> None:
-    result = await run("init", given=b"")
+    result = await run_fanout("init", given=b"")
 
     assert result.code == 2
     assert "--yes --provider" in result.err
 
 
 async def test_init_yes_reads_keys_from_the_environment(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         own = prepare_home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
         result = await run_unattended(tmp_path, "--provider", "open", OPEN_KEY=KEY)
         again = await run_unattended(tmp_path, "--provider", "open", OPEN_KEY=KEY)
@@ -207,7 +207,7 @@ async def test_init_yes_reads_keys_from_standard_input(given: str, tmp_path: Pat
 
 
 async def test_init_yes_does_not_write_a_refused_key(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         own = prepare_home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
         result = await run_unattended(tmp_path, "--provider", "open", given=BAD.encode())
 
@@ -255,7 +255,7 @@ async def test_an_invalid_providers_file_stops_init_before_any_question(tmp_path
 
 
 async def test_neither_file_is_written_if_providers_json_would_become_invalid(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         own = prepare_home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
         file = json.loads((own / "providers.json").read_text())
         (own / "providers.json").write_text(
@@ -270,7 +270,7 @@ async def test_neither_file_is_written_if_providers_json_would_become_invalid(tm
 
 
 async def test_init_asks_for_a_model_if_none_is_known_and_skips_providers_without_values(tmp_path: Path) -> None:
-    async with hosting() as host:
+    async with serve_model_host() as host:
         anthropic = {**host.rows["anth"], "api_key_env": "ANTH_KEY"}
         own = prepare_home(
             tmp_path, {"anth": anthropic, "other": {**anthropic, "api_key_env": "OTHER_KEY"}, "open": ROW | host.rows["open"]}
@@ -282,13 +282,13 @@ async def test_init_asks_for_a_model_if_none_is_known_and_skips_providers_withou
             await screen.answer("ANTH_KEY", KEY)
             await screen.answer("a model to try", "small-1b")
             await screen.answer("OPEN_KEY", "")
-            await screen.until("nothing was entered: skipped")
+            await screen.wait_for("nothing was entered: skipped")
             await screen.answer("OTHER_KEY", KEY)
             await screen.answer("a model to try", "")
             await screen.answer("[s]kip it?", "")
             await screen.answer("stand for?", "")
             await screen.answer("write this?", "")
-            await screen.end()
+            await screen.wait()
 
     assert read_env_file(own / "keys.env") == {"ANTH_KEY": KEY, "OTHER_KEY": KEY}
     assert json.loads((own / "providers.json").read_text())["sets"] == {"mine": ["anth/small-1b"]}

@@ -13,7 +13,7 @@ from fanout.cli.init.edits import add_entries, build_row, set_variables
 from fanout.cli.init.requirements import Requirement, classify_provider, list_requirements
 from fanout.config.env_file import parse_env_file
 from fanout.config.settings import load_settings
-from tests.support.configuring import configured
+from tests.support.builders.settings import load_own_settings
 
 SHIPPED = load_settings(environ={}).providers
 
@@ -43,7 +43,7 @@ def test_providers_require_these_variables(name: str, kind: str, wanted: list[st
 
 def test_every_provider_is_ready_once_its_requirements_are_met(tmp_path: Path) -> None:
     wanted = [need for provider in SHIPPED.values() for need in list_requirements(provider) if not need.is_optional]
-    settings = configured(tmp_path, {}, **{need.variable: "https://h/v1" if need.is_address else "x" for need in wanted})
+    settings = load_own_settings(tmp_path, {}, **{need.variable: "https://h/v1" if need.is_address else "x" for need in wanted})
 
     assert {name: provider.lacks() for name, provider in settings.providers.items() if provider.lacks()} == {}
 
@@ -112,7 +112,7 @@ def test_added_entries_replace_only_themselves_and_are_described() -> None:
 
 def test_a_local_server_with_an_address_is_ready(tmp_path: Path) -> None:
     row = build_row(SHIPPED["ollama"], "http://127.0.0.1:1")
-    provider = configured(tmp_path, {"providers": {"ollama": row}}).providers["ollama"]
+    provider = load_own_settings(tmp_path, {"providers": {"ollama": row}}).providers["ollama"]
 
     assert (provider.lacks(), provider.base_url, provider.adapter, classify_provider(provider)) == (
         (),

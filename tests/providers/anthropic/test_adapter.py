@@ -15,10 +15,8 @@ from fanout.core.schema import Completion, Failure, FittedParameters, Query, Tar
 from fanout.providers.anthropic.adapter import Anthropic
 from fanout.providers.parameter_tables import find_anthropic_family
 from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
-from tests.support.llama import Llama
-from tests.support.recordings import Exchange, recorded
-from tests.support.streams import CLAUDE, CLAUDE_USAGE, encode_named
-from tests.support.wires import (
+from tests.support.llama.process import Llama
+from tests.support.provider_calls import (
     build_adapter,
     build_call,
     collect_stream,
@@ -27,8 +25,10 @@ from tests.support.wires import (
     expect_failure,
     open_session,
     try_decode,
-    try_replay,
+    try_stream,
 )
+from tests.support.recordings import RecordedExchange, load_recordings
+from tests.support.vendor_streams import CLAUDE, CLAUDE_USAGE, encode_named
 
 UP = build_adapter(Anthropic, "https://api.anthropic.com")
 CALL = build_call(UP, "claude-sonnet-4-6")
@@ -256,8 +256,8 @@ def test_a_row_changes_names_and_ranges() -> None:
     )
 
 
-@pytest.mark.parametrize("exchange", recorded("anthropic", path="/v1/messages"))
-def test_recorded_answers_are_read(exchange: Exchange) -> None:
+@pytest.mark.parametrize("exchange", load_recordings("anthropic", path="/v1/messages"))
+def test_recorded_answers_are_read(exchange: RecordedExchange) -> None:
     """With the values that anthropic 0.125.0 reads in them."""
     expected = {
         "anthropic-0-200": ("4", "stop", "end_turn", 14, 5, 0, 0, "claude-opus-4-6"),
@@ -272,7 +272,7 @@ def test_recorded_answers_are_read(exchange: Exchange) -> None:
         assert (failure.kind, failure.message, failure.code, failure.request_id) == parsed
         return
     if exchange.streamed:
-        outcome = try_replay(UP, CALL, cut_at(exchange.body, range(0, len(exchange.body), 11)), exchange.headers)
+        outcome = try_stream(UP, CALL, cut_at(exchange.body, range(0, len(exchange.body), 11)), exchange.headers)
         assert not isinstance(outcome, Failure)
         completion: Completion | Failure = outcome[1]
         assert [delta.text for delta in outcome[0]] == ["2"]
@@ -300,7 +300,7 @@ def test_a_whole_answer_equals_its_stream() -> None:
     ]
     usage = {**CLAUDE_USAGE, "output_tokens": 89, "output_tokens_details": {"thinking_tokens": 41}}
     body = {"id": "msg_1", "model": "claude-sonnet-4-6", "content": content, "stop_reason": "tool_use", "usage": usage}
-    answer, outcome = try_decode(UP, CALL, 200, body), try_replay(UP, CALL, [CLAUDE])
+    answer, outcome = try_decode(UP, CALL, 200, body), try_stream(UP, CALL, [CLAUDE])
     assert isinstance(answer, Completion)
     assert not isinstance(outcome, Failure)
     streamed_call, whole_call = (done.choices[0].message.tool_calls[0] for done in (outcome[1], answer))
@@ -327,7 +327,7 @@ def test_finish_reasons_are_translated(word: str, finish: str | None) -> None:
     """Whole and streamed; an unknown word is kept, not guessed at."""
     answer = try_decode(UP, CALL, 200, {"content": [], "stop_reason": word})
     end = encode_named({"type": "message_start", "message": {}}, {"type": "message_delta", "delta": {"stop_reason": word}})
-    outcome = try_replay(UP, CALL, [end])
+    outcome = try_stream(UP, CALL, [end])
     assert isinstance(answer, Completion)
     assert not isinstance(outcome, Failure)
     for completion in (answer, outcome[1]):
@@ -340,7 +340,7 @@ def test_the_explanation_of_a_refusal_is_kept() -> None:
     details = {"type": "refusal", "category": "cyber", "explanation": "Not this."}
     answer = try_decode(UP, CALL, 200, {"content": [], "stop_reason": "refusal", "stop_details": details})
     delta = {"type": "message_delta", "delta": {"stop_reason": "refusal", "stop_details": details}}
-    outcome = try_replay(UP, CALL, [encode_named({"type": "message_start", "message": {}}, delta)])
+    outcome = try_stream(UP, CALL, [encode_named({"type": "message_start", "message": {}}, delta)])
     assert isinstance(answer, Completion)
     assert not isinstance(outcome, Failure)
     assert answer.choices[0].message.refusal == outcome[1].choices[0].message.refusal == "Not this."
@@ -381,7 +381,7 @@ def test_errors_have_their_kind_and_code(status: int | None, error: dict[str, An
     outcome: Any = try_decode(UP, CALL, status or 200, body)
     failures = [outcome]
     if status is None:
-        failures.append(try_replay(UP, CALL, [encode_named({"type": "message_start", "message": {}}, body)]))
+        failures.append(try_stream(UP, CALL, [encode_named({"type": "message_start", "message": {}}, body)]))
     for failure in failures:
         assert isinstance(failure, Failure)
         assert (failure.kind, failure.status, failure.request_id) == (kind, status, "req_1")
@@ -395,7 +395,7 @@ def test_a_broken_stream_keeps_its_partial_text() -> None:
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hel"}},
     )
     error = encode_named({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
-    failure = expect_failure(try_replay(UP, CALL, [start + error]))
+    failure = expect_failure(try_stream(UP, CALL, [start + error]))
     assert (failure.kind, failure.message, failure.partial) == ("server", "Overloaded", "Hel")
     assert UP.open_reader(CALL, {}).feed(start + error)[0].text == "Hel"
 

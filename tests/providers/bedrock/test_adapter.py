@@ -17,7 +17,7 @@ from fanout.providers.bedrock.adapter import Bedrock
 from fanout.providers.bedrock.frames import BROKEN_OFF, FINISH
 from fanout.providers.parameter_tables import find_converse_family
 from tests.providers.mapping.test_images import PNG
-from tests.support.converse import (
+from tests.support.bedrock_format import (
     CALL,
     EVENT_STREAM,
     HOST,
@@ -31,10 +31,8 @@ from tests.support.converse import (
     encode_event,
     import_botocore,
 )
-from tests.support.wires import (
+from tests.support.provider_calls import (
     KEY,
-    answer_in_pieces,
-    answer_with,
     build_adapter,
     build_call,
     collect_stream,
@@ -42,11 +40,10 @@ from tests.support.wires import (
     expect_answer,
     expect_failure,
     open_session,
-    serve,
-    serve_adapter,
     try_decode,
-    try_replay,
+    try_stream,
 )
+from tests.support.upstream.canned import answer_in_pieces, answer_with, serve_adapter, serve_answers
 
 IMAGE = ImagePart("data:image/png;base64," + base64.b64encode(PNG).decode())
 
@@ -230,8 +227,8 @@ async def test_the_path_arrives_as_it_was_quoted(model: str, quoted: str) -> Non
 async def test_images_are_fetched_before_the_call() -> None:
     """A call whose image is not to be had is not made."""
     async with (
-        serve(answer_with(PNG)) as images,
-        serve(answer_with(build_answer("A dot"))) as served,
+        serve_answers(answer_with(PNG)) as images,
+        serve_answers(answer_with(build_answer("A dot"))) as served,
         open_session() as session,
     ):
         message = Message("user", (TextPart("What?"), ImagePart(images.url)))
@@ -291,7 +288,7 @@ def test_finish_reasons_are_translated(word: str, reason: str | None) -> None:
     """Whole and streamed alike."""
     results = [
         try_decode(UP, CALL, 200, build_answer("Hi", stop=word)),
-        try_replay(UP, CALL, [START, encode_delta(text="Hi"), encode_event("messageStop", {"stopReason": word}), METADATA]),
+        try_stream(UP, CALL, [START, encode_delta(text="Hi"), encode_event("messageStop", {"stopReason": word}), METADATA]),
     ]
     for result in results:
         if reason == "failed":

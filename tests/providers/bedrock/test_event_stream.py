@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from fanout.core.errors import ProviderError
 from fanout.providers.bedrock.event_stream import MAX_FRAME_BYTES, FrameDecoder
 from fanout.providers.mapping.failures import Origin
-from tests.support.converse import CALL, UP, import_botocore
-from tests.support.wires import expect_failure, try_replay
+from tests.support.bedrock_format import CALL, UP, import_botocore
+from tests.support.provider_calls import expect_failure, try_stream
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_senseless_frames_are_read_as_botocore_reads_them(head: bytes, payload: bytes) -> None:
     """Right checksums over headers and payloads that are none."""
-    assert expect_failure(try_replay(UP, CALL, [build_frame(head, payload)])).kind in ("malformed", "network", "server")
+    assert expect_failure(try_stream(UP, CALL, [build_frame(head, payload)])).kind in ("malformed", "network", "server")
 
 
 def decode_frames(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None:

@@ -16,18 +16,9 @@ from fanout.core.schema import Call
 from fanout.providers.bedrock.adapter import Bedrock
 from fanout.providers.bedrock.signing import RETRY_LOOKUP_S, Signer, sign_request
 from fanout.providers.transport.http import HttpRequest
-from tests.support.converse import CALL, EVENT_STREAM, MODEL, STREAM, UP, build_answer, import_botocore
-from tests.support.wires import (
-    answer_in_pieces,
-    answer_with,
-    build_adapter,
-    build_call,
-    collect_stream,
-    encode_body,
-    open_session,
-    serve,
-    serve_adapter,
-)
+from tests.support.bedrock_format import CALL, EVENT_STREAM, MODEL, STREAM, UP, build_answer, import_botocore
+from tests.support.provider_calls import build_adapter, build_call, collect_stream, encode_body, open_session
+from tests.support.upstream.canned import answer_in_pieces, answer_with, serve_adapter, serve_answers
 
 AWS = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
 
@@ -134,7 +125,7 @@ async def test_without_botocore_only_a_key_works(aws: pytest.MonkeyPatch) -> Non
     """Streams included; a request that would have to be signed says what to install."""
     aws.setitem(sys.modules, "botocore.session", None)
     aws.setenv("AWS_REGION", "us-east-1")
-    async with serve(answer_in_pieces([STREAM], EVENT_STREAM)) as served, open_session() as session:
+    async with serve_answers(answer_in_pieces([STREAM], EVENT_STREAM)) as served, open_session() as session:
         bedrock = build_adapter(Bedrock, served.url, session=session)
         assert (await collect_stream(bedrock, build_call(bedrock, MODEL)))[1].choices[0].message.text == "Hello"
         keyless = build_adapter(Bedrock, served.url, session=session, key=None)

@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from fanout.core.errors import ProviderError
 from fanout.providers.bedrock.adapter import Bedrock
-from tests.support.converse import (
+from tests.support.bedrock_format import (
     CALL,
     EVENT_STREAM,
     HOST,
@@ -28,10 +28,8 @@ from tests.support.converse import (
     encode_frame,
     import_botocore,
 )
-from tests.support.recordings import Exchange, recorded
-from tests.support.wires import (
-    Replayed,
-    answer_in_pieces,
+from tests.support.provider_calls import (
+    StreamResult,
     build_adapter,
     build_call,
     collect_stream,
@@ -39,10 +37,11 @@ from tests.support.wires import (
     cut_at,
     expect_answer,
     expect_failure,
-    serve_adapter,
     try_decode,
-    try_replay,
+    try_stream,
 )
+from tests.support.recordings import RecordedExchange, load_recordings
+from tests.support.upstream.canned import answer_in_pieces, serve_adapter
 
 KINDS = ("messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata", "other")
 FIELDS = (
@@ -58,7 +57,7 @@ ODD = st.recursive(
 
 
 def test_a_stream_is_read() -> None:
-    completion = expect_answer(try_replay(UP, CALL, [STREAM], {"x-amzn-requestid": "r-1"}))
+    completion = expect_answer(try_stream(UP, CALL, [STREAM], {"x-amzn-requestid": "r-1"}))
     same = try_decode(UP, CALL, 200, build_answer("Hello"), x_amzn_requestid="r-1")
     assert completion == same
 
@@ -81,7 +80,7 @@ def test_thoughts_and_tool_calls_of_a_stream_are_read() -> None:
         encode_event("messageStop", {"stopReason": "tool_use"}),
         METADATA,
     ]
-    message = expect_answer(try_replay(UP, CALL, stream)).choices[0].message
+    message = expect_answer(try_stream(UP, CALL, stream)).choices[0].message
     assert (message.text, message.reasoning) == ("I look", "Let me see")
     assert message.tool_calls == (
         {"id": "t1", "type": "function", "function": {"name": "clock", "arguments": '{"zone":"UTC"}'}},
@@ -103,14 +102,14 @@ def test_thoughts_and_tool_calls_of_a_stream_are_read() -> None:
 def test_an_exception_ends_a_stream(named: str, kind: str, status: int | None) -> None:
     """With the text so far."""
     broken = encode_frame({"message": "No more"}, message_type="exception", exception_type=named)
-    failure = expect_failure(try_replay(UP, CALL, [START + encode_delta(text="Hel") + broken]))
+    failure = expect_failure(try_stream(UP, CALL, [START + encode_delta(text="Hel") + broken]))
     assert (failure.kind, failure.status, failure.partial) == (kind, status, "Hel")
     assert failure.code == named[0].upper() + named[1:]
 
 
 def test_an_error_ends_a_stream() -> None:
     broken = encode_frame(b"", message_type="error", error_code="InternalServerException", error_message="Oh")
-    failure = expect_failure(try_replay(UP, CALL, [START, broken]))
+    failure = expect_failure(try_stream(UP, CALL, [START, broken]))
     assert (failure.kind, failure.status) == ("server", 500)
 
 
@@ -128,35 +127,35 @@ def test_an_error_ends_a_stream() -> None:
     ],
 )
 def test_an_incomplete_stream_is_a_failure(stream: bytes, code: str) -> None:
-    failure = expect_failure(try_replay(UP, CALL, [stream]))
+    failure = expect_failure(try_stream(UP, CALL, [stream]))
     assert (failure.kind, failure.code) == ("network" if code == "stream_truncated" else "malformed", code)
 
 
 def test_a_stream_is_whole_without_its_usage() -> None:
     """Unknown is not 0."""
-    assert expect_answer(try_replay(UP, CALL, [STREAM.removesuffix(METADATA)])).usage is None
+    assert expect_answer(try_stream(UP, CALL, [STREAM.removesuffix(METADATA)])).usage is None
 
 
 def test_too_large_an_answer_is_a_failure() -> None:
     small = build_adapter(Bedrock, HOST, max_answer_bytes=100)
-    assert expect_failure(try_replay(small, CALL, [START] + [encode_delta(text="x" * 60)] * 3)).code == "answer_too_large"
+    assert expect_failure(try_stream(small, CALL, [START] + [encode_delta(text="x" * 60)] * 3)).code == "answer_too_large"
 
 
 @given(st.lists(st.integers(0, len(STREAM))))
 def test_the_cuts_of_a_stream_do_not_matter(places: list[int]) -> None:
-    assert try_replay(UP, CALL, cut_at(STREAM, places)) == try_replay(UP, CALL, [STREAM])
+    assert try_stream(UP, CALL, cut_at(STREAM, places)) == try_stream(UP, CALL, [STREAM])
 
 
 @given(st.lists(st.tuples(st.integers(0, len(STREAM)), st.integers(0, 255)), min_size=1), st.lists(st.integers(0, 999)))
 def test_a_corrupt_stream_is_an_answer_or_a_failure(changes: list[tuple[int, int]], places: list[int]) -> None:
     """By its checksums it is nearly always a failure."""
-    result = try_replay(UP, CALL, cut_at(corrupt(STREAM, changes), places))
+    result = try_stream(UP, CALL, cut_at(corrupt(STREAM, changes), places))
     assert corrupt(STREAM, changes) == STREAM or expect_failure(result).kind in ("malformed", "network")
 
 
 @given(st.sampled_from(KINDS), ODD)
 def test_any_event_is_an_answer_or_a_failure(kind: str, payload: Any) -> None:
-    try_replay(UP, CALL, [START, encode_event(kind, payload), STOP, METADATA])
+    try_stream(UP, CALL, [START, encode_event(kind, payload), STOP, METADATA])
 
 
 @given(ODD, st.sampled_from([200, 400, 429, 500]))
@@ -180,8 +179,8 @@ def parse_with_botocore(stream: bytes) -> dict[str, Any]:
     return answer
 
 
-@pytest.mark.parametrize("exchange", recorded("bedrock", path="/converse"))
-def test_recorded_exchanges_are_read(exchange: Exchange) -> None:
+@pytest.mark.parametrize("exchange", load_recordings("bedrock", path="/converse"))
+def test_recorded_exchanges_are_read(exchange: RecordedExchange) -> None:
     """Whole, and streams cut anywhere: what botocore's own parser reads in them."""
     if exchange.status != 200:
         failure = expect_failure(try_decode(UP, CALL, exchange.status, exchange.body))
@@ -195,7 +194,7 @@ def test_recorded_exchanges_are_read(exchange: Exchange) -> None:
 
 
 def check_stream(stream: bytes, headers: CIMultiDict[str]) -> None:
-    result = try_replay(UP, CALL, [stream], headers)
+    result = try_stream(UP, CALL, [stream], headers)
     completion, theirs = expect_answer(result), parse_with_botocore(stream)
     message, usage = completion.choices[0].message, completion.usage
     assert (message.text, message.reasoning or "") == (theirs["text"], theirs["thought"])
@@ -206,11 +205,11 @@ def check_stream(stream: bytes, headers: CIMultiDict[str]) -> None:
     check_any_cut(stream, headers, result)
 
 
-def check_any_cut(stream: bytes, headers: CIMultiDict[str], expected: Replayed) -> None:
+def check_any_cut(stream: bytes, headers: CIMultiDict[str], expected: StreamResult) -> None:
     @settings(max_examples=50, deadline=None)
     @given(st.lists(st.integers(0, len(stream)), max_size=60))
     def check_choice(places: list[int]) -> None:
-        assert try_replay(UP, CALL, cut_at(stream, places), headers) == expected
+        assert try_stream(UP, CALL, cut_at(stream, places), headers) == expected
 
     check_choice()
 

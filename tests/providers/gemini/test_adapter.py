@@ -15,10 +15,7 @@ from fanout.core.schema import Completion, Failure, FittedParameters, Query, Tar
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.parameter_tables import find_gemini_family
 from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
-from tests.support.recordings import Exchange, recorded
-from tests.support.streams import encode_unnamed
-from tests.support.wires import (
-    answer_with,
+from tests.support.provider_calls import (
     build_adapter,
     build_call,
     collect_stream,
@@ -26,10 +23,12 @@ from tests.support.wires import (
     encode_body,
     expect_answer,
     expect_failure,
-    serve_adapter,
     try_decode,
-    try_replay,
+    try_stream,
 )
+from tests.support.recordings import RecordedExchange, load_recordings
+from tests.support.upstream.canned import answer_with, serve_adapter
+from tests.support.vendor_streams import encode_unnamed
 
 UP = build_adapter(Gemini, "https://google.test/v1beta")
 CALL = build_call(UP, "gemini-2.5-flash")
@@ -244,8 +243,8 @@ def test_the_response_format_is_converted(params: dict[str, Any], sent: dict[str
     assert encode_body(UP, build_call(UP, passthrough={"response_format": params})).get("generationConfig") == sent
 
 
-@pytest.mark.parametrize("exchange", recorded("gemini", path="enerateContent"))
-def test_recorded_answers_are_read(exchange: Exchange) -> None:
+@pytest.mark.parametrize("exchange", load_recordings("gemini", path="enerateContent"))
+def test_recorded_answers_are_read(exchange: RecordedExchange) -> None:
     """With the values that google-genai 3.3.0 reads in them; output is candidates and thoughts."""
     expected = {
         "gemini-1-200": ("The capital of France is **Paris**.", 8, 8, None, "gemini-2.5-flash-lite"),
@@ -257,7 +256,7 @@ def test_recorded_answers_are_read(exchange: Exchange) -> None:
         assert (failure.kind, failure.code, failure.message) == ("not_found", "NOT_FOUND", error["message"])
         return
     if exchange.streamed:
-        outcome = try_replay(UP, CALL, cut_at(exchange.body, range(0, len(exchange.body), 13)), exchange.headers)
+        outcome = try_stream(UP, CALL, cut_at(exchange.body, range(0, len(exchange.body), 13)), exchange.headers)
         assert not isinstance(outcome, Failure)
         completion = outcome[1]
     else:
@@ -270,8 +269,8 @@ def test_recorded_answers_are_read(exchange: Exchange) -> None:
     assert completion.request_id
 
 
-@pytest.mark.parametrize("exchange", recorded("gemini", path="enerateContent"))
-def test_a_recorded_request_is_what_we_send(exchange: Exchange) -> None:
+@pytest.mark.parametrize("exchange", load_recordings("gemini", path="enerateContent"))
+def test_a_recorded_request_is_what_we_send(exchange: RecordedExchange) -> None:
     """Fields that only the recorded client sends are left aside."""
     text = exchange.request["contents"][0]["parts"][0]["text"]
     params = {name: value for name, value in exchange.request["generationConfig"].items() if name == "temperature"}
@@ -295,7 +294,7 @@ def test_a_recorded_request_is_what_we_send(exchange: Exchange) -> None:
 def test_finish_reasons_are_translated(word: str, finish: str | None) -> None:
     """Whole and streamed; an unknown word is kept, not guessed at. Content may be missing."""
     body = {"candidates": [{"finishReason": word}]}
-    outcome = try_replay(UP, CALL, [encode_unnamed(body)])
+    outcome = try_stream(UP, CALL, [encode_unnamed(body)])
     assert not isinstance(outcome, Failure)
     for completion in (complete(body), outcome[1]):
         (choice,) = completion.choices
@@ -308,7 +307,7 @@ def test_a_blocked_prompt_is_an_answer_without_text() -> None:
         "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
         "usageMetadata": {"promptTokenCount": 9, "totalTokenCount": 9},
     }
-    outcome = try_replay(UP, CALL, [encode_unnamed(body)])
+    outcome = try_stream(UP, CALL, [encode_unnamed(body)])
     assert not isinstance(outcome, Failure)
     for completion in (complete(body), outcome[1]):
         (choice,) = completion.choices
@@ -349,7 +348,7 @@ def test_logprobs_are_read_with_their_alternatives() -> None:
     }
     body = build_answer({"text": "Paris"}, logprobsResult=result)
     expected = (TokenLogprob("Par", -0.5, (("Par", -0.5), ("Rom", -2.0))), TokenLogprob("is", 0.0))
-    outcome = try_replay(UP, CALL, [encode_unnamed(body)])
+    outcome = try_stream(UP, CALL, [encode_unnamed(body)])
     assert not isinstance(outcome, Failure)
     assert complete(body).choices[0].logprobs == outcome[1].choices[0].logprobs == outcome[0][0].logprobs == expected
 
@@ -401,7 +400,7 @@ def test_errors_have_their_kind_and_delay(status: int | None, error: dict[str, A
     failures: list[Any] = [try_decode(UP, CALL, status or 200, body), try_decode(UP, CALL, status or 200, [body])]
     bare = json.dumps(body, indent=2).encode()
     streams = (encode_unnamed(body), b"data: " + json.dumps([body]).encode() + b"\n\n", bare, b"[" + bare + b"\n]\n")
-    failures += [try_replay(UP, CALL, [stream]) for stream in streams]
+    failures += [try_stream(UP, CALL, [stream]) for stream in streams]
     for failure in failures:
         assert isinstance(failure, Failure)
         assert (failure.kind, failure.retry_after_s) == (kind, delay_s)
@@ -415,7 +414,7 @@ BARE = json.dumps({"error": {"code": 400, "message": "too long", "status": "INVA
 def test_bare_json_between_the_events_is_an_error(places: list[int]) -> None:
     """On many lines without `data:`, cut anywhere; what follows it is of no interest."""
     for stream in (SAYING + BARE, SAYING + BARE + b"\r\n\r\n" + SAYING, SAYING.replace(b"\r\n", b"\n") + b"[" + BARE + b"]\n"):
-        failure = expect_failure(try_replay(UP, CALL, cut_at(stream, places)))
+        failure = expect_failure(try_stream(UP, CALL, cut_at(stream, places)))
         assert (failure.kind, failure.status, failure.message, failure.partial) == ("bad_request", 400, "too long", "Hel")
 
 
@@ -432,7 +431,7 @@ def test_bare_json_between_the_events_is_an_error(places: list[int]) -> None:
 )
 def test_bare_json_that_is_no_error_is_malformed(rest: bytes, code: str) -> None:
     """Half of one, or anything else."""
-    failure = expect_failure(try_replay(UP, CALL, [SAYING, rest]))
+    failure = expect_failure(try_stream(UP, CALL, [SAYING, rest]))
     assert (failure.code, failure.partial) == (code, "Hel")
 
 
@@ -440,6 +439,6 @@ def test_a_candidate_out_of_range_is_a_failure() -> None:
     """An answer does not choose how much memory it takes."""
     for index in (-1, 128, 10**9):
         failure = expect_failure(
-            try_replay(UP, CALL, [encode_unnamed({"candidates": [{"index": index, "content": {"parts": [{"text": "a"}]}}]})])
+            try_stream(UP, CALL, [encode_unnamed({"candidates": [{"index": index, "content": {"parts": [{"text": "a"}]}}]})])
         )
         assert failure.code == "unexpected_shape"

@@ -22,7 +22,8 @@ from fanout.core.errors import ProviderError
 from fanout.core.extras import explain_missing_extra
 from fanout.core.schema import Failure
 from fanout.providers.gemini.vertex import Vertex, build_project_address
-from tests.support.wires import Served, build_adapter, build_call, encode_body, open_session, serve, serve_adapter
+from tests.support.provider_calls import build_adapter, build_call, encode_body, open_session
+from tests.support.upstream.canned import CannedServer, serve_adapter, serve_answers
 
 ANSWER = {"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}]}
 HERE = "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/us-central1/publishers/google"
@@ -60,7 +61,7 @@ def write_account(folder: Path, key: str, token_uri: str, **more: Any) -> Path:
 
 
 @asynccontextmanager
-async def google(folder: Path, key: str, monkeypatch: pytest.MonkeyPatch, grant: Grant) -> AsyncIterator[Served]:
+async def google(folder: Path, key: str, monkeypatch: pytest.MonkeyPatch, grant: Grant) -> AsyncIterator[CannedServer]:
     """A server that grants tokens and answers as Vertex does; the credentials for it are found where Google's tools look."""
 
     async def answer(request: web.Request) -> web.Response:
@@ -69,7 +70,7 @@ async def google(folder: Path, key: str, monkeypatch: pytest.MonkeyPatch, grant:
             return grant()
         return web.json_response(ANSWER)
 
-    async with serve(answer) as served:
+    async with serve_answers(answer) as served:
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(write_account(folder, key, f"{served.url}/token")))
         yield served
 
@@ -80,7 +81,7 @@ def grant_tokens(*tokens: str, expires_in: int = 3600) -> Grant:
     return lambda: web.json_response({"access_token": left.pop(0), "expires_in": expires_in, "token_type": "Bearer"})
 
 
-def list_bearers(served: Served) -> list[str]:
+def list_bearers(served: CannedServer) -> list[str]:
     return [headers["Authorization"] for path, headers, _ in served.requests if path != "/token"]
 
 

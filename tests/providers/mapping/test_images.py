@@ -21,8 +21,8 @@ from fanout.core.schema import Failure
 from fanout.providers.mapping.data_urls import MAX_IMAGE_BYTES, Image, decode_data_url
 from fanout.providers.mapping.images import MAX_IMAGES, fetch_image, inline_images
 from fanout.providers.mapping.public_addresses import PublicSocketFactory, is_public
-from tests.support.exchanges import CALL
-from tests.support.wires import answer_with, serve
+from tests.support.openai_format import CALL
+from tests.support.upstream.canned import answer_with, serve_answers
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==")
 HERE = (ip_network("127.0.0.1/32"),)
@@ -58,7 +58,7 @@ def redirect_to(to: str, status: int = 302) -> Callable[[web.Request], Awaitable
 )
 async def test_the_first_bytes_decide_the_kind_of_an_image(data: bytes, kind: str) -> None:
     """Not its sender, who may call everything `application/octet-stream`."""
-    async with serve(answer_with(data, content_type="application/octet-stream")) as served:
+    async with serve_answers(answer_with(data, content_type="application/octet-stream")) as served:
         assert await fetch_image(f"{served.url}/x", allowed=HERE) == Image(kind, data)
     ((_, headers, _),) = served.requests
     assert "authorization" not in headers
@@ -89,14 +89,14 @@ async def test_the_first_bytes_decide_the_kind_of_an_image(data: bytes, kind: st
 )
 async def test_no_spelling_of_a_local_address_is_reached(url: str) -> None:
     """Nothing reaches the server, whatever the name resolves to."""
-    async with serve(answer_with(PNG)) as served:
+    async with serve_answers(answer_with(PNG)) as served:
         await fetch_failure(url.format(port=served.url.rpartition(":")[2]), timeout_s=5)
     assert served.requests == []
 
 
 async def test_a_name_that_resolves_to_this_machine_is_refused() -> None:
     """By what DNS answers, at the moment of connecting."""
-    async with serve(answer_with(PNG)) as served:
+    async with serve_answers(answer_with(PNG)) as served:
         failure = await fetch_failure(served.url.replace("127.0.0.1", "localhost"))
     assert failure.message == NOT_PUBLIC
 
@@ -104,7 +104,7 @@ async def test_a_name_that_resolves_to_this_machine_is_refused() -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_the_address_of_a_redirect_is_checked_as_well(status: int) -> None:
     """The first server is allowed here; the second, on this machine as well, is not."""
-    async with serve(answer_with(PNG), "127.0.0.2") as inner, serve(redirect_to(inner.url, status)) as outer:
+    async with serve_answers(answer_with(PNG), "127.0.0.2") as inner, serve_answers(redirect_to(inner.url, status)) as outer:
         failure = await fetch_failure(outer.url, allowed=HERE)
     assert failure.message == NOT_PUBLIC
     assert (len(outer.requests), len(inner.requests)) == (1, 0)
@@ -115,7 +115,7 @@ async def test_the_address_of_a_redirect_is_checked_as_well(status: int) -> None
     ["file:///etc/passwd", "ftp://127.0.0.1/x.png", "gopher://127.0.0.1", "http://user:pw@127.0.0.1/", "data:,x"],
 )
 async def test_a_redirect_is_followed_to_http_only(to: str) -> None:
-    async with serve(redirect_to(to)) as served:
+    async with serve_answers(redirect_to(to)) as served:
         failure = await fetch_failure(served.url, allowed=HERE)
     assert "pw" not in failure.message
     assert len(served.requests) == 1
@@ -128,7 +128,7 @@ async def test_three_redirects_are_followed_and_no_more() -> None:
         left = int(request.path[1:])
         return web.Response(body=PNG) if not left else web.Response(status=302, headers={"Location": f"/{left - 1}"})
 
-    async with serve(answer) as served:
+    async with serve_answers(answer) as served:
         assert (await fetch_image(f"{served.url}/3", allowed=HERE)).kind == "png"
         assert "redirected more than 3 times" in (await fetch_failure(f"{served.url}/4", allowed=HERE)).message
     assert len(served.requests) == 8
@@ -163,7 +163,7 @@ async def test_too_large_an_image_is_not_read_to_its_end(chunked: bool) -> None:
             sent += 2**16
         return response
 
-    async with serve(answer) as served:
+    async with serve_answers(answer) as served:
         failure = await fetch_failure(served.url, allowed=HERE, max_bytes=2**18)
     assert failure.message == "an image of the request has over 262,144 bytes"
     assert sent < 2**25
@@ -180,25 +180,25 @@ async def test_a_slow_server_is_given_up() -> None:
             await asyncio.sleep(0.05)
         return response
 
-    async with serve(answer) as served:
+    async with serve_answers(answer) as served:
         assert "within 0.3 s" in (await fetch_failure(served.url, allowed=HERE, timeout_s=0.3)).message
 
 
 @pytest.mark.parametrize("status", [204, 304, 401, 404, 500])
 async def test_an_error_status_is_a_failure(status: int) -> None:
-    async with serve(answer_with(b"", status=status)) as served:
+    async with serve_answers(answer_with(b"", status=status)) as served:
         assert f"HTTP {status}" in (await fetch_failure(served.url, allowed=HERE)).message
 
 
 async def test_bytes_that_are_no_image_are_refused() -> None:
     """A secret that lies somewhere must not come back in a message either."""
-    async with serve(answer_with(b"root:x:0:0", content_type="image/png")) as served:
+    async with serve_answers(answer_with(b"root:x:0:0", content_type="image/png")) as served:
         failure = await fetch_failure(served.url, allowed=HERE)
     assert failure.message == "an image of the request is not a PNG, JPEG, GIF or WebP image"
 
 
 async def test_a_server_that_is_not_there_is_not_named() -> None:
-    async with serve(answer_with(PNG)) as served:
+    async with serve_answers(answer_with(PNG)) as served:
         pass
     failure = await fetch_failure(served.url, allowed=HERE)
     assert "127" not in failure.message
@@ -207,7 +207,7 @@ async def test_a_server_that_is_not_there_is_not_named() -> None:
 @pytest.mark.parametrize("proxy", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 async def test_a_proxy_of_the_environment_is_not_used(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind it the address could not be looked at."""
-    async with serve(answer_with(PNG)) as served, serve(answer_with(b"by proxy")) as other:
+    async with serve_answers(answer_with(PNG)) as served, serve_answers(answer_with(b"by proxy")) as other:
         monkeypatch.setenv(proxy, other.url)
         assert (await fetch_image(served.url, allowed=HERE)).kind == "png"
     assert other.requests == []
@@ -291,7 +291,7 @@ def test_a_huge_data_url_is_not_decoded() -> None:
 
 async def test_the_addresses_of_a_call_become_data_urls() -> None:
     """Each is fetched once; what is data already, and all else, stays as it was."""
-    async with serve(answer_with(PNG)) as served:
+    async with serve_answers(answer_with(PNG)) as served:
         data = ImagePart("data:,GIF89a")
         parts = (TextPart("What?"), ImagePart(f"{served.url}/a", "low"), ImagePart(f"{served.url}/a"), data)
         messages = (Message("system", "Be brief"), Message("user", parts), Message("assistant", None))
@@ -314,7 +314,7 @@ async def test_one_image_that_fails_cancels_the_others() -> None:
             await asyncio.sleep(30)
         return web.Response(status=404)
 
-    async with serve(answer) as served:
+    async with serve_answers(answer) as served:
         parts = tuple(ImagePart(f"{served.url}/{name}") for name in ("slow", "gone"))
         call = replace(CALL, query=replace(CALL.query, messages=(Message("user", parts),)))
         async with asyncio.timeout(5):

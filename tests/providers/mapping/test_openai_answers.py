@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from fanout.core.errors import ProviderError
 from fanout.core.schema import TokenLogprob
 from fanout.core.usage import Usage
-from tests.support.exchanges import CALL, UP, build_choice, build_openai, decode_answer, decode_failure
-from tests.support.wires import KEY, build_call, replay
+from tests.support.openai_format import CALL, UP, build_choice, build_openai, decode_answer, decode_failure
+from tests.support.provider_calls import KEY, build_call, replay_stream
 
 
 def test_a_text_answer_is_read() -> None:
@@ -272,4 +272,4 @@ def test_any_body_is_an_answer_or_a_failure(body: Any, status: int) -> None:
     with suppress(ProviderError):
         UP.decode(CALL, status, {}, data)
     with suppress(ProviderError):
-        replay(UP, CALL, [b"data: " + data + b"\n\n"])
+        replay_stream(UP, CALL, [b"data: " + data + b"\n\n"])

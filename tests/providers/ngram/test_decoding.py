@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fanout.providers.ngram.decoding import BiasedDistribution, Chooser, Decoding
 from fanout.providers.ngram.language_model import Distribution
-from tests.support.ngram_reference import assert_drawn_from, decoded, pydoc_model
+from tests.support.ngram_reference import assert_drawn_from, decode_probabilities, pydoc_model
 
 PROMPT = "The value of the expression is the"
 PROMPTS = ("", " the", PROMPT, " an instance of", " xylophone", "If the object")
@@ -57,7 +57,7 @@ def test_no_choice_falls_outside_top_k_and_top_p(
     given = find_distribution(prompt, order)
     bias = dict.fromkeys(find_likeliest(banned, given), -100.0) | bias
     decoding = Decoding(temperature, top_k, top_p, logit_bias=bias)
-    assert set(count_draws(decoding, given, 30)) <= set(decoded(list_probabilities(given), decoding))
+    assert set(count_draws(decoding, given, 30)) <= set(decode_probabilities(list_probabilities(given), decoding))
 
 
 @settings(max_examples=40, deadline=None)
@@ -79,7 +79,9 @@ def test_the_weight_before_a_token_is_that_of_all_likelier_ones(
         else tempered
     )
     before = 0.0
-    for rank, (token, chance) in enumerate(decoded(list_probabilities(given), Decoding(temperature, logit_bias=bias)).items()):
+    for rank, (token, chance) in enumerate(
+        decode_probabilities(list_probabilities(given), Decoding(temperature, logit_bias=bias)).items()
+    ):
         if rank < 5 or rank % 97 == 0:
             assert whole.weight_before(token) / whole.total == pytest.approx(before, rel=1e-9, abs=1e-12)
         before += chance
@@ -108,7 +110,9 @@ def test_the_weight_before_a_token_is_that_of_all_likelier_ones(
 def test_choices_follow_the_exact_distribution(decoding: Decoding) -> None:
     model, given = pydoc_model(), find_distribution()
     prompt = [token for token in model.encode(PROMPT) if token is not None]
-    expected = decoded(list_probabilities(given), decoding, prompt=prompt if decoding.repetition_penalty != 1 else ())
+    expected = decode_probabilities(
+        list_probabilities(given), decoding, prompt=prompt if decoding.repetition_penalty != 1 else ()
+    )
     count = 20_000 if decoding.top_p == 1 and not decoding.top_k else 5_000 if len(decoding.logit_bias) < 100 else 300
     assert_drawn_from(count_draws(decoding, given, count, PROMPT), expected)
 
@@ -120,7 +124,7 @@ def test_choices_are_exact_where_almost_all_probability_is_banned() -> None:
     bias = {token: level - compute_logit(given, token) for token in find_likeliest(5, given)}
     for top_p in (1.0, 0.8):
         decoding = Decoding(temperature=0.01, top_p=top_p, logit_bias=bias)
-        assert_drawn_from(count_draws(decoding, given, 300), decoded(list_probabilities(given), decoding))
+        assert_drawn_from(count_draws(decoding, given, 300), decode_probabilities(list_probabilities(given), decoding))
 
 
 def test_choices_reach_the_rarest_tokens_where_all_others_are_banned() -> None:
@@ -170,7 +174,7 @@ def test_penalties_count_what_was_generated(decoding: Decoding) -> None:
     for _ in range(40):
         given = model.after([*prompt, *generated], 3)
         repeated = prompt if decoding.repetition_penalty != 1 else ()
-        expected = decoded(list_probabilities(given), greedy, generated, repeated)
+        expected = decode_probabilities(list_probabilities(given), greedy, generated, repeated)
         generated.append(chooser.choose(given))
         plain.append(unchanged.choose(model.after([*prompt, *plain], 3)))
         assert generated[-1] in expected

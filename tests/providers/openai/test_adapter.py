@@ -14,9 +14,9 @@ from fanout.config.providers_file import ParametersRow
 from fanout.core.errors import ConfigError, ProviderError
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import Completion, Failure, Query, Target
-from tests.support.exchanges import CALL, UP, build_openai
-from tests.support.recordings import Exchange, recorded
-from tests.support.wires import KEY, build_call, encode_body, replay
+from tests.support.openai_format import CALL, UP, build_openai
+from tests.support.provider_calls import KEY, build_call, encode_body, replay_stream
+from tests.support.recordings import RecordedExchange, load_recordings
 
 HOSTS = ("openai", "groq", "mistral", "openrouter", "deepseek", "cerebras", "huggingface", "zai", "gemini")
 
@@ -215,8 +215,8 @@ def summarize(completion: Completion) -> tuple[str, str | None, int | None, int 
     return choice.message.text, choice.finish_reason, usage.input_tokens, usage.output_tokens, usage.reasoning_tokens
 
 
-@pytest.mark.parametrize("exchange", recorded(*HOSTS))
-def test_recorded_answers_are_read(exchange: Exchange) -> None:
+@pytest.mark.parametrize("exchange", load_recordings(*HOSTS))
+def test_recorded_answers_are_read(exchange: RecordedExchange) -> None:
     """Each recorded exchange: whole, or streamed and cut anywhere."""
     if exchange.streamed and exchange.status == 200:
         check_stream(exchange)
@@ -236,7 +236,7 @@ def test_recorded_answers_are_read(exchange: Exchange) -> None:
         assert failure.code == (error["code"] if isinstance(error["code"], str) else None)
 
 
-def check_stream(exchange: Exchange) -> None:
+def check_stream(exchange: RecordedExchange) -> None:
     rng = random.Random(exchange.name)
     whole = try_stream([exchange.body], exchange)
     for _ in range(20):
@@ -255,33 +255,33 @@ def check_stream(exchange: Exchange) -> None:
     assert text == completion.choices[0].message.text
 
 
-def try_stream(pieces: list[bytes], exchange: Exchange) -> tuple[str, Completion] | Failure:
+def try_stream(pieces: list[bytes], exchange: RecordedExchange) -> tuple[str, Completion] | Failure:
     try:
-        deltas, completion = replay(UP, CALL, pieces, exchange.headers)
+        deltas, completion = replay_stream(UP, CALL, pieces, exchange.headers)
     except ProviderError as error:
         return error.failure
     return "".join(delta.text for delta in deltas), completion
 
 
-@pytest.mark.parametrize("exchange", recorded("openai", "groq"))
-def test_recorded_tool_calls_are_assembled(exchange: Exchange) -> None:
+@pytest.mark.parametrize("exchange", load_recordings("openai", "groq"))
+def test_recorded_tool_calls_are_assembled(exchange: RecordedExchange) -> None:
     """From their pieces, the arguments being JSON in the end."""
     if not exchange.streamed:
         return
-    deltas, completion = replay(UP, CALL, [exchange.body])
+    deltas, completion = replay_stream(UP, CALL, [exchange.body])
     (tool,) = completion.choices[0].message.tool_calls
     assert isinstance(json.loads(tool["function"]["arguments"]), dict)
     assert tool["function"]["name"] == exchange.request["tools"][0]["function"]["name"]
     assert all(piece["index"] == 0 for delta in deltas for piece in delta.tool_calls)
 
 
-@pytest.mark.parametrize("exchange", recorded("deepseek", "zai", "groq"))
-def test_recorded_reasoning_is_separated_from_text(exchange: Exchange) -> None:
+@pytest.mark.parametrize("exchange", load_recordings("deepseek", "zai", "groq"))
+def test_recorded_reasoning_is_separated_from_text(exchange: RecordedExchange) -> None:
     """`reasoning_content` and `reasoning`, whole and streamed alike."""
     if exchange.status != 200 or exchange.name == "groq-0-200":
         return
     if exchange.streamed:
-        deltas, completion = replay(UP, CALL, [exchange.body])
+        deltas, completion = replay_stream(UP, CALL, [exchange.body])
         assert "".join(delta.reasoning or "" for delta in deltas) == completion.choices[0].message.reasoning
     else:
         completion = UP.decode(CALL, 200, exchange.headers, exchange.body)

@@ -9,9 +9,9 @@ import pytest
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Call, Completion
 from fanout.providers.openai.adapter import OpenAi
-from tests.support.exchanges import build_openai
-from tests.support.llama import ENDLESS, LONG_TOKENS, Llama
-from tests.support.wires import build_call, collect_stream, open_session
+from tests.support.llama.process import ENDLESS, LONG_TOKENS, Llama
+from tests.support.openai_format import build_openai
+from tests.support.provider_calls import build_call, collect_stream, open_session
 
 
 async def call_both_ways(llama: Llama, prompt: str | None) -> tuple[Completion, Completion]:
@@ -69,9 +69,9 @@ async def test_cancelling_a_call_frees_its_slot(llama: Llama) -> None:
     async with open_session() as session:
         provider = build_openai(llama.url, session=session, key=llama.key)
         call = build_call(provider, llama.model, max_tokens=LONG_TOKENS, logit_bias=ENDLESS)
-        async with llama.freed():
+        async with llama.expect_release():
             task = asyncio.ensure_future(collect_stream(provider, call))
-            await llama.busy()
+            await llama.wait_until_busy()
             task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -9,20 +9,19 @@ import pytest
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Query, Target
 from fanout.providers.openai.azure import API_VERSION, Azure
-from tests.support.exchanges import build_choice, build_chunk, encode_chunks
-from tests.support.wires import (
+from tests.support.openai_format import build_choice, build_chunk, encode_chunks
+from tests.support.provider_calls import (
     KEY,
-    answer_with,
     build_adapter,
     build_call,
     collect_stream,
     encode_body,
     expect_answer,
     expect_failure,
-    serve_adapter,
     try_decode,
-    try_replay,
+    try_stream,
 )
+from tests.support.upstream.canned import answer_with, serve_adapter
 
 ENDPOINT = "https://acme.openai.azure.com"
 TOKEN = "eyJhbGciOi.eyJhdWQi.c2lnbmF0dXJl"
@@ -114,7 +113,7 @@ def test_an_answer_that_the_filter_cut_has_its_reason() -> None:
 def test_a_stream_may_begin_without_choices() -> None:
     azure = build_adapter(Azure, ENDPOINT)
     first = {"choices": [], "prompt_filter_results": [{"prompt_index": 0}], "model": ""}
-    result = try_replay(
+    result = try_stream(
         azure,
         build_call(azure),
         [encode_chunks(first, build_chunk("Hi"), build_chunk(finish="stop"), {"choices": [], "usage": USAGE})],

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Completion, Failure, TokenLogprob
-from tests.support.exchanges import CALL, UP, build_chunk, build_openai, encode_chunks, replay_failure
-from tests.support.wires import build_call, replay
+from tests.support.openai_format import CALL, UP, build_chunk, build_openai, encode_chunks, replay_failure
+from tests.support.provider_calls import build_call, replay_stream
 
 
 def test_a_stream_gives_deltas_and_then_the_whole() -> None:
@@ -24,7 +24,7 @@ def test_a_stream_gives_deltas_and_then_the_whole() -> None:
         build_chunk(finish="stop"),
         {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
     )
-    deltas, completion = replay(UP, CALL, [stream], {"x-request-id": "req-1"})
+    deltas, completion = replay_stream(UP, CALL, [stream], {"x-request-id": "req-1"})
     assert [(delta.call_index, delta.choice_index, delta.text) for delta in deltas] == [(7, 0, "Hel"), (7, 0, "lo")]
     assert completion.choices[0].message.text == "Hello"
     assert completion.choices[0].finish_reason == "stop"
@@ -40,7 +40,7 @@ def test_a_text_stream_is_read() -> None:
         {"choices": [{"index": 0, "text": "a", "logprobs": logprobs, "finish_reason": None}]},
         {"choices": [{"index": 0, "text": "b", "finish_reason": "length"}]},
     )
-    deltas, completion = replay(UP, CALL, [stream])
+    deltas, completion = replay_stream(UP, CALL, [stream])
     assert [delta.text for delta in deltas] == ["a", "b"]
     assert deltas[0].logprobs == completion.choices[0].logprobs == (TokenLogprob("a", -1.0),)
     assert (completion.choices[0].message.text, completion.choices[0].finish_reason) == ("ab", "length")
@@ -55,7 +55,7 @@ def test_several_choices_of_a_stream_are_kept_apart() -> None:
         build_chunk(finish="length", index=1),
         done=False,
     )
-    _, completion = replay(UP, CALL, [stream])
+    _, completion = replay_stream(UP, CALL, [stream])
     assert [(choice.message.text, choice.finish_reason) for choice in completion.choices] == [("a", "stop"), ("b", "length")]
     assert (
         replay_failure(encode_chunks(build_chunk("b", index=1), build_chunk("a"), build_chunk(finish="stop"), done=False)).code
@@ -76,7 +76,7 @@ def test_refusals_and_odd_content_of_a_stream_are_read() -> None:
         {},
         build_chunk(finish="content_filter"),
     )
-    deltas, completion = replay(UP, CALL, [stream])
+    deltas, completion = replay_stream(UP, CALL, [stream])
     parsed = completion.choices[0].message
     assert (parsed.text, parsed.reasoning, parsed.refusal) == ("ab", "hm", "I cannot")
     assert len(deltas) == 4
@@ -86,7 +86,7 @@ def test_tool_calls_without_an_index_are_distinguished_by_id() -> None:
     """Gemini's OpenAI path sends them whole, with no index or always the same; what else they carry is kept."""
     first = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}, "extra_content": {"s": 1}}
     second = {"index": 0, "id": "b", "function": {"name": "g", "arguments": {"x": 1}}}
-    deltas, completion = replay(
+    deltas, completion = replay_stream(
         UP,
         CALL,
         [encode_chunks(build_chunk(tool_calls=[first]), build_chunk(tool_calls=[second]), build_chunk(finish="tool_calls"))],
@@ -111,7 +111,7 @@ def test_tool_calls_without_an_index_are_distinguished_by_id() -> None:
 )
 def test_either_a_finish_reason_or_the_terminator_ends_a_stream(end: bytes, finish: str | None) -> None:
     """transformers sends no `[DONE]`; a finish reason that did not come is not invented."""
-    _, completion = replay(UP, CALL, [encode_chunks(build_chunk("a"), done=False), end])
+    _, completion = replay_stream(UP, CALL, [encode_chunks(build_chunk("a"), done=False), end])
     assert (completion.choices[0].message.text, completion.choices[0].finish_reason) == ("a", finish)
 
 
@@ -125,7 +125,7 @@ def test_a_stream_with_neither_is_a_failure_with_its_partial_text(rest: bytes) -
 def test_a_last_event_that_nothing_ends_is_still_a_delta() -> None:
     """Whoever only passes deltas on must not lose the end."""
     stream = encode_chunks(build_chunk("a"), build_chunk("b", "stop"), done=False).rstrip()
-    deltas, _ = replay(UP, CALL, [stream])
+    deltas, _ = replay_stream(UP, CALL, [stream])
     assert "".join(delta.text for delta in deltas) == "ab"
 
 
@@ -182,23 +182,23 @@ def test_deltas_before_an_error_in_the_same_read_are_given() -> None:
 
 def test_bytes_behind_the_terminator_are_not_read() -> None:
     """Whatever it is."""
-    _, completion = replay(UP, CALL, [encode_chunks(build_chunk("a", "stop")) + b"data: {broken\n\n"])
+    _, completion = replay_stream(UP, CALL, [encode_chunks(build_chunk("a", "stop")) + b"data: {broken\n\n"])
     assert completion.choices[0].message.text == "a"
 
 
 def test_a_stream_holds_no_more_than_an_answer_may() -> None:
     """The kept text counts, not the wrapping of a few characters in hundreds of bytes."""
     small, read = build_openai(max_answer_bytes=1024), encode_chunks(build_chunk("0123456789"), done=False)
-    _, completion = replay(small, build_call(small), [read] * 100 + [encode_chunks()])
+    _, completion = replay_stream(small, build_call(small), [read] * 100 + [encode_chunks()])
     assert len(completion.choices[0].message.text) == 1000
     with pytest.raises(ProviderError) as caught:
-        replay(small, build_call(small), [read] * 110)
+        replay_stream(small, build_call(small), [read] * 110)
     assert caught.value.failure.code == "answer_too_large"
 
 
 def read_any(pieces: list[bytes]) -> Completion | Failure:
     try:
-        return replay(UP, CALL, pieces)[1]
+        return replay_stream(UP, CALL, pieces)[1]
     except ProviderError as error:
         return error.failure
 
@@ -216,8 +216,8 @@ STREAM = encode_chunks(
 def test_the_cuts_of_a_stream_do_not_matter(cuts: list[int]) -> None:
     """A stream gives the same in any pieces."""
     pieces = [STREAM[start:end] for start, end in pairwise([0, *sorted(cuts), len(STREAM)])]
-    deltas, completion = replay(UP, CALL, pieces)
-    assert (deltas, completion) == replay(UP, CALL, [STREAM])
+    deltas, completion = replay_stream(UP, CALL, pieces)
+    assert (deltas, completion) == replay_stream(UP, CALL, [STREAM])
 
 
 @given(

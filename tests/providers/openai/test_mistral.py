@@ -9,8 +9,8 @@ import pytest
 from fanout.config.settings import load_settings
 from fanout.core.schema import Completion
 from fanout.providers.openai.adapter import OpenAi
-from tests.support.exchanges import encode_chunks
-from tests.support.wires import build_adapter, build_call, encode_body, expect_failure, try_decode, try_replay
+from tests.support.openai_format import encode_chunks
+from tests.support.provider_calls import build_adapter, build_call, encode_body, expect_failure, try_decode, try_stream
 
 # Source: mistralai 3.7.0 `models/chatcompletionrequest.py`; of `repetition_penalty`, `top_k` and `logprobs` the API's own
 # description (2026-08) knows nothing yet.
@@ -82,7 +82,7 @@ def test_filled_in_code_comes_as_a_message() -> None:
         {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]},
         {"choices": [{"index": 0, "delta": {"content": "x):"}, "finish_reason": "stop"}], "usage": usage},
     ]
-    result = try_replay(codestral, call, [encode_chunks(*pieces)])
+    result = try_stream(codestral, call, [encode_chunks(*pieces)])
     assert isinstance(completion, Completion)
     assert isinstance(result, tuple)
     assert completion.choices == result[1].choices

@@ -16,10 +16,10 @@ import pytest
 from fanout.core.errors import ProviderError
 from fanout.core.messages import Message
 from fanout.core.schema import Completion, Delta, Failure
-from tests.support.exchanges import build_choice, build_chunk, build_openai, encode_chunks
-from tests.support.playbook import MATRIX
-from tests.support.upstreams import Upstream, refusing_url
-from tests.support.wires import KEY, build_call, collect_stream, open_session
+from tests.support.openai_format import build_choice, build_chunk, build_openai, encode_chunks
+from tests.support.provider_calls import KEY, build_call, collect_stream, open_session
+from tests.support.upstream.script import FAULT_SCRIPTS
+from tests.support.upstream.server import Upstream, reserve_refusing_url
 
 HIGHEST_BYTES = 2**24
 
@@ -167,7 +167,7 @@ async def test_a_key_and_an_address_that_an_upstream_repeats_are_hidden(
     assert str(upstream.port) not in failure.message
 
 
-@pytest.mark.parametrize("model", [name for name in MATRIX if not name.startswith(("hang", "first", "tail"))])
+@pytest.mark.parametrize("model", [name for name in FAULT_SCRIPTS if not name.startswith(("hang", "first", "tail"))])
 async def test_whatever_an_upstream_does_is_an_answer_or_a_failure(
     upstream: Upstream, session: aiohttp.ClientSession, model: str
 ) -> None:
@@ -181,7 +181,7 @@ async def test_whatever_an_upstream_does_is_an_answer_or_a_failure(
 
 async def test_a_closed_port_is_a_network_failure(session: aiohttp.ClientSession) -> None:
     """The message does not show the address."""
-    with refusing_url() as url:
+    with reserve_refusing_url() as url:
         provider = build_openai(url, session=session)
         failure = await await_failure(provider.complete(build_call(provider)))
     assert (failure.kind, failure.code) == ("network", "connect_error")
@@ -239,8 +239,8 @@ async def test_an_answer_beyond_the_limit_is_not_read(upstream: Upstream, sessio
     for number, model in enumerate(("mb-50", "mb-50-bad_chunk")):
         failure = await await_failure(provider.complete(build_call(provider, model)))
         assert (failure.kind, failure.code) == ("malformed", "answer_too_large")
-        await upstream.closed()
-        assert upstream.requests[number].abandoned
+        await upstream.wait_until_closed()
+        assert upstream.requests[number].is_abandoned
 
 
 async def test_a_stream_beyond_the_limit_is_closed(upstream: Upstream, session: aiohttp.ClientSession) -> None:
@@ -250,8 +250,8 @@ async def test_a_stream_beyond_the_limit_is_closed(upstream: Upstream, session: 
     assert failure.code == "answer_too_large"
     assert len(failure.partial or "") >= HIGHEST_BYTES
     assert (await await_failure(collect_stream(provider, build_call(provider, "mb-50-chunks-1")))).code == "event_too_large"
-    await upstream.closed()
-    assert [request.abandoned for request in upstream.requests] == [True, True]
+    await upstream.wait_until_closed()
+    assert [request.is_abandoned for request in upstream.requests] == [True, True]
 
 
 async def test_the_limit_counts_a_body_after_decompression(session: aiohttp.ClientSession) -> None:
@@ -288,13 +288,13 @@ async def test_cancelling_closes_the_upstreams_connection(
     provider = build_openai(upstream.url, session=session)
     call = build_call(provider, model)
     task = asyncio.ensure_future(collect_stream(provider, call) if stream else provider.complete(call))
-    await upstream.arrived(1)
+    await upstream.wait_for_requests(1)
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await upstream.closed(1.0)
-    assert upstream.requests[0].abandoned
+    await upstream.wait_until_closed(1.0)
+    assert upstream.requests[0].is_abandoned
 
 
 async def test_cancelling_closes_a_tls_connection_at_once_too() -> None:
@@ -309,12 +309,12 @@ async def test_cancelling_closes_a_tls_connection_at_once_too() -> None:
             _, completion = await collect_stream(provider, build_call(provider, "ok"))
             assert completion.choices[0].message.text == "This is ok."
             task = asyncio.ensure_future(provider.complete(build_call(provider, "hang_body")))
-            await upstream.arrived(2)
+            await upstream.wait_for_requests(2)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            await upstream.closed(1.0)
-            assert upstream.requests[1].abandoned
+            await upstream.wait_until_closed(1.0)
+            assert upstream.requests[1].is_abandoned
 
 
 async def test_a_callers_time_limit_is_not_taken_for_a_failure(upstream: Upstream, session: aiohttp.ClientSession) -> None:
@@ -327,7 +327,7 @@ async def test_a_callers_time_limit_is_not_taken_for_a_failure(upstream: Upstrea
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await answer
-    await upstream.closed(1.0)
+    await upstream.wait_until_closed(1.0)
 
 
 async def test_leaving_a_stream_early_closes_the_upstreams_connection(
@@ -337,8 +337,8 @@ async def test_leaving_a_stream_early_closes_the_upstreams_connection(
     provider = build_openai(upstream.url, session=session)
     async with aclosing(provider.stream(build_call(provider, "chunks-1000-gap-0.01"))) as pieces:
         assert isinstance(await anext(pieces), Delta)
-    await upstream.closed(1.0)
-    assert upstream.requests[0].abandoned
+    await upstream.wait_until_closed(1.0)
+    assert upstream.requests[0].is_abandoned
 
 
 async def test_an_error_in_a_stream_closes_the_upstreams_connection(session: aiohttp.ClientSession) -> None:

@@ -21,11 +21,8 @@ from fanout.providers.cohere import Cohere
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.gemini.vertex import Vertex
 from fanout.providers.transport.http import HttpProvider
-from tests.support.streams import CLAUDE, CLAUDE_SAYS, COHERE, COHERE_SAYS, GEMINI, GEMINI_SAYS
-from tests.support.wires import (
+from tests.support.provider_calls import (
     KEY,
-    answer_in_pieces,
-    answer_with,
     build_adapter,
     build_call,
     collect_stream,
@@ -33,17 +30,18 @@ from tests.support.wires import (
     cut_at,
     encode_body,
     expect_failure,
-    serve_adapter,
     try_decode,
-    try_replay,
+    try_stream,
 )
+from tests.support.upstream.canned import answer_in_pieces, answer_with, serve_adapter
+from tests.support.vendor_streams import CLAUDE, CLAUDE_ANSWER, COHERE, COHERE_ANSWER, GEMINI, GEMINI_ANSWER
 
 ANTHROPIC, GOOGLE, CO = build_adapter(Anthropic), build_adapter(Gemini), build_adapter(Cohere)
 ALL = [pytest.param(provider, id=type(provider).__name__.lower()) for provider in (ANTHROPIC, GOOGLE, CO)]
 STREAMS: list[Any] = [
-    pytest.param(ANTHROPIC, CLAUDE, CLAUDE_SAYS, id="anthropic"),
-    pytest.param(GOOGLE, GEMINI, GEMINI_SAYS, id="gemini"),
-    pytest.param(CO, COHERE, COHERE_SAYS, id="cohere"),
+    pytest.param(ANTHROPIC, CLAUDE, CLAUDE_ANSWER, id="anthropic"),
+    pytest.param(GOOGLE, GEMINI, GEMINI_ANSWER, id="gemini"),
+    pytest.param(CO, COHERE, COHERE_ANSWER, id="cohere"),
 ]
 WEATHER: dict[str, Any] = {
     "type": "function",
@@ -96,7 +94,7 @@ def test_a_stream_says_what_the_vendors_client_makes_of_it(
     provider: HttpProvider, stream: bytes, expected: Mapping[str, Any]
 ) -> None:
     """Text, thoughts, tool calls and tokens; its deltas amount to the same as its end."""
-    outcome = try_replay(provider, build_call(provider), [stream])
+    outcome = try_stream(provider, build_call(provider), [stream])
     assert not isinstance(outcome, Failure)
     deltas, completion = outcome
     assert describe(completion) == expected
@@ -114,7 +112,7 @@ def test_a_stream_says_what_the_vendors_client_makes_of_it(
 @given(places=PLACES)
 def test_no_cut_of_the_bytes_matters(provider: HttpProvider, stream: bytes, expected: Any, places: list[int]) -> None:
     """Not within an event, a line ending or a character; text is only grouped otherwise."""
-    assert try_replay(provider, build_call(provider), cut_at(stream, places)) == try_replay(
+    assert try_stream(provider, build_call(provider), cut_at(stream, places)) == try_stream(
         provider, build_call(provider), [stream]
     )
 
@@ -131,8 +129,8 @@ def test_no_corruption_is_more_than_a_failure(
 ) -> None:
     """Another answer or a failure, the same however it is cut; never another exception."""
     body = corrupt(stream, changes)[: length or None]
-    outcome = try_replay(provider, build_call(provider), [body])
-    again = try_replay(provider, build_call(provider), cut_at(body, places))
+    outcome = try_stream(provider, build_call(provider), [body])
+    again = try_stream(provider, build_call(provider), cut_at(body, places))
     if isinstance(outcome, Failure):
         assert isinstance(again, Failure)
         assert (again.kind, again.code, again.message) == (outcome.kind, outcome.code, outcome.message)
@@ -169,7 +167,7 @@ def test_a_field_may_be_anything(provider: HttpProvider, stream: bytes, expected
     """Of a stream as of a whole answer, a refusal's too: what is of another type has no meaning, and breaks nothing."""
     events = replace_part(parse_events(stream), odd, [place])
     if isinstance(events, list):
-        try_replay(provider, build_call(provider), [f"data: {json.dumps(event)}\n\n".encode() for event in events])
+        try_stream(provider, build_call(provider), [f"data: {json.dumps(event)}\n\n".encode() for event in events])
     for event in events if isinstance(events, list) else [events]:
         for status in (200, 400, 429):
             try_decode(provider, build_call(provider), status, event)
@@ -183,7 +181,7 @@ def test_a_stream_without_its_end_is_a_failure_with_its_partial_text(
     ends = stream.rfind(b"event: message_delta" if provider is ANTHROPIC else b"event: message-end")
     body = stream[:ends] if ends > 0 else stream[: stream.rfind(b"data:")]
     for length in (*range(0, len(body), 7), len(body)):
-        failure = expect_failure(try_replay(provider, build_call(provider), [body[:length]]))
+        failure = expect_failure(try_stream(provider, build_call(provider), [body[:length]]))
         assert (failure.kind, failure.code) == ("network", "stream_truncated")
         assert expected["text"].startswith(failure.partial or "")
         assert length < len(body) or failure.partial == expected["text"]
@@ -223,7 +221,7 @@ def test_what_is_no_answer(provider: HttpProvider, body: bytes, code: str) -> No
     ids=lambda value: repr(value[:12]),
 )
 def test_what_is_no_stream(provider: HttpProvider, stream: bytes, code: str) -> None:
-    failure = expect_failure(try_replay(provider, build_call(provider), [stream]))
+    failure = expect_failure(try_stream(provider, build_call(provider), [stream]))
     assert failure.code == code
 
 
@@ -236,7 +234,7 @@ def test_an_error_comes_after_the_deltas_before_it(provider: HttpProvider, strea
     for step in (events.flush, events.close):
         with pytest.raises(ProviderError, match="no"):
             step()
-    unended = try_replay(provider, build_call(provider), [before, b'data: {"error": {"message": "no", "code": 400}}'])
+    unended = try_stream(provider, build_call(provider), [before, b'data: {"error": {"message": "no", "code": 400}}'])
     assert isinstance(unended, Failure)
     assert (unended.message, unended.partial) == ("no", expected["text"])
 
@@ -245,7 +243,7 @@ def test_an_error_comes_after_the_deltas_before_it(provider: HttpProvider, strea
 def test_a_stream_is_held_only_so_far(make: type[HttpProvider], stream: bytes) -> None:
     """What its deltas amount to is bounded as a whole answer is."""
     small = build_adapter(make, max_answer_bytes=8)
-    failure = expect_failure(try_replay(small, build_call(small), cut_at(stream, range(0, len(stream), 50))))
+    failure = expect_failure(try_stream(small, build_call(small), cut_at(stream, range(0, len(stream), 50))))
     assert failure.code == "answer_too_large"
 
 

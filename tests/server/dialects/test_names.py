@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.http_client import Client, Reply
-from tests.support.server import UP_KEY, serving
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.client import Client, Reply
+from tests.support.server import UP_KEY, serve
+from tests.support.upstream.server import Upstream
 
 MODELS: dict[str, dict[str, Any]] = {
     "models": {
@@ -29,8 +30,8 @@ MODELS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 async def client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
-    config = providers_file(upstream.url, tmp_path, more=MODELS, api_key_env="UP_KEY", retries={"attempts": 1})
-    async with serving(config, UP_KEY=UP_KEY) as server:
+    config = write_providers_file(upstream.url, tmp_path, more=MODELS, api_key_env="UP_KEY", retries={"attempts": 1})
+    async with serve(config, UP_KEY=UP_KEY) as server:
         yield Client(server)
 
 
@@ -39,7 +40,7 @@ def models(reply: Reply) -> list[str]:
 
 
 async def test_a_name_is_one_entry(client: Client) -> None:
-    reply = await client.ask(model="up/ok")
+    reply = await client.complete(model="up/ok")
 
     assert reply.status == 200
     assert reply.choice["model"] == reply.choice["label"] == "up/ok"
@@ -47,7 +48,7 @@ async def test_a_name_is_one_entry(client: Client) -> None:
 
 
 async def test_an_object_is_one_entry_with_parameters_of_its_own(client: Client) -> None:
-    reply = await client.ask(model={"model": "up/echo", "label": "mine", "temperature": 0.5}, temperature=0.1, top_p=0.9)
+    reply = await client.complete(model={"model": "up/echo", "label": "mine", "temperature": 0.5}, temperature=0.1, top_p=0.9)
 
     assert (reply.choice["model"], reply.choice["label"]) == ("up/echo", "mine")
     sent = json.loads(reply.choice["text"])
@@ -55,7 +56,7 @@ async def test_an_object_is_one_entry_with_parameters_of_its_own(client: Client)
 
 
 async def test_a_list_is_an_entry_each_in_its_order(client: Client) -> None:
-    reply = await client.ask(model=["up/sleep-0.1", {"model": "up/ok"}, "up/say-yes"])
+    reply = await client.complete(model=["up/sleep-0.1", {"model": "up/ok"}, "up/say-yes"])
 
     assert models(reply) == ["up/sleep-0.1", "up/ok", "up/say-yes"]
     assert [choice["entry"] for choice in reply.choices] == [choice["index"] for choice in reply.choices] == [0, 1, 2]
@@ -68,7 +69,7 @@ async def test_null_takes_a_parameter_back_for_its_entry_alone(client: Client) -
         {"model": "up/echo", "max_new_tokens": 7},
         "up/echo",
     ]
-    reply = await client.ask(model=entries, temperature=0.3, stop=["!"], max_tokens=9)
+    reply = await client.complete(model=entries, temperature=0.3, stop=["!"], max_tokens=9)
 
     taken_back, changed, plain = (json.loads(text) for text in reply.texts)
     assert not {"temperature", "stop", "max_tokens"} & set(taken_back)
@@ -77,15 +78,15 @@ async def test_null_takes_a_parameter_back_for_its_entry_alone(client: Client) -
 
 
 async def test_the_same_model_twice_is_two_answers(client: Client, upstream: Upstream) -> None:
-    reply = await client.ask(model=["up/echo", {"model": "up/echo", "label": "hot", "temperature": 1}, "up/echo"])
+    reply = await client.complete(model=["up/echo", {"model": "up/echo", "label": "hot", "temperature": 1}, "up/echo"])
 
     assert models(reply) == ["up/echo"] * 3
     assert [choice["label"] for choice in reply.choices] == ["up/echo", "hot", "up/echo"]
-    assert len(upstream.of("echo")) == 3
+    assert len(upstream.requests_for("echo")) == 3
 
 
 async def test_a_catalogue_name_and_its_aliases_are_known_in_any_case(client: Client) -> None:
-    reply = await client.ask(model=["big-model", "HUGE", "vendor/big", "Big-Model"])
+    reply = await client.complete(model=["big-model", "HUGE", "vendor/big", "Big-Model"])
 
     assert models(reply) == ["big-model", "HUGE", "vendor/big", "Big-Model"]
     assert {choice["upstream_model"] for choice in reply.choices} == {"say-big"}
@@ -93,7 +94,7 @@ async def test_a_catalogue_name_and_its_aliases_are_known_in_any_case(client: Cl
 
 
 async def test_a_set_is_its_members_with_the_overrides_and_label_of_its_entry(client: Client) -> None:
-    reply = await client.ask(model=["up/ok", {"model": "pair", "label": "p", "max_tokens": 3}, "PAIR"], seed=1)
+    reply = await client.complete(model=["up/ok", {"model": "pair", "label": "p", "max_tokens": 3}, "PAIR"], seed=1)
 
     assert models(reply) == ["up/ok", "Big-Model", "local/ngram-2", "Big-Model", "local/ngram-2"]
     assert [choice["entry"] for choice in reply.choices] == [0, 1, 2, 3, 4]
@@ -108,7 +109,7 @@ async def test_a_set_is_its_members_with_the_overrides_and_label_of_its_entry(cl
 
 
 async def test_provider_and_id_call_any_id_of_a_configured_provider(client: Client, upstream: Upstream) -> None:
-    reply = await client.ask(model=["up/say-anything", "local/ngram-3"])
+    reply = await client.complete(model=["up/say-anything", "local/ngram-3"])
 
     assert reply.texts[0] == "anything"
     assert [choice["provider"] for choice in reply.choices] == ["up", "local"]
@@ -116,7 +117,7 @@ async def test_provider_and_id_call_any_id_of_a_configured_provider(client: Clie
 
 
 async def test_a_chat_model_gets_messages_and_a_text_model_the_prompt(client: Client, upstream: Upstream) -> None:
-    reply = await client.ask(model=["up/echo", "plain"], prompt="Once upon")
+    reply = await client.complete(model=["up/echo", "plain"], prompt="Once upon")
 
     chat, text = (json.loads(text) for text in reply.texts)
     assert chat["messages"] == [{"role": "user", "content": "Once upon"}]
@@ -125,7 +126,7 @@ async def test_a_chat_model_gets_messages_and_a_text_model_the_prompt(client: Cl
 
 
 async def test_an_unknown_name_alone_is_404_with_near_names(client: Client) -> None:
-    reply = await client.ask(model="bigmodel")
+    reply = await client.complete(model="bigmodel")
 
     assert reply.status == 404
     assert reply.error["code"] == "model_not_found"
@@ -137,7 +138,7 @@ async def test_an_unknown_name_alone_is_404_with_near_names(client: Client) -> N
 
 
 async def test_an_unknown_name_fails_its_own_entry_beside_others(client: Client) -> None:
-    reply = await client.ask(model=["up/ok", "hugee", "up/say-yes"])
+    reply = await client.complete(model=["up/ok", "hugee", "up/say-yes"])
 
     good, unknown, also_good = reply.choices
     assert reply.status == 200
@@ -150,15 +151,15 @@ async def test_an_unknown_name_fails_its_own_entry_beside_others(client: Client)
 
 
 async def test_a_name_unlike_all_others_gets_no_suggestion(client: Client) -> None:
-    reply = await client.ask(model="zzzzqqqq")
+    reply = await client.complete(model="zzzzqqqq")
 
     assert "did you mean" not in reply.error["message"]
     assert "/v1/models" in reply.error["message"]
 
 
 async def test_a_model_without_its_key_names_the_variables(client: Client) -> None:
-    beside = await client.ask(model=["locked", "up/ok"])
-    alone = await client.ask(model=["locked", "needy/other"])
+    beside = await client.complete(model=["locked", "up/ok"])
+    alone = await client.complete(model=["locked", "needy/other"])
 
     assert beside.status == 200
     error = beside.choices[0]["error"]
@@ -170,7 +171,7 @@ async def test_a_model_without_its_key_names_the_variables(client: Client) -> No
 
 
 async def test_a_retired_model_is_not_replaced_by_another(client: Client, upstream: Upstream) -> None:
-    reply = await client.ask(model="gone")
+    reply = await client.complete(model="gone")
 
     assert reply.status == 404
     assert reply.error["code"] == "model_retired"
@@ -180,9 +181,9 @@ async def test_a_retired_model_is_not_replaced_by_another(client: Client, upstre
 
 
 async def test_one_to_64_entries_are_allowed(client: Client) -> None:
-    most = await client.ask(model=["local/ngram-2"] * 64, max_tokens=1)
-    more = await client.ask(model=["local/ngram-2"] * 65, max_tokens=1)
-    none = await client.ask(model=[])
+    most = await client.complete(model=["local/ngram-2"] * 64, max_tokens=1)
+    more = await client.complete(model=["local/ngram-2"] * 65, max_tokens=1)
+    none = await client.complete(model=[])
 
     assert (most.status, len(most.choices)) == (200, 64)
     assert (more.status, more.params) == (400, ["model"])
@@ -190,7 +191,7 @@ async def test_one_to_64_entries_are_allowed(client: Client) -> None:
 
 
 async def test_more_calls_than_the_server_allows_are_refused_whole(client: Client, upstream: Upstream) -> None:
-    reply = await client.ask(model=["up/ok"] * 3, n=86)
+    reply = await client.complete(model=["up/ok"] * 3, n=86)
 
     assert reply.status == 400
     assert reply.error["code"] == "too_many_calls"

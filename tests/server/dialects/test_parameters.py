@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.http_client import Client
-from tests.support.server import serving
-from tests.support.upstreams import Upstream
+from tests.support.client import Client
+from tests.support.server import serve
+from tests.support.upstream.server import Upstream
 
 EVERYTHING: dict[str, Any] = {
     "max_tokens": 5,
@@ -61,13 +61,13 @@ RANGES: list[tuple[str, list[Any], list[Any]]] = [
 
 
 @pytest.mark.parametrize(("name", "allowed", "wrong"), RANGES, ids=[f"{row[0]}-{number}" for number, row in enumerate(RANGES)])
-async def test_every_parameter_has_its_range(embedded: Client, name: str, allowed: list[Any], wrong: list[Any]) -> None:
+async def test_every_parameter_has_its_range(embedded_client: Client, name: str, allowed: list[Any], wrong: list[Any]) -> None:
     """At the ends of each range, just past them, and of another type; `null` is as if absent."""
     for value in allowed:
-        reply = await embedded.ask(**{"model": "local/ngram-2", "dry_run": True, name: value})
+        reply = await embedded_client.complete(**{"model": "local/ngram-2", "dry_run": True, name: value})
         assert reply.status == 200, (name, value, reply.body)
     for value in wrong:
-        reply = await embedded.ask(**{"model": "local/ngram-2", "dry_run": True, name: value})
+        reply = await embedded_client.complete(**{"model": "local/ngram-2", "dry_run": True, name: value})
         assert reply.status == 400, (name, value, reply.body)
         (param,) = reply.params
         assert param is not None
@@ -75,8 +75,8 @@ async def test_every_parameter_has_its_range(embedded: Client, name: str, allowe
         assert reply.error["code"] == "invalid_value"
 
 
-async def test_every_parameter_reaches_its_model(embedded: Client) -> None:
-    reply = await embedded.ask(model="local/ngram-3", prompt="The value", **EVERYTHING)
+async def test_every_parameter_reaches_its_model(embedded_client: Client) -> None:
+    reply = await embedded_client.complete(model="local/ngram-3", prompt="The value", **EVERYTHING)
 
     choice = reply.choice
     assert (choice["ignored_parameters"], choice["adjusted_parameters"]) == ([], {})
@@ -87,7 +87,7 @@ async def test_every_parameter_reaches_its_model(embedded: Client) -> None:
 
 async def test_every_parameter_is_sent_upstream_by_its_name(client: Client) -> None:
     parameters = {name: value for name, value in EVERYTHING.items() if name not in ("top_k", "repetition_penalty", "best_of")}
-    chat = await client.ask(model="up/echo", **parameters, user="me")
+    chat = await client.complete(model="up/echo", **parameters, user="me")
     sent = json.loads(chat.choice["text"])
 
     assert {name: sent[name] for name in ("max_tokens", "temperature", "top_p", "seed", "stop", "logit_bias", "user")} == {
@@ -99,8 +99,8 @@ async def test_every_parameter_is_sent_upstream_by_its_name(client: Client) -> N
     assert sorted(chat.choice["ignored_parameters"]) == ["echo", "suffix"]
 
 
-async def test_one_answer_names_every_wrong_field(embedded: Client) -> None:
-    reply = await embedded.ask(
+async def test_one_answer_names_every_wrong_field(embedded_client: Client) -> None:
+    reply = await embedded_client.complete(
         model=["local/ngram-2", {"model": "local/ngram-3", "top_p": 2, "lable": "x"}, {"temperature": 1}, 7, ""],
         temperature=3,
         max_tokens=1,
@@ -129,16 +129,16 @@ async def test_one_answer_names_every_wrong_field(embedded: Client) -> None:
     assert reply.error["param"] in by_param
 
 
-async def test_a_missing_field_is_named(embedded: Client) -> None:
-    reply = await embedded.send("POST", "/v1/completion", {})
+async def test_a_missing_field_is_named(embedded_client: Client) -> None:
+    reply = await embedded_client.send("POST", "/v1/completion", {})
 
     assert reply.params == ["prompt", "model"]
     assert reply.error["code"] == "missing_required_parameter"
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b'"x"', b"null", b"true"])
-async def test_a_body_that_is_no_object_is_refused(embedded: Client, body: bytes) -> None:
-    reply = await embedded.send("POST", "/v1/completion", body)
+async def test_a_body_that_is_no_object_is_refused(embedded_client: Client, body: bytes) -> None:
+    reply = await embedded_client.send("POST", "/v1/completion", body)
 
     assert reply.status == 400
     assert reply.error["message"] == "must be a JSON object"
@@ -154,18 +154,18 @@ async def test_a_body_that_is_no_object_is_refused(embedded: Client, body: bytes
         ([{"n": 0, "model": "a"}], "model[0].n"),
     ],
 )
-async def test_a_wrong_entry_is_named_as_it_was_written(embedded: Client, model: Any, param: str) -> None:
-    reply = await embedded.ask(model=model)
+async def test_a_wrong_entry_is_named_as_it_was_written(embedded_client: Client, model: Any, param: str) -> None:
+    reply = await embedded_client.complete(model=model)
 
     assert (reply.status, reply.params) == (400, [param])
 
 
-async def test_max_new_tokens_is_another_name_of_max_tokens(embedded: Client) -> None:
+async def test_max_new_tokens_is_another_name_of_max_tokens(embedded_client: Client) -> None:
     for both in ({"max_new_tokens": 2}, {"max_new_tokens": 2, "max_tokens": 2}, {"max_new_tokens": 2, "max_tokens": None}):
-        reply = await embedded.ask(model="local/ngram-2", **both)
+        reply = await embedded_client.complete(model="local/ngram-2", **both)
         assert reply.choice["usage"]["completion_tokens"] == 2
 
-    differing = await embedded.ask(model="local/ngram-2", max_new_tokens=2, max_tokens=3)
+    differing = await embedded_client.complete(model="local/ngram-2", max_new_tokens=2, max_tokens=3)
     assert (differing.status, differing.params) == (400, ["max_new_tokens"])
 
 
@@ -179,14 +179,14 @@ async def test_max_new_tokens_is_another_name_of_max_tokens(embedded: Client) ->
         ({"stream": True, "model": {"model": "local/ngram-2", "best_of": 2}}, "stream"),
     ],
 )
-async def test_best_of_is_at_least_n_and_not_streamed(embedded: Client, body: dict[str, Any], param: str) -> None:
-    reply = await embedded.ask(**{"model": "local/ngram-2", **body})
+async def test_best_of_is_at_least_n_and_not_streamed(embedded_client: Client, body: dict[str, Any], param: str) -> None:
+    reply = await embedded_client.complete(**{"model": "local/ngram-2", **body})
 
     assert (reply.status, reply.params) == (400, [param])
 
 
 async def test_best_of_0_is_not_set(client: Client, upstream: Upstream) -> None:
-    reply = await client.ask(
+    reply = await client.complete(
         model=["ok-text", {"model": "ok-text", "best_of": 2}, {"model": "ok-text", "best_of": 0}], best_of=0
     )
 
@@ -194,16 +194,16 @@ async def test_best_of_0_is_not_set(client: Client, upstream: Upstream) -> None:
     assert sorted(request.body.get("best_of", 0) for request in upstream.requests) == [0, 0, 2]
 
 
-async def test_an_entry_that_takes_best_of_back_can_be_streamed(embedded: Client) -> None:
+async def test_an_entry_that_takes_best_of_back_can_be_streamed(embedded_client: Client) -> None:
     for taken_back in (None, 0, 1):
         entry = {"model": "local/ngram-2", "best_of": taken_back}
-        stream = await embedded.stream(model=entry, best_of=2, max_tokens=1)
+        stream = await embedded_client.stream(model=entry, best_of=2, max_tokens=1)
         assert stream.ends[0]["error"] is None
 
 
-async def test_a_set_counts_its_members_for_return_when(embedded: Client) -> None:
-    good = await embedded.ask(model=["embedded", "local/ngram-2"], return_when=4, dry_run=True)
-    beyond = await embedded.ask(model=["embedded", "local/ngram-2"], return_when=5, dry_run=True)
+async def test_a_set_counts_its_members_for_return_when(embedded_client: Client) -> None:
+    good = await embedded_client.complete(model=["embedded", "local/ngram-2"], return_when=4, dry_run=True)
+    beyond = await embedded_client.complete(model=["embedded", "local/ngram-2"], return_when=5, dry_run=True)
 
     assert good.status == 200
     assert (beyond.status, beyond.params) == (400, ["return_when"])
@@ -211,10 +211,10 @@ async def test_a_set_counts_its_members_for_return_when(embedded: Client) -> Non
 
 
 async def test_the_server_sets_the_longest_deadline() -> None:
-    async with serving(FANOUT_MAX_TIMEOUT_S="5") as server:
+    async with serve(FANOUT_MAX_TIMEOUT_S="5") as server:
         client = Client(server)
-        allowed = await client.ask(model="local/ngram-2", timeout_s=5, dry_run=True)
-        longer = await client.ask(model="local/ngram-2", timeout_s=5.1, dry_run=True)
+        allowed = await client.complete(model="local/ngram-2", timeout_s=5, dry_run=True)
+        longer = await client.complete(model="local/ngram-2", timeout_s=5.1, dry_run=True)
 
     assert allowed.status == 200
     assert (longer.status, longer.params) == (400, ["timeout_s"])

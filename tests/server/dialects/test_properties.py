@@ -20,8 +20,8 @@ from fanout.core.merge import merge
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Answer, Call, Choice, Completion, Failure, Outcome, Query, Target, Timing
 from fanout.core.usage import Cost, Usage
-from tests.support.http_client import EMBEDDED, Client, Reply, Stream
-from tests.support.server import serving
+from tests.support.client import EMBEDDED, Client, Reply, Stream
+from tests.support.server import serve
 
 DOCUMENTED = {200, 400, 404, 413, 415, 503, 504}
 """What `/v1/completion` may answer where every model is an embedded one: none of them is refused, over quota or unreachable.
@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
     config = tmp_path / "embedded.json"
     config.write_text(json.dumps(EMBEDDED))
     with asyncio.Runner() as runner:
-        server = serving(config, FANOUT_MAX_CALLS="40")
+        server = serve(config, FANOUT_MAX_CALLS="40")
         client = Client(runner.run(server.__aenter__()))
         yield lambda work: runner.run(work(client))
         runner.run(server.__aexit__(None, None, None))
@@ -142,7 +142,7 @@ def placed(choices: list[Any]) -> list[tuple[int, int, int, str]]:
 @patiently
 @given(body=bodies)
 def test_choices_match_the_request(run: Run, body: dict[str, Any]) -> None:
-    reply = run(lambda client: client.ask(**body))
+    reply = run(lambda client: client.complete(**body))
 
     is_documented(reply)
     if reply.status == 200:
@@ -162,9 +162,9 @@ def test_choices_match_the_request(run: Run, body: dict[str, Any]) -> None:
 )
 def test_a_stream_holds_the_same_as_the_whole_answer(run: Run, body: dict[str, Any]) -> None:
     body = {**body, "model": [entry for entry in _listed(body["model"]) if isinstance(entry, str)] or "embedded"}
-    whole: Reply = run(lambda client: client.ask(**{**body, "stream": False}))
+    whole: Reply = run(lambda client: client.complete(**{**body, "stream": False}))
     if whole.status != 200:
-        assert run(lambda client: client.ask(**body)).status == whole.status
+        assert run(lambda client: client.complete(**body)).status == whole.status
         return
     stream: Stream = run(lambda client: client.stream(**body))
 

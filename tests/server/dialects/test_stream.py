@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.http_client import Client, Stream
-from tests.support.upstreams import Upstream
+from tests.support.client import Client, Stream
+from tests.support.upstream.server import Upstream
 
 SEEDED: dict[str, Any] = {"prompt": "The value of", "seed": 11, "max_tokens": 40, "temperature": 1}
 
@@ -59,7 +59,7 @@ async def test_every_chunk_names_its_choice_and_its_answer(client: Client) -> No
 async def test_each_choice_ends_with_the_facts_of_its_whole_answer(client: Client) -> None:
     options: dict[str, Any] = {"model": ["up/ok-input-7-tokens-3", "up/400", "nobody", "up/no_usage"], "seed": 1}
     stream = await client.stream(**options)
-    whole = await client.ask(**options)
+    whole = await client.complete(**options)
 
     assert len(stream.ends) == 4
     for end, choice in zip(stream.ends, whole.choices, strict=True):
@@ -94,9 +94,9 @@ async def test_the_first_token_has_a_time(client: Client) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"n": 3}, {"echo": True, "logprobs": 3}, {"stop": ["a"]}, {"suffix": "."}], ids=str)
-async def test_the_pieces_together_are_the_whole_answer(embedded: Client, options: dict[str, Any]) -> None:
+async def test_the_pieces_together_are_the_whole_answer(embedded_client: Client, options: dict[str, Any]) -> None:
     body = {**SEEDED, "model": ["local/ngram-2", {"model": "local/ngram-5", "top_p": 0.9}], **options}
-    whole, stream = await embedded.ask(**body), await embedded.stream(**body)
+    whole, stream = await embedded_client.complete(**body), await embedded_client.stream(**body)
 
     assert [stream.text(choice["index"]) for choice in whole.choices] == whole.texts
     assert [end["finish_reason"] for end in stream.ends] == [choice["finish_reason"] for choice in whole.choices]
@@ -104,17 +104,17 @@ async def test_the_pieces_together_are_the_whole_answer(embedded: Client, option
         assert {**end["usage"], "prediction_time_ms": 0} == {**choice["usage"], "prediction_time_ms": 0}
 
 
-async def test_an_answer_that_came_whole_is_a_piece_too(embedded: Client) -> None:
-    stream = await embedded.stream(model="local/ngram-2", prompt="Once", max_tokens=0, echo=True)
+async def test_an_answer_that_came_whole_is_a_piece_too(embedded_client: Client) -> None:
+    stream = await embedded_client.stream(model="local/ngram-2", prompt="Once", max_tokens=0, echo=True)
 
     assert (stream.text(), stream.ends[0]["finish_reason"]) == ("Once", "length")
 
 
 @pytest.mark.parametrize("echo", [False, True])
-async def test_logprobs_of_the_pieces_together_are_the_whole_answers(embedded: Client, echo: bool) -> None:
+async def test_logprobs_of_the_pieces_together_are_the_whole_answers(embedded_client: Client, echo: bool) -> None:
     """Offsets run on from piece to piece."""
     body = {**SEEDED, "model": "local/ngram-3", "logprobs": 2, "n": 2, "echo": echo}
-    whole, stream = await embedded.ask(**body), await embedded.stream(**body)
+    whole, stream = await embedded_client.complete(**body), await embedded_client.stream(**body)
 
     for choice in whole.choices:
         parts = [p["logprobs"] for p in stream.pieces if p["index"] == choice["index"] and p["logprobs"]]
@@ -141,7 +141,7 @@ async def test_a_stream_at_its_deadline_ends_as_timeout_with_its_text(client: Cl
     assert stream.text(0).startswith("w0 w1 w2 ")
     assert (late["finish_reason"], late["error"]["code"]) == ("timeout", "deadline_exceeded")
     assert good["finish_reason"] == "stop"
-    await upstream.quiet(1)
+    await upstream.wait_until_idle(1)
 
 
 async def test_return_when_ends_the_rest_of_a_stream(client: Client, upstream: Upstream) -> None:
@@ -151,7 +151,7 @@ async def test_return_when_ends_the_rest_of_a_stream(client: Client, upstream: U
     assert winner["error"] is None
     assert [end["error"]["code"] for end in (first, hanging)] == ["cancelled", "cancelled"]
     assert stream.text(0).startswith("w0 ")
-    await upstream.quiet(1)
+    await upstream.wait_until_idle(1)
     assert len(upstream.abandoned) == 2
 
 
@@ -176,7 +176,7 @@ async def test_a_client_that_leaves_a_stream_ends_its_calls(client: Client, upst
         await response.content.readany()
         response.close()
 
-    await upstream.quiet(2)
+    await upstream.wait_until_idle(2)
     assert len(upstream.abandoned) == 2
     assert client.server.in_flight == 0
 
@@ -204,7 +204,7 @@ async def test_many_streams_at_once_are_each_their_own(client: Client) -> None:
 async def test_a_stream_over_http_1_0_ends_with_its_connection(client: Client) -> None:
     body = json.dumps({"prompt": "hi", "model": "up/ok", "stream": True}).encode()
     head = b"POST /v1/completion HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    answer = await client.raw(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    answer = await client.send_raw(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
     assert b"Transfer-Encoding" not in answer
     assert answer.endswith(b"data: [DONE]\n\n")

@@ -18,8 +18,9 @@ from fanout.core.schema import Call, Delta, Outcome
 from fanout.server.app import create_app
 from fanout.server.event_stream import respond
 from fanout.server.lifecycle import DISPATCHER
-from tests.support.http_client import Client
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.client import Client
+from tests.support.upstream.server import Upstream
 
 SILENCE_S = 0.15
 
@@ -56,7 +57,7 @@ async def impatient(upstream: Upstream, tmp_path: Path) -> AsyncIterator[aiohttp
         calls = request.app[DISPATCHER].plan(build_request("hi", ["up/chunks-3-gap-0.05"]))
         return await respond(request, Broken(), calls, 2.0, None)
 
-    app = create_app(load_settings(providers_file(upstream.url, tmp_path), {}))
+    app = create_app(load_settings(write_providers_file(upstream.url, tmp_path), {}))
     app.router.add_get("/words/{models:.+}", words)
     app.router.add_get("/broken", broken)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
@@ -102,16 +103,16 @@ async def test_no_pings_are_sent_while_pieces_arrive(impatient: aiohttp.ClientSe
 
 
 async def test_a_bug_in_mid_stream_cuts_it_off_and_is_logged_as_one(
-    impatient: aiohttp.ClientSession, upstream: Upstream, logged: list[str]
+    impatient: aiohttp.ClientSession, upstream: Upstream, log_lines: list[str]
 ) -> None:
     """Another head in the middle of the answer would be read as part of it."""
     async with impatient.get("/broken") as response:
         assert response.status == 200
         with pytest.raises(aiohttp.ClientError):
             await response.read()
-    await upstream.quiet(1)
+    await upstream.wait_until_idle(1)
 
-    bug, line = (json.loads(line) for line in logged)
+    bug, line = (json.loads(line) for line in log_lines)
     assert (bug["event"], bug["level"]) == ("request.crashed", "error")
     assert (line["event"], line["status"], line["results"]) == ("request.answered", 500, ["ok"])
 
@@ -138,13 +139,13 @@ async def test_the_first_answered_call_begins_the_stream_even_without_a_piece(cl
 async def test_a_failed_call_does_not_begin_it_while_another_may_fail_too(client: Client) -> None:
     assert 0.28 < await begun_s(client, "nobody", "up/400", "up/first-0.3") < 0.7
 
-    reply = await client.ask(model=["nobody", "up/sleep-0.3-400"], stream=True)
+    reply = await client.complete(model=["nobody", "up/sleep-0.3-400"], stream=True)
     assert reply.status == 502
     assert reply.error["details"][0]["code"] == "model_not_found"
 
 
 async def test_wrong_fields_of_a_stream_are_an_ordinary_400(client: Client) -> None:
-    reply = await client.ask(model="up/ok", stream=True, temperature=7)
+    reply = await client.complete(model="up/ok", stream=True, temperature=7)
 
     assert (reply.status, reply.params) == (400, ["temperature"])
     assert reply.headers["Content-Type"] == "application/json"

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.http_client import Client
-from tests.support.server import UP_KEY, serving
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.client import Client
+from tests.support.server import UP_KEY, serve
+from tests.support.upstream.server import Upstream
 
 CHOICE = {
     *("index", "entry", "sample", "model", "label", "text", "created", "finish_reason", "logprobs", "usage", "provider"),
@@ -39,14 +40,14 @@ async def client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
         "base_url": upstream.url,
         "parameters": {"drop": ["seed"], "clamp": {"temperature": [0.2, 0.5], "max_tokens": [1, 10]}},
     }
-    config = providers_file(upstream.url, tmp_path, more={**PRICED, "providers": {"tight": tight}}, api_key_env="UP_KEY")
-    async with serving(config, UP_KEY=UP_KEY) as server:
+    config = write_providers_file(upstream.url, tmp_path, more={**PRICED, "providers": {"tight": tight}}, api_key_env="UP_KEY")
+    async with serve(config, UP_KEY=UP_KEY) as server:
         yield Client(server)
 
 
 async def test_a_choice_has_every_field(client: Client) -> None:
     before = int(time.time())
-    choice = (await client.ask(model={"model": "cached", "label": "mine"})).choice
+    choice = (await client.complete(model={"model": "cached", "label": "mine"})).choice
 
     assert set(choice) >= CHOICE
     assert (choice["index"], choice["entry"], choice["sample"]) == (0, 0, 0)
@@ -64,7 +65,7 @@ async def test_a_choice_has_every_field(client: Client) -> None:
 
 async def test_the_whole_answer_has_every_field(client: Client) -> None:
     before = time.time()
-    reply = await client.ask(model=["priced", "free"], metadata={"run": "7"})
+    reply = await client.complete(model=["priced", "free"], metadata={"run": "7"})
     answer = reply.json
 
     assert reply.headers["Content-Type"] == "application/json"
@@ -81,11 +82,11 @@ async def test_the_whole_answer_has_every_field(client: Client) -> None:
 
 
 async def test_two_answers_have_two_ids(client: Client) -> None:
-    assert (await client.ask(model="free")).json["id"] != (await client.ask(model="free")).json["id"]
+    assert (await client.complete(model="free")).json["id"] != (await client.complete(model="free")).json["id"]
 
 
 async def test_each_choice_has_its_own_times_and_the_answer_has_the_total(client: Client) -> None:
-    answer = (await client.ask(model=["up/sleep-0.2-tokens-20", "up/ok"])).json
+    answer = (await client.complete(model=["up/sleep-0.2-tokens-20", "up/ok"])).json
 
     slow, quick = answer["choices"]
     assert 200 <= slow["usage"]["prediction_time_ms"] <= slow["timing"]["total_ms"] < 350
@@ -98,9 +99,9 @@ async def test_each_choice_has_its_own_times_and_the_answer_has_the_total(client
 
 
 async def test_waiting_for_our_limits_counts_as_queued_and_not_as_the_models_time(upstream: Upstream, tmp_path: Path) -> None:
-    config = providers_file(upstream.url, tmp_path, limits={"concurrency": 1})
-    async with serving(config) as server:
-        first, second = (await Client(server).ask(model=["up/sleep-0.2"] * 2)).choices
+    config = write_providers_file(upstream.url, tmp_path, limits={"concurrency": 1})
+    async with serve(config) as server:
+        first, second = (await Client(server).complete(model=["up/sleep-0.2"] * 2)).choices
 
     assert first["timing"]["queued_ms"] < 50
     assert 180 <= second["timing"]["queued_ms"] < 350
@@ -109,7 +110,7 @@ async def test_waiting_for_our_limits_counts_as_queued_and_not_as_the_models_tim
 
 
 async def test_cost_is_the_price_times_the_tokens(client: Client) -> None:
-    answer = (await client.ask(model=["priced", "cached", "free"])).json
+    answer = (await client.complete(model=["priced", "cached", "free"])).json
 
     priced, cached, free = (choice["cost_usd"] for choice in answer["choices"])
     assert priced == pytest.approx((1000 * 30 + 500 * 60) / 1e6)
@@ -121,8 +122,8 @@ async def test_cost_is_the_price_times_the_tokens(client: Client) -> None:
 
 
 async def test_an_unknown_price_is_null_and_counted(client: Client) -> None:
-    some = (await client.ask(model=["priced", "up/ok", "up/say-x", "nobody"])).json
-    none = (await client.ask(model=["up/ok"])).json
+    some = (await client.complete(model=["priced", "up/ok", "up/say-x", "nobody"])).json
+    none = (await client.complete(model=["up/ok"])).json
 
     assert [choice["cost_usd"] for choice in some["choices"]][1:] == [None, None, None]
     assert (some["cost_usd"], some["cost_unknown"]) == (some["choices"][0]["cost_usd"], 2)
@@ -130,8 +131,8 @@ async def test_an_unknown_price_is_null_and_counted(client: Client) -> None:
 
 
 async def test_unreported_usage_is_null_with_the_known_time(client: Client) -> None:
-    answer = (await client.ask(model=["silent", "up/ok"])).json
-    alone = (await client.ask(model="silent")).json
+    answer = (await client.complete(model=["silent", "up/ok"])).json
+    alone = (await client.complete(model="silent")).json
 
     assert answer["choices"][1]["usage"]["cached_tokens"] is None, "nor is a single count that was not reported"
     usage = answer["choices"][0]["usage"]
@@ -144,11 +145,11 @@ async def test_unreported_usage_is_null_with_the_known_time(client: Client) -> N
 
 
 async def test_n_samples_are_calls_of_their_own_each_with_its_seed_usage_and_time(client: Client, upstream: Upstream) -> None:
-    reply = await client.ask(model=["up/say-a", {"model": "up/echo-tokens-7", "n": 3, "seed": 2**63 - 2}], n=2, seed=5)
+    reply = await client.complete(model=["up/say-a", {"model": "up/echo-tokens-7", "n": 3, "seed": 2**63 - 2}], n=2, seed=5)
 
     places = [(choice["index"], choice["entry"], choice["sample"]) for choice in reply.choices]
     assert places == [(0, 0, 0), (1, 0, 1), (2, 1, 0), (3, 1, 1), (4, 1, 2)]
-    assert sorted(request.body["seed"] for request in upstream.of("say-a")) == [5, 6]
+    assert sorted(request.body["seed"] for request in upstream.requests_for("say-a")) == [5, 6]
     echoed = [json.loads(text) for text in reply.texts[2:]]
     assert [body["seed"] for body in echoed] == [2**63 - 2, 2**63 - 1, -(2**63)]
     assert not any("n" in request.body for request in upstream.requests)
@@ -156,16 +157,16 @@ async def test_n_samples_are_calls_of_their_own_each_with_its_seed_usage_and_tim
     assert all(choice["timing"]["attempts"] == 1 for choice in reply.choices)
 
 
-async def test_samples_of_a_seeded_entry_differ_and_repeat(embedded: Client) -> None:
-    once, again = [(await embedded.ask(model="local/ngram-5", seed=1, n=4, max_tokens=12)).texts for _ in range(2)]
+async def test_samples_of_a_seeded_entry_differ_and_repeat(embedded_client: Client) -> None:
+    once, again = [(await embedded_client.complete(model="local/ngram-5", seed=1, n=4, max_tokens=12)).texts for _ in range(2)]
 
     assert once == again
     assert len(set(once)) > 1
 
 
-async def test_the_system_message_goes_to_chat_models(client: Client, embedded: Client) -> None:
-    reply = await client.ask(model=["up/echo", "ok-text"], system="Be brief.")
-    both = await embedded.ask(model="local/ngram-2", system="Be brief.", dry_run=True)
+async def test_the_system_message_goes_to_chat_models(client: Client, embedded_client: Client) -> None:
+    reply = await client.complete(model=["up/echo", "ok-text"], system="Be brief.")
+    both = await embedded_client.complete(model="local/ngram-2", system="Be brief.", dry_run=True)
 
     chat, text = reply.choices
     assert json.loads(chat["text"])["messages"][0] == {"role": "system", "content": "Be brief."}
@@ -175,7 +176,7 @@ async def test_the_system_message_goes_to_chat_models(client: Client, embedded: 
 
 async def test_parameters_that_a_provider_cannot_take_are_ignored_or_adjusted_and_reported(client: Client) -> None:
     parameters: dict[str, Any] = {"seed": 1, "temperature": 0.9, "max_tokens": 20, "top_p": 0.5}
-    narrow, wide = (await client.ask(model=["narrow", "up/echo"], **parameters)).choices
+    narrow, wide = (await client.complete(model=["narrow", "up/echo"], **parameters)).choices
 
     sent = json.loads(narrow["text"])
     assert (sent["temperature"], sent["max_tokens"], sent["top_p"]) == (0.5, 10, 0.5)
@@ -192,8 +193,8 @@ async def test_parameters_that_a_provider_cannot_take_are_ignored_or_adjusted_an
 async def test_strict_parameters_fail_the_entry_that_cannot_take_them(
     client: Client, upstream: Upstream, parameters: dict[str, Any], param: str
 ) -> None:
-    narrow, wide = (await client.ask(model=["narrow", "up/echo"], strict_parameters=True, **parameters)).choices
-    alone = await client.ask(model="narrow", strict_parameters=True, **parameters)
+    narrow, wide = (await client.complete(model=["narrow", "up/echo"], strict_parameters=True, **parameters)).choices
+    alone = await client.complete(model="narrow", strict_parameters=True, **parameters)
 
     assert (narrow["error"]["code"], narrow["error"]["param"]) == ("unsupported_parameter", param)
     assert wide["error"] is None
@@ -204,7 +205,7 @@ async def test_strict_parameters_fail_the_entry_that_cannot_take_them(
 
 async def test_a_dry_run_lists_the_calls_and_makes_none(client: Client, upstream: Upstream) -> None:
     entries = ["narrow", {"model": "ok-text", "label": "t"}, "nobody", "local/ngram-2"]
-    reply = await client.ask(model=entries, dry_run=True, n=2, seed=1, temperature=0.9, stream=True)
+    reply = await client.complete(model=entries, dry_run=True, n=2, seed=1, temperature=0.9, stream=True)
 
     calls = reply.json["calls"]
     assert (reply.status, len(calls)) == (200, 8)
@@ -222,8 +223,10 @@ async def test_a_dry_run_lists_the_calls_and_makes_none(client: Client, upstream
     assert not upstream.requests
 
 
-async def test_logprobs_are_the_four_legacy_arrays(embedded: Client) -> None:
-    choice = (await embedded.ask(model="local/ngram-3", prompt="The list", logprobs=2, max_tokens=6, echo=True, seed=1)).choice
+async def test_logprobs_are_the_four_legacy_arrays(embedded_client: Client) -> None:
+    choice = (
+        await embedded_client.complete(model="local/ngram-3", prompt="The list", logprobs=2, max_tokens=6, echo=True, seed=1)
+    ).choice
 
     logprobs = choice["logprobs"]
     assert set(logprobs) == {"tokens", "token_logprobs", "top_logprobs", "text_offset"}
@@ -236,8 +239,8 @@ async def test_logprobs_are_the_four_legacy_arrays(embedded: Client) -> None:
 
 
 async def test_max_tokens_0_makes_no_call(client: Client, upstream: Upstream) -> None:
-    plain = (await client.ask(model="up/ok", max_tokens=0)).choice
-    echoed = (await client.ask(model="ok-text", max_tokens=0, echo=True)).choice
+    plain = (await client.complete(model="up/ok", max_tokens=0)).choice
+    echoed = (await client.complete(model="ok-text", max_tokens=0, echo=True)).choice
 
     assert (plain["text"], plain["finish_reason"], plain["usage"]["completion_tokens"]) == ("", "length", 0)
     assert echoed["text"] == "hi"
@@ -246,6 +249,6 @@ async def test_max_tokens_0_makes_no_call(client: Client, upstream: Upstream) ->
 
 @pytest.mark.parametrize(("finish", "reason", "native"), [("length", "length", None), ("odd_one", None, "odd_one")])
 async def test_a_finish_reason_is_never_invented(client: Client, finish: str, reason: str | None, native: str | None) -> None:
-    choice = (await client.ask(model=f"up/finish-{finish}")).choice
+    choice = (await client.complete(model=f"up/finish-{finish}")).choice
 
     assert (choice["finish_reason"], choice["native_finish_reason"], choice["error"]) == (reason, native, None)

@@ -13,9 +13,10 @@ import pytest
 from fanout.config.settings import load_settings
 from fanout.core.errors import ConfigError
 from fanout.server.app import check_access
-from tests.support.http_client import Client, parsed, request
-from tests.support.server import UP_KEY, serving
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.client import Client, encode_request, parse_response
+from tests.support.server import UP_KEY, serve
+from tests.support.upstream.server import Upstream
 
 KEY, OTHER = "key-one-abcdefghij", "key-two-0123456789"
 GUEST = "sk-guest-9876543210zyxwv"
@@ -27,8 +28,8 @@ async def locked(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
     """Start a server with keys, one of them from a file."""
     keys = tmp_path / "keys"
     keys.write_text(f"# who may call\n\n  {OTHER}  \n")
-    config = providers_file(upstream.url, tmp_path)
-    async with serving(config, FANOUT_API_KEYS=f"{KEY}, third-key", FANOUT_API_KEYS_FILE=str(keys)) as server:
+    config = write_providers_file(upstream.url, tmp_path)
+    async with serve(config, FANOUT_API_KEYS=f"{KEY}, third-key", FANOUT_API_KEYS_FILE=str(keys)) as server:
         yield Client(server)
 
 
@@ -45,7 +46,7 @@ async def locked(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
     ids=str,
 )
 async def test_a_key_is_accepted_as_bearer_or_x_api_key(locked: Client, headers: dict[str, str]) -> None:
-    assert (await locked.ask(headers, model="up/ok")).status == 200
+    assert (await locked.complete(headers, model="up/ok")).status == 200
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ async def test_a_missing_unknown_or_ambiguous_key_is_refused(
     locked: Client, upstream: Upstream, headers: dict[str, str]
 ) -> None:
     for stream in (False, True):
-        reply = await locked.ask(headers, model="up/ok", stream=stream)
+        reply = await locked.complete(headers, model="up/ok", stream=stream)
         assert reply.status == 401
         assert reply.error["code"] == "invalid_api_key"
         assert reply.headers["WWW-Authenticate"] == "Bearer"
@@ -80,7 +81,7 @@ async def test_a_missing_unknown_or_ambiguous_key_is_refused(
 
 @pytest.mark.parametrize("name", ["Authorization: Bearer ", "x-api-key: "])
 async def test_a_key_that_is_not_utf_8_is_unknown(locked: Client, name: str) -> None:
-    code, _, body = parsed(await locked.raw(request(GOOD, headers=f"{name}\xff\xfe\r\n")))
+    code, _, body = parse_response(await locked.send_raw(encode_request(GOOD, headers=f"{name}\xff\xfe\r\n")))
 
     assert (code, body["error"]["code"]) == (401, "invalid_api_key")
 
@@ -97,7 +98,7 @@ async def test_every_path_but_the_public_ones_needs_a_key(locked: Client) -> Non
 async def test_a_caller_without_access_is_refused_before_sending_a_body(locked: Client) -> None:
     host, port = locked.server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(request().replace(b"Content-Length: 0", b"Content-Length: 1000000") + b"{")
+    writer.write(encode_request().replace(b"Content-Length: 0", b"Content-Length: 1000000") + b"{")
     async with asyncio.timeout(1):
         head = await reader.readuntil(b"\r\n\r\n")
     writer.close()
@@ -130,7 +131,7 @@ async def test_without_keys_only_this_machines_own_host_names_are_accepted(
     client: Client, upstream: Upstream, host: str, status: int
 ) -> None:
     """Otherwise a web page whose name is made to resolve to 127.0.0.1 could call."""
-    code, headers, body = parsed(await client.raw(request(GOOD, headers=f"Host: {host}\r\n")))
+    code, headers, body = parse_response(await client.send_raw(encode_request(GOOD, headers=f"Host: {host}\r\n")))
 
     assert code == status
     assert headers["x-request-id"]
@@ -141,7 +142,9 @@ async def test_without_keys_only_this_machines_own_host_names_are_accepted(
 
 
 async def test_with_keys_any_host_name_is_accepted(locked: Client) -> None:
-    code, _, _ = parsed(await locked.raw(request(GOOD, headers=f"Host: fanout.example\r\nx-api-key: {KEY}\r\n")))
+    code, _, _ = parse_response(
+        await locked.send_raw(encode_request(GOOD, headers=f"Host: fanout.example\r\nx-api-key: {KEY}\r\n"))
+    )
 
     assert code == 200
 
@@ -184,30 +187,33 @@ async def guests(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
             "stranger": {**row, "key_header": "X-Stranger-Key", "api_key_env": "UP_KEY"},
         }
     }
-    async with serving(providers_file(upstream.url, tmp_path, more=more, api_key_env="UP_KEY"), UP_KEY=UP_KEY) as server:
+    async with serve(write_providers_file(upstream.url, tmp_path, more=more, api_key_env="UP_KEY"), UP_KEY=UP_KEY) as server:
         yield Client(server)
 
 
 async def test_a_callers_own_key_makes_its_provider_ready_and_is_sent_to_it_alone(guests: Client, upstream: Upstream) -> None:
     models = ["theirs/say-1", "shared/say-2", "stranger/say-3", "up/say-4"]
-    without = await guests.ask(model=models)
-    own = await guests.ask({"X-OpenAI-Api-Key": GUEST}, model=models)
-    after = await guests.ask(model=models)
+    without = await guests.complete(model=models)
+    own = await guests.complete({"X-OpenAI-Api-Key": GUEST}, model=models)
+    after = await guests.complete(model=models)
 
     assert without.choices[0]["error"]["code"] == after.choices[0]["error"]["code"] == "provider_not_configured"
     assert "`X-OpenAI-Api-Key`" in without.choices[0]["error"]["message"]
     assert [choice["error"] for choice in own.choices] == [None] * 4
-    keys = {name: [request.headers["authorization"] for request in upstream.of(name)] for name in ("say-1", "say-2", "say-3")}
+    keys = {
+        name: [request.headers["authorization"] for request in upstream.requests_for(name)]
+        for name in ("say-1", "say-2", "say-3")
+    }
     assert keys["say-1"] == [f"Bearer {GUEST}"]
     assert keys["say-2"] == [f"Bearer {UP_KEY}", f"Bearer {GUEST}", f"Bearer {UP_KEY}"]
     assert keys["say-3"] == [f"Bearer {UP_KEY}"] * 3
-    assert {request.headers["authorization"] for request in upstream.of("say-4")} == {f"Bearer {UP_KEY}"}
+    assert {request.headers["authorization"] for request in upstream.requests_for("say-4")} == {f"Bearer {UP_KEY}"}
     assert not any("x-openai-api-key" in request.headers for request in upstream.requests)
 
 
 async def test_a_callers_own_key_has_limits_of_its_own(guests: Client, upstream: Upstream) -> None:
     async def ask(key: str | None) -> None:
-        await guests.ask({"X-OpenAI-Api-Key": key} if key else None, model="shared/sleep-0.3")
+        await guests.complete({"X-OpenAI-Api-Key": key} if key else None, model="shared/sleep-0.3")
 
     async with asyncio.TaskGroup() as group:
         for key in (None, None, GUEST, GUEST, GUEST + "2"):
@@ -216,35 +222,35 @@ async def test_a_callers_own_key_has_limits_of_its_own(guests: Client, upstream:
     assert upstream.peak == 3, "one each for the server's key and for each caller's"
 
 
-async def test_a_callers_own_key_appears_in_no_answer_and_no_log(guests: Client, logged: list[str]) -> None:
+async def test_a_callers_own_key_appears_in_no_answer_and_no_log(guests: Client, log_lines: list[str]) -> None:
     headers = {"X-OpenAI-Api-Key": GUEST}
     seen = []
     for model in ("theirs/ok", "theirs/400-leak", "theirs/401", "theirs/429-leak-s-60", "theirs/drop", "nobody"):
         for stream in (False, True):
-            reply = await guests.ask(headers, model=[model, "up/ok"], stream=stream, timeout_s=2)
+            reply = await guests.complete(headers, model=[model, "up/ok"], stream=stream, timeout_s=2)
             seen += [reply.body.decode(), str(reply.headers)]
-            seen.append((await guests.ask(headers, model=model, stream=stream, timeout_s=2)).body.decode())
+            seen.append((await guests.complete(headers, model=model, stream=stream, timeout_s=2)).body.decode())
     seen.append((await guests.send("GET", "/metrics")).body.decode())
-    everything = "\n".join([*seen, *logged])
+    everything = "\n".join([*seen, *log_lines])
 
     assert GUEST not in everything
     assert GUEST[:12] not in everything
     assert UP_KEY not in everything
     assert hashlib.sha256(GUEST.encode()).hexdigest()[:8] not in everything
-    assert len(logged) > 20
+    assert len(log_lines) > 20
 
 
 async def test_an_overlong_key_is_refused_and_not_ignored(guests: Client, upstream: Upstream) -> None:
     """If the key were ignored, the call would be made at the server's expense."""
-    reply = await guests.ask({"X-OpenAI-Api-Key": "k" * 4097}, model="shared/ok")
+    reply = await guests.complete({"X-OpenAI-Api-Key": "k" * 4097}, model="shared/ok")
 
     assert (reply.status, reply.params) == (400, ["X-OpenAI-Api-Key"])
     assert not upstream.requests
 
 
 async def test_a_key_that_no_header_can_carry_fails_its_entry_alone(guests: Client, upstream: Upstream) -> None:
-    code, _, body = parsed(
-        await guests.raw(request(GOOD.replace(b"up/ok", b"shared/ok"), headers="X-OpenAI-Api-Key: \xe9\r\n"))
+    code, _, body = parse_response(
+        await guests.send_raw(encode_request(GOOD.replace(b"up/ok", b"shared/ok"), headers="X-OpenAI-Api-Key: \xe9\r\n"))
     )
 
     assert code == 502

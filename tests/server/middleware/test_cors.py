@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.http_client import Client, Reply
-from tests.support.server import serving
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.client import Client, Reply
+from tests.support.server import serve
+from tests.support.upstream.server import Upstream
 
 HOME, OTHER, STRANGER = "https://dash.example", "http://localhost:3000", "https://evil.example"
 KEY = "key-one-abcdefghij"
@@ -19,8 +20,8 @@ ASKS = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers
 
 @pytest.fixture
 async def client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
-    config = providers_file(upstream.url, tmp_path)
-    async with serving(config, FANOUT_CORS_ORIGINS=f"{HOME},{OTHER}", FANOUT_API_KEYS=KEY) as server:
+    config = write_providers_file(upstream.url, tmp_path)
+    async with serve(config, FANOUT_CORS_ORIGINS=f"{HOME},{OTHER}", FANOUT_API_KEYS=KEY) as server:
         yield Client(server)
 
 
@@ -54,11 +55,11 @@ async def test_a_preflight_of_another_origin_is_refused(client: Client, origin: 
 async def test_allowed_origins_may_read_answers_errors_and_streams(client: Client) -> None:
     headers = {"Origin": HOME, "x-api-key": KEY}
     answers: list[Any] = [
-        await client.ask(headers, model="up/ok"),
+        await client.complete(headers, model="up/ok"),
         await client.stream(headers, model="up/ok"),
-        await client.ask(headers, model="nobody"),
-        await client.ask(headers, model="up/ok", temperature=9),
-        await client.ask({"Origin": HOME}, model="up/ok"),
+        await client.complete(headers, model="nobody"),
+        await client.complete(headers, model="up/ok", temperature=9),
+        await client.complete({"Origin": HOME}, model="up/ok"),
         await client.send("GET", "/nowhere", headers=headers),
         await client.send("GET", "/v1/models", headers=headers),
     ]
@@ -72,24 +73,24 @@ async def test_allowed_origins_may_read_answers_errors_and_streams(client: Clien
 
 async def test_requests_of_other_origins_or_of_none_get_no_cors_headers(client: Client) -> None:
     for headers in ({"x-api-key": KEY}, {"x-api-key": KEY, "Origin": STRANGER}):
-        reply = await client.ask(headers, model="up/ok")
+        reply = await client.complete(headers, model="up/ok")
         assert reply.status == 200
         assert "Access-Control-Allow-Origin" not in reply.headers
         assert reply.headers["Vary"] == "Origin", "a cache must not give this answer to a page that may read it"
 
 
 async def test_a_star_allows_every_origin(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(providers_file(upstream.url, tmp_path), FANOUT_CORS_ORIGINS="*") as server:
+    async with serve(write_providers_file(upstream.url, tmp_path), FANOUT_CORS_ORIGINS="*") as server:
         client = Client(server)
         assert (await send_preflight(client, STRANGER)).status == 204
-        assert (await client.ask({"Origin": STRANGER}, model="up/ok")).headers["Access-Control-Allow-Origin"] == STRANGER
+        assert (await client.complete({"Origin": STRANGER}, model="up/ok")).headers["Access-Control-Allow-Origin"] == STRANGER
 
 
 async def test_without_configured_origins_no_web_page_may_call(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(providers_file(upstream.url, tmp_path)) as server:
+    async with serve(write_providers_file(upstream.url, tmp_path)) as server:
         client = Client(server)
         refused = await send_preflight(client, OTHER)
-        plain = await client.ask({"Origin": OTHER}, model="up/ok")
+        plain = await client.complete({"Origin": OTHER}, model="up/ok")
 
     assert refused.status == 403
     assert "FANOUT_CORS_ORIGINS" in refused.error["message"]
@@ -97,7 +98,7 @@ async def test_without_configured_origins_no_web_page_may_call(upstream: Upstrea
 
 
 async def test_a_foreign_host_is_refused_before_a_preflight_is_answered(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(providers_file(upstream.url, tmp_path), FANOUT_CORS_ORIGINS="*") as server:
+    async with serve(write_providers_file(upstream.url, tmp_path), FANOUT_CORS_ORIGINS="*") as server:
         reply = await Client(server).send("OPTIONS", "/v1/completion", headers={"Origin": HOME, "Host": "evil.example", **ASKS})
 
     assert reply.status == 403

@@ -15,10 +15,12 @@ import aiohttp
 import pytest
 
 from fanout.server.middleware.replayable_stream import MAX_BYTES
-from tests.support.cli import address_of, started
-from tests.support.dialects import HI, Got, post
-from tests.support.server import Server, serving
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.cli import read_address, start_fanout
+from tests.support.client import Reply
+from tests.support.dialects import HI, post
+from tests.support.server import Server, serve
+from tests.support.upstream.server import Upstream
 
 REPLAYED = "Idempotent-Replayed"
 PATHS = ["/v1/completion", "/v1/completions", "/v1/chat/completions", "/v4/completions", "/v4/chat-completions"]
@@ -27,23 +29,23 @@ STREAM = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streame
 
 @pytest.fixture
 def config(upstream: Upstream, tmp_path: Path) -> Path:
-    return providers_file(upstream.url, tmp_path, retries={"attempts": 1}, key_header="X-Up-Key", timeout_s=60)
+    return write_providers_file(upstream.url, tmp_path, retries={"attempts": 1}, key_header="X-Up-Key", timeout_s=60)
 
 
 @pytest.fixture
 async def durable(config: Path, tmp_path: Path) -> AsyncIterator[Server]:
     """Start a server whose store is a file."""
-    async with serving(config, FANOUT_STORE=str(tmp_path / "fanout.db")) as server:
+    async with serve(config, FANOUT_STORE=str(tmp_path / "fanout.db")) as server:
         yield server
 
 
-async def ask(server: Server, model: Any, key: str | None = "k-1", path: str = PATHS[0], **more: Any) -> Got:
+async def ask(server: Server, model: Any, key: str | None = "k-1", path: str = PATHS[0], **more: Any) -> Reply:
     question = {"messages": HI} if "chat" in path else {"prompt": "hi"}
     headers: Mapping[str, str] = {**({"Idempotency-Key": key} if key else {}), **more.pop("headers", {})}
     return await post(server, path, {"model": model, **question, **more}, headers)
 
 
-def is_replayed(got: Got) -> bool:
+def is_replayed(got: Reply) -> bool:
     return got.headers.get(REPLAYED) == "true"
 
 
@@ -75,7 +77,7 @@ async def test_a_key_with_another_body_is_refused(path: str, durable: Server, up
 @STREAM
 async def test_simultaneous_duplicates_make_one_call(stream: bool, durable: Server, upstream: Upstream) -> None:
     requests = [asyncio.create_task(ask(durable, "up/sleep-0.3", stream=stream)) for _ in range(10)]
-    await upstream.arrived(1)
+    await upstream.wait_for_requests(1)
     other = await ask(durable, "up/ok", stream=stream)
     answers = await asyncio.gather(*requests)
 
@@ -89,11 +91,11 @@ async def test_simultaneous_duplicates_make_one_call(stream: bool, durable: Serv
 @STREAM
 @pytest.mark.parametrize("leaves_after_s", [0.1, 0.5])
 async def test_when_the_first_client_leaves_the_waiting_ones_are_still_answered(
-    leaves_after_s: float, stream: bool, durable: Server, upstream: Upstream, logged: list[str]
+    leaves_after_s: float, stream: bool, durable: Server, upstream: Upstream, log_lines: list[str]
 ) -> None:
     model = "up/first-0.3-chunks-6-gap-0.1"
     first = asyncio.create_task(ask(durable, model, stream=stream))
-    await upstream.arrived(1)
+    await upstream.wait_for_requests(1)
     second = asyncio.create_task(ask(durable, model, stream=stream))
     await asyncio.sleep(leaves_after_s)
     first.cancel()
@@ -108,7 +110,7 @@ async def test_when_the_first_client_leaves_the_waiting_ones_are_still_answered(
     assert not upstream.abandoned
     (one,) = (await (await durable.session.get("/v1/comparisons")).json())["data"]
     assert (one["status"], one["answered"]) == (200, 1)
-    assert not [line for line in logged if "crashed" in line]
+    assert not [line for line in log_lines if "crashed" in line]
 
 
 @STREAM
@@ -117,11 +119,11 @@ async def test_when_all_clients_leave_the_call_is_cancelled_and_nothing_is_kept(
 ) -> None:
     model = "up/sleep-30-times-1-then-ok"
     requests = [asyncio.create_task(ask(durable, model, stream=stream)) for _ in range(3)]
-    await upstream.arrived(1)
+    await upstream.wait_for_requests(1)
     await asyncio.sleep(0.1)
     for one in requests:
         one.cancel()
-    await upstream.quiet()
+    await upstream.wait_until_idle()
     got = await ask(durable, model, stream=stream)
 
     assert len(upstream.abandoned) == 1
@@ -194,7 +196,7 @@ async def test_a_file_upload_accepts_no_key(durable: Server) -> None:
 
 
 async def test_a_key_belongs_to_its_caller(config: Path, upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(config, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_API_KEYS="one,two") as server:
+    async with serve(config, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_API_KEYS="one,two") as server:
         strangers: list[dict[str, Any]] = [
             {"headers": {"x-api-key": "one"}},
             {"headers": {"x-api-key": "two"}},
@@ -220,8 +222,8 @@ async def test_an_answer_survives_a_kill_of_the_server(stream: bool, config: Pat
     bodies: list[bytes] = []
     for attempt in range(2):
         store = str(tmp_path / "fanout.db")
-        async with started(*serve, FANOUT_STORE=store, FANOUT_LOG_LEVEL="error") as process:
-            async with aiohttp.ClientSession(await address_of(process)) as session:
+        async with start_fanout(*serve, FANOUT_STORE=store, FANOUT_LOG_LEVEL="error") as process:
+            async with aiohttp.ClientSession(await read_address(process)) as session:
                 headers = {"Idempotency-Key": "k"}
                 async with session.post("/v1/completion", json=body, headers=headers) as response:
                     bodies.append(await response.read())
@@ -265,7 +267,7 @@ async def test_a_client_that_waits_for_a_large_stream_gets_a_conflict(durable: S
 
 @pytest.mark.parametrize("store", ["off", ":memory:"])
 async def test_without_a_database_file_answers_are_kept_in_memory(store: str, config: Path, upstream: Upstream) -> None:
-    async with serving(config, FANOUT_STORE=store) as server:
+    async with serve(config, FANOUT_STORE=store) as server:
         one, two = [await ask(server, "up/ok") for _ in range(2)]
         other = await ask(server, "up/echo")
 
@@ -284,7 +286,7 @@ async def test_while_the_store_cannot_be_read_nothing_is_called(durable: Server,
 
 
 async def test_while_the_store_cannot_be_written_answers_are_kept_in_memory_after_a_short_delay(
-    durable: Server, upstream: Upstream, tmp_path: Path, logged: list[str]
+    durable: Server, upstream: Upstream, tmp_path: Path, log_lines: list[str]
 ) -> None:
     holder = sqlite3.connect(tmp_path / "fanout.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
@@ -293,14 +295,14 @@ async def test_while_the_store_cannot_be_written_answers_are_kept_in_memory_afte
     holder.close()
 
     assert (one.status, two.body, is_replayed(two), len(upstream.requests)) == (200, one.body, True, 1)
-    assert any("answer.write_failed" in line for line in logged)
+    assert any("answer.write_failed" in line for line in log_lines)
 
 
 async def test_a_stop_does_not_wait_for_clients_that_have_left(config: Path, upstream: Upstream) -> None:
-    async with asyncio.timeout(20), serving(config) as server:
+    async with asyncio.timeout(20), serve(config) as server:
         with suppress(TimeoutError):
             async with asyncio.timeout(0.2):
                 await ask(server, "up/hang", stream=True)
-    await upstream.quiet()
+    await upstream.wait_until_idle()
 
     assert len(upstream.abandoned) == 1

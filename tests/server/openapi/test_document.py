@@ -19,9 +19,10 @@ from fanout.server.middleware import auth
 from fanout.server.openapi.components import list_shapes
 from fanout.server.openapi.document import make_document
 from fanout.server.openapi.endpoint import EVENTS, JSON, Content, Endpoint
-from tests.support.cli import serving as command
-from tests.support.dialects import Got, post
-from tests.support.server import Server, serving
+from tests.support.cli import serve_fanout as command
+from tests.support.client import Reply
+from tests.support.dialects import post
+from tests.support.server import Server, serve
 from tests.support.shapes import check_shape
 
 EMBEDDED = {
@@ -40,7 +41,7 @@ PATIENCE_S = 150
 @pytest.fixture
 async def plain() -> AsyncIterator[Server]:
     """A server as it is on a fresh machine."""
-    async with serving(FANOUT_STORE=":memory:") as server:
+    async with serve(FANOUT_STORE=":memory:") as server:
         yield server
 
 
@@ -64,7 +65,7 @@ def check_content(value: Any, content: Content) -> None:
     raise ExceptionGroup(f"{value} is not as documented", faults)
 
 
-def check(route: tuple[str, str], got: Got) -> None:
+def check(route: tuple[str, str], got: Reply) -> None:
     """Check an answer against the description of its endpoint."""
     answers = BY_ROUTE[route].answers
     assert got.status in answers, f"{route} answered {got.status}: {got.body!r}"
@@ -156,17 +157,19 @@ def test_every_example_of_an_answer_has_the_documented_shape(endpoint: Endpoint)
 async def test_every_lookup_has_a_documented_answer(path: str, plain: Server) -> None:
     route = ("GET", "/v1/models/{model}" if path.startswith("/v1/models/") else path)
     async with plain.session.get(path) as response:
-        check(route, Got(response.status, response.headers, await response.read()))
+        check(route, Reply(response.status, response.headers, await response.read()))
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("path", ["/v1/completion", "/v1/completions", "/v1/chat/completions"])
-async def test_answers_and_failures_of_other_providers_have_documented_shapes(path: str, stream: bool, served: Server) -> None:
+async def test_answers_and_failures_of_other_providers_have_documented_shapes(
+    path: str, stream: bool, dialect_server: Server
+) -> None:
     models = ["up/ok", "up/cached-3", "up/no_usage", "up/429-s-0.2", "up/cut", "up/error-502", "nobody", "up/finish-odd"]
     question = {"messages": [{"role": "user", "content": "hi"}]} if "chat" in path else {"prompt": "hi"}
     body = {"model": models, "stream": stream, "top_k": 3, "temperature": 0.5, **question}
 
-    got = await post(served, path, body)
+    got = await post(dialect_server, path, body)
 
     assert got.status == 200
     check(("POST", path), got)
@@ -175,14 +178,14 @@ async def test_answers_and_failures_of_other_providers_have_documented_shapes(pa
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("model", ["up/ok", "up/cut", "up/429-s-0.2", "up/402", "up/500", "nobody", "narrow/ok"])
 @pytest.mark.parametrize("path", ["/v1/completion", "/v1/chat/completions", "/v4/completions", "/v4/chat-completions"])
-async def test_every_status_of_a_single_call_is_documented(path: str, model: str, stream: bool, served: Server) -> None:
+async def test_every_status_of_a_single_call_is_documented(path: str, model: str, stream: bool, dialect_server: Server) -> None:
     question = {"messages": [{"role": "user", "content": "hi"}]} if "chat" in path else {"prompt": "hi"}
 
-    check(("POST", path), await post(served, path, {"model": model, "stream": stream, **question}))
+    check(("POST", path), await post(dialect_server, path, {"model": model, "stream": stream, **question}))
 
 
-async def test_a_missed_deadline_has_a_documented_answer(served: Server) -> None:
-    got = await post(served, "/v1/completion", {"model": ["up/hang", "up/first-5"], "prompt": "hi", "timeout_s": 0.2})
+async def test_a_missed_deadline_has_a_documented_answer(dialect_server: Server) -> None:
+    got = await post(dialect_server, "/v1/completion", {"model": ["up/hang", "up/first-5"], "prompt": "hi", "timeout_s": 0.2})
 
     assert got.status == 504
     check(("POST", "/v1/completion"), got)
@@ -192,7 +195,7 @@ async def test_a_missed_deadline_has_a_documented_answer(served: Server) -> None
 async def test_every_refusal_is_documented(route: tuple[str, str]) -> None:
     path = re.sub(r"\{\w+\}", "some", route[1])
     invalid = 422 if 422 in BY_ROUTE[route].answers else 400
-    async with serving(FANOUT_API_KEYS="k", FANOUT_MAX_BODY_BYTES="2000", FANOUT_STORE=":memory:") as server:
+    async with serve(FANOUT_API_KEYS="k", FANOUT_MAX_BODY_BYTES="2000", FANOUT_STORE=":memory:") as server:
         key = {"Authorization": "Bearer k"}
         sent: list[tuple[int, dict[str, Any]]] = [
             (401, {"json": {}}),
@@ -204,7 +207,7 @@ async def test_every_refusal_is_documented(route: tuple[str, str]) -> None:
         for status, request in sent:
             async with server.session.post(path, **request) as response:
                 assert response.status == status
-                check(route, Got(response.status, response.headers, await response.read()))
+                check(route, Reply(response.status, response.headers, await response.read()))
 
 
 async def test_generated_requests_have_documented_answers(tmp_path: Path) -> None:

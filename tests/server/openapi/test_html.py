@@ -14,13 +14,13 @@ from html.parser import HTMLParser
 import pytest
 
 from fanout.server.endpoints import ENDPOINTS
-from tests.support.server import Server, serving
+from tests.support.server import Server, serve
 
 
 @pytest.fixture
 async def server_alone() -> AsyncIterator[Server]:
     """A server as it is on a fresh machine."""
-    async with serving(FANOUT_STORE=":memory:") as server:
+    async with serve(FANOUT_STORE=":memory:") as server:
         yield server
 
 
@@ -90,7 +90,7 @@ async def test_the_examples_show_the_address_that_the_reader_used(server_alone: 
 
 
 async def test_an_unsafe_host_name_is_not_repeated_in_the_page() -> None:
-    async with serving(FANOUT_API_KEYS="k", FANOUT_STORE=":memory:") as server:
+    async with serve(FANOUT_API_KEYS="k", FANOUT_STORE=":memory:") as server:
         text = await page(server, Host="evil.example<b>/'$(rm)")
 
     assert "evil" not in text
@@ -100,7 +100,7 @@ async def test_an_unsafe_host_name_is_not_repeated_in_the_page() -> None:
 async def test_every_command_of_the_page_works() -> None:
     if not shutil.which("curl"):
         pytest.fail("NO CURL") if os.environ.get("CI") else pytest.skip("NO CURL: the page's commands are not run")
-    async with serving(FANOUT_API_KEYS="a-key", FANOUT_STORE=":memory:") as server:
+    async with serve(FANOUT_API_KEYS="a-key", FANOUT_STORE=":memory:") as server:
         shown = [html.unescape(line) for line in re.findall(r"<code>(curl .*?)</code>", await page(server), re.S)]
         lines = [
             line for line in shown if not re.search(r"/v1/(comparisons|files|batches|jobs)/", line)

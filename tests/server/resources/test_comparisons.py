@@ -18,10 +18,12 @@ import aiohttp
 import pytest
 
 from tests.server.openapi.test_document import check
-from tests.support.cli import PATIENCE_S, address_of, started
-from tests.support.dialects import HI, Got, post
-from tests.support.server import Server, serving
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.cli import PATIENCE_S, read_address, start_fanout
+from tests.support.client import Reply
+from tests.support.dialects import HI, post
+from tests.support.server import Server, serve
+from tests.support.upstream.server import Upstream
 
 SET = ["local/ngram-2", "local/ngram-5"]
 ACCOUNT = {"x-selected-account-id": "team-a"}
@@ -39,14 +41,14 @@ DIALECTS: dict[str, dict[str, Any]] = {
 @pytest.fixture
 async def kept(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
     """Start a server that records everything in a file, with scripted upstreams and the embedded models."""
-    config = providers_file(upstream.url, tmp_path, retries={"attempts": 2, "max_delay_s": 0.01}, timeout_s=1)
-    async with serving(config, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY="full") as server:
+    config = write_providers_file(upstream.url, tmp_path, retries={"attempts": 2, "max_delay_s": 0.01}, timeout_s=1)
+    async with serve(config, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY="full") as server:
         yield server
 
 
-async def get(server: Server, path: str = "", **query: str) -> Got:
+async def get(server: Server, path: str = "", **query: str) -> Reply:
     async with server.session.get(f"/v1/comparisons{path}", params=query) as response:
-        return Got(response.status, response.headers, await response.read())
+        return Reply(response.status, response.headers, await response.read())
 
 
 async def get_page(server: Server, **query: str) -> list[dict[str, Any]]:
@@ -117,7 +119,7 @@ async def test_a_comparison_whose_client_left_is_marked(stream: bool, kept: Serv
     with suppress(TimeoutError):
         async with asyncio.timeout(0.3):
             await post(kept, "/v1/completion", {"model": ["up/ok", "up/sleep-0.9"], "prompt": "hi", "stream": stream})
-    await upstream.quiet()
+    await upstream.wait_until_idle()
 
     async with asyncio.timeout(5):
         while not (found := await get_page(kept)):
@@ -142,7 +144,7 @@ async def test_a_request_without_calls_is_no_comparison(kept: Server) -> None:
 
 async def test_texts_are_kept_only_if_the_operator_asks_for_it(tmp_path: Path) -> None:
     path = tmp_path / "fanout.db"
-    async with serving(FANOUT_STORE=str(path)) as server:
+    async with serve(FANOUT_STORE=str(path)) as server:
         got = await post(server, "/v1/completion", {"model": [*SET, "nobody"], "prompt": "Sesame and lilies"})
         found = await get_whole(server, got.json["id"])
 
@@ -159,7 +161,7 @@ async def test_texts_are_kept_only_if_the_operator_asks_for_it(tmp_path: Path) -
 
 async def test_history_off_records_nothing_and_still_shows_old_comparisons(tmp_path: Path) -> None:
     for mode in ("usage", "off"):
-        async with serving(FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY=mode) as server:
+        async with serve(FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY=mode) as server:
             got = await post(server, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 2})
             found = await get_page(server)
             assert ("x-comparison-id" in got.headers) == (mode == "usage")
@@ -263,7 +265,7 @@ async def test_an_unknown_id_is_404(kept: Server) -> None:
 
 
 async def test_without_a_store_the_answer_is_503_store_off(tmp_path: Path) -> None:
-    async with serving(FANOUT_STORE="off") as server:
+    async with serve(FANOUT_STORE="off") as server:
         answered = await post(server, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 2})
         answers = [await get(server), await get(server, "/x")]
 
@@ -273,7 +275,9 @@ async def test_without_a_store_the_answer_is_503_store_off(tmp_path: Path) -> No
     ] * 2
 
 
-async def test_a_broken_database_gives_503_and_completions_still_work(kept: Server, tmp_path: Path, logged: list[str]) -> None:
+async def test_a_broken_database_gives_503_and_completions_still_work(
+    kept: Server, tmp_path: Path, log_lines: list[str]
+) -> None:
     with closing(sqlite3.connect(tmp_path / "fanout.db")) as database:
         database.execute("DROP TABLE comparisons")
         database.commit()
@@ -283,11 +287,11 @@ async def test_a_broken_database_gives_503_and_completions_still_work(kept: Serv
 
     assert [(got.status, got.error["code"]) for got in answers] == [(503, "store_unavailable")] * 2
     assert answered.status == 200
-    assert any("no such table: comparisons" in line for line in logged)
+    assert any("no such table: comparisons" in line for line in log_lines)
 
 
 async def test_the_history_needs_a_key_like_all_other_paths() -> None:
-    async with serving(FANOUT_API_KEYS="k") as server:
+    async with serve(FANOUT_API_KEYS="k") as server:
         assert [(await get(server)).status, (await get(server, "/x")).status] == [401, 401]
 
 
@@ -295,8 +299,8 @@ async def test_a_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
     path, ended = tmp_path / "fanout.db", []
     body = {"model": SET[0], "prompt": "The", "max_tokens": 2}
 
-    async with started("serve", "--port", "0", FANOUT_STORE=str(path), FANOUT_LOG_LEVEL="error") as process:
-        address = await address_of(process)
+    async with start_fanout("serve", "--port", "0", FANOUT_STORE=str(path), FANOUT_LOG_LEVEL="error") as process:
+        address = await read_address(process)
 
         async def keep_sending(session: aiohttp.ClientSession) -> None:
             while True:
@@ -319,15 +323,15 @@ async def test_a_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
 
 async def test_sigterm_loses_nothing(upstream: Upstream, tmp_path: Path) -> None:
     path = tmp_path / "fanout.db"
-    config = providers_file(upstream.url, tmp_path, timeout_s=60)
+    config = write_providers_file(upstream.url, tmp_path, timeout_s=60)
     serve = ("serve", "--port", "0", "--config", str(config))
 
-    async with started(*serve, FANOUT_STORE=str(path), FANOUT_GRACE_S="0.2", FANOUT_LOG_LEVEL="error") as process:
-        async with aiohttp.ClientSession(await address_of(process)) as session:
+    async with start_fanout(*serve, FANOUT_STORE=str(path), FANOUT_GRACE_S="0.2", FANOUT_LOG_LEVEL="error") as process:
+        async with aiohttp.ClientSession(await read_address(process)) as session:
             waiting = [
                 asyncio.create_task(session.post("/v1/completion", json={"model": "up/hang", "prompt": "hi"})) for _ in range(3)
             ]
-            await upstream.arrived(3)
+            await upstream.wait_for_requests(3)
             for _ in range(40):
                 async with session.post("/v1/completion", json={"model": SET, "prompt": "The", "max_tokens": 2}) as it:
                     assert it.status == 200

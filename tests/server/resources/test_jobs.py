@@ -17,16 +17,16 @@ import pytest
 
 from fanout.jobs.result_records import COLUMNS
 from fanout.rendering.job import JobEstimateJson, JobJson, JobResultsJson
-from tests.support.batching import config_of, job, lines, told, until, upload
-from tests.support.process import running
-from tests.support.server import Server, serving
+from tests.support.batches import create_job, encode_lines, read_answer, upload_file, wait_for_state, write_config
+from tests.support.cli import start_server
+from tests.support.server import Server, serve
 from tests.support.shapes import check_shape
-from tests.support.upstreams import Upstream
+from tests.support.upstream.server import Upstream
 
 
 async def wait_for_end(session: aiohttp.ClientSession, made: dict[str, Any], *states: str) -> dict[str, Any]:
     """Wait for a job to end, and check its fields against the document."""
-    found = await until(session, f"/v1/jobs/{made['id']}", *states)
+    found = await wait_for_state(session, f"/v1/jobs/{made['id']}", *states)
     check_shape(found, JobJson)
     return found
 
@@ -36,7 +36,7 @@ async def fetch_results(session: aiohttp.ClientSession, made: dict[str, Any], **
     found: list[dict[str, Any]] = []
     after: dict[str, str] = {}
     while True:
-        status, page = await told(session.get(f"/v1/jobs/{made['id']}/results", params={**query, **after}))
+        status, page = await read_answer(session.get(f"/v1/jobs/{made['id']}/results", params={**query, **after}))
         assert status == 200, page
         check_shape(page, JobResultsJson)
         found += page["data"]
@@ -46,15 +46,15 @@ async def fetch_results(session: aiohttp.ClientSession, made: dict[str, Any], **
         after = {"after": page["next"]}
 
 
-async def test_every_row_is_sent_to_every_model(desk: Server, upstream: Upstream) -> None:
+async def test_every_row_is_sent_to_every_model(store_server: Server, upstream: Upstream) -> None:
     models = ["up/say-one", {"model": "up/echo", "label": "mine", "temperature": 0.5}]
     given = {"repeats": 2, "name": "first", "metadata": {"a": "b"}, "parameters": {"max_tokens": 9}, "system": "Be brief."}
-    async with desk.session.post(
+    async with store_server.session.post(
         "/v1/jobs", json={"items": [{"prompt": "p0"}, {"prompt": "p1"}], "models": models, **given}
     ) as r:
         made, location = await r.json(), r.headers["Location"]
-    done = await wait_for_end(desk.session, made)
-    found = await fetch_results(desk.session, made, limit=3)
+    done = await wait_for_end(store_server.session, made)
+    found = await fetch_results(store_server.session, made, limit=3)
 
     check_shape(made, JobJson)
     assert (location, made["state"], made["items"], made["calls"]) == (f"/v1/jobs/{made['id']}", "queued", 2, 8)
@@ -78,13 +78,13 @@ async def test_every_row_is_sent_to_every_model(desk: Server, upstream: Upstream
     assert len(upstream.requests) == 8
 
 
-async def test_a_template_is_filled_from_columns_which_stand_in_the_results(desk: Server, upstream: Upstream) -> None:
+async def test_a_template_is_filled_from_columns_which_stand_in_the_results(store_server: Server, upstream: Upstream) -> None:
     items = [{"word": "return", "reference": "a statement", "custom_id": "a"}, {"word": "class", "level": 3}]
-    status, made = await told(
-        desk.session.post("/v1/jobs", json={"items": items, "template": "What is {{word}}?", "models": "up/ok"})
+    status, made = await read_answer(
+        store_server.session.post("/v1/jobs", json={"items": items, "template": "What is {{word}}?", "models": "up/ok"})
     )
-    await wait_for_end(desk.session, made)
-    found = await fetch_results(desk.session, made)
+    await wait_for_end(store_server.session, made)
+    found = await fetch_results(store_server.session, made)
 
     assert status == 201
     assert [row["prompt"] for row in found] == ["What is return?", "What is class?"]
@@ -98,59 +98,59 @@ async def test_a_template_is_filled_from_columns_which_stand_in_the_results(desk
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("rows.jsonl", lines({"prompt": "p0"}, {"prompt": "p1", "max_tokens": 5})),
+        ("rows.jsonl", encode_lines({"prompt": "p0"}, {"prompt": "p1", "max_tokens": 5})),
         ("rows.csv", b"prompt,max_tokens\r\np0,\r\np1,5\r\n"),
         ("rows.tsv", b"prompt\tmax_tokens\np0\t\np1\t5\n"),
     ],
 )
-async def test_rows_come_from_an_uploaded_file(name: str, content: bytes, desk: Server) -> None:
-    file = await upload(desk.session, content, name)
-    status, made = await told(desk.session.post("/v1/jobs", json={"input_file_id": file, "models": "up/echo"}))
-    done = await wait_for_end(desk.session, made)
+async def test_rows_come_from_an_uploaded_file(name: str, content: bytes, store_server: Server) -> None:
+    file = await upload_file(store_server.session, content, name)
+    status, made = await read_answer(store_server.session.post("/v1/jobs", json={"input_file_id": file, "models": "up/echo"}))
+    done = await wait_for_end(store_server.session, made)
 
     assert (status, done["state"], done["input"]) == (201, "done", {"name": name, "file": file})
-    sent = [json.loads(row["text"]) for row in await fetch_results(desk.session, made)]
+    sent = [json.loads(row["text"]) for row in await fetch_results(store_server.session, made)]
     assert [(body["messages"][0]["content"], body.get("max_tokens")) for body in sent] == [("p0", None), ("p1", 5)]
 
 
-async def test_parquet_is_read_and_written(desk: Server) -> None:
+async def test_parquet_is_read_and_written(store_server: Server) -> None:
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     written = io.BytesIO()
     parquet.write_table(pyarrow.table({"prompt": [f"p{n}" for n in range(50)]}), written)
-    file = await upload(desk.session, written.getvalue(), "rows.parquet")
-    _, made = await told(desk.session.post("/v1/jobs", json={"input_file_id": file, "models": "up/ok"}))
-    await wait_for_end(desk.session, made)
+    file = await upload_file(store_server.session, written.getvalue(), "rows.parquet")
+    _, made = await read_answer(store_server.session.post("/v1/jobs", json={"input_file_id": file, "models": "up/ok"}))
+    await wait_for_end(store_server.session, made)
 
-    async with desk.session.get(f"/v1/jobs/{made['id']}/results.parquet") as response:
+    async with store_server.session.get(f"/v1/jobs/{made['id']}/results.parquet") as response:
         table = parquet.read_table(io.BytesIO(await response.read()))
 
     assert table.column_names == list(COLUMNS)
     assert table["prompt"].to_pylist() == [f"p{n}" for n in range(50)]
 
 
-async def test_exports_hold_the_same_results_as_pages(anywhere: Server) -> None:
-    made = await job(anywhere.session, [f"p{n}" for n in range(300)], ["up/say-hi", "up/400"])
-    await wait_for_end(anywhere.session, made)
-    pages = await fetch_results(anywhere.session, made, limit=250)
+async def test_exports_hold_the_same_results_as_pages(any_store_server: Server) -> None:
+    made = await create_job(any_store_server.session, [f"p{n}" for n in range(300)], ["up/say-hi", "up/400"])
+    await wait_for_end(any_store_server.session, made)
+    pages = await fetch_results(any_store_server.session, made, limit=250)
     path = f"/v1/jobs/{made['id']}/results"
 
-    async with anywhere.session.get(f"{path}.jsonl") as response:
+    async with any_store_server.session.get(f"{path}.jsonl") as response:
         assert (response.status, response.content_type) == (200, "application/jsonl")
         assert [json.loads(line) for line in (await response.text()).splitlines()] == pages
-    async with anywhere.session.get(f"{path}.csv?failed=false") as response:
+    async with any_store_server.session.get(f"{path}.csv?failed=false") as response:
         rows = list(csv.DictReader(io.StringIO(await response.text(), newline="")))
         assert response.headers["Content-Disposition"] == f'attachment; filename="{made["id"]}.csv"'
     assert len(pages) == 600
     assert [(row["prompt"], row["text"]) for row in rows] == [(f"p{n}", "hi") for n in range(300)]
-    assert (await told(anywhere.session.get(f"{path}.xlsx")))[0] == 404
+    assert (await read_answer(any_store_server.session.get(f"{path}.xlsx")))[0] == 404
 
 
-async def test_results_are_filtered(anywhere: Server) -> None:
-    made = await job(anywhere.session, ["same", "p1"], ["up/say-a-then-say-b", "up/say-a", "up/400"])
-    await wait_for_end(anywhere.session, made)
+async def test_results_are_filtered(any_store_server: Server) -> None:
+    made = await create_job(any_store_server.session, ["same", "p1"], ["up/say-a-then-say-b", "up/say-a", "up/400"])
+    await wait_for_end(any_store_server.session, made)
 
     async def fetch_labels(**query: Any) -> list[tuple[int, str]]:
-        return [(row["item"], row["label"]) for row in await fetch_results(anywhere.session, made, **query)]
+        return [(row["item"], row["label"]) for row in await fetch_results(any_store_server.session, made, **query)]
 
     assert await fetch_labels(failed="true") == [(0, "up/400"), (1, "up/400")]
     assert await fetch_labels(kind="bad_request") == await fetch_labels(failed="true")
@@ -158,17 +158,19 @@ async def test_results_are_filtered(anywhere: Server) -> None:
     assert await fetch_labels(model="up/say-a") == [(0, "up/say-a"), (1, "up/say-a")]
     assert len(await fetch_labels(failed="false", limit=1)) == 4
     different = {item for item, _ in await fetch_labels(different="true")}
-    texts = {row["item"]: row["text"] for row in await fetch_results(anywhere.session, made, model="up/say-a-then-say-b")}
+    texts = {
+        row["item"]: row["text"] for row in await fetch_results(any_store_server.session, made, model="up/say-a-then-say-b")
+    }
     assert different == {item for item, text in texts.items() if text != "a"}
     for query in ("failed=maybe", "kind=odd", "after=1", "after=1.2.x", "limit=5000", "modle=x"):
-        status, answer = await told(anywhere.session.get(f"/v1/jobs/{made['id']}/results?{query}"))
+        status, answer = await read_answer(any_store_server.session.get(f"/v1/jobs/{made['id']}/results?{query}"))
         assert (status, answer["error"]["param"]) == (400, query.partition("=")[0])
 
 
-async def test_a_dry_run_returns_an_estimate_and_calls_nothing(desk: Server, upstream: Upstream) -> None:
+async def test_a_dry_run_returns_an_estimate_and_calls_nothing(store_server: Server, upstream: Upstream) -> None:
     items = [{"prompt": "x" * 400} for _ in range(10)]
     body = {"items": items, "models": ["priced", "up/ok"], "repeats": 3, "parameters": {"max_tokens": 100}, "dry_run": True}
-    status, estimate = await told(desk.session.post("/v1/jobs", json=body))
+    status, estimate = await read_answer(store_server.session.post("/v1/jobs", json=body))
 
     check_shape(estimate, JobEstimateJson)
     assert (status, estimate["items"], estimate["calls"], estimate["cost_usd"]) == (200, 10, 60, None)
@@ -177,7 +179,7 @@ async def test_a_dry_run_returns_an_estimate_and_calls_nothing(desk: Server, ups
     assert priced["cost_usd"] == pytest.approx((priced["prompt_tokens"] * 1e3 + 3000 * 1e4) / 1e6)
     assert (free["cost_usd"], estimate["cost_unknown"]) == (None, ["up/ok"])
     assert upstream.requests == []
-    assert (await told(desk.session.get("/v1/jobs")))[1]["data"] == []
+    assert (await read_answer(store_server.session.get("/v1/jobs")))[1]["data"] == []
 
 
 @pytest.mark.parametrize(
@@ -208,35 +210,37 @@ async def test_a_dry_run_returns_an_estimate_and_calls_nothing(desk: Server, ups
     ],
 )
 async def test_invalid_fields_are_named_and_nothing_is_sent(
-    change: dict[str, Any], params: list[str], desk: Server, upstream: Upstream
+    change: dict[str, Any], params: list[str], store_server: Server, upstream: Upstream
 ) -> None:
     body = {"items": [{"prompt": "x"}], "models": "up/ok", **change}
 
-    status, answer = await told(desk.session.post("/v1/jobs", json=body))
+    status, answer = await read_answer(store_server.session.post("/v1/jobs", json=body))
 
     assert status == 400, answer
     assert [detail["param"] for detail in answer["error"]["details"]][: len(params)] == params
     assert upstream.requests == []
-    assert (await told(desk.session.get("/v1/jobs")))[1]["data"] == []
+    assert (await read_answer(store_server.session.get("/v1/jobs")))[1]["data"] == []
 
 
-async def test_invalid_rows_of_a_file_are_named_with_their_lines(desk: Server) -> None:
-    file = await upload(desk.session, b'{"prompt":"a"}\n{"prompt"\n\n{"promt":"b"}\n')
+async def test_invalid_rows_of_a_file_are_named_with_their_lines(store_server: Server) -> None:
+    file = await upload_file(store_server.session, b'{"prompt":"a"}\n{"prompt"\n\n{"promt":"b"}\n')
 
-    status, answer = await told(desk.session.post("/v1/jobs", json={"input_file_id": file, "models": "up/ok"}))
+    status, answer = await read_answer(store_server.session.post("/v1/jobs", json={"input_file_id": file, "models": "up/ok"}))
 
     assert status == 400
     assert [detail["param"].partition(":")[0] for detail in answer["error"]["details"]][:2] == ["line 2", "line 4"]
-    odd = await upload(desk.session, b"x", "rows.docx")
+    odd = await upload_file(store_server.session, b"x", "rows.docx")
     for file_id, expected in (("file-nobody", 404), (odd, 400)):
-        status, answer = await told(desk.session.post("/v1/jobs", json={"input_file_id": file_id, "models": "up/ok"}))
+        status, answer = await read_answer(
+            store_server.session.post("/v1/jobs", json={"input_file_id": file_id, "models": "up/ok"})
+        )
         assert (status, answer["error"]["param"]) == (expected, "input_file_id")
 
 
-async def test_progress_is_streamed_as_events_until_the_end(desk: Server) -> None:
-    made = await job(desk.session, [f"p{n}" for n in range(12)], ["up/sleep-0.5", "up/400"])
+async def test_progress_is_streamed_as_events_until_the_end(store_server: Server) -> None:
+    made = await create_job(store_server.session, [f"p{n}" for n in range(12)], ["up/sleep-0.5", "up/400"])
     events: list[dict[str, Any]] = []
-    async with desk.session.get(f"/v1/jobs/{made['id']}/events") as response:
+    async with store_server.session.get(f"/v1/jobs/{made['id']}/events") as response:
         assert response.content_type == "text/event-stream"
         frames = (await response.text()).split("\n\n")
     events = [json.loads(frame[6:]) for frame in frames if frame.startswith("data: {")]
@@ -255,23 +259,23 @@ async def test_progress_is_streamed_as_events_until_the_end(desk: Server) -> Non
     assert all(event["progress"]["left_s"] is not None for event in during if event["progress"]["calls_per_second"])
 
 
-async def test_a_client_that_leaves_the_events_stops_no_job(desk: Server) -> None:
-    made = await job(desk.session, [f"p{n}" for n in range(6)], "up/sleep-0.3")
-    async with desk.session.get(f"/v1/jobs/{made['id']}/events") as response:
+async def test_a_client_that_leaves_the_events_stops_no_job(store_server: Server) -> None:
+    made = await create_job(store_server.session, [f"p{n}" for n in range(6)], "up/sleep-0.3")
+    async with store_server.session.get(f"/v1/jobs/{made['id']}/events") as response:
         await response.content.readline()
         response.close()
 
-    assert (await wait_for_end(desk.session, made))["progress"]["answered"] == 6
+    assert (await wait_for_end(store_server.session, made))["progress"]["answered"] == 6
 
 
-async def test_a_cancelled_job_resumes_where_it_was(anywhere: Server, upstream: Upstream) -> None:
-    made = await job(anywhere.session, [f"p{n}" for n in range(40)], "up/sleep-0.2")
-    await upstream.arrived(4)
-    status, answer = await told(anywhere.session.post(f"/v1/jobs/{made['id']}/cancel"))
-    cancelled = await wait_for_end(anywhere.session, made)
+async def test_a_cancelled_job_resumes_where_it_was(any_store_server: Server, upstream: Upstream) -> None:
+    made = await create_job(any_store_server.session, [f"p{n}" for n in range(40)], "up/sleep-0.2")
+    await upstream.wait_for_requests(4)
+    status, answer = await read_answer(any_store_server.session.post(f"/v1/jobs/{made['id']}/cancel"))
+    cancelled = await wait_for_end(any_store_server.session, made)
     before = len(upstream.requests)
-    again, resumed = await told(anywhere.session.post(f"/v1/jobs/{made['id']}/resume", json={"concurrency": 40}))
-    done = await wait_for_end(anywhere.session, made, "done")
+    again, resumed = await read_answer(any_store_server.session.post(f"/v1/jobs/{made['id']}/resume", json={"concurrency": 40}))
+    done = await wait_for_end(any_store_server.session, made, "done")
 
     assert (status, answer["state"]) == (200, "cancelling")
     assert cancelled["state"] == "cancelled"
@@ -279,15 +283,15 @@ async def test_a_cancelled_job_resumes_where_it_was(anywhere: Server, upstream: 
     assert (again, resumed["concurrency"]) == (200, 40)
     assert (done["progress"]["answered"], len(upstream.requests)) == (40, 40)
     for what in ("cancel", "resume"):
-        status, answer = await told(anywhere.session.post(f"/v1/jobs/{made['id']}/{what}", json={}))
+        status, answer = await read_answer(any_store_server.session.post(f"/v1/jobs/{made['id']}/{what}", json={}))
         assert (status, answer["error"]["code"]) == (409, "wrong_state")
 
 
-async def test_only_failures_of_the_given_kinds_are_retried(anywhere: Server, upstream: Upstream) -> None:
-    made = await job(anywhere.session, ["p0", "p1"], ["up/fail-4-then-ok", "up/400", "up/ok"])
-    first = await wait_for_end(anywhere.session, made)
-    status, _ = await told(anywhere.session.post(f"/v1/jobs/{made['id']}/retry", json={"kinds": ["server"]}))
-    second = await wait_for_end(anywhere.session, made, "done")
+async def test_only_failures_of_the_given_kinds_are_retried(any_store_server: Server, upstream: Upstream) -> None:
+    made = await create_job(any_store_server.session, ["p0", "p1"], ["up/fail-4-then-ok", "up/400", "up/ok"])
+    first = await wait_for_end(any_store_server.session, made)
+    status, _ = await read_answer(any_store_server.session.post(f"/v1/jobs/{made['id']}/retry", json={"kinds": ["server"]}))
+    second = await wait_for_end(any_store_server.session, made, "done")
 
     assert {row["model"]: row["failures"] for row in first["counts"]}["up/fail-4-then-ok"] == {"server": 2}
     assert status == 200
@@ -296,17 +300,19 @@ async def test_only_failures_of_the_given_kinds_are_retried(anywhere: Server, up
         "up/fail-4-then-ok": {},
         "up/ok": {},
     }
-    assert (len(upstream.of("ok")), len(upstream.of("400"))) == (2, 2)
-    status, answer = await told(anywhere.session.post(f"/v1/jobs/{made['id']}/retry", json={"kinds": ["odd"]}))
+    assert (len(upstream.requests_for("ok")), len(upstream.requests_for("400"))) == (2, 2)
+    status, answer = await read_answer(any_store_server.session.post(f"/v1/jobs/{made['id']}/retry", json={"kinds": ["odd"]}))
     assert (status, answer["error"]["param"]) == (400, "kinds[0]")
 
 
-async def test_a_job_stops_at_its_cost_limit_and_resumes_with_a_higher_one(desk: Server, upstream: Upstream) -> None:
+async def test_a_job_stops_at_its_cost_limit_and_resumes_with_a_higher_one(store_server: Server, upstream: Upstream) -> None:
     # An answer costs 0.05 USD; before it is known, what it may cost at most is set aside.
-    made = await job(desk.session, [f"p{n}" for n in range(6)], "priced", max_cost_usd=0.2, parameters={"max_tokens": 4})
-    stopped = await wait_for_end(desk.session, made)
-    _, resumed = await told(desk.session.post(f"/v1/jobs/{made['id']}/resume", json={"max_cost_usd": 5}))
-    done = await wait_for_end(desk.session, made, "done")
+    made = await create_job(
+        store_server.session, [f"p{n}" for n in range(6)], "priced", max_cost_usd=0.2, parameters={"max_tokens": 4}
+    )
+    stopped = await wait_for_end(store_server.session, made)
+    _, resumed = await read_answer(store_server.session.post(f"/v1/jobs/{made['id']}/resume", json={"max_cost_usd": 5}))
+    done = await wait_for_end(store_server.session, made, "done")
 
     assert (stopped["state"], stopped["progress"]["cost_usd"] <= 0.2) == ("stopped", True)
     assert "0.2 USD" in stopped["reason"]
@@ -317,28 +323,28 @@ async def test_a_job_stops_at_its_cost_limit_and_resumes_with_a_higher_one(desk:
 
 
 @pytest.mark.parametrize("written", [True, False], ids=["RFC 3339", "seconds"])
-async def test_a_deadline_ends_a_job(written: bool, desk: Server) -> None:
+async def test_a_deadline_ends_a_job(written: bool, store_server: Server) -> None:
     at = (datetime.now(UTC) + timedelta(seconds=1.5)).isoformat()
-    made = await job(desk.session, [f"p{n}" for n in range(60)], "up/sleep-1", deadline=at if written else 1.5)
-    expired = await wait_for_end(desk.session, made)
+    made = await create_job(store_server.session, [f"p{n}" for n in range(60)], "up/sleep-1", deadline=at if written else 1.5)
+    expired = await wait_for_end(store_server.session, made)
 
     assert (expired["state"], expired["deadline"]) == ("expired", made["deadline"])
     assert 0 < expired["progress"]["left"] < 60
 
 
 async def test_changed_models_prevent_a_resume_and_a_fork_repeats_all_calls(upstream: Upstream, tmp_path: Path) -> None:
-    config, store = config_of(upstream, tmp_path), str(tmp_path / "fanout.db")
-    async with serving(config, FANOUT_STORE=store) as server:
-        made = await job(server.session, ["p0"], ["priced", "up/400"])
+    config, store = write_config(upstream, tmp_path), str(tmp_path / "fanout.db")
+    async with serve(config, FANOUT_STORE=store) as server:
+        made = await create_job(server.session, ["p0"], ["priced", "up/400"])
         await wait_for_end(server.session, made)
     given = json.loads(config.read_text())
     given["models"]["priced"]["id"] = "say-new"
     config.write_text(json.dumps(given))
-    async with serving(config, FANOUT_STORE=store) as server:
+    async with serve(config, FANOUT_STORE=store) as server:
         path = f"/v1/jobs/{made['id']}"
-        status, refused = await told(server.session.post(f"{path}/retry", json={}))
-        forking, fork = await told(server.session.post(f"{path}/resume", json={"fork": True}))
-        other, second = await told(server.session.post("/v1/jobs", json={"fork_of": made["id"]}))
+        status, refused = await read_answer(server.session.post(f"{path}/retry", json={}))
+        forking, fork = await read_answer(server.session.post(f"{path}/resume", json={"fork": True}))
+        other, second = await read_answer(server.session.post("/v1/jobs", json={"fork_of": made["id"]}))
         await wait_for_end(server.session, fork)
         texts = [row["text"] for row in await fetch_results(server.session, fork, failed="false")]
 
@@ -349,13 +355,15 @@ async def test_changed_models_prevent_a_resume_and_a_fork_repeats_all_calls(upst
     assert (other, second["forked_from"]) == (201, made["id"])
 
 
-async def test_jobs_are_listed_by_page_state_and_account(anywhere: Server) -> None:
-    ids = [(await job(anywhere.session, ["p"], "up/ok", account_id=account))["id"] for account in ("a", "b", "a")]
+async def test_jobs_are_listed_by_page_state_and_account(any_store_server: Server) -> None:
+    ids = [
+        (await create_job(any_store_server.session, ["p"], "up/ok", account_id=account))["id"] for account in ("a", "b", "a")
+    ]
     for job_id in ids:
-        await until(anywhere.session, f"/v1/jobs/{job_id}")
+        await wait_for_state(any_store_server.session, f"/v1/jobs/{job_id}")
 
     async def listed(**query: str) -> list[str]:
-        _, page = await told(anywhere.session.get("/v1/jobs", params=query))
+        _, page = await read_answer(any_store_server.session.get("/v1/jobs", params=query))
         for found in page["data"]:
             check_shape(found, JobJson)
         return [found["id"] for found in page["data"]]
@@ -365,7 +373,7 @@ async def test_jobs_are_listed_by_page_state_and_account(anywhere: Server) -> No
     assert await listed(limit="1", after=ids[2]) == [ids[1]]
     assert await listed(state="done") == ids[::-1]
     assert await listed(state="running") == []
-    _, usage = await told(anywhere.session.get("/v1/usage?group_by=account"))
+    _, usage = await read_answer(any_store_server.session.get("/v1/usage?group_by=account"))
     assert {row["account_id"]: row["requests"] for row in usage["data"]} == {"a": 2, "b": 1}
 
 
@@ -382,26 +390,29 @@ async def test_jobs_are_listed_by_page_state_and_account(anywhere: Server) -> No
         ("GET", "/v1/jobs?after=j"),
     ],
 )
-async def test_an_unknown_job_is_not_found(method: str, path: str, desk: Server) -> None:
-    status, answer = await told(desk.session.request(method, path, json={} if method == "POST" else None))
+async def test_an_unknown_job_is_not_found(method: str, path: str, store_server: Server) -> None:
+    status, answer = await read_answer(store_server.session.request(method, path, json={} if method == "POST" else None))
 
     assert (status, answer["error"]["code"]) == (404, "job_not_found")
 
 
 async def test_jobs_stay_queued_over_a_restart_and_finish_after_it(upstream: Upstream, tmp_path: Path) -> None:
-    config, store = config_of(upstream, tmp_path), str(tmp_path / "fanout.db")
-    async with running(config, FANOUT_STORE=store, FANOUT_GRACE_S="20") as first, aiohttp.ClientSession(first.url) as session:
-        made = await job(session, [f"p{n}" for n in range(60)], "up/sleep-0.2")
+    config, store = write_config(upstream, tmp_path), str(tmp_path / "fanout.db")
+    async with (
+        start_server(config, FANOUT_STORE=store, FANOUT_GRACE_S="20") as first,
+        aiohttp.ClientSession(first.url) as session,
+    ):
+        made = await create_job(session, [f"p{n}" for n in range(60)], "up/sleep-0.2")
         watching = asyncio.create_task(watch_events(first.url, made["id"]))
-        await upstream.arrived(10, 30)
+        await upstream.wait_for_requests(10, 30)
         began = time.monotonic()
         first.process.send_signal(signal.SIGTERM)
-        assert await first.ended() == 0
+        assert await first.wait() == 0
         took_s = time.monotonic() - began
         events = await watching
-    left = [line for line in first.lines("job.ended") if line["state"] == "queued"]
+    left = [line for line in first.log_lines("job.ended") if line["state"] == "queued"]
     before = len(upstream.requests)
-    async with running(config, FANOUT_STORE=store) as second, aiohttp.ClientSession(second.url) as session:
+    async with start_server(config, FANOUT_STORE=store) as second, aiohttp.ClientSession(second.url) as session:
         done = await wait_for_end(session, made)
 
     assert took_s < 10, "neither the job nor its watcher takes the whole grace"
@@ -417,16 +428,19 @@ async def watch_events(url: str, job_id: str) -> str:
 
 
 async def test_calls_that_outlast_the_grace_are_cancelled(upstream: Upstream, tmp_path: Path) -> None:
-    config, store = config_of(upstream, tmp_path), str(tmp_path / "fanout.db")
-    async with running(config, FANOUT_STORE=store, FANOUT_GRACE_S="0.3") as first, aiohttp.ClientSession(first.url) as session:
-        made = await job(session, ["p0", "p1"], "up/hang")
-        await upstream.arrived(2, 30)
+    config, store = write_config(upstream, tmp_path), str(tmp_path / "fanout.db")
+    async with (
+        start_server(config, FANOUT_STORE=store, FANOUT_GRACE_S="0.3") as first,
+        aiohttp.ClientSession(first.url) as session,
+    ):
+        made = await create_job(session, ["p0", "p1"], "up/hang")
+        await upstream.wait_for_requests(2, 30)
         began = time.monotonic()
         first.process.send_signal(signal.SIGTERM)
-        assert await first.ended() == 0
+        assert await first.wait() == 0
         assert time.monotonic() - began < 8
-    async with running(config, FANOUT_STORE=store) as second, aiohttp.ClientSession(second.url) as session:
-        found = await until(session, f"/v1/jobs/{made['id']}", "running")
-        await upstream.arrived(4, 30)
+    async with start_server(config, FANOUT_STORE=store) as second, aiohttp.ClientSession(second.url) as session:
+        found = await wait_for_state(session, f"/v1/jobs/{made['id']}", "running")
+        await upstream.wait_for_requests(4, 30)
 
     assert found["progress"]["ended"] == 0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.http_client import Client, parsed, request
-from tests.support.server import serving
+from tests.support.client import Client, encode_request, parse_response
+from tests.support.server import serve
 
 KONKO = {
     *("id", "object", "created", "owned_by", "name", "description", "is_chat", "is_text", "creator", "creator_logo_url"),
@@ -63,7 +63,7 @@ CONFIG = {
 async def client(tmp_path: Path) -> AsyncIterator[Client]:
     path = tmp_path / "providers.json"
     path.write_text(json.dumps(CONFIG))
-    async with serving(path) as server:
+    async with serve(path) as server:
         yield Client(server)
 
 
@@ -118,7 +118,7 @@ async def test_a_model_is_ready_or_names_what_it_lacks(client: Client) -> None:
 
 @pytest.mark.parametrize("path", ["Meta/Llama-70b", "Meta%2FLlama-70b", "meta/llama-70B", "META%2fLLAMA-70B", "l70", "L70"])
 async def test_an_id_is_found_with_its_slash_raw_or_escaped_in_any_case_or_by_an_alias(client: Client, path: str) -> None:
-    code, _, model = parsed(await client.raw(request(method="GET", path=f"/v1/models/{path}")))
+    code, _, model = parse_response(await client.send_raw(encode_request(method="GET", path=f"/v1/models/{path}")))
 
     assert (code, model["id"]) == (200, "Meta/Llama-70b")
 
@@ -132,7 +132,7 @@ async def test_any_id_of_a_provider_is_a_callable_model(client: Client) -> None:
 
 @pytest.mark.parametrize("name", ["bar", "nothing/here", "x" * 2000, "%ff"])
 async def test_an_unknown_id_is_404_with_an_envelope(client: Client, name: str) -> None:
-    code, _, body = parsed(await client.raw(request(method="GET", path=f"/v1/models/{name}")))
+    code, _, body = parse_response(await client.send_raw(encode_request(method="GET", path=f"/v1/models/{name}")))
 
     assert code == 404
     assert (body["error"]["code"], body["error"]["param"]) == ("model_not_found", "model")
@@ -142,7 +142,7 @@ async def test_an_unknown_id_is_404_with_an_envelope(client: Client, name: str) 
 
 
 async def test_the_shipped_configuration_has_the_embedded_models_ready_and_names_what_others_lack() -> None:
-    async with serving() as server:
+    async with serve() as server:
         models = {model["id"]: model for model in (await Client(server).send("GET", "/v1/models")).json["data"]}
 
     assert {name for name, model in models.items() if model["ready"]} == {"local/ngram-2", "local/ngram-3", "local/ngram-5"}

@@ -10,9 +10,10 @@ import pytest
 
 from fanout.core.schema import Call, Completion, Credential, Failure, Outcome, Query, Target, Timing
 from fanout.observability.account_health import MAX_CALLS, RecentCalls
-from tests.support.http_client import Client
-from tests.support.server import UP_KEY, Server, serving
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.client import Client
+from tests.support.server import UP_KEY, Server, serve
+from tests.support.upstream.server import Upstream
 
 GUEST = "sk-guest-9876543210zyxwv"
 NOTHING = {
@@ -40,11 +41,11 @@ async def get_providers(server: Server, **headers: str) -> dict[str, dict[str, A
 
 
 def write_config(upstream: Upstream, folder: Path, **row: Any) -> Path:
-    return providers_file(upstream.url, folder, more=MORE, api_key_env="UP_KEY", key_header="X-Up-Key", **row)
+    return write_providers_file(upstream.url, folder, more=MORE, api_key_env="UP_KEY", key_header="X-Up-Key", **row)
 
 
 async def test_configured_providers_are_shown_before_any_call(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(write_config(upstream, tmp_path, limits={"concurrency": 3}), UP_KEY=UP_KEY) as server:
+    async with serve(write_config(upstream, tmp_path, limits={"concurrency": 3}), UP_KEY=UP_KEY) as server:
         shown = await get_providers(server)
 
     assert (shown["needy"]["ready"], shown["needy"]["missing"], shown["needy"]["host"]) == (
@@ -66,9 +67,9 @@ async def test_configured_providers_are_shown_before_any_call(upstream: Upstream
 
 
 async def test_calls_in_flight_and_waiting_are_shown(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(write_config(upstream, tmp_path, limits={"concurrency": 2}), UP_KEY=UP_KEY) as server:
-        request = asyncio.create_task(Client(server).ask(model=["up/sleep-0.3"] * 5))
-        await upstream.arrived(2)
+    async with serve(write_config(upstream, tmp_path, limits={"concurrency": 2}), UP_KEY=UP_KEY) as server:
+        request = asyncio.create_task(Client(server).complete(model=["up/sleep-0.3"] * 5))
+        await upstream.wait_for_requests(2)
         account = (await get_providers(server))["up"]["accounts"][0]
         await request
 
@@ -76,10 +77,10 @@ async def test_calls_in_flight_and_waiting_are_shown(upstream: Upstream, tmp_pat
 
 
 async def test_reported_quotas_and_the_holds_they_cause_are_shown(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(write_config(upstream, tmp_path), UP_KEY=UP_KEY) as server:
+    async with serve(write_config(upstream, tmp_path), UP_KEY=UP_KEY) as server:
         client = Client(server)
-        await client.ask(model="up/ok-remaining-0-limit-5-reset-30s")
-        await client.ask(model=["up/429-s-20-code-slow_down", "apart"], timeout_s=5)
+        await client.complete(model="up/ok-remaining-0-limit-5-reset-30s")
+        await client.complete(model=["up/429-s-20-code-slow_down", "apart"], timeout_s=5)
         account, apart, _ = (await get_providers(server))["up"]["accounts"]
 
     (left,) = account["left"]
@@ -97,9 +98,9 @@ async def test_reported_quotas_and_the_holds_they_cause_are_shown(upstream: Upst
 
 async def test_recent_outcomes_are_shown(upstream: Upstream, tmp_path: Path) -> None:
     retries = {"attempts": 1}
-    async with serving(write_config(upstream, tmp_path, retries=retries), UP_KEY=UP_KEY) as server:
+    async with serve(write_config(upstream, tmp_path, retries=retries), UP_KEY=UP_KEY) as server:
         client = Client(server)
-        await client.ask(model=["up/sleep-0.2", "up/sleep-0.2", "up/500", "up/400", "nobody", "needy/x"])
+        await client.complete(model=["up/sleep-0.2", "up/sleep-0.2", "up/500", "up/400", "nobody", "needy/x"])
         await client.stream(model="up/first-0.2")
         shown = await get_providers(server)
 
@@ -112,10 +113,10 @@ async def test_recent_outcomes_are_shown(upstream: Upstream, tmp_path: Path) -> 
 
 
 async def test_callers_own_keys_are_shown_together_and_cannot_be_recognized(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(write_config(upstream, tmp_path), UP_KEY=UP_KEY) as server:
+    async with serve(write_config(upstream, tmp_path), UP_KEY=UP_KEY) as server:
         client = Client(server)
         for number in range(3):
-            await client.ask(headers={"X-Up-Key": f"{GUEST}-{number}"}, model="up/ok-remaining-3-limit-5-reset-30s")
+            await client.complete(headers={"X-Up-Key": f"{GUEST}-{number}"}, model="up/ok-remaining-3-limit-5-reset-30s")
         reply = await client.send("GET", "/v1/providers")
         own, _, guests = (await get_providers(server))["up"]["accounts"]
 
@@ -126,7 +127,7 @@ async def test_callers_own_keys_are_shown_together_and_cannot_be_recognized(upst
 
 
 async def test_providers_need_a_key_like_all_other_paths(upstream: Upstream, tmp_path: Path) -> None:
-    async with serving(write_config(upstream, tmp_path), FANOUT_API_KEYS="k-1234567") as server:
+    async with serve(write_config(upstream, tmp_path), FANOUT_API_KEYS="k-1234567") as server:
         assert (await Client(server).send("GET", "/v1/providers")).status == 401
         assert set(await get_providers(server, Authorization="Bearer k-1234567")) == {"up", "local", "needy"}
 

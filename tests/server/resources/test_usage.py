@@ -16,10 +16,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.cli import PATIENCE_S, address_of, started
-from tests.support.dialects import chat, complete, post, scale
-from tests.support.server import Server, serving
-from tests.support.upstreams import Upstream, providers_file
+from tests.support.builders.settings import write_providers_file
+from tests.support.cli import PATIENCE_S, read_address, start_fanout
+from tests.support.dialects import chat, complete, complete_scale, post
+from tests.support.server import Server, serve
+from tests.support.upstream.server import Upstream
 
 SET = ["local/ngram-2", "local/ngram-5"]
 ACCOUNT = {"x-selected-account-id": "team-a"}
@@ -39,8 +40,8 @@ PRICES = {
 async def counted(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
     """Start a server with a store in a file, scripted upstreams and the embedded models."""
     retries = {"attempts": 2, "max_delay_s": 0.01}
-    config = providers_file(upstream.url, tmp_path, more=PRICES, retries=retries, timeout_s=1)
-    async with serving(config, FANOUT_STORE=str(tmp_path / "fanout.db")) as server:
+    config = write_providers_file(upstream.url, tmp_path, more=PRICES, retries=retries, timeout_s=1)
+    async with serve(config, FANOUT_STORE=str(tmp_path / "fanout.db")) as server:
         yield server
 
 
@@ -90,7 +91,7 @@ async def test_every_dialect_counts_for_the_account_it_names(counted: Server) ->
     await post(counted, "/v1/chat/completions", {"model": SET[0], "messages": [{"role": "user", "content": "hi"}]}, ACCOUNT)
     await post(counted, "/v4/completions", {"model": SET[0], "prompt": "The", "account_id": "team-b"}, ACCOUNT)
     await post(counted, "/v2/completions", {"model": SET[0], "prompt": "The", "account_id": None}, ACCOUNT)
-    await scale(counted, SET[0])
+    await complete_scale(counted, SET[0])
     await complete(counted, SET[0])
     await chat(counted, SET[0], stream=True)
 
@@ -229,7 +230,7 @@ async def test_a_call_whose_client_left_is_counted_as_cancelled(counted: Server,
     with suppress(TimeoutError):
         async with asyncio.timeout(0.2):
             await post(counted, "/v1/completion", {"model": "up/sleep-0.9-then-ok", "prompt": "hi"}, ACCOUNT)
-    await upstream.quiet()
+    await upstream.wait_until_idle()
 
     async with asyncio.timeout(5):
         while not (found := await get_rows(counted)):
@@ -239,7 +240,7 @@ async def test_a_call_whose_client_left_is_counted_as_cancelled(counted: Server,
 
 
 async def test_without_a_store_the_answer_is_503_store_off_and_everything_else_works(tmp_path: Path) -> None:
-    async with serving(FANOUT_STORE="off") as server:
+    async with serve(FANOUT_STORE="off") as server:
         answered = await complete(server, SET[0])
         async with server.session.get("/v1/usage") as response:
             error = (await response.json())["error"]
@@ -250,7 +251,7 @@ async def test_without_a_store_the_answer_is_503_store_off_and_everything_else_w
 
 
 async def test_a_broken_database_gives_503_and_completions_still_work(
-    counted: Server, tmp_path: Path, logged: list[str]
+    counted: Server, tmp_path: Path, log_lines: list[str]
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "fanout.db")) as database:
         database.execute("DROP TABLE usage")
@@ -261,11 +262,11 @@ async def test_a_broken_database_gives_503_and_completions_still_work(
 
     assert (status, answer["error"]["code"]) == (503, "store_unavailable")
     assert answered.status == 200
-    assert any("no such table: usage" in line for line in logged)
+    assert any("no such table: usage" in line for line in log_lines)
 
 
 async def test_usage_needs_a_key_like_all_other_paths() -> None:
-    async with serving(FANOUT_API_KEYS="k") as server:
+    async with serve(FANOUT_API_KEYS="k") as server:
         assert (await get_usage(server))[0] == 401
 
 
@@ -273,8 +274,8 @@ async def test_a_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
     path, ended = tmp_path / "fanout.db", []
     body = {"model": SET[0], "prompt": "The", "max_tokens": 2}
 
-    async with started("serve", "--port", "0", FANOUT_STORE=str(path), FANOUT_LOG_LEVEL="error") as process:
-        address = await address_of(process)
+    async with start_fanout("serve", "--port", "0", FANOUT_STORE=str(path), FANOUT_LOG_LEVEL="error") as process:
+        address = await read_address(process)
 
         async def keep_sending(session: aiohttp.ClientSession) -> None:
             while True:
@@ -298,15 +299,15 @@ async def test_a_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:
 async def test_sigterm_loses_nothing(upstream: Upstream, tmp_path: Path) -> None:
     """Answered calls are counted, and so are those that the stop cancels."""
     path = tmp_path / "fanout.db"
-    config = providers_file(upstream.url, tmp_path, timeout_s=60)
+    config = write_providers_file(upstream.url, tmp_path, timeout_s=60)
     serve = ("serve", "--port", "0", "--config", str(config))
 
-    async with started(*serve, FANOUT_STORE=str(path), FANOUT_GRACE_S="0.2", FANOUT_LOG_LEVEL="error") as process:
-        async with aiohttp.ClientSession(await address_of(process)) as session:
+    async with start_fanout(*serve, FANOUT_STORE=str(path), FANOUT_GRACE_S="0.2", FANOUT_LOG_LEVEL="error") as process:
+        async with aiohttp.ClientSession(await read_address(process)) as session:
             waiting = [
                 asyncio.create_task(session.post("/v1/completion", json={"model": "up/hang", "prompt": "hi"})) for _ in range(5)
             ]
-            await upstream.arrived(5)
+            await upstream.wait_for_requests(5)
             for _ in range(40):
                 async with session.post(
                     "/v1/completion", json={"model": [*SET, "nobody"], "prompt": "The", "max_tokens": 2}
@@ -325,7 +326,7 @@ async def test_sigterm_loses_nothing(upstream: Upstream, tmp_path: Path) -> None
 
 async def test_counts_of_an_earlier_process_are_still_there(tmp_path: Path) -> None:
     for _ in range(2):
-        async with serving(FANOUT_STORE=str(tmp_path / "fanout.db")) as server:
+        async with serve(FANOUT_STORE=str(tmp_path / "fanout.db")) as server:
             await complete(server, SET[0])
             (row,) = await get_rows(server)
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fanout.core.sampling import SAMPLING_NAMES
-from tests.support.dialects import ALL, CHAT, HI, Canned, canned, chat, delta, house, post
+from tests.support.dialects import ALL_PARAMETERS, CHAT, HI, CannedUpstream, build_delta, chat, post, serve_canned, serve_hosts
 from tests.support.server import Server
-from tests.support.upstreams import Upstream
+from tests.support.upstream.server import Upstream
 
 LOCAL = "local/ngram-2"
 INT64 = 2**63
@@ -34,31 +34,31 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
 }
 
 
-async def test_every_field_has_its_range(served: Server) -> None:
+async def test_every_field_has_its_range(dialect_server: Server) -> None:
     """What is outside is refused with 400, by the field's name; the ends are inside."""
     body = {"model": LOCAL, "messages": HI, "stop": "a", "timeout_s": 5}
     wrong = []
     for field, (good, bad) in RANGES.items():
         for value in good:
-            got = await post(served, CHAT, {**body, field: value})
+            got = await post(dialect_server, CHAT, {**body, field: value})
             wrong += [] if got.status == 200 else [(field, value, got.body)]
         for value in bad:
-            got = await post(served, CHAT, {**body, field: value})
+            got = await post(dialect_server, CHAT, {**body, field: value})
             named = got.status == 400 and (got.error["param"] or "").split("[")[0].split(".")[0] == field
             wrong += [] if named else [(field, value, got.body)]
     assert wrong == []
 
 
-async def test_null_is_as_if_absent_and_nothing_else_is_sent(served: Server) -> None:
+async def test_null_is_as_if_absent_and_nothing_else_is_sent(dialect_server: Server) -> None:
     """No 16 tokens here, nor Konko's 24."""
     nothing = dict.fromkeys(set(RANGES) - {"model"} | {"top_logprobs", "stream_options", "tools", "response_format"})
-    got = await chat(served, "up/echo", **nothing)
-    assert got.sent == [{"model": "echo", "messages": HI}]
+    got = await chat(dialect_server, "up/echo", **nothing)
+    assert got.upstream_bodies == [{"model": "echo", "messages": HI}]
     assert got.choices[0]["ignored_parameters"] == []
 
 
 class TestMessages:
-    async def test_messages_of_every_role_are_sent_unchanged(self, served: Server) -> None:
+    async def test_messages_of_every_role_are_sent_unchanged(self, dialect_server: Server) -> None:
         call = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
         messages = [
             {"role": "system", "content": "Be brief."},
@@ -70,14 +70,14 @@ class TestMessages:
             {"role": "function", "content": None, "name": "weather"},
             {"role": "assistant", "content": "", "refusal": "no"},
         ]
-        got = await chat(served, "up/echo", messages)
-        assert got.sent[0]["messages"] == messages
+        got = await chat(dialect_server, "up/echo", messages)
+        assert got.upstream_bodies[0]["messages"] == messages
 
-    async def test_only_messages_of_the_assistant_may_lack_content(self, served: Server) -> None:
-        got = await chat(served, "up/echo", [{"role": "assistant", "tool_calls": []}, *HI])
-        assert got.sent[0]["messages"][0] == {"role": "assistant", "tool_calls": [], "content": None}
+    async def test_only_messages_of_the_assistant_may_lack_content(self, dialect_server: Server) -> None:
+        got = await chat(dialect_server, "up/echo", [{"role": "assistant", "tool_calls": []}, *HI])
+        assert got.upstream_bodies[0]["messages"][0] == {"role": "assistant", "tool_calls": [], "content": None}
 
-    async def test_messages_may_have_known_and_unknown_parts(self, served: Server) -> None:
+    async def test_messages_may_have_known_and_unknown_parts(self, dialect_server: Server) -> None:
         parts = [
             {"type": "text", "text": "What is this?", "cache_control": {"type": "ephemeral"}},
             {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "low"}},
@@ -85,15 +85,15 @@ class TestMessages:
             {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
             {"type": "file", "file": {"file_id": "f1"}, "text": "with words"},
         ]
-        got = await chat(served, "up/echo", [{"role": "user", "content": parts}])
-        assert got.sent[0]["messages"] == [{"role": "user", "content": parts}]
+        got = await chat(dialect_server, "up/echo", [{"role": "user", "content": parts}])
+        assert got.upstream_bodies[0]["messages"] == [{"role": "user", "content": parts}]
 
-    async def test_images_are_ignored_by_a_model_that_takes_none(self, served: Server) -> None:
+    async def test_images_are_ignored_by_a_model_that_takes_none(self, dialect_server: Server) -> None:
         parts = [{"type": "text", "text": "the"}, {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
-        got = await chat(served, LOCAL, [{"role": "user", "content": parts}], max_tokens=1)
+        got = await chat(dialect_server, LOCAL, [{"role": "user", "content": parts}], max_tokens=1)
         assert got.choices[0]["ignored_parameters"] == ["images"]
 
-    async def test_malformed_messages_are_refused_by_their_places(self, served: Server) -> None:
+    async def test_malformed_messages_are_refused_by_their_places(self, dialect_server: Server) -> None:
         good = {"role": "user", "content": "hi"}
         part = {"type": "text", "text": "hi"}
         for place, messages in (
@@ -112,30 +112,30 @@ class TestMessages:
             ("messages[0].content[0]", [{"role": "user", "content": [{"type": "image_url"}]}]),
             ("messages[0].content[0].image_url.url", [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]),
         ):
-            got = await chat(served, LOCAL, messages)
+            got = await chat(dialect_server, LOCAL, messages)
             assert (got.status, got.error["param"], len(got.error["details"])) == (400, place, 1)
-        assert (await post(served, CHAT, model=LOCAL)).error["param"] == "messages"
-        assert (await chat(served, LOCAL, prompt="hi")).error["param"] == "prompt"
+        assert (await post(dialect_server, CHAT, model=LOCAL)).error["param"] == "messages"
+        assert (await chat(dialect_server, LOCAL, prompt="hi")).error["param"] == "prompt"
 
 
 class TestLength:
-    async def test_the_length_has_two_names(self, served: Server) -> None:
+    async def test_the_length_has_two_names(self, dialect_server: Server) -> None:
         for fields in ({"max_tokens": 9}, {"max_completion_tokens": 9}, {"max_tokens": 9, "max_completion_tokens": 9}):
-            assert (await chat(served, "up/echo", **fields)).sent[0]["max_tokens"] == 9
+            assert (await chat(dialect_server, "up/echo", **fields)).upstream_bodies[0]["max_tokens"] == 9
 
-    async def test_the_two_lengths_must_agree(self, served: Server) -> None:
-        got = await chat(served, "up/echo", max_tokens=9, max_completion_tokens=10)
+    async def test_the_two_lengths_must_agree(self, dialect_server: Server) -> None:
+        got = await chat(dialect_server, "up/echo", max_tokens=9, max_completion_tokens=10)
         assert (got.status, got.error["param"]) == (400, "max_completion_tokens")
 
-    async def test_an_entry_may_set_its_length_by_either_name(self, served: Server) -> None:
-        got = await chat(served, [{"model": "up/echo", "max_completion_tokens": 5}, "up/echo"], max_tokens=9)
-        assert [body["max_tokens"] for body in got.sent] == [5, 9]
-        got = await chat(served, [{"model": "up/echo", "max_completion_tokens": None}, "up/echo"], max_tokens=9)
-        assert [body.get("max_tokens") for body in got.sent] == [None, 9]
+    async def test_an_entry_may_set_its_length_by_either_name(self, dialect_server: Server) -> None:
+        got = await chat(dialect_server, [{"model": "up/echo", "max_completion_tokens": 5}, "up/echo"], max_tokens=9)
+        assert [body["max_tokens"] for body in got.upstream_bodies] == [5, 9]
+        got = await chat(dialect_server, [{"model": "up/echo", "max_completion_tokens": None}, "up/echo"], max_tokens=9)
+        assert [body.get("max_tokens") for body in got.upstream_bodies] == [None, 9]
 
 
 class TestLogprobs:
-    async def test_logprobs_are_a_flag_and_a_number(self, served: Server) -> None:
+    async def test_logprobs_are_a_flag_and_a_number(self, dialect_server: Server) -> None:
         def read_logprobs(body: dict[str, Any]) -> tuple[Any, Any]:
             return body.get("logprobs"), body.get("top_logprobs")
 
@@ -145,21 +145,21 @@ class TestLogprobs:
             ({"logprobs": True}, (True, None)),
             ({"logprobs": True, "top_logprobs": 20}, (True, 20)),
         ):
-            assert read_logprobs((await chat(served, "up/echo", **fields)).sent[0]) == sent
+            assert read_logprobs((await chat(dialect_server, "up/echo", **fields)).upstream_bodies[0]) == sent
         mine = [{"model": "up/echo", **own} for own in ({"logprobs": False}, {"top_logprobs": 5}, {"logprobs": True}, {})]
-        got = await chat(served, mine, logprobs=True, top_logprobs=2)
-        assert list(map(read_logprobs, got.sent)) == [(None, None), (True, 5), (True, 2), (True, 2)]
+        got = await chat(dialect_server, mine, logprobs=True, top_logprobs=2)
+        assert list(map(read_logprobs, got.upstream_bodies)) == [(None, None), (True, 5), (True, 2), (True, 2)]
 
-    async def test_alternatives_without_logprobs_are_refused(self, served: Server) -> None:
+    async def test_alternatives_without_logprobs_are_refused(self, dialect_server: Server) -> None:
         for fields in ({}, {"logprobs": False}, {"logprobs": None}):
-            got = await chat(served, LOCAL, **fields, top_logprobs=2)
+            got = await chat(dialect_server, LOCAL, **fields, top_logprobs=2)
             assert (got.status, got.error["param"]) == (400, "top_logprobs")
-        got = await chat(served, [LOCAL, {"model": LOCAL, "top_logprobs": 2}])
+        got = await chat(dialect_server, [LOCAL, {"model": LOCAL, "top_logprobs": 2}])
         assert (got.status, got.error["param"]) == (400, "model[1].top_logprobs")
-        assert (await chat(served, LOCAL, logprobs=True, top_logprobs=21)).error["param"] == "top_logprobs"
+        assert (await chat(dialect_server, LOCAL, logprobs=True, top_logprobs=21)).error["param"] == "top_logprobs"
 
-    async def test_logprobs_have_the_bytes_of_their_tokens(self, served: Server) -> None:
-        got = await chat(served, LOCAL, logprobs=True, top_logprobs=2, max_tokens=5, seed=1)
+    async def test_logprobs_have_the_bytes_of_their_tokens(self, dialect_server: Server) -> None:
+        got = await chat(dialect_server, LOCAL, logprobs=True, top_logprobs=2, max_tokens=5, seed=1)
         (choice,) = got.choices
         content = choice["logprobs"]["content"]
         assert choice["logprobs"]["refusal"] is None
@@ -175,7 +175,7 @@ class TestLogprobs:
             {"token": "é", "logprob": -1, "top_logprobs": []},
         ]
         choice = {"message": {"content": "x"}, "logprobs": {"content": tokens}, "finish_reason": "stop"}
-        async with canned(tmp_path, Canned(whole={"choices": [choice]})) as server:
+        async with serve_canned(tmp_path, CannedUpstream(whole={"choices": [choice]})) as server:
             got = await chat(server, "up/m", logprobs=True)
         content = got.choices[0]["logprobs"]["content"]
         assert [token["bytes"] for token in content] == [[0xF0, 0x9F], list("é".encode())]
@@ -204,26 +204,26 @@ PASSED_ON = {
 
 
 class TestFieldsOfSomeProviders:
-    async def test_fields_of_some_providers_are_sent_unchanged(self, served: Server) -> None:
-        got = await chat(served, "up/echo", **PASSED_ON)
-        assert got.sent == [{"model": "echo", "messages": HI, **PASSED_ON}]
+    async def test_fields_of_some_providers_are_sent_unchanged(self, dialect_server: Server) -> None:
+        got = await chat(dialect_server, "up/echo", **PASSED_ON)
+        assert got.upstream_bodies == [{"model": "echo", "messages": HI, **PASSED_ON}]
         assert got.choices[0]["ignored_parameters"] == []
 
-    async def test_fields_of_some_providers_are_reported_elsewhere(self, served: Server) -> None:
-        got = await chat(served, LOCAL, max_tokens=1, **PASSED_ON)
+    async def test_fields_of_some_providers_are_reported_elsewhere(self, dialect_server: Server) -> None:
+        got = await chat(dialect_server, LOCAL, max_tokens=1, **PASSED_ON)
         assert sorted(got.choices[0]["ignored_parameters"]) == sorted(PASSED_ON)
-        got = await chat(served, ["up/ok", LOCAL], tools=PASSED_ON["tools"], strict_parameters=True)
+        got = await chat(dialect_server, ["up/ok", LOCAL], tools=PASSED_ON["tools"], strict_parameters=True)
         assert [choice["finish_reason"] for choice in got.choices] == ["stop", "error"]
         assert (got.choices[1]["error"]["code"], got.choices[1]["error"]["param"]) == ("unsupported_parameter", "tools")
 
-    async def test_fields_of_some_providers_may_stand_in_an_entry(self, served: Server) -> None:
-        got = await chat(served, [{"model": "up/echo", "verbosity": "high"}, "up/echo"], verbosity="low")
-        assert [body["verbosity"] for body in got.sent] == ["high", "low"]
+    async def test_fields_of_some_providers_may_stand_in_an_entry(self, dialect_server: Server) -> None:
+        got = await chat(dialect_server, [{"model": "up/echo", "verbosity": "high"}, "up/echo"], verbosity="low")
+        assert [body["verbosity"] for body in got.upstream_bodies] == ["high", "low"]
 
 
-async def test_unsupported_sampling_is_reported_for_each_entry(served: Server) -> None:
+async def test_unsupported_sampling_is_reported_for_each_entry(dialect_server: Server) -> None:
     parameters = {"temperature": 0.1, "seed": 1, "max_tokens": 5, "stop": "x", "user": "me"}
-    got = await chat(served, ["up/ok", "narrow/ok"], **parameters)
+    got = await chat(dialect_server, ["up/ok", "narrow/ok"], **parameters)
     assert [sorted(choice["ignored_parameters"]) for choice in got.choices] == [
         [],
         ["max_tokens", "stop", "temperature", "user"],
@@ -233,19 +233,19 @@ async def test_unsupported_sampling_is_reported_for_each_entry(served: Server) -
 async def test_a_value_beyond_a_hosts_range_is_clamped_and_reported(upstream: Upstream, tmp_path: Path) -> None:
     """Or fails that entry alone, where the caller is strict."""
     cold = {"adapter": "openai", "base_url": upstream.url, "parameters": {"clamp": {"temperature": [0, 1]}}}
-    async with house(upstream.url, tmp_path, more={"providers": {"cold": cold}}) as server:
+    async with serve_hosts(upstream.url, tmp_path, more={"providers": {"cold": cold}}) as server:
         got = await chat(server, ["cold/echo", "up/echo"], temperature=1.5)
         strict = await chat(server, ["cold/echo", "up/echo"], temperature=1.5, strict_parameters=True)
 
-    assert [body["temperature"] for body in got.sent] == [1, 1.5]
+    assert [body["temperature"] for body in got.upstream_bodies] == [1, 1.5]
     assert [choice["adjusted_parameters"] for choice in got.choices] == [{"temperature": {"asked": 1.5, "sent": 1}}, {}]
     assert [choice["finish_reason"] for choice in strict.choices] == ["error", "stop"]
     assert strict.choices[0]["error"]["code"] == "unsupported_parameter"
 
 
 class TestAnswers:
-    async def test_answers_have_the_fields_of_the_contract(self, served: Server) -> None:
-        got = await chat(served, ["up/ok", LOCAL], max_tokens=3)
+    async def test_answers_have_the_fields_of_the_contract(self, dialect_server: Server) -> None:
+        got = await chat(dialect_server, ["up/ok", LOCAL], max_tokens=3)
         answer = got.json
         assert (answer["object"], answer["model"]) == ("chat.completion", f"up/ok,{LOCAL}")
         assert type(answer["created"]) is int
@@ -254,10 +254,10 @@ class TestAnswers:
         assert first["message"] == {"role": "assistant", "content": "This is ok.", "refusal": None}
         assert (first["index"], first["logprobs"], first["finish_reason"], first["model"]) == (0, None, "stop", "up/ok")
 
-    async def test_answers_of_one_backend_have_its_fingerprint(self, served: Server) -> None:
-        alone = (await chat(served, LOCAL, max_tokens=1)).json["system_fingerprint"]
+    async def test_answers_of_one_backend_have_its_fingerprint(self, dialect_server: Server) -> None:
+        alone = (await chat(dialect_server, LOCAL, max_tokens=1)).json["system_fingerprint"]
         assert alone.startswith("pydoc-")
-        assert (await chat(served, [LOCAL, "up/ok"], max_tokens=1)).json["system_fingerprint"] is None
+        assert (await chat(dialect_server, [LOCAL, "up/ok"], max_tokens=1)).json["system_fingerprint"] is None
 
     async def test_answers_hold_tool_calls_refusal_and_reasoning(self, tmp_path: Path) -> None:
         calls = [
@@ -269,7 +269,7 @@ class TestAnswers:
             {"index": 0, "message": message, "finish_reason": "tool_calls"},
             {"index": 1, "message": refused, "finish_reason": "stop"},
         ]
-        async with canned(tmp_path, Canned(whole={"choices": choices})) as server:
+        async with serve_canned(tmp_path, CannedUpstream(whole={"choices": choices})) as server:
             got = await chat(server, "up/m", n=2, tools=PASSED_ON["tools"])
 
         assert got.choices[0]["message"] == {
@@ -287,7 +287,7 @@ class TestAnswers:
         """A forced one ends with `stop`."""
         call = {"name": "weather", "arguments": "{}"}
         choice = {"message": {"role": "assistant", "content": None, "function_call": call}, "finish_reason": finish}
-        async with canned(tmp_path, Canned(whole={"choices": [choice]})) as server:
+        async with serve_canned(tmp_path, CannedUpstream(whole={"choices": [choice]})) as server:
             got = await chat(server, "up/m", functions=[{"name": "weather"}], function_call={"name": "weather"})
         message = {"role": "assistant", "content": None, "refusal": None, "function_call": call}
         assert (got.choices[0]["message"], got.choices[0]["finish_reason"]) == (message, finish)
@@ -297,34 +297,41 @@ class TestAnswers:
         audio = {"id": "audio_1", "data": "AA==", "transcript": "hi", "expires_at": 1}
         cited = [{"type": "url_citation", "url_citation": {"url": "https://example.com"}}]
         message = {"role": "assistant", "content": None, "audio": audio, "annotations": cited}
-        chunks = [delta(role="assistant"), delta(audio=audio), delta(content="x", annotations=cited), delta("stop")]
-        async with canned(tmp_path, Canned({"choices": [{"message": message, "finish_reason": "stop"}]}, chunks)) as server:
+        chunks = [
+            build_delta(role="assistant"),
+            build_delta(audio=audio),
+            build_delta(content="x", annotations=cited),
+            build_delta("stop"),
+        ]
+        async with serve_canned(
+            tmp_path, CannedUpstream({"choices": [{"message": message, "finish_reason": "stop"}]}, chunks)
+        ) as server:
             whole = await chat(server, "up/m", modalities=["text", "audio"])
             streamed = await chat(server, "up/m", modalities=["text", "audio"], stream=True)
 
         assert whole.choices[0]["message"]["audio"] == audio
         assert whole.choices[0]["message"]["annotations"] == cited
-        assert [choice["delta"] for choice in streamed.of(0)][1:] == [
+        assert [choice["delta"] for choice in streamed.choice_pieces(0)][1:] == [
             {"audio": audio},
             {"content": "x", "annotations": cited},
             {},
         ]
 
-    async def test_failures_have_an_empty_message(self, served: Server) -> None:
-        got = await chat(served, ["up/ok", "nobody"])
+    async def test_failures_have_an_empty_message(self, dialect_server: Server) -> None:
+        got = await chat(dialect_server, ["up/ok", "nobody"])
         assert got.choices[1]["message"] == {"role": "assistant", "content": None, "refusal": None}
 
 
-async def test_a_model_that_only_completes_text_fails_in_its_own_entry(served: Server, upstream: Upstream) -> None:
+async def test_a_model_that_only_completes_text_fails_in_its_own_entry(dialect_server: Server, upstream: Upstream) -> None:
     """No template is invented for it."""
-    got = await chat(served, ["ok", "ok-text"])
+    got = await chat(dialect_server, ["ok", "ok-text"])
     assert [choice["finish_reason"] for choice in got.choices] == ["stop", "error"]
     assert (got.choices[1]["error"]["kind"], got.choices[1]["error"]["param"]) == ("unsupported", "model")
     assert len(upstream.requests) == 1
-    alone = await chat(served, "ok-text")
+    alone = await chat(dialect_server, "ok-text")
     assert (alone.status, alone.error["code"], alone.error["param"]) == (400, "unsupported_endpoint", "model")
 
 
 def test_every_parameter_is_known_to_the_tests() -> None:
     """`ALL` is what the hosts `narrow` and `poor` refuse."""
-    assert set(ALL) == set(SAMPLING_NAMES)
+    assert set(ALL_PARAMETERS) == set(SAMPLING_NAMES)

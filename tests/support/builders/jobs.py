@@ -1,0 +1,58 @@
+"""Jobs before the scripted upstream: `async with open_jobs(upstream.url, tmp_path) as opened`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fanout.config.settings import load_settings
+from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
+from fanout.jobs.input_formats.rows import InputRow
+from fanout.jobs.job import Job, JobSpec
+from fanout.jobs.manager import JobManager, open_job_manager
+from fanout.store import Store, open_store
+from fanout.store.jobs.job_store import JobStore
+from tests.support.builders.settings import write_providers_file
+
+
+@dataclass(frozen=True, slots=True)
+class OpenJobs:
+    """An open job manager with its stores and dispatcher."""
+
+    manager: JobManager
+    jobs: JobStore
+    dispatcher: Dispatcher
+    store: Store
+
+    async def create(self, count: int, *models: str | Mapping[str, Any], **spec: Any) -> Job:
+        """Create a job of so many prompts, `q0`, `q1`, …"""
+        named = tuple({"model": model} if isinstance(model, str) else model for model in models)
+        return await self.manager.create(JobSpec(models=named, **spec), make_rows(count))
+
+    async def list_results(self, job: Job) -> list[Any]:
+        """Return every unit that has ended."""
+        found: list[Any] = []
+        while page := await self.jobs.results.list_results(job.number, after=tuple(found[-1][:3]) if found else None):
+            found += page
+        return found
+
+
+def make_rows(count: int) -> Iterator[InputRow]:
+    return (InputRow(number + 1, {"prompt": f"q{number}"}) for number in range(count))
+
+
+@asynccontextmanager
+async def open_jobs(
+    upstream_url: str, folder: Path, *, store: str | None = None, owner: str | None = None, **row: Any
+) -> AsyncGenerator[OpenJobs]:
+    """Open jobs in `folder/jobs.db` or in `store`; `row` is the provider's, its waits last 20 ms at most."""
+    row = {"retries": {"attempts": 3, "max_delay_s": 0.02}, **row}
+    settings = load_settings(write_providers_file(upstream_url, folder, **row), {"HOME": str(folder)})
+    async with open_store(store or str(folder / "jobs.db")) as opened, open_dispatcher(settings) as dispatcher:
+        assert opened
+        jobs = JobStore(opened.database)
+        async with open_job_manager(jobs, dispatcher, owner=owner) as manager:
+            yield OpenJobs(manager, jobs, dispatcher, opened)
