@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypedDict
 
 from pydantic import TypeAdapter
 
+from fanout.core.errors import Fault, RequestError
 from fanout.core.schema import Call
 from fanout.core.usage import WorkTotals, sum_known
 from fanout.dispatch.plan import Request
 from fanout.jobs.process_identity import is_gone
+from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobRow, JobState
 from fanout.store.usage.sums import ANSWERED
 
@@ -39,9 +41,9 @@ class JobSpec:
     deadline: float | None = None
     """Unix seconds."""
     attempts: int | None = None
-    """Most attempts for a unit; `None`: as in the provider's row."""
+    """Of a unit, at most; `None`: as in the provider's row."""
     concurrency: int | None = None
-    """Most calls at once for each account; `None`: as many as it bears."""
+    """Calls at once for each account, at most; `None`: as many as it bears."""
     cache: bool = False
     """Reuse answers in the store that were given to the same request before."""
     name: str | None = None
@@ -88,11 +90,13 @@ class RequestBuilder(Protocol):
         ...
 
 
-def place_calls(calls: Iterable[Call]) -> Iterator[tuple[tuple[int, int], Call]]:
-    """Yield the calls of one item, each with its entry and its number within that entry: its unit's `repeat`.
+RequestBuilderFactory = Callable[[JobSpec, str], RequestBuilder]
+"""Makes the request builder for jobs of one kind, from a job's specification and its account."""
 
-    The number is the call's `sample`, unless the item has several prompts.
-    """
+
+def place_calls(calls: Iterable[Call]) -> Iterator[tuple[tuple[int, int], Call]]:
+    """Yield the calls of one item, each with its entry and its number within that entry: its unit's `repeat`."""
+    # Not the call's `sample`: of an item with several prompts, each would have a sample 0.
     counted: dict[int, int] = {}
     for call in calls:
         number = counted.get(call.entry, 0)
@@ -147,6 +151,23 @@ class Job:
         return not self.is_alive or bool(self.dead_owners)
 
 
+async def find_job(store: JobStore, job_id: str) -> Job:
+    """Return the job of an id.
+
+    Raises:
+        RequestError: there is none.
+    """
+    row = await store.find(job_id)
+    if row is None:
+        raise RequestError([Fault("id", f"no job `{job_id}`", "job_not_found")])
+    return Job.from_row(row)
+
+
+def wrong_state(sentence: str) -> RequestError:
+    """Return the error for a job that is in the wrong state for what is to be done with it."""
+    return RequestError([Fault("id", sentence, "wrong_state")])
+
+
 class ResultGroup(NamedTuple):
     """Units that are counted together."""
 
@@ -156,9 +177,14 @@ class ResultGroup(NamedTuple):
     """`answered`, or the failure's kind."""
 
 
+async def read_counts(store: JobStore, job: Job) -> Mapping[ResultGroup, WorkTotals]:
+    """Return the sums of a job by model and result."""
+    return {ResultGroup(*group): totals for group, totals in (await store.results.read_counts(job.number)).items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Progress of a job."""
+    """Progress of a job, in units; rates are recent, in units a second."""
 
     job: Job
     counts: Mapping[ResultGroup, WorkTotals]
@@ -167,21 +193,18 @@ class Progress:
     waiting: int = 0
     """Units that wait for their retry."""
     rates: Mapping[str, float] = field(default_factory=dict)
-    """Units a second, recently, by model."""
+    """By model."""
 
     @property
     def ended(self) -> int:
-        """Units that have ended."""
         return sum(totals.calls for totals in self.counts.values())
 
     @property
     def answered(self) -> int:
-        """Units that were answered."""
         return sum(totals.calls for group, totals in self.counts.items() if group.result == ANSWERED)
 
     @property
     def remaining(self) -> int:
-        """Units that have not ended."""
         return max(self.job.units - self.ended, 0)
 
     @property
@@ -196,7 +219,6 @@ class Progress:
 
     @property
     def rate(self) -> float | None:
-        """Units a second, recently."""
         return sum(self.rates.values()) if self.rates else self.job.rate
 
     @property

@@ -12,15 +12,24 @@ from typing import Unpack
 
 from fanout.core.schema import Call
 from fanout.dispatch.dispatcher import Dispatcher
-from fanout.jobs.creation import JobCreator
 from fanout.jobs.estimate import JobEstimate
-from fanout.jobs.executor import JobExecutor, OnStart
+from fanout.jobs.executor import JobExecutor, JobSupervisor, OnStart
 from fanout.jobs.input_formats.rows import BadRow, InputRow
-from fanout.jobs.job import ENDED_STATES, Job, JobKind, JobSpec, Progress, SpecChange
-from fanout.jobs.lookup import find_job, read_counts, wrong_state
-from fanout.jobs.planner import JobPlanner, RequestBuilderFactory
+from fanout.jobs.intake import JobCreator
+from fanout.jobs.job import (
+    ENDED_STATES,
+    Job,
+    JobKind,
+    JobSpec,
+    Progress,
+    RequestBuilderFactory,
+    SpecChange,
+    find_job,
+    read_counts,
+    wrong_state,
+)
+from fanout.jobs.planner import JobPlanner
 from fanout.jobs.process_identity import current_process
-from fanout.jobs.supervisor import JobSupervisor
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobChange, JobState
 

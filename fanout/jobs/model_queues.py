@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import suppress
@@ -17,8 +16,6 @@ from fanout.store.jobs.records import Unit
 
 MAX_DELAYED_UNITS = 4_096
 """Units of one model that wait for their retry; while there are so many, nothing new is sent."""
-RATE_WINDOW_S = 20.0
-"""Time over which the recent throughput is averaged."""
 QueueKey = tuple[str | None, str | None, str | None]
 """Provider, limit group and upstream model."""
 _numbers = count()  # between equal times: units cannot be compared
@@ -128,23 +125,3 @@ class ModelQueue:
 
     def _has_due(self) -> bool:
         return bool(self.delayed and self.delayed[0][0] <= time.monotonic())
-
-
-class Throughput:
-    """Units a second, as an average that forgets what is long ago."""
-
-    __slots__ = ("_at", "_began", "_sum")
-
-    def __init__(self, now: float) -> None:
-        self._sum, self._at, self._began = 0.0, now, now
-
-    def add(self, now: float) -> None:
-        """Count a unit that ended now."""
-        self._sum = self._sum * math.exp((self._at - now) / RATE_WINDOW_S) + 1
-        self._at = now
-
-    def at(self, now: float) -> float:
-        """Return the units a second at this moment."""
-        # In the beginning less than the whole window has been seen.
-        seen_s = RATE_WINDOW_S * (1 - math.exp((self._began - now) / RATE_WINDOW_S))
-        return self._sum * math.exp((self._at - now) / RATE_WINDOW_S) / seen_s if seen_s > 0 else 0.0

@@ -1,22 +1,20 @@
-"""Planner of jobs: what their rows and models stand for by the current configuration."""
+"""Planner of jobs: what their rows and models stand for by the current configuration, and whether that has changed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
+from fanout.config.settings import ProviderSettings
 from fanout.core.errors import Fault, RequestError
+from fanout.core.json_text import JsonObject
 from fanout.core.schema import Call
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.plan import Entry, Request
-from fanout.jobs.config_fingerprint import find_differences, fingerprint_entries, fingerprint_names
-from fanout.jobs.job import Fingerprint, Job, JobKind, JobSpec, RequestBuilder
-from fanout.jobs.row_request import make_row_request_builder
+from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobKind, JobSpec, RequestBuilder, RequestBuilderFactory
+from fanout.jobs.row_request import RowRequestBuilder
 
 EMPTY_ROW = '{"prompt":""}'
 """A row without a prompt: what the models of a job stand for does not depend on it."""
-
-RequestBuilderFactory = Callable[[JobSpec, str], RequestBuilder]
-"""Makes the request builder for jobs of one kind, from a job's specification and its account."""
 
 
 class JobPlanner:
@@ -24,7 +22,7 @@ class JobPlanner:
 
     def __init__(self, dispatcher: Dispatcher, builders: Mapping[JobKind, RequestBuilderFactory] | None = None) -> None:
         self.dispatcher = dispatcher
-        self._builders: Mapping[JobKind, RequestBuilderFactory] = {"rows": make_row_request_builder, **(builders or {})}
+        self._builders: Mapping[JobKind, RequestBuilderFactory] = {"rows": RowRequestBuilder, **(builders or {})}
 
     def make_builder(self, spec: JobSpec, account_id: str) -> RequestBuilder:
         """Return the request builder of a job.
@@ -48,7 +46,10 @@ class JobPlanner:
             return {}
         calls = self.dispatcher.plan(builder.build_request(EMPTY_ROW))
         _check_refusals((f"models[{call.entry}]", call) for call in calls)
-        return fingerprint_entries((call for call in calls if not call.sample), self.dispatcher.settings.providers)
+        providers = self.dispatcher.settings.providers
+        # Repeats send the same, so one of them stands for all.
+        first = (call for call in calls if not call.sample)
+        return {f"{call.entry}: {call.target.label}": _describe_call(call, providers, parameters=True) for call in first}
 
     def fingerprint_job(self, job: Job) -> Fingerprint:
         """Return the fingerprint that a job would have if it were made now.
@@ -70,7 +71,7 @@ class JobPlanner:
             RequestError: with every difference.
         """
         fingerprint = self.fingerprint_job(job)
-        if differences := find_differences(job.fingerprint, fingerprint):
+        if differences := _find_differences(job.fingerprint, fingerprint):
             raise RequestError(differences)
         return fingerprint
 
@@ -79,7 +80,46 @@ class JobPlanner:
         return job.items * len(self.plan_item(job, EMPTY_ROW)) if job.spec.kind == "rows" else job.units
 
 
+def fingerprint_names(calls: Iterable[Call], providers: Mapping[str, ProviderSettings]) -> Fingerprint:
+    """Return the fingerprint of requests that name their own models, by name."""
+    return {call.target.name: _describe_call(call, providers, parameters=False) for call in calls}
+
+
 def _check_refusals(calls: Iterable[tuple[str, Call]]) -> None:
     refused = {path: call.refusal.message for path, call in calls if call.refusal}
     if refused:
         raise RequestError([Fault(path, message) for path, message in refused.items()])
+
+
+def _find_differences(before: Fingerprint, now: Fingerprint) -> list[Fault]:
+    faults = []
+    now = FINGERPRINT_JSON.validate_json(FINGERPRINT_JSON.dump_json(now))  # tuples as lists, as in the stored one
+    for name in {**before, **now}:
+        old, new = before.get(name), now.get(name)
+        if old is None or new is None:
+            faults.append(Fault(name, "is new" if old is None else "is gone", "changed"))
+            continue
+        faults += [
+            Fault(f"{name}.{key}", f"was `{old.get(key)}`, is `{new.get(key)}`", "changed")
+            for key in {**old, **new}
+            # The limit group decides when a call is sent, not what is sent.
+            if key != "limit_group" and old.get(key) != new.get(key)
+        ]
+    return faults
+
+
+def _describe_call(call: Call, providers: Mapping[str, ProviderSettings], *, parameters: bool) -> JsonObject:
+    """Return where a call goes; with `parameters` also what is sent beside the prompt."""
+    target = call.target
+    row = providers.get(target.provider or "")
+    # Stored and shown: no secret may be in it.
+    described: JsonObject = {
+        "model": target.name,
+        "provider": target.provider,
+        "adapter": row.adapter if row else None,
+        "base_url": row.base_url if row else None,
+        "upstream_model": target.model,
+        "kind": target.kind,
+        "limit_group": target.limit_group,
+    }
+    return described | {"sent": dict(call.fitted.sent), "ignored": list(call.fitted.ignored)} if parameters else described

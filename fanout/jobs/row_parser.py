@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,10 +14,29 @@ from fanout.core.json_text import JsonObject
 from fanout.core.message_bodies import MessageBody
 from fanout.core.sampling import SAMPLING_NAMES
 from fanout.core.sampling_fields import validate_sampling
-from fanout.core.suggestions import did_you_mean
-from fanout.jobs.row_fields import JSON_IN_CELLS, KNOWN, NOT_FOR_ROWS, find_misnamed
+from fanout.core.suggestions import did_you_mean, find_misspelt
 from fanout.jobs.template import PromptTemplate
 
+ROW_FIELDS = ("prompt", "messages", "system", "reference", "custom_id", "parameters")
+"""Fields of a row beside its sampling parameters."""
+KNOWN = frozenset({*ROW_FIELDS, *SAMPLING_NAMES})
+MISSPELLABLE = KNOWN - {"n"}
+"""Fields that a column may be a misspelling of; of one letter nobody can tell."""
+JSON_IN_CELLS = frozenset({"messages", "parameters", "stop", "logit_bias", "reference"})
+"""Fields that may be a list or an object, so they stand in a cell as JSON."""
+_ONLY_IN_REQUESTS = "is only for lines with `custom_id`, `method`, `url` and `body`; here it would not be sent"
+_SAME_MODELS = "cannot be set by a row: a job sends every row to the same models"
+NOT_FOR_ROWS: Mapping[str, str] = {
+    "n": "cannot be set by a row: use the job's `repeats`",
+    "model": _SAME_MODELS,
+    "models": _SAME_MODELS,
+    "repeats": "cannot be set by a row: a job repeats every row equally often",
+    "stream": "cannot be set by a row: the answers of a job are not streamed",
+    "max_new_tokens": "is called `max_tokens` here",
+    "max_completion_tokens": "is called `max_tokens` here",
+    **dict.fromkeys(("tools", "tool_choice", "response_format", "reasoning_effort", "functions"), _ONLY_IN_REQUESTS),
+}
+"""Names that look as if they were sent, and are not."""
 MAX_CUSTOM_ID_CHARS = 512
 NEVER_SENT = ("reference", "custom_id")
 """Fields that keep their meaning although the template uses them as variables."""
@@ -86,7 +105,7 @@ class _RowParser:
             self._own = {
                 name: self._parse_cell(name, value) if name in JSON_IN_CELLS else value for name, value in self._own.items()
             }
-        self.faults += find_misnamed(self._given, self._variables)
+        self.faults += _find_misnamed(self._given, self._variables)
         item = RowItem(
             prompt=self._prompt() if self._template is None else self._render(self._template),
             messages=self._messages() if self._template is None else None,
@@ -194,3 +213,18 @@ def _name_some(names: Iterable[str]) -> str:
     listed = list(names)
     more = f" and {len(listed) - 8} more" if len(listed) > 8 else ""
     return ", ".join(f"`{name[:40]}`" for name in listed[:8]) + more
+
+
+def _find_misnamed(names: Iterable[str], variables: frozenset[str]) -> Iterator[Fault]:
+    """Yield a fault for each name that was meant for a known field, or for something a row cannot set.
+
+    Without this a typo would silently become a column of the results, after every call was paid for.
+    """
+    names = tuple(names)
+    for name in names:
+        if name in variables or (name in KNOWN and name != "n"):
+            continue
+        if name in NOT_FOR_ROWS:
+            yield Fault(name, f"{NOT_FOR_ROWS[name]}; rename it, if it is something else")
+        elif (known := find_misspelt(name, MISSPELLABLE)) is not None and known not in names:
+            yield Fault(name, f"unknown field `{name}`; did you mean `{known}`? If not, rename it", "unknown_parameter")

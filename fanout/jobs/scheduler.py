@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
+from pydantic_core import to_json
+
+from fanout.config.settings import ProviderSettings
 from fanout.core.schema import Call
 from fanout.dispatch.dispatcher import Dispatcher
-from fanout.jobs.answer_cache import make_cache_key
 from fanout.jobs.budget import Budget
 from fanout.jobs.job import Job, RequestBuilder, place_calls
 from fanout.jobs.model_queues import AccountSlots, ModelQueue, PendingUnit, QueueKey
@@ -155,10 +158,24 @@ class UnitScheduler:
         cache_key = None
         if self._job.spec.cache and not call.refusal:
             provider = self._dispatcher.settings.providers[call.target.provider or ""]
-            cache_key = make_cache_key(self._job.account_id, call, provider)
+            cache_key = _make_cache_key(self._job.account_id, call, provider)
         closed = chunk.reopened.get(place, 0)
         return PendingUnit(unit, call, attempt=chunk.attempts.get(place, 0) + 1, closed=closed, cache_key=cache_key)
 
 
 def _queue_key(model: Mapping[str, str | None]) -> QueueKey:
     return model["provider"], model["limit_group"], model["upstream_model"]
+
+
+def _make_cache_key(account_id: str, call: Call, provider: ProviderSettings) -> bytes:
+    """Return the digest of a whole call: whose it is, where it goes, and what is sent.
+
+    The number of the repeat is part of it, so that repeats stay independent answers.
+    """
+    query = call.query
+    prompt = (query.messages, query.prompt, query.prompt_tokens)
+    parameters = (dict(call.fitted.sent), dict(query.passthrough), query.sampling.n)
+    target = (provider.adapter, provider.base_url, call.target.model)
+    # The account is part of it: nobody is served the answers of somebody else. Stored, so the order must stay.
+    whole = (account_id, *target, *prompt, *parameters, call.sample)
+    return hashlib.sha256(to_json(whole, inf_nan_mode="constants")).digest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from fanout.core.schema import Completion, Failure
 from fanout.core.units import to_ms
 from fanout.core.usage import WorkTotals, plausible_usage, plausible_usd
 from fanout.jobs.job import Job, ResultGroup
-from fanout.jobs.model_queues import PendingUnit, Throughput
+from fanout.jobs.model_queues import PendingUnit
 from fanout.jobs.stored_outcome import StoredOutcome, failure_to_json
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
@@ -24,6 +25,8 @@ from fanout.store.usage.sums import ANSWERED
 PATIENCE_S = 30.0
 """How long a database that cannot be used is retried, while nothing new is sent."""
 RETRY_INTERVAL_S = 0.5
+RATE_WINDOW_S = 20.0
+"""Time over which the recent throughput is averaged."""
 Found = TypeVar("Found")
 
 
@@ -125,3 +128,23 @@ class UnitJournal:
             else:
                 self.trouble = None
                 return found
+
+
+class Throughput:
+    """Units a second, as an average that forgets what is long ago."""
+
+    __slots__ = ("_at", "_began", "_sum")
+
+    def __init__(self, now: float) -> None:
+        self._sum, self._at, self._began = 0.0, now, now
+
+    def add(self, now: float) -> None:
+        """Count a unit that ended now."""
+        self._sum = self._sum * math.exp((self._at - now) / RATE_WINDOW_S) + 1
+        self._at = now
+
+    def at(self, now: float) -> float:
+        """Return the units a second at this moment."""
+        # In the beginning less than the whole window has been seen.
+        seen_s = RATE_WINDOW_S * (1 - math.exp((self._began - now) / RATE_WINDOW_S))
+        return self._sum * math.exp((self._at - now) / RATE_WINDOW_S) / seen_s if seen_s > 0 else 0.0

@@ -14,10 +14,9 @@ from aiohttp import HttpVersion11, web
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault
 from fanout.dispatch.dispatcher import open_dispatcher, raise_file_limit
-from fanout.jobs.job import JobKind
+from fanout.jobs.job import JobKind, RequestBuilderFactory
 from fanout.jobs.manager import open_job_manager
 from fanout.jobs.openai_batches import open_batch_worker
-from fanout.jobs.planner import RequestBuilderFactory
 from fanout.observability.account_health import RecentCalls
 from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics

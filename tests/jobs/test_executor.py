@@ -1,4 +1,4 @@
-"""Executor of jobs: taking a job, once."""
+"""Execution of jobs in one process: each is taken once, and a bug stops it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from fanout.core.errors import LeaseLostError
+from fanout.jobs.job import JobSpec
 from fanout.jobs.manager import JobManager
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.leases import Leases
-from tests.support.builders.jobs import open_jobs
+from tests.support.builders.jobs import make_rows, open_jobs
 from tests.support.upstream.server import Upstream
 
 
@@ -52,3 +53,17 @@ async def test_a_process_does_not_run_the_same_job_twice_at_once(upstream: Upstr
         assert (await running).state == "done"
 
     assert len(upstream.requests) == 10
+
+
+async def test_a_bug_stops_the_job_and_releases_its_lease(upstream: Upstream, tmp_path: Path, log_lines: list[str]) -> None:
+    async with open_jobs(upstream.url, tmp_path) as kept:
+        spec = JobSpec(models=({"model": "up/ok"},), unattended=True)
+        job = await kept.manager.create(spec, make_rows(3))
+        # A body that no job of this kind can have.
+        async with kept.store.database.write_transaction() as connection:
+            await connection.exec_driver_sql("UPDATE items SET body = '[]'")
+        await kept.manager.supervisor.run_job(job)
+        job = await kept.manager.find_job(job.id)
+
+    assert (job.state, job.owner) == ("stopped", None)
+    assert any("job.crashed" in line for line in log_lines)

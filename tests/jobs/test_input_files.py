@@ -26,9 +26,8 @@ from pyarrow import parquet
 from fanout.core.errors import RequestError
 from fanout.core.extras import explain_missing_extra
 from fanout.jobs.input_files import choose_format, read_rows
-from fanout.jobs.input_formats.lines import MAX_LINE_BYTES
 from fanout.jobs.input_formats.parquet import BATCH_ROWS
-from fanout.jobs.input_formats.rows import BadRow, InputRow
+from fanout.jobs.input_formats.rows import MAX_LINE_BYTES, BadRow, InputRow
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 JSON = st.recursive(

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.jobs.row_parser import RowItem, parse_row
+from fanout.core.suggestions import find_misspelt
+from fanout.jobs.row_parser import MISSPELLABLE, RowItem, parse_row
 from fanout.jobs.template import PromptTemplate
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
@@ -185,3 +186,23 @@ def test_parsing_a_row_never_raises(row: dict[str, Any], typed: bool) -> None:
 def test_no_value_of_a_known_field_makes_parsing_raise(name: str, typed: bool, value: Any) -> None:
     parsed = parse_row({"prompt": "x", name: value}, typed=typed)
     assert isinstance(parsed, RowItem) or parsed
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("promt", "prompt"),
+        ("Prompt", "prompt"),
+        ("prompts", "prompt"),
+        ("tempreature", "temperature"),
+        ("maxTokens", "max_tokens"),
+        ("max-tokens", "max_tokens"),
+        ("topk", "top_k"),
+        ("message", "messages"),
+        ("customid", "custom_id"),
+        ("reference_", "reference"),
+        ("frequencyPenality", "frequency_penalty"),
+    ],
+)
+def test_a_misspelt_field_name_is_recognized(name: str, known: str) -> None:
+    assert find_misspelt(name, MISSPELLABLE) == known

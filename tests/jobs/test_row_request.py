@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,26 +11,25 @@ from fanout.core.errors import RequestError
 from fanout.core.messages import ImagePart, Message, TextPart
 from fanout.core.sampling import Sampling
 from fanout.dispatch.plan import Entry, Request
-from fanout.jobs.job import RequestBuilder
-from fanout.jobs.row_parser import RowItem, parse_row
-from fanout.jobs.row_request import RowRequestBuilder, build_request, is_request_line
+from fanout.jobs.job import JobSpec, RequestBuilder
+from fanout.jobs.row_request import RowRequestBuilder, is_request_line
 
+MODELS = ({"model": "a"}, {"model": "b", "temperature": 0.1})
 ENTRIES = (Entry("a"), Entry("b", overrides={"temperature": 0.1}))
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
 
 
-def build(values: Mapping[str, Any], **options: Any) -> Request:
+def build(values: Mapping[str, Any], account_id: str = "", **spec: Any) -> Request:
     """Return the request of a row that was stored as JSON in between."""
-    parsed = parse_row(values)
-    assert isinstance(parsed, RowItem), parsed
-    return build_request(json.loads(parsed.to_json()), entries=ENTRIES, **options)
+    builder = RowRequestBuilder(JobSpec(models=MODELS, **spec), account_id)
+    return builder.build_request(builder.parse_row(values)[1])
 
 
 def test_settings_of_a_row_take_precedence_over_those_of_its_job() -> None:
     request = build(
         {"prompt": "Hi", "system": "Own", "temperature": 0.5, "stop": ["x"]},
         system="Job",
-        sampling={"temperature": 1.0, "max_tokens": 5},
+        parameters={"temperature": 1.0, "max_tokens": 5},
         strict=True,
         account_id="me",
     )
@@ -66,7 +64,8 @@ def test_a_system_message_in_the_row_replaces_that_of_the_job() -> None:
 
 def test_a_row_survives_storage_between_parsing_and_sending() -> None:
     """As the worker drives it: from a row to JSON, and from that to a request."""
-    builder: RequestBuilder = RowRequestBuilder(ENTRIES, template="Say {{word}}", sampling={"seed": 1}, repeats=2, typed=False)
+    spec = JobSpec(models=MODELS, template="Say {{word}}", parameters={"seed": 1}, repeats=2, typed=False)
+    builder: RequestBuilder = RowRequestBuilder(spec, "")
     custom_id, body = builder.parse_row({"word": "hi", "custom_id": "1", "temperature": "0.5"})
     assert custom_id == "1"
     request = builder.build_request(body)

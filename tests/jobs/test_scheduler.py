@@ -13,7 +13,7 @@ import pytest
 from fanout.dispatch.plan import Request
 from fanout.jobs import model_queues
 from fanout.jobs.job import RequestBuilder
-from fanout.jobs.row_request import make_row_request_builder
+from fanout.jobs.row_request import RowRequestBuilder
 from fanout.jobs.worker import JobWorker
 from tests.support.builders.jobs import open_jobs
 from tests.support.upstream.server import Upstream
@@ -63,7 +63,7 @@ async def test_planning_lets_other_tasks_run_between_rows(upstream: Upstream, tm
     """A chunk of the input is not planned in one go, even if nothing of it is to be sent."""
     async with open_jobs(upstream.url, tmp_path) as kept:
         job = await kept.manager.run((await kept.create(250, "up/ok")).id)
-        builder = CountingBuilder(make_row_request_builder(job.spec, ""))
+        builder = CountingBuilder(RowRequestBuilder(job.spec, ""))
         epoch = await kept.jobs.leases.acquire(job.number, "me") or 0
         counts = (await kept.manager.read_progress(job.id)).counts
         worker = JobWorker(kept.jobs, kept.dispatcher, job, epoch, builder, counts)

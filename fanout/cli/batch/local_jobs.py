@@ -19,11 +19,10 @@ from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher, raise_file_l
 from fanout.dispatch.plan import Entry, Request
 from fanout.jobs import output_files
 from fanout.jobs.input_diff import find_input_differences
-from fanout.jobs.job import ENDED_STATES, OPEN_STATES, JobKind, JobSpec
+from fanout.jobs.job import ENDED_STATES, OPEN_STATES, JobKind, JobSpec, RequestBuilderFactory
 from fanout.jobs.manager import JobManager, open_job_manager
-from fanout.jobs.planner import RequestBuilderFactory
 from fanout.jobs.result_records import build_records
-from fanout.jobs.row_request import make_row_request_builder
+from fanout.jobs.row_request import RowRequestBuilder
 from fanout.jobs.worker import JobWorker
 from fanout.limits.limiter import Limiter
 from fanout.rendering.job import JobEstimateJson, JobJson, render_estimate, render_job
@@ -32,7 +31,7 @@ from fanout.store import MEMORY, OFF, open_store
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobState, ResultFilter
 
-REQUEST_BUILDERS: Mapping[JobKind, RequestBuilderFactory] = {"rows": make_row_request_builder, "requests": LineRequestBuilder}
+REQUEST_BUILDERS: Mapping[JobKind, RequestBuilderFactory] = {"rows": RowRequestBuilder, "requests": LineRequestBuilder}
 SNAPSHOT_INTERVAL_S = 0.25
 """Between snapshots of a job that this process runs."""
 POLL_INTERVAL_S = 1.0

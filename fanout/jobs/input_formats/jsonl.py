@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NoReturn
 
 from fanout.core.json_text import JsonObject
-from fanout.jobs.input_formats.lines import TextLines
-from fanout.jobs.input_formats.rows import BadRow, InputRow, UnreadableLineError
+from fanout.jobs.input_formats.rows import BadRow, InputRow, TextLines, UnreadableLineError
 
 MAX_NESTING = 64
 """Lists and objects within each other; what recurses over them later must not fail."""

@@ -6,8 +6,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from fanout.jobs.input_formats.lines import MAX_LINE_BYTES, TextLines
-from fanout.jobs.input_formats.rows import BadRow, InputRow, UnreadableLineError
+from fanout.jobs.input_formats.rows import MAX_LINE_BYTES, BadRow, InputRow, TextLines, UnreadableLineError
 
 CSV_REASONS = (
     ("unexpected end", "a quote is opened and never closed"),
