@@ -15,7 +15,7 @@ from fanout.dispatch.plan import Request
 from fanout.jobs.process_identity import is_gone
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobRow, JobState
-from fanout.store.usage.sums import ANSWERED
+from fanout.store.usage import ANSWERED
 
 OPEN_STATES: tuple[JobState, ...] = ("queued", "running", "cancelling")
 ENDED_STATES: tuple[JobState, ...] = ("stopped", "cancelled", "expired", "done")

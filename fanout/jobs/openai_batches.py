@@ -24,8 +24,7 @@ from fanout.jobs.job import ENDED_STATES, Job, JobSpec
 from fanout.jobs.manager import JobManager
 from fanout.observability.logs import log
 from fanout.store.batches import BatchRow, BatchStore
-from fanout.store.file_reader import find_file, open_stored_file
-from fanout.store.files import FileRow, FileStore
+from fanout.store.files import FileRow, FileStore, find_file, open_stored_file
 from fanout.store.jobs.records import JobState
 
 WINDOW_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}

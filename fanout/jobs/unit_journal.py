@@ -20,7 +20,7 @@ from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.journal import AttemptFailed, AttemptStarted, JournalEntry, UnitEnded
 from fanout.store.jobs.records import InputChunk
-from fanout.store.usage.sums import ANSWERED
+from fanout.store.usage import ANSWERED
 
 PATIENCE_S = 30.0
 """How long a database that cannot be used is retried, while nothing new is sent."""

@@ -17,7 +17,7 @@ from fanout.jobs.result_records import JobResultJson
 from fanout.rendering.page import PageJson
 from fanout.rendering.sums import CostTotalsJson
 from fanout.store.jobs.records import JobState
-from fanout.store.usage.sums import ANSWERED
+from fanout.store.usage import ANSWERED
 
 USD_DIGITS = 12
 """Decimal places of sums of cost; below them are only errors of floating point."""

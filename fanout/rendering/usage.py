@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from fanout.core.units import to_rfc3339
 from fanout.rendering.sums import CostTotalsJson, TokenCountsJson, render_token_counts
-from fanout.store.usage.sums import GroupUsage
+from fanout.store.usage import GroupUsage
 
 
 class UsageGroupJson(TypedDict):

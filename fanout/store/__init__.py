@@ -14,7 +14,7 @@ from fanout.store.engine.upgrade import upgrade
 from fanout.store.history.recorder import History, HistoryMode
 from fanout.store.idempotency import IdempotencyStore
 from fanout.store.retention import DEFAULT_HISTORY_DAYS, Retention
-from fanout.store.usage.ledger import UsageLedger
+from fanout.store.usage import UsageLedger
 
 __all__ = ["MEMORY", "OFF", "Store", "open_store"]
 

@@ -5,31 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypedDict
 
-from sqlalchemy import Column, Double, Index, Table, select, text, tuple_, update
+from sqlalchemy import select, tuple_, update
 
 from fanout.store.engine.database import Database
-from fanout.store.engine.metadata import metadata
-from fanout.store.engine.text_columns import StorableText
-from fanout.store.engine.transactions import run_to_end
 from fanout.store.jobs.records import JobState
-from fanout.store.jobs.tables import jobs
-
-batches = Table(
-    "batches",
-    metadata,
-    Column("id", StorableText, primary_key=True),  # also its job's, once its input has been validated
-    Column("created", Double, nullable=False),
-    Column("account_id", StorableText, nullable=False),
-    Column("request", StorableText, nullable=False),  # JSON
-    Column("validated", Double),
-    Column("errors", StorableText),  # JSON: the faults of its input; NULL: it has none, or is not validated yet
-    Column("cancelling", Double),
-    Column("settled", Double),  # when it reached its final state
-    Column("output_file", StorableText),
-    Column("error_file", StorableText),
-    Index("batches_unsettled", "created", sqlite_where=text("settled IS NULL"), postgresql_where=text("settled IS NULL")),
-)
-"""Batches of OpenAI's `/v1/batches`: what their jobs cannot say."""
+from fanout.store.tables import batches, jobs
 
 
 class BatchRow(NamedTuple):
@@ -68,21 +48,19 @@ class UnsettledBatch(NamedTuple):
 
 
 class BatchStore:
-    """The batches of a database."""
+    """The batches of a database. Every method raises `StoreError` if the database cannot be read or written."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    @run_to_end
     async def create(self, batch: BatchRow) -> None:
         """Add a batch."""
-        async with self._database.write_transaction() as connection:
-            await connection.execute(batches.insert().values(batch._asdict()))
+        await self._database.execute(batches.insert().values(batch._asdict()))
 
     async def find(self, batch_id: str) -> BatchRow | None:
         """Return a batch; `None` if there is none of that id."""
-        rows = await self._database.fetch_all(select(batches).where(batches.c.id == batch_id))
-        return BatchRow(*rows[0]) if rows else None
+        row = await self._database.fetch_one(select(batches).where(batches.c.id == batch_id))
+        return BatchRow(*row) if row else None
 
     async def list_batches(
         self, *, limit: int, after: BatchRow | None = None, account_id: str | None = None
@@ -96,22 +74,13 @@ class BatchStore:
         return [BatchRow(*row) for row in await self._database.fetch_all(query)]
 
     async def list_due(self, ended: Sequence[JobState], limit: int = 100) -> Sequence[UnsettledBatch]:
-        """Return unsettled batches for which there is something to do now, the oldest first.
-
-        Args:
-            ended: the states of jobs that have ended.
-            limit: how many at most.
-        """
+        """Return unsettled batches for which something can be done now, the oldest first; `ended` are jobs' final states."""
         # No job: its input is still to be validated. The join, because a batch and its job are changed separately.
         is_due = jobs.c.id.is_(None) | jobs.c.state.in_(ended) | batches.c.cancelling.is_not(None)
         query = select(batches, jobs.c.state).select_from(batches.outerjoin(jobs, jobs.c.id == batches.c.id))
-        rows = await self._database.fetch_all(
-            query.where(batches.c.settled.is_(None), is_due).order_by(batches.c.created).limit(limit)
-        )
-        return [UnsettledBatch(BatchRow(*batch), state) for *batch, state in rows]
+        query = query.where(batches.c.settled.is_(None), is_due).order_by(batches.c.created).limit(limit)
+        return [UnsettledBatch(BatchRow(*batch), state) for *batch, state in await self._database.fetch_all(query)]
 
-    @run_to_end
     async def update(self, batch_id: str, change: BatchChange) -> None:
         """Change a batch, if there is one of that id."""
-        async with self._database.write_transaction() as connection:
-            await connection.execute(update(batches).where(batches.c.id == batch_id).values(**change))
+        await self._database.execute(update(batches).where(batches.c.id == batch_id).values(**change))

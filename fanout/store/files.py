@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Double,
-    Index,
-    LargeBinary,
-    PrimaryKeyConstraint,
-    Table,
-    func,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import func, select, tuple_, update
 
+from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.store.engine.database import Database, Query
-from fanout.store.engine.metadata import metadata
-from fanout.store.engine.text_columns import StorableText
-from fanout.store.engine.transactions import run_to_end
-
-files = Table(
-    "files",
-    metadata,
-    Column("id", StorableText, primary_key=True),
-    Column("created", Double, nullable=False),
-    Column("account_id", StorableText, nullable=False),
-    Column("filename", StorableText, nullable=False),
-    Column("purpose", StorableText, nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-    Column("job", StorableText),  # the job whose results it is made of when it is read; NULL: it was uploaded
-    Column("expires", Double),
-    Index("files_created", "created", "id"),
-)
-"""Files of OpenAI's `/v1/files`."""
-
-file_parts = Table(
-    "file_parts",
-    metadata,
-    Column("file", StorableText, nullable=False),
-    Column("part", BigInteger, nullable=False),
-    Column("bytes", LargeBinary, nullable=False),
-    PrimaryKeyConstraint("file", "part", name="file_parts_key"),
-)
-"""The content of uploads, in parts."""
-
+from fanout.store.tables import file_parts, files
 
 PART_BYTES = 256 * 1024
 """The size of every part but the last. Parts keep memory and transactions small, however large the file."""
@@ -74,45 +37,38 @@ class FileRow(NamedTuple):
 
 
 class FileStore:
-    """The files of a database."""
+    """The files of a database. Every method raises `StoreError` if the database cannot be read or written."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    @run_to_end
     async def begin_upload(self, file_id: str, *, created: float, account_id: str = "") -> None:
         """Reserve an id for an upload; nobody sees the file before `finish_upload`."""
         row = FileRow(file_id, created, account_id, filename="", purpose="", bytes=INCOMPLETE)
-        async with self._database.write_transaction() as connection:
-            await connection.execute(files.insert().values(row._asdict()))
+        await self._database.execute(files.insert().values(row._asdict()))
 
-    @run_to_end
     async def add_part(self, file_id: str, part: int, content: bytes) -> None:
         """Add part number `part`, of `PART_BYTES` unless it is the last."""
-        async with self._database.write_transaction() as connection:
-            await connection.execute(file_parts.insert().values(file=file_id, part=part, bytes=content))
+        await self._database.execute(file_parts.insert().values(file=file_id, part=part, bytes=content))
 
-    @run_to_end
     async def finish_upload(
         self, file_id: str, *, filename: str, purpose: str, size_bytes: int, expires: float | None = None
     ) -> None:
         """Show an upload that is complete."""
         values = {"filename": filename, "purpose": purpose, "bytes": size_bytes, "expires": expires}
-        async with self._database.write_transaction() as connection:
-            await connection.execute(update(files).where(files.c.id == file_id).values(values))
+        await self._database.execute(update(files).where(files.c.id == file_id).values(values))
 
-    @run_to_end
     async def add_results(self, file: FileRow) -> None:
         """Add the file of a job's results, or update the size of one that exists."""
         insert = self._database.insert(files).values(file._asdict())
+        # It exists if the process died after writing it, or if the job went on after its first end.
         upsert = insert.on_conflict_do_update(index_elements=["id"], set_={"bytes": insert.excluded["bytes"]})
-        async with self._database.write_transaction() as connection:
-            await connection.execute(upsert)
+        await self._database.execute(upsert)
 
     async def find(self, file_id: str) -> FileRow | None:
         """Return a file; `None` if there is none of that id, or it has expired."""
-        rows = await self._database.fetch_all(_select_visible().where(files.c.id == file_id))
-        return FileRow(*rows[0]) if rows else None
+        row = await self._database.fetch_one(_select_visible().where(files.c.id == file_id))
+        return FileRow(*row) if row else None
 
     async def list_files(
         self,
@@ -123,15 +79,7 @@ class FileStore:
         purpose: str | None = None,
         account_id: str | None = None,
     ) -> Sequence[FileRow]:
-        """Return files in the order of their creation.
-
-        Args:
-            limit: how many at most.
-            after: only files that follow this one.
-            newest_first: in reverse order.
-            purpose: only files of this purpose.
-            account_id: only files of this account.
-        """
+        """Return files in the order of their creation; only those that follow `after`, if it is given."""
         # Paged by key, not by OFFSET: pages neither repeat nor skip a file while others come and go.
         place = tuple_(files.c.created, files.c.id)
         order = (files.c.created.desc(), files.c.id.desc()) if newest_first else (files.c.created, files.c.id)
@@ -145,20 +93,16 @@ class FileStore:
             query = query.where(files.c.account_id == account_id)
         return [FileRow(*row) for row in await self._database.fetch_all(query)]
 
-    @run_to_end
     async def read_part(self, file_id: str, part: int) -> bytes | None:
         """Return a part of an uploaded file; `None` past its end."""
         query = select(file_parts.c.bytes).where(file_parts.c.file == file_id, file_parts.c.part == part)
-        async with self._database.read_transaction() as connection:
-            found: bytes | None = (await connection.execute(query)).scalar_one_or_none()
-        return found
+        row = await self._database.fetch_one(query)
+        return row.bytes if row else None
 
-    @run_to_end
     async def delete(self, file_id: str) -> None:
         """Delete a file and its content."""
-        async with self._database.write_transaction() as connection:
-            await connection.execute(file_parts.delete().where(file_parts.c.file == file_id))
-            await connection.execute(files.delete().where(files.c.id == file_id))
+        parts = file_parts.delete().where(file_parts.c.file == file_id)
+        await self._database.execute(parts, files.delete().where(files.c.id == file_id))
 
     async def sweep(self) -> None:
         """Delete expired files and abandoned uploads."""
@@ -172,3 +116,58 @@ class FileStore:
 def _select_visible() -> Query:
     now = time.time()
     return select(files).where(files.c.bytes != INCOMPLETE, func.coalesce(files.c.expires, now + 1) > now)
+
+
+async def find_file(store: FileStore, file_id: str, param: str = "file_id") -> FileRow:
+    """Look up the file that the field `param` of a request names; raise `RequestError` if there is none."""
+    row = await store.find(file_id)
+    if row is None:
+        raise RequestError([Fault(param, f"no file `{file_id[:100]}`", "file_not_found")])
+    return row
+
+
+def open_stored_file(store: FileStore, file_id: str, size: int) -> BinaryIO:
+    """Open an uploaded file for a thread. Call this on the event loop, which must keep running."""
+    return cast(BinaryIO, _StoredFileReader(store, file_id, size))
+
+
+class _StoredFileReader(io.RawIOBase):
+    """A raw reader that holds one part at a time."""
+
+    def __init__(self, store: FileStore, file_id: str, size: int) -> None:
+        self._store, self._file_id, self._size = store, file_id, size
+        self._loop = asyncio.get_running_loop()
+        self._offset = 0
+        self._part: tuple[int, bytes] = (-1, b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._offset
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._offset = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._size}[whence]
+        return self._offset
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the caller passes a writable view of bytes
+        number, start = divmod(self._offset, PART_BYTES)
+        if self._part[0] != number:
+            # Fetched by the event loop: the database's connections belong to it, and may not be used in this thread.
+            fetched = asyncio.run_coroutine_threadsafe(self._fetch(number), self._loop).result()
+            if fetched is None and self._offset < self._size:
+                raise OSError("the file was deleted")
+            self._part = (number, fetched or b"")
+        found = self._part[1][start : start + len(buffer)]
+        buffer[: len(found)] = found
+        self._offset += len(found)
+        return len(found)
+
+    async def _fetch(self, number: int) -> bytes | None:
+        try:
+            return await self._store.read_part(self._file_id, number)
+        except StoreError as error:  # readers of rows expect the errors of a file
+            raise OSError(str(error)) from error

@@ -15,8 +15,8 @@ from fanout.observability.logs import log
 from fanout.store.engine.database import Database
 from fanout.store.history.recorder import History
 from fanout.store.history.records import DAY_S, first_number_at
-from fanout.store.history.tables import answers, comparison_metadata, comparisons, history_texts
-from fanout.store.idempotency import LIFETIME_S, idempotent_answers
+from fanout.store.idempotency import LIFETIME_S
+from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts, idempotent_answers
 
 DEFAULT_HISTORY_DAYS = 30.0
 SWEEP_INTERVAL_S = 600.0

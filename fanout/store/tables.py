@@ -1,34 +1,300 @@
 """All tables of the store, the same on SQLite and PostgreSQL.
 
-`migrations/` creates them; a test compares what it creates with what is declared.
+`migrations/` creates them; a test compares what it creates with what is declared. Times are Unix seconds, an empty `account_id`
+is none, and a `result` is `answered` or the failure's kind: a new kind needs no new column.
 """
 
 from __future__ import annotations
 
-from fanout.store.batches import batches
-from fanout.store.engine.metadata import metadata
-from fanout.store.files import file_parts, files
-from fanout.store.history.tables import answers, comparison_metadata, comparisons, history_texts
-from fanout.store.idempotency import idempotent_answers
-from fanout.store.jobs.tables import attempts, failures, items, job_counts, jobs, texts, units
-from fanout.store.usage.tables import usage
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Table
+from sqlalchemy.sql.expression import text
 
-__all__ = [
-    "answers",
-    "attempts",
-    "batches",
-    "comparison_metadata",
-    "comparisons",
-    "failures",
-    "file_parts",
-    "files",
-    "history_texts",
-    "idempotent_answers",
-    "items",
-    "job_counts",
-    "jobs",
-    "metadata",
-    "texts",
-    "units",
+from fanout.store.engine.text_columns import StorableText
+
+metadata = MetaData()
+
+
+def _unit_columns() -> list[Column[int]]:
+    return [Column(name, BigInteger, nullable=False) for name in ("job", "item", "entry", "repeat")]
+
+
+def _usage_columns() -> list[Column[int] | Column[float]]:
+    # The known figures are NULL while none is known: SUM() skips NULL, and returns it if there is nothing else.
+    return [
+        *(Column(name, BigInteger) for name in ("input_tokens", "output_tokens", "cached_tokens")),
+        Column("unknown_usage", BigInteger, nullable=False),
+        Column("cost_usd", Double),
+        Column("cost_unknown", BigInteger, nullable=False),
+    ]
+
+
+def _partial_index(name: str, column: str, condition: str) -> Index:
+    # Over some rows only: it stays small, and costs the others nothing when they are written.
+    return Index(name, column, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
+usage = Table(
     "usage",
-]
+    metadata,
+    # The start of the minute, so that days and hours are plain divisions on every database.
+    Column("minute", BigInteger, nullable=False),
+    Column("account_id", StorableText, nullable=False),
+    Column("model", StorableText, nullable=False),  # as the caller wrote it
+    Column("provider", StorableText, nullable=False),  # empty: no model has that name
+    Column("upstream_model", StorableText, nullable=False),
+    Column("result", StorableText, nullable=False),
+    Column("calls", BigInteger, nullable=False),
+    *_usage_columns(),
+    PrimaryKeyConstraint("minute", "account_id", "model", "provider", "upstream_model", "result", name="usage_key"),
+    sqlite_with_rowid=False,  # the rows stand in the tree of their key: half the file
+)
+"""Sums of calls by minute, account, model and result."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    # Short, because it is repeated in every row of a job.
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", StorableText, nullable=False, unique=True),
+    Column("created", Double, nullable=False),
+    Column("account_id", StorableText, nullable=False),
+    Column("spec", StorableText, nullable=False),  # JSON: the request
+    Column("fingerprint", StorableText, nullable=False),  # JSON: what its models stood for in the configuration
+    Column("state", StorableText, nullable=False),
+    Column("reason", StorableText),  # of its state, for people
+    Column("items", BigInteger, nullable=False),
+    Column("units", BigInteger, nullable=False),
+    Column("started", Double),
+    Column("ended", Double),
+    Column("rate", Double),  # units a second, recently
+    # The process that runs it, until when, and the number of its lease, which every writer must show.
+    Column("owner", StorableText),
+    Column("lease_until", Double),
+    Column("epoch", BigInteger, nullable=False),
+    Column("forked_from", StorableText),
+)
+"""Batch jobs."""
+
+items = Table(
+    "items",
+    metadata,
+    Column("job", BigInteger, nullable=False),
+    Column("item", BigInteger, nullable=False),  # from 0, in the order of the input
+    Column("line", BigInteger, nullable=False),  # of the input, for people
+    Column("custom_id", StorableText),
+    Column("body", StorableText),  # JSON; NULL: it stands in `texts`
+    Column("digest", LargeBinary),
+    PrimaryKeyConstraint("job", "item", name="items_key"),
+)
+"""The inputs of jobs, a row for each item."""
+
+units = Table(
+    "units",
+    metadata,
+    *_unit_columns(),
+    Column("state", StorableText, nullable=False),  # `done`, `failed`, or `open`: to be sent again. No row: not ended yet
+    Column("attempt", BigInteger, nullable=False),  # the one that ended it
+    Column("ended", Double, nullable=False),
+    Column("model", StorableText, nullable=False),  # the entry's label
+    Column("result", StorableText, nullable=False),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cached_tokens", BigInteger),
+    Column("cost_usd", Double),
+    Column("total_ms", BigInteger, nullable=False),
+    Column("answer", LargeBinary),  # a digest of the text, to find answers that differ
+    Column("record", StorableText),  # JSON; NULL: it stands in `texts`
+    Column("digest", LargeBinary),
+    Column("cache_key", LargeBinary),
+    Column("cached_from", StorableText),  # the job that the answer was given to
+    PrimaryKeyConstraint("job", "item", "entry", "repeat", name="units_key"),
+    _partial_index("units_cache", "cache_key", "cache_key IS NOT NULL"),
+)
+"""The ends of units: exactly one row each, written when it ends."""
+
+attempts = Table(
+    "attempts",
+    metadata,
+    *_unit_columns(),
+    Column("attempt", BigInteger, nullable=False),  # from 1
+    Column("epoch", BigInteger, nullable=False),  # of the writer's lease
+    Column("started", Double, nullable=False),
+    PrimaryKeyConstraint("job", "item", "entry", "repeat", "attempt", name="attempts_key"),
+    sqlite_with_rowid=False,
+)
+"""Every call that may have been sent, written before it is. Rows are never changed."""
+
+failures = Table(
+    "failures",
+    metadata,
+    *_unit_columns(),
+    Column("attempt", BigInteger, nullable=False),
+    Column("ended", Double, nullable=False),
+    Column("kind", StorableText, nullable=False),
+    Column("failure", StorableText, nullable=False),  # JSON
+    PrimaryKeyConstraint("job", "item", "entry", "repeat", "attempt", name="failures_key"),
+    sqlite_with_rowid=False,
+)
+"""The failures of attempts. Rows are never changed: an attempt that neither failed nor ended its unit was cut off."""
+
+job_counts = Table(
+    "job_counts",
+    metadata,
+    Column("job", BigInteger, nullable=False),
+    Column("model", StorableText, nullable=False),
+    Column("result", StorableText, nullable=False),
+    Column("calls", BigInteger, nullable=False),  # units
+    Column("attempts", BigInteger, nullable=False),
+    *_usage_columns(),
+    Column("total_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("job", "model", "result", name="job_counts_key"),
+    sqlite_with_rowid=False,
+)
+"""The sums of jobs, updated as their units end, so that progress needs no scan."""
+
+texts = Table(
+    "texts",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("text", StorableText, nullable=False),
+)
+"""Long texts, each once, by its SHA-256."""
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", StorableText, primary_key=True),  # also its job's, once its input has been validated
+    Column("created", Double, nullable=False),
+    Column("account_id", StorableText, nullable=False),
+    Column("request", StorableText, nullable=False),  # JSON
+    Column("validated", Double),
+    Column("errors", StorableText),  # JSON: the faults of its input; NULL: it has none, or is not validated yet
+    Column("cancelling", Double),
+    Column("settled", Double),  # when it reached its final state
+    Column("output_file", StorableText),
+    Column("error_file", StorableText),
+    _partial_index("batches_unsettled", "created", "settled IS NULL"),
+)
+"""Batches of OpenAI's `/v1/batches`: what their jobs cannot say."""
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", StorableText, primary_key=True),
+    Column("created", Double, nullable=False),
+    Column("account_id", StorableText, nullable=False),
+    Column("filename", StorableText, nullable=False),
+    Column("purpose", StorableText, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("job", StorableText),  # the job whose results it is made of when it is read; NULL: it was uploaded
+    Column("expires", Double),
+    Index("files_created", "created", "id"),
+)
+"""Files of OpenAI's `/v1/files`."""
+
+file_parts = Table(
+    "file_parts",
+    metadata,
+    Column("file", StorableText, nullable=False),
+    Column("part", BigInteger, nullable=False),
+    Column("bytes", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("file", "part", name="file_parts_key"),
+)
+"""The content of uploads, in parts."""
+
+comparisons = Table(
+    "comparisons",
+    metadata,
+    # The time in microseconds and a few random bits: ordered by time, and known before it is written.
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("id", StorableText, nullable=False, unique=True),
+    Column("created", Double, nullable=False),
+    Column("account_id", StorableText, nullable=False),
+    Column("request_id", StorableText, nullable=False),
+    Column("path", StorableText, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("status", BigInteger, nullable=False),  # of HTTP; 499: the client left
+    Column("answered", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    *_usage_columns(),
+    Column("total_ms", BigInteger, nullable=False),
+    Column("overhead_ms", BigInteger, nullable=False),
+    Column("digest", LargeBinary, nullable=False),  # of the body as it came
+    # A long request stands in `history_texts`, under its digest. Both NULL: not kept.
+    Column("request", StorableText),
+    Column("request_digest", LargeBinary),
+    Index("comparisons_account", "account_id", "number"),
+    _partial_index("comparisons_failed", "number", "failed > 0"),
+)
+"""Comparisons: interactive requests that made calls."""
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("comparison", BigInteger, nullable=False),
+    Column("place", BigInteger, nullable=False),  # its index among the answers
+    Column("entry", BigInteger, nullable=False),
+    Column("sample", BigInteger, nullable=False),
+    Column("prompt", BigInteger),  # its index, if the prompt was a list
+    Column("model", StorableText, nullable=False),  # as the caller wrote it
+    Column("label", StorableText, nullable=False),
+    Column("provider", StorableText),
+    Column("upstream_model", StorableText),
+    Column("finish_reason", StorableText),
+    Column("kind", StorableText),  # of the failure; NULL: it was answered
+    Column("code", StorableText),
+    Column("upstream_status", BigInteger),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cached_tokens", BigInteger),
+    Column("cost_usd", Double),
+    Column("cost_source", StorableText),
+    Column("queued_ms", BigInteger, nullable=False),
+    Column("ttft_ms", BigInteger),
+    Column("call_ms", BigInteger),
+    Column("total_ms", BigInteger, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    # JSON: text, reasoning, tool calls, the failure's message; if long, in `history_texts`. Both NULL: not kept.
+    Column("said", StorableText, key="content"),
+    Column("said_digest", LargeBinary, key="content_digest"),
+    PrimaryKeyConstraint("comparison", "place", name="answers_key"),
+    Index("answers_model", "model", "comparison"),
+    Index("answers_label", "label", "comparison"),
+    sqlite_with_rowid=False,
+)
+"""The answers of comparisons, also those that failed."""
+
+comparison_metadata = Table(
+    "comparison_metadata",
+    metadata,
+    Column("comparison", BigInteger, nullable=False),
+    Column("name", StorableText, nullable=False),
+    Column("value", StorableText, nullable=False),
+    PrimaryKeyConstraint("comparison", "name", name="comparison_metadata_key"),
+    Index("comparison_metadata_value", "name", "value", "comparison"),
+    sqlite_with_rowid=False,
+)
+"""The metadata that callers give their comparisons."""
+
+history_texts = Table(
+    "history_texts",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("text", StorableText, nullable=False),
+    Column("day", BigInteger, nullable=False),  # of the newest comparison that has it: both are deleted together
+    Index("history_texts_day", "day"),
+)
+"""Long requests and answers, each once, by its SHA-256. Apart from `texts`, which retention never deletes."""
+
+idempotent_answers = Table(
+    "idempotent_answers",
+    metadata,
+    Column("scope", LargeBinary, primary_key=True),  # SHA-256 of the key, the path and the caller
+    Column("created", Double, nullable=False),
+    Column("fingerprint", LargeBinary, nullable=False),  # SHA-256 of the body
+    Column("status", BigInteger, nullable=False),
+    Column("headers", StorableText, nullable=False),  # JSON
+    Column("body", LargeBinary, nullable=False),
+    Index("idempotent_answers_created", "created"),
+)
+"""Answers to requests with an `Idempotency-Key`, to be replayed."""

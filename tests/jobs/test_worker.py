@@ -10,7 +10,7 @@ from fanout.jobs.job import ResultGroup
 from fanout.jobs.worker import JobWorker
 from fanout.store.jobs.journal import AttemptStarted
 from fanout.store.jobs.records import Unit
-from fanout.store.usage.sums import ANSWERED
+from fanout.store.usage import ANSWERED
 from tests.support.builders.jobs import open_jobs
 from tests.support.upstream.server import Upstream
 

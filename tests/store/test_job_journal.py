@@ -11,10 +11,10 @@ import pytest
 
 from fanout.core.errors import LeaseLostError, StoreError
 from fanout.core.usage import WorkTotals
-from fanout.store.engine.group_commit import GroupCommit
+from fanout.store.engine.writers import GroupCommit
 from fanout.store.jobs.journal import AttemptStarted, UnitEnded
 from fanout.store.jobs.records import InputItem, NewJobRow, Unit
-from fanout.store.usage.sums import ANSWERED
+from fanout.store.usage import ANSWERED
 from tests.support.builders.jobs import open_jobs
 from tests.support.upstream.server import Upstream
 

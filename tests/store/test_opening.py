@@ -22,7 +22,7 @@ from fanout.store import MEMORY, open_store
 from fanout.store.engine.database import LOCK_TIMEOUT_MS, Database
 from fanout.store.engine.upgrade import HEAD, MIGRATIONS
 from fanout.store.tables import metadata
-from fanout.store.usage.sums import UsageFilter
+from fanout.store.usage import UsageFilter
 from tests.support.builders.outcomes import make_answer
 from tests.support.cli import run_command, run_fanout
 from tests.support.databases import OutsideConnection, query

@@ -13,7 +13,7 @@ from fanout.store.batches import BatchRow
 from fanout.store.files import FileRow
 from fanout.store.history.records import AnswerRow, ComparisonRow
 from fanout.store.jobs.records import JobRow
-from fanout.store.usage.sums import UsageKey
+from fanout.store.usage import UsageKey
 
 
 @pytest.mark.parametrize(

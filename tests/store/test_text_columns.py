@@ -11,7 +11,7 @@ from fanout.core.usage import WorkTotals
 from fanout.store import open_store
 from fanout.store.batches import BatchRow, BatchStore
 from fanout.store.files import FileStore
-from fanout.store.history.filters import ComparisonFilter
+from fanout.store.history.queries import ComparisonFilter
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.journal import AttemptFailed, AttemptStarted, UnitEnded
 from fanout.store.jobs.records import InputItem, NewJobRow, ResultFilter, Unit

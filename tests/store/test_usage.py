@@ -19,8 +19,7 @@ from fanout.core.schema import Failure
 from fanout.core.usage import Usage, UsageTotals
 from fanout.store import MEMORY, open_store
 from fanout.store.engine.database import MAX_READERS
-from fanout.store.usage.ledger import MAX_COUNTERS, REST, UsageLedger
-from fanout.store.usage.sums import GroupUsage, UsageFilter
+from fanout.store.usage import MAX_COUNTERS, REST, GroupUsage, UsageFilter, UsageLedger
 from tests.support.builders.outcomes import KNOWN, make_answer, make_failure, make_retry
 from tests.support.databases import SYSTEMS, OutsideConnection, query
 

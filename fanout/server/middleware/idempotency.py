@@ -24,11 +24,10 @@ from fanout.server import request_body
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import history
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
-from fanout.server.middleware.recent_answers import RecentAnswers
 from fanout.server.middleware.replayable_stream import MAX_BYTES, STREAM_RECORDING, ReplayableStream, StreamRecording
 from fanout.server.openapi.endpoint import Handler
 from fanout.server.responses import error_response
-from fanout.store.idempotency import IdempotencyStore, StoredAnswer
+from fanout.store.idempotency import IdempotencyStore, RecentAnswers, StoredAnswer
 
 HEADER, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
 KEY_PATTERN = re.compile(r"[ -~]{1,255}")

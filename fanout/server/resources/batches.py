@@ -29,7 +29,7 @@ from fanout.server.resources.storage import needs_store
 from fanout.server.resources.upload import MAX_LIFETIME_S, MIN_LIFETIME_S
 from fanout.server.responses import json_response
 from fanout.store.batches import BatchRow, BatchStore
-from fanout.store.file_reader import find_file
+from fanout.store.files import find_file
 
 
 def _check_window(text: str) -> str:

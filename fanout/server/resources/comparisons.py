@@ -27,7 +27,7 @@ from fanout.server.resources.storage import store_failed_response, store_off_res
 from fanout.server.resources.times import DAY_S, parse_time, time_schema
 from fanout.server.responses import error_response
 from fanout.store.engine.text_columns import clean_name, clean_text
-from fanout.store.history.filters import ComparisonFilter
+from fanout.store.history.queries import ComparisonFilter
 from fanout.store.history.records import MAX_NUMBER, first_number_at
 
 MAX_LIMIT = 100

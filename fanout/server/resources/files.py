@@ -35,8 +35,7 @@ from fanout.server.resources.listing import (
 from fanout.server.resources.storage import needs_store
 from fanout.server.resources.upload import MAX_LIFETIME_S, MIN_LIFETIME_S, PURPOSES, UploadTooLargeError, receive_upload
 from fanout.server.responses import error_response, json_response
-from fanout.store.file_reader import find_file
-from fanout.store.files import FileStore
+from fanout.store.files import FileStore, find_file
 
 BYTES = "application/octet-stream"
 MAX_FORM_BYTES = 64 * 1024

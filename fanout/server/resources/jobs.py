@@ -22,7 +22,7 @@ from fanout.server.resources.job_bodies import JobBody, ResumeBody, RetryBody
 from fanout.server.resources.listing import ListQuery, choose_account, page_response, read_query
 from fanout.server.resources.storage import needs_store
 from fanout.server.responses import json_response
-from fanout.store.file_reader import find_file, open_stored_file
+from fanout.store.files import find_file, open_stored_file
 from fanout.store.jobs.records import JobState
 
 

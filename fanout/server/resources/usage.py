@@ -18,7 +18,7 @@ from fanout.server.openapi.endpoint import Endpoint
 from fanout.server.resources.listing import encode_items, list_response, read_query
 from fanout.server.resources.storage import store_failed_response, store_off_response
 from fanout.server.resources.times import DAY_S, parse_time, time_schema
-from fanout.store.usage.sums import UsageFilter
+from fanout.store.usage import UsageFilter
 
 MINUTE_S = 60
 MAX_MINUTE = 253_402_300_740

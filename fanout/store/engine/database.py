@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import URL, ColumnElement, Connection, Double, Select, Table, event, func, literal_column, text
+from sqlalchemy import URL, ColumnElement, Connection, Double, Executable, Select, Table, event, func, literal_column, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -39,6 +40,9 @@ WRITE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
 Insert = sqlite.Insert | postgresql.Insert
 Query = Select[Any]
 Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
+Owner = TypeVar("Owner", bound="HasDatabase")
+Method = Callable[Concatenate[Owner, Parameters], Coroutine[Any, Any, Result]]
 
 
 class Database:
@@ -89,11 +93,7 @@ class Database:
                 yield connection
 
     async def fetch_all(self, query: Query) -> Sequence[Any]:
-        """Return all rows of a query, in a transaction of its own.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
+        """Return all rows of a query, in a transaction of its own; raise `StoreError` if the database cannot be read."""
         return await self.shield(self._fetch_all(query))
 
     async def _fetch_all(self, query: Query) -> Sequence[Any]:
@@ -101,11 +101,33 @@ class Database:
             rows: Sequence[Any] = (await connection.execute(query)).all()
             return rows
 
-    async def shield(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run work to its end in a task of its own, even if the caller is cancelled. `close` waits for it.
+    async def fetch_one(self, query: Query) -> Any:
+        """Return the first row of a query, or `None`."""
+        rows = await self.fetch_all(query)
+        return rows[0] if rows else None
 
-        A statement that is cut off takes its connection with it, and a database in memory is its connection.
-        """
+    async def execute(self, *statements: Executable) -> int:
+        """Execute statements in one transaction, and return the rows that the last one changed."""
+        return await self.shield(self._execute(statements))
+
+    async def _execute(self, statements: Sequence[Executable]) -> int:
+        changed = 0
+        async with self.write_transaction() as connection:
+            for statement in statements:
+                changed = (await connection.execute(statement)).rowcount
+        return changed
+
+    async def execute_returning(self, statement: Executable) -> Any:
+        """Execute a statement that changes at most one row; return its value, or `None`."""
+        return await self.shield(self._execute_returning(statement))
+
+    async def _execute_returning(self, statement: Executable) -> Any:
+        async with self.write_transaction() as connection:
+            return (await connection.execute(statement)).scalar_one_or_none()
+
+    async def shield(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run work to its end in a task of its own, even if the caller is cancelled. `close` waits for it."""
+        # A statement that is cut off takes its connection with it, and a database in memory is its connection.
         task = asyncio.create_task(work, name=getattr(work, "__name__", "database"))
         self._tasks.add(task)
         task.add_done_callback(self._forget)
@@ -167,6 +189,22 @@ class Database:
             await asyncio.wait(self._tasks)
         await self._reading.dispose()
         await self._writing.dispose()
+
+
+class HasDatabase(Protocol):
+    """A store of some kind."""
+
+    _database: Database
+
+
+def run_to_end(method: Method[Owner, Parameters, Result]) -> Method[Owner, Parameters, Result]:
+    """Decorate a store's method so that it is never cut off in the middle of a statement; see `Database.shield`."""
+
+    @wraps(method)
+    async def run(self: Owner, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        return await self._database.shield(method(self, *args, **kwargs))
+
+    return run
 
 
 @contextmanager

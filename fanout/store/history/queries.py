@@ -1,20 +1,93 @@
-"""Queries for written comparisons: a page of them, or a single one with its answers."""
+"""Queries for comparisons: those to list, or a single one with its answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, exists, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fanout.store.engine.database import Database
-from fanout.store.history.filters import ComparisonFilter
-from fanout.store.history.records import AnswerRow, ComparisonRow, ComparisonRows, StoredComparison
-from fanout.store.history.tables import answers, comparison_metadata, comparisons, history_texts
+from fanout.store.engine.database import Database, Query
+from fanout.store.history.records import MAX_NUMBER, AnswerRow, ComparisonRow, ComparisonRows, StoredComparison
+from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts
 
 ROWS_AT_ONCE = 128
 """So many rows hold the event loop for less than a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonFilter:
+    """The comparisons to list, newest first. `None`: any."""
+
+    since: int = 0
+    """The lowest number."""
+    until: int = MAX_NUMBER
+    """The number after the highest one."""
+    account_id: str | None = None
+    """Empty: comparisons without an account."""
+    model: str | None = None
+    """The model of an answer, as the caller wrote it."""
+    label: str | None = None
+    """The label of an answer; of the same one, if a model is given too."""
+    metadata: Mapping[str, str] | None = None
+    status: int | None = None
+    failed: bool | None = None
+    """Comparisons with a failed call, or those without one."""
+    limit: int = 20
+
+    def matches(self, rows: ComparisonRows) -> bool:
+        """Return whether a comparison that is not written yet is to be listed."""
+        comparison = rows.comparison
+        return (
+            self.since <= comparison.number < self.until
+            and self.account_id in (None, comparison.account_id)
+            and self.status in (None, comparison.status)
+            and self.failed in (None, comparison.failed > 0)
+            and (self.metadata or {}).items() <= rows.metadata.items()
+            and any(self.model in (None, answer.model) and self.label in (None, answer.label) for answer in rows.answers)
+        )
+
+    def select(self) -> Query:
+        """Return the query."""
+        # It walks the most selective index from its newest end, and checks the rest row by row: a page takes as long as the
+        # rows that it looks at, however long the history is.
+        columns, metadata = comparisons.c, [*(self.metadata or {}).items()]
+        if metadata:
+            (name, value), *metadata = metadata
+            number: ColumnElement[int] = comparison_metadata.c.comparison
+            conditions = [comparison_metadata.c.name == name, comparison_metadata.c.value == value]
+            if self.model is not None or self.label is not None:
+                conditions.append(exists().where(answers.c.comparison == number, *self._answer_conditions()))
+        elif self.model is not None or self.label is not None:
+            number, conditions = answers.c.comparison, self._answer_conditions()
+        else:
+            number, conditions = columns.number, []
+        for name, value in metadata:
+            other = comparison_metadata.alias()
+            conditions.append(exists().where(other.c.comparison == number, other.c.name == name, other.c.value == value))
+        conditions += [number >= self.since, number < self.until]
+        if number is columns.number:
+            conditions += self._comparison_conditions()
+            return select(comparisons).where(*conditions).order_by(number.desc()).limit(self.limit)
+        if of_comparison := self._comparison_conditions():
+            conditions.append(exists().where(columns.number == number, *of_comparison))
+        numbers = select(number).where(*conditions).distinct().order_by(number.desc()).limit(self.limit)
+        return select(comparisons).where(columns.number.in_(numbers)).order_by(columns.number.desc())
+
+    def _answer_conditions(self) -> list[ColumnElement[bool]]:
+        values = {answers.c.model: self.model, answers.c.label: self.label}
+        return [column == value for column, value in values.items() if value is not None]
+
+    def _comparison_conditions(self) -> list[ColumnElement[bool]]:
+        columns = comparisons.c
+        values = {columns.account_id: self.account_id, columns.status: self.status}
+        conditions = [column == value for column, value in values.items() if value is not None]
+        if self.failed is not None:
+            zero: ColumnElement[int] = literal_column("0")  # literal, as in the partial index, or SQLite does not use that
+            conditions.append(columns.failed > zero if self.failed else columns.failed == zero)
+        return conditions
 
 
 async def find_page(database: Database, filter_: ComparisonFilter) -> list[StoredComparison]:
@@ -24,13 +97,6 @@ async def find_page(database: Database, filter_: ComparisonFilter) -> list[Store
         found = {row.number: StoredComparison(ComparisonRow(*row)) for row in rows}
         await _fill_in(connection, found)
     return list(found.values())
-
-
-async def find_number(database: Database, id_: str) -> int | None:
-    """Return the number of a comparison."""
-    async with database.read_transaction() as connection:
-        number: int | None = await connection.scalar(select(comparisons.c.number).where(comparisons.c.id == id_))
-    return number
 
 
 async def find_comparison(database: Database, id_: str) -> StoredComparison | None:
@@ -45,12 +111,11 @@ async def find_comparison(database: Database, id_: str) -> StoredComparison | No
         query = select(answers).where(answers.c.comparison == number).order_by(answers.c.place)
         partitions = (await connection.stream(query)).partitions(ROWS_AT_ONCE)
         found.answers = [AnswerRow(*answer) async for rows in partitions for answer in rows]
-        return insert_texts(found, await _fetch_texts(connection, list(_find_digests(found))))
+        return insert_texts(found, await _fetch_texts(connection, found))
 
 
 async def _fill_in(connection: AsyncConnection, found: Mapping[int, StoredComparison]) -> None:
-    """Add the entries and the metadata."""
-    # One query for all comparisons of a page, not one for each.
+    # The entries and the metadata, with one query for all comparisons of a page, not one for each.
     entries: dict[int, list[tuple[int, str, str]]] = {number: [] for number in found}
     metadata: dict[int, dict[str, str]] = {number: {} for number in found}
     columns, pairs = answers.c, comparison_metadata.c
@@ -65,18 +130,15 @@ async def _fill_in(connection: AsyncConnection, found: Mapping[int, StoredCompar
         one.entries, one.metadata = entries[number], metadata[number]
 
 
-async def _fetch_texts(connection: AsyncConnection, digests: Sequence[bytes]) -> dict[bytes, str]:
+async def _fetch_texts(connection: AsyncConnection, comparison: StoredComparison) -> dict[bytes, str]:
+    digests = (comparison.comparison.request_digest, *(answer.content_digest for answer in comparison.answers))
+    wanted = list(dict.fromkeys(digest for digest in digests if digest))
     found: dict[bytes, str] = {}
-    for start in range(0, len(digests), ROWS_AT_ONCE):
-        some = digests[start : start + ROWS_AT_ONCE]
+    for start in range(0, len(wanted), ROWS_AT_ONCE):
+        some = wanted[start : start + ROWS_AT_ONCE]
         query = select(history_texts.c.digest, history_texts.c.text).where(history_texts.c.digest.in_(some))
         found |= {row.digest: row.text for row in await connection.execute(query)}
     return found
-
-
-def _find_digests(found: StoredComparison) -> Iterator[bytes]:
-    digests = (found.comparison.request_digest, *(answer.content_digest for answer in found.answers))
-    yield from dict.fromkeys(digest for digest in digests if digest)
 
 
 def summarize(rows: ComparisonRows) -> StoredComparison:

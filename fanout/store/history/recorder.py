@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import StoreError
 from fanout.observability.logs import log
 from fanout.store.engine.database import Database
-from fanout.store.engine.write_behind import WriteBehind
+from fanout.store.engine.writers import WriteBehind
 from fanout.store.history import queries
-from fanout.store.history.filters import ComparisonFilter
-from fanout.store.history.queries import ROWS_AT_ONCE
+from fanout.store.history.queries import ROWS_AT_ONCE, ComparisonFilter
 from fanout.store.history.records import (
     RANDOM_BITS,
     ComparisonRecord,
@@ -28,7 +28,7 @@ from fanout.store.history.records import (
     first_number_at,
     to_rows,
 )
-from fanout.store.history.tables import answers, comparison_metadata, comparisons, history_texts
+from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts
 
 HistoryMode = Literal["off", "usage", "full"]
 MAX_WAITING, MAX_WAITING_BYTES = 10_000, 64 * 2**20
@@ -48,8 +48,7 @@ class _Pending:
     number: int
     id: str
     size_bytes: int
-    record: ComparisonRecord | None
-    """`None` once its rows are made."""
+    record: ComparisonRecord | None  # until its rows are made: of two forms of a long answer only one is kept in memory
     rows: ComparisonRows | None = None
 
 
@@ -66,15 +65,14 @@ class _LoopYielder:
 
 
 class History:
-    """The comparisons of a database. `record` never waits."""
+    """The comparisons of a database. `record` never waits; its readers raise `StoreError` if the database cannot be read."""
 
     def __init__(self, database: Database, mode: HistoryMode) -> None:
         self.mode = mode
         self.written = 0
         """Comparisons written by this process."""
         self._database = database
-        self._pending: dict[int, _Pending] = {}
-        """By number, in the order in which they ended."""
+        self._pending: dict[int, _Pending] = {}  # by number, in the order in which they ended
         self._bytes = 0
         self._dropped = 0
         self._random = random.getrandbits(RANDOM_BITS)
@@ -111,16 +109,13 @@ class History:
     async def run(self) -> AsyncGenerator[None]:
         """Write in the background, and the rest at the end."""
         with suppress(StoreError):
-            await self._compile_queries()
+            # Before anything is served: compiling each of these queries holds the event loop for milliseconds.
+            for filter_ in (ComparisonFilter(until=0, model=""), ComparisonFilter(until=0)):
+                await queries.find_page(self._database, filter_)
+            await queries.find_comparison(self._database, "")
+            await self.find_number("")
         async with self._writer.run():
             yield
-
-    async def _compile_queries(self) -> None:
-        """Have the queries compiled before anything is served: each would hold the event loop for milliseconds."""
-        for filter_ in (ComparisonFilter(until=0, model=""), ComparisonFilter(until=0)):
-            await queries.find_page(self._database, filter_)
-        await queries.find_comparison(self._database, "")
-        await queries.find_number(self._database, "")
 
     async def _write_pending(self) -> None:
         while self._pending:
@@ -135,9 +130,9 @@ class History:
                 self._dropped = 0
 
     async def _prepare_next(self) -> list[ComparisonRows]:
-        """Return the oldest comparisons, as many as fit into one transaction."""
         some: list[ComparisonRows] = []
         left, loop = MAX_BYTES_PER_WRITE, _LoopYielder()
+        # The oldest, as many as fit into one transaction; a copy, because others end while it yields.
         for pending in list(islice(self._pending.values(), MAX_COMPARISONS_PER_WRITE)):
             some.append(await self._prepare(pending))
             left -= pending.size_bytes
@@ -147,7 +142,6 @@ class History:
         return some
 
     async def _prepare(self, pending: _Pending) -> ComparisonRows:
-        """Return the rows of a comparison that is not written yet, and release its record."""
         if pending.rows is not None:
             return pending.rows
         record, full = pending.record, self.mode == "full"
@@ -181,11 +175,7 @@ class History:
             await connection.exec_driver_sql(statement, [tuple(row) for row in rows[start : start + ROWS_AT_ONCE]])
 
     async def list_comparisons(self, filter_: ComparisonFilter) -> list[StoredComparison]:
-        """Return the matching comparisons, newest first, without their answers; also those that are not written yet.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
+        """Return the matching comparisons, newest first, without their answers; also those that are not written yet."""
         # Memory first, then the database: a comparison that is written in between is found twice, never missed.
         found = {}
         loop = _LoopYielder()
@@ -199,11 +189,7 @@ class History:
         return [found[number] for number in sorted(found, reverse=True)[: filter_.limit]]
 
     async def find(self, id_: str) -> StoredComparison | None:
-        """Return a comparison with its answers.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
+        """Return a comparison with its answers."""
         if pending := self._find_pending(id_):
             rows = await self._prepare(pending)
             found = queries.summarize(rows)
@@ -212,13 +198,11 @@ class History:
         return await self._database.shield(queries.find_comparison(self._database, id_))
 
     async def find_number(self, id_: str) -> int | None:
-        """Return the number of a comparison.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
-        pending = self._find_pending(id_)
-        return pending.number if pending else await self._database.shield(queries.find_number(self._database, id_))
+        """Return the number of a comparison."""
+        if pending := self._find_pending(id_):
+            return pending.number
+        row = await self._database.fetch_one(select(comparisons.c.number).where(comparisons.c.id == id_))
+        return row.number if row else None
 
     def _find_pending(self, id_: str) -> _Pending | None:
         return next((pending for pending in self._pending.values() if pending.id == id_), None)

@@ -79,12 +79,11 @@ class AnswerRow(NamedTuple):
 
 @dataclass(slots=True)
 class ComparisonRecord:
-    """A comparison as it ended. Creating one is all that its request waits for."""
+    """A comparison as it ended, with the request's body as it came. Creating one is all that its request waits for."""
 
     number: int
     id: str
     created: float
-    """Unix seconds."""
     account_id: str | None
     request_id: str
     path: str
@@ -94,7 +93,6 @@ class ComparisonRecord:
     total_s: float
     metadata: Mapping[str, str]
     body: bytes
-    """The request's body as it came."""
     outcomes: Sequence[Outcome]
 
     @property
@@ -110,13 +108,12 @@ class ComparisonRecord:
 
 
 class ComparisonRows(NamedTuple):
-    """The rows of a comparison."""
+    """The rows of a comparison, and its long texts by digest."""
 
     comparison: ComparisonRow
     answers: Sequence[AnswerRow]
     metadata: Mapping[str, str]
     texts: Mapping[bytes, str]
-    """Long texts, by digest."""
 
     @property
     def day(self) -> int:
@@ -184,12 +181,13 @@ def _to_comparison_row(record: ComparisonRecord) -> ComparisonRow:
 
 
 def _to_answer_rows(number: int, outcome: Outcome, texts: dict[bytes, str], *, full: bool) -> Iterator[AnswerRow]:
-    """Yield a row for each answer that a call should have given. Usage and cost of the call stand on the first."""
+    """Yield a row for each answer that a call should have given."""
     call, result, timing = outcome.call, outcome.result, outcome.timing
     completion = result if isinstance(result, Completion) else None
     for nth, choice in enumerate(list_choices(outcome)):
         failure = find_failure(outcome, choice)
         content, digest = place_text(_dump_content(choice, failure, nth) if full else None, texts)
+        # Usage and cost of the call stand on its first answer alone, so that sums over answers count them once.
         usage = plausible_usage(completion.usage if completion and nth == 0 else None)
         yield AnswerRow(
             comparison=number,
@@ -221,7 +219,6 @@ def _to_answer_rows(number: int, outcome: Outcome, texts: dict[bytes, str], *, f
 
 
 def _dump_content(choice: Choice | None, failure: Failure | None, nth: int) -> str:
-    """Return an answer's text and its other parts, or a failure's message and partial text, as JSON."""
     if choice:
         message = choice.message
         others = {"reasoning": message.reasoning, "refusal": message.refusal, "tool_calls": message.tool_calls}
@@ -236,7 +233,6 @@ def _dump_content(choice: Choice | None, failure: Failure | None, nth: int) -> s
 
 
 def _clean_value(value: object) -> object:
-    """Return a JSON value whose strings every database can hold."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, Mapping):

@@ -8,12 +8,11 @@ from sqlalchemy import BigInteger, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import LeaseLostError
-from fanout.store.engine.database import Database, Insert
+from fanout.store.engine.database import Database, Insert, run_to_end
 from fanout.store.engine.text_columns import clean_text, place_text
-from fanout.store.engine.transactions import run_to_end
 from fanout.store.jobs.leases import lock_epochs
 from fanout.store.jobs.records import InputChunk, InputItem
-from fanout.store.jobs.tables import attempts, items, texts, units
+from fanout.store.tables import attempts, items, texts, units
 
 ROWS_AT_ONCE = 256
 
@@ -27,11 +26,7 @@ class Inputs:
 
     @run_to_end
     async def add(self, number: int, rows: Sequence[InputItem], epoch: int) -> None:
-        """Add items to a job.
-
-        Raises:
-            LeaseLostError: another process has the job, or it was discarded.
-        """
+        """Add items to a job; raise `LeaseLostError` if another process has it, or it was discarded."""
         long: dict[bytes, str] = {}
         inserted = [_to_row(number, row, long) for row in rows]
         async with self._database.write_transaction() as connection:
@@ -42,29 +37,20 @@ class Inputs:
             for start in range(0, len(inserted), ROWS_AT_ONCE):
                 await connection.execute(items.insert(), inserted[start : start + ROWS_AT_ONCE])
 
-    @run_to_end
     async def copy(self, source: int, number: int, first: int, past: int) -> None:
         """Copy items of another job: those from number `first` on, and below `past`."""
         # Copied within the database, so that no body passes through this process.
         columns = ["item", "line", "custom_id", "body", "digest"]
-        query = select(literal(number, BigInteger), *(items.c[name] for name in columns)).where(
-            items.c.job == source, items.c.item >= first, items.c.item < past
-        )
-        async with self._database.write_transaction() as connection:
-            await connection.execute(items.insert().from_select(["job", *columns], query))
+        query = select(literal(number, BigInteger), *(items.c[name] for name in columns))
+        query = query.where(items.c.job == source, items.c.item >= first, items.c.item < past)
+        await self._database.execute(items.insert().from_select(["job", *columns], query))
 
-    @run_to_end
     async def find_repeated_ids(self, number: int, limit: int = 100) -> Sequence[tuple[str, int]]:
         """Return custom ids that occur more than once, each with the line of its last occurrence."""
-        query = (
-            select(items.c.custom_id, func.max(items.c.line))
-            .where(items.c.job == number, items.c.custom_id.is_not(None))
-            .group_by(items.c.custom_id)
-            .having(func.count() > 1)
-            .limit(limit)
-        )
-        async with self._database.read_transaction() as connection:
-            return [(custom_id, line) for custom_id, line in await connection.execute(query)]
+        # Counted by the database: here it would take memory for every id of the input.
+        query = select(items.c.custom_id, func.max(items.c.line)).where(items.c.job == number, items.c.custom_id.is_not(None))
+        query = query.group_by(items.c.custom_id).having(func.count() > 1).limit(limit)
+        return [(custom_id, line) for custom_id, line in await self._database.fetch_all(query)]
 
     @run_to_end
     async def read_chunk(self, number: int, after: int, limit: int = ROWS_AT_ONCE) -> InputChunk:
@@ -108,12 +94,6 @@ async def fetch_items(connection: AsyncConnection, number: int, after: int, limi
 
 
 async def add_texts(connection: AsyncConnection, statement: Insert, long: Mapping[bytes, str]) -> None:
-    """Add long texts, each once, by its digest.
-
-    Args:
-        connection: with an open transaction.
-        statement: an insert into `texts` that ignores those that exist.
-        long: texts by digest.
-    """
+    """Add long texts by digest with an insert into `texts` that ignores those that exist."""
     if long:  # sorted, so that two processes never wait for each other's rows
         await connection.execute(statement, [{"digest": digest, "text": long[digest]} for digest in sorted(long)])

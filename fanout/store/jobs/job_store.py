@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import select, update
 
-from fanout.store.engine.database import Database, Query
-from fanout.store.engine.transactions import run_to_end
+from fanout.store.engine.database import Database, Query, run_to_end
 from fanout.store.jobs.inputs import Inputs
 from fanout.store.jobs.journal import Journal
 from fanout.store.jobs.leases import Leases, is_alive, is_free
 from fanout.store.jobs.records import JobChange, JobRow, JobState, NewJobRow
 from fanout.store.jobs.results import Results
-from fanout.store.jobs.tables import items, jobs
+from fanout.store.tables import items, jobs
 
 
 class JobStore:
@@ -26,13 +25,11 @@ class JobStore:
         self.journal = Journal(database)
         self.results = Results(database)
 
-    @run_to_end
     async def create(self, job: NewJobRow) -> int:
         """Add a job that is `loading`, and return its number."""
-        async with self._database.write_transaction() as connection:
-            values = {**job._asdict(), "state": "loading", "items": 0, "units": 0, "epoch": 0}
-            number: int = (await connection.execute(jobs.insert().values(values).returning(jobs.c.number))).scalar_one()
-            return number
+        values = {**job._asdict(), "state": "loading", "items": 0, "units": 0, "epoch": 0}
+        number: int = await self._database.execute_returning(jobs.insert().values(values).returning(jobs.c.number))
+        return number
 
     @run_to_end
     async def discard(self, number: int) -> None:
@@ -45,8 +42,8 @@ class JobStore:
 
     async def find(self, job_id: str) -> JobRow | None:
         """Return a job; `None` if there is none of that id."""
-        rows = await self._database.fetch_all(self._select().where(jobs.c.id == job_id))
-        return JobRow(*rows[0]) if rows else None
+        row = await self._database.fetch_one(self._select().where(jobs.c.id == job_id))
+        return JobRow(*row) if row else None
 
     async def list_jobs(
         self,
@@ -57,15 +54,7 @@ class JobStore:
         prefix: str = "",
         states: Sequence[JobState] = (),
     ) -> Sequence[JobRow]:
-        """Return the newest jobs first.
-
-        Args:
-            limit: how many at most.
-            before: only jobs created earlier, in Unix seconds.
-            account_id: only jobs of this account.
-            prefix: only jobs whose ids begin with this.
-            states: only jobs in one of these.
-        """
+        """Return the newest jobs first: those created `before` a time, and whose ids begin with `prefix`."""
         query = self._select().order_by(jobs.c.created.desc(), jobs.c.number.desc()).limit(limit)
         if before is not None:
             query = query.where(jobs.c.created < before)
@@ -77,7 +66,6 @@ class JobStore:
             query = query.where(jobs.c.state.in_(states))
         return [JobRow(*row) for row in await self._database.fetch_all(query)]
 
-    @run_to_end
     async def update(
         self,
         number: int,
@@ -94,8 +82,9 @@ class JobStore:
             change: new values of its columns.
             states: it must be in one of these.
             epoch: the caller must still have its lease, with this epoch.
-            dead_owners: it must be free; processes known to be dead do not own it any more.
+            dead_owners: if given, it must be free; processes known to be dead do not own it any more.
         """
+        # One statement with its conditions, not a look and then a change: another process may come in between.
         statement = update(jobs).where(jobs.c.number == number).values(**change)
         if dead_owners is not None:
             statement = statement.where(is_free(self._database, dead_owners))
@@ -103,8 +92,7 @@ class JobStore:
             statement = statement.where(jobs.c.state.in_(states))
         if epoch is not None:
             statement = statement.where(jobs.c.epoch == epoch)
-        async with self._database.write_transaction() as connection:
-            return (await connection.execute(statement)).rowcount == 1
+        return await self._database.execute(statement) == 1
 
     def _select(self) -> Query:
         return select(jobs, is_alive(self._database).label("is_alive"))

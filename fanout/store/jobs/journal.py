@@ -16,51 +16,44 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import LeaseLostError, StoreError
 from fanout.core.usage import WorkTotals
-from fanout.store.engine.database import Database
-from fanout.store.engine.group_commit import GroupCommit
+from fanout.store.engine.database import Database, run_to_end
 from fanout.store.engine.text_columns import clean_name, place_text
-from fanout.store.engine.transactions import run_to_end
+from fanout.store.engine.writers import GroupCommit
 from fanout.store.jobs.inputs import add_texts
 from fanout.store.jobs.leases import lock_epochs
 from fanout.store.jobs.records import JobState, Unit
-from fanout.store.jobs.tables import attempts, failures, job_counts, jobs, texts, units
-from fanout.store.usage.sums import ANSWERED
+from fanout.store.tables import attempts, failures, job_counts, jobs, texts, units
+from fanout.store.usage import ANSWERED
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptStarted:
+class JournalEntry:
+    """An event of an attempt, whose number counts from 1, with the epoch of the writer's lease."""
+
+    unit: Unit
+    attempt: int
+    epoch: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted(JournalEntry):
     """An attempt that is about to be made."""
 
-    unit: Unit
-    attempt: int
-    """Its number, from 1."""
-    epoch: int
-    """The epoch of the writer's lease."""
-    at: float
-    """Unix seconds."""
-
 
 @dataclass(frozen=True, slots=True)
-class AttemptFailed:
+class AttemptFailed(JournalEntry):
     """An attempt that failed; its unit stays open."""
 
-    unit: Unit
-    attempt: int
-    epoch: int
-    at: float
     kind: str
     failure: str
     """JSON."""
 
 
 @dataclass(frozen=True, slots=True)
-class UnitEnded:
+class UnitEnded(JournalEntry):
     """A unit that ended: with an answer, or with the failure of its last attempt."""
 
-    unit: Unit
-    attempt: int
-    epoch: int
-    at: float
     model: str
     result: str
     """`answered`, or the failure's kind."""
@@ -76,9 +69,6 @@ class UnitEnded:
     cached_from: str | None = None
     again: bool = False
     """It may have been written before: the database failed without saying whether it had committed."""
-
-
-JournalEntry = AttemptStarted | AttemptFailed | UnitEnded
 
 
 class Journal:
@@ -109,7 +99,7 @@ class Journal:
         await self._commit.put(entry)
 
     async def _write(self, connection: AsyncConnection, entries: Sequence[JournalEntry]) -> Sequence[StoreError | None]:
-        """Write the entries of jobs whose lease the writer still has."""
+        # Only for jobs whose lease the writer still has: another process may have sent the same units again meanwhile.
         epochs = await lock_epochs(connection, {entry.unit.job for entry in entries})
         own = [entry for entry in entries if epochs.get(entry.unit.job) == entry.epoch]
         # A unit that is written a second time must not be counted a second time.
@@ -123,10 +113,7 @@ class Journal:
         return [None if epochs.get(entry.unit.job) == entry.epoch else LeaseLostError() for entry in entries]
 
     async def _insert_attempts(self, connection: AsyncConnection, entries: Sequence[JournalEntry]) -> None:
-        started = [
-            (*entry.unit, entry.attempt, entry.epoch, entry.at) for entry in entries if isinstance(entry, AttemptStarted)
-        ]
-        if started:
+        if started := [(*each.unit, each.attempt, each.epoch, each.at) for each in entries if isinstance(each, AttemptStarted)]:
             await connection.exec_driver_sql(self._add_attempt, started)
         failed = [
             {
@@ -137,7 +124,7 @@ class Journal:
                 "failure": entry.failure,
             }
             for entry in entries
-            if not isinstance(entry, AttemptStarted) and entry.failure is not None
+            if isinstance(entry, AttemptFailed | UnitEnded) and entry.failure is not None
         ]
         if failed:
             await connection.execute(self._add_failure, failed)
@@ -158,15 +145,9 @@ class Journal:
 
     @run_to_end
     async def reopen(self, number: int, kinds: Sequence[str] = (), *, states: Sequence[JobState]) -> int | None:
-        """Open failed units once more. Their failures stay written, and so do the numbers of their attempts.
+        """Open failed units once more, of some kinds or all; return their number, or `None` if the job is in another state.
 
-        Args:
-            number: the job.
-            kinds: failures of these kinds only, if any are given.
-            states: the job must be in one of these.
-
-        Returns:
-            The number of units; `None` if the job is in another state.
+        Their failures stay written, and so do the numbers of their attempts.
         """
         # Locked, so that no process takes the job up while its counts and units disagree.
         lock = select(jobs.c.number).where(jobs.c.number == number, jobs.c.state.in_(states)).with_for_update()
@@ -177,6 +158,7 @@ class Journal:
                 return None
             found = (await connection.execute(query.group_by(units.c.model, units.c.result))).all()
             for model, result, count, total_ms in found:
+                # Subtracted, so that progress needs no scan of the units. Their tokens and cost stay: they were paid for.
                 less = WorkTotals(calls=-count, total_ms=-int(total_ms))
                 await connection.execute(self._add_counts, [_to_counts_row(number, model, result, less)])
             await connection.execute(update(units).where(*are_failed).values(state="open"))

@@ -12,9 +12,8 @@ from sqlalchemy import ColumnElement, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.store.engine.database import Database
-from fanout.store.engine.transactions import run_to_end
 from fanout.store.jobs.records import JobState
-from fanout.store.jobs.tables import jobs
+from fanout.store.tables import jobs
 
 LEASE_S = 15.0
 """How long a lease lasts unless it is renewed."""
@@ -31,14 +30,8 @@ class Leases:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    @run_to_end
     async def acquire(self, number: int, owner: str, *, dead_owners: Iterable[str] = ()) -> int | None:
-        """Take a job, for `LEASE_S`.
-
-        Args:
-            number: the job.
-            owner: the process that takes it.
-            dead_owners: processes known to be dead, whose leases need not run out first.
+        """Take a job for a process, for `LEASE_S`; leases of processes known to be dead need not run out first.
 
         Returns:
             The job's epoch, to be shown with everything that is written for it; `None` if another process has it.
@@ -50,11 +43,9 @@ class Leases:
             .values(owner=owner, epoch=jobs.c.epoch + 1, lease_until=self._database.now() + LEASE_S)
             .returning(jobs.c.epoch)
         )
-        async with self._database.write_transaction() as connection:
-            epoch: int | None = (await connection.execute(statement)).scalar_one_or_none()
-            return epoch
+        epoch: int | None = await self._database.execute_returning(statement)
+        return epoch
 
-    @run_to_end
     async def renew(self, number: int, epoch: int, rate: float | None) -> JobState | None:
         """Extend a lease, and write the job's rate; return the job's state, or `None` if another process has it."""
         statement = (
@@ -63,9 +54,8 @@ class Leases:
             .values(lease_until=self._database.now() + LEASE_S, rate=rate)
             .returning(jobs.c.state)
         )
-        async with self._database.write_transaction() as connection:
-            state: JobState | None = (await connection.execute(statement)).scalar_one_or_none()
-            return state
+        state: JobState | None = await self._database.execute_returning(statement)
+        return state
 
 
 def is_free(database: Database, dead_owners: Iterable[str]) -> ColumnElement[bool]:

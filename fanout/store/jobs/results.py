@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, func, select, tuple_
+from sqlalchemy import ColumnElement, and_, func, select, tuple_
 
 from fanout.core.usage import WORK_SUMS, WorkTotals
-from fanout.store.engine.database import Database, Query
+from fanout.store.engine.database import Database, Query, run_to_end
 from fanout.store.engine.text_columns import clean_name
-from fanout.store.engine.transactions import run_to_end
 from fanout.store.jobs.inputs import ROWS_AT_ONCE, fetch_items
 from fanout.store.jobs.records import AttemptRow, CachedAnswer, EndedUnit, InputItem, Place, ResultFilter, ResultRow, Unit
-from fanout.store.jobs.tables import attempts, failures, items, job_counts, jobs, texts, units
+from fanout.store.tables import attempts, failures, items, job_counts, jobs, texts, units
 
 ItemResults = tuple[InputItem, Mapping[tuple[int, int], EndedUnit]]
 """An item, and its units that have ended, by entry and repeat."""
@@ -32,21 +31,9 @@ class Results:
         return {(model, result): WorkTotals(*sums) for model, result, *sums in await self._database.fetch_all(query)}
 
     async def list_results(
-        self,
-        number: int,
-        *,
-        after: Place | None = None,
-        limit: int = ROWS_AT_ONCE,
-        filter_: ResultFilter | None = None,
+        self, number: int, *, after: Place | None = None, limit: int = ROWS_AT_ONCE, filter_: ResultFilter | None = None
     ) -> Sequence[ResultRow]:
-        """Return a page of units that have ended, in the order of the input.
-
-        Args:
-            number: the job.
-            after: the place of the last unit of the page before.
-            limit: how many at most.
-            filter_: which of them.
-        """
+        """Return a page of units that have ended, in the order of the input; `after` is the last one of the page before."""
         query = _select_results(number).where(*_to_conditions(number, filter_ or ResultFilter())).limit(limit)
         if after is not None:  # by key, not by OFFSET: units end meanwhile, and late pages stay as fast as the first
             query = query.where(tuple_(units.c.item, units.c.entry, units.c.repeat) > tuple_(*after))
@@ -72,9 +59,8 @@ class Results:
 
     async def list_attempts(self, unit: Unit) -> Sequence[AttemptRow]:
         """Return every attempt of a unit, with its failure if it has one."""
-        keys = ("job", "item", "entry", "repeat", "attempt")
-        same = [attempts.c[name] == failures.c[name] for name in keys]
-        joined = attempts.outerjoin(failures, same[0] & same[1] & same[2] & same[3] & same[4])
+        same = and_(*(column == failures.c[column.name] for column in attempts.primary_key))
+        joined = attempts.outerjoin(failures, same)
         query = select(attempts.c.attempt, attempts.c.started, failures.c.ended, failures.c.kind, failures.c.failure)
         of_unit = [attempts.c[name] == value for name, value in unit._asdict().items()]
         rows = await self._database.fetch_all(query.select_from(joined).where(*of_unit).order_by(attempts.c.attempt))
@@ -88,12 +74,11 @@ class Results:
             .where(units.c.cache_key == key, units.c.state == "done")
             .limit(1)
         )
-        rows = await self._database.fetch_all(query)
-        return CachedAnswer(*rows[0]) if rows else None
+        row = await self._database.fetch_one(query)
+        return CachedAnswer(*row) if row else None
 
 
 def _select_results(number: int) -> Query:
-    """Return the query for a job's ended units, with the columns of `ResultRow`."""
     unit, item = units.c, items.c
     body_texts = texts.alias("body_texts")
     tables = (

@@ -1,4 +1,4 @@
-"""Group commit: the records of many tasks go into one transaction, and each task waits until its own is on disk."""
+"""Writers in the background: a caller waits for its record (`GroupCommit`), or for nothing (`WriteBehind`)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,6 +21,10 @@ QUIET_S = 0.001
 """A group is complete once nothing came for so long: tasks that wait for the last commit send nothing new."""
 MAX_RECORDS = 256
 """Records of one transaction; any more go into the next one."""
+FLUSH_INTERVAL_S = 0.5
+"""The time between the first notification and the write; with the write itself a crash loses less than the last second."""
+FINAL_WRITE_TIMEOUT_S = 5.0
+"""How long writing is retried at the end before what is left is given up."""
 
 Record = TypeVar("Record")
 Write = Callable[[AsyncConnection, Sequence[Record]], Awaitable[Sequence[StoreError | None]]]
@@ -28,7 +32,10 @@ Write = Callable[[AsyncConnection, Sequence[Record]], Awaitable[Sequence[StoreEr
 
 
 class GroupCommit(Generic[Record]):
-    """A writer of records in groups. Every task waits for its record, so no more records wait than there are tasks."""
+    """A writer of many tasks' records in one transaction. Tasks wait for theirs, so no more records wait than there are tasks.
+
+    The flush to disk makes a commit slow, and takes as long for one record as for many.
+    """
 
     def __init__(self, database: Database, write: Write[Record]) -> None:
         self._database, self._write = database, write
@@ -97,3 +104,70 @@ class GroupCommit(Generic[Record]):
                     written.set_exception(error)
                 else:
                     written.set_result(None)
+
+
+class WriteBehind:
+    """A task that writes what its owner gathers, soon after it came, and again after a failure. Callers never wait for it."""
+
+    def __init__(
+        self, subject: str, database_name: str, write: Callable[[], Awaitable[None]], count_waiting: Callable[[], int]
+    ) -> None:
+        """Create it; `run` starts the task.
+
+        Args:
+            subject: the first word of its log events: `usage.write_failed`.
+            database_name: for the log.
+            write: writes all that waits, or raises `StoreError` and keeps it.
+            count_waiting: how much would be lost, for the log.
+        """
+        self._subject, self._database_name = subject, database_name
+        self._write, self._count_waiting = write, count_waiting
+        self._waiting = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._is_failing = False
+
+    def notify(self) -> None:
+        """Have something written soon."""
+        self._waiting.set()
+
+    @asynccontextmanager
+    async def run(self) -> AsyncGenerator[None]:
+        """Write in the background, and the rest at the end."""
+        task = asyncio.create_task(self._run_writer(), name=self._subject)
+        try:
+            yield
+        finally:
+            # Not cancelled: a statement that is cut off takes its connection with it.
+            self._closing.set()
+            self._waiting.set()
+            await task
+
+    async def _run_writer(self) -> None:
+        while not self._closing.is_set():
+            await self._waiting.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_INTERVAL_S):
+                    await self._closing.wait()
+            self._waiting.clear()  # before the write: what comes during it wakes the next one
+            if not await self._try_to_write():
+                self._waiting.set()
+        began = time.monotonic()
+        while not await self._try_to_write():
+            if time.monotonic() - began > FINAL_WRITE_TIMEOUT_S:
+                log.error(f"{self._subject}.lost", database=self._database_name, lost=self._count_waiting())
+                return
+            await asyncio.sleep(FLUSH_INTERVAL_S)
+
+    async def _try_to_write(self) -> bool:
+        """Write all that waits; log the first failure and the end of it."""
+        try:
+            await self._write()
+        except StoreError as error:
+            if not self._is_failing:  # once, not twice a second for as long as it lasts
+                log.error(f"{self._subject}.write_failed", database=self._database_name, reason=str(error))
+            self._is_failing = True
+            return False
+        if self._is_failing:
+            log.info(f"{self._subject}.write_recovered", database=self._database_name)
+        self._is_failing = False
+        return True

@@ -1,1 +1,0 @@
-"""Usage of accounts and models."""
