@@ -20,9 +20,9 @@ from fanout.cli.options import (
     load_settings,
     print_json,
     read_server_key,
+    with_sampling,
     with_settings,
 )
-from fanout.cli.sampling_options import with_sampling
 from fanout.cli.side_by_side import SideBySide, build_labels
 from fanout.config.settings import Settings
 from fanout.core.merge import merge

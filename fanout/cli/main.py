@@ -8,7 +8,6 @@ from importlib import import_module
 import click
 
 import fanout
-from fanout.cli.options import UNUSABLE
 from fanout.core.errors import FanoutError
 
 COMMANDS = {
@@ -21,8 +20,8 @@ COMMANDS = {
     "schema": "Print the JSON Schema of providers.json.",
 }
 """Subcommands and their lines in the help, in its order."""
-INTERRUPTED = 130
-"""Exit code of shells for SIGINT."""
+UNUSABLE, INTERRUPTED = 2, 130
+"""Exit codes; the second as shells have it for SIGINT."""
 
 
 class LazyGroup(click.Group):
@@ -54,7 +53,8 @@ def cli() -> None:
 def main() -> None:
     """Run the `fanout` command."""
     try:
-        cli.main(standalone_mode=False)  # click's own mode would print errors in another form and choose the exit codes
+        # click's own mode would print errors in another form and choose the exit codes.
+        cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except click.UsageError as error:

@@ -6,16 +6,18 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-# Imported only when used: `fanout --version` should not wait for the configuration.
-if TYPE_CHECKING:
-    from fanout.config.catalogue import Catalogue, Model
-    from fanout.config.settings import Settings
+from fanout.config import settings
+from fanout.config.catalogue import Catalogue, Model
+from fanout.config.env_file import add_env_file
+from fanout.config.environment import Environment
+from fanout.core.sampling import DESCRIPTIONS, is_whole, range_of
+from fanout.rendering.encoding import encode_json
 
-ALL_ANSWERED, SOME_FAILED, UNUSABLE = 0, 1, 2
+ALL_ANSWERED, SOME_FAILED = 0, 1
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -28,41 +30,48 @@ def add_options(command: Command, *options: Callable[[Command], Command]) -> Com
 
 def with_settings(command: Command) -> Command:
     """Add the options of every command that reads the configuration."""
-    path = click.Path(path_type=Path)
+    path, env_help = click.Path(path_type=Path), "A file of NAME=value lines, for keys; variables already set take precedence."
     return add_options(
         command,
         click.option("--config", "config_file", type=path, help="Your own providers.json, merged over the built-in one."),
-        click.option(
-            "--env-file", type=path, help="A file of NAME=value lines, for keys; variables already set take precedence."
-        ),
+        click.option("--env-file", type=path, help=env_help),
     )
 
 
-def load_settings(config_file: Path | None, env_file: Path | None) -> Settings:
+def with_sampling(command: Command) -> Command:
+    """Add the options of the commands that call models."""
+    return add_options(
+        command,
+        click.option("--system", help="A system message, for chat models."),
+        *(_number_option(name) for name in ("max_tokens", "temperature", "top_p", "seed")),
+        click.option("--stop", multiple=True, help="A sequence to stop before; up to four times."),
+    )
+
+
+def _number_option(name: str) -> Callable[[Command], Command]:
+    number_range: Callable[..., Any] = click.IntRange if is_whole(name) else click.FloatRange
+    kind = int if name == "seed" else number_range(*range_of(name))  # the range of 64 bits would only clutter the help
+    return click.option(f"--{name.replace('_', '-')}", type=kind, help=DESCRIPTIONS[name])
+
+
+def load_settings(config_file: Path | None, env_file: Path | None) -> settings.Settings:
     """Load the configuration that these options and the environment name.
 
     Raises:
         ConfigError: with every fault.
     """
-    from fanout.config import settings
-    from fanout.config.env_file import add_env_file
-
     return settings.load_settings(config_file, add_env_file(env_file, os.environ))
 
 
 def read_server_key(env_file: Path | None) -> str | None:
     """Return the key to send to a Fanout server: the first of FANOUT_API_KEYS."""
-    from fanout.config.env_file import add_env_file
-    from fanout.config.environment import Environment
-
+    # Not the whole configuration: a faulty providers.json is no reason not to ask a server.
     environment = Environment.read(add_env_file(env_file, os.environ))
     return environment.api_keys[0].get_secret_value() if environment.api_keys else None
 
 
 def print_json(answer: object) -> None:
     """Print what the server would answer, indented."""
-    from fanout.rendering.encoding import encode_json
-
     click.echo(encode_json(answer, indent=2))
 
 

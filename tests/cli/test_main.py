@@ -294,7 +294,7 @@ async def test_help_and_version_import_neither_subcommands_nor_heavy_libraries(o
     imported = {line.rpartition("|")[2].strip() for line in result.err.splitlines()}
     assert "click" in imported
     assert not imported & {"aiohttp", "pydantic", "rich", "sqlalchemy"}
-    assert {name for name in imported if name.startswith("fanout.cli.")} == {"fanout.cli.main", "fanout.cli.options"}
+    assert {name for name in imported if name.startswith("fanout.cli.")} == {"fanout.cli.main"}
 
 
 async def test_version_is_printed() -> None:

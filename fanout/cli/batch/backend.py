@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, Protocol
 
 import click
 
 from fanout.cli.batch.input import JobInput
 from fanout.core.json_text import JsonObject
+from fanout.jobs.job import JobSpec
 from fanout.rendering.job import JobEstimateJson, JobJson
+from fanout.store.jobs.records import ResultFilter
 
 ID_PREFIXES = ("", "job_", "batch_")
 """What the user may leave out at the beginning of an id."""
@@ -27,97 +28,53 @@ class JobSnapshot(NamedTuple):
     """Lines to show below it."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A job to create: the fields of `POST /v1/jobs` without the rows."""
-
-    models: Sequence[str]
-    repeats: int = 1
-    template: str | None = None
-    system: str | None = None
-    parameters: Mapping[str, object] = field(default_factory=dict)
-    strict: bool = False
-    cache: bool = False
-    name: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    endpoint: str | None = None
-    """`url` of the lines of an OpenAI batch file, which name their own models."""
-    limits: JsonObject = field(default_factory=dict)
-    """Cost, deadline, attempts, concurrency: the fields that may be changed later."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExportFilter:
-    """The results to export; `None`: all."""
-
-    failed: bool | None = None
-    model: str | None = None
-    kind: str | None = None
-    different: bool = False
-    """Only rows whose answers differ."""
-
-
 class JobBackend(Protocol):
     """A place that keeps jobs.
 
     A wrong request raises RequestError; a server or database that does not answer raises ServerError or StoreError.
     """
 
-    async def estimate(self, new: NewJob, source: JobInput) -> JobEstimateJson:
+    async def estimate(self, spec: JobSpec, source: JobInput) -> JobEstimateJson:
         """Return the calls and the cost of a job without storing or sending anything."""
-        ...
 
-    async def create(self, new: NewJob, source: JobInput) -> JobJson:
+    async def create(self, spec: JobSpec, source: JobInput) -> JobJson:
         """Store a new job."""
-        ...
 
     async def get(self, job_id: str) -> JobJson | None:
         """Return the job with this id."""
-        ...
 
     async def find_by_prefix(self, prefix: str) -> list[JobJson]:
         """Return some of the jobs whose ids begin with a prefix."""
-        ...
 
     async def list_jobs(self, limit: int, state: str | None = None) -> list[JobJson]:
         """Return the newest jobs, the newest first."""
-        ...
 
     async def resume(self, job: JobJson, limits: JsonObject, source: JobInput | None, *, fork: bool) -> JobJson:
         """Queue a job again; with `fork`, create a new job with the same settings if its models or input have changed."""
-        ...
 
     async def retry(self, job: JobJson, kinds: Sequence[str], limits: JsonObject) -> JobJson:
         """Queue the failed calls of a job again."""
-        ...
 
     async def cancel(self, job: JobJson) -> JobJson:
         """Send no more calls of a job."""
-        ...
 
     async def list_labels(self, job: JobJson) -> Sequence[str]:
         """Return the labels of the job's entries, if they are known before any call has ended."""
-        ...
 
     def run(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
         """Run a job to its end, or follow the server that runs it."""
-        ...
 
     def watch(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
         """Follow a job to its end without running it."""
-        ...
 
     async def stop(self) -> None:
         """Send no more calls of the running job, and wait for those in flight."""
-        ...
 
     def abort(self) -> None:
         """End the calls in flight."""
-        ...
 
-    async def export(self, job: JobJson, output: str, format_: str | None, chosen: ExportFilter) -> None:
+    async def export(self, job: JobJson, output: str, format_: str | None, chosen: ResultFilter) -> None:
         """Write the results of a job to a file, or to standard output if it is `-`."""
-        ...
 
 
 async def find_job(jobs: JobBackend, name: str) -> JobJson:

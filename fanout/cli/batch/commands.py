@@ -9,7 +9,7 @@ from typing import Any, get_args
 import click
 from rich.console import Console
 
-from fanout.cli.batch.backend import ExportFilter, JobBackend, find_job
+from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.input import JobInput, open_input
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.batch.options import (
@@ -17,22 +17,21 @@ from fanout.cli.batch.options import (
     check_outputs,
     parse_labels,
     read_text_option,
-    to_new_job,
+    to_spec,
     with_limits,
     with_output,
 )
 from fanout.cli.batch.running import run_job, to_exit_code, watch_job
 from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_progress, format_title, print_estimate, print_job, print_jobs
-from fanout.cli.options import ALL_ANSWERED, print_json
-from fanout.cli.sampling_options import with_sampling
+from fanout.cli.options import ALL_ANSWERED, print_json, with_sampling
 from fanout.cli.tables import print_table, to_single_line
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import FailureKind
 from fanout.rendering.encoding import encode_json
 from fanout.rendering.job import JobEstimateJson
-from fanout.store.jobs.records import JobState
+from fanout.store.jobs.records import JobState, ResultFilter
 
 MAX_SHOWN_FAULTS = 50
 KINDS = click.Choice(get_args(FailureKind))
@@ -82,13 +81,13 @@ def run(
     with open_input(path, format_) as source:
         if path in output.outputs and path != "-":
             raise click.UsageError(f"`{path}` is the input: results would overwrite it")
-        new = to_new_job(options, limits, source.find_endpoint())
+        spec = to_spec(options, limits, source.find_endpoint())
 
         async def work(jobs: JobBackend) -> int:
             try:
                 if dry_run:
-                    return _print_estimate(await jobs.estimate(new, source), limits, as_json=output.as_json)
-                job = await jobs.create(new, source)
+                    return _print_estimate(await jobs.estimate(spec, source), limits, as_json=output.as_json)
+                job = await jobs.create(spec, source)
             except RequestError as error:
                 _refuse_bad_rows(error)
                 raise
@@ -221,7 +220,7 @@ def export(
     if failed and answered:
         raise click.UsageError("--failed and --answered exclude each other: without both, everything is written")
     check_outputs([output], format_)
-    chosen = ExportFilter(failed=True if failed else False if answered else None, **options)
+    chosen = ResultFilter(failed=True if failed else False if answered else None, **options)
 
     async def work(jobs: JobBackend) -> int:
         await jobs.export(await find_job(jobs, job), output, format_, chosen)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from fanout.cli.batch.backend import ID_PREFIXES, ExportFilter, JobSnapshot, NewJob
+from fanout.cli.batch.backend import ID_PREFIXES, JobSnapshot
 from fanout.cli.batch.input import JobInput
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault, RequestError
@@ -53,12 +53,12 @@ class LocalJobs:
         self._is_stopped = False
         self._abort_timer: asyncio.TimerHandle | None = None
 
-    async def estimate(self, new: NewJob, source: JobInput) -> JobEstimateJson:
-        estimate = await self._manager.estimate(_to_spec(new, source), source.rows())
+    async def estimate(self, spec: JobSpec, source: JobInput) -> JobEstimateJson:
+        estimate = await self._manager.estimate(_complete_spec(spec, source), source.rows())
         return render_estimate(estimate, self._dispatcher.settings.providers)
 
-    async def create(self, new: NewJob, source: JobInput) -> JobJson:
-        return await self._render((await self._manager.create(_to_spec(new, source), source.rows())).id)
+    async def create(self, spec: JobSpec, source: JobInput) -> JobJson:
+        return await self._render((await self._manager.create(_complete_spec(spec, source), source.rows())).id)
 
     async def get(self, job_id: str) -> JobJson | None:
         try:
@@ -169,14 +169,13 @@ class LocalJobs:
     def abort(self) -> None:
         self._dispatcher.stop()
 
-    async def export(self, job: JobJson, output: str, format_: str | None, chosen: ExportFilter) -> None:
+    async def export(self, job: JobJson, output: str, format_: str | None, chosen: ResultFilter) -> None:
         number = (await self._manager.find_job(job["id"])).number
-        which = ResultFilter(chosen.failed, chosen.model, chosen.kind, different=chosen.different)
         target = sys.stdout.buffer if output == "-" else Path(output)
-        with output_files.open_writer(target, output_files.choose_format(output, format_)) as writer:
+        with output_files.open_writer(target, format_) as writer:
             after = None
             # Page by page, so that memory does not grow with the job; formatting leaves the event loop free.
-            while page := await self._store.results.list_results(number, after=after, filter_=which):
+            while page := await self._store.results.list_results(number, after=after, filter_=chosen):
                 after = page[-1].place
                 await asyncio.to_thread(lambda rows: writer.write(list(build_records(rows))), page)
 
@@ -193,26 +192,11 @@ def _describe_limits(limiter: Limiter) -> str:
     return f"{limiter.name}: {', '.join(parts)}" if parts else ""
 
 
-def _to_spec(new: NewJob, source: JobInput) -> JobSpec:
-    if new.endpoint is not None and new.endpoint not in BODIES:
+def _complete_spec(spec: JobSpec, source: JobInput) -> JobSpec:
+    if spec.endpoint is not None and spec.endpoint not in BODIES:
         allowed = " or ".join(f"`{name}`" for name in BODIES)
-        raise RequestError([Fault("line 1: url", f"`{new.endpoint[:100]}` is not allowed: {allowed}")])
-    return JobSpec(
-        kind="requests" if new.endpoint else "rows",
-        models=tuple({"model": model} for model in new.models),
-        repeats=new.repeats,
-        template=new.template,
-        system=new.system,
-        parameters=new.parameters,
-        strict=new.strict,
-        endpoint=new.endpoint,
-        cache=new.cache,
-        name=new.name,
-        metadata=new.metadata,
-        input=source.identity,
-        typed=source.is_typed,
-        **new.limits,
-    )
+        raise RequestError([Fault("line 1: url", f"`{spec.endpoint[:100]}` is not allowed: {allowed}")])
+    return replace(spec, input=source.identity, typed=source.is_typed)
 
 
 @asynccontextmanager

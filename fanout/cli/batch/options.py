@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 
-from fanout.cli.batch.backend import NewJob
 from fanout.cli.options import add_options
 from fanout.core.json_text import JsonObject
 from fanout.jobs import output_files
+from fanout.jobs.job import JobSpec
 
 DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?")
 UNITS_S = (86_400, 3_600, 60, 1)
@@ -84,29 +84,24 @@ def with_limits(command: Callable[..., None]) -> Callable[..., None]:
     )
 
 
-def to_new_job(options: dict[str, Any], limits: JsonObject, endpoint: str | None) -> NewJob:
-    """Return the job that the options of `fanout batch run` describe.
-
-    Args:
-        options: the sampling options and the fields of `NewJob`.
-        limits: those of `with_limits`.
-        endpoint: of an OpenAI batch file.
+def to_spec(options: dict[str, Any], limits: JsonObject, endpoint: str | None) -> JobSpec:
+    """Return the job that the options of `fanout batch run` describe; `endpoint` is an OpenAI batch file's.
 
     Raises:
         UsageError: an option contradicts an OpenAI batch file, whose lines name their models and parameters themselves.
     """
-    parameters = {name: options.pop(name) for name in SAMPLING}
-    parameters = {name: value for name, value in parameters.items() if value not in (None, ())}
-    models, metadata = options.pop("models"), options.pop("metadata")
+    given = {name: options.pop(name) for name in SAMPLING}
+    parameters = {name: value for name, value in given.items() if value not in (None, ())}
+    models = options.pop("models")
     if endpoint is None:
-        models = models or ("embedded",)
-    else:
-        others = {**options, "model": models, **parameters, "repeats": options["repeats"] - 1}  # 1 is the default
-        redundant = [name for name, value in others.items() if value and name not in ("name", "cache")]
-        if redundant:
-            names = ", ".join(f"--{name.replace('_', '-')}" for name in redundant)
-            raise click.UsageError(f"the lines of INPUT name their models and parameters themselves: leave out {names}")
-    return NewJob(models=models, parameters=parameters, metadata=metadata, endpoint=endpoint, limits=limits, **options)
+        rows = tuple({"model": model} for model in models or ("embedded",))
+        return JobSpec(models=rows, parameters=parameters, **options, **limits)
+    others = {**options, "model": models, **parameters, "repeats": options["repeats"] - 1}  # 1 is the default
+    redundant = [name for name, value in others.items() if value and name not in ("name", "cache", "metadata")]
+    if redundant:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in redundant)
+        raise click.UsageError(f"the lines of INPUT name their models and parameters themselves: leave out {names}")
+    return JobSpec(kind="requests", endpoint=endpoint, **options, **limits)
 
 
 def _parse_deadline(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:

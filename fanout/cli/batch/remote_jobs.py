@@ -15,14 +15,15 @@ from typing import cast
 import aiohttp
 import click
 
-from fanout.cli.batch.backend import ID_PREFIXES, ExportFilter, JobSnapshot, NewJob
+from fanout.cli.batch.backend import ID_PREFIXES, JobSnapshot
 from fanout.cli.batch.input import JobInput
 from fanout.cli.client import ServerClient, open_client
 from fanout.core.errors import Fault, RequestError, ServerError
 from fanout.core.json_text import JsonObject
 from fanout.jobs import output_files
-from fanout.jobs.job import ENDED_STATES
+from fanout.jobs.job import ENDED_STATES, JobSpec
 from fanout.rendering.job import JobEstimateJson, JobJson
+from fanout.store.jobs.records import ResultFilter
 
 MAX_ABSENCE_S = 60.0
 """How long a server may be unreachable while a job is followed."""
@@ -45,22 +46,22 @@ class RemoteJobs:
         self._aborted = asyncio.Event()
         """The command leaves; the server goes on by itself."""
 
-    async def estimate(self, new: NewJob, source: JobInput) -> JobEstimateJson:
+    async def estimate(self, spec: JobSpec, source: JobInput) -> JobEstimateJson:
         """Estimate a job from an uploaded file, which is deleted again."""
-        if new.endpoint:
+        if spec.endpoint:
             raise click.UsageError(f"{NO_OPTION} --dry-run")
         file = await self._upload(source)
         try:
-            body = {**_to_job_body(new), "input_file_id": file, "dry_run": True}
+            body = {**_to_job_body(spec), "input_file_id": file, "dry_run": True}
             return cast(JobEstimateJson, await self._client.post("/v1/jobs", body))
         finally:
             await self._delete(file)
 
-    async def create(self, new: NewJob, source: JobInput) -> JobJson:
+    async def create(self, spec: JobSpec, source: JobInput) -> JobJson:
         """Upload the rows and create a job or, of an OpenAI batch file, a batch."""
-        body = _to_batch_body(new) if new.endpoint else _to_job_body(new)
+        body = _to_batch_body(spec) if spec.endpoint else _to_job_body(spec)
         file = await self._upload(source)
-        if new.endpoint:
+        if spec.endpoint:
             return await self._create_batch({**body, "input_file_id": file})
         try:
             return await self._post_job("/v1/jobs", {**body, "input_file_id": file})
@@ -158,19 +159,17 @@ class RemoteJobs:
     async def list_labels(self, job: JobJson) -> Sequence[str]:
         return ()  # the server reports labels only with results
 
-    async def run(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
-        """Follow a job that the server runs.
-
-        Raises:
-            ServerError: the server was unreachable for too long; it goes on with the job when it is back.
-        """
+    def run(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
+        """Follow a job that the server runs."""
         self._running = job  # the job that a signal cancels
-        async with aclosing(self.watch(job)) as snapshots:
-            async for snapshot in snapshots:
-                yield snapshot
+        return self.watch(job)
 
     async def watch(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
-        """Follow a job's events, and reconnect whenever they break off."""
+        """Follow a job's events, and reconnect whenever they break off.
+
+        Raises:
+            ServerError: the server was unreachable for too long.
+        """
         absent_since: float | None = None
         while not self._aborted.is_set():
             try:
@@ -214,14 +213,12 @@ class RemoteJobs:
     def abort(self) -> None:
         self._aborted.set()
 
-    async def export(self, job: JobJson, output: str, format_: str | None, chosen: ExportFilter) -> None:
+    async def export(self, job: JobJson, output: str, format_: str | None, chosen: ResultFilter) -> None:
         kind = output_files.choose_format(output, format_)
-        fields = {"failed": chosen.failed, "model": chosen.model, "kind": chosen.kind, "different": chosen.different or None}
-        query = {
-            name: str(value).lower() if isinstance(value, bool) else value
-            for name, value in fields.items()
-            if value is not None
-        }
+        failed = None if chosen.failed is None else str(chosen.failed).lower()
+        different = "true" if chosen.different else None
+        fields = {"failed": failed, "model": chosen.model, "kind": chosen.kind, "different": different}
+        query = {name: value for name, value in fields.items() if value is not None}
         async with aclosing(self._client.download(f"/v1/jobs/{job['id']}/results.{kind}", **query)) as blocks:
             if output == "-":
                 async for block in blocks:
@@ -233,38 +230,33 @@ class RemoteJobs:
                     stream.write(block)
 
 
-def _to_job_body(new: NewJob) -> JsonObject:
+def _to_job_body(spec: JobSpec) -> JsonObject:
     """Return the body of `POST /v1/jobs` without its rows."""
-    body = {
-        "models": list(new.models),
-        "repeats": new.repeats,
-        "template": new.template,
-        "system": new.system,
-        "parameters": {**new.parameters} or None,
-        "strict_parameters": new.strict,
-        "cache": new.cache,
-        "name": new.name,
-        "metadata": {**new.metadata} or None,
-        **_to_limit_fields(new.limits),
-    }
-    return {name: value for name, value in body.items() if value is not None}
+    names = ("repeats", "template", "system", "parameters", "cache", "name", "metadata")
+    body = {name: value for name in names if (value := getattr(spec, name)) not in (None, {})}
+    models = [row["model"] for row in spec.models]
+    return {**body, "models": models, "strict_parameters": spec.strict, **_to_limit_fields(_list_limits(spec))}
 
 
-def _to_batch_body(new: NewJob) -> JsonObject:
+def _to_batch_body(spec: JobSpec) -> JsonObject:
     """Return the body of `POST /v1/batches` without its file.
 
     Raises:
         UsageError: an option has no place in it.
     """
     # An option that has no effect could cost money: refuse it rather than ignore it.
-    others = {name: value for name, value in new.limits.items() if name != "deadline"}
-    others |= {name: value for name, value in (("cache", new.cache), ("name", new.name)) if value}
+    others = [name for name in _list_limits(spec) if name != "deadline"]
+    others += [name for name in ("cache", "name") if getattr(spec, name)]
     if others:
         options = ", ".join(f"--{'max-cost' if name == 'max_cost_usd' else name}" for name in others)
         raise click.UsageError(f"{NO_OPTION} {options}")
-    deadline = new.limits.get("deadline")
-    window = "24h" if deadline is None else f"{max(round(deadline - time.time()), 1)}s"
-    return {"endpoint": new.endpoint, "completion_window": window, "metadata": dict(new.metadata)}
+    window = "24h" if spec.deadline is None else f"{max(round(spec.deadline - time.time()), 1)}s"
+    return {"endpoint": spec.endpoint, "completion_window": window, "metadata": dict(spec.metadata)}
+
+
+def _list_limits(spec: JobSpec) -> JsonObject:
+    names = ("max_cost_usd", "deadline", "attempts", "concurrency")
+    return {name: value for name in names if (value := getattr(spec, name)) is not None}
 
 
 def _to_limit_fields(limits: JsonObject) -> JsonObject:

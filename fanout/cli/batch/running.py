@@ -15,7 +15,7 @@ from typing import Self
 import click
 from rich.console import Console
 
-from fanout.cli.batch.backend import ExportFilter, JobBackend, JobSnapshot
+from fanout.cli.batch.backend import JobBackend, JobSnapshot
 from fanout.cli.batch.location import JobsLocation
 from fanout.cli.batch.options import OutputOptions
 from fanout.cli.job_progress import JobProgress
@@ -24,6 +24,7 @@ from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, print_json
 from fanout.cli.tables import print_line
 from fanout.core.errors import LeaseLostError, RequestError, ServerError, StoreError
 from fanout.rendering.job import JobJson
+from fanout.store.jobs.records import ResultFilter
 
 UNFINISHED = 3
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -100,7 +101,7 @@ async def run_job(jobs: JobBackend, job: JobJson, location: JobsLocation, output
     write_error: RequestError | None = None
     try:
         for file in output.outputs if interruption is None else ():
-            await jobs.export(job, file, None, ExportFilter())
+            await jobs.export(job, file, None, ResultFilter())
     except RequestError as error:
         write_error = error
     _report(job, output, time.monotonic() - began, location, has_results=write_error is None and interruption is None)

@@ -39,9 +39,7 @@ NO_TERMINAL = (
 @click.option("--provider", "names", multiple=True, help="A provider you have; may be repeated. Without it, you are asked.")
 @click.option("--yes", is_flag=True, help="Ask nothing: take keys from the environment or from standard input.")
 @click.option(
-    "--env-file",
-    type=click.Path(path_type=Path),
-    help="The file for keys; by default keys.env in your configuration folder.",
+    "--env-file", type=click.Path(path_type=Path), help="The file for keys; by default keys.env in your configuration folder."
 )
 @click.option(
     "--config", "config_file", type=click.Path(path_type=Path), help="Your providers.json; by default in the same folder."

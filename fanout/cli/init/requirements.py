@@ -11,11 +11,7 @@ from fanout.config.providers_file import REFERENCE
 from fanout.config.settings import ProviderSettings
 
 ProviderGroup = Literal["key", "account", "server"]
-TITLES: Mapping[ProviderGroup, str] = {
-    "key": "With a key",
-    "account": "Cloud accounts",
-    "server": "Servers of your own",
-}
+TITLES: Mapping[ProviderGroup, str] = {"key": "With a key", "account": "Cloud accounts", "server": "Servers of your own"}
 SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD")
 ADDRESS = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 HEADER_VALUE = re.compile(r"[\x21-\x7e]+(?: +[\x21-\x7e]+)*")

@@ -13,13 +13,7 @@ from rich.console import Console
 
 from fanout.cli.init.draft import Draft
 from fanout.cli.init.local_servers import find_local_servers
-from fanout.cli.init.requirements import (
-    Requirement,
-    classify_provider,
-    is_complete,
-    list_configurable,
-    list_requirements,
-)
+from fanout.cli.init.requirements import Requirement, classify_provider, is_complete, list_configurable, list_requirements
 from fanout.cli.tables import format_usd, to_single_line
 from fanout.config.env_file import parse_env_file
 from fanout.probe.diagnosis import Finding

@@ -19,7 +19,7 @@ import pyarrow.parquet
 import pytest
 from click import ClickException, UsageError
 
-from fanout.cli.batch.backend import ExportFilter, NewJob, find_job
+from fanout.cli.batch.backend import find_job
 from fanout.cli.batch.input import open_input
 from fanout.cli.batch.local_jobs import LocalJobs, open_local_jobs
 from fanout.cli.batch.remote_jobs import open_remote_jobs
@@ -27,10 +27,12 @@ from fanout.cli.main import main
 from fanout.config.settings import load_settings
 from fanout.core.errors import ConfigError, RequestError
 from fanout.dispatch.dispatcher import open_dispatcher
+from fanout.jobs.job import JobSpec
 from fanout.jobs.manager import open_job_manager
 from fanout.rendering.job import JobJson
 from fanout.store import open_store
 from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.records import ResultFilter
 from tests.support.builders.settings import write_providers_file
 from tests.support.cli import PATIENCE_S, CommandResult, run_fanout, serve_fanout, start_fanout
 from tests.support.server import serve as in_process
@@ -88,7 +90,7 @@ class Workspace:
         """Create a job, and run it if it is to have `ended`."""
         async with self.open_jobs() as jobs:
             with open_input(str(self.folder / rows), None) as source:
-                job = await jobs.create(NewJob(models, name=name), source)
+                job = await jobs.create(JobSpec(models=tuple({"model": model} for model in models), name=name), source)
             if ended:
                 async for seen in jobs.run(job):
                     job = seen.job
@@ -527,17 +529,17 @@ async def test_a_job_can_be_run_through_a_server(workspace: Workspace, upstream:
 async def test_a_server_estimates_refuses_and_forks_jobs(workspace: Workspace, upstream: Upstream) -> None:
     workspace.write("bad.jsonl", ['{"prompt": "fine"}', '{"promt": "hi"}'])
     workspace.write("other.jsonl", [{"prompt": "other"}])
-    new = NewJob(["up/ok"], limits={"deadline": time.time() + 60})
+    spec = JobSpec(models=({"model": "up/ok"},), deadline=time.time() + 60)
     async with in_process(workspace.config, FANOUT_STORE=workspace.store) as server, open_remote_jobs(server.url, None) as jobs:
         with open_input(workspace.input, None) as source:
-            estimate = await jobs.estimate(new, source)
+            estimate = await jobs.estimate(spec, source)
         with (
             open_input(str(workspace.folder / "bad.jsonl"), None) as source,
             pytest.raises(RequestError, match=r"line 2: promt: .*did you mean `prompt`"),
         ):
-            await jobs.create(new, source)
+            await jobs.create(spec, source)
         with open_input(workspace.input, None) as source:
-            job = await jobs.create(new, source)
+            job = await jobs.create(spec, source)
         job = [seen.job async for seen in jobs.run(job)][-1]
         with (
             open_input(str(workspace.folder / "other.jsonl"), None) as source,
@@ -575,22 +577,22 @@ async def test_ctrl_c_stops_a_job_on_a_server(workspace: Workspace, upstream: Up
 async def test_a_server_runs_an_openai_batch_file(workspace: Workspace, upstream: Upstream) -> None:
     workspace.write("lines.jsonl", [{"custom_id": "a", **LINE}, {"custom_id": "b", **LINE}])
     workspace.write("twice.jsonl", [{"custom_id": "a", **LINE}, {"custom_id": "a", **LINE}])
-    new = NewJob([], endpoint=LINE["url"])
+    spec = JobSpec(kind="requests", endpoint=LINE["url"])
     async with in_process(workspace.config, FANOUT_STORE=workspace.store) as server, open_remote_jobs(server.url, None) as jobs:
         with open_input(str(workspace.folder / "lines.jsonl"), None) as source:
-            job = await jobs.create(new, source)
+            job = await jobs.create(spec, source)
         job = [seen.job async for seen in jobs.run(job)][-1]
-        await jobs.export(job, str(workspace.folder / "r.jsonl"), None, ExportFilter())
+        await jobs.export(job, str(workspace.folder / "r.jsonl"), None, ResultFilter())
         with (
             open_input(str(workspace.folder / "twice.jsonl"), None) as source,
             pytest.raises(RequestError, match="stands in the input more than once"),
         ):
-            await jobs.create(new, source)
+            await jobs.create(spec, source)
         with (
             open_input(str(workspace.folder / "lines.jsonl"), None) as source,
             pytest.raises(UsageError, match="has no --dry-run"),
         ):
-            await jobs.estimate(new, source)
+            await jobs.estimate(spec, source)
 
     assert job["state"] == "done"
     assert [record["custom_id"] for record in workspace.read_records("r.jsonl")] == ["a", "b"]
