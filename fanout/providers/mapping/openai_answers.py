@@ -32,28 +32,30 @@ BROKEN_OFF = frozenset({"error", "network_error", "insufficient_system_resource"
 """Finish reasons of answers that failed (Mistral, OpenRouter; Z.ai; DeepSeek)."""
 
 
-def check_choice(origin: Origin, raw: Mapping[str, Any]) -> None:
-    """Refuse a choice that is itself a failure: by an `error` of its own (OpenRouter) or by its finish reason.
+def parse_choice(origin: Origin, raw: Mapping[str, Any]) -> Choice:
+    """Return one choice of a whole answer, chat (`message`) or text (`text`).
 
     Raises:
-        ProviderError: it is one.
+        ProviderError: it is a failure.
+    """
+    finish = parse_finish(origin, raw)
+    message = raw.get("message")
+    answer = _parse_message(message) if isinstance(message, dict) else Answer(as_text(raw.get("text")))
+    return Choice(answer, *finish, parse_logprobs(raw.get("logprobs")))
+
+
+def parse_finish(origin: Origin, raw: Mapping[str, Any]) -> Finish:
+    """Return a choice's end; OpenRouter adds the word of the model's own host, which says more than its own.
+
+    Raises:
+        ProviderError: the choice is itself a failure, by an `error` of its own (OpenRouter) or by its finish reason.
     """
     if error := raw.get("error"):
         raise origin.upstream_error(find_error({"error": error}))
-    if (word := as_text(raw.get("finish_reason"))) in BROKEN_OFF:
+    word = as_text(raw.get("finish_reason"))
+    if word in BROKEN_OFF:
         raise origin.finish_error(word)
-
-
-def parse_choice(raw: Mapping[str, Any]) -> Choice:
-    """Return one choice of a whole answer, chat (`message`) or text (`text`)."""
-    message = raw.get("message")
-    answer = _parse_message(message) if isinstance(message, dict) else Answer(as_text(raw.get("text")))
-    return Choice(answer, *parse_finish(raw), parse_logprobs(raw.get("logprobs")))
-
-
-def parse_finish(raw: Mapping[str, Any]) -> Finish:
-    """Return a choice's end; OpenRouter adds the word of the model's own host, which says more than its own."""
-    reason, native = read_finish(raw.get("finish_reason"), FINISH)
+    reason, native = read_finish(word, FINISH)
     if hosts_own := as_text(raw.get("native_finish_reason")):
         native = hosts_own[:100] if hosts_own != reason else None
     return reason, native
@@ -61,10 +63,11 @@ def parse_finish(raw: Mapping[str, Any]) -> Finish:
 
 def _parse_message(message: Mapping[str, Any]) -> Answer:
     text, reasoning = parse_texts(message)
-    # `index` belongs to pieces of a stream alone
-    calls = as_objects(message.get("tool_calls") or convert_legacy_call(message))
-    without_index = ({name: value for name, value in call.items() if name != "index"} for call in calls)
-    return Answer(text, reasoning, as_text(message.get("refusal")) or None, tuple(without_index), pick_extras(message))
+    calls: tuple[JsonObject, ...] = ()
+    if raw_calls := message.get("tool_calls") or convert_legacy_call(message):
+        # `index` belongs to pieces of a stream alone.
+        calls = tuple({name: value for name, value in call.items() if name != "index"} for call in as_objects(raw_calls))
+    return Answer(text, reasoning, as_text(message.get("refusal")) or None, calls, pick_extras(message))
 
 
 def pick_extras(message: Mapping[str, Any]) -> JsonObject:
@@ -148,14 +151,15 @@ def parse_usage(raw: object) -> Usage | None:
         return None
     prompt, completion = as_count(raw.get("prompt_tokens")), as_count(raw.get("completion_tokens"))
     total = as_count(raw.get("total_tokens"))
-    details = as_object(raw.get("prompt_tokens_details"))
-    cached = as_count(details.get("cached_tokens"))
+    cached = written = reasoning = None
+    if details := as_object(raw.get("prompt_tokens_details")):
+        cached, written = as_count(details.get("cached_tokens")), as_count(details.get("cache_write_tokens"))
     if cached is None:
         cached = as_count(raw.get("prompt_cache_hit_tokens"))
-    reasoning = as_count(as_object(raw.get("completion_tokens_details")).get("reasoning_tokens"))
+    if details := as_object(raw.get("completion_tokens_details")):
+        reasoning = as_count(details.get("reasoning_tokens"))
     # Thinking that stands only in the total is part of the output, and billed so.
     if prompt is not None and completion is not None and total is not None and total > prompt + completion:
         reasoning = reasoning or total - prompt - completion
         completion = total - prompt
-    written, cost_usd = as_count(details.get("cache_write_tokens")), as_number(raw.get("cost"))
-    return build_usage(prompt, completion, cached, written, reasoning, cost_usd=cost_usd, raw=raw)
+    return build_usage(prompt, completion, cached, written, reasoning, cost_usd=as_number(raw.get("cost")), raw=raw)

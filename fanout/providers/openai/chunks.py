@@ -11,7 +11,6 @@ from fanout.providers.mapping.error_objects import is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_objects, as_text
 from fanout.providers.mapping.openai_answers import (
-    check_choice,
     parse_choice,
     parse_finish,
     parse_logprobs,
@@ -33,12 +32,11 @@ class ChunkReader(AnswerReader):
     def parse_answer(origin: Origin, body: JsonObject) -> Completion:
         if is_error(body):
             raise ChunkReader.parse_error(origin, body)
-        choices = as_objects(body.get("choices"))
-        for choice in choices:
-            check_choice(origin, choice)
-        if len(choices) > 1:
-            choices.sort(key=read_index)
-        return build_completion(origin, body, tuple(map(parse_choice, choices)), parse_usage(body.get("usage")))
+        raw_choices = as_objects(body.get("choices"))
+        if len(raw_choices) > 1:
+            raw_choices.sort(key=read_index)
+        choices = tuple([parse_choice(origin, choice) for choice in raw_choices])
+        return build_completion(origin, body, choices, parse_usage(body.get("usage")))
 
     def _read_event(self, event: JsonObject, size: int) -> None:
         if event.get("error") or event.get("object") == "error":  # `is_error`, without its call: every chunk passes here
@@ -63,8 +61,7 @@ class ChunkReader(AnswerReader):
         text = message.get("content") if type(message) is dict else choice.get("text")
         logprobs = choice.get("logprobs")
         if choice.get("finish_reason") or choice.get("error"):
-            check_choice(self._origin, choice)
-            builder.finish(*parse_finish(choice))
+            builder.finish(*parse_finish(self._origin, choice))
         if type(text) is not str or logprobs or (type(message) is dict and len(message) > 1):
             self._add_fields(builder, index, message if isinstance(message, dict) else {"content": text}, logprobs, size)
         elif text:
