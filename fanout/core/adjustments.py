@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 
 class AdjustmentJson(TypedDict):
-    asked: object
-    """The value in the request."""
-    sent: object
-    """The value sent to the provider."""
+    asked: Annotated[object, Doc("The value in the request.")]
+    sent: Annotated[object, Doc("The value sent to the provider.")]
 
 
 def render_adjustments(adjusted: Mapping[str, tuple[object, object]]) -> dict[str, AdjustmentJson]:

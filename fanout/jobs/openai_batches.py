@@ -13,10 +13,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic_core import from_json, to_json
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.jobs.input_files import read_rows
@@ -70,14 +70,10 @@ def is_output_file(file_id: str) -> bool:
 class BatchErrorJson(TypedDict):
     """One thing that is wrong with the input."""
 
-    code: str
-    """What is wrong, for programs."""
-    line: int | None
-    """Line of the input file, from 1."""
-    message: str
-    """What is wrong, for people."""
-    param: str | None
-    """The field at fault."""
+    code: Annotated[str, Doc("What is wrong, for programs.")]
+    line: Annotated[int | None, Doc("Line of the input file, from 1.")]
+    message: Annotated[str, Doc("What is wrong, for people.")]
+    param: Annotated[str | None, Doc("The field at fault.")]
 
 
 @dataclass(slots=True)

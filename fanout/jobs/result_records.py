@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic_core import from_json
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.adjustments import AdjustmentJson, render_adjustments
 from fanout.core.json_text import JsonObject
@@ -20,80 +20,45 @@ from fanout.store.jobs.records import ResultRow
 class JobResultJson(TypedDict):
     """End of one call. The columns of CSV and Parquet are the same, in this order."""
 
-    item: int
-    """Number of the row, from 0."""
-    line: int
-    """Line of the input, from 1."""
-    custom_id: str | None
-    """Your name for the row."""
-    entry: int
-    """Position of the model in `models`."""
-    repeat: int
-    """Number of the sample."""
-    model: str
-    """The model as you wrote it."""
-    label: str
-    """Your name for the entry; by default the model's."""
-    provider: str | None
-    """Provider that serves the model."""
-    upstream_model: str | None
-    """The model's name as the provider reports it."""
-    prompt: Any
-    """The prompt, or the messages."""
-    reference: Any
-    """The row's reference."""
-    text: str | None
-    """The answer; if it failed, what had arrived of it."""
-    reasoning: str | None
-    """The model's reasoning, if the provider shows it."""
-    tool_calls: list[JsonObject] | None
-    """Tools that the model calls."""
-    finish_reason: str | None
-    """Why the model stopped."""
-    native_finish_reason: str | None
-    """The provider's own word for the reason."""
-    prompt_tokens: int | None
-    """Tokens of the prompt, cached ones included."""
-    completion_tokens: int | None
-    """Tokens of the answer, those of its reasoning included."""
-    total_tokens: int | None
-    """Both together; null if either is unknown."""
-    cached_tokens: int | None
-    """Tokens of the prompt that were read from the provider's cache."""
-    queued_ms: int | None
-    """Waiting for the limits set here; never part of the model's own time."""
-    ttft_ms: int | None
-    """From the attempt's start to its first content."""
-    prediction_time_ms: int | None
-    """Time of the successful attempt alone, from its start to its last byte."""
-    total_ms: int | None
-    """Everything, queue and retries included."""
-    attempts: int
-    """Attempts upstream, retries included."""
-    tokens_per_second: float | None
-    """Output tokens per second of the successful attempt."""
-    cost_usd: float | None
-    """US dollars; null: the price or the usage is unknown."""
-    cost_source: str | None
-    """`reported` by the provider, `providers.json`, or `genai-prices` and its version."""
-    ignored_parameters: list[str]
-    """Parameters that this model cannot take."""
-    adjusted_parameters: dict[str, AdjustmentJson]
-    """Parameters that were sent with another value than requested."""
-    error_kind: FailureKind | None
-    """Kind of failure; null: the call was answered."""
-    error_code: str | None
-    """What went wrong, for programs."""
-    error_message: str | None
-    """What went wrong, for people."""
-    request_id: str | None
-    """The provider's id of the request."""
-    cached_from: str | None
-    """Job whose answer this is."""
-    ended: str
-    """When the call ended: RFC 3339, UTC."""
-    values: dict[str, Any] | None
-    """The row's other columns."""
+    item: Annotated[int, Doc("Number of the row, from 0.")]
+    line: Annotated[int, Doc("Line of the input, from 1.")]
+    custom_id: Annotated[str | None, Doc("Your name for the row.")]
+    entry: Annotated[int, Doc("Position of the model in `models`.")]
+    repeat: Annotated[int, Doc("Number of the sample.")]
+    model: Annotated[str, Doc("The model as you wrote it.")]
+    label: Annotated[str, Doc("Your name for the entry; by default the model's.")]
+    provider: Annotated[str | None, Doc("Provider that serves the model.")]
+    upstream_model: Annotated[str | None, Doc("The model's name as the provider reports it.")]
+    prompt: Annotated[Any, Doc("The prompt, or the messages.")]
+    reference: Annotated[Any, Doc("The row's reference.")]
+    text: Annotated[str | None, Doc("The answer; if it failed, what had arrived of it.")]
+    reasoning: Annotated[str | None, Doc("The model's reasoning, if the provider shows it.")]
+    tool_calls: Annotated[list[JsonObject] | None, Doc("Tools that the model calls.")]
+    finish_reason: Annotated[str | None, Doc("Why the model stopped.")]
+    native_finish_reason: Annotated[str | None, Doc("The provider's own word for the reason.")]
+    prompt_tokens: Annotated[int | None, Doc("Tokens of the prompt, cached ones included.")]
+    completion_tokens: Annotated[int | None, Doc("Tokens of the answer, those of its reasoning included.")]
+    total_tokens: Annotated[int | None, Doc("Both together; null if either is unknown.")]
+    cached_tokens: Annotated[int | None, Doc("Tokens of the prompt that were read from the provider's cache.")]
+    queued_ms: Annotated[int | None, Doc("Waiting for the limits set here; never part of the model's own time.")]
+    ttft_ms: Annotated[int | None, Doc("From the attempt's start to its first content.")]
+    prediction_time_ms: Annotated[int | None, Doc("Time of the successful attempt alone, from its start to its last byte.")]
+    total_ms: Annotated[int | None, Doc("Everything, queue and retries included.")]
+    attempts: Annotated[int, Doc("Attempts upstream, retries included.")]
+    tokens_per_second: Annotated[float | None, Doc("Output tokens per second of the successful attempt.")]
+    cost_usd: Annotated[float | None, Doc("US dollars; null: the price or the usage is unknown.")]
+    cost_source: Annotated[str | None, Doc("`reported` by the provider, `providers.json`, or `genai-prices` and its version.")]
+    ignored_parameters: Annotated[list[str], Doc("Parameters that this model cannot take.")]
+    adjusted_parameters: Annotated[
+        dict[str, AdjustmentJson], Doc("Parameters that were sent with another value than requested.")
+    ]
+    error_kind: Annotated[FailureKind | None, Doc("Kind of failure; null: the call was answered.")]
+    error_code: Annotated[str | None, Doc("What went wrong, for programs.")]
+    error_message: Annotated[str | None, Doc("What went wrong, for people.")]
+    request_id: Annotated[str | None, Doc("The provider's id of the request.")]
+    cached_from: Annotated[str | None, Doc("Job whose answer this is.")]
+    ended: Annotated[str, Doc("When the call ended: RFC 3339, UTC.")]
+    values: Annotated[dict[str, Any] | None, Doc("The row's other columns.")]
 
 
 ColumnKind = Literal["text", "whole", "number", "time"]

@@ -6,10 +6,10 @@ Source: https://platform.openai.com/docs/api-reference/batch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic_core import from_json
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.json_text import JsonObject
 from fanout.core.units import to_unix_seconds
@@ -23,70 +23,46 @@ BatchStatus = Literal["validating", "failed", "in_progress", "finalizing", "comp
 
 class BatchErrorsJson(TypedDict):
     object: Literal["list"]
-    """Always `list`."""
-    data: Sequence[BatchErrorJson]
-    """Everything that is wrong with the input."""
+    data: Annotated[Sequence[BatchErrorJson], Doc("Everything that is wrong with the input.")]
 
 
 class RequestCountsJson(TypedDict):
     """Calls: a line whose `model` is a list has one for each entry."""
 
-    total: int
-    """All calls."""
-    completed: int
-    """Calls that were answered."""
-    failed: int
-    """Calls that have failed."""
+    total: Annotated[int, Doc("All calls.")]
+    completed: Annotated[int, Doc("Calls that were answered.")]
+    failed: Annotated[int, Doc("Calls that have failed.")]
 
 
 class BatchJson(TypedDict):
     """OpenAI's batch. Times are Unix seconds; null: that has not happened."""
 
-    id: str
-    """Id of the batch."""
+    id: Annotated[str, Doc("Id of the batch.")]
     object: Literal["batch"]
-    """Always `batch`."""
-    endpoint: str
-    """Endpoint of its requests."""
-    errors: BatchErrorsJson | None
-    """What is wrong with the input; then nothing was sent."""
-    input_file_id: str
-    """File of its requests."""
-    completion_window: str
-    """Time that it may take."""
-    status: BatchStatus
-    """State of the batch."""
-    output_file_id: str | None
-    """File of the answers, once the batch has ended; null: there are none."""
-    error_file_id: str | None
-    """File of the requests that failed or were not sent, once the batch has ended; null: there are none."""
-    created_at: int
-    """When it was created."""
-    in_progress_at: int | None
-    """When its input had been validated."""
-    expires_at: int
-    """When unfinished requests expire."""
-    finalizing_at: int | None
-    """When its last request had ended."""
-    completed_at: int | None
-    """When its files were ready."""
-    failed_at: int | None
-    """When it failed."""
-    expired_at: int | None
-    """When it expired."""
-    cancelling_at: int | None
-    """When its cancellation began."""
-    cancelled_at: int | None
-    """When it had stopped."""
-    request_counts: RequestCountsJson
-    """How far it is."""
-    metadata: Mapping[str, str] | None
-    """Your metadata, returned."""
+    endpoint: Annotated[str, Doc("Endpoint of its requests.")]
+    errors: Annotated[BatchErrorsJson | None, Doc("What is wrong with the input; then nothing was sent.")]
+    input_file_id: Annotated[str, Doc("File of its requests.")]
+    completion_window: Annotated[str, Doc("Time that it may take.")]
+    status: Annotated[BatchStatus, Doc("State of the batch.")]
+    output_file_id: Annotated[str | None, Doc("File of the answers, once the batch has ended; null: there are none.")]
+    error_file_id: Annotated[
+        str | None, Doc("File of the requests that failed or were not sent, once the batch has ended; null: there are none.")
+    ]
+    created_at: Annotated[int, Doc("When it was created.")]
+    in_progress_at: Annotated[int | None, Doc("When its input had been validated.")]
+    expires_at: Annotated[int, Doc("When unfinished requests expire.")]
+    finalizing_at: Annotated[int | None, Doc("When its last request had ended.")]
+    completed_at: Annotated[int | None, Doc("When its files were ready.")]
+    failed_at: Annotated[int | None, Doc("When it failed.")]
+    expired_at: Annotated[int | None, Doc("When it expired.")]
+    cancelling_at: Annotated[int | None, Doc("When its cancellation began.")]
+    cancelled_at: Annotated[int | None, Doc("When it had stopped.")]
+    request_counts: Annotated[RequestCountsJson, Doc("How far it is.")]
+    metadata: Annotated[Mapping[str, str] | None, Doc("Your metadata, returned.")]
 
 
 class BatchListJson(PageJson):
-    data: Sequence[BatchJson]
-    """The batches of the page."""
+    data: Annotated[Sequence[BatchJson], Doc("The batches of the page.")]
 
 
 def render_batch(batch: BatchRow, progress: Progress | None) -> BatchJson:

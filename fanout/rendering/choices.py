@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.adjustments import AdjustmentJson, render_adjustments
 from fanout.core.choices import find_failure, get_finish_reason
@@ -17,91 +17,77 @@ from fanout.rendering.sums import TokenCountsJson
 
 
 class PromptIndexJson(TypedDict):
-    prompt_index: NotRequired[int | None]
-    """Position in `prompt`, if that was a list."""
+    prompt_index: Annotated[NotRequired[int | None], Doc("Position in `prompt`, if that was a list.")]
 
 
 class PlaceJson(PromptIndexJson):
     """Place of an answer, fixed before anything is sent: the same model twice is two answers."""
 
-    index: int
-    """Running number over prompts, entries and samples."""
-    entry: int
-    """Position in `model`, sets written out."""
-    sample: int
-    """Number of the sample within its entry."""
-    model: str
-    """The model as you wrote it."""
-    label: str
-    """Your name for the entry; by default the model's."""
+    index: Annotated[int, Doc("Running number over prompts, entries and samples.")]
+    entry: Annotated[int, Doc("Position in `model`, sets written out.")]
+    sample: Annotated[int, Doc("Number of the sample within its entry.")]
+    model: Annotated[str, Doc("The model as you wrote it.")]
+    label: Annotated[str, Doc("Your name for the entry; by default the model's.")]
 
 
 class ChoiceUsageJson(TokenCountsJson):
     """Tokens of one answer; null if the provider did not report them."""
 
-    prediction_time_ms: int | None
-    """Time of the successful attempt alone, from its start to its last byte."""
+    prediction_time_ms: Annotated[int | None, Doc("Time of the successful attempt alone, from its start to its last byte.")]
 
 
 class TimingJson(TypedDict):
-    queued_ms: int
-    """Waiting for the limits set here; never part of the model's own time."""
-    ttft_ms: int | None
-    """From the attempt's start to its first content; null for answers that are not streamed."""
-    total_ms: int
-    """Everything, queue and retries included."""
-    attempts: int
-    """Attempts upstream, retries included."""
-    tokens_per_second: float | None
-    """Output tokens per second of the successful attempt."""
+    queued_ms: Annotated[int, Doc("Waiting for the limits set here; never part of the model's own time.")]
+    ttft_ms: Annotated[
+        int | None, Doc("From the attempt's start to its first content; null for answers that are not streamed.")
+    ]
+    total_ms: Annotated[int, Doc("Everything, queue and retries included.")]
+    attempts: Annotated[int, Doc("Attempts upstream, retries included.")]
+    tokens_per_second: Annotated[float | None, Doc("Output tokens per second of the successful attempt.")]
 
 
 class ChoiceTimingJson(TimingJson):
-    reader_limited: NotRequired[bool | None]
-    """A slow reader held this stream back: its times are not the model's alone."""
+    reader_limited: Annotated[
+        NotRequired[bool | None], Doc("A slow reader held this stream back: its times are not the model's alone.")
+    ]
 
 
 class FinishJson(TypedDict):
     """Reason of an answer's end."""
 
-    finish_reason: Literal["stop", "length", "content_filter", "tool_calls", "function_call", "timeout", "error"] | None
-    """Why the model stopped. `timeout` and `error`: there is no answer, see `error`. null: an unknown reason."""
-    native_finish_reason: str | None
-    """The provider's own word for the reason."""
+    finish_reason: Annotated[
+        Literal["stop", "length", "content_filter", "tool_calls", "function_call", "timeout", "error"] | None,
+        Doc("Why the model stopped. `timeout` and `error`: there is no answer, see `error`. null: an unknown reason."),
+    ]
+    native_finish_reason: Annotated[str | None, Doc("The provider's own word for the reason.")]
 
 
 class EndJson(TypedDict):
     """Facts about an answer that are known at its end."""
 
-    provider: str | None
-    """Provider that serves the model; null: no model has that name."""
-    upstream_model: str | None
-    """The model's name as the provider reports it."""
-    timing: ChoiceTimingJson
-    """Milliseconds that the answer took."""
-    cost_usd: float | None
-    """US dollars; null: the price or the usage is unknown."""
-    cost_source: str | None
-    """`reported` by the provider, `providers.json`, or `genai-prices` and its version."""
-    ignored_parameters: Sequence[str]
-    """Parameters of the request that this model cannot take."""
-    adjusted_parameters: Mapping[str, AdjustmentJson]
-    """Parameters that were sent with another value than requested."""
-    error: ChoiceErrorJson | None
-    """Why there is no answer."""
+    provider: Annotated[str | None, Doc("Provider that serves the model; null: no model has that name.")]
+    upstream_model: Annotated[str | None, Doc("The model's name as the provider reports it.")]
+    timing: Annotated[ChoiceTimingJson, Doc("Milliseconds that the answer took.")]
+    cost_usd: Annotated[float | None, Doc("US dollars; null: the price or the usage is unknown.")]
+    cost_source: Annotated[str | None, Doc("`reported` by the provider, `providers.json`, or `genai-prices` and its version.")]
+    ignored_parameters: Annotated[Sequence[str], Doc("Parameters of the request that this model cannot take.")]
+    adjusted_parameters: Annotated[
+        Mapping[str, AdjustmentJson], Doc("Parameters that were sent with another value than requested.")
+    ]
+    error: Annotated[ChoiceErrorJson | None, Doc("Why there is no answer.")]
 
 
 class LegacyLogprobsJson(TypedDict):
     """OpenAI's four parallel arrays."""
 
-    tokens: list[str]
-    """The tokens."""
-    token_logprobs: list[float | None]
-    """Natural logarithm of each token's probability; null for the first token of a prompt."""
-    top_logprobs: list[dict[str, float] | None]
-    """The likeliest alternatives to each token, and their log probabilities."""
-    text_offset: list[int]
-    """Where each token begins in the text."""
+    tokens: Annotated[list[str], Doc("The tokens.")]
+    token_logprobs: Annotated[
+        list[float | None], Doc("Natural logarithm of each token's probability; null for the first token of a prompt.")
+    ]
+    top_logprobs: Annotated[
+        list[dict[str, float] | None], Doc("The likeliest alternatives to each token, and their log probabilities.")
+    ]
+    text_offset: Annotated[list[int], Doc("Where each token begins in the text.")]
 
 
 def render_place(call: Call, number: int = 0) -> PlaceJson:

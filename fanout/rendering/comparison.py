@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.adjustments import AdjustmentJson, render_adjustments
 from fanout.core.json_text import JsonObject
@@ -29,110 +29,85 @@ from fanout.rendering.sums import CostTotalsJson, TokenCountsJson, TotalTimingJs
 
 
 class TextJson(PlaceJson):
-    text: str
-    """The answer; if it failed, what had arrived of it."""
-    logprobs: LegacyLogprobsJson | None
-    """How likely the tokens are."""
+    text: Annotated[str, Doc("The answer; if it failed, what had arrived of it.")]
+    logprobs: Annotated[LegacyLogprobsJson | None, Doc("How likely the tokens are.")]
 
 
 class ComparisonEndJson(FinishJson, EndJson):
-    usage: ChoiceUsageJson | None
-    """Tokens of the answer."""
+    usage: Annotated[ChoiceUsageJson | None, Doc("Tokens of the answer.")]
 
 
 class ComparisonChoiceJson(TextJson, ComparisonEndJson):
     """One model's answer, or why there is none."""
 
-    created: int
-    """Unix seconds."""
+    created: Annotated[int, Doc("Unix seconds.")]
 
 
 class PieceJson(TextJson):
     """A piece of one answer's text, as it came."""
 
-    finish_reason: None
-    """null: more follows."""
+    finish_reason: Annotated[None, Doc("null: more follows.")]
 
 
 class TotalUsageJson(TokenCountsJson):
     """Sums over what is known; null if nothing is."""
 
-    prediction_time_ms: int
-    """Time from the request's arrival to this answer."""
-    unknown: int
-    """Answers whose usage the provider did not report."""
+    prediction_time_ms: Annotated[int, Doc("Time from the request's arrival to this answer.")]
+    unknown: Annotated[int, Doc("Answers whose usage the provider did not report.")]
 
 
 class ComparisonHeadJson(TypedDict):
-    id: str
-    """A UUID."""
+    id: Annotated[str, Doc("A UUID.")]
     object: Literal["text_completion"]
-    """Always `text_completion`."""
-    created: str
-    """RFC 3339, UTC."""
+    created: Annotated[str, Doc("RFC 3339, UTC.")]
 
 
 class ComparisonTotalsJson(CostTotalsJson):
-    usage: TotalUsageJson
-    """Tokens of all answers."""
-    timing: TotalTimingJson
-    """Milliseconds that the request took."""
-    metadata: Mapping[str, str]
-    """Your metadata, returned."""
+    usage: Annotated[TotalUsageJson, Doc("Tokens of all answers.")]
+    timing: Annotated[TotalTimingJson, Doc("Milliseconds that the request took.")]
+    metadata: Annotated[Mapping[str, str], Doc("Your metadata, returned.")]
 
 
 class ComparisonJson(ComparisonHeadJson, ComparisonTotalsJson):
     """The answers side by side, in the order of the request, failures in their places."""
 
-    choices: Sequence[ComparisonChoiceJson]
-    """One for every model and sample."""
+    choices: Annotated[Sequence[ComparisonChoiceJson], Doc("One for every model and sample.")]
 
 
 class DryCallJson(PlaceJson):
     """A call that would be made."""
 
-    provider: str | None
-    """Provider that would be called; null: no model has that name."""
-    upstream_model: str | None
-    """Name that the provider knows."""
-    kind: Kind
-    """What the model natively is."""
-    messages: Sequence[JsonObject] | None
-    """The conversation that would be sent."""
-    prompt: str | None
-    """The text that would be sent."""
-    parameters: Mapping[str, object]
-    """Parameters by the provider's own names."""
-    ignored_parameters: Sequence[str]
-    """Parameters of the request that this model cannot take."""
-    adjusted_parameters: Mapping[str, AdjustmentJson]
-    """Parameters that would be sent with another value than requested."""
-    error: ChoiceErrorJson | None
-    """Why it would not be made."""
+    provider: Annotated[str | None, Doc("Provider that would be called; null: no model has that name.")]
+    upstream_model: Annotated[str | None, Doc("Name that the provider knows.")]
+    kind: Annotated[Kind, Doc("What the model natively is.")]
+    messages: Annotated[Sequence[JsonObject] | None, Doc("The conversation that would be sent.")]
+    prompt: Annotated[str | None, Doc("The text that would be sent.")]
+    parameters: Annotated[Mapping[str, object], Doc("Parameters by the provider's own names.")]
+    ignored_parameters: Annotated[Sequence[str], Doc("Parameters of the request that this model cannot take.")]
+    adjusted_parameters: Annotated[
+        Mapping[str, AdjustmentJson], Doc("Parameters that would be sent with another value than requested.")
+    ]
+    error: Annotated[ChoiceErrorJson | None, Doc("Why it would not be made.")]
 
 
 class DryRunJson(ComparisonHeadJson):
     """Answer to `dry_run`."""
 
-    calls: Sequence[DryCallJson]
-    """The calls that would be made."""
+    calls: Annotated[Sequence[DryCallJson], Doc("The calls that would be made.")]
 
 
 class ComparisonChunkJson(ComparisonHeadJson):
     """Data of one event. It holds one choice, or in the last chunk the totals; `data: [DONE]` ends the stream."""
 
-    choices: Sequence[ComparisonChoiceJson | PieceJson]
-    """A piece; or, at an answer's end, all that is known of it, without text."""
-    usage: NotRequired[TotalUsageJson | None]
-    """Only in the last chunk, like all that follows."""
-    cost_usd: NotRequired[float | None]
-    """US dollars; null: no price or no usage is known."""
-    cost_unknown: NotRequired[int | None]
-    """Answers with no known price."""
-    timing: NotRequired[TotalTimingJson | None]
-    """Milliseconds that the request took."""
-    metadata: NotRequired[Mapping[str, str] | None]
-    """Your metadata, returned."""
+    choices: Annotated[
+        Sequence[ComparisonChoiceJson | PieceJson],
+        Doc("A piece; or, at an answer's end, all that is known of it, without text."),
+    ]
+    usage: Annotated[NotRequired[TotalUsageJson | None], Doc("Only in the last chunk, like all that follows.")]
+    cost_usd: Annotated[NotRequired[float | None], Doc("US dollars; null: no price or no usage is known.")]
+    cost_unknown: Annotated[NotRequired[int | None], Doc("Answers with no known price.")]
+    timing: Annotated[NotRequired[TotalTimingJson | None], Doc("Milliseconds that the request took.")]
+    metadata: Annotated[NotRequired[Mapping[str, str] | None], Doc("Your metadata, returned.")]
 
 
 def render_head(created: float) -> ComparisonHeadJson:

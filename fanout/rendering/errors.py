@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NotRequired
+from typing import Annotated, NotRequired
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.errors import Fault
 from fanout.core.schema import Failure, FailureKind, Outcome
@@ -44,75 +44,57 @@ UNPAID_STATUSES = frozenset({429, 503})
 class ChoiceErrorJson(TypedDict):
     """Reason why a call gave no answer. It holds none of the provider's keys, hosts or addresses."""
 
-    message: str
-    """What went wrong, for people."""
-    type: str
-    """Class of the error, as in the envelope."""
-    param: str | None
-    """The field at fault."""
-    code: str
-    """What went wrong, for programs."""
-    kind: FailureKind
-    """Kind of failure."""
-    upstream_status: NotRequired[int | None]
-    """HTTP status of the provider's answer."""
-    upstream_request_id: NotRequired[str | None]
-    """The provider's id of the request, which its support asks for."""
-    retry_after_s: NotRequired[float | None]
-    """Seconds to wait, as the provider requested."""
+    message: Annotated[str, Doc("What went wrong, for people.")]
+    type: Annotated[str, Doc("Class of the error, as in the envelope.")]
+    param: Annotated[str | None, Doc("The field at fault.")]
+    code: Annotated[str, Doc("What went wrong, for programs.")]
+    kind: Annotated[FailureKind, Doc("Kind of failure.")]
+    upstream_status: Annotated[NotRequired[int | None], Doc("HTTP status of the provider's answer.")]
+    upstream_request_id: Annotated[
+        NotRequired[str | None], Doc("The provider's id of the request, which its support asks for.")
+    ]
+    retry_after_s: Annotated[NotRequired[float | None], Doc("Seconds to wait, as the provider requested.")]
 
 
 class ErrorDetailJson(TypedDict):
     """One wrong field; or one failed call, with its place and the kind of its failure."""
 
-    message: str
-    """What is wrong, for people."""
-    param: str | None
-    """The field at fault."""
-    code: str | None
-    """What is wrong, for programs."""
-    index: NotRequired[int | None]
-    """Index of the choice that the call would have given."""
-    entry: NotRequired[int | None]
-    """Position in `model`, sets written out."""
-    sample: NotRequired[int | None]
-    """Number of the sample within its entry."""
-    prompt_index: NotRequired[int | None]
-    """Position in `prompt`, if that was a list."""
-    model: NotRequired[str | None]
-    """The model as you wrote it."""
-    label: NotRequired[str | None]
-    """Your name for the entry; by default the model's."""
-    type: NotRequired[str | None]
-    """Class of the error, as in the envelope."""
-    kind: NotRequired[FailureKind | None]
-    """Kind of failure."""
-    upstream_status: NotRequired[int | None]
-    """HTTP status of the provider's answer."""
-    upstream_request_id: NotRequired[str | None]
-    """The provider's id of the request, which its support asks for."""
-    retry_after_s: NotRequired[float | None]
-    """Seconds to wait, as the provider requested."""
+    message: Annotated[str, Doc("What is wrong, for people.")]
+    param: Annotated[str | None, Doc("The field at fault.")]
+    code: Annotated[str | None, Doc("What is wrong, for programs.")]
+    index: Annotated[NotRequired[int | None], Doc("Index of the choice that the call would have given.")]
+    entry: Annotated[NotRequired[int | None], Doc("Position in `model`, sets written out.")]
+    sample: Annotated[NotRequired[int | None], Doc("Number of the sample within its entry.")]
+    prompt_index: Annotated[NotRequired[int | None], Doc("Position in `prompt`, if that was a list.")]
+    model: Annotated[NotRequired[str | None], Doc("The model as you wrote it.")]
+    label: Annotated[NotRequired[str | None], Doc("Your name for the entry; by default the model's.")]
+    type: Annotated[NotRequired[str | None], Doc("Class of the error, as in the envelope.")]
+    kind: Annotated[NotRequired[FailureKind | None], Doc("Kind of failure.")]
+    upstream_status: Annotated[NotRequired[int | None], Doc("HTTP status of the provider's answer.")]
+    upstream_request_id: Annotated[
+        NotRequired[str | None], Doc("The provider's id of the request, which its support asks for.")
+    ]
+    retry_after_s: Annotated[NotRequired[float | None], Doc("Seconds to wait, as the provider requested.")]
 
 
 class ErrorJson(TypedDict):
-    message: str
-    """What is wrong and what is allowed, for people."""
-    type: str
-    """`invalid_request_error`, `authentication_error`, `rate_limit_error`, `configuration_error`, `server_error`, …"""
-    param: str | None
-    """The first wrong field."""
-    code: str | None
-    """What is wrong, for programs: `invalid_value`, `model_not_found`, `all_failed`, …"""
-    details: NotRequired[Sequence[ErrorDetailJson] | None]
-    """Every wrong field; or, if all calls failed, each call with its failure."""
+    message: Annotated[str, Doc("What is wrong and what is allowed, for people.")]
+    type: Annotated[
+        str,
+        Doc("`invalid_request_error`, `authentication_error`, `rate_limit_error`, `configuration_error`, `server_error`, …"),
+    ]
+    param: Annotated[str | None, Doc("The first wrong field.")]
+    code: Annotated[str | None, Doc("What is wrong, for programs: `invalid_value`, `model_not_found`, `all_failed`, …")]
+    details: Annotated[
+        NotRequired[Sequence[ErrorDetailJson] | None],
+        Doc("Every wrong field; or, if all calls failed, each call with its failure."),
+    ]
 
 
 class ErrorAnswerJson(TypedDict):
     """OpenAI's error envelope."""
 
-    error: ErrorJson
-    """What went wrong."""
+    error: Annotated[ErrorJson, Doc("What went wrong.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.units import to_unix_seconds
 from fanout.rendering.page import PageJson
@@ -14,38 +14,25 @@ from fanout.store.files import FileRow
 class FileJson(TypedDict):
     """A file: uploaded, or made of a batch's results whenever it is read."""
 
-    id: str
-    """Id of the file."""
+    id: Annotated[str, Doc("Id of the file.")]
     object: Literal["file"]
-    """Always `file`."""
-    bytes: int
-    """Size; of a batch's results the size at the batch's end."""
-    created_at: int
-    """Unix seconds."""
-    expires_at: int | None
-    """Unix seconds; null: never."""
-    filename: str
-    """Name under which it was uploaded."""
-    purpose: Literal["batch", "batch_output"]
-    """`batch`: uploaded; `batch_output`: a batch's results."""
-    status: Literal["processed"]
-    """Deprecated by OpenAI; always `processed`."""
-    status_details: None
-    """Deprecated by OpenAI; always null."""
+    bytes: Annotated[int, Doc("Size; of a batch's results the size at the batch's end.")]
+    created_at: Annotated[int, Doc("Unix seconds.")]
+    expires_at: Annotated[int | None, Doc("Unix seconds; null: never.")]
+    filename: Annotated[str, Doc("Name under which it was uploaded.")]
+    purpose: Annotated[Literal["batch", "batch_output"], Doc("`batch`: uploaded; `batch_output`: a batch's results.")]
+    status: Annotated[Literal["processed"], Doc("Deprecated by OpenAI; always `processed`.")]
+    status_details: Annotated[None, Doc("Deprecated by OpenAI; always null.")]
 
 
 class FileListJson(PageJson):
-    data: list[FileJson]
-    """The files."""
+    data: Annotated[list[FileJson], Doc("The files.")]
 
 
 class DeletedFileJson(TypedDict):
-    id: str
-    """Id of the file."""
+    id: Annotated[str, Doc("Id of the file.")]
     object: Literal["file"]
-    """Always `file`."""
-    deleted: Literal[True]
-    """Always `true`."""
+    deleted: Annotated[Literal[True], Doc("Always `true`.")]
 
 
 def render_file(row: FileRow) -> FileJson:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NotRequired, cast
+from typing import Annotated, Any, Literal, NotRequired, cast
 
 from pydantic_core import from_json
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import FailureKind
@@ -22,68 +22,46 @@ CLIENT_LEFT = 499
 
 
 class PastEntryJson(TypedDict):
-    entry: int
-    """Position in `model`, sets written out."""
-    model: str
-    """The model as the caller wrote it."""
-    label: str
-    """The caller's name for the entry; by default the model's."""
+    entry: Annotated[int, Doc("Position in `model`, sets written out.")]
+    model: Annotated[str, Doc("The model as the caller wrote it.")]
+    label: Annotated[str, Doc("The caller's name for the entry; by default the model's.")]
 
 
 class PastUsageJson(TokenCountsJson):
     """Sums over what is known; null if nothing is."""
 
-    unknown: int
-    """Answers whose usage the provider did not report."""
+    unknown: Annotated[int, Doc("Answers whose usage the provider did not report.")]
 
 
 class PastComparisonJson(CostTotalsJson):
     """A past request, its caller and its cost."""
 
-    id: str
-    """The `id` of the answer, which was also its header `x-comparison-id`."""
+    id: Annotated[str, Doc("The `id` of the answer, which was also its header `x-comparison-id`.")]
     object: Literal["comparison"]
-    """Always `comparison`."""
-    created: str
-    """Time of the request: RFC 3339, UTC."""
-    path: str
-    """Endpoint: `/v1/completion`, …"""
-    stream: bool
-    """The answer was streamed."""
-    account_id: str | None
-    """Account that the caller named; null: none."""
-    request_id: str
-    """Id of the request in the log."""
-    request_digest: str
-    """SHA-256 of the body as it came: equal requests have equal digests."""
-    status: int
-    """HTTP status; 499: the client left."""
-    client_left: bool
-    """The client left before the end of the answer: calls that still ran were cancelled."""
-    entries: list[PastEntryJson]
-    """The entries of `model`, sets written out."""
-    answered: int
-    """Calls that were answered."""
-    failed: int
-    """Calls that failed."""
-    usage: PastUsageJson
-    """Tokens of all answers."""
-    timing: TotalTimingJson
-    """Duration of the request."""
-    metadata: Mapping[str, str]
-    """The caller's metadata."""
+    created: Annotated[str, Doc("Time of the request: RFC 3339, UTC.")]
+    path: Annotated[str, Doc("Endpoint: `/v1/completion`, …")]
+    stream: Annotated[bool, Doc("The answer was streamed.")]
+    account_id: Annotated[str | None, Doc("Account that the caller named; null: none.")]
+    request_id: Annotated[str, Doc("Id of the request in the log.")]
+    request_digest: Annotated[str, Doc("SHA-256 of the body as it came: equal requests have equal digests.")]
+    status: Annotated[int, Doc("HTTP status; 499: the client left.")]
+    client_left: Annotated[bool, Doc("The client left before the end of the answer: calls that still ran were cancelled.")]
+    entries: Annotated[list[PastEntryJson], Doc("The entries of `model`, sets written out.")]
+    answered: Annotated[int, Doc("Calls that were answered.")]
+    failed: Annotated[int, Doc("Calls that failed.")]
+    usage: Annotated[PastUsageJson, Doc("Tokens of all answers.")]
+    timing: Annotated[TotalTimingJson, Doc("Duration of the request.")]
+    metadata: Annotated[Mapping[str, str], Doc("The caller's metadata.")]
 
 
 class PastComparisonsJson(PageJson):
-    data: list[PastComparisonJson]
-    """Comparisons, the newest first."""
+    data: Annotated[list[PastComparisonJson], Doc("Comparisons, the newest first.")]
 
 
 class PastChoiceUsageJson(TokenCountsJson):
     """Tokens of one answer. If one call gave several answers, they stand on the first."""
 
-    prediction_time_ms: int | None
-    """Duration of the successful attempt alone."""
+    prediction_time_ms: Annotated[int | None, Doc("Duration of the successful attempt alone.")]
 
 
 class PastChoiceTimingJson(TimingJson):
@@ -93,57 +71,38 @@ class PastChoiceTimingJson(TimingJson):
 class PastErrorJson(TypedDict):
     """Reason why a call gave no answer."""
 
-    message: str | None
-    """What went wrong, for people; null: texts are not kept."""
-    type: str
-    """Class of the error, as in the envelope."""
-    code: str
-    """What went wrong, for programs."""
-    kind: FailureKind
-    """Kind of failure."""
-    upstream_status: int | None
-    """HTTP status of the provider's answer."""
+    message: Annotated[str | None, Doc("What went wrong, for people; null: texts are not kept.")]
+    type: Annotated[str, Doc("Class of the error, as in the envelope.")]
+    code: Annotated[str, Doc("What went wrong, for programs.")]
+    kind: Annotated[FailureKind, Doc("Kind of failure.")]
+    upstream_status: Annotated[int | None, Doc("HTTP status of the provider's answer.")]
 
 
 class PastMessageJson(TypedDict):
-    text: str | None
-    """Text of the answer; null: texts are not kept (FANOUT_HISTORY is not `full`)."""
-    reasoning: NotRequired[str | None]
-    """The model's reasoning, if its provider shows it."""
-    refusal: NotRequired[str | None]
-    """The model's own reason for not answering."""
-    tool_calls: NotRequired[list[JsonObject] | None]
-    """Tools that the model calls."""
+    text: Annotated[str | None, Doc("Text of the answer; null: texts are not kept (FANOUT_HISTORY is not `full`).")]
+    reasoning: Annotated[NotRequired[str | None], Doc("The model's reasoning, if its provider shows it.")]
+    refusal: Annotated[NotRequired[str | None], Doc("The model's own reason for not answering.")]
+    tool_calls: Annotated[NotRequired[list[JsonObject] | None], Doc("Tools that the model calls.")]
 
 
 class PastChoiceJson(PlaceJson, PastMessageJson):
     """An answer, or why there is none."""
 
-    finish_reason: str | None
-    """Reason why the model stopped."""
-    usage: PastChoiceUsageJson
-    """Tokens of the answer."""
-    provider: str | None
-    """Provider that was called; null: no model has that name."""
-    upstream_model: str | None
-    """Name of the model as the provider reports it."""
-    timing: PastChoiceTimingJson
-    """Durations in milliseconds."""
-    cost_usd: float | None
-    """US dollars; null: no price or no usage is known."""
-    cost_source: str | None
-    """Source of the price."""
-    error: PastErrorJson | None
-    """Reason why there is no answer."""
+    finish_reason: Annotated[str | None, Doc("Reason why the model stopped.")]
+    usage: Annotated[PastChoiceUsageJson, Doc("Tokens of the answer.")]
+    provider: Annotated[str | None, Doc("Provider that was called; null: no model has that name.")]
+    upstream_model: Annotated[str | None, Doc("Name of the model as the provider reports it.")]
+    timing: Annotated[PastChoiceTimingJson, Doc("Durations in milliseconds.")]
+    cost_usd: Annotated[float | None, Doc("US dollars; null: no price or no usage is known.")]
+    cost_source: Annotated[str | None, Doc("Source of the price.")]
+    error: Annotated[PastErrorJson | None, Doc("Reason why there is no answer.")]
 
 
 class PastComparisonWholeJson(PastComparisonJson):
     """A comparison with its answers."""
 
-    request: Any
-    """The body as it came; null: texts are not kept."""
-    choices: list[PastChoiceJson]
-    """Answers, in the order of the request."""
+    request: Annotated[Any, Doc("The body as it came; null: texts are not kept.")]
+    choices: Annotated[list[PastChoiceJson], Doc("Answers, in the order of the request.")]
 
 
 def render_comparison(stored: StoredComparison) -> PastComparisonJson:

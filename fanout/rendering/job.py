@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject
@@ -26,162 +26,99 @@ USD_DIGITS = 12
 class JobProgressJson(CostTotalsJson):
     """Progress in calls."""
 
-    ended: int
-    """Calls that have ended."""
-    answered: int
-    """Calls that were answered."""
-    failed: int
-    """Calls that have failed."""
-    left: int
-    """Calls that have not ended."""
-    running: int
-    """Calls in flight; 0 if another process runs the job."""
-    waiting: int
-    """Calls that wait for their retry."""
-    calls_per_second: float | None
-    """Recent rate."""
-    left_s: float | None
-    """Seconds to the end at that rate; null: unknown."""
-    left_usd: float | None
-    """Expected cost of the rest, at the mean of the answers so far."""
+    ended: Annotated[int, Doc("Calls that have ended.")]
+    answered: Annotated[int, Doc("Calls that were answered.")]
+    failed: Annotated[int, Doc("Calls that have failed.")]
+    left: Annotated[int, Doc("Calls that have not ended.")]
+    running: Annotated[int, Doc("Calls in flight; 0 if another process runs the job.")]
+    waiting: Annotated[int, Doc("Calls that wait for their retry.")]
+    calls_per_second: Annotated[float | None, Doc("Recent rate.")]
+    left_s: Annotated[float | None, Doc("Seconds to the end at that rate; null: unknown.")]
+    left_usd: Annotated[float | None, Doc("Expected cost of the rest, at the mean of the answers so far.")]
 
 
 class JobCountsJson(CostTotalsJson):
     """Sums of one entry of `models`."""
 
-    model: str
-    """Label of the entry."""
-    ended: int
-    """Calls that have ended."""
-    answered: int
-    """Calls that were answered."""
-    failures: Mapping[str, int]
-    """Failed calls by kind: `rate_limit`, `timeout`, …"""
-    attempts: int
-    """Attempts upstream, retries included."""
-    prompt_tokens: int | None
-    """Tokens of the prompts, cached ones included."""
-    completion_tokens: int | None
-    """Tokens of the answers."""
-    cached_tokens: int | None
-    """Tokens of the prompts that were read from the provider's cache."""
-    unknown_usage: int
-    """Answers whose usage the provider did not report."""
-    mean_ms: int | None
-    """Mean time of a call's last attempt, its waiting here included."""
+    model: Annotated[str, Doc("Label of the entry.")]
+    ended: Annotated[int, Doc("Calls that have ended.")]
+    answered: Annotated[int, Doc("Calls that were answered.")]
+    failures: Annotated[Mapping[str, int], Doc("Failed calls by kind: `rate_limit`, `timeout`, …")]
+    attempts: Annotated[int, Doc("Attempts upstream, retries included.")]
+    prompt_tokens: Annotated[int | None, Doc("Tokens of the prompts, cached ones included.")]
+    completion_tokens: Annotated[int | None, Doc("Tokens of the answers.")]
+    cached_tokens: Annotated[int | None, Doc("Tokens of the prompts that were read from the provider's cache.")]
+    unknown_usage: Annotated[int, Doc("Answers whose usage the provider did not report.")]
+    mean_ms: Annotated[int | None, Doc("Mean time of a call's last attempt, its waiting here included.")]
 
 
 class JobJson(TypedDict):
     """A job and its progress."""
 
-    id: str
-    """Id of the job."""
+    id: Annotated[str, Doc("Id of the job.")]
     object: Literal["job"]
-    """Always `job`."""
-    created_at: int
-    """Unix seconds, like the two that follow."""
-    started_at: int | None
-    """When its first call was sent."""
-    ended_at: int | None
-    """When it ended."""
-    account_id: str | None
-    """Account that the usage is counted for."""
-    name: str | None
-    """Your name for the job."""
-    kind: JobKind
-    """`rows` of prompts for its models; `requests`: a batch, whose requests name their own."""
-    state: JobState
-    """`stopped`: by its cost, or by an account that accepts no more. It can be resumed, as if cancelled or expired."""
-    reason: str | None
-    """Why it is in that state."""
-    models: Sequence[JsonObject]
-    """Its models, with their parameters."""
-    repeats: int
-    """Samples of each row and model."""
-    template: str | None
-    """The prompt, with the row's columns as `{{name}}`."""
-    system: str | None
-    """System message of rows that have none."""
-    parameters: JsonObject
-    """Sampling parameters of all models and rows that have none of their own."""
-    strict_parameters: bool
-    """A parameter that a model cannot take fails its call."""
-    endpoint: str | None
-    """Endpoint of a batch's requests."""
-    max_cost_usd: float | None
-    """Most US dollars that it may cost."""
-    deadline: str | None
-    """When unfinished calls expire: RFC 3339, UTC."""
-    attempts: int | None
-    """Most attempts of a call; null: as in the provider's row."""
-    concurrency: int | None
-    """Most calls in flight for each account; null: as many as it bears."""
-    cache: bool
-    """Answers that other jobs received to the same requests are reused."""
-    input: JsonObject
-    """Name and hash or id of the file that it was read from."""
-    forked_from: str | None
-    """Job whose rows and models it repeats."""
-    metadata: Mapping[str, str]
-    """Your metadata, returned."""
-    items: int
-    """Rows."""
-    calls: int
-    """Rows × models × repeats."""
-    progress: JobProgressJson
-    """How far it is."""
-    counts: Sequence[JobCountsJson]
-    """Sums by model."""
+    created_at: Annotated[int, Doc("Unix seconds, like the two that follow.")]
+    started_at: Annotated[int | None, Doc("When its first call was sent.")]
+    ended_at: Annotated[int | None, Doc("When it ended.")]
+    account_id: Annotated[str | None, Doc("Account that the usage is counted for.")]
+    name: Annotated[str | None, Doc("Your name for the job.")]
+    kind: Annotated[JobKind, Doc("`rows` of prompts for its models; `requests`: a batch, whose requests name their own.")]
+    state: Annotated[
+        JobState,
+        Doc("`stopped`: by its cost, or by an account that accepts no more. It can be resumed, as if cancelled or expired."),
+    ]
+    reason: Annotated[str | None, Doc("Why it is in that state.")]
+    models: Annotated[Sequence[JsonObject], Doc("Its models, with their parameters.")]
+    repeats: Annotated[int, Doc("Samples of each row and model.")]
+    template: Annotated[str | None, Doc("The prompt, with the row's columns as `{{name}}`.")]
+    system: Annotated[str | None, Doc("System message of rows that have none.")]
+    parameters: Annotated[JsonObject, Doc("Sampling parameters of all models and rows that have none of their own.")]
+    strict_parameters: Annotated[bool, Doc("A parameter that a model cannot take fails its call.")]
+    endpoint: Annotated[str | None, Doc("Endpoint of a batch's requests.")]
+    max_cost_usd: Annotated[float | None, Doc("Most US dollars that it may cost.")]
+    deadline: Annotated[str | None, Doc("When unfinished calls expire: RFC 3339, UTC.")]
+    attempts: Annotated[int | None, Doc("Most attempts of a call; null: as in the provider's row.")]
+    concurrency: Annotated[int | None, Doc("Most calls in flight for each account; null: as many as it bears.")]
+    cache: Annotated[bool, Doc("Answers that other jobs received to the same requests are reused.")]
+    input: Annotated[JsonObject, Doc("Name and hash or id of the file that it was read from.")]
+    forked_from: Annotated[str | None, Doc("Job whose rows and models it repeats.")]
+    metadata: Annotated[Mapping[str, str], Doc("Your metadata, returned.")]
+    items: Annotated[int, Doc("Rows.")]
+    calls: Annotated[int, Doc("Rows × models × repeats.")]
+    progress: Annotated[JobProgressJson, Doc("How far it is.")]
+    counts: Annotated[Sequence[JobCountsJson], Doc("Sums by model.")]
 
 
 class JobListJson(PageJson):
-    data: Sequence[JobJson]
-    """The jobs of the page."""
+    data: Annotated[Sequence[JobJson], Doc("The jobs of the page.")]
 
 
 class ModelEstimateJson(TypedDict):
-    model: str
-    """Label of the entry."""
-    calls: int
-    """Calls to it."""
-    prompt_tokens: int
-    """A quarter of the prompts' bytes."""
-    completion_tokens: int
-    """The most that is allowed, or a guess."""
-    guessed: bool
-    """Some calls set no length."""
-    cost_usd: float | None
-    """US dollars; null: the price is unknown."""
+    model: Annotated[str, Doc("Label of the entry.")]
+    calls: Annotated[int, Doc("Calls to it.")]
+    prompt_tokens: Annotated[int, Doc("A quarter of the prompts' bytes.")]
+    completion_tokens: Annotated[int, Doc("The most that is allowed, or a guess.")]
+    guessed: Annotated[bool, Doc("Some calls set no length.")]
+    cost_usd: Annotated[float | None, Doc("US dollars; null: the price is unknown.")]
 
 
 class JobEstimateJson(TypedDict):
     """Size and cost of a job, of which nothing was stored or sent."""
 
     object: Literal["job.estimate"]
-    """Always `job.estimate`."""
-    items: int
-    """Rows."""
-    calls: int
-    """Rows × models × repeats."""
-    models: Sequence[ModelEstimateJson]
-    """Estimates by model."""
-    cost_usd: float | None
-    """US dollars; null: the price of some model is unknown."""
-    cost_unknown: Sequence[str]
-    """Models whose price is unknown."""
-    least_s: float | None
-    """Seconds that the configured limits require at least; null: there are none."""
+    items: Annotated[int, Doc("Rows.")]
+    calls: Annotated[int, Doc("Rows × models × repeats.")]
+    models: Annotated[Sequence[ModelEstimateJson], Doc("Estimates by model.")]
+    cost_usd: Annotated[float | None, Doc("US dollars; null: the price of some model is unknown.")]
+    cost_unknown: Annotated[Sequence[str], Doc("Models whose price is unknown.")]
+    least_s: Annotated[float | None, Doc("Seconds that the configured limits require at least; null: there are none.")]
 
 
 class JobResultsJson(TypedDict):
     object: Literal["list"]
-    """Always `list`."""
-    data: Sequence[JobResultJson]
-    """The results of the page."""
-    has_more: bool
-    """There are more pages."""
-    next: str | None
-    """Give it as `after` for the next page."""
+    data: Annotated[Sequence[JobResultJson], Doc("The results of the page.")]
+    has_more: Annotated[bool, Doc("There are more pages.")]
+    next: Annotated[str | None, Doc("Give it as `after` for the next page.")]
 
 
 def render_job(progress: Progress) -> JobJson:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.config.catalogue import Catalogue, Model
 from fanout.config.providers_file import LimitsRow, ModelRow, PriceRow
@@ -19,99 +19,59 @@ STARTED_AT = int(time.time())
 class ModelLimitsJson(TypedDict):
     """Limits of the account; null: not limited here."""
 
-    requests_per_minute: int | None
-    """Requests started per minute."""
-    burst: int | None
-    """Requests that may start at the same moment."""
-    tokens_per_minute: int | None
-    """Tokens of prompts and answers per minute."""
-    concurrency: int | None
-    """Requests in flight at once."""
+    requests_per_minute: Annotated[int | None, Doc("Requests started per minute.")]
+    burst: Annotated[int | None, Doc("Requests that may start at the same moment.")]
+    tokens_per_minute: Annotated[int | None, Doc("Tokens of prompts and answers per minute.")]
+    concurrency: Annotated[int | None, Doc("Requests in flight at once.")]
 
 
 class ModelPriceJson(TypedDict):
     """US dollars per million tokens."""
 
-    input_usd_per_mtok: float
-    """Price of the prompt."""
-    output_usd_per_mtok: float
-    """Price of the answer."""
-    cached_usd_per_mtok: float | None
-    """Price of prompt tokens read from the provider's cache."""
-    cache_write_usd_per_mtok: float | None
-    """Price of prompt tokens written to the provider's cache."""
+    input_usd_per_mtok: Annotated[float, Doc("Price of the prompt.")]
+    output_usd_per_mtok: Annotated[float, Doc("Price of the answer.")]
+    cached_usd_per_mtok: Annotated[float | None, Doc("Price of prompt tokens read from the provider's cache.")]
+    cache_write_usd_per_mtok: Annotated[float | None, Doc("Price of prompt tokens written to the provider's cache.")]
 
 
 class ModelJson(TypedDict):
     """A model, with what it lacks if it is not ready. Facts that nobody published are null."""
 
-    id: str
-    """Name to use in `model`."""
+    id: Annotated[str, Doc("Name to use in `model`.")]
     object: Literal["model"]
-    """Always `model`."""
-    created: int
-    """Unix seconds; the server's start if no date is published."""
-    owned_by: str
-    """The model's creator, or its provider."""
-    name: str
-    """Name for people."""
-    is_chat: bool
-    """Natively takes messages."""
-    is_text: bool
-    """Natively completes text."""
-    description: str | None
-    """What the model is for."""
-    creator: str | None
-    """Organization that made it."""
-    creator_logo_url: str | None
-    """Logo of the creator."""
-    category: str | None
-    """Kind of model, as Konko lists it."""
-    censorship: str | None
-    """How far it is moderated, as Konko lists it."""
-    max_context_length: int | None
-    """Tokens that prompt and answer may have together."""
-    license_name: str | None
-    """Licence of the model."""
-    license_url: str | None
-    """Text of the licence."""
-    public_endpoint_pricing: str | None
-    """Price as published, for people."""
-    private_endpoint_pricing: str | None
-    """Price of a dedicated endpoint as published, for people."""
-    docs_url: str | None
-    """The vendor's documentation."""
-    prompt_guide_url: str | None
-    """The vendor's guide to prompting."""
-    source: str | None
-    """Where these facts come from."""
-    deprecated_on: str | None
-    """Day on which its vendor shut it down, or will."""
-    successor: str | None
-    """Model that its vendor recommends instead."""
-    provider: str
-    """Provider that serves it."""
-    upstream_id: str
-    """Name that the provider knows."""
-    aliases: Sequence[str]
-    """Other names that it answers to."""
-    endpoints: Sequence[str]
-    """Paths at which it can be called here."""
-    ready: bool
-    """Can be called now."""
-    missing: Sequence[str]
-    """Variables to set on the server before it can be called."""
-    limits: ModelLimitsJson
-    """Limits of its provider's account."""
-    price: ModelPriceJson | None
-    """Price set in providers.json."""
+    created: Annotated[int, Doc("Unix seconds; the server's start if no date is published.")]
+    owned_by: Annotated[str, Doc("The model's creator, or its provider.")]
+    name: Annotated[str, Doc("Name for people.")]
+    is_chat: Annotated[bool, Doc("Natively takes messages.")]
+    is_text: Annotated[bool, Doc("Natively completes text.")]
+    description: Annotated[str | None, Doc("What the model is for.")]
+    creator: Annotated[str | None, Doc("Organization that made it.")]
+    creator_logo_url: Annotated[str | None, Doc("Logo of the creator.")]
+    category: Annotated[str | None, Doc("Kind of model, as Konko lists it.")]
+    censorship: Annotated[str | None, Doc("How far it is moderated, as Konko lists it.")]
+    max_context_length: Annotated[int | None, Doc("Tokens that prompt and answer may have together.")]
+    license_name: Annotated[str | None, Doc("Licence of the model.")]
+    license_url: Annotated[str | None, Doc("Text of the licence.")]
+    public_endpoint_pricing: Annotated[str | None, Doc("Price as published, for people.")]
+    private_endpoint_pricing: Annotated[str | None, Doc("Price of a dedicated endpoint as published, for people.")]
+    docs_url: Annotated[str | None, Doc("The vendor's documentation.")]
+    prompt_guide_url: Annotated[str | None, Doc("The vendor's guide to prompting.")]
+    source: Annotated[str | None, Doc("Where these facts come from.")]
+    deprecated_on: Annotated[str | None, Doc("Day on which its vendor shut it down, or will.")]
+    successor: Annotated[str | None, Doc("Model that its vendor recommends instead.")]
+    provider: Annotated[str, Doc("Provider that serves it.")]
+    upstream_id: Annotated[str, Doc("Name that the provider knows.")]
+    aliases: Annotated[Sequence[str], Doc("Other names that it answers to.")]
+    endpoints: Annotated[Sequence[str], Doc("Paths at which it can be called here.")]
+    ready: Annotated[bool, Doc("Can be called now.")]
+    missing: Annotated[Sequence[str], Doc("Variables to set on the server before it can be called.")]
+    limits: Annotated[ModelLimitsJson, Doc("Limits of its provider's account.")]
+    price: Annotated[ModelPriceJson | None, Doc("Price set in providers.json.")]
 
 
 class ModelListJson(TypedDict):
     object: Literal["list"]
-    """Always `list`."""
-    data: list[ModelJson]
-    """The models."""
+    data: Annotated[list[ModelJson], Doc("The models.")]
 
 
 def render_models(models: Iterable[Model], catalogue: Catalogue) -> ModelListJson:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 
 class PageEndsJson(TypedDict):
-    first_id: str | None
-    """Id of the first item of this page."""
-    last_id: str | None
-    """Id of the last item of this page. Give it as `after` for the next page."""
-    has_more: bool
-    """There are more pages."""
+    first_id: Annotated[str | None, Doc("Id of the first item of this page.")]
+    last_id: Annotated[str | None, Doc("Id of the last item of this page. Give it as `after` for the next page.")]
+    has_more: Annotated[bool, Doc("There are more pages.")]
 
 
 class PageJson(PageEndsJson):
     object: Literal["list"]
-    """Always `list`."""
 
 
 def render_page_ends(ids: Sequence[str], *, has_more: bool) -> PageEndsJson:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 from yarl import URL
 
 from fanout.config.providers_file import LimitsRow
@@ -24,114 +24,88 @@ from fanout.rendering.model import ModelLimitsJson, render_limits
 class LimitLeftJson(TypedDict):
     """One limit as the provider reported it."""
 
-    limit: int | None
-    """Amount allowed."""
-    remaining: int | None
-    """Amount left at the time of the report; what has started since is not deducted."""
-    reset_s: float | None
-    """Seconds from now until the full limit is available again."""
+    limit: Annotated[int | None, Doc("Amount allowed.")]
+    remaining: Annotated[int | None, Doc("Amount left at the time of the report; what has started since is not deducted.")]
+    reset_s: Annotated[float | None, Doc("Seconds from now until the full limit is available again.")]
 
 
 class RateLeftJson(TypedDict):
     """Limits reported in the headers of a provider's last answer."""
 
-    model: str | None
-    """Name that the provider knows; null: the models of the limit group together."""
-    age_s: float
-    """Seconds since the report."""
-    requests: LimitLeftJson
-    """Requests per period."""
-    tokens: LimitLeftJson
-    """Tokens per period."""
+    model: Annotated[str | None, Doc("Name that the provider knows; null: the models of the limit group together.")]
+    age_s: Annotated[float, Doc("Seconds since the report.")]
+    requests: Annotated[LimitLeftJson, Doc("Requests per period.")]
+    tokens: Annotated[LimitLeftJson, Doc("Tokens per period.")]
 
 
 class AccountPauseJson(TypedDict):
     """A hold: nothing starts until it is over."""
 
-    model: str | None
-    """Name that the provider knows; null: the account or the limit group as a whole."""
-    seconds_left: float
-    """Seconds until calls start again."""
-    reason: str
-    """`requests_left` or `tokens_left`: too few are left by the provider's headers; otherwise the code of the failure with
-    which the provider demanded a wait."""
+    model: Annotated[str | None, Doc("Name that the provider knows; null: the account or the limit group as a whole.")]
+    seconds_left: Annotated[float, Doc("Seconds until calls start again.")]
+    reason: Annotated[
+        str,
+        Doc(
+            "`requests_left` or `tokens_left`: too few are left by the provider's headers; otherwise the code "
+            "of the failure with\nwhich the provider demanded a wait."
+        ),
+    ]
 
 
 class AccountRecentJson(TypedDict):
     """Calls that ended in the last `window_s` seconds, the last thousand at most. Figures that no call gives are null."""
 
-    calls: int
-    """Calls, retries not counted."""
-    answered: int
-    """Calls that were answered."""
-    failures: Mapping[str, int]
-    """Calls that failed, by kind: `rate_limit`, `timeout`, `cancelled`, …"""
-    error_rate: float | None
-    """Share that failed, 0 to 1, of the calls that were not cancelled."""
-    median_ms: int | None
-    """Median duration of successful attempts, from start to last byte, without waiting."""
-    p95_ms: int | None
-    """95th percentile of the same durations."""
-    median_ttft_ms: int | None
-    """Median time of streamed attempts from start to first content."""
+    calls: Annotated[int, Doc("Calls, retries not counted.")]
+    answered: Annotated[int, Doc("Calls that were answered.")]
+    failures: Annotated[Mapping[str, int], Doc("Calls that failed, by kind: `rate_limit`, `timeout`, `cancelled`, …")]
+    error_rate: Annotated[float | None, Doc("Share that failed, 0 to 1, of the calls that were not cancelled.")]
+    median_ms: Annotated[int | None, Doc("Median duration of successful attempts, from start to last byte, without waiting.")]
+    p95_ms: Annotated[int | None, Doc("95th percentile of the same durations.")]
+    median_ttft_ms: Annotated[int | None, Doc("Median time of streamed attempts from start to first content.")]
 
 
 class AccountLoadJson(TypedDict):
-    in_flight: int
-    """Calls in flight."""
-    concurrency: int | None
-    """Most calls in flight; null: no limit."""
-    waiting: int
-    """Calls that wait for a limit."""
-    waiting_batch: int
-    """Those of them that let others go first."""
+    in_flight: Annotated[int, Doc("Calls in flight.")]
+    concurrency: Annotated[int | None, Doc("Most calls in flight; null: no limit.")]
+    waiting: Annotated[int, Doc("Calls that wait for a limit.")]
+    waiting_batch: Annotated[int, Doc("Those of them that let others go first.")]
 
 
 class AccountJson(AccountLoadJson):
     """Calls that share limits: those with a provider's key, of a group of its models, or with all callers' own keys."""
 
-    limit_group: str | None
-    """Group of models with limits of its own; null: all other models."""
-    own_keys: int | None
-    """Number of callers' own keys, each with limits of its own; the figures are of all together. null: the server's key."""
-    left: list[RateLeftJson]
-    """Limits that the provider reported; empty if it reports none, or was not called yet."""
-    pauses: list[AccountPauseJson]
-    """Current holds."""
-    recent: AccountRecentJson
-    """Calls of the last minutes."""
+    limit_group: Annotated[str | None, Doc("Group of models with limits of its own; null: all other models.")]
+    own_keys: Annotated[
+        int | None,
+        Doc(
+            "Number of callers' own keys, each with limits of its own; the figures are of all together. null: the server's key."
+        ),
+    ]
+    left: Annotated[
+        list[RateLeftJson], Doc("Limits that the provider reported; empty if it reports none, or was not called yet.")
+    ]
+    pauses: Annotated[list[AccountPauseJson], Doc("Current holds.")]
+    recent: Annotated[AccountRecentJson, Doc("Calls of the last minutes.")]
 
 
 class ProviderJson(TypedDict):
     """A provider, with what it lacks if it is not ready."""
 
-    id: str
-    """Name in providers.json."""
+    id: Annotated[str, Doc("Name in providers.json.")]
     object: Literal["provider"]
-    """Always `provider`."""
-    adapter: str
-    """Wire format that it speaks."""
-    host: str | None
-    """Host and port of its API; null: inside Fanout, or not set."""
-    ready: bool
-    """Can be called now."""
-    missing: Sequence[str]
-    """Variables to set on the server before it can be called."""
-    key_header: str | None
-    """Header in which callers may send a key of their own."""
-    limits: ModelLimitsJson
-    """Limits set in providers.json."""
-    accounts: list[AccountJson]
-    """The server's account, one for each limit group, and the callers' own keys."""
+    adapter: Annotated[str, Doc("Wire format that it speaks.")]
+    host: Annotated[str | None, Doc("Host and port of its API; null: inside Fanout, or not set.")]
+    ready: Annotated[bool, Doc("Can be called now.")]
+    missing: Annotated[Sequence[str], Doc("Variables to set on the server before it can be called.")]
+    key_header: Annotated[str | None, Doc("Header in which callers may send a key of their own.")]
+    limits: Annotated[ModelLimitsJson, Doc("Limits set in providers.json.")]
+    accounts: Annotated[list[AccountJson], Doc("The server's account, one for each limit group, and the callers' own keys.")]
 
 
 class ProviderListJson(TypedDict):
     object: Literal["list"]
-    """Always `list`."""
-    window_s: int
-    """Seconds that `recent` covers."""
-    data: list[ProviderJson]
-    """Every configured provider."""
+    window_s: Annotated[int, Doc("Seconds that `recent` covers.")]
+    data: Annotated[list[ProviderJson], Doc("Every configured provider.")]
 
 
 def render_provider(

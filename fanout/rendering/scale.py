@@ -6,9 +6,9 @@ Source: the response types of scale-gp 0.1.0a62 and scale-egp 1.1.15.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.config.catalogue import Catalogue, Model
 from fanout.core.adjustments import AdjustmentJson, render_adjustments
@@ -26,149 +26,108 @@ VENDORS = {"OpenAI": "OPENAI", "Google": "GOOGLE", "Anthropic": "ANTHROPIC", "Co
 class ScaleErrorJson(TypedDict):
     """Scale's error, with OpenAI's envelope beside it."""
 
-    detail: str
-    """What is wrong, for people."""
-    error: ErrorJson
-    """The same as OpenAI writes it."""
+    detail: Annotated[str, Doc("What is wrong, for people.")]
+    error: Annotated[ErrorJson, Doc("The same as OpenAI writes it.")]
 
 
 class ScaleUsageJson(TypedDict):
-    prompt: int | None
-    """Tokens of the prompt."""
-    completion: int | None
-    """Tokens of the answer."""
-    total: int
-    """Both together."""
+    prompt: Annotated[int | None, Doc("Tokens of the prompt.")]
+    completion: Annotated[int | None, Doc("Tokens of the answer.")]
+    total: Annotated[int, Doc("Both together.")]
 
 
 class ScaleMetadataJson(TypedDict):
-    ignored_parameters: Sequence[str]
-    """Parameters of the request that this model cannot take."""
-    adjusted_parameters: Mapping[str, AdjustmentJson]
-    """Parameters that were sent with another value than requested."""
+    ignored_parameters: Annotated[Sequence[str], Doc("Parameters of the request that this model cannot take.")]
+    adjusted_parameters: Annotated[
+        Mapping[str, AdjustmentJson], Doc("Parameters that were sent with another value than requested.")
+    ]
 
 
 class ScaleEndJson(TypedDict):
-    finish_reason: str | None
-    """Why the model stopped; null: more follows, or the provider gave no reason."""
-    response_metadata: NotRequired[ScaleMetadataJson | None]
-    """At the end: parameters that the model could not take as requested; null: it took all of them."""
+    finish_reason: Annotated[str | None, Doc("Why the model stopped; null: more follows, or the provider gave no reason.")]
+    response_metadata: Annotated[
+        NotRequired[ScaleMetadataJson | None],
+        Doc("At the end: parameters that the model could not take as requested; null: it took all of them."),
+    ]
 
 
 class ScaleTextJson(ScaleEndJson):
-    text: str
-    """The answer."""
+    text: Annotated[str, Doc("The answer.")]
 
 
 class ScaleReplyJson(TypedDict):
-    role: Literal["assistant"]
-    """Role of the message's author."""
-    content: str
-    """The answer."""
+    role: Annotated[Literal["assistant"], Doc("Role of the message's author.")]
+    content: Annotated[str, Doc("The answer.")]
 
 
 class ScaleTurnJson(ScaleEndJson):
-    message: ScaleReplyJson
-    """The next message."""
+    message: Annotated[ScaleReplyJson, Doc("The next message.")]
 
 
 class ScaleUsageFieldJson(TypedDict):
-    token_usage: ScaleUsageJson | None
-    """Tokens; null: until the end, or if the provider reports none."""
+    token_usage: Annotated[ScaleUsageJson | None, Doc("Tokens; null: until the end, or if the provider reports none.")]
 
 
 class ScaleCompletionJson(ScaleUsageFieldJson):
     """One answer, or a piece of it: then `token_usage` is null until the last one. No `[DONE]` ends a stream."""
 
-    completion: ScaleTextJson
-    """The answer and its end."""
+    completion: Annotated[ScaleTextJson, Doc("The answer and its end.")]
 
 
 class ScaleChatCompletionJson(ScaleUsageFieldJson):
     """One answer, or a piece of it: then `token_usage` is null until the last one. No `[DONE]` ends a stream."""
 
-    chat_completion: ScaleTurnJson
-    """The answer and its end."""
+    chat_completion: Annotated[ScaleTurnJson, Doc("The answer and its end.")]
 
 
 class ScaleStreamErrorJson(TypedDict):
     """Data of the event `error`: the stream broke."""
 
-    detail: str
-    """What went wrong, for people."""
-    error: ChoiceErrorJson
-    """The same, for programs."""
+    detail: Annotated[str, Doc("What went wrong, for people.")]
+    error: Annotated[ChoiceErrorJson, Doc("The same, for programs.")]
 
 
 class ScaleModelCardJson(TypedDict):
-    id: str
-    """Name to use in `model`."""
-    account_id: str
-    """The account of the request."""
-    created_at: str
-    """RFC 3339; the server's start if no date is published."""
+    id: Annotated[str, Doc("Name to use in `model`.")]
+    account_id: Annotated[str, Doc("The account of the request.")]
+    created_at: Annotated[str, Doc("RFC 3339; the server's start if no date is published.")]
     created_by_identity_type: Literal["service_account"]
-    """Always `service_account`."""
-    created_by_user_id: str
-    """Always `fanout`."""
-    deployment_count: int
-    """1: can be called now; 0: something is missing."""
-    model_type: Literal["COMPLETION", "CHAT_COMPLETION"]
-    """Whether it completes text or takes messages."""
-    name: str
-    """The same as `id`."""
-    display_name: str
-    """Name for people."""
-    description: str | None
-    """What the model is for."""
-    base_model_metadata: JsonObject
-    """Its context window."""
-    model_vendor: str
-    """Scale's name of its creator, or `OTHER`."""
-    request_schema: JsonObject
-    """Always empty."""
-    response_schema: JsonObject
-    """Always empty."""
-    supports_multi_turn: bool
-    """Takes conversations."""
+    created_by_user_id: Annotated[str, Doc("Always `fanout`.")]
+    deployment_count: Annotated[int, Doc("1: can be called now; 0: something is missing.")]
+    model_type: Annotated[Literal["COMPLETION", "CHAT_COMPLETION"], Doc("Whether it completes text or takes messages.")]
+    name: Annotated[str, Doc("The same as `id`.")]
+    display_name: Annotated[str, Doc("Name for people.")]
+    description: Annotated[str | None, Doc("What the model is for.")]
+    base_model_metadata: Annotated[JsonObject, Doc("Its context window.")]
+    model_vendor: Annotated[str, Doc("Scale's name of its creator, or `OTHER`.")]
+    request_schema: Annotated[JsonObject, Doc("Always empty.")]
+    response_schema: Annotated[JsonObject, Doc("Always empty.")]
+    supports_multi_turn: Annotated[bool, Doc("Takes conversations.")]
 
 
 class ScaleModelsJson(TypedDict):
-    items: list[ScaleModelCardJson]
-    """The models of the page."""
-    current_page: int
-    """Number of the page, from 1."""
-    items_per_page: int
-    """Most models on a page."""
-    total_item_count: int
-    """Models on all pages."""
+    items: Annotated[list[ScaleModelCardJson], Doc("The models of the page.")]
+    current_page: Annotated[int, Doc("Number of the page, from 1.")]
+    items_per_page: Annotated[int, Doc("Most models on a page.")]
+    total_item_count: Annotated[int, Doc("Models on all pages.")]
 
 
 class ScaleAccountJson(TypedDict):
-    id: str
-    """Id of the account."""
-    name: str
-    """Name of the account."""
+    id: Annotated[str, Doc("Id of the account.")]
+    name: Annotated[str, Doc("Name of the account.")]
 
 
 class ScaleProfileJson(TypedDict):
-    role: str
-    """What the user may do there."""
-    account: ScaleAccountJson
-    """An account of the user."""
+    role: Annotated[str, Doc("What the user may do there.")]
+    account: Annotated[ScaleAccountJson, Doc("An account of the user.")]
 
 
 class ScaleUserJson(TypedDict):
-    id: str
-    """Id of the account."""
-    email: str
-    """An address made of the account's id."""
-    first_name: str
-    """Id of the account."""
-    last_name: str
-    """Always empty."""
-    access_profiles: list[ScaleProfileJson]
-    """The one account."""
+    id: Annotated[str, Doc("Id of the account.")]
+    email: Annotated[str, Doc("An address made of the account's id.")]
+    first_name: Annotated[str, Doc("Id of the account.")]
+    last_name: Annotated[str, Doc("Always empty.")]
+    access_profiles: Annotated[list[ScaleProfileJson], Doc("The one account.")]
 
 
 ScaleAnswerJson = ScaleCompletionJson | ScaleChatCompletionJson

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.usage import total_tokens
 
 
 class TokenCountsJson(TypedDict):
-    prompt_tokens: int | None
-    """Tokens of the prompt, cached ones included."""
-    completion_tokens: int | None
-    """Tokens of the answer, those of its reasoning included."""
-    total_tokens: int | None
-    """Both together; null if either is unknown."""
-    cached_tokens: int | None
-    """Tokens of the prompt that were read from the provider's cache."""
+    prompt_tokens: Annotated[int | None, Doc("Tokens of the prompt, cached ones included.")]
+    completion_tokens: Annotated[int | None, Doc("Tokens of the answer, those of its reasoning included.")]
+    total_tokens: Annotated[int | None, Doc("Both together; null if either is unknown.")]
+    cached_tokens: Annotated[int | None, Doc("Tokens of the prompt that were read from the provider's cache.")]
 
 
 class CostTotalsJson(TypedDict):
-    cost_usd: float | None
-    """US dollars; null: no price or no usage is known."""
-    cost_unknown: int
-    """Answers with no known price, which are missing from the cost."""
+    cost_usd: Annotated[float | None, Doc("US dollars; null: no price or no usage is known.")]
+    cost_unknown: Annotated[int, Doc("Answers with no known price, which are missing from the cost.")]
 
 
 class TotalTimingJson(TypedDict):
-    total_ms: int
-    """From the request's arrival to this answer."""
-    overhead_ms: int
-    """Time beyond the slowest call's: what Fanout itself took."""
+    total_ms: Annotated[int, Doc("From the request's arrival to this answer.")]
+    overhead_ms: Annotated[int, Doc("Time beyond the slowest call's: what Fanout itself took.")]
 
 
 class TokenSums(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired, cast
 
 from pydantic import Field
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.units import to_rfc3339
 from fanout.rendering.sums import CostTotalsJson, TokenCountsJson, render_token_counts
@@ -14,18 +14,12 @@ from fanout.store.usage import GroupUsage
 
 
 class UsageGroupJson(TypedDict):
-    account_id: NotRequired[str | None]
-    """Account that the callers named; null: none."""
-    model: NotRequired[str | None]
-    """Model as the callers wrote it."""
-    provider: NotRequired[str | None]
-    """Provider that was called; null: no model has that name."""
-    upstream_model: NotRequired[str | None]
-    """Name that the provider knows."""
-    day: NotRequired[str | None]
-    """Day in UTC: `2026-11-20`."""
-    hour: NotRequired[str | None]
-    """Start of the hour in UTC: `2026-11-20T09:00:00Z`."""
+    account_id: Annotated[NotRequired[str | None], Doc("Account that the callers named; null: none.")]
+    model: Annotated[NotRequired[str | None], Doc("Model as the callers wrote it.")]
+    provider: Annotated[NotRequired[str | None], Doc("Provider that was called; null: no model has that name.")]
+    upstream_model: Annotated[NotRequired[str | None], Doc("Name that the provider knows.")]
+    day: Annotated[NotRequired[str | None], Doc("Day in UTC: `2026-11-20`.")]
+    hour: Annotated[NotRequired[str | None], Doc("Start of the hour in UTC: `2026-11-20T09:00:00Z`.")]
 
 
 class UsageRowJson(UsageGroupJson, TokenCountsJson, CostTotalsJson):
@@ -34,14 +28,10 @@ class UsageRowJson(UsageGroupJson, TokenCountsJson, CostTotalsJson):
     Failed calls are not in the tokens, though a provider may bill some of them.
     """
 
-    requests: int
-    """Upstream calls, retries not counted: a request to three models is three."""
-    answered: int
-    """Calls that were answered."""
-    failures: dict[str, int]
-    """Calls that failed, by kind: `rate_limit`, `timeout`, `cancelled`, …"""
-    unknown_usage: int
-    """Answered calls whose usage the provider did not report: they are not in the tokens."""
+    requests: Annotated[int, Doc("Upstream calls, retries not counted: a request to three models is three.")]
+    answered: Annotated[int, Doc("Calls that were answered.")]
+    failures: Annotated[dict[str, int], Doc("Calls that failed, by kind: `rate_limit`, `timeout`, `cancelled`, …")]
+    unknown_usage: Annotated[int, Doc("Answered calls whose usage the provider did not report: they are not in the tokens.")]
 
 
 UsageHeadJson = TypedDict(
@@ -59,8 +49,7 @@ UsageHeadJson = TypedDict(
 class UsageAnswerJson(UsageHeadJson):
     """Calls, tokens, cost and failures by group."""
 
-    data: list[UsageRowJson]
-    """Rows, sorted by group."""
+    data: Annotated[list[UsageRowJson], Doc("Rows, sorted by group.")]
 
 
 def render_usage_head(since: int, until: int, group_by: Sequence[str]) -> UsageHeadJson:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NotRequired
+from typing import Annotated, Literal, NotRequired
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.choices import list_choices
 from fanout.core.merge import merge
@@ -33,20 +33,16 @@ Fragment = Mapping[str, object]
 
 
 class PromptDetailsJson(TypedDict):
-    cached_tokens: int
-    """Tokens of the prompt that were read from the provider's cache."""
+    cached_tokens: Annotated[int, Doc("Tokens of the prompt that were read from the provider's cache.")]
 
 
 class CompletionDetailsJson(TypedDict):
-    reasoning_tokens: int
-    """Tokens of the answer that are its reasoning."""
+    reasoning_tokens: Annotated[int, Doc("Tokens of the answer that are its reasoning.")]
 
 
 class UsageDetailsJson(TypedDict):
-    prompt_tokens_details: NotRequired[PromptDetailsJson | None]
-    """Parts of the prompt's tokens."""
-    completion_tokens_details: NotRequired[CompletionDetailsJson | None]
-    """Parts of the answer's tokens."""
+    prompt_tokens_details: Annotated[NotRequired[PromptDetailsJson | None], Doc("Parts of the prompt's tokens.")]
+    completion_tokens_details: Annotated[NotRequired[CompletionDetailsJson | None], Doc("Parts of the answer's tokens.")]
 
 
 class OpenAiChoiceUsageJson(ChoiceUsageJson, UsageDetailsJson):
@@ -54,55 +50,43 @@ class OpenAiChoiceUsageJson(ChoiceUsageJson, UsageDetailsJson):
 
 
 class OpenAiUsageJson(UsageDetailsJson):
-    prompt_tokens: int
-    """Tokens of the prompts, cached ones included."""
-    completion_tokens: int
-    """Tokens of the answers, those of their reasoning included."""
-    total_tokens: int
-    """Both together."""
-    prediction_time_ms: int
-    """Time from the request's arrival to this answer."""
-    unknown: int
-    """Answers whose usage the provider did not report."""
+    prompt_tokens: Annotated[int, Doc("Tokens of the prompts, cached ones included.")]
+    completion_tokens: Annotated[int, Doc("Tokens of the answers, those of their reasoning included.")]
+    total_tokens: Annotated[int, Doc("Both together.")]
+    prediction_time_ms: Annotated[int, Doc("Time from the request's arrival to this answer.")]
+    unknown: Annotated[int, Doc("Answers whose usage the provider did not report.")]
 
 
 class OpenAiEndJson(FinishJson, EndJson):
-    usage: OpenAiChoiceUsageJson | None
-    """Tokens of the answer; null: not reported, or they stand on the call's first answer."""
-    created: int
-    """Unix seconds."""
+    usage: Annotated[
+        OpenAiChoiceUsageJson | None, Doc("Tokens of the answer; null: not reported, or they stand on the call's first answer.")
+    ]
+    created: Annotated[int, Doc("Unix seconds.")]
 
 
 class OpenAiHeadJson(TypedDict):
-    id: str
-    """A UUID."""
-    created: int
-    """Unix seconds."""
-    model: str
-    """The label of the one entry, or all labels joined by commas."""
+    id: Annotated[str, Doc("A UUID.")]
+    created: Annotated[int, Doc("Unix seconds.")]
+    model: Annotated[str, Doc("The label of the one entry, or all labels joined by commas.")]
 
 
 class OpenAiTotalsJson(CostTotalsJson):
-    usage: OpenAiUsageJson | None
-    """Tokens of all answers; null: no provider reported any."""
-    timing: TotalTimingJson
-    """Milliseconds that the request took."""
+    usage: Annotated[OpenAiUsageJson | None, Doc("Tokens of all answers; null: no provider reported any.")]
+    timing: Annotated[TotalTimingJson, Doc("Milliseconds that the request took.")]
 
 
 class OpenAiAnswerJson(OpenAiHeadJson, OpenAiTotalsJson):
-    system_fingerprint: str | None
-    """The backend's fingerprint, if one alone answered."""
+    system_fingerprint: Annotated[str | None, Doc("The backend's fingerprint, if one alone answered.")]
 
 
 class OpenAiChunkJson(OpenAiHeadJson):
-    usage: NotRequired[OpenAiUsageJson | None]
-    """With `stream_options.include_usage`: the totals, in the last chunk, like all that follows."""
-    cost_usd: NotRequired[float | None]
-    """US dollars; null: no price or no usage is known."""
-    cost_unknown: NotRequired[int | None]
-    """Answers with no known price."""
-    timing: NotRequired[TotalTimingJson | None]
-    """Milliseconds that the request took."""
+    usage: Annotated[
+        NotRequired[OpenAiUsageJson | None],
+        Doc("With `stream_options.include_usage`: the totals, in the last chunk, like all that follows."),
+    ]
+    cost_usd: Annotated[NotRequired[float | None], Doc("US dollars; null: no price or no usage is known.")]
+    cost_unknown: Annotated[NotRequired[int | None], Doc("Answers with no known price.")]
+    timing: Annotated[NotRequired[TotalTimingJson | None], Doc("Milliseconds that the request took.")]
 
 
 class Dialect(ABC):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NotRequired, cast
+from typing import Annotated, Literal, NotRequired, cast
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.json_text import REPLACEMENT, JsonObject
 from fanout.core.schema import Answer, Call, Choice, Delta, Outcome, TokenLogprob
@@ -26,83 +26,63 @@ from fanout.rendering.openai.answers import (
 
 
 class TokenLogprobJson(TypedDict):
-    token: str
-    """The token's text."""
-    logprob: float | None
-    """Natural logarithm of its probability."""
-    bytes: list[int] | None
-    """Its UTF-8 bytes; null: unknown, because the text stops within a character."""
+    token: Annotated[str, Doc("The token's text.")]
+    logprob: Annotated[float | None, Doc("Natural logarithm of its probability.")]
+    bytes: Annotated[list[int] | None, Doc("Its UTF-8 bytes; null: unknown, because the text stops within a character.")]
 
 
 class RankedLogprobJson(TokenLogprobJson):
-    top_logprobs: list[TokenLogprobJson]
-    """The likeliest alternatives, best first."""
+    top_logprobs: Annotated[list[TokenLogprobJson], Doc("The likeliest alternatives, best first.")]
 
 
 class ChatLogprobsJson(TypedDict):
-    content: list[RankedLogprobJson] | None
-    """How likely the tokens of the content are."""
-    refusal: list[RankedLogprobJson] | None
-    """How likely the tokens of the refusal are."""
+    content: Annotated[list[RankedLogprobJson] | None, Doc("How likely the tokens of the content are.")]
+    refusal: Annotated[list[RankedLogprobJson] | None, Doc("How likely the tokens of the refusal are.")]
 
 
 class ChatExtrasJson(TypedDict):
-    reasoning_content: NotRequired[str | None]
-    """The model's reasoning, if the provider shows it."""
-    tool_calls: NotRequired[Sequence[Mapping[str, object]] | None]
-    """Tools that the model calls."""
-    function_call: NotRequired[Mapping[str, object] | None]
-    """Function that the model calls; the older form of `tool_calls`."""
+    reasoning_content: Annotated[NotRequired[str | None], Doc("The model's reasoning, if the provider shows it.")]
+    tool_calls: Annotated[NotRequired[Sequence[Mapping[str, object]] | None], Doc("Tools that the model calls.")]
+    function_call: Annotated[
+        NotRequired[Mapping[str, object] | None], Doc("Function that the model calls; the older form of `tool_calls`.")
+    ]
 
 
 class ChatMessageJson(ChatExtrasJson):
-    role: Literal["assistant"]
-    """Role of the message's author."""
-    content: str | None
-    """The answer; null: there are only tool calls or a refusal, or there is no answer."""
-    refusal: str | None
-    """Why the model would not answer, in its own words."""
+    role: Annotated[Literal["assistant"], Doc("Role of the message's author.")]
+    content: Annotated[str | None, Doc("The answer; null: there are only tool calls or a refusal, or there is no answer.")]
+    refusal: Annotated[str | None, Doc("Why the model would not answer, in its own words.")]
 
 
 class ChatDeltaJson(ChatExtrasJson):
-    role: NotRequired[Literal["assistant"] | None]
-    """Role of the message's author."""
-    content: NotRequired[str | None]
-    """A piece of the answer."""
-    refusal: NotRequired[str | None]
-    """A piece of the refusal."""
+    role: Annotated[NotRequired[Literal["assistant"] | None], Doc("Role of the message's author.")]
+    content: Annotated[NotRequired[str | None], Doc("A piece of the answer.")]
+    refusal: Annotated[NotRequired[str | None], Doc("A piece of the refusal.")]
 
 
 class ChatChoiceJson(PlaceJson, OpenAiEndJson):
     """One answer, or why there is none."""
 
-    message: ChatMessageJson
-    """The model's message."""
-    logprobs: ChatLogprobsJson | None
-    """How likely the tokens are."""
+    message: Annotated[ChatMessageJson, Doc("The model's message.")]
+    logprobs: Annotated[ChatLogprobsJson | None, Doc("How likely the tokens are.")]
 
 
 class ChatCompletionJson(OpenAiAnswerJson):
     """OpenAI's chat completion, with a choice for every answer."""
 
     object: Literal["chat.completion"]
-    """Always `chat.completion`."""
-    choices: Sequence[ChatChoiceJson]
-    """The answers, and the failures in their places."""
+    choices: Annotated[Sequence[ChatChoiceJson], Doc("The answers, and the failures in their places.")]
 
 
 class ChatNewsJson(PlaceJson):
-    delta: ChatDeltaJson
-    """What is new."""
-    logprobs: ChatLogprobsJson | None
-    """How likely the tokens are."""
+    delta: Annotated[ChatDeltaJson, Doc("What is new.")]
+    logprobs: Annotated[ChatLogprobsJson | None, Doc("How likely the tokens are.")]
 
 
 class ChatPieceJson(ChatNewsJson):
     """A piece of one answer, as it came; the first of an answer holds its role."""
 
-    finish_reason: None
-    """null: more follows."""
+    finish_reason: Annotated[None, Doc("null: more follows.")]
 
 
 class ChatEndJson(ChatNewsJson, OpenAiEndJson):
@@ -113,9 +93,7 @@ class ChatChunkJson(OpenAiChunkJson):
     """Data of one event. `data: [DONE]` ends the stream."""
 
     object: Literal["chat.completion.chunk"]
-    """Always `chat.completion.chunk`."""
-    choices: Sequence[ChatEndJson | ChatPieceJson]
-    """One; none in the chunk of the totals."""
+    choices: Annotated[Sequence[ChatEndJson | ChatPieceJson], Doc("One; none in the chunk of the totals.")]
 
 
 class ChatDialect(Dialect):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.schema import Answer, Call, Choice, Delta, Outcome
 from fanout.rendering.choices import LegacyLogprobsJson, render_legacy_logprobs, render_place
@@ -36,26 +36,21 @@ class TextChoiceJson(TextJson, OpenAiEndJson):
 class TextPieceJson(TextJson):
     """A piece of one answer's text, as it came."""
 
-    finish_reason: None
-    """null: more follows."""
+    finish_reason: Annotated[None, Doc("null: more follows.")]
 
 
 class TextCompletionJson(OpenAiAnswerJson):
     """OpenAI's text completion, with a choice for every answer."""
 
     object: Literal["text_completion"]
-    """Always `text_completion`."""
-    choices: Sequence[TextChoiceJson]
-    """The answers, and the failures in their places."""
+    choices: Annotated[Sequence[TextChoiceJson], Doc("The answers, and the failures in their places.")]
 
 
 class TextChunkJson(OpenAiChunkJson):
     """Data of one event. `data: [DONE]` ends the stream."""
 
     object: Literal["text_completion"]
-    """Always `text_completion`."""
-    choices: Sequence[TextChoiceJson | TextPieceJson]
-    """One; none in the chunk of the totals."""
+    choices: Annotated[Sequence[TextChoiceJson | TextPieceJson], Doc("One; none in the chunk of the totals.")]
 
 
 class TextDialect(Dialect):

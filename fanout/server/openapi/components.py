@@ -1,22 +1,17 @@
 """Schemas of request bodies and answers, made by pydantic from the models and `TypedDict`s that declare them.
 
-A `TypedDict` named `ModelJson` becomes the component `Model`; its attribute docstrings become descriptions.
+A `TypedDict` named `ModelJson` becomes the component `Model`; the `Doc`s of its fields become descriptions.
 """
 
 from __future__ import annotations
 
-import ast
-import inspect
-import sys
 from collections.abc import Iterable, Iterator
-from functools import cache
-from itertools import pairwise
 from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import TypedDictSchema
-from typing_extensions import get_original_bases, is_typeddict
+from typing_extensions import Doc, get_type_hints
 
 from fanout.core.json_text import JsonObject
 from fanout.server.openapi.endpoint import Content, Endpoint, Events, Shape
@@ -33,12 +28,15 @@ class ComponentSchema(GenerateJsonSchema):
         return False
 
     def typed_dict_schema(self, schema: TypedDictSchema) -> JsonSchemaValue:
-        """Return the schema of a `TypedDict`, with its fields' docstrings as descriptions."""
+        """Return the schema of a `TypedDict`, each field with its `Doc`; a constant needs none."""
         made = super().typed_dict_schema(schema)
-        descriptions = read_field_docstrings(schema["cls"]) if "cls" in schema else {}
+        hints = get_type_hints(schema["cls"], include_extras=True) if "cls" in schema else {}
         for name, field in made["properties"].items():
-            if name in descriptions:
-                field["description"] = descriptions[name]
+            notes = [note for note in getattr(hints.get(name), "__metadata__", ()) if isinstance(note, Doc)]
+            if notes:
+                field["description"] = notes[0].documentation
+            elif "const" in field:
+                field["description"] = f"Always `{field['const']}`."
         return made
 
 
@@ -86,38 +84,6 @@ def strip_noise(schema: Any) -> Any:
     if isinstance(plain.get("$ref"), str):
         plain["$ref"] = name_component(plain["$ref"])
     return plain
-
-
-def read_field_docstrings(shape: type) -> dict[str, str]:
-    """Return the docstrings of the fields of a `TypedDict`, inherited ones among them.
-
-    pydantic can do so too, but it leaves inherited fields out, and parses a whole module for every class: two seconds in all.
-    """
-    found: dict[str, str] = {}
-    for base in get_original_bases(shape):
-        if is_typeddict(base):
-            found |= read_field_docstrings(base)
-    return found | _read_module_docstrings(shape.__module__).get(shape.__name__, {})
-
-
-@cache
-def _read_module_docstrings(module: str) -> dict[str, dict[str, str]]:
-    """Return the docstrings of all fields of a module's classes, by class and field."""
-    tree = ast.parse(inspect.getsource(sys.modules[module]))
-    found: dict[str, dict[str, str]] = {}
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            pairs = pairwise(node.body)
-            found[node.name] = {
-                field.target.id: inspect.cleandoc(text.value.value)
-                for field, text in pairs
-                if isinstance(field, ast.AnnAssign)
-                and isinstance(field.target, ast.Name)
-                and isinstance(text, ast.Expr)
-                and isinstance(text.value, ast.Constant)
-                and isinstance(text.value.value, str)
-            }
-    return found
 
 
 def _find_hidden_models(shape: Shape) -> Iterator[Shape]:

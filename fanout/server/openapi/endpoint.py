@@ -1,8 +1,8 @@
 """An endpoint and its answers: what the router and the OpenAPI document are made from.
 
 To add an endpoint, declare an `Endpoint` beside its handler and list it in `server/endpoints.py`. Its answers' shapes are the
-`TypedDict`s that the renderers in `fanout/rendering` return; each is named `<component>Json`, and its attribute docstrings are
-the descriptions. `answers.py` has the statuses that many endpoints share.
+`TypedDict`s that the renderers in `fanout/rendering` return; each is named `<component>Json`, and the `Doc`s of its
+fields are the descriptions. `answers.py` has the statuses that many endpoints share.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from aiohttp import web
-from typing_extensions import TypedDict
+from typing_extensions import Doc, TypedDict
 
 from fanout.server.lifecycle import LIFECYCLE, METRICS
 from fanout.server.openapi.answers import ACCESS, describe_error, describe_lookup
@@ -13,8 +13,7 @@ from fanout.server.openapi.endpoint import JSON, Endpoint, StatusAnswer
 
 
 class StatusJson(TypedDict):
-    status: Literal["ok", "ready", "starting", "stopping"]
-    """State of the process or of the server."""
+    status: Annotated[Literal["ok", "ready", "starting", "stopping"], Doc("State of the process or of the server.")]
 
 
 async def get_livez(request: web.Request) -> web.Response:
