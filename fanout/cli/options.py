@@ -14,8 +14,8 @@ from fanout.config import settings
 from fanout.config.catalogue import Catalogue, Model
 from fanout.config.env_file import add_env_file
 from fanout.config.environment import Environment
+from fanout.core.json_text import encode_json
 from fanout.core.sampling import DESCRIPTIONS, is_whole, range_of
-from fanout.rendering.encoding import encode_json
 
 ALL_ANSWERED, SOME_FAILED = 0, 1
 Command = TypeVar("Command", bound=Callable[..., object])

@@ -13,8 +13,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from fanout.config.environment import find_config_folder
 from fanout.config.providers_file import VARIABLE
-from fanout.config.user_folders import find_config_folder
 from fanout.core.errors import ConfigError, Fault
 
 KEYS_FILE_NAME = "keys.env"

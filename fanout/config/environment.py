@@ -1,4 +1,4 @@
-"""The `FANOUT_…` variables."""
+"""The environment: the `FANOUT_…` variables, and the folders of the user's own files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from fanout.config.providers_file import MAX_TIMEOUT_S
-from fanout.config.user_folders import find_data_folder
 from fanout.core.errors import ConfigError, Fault
 from fanout.core.faults import to_faults
 from fanout.core.suggestions import did_you_mean
@@ -144,3 +143,20 @@ def _is_foreign(name: str, value: str) -> bool:
 def _name_variable(path: str) -> str:
     """Return the variable of a field's path, such as `cors_origins[1]`."""
     return PREFIX + path.partition("[")[0].upper()
+
+
+def find_config_folder(environ: Mapping[str, str]) -> Path | None:
+    """Return the user's configuration folder, which need not exist; `None` for a user without a home."""
+    return _find_folder(environ, "XDG_CONFIG_HOME", ".config")
+
+
+def find_data_folder(environ: Mapping[str, str]) -> Path | None:
+    """Return the user's data folder, which need not exist; `None` for a user without a home."""
+    return _find_folder(environ, "XDG_DATA_HOME", ".local/share")
+
+
+def _find_folder(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:
+    # `platformdirs` asks the password database for a home, so that a service without one would keep its store in `/root`.
+    # Source: a path that is not absolute counts as unset, https://specifications.freedesktop.org/basedir-spec/latest/
+    candidates = (Path(environ.get(variable, "")), Path(environ.get("HOME", "")) / below_home)
+    return next((folder / "fanout" for folder in candidates if folder.is_absolute()), None)

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from fanout.config.env_file import add_env_file
-from fanout.config.environment import Environment
+from fanout.config.environment import Environment, find_config_folder
 from fanout.config.overlay import SHIPPED, References, Rows, overlay, read_layer
 from fanout.config.providers_file import (
     ADDRESS,
@@ -20,7 +20,6 @@ from fanout.config.providers_file import (
     ModelRow,
     ProviderRow,
 )
-from fanout.config.user_folders import find_config_folder
 from fanout.core.errors import ConfigError, Fault
 
 

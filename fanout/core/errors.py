@@ -1,4 +1,4 @@
-"""The exceptions that leave a module on purpose, and the faults they carry.
+"""The exceptions that leave a module on purpose, the faults they carry, and the sentence for a missing package.
 
 FanoutError
 ├── ConfigError        the configuration cannot be used: every fault in it, at once
@@ -77,3 +77,12 @@ class ProviderError(FanoutError):
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
         super().__init__(failure.message)
+
+
+def explain_missing_extra(package: str, extra: str) -> str:
+    """Return the package that an extra brings and how to install it, as the object of a sentence.
+
+    From the checkout, because `fanout` on PyPI is another project; editable, because a copy would no longer follow the
+    checkout that `scripts/serve` installed.
+    """
+    return f"the package {package} (to install it: `pip install -e '.[{extra}]'` in Fanout's checkout)"

@@ -62,3 +62,14 @@ def replace_surrogates(value: Any) -> Any:
 
 def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"`{constant}` is not JSON")
+
+
+def encode_json(value: object, *, indent: int | None = None) -> bytes:
+    """Return the JSON of an answer.
+
+    Whatever upstreams put into it, it is valid: NaN and infinities become null, lone surrogates U+FFFD.
+    """
+    try:
+        return to_json(value, indent=indent, inf_nan_mode="null")
+    except PydanticSerializationError:
+        return to_json(replace_surrogates(value), indent=indent, inf_nan_mode="null")

@@ -1,12 +1,38 @@
-"""Outcomes merged into a comparison: answers in the order of the request, usage and cost summed. Pure."""
+"""Choices in their places, and outcomes merged into a comparison with its sums of usage and cost. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
-from fanout.core.choices import list_choices
-from fanout.core.schema import Comparison, CompletionChoice, Failure, Outcome
+from fanout.core.schema import Choice, Comparison, Completion, CompletionChoice, Failure, FinishReason, Outcome
 from fanout.core.usage import UsageTotals
+
+
+def list_choices(outcome: Outcome) -> tuple[Choice | None, ...]:
+    """Return a call's choices, one for each of its places; `None` where it failed, or gave fewer than requested."""
+    places, result = outcome.call.query.sampling.n or 1, outcome.result
+    # No more than requested: the next place is the next call's.
+    choices = result.choices[:places] if isinstance(result, Completion) else ()
+    return (*choices, *(None,) * (places - len(choices)))
+
+
+def find_failure(outcome: Outcome, choice: Choice | None) -> Failure | None:
+    """Return the failure in the place of a choice: the call's own, or that it gave too few choices."""
+    if isinstance(outcome.result, Failure):
+        return outcome.result
+    if choice is not None:
+        return None
+    call = outcome.call
+    message = f"`{call.target.provider}` gave fewer answers than the {call.query.sampling.n or 1} requested"
+    return Failure("malformed", message, code="missing_choice")
+
+
+def get_finish_reason(choice: Choice | None, failure: Failure | None) -> FinishReason | Literal["timeout", "error"] | None:
+    """Return the end of an answer as callers see it: the model's reason, `timeout` or `error`."""
+    if choice is not None:
+        return choice.finish_reason
+    return "timeout" if failure is not None and failure.kind == "timeout" else "error"
 
 
 def merge(

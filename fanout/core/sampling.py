@@ -1,7 +1,7 @@
 """Sampling parameters: the one declaration of their names, types, ranges and descriptions.
 
-`Sampling` declares them. Bodies that take some of them are made of it by `core.sampling_fields`, the command line's options and
-the documents by `range_of` and `DESCRIPTIONS`.
+Bodies that take some of them are made of `Sampling` by `core.sampling_fields`, the command line's options and the documents by
+`range_of` and `DESCRIPTIONS`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, get_args, get_type_hints
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    GetPydanticSchema,
-    WithJsonSchema,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, GetPydanticSchema, WithJsonSchema
 from pydantic.fields import FieldInfo
+from typing_extensions import Doc, TypedDict
 
 from fanout.core.json_text import JsonObject
 
@@ -141,3 +136,13 @@ def annotate(field_name: str, name: str, limits: Range | None = None) -> Any:
     if limits is None:
         return Annotated[_ANNOTATIONS[name], Field(description=description)]
     return Annotated[_TYPES[name], Field(description=description, ge=limits[0], le=limits[1])]
+
+
+class AdjustmentJson(TypedDict):
+    asked: Annotated[object, Doc("The value in the request.")]
+    sent: Annotated[object, Doc("The value sent to the provider.")]
+
+
+def render_adjustments(adjusted: Mapping[str, tuple[object, object]]) -> dict[str, AdjustmentJson]:
+    """Return adjustments by parameter."""
+    return {name: {"asked": requested, "sent": sent} for name, (requested, sent) in adjusted.items()}

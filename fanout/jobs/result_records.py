@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from pydantic_core import from_json
 from typing_extensions import Doc, TypedDict
 
-from fanout.core.adjustments import AdjustmentJson, render_adjustments
 from fanout.core.json_text import JsonObject
+from fanout.core.sampling import AdjustmentJson, render_adjustments
 from fanout.core.schema import Completion, Failure, FailureKind
 from fanout.core.units import to_ms
 from fanout.core.usage import total_tokens

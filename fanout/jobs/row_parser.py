@@ -11,7 +11,7 @@ from pydantic_core import from_json, to_json
 from fanout.core.errors import Fault
 from fanout.core.faults import to_faults
 from fanout.core.json_text import JsonObject
-from fanout.core.message_bodies import MessageBody
+from fanout.core.messages import MessageBody
 from fanout.core.sampling import SAMPLING_NAMES
 from fanout.core.sampling_fields import validate_sampling
 from fanout.core.suggestions import did_you_mean, find_misspelt

@@ -1,4 +1,4 @@
-"""OpenAI's batches.
+"""OpenAI's files and batches.
 
 Source: https://platform.openai.com/docs/api-reference/batch
 """
@@ -6,7 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/batch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from pydantic_core import from_json
 from typing_extensions import Doc, TypedDict
@@ -15,8 +15,9 @@ from fanout.core.json_text import JsonObject
 from fanout.core.units import to_unix_seconds
 from fanout.jobs.job import ENDED_STATES, Job, Progress
 from fanout.jobs.openai_batches import BatchErrorJson, parse_window
-from fanout.rendering.page import PageJson
+from fanout.rendering.shared import PageJson
 from fanout.store.batches import BatchRow
+from fanout.store.files import FileRow
 
 BatchStatus = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 
@@ -124,3 +125,42 @@ def _find_unsettled_status(batch: BatchRow, job: Job | None) -> BatchStatus:
     if job is None:
         return "validating"
     return "finalizing" if has_ended else "in_progress"
+
+
+class FileJson(TypedDict):
+    """A file: uploaded, or made of a batch's results whenever it is read."""
+
+    id: Annotated[str, Doc("Id of the file.")]
+    object: Literal["file"]
+    bytes: Annotated[int, Doc("Size; of a batch's results the size at the batch's end.")]
+    created_at: Annotated[int, Doc("Unix seconds.")]
+    expires_at: Annotated[int | None, Doc("Unix seconds; null: never.")]
+    filename: Annotated[str, Doc("Name under which it was uploaded.")]
+    purpose: Annotated[Literal["batch", "batch_output"], Doc("`batch`: uploaded; `batch_output`: a batch's results.")]
+    status: Annotated[Literal["processed"], Doc("Deprecated by OpenAI; always `processed`.")]
+    status_details: Annotated[None, Doc("Deprecated by OpenAI; always null.")]
+
+
+class FileListJson(PageJson):
+    data: Annotated[list[FileJson], Doc("The files.")]
+
+
+class DeletedFileJson(TypedDict):
+    id: Annotated[str, Doc("Id of the file.")]
+    object: Literal["file"]
+    deleted: Annotated[Literal[True], Doc("Always `true`.")]
+
+
+def render_file(row: FileRow) -> FileJson:
+    """Return a file without its content."""
+    return {
+        "id": row.id,
+        "object": "file",
+        "bytes": row.bytes,
+        "created_at": int(row.created),
+        "expires_at": to_unix_seconds(row.expires),
+        "filename": row.filename,
+        "purpose": cast(Literal["batch", "batch_output"], row.purpose),
+        "status": "processed",
+        "status_details": None,
+    }

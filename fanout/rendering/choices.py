@@ -7,13 +7,13 @@ from typing import Annotated, Literal, NotRequired
 
 from typing_extensions import Doc, TypedDict
 
-from fanout.core.adjustments import AdjustmentJson, render_adjustments
-from fanout.core.choices import find_failure, get_finish_reason
+from fanout.core.merge import find_failure, get_finish_reason
+from fanout.core.sampling import AdjustmentJson, render_adjustments
 from fanout.core.schema import Call, Choice, Completion, Outcome, TokenLogprob
 from fanout.core.units import to_ms
 from fanout.core.usage import total_tokens
 from fanout.rendering.errors import ChoiceErrorJson, render_failure
-from fanout.rendering.sums import TokenCountsJson
+from fanout.rendering.shared import TokenCountsJson
 
 
 class PromptIndexJson(TypedDict):

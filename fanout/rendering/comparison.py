@@ -8,8 +8,8 @@ from typing import Annotated, Literal, NotRequired
 
 from typing_extensions import Doc, TypedDict
 
-from fanout.core.adjustments import AdjustmentJson, render_adjustments
 from fanout.core.json_text import JsonObject
+from fanout.core.sampling import AdjustmentJson, render_adjustments
 from fanout.core.schema import Call, Choice, Comparison, CompletionChoice, Kind, Outcome
 from fanout.core.units import to_ms, to_rfc3339
 from fanout.rendering.choices import (
@@ -25,7 +25,7 @@ from fanout.rendering.choices import (
     render_usage,
 )
 from fanout.rendering.errors import ChoiceErrorJson, render_failure
-from fanout.rendering.sums import CostTotalsJson, TokenCountsJson, TotalTimingJson, render_token_counts
+from fanout.rendering.shared import CostTotalsJson, TokenCountsJson, TotalTimingJson, render_token_counts
 
 
 class TextJson(PlaceJson):

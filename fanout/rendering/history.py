@@ -13,8 +13,7 @@ from fanout.core.schema import FailureKind
 from fanout.core.units import to_rfc3339
 from fanout.rendering.choices import PlaceJson, PromptIndexJson, TimingJson
 from fanout.rendering.errors import TYPES
-from fanout.rendering.page import PageJson
-from fanout.rendering.sums import CostTotalsJson, TokenCountsJson, TotalTimingJson, render_token_counts
+from fanout.rendering.shared import CostTotalsJson, PageJson, TokenCountsJson, TotalTimingJson, render_token_counts
 from fanout.store.history.records import AnswerRow, StoredComparison
 
 CLIENT_LEFT = 499

@@ -14,8 +14,7 @@ from fanout.core.usage import WorkTotals
 from fanout.jobs.estimate import JobEstimate, ModelEstimate
 from fanout.jobs.job import JobKind, Progress, ResultGroup
 from fanout.jobs.result_records import JobResultJson
-from fanout.rendering.page import PageJson
-from fanout.rendering.sums import CostTotalsJson
+from fanout.rendering.shared import CostTotalsJson, PageJson
 from fanout.store.jobs.records import JobState
 from fanout.store.usage import ANSWERED
 

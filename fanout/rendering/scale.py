@@ -11,8 +11,8 @@ from typing import Annotated, Literal, NotRequired
 from typing_extensions import Doc, TypedDict
 
 from fanout.config.catalogue import Catalogue, Model
-from fanout.core.adjustments import AdjustmentJson, render_adjustments
 from fanout.core.json_text import JsonObject
+from fanout.core.sampling import AdjustmentJson, render_adjustments
 from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure
 from fanout.core.units import to_rfc3339
 from fanout.core.usage import Usage, total_tokens

@@ -9,7 +9,7 @@ from pydantic import Field
 from typing_extensions import Doc, TypedDict
 
 from fanout.core.units import to_rfc3339
-from fanout.rendering.sums import CostTotalsJson, TokenCountsJson, render_token_counts
+from fanout.rendering.shared import CostTotalsJson, TokenCountsJson, render_token_counts
 from fanout.store.usage import GroupUsage
 
 

@@ -21,8 +21,7 @@ from pydantic import (
 )
 
 from fanout.core.json_text import JsonObject
-from fanout.core.message_bodies import validate_content
-from fanout.core.messages import Content, ImagePart, Message, TextPart
+from fanout.core.messages import Content, ImagePart, Message, TextPart, validate_content
 from fanout.core.sampling import Sampling
 from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Credential

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fanout.server.dialects.openai import chat
-from fanout.server.dialects.openai import completions as text
+from fanout.server.dialects.openai import completions as openai
 from fanout.server.dialects.scale import completions as scale
 from fanout.server.dialects.scale import directory
 from fanout.server.dialects.thiggle import completion as thiggle
@@ -24,8 +23,7 @@ from fanout.server.resources import (
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *thiggle.ENDPOINTS,
-    *text.ENDPOINTS,
-    *chat.ENDPOINTS,
+    *openai.ENDPOINTS,
     *scale.ENDPOINTS,
     *directory.ENDPOINTS,
     *models.ENDPOINTS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from fanout.rendering.encoding import encode_json
+from fanout.core.json_text import encode_json
 from fanout.rendering.errors import ErrorReply
 from fanout.rendering.scale import render_scale_error
 

@@ -23,8 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from fanout.core.errors import RequestError
-from fanout.core.extras import explain_missing_extra
+from fanout.core.errors import RequestError, explain_missing_extra
 from fanout.jobs.input_files import choose_format, read_rows
 from fanout.jobs.input_formats.parquet import BATCH_ROWS
 from fanout.jobs.input_formats.rows import MAX_LINE_BYTES, BadRow, InputRow

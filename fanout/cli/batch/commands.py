@@ -27,9 +27,8 @@ from fanout.cli.job_summary import format_progress, format_title, print_estimate
 from fanout.cli.options import ALL_ANSWERED, print_json, with_sampling
 from fanout.cli.tables import print_table, to_single_line
 from fanout.core.errors import Fault, RequestError
-from fanout.core.json_text import JsonObject
+from fanout.core.json_text import JsonObject, encode_json
 from fanout.core.schema import FailureKind
-from fanout.rendering.encoding import encode_json
 from fanout.rendering.job import JobEstimateJson
 from fanout.store.jobs.records import JobState, ResultFilter
 

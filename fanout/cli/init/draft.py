@@ -16,10 +16,9 @@ from fanout.cli.init import private_files
 from fanout.cli.init.edits import add_entries, build_row, format_file, set_variables
 from fanout.cli.init.requirements import classify_provider
 from fanout.config.env_file import KEYS_FILE_NAME, read_env_file
-from fanout.config.environment import Environment
+from fanout.config.environment import Environment, find_config_folder
 from fanout.config.overlay import read_layer
 from fanout.config.settings import ProviderSettings, Settings, load_settings
-from fanout.config.user_folders import find_config_folder
 from fanout.core.errors import ConfigError
 from fanout.core.json_text import JsonObject
 from fanout.dispatch.dispatcher import open_dispatcher

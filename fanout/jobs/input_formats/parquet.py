@@ -12,8 +12,7 @@ from decimal import Decimal
 from importlib import import_module
 from typing import Any, BinaryIO
 
-from fanout.core.errors import Fault, RequestError
-from fanout.core.extras import explain_missing_extra
+from fanout.core.errors import Fault, RequestError, explain_missing_extra
 from fanout.jobs.input_formats.rows import BadRow, InputRow, UnreadableLineError
 from fanout.jobs.input_formats.separated import find_repeated_column
 

@@ -11,8 +11,7 @@ from typing import Any, TypeAlias
 
 from multidict import CIMultiDict
 
-from fanout.core.errors import ProviderError
-from fanout.core.extras import explain_missing_extra
+from fanout.core.errors import ProviderError, explain_missing_extra
 from fanout.core.schema import Failure
 from fanout.providers.mapping.failures import configuration_error
 from fanout.providers.transport.http import HttpRequest

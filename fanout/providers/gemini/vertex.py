@@ -25,8 +25,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDict
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.errors import ProviderError
-from fanout.core.extras import explain_missing_extra
+from fanout.core.errors import ProviderError, explain_missing_extra
 from fanout.core.schema import Call, Failure, FailureKind
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.mapping.failures import Origin, configuration_error

@@ -11,8 +11,7 @@ from typing import Annotated, Literal, NotRequired
 
 from typing_extensions import Doc, TypedDict
 
-from fanout.core.choices import list_choices
-from fanout.core.merge import merge
+from fanout.core.merge import list_choices, merge
 from fanout.core.schema import Call, Choice, Completion, Delta, Failure, Outcome
 from fanout.core.units import to_ms
 from fanout.core.usage import add_known
@@ -25,7 +24,7 @@ from fanout.rendering.choices import (
     render_usage,
 )
 from fanout.rendering.comparison import render_total_timing
-from fanout.rendering.sums import CostTotalsJson, TotalTimingJson
+from fanout.rendering.shared import CostTotalsJson, TotalTimingJson
 
 ChunkObject = Literal["text_completion", "chat.completion.chunk"]
 Fragment = Mapping[str, object]

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from typing_extensions import TypedDict
 
+from fanout.core.json_text import encode_json
 from fanout.core.schema import Call, Failure, Outcome
 from fanout.jobs.job import Job
-from fanout.rendering.encoding import encode_json
 from fanout.rendering.errors import render_all_failed
 from fanout.rendering.openai.answers import Dialect, OpenAiHeadJson
 from fanout.rendering.openai.chat import CHAT

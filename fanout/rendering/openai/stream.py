@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from fanout.core.choices import list_choices
+from fanout.core.json_text import encode_json
+from fanout.core.merge import list_choices
 from fanout.core.schema import Call, Choice, Delta, Outcome
 from fanout.rendering.choices import render_place
-from fanout.rendering.encoding import encode_json
 from fanout.rendering.openai.answers import (
     Dialect,
     Fragment,

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from fanout.core.errors import Fault
 from fanout.core.json_text import JsonObject
-from fanout.core.message_bodies import MessageBody
+from fanout.core.messages import MessageBody
 from fanout.requests.bodies import EntryCount, ToEntryList, entries_schema
 from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Parameters
 

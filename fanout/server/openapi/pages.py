@@ -8,9 +8,8 @@ from functools import lru_cache
 from aiohttp import web
 from pydantic_core import to_json
 
-from fanout.server.openapi.answers import ACCESS, describe_error
 from fanout.server.openapi.document import make_document
-from fanout.server.openapi.endpoint import JSON, Endpoint, StatusAnswer
+from fanout.server.openapi.endpoint import ACCESS, JSON, Endpoint, StatusAnswer, describe_error
 from fanout.server.openapi.html import ADDRESS, render_page
 
 ABOUT = (

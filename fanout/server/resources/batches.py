@@ -21,8 +21,7 @@ from fanout.rendering.batch import BatchJson, BatchListJson, render_batch
 from fanout.requests.bodies import Metadata, ObjectBody
 from fanout.server.lifecycle import BATCH_STORE, BATCH_WORKER, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
-from fanout.server.openapi.answers import INVALID_PARAMETERS, describe_body_errors, describe_stored
-from fanout.server.openapi.endpoint import Endpoint
+from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, describe_body_errors, describe_stored
 from fanout.server.request_body import read_body
 from fanout.server.resources.listing import ListQuery, choose_account, page_response, read_query
 from fanout.server.resources.storage import needs_store

@@ -17,11 +17,10 @@ from fanout.rendering.history import (
     render_comparison,
     render_request,
 )
-from fanout.rendering.page import render_page_ends
+from fanout.rendering.shared import render_page_ends
 from fanout.requests.bodies import Metadata
 from fanout.server.lifecycle import STORE
-from fanout.server.openapi.answers import INVALID_PARAMETERS, describe_stored
-from fanout.server.openapi.endpoint import Endpoint
+from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, describe_stored
 from fanout.server.resources.listing import encode_items, list_response, validate_query
 from fanout.server.resources.storage import store_failed_response, store_off_response
 from fanout.server.resources.times import DAY_S, parse_time, time_schema

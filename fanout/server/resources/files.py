@@ -17,13 +17,12 @@ from pydantic import BeforeValidator, Field
 from fanout.core.errors import StoreError
 from fanout.core.json_text import JsonObject
 from fanout.jobs.openai_batches import is_output_file
+from fanout.rendering.batch import DeletedFileJson, FileJson, FileListJson, render_file
 from fanout.rendering.errors import ErrorAnswerJson, render_error
-from fanout.rendering.file import DeletedFileJson, FileJson, FileListJson, render_file
 from fanout.server.dialects.openai import batch_files
 from fanout.server.lifecycle import DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE
 from fanout.server.middleware import auth
-from fanout.server.openapi.answers import INVALID_PARAMETERS, describe_stored
-from fanout.server.openapi.endpoint import JSON, Endpoint, StatusAnswer
+from fanout.server.openapi.endpoint import INVALID_PARAMETERS, JSON, Endpoint, StatusAnswer, describe_stored
 from fanout.server.resources.downloads import respond_download
 from fanout.server.resources.listing import (
     ListQuery,

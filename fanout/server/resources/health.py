@@ -8,8 +8,7 @@ from aiohttp import web
 from typing_extensions import Doc, TypedDict
 
 from fanout.server.lifecycle import LIFECYCLE, METRICS
-from fanout.server.openapi.answers import ACCESS, describe_error, describe_lookup
-from fanout.server.openapi.endpoint import JSON, Endpoint, StatusAnswer
+from fanout.server.openapi.endpoint import ACCESS, JSON, Endpoint, StatusAnswer, describe_error, describe_lookup
 
 
 class StatusJson(TypedDict):

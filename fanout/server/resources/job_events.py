@@ -7,13 +7,12 @@ import time
 
 from aiohttp import web
 
+from fanout.core.json_text import encode_json
 from fanout.jobs.job import ENDED_STATES
-from fanout.rendering.encoding import encode_json
 from fanout.rendering.job import JobJson, render_job
 from fanout.server.event_stream import PING, PING_INTERVAL_S, start
 from fanout.server.lifecycle import JOB_MANAGER, LIFECYCLE
-from fanout.server.openapi.answers import describe_stored
-from fanout.server.openapi.endpoint import EVENTS, Endpoint, Events, StatusAnswer
+from fanout.server.openapi.endpoint import EVENTS, Endpoint, Events, StatusAnswer, describe_stored
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.storage import needs_store
 

@@ -16,8 +16,7 @@ from fanout.jobs.output_formats import RecordEncoder
 from fanout.jobs.result_records import build_records
 from fanout.rendering.job import JobResultsJson
 from fanout.server.lifecycle import JOB_MANAGER, JOB_STORE
-from fanout.server.openapi.answers import INVALID_PARAMETERS, describe_stored
-from fanout.server.openapi.endpoint import Endpoint, StatusAnswer
+from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, StatusAnswer, describe_stored
 from fanout.server.resources.downloads import respond_download
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.listing import list_response, parse_whole_number, read_query

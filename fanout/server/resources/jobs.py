@@ -15,8 +15,15 @@ from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.rendering.job import JobEstimateJson, JobJson, JobListJson, render_estimate, render_job
 from fanout.server.lifecycle import BATCH_STORE, DISPATCHER, FILE_STORE, JOB_MANAGER
 from fanout.server.middleware import auth
-from fanout.server.openapi.answers import INVALID_PARAMETERS, Answers, describe_body_errors, describe_stored
-from fanout.server.openapi.endpoint import JSON, Endpoint, StatusAnswer
+from fanout.server.openapi.endpoint import (
+    INVALID_PARAMETERS,
+    JSON,
+    Answers,
+    Endpoint,
+    StatusAnswer,
+    describe_body_errors,
+    describe_stored,
+)
 from fanout.server.request_body import read_body
 from fanout.server.resources.job_bodies import JobBody, ResumeBody, RetryBody
 from fanout.server.resources.listing import ListQuery, choose_account, page_response, read_query

@@ -11,8 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults
-from fanout.rendering.encoding import encode_json
-from fanout.rendering.page import render_page_ends
+from fanout.core.json_text import encode_json
+from fanout.rendering.shared import render_page_ends
 from fanout.server.middleware import auth
 from fanout.server.responses import json_response
 

@@ -7,8 +7,7 @@ from aiohttp import web
 from fanout.rendering.errors import render_error
 from fanout.rendering.model import ModelJson, ModelListJson, render_model, render_models
 from fanout.server.lifecycle import DISPATCHER
-from fanout.server.openapi.answers import describe_error, describe_lookup
-from fanout.server.openapi.endpoint import Endpoint
+from fanout.server.openapi.endpoint import Endpoint, describe_error, describe_lookup
 from fanout.server.responses import error_response, json_response
 
 

@@ -10,8 +10,7 @@ from fanout.config.settings import Settings
 from fanout.observability.account_health import WINDOW_S, RecentCalls
 from fanout.rendering.provider import ProviderListJson, render_provider
 from fanout.server.lifecycle import DISPATCHER
-from fanout.server.openapi.answers import describe_lookup
-from fanout.server.openapi.endpoint import Endpoint
+from fanout.server.openapi.endpoint import Endpoint, describe_lookup
 from fanout.server.responses import json_response
 
 ACCOUNT_HEALTH = web.AppKey("account_health", RecentCalls)

@@ -13,8 +13,7 @@ from fanout.core.suggestions import did_you_mean
 from fanout.core.units import to_rfc3339
 from fanout.rendering.usage import UsageAnswerJson, render_usage_head, render_usage_row
 from fanout.server.lifecycle import STORE
-from fanout.server.openapi.answers import describe_stored
-from fanout.server.openapi.endpoint import Endpoint
+from fanout.server.openapi.endpoint import Endpoint, describe_stored
 from fanout.server.resources.listing import encode_items, list_response, read_query
 from fanout.server.resources.storage import store_failed_response, store_off_response
 from fanout.server.resources.times import DAY_S, parse_time, time_schema

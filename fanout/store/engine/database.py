@@ -15,8 +15,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
-from fanout.core.errors import ConfigError, StoreError
-from fanout.core.extras import explain_missing_extra
+from fanout.core.errors import ConfigError, StoreError, explain_missing_extra
 from fanout.store.engine.location import MEMORY, parse_location, to_config_error
 
 MAX_READERS = 4

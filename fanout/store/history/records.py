@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from fanout.core.choices import find_failure, get_finish_reason, list_choices
+from fanout.core.merge import find_failure, get_finish_reason, list_choices
 from fanout.core.schema import Choice, Completion, Failure, Outcome
 from fanout.core.units import to_ms
 from fanout.core.usage import UsageTotals, plausible_usage, plausible_usd

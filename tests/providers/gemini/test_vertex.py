@@ -18,8 +18,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from fanout.core.errors import ProviderError
-from fanout.core.extras import explain_missing_extra
+from fanout.core.errors import ProviderError, explain_missing_extra
 from fanout.core.schema import Failure
 from fanout.providers.gemini.vertex import Vertex, build_project_address
 from tests.support.provider_calls import build_adapter, build_call, encode_body, open_session

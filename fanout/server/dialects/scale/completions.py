@@ -15,9 +15,9 @@ from aiohttp import web
 
 from fanout.config.catalogue import Catalogue
 from fanout.core.errors import Fault, RequestError
+from fanout.core.json_text import encode_json
 from fanout.core.messages import ImagePart
 from fanout.core.schema import Call, Delta, Failure, Outcome
-from fanout.rendering.encoding import encode_json
 from fanout.rendering.errors import render_all_failed
 from fanout.rendering.scale import (
     ScaleChatCompletionJson,
@@ -36,8 +36,7 @@ from fanout.requests.scale import ScaleBody, ScaleChatBody, ScaleCompletionBody
 from fanout.server import event_stream
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
-from fanout.server.openapi.answers import describe_call, describe_error
-from fanout.server.openapi.endpoint import Endpoint, Events
+from fanout.server.openapi.endpoint import Endpoint, Events, describe_call, describe_error
 from fanout.server.request_body import read_body
 from fanout.server.responses import error_response, json_response
 

@@ -19,8 +19,7 @@ from fanout.rendering.scale import (
 from fanout.server.dialects.scale.completions import INVALID
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth
-from fanout.server.openapi.answers import describe_lookup
-from fanout.server.openapi.endpoint import Endpoint
+from fanout.server.openapi.endpoint import Endpoint, describe_lookup
 from fanout.server.responses import json_response
 
 DEFAULT_ACCOUNT = "default"

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
-from fanout.core.choices import list_choices
-from fanout.core.merge import merge
+from fanout.core.json_text import encode_json
+from fanout.core.merge import list_choices, merge
 from fanout.core.schema import Call, Delta, Failure, Outcome
 from fanout.rendering.choices import render_legacy_logprobs, render_place
 from fanout.rendering.comparison import (
@@ -22,15 +22,13 @@ from fanout.rendering.comparison import (
     render_head,
     render_totals,
 )
-from fanout.rendering.encoding import encode_json
 from fanout.rendering.errors import render_all_failed
 from fanout.requests.thiggle import CompletionBody
 from fanout.server.dialects.thiggle import examples
 from fanout.server.event_stream import respond
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
-from fanout.server.openapi.answers import describe_call
-from fanout.server.openapi.endpoint import Endpoint, Events
+from fanout.server.openapi.endpoint import Endpoint, Events, describe_call
 from fanout.server.request_body import read_body
 from fanout.server.responses import error_response, json_response
 
