@@ -1,4 +1,4 @@
-"""JobEstimate of a job before anything is sent: calls, tokens, cost, and the time that the configured limits need."""
+"""Estimate of a job before anything is sent: calls, tokens, cost, and the time that the configured limits need."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class AccountEstimate:
 
 @dataclass(slots=True)
 class JobEstimate:
-    """JobEstimate of a whole job."""
+    """Estimate of a whole job."""
 
     items: int = 0
     calls: int = 0

@@ -43,7 +43,12 @@ class JobExecutor:
         self.is_leaving = False
 
     async def run(self, job_id: str, on_start: OnStart | None = None, *, wait: bool = False) -> Job:
-        """Run a job to its end; see `JobManager.run`."""
+        """Run a job to its end; with `wait`, while another process runs it, wait until that one has ended it or has gone.
+
+        Raises:
+            RequestError: there is no such job, it has ended, or its models stand for something else by now.
+            LeaseLostError: another process runs it.
+        """
         job = await find_job(self._store, job_id)
         if job.state in ENDED_STATES or job.state == "loading":
             raise wrong_state(f"job `{job_id}` is {job.state}")

@@ -21,13 +21,7 @@ from fanout.jobs.input_formats.parquet import import_pyarrow, read_parquet_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.input_formats.separated import read_csv_rows, read_tsv_rows
 
-SUFFIXES: Mapping[str, str] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-}
+SUFFIXES: Mapping[str, str] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 TYPED_FORMATS = frozenset({"jsonl"})
 """Formats in which a number is a number; in the others `"5"` may be one, and a cell may hold JSON."""
 READERS = {"jsonl": read_json_rows, "csv": read_csv_rows, "tsv": read_tsv_rows, "parquet": read_parquet_rows}
@@ -35,11 +29,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 def choose_format(name: str, requested: str | None = None) -> str:
-    """Return the file_format of a file: the requested one, else by its name; standard input, `-`, is JSONL.
-
-    Raises:
-        RequestError: neither names a known file_format.
-    """
+    """Return the format of a file: the requested one, else by its name; standard input, `-`, is JSONL."""
     if requested is not None:
         found = SUFFIXES.get(f".{requested.lower()}")
         if found is None:
@@ -56,18 +46,14 @@ def choose_format(name: str, requested: str | None = None) -> str:
 
 
 def read_rows(source: Path | BinaryIO, file_format: str | None = None) -> Iterator[InputRow | BadRow]:
-    """Yield every row of an input in order, without empty lines. Gzip is recognized and unpacked.
-
-    Args:
-        source: a path (`-`: standard input), or an open stream, which stays open.
-        file_format: `jsonl`, `csv`, `tsv` or `parquet`; by default by the path's ending, of a stream JSONL.
+    """Yield every row of an input in order, without empty lines. Gzip is recognized and unpacked; a stream stays open.
 
     Raises:
-        RequestError: the file cannot be opened, has no known file_format, or needs a package that is missing.
+        RequestError: the file cannot be opened, has no known format, or needs a package that is missing.
     """
     file_format = choose_format(str(source) if isinstance(source, Path) else "-", file_format)
     if file_format == "parquet":
-        import_pyarrow()
+        import_pyarrow()  # here, not at the first row: a missing package is found before the job is begun
     return _read_rows(source, file_format)
 
 

@@ -43,7 +43,6 @@ class JobCreator:
     async def create(
         self, spec: JobSpec, rows: Iterable[InputRow | BadRow], *, account_id: str, job_id: str, forked_from: str | None
     ) -> None:
-        """Create a job; see `JobManager.create`."""
         intake = self._open_intake(spec, account_id)
         async with self._load(_new_row(job_id, account_id, spec, {}, forked_from)) as (number, epoch):
             source = iter(rows)
@@ -57,7 +56,6 @@ class JobCreator:
         await self._complete(number, epoch, intake.items, intake.units, intake.fingerprint)
 
     async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> JobEstimate:
-        """Return the estimate of a job; see `JobManager.estimate`."""
         estimate = JobEstimate()
         intake, source = self._open_intake(spec, "", estimate), iter(rows)
         while await asyncio.to_thread(intake.read_chunk, source) is not None:
@@ -129,13 +127,11 @@ class Intake:
         fingerprint: Fingerprint,
         estimate: JobEstimate | None = None,
     ) -> None:
-        """Start with the fingerprint of the job's own models; an `estimate` takes the calls of every row."""
         self._spec, self._builder, self._dispatcher, self._estimate = spec, builder, dispatcher, estimate
         self.fingerprint: dict[str, Mapping[str, object]] = dict(fingerprint)
         self.items = self.units = self._bad_rows = 0
         self.faults: list[Fault] = []
         self._priced: set[str] = set()
-        """Models whose price is known."""
 
     def read_chunk(self, rows: Iterator[InputRow | BadRow]) -> list[InputItem] | None:
         """Return the items of the next rows; `None` at the end."""
@@ -146,16 +142,13 @@ class Intake:
             faults = [Fault("", row.reason)] if isinstance(row, BadRow) else self._add_row(row, items)
             if faults:
                 self._bad_rows += 1
-                self.faults += [Fault(_join(row.line, fault.path), fault.message, fault.kind) for fault in faults]
+                where = f"line {row.line}"
+                self.faults += [replace(fault, path=f"{where}: {fault.path}" if fault.path else where) for fault in faults]
         del self.faults[MAX_FAULTS:]  # an answer with a fault for each of a million rows helps nobody
         return items if read and self._bad_rows < MAX_BAD_ROWS else None
 
     def check(self) -> None:
-        """Check the whole input.
-
-        Raises:
-            RequestError: something is wrong with it.
-        """
+        """Raise `RequestError` with everything that is wrong with the input, if anything is."""
         if self._bad_rows > len(self.faults):
             self.faults.append(Fault("", f"{self._bad_rows} rows are bad; not all are listed", "too_many_faults"))
         if not self.items and not self.faults:
@@ -187,26 +180,17 @@ class Intake:
         return []
 
     def _require_prices(self, calls: Sequence[Call]) -> None:
-        """Check that a cost limit can be kept.
-
-        Raises:
-            RequestError: the job has one, and the price of a model is not known.
-        """
+        """Raise `RequestError` where a cost limit could not be kept, for the price of a model is not known."""
         if self._spec.max_cost_usd is None:
             return
         # Once for each model, not for every row.
         fresh = [call for call in calls if call.target.name not in self._priced]
-        unknown = {call.target.label for call in fresh if self._dispatcher.compute_cost(call, Usage(1, 1)) is None}
-        if not unknown and len(self._priced) < MAX_MODELS:
-            self._priced.update(call.target.name for call in fresh)
-        if unknown:
+        if unknown := {call.target.label for call in fresh if self._dispatcher.compute_cost(call, Usage(1, 1)) is None}:
             names = ", ".join(f"`{name}`" for name in sorted(unknown))
             sentence = f"cannot be kept: what {names} costs is not known; give it a `price` in providers.json"
             raise RequestError([Fault("max_cost_usd", sentence)])
-
-
-def _join(line: int, path: str) -> str:
-    return f"line {line}: {path}" if path else f"line {line}"
+        if len(self._priced) < MAX_MODELS:
+            self._priced.update(call.target.name for call in fresh)
 
 
 def _new_row(job_id: str, account_id: str, spec: JobSpec, fingerprint: Fingerprint, forked_from: str | None) -> NewJobRow:

@@ -78,11 +78,7 @@ class RequestBuilder(Protocol):
     """Reader of a job's input: rows are parsed once, stored, and built into requests when they are sent."""
 
     def parse_row(self, values: Mapping[str, object]) -> tuple[str | None, str]:
-        """Return the custom id of a row, and its body as JSON.
-
-        Raises:
-            RequestError: with every fault of the row.
-        """
+        """Return the custom id of a row, and its body as JSON, or raise `RequestError` with every fault of the row."""
         ...
 
     def build_request(self, body: str) -> Request:
@@ -152,11 +148,7 @@ class Job:
 
 
 async def find_job(store: JobStore, job_id: str) -> Job:
-    """Return the job of an id.
-
-    Raises:
-        RequestError: there is none.
-    """
+    """Return the job of an id, or raise `RequestError` where there is none."""
     row = await store.find(job_id)
     if row is None:
         raise RequestError([Fault("id", f"no job `{job_id}`", "job_not_found")])

@@ -62,35 +62,19 @@ class JobManager:
     ) -> Job:
         """Create a job: validate and keep its whole input, read in a thread. Nothing of it is sent before `run`.
 
-        Args:
-            spec: what is to be sent.
-            rows: its input.
-            account_id: the account that it belongs to.
-            job_id: its id; by default a new one.
-            forked_from: the job that it stands in for.
-
         Raises:
             RequestError: with every bad row and its line, up to `MAX_FAULTS`; nothing is kept.
-            StoreError: the database cannot be written.
         """
         job_id = job_id or f"job_{uuid.uuid4().hex}"
         await self._creator.create(spec, rows, account_id=account_id or "", job_id=job_id, forked_from=forked_from)
         return await self.find_job(job_id)
 
     async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> JobEstimate:
-        """Return the estimate of a job; nothing of it is kept or sent.
-
-        Raises:
-            RequestError: with every bad row and its line.
-        """
+        """Return the estimate of a job; nothing of it is kept or sent. A bad input is refused as by `create`."""
         return await self._creator.estimate(spec, rows)
 
     async def find_job(self, job_id: str) -> Job:
-        """Return the job of an id.
-
-        Raises:
-            RequestError: there is none.
-        """
+        """Return the job of an id, or raise `RequestError` where there is none."""
         return await find_job(self._store, job_id)
 
     async def list_jobs(
@@ -127,18 +111,7 @@ class JobManager:
         return self._planner.plan_item(job, body)
 
     async def run(self, job_id: str, on_start: OnStart | None = None, *, wait: bool = False) -> Job:
-        """Run a job to its end, in this process.
-
-        Args:
-            job_id: the job.
-            on_start: called with its worker once it runs.
-            wait: while another process runs it, wait until that one has ended it, or has gone.
-
-        Raises:
-            RequestError: there is no such job, it has ended, or its models stand for something else by now.
-            LeaseLostError: another process runs it.
-            StoreError: the database cannot be written.
-        """
+        """Run a job to its end, in this process; `on_start` is called with its worker. See `JobExecutor.run`."""
         return await self._executor.run(job_id, on_start, wait=wait)
 
     def leave(self) -> None:
@@ -159,12 +132,7 @@ class JobManager:
         return await self.find_job(job_id)
 
     async def resume(self, job_id: str, *, fork: bool = False, **changes: Unpack[SpecChange]) -> Job:
-        """Queue a job that was stopped, cancelled, expired or cut off.
-
-        Args:
-            job_id: the job.
-            fork: where its models stand for something else by now, send everything anew in a new job.
-            **changes: new values in its specification.
+        """Queue a job that was stopped, cancelled, expired or cut off; or `fork` it, to send everything anew in a new job.
 
         Raises:
             RequestError: it is done, or runs, or has changed: with every difference.
@@ -222,12 +190,7 @@ async def open_job_manager(
 ) -> AsyncGenerator[JobManager]:
     """Open a manager; at the end its running jobs are left to the next process.
 
-    Args:
-        store: the jobs.
-        dispatcher: sends their calls.
-        builders: request builders for kinds of jobs other than rows.
-        run_waiting: it also runs the unattended jobs that no process has.
-        owner: identity of this process in leases; by default its real one.
+    With `run_waiting` it also runs the unattended jobs that no process has. `owner` is this process's identity in leases.
     """
     manager = JobManager(store, dispatcher, builders, owner)
     async with store.journal.run():  # ends last: calls in flight at the end still write their results

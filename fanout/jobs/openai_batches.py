@@ -40,11 +40,7 @@ _OUTPUT, _ERRORS = "-output", "-error"
 
 
 def parse_window(text: str) -> int:
-    """Return the seconds of a `completion_window`.
-
-    Raises:
-        ValueError: it is malformed or too long.
-    """
+    """Return the seconds of a `completion_window`, or raise `ValueError` where it is malformed or too long."""
     found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
     seconds = int(found[1]) * WINDOW_UNITS_S[found[2]] if found else 0
     if not 1 <= seconds <= MAX_WINDOW_S:

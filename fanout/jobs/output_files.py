@@ -23,21 +23,13 @@ class RecordWriter:
         self._stream, self._encoder = stream, encoder
 
     def write(self, records: Sequence[ResultRecord]) -> None:
-        """Write more records.
-
-        Raises:
-            RequestError: the file cannot be written (any more).
-        """
+        """Write more records, or raise `RequestError` where the file cannot be written any more."""
         encoded = self._encoder.encode(records)
         with _report_failures("the file"):
             self._stream.write(encoded)
 
     def close(self) -> None:
-        """Write the end; the stream stays open.
-
-        Raises:
-            RequestError: the file cannot be written (any more).
-        """
+        """Write the end; the stream stays open."""
         encoded = self._encoder.close()
         with _report_failures("the file"):
             self._stream.write(encoded)
@@ -45,11 +37,7 @@ class RecordWriter:
 
 
 def choose_format(name: str, requested: str | None = None) -> str:
-    """Return the file_format of a file of results: the requested one, else by its name; standard output, `-`, is JSONL.
-
-    Raises:
-        RequestError: neither names a known file_format.
-    """
+    """Return the format of a file of results: the requested one, else by its name; standard output, `-`, is JSONL."""
     if requested is None and name == "-":
         return "jsonl"
     found = SUFFIXES.get(Path(name.lower()).suffix if requested is None else f".{requested.lower()}")
@@ -61,23 +49,13 @@ def choose_format(name: str, requested: str | None = None) -> str:
 
 
 def make_encoder(file_format: str) -> RecordEncoder:
-    """Return an encoder of a file_format.
-
-    Raises:
-        RequestError: the file_format is not known, or is Parquet and pyarrow is missing.
-    """
+    """Return an encoder of a format, or raise `RequestError` where it is not known, or is Parquet and pyarrow is missing."""
     return ENCODERS[choose_format("-", file_format)]()
 
 
 @contextmanager
 def open_writer(target: Path | BinaryIO, file_format: str | None = None) -> Generator[RecordWriter]:
-    """Open a writer to a file, or to a stream, which stays open.
-
-    The format is `jsonl`, `csv` or `parquet`, by default by the path's ending, and JSONL for a stream.
-
-    Raises:
-        RequestError: it cannot be written there, or not in that file_format.
-    """
+    """Open a writer to a file, by default in the format of its ending, or to a stream, which stays open."""
     encoder = make_encoder(choose_format(str(target) if isinstance(target, Path) else "-", file_format))
     if not isinstance(target, Path):
         writer = RecordWriter(target, encoder)
@@ -92,11 +70,7 @@ def open_writer(target: Path | BinaryIO, file_format: str | None = None) -> Gene
 
 @contextmanager
 def replace_file(path: Path) -> Generator[BinaryIO]:
-    """Open a file for writing that takes its name at the end; a failure removes it, and a file of that name stays as it was.
-
-    Raises:
-        RequestError: it cannot be written there.
-    """
+    """Open a file for writing that takes its name at the end; a failure removes it, and a file of that name stays as it was."""
     path = path.resolve()  # a link stays, and its target is replaced
     direct = path.exists() and not path.is_file()  # a device or a pipe keeps its name
     # Beside the target, for a rename is only atomic within one file system.

@@ -142,18 +142,13 @@ ENCODERS: Mapping[str, Callable[[], RecordEncoder]] = {"jsonl": _JsonlEncoder, "
 
 
 def _check_names(record: ResultRecord) -> ResultRecord:
-    """Return the record itself; under a misspelt name a value would be lost without a word.
-
-    Raises:
-        KeyError: a name that is no column.
-    """
+    # Under a misspelt name a value would be lost without a word.
     if unknown := record.keys() - COLUMNS.keys():
         raise KeyError(f"no columns: {', '.join(sorted(unknown))}")
     return record
 
 
 def _fill_columns(record: ResultRecord) -> dict[str, Any]:
-    """Return every column, in order."""
     known = _check_names(record)
     return {name: to_rfc3339(known.get(name)) if kind == "time" else known.get(name) for name, kind in COLUMNS.items()}
 

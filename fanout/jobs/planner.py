@@ -25,11 +25,7 @@ class JobPlanner:
         self._builders: Mapping[JobKind, RequestBuilderFactory] = {"rows": RowRequestBuilder, **(builders or {})}
 
     def make_builder(self, spec: JobSpec, account_id: str) -> RequestBuilder:
-        """Return the request builder of a job.
-
-        Raises:
-            RequestError: its models, parameters or template cannot be used.
-        """
+        """Return the request builder of a job, or raise `RequestError` where its models or template cannot be used."""
         return self._builders[spec.kind](spec, account_id)
 
     def plan_item(self, job: Job, body: str) -> list[Call]:
@@ -37,13 +33,9 @@ class JobPlanner:
         return self.dispatcher.plan(self.make_builder(job.spec, job.account_id).build_request(body))
 
     def fingerprint_spec(self, spec: JobSpec, builder: RequestBuilder) -> Fingerprint:
-        """Return the fingerprint of a new job; empty where its requests name their own models.
-
-        Raises:
-            RequestError: some models cannot be called.
-        """
+        """Return the fingerprint of a new job, or raise `RequestError` where some of its models cannot be called."""
         if spec.kind != "rows":
-            return {}
+            return {}  # requests name their own models: see `Intake`
         calls = self.dispatcher.plan(builder.build_request(EMPTY_ROW))
         _check_refusals((f"models[{call.entry}]", call) for call in calls)
         providers = self.dispatcher.settings.providers
@@ -52,11 +44,7 @@ class JobPlanner:
         return {f"{call.entry}: {call.target.label}": _describe_call(call, providers, parameters=True) for call in first}
 
     def fingerprint_job(self, job: Job) -> Fingerprint:
-        """Return the fingerprint that a job would have if it were made now.
-
-        Raises:
-            RequestError: some models can no longer be called.
-        """
+        """Return the fingerprint that a job would have if it were made now."""
         if job.spec.kind == "rows":
             return self.fingerprint_spec(job.spec, self.make_builder(job.spec, job.account_id))
         # Requests name their own models, but a million of them are not planned anew: the first of each name stands for all.
@@ -65,11 +53,7 @@ class JobPlanner:
         return fingerprint_names(calls, self.dispatcher.settings.providers)
 
     def require_unchanged(self, job: Job) -> Fingerprint:
-        """Return the fingerprint of a job whose models still stand for the same.
-
-        Raises:
-            RequestError: with every difference.
-        """
+        """Return the fingerprint of a job whose models still stand for the same, or raise every difference."""
         fingerprint = self.fingerprint_job(job)
         if differences := _find_differences(job.fingerprint, fingerprint):
             raise RequestError(differences)

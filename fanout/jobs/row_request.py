@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pydantic_core import from_json
 
 from fanout.core.errors import Fault, RequestError
-from fanout.core.json_text import JsonObject
-from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
 from fanout.core.sampling_fields import validate_sampling
 from fanout.dispatch.plan import Request, parse_entries
@@ -23,11 +21,7 @@ class RowRequestBuilder:
     """The `RequestBuilder` of jobs whose input is rows of prompts."""
 
     def __init__(self, spec: JobSpec, account_id: str) -> None:
-        """Keep what all rows have in common.
-
-        Raises:
-            RequestError: the job's models, parameters or template cannot be used.
-        """
+        """Keep what all rows have in common, or raise `RequestError` where models, parameters or template cannot be used."""
         faults: list[Fault] = []
         self._entries = parse_entries(spec.models, faults)
         self._sampling = validate_sampling(spec.parameters, "parameters.", faults)
@@ -41,11 +35,7 @@ class RowRequestBuilder:
         self._spec, self._account_id = spec, account_id or None
 
     def parse_row(self, values: Mapping[str, object]) -> tuple[str | None, str]:
-        """Return the custom id of a row, and its body as JSON.
-
-        Raises:
-            RequestError: with every fault of the row.
-        """
+        """Return the custom id of a row, and its body as JSON, or raise `RequestError` with every fault of the row."""
         item = parse_row(values, self._template, typed=self._spec.typed)
         if isinstance(item, RowItem):
             return item.custom_id, item.to_json()
@@ -59,7 +49,9 @@ class RowRequestBuilder:
             parameters["stop"] = tuple(parameters["stop"])
         if self._spec.repeats > 1:
             parameters["n"] = self._spec.repeats  # planned as calls of their own, whatever the provider makes of `n`
-        messages = _to_messages(item["messages"]) if "messages" in item else None
+        messages = None
+        if "messages" in item:
+            messages = tuple(message.to_message() for message in MESSAGES.validate_python(item["messages"], strict=True))
         has_own_system = any(message.role in SYSTEM_ROLES for message in messages or ())
         return Request(
             entries=self._entries,
@@ -78,7 +70,3 @@ def is_request_line(values: Mapping[str, object]) -> bool:
     Source: `BatchRequestInput`, https://github.com/openai/openai-openapi
     """
     return values.keys() >= REQUEST_LINE_FIELDS
-
-
-def _to_messages(messages: Sequence[JsonObject]) -> tuple[Message, ...]:
-    return tuple(message.to_message() for message in MESSAGES.validate_python(messages, strict=True))

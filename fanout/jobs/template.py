@@ -31,11 +31,7 @@ class PromptTemplate(Template):
     pattern = _PATTERN  # type: ignore[assignment]  # `Template` compiles it
 
     def __init__(self, text: str) -> None:
-        """Check the template.
-
-        Raises:
-            RequestError: a `{{` is not closed on its line, a name is not valid, or there is no variable at all.
-        """
+        """Check the template: `RequestError` where `{{` is not closed on its line, a name is not valid, or none is there."""
         super().__init__(text)
         self.variables = tuple(self.get_identifiers())
         faults = [_describe_fault(text, found.start()) for found in re.finditer(self.pattern, text) if found["invalid"]]
@@ -45,17 +41,11 @@ class PromptTemplate(Template):
             raise RequestError(faults)
 
     def render(self, values: Mapping[str, object]) -> str:
-        """Return the prompt for a row; a value that is not text is written as JSON.
-
-        Raises:
-            KeyError: a variable is missing.
-        """
-        return self.substitute({name: to_text(values[name]) for name in self.variables})
-
-
-def to_text(value: object) -> str:
-    """Return text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else to_json(value).decode()
+        """Return the prompt for a row; a value that is not text is written as JSON."""
+        row = {name: values[name] for name in self.variables}
+        return self.substitute(
+            {name: value if isinstance(value, str) else to_json(value).decode() for name, value in row.items()}
+        )
 
 
 def _describe_fault(text: str, start: int) -> Fault:

@@ -106,17 +106,12 @@ class UnitJournal:
         await self._wait_for_store(put)
 
     async def _wait_for_store(self, transaction: Callable[[], Awaitable[Found]]) -> Found:
-        """Return the result of a transaction, retried while the database cannot be used.
-
-        Raises:
-            StoreError: it could not be used for `PATIENCE_S`.
-            LeaseLostError: another process has taken the job.
-        """
+        """Return the result of a transaction, retried while the database cannot be used, for `PATIENCE_S`."""
         began = time.monotonic()
         while True:
             try:
                 found = await transaction()
-            except LeaseLostError:
+            except LeaseLostError:  # a `StoreError`, but another process has the job: no wait would help
                 raise
             except StoreError as error:
                 if time.monotonic() - began > PATIENCE_S:

@@ -74,14 +74,9 @@ class JobWorker:
 
     @property
     def progress(self) -> Progress:
-        """Progress at this moment."""
-        return Progress(
-            job=self.job,
-            counts=self._journal.counts,
-            running=self._scheduler.running,
-            waiting=self._scheduler.delayed,
-            rates=self._journal.rates,
-        )
+        """Progress at this moment; of a job that runs here it is newer than the store's."""
+        journal, scheduler = self._journal, self._scheduler
+        return Progress(self.job, journal.counts, scheduler.running, scheduler.delayed, journal.rates)
 
     def stop(self, state: JobState, reason: str | None) -> None:
         """Send nothing more; calls in flight are waited for.
@@ -194,12 +189,11 @@ class JobWorker:
         if failure.kind == "rate_limit":  # the account's doing, not the unit's: it uses up no attempt
             unit.tries -= 1
             unit.waits += 1
-            return (
-                max(retries.compute_delay_s(failure, unit.waits, policy), 0.01) if unit.waits < MAX_RATE_LIMIT_WAITS else None
-            )
-        if unit.tries >= (self.job.spec.attempts or policy.attempts):
-            return None
-        return max(retries.compute_delay_s(failure, unit.tries, policy), 0.01)
+            number, most = unit.waits, MAX_RATE_LIMIT_WAITS
+        else:
+            number, most = unit.tries, self.job.spec.attempts or policy.attempts
+        # Never 0: the caller would take that for a final failure.
+        return max(retries.compute_delay_s(failure, number, policy), 0.01) if number < most else None
 
     async def _keep_lease(self) -> None:
         """Renew the lease, and stop where the job was cancelled by another process."""
