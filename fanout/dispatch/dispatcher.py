@@ -66,9 +66,9 @@ class Dispatcher:
         """Return what becomes of the parameters of `query` at a target's provider."""
         return self.upstreams.find_provider(target).fit(target, query)
 
-    async def attempt(self, call: Call, *, deadline_s: float, priority: Priority = Priority.BATCH) -> Outcome:
-        """Make one attempt, through the limiter; whether and when there is another is up to the caller."""
-        running = InFlightCall(call, time.monotonic() + deadline_s, priority)
+    async def attempt(self, call: Call, *, deadline_s: float) -> Outcome:
+        """Make one attempt for a job, behind all interactive calls; whether and when there is another is up to the caller."""
+        running = InFlightCall(call, time.monotonic() + deadline_s, Priority.BATCH)
         task = self._track(running, asyncio.create_task(self._run_call(running, self.upstreams.attempt)))
         try:
             return await task
@@ -78,25 +78,17 @@ class Dispatcher:
                 raise
             return self._finish(running, running.cancelled_as)  # by `stop`
 
-    async def run(
-        self,
-        calls: Sequence[Call],
-        *,
-        deadline_s: float,
-        return_when: int | None = None,
-        priority: Priority = Priority.INTERACTIVE,
-    ) -> list[Outcome]:
+    async def run(self, calls: Sequence[Call], *, deadline_s: float, return_when: int | None = None) -> list[Outcome]:
         """Return every call's outcome, in the order of the calls; an upstream's failure is an outcome, never an exception.
 
         Args:
             calls: what to call.
             deadline_s: from now; covers queueing, all retries and the answers.
             return_when: how many entries must have answered before the rest is cancelled; `None`: all.
-            priority: rank among the calls that wait for the same account.
         """
         deadline = time.monotonic() + deadline_s
         race = Race(calls, return_when)
-        running = [InFlightCall(call, deadline, priority) for call in calls]
+        running = [InFlightCall(call, deadline) for call in calls]
         try:
             async with asyncio.TaskGroup() as group:
                 for item in running:
@@ -106,28 +98,16 @@ class Dispatcher:
         return outcomes
 
     async def stream(
-        self,
-        calls: Sequence[Call],
-        *,
-        deadline_s: float,
-        return_when: int | None = None,
-        priority: Priority = Priority.INTERACTIVE,
+        self, calls: Sequence[Call], *, deadline_s: float, return_when: int | None = None
     ) -> AsyncGenerator[Piece]:
         """Yield the deltas of all calls as they arrive, and each call's outcome when it ends. Arguments as for `run`."""
-        bursts = self.stream_bursts(calls, deadline_s=deadline_s, return_when=return_when, priority=priority)
-        async with aclosing(bursts):
+        async with aclosing(self.stream_bursts(calls, deadline_s=deadline_s, return_when=return_when)) as bursts:
             async for burst in bursts:
                 for piece in burst:
                     yield piece
 
     async def stream_bursts(
-        self,
-        calls: Sequence[Call],
-        *,
-        deadline_s: float,
-        return_when: int | None = None,
-        priority: Priority = Priority.INTERACTIVE,
-        silence_s: float | None = None,
+        self, calls: Sequence[Call], *, deadline_s: float, return_when: int | None = None, silence_s: float | None = None
     ) -> AsyncGenerator[list[Piece]]:
         """Stream, with the pieces that arrived together in one list, so that one write sends them on.
 
@@ -143,7 +123,7 @@ class Dispatcher:
 
         try:
             for call in calls:
-                running = InFlightCall(call, deadline, priority, inbox=inbox)
+                running = InFlightCall(call, deadline, inbox=inbox)
                 task = self._track(running, asyncio.create_task(self._run_call(running, self._attempt_with_retries)))
                 task.add_done_callback(deliver_outcome(running))
                 race.add(task)
@@ -256,11 +236,7 @@ def raise_file_limit() -> None:
 
 @asynccontextmanager
 async def open_dispatcher(settings: Settings, observers: Sequence[Observer] = ()) -> AsyncGenerator[Dispatcher]:
-    """Open a dispatcher with its connections; both are closed at the end.
-
-    Raises:
-        ConfigError: an adapter cannot be loaded.
-    """
+    """Open a dispatcher with its connections, which are closed at the end; `ConfigError`: an adapter cannot be loaded."""
     # No cookies: one caller's session at an upstream must not leak into another's call.
     # limit=0: aiohttp's own limit of 100 would queue calls where nobody sees them; ours is the limiter's cap.
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, keepalive_timeout=30)

@@ -28,7 +28,7 @@ class InFlightCall:
 
     call: Call
     deadline: float
-    priority: Priority
+    priority: Priority = Priority.INTERACTIVE
     inbox: Inbox | None = None
     """Destination of a streamed call's pieces."""
     created_at: float = field(default_factory=time.monotonic)
@@ -151,20 +151,15 @@ class Race:
 
 
 async def relay(running: InFlightCall, pieces: AsyncGenerator[Delta | Completion]) -> Completion:
-    """Pass an attempt's deltas on as they arrive, and return the completion at its end.
-
-    Raises:
-        ProviderError: the stream ended without a completion, or failed.
-    """
+    """Pass an attempt's deltas on as they arrive, and return the completion at its end; without one, it is `malformed`."""
     inbox = running.inbox
     assert inbox is not None
     async with aclosing(pieces):
         async for piece in pieces:
             if not isinstance(piece, Delta):
                 return piece
-            if running.first_token_s is None and (
-                piece.text or piece.reasoning or piece.tool_calls or piece.refusal or piece.extra
-            ):
+            has_content = piece.text or piece.reasoning or piece.tool_calls or piece.refusal or piece.extra
+            if running.first_token_s is None and has_content:
                 running.first_token_s = time.monotonic() - running.started_at
             # What a failure reports as partial text is one answer: the first choice.
             if piece.text and piece.choice_index == 0:

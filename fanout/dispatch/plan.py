@@ -131,11 +131,12 @@ class _ResolvedEntry:
         defaults = request.defaults - {name for name, value in entry.overrides.items() if value is not None}
         passthrough = {**request.passthrough, **entry.passthrough} if entry.passthrough else request.passthrough
         credential = request.credentials.get(model.provider) if model else None
-        refusal: Failure | None
+        label, refusal = entry.label or entry.model, None
         if model is None:
-            target, refusal = _build_unknown_target(entry), catalogue.refuse_unknown(entry.model)
+            target, refusal = Target(label, entry.model, None, None), catalogue.refuse_unknown(entry.model)
         else:
-            target = _build_target(entry, model)
+            group = model.row.limit_group if model.row else None
+            target = Target(label, entry.model, model.provider, model.id, model.kind, limit_group=group)
             refusal = catalogue.refuse_retired(model, today) or _find_refusal(model, catalogue, request)
         return cls(target, sampling, defaults, passthrough, samples, refusal, credential)
 
@@ -150,9 +151,8 @@ class _QueryBuilder:
     def build(self, entry: _ResolvedEntry) -> Query:
         """Return an entry's query: a chat model gets the prompt as one user message, any other model as plain text."""
         request = self._request
-        chat = (
-            request.messages is not None or entry.target.kind == "chat" or bool(request.system and entry.target.kind == "both")
-        )
+        kind = entry.target.kind
+        chat = request.messages is not None or kind == "chat" or bool(request.system and kind == "both")
         # By identity: entries without overrides share the objects, and comparing values would cost more than building.
         key = (chat, id(entry.sampling), id(entry.passthrough))
         query = self._built.get(key)
@@ -184,21 +184,6 @@ def _expand_sets(entries: tuple[Entry, ...], catalogue: Catalogue) -> Iterator[E
         else:
             for member in members:
                 yield replace(entry, model=member, label=f"{entry.label}: {member}" if entry.label else None)
-
-
-def _build_target(entry: Entry, model: Model) -> Target:
-    return Target(
-        label=entry.label or entry.model,
-        name=entry.model,
-        provider=model.provider,
-        model=model.id,
-        kind=model.kind,
-        limit_group=model.row.limit_group if model.row else None,
-    )
-
-
-def _build_unknown_target(entry: Entry) -> Target:
-    return Target(label=entry.label or entry.model, name=entry.model, provider=None, model=None)
 
 
 def _find_refusal(model: Model, catalogue: Catalogue, request: Request) -> Failure | None:

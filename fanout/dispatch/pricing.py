@@ -16,12 +16,7 @@ from fanout.core.usage import Cost, Usage
 
 Pricer = Callable[[Usage], float | None]
 SOURCE = f"genai-prices {version('genai-prices')}"
-TOKEN_PRICES = {
-    "input": "input_mtok",
-    "output": "output_mtok",
-    "cached": "cache_read_mtok",
-    "cache_write": "cache_write_mtok",
-}
+TOKEN_PRICES = {"input": "input_mtok", "output": "output_mtok", "cached": "cache_read_mtok", "cache_write": "cache_write_mtok"}
 """Field of `TokenPrices` → field of genai-prices."""
 OTHER_PRICES = frozenset({"requests_kcount", "output_reasoning_mtok"})
 """Prices of other things that our usage counts. It counts no audio, pages, searches, …, so their prices change nothing."""
@@ -73,11 +68,7 @@ def load_prices() -> None:
 def compute_cost(usage: Usage | None, own: PriceRow | None, provider: str, model: str) -> Cost | None:
     """Return the cost of a call; `None` where the usage or the price is unknown.
 
-    Args:
-        usage: the usage that the provider reported.
-        own: the price in `providers.json`, if any.
-        provider: the provider's name in genai-prices; empty where it has none.
-        model: the model's name at the provider.
+    `own` is the price in `providers.json`; `provider` the provider's name in genai-prices, empty where it has none.
     """
     if usage is None:
         return None

@@ -18,7 +18,6 @@ from fanout.dispatch import pricing
 from fanout.dispatch.in_flight import InFlightCall, relay
 from fanout.dispatch.retries import Result
 from fanout.limits.limiter import Limiter
-from fanout.limits.pauses import MAX_PAUSE_S
 from fanout.limits.queue import Permit
 from fanout.limits.registry import LimiterRegistry
 from fanout.providers import OnHeaders, PreparableProvider, Provider
@@ -35,12 +34,10 @@ class Upstreams:
         self._providers = {name: providers.create(row, session) for name, row in settings.providers.items()}
 
     def find_provider(self, target: Target) -> Provider:
-        """Return the provider of a target."""
         assert target.provider is not None, "a call without a provider has a refusal and is never sent"
         return self._providers[target.provider]
 
     def find_row(self, call: Call) -> ProviderSettings:
-        """Return the configuration of a call's provider."""
         assert call.target.provider is not None
         return self._settings.providers[call.target.provider]
 
@@ -133,7 +130,7 @@ def _settle(limiter: Limiter, permit: Permit, call: Call, result: Result | None)
     # Other calls would be refused as well, and many providers count a refused call against the limit.
     if isinstance(result, Failure) and result.kind == "rate_limit" and result.retry_after_s:
         model = None if result.account_wide else call.target.model
-        limiter.pause(model, min(result.retry_after_s, MAX_PAUSE_S), result.code or result.kind)
+        limiter.pause(model, result.retry_after_s, result.code or result.kind)
 
 
 def _compute_max_tokens(sampling: Sampling) -> int | None:

@@ -84,11 +84,7 @@ class OpenAIBatchWorker:
     """Background task for the batches of a store."""
 
     def __init__(
-        self,
-        manager: JobManager,
-        batches: BatchStore,
-        files: FileStore,
-        measure_files: Callable[[Job], Awaitable[FileSizes]],
+        self, manager: JobManager, batches: BatchStore, files: FileStore, measure_files: Callable[[Job], Awaitable[FileSizes]]
     ) -> None:
         self._manager, self._batches, self._files, self._measure_files = manager, batches, files, measure_files
         self._tasks: dict[str, asyncio.Task[None]] = {}

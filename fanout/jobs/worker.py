@@ -23,7 +23,6 @@ from fanout.jobs.model_queues import ModelQueue, PendingUnit
 from fanout.jobs.scheduler import UnitScheduler
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.unit_journal import UnitJournal
-from fanout.limits.queue import Priority
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobState
@@ -157,7 +156,7 @@ class JobWorker:
             return None
         row = self._dispatcher.settings.providers[unit.call.target.provider or ""].row
         began = time.monotonic()
-        outcome = await self._dispatcher.attempt(unit.call, deadline_s=MAX_QUEUED_S + row.timeout_s, priority=Priority.BATCH)
+        outcome = await self._dispatcher.attempt(unit.call, deadline_s=MAX_QUEUED_S + row.timeout_s)
         now = time.monotonic()
         unit.tries += 1
         _adapt_concurrency(queue, outcome, now - (outcome.timing.call_s or now - began), now)

@@ -12,10 +12,9 @@ from fanout.config.providers_file import LimitsRow
 from fanout.core.errors import ProviderError
 from fanout.core.rate_limits import RateLimitStatus
 from fanout.core.schema import Failure
-from fanout.limits.pauses import Hold, Pauses
 from fanout.limits.queue import Permit, Priority, Waiter, WaitingCalls
 from fanout.limits.upstream_quota import LimitReport, QuotaTable
-from fanout.limits.windows import TokenWindow, build_start_windows
+from fanout.limits.windows import Hold, Pauses, TokenWindow, build_start_windows
 
 MINUTE_S = 60.0
 INITIAL_MEAN_OUTPUT_TOKENS = 256.0
@@ -73,8 +72,7 @@ class Limiter:
         period_s: float = MINUTE_S,
         is_group: bool = False,
     ) -> None:
-        self.name = name
-        self.limits = limits
+        self.name, self.limits = name, limits
         self.counts_tokens = limits.tokens_per_minute is not None
         """Whether `acquire` needs to know how many tokens a call may use."""
         self.concurrency: float = limits.concurrency or math.inf
@@ -92,17 +90,11 @@ class Limiter:
     async def acquire(
         self, model: str, *, input_bytes: int = 0, max_tokens: int | None = None, priority: Priority, deadline: float
     ) -> Permit:
-        """Wait for a place, in order of priority and arrival.
-
-        Args:
-            model: the upstream's name; a pause may concern one model alone.
-            input_bytes: size of the input, from which its tokens are estimated until `release` reports the usage.
-            max_tokens: bound of the output; `None` estimates it from the calls before.
-            priority: rank among the calls that wait.
-            deadline: on `time.monotonic`.
+        """Wait for a place, in order of priority and arrival. The tokens are estimated until `release` reports the usage.
 
         Raises:
-            ProviderError: kind `rate_limit`: the wait would outlast, or has outlasted, the deadline, or the queue is full.
+            ProviderError: kind `rate_limit`: the wait would outlast, or has outlasted, the deadline (`time.monotonic`), or the
+                queue is full.
         """
         tokens = self._estimate_tokens(input_bytes, max_tokens) if self.counts_tokens else 0
         now = time.monotonic()

@@ -50,19 +50,15 @@ class Gate(Protocol):
 
     def compute_start_wait_s(self, now: float) -> float:
         """Return the wait until any call could start."""
-        ...
 
     def compute_hold_s(self, model: str, tokens: int, now: float) -> float:
         """Return how long calls of this model stand aside, for reasons that do not concern the others."""
-        ...
 
     def compute_room_wait_s(self, tokens: int, now: float) -> float:
         """Return the wait until there is room for so many tokens, which whoever is first in the queue waits for."""
-        ...
 
     def grant(self, model: str, tokens: int, now: float) -> Permit:
         """Start a call."""
-        ...
 
 
 class ModelWaiters:

@@ -20,14 +20,7 @@ class LimiterRegistry:
         self._callers: dict[AccountKey, Limiter] = {}
 
     def get(self, provider: str, limits: LimitsRow, group: str | None, digest: str | None = None) -> Limiter:
-        """Return the limiter of an account.
-
-        Args:
-            provider: the account's provider.
-            limits: the provider's limits.
-            group: the models' limit group, if they have one.
-            digest: hash of a caller-supplied key; such keys get their own limiter.
-        """
+        """Return the limiter of an account. `digest`: hash of a caller-supplied key; such keys get their own limiter."""
         known = self._callers if digest else self._own
         key = (provider, group, digest)
         limiter = known.get(key)

@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 
 from fanout.core.rate_limits import RateLimitStatus, Remaining
-from fanout.limits.pauses import Hold
+from fanout.limits.windows import Hold
 
 NOT_REPORTED = Remaining()
 MAX_HOLD_S = 60.0
@@ -46,23 +46,6 @@ class CallStart:
 
 class QuotaEstimate:
     """An estimate of what is left of one limit. Times are on `time.monotonic`, amounts are requests or tokens."""
-
-    __slots__ = (
-        "_at",
-        "_full_at",
-        "_held_since",
-        "_level",
-        "_limit",
-        "_newest_start",
-        "_recent_since",
-        "_recently_taken",
-        "_refill_per_s",
-        "_refills_at_once",
-        "_renewed_at",
-        "reported",
-        "reported_at",
-        "unconfirmed",
-    )
 
     def __init__(self) -> None:
         self.reported, self.reported_at = NOT_REPORTED, -math.inf
@@ -109,13 +92,9 @@ class QuotaEstimate:
             self._held_since = now  # a call that was let through to find out gets the time to answer
 
     def read(self, now: float, left: Remaining, started: float, uncounted: float) -> None:
-        """Take in a reading.
+        """Take in a reading from the answer to a call that `started` then.
 
-        Args:
-            now: time of its arrival.
-            left: the reading.
-            started: start of the call whose answer brought it.
-            uncounted: amount taken by the calls beside that one, which the reading may not include.
+        `uncounted` is the amount taken by the calls beside that one, which the reading may not include.
         """
         is_newest = started >= self._newest_start
         if is_newest:
@@ -226,6 +205,11 @@ class UpstreamQuota:
             self.tokens.read(now, rate.tokens, started.at, beside)
         self.confirm(started)
 
+    def report(self, model: str | None, now: float) -> LimitReport:
+        """Return the last reading, unchanged, and its age."""
+        requests, tokens = (known.reported if known else NOT_REPORTED for known in (self.requests, self.tokens))
+        return LimitReport(model, requests, tokens, now - self.reported_at)
+
     def _recount_open_calls(self) -> None:
         if self.requests:
             self.requests.unconfirmed = self._requests_taken - self._requests_confirmed
@@ -235,7 +219,7 @@ class UpstreamQuota:
 
 @dataclass(frozen=True, slots=True)
 class LimitReport:
-    """The last reading of a quota, unchanged, and its age."""
+    """The last reading of a quota."""
 
     model: str | None
     requests: Remaining
@@ -268,16 +252,7 @@ class QuotaTable:
 
     def list_reports(self, now: float) -> list[LimitReport]:
         """Return the last reading of every quota that has one."""
-        return [
-            LimitReport(
-                model,
-                quota.requests.reported if quota.requests else NOT_REPORTED,
-                quota.tokens.reported if quota.tokens else NOT_REPORTED,
-                now - quota.reported_at,
-            )
-            for model, quota in self.by_model.items()
-            if quota.reported_at > -math.inf
-        ]
+        return [quota.report(model, now) for model, quota in self.by_model.items() if quota.reported_at > -math.inf]
 
     def list_holds(self, now: float) -> list[Hold]:
         """Return the holds of calls that would exceed what the upstream reports as left."""

@@ -1,14 +1,16 @@
-"""Sliding windows: starts and tokens used in the last period, and the wait until the next ones fit."""
+"""Waits that the clock alone ends: sliding windows of starts and tokens, and pauses that an upstream has requested."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from asyncio_throttle import Throttler
 
 from fanout.config.providers_file import LimitsRow
 
+MAX_PAUSE_S = 60.0
 MARGIN_S = 1e-4
 """Added to every wait: an entry leaves its window when it is older than the period, not as old."""
 
@@ -97,3 +99,43 @@ def build_start_windows(limits: LimitsRow, period_s: float) -> Iterator[StartWin
         yield StartWindow(limits.requests_per_minute, period=period_s)
         if limits.burst:
             yield StartWindow(limits.burst, period=period_s * limits.burst / limits.requests_per_minute)
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The reason why no call of a model (`None`: of any) starts now."""
+
+    model: str | None
+    seconds: float
+    reason: str
+
+
+class Pauses:
+    """Pauses under way, by model; `None` stands for the whole account."""
+
+    def __init__(self) -> None:
+        self.ends: dict[str | None, float] = {}
+        """On `time.monotonic`."""
+        self._reasons: dict[str | None, str] = {}
+
+    def add(self, now: float, model: str | None, seconds: float, reason: str) -> None:
+        """Pause a model for `seconds`, at most a minute; a longer pause that is under way stays."""
+        end = max(self.ends.get(model, 0.0), now + min(seconds, MAX_PAUSE_S))
+        # Callers choose the names of models: pauses that are over and never looked up again must not pile up.
+        self.ends = {name: other for name, other in self.ends.items() if other > now} | {model: end}
+        self._reasons = {name: self._reasons.get(name, reason) for name in self.ends} | {model: reason}
+
+    def compute_wait_s(self, now: float, model: str | None) -> float:
+        """Return the rest of the pause of exactly this entry; 0 where there is none."""
+        end = self.ends.get(model)
+        if end is None:
+            return 0.0
+        if end <= now:
+            # Forgotten, so that `ends` is empty again and no call looks a pause up.
+            del self.ends[model]
+            return 0.0
+        return end - now
+
+    def list_holds(self, now: float) -> list[Hold]:
+        """Return the pauses that are not over."""
+        return [Hold(model, end - now, self._reasons[model]) for model, end in self.ends.items() if end > now]

@@ -21,12 +21,7 @@ from tests.support.builders.plans import TODAY, build_catalogue, fit_parameters,
 
 
 def test_calls_are_ordered_by_prompt_then_entry_then_sample() -> None:
-    found = plan_calls(
-        "chat",
-        Entry("text", overrides={"n": 2}),
-        prompts=("one", "two"),
-        many_prompts=True,
-    )
+    found = plan_calls("chat", Entry("text", overrides={"n": 2}), prompts=("one", "two"), many_prompts=True)
     assert [(call.index, call.prompt_index, call.entry, call.sample) for call in found] == [
         (0, 0, 0, 0),
         (1, 0, 1, 0),
@@ -133,11 +128,7 @@ def test_a_target_holds_the_name_that_was_written_and_what_it_resolves_to() -> N
     ],
 )
 def test_a_prompt_goes_to_each_kind_of_model_in_its_own_form(
-    model: str,
-    system: str | None,
-    messages: list[tuple[str, str]] | None,
-    prompt: str | None,
-    ignored: tuple[str, ...],
+    model: str, system: str | None, messages: list[tuple[str, str]] | None, prompt: str | None, ignored: tuple[str, ...]
 ) -> None:
     call = plan_call(model, system=system)
     assert call.query.messages == (messages and tuple(Message(role, text) for role, text in messages))
@@ -173,12 +164,7 @@ def test_equal_entries_share_one_query() -> None:
 
 @pytest.mark.parametrize(
     ("seed", "seeds"),
-    [
-        (None, [None, None, None]),
-        (7, [7, 8, 9]),
-        (-1, [-1, 0, 1]),
-        (MAX_SEED - 1, [MAX_SEED - 1, MAX_SEED, -MAX_SEED - 1]),
-    ],
+    [(None, [None, None, None]), (7, [7, 8, 9]), (-1, [-1, 0, 1]), (MAX_SEED - 1, [MAX_SEED - 1, MAX_SEED, -MAX_SEED - 1])],
 )
 def test_sample_k_is_sent_seed_plus_k(seed: int | None, seeds: list[int | None]) -> None:
     """With one seed for all, every sample would be the same text; past the highest seed it wraps around."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fanout.api import build_request
 from fanout.core.schema import Completion
-from fanout.limits.queue import Priority
 from tests.support.builders.jobs import open_jobs
 from tests.support.stalls import watch_stalls
 from tests.support.upstream.server import Upstream
@@ -30,7 +29,7 @@ async def test_limits_hold_for_jobs_and_interactive_calls_come_first(upstream: U
             await asyncio.sleep(0.01)
         before = len(upstream.requests)
         calls = kept.dispatcher.plan(build_request("now", [f"up/say-{number}" for number in range(5)]))
-        outcomes = await kept.dispatcher.run(calls, deadline_s=30, priority=Priority.INTERACTIVE)
+        outcomes = await kept.dispatcher.run(calls, deadline_s=30)
         job = await running
 
     assert job.state == "done"

@@ -158,7 +158,7 @@ def test_a_cell_with_broken_json_is_reported() -> None:
 def test_every_error_of_a_row_is_reported_at_once() -> None:
     found = find_faults({"system": 1, "temperature": "hot", "seed": "x", "n": 1, "promt": "hi", "parameters": {"top_p": 2}})
     assert [sentence.split(":")[0] for sentence in found] == [
-        *("n", "promt", "prompt", "system", "temperature", "seed", "parameters.top_p"),
+        *("n", "promt", "prompt", "system", "temperature", "seed", "parameters.top_p")
     ]
 
 
