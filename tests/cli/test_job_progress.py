@@ -16,7 +16,7 @@ from fanout.cli.job_progress import JobProgress
 from fanout.rendering.job import JobCountsJson, JobJson
 
 
-def make_counts(model: str = "gpt-5", **fields: Any) -> JobCountsJson:
+def make_counts(model: str = "gpt-6-luna", **fields: Any) -> JobCountsJson:
     counts: Any = {
         "model": model,
         "ended": 620,
@@ -104,7 +104,7 @@ def test_low_rates_are_shown_by_the_minute() -> None:
 def test_a_terminal_has_a_bar_and_a_row_for_every_model_from_the_beginning() -> None:
     console, out = make_console(is_terminal=True)
     with JobProgress(console) as view:
-        view.expect(["gpt-5", "other", "other"], 400)
+        view.expect(["gpt-6-luna", "other", "other"], 400)
         view.show(make_job(), ["openai: paused for 12 s"])
 
     shown = out.getvalue()

@@ -23,8 +23,8 @@ LOCAL = {  # published names → embedded models
     "codellama/codellama-13b-instruct": ("ngram-3", "chat"),
 }
 SCRIPTED = {  # names → scripts of tests/support/upstream/script.py
-    "gpt-4": "ok",
-    "gpt-4o": "ok",
+    "gpt-6-sol": "ok",
+    "gpt-6-luna": "ok",
     "nousresearch/nous-hermes-llama2-13b": "ok",
     "echo": "echo",
     "cut": "cut",
@@ -76,7 +76,7 @@ async def report_of(client: str, upstream: Upstream, folder: Path, example: str 
 async def test_thiggle(upstream: Upstream, tmp_path: Path) -> None:
     report = await report_of("thiggle", upstream, tmp_path)
     example = report["example"]
-    assert [choice["model"] for choice in example["choices"]] == ["gpt-4", "llama-2-70b"]
+    assert [choice["model"] for choice in example["choices"]] == ["gpt-6-sol", "llama-2-70b"]
     assert all(
         isinstance(choice["text"], str) and choice["usage"]["completion_tokens"] is not None for choice in example["choices"]
     )
@@ -92,7 +92,7 @@ async def test_konko(upstream: Upstream, tmp_path: Path) -> None:
     assert said(report["completion"]["choices"][0])
     assert report["completion"]["model"] == "meta-llama/llama-2-13b"
     assert report["chat"]["choices"][0]["message"]["role"] == "assistant"
-    assert [(index, model) for index, model, _ in report["several"]] == [(0, "meta-llama/llama-2-13b"), (1, "gpt-4")]
+    assert [(index, model) for index, model, _ in report["several"]] == [(0, "meta-llama/llama-2-13b"), (1, "gpt-6-sol")]
     assert len("".join(report["stream"])) >= 1
     assert report["repetition_penalty"] == []
     assert "codellama/codellama-13b-instruct" in report["models"]
@@ -161,7 +161,7 @@ async def test_openais_batches(upstream: Upstream, tmp_path: Path) -> None:
     assert (report["done"]["status"], report["done"]["metadata"]) == ("completed", {"description": "nightly eval job"})
     assert report["done"]["request_counts"] == {"total": 4, "completed": 3, "failed": 1}
     answered = [(line["custom_id"], line["entry"], line["response"]["body"]["model"]) for line in report["output"]]
-    assert answered == [("request-1", 0, "gpt-4o"), ("request-2", 0, "gpt-4o"), ("request-2", 1, "gpt-4")]
+    assert answered == [("request-1", 0, "gpt-6-luna"), ("request-2", 0, "gpt-6-luna"), ("request-2", 1, "gpt-6-sol")]
     assert {line["response"]["body"]["choices"][0]["message"]["content"] for line in report["output"]} == {"This is ok."}
     assert [(line["custom_id"], line["response"]["status_code"]) for line in report["errors"]] == [("request-3", 502)]
     assert report["failed"]["status"] == "failed"

@@ -30,14 +30,14 @@ def make_file(**sections: Any) -> Rows:
 def test_the_operators_entry_replaces_the_shipped_one_whole(tmp_path: Path) -> None:
     rows = {
         "providers": {"openai": OPENAI},
-        "models": {"gpt-5": make_model("openai", "gpt-5")},
-        "sets": {"embedded": ["gpt-5"]},
+        "models": {"gpt-6-luna": make_model("openai", "gpt-6-luna")},
+        "sets": {"embedded": ["gpt-6-luna"]},
     }
     settings = load_own_settings(tmp_path, rows)
     assert settings.providers["openai"].row.api_key_env == ()
     assert settings.providers["openai"].row.limits.requests_per_minute is None
-    assert settings.models["gpt-5"].deprecated_on is None
-    assert settings.sets["embedded"] == ("gpt-5",)
+    assert settings.models["gpt-6-luna"].max_context_length is None
+    assert settings.sets["embedded"] == ("gpt-6-luna",)
 
 
 def test_other_entries_stay_as_shipped(tmp_path: Path) -> None:
@@ -50,9 +50,9 @@ def test_other_entries_stay_as_shipped(tmp_path: Path) -> None:
 
 
 def test_null_removes_an_entry(tmp_path: Path) -> None:
-    settings = load_own_settings(tmp_path, {"models": {"gpt-5": None}, "sets": {"embedded": None}})
-    assert "gpt-5" not in settings.models
-    assert "gpt-5-mini" in settings.models
+    settings = load_own_settings(tmp_path, {"models": {"gpt-6-luna": None}, "sets": {"embedded": None}})
+    assert "gpt-6-luna" not in settings.models
+    assert "gpt-5.6-luna" in settings.models
     assert settings.sets == {}
 
 
@@ -82,10 +82,10 @@ def test_removing_a_provider_removes_literal_names_from_sets_of_earlier_files() 
 
 
 def test_the_operators_model_is_not_removed_silently(tmp_path: Path) -> None:
-    rows = {"providers": {"openai": None}, "models": {"mine": make_model("openai", "x")}, "sets": {"s": ["gpt-5"]}}
+    rows = {"providers": {"openai": None}, "models": {"mine": make_model("openai", "x")}, "sets": {"s": ["gpt-6-luna"]}}
     assert collect_faults(tmp_path, rows) == [
         "own: models.mine.provider: unknown provider `openai`; did you mean `openrouter`?",
-        "own: sets.s[0]: unknown model `gpt-5`",
+        "own: sets.s[0]: unknown model `gpt-6-luna`",
     ]
 
 
@@ -210,12 +210,12 @@ def test_similar_names_without_a_conflict_are_accepted(tmp_path: Path) -> None:
     [
         ({"models": {"local/ngram-2": make_model("openai", "x")}}, 'models["local/ngram-2"]: `local/ngram-2` always means'),
         (
-            {"models": {"mine": make_model(aliases=["gpt-5"])}},
-            "models.mine.aliases[0]: `gpt-5` is already a name of model `gpt-5`",
+            {"models": {"mine": make_model(aliases=["gpt-6-luna"])}},
+            "models.mine.aliases[0]: `gpt-6-luna` is already a name of model `gpt-6-luna`",
         ),
         (
-            {"models": {"gpt-5": make_model(aliases=["gpt-5-mini"])}},
-            "models.gpt-5.aliases[0]: `gpt-5-mini` is already a name of",
+            {"models": {"gpt-6-luna": make_model(aliases=["gpt-5.6-luna"])}},
+            "models.gpt-6-luna.aliases[0]: `gpt-5.6-luna` is already a name of",
         ),
         (
             {"models": {"Embedded": make_model()}},

@@ -99,7 +99,7 @@ def test_a_long_value_is_truncated() -> None:
     [
         ((), ""),
         (("models", "a/b", "price", 0), 'models["a/b"].price[0]'),
-        (("models", "gpt-4", "max_context_length"), "models.gpt-4.max_context_length"),
+        (("models", "gpt-6-sol", "max_context_length"), "models.gpt-6-sol.max_context_length"),
         (("models", "gpt-3.5"), 'models["gpt-3.5"]'),
         (("sets", 'a"b', 2), 'sets["a\\"b"][2]'),
         (("sets", ""), 'sets[""]'),

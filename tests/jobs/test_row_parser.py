@@ -131,7 +131,11 @@ def test_a_field_that_the_template_uses_is_a_variable_only() -> None:
         ({"prompt": "x", "seed": 1, "parameters": {"seed": 2}}, None, "parameters.seed: is given twice"),
         ({"prompt": "x", "n": 2}, None, "n: cannot be set by a row: use the job's `repeats`"),
         ({"prompt": "x", "parameters": {"n": 2}}, None, "parameters.n: cannot be set by a row: use the job's `repeats`"),
-        ({"prompt": "x", "model": "gpt-4"}, None, "model: cannot be set by a row: a job sends every row to the same models"),
+        (
+            {"prompt": "x", "model": "gpt-6-sol"},
+            None,
+            "model: cannot be set by a row: a job sends every row to the same models",
+        ),
         ({"prompt": "x", "max_completion_tokens": 5}, None, "max_completion_tokens: is called `max_tokens` here"),
         ({"prompt": "x", "tools": []}, None, "tools: is only for lines with `custom_id`, `method`, `url` and `body`"),
         ({"prompt": "x", "tempreature": 1}, None, "tempreature: unknown field `tempreature`; did you mean `temperature`?"),

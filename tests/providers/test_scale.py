@@ -35,7 +35,7 @@ from tests.support.server import Server
 from tests.support.upstream.canned import answer_in_pieces, answer_with, serve_adapter
 
 UP = build_adapter(Scale, "https://api.egp.scale.com")
-CALL = build_call(UP, "gpt-4o", prompt="Once")
+CALL = build_call(UP, "gpt-6-luna", prompt="Once")
 ENGINE = build_adapter(LlmEngine, "https://api.spellbook.scale.com/llm-engine")
 ASKED = build_call(ENGINE, "llama-2-7b", prompt="Once", max_tokens=9, temperature=0.5)
 BASIC = b64encode(f"{KEY}:".encode()).decode()
@@ -70,9 +70,9 @@ class TestPlatform:
     def test_parameters_stand_in_their_own_object(self) -> None:
         """Two of them in camelCase."""
         params: dict[str, Any] = {"max_tokens": 9, "temperature": 1.5, "top_p": 0.5, "top_k": 5, "stop": ("a",), "seed": 1}
-        call = build_call(UP, "gpt-4o", prompt="Once", presence_penalty=0.1, frequency_penalty=0.2, n=2, **params)
+        call = build_call(UP, "gpt-6-luna", prompt="Once", presence_penalty=0.1, frequency_penalty=0.2, n=2, **params)
         assert encode_body(UP, call, stream=True) == {
-            "model": "gpt-4o",
+            "model": "gpt-6-luna",
             "prompt": "Once",
             "stream": True,
             "model_parameters": {
@@ -86,7 +86,7 @@ class TestPlatform:
             },
         }
         assert (call.fitted.adjusted, set(call.fitted.ignored)) == ({"temperature": (1.5, 1)}, {"seed", "n"})
-        assert encode_body(UP, CALL) == {"model": "gpt-4o", "prompt": "Once", "stream": False}
+        assert encode_body(UP, CALL) == {"model": "gpt-6-luna", "prompt": "Once", "stream": False}
 
     def test_the_key_and_the_account_are_headers(self) -> None:
         up = build_adapter(Scale, "https://api.egp.scale.com/v4", headers={"x-selected-account-id": "acct-0123"})

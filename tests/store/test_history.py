@@ -107,12 +107,12 @@ async def test_a_comparison_reads_the_same_before_and_after_it_is_written(store:
     assert (row.answered, row.failed, row.input_tokens, row.output_tokens, row.unknown_usage) == (2, 1, 10, 4, 1)
     assert (row.cost_usd, row.cost_unknown, row.total_ms, row.account_id) == (0.25, 1, 250, "team-a")
     assert [(answer.model, answer.kind, answer.finish_reason) for answer in later[1].answers] == [
-        ("gpt-4", None, "stop"),
+        ("gpt-6-sol", None, "stop"),
         ("slow", "timeout", "timeout"),
         ("free", None, "stop"),
     ]
     assert later[0][0].metadata == {"experiment": "7"}
-    assert [entry[1] for entry in later[0][0].entries] == ["gpt-4", "slow", "free"]
+    assert [entry[1] for entry in later[0][0].entries] == ["gpt-6-sol", "slow", "free"]
 
 
 async def test_usage_of_a_call_with_several_answers_stands_on_the_first(store: Store) -> None:

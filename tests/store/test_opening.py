@@ -223,7 +223,7 @@ async def test_migrations_create_the_tables_that_the_code_declares(bare_location
 
 async def test_an_old_store_is_brought_up_to_date_and_keeps_its_rows(bare_location: str) -> None:
     await migrate(bare_location, "0001")
-    row = "(60, 'team-a', 'gpt-4', 'openai', 'gpt-4-0613', 'answered', 3, 30, 12, NULL, 0, 0.75, 0)"
+    row = "(60, 'team-a', 'gpt-6-sol', 'openai', 'gpt-6-sol-2026', 'answered', 3, 30, 12, NULL, 0, 0.75, 0)"
     with OutsideConnection(bare_location) as beside:
         beside.execute(f"INSERT INTO usage VALUES {row}")
 

@@ -15,7 +15,7 @@ from fanout.providers.bedrock.adapter import Bedrock
 from tests.support.provider_calls import build_adapter, build_call
 
 HOST = "https://bedrock-runtime.us-east-1.amazonaws.com"
-MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+MODEL = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
 EVENT_STREAM = "application/vnd.amazon.eventstream"
 
 UP = build_adapter(Bedrock, HOST)

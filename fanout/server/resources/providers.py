@@ -45,13 +45,13 @@ EXAMPLE_ACCOUNT = {
     "waiting_batch": 0,
     "left": [
         {
-            "model": "gpt-4o-mini",
+            "model": "gpt-6-luna",
             "age_s": 0.31,
             "requests": {"limit": 500, "remaining": 0, "reset_s": 3.2},
             "tokens": {"limit": 200000, "remaining": 81230, "reset_s": 35.631},
         }
     ],
-    "pauses": [{"model": "gpt-4o-mini", "seconds_left": 3.2, "reason": "requests_left"}],
+    "pauses": [{"model": "gpt-6-luna", "seconds_left": 3.2, "reason": "requests_left"}],
     "recent": {
         "calls": 240,
         "answered": 237,

@@ -115,7 +115,7 @@ async def get_usage(request: web.Request) -> web.Response:
 
 EXAMPLE_ROW = {
     "account_id": "team-a",
-    "model": "gpt-4o-mini",
+    "model": "gpt-6-luna",
     "requests": 1250,
     "answered": 1247,
     "failures": {"rate_limit": 2, "timeout": 1},
@@ -124,7 +124,7 @@ EXAMPLE_ROW = {
     "total_tokens": 138342,
     "cached_tokens": 12800,
     "unknown_usage": 0,
-    "cost_usd": 0.038801,
+    "cost_usd": 0.028727,
     "cost_unknown": 0,
 }
 EXAMPLE = {

@@ -113,7 +113,7 @@ async def test_existing_files_are_merged_after_confirmation_and_backed_up(tmp_pa
         (own / "keys.env").write_text(before)
         (own / "keys.env").chmod(0o644)
         file = json.loads((own / "providers.json").read_text())
-        (own / "providers.json").write_text(json.dumps({**file, "sets": {"mine": ["local/ngram-2"], "yours": ["gpt-5"]}}))
+        (own / "providers.json").write_text(json.dumps({**file, "sets": {"mine": ["local/ngram-2"], "yours": ["gpt-6-luna"]}}))
         async with run_on_terminal(tmp_path, "--provider", "open") as screen:
             await screen.answer("OPEN_KEY is set", "n")
             await screen.answer("OPEN_KEY", KEY)
@@ -130,7 +130,7 @@ async def test_existing_files_are_merged_after_confirmation_and_backed_up(tmp_pa
     assert {read_mode(own / name) for name in ("keys.env", "keys.env.bak", "providers.json.bak")} == {0o600}
     assert json.loads((own / "providers.json").read_text())["sets"] == {
         "mine": ["local/ngram-2", "open/small-1b"],
-        "yours": ["gpt-5"],
+        "yours": ["gpt-6-luna"],
     }
 
 

@@ -27,7 +27,7 @@ chat = konko.chat.completions.create(
 )
 report["chat"] = chat.model_dump()
 
-several = konko.completions.create(model=["meta-llama/llama-2-13b", "gpt-4"], prompt="Hello", max_tokens=4)
+several = konko.completions.create(model=["meta-llama/llama-2-13b", "gpt-6-sol"], prompt="Hello", max_tokens=4)
 report["several"] = [(choice.index, choice.model, choice.usage["completion_tokens"]) for choice in several.choices]
 
 stream = konko.completions.create(model="meta-llama/llama-2-13b", prompt="Hello", max_tokens=6, stream=True)
@@ -68,8 +68,8 @@ def raised(call):
 
 client = konko.Konko(base_url=f"{URL}/v1", api_key=KEY, max_retries=0)
 report["errors"] = {
-    "400": raised(lambda: client.completions.create(model="gpt-4", prompt="x", temperature=7)),
-    "401": raised(lambda: konko.Konko(base_url=f"{URL}/v1", api_key="wrong").completions.create(model="gpt-4", prompt="x")),
+    "400": raised(lambda: client.completions.create(model="gpt-6-sol", prompt="x", temperature=7)),
+    "401": raised(lambda: konko.Konko(base_url=f"{URL}/v1", api_key="wrong").completions.create(model="gpt-6-sol", prompt="x")),
     "404": raised(lambda: client.completions.create(model="gtp-4", prompt="x")),
     "429": raised(lambda: client.completions.create(model="always-429", prompt="x")),
     "502": raised(lambda: client.completions.create(model="always-500", prompt="x")),

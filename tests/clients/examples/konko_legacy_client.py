@@ -32,11 +32,11 @@ def raised(**given):
 
 
 report["errors"] = {
-    "400": raised(model="gpt-4", prompt="x", temperature=7),
+    "400": raised(model="gpt-6-sol", prompt="x", temperature=7),
     "404": raised(model="gtp-4", prompt="x"),
     "429": raised(model="always-429", prompt="x"),
     "502": raised(model="always-500", prompt="x"),
 }
 konko.api_key = "wrong"
-report["errors"]["401"] = raised(model="gpt-4", prompt="x")
+report["errors"]["401"] = raised(model="gpt-6-sol", prompt="x")
 print(json.dumps(report))

@@ -6,7 +6,7 @@ import os
 from langchain_openai import ChatOpenAI, OpenAI
 
 given = {"base_url": os.environ["FANOUT_URL"] + "/v1", "api_key": os.environ["FANOUT_KEY"]}
-chat = ChatOpenAI(model="gpt-4o", temperature=0, **given)
+chat = ChatOpenAI(model="gpt-6-luna", temperature=0, **given)
 text = OpenAI(model="meta-llama/llama-2-13b", max_tokens=6, **given)
 report = {}
 

@@ -48,7 +48,7 @@ def read(file_id):
 
 
 batch_input_file = uploaded(
-    line("request-1", "gpt-4o"), line("request-2", ["gpt-4o", "gpt-4"]), line("request-3", "always-500")
+    line("request-1", "gpt-6-luna"), line("request-2", ["gpt-6-luna", "gpt-6-sol"]), line("request-3", "always-500")
 )
 report["file"] = client.files.retrieve(batch_input_file.id).model_dump()
 batch = created(batch_input_file, metadata={"description": "nightly eval job"})
@@ -57,17 +57,17 @@ done = ended(batch)
 report["done"] = done.model_dump()
 report["output"], report["errors"] = read(done.output_file_id), read(done.error_file_id)
 
-report["failed"] = ended(created(uploaded(line("request-1", "gtp-4o"), line("request-1", "gpt-4o")))).model_dump()
+report["failed"] = ended(created(uploaded(line("request-1", "gtp-6-luna"), line("request-1", "gpt-6-luna")))).model_dump()
 
 slow = [line(f"request-{number}", "slow") for number in range(60)]
-batch = created(uploaded(line("fast", "gpt-4o"), *slow))
+batch = created(uploaded(line("fast", "gpt-6-luna"), *slow))
 while not client.batches.retrieve(batch.id).request_counts.completed:
     time.sleep(0.05)
 client.batches.cancel(batch.id)
 cancelled = ended(batch)
 report["cancelled"] = [cancelled.status, sorted({line["error"]["code"] for line in read(cancelled.error_file_id)})]
 
-expired = ended(created(uploaded(line("fast", "gpt-4o"), *slow), completion_window="2s"))
+expired = ended(created(uploaded(line("fast", "gpt-6-luna"), *slow), completion_window="2s"))
 report["expired"] = [expired.status, sorted({line["error"]["code"] for line in read(expired.error_file_id)})]
 
 report["listed"] = [batch.id for batch in client.batches.list(limit=2)]  # turns the pages itself

@@ -16,21 +16,21 @@ client = OpenAI(base_url=URL, api_key=KEY)
 strict = OpenAI(base_url=URL, api_key=KEY, _strict_response_validation=True)
 report = {}
 
-chat = client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
+chat = client.chat.completions.create(model="gpt-6-luna", messages=MESSAGES)
 report["chat"] = chat.model_dump()
 report["completion"] = client.completions.create(
     model="meta-llama/llama-2-13b", prompt="Say this is", logprobs=2, echo=True
 ).model_dump()
 
-report["strict_chat"] = len(strict.chat.completions.create(model=["gpt-4o", "gpt-4"], messages=MESSAGES).choices)
+report["strict_chat"] = len(strict.chat.completions.create(model=["gpt-6-luna", "gpt-6-sol"], messages=MESSAGES).choices)
 report["strict_text"] = len(
-    strict.completions.create(model=["meta-llama/llama-2-13b", "gpt-4"], prompt="Hi", max_tokens=4, n=2).choices
+    strict.completions.create(model=["meta-llama/llama-2-13b", "gpt-6-sol"], prompt="Hi", max_tokens=4, n=2).choices
 )
 report["strict_models"] = len(strict.models.list().data)
-report["strict_stream"] = sum(1 for _ in strict.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True))
+report["strict_stream"] = sum(1 for _ in strict.chat.completions.create(model="gpt-6-luna", messages=MESSAGES, stream=True))
 
 stream = client.chat.completions.create(
-    model=["gpt-4o", "gpt-4"], messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+    model=["gpt-6-luna", "gpt-6-sol"], messages=MESSAGES, stream=True, stream_options={"include_usage": True}
 )
 texts, usage = {}, None
 for chunk in stream:
@@ -45,7 +45,7 @@ sent = client.chat.completions.create(
 )
 report["passed_on"] = json.loads(sent.choices[0].message.content)
 
-raw = client.chat.completions.with_raw_response.create(model="gpt-4o", messages=MESSAGES)
+raw = client.chat.completions.with_raw_response.create(model="gpt-6-luna", messages=MESSAGES)
 report["raw"] = [raw.status_code, raw.headers.get("x-request-id"), raw.parse().choices[0].message.role]
 
 
@@ -71,13 +71,13 @@ def raised(**given):
 
 
 report["errors"] = {
-    "400": raised(model="gpt-4o", temperature=7),
-    "404": raised(model="gtp-4o"),
+    "400": raised(model="gpt-6-luna", temperature=7),
+    "404": raised(model="gtp-6-luna"),
     "429": raised(model="always-429"),
     "502": raised(model="always-500"),
 }
 client = OpenAI(base_url=URL, api_key="wrong")
-report["errors"]["401"] = raised(model="gpt-4o")
-partial = OpenAI(base_url=URL, api_key=KEY).chat.completions.create(model=["gpt-4o", "always-500"], messages=MESSAGES)
+report["errors"]["401"] = raised(model="gpt-6-luna")
+partial = OpenAI(base_url=URL, api_key=KEY).chat.completions.create(model=["gpt-6-luna", "always-500"], messages=MESSAGES)
 report["partial"] = [(choice.finish_reason, choice.error and choice.error["code"]) for choice in partial.choices]
 print(json.dumps(report))

@@ -19,9 +19,9 @@ def shown(completion):
     ]
 
 
-report["completion"] = shown(client.completions().create(model="gpt-4", prompt="hi", account_id="acct"))
+report["completion"] = shown(client.completions().create(model="gpt-6-sol", prompt="hi", account_id="acct"))
 report["stream"] = [
-    chunk.completion.text for chunk in client.completions().stream(model="gpt-4", prompt="hi", account_id="acct")
+    chunk.completion.text for chunk in client.completions().stream(model="gpt-6-sol", prompt="hi", account_id="acct")
 ]
 report["no_account"] = EGPClient(endpoint_url=URL, api_key=KEY).account_id
 
@@ -39,6 +39,6 @@ report["errors"] = {
     "404": raised(model="always-404", prompt="x"),
     "429": raised(model="always-429", prompt="x"),
     "502": raised(model="always-500", prompt="x"),
-    "401": raised(key="wrong", model="gpt-4", prompt="x"),
+    "401": raised(key="wrong", model="gpt-6-sol", prompt="x"),
 }
 print(json.dumps(report))

@@ -14,7 +14,7 @@ report = {}
 report["completion"] = client.completions.create(
     model="llama-2-7b", prompt="hi", model_parameters={"temperature": 0.2, "top_p": 0.9, "top_k": 5, "max_tokens": 8}
 ).model_dump()
-report["strict"] = strict.completions.create(model="gpt-4", prompt="hi", stream=False).model_dump()
+report["strict"] = strict.completions.create(model="gpt-6-sol", prompt="hi", stream=False).model_dump()
 report["full"] = client.completions.create(
     model="echo",
     prompt="hi",
@@ -25,7 +25,7 @@ report["full"] = client.completions.create(
 ).model_dump()
 report["stream"] = [
     chunk.completion["text"] if isinstance(chunk.completion, dict) else chunk.completion.text
-    for chunk in client.completions.create(model="gpt-4", prompt="hi", stream=True)
+    for chunk in client.completions.create(model="gpt-6-sol", prompt="hi", stream=True)
 ]
 report["chat"] = client.chat_completions.create(
     model="llama-2-7b-chat",
@@ -48,12 +48,12 @@ def raised(create, **given):
 
 once = SGPClient(base_url=URL, api_key=KEY, account_id="acct", max_retries=0).completions.create
 report["errors"] = {
-    "422": raised(once, model="gpt-4", prompt="x", model_parameters={"temperature": 7}),
-    "list": raised(once, model=["gpt-4"], prompt="x"),
+    "422": raised(once, model="gpt-6-sol", prompt="x", model_parameters={"temperature": 7}),
+    "list": raised(once, model=["gpt-6-sol"], prompt="x"),
     "404": raised(once, model="always-404", prompt="x"),
     "429": raised(once, model="always-429", prompt="x"),
     "502": raised(once, model="always-500", prompt="x"),
-    "401": raised(SGPClient(base_url=URL, api_key="wrong", account_id="a").completions.create, model="gpt-4", prompt="x"),
+    "401": raised(SGPClient(base_url=URL, api_key="wrong", account_id="a").completions.create, model="gpt-6-sol", prompt="x"),
 }
 try:
     for _ in client.completions.create(model="cut", prompt="hi", stream=True):

@@ -13,7 +13,7 @@ report = {}
 
 report["example"] = api.completion(
     "Once upon a time",
-    model=["gpt-4", "llama-2-70b"],
+    model=["gpt-6-sol", "llama-2-70b"],
     max_tokens=50,
     temperature=0.7,
     top_p=0.8,
@@ -34,12 +34,12 @@ def status(call):
 
 
 report["errors"] = {
-    "400": status(lambda: api.completion("x", model="gpt-4", temperature=7.0)),
+    "400": status(lambda: api.completion("x", model="gpt-6-sol", temperature=7.0)),
     "404": status(lambda: api.completion("x", model="gtp-4")),
     "429": status(lambda: api.completion("x", model="always-429")),
     "502": status(lambda: api.completion("x", model=["always-500"])),
 }
 wrong = tg.API("wrong")
 wrong.base_url = URL
-report["errors"]["401"] = status(lambda: wrong.completion("x", model="gpt-4"))
+report["errors"]["401"] = status(lambda: wrong.completion("x", model="gpt-6-sol"))
 print(json.dumps(report))

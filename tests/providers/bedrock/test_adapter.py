@@ -143,7 +143,7 @@ def test_parameters_are_sent_adjusted_or_ignored() -> None:
         ("anthropic.claude-v2:1", "sampling"),
         ("anthropic.claude-3-5-sonnet-20241022-v2:0", "sampling"),
         ("us.anthropic.claude-opus-4-20250514-v1:0", "sampling"),
-        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "either"),
+        ("us.anthropic.claude-haiku-4-5-20251001-v1:0", "either"),
         ("global.anthropic.claude-opus-4-6-v1", "either"),
         ("us.anthropic.claude-opus-4-7-v1:0", "none"),
         ("anthropic.claude-sonnet-5", "none"),
@@ -204,7 +204,7 @@ def test_the_request_conforms_to_botocores_service_model() -> None:
 @pytest.mark.parametrize(
     ("model", "quoted"),
     [
-        (MODEL, "us.anthropic.claude-sonnet-4-5-20250929-v1%3A0"),
+        (MODEL, "us.anthropic.claude-haiku-4-5-20251001-v1%3A0"),
         (
             "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.x-v1:0",
             "arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Ainference-profile%2Fus.x-v1%3A0",

@@ -146,5 +146,5 @@ async def test_the_shipped_configuration_has_the_embedded_models_ready_and_names
         models = {model["id"]: model for model in (await Client(server).send("GET", "/v1/models")).json["data"]}
 
     assert {name for name, model in models.items() if model["ready"]} == {"local/ngram-2", "local/ngram-3", "local/ngram-5"}
-    assert models["gpt-4"]["missing"] == ["OPENAI_API_KEY"]
+    assert models["gpt-6-sol"]["missing"] == ["OPENAI_API_KEY"]
     assert all(model["missing"] or model["ready"] or model["deprecated_on"] for model in models.values())

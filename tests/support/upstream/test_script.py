@@ -280,7 +280,7 @@ async def test_phases_follow_each_other_by_model(upstream_client: UpstreamClient
     assert await statuses("fail-1-then-ok", 2) == [500, 200]
 
 
-@pytest.mark.parametrize("model", ["gpt-4", "sleep", "sleep-long", "fail", "", "ok-then-"])
+@pytest.mark.parametrize("model", ["gpt-6-sol", "sleep", "sleep-long", "fail", "", "ok-then-"])
 async def test_other_names_are_unknown_models(upstream_client: UpstreamClient, model: str) -> None:
     got = await upstream_client.complete(model)
 

@@ -39,7 +39,7 @@ ANSWER: JsonObject = {
     "choices": [
         _choice(
             0,
-            "gpt-4o-mini",
+            "gpt-6-luna",
             text="A lighthouse keeper counts ships.",
             finish_reason="stop",
             usage={
@@ -50,9 +50,9 @@ ANSWER: JsonObject = {
                 "prediction_time_ms": 412,
             },
             provider="openai",
-            upstream_model="gpt-4o-mini-2024-07-18",
+            upstream_model="gpt-6-luna",
             timing={"queued_ms": 0, "ttft_ms": None, "total_ms": 415, "attempts": 1, "tokens_per_second": 16.99},
-            cost_usd=0.000006,
+            cost_usd=0.0000047,
             cost_source="genai-prices 0.2.3",
             ignored_parameters=[],
             adjusted_parameters={},
@@ -87,7 +87,7 @@ ANSWER: JsonObject = {
         "prediction_time_ms": 5003,
         "unknown": 0,
     },
-    "cost_usd": 0.000006,
+    "cost_usd": 0.0000047,
     "cost_unknown": 0,
     "timing": {"total_ms": 5003, "overhead_ms": 3},
     "metadata": {"experiment": "7"},
