@@ -7,7 +7,7 @@ from langchain_openai import ChatOpenAI, OpenAI
 
 given = {"base_url": os.environ["FANOUT_URL"] + "/v1", "api_key": os.environ["FANOUT_KEY"]}
 chat = ChatOpenAI(model="gpt-6-luna", temperature=0, **given)
-text = OpenAI(model="meta-llama/llama-2-13b", max_tokens=6, **given)
+text = OpenAI(model="nousresearch/nous-hermes-llama2-13b", max_tokens=6, **given)
 report = {}
 
 answer = chat.invoke([("system", "You are helpful."), ("human", "I love programming.")])
