@@ -68,15 +68,15 @@ def init(
         if name not in draft.providers or not list_requirements(draft.providers[name]):
             raise click.UsageError(f"--provider: {_name_unknown(name, list_configurable(draft.providers))}")
     good = unattended.set_up(draft, names, live, timeout_s) if yes else _set_up(draft, names, live, timeout_s)
-    changes = draft.to_changes()
-    for line in changes.summary:
+    summary, files = draft.list_changes()
+    for line in summary:
         click.echo(line)
-    if changes.summary and (yes or click.confirm("write this?", default=True)):
-        for line in changes.write():
+    if files and (yes or click.confirm("write this?", default=True)):
+        for line in draft.write(files):
             click.echo(line)
         click.echo(draft.suggest_commands())
     else:
-        click.echo("nothing was written" if changes.summary or not good else "nothing to write: it is all there already")
+        click.echo("nothing was written" if files or not good else "nothing to write: it is all there already")
     sys.exit(ALL_ANSWERED if good else SOME_FAILED)
 
 

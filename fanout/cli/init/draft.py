@@ -6,63 +6,23 @@ import json
 import os
 import shlex
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
 
 from fanout.cli.init import private_files
-from fanout.cli.init.edits import add_entries, build_row, format_file, set_variables
 from fanout.cli.init.requirements import classify_provider
-from fanout.config.env_file import KEYS_FILE_NAME, read_env_file
+from fanout.config.env_file import KEYS_FILE_NAME, parse_line, quote, read_env_file
 from fanout.config.environment import Environment, find_config_folder
 from fanout.config.overlay import read_layer
 from fanout.config.settings import ProviderSettings, Settings, load_settings
 from fanout.core.errors import ConfigError
 from fanout.core.json_text import JsonObject
-from fanout.dispatch.dispatcher import open_dispatcher
-from fanout.probe import probe
-from fanout.probe.diagnosis import Finding
-from fanout.probe.probe import Trial
 
 SET_NAME = "mine"
 """The set that `init` makes of the models that answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileChanges:
-    """Files to write."""
-
-    summary: tuple[str, ...]
-    """Lines that tell the user what would change."""
-    keys: Path
-    """The file that holds keys."""
-    files: Mapping[Path, bytes]
-    check: Callable[[Path], object]
-    """Raises if a providers.json cannot be used; called before it takes its place."""
-
-    def write(self) -> list[str]:
-        """Write the files and return a line about each.
-
-        providers.json is written first: if it is not valid, nothing is written.
-
-        Raises:
-            ConfigError: providers.json would not be valid.
-        """
-        lines = []
-        for path, content in self.files.items():
-            try:
-                if path == self.keys:
-                    copy = private_files.write(path, content)
-                else:
-                    copy = private_files.write(path, content, self.check, mode=_read_mode(path) or 0o644)
-            except ConfigError as error:
-                raise ConfigError(str(path), [replace(fault, source=str(path)) for fault in error.faults]) from error
-            except OSError as error:
-                raise click.ClickException(f"{path}: cannot be written: {error.strerror}") from error
-            lines.append(f"wrote {path}" + (f"; the old file is in {copy}" if copy else ""))
-        return lines
 
 
 @dataclass(slots=True)
@@ -136,13 +96,10 @@ class Draft:
 
     def load_settings(self) -> Settings:
         """Return the settings the other commands would read if this draft were written."""
-        return load_settings(self.config_path if self.config_path.exists() else None, self.environ)
+        return self._load(self.config_path if self.config_path.exists() else None)
 
-    async def try_provider(self, name: str, model: str | None, timeout_s: float) -> Finding:
-        """Call one provider and return the finding."""
-        async with open_dispatcher(self.load_settings()) as dispatcher:
-            (finding,) = await probe.run_trials(dispatcher, [Trial(name, model, is_explicit=True)], timeout_s)
-        return finding
+    def _load(self, config_path: Path | None) -> Settings:
+        return load_settings(config_path, self.environ)
 
     def list_set_members(self) -> tuple[str, ...]:
         """Return the members of the set `mine`: those the user chose, else the old ones and the models that were tried."""
@@ -151,19 +108,38 @@ class Draft:
         before = self._read_config().get("sets", {}).get(SET_NAME) or ()
         return tuple(dict.fromkeys((*before, *self.models.values())))
 
-    def to_changes(self) -> FileChanges:
-        """Return the files this draft becomes."""
+    def list_changes(self) -> tuple[list[str], dict[Path, bytes]]:
+        """Return lines that tell the user what would change, and the new content of each file that would."""
         rows = {name: build_row(self.providers[name], address) for name, address in self.addresses.items()}
         config, entries = add_entries(self._read_config(), rows, {SET_NAME: self.list_set_members()} if self.models else {})
         text = self.env_path.read_text(encoding="utf-8-sig") if self.env_path.exists() else ""
         text, lines = set_variables(text, self.values)
         summary: list[str] = []
         files: dict[Path, bytes] = {}
+        # providers.json comes first and is checked: if it is not valid, nothing is written.
         for path, content, changes in ((self.config_path, format_file(config), entries), (self.env_path, text.encode(), lines)):
             if changes:
                 files[path] = content
                 summary += [f"{path}{self._describe_file(path)}:", *(f"  {line}" for line in changes)]
-        return FileChanges(tuple(summary), self.env_path, files, lambda path: load_settings(path, self.environ))
+        return summary, files
+
+    def write(self, files: Mapping[Path, bytes]) -> Iterator[str]:
+        """Write the files, and yield a line about each.
+
+        Raises:
+            ConfigError: providers.json would not be valid.
+        """
+        for path, content in files.items():
+            try:
+                if path == self.env_path:
+                    copy = private_files.write(path, content)
+                else:
+                    copy = private_files.write(path, content, self._load, mode=_read_mode(path) or 0o644)
+            except ConfigError as error:  # it names the temporary file
+                raise ConfigError(str(path), [replace(fault, source=str(path)) for fault in error.faults]) from error
+            except OSError as error:
+                raise click.ClickException(f"{path}: cannot be written: {error.strerror}") from error
+            yield f"wrote {path}" + (f"; the old file is in {copy}" if copy else "")
 
     def suggest_commands(self) -> str:
         """Return the commands to run next."""
@@ -198,3 +174,49 @@ def _read_mode(path: Path) -> int | None:
         return stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:
         return None
+
+
+def set_variables(content: str, values: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Return the text of an env file with these variables, and its changes in words that show no value."""
+    lines, changes = content.splitlines(), []
+    for name, value in values.items():
+        line = f"{name}={quote(value)}"
+        places = [number for number, old in enumerate(lines) if parse_line(old)[0] == name]
+        if not places:
+            lines.append(line)
+            changes.append(f"+ {name}")
+        elif parse_line(lines[places[-1]])[1] != value:  # of several lines the last one counts
+            lines[places[-1]] = line
+            changes.append(f"~ {name}, with a new value")
+    return "".join(f"{line}\n" for line in lines), changes
+
+
+def add_entries(
+    file: Mapping[str, object], providers: Mapping[str, JsonObject], sets: Mapping[str, Sequence[str]]
+) -> tuple[JsonObject, list[str]]:
+    """Return a providers.json with these entries, and its changes in words."""
+    edited, changes = dict(file), []
+    new_sections: dict[str, dict[str, tuple[object, str]]] = {
+        "providers": {name: (row, str(row.get("base_url"))) for name, row in providers.items()},
+        "sets": {name: (list(members), ", ".join(members)) for name, members in sets.items()},
+    }
+    for section, entries in new_sections.items():
+        old = dict(edited.get(section) or {})  # type: ignore[call-overload]
+        for name, (entry, text) in entries.items():
+            if old.get(name) != entry:
+                changes.append(f"{'~' if name in old else '+'} {section}.{name}: {text}")
+                old[name] = entry
+        if old:
+            edited[section] = old
+    return edited, changes
+
+
+def build_row(provider: ProviderSettings, address: str) -> JsonObject:
+    """Return a provider's row of providers.json with an address."""
+    row: JsonObject = provider.row.model_dump(mode="json", exclude_unset=True)
+    return {**row, "base_url": address}
+
+
+def format_file(file: Mapping[str, object]) -> bytes:
+    """Return the text of a providers.json."""
+    return (json.dumps(file, indent=2, ensure_ascii=False) + "\n").encode()

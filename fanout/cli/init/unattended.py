@@ -16,20 +16,16 @@ from fanout.cli.init.local_servers import find_local_servers
 from fanout.cli.init.requirements import Requirement, classify_provider, is_complete, list_configurable, list_requirements
 from fanout.cli.tables import format_usd, to_single_line
 from fanout.config.env_file import parse_env_file
+from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.probe.diagnosis import Finding
+from fanout.probe.probe import Trial, run_trials
 
 ENV_LINE = re.compile(r"(export )?[A-Z][A-Z0-9]*_\w*\s*=[^=]")
 """Start of a `NAME=value` line. A bare key may hold `=` too, at its end or doubled."""
 
 
 def set_up(draft: Draft, names: Sequence[str], live: bool, timeout_s: float) -> bool:
-    """Keep every provider that works in the draft; return whether all do.
-
-    Args:
-        draft: receives the providers.
-        names: the providers; none: all whose values are set.
-        live: call each provider first.
-        timeout_s: the time for each call.
+    """Keep these providers, or all whose values are set, in the draft if they work; return whether all do.
 
     Raises:
         UsageError: a value is missing or malformed.
@@ -57,9 +53,15 @@ def set_up(draft: Draft, names: Sequence[str], live: bool, timeout_s: float) -> 
 
 def try_provider(draft: Draft, name: str, model: str | None, timeout_s: float) -> Finding:
     """Call a provider, print the result in one line, and return the finding."""
+
+    async def run_trial() -> Finding:
+        async with open_dispatcher(draft.load_settings()) as dispatcher:
+            (found,) = await run_trials(dispatcher, [Trial(name, model, is_explicit=True)], timeout_s)
+        return found
+
     console = Console()
     with console.status(f"trying {name}") if console.is_terminal else nullcontext():
-        finding = asyncio.run(draft.try_provider(name, model, timeout_s))
+        finding = asyncio.run(run_trial())
     if not finding.wants_model:
         click.echo(_summarize(finding))
     return finding

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.cli.init.edits import add_entries, build_row, set_variables
+from fanout.cli.init.draft import add_entries, build_row, set_variables
 from fanout.cli.init.requirements import Requirement, classify_provider, list_requirements
 from fanout.config.env_file import parse_env_file
 from fanout.config.settings import load_settings
