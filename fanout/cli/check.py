@@ -70,7 +70,6 @@ async def _check(settings: Settings) -> int:
 async def _check_live(
     settings: Settings, models: Sequence[str], providers: Sequence[str], timeout_s: float, as_json: bool
 ) -> int:
-    """Try the providers and print the findings; return the exit code."""
     async with open_dispatcher(settings) as dispatcher:
         click.echo(_summarize(settings), err=as_json)  # standard output holds nothing but the JSON
         chosen = _choose_trials(settings, models, providers)
@@ -121,12 +120,10 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
     ordered = sorted(findings, key=lambda finding: (not finding.tried, not finding.is_well))
     rows = [to_cells(finding) for finding in ordered]
     widths = [max(map(len, column)) + 2 for column in zip(COLUMNS, *rows, strict=True)]
-    notes = []
-    if console.is_terminal and console.width < sum(widths[:-1]) + MIN_ADVICE_COLUMNS:
-        print_table(console, COLUMNS[:-1], [row[:-1] for row in rows], right=("time", "cost"))
-        notes = [f"{finding.provider}: {to_single_line(finding.next)}" for finding in ordered if finding.next]
-    else:
-        print_table(console, COLUMNS, rows, right=("time", "cost"))
+    is_narrow = console.is_terminal and console.width < sum(widths[:-1]) + MIN_ADVICE_COLUMNS
+    shown = len(COLUMNS) - is_narrow
+    print_table(console, COLUMNS[:shown], [row[:shown] for row in rows], right=("time", "cost"))
+    notes = [f"{finding.provider}: {to_single_line(finding.next)}" for finding in ordered if is_narrow and finding.next]
     if any("?" in row for row in rows):
         notes.append("?: not known, because something before it failed")
     for note in notes:
@@ -135,23 +132,12 @@ def print_findings(console: Console, findings: Sequence[Finding]) -> None:
 
 def to_cells(finding: Finding) -> tuple[str, ...]:
     """Return a finding as a row of the table."""
-    advice = to_single_line(finding.next or "ready")
-    time = f"{finding.total_s:.2f} s" if finding.total_s is not None else ""
-    if not finding.tried:
-        return (finding.provider, finding.model or "", "", "", "", "", "", time, _format_cost(finding), advice)
     key = "none" if not finding.needs_key and finding.key_accepted is None else ANSWERS[finding.key_accepted]
-    return (
-        finding.provider,
-        finding.model or "",
-        ANSWERS[finding.reachable],
-        key,
-        ANSWERS[finding.model_known],
-        ANSWERS[finding.streams],
-        _describe_usage(finding),
-        time,
-        _format_cost(finding),
-        advice,
-    )
+    known, streams = ANSWERS[finding.model_known], ANSWERS[finding.streams]
+    evidence = (ANSWERS[finding.reachable], key, known, streams, _describe_usage(finding)) if finding.tried else ("",) * 5
+    time = f"{finding.total_s:.2f} s" if finding.total_s is not None else ""
+    advice = to_single_line(finding.next or "ready")
+    return (finding.provider, finding.model or "", *evidence, time, _format_cost(finding), advice)
 
 
 def _describe_usage(finding: Finding) -> str:

@@ -22,8 +22,7 @@ class ServerClient:
     """A client of one server; made by `open_client`."""
 
     def __init__(self, address: str, session: aiohttp.ClientSession) -> None:
-        self._address, self._session = address, session
-        self._completion_url = f"{address}/v1/completion"
+        self._address, self._session, self._completion_url = address, session, f"{address}/v1/completion"
 
     async def complete(self, body: Mapping[str, object]) -> tuple[bool, JsonObject]:
         """Post a prompt; return whether any call was answered, and the answer.
@@ -39,7 +38,8 @@ class ServerClient:
             return False, await _read_failures(response)
 
     async def plan(self, body: Mapping[str, object]) -> list[JsonObject]:
-        """Return the calls a request would make. Only the server can tell: its configuration defines the sets."""
+        """Return the calls a request would make."""
+        # Only the server can tell: its configuration defines the sets.
         _, dry_run = await self.complete({**body, "dry_run": True})
         return list(dry_run["calls"])
 
@@ -61,11 +61,7 @@ class ServerClient:
                         yield choice
 
     async def get(self, path: str, **query: str | int) -> JsonObject:
-        """Return the answer to a GET request.
-
-        Raises:
-            RequestError, ServerError: the request was refused.
-        """
+        """Return the answer to a GET request; a refused one raises RequestError or ServerError."""
         async with self._session.get(f"{self._address}{path}", params=query) as response:
             return await _read_answer(response)
 
@@ -131,12 +127,7 @@ async def open_client(address: str, key: str | None) -> AsyncGenerator[ServerCli
 
 
 async def _read_answer(response: aiohttp.ClientResponse) -> JsonObject:
-    """Return the object in a successful answer.
-
-    Raises:
-        RequestError: the request is wrong; holds every fault the server names.
-        ServerError: it was refused for another reason.
-    """
+    """Return the object in a successful answer; a refused request is a RequestError, anything else a ServerError."""
     text = await response.text(errors="replace")
     if response.status in (200, 201):
         answer: JsonObject = from_json(text)
@@ -153,11 +144,7 @@ async def _read_answer(response: aiohttp.ClientResponse) -> JsonObject:
 
 
 async def _read_failures(response: aiohttp.ClientResponse) -> JsonObject:
-    """Return the error that names the failure of every call.
-
-    Raises:
-        ServerError: the request itself was refused, so nothing was called.
-    """
+    """Return the error that names the failure of every call; raise ServerError if the request itself was refused."""
     text = await response.text(errors="replace")
     message, details = _parse_error(response.status, text)
     # Details of failed calls have the index of their choice; details of a refused request do not.
@@ -168,11 +155,7 @@ async def _read_failures(response: aiohttp.ClientResponse) -> JsonObject:
 
 
 def _parse_error(status: int, text: str) -> tuple[str, list[JsonObject]]:
-    """Return the message and the details of an error answer.
-
-    Raises:
-        ServerError: the answer is not an error envelope of ours.
-    """
+    """Return the message and the details of an error answer; raise ServerError if it is not an envelope of ours."""
     try:
         error = from_json(text)["error"]
         return error["message"], error.get("details") or []

@@ -24,7 +24,7 @@ from fanout.cli.job_summary import (
     format_share,
     format_title,
 )
-from fanout.cli.tables import to_single_line
+from fanout.cli.tables import print_line, to_single_line
 from fanout.rendering.job import JobCountsJson, JobJson
 
 LINE_INTERVAL_S = 5.0
@@ -52,12 +52,7 @@ class JobProgress:
         self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._render)
 
     def expect(self, labels: Iterable[str], calls: int) -> None:
-        """Show rows for these models from the beginning.
-
-        Args:
-            labels: one for each entry; an entry listed twice is called twice as often.
-            calls: the number of calls of each entry.
-        """
+        """Show rows for these models from the beginning; a label listed twice has twice as many calls."""
         self._expected = {label: number * calls for label, number in Counter(labels).items()}
 
     def __enter__(self) -> Self:
@@ -79,7 +74,7 @@ class JobProgress:
         if now - self._printed_at >= LINE_INTERVAL_S or set(notes) - set(self._printed_notes):
             self._printed_at, self._printed_notes = now, notes
             line = " · ".join([f"{job['id']}: {format_progress(job)}", *notes])
-            self._console.print(Text(to_single_line(line)), soft_wrap=True)
+            print_line(self._console, to_single_line(line))
 
     def _sample(self, job: JobJson, now: float) -> None:
         # Not every snapshot: a fast job would fill the window with thousands of samples.
@@ -128,6 +123,6 @@ class JobProgress:
         ]
 
     def _measure_rate(self, label: str) -> float | None:
-        """Return the calls of a model that end in a second; `None` if it has not been observed for long enough."""
         (began, before), (at, now) = self._samples[0], self._samples[-1]
+        # A rate over a shorter time would jump about.
         return (now.get(label, 0) - before.get(label, 0)) / (at - began) if at - began > 0.5 else None

@@ -1,7 +1,4 @@
-"""A batch job in words and tables.
-
-A job is an object as `GET /v1/jobs/{job_id}` returns it.
-"""
+"""A batch job, as `GET /v1/jobs/{job_id}` returns it, in words and tables."""
 
 from __future__ import annotations
 
@@ -11,9 +8,8 @@ from datetime import datetime
 from typing import Literal
 
 from rich.console import Console
-from rich.text import Text
 
-from fanout.cli.tables import format_usd, print_table, to_single_line
+from fanout.cli.tables import format_usd, print_line, print_table, to_single_line
 from fanout.rendering.job import JobCountsJson, JobEstimateJson, JobJson, JobProgressJson
 
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -33,7 +29,7 @@ def format_progress(job: JobJson) -> str:
 
 
 def format_share(job: JobJson) -> str:
-    """Return the number and percentage of calls that have ended; 100 % means all of them."""
+    """Return the number and percentage of calls that have ended."""
     ended, calls = job["progress"]["ended"], job["calls"]
     # Rounded down: 100 % while calls are still running would be wrong.
     return f"{ended:,} of {calls:,}" + (f" · {ended * 100 // calls} %" if calls else "")
@@ -107,11 +103,9 @@ def format_duration(seconds: float) -> str:
 
 def print_job(console: Console, job: JobJson) -> None:
     """Print the state of a job and its sums by model."""
-    lines = [format_title(job), format_progress(job)]
-    if job["reason"]:
-        lines.append(f"{job['state']}: {job['reason']}")
-    for line in lines:
-        console.print(Text(to_single_line(line)), soft_wrap=True)
+    reason = [f"{job['state']}: {job['reason']}"] if job["reason"] else []
+    for line in (format_title(job), format_progress(job), *reason):
+        print_line(console, to_single_line(line))
     print_counts(console, job)
 
 
@@ -153,13 +147,7 @@ def print_jobs(console: Console, jobs: Sequence[JobJson]) -> None:
 
 
 def print_estimate(console: Console, estimate: JobEstimateJson, max_cost_usd: float | None) -> None:
-    """Print the calls, tokens, cost and time of a job that was not started.
-
-    Args:
-        console: the destination.
-        estimate: as `POST /v1/jobs` returns it for a dry run.
-        max_cost_usd: the limit set for the job.
-    """
+    """Print the calls, tokens, cost and time of a job that was not started."""
     columns = ("model", "calls", "tokens in", "tokens out", "cost")
     rows = [
         (
@@ -173,7 +161,7 @@ def print_estimate(console: Console, estimate: JobEstimateJson, max_cost_usd: fl
     ]
     print_table(console, columns, rows, right=("calls", "tokens in", "tokens out"))
     for note in _list_estimate_notes(estimate, max_cost_usd):
-        console.print(Text(to_single_line(note)), soft_wrap=True)
+        print_line(console, to_single_line(note))
 
 
 def _list_estimate_notes(estimate: JobEstimateJson, max_cost_usd: float | None) -> list[str]:

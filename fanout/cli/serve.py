@@ -24,10 +24,7 @@ from fanout.server import app
 @click.command()
 @with_settings
 @click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to listen on; any but a loopback address requires FANOUT_API_KEYS.",
+    "--host", default="127.0.0.1", show_default=True, help="Address; any but a loopback one requires FANOUT_API_KEYS."
 )
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 def serve(config_file: Path | None, env_file: Path | None, host: str, port: int) -> None:
@@ -52,10 +49,7 @@ def serve(config_file: Path | None, env_file: Path | None, host: str, port: int)
 def compose_greeting(address: str, settings: Settings, width: int | None) -> str:
     """Return the text printed once the server listens: what is missing, what is ready, and a request to try.
 
-    Args:
-        address: the server's address.
-        settings: its configuration.
-        width: of the terminal; `None`: nothing is wrapped.
+    It is wrapped to `width` columns; `None`: not at all.
     """
     catalogue, today = Catalogue(settings), datetime.now(UTC).date()
     names: dict[str, list[str]] = {provider: [] for provider in settings.providers}
@@ -84,11 +78,8 @@ def _shorten(names: Sequence[str], limit: int = 3) -> str:
 
 
 def _fill(title: str, text: str, width: int | None) -> str:
+    # Names of models and variables stay whole: they are there to be copied.
+    pad, width = " " * 8, width or sys.maxsize
     return textwrap.fill(
-        text,
-        width or sys.maxsize,
-        initial_indent=f"{title:8}",
-        subsequent_indent=" " * 8,
-        break_long_words=False,
-        break_on_hyphens=False,
+        text, width, initial_indent=f"{title:8}", subsequent_indent=pad, break_long_words=False, break_on_hyphens=False
     )

@@ -23,7 +23,7 @@ MIN_ANSWER_COLUMNS = 36
 """Width below which answers are shown one below the other."""
 MIN_ANSWER_LINES = 3
 """Height below which a live answer gets one line without a frame."""
-WRAP_STEP_CHARS = 1_024
+WRAP_STEP_CHARS = 1024
 BORDER_STYLES = {True: "red", False: "green", None: "cyan"}
 
 
@@ -36,7 +36,6 @@ class _Answer:
 
     @property
     def failed(self) -> bool | None:
-        """`None` until the answer has ended."""
         return None if self.choice is None else self.choice["error"] is not None
 
 
@@ -81,7 +80,6 @@ class SideBySide:
             self._console.print(self._render_plain(), soft_wrap=True)
 
     def _render_live(self) -> RenderableType:
-        """Render the last lines of each answer, so that all fit."""
         if not self._answers:
             return ""
         # A frame takes two lines of border and one of figures; the last line of the screen stays free, or it would scroll.
@@ -91,7 +89,6 @@ class SideBySide:
         return self._render_grid([self._wrap_tail(answer.text, lines) for answer in self._answers.values()])
 
     def _render_lines(self) -> RenderableType:
-        """Render one line for each answer."""
         width = max(self._console.width // 2 - 2, 1)
         lines = Table.grid(padding=(0, 2, 0, 0))
         for answer in self._answers.values():
@@ -114,15 +111,13 @@ class SideBySide:
 
     def _render_grid(self, texts: Sequence[list[Text]]) -> RenderableType:
         """Render each answer in a frame with its figures; the frames of a row are equally high."""
-        framed = [
-            (answer, lines, self._wrap(self._render_figures(answer)))
-            for answer, lines in zip(self._answers.values(), texts, strict=True)
-        ]
+        figures = [self._wrap(self._render_figures(answer)) for answer in self._answers.values()]
+        framed = list(zip(self._answers.values(), texts, figures, strict=True))
         grid = Table.grid()
         for start in range(0, len(framed), self._columns):
             row = framed[start : start + self._columns]
-            height = max(len(lines) + len(figures) for _, lines, figures in row)
-            grid.add_row(*(self._render_frame(answer, lines, figures, height) for answer, lines, figures in row))
+            height = max(len(lines) + len(below) for _, lines, below in row)
+            grid.add_row(*(self._render_frame(answer, lines, below, height) for answer, lines, below in row))
         return grid
 
     def _render_frame(self, answer: _Answer, lines: list[Text], figures: list[Text], height: int) -> Panel:
@@ -160,21 +155,14 @@ class SideBySide:
         return list(text.wrap(self._console, self._text_width)) if text else []
 
     def _wrap_tail(self, text: str, height: int) -> list[Text]:
-        """Return the last lines of a growing text.
-
-        Wrapping starts at a point that moves only every `WRAP_STEP_CHARS`: otherwise every new character would shift all
-        line breaks.
-        """
+        """Return the last lines of a growing text."""
+        # Wrapping starts at a point that moves in steps: else every new character would shift all line breaks.
         start = max(len(text) - 4 * self._text_width * height, 0) // WRAP_STEP_CHARS * WRAP_STEP_CHARS
         return self._wrap(Text(text[start:]))[-height:]
 
 
 def build_labels(places: Iterable[tuple[int, int, int, str]]) -> dict[int, str]:
-    """Return the heading of each answer by index, with the samples of an entry numbered.
-
-    Args:
-        places: index, entry, sample and label of each answer.
-    """
+    """Return the heading of each answer by index, from its index, entry, sample and label; several samples are numbered."""
     places = list(places)
     sampled = {entry for _, entry, sample, _ in places if sample}
     return {index: f"{label} #{sample + 1}" if entry in sampled else label for index, entry, sample, label in places}
@@ -209,13 +197,7 @@ def _format_error(choice: JsonObject) -> str:
 
 
 def render_diff(one: str, other: str, *, marks: bool = False) -> Text:
-    """Return `other` with its differences from `one`, word by word.
-
-    Args:
-        one: the text to compare with.
-        other: the text to show.
-        marks: write [-removed-] and {+added+}; otherwise colours alone tell the difference.
-    """
+    """Return `other` with its differences from `one`, word by word: coloured or, with `marks`, as [-removed-] and {+added+}."""
     before, after = (re.findall(r"\S+\s*|\s+", text) for text in (one, other))
     # Without autojunk=False, difflib ignores frequent words of long texts and marks them as changed.
     words = difflib.SequenceMatcher(None, [word.strip() for word in before], [word.strip() for word in after], autojunk=False)

@@ -38,36 +38,25 @@ def format_usd(usd: float) -> str:
 
 def print_line(console: Console, text: str) -> None:
     """Print text as it is: without markup, colours or wrapping."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(Text(text), soft_wrap=True)  # of a plain string rich would replace `:name:` by an emoji
 
 
 def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Print a plain table; a pipe gets padded text that is never wrapped.
-
-    Args:
-        console: the destination.
-        columns: the headings.
-        rows: the cells, a row at a time.
-        right: the headings of the columns to align right.
-    """
+    """Print a plain table; a pipe gets padded text that is never wrapped. `right` names the columns to align right."""
     # cell_len, not len: characters of East Asian scripts take two columns.
     widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
     if console.is_terminal:
-        console.print(_build_table(columns, rows, right, _fit_widths(widths, console.width)))
+        # Only the last column may be wrapped: it holds text; names and figures would be hard to read in pieces.
+        is_too_wide = sum(widths) + 2 * len(widths) > console.width
+        least = [*(width or None for width in widths[:-1]), None if is_too_wide else widths[-1] or None]
+        console.print(_build_table(columns, rows, right, least))
         return
     for cells in (columns, *rows):
         padded = [
             " " * (width - cell_len(cell)) + cell if column in right else cell + " " * (width - cell_len(cell))
             for column, cell, width in zip(columns, cells, widths, strict=True)
         ]
-        console.print(Text("  ".join(padded).rstrip()), soft_wrap=True)  # one line for each row, for programs
-
-
-def _fit_widths(widths: Sequence[int], available: int) -> list[int | None]:
-    """Return the least width of each column; only the last column may be wrapped."""
-    # The last column holds text; names and figures before it would be hard to read in pieces.
-    is_too_wide = sum(widths) + 2 * len(widths) > available
-    return [*(width or None for width in widths[:-1]), None if is_too_wide else widths[-1] or None]
+        print_line(console, "  ".join(padded).rstrip())  # one line for each row, for programs
 
 
 def _build_table(

@@ -29,7 +29,6 @@ from fanout.cli.tables import print_table, to_single_line
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject, encode_json
 from fanout.core.schema import FailureKind
-from fanout.rendering.job import JobEstimateJson
 from fanout.store.jobs.records import JobState, ResultFilter
 
 MAX_SHOWN_FAULTS = 50
@@ -85,7 +84,12 @@ def run(
         async def work(jobs: JobBackend) -> int:
             try:
                 if dry_run:
-                    return _print_estimate(await jobs.estimate(spec, source), limits, as_json=output.as_json)
+                    estimate = await jobs.estimate(spec, source)
+                    if output.as_json:
+                        print_json(estimate)
+                    else:
+                        print_estimate(Console(), estimate, spec.max_cost_usd)
+                    return ALL_ANSWERED
                 job = await jobs.create(spec, source)
             except RequestError as error:
                 _refuse_bad_rows(error)
@@ -244,20 +248,8 @@ def cancel(location: JobsLocation, job: str) -> None:
     run_with_jobs(work, location)
 
 
-def _print_estimate(estimate: JobEstimateJson, limits: JsonObject, *, as_json: bool) -> int:
-    if as_json:
-        print_json(estimate)
-    else:
-        print_estimate(Console(), estimate, limits.get("max_cost_usd"))
-    return ALL_ANSWERED
-
-
 def _refuse_bad_rows(error: RequestError) -> None:
-    """Print the faults of rows as a table, if there are any.
-
-    Raises:
-        ClickException: there are faults of rows.
-    """
+    """Print the faults of rows as a table and raise ClickException, if there are any."""
     placed = [fault for fault in error.faults if fault.path.startswith("line ")]
     if not placed:
         return

@@ -201,11 +201,7 @@ def _complete_spec(spec: JobSpec, source: JobInput) -> JobSpec:
 
 @asynccontextmanager
 async def open_local_jobs(settings: Settings, *, in_memory: bool = False) -> AsyncGenerator[LocalJobs]:
-    """Open the jobs of the configured store.
-
-    Args:
-        settings: the configuration.
-        in_memory: keep nothing; enough for an estimate.
+    """Open the jobs of the configured store, or of an empty one `in_memory`, enough for an estimate.
 
     Raises:
         ConfigError: the store cannot be opened, or keeps nothing.

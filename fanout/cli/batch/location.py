@@ -16,12 +16,8 @@ import click
 from fanout.cli.batch.backend import JobBackend
 from fanout.cli.batch.remote_jobs import open_remote_jobs
 from fanout.cli.options import load_settings, read_server_key, with_settings
-from fanout.config.settings import Settings
 from fanout.core.errors import RequestError
 from fanout.observability import logs
-
-Work = Callable[[JobBackend], Awaitable[int]]
-"""A command's work with the jobs; returns the exit code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +47,8 @@ def with_location(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def run_with_jobs(work: Work, location: JobsLocation, *, in_memory: bool = False) -> None:
-    """Do a command's work with the jobs at a location, and exit with its code.
-
-    Raises:
-        ClickException: with every fault on a line of its own.
-    """
+def run_with_jobs(work: Callable[[JobBackend], Awaitable[int]], location: JobsLocation, *, in_memory: bool = False) -> None:
+    """Do a command's work with the jobs at a location, and exit with the code it returns."""
 
     async def main() -> int:
         async with _open_jobs(location, in_memory=in_memory) as jobs:
@@ -64,7 +56,7 @@ def run_with_jobs(work: Work, location: JobsLocation, *, in_memory: bool = False
 
     try:
         code = asyncio.run(main())
-    except RequestError as error:
+    except RequestError as error:  # its own message has all faults in one line
         raise click.ClickException("\n".join(map(str, error.faults))) from None
     sys.exit(code)
 
@@ -79,13 +71,9 @@ async def _open_jobs(location: JobsLocation, *, in_memory: bool) -> AsyncGenerat
     from fanout.cli.batch.local_jobs import open_local_jobs
 
     settings = load_settings(location.config_file, location.env_file)
-    _configure_log(settings)
-    async with open_local_jobs(settings, in_memory=in_memory) as local:
-        yield local
-
-
-def _configure_log(settings: Settings) -> None:
-    """Log only errors unless FANOUT_LOG_LEVEL is set: the progress view shows the rest."""
     environment = settings.environment
+    # Only errors unless the user asks for more: the progress view shows the rest.
     level = environment.log_level if "log_level" in environment.model_fields_set else "error"
     logs.configure(level, environment.log_format)
+    async with open_local_jobs(settings, in_memory=in_memory) as local:
+        yield local

@@ -20,8 +20,7 @@ from fanout.jobs.job import JobSpec
 
 DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?")
 UNITS_S = (86_400, 3_600, 60, 1)
-# Longer times overflow datetime.
-MAX_DURATION_S = 10 * 365 * 86_400
+MAX_DURATION_S = 10 * 365 * 86_400  # longer times overflow datetime
 MAX_LABELS, MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS = 16, 64, 512
 LIMITS = {"max_cost": "max_cost_usd", "deadline": "deadline", "attempts": "attempts", "concurrency": "concurrency"}
 """Parameters of `with_limits` → fields of a job."""
@@ -118,9 +117,7 @@ def _parse_deadline(ctx: click.Context, param: click.Parameter, value: str | Non
 def parse_moment(text: str, now: datetime) -> float | None:
     """Return the Unix time of a duration from now, a time of day or a date and time; `None`: it is none of these.
 
-    Args:
-        text: what the user wrote.
-        now: the present, in the time zone of texts that name none.
+    A text without a time zone is in that of `now`.
     """
     found = DURATION.fullmatch(text.strip())
     if found and any(found.groups()):

@@ -66,11 +66,7 @@ class StopSignals:
         self._restore()  # a third signal then ends the process as usual
 
     async def wait_for_stop(self) -> None:
-        """Wait until the stop was requested, if a signal was received.
-
-        Raises:
-            FanoutError: the request failed.
-        """
+        """Wait until the stop was requested, if a signal was received, and raise what that request raised."""
         if self._task:
             await self._task
 
@@ -139,12 +135,7 @@ async def watch_job(snapshots: AsyncGenerator[JobSnapshot], view: JobProgress) -
 
 
 def to_exit_code(job: JobJson, stop_signal: signal.Signals | None = None) -> int:
-    """Return the exit code for the end of a job.
-
-    Args:
-        job: in its last state.
-        stop_signal: the signal that stopped it, if one did.
-    """
+    """Return the exit code for the last state of a job, and for the signal that stopped it, if one did."""
     if job["state"] == "done":
         return SOME_FAILED if job["progress"]["failed"] else ALL_ANSWERED
     return UNFINISHED if stop_signal is None else 128 + stop_signal
