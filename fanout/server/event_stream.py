@@ -70,7 +70,6 @@ async def respond(
 async def _relay(
     request: web.Request, encoder: EventEncoder, bursts: AsyncIterator[list[Delta | Outcome]], outcomes: list[Outcome]
 ) -> web.StreamResponse:
-    """Write bursts of pieces until all calls have ended, and collect their `outcomes`."""
     response: web.StreamResponse | None = None
     held: list[bytes] = []  # until the status is known: only failures can be among them
     async for burst in bursts:
@@ -92,6 +91,7 @@ async def _relay(
     outcomes.sort(key=lambda outcome: outcome.call.index)
     if response is None:
         return error_response(request, render_all_failed(outcomes))
+    # The end goes with the last write: a recorded stream is on disk before its reader has it whole.
     await response.write_eof(encoder.encode_end(outcomes))
     return response
 

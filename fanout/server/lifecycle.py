@@ -17,7 +17,7 @@ from fanout.store.jobs.job_store import JobStore
 
 
 class Lifecycle:
-    """State of the server between its start and its end."""
+    """The server between its start and its end, and the requests that are running."""
 
     def __init__(self) -> None:
         self.is_ready = False

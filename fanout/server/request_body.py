@@ -34,12 +34,7 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
 
 
 async def read_raw_body(request: web.Request) -> bytes:
-    """Read the body as it came, and keep it on the request for the history.
-
-    Raises:
-        HTTPBadRequest: the body cannot be unpacked.
-        HTTPRequestEntityTooLarge: the body is larger than the server accepts.
-    """
+    """Read the body as it came, and keep it on the request for the history; for what it raises see `read_body`."""
     try:
         raw = await request.read()
     except web.RequestPayloadError:

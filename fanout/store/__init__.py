@@ -67,7 +67,6 @@ async def open_store(
 
 
 async def _prepare(database: Database, location: str) -> None:
-    """Create the file if there is none, and bring the tables up to date."""
     began = time.monotonic()
     try:
         await asyncio.to_thread(create_file, location)

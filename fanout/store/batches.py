@@ -13,16 +13,14 @@ from fanout.store.tables import batches, jobs
 
 
 class BatchRow(NamedTuple):
-    """A batch: the columns of its table, in their order. Times are Unix seconds."""
+    """A batch: the columns of its table, in their order. `request` and `errors`, the faults of its input, are JSON."""
 
     id: str
     created: float
     account_id: str
     request: str
-    """JSON."""
     validated: float | None = None
     errors: str | None = None
-    """JSON: the faults of its input."""
     cancelling: float | None = None
     settled: float | None = None
     output_file: str | None = None

@@ -23,7 +23,7 @@ ABANDONED_AFTER_S = 86_400.0
 
 
 class FileRow(NamedTuple):
-    """A file: the columns of its table, in their order. Times are Unix seconds."""
+    """A file: the columns of its table, in their order."""
 
     id: str
     created: float

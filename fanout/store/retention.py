@@ -6,9 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
-from sqlalchemy import ColumnElement, CompoundSelect, Delete, Table, delete, select, union_all
+from sqlalchemy import ColumnElement, Delete, Table, delete, select, union_all
 
 from fanout.core.errors import StoreError
 from fanout.observability.logs import log
@@ -20,10 +19,9 @@ from fanout.store.tables import answers, comparison_metadata, comparisons, histo
 
 DEFAULT_HISTORY_DAYS = 30.0
 SWEEP_INTERVAL_S = 600.0
+# A transaction deletes few rows, and the next one waits: others want to write, too.
 ROWS_PER_DELETE = 50
-"""Comparisons, texts or answers deleted in one transaction."""
 PAUSE_S = 0.05
-"""The pause between two transactions: others want to write, too."""
 MAX_COMPARISONS_IN_MEMORY = 1_000
 """How many comparisons a database in memory keeps, however young they are."""
 POLL_INTERVAL_S = 1.0
@@ -72,11 +70,7 @@ class Retention:
         return not self._closing.is_set()
 
     async def delete_old(self) -> None:
-        """Delete everything that is old now.
-
-        Raises:
-            StoreError: the database cannot be written.
-        """
+        """Delete everything that is old now."""
         now = time.time()
         await self._delete_all(_delete_some(idempotent_answers, idempotent_answers.c.created < now - LIFETIME_S))
         if self._days:
@@ -84,15 +78,13 @@ class Retention:
             await self._delete_comparisons(first_number_at(oldest_s))
             await self._delete_all(_delete_some(history_texts, history_texts.c.day < int(oldest_s // DAY_S)))
         if self._database.in_memory:
-            await self._delete_comparisons(await self._find_oldest_to_keep())
-            await self._delete_all(_delete_some(history_texts, history_texts.c.digest.not_in(_select_used_digests())))
-
-    async def _find_oldest_to_keep(self) -> int:
-        """Return the number of the oldest comparison that a database in memory keeps; 0: all of them."""
-        numbers = comparisons.c.number
-        query = select(numbers).order_by(numbers.desc()).offset(MAX_COMPARISONS_IN_MEMORY - 1).limit(1)
-        async with self._database.read_transaction() as connection:
-            return await connection.scalar(query) or 0
+            numbers = comparisons.c.number
+            oldest = select(numbers).order_by(numbers.desc()).offset(MAX_COMPARISONS_IN_MEMORY - 1).limit(1)
+            if row := await self._database.fetch_one(oldest):
+                await self._delete_comparisons(row.number)
+            columns = (comparisons.c.request_digest, answers.c.content_digest)
+            used = union_all(*(select(column).where(column.is_not(None)) for column in columns))
+            await self._delete_all(_delete_some(history_texts, history_texts.c.digest.not_in(used)))
 
     async def _delete_comparisons(self, before: int) -> None:
         """Delete the comparisons with lower numbers."""
@@ -119,13 +111,6 @@ class Retention:
 
 
 def _delete_some(table: Table, is_old: ColumnElement[bool]) -> Delete:
-    """Return the statement that deletes some of a table's old rows."""
     (key,) = table.primary_key
     # Each row is checked a second time: another process may renew one while the statement waits for its lock.
     return delete(table).where(key.in_(select(key).where(is_old).limit(ROWS_PER_DELETE)), is_old)
-
-
-def _select_used_digests() -> CompoundSelect[Any]:
-    """Return the query for the digests of texts that belong to a comparison."""
-    columns = (comparisons.c.request_digest, answers.c.content_digest)
-    return union_all(*(select(column).where(column.is_not(None)) for column in columns))

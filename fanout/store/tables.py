@@ -152,12 +152,7 @@ job_counts = Table(
 )
 """The sums of jobs, updated as their units end, so that progress needs no scan."""
 
-texts = Table(
-    "texts",
-    metadata,
-    Column("digest", LargeBinary, primary_key=True),
-    Column("text", StorableText, nullable=False),
-)
+texts = Table("texts", metadata, Column("digest", LargeBinary, primary_key=True), Column("text", StorableText, nullable=False))
 """Long texts, each once, by its SHA-256."""
 
 batches = Table(

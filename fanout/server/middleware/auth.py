@@ -20,11 +20,7 @@ MAX_KEY_CHARS = 4096
 
 
 def authenticate(request: web.Request, allowed: Sequence[SecretStr]) -> None:
-    """Check the key of a request: a Bearer token, or `x-api-key`.
-
-    Raises:
-        HTTPUnauthorized: there is no key, it is unknown, or the two headers hold different ones.
-    """
+    """Check the key of a request, a Bearer token or `x-api-key`; raise `HTTPUnauthorized` unless it is allowed."""
     if not allowed or request.path in PUBLIC_PATHS:
         return
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -42,18 +38,15 @@ def authenticate(request: web.Request, allowed: Sequence[SecretStr]) -> None:
 
 
 def check_host(request: web.Request) -> None:
-    """Refuse a `Host` that is not this machine: without keys, any web page whose name resolves here could call.
+    """Refuse a `Host` that is not this machine, with `HTTPForbidden`.
 
     Source: DNS rebinding, https://owasp.org/www-community/attacks/DNS_Rebinding
-
-    Raises:
-        HTTPForbidden: the host is another one.
     """
+    # Without keys, any web page whose name resolves here could call, and spend the operator's money.
     host = request.headers.get("Host", "")
     if not _is_own(host):
-        raise web.HTTPForbidden(
-            text=f"the host {host[:100]!a} is not this machine; set FANOUT_API_KEYS to be called by other names"
-        )
+        message = f"the host {host[:100]!a} is not this machine; set FANOUT_API_KEYS to be called by other names"
+        raise web.HTTPForbidden(text=message)
 
 
 @lru_cache(maxsize=64)  # bounded: callers choose what they send
@@ -73,15 +66,12 @@ def is_loopback(host: str) -> bool:
 
 
 def caller_credentials(request: web.Request) -> Mapping[str, Credential]:
-    """Collect the caller's own keys, by provider: each comes from that provider's header and is used for it alone.
-
-    Raises:
-        RequestError: a key is too long. Ignoring it would make the call with the server's key, at the operator's cost.
-    """
+    """Collect the caller's own keys, by provider: each comes from that provider's header and is used for it alone."""
     found: dict[str, Credential] = {}
     for name, provider in request.app[DISPATCHER].settings.providers.items():
         header = provider.row.key_header
         if header and (key := request.headers.get(header, "").strip()):
+            # Refused: ignoring it would make the call with the server's key, at the operator's cost.
             if len(key) > MAX_KEY_CHARS:
                 raise RequestError([Fault(header, f"has {len(key)} characters; a key has at most {MAX_KEY_CHARS}")])
             # The digest stands for the key wherever calls are distinguished by it, such as in limits.
@@ -90,17 +80,11 @@ def caller_credentials(request: web.Request) -> Mapping[str, Credential]:
 
 
 def refuse_caller_credentials(request: web.Request) -> None:
-    """Refuse a caller's own keys where the work outlives the request: they are stored nowhere, so no job could use them.
-
-    Raises:
-        RequestError: the request brings one.
-    """
+    """Refuse a caller's own keys where the work outlives the request."""
+    # They are stored nowhere, so a job could not use them; with the server's own it would spend the operator's money.
     providers = request.app[DISPATCHER].settings.providers
-    faults = [
-        Fault(str(providers[name].row.key_header), "is not taken here: a key of your own serves one request, a job outlives it")
-        for name in caller_credentials(request)
-    ]
-    if faults:
+    message = "is not taken here: a key of your own serves one request, a job outlives it"
+    if faults := [Fault(str(providers[name].row.key_header), message) for name in caller_credentials(request)]:
         raise RequestError(faults)
 
 

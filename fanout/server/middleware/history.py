@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -19,8 +19,8 @@ class RequestOutcomes:
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
+        # Set once the request is logged: a task that outlives it inherits the context variable, but reports nothing more.
         self.is_closed = False
-        """The request has been logged. A task that outlives it inherits the context variable, but reports nothing more."""
 
 
 # A context variable, because the Dispatcher reports outcomes from tasks that know nothing of HTTP; they inherit it.
@@ -40,9 +40,8 @@ class PendingComparison:
 
     id: str
     created: float
-    """Unix seconds."""
     stream: bool
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str]
     is_recorded: bool = False
 
 
@@ -50,20 +49,17 @@ COMPARISON = web.RequestKey("comparison", PendingComparison)
 
 
 def begin_comparison(request: web.Request, id_: str, created: float, *, stream: bool | None, metadata: object = None) -> None:
-    """Have the calls of a request recorded at its end, whichever way it ends.
-
-    Of the caller's `metadata`, which may be anything in a chat body, up to 16 short strings are kept.
-    """
+    """Have the calls of a request recorded at its end, whichever way it ends."""
     if STORE in request.app and request.app[STORE].history.mode != "off":
-        kept = _select_metadata(metadata) if isinstance(metadata, dict) else {}
+        # In a chat body the caller's metadata may be anything, which is passed on: here up to 16 short strings are kept.
+        pairs = list(metadata.items())[:16] if isinstance(metadata, dict) else ()
+        strings = [(name, value) for name, value in pairs if isinstance(name, str) and isinstance(value, str)]
+        kept = {name: value for name, value in strings if 0 < len(name) <= 64 and len(value) <= 512}
         request[COMPARISON] = PendingComparison(id_, created, bool(stream), kept)
 
 
 def record_comparison(request: web.Request, status: int, total_s: float, collected: RequestOutcomes) -> None:
-    """Hand a comparison to the history, once, if any of its calls has an outcome.
-
-    `status` is that of HTTP, or `CLIENT_LEFT` if nobody received the answer.
-    """
+    """Hand a comparison to the history, once, if any of its calls has an outcome."""
     comparison = request.get(COMPARISON)
     # A request with an idempotency key ends twice, in its shared run and in its own middleware: the first end counts.
     # Without outcomes nothing was called: the request was refused, or a dry run.
@@ -88,11 +84,3 @@ def record_comparison(request: web.Request, status: int, total_s: float, collect
             outcomes=outcomes,
         )
     )
-
-
-def _select_metadata(metadata: Mapping[object, object]) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in list(metadata.items())[:16]
-        if isinstance(name, str) and isinstance(value, str) and 0 < len(name) <= 64 and len(value) <= 512
-    }

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from fanout.core.errors import Fault, RequestError, StoreError
-from fanout.core.schema import Completion, Failure, Outcome
+from fanout.core.schema import Completion, Outcome
 from fanout.observability.logs import log
 from fanout.rendering.errors import render_error
 from fanout.rendering.history import CLIENT_LEFT
@@ -47,11 +47,9 @@ class SharedRun:
     def __init__(self, fingerprint: bytes) -> None:
         self.fingerprint = fingerprint
         self.task: asyncio.Task[web.StreamResponse]
-        self.waiters = 0
-        """Clients that wait for it, its own among them."""
+        self.waiters = 0  # its own client among them
         self.recording: StreamRecording | None = None
-        self.is_abandoned = False
-        """Its own client has left."""
+        self.is_abandoned = False  # by its own client
         self.answer: StoredAnswer | None = None
         """The answer once it is there, also one that is not kept for later."""
         self.is_key_reused = False
@@ -63,11 +61,6 @@ class SharedRun:
         self.is_abandoned = True
         if self.recording:
             self.recording.is_abandoned = True
-
-    def take_outcomes(self) -> list[Outcome]:
-        """Hand over the outcomes of its calls: they belong into the log line of one request alone."""
-        taken, self.collected.outcomes = self.collected.outcomes, []
-        return taken
 
 
 class IdempotentRequests:
@@ -90,10 +83,7 @@ class IdempotentRequests:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def respond(self, request: web.Request, handler: Handler, scope: bytes, fingerprint: bytes) -> web.StreamResponse:
-        """Return the answer to the first request of this scope: make it, wait for it, or find it.
-
-        `scope` identifies the key and its caller, `fingerprint` the body.
-        """
+        """Return the answer to the first request of a scope (key and caller): make it, wait for it, or find it."""
         while True:
             run = self._running.get(scope)
             is_first = run is None
@@ -112,7 +102,7 @@ class IdempotentRequests:
             return _key_reused_response(request) if run.is_key_reused else _too_large_response(request)
 
     def _start(self, request: web.Request, handler: Handler, scope: bytes, fingerprint: bytes) -> SharedRun:
-        """Run a request in a task of its own, which can outlive its client."""
+        # In a task of its own, which can outlive its client.
         self._running[scope] = run = SharedRun(fingerprint)
         run.task = asyncio.create_task(self._find_or_run(request, handler, scope, run), name="request with a key")
         self._tasks.add(run.task)
@@ -131,17 +121,13 @@ class IdempotentRequests:
             del self._running[scope]
 
     async def _wait(self, run: SharedRun, scope: bytes, *, is_first: bool, request: web.Request) -> None:
-        """Wait for the end of a run. If nobody is left who waits, cancel it, as the server cancels any abandoned request.
-
-        Raises:
-            HTTPConflict: a repetition has waited for longer than any request may take.
-        """
+        """Wait for the end of a run. If nobody is left who waits, cancel it, as the server cancels any abandoned request."""
         limit_s = request.app[DISPATCHER].settings.environment.max_timeout_s + EXTRA_WAIT_S
         run.waiters += 1
         try:
             # `wait` and not `await`: when one client leaves, only its waiting is cancelled, and not the run of all the others.
             done, _ = await asyncio.wait({run.task}, timeout=None if is_first else limit_s)
-            if not done:
+            if not done:  # longer than any request may take
                 raise web.HTTPConflict(
                     text="the first request with this key is still being answered", headers={"Retry-After": "1"}
                 )
@@ -156,7 +142,9 @@ class IdempotentRequests:
                     run.abandon()
             collected = REQUEST_OUTCOMES.get()
             if collected and run.task.done():
-                collected.outcomes += run.take_outcomes()
+                # Handed over once: they belong into the log line of one request alone.
+                collected.outcomes += run.collected.outcomes
+                run.collected.outcomes = []
 
     async def _find_or_run(self, request: web.Request, handler: Handler, scope: bytes, run: SharedRun) -> web.StreamResponse:
         # Memory first: beside a database it holds just those answers that could not be written.
@@ -169,7 +157,6 @@ class IdempotentRequests:
         return await self._run(request, handler, scope, run)
 
     async def _run(self, request: web.Request, handler: Handler, scope: bytes, run: SharedRun) -> web.StreamResponse:
-        """Run the handler and keep its answer. The history is written here: the request's own client may have left."""
         REQUEST_OUTCOMES.set(run.collected)  # in this task alone
 
         async def keep_stream(stream: ReplayableStream) -> None:
@@ -186,6 +173,7 @@ class IdempotentRequests:
             if isinstance(response, web.Response) and isinstance(response.body, bytes | bytearray):
                 await self._keep(scope, run, _make_answer(request, run, status, dict(response.headers), bytes(response.body)))
         finally:
+            # Here too, and not only in the request's middleware: its own client may have left.
             history.record_comparison(request, status, time.perf_counter() - began, run.collected)
         return response
 
@@ -210,12 +198,9 @@ IDEMPOTENCY = web.AppKey("idempotency", IdempotentRequests)
 
 
 async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer a request that has a key.
-
-    Raises:
-        RequestError: the key is malformed, or the body is an upload, which is too large to be held in memory.
-    """
+    """Answer a request that has a key, or raise `RequestError` if it is malformed."""
     key = _parse_key(request)
+    # An upload is too large to be held in memory and hashed.
     if request.content_type.startswith("multipart/"):
         raise RequestError([Fault(HEADER, "is not accepted with a file upload: leave it out, or send JSON")])
     raw = await request_body.read_raw_body(request)
@@ -241,7 +226,7 @@ def _parse_key(request: web.Request) -> str:
 
 
 def _scope(request: web.Request, key: str) -> bytes:
-    """Identify a key and its caller. Other keys, Fanout's or a provider's, or another account make another caller."""
+    # Other keys, Fanout's or a provider's, or another account make another caller: nobody receives another's answer.
     providers = request.app[DISPATCHER].settings.providers.values()
     # Sorted, so that a restart with providers.json in another order finds the same answers.
     own = sorted({provider.row.key_header for provider in providers if provider.row.key_header})
@@ -262,15 +247,14 @@ def _make_answer(request: web.Request, run: SharedRun, status: int, headers: dic
 
 
 def _is_worth_keeping(status: int, outcomes: list[Outcome]) -> bool:
-    """Tell if an answer was paid for, or may have been; or if something was done, where no model was called."""
+    # Only what was paid for, or may have been: a repetition after a failure that cost nothing should call again.
     if not outcomes:
-        return 200 <= status < 300
-    return any(isinstance(outcome.result, Completion) or _may_be_billed(outcome) for outcome in outcomes)
-
-
-def _may_be_billed(outcome: Outcome) -> bool:
-    result = outcome.result
-    return isinstance(result, Failure) and outcome.timing.attempts > 0 and (result.kind in BILLABLE or bool(result.partial))
+        return 200 <= status < 300  # no model was called, but something was done, such as a job created
+    return any(
+        isinstance(result := outcome.result, Completion)
+        or (outcome.timing.attempts > 0 and (result.kind in BILLABLE or bool(result.partial)))
+        for outcome in outcomes
+    )
 
 
 def _replay(answer: StoredAnswer) -> web.Response:

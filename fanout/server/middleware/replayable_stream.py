@@ -18,14 +18,11 @@ MAX_BYTES = 4 * 2**20
 class StreamRecording:
     """Bytes that the stream of a request has sent so far.
 
-    Args:
-        on_end: awaited with the stream before its last bytes leave.
-        has_waiters: tells if somebody other than the stream's own reader waits for the answer.
+    `on_end` is awaited before its last bytes leave; `has_waiters` tells if others than its own reader wait for the answer.
     """
 
     def __init__(self, on_end: Callable[[ReplayableStream], Awaitable[None]], has_waiters: Callable[[], bool]) -> None:
-        self.data: bytearray | None = bytearray()
-        """`None`: more than `MAX_BYTES`."""
+        self.data: bytearray | None = bytearray()  # `None` beyond `MAX_BYTES`: memory is bounded, the answer is not kept
         self.on_end, self.has_waiters = on_end, has_waiters
         self.is_abandoned = False
         """The stream's own reader has left: nothing is sent any more, only recorded."""
@@ -46,8 +43,7 @@ class ReplayableStream(web.StreamResponse):
 
     def __init__(self, recording: StreamRecording, headers: Mapping[str, str]) -> None:
         super().__init__(headers=headers)
-        self.own_headers = dict(headers)
-        """Without those that the server adds to every answer."""
+        self.own_headers = dict(headers)  # without those that the server adds to every answer, also to the replayed one
         self._recording = recording
         self._has_ended = False
 
@@ -69,7 +65,6 @@ class ReplayableStream(web.StreamResponse):
         await self._send(super().write_eof, data)
 
     async def _send(self, step: Callable[[Argument], Awaitable[Result]], argument: Argument) -> Result | None:
-        """Take a step of sending, unless the reader has left; only if others wait does the stream go on without them."""
         if not self._recording.is_abandoned:
             try:
                 return await step(argument)

@@ -67,11 +67,7 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Run the handler; turn whatever it raises into an error with its envelope.
-
-    Raises:
-        ConnectionError: the client has left.
-    """
+    """Run the handler; turn whatever it raises into an error with its envelope, but for the client's leaving."""
     try:
         preflight = _check_access(request)
         if preflight is not None:
@@ -98,10 +94,8 @@ def _has_left(request: web.Request) -> bool:
 
 
 def _check_access(request: web.Request) -> web.Response | None:
-    """Refuse a request that may not be made now, here or by this caller; return the answer to a preflight.
-
-    The order matters: a stopping server tells everybody so, and a preflight never carries a key.
-    """
+    """Refuse a request that may not be made now, here or by this caller; return the answer to a preflight."""
+    # The order matters: a stopping server tells everybody so, and a preflight never carries a key.
     if request.app[LIFECYCLE].is_stopping and request.path not in auth.PUBLIC_PATHS:
         raise web.HTTPServiceUnavailable(text="the server is stopping", headers={"Retry-After": "5", "Connection": "close"})
     environment = request.app[DISPATCHER].settings.environment
@@ -133,7 +127,7 @@ def _respond_http_error(request: web.Request, error: web.HTTPException) -> web.R
 
 
 def _explain(request: web.Request, error: web.HTTPException) -> str:
-    """Write the sentence for an HTTP error, also where aiohttp's own says little."""
+    # aiohttp's own sentences say little: `Not Found`.
     if error.status == 404 and request.match_info.http_exception is error:
         paths = [resource.canonical for resource in request.app.router.resources()]
         return f"unknown path `{request.path[:200]}`{did_you_mean(request.path, paths) or '; served: ' + ', '.join(paths)}"

@@ -117,11 +117,7 @@ async def cancel_batch(request: web.Request) -> web.StreamResponse:
 
 
 async def find_batch(batches: BatchStore, batch_id: str, param: str = "batch_id") -> BatchRow:
-    """Look up the batch that the field `param` of a request names.
-
-    Raises:
-        RequestError: there is no such batch.
-    """
+    """Look up the batch that the field `param` of a request names; raise `RequestError` if there is none."""
     row = await batches.find(batch_id)
     if row is None:
         raise RequestError([Fault(param, f"no batch `{batch_id[:100]}`", "batch_not_found")])
@@ -134,8 +130,7 @@ async def _respond_batch(request: web.Request, batch_id: str) -> web.Response:
 
 
 async def _read_progress(manager: JobManager, batch_id: str) -> Progress | None:
-    """Return the progress of a batch's job; `None`: it has none."""
-    with suppress(RequestError):
+    with suppress(RequestError):  # it has no job before its input is validated
         return await manager.read_progress(batch_id)
     return None
 

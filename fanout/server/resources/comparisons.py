@@ -21,9 +21,8 @@ from fanout.rendering.shared import render_page_ends
 from fanout.requests.bodies import Metadata
 from fanout.server.lifecycle import STORE
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, describe_stored
-from fanout.server.resources.listing import encode_items, list_response, validate_query
+from fanout.server.resources.listing import DAY_S, encode_items, list_response, parse_time, time_schema, validate_query
 from fanout.server.resources.storage import store_failed_response, store_off_response
-from fanout.server.resources.times import DAY_S, parse_time, time_schema
 from fanout.server.responses import error_response
 from fanout.store.engine.text_columns import clean_name, clean_text
 from fanout.store.history.queries import ComparisonFilter
@@ -41,7 +40,7 @@ def _parse_from(text: str) -> int:
 
 
 def _parse_to(text: str) -> int:
-    """Return the first number after a time, or after a date's day."""
+    # A date stands for its whole day.
     seconds, is_date = parse_time(text)
     return first_number_at(seconds + DAY_S if is_date else seconds)
 
@@ -105,11 +104,7 @@ class ComparisonsQuery(BaseModel):
         return value
 
     def to_filter(self, before: int | None) -> ComparisonFilter:
-        """Return the query as the store takes it.
-
-        Args:
-            before: number of the last comparison of the page before.
-        """
+        """Return the query as the store takes it; `before` is the number of the last comparison of the page before."""
         until = MAX_NUMBER if self.to is None else self.to
         return ComparisonFilter(
             since=self.from_ or 0,
@@ -121,7 +116,7 @@ class ComparisonsQuery(BaseModel):
             metadata={clean_text(name): clean_text(value) for name, value in (self.metadata or {}).items()},
             status=self.status,
             failed=self.failed,
-            limit=self.limit + 1,
+            limit=self.limit + 1,  # one more than shown tells if there is another page
         )
 
 
@@ -160,11 +155,7 @@ async def get_comparison(request: web.Request) -> web.Response:
 
 
 def _read_query(request: web.Request) -> ComparisonsQuery:
-    """Validate the query, whole; the filters by metadata become one field.
-
-    Raises:
-        RequestError: with every wrong parameter.
-    """
+    # The filters by metadata become one field, so that a single validation names every wrong parameter.
     given: dict[str, object] = {}
     metadata: dict[str, str] = {}
     faults = []
@@ -207,13 +198,7 @@ EXAMPLE = {
     "timing": {"total_ms": 416, "overhead_ms": 1},
     "metadata": {"experiment": "7"},
 }
-EXAMPLE_PAGE = {
-    "object": "list",
-    "data": [EXAMPLE],
-    "first_id": EXAMPLE["id"],
-    "last_id": EXAMPLE["id"],
-    "has_more": False,
-}
+EXAMPLE_PAGE = {"object": "list", "data": [EXAMPLE], "first_id": EXAMPLE["id"], "last_id": EXAMPLE["id"], "has_more": False}
 ENDPOINTS = (
     Endpoint(
         "GET",

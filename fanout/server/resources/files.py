@@ -23,7 +23,6 @@ from fanout.server.dialects.openai import batch_files
 from fanout.server.lifecycle import DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE
 from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, JSON, Endpoint, StatusAnswer, describe_stored
-from fanout.server.resources.downloads import respond_download
 from fanout.server.resources.listing import (
     ListQuery,
     choose_account,
@@ -31,7 +30,7 @@ from fanout.server.resources.listing import (
     parse_whole_number,
     read_query,
 )
-from fanout.server.resources.storage import needs_store
+from fanout.server.resources.storage import needs_store, respond_download
 from fanout.server.resources.upload import MAX_LIFETIME_S, MIN_LIFETIME_S, PURPOSES, UploadTooLargeError, receive_upload
 from fanout.server.responses import error_response, json_response
 from fanout.store.files import FileStore, find_file
@@ -119,6 +118,7 @@ async def get_file_content(request: web.Request) -> web.StreamResponse:
         pieces, size = _read_parts(request.app[FILE_STORE], row.id), row.bytes
     else:
         manager, is_output = request.app[JOB_MANAGER], is_output_file(row.id)
+        # Made while it is read, its size unknown before the end: stored a second time it would double the database.
         pieces = batch_files.read_file(manager, request.app[JOB_STORE], await manager.find_job(row.job), answered=is_output)
         size = None
     return await respond_download(request, pieces, filename=row.filename, content_type=BYTES, size=size)
@@ -126,17 +126,14 @@ async def get_file_content(request: web.Request) -> web.StreamResponse:
 
 async def _read_parts(files: FileStore, file_id: str) -> AsyncIterator[bytes]:
     part = 0
+    # Each part is a query of its own: a slow reader must not hold a connection of the database.
     while (piece := await files.read_part(file_id, part)) is not None:
         yield piece
         part += 1
 
 
 def _check_origin(request: web.Request) -> None:
-    """Refuse an upload from a foreign web page: browsers send forms without asking first, so CORS alone does not help.
-
-    Raises:
-        HTTPForbidden: the page is of another host, and is not among FANOUT_CORS_ORIGINS.
-    """
+    # Browsers send a form to any host without asking first, so CORS alone does not keep a foreign page from uploading.
     origin = request.headers.get("Origin")
     allowed = request.app[DISPATCHER].settings.environment.cors_origins
     if origin and "*" not in allowed and origin not in allowed and origin.partition("://")[2] != request.headers.get("Host"):

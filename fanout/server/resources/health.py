@@ -72,9 +72,6 @@ ENDPOINTS = (
         id="metrics",
         tag="Server",
         summary="Figures for Prometheus",
-        answers={
-            **describe_lookup(StatusJson, ""),
-            200: StatusAnswer("Prometheus' text format.", {"text/plain": TEXT}),
-        },
+        answers={**describe_lookup(StatusJson, ""), 200: StatusAnswer("Prometheus' text format.", {"text/plain": TEXT})},
     ),
 )

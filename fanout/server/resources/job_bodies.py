@@ -26,7 +26,7 @@ LAST_MOMENT = 253_402_300_740
 
 
 def _parse_deadline(value: object) -> object:
-    """Return the Unix seconds of a deadline: seconds from now, or an RFC 3339 time. Other types are left to be refused."""
+    # Seconds from now, or an RFC 3339 time. Other types are left to be refused by pydantic.
     if isinstance(value, int | float) and not isinstance(value, bool):
         if not 0 < value <= MAX_DEADLINE_S:
             raise ValueError(f"{value:g} is not allowed: above 0, at most {MAX_DEADLINE_S:,} seconds from now")
@@ -147,12 +147,7 @@ class JobBody(JobChanges):
         return faults
 
     def to_spec(self, source: Mapping[str, str], *, typed: bool) -> JobSpec:
-        """Return the job.
-
-        Args:
-            source: name and id of its input file; empty if it has `items`.
-            typed: its rows distinguish numbers from text.
-        """
+        """Return the job. `source` is name and id of its input file; if `typed`, its rows distinguish numbers from text."""
         return JobSpec(
             models=tuple(entry.model_dump(exclude_unset=True) for entry in self.models or ()),
             repeats=self.repeats,

@@ -17,15 +17,13 @@ from fanout.jobs.result_records import build_records
 from fanout.rendering.job import JobResultsJson
 from fanout.server.lifecycle import JOB_MANAGER, JOB_STORE
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, StatusAnswer, describe_stored
-from fanout.server.resources.downloads import respond_download
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.listing import list_response, parse_whole_number, read_query
-from fanout.server.resources.storage import needs_store
+from fanout.server.resources.storage import needs_store, respond_download
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import ResultFilter
 
 EXPORT_ROWS = 128
-"""Results read and encoded in one go."""
 MEDIA_TYPES = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 CURSOR_PATTERN = "^[0-9]{1,18}[.][0-9]{1,18}[.][0-9]{1,18}$"
 
@@ -99,6 +97,7 @@ async def export_results(request: web.Request) -> web.StreamResponse:
 
 async def _export(store: JobStore, job: Job, filter_: ResultFilter, encoder: RecordEncoder) -> AsyncIterator[bytes]:
     after = None
+    # By pages, each in a thread: neither memory nor the event loop is held by a large job.
     while found := await store.results.list_results(job.number, after=after, limit=EXPORT_ROWS, filter_=filter_):
         after = found[-1].place
         yield await asyncio.to_thread(lambda results: encoder.encode(list(build_records(results))), found)

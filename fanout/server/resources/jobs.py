@@ -88,7 +88,7 @@ async def _open_input(request: web.Request, body: JobBody) -> RowSource:
 
 
 def _locate(fault: Fault, body: JobBody) -> Fault:
-    """Write the place of a bad row as the request has it: `items[2].prompt` instead of `line 3: prompt`."""
+    # As the request has it: `items[2].prompt` instead of `line 3: prompt`.
     line, _, field = fault.path.partition(": ")
     if body.items is None or not line.startswith("line "):
         return fault
@@ -149,7 +149,7 @@ async def retry_job(request: web.Request) -> web.StreamResponse:
 
 
 async def _reopen_batch(request: web.Request, job_id: str) -> None:
-    """Forget the end of the batch whose job this is, if it is one's, for the job goes on."""
+    # A batch whose job goes on has no end any more: the worker settles it again. Other jobs have none, and nothing changes.
     await request.app[BATCH_STORE].update(
         job_id, {"settled": None, "cancelling": None, "output_file": None, "error_file": None}
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults
@@ -18,6 +20,9 @@ from fanout.server.responses import json_response
 
 CHUNK_ROWS = 50
 """Rows that are encoded before other requests get a turn."""
+DAY_S = 86_400
+TIME_PATTERN = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d))?")
+"""Source: RFC 3339 §5.6, `full-date` or `date-time`."""
 
 
 def parse_whole_number(text: object) -> object:
@@ -50,29 +55,40 @@ def read_query(request: web.Request, model: type[Query], *, joined: Collection[s
         RequestError: with every wrong parameter.
     """
     given = {name: request.query.getall(name) for name in request.query}
-    faults = [
-        Fault(name, f"is given {len(found)} times: once is allowed")
-        for name, found in given.items()
-        if len(found) > 1 and name not in joined
-    ]
+    repeated = [name for name, values in given.items() if len(values) > 1 and name not in joined]
+    faults = [Fault(name, f"is given {len(given[name])} times: once is allowed") for name in repeated]
     return validate_query(
         {name: ",".join(values) if name in joined else values[0] for name, values in given.items()}, model, faults
     )
 
 
 def validate_query(given: Mapping[str, object], model: type[Query], faults: Sequence[Fault]) -> Query:
-    """Validate parameters of which `faults` are known already.
-
-    Raises:
-        RequestError: with every wrong parameter.
-    """
+    """Validate parameters; raise `RequestError` with every wrong one, and with the `faults` that are known already."""
     try:
         query = model.model_validate(given)
     except ValidationError as error:
-        raise RequestError(list(dict.fromkeys((*faults, *to_faults(error, model))))) from None
+        faults = [*faults, *to_faults(error, model)]
     if faults:
         raise RequestError(list(dict.fromkeys(faults)))
     return query
+
+
+def parse_time(text: str) -> tuple[float, bool]:
+    """Return Unix seconds, and whether only a date was given; raise `ValueError` for anything else."""
+    # `+` in a query means a space: a caller who forgot to write %2B meant the sign of the zone.
+    given = re.sub(r" (\d\d:\d\d)$", r"+\1", text).upper()
+    try:
+        moment = datetime.fromisoformat(given if TIME_PATTERN.fullmatch(given) else "")
+    except ValueError:
+        allowed = "a date, `2026-11-20`, or a time with its zone, `2026-11-20T09:30:00Z`"
+        raise ValueError(f"`{text[:80]}` is not allowed: {allowed}") from None
+    zoned = moment.replace(tzinfo=moment.tzinfo or UTC)
+    return (zoned - datetime.fromtimestamp(0, UTC)).total_seconds(), len(given) == len("2026-11-20")
+
+
+def time_schema(example: str) -> WithJsonSchema:
+    """Return the JSON schema of a date or time."""
+    return WithJsonSchema({"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}], "examples": [example]})
 
 
 def choose_account(request: web.Request, query: ListQuery) -> str | None:
@@ -87,7 +103,7 @@ def page_response(items: Sequence[Mapping[str, object]], *, has_more: bool) -> w
 
 
 async def encode_items(items: Sequence[Item], render: Callable[[Item], object]) -> list[bytes]:
-    """Return the JSON of each item, with a turn for other requests after every `CHUNK_ROWS`."""
+    """Return the JSON of each item."""
     encoded: list[bytes] = []
     for start in range(0, len(items), CHUNK_ROWS):
         encoded += [encode_json(render(item)) for item in items[start : start + CHUNK_ROWS]]
@@ -96,11 +112,7 @@ async def encode_items(items: Sequence[Item], render: Callable[[Item], object]) 
 
 
 def list_response(
-    items: Sequence[bytes],
-    head: Mapping[str, object],
-    tail: Mapping[str, object] | None = None,
-    *,
-    field: str = "data",
+    items: Sequence[bytes], head: Mapping[str, object], tail: Mapping[str, object] | None = None, *, field: str = "data"
 ) -> web.Response:
     """Return an answer with a list whose items are encoded already: `head`, the list as `field`, `tail`."""
     # Spliced as bytes: encoding the whole again would hold the event loop for as long as all its items together.

@@ -6,7 +6,6 @@ import asyncio
 
 from aiohttp import web
 
-from fanout.config.settings import Settings
 from fanout.observability.account_health import WINDOW_S, RecentCalls
 from fanout.rendering.provider import ProviderListJson, render_provider
 from fanout.server.lifecycle import DISPATCHER
@@ -19,21 +18,15 @@ ACCOUNT_HEALTH = web.AppKey("account_health", RecentCalls)
 async def list_providers(request: web.Request) -> web.Response:
     """Serve `GET /v1/providers`."""
     dispatcher, recent = request.app[DISPATCHER], request.app[ACCOUNT_HEALTH]
-    groups = _find_limit_groups(dispatcher.settings)
+    groups: dict[str, set[str]] = {}
+    for row in dispatcher.settings.models.values():
+        if row.limit_group is not None:
+            groups.setdefault(row.provider, set()).add(row.limit_group)
     answer: ProviderListJson = {"object": "list", "window_s": round(WINDOW_S), "data": []}
     for name, provider in dispatcher.settings.providers.items():
         answer["data"].append(render_provider(provider, groups.get(name, ()), dispatcher.limiters, recent))
         await asyncio.sleep(0)  # a turn for other requests: an account's thousand calls take up to a millisecond to sum
     return json_response(answer)
-
-
-def _find_limit_groups(settings: Settings) -> dict[str, set[str]]:
-    """Return the limit groups of each provider's models."""
-    groups: dict[str, set[str]] = {}
-    for row in settings.models.values():
-        if row.limit_group is not None:
-            groups.setdefault(row.provider, set()).add(row.limit_group)
-    return groups
 
 
 EXAMPLE_ACCOUNT = {

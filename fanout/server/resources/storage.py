@@ -1,8 +1,9 @@
-"""Answers of the endpoints that need the store, where it is off, fails, or refuses."""
+"""Answers of the endpoints that need the store: where it is off, fails, or refuses, and files to save."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncIterator, Mapping
 from functools import wraps
 
 from aiohttp import web
@@ -25,7 +26,7 @@ STATUSES: Mapping[str, int] = {
 
 
 def needs_store(handler: Handler) -> Handler:
-    """Wrap a handler of files, batches or jobs: it runs only if there is a store, and its errors become answers."""
+    """Wrap a handler of files, batches or jobs: it runs only if there is a store, whose errors become answers."""
 
     @wraps(handler)
     async def respond(request: web.Request) -> web.StreamResponse:
@@ -44,18 +45,36 @@ def needs_store(handler: Handler) -> Handler:
 
 def store_off_response(request: web.Request, sentence: str) -> web.Response:
     """Return the answer where there is no store; a retry cannot help."""
-    reply = render_error(
-        503,
-        f"{sentence}: FANOUT_STORE is `off`",
-        type_="configuration_error",
-        code="store_off",
-        headers={"x-should-retry": "false"},
-    )
-    return error_response(request, reply)
+    message, headers = f"{sentence}: FANOUT_STORE is `off`", {"x-should-retry": "false"}
+    return error_response(request, render_error(503, message, type_="configuration_error", code="store_off", headers=headers))
 
 
 def store_failed_response(request: web.Request, error: StoreError, event: str, sentence: str) -> web.Response:
-    """Log why the store failed, and return the answer, which does not tell."""
+    """Log why the store failed, and return the answer."""
+    # The reason goes into the log alone: it may hold names of the database and its host.
     log.error(event, database=request.app[STORE].name, reason=str(error))
     message = f"{sentence}; the log has the details"
     return error_response(request, render_error(503, message, type_="server_error", code="store_unavailable"))
+
+
+async def respond_download(
+    request: web.Request, pieces: AsyncIterator[bytes], *, filename: str, content_type: str, size: int | None = None
+) -> web.StreamResponse:
+    """Send a file piece by piece, so that memory does not grow with it; its `size` in bytes may be unknown before its end."""
+    name = re.sub(r"[^\w.() -]", "_", filename, flags=re.ASCII)  # a quote or line break would end the header
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": content_type,
+            "Content-Disposition": f'attachment; filename="{name}"',
+            # Or a browser that guesses types might run an uploaded file as a page of this origin.
+            "X-Content-Type-Options": "nosniff",
+        }
+    )
+    if size is not None:
+        response.content_length = size
+    await response.prepare(request)
+    async for piece in pieces:
+        if piece:  # an empty one would be the end of a chunked body
+            await response.write(piece)
+    await response.write_eof()
+    return response

@@ -25,13 +25,12 @@ PLAIN_ENCODINGS = ("", "identity", "binary", "8bit", "7bit")
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that has been taken in, and the other fields of its form."""
+    """A file that has been taken in, and the other fields of its form; without a lifetime it never expires."""
 
     filename: str
     size: int
     purpose: str
     lifetime_s: int | None
-    """`None`: it never expires."""
 
 
 class UploadTooLargeError(Exception):
@@ -99,11 +98,10 @@ class _Form:
         return True
 
     async def _store(self, part: BodyPartReader) -> int:
-        """Store a file piece by piece; return its size."""
         waiting, number, size = bytearray(), 0, 0
         while chunk := await part.read_chunk(PART_BYTES):
             size += len(chunk)
-            if size > self._max_bytes:
+            if size > self._max_bytes:  # counted as it comes: the announced length may be missing, or a lie
                 raise UploadTooLargeError
             waiting += chunk
             while len(waiting) >= PART_BYTES:
@@ -116,11 +114,7 @@ class _Form:
         return size
 
     def finish(self) -> Upload:
-        """Check the fields together, once all have been read.
-
-        Raises:
-            RequestError: with every wrong field.
-        """
+        """Check the fields together, once all have been read; raise `RequestError` with every wrong one."""
         if self._size is None and not self.faults:
             self.faults.append(Fault("file", "is required", "missing_required_parameter"))
         if not self.faults or "purpose" in self._fields:
@@ -132,7 +126,7 @@ class _Form:
 
 
 def _find_encoding(part: BodyPartReader) -> str:
-    """Return the encoding of a part that would have to be undone; "" if there is none."""
+    # A part's encoding would have to be undone, and a small upload could then unpack to any size.
     found = (part.headers.get(name, "").lower() for name in ("Content-Encoding", "Content-Transfer-Encoding"))
     return next((encoding for encoding in found if encoding not in PLAIN_ENCODINGS), "")
 

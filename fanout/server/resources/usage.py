@@ -14,9 +14,8 @@ from fanout.core.units import to_rfc3339
 from fanout.rendering.usage import UsageAnswerJson, render_usage_head, render_usage_row
 from fanout.server.lifecycle import STORE
 from fanout.server.openapi.endpoint import Endpoint, describe_stored
-from fanout.server.resources.listing import encode_items, list_response, read_query
+from fanout.server.resources.listing import DAY_S, encode_items, list_response, parse_time, read_query, time_schema
 from fanout.server.resources.storage import store_failed_response, store_off_response
-from fanout.server.resources.times import DAY_S, parse_time, time_schema
 from fanout.store.usage import UsageFilter
 
 MINUTE_S = 60
@@ -28,13 +27,11 @@ MAX_ROWS = 10_000
 
 
 def _parse_from(text: str) -> int:
-    """Return the minute that a time lies in."""
-    moment, _ = parse_time(text)
-    return _to_minute(moment // MINUTE_S)
+    return _to_minute(parse_time(text)[0] // MINUTE_S)
 
 
 def _parse_to(text: str) -> int:
-    """Return the first minute that lies wholly after a time, or after a date's day."""
+    # The first minute that lies wholly after it: usage is kept by the minute, and a date stands for its whole day.
     moment, is_date = parse_time(text)
     return _to_minute((moment + DAY_S) // MINUTE_S if is_date else -(-moment // MINUTE_S))
 
@@ -52,11 +49,7 @@ def _parse_groups(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-GROUP_BY_SCHEMA = {
-    "type": "string",
-    "pattern": f"^(({'|'.join(GROUPS)})(,({'|'.join(GROUPS)}))*)?$",
-    "examples": ["day,model"],
-}
+GROUP_BY_SCHEMA = {"type": "string", "pattern": f"^(({'|'.join(GROUPS)})(,({'|'.join(GROUPS)}))*)?$", "examples": ["day,model"]}
 
 
 class UsageQuery(BaseModel):

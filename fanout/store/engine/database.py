@@ -45,7 +45,10 @@ Method = Callable[Concatenate[Owner, Parameters], Coroutine[Any, Any, Result]]
 
 
 class Database:
-    """The connections to one database. Close it after use."""
+    """The connections to one database, to be closed after use.
+
+    Transactions and statements raise `StoreError` if the database cannot be read or written.
+    """
 
     def __init__(self, location: str) -> None:
         url = parse_location(location)
@@ -71,28 +74,20 @@ class Database:
 
     @asynccontextmanager
     async def read_transaction(self) -> AsyncGenerator[AsyncConnection]:
-        """Open a transaction whose every statement sees what the first one saw.
-
-        Raises:
-            StoreError: the database cannot be read.
-        """
+        """Open a transaction whose every statement sees what the first one saw."""
         with _raise_store_errors():
             async with self._reading.connect() as connection, connection.begin():
                 yield connection
 
     @asynccontextmanager
     async def write_transaction(self) -> AsyncGenerator[AsyncConnection]:
-        """Open a transaction that is committed at the end.
-
-        Raises:
-            StoreError: the database cannot be written.
-        """
+        """Open a transaction that is committed at the end."""
         with _raise_store_errors():
             async with self._writing.begin() as connection:
                 yield connection
 
     async def fetch_all(self, query: Query) -> Sequence[Any]:
-        """Return all rows of a query, in a transaction of its own; raise `StoreError` if the database cannot be read."""
+        """Return all rows of a query, in a transaction of its own."""
         return await self.shield(self._fetch_all(query))
 
     async def _fetch_all(self, query: Query) -> Sequence[Any]:
@@ -146,14 +141,11 @@ class Database:
         return self.insert(table).on_conflict_do_nothing()
 
     def insert_or_add(self, table: Table) -> Insert:
-        """Return an insert into a table of sums: every figure is added to that of an existing row.
-
-        Unknown (NULL) plus known is known; unknown plus unknown stays unknown.
-        """
+        """Return an insert into a table of sums: every figure is added to that of an existing row."""
         insert = self.insert(table)
         key = list(table.primary_key)
         sums: dict[str, ColumnElement[Any]] = {
-            # NULL plus a figure is NULL in SQL: then the figure that is known counts.
+            # NULL is unknown, and NULL plus a figure is NULL in SQL: then the figure that is known counts.
             column.name: func.coalesce(column + insert.excluded[column.name], column, insert.excluded[column.name])
             for column in table.columns
             if column not in key

@@ -19,11 +19,8 @@ URL_OPTIONS = ("host", "port", "ssl", "sslmode")
 
 
 def parse_location(location: str) -> URL:
-    """Return the URL of a location, with the driver to use.
-
-    Raises:
-        ConfigError: it is not one. The message does not quote it: it may hold a password.
-    """
+    """Return the URL of a location, with the driver to use; raise `ConfigError` if it is not valid."""
+    # No message quotes the location: it may hold a password.
     if "://" not in location:
         path = location if location == MEMORY else str(Path(location).expanduser().absolute())
         return URL.create(DRIVERS["sqlite"], database=path)
@@ -35,28 +32,15 @@ def parse_location(location: str) -> URL:
     if backend not in DRIVERS:
         raise _fault(f"`{backend}` is not known; allowed: {ALLOWED_LOCATIONS}")
     if backend == "postgresql":
-        url = _rename_options(url)
+        if unknown := sorted(set(url.query) - set(URL_OPTIONS)):
+            raise _fault(f"`{unknown[0]}` is not an option of a PostgreSQL URL; allowed after `?`: {', '.join(URL_OPTIONS)}")
+        # `sslmode` is libpq's name of the option, which people copy; the driver calls it `ssl`.
+        url = url.set(query={"ssl" if name == "sslmode" else name: value for name, value in url.query.items()})
     return url.set(drivername=DRIVERS[backend], database=url.database or (MEMORY if backend == "sqlite" else None))
 
 
-def _rename_options(url: URL) -> URL:
-    """Return a PostgreSQL URL whose options have the driver's own names.
-
-    Raises:
-        ConfigError: it has options that the driver does not take.
-    """
-    if unknown := sorted(set(url.query) - set(URL_OPTIONS)):
-        raise _fault(f"`{unknown[0]}` is not an option of a PostgreSQL URL; allowed after `?`: {', '.join(URL_OPTIONS)}")
-    return url.set(query={"ssl" if name == "sslmode" else name: value for name, value in url.query.items()})
-
-
 def create_file(location: str) -> None:
-    """Create the database file and its folders, readable by their owner only, unless they exist or none is needed.
-
-    Raises:
-        ConfigError: the location is not valid.
-        OSError: they cannot be created.
-    """
+    """Create the database file and its folders, readable by their owner only, unless they exist or none is needed."""
     url = parse_location(location)
     # A `file:` URI says itself whether its file may be created.
     if url.get_backend_name() != "sqlite" or url.database in (None, MEMORY) or "uri" in url.query:

@@ -15,13 +15,11 @@ VERSION_TABLE = "alembic_version"
 
 
 def upgrade(connection: Connection, database: Database) -> None:
-    """Apply the missing migrations, in the open transaction.
-
-    Raises:
-        ConfigError: the tables are newer than this version of Fanout, or not Fanout's.
-    """
+    """Apply the missing migrations, in the open transaction; raise `ConfigError` if the tables are newer, or not Fanout's."""
     database.lock_schema(connection)
-    version = _read_version(connection)
+    version: str | None = None
+    if inspect(connection).has_table(VERSION_TABLE):
+        version = connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
     if version == HEAD:
         return
     # Versions have four digits, so that they compare as text.
@@ -29,13 +27,6 @@ def upgrade(connection: Connection, database: Database) -> None:
         reason = f"a newer Fanout wrote it (its tables have version {version}, this one knows up to {HEAD})"
         raise database.to_config_error(f"{reason}; upgrade Fanout, or name another location")
     _migrate(connection, database, version)
-
-
-def _read_version(connection: Connection) -> str | None:
-    if not inspect(connection).has_table(VERSION_TABLE):
-        return None
-    version: str | None = connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
-    return version
 
 
 def _migrate(connection: Connection, database: Database, version: str | None) -> None:

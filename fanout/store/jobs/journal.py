@@ -43,26 +43,23 @@ class AttemptStarted(JournalEntry):
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailed(JournalEntry):
-    """An attempt that failed; its unit stays open."""
+    """An attempt that failed, with its failure as JSON; its unit stays open."""
 
     kind: str
     failure: str
-    """JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnitEnded(JournalEntry):
-    """A unit that ended: with an answer, or with the failure of its last attempt."""
+    """A unit that ended: with an answer, or with the failure of its last attempt. Its record and failure are JSON."""
 
     model: str
     result: str
     """`answered`, or the failure's kind."""
     record: str
-    """JSON: the outcome."""
     totals: WorkTotals
     """The sums of this unit alone; its attempts are those made since it was last open."""
     failure: str | None = None
-    """JSON; `None`: it was answered."""
     text: str | None = None
     """The answer's text, to find answers that differ."""
     cache_key: bytes | None = None

@@ -1,4 +1,7 @@
-"""Records of batch jobs: what the store takes and returns. Times are Unix seconds."""
+"""Records of batch jobs: what the store takes and returns.
+
+Times are Unix seconds. A `spec`, `fingerprint`, `body`, `failure` and `record` (an outcome) is JSON.
+"""
 
 from __future__ import annotations
 
@@ -24,23 +27,19 @@ class NewJobRow(NamedTuple):
     created: float
     account_id: str
     spec: str
-    """JSON."""
     fingerprint: str
-    """JSON."""
     forked_from: str | None = None
 
 
 class JobRow(NamedTuple):
-    """A job: the columns of its table, in their order, and whether its owner is alive."""
+    """A job: the columns of its table, in their order, and whether it has an owner whose lease has not run out."""
 
     number: int
     id: str
     created: float
     account_id: str
     spec: str
-    """JSON."""
     fingerprint: str
-    """JSON."""
     state: JobState
     reason: str | None
     items: int
@@ -53,7 +52,6 @@ class JobRow(NamedTuple):
     epoch: int
     forked_from: str | None
     is_alive: bool
-    """It has an owner, whose lease has not run out."""
 
 
 class JobChange(TypedDict, total=False):
@@ -86,15 +84,12 @@ Place = tuple[int, int, int]
 
 
 class InputItem(NamedTuple):
-    """An item of a job's input."""
+    """An item of a job's input, numbered from 0 in its order; `line` is for messages."""
 
     item: int
-    """Its number, from 0, in the order of the input."""
     line: int
-    """Its line in the input, for messages."""
     custom_id: str | None
     body: str
-    """JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +118,20 @@ class ResultFilter:
 
 
 class ResultRow(NamedTuple):
-    """A unit that has ended, with its item."""
+    """A unit that has ended, with its item and the attempt that ended it."""
 
     item: int
     entry: int
     repeat: int
     attempt: int
-    """The one that ended it."""
     ended: float
     model: str
     result: str
     cached_from: str | None
     record: str
-    """JSON: the outcome."""
     line: int
     custom_id: str | None
     body: str
-    """JSON: the item."""
 
     @property
     def place(self) -> Place:
@@ -151,7 +143,6 @@ class EndedUnit(NamedTuple):
 
     ended: float
     record: str
-    """JSON: the outcome."""
 
 
 class AttemptRow(NamedTuple):
@@ -162,15 +153,11 @@ class AttemptRow(NamedTuple):
     ended: float | None
     kind: str | None
     failure: str | None
-    """JSON."""
 
 
 class CachedAnswer(NamedTuple):
-    """An earlier answer to the same question."""
+    """An earlier answer to the same question, the job that it was given to, and the one that this job had it from."""
 
     record: str
-    """JSON: the outcome."""
     job: str
-    """The job that it was given to."""
     cached_from: str | None
-    """The job that this one had it from."""
