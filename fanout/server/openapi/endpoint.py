@@ -54,9 +54,8 @@ class StatusAnswer:
 class Endpoint:
     """A method and path, its handler, and its description."""
 
-    method: str
-    path: str
-    """As aiohttp's router writes it: `/v1/models/{model:.+}`."""
+    method_and_path: str
+    """As aiohttp's router writes them: `GET /v1/models/{model:.+}`."""
     handler: Handler
     id: str
     tag: str
@@ -76,6 +75,14 @@ class Endpoint:
     """Name → description and example."""
     is_public: bool = False
     """Needs no key."""
+
+    @property
+    def method(self) -> str:
+        return self.method_and_path.partition(" ")[0]
+
+    @property
+    def path(self) -> str:
+        return self.method_and_path.partition(" ")[2]
 
     @property
     def template(self) -> str:

@@ -49,8 +49,7 @@ async def get_docs(request: web.Request) -> web.Response:
 FORBIDDEN = describe_error(403, ACCESS[403].description)
 ENDPOINTS = (
     Endpoint(
-        "GET",
-        "/openapi.json",
+        "GET /openapi.json",
         get_openapi,
         id="openapi",
         tag="Server",
@@ -59,8 +58,7 @@ ENDPOINTS = (
         is_public=True,
     ),
     Endpoint(
-        "GET",
-        "/docs",
+        "GET /docs",
         get_docs,
         id="docs",
         tag="Server",

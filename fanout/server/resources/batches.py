@@ -139,8 +139,7 @@ BATCH_ID = {"batch_id": ("Id of the batch.", "batch_0123456789abcdef0123456789ab
 MISSING = "There is no such batch."
 ENDPOINTS = (
     Endpoint(
-        "POST",
-        "/v1/batches",
+        "POST /v1/batches",
         create_batch,
         id="create_batch",
         tag="Files and batches",
@@ -162,8 +161,7 @@ ENDPOINTS = (
         },
     ),
     Endpoint(
-        "GET",
-        "/v1/batches",
+        "GET /v1/batches",
         list_batches,
         id="batches",
         tag="Files and batches",
@@ -176,8 +174,7 @@ ENDPOINTS = (
         ),
     ),
     Endpoint(
-        "GET",
-        "/v1/batches/{batch_id}",
+        "GET /v1/batches/{batch_id}",
         get_batch,
         id="batch",
         tag="Files and batches",
@@ -186,8 +183,7 @@ ENDPOINTS = (
         answers=describe_stored(BatchJson, "The batch.", missing=MISSING),
     ),
     Endpoint(
-        "POST",
-        "/v1/batches/{batch_id}/cancel",
+        "POST /v1/batches/{batch_id}/cancel",
         cancel_batch,
         id="cancel_batch",
         tag="Files and batches",

@@ -201,8 +201,7 @@ EXAMPLE = {
 EXAMPLE_PAGE = {"object": "list", "data": [EXAMPLE], "first_id": EXAMPLE["id"], "last_id": EXAMPLE["id"], "has_more": False}
 ENDPOINTS = (
     Endpoint(
-        "GET",
-        "/v1/comparisons",
+        "GET /v1/comparisons",
         list_comparisons,
         id="list_comparisons",
         tag="History",
@@ -215,8 +214,7 @@ ENDPOINTS = (
         answers=describe_stored(PastComparisonsJson, "A page.", {"the last page": EXAMPLE_PAGE}, invalid=INVALID_PARAMETERS),
     ),
     Endpoint(
-        "GET",
-        "/v1/comparisons/{id}",
+        "GET /v1/comparisons/{id}",
         get_comparison,
         id="comparison",
         tag="History",

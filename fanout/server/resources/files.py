@@ -170,8 +170,7 @@ FILE_ID = {"file_id": ("Id of the file.", "file-0123456789abcdef0123456789abcdef
 MISSING = "There is no such file."
 ENDPOINTS = (
     Endpoint(
-        "POST",
-        "/v1/files",
+        "POST /v1/files",
         upload_file,
         id="upload_file",
         tag="Files and batches",
@@ -187,8 +186,7 @@ ENDPOINTS = (
         },
     ),
     Endpoint(
-        "GET",
-        "/v1/files",
+        "GET /v1/files",
         list_files,
         id="files",
         tag="Files and batches",
@@ -200,8 +198,7 @@ ENDPOINTS = (
         ),
     ),
     Endpoint(
-        "GET",
-        "/v1/files/{file_id}",
+        "GET /v1/files/{file_id}",
         get_file,
         id="file",
         tag="Files and batches",
@@ -210,8 +207,7 @@ ENDPOINTS = (
         answers=describe_stored(FileJson, "The file, without its content.", missing=MISSING),
     ),
     Endpoint(
-        "GET",
-        "/v1/files/{file_id}/content",
+        "GET /v1/files/{file_id}/content",
         get_file_content,
         id="file_content",
         tag="Files and batches",
@@ -223,8 +219,7 @@ ENDPOINTS = (
         },
     ),
     Endpoint(
-        "DELETE",
-        "/v1/files/{file_id}",
+        "DELETE /v1/files/{file_id}",
         delete_file,
         id="delete_file",
         tag="Files and batches",

@@ -42,8 +42,7 @@ TEXT = {"type": "string"}
 FORBIDDEN = describe_error(403, ACCESS[403].description)
 ENDPOINTS = (
     Endpoint(
-        "GET",
-        "/livez",
+        "GET /livez",
         get_livez,
         id="livez",
         tag="Server",
@@ -52,8 +51,7 @@ ENDPOINTS = (
         is_public=True,
     ),
     Endpoint(
-        "GET",
-        "/readyz",
+        "GET /readyz",
         get_readyz,
         id="readyz",
         tag="Server",
@@ -66,8 +64,7 @@ ENDPOINTS = (
         is_public=True,
     ),
     Endpoint(
-        "GET",
-        "/metrics",
+        "GET /metrics",
         get_metrics,
         id="metrics",
         tag="Server",

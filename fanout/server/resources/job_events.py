@@ -48,8 +48,7 @@ async def stream_job(request: web.Request) -> web.StreamResponse:
 
 ENDPOINTS = (
     Endpoint(
-        "GET",
-        "/v1/jobs/{job_id}/events",
+        "GET /v1/jobs/{job_id}/events",
         stream_job,
         id="job_events",
         tag="Jobs",

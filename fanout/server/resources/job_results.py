@@ -106,8 +106,7 @@ async def _export(store: JobStore, job: Job, filter_: ResultFilter, encoder: Rec
 
 ENDPOINTS = (
     Endpoint(
-        "GET",
-        "/v1/jobs/{job_id}/results",
+        "GET /v1/jobs/{job_id}/results",
         list_results,
         id="job_results",
         tag="Jobs",
@@ -118,8 +117,7 @@ ENDPOINTS = (
         answers=describe_stored(JobResultsJson, "A page of them.", invalid=INVALID_PARAMETERS, missing=MISSING),
     ),
     Endpoint(
-        "GET",
-        "/v1/jobs/{job_id}/results.{format:jsonl|csv|parquet}",
+        "GET /v1/jobs/{job_id}/results.{format:jsonl|csv|parquet}",
         export_results,
         id="job_export",
         tag="Jobs",

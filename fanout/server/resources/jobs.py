@@ -190,8 +190,7 @@ def _created_answer(description: str) -> Answers:
 
 ENDPOINTS = (
     Endpoint(
-        "POST",
-        "/v1/jobs",
+        "POST /v1/jobs",
         create_job,
         id="create_job",
         tag="Jobs",
@@ -228,8 +227,7 @@ ENDPOINTS = (
         },
     ),
     Endpoint(
-        "GET",
-        "/v1/jobs",
+        "GET /v1/jobs",
         list_jobs,
         id="jobs",
         tag="Jobs",
@@ -242,8 +240,7 @@ ENDPOINTS = (
         ),
     ),
     Endpoint(
-        "GET",
-        "/v1/jobs/{job_id}",
+        "GET /v1/jobs/{job_id}",
         get_job,
         id="job",
         tag="Jobs",
@@ -252,8 +249,7 @@ ENDPOINTS = (
         answers=describe_stored(JobJson, "The job.", missing=MISSING),
     ),
     Endpoint(
-        "POST",
-        "/v1/jobs/{job_id}/cancel",
+        "POST /v1/jobs/{job_id}/cancel",
         cancel_job,
         id="cancel_job",
         tag="Jobs",
@@ -263,8 +259,7 @@ ENDPOINTS = (
         answers=describe_stored(JobJson, "The job.", missing=MISSING, conflict="It has ended."),
     ),
     Endpoint(
-        "POST",
-        "/v1/jobs/{job_id}/resume",
+        "POST /v1/jobs/{job_id}/resume",
         resume_job,
         id="resume_job",
         tag="Jobs",
@@ -283,8 +278,7 @@ ENDPOINTS = (
         },
     ),
     Endpoint(
-        "POST",
-        "/v1/jobs/{job_id}/retry",
+        "POST /v1/jobs/{job_id}/retry",
         retry_job,
         id="retry_job",
         tag="Jobs",

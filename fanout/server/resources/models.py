@@ -30,8 +30,7 @@ async def get_model(request: web.Request) -> web.Response:
 
 ENDPOINTS = (
     Endpoint(
-        "GET",
-        "/v1/models",
+        "GET /v1/models",
         list_models,
         id="models",
         tag="Models and usage",
@@ -40,8 +39,7 @@ ENDPOINTS = (
         answers=describe_lookup(ModelListJson, "The catalogue."),
     ),
     Endpoint(
-        "GET",
-        "/v1/models/{model:.+}",
+        "GET /v1/models/{model:.+}",
         get_model,
         id="model",
         tag="Models and usage",

@@ -68,8 +68,7 @@ EXAMPLE_PROVIDER = {
 }
 ENDPOINTS = (
     Endpoint(
-        "GET",
-        "/v1/providers",
+        "GET /v1/providers",
         list_providers,
         id="providers",
         tag="Models and usage",

@@ -129,8 +129,7 @@ EXAMPLE = {
 }
 ENDPOINTS = (
     Endpoint(
-        "GET",
-        "/v1/usage",
+        "GET /v1/usage",
         get_usage,
         id="usage",
         tag="Models and usage",

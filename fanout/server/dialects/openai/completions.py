@@ -85,8 +85,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
 
 ENDPOINTS = (
     Endpoint(
-        "POST",
-        "/v1/completions",
+        "POST /v1/completions",
         create_completion,
         id="completions",
         tag="OpenAI and Konko",
@@ -106,8 +105,7 @@ ENDPOINTS = (
         answers=describe_call(TextCompletionJson, Events(TextChunkJson), "A choice for every prompt, model and sample."),
     ),
     Endpoint(
-        "POST",
-        "/v1/chat/completions",
+        "POST /v1/chat/completions",
         create_chat_completion,
         id="chat_completions",
         tag="OpenAI and Konko",

@@ -130,8 +130,7 @@ INVALID = describe_error(422, "Broken JSON, or wrong fields, all of them named i
 def _text_endpoint(version: str, id_: str, summary: str) -> Endpoint:
     events = Events((ScaleCompletionJson, ScaleStreamErrorJson), done=False)
     return Endpoint(
-        "POST",
-        f"/{version}/completions",
+        f"POST /{version}/completions",
         create_completion,
         id=id_,
         tag="Scale",
@@ -156,8 +155,7 @@ ENDPOINTS = (
     _text_endpoint("v3", "scale_completions_v3", "The same as `/v4/completions`"),
     _text_endpoint("v4", "scale_completions", "One completion"),
     Endpoint(
-        "POST",
-        "/v4/chat-completions",
+        "POST /v4/chat-completions",
         create_chat_completion,
         id="scale_chat_completions",
         tag="Scale",

@@ -61,8 +61,7 @@ def _parse_number(request: web.Request, name: str, default: int, highest: int) -
 
 ENDPOINTS = (
     Endpoint(
-        "GET",
-        "/v4/models",
+        "GET /v4/models",
         list_models,
         id="scale_models",
         tag="Scale",
@@ -72,8 +71,7 @@ ENDPOINTS = (
         answers={**describe_lookup(ScaleModelsJson, "One page.", error=ScaleErrorJson), **INVALID},
     ),
     Endpoint(
-        "GET",
-        "/user-info",
+        "GET /user-info",
         get_user_info,
         id="scale_user",
         tag="Scale",

@@ -105,8 +105,7 @@ class ComparisonEncoder:
 
 ENDPOINTS = (
     Endpoint(
-        "POST",
-        "/v1/completion",
+        "POST /v1/completion",
         create_completion,
         id="completion",
         tag="Compare",
