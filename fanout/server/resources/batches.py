@@ -69,7 +69,7 @@ async def create_batch(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/batches`."""
     body = await read_body(request, BatchBody)
     auth.refuse_caller_credentials(request)
-    await find_file(request.app[FILE_STORE], body.input_file_id, "input_file_id")
+    await find_file(request.app[FILE_STORE], body.input_file_id, "input_file_id")  # a wrong id is refused at once
     batch_id = f"batch_{uuid.uuid4().hex}"
     await request.app[BATCH_STORE].create(
         BatchRow(batch_id, time.time(), auth.account_id(request) or "", body.model_dump_json(exclude_none=True))
@@ -84,7 +84,7 @@ async def list_batches(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/batches`."""
     query, batches = read_query(request, ListQuery), request.app[BATCH_STORE]
     found = await batches.list_batches(
-        limit=query.limit + 1,
+        limit=query.limit + 1,  # one more than shown tells if there is another page
         after=await find_batch(batches, query.after, "after") if query.after else None,
         account_id=choose_account(request, query),
     )
@@ -108,6 +108,7 @@ async def cancel_batch(request: web.Request) -> web.StreamResponse:
     if batch.settled is not None or (progress and progress.job.state in ENDED_STATES):
         status = render_batch(batch, progress)["status"]
         raise RequestError([Fault("batch_id", f"batch `{batch.id}` is {status}: it can no longer be cancelled", "wrong_state")])
+    # Written before the job is cancelled: if the process dies in between, the worker of the next one cancels it.
     if batch.cancelling is None:
         await request.app[BATCH_STORE].update(batch.id, {"cancelling": time.time()})
     if progress and progress.job.state != "loading":  # a job that is still being created is cancelled by the worker

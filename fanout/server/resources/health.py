@@ -23,6 +23,7 @@ async def get_livez(request: web.Request) -> web.Response:
 async def get_readyz(request: web.Request) -> web.Response:
     """Serve `GET /readyz`: 200 from the start until the stop."""
     lifecycle = request.app[LIFECYCLE]
+    # Not ready while it stops, so that a load balancer sends nothing more while running requests come to their end.
     if lifecycle.is_ready and not lifecycle.is_stopping:
         return _status_response({"status": "ready"})
     return _status_response({"status": "stopping" if lifecycle.is_stopping else "starting"}, 503)

@@ -40,6 +40,7 @@ async def stream_job(request: web.Request) -> web.StreamResponse:
             break
         if request.app[LIFECYCLE].is_stopping:
             break  # without `[DONE]`, so that the client connects again, when the job goes on
+        # Polled, for the job may run in another process, which shares nothing with this one but the database.
         await asyncio.sleep(POLL_INTERVAL_S)
         progress = await manager.read_progress(job_id)
     await response.write_eof()

@@ -81,6 +81,7 @@ async def list_results(request: web.Request) -> web.StreamResponse:
     shown, has_more = found[: query.limit], len(found) > query.limit
     # In a thread: a thousand results may hold megabytes of text.
     lines = await asyncio.to_thread(lambda: output_files.make_encoder("jsonl").encode(list(build_records(shown))))
+    # A place and not an offset: results that come meanwhile neither shift nor repeat those of the next page.
     cursor = ".".join(str(number) for number in shown[-1].place) if has_more else None
     return list_response(lines.splitlines(), {"object": "list"}, {"has_more": has_more, "next": cursor})
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from aiohttp import web
 
@@ -40,16 +39,6 @@ class JobsQuery(ListQuery):
     """Only jobs in this state."""
 
 
-class RowSource(NamedTuple):
-    """The rows of a new job."""
-
-    rows: Iterable[InputRow | BadRow]
-    source: Mapping[str, str]
-    """Name and id of the uploaded file."""
-    typed: bool
-    """Numbers are distinguished from text."""
-
-
 @needs_store
 async def create_job(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/jobs`."""
@@ -63,7 +52,7 @@ async def create_job(request: web.Request) -> web.StreamResponse:
     rows, source, typed = await _open_input(request, body)
     spec = body.to_spec(source, typed=typed)
     try:
-        if body.dry_run:
+        if body.dry_run:  # the rows are checked as for a real job, so that an estimate is not of a job that would be refused
             return json_response(
                 render_estimate(await manager.estimate(spec, rows), request.app[DISPATCHER].settings.providers)
             )
@@ -75,16 +64,17 @@ async def create_job(request: web.Request) -> web.StreamResponse:
     return await _respond_with_location(request, job.id)
 
 
-async def _open_input(request: web.Request, body: JobBody) -> RowSource:
+async def _open_input(request: web.Request, body: JobBody) -> tuple[Iterable[InputRow | BadRow], Mapping[str, str], bool]:
+    """Return the rows, name and id of their uploaded file, and whether numbers are distinguished from text."""
     if body.items is not None:
-        return RowSource((InputRow(number, values) for number, values in enumerate(body.items, 1)), {}, typed=True)
+        return (InputRow(number, values) for number, values in enumerate(body.items, 1)), {}, True
     file = await find_file(request.app[FILE_STORE], body.input_file_id or "", "input_file_id")
     try:
         format_ = choose_format(file.filename)
         rows = read_rows(open_stored_file(request.app[FILE_STORE], file.id, file.bytes), format_)
     except RequestError as error:
         raise RequestError([Fault("input_file_id", fault.message, fault.kind) for fault in error.faults]) from None
-    return RowSource(rows, {"name": file.filename, "file": file.id}, typed=format_ in TYPED_FORMATS)
+    return rows, {"name": file.filename, "file": file.id}, format_ in TYPED_FORMATS
 
 
 def _locate(fault: Fault, body: JobBody) -> Fault:
@@ -134,6 +124,7 @@ async def resume_job(request: web.Request) -> web.StreamResponse:
     body, job_id = await read_body(request, ResumeBody), request.match_info["job_id"]
     if body.fork:
         return await _fork_job(request, job_id, body.to_changes())
+    # The job first: a batch that is reopened while its job still has ended would be settled again at once.
     await request.app[JOB_MANAGER].resume(job_id, **body.to_changes())
     await _reopen_batch(request, job_id)
     return await _respond_job(request, job_id)
@@ -184,7 +175,7 @@ WRONG_FIELDS = "Wrong fields, all of them named in `details`."
 ACCOUNT = ("x-selected-account-id",)
 
 
-def _created_answer(description: str) -> Answers:
+def _describe_created(description: str) -> Answers:
     return {201: StatusAnswer(description, {JSON: JobJson}, headers=("Location",))}
 
 
@@ -222,7 +213,7 @@ ENDPOINTS = (
                 missing="There is no such file or job, named by `input_file_id` or `fork_of`.",
                 conflict=CONFLICT,
             ),
-            **_created_answer("The job, which waits to be run."),
+            **_describe_created("The job, which waits to be run."),
             **describe_body_errors(),
         },
     ),
@@ -273,7 +264,7 @@ ENDPOINTS = (
             **describe_stored(
                 JobJson, "The job, which waits to be run.", invalid=WRONG_FIELDS, missing=MISSING, conflict=CONFLICT
             ),
-            **_created_answer("With `fork`: the new job."),
+            **_describe_created("With `fork`: the new job."),
             **describe_body_errors(),
         },
     ),

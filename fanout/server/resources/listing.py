@@ -93,6 +93,7 @@ def time_schema(example: str) -> WithJsonSchema:
 
 def choose_account(request: web.Request, query: ListQuery) -> str | None:
     """Return the account whose items are listed; `None`: all accounts."""
+    # An empty one in the query asks for items without an account, whatever the header holds.
     return auth.account_id(request) if query.account_id is None else query.account_id
 
 

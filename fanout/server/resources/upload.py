@@ -82,7 +82,7 @@ class _Form:
             return True
         if name in FIELDS and name not in self._fields:
             self._fields[name] = (await part.read_chunk(MAX_FIELD_BYTES)).decode(errors="replace").strip()
-            await part.release()
+            await part.release()  # past what is too long, to the next part
             return True
         hint = did_you_mean(name, FIELDS) or f"; known: {', '.join(FIELDS)}"
         reason = "stands twice" if name in FIELDS else f"unknown field `{name[:64]}`{hint}"
@@ -94,6 +94,7 @@ class _Form:
         if encoding := _find_encoding(part):
             self.faults.append(Fault("file", f"is encoded as `{encoding[:32]}`: send it as it is"))
             return False
+        # Stored before the other fields are known: they may follow the file, which is too large to wait in memory.
         self._size = await self._store(part)
         return True
 

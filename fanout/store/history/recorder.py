@@ -122,6 +122,7 @@ class History:
             some = await self._prepare_next()
             async with self._database.write_transaction() as connection:
                 await self._write(connection, some)
+            # Only after the commit: what could not be written stays, and is tried again.
             for rows in some:
                 self._bytes -= self._pending.pop(rows.comparison.number).size_bytes
             self.written += len(some)
@@ -152,7 +153,7 @@ class History:
             rows = to_rows(record, full=full)
         if pending.rows is None:  # else a reader has prepared it meanwhile
             pending.rows, pending.record = rows, None
-            if not full:
+            if not full:  # without its texts it is small: others may wait in the memory that was counted for them
                 size = 1024 * len(rows.answers)
                 self._bytes -= pending.size_bytes - size
                 pending.size_bytes = size
