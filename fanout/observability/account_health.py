@@ -57,10 +57,8 @@ class RecentCalls:
             return  # nothing was sent: an answer of zero tokens
         account: Account = (target.provider, target.limit_group, event.call.credential is not None)
         kind = result.kind if isinstance(result, Failure) else None
-        ended = self._ended.get(account)
-        if ended is None:
-            # Bounded by number, not by age: a busy account would hold minutes of calls.
-            ended = self._ended[account] = deque(maxlen=MAX_CALLS)
+        # Bounded by number, not by age: a busy account would hold minutes of calls.
+        ended = self._ended.setdefault(account, deque(maxlen=MAX_CALLS))
         ended.append(_EndedCall(time.monotonic(), kind, timing.call_s, timing.first_token_s))
 
     def summarize(self, accounts: Iterable[Account]) -> AccountHealth:
@@ -70,7 +68,7 @@ class RecentCalls:
 
 
 def _summarize(calls: Sequence[_EndedCall]) -> AccountHealth:
-    failures = Counter(call.kind for call in calls if call.kind)
+    failures: Counter[str] = Counter(call.kind for call in calls if call.kind)
     judged = len(calls) - failures["cancelled"]
     answered = len(calls) - failures.total()
     times = sorted(call.call_s for call in calls if call.kind is None and call.call_s is not None)
@@ -78,7 +76,7 @@ def _summarize(calls: Sequence[_EndedCall]) -> AccountHealth:
     return AccountHealth(
         calls=len(calls),
         answered=answered,
-        failures={kind: count for kind, count in failures.items() if kind},
+        failures=failures,
         error_rate=round((judged - answered) / judged, 4) if judged else None,
         median_s=_quantile(times, 0.5),
         p95_s=_quantile(times, 0.95),

@@ -38,17 +38,11 @@ def configure(
 ) -> None:
     """Send everything that is logged to `stream`: our events, and the messages that libraries give to `logging`.
 
-    Args:
-        level: least severe level that is written.
-        form: `None`: text on a terminal, else JSON.
-        stream: where the lines go.
+    Without a `form` it is text on a terminal, else JSON.
     """
-    text = form == "text" or (form is None and stream.isatty())
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty())
-        if text
-        else structlog.processors.JSONRenderer(serializer=to_json_line)
-    )
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(serializer=to_json_line)
+    if form == "text" or (form is None and stream.isatty()):
+        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty())
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -81,10 +75,8 @@ def add_request(_: object, __: str, event: Event) -> Event:
 
 
 def add_traceback(_: object, __: str, event: Event) -> Event:
-    """Replace `exc_info` by `exception`: where it happened, and its type.
-
-    Local variables and the exception's message are left out: both may hold a prompt, an answer or a key.
-    """
+    """Replace `exc_info` by `exception`: where it happened, and its type."""
+    # Local variables and the exception's message are left out: both may hold a prompt, an answer or a key.
     exc_info = event.pop("exc_info", None)
     error = sys.exc_info()[1]
     if isinstance(exc_info, BaseException):

@@ -90,15 +90,7 @@ def read_failure(failure: Failure) -> Evidence:
 def diagnose(
     provider: ProviderSettings, model: str, whole: Outcome, streamed: Outcome | None = None, *, pieces: int = 0
 ) -> Finding:
-    """Return the finding from a whole call and, if that was answered, a streamed one.
-
-    Args:
-        provider: the provider that was tried.
-        model: the model as callers name it.
-        whole: the outcome of the whole call.
-        streamed: the outcome of the streamed call.
-        pieces: number of its deltas that held something.
-    """
+    """Return the finding from a whole call and, if that was answered, a streamed one; `pieces` of it held something."""
     first, second = whole.result, streamed.result if streamed else None
     reachable, accepted, known = read_outcome(whole)
     streams = None if second is None else isinstance(second, Completion) and bool(pieces) and _has_ended(second)

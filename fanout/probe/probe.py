@@ -30,7 +30,7 @@ from fanout.providers.model_listing import PATHS, list_models
 MAX_CONCURRENT_TRIALS = 8
 """Providers tried at the same time."""
 QUESTION = "Reply with the single word OK."
-FEW_TOKENS, ENOUGH_TOKENS = 32, 2048
+FEW_TOKENS, ENOUGH_TOKENS = Sampling(max_tokens=32), Sampling(max_tokens=2048)
 """Output tokens of the first call, and of a second one where a model needs more than that to think."""
 LISTING_S = 10.0
 TYPICAL = Usage(input_tokens=1000, output_tokens=1000)
@@ -60,14 +60,7 @@ class Trial:
 def choose_trials(
     catalogue: Catalogue, providers: Mapping[str, ProviderSettings], models: Sequence[str], named: Sequence[str]
 ) -> list[Trial]:
-    """Return the trials: the models and providers that are named, else every provider that is configured.
-
-    Args:
-        catalogue: the configured models.
-        providers: the configured providers.
-        models: names that `Catalogue.find` knows.
-        named: names of providers.
-    """
+    """Return the trials: of the models and the providers `named`, else of every provider that is configured."""
     trials = [Trial(found.provider, name, is_explicit=True) for name in models if (found := catalogue.find(name))]
     with_model = {trial.provider for trial in trials}
     trials += [Trial(name, is_explicit=True) for name in dict.fromkeys(named) if name not in with_model]
@@ -75,22 +68,16 @@ def choose_trials(
 
 
 async def run_trials(dispatcher: Dispatcher, trials: Iterable[Trial], timeout_s: float) -> list[Finding]:
-    """Run trials and return their findings, in order. A faulty provider is a finding, never an exception.
-
-    Args:
-        dispatcher: makes the calls.
-        trials: the trials to run.
-        timeout_s: time for each provider in all.
-    """
+    """Run trials, each within `timeout_s`, and return their findings, in order; a faulty provider is a finding, too."""
     places = asyncio.Semaphore(MAX_CONCURRENT_TRIALS)
 
-    async def one(trial: Trial) -> Finding:
+    async def run_in_place(trial: Trial) -> Finding:
         async with places:
             return await _run_trial(dispatcher, session, trial, timeout_s)
 
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session, asyncio.TaskGroup() as group:
         await asyncio.to_thread(pricing.load_prices)  # else the first price is read on the event loop
-        tasks = [group.create_task(one(trial)) for trial in trials]
+        tasks = [group.create_task(run_in_place(trial)) for trial in trials]
     return [task.result() for task in tasks]
 
 
@@ -170,53 +157,42 @@ def _is_local(provider: ProviderSettings) -> bool:
     return provider.row.key_optional and urlsplit(provider.base_url or "").hostname in LOOPBACK
 
 
-@dataclass(frozen=True, slots=True)
-class _TrialCall:
-    """A call to make."""
-
-    model: str
-    chat: bool
-    tokens: int = FEW_TOKENS
-
-    def to_request(self) -> Request:
-        """Return the request for the call."""
-        sampling, entries = Sampling(max_tokens=self.tokens), (Entry(model=self.model),)
-        if self.chat:
-            return Request(entries, messages=(Message("user", QUESTION),), sampling=sampling)
-        return Request(entries, prompts=(QUESTION,), sampling=sampling)
-
-
 async def _make_calls(dispatcher: Dispatcher, provider: ProviderSettings, model: str, deadline: float) -> Finding:
-    """Make the two calls. The second follows only if the first was answered: else it would cost, and show nothing new."""
     known = dispatcher.catalogue.find(model)
     kind = known.kind if known else "chat"
-    trial_call, whole = await _make_whole_call(dispatcher, _TrialCall(model, kind != "text"), deadline)
+    request, whole = await _make_whole_call(dispatcher, _build_request(model, is_chat=kind != "text"), deadline)
     if kind == "both" and isinstance(whole.result, Failure) and whole.result.kind in ("bad_request", "unsupported"):
-        trial_call, whole = await _make_whole_call(
-            dispatcher, _TrialCall(model, chat=False), deadline
-        )  # it has no chat template
+        # It has no chat template.
+        request, whole = await _make_whole_call(dispatcher, _build_request(model, is_chat=False), deadline)
+    # A streamed call after a failure would cost, and show nothing new.
     if isinstance(whole.result, Failure):
         return diagnose(provider, model, whole)
-    streamed, pieces = await _make_stream_call(dispatcher, trial_call, deadline)
-    if not pieces and trial_call.tokens == FEW_TOKENS and _too_few(streamed):
-        streamed, pieces = await _make_stream_call(dispatcher, replace(trial_call, tokens=ENOUGH_TOKENS), deadline)
+    streamed, pieces = await _make_stream_call(dispatcher, request, deadline)
+    if not pieces and _may_need_more(request, streamed):
+        streamed, pieces = await _make_stream_call(dispatcher, replace(request, sampling=ENOUGH_TOKENS), deadline)
     if not pieces and not isinstance(streamed.result, Failure):  # a model may have nothing to say once; twice is no chance
-        streamed, pieces = await _make_stream_call(dispatcher, trial_call, deadline)
+        streamed, pieces = await _make_stream_call(dispatcher, request, deadline)
     return diagnose(provider, model, whole, streamed, pieces=pieces)
 
 
-async def _make_whole_call(dispatcher: Dispatcher, trial_call: _TrialCall, deadline: float) -> tuple[_TrialCall, Outcome]:
-    """Make a whole call, again with more tokens where a model needs them; return the last call and its outcome."""
-    (outcome,) = await dispatcher.run(await _plan(dispatcher, trial_call), deadline_s=_remaining_s(deadline))
-    if trial_call.tokens == FEW_TOKENS and _too_few(outcome):
-        return await _make_whole_call(dispatcher, replace(trial_call, tokens=ENOUGH_TOKENS), deadline)
-    return trial_call, outcome
+def _build_request(model: str, *, is_chat: bool) -> Request:
+    if is_chat:
+        return Request((Entry(model),), messages=(Message("user", QUESTION),), sampling=FEW_TOKENS)
+    return Request((Entry(model),), prompts=(QUESTION,), sampling=FEW_TOKENS)
 
 
-async def _make_stream_call(dispatcher: Dispatcher, trial_call: _TrialCall, deadline: float) -> tuple[Outcome, int]:
+async def _make_whole_call(dispatcher: Dispatcher, request: Request, deadline: float) -> tuple[Request, Outcome]:
+    """Make a whole call, again with more tokens where a model needs them; return the last request and its outcome."""
+    (outcome,) = await dispatcher.run(await _plan(dispatcher, request), deadline_s=_remaining_s(deadline))
+    if _may_need_more(request, outcome):
+        return await _make_whole_call(dispatcher, replace(request, sampling=ENOUGH_TOKENS), deadline)
+    return request, outcome
+
+
+async def _make_stream_call(dispatcher: Dispatcher, request: Request, deadline: float) -> tuple[Outcome, int]:
     """Make a streamed call; return its outcome and the number of pieces that held something."""
     pieces, outcome = 0, None
-    async with aclosing(dispatcher.stream(await _plan(dispatcher, trial_call), deadline_s=_remaining_s(deadline))) as stream:
+    async with aclosing(dispatcher.stream(await _plan(dispatcher, request), deadline_s=_remaining_s(deadline))) as stream:
         async for piece in stream:
             if isinstance(piece, Delta):
                 pieces += bool(piece.text or piece.reasoning or piece.refusal or piece.tool_calls)
@@ -226,9 +202,9 @@ async def _make_stream_call(dispatcher: Dispatcher, trial_call: _TrialCall, dead
     return outcome, pieces
 
 
-async def _plan(dispatcher: Dispatcher, trial_call: _TrialCall) -> list[Call]:
-    calls = dispatcher.plan(trial_call.to_request())
-    await dispatcher.prepare(calls)
+async def _plan(dispatcher: Dispatcher, request: Request) -> list[Call]:
+    calls = dispatcher.plan(request)
+    await dispatcher.prepare(calls)  # the embedded models train, which is not part of an answer's time
     return calls
 
 
@@ -236,9 +212,11 @@ def _remaining_s(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.001)
 
 
-def _too_few(outcome: Outcome) -> bool:
-    """Return whether a model that thinks first ran out of tokens before its first word."""
+def _may_need_more(request: Request, outcome: Outcome) -> bool:
+    """Return whether a model that thinks first ran out of few tokens before its first word."""
     result = outcome.result
+    if request.sampling is ENOUGH_TOKENS:
+        return False
     if isinstance(result, Failure):
         return result.kind == "bad_request" and bool(re.search("max_(completion_|output_)?tokens|output limit", result.message))
     return bool(result.choices) and all(

@@ -172,7 +172,7 @@ async def test_a_bug_is_logged_with_its_place_but_without_any_value(program: Ser
     assert line["request_id"] == served["request_id"]
     trace = line["exception"]
     assert trace.index("builtins.LookupError") < trace.index("which led to:") < trace.index("builtins.ValueError")
-    assert 'leaky_adapter.py", line' in trace
+    assert 'leaky.py", line' in trace
     assert "raise ValueError(heard, secret) from error" in trace
     assert PROMPT not in trace
     assert "locals" not in trace
