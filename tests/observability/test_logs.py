@@ -173,7 +173,7 @@ async def test_a_bug_is_logged_with_its_place_but_without_any_value(program: Ser
     trace = line["exception"]
     assert trace.index("builtins.LookupError") < trace.index("which led to:") < trace.index("builtins.ValueError")
     assert 'leaky.py", line' in trace
-    assert "raise ValueError(heard, secret) from error" in trace
+    assert "raise ValueError(prompt, secret) from error" in trace
     assert PROMPT not in trace
     assert "locals" not in trace
 
