@@ -40,7 +40,7 @@ class Frames:
 
 
 @asynccontextmanager
-async def streaming(
+async def serve_stream(
     opened: ObservedDispatcher,
     *models: str,
     deadline_s: float = 5.0,
@@ -70,7 +70,7 @@ async def streaming(
         await runner.cleanup()
 
 
-async def read(url: str) -> tuple[int, list[str]]:
+async def read_stream(url: str) -> tuple[int, list[str]]:
     async with aiohttp.ClientSession() as client, client.get(url) as response:
         return response.status, (await response.text()).split("\n\n")[:-1]
 
@@ -78,9 +78,9 @@ async def read(url: str) -> tuple[int, list[str]]:
 async def test_comments_are_sent_during_silence(upstream: Upstream, tmp_path: Path) -> None:
     async with (
         open_observed_dispatcher(upstream.url, tmp_path) as opened,
-        streaming(opened, "up/sleep-0.35-chunks-1-say-a") as (url, _),
+        serve_stream(opened, "up/sleep-0.35-chunks-1-say-a") as (url, _),
     ):
-        status, frames = await read(url)
+        status, frames = await read_stream(url)
 
     assert status == 200
     assert frames[0] == ": ping"
@@ -91,9 +91,9 @@ async def test_comments_are_sent_during_silence(upstream: Upstream, tmp_path: Pa
 async def test_a_failure_that_is_held_back_until_the_status_is_known_is_not_lost(upstream: Upstream, tmp_path: Path) -> None:
     async with (
         open_observed_dispatcher(upstream.url, tmp_path) as opened,
-        streaming(opened, "400", "up/sleep-0.15-400") as (url, _),
+        serve_stream(opened, "400", "up/sleep-0.15-400") as (url, _),
     ):
-        status, frames = await read(url)
+        status, frames = await read_stream(url)
 
     assert status == 200
     assert frames == ["data: 0 is bad_request", "data: 1 is bad_request", "data: 2 in all"]
@@ -102,8 +102,8 @@ async def test_a_failure_that_is_held_back_until_the_status_is_known_is_not_lost
 async def test_the_status_reports_that_all_calls_have_failed_before_the_first_comment(
     upstream: Upstream, tmp_path: Path
 ) -> None:
-    async with open_observed_dispatcher(upstream.url, tmp_path) as opened, streaming(opened, "400", "400") as (url, _):
-        assert (await read(url))[0] == 400
+    async with open_observed_dispatcher(upstream.url, tmp_path) as opened, serve_stream(opened, "400", "400") as (url, _):
+        assert (await read_stream(url))[0] == 400
 
 
 async def test_a_reader_who_stops_reading_is_disconnected_soon_after_the_deadline(
@@ -113,10 +113,10 @@ async def test_a_reader_who_stops_reading_is_disconnected_soon_after_the_deadlin
     environ = {"FANOUT_MAX_ANSWER_BYTES": "100000000"}
     async with (
         open_observed_dispatcher(upstream.url, tmp_path, environ=environ) as opened,
-        streaming(opened, "up/mb-50", deadline_s=2.0, linger_s=0.2) as (url, server),
+        serve_stream(opened, "up/mb-50", deadline_s=2.0, linger_s=0.2) as (url, server),
     ):
         start = time.monotonic()
-        reader = await silent_reader(url)
+        reader = await connect_silent_reader(url)
         await upstream.wait_for_requests(1)
         async with asyncio.timeout(5):
             while server.connections:
@@ -136,9 +136,9 @@ async def test_a_broken_connection_to_the_reader_is_not_logged_as_a_bug(
     """This holds even if a write notices it before aiohttp does."""
     async with (
         open_observed_dispatcher(upstream.url, tmp_path) as opened,
-        streaming(opened, "up/chunks-500-gap-0.01", "hang", breaks=True) as (url, _),
+        serve_stream(opened, "up/chunks-500-gap-0.01", "hang", breaks=True) as (url, _),
     ):
-        reader = await silent_reader(url)
+        reader = await connect_silent_reader(url)
         await upstream.wait_for_requests(2)
         await upstream.wait_until_idle(1)
         reader.close()
@@ -147,7 +147,7 @@ async def test_a_broken_connection_to_the_reader_is_not_logged_as_a_bug(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
-async def silent_reader(url: str) -> asyncio.Transport:
+async def connect_silent_reader(url: str) -> asyncio.Transport:
     """Connect a client that sends a request and reads nothing."""
     host, port = url.removeprefix("http://").split(":")
     transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, host, int(port))

@@ -32,7 +32,7 @@ DAY_S = 86_400
 SECRET = "a word that occurs nowhere else"
 
 
-def with_text(outcome: Outcome, words: str = SECRET, index: int = 0) -> Outcome:
+def replace_text(outcome: Outcome, words: str = SECRET, index: int = 0) -> Outcome:
     """Return an outcome at that index, with that text."""
     call = replace(outcome.call, index=index, entry=index)
     if isinstance(outcome.result, Failure):
@@ -55,7 +55,7 @@ def record(store: Store, *outcomes: Outcome, created: float | None = None, **mor
         "total_s": 0.25,
         "metadata": {},
         "body": json.dumps({"prompt": SECRET}).encode(),
-        "outcomes": outcomes or (with_text(make_answer()),),
+        "outcomes": outcomes or (replace_text(make_answer()),),
     }
     store.history.record(ComparisonRecord(**{**fields, **more}))
     return str({**fields, **more}["id"])
@@ -92,9 +92,9 @@ async def store(location: str) -> AsyncIterator[Store]:
 
 async def test_a_comparison_reads_the_same_before_and_after_it_is_written(store: Store, location: str) -> None:
     outcomes = (
-        with_text(make_answer()),
-        with_text(make_failure("timeout", "slow"), index=1),
-        with_text(make_answer("free", usage=None, usd=None), index=2),
+        replace_text(make_answer()),
+        replace_text(make_failure("timeout", "slow"), index=1),
+        replace_text(make_answer("free", usage=None, usd=None), index=2),
     )
     id_ = record(store, *outcomes, account_id="team-a", metadata={"experiment": "7"})
 
@@ -116,7 +116,7 @@ async def test_a_comparison_reads_the_same_before_and_after_it_is_written(store:
 
 
 async def test_usage_of_a_call_with_several_answers_stands_on_the_first(store: Store) -> None:
-    call = with_text(make_answer()).call
+    call = replace_text(make_answer()).call
     call = replace(call, query=replace(call.query, sampling=replace(call.query.sampling, n=3)))
     two = Completion((Choice(Answer("a"), "stop"), Choice(Answer("b"), "length")), KNOWN)
 
@@ -134,12 +134,12 @@ async def test_every_comparison_is_listed_exactly_once_while_it_is_being_written
     """Pages run into writes on purpose: each must hold exactly what had ended when it was made."""
     made: list[str] = []
 
-    async def go_on() -> None:
+    async def record_steadily() -> None:
         while True:
             made.append(record(store))
             await asyncio.sleep(0.001)
 
-    going = asyncio.create_task(go_on())
+    going = asyncio.create_task(record_steadily())
     try:
         for _ in range(80):
             before = len(made)
@@ -178,7 +178,7 @@ async def test_filters_match_the_same_comparisons_in_memory_and_in_the_database(
         outcomes = []
         for place in range(dice.randint(1, 3)):
             model = dice.choice(("m1", "m2", "m3"))
-            outcome = with_text(make_failure("server", model) if dice.random() < 0.2 else make_answer(model), index=place)
+            outcome = replace_text(make_failure("server", model) if dice.random() < 0.2 else make_answer(model), index=place)
             call = replace(outcome.call, target=replace(outcome.call.target, label=dice.choice(("cold", "warm"))))
             outcomes.append(replace(outcome, call=call))
         more: dict[str, Any] = {
@@ -347,7 +347,7 @@ async def test_texts_are_kept_only_in_full_mode(tmp_path: Path) -> None:
         async with open_store(str(path), history=mode) as store:
             assert store
             unwritten = await find_comparison(
-                store, record(store, with_text(make_answer()), with_text(make_failure("server"), index=1))
+                store, record(store, replace_text(make_answer()), replace_text(make_failure("server"), index=1))
             )
             assert [answer.content is not None for answer in unwritten.answers] == [mode == "full"] * 2
         found[mode] = path.read_bytes()
@@ -363,8 +363,8 @@ async def test_a_long_text_is_stored_once_however_often_it_occurs(location: str)
         for place in range(4):
             id_ = record(
                 store,
-                with_text(make_answer(), long),
-                with_text(make_answer(), long, index=1),
+                replace_text(make_answer(), long),
+                replace_text(make_answer(), long, index=1),
                 body=b'{"a": "%s"}' % long.encode(),
             )
             unwritten = await find_comparison(store, id_)
@@ -382,7 +382,7 @@ async def test_characters_that_no_database_takes_are_replaced(location: str) -> 
     async with open_store(location, history="full") as store:
         assert store
         answer = Answer(odd, reasoning=odd, tool_calls=({"id": odd, "n": float("nan"), "o": [odd]},))
-        outcome = replace(with_text(make_answer(odd)), result=Completion((Choice(answer, "stop"),), KNOWN, model=odd))
+        outcome = replace(replace_text(make_answer(odd)), result=Completion((Choice(answer, "stop"),), KNOWN, model=odd))
         id_ = record(store, outcome, account_id=odd, metadata={odd: odd}, body=odd.encode("utf-8", "surrogatepass"))
         await wait_until(lambda: count_written(location) == 1)
         found = await find_comparison(store, id_)
@@ -396,7 +396,7 @@ async def test_characters_that_no_database_takes_are_replaced(location: str) -> 
 async def test_impossible_figures_are_stored_as_unknown(location: str) -> None:
     async with open_store(location) as store:
         assert store
-        record(store, with_text(make_answer(usage=Usage(10**30, -5, 3), usd=float("inf"))))
+        record(store, replace_text(make_answer(usage=Usage(10**30, -5, 3), usd=float("inf"))))
 
     assert query(location, "SELECT input_tokens, output_tokens, cached_tokens, cost_usd, unknown_usage FROM comparisons") == [
         (None, None, 3, None, 1)
@@ -408,9 +408,11 @@ async def test_old_comparisons_are_deleted_with_their_texts_and_the_rest_stays(l
     async with open_store(location, history="full", history_days=2) as store:
         assert store
         for _ in range(130):
-            record(store, with_text(make_answer(), f"{long} of old"), created=now - 3 * DAY_S, metadata={"a": "b"})
-        shared = record(store, with_text(make_answer(), long), created=now - 3 * DAY_S)
-        young = [record(store, with_text(make_answer(), long), created=now - age_s, metadata={"a": "b"}) for age_s in (3600, 1)]
+            record(store, replace_text(make_answer(), f"{long} of old"), created=now - 3 * DAY_S, metadata={"a": "b"})
+        shared = record(store, replace_text(make_answer(), long), created=now - 3 * DAY_S)
+        young = [
+            record(store, replace_text(make_answer(), long), created=now - age_s, metadata={"a": "b"}) for age_s in (3600, 1)
+        ]
         await wait_until(lambda: count_written(location) == 133)
         await store.retention.delete_old()
         left = await list_ids(store)
@@ -445,7 +447,7 @@ async def test_a_database_in_memory_keeps_only_the_newest_comparisons() -> None:
     async with open_store(MEMORY, history="full") as store:
         assert store
         made = [
-            record(store, with_text(make_answer(), f"{SECRET * 100} {number}"))
+            record(store, replace_text(make_answer(), f"{SECRET * 100} {number}"))
             for number in range(MAX_COMPARISONS_IN_MEMORY + 300)
         ]
         async with asyncio.timeout(20):
@@ -465,7 +467,7 @@ async def test_a_text_that_is_used_again_while_it_is_being_deleted_stays(locatio
     """Another process renews it in a transaction that ends only after the deleting has found it old."""
     async with open_store(location, history="full", history_days=2) as store:
         assert store
-        record(store, with_text(make_answer(), SECRET * 100), created=time.time() - 3 * DAY_S)
+        record(store, replace_text(make_answer(), SECRET * 100), created=time.time() - 3 * DAY_S)
         await wait_until(lambda: count_written(location) == 1)
         with OutsideConnection(location) as other:
             other.execute("BEGIN")

@@ -35,13 +35,13 @@ async def test_an_entry_being_written_at_the_end_is_still_written(upstream: Upst
     """The task that put it may have been cancelled."""
     written: list[int] = []
 
-    async def slowly(_: Any, records: Any) -> list[None]:
+    async def write_slowly(_: Any, records: Any) -> list[None]:
         await asyncio.sleep(0.2)
         written.extend(records)
         return [None] * len(records)
 
     async with open_jobs(upstream.url, tmp_path) as kept:
-        journal: GroupCommit[int] = GroupCommit(kept.store.database, slowly)
+        journal: GroupCommit[int] = GroupCommit(kept.store.database, write_slowly)
         async with journal.run():
             putting = asyncio.create_task(journal.put(1))
             await asyncio.sleep(0.1)

@@ -31,7 +31,7 @@ from tests.support.postgres import PASSWORD, Postgres
 ALWAYS = UsageFilter(0, 2**40, group_by=())
 
 
-async def open_refused(location: str) -> str:
+async def read_refusal(location: str) -> str:
     with pytest.raises(ConfigError) as caught:
         async with open_store(location):
             pass
@@ -138,7 +138,7 @@ async def test_a_read_transaction_keeps_seeing_what_it_saw_first(location: str) 
     ],
 )
 async def test_an_unusable_location_gives_one_sentence_that_says_what_is_allowed(location: str, sentence: str) -> None:
-    message = await open_refused(location)
+    message = await read_refusal(location)
 
     assert f"FANOUT_STORE: {sentence}" in message
     assert "geheim" not in message
@@ -146,7 +146,7 @@ async def test_an_unusable_location_gives_one_sentence_that_says_what_is_allowed
 
 async def test_an_error_never_shows_the_password() -> None:
     """Whether or not the driver is there: nobody listens at that port."""
-    message = await open_refused("postgresql://user:geheim@127.0.0.1:1/fanout")
+    message = await read_refusal("postgresql://user:geheim@127.0.0.1:1/fanout")
 
     assert "`postgresql://user:***@127.0.0.1:1/fanout` cannot be used: " in message
     assert "geheim" not in message
@@ -156,7 +156,7 @@ async def test_a_file_that_is_not_a_database_is_left_alone(tmp_path: Path) -> No
     path = tmp_path / "notes.txt"
     path.write_text("This is no database, and somebody needs it." * 100)
 
-    assert "cannot be used: file is not a database" in await open_refused(str(path))
+    assert "cannot be used: file is not a database" in await read_refusal(str(path))
     assert path.read_text().startswith("This is no database")
 
 
@@ -171,7 +171,7 @@ async def test_a_file_that_is_not_a_database_is_left_alone(tmp_path: Path) -> No
 async def test_a_refusal_by_postgresql_is_quoted_without_the_password(
     database: str, password: str, why: str, postgres_server: Postgres, log_lines: list[str]
 ) -> None:
-    message = await open_refused(postgres_server.url(database, password=password))
+    message = await read_refusal(postgres_server.url(database, password=password))
 
     assert (
         f"`postgresql://fanout:***@127.0.0.1:{postgres_server.port}/{database.partition('?')[0]}` cannot be used: " in message
@@ -189,7 +189,7 @@ async def test_the_name_of_a_store_does_not_contain_the_password(location: str) 
 async def test_a_store_that_a_newer_fanout_wrote_is_refused(bare_location: str) -> None:
     create_version_table("0042", bare_location)
 
-    message = await open_refused(bare_location)
+    message = await read_refusal(bare_location)
 
     assert f"a newer Fanout wrote it (its tables have version 0042, this one knows up to {HEAD}); upgrade Fanout" in message
     assert PASSWORD not in message
@@ -202,20 +202,20 @@ async def test_a_store_that_a_newer_fanout_wrote_is_refused(bare_location: str) 
 async def test_a_version_that_is_not_fanouts_is_refused(bare_location: str) -> None:
     create_version_table("5f3c", bare_location)
 
-    assert "its tables have version `5f3c`, which is not one of Fanout's" in await open_refused(bare_location)
+    assert "its tables have version `5f3c`, which is not one of Fanout's" in await read_refusal(bare_location)
 
 
 async def test_migrations_create_the_tables_that_the_code_declares(bare_location: str) -> None:
     async with open_store(bare_location):
         pass
 
-    def differences(connection: Connection) -> list[object]:
+    def find_differences(connection: Connection) -> list[object]:
         found: list[object] = compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata)
         return found
 
     database = Database(bare_location)
     async with database.read_transaction() as connection:
-        assert await connection.run_sync(differences) == []
+        assert await connection.run_sync(find_differences) == []
         if database.dialect == "sqlite":
             assert "WITHOUT ROWID" in str(await connection.scalar(text("SELECT sql FROM sqlite_master WHERE name = 'usage'")))
     await database.close()

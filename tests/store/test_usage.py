@@ -182,14 +182,14 @@ async def test_slow_readers_do_not_delay_writing(location: str) -> None:
 
 
 @pytest.fixture
-def dated(location: str) -> str:
+def dated_calls(location: str) -> str:
     """A store with calls at these times: two days, three hours, two accounts."""
 
-    async def made() -> None:
+    async def fill() -> None:
         async with open_store(location):
             pass
 
-    asyncio.run(made())
+    asyncio.run(fill())
     with OutsideConnection(location) as database:
         for minute, account, model in (
             (0, "a", "x"),
@@ -230,8 +230,8 @@ def dated(location: str) -> str:
         (replace(BY_MODEL, limit=1), [({"model": "x"}, 3)]),
     ],
 )
-async def test_usage_is_summed_by_group_account_and_time(question: UsageFilter, expected: list[Any], dated: str) -> None:
-    async with open_store(dated) as store:
+async def test_usage_is_summed_by_group_account_and_time(question: UsageFilter, expected: list[Any], dated_calls: str) -> None:
+    async with open_store(dated_calls) as store:
         assert store
         found = await store.usage.report(question)
 
@@ -293,16 +293,16 @@ async def test_closing_without_being_able_to_write_logs_how_much_is_lost(locatio
 def limit_pages(pages: dict[str, int]) -> Iterator[None]:
     """Limit the size of every connection's database; the limit is read again whenever a connection is used."""
 
-    def limit(connection: Any, *_: Any) -> None:
+    def apply_limit(connection: Any, *_: Any) -> None:
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA max_page_count = {pages['most']}")
         cursor.close()
 
-    event.listen(Pool, "checkout", limit)
+    event.listen(Pool, "checkout", apply_limit)
     try:
         yield
     finally:
-        event.remove(Pool, "checkout", limit)
+        event.remove(Pool, "checkout", apply_limit)
 
 
 async def test_a_full_database_loses_nothing(tmp_path: Path, log_lines: list[str]) -> None:

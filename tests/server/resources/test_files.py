@@ -82,14 +82,14 @@ async def test_files_are_listed_by_account(store_server: Server) -> None:
         mine = (await response.json())["id"]
     other = await upload_file(store_server.session, b"{}")
 
-    async def listed(headers: dict[str, str] | None = None, **query: str) -> list[str]:
+    async def list_ids(headers: dict[str, str] | None = None, **query: str) -> list[str]:
         _, page = await read_answer(store_server.session.get("/v1/files", params={"order": "asc", **query}, headers=headers))
         return [file["id"] for file in page["data"]]
 
-    assert await listed() == [mine, other]
-    assert await listed(account_id="team-a") == [mine]
-    assert await listed({"x-selected-account-id": "team-a"}) == [mine]
-    assert await listed({"x-selected-account-id": "team-a"}, account_id="") == [other]
+    assert await list_ids() == [mine, other]
+    assert await list_ids(account_id="team-a") == [mine]
+    assert await list_ids({"x-selected-account-id": "team-a"}) == [mine]
+    assert await list_ids({"x-selected-account-id": "team-a"}, account_id="") == [other]
 
 
 async def test_a_deleted_file_is_gone_with_its_parts(store_server: Server, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ async def test_a_large_file_is_never_held_in_memory_whole(store_server: Server) 
     size, piece = 24 * 2**20, b"y" * 65_536
     head, tail = make_multipart(('name="purpose"', b"batch"), ('name="file"; filename="x"', b"|")).split(b"|")
 
-    async def body() -> Any:
+    async def stream_body() -> Any:
         yield head
         for _ in range(size // len(piece)):
             yield piece
@@ -144,7 +144,7 @@ async def test_a_large_file_is_never_held_in_memory_whole(store_server: Server) 
 
     tracemalloc.start()
     try:
-        status, file = await read_answer(store_server.session.post("/v1/files", data=body(), headers=MULTIPART))
+        status, file = await read_answer(store_server.session.post("/v1/files", data=stream_body(), headers=MULTIPART))
         async with store_server.session.get(f"/v1/files/{file['id']}/content") as response:
             read = 0
             async for chunk in response.content.iter_chunked(65_536):

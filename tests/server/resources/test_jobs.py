@@ -362,17 +362,17 @@ async def test_jobs_are_listed_by_page_state_and_account(any_store_server: Serve
     for job_id in ids:
         await wait_for_state(any_store_server.session, f"/v1/jobs/{job_id}")
 
-    async def listed(**query: str) -> list[str]:
+    async def list_ids(**query: str) -> list[str]:
         _, page = await read_answer(any_store_server.session.get("/v1/jobs", params=query))
         for found in page["data"]:
             check_shape(found, JobJson)
         return [found["id"] for found in page["data"]]
 
-    assert await listed() == ids[::-1]
-    assert await listed(account_id="a") == [ids[2], ids[0]]
-    assert await listed(limit="1", after=ids[2]) == [ids[1]]
-    assert await listed(state="done") == ids[::-1]
-    assert await listed(state="running") == []
+    assert await list_ids() == ids[::-1]
+    assert await list_ids(account_id="a") == [ids[2], ids[0]]
+    assert await list_ids(limit="1", after=ids[2]) == [ids[1]]
+    assert await list_ids(state="done") == ids[::-1]
+    assert await list_ids(state="running") == []
     _, usage = await read_answer(any_store_server.session.get("/v1/usage?group_by=account"))
     assert {row["account_id"]: row["requests"] for row in usage["data"]} == {"a": 2, "b": 1}
 
