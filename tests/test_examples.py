@@ -28,7 +28,7 @@ def test_every_example_is_listed_and_run_here() -> None:
     assert [name for name in names - {"README.md"} if f"]({name})" not in listed] == []
 
 
-async def test_the_script_compares_two_models_and_sums_what_they_used(tmp_path: Path) -> None:
+async def test_the_script_compares_two_models_and_sums_their_usage(tmp_path: Path) -> None:
     done = await run_command([sys.executable, str(EXAMPLES / "compare_models.py")], cwd=tmp_path)
 
     assert (done.code, done.err) == (0, "")

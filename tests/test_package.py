@@ -142,7 +142,7 @@ def make_environment(folder: Path, *, without: str) -> Path:
     return folder / "bin"
 
 
-def test_what_a_missing_extra_says_installs_it(source: Path, tmp_path: Path) -> None:
+def test_the_message_about_a_missing_extra_installs_it(source: Path, tmp_path: Path) -> None:
     """Tried with PostgreSQL's driver: the sentence's own command, in a checkout, where nothing else of Fanout is installed."""
     checkout = shutil.copytree(source, tmp_path / "checkout", symlinks=True)
     programs = make_environment(tmp_path / "environment", without="asyncpg")
@@ -171,7 +171,7 @@ def test_every_extra_that_is_explained_is_declared_with_its_package() -> None:
         assert setup["options.extras_require"][extra].startswith(package), extra
 
 
-def test_the_installed_package_says_what_it_needs(wheel: Path) -> None:
+def test_the_installed_package_declares_its_requirements(wheel: Path) -> None:
     metadata = contents(wheel)[f"fanout_llm-{fanout.__version__}.dist-info/METADATA"].decode()
     fields = metadata.partition("\n\n")[0].splitlines()
     assert "Requires-Python: >=3.11" in fields

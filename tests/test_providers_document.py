@@ -206,7 +206,7 @@ def paragraphs() -> Mapping[str, str]:
     return {name: text[0] for text in found for name in re.findall(r"[\w-]+(?=\*)", text[1])}
 
 
-def test_the_table_of_parameters_is_what_the_adapters_do() -> None:
+def test_the_table_of_parameters_matches_the_adapters() -> None:
     text = (ROOT / DOCUMENT).read_text()
 
     assert text == with_table(text), "run `python -m tests.test_providers_document`"
@@ -226,7 +226,7 @@ def test_every_provider_has_its_paragraph_which_names_its_variables() -> None:
         assert wanted <= set(re.findall(r"`([A-Z_]+)`", said[name])), name
 
 
-def test_every_provider_that_differs_from_its_format_says_what_is_ignored() -> None:
+def test_every_provider_that_differs_from_its_format_names_the_ignored_parameters() -> None:
     """By the parameters' names, those of OpenAI's chat that its row drops."""
     said = paragraphs()
     for name, provider in load_settings(environ={}).providers.items():

@@ -86,7 +86,7 @@ async def test_an_old_python_is_refused_in_one_sentence(name: str, clone: Path, 
     assert told.err == f"{name}: Python 3.11 or newer is needed; found Python 3.9.2; PYTHON=/path/to/python names another\n"
 
 
-async def test_no_python_is_said_in_one_sentence(clone: Path, machine: Path) -> None:
+async def test_a_missing_python_is_reported_in_one_sentence(clone: Path, machine: Path) -> None:
     told = await script(clone, "serve", PATH=str(machine))
     named = await script(clone, "serve", PATH=str(machine), PYTHON="/absent/python")
 
@@ -105,7 +105,7 @@ async def test_a_newer_python_beside_an_old_one_is_found(clone: Path, machine: P
     assert (machine / "used").exists()
 
 
-async def test_a_python_without_venv_gets_it_through_apt_where_that_may_be(clone: Path, machine: Path) -> None:
+async def test_venv_is_installed_through_apt_where_allowed(clone: Path, machine: Path) -> None:
     """Root may; the package is the one of that Python's version."""
     program(machine / "id", "echo 0")
     program(machine / "apt-get", f'echo "$*" >>"{machine}/apt.log"; case "$1" in install) touch "{machine}/installed" ;; esac')
@@ -130,7 +130,7 @@ esac""",
 
 
 @pytest.mark.parametrize("apt", [True, False])
-async def test_who_may_not_use_apt_is_told_what_to_install(apt: bool, clone: Path, machine: Path) -> None:
+async def test_without_apt_the_packages_to_install_are_named(apt: bool, clone: Path, machine: Path) -> None:
     if apt:
         program(machine / "apt-get", "exit 1")
     program(machine / "python3", f'case "$*" in *ensurepip*) exit 1 ;; *) exec "{sys.executable}" "$@" ;; esac')
@@ -142,7 +142,7 @@ async def test_who_may_not_use_apt_is_told_what_to_install(apt: bool, clone: Pat
     assert told.err == f"serve: python3 cannot make environments; as root: apt-get install {package}\n"
 
 
-async def test_what_is_installed_already_starts_at_once_from_any_folder(clone: Path, tmp_path: Path) -> None:
+async def test_an_installed_program_starts_at_once_from_any_folder(clone: Path, tmp_path: Path) -> None:
     """Nothing is installed: this .venv has no pip that works."""
     make_venv(clone, pip="raise SystemExit('pip was called')")
     stamp(clone)
@@ -179,7 +179,7 @@ async def test_host_port_and_arguments_are_passed_on(clone: Path) -> None:
 PIP = "import pathlib, sys\nwith open({log!r}, 'a') as log: print(*sys.argv[1:], file=log)\n"
 
 
-async def test_it_installs_when_the_requirements_have_changed_and_only_then(clone: Path, tmp_path: Path) -> None:
+async def test_requirements_are_installed_only_after_they_have_changed(clone: Path, tmp_path: Path) -> None:
     log = tmp_path / "pip.log"
     make_venv(clone, pip=PIP.format(log=str(log)))
     program(clone / ".venv" / "bin" / "fanout", "exit 0")
@@ -196,7 +196,7 @@ async def test_it_installs_when_the_requirements_have_changed_and_only_then(clon
     assert lines[0].endswith(f"--editable {clone}")
 
 
-async def test_an_installation_that_fails_is_tried_again(clone: Path) -> None:
+async def test_a_failed_installation_is_repeated(clone: Path) -> None:
     make_venv(clone, pip="raise SystemExit(7)")
 
     for _ in range(2):
@@ -218,7 +218,7 @@ async def test_the_tests_extra_serves_both_commands(clone: Path, tmp_path: Path)
     assert [line.rpartition(" ")[2] for line in log.read_text().splitlines()] == [f"{clone.name.split()[1]}[test]"]
 
 
-async def test_what_else_the_tests_need_is_installed_where_that_may_be(clone: Path, machine: Path) -> None:
+async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: Path, machine: Path) -> None:
     text = (clone / "scripts" / "test").read_text()
     (clone / "scripts" / "test").write_text(text.replace("/usr/lib/", f"{machine}/"))
     program(clone / "scripts" / "check", "echo checked")

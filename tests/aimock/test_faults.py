@@ -52,7 +52,7 @@ async def fail_call(provider: HttpProvider, text: str, *, stream: bool) -> Failu
 @both
 @pytest.mark.parametrize("fault", CHAOS)
 @formats
-async def test_chaos_is_a_failure_of_its_kind(name: str, fault: str, stream: bool, aimock: Aimock) -> None:
+async def test_injected_chaos_becomes_a_failure_of_its_kind(name: str, fault: str, stream: bool, aimock: Aimock) -> None:
     """In whatever format: the kind is the transport's and the status's."""
     async with open_session() as session:
         provider = aimock.build_adapter(name, session, **{f"x_aimock_chaos_{fault}": "1"})

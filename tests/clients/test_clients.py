@@ -73,7 +73,7 @@ async def report_of(client: str, upstream: Upstream, folder: Path, example: str 
     return report
 
 
-async def test_thiggle(upstream: Upstream, tmp_path: Path) -> None:
+async def test_the_thiggle_client_works(upstream: Upstream, tmp_path: Path) -> None:
     report = await report_of("thiggle", upstream, tmp_path)
     example = report["example"]
     assert [choice["model"] for choice in example["choices"]] == ["gpt-6-sol", "llama-2-70b"]
@@ -87,7 +87,7 @@ async def test_thiggle(upstream: Upstream, tmp_path: Path) -> None:
     assert report["errors"] == {"400": 400, "401": 401, "404": 404, "429": 429, "502": 502}
 
 
-async def test_konko(upstream: Upstream, tmp_path: Path) -> None:
+async def test_the_konko_client_works(upstream: Upstream, tmp_path: Path) -> None:
     report = await report_of("konko", upstream, tmp_path)
     assert said(report["completion"]["choices"][0])
     assert report["completion"]["model"] == "meta-llama/llama-2-13b"
@@ -112,7 +112,7 @@ async def test_konko(upstream: Upstream, tmp_path: Path) -> None:
     assert report["errors"]["404"][1] == "model_not_found"
 
 
-async def test_konko_legacy(upstream: Upstream, tmp_path: Path) -> None:
+async def test_the_legacy_konko_client_works(upstream: Upstream, tmp_path: Path) -> None:
     report = await report_of("konko_legacy", upstream, tmp_path)
     assert said(report["completion"]["choices"][0])
     assert report["chat"]["choices"][0]["message"]["content"] == "This is ok."
@@ -127,7 +127,7 @@ async def test_konko_legacy(upstream: Upstream, tmp_path: Path) -> None:
     }
 
 
-async def test_openai(upstream: Upstream, tmp_path: Path) -> None:
+async def test_the_openai_client_works(upstream: Upstream, tmp_path: Path) -> None:
     report = await report_of("openai", upstream, tmp_path)
     assert report["chat"]["choices"][0]["message"]["content"] == "This is ok."
     completion = report["completion"]["choices"][0]
@@ -154,7 +154,7 @@ async def test_openai(upstream: Upstream, tmp_path: Path) -> None:
     assert report["partial"] == [["stop", None], ["error", "server_error"]]
 
 
-async def test_openais_batches(upstream: Upstream, tmp_path: Path) -> None:
+async def test_batches_of_the_openai_client_work(upstream: Upstream, tmp_path: Path) -> None:
     report = await report_of("openai", upstream, tmp_path, "openai_batch")
     assert (report["file"]["purpose"], report["file"]["status"]) == ("batch", "processed")
     assert report["created"]["status"] == "validating"
@@ -172,14 +172,14 @@ async def test_openais_batches(upstream: Upstream, tmp_path: Path) -> None:
     assert (report["files"], report["deleted"], report["gone"]) == (4, True, "file_not_found")
 
 
-async def test_openai_does_not_repeat_what_was_paid_for(upstream: Upstream, tmp_path: Path) -> None:
+async def test_the_openai_client_does_not_repeat_a_paid_call(upstream: Upstream, tmp_path: Path) -> None:
     """A client that tries twice again by itself is told not to after a failure upstream, and may where nothing was paid."""
     await report_of("openai", upstream, tmp_path)
     assert len(upstream.requests_for("500")) == 2  # one for the error, one beside a healthy model
     assert len(upstream.requests_for("429-s-1")) == 3
 
 
-async def test_scale_gp(upstream: Upstream, tmp_path: Path) -> None:
+async def test_the_scale_gp_client_works(upstream: Upstream, tmp_path: Path) -> None:
     report = await report_of("scale_gp", upstream, tmp_path)
     assert report["completion"]["token_usage"]["completion"] == 8
     assert report["strict"]["completion"]["text"] == "This is ok."
@@ -200,7 +200,7 @@ async def test_scale_gp(upstream: Upstream, tmp_path: Path) -> None:
     assert "before the answer was whole" in report["cut"]
 
 
-async def test_scale_egp(upstream: Upstream, tmp_path: Path) -> None:
+async def test_the_scale_egp_client_works(upstream: Upstream, tmp_path: Path) -> None:
     report = await report_of("scale_egp", upstream, tmp_path)
     assert report["completion"] == ["This is ok.", "stop", 14]
     assert "".join(report["stream"]) == "This is ok."
@@ -214,7 +214,7 @@ async def test_scale_egp(upstream: Upstream, tmp_path: Path) -> None:
     }
 
 
-async def test_langchain(upstream: Upstream, tmp_path: Path) -> None:
+async def test_the_langchain_client_works(upstream: Upstream, tmp_path: Path) -> None:
     report = await report_of("langchain", upstream, tmp_path)
     assert report["chat"] == ["This is ok.", 14, "stop"]
     assert "".join(report["stream"]) == "This is ok."

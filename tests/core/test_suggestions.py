@@ -67,5 +67,5 @@ KNOWN = frozenset({"prompt", "temperature", "stop", "max_tokens", "seed"})
         ("", None),
     ],
 )
-def test_a_misspelt_name_is_told_from_another_word(name: str, known: str | None) -> None:
+def test_a_misspelt_name_is_distinguished_from_another_word(name: str, known: str | None) -> None:
     assert find_misspelt(name, KNOWN) == known

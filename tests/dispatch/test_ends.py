@@ -118,7 +118,7 @@ async def test_observers_are_notified_of_a_cancelled_attempt_too(upstream: Upstr
 # The server stops
 
 
-async def test_stop_ends_calls_with_a_failure_that_says_why(upstream: Upstream, tmp_path: Path) -> None:
+async def test_stop_ends_calls_with_a_failure_that_gives_the_reason(upstream: Upstream, tmp_path: Path) -> None:
     """This holds for calls in flight, asleep before a retry and waiting for a place; later ones are not made at all."""
     async with open_observed_dispatcher(upstream.url, tmp_path, concurrency=1) as opened:
         task = asyncio.create_task(opened.run("up/503-s-3", "hang", "up/sleep-0.1"))

@@ -53,7 +53,7 @@ def test_only_failures_that_may_pass_are_transient(kind: FailureKind, status: in
     assert is_transient(build_failure(kind, status=status)) is expected
 
 
-def test_the_providers_word_comes_first() -> None:
+def test_the_providers_header_about_retries_takes_precedence() -> None:
     assert is_transient(build_failure("bad_request", status=400, should_retry=True))
     assert not is_transient(build_failure("server", status=503, should_retry=False))
 

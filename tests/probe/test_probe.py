@@ -265,7 +265,7 @@ async def test_arguments_that_name_nothing_to_try_are_a_usage_error(
     assert sentence in ran.err
 
 
-async def test_its_options_need_live() -> None:
+async def test_options_of_the_live_check_require_live() -> None:
     ran = await run_fanout("check", "--provider", "local")
 
     assert ran.code == 2

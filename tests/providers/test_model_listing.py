@@ -69,14 +69,14 @@ async def test_a_malformed_list_is_a_failure_that_does_not_show_the_key(body: An
     assert SECRET not in repr(failure)
 
 
-async def test_an_endless_list_is_given_up() -> None:
+async def test_an_endless_list_is_abandoned() -> None:
     failure = await list_or_fail(b" " * (8 * 2**20 + 1))
 
     assert isinstance(failure, Failure)
     assert failure.code == "answer_too_large"
 
 
-async def test_a_format_without_a_list_says_so() -> None:
+async def test_a_format_without_a_list_is_reported() -> None:
     failure = await list_or_fail({}, provider="anthropic")
 
     assert isinstance(failure, Failure)

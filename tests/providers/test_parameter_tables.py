@@ -40,7 +40,7 @@ from fanout.providers.parameters import accept, fit
         ("ft:o4-mini:acme::1", "always"),
     ],
 )
-def test_openais_models_reason_as_their_names_tell(model: str, when: str | None) -> None:
+def test_openais_models_reason_as_their_names_indicate(model: str, when: str | None) -> None:
     """First matching prefix wins."""
     assert find_openai_reasoning(model) == when
 

@@ -137,7 +137,7 @@ async def test_a_read_transaction_keeps_seeing_what_it_saw_first(location: str) 
         ),
     ],
 )
-async def test_an_unusable_location_gives_one_sentence_that_says_what_is_allowed(location: str, sentence: str) -> None:
+async def test_an_unusable_location_is_reported_with_what_is_allowed(location: str, sentence: str) -> None:
     message = await read_refusal(location)
 
     assert f"FANOUT_STORE: {sentence}" in message
@@ -303,7 +303,7 @@ async def test_processes_that_open_a_new_database_at_the_same_time_all_succeed(b
     assert query(bare_location, "SELECT sum(calls), count(*) FROM usage") == [(4, 1)]
 
 
-async def test_serve_exits_with_that_sentence_if_the_store_is_unusable() -> None:
+async def test_serve_reports_an_unusable_store_in_one_sentence() -> None:
     ended = await run_fanout("serve", "--port", "0", FANOUT_STORE="/dev/null/fanout.db")
 
     assert (ended.code, ended.out) == (2, "")

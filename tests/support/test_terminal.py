@@ -28,13 +28,13 @@ async def test_answers_move_side_by_side_and_stay(providers_json: str) -> None:
     assert "\x1b[32m" in screen.output
 
 
-async def test_no_colour_is_used_where_none_is_wanted(providers_json: str) -> None:
+async def test_no_color_turns_colours_off(providers_json: str) -> None:
     async with TerminalSession("ask", "hi", "--config", providers_json, "-m", "ok", "--bogus") as screen:
         assert await screen.wait() == 2
     assert "Traceback" not in screen.output
 
 
-async def test_ctrl_c_ends_the_calls_and_leaves_what_came(providers_json: str, upstream: Upstream) -> None:
+async def test_ctrl_c_ends_the_calls_and_leaves_the_text_so_far(providers_json: str, upstream: Upstream) -> None:
     async with TerminalSession("ask", "hi", "--config", providers_json, "-m", "up/chunks-100-gap-0.1", "-m", "ok") as screen:
         await screen.wait_for("w3")
         screen.type("\x03")
@@ -49,7 +49,7 @@ async def test_ctrl_c_ends_the_calls_and_leaves_what_came(providers_json: str, u
     assert [request.model for request in upstream.abandoned] == ["chunks-100-gap-0.1"]
 
 
-async def test_sigint_without_a_terminal_ends_it_too(providers_json: str, upstream: Upstream) -> None:
+async def test_sigint_ends_a_command_without_a_terminal(providers_json: str, upstream: Upstream) -> None:
     async with start_fanout("ask", "hi", "--config", providers_json, "-m", "up/hang", "--json") as process:
         await upstream.wait_for_requests(1)
         process.send_signal(signal.SIGINT)
@@ -59,7 +59,7 @@ async def test_sigint_without_a_terminal_ends_it_too(providers_json: str, upstre
     assert (process.returncode, told.strip()) == (130, b"")
 
 
-async def test_without_a_prompt_on_a_terminal_it_says_how_to_give_one() -> None:
+async def test_a_missing_prompt_on_a_terminal_is_explained() -> None:
     async with TerminalSession("ask") as screen:
         code = await screen.wait()
 

@@ -162,7 +162,7 @@ def validate_all() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_we_send_conforms_to_the_vendors_types(name: str) -> None:
+def test_our_requests_conform_to_the_vendors_types(name: str) -> None:
     report = {title: faults for title, faults in validate_all().items() if title.startswith(f"{name}: ")}
     assert len(report) >= 4
     known = re.compile(BESIDE.get(name, r"(?!)"))

@@ -67,7 +67,7 @@ def test_a_text_is_scored_against_its_reference(
     assert found == (pytest.approx(value) if value is not None else None)
 
 
-def test_overlap_lies_between_for_partly_equal_texts() -> None:
+def test_the_overlap_of_partly_equal_texts_lies_between_0_and_1() -> None:
     assert score({"type": "rouge_l"}, "the cat lay down", "the cat sat down") == pytest.approx(0.75)
     assert 0 < (score({"type": "bleu"}, "the cat lay on the mat", "the cat sat on the mat") or 0) < 1
     assert explain({"type": "bleu"}, "x" * 20_001, "y") == "longer than 20,000 characters"
@@ -84,7 +84,7 @@ def test_a_schema_names_the_first_fault_and_never_fetches() -> None:
     assert (explain({"type": "json_equal"}, "[" * 100_000, "1") or "").startswith("not JSON: nested too deeply")
 
 
-def test_operational_scores_are_unknown_where_nobody_measured() -> None:
+def test_operational_scores_without_measurements_are_unknown() -> None:
     assert score({"type": "length"}, "three words here") == 3
     assert score({"type": "length", "unit": "tokens"}, "x") is None
     assert score({"type": "length", "unit": "tokens"}, "x", output_tokens=4) == 4
@@ -94,7 +94,7 @@ def test_operational_scores_are_unknown_where_nobody_measured() -> None:
     assert explain({"type": "cost"}, "x") == "no known price"
 
 
-def test_a_pattern_that_takes_for_ever_is_given_up() -> None:
+def test_a_pattern_that_takes_too_long_is_aborted() -> None:
     begin = time.monotonic()
 
     assert score({"type": "regex", "pattern": "^(a|aa)+$"}, "a" * 40 + "!") is None

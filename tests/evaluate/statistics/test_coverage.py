@@ -58,7 +58,7 @@ def test_clustered_intervals_cover_where_plain_ones_do_not() -> None:
     assert share_covering(0, lambda generator: draw(generator, False)) < 0.80
 
 
-def test_the_paired_bootstrap_of_a_median_covers() -> None:
+def test_the_paired_bootstrap_of_a_median_covers_the_true_difference() -> None:
     def draw(generator: np.random.Generator) -> Interval | None:
         a = generator.lognormal(0, 1, 80)
         return paired.bootstrap_difference(a, a * generator.lognormal(0, 0.2, 80), resamples=999).interval

@@ -31,7 +31,7 @@ def bounds(interval: Interval | None) -> list[float]:
     return [interval.low, interval.high]
 
 
-def test_mcnemar_and_bonett_price_on_agrestis_approval_table() -> None:
+def test_mcnemar_and_bonett_price_reproduce_agrestis_approval_table() -> None:
     assert paired.mcnemar_chi_square(86, 150) == pytest.approx(17.35593, abs=5e-6)
     assert paired.mcnemar_chi_square(86, 150, correction=True) == pytest.approx(16.81780, abs=5e-6)
     assert paired.mcnemar_exact(86, 150) == pytest.approx(3.71594e-05, rel=1e-5)
@@ -48,19 +48,21 @@ def test_mcnemar_and_bonett_price_on_agrestis_approval_table() -> None:
         (19, 14, 100, 3, -0.0889853, 0.1870245),
     ],
 )
-def test_bonett_price_interval(better: int, worse: int, n: int, comparisons: int, low: float, high: float) -> None:
+def test_bonett_price_intervals_equal_the_published_ones(
+    better: int, worse: int, n: int, comparisons: int, low: float, high: float
+) -> None:
     interval = paired.bonett_price(better, worse, n, comparisons=comparisons)
 
     assert bounds(interval) == pytest.approx([low, high], abs=1e-6)
 
 
-def test_exact_mcnemar_and_the_smallest_p_it_can_reach() -> None:
+def test_exact_mcnemar_gives_the_published_p_and_its_smallest_possible_one() -> None:
     assert paired.mcnemar_exact(19, 14) == pytest.approx(0.4868502, abs=5e-8)
     assert paired.smallest_mcnemar_p(3) == 0.25
     assert paired.compare_binary(0, 3, 40).smallest_p == 0.25
 
 
-def test_clustered_and_plain_standard_error() -> None:
+def test_clustered_and_plain_standard_errors_equal_the_published_ones() -> None:
     assert means.standard_error(range(20), [value % 4 for value in range(20)]) == pytest.approx(0.645, abs=5e-4)
     assert means.standard_error(range(10)) == pytest.approx(0.957, abs=5e-4)
 
@@ -75,16 +77,16 @@ def test_clustered_and_plain_standard_error() -> None:
         (126, 143, 0.8179, 0.9244),
     ],
 )
-def test_wilson_interval(successes: int, n: int, low: float, high: float) -> None:
+def test_wilson_intervals_equal_the_published_ones(successes: int, n: int, low: float, high: float) -> None:
     assert means.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_holm_and_benjamini_hochberg() -> None:
+def test_holm_and_benjamini_hochberg_adjust_p_values() -> None:
     assert many.adjust([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert many.adjust([0.01, 0.04, 0.03, 0.005], "fdr_bh") == pytest.approx([0.02, 0.04, 0.04, 0.02])
 
 
-def test_bradley_terry_strengths_on_evalicas_food() -> None:
+def test_bradley_terry_strengths_equal_evalicas_on_its_food_data() -> None:
     ranking = bradley_terry.rank(food())
 
     assert [(rating.model, round(rating.strength or 0, 9)) for rating in ranking.ratings] == [
@@ -101,7 +103,7 @@ def test_bradley_terry_strengths_on_evalicas_food() -> None:
     assert tacos - pizza == pytest.approx(400 * math.log10(0.434289828 / 0.098979826), abs=1e-4)
 
 
-def test_parts_of_a_streams_time_and_percentiles() -> None:
+def test_a_streams_times_are_split_and_percentiles_computed() -> None:
     timing = latency.measure_stream([100, 150, 210], 3)
 
     assert (timing.ttft, timing.e2e, timing.tpot, timing.itl) == (100, 210, 55, (50, 60))
@@ -113,15 +115,15 @@ def test_parts_of_a_streams_time_and_percentiles() -> None:
 @pytest.mark.parametrize(
     ("wins", "losses", "e_value"), [(12, 3, 3.627441), (20, 2, 853.640871), (19, 14, 0.201596), (0, 0, 1.0)]
 )
-def test_mixture_e_value(wins: int, losses: int, e_value: float) -> None:
+def test_mixture_e_values_equal_the_formula(wins: int, losses: int, e_value: float) -> None:
     assert sequential.mixture_e_value(wins, losses) == pytest.approx(e_value, abs=5e-7)
 
 
-def test_mixture_e_value_with_a_uniform_prior() -> None:
+def test_a_uniform_prior_changes_the_mixture_e_value() -> None:
     assert sequential.mixture_e_value(12, 3, a=1, b=1) == pytest.approx(4.501099, abs=5e-7)
 
 
-def test_a_judged_rate_is_corrected_by_what_labels_show_of_the_judge() -> None:
+def test_a_judged_rate_is_corrected_by_the_judges_error_on_labels() -> None:
     found = judges.rogan_gladen(700, 1000, true_positives=54, labelled_positives=60, true_negatives=32, labelled_negatives=40)
 
     assert found.value == pytest.approx(0.714286, abs=5e-7)
@@ -175,7 +177,7 @@ def test_both_orders_must_agree_for_a_win() -> None:
     assert position_consistency(ORDERS) == pytest.approx(2 / 3)
 
 
-def test_win_rate_counts_ties_half_and_leaves_errors_out() -> None:
+def test_the_win_rate_counts_ties_half_and_omits_errors() -> None:
     found = win_rate([JudgedPair(number, "x", "y", winner) for number, winner in enumerate(WINNERS)], "x", "y")
     mirrored = win_rate([JudgedPair(number, "x", "y", winner) for number, winner in enumerate(WINNERS)], "y", "x")
 

@@ -179,7 +179,7 @@ def test_a_message_converse_cannot_express_is_refused(messages: tuple[Message, .
     assert caught.value.failure.kind in ("unsupported", "bad_request")
 
 
-def test_a_prompt_is_a_message_and_token_ids_are_none() -> None:
+def test_a_prompt_becomes_a_message_and_token_ids_are_refused() -> None:
     assert encode_body(UP, build_call(UP, prompt="Once")) == {"messages": [{"role": "user", "content": [{"text": "Once"}]}]}
     with pytest.raises(ProviderError, match="token ids"):
         UP.encode(replace(CALL, query=Query(prompt_tokens=(1, 2))), stream=False)

@@ -442,7 +442,7 @@ async def test_many_calls_at_once_leave_the_loop_to_others() -> None:
     assert statistics.median(passes) < 0.01
 
 
-async def test_a_cancelled_call_gives_its_turn_up() -> None:
+async def test_a_cancelled_call_releases_its_turn() -> None:
     provider = NgramProvider()
     answers = [asyncio.create_task(provider.complete(build_call(max_tokens=1024, n=16))) for _ in range(4)]
     await asyncio.sleep(0.05)

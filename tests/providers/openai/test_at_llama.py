@@ -55,7 +55,7 @@ async def get_failure_kind(provider: OpenAi, call: Call) -> str:
     return caught.value.failure.kind
 
 
-async def test_its_refusals_are_read(llama: Llama) -> None:
+async def test_refusals_of_llama_cpp_are_read(llama: Llama) -> None:
     """A wrong key; more than the context holds."""
     async with open_session() as session:
         wrong = build_openai(llama.url, session=session, key="sk-wrong-key")

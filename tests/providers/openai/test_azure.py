@@ -127,7 +127,7 @@ def test_a_stream_may_begin_without_choices() -> None:
 @pytest.mark.parametrize(
     ("headers", "delay_s"), [({"retry_after_ms": "250", "retry_after": "9"}, 0.25), ({"retry_after": "9"}, 9)]
 )
-def test_its_delay_is_read(headers: dict[str, str], delay_s: float) -> None:
+def test_the_delay_of_a_refusal_is_read(headers: dict[str, str], delay_s: float) -> None:
     azure = build_adapter(Azure, ENDPOINT)
     error = {"code": "429", "message": "Requests to the ChatCompletions_Create Operation have exceeded the call rate limit."}
     failure = expect_failure(try_decode(azure, build_call(azure), 429, {"error": error}, **headers))
@@ -141,7 +141,7 @@ def test_a_refusal_shows_neither_key_nor_address() -> None:
     assert failure.message == "version 2024-10-21 at [host] refused [key]"
 
 
-async def test_a_call_over_the_network() -> None:
+async def test_a_call_works_over_the_network() -> None:
     """The path arrives as it was written, whole and streamed."""
     stream = encode_chunks(build_chunk("Hi"), build_chunk(finish="stop"))
     for body, kind in (({"choices": [build_choice("Hi")]}, "application/json"), (stream, "text/event-stream")):

@@ -90,7 +90,7 @@ def describe(completion: Completion) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
-def test_a_stream_says_what_the_vendors_client_makes_of_it(
+def test_a_stream_is_read_as_the_vendors_client_reads_it(
     provider: HttpProvider, stream: bytes, expected: Mapping[str, Any]
 ) -> None:
     """Text, thoughts, tool calls and tokens; its deltas amount to the same as its end."""
@@ -110,7 +110,7 @@ def test_a_stream_says_what_the_vendors_client_makes_of_it(
 
 @pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
 @given(places=PLACES)
-def test_no_cut_of_the_bytes_matters(provider: HttpProvider, stream: bytes, expected: Any, places: list[int]) -> None:
+def test_the_cuts_of_a_stream_do_not_matter(provider: HttpProvider, stream: bytes, expected: Any, places: list[int]) -> None:
     """Not within an event, a line ending or a character; text is only grouped otherwise."""
     assert try_stream(provider, build_call(provider), cut_at(stream, places)) == try_stream(
         provider, build_call(provider), [stream]
@@ -124,7 +124,7 @@ def test_no_cut_of_the_bytes_matters(provider: HttpProvider, stream: bytes, expe
     changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=20),
     length=st.integers(0, 10_000),
 )
-def test_no_corruption_is_more_than_a_failure(
+def test_a_corrupt_stream_is_an_answer_or_a_failure(
     provider: HttpProvider, stream: bytes, expected: Any, places: list[int], changes: list[tuple[int, int]], length: int
 ) -> None:
     """Another answer or a failure, the same however it is cut; never another exception."""
@@ -163,7 +163,9 @@ def parse_events(stream: bytes) -> list[Any]:
 @pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
 @settings(max_examples=150)
 @given(odd=JSON, place=st.integers(0, 250))
-def test_a_field_may_be_anything(provider: HttpProvider, stream: bytes, expected: Any, odd: Any, place: int) -> None:
+def test_a_field_of_any_type_gives_an_answer_or_a_failure(
+    provider: HttpProvider, stream: bytes, expected: Any, odd: Any, place: int
+) -> None:
     """Of a stream as of a whole answer, a refusal's too: what is of another type has no meaning, and breaks nothing."""
     events = replace_part(parse_events(stream), odd, [place])
     if isinstance(events, list):
@@ -201,7 +203,7 @@ def test_a_stream_without_its_end_is_a_failure_with_its_partial_text(
     ],
     ids=lambda value: repr(value[:12]),
 )
-def test_what_is_no_answer(provider: HttpProvider, body: bytes, code: str) -> None:
+def test_a_body_that_is_no_answer_is_a_failure(provider: HttpProvider, body: bytes, code: str) -> None:
     """A proxy's page, half an answer, another thing altogether."""
     failure = expect_failure(try_decode(provider, build_call(provider), 200, body))
     assert (failure.kind, failure.code) == ("malformed", code)
@@ -220,13 +222,13 @@ def test_what_is_no_answer(provider: HttpProvider, body: bytes, code: str) -> No
     ],
     ids=lambda value: repr(value[:12]),
 )
-def test_what_is_no_stream(provider: HttpProvider, stream: bytes, code: str) -> None:
+def test_a_body_that_is_no_stream_is_a_failure(provider: HttpProvider, stream: bytes, code: str) -> None:
     failure = expect_failure(try_stream(provider, build_call(provider), [stream]))
     assert failure.code == code
 
 
 @pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
-def test_an_error_comes_after_the_deltas_before_it(provider: HttpProvider, stream: bytes, expected: Any) -> None:
+def test_an_error_is_raised_after_the_deltas_before_it(provider: HttpProvider, stream: bytes, expected: Any) -> None:
     """What arrived together with them raises at the next step, whichever that is; in the last, unended event, too."""
     before = stream[: stream.rindex(b"data:")]
     events = provider.open_reader(build_call(provider), {})
@@ -240,7 +242,7 @@ def test_an_error_comes_after_the_deltas_before_it(provider: HttpProvider, strea
 
 
 @pytest.mark.parametrize(("make", "stream"), [(Anthropic, CLAUDE), (Gemini, GEMINI), (Cohere, COHERE)])
-def test_a_stream_is_held_only_so_far(make: type[HttpProvider], stream: bytes) -> None:
+def test_a_stream_beyond_the_limit_is_a_failure(make: type[HttpProvider], stream: bytes) -> None:
     """What its deltas amount to is bounded as a whole answer is."""
     small = build_adapter(make, max_answer_bytes=8)
     failure = expect_failure(try_stream(small, build_call(small), cut_at(stream, range(0, len(stream), 50))))
@@ -251,7 +253,7 @@ def test_a_stream_is_held_only_so_far(make: type[HttpProvider], stream: bytes) -
     ("make", "name", "prefix"),
     [(Anthropic, "x-api-key", ""), (Gemini, "x-goog-api-key", ""), (Cohere, "Authorization", "Bearer ")],
 )
-def test_the_key_stands_in_the_vendors_own_header(make: type[HttpProvider], name: str, prefix: str) -> None:
+def test_the_key_is_sent_in_the_vendors_own_header(make: type[HttpProvider], name: str, prefix: str) -> None:
     """The caller's own one where he brought one; a row's header of that name stands; without a key there is none."""
     provider = build_adapter(make)
     assert provider.encode(build_call(provider), stream=False).headers[name] == prefix + KEY
@@ -300,7 +302,7 @@ def test_the_base_address_may_name_the_version_or_not(make: type[HttpProvider], 
 
 
 @pytest.mark.parametrize("provider", ALL)
-def test_a_refused_key_is_told_in_our_own_words(provider: HttpProvider) -> None:
+def test_a_refused_key_is_reported_in_our_words(provider: HttpProvider) -> None:
     """A vendor's would show half of it."""
     for status, body in (
         (401, {"type": "error", "error": {"type": "authentication_error", "message": f"invalid key {KEY}"}}),
@@ -322,13 +324,13 @@ def test_a_refusal_shows_no_secret(provider: HttpProvider) -> None:
 
 @pytest.mark.parametrize("provider", ALL)
 @pytest.mark.parametrize("body", [b"<html>502</html>", b"upstream connect error", b"", b'{"detail": "no"}'], ids=repr)
-def test_a_refusal_may_come_from_what_stands_between(provider: HttpProvider, body: bytes) -> None:
+def test_a_refusal_by_a_gateway_is_read(provider: HttpProvider, body: bytes) -> None:
     failure = expect_failure(try_decode(provider, build_call(provider), 502, body))
     assert (failure.kind, failure.message) == ("server", "`up` had an internal error (HTTP 502)")
 
 
 @pytest.mark.parametrize("provider", ALL)
-def test_a_prompt_is_the_users_message(provider: HttpProvider) -> None:
+def test_a_prompt_becomes_a_message_of_the_user(provider: HttpProvider) -> None:
     """On a row that calls the model a text model; token ids mean something to one tokenizer only."""
     chat = build_call(provider, messages=(Message("user", "Once"),))
     assert encode_body(provider, build_call(provider, prompt="Once")) == encode_body(provider, chat)
@@ -353,7 +355,7 @@ def test_a_prompt_is_the_users_message(provider: HttpProvider) -> None:
     ],
     ids=lambda value: value.role if isinstance(value, Message) else value,
 )
-def test_what_a_format_cannot_say_is_refused_before_it_is_sent(provider: HttpProvider, message: Message, kind: str) -> None:
+def test_a_message_the_format_cannot_express_is_refused(provider: HttpProvider, message: Message, kind: str) -> None:
     """Leaving it out would ask another question than the other models get."""
     with pytest.raises(ProviderError) as caught:
         provider.encode(build_call(provider, messages=(message,)), stream=False)
@@ -365,13 +367,13 @@ def test_what_a_format_cannot_say_is_refused_before_it_is_sent(provider: HttpPro
 @pytest.mark.parametrize(
     "url", ["data:image/png;base64,", "data:image/png;base64,%%%", "data:image/png;base64,abc", "data:x", LONG]
 )
-def test_a_broken_image_is_the_callers_mistake(provider: HttpProvider, url: str) -> None:
+def test_a_broken_image_is_refused(provider: HttpProvider, url: str) -> None:
     with pytest.raises(ProviderError) as caught:
         provider.encode(build_call(provider, messages=(Message("user", (ImagePart(url),)),)), stream=False)
     assert (caught.value.failure.kind, caught.value.failure.code) == ("bad_request", "invalid_image")
 
 
-def test_what_is_left_out_of_a_conversation_is_reported() -> None:
+def test_omitted_parts_of_a_conversation_are_reported() -> None:
     """Names of participants; how closely to look at an image, unless that is up to the model anyway."""
     low = (Message("user", (TextPart("?"), ImagePart(PNG, "low"))), Message("user", "Hi", {"name": "Ann"}))
     auto = (Message("user", (TextPart("?"), ImagePart(PNG, "auto"))),)
@@ -419,7 +421,7 @@ def test_a_row_can_drop_tools(provider: HttpProvider) -> None:
         (Cohere, COHERE, {"message": {"content": [{"type": "text", "text": "Hi"}]}, "finish_reason": "COMPLETE"}),
     ],
 )
-async def test_calls_over_the_network(make: type[HttpProvider], stream: bytes, answer: Any) -> None:
+async def test_calls_work_over_the_network(make: type[HttpProvider], stream: bytes, answer: Any) -> None:
     """Whole, in pieces, and whole although pieces were asked for."""
     async with serve_adapter(make, answer_with(answer)) as (provider, _):
         assert (await provider.complete(build_call(provider))).choices[0].message.text == "Hi"

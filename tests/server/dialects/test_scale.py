@@ -228,7 +228,7 @@ class TestImages:
         assert (await complete_scale(dialect_server, "text/ok", images=[])).status == 200
 
 
-async def test_the_account_in_the_body_is_before_the_one_in_the_header(upstream: Upstream, tmp_path: Path) -> None:
+async def test_the_account_in_the_body_takes_precedence_over_the_one_in_the_header(upstream: Upstream, tmp_path: Path) -> None:
     accounts = {"adapter": "tests.support.adapters.account"}
     header = {"x-selected-account-id": "header"}
     async with serve_hosts(upstream.url, tmp_path, more={"providers": {"accounts": accounts}}) as server:

@@ -24,7 +24,7 @@ def session(llama: Llama) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(headers={"Authorization": f"Bearer {llama.key}"})
 
 
-async def test_it_answers_a_chat_completion(llama: Llama) -> None:
+async def test_the_server_answers_a_chat_completion(llama: Llama) -> None:
     """Text, finish reason and usage come from a model that ran."""
     async with session(llama) as client, client.post(f"{llama.url}/chat/completions", json=QUESTION | {"max_tokens": 8}) as got:
         answer = await got.json()
@@ -34,7 +34,7 @@ async def test_it_answers_a_chat_completion(llama: Llama) -> None:
     assert answer["usage"]["completion_tokens"] <= 8
 
 
-async def test_a_call_that_is_left_frees_its_slot(llama: Llama) -> None:
+async def test_an_abandoned_call_frees_its_slot(llama: Llama) -> None:
     """What `slots_busy` is for: 4,000 tokens take seconds, and nobody waits for them."""
     body = QUESTION | {"max_tokens": LONG_TOKENS, "ignore_eos": True, "stream": True}
     async with llama.expect_release(), session(llama) as client, client.post(f"{llama.url}/chat/completions", json=body) as got:
@@ -45,7 +45,7 @@ async def test_a_call_that_is_left_frees_its_slot(llama: Llama) -> None:
     assert busy == 1
 
 
-async def test_it_wants_its_key(llama: Llama) -> None:
+async def test_the_server_requires_its_key(llama: Llama) -> None:
     async with aiohttp.ClientSession() as client, client.post(f"{llama.url}/chat/completions", json=QUESTION) as got:
         assert got.status == 401
 
@@ -87,7 +87,7 @@ async def chunks(server: Server, *models: str, **more: Any) -> list[dict[str, An
 
 
 @pytest.mark.parametrize("model", [TINY, TEXT])
-async def test_a_whole_answer(server: Server, model: str) -> None:
+async def test_a_whole_answer_has_text_usage_and_time(server: Server, model: str) -> None:
     status, answer = await ask(server, model, max_tokens=8)
 
     (choice,) = answer["choices"]
@@ -100,7 +100,7 @@ async def test_a_whole_answer(server: Server, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", [TINY, TEXT])
-async def test_a_stream_says_what_the_whole_answer_says(server: Server, model: str) -> None:
+async def test_a_stream_equals_the_whole_answer(server: Server, model: str) -> None:
     asked = {"max_tokens": 16, "seed": 7, "temperature": 0.8}
     _, whole = await ask(server, model, **asked)
     pieces = [choice for chunk in await chunks(server, model, **asked) for choice in chunk["choices"]]
@@ -140,7 +140,7 @@ async def test_samples_are_calls_of_their_own(server: Server) -> None:
     assert all(choice["usage"]["completion_tokens"] > 0 for choice in choices)
 
 
-async def test_a_seed_repeats_and_another_does_not(server: Server) -> None:
+async def test_the_same_seed_repeats_an_answer_and_another_does_not(server: Server) -> None:
     async def said(seed: int) -> str:
         _, answer = await ask(server, TINY, seed=seed, max_tokens=16, temperature=1.0)
         return str(answer["choices"][0]["text"])
@@ -148,7 +148,7 @@ async def test_a_seed_repeats_and_another_does_not(server: Server) -> None:
     assert await said(5) == await said(5) != await said(6)
 
 
-async def test_a_wrong_key_is_told_in_our_words(llama: Llama, tmp_path: Path, log_lines: list[str]) -> None:
+async def test_a_wrong_key_is_reported_in_our_words(llama: Llama, tmp_path: Path, log_lines: list[str]) -> None:
     async with before(llama, tmp_path, key="sk-wrong-0123456789") as server:
         status, answer = await ask(server, TINY)
 
@@ -159,7 +159,7 @@ async def test_a_wrong_key_is_told_in_our_words(llama: Llama, tmp_path: Path, lo
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_prompt_beyond_the_context_is_told_in_their_words(server: Server, stream: bool) -> None:
+async def test_a_prompt_beyond_the_context_is_reported_in_the_upstreams_words(server: Server, stream: bool) -> None:
     status, answer = await ask(server, TINY, prompt="the " * 5000, stream=stream)
 
     (detail,) = answer["error"]["details"]
@@ -176,7 +176,7 @@ async def test_a_client_who_leaves_frees_its_slots(llama: Llama, server: Server)
     assert server.in_flight == 0
 
 
-async def test_a_client_who_leaves_a_whole_answer_is_not_waited_for(llama: Llama, server: Server) -> None:
+async def test_a_whole_answer_is_abandoned_when_its_client_leaves(llama: Llama, server: Server) -> None:
     """llama.cpp works on to the end of an answer that is not streamed, whoever has gone; we hold nothing meanwhile."""
     request = asyncio.create_task(ask(server, TINY, **LONG | {"max_tokens": 1500}))
     await llama.wait_until_busy()
@@ -201,7 +201,7 @@ async def test_a_race_that_is_over_frees_the_slots_of_the_rest(llama: Llama, ser
 # Behind the Dispatcher alone
 
 
-async def test_the_dispatcher_runs_streams_and_lets_go(llama: Llama, tmp_path: Path) -> None:
+async def test_the_dispatcher_runs_streams_and_cancels_calls(llama: Llama, tmp_path: Path) -> None:
     async with open_observed_dispatcher(llama.url, tmp_path, api_key_env="UP_KEY", environ={"UP_KEY": llama.key}) as opened:
         (whole,) = await opened.run(TINY, **ON, max_tokens=8)
         async with (

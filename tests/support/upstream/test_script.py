@@ -28,7 +28,7 @@ async def test_ok_answers_in_both_formats(upstream_client: UpstreamClient, strea
     assert got.is_done is stream
 
 
-async def test_a_stream_has_usage_only_when_asked(upstream_client: UpstreamClient) -> None:
+async def test_a_stream_has_usage_only_if_requested(upstream_client: UpstreamClient) -> None:
     silent = await upstream_client.complete("tokens-500-input-7-cached-3", stream=True)
     asked = await upstream_client.complete("tokens-500-input-7-cached-3", stream=True, stream_options={"include_usage": True})
 
@@ -43,7 +43,7 @@ async def test_a_stream_has_usage_only_when_asked(upstream_client: UpstreamClien
 
 
 @both
-async def test_n_gives_that_many_choices(upstream_client: UpstreamClient, stream: bool) -> None:
+async def test_n_returns_that_many_choices(upstream_client: UpstreamClient, stream: bool) -> None:
     got = await upstream_client.complete("ok", stream=stream, n=3)
 
     choices = [choice for answer in (got.events if stream else [got.json]) for choice in answer["choices"]]
@@ -51,14 +51,14 @@ async def test_n_gives_that_many_choices(upstream_client: UpstreamClient, stream
 
 
 @both
-async def test_the_text_is_the_one_ordered(upstream_client: UpstreamClient, stream: bool) -> None:
+async def test_say_and_echo_determine_the_text(upstream_client: UpstreamClient, stream: bool) -> None:
     assert (await upstream_client.complete("say-hello", stream=stream)).text == "hello"
     assert json.loads((await upstream_client.complete("echo", stream=stream, seed=7)).text)["seed"] == 7
     assert (await upstream_client.complete("chunks-3", stream=stream)).text == "w0 w1 w2 "
     assert (await upstream_client.complete("surrogates", stream=stream)).text == "a \ud83d b \udc00 c"
 
 
-async def test_chunks_are_counted(upstream_client: UpstreamClient) -> None:
+async def test_chunks_determine_the_number_of_pieces(upstream_client: UpstreamClient) -> None:
     """100 pieces, and beside them the empty role chunk and the finish."""
     assert len((await upstream_client.complete("chunks-100", stream=True)).events) == 102
 
@@ -79,7 +79,7 @@ async def test_a_huge_stream_can_be_one_line(upstream_client: UpstreamClient) ->
 
 @both
 @pytest.mark.parametrize("model", ["first-0.3", "tail-0.3", "chunks-31-gap-0.01"])
-async def test_pauses_come_behind_the_first_bytes(upstream_client: UpstreamClient, stream: bool, model: str) -> None:
+async def test_pauses_follow_the_first_bytes(upstream_client: UpstreamClient, stream: bool, model: str) -> None:
     got = await upstream_client.complete(model, stream=stream)
 
     early = stream or not model.startswith("first")  # a whole body has nothing before its first content
@@ -125,14 +125,14 @@ async def test_retry_after_can_be_a_date(upstream_client: UpstreamClient) -> Non
     assert 2 <= parsedate_to_datetime(got.headers["Retry-After"]).timestamp() - time.time() + got.total_s + 0.1 < 3.2
 
 
-async def test_a_redirect_that_is_followed_arrives_here_too(upstream_client: UpstreamClient, upstream: Upstream) -> None:
+async def test_a_followed_redirect_arrives_at_the_same_server(upstream_client: UpstreamClient, upstream: Upstream) -> None:
     got = await upstream_client.complete("307")
 
     assert got.status == 404
     assert [request.path for request in upstream.requests] == ["/v1/chat/completions", "/moved"]
 
 
-async def test_leak_repeats_what_must_not_be_shown(upstream_client: UpstreamClient, upstream: Upstream) -> None:
+async def test_leak_repeats_the_key_and_the_address(upstream_client: UpstreamClient, upstream: Upstream) -> None:
     message = (await upstream_client.complete("400-leak")).json["error"]["message"]
 
     assert upstream.origin in message
@@ -172,7 +172,7 @@ async def test_hang_body_stops_half_way(upstream_client: UpstreamClient, upstrea
         ("bad_chunk", (aiohttp.ClientPayloadError, TimeoutError), True),
     ],
 )
-async def test_the_connection_breaks(
+async def test_a_connection_breaks_where_the_script_breaks_it(
     upstream_client: UpstreamClient,
     upstream: Upstream,
     stream: bool,
@@ -223,7 +223,7 @@ async def test_bad_sse_lines_stand_between_good_ones(upstream_client: UpstreamCl
 
 
 @both
-async def test_html_is_a_page(upstream_client: UpstreamClient, stream: bool) -> None:
+async def test_html_answers_with_a_web_page(upstream_client: UpstreamClient, stream: bool) -> None:
     got = await upstream_client.complete("html", stream=stream)
 
     assert (got.status, got.headers["Content-Type"], got.body[:9]) == (200, "text/html", b"<!doctype")
@@ -246,7 +246,7 @@ async def test_usage_can_be_missing(upstream_client: UpstreamClient, stream: boo
     assert got.text == "This is no_usage."
 
 
-async def test_a_stream_can_end_without_its_ends(upstream_client: UpstreamClient) -> None:
+async def test_a_stream_can_lack_its_last_events(upstream_client: UpstreamClient) -> None:
     unfinished = await upstream_client.complete("unfinished", stream=True)
     no_done = await upstream_client.complete("no_done", stream=True)
 

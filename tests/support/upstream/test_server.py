@@ -17,7 +17,7 @@ from tests.support.upstream.script import FAULT_SCRIPTS
 from tests.support.upstream.server import Upstream, reserve_refusing_url
 
 
-async def test_requests_are_remembered(upstream_client: UpstreamClient, upstream: Upstream) -> None:
+async def test_requests_are_recorded(upstream_client: UpstreamClient, upstream: Upstream) -> None:
     """In order, with what was sent, and on which connection."""
     before = time.monotonic()
     await upstream_client.complete("ok", seed=1)
@@ -43,7 +43,7 @@ async def test_requests_in_flight_are_counted(upstream_client: UpstreamClient, u
     assert not upstream.abandoned
 
 
-async def test_one_after_another_is_never_two_in_flight(upstream_client: UpstreamClient, upstream: Upstream) -> None:
+async def test_sequential_requests_are_never_in_flight_together(upstream_client: UpstreamClient, upstream: Upstream) -> None:
     """The count falls before the client can know that its answer is complete."""
     for number in range(200):
         await upstream_client.complete("ok", stream=bool(number % 2))
@@ -74,7 +74,7 @@ async def test_a_client_that_leaves_at_once_is_noticed(upstream: Upstream) -> No
     assert upstream.abandoned == upstream.requests
 
 
-async def test_waiting_in_vain_says_what_is_left(upstream_client: UpstreamClient, upstream: Upstream) -> None:
+async def test_a_wait_that_times_out_reports_what_is_missing(upstream_client: UpstreamClient, upstream: Upstream) -> None:
     call = asyncio.ensure_future(upstream_client.complete("sleep-0.3"))
     await upstream.wait_for_requests(1)
 
@@ -96,7 +96,7 @@ async def test_closing_ends_hanging_answers_at_once() -> None:
     assert not upstream.abandoned
 
 
-async def test_tls_holds_only_for_who_knows_its_authority() -> None:
+async def test_tls_is_trusted_only_with_its_authority() -> None:
     async with Upstream(tls=True) as upstream, aiohttp.ClientSession() as client:
         with pytest.raises(aiohttp.ClientConnectorCertificateError):
             await client.post(f"{upstream.url}/completions", json={"model": "ok"})
