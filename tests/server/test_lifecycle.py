@@ -86,7 +86,7 @@ async def test_requests_that_outlast_the_grace_are_cancelled_with_a_reason(confi
     assert headers["x-should-retry"] == "false", "a call on its way may have been billed"
     assert (silent_status, silent_answer["error"]["code"]) == (503, "server_stopping")
     cut, whole = stream.ends
-    assert stream.done
+    assert stream.is_done
     assert stream.text(0).startswith("w0 w1 ")
     assert (cut["error"]["code"], whole["error"]) == ("server_stopping", None)
     await upstream.wait_until_idle(1)
