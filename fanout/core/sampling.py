@@ -145,4 +145,5 @@ class AdjustmentJson(TypedDict):
 
 def render_adjustments(adjusted: Mapping[str, tuple[object, object]]) -> dict[str, AdjustmentJson]:
     """Return adjustments by parameter."""
-    return {name: {"asked": requested, "sent": sent} for name, (requested, sent) in adjusted.items()}
+    # Nearly always there are none, and this is called for every answer.
+    return {name: {"asked": requested, "sent": sent} for name, (requested, sent) in adjusted.items()} if adjusted else {}

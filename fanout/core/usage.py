@@ -2,14 +2,6 @@
 
 Unknown is `None`, never 0. A sum covers the known figures alone and is `None` only where none is known; beside it stands how
 many answers are missing from it. An answer whose usage lacks its input or its output tokens counts as unknown.
-
-How the rooms use it:
-
-- `core.merge` adds the outcomes of a comparison to one `UsageTotals`.
-- `store` keeps the fields of `UsageTotals` as columns of `usage` and `comparisons`, those of `WorkTotals` as columns of
-  `job_counts`. It passes figures through `plausible_usage` and `plausible_usd` first, for a database must be able to hold them.
-- `jobs` holds a `WorkTotals` for each model and result; `WorkTotals.add` merges them.
-- `rendering` and the dialects print the fields, and `total_tokens` where an answer shows input and output as one number.
 """
 
 from __future__ import annotations
@@ -131,7 +123,7 @@ def sum_complete(figures: Iterable[Number | None]) -> Number | None:
 
 def total_tokens(input_tokens: int | None, output_tokens: int | None) -> int | None:
     """Return both as one number; `None` where either is unknown."""
-    return sum_complete((input_tokens, output_tokens))
+    return None if input_tokens is None or output_tokens is None else input_tokens + output_tokens
 
 
 def plausible_usage(usage: Usage | None) -> Usage:

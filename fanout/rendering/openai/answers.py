@@ -14,13 +14,11 @@ from typing_extensions import Doc, TypedDict
 from fanout.core.merge import list_choices, merge
 from fanout.core.schema import Call, Choice, Completion, Delta, Failure, Outcome
 from fanout.core.units import to_ms
-from fanout.core.usage import add_known
+from fanout.core.usage import sum_known
 from fanout.rendering.choices import (
     ChoiceUsageJson,
     EndJson,
-    FinishJson,
     render_end,
-    render_finish,
     render_usage,
 )
 from fanout.rendering.comparison import render_total_timing
@@ -56,7 +54,7 @@ class OpenAiUsageJson(UsageDetailsJson):
     unknown: Annotated[int, Doc("Answers whose usage the provider did not report.")]
 
 
-class OpenAiEndJson(FinishJson, EndJson):
+class OpenAiEndJson(EndJson):
     usage: Annotated[
         OpenAiChoiceUsageJson | None, Doc("Tokens of the answer; null: not reported, or they stand on the call's first answer.")
     ]
@@ -95,13 +93,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def render_answer(self, outcomes: Sequence[Outcome], head: OpenAiHeadJson, total_s: float) -> OpenAiAnswerJson:
-        """Return the answer to a request of which at least one call was answered.
-
-        Args:
-            outcomes: how the calls ended.
-            head: beginning of the answer.
-            total_s: what the whole request took.
-        """
+        """Return the answer to a request of which at least one call was answered."""
 
     @abstractmethod
     def open_choice(self, first: Delta | None) -> Fragment | None:
@@ -109,13 +101,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def render_piece(self, call: Call, delta: Delta, offset: int) -> Fragment | None:
-        """Return a piece; `None`: there is nothing in it.
-
-        Args:
-            call: the call that gave it.
-            delta: the piece.
-            offset: where its first token begins in the answer.
-        """
+        """Return a piece, whose first token begins at `offset` in the answer; `None`: there is nothing in it."""
 
     @abstractmethod
     def close_choice(self) -> Fragment:
@@ -135,12 +121,8 @@ def render_openai_end(outcome: Outcome, choice: Choice | None, number: int, crea
     usage: OpenAiChoiceUsageJson | None = None
     if number == 0 and (counts := render_usage(outcome))["total_tokens"] is not None:
         usage = {**counts, **_render_details(counts["cached_tokens"], _sum_reasoning([outcome]))}
-    end: OpenAiEndJson = {
-        "created": created,
-        **render_finish(outcome, choice),
-        "usage": usage,
-        **render_end(outcome, choice),
-    }
+    # mypy takes `usage` for one without details, which `render_end` only passes on.
+    end: OpenAiEndJson = {"created": created, **render_end(outcome, choice, usage)}  # type: ignore[typeddict-item]
     if number:
         end["cost_usd"] = end["cost_source"] = None
     return end
@@ -185,11 +167,8 @@ def _render_details(cached_tokens: int | None, reasoning_tokens: int | None) -> 
 
 
 def _sum_reasoning(outcomes: Sequence[Outcome]) -> int | None:
-    total: int | None = None
-    for outcome in outcomes:
-        if isinstance(outcome.result, Completion) and outcome.result.usage:
-            total = add_known(total, outcome.result.usage.reasoning_tokens)
-    return total
+    usages = (outcome.result.usage for outcome in outcomes if isinstance(outcome.result, Completion))
+    return sum_known(usage.reasoning_tokens for usage in usages if usage)
 
 
 def find_fingerprint(outcomes: Sequence[Outcome]) -> str | None:

@@ -10,14 +10,13 @@ from aiohttp import web
 from fanout.core.json_text import encode_json
 from fanout.core.merge import list_choices, merge
 from fanout.core.schema import Call, Delta, Failure, Outcome
-from fanout.rendering.choices import render_legacy_logprobs, render_place
+from fanout.rendering.choices import render_end, render_legacy_logprobs, render_place, render_usage
 from fanout.rendering.comparison import (
     ComparisonChunkJson,
     ComparisonHeadJson,
     ComparisonJson,
     DryRunJson,
     render_comparison,
-    render_comparison_end,
     render_dry_run,
     render_head,
     render_totals,
@@ -93,7 +92,8 @@ class ComparisonEncoder:
         whole = b""
         if choice and call.index not in self._offsets:  # it came whole, as the answer to `max_tokens: 0` does
             whole = self.encode_delta(Delta(call.index, text=choice.message.text, logprobs=choice.logprobs))
-        end = {"text": "", "created": self._created, "logprobs": None, **render_comparison_end(outcome, choice)}
+        known = render_end(outcome, choice, render_usage(outcome))
+        end = {"text": "", "created": self._created, "logprobs": None, **known}
         return b"".join((whole, b"data: ", self._before[call.index], b",", encode_json(end)[1:], b"]}\n\n"))
 
     def encode_end(self, outcomes: Sequence[Outcome]) -> bytes:
