@@ -97,6 +97,11 @@ class Sampling:
     suffix: Annotated[str | None, Field(description="Text that comes after the answer.")] = None
     user: Annotated[str | None, Field(max_length=256, description="Your own user, passed on to the provider.")] = None
 
+    @property
+    def generated_answers(self) -> int:
+        """Answers that one call makes, and that are paid for; with `best_of` it returns fewer."""
+        return max(self.n or 1, self.best_of or 1)
+
     def as_dict(self) -> JsonObject:
         """Return the parameters that the caller set, by name."""
         return {name: value for name in SAMPLING_NAMES if (value := getattr(self, name)) is not None}

@@ -12,7 +12,6 @@ import aiohttp
 from fanout import providers
 from fanout.config.settings import ProviderSettings, Settings
 from fanout.core.errors import ProviderError
-from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Completion, Failure, Query, Target
 from fanout.dispatch import pricing
 from fanout.dispatch.in_flight import InFlightCall, relay
@@ -54,12 +53,12 @@ class Upstreams:
     async def attempt(self, running: InFlightCall) -> Result:
         """Make one attempt once the limits let it start; its waiting, its time and its usage are accounted for."""
         call, queued_at = running.call, time.monotonic()
-        limiter = self._find_limiter(call)
+        limiter, sampling = self._find_limiter(call), call.query.sampling
         try:
             permit = await limiter.acquire(
                 call.target.model or "",
                 input_bytes=_estimate_input_bytes(call.query) if limiter.counts_tokens else 0,
-                max_tokens=_compute_max_tokens(call.query.sampling),
+                max_tokens=sampling.max_tokens and sampling.max_tokens * sampling.generated_answers,
                 priority=running.priority,
                 deadline=running.deadline,
             )
@@ -131,11 +130,6 @@ def _settle(limiter: Limiter, permit: Permit, call: Call, result: Result | None)
     if isinstance(result, Failure) and result.kind == "rate_limit" and result.retry_after_s:
         model = None if result.account_wide else call.target.model
         limiter.pause(model, result.retry_after_s, result.code or result.kind)
-
-
-def _compute_max_tokens(sampling: Sampling) -> int | None:
-    """Return the bound of all the answers that one call generates."""
-    return sampling.max_tokens and sampling.max_tokens * max(sampling.n or 1, sampling.best_of or 1)
 
 
 def _estimate_input_bytes(query: Query) -> int:

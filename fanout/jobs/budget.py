@@ -62,7 +62,7 @@ class Budget:
     def _max_usage(self, query: Query) -> Usage:
         sampling = query.sampling
         length = self.longest_tokens * LENGTH_MARGIN if sampling.max_tokens is None else sampling.max_tokens
-        return Usage(input_tokens=max_input_tokens(query), output_tokens=length * max(sampling.n or 1, sampling.best_of or 1))
+        return Usage(input_tokens=max_input_tokens(query), output_tokens=length * sampling.generated_answers)
 
 
 def max_input_tokens(query: Query) -> int:

@@ -11,8 +11,7 @@ from fanout.core.schema import Call
 from fanout.core.usage import Usage, sum_complete
 from fanout.jobs.budget import Price, max_input_tokens
 
-BYTES_PER_TOKEN = 4
-"""Of English text, roughly."""
+BYTES_PER_TOKEN = 4  # of English text, roughly
 GUESSED_OUTPUT_TOKENS = 256
 """Length of an answer, where the call sets none."""
 
@@ -39,14 +38,13 @@ class AccountEstimate:
     tokens: int = 0
 
     def min_duration_s(self, limits: LimitsRow | None) -> float | None:
-        """Return the seconds that its limits need at least; `None`: there are none. A minute's allowance may start at once."""
+        """Return the seconds that its limits need at least; `None`: there are none."""
         if limits is None:
             return None
-        waits = []
-        for number, per_minute in ((self.calls, limits.requests_per_minute), (self.tokens, limits.tokens_per_minute)):
-            if per_minute:
-                waits.append(max(number - per_minute, 0) / per_minute * 60)
-        return max(waits) if waits else None
+        bounds = ((self.calls, limits.requests_per_minute), (self.tokens, limits.tokens_per_minute))
+        # The allowance of the first minute may start at once.
+        waits = [max(number - per_minute, 0) / per_minute * 60 for number, per_minute in bounds if per_minute]
+        return max(waits, default=None)
 
 
 @dataclass(slots=True)
@@ -66,7 +64,7 @@ class JobEstimate:
             sampling = call.query.sampling
             read = max_input_tokens(call.query) // BYTES_PER_TOKEN
             length = GUESSED_OUTPUT_TOKENS if sampling.max_tokens is None else sampling.max_tokens
-            wrote = length * max(sampling.n or 1, sampling.best_of or 1)
+            wrote = length * sampling.generated_answers
             model = self.models.setdefault(call.target.label, ModelEstimate())
             model.calls += 1
             model.input_tokens += read

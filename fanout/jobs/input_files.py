@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fanout.core.errors import Fault, RequestError
-from fanout.jobs.input_formats.jsonl import read_json_rows
 from fanout.jobs.input_formats.parquet import import_pyarrow, read_parquet_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow
-from fanout.jobs.input_formats.separated import read_csv_rows, read_tsv_rows
+from fanout.jobs.input_formats.text import read_csv_rows, read_json_rows, read_tsv_rows
 
 SUFFIXES: Mapping[str, str] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 TYPED_FORMATS = frozenset({"jsonl"})

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Unpack
 
-from fanout.core.schema import Call
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.executor import JobExecutor, JobSupervisor, OnStart
@@ -46,10 +45,10 @@ class JobManager:
     ) -> None:
         owner = owner or current_process()
         self._store = store
-        self._planner = JobPlanner(dispatcher, builders)
-        self._creator = JobCreator(store, self._planner, owner)
-        self._executor = JobExecutor(store, self._planner, owner)
-        self.supervisor = JobSupervisor(store, self._executor, owner)
+        self.planner = JobPlanner(dispatcher, builders)
+        self._creator = JobCreator(store, self.planner, owner)
+        self.executor = JobExecutor(store, self.planner, owner)
+        self.supervisor = JobSupervisor(store, self.executor, owner)
 
     async def create(
         self,
@@ -93,7 +92,7 @@ class JobManager:
     async def read_progress(self, job_id: str) -> Progress:
         """Return the progress of a job, whichever process runs it."""
         job = await self.find_job(job_id)
-        if worker := self._executor.workers.get(job.number):  # its sums are newer than those of the store
+        if worker := self.executor.workers.get(job.number):  # its sums are newer than those of the store
             return replace(worker.progress, job=job)
         return Progress(job, await read_counts(self._store, job))
 
@@ -106,17 +105,9 @@ class JobManager:
                 return
             await asyncio.sleep(every_s)
 
-    def plan_item(self, job: Job, body: str) -> list[Call]:
-        """Return the calls of one item of a job."""
-        return self._planner.plan_item(job, body)
-
     async def run(self, job_id: str, on_start: OnStart | None = None, *, wait: bool = False) -> Job:
         """Run a job to its end, in this process; `on_start` is called with its worker. See `JobExecutor.run`."""
-        return await self._executor.run(job_id, on_start, wait=wait)
-
-    def leave(self) -> None:
-        """Send nothing more; running jobs are left to the next process once their calls in flight have ended."""
-        self._executor.leave()
+        return await self.executor.run(job_id, on_start, wait=wait)
 
     async def cancel(self, job_id: str) -> Job:
         """Send nothing more of a job; calls in flight are waited for. A job that has ended stays as it is."""
@@ -127,7 +118,7 @@ class JobManager:
         else:
             # Written first: a worker in another process finds it when it renews its lease.
             await self._store.update(job.number, {"state": "cancelling"}, states=("queued", "running"))
-            if worker := self._executor.workers.get(job.number):
+            if worker := self.executor.workers.get(job.number):
                 worker.stop("cancelled", "it was cancelled")
         return await self.find_job(job_id)
 
@@ -147,7 +138,7 @@ class JobManager:
             raise wrong_state(f"job `{job_id}` is done; `retry` asks again what has failed")
         if job.state == "loading" or not job.is_free:
             raise wrong_state(f"job `{job_id}` is {job.state}; it need not be resumed")
-        self._planner.require_unchanged(job)
+        self.planner.require_unchanged(job)
         await self._queue(job, spec)
         return await self.find_job(job_id)
 
@@ -160,7 +151,7 @@ class JobManager:
         job = await self.find_job(job_id)
         if job.state not in ENDED_STATES:
             raise wrong_state(f"job `{job_id}` is {job.state}; cancel it first, or wait for its end")
-        self._planner.require_unchanged(job)  # before anything is reopened: a refused retry must leave the job as it was
+        self.planner.require_unchanged(job)  # before anything is reopened: a refused retry must leave the job as it was
         if await self._store.journal.reopen(job.number, kinds, states=(job.state,)) is None:
             raise wrong_state(f"job `{job.id}` is no longer {job.state}")
         await self._queue(job, _drop_past_deadline(replace(job.spec, **changes)))

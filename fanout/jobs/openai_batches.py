@@ -36,7 +36,6 @@ SWEEP_INTERVAL_S = 600.0
 MAX_TASKS = 2
 """Inputs that are validated, or files that are measured, at once."""
 _LINE_PATH = re.compile(r"line (\d+)(?:: (.*))?", re.DOTALL)
-_OUTPUT, _ERRORS = "-output", "-error"
 
 
 def parse_window(text: str) -> int:
@@ -48,19 +47,9 @@ def parse_window(text: str) -> int:
     return seconds
 
 
-def output_file_id(batch_id: str) -> str:
-    """Return the id of the file of a batch's answers."""
-    return f"file-{batch_id.removeprefix('batch_')}{_OUTPUT}"
-
-
-def error_file_id(batch_id: str) -> str:
-    """Return the id of the file of requests that a batch could not answer."""
-    return f"file-{batch_id.removeprefix('batch_')}{_ERRORS}"
-
-
 def is_output_file(file_id: str) -> bool:
-    """Return whether a batch's file is the one of its answers."""
-    return file_id.endswith(_OUTPUT)
+    """Return whether a batch's file is the one of its answers, not the one of requests without an answer."""
+    return file_id.endswith("-output")
 
 
 class BatchErrorJson(TypedDict):
@@ -168,11 +157,12 @@ class OpenAIBatchWorker:
         """Measure and name the files of a batch whose job has ended."""
         # Settled by the last write of all: whoever dies before it leaves the whole step to the next process.
         sizes = await self._measure_files(await self._manager.find_job(batch.id))
-        output = await self._name_file(batch, output_file_id(batch.id), f"{batch.id}_output.jsonl", sizes.output)
-        errors = await self._name_file(batch, error_file_id(batch.id), f"{batch.id}_error.jsonl", sizes.errors)
+        output = await self._name_file(batch, "output", sizes.output)
+        errors = await self._name_file(batch, "error", sizes.errors)
         await self._batches.update(batch.id, {"settled": time.time(), "output_file": output, "error_file": errors})
 
-    async def _name_file(self, batch: BatchRow, file_id: str, name: str, size: int) -> str | None:
+    async def _name_file(self, batch: BatchRow, kind: str, size: int) -> str | None:
+        file_id, name = f"file-{batch.id.removeprefix('batch_')}-{kind}", f"{batch.id}_{kind}.jsonl"
         if not size:
             await self._files.delete(file_id)  # left by an earlier end, before the job was resumed
             return None

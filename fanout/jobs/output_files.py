@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,16 +24,17 @@ class RecordWriter:
 
     def write(self, records: Sequence[ResultRecord]) -> None:
         """Write more records, or raise `RequestError` where the file cannot be written any more."""
-        encoded = self._encoder.encode(records)
-        with _report_failures("the file"):
-            self._stream.write(encoded)
+        self._write(self._encoder.encode(records))
 
     def close(self) -> None:
         """Write the end; the stream stays open."""
-        encoded = self._encoder.close()
+        self._write(self._encoder.close())
+        with _report_failures("the file"):
+            self._stream.flush()
+
+    def _write(self, encoded: bytes) -> None:
         with _report_failures("the file"):
             self._stream.write(encoded)
-            self._stream.flush()
 
 
 def choose_format(name: str, requested: str | None = None) -> str:
@@ -57,12 +58,7 @@ def make_encoder(file_format: str) -> RecordEncoder:
 def open_writer(target: Path | BinaryIO, file_format: str | None = None) -> Generator[RecordWriter]:
     """Open a writer to a file, by default in the format of its ending, or to a stream, which stays open."""
     encoder = make_encoder(choose_format(str(target) if isinstance(target, Path) else "-", file_format))
-    if not isinstance(target, Path):
-        writer = RecordWriter(target, encoder)
-        yield writer
-        writer.close()
-        return
-    with replace_file(target) as stream:
+    with replace_file(target) if isinstance(target, Path) else nullcontext(target) as stream:
         writer = RecordWriter(stream, encoder)
         yield writer
         writer.close()

@@ -105,7 +105,7 @@ async def _run_jobs(app: web.Application) -> AsyncIterator[None]:
         async with open_batch_worker(manager, app[BATCH_STORE], app[FILE_STORE], measure) as worker:
             app[BATCH_WORKER] = worker
             yield
-        manager.leave()
+        manager.executor.leave()
         app[DISPATCHER].stop()  # calls that are still in flight have had the grace period
 
 
@@ -170,7 +170,7 @@ async def _wind_down(app: web.Application, site: web.TCPSite) -> None:
     log.info("server.stopping", requests=lifecycle.running_requests)
     manager = app.get(JOB_MANAGER)
     if manager:
-        manager.leave()
+        manager.executor.leave()
     await site.stop()
     with suppress(TimeoutError):
         async with asyncio.timeout(app[SETTINGS].environment.grace_s):

@@ -13,8 +13,7 @@ from importlib import import_module
 from typing import Any, BinaryIO
 
 from fanout.core.errors import Fault, RequestError, explain_missing_extra
-from fanout.jobs.input_formats.rows import BadRow, InputRow, UnreadableLineError
-from fanout.jobs.input_formats.separated import find_repeated_column
+from fanout.jobs.input_formats.rows import BadRow, InputRow, UnreadableLineError, find_repeated_column
 
 BATCH_ROWS = 256
 """Rows in memory together."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -61,3 +61,11 @@ class TextLines:
             hint = "; it looks like UTF-16: save the file as UTF-8" if b"\0" in raw else ""
             raise UnreadableLineError(f"is not UTF-8 from byte {error.start + 1} on{hint}") from None
         return text.removeprefix(BYTE_ORDER_MARK) if self.count == 1 else text
+
+
+def find_repeated_column(names: Sequence[str]) -> str | None:
+    """Return what is wrong with the names of the columns, if anything is."""
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if repeated:
+        return f"has the column `{repeated[0]}` twice"
+    return None if names else "names no column"

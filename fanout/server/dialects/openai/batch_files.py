@@ -55,7 +55,7 @@ async def _pages(manager: JobManager, store: JobStore, job: Job) -> AsyncIterato
 def _encode_page(manager: JobManager, job: Job, page: Sequence[ItemResults]) -> list[tuple[bool, bytes]]:
     lines: list[tuple[bool, bytes]] = []
     for item, units in page:
-        calls = sorted(place_calls(manager.plan_item(job, item.body)), key=lambda placed: placed[0])
+        calls = sorted(place_calls(manager.planner.plan_item(job, item.body)), key=lambda placed: placed[0])
         for entry, placed in groupby(calls, key=lambda placed: placed[0][0]):
             finished = _pair_with_ends((call, units.get(place)) for place, call in placed)
             lines.append(encode_output_line(job, item, entry, list(finished)))

@@ -1,17 +1,31 @@
-"""Rows of JSONL: an object on each line, stricter than Python's reader, which lets pass what others would read differently."""
+"""Rows of JSONL, CSV and TSV. All are read stricter than Python's own readers, which let pass what others read differently."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Iterator
 from typing import BinaryIO, NoReturn
 
 from fanout.core.json_text import JsonObject
-from fanout.jobs.input_formats.rows import BadRow, InputRow, TextLines, UnreadableLineError
+from fanout.jobs.input_formats.rows import (
+    MAX_LINE_BYTES,
+    BadRow,
+    InputRow,
+    TextLines,
+    UnreadableLineError,
+    find_repeated_column,
+)
 
 MAX_NESTING = 64
 """Lists and objects within each other; what recurses over them later must not fail."""
+CSV_REASONS = (
+    ("unexpected end", "a quote is opened and never closed"),
+    ("field larger", "a quote is opened and never closed"),
+    ("new-line character", "there is a carriage return outside quotes: lines end in LF or CR LF"),
+)
+"""Part of Python's sentence, and what it means to the owner of the file."""
 
 
 def read_json_rows(stream: BinaryIO) -> Iterator[InputRow | BadRow]:
@@ -83,3 +97,55 @@ def _check_surrogates(value: object) -> None:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_make_object, parse_float=_parse_float, parse_constant=_refuse_constant)
+
+
+def read_csv_rows(stream: BinaryIO) -> Iterator[InputRow | BadRow]:
+    """Yield the rows of a comma-separated table."""
+    return _read_table(stream, ",")
+
+
+def read_tsv_rows(stream: BinaryIO) -> Iterator[InputRow | BadRow]:
+    """Yield the rows of a tab-separated table."""
+    return _read_table(stream, "\t")
+
+
+def _read_table(stream: BinaryIO, delimiter: str) -> Iterator[InputRow | BadRow]:
+    """Yield rows; an empty cell counts as absent, and so does a column without a name, as pandas writes one for its index."""
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))  # of the whole process; 128 KiB by default
+    # Strict: Python would else take a stray quote for text, and every row behind it for one cell.
+    lines = TextLines(stream)
+    rows = _read_cells(lines, csv.reader(lines, delimiter=delimiter, strict=True))
+    line, head = next(rows, (0, None))
+    if head is None:
+        return
+    if isinstance(head, str):
+        yield BadRow(line, f"the columns cannot be named: {head}")
+        return
+    names = [name.strip() for name in head]
+    if reason := find_repeated_column([name for name in names if name]):
+        yield BadRow(line, reason)
+        return
+    for line, cells in rows:
+        if isinstance(cells, str):
+            yield BadRow(line, cells)
+        elif len(cells) > len(names):
+            yield BadRow(line, f"has {len(cells)} cells, and there are {len(names)} columns: a cell with a comma needs quotes")
+        elif values := {name: cell for name, cell in zip(names, cells, strict=False) if cell and name}:
+            yield InputRow(line, values)
+
+
+def _read_cells(lines: TextLines, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str] | str]]:
+    """Yield each row's first line, with its cells or with what is wrong."""
+    while True:
+        line = lines.count + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except UnreadableLineError as error:
+            yield lines.count, str(error)
+        except csv.Error as error:
+            yield line, f"is not valid CSV: {next((ours for theirs, ours in CSV_REASONS if theirs in str(error)), error)}"
+        else:
+            if cells:
+                yield line, cells
