@@ -133,7 +133,7 @@ class Race:
 
     def add(self, task: asyncio.Task[Outcome]) -> None:
         """Let a call's task take part."""
-        if self._wanted is not None:
+        if self._wanted is not None:  # else nobody is ever cancelled, and nothing is watched
             self._tasks.append(task)
             task.add_done_callback(self._judge)
 
@@ -147,7 +147,7 @@ class Race:
             self._answered.add(entry)
         if sum(not self._unfinished[answered] for answered in self._answered) >= self._wanted:
             for other in self._tasks:
-                other.cancel()
+                other.cancel()  # of one that has ended, this does nothing
 
 
 async def relay(running: InFlightCall, pieces: AsyncGenerator[Delta | Completion]) -> Completion:

@@ -21,7 +21,7 @@ Prompt = str | tuple[int, ...]
 """Text, or the ids of one tokenizer."""
 Models = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 """A name, or a mapping with `model`, an optional `label` and sampling parameters of that entry alone; or several of these."""
-MAX_SEED = 2**63 - 1
+MAX_SEED = 2**63 - 1  # as the contracts allow it; beyond it the seeds of samples wrap around
 TOKEN_ID_ADAPTERS = frozenset({"ngram", "openai"})
 """Adapters whose text models take a prompt as token ids."""
 

@@ -101,7 +101,7 @@ def find_pricer(provider: str, model: str) -> Pricer | None:
 
 @lru_cache(maxsize=4096)
 def _find_pricer(provider: str, model: str, day: date) -> Pricer | None:
-    """Find a pricer; the day is part of the cache's key because prices may change by date."""
+    # The day is part of the cache's key, because prices may change by date.
     from genai_prices.data_snapshot import get_snapshot
 
     try:

@@ -23,8 +23,7 @@ MAX_ROUND_ENDS = 64
 class AdaptiveConcurrency:
     """Additive increase, multiplicative decrease; doubling in each round until the first decrease.
 
-    A round is as many answers as there may be calls at once. Only calls that started after a decrease count for the next
-    one: the others were sent at the concurrency that it has ended.
+    A round is as many answers as there may be calls at once.
 
     Source: congestion avoidance of TCP, RFC 5681 §3.1; the delay as a sign of congestion, as in TCP Vegas
     (doi:10.1145/190809.190317).
@@ -56,12 +55,13 @@ class AdaptiveConcurrency:
         if filled:
             self.size = min(self.size + (1 if self._doubling else 1 / self.size), self.maximum)
         self._round.append(now - started)
+        # Of fewer than 8 answers the median is chance.
         if len(self._round) >= min(max(self.limit, 8), MAX_ROUND_ENDS):
             self._judge_round(started, now)
 
     def record_refusal(self, started: float, now: float) -> None:
         """Record a call that was refused now because there were too many."""
-        if started > self._decreased_at:
+        if started > self._decreased_at:  # one refusal of many calls that were sent together decreases once
             self._decrease(REFUSAL_FACTOR, now)
 
     def _judge_round(self, started: float, now: float) -> None:
@@ -70,7 +70,7 @@ class AdaptiveConcurrency:
         if self._best_s is None or latency_s < self._best_s:
             self._best_s = latency_s
         if started <= self._decreased_at:
-            return
+            return  # sent at the concurrency that the decrease has ended
         slowdown = self._before_slowdown
         if latency_s <= SLOW * self._best_s:
             self._before_slowdown = None

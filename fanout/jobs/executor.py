@@ -19,12 +19,10 @@ from fanout.store.jobs.leases import LEASE_S
 from fanout.store.jobs.records import JobChange, JobState
 
 MAX_FINAL_WRITES = 5
-"""Retries of writing the end of a run."""
 FINAL_WRITE_INTERVAL_S = 2.0
 WATCH_INTERVAL_S = 0.5
 """How often a job that another process runs is checked."""
-MAX_RUNNING_JOBS = 4
-"""Jobs that one process runs at once; further ones stay queued."""
+MAX_RUNNING_JOBS = 4  # in one process; further ones stay queued
 POLL_INTERVAL_S = 2.0
 """How often the store is searched for jobs that no process has."""
 MAX_LISTED_JOBS = 1_000
@@ -37,9 +35,8 @@ class JobExecutor:
     def __init__(self, store: JobStore, planner: JobPlanner, owner: str) -> None:
         self._store, self._planner, self._owner = store, planner, owner
         self.workers: dict[int, JobWorker] = {}
-        """Of the jobs that run here, by their numbers."""
+        # Jobs that this process has or is about to take: its own lease would not keep it from running one twice.
         self._taken: set[int] = set()
-        """Jobs that this process has or is about to take. Its own lease would not keep it from running one twice."""
         self.is_leaving = False
 
     async def run(self, job_id: str, on_start: OnStart | None = None, *, wait: bool = False) -> Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import islice
@@ -13,25 +13,20 @@ from itertools import islice
 from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.core.schema import Call
 from fanout.core.usage import Usage
-from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.input_formats.rows import BadRow, InputRow
-from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobSpec, RequestBuilder
+from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobSpec
 from fanout.jobs.planner import JobPlanner, fingerprint_names
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import InputItem, NewJobRow
+from fanout.store.jobs.records import InputItem, JobChange, NewJobRow
 
 MAX_FAULTS = 1_000
-"""Faults of an input that are reported."""
-MAX_BAD_ROWS = 100_000
-"""Bad rows after which the rest is not read."""
+MAX_BAD_ROWS = 100_000  # after them the rest is not read
 CHUNK_ROWS = 256
 MAX_MODELS = 1_000
 """Different models that the requests of one job may name."""
 RENEWAL_INTERVAL_S = 2.0
-"""How often the lease of a job is renewed while its input is read."""
-COPY_CHUNK_ITEMS = 10_000
-"""Items of a fork copied in one transaction: others want to write, too."""
+COPY_CHUNK_ITEMS = 10_000  # in one transaction: others want to write, too
 
 
 class JobCreator:
@@ -43,10 +38,9 @@ class JobCreator:
     async def create(
         self, spec: JobSpec, rows: Iterable[InputRow | BadRow], *, account_id: str, job_id: str, forked_from: str | None
     ) -> None:
-        intake = self._open_intake(spec, account_id)
+        intake = Intake(self._planner, spec, account_id, rows)
         async with self._load(_new_row(job_id, account_id, spec, {}, forked_from)) as (number, epoch):
-            source = iter(rows)
-            while (items := await asyncio.to_thread(intake.read_chunk, source)) is not None:
+            while (items := await asyncio.to_thread(intake.read_chunk)) is not None:
                 if items and not intake.faults:  # after a fault the rest is only validated
                     await self._store.inputs.add(number, items, epoch)
             # In the database: the ids of a million rows are not held in memory.
@@ -57,8 +51,8 @@ class JobCreator:
 
     async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> JobEstimate:
         estimate = JobEstimate()
-        intake, source = self._open_intake(spec, "", estimate), iter(rows)
-        while await asyncio.to_thread(intake.read_chunk, source) is not None:
+        intake = Intake(self._planner, spec, "", rows, estimate)
+        while await asyncio.to_thread(intake.read_chunk) is not None:
             pass
         intake.check()
         return estimate
@@ -73,11 +67,6 @@ class JobCreator:
                 await self._store.inputs.copy(job.number, number, first, first + COPY_CHUNK_ITEMS)
         await self._complete(number, epoch, job.items, units, fingerprint)
         return job_id
-
-    def _open_intake(self, spec: JobSpec, account_id: str, estimate: JobEstimate | None = None) -> Intake:
-        builder = self._planner.make_builder(spec, account_id)
-        fingerprint = self._planner.fingerprint_spec(spec, builder)
-        return Intake(spec, builder, self._planner.dispatcher, fingerprint, estimate)
 
     @asynccontextmanager
     async def _load(self, row: NewJobRow) -> AsyncGenerator[tuple[int, int]]:
@@ -107,12 +96,8 @@ class JobCreator:
 
     async def _complete(self, number: int, epoch: int, items: int, units: int, fingerprint: Fingerprint) -> None:
         written = FINGERPRINT_JSON.dump_json(fingerprint).decode()
-        if not await self._store.update(
-            number,
-            {"state": "queued", "owner": None, "items": items, "units": units, "fingerprint": written},
-            states=("loading",),
-            epoch=epoch,
-        ):
+        queued: JobChange = {"state": "queued", "owner": None, "items": items, "units": units, "fingerprint": written}
+        if not await self._store.update(number, queued, states=("loading",), epoch=epoch):
             raise StoreError("the job was given up while its input was read")
 
 
@@ -121,23 +106,24 @@ class Intake:
 
     def __init__(
         self,
+        planner: JobPlanner,
         spec: JobSpec,
-        builder: RequestBuilder,
-        dispatcher: Dispatcher,
-        fingerprint: Fingerprint,
+        account_id: str,
+        rows: Iterable[InputRow | BadRow],
         estimate: JobEstimate | None = None,
     ) -> None:
-        self._spec, self._builder, self._dispatcher, self._estimate = spec, builder, dispatcher, estimate
-        self.fingerprint: dict[str, Mapping[str, object]] = dict(fingerprint)
+        self._spec, self._rows, self._estimate = spec, iter(rows), estimate
+        self._builder, self._dispatcher = planner.make_builder(spec, account_id), planner.dispatcher
+        self.fingerprint = dict(planner.fingerprint_spec(spec, self._builder))
         self.items = self.units = self._bad_rows = 0
         self.faults: list[Fault] = []
         self._priced: set[str] = set()
 
-    def read_chunk(self, rows: Iterator[InputRow | BadRow]) -> list[InputItem] | None:
+    def read_chunk(self) -> list[InputItem] | None:
         """Return the items of the next rows; `None` at the end."""
         items: list[InputItem] = []
         read = 0
-        for row in islice(rows, CHUNK_ROWS):
+        for row in islice(self._rows, CHUNK_ROWS):
             read += 1
             faults = [Fault("", row.reason)] if isinstance(row, BadRow) else self._add_row(row, items)
             if faults:

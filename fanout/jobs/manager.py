@@ -130,7 +130,7 @@ class JobManager:
         """
         job = await self.find_job(job_id)
         spec = _drop_past_deadline(replace(job.spec, **changes))
-        if fork:
+        if fork:  # whatever the old job's state: it stays as it is
             job_id = await self._creator.fork(job, spec)
             self.supervisor.notify()
             return await self.find_job(job_id)

@@ -77,8 +77,7 @@ class OpenAIBatchWorker:
     ) -> None:
         self._manager, self._batches, self._files, self._measure_files = manager, batches, files, measure_files
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._failed: set[str] = set()
-        """Batches that failed by a bug of ours; trying them again every second would not help."""
+        self._failed: set[str] = set()  # by a bug of ours: trying them again every second would not help
         self._wake = asyncio.Event()
 
     def notify(self) -> None:
@@ -90,7 +89,7 @@ class OpenAIBatchWorker:
         swept = 0.0
         try:
             while True:
-                self._wake.clear()
+                self._wake.clear()  # before the search: what is announced during it leads to another one
                 with suppress(StoreError):
                     await self._start_tasks()
                     if time.monotonic() - swept > SWEEP_INTERVAL_S:

@@ -216,10 +216,8 @@ def _name_some(names: Iterable[str]) -> str:
 
 
 def _find_misnamed(names: Iterable[str], variables: frozenset[str]) -> Iterator[Fault]:
-    """Yield a fault for each name that was meant for a known field, or for something a row cannot set.
-
-    Without this a typo would silently become a column of the results, after every call was paid for.
-    """
+    """Yield a fault for each name that was meant for a known field, or for something a row cannot set."""
+    # Without this a typo would silently become a column of the results, after every call was paid for.
     names = tuple(names)
     for name in names:
         if name in variables or (name in KNOWN and name != "n"):

@@ -68,7 +68,6 @@ class UnitScheduler:
         return [group.create_task(self._drive(queue)) for queue in self._queues.values()]
 
     def stop(self) -> None:
-        """Send nothing more."""
         self._stopped = True
         self.wake()
 
@@ -138,10 +137,8 @@ class UnitScheduler:
         return min(filter(None, (own, self._job.spec.concurrency)), default=DEFAULT_ACCOUNT_CONCURRENCY)
 
     async def _feed(self, key: QueueKey) -> AsyncGenerator[PendingUnit]:
-        """Yield the open units of one queue, in the order of the input.
-
-        The first queue also takes those of models that have no queue: every unit is sent.
-        """
+        """Yield the open units of one queue, in the order of the input."""
+        # A unit whose model has no queue of its own goes into the first one: it must not be left out.
         after, takes_rest = -1, key == next(iter(self._queues))
         while (chunk := await self._read_chunk(after)).items:
             for item in chunk.items:
@@ -168,14 +165,12 @@ def _queue_key(model: Mapping[str, str | None]) -> QueueKey:
 
 
 def _make_cache_key(account_id: str, call: Call, provider: ProviderSettings) -> bytes:
-    """Return the digest of a whole call: whose it is, where it goes, and what is sent.
-
-    The number of the repeat is part of it, so that repeats stay independent answers.
-    """
+    """Return the digest of a whole call: whose it is, where it goes, and what is sent."""
     query = call.query
     prompt = (query.messages, query.prompt, query.prompt_tokens)
     parameters = (dict(call.fitted.sent), dict(query.passthrough), query.sampling.n)
     target = (provider.adapter, provider.base_url, call.target.model)
-    # The account is part of it: nobody is served the answers of somebody else. Stored, so the order must stay.
+    # With the account: nobody is served the answers of somebody else. With the sample: repeats stay independent answers.
+    # Digests are stored, so the order must stay.
     whole = (account_id, *target, *prompt, *parameters, call.sample)
     return hashlib.sha256(to_json(whole, inf_nan_mode="constants")).digest()

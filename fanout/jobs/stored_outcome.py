@@ -35,17 +35,10 @@ class StoredOutcome:
     def from_outcome(cls, outcome: Outcome) -> StoredOutcome:
         """Return what is stored of an outcome."""
         target, fitted, result = outcome.call.target, outcome.call.fitted, outcome.result
+        completion, failure = (result, None) if isinstance(result, Completion) else (None, result)
         return cls(
-            model=target.name,
-            label=target.label,
-            provider=target.provider,
-            upstream_model=target.model,
-            completion=result if isinstance(result, Completion) else None,
-            failure=result if isinstance(result, Failure) else None,
-            timing=outcome.timing,
-            cost=outcome.cost,
-            ignored=fitted.ignored,
-            adjusted=fitted.adjusted,
+            *(target.name, target.label, target.provider, target.model, completion, failure),
+            *(outcome.timing, outcome.cost, fitted.ignored, fitted.adjusted),
         )
 
     @classmethod
@@ -55,6 +48,7 @@ class StoredOutcome:
 
     def to_json(self) -> str:
         """Return JSON of whatever upstreams sent: half a character becomes U+FFFD, a number that JSON does not have null."""
+        # Without defaults, for a job keeps a million of them.
         # The quick way first: broken text is rare, and looking for it in every answer is slow.
         try:
             return _OUTCOME.dump_json(self, exclude_defaults=True).decode()

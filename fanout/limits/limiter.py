@@ -121,7 +121,7 @@ class Limiter:
             # Without a reported usage the reservation stands: counting too much is cheaper than a refusal.
             if permit.reservation and self._tokens:
                 self._tokens.settle(permit.reservation, permit.started.tokens, input_tokens + output_tokens)
-            self._mean_output_tokens += 0.05 * (output_tokens - self._mean_output_tokens)
+            self._mean_output_tokens += 0.05 * (output_tokens - self._mean_output_tokens)  # over about the last 20 calls
         # The cap first: other accounts may have waited for it longer than this one.
         self._cap.release()
         self._waiting.pump()
@@ -198,17 +198,18 @@ class Limiter:
         return wait
 
     def _estimate_tokens(self, input_bytes: int, max_tokens: int | None) -> int:
-        """Return a guess at a call's usage; one above the whole limit waits for an empty window instead of for ever."""
+        """Return a guess at a call's usage."""
         output = max_tokens if max_tokens is not None else round(self._mean_output_tokens)
         tokens = max(1, input_bytes // 4 + output)
+        # One above the whole limit waits for an empty window instead of for ever.
         return min(tokens, self._tokens.limit) if self._tokens else tokens
 
     def _abandon(self, waiter: Waiter) -> None:
-        """Forget a waiter whose task is gone; a place that was granted in that very moment is given back."""
+        """Forget a waiter whose task is gone."""
         if waiter.granted.cancelled():
             self._waiting.remove(waiter)
             self._waiting.pump()
-        else:
+        else:  # granted in that very moment: the place would be lost
             self.release(waiter.granted.result())
 
     def _compute_wait_s(self, model: str, tokens: int, now: float) -> float:
