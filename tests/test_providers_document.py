@@ -23,7 +23,7 @@ from fanout.core.schema import Query, Target
 from fanout.providers import Provider, create
 from tests.support.cli import serve_fanout
 from tests.support.upstream.canned import answer_in_pieces, serve_answers
-from tests.test_readme import ROOT, blocks
+from tests.test_readme import ROOT, read_blocks
 
 DOCUMENT = "docs/providers.md"
 PROBES: Mapping[str, Any] = {
@@ -259,7 +259,7 @@ async def test_the_documents_adapter_answers_whole_and_streamed(tmp_path: Path) 
 
 def _documented() -> tuple[Any, Any, dict[str, Any]]:
     """The document's adapter, the row that names it, and a request for it."""
-    found = {block.language: block for block in blocks(DOCUMENT) if block.name}  # the last of each language
+    found = {block.language: block for block in read_blocks(DOCUMENT) if block.name}  # the last of each language
     model = next(iter(json.loads(found["json"].text)["models"]))
     return found["python"], found["json"], {"model": model, "prompt": "Say hello", "max_tokens": 2, "logit_bias": {"5": 1}}
 

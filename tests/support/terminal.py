@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 import re
 
@@ -15,6 +16,7 @@ class TerminalSession:
     def __init__(self, *arguments: str, columns: int = 100, lines: int = 30, **variables: str) -> None:
         self._arguments, self._size, self._variables = arguments, (columns, lines), variables
         self.output = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end within a character
         self._read_to = 0
 
     async def __aenter__(self) -> TerminalSession:
@@ -44,7 +46,7 @@ class TerminalSession:
 
     def _read(self) -> None:
         try:
-            self.output += os.read(self._ours, 65536).decode(errors="replace")
+            self.output += self._decoder.decode(os.read(self._ours, 65536))
         except OSError:  # the command has closed its side
             asyncio.get_running_loop().remove_reader(self._ours)
 
@@ -76,4 +78,9 @@ class TerminalSession:
     @property
     def final_lines(self) -> list[str]:
         """The lines after the last erased one, without colours."""
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.output.rpartition("\x1b[2K")[2]).replace("\r", "").splitlines()
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.final_output).splitlines()
+
+    @property
+    def final_output(self) -> str:
+        """The text after the last erased line, with its colours."""
+        return self.output.rpartition("\x1b[2K")[2].replace("\r", "")
