@@ -81,11 +81,7 @@ def _unreadable(path: Path, error: OSError) -> ConfigError:
 
 
 def parse_env_file(source: str, content: bytes) -> dict[str, str]:
-    """Return the variables of a file's content.
-
-    Args:
-        source: the file's name, for errors.
-        content: its bytes, UTF-8.
+    """Return the variables of a file's content; `source` names it in errors.
 
     Raises:
         ConfigError: it is not UTF-8, or has a line that is not `NAME=value`.

@@ -82,8 +82,7 @@ Address = Annotated[str, _Like(ADDRESS, NO_ADDRESS)]
 Variable = Annotated[str, _Like(VARIABLE, "is not the name of an environment variable (letters, digits, `_`)")]
 KeyVariable = Annotated[str, _Like(KEY_VARIABLE, NO_KEY_VARIABLE)]
 KeyVariables = Annotated[
-    tuple[KeyVariable, ...],
-    BeforeValidator(_to_tuple, json_schema_input_type=KeyVariable | tuple[KeyVariable, ...]),
+    tuple[KeyVariable, ...], BeforeValidator(_to_tuple, json_schema_input_type=KeyVariable | tuple[KeyVariable, ...])
 ]
 # Source: token, https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2
 HeaderName = Annotated[str, _Like(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", "is not the name of a header")]

@@ -13,13 +13,7 @@ from pydantic import SecretStr
 from fanout.config.env_file import add_env_file
 from fanout.config.environment import Environment, find_config_folder
 from fanout.config.overlay import SHIPPED, References, Rows, overlay, read_layer
-from fanout.config.providers_file import (
-    ADDRESS,
-    NO_ADDRESS,
-    REFERENCE,
-    ModelRow,
-    ProviderRow,
-)
+from fanout.config.providers_file import ADDRESS, NO_ADDRESS, REFERENCE, ModelRow, ProviderRow
 from fanout.core.errors import ConfigError, Fault
 
 

@@ -18,12 +18,7 @@ NAME_STEP = "[key]"
 
 
 def to_faults(error: ValidationError, model: type[BaseModel] = BaseModel) -> list[Fault]:
-    """Return every fault that pydantic found: where it is, the value, and what is allowed.
-
-    Args:
-        error: pydantic's.
-        model: the model that the data was meant for, to suggest the fields near an unknown one.
-    """
+    """Return every fault that pydantic found; the fields of `model` are suggested for an unknown one."""
     return [_to_fault(detail, model) for detail in error.errors(include_url=False)]
 
 

@@ -38,14 +38,7 @@ def get_finish_reason(choice: Choice | None, failure: Failure | None) -> FinishR
 def merge(
     outcomes: Sequence[Outcome], *, created: float, total_s: float, metadata: Mapping[str, str] | None = None
 ) -> Comparison:
-    """Return the comparison of some outcomes: every one in its place, failures beside successes.
-
-    Args:
-        outcomes: the outcomes in the order of their calls.
-        created: Unix seconds.
-        total_s: duration of the whole request as its caller saw it.
-        metadata: the caller's own.
-    """
+    """Return the comparison of outcomes in the order of their calls; `total_s` is the duration that the caller saw."""
     slowest_s = max((outcome.timing.total_s for outcome in outcomes), default=0.0)
     return Comparison(
         choices=tuple(_list_choices(outcomes, int(created))),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, get_args, get_type_hints
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetPydanticSchema, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, GetPydanticSchema, ValidationInfo, WithJsonSchema
 from pydantic.fields import FieldInfo
 from typing_extensions import Doc, TypedDict
 
@@ -73,8 +73,7 @@ class Sampling:
         int | None, Field(ge=0, le=20, description="How many the provider generates to give back the best; 0: not set.")
     ] = None
     seed: Annotated[
-        int | None,
-        Field(ge=-INT64, lt=INT64, description="The same seed gives the same answer, where the provider can."),
+        int | None, Field(ge=-INT64, lt=INT64, description="The same seed gives the same answer, where the provider can.")
     ] = None
     stop: Annotated[Stop | None, Field(description="Up to four sequences to stop before; none of them is in the answer.")] = (
         None
@@ -130,17 +129,22 @@ def range_of(name: str) -> Range:
 
 
 def annotate(field_name: str, name: str, limits: Range | None = None) -> Any:
-    """Return the annotation of a field that stands for a parameter.
-
-    Args:
-        field_name: the field's own name.
-        name: the parameter's.
-        limits: the range of the contract, where it is not that of `Sampling`.
-    """
+    """Return the annotation of a field that stands for the parameter `name`, with the limits of its contract."""
     description = DESCRIPTIONS[name] if field_name == name else f"Another name of `{name}`."
     if limits is None:
-        return Annotated[_ANNOTATIONS[name], Field(description=description)]
-    return Annotated[_TYPES[name], Field(description=description, ge=limits[0], le=limits[1])]
+        annotation: Any = Annotated[_ANNOTATIONS[name], Field(description=description)]
+    else:
+        annotation = Annotated[_TYPES[name], Field(description=description, ge=limits[0], le=limits[1])]
+    return annotation if field_name == name else Annotated[annotation, _agree_with(name)]
+
+
+def _agree_with(name: str) -> AfterValidator:
+    def check(value: object, info: ValidationInfo) -> object:
+        if value is not None and info.data.get(name) not in (None, value):
+            raise ValueError(f"is another name of `{name}`: give one of them, or both alike")
+        return value
+
+    return AfterValidator(check)
 
 
 class AdjustmentJson(TypedDict):

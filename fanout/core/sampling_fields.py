@@ -72,14 +72,7 @@ class AllSampling(SamplingFields, takes=SAMPLING_NAMES):
 
 
 def validate_sampling(given: Mapping[str, object], place: str, faults: list[Fault], *, strict: bool = False) -> JsonObject:
-    """Return sampling parameters as `Sampling` holds them; none where one of them is wrong.
-
-    Args:
-        given: the parameters as the caller wrote them.
-        place: the beginning of their paths in faults.
-        faults: takes what is wrong.
-        strict: whether `"5"` is refused as a number.
-    """
+    """Return sampling parameters as `Sampling` holds them; none where one is wrong: `faults` takes why, at `place`."""
     for name in given:
         if name not in SAMPLING_NAMES:
             hint = did_you_mean(name, SAMPLING_NAMES) or f"; known: {', '.join(SAMPLING_NAMES)}"

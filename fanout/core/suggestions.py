@@ -28,13 +28,7 @@ def find_near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """Return "; did you mean `x`?" where something is near, else nothing.
-
-    Args:
-        name: the unknown name.
-        known: the names it may have been meant for.
-        prefix: the beginning of every known name, so that it makes none of them more alike.
-    """
+    """Return "; did you mean `x`?" where something is near, else nothing; all known names begin with `prefix`."""
     names = find_near(name.removeprefix(prefix), [other.removeprefix(prefix) for other in known])
     return f"; did you mean {' or '.join(f'`{prefix}{other}`' for other in names)}?" if names else ""
 

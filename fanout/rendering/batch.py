@@ -67,12 +67,7 @@ class BatchListJson(PageJson):
 
 
 def render_batch(batch: BatchRow, progress: Progress | None) -> BatchJson:
-    """Return a batch.
-
-    Args:
-        batch: its row.
-        progress: of its job; `None`: it has no job yet.
-    """
+    """Return a batch; `progress` is its job's, `None` where it has none yet."""
     request: JsonObject = from_json(batch.request)
     job = progress.job if progress and progress.job.state != "loading" else None
     status, errors = _find_status(batch, job)

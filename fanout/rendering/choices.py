@@ -9,7 +9,7 @@ from typing_extensions import Doc, TypedDict
 
 from fanout.core.merge import find_failure, get_finish_reason
 from fanout.core.sampling import AdjustmentJson, render_adjustments
-from fanout.core.schema import Call, Choice, Completion, Outcome, TokenLogprob
+from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Outcome, TokenLogprob
 from fanout.core.units import to_ms
 from fanout.core.usage import total_tokens
 from fanout.rendering.errors import ChoiceErrorJson, render_failure
@@ -132,6 +132,11 @@ def render_usage(outcome: Outcome) -> ChoiceUsageJson:
         "cached_tokens": usage.cached_input_tokens if usage else None,
         "prediction_time_ms": to_ms(outcome.timing.call_s),
     }
+
+
+def get_text(message: Answer | Delta) -> str:
+    """Return a message's text, or its refusal, where an answer has no other place for that."""
+    return message.text or message.refusal or ""
 
 
 def render_legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> LegacyLogprobsJson:

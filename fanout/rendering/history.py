@@ -163,14 +163,7 @@ def render_request(text: str | None) -> object:
 
 def _render_place(row: AnswerRow) -> PlaceJson:
     prompt: PromptIndexJson = {} if row.prompt is None else {"prompt_index": row.prompt}
-    return {
-        "index": row.place,
-        "entry": row.entry,
-        "sample": row.sample,
-        **prompt,
-        "model": row.model,
-        "label": row.label,
-    }
+    return {"index": row.place, "entry": row.entry, "sample": row.sample, **prompt, "model": row.model, "label": row.label}
 
 
 def _render_message(content: JsonObject) -> PastMessageJson:

@@ -13,9 +13,10 @@ from typing_extensions import Doc, TypedDict
 from fanout.config.catalogue import Catalogue, Model
 from fanout.core.json_text import JsonObject
 from fanout.core.sampling import AdjustmentJson, render_adjustments
-from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure
+from fanout.core.schema import Call, Choice, Completion, Failure
 from fanout.core.units import to_rfc3339
 from fanout.core.usage import Usage, total_tokens
+from fanout.rendering.choices import get_text
 from fanout.rendering.errors import ChoiceErrorJson, ErrorJson, render_failure
 from fanout.rendering.model import STARTED_AT
 
@@ -146,23 +147,9 @@ def shape_chat_completion(text: str, end: ScaleEndJson, usage: ScaleUsageJson | 
 
 
 def render_scale_answer(shape: Shape, call: Call, completion: Completion, text: str | None = None) -> ScaleAnswerJson:
-    """Return the answer to a call.
-
-    Args:
-        shape: of the endpoint.
-        call: the call.
-        completion: what the provider answered.
-        text: what stands for the answer's text, of which a stream has sent the pieces before.
-    """
+    """Return the answer to a call; `text` stands for the answer's, of which a stream has sent the pieces before."""
     choice = completion.choices[0]
-    return shape(
-        get_scale_text(choice.message) if text is None else text, _render_end(call, choice), _render_usage(completion.usage)
-    )
-
-
-def render_scale_piece(shape: Shape, text: str) -> ScaleAnswerJson:
-    """Return a piece of an answer."""
-    return shape(text, {"finish_reason": None}, None)
+    return shape(get_text(choice.message) if text is None else text, _render_end(call, choice), _render_usage(completion.usage))
 
 
 def render_scale_failure(failure: Failure) -> ScaleStreamErrorJson:
@@ -175,20 +162,8 @@ def render_scale_error(error: ErrorJson) -> ScaleErrorJson:
     return {"detail": error["message"], "error": error}
 
 
-def get_scale_text(message: Answer | Delta) -> str:
-    """Return a message's text, or its refusal: Scale has no other place for that."""
-    return message.text or message.refusal or ""
-
-
 def render_scale_models(catalogue: Catalogue, account_id: str, page: int, limit: int) -> ScaleModelsJson:
-    """Return a page of the catalogue.
-
-    Args:
-        catalogue: all models.
-        account_id: account of the request.
-        page: number of the page, from 1.
-        limit: most models on a page.
-    """
+    """Return a page of the catalogue; pages are numbered from 1."""
     models = list(catalogue)
     return {
         "items": [_render_card(model, account_id, catalogue) for model in models[(page - 1) * limit : page * limit]],

@@ -92,13 +92,6 @@ class SamplingBody(
     # Fields are checked against each other one by one, in their order, and not by a validator of the whole model: pydantic
     # skips that one as soon as any field is wrong, and its faults would be missing from the answer.
 
-    @field_validator("max_new_tokens")
-    @classmethod
-    def _check_one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value is not None and info.data.get("max_tokens") not in (None, value):
-            raise ValueError("is another name of `max_tokens`: give one of them, or both alike")
-        return value
-
     @field_validator("best_of")
     @classmethod
     def _check_best_of(cls, value: int | None, info: ValidationInfo) -> int | None:
@@ -122,11 +115,7 @@ class EntryBody(SamplingBody):
 
 
 def entries_schema(entry: str) -> WithJsonSchema:
-    """Return the schema of `model`: a name, an object, or a list of either.
-
-    Args:
-        entry: the object's name among the schemas of the OpenAPI document.
-    """
+    """Return the schema of `model`: a name, an object of the named component, or a list of either."""
     one: list[JsonObject] = [{"type": "string"}, {"$ref": f"#/components/schemas/{entry}"}]
     several = {"type": "array", "minItems": 1, "maxItems": MAX_ENTRIES, "items": {"anyOf": one}}
     return WithJsonSchema({"anyOf": [*one, several]})

@@ -86,13 +86,7 @@ class ScaleBody(ScaleModel):
         return {"reasoning_effort": effort} if effort else {}
 
     def to_request(self, model: str, *, credentials: Mapping[str, Credential], account_id: str | None) -> Request:
-        """Return the request as `plan` takes it.
-
-        Args:
-            model: the model's name in the catalogue.
-            credentials: the caller's own keys, by provider.
-            account_id: account of the header.
-        """
+        """Return the request as `plan` takes it; `model` is the catalogue's name for it, `account_id` the header's."""
         parameters = self.model_parameters.list_parameters() if self.model_parameters else {}
         # Marked as a default, it is dropped silently if the model takes no temperature: the caller did not set it.
         defaults = {} if "temperature" in parameters else {"temperature": DEFAULT_TEMPERATURE}

@@ -8,18 +8,7 @@ from fanout.server.dialects.scale import directory
 from fanout.server.dialects.thiggle import completion as thiggle
 from fanout.server.openapi import pages
 from fanout.server.openapi.endpoint import Endpoint
-from fanout.server.resources import (
-    batches,
-    comparisons,
-    files,
-    health,
-    job_events,
-    job_results,
-    jobs,
-    models,
-    providers,
-    usage,
-)
+from fanout.server.resources import batches, comparisons, files, health, job_events, job_results, jobs, models, providers, usage
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *thiggle.ENDPOINTS,

@@ -15,12 +15,7 @@ from fanout.core.merge import list_choices, merge
 from fanout.core.schema import Call, Choice, Completion, Delta, Failure, Outcome
 from fanout.core.units import to_ms
 from fanout.core.usage import sum_known
-from fanout.rendering.choices import (
-    ChoiceUsageJson,
-    EndJson,
-    render_end,
-    render_usage,
-)
+from fanout.rendering.choices import ChoiceUsageJson, EndJson, render_end, render_usage
 from fanout.rendering.comparison import render_total_timing
 from fanout.rendering.shared import CostTotalsJson, TotalTimingJson
 

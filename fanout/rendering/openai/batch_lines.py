@@ -61,14 +61,7 @@ class FinishedCall:
 def encode_output_line(
     job: Job, item: InputItem, entry: int, calls: Sequence[tuple[Call, FinishedCall | None]]
 ) -> tuple[bool, bytes]:
-    """Return whether an entry of an input line was answered, and its output line.
-
-    Args:
-        job: the batch.
-        item: the input line.
-        entry: position in its `model`.
-        calls: the entry's calls, each with how it ended; `None`: it has not ended.
-    """
+    """Return whether an entry of an input line was answered, and its output line; `None`: a call has not ended."""
     key = uuid.uuid5(uuid.NAMESPACE_OID, f"{job.id} {item.item} {entry}")  # the same however often it is read
     line: OutputLineJson = {
         "id": f"batch_req_{key.hex}",

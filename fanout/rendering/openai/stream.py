@@ -9,13 +9,7 @@ from fanout.core.json_text import encode_json
 from fanout.core.merge import list_choices
 from fanout.core.schema import Call, Choice, Delta, Outcome
 from fanout.rendering.choices import render_place
-from fanout.rendering.openai.answers import (
-    Dialect,
-    Fragment,
-    OpenAiHeadJson,
-    render_openai_end,
-    render_openai_totals,
-)
+from fanout.rendering.openai.answers import Dialect, Fragment, OpenAiHeadJson, render_openai_end, render_openai_totals
 
 DONE = b"data: [DONE]\n\n"
 MORE = b'"finish_reason":null'
@@ -26,13 +20,7 @@ class ChunkEncoder:
     """Chunks as bytes. A piece of text costs one small dump: the rest of its chunk is made once for each choice."""
 
     def __init__(
-        self,
-        dialect: Dialect,
-        head: OpenAiHeadJson,
-        calls: Sequence[Call],
-        began: float,
-        *,
-        with_usage: bool,
+        self, dialect: Dialect, head: OpenAiHeadJson, calls: Sequence[Call], began: float, *, with_usage: bool
     ) -> None:
         self._dialect, self._began = dialect, began
         self._head = {**head, "object": dialect.chunk_object}

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from typing_extensions import Doc, TypedDict
 
-from fanout.core.schema import Answer, Call, Choice, Delta, Outcome
-from fanout.rendering.choices import LegacyLogprobsJson, render_legacy_logprobs, render_place
+from fanout.core.schema import Call, Choice, Delta, Outcome
+from fanout.rendering.choices import LegacyLogprobsJson, get_text, render_legacy_logprobs, render_place
 from fanout.rendering.comparison import TextJson
 from fanout.rendering.openai.answers import (
     Dialect,
@@ -96,8 +96,3 @@ def _render_choice(outcome: Outcome, choice: Choice | None, number: int, created
         "logprobs": None if logprobs is None else render_legacy_logprobs(logprobs, 0),
         **render_openai_end(outcome, choice, number, created),
     }
-
-
-def get_text(message: Answer | Delta) -> str:
-    """Return a message's text, or its refusal: a text completion has no other place for that."""
-    return message.text or message.refusal or ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from fanout.core.errors import Fault
 from fanout.core.json_text import JsonObject
@@ -21,13 +21,6 @@ class ChatSampling(OpenAiSampling, takes=("max_completion_tokens",), spellings={
     """Report how likely the tokens are."""
     top_logprobs: int | None = Field(None, ge=0, le=20)
     """Alternatives to report beside each token; needs `logprobs`."""
-
-    @field_validator("max_completion_tokens")
-    @classmethod
-    def _check_one_length(cls, value: int | None, info: ValidationInfo) -> int | None:
-        if value is not None and info.data.get("max_tokens") not in (None, value):
-            raise ValueError("is another name of `max_tokens`: give one of them, or both alike")
-        return value
 
     def own_parameters(self) -> JsonObject:
         """Return the parameters that this object sets."""

@@ -19,16 +19,7 @@ from fanout.server.openapi.components import (
 )
 from fanout.server.openapi.endpoint import JSON, MULTIPART, Content, Endpoint, Events, StatusAnswer
 
-TAGS = (
-    "Compare",
-    "OpenAI and Konko",
-    "Files and batches",
-    "Jobs",
-    "Scale",
-    "History",
-    "Models and usage",
-    "Server",
-)
+TAGS = ("Compare", "OpenAI and Konko", "Files and batches", "Jobs", "Scale", "History", "Models and usage", "Server")
 """Groups of endpoints, in the order in which the document shows them."""
 HEADERS: Mapping[str, JsonObject] = {
     "x-request-id": {"description": "The request's id: yours if you sent one, else a new one.", "schema": {"type": "string"}},
@@ -79,12 +70,7 @@ ANY_KEY: list[JsonObject] = [{"bearer": []}, {"x-api-key": []}, {}]
 
 
 def make_document(endpoints: Sequence[Endpoint], *, description: str) -> JsonObject:
-    """Return the OpenAPI document of the endpoints, group by group.
-
-    Args:
-        endpoints: what is served.
-        description: of the whole.
-    """
+    """Return the OpenAPI document of the endpoints, group by group."""
     grouped = sorted(endpoints, key=lambda endpoint: TAGS.index(endpoint.tag))
     paths: dict[str, JsonObject] = {}
     for endpoint in grouped:
@@ -100,11 +86,7 @@ def make_document(endpoints: Sequence[Endpoint], *, description: str) -> JsonObj
         "servers": [{"url": "/"}],
         "tags": [{"name": tag} for tag in dict.fromkeys(endpoint.tag for endpoint in grouped)],
         "paths": paths,
-        "components": {
-            "schemas": make_components(endpoints),
-            "headers": dict(HEADERS),
-            "securitySchemes": dict(SECURITY),
-        },
+        "components": {"schemas": make_components(endpoints), "headers": dict(HEADERS), "securitySchemes": dict(SECURITY)},
         "security": ANY_KEY,
     }
 

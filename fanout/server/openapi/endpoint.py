@@ -149,16 +149,7 @@ def describe_stored(
     missing: str | None = None,
     conflict: str | None = None,
 ) -> Answers:
-    """Return the answers of an endpoint that needs the store.
-
-    Args:
-        content: what it holds.
-        description: of the 200.
-        examples: of the 200.
-        invalid: description of the 400, if there is one.
-        missing: description of the 404, if there is one.
-        conflict: description of the 409, if there is one.
-    """
+    """Return the answers of an endpoint that needs the store, with the 400, 404 and 409 that have a description."""
     answers = {**describe_lookup(content, description, examples), **describe_error(503, STORE_UNAVAILABLE)}
     for status, sentence in ((400, invalid), (404, missing), (409, conflict)):
         if sentence is not None:
@@ -174,15 +165,7 @@ def describe_call(
     *,
     error: Shape = ErrorAnswerJson,
 ) -> Answers:
-    """Return the answers of an endpoint that calls models.
-
-    Args:
-        content: what it holds where it does not stream.
-        events: what it holds where it streams.
-        description: of the 200.
-        examples: of the 200.
-        error: shape of all other answers.
-    """
+    """Return the answers of an endpoint that calls models; `content` is that of a whole answer."""
     headers = ("x-comparison-id", "Idempotent-Replayed")
     answered = {200: StatusAnswer(description, {JSON: content, EVENTS: events}, examples or {}, headers)}
     refused = {400: StatusAnswer(INVALID, headers=("x-should-retry",)), 409: REUSED}

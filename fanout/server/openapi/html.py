@@ -126,17 +126,12 @@ def _event_data(schema: JsonObject) -> JsonObject:
 
 
 def _render_objects(objects: tuple[ObjectText, ...], *, in_request: bool, is_nested: bool = False) -> str:
-    """Return the fields of each kind of object, below its description if that is not plain already.
-
-    Args:
-        objects: the kinds.
-        in_request: required fields come first, and are marked. In an answer, optional ones are.
-        is_nested: they stand within a field.
-    """
+    """Return the fields of each kind of object, below its description if that is not plain already."""
     parts = []
     for kind in objects:
         if kind.description and (len(objects) > 1 or is_nested):
             parts.append(f'<div class="kind">{_render_prose(kind.description)}</div>')
+        # Who writes a request looks for what it must hold; an answer keeps the order in which it comes.
         fields = sorted(kind.fields, key=lambda field: in_request and not field.required)
         items = "".join(_render_field(field, in_request=in_request) for field in fields)
         parts.append(f'<ul class="fields">{items}</ul>')

@@ -37,13 +37,7 @@ class ObjectText:
 
 
 def describe_objects(schema: JsonObject, schemas: Schemas, above: tuple[str, ...] = ()) -> tuple[ObjectText, ...]:
-    """Return the kinds of objects that a schema allows, itself or as items of its lists.
-
-    Args:
-        schema: the schema.
-        schemas: all named schemas.
-        above: names of the objects around it, which are not described again.
-    """
+    """Return the kinds of objects that a schema allows, itself or as items of its lists, but those named in `above`."""
     kinds = []
     for name, member in _list_objects(schema, schemas):
         if name not in above:
@@ -55,15 +49,7 @@ def describe_objects(schema: JsonObject, schemas: Schemas, above: tuple[str, ...
 def describe_field(
     name: str, schema: JsonObject, schemas: Schemas, *, required: bool, above: tuple[str, ...] = ()
 ) -> FieldText:
-    """Return one field in words.
-
-    Args:
-        name: the field's name.
-        schema: its schema.
-        schemas: all named schemas.
-        required: it must be given.
-        above: names of the objects around it, which are not described again.
-    """
+    """Return one field in words; objects named in `above` stand around it, and are not described again."""
     members = _members(schema, schemas)
     return FieldText(
         name=name,

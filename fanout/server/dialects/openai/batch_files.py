@@ -33,14 +33,7 @@ async def measure_files(manager: JobManager, store: JobStore, job: Job) -> FileS
 
 
 async def read_file(manager: JobManager, store: JobStore, job: Job, *, answered: bool) -> AsyncIterator[bytes]:
-    """Yield one of the two files piece by piece, in the order of the input.
-
-    Args:
-        manager: plans the calls of an input line.
-        store: holds the results.
-        job: the batch.
-        answered: the answers; else the requests without one.
-    """
+    """Yield one of the two files piece by piece, in the order of the input: the answers, or the requests without one."""
     async for lines in _pages(manager, store, job):
         yield b"".join(line for is_answered, line in lines if is_answered is answered)
 

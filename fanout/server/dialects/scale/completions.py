@@ -18,6 +18,7 @@ from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import encode_json
 from fanout.core.messages import ImagePart
 from fanout.core.schema import Call, Delta, Failure, Outcome
+from fanout.rendering.choices import get_text
 from fanout.rendering.errors import render_all_failed
 from fanout.rendering.scale import (
     ScaleChatCompletionJson,
@@ -25,10 +26,8 @@ from fanout.rendering.scale import (
     ScaleErrorJson,
     ScaleStreamErrorJson,
     Shape,
-    get_scale_text,
     render_scale_answer,
     render_scale_failure,
-    render_scale_piece,
     shape_chat_completion,
     shape_completion,
 )
@@ -100,11 +99,11 @@ class ScaleEncoder:
 
     def encode_delta(self, piece: Delta) -> bytes:
         """Return the event of a piece."""
-        text = get_scale_text(piece)
+        text = get_text(piece)
         if not text or piece.choice_index:
             return b""
         self.has_text = True
-        return _event(render_scale_piece(self.shape, text))
+        return _event(self.shape(text, {"finish_reason": None}, None))
 
     def encode_outcome(self, outcome: Outcome) -> bytes:
         """Return the last event."""

@@ -9,13 +9,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from fanout.core.errors import Fault, RequestError
-from fanout.rendering.scale import (
-    ScaleErrorJson,
-    ScaleModelsJson,
-    ScaleUserJson,
-    render_scale_models,
-    render_scale_user,
-)
+from fanout.rendering.scale import ScaleErrorJson, ScaleModelsJson, ScaleUserJson, render_scale_models, render_scale_user
 from fanout.server.dialects.scale.completions import INVALID
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth
