@@ -33,7 +33,7 @@ from tests.support.cli import FANOUT, CommandResult, describe_shape, run_command
 ROOT = Path(__file__).parents[1]
 ADDRESS = "http://127.0.0.1:8080"
 OPERATIONS = ROOT / "docs" / "operations.md"
-DOCUMENTS = ["README.md", "docs/api.md", "docs/batch.md", "docs/providers.md", "docs/operations.md"]
+DOCUMENTS = ["README.md", "docs/api.md", "docs/batch.md", "docs/evaluation.md", "docs/providers.md", "docs/operations.md"]
 RUN_ELSEWHERE = ("./scripts/", ". .venv/bin/activate", "pip install ")
 """How blocks begin that install something: tests/test_scripts.py and tests/test_package.py run them."""
 YEAR_AHEAD = {"FAKETIME": "+365d", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}

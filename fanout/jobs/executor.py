@@ -12,6 +12,7 @@ from functools import partial
 from fanout.core.errors import FanoutError, LeaseLostError, StoreError
 from fanout.jobs.job import ENDED_STATES, OPEN_STATES, Fingerprint, Job, find_job, read_counts, wrong_state
 from fanout.jobs.planner import JobPlanner
+from fanout.jobs.scoring import AnswerScorer, AnswerScorerFactory
 from fanout.jobs.worker import JobWorker
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
@@ -32,8 +33,10 @@ OnStart = Callable[[JobWorker], None]
 class JobExecutor:
     """The jobs that this process runs."""
 
-    def __init__(self, store: JobStore, planner: JobPlanner, owner: str) -> None:
-        self._store, self._planner, self._owner = store, planner, owner
+    def __init__(
+        self, store: JobStore, planner: JobPlanner, owner: str, open_scorer: AnswerScorerFactory | None = None
+    ) -> None:
+        self._store, self._planner, self._owner, self._open_scorer = store, planner, owner, open_scorer
         self.workers: dict[int, JobWorker] = {}
         # Jobs that this process has or is about to take: its own lease would not keep it from running one twice.
         self._taken: set[int] = set()
@@ -50,13 +53,15 @@ class JobExecutor:
         if job.state in ENDED_STATES or job.state == "loading":
             raise wrong_state(f"job `{job_id}` is {job.state}")
         fingerprint = self._planner.require_unchanged(job)
+        # Before the job is taken: scorers that cannot be used here leave it as it was.
+        scorer = await self._open_scorer(job) if self._open_scorer and job.spec.scorers else None
         if job.number not in self._taken:
             self._taken.add(job.number)
             try:
                 # A dead process on this machine is known to be one, so its lease need not run out first.
                 epoch = await self._store.leases.acquire(job.number, self._owner, dead_owners=job.dead_owners)
                 if epoch is not None:
-                    return await self._run(job, epoch, fingerprint, on_start)
+                    return await self._run(job, epoch, fingerprint, scorer, on_start)
             finally:
                 self._taken.discard(job.number)
         if wait:
@@ -69,7 +74,9 @@ class JobExecutor:
         for worker in self.workers.values():
             worker.stop("queued", None)
 
-    async def _run(self, job: Job, epoch: int, fingerprint: Fingerprint, on_start: OnStart | None) -> Job:
+    async def _run(
+        self, job: Job, epoch: int, fingerprint: Fingerprint, scorer: AnswerScorer | None, on_start: OnStart | None
+    ) -> Job:
         """Run a job whose lease this process has, with the limit groups of now, which are in the fingerprint."""
         change: JobChange = {"state": "running", "reason": None, "started": job.started or time.time()}
         if not await self._store.update(job.number, change, states=("queued", "running"), epoch=epoch):
@@ -82,7 +89,7 @@ class JobExecutor:
         job = replace(await find_job(self._store, job.id), fingerprint=fingerprint)
         builder = self._planner.make_builder(job.spec, job.account_id)
         counts = await read_counts(self._store, job)
-        worker = JobWorker(self._store, self._planner.dispatcher, job, epoch, builder, counts)
+        worker = JobWorker(self._store, self._planner.dispatcher, job, epoch, builder, counts, scorer)
         self.workers[job.number] = worker
         if self.is_leaving:  # it came while the job was being taken, when there was no worker yet to stop
             worker.stop("queued", None)

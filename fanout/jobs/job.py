@@ -19,6 +19,8 @@ from fanout.store.usage import ANSWERED
 
 OPEN_STATES: tuple[JobState, ...] = ("queued", "running", "cancelling")
 ENDED_STATES: tuple[JobState, ...] = ("stopped", "cancelled", "expired", "done")
+FailurePolicy = Literal["score_zero", "drop_item"]
+"""What a failed call counts in an evaluation: a score of 0, or its item is left out for all models."""
 JobKind = Literal["rows", "requests"]
 """Rows of prompts for the job's models, or whole requests that name their own."""
 
@@ -46,6 +48,10 @@ class JobSpec:
     """Calls at once for each account, at most; `None`: as many as it bears."""
     cache: bool = False
     """Reuse answers in the store that were given to the same request before."""
+    scorers: tuple[Mapping[str, Any], ...] = ()
+    """Declarations of the scorers that score its answers."""
+    failed: FailurePolicy = "score_zero"
+    """Fixed before the run: chosen afterwards, it could decide which model wins."""
     name: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     input: Mapping[str, str] = field(default_factory=dict)

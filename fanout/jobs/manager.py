@@ -29,6 +29,7 @@ from fanout.jobs.job import (
 )
 from fanout.jobs.planner import JobPlanner
 from fanout.jobs.process_identity import current_process
+from fanout.jobs.scoring import AnswerScorerFactory
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobChange, JobState
 
@@ -42,12 +43,13 @@ class JobManager:
         dispatcher: Dispatcher,
         builders: Mapping[JobKind, RequestBuilderFactory] | None = None,
         owner: str | None = None,
+        open_scorer: AnswerScorerFactory | None = None,
     ) -> None:
         owner = owner or current_process()
         self._store = store
         self.planner = JobPlanner(dispatcher, builders)
         self._creator = JobCreator(store, self.planner, owner)
-        self.executor = JobExecutor(store, self.planner, owner)
+        self.executor = JobExecutor(store, self.planner, owner, open_scorer)
         self.supervisor = JobSupervisor(store, self.executor, owner)
 
     async def create(
@@ -178,12 +180,14 @@ async def open_job_manager(
     *,
     run_waiting: bool = False,
     owner: str | None = None,
+    open_scorer: AnswerScorerFactory | None = None,
 ) -> AsyncGenerator[JobManager]:
     """Open a manager; at the end its running jobs are left to the next process.
 
     With `run_waiting` it also runs the unattended jobs that no process has. `owner` is this process's identity in leases.
+    `open_scorer` opens the scorers that a job declares; without it answers are not scored as they end.
     """
-    manager = JobManager(store, dispatcher, builders, owner)
+    manager = JobManager(store, dispatcher, builders, owner, open_scorer)
     async with store.journal.run():  # ends last: calls in flight at the end still write their results
         task = asyncio.create_task(manager.supervisor.run(), name="jobs") if run_waiting else None
         try:

@@ -36,6 +36,8 @@ class PendingUnit:
     waits: int = 0
     """Times it was put back because of its account's rate limit."""
     cache_key: bytes | None = None
+    body: str = ""
+    """JSON: its item, where the job's scorers need it."""
 
 
 @dataclass(slots=True, eq=False)

@@ -17,6 +17,12 @@ from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.store.jobs.records import ResultRow
 
 
+class ScoreJson(TypedDict):
+    value: Annotated[float | None, Doc("The score; null: there is none, and `explanation` tells why.")]
+    version: Annotated[str, Doc("Type, version and options of the scorer: equal where scores can be compared.")]
+    explanation: Annotated[str | None, Doc("Why it is so.")]
+
+
 class JobResultJson(TypedDict):
     """End of one call. The columns of CSV and Parquet are the same, in this order."""
 
@@ -58,6 +64,7 @@ class JobResultJson(TypedDict):
     request_id: Annotated[str | None, Doc("The provider's id of the request.")]
     cached_from: Annotated[str | None, Doc("Job whose answer this is.")]
     ended: Annotated[str, Doc("When the call ended: RFC 3339, UTC.")]
+    scores: Annotated[dict[str, ScoreJson], Doc("The answer's scores, by the names of their scorers.")]
     values: Annotated[dict[str, Any] | None, Doc("The row's other columns.")]
 
 
@@ -95,6 +102,10 @@ def build_records(rows: Iterable[ResultRow]) -> Iterator[JsonObject]:
             "attempts": row.attempt,
             "cached_from": row.cached_from,
             "ended": row.ended,
+            "scores": {
+                score.label: {"value": score.value, "version": score.version, "explanation": score.explanation}
+                for score in row.scores
+            },
             **_describe_input(from_json(row.body)),
             **_describe_cost(outcome),
             **(_describe_answer(outcome.completion) if outcome.completion else {}),

@@ -148,16 +148,19 @@ class UnitScheduler:
                     target = (call.target.provider, call.target.limit_group, call.target.model)
                     is_mine = target == key or (takes_rest and target not in self._queues)
                     if is_mine and (item.item, *place) not in chunk.closed:
-                        yield self._make_pending(Unit(self._job.number, item.item, *place), call, chunk)
+                        yield self._make_pending(Unit(self._job.number, item.item, *place), call, chunk, item.body)
 
-    def _make_pending(self, unit: Unit, call: Call, chunk: InputChunk) -> PendingUnit:
+    def _make_pending(self, unit: Unit, call: Call, chunk: InputChunk, body: str) -> PendingUnit:
         place = (unit.item, unit.entry, unit.repeat)
         cache_key = None
         if self._job.spec.cache and not call.refusal:
             provider = self._dispatcher.settings.providers[call.target.provider or ""]
             cache_key = _make_cache_key(self._job.account_id, call, provider)
         closed = chunk.reopened.get(place, 0)
-        return PendingUnit(unit, call, attempt=chunk.attempts.get(place, 0) + 1, closed=closed, cache_key=cache_key)
+        pending = PendingUnit(unit, call, attempt=chunk.attempts.get(place, 0) + 1, closed=closed, cache_key=cache_key)
+        if self._job.spec.scorers:  # else thousands of units that wait for a retry would keep their prompts
+            pending.body = body
+        return pending
 
 
 def _queue_key(model: Mapping[str, str | None]) -> QueueKey:

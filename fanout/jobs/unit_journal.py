@@ -15,6 +15,7 @@ from fanout.core.units import to_ms
 from fanout.core.usage import WorkTotals, plausible_usage, plausible_usd
 from fanout.jobs.job import Job, ResultGroup
 from fanout.jobs.model_queues import PendingUnit
+from fanout.jobs.scoring import AnswerScorer
 from fanout.jobs.stored_outcome import StoredOutcome, failure_to_json
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
@@ -33,8 +34,15 @@ Found = TypeVar("Found")
 class UnitJournal:
     """Entries of a run about its units. Waits for a database that cannot be used just now."""
 
-    def __init__(self, store: JobStore, job: Job, epoch: int, counts: Mapping[ResultGroup, WorkTotals]) -> None:
-        self._store, self._job = store, job
+    def __init__(
+        self,
+        store: JobStore,
+        job: Job,
+        epoch: int,
+        counts: Mapping[ResultGroup, WorkTotals],
+        scorer: AnswerScorer | None = None,
+    ) -> None:
+        self._store, self._job, self._scorer = store, job, scorer
         self._epoch = epoch
         """Shown with every entry: the store refuses those of a process that has lost the job to another one."""
         self.counts = dict(counts)
@@ -81,6 +89,7 @@ class UnitJournal:
             text=text,
             cache_key=None if failure else unit.cache_key,
             cached_from=cached_from,
+            scores=await self._scorer.score(unit.body, outcome) if self._scorer and not failure else (),
         )
         await self._put(ended)
         # Counted only once it is on disk: what is shown as done must survive a crash.

@@ -21,6 +21,7 @@ from fanout.jobs.budget import Budget
 from fanout.jobs.job import Job, Progress, RequestBuilder, ResultGroup
 from fanout.jobs.model_queues import ModelQueue, PendingUnit
 from fanout.jobs.scheduler import UnitScheduler
+from fanout.jobs.scoring import AnswerScorer
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.unit_journal import UnitJournal
 from fanout.observability.logs import log
@@ -50,10 +51,11 @@ class JobWorker:
         epoch: int,
         builder: RequestBuilder,
         counts: Mapping[ResultGroup, WorkTotals],
+        scorer: AnswerScorer | None = None,
     ) -> None:
         self.job = job
         self._store, self._dispatcher, self._epoch = store, dispatcher, epoch
-        self._journal = UnitJournal(store, job, epoch, counts)
+        self._journal = UnitJournal(store, job, epoch, counts, scorer)
         spent = sum_known(totals.cost_usd for totals in counts.values()) or 0.0
         self._budget = Budget(dispatcher.compute_cost, job.spec.max_cost_usd, spent)
         self._scheduler = UnitScheduler(

@@ -12,7 +12,7 @@ from fanout.core.json_text import JsonObject
 from fanout.core.units import to_rfc3339, to_unix_seconds
 from fanout.core.usage import WorkTotals
 from fanout.jobs.estimate import JobEstimate, ModelEstimate
-from fanout.jobs.job import JobKind, Progress, ResultGroup
+from fanout.jobs.job import FailurePolicy, JobKind, Progress, ResultGroup
 from fanout.jobs.result_records import JobResultJson
 from fanout.rendering.shared import CostTotalsJson, PageJson
 from fanout.store.jobs.records import JobState
@@ -79,6 +79,8 @@ class JobJson(TypedDict):
     attempts: Annotated[int | None, Doc("Most attempts of a call; null: as in the provider's row.")]
     concurrency: Annotated[int | None, Doc("Most calls in flight for each account; null: as many as it bears.")]
     cache: Annotated[bool, Doc("Answers that other jobs received to the same requests are reused.")]
+    scorers: Annotated[Sequence[JsonObject], Doc("Scorers that score its answers as they end.")]
+    failed: Annotated[FailurePolicy, Doc("What a failed call counts in its report.")]
     input: Annotated[JsonObject, Doc("Name and hash or id of the file that it was read from.")]
     forked_from: Annotated[str | None, Doc("Job whose rows and models it repeats.")]
     metadata: Annotated[Mapping[str, str], Doc("Your metadata, returned.")]
@@ -146,6 +148,8 @@ def render_job(progress: Progress) -> JobJson:
         "attempts": spec.attempts,
         "concurrency": spec.concurrency,
         "cache": spec.cache,
+        "scorers": [dict(scorer) for scorer in spec.scorers],
+        "failed": spec.failed,
         "input": dict(spec.input),
         "forked_from": job.forked_from,
         "metadata": dict(spec.metadata),

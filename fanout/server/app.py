@@ -14,6 +14,7 @@ from aiohttp import HttpVersion11, web
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault
 from fanout.dispatch.dispatcher import open_dispatcher, raise_file_limit
+from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.jobs.job import JobKind, RequestBuilderFactory
 from fanout.jobs.manager import open_job_manager
 from fanout.jobs.openai_batches import open_batch_worker
@@ -99,7 +100,10 @@ async def _run_jobs(app: web.Application) -> AsyncIterator[None]:
     database = app[STORE].database
     app[FILE_STORE], app[BATCH_STORE], app[JOB_STORE] = FileStore(database), BatchStore(database), JobStore(database)
     builders: dict[JobKind, RequestBuilderFactory] = {"requests": LineRequestBuilder}
-    async with open_job_manager(app[JOB_STORE], app[DISPATCHER], builders, run_waiting=True) as manager:
+    open_scorer = make_scorer_factory(app[JOB_STORE], allow_functions=False)
+    async with open_job_manager(
+        app[JOB_STORE], app[DISPATCHER], builders, run_waiting=True, open_scorer=open_scorer
+    ) as manager:
         app[JOB_MANAGER] = manager
         measure = partial(measure_files, manager, app[JOB_STORE])
         async with open_batch_worker(manager, app[BATCH_STORE], app[FILE_STORE], measure) as worker:

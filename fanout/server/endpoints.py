@@ -8,7 +8,19 @@ from fanout.server.dialects.scale import directory
 from fanout.server.dialects.thiggle import completion as thiggle
 from fanout.server.openapi import pages
 from fanout.server.openapi.endpoint import Endpoint
-from fanout.server.resources import batches, comparisons, files, health, job_events, job_results, jobs, models, providers, usage
+from fanout.server.resources import (
+    batches,
+    comparisons,
+    files,
+    health,
+    job_events,
+    job_results,
+    job_scores,
+    jobs,
+    models,
+    providers,
+    usage,
+)
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *thiggle.ENDPOINTS,
@@ -22,6 +34,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *batches.ENDPOINTS,
     *jobs.ENDPOINTS,
     *job_results.ENDPOINTS,
+    *job_scores.ENDPOINTS,
     *job_events.ENDPOINTS,
     *comparisons.ENDPOINTS,
     *health.ENDPOINTS,

@@ -6,7 +6,19 @@ is none, and a `result` is `answered` or the failure's kind: a new kind needs no
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Table
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    UniqueConstraint,
+)
 from sqlalchemy.sql.expression import text
 
 from fanout.store.engine.text_columns import StorableText
@@ -151,6 +163,34 @@ job_counts = Table(
     sqlite_with_rowid=False,
 )
 """The sums of jobs, updated as their units end, so that progress needs no scan."""
+
+scorers = Table(
+    "scorers",
+    metadata,
+    Column("job", BigInteger, nullable=False),
+    Column("scorer", BigInteger, nullable=False),  # from 1, within the job
+    Column("label", StorableText, nullable=False),
+    Column("version", StorableText, nullable=False),
+    Column("declaration", StorableText, nullable=False),  # JSON
+    Column("is_bounded", Boolean, nullable=False),  # its scores lie within 0 … 1
+    Column("is_higher_better", Boolean, nullable=False),
+    Column("declared", Double, nullable=False),  # the last time: of the versions of one label, the latest counts
+    PrimaryKeyConstraint("job", "scorer", name="scorers_key"),
+    UniqueConstraint("job", "label", "version", name="scorers_version"),
+)
+"""The scorers of jobs. A label may have several versions, for scores are never changed."""
+
+scores = Table(
+    "scores",
+    metadata,
+    *_unit_columns(),
+    Column("scorer", BigInteger, nullable=False),
+    Column("value", Double),  # NULL: there is none, and `explanation` tells why
+    Column("explanation", StorableText),
+    PrimaryKeyConstraint("job", "item", "entry", "repeat", "scorer", name="scores_key"),
+    sqlite_with_rowid=False,
+)
+"""The scores of answers, one for each scorer. Rows are never changed."""
 
 texts = Table("texts", metadata, Column("digest", LargeBinary, primary_key=True), Column("text", StorableText, nullable=False))
 """Long texts, each once, by its SHA-256."""

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import click
 
 from fanout.cli.batch.input import JobInput
+from fanout.cli.evaluation.backend import EvaluationBackend
 from fanout.core.json_text import JsonObject
 from fanout.jobs.job import JobSpec
 from fanout.rendering.job import JobEstimateJson, JobJson
@@ -75,6 +76,10 @@ class JobBackend(Protocol):
 
     async def export(self, job: JobJson, output: str, format_: str | None, chosen: ResultFilter) -> None:
         """Write the results of a job to a file, or to standard output if it is `-`."""
+
+    @property
+    def evaluation(self) -> EvaluationBackend:
+        """Scores and reports of the jobs kept there."""
 
 
 async def find_job(jobs: JobBackend, name: str) -> JobJson:

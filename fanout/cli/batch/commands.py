@@ -22,6 +22,7 @@ from fanout.cli.batch.options import (
     with_output,
 )
 from fanout.cli.batch.running import run_job, to_exit_code, watch_job
+from fanout.cli.evaluation.options import with_failure_policy, with_scorers
 from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_progress, format_title, print_estimate, print_job, print_jobs
 from fanout.cli.options import ALL_ANSWERED, print_json, with_sampling
@@ -58,6 +59,8 @@ def batch() -> None:
 @click.option("--strict", is_flag=True, help="Fail a call with unsupported parameters instead of ignoring or adjusting them.")
 @click.option("--cache", is_flag=True, help="Reuse answers to the same request from other jobs.")
 @with_limits
+@with_scorers
+@with_failure_policy
 @click.option("--name", help="A name for people.")
 @click.option("--label", "metadata", metavar="NAME=VALUE", multiple=True, callback=parse_labels, help="Your own metadata.")
 @click.option("--dry-run", is_flag=True, help="Show calls, tokens, cost and time; send and store nothing.")

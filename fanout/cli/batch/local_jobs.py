@@ -12,11 +12,14 @@ from typing import cast
 
 from fanout.cli.batch.backend import ID_PREFIXES, JobSnapshot
 from fanout.cli.batch.input import JobInput
+from fanout.cli.evaluation.local_evaluation import LocalEvaluation
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher, raise_file_limit
 from fanout.dispatch.plan import Entry, Request
+from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
+from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.jobs import output_files
 from fanout.jobs.input_diff import find_input_differences
 from fanout.jobs.job import ENDED_STATES, OPEN_STATES, JobKind, JobSpec, RequestBuilderFactory
@@ -179,6 +182,10 @@ class LocalJobs:
                 after = page[-1].place
                 await asyncio.to_thread(lambda rows: writer.write(list(build_records(rows))), page)
 
+    @property
+    def evaluation(self) -> LocalEvaluation:
+        return LocalEvaluation(self._store)
+
 
 def _describe_limits(limiter: Limiter) -> str:
     """Return what holds back the calls of an account; empty if nothing does."""
@@ -196,7 +203,8 @@ def _complete_spec(spec: JobSpec, source: JobInput) -> JobSpec:
     if spec.endpoint is not None and spec.endpoint not in BODIES:
         allowed = " or ".join(f"`{name}`" for name in BODIES)
         raise RequestError([Fault("line 1: url", f"`{spec.endpoint[:100]}` is not allowed: {allowed}")])
-    return replace(spec, input=source.identity, typed=source.is_typed)
+    scorers = tuple(to_declaration(scorer) for scorer in parse_scorers(spec.scorers, allow_functions=True))
+    return replace(spec, scorers=scorers, input=source.identity, typed=source.is_typed)
 
 
 @asynccontextmanager
@@ -217,9 +225,11 @@ async def open_local_jobs(settings: Settings, *, in_memory: bool = False) -> Asy
             raise ConfigError("environment", [Fault("FANOUT_STORE", f"is in memory: {NEEDS_STORE}")])
         raise_file_limit()  # every call in flight holds a socket
         store = JobStore(opened.database)
+        open_scorer = make_scorer_factory(store, allow_functions=True)
+        sys.path.append(str(Path.cwd()))  # for scorers that are functions of the user's own
         async with (
             open_dispatcher(settings, [opened.usage.observe]) as dispatcher,
-            open_job_manager(store, dispatcher, REQUEST_BUILDERS) as manager,
+            open_job_manager(store, dispatcher, REQUEST_BUILDERS, open_scorer=open_scorer) as manager,
         ):
             await manager.supervisor.discard_abandoned()  # jobs whose input was not read to its end
             yield LocalJobs(manager, store, dispatcher)

@@ -24,6 +24,8 @@ MAX_DURATION_S = 10 * 365 * 86_400  # longer times overflow datetime
 MAX_LABELS, MAX_LABEL_CHARS, MAX_LABEL_VALUE_CHARS = 16, 64, 512
 LIMITS = {"max_cost": "max_cost_usd", "deadline": "deadline", "attempts": "attempts", "concurrency": "concurrency"}
 """Parameters of `with_limits` → fields of a job."""
+KEPT_WITH_REQUESTS = ("name", "cache", "metadata", "scorers", "failed")
+"""Options of a job whose lines are whole requests."""
 SAMPLING = ("max_tokens", "temperature", "top_p", "seed", "stop")
 
 
@@ -96,7 +98,7 @@ def to_spec(options: dict[str, Any], limits: JsonObject, endpoint: str | None) -
         rows = tuple({"model": model} for model in models or ("embedded",))
         return JobSpec(models=rows, parameters=parameters, **options, **limits)
     others = {**options, "model": models, **parameters, "repeats": options["repeats"] - 1}  # 1 is the default
-    redundant = [name for name, value in others.items() if value and name not in ("name", "cache", "metadata")]
+    redundant = [name for name, value in others.items() if value and name not in KEPT_WITH_REQUESTS]
     if redundant:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in redundant)
         raise click.UsageError(f"the lines of INPUT name their models and parameters themselves: leave out {names}")

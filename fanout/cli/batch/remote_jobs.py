@@ -18,6 +18,7 @@ import click
 from fanout.cli.batch.backend import ID_PREFIXES, JobSnapshot
 from fanout.cli.batch.input import JobInput
 from fanout.cli.client import ServerClient, open_client
+from fanout.cli.evaluation.remote_evaluation import RemoteEvaluation
 from fanout.core.errors import Fault, RequestError, ServerError
 from fanout.core.json_text import JsonObject
 from fanout.jobs import output_files
@@ -32,7 +33,10 @@ VALIDATION_POLL_INTERVAL_S = 0.3
 PAGE_SIZE = 100
 MAX_SEARCHED_JOBS = 1_000
 """The newest jobs, searched for an id by its beginning."""
-REPEATABLE_FIELDS = ("models", "repeats", "template", "system", "parameters", "strict_parameters", "cache", "name", "metadata")
+REPEATABLE_FIELDS = (
+    *("models", "repeats", "template", "system", "parameters", "strict_parameters", "cache"),
+    *("scorers", "failed", "name", "metadata"),
+)
 """Fields of a job that a fork takes over."""
 NO_OPTION = "a server runs OpenAI batch files through POST /v1/batches, which has no"
 
@@ -130,7 +134,7 @@ class RemoteJobs:
         """
         change = await self._find_change(job, source) if source else None
         if change and source and fork:
-            body = {name: value for name, value in job.items() if name in REPEATABLE_FIELDS and value not in (None, {})}
+            body = {name: value for name, value in job.items() if name in REPEATABLE_FIELDS and value not in (None, {}, [])}
             file = await self._upload(source)
             return await self._post_job("/v1/jobs", {**body, **_to_limit_fields(limits), "input_file_id": file})
         if change:
@@ -229,11 +233,15 @@ class RemoteJobs:
                 async for block in blocks:
                     stream.write(block)
 
+    @property
+    def evaluation(self) -> RemoteEvaluation:
+        return RemoteEvaluation(self._client)
+
 
 def _to_job_body(spec: JobSpec) -> JsonObject:
     """Return the body of `POST /v1/jobs` without its rows."""
-    names = ("repeats", "template", "system", "parameters", "cache", "name", "metadata")
-    body = {name: value for name in names if (value := getattr(spec, name)) not in (None, {})}
+    names = ("repeats", "template", "system", "parameters", "cache", "scorers", "failed", "name", "metadata")
+    body = {name: value for name in names if (value := getattr(spec, name)) not in (None, {}, ())}
     models = [row["model"] for row in spec.models]
     return {**body, "models": models, "strict_parameters": spec.strict, **_to_limit_fields(_list_limits(spec))}
 
@@ -246,7 +254,7 @@ def _to_batch_body(spec: JobSpec) -> JsonObject:
     """
     # An option that has no effect could cost money: refuse it rather than ignore it.
     others = [name for name in _list_limits(spec) if name != "deadline"]
-    others += [name for name in ("cache", "name") if getattr(spec, name)]
+    others += [name for name in ("cache", "scorers", "name") if getattr(spec, name)]
     if others:
         options = ", ".join(f"--{'max-cost' if name == 'max_cost_usd' else name}" for name in others)
         raise click.UsageError(f"{NO_OPTION} {options}")

@@ -25,7 +25,7 @@ class LengthScorer(Scorer):
 
 
 class LatencyScorer(Scorer):
-    """Seconds until the first content or until the end, of the successful attempt with its queue and retries."""
+    """Seconds of the successful attempt, to its first content or to its end; queue and retries do not count."""
 
     is_bounded: ClassVar[bool] = False
     is_higher_better: ClassVar[bool] = False
@@ -36,7 +36,7 @@ class LatencyScorer(Scorer):
 
     def score(self, given: ScorerInput) -> Score:
         """Return seconds; no score where they were not measured."""
-        value = given.total_s if self.until == "end" else given.ttft_s
+        value = given.call_s if self.until == "end" else given.ttft_s
         return Score(value, None if value is not None else "not measured")
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,9 @@ class ScorerInput:
     finish_reason: str | None = None
     output_tokens: int | None = None
     ttft_s: float | None = None
-    total_s: float | None = None
+    """Of the successful attempt, from its start to its first content."""
+    call_s: float | None = None
+    """Of the successful attempt alone; its queue and its retries are not the model's."""
     cost_usd: float | None = None
 
 
@@ -32,6 +35,11 @@ class Score:
 
     value: float | None
     explanation: str | None = None
+
+
+def to_text(value: object) -> str:
+    """Return an expected answer as text: what is not text as JSON."""
+    return value if isinstance(value, str) else to_json(value).decode()
 
 
 class Scorer(BaseModel):
@@ -69,7 +77,7 @@ class Scorer(BaseModel):
     def expected(self, given: ScorerInput) -> str | None:
         """Return the expected answer as text; `None` where the row has none."""
         value = given.reference if self.against == "reference" else given.columns.get(self.against)
-        return None if value is None else str(value)
+        return None if value is None else to_text(value)
 
     def no_reference(self) -> Score:
         """Return the score of an answer whose row has no expected one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -14,7 +14,8 @@ from fanout.core.json_text import JsonObject
 from fanout.core.sampling import at_most
 from fanout.core.sampling_fields import AllSampling
 from fanout.core.schema import FailureKind
-from fanout.jobs.job import JobSpec
+from fanout.evaluate.scoring.declarations import MAX_SCORERS
+from fanout.jobs.job import FailurePolicy, JobSpec
 from fanout.requests.bodies import EntryCount, Metadata, ObjectBody, ToEntryList, entries_schema
 
 MAX_ITEMS = 100_000
@@ -54,6 +55,9 @@ Deadline = Annotated[
     AfterValidator(_check_future),
     Field(le=LAST_MOMENT),
 ]
+
+
+ScorerList = Annotated[list[str | JsonObject], Field(min_length=1, max_length=MAX_SCORERS), at_most(MAX_SCORERS, "scorers")]
 
 
 class JobSampling(AllSampling):
@@ -100,6 +104,13 @@ class RetryBody(JobChanges):
     """Only failures of these kinds: `rate_limit`, `timeout`, …; absent: all."""
 
 
+class ScoresBody(ObjectBody):
+    """Scorers to apply to stored answers."""
+
+    scorers: ScorerList
+    """Names, or objects with a `type` and options; docs/evaluation.md lists them."""
+
+
 class JobBody(JobChanges):
     """A batch comparison: every row is sent to every model."""
 
@@ -124,6 +135,10 @@ class JobBody(JobChanges):
     """A parameter that a model does not support fails its call instead of being ignored or adjusted."""
     cache: bool = False
     """Answers that other jobs received to the same requests are reused."""
+    scorers: ScorerList | None = None
+    """Scorers of its answers: names, or objects with a `type` and options; docs/evaluation.md lists them."""
+    failed: FailurePolicy = "score_zero"
+    """What a failed call counts in its report: a score of 0, or its row is left out for all models."""
     name: str | None = Field(None, max_length=256)
     """Your name for the job."""
     metadata: Metadata | None = None
@@ -146,7 +161,7 @@ class JobBody(JobChanges):
             faults.append(Fault("models", "is required", "missing_required_parameter"))
         return faults
 
-    def to_spec(self, source: Mapping[str, str], *, typed: bool) -> JobSpec:
+    def to_spec(self, source: Mapping[str, str], scorers: Sequence[JsonObject], *, typed: bool) -> JobSpec:
         """Return the job. `source` is name and id of its input file; if `typed`, its rows distinguish numbers from text."""
         return JobSpec(
             models=tuple(entry.model_dump(exclude_unset=True) for entry in self.models or ()),
@@ -160,6 +175,8 @@ class JobBody(JobChanges):
             attempts=self.attempts,
             concurrency=self.concurrency,
             cache=self.cache,
+            scorers=tuple(scorers),
+            failed=self.failed,
             name=self.name,
             metadata=self.metadata or {},
             input=source,

@@ -1,4 +1,4 @@
-"""The jobs of a database: their rows, and with them their inputs, leases, journal and results."""
+"""The jobs of a database: their rows, and with them their inputs, leases, journal, results and scores."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fanout.store.jobs.journal import Journal
 from fanout.store.jobs.leases import Leases, is_alive, is_free
 from fanout.store.jobs.records import JobChange, JobRow, JobState, NewJobRow
 from fanout.store.jobs.results import Results
+from fanout.store.jobs.scores import Scores
 from fanout.store.tables import items, jobs
 
 
@@ -23,7 +24,8 @@ class JobStore:
         self.inputs = Inputs(database)
         self.leases = Leases(database)
         self.journal = Journal(database)
-        self.results = Results(database)
+        self.scores = Scores(database)
+        self.results = Results(database, self.scores)
 
     async def create(self, job: NewJobRow) -> int:
         """Add a job that is `loading`, and return its number."""

@@ -21,8 +21,9 @@ from fanout.store.engine.text_columns import clean_name, place_text
 from fanout.store.engine.writers import GroupCommit
 from fanout.store.jobs.inputs import add_texts
 from fanout.store.jobs.leases import lock_epochs
-from fanout.store.jobs.records import JobState, Unit
-from fanout.store.tables import attempts, failures, job_counts, jobs, texts, units
+from fanout.store.jobs.records import JobState, Unit, UnitScore
+from fanout.store.jobs.scores import add_scores
+from fanout.store.tables import attempts, failures, job_counts, jobs, scores, texts, units
 from fanout.store.usage import ANSWERED
 
 
@@ -64,6 +65,7 @@ class UnitEnded(JournalEntry):
     """The answer's text, to find answers that differ."""
     cache_key: bytes | None = None
     cached_from: str | None = None
+    scores: Sequence[UnitScore] = ()
     again: bool = False
     """It may have been written before: the database failed without saying whether it had committed."""
 
@@ -77,6 +79,7 @@ class Journal:
         # Built once: building a statement takes longer than executing it.
         self._add_counts = database.insert_or_add(job_counts)
         self._add_text = database.insert_or_ignore(texts)
+        self._add_score = database.insert_or_ignore(scores)
         # Compiled, and handed to the driver as text: it runs for every call, and its values need no conversion.
         self._add_attempt = database.compile_insert(database.insert_or_ignore(attempts))
         self._add_failure = database.insert_or_ignore(failures)
@@ -137,6 +140,7 @@ class Journal:
             sums.setdefault((entry.unit.job, clean_name(entry.model), entry.result), WorkTotals()).add(entry.totals)
         await add_texts(connection, self._add_text, long)
         await connection.execute(self._end_unit, rows)
+        await add_scores(connection, self._add_score, [(entry.unit, entry.scores) for entry in entries if entry.scores])
         # Sorted, so that two processes never wait for each other's rows.
         await connection.execute(self._add_counts, [_to_counts_row(*key, sums[key]) for key in sorted(sums)])
 

@@ -117,6 +117,49 @@ class ResultFilter:
     """Only items whose answers differ."""
 
 
+class NewScorer(NamedTuple):
+    """A scorer to declare for a job."""
+
+    label: str
+    version: str
+    declaration: str
+    """JSON."""
+    is_bounded: bool = True
+    """Its scores lie within 0 … 1."""
+    is_higher_better: bool = True
+
+
+class ScorerRow(NamedTuple):
+    """A scorer of a job, in the version that counts."""
+
+    scorer: int
+    """Its number within the job."""
+    label: str
+    version: str
+    declaration: str
+    """JSON."""
+    is_bounded: bool
+    is_higher_better: bool
+
+
+class UnitScore(NamedTuple):
+    """A score of one answer."""
+
+    scorer: int
+    value: float | None
+    """`None`: there is none, and `explanation` tells why."""
+    explanation: str | None = None
+
+
+class LabelledScore(NamedTuple):
+    """A score with the name and version of its scorer."""
+
+    label: str
+    version: str
+    value: float | None
+    explanation: str | None
+
+
 class ResultRow(NamedTuple):
     """A unit that has ended, with its item and the attempt that ended it."""
 
@@ -132,6 +175,7 @@ class ResultRow(NamedTuple):
     line: int
     custom_id: str | None
     body: str
+    scores: Sequence[LabelledScore] = ()
 
     @property
     def place(self) -> Place:

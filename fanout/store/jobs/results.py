@@ -11,6 +11,7 @@ from fanout.store.engine.database import Database, Query, run_to_end
 from fanout.store.engine.text_columns import clean_name
 from fanout.store.jobs.inputs import ROWS_AT_ONCE, fetch_items
 from fanout.store.jobs.records import AttemptRow, CachedAnswer, EndedUnit, InputItem, Place, ResultFilter, ResultRow, Unit
+from fanout.store.jobs.scores import Scores
 from fanout.store.tables import attempts, failures, items, job_counts, jobs, texts, units
 
 ItemResults = tuple[InputItem, Mapping[tuple[int, int], EndedUnit]]
@@ -20,8 +21,8 @@ ItemResults = tuple[InputItem, Mapping[tuple[int, int], EndedUnit]]
 class Results:
     """The results of a database's jobs."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, scores: Scores) -> None:
+        self._database, self._scores = database, scores
 
     async def read_counts(self, number: int) -> Mapping[tuple[str, str], WorkTotals]:
         """Return the sums of a job by model and result."""
@@ -37,7 +38,10 @@ class Results:
         query = _select_results(number).where(*_to_conditions(number, filter_ or ResultFilter())).limit(limit)
         if after is not None:  # by key, not by OFFSET: units end meanwhile, and late pages stay as fast as the first
             query = query.where(tuple_(units.c.item, units.c.entry, units.c.repeat) > tuple_(*after))
-        return [ResultRow(*row) for row in await self._database.fetch_all(query)]
+        rows = [ResultRow(*row) for row in await self._database.fetch_all(query)]
+        if not rows or not (scores := await self._scores.read(number, rows[0].item, rows[-1].item)):
+            return rows
+        return [row._replace(scores=scores.get(row.place, ())) for row in rows]
 
     @run_to_end
     async def list_items(self, number: int, after: int, limit: int) -> Sequence[ItemResults]:

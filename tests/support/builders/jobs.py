@@ -10,6 +10,7 @@ from typing import Any
 
 from fanout.config.settings import load_settings
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
+from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.jobs.input_formats.rows import InputRow
 from fanout.jobs.job import Job, JobSpec
 from fanout.jobs.manager import JobManager, open_job_manager
@@ -54,5 +55,6 @@ async def open_jobs(
     async with open_store(store or str(folder / "jobs.db")) as opened, open_dispatcher(settings) as dispatcher:
         assert opened
         jobs = JobStore(opened.database)
-        async with open_job_manager(jobs, dispatcher, owner=owner) as manager:
+        open_scorer = make_scorer_factory(jobs, allow_functions=True)
+        async with open_job_manager(jobs, dispatcher, owner=owner, open_scorer=open_scorer) as manager:
             yield OpenJobs(manager, jobs, dispatcher, opened)

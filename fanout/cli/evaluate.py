@@ -1,0 +1,48 @@
+"""`fanout evaluate`: scores of a job's answers, and what they decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+
+from fanout.cli.batch.backend import JobBackend, find_job
+from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
+from fanout.cli.evaluation.options import with_scorers
+from fanout.cli.options import ALL_ANSWERED, print_json
+from fanout.cli.tables import print_table, to_single_line
+from fanout.core.json_text import JsonObject
+
+
+@click.group(no_args_is_help=True)
+def evaluate() -> None:
+    """Score a job's answers, and decide by the scores.
+
+    JOB is the id of a job, the beginning of one, or `last`.
+    """
+
+
+@evaluate.command()
+@with_location
+@click.argument("job")
+@with_scorers
+@click.option("--json", "as_json", is_flag=True, help="Print the job's scorers as JSON.")
+def score(location: JobsLocation, job: str, scorers: Sequence[JsonObject], as_json: bool) -> None:
+    """Score the stored answers of a job. No model is called; answers scored before are not scored again."""
+    if not scorers:
+        raise click.UsageError("name at least one --scorer")
+
+    async def work(jobs: JobBackend) -> int:
+        found = await jobs.evaluation.score(await find_job(jobs, job), scorers)
+        if as_json:
+            print_json(found)
+        else:
+            rows = [
+                (to_single_line(row["name"]), f"{row['scored']:,}", f"{row['unscored']:,}", row["version"])
+                for row in found["scorers"]
+            ]
+            print_table(Console(), ("scorer", "scored", "unscored", "version"), rows, right=("scored", "unscored"))
+        return ALL_ANSWERED
+
+    run_with_jobs(work, location)

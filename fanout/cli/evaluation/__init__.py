@@ -1,0 +1,1 @@
+"""Evaluation of jobs, where they are kept: scores and reports."""

@@ -1,0 +1,20 @@
+"""The interface of a place that evaluates the jobs it keeps: this process's own store, or a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from fanout.core.json_text import JsonObject
+from fanout.rendering.job import JobJson
+from fanout.rendering.scores import JobScoresJson
+
+OnProgress = Callable[[int], None]
+"""Called with the number of answers scored so far."""
+
+
+class EvaluationBackend(Protocol):
+    """Scores and reports of a place that keeps jobs; raises like `JobBackend`."""
+
+    async def score(self, job: JobJson, scorers: Sequence[JsonObject], on_progress: OnProgress | None = None) -> JobScoresJson:
+        """Score the stored answers of a job."""

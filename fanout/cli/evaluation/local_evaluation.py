@@ -1,0 +1,27 @@
+"""Evaluation of jobs in this configuration's store, by this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fanout.cli.evaluation.backend import OnProgress
+from fanout.core.json_text import JsonObject
+from fanout.evaluate.scoring.declarations import parse_scorers
+from fanout.evaluate.scoring.scoring import score_results
+from fanout.jobs.job import find_job
+from fanout.rendering.job import JobJson
+from fanout.rendering.scores import JobScoresJson, render_scores
+from fanout.store.jobs.job_store import JobStore
+
+
+class LocalEvaluation:
+    """Scores and reports of a store's jobs."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+
+    async def score(self, job: JobJson, scorers: Sequence[JsonObject], on_progress: OnProgress | None = None) -> JobScoresJson:
+        number = (await find_job(self._store, job["id"])).number
+        await score_results(self._store, number, parse_scorers(scorers, allow_functions=True), on_progress)
+        found = await self._store.scores.list_scorers(number), await self._store.scores.count(number)
+        return render_scores(job["id"], *found)

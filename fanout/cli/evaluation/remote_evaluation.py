@@ -1,0 +1,22 @@
+"""Evaluation of jobs by the server that keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from fanout.cli.client import ServerClient
+from fanout.cli.evaluation.backend import OnProgress
+from fanout.core.json_text import JsonObject
+from fanout.rendering.job import JobJson
+from fanout.rendering.scores import JobScoresJson
+
+
+class RemoteEvaluation:
+    """Scores and reports of a server's jobs."""
+
+    def __init__(self, client: ServerClient) -> None:
+        self._client = client
+
+    async def score(self, job: JobJson, scorers: Sequence[JsonObject], on_progress: OnProgress | None = None) -> JobScoresJson:
+        return cast(JobScoresJson, await self._client.post(f"/v1/jobs/{job['id']}/scores", {"scorers": list(scorers)}))

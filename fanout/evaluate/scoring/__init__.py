@@ -1,0 +1,1 @@
+"""Scoring of jobs: declared scorers, applied to answers as they end, or to stored ones."""

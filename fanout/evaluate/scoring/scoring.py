@@ -1,0 +1,122 @@
+"""Scoring in threads of its own: of answers as a job's units end, and of stored results.
+
+Scores of one version are given once and never again, so scoring may be cut off at any moment and repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pydantic_core import from_json
+
+from fanout.evaluate.scoring.declarations import parse_scorers, to_new_scorer
+from fanout.jobs.job import Job
+from fanout.jobs.scoring import AnswerScorerFactory
+from fanout.jobs.stored_outcome import StoredOutcome
+from fanout.observability.logs import log
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.records import Place, ResultFilter, ResultRow, UnitScore
+
+if TYPE_CHECKING:
+    from fanout.evaluate.scorers import Scorer, ScorerInput
+
+THREADS = 2
+"""A pattern that takes long holds up one of them; more would only wait for the interpreter."""
+PAGE_ROWS = 512
+"""Answers scored in one go."""
+OnProgress = Callable[[int], None]
+"""Called with the number of answers looked at so far."""
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Return the threads that scorers share; the loop's own are for files and databases, which must not wait for them."""
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="scoring")
+
+
+class JobScorer:
+    """The scorers of one job, with their numbers."""
+
+    def __init__(self, scorers: Sequence[tuple[int, Scorer]]) -> None:
+        self._scorers = scorers
+
+    async def score(self, body: str, outcome: StoredOutcome) -> Sequence[UnitScore]:
+        """Return the scores of one answer, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(_threads(), self._score, body, outcome, self._scorers)
+
+    async def score_page(self, page: Sequence[ResultRow]) -> Sequence[tuple[Place, UnitScore]]:
+        """Return the scores that the answers of a page lack, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(_threads(), self._score_page, page)
+
+    def _score_page(self, page: Sequence[ResultRow]) -> list[tuple[Place, UnitScore]]:
+        found: list[tuple[Place, UnitScore]] = []
+        for row in page:
+            given = {(score.label, score.version) for score in row.scores}
+            lacking = [entry for entry in self._scorers if (entry[1].label, entry[1].version) not in given]
+            if lacking:
+                scores = self._score(row.body, StoredOutcome.from_json(row.record), lacking)
+                found += [(row.place, score) for score in scores]
+        return found
+
+    def _score(self, body: str, outcome: StoredOutcome, scorers: Sequence[tuple[int, Scorer]]) -> list[UnitScore]:
+        from fanout.evaluate.scoring.answers import to_scorer_input
+
+        given = to_scorer_input(from_json(body), outcome)
+        return [_score_one(number, scorer, given) for number, scorer in scorers]
+
+
+def _score_one(number: int, scorer: Scorer, given: ScorerInput) -> UnitScore:
+    try:
+        score = scorer.score(given)
+    except Exception as error:  # one answer that a scorer stumbles over must not end the job
+        log.warning("scorer.failed", scorer=scorer.label, reason=f"{type(error).__name__}: {error}")
+        return UnitScore(number, None, f"the scorer failed: {type(error).__name__}: {error}")
+    return UnitScore(number, score.value, score.explanation)
+
+
+def make_scorer_factory(store: JobStore, *, allow_functions: bool) -> AnswerScorerFactory:
+    """Return the factory by which jobs open their scorers.
+
+    Args:
+        store: of the jobs.
+        allow_functions: whether jobs may name Python functions.
+    """
+
+    async def open_scorer(job: Job) -> JobScorer:
+        # In a thread: the packages of some scorers take long to import.
+        scorers = await asyncio.to_thread(parse_scorers, job.spec.scorers, allow_functions=allow_functions)
+        return await declare_scorers(store, job.number, scorers)
+
+    return open_scorer
+
+
+async def declare_scorers(store: JobStore, number: int, scorers: Sequence[Scorer]) -> JobScorer:
+    """Make these the scorers of a job, those of their labels, and return them ready for use."""
+    numbers = await store.scores.declare(number, [to_new_scorer(scorer) for scorer in scorers])
+    return JobScorer(list(zip(numbers, scorers, strict=True)))
+
+
+async def score_results(store: JobStore, number: int, scorers: Sequence[Scorer], on_progress: OnProgress | None = None) -> None:
+    """Score the stored answers of a job, page by page; no model is called.
+
+    Args:
+        store: of the jobs.
+        number: the job.
+        scorers: their scores of earlier versions stay stored, but no longer count.
+        on_progress: called after each page.
+
+    Raises:
+        StoreError: the database cannot be used; a repetition goes on where it stopped.
+    """
+    job_scorer = await declare_scorers(store, number, scorers)
+    after, seen = None, 0
+    answers = ResultFilter(failed=False)
+    while page := await store.results.list_results(number, after=after, limit=PAGE_ROWS, filter_=answers):
+        after, seen = page[-1].place, seen + len(page)
+        await store.scores.add(number, await job_scorer.score_page(page))
+        if on_progress:
+            on_progress(seen)

@@ -1,0 +1,48 @@
+"""Scores of a job's answers, summed up by scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic_core import from_json
+from typing_extensions import Doc, TypedDict
+
+from fanout.core.json_text import JsonObject
+from fanout.store.jobs.records import ScorerRow
+
+
+class ScorerJson(TypedDict):
+    name: Annotated[str, Doc("Name of its scores in results and reports.")]
+    version: Annotated[str, Doc("Type, version and options: equal where scores can be compared.")]
+    declaration: Annotated[JsonObject, Doc("The scorer, as it was declared.")]
+    scored: Annotated[int, Doc("Answers with a score.")]
+    unscored: Annotated[int, Doc("Answers that could not be scored: each result's `explanation` tells why.")]
+
+
+class JobScoresJson(TypedDict):
+    """Scorers of a job, and how many answers they have scored."""
+
+    object: Literal["job.scores"]
+    job_id: Annotated[str, Doc("Id of the job.")]
+    scorers: Annotated[Sequence[ScorerJson], Doc("By name; of those with the same name, the one declared last.")]
+
+
+def render_scores(job_id: str, scorers: Sequence[ScorerRow], counts: Mapping[int, tuple[int, int]]) -> JobScoresJson:
+    """Return the scorers of a job.
+
+    Args:
+        job_id: the job.
+        scorers: those that count.
+        counts: answers that each has looked at and given a value, by its number.
+    """
+    return {
+        "object": "job.scores",
+        "job_id": job_id,
+        "scorers": [_render(row, *counts.get(row.scorer, (0, 0))) for row in scorers],
+    }
+
+
+def _render(row: ScorerRow, seen: int, scored: int) -> ScorerJson:
+    declaration = from_json(row.declaration)
+    return {"name": row.label, "version": row.version, "declaration": declaration, "scored": scored, "unscored": seen - scored}

@@ -1,0 +1,50 @@
+"""`/v1/jobs/{job_id}/scores`: scorers applied to stored answers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from fanout.evaluate.scoring.declarations import parse_scorers
+from fanout.evaluate.scoring.scoring import score_results
+from fanout.rendering.scores import JobScoresJson, render_scores
+from fanout.server.lifecycle import JOB_MANAGER, JOB_STORE
+from fanout.server.openapi.endpoint import Endpoint, describe_body_errors, describe_stored
+from fanout.server.request_body import read_body
+from fanout.server.resources.job_bodies import ScoresBody
+from fanout.server.resources.jobs import JOB_ID, MISSING, WRONG_FIELDS
+from fanout.server.resources.storage import needs_store
+from fanout.server.responses import json_response
+
+
+@needs_store
+async def score_job(request: web.Request) -> web.StreamResponse:
+    """Serve `POST /v1/jobs/{job_id}/scores`."""
+    body = await read_body(request, ScoresBody)
+    job = await request.app[JOB_MANAGER].find_job(request.match_info["job_id"])
+    scorers = await asyncio.to_thread(parse_scorers, body.scorers, allow_functions=False)
+    store = request.app[JOB_STORE]
+    await score_results(store, job.number, scorers)
+    found = await store.scores.list_scorers(job.number), await store.scores.count(job.number)
+    return json_response(render_scores(job.id, *found))
+
+
+ENDPOINTS = (
+    Endpoint(
+        "POST /v1/jobs/{job_id}/scores",
+        score_job,
+        id="score_job",
+        tag="Jobs",
+        summary="Score a job's answers",
+        description="Applies scorers to the answers that are stored; no model is called, and answers that have a score of the "
+        "same version keep it, so that a request that was cut off can be repeated. `python` scorers run code of their caller's "
+        "choice and are refused. While the job runs, only the answers so far are scored: declare scorers in the job instead.",
+        path_parameters=JOB_ID,
+        body=ScoresBody,
+        answers={
+            **describe_stored(JobScoresJson, "The job's scorers.", invalid=WRONG_FIELDS, missing=MISSING),
+            **describe_body_errors(),
+        },
+    ),
+)

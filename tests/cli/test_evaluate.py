@@ -1,0 +1,89 @@
+"""`fanout evaluate` as a process, with the jobs here and on a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.builders.settings import write_providers_file
+from tests.support.cli import CommandResult, run_fanout, serve_fanout
+from tests.support.upstream.server import Upstream
+
+FUNCTION = "def loudness(given):\n    return sum(letter.isupper() for letter in given.text) / max(len(given.text), 1)\n"
+
+
+class Workspace:
+    """A folder with a configuration, an input and a store."""
+
+    def __init__(self, folder: Path, upstream: Upstream) -> None:
+        self.folder = folder
+        self.config = write_providers_file(upstream.url, folder, retries={"attempts": 1})
+        self.write("in.jsonl", [{"prompt": f"q{number}", "reference": "yes"} for number in range(4)])
+        (folder / "own.py").write_text(FUNCTION)
+
+    def write(self, name: str, rows: list[dict[str, Any]]) -> None:
+        (self.folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    async def run(self, *arguments: str) -> CommandResult:
+        store = str(self.folder / "jobs.db")
+        return await run_fanout(*arguments, "--config", str(self.config), cwd=self.folder, FANOUT_STORE=store)
+
+    def read(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, upstream: Upstream) -> Workspace:
+    return Workspace(tmp_path, upstream)
+
+
+async def test_scorers_are_declared_with_the_run_by_name_by_json_and_as_a_function_of_this_folder(workspace: Workspace) -> None:
+    declared = (
+        "exact",
+        '{"type": "regex", "pattern": "^Y", "name": "shouts"}',
+        '{"type": "python", "function": "own.loudness"}',
+    )
+    options = [part for one in declared for part in ("--scorer", one)]
+    result = await workspace.run("batch", "run", "in.jsonl", "-m", "up/say-yes", "-m", "up/say-YES", *options, "-o", "r.jsonl")
+
+    assert result.code == 0, result.err
+    scores = [{name: score["value"] for name, score in line["scores"].items()} for line in workspace.read("r.jsonl")]
+    assert scores[:2] == [{"exact": 1, "shouts": 0, "python": 0}, {"exact": 0, "shouts": 1, "python": 1}]
+
+
+async def test_stored_answers_are_scored_afterwards_here_and_on_a_server(workspace: Workspace, upstream: Upstream) -> None:
+    await workspace.run("batch", "run", "in.jsonl", "-m", "up/say-yes")
+    sent = len(upstream.requests)
+    shown = await workspace.run("evaluate", "score", "last", "--scorer", "exact", "--scorer", "bleu")
+    as_json = await workspace.run("evaluate", "score", "last", "--scorer", "exact", "--json")
+    store = str(workspace.folder / "jobs.db")
+    async with serve_fanout("--config", str(workspace.config), FANOUT_STORE=store) as address:
+        remote = await workspace.run("evaluate", "score", "last", "--scorer", "length", "--json", "--server", address)
+        refused = await workspace.run(
+            *("evaluate", "score", "last", "--server", address),
+            *("--scorer", '{"type": "python", "function": "own.loudness"}'),
+        )
+
+    assert shown.code == 0, shown.err
+    assert [line.split()[:3] for line in shown.out.splitlines()[1:]] == [["bleu", "4", "0"], ["exact", "4", "0"]]
+    assert [row["name"] for row in json.loads(as_json.out)["scorers"]] == ["bleu", "exact"]
+    assert [row["name"] for row in json.loads(remote.out)["scorers"]] == ["bleu", "exact", "length"]
+    assert (refused.code, "runs code" in refused.err) == (2, True)
+    assert len(upstream.requests) == sent
+
+
+async def test_a_wrong_scorer_is_refused_before_anything_is_sent(workspace: Workspace, upstream: Upstream) -> None:
+    for scorer, words in (
+        ("exat", "did you mean `exact`?"),
+        ('{"type": ', "is not JSON"),
+        ('{"type": "python", "function": "own.none"}', "cannot be loaded"),
+    ):
+        result = await workspace.run("batch", "run", "in.jsonl", "-m", "up/ok", "--scorer", scorer)
+        assert (result.code, words in result.err) == (2, True), result.err
+    nothing = await workspace.run("evaluate", "score", "last")
+
+    assert (nothing.code, "at least one --scorer" in nothing.err) == (2, True)
+    assert upstream.requests == []
