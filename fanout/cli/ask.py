@@ -20,6 +20,7 @@ from fanout.cli.options import (
     load_settings,
     print_json,
     read_server_key,
+    timeout_option,
     with_sampling,
     with_settings,
 )
@@ -38,7 +39,7 @@ from fanout.rendering.errors import render_all_failed
 @click.option("-m", "--model", "models", multiple=True, help="A model, an alias, a set or <provider>/<id>; may be repeated.")
 @with_sampling
 @click.option("-n", "n", type=click.IntRange(1, 128), help="Number of samples from each model.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0, 600, min_open=True), help="Seconds for all of them together.")
+@timeout_option("Seconds for all of them together.")
 @click.option("--diff", is_flag=True, help="Show how the other answers differ from the first.")
 @click.option("--json", "as_json", is_flag=True, help="Print what `POST /v1/completion` would return.")
 @click.option("--server", help="Address of a running server; without it, this command calls the providers itself.")
@@ -102,7 +103,7 @@ async def _ask_locally(settings: Settings, body: Mapping[str, Any], view: SideBy
 
 async def _print_comparison(dispatcher: Dispatcher, calls: Sequence[Call], deadline_s: float) -> bool:
     """Print the answers as JSON; return whether all calls were answered."""
-    created, began = time.time(), time.monotonic()
+    created, began = time.time(), time.monotonic()  # the clock of `created` may be set back meanwhile
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s)
     failed = sum(isinstance(outcome.result, Failure) for outcome in outcomes)
     if failed == len(outcomes):

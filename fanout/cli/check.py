@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, is_ready, load_settings, print_json, with_settings
+from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, is_ready, load_settings, print_json, timeout_option, with_settings
 from fanout.cli.tables import format_usd, print_table, to_single_line
 from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings
@@ -32,14 +32,7 @@ MIN_ADVICE_COLUMNS = 30
 @click.option("--live", is_flag=True, help="Also call every configured provider, once whole and once streamed.")
 @click.option("-m", "--model", "models", multiple=True, help="With --live: try only this model or set; may be repeated.")
 @click.option("--provider", "providers", multiple=True, help="With --live: try only this provider; may be repeated.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    default=60.0,
-    show_default=True,
-    type=click.FloatRange(0, 600, min_open=True),
-    help="With --live: seconds for each provider.",
-)
+@timeout_option("With --live: seconds for each provider.", 60.0)
 @click.option("--json", "as_json", is_flag=True, help="With --live: print the findings as JSON.")
 def check(
     config_file: Path | None,

@@ -86,7 +86,7 @@ def format_tokens(counts: JobCountsJson, name: Literal["prompt_tokens", "complet
     tokens = counts[name]
     if tokens is None:
         return "unknown" if counts["answered"] else ""
-    return f"{'≥ ' if counts['unknown_usage'] else ''}{tokens:,}"
+    return f"{'≥ ' if counts['unknown_usage'] else ''}{tokens:,}"  # a sum without some answers is a lower bound
 
 
 def format_duration(seconds: float) -> str:

@@ -48,6 +48,12 @@ def with_sampling(command: Command) -> Command:
     )
 
 
+def timeout_option(help_: str, default: float | None = None) -> Callable[[Command], Command]:
+    """Return the option `--timeout`."""
+    seconds = click.FloatRange(0, 600, min_open=True)
+    return click.option("--timeout", "timeout_s", default=default, show_default=default is not None, type=seconds, help=help_)
+
+
 def _number_option(name: str) -> Callable[[Command], Command]:
     number_range: Callable[..., Any] = click.IntRange if is_whole(name) else click.FloatRange
     kind = int if name == "seed" else number_range(*range_of(name))  # the range of 64 bits would only clutter the help

@@ -65,7 +65,7 @@ class SideBySide:
 
     def add(self, index: int, text: str) -> None:
         """Append a piece of text to an answer."""
-        self._answers[index].text += to_safe_text(text)
+        self._answers[index].text += to_safe_text(text)  # an answer's escape sequences must not reach the terminal
 
     def finish(self, index: int, choice: JsonObject) -> None:
         """End an answer whose text has been added."""

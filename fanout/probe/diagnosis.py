@@ -80,7 +80,7 @@ def read_outcome(outcome: Outcome) -> Evidence:
 def read_failure(failure: Failure) -> Evidence:
     """Return the evidence in an upstream's failure."""
     reachable, accepted, known = EVIDENCE_BY_KIND.get(failure.kind, NO_EVIDENCE)
-    if failure.status is not None or failure.code == "answer_truncated":
+    if failure.status is not None or failure.code == "answer_truncated":  # something came back, whatever the kind
         reachable = True
     if failure.kind == "not_found" and failure.code:  # a code of the API itself, which it gives to callers it has accepted
         accepted = True

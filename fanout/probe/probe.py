@@ -75,6 +75,7 @@ async def run_trials(dispatcher: Dispatcher, trials: Iterable[Trial], timeout_s:
         async with places:
             return await _run_trial(dispatcher, session, trial, timeout_s)
 
+    # No cookies: a host must not learn what another one has set.
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session, asyncio.TaskGroup() as group:
         await asyncio.to_thread(pricing.load_prices)  # else the first price is read on the event loop
         tasks = [group.create_task(run_in_place(trial)) for trial in trials]
@@ -138,6 +139,7 @@ def filter_chat_models(models: Iterable[Mapping[str, object]]) -> list[str]:
 def _find_cheapest(provider: ProviderSettings, models: Sequence[Model]) -> str:
     def rank(model: Model) -> tuple[object, ...]:
         ends = model.row.deprecated_on if model.row else None
+        # A model that ends within a year would soon make this check fail.
         soon = bool(ends) and (date.fromisoformat(str(ends)) - datetime.now(UTC).date()).days < 365
         return (model.kind == "text", soon, *_rank(provider, model.id, model.row.price if model.row else None))
 
@@ -149,7 +151,7 @@ def _rank(provider: ProviderSettings, upstream_id: str, price: PriceRow | None =
     name = provider.name if provider.row.prices is None else provider.row.prices
     cost = pricing.compute_cost(TYPICAL, price, name, upstream_id)
     sizes = [float(size) for size in SIZE.findall(upstream_id)]
-    return (cost is None, cost.usd if cost else 0.0, max(sizes, default=1e6))
+    return (cost is None, cost.usd if cost else 0.0, max(sizes, default=1e6))  # without a size it may be a large one
 
 
 def _is_local(provider: ProviderSettings) -> bool:

@@ -21,16 +21,14 @@ LAST = "last"
 
 
 class JobSnapshot(NamedTuple):
-    """A job at one moment."""
+    """A job at one moment, and lines to show below it."""
 
     job: JobJson
-    """As `GET /v1/jobs/{job_id}` returns it, as are all jobs of a backend."""
     notes: Sequence[str] = ()
-    """Lines to show below it."""
 
 
 class JobBackend(Protocol):
-    """A place that keeps jobs.
+    """A place that keeps jobs. Its jobs are as `GET /v1/jobs/{job_id}` returns them.
 
     A wrong request raises RequestError; a server or database that does not answer raises ServerError or StoreError.
     """

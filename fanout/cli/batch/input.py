@@ -47,6 +47,7 @@ class JobInput:
         """Return the `url` of the first line of an OpenAI batch file; `None` if the input has rows of prompts."""
         if self.format != "jsonl":
             return None
+        # Closed at once: `rows` allows one reader at a time.
         with closing(self.rows()) as found:  # type: ignore[type-var]  # a generator, declared as an iterator
             first = next(found, None)
         return str(first.values["url"]) if isinstance(first, InputRow) and is_request_line(first.values) else None
@@ -62,12 +63,7 @@ class JobInput:
 
 @contextmanager
 def open_input(path: str, format_: str | None) -> Generator[JobInput]:
-    """Open an input; a pipe, which can be read only once, is copied to an unnamed temporary file first.
-
-    Raises:
-        RequestError: the format is unknown.
-        UsageError: the input cannot be read.
-    """
+    """Open an input; a pipe, which can be read only once, is copied to an unnamed temporary file first."""
     kind = choose_format(path, format_)  # before reading: a wrong name should not wait for a long pipe
     with ExitStack() as stack:
         try:

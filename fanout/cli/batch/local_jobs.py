@@ -85,11 +85,6 @@ class LocalJobs:
         return [await self._render(job.id) for job in await self._manager.list_jobs(limit=limit, states=states)]
 
     async def resume(self, job: JobJson, limits: JsonObject, source: JobInput | None, *, fork: bool) -> JobJson:
-        """Resume a job, or fork it if its models or its input have changed.
-
-        Raises:
-            RequestError: they have changed; names every difference.
-        """
         kept = await self._manager.find_job(job["id"])
         differences: Sequence[Fault] = ()
         # Another hash may still mean the same rows, written in another order of columns or another format.
@@ -117,11 +112,7 @@ class LocalJobs:
         return [name.partition(": ")[2] for name in (await self._manager.find_job(job["id"])).fingerprint]
 
     async def run(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
-        """Run a job in this process.
-
-        Raises:
-            LeaseLostError: another process runs it.
-        """
+        """Run a job in this process; raises LeaseLostError if another one runs it."""
         kept = await self._manager.find_job(job["id"])
         # Prepare the models (the embedded ones train) before the job's clock starts, so that no call pays for it.
         names = dict.fromkeys(str(row["model"]) for row in kept.fingerprint.values())
@@ -145,9 +136,8 @@ class LocalJobs:
         yield JobSnapshot(await self._render(kept.id))
 
     def _accept_worker(self, worker: JobWorker) -> None:
-        """Remember the worker, and stop it if the user stopped the job while it was being prepared."""
         self._worker = worker
-        if self._is_stopped:
+        if self._is_stopped:  # while the job was being prepared
             worker.stop("stopped", INTERRUPTED)
 
     def _list_notes(self, worker: JobWorker) -> list[str]:
@@ -188,7 +178,6 @@ class LocalJobs:
 
 
 def _describe_limits(limiter: Limiter) -> str:
-    """Return what holds back the calls of an account; empty if nothing does."""
     state, parts = limiter.snapshot(), []
     if state.paused_s >= 1:
         parts.append(f"paused for {state.paused_s:.0f} s")

@@ -130,7 +130,7 @@ def parse_moment(text: str, now: datetime) -> float | None:
         if hour > 23 or minute > 59:
             return None
         moment = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
-        return (moment if moment > now else moment + timedelta(days=1)).timestamp()
+        return (moment if moment > now else moment + timedelta(days=1)).timestamp()  # the next time it is this late
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -164,12 +164,7 @@ def read_text_option(ctx: click.Context, param: click.Parameter, value: str | No
 
 
 def check_outputs(outputs: Sequence[str], format_: str | None = None) -> None:
-    """Refuse files that cannot be written, before anything is sent.
-
-    Raises:
-        RequestError: the format is unknown.
-        UsageError: a file cannot be created there.
-    """
+    """Refuse files that cannot be written: a job should not find that out after it has cost money."""
     for output in outputs:
         # Also imports pyarrow: a missing package must not show only after the job has run.
         output_files.make_encoder(output_files.choose_format(output, format_))

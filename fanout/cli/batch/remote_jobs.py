@@ -84,11 +84,7 @@ class RemoteJobs:
         await self._client.delete(f"/v1/files/{file}")
 
     async def _create_batch(self, body: Mapping[str, object]) -> JobJson:
-        """Create a batch and wait until its lines are validated.
-
-        Raises:
-            RequestError: with every invalid line.
-        """
+        """Create a batch and wait until its lines are validated; raise RequestError with every invalid one."""
         batch = await self._client.post("/v1/batches", body)
         while batch["status"] == "validating":
             await asyncio.sleep(VALIDATION_POLL_INTERVAL_S)
@@ -127,11 +123,6 @@ class RemoteJobs:
         return jobs
 
     async def resume(self, job: JobJson, limits: JsonObject, source: JobInput | None, *, fork: bool) -> JobJson:
-        """Resume a job, or fork it if its input has changed.
-
-        Raises:
-            RequestError: its models or its input have changed; names every difference.
-        """
         change = await self._find_change(job, source) if source else None
         if change and source and fork:
             body = {name: value for name, value in job.items() if name in REPEATABLE_FIELDS and value not in (None, {}, [])}
@@ -142,7 +133,6 @@ class RemoteJobs:
         return await self._post_job(f"/v1/jobs/{job['id']}/resume", {**_to_limit_fields(limits), "fork": fork})
 
     async def _find_change(self, job: JobJson, source: JobInput) -> Fault | None:
-        """Compare an input with the job's file on the server."""
         digest, file = hashlib.sha256(), job["input"].get("file")
         if file is None:
             raise RequestError([Fault("input", "the job's rows came in its request: leave INPUT out")])
@@ -191,7 +181,6 @@ class RemoteJobs:
                 await asyncio.sleep(RECONNECT_INTERVAL_S)
 
     async def _stream_updates(self, job_id: str) -> AsyncGenerator[JobJson]:
-        """Yield the job at each event, until the stream ends or the command leaves."""
         async with aclosing(self._client.stream_events(f"/v1/jobs/{job_id}/events")) as events:
             while True:
                 # A job may send no event for a long time; waiting for both makes Ctrl-C leave at once.
@@ -247,11 +236,7 @@ def _to_job_body(spec: JobSpec) -> JsonObject:
 
 
 def _to_batch_body(spec: JobSpec) -> JsonObject:
-    """Return the body of `POST /v1/batches` without its file.
-
-    Raises:
-        UsageError: an option has no place in it.
-    """
+    """Return the body of `POST /v1/batches` without its file; refuse options that have no place in it."""
     # An option that has no effect could cost money: refuse it rather than ignore it.
     others = [name for name in _list_limits(spec) if name != "deadline"]
     others += [name for name in ("cache", "scorers", "name") if getattr(spec, name)]
@@ -276,10 +261,6 @@ def _to_limit_fields(limits: JsonObject) -> JsonObject:
 
 @asynccontextmanager
 async def open_remote_jobs(address: str, key: str | None) -> AsyncGenerator[RemoteJobs]:
-    """Open the jobs of the server at an address.
-
-    Raises:
-        ServerError: no Fanout server answers there, or the connection broke.
-    """
+    """Open the jobs of the server at an address; raises ServerError like `open_client`."""
     async with open_client(address, key) as client:
         yield RemoteJobs(client)

@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -38,7 +37,6 @@ class StopSignals:
     def __init__(self, jobs: JobBackend) -> None:
         self._jobs = jobs
         self.first: signal.Signals | None = None
-        """The first signal received."""
         self.notes: Sequence[str] = ()
         self._task: asyncio.Task[None] | None = None
 
@@ -69,14 +67,6 @@ class StopSignals:
         """Wait until the stop was requested, if a signal was received, and raise what that request raised."""
         if self._task:
             await self._task
-
-
-@dataclass(frozen=True, slots=True)
-class Interruption:
-    """The reason why the command no longer follows a job."""
-
-    reason: str
-    runs_elsewhere: bool
 
 
 async def run_job(jobs: JobBackend, job: JobJson, location: JobsLocation, output: OutputOptions) -> int:
@@ -110,8 +100,7 @@ async def run_job(jobs: JobBackend, job: JobJson, location: JobsLocation, output
 
 async def _follow_run(
     jobs: JobBackend, job: JobJson, view: JobProgress, signals: StopSignals
-) -> tuple[JobJson, Interruption | None]:
-    """Run a job and show it; return its last state, and the reason if it could not be followed to its end."""
+) -> tuple[JobJson, StoreError | ServerError | None]:
     try:
         async with aclosing(jobs.run(job)) as snapshots:
             async for snapshot in snapshots:
@@ -119,7 +108,7 @@ async def _follow_run(
                 view.show(job, [*snapshot.notes, *signals.notes])
         await signals.wait_for_stop()
     except (StoreError, ServerError) as error:
-        return job, Interruption(str(error), runs_elsewhere=isinstance(error, LeaseLostError | ServerError))
+        return job, error
     return job, None
 
 
@@ -142,9 +131,9 @@ def to_exit_code(job: JobJson, stop_signal: signal.Signals | None = None) -> int
 
 
 def _report(job: JobJson, output: OutputOptions, run_s: float, location: JobsLocation, *, has_results: bool) -> None:
-    """Print the sums and the next commands to standard output, or to standard error if results or JSON go there."""
     if output.as_json:
         print_json(job)
+    # Standard output takes either results, JSON or this summary, so that a program can read it.
     screen = Console(stderr=output.as_json or "-" in output.outputs, quiet=output.quiet)
     print_counts(screen, job)
     print_line(screen, f"{job['id']}: {job['state']} after {format_duration(run_s)}; {format_progress(job)}")
@@ -158,12 +147,12 @@ def _report(job: JobJson, output: OutputOptions, run_s: float, location: JobsLoc
 
 
 def _report_interruption(
-    job: JobJson, location: JobsLocation, output: OutputOptions, interruption: Interruption | None
+    job: JobJson, location: JobsLocation, output: OutputOptions, interruption: StoreError | ServerError | None
 ) -> None:
-    """Print, even with --quiet, that calls are left, and the command that continues."""
-    reason = interruption.reason if interruption else job["reason"] or f"it is {job['state']}"
+    # Even with --quiet: a script that ignores the exit code would take the results for whole.
+    reason = interruption or job["reason"] or f"it is {job['state']}"
     click.echo(f"fanout: {job['id']} is unfinished: {reason}", err=True)
-    if interruption and interruption.runs_elsewhere:
+    if isinstance(interruption, LeaseLostError | ServerError):  # the job goes on elsewhere
         command = _format_command("status", job, location, "--watch")
     else:
         command = _format_command("resume", job, location, *output.file_options)

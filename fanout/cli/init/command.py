@@ -24,7 +24,7 @@ from fanout.cli.init.requirements import (
     list_requirements,
 )
 from fanout.cli.init.unattended import try_provider
-from fanout.cli.options import ALL_ANSWERED, SOME_FAILED
+from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, timeout_option
 from fanout.config.catalogue import Catalogue
 from fanout.core.suggestions import did_you_mean
 from fanout.probe.diagnosis import Finding
@@ -45,14 +45,7 @@ NO_TERMINAL = (
     "--config", "config_file", type=click.Path(path_type=Path), help="Your providers.json; by default in the same folder."
 )
 @click.option("--live/--no-live", default=True, show_default=True, help="Call each provider once to try it.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    default=30.0,
-    show_default=True,
-    type=click.FloatRange(0, 600, min_open=True),
-    help="Seconds to try each provider.",
-)
+@timeout_option("Seconds to try each provider.", 30.0)
 def init(
     names: tuple[str, ...], yes: bool, env_file: Path | None, config_file: Path | None, live: bool, timeout_s: float
 ) -> None:
@@ -81,7 +74,6 @@ def init(
 
 
 def _set_up(draft: Draft, names: Sequence[str], live: bool, timeout_s: float) -> bool:
-    """Ask for each provider's values; return whether every provider works."""
     servers = asyncio.run(find_local_servers(draft.providers))
     good = True
     for name in names or _ask_providers(draft, servers):
@@ -92,7 +84,6 @@ def _set_up(draft: Draft, names: Sequence[str], live: bool, timeout_s: float) ->
 
 
 def _ask_providers(draft: Draft, servers: Mapping[str, LocalServer]) -> list[str]:
-    """Ask which providers the user has."""
     known = list_configurable(draft.providers)
     _print_providers(draft, known, servers)
     default = [name for name in known if name in servers or is_complete(draft.providers[name], draft.environ)]
@@ -155,6 +146,7 @@ def _add_provider(draft: Draft, name: str, server: LocalServer | None, live: boo
         if values is None:
             click.echo("nothing was entered: skipped")
             return True
+        # Tried in a copy: values that do not work must not reach the next provider's trial.
         finding = _try_interactively(draft.with_values(values), name, timeout_s) if live else None
         if finding is None or finding.is_well:
             draft.keep(name, values, finding.model if finding else None)
@@ -189,9 +181,8 @@ def _ask_values(draft: Draft, name: str, server: LocalServer | None, is_retry: b
 
 
 def _guess_value(draft: Draft, name: str, item: Requirement, server: LocalServer | None) -> str:
-    """Return the most likely value to offer; never a secret."""
     if item.is_secret:
-        return ""
+        return ""  # a prompt shows its default
     known = draft.environ.get(item.variable, "")
     if item.is_address:
         return (server and server.address) or known or draft.providers[name].base_url or DEFAULT_ADDRESSES.get(name, "")
@@ -225,7 +216,6 @@ def _try_interactively(draft: Draft, name: str, timeout_s: float) -> Finding:
 
 
 def _ask_set_members(draft: Draft) -> None:
-    """Ask for the members of the set `mine`."""
     catalogue = Catalogue(draft.load_settings())
     members = _ask_names(
         "\nwhich models should `mine` stand for? (names, with commas)",

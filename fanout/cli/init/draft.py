@@ -156,11 +156,7 @@ class Draft:
         return " (others could read it until now)" if path == self.env_path and mode & 0o077 else ""
 
     def _read_config(self) -> JsonObject:
-        """Return the existing providers.json as it is written, without defaults.
-
-        Raises:
-            ConfigError: the file is not valid.
-        """
+        """Return the existing providers.json as it is written, without defaults."""
         if not self.config_path.exists():
             return {}
         read_layer(self.config_path)  # raises with a place in the file, unlike json.loads

@@ -12,18 +12,9 @@ from pathlib import Path
 def write(path: Path, content: bytes, check: Callable[[Path], object] = lambda _: None, *, mode: int = 0o600) -> Path | None:
     """Write a file that others cannot read at any moment; return the copy of the file it replaces, if any.
 
-    A symbolic link is kept: its target is written.
-
-    Args:
-        path: the file.
-        content: its new content.
-        check: called with the finished file before it takes its place; if it raises, nothing has changed.
-        mode: the permissions of the finished file.
-
-    Raises:
-        OSError: the file cannot be written.
+    `check` is called with the finished file before it takes its place; if it raises, nothing has changed.
     """
-    path = path.resolve()
+    path = path.resolve()  # a symbolic link stays: its target is written
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # creates it with mode 0600
     try:

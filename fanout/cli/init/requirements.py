@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,18 +43,14 @@ class Requirement:
 
 def list_requirements(provider: ProviderSettings) -> list[Requirement]:
     """Return the values a provider requires, in the order to ask for them."""
-    return list(_iterate_requirements(provider))
-
-
-def _iterate_requirements(provider: ProviderSettings) -> Iterator[Requirement]:
-    row = provider.row
+    row, required = provider.row, []
     if row.base_url_env and (not row.base_url or _is_local_server(provider)):
-        yield Requirement(row.base_url_env, is_address=True)
+        required.append(Requirement(row.base_url_env, is_address=True))
     if row.api_key_env:
-        yield Requirement(row.api_key_env[0], row.api_key_env[1:], is_secret=True, is_optional=row.key_optional)
-    for name in _list_header_variables(provider):
-        if name not in row.api_key_env:  # a header may repeat the key
-            yield Requirement(name, is_secret=bool(SECRET_NAME.search(name)))
+        required.append(Requirement(row.api_key_env[0], row.api_key_env[1:], is_secret=True, is_optional=row.key_optional))
+    # A header may repeat the key.
+    headers = [name for name in _list_header_variables(provider) if name not in row.api_key_env]
+    return required + [Requirement(name, is_secret=bool(SECRET_NAME.search(name))) for name in headers]
 
 
 def _list_header_variables(provider: ProviderSettings) -> list[str]:
@@ -84,7 +80,5 @@ def list_configurable(providers: Mapping[str, ProviderSettings]) -> list[str]:
 
 def is_complete(provider: ProviderSettings, environ: Mapping[str, str]) -> bool:
     """Return whether every required value is set."""
-    return all(
-        item.is_optional or item.find_variable(environ) or (item.is_address and provider.base_url)
-        for item in list_requirements(provider)
-    )
+    required = [item for item in list_requirements(provider) if not item.is_optional]
+    return all(item.find_variable(environ) or (item.is_address and provider.base_url) for item in required)

@@ -39,6 +39,7 @@ def set_up(draft: Draft, names: Sequence[str], live: bool, timeout_s: float) -> 
     environ = {**draft.environ, **(_read_pipe(missing) if missing else {})}
     # Check every value before the first call: a typing error should not cost money.
     entered = {name: _pick_values(environ, name, list_requirements(draft.providers[name])) for name in names}
+    # A provider whose models are unknown is kept: nothing is known against its key.
     good = True
     for name, values in entered.items():
         finding = try_provider(draft.with_values(values), name, None, timeout_s) if live else None
@@ -91,11 +92,6 @@ def _find_addresses(draft: Draft, names: Sequence[str]) -> None:
 
 
 def _pick_values(environ: Mapping[str, str], name: str, requirements: Sequence[Requirement]) -> dict[str, str]:
-    """Return the values of a provider.
-
-    Raises:
-        UsageError: a value is missing or malformed.
-    """
     values = {}
     for item in requirements:
         variable = item.find_variable(environ)
