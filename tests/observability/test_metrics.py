@@ -219,6 +219,7 @@ async def test_a_large_page_does_not_block_the_event_loop() -> None:
     metrics = Metrics()
     for number in range(MAX_SERIES):
         metrics.observe(make_outcome(f"model-{number}"))
+        metrics.record_request("GET", f"/route-{number}", 200, 0.1, 0.1)
     making = asyncio.create_task(metrics.render())
     slowest, began = 0.0, time.monotonic()
     while not making.done():
