@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import fanout
 from tests.support.cli import PATIENCE_S, CommandResult, build_environ, read_address, run_command
 
 ROOT = Path(__file__).parents[1]
@@ -63,11 +64,11 @@ def make_venv(clone: Path, *, pip: str = "") -> None:
     program(venv / "bin" / "fanout", f'exec "{venv}/bin/python" "{venv}/bin/start.py" "$@"')
 
 
-def stamp(clone: Path, *names: str) -> None:
-    """As after an installation."""
+def stamp(clone: Path, *extras: str) -> None:
+    """Leave what an installation leaves."""
     sums = subprocess.run(["cksum", "setup.cfg", "pyproject.toml"], cwd=clone, capture_output=True, text=True, check=True)
-    for name in names or ("installed",):
-        (clone / ".venv" / name).write_text(f"{clone}\n{sums.stdout}")
+    for extra in ("parquet", *extras):
+        (clone / ".venv" / f"installed-{extra}").write_text(f"{clone}\n{sums.stdout}")
 
 
 async def script(clone: Path, name: str, *arguments: str, cwd: Path | None = None, **variables: str) -> CommandResult:
@@ -176,6 +177,13 @@ async def test_host_port_and_arguments_are_passed_on(clone: Path) -> None:
     assert plain.out == "serve|--host|127.0.0.1|--port|8080|"
 
 
+async def test_the_command_is_available_in_a_shell_that_activates_the_environment(clone: Path) -> None:
+    make_venv(clone)
+    shell = await run_command(["sh", "-euc", ". .venv/bin/activate && fanout --version"], cwd=clone)
+
+    assert (shell.code, shell.out) == (0, f"fanout, version {fanout.__version__}\n")
+
+
 PIP = "import pathlib, sys\nwith open({log!r}, 'a') as log: print(*sys.argv[1:], file=log)\n"
 
 
@@ -193,7 +201,7 @@ async def test_requirements_are_installed_only_after_they_have_changed(clone: Pa
     assert [bool(told.err) for told in (first, second, third)] == [True, False, True]
     lines = log.read_text().splitlines()
     assert len(lines) == 2
-    assert lines[0].endswith(f"--editable {clone}")
+    assert lines[0].endswith(f"--editable {clone}[parquet]")
 
 
 async def test_a_failed_installation_is_repeated(clone: Path) -> None:
@@ -203,7 +211,7 @@ async def test_a_failed_installation_is_repeated(clone: Path) -> None:
         assert (await script(clone, "serve")).code == 7
 
 
-async def test_the_tests_extra_serves_both_commands(clone: Path, tmp_path: Path) -> None:
+async def test_both_commands_share_one_environment(clone: Path, tmp_path: Path) -> None:
     log = tmp_path / "pip.log"
     make_venv(clone, pip=PIP.format(log=str(log)))
     program(clone / ".venv" / "bin" / "fanout", "echo served")
@@ -215,7 +223,7 @@ async def test_the_tests_extra_serves_both_commands(clone: Path, tmp_path: Path)
 
     assert tested.out == f"clients\n{clone}/.venv/bin/python -k retries\n"
     assert served.out == "served\n"
-    assert [line.rpartition(" ")[2] for line in log.read_text().splitlines()] == [f"{clone.name.split()[1]}[test]"]
+    assert [line.rpartition(" ")[2] for line in log.read_text().splitlines()] == [f"{clone.name.split()[1]}[parquet,test]"]
 
 
 async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: Path, machine: Path) -> None:
@@ -224,7 +232,7 @@ async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: 
     program(clone / "scripts" / "check", "echo checked")
     (clone / "scripts" / "clients").write_text("")
     make_venv(clone)
-    stamp(clone, "installed", "installed-test")
+    stamp(clone, "test")
     program(clone / ".venv" / "bin" / "python", f'case "$*" in *xllamacpp*) exit 1 ;; *) exec "{sys.executable}" "$@" ;; esac')
 
     without = await script(clone, "test", PATH=str(machine))
