@@ -114,6 +114,7 @@ def _run_in_thread(prompt: str, models: Models, options: Mapping[str, Any]) -> C
         try:
             return future.result()
         except KeyboardInterrupt:
+            # Else the thread would go on calling, and paying, until the last answer.
             for loop, task in running:
                 loop.call_soon_threadsafe(task.cancel)
             raise

@@ -95,6 +95,7 @@ class Catalogue:
         provider = self.find_provider(model)
         needed = " and ".join(f"`{name}`" for name in provider.lacks()).replace(" or ", "` or `")
         message = f"`{model.name}` needs {needed} in the server's environment"
+        # A caller's key replaces ours alone: it is no help where an address is missing, too.
         if provider.row.key_header and not provider.missing:
             message += f", or a key of your own in the header `{provider.row.key_header}`"
         return Failure("not_configured", message, code="provider_not_configured", param="model")

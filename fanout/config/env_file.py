@@ -130,6 +130,7 @@ def quote(value: str) -> str:
     Raises:
         ValueError: it holds a line break, which no line can.
     """
+    # `splitlines` breaks at more than line feeds, and so does `parse_env_file`.
     if len(value.splitlines()) > 1 or value.splitlines() != [value] * bool(value):
         raise ValueError("a value holds no line break")
     if re.fullmatch(r"[\w./:@%+=,-]*", value, re.ASCII):

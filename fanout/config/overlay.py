@@ -112,6 +112,7 @@ def _drop_orphans(rows: Rows, source: str, removed: set[tuple[str, str]]) -> Non
     An operator who removes a provider need not also remove its shipped models, nor their places in shipped sets.
     """
     for name, model in list(rows.models.items()):
+        # What the same file adds for a provider that it removes is a mistake, and is kept to be reported.
         if rows.origin["models", name] != source and ("providers", model.provider) in removed:
             del rows.models[name]
             removed.add(("models", name))

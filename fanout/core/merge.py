@@ -24,6 +24,7 @@ def find_failure(outcome: Outcome, choice: Choice | None) -> Failure | None:
     if choice is not None:
         return None
     call = outcome.call
+    # Each requested place shows an answer or why there is none, also where a provider ignores `n`.
     message = f"`{call.target.provider}` gave fewer answers than the {call.query.sampling.n or 1} requested"
     return Failure("malformed", message, code="missing_choice")
 

@@ -69,6 +69,7 @@ class BatchListJson(PageJson):
 def render_batch(batch: BatchRow, progress: Progress | None) -> BatchJson:
     """Return a batch; `progress` is its job's, `None` where it has none yet."""
     request: JsonObject = from_json(batch.request)
+    # While the input is still read, nothing has been validated: to OpenAI's clients there are no requests yet.
     job = progress.job if progress and progress.job.state != "loading" else None
     status, errors = _find_status(batch, job)
     ended = batch.settled if job is None else job.ended
@@ -115,6 +116,7 @@ def _find_status(batch: BatchRow, job: Job | None) -> tuple[BatchStatus, Sequenc
 
 def _find_unsettled_status(batch: BatchRow, job: Job | None) -> BatchStatus:
     has_ended = job is not None and job.state in ENDED_STATES
+    # A job that ended before the cancellation reached it is not cancelled any more.
     if batch.cancelling is not None and not (has_ended and job and job.state != "cancelled"):
         return "cancelling"
     if job is None:

@@ -91,6 +91,7 @@ class LegacyLogprobsJson(TypedDict):
 
 def render_place(call: Call, number: int = 0) -> PlaceJson:
     """Return the place of one of a call's answers; `prompt_index` only if the prompt was a list."""
+    # Where `n` was sent upstream, one call has several places.
     prompt: PromptIndexJson = {} if call.prompt_index is None else {"prompt_index": call.prompt_index}
     return {
         "index": call.index + number,
@@ -112,6 +113,7 @@ def render_end(outcome: Outcome, choice: Choice | None, usage: ChoiceUsageJson |
         "native_finish_reason": choice.native_finish_reason if choice else None,
         "usage": usage,
         "provider": call.target.provider,
+        # Not every provider reports its model: then the requested one stands here.
         "upstream_model": (result.model if isinstance(result, Completion) else None) or call.target.model,
         "timing": _render_timing(outcome),
         "cost_usd": cost.usd if cost else None,

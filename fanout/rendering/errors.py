@@ -162,6 +162,7 @@ def render_failure(failure: Failure) -> ChoiceErrorJson:
         "code": failure.code or failure.kind,
         "kind": failure.kind,
     }
+    # Without an answer from upstream there is nothing to show in these fields: they are left out, not null.
     if failure.status is not None:
         error["upstream_status"] = failure.status
     if failure.request_id is not None:

@@ -131,6 +131,7 @@ def render_comparison(stored: StoredComparison) -> PastComparisonJson:
 
 def render_choice(row: AnswerRow) -> PastChoiceJson:
     """Return an answer in the fields that it had."""
+    # There is content only where FANOUT_HISTORY was `full`.
     content: JsonObject = from_json(row.content) if row.content else {}
     rate = round(row.output_tokens * 1e3 / row.call_ms, 2) if row.output_tokens is not None and row.call_ms else None
     return {

@@ -128,7 +128,7 @@ def render_provider(
 def _render_accounts(
     provider: ProviderSettings, groups: Sequence[str], limiters: LimiterRegistry, recent: RecentCalls
 ) -> Iterator[AccountJson]:
-    """Yield the operator's accounts, then all callers' own keys as one account: nobody shall be recognized by theirs."""
+    """Yield the operator's accounts, then all callers' own keys as one."""
     name, limits = provider.name, provider.row.limits
     for group in (None, *groups):
         limiter = limiters.find(name, group)
@@ -141,6 +141,7 @@ def _render_accounts(
             "recent": _render_recent(recent.summarize([(name, group, False)])),
         }
     if provider.row.key_header:
+        # One account for all of them: nobody shall be recognized by their key.
         caller_limiters = limiters.list_caller_limiters(name)
         yield {
             "limit_group": None,

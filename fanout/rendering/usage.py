@@ -67,6 +67,7 @@ def render_usage_row(usage: GroupUsage) -> UsageRowJson:
         "failures": usage.failures,
         **render_token_counts(totals),
         "unknown_usage": totals.unknown_usage,
+        # Below a trillionth of a dollar a sum holds only errors of floating point.
         "cost_usd": None if totals.cost_usd is None else round(totals.cost_usd, 12),
         "cost_unknown": totals.cost_unknown,
     }

@@ -50,6 +50,7 @@ def _parse_return_when(value: object) -> int | None:
         return None
     if value == "first":
         return 1
+    # JSON's `true` is an `int` to Python, and would mean one entry.
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     shown = f"`{value[:80]}`" if isinstance(value, str) else "this"
@@ -145,6 +146,7 @@ def validate_body(raw: bytes, model: type[Body], context: Mapping[str, Any] | No
     try:
         return model.model_validate_json(raw, context=context)
     except ValidationError as error:
+        # `from None`: pydantic's error shows the input, and a prompt or key must not reach a log.
         raise RequestError(list(_restore_paths(_limit_faults(error, model), raw))) from None
 
 
@@ -181,6 +183,7 @@ def _limit_faults(error: ValidationError, model: type[BaseModel]) -> Sequence[Fa
     more = error.error_count() - MAX_FAULTS
     if more <= 0:
         return to_faults(error, model)
+    # Cut before they become faults: each of those looks up fields and near names.
     details = [
         InitErrorDetails(type=detail["type"], loc=detail["loc"], input=detail["input"], ctx=detail.get("ctx", {}))
         for detail in error.errors(include_url=False)[:MAX_FAULTS]

@@ -159,6 +159,7 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
     try:
         await runner.setup()
         relieve_garbage_collector()
+        # A burst of clients waits in the backlog while the loop is busy, instead of being refused.
         site = web.TCPSite(runner, host, port, backlog=1024)
         await site.start()
         on_started(_address(runner, host))
@@ -175,6 +176,7 @@ async def _wind_down(app: web.Application, site: web.TCPSite) -> None:
     manager = app.get(JOB_MANAGER)
     if manager:
         manager.executor.leave()
+    # No new connections from here on; requests that run keep theirs.
     await site.stop()
     with suppress(TimeoutError):
         async with asyncio.timeout(app[SETTINGS].environment.grace_s):

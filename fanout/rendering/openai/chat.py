@@ -152,6 +152,7 @@ def render_chat_logprobs(tokens: Sequence[TokenLogprob]) -> ChatLogprobsJson:
 
 
 def _render_token(token: str, logprob: float | None, utf8: bytes | None) -> TokenLogprobJson:
+    # A token with a replacement character ends within a character: its bytes are lost.
     if utf8 is None and REPLACEMENT not in token:
         utf8 = token.encode(errors="replace")
     return {"token": token, "logprob": logprob, "bytes": None if utf8 is None else list(utf8)}

@@ -26,6 +26,7 @@ class ChunkEncoder:
         self._head = {**head, "object": dialect.chunk_object}
         self._created = head["created"]
         self._with_usage = with_usage
+        # OpenAI sends a null with every chunk once usage is requested, and its clients expect the field.
         self._after = b',"usage":null}\n\n' if with_usage else b"}\n\n"
         self._calls = {call.index: call for call in calls}
         self._before: dict[tuple[int, int], bytes] = {}
@@ -68,6 +69,7 @@ class ChunkEncoder:
         if key in self._before:
             return b""
         call = self._calls[key[0]]
+        # A chunk belongs to one entry: it bears that label, not all of them joined.
         head = encode_json({**self._head, "model": call.target.label})
         place = encode_json(render_place(call, key[1]))
         self._before[key] = b"".join((b"data: ", head[:-1], b',"choices":[', place[:-1], b","))

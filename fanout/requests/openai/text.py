@@ -66,5 +66,6 @@ class CompletionsBody(OpenAiBody, TextSampling):
             return {"prompts": (given or "",)}
         if isinstance(given[0], int):
             return {"prompts": (tuple(given),)}
+        # Choices bear a `prompt_index` only for a list of prompts: most clients send one and know no such field.
         prompts = tuple(tuple(prompt) if isinstance(prompt, list) else prompt for prompt in given)
         return {"prompts": prompts, "many_prompts": True}

@@ -25,6 +25,7 @@ PAGES: web.AppKey[tuple[bytes, str]] = web.AppKey("pages", tuple)
 """The document as JSON, and the page."""
 
 
+# It takes a quarter of a second, which each server in one process would pay again.
 @lru_cache(maxsize=4)
 def make_pages(endpoints: tuple[Endpoint, ...]) -> tuple[bytes, str]:
     """Return the document of the endpoints as JSON, and as a page."""

@@ -96,6 +96,7 @@ def _list_objects(schema: JsonObject, schemas: Schemas) -> Iterator[tuple[str, J
         else:
             found = [(name, resolved)] if "properties" in resolved else []
         for inner in found:
+            # An object that may stand alone or in a list is described once.
             if inner[0] not in seen:
                 seen.add(inner[0])
                 yield inner

@@ -42,6 +42,7 @@ async def _pages(manager: JobManager, store: JobStore, job: Job) -> AsyncIterato
     after = -1
     while page := await store.results.list_items(job.number, after, PAGE_ITEMS):
         after = page[-1][0].item
+        # A page of long answers takes many milliseconds to render, for which the event loop must not stop.
         yield await asyncio.to_thread(_encode_page, manager, job, page)
 
 
