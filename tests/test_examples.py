@@ -14,8 +14,8 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.support.cli import run_command, run_fanout, serve_fanout
+from tests.support.documents import ROOT
 
-ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 NODE = ROOT / ".venv-clients" / "aimock" / "node"
 

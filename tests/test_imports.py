@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
 from graphlib import TopologicalSorter
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.support.documents import ROOT
+
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in (ROOT / "fanout").rglob("*.py")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fanout.config.settings import load_settings
+from tests.support.documents import ROOT
 
-ROOT = Path(__file__).parents[1]
 BY_NAME = {
     "tests/core/test_suggestions.py": "near names are found among names alone",
     "tests/dispatch/test_pricing.py": "prices are published for old models, too",

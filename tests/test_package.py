@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 import fanout
+from tests.support.documents import ROOT
 
-ROOT = Path(__file__).parents[1]
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 
 

@@ -14,9 +14,6 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +26,8 @@ from fanout.providers import ADAPTERS
 from fanout.requests.thiggle import CompletionBody
 from fanout.server.resources.job_bodies import JobBody
 from tests.support.cli import FANOUT, CommandResult, describe_shape, run_command, serve_fanout
+from tests.support.documents import ROOT, load_script, read_blocks, replace_part
 
-ROOT = Path(__file__).parents[1]
 ADDRESS = "http://127.0.0.1:8080"
 OPERATIONS = ROOT / "docs" / "operations.md"
 DOCUMENTS = ["README.md", "docs/api.md", "docs/batch.md", "docs/evaluation.md", "docs/providers.md", "docs/operations.md"]
@@ -42,23 +39,6 @@ SLEEP = """import select, time
 time.sleep = lambda seconds: select.select([], [], [], seconds)
 """
 """Run at the start of each Python: under libfaketime 0.9.10 the system's own sleep until a monotonic time fails (EINVAL)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A fenced block of a document."""
-
-    language: str
-    name: str
-    text: str
-    line: int
-
-
-def read_blocks(document: str) -> Iterator[Block]:
-    """Yield the fenced blocks of a document."""
-    text = (ROOT / document).read_text()
-    for found in re.finditer(r"^```(\w*) ?(\S*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        yield Block(found[1], found[2], found[3], text.count("\n", 0, found.start()) + 1)
 
 
 @pytest.fixture
@@ -154,16 +134,6 @@ async def test_the_picture_in_the_readme_is_what_its_command_shows() -> None:
     assert _read_texts(kept) == _read_texts(picture.draw(await picture.run()))
 
 
-def load_script(name: str) -> Any:
-    """Return a Python program of scripts/ as a module."""
-    loader = SourceFileLoader(name, str(ROOT / "scripts" / name))
-    spec = spec_from_loader(name, loader)
-    assert spec
-    module = module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
 def _read_texts(svg: str) -> Mapping[str, str]:
     """Return a picture's words by their style, with every number as `0`, without the answers."""
     texts: dict[str, str] = {}
@@ -189,17 +159,10 @@ def _render_default(value: Any) -> str:
     return "" if value in (None, ()) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def put_table(text: str) -> str:
-    """Return a document with the table between its marks."""
-    begin, end = re.search(r"<!-- environment:.*-->\n", text), text.index("<!-- /environment -->")
-    assert begin
-    return f"{text[: begin.end()]}{render_table()}\n{text[end:]}"
-
-
-def test_the_table_of_variables_is_the_programs_own() -> None:
+def test_the_table_of_variables_matches_the_program() -> None:
     text = OPERATIONS.read_text()
 
-    assert text == put_table(text), "run `python -m tests.test_readme`"
+    assert text == replace_part(text, "environment", render_table()), "run `python -m tests.test_readme`"
 
 
 def test_every_field_of_a_request_is_documented() -> None:
@@ -254,4 +217,4 @@ def test_no_document_names_a_place_outside_the_project() -> None:
 
 
 if __name__ == "__main__":
-    OPERATIONS.write_text(put_table(OPERATIONS.read_text()))
+    OPERATIONS.write_text(replace_part(OPERATIONS.read_text(), "environment", render_table()))

@@ -16,8 +16,8 @@ import pytest
 
 import fanout
 from tests.support.cli import PATIENCE_S, CommandResult, build_environ, read_address, run_command
+from tests.support.documents import ROOT
 
-ROOT = Path(__file__).parents[1]
 SCRIPTS = ("serve", "test", "check", "environment")
 TOOLS = ("sh", "cat", "cksum", "dirname", "env", "grep", "mkdir", "rm", "touch", "uname")
 

@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
-from importlib.machinery import SourceFileLoader
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.support.documents import ROOT, read_part, replace_part
+from tests.support.documents import ROOT, load_script, read_part, replace_part
 
 DOCUMENT = ROOT / "CONTRIBUTING.md"
 BOUNDS = {
@@ -33,18 +29,7 @@ BOUNDS = {
 """The least and the greatest value of each measure; of a measure with two figures, of its last."""
 
 
-def load_measure() -> ModuleType:
-    """Load the script, whose name has no suffix."""
-    loader = SourceFileLoader("measure", str(ROOT / "scripts" / "measure"))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module  # its dataclasses look their own module up
-    loader.exec_module(module)
-    return module
-
-
-measure = load_measure()
+measure = load_script("measure")
 
 
 @pytest.fixture(scope="module")
