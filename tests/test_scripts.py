@@ -67,7 +67,7 @@ def make_venv(clone: Path, *, pip: str = "") -> None:
 def stamp(clone: Path, *extras: str) -> None:
     """Leave what an installation leaves."""
     sums = subprocess.run(["cksum", "setup.cfg", "pyproject.toml"], cwd=clone, capture_output=True, text=True, check=True)
-    for extra in ("parquet", *extras):
+    for extra in ("parquet", "evaluate", *extras):
         (clone / ".venv" / f"installed-{extra}").write_text(f"{clone}\n{sums.stdout}")
 
 
@@ -201,7 +201,7 @@ async def test_requirements_are_installed_only_after_they_have_changed(clone: Pa
     assert [bool(told.err) for told in (first, second, third)] == [True, False, True]
     lines = log.read_text().splitlines()
     assert len(lines) == 2
-    assert lines[0].endswith(f"--editable {clone}[parquet]")
+    assert lines[0].endswith(f"--editable {clone}[parquet,evaluate]")
 
 
 async def test_a_failed_installation_is_repeated(clone: Path) -> None:
@@ -223,7 +223,9 @@ async def test_both_commands_share_one_environment(clone: Path, tmp_path: Path) 
 
     assert tested.out == f"clients\n{clone}/.venv/bin/python -k retries\n"
     assert served.out == "served\n"
-    assert [line.rpartition(" ")[2] for line in log.read_text().splitlines()] == [f"{clone.name.split()[1]}[parquet,test]"]
+    assert [line.rpartition(" ")[2] for line in log.read_text().splitlines()] == [
+        f"{clone.name.split()[1]}[parquet,evaluate,test]"
+    ]
 
 
 async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: Path, machine: Path) -> None:
