@@ -3,50 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import os
 import random
-import signal
 from collections import Counter
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
 from fanout.core.errors import LeaseLostError
-from fanout.jobs.job import Job
-from fanout.observability import logs
+from tests.support.builders.job_process import kill, start_process
 from tests.support.builders.jobs import open_jobs
 from tests.support.upstream.server import Upstream
 
 KILLS = {"sqlite": (50, 500), "postgresql": (10, 120)}
 """How often, and the items: with two models and two repeats four units each."""
 MODELS = ("up/sleep-0.01", "up/sleep-0.02")
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.jobs.test_kills"])
-
-
-def run_job(url: str, folder: str, job: str, store: str | None) -> None:
-    """A process of its own that runs the job, as long as it is let."""
-    logs.configure("error", "json")
-    asyncio.run(_run_job(url, Path(folder), job, store))
-
-
-async def _run_job(url: str, folder: Path, job: str, store: str | None) -> None:
-    async with open_jobs(url, folder, store=store) as kept:
-        await kept.manager.run(job)
-
-
-def start_process(url: str, folder: Path, job: Job, store: str | None = None) -> BaseProcess:
-    process = FORKS.Process(target=run_job, args=(url, str(folder), job.id, store))
-    process.start()
-    return process
-
-
-async def kill(process: BaseProcess) -> None:
-    assert process.pid
-    os.kill(process.pid, signal.SIGKILL)
-    await asyncio.to_thread(process.join)
 
 
 async def test_a_kill_loses_nothing_and_repeats_only_calls_in_flight(upstream: Upstream, tmp_path: Path, location: str) -> None:

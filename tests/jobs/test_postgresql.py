@@ -14,7 +14,7 @@ from fanout.jobs.job import Job
 from fanout.jobs.worker import JobWorker
 from fanout.observability import logs
 from fanout.store.jobs import leases
-from tests.jobs.test_kills import FORKS, kill
+from tests.support.builders.job_process import PROCESSES, kill
 from tests.support.builders.jobs import open_jobs
 from tests.support.databases import OutsideConnection
 from tests.support.postgres import Postgres
@@ -138,7 +138,7 @@ async def test_a_job_of_another_machine_is_taken_over_once_its_lease_has_run_out
     """`kill -9`: from here it cannot be seen that the process is gone."""
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(20, "up/sleep-0.2", concurrency=2)
-        process = FORKS.Process(target=run_elsewhere, args=(upstream.url, str(tmp_path), job.id, location))
+        process = PROCESSES.Process(target=run_elsewhere, args=(upstream.url, str(tmp_path), job.id, location))
         process.start()
         await upstream.wait_for_requests(4, timeout_s=30)
         with pytest.raises(LeaseLostError):

@@ -11,31 +11,11 @@ from fanout.config.providers_file import LimitsRow
 from fanout.core.errors import ProviderError
 from fanout.core.rate_limits import RateLimitStatus, Remaining
 from fanout.limits.limiter import InFlightCap, Limiter
-from fanout.limits.queue import Permit, Priority
+from fanout.limits.queue import Priority
 from fanout.limits.registry import LimiterRegistry
 from fanout.limits.upstream_quota import MAX_QUOTAS
+from tests.support.builders.limiter import FAR, acquire, build_limiter, report_limits, wait_for_waiters
 from tests.support.stalls import watch_stalls
-
-FAR = 3600.0
-
-
-def build_limiter(period_s: float = 0.2, cap: InFlightCap | None = None, max_waiting: int = 20_000, **limits: int) -> Limiter:
-    return Limiter("account", LimitsRow(**limits), cap, max_waiting=max_waiting, period_s=period_s)
-
-
-async def acquire(
-    limits: Limiter,
-    model: str = "m",
-    priority: Priority = Priority.INTERACTIVE,
-    max_tokens: int | None = None,
-    within_s: float = FAR,
-) -> Permit:
-    return await limits.acquire(model, max_tokens=max_tokens, priority=priority, deadline=time.monotonic() + within_s)
-
-
-async def wait_for_waiters(limits: Limiter, count: int) -> None:
-    while limits.snapshot().waiting < count:
-        await asyncio.sleep(0)
 
 
 def count_most_in_any_window(starts: list[float], period_s: float) -> int:
@@ -275,16 +255,9 @@ async def test_a_small_call_whose_pause_has_ended_does_not_wait_for_a_larger_lat
     await large
 
 
-async def report(limits: Limiter, rate: RateLimitStatus, model: str = "m") -> None:
-    """Make one call whose answer reports these limits."""
-    permit = await acquire(limits, model)
-    limits.record_headers(permit, rate)
-    limits.release(permit)
-
-
 async def test_a_model_with_nothing_left_stands_aside_until_the_reset() -> None:
     limits = build_limiter()
-    await report(limits, RateLimitStatus(requests=Remaining(10, 1, 0.15)), "scarce")
+    await report_limits(limits, RateLimitStatus(requests=Remaining(10, 1, 0.15)), "scarce")
     start = time.monotonic()
     await acquire(limits, "scarce")
     held = asyncio.create_task(acquire(limits, "scarce"))
@@ -301,7 +274,7 @@ async def test_calls_wait_for_tokens_that_are_not_left_while_other_models_start(
     """Tokens are not counted before an upstream reports that it counts them."""
     limits = build_limiter()
     assert not limits.counts_tokens
-    await report(limits, RateLimitStatus(tokens=Remaining(1000, 100, 0.2)))
+    await report_limits(limits, RateLimitStatus(tokens=Remaining(1000, 100, 0.2)))
     assert limits.counts_tokens
     start = time.monotonic()
     await acquire(limits, max_tokens=50)
@@ -315,7 +288,7 @@ async def test_calls_wait_for_tokens_that_are_not_left_while_other_models_start(
 async def test_a_reading_that_reports_more_wakes_the_waiters() -> None:
     """A call that started after the last reading reports that five are left: no call waits for the reset."""
     limits = build_limiter()
-    await report(limits, RateLimitStatus(requests=Remaining(10, 1, 30.0)))
+    await report_limits(limits, RateLimitStatus(requests=Remaining(10, 1, 30.0)))
     last = await acquire(limits)
     waiters = [asyncio.create_task(acquire(limits)) for _ in range(3)]
     await wait_for_waiters(limits, 3)
@@ -326,7 +299,7 @@ async def test_a_reading_that_reports_more_wakes_the_waiters() -> None:
 
 async def test_a_group_shares_its_quota_and_a_large_call_is_not_overtaken() -> None:
     limits = Limiter("account/group", LimitsRow(), is_group=True)
-    await report(limits, RateLimitStatus(tokens=Remaining(1000, 100, 0.2)), "one")
+    await report_limits(limits, RateLimitStatus(tokens=Remaining(1000, 100, 0.2)), "one")
     order: list[str] = []
 
     async def call(name: str, max_tokens: int) -> None:
@@ -339,7 +312,7 @@ async def test_a_group_shares_its_quota_and_a_large_call_is_not_overtaken() -> N
 
 async def test_a_wait_for_the_upstreams_quota_beyond_the_deadline_fails_at_once() -> None:
     limits = build_limiter()
-    await report(limits, RateLimitStatus(requests=Remaining(10, 0, 40.0)))
+    await report_limits(limits, RateLimitStatus(requests=Remaining(10, 0, 40.0)))
     with pytest.raises(ProviderError, match=r"`account` has requested a wait; .*the wait would be about 40 s") as caught:
         await acquire(limits, within_s=20)
     assert caught.value.failure.retry_after_s == pytest.approx(40, abs=1)
@@ -351,5 +324,5 @@ async def test_a_wait_for_the_upstreams_quota_beyond_the_deadline_fails_at_once(
 async def test_invented_models_cannot_fill_the_memory_with_quotas() -> None:
     limits = build_limiter()
     for number in range(3 * MAX_QUOTAS):
-        await report(limits, RateLimitStatus(requests=Remaining(10, 9, 40.0)), f"invented-{number}")
+        await report_limits(limits, RateLimitStatus(requests=Remaining(10, 9, 40.0)), f"invented-{number}")
     assert len(limits.list_reports()) == MAX_QUOTAS

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from fanout.core.rate_limits import RateLimitStatus, Remaining
-from tests.limits.test_limiter import acquire, build_limiter, report, wait_for_waiters
+from tests.support.builders.limiter import acquire, build_limiter, report_limits, wait_for_waiters
 
 
 async def test_ten_thousand_waiters_cost_nothing_while_they_wait_and_leave_quickly() -> None:
@@ -40,7 +40,7 @@ async def test_many_models_in_one_queue_cost_no_more_than_one() -> None:
 
 async def test_many_waiters_for_an_upstreams_quota_cost_no_more() -> None:
     limits = build_limiter()
-    await report(limits, RateLimitStatus(requests=Remaining(10, 0, 40.0)))
+    await report_limits(limits, RateLimitStatus(requests=Remaining(10, 0, 40.0)))
     before = time.process_time()
     tasks = [asyncio.create_task(acquire(limits)) for _ in range(5_000)]
     await wait_for_waiters(limits, 5_000)

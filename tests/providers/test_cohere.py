@@ -11,7 +11,7 @@ from fanout.core.messages import ImagePart, Message, TextPart
 from fanout.core.schema import Completion, Failure, FittedParameters, TokenLogprob
 from fanout.core.usage import Usage
 from fanout.providers.cohere import Cohere
-from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
+from tests.support.conversations import IMAGE_URL, NOW, TOOL_TURNS, WEATHER
 from tests.support.provider_calls import (
     build_adapter,
     build_call,
@@ -103,7 +103,7 @@ def test_a_conversation_is_converted() -> None:
     """Developers are the system; images by address and by their bytes."""
     messages = (
         Message("developer", (TextPart("Be "), TextPart("brief"))),
-        Message("user", (TextPart("What?"), ImagePart("https://x/y.png", "low"), ImagePart(PNG))),
+        Message("user", (TextPart("What?"), ImagePart("https://x/y.png", "low"), ImagePart(IMAGE_URL))),
         Message("assistant", "Hm"),
         Message("assistant", None),
     )
@@ -114,7 +114,7 @@ def test_a_conversation_is_converted() -> None:
             "content": [
                 {"type": "text", "text": "What?"},
                 {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "low"}},
-                {"type": "image_url", "image_url": {"url": PNG}},
+                {"type": "image_url", "image_url": {"url": IMAGE_URL}},
             ],
         },
         {"role": "assistant", "content": "Hm"},

@@ -17,7 +17,7 @@ from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import Failure, Query, TokenLogprob
 from fanout.providers.ollama import Ollama
 from fanout.providers.transport.ndjson import NdjsonDecoder
-from tests.providers.mapping.test_images import PNG
+from tests.support.conversations import PNG
 from tests.support.provider_calls import (
     KEY,
     build_adapter,

@@ -14,7 +14,7 @@ from fanout.core.sampling import Sampling
 from fanout.core.schema import Completion, Failure, FittedParameters, Query, Target
 from fanout.providers.anthropic.adapter import Anthropic
 from fanout.providers.parameter_tables import find_anthropic_family
-from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
+from tests.support.conversations import IMAGE_URL, NOW, TOOL_TURNS, WEATHER
 from tests.support.llama.process import Llama
 from tests.support.provider_calls import (
     build_adapter,
@@ -170,7 +170,7 @@ def test_images_are_sent_by_address_or_as_bytes() -> None:
     parts = (
         TextPart("What?"),
         ImagePart("https://x/y.png"),
-        ImagePart(PNG),
+        ImagePart(IMAGE_URL),
         ImagePart("data:IMAGE/GIF,%47%49F"),
         ImagePart("data:image/webp;x=1;base64,UklG%2BA%3D%3D"),
     )

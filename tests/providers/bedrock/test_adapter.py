@@ -16,7 +16,6 @@ from fanout.core.schema import Call, Completion, Query
 from fanout.providers.bedrock.adapter import Bedrock
 from fanout.providers.bedrock.frames import BROKEN_OFF, FINISH
 from fanout.providers.parameter_tables import find_converse_family
-from tests.providers.mapping.test_images import PNG
 from tests.support.bedrock_format import (
     CALL,
     EVENT_STREAM,
@@ -31,6 +30,7 @@ from tests.support.bedrock_format import (
     encode_event,
     import_botocore,
 )
+from tests.support.conversations import PNG
 from tests.support.provider_calls import (
     KEY,
     build_adapter,

@@ -14,7 +14,7 @@ from fanout.core.sampling import Sampling
 from fanout.core.schema import Completion, Failure, FittedParameters, Query, Target, TokenLogprob
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.parameter_tables import find_gemini_family
-from tests.providers.transport.test_json_provider import NOW, PNG, TOOL_TURNS, WEATHER
+from tests.support.conversations import IMAGE_URL, NOW, TOOL_TURNS, WEATHER
 from tests.support.provider_calls import (
     build_adapter,
     build_call,
@@ -151,7 +151,7 @@ def test_system_messages_stand_outside_the_conversation() -> None:
 
 def test_images_are_sent_by_address_or_as_bytes() -> None:
     """An address with the type that its name shows, if it shows one."""
-    urls = ("https://x/y.png?z=1.gif", "https://x/y", PNG)
+    urls = ("https://x/y.png?z=1.gif", "https://x/y", IMAGE_URL)
     images = tuple(ImagePart(url) for url in urls)
     assert encode_body(UP, build_call(UP, messages=(Message("user", (TextPart("What?"), *images)),)))["contents"][0][
         "parts"

@@ -21,10 +21,10 @@ from fanout.core.schema import Failure
 from fanout.providers.mapping.data_urls import MAX_IMAGE_BYTES, Image, decode_data_url
 from fanout.providers.mapping.images import MAX_IMAGES, fetch_image, inline_images
 from fanout.providers.mapping.public_addresses import PublicSocketFactory, is_public
+from tests.support.conversations import PNG
 from tests.support.openai_format import CALL
 from tests.support.upstream.canned import answer_with, serve_answers
 
-PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==")
 HERE = (ip_network("127.0.0.1/32"),)
 """The one address that a test allows: 127.0.0.2 is this machine as well, and is not among them."""
 NOT_PUBLIC = "an image of the request is at an address that is not public, where none is fetched from"

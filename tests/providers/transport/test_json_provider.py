@@ -21,6 +21,7 @@ from fanout.providers.cohere import Cohere
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.gemini.vertex import Vertex
 from fanout.providers.transport.http import HttpProvider
+from tests.support.conversations import IMAGE_URL, WEATHER
 from tests.support.provider_calls import (
     KEY,
     build_adapter,
@@ -43,32 +44,6 @@ STREAMS: list[Any] = [
     pytest.param(GOOGLE, GEMINI, GEMINI_ANSWER, id="gemini"),
     pytest.param(CO, COHERE, COHERE_ANSWER, id="cohere"),
 ]
-WEATHER: dict[str, Any] = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "description": "Today's",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
-NOW = {"type": "function", "function": {"name": "now"}}
-TOOL_TURNS = (
-    Message("user", "Weather in Paris and Rome?"),
-    Message(
-        "assistant",
-        "Looking",
-        {
-            "tool_calls": [
-                {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}},
-                {"id": "c2", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Rome"}'}},
-            ]
-        },
-    ),
-    Message("tool", '{"sky":"blue"}', {"tool_call_id": "c1"}),
-    Message("tool", "grey", {"tool_call_id": "c2"}),
-    Message("user", "Thanks"),
-)
-PNG = "data:image/png;base64,iVBORw0KGgo="
 LONG = "data:image/png;base64," + "AAAA" * 20 + "AA"
 PLACES = st.lists(st.integers(0, 10_000), max_size=40)
 
@@ -345,7 +320,7 @@ def test_a_prompt_becomes_a_message_of_the_user(provider: HttpProvider) -> None:
     ("message", "kind"),
     [
         (Message("user", (OtherPart({"type": "input_audio", "input_audio": {}}),)), "unsupported"),
-        (Message("system", (ImagePart(PNG),)), "unsupported"),
+        (Message("system", (ImagePart(IMAGE_URL),)), "unsupported"),
         (Message("function", "Noon", {"name": "now"}), "unsupported"),
         (Message("assistant", None, {"function_call": {"name": "now", "arguments": "{}"}}), "unsupported"),
         (Message("assistant", None, {"tool_calls": [{"id": "1", "type": "custom", "custom": {}}]}), "unsupported"),
@@ -375,8 +350,8 @@ def test_a_broken_image_is_refused(provider: HttpProvider, url: str) -> None:
 
 def test_omitted_parts_of_a_conversation_are_reported() -> None:
     """Names of participants; how closely to look at an image, unless that is up to the model anyway."""
-    low = (Message("user", (TextPart("?"), ImagePart(PNG, "low"))), Message("user", "Hi", {"name": "Ann"}))
-    auto = (Message("user", (TextPart("?"), ImagePart(PNG, "auto"))),)
+    low = (Message("user", (TextPart("?"), ImagePart(IMAGE_URL, "low"))), Message("user", "Hi", {"name": "Ann"}))
+    auto = (Message("user", (TextPart("?"), ImagePart(IMAGE_URL, "auto"))),)
     assert build_call(ANTHROPIC, "claude-opus-5", messages=low).fitted.ignored == ("image_url.detail", "messages.name")
     assert build_call(GOOGLE, messages=low).fitted.ignored == ("image_url.detail", "messages.name")
     assert build_call(CO, messages=low).fitted.ignored == ("messages.name",)

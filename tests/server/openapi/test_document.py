@@ -16,14 +16,13 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from fanout.server.endpoints import ENDPOINTS
 from fanout.server.middleware import auth
-from fanout.server.openapi.components import list_shapes
 from fanout.server.openapi.document import make_document
-from fanout.server.openapi.endpoint import EVENTS, JSON, Content, Endpoint
+from fanout.server.openapi.endpoint import JSON, Endpoint
 from tests.support.cli import serve_fanout as command
 from tests.support.client import Reply
 from tests.support.dialects import post
 from tests.support.server import Server, serve
-from tests.support.shapes import check_shape
+from tests.support.shapes import BY_ROUTE, check_answer, check_content
 
 EMBEDDED = {
     "extends": False,
@@ -52,33 +51,6 @@ async def document(server: Server) -> dict[str, Any]:
         return found
 
 
-def check_content(value: Any, content: Content) -> None:
-    """Check that an answer has one of the documented shapes."""
-    faults = []
-    for shape in list_shapes(content):
-        try:
-            check_shape(value, shape)
-        except ValueError as error:
-            faults.append(error)
-        else:
-            return
-    raise ExceptionGroup(f"{value} is not as documented", faults)
-
-
-def check(route: tuple[str, str], got: Reply) -> None:
-    """Check an answer against the description of its endpoint."""
-    answers = BY_ROUTE[route].answers
-    assert got.status in answers, f"{route} answered {got.status}: {got.body!r}"
-    content = answers[got.status].content
-    if got.headers["Content-Type"].startswith(EVENTS):
-        for event in got.events:
-            if event != "[DONE]":
-                check_content(event, content[EVENTS])
-    else:
-        check_content(got.json, content[JSON])
-
-
-BY_ROUTE = {endpoint.route: endpoint for endpoint in ENDPOINTS}
 EXAMPLES = [(endpoint.route, name) for endpoint in ENDPOINTS if endpoint.body for name in endpoint.examples]
 POSTED = [endpoint.route for endpoint in ENDPOINTS if endpoint.body]
 LOOKED_UP = [
@@ -143,7 +115,7 @@ async def test_every_example_works_and_has_a_documented_answer(route: tuple[str,
     got = await post(plain, route[1], BY_ROUTE[route].examples[name])
 
     assert got.status in (200, 201)
-    check(route, got)
+    check_answer(route, got)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.id)
@@ -157,7 +129,7 @@ def test_every_example_of_an_answer_has_the_documented_shape(endpoint: Endpoint)
 async def test_every_lookup_has_a_documented_answer(path: str, plain: Server) -> None:
     route = ("GET", "/v1/models/{model}" if path.startswith("/v1/models/") else path)
     async with plain.session.get(path) as response:
-        check(route, Reply(response.status, response.headers, await response.read()))
+        check_answer(route, Reply(response.status, response.headers, await response.read()))
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -172,7 +144,7 @@ async def test_answers_and_failures_of_other_providers_have_documented_shapes(
     got = await post(dialect_server, path, body)
 
     assert got.status == 200
-    check(("POST", path), got)
+    check_answer(("POST", path), got)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -181,14 +153,14 @@ async def test_answers_and_failures_of_other_providers_have_documented_shapes(
 async def test_every_status_of_a_single_call_is_documented(path: str, model: str, stream: bool, dialect_server: Server) -> None:
     question = {"messages": [{"role": "user", "content": "hi"}]} if "chat" in path else {"prompt": "hi"}
 
-    check(("POST", path), await post(dialect_server, path, {"model": model, "stream": stream, **question}))
+    check_answer(("POST", path), await post(dialect_server, path, {"model": model, "stream": stream, **question}))
 
 
 async def test_a_missed_deadline_has_a_documented_answer(dialect_server: Server) -> None:
     got = await post(dialect_server, "/v1/completion", {"model": ["up/hang", "up/first-5"], "prompt": "hi", "timeout_s": 0.2})
 
     assert got.status == 504
-    check(("POST", "/v1/completion"), got)
+    check_answer(("POST", "/v1/completion"), got)
 
 
 @pytest.mark.parametrize("route", POSTED, ids=lambda route: route[1])
@@ -207,7 +179,7 @@ async def test_every_refusal_is_documented(route: tuple[str, str]) -> None:
         for status, request in sent:
             async with server.session.post(path, **request) as response:
                 assert response.status == status
-                check(route, Reply(response.status, response.headers, await response.read()))
+                check_answer(route, Reply(response.status, response.headers, await response.read()))
 
 
 async def test_generated_requests_have_documented_answers(tmp_path: Path) -> None:

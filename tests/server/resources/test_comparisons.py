@@ -17,12 +17,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.server.openapi.test_document import check
 from tests.support.builders.settings import write_providers_file
 from tests.support.cli import PATIENCE_S, read_address, start_fanout
 from tests.support.client import Reply
 from tests.support.dialects import HI, post
 from tests.support.server import Server, serve
+from tests.support.shapes import check_answer
 from tests.support.upstream.server import Upstream
 
 SET = ["local/ngram-2", "local/ngram-5"]
@@ -54,7 +54,7 @@ async def get(server: Server, path: str = "", **query: str) -> Reply:
 async def get_page(server: Server, **query: str) -> list[dict[str, Any]]:
     got = await get(server, **query)
     assert got.status == 200, got.body
-    check(("GET", "/v1/comparisons"), got)
+    check_answer(("GET", "/v1/comparisons"), got)
     data: list[dict[str, Any]] = got.json["data"]
     return data
 
@@ -62,7 +62,7 @@ async def get_page(server: Server, **query: str) -> list[dict[str, Any]]:
 async def get_whole(server: Server, id_: str) -> dict[str, Any]:
     got = await get(server, f"/{id_}")
     assert got.status == 200, got.body
-    check(("GET", "/v1/comparisons/{id}"), got)
+    check_answer(("GET", "/v1/comparisons/{id}"), got)
     found: dict[str, Any] = got.json
     return found
 

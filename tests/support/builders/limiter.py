@@ -1,0 +1,39 @@
+"""Limiters, and calls that wait for them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from fanout.config.providers_file import LimitsRow
+from fanout.core.rate_limits import RateLimitStatus
+from fanout.limits.limiter import InFlightCap, Limiter
+from fanout.limits.queue import Permit, Priority
+
+FAR = 3600.0
+
+
+def build_limiter(period_s: float = 0.2, cap: InFlightCap | None = None, max_waiting: int = 20_000, **limits: int) -> Limiter:
+    return Limiter("account", LimitsRow(**limits), cap, max_waiting=max_waiting, period_s=period_s)
+
+
+async def acquire(
+    limits: Limiter,
+    model: str = "m",
+    priority: Priority = Priority.INTERACTIVE,
+    max_tokens: int | None = None,
+    within_s: float = FAR,
+) -> Permit:
+    return await limits.acquire(model, max_tokens=max_tokens, priority=priority, deadline=time.monotonic() + within_s)
+
+
+async def wait_for_waiters(limits: Limiter, count: int) -> None:
+    while limits.snapshot().waiting < count:
+        await asyncio.sleep(0)
+
+
+async def report_limits(limits: Limiter, rate: RateLimitStatus, model: str = "m") -> None:
+    """Make one call whose answer reports these limits."""
+    permit = await acquire(limits, model)
+    limits.record_headers(permit, rate)
+    limits.release(permit)
