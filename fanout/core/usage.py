@@ -35,6 +35,13 @@ class Usage:
     """Units the provider bills, where they differ from its tokens (Cohere)."""
     reported_cost_usd: float | None = None
     raw: JsonObject | None = None
+    priced_apart: Mapping[str, int] | None = None
+    """Tokens among those above, and other units, that may have a price of their own, by genai-prices' names.
+
+    For instance `input_audio_tokens`, `cache_audio_read_tokens`, `cache_write_1h_tokens`, `web_searches`.
+    """
+    service_tier: str | None = None
+    """Tier that the call was served in, where the provider reports one: it may have prices of its own."""
 
 
 @value_type(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class Cost:
 
     usd: float
     source: str
-    """`reported`, `providers.json` or `genai-prices` and its version."""
+    """`reported`, `providers.json`, or by whose published price: `genai-prices 0.2.3: gpt-4o`."""
 
 
 @dataclass(slots=True)

@@ -155,14 +155,14 @@ class Dispatcher:
                 running.cancelled_as = failure
                 task.cancel()
 
-    def compute_cost(self, call: Call, usage: Usage | None) -> Cost | None:
-        """Return the cost of a call with that usage; `None` where its price is not known."""
+    def compute_cost(self, call: Call, usage: Usage | None, answered: str | None = None) -> Cost | None:
+        """Return the cost of a call with that usage, by the model that answered; `None` where a price is not known."""
         target, row = call.target, self.upstreams.find_row(call).row
         model = self.settings.models.get(target.name)
         if model is None and (found := self.catalogue.find(target.name)):
             model = found.row
         provider = row.prices if row.prices is not None else target.provider or ""
-        return pricing.compute_cost(usage, model.price if model else None, provider, target.model or "")
+        return pricing.compute_cost(usage, model.price if model else None, provider, target.model or "", answered)
 
     def _track(self, running: InFlightCall, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
         self._tasks[task] = running  # also a strong reference: asyncio itself keeps only weak ones
@@ -210,7 +210,7 @@ class Dispatcher:
         """Return a call's outcome and notify the observers of it; the first one stands."""
         # A cancelled call ends in its task and in whoever awaits it, but it must be billed once.
         if running.outcome is None:
-            cost = self.compute_cost(running.call, result.usage) if isinstance(result, Completion) else None
+            cost = self.compute_cost(running.call, result.usage, result.model) if isinstance(result, Completion) else None
             running.outcome = Outcome(running.call, running.add_partial_text(result), running.build_timing(result), cost)
             self._notify(running.outcome)
         return running.outcome

@@ -1,8 +1,11 @@
-"""Cost of a call: as the provider reports it, else by the price in `providers.json`, else by genai-prices."""
+"""Cost of a call: as the provider reports it, else by the price in `providers.json`, else by genai-prices.
+
+A cost covers all that was used or is `None`: where one thing has no known price, the rest is a low figure that looks exact.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -14,12 +17,20 @@ from genai_prices.types import ModelInfo, Provider, TieredPrices, TimeOfDateCons
 from fanout.config.providers_file import PriceRow
 from fanout.core.usage import Cost, Usage
 
-Pricer = Callable[[Usage], float | None]
 SOURCE = f"genai-prices {version('genai-prices')}"
-TOKEN_PRICES = {"input": "input_mtok", "output": "output_mtok", "cached": "cache_read_mtok", "cache_write": "cache_write_mtok"}
+TOKEN_PRICES = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cached": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+}
 """Field of `TokenPrices` → field of genai-prices."""
 OTHER_PRICES = frozenset({"requests_kcount", "output_reasoning_mtok"})
-"""Prices of other things that our usage counts. It counts no audio, pages, searches, …, so their prices change nothing."""
+"""Prices of what every usage counts, besides tokens in and out."""
+PRICED_AS_TEXT = frozenset({"input_image_tokens", "cache_image_read_tokens"})
+"""Units that cost as text does where a model has no price of their own for them: vendors list one price for both."""
+OTHER_TIERS = frozenset({"batch", "fast", "flex", "priority", "reserved", "scale"})
+"""Tiers of service that cost more or less than the standard price; any other word is the standard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +54,10 @@ class TokenPrices:
     cached: float | SteppedPrice | None = None
     cache_write: float | SteppedPrice | None = None
 
-    def __call__(self, usage: Usage) -> float | None:
-        """Return the cost of a call; `None` where its tokens are unknown."""
+    def price(self, usage: Usage) -> float | None:
+        """Return the cost of a call; `None` where its tokens are unknown, or some of them may have a price of their own."""
         whole, output = usage.input_tokens, usage.output_tokens
-        if whole is None or output is None:
+        if whole is None or output is None or (usage.priced_apart and not _is_text(usage.priced_apart)):
             return None
         # Cached tokens are among the input's. Bounded, so that a host's odd figures never give a negative cost.
         cached = min(usage.cached_input_tokens or 0, whole)
@@ -58,6 +69,51 @@ class TokenPrices:
         return cost / 1e6
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedPrice:
+    """What genai-prices knows of a model."""
+
+    model: ModelInfo
+    provider: Provider
+    tier: str | None
+    units: frozenset[str]
+    """Units that have a price."""
+    tokens: TokenPrices | None
+    """`None`: tokens alone do not make the cost, or it depends on the hour."""
+
+    def price(self, usage: Usage) -> float | None:
+        """Return the cost of a call; `None` where it is not known whole."""
+        apart = usage.priced_apart
+        if self.tokens and not apart:
+            return self.tokens.price(usage)
+        for unit, count in (apart or {}).items():
+            if count and unit not in self.units and unit not in PRICED_AS_TEXT:
+                return None
+        return self._delegate_to_library(usage)
+
+    def _delegate_to_library(self, usage: Usage) -> float | None:
+        """Return a cost by genai-prices' arithmetic, 0.1 ms a call."""
+        from genai_prices import Usage as Units
+
+        whole, output = usage.input_tokens, usage.output_tokens
+        if whole is None or output is None:
+            return None
+        cached = min(usage.cached_input_tokens or 0, whole)
+        counts = {
+            "input_tokens": whole,
+            "output_tokens": output,
+            "cache_read_tokens": cached,
+            "cache_write_tokens": min(usage.cache_write_tokens or 0, whole - cached),
+            "output_reasoning_tokens": min(usage.reasoning_tokens or 0, output),
+        }
+        apart = {unit: count for unit, count in (usage.priced_apart or {}).items() if unit in self.units}
+        try:
+            price = self.model.calc_price(Units(**counts, **apart), self.provider, price_context=_to_context(self.tier))
+        except ValueError:  # parts that exceed their whole, or of which it is not known how much came from the cache
+            return None
+        return float(price.total_price)
+
+
 def load_prices() -> None:
     """Read the price data, 20 ms (2026-11-20). Run it in a thread, else the first call with a price reads it on the loop."""
     from genai_prices.data_snapshot import get_snapshot
@@ -65,58 +121,100 @@ def load_prices() -> None:
     get_snapshot()
 
 
-def compute_cost(usage: Usage | None, own: PriceRow | None, provider: str, model: str) -> Cost | None:
-    """Return the cost of a call; `None` where the usage or the price is unknown.
+def compute_cost(
+    usage: Usage | None, own: PriceRow | None, provider: str, model: str, answered: str | None = None
+) -> Cost | None:
+    """Return the cost of a call; `None` where the usage is unknown, or the price of anything that was used.
 
-    `own` is the price in `providers.json`; `provider` the provider's name in genai-prices, empty where it has none.
+    Args:
+        usage: the usage that the provider reported.
+        own: the price in `providers.json`, if any.
+        provider: the provider's name in genai-prices; empty where it has none.
+        model: the model's name in the request.
+        answered: the model's name in the answer, by which it is priced: aliases move, a deployment's name is its owner's.
     """
     if usage is None:
         return None
     # The provider's own figure is what it bills, discounts included.
     if usage.reported_cost_usd is not None:
         return Cost(usage.reported_cost_usd, "reported")
-    usage = _to_billed_usage(usage)
+    billed = _to_billed_usage(usage)
+    if billed is None:
+        return None
     if own:
         rates = (own.input_usd_per_mtok, own.output_usd_per_mtok, own.cached_usd_per_mtok, own.cache_write_usd_per_mtok)
-        usd, source = TokenPrices(*rates)(usage), "providers.json"
+        usd, source = TokenPrices(*rates).price(billed), "providers.json"
     else:
-        pricer = find_pricer(provider, model) if provider else None
-        usd, source = pricer(usage) if pricer else None, SOURCE
+        found = _find_price_of_answer(provider, model, answered, usage.service_tier)
+        usd, source = (found.price(billed), f"{SOURCE}: {found.model.id}") if found else (None, SOURCE)
     return None if usd is None else Cost(usd, source)
 
 
-def _to_billed_usage(usage: Usage) -> Usage:
-    """Return what the provider bills, where that is not what its model saw (Cohere)."""
-    billed = usage.billed or {}
-    given, generated = billed.get("input_tokens"), billed.get("output_tokens")
+def _to_billed_usage(usage: Usage) -> Usage | None:
+    """Return what the provider bills, where that is not what its model saw (Cohere); `None` for units without a price."""
+    if not usage.billed:
+        return usage
+    billed = dict(usage.billed)
+    given, generated = billed.pop("input_tokens", None), billed.pop("output_tokens", None)
+    if any(billed.values()):
+        return None
     if given is None or generated is None:
         return usage
     return replace(usage, input_tokens=round(given), output_tokens=round(generated), cached_input_tokens=None)
 
 
-def find_pricer(provider: str, model: str) -> Pricer | None:
-    """Return the pricer that genai-prices has for a model today; `None` where it has none."""
-    return _find_pricer(provider, model, datetime.now(UTC).date())
+def _find_price_of_answer(provider: str, model: str, answered: str | None, tier: str | None) -> PublishedPrice | None:
+    if not provider:
+        return None
+    found = find_price(provider, answered or model, tier)
+    if found is None and answered and is_dated(answered, model):
+        found = find_price(provider, model, tier)
+    return found
+
+
+def is_dated(answered: str, model: str) -> bool:
+    """Return whether a name is the other's with a date or a number behind: `gpt-4o-2024-08-06` is `gpt-4o`."""
+    rest = answered.removeprefix(model)
+    return rest != answered and rest[:1] in "-@:" and rest[1:2].isdigit()
+
+
+def find_price(provider: str, model: str, tier: str | None = None) -> PublishedPrice | None:
+    """Return the price that genai-prices has for a model today; `None` where it has none."""
+    return _find_published(provider, model, tier if tier in OTHER_TIERS else None, datetime.now(UTC).date())
 
 
 @lru_cache(maxsize=4096)
-def _find_pricer(provider: str, model: str, day: date) -> Pricer | None:
+def _find_published(provider_id: str, model_name: str, tier: str | None, day: date) -> PublishedPrice | None:
     # The day is part of the cache's key, because prices may change by date.
     from genai_prices.data_snapshot import get_snapshot
 
-    try:
-        found_provider, found = get_snapshot().find_provider_model(model, None, provider, None)
-    except LookupError:
+    # By exact name, and without the library's own cache: it guesses providers by parts of names, and grows with every name.
+    providers = get_snapshot().providers
+    provider = next((provider for provider in providers if provider.id == provider_id), None)
+    model = provider.find_model(model_name, all_providers=providers) if provider else None
+    if provider is None or model is None:
         return None
-    if found_provider.id != provider:  # genai-prices also guesses by parts of names: `google-lab` would cost what Google does
+    moment = datetime.combine(day, time.min, UTC)
+    standard = model.get_prices(moment)
+    price = model.get_prices(moment, _to_context(tier)) if tier else standard
+    known = {name: value for name, value in vars(price).items() if value is not None}
+    if "input_mtok" not in known or "output_mtok" not in known or (tier and price == standard):
         return None
-    price = vars(found.get_prices(datetime.combine(day, time.min, UTC)))
-    known = {name: value for name, value in price.items() if value is not None}
-    if "input_mtok" not in known or "output_mtok" not in known:
-        return None
-    if _has_hourly_prices(found) or not OTHER_PRICES.isdisjoint(known):
-        return lambda usage: _delegate_to_library(found, found_provider, usage)
-    return TokenPrices(**{field: _convert_price(known[name]) for field, name in TOKEN_PRICES.items() if name in known})
+    tokens = None
+    if not _has_hourly_prices(model) and OTHER_PRICES.isdisjoint(known):
+        tokens = TokenPrices(**{field: _convert_price(known[name]) for field, name in TOKEN_PRICES.items() if name in known})
+    return PublishedPrice(model, provider, tier, _list_units(known), tokens)
+
+
+def _to_context(tier: str | None) -> Mapping[str, str] | None:
+    """Return a tier as genai-prices' variants name it: OpenAI's and Google's as a tier, Anthropic's as a speed."""
+    return {"service_tier": tier, "speed": tier} if tier else None
+
+
+def _list_units(prices: Mapping[str, object]) -> frozenset[str]:
+    from genai_prices.data_units import unit_data
+
+    return frozenset(unit for unit, described in unit_data.items() if described.get("price_key") in prices)
 
 
 def _has_hourly_prices(model: ModelInfo) -> bool:
@@ -134,19 +232,5 @@ def _find_price(price: float | SteppedPrice, input_tokens: int) -> float:
     return price.find(input_tokens) if isinstance(price, SteppedPrice) else price
 
 
-def _delegate_to_library(model: ModelInfo, provider: Provider, usage: Usage) -> float | None:
-    """Return a cost that depends on the hour, or on more than tokens in and out: genai-prices' arithmetic, 0.1 ms a call."""
-    from genai_prices import Usage as Units
-
-    whole, output = usage.input_tokens, usage.output_tokens
-    if whole is None or output is None:
-        return None
-    cached = min(usage.cached_input_tokens or 0, whole)
-    units = Units(
-        input_tokens=whole,
-        output_tokens=output,
-        cache_read_tokens=cached,
-        cache_write_tokens=min(usage.cache_write_tokens or 0, whole - cached),
-        output_reasoning_tokens=min(usage.reasoning_tokens or 0, output),
-    )
-    return float(model.calc_price(units, provider).total_price)
+def _is_text(apart: Mapping[str, int]) -> bool:
+    return not any(count for unit, count in apart.items() if unit not in PRICED_AS_TEXT)

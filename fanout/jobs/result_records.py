@@ -53,7 +53,10 @@ class JobResultJson(TypedDict):
     attempts: Annotated[int, Doc("Attempts upstream, retries included.")]
     tokens_per_second: Annotated[float | None, Doc("Output tokens per second of the successful attempt.")]
     cost_usd: Annotated[float | None, Doc("US dollars; null: the price or the usage is unknown.")]
-    cost_source: Annotated[str | None, Doc("`reported` by the provider, `providers.json`, or `genai-prices` and its version.")]
+    cost_source: Annotated[
+        str | None,
+        Doc("`reported` by the provider, `providers.json`, or genai-prices with its version and the model by whose price."),
+    ]
     ignored_parameters: Annotated[list[str], Doc("Parameters that this model cannot take.")]
     adjusted_parameters: Annotated[
         dict[str, AdjustmentJson], Doc("Parameters that were sent with another value than requested.")

@@ -238,7 +238,7 @@ def _parse_logprobs(raw: object) -> tuple[TokenLogprob, ...] | None:
     tokens: list[TokenLogprob] = []
     for item in as_objects(raw):
         numbers = item.get("logprobs")
-        known = [value for value in numbers if isinstance(value, int | float)] if isinstance(numbers, list) else []
+        known = [number for value in numbers if (number := as_number(value)) is not None] if isinstance(numbers, list) else []
         total = as_number(math.fsum(known)) if known else None
         tokens.append(TokenLogprob(as_text(item.get("text")), total))
     return tuple(tokens) or None
@@ -249,6 +249,6 @@ def _parse_usage(raw: object) -> Usage | None:
         return None
     # What is billed is often far less than what the model saw.
     tokens, units = as_object(raw.get("tokens")), as_object(raw.get("billed_units"))
-    billed = {name: value for name, value in units.items() if isinstance(value, int | float) and not isinstance(value, bool)}
+    billed = {name: number for name, value in units.items() if (number := as_number(value)) is not None and number >= 0}
     input_tokens, output_tokens = as_count(tokens.get("input_tokens")), as_count(tokens.get("output_tokens"))
     return build_usage(input_tokens, output_tokens, as_count(raw.get("cached_tokens")), billed=billed, raw=raw)

@@ -64,7 +64,10 @@ class EndJson(TypedDict):
     upstream_model: Annotated[str | None, Doc("The model's name as the provider reports it.")]
     timing: Annotated[ChoiceTimingJson, Doc("Milliseconds that the answer took.")]
     cost_usd: Annotated[float | None, Doc("US dollars; null: the price or the usage is unknown.")]
-    cost_source: Annotated[str | None, Doc("`reported` by the provider, `providers.json`, or `genai-prices` and its version.")]
+    cost_source: Annotated[
+        str | None,
+        Doc("`reported` by the provider, `providers.json`, or genai-prices with its version and the model by whose price."),
+    ]
     ignored_parameters: Annotated[Sequence[str], Doc("Parameters of the request that this model cannot take.")]
     adjusted_parameters: Annotated[
         Mapping[str, AdjustmentJson], Doc("Parameters that were sent with another value than requested.")

@@ -80,7 +80,7 @@ def test_a_reported_cost_beats_a_configured_price_and_that_beats_the_published_o
     assert pricing.compute_cost(known, OWN, "openai", "gpt-4o") == Cost(2.0, "providers.json")
     published = pricing.compute_cost(known, None, "openai", "gpt-4o")
     assert published is not None
-    assert published.source == pricing.SOURCE
+    assert published.source == f"{pricing.SOURCE}: gpt-4o"
     assert published.source.startswith("genai-prices 0.")
     assert published.usd not in (0, 2.0)
 
@@ -151,9 +151,9 @@ def test_every_published_price_gives_the_cost_that_genai_prices_gives() -> None:
     """This covers all of its models, so that a new unit or rule in genai-prices shows here."""
     wrong = []
     for provider, model in list_models():
-        pricer = pricing.find_pricer(provider.id, model.id)
-        for name in ("long", "written") if pricer else ():
-            cost = pricer(USAGES[name]) if pricer else None
+        price = pricing.find_price(provider.id, model.id)
+        for name in ("long", "written") if price else ():
+            cost = price.price(USAGES[name]) if price else None
             if cost != pytest.approx(compute_by_genai_prices(USAGES[name], provider.id, model.id), abs=1e-9):
                 wrong.append((provider.id, model.id, name))
     assert wrong == []
@@ -161,21 +161,19 @@ def test_every_published_price_gives_the_cost_that_genai_prices_gives() -> None:
 
 def test_only_prices_that_need_it_are_computed_by_genai_prices() -> None:
     """`TokenPrices` takes 2 µs, genai-prices' own arithmetic 100 (2026-11); 11 of 1,959 models need it."""
-    pricers = {(provider.id, model.id): pricing.find_pricer(provider.id, model.id) for provider, model in list_models()}
-    known = {name: pricer for name, pricer in pricers.items() if pricer}
-    slow = [name for name, pricer in known.items() if not isinstance(pricer, pricing.TokenPrices)]
+    prices = {(provider.id, model.id): pricing.find_price(provider.id, model.id) for provider, model in list_models()}
+    known = {name: price.tokens for name, price in prices.items() if price}
+    slow = [name for name, tokens in known.items() if tokens is None]
     assert 0 < len(slow) < len(known) / 50
     by_the_hour = {(provider.id, model.id) for provider, model in list_models() if "TimeOfDateConstraint" in repr(model.prices)}
     assert by_the_hour & known.keys() <= set(slow)  # else the first call's hour would hold all day
-    assert isinstance(known["openai", "gpt-4o"], pricing.TokenPrices)
-    assert any(
-        isinstance(pricer, pricing.TokenPrices) and isinstance(pricer.input, pricing.SteppedPrice) for pricer in known.values()
-    )
+    assert known["openai", "gpt-4o"] is not None
+    assert any(tokens and isinstance(tokens.input, pricing.SteppedPrice) for tokens in known.values())
 
 
 def test_a_price_is_found_once_a_day_and_then_costs_microseconds() -> None:
     usage = Usage(1_000, 500, 100)
-    assert pricing.find_pricer("openai", "gpt-5.5") is pricing.find_pricer("openai", "gpt-5.5")
+    assert pricing.find_price("openai", "gpt-5.5") is pricing.find_price("openai", "gpt-5.5")
 
     def measure_s() -> float:
         start = time.thread_time()
@@ -192,10 +190,11 @@ def test_a_price_that_changes_on_a_day_changes_on_that_day() -> None:
     found = get_snapshot().find_provider_model(model, None, provider, None)[1]
     inputs = []
     for day in (9, 10):
-        pricer = pricing._find_pricer(provider, model, date(2025, 6, day))
-        assert isinstance(pricer, pricing.TokenPrices)
-        assert pricer.input == float(vars(found.get_prices(datetime(2025, 6, day, 12, tzinfo=UTC)))["input_mtok"])
-        inputs.append(pricer.input)
+        price = pricing._find_published(provider, model, None, date(2025, 6, day))
+        assert price
+        assert price.tokens
+        assert price.tokens.input == float(vars(found.get_prices(datetime(2025, 6, day, 12, tzinfo=UTC)))["input_mtok"])
+        inputs.append(price.tokens.input)
     assert inputs[0] > inputs[1]
 
 
@@ -212,3 +211,125 @@ def test_billed_tokens_are_priced_where_they_differ_from_the_models() -> None:
     cost = pricing.compute_cost(usage, PriceRow(input_usd_per_mtok=100, output_usd_per_mtok=1000), "", "m")
     assert cost
     assert cost.usd == pytest.approx((1 * 100 + 9 * 1000) / 1e6)
+
+
+def test_billed_units_without_a_price_make_the_cost_unknown() -> None:
+    usage = Usage(input_tokens=496, output_tokens=11, billed={"input_tokens": 1, "output_tokens": 9, "search_units": 1})
+    assert compute_usd(usage, OWN) is None
+    assert compute_usd(Usage(496, 11, billed={"input_tokens": 1, "output_tokens": 9, "search_units": 0}), OWN) is not None
+
+
+# What has a price of its own
+
+
+def apart(whole: int, output: int, cached: int | None = None, written: int | None = None, **units: int) -> Usage:
+    return Usage(whole, output, cached, written, priced_apart=units)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "usage", "mtok_usd"),
+    [
+        ("google", "gemini-2.5-flash", apart(125, 35, input_audio_tokens=119), 6 * 0.3 + 119 * 1 + 35 * 2.5),
+        ("google", "gemini-2.5-flash-image", apart(4, 1290, output_image_tokens=1290), 4 * 0.3 + 1290 * 30),
+        ("openai", "gpt-audio-mini", apart(53, 123, input_audio_tokens=37), 16 * 0.6 + 37 * 10 + 123 * 2.4),
+        ("openai", "gpt-audio-mini", apart(53, 123, output_audio_tokens=100), 53 * 0.6 + 23 * 2.4 + 100 * 20),
+        (
+            "google",
+            "gemini-2.5-flash",
+            apart(1000, 0, 500, input_audio_tokens=600, cache_audio_read_tokens=400),
+            300 * 0.3 + 200 * 1 + 100 * 0.03 + 400 * 0.1,
+        ),
+        ("anthropic", "claude-opus-4-8", apart(1000, 0, None, 900, cache_write_1h_tokens=400), 100 * 5 + 500 * 6.25 + 400 * 10),
+        ("anthropic", "claude-opus-4-8", apart(10, 10, web_searches=3), 10 * 5 + 10 * 25 + 3e6 * 0.01),
+        ("openai", "gpt-4o", apart(100, 10, input_image_tokens=90), 100 * 2.5 + 10 * 10),  # images cost there what text does
+    ],
+)
+def test_what_has_a_price_of_its_own_is_counted_at_it(provider: str, model: str, usage: Usage, mtok_usd: float) -> None:
+    assert compute_usd(usage, None, provider, model) == pytest.approx(mtok_usd / 1e6, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "usage"),
+    [
+        ("openai", "gpt-4o", apart(100, 10, input_audio_tokens=90)),
+        ("openai", "gpt-4o", apart(100, 10, output_audio_tokens=1)),
+        ("google", "gemini-2.5-flash", apart(100, 10, output_image_tokens=1)),
+        ("google", "gemini-2.5-flash", apart(100, 10, input_video_tokens=90)),
+        ("google", "gemini-2.5-flash", apart(100, 10, input_other_tokens=90)),
+        ("groq", "llama-3.3-70b-versatile", apart(100, 10, None, 50, cache_write_1h_tokens=50)),
+        ("groq", "llama-3.3-70b-versatile", apart(100, 10, web_searches=1)),
+        ("perplexity", "sonar-deep-research", apart(100, 10, citation_tokens=5)),
+        ("google", "gemini-2.5-flash", apart(100, 10, 50, input_audio_tokens=90)),  # how much audio was cached is not known
+        ("openai", "gpt-audio-mini", apart(53, 123, input_audio_tokens=54)),  # more than there was
+    ],
+)
+def test_a_part_without_a_known_price_makes_the_cost_unknown_and_never_a_part_of_it(
+    provider: str, model: str, usage: Usage
+) -> None:
+    assert compute_usd(Usage(usage.input_tokens, usage.output_tokens), None, provider, model) is not None
+    assert compute_usd(usage, None, provider, model) is None
+
+
+def test_a_configured_price_is_one_of_text() -> None:
+    assert compute_usd(apart(100, 10, input_audio_tokens=90), OWN) is None
+    assert compute_usd(apart(100, 10, None, 90, cache_write_1h_tokens=90), OWN) is None
+    assert compute_usd(apart(100, 10, input_image_tokens=90), OWN) == pytest.approx((100 * 2 + 10 * 10) / 1e6)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "tier", "times"),
+    [
+        ("openai", "gpt-5", "default", 1),
+        ("openai", "gpt-5", "flex", 0.5),
+        ("openai", "gpt-5", "priority", 2),
+        ("anthropic", "claude-opus-4-8", "fast", 2),
+        ("anthropic", "claude-opus-4-8", "standard", 1),
+        ("groq", "llama-3.3-70b-versatile", "on_demand", 1),
+        ("openai", "gpt-4o", "scale", None),
+        ("aws", "anthropic.claude-sonnet-4-5-20250929-v1:0", "flex", None),
+    ],
+)
+def test_a_tier_of_service_has_its_own_price_or_none(provider: str, model: str, tier: str, times: float | None) -> None:
+    standard = compute_usd(Usage(1000, 100), None, provider, model)
+    found = compute_usd(Usage(1000, 100, service_tier=tier), None, provider, model)
+    assert standard
+    assert found == (None if times is None else pytest.approx(standard * times))
+
+
+# By the model that answered
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "answered", "source"),
+    [
+        ("azure", "my-deployment", "gpt-4.1-mini-2025-04-14", "gpt-4.1-mini"),
+        ("deepseek", "deepseek-chat", "deepseek-v4-flash", "deepseek-v4-flash"),
+        ("openai", "gpt-4o", "gpt-4o-mini-2024-07-18", "gpt-4o-mini"),
+        ("openai", "gpt-4o", None, "gpt-4o"),
+        ("openai", "gpt-4o", "", "gpt-4o"),
+        ("perplexity", "sonar", "sonar-2026-11-01", "sonar"),  # a dated name of the one in the request
+    ],
+)
+def test_the_price_is_that_of_the_model_that_answered_and_its_source_names_it(
+    provider: str, model: str, answered: str | None, source: str
+) -> None:
+    cost = pricing.compute_cost(Usage(1000, 1000), None, provider, model, answered)
+    assert cost
+    assert cost.source == f"{pricing.SOURCE}: {source}"
+    expected = compute_by_genai_prices(Usage(1000, 1000), provider, source)
+    assert cost.usd == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("answered", ["m-1", "gpt-4o-nova", "x" * 10_000])
+def test_a_model_that_answered_in_place_of_another_is_never_priced_as_that_one(answered: str) -> None:
+    known = pricing.find_price("azure", answered)
+    cost = pricing.compute_cost(Usage(10, 10), None, "azure", "gpt-4", answered)
+    assert cost is None or (known and cost.source.endswith(known.model.id))
+
+
+def test_names_that_answers_make_up_are_not_kept_for_ever() -> None:
+    kept = len(get_snapshot()._lookup_cache)
+    for number in range(100):
+        pricing.compute_cost(Usage(10, 10), None, "openai", "gpt-4o", f"gpt-4o-{number}")
+    assert len(get_snapshot()._lookup_cache) == kept
+    assert pricing._find_published.cache_info().maxsize == 4096

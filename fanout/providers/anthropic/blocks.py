@@ -152,9 +152,16 @@ def _read_explanation(body: JsonObject) -> str | None:
 
 def _parse_usage(raw: JsonObject) -> Usage | None:
     cached, written = as_count(raw.get("cache_read_input_tokens")), as_count(raw.get("cache_creation_input_tokens"))
+    hourly = as_count(as_object(raw.get("cache_creation")).get("ephemeral_1h_input_tokens"))
     input_tokens = add_cached(as_count(raw.get("input_tokens")), cached, written)
+    output_tokens = as_count(raw.get("output_tokens"))
     reasoning = as_count(as_object(raw.get("output_tokens_details")).get("thinking_tokens"))
-    return build_usage(input_tokens, as_count(raw.get("output_tokens")), cached, written, reasoning, raw=raw)
+    apart = {
+        "cache_write_1h_tokens": hourly,
+        "web_searches": as_count(as_object(raw.get("server_tool_use")).get("web_search_requests")),
+    }
+    tier = "fast" if raw.get("speed") == "fast" else raw.get("service_tier")
+    return build_usage(input_tokens, output_tokens, cached, written, reasoning, apart=apart, service_tier=tier, raw=raw)
 
 
 def _block_index(event: JsonObject) -> int | None:

@@ -14,7 +14,7 @@ from multidict import istr
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject, parse
 from fanout.core.schema import Answer, Choice, Completion, FailureKind, FinishReason
-from fanout.core.usage import Usage
+from fanout.core.usage import Usage, sum_known
 from fanout.providers.bedrock.event_stream import FrameDecoder
 from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.completions import (
@@ -89,7 +89,7 @@ class FrameReader(AnswerReader):
                 calls.append(make_tool_call(use.get("name"), use.get("input"), use.get("toolUseId")))
         answer = Answer(text, thoughts or None, None, tuple(calls))
         choice = Choice(answer, *_parse_finish(origin, body.get("stopReason")))
-        return build_completion(origin, {}, (choice,), _parse_usage(body.get("usage")))
+        return build_completion(origin, {}, (choice,), _parse_usage(body.get("usage"), body.get("serviceTier")))
 
     @staticmethod
     def parse_error(origin: Origin, body: JsonObject) -> ProviderError:
@@ -124,7 +124,7 @@ class FrameReader(AnswerReader):
             case "messageStop":
                 self._finish(_parse_finish(self._origin, event.get("stopReason")))
             case "metadata":
-                self._usage = _parse_usage(event.get("usage"))
+                self._usage = _parse_usage(event.get("usage"), event.get("serviceTier"))
                 # `metadata` is the last frame, behind `messageStop`
                 self.is_ended = bool(self._choices) and self._choice().is_finished
 
@@ -163,12 +163,16 @@ def _read_thoughts(block: JsonObject) -> str:
     return as_text(as_object(reasoning.get("reasoningText", reasoning)).get("text"))
 
 
-def _parse_usage(raw: object) -> Usage | None:
+def _parse_usage(raw: object, tier: object) -> Usage | None:
     """Return tokens as this project counts them: Converse counts what came from or went to the cache beside the input."""
-    figures = as_object(raw)
+    figures, service_tier = as_object(raw), as_object(tier).get("type")
     given, output = as_count(figures.get("inputTokens")), as_count(figures.get("outputTokens"))
     cached, written = as_count(figures.get("cacheReadInputTokens")), as_count(figures.get("cacheWriteInputTokens"))
-    return build_usage(add_cached(given, cached, written), output, cached, written, raw=figures)
+    hourly = [as_count(item.get("inputTokens")) for item in as_objects(figures.get("cacheDetails")) if item.get("ttl") == "1h"]
+    apart = {"cache_write_1h_tokens": sum_known(hourly)}
+    return build_usage(
+        add_cached(given, cached, written), output, cached, written, apart=apart, service_tier=service_tier, raw=figures
+    )
 
 
 def _to_error(origin: Origin, error: JsonObject, error_type: object) -> ProviderError:

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Choice, Completion, FailureKind, FinishReason, TokenLogprob
-from fanout.core.usage import Usage
+from fanout.providers.gemini.token_counts import parse_usage
 from fanout.providers.mapping.answer_reader import AnswerReader
-from fanout.providers.mapping.completions import Finish, build_completion, build_usage, make_tool_call, read_finish, read_index
+from fanout.providers.mapping.completions import Finish, build_completion, make_tool_call, read_finish, read_index
 from fanout.providers.mapping.error_objects import find_error, is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_number, as_object, as_objects, as_text
@@ -176,7 +176,7 @@ class CandidateReader(AnswerReader):
 
 def _complete(origin: Origin, body: JsonObject, choices: tuple[Choice, ...]) -> Completion:
     head = {"model": body.get("modelVersion"), "id": body.get("responseId")}
-    return build_completion(origin, head, choices, _parse_usage(body.get("usageMetadata")))
+    return build_completion(origin, head, choices, parse_usage(body.get("usageMetadata")))
 
 
 def _read_block(body: JsonObject) -> Finish | None:
@@ -237,23 +237,6 @@ def _parse_logprobs(raw: object) -> tuple[TokenLogprob, ...] | None:
 
 def _read_logprob(item: JsonObject) -> float | None:
     return as_number(item.get("logProbability", 0))
-
-
-def _parse_usage(raw: object) -> Usage | None:
-    """Return input with what came from the cache, output with thoughts, which stand beside `candidatesTokenCount`.
-
-    Whatever is missing beside a known total is 0: proto3 leaves zeros out.
-    """
-    if not isinstance(raw, dict):
-        return None
-    prompt, tools = as_count(raw.get("promptTokenCount")), as_count(raw.get("toolUsePromptTokenCount"))
-    candidates, thoughts = as_count(raw.get("candidatesTokenCount")), as_count(raw.get("thoughtsTokenCount"))
-    # Only beside a total is a missing count known to be 0.
-    is_known = as_count(raw.get("totalTokenCount")) is not None
-    given = (prompt or 0) + (tools or 0) if is_known or prompt is not None else None
-    has_output = is_known or candidates is not None or thoughts is not None
-    output = (candidates or 0) + (thoughts or 0) if has_output else None
-    return build_usage(given, output, as_count(raw.get("cachedContentTokenCount")), None, thoughts, raw=raw)
 
 
 def _find_kind(status: int | None, error: JsonObject) -> FailureKind | None:

@@ -9,7 +9,8 @@ from fanout.core.json_text import JsonObject, dump
 from fanout.core.schema import Choice, Completion, FinishReason
 from fanout.core.usage import Usage
 from fanout.providers.mapping.failures import Origin
-from fanout.providers.mapping.json_fields import as_name, as_text
+from fanout.providers.mapping.json_fields import as_count, as_name, as_text
+from fanout.providers.mapping.reported_costs import read_cost_usd
 
 Finish = tuple[FinishReason | None, str | None]
 """End of a choice: our reason, and the provider's own word where it is another.
@@ -35,8 +36,7 @@ def read_finish(word: object, reasons: Mapping[str, FinishReason], *, has_calls:
 
 def read_index(choice: JsonObject) -> int:
     """Return the place of a choice among those of its answer; the first where it names none."""
-    index = choice.get("index")
-    return index if isinstance(index, int) else 0
+    return as_count(choice.get("index")) or 0
 
 
 def build_completion(origin: Origin, head: Mapping[str, Any], choices: tuple[Choice, ...], usage: Usage | None) -> Completion:
@@ -65,14 +65,52 @@ def build_usage(
     written: int | None = None,
     reasoning: int | None = None,
     *,
+    apart: Mapping[str, int | None] | None = None,
     billed: Mapping[str, float] | None = None,
-    cost_usd: float | None = None,
+    service_tier: object = None,
     raw: JsonObject,
 ) -> Usage | None:
-    """Return the usage of a call; `None` where the provider reported nothing."""
+    """Return the usage of a call; `None` where the provider reported nothing.
+
+    The parts never exceed their whole, whatever the provider sent: sums, prices and columns rely on it.
+
+    Args:
+        input_tokens: with what came from the cache and went into it.
+        output_tokens: with reasoning.
+        cached: input that came from the cache.
+        written: input that went into the cache.
+        reasoning: output that is thinking; more than the output stands beside it.
+        apart: what may have a price of its own, see `Usage.priced_apart`.
+        billed: units that are billed in place of tokens.
+        service_tier: the tier that the call was served in.
+        raw: the provider's own object, which may also state the cost.
+    """
+    cost_usd = read_cost_usd(raw)
     if input_tokens is None and output_tokens is None and not billed and cost_usd is None:
         return None
-    return Usage(input_tokens, output_tokens, cached, written, reasoning, billed or None, cost_usd, raw)
+    if reasoning and output_tokens is not None and reasoning > output_tokens:
+        output_tokens += reasoning
+    # Sums of two counts may exceed what a count may be.
+    input_tokens, output_tokens = as_count(input_tokens), as_count(output_tokens)
+    cached = _keep_part(cached, input_tokens)
+    written = _keep_part(written, None if input_tokens is None else input_tokens - (cached or 0))
+    known = {name: count for name, count in apart.items() if count is not None} if apart else {}
+    return Usage(
+        input_tokens,
+        output_tokens,
+        cached,
+        written,
+        _keep_part(reasoning, output_tokens),
+        billed or None,
+        cost_usd,
+        raw,
+        known if any(known.values()) else None,
+        as_name(service_tier),
+    )
+
+
+def _keep_part(part: int | None, whole: int | None) -> int | None:
+    return part if part is not None and whole is not None and part <= whole else None
 
 
 def add_cached(input_tokens: int | None, cached: int | None, written: int | None) -> int | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable, Mapping
 
 from fanout.core.json_text import JsonObject
+
+MAX_COUNT = 2**53 - 1
+"""Of whatever is counted or measured. A larger figure is garbled; JavaScript would round it, and sums leave 64 bits."""
 
 
 def as_object(value: object) -> JsonObject:
@@ -28,12 +31,23 @@ def as_name(value: object) -> str | None:
 
 
 def as_number(value: object) -> float | None:
-    """Return `value` where it is a finite number."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
+    """Return `value` where it is a number that a figure can be: finite, and within 2^53."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and -MAX_COUNT <= value <= MAX_COUNT:
+        return float(value)
+    return None
 
 
 def as_count(value: object) -> int | None:
     """Return `value` where it is a number of tokens."""
     if type(value) is int:  # nearly always, and a dozen times an answer; a bool is none
-        return value if value >= 0 else None
-    return int(value) if isinstance(value, float) and value.is_integer() and value >= 0 else None
+        return value if 0 <= value <= MAX_COUNT else None
+    return int(value) if isinstance(value, float) and 0 <= value <= MAX_COUNT and value.is_integer() else None
+
+
+def find_count(objects: Iterable[Mapping[str, object]], names: Iterable[str]) -> int | None:
+    """Return the largest count that any of the objects has under any of the names.
+
+    Hosts that copied a format fill its own field with a 0 and state the figure under a name of theirs.
+    """
+    counts = [count for fields in objects for name in names if (count := as_count(fields.get(name))) is not None]
+    return max(counts, default=None)

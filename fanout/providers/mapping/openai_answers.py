@@ -7,12 +7,11 @@ from typing import Any
 
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Choice, FinishReason, TokenLogprob
-from fanout.core.usage import Usage
 from fanout.providers.mapping.choice_builder import convert_legacy_call
-from fanout.providers.mapping.completions import Finish, build_usage, read_finish
+from fanout.providers.mapping.completions import Finish, read_finish
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
-from fanout.providers.mapping.json_fields import as_count, as_number, as_object, as_objects, as_text
+from fanout.providers.mapping.json_fields import as_number, as_object, as_objects, as_text
 
 FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -139,27 +138,3 @@ def rank_tokens(pairs: Sequence[tuple[object, float | None]]) -> tuple[tuple[str
     """Return alternatives whose log probability is known, the likeliest first."""
     known = [(token, value) for token, value in pairs if isinstance(token, str) and value is not None]
     return tuple(sorted(known, key=lambda pair: -pair[1]))
-
-
-def parse_usage(raw: object) -> Usage | None:
-    """Return tokens as this project counts them: input with what came from the cache, output with reasoning.
-
-    Source: https://platform.openai.com/docs/api-reference/chat/object; `prompt_cache_hit_tokens`: DeepSeek; `cost`: OpenRouter.
-    Gemini's and xAI's OpenAI paths count thinking only in `total_tokens`: what is in the total and nowhere else is reasoning.
-    """
-    if not isinstance(raw, dict):
-        return None
-    prompt, completion = as_count(raw.get("prompt_tokens")), as_count(raw.get("completion_tokens"))
-    total = as_count(raw.get("total_tokens"))
-    cached = written = reasoning = None
-    if details := as_object(raw.get("prompt_tokens_details")):
-        cached, written = as_count(details.get("cached_tokens")), as_count(details.get("cache_write_tokens"))
-    if cached is None:
-        cached = as_count(raw.get("prompt_cache_hit_tokens"))
-    if details := as_object(raw.get("completion_tokens_details")):
-        reasoning = as_count(details.get("reasoning_tokens"))
-    # Thinking that stands only in the total is part of the output, and billed so.
-    if prompt is not None and completion is not None and total is not None and total > prompt + completion:
-        reasoning = reasoning or total - prompt - completion
-        completion = total - prompt
-    return build_usage(prompt, completion, cached, written, reasoning, cost_usd=as_number(raw.get("cost")), raw=raw)

@@ -20,9 +20,8 @@ from multidict import istr
 
 from fanout.core.rate_limits import RateLimitStatus, Remaining
 from fanout.providers.mapping.durations import parse_duration_s, parse_number, parse_rfc3339, read_server_time
+from fanout.providers.mapping.json_fields import MAX_COUNT
 
-MAX_COUNT = 10**15
-"""Of requests or tokens: a higher limit is garbled."""
 MAX_RESET_S = 32 * 86400.0
 """A month's limit is restored within it."""
 DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")

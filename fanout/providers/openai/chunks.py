@@ -15,9 +15,9 @@ from fanout.providers.mapping.openai_answers import (
     parse_finish,
     parse_logprobs,
     parse_texts,
-    parse_usage,
     pick_extras,
 )
+from fanout.providers.mapping.openai_usage import parse_usage
 
 
 class ChunkReader(AnswerReader):
@@ -36,7 +36,7 @@ class ChunkReader(AnswerReader):
         if len(raw_choices) > 1:
             raw_choices.sort(key=read_index)
         choices = tuple([parse_choice(origin, choice) for choice in raw_choices])
-        return build_completion(origin, body, choices, parse_usage(body.get("usage")))
+        return build_completion(origin, body, choices, parse_usage(body.get("usage"), body.get("service_tier")))
 
     def _read_event(self, event: JsonObject, size: int) -> None:
         if event.get("error") or event.get("object") == "error":  # `is_error`, without its call: every chunk passes here
@@ -62,6 +62,7 @@ class ChunkReader(AnswerReader):
         logprobs = choice.get("logprobs")
         if choice.get("finish_reason") or choice.get("error"):
             builder.finish(*parse_finish(self._origin, choice))
+            self._usage = choice.get("usage") or self._usage  # Moonshot's stands here
         if type(text) is not str or logprobs or (type(message) is dict and len(message) > 1):
             self._add_fields(builder, index, message if isinstance(message, dict) else {"content": text}, logprobs, size)
         elif text:
@@ -87,4 +88,4 @@ class ChunkReader(AnswerReader):
             self._deltas.append(delta)
 
     def _complete(self, choices: tuple[Choice, ...]) -> Completion:
-        return build_completion(self._origin, self._head, choices, parse_usage(self._usage))
+        return build_completion(self._origin, self._head, choices, parse_usage(self._usage, self._head.get("service_tier")))

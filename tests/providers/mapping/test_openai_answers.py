@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import TokenLogprob
-from fanout.core.usage import Usage
 from tests.support.openai_format import CALL, UP, build_choice, build_openai, decode_answer, decode_failure
 from tests.support.provider_calls import KEY, build_call, replay_stream
 
@@ -131,56 +130,6 @@ def test_an_answer_that_broke_off_is_a_failure(finish: str) -> None:
     """Some hosts say so only in the finish reason."""
     failure = decode_failure({"choices": [build_choice(finish=finish)]})
     assert (failure.kind, failure.code) == ("server", finish)
-
-
-@pytest.mark.parametrize(
-    ("raw", "usage"),
-    [
-        ({"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}, Usage(3, 0)),
-        ({"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}, Usage(3, None, 2)),
-        ({"prompt_tokens": 3, "prompt_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 1}}, Usage(3, None, 0, 1)),
-        ({"prompt_tokens": 3, "prompt_tokens_details": None, "prompt_cache_hit_tokens": 2}, Usage(3, None, 2)),
-        (
-            {"prompt_tokens": 3, "completion_tokens": 4, "completion_tokens_details": {"reasoning_tokens": 4}},
-            Usage(3, 4, None, None, 4),
-        ),
-        ({"prompt_tokens": 66, "completion_tokens": 6, "total_tokens": 100}, Usage(66, 34, None, None, 28)),
-        (
-            {
-                "prompt_tokens": 9,
-                "completion_tokens": 5,
-                "total_tokens": 34,
-                "completion_tokens_details": {"reasoning_tokens": 20},
-            },
-            Usage(9, 25, None, None, 20),
-        ),
-        ({"prompt_tokens": 1, "completion_tokens": 2.0, "cost": 0.00012}, Usage(1, 2, reported_cost_usd=0.00012)),
-        ({"prompt_tokens": 1, "cost": 0}, Usage(1, reported_cost_usd=0.0)),
-        ({"prompt_tokens": "1", "completion_tokens": -2, "cost": {"total": 1}}, None),
-        ({}, None),
-        (None, None),
-        ([1], None),
-    ],
-    ids=str,
-)
-def test_usage_is_read(raw: Any, usage: Usage | None) -> None:
-    """Not reported is null, never 0. What stands only in the total is reasoning; the provider's own object is kept."""
-    found = decode_answer({"choices": [build_choice()], "usage": raw}).usage
-    if usage is None:
-        assert found is None
-    else:
-        assert found is not None
-        assert found.raw == raw
-        assert (found.input_tokens, found.output_tokens, found.cached_input_tokens) == (
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cached_input_tokens,
-        )
-        assert (found.cache_write_tokens, found.reasoning_tokens, found.reported_cost_usd) == (
-            usage.cache_write_tokens,
-            usage.reasoning_tokens,
-            usage.reported_cost_usd,
-        )
 
 
 def test_the_request_id_is_taken_from_the_headers() -> None:

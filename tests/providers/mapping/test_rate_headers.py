@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from fanout.core.rate_limits import RateLimitStatus, Remaining
+from fanout.providers.mapping.json_fields import MAX_COUNT
 from fanout.providers.mapping.rate_headers import (
-    MAX_COUNT,
     MAX_RESET_S,
     REQUESTS,
     TOKENS,

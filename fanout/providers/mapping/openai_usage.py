@@ -1,0 +1,80 @@
+"""Usage in OpenAI's format, under every name that hosts give it.
+
+- Input from the cache: `prompt_tokens_details.cached_tokens`; `prompt_cache_hit_tokens` (DeepSeek), `num_cached_tokens`
+  (Mistral), `cached_tokens` beside `prompt_tokens` (Moonshot, Together), `cache_read_input_tokens` (gateways to Anthropic).
+- Input that went into the cache: `cache_write_tokens` (OpenAI, OpenRouter), `cache_creation_input_tokens` (Vercel, DashScope).
+- `total_tokens` shows what stands outside of both counts: thinking (xAI, Gemini), audio heard (Mistral), input of the cache.
+- Thinking above `completion_tokens` stands beside them (Perplexity's deep research), whatever the total is.
+
+Source: https://platform.openai.com/docs/api-reference/chat/object, genai-prices 0.2.3 `extractors`, recorded traffic (2026-11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fanout.core.usage import Usage
+from fanout.providers.mapping.completions import build_usage
+from fanout.providers.mapping.json_fields import as_count, as_object, find_count
+
+INPUT_DETAILS = ("prompt_tokens_details", "prompt_token_details", "input_tokens_details")
+OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
+CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens", "cache_read_input_tokens", "cache_read_tokens")
+WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
+WRITTEN_DETAILS = ("cache_creation", "cache_creation_token_details")
+MODALITIES = ("audio", "image", "video")
+EMPTY: Mapping[str, object] = {}
+
+
+def parse_usage(raw: object, service_tier: object = None) -> Usage | None:
+    """Return tokens as this project counts them: input with what came from the cache, output with reasoning."""
+    if not isinstance(raw, dict):
+        return None
+    heard, spoken = _find_details(raw, INPUT_DETAILS), _find_details(raw, OUTPUT_DETAILS)
+    cached, written = find_count((raw, heard), CACHED), find_count((raw, heard), WRITTEN)
+    reasoning = find_count((raw, spoken), ("reasoning_tokens",))
+    prompt, completion = as_count(raw.get("prompt_tokens")), as_count(raw.get("completion_tokens"))
+    total = as_count(raw.get("total_tokens"))
+    if prompt is not None and completion is not None and total is not None and total > prompt + completion:
+        outside = total - prompt - completion
+        if reasoning != outside:
+            prompt += _count_input_beside(outside, prompt, _count_modalities(heard), (cached or 0) + (written or 0))
+        # What else stands only in the total is thinking, which is part of the output, and billed so.
+        if thinking := total - prompt - completion:
+            reasoning = reasoning or thinking
+            completion += thinking
+    apart = _count_apart(raw, heard, spoken)
+    return build_usage(prompt, completion, cached, written, reasoning, apart=apart, service_tier=service_tier, raw=raw)
+
+
+def _find_details(raw: Mapping[str, object], names: tuple[str, ...]) -> Mapping[str, object]:
+    return next((details for name in names if isinstance(details := raw.get(name), dict) and details), EMPTY)
+
+
+def _count_modalities(details: Mapping[str, object]) -> int:
+    return sum(as_count(details.get(f"{name}_tokens")) or 0 for name in MODALITIES) if details else 0
+
+
+def _count_input_beside(outside: int, prompt: int, heard: int, stored: int) -> int:
+    """Return how many of the tokens that stand in the total alone are input: audio and the like, or what the cache holds."""
+    return next((part for part in (heard, stored) if part and (part == outside or prompt < part < outside)), 0)
+
+
+def _count_apart(
+    raw: Mapping[str, object], heard: Mapping[str, object], spoken: Mapping[str, object]
+) -> dict[str, int | None] | None:
+    """Return what may have a price of its own."""
+    apart: dict[str, int | None] = {}
+    for modality in MODALITIES:
+        name = f"{modality}_tokens"
+        if name in heard:
+            apart[f"input_{name}"] = as_count(heard[name])
+            if cached := as_object(heard.get("cached_tokens_details")):
+                apart[f"cache_{modality}_read_tokens"] = as_count(cached.get(name)) or 0
+        if name in spoken:
+            apart[f"output_{name}"] = as_count(spoken[name])
+    if written := _find_details(raw, WRITTEN_DETAILS) or _find_details(heard, WRITTEN_DETAILS):
+        apart["cache_write_1h_tokens"] = as_count(written.get("ephemeral_1h_input_tokens"))
+    if "citation_tokens" in raw:
+        apart["citation_tokens"] = as_count(raw["citation_tokens"])
+    return apart or None
