@@ -1,4 +1,4 @@
-"""Every name of the playbook does what its table says, as a plain client sees it."""
+"""Every word of the scripted upstream's language has the effect in its table, as a plain client sees it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ async def test_ok_answers_in_both_formats(upstream_client: UpstreamClient, strea
 
 
 async def test_a_stream_has_usage_only_if_requested(upstream_client: UpstreamClient) -> None:
-    silent = await upstream_client.complete("tokens-500-input-7-cached-3", stream=True)
-    asked = await upstream_client.complete("tokens-500-input-7-cached-3", stream=True, stream_options={"include_usage": True})
+    without = await upstream_client.complete("tokens-500-input-7-cached-3", stream=True)
+    with_usage = await upstream_client.complete(
+        "tokens-500-input-7-cached-3", stream=True, stream_options={"include_usage": True}
+    )
 
-    assert not any("usage" in event for event in silent.events)
-    assert asked.events[-1]["choices"] == []
-    assert asked.events[-1]["usage"] == {
+    assert not any("usage" in event for event in without.events)
+    assert with_usage.events[-1]["choices"] == []
+    assert with_usage.events[-1]["usage"] == {
         "prompt_tokens": 7,
         "completion_tokens": 500,
         "total_tokens": 507,
@@ -59,7 +61,7 @@ async def test_say_and_echo_determine_the_text(upstream_client: UpstreamClient, 
 
 
 async def test_chunks_determine_the_number_of_pieces(upstream_client: UpstreamClient) -> None:
-    """100 pieces, and beside them the empty role chunk and the finish."""
+    """100 pieces, the empty role chunk and the finish."""
     assert len((await upstream_client.complete("chunks-100", stream=True)).events) == 102
 
 
@@ -82,7 +84,7 @@ async def test_a_huge_stream_can_be_one_line(upstream_client: UpstreamClient) ->
 async def test_pauses_follow_the_first_bytes(upstream_client: UpstreamClient, stream: bool, model: str) -> None:
     got = await upstream_client.complete(model, stream=stream)
 
-    early = stream or not model.startswith("first")  # a whole body has nothing before its first content
+    early = stream or not model.startswith("first")  # a whole body sends nothing before its first content
     assert got.first_s < 0.3 if early else got.first_s >= 0.3
     assert got.total_s >= 0.3
 
@@ -168,7 +170,7 @@ async def test_hang_body_stops_half_way(upstream_client: UpstreamClient, upstrea
         ("bad_http", aiohttp.ClientResponseError, False),
         ("cut", aiohttp.ClientPayloadError, True),
         ("rst", aiohttp.ClientError, True),
-        # aiohttp 3.14's C parser drops the body without telling its reader, so that only a timeout ends the wait.
+        # aiohttp 3.14's C parser drops the body without notifying its reader, so that only a timeout ends the wait.
         ("bad_chunk", (aiohttp.ClientPayloadError, TimeoutError), True),
     ],
 )
@@ -189,7 +191,7 @@ async def test_a_connection_breaks_where_the_script_breaks_it(
 
 
 async def test_rst_is_a_reset_and_cut_is_not(upstream: Upstream) -> None:
-    """Seen on a bare socket: the client library gives both the same name."""
+    """The test reads a bare socket, because the client library reports both in the same way."""
     ends = {}
     for model in ("rst", "cut"):
         reader, writer = await asyncio.open_connection("127.0.0.1", upstream.port)
@@ -271,13 +273,13 @@ async def test_an_error_can_come_with_status_200(upstream_client: UpstreamClient
 
 
 async def test_phases_follow_each_other_by_model(upstream_client: UpstreamClient) -> None:
-    async def statuses(model: str, count: int) -> list[int]:
+    async def list_statuses(model: str, count: int) -> list[int]:
         return [(await upstream_client.complete(model)).status for _ in range(count)]
 
-    assert await statuses("fail-2-then-ok", 4) == [500, 500, 200, 200]
-    assert await statuses("429-s-0.2-then-ok", 2) == [429, 200]
-    assert await statuses("429-times-2-then-drop-then-503", 5) == [429, 429, 0, 503, 503]
-    assert await statuses("fail-1-then-ok", 2) == [500, 200]
+    assert await list_statuses("fail-2-then-ok", 4) == [500, 500, 200, 200]
+    assert await list_statuses("429-s-0.2-then-ok", 2) == [429, 200]
+    assert await list_statuses("429-times-2-then-drop-then-503", 5) == [429, 429, 0, 503, 503]
+    assert await list_statuses("fail-1-then-ok", 2) == [500, 200]
 
 
 @pytest.mark.parametrize("model", ["gpt-6-sol", "sleep", "sleep-long", "fail", "", "ok-then-"])

@@ -1,4 +1,4 @@
-"""The scripted upstream remembers what happened, and ends when it should."""
+"""The scripted upstream records its requests and their ends, and closes cleanly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.upstream.server import Upstream, reserve_refusing_url
 
 
 async def test_requests_are_recorded(upstream_client: UpstreamClient, upstream: Upstream) -> None:
-    """In order, with what was sent, and on which connection."""
+    """In order, with bodies, headers and connections."""
     before = time.monotonic()
     await upstream_client.complete("ok", seed=1)
     await upstream_client.complete("echo", chat=False)
@@ -52,7 +52,7 @@ async def test_sequential_requests_are_never_in_flight_together(upstream_client:
 
 
 async def test_a_client_that_leaves_is_noticed(upstream: Upstream) -> None:
-    """Its requests are abandoned, its sockets gone, and nothing stays in flight."""
+    """Its requests are marked as abandoned, its sockets are closed, and nothing stays in flight."""
     async with aiohttp.ClientSession() as client:
         calls = [asyncio.ensure_future(client.post(f"{upstream.url}/completions", json={"model": "hang"})) for _ in range(20)]
         await upstream.wait_for_requests(20)

@@ -28,7 +28,7 @@ async def test_answers_move_side_by_side_and_stay(providers_json: str) -> None:
     assert "\x1b[32m" in screen.output
 
 
-async def test_no_color_turns_colours_off(providers_json: str) -> None:
+async def test_an_unknown_option_on_a_terminal_is_reported_without_a_traceback(providers_json: str) -> None:
     async with TerminalSession("ask", "hi", "--config", providers_json, "-m", "ok", "--bogus") as screen:
         assert await screen.wait() == 2
     assert "Traceback" not in screen.output
@@ -54,9 +54,9 @@ async def test_sigint_ends_a_command_without_a_terminal(providers_json: str, ups
         await upstream.wait_for_requests(1)
         process.send_signal(signal.SIGINT)
         async with asyncio.timeout(PATIENCE_S):
-            told, _ = await process.communicate()
+            out, _ = await process.communicate()
 
-    assert (process.returncode, told.strip()) == (130, b"")
+    assert (process.returncode, out.strip()) == (130, b"")
 
 
 async def test_a_missing_prompt_on_a_terminal_is_explained() -> None:
