@@ -27,15 +27,16 @@ from tests.support.upstream.server import Upstream
 
 @pytest.fixture
 def settings(upstream: Upstream, tmp_path: Path) -> Settings:
+    """Settings with the scripted upstream."""
     path = write_providers_file(upstream.url, tmp_path, prices="", retries={"attempts": 1})
     return load_settings(path, {"FANOUT_TIMEOUT_S": "5"})
 
 
-def list_texts(comparison: Comparison) -> list[str | None]:
+def read_texts(comparison: Comparison) -> list[str | None]:
     return [choice.choice.message.text if choice.choice else None for choice in comparison.choices]
 
 
-def list_failures(comparison: Comparison) -> list[str | None]:
+def read_failures(comparison: Comparison) -> list[str | None]:
     results = [choice.outcome.result for choice in comparison.choices]
     return [result.code or result.kind if isinstance(result, Failure) else None for result in results]
 
@@ -45,8 +46,8 @@ def list_failures(comparison: Comparison) -> list[str | None]:
 
 async def test_one_prompt_is_sent_to_many_models_and_failures_keep_their_places(settings: Settings) -> None:
     comparison = await fanout.ask("Hello", ["up/say-one", "up/500", "nobody", "up/say-two"], settings=settings)
-    assert list_texts(comparison) == ["one", None, None, "two"]
-    assert list_failures(comparison)[2] == "model_not_found"
+    assert read_texts(comparison) == ["one", None, None, "two"]
+    assert read_failures(comparison)[2] == "model_not_found"
     assert comparison.totals.input_tokens == 20
     assert comparison.total_s >= comparison.overhead_s >= 0
     assert abs(comparison.created - time.time()) < 60
@@ -59,13 +60,13 @@ async def test_without_models_the_embedded_ones_answer() -> None:
         "local/ngram-3",
         "local/ngram-5",
     ]
-    assert all(list_texts(comparison))
+    assert all(read_texts(comparison))
     assert comparison.totals.cost_usd == 0
 
 
 @pytest.mark.parametrize("models", ["up/say-one", {"model": "up/say-one"}, ["up/say-one"], ("up/say-one",)])
 async def test_a_single_model_needs_no_list(settings: Settings, models: Any) -> None:
-    assert list_texts(await fanout.ask("Hello", models, settings=settings)) == ["one"]
+    assert read_texts(await fanout.ask("Hello", models, settings=settings)) == ["one"]
 
 
 async def test_a_mapping_has_a_label_and_parameters_of_its_own(settings: Settings, upstream: Upstream) -> None:
@@ -78,36 +79,36 @@ async def test_a_mapping_has_a_label_and_parameters_of_its_own(settings: Setting
 
 async def test_a_system_message_and_samples_are_sent(settings: Settings, upstream: Upstream) -> None:
     comparison = await fanout.ask("Hello", "up/say-one", settings=settings, system="Be brief", n=2, stop="end")
-    assert list_texts(comparison) == ["one", "one"]
+    assert read_texts(comparison) == ["one", "one"]
     assert [sent.body["messages"][0] for sent in upstream.requests] == [{"role": "system", "content": "Be brief"}] * 2
     assert upstream.requests[0].body["stop"] == ["end"]
 
 
 async def test_strict_refuses_what_would_be_ignored(settings: Settings, upstream: Upstream) -> None:
     comparison = await fanout.ask("Hello", "up/ok", settings=settings, top_k=3, strict=True)
-    assert list_failures(comparison) == ["unsupported_parameter"]
+    assert read_failures(comparison) == ["unsupported_parameter"]
     assert upstream.requests == []
 
 
 async def test_the_deadline_is_the_callers_or_else_that_of_the_settings(settings: Settings) -> None:
-    began = time.monotonic()
-    assert list_failures(await fanout.ask("Hello", "up/hang", settings=settings, timeout_s=0.2)) == ["deadline_exceeded"]
-    assert list_failures(await fanout.ask("Hello", "up/hang", settings=settings, timeout_s=0)) == ["deadline_exceeded"]
-    assert time.monotonic() - began < 4
+    start_s = time.monotonic()
+    assert read_failures(await fanout.ask("Hello", "up/hang", settings=settings, timeout_s=0.2)) == ["deadline_exceeded"]
+    assert read_failures(await fanout.ask("Hello", "up/hang", settings=settings, timeout_s=0)) == ["deadline_exceeded"]
+    assert time.monotonic() - start_s < 4
     short = load_settings(Path(settings.files[0]), {"FANOUT_TIMEOUT_S": "0.2"})
-    assert list_failures(await fanout.ask("Hello", "up/hang", settings=short)) == ["deadline_exceeded"]
+    assert read_failures(await fanout.ask("Hello", "up/hang", settings=short)) == ["deadline_exceeded"]
 
 
 async def test_return_when_cancels_the_rest_after_enough_answers(settings: Settings, upstream: Upstream) -> None:
     comparison = await fanout.ask("Hello", ["up/hang", "up/ok"], settings=settings, return_when=1)
-    assert list_failures(comparison) == ["cancelled", None]
+    assert read_failures(comparison) == ["cancelled", None]
     await upstream.wait_until_idle()
 
 
 async def test_a_dispatcher_kept_open_keeps_its_connections(settings: Settings, upstream: Upstream) -> None:
     async with fanout.open_dispatcher(settings) as dispatcher:
         for _ in range(5):
-            assert list_texts(await fanout.ask("Hello", "up/say-one", dispatcher=dispatcher)) == ["one"]
+            assert read_texts(await fanout.ask("Hello", "up/say-one", dispatcher=dispatcher)) == ["one"]
         assert upstream.connections == 1
     await upstream.wait_until_closed()
     for _ in range(2):
@@ -115,8 +116,8 @@ async def test_a_dispatcher_kept_open_keeps_its_connections(settings: Settings, 
     assert upstream.connections == 3
 
 
-class Slow:
-    """A provider that takes long to prepare, and then answers at once."""
+class SlowProvider:
+    """A provider with a long preparation that then answers at once."""
 
     def __init__(self) -> None:
         self.prepared = 0
@@ -135,13 +136,14 @@ class Slow:
         return Completion((Choice(Answer("ready"), "stop"),))
 
 
-def create(settings: Any, session: Any) -> Slow:
+def create(settings: Any, session: Any) -> SlowProvider:
     """Create the provider: this module is an adapter, too."""
-    return Slow()
+    return SlowProvider()
 
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Settings:
+    """The settings of a slow provider."""
     (tmp_path / "slow.json").write_text(
         json.dumps({"extends": False, "providers": {"slow": {"adapter": __name__, "prices": ""}}})
     )
@@ -150,7 +152,7 @@ def slow(tmp_path: Path) -> Settings:
 
 async def test_preparation_is_not_counted_as_the_models_time(slow: Settings) -> None:
     comparison = await fanout.ask("Hello", "slow/m", settings=slow)
-    assert list_texts(comparison) == ["ready"]
+    assert read_texts(comparison) == ["ready"]
     assert comparison.choices[0].outcome.timing.total_s < 0.2
     assert comparison.total_s < 0.2
 
@@ -159,7 +161,7 @@ async def test_only_providers_that_are_called_are_prepared(slow: Settings) -> No
     async with fanout.open_dispatcher(slow) as dispatcher:
         calls = dispatcher.plan(build_request("Hello", ["nobody", "slow/m", "slow/n"]))
         provider = dispatcher.upstreams.find_provider(calls[1].target)
-        assert isinstance(provider, Slow)
+        assert isinstance(provider, SlowProvider)
         await dispatcher.prepare(calls[:1])
         assert provider.prepared == 0
         await dispatcher.prepare(calls)
@@ -171,12 +173,12 @@ async def test_only_providers_that_are_called_are_prepared(slow: Settings) -> No
 
 def test_ask_sync_works_in_a_script() -> None:
     comparison = fanout.ask_sync("Hello", "local/ngram-2", settings=load_settings(None, {}), max_tokens=3)
-    assert all(list_texts(comparison))
+    assert all(read_texts(comparison))
 
 
 async def test_ask_sync_works_beside_a_running_loop(settings: Settings) -> None:
     """Cells of a notebook run within an event loop."""
-    assert list_texts(fanout.ask_sync("Hello", "local/ngram-2", settings=settings, max_tokens=3)) != [None]
+    assert read_texts(fanout.ask_sync("Hello", "local/ngram-2", settings=settings, max_tokens=3)) != [None]
 
 
 async def test_ask_sync_refuses_a_dispatcher_of_another_loop(settings: Settings) -> None:
@@ -192,7 +194,7 @@ from pathlib import Path
 async def cell():
     fanout.ask_sync("Hello", "up/hang", settings=fanout.load_settings(Path(sys.argv[1]), {}))
 
-loop = asyncio.new_event_loop()  # not asyncio.run, whose own way with SIGINT no notebook has
+loop = asyncio.new_event_loop()  # not asyncio.run, which handles SIGINT in a way that no notebook does
 try:
     loop.run_until_complete(cell())
 except KeyboardInterrupt:
@@ -280,7 +282,7 @@ async def prepare(model):
         await dispatcher.prepare(dispatcher.plan(build_request("Hello", model)))
 
 asyncio.run(prepare(["local/ngram-2", "gpt-6-luna"]))
-assert "genai_prices.data" not in sys.modules  # neither what is free nor what is refused has a price to look up
+assert "genai_prices.data" not in sys.modules  # a free model and a refused one have no price to look up
 settings = fanout.load_settings(None, {"OPENAI_API_KEY": "sk-1"})
 asyncio.run(prepare("gpt-6-luna"))
 assert "genai_prices.data" in sys.modules

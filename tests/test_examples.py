@@ -1,4 +1,4 @@
-"""Every file of examples/ runs as its first lines say."""
+"""Every file of examples/ runs as its first lines describe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The house rule: a package imports only packages that stand before it in `LISTING`, which docs/design.md explains."""
+"""The order of the package: a part imports only parts that stand before it in `LISTING`, which docs/design.md explains."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LISTING = [
     *("core", "config", "limits", "providers", "observability", "store", "dispatch", "jobs", "probe", "evaluate"),
     *("requests", "rendering", "api", "fanout", "server", "cli", "__main__"),
 ]
-# What a declared dependency brings along and is made of.
+# Packages that come with a declared dependency.
 PARTS = {
     "google": "google_auth",
     "multidict": "aiohttp",
@@ -31,8 +31,8 @@ PARTS = {
 }
 
 
-def imported(name: str) -> Iterator[str]:
-    """Every module that a module imports, also within functions and under TYPE_CHECKING."""
+def list_imports(name: str) -> Iterator[str]:
+    """Yield every module that a module imports, even within functions and under TYPE_CHECKING."""
     for node in ast.walk(ast.parse(FILES[name].read_bytes())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -41,35 +41,35 @@ def imported(name: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" if f"{base}.{alias.name}" in FILES else base for alias in node.names)
 
 
-def storey(name: str) -> str:
-    """Where a module stands: its file or folder in the package."""
+def get_part(name: str) -> str:
+    """Return the file or folder of the package that holds a module."""
     return name.split(".")[:2][-1]
 
 
-def test_every_module_has_its_place_and_imports_only_what_stands_above_it() -> None:
+def test_every_module_has_its_place_and_imports_only_earlier_ones() -> None:
     places = {place: number for number, place in enumerate(LISTING)}
-    assert {storey(name) for name in FILES} <= set(places)
-    inner = [(name, other) for name in FILES for other in imported(name) if other.split(".")[0] == "fanout"]
-    assert [f"{name} imports {other}" for name, other in inner if places[storey(other)] > places[storey(name)]] == []
+    assert {get_part(name) for name in FILES} <= set(places)
+    inner = [(name, other) for name in FILES for other in list_imports(name) if other.split(".")[0] == "fanout"]
+    assert [f"{name} imports {other}" for name, other in inner if places[get_part(other)] > places[get_part(name)]] == []
 
 
 def test_the_command_line_imports_nothing_of_the_server_but_in_serve() -> None:
-    """What both show or read lives in `rendering`, `requests` and `jobs`, so that no command depends on HTTP handlers."""
-    commands = [name for name in FILES if storey(name) == "cli" and name != "fanout.cli.serve"]
-    assert [f"{name} imports {other}" for name in commands for other in imported(name) if storey(other) == "server"] == []
+    """Shared code lives in `rendering`, `requests` and `jobs`, so that no command depends on HTTP handlers."""
+    commands = [name for name in FILES if get_part(name) == "cli" and name != "fanout.cli.serve"]
+    assert [f"{name} imports {other}" for name in commands for other in list_imports(name) if get_part(other) == "server"] == []
 
 
 def test_the_files_of_a_folder_import_each_other_without_a_circle() -> None:
-    TopologicalSorter({name: set(imported(name)) for name in FILES}).prepare()  # raises where there is one
+    TopologicalSorter({name: set(list_imports(name)) for name in FILES}).prepare()  # raises if there is one
 
 
-def test_only_declared_packages_are_imported() -> None:
-    """Above all no test, nothing beside the repository, and nothing relative."""
+def test_only_declared_packages_are_list_imports() -> None:
+    """That excludes tests, anything outside the repository, and relative imports."""
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     extras = [setup["options.extras_require"][extra] for extra in ("bedrock", "evaluate", "parquet", "vertex")]
     wanted = "\n".join([setup["options"]["install_requires"], *extras])
     declared = {re.split(r"[>=\[]", line)[0].replace("-", "_") for line in wanted.split()}
     allowed = declared | sys.stdlib_module_names | {"fanout"}
-    roots = {(name, other.split(".")[0]) for name in FILES for other in imported(name)}
+    roots = {(name, other.split(".")[0]) for name in FILES for other in list_imports(name)}
     assert [f"{name} imports `{root}`" for name, root in roots if PARTS.get(root, root) not in allowed] == []

@@ -1,4 +1,4 @@
-"""What stands around the package: the models that examples name, and the files that hosts of code and containers read."""
+"""Files around the package: the models that examples name, and files that code hosts and container builders read."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ BY_NAME = {
 
 
 def list_texts() -> Iterator[tuple[str, str]]:
-    """Yield the path and the text of every document, example and test; the table of families aside, which is no example."""
-    for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *files_below("examples"), *files_below("tests")]):
+    """Yield the path and the text of every document, example and test, without the table of families."""
+    for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *list_files("examples"), *list_files("tests")]):
         text = path.read_text()
         yield str(path.relative_to(ROOT)), re.sub(r"<!-- parameters:.*<!-- /parameters -->", "", text, flags=re.DOTALL)
 
 
-def files_below(folder: str) -> Iterator[Path]:
+def list_files(folder: str) -> Iterator[Path]:
     for path in (ROOT / folder).rglob("*"):
         if path.suffix in (".py", ".json", ".jsonl", ".ipynb", ".mjs", ".md") and "node_modules" not in path.parts:
             yield path

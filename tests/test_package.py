@@ -1,4 +1,4 @@
-"""What `pip install` gives: built from a copy of the tree, as wheel and as source distribution, and run from there."""
+"""The package as `pip install` delivers it: wheel and source distribution, built from a copy of the tree and run."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta
 
 
 def run(*command: str | Path, cwd: Path, **environ: str) -> str:
-    """A program's output; what it complained about, where it failed."""
-    # Unmeasured: an installed copy is not the code whose coverage is asked for.
+    """Return what a program prints; it must succeed."""
+    # Without coverage: an installed copy is not the code to measure.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     done = subprocess.run(command, cwd=cwd, env=inherited | environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr + done.stdout
@@ -41,12 +41,13 @@ def refuse(*command: str | Path, cwd: Path, **environ: str) -> str:
 
 
 def pip_install(target: Path, *what: str | Path) -> None:
+    """Install into a folder."""
     run(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", target, *what, cwd=target)
 
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pyproject.toml needs to build, fetched once for all builds: pip itself would fetch it for each."""
+    """The packages that pyproject.toml needs to build, installed once for all builds."""
     folder = tmp_path_factory.mktemp("backend")
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
     try:
@@ -57,13 +58,13 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def built(backend: Path, source: Path, kind: str, into: Path) -> Path:
+def build(backend: Path, source: Path, kind: str, into: Path) -> Path:
     return into / run(sys.executable, "-c", BUILD, f"build_{kind}", into, cwd=source, PYTHONPATH=str(backend)).splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tree as a checkout has it, links as links: building leaves traces, which must not stay in the real one."""
+    """A copy of the tree with its links, because building leaves files behind."""
     folder = tmp_path_factory.mktemp("source")
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "providers.json"):
         shutil.copy(ROOT / name, folder)
@@ -73,52 +74,55 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(backend: Path, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return built(backend, source, "wheel", tmp_path_factory.mktemp("wheel"))
+    """The wheel, built from the copy."""
+    return build(backend, source, "wheel", tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the installed wheel."""
     folder = tmp_path_factory.mktemp("site")
     pip_install(folder, "--no-deps", wheel)
     return folder
 
 
-def contents(wheel: Path) -> Mapping[str, bytes]:
+def read_wheel(wheel: Path) -> Mapping[str, bytes]:
+    """Return the files of a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def fanout_from(site: Path, *arguments: str) -> str:
-    """The installed command, in a folder of its own; only its dependencies come from here."""
+def run_installed(site: Path, *arguments: str) -> str:
+    """Run the installed command in a folder of its own; only its dependencies come from this environment."""
     return run(site / "bin" / "fanout", *arguments, cwd=site, PYTHONPATH=str(site), HOME=str(site), XDG_CONFIG_HOME="")
 
 
-def test_the_wheel_holds_every_module_the_providers_and_the_marker_of_types_and_nothing_else(wheel: Path, source: Path) -> None:
-    files = {name for name in contents(wheel) if ".dist-info/" not in name}
+def test_the_wheel_holds_all_modules_the_providers_the_marker_of_types_and_nothing_else(wheel: Path, source: Path) -> None:
+    files = {name for name in read_wheel(wheel) if ".dist-info/" not in name}
     modules = {str(path.relative_to(source)) for path in (source / "fanout").rglob("*.py")}
     assert files == modules | {"fanout/config/providers.json", "fanout/py.typed", "fanout/server/openapi/static/reference.css"}
 
 
 def test_the_wheels_providers_are_the_file_at_the_top_of_the_tree(wheel: Path) -> None:
-    """There it is a link, which must not be packed as one."""
-    assert contents(wheel)["fanout/config/providers.json"] == (ROOT / "providers.json").read_bytes()
+    """In the tree it is a link, which must not be packed as one."""
+    assert read_wheel(wheel)["fanout/config/providers.json"] == (ROOT / "providers.json").read_bytes()
 
 
 def test_the_source_distribution_builds_the_same_wheel(backend: Path, source: Path, wheel: Path, tmp_path: Path) -> None:
-    with tarfile.open(built(backend, source, "sdist", tmp_path)) as archive:
+    with tarfile.open(build(backend, source, "sdist", tmp_path)) as archive:
         assert [member.name for member in archive if not (member.isfile() or member.isdir())] == []
         archive.extraction_filter = getattr(tarfile, "data_filter", None)  # absent before Python 3.11.4
         archive.extractall(tmp_path)
-    again = built(backend, tmp_path / f"fanout_llm-{fanout.__version__}", "wheel", tmp_path)
+    again = build(backend, tmp_path / f"fanout_llm-{fanout.__version__}", "wheel", tmp_path)
     assert again.name == wheel.name
-    assert contents(again) == contents(wheel)
+    assert read_wheel(again) == read_wheel(wheel)
 
 
 def test_the_installed_command_runs_from_its_own_place(installed: Path) -> None:
-    assert fanout_from(installed, "--version") == f"fanout, version {fanout.__version__}\n"
-    assert fanout_from(installed, "check").startswith(f"{installed / 'fanout' / 'config' / 'providers.json'}: valid; ")
+    assert run_installed(installed, "--version") == f"fanout, version {fanout.__version__}\n"
+    assert run_installed(installed, "check").startswith(f"{installed / 'fanout' / 'config' / 'providers.json'}: valid; ")
     answer = json.loads(
-        fanout_from(installed, "ask", "The return statement", "-m", "local/ngram-2", "--max-tokens", "3", "--json")
+        run_installed(installed, "ask", "The return statement", "-m", "local/ngram-2", "--max-tokens", "3", "--json")
     )
     assert answer["choices"][0]["finish_reason"] == "length"
 
@@ -143,7 +147,7 @@ def make_environment(folder: Path, *, without: str) -> Path:
 
 
 def test_the_message_about_a_missing_extra_installs_it(source: Path, tmp_path: Path) -> None:
-    """Tried with PostgreSQL's driver: the sentence's own command, in a checkout, where nothing else of Fanout is installed."""
+    """The command in the message is run in a checkout without any of Fanout installed, for PostgreSQL's driver."""
     checkout = shutil.copytree(source, tmp_path / "checkout", symlinks=True)
     programs = make_environment(tmp_path / "environment", without="asyncpg")
     environ = {"PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": "", "FANOUT_STORE": "postgresql://127.0.0.1:1/fanout"}
@@ -172,7 +176,7 @@ def test_every_extra_that_is_explained_is_declared_with_its_package() -> None:
 
 
 def test_the_installed_package_declares_its_requirements(wheel: Path) -> None:
-    metadata = contents(wheel)[f"fanout_llm-{fanout.__version__}.dist-info/METADATA"].decode()
+    metadata = read_wheel(wheel)[f"fanout_llm-{fanout.__version__}.dist-info/METADATA"].decode()
     fields = metadata.partition("\n\n")[0].splitlines()
     assert "Requires-Python: >=3.11" in fields
     assert "License-File: LICENSE" in fields

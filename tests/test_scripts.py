@@ -1,6 +1,6 @@
-"""The two commands of a fresh clone: which Python they take, what they install and when, what they pass on.
+"""The commands of a fresh clone: the Python they choose, what they install and when, the arguments they pass on.
 
-Each test works on a copy of the scripts. Programs that a machine may lack (python3, apt-get, pip) are small ones on its PATH.
+Each test works on a copy of the scripts. Small programs on its PATH stand for those a machine may lack (python3, apt-get, pip).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TOOLS = ("sh", "cat", "cksum", "dirname", "env", "grep", "mkdir", "rm", "touch",
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A copy of the repository, as far as the scripts see it, at a path with a space."""
+    """A copy of the parts of the repository that the scripts use, at a path with a space."""
     copy = tmp_path / "a clone"
     (copy / "scripts").mkdir(parents=True)
     for name in SCRIPTS:
@@ -36,24 +36,25 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
-    """A PATH's folder with little more than a shell; nobody on this machine is root."""
+    """A folder for PATH with little more than a shell, whose `id` reports a user other than root."""
     folder = tmp_path / "machine"
     folder.mkdir()
     for tool in TOOLS:
         if found := shutil.which(tool):
             (folder / tool).symlink_to(found)
-    program(folder / "id", "echo 1000")
+    write_program(folder / "id", "echo 1000")
     return folder
 
 
-def program(path: Path, script: str) -> None:
-    path.unlink(missing_ok=True)  # it may be a link: never write where that leads
+def write_program(path: Path, script: str) -> None:
+    """Write a shell program in place of the one that is there."""
+    path.unlink(missing_ok=True)  # it may be a link, whose target must not change
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
 
 
 def make_venv(clone: Path, *, pip: str = "") -> None:
-    """A ready .venv that has what this test's own environment has; `pip` is the code of its pip."""
+    """Create a .venv with the packages of this test's environment; `pip` is the code of its pip."""
     venv = clone / ".venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
     site = venv / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
@@ -61,56 +62,58 @@ def make_venv(clone: Path, *, pip: str = "") -> None:
     (site / "borrowed.pth").write_text("\n".join([str(ROOT), *packages]))
     (site / "pip.py").write_text(pip)
     (venv / "bin" / "start.py").write_text("from fanout.cli.main import main\nmain()\n")
-    program(venv / "bin" / "fanout", f'exec "{venv}/bin/python" "{venv}/bin/start.py" "$@"')
+    write_program(venv / "bin" / "fanout", f'exec "{venv}/bin/python" "{venv}/bin/start.py" "$@"')
 
 
-def stamp(clone: Path, *extras: str) -> None:
+def mark_installed(clone: Path, *extras: str) -> None:
     """Leave what an installation leaves."""
     sums = subprocess.run(["cksum", "setup.cfg", "pyproject.toml"], cwd=clone, capture_output=True, text=True, check=True)
     for extra in ("parquet", "evaluate", *extras):
         (clone / ".venv" / f"installed-{extra}").write_text(f"{clone}\n{sums.stdout}")
 
 
-async def script(clone: Path, name: str, *arguments: str, cwd: Path | None = None, **variables: str) -> CommandResult:
-    """`PYTHON` is what scripts/test sets for this very test."""
+async def run_script(clone: Path, name: str, *arguments: str, cwd: Path | None = None, **variables: str) -> CommandResult:
+    """Run a script without the `PYTHON` that scripts/test sets for this very test."""
     variables = {"PYTHON": "", **variables}
     return await run_command([str(clone / "scripts" / name), *arguments], given=None, cwd=cwd or clone.parent, **variables)
 
 
 @pytest.mark.parametrize("name", ["serve", "test"])
 async def test_an_old_python_is_refused_in_one_sentence(name: str, clone: Path, machine: Path) -> None:
-    program(machine / "python3", 'case "$1" in --version) echo Python 3.9.2 ;; *) exit 1 ;; esac')
+    write_program(machine / "python3", 'case "$1" in --version) echo Python 3.9.2 ;; *) exit 1 ;; esac')
 
-    told = await script(clone, name, PATH=str(machine))
+    done = await run_script(clone, name, PATH=str(machine))
 
-    assert (told.code, told.out) == (1, "")
-    assert told.err == f"{name}: Python 3.11 or newer is needed; found Python 3.9.2; PYTHON=/path/to/python names another\n"
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"{name}: Python 3.11 or newer is needed; found Python 3.9.2; PYTHON=/path/to/python names another\n"
 
 
 async def test_a_missing_python_is_reported_in_one_sentence(clone: Path, machine: Path) -> None:
-    told = await script(clone, "serve", PATH=str(machine))
-    named = await script(clone, "serve", PATH=str(machine), PYTHON="/absent/python")
+    done = await run_script(clone, "serve", PATH=str(machine))
+    named = await run_script(clone, "serve", PATH=str(machine), PYTHON="/absent/python")
 
-    assert (told.code, named.code) == (1, 1)
-    assert "found no python3;" in told.err
+    assert (done.code, named.code) == (1, 1)
+    assert "found no python3;" in done.err
     assert "found no /absent/python;" in named.err
 
 
 async def test_a_newer_python_beside_an_old_one_is_found(clone: Path, machine: Path) -> None:
-    program(machine / "python3", "exit 1")
-    program(machine / "python3.12", f'case "$*" in *venv*) touch "{machine}/used"; exit 3;; *) exit 0;; esac')
+    write_program(machine / "python3", "exit 1")
+    write_program(machine / "python3.12", f'case "$*" in *venv*) touch "{machine}/used"; exit 3;; *) exit 0;; esac')
 
-    told = await script(clone, "serve", PATH=str(machine))
+    done = await run_script(clone, "serve", PATH=str(machine))
 
-    assert told.code != 0
+    assert done.code != 0
     assert (machine / "used").exists()
 
 
 async def test_venv_is_installed_through_apt_where_allowed(clone: Path, machine: Path) -> None:
-    """Root may; the package is the one of that Python's version."""
-    program(machine / "id", "echo 0")
-    program(machine / "apt-get", f'echo "$*" >>"{machine}/apt.log"; case "$1" in install) touch "{machine}/installed" ;; esac')
-    program(
+    """Root may use apt; the package is that of the Python's version."""
+    write_program(machine / "id", "echo 0")
+    write_program(
+        machine / "apt-get", f'echo "$*" >>"{machine}/apt.log"; case "$1" in install) touch "{machine}/installed" ;; esac'
+    )
+    write_program(
         machine / "python3",
         f"""case "$*" in
 *ensurepip*) test -e "{machine}/installed" ;;
@@ -119,35 +122,35 @@ async def test_venv_is_installed_through_apt_where_allowed(clone: Path, machine:
 esac""",
     )
 
-    told = await script(clone, "serve", PATH=str(machine))
+    done = await run_script(clone, "serve", PATH=str(machine))
 
     package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
     log = (machine / "apt.log").read_text().splitlines()
     assert log[0].startswith("update")
     assert log[1].startswith("install -y ")
     assert log[1].endswith(f" {package}")
-    assert f"serve: installing {package} (apt-get)" in told.err
-    assert told.code == 42, "the environment is made once the package is there"
+    assert f"serve: installing {package} (apt-get)" in done.err
+    assert done.code == 42, "the environment is made once the package is there"
 
 
 @pytest.mark.parametrize("apt", [True, False])
 async def test_without_apt_the_packages_to_install_are_named(apt: bool, clone: Path, machine: Path) -> None:
     if apt:
-        program(machine / "apt-get", "exit 1")
-    program(machine / "python3", f'case "$*" in *ensurepip*) exit 1 ;; *) exec "{sys.executable}" "$@" ;; esac')
+        write_program(machine / "apt-get", "exit 1")
+    write_program(machine / "python3", f'case "$*" in *ensurepip*) exit 1 ;; *) exec "{sys.executable}" "$@" ;; esac')
 
-    told = await script(clone, "serve", PATH=str(machine))
+    done = await run_script(clone, "serve", PATH=str(machine))
 
     package = f"python{sys.version_info[0]}.{sys.version_info[1]}-venv"
-    assert (told.code, told.out) == (1, "")
-    assert told.err == f"serve: python3 cannot make environments; as root: apt-get install {package}\n"
+    assert (done.code, done.out) == (1, "")
+    assert done.err == f"serve: python3 cannot make environments; as root: apt-get install {package}\n"
 
 
 async def test_an_installed_program_starts_at_once_from_any_folder(clone: Path, tmp_path: Path) -> None:
-    """Nothing is installed: this .venv has no pip that works."""
+    """Nothing can be installed, because the .venv has no working pip."""
     make_venv(clone, pip="raise SystemExit('pip was called')")
-    stamp(clone)
-    (tmp_path / "fanout").mkdir()  # a stranger's code in the folder one happens to be in
+    mark_installed(clone)
+    (tmp_path / "fanout").mkdir()  # a stranger's code in the current folder
     (tmp_path / "fanout" / "__init__.py").write_text("raise SystemExit('a stranger')")
 
     server = await asyncio.create_subprocess_exec(
@@ -167,13 +170,13 @@ async def test_an_installed_program_starts_at_once_from_any_folder(clone: Path, 
 
 async def test_host_port_and_arguments_are_passed_on(clone: Path) -> None:
     make_venv(clone)
-    stamp(clone)
-    program(clone / ".venv" / "bin" / "fanout", 'printf "%s|" "$@"')
+    mark_installed(clone)
+    write_program(clone / ".venv" / "bin" / "fanout", 'printf "%s|" "$@"')
 
-    told = await script(clone, "serve", "--config", "a b.json", HOST="::1", PORT="1234")
-    plain = await script(clone, "serve")
+    done = await run_script(clone, "serve", "--config", "a b.json", HOST="::1", PORT="1234")
+    plain = await run_script(clone, "serve")
 
-    assert told.out == "serve|--host|::1|--port|1234|--config|a b.json|"
+    assert done.out == "serve|--host|::1|--port|1234|--config|a b.json|"
     assert plain.out == "serve|--host|127.0.0.1|--port|8080|"
 
 
@@ -190,15 +193,15 @@ PIP = "import pathlib, sys\nwith open({log!r}, 'a') as log: print(*sys.argv[1:],
 async def test_requirements_are_installed_only_after_they_have_changed(clone: Path, tmp_path: Path) -> None:
     log = tmp_path / "pip.log"
     make_venv(clone, pip=PIP.format(log=str(log)))
-    program(clone / ".venv" / "bin" / "fanout", "exit 0")
+    write_program(clone / ".venv" / "bin" / "fanout", "exit 0")
 
-    first = await script(clone, "serve")
-    second = await script(clone, "serve")
+    first = await run_script(clone, "serve")
+    second = await run_script(clone, "serve")
     (clone / "setup.cfg").write_text((clone / "setup.cfg").read_text() + "\n# changed\n")
-    third = await script(clone, "serve")
+    third = await run_script(clone, "serve")
 
-    assert [told.code for told in (first, second, third)] == [0, 0, 0]
-    assert [bool(told.err) for told in (first, second, third)] == [True, False, True]
+    assert [done.code for done in (first, second, third)] == [0, 0, 0]
+    assert [bool(done.err) for done in (first, second, third)] == [True, False, True]
     lines = log.read_text().splitlines()
     assert len(lines) == 2
     assert lines[0].endswith(f"--editable {clone}[parquet,evaluate]")
@@ -208,18 +211,18 @@ async def test_a_failed_installation_is_repeated(clone: Path) -> None:
     make_venv(clone, pip="raise SystemExit(7)")
 
     for _ in range(2):
-        assert (await script(clone, "serve")).code == 7
+        assert (await run_script(clone, "serve")).code == 7
 
 
 async def test_both_commands_share_one_environment(clone: Path, tmp_path: Path) -> None:
     log = tmp_path / "pip.log"
     make_venv(clone, pip=PIP.format(log=str(log)))
-    program(clone / ".venv" / "bin" / "fanout", "echo served")
+    write_program(clone / ".venv" / "bin" / "fanout", "echo served")
     (clone / "scripts" / "clients").write_text("print('clients')")
-    program(clone / "scripts" / "check", 'echo "$PYTHON" "$@"')
+    write_program(clone / "scripts" / "check", 'echo "$PYTHON" "$@"')
 
-    tested = await script(clone, "test", "-k", "retries")
-    served = await script(clone, "serve")
+    tested = await run_script(clone, "test", "-k", "retries")
+    served = await run_script(clone, "serve")
 
     assert tested.out == f"clients\n{clone}/.venv/bin/python -k retries\n"
     assert served.out == "served\n"
@@ -231,23 +234,25 @@ async def test_both_commands_share_one_environment(clone: Path, tmp_path: Path) 
 async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: Path, machine: Path) -> None:
     text = (clone / "scripts" / "test").read_text()
     (clone / "scripts" / "test").write_text(text.replace("/usr/lib/", f"{machine}/"))
-    program(clone / "scripts" / "check", "echo checked")
+    write_program(clone / "scripts" / "check", "echo checked")
     (clone / "scripts" / "clients").write_text("")
     make_venv(clone)
-    stamp(clone, "test")
-    program(clone / ".venv" / "bin" / "python", f'case "$*" in *xllamacpp*) exit 1 ;; *) exec "{sys.executable}" "$@" ;; esac')
+    mark_installed(clone, "test")
+    write_program(
+        clone / ".venv" / "bin" / "python", f'case "$*" in *xllamacpp*) exit 1 ;; *) exec "{sys.executable}" "$@" ;; esac'
+    )
 
-    without = await script(clone, "test", PATH=str(machine))
-    program(machine / "id", "echo 0")
-    program(machine / "apt-get", f'echo "$*" >>"{machine}/apt.log"')
-    program(machine / "pg_conftool", f'echo "$*" >>"{machine}/apt.log"')
-    with_apt = await script(clone, "test", PATH=str(machine))
+    without = await run_script(clone, "test", PATH=str(machine))
+    write_program(machine / "id", "echo 0")
+    write_program(machine / "apt-get", f'echo "$*" >>"{machine}/apt.log"')
+    write_program(machine / "pg_conftool", f'echo "$*" >>"{machine}/apt.log"')
+    with_apt = await run_script(clone, "test", PATH=str(machine))
     for path in (machine / "postgresql/17/bin/initdb", machine / "arch/faketime/libfaketimeMT.so.1", machine / "curl"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        program(path, "")
+        write_program(path, "")
     log = (machine / "apt.log").read_text().splitlines()
     (machine / "apt.log").unlink()
-    again = await script(clone, "test", PATH=str(machine))
+    again = await run_script(clone, "test", PATH=str(machine))
 
     assert (without.code, without.out) == (0, "checked\n")
     announced = without.err.index("test: about to install these Debian packages:\ncurl: to send the documents' requests\n")
@@ -257,9 +262,9 @@ async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: 
     assert "test: without libgomp1 there is no way to run the llama.cpp server" in without.err
     assert "test: without postgresql there is no way to run the tests on PostgreSQL as a store" in without.err
     assert (with_apt.code, with_apt.out) == (0, "checked\n")
-    done = [line.split()[-1] for line in log if line.startswith("install")]
-    assert done == ["curl", "libgomp1", "libfaketime", "postgresql-common", "postgresql"]
-    # Before the server comes, so that Debian makes and starts none by itself.
+    packages = [line.split()[-1] for line in log if line.startswith("install")]
+    assert packages == ["curl", "libgomp1", "libfaketime", "postgresql-common", "postgresql"]
+    # Set before the server is installed, so that Debian creates and starts none by itself.
     assert log[-3] == "/etc/postgresql-common/createcluster.conf set create_main_cluster off"
     assert again.code == 0
     assert [line.split()[-1] for line in (machine / "apt.log").read_text().splitlines() if line.startswith("install")] == [
@@ -268,11 +273,11 @@ async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: 
 
 
 async def test_check_runs_every_check_and_stops_at_the_first_that_fails(clone: Path, machine: Path) -> None:
-    program(machine / "python", f'echo "$*" >>"{machine}/log"; case "$*" in *"$FAILS"*) exit 1 ;; esac')
+    write_program(machine / "python", f'echo "$*" >>"{machine}/log"; case "$*" in *"$FAILS"*) exit 1 ;; esac')
 
-    good = await script(clone, "check", PYTHON=str(machine / "python"), FAILS="nothing at all")
+    good = await run_script(clone, "check", PYTHON=str(machine / "python"), FAILS="nothing at all")
     calls = (machine / "log").read_text().splitlines()
-    bad = await script(clone, "check", "-x", PYTHON=str(machine / "python"), FAILS="mypy")
+    bad = await run_script(clone, "check", "-x", PYTHON=str(machine / "python"), FAILS="mypy")
 
     assert (good.code, bad.code) == (0, 1)
     *checks, suite = calls
