@@ -14,7 +14,7 @@ from tests.aimock.mock import FORMATS, KEY, Aimock
 from tests.support.provider_calls import build_call, collect_stream, open_session
 from tests.support.server import serve
 
-SAID = "Hello from a mock: ☀ and 😀"
+TEXT = "Hello from a mock: ☀ and 😀"
 UNCOUNTED = {"ollama"}
 """Formats whose usage aimock leaves at 0."""
 WORDS = {"gemini": "FUNCTION_CALL", "vertex": "FUNCTION_CALL"}
@@ -31,14 +31,14 @@ async def test_an_answer_is_read(name: str, stream: bool, aimock: Aimock) -> Non
             call = build_call(provider, "m-1")
             deltas, completion = await collect_stream(provider, call) if stream else ([], await provider.complete(call))
             (choice,) = completion.choices
-            assert (choice.message.text, choice.finish_reason) == (SAID, "stop")
+            assert (choice.message.text, choice.finish_reason) == (TEXT, "stop")
             assert completion.request_id
             assert completion.usage
             if name not in UNCOUNTED:
                 assert (completion.usage.input_tokens, completion.usage.output_tokens) == (11, 7)
             if stream:
                 assert len(deltas) > 2
-                assert "".join(delta.text for delta in deltas) == SAID
+                assert "".join(delta.text for delta in deltas) == TEXT
         await aimock.wait_for_sockets(sockets=1)
 
 
@@ -64,7 +64,7 @@ async def test_many_streams_are_read_at_once(name: str, aimock: Aimock) -> None:
     async with open_session() as session:
         provider = aimock.build_adapter(name, session)
         answers = await asyncio.gather(*(collect_stream(provider, build_call(provider, f"m-{number}")) for number in range(20)))
-    assert {completion.choices[0].message.text for _, completion in answers} == {SAID}
+    assert {completion.choices[0].message.text for _, completion in answers} == {TEXT}
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -86,7 +86,7 @@ async def test_one_prompt_is_answered_in_all_formats_at_once(stream: bool, aimoc
             choices = read_choices(await response.text()) if stream else (await response.json())["choices"]
         assert server.in_flight == 0
     assert [choice["model"] for choice in choices] == models
-    assert [choice["text"] for choice in choices[: len(FORMATS)]] == [SAID] * len(FORMATS)
+    assert [choice["text"] for choice in choices[: len(FORMATS)]] == [TEXT] * len(FORMATS)
     assert [choice["error"]["kind"] for choice in choices[len(FORMATS) :]] == list(broken.values())
 
 

@@ -114,19 +114,19 @@ async def serve_stranger(answer: Callable[[web.Request], Awaitable[web.StreamRes
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 async def test_a_server_that_is_not_fanout_is_reported(flags: list[str]) -> None:
-    async def page(_: web.Request) -> web.Response:
+    async def answer_page(_: web.Request) -> web.Response:
         return web.Response(text="<html>", content_type="text/html")
 
-    async def other(_: web.Request) -> web.Response:
+    async def answer_other(_: web.Request) -> web.Response:
         return web.json_response({"hello": 1})
 
-    async def broken(_: web.Request) -> web.Response:
+    async def answer_broken(_: web.Request) -> web.Response:
         return web.Response(status=502, text="<html>bad gateway")
 
     for answer, sentence in (
-        (page, "is not a Fanout server"),
-        (other, "is not a Fanout server"),
-        (broken, "answered 502: <html>bad"),
+        (answer_page, "is not a Fanout server"),
+        (answer_other, "is not a Fanout server"),
+        (answer_broken, "answered 502: <html>bad"),
     ):
         async with serve_stranger(answer) as address:
             result = await run_fanout("ask", "hi", "--server", address, *flags)
@@ -136,9 +136,9 @@ async def test_a_server_that_is_not_fanout_is_reported(flags: list[str]) -> None
 
 
 async def test_a_broken_connection_differs_from_an_absent_server() -> None:
-    """What came is shown all the same."""
+    """The text that had arrived is shown."""
 
-    async def completion(request: web.Request) -> web.StreamResponse:
+    async def answer_half(request: web.Request) -> web.StreamResponse:
         body = await request.json()
         call = {"index": 0, "entry": 0, "sample": 0, "label": "m"}
         if body.get("dry_run"):
@@ -150,7 +150,7 @@ async def test_a_broken_connection_differs_from_an_absent_server() -> None:
         request.transport.abort()
         return response
 
-    async with serve_stranger(completion) as address:
+    async with serve_stranger(answer_half) as address:
         result = await run_fanout("ask", "hi", "--server", address)
 
     assert result.code == 2

@@ -35,7 +35,7 @@ SCRIPTED = {  # names → scripts of tests/support/upstream/script.py
 }
 
 
-def providers_json(upstream: Upstream, folder: Path) -> Path:
+def write_providers_json(upstream: Upstream, folder: Path) -> Path:
     models: dict[str, Any] = {name: {"provider": "local", "id": id_, "kind": kind} for name, (id_, kind) in LOCAL.items()}
     models |= {name: {"provider": "up", "id": script, "kind": "chat"} for name, script in SCRIPTED.items()}
     models["codellama/codellama-13b-instruct"] |= {
@@ -53,18 +53,18 @@ def providers_json(upstream: Upstream, folder: Path) -> Path:
     return path
 
 
-def said(choice: dict[str, Any]) -> bool:
-    """Something; nothing only where the model has ended before its first word, as an unseeded embedded one may."""
+def has_answer(choice: dict[str, Any]) -> bool:
+    """Return whether there is a text, or the model ended before its first word, as an unseeded embedded one may."""
     return bool(choice["text"]) or choice["finish_reason"] == "stop"
 
 
-async def report_of(client: str, upstream: Upstream, folder: Path, example: str = "") -> dict[str, Any]:
-    """What an example of a client printed; by default the one of its own name."""
+async def run_example(client: str, upstream: Upstream, folder: Path, example: str = "") -> dict[str, Any]:
+    """Run an example of a client, by default the one of its name, and return its report."""
     python = ENVIRONMENTS / client / "bin" / "python"
     if not python.exists():
         reason = f"the environment of `{client}` is missing: run scripts/clients"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    config = providers_json(upstream, folder)
+    config = write_providers_json(upstream, folder)
     async with serve_fanout("--config", str(config), FANOUT_API_KEYS=KEY) as url:
         script = HERE / "examples" / f"{example or client}_client.py"
         done = await run_command([str(python), str(script)], FANOUT_URL=url, FANOUT_KEY=KEY)
@@ -74,7 +74,7 @@ async def report_of(client: str, upstream: Upstream, folder: Path, example: str 
 
 
 async def test_the_thiggle_client_works(upstream: Upstream, tmp_path: Path) -> None:
-    report = await report_of("thiggle", upstream, tmp_path)
+    report = await run_example("thiggle", upstream, tmp_path)
     example = report["example"]
     assert [choice["model"] for choice in example["choices"]] == ["gpt-6-sol", "llama-2-70b"]
     assert all(
@@ -88,8 +88,8 @@ async def test_the_thiggle_client_works(upstream: Upstream, tmp_path: Path) -> N
 
 
 async def test_the_konko_client_works(upstream: Upstream, tmp_path: Path) -> None:
-    report = await report_of("konko", upstream, tmp_path)
-    assert said(report["completion"]["choices"][0])
+    report = await run_example("konko", upstream, tmp_path)
+    assert has_answer(report["completion"]["choices"][0])
     assert report["completion"]["model"] == "meta-llama/llama-2-13b"
     assert report["chat"]["choices"][0]["message"]["role"] == "assistant"
     assert [(index, model) for index, model, _ in report["several"]] == [(0, "meta-llama/llama-2-13b"), (1, "gpt-6-sol")]
@@ -113,8 +113,8 @@ async def test_the_konko_client_works(upstream: Upstream, tmp_path: Path) -> Non
 
 
 async def test_the_legacy_konko_client_works(upstream: Upstream, tmp_path: Path) -> None:
-    report = await report_of("konko_legacy", upstream, tmp_path)
-    assert said(report["completion"]["choices"][0])
+    report = await run_example("konko_legacy", upstream, tmp_path)
+    assert has_answer(report["completion"]["choices"][0])
     assert report["chat"]["choices"][0]["message"]["content"] == "This is ok."
     assert report["stream"]
     assert "meta-llama/llama-2-13b" in report["models"]
@@ -128,7 +128,7 @@ async def test_the_legacy_konko_client_works(upstream: Upstream, tmp_path: Path)
 
 
 async def test_the_openai_client_works(upstream: Upstream, tmp_path: Path) -> None:
-    report = await report_of("openai", upstream, tmp_path)
+    report = await run_example("openai", upstream, tmp_path)
     assert report["chat"]["choices"][0]["message"]["content"] == "This is ok."
     completion = report["completion"]["choices"][0]
     assert completion["text"].startswith("Say this is")
@@ -155,7 +155,7 @@ async def test_the_openai_client_works(upstream: Upstream, tmp_path: Path) -> No
 
 
 async def test_batches_of_the_openai_client_work(upstream: Upstream, tmp_path: Path) -> None:
-    report = await report_of("openai", upstream, tmp_path, "openai_batch")
+    report = await run_example("openai", upstream, tmp_path, "openai_batch")
     assert (report["file"]["purpose"], report["file"]["status"]) == ("batch", "processed")
     assert report["created"]["status"] == "validating"
     assert (report["done"]["status"], report["done"]["metadata"]) == ("completed", {"description": "nightly eval job"})
@@ -173,14 +173,14 @@ async def test_batches_of_the_openai_client_work(upstream: Upstream, tmp_path: P
 
 
 async def test_the_openai_client_does_not_repeat_a_paid_call(upstream: Upstream, tmp_path: Path) -> None:
-    """A client that tries twice again by itself is told not to after a failure upstream, and may where nothing was paid."""
-    await report_of("openai", upstream, tmp_path)
+    """The client retries by itself: a header forbids it after a failure upstream, and allows it if nothing was paid."""
+    await run_example("openai", upstream, tmp_path)
     assert len(upstream.requests_for("500")) == 2  # one for the error, one beside a healthy model
     assert len(upstream.requests_for("429-s-1")) == 3
 
 
 async def test_the_scale_gp_client_works(upstream: Upstream, tmp_path: Path) -> None:
-    report = await report_of("scale_gp", upstream, tmp_path)
+    report = await run_example("scale_gp", upstream, tmp_path)
     assert report["completion"]["token_usage"]["completion"] == 8
     assert report["strict"]["completion"]["text"] == "This is ok."
     assert '"image_url"' in report["full"]["completion"]["text"]
@@ -201,7 +201,7 @@ async def test_the_scale_gp_client_works(upstream: Upstream, tmp_path: Path) -> 
 
 
 async def test_the_scale_egp_client_works(upstream: Upstream, tmp_path: Path) -> None:
-    report = await report_of("scale_egp", upstream, tmp_path)
+    report = await run_example("scale_egp", upstream, tmp_path)
     assert report["completion"] == ["This is ok.", "stop", 14]
     assert "".join(report["stream"]) == "This is ok."
     assert report["no_account"] == "default"
@@ -215,7 +215,7 @@ async def test_the_scale_egp_client_works(upstream: Upstream, tmp_path: Path) ->
 
 
 async def test_the_langchain_client_works(upstream: Upstream, tmp_path: Path) -> None:
-    report = await report_of("langchain", upstream, tmp_path)
+    report = await run_example("langchain", upstream, tmp_path)
     assert report["chat"] == ["This is ok.", 14, "stop"]
     assert "".join(report["stream"]) == "This is ok."
     assert report["batch"] == ["This is ok."] * 3

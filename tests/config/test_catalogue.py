@@ -106,12 +106,12 @@ def test_suggestions_for_an_unknown_name_take_less_than_a_millisecond() -> None:
     catalogue = Catalogue(load_settings(None, {}))
     catalogue.refuse_unknown("warm")
 
-    def spent_s(number: int) -> float:
+    def measure_s(number: int) -> float:
         start = time.thread_time()
         catalogue.refuse_unknown(f"opnai/gtp-{number}" + "x" * 200)
         return time.thread_time() - start
 
-    assert median(spent_s(number) for number in range(30)) < 0.001
+    assert median(measure_s(number) for number in range(30)) < 0.001
 
 
 def test_a_model_lacks_the_variables_that_its_provider_lacks(catalogue: Catalogue) -> None:

@@ -19,7 +19,7 @@ class Inner(BaseModel):
 
     @field_validator("kind")
     @classmethod
-    def _known(cls, kind: str) -> str:
+    def _check_kind(cls, kind: str) -> str:
         if kind not in ("small", "large"):
             raise ValueError("is `small` or `large`")
         return kind

@@ -21,7 +21,7 @@ def make_call(index: int = 0, n: int | None = None) -> Call:
     return Call(index, entry=index, sample=0, target=target, query=Query(prompt="Hello", sampling=Sampling(n=n)))
 
 
-def make_answered(
+def make_answer(
     *texts: str, index: int = 0, n: int | None = None, usage: Usage | None = None, usd: float | None = None
 ) -> Outcome:
     choices = tuple(Choice(Answer(text), "stop") for text in texts or ("Hi",))
@@ -29,12 +29,12 @@ def make_answered(
     return Outcome(make_call(index, n), Completion(choices, usage), cost=cost)
 
 
-def make_failed(index: int = 0, n: int | None = None) -> Outcome:
+def make_failure(index: int = 0, n: int | None = None) -> Outcome:
     return Outcome(make_call(index, n), FAILED)
 
 
 def test_every_answer_keeps_its_place_with_failures_beside_successes() -> None:
-    outcomes = [make_answered("a"), make_failed(1), make_answered("c", index=2)]
+    outcomes = [make_answer("a"), make_failure(1), make_answer("c", index=2)]
     comparison = merge(outcomes, created=1_700_000_000.9, total_s=1)
     assert [choice.index for choice in comparison.choices] == [0, 1, 2]
     assert [choice.choice and choice.choice.message.text for choice in comparison.choices] == ["a", None, "c"]
@@ -44,14 +44,14 @@ def test_every_answer_keeps_its_place_with_failures_beside_successes() -> None:
 
 
 def test_a_call_with_n_answers_takes_n_places() -> None:
-    outcomes = [make_answered("a", "b", n=2), make_failed(2, n=3), make_answered("c", index=5)]
+    outcomes = [make_answer("a", "b", n=2), make_failure(2, n=3), make_answer("c", index=5)]
     choices = merge(outcomes, created=0, total_s=0).choices
     assert [(choice.index, choice.choice_index) for choice in choices] == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 2), (5, 0)]
     assert [choice.choice is None for choice in choices] == [False, False, True, True, True, False]
 
 
 def test_surplus_answers_do_not_take_the_next_calls_place() -> None:
-    choices = merge([make_answered("a", "more", "and more"), make_answered("b", index=1)], created=0, total_s=0).choices
+    choices = merge([make_answer("a", "more", "and more"), make_answer("b", index=1)], created=0, total_s=0).choices
     assert [(choice.index, choice.choice and choice.choice.message.text) for choice in choices] == [(0, "a"), (1, "b")]
 
 
@@ -68,7 +68,7 @@ def test_overhead_is_the_time_of_the_request_beyond_its_slowest_call(
     total_s: float, calls_s: list[float], overhead_s: float
 ) -> None:
     """A failed call's time counts too, and clocks that disagree give no negative time."""
-    outcomes = [replace(make_failed(number), timing=Timing(total_s=spent_s)) for number, spent_s in enumerate(calls_s)]
+    outcomes = [replace(make_failure(number), timing=Timing(total_s=spent_s)) for number, spent_s in enumerate(calls_s)]
     comparison = merge(outcomes, created=0, total_s=total_s)
     assert (comparison.total_s, comparison.overhead_s) == (total_s, overhead_s)
 
@@ -77,23 +77,23 @@ def test_overhead_is_the_time_of_the_request_beyond_its_slowest_call(
     ("outcomes", "expected"),
     [
         ([], UsageTotals()),
-        ([make_failed()], UsageTotals(1)),
-        ([make_answered()], UsageTotals(1, unknown_usage=1, cost_unknown=1)),
-        ([make_answered(), make_answered()], UsageTotals(2, unknown_usage=2, cost_unknown=2)),
-        ([make_answered(usage=Usage(0, 0, 0), usd=0.0)], UsageTotals(1, 0, 0, 0, cost_usd=0.0)),
+        ([make_failure()], UsageTotals(1)),
+        ([make_answer()], UsageTotals(1, unknown_usage=1, cost_unknown=1)),
+        ([make_answer(), make_answer()], UsageTotals(2, unknown_usage=2, cost_unknown=2)),
+        ([make_answer(usage=Usage(0, 0, 0), usd=0.0)], UsageTotals(1, 0, 0, 0, cost_usd=0.0)),
         (
-            [make_answered(usage=Usage(10, 5), usd=0.5), make_answered(usage=Usage(1, 2, 1), usd=0.25), make_failed()],
+            [make_answer(usage=Usage(10, 5), usd=0.5), make_answer(usage=Usage(1, 2, 1), usd=0.25), make_failure()],
             UsageTotals(3, 11, 7, 1, cost_usd=0.75),
         ),
         (
-            [make_answered(usage=Usage(10, 5), usd=0.5), make_answered()],
+            [make_answer(usage=Usage(10, 5), usd=0.5), make_answer()],
             UsageTotals(2, 10, 5, unknown_usage=1, cost_usd=0.5, cost_unknown=1),
         ),
         (
-            [make_answered(usage=Usage(10, None)), make_answered(usage=Usage(None, 3))],
+            [make_answer(usage=Usage(10, None)), make_answer(usage=Usage(None, 3))],
             UsageTotals(2, 10, 3, unknown_usage=2, cost_unknown=2),
         ),
-        ([make_answered("a", "b", n=2, usage=Usage(10, 5), usd=1.0)], UsageTotals(1, 10, 5, cost_usd=1.0)),
+        ([make_answer("a", "b", n=2, usage=Usage(10, 5), usd=1.0)], UsageTotals(1, 10, 5, cost_usd=1.0)),
     ],
 )
 def test_totals_sum_known_figures_and_count_unknown_ones(outcomes: list[Outcome], expected: UsageTotals) -> None:
@@ -103,12 +103,12 @@ def test_totals_sum_known_figures_and_count_unknown_ones(outcomes: list[Outcome]
 tokens = st.none() | st.integers(0, 10**9)
 usages = st.none() | st.builds(Usage, tokens, tokens, tokens)
 completions = st.builds(
-    lambda n, usage, usd: make_answered(*"x" * n, n=n, usage=usage, usd=usd),
+    lambda n, usage, usd: make_answer(*"x" * n, n=n, usage=usage, usd=usd),
     st.integers(1, 4),
     usages,
     st.none() | st.integers(0, 1000).map(float),
 )
-failures = st.builds(lambda n: make_failed(n=n), st.none() | st.integers(1, 4))
+failures = st.builds(lambda n: make_failure(n=n), st.none() | st.integers(1, 4))
 
 
 def assign_indices(outcomes: list[Outcome]) -> list[Outcome]:

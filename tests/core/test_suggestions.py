@@ -42,12 +42,12 @@ def test_suggestions_take_less_than_a_millisecond(name: str) -> None:
     known = [f"model-{number}-{kind}-{number % 7}b" for number in range(100) for kind in ("chat", "instruct", "turbo")]
     find_near("warm", known)
 
-    def spent_s(number: int) -> float:
+    def measure_s(number: int) -> float:
         start = time.thread_time()
         find_near(f"{number}{name}", known)
         return time.thread_time() - start
 
-    assert median(spent_s(number) for number in range(30)) < 0.001
+    assert median(measure_s(number) for number in range(30)) < 0.001
 
 
 KNOWN = frozenset({"prompt", "temperature", "stop", "max_tokens", "seed"})

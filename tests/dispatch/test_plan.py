@@ -84,7 +84,7 @@ def test_indexes_are_dense_and_every_prompt_entry_and_sample_has_exactly_one(
     assert native_n or all(call.query.sampling.n is None for call in found)
 
 
-# What is asked
+# Prompts and messages
 
 
 def test_an_entrys_parameters_override_the_requests_and_null_removes_one() -> None:

@@ -154,7 +154,7 @@ async def test_a_fault_is_answered_with_its_kind_and_status(
     if not answered:
         assert got.headers.get("x-should-retry") == (None if got.status == 429 else "false")
     for index in range(len(models)):
-        assert index == place or is_healthy(got.calls[index])
+        assert index == place or check_healthy(got.calls[index])
         if fault in HANGING and index != place:  # it has not waited for the other one
             assert got.calls[index].end["timing"]["total_ms"] < got.calls[place].end["timing"]["total_ms"]
     line = next(json.loads(line) for line in log_lines if '"event":"request.answered"' in line)
@@ -174,7 +174,7 @@ def check_call(seen: SeenCall, expected: ExpectedEnd, *, answered: bool) -> None
         assert bool(seen.text) is (expected.kind == "ok" or expected.pieces)
 
 
-def is_healthy(seen: SeenCall) -> bool:
+def check_healthy(seen: SeenCall) -> bool:
     assert (seen.text, seen.kind, seen.end["finish_reason"]) == ("healthy", "ok", "stop")
     assert seen.end["timing"]["attempts"] == 1
     return True

@@ -1,4 +1,4 @@
-"""How many calls at once: against an account that bears so many and no more."""
+"""Adaptive concurrency, against an account that bears a fixed number of calls."""
 
 from __future__ import annotations
 

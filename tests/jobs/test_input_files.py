@@ -156,7 +156,7 @@ def test_a_bad_row_of_a_table_has_the_line_on_which_it_begins() -> None:
 
 
 def test_a_quote_that_is_never_closed_does_not_fill_the_memory() -> None:
-    """What follows after the longest cell is read as rows again."""
+    """Rows after the longest cell are read."""
     content = b'a\n"' + (b"x" * 1023 + b"\n") * (MAX_LINE_BYTES // 1024 + 100)
     found = parse(content, "csv")
     assert list_bad(found)[0] == (2, "is not valid CSV: a quote is opened and never closed")

@@ -197,7 +197,7 @@ def test_a_failure_leaves_no_partial_file_behind(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="NO /dev/full: a disk that is full cannot be tried")
 @pytest.mark.parametrize("records", [1, 10_000])
 def test_a_full_disk_is_reported(records: int) -> None:
-    """Whether it is met while writing or only at the end."""
+    """While writing, or only at the end."""
     written = [{"item": number} for number in range(records)]
     with pytest.raises(RequestError, match="cannot be written: No space left"), open_writer(Path("/dev/full"), "csv") as writer:
         writer.write(written)

@@ -26,13 +26,13 @@ ITEMS = 60
 
 
 @pytest.fixture
-def soon_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A constant, not a piece of the code: half a minute of waiting proves nothing more than a second."""
     monkeypatch.setattr(unit_journal, "PATIENCE_S", 1.0)
 
 
 async def wait_for_trouble(seen: list[JobWorker]) -> str:
-    """Why the job that runs cannot be written."""
+    """Wait until the running job cannot be written, and return the reason."""
     async with asyncio.timeout(30):
         while seen[0].trouble is None:
             await asyncio.sleep(0.02)
@@ -68,7 +68,7 @@ async def test_a_job_waits_for_a_database_that_restarts(
     assert "geheim" not in "".join(log_lines)
 
 
-@pytest.mark.usefixtures("soon_impatient")
+@pytest.mark.usefixtures("short_patience")
 async def test_a_database_that_stays_away_ends_the_run_and_the_next_one_continues(
     upstream: Upstream, tmp_path: Path, restartable_postgres: Postgres
 ) -> None:
@@ -124,7 +124,7 @@ async def _run_elsewhere(url: str, folder: Path, job: str, store: str) -> None:
 
 
 async def read_owner(location: str, job: Job) -> tuple[str | None, float]:
-    """Who has a job, and for how many seconds more, by the database's clock."""
+    """Return the owner of a job and the seconds left of its lease, by the database's clock."""
     with OutsideConnection(location) as database:
         left = "lease_until - extract(epoch from clock_timestamp())::double precision"
         ((name, seconds),) = database.execute(f"SELECT owner, {left} FROM jobs WHERE id = '{job.id}'")

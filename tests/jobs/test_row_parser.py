@@ -97,7 +97,7 @@ def test_cells_of_a_table_are_read_as_the_type_their_field_needs() -> None:
 
 
 def test_a_field_that_the_template_uses_is_a_variable_only() -> None:
-    """What it uses is a variable, also under a name that would mean something; only what is not sent stays what it is."""
+    """It is a variable even under the name of a known field; a field that is not sent keeps its meaning."""
     parsed = parse_item(
         {"prompt": "x", "user": "Ann", "n": 3, "reference": "r", "topic": "t", "seed": 1},
         "{{prompt}} {{user}} {{n}} {{reference}}",

@@ -16,7 +16,7 @@ from tests.support.upstream.server import Upstream
 
 
 @pytest.fixture
-def soon_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A constant, not a piece of the code: half a minute of waiting proves nothing more than a second."""
     monkeypatch.setattr(unit_journal, "PATIENCE_S", 1.0)
 
@@ -28,7 +28,7 @@ async def limit_growth(kept: OpenJobs, pages: int) -> None:
         await connection.exec_driver_sql(f"PRAGMA max_page_count = {count + pages}")
 
 
-@pytest.mark.usefixtures("soon_impatient")
+@pytest.mark.usefixtures("short_patience")
 async def test_a_full_disk_stops_the_job_and_loses_nothing(upstream: Upstream, tmp_path: Path, log_lines: list[str]) -> None:
     async with open_jobs(upstream.url, tmp_path) as kept:
         job = await kept.create(400, "up/say-something", concurrency=8)
@@ -76,7 +76,7 @@ async def test_a_job_waits_for_a_locked_store(upstream: Upstream, tmp_path: Path
     assert len(upstream.requests) == 60
 
 
-@pytest.mark.usefixtures("soon_impatient")
+@pytest.mark.usefixtures("short_patience")
 async def test_a_store_that_stays_locked_ends_the_run_with_its_own_message(upstream: Upstream, tmp_path: Path) -> None:
     async with open_jobs(upstream.url, tmp_path) as kept:
         job = await kept.create(60, "up/sleep-0.01", concurrency=4)

@@ -37,7 +37,7 @@ from tests.support.upstream.canned import answer_in_pieces, answer_with, serve_a
 UP = build_adapter(Scale, "https://api.egp.scale.com")
 CALL = build_call(UP, "gpt-6-luna", prompt="Once")
 ENGINE = build_adapter(LlmEngine, "https://api.spellbook.scale.com/llm-engine")
-ASKED = build_call(ENGINE, "llama-2-7b", prompt="Once", max_tokens=9, temperature=0.5)
+PROMPT_CALL = build_call(ENGINE, "llama-2-7b", prompt="Once", max_tokens=9, temperature=0.5)
 BASIC = b64encode(f"{KEY}:".encode()).decode()
 
 
@@ -183,27 +183,27 @@ class TestEngine:
         assert call.fitted.adjusted == {"max_tokens": (None, DEFAULT_MAX_TOKENS), "temperature": (None, 1.0)}
 
     def test_the_key_is_a_user_without_a_password(self) -> None:
-        headers = ENGINE.encode(ASKED, stream=False).headers
+        headers = ENGINE.encode(PROMPT_CALL, stream=False).headers
         assert (headers["Authorization"], headers["x-api-key"]) == (f"Basic {BASIC}", KEY)
         own = ENGINE.encode(build_call(ENGINE, prompt="Once", own_key="mine"), stream=False).headers
         assert (own["Authorization"], own["x-api-key"]) == ("Basic bWluZTo=", "mine")
-        assert ENGINE.encode(ASKED, stream=False).headers["x-api-key"] == KEY
+        assert ENGINE.encode(PROMPT_CALL, stream=False).headers["x-api-key"] == KEY
 
     def test_a_failure_shows_the_key_in_no_form(self) -> None:
-        failure = expect_failure(try_decode(ENGINE, ASKED, 400, {"detail": f"bad {KEY} or {BASIC}"}))
+        failure = expect_failure(try_decode(ENGINE, PROMPT_CALL, 400, {"detail": f"bad {KEY} or {BASIC}"}))
         assert failure.message == "bad [key] or [key]"
 
     def test_a_whole_answer_has_no_finish_reason(self) -> None:
         """None is made up for it."""
-        completion = expect_answer(try_decode(ENGINE, ASKED, 200, {"request_id": "r-1", "output": OUTPUT}))
+        completion = expect_answer(try_decode(ENGINE, PROMPT_CALL, 200, {"request_id": "r-1", "output": OUTPUT}))
         (choice,), usage = completion.choices, completion.usage
         assert (choice.message.text, choice.finish_reason, choice.native_finish_reason) == ("Once ☀", None, None)
         assert usage
         assert (usage.input_tokens, usage.output_tokens, completion.request_id) == (3, 2, "r-1")
 
     def test_a_stream_equals_the_whole_answer(self) -> None:
-        assert expect_answer(try_stream(ENGINE, ASKED, [TOKENS])) == expect_answer(
-            try_decode(ENGINE, ASKED, 200, {"request_id": "r-1", "output": OUTPUT})
+        assert expect_answer(try_stream(ENGINE, PROMPT_CALL, [TOKENS])) == expect_answer(
+            try_decode(ENGINE, PROMPT_CALL, 200, {"request_id": "r-1", "output": OUTPUT})
         )
 
     def test_logprobs_are_read(self) -> None:
@@ -212,12 +212,12 @@ class TestEngine:
         body = {"request_id": "r-1", "output": {**OUTPUT, "text": "Hi", "tokens": [one]}}
         event = build_token("Hi", 1, finished=True)
         event["output"]["token"] = one
-        for result in (try_decode(ENGINE, ASKED, 200, body), try_stream(ENGINE, ASKED, [encode_events(event)])):
+        for result in (try_decode(ENGINE, PROMPT_CALL, 200, body), try_stream(ENGINE, PROMPT_CALL, [encode_events(event)])):
             assert expect_answer(result).choices[0].logprobs == (TokenLogprob("Hi", -0.5),)
 
     def test_counts_that_are_missing_are_unknown(self) -> None:
         output = {"text": "Hi", "num_prompt_tokens": None, "num_completion_tokens": 1}
-        usage = expect_answer(try_decode(ENGINE, ASKED, 200, {"request_id": "r-1", "output": output})).usage
+        usage = expect_answer(try_decode(ENGINE, PROMPT_CALL, 200, {"request_id": "r-1", "output": output})).usage
         assert usage
         assert (usage.input_tokens, usage.output_tokens) == (None, 1)
 
@@ -225,16 +225,18 @@ class TestEngine:
     def test_an_error_in_a_stream_has_a_status(self, status: int, kind: str) -> None:
         error = {"status_code": status, "content": {"error": "Too long", "timestamp": "2026"}}
         stream = encode_events(build_token("On", 1), {"request_id": "r-1", "output": None, "error": error})
-        failure = expect_failure(try_stream(ENGINE, ASKED, [stream]))
+        failure = expect_failure(try_stream(ENGINE, PROMPT_CALL, [stream]))
         assert (failure.kind, failure.status, failure.partial, failure.request_id) == (kind, status, "On", "r-1")
         if status < 500:
             assert failure.message == "Too long"
 
     def test_a_cut_stream_is_a_failure(self) -> None:
-        assert expect_failure(try_stream(ENGINE, ASKED, [encode_events(build_token("On", 1))])).code == "stream_truncated"
+        assert expect_failure(try_stream(ENGINE, PROMPT_CALL, [encode_events(build_token("On", 1))])).code == "stream_truncated"
 
 
-BOTH = pytest.mark.parametrize(("up", "call", "stream"), [(UP, CALL, STREAM), (ENGINE, ASKED, TOKENS)], ids=["v4", "engine"])
+BOTH = pytest.mark.parametrize(
+    ("up", "call", "stream"), [(UP, CALL, STREAM), (ENGINE, PROMPT_CALL, TOKENS)], ids=["v4", "engine"]
+)
 
 
 @BOTH

@@ -23,7 +23,7 @@ def config(upstream: Upstream, tmp_path: Path) -> Path:
     return write_providers_file(upstream.url, tmp_path, api_key_env="UP_KEY")
 
 
-async def ask(serving: ServerProcess, *models: str, **more: Any) -> tuple[int, dict[str, str], Any]:
+async def complete(serving: ServerProcess, *models: str, **more: Any) -> tuple[int, dict[str, str], Any]:
     """Send a request over a connection of its own; return status, headers, and the JSON or the events of a stream."""
     body = {"prompt": "hi", "model": models, **more}
     async with aiohttp.ClientSession() as session, session.post(f"{serving.url}/v1/completion", json=body) as response:
@@ -50,8 +50,8 @@ async def accepts_connections(serving: ServerProcess) -> bool:
 async def test_running_requests_finish_within_the_grace_and_no_new_ones_are_accepted(config: Path, upstream: Upstream) -> None:
     async with start_server(config, UP_KEY="k", FANOUT_GRACE_S="5") as serving:
         models = ("up/sleep-0.6", "up/first-0.2-tail-0.4")
-        whole = asyncio.create_task(ask(serving, *models))
-        streamed = asyncio.create_task(ask(serving, *models, stream=True))
+        whole = asyncio.create_task(complete(serving, *models))
+        streamed = asyncio.create_task(complete(serving, *models, stream=True))
         await upstream.wait_for_requests(4)
         serving.terminate()
         await asyncio.sleep(0.2)
@@ -65,10 +65,10 @@ async def test_running_requests_finish_within_the_grace_and_no_new_ones_are_acce
 
 async def test_requests_that_outlast_the_grace_are_cancelled_with_a_reason(config: Path, upstream: Upstream) -> None:
     async with start_server(config, UP_KEY="k", FANOUT_GRACE_S="0.3") as serving:
-        mixed = asyncio.create_task(ask(serving, "up/ok", "up/hang"))
-        alone = asyncio.create_task(ask(serving, "up/hang"))
-        streamed = asyncio.create_task(ask(serving, "up/chunks-500-gap-0.05", "up/ok", stream=True))
-        silent = asyncio.create_task(ask(serving, "up/hang", stream=True))
+        mixed = asyncio.create_task(complete(serving, "up/ok", "up/hang"))
+        alone = asyncio.create_task(complete(serving, "up/hang"))
+        streamed = asyncio.create_task(complete(serving, "up/chunks-500-gap-0.05", "up/ok", stream=True))
+        silent = asyncio.create_task(complete(serving, "up/hang", stream=True))
         await upstream.wait_for_requests(6)
         began = time.monotonic()
         serving.terminate()
@@ -99,7 +99,7 @@ async def test_idle_connections_do_not_delay_the_stop_and_get_503(config: Path, 
         assert [response.status for response in opened] == [200] * 3
         for response in opened:
             await response.read()
-        running_request = asyncio.create_task(ask(serving, "up/sleep-0.5"))
+        running_request = asyncio.create_task(complete(serving, "up/sleep-0.5"))
         await upstream.wait_for_requests(1)
         began = time.monotonic()
         serving.terminate()
@@ -135,12 +135,12 @@ async def test_a_client_that_stopped_reading_does_not_delay_the_stop(config: Pat
 
 async def test_an_idle_server_stops_at_once_and_frees_its_port(config: Path) -> None:
     async with start_server(config, UP_KEY="k") as first:
-        await ask(first, "up/ok")
+        await complete(first, "up/ok")
         began = time.monotonic()
         assert await first.stop() == 0
         took_s = time.monotonic() - began
         async with start_server(config, port=first.port, UP_KEY="k") as second:
-            status, _, _ = await ask(second, "up/ok")
+            status, _, _ = await complete(second, "up/ok")
             second.process.send_signal(signal.SIGINT)
             assert await second.wait() == 0
 

@@ -61,7 +61,7 @@ def record(store: Store, *outcomes: Outcome, created: float | None = None, **mor
     return str({**fields, **more}["id"])
 
 
-def count_written(location: str) -> int:
+def count_comparisons(location: str) -> int:
     return int(query(location, "SELECT count(*) FROM comparisons")[0][0])
 
 
@@ -99,7 +99,7 @@ async def test_a_comparison_reads_the_same_before_and_after_it_is_written(store:
     id_ = record(store, *outcomes, account_id="team-a", metadata={"experiment": "7"})
 
     at_once = (await store.history.list_comparisons(ComparisonFilter()), await find_comparison(store, id_))
-    await wait_until(lambda: count_written(location) == 1)
+    await wait_until(lambda: count_comparisons(location) == 1)
     later = (await store.history.list_comparisons(ComparisonFilter()), await find_comparison(store, id_))
 
     assert at_once == later
@@ -200,7 +200,7 @@ async def test_filters_match_the_same_comparisons_in_memory_and_in_the_database(
 
     expected = [id_ for id_, outcomes, more in reversed(made) if is_expected(outcomes, more)][: filter_.get("limit")]
     unwritten = await list_ids(store, **filter_)
-    await wait_until(lambda: count_written(location) == 60)
+    await wait_until(lambda: count_comparisons(location) == 60)
 
     assert unwritten == expected
     assert await list_ids(store, **filter_) == expected
@@ -230,7 +230,7 @@ async def test_the_newest_comparisons_come_first_and_times_limit_the_list(store:
 async def test_a_comparison_is_written_within_a_second(store: Store, location: str) -> None:
     for wanted in (1, 2, 3):
         record(store)
-        await wait_until(lambda wanted=wanted: count_written(location) == wanted, within_s=1.0)  # type: ignore[misc]
+        await wait_until(lambda wanted=wanted: count_comparisons(location) == wanted, within_s=1.0)  # type: ignore[misc]
 
 
 async def test_waiting_comparisons_are_written_when_the_store_closes(location: str) -> None:
@@ -239,7 +239,7 @@ async def test_waiting_comparisons_are_written_when_the_store_closes(location: s
         for _ in range(300):
             record(store, metadata={"a": "b"})
 
-    assert count_written(location) == 300
+    assert count_comparisons(location) == 300
     assert (
         query(location, "SELECT count(*) FROM answers")
         == query(location, "SELECT count(*) FROM comparison_metadata")
@@ -252,7 +252,7 @@ async def test_two_stores_on_one_database_keep_the_comparisons_of_both(location:
         assert one
         assert other
         made = [record(which) for _ in range(30) for which in (one, other)]
-        await wait_until(lambda: count_written(location) == 60)
+        await wait_until(lambda: count_comparisons(location) == 60)
 
         assert sorted(await list_ids(one)) == sorted(made)
 
@@ -262,7 +262,7 @@ async def test_slow_readers_do_not_delay_writing(store: Store, location: str) ->
     for one in reading:
         await (await one.__aenter__()).execute(text("SELECT * FROM comparisons"))
     record(store)
-    await wait_until(lambda: count_written(location) == 1, within_s=1.5)
+    await wait_until(lambda: count_comparisons(location) == 1, within_s=1.5)
     for one in reading:
         await one.__aexit__(None, None, None)
 
@@ -291,7 +291,7 @@ async def test_a_locked_database_delays_no_caller_and_loses_nothing(store: Store
     meanwhile = await list_ids(store)
     holder.release()
     holder.close()
-    await wait_until(lambda: count_written(location) == 21)
+    await wait_until(lambda: count_comparisons(location) == 21)
     await wait_until(lambda: any("history.write_recovered" in line for line in log_lines))
 
     assert len(meanwhile) == 21
@@ -309,7 +309,7 @@ async def test_closing_writes_all_that_waits_if_a_lock_ends_in_time(location: st
         asyncio.get_running_loop().call_later(2.5, holder.release)
     holder.close()
 
-    assert count_written(location) == 2 * MAX_COMPARISONS_PER_WRITE + 1
+    assert count_comparisons(location) == 2 * MAX_COMPARISONS_PER_WRITE + 1
 
 
 async def test_comparisons_beyond_the_limit_are_dropped_and_logged_once(location: str, log_lines: list[str]) -> None:
@@ -326,7 +326,7 @@ async def test_comparisons_beyond_the_limit_are_dropped_and_logged_once(location
     events = [json.loads(line) for line in log_lines]
     assert [line["event"] for line in events if line["level"] == "error"] == ["history.overflowed"]
     assert [line["lost"] for line in events if line["event"] == "history.overflow_ended"] == [50]
-    assert count_written(location) == MAX_WAITING
+    assert count_comparisons(location) == MAX_WAITING
 
 
 async def test_waiting_comparisons_are_limited_in_bytes(location: str) -> None:
@@ -337,7 +337,7 @@ async def test_waiting_comparisons_are_limited_in_bytes(location: str) -> None:
             record(store, body=body)
         assert len(await list_ids(store)) == 63
 
-    assert count_written(location) == 63
+    assert count_comparisons(location) == 63
 
 
 async def test_texts_are_kept_only_in_full_mode(tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ async def test_a_long_text_is_stored_once_however_often_it_occurs(location: str)
                 body=b'{"a": "%s"}' % long.encode(),
             )
             unwritten = await find_comparison(store, id_)
-            await wait_until(lambda place=place: count_written(location) == place + 1)  # type: ignore[misc]
+            await wait_until(lambda place=place: count_comparisons(location) == place + 1)  # type: ignore[misc]
             found = await find_comparison(store, id_)
 
     assert found == unwritten
@@ -384,7 +384,7 @@ async def test_characters_that_no_database_takes_are_replaced(location: str) -> 
         answer = Answer(odd, reasoning=odd, tool_calls=({"id": odd, "n": float("nan"), "o": [odd]},))
         outcome = replace(replace_text(make_answer(odd)), result=Completion((Choice(answer, "stop"),), KNOWN, model=odd))
         id_ = record(store, outcome, account_id=odd, metadata={odd: odd}, body=odd.encode("utf-8", "surrogatepass"))
-        await wait_until(lambda: count_written(location) == 1)
+        await wait_until(lambda: count_comparisons(location) == 1)
         found = await find_comparison(store, id_)
 
     (kept,) = found.answers
@@ -413,7 +413,7 @@ async def test_old_comparisons_are_deleted_with_their_texts_and_the_rest_stays(l
         young = [
             record(store, replace_text(make_answer(), long), created=now - age_s, metadata={"a": "b"}) for age_s in (3600, 1)
         ]
-        await wait_until(lambda: count_written(location) == 133)
+        await wait_until(lambda: count_comparisons(location) == 133)
         await store.retention.delete_old()
         left = await list_ids(store)
 
@@ -429,7 +429,7 @@ async def test_nothing_is_deleted_if_history_is_kept_for_ever(location: str) -> 
     async with open_store(location, history_days=0) as store:
         assert store
         record(store, created=1.0)
-        await wait_until(lambda: count_written(location) == 1)
+        await wait_until(lambda: count_comparisons(location) == 1)
         await store.retention.delete_old()
 
         assert len(await list_ids(store)) == 1
@@ -440,7 +440,7 @@ async def test_old_comparisons_are_deleted_in_the_background(location: str) -> N
         assert store
         record(store, created=1.0)
     async with open_store(location):
-        await wait_until(lambda: count_written(location) == 0, within_s=10)
+        await wait_until(lambda: count_comparisons(location) == 0, within_s=10)
 
 
 async def test_a_database_in_memory_keeps_only_the_newest_comparisons() -> None:
@@ -468,7 +468,7 @@ async def test_a_text_that_is_used_again_while_it_is_being_deleted_stays(locatio
     async with open_store(location, history="full", history_days=2) as store:
         assert store
         record(store, replace_text(make_answer(), SECRET * 100), created=time.time() - 3 * DAY_S)
-        await wait_until(lambda: count_written(location) == 1)
+        await wait_until(lambda: count_comparisons(location) == 1)
         with OutsideConnection(location) as other:
             other.execute("BEGIN")
             other.execute(f"UPDATE history_texts SET day = {int(time.time()) // DAY_S}")
@@ -477,5 +477,5 @@ async def test_a_text_that_is_used_again_while_it_is_being_deleted_stays(locatio
             other.release()
         await deleting
 
-    assert count_written(location) == 0
+    assert count_comparisons(location) == 0
     assert query(location, "SELECT count(*) FROM history_texts") == [(1,)]

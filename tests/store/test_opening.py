@@ -145,7 +145,7 @@ async def test_an_unusable_location_is_reported_with_what_is_allowed(location: s
 
 
 async def test_an_error_never_shows_the_password() -> None:
-    """Whether or not the driver is there: nobody listens at that port."""
+    """With or without the driver: nobody listens at that port."""
     message = await read_refusal("postgresql://user:geheim@127.0.0.1:1/fanout")
 
     assert "`postgresql://user:***@127.0.0.1:1/fanout` cannot be used: " in message

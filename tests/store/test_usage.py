@@ -360,7 +360,7 @@ async def test_any_name_is_stored_and_found_again(name: str, kept: str, location
 
 
 async def test_impossible_figures_count_as_unknown(location: str) -> None:
-    """What a provider reports is not to be trusted: one absurd number must not keep the rest from being written."""
+    """One absurd number from a provider must not prevent the rest from being written."""
     async with open_store(location) as store:
         assert store
         store.usage.observe(make_answer())

@@ -25,29 +25,29 @@ Body = dict[str, Any]
 Check = Callable[[Body], list[str]]
 
 
-def found(path: str) -> Any:
+def find(path: str) -> Any:
     """Return the object of a dotted name, `package.module:name`."""
     module, _, name = path.partition(":")
     return getattr(import_module(module), name)
 
 
-def typed_dict(path: str) -> Check:
+def check_typed_dict(path: str) -> Check:
     """A vendor's TypedDict; unknown fields are faults at every depth, unless the vendor allows them."""
 
     def check(body: Body) -> list[str]:
-        adapter = strict(path)  # kept while it is read: what is validated late needs it
+        adapter = build_strict(path)  # kept while it is read: what is validated late needs it
         try:
             exhaust(adapter.validate_python(body))
         except ValidationError as error:
-            return faults(error)
+            return to_faults(error)
         return []
 
     return check
 
 
 @lru_cache(maxsize=64)
-def strict(path: str) -> TypeAdapter[Any]:
-    wanted = found(path)
+def build_strict(path: str) -> TypeAdapter[Any]:
+    wanted = find(path)
     forbid(wanted, set())
     return TypeAdapter(wanted)
 
@@ -77,109 +77,110 @@ def exhaust(value: Any) -> None:
             exhaust(item)
 
 
-def model(path: str) -> Check:
+def check_model(path: str) -> Check:
     """A vendor's pydantic model."""
 
     def check(body: Body) -> list[str]:
-        return of_type(found(path), body)
+        return check_type(find(path), body)
 
     return check
 
 
-def of_type(wanted: Any, value: Any, path: str = "") -> list[str]:
+def check_type(wanted: Any, value: Any, path: str = "") -> list[str]:
     """The faults of a value of a type made of models; what a model does not name is one."""
     try:
         made = TypeAdapter(wanted).validate_python(value)
     except ValidationError as error:
-        return faults(error, path)
-    return list(unknown(made, value, path))
+        return to_faults(error, path)
+    return list(find_unknown(made, value, path))
 
 
-def unknown(made: Any, value: Any, path: str) -> Iterator[str]:
+def find_unknown(made: Any, value: Any, path: str) -> Iterator[str]:
     if isinstance(made, BaseModel) and isinstance(value, Mapping):
         names = {alias: name for name, field in type(made).model_fields.items() for alias in (name, field.alias or name)}
         for key, item in value.items():
             if key in names:
-                yield from unknown(getattr(made, names[key]), item, f"{path}.{key}")
+                yield from find_unknown(getattr(made, names[key]), item, f"{path}.{key}")
             else:
                 yield f"{path}.{key}: not a field of {type(made).__name__}"
     elif isinstance(made, list | tuple) and isinstance(value, list):
         for number, (one, other) in enumerate(zip(made, value, strict=True)):
-            yield from unknown(one, other, f"{path}[{number}]")
+            yield from find_unknown(one, other, f"{path}[{number}]")
 
 
-def faults(error: ValidationError, path: str = "") -> list[str]:
+def to_faults(error: ValidationError, path: str = "") -> list[str]:
     return [f"{path}.{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
 
 
-def by_stream(whole: Check, streamed: Check) -> Check:
+def choose_by_stream(whole: Check, streamed: Check) -> Check:
     return lambda body: (streamed if body.get("stream") else whole)(body)
 
 
-def stainless(module: str) -> Check:
+def check_stainless(module: str) -> Check:
     """The two TypedDicts of the generator that most vendors use."""
     name = f"{module}.completion_create_params:CompletionCreateParams"
-    return by_stream(typed_dict(f"{name}NonStreaming"), typed_dict(f"{name}Streaming"))
+    return choose_by_stream(check_typed_dict(f"{name}NonStreaming"), check_typed_dict(f"{name}Streaming"))
 
 
-def gemini(body: Body) -> list[str]:
+def check_gemini(body: Body) -> list[str]:
     """Google's types for each field of a request."""
-    content, tool = found("google.genai.types:Content"), found("google.genai.types:Tool")
+    content, tool = find("google.genai.types:Content"), find("google.genai.types:Tool")
     fields = {
         "contents": types.GenericAlias(list, (content,)),
         "systemInstruction": content,
-        "generationConfig": found("google.genai.types:GenerationConfig"),
+        "generationConfig": find("google.genai.types:GenerationConfig"),
         "tools": types.GenericAlias(list, (tool,)),
-        "toolConfig": found("google.genai.types:ToolConfig"),
+        "toolConfig": find("google.genai.types:ToolConfig"),
     }
-    return by_field(fields, ("contents",), body)
+    return check_fields(fields, ("contents",), body)
 
 
-def cohere(body: Body) -> list[str]:
+def check_cohere(body: Body) -> list[str]:
     """Check against the client's method, which takes one argument for each field."""
-    method = found("cohere.v2.raw_client:RawV2Client").chat
+    method = find("cohere.v2.raw_client:RawV2Client").chat
     hints = get_type_hints(method, include_extras=True)
     names = [name for name in inspect.signature(method).parameters if name not in ("self", "request_options")]
-    return by_field({"stream": bool, **{name: hints[name] for name in names}}, ("model", "messages"), body)
+    return check_fields({"stream": bool, **{name: hints[name] for name in names}}, ("model", "messages"), body)
 
 
-def by_field(fields: Mapping[str, Any], required: tuple[str, ...], body: Body) -> list[str]:
+def check_fields(fields: Mapping[str, Any], required: tuple[str, ...], body: Body) -> list[str]:
     wrong = [f".{name}: missing" for name in required if name not in body]
     for name, value in body.items():
-        wrong += of_type(fields[name], value, f".{name}") if name in fields else [f".{name}: unknown"]
+        wrong += check_type(fields[name], value, f".{name}") if name in fields else [f".{name}: unknown"]
     return wrong
 
 
-def botocore(operation: str) -> Check:
+def check_botocore(operation: str) -> Check:
     """AWS's own service model."""
 
     def check(body: Body) -> list[str]:
-        service = found("botocore.session:Session")().get_service_model("bedrock-runtime")
+        service = find("botocore.session:Session")().get_service_model("bedrock-runtime")
         shape = service.operation_model(operation).input_shape
-        report = found("botocore.validate:ParamValidator")().validate({"modelId": "m", **body}, shape)
+        report = find("botocore.validate:ParamValidator")().validate({"modelId": "m", **body}, shape)
         return [report.generate_report()] if report.has_errors() else []
 
     return check
 
 
 FORMATS: dict[str, Check] = {
-    "openai chat": stainless("openai.types.chat"),
-    "openai text": stainless("openai.types"),
-    "groq chat": typed_dict("groq.types.chat.completion_create_params:CompletionCreateParams"),
-    "together chat": stainless("together.types.chat"),
-    "together text": stainless("together.types"),
-    "fireworks chat": stainless("fireworks.types.chat"),
-    "fireworks text": stainless("fireworks.types"),
-    "mistral chat": by_stream(
-        model("mistralai.client.models:ChatCompletionRequest"), model("mistralai.client.models:ChatCompletionStreamRequest")
+    "openai chat": check_stainless("openai.types.chat"),
+    "openai text": check_stainless("openai.types"),
+    "groq chat": check_typed_dict("groq.types.chat.completion_create_params:CompletionCreateParams"),
+    "together chat": check_stainless("together.types.chat"),
+    "together text": check_stainless("together.types"),
+    "fireworks chat": check_stainless("fireworks.types.chat"),
+    "fireworks text": check_stainless("fireworks.types"),
+    "mistral chat": choose_by_stream(
+        check_model("mistralai.client.models:ChatCompletionRequest"),
+        check_model("mistralai.client.models:ChatCompletionStreamRequest"),
     ),
-    "anthropic": by_stream(
-        typed_dict("anthropic.types.message_create_params:MessageCreateParamsNonStreaming"),
-        typed_dict("anthropic.types.message_create_params:MessageCreateParamsStreaming"),
+    "anthropic": choose_by_stream(
+        check_typed_dict("anthropic.types.message_create_params:MessageCreateParamsNonStreaming"),
+        check_typed_dict("anthropic.types.message_create_params:MessageCreateParamsStreaming"),
     ),
-    "gemini": gemini,
-    "cohere": cohere,
-    "bedrock": botocore("Converse"),
+    "gemini": check_gemini,
+    "cohere": check_cohere,
+    "bedrock": check_botocore("Converse"),
 }
 """By the name that test_vendors.py gives a format: a new one is a line here and a line there."""
 

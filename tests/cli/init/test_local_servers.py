@@ -43,11 +43,11 @@ async def test_no_key_is_sent_to_a_default_address(tmp_path: Path) -> None:
     """The host would show its list to this key."""
     async with serve_model_host(owner="vllm") as host:
         keyed = load_own_settings(tmp_path, {}, VLLM_API_KEY=KEY).providers
-        told = load_own_settings(tmp_path, {}, VLLM_API_KEY=KEY, VLLM_BASE_URL=f"{host.url}/v1").providers
+        configured = load_own_settings(tmp_path, {}, VLLM_API_KEY=KEY, VLLM_BASE_URL=f"{host.url}/v1").providers
         usual = {"vllm": f"{host.url}/v1"}
 
         assert await find_local_servers(keyed, usual, PATIENCE_S) == {}
-        assert (await find_local_servers(told, usual, PATIENCE_S))["vllm"].models == MODELS
+        assert (await find_local_servers(configured, usual, PATIENCE_S))["vllm"].models == MODELS
 
 
 async def test_a_real_llama_cpp_is_found_and_works(llama: Llama, tmp_path: Path) -> None:

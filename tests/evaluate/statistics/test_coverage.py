@@ -18,12 +18,12 @@ ERROR = 3 * (0.95 * 0.05 / RUNS) ** 0.5
 Draw = Callable[[np.random.Generator], Interval | None]
 
 
-def share_covering(truth: float, draw: Draw, runs: int = RUNS) -> float:
+def measure_coverage(truth: float, draw: Draw, runs: int = RUNS) -> float:
     generator = np.random.default_rng(20_260_101)
     return sum(truth in (draw(generator) or Interval(1, 0)) for _ in range(runs)) / runs
 
 
-def scores_of_two_models(generator: np.random.Generator, n: int = 60) -> tuple[list[float], list[float]]:
+def draw_two_models(generator: np.random.Generator, n: int = 60) -> tuple[list[float], list[float]]:
     """Draw 0/1 scores: A alone is right on 20 % of items, B alone on 10 %."""
     kinds = generator.choice(4, size=n, p=[0.2, 0.1, 0.5, 0.2])
     return [float(kind in (0, 2)) for kind in kinds], [float(kind in (1, 2)) for kind in kinds]
@@ -34,13 +34,13 @@ def scores_of_two_models(generator: np.random.Generator, n: int = 60) -> tuple[l
     [
         (0.7, lambda generator: means.estimate_mean(generator.binomial(1, 0.7, 80).astype(float)).interval),
         (0.5, lambda generator: means.estimate_mean(generator.beta(2, 2, 40)).interval),
-        (0.1, lambda generator: paired.compare(*scores_of_two_models(generator)).difference.interval),
+        (0.1, lambda generator: paired.compare(*draw_two_models(generator)).difference.interval),
         (0.2, lambda generator: paired.compare_continuous(generator.normal(0.2, 1, 30), np.zeros(30)).difference.interval),
     ],
     ids=["Wilson", "t", "Bonett–Price", "paired t"],
 )
 def test_a_nominal_95_percent_interval_covers_that_often(truth: float, draw: Draw) -> None:
-    assert share_covering(truth, draw) == pytest.approx(0.95, abs=ERROR + 0.005)
+    assert measure_coverage(truth, draw) == pytest.approx(0.95, abs=ERROR + 0.005)
 
 
 def test_clustered_intervals_cover_where_plain_ones_do_not() -> None:
@@ -54,8 +54,8 @@ def test_clustered_intervals_cover_where_plain_ones_do_not() -> None:
             else means.estimate_mean(values.tolist()).interval
         )
 
-    assert share_covering(0, lambda generator: draw(generator, True)) == pytest.approx(0.95, abs=ERROR + 0.005)
-    assert share_covering(0, lambda generator: draw(generator, False)) < 0.80
+    assert measure_coverage(0, lambda generator: draw(generator, True)) == pytest.approx(0.95, abs=ERROR + 0.005)
+    assert measure_coverage(0, lambda generator: draw(generator, False)) < 0.80
 
 
 def test_the_paired_bootstrap_of_a_median_covers_the_true_difference() -> None:
@@ -63,7 +63,7 @@ def test_the_paired_bootstrap_of_a_median_covers_the_true_difference() -> None:
         a = generator.lognormal(0, 1, 80)
         return paired.bootstrap_difference(a, a * generator.lognormal(0, 0.2, 80), resamples=999).interval
 
-    assert share_covering(0.0, draw, runs=200) > 0.90
+    assert measure_coverage(0.0, draw, runs=200) > 0.90
 
 
 def test_the_permutation_test_raises_false_alarms_at_its_level() -> None:
@@ -86,7 +86,7 @@ def test_corrected_rates_cover_the_true_rate() -> None:
             labelled_negatives=150,
         ).interval
 
-    assert share_covering(0.6, draw) == pytest.approx(0.95, abs=ERROR + 0.01)
+    assert measure_coverage(0.6, draw) == pytest.approx(0.95, abs=ERROR + 0.01)
 
 
 def test_ppi_covers_and_is_narrower_than_labels_alone() -> None:
@@ -104,7 +104,7 @@ def test_ppi_covers_and_is_narrower_than_labels_alone() -> None:
         widths.append((estimate.interval.high - estimate.interval.low) / (alone.high - alone.low))
         return estimate.interval
 
-    assert share_covering(0.6, draw) == pytest.approx(0.95, abs=ERROR + 0.015)
+    assert measure_coverage(0.6, draw) == pytest.approx(0.95, abs=ERROR + 0.015)
     assert np.median(widths) < 0.85
 
 
@@ -119,10 +119,10 @@ def test_bradley_terry_intervals_cover_the_true_ratings() -> None:
                 pairs.append(JudgedPair(prompt, "xyz"[a], "xyz"[b], "a" if won else "b"))
         return next(rating.interval for rating in bradley_terry.rank(pairs).ratings if rating.model == "x")
 
-    assert share_covering(1000 + 400 / np.log(10) * 0.6, draw, runs=300) == pytest.approx(0.95, abs=0.04)
+    assert measure_coverage(1000 + 400 / np.log(10) * 0.6, draw, runs=300) == pytest.approx(0.95, abs=0.04)
 
 
-def discordant(
+def draw_discordant(
     generator: np.random.Generator, wins: float, losses: float, n: int
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return generator.choice([1.0, -1.0, 0.0], size=n, p=[wins, losses, 1 - wins - losses])
@@ -132,7 +132,7 @@ def test_watching_every_item_raises_fewer_false_alarms_than_alpha_where_a_plain_
     generator = np.random.default_rng(11)
     alarms = plain = 0
     for _ in range(RUNS):
-        differences = discordant(generator, 0.15, 0.15, 1_000)
+        differences = draw_discordant(generator, 0.15, 0.15, 1_000)
         alarms += bool((sequential.evidence_path(differences) >= 20).any())
         steps = np.arange(1, 1_001)
         z = np.cumsum(differences) / np.sqrt(np.maximum(np.cumsum(differences**2), 1e-9))
@@ -156,7 +156,7 @@ def test_a_confidence_sequence_covers_at_every_look() -> None:
     generator = np.random.default_rng(13)
     misses = 0
     for _ in range(200):
-        differences = discordant(generator, 0.3, 0.1, 200)
+        differences = draw_discordant(generator, 0.3, 0.1, 200)
         misses += any(
             not low <= 0.2 <= high
             for low, high in (sequential.confidence_sequence(differences[:n], grid=81) for n in (20, 50, 100, 200))
@@ -167,8 +167,8 @@ def test_a_confidence_sequence_covers_at_every_look() -> None:
 def test_equivalence_is_not_declared_where_the_difference_is_the_margin() -> None:
     generator = np.random.default_rng(14)
     rule = StoppingRule(alpha=0.05, margin=0.1, max_items=1_500)
-    alarms = [sequential.decide(discordant(generator, 0.2, 0.1, 1_500), rule).state == "equivalence" for _ in range(300)]
-    found = [sequential.decide(discordant(generator, 0.03, 0.03, 1_500), rule).state == "equivalence" for _ in range(100)]
+    alarms = [sequential.decide(draw_discordant(generator, 0.2, 0.1, 1_500), rule).state == "equivalence" for _ in range(300)]
+    found = [sequential.decide(draw_discordant(generator, 0.03, 0.03, 1_500), rule).state == "equivalence" for _ in range(100)]
 
     assert np.mean(alarms) <= 0.05
     assert np.mean(found) > 0.8

@@ -21,12 +21,12 @@ ORDERS: list[tuple[Verdict | None, Verdict | None]] = [("a", "a"), ("a", "b"), (
 WINNERS: list[Verdict | None] = [*["a"] * 12, *["b"] * 6, *["tie"] * 4, *["both_bad"] * 2, *[None] * 3]  # type: ignore[list-item]
 
 
-def food() -> list[JudgedPair]:
+def read_food() -> list[JudgedPair]:
     rows = [row.split() for row in FOOD.replace("\n", "").split(",")]
     return [JudgedPair(number, a, b, VERDICTS[winner]) for number, (a, b, winner) in enumerate(rows)]
 
 
-def bounds(interval: Interval | None) -> list[float]:
+def get_bounds(interval: Interval | None) -> list[float]:
     assert interval is not None
     return [interval.low, interval.high]
 
@@ -37,7 +37,7 @@ def test_mcnemar_and_bonett_price_reproduce_agrestis_approval_table() -> None:
     assert paired.mcnemar_exact(86, 150) == pytest.approx(3.71594e-05, rel=1e-5)
     found = paired.compare_binary(150, 86, 1600)
     assert found.difference.value == pytest.approx(0.04)
-    assert bounds(found.difference.interval) == pytest.approx([0.0211773, 0.0587228], abs=5e-8)
+    assert get_bounds(found.difference.interval) == pytest.approx([0.0211773, 0.0587228], abs=5e-8)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_bonett_price_intervals_equal_the_published_ones(
 ) -> None:
     interval = paired.bonett_price(better, worse, n, comparisons=comparisons)
 
-    assert bounds(interval) == pytest.approx([low, high], abs=1e-6)
+    assert get_bounds(interval) == pytest.approx([low, high], abs=1e-6)
 
 
 def test_exact_mcnemar_gives_the_published_p_and_its_smallest_possible_one() -> None:
@@ -87,7 +87,7 @@ def test_holm_and_benjamini_hochberg_adjust_p_values() -> None:
 
 
 def test_bradley_terry_strengths_equal_evalicas_on_its_food_data() -> None:
-    ranking = bradley_terry.rank(food())
+    ranking = bradley_terry.rank(read_food())
 
     assert [(rating.model, round(rating.strength or 0, 9)) for rating in ranking.ratings] == [
         ("Tacos", 0.434289828),
@@ -128,7 +128,7 @@ def test_a_judged_rate_is_corrected_by_the_judges_error_on_labels() -> None:
 
     assert found.value == pytest.approx(0.714286, abs=5e-7)
     assert found.standard_error == pytest.approx(0.051544, abs=5e-7)
-    assert bounds(found.interval) == pytest.approx([0.613261, 0.815311], abs=5e-7)
+    assert get_bounds(found.interval) == pytest.approx([0.613261, 0.815311], abs=5e-7)
     assert found.note is None
 
 
@@ -142,7 +142,7 @@ def test_ppi_combines_few_labels_with_many_judgements() -> None:
     assert weight == pytest.approx(0.444444, abs=5e-7)
     assert found.value == pytest.approx(0.822222, abs=5e-7)
     assert found.standard_error == pytest.approx(0.054147, abs=5e-7)
-    assert bounds(found.interval) == pytest.approx([0.716097, 0.928347], abs=2e-6)
+    assert get_bounds(found.interval) == pytest.approx([0.716097, 0.928347], abs=2e-6)
     assert judges.effective_labels(labels, found.standard_error or 0) == pytest.approx(55.97, abs=5e-3)
 
 

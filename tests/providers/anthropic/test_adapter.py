@@ -282,8 +282,8 @@ def test_recorded_answers_are_read(exchange: RecordedExchange) -> None:
     (choice,), usage = completion.choices, completion.usage
     assert usage
     counts = (usage.input_tokens, usage.output_tokens, usage.cached_input_tokens, usage.cache_write_tokens)
-    told_of = (choice.message.text, choice.finish_reason, choice.native_finish_reason, *counts, completion.model)
-    assert told_of == expected[exchange.name]
+    reported = (choice.message.text, choice.finish_reason, choice.native_finish_reason, *counts, completion.model)
+    assert reported == expected[exchange.name]
     assert completion.request_id
     assert completion.request_id.startswith("msg_")
 

@@ -49,10 +49,10 @@ def sign_with_boto3(call: Call, region: str) -> Any:
     """The request that boto3 itself would send, signed: it is taken away before anything is sent."""
     client = import_botocore("boto3").Session().client("bedrock-runtime", region_name=region)
 
-    def take(request: Any, **_: Any) -> None:
+    def capture(request: Any, **_: Any) -> None:
         raise CapturedError(request)
 
-    client.meta.events.register("before-send.bedrock-runtime.Converse", take)
+    client.meta.events.register("before-send.bedrock-runtime.Converse", capture)
     body = encode_body(UP, call)
     with pytest.raises(CapturedError) as caught:
         client.converse(modelId=call.target.model, **body)

@@ -60,7 +60,7 @@ def write_account(folder: Path, key: str, token_uri: str, **more: Any) -> Path:
 
 
 @asynccontextmanager
-async def google(folder: Path, key: str, monkeypatch: pytest.MonkeyPatch, grant: Grant) -> AsyncIterator[CannedServer]:
+async def serve_google(folder: Path, key: str, monkeypatch: pytest.MonkeyPatch, grant: Grant) -> AsyncIterator[CannedServer]:
     """A server that grants tokens and answers as Vertex does; the credentials for it are found where Google's tools look."""
 
     async def answer(request: web.Request) -> web.Response:
@@ -121,7 +121,7 @@ def test_penalties_end_later_than_on_the_gemini_api() -> None:
 
 async def test_calls_at_once_fetch_one_token(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It serves the calls after them, too; the project is the credentials'."""
-    async with google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served, open_session() as session:
+    async with serve_google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served, open_session() as session:
         vertex = build_adapter(Vertex, served.url, session=session, key=None)
         await asyncio.gather(*(vertex.complete(build_call(vertex)) for _ in range(20)))
         completion = await vertex.complete(build_call(vertex))
@@ -136,7 +136,7 @@ async def test_a_token_about_to_expire_serves_while_it_is_replaced(
 ) -> None:
     """Nobody waits for the new one, and only one is fetched."""
     async with (
-        google(tmp_path, key, monkeypatch, grant_tokens("t1", "t2", expires_in=200)) as served,
+        serve_google(tmp_path, key, monkeypatch, grant_tokens("t1", "t2", expires_in=200)) as served,
         open_session() as session,
     ):
         vertex = build_adapter(Vertex, served.url, session=session, key=None)
@@ -154,7 +154,7 @@ async def test_a_token_about_to_expire_serves_while_it_is_replaced(
 async def test_a_caller_who_leaves_does_not_take_the_refresh_along(
     tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served, open_session() as session:
+    async with serve_google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served, open_session() as session:
         vertex = build_adapter(Vertex, served.url, session=session, key=None)
         first, second = (asyncio.ensure_future(vertex.complete(build_call(vertex))) for _ in range(2))
         await asyncio.sleep(0.01)
@@ -182,7 +182,7 @@ async def test_a_refused_token_is_reported_in_our_words(
 ) -> None:
     """Google's name accounts and addresses; the next call tries again."""
     answers = [web.json_response(body, status=status) for _ in range(20)]
-    async with google(tmp_path, key, monkeypatch, answers.pop) as served, open_session() as session:
+    async with serve_google(tmp_path, key, monkeypatch, answers.pop) as served, open_session() as session:
         vertex = build_adapter(Vertex, served.url, session=session, key=None)
         failure = await fail_call(vertex)
         assert (failure.kind, failure.message) == (kind, message)
@@ -226,7 +226,7 @@ async def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_a_missing_project_is_named(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the environment nor the credentials know one."""
-    async with google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served:
+    async with serve_google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served:
         write_account(tmp_path, key, f"{served.url}/token", project_id=None)
         failure = await fail_call(build_adapter(Vertex, None, key=None))
     assert (failure.kind, failure.message) == ("not_configured", "`up` needs a project in `GOOGLE_CLOUD_PROJECT`")
@@ -234,7 +234,7 @@ async def test_a_missing_project_is_named(tmp_path: Path, key: str, monkeypatch:
 
 async def test_the_quota_of_another_project_is_used(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The credentials may name it."""
-    async with google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served, open_session() as session:
+    async with serve_google(tmp_path, key, monkeypatch, grant_tokens("t1")) as served, open_session() as session:
         write_account(tmp_path, key, f"{served.url}/token", quota_project_id="payer")
         vertex = build_adapter(Vertex, served.url, session=session, key=None)
         await vertex.complete(build_call(vertex))
@@ -255,7 +255,7 @@ async def test_a_token_of_the_row_is_sent_unchanged() -> None:
 
 async def test_a_failure_does_not_show_the_token(tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should an answer repeat it."""
-    async with google(tmp_path, key, monkeypatch, grant_tokens("tok.12345678")) as served, open_session() as session:
+    async with serve_google(tmp_path, key, monkeypatch, grant_tokens("tok.12345678")) as served, open_session() as session:
         vertex = build_adapter(Vertex, served.url, session=session, key=None)
         await vertex.complete(build_call(vertex))
         assert vertex.origin(build_call(vertex)).secrets == ("tok.12345678",)

@@ -129,7 +129,7 @@ def test_the_rows_own_headers_are_sent() -> None:
     ids=str,
 )
 def test_a_value_no_header_can_carry_is_a_configuration_fault(wrong: dict[str, Any], field: str) -> None:
-    """Told at start, by its place, without the value."""
+    """It is reported at the start, by its place and without the value."""
     with pytest.raises(ConfigError) as caught:
         build_openai(**wrong)
     assert caught.value.faults[0].path == field

@@ -1,4 +1,4 @@
-"""What Anthropic's, Google's and Cohere's formats have in common: streams cut anywhere, keys, conversations, tools."""
+"""Common behaviour of Anthropic's, Google's and Cohere's formats: streams cut anywhere, keys, conversations, tools."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ PLACES = st.lists(st.integers(0, 10_000), max_size=40)
 
 
 def describe(completion: Completion) -> dict[str, Any]:
-    """What a test file says that the vendor's client made of it."""
+    """Return an answer in the form in which the vendor's client was recorded."""
     (choice,) = completion.choices
-    said, usage = choice.message, completion.usage
+    message, usage = choice.message, completion.usage
     assert usage
-    calls = [(call["id"], call["function"]["name"], json.loads(call["function"]["arguments"])) for call in said.tool_calls]
+    calls = [(call["id"], call["function"]["name"], json.loads(call["function"]["arguments"])) for call in message.tool_calls]
     counts = (usage.cached_input_tokens, usage.cache_write_tokens, usage.reasoning_tokens)
     return {
-        "text": said.text,
-        "reasoning": said.reasoning,
+        "text": message.text,
+        "reasoning": message.reasoning,
         "calls": calls,
         "native": choice.native_finish_reason,
         "tokens": (usage.input_tokens, usage.output_tokens, *counts),
@@ -204,7 +204,7 @@ def test_a_body_that_is_no_stream_is_a_failure(provider: HttpProvider, stream: b
 
 @pytest.mark.parametrize(("provider", "stream", "expected"), STREAMS)
 def test_an_error_is_raised_after_the_deltas_before_it(provider: HttpProvider, stream: bytes, expected: Any) -> None:
-    """What arrived together with them raises at the next step, whichever that is; in the last, unended event, too."""
+    """An error that arrives together with deltas is raised at the next step, even from a last, unended event."""
     before = stream[: stream.rindex(b"data:")]
     events = provider.open_reader(build_call(provider), {})
     assert events.feed(before + b'data: {"error": {"message": "no", "code": 400}}\n\n')
@@ -218,7 +218,7 @@ def test_an_error_is_raised_after_the_deltas_before_it(provider: HttpProvider, s
 
 @pytest.mark.parametrize(("make", "stream"), [(Anthropic, CLAUDE), (Gemini, GEMINI), (Cohere, COHERE)])
 def test_a_stream_beyond_the_limit_is_a_failure(make: type[HttpProvider], stream: bytes) -> None:
-    """What its deltas amount to is bounded as a whole answer is."""
+    """The sum of its deltas has the same limit as a whole answer."""
     small = build_adapter(make, max_answer_bytes=8)
     failure = expect_failure(try_stream(small, build_call(small), cut_at(stream, range(0, len(stream), 50))))
     assert failure.code == "answer_too_large"
@@ -229,7 +229,7 @@ def test_a_stream_beyond_the_limit_is_a_failure(make: type[HttpProvider], stream
     [(Anthropic, "x-api-key", ""), (Gemini, "x-goog-api-key", ""), (Cohere, "Authorization", "Bearer ")],
 )
 def test_the_key_is_sent_in_the_vendors_own_header(make: type[HttpProvider], name: str, prefix: str) -> None:
-    """The caller's own one where he brought one; a row's header of that name stands; without a key there is none."""
+    """A caller's own key replaces it; a row's header of that name remains; without a key none is sent."""
     provider = build_adapter(make)
     assert provider.encode(build_call(provider), stream=False).headers[name] == prefix + KEY
     assert provider.encode(build_call(provider, own_key="mine"), stream=False).headers[name] == prefix + "mine"
@@ -290,9 +290,9 @@ def test_a_refused_key_is_reported_in_our_words(provider: HttpProvider) -> None:
 @pytest.mark.parametrize("provider", ALL)
 def test_a_refusal_shows_no_secret(provider: HttpProvider) -> None:
     """Neither ours nor the caller's own, nor where the provider is."""
-    said = f"bad {KEY} and my-own-key at https://10.0.0.1/x"
+    text = f"bad {KEY} and my-own-key at https://10.0.0.1/x"
     failure = expect_failure(
-        try_decode(provider, build_call(provider, own_key="my-own-key"), 400, {"error": {"message": said}})
+        try_decode(provider, build_call(provider, own_key="my-own-key"), 400, {"error": {"message": text}})
     )
     assert failure.message == "bad [key] and [key] at [address]"
 
@@ -375,7 +375,7 @@ def test_omitted_parts_of_a_conversation_are_reported() -> None:
     ids=str,
 )
 def test_other_fields_are_reported(provider: HttpProvider, passthrough: dict[str, Any], ignored: tuple[str, ...]) -> None:
-    """What cannot be said in the format, and what is the vendor's alone."""
+    """Fields that the format cannot express are reported; the vendor's own are sent."""
     call = build_call(provider, passthrough=passthrough)
     assert call.fitted.ignored == ignored
     assert not {"tools", "toolConfig", "tool_choice"} & set(encode_body(provider, call))
@@ -397,7 +397,7 @@ def test_a_row_can_drop_tools(provider: HttpProvider) -> None:
     ],
 )
 async def test_calls_work_over_the_network(make: type[HttpProvider], stream: bytes, answer: Any) -> None:
-    """Whole, in pieces, and whole although pieces were asked for."""
+    """Whole, in pieces, and whole in spite of a request for pieces."""
     async with serve_adapter(make, answer_with(answer)) as (provider, _):
         assert (await provider.complete(build_call(provider))).choices[0].message.text == "Hi"
         deltas, completion = await collect_stream(provider, build_call(provider))

@@ -226,13 +226,13 @@ async def test_a_client_that_leaves_ends_every_call_of_the_real_command(upstream
 
 
 async def test_an_upstreams_message_is_passed_on_without_its_key_or_address(client: Client, upstream: Upstream) -> None:
-    def written(reply: Reply) -> str:
+    def show(reply: Reply) -> str:
         return str(reply.json) + str(dict(reply.headers))
 
     for model in ("up/400-leak", "up/429-leak-s-61", "up/500-leak", "up/error-502-leak-chunks-0", "up/401-leak"):
         for stream in (False, True):
             reply = await client.complete(model=model, stream=stream, timeout_s=1)
             assert reply.status >= 400
-            assert UP_KEY not in written(reply)
+            assert UP_KEY not in show(reply)
             assert str(upstream.port) not in reply.error["message"]
             assert all(len(detail["message"]) <= 500 for detail in reply.error["details"])

@@ -35,7 +35,7 @@ async def client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
         yield Client(server)
 
 
-def models(reply: Reply) -> list[str]:
+def list_models(reply: Reply) -> list[str]:
     return [choice["model"] for choice in reply.choices]
 
 
@@ -58,7 +58,7 @@ async def test_an_object_is_one_entry_with_parameters_of_its_own(client: Client)
 async def test_a_list_is_an_entry_each_in_its_order(client: Client) -> None:
     reply = await client.complete(model=["up/sleep-0.1", {"model": "up/ok"}, "up/say-yes"])
 
-    assert models(reply) == ["up/sleep-0.1", "up/ok", "up/say-yes"]
+    assert list_models(reply) == ["up/sleep-0.1", "up/ok", "up/say-yes"]
     assert [choice["entry"] for choice in reply.choices] == [choice["index"] for choice in reply.choices] == [0, 1, 2]
     assert reply.texts == ["This is sleep-0.1.", "This is ok.", "yes"]
 
@@ -80,7 +80,7 @@ async def test_null_takes_a_parameter_back_for_its_entry_alone(client: Client) -
 async def test_the_same_model_twice_is_two_answers(client: Client, upstream: Upstream) -> None:
     reply = await client.complete(model=["up/echo", {"model": "up/echo", "label": "hot", "temperature": 1}, "up/echo"])
 
-    assert models(reply) == ["up/echo"] * 3
+    assert list_models(reply) == ["up/echo"] * 3
     assert [choice["label"] for choice in reply.choices] == ["up/echo", "hot", "up/echo"]
     assert len(upstream.requests_for("echo")) == 3
 
@@ -88,7 +88,7 @@ async def test_the_same_model_twice_is_two_answers(client: Client, upstream: Ups
 async def test_a_catalogue_name_and_its_aliases_are_known_in_any_case(client: Client) -> None:
     reply = await client.complete(model=["big-model", "HUGE", "vendor/big", "Big-Model"])
 
-    assert models(reply) == ["big-model", "HUGE", "vendor/big", "Big-Model"]
+    assert list_models(reply) == ["big-model", "HUGE", "vendor/big", "Big-Model"]
     assert {choice["upstream_model"] for choice in reply.choices} == {"say-big"}
     assert reply.texts == ["big"] * 4
 
@@ -96,7 +96,7 @@ async def test_a_catalogue_name_and_its_aliases_are_known_in_any_case(client: Cl
 async def test_a_set_is_its_members_with_the_overrides_and_label_of_its_entry(client: Client) -> None:
     reply = await client.complete(model=["up/ok", {"model": "pair", "label": "p", "max_tokens": 3}, "PAIR"], seed=1)
 
-    assert models(reply) == ["up/ok", "Big-Model", "local/ngram-2", "Big-Model", "local/ngram-2"]
+    assert list_models(reply) == ["up/ok", "Big-Model", "local/ngram-2", "Big-Model", "local/ngram-2"]
     assert [choice["entry"] for choice in reply.choices] == [0, 1, 2, 3, 4]
     assert [choice["label"] for choice in reply.choices][1:] == [
         "p: Big-Model",

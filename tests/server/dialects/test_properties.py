@@ -36,7 +36,7 @@ patiently = settings(
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Run]:
-    """Runs a coroutine with a client of one server, for as many examples as there are."""
+    """A function that runs a coroutine with a client of one server for all examples."""
     config = tmp_path / "embedded.json"
     config.write_text(json.dumps(EMBEDDED))
     with asyncio.Runner() as runner:
@@ -98,8 +98,8 @@ mutated = st.builds(
 )
 
 
-def is_documented(reply: Reply) -> None:
-    """A documented status, an envelope where it is an error, an id."""
+def check_documented(reply: Reply) -> None:
+    """Check for a documented status, an id, and an envelope of an error."""
     assert reply.status in DOCUMENTED or (reply.status, reply.error["code"]) == (502, "all_failed"), (reply.status, reply.body)
     assert reply.headers["x-request-id"]
     if reply.status != 200:
@@ -109,7 +109,7 @@ def is_documented(reply: Reply) -> None:
 @patiently
 @given(body=st.binary(max_size=200) | anything.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_get_a_documented_answer(run: Run, body: bytes) -> None:
-    is_documented(run(lambda client: client.send("POST", "/v1/completion", body)))
+    check_documented(run(lambda client: client.send("POST", "/v1/completion", body)))
 
 
 @patiently
@@ -119,11 +119,11 @@ def test_any_change_to_a_good_request_gets_a_documented_answer(run: Run, body: d
     reply = run(lambda client: client.send("POST", "/v1/completion", data))
 
     if reply.headers["Content-Type"] != "text/event-stream":
-        is_documented(reply)
+        check_documented(reply)
 
 
-def wanted(body: dict[str, Any]) -> list[tuple[int, int, int, str]]:
-    """Where each answer must stand: index, entry, sample, model; worked out from the request alone."""
+def expect_places(body: dict[str, Any]) -> list[tuple[int, int, int, str]]:
+    """Return the index, entry, sample and model of each answer, worked out from the request alone."""
     listed = body["model"] if isinstance(body["model"], list) else [body["model"]]
     named: list[tuple[str, int]] = []
     for entry in listed:
@@ -135,7 +135,7 @@ def wanted(body: dict[str, Any]) -> list[tuple[int, int, int, str]]:
     return [(index, *place) for index, place in enumerate(places)]
 
 
-def placed(choices: list[Any]) -> list[tuple[int, int, int, str]]:
+def list_places(choices: list[Any]) -> list[tuple[int, int, int, str]]:
     return [(choice["index"], choice["entry"], choice["sample"], choice["model"]) for choice in choices]
 
 
@@ -144,16 +144,16 @@ def placed(choices: list[Any]) -> list[tuple[int, int, int, str]]:
 def test_choices_match_the_request(run: Run, body: dict[str, Any]) -> None:
     reply = run(lambda client: client.complete(**body))
 
-    is_documented(reply)
+    check_documented(reply)
     if reply.status == 200:
         choices = reply.json["calls" if body.get("dry_run") else "choices"]
-        assert placed(choices) == wanted(body)
+        assert list_places(choices) == expect_places(body)
         if not body.get("dry_run"):
             answered = [choice for choice in choices if not choice["error"]]
             assert reply.json["usage"]["completion_tokens"] == sum(c["usage"]["completion_tokens"] for c in answered)
             assert reply.json["metadata"] == (body.get("metadata") or {})
     elif reply.status != 400 or "index" in reply.error["details"][0]:
-        assert [detail["index"] for detail in reply.error["details"]] == [place[0] for place in wanted(body)]
+        assert [detail["index"] for detail in reply.error["details"]] == [place[0] for place in expect_places(body)]
 
 
 @patiently
@@ -161,19 +161,19 @@ def test_choices_match_the_request(run: Run, body: dict[str, Any]) -> None:
     body=bodies.map(lambda body: {**body, "best_of": None, "dry_run": False, "seed": 7, "return_when": None, "stream": True})
 )
 def test_a_stream_holds_the_same_as_the_whole_answer(run: Run, body: dict[str, Any]) -> None:
-    body = {**body, "model": [entry for entry in _listed(body["model"]) if isinstance(entry, str)] or "embedded"}
+    body = {**body, "model": [entry for entry in _to_list(body["model"]) if isinstance(entry, str)] or "embedded"}
     whole: Reply = run(lambda client: client.complete(**{**body, "stream": False}))
     if whole.status != 200:
         assert run(lambda client: client.complete(**body)).status == whole.status
         return
     stream: Stream = run(lambda client: client.stream(**body))
 
-    assert placed(stream.ends) == placed(whole.choices)
+    assert list_places(stream.ends) == list_places(whole.choices)
     assert [stream.text(choice["index"]) for choice in whole.choices] == whole.texts
     assert [end["finish_reason"] for end in stream.ends] == [choice["finish_reason"] for choice in whole.choices]
 
 
-def _listed(model: Any) -> list[Any]:
+def _to_list(model: Any) -> list[Any]:
     return model if isinstance(model, list) else [model]
 
 

@@ -19,14 +19,14 @@ CHAT = "/v4/chat-completions"
 HI = [{"role": "user", "content": "hi"}]
 
 
-def text(got: Reply) -> str:
-    """Of a whole answer."""
+def read_text(got: Reply) -> str:
+    """Return the text of a whole answer."""
     assert got.status == 200, got.body
     return str(got.json["completion"]["text"])
 
 
 async def read_upstream_request(server: Server, upstream: Upstream, model: str = "up/echo", **fields: Any) -> Any:
-    """What a request becomes upstream."""
+    """Send a request and return the body that arrives upstream."""
     got = await complete_scale(server, model, **fields)
     assert got.status == 200, got.body
     return upstream.requests[-1].body
@@ -97,7 +97,7 @@ class TestParameters:
     async def test_the_default_temperature_is_dropped_if_the_model_cannot_take_it(self, dialect_server: Server) -> None:
         """Silently: the caller did not set it."""
         got = await complete_scale(dialect_server, "poor/echo")
-        assert "temperature" not in text(got)
+        assert "temperature" not in read_text(got)
         assert got.json["completion"]["response_metadata"] is None
 
     async def test_unsupported_parameters_are_named_in_the_metadata(self, dialect_server: Server) -> None:
@@ -186,15 +186,15 @@ async def test_a_set_is_refused_because_one_model_answers(upstream: Upstream, tm
     async with serve_hosts(upstream.url, tmp_path, more={"sets": {"both": ["ok", "ok-text"], "one": ["ok"]}}) as server:
         got = await complete_scale(server, "both")
         assert (got.status, got.error["param"], upstream.requests) == (422, "model", [])
-        assert text(await complete_scale(server, "one")) == "This is ok."
+        assert read_text(await complete_scale(server, "one")) == "This is ok."
 
 
 async def test_an_unknown_id_goes_to_the_provider_for_those(upstream: Upstream, tmp_path: Path) -> None:
     """Scale's custom models; names that are known stay what they are."""
     async with serve_hosts(upstream.url, tmp_path, more={"default_provider": {"scale": "text"}}) as server:
-        assert text(await complete_scale(server, "say-mine")) == "mine"
-        assert text(await complete_scale(server, "OK")) == "This is ok."
-        assert text(await complete_scale(server, "up/say-yours")) == "yours"
+        assert read_text(await complete_scale(server, "say-mine")) == "mine"
+        assert read_text(await complete_scale(server, "OK")) == "This is ok."
+        assert read_text(await complete_scale(server, "up/say-yours")) == "yours"
     paths = [request.path for request in upstream.requests]
     assert paths == ["/v1/completions", "/v1/chat/completions", "/v1/chat/completions"]
 
@@ -238,7 +238,7 @@ async def test_the_account_in_the_body_takes_precedence_over_the_one_in_the_head
             ("None", {}, None),
         ):
             body = {"model": "accounts/any", "prompt": "hi", **fields}
-            assert text(await post(server, SCALE, body, headers)) == account
+            assert read_text(await post(server, SCALE, body, headers)) == account
             streamed = await post(server, SCALE, {**body, "stream": True}, headers)
             assert "".join(event["completion"]["text"] for event in streamed.events) == account
         got = await post(server, "/v1/completions", {"model": "accounts/any", "prompt": "hi"}, header)
@@ -291,7 +291,7 @@ class TestStreams:
         whole = {"choices": [{"message": {"content": None, "refusal": "I will not."}, "finish_reason": "stop"}]}
         chunks = [build_delta(refusal="I will not."), build_delta("stop")]
         async with serve_canned(tmp_path, CannedUpstream(whole=whole, chunks=chunks)) as server:
-            assert text(await complete_scale(server, "up/m")) == "I will not."
+            assert read_text(await complete_scale(server, "up/m")) == "I will not."
             streamed = (await complete_scale(server, "up/m", stream=True)).events
         assert "".join(event["completion"]["text"] for event in streamed) == "I will not."
 

@@ -16,19 +16,19 @@ from tests.support.upstream.server import Upstream
 SEEDED: dict[str, Any] = {"prompt": "The value of", "seed": 11, "max_tokens": 40, "temperature": 1}
 
 
-def places(stream: Stream) -> list[int]:
-    """Whose piece each chunk is, in order of arrival."""
+def list_places(stream: Stream) -> list[int]:
+    """Return the index of each chunk's choice, in order of arrival."""
     return [piece["index"] for piece in stream.pieces]
 
 
 async def test_the_models_pieces_come_interleaved_as_they_are_made(client: Client) -> None:
     stream = await client.stream(model=["up/chunks-6-gap-0.05", "up/chunks-6-gap-0.05", "up/ok"])
 
-    changes = sum(one != other for one, other in pairwise(index for index in places(stream) if index < 2))
+    changes = sum(one != other for one, other in pairwise(index for index in list_places(stream) if index < 2))
     assert changes >= 6
     assert stream.arrivals_s[-1] - stream.arrivals_s[0] > 0.2, "they are passed on as they come"
-    last = max(number for number, index in enumerate(places(stream)) if index == 2)
-    assert last < len(places(stream)) / 2, "the quick one ends first"
+    last = max(number for number, index in enumerate(list_places(stream)) if index == 2)
+    assert last < len(list_places(stream)) / 2, "the quick one ends first"
     assert [stream.text(index) for index in range(3)] == ["w0 w1 w2 w3 w4 w5 "] * 2 + ["This is ok."]
 
 
@@ -70,7 +70,7 @@ async def test_each_choice_ends_with_the_facts_of_its_whole_answer(client: Clien
         assert end["timing"]["attempts"] == choice["timing"]["attempts"]
         assert (end["error"] or {}).get("code") == (choice["error"] or {}).get("code")
         assert end["text"] == ""
-    last = {index: number for number, index in enumerate(places(stream))}
+    last = {index: number for number, index in enumerate(list_places(stream))}
     assert all(stream.pieces[number]["finish_reason"] for number in last.values()), "nothing of a choice follows its end"
 
 
@@ -194,11 +194,11 @@ async def test_a_stream_needs_no_event_stream_in_accept(client: Client) -> None:
 
 
 async def test_many_streams_at_once_are_each_their_own(client: Client) -> None:
-    async def one(number: int) -> str:
+    async def stream_text(number: int) -> str:
         stream = await client.stream(model=f"up/say-{number}{number}{number}-gap-0.01")
         return stream.text()
 
-    assert await asyncio.gather(*map(one, range(30))) == [str(number) * 3 for number in range(30)]
+    assert await asyncio.gather(*map(stream_text, range(30))) == [str(number) * 3 for number in range(30)]
 
 
 async def test_a_stream_over_http_1_0_ends_with_its_connection(client: Client) -> None:

@@ -46,20 +46,20 @@ class Broken(Words):
 
 
 @pytest.fixture
-async def impatient(upstream: Upstream, tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
+async def impatient_session(upstream: Upstream, tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
     """The real server, with one more path, `/words/{model}`, whose streams are silent for `SILENCE_S` and not for 10 s."""
 
-    async def words(request: web.Request) -> web.StreamResponse:
+    async def answer_words(request: web.Request) -> web.StreamResponse:
         calls: list[Call] = request.app[DISPATCHER].plan(build_request("hi", request.match_info["models"].split(",")))
         return await respond(request, Words(), calls, 2.0, None, ping_interval_s=SILENCE_S)
 
-    async def broken(request: web.Request) -> web.StreamResponse:
+    async def answer_broken(request: web.Request) -> web.StreamResponse:
         calls = request.app[DISPATCHER].plan(build_request("hi", ["up/chunks-3-gap-0.05"]))
         return await respond(request, Broken(), calls, 2.0, None)
 
     app = create_app(load_settings(write_providers_file(upstream.url, tmp_path), {}))
-    app.router.add_get("/words/{models:.+}", words)
-    app.router.add_get("/broken", broken)
+    app.router.add_get("/words/{models:.+}", answer_words)
+    app.router.add_get("/broken", answer_broken)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -68,9 +68,9 @@ async def impatient(upstream: Upstream, tmp_path: Path) -> AsyncIterator[aiohttp
     await runner.cleanup()
 
 
-async def test_a_silent_stream_starts_with_200_and_pings(impatient: aiohttp.ClientSession) -> None:
+async def test_a_silent_stream_starts_with_200_and_pings(impatient_session: aiohttp.ClientSession) -> None:
     began = time.monotonic()
-    async with impatient.get("/words/up/first-0.7-chunks-2") as response:
+    async with impatient_session.get("/words/up/first-0.7-chunks-2") as response:
         begun_s = time.monotonic() - began
         body = await response.read()
 
@@ -80,33 +80,33 @@ async def test_a_silent_stream_starts_with_200_and_pings(impatient: aiohttp.Clie
     assert body == b": ping\n\n" * pings + b"w0 w1 <end of 0><end>"
 
 
-async def test_failures_after_silence_are_reported_in_the_stream(impatient: aiohttp.ClientSession) -> None:
-    async with impatient.get("/words/up/sleep-0.3-400") as response:
+async def test_failures_after_silence_are_reported_in_the_stream(impatient_session: aiohttp.ClientSession) -> None:
+    async with impatient_session.get("/words/up/sleep-0.3-400") as response:
         assert response.status == 200
         body = await response.read()
 
     assert body.replace(b": ping\n\n", b"") == b"<end of 0><end>"
 
 
-async def test_failures_before_silence_become_a_status(impatient: aiohttp.ClientSession) -> None:
-    async with impatient.get("/words/up/sleep-0.05-400,nobody") as response:
+async def test_failures_before_silence_become_a_status(impatient_session: aiohttp.ClientSession) -> None:
+    async with impatient_session.get("/words/up/sleep-0.05-400,nobody") as response:
         assert response.status == 502
         assert response.headers["Content-Type"] == "application/json"
         assert len((await response.json())["error"]["details"]) == 2
 
 
-async def test_no_pings_are_sent_while_pieces_arrive(impatient: aiohttp.ClientSession) -> None:
-    async with impatient.get("/words/up/hang,up/chunks-30-gap-0.03") as response:
+async def test_no_pings_are_sent_while_pieces_arrive(impatient_session: aiohttp.ClientSession) -> None:
+    async with impatient_session.get("/words/up/hang,up/chunks-30-gap-0.03") as response:
         body = await response.content.readuntil(b"<end of 1>")
 
     assert b": ping" not in body
 
 
 async def test_a_bug_in_mid_stream_cuts_it_off_and_is_logged_as_one(
-    impatient: aiohttp.ClientSession, upstream: Upstream, log_lines: list[str]
+    impatient_session: aiohttp.ClientSession, upstream: Upstream, log_lines: list[str]
 ) -> None:
     """Another head in the middle of the answer would be read as part of it."""
-    async with impatient.get("/broken") as response:
+    async with impatient_session.get("/broken") as response:
         assert response.status == 200
         with pytest.raises(aiohttp.ClientError):
             await response.read()
@@ -117,8 +117,8 @@ async def test_a_bug_in_mid_stream_cuts_it_off_and_is_logged_as_one(
     assert (line["event"], line["status"], line["results"]) == ("request.answered", 500, ["ok"])
 
 
-async def begun_s(client: Client, *models: str) -> float:
-    """Seconds until the head of a stream."""
+async def measure_start_s(client: Client, *models: str) -> float:
+    """Return the seconds until the head of a stream."""
     began = time.monotonic()
     body = {"prompt": "hi", "model": models, "stream": True, "timeout_s": 3}
     async with client.server.session.post("/v1/completion", json=body) as response:
@@ -127,7 +127,7 @@ async def begun_s(client: Client, *models: str) -> float:
 
 
 async def test_the_first_piece_begins_the_stream(client: Client) -> None:
-    assert 0.18 < await begun_s(client, "up/hang", "up/first-0.2-tail-1") < 0.6
+    assert 0.18 < await measure_start_s(client, "up/hang", "up/first-0.2-tail-1") < 0.6
 
 
 async def test_the_first_answered_call_begins_the_stream_even_without_a_piece(client: Client) -> None:
@@ -137,7 +137,7 @@ async def test_the_first_answered_call_begins_the_stream_even_without_a_piece(cl
 
 
 async def test_a_failed_call_does_not_begin_it_while_another_may_fail_too(client: Client) -> None:
-    assert 0.28 < await begun_s(client, "nobody", "up/400", "up/first-0.3") < 0.7
+    assert 0.28 < await measure_start_s(client, "nobody", "up/400", "up/first-0.3") < 0.7
 
     reply = await client.complete(model=["nobody", "up/sleep-0.3-400"], stream=True)
     assert reply.status == 502

@@ -1,4 +1,4 @@
-"""What `POST /v1/completion` answers: every field, whole answers; unknown is null, never 0."""
+"""Whole answers of `POST /v1/completion`: every field; unknown is null, never 0."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ GOOD = json.dumps({"prompt": "hi", "model": "up/ok"}).encode()
 
 
 @pytest.fixture
-async def locked(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
+async def locked_client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
     """Start a server with keys, one of them from a file."""
     keys = tmp_path / "keys"
     keys.write_text(f"# who may call\n\n  {OTHER}  \n")
@@ -45,8 +45,8 @@ async def locked(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
     ],
     ids=str,
 )
-async def test_a_key_is_accepted_as_bearer_or_x_api_key(locked: Client, headers: dict[str, str]) -> None:
-    assert (await locked.complete(headers, model="up/ok")).status == 200
+async def test_a_key_is_accepted_as_bearer_or_x_api_key(locked_client: Client, headers: dict[str, str]) -> None:
+    assert (await locked_client.complete(headers, model="up/ok")).status == 200
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,10 @@ async def test_a_key_is_accepted_as_bearer_or_x_api_key(locked: Client, headers:
     ids=str,
 )
 async def test_a_missing_unknown_or_ambiguous_key_is_refused(
-    locked: Client, upstream: Upstream, headers: dict[str, str]
+    locked_client: Client, upstream: Upstream, headers: dict[str, str]
 ) -> None:
     for stream in (False, True):
-        reply = await locked.complete(headers, model="up/ok", stream=stream)
+        reply = await locked_client.complete(headers, model="up/ok", stream=stream)
         assert reply.status == 401
         assert reply.error["code"] == "invalid_api_key"
         assert reply.headers["WWW-Authenticate"] == "Bearer"
@@ -80,23 +80,23 @@ async def test_a_missing_unknown_or_ambiguous_key_is_refused(
 
 
 @pytest.mark.parametrize("name", ["Authorization: Bearer ", "x-api-key: "])
-async def test_a_key_that_is_not_utf_8_is_unknown(locked: Client, name: str) -> None:
-    code, _, body = parse_response(await locked.send_raw(encode_request(GOOD, headers=f"{name}\xff\xfe\r\n")))
+async def test_a_key_that_is_not_utf_8_is_unknown(locked_client: Client, name: str) -> None:
+    code, _, body = parse_response(await locked_client.send_raw(encode_request(GOOD, headers=f"{name}\xff\xfe\r\n")))
 
     assert (code, body["error"]["code"]) == (401, "invalid_api_key")
 
 
-async def test_every_path_but_the_public_ones_needs_a_key(locked: Client) -> None:
+async def test_every_path_but_the_public_ones_needs_a_key(locked_client: Client) -> None:
     for path in ("/livez", "/readyz"):
-        assert (await locked.send("GET", path)).status == 200
+        assert (await locked_client.send("GET", path)).status == 200
     for path in ("/v1/models", "/v1/models/ok", "/metrics", "/v4/models", "/nowhere", "/livez/x", "/%6civez/"):
-        assert (await locked.send("GET", path)).status == 401, path
-        assert (await locked.send("GET", path, headers={"x-api-key": KEY})).status != 401, path
-    assert (await locked.send("POST", "/v1/completions", {"model": "up/ok"})).status == 401
+        assert (await locked_client.send("GET", path)).status == 401, path
+        assert (await locked_client.send("GET", path, headers={"x-api-key": KEY})).status != 401, path
+    assert (await locked_client.send("POST", "/v1/completions", {"model": "up/ok"})).status == 401
 
 
-async def test_a_caller_without_access_is_refused_before_sending_a_body(locked: Client) -> None:
-    host, port = locked.server.url.removeprefix("http://").split(":")
+async def test_a_caller_without_access_is_refused_before_sending_a_body(locked_client: Client) -> None:
+    host, port = locked_client.server.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(encode_request().replace(b"Content-Length: 0", b"Content-Length: 1000000") + b"{")
     async with asyncio.timeout(1):
@@ -141,9 +141,9 @@ async def test_without_keys_only_this_machines_own_host_names_are_accepted(
         assert not upstream.requests
 
 
-async def test_with_keys_any_host_name_is_accepted(locked: Client) -> None:
+async def test_with_keys_any_host_name_is_accepted(locked_client: Client) -> None:
     code, _, _ = parse_response(
-        await locked.send_raw(encode_request(GOOD, headers=f"Host: fanout.example\r\nx-api-key: {KEY}\r\n"))
+        await locked_client.send_raw(encode_request(GOOD, headers=f"Host: fanout.example\r\nx-api-key: {KEY}\r\n"))
     )
 
     assert code == 200
@@ -171,7 +171,7 @@ def test_objects_that_hold_a_key_do_not_show_it() -> None:
 
 
 @pytest.fixture
-async def guests(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
+async def guest_client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
     """Start a server whose providers accept callers' keys: only `shared` has a key of the server's; both allow one call."""
     row = {
         "adapter": "openai",
@@ -191,11 +191,13 @@ async def guests(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
         yield Client(server)
 
 
-async def test_a_callers_own_key_makes_its_provider_ready_and_is_sent_to_it_alone(guests: Client, upstream: Upstream) -> None:
+async def test_a_callers_own_key_makes_its_provider_ready_and_is_sent_to_it_alone(
+    guest_client: Client, upstream: Upstream
+) -> None:
     models = ["theirs/say-1", "shared/say-2", "stranger/say-3", "up/say-4"]
-    without = await guests.complete(model=models)
-    own = await guests.complete({"X-OpenAI-Api-Key": GUEST}, model=models)
-    after = await guests.complete(model=models)
+    without = await guest_client.complete(model=models)
+    own = await guest_client.complete({"X-OpenAI-Api-Key": GUEST}, model=models)
+    after = await guest_client.complete(model=models)
 
     assert without.choices[0]["error"]["code"] == after.choices[0]["error"]["code"] == "provider_not_configured"
     assert "`X-OpenAI-Api-Key`" in without.choices[0]["error"]["message"]
@@ -211,26 +213,26 @@ async def test_a_callers_own_key_makes_its_provider_ready_and_is_sent_to_it_alon
     assert not any("x-openai-api-key" in request.headers for request in upstream.requests)
 
 
-async def test_a_callers_own_key_has_limits_of_its_own(guests: Client, upstream: Upstream) -> None:
-    async def ask(key: str | None) -> None:
-        await guests.complete({"X-OpenAI-Api-Key": key} if key else None, model="shared/sleep-0.3")
+async def test_a_callers_own_key_has_limits_of_its_own(guest_client: Client, upstream: Upstream) -> None:
+    async def call(key: str | None) -> None:
+        await guest_client.complete({"X-OpenAI-Api-Key": key} if key else None, model="shared/sleep-0.3")
 
     async with asyncio.TaskGroup() as group:
         for key in (None, None, GUEST, GUEST, GUEST + "2"):
-            group.create_task(ask(key))
+            group.create_task(call(key))
 
     assert upstream.peak == 3, "one each for the server's key and for each caller's"
 
 
-async def test_a_callers_own_key_appears_in_no_answer_and_no_log(guests: Client, log_lines: list[str]) -> None:
+async def test_a_callers_own_key_appears_in_no_answer_and_no_log(guest_client: Client, log_lines: list[str]) -> None:
     headers = {"X-OpenAI-Api-Key": GUEST}
     seen = []
     for model in ("theirs/ok", "theirs/400-leak", "theirs/401", "theirs/429-leak-s-60", "theirs/drop", "nobody"):
         for stream in (False, True):
-            reply = await guests.complete(headers, model=[model, "up/ok"], stream=stream, timeout_s=2)
+            reply = await guest_client.complete(headers, model=[model, "up/ok"], stream=stream, timeout_s=2)
             seen += [reply.body.decode(), str(reply.headers)]
-            seen.append((await guests.complete(headers, model=model, stream=stream, timeout_s=2)).body.decode())
-    seen.append((await guests.send("GET", "/metrics")).body.decode())
+            seen.append((await guest_client.complete(headers, model=model, stream=stream, timeout_s=2)).body.decode())
+    seen.append((await guest_client.send("GET", "/metrics")).body.decode())
     everything = "\n".join([*seen, *log_lines])
 
     assert GUEST not in everything
@@ -240,17 +242,17 @@ async def test_a_callers_own_key_appears_in_no_answer_and_no_log(guests: Client,
     assert len(log_lines) > 20
 
 
-async def test_an_overlong_key_is_refused_and_not_ignored(guests: Client, upstream: Upstream) -> None:
+async def test_an_overlong_key_is_refused_and_not_ignored(guest_client: Client, upstream: Upstream) -> None:
     """If the key were ignored, the call would be made at the server's expense."""
-    reply = await guests.complete({"X-OpenAI-Api-Key": "k" * 4097}, model="shared/ok")
+    reply = await guest_client.complete({"X-OpenAI-Api-Key": "k" * 4097}, model="shared/ok")
 
     assert (reply.status, reply.params) == (400, ["X-OpenAI-Api-Key"])
     assert not upstream.requests
 
 
-async def test_a_key_that_no_header_can_carry_fails_its_entry_alone(guests: Client, upstream: Upstream) -> None:
+async def test_a_key_that_no_header_can_carry_fails_its_entry_alone(guest_client: Client, upstream: Upstream) -> None:
     code, _, body = parse_response(
-        await guests.send_raw(encode_request(GOOD.replace(b"up/ok", b"shared/ok"), headers="X-OpenAI-Api-Key: \xe9\r\n"))
+        await guest_client.send_raw(encode_request(GOOD.replace(b"up/ok", b"shared/ok"), headers="X-OpenAI-Api-Key: \xe9\r\n"))
     )
 
     assert code == 502

@@ -33,13 +33,13 @@ def config(upstream: Upstream, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def durable(config: Path, tmp_path: Path) -> AsyncIterator[Server]:
+async def durable_server(config: Path, tmp_path: Path) -> AsyncIterator[Server]:
     """Start a server whose store is a file."""
     async with serve(config, FANOUT_STORE=str(tmp_path / "fanout.db")) as server:
         yield server
 
 
-async def ask(server: Server, model: Any, key: str | None = "k-1", path: str = PATHS[0], **more: Any) -> Reply:
+async def complete(server: Server, model: Any, key: str | None = "k-1", path: str = PATHS[0], **more: Any) -> Reply:
     question = {"messages": HI} if "chat" in path else {"prompt": "hi"}
     headers: Mapping[str, str] = {**({"Idempotency-Key": key} if key else {}), **more.pop("headers", {})}
     return await post(server, path, {"model": model, **question, **more}, headers)
@@ -51,8 +51,10 @@ def is_replayed(got: Reply) -> bool:
 
 @STREAM
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_repeated_request_gets_the_same_answer(path: str, stream: bool, durable: Server, upstream: Upstream) -> None:
-    one, two, three = [await ask(durable, "up/chunks-5", path=path, stream=stream) for _ in range(3)]
+async def test_a_repeated_request_gets_the_same_answer(
+    path: str, stream: bool, durable_server: Server, upstream: Upstream
+) -> None:
+    one, two, three = [await complete(durable_server, "up/chunks-5", path=path, stream=stream) for _ in range(3)]
 
     assert (one.status, one.body) == (two.status, two.body) == (three.status, three.body)
     assert one.status == 200
@@ -64,9 +66,9 @@ async def test_a_repeated_request_gets_the_same_answer(path: str, stream: bool, 
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_key_with_another_body_is_refused(path: str, durable: Server, upstream: Upstream) -> None:
-    await ask(durable, "up/ok", path=path)
-    got = await ask(durable, "up/echo", path=path)
+async def test_a_key_with_another_body_is_refused(path: str, durable_server: Server, upstream: Upstream) -> None:
+    await complete(durable_server, "up/ok", path=path)
+    got = await complete(durable_server, "up/echo", path=path)
 
     assert (got.status, got.error["code"], got.error["param"]) == (409, "idempotency_key_reused", "Idempotency-Key")
     assert got.headers["x-should-retry"] == "false"
@@ -75,32 +77,32 @@ async def test_a_key_with_another_body_is_refused(path: str, durable: Server, up
 
 
 @STREAM
-async def test_simultaneous_duplicates_make_one_call(stream: bool, durable: Server, upstream: Upstream) -> None:
-    requests = [asyncio.create_task(ask(durable, "up/sleep-0.3", stream=stream)) for _ in range(10)]
+async def test_simultaneous_duplicates_make_one_call(stream: bool, durable_server: Server, upstream: Upstream) -> None:
+    requests = [asyncio.create_task(complete(durable_server, "up/sleep-0.3", stream=stream)) for _ in range(10)]
     await upstream.wait_for_requests(1)
-    other = await ask(durable, "up/ok", stream=stream)
+    other = await complete(durable_server, "up/ok", stream=stream)
     answers = await asyncio.gather(*requests)
 
     assert len(upstream.requests) == 1
     assert len({(got.status, got.body) for got in answers}) == 1
     assert sorted(is_replayed(got) for got in answers) == [False] + [True] * 9
     assert (other.status, other.error["code"]) == (409, "idempotency_key_reused")
-    assert len((await (await durable.session.get("/v1/comparisons")).json())["data"]) == 1
+    assert len((await (await durable_server.session.get("/v1/comparisons")).json())["data"]) == 1
 
 
 @STREAM
 @pytest.mark.parametrize("leaves_after_s", [0.1, 0.5])
 async def test_when_the_first_client_leaves_the_waiting_ones_are_still_answered(
-    leaves_after_s: float, stream: bool, durable: Server, upstream: Upstream, log_lines: list[str]
+    leaves_after_s: float, stream: bool, durable_server: Server, upstream: Upstream, log_lines: list[str]
 ) -> None:
     model = "up/first-0.3-chunks-6-gap-0.1"
-    first = asyncio.create_task(ask(durable, model, stream=stream))
+    first = asyncio.create_task(complete(durable_server, model, stream=stream))
     await upstream.wait_for_requests(1)
-    second = asyncio.create_task(ask(durable, model, stream=stream))
+    second = asyncio.create_task(complete(durable_server, model, stream=stream))
     await asyncio.sleep(leaves_after_s)
     first.cancel()
     got = await second
-    again = await ask(durable, model, stream=stream)
+    again = await complete(durable_server, model, stream=stream)
 
     assert (got.status, is_replayed(got)) == (200, True)
     assert again.body == got.body
@@ -108,31 +110,31 @@ async def test_when_the_first_client_leaves_the_waiting_ones_are_still_answered(
         assert got.events[-1] == "[DONE]"
     assert len(upstream.requests) == 1
     assert not upstream.abandoned
-    (one,) = (await (await durable.session.get("/v1/comparisons")).json())["data"]
+    (one,) = (await (await durable_server.session.get("/v1/comparisons")).json())["data"]
     assert (one["status"], one["answered"]) == (200, 1)
     assert not [line for line in log_lines if "crashed" in line]
 
 
 @STREAM
 async def test_when_all_clients_leave_the_call_is_cancelled_and_nothing_is_kept(
-    stream: bool, durable: Server, upstream: Upstream
+    stream: bool, durable_server: Server, upstream: Upstream
 ) -> None:
     model = "up/sleep-30-times-1-then-ok"
-    requests = [asyncio.create_task(ask(durable, model, stream=stream)) for _ in range(3)]
+    requests = [asyncio.create_task(complete(durable_server, model, stream=stream)) for _ in range(3)]
     await upstream.wait_for_requests(1)
     await asyncio.sleep(0.1)
     for one in requests:
         one.cancel()
     await upstream.wait_until_idle()
-    got = await ask(durable, model, stream=stream)
+    got = await complete(durable_server, model, stream=stream)
 
     assert len(upstream.abandoned) == 1
     assert (got.status, is_replayed(got)) == (200, False)
 
 
 @pytest.mark.parametrize("model", ["up/429-times-1-then-ok", "up/503-times-1-then-ok", "up/400-times-1-then-ok"])
-async def test_an_answer_that_was_not_paid_for_is_not_kept(model: str, durable: Server, upstream: Upstream) -> None:
-    failed, answered, again = [await ask(durable, model) for _ in range(3)]
+async def test_an_answer_that_was_not_paid_for_is_not_kept(model: str, durable_server: Server, upstream: Upstream) -> None:
+    failed, answered, again = [await complete(durable_server, model) for _ in range(3)]
 
     assert failed.status >= 400
     assert (answered.status, again.status) == (200, 200)
@@ -140,31 +142,33 @@ async def test_an_answer_that_was_not_paid_for_is_not_kept(model: str, durable: 
     assert len(upstream.requests) == 2
 
 
-async def test_an_invalid_body_does_not_use_up_the_key(durable: Server, upstream: Upstream) -> None:
-    wrong = await ask(durable, "up/ok", temperature=9)
-    right = await ask(durable, "up/ok")
+async def test_an_invalid_body_does_not_use_up_the_key(durable_server: Server, upstream: Upstream) -> None:
+    wrong = await complete(durable_server, "up/ok", temperature=9)
+    right = await complete(durable_server, "up/ok")
 
     assert (wrong.status, right.status, len(upstream.requests)) == (400, 200, 1)
 
 
 @pytest.mark.parametrize(("model", "status"), [("up/hang", 504), ("up/cut", 502)])
-async def test_an_answer_that_may_be_billed_is_kept(model: str, status: int, durable: Server, upstream: Upstream) -> None:
-    one, two = [await ask(durable, model, timeout_s=0.3) for _ in range(2)]
+async def test_an_answer_that_may_be_billed_is_kept(
+    model: str, status: int, durable_server: Server, upstream: Upstream
+) -> None:
+    one, two = [await complete(durable_server, model, timeout_s=0.3) for _ in range(2)]
 
     assert (one.status, two.status, two.body) == (status, status, one.body)
     kept = status == 504
     assert (is_replayed(two), len(upstream.requests)) == (kept, 1 if kept else 2)
 
 
-async def test_an_answer_among_failures_is_kept(durable: Server, upstream: Upstream) -> None:
-    one, two = [await ask(durable, ["up/ok", "up/500", "nobody"]) for _ in range(2)]
+async def test_an_answer_among_failures_is_kept(durable_server: Server, upstream: Upstream) -> None:
+    one, two = [await complete(durable_server, ["up/ok", "up/500", "nobody"]) for _ in range(2)]
 
     assert (two.status, two.body, is_replayed(two)) == (200, one.body, True)
     assert len(upstream.requests) == 2
 
 
-async def test_without_a_key_every_request_is_called_again(durable: Server, upstream: Upstream) -> None:
-    one, two = [await ask(durable, "up/ok", key=None) for _ in range(2)]
+async def test_without_a_key_every_request_is_called_again(durable_server: Server, upstream: Upstream) -> None:
+    one, two = [await complete(durable_server, "up/ok", key=None) for _ in range(2)]
 
     assert REPLAYED not in two.headers
     assert one.json["id"] != two.json["id"]
@@ -180,17 +184,17 @@ async def test_without_a_key_every_request_is_called_again(durable: Server, upst
         ([("Idempotency-Key", "a"), ("Idempotency-Key", "a")], "is given 2 times: once is allowed"),
     ],
 )
-async def test_a_malformed_key_is_refused(given: list[tuple[str, str]], sentence: str, durable: Server) -> None:
+async def test_a_malformed_key_is_refused(given: list[tuple[str, str]], sentence: str, durable_server: Server) -> None:
     for path, status in (("/v1/completion", 400), ("/v4/completions", 422)):
-        async with durable.session.post(path, json={"model": "up/ok", "prompt": "hi"}, headers=given) as response:
+        async with durable_server.session.post(path, json={"model": "up/ok", "prompt": "hi"}, headers=given) as response:
             error = (await response.json())["error"]
         assert (response.status, error["param"]) == (status, "Idempotency-Key")
         assert sentence in error["message"]
 
 
-async def test_a_file_upload_accepts_no_key(durable: Server) -> None:
+async def test_a_file_upload_accepts_no_key(durable_server: Server) -> None:
     form = aiohttp.FormData({"a": "b"}, default_to_multipart=True)
-    async with durable.session.post("/v1/completion", data=form, headers={"Idempotency-Key": "k"}) as response:
+    async with durable_server.session.post("/v1/completion", data=form, headers={"Idempotency-Key": "k"}) as response:
         assert response.status == 400
         assert "is not accepted with a file upload" in (await response.json())["error"]["message"]
 
@@ -205,9 +209,9 @@ async def test_a_key_belongs_to_its_caller(config: Path, upstream: Upstream, tmp
             {"headers": {"x-api-key": "one"}, "path": "/v1/completions"},
             {"headers": {"x-api-key": "one"}, "key": "k-2"},
         ]
-        first = [await ask(server, "up/ok", **one) for one in strangers]
-        again = [await ask(server, "up/ok", **one) for one in strangers]
-        wrong = await ask(server, "up/ok", headers={"x-api-key": "three"})
+        first = [await complete(server, "up/ok", **one) for one in strangers]
+        again = [await complete(server, "up/ok", **one) for one in strangers]
+        wrong = await complete(server, "up/ok", headers={"x-api-key": "three"})
 
     assert [(got.status, is_replayed(got)) for got in first] == [(200, False)] * 6
     assert [(got.body, is_replayed(got)) for got in again] == [(got.body, True) for got in first]
@@ -235,20 +239,20 @@ async def test_an_answer_survives_a_kill_of_the_server(stream: bool, config: Pat
     assert len(upstream.requests) == 1
 
 
-async def test_an_answer_expires_after_a_day(durable: Server, upstream: Upstream, tmp_path: Path) -> None:
-    await ask(durable, "up/ok")
+async def test_an_answer_expires_after_a_day(durable_server: Server, upstream: Upstream, tmp_path: Path) -> None:
+    await complete(durable_server, "up/ok")
     with closing(sqlite3.connect(tmp_path / "fanout.db")) as database:
         database.execute("UPDATE idempotent_answers SET created = created - 86401")
         database.commit()
-    later, again = [await ask(durable, "up/ok", temperature=0.5) for _ in range(2)]
+    later, again = [await complete(durable_server, "up/ok", temperature=0.5) for _ in range(2)]
 
     assert [is_replayed(got) for got in (later, again)] == [False, True]
     assert (later.status, len(upstream.requests)) == (200, 2)
 
 
 @STREAM
-async def test_a_large_answer_is_not_kept(stream: bool, durable: Server, upstream: Upstream) -> None:
-    one, two = [await ask(durable, "up/mb-5", stream=stream) for _ in range(2)]
+async def test_a_large_answer_is_not_kept(stream: bool, durable_server: Server, upstream: Upstream) -> None:
+    one, two = [await complete(durable_server, "up/mb-5", stream=stream) for _ in range(2)]
 
     assert len(one.body) > MAX_BYTES
     assert (one.status, two.status) == (200, 200)
@@ -256,8 +260,8 @@ async def test_a_large_answer_is_not_kept(stream: bool, durable: Server, upstrea
     assert len(upstream.requests) == 2
 
 
-async def test_a_client_that_waits_for_a_large_stream_gets_a_conflict(durable: Server, upstream: Upstream) -> None:
-    requests = [asyncio.create_task(ask(durable, "up/first-0.2-mb-5", stream=True)) for _ in range(2)]
+async def test_a_client_that_waits_for_a_large_stream_gets_a_conflict(durable_server: Server, upstream: Upstream) -> None:
+    requests = [asyncio.create_task(complete(durable_server, "up/first-0.2-mb-5", stream=True)) for _ in range(2)]
     answers = sorted([await one for one in requests], key=lambda got: got.status)
 
     assert [got.status for got in answers] == [200, 409]
@@ -268,29 +272,31 @@ async def test_a_client_that_waits_for_a_large_stream_gets_a_conflict(durable: S
 @pytest.mark.parametrize("store", ["off", ":memory:"])
 async def test_without_a_database_file_answers_are_kept_in_memory(store: str, config: Path, upstream: Upstream) -> None:
     async with serve(config, FANOUT_STORE=store) as server:
-        one, two = [await ask(server, "up/ok") for _ in range(2)]
-        other = await ask(server, "up/echo")
+        one, two = [await complete(server, "up/ok") for _ in range(2)]
+        other = await complete(server, "up/echo")
 
     assert (two.body, is_replayed(two), other.status) == (one.body, True, 409)
     assert len(upstream.requests) == 1
 
 
-async def test_while_the_store_cannot_be_read_nothing_is_called(durable: Server, upstream: Upstream, tmp_path: Path) -> None:
+async def test_while_the_store_cannot_be_read_nothing_is_called(
+    durable_server: Server, upstream: Upstream, tmp_path: Path
+) -> None:
     with closing(sqlite3.connect(tmp_path / "fanout.db")) as database:
         database.execute("DROP TABLE idempotent_answers")
         database.commit()
-    got, free = await ask(durable, "up/ok"), await ask(durable, "up/ok", key=None)
+    got, free = await complete(durable_server, "up/ok"), await complete(durable_server, "up/ok", key=None)
 
     assert (got.status, got.error["code"], got.headers["Retry-After"]) == (503, "store_unavailable", "1")
     assert (free.status, len(upstream.requests)) == (200, 1)
 
 
 async def test_while_the_store_cannot_be_written_answers_are_kept_in_memory_after_a_short_delay(
-    durable: Server, upstream: Upstream, tmp_path: Path, log_lines: list[str]
+    durable_server: Server, upstream: Upstream, tmp_path: Path, log_lines: list[str]
 ) -> None:
     holder = sqlite3.connect(tmp_path / "fanout.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    one, two = [await ask(durable, "up/ok") for _ in range(2)]
+    one, two = [await complete(durable_server, "up/ok") for _ in range(2)]
     holder.execute("COMMIT")
     holder.close()
 
@@ -302,7 +308,7 @@ async def test_a_stop_does_not_wait_for_clients_that_have_left(config: Path, ups
     async with asyncio.timeout(20), serve(config) as server:
         with suppress(TimeoutError):
             async with asyncio.timeout(0.2):
-                await ask(server, "up/hang", stream=True)
+                await complete(server, "up/hang", stream=True)
     await upstream.wait_until_idle()
 
     assert len(upstream.abandoned) == 1

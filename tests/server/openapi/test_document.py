@@ -1,4 +1,4 @@
-"""`/openapi.json` says what the server does, and the server does no other thing."""
+"""`/openapi.json` describes every behaviour of the server, and nothing else."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ PATIENCE_S = 150
 
 
 @pytest.fixture
-async def plain() -> AsyncIterator[Server]:
+async def plain_server() -> AsyncIterator[Server]:
     """A server as it is on a fresh machine."""
     async with serve(FANOUT_STORE=":memory:") as server:
         yield server
 
 
-async def document(server: Server) -> dict[str, Any]:
+async def fetch_document(server: Server) -> dict[str, Any]:
     async with server.session.get("/openapi.json") as response:
         assert (response.status, response.content_type) == (200, "application/json")
         found: dict[str, Any] = await response.json()
@@ -69,14 +69,16 @@ LOOKED_UP = [
 ]
 
 
-async def test_the_document_is_valid(plain: Server) -> None:
-    assert list(OpenAPIV31SpecValidator(await document(plain)).iter_errors()) == []
+async def test_the_document_is_valid(plain_server: Server) -> None:
+    assert list(OpenAPIV31SpecValidator(await fetch_document(plain_server)).iter_errors()) == []
 
 
-async def test_every_route_is_described_and_nothing_else(plain: Server) -> None:
-    routes = [route for route in plain.app.router.routes() if route.method != "HEAD"]
+async def test_every_route_is_described_and_nothing_else(plain_server: Server) -> None:
+    routes = [route for route in plain_server.app.router.routes() if route.method != "HEAD"]
     served = {(route.method, route.resource.canonical) for route in routes if route.resource}
-    described = {(method.upper(), path) for path, methods in (await document(plain))["paths"].items() for method in methods}
+    described = {
+        (method.upper(), path) for path, methods in (await fetch_document(plain_server))["paths"].items() for method in methods
+    }
 
     assert described == served == set(BY_ROUTE)
 
@@ -98,8 +100,8 @@ def test_every_endpoint_has_its_own_id_and_states_whether_it_needs_a_key() -> No
     assert all((401 in endpoint.answers) != endpoint.is_public for endpoint in ENDPOINTS)
 
 
-async def test_every_field_of_a_request_has_a_description(plain: Server) -> None:
-    schemas = (await document(plain))["components"]["schemas"]
+async def test_every_field_of_a_request_has_a_description(plain_server: Server) -> None:
+    schemas = (await fetch_document(plain_server))["components"]["schemas"]
     bodies = {endpoint.body.__name__ for endpoint in ENDPOINTS if endpoint.body}
 
     assert [
@@ -111,8 +113,8 @@ async def test_every_field_of_a_request_has_a_description(plain: Server) -> None
 
 
 @pytest.mark.parametrize(("route", "name"), EXAMPLES, ids=lambda value: value if isinstance(value, str) else value[1])
-async def test_every_example_works_and_has_a_documented_answer(route: tuple[str, str], name: str, plain: Server) -> None:
-    got = await post(plain, route[1], BY_ROUTE[route].examples[name])
+async def test_every_example_works_and_has_a_documented_answer(route: tuple[str, str], name: str, plain_server: Server) -> None:
+    got = await post(plain_server, route[1], BY_ROUTE[route].examples[name])
 
     assert got.status in (200, 201)
     check_answer(route, got)
@@ -126,9 +128,9 @@ def test_every_example_of_an_answer_has_the_documented_shape(endpoint: Endpoint)
 
 
 @pytest.mark.parametrize("path", LOOKED_UP)
-async def test_every_lookup_has_a_documented_answer(path: str, plain: Server) -> None:
+async def test_every_lookup_has_a_documented_answer(path: str, plain_server: Server) -> None:
     route = ("GET", "/v1/models/{model}" if path.startswith("/v1/models/") else path)
-    async with plain.session.get(path) as response:
+    async with plain_server.session.get(path) as response:
         check_answer(route, Reply(response.status, response.headers, await response.read()))
 
 
@@ -187,14 +189,14 @@ async def test_generated_requests_have_documented_answers(tmp_path: Path) -> Non
     config = tmp_path / "embedded.json"
     config.write_text(json.dumps(EMBEDDED))
     async with command("--config", str(config), FANOUT_LOG_LEVEL="error") as address:
-        run = await asyncio.to_thread(schemathesis, address, tmp_path)
+        run = await asyncio.to_thread(run_schemathesis, address, tmp_path)
 
     assert run.returncode == 0, run.stdout[-6000:]
     assert re.search(r"(\d+) generated, \1 passed", run.stdout), run.stdout[-2000:]
 
 
-def schemathesis(address: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs it with a document that knows no 500: that one is a fault whenever it comes."""
+def run_schemathesis(address: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run schemathesis with a document without status 500, which is then always a fault."""
     read = subprocess.run(["curl", "-sf", f"{address}/openapi.json"], capture_output=True, check=True)
     known = json.loads(read.stdout)
     for methods in known["paths"].values():

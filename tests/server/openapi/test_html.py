@@ -18,13 +18,13 @@ from tests.support.server import Server, serve
 
 
 @pytest.fixture
-async def server_alone() -> AsyncIterator[Server]:
+async def plain_server() -> AsyncIterator[Server]:
     """A server as it is on a fresh machine."""
     async with serve(FANOUT_STORE=":memory:") as server:
         yield server
 
 
-async def page(server: Server, **headers: str) -> str:
+async def fetch_page(server: Server, **headers: str) -> str:
     async with server.session.get("/docs", headers=headers) as response:
         assert (response.status, response.content_type) == (200, "text/html")
         assert response.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
@@ -32,7 +32,7 @@ async def page(server: Server, **headers: str) -> str:
 
 
 class Seen(HTMLParser):
-    """What stands in a page."""
+    """The content of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -56,8 +56,8 @@ class Seen(HTMLParser):
         assert self.open.pop() == tag
 
 
-async def test_the_page_names_every_path_and_loads_nothing(server_alone: Server) -> None:
-    text = await page(server_alone)
+async def test_the_page_names_every_path_and_loads_nothing(plain_server: Server) -> None:
+    text = await fetch_page(plain_server)
     seen = Seen(text)
 
     assert seen.open == []
@@ -70,8 +70,8 @@ async def test_the_page_names_every_path_and_loads_nothing(server_alone: Server)
     assert "prefers-color-scheme: dark" in text
 
 
-async def test_the_page_shows_type_range_default_and_meaning_of_every_field(server_alone: Server) -> None:
-    text = await page(server_alone)
+async def test_the_page_shows_type_range_default_and_meaning_of_every_field(plain_server: Server) -> None:
+    text = await fetch_page(plain_server)
 
     for part in (
         '<code class="name">temperature</code><span class="type">number or null</span><span class="limits">0 to 2</span>',
@@ -84,14 +84,14 @@ async def test_the_page_shows_type_range_default_and_meaning_of_every_field(serv
         assert part in text
 
 
-async def test_the_examples_show_the_address_that_the_reader_used(server_alone: Server) -> None:
-    assert f"curl {server_alone.url}/v1/completion " in await page(server_alone)
-    assert "127.0.0.1:8080" not in await page(server_alone)
+async def test_the_examples_show_the_address_that_the_reader_used(plain_server: Server) -> None:
+    assert f"curl {plain_server.url}/v1/completion " in await fetch_page(plain_server)
+    assert "127.0.0.1:8080" not in await fetch_page(plain_server)
 
 
 async def test_an_unsafe_host_name_is_not_repeated_in_the_page() -> None:
     async with serve(FANOUT_API_KEYS="k", FANOUT_STORE=":memory:") as server:
-        text = await page(server, Host="evil.example<b>/'$(rm)")
+        text = await fetch_page(server, Host="evil.example<b>/'$(rm)")
 
     assert "evil" not in text
     assert "curl http://127.0.0.1:8080/v1/completion" in text
@@ -101,18 +101,18 @@ async def test_every_command_of_the_page_works() -> None:
     if not shutil.which("curl"):
         pytest.fail("NO CURL") if os.environ.get("CI") else pytest.skip("NO CURL: the page's commands are not run")
     async with serve(FANOUT_API_KEYS="a-key", FANOUT_STORE=":memory:") as server:
-        shown = [html.unescape(line) for line in re.findall(r"<code>(curl .*?)</code>", await page(server), re.S)]
+        shown = [html.unescape(line) for line in re.findall(r"<code>(curl .*?)</code>", await fetch_page(server), re.S)]
         lines = [
             line for line in shown if not re.search(r"/v1/(comparisons|files|batches|jobs)/", line)
         ]  # nobody knows such an id beforehand
-        ended = await asyncio.gather(*(asyncio.to_thread(shell, line) for line in lines))
+        ended = await asyncio.gather(*(asyncio.to_thread(run_line, line) for line in lines))
 
     assert len(lines) > 15
     assert [(line, one.stderr, one.stdout[:300]) for line, one in zip(lines, ended, strict=True) if one.returncode] == []
 
 
-def shell(line: str) -> subprocess.CompletedProcess[str]:
-    """Runs a line of the page; curl fails where the answer's status does."""
+def run_line(line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of the page; curl fails if the answer's status is an error."""
     line = line.replace("curl", "curl -sS --fail-with-body", 1)
     environ = {**os.environ, "FANOUT_KEY": "a-key"}
     return subprocess.run(["sh", "-euc", line], env=environ, capture_output=True, text=True, timeout=60, check=False)

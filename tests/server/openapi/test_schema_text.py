@@ -18,7 +18,7 @@ SHORT = {"type": "string", "maxLength": 9}
 BIAS = {"type": "number", "minimum": -100, "maximum": 100}
 
 
-def field(schema: dict[str, Any]) -> FieldText:
+def describe(schema: dict[str, Any]) -> FieldText:
     return describe_field("it", schema, SCHEMAS, required=False)
 
 
@@ -48,7 +48,7 @@ def field(schema: dict[str, Any]) -> FieldText:
     ],
 )
 def test_a_field_has_its_type_and_range_in_words(schema: dict[str, Any], kind: str, limits: str) -> None:
-    found = field(schema)
+    found = describe(schema)
 
     assert (found.type, found.limits) == (kind, limits)
 
@@ -56,7 +56,7 @@ def test_a_field_has_its_type_and_range_in_words(schema: dict[str, Any], kind: s
 def test_nested_objects_are_described_wherever_a_schema_allows_them() -> None:
     schema = {"anyOf": [LEAF, {"type": "array", "items": {"anyOf": [LEAF, OTHER]}}, {"type": "null"}]}
 
-    leaf, other = field(schema).objects
+    leaf, other = describe(schema).objects
 
     assert (leaf.name, leaf.description, [inner.name for inner in leaf.fields]) == ("Leaf", "A leaf.", ["size"])
     assert (other.name, [inner.type for inner in other.fields]) == ("Other", ["`red` or `green`"])

@@ -91,8 +91,8 @@ async def test_a_list_of_models_gives_a_line_for_each(any_store_server: Server) 
     )
 
     assert done["request_counts"] == {"total": 5, "completed": 4, "failed": 1}
-    told_of = [(line["custom_id"], line["entry"], line["response"]["body"]["model"]) for line in good]
-    assert told_of == [("r", 0, "up/say-one"), ("r", 1, "second"), ("r", 2, "up/say-one"), ("s", 0, "up/ok")]
+    answered = [(line["custom_id"], line["entry"], line["response"]["body"]["model"]) for line in good]
+    assert answered == [("r", 0, "up/say-one"), ("r", 1, "second"), ("r", 2, "up/say-one"), ("s", 0, "up/ok")]
     assert [line["response"]["body"]["choices"][0]["message"]["content"] for line in good[:3]] == ["one", "two", "one"]
     assert all(line["response"]["body"]["choices"][0]["index"] == 0 for line in good), "each line is an answer of its own"
     assert [(line["custom_id"], line["entry"], line["model"]) for line in bad] == [("r", 3, "up/500")]

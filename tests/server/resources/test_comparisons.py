@@ -39,28 +39,28 @@ DIALECTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-async def kept(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
+async def recording_server(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
     """Start a server that records everything in a file, with scripted upstreams and the embedded models."""
     config = write_providers_file(upstream.url, tmp_path, retries={"attempts": 2, "max_delay_s": 0.01}, timeout_s=1)
     async with serve(config, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY="full") as server:
         yield server
 
 
-async def get(server: Server, path: str = "", **query: str) -> Reply:
+async def fetch(server: Server, path: str = "", **query: str) -> Reply:
     async with server.session.get(f"/v1/comparisons{path}", params=query) as response:
         return Reply(response.status, response.headers, await response.read())
 
 
-async def get_page(server: Server, **query: str) -> list[dict[str, Any]]:
-    got = await get(server, **query)
+async def fetch_page(server: Server, **query: str) -> list[dict[str, Any]]:
+    got = await fetch(server, **query)
     assert got.status == 200, got.body
     check_answer(("GET", "/v1/comparisons"), got)
     data: list[dict[str, Any]] = got.json["data"]
     return data
 
 
-async def get_whole(server: Server, id_: str) -> dict[str, Any]:
-    got = await get(server, f"/{id_}")
+async def fetch_comparison(server: Server, id_: str) -> dict[str, Any]:
+    got = await fetch(server, f"/{id_}")
     assert got.status == 200, got.body
     check_answer(("GET", "/v1/comparisons/{id}"), got)
     found: dict[str, Any] = got.json
@@ -74,10 +74,10 @@ def count_rows(path: Path) -> int:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("path", DIALECTS)
-async def test_every_dialect_is_recorded_and_readable_at_once(path: str, stream: bool, kept: Server) -> None:
-    got = await post(kept, path, {**DIALECTS[path], "stream": stream}, ACCOUNT)
-    (one,) = await get_page(kept)
-    found = await get_whole(kept, one["id"])
+async def test_every_dialect_is_recorded_and_readable_at_once(path: str, stream: bool, recording_server: Server) -> None:
+    got = await post(recording_server, path, {**DIALECTS[path], "stream": stream}, ACCOUNT)
+    (one,) = await fetch_page(recording_server)
+    found = await fetch_comparison(recording_server, one["id"])
 
     assert one["id"] == got.headers["x-comparison-id"]
     assert (one["path"], one["stream"], one["status"], one["account_id"]) == (path, stream, 200, "team-a")
@@ -104,10 +104,12 @@ async def test_every_dialect_is_recorded_and_readable_at_once(path: str, stream:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize(("model", "status", "kind"), [("nobody", 404, "not_found"), ("up/429", 429, "rate_limit")])
-async def test_a_request_that_failed_is_recorded_too(model: str, status: int, kind: str, stream: bool, kept: Server) -> None:
+async def test_a_request_that_failed_is_recorded_too(
+    model: str, status: int, kind: str, stream: bool, recording_server: Server
+) -> None:
     for path in ("/v1/completion", "/v1/completions", "/v4/completions"):
-        got = await post(kept, path, {"model": model, "prompt": "hi", "stream": stream})
-        found = await get_whole(kept, got.headers["x-comparison-id"])
+        got = await post(recording_server, path, {"model": model, "prompt": "hi", "stream": stream})
+        found = await fetch_comparison(recording_server, got.headers["x-comparison-id"])
 
         assert (got.status, found["status"], found["failed"], found["answered"]) == (status, status, 1, 0)
         assert found["choices"][0]["error"]["kind"] == kind
@@ -115,38 +117,40 @@ async def test_a_request_that_failed_is_recorded_too(model: str, status: int, ki
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-async def test_a_comparison_whose_client_left_is_marked(stream: bool, kept: Server, upstream: Upstream) -> None:
+async def test_a_comparison_whose_client_left_is_marked(stream: bool, recording_server: Server, upstream: Upstream) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(0.3):
-            await post(kept, "/v1/completion", {"model": ["up/ok", "up/sleep-0.9"], "prompt": "hi", "stream": stream})
+            await post(
+                recording_server, "/v1/completion", {"model": ["up/ok", "up/sleep-0.9"], "prompt": "hi", "stream": stream}
+            )
     await upstream.wait_until_idle()
 
     async with asyncio.timeout(5):
-        while not (found := await get_page(kept)):
+        while not (found := await fetch_page(recording_server)):
             await asyncio.sleep(0.02)
 
     assert (found[0]["status"], found[0]["client_left"], found[0]["answered"], found[0]["failed"]) == (499, True, 1, 1)
-    choices = (await get_whole(kept, found[0]["id"]))["choices"]
+    choices = (await fetch_comparison(recording_server, found[0]["id"]))["choices"]
     assert [(choice["error"] or {}).get("kind") for choice in choices] == [None, "cancelled"]
 
 
-async def test_a_request_without_calls_is_no_comparison(kept: Server) -> None:
+async def test_a_request_without_calls_is_no_comparison(recording_server: Server) -> None:
     answered = [
-        await post(kept, "/v1/completion", {"model": SET, "prompt": "The", "dry_run": True}),
-        await post(kept, "/v1/completion", {"model": SET, "prompt": 7}),
-        await post(kept, "/v1/completions", {"model": SET, "prompt": "The", "return_when": 9}),
+        await post(recording_server, "/v1/completion", {"model": SET, "prompt": "The", "dry_run": True}),
+        await post(recording_server, "/v1/completion", {"model": SET, "prompt": 7}),
+        await post(recording_server, "/v1/completions", {"model": SET, "prompt": "The", "return_when": 9}),
     ]
 
     assert [got.status for got in answered] == [200, 400, 400]
     assert not any("x-comparison-id" in got.headers for got in answered)
-    assert await get_page(kept) == []
+    assert await fetch_page(recording_server) == []
 
 
 async def test_texts_are_kept_only_if_the_operator_asks_for_it(tmp_path: Path) -> None:
     path = tmp_path / "fanout.db"
     async with serve(FANOUT_STORE=str(path)) as server:
         got = await post(server, "/v1/completion", {"model": [*SET, "nobody"], "prompt": "Sesame and lilies"})
-        found = await get_whole(server, got.json["id"])
+        found = await fetch_comparison(server, got.json["id"])
 
     assert found["request"] is None
     assert [choice["text"] for choice in found["choices"]] == [None] * 3
@@ -163,22 +167,24 @@ async def test_history_off_records_nothing_and_still_shows_old_comparisons(tmp_p
     for mode in ("usage", "off"):
         async with serve(FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY=mode) as server:
             got = await post(server, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 2})
-            found = await get_page(server)
+            found = await fetch_page(server)
             assert ("x-comparison-id" in got.headers) == (mode == "usage")
 
     assert len(found) == 1
 
 
-async def test_filters_select_comparisons_and_metadata_has_two_spellings(kept: Server) -> None:
+async def test_filters_select_comparisons_and_metadata_has_two_spellings(recording_server: Server) -> None:
     hot = {"model": SET[0], "label": "hot", "temperature": 1}
     first = await post(
-        kept,
+        recording_server,
         "/v1/completion",
         {"model": [hot, SET[1]], "prompt": "The", "metadata": {"experiment": "7", "a.b[c]": "x y"}},
         ACCOUNT,
     )
-    second = await post(kept, "/v1/chat/completions", {"model": SET[1], "messages": HI, "metadata": {"experiment": "7"}})
-    third = await post(kept, "/v4/completions", {"model": "nobody", "prompt": "The", "account_id": "team-b"})
+    second = await post(
+        recording_server, "/v1/chat/completions", {"model": SET[1], "messages": HI, "metadata": {"experiment": "7"}}
+    )
+    third = await post(recording_server, "/v4/completions", {"model": "nobody", "prompt": "The", "account_id": "team-b"})
     one, two, three = (got.headers["x-comparison-id"] for got in (first, second, third))
     queries: dict[str, tuple[dict[str, str], list[str]]] = {
         "all": ({}, [three, two, one]),
@@ -199,13 +205,15 @@ async def test_filters_select_comparisons_and_metadata_has_two_spellings(kept: S
     }
 
     for name, (query, expected) in queries.items():
-        assert [found["id"] for found in await get_page(kept, **query)] == expected, name
+        assert [found["id"] for found in await fetch_page(recording_server, **query)] == expected, name
 
 
-async def test_pages_hold_every_comparison_exactly_once(kept: Server, tmp_path: Path) -> None:
+async def test_pages_hold_every_comparison_exactly_once(recording_server: Server, tmp_path: Path) -> None:
     made = []
     for number in range(7):
-        made.append((await post(kept, "/v1/completion", {"model": SET[0], "prompt": "The", "max_tokens": 1})).json["id"])
+        made.append(
+            (await post(recording_server, "/v1/completion", {"model": SET[0], "prompt": "The", "max_tokens": 1})).json["id"]
+        )
         if number == 3:  # half of it is written, half of it is not
             async with asyncio.timeout(5):
                 while count_rows(tmp_path / "fanout.db") < 4:
@@ -213,7 +221,7 @@ async def test_pages_hold_every_comparison_exactly_once(kept: Server, tmp_path: 
     found: list[str] = []
     after: dict[str, str] = {}
     while True:
-        answer = (await get(kept, limit="3", **after)).json
+        answer = (await fetch(recording_server, limit="3", **after)).json
         found += [one["id"] for one in answer["data"]]
         assert (answer["first_id"], answer["last_id"]) == (answer["data"][0]["id"], answer["data"][-1]["id"])
         if not answer["has_more"]:
@@ -223,9 +231,9 @@ async def test_pages_hold_every_comparison_exactly_once(kept: Server, tmp_path: 
     assert found == made[::-1]
 
 
-async def test_every_wrong_parameter_is_named_at_once(kept: Server) -> None:
+async def test_every_wrong_parameter_is_named_at_once(recording_server: Server) -> None:
     wrong = "limit=0&status=99&failed=maybe&from=soon&to=later&modle=x&model=a&model=b&metadata=7&after="
-    async with kept.session.get(f"/v1/comparisons?{wrong}") as response:
+    async with recording_server.session.get(f"/v1/comparisons?{wrong}") as response:
         error = (await response.json())["error"]
 
     faults = {detail["param"]: detail["message"] for detail in error["details"]}
@@ -250,24 +258,24 @@ async def test_every_wrong_parameter_is_named_at_once(kept: Server) -> None:
         ("limit=٣", "limit"),
     ],
 )
-async def test_a_wrong_parameter_is_refused(query: str, param: str | None, kept: Server) -> None:
-    async with kept.session.get(f"/v1/comparisons?{query}") as response:
+async def test_a_wrong_parameter_is_refused(query: str, param: str | None, recording_server: Server) -> None:
+    async with recording_server.session.get(f"/v1/comparisons?{query}") as response:
         error = (await response.json())["error"]
 
     assert response.status == 400
     assert param is None or error["param"] == param
 
 
-async def test_an_unknown_id_is_404(kept: Server) -> None:
+async def test_an_unknown_id_is_404(recording_server: Server) -> None:
     for id_ in ("nope", "0b54b61c-9df7-4f0f-9d3b-5a2d0c3c1f0e", "%00", "x" * 3000):
-        got = await get(kept, f"/{id_}")
+        got = await fetch(recording_server, f"/{id_}")
         assert (got.status, got.error["code"], got.error["param"]) == (404, "comparison_not_found", "id")
 
 
 async def test_without_a_store_the_answer_is_503_store_off(tmp_path: Path) -> None:
     async with serve(FANOUT_STORE="off") as server:
         answered = await post(server, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 2})
-        answers = [await get(server), await get(server, "/x")]
+        answers = [await fetch(server), await fetch(server, "/x")]
 
     assert answered.status == 200
     assert [(got.status, got.error["code"], got.headers["x-should-retry"]) for got in answers] == [
@@ -276,14 +284,14 @@ async def test_without_a_store_the_answer_is_503_store_off(tmp_path: Path) -> No
 
 
 async def test_a_broken_database_gives_503_and_completions_still_work(
-    kept: Server, tmp_path: Path, log_lines: list[str]
+    recording_server: Server, tmp_path: Path, log_lines: list[str]
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "fanout.db")) as database:
         database.execute("DROP TABLE comparisons")
         database.commit()
 
-    answers = [await get(kept), await get(kept, "/x")]
-    answered = await post(kept, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 2})
+    answers = [await fetch(recording_server), await fetch(recording_server, "/x")]
+    answered = await post(recording_server, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 2})
 
     assert [(got.status, got.error["code"]) for got in answers] == [(503, "store_unavailable")] * 2
     assert answered.status == 200
@@ -292,7 +300,7 @@ async def test_a_broken_database_gives_503_and_completions_still_work(
 
 async def test_the_history_needs_a_key_like_all_other_paths() -> None:
     async with serve(FANOUT_API_KEYS="k") as server:
-        assert [(await get(server)).status, (await get(server, "/x")).status] == [401, 401]
+        assert [(await fetch(server)).status, (await fetch(server, "/x")).status] == [401, 401]
 
 
 async def test_a_kill_loses_at_most_the_last_second(tmp_path: Path) -> None:

@@ -119,11 +119,11 @@ async def test_a_file_can_be_larger_than_other_bodies_but_not_than_its_own_limit
         before = count_parts(tmp_path)
         body: Any = make_multipart(('name="purpose"', b"batch"), ('name="file"; filename="x"', b"x" * 1_000_000))
 
-        async def streamed() -> Any:
+        async def stream_parts() -> Any:
             for start in range(0, len(body), 10_000):
                 yield body[start : start + 10_000]
 
-        sent = body if announced else streamed()
+        sent = body if announced else stream_parts()
         status, answer = await read_answer(server.session.post("/v1/files", data=sent, headers=MULTIPART))
 
         assert (status, answer["error"]["code"]) == (413, "file_too_large")
@@ -243,10 +243,10 @@ async def test_wrong_parameters_are_named(query: str, store_server: Server) -> N
 async def test_without_a_store_files_batches_and_jobs_answer_503_store_off(upstream: Upstream, tmp_path: Path) -> None:
     async with serve(write_config(upstream, tmp_path), FANOUT_STORE="off") as server:
         session: aiohttp.ClientSession = server.session
-        asked = [session.get(path) for path in ("/v1/files", "/v1/batches", "/v1/jobs", "/v1/jobs/job_1/events")]
-        asked += [session.post(path, json={}) for path in ("/v1/jobs", "/v1/batches")]
-        asked += [session.post("/v1/files", data=build_form(b"{}"))]
-        for request in asked:
+        requests = [session.get(path) for path in ("/v1/files", "/v1/batches", "/v1/jobs", "/v1/jobs/job_1/events")]
+        requests += [session.post(path, json={}) for path in ("/v1/jobs", "/v1/batches")]
+        requests += [session.post("/v1/files", data=build_form(b"{}"))]
+        for request in requests:
             status, answer = await read_answer(request)
             assert (status, answer["error"]["code"]) == (503, "store_off")
             assert "FANOUT_STORE" in answer["error"]["message"]

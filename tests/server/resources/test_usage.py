@@ -37,7 +37,7 @@ PRICES = {
 
 
 @pytest.fixture
-async def counted(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
+async def counting_server(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Server]:
     """Start a server with a store in a file, scripted upstreams and the embedded models."""
     retries = {"attempts": 2, "max_delay_s": 0.01}
     config = write_providers_file(upstream.url, tmp_path, more=PRICES, retries=retries, timeout_s=1)
@@ -62,12 +62,12 @@ def sum_requests(path: Path) -> int:
         return int(database.execute("SELECT coalesce(sum(calls), 0) FROM usage").fetchone()[0])
 
 
-async def test_usage_is_the_sum_of_the_answers_usage(counted: Server) -> None:
+async def test_usage_is_the_sum_of_the_answers_usage(counting_server: Server) -> None:
     models = [*SET, "priced", "up/no_usage", "nobody", "up/429"]
     body = {"model": models, "prompt": "The", "max_tokens": 5}
-    choices = [choice for _ in range(3) for choice in (await post(counted, "/v1/completion", body, ACCOUNT)).choices]
+    choices = [choice for _ in range(3) for choice in (await post(counting_server, "/v1/completion", body, ACCOUNT)).choices]
 
-    found = {row["model"]: row for row in await get_rows(counted)}
+    found = {row["model"]: row for row in await get_rows(counting_server)}
 
     assert sorted(found) == sorted(models)
     for model, row in found.items():
@@ -85,30 +85,32 @@ async def test_usage_is_the_sum_of_the_answers_usage(counted: Server) -> None:
     assert found["up/429"]["failures"] == {"rate_limit": 3}
 
 
-async def test_every_dialect_counts_for_the_account_it_names(counted: Server) -> None:
-    await post(counted, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 3}, ACCOUNT)
-    await post(counted, "/v1/completions", {"model": SET[0], "prompt": "The"}, ACCOUNT)
-    await post(counted, "/v1/chat/completions", {"model": SET[0], "messages": [{"role": "user", "content": "hi"}]}, ACCOUNT)
-    await post(counted, "/v4/completions", {"model": SET[0], "prompt": "The", "account_id": "team-b"}, ACCOUNT)
-    await post(counted, "/v2/completions", {"model": SET[0], "prompt": "The", "account_id": None}, ACCOUNT)
-    await complete_scale(counted, SET[0])
-    await complete(counted, SET[0])
-    await chat(counted, SET[0], stream=True)
+async def test_every_dialect_counts_for_the_account_it_names(counting_server: Server) -> None:
+    await post(counting_server, "/v1/completion", {"model": SET, "prompt": "The", "max_tokens": 3}, ACCOUNT)
+    await post(counting_server, "/v1/completions", {"model": SET[0], "prompt": "The"}, ACCOUNT)
+    await post(
+        counting_server, "/v1/chat/completions", {"model": SET[0], "messages": [{"role": "user", "content": "hi"}]}, ACCOUNT
+    )
+    await post(counting_server, "/v4/completions", {"model": SET[0], "prompt": "The", "account_id": "team-b"}, ACCOUNT)
+    await post(counting_server, "/v2/completions", {"model": SET[0], "prompt": "The", "account_id": None}, ACCOUNT)
+    await complete_scale(counting_server, SET[0])
+    await complete(counting_server, SET[0])
+    await chat(counting_server, SET[0], stream=True)
 
-    found = {row["account_id"]: row["requests"] for row in await get_rows(counted, group_by="account")}
+    found = {row["account_id"]: row["requests"] for row in await get_rows(counting_server, group_by="account")}
 
     assert found == {None: 3, "team-a": 5, "team-b": 1}
 
 
-async def test_rows_are_grouped_as_requested_and_show_nothing_else(counted: Server) -> None:
-    await post(counted, "/v1/completion", {"model": [*SET, "nobody"], "prompt": "The"}, ACCOUNT)
-    await complete(counted, SET[0])
+async def test_rows_are_grouped_as_requested_and_show_nothing_else(counting_server: Server) -> None:
+    await post(counting_server, "/v1/completion", {"model": [*SET, "nobody"], "prompt": "The"}, ACCOUNT)
+    await complete(counting_server, SET[0])
     today = datetime.now(UTC)
 
-    (whole,) = await get_rows(counted, group_by="")
-    hours = await get_rows(counted, group_by="hour, model")
-    days = await get_rows(counted, group_by="day,day")
-    providers = await get_rows(counted, group_by="provider,upstream_model")
+    (whole,) = await get_rows(counting_server, group_by="")
+    hours = await get_rows(counting_server, group_by="hour, model")
+    days = await get_rows(counting_server, group_by="day,day")
+    providers = await get_rows(counting_server, group_by="provider,upstream_model")
 
     assert whole["requests"] == 4
     assert {"account_id", "model", "provider", "upstream_model", "day", "hour"} & set(whole) == set()
@@ -122,9 +124,9 @@ async def test_rows_are_grouped_as_requested_and_show_nothing_else(counted: Serv
     ]
 
 
-async def test_rows_cover_only_the_requested_account_and_time(counted: Server) -> None:
-    await post(counted, "/v1/completion", {"model": SET[0], "prompt": "The"}, ACCOUNT)
-    await complete(counted, SET[0])
+async def test_rows_cover_only_the_requested_account_and_time(counting_server: Server) -> None:
+    await post(counting_server, "/v1/completion", {"model": SET[0], "prompt": "The"}, ACCOUNT)
+    await complete(counting_server, SET[0])
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     only: dict[str, dict[str, str]] = {
         "all": {},
@@ -138,7 +140,7 @@ async def test_rows_cover_only_the_requested_account_and_time(counted: Server) -
         "with a plus sign that became a space": {"from": "2020-01-01T00:00:00 05:30"},
     }
 
-    found = {name: sum(row["requests"] for row in await get_rows(counted, **query)) for name, query in only.items()}
+    found = {name: sum(row["requests"] for row in await get_rows(counting_server, **query)) for name, query in only.items()}
 
     assert found == {
         "all": 2,
@@ -167,16 +169,19 @@ async def test_rows_cover_only_the_requested_account_and_time(counted: Server) -
         ({"from": "0001-01-01T00:00:00+14:00", "to": "0001-01-01"}, None, "1970-01-01T00:00:00Z"),
     ],
 )
-async def test_the_answer_has_its_start_and_end(counted: Server, query: dict[str, str], since: str | None, until: str) -> None:
-    _, answer = await get_usage(counted, **query)
+async def test_the_answer_has_its_start_and_end(
+    counting_server: Server, query: dict[str, str], since: str | None, until: str
+) -> None:
+    _, answer = await get_usage(counting_server, **query)
 
     assert (answer["object"], answer["from"], answer["to"]) == ("list", since, until)
     assert answer["group_by"] == ["account", "model"]
 
 
-async def test_every_wrong_parameter_is_named_at_once(counted: Server) -> None:
+async def test_every_wrong_parameter_is_named_at_once(counting_server: Server) -> None:
     status, answer = await get_usage(
-        counted, **{"from": "2026-13-01", "to": "soon", "group_by": "modle,day", "account": "a", "account_id": "x" * 257}
+        counting_server,
+        **{"from": "2026-13-01", "to": "soon", "group_by": "modle,day", "account": "a", "account_id": "x" * 257},
     )
 
     faults = {fault["param"]: fault["message"] for fault in answer["error"]["details"]}
@@ -202,8 +207,8 @@ async def test_every_wrong_parameter_is_named_at_once(counted: Server) -> None:
         ("group_by=cost", "group_by", "`cost` is not allowed"),
     ],
 )
-async def test_a_wrong_parameter_is_refused_with_a_hint(counted: Server, query: str, param: str, sentence: str) -> None:
-    async with counted.session.get(f"/v1/usage?{query}") as response:
+async def test_a_wrong_parameter_is_refused_with_a_hint(counting_server: Server, query: str, param: str, sentence: str) -> None:
+    async with counting_server.session.get(f"/v1/usage?{query}") as response:
         answer = await response.json()
 
     assert response.status == 400
@@ -211,29 +216,29 @@ async def test_a_wrong_parameter_is_refused_with_a_hint(counted: Server, query: 
     assert sentence in answer["error"]["message"]
 
 
-async def test_more_rows_than_an_answer_may_have_are_refused(counted: Server, tmp_path: Path) -> None:
+async def test_more_rows_than_an_answer_may_have_are_refused(counting_server: Server, tmp_path: Path) -> None:
     insert = "INSERT INTO usage VALUES (60, ?, 'm', 'p', 'u', 'answered', 1, 1, 1, NULL, 0, NULL, 1)"
     with closing(sqlite3.connect(tmp_path / "fanout.db")) as database:
         database.executemany(insert, [(f"account-{number:05}",) for number in range(10_001)])
         database.commit()
 
-    status, answer = await get_usage(counted)
-    fewer = await get_rows(counted, group_by="model")
-    almost = await get_rows(counted, account_id="account-09999")
+    status, answer = await get_usage(counting_server)
+    fewer = await get_rows(counting_server, group_by="model")
+    almost = await get_rows(counting_server, account_id="account-09999")
 
     assert (status, answer["error"]["param"]) == (400, "group_by")
     assert "more than 10000 rows" in answer["error"]["message"]
     assert [row["requests"] for row in (*fewer, *almost)] == [10_001, 1]
 
 
-async def test_a_call_whose_client_left_is_counted_as_cancelled(counted: Server, upstream: Upstream) -> None:
+async def test_a_call_whose_client_left_is_counted_as_cancelled(counting_server: Server, upstream: Upstream) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(0.2):
-            await post(counted, "/v1/completion", {"model": "up/sleep-0.9-then-ok", "prompt": "hi"}, ACCOUNT)
+            await post(counting_server, "/v1/completion", {"model": "up/sleep-0.9-then-ok", "prompt": "hi"}, ACCOUNT)
     await upstream.wait_until_idle()
 
     async with asyncio.timeout(5):
-        while not (found := await get_rows(counted)):
+        while not (found := await get_rows(counting_server)):
             await asyncio.sleep(0.02)
 
     assert (found[0]["requests"], found[0]["answered"], found[0]["failures"]) == (1, 0, {"cancelled": 1})
@@ -251,14 +256,14 @@ async def test_without_a_store_the_answer_is_503_store_off_and_everything_else_w
 
 
 async def test_a_broken_database_gives_503_and_completions_still_work(
-    counted: Server, tmp_path: Path, log_lines: list[str]
+    counting_server: Server, tmp_path: Path, log_lines: list[str]
 ) -> None:
     with closing(sqlite3.connect(tmp_path / "fanout.db")) as database:
         database.execute("DROP TABLE usage")
         database.commit()
 
-    status, answer = await get_usage(counted)
-    answered = await complete(counted, SET[0])
+    status, answer = await get_usage(counting_server)
+    answered = await complete(counting_server, SET[0])
 
     assert (status, answer["error"]["code"]) == (503, "store_unavailable")
     assert answered.status == 200

@@ -1,4 +1,4 @@
-"""What an answer on OpenAI's paths says: its fields, figures and failures, and who may ask for it."""
+"""Answers on OpenAI's paths: their fields, figures and failures, and the keys of their callers."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
 
 
 async def test_every_field_has_its_range(dialect_server: Server) -> None:
-    """What is outside is refused with 400, by the field's name; the ends are inside."""
+    """A value outside is refused with 400 by the field's name; the ends are inside."""
     body = {"model": LOCAL, "messages": HI, "stop": "a", "timeout_s": 5}
     wrong = []
     for field, (good, bad) in RANGES.items():
@@ -169,7 +169,7 @@ class TestLogprobs:
             assert [set(other) for other in token["top_logprobs"]] == [{"token", "logprob", "bytes"}] * 2
 
     async def test_logprobs_have_no_invented_bytes(self, tmp_path: Path) -> None:
-        """What stands for half a character is not its bytes."""
+        """A replacement for half a character has no bytes."""
         tokens = [
             {"token": "\ufffd", "logprob": -1, "bytes": [0xF0, 0x9F], "top_logprobs": [{"token": "\ufffd", "logprob": -2}]},
             {"token": "é", "logprob": -1, "top_logprobs": []},

@@ -40,7 +40,7 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
 
 
 async def test_every_field_has_its_range(dialect_server: Server) -> None:
-    """What is outside is refused with 400, by the field's name; the ends are inside."""
+    """A value outside is refused with 400 by the field's name; the ends are inside."""
     body = {"model": LOCAL, "prompt": "hi", "max_tokens": 1}
     wrong = []
     for field, (good, bad) in RANGES.items():
@@ -149,7 +149,7 @@ class TestSixteenTokens:
         assert got.choices[0]["ignored_parameters"] == []
 
     async def test_the_callers_length_replaces_the_default(self, dialect_server: Server) -> None:
-        """His own 16 is reported."""
+        """A length of 16 that the caller sets is reported."""
         assert (await complete(dialect_server, "poor/echo", max_tokens=16)).choices[0]["ignored_parameters"] == ["max_tokens"]
 
     async def test_an_entrys_length_replaces_the_default(self, dialect_server: Server) -> None:
@@ -204,7 +204,7 @@ class TestBestOf:
 
 class TestN:
     async def test_n_is_one_call_if_the_provider_has_it(self, dialect_server: Server, upstream: Upstream) -> None:
-        """What the call took stands on its first answer."""
+        """The usage of the call stands on its first answer."""
         got = await complete(dialect_server, "text/ok", n=3)
 
         assert [request.body["n"] for request in upstream.requests] == [3]

@@ -1,4 +1,4 @@
-"""What entries of `model` may ask on OpenAI's paths, and what becomes of fields that only some providers know."""
+"""Entries of `model` on OpenAI's paths, and fields that only some providers know."""
 
 from __future__ import annotations
 

@@ -27,16 +27,16 @@ LOCAL = "local/ngram-3"
 ASKING = {COMPLETIONS: complete, CHAT: chat}
 
 
-def chunks(got: Reply) -> list[Any]:
-    """A stream's chunks; checks how it ends."""
+def read_chunks(got: Reply) -> list[Any]:
+    """Return the chunks of a stream, which must end with `[DONE]`."""
     assert got.status == 200
     *events, last = got.events
     assert last == "[DONE]"
     return events
 
 
-def deltas(got: Reply, index: int = 0) -> list[Any]:
-    """What one choice's chunks say, from the first to the last."""
+def read_deltas(got: Reply, index: int = 0) -> list[Any]:
+    """Return the deltas of one choice, from the first to the last."""
     return [choice["delta"] for choice in got.choice_pieces(index)]
 
 
@@ -44,7 +44,7 @@ def deltas(got: Reply, index: int = 0) -> list[Any]:
 class TestEveryStream:
     async def test_a_stream_has_chunks_of_one_choice_under_one_head(self, path: str, dialect_server: Server) -> None:
         got = await ASKING[path](dialect_server, ["up/ok", "up/chunks-3"], stream=True)
-        events = chunks(got)
+        events = read_chunks(got)
 
         assert {event["object"] for event in events} == {"text_completion" if path == COMPLETIONS else "chat.completion.chunk"}
         assert len({(event["id"], event["created"]) for event in events}) == 1
@@ -65,7 +65,7 @@ class TestEveryStream:
             stream=True,
             stream_options={"include_usage": True},
         )
-        *events, totals = chunks(got)
+        *events, totals = read_chunks(got)
 
         assert {(event["model"], event["choices"][0]["model"], event["choices"][0]["entry"]) for event in events} == {
             ("UP-typo", "UP-typo", 0),
@@ -77,8 +77,8 @@ class TestEveryStream:
     async def test_a_stream_ends_with_the_totals_if_requested(self, path: str, dialect_server: Server) -> None:
         options = {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}}
 
-        *events, totals = chunks(await ASKING[path](dialect_server, ["up/ok", "up/no_usage", "nobody"], **options))
-        (*_, unknown) = chunks(await ASKING[path](dialect_server, "up/no_usage", **options))
+        *events, totals = read_chunks(await ASKING[path](dialect_server, ["up/ok", "up/no_usage", "nobody"], **options))
+        (*_, unknown) = read_chunks(await ASKING[path](dialect_server, "up/no_usage", **options))
 
         assert [event["usage"] for event in events] == [None] * len(events)
         assert totals["choices"] == []
@@ -105,7 +105,7 @@ class TestEveryStream:
 
         got = await ASKING[path](dialect_server, models, stream=True, timeout_s=0.5)
 
-        assert all("error" not in event for event in chunks(got))
+        assert all("error" not in event for event in read_chunks(got))
         ends = [got.choice_pieces(index)[-1] for index in range(6)]
         assert [end["finish_reason"] for end in ends] == ["stop", "error", "error", "error", "error", "timeout"]
         assert [get_text(got.choice_pieces(index)) for index in range(6)] == ["This is ok.", "", "w0 w1 ", "w0 w1 ", "", ""]
@@ -157,7 +157,7 @@ class TestEveryStream:
         assert [few.choice_pieces(index)[-1]["finish_reason"] for index in range(4)] == ["stop", "error", "stop", "error"]
         assert few.choice_pieces(1)[-1]["error"]["code"] == "missing_choice"
         assert [get_text(many.choice_pieces(index)) for index in (0, 1)] == ["0", "0"]
-        assert {choice["index"] for event in chunks(many) for choice in event["choices"]} == {0, 1}
+        assert {choice["index"] for event in read_chunks(many) for choice in event["choices"]} == {0, 1}
 
 
 async def test_an_echo_of_no_tokens_is_streamed_too(dialect_server: Server) -> None:
@@ -177,11 +177,11 @@ class TestChatDeltas:
     async def test_a_text_is_streamed_in_deltas(self, dialect_server: Server) -> None:
         got = await chat(dialect_server, "up/chunks-2", stream=True)
         role = {"role": "assistant", "content": "", "refusal": None}
-        assert deltas(got) == [role, {"content": "w0 "}, {"content": "w1 "}, {}]
+        assert read_deltas(got) == [role, {"content": "w0 "}, {"content": "w1 "}, {}]
 
     async def test_a_failure_is_streamed_in_deltas(self, dialect_server: Server) -> None:
         got = await chat(dialect_server, ["nobody", "up/ok"], stream=True)
-        assert deltas(got) == [{"role": "assistant", "content": "", "refusal": None}, {}]
+        assert read_deltas(got) == [{"role": "assistant", "content": "", "refusal": None}, {}]
         assert got.choice_pieces(0)[-1]["error"]["code"] == "model_not_found"
 
     async def test_tool_calls_are_streamed_in_deltas(self, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ class TestChatDeltas:
         async with serve_canned(tmp_path, upstream) as server:
             got = await chat(server, "up/m", tools=tools, tool_choice="auto", parallel_tool_calls=True, stream=True)
 
-        first, *pieces, last = deltas(got)
+        first, *pieces, last = read_deltas(got)
         assert (upstream.requests[0]["tools"], upstream.requests[0]["tool_choice"]) == (tools, "auto")
         assert (first, last) == ({"role": "assistant", "content": None, "refusal": None}, {})
         assert got.choice_pieces(0)[-1]["finish_reason"] == "tool_calls"
@@ -220,7 +220,7 @@ class TestChatDeltas:
         async with serve_canned(tmp_path, CannedUpstream(chunks=pieces)) as server:
             got = await chat(server, "up/m", functions=[{"name": "weather"}], stream=True)
 
-        first, *pieces, last = deltas(got)
+        first, *pieces, last = read_deltas(got)
         assert (first["content"], last, got.choice_pieces(0)[-1]["finish_reason"]) == (None, {}, "function_call")
         assert pieces == [
             {"function_call": {"name": "weather", "arguments": ""}},
@@ -237,7 +237,7 @@ class TestChatDeltas:
         ]
         async with serve_canned(tmp_path, CannedUpstream(chunks=pieces)) as server:
             got = await chat(server, "up/m", reasoning_effort="low", stream=True)
-        assert deltas(got)[1:] == [
+        assert read_deltas(got)[1:] == [
             {"reasoning_content": "hm "},
             {"reasoning_content": "hm"},
             {"refusal": "I will not."},
@@ -262,7 +262,7 @@ class TestChatDeltas:
 async def test_pieces_come_as_they_are_made(dialect_server: Server) -> None:
     """Two models that speak at the same time are interleaved."""
     got = await chat(dialect_server, ["up/chunks-5-gap-0.03"] * 2, stream=True)
-    speakers = [event["choices"][0]["index"] for event in chunks(got)]
+    speakers = [event["choices"][0]["index"] for event in read_chunks(got)]
     assert sum(one != other for one, other in pairwise(speakers)) > 4
 
 
