@@ -60,37 +60,37 @@ class Environment(BaseModel):
     config: Path | None = None
     """A providers.json of your own, merged over the shipped one"""
     api_keys: Annotated[tuple[SecretStr, ...], AfterValidator(_check_keys), BeforeValidator(_split_commas)] = ()
-    """Keys that callers must show, separated by commas; none: only this machine may call"""
+    """Keys of which callers must present one, separated by commas; unset: only this machine may call"""
     api_keys_file: Annotated[Path, AfterValidator(_check_key_file)] | None = None
-    """The same, one on a line"""
+    """A file of such keys, one on each line"""
     cors_origins: Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(_split_commas)] = ()
     """Web origins whose pages may call, separated by commas; `*` for all"""
     timeout_s: float = Field(120, gt=0, le=MAX_TIMEOUT_S)
-    """Deadline of a request that names none; never above `FANOUT_MAX_TIMEOUT_S`"""
+    """Deadline of requests without `timeout_s`, in seconds; at most `FANOUT_MAX_TIMEOUT_S`"""
     max_timeout_s: float = Field(MAX_TIMEOUT_S, gt=0, le=MAX_TIMEOUT_S)
-    """Longest deadline that a request may name"""
+    """Longest `timeout_s` of a request"""
     max_calls: int = Field(256, ge=1, le=4096)
-    """Most upstream calls of one request"""
+    """Maximum number of upstream calls of a request"""
     max_body_bytes: int = Field(4 * 2**20, ge=1024)
     """Largest request body"""
     max_file_bytes: int = Field(200 * 10**6, ge=1024)
-    """Largest file that may be uploaded as a job's input"""
+    """Largest file that may be uploaded as the input of a job"""
     max_answer_bytes: int = Field(16 * 2**20, ge=1024)
-    """Largest answer taken from a provider"""
+    """Largest answer accepted from a provider"""
     max_in_flight: int | None = Field(None, ge=1)
-    """Most upstream calls at once, over all providers; unset: what the limit on open files allows"""
+    """Maximum number of simultaneous upstream calls to all providers; unset: as the limit on open files allows"""
     max_waiting: int = Field(20_000, ge=1)
-    """Most calls that wait for one account's limits"""
+    """Maximum number of calls that wait for the limits of an account"""
     grace_s: float = Field(10, ge=0, le=MAX_TIMEOUT_S)
-    """Time for running requests to finish after SIGTERM"""
+    """Seconds that running requests have to finish after SIGTERM"""
     store: SecretStr | None = None  # a URL may hold a password, which must not reach a log
     """Where records are kept: a file, a database's URL, `:memory:` or `off`; unset: `fanout/fanout.db` in the data folder"""
     history: Literal["off", "usage", "full"] = "usage"
-    """Record of each comparison: `usage` (models, tokens, cost, times), `full` (its texts, too), or `off`"""
+    """Record of each comparison: `usage` (models, tokens, cost, times), `full` (texts as well) or `off`"""
     history_days: float = Field(30, ge=0, le=36_500)
-    """Days for which a comparison is kept; 0: for ever"""
+    """Number of days for which a comparison is kept; 0: for ever"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least severe line that is logged"""
+    """Lowest level that is logged"""
     log_format: Literal["json", "text"] | None = None
     """`json` or `text`; unset: text on a terminal"""
 
