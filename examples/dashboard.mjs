@@ -1,11 +1,12 @@
 // Feed a dashboard: usage by model and the state of every provider, fetched from a running server.
 //
-// usage: FANOUT_API_KEY=… node examples/dashboard.mjs [ADDRESS]      by default http://127.0.0.1:8080
+// usage: FANOUT_API_KEYS=… node examples/dashboard.mjs [ADDRESS]      by default http://127.0.0.1:8080
 
 const address = process.argv[2] ?? "http://127.0.0.1:8080";
-const headers = process.env.FANOUT_API_KEY ? { Authorization: `Bearer ${process.env.FANOUT_API_KEY}` } : {};
+const key = process.env.FANOUT_API_KEYS?.split(",")[0];
+const headers = key ? { Authorization: `Bearer ${key}` } : {};
 
-/** Fetch one resource; throws the server's own sentence where it refuses. */
+/** Fetch one resource; throw the server's own message if it refuses. */
 async function get(path) {
   const response = await fetch(address + path, { headers });
   const body = await response.json();
@@ -14,7 +15,7 @@ async function get(path) {
 }
 
 const [usage, providers] = await Promise.all([get("/v1/usage?group_by=model"), get("/v1/providers")]);
-// null is "not known", and is shown so: a dashboard that draws it as 0 lies.
+// null means unknown, and must not be drawn as 0.
 const shown = (value, unit = "") => (value === null ? "unknown" : `${value}${unit}`);
 
 for (const row of usage) {

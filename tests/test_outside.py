@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from configparser import ConfigParser
 from pathlib import Path
+from typing import Any
 
+import pytest
+import yaml
+
+from fanout.cli.serve import serve
+from fanout.config.environment import Environment
 from fanout.config.settings import load_settings
 from tests.support.documents import ROOT
 
+YAML = {str(path.relative_to(ROOT)) for pattern in ("*.yaml", ".*.yaml", ".github/**/*.yml") for path in ROOT.glob(pattern)}
 BY_NAME = {
     "tests/core/test_suggestions.py": "near names are found among names alone",
     "tests/dispatch/test_pricing.py": "prices are published for old models, too",
@@ -32,6 +41,10 @@ def list_files(folder: str) -> Iterator[Path]:
             yield path
 
 
+def read_yaml(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text())
+
+
 def test_no_example_names_a_model_whose_end_is_dated() -> None:
     models = load_settings(environ={}).models
     ending = {name for key, model in models.items() if model.deprecated_on for name in (key, *model.aliases)}
@@ -41,3 +54,99 @@ def test_no_example_names_a_model_whose_end_is_dated() -> None:
     found = {path: sorted(set(pattern.findall(text))) for path, text in list_texts() if not path.startswith(tuple(BY_NAME))}
 
     assert {path: dated for path, dated in found.items() if dated} == {}
+
+
+@pytest.mark.parametrize("path", sorted(YAML), ids=str)
+def test_every_yaml_file_can_be_read(path: str) -> None:
+    assert isinstance(read_yaml(path), dict)
+
+
+def test_every_variable_of_fanout_in_documents_and_container_files_exists() -> None:
+    known = {f"FANOUT_{name.upper()}" for name in Environment.model_fields}
+    paths = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *list_files("examples")]
+    paths += [ROOT / "Dockerfile", ROOT / "compose.yaml"]
+
+    named = {(path.name, name) for path in paths for name in re.findall(r"(?<!\w)FANOUT_\w*[A-Z]", path.read_text())}
+
+    assert [(path, name) for path, name in sorted(named) if name not in known] == []
+
+
+def test_the_image_installs_extras_that_exist_and_starts_with_options_that_exist() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    installed = re.search(r"'/src\[([\w,]+)\]'", text)
+    arguments = json.loads(text.rpartition("CMD ")[2])
+    assert installed
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    options = {option for parameter in serve.params for option in parameter.opts}
+
+    assert set(installed[1].split(",")) == set(setup["options.extras_require"]) - {"test"}
+    assert arguments[0] == "serve"
+    assert {argument for argument in arguments if argument.startswith("--")} <= options
+
+
+def test_the_image_is_built_from_all_that_the_package_needs() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().split()
+
+    assert not {"fanout", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "providers.json"} & set(ignored)
+    assert ".git" in ignored
+
+
+def test_the_composed_services_are_fanout_alone_and_fanout_on_postgresql() -> None:
+    services = read_yaml("compose.yaml")["services"]
+    keys = {key for provider in load_settings(environ={}).providers.values() for key in provider.row.api_key_env}
+
+    assert set(services) == {"fanout", "fanout-postgresql", "postgresql"}
+    for name in ("fanout", "fanout-postgresql"):
+        service = services[name]
+        assert service["build"] == "."
+        assert {key for key in service["environment"] if key.endswith("_API_KEY")} <= keys
+        assert service["ports"] == ["127.0.0.1:8080:8080"], "only this machine reaches it"
+    store = services["fanout-postgresql"]["environment"]["FANOUT_STORE"]
+    database = services["postgresql"]["environment"]
+    assert store == f"postgresql://{database['POSTGRES_USER']}@postgresql/{database['POSTGRES_DB']}"
+
+
+def test_the_workflow_runs_the_checks_on_declared_pythons() -> None:
+    job = read_yaml(".github/workflows/ci.yml")["jobs"]["test"]
+
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["bash .ci/run"]
+    for version in job["strategy"]["matrix"]["python"]:
+        assert f"Programming Language :: Python :: {version}" in (ROOT / "setup.cfg").read_text()
+
+
+def test_the_hooks_are_checks_of_the_suite() -> None:
+    check = (ROOT / "scripts" / "check").read_text()
+
+    for hook in read_yaml(".pre-commit-config.yaml")["repos"][0]["hooks"]:
+        module = re.fullmatch(r"\.venv/bin/python (-m \w+( \w+)?)( --[\w-]+)*", hook["entry"])
+        assert module, hook
+        assert f'"$python" {module[1]}' in check, hook
+
+
+@pytest.mark.parametrize("name", ["bug", "feature"])
+def test_a_template_asks_for_fields_with_names_of_their_own(name: str) -> None:
+    template = read_yaml(f".github/ISSUE_TEMPLATE/{name}.yml")
+    fields = [field["id"] for field in template["body"]]
+
+    assert {"name", "description", "body"} <= set(template)
+    assert len(fields) == len(set(fields))
+    assert all(field["attributes"]["label"] for field in template["body"])
+
+
+def test_nothing_installs_another_projects_package_of_that_name() -> None:
+    paths = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *list_files("examples"), *(ROOT / "fanout").rglob("*.py")]
+
+    assert [path.name for path in paths if re.search(r"pip install [^\n`]*(?<![\w-])fanout(?![\w-])", path.read_text())] == []
+
+
+def test_every_log_event_is_described_for_operators() -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "fanout").rglob("*.py"))
+    literal = set(re.findall(r'log\.\w+\(\s*"(\w+\.\w+)"', source))
+    built = set(re.findall(r'log\.\w+\(\s*f"\{[^}]*\}\.(\w+)"', source))
+    section = (ROOT / "docs" / "operations.md").read_text().split("### Log events")[1].split("\n## ")[0]
+    described = set(re.findall(r"`(\w+\.\w+)`", "".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))))
+
+    assert literal
+    assert literal <= described
+    assert {event for event in described if f'"{event}"' not in source and event.partition(".")[2] not in built} == set()

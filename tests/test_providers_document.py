@@ -52,7 +52,7 @@ PAIRS = (("temperature", "top_p"), ("presence_penalty", "frequency_penalty"))
 TEXT_ONLY = frozenset({"best_of", "echo", "suffix"})
 FAMILIES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "openai": (
-        ("gpt-5, o3 and their like", "gpt-5"),
+        ("gpt-5, o3 and similar models", "gpt-5"),
         ("o1", "o1"),
         ("gpt-5.1 to 5.4, while they do not reason", "gpt-5.1"),
     ),
