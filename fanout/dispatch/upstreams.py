@@ -21,6 +21,8 @@ from fanout.limits.queue import Permit
 from fanout.limits.registry import LimiterRegistry
 from fanout.providers import OnHeaders, PreparableProvider, Provider
 from fanout.providers.mapping.rate_headers import parse_rate_headers
+from fanout.providers.mapping.redact import hide_secrets, spell_secrets
+from fanout.providers.transport.configured import list_secrets
 
 TOO_LATE = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
 
@@ -30,6 +32,8 @@ class Upstreams:
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession, limiters: LimiterRegistry) -> None:
         self._settings, self._limiters = settings, limiters
+        keys = settings.environment.api_keys
+        self._secrets = (*spell_secrets(keys), *list_secrets(settings.providers.values()))
         self._providers = {name: providers.create(row, session) for name, row in settings.providers.items()}
 
     def find_provider(self, target: Target) -> Provider:
@@ -70,7 +74,7 @@ class Upstreams:
             running.queued_s += running.started_at - queued_at
         result: Result | None = None
         try:
-            result = await self._send(running, partial(_record_headers, limiter, permit))
+            result = self._hide_secrets(call, await self._send(running, partial(_record_headers, limiter, permit)))
         finally:
             # Also on cancellation: a place that is not given back is lost until the process ends.
             running.call_s = time.monotonic() - running.started_at
@@ -106,6 +110,13 @@ class Upstreams:
                 raise
             raise RuntimeError("the adapter raised CancelledError although nobody had cancelled the call") from None
         return failure
+
+    def _hide_secrets(self, call: Call, result: Result) -> Result:
+        """Return a result without any secret of ours or of its caller, whatever its adapter let through."""
+        secrets = self._secrets
+        if call.credential:
+            secrets = (*spell_secrets((call.credential.key,)), *secrets)
+        return hide_secrets(result, secrets)
 
     def _find_limiter(self, call: Call) -> Limiter:
         row = self.find_row(call)

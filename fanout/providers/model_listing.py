@@ -16,6 +16,7 @@ from fanout.core.json_text import JsonObject, parse
 from fanout.core.schema import Failure
 from fanout.providers.mapping.error_objects import find_error, parse_error_body
 from fanout.providers.mapping.failures import Origin
+from fanout.providers.mapping.redact import hide
 from fanout.providers.transport.configured import build_origin
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, to_provider_error
 
@@ -39,7 +40,8 @@ async def list_models(settings: ProviderSettings, session: aiohttp.ClientSession
         async with session.get(
             settings.base_url + path, headers=_build_headers(settings), allow_redirects=False, timeout=limit
         ) as response:
-            body = await _read_body(origin, response)
+            # A host that echoes its key must not have it listed as a model.
+            body = hide((await _read_body(origin, response)).decode(errors="replace"), origin.secrets).encode()
     except TimeoutError as error:
         raise ProviderError(Failure("timeout", f"`{settings.name}` gave no answer within {timeout_s:g} s")) from error
     except CONNECTION_ERRORS as error:

@@ -16,8 +16,8 @@ from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure, FailureKind
 from fanout.core.value_type import value_type
 from fanout.providers.mapping.error_objects import read_message, read_status
-from fanout.providers.mapping.json_fields import as_name, as_object
-from fanout.providers.mapping.redact import MAX_MESSAGE_CHARS, redact
+from fanout.providers.mapping.json_fields import as_name, as_object, as_text
+from fanout.providers.mapping.redact import MAX_MESSAGE_CHARS, hide, redact
 from fanout.providers.mapping.retry_after import find_retry_after_s
 
 STATUS_KINDS: Mapping[int, FailureKind] = {
@@ -112,7 +112,7 @@ class Origin:
         """The id under which the provider's support finds the request."""
         for name in REQUEST_ID_HEADERS:
             if value := self.headers.get(name):
-                return value[:200]
+                return hide(value, self.secrets)[:200]
         return None
 
     def upstream_error(
@@ -141,7 +141,7 @@ class Origin:
                 param=_pick_param(self, kind, error.get("param")),
                 status=status,
                 retry_after_s=delay_s,
-                request_id=self.request_id or as_name(request_id),
+                request_id=self.request_id or as_name(hide(as_text(request_id), self.secrets)),
                 should_retry={"true": True, "false": False}.get(self.headers.get("x-should-retry", "").strip().lower()),
             )
         )

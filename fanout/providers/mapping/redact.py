@@ -1,11 +1,34 @@
-"""Redaction of other people's sentences: no key, no host, no address; one line, not long."""
+"""Redaction of what comes from upstream: no key, host or address in its sentences, no secret in any other field.
+
+Whatever an adapter makes of an upstream's bytes and headers passes `hide_secrets` on its way out.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import fields, replace
+from typing import Self, TypeVar
+from urllib.parse import quote
+
+from pydantic import SecretStr
+
+from fanout.core.errors import ProviderError
+from fanout.core.json_text import JsonObject
+from fanout.core.schema import Completion, Failure
 
 MAX_MESSAGE_CHARS = 500
+MIN_SECRET_CHARS = 6
+"""Shorter values would blot out harmless words."""
+SIGNATURE = re.compile(r"(?:Signature|Credential)=([^\s,]+)")
+"""The parts of AWS's `Authorization` header. Source: AWS Signature Version 4."""
+
+TEXT_FIELDS = {
+    kind: tuple(field.name for field in fields(kind) if "str" in str(field.type) and field.name != "partial")
+    for kind in (Completion, Failure)
+}
+"""Fields of results that hold an upstream's words, the model's excepted."""
+Result = TypeVar("Result", bound=Completion | Failure)
 
 _TOP = (
     r"(?:com|net|org|io|ai|dev|cloud|app|co|gov|edu|eu|us|uk|de|fr|cn|internal|intra|local|lan|corp|home|test|example|invalid)"
@@ -15,7 +38,9 @@ HIDDEN = (
     (re.compile(r"\b[a-z][a-z0-9+.-]*+://[^\s\"'<>)\]]+", re.IGNORECASE), "[address]"),
     (re.compile(r"\bBearer\s+[^\s\"',;]+", re.IGNORECASE), "[key]"),
     (re.compile(r"\b(?:pk|rk|gsk|xai|hf|r8|pplx|nvapi|csk|fw|tgp|key)[-_][A-Za-z0-9*_.…-]{12,}"), "[key]"),
-    (re.compile(r"\b(?:sk-[A-Za-z0-9*_.…-]+|(?:AKIA|AIza|eyJ)[A-Za-z0-9_.-]{12,})"), "[key]"),
+    (re.compile(r"\b(?:sk-[A-Za-z0-9*_.…-]+|(?:A[KS]IA|AIza|eyJ|ya29)[A-Za-z0-9_.-]{12,})"), "[key]"),
+    # Signatures, session tokens and credentials of whatever make: no word of a sentence is as long.
+    (re.compile(r"(?<![\w+/%=])[\w+/%=]{64,}+"), "[key]"),
     (re.compile(rf"(?<![\w.-])(?:(?:[a-z0-9-]{{1,63}}+\.)+{_TOP}|localhost)\b(?::\d+)?", re.IGNORECASE), "[host]"),
     (re.compile(r"(?<=host=)['\"]?[^\s'\",)]+['\"]?"), "[host]"),
     (re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?![\w.]*\w)"), "[address]"),
@@ -31,11 +56,79 @@ HIDDEN = (
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """Return `text` in one line of at most 500 characters, without keys, host names, addresses and the `secrets` themselves."""
-    for secret in secrets:
-        text = text.replace(secret, "[key]")
+    text = hide(text, secrets)
     if len(text) > 4 * MAX_MESSAGE_CHARS:  # bounds the patterns' work; the last word may be half a key, so it goes too
         text = text[: 4 * MAX_MESSAGE_CHARS].rpartition(" ")[0]
     for pattern, label in HIDDEN:
         text = pattern.sub(label, text)
     text = " ".join(text.split())
     return text if len(text) <= MAX_MESSAGE_CHARS else f"{text[: MAX_MESSAGE_CHARS - 1]}…"
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """Return `text` without the `secrets`."""
+    for secret in secrets:
+        text = text.replace(secret, "[key]")
+    return text
+
+
+def spell_secrets(values: Iterable[SecretStr | str | None]) -> tuple[str, ...]:
+    """Return secrets in the spellings in which an upstream may return them, the longest first.
+
+    Args:
+        values: keys, or the values of headers that bear one behind a scheme, as `Bearer …`.
+    """
+    found: set[str] = set()
+    for value in values:
+        text = (value.get_secret_value() if isinstance(value, SecretStr) else value or "").strip()
+        for part in (text, text.partition(" ")[2], *SIGNATURE.findall(text)):
+            found |= {part, quote(part, safe="")}
+    # A key may be the beginning of another one.
+    return tuple(sorted((part for part in found if len(part) >= MIN_SECRET_CHARS), key=len, reverse=True))
+
+
+def hide_secrets(result: Result, secrets: Collection[str]) -> Result:
+    """Return an answer or a failure without the `secrets` in any of its fields. The model's own words stay as they are."""
+    names = TEXT_FIELDS[Completion if isinstance(result, Completion) else Failure]
+    texts = [text for name in names if isinstance(text := getattr(result, name), str)]
+    choices = result.choices if isinstance(result, Completion) else ()
+    texts += [choice.native_finish_reason for choice in choices if choice.native_finish_reason]
+    # One look at all of them together, since nearly always there is nothing to hide.
+    seen = "\n".join(texts)
+    if not any(secret in seen for secret in secrets):
+        return result
+    changes: JsonObject = {name: hide(text, secrets) for name in names if isinstance(text := getattr(result, name), str)}
+    if choices:
+        changes["choices"] = tuple(
+            replace(choice, native_finish_reason=hide(choice.native_finish_reason, secrets))
+            if choice.native_finish_reason
+            else choice
+            for choice in choices
+        )
+    return replace(result, **changes)
+
+
+class SecretGuard:
+    """A context that lets no failure out with a secret in it.
+
+    Args:
+        secrets: in all their spellings, see `spell_secrets`.
+    """
+
+    __slots__ = ("_secrets",)
+
+    def __init__(self, secrets: Collection[str]) -> None:
+        self._secrets = secrets
+
+    def hide(self, result: Result) -> Result:
+        """Return what `hide_secrets` makes of a result."""
+        return hide_secrets(result, self._secrets)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ProviderError):
+            failure = hide_secrets(error.failure, self._secrets)
+            if failure is not error.failure:
+                raise ProviderError(failure) from error.__cause__

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 
 from multidict import CIMultiDict
 from pydantic import SecretStr
 from yarl import URL
 
+from fanout.config.providers_file import REFERENCE
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ConfigError, Fault, ProviderError
 from fanout.core.schema import Call, Failure
 from fanout.providers.mapping.failures import Origin, configuration_error
+from fanout.providers.mapping.redact import spell_secrets
 
 HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
-MIN_SECRET_CHARACTERS = 6
-"""Shorter values would blot out harmless words of a message."""
+PLAIN_HEADERS = frozenset(
+    {"user-agent", "content-type", "accept", "accept-encoding", "anthropic-version", "x-amz-date", "x-goog-user-project"}
+)
+"""Headers of requests that bear no secret; of the row's own, those without a `${VARIABLE}`."""
 
 
 class ConfiguredProvider:
@@ -25,6 +30,8 @@ class ConfiguredProvider:
         self.name = settings.name
         self.settings = settings
         self._origin = build_origin(settings)
+        row = {name.lower() for name, text in settings.row.headers.items() if not REFERENCE.search(text)}
+        self._plain_headers = PLAIN_HEADERS | row
 
     def build_url(self, path: str) -> URL | None:
         """Return an address of this provider; `None` while its variable is not set.
@@ -97,14 +104,26 @@ class ConfiguredProvider:
         """Return the origin of a call's failures, which must not show a caller-supplied key either."""
         return self._origin.with_secret(_strip(call.credential.key)) if call.credential else self._origin
 
+    def find_secrets(self, headers: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the secrets that a request bears, be they keys, tokens or signatures: only they can come back."""
+        return spell_secrets(value for name, value in headers.items() if name.lower() not in self._plain_headers)
+
     def _build_fault(self, field: str, wrong: str) -> ConfigError:
         return ConfigError(self.settings.source, [Fault(f"providers.{self.name}.{field}", wrong)])
 
 
 def build_origin(settings: ProviderSettings) -> Origin:
     """Return the origin of a provider's failures, with the secrets that they must not show."""
-    values = [_strip(secret) for secret in (settings.key, *settings.headers.values()) if secret]
-    return Origin(settings.name, tuple(value for value in values if len(value) >= MIN_SECRET_CHARACTERS))
+    return Origin(settings.name, spell_secrets((settings.key, *settings.headers.values())))
+
+
+def list_secrets(settings: Iterable[ProviderSettings]) -> tuple[str, ...]:
+    """Return all secrets of these rows: keys, and headers that are filled from variables."""
+    return spell_secrets(
+        secret
+        for row in settings
+        for secret in (row.key, *(row.headers[name] for name, text in row.row.headers.items() if REFERENCE.search(text)))
+    )
 
 
 def _strip(secret: SecretStr) -> str:

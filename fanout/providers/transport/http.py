@@ -19,6 +19,7 @@ from fanout.core.messages import ImagePart, OtherPart, TextPart
 from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.answer_reader import AnswerReader
+from fanout.providers.mapping.redact import SecretGuard
 from fanout.providers.transport.configured import ConfiguredProvider
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, ConnectionWatch, to_provider_error
 
@@ -72,45 +73,47 @@ class HttpProvider(ConfiguredProvider, ABC):
     async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         """See `Provider.complete`."""
         request = await self._encode(call, stream=False)
-        try:
-            response = await self._post(request, on_headers)
-            body = await self._read_body(response)
-        except CONNECTION_ERRORS as error:
-            raise to_provider_error(self.name, error, self._timeout.sock_connect) from error
-        return await self._decode(call, response, body)
+        with SecretGuard(self.find_secrets(request.headers)) as guard:
+            try:
+                response = await self._post(request, on_headers)
+                body = await self._read_body(response)
+            except CONNECTION_ERRORS as error:
+                raise to_provider_error(self.name, error, self._timeout.sock_connect) from error
+            return guard.hide(await self._decode(call, response, body))
 
     async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         """See `Provider.stream`. Leaving early closes the upstream's connection."""
         request = await self._encode(call, stream=True)
-        try:
-            response = await self._post(request, on_headers)
-            body = await self._read_body(response) if _is_whole(response) else None
-        except CONNECTION_ERRORS as error:
-            raise to_provider_error(self.name, error, self._timeout.sock_connect) from error
-        if body is not None:  # an error, or a host that does not stream
-            completion = await self._decode(call, response, body)
-            for delta in _to_deltas(call, completion):
-                yield delta
-            yield completion
-            return
-        reader = self.open_reader(call, response.headers)
-        try:
-            broken = None
+        with SecretGuard(self.find_secrets(request.headers)) as guard:
             try:
-                with ConnectionWatch(response):
-                    while not reader.is_ended and (data := await response.content.readany()):
-                        for delta in reader.feed(data):
-                            yield delta
+                response = await self._post(request, on_headers)
+                body = await self._read_body(response) if _is_whole(response) else None
             except CONNECTION_ERRORS as error:
-                broken = error
-            # Also of a broken stream: its last event may hold the finish reason.
-            for delta in reader.flush():
-                yield delta
-            if broken is None:
-                await self._linger(response)
-            yield self._close(reader, broken)
-        finally:
-            response.close()  # not released: an answer that was not read to its end must end upstream too
+                raise to_provider_error(self.name, error, self._timeout.sock_connect) from error
+            if body is not None:  # an error, or a host that does not stream
+                completion = await self._decode(call, response, body)
+                for delta in _to_deltas(call, completion):
+                    yield delta
+                yield guard.hide(completion)
+                return
+            reader = self.open_reader(call, response.headers)
+            try:
+                broken = None
+                try:
+                    with ConnectionWatch(response):
+                        while not reader.is_ended and (data := await response.content.readany()):
+                            for delta in reader.feed(data):
+                                yield delta
+                except CONNECTION_ERRORS as error:
+                    broken = error
+                # Also of a broken stream: its last event may hold the finish reason.
+                for delta in reader.flush():
+                    yield delta
+                if broken is None:
+                    await self._linger(response)
+                yield guard.hide(self._close(reader, broken))
+            finally:
+                response.close()  # not released: an answer that was not read to its end must end upstream too
 
     async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
         if count_characters(call.query) > MAX_INLINE_ENCODE_CHARACTERS:
