@@ -147,13 +147,13 @@ class JobSupervisor:
         """Run jobs until cancelled; then leave them to the next process."""
         try:
             while True:
+                self._wake.clear()  # before the search: what is announced during it leads to another one
                 try:
                     await self._start_free_jobs()
                 except StoreError:
                     pass  # reported by whoever writes
                 except Exception:  # else no job would ever be started any more
                     log.exception("job.search_crashed")
-                self._wake.clear()
                 with suppress(TimeoutError):  # other processes create jobs too, and do not notify this one
                     async with asyncio.timeout(POLL_INTERVAL_S):
                         await self._wake.wait()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fanout.core.errors import LeaseLostError
+from fanout.jobs import executor
 from fanout.jobs.job import JobSpec
 from fanout.jobs.manager import JobManager
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.leases import Leases
+from fanout.store.jobs.records import JobRow
 from tests.support.builders.jobs import make_rows, open_jobs
 from tests.support.upstream.server import Upstream
 
@@ -67,3 +70,33 @@ async def test_a_bug_stops_the_job_and_releases_its_lease(upstream: Upstream, tm
 
     assert (job.state, job.owner) == ("stopped", None)
     assert any("job.crashed" in line for line in log_lines)
+
+
+class LateAnnouncements(JobStore):
+    """A store where a job is created, and announced, just when the search for waiting jobs has read its list."""
+
+    manager: JobManager
+    late: str | None = None
+
+    async def list_jobs(self, **query: Any) -> Sequence[JobRow]:
+        found = await super().list_jobs(**query)
+        if self.late is None and "queued" in query["states"]:
+            self.late = "is being created"
+            spec = JobSpec(models=({"model": "up/ok"},), unattended=True)
+            self.late = (await self.manager.create(spec, make_rows(1))).id
+            self.manager.supervisor.notify()
+        return found
+
+
+async def test_a_job_announced_during_the_search_starts_at_once(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "POLL_INTERVAL_S", 60.0)  # so that only the announcement can start it
+    async with open_jobs(upstream.url, tmp_path) as kept:
+        store = LateAnnouncements(kept.store.database)
+        manager = store.manager = JobManager(store, kept.dispatcher)
+        async with store.journal.run():
+            supervising = asyncio.create_task(manager.supervisor.run())
+            await upstream.wait_for_requests(1)
+            supervising.cancel()
+            await asyncio.gather(supervising, return_exceptions=True)
