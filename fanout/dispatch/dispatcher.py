@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 
@@ -58,9 +58,10 @@ class Dispatcher:
         """Prepare providers and prices, which would otherwise count as a model's time; if given, only those of `calls`."""
         await self.upstreams.prepare(calls)
 
-    def plan(self, request: Request) -> list[Call]:
-        """Return the calls of a request; see `plan.plan`."""
-        return plan(request, self.catalogue, self.fit, self.settings.environment.max_calls, datetime.now(UTC).date())
+    def plan(self, request: Request, entries: Collection[int] | None = None) -> list[Call]:
+        """Return the calls of a request, or those of some of its entries; see `plan.plan`."""
+        today, max_calls = datetime.now(UTC).date(), self.settings.environment.max_calls
+        return plan(request, self.catalogue, self.fit, max_calls, today, entries)
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
         """Return what becomes of the parameters of `query` at a target's provider."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -77,8 +77,17 @@ def _parse_entry(model: str | Mapping[str, Any], place: str, faults: list[Fault]
     return Entry(model=str(name), label=label, overrides=validate_sampling(fields, f"{place}.", faults))
 
 
-def plan(request: Request, catalogue: Catalogue, fit: ParameterFitter, max_calls: int, today: date) -> list[Call]:
+def plan(
+    request: Request,
+    catalogue: Catalogue,
+    fit: ParameterFitter,
+    max_calls: int,
+    today: date,
+    only: Collection[int] | None = None,
+) -> list[Call]:
     """Return the calls of a request, in the order of their answers: prompts, then entries, then samples.
+
+    With `only`, the calls of these entries alone, sets expanded: one queue of a job needs not those of all models.
 
     An entry that cannot be called (an unknown or retired name, a missing key, a parameter under `strict`) becomes a call with
     a `refusal`.
@@ -88,11 +97,15 @@ def plan(request: Request, catalogue: Catalogue, fit: ParameterFitter, max_calls
     """
     expanded = _expand_sets(request.entries, catalogue)
     # Resolved once, not for each prompt: a thousand prompts share the entries.
-    entries = [_ResolvedEntry.from_entry(entry, catalogue, request, today) for entry in expanded]
-    if any(entry.samples < 1 for entry in entries):
+    entries = [
+        (position, _ResolvedEntry.from_entry(entry, catalogue, request, today))
+        for position, entry in enumerate(expanded)
+        if only is None or position in only
+    ]
+    if any(entry.samples < 1 for _, entry in entries):
         raise RequestError([Fault("n", "is at least 1")])
     prompts: tuple[Prompt | None, ...] = request.prompts or (None,)
-    count = len(prompts) * sum(entry.samples for entry in entries)
+    count = len(prompts) * sum(entry.samples for _, entry in entries)
     # Before anything is built: a huge `n` must not cost memory.
     if count > max_calls:
         sentence = f"the request makes {count} calls (prompts × models × n); at most {max_calls} are allowed"
@@ -101,7 +114,7 @@ def plan(request: Request, catalogue: Catalogue, fit: ParameterFitter, max_calls
     index = 0
     for prompt_index, prompt in enumerate(prompts):
         queries = _QueryBuilder(request, prompt)
-        for position, entry in enumerate(entries):
+        for position, entry in entries:
             place = (position, prompt_index if request.many_prompts else None)
             for query, fitted, sample in _plan_samples(entry, queries, fit, request):
                 calls.append(_build_call(entry, query, fitted, (index, *place, sample), request))

@@ -27,7 +27,7 @@ async def find_input_differences(
     after, count, changed, first = -1, 0, 0, 0
     while True:
         items = (await store.inputs.read_chunk(job.number, after)).items
-        parsed = await asyncio.to_thread(_parse_chunk, source, builder)
+        parsed = await asyncio.to_thread(_parse_chunk, source, builder, len(items) or ROWS_AT_ONCE)
         if not items and not parsed:
             break
         after = items[-1].item if items else after
@@ -46,8 +46,8 @@ def _describe(changed: int, first: int, more: int) -> Iterator[str]:
         yield f"{abs(more)} row{'' if abs(more) == 1 else 's'} {'more' if more > 0 else 'fewer'}"
 
 
-def _parse_chunk(source: Iterator[InputRow | BadRow], builder: RequestBuilder) -> list[ParsedRow]:
-    return [_parse(row, builder) for row in islice(source, ROWS_AT_ONCE)]
+def _parse_chunk(source: Iterator[InputRow | BadRow], builder: RequestBuilder, limit: int) -> list[ParsedRow]:
+    return [_parse(row, builder) for row in islice(source, limit)]
 
 
 def _parse(row: InputRow | BadRow, builder: RequestBuilder) -> ParsedRow:

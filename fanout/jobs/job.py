@@ -111,6 +111,11 @@ Fingerprint = Mapping[str, Mapping[str, Any]]
 FINGERPRINT_JSON: TypeAdapter[Fingerprint] = TypeAdapter(dict[str, dict[str, Any]])
 
 
+def parse_entry_number(name: str) -> int:
+    """Return the entry that a name in the fingerprint of a job of rows stands for: of `3: model` it is 3."""
+    return int(name.partition(":")[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job as it was last read from the store."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 
 from fanout.core.schema import Call, Failure
 from fanout.jobs.adaptive_concurrency import AdaptiveConcurrency
+from fanout.jobs.item_runs import ItemRuns
 from fanout.store.jobs.records import Unit
 
 MAX_DELAYED_UNITS = 4_096
@@ -35,6 +37,8 @@ class PendingUnit:
     """Attempts that this process has made."""
     waits: int = 0
     """Times it was put back because of its account's rate limit."""
+    row_bytes: int = 0
+    """Length of its row as it is stored."""
     cache_key: bytes | None = None
     body: str = ""
     """JSON: its item, where the job's scorers need it."""
@@ -59,7 +63,12 @@ class ModelQueue:
     """Units of one model of one account, and their concurrency. Each queue runs on its own: none holds another back."""
 
     account: AccountSlots
-    feed: AsyncGenerator[PendingUnit]
+    entries: Sequence[int] | None = None
+    """Entries of the job that go here; `None`: any may, for each row names its own model."""
+    buffer: deque[PendingUnit] = field(default_factory=deque)
+    """New units that are planned already."""
+    backlog: ItemRuns = field(default_factory=ItemRuns)
+    """Rows behind those of `buffer`, which were read when it had no room for them."""
     concurrency: AdaptiveConcurrency = field(init=False)
     delayed: list[tuple[float, int, PendingUnit]] = field(default_factory=list)
     """Heap of the units to be retried, by the time from which they may be (`time.monotonic`)."""
@@ -85,12 +94,15 @@ class ModelQueue:
         return self.exhausted and not (self.running or self.delayed or self.held)
 
     @property
+    def takes_new(self) -> bool:
+        """It may be given units that were not sent yet."""
+        # A model that refuses everything would else pull its whole input into memory.
+        return not self.exhausted and len(self.delayed) < MAX_DELAYED_UNITS
+
+    @property
     def may_send(self) -> bool:
         """There may be a unit to send now."""
-        if self.running >= self.concurrency.limit:
-            return False
-        takes_new = not self.exhausted and len(self.delayed) < MAX_DELAYED_UNITS
-        return takes_new or self.held is not None or self._has_due()
+        return self.running < self.concurrency.limit and (self.takes_new or self.held is not None or self._has_due())
 
     def close(self, failure: Failure) -> None:
         """Send nothing more to this model or, where the failure is a quota, to its account."""
@@ -102,19 +114,12 @@ class ModelQueue:
         """Put a unit back, to be retried from `due` on (`time.monotonic`)."""
         heapq.heappush(self.delayed, (due, next(_numbers), unit))
 
-    async def take(self) -> PendingUnit | None:
-        """Return the next unit to send: those that waited before new ones."""
+    def take_waiting(self) -> PendingUnit | None:
+        """Return the next unit that has waited: for money, or for its retry."""
         if self.held:
             unit, self.held = self.held, None
             return unit
-        if self._has_due():
-            return heapq.heappop(self.delayed)[2]
-        # A model that refuses everything would else pull its whole input into memory.
-        if self.exhausted or len(self.delayed) >= MAX_DELAYED_UNITS:
-            return None
-        fresh = await anext(self.feed, None)
-        self.exhausted = fresh is None
-        return fresh
+        return heapq.heappop(self.delayed)[2] if self._has_due() else None
 
     async def wait_for_change(self) -> None:
         """Wait until something has changed, or the next unit may be retried."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
 from pydantic_core import to_json
 
@@ -12,14 +12,14 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.schema import Call
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.budget import Budget
-from fanout.jobs.job import Job, RequestBuilder, place_calls
+from fanout.jobs.job import Job, RequestBuilder, parse_entry_number, place_calls
 from fanout.jobs.model_queues import AccountSlots, ModelQueue, PendingUnit, QueueKey
-from fanout.store.jobs.records import InputChunk, Unit
+from fanout.jobs.unit_feed import ReadChunk, ReadItems, UnitFeed
+from fanout.store.jobs.records import InputChunk, InputItem, Unit
 
 DEFAULT_ACCOUNT_CONCURRENCY = 256
 """Calls at once of one account, where neither it nor the job has a limit of its own."""
 
-ReadChunk = Callable[[int], Awaitable[InputChunk]]
 RunUnit = Callable[[ModelQueue, PendingUnit, float], Awaitable[None]]
 """Runs a unit and settles the money that was set aside for it."""
 
@@ -35,22 +35,32 @@ class UnitScheduler:
         budget: Budget,
         *,
         read_chunk: ReadChunk,
+        read_items: ReadItems,
         run_unit: RunUnit,
         on_budget_spent: Callable[[], None],
     ) -> None:
         self._job, self._dispatcher, self._builder, self._budget = job, dispatcher, builder, budget
-        self._read_chunk, self._run_unit, self._on_budget_spent = read_chunk, run_unit, on_budget_spent
+        self._run_unit, self._on_budget_spent = run_unit, on_budget_spent
         self._stopped = False
-        accounts: dict[tuple[str | None, str | None], AccountSlots] = {}
-        self._queues: dict[QueueKey, ModelQueue] = {}
-        for key in sorted({_queue_key(model) for model in job.fingerprint.values()}, key=str):
-            account = accounts.setdefault(key[:2], AccountSlots(self._max_concurrency(key[0])))
-            self._queues[key] = ModelQueue(account, self._feed(key))
-
-    @property
-    def running(self) -> int:
+        self.running = 0
         """Calls in flight."""
-        return sum(queue.running for queue in self._queues.values())
+        self._queues = self._make_queues()
+        self._held: set[ModelQueue] = set()
+        """Queues with a unit that waits for money."""
+        self._feed = UnitFeed(job, list(self._queues.values()), read_chunk, read_items, self._plan_item)
+
+    def _make_queues(self) -> dict[QueueKey, ModelQueue]:
+        entries: dict[QueueKey, list[int]] = {}
+        for name, model in self._job.fingerprint.items():
+            of_model = entries.setdefault(_queue_key(model), [])
+            if self._job.spec.kind == "rows":
+                of_model.append(parse_entry_number(name))
+        accounts: dict[tuple[str | None, str | None], AccountSlots] = {}
+        queues = {}
+        for key in sorted(entries, key=str):
+            account = accounts.setdefault(key[:2], AccountSlots(self._max_concurrency(key[0])))
+            queues[key] = ModelQueue(account, entries[key] or None)
+        return queues
 
     @property
     def delayed(self) -> int:
@@ -69,17 +79,13 @@ class UnitScheduler:
 
     def stop(self) -> None:
         self._stopped = True
-        self.wake()
+        self._feed.close()
+        self._wake(self._queues.values())
 
-    def wake(self) -> None:
-        """Let every queue look again whether it may send."""
-        for queue in self._queues.values():
+    def _wake(self, queues: Iterable[ModelQueue]) -> None:
+        """Let queues look again whether they may send."""
+        for queue in queues:
             queue.changed.set()
-
-    async def close(self) -> None:
-        """Close the readers of the input; else each would keep its chunk until it is collected."""
-        for queue in self._queues.values():
-            await queue.feed.aclose()
 
     async def _drive(self, queue: ModelQueue) -> None:
         async with asyncio.TaskGroup() as group:
@@ -103,6 +109,7 @@ class UnitScheduler:
                 queue.account.slots.release()
         if chosen:
             queue.running += 1
+            self.running += 1
             group.create_task(self._run(queue, *chosen))
         return chosen is not None
 
@@ -111,12 +118,17 @@ class UnitScheduler:
             await self._run_unit(queue, unit, reserved_usd)
         finally:
             queue.running -= 1
-            queue.account.slots.release()
-            self.wake()  # all queues: the slot belongs to the account, and money that was released to the job
+            self.running -= 1
+            queue.account.slots.release()  # which wakes the next queue of the account
+            # Not always all queues: among hundreds of models that would cost more than the call itself.
+            self._wake(self._queues.values() if queue.closed_because else (queue, *self._held))
 
     async def _choose(self, queue: ModelQueue) -> tuple[PendingUnit, float] | None:
         """Return the next unit to send, and the money set aside for it."""
-        unit = None if self._stopped or queue.closed_because else await queue.take()
+        if self._stopped or queue.closed_because:
+            return None
+        unit = queue.take_waiting() or (await self._feed.take(queue) if queue.takes_new else None)
+        self._held.discard(queue)
         if unit is None:
             return None
         reserved = self._budget.reserve(unit.call)
@@ -127,6 +139,7 @@ class UnitScheduler:
             return None
         # Calls in flight may cost less than was set aside for them; only without any is the budget really spent.
         queue.held = unit
+        self._held.add(queue)
         if not self.running:
             self._on_budget_spent()
         return None
@@ -136,31 +149,33 @@ class UnitScheduler:
         own = row.row.limits.concurrency if row else None
         return min(filter(None, (own, self._job.spec.concurrency)), default=DEFAULT_ACCOUNT_CONCURRENCY)
 
-    async def _feed(self, key: QueueKey) -> AsyncGenerator[PendingUnit]:
-        """Yield the open units of one queue, in the order of the input."""
-        # A unit whose model has no queue of its own goes into the first one: it must not be left out.
-        after, takes_rest = -1, key == next(iter(self._queues))
-        while (chunk := await self._read_chunk(after)).items:
-            for item in chunk.items:
-                after = item.item
-                await asyncio.sleep(0)  # planning a whole chunk would hold up all others
-                for place, call in place_calls(self._dispatcher.plan(self._builder.build_request(item.body))):
-                    target = (call.target.provider, call.target.limit_group, call.target.model)
-                    is_mine = target == key or (takes_rest and target not in self._queues)
-                    if is_mine and (item.item, *place) not in chunk.closed:
-                        yield self._make_pending(Unit(self._job.number, item.item, *place), call, chunk, item.body)
+    def _plan_item(
+        self, item: InputItem, chunk: InputChunk, entries: Sequence[int] | None
+    ) -> Iterator[tuple[ModelQueue, PendingUnit]]:
+        """Yield the open units of an item, of these entries or of all, each with its queue."""
+        first = next(iter(self._queues.values()))
+        for place, call in place_calls(self._dispatcher.plan(self._builder.build_request(item.body), entries)):
+            if (item.item, *place) not in chunk.closed:
+                target = (call.target.provider, call.target.limit_group, call.target.model)
+                # A unit whose model has no queue of its own goes into the first one: it must not be left out.
+                yield self._queues.get(target, first), self._make_pending(item, place, call, chunk)
 
-    def _make_pending(self, unit: Unit, call: Call, chunk: InputChunk, body: str) -> PendingUnit:
-        place = (unit.item, unit.entry, unit.repeat)
+    def _make_pending(self, item: InputItem, within: tuple[int, int], call: Call, chunk: InputChunk) -> PendingUnit:
+        place = (item.item, *within)
         cache_key = None
         if self._job.spec.cache and not call.refusal:
             provider = self._dispatcher.settings.providers[call.target.provider or ""]
             cache_key = _make_cache_key(self._job.account_id, call, provider)
-        closed = chunk.reopened.get(place, 0)
-        pending = PendingUnit(unit, call, attempt=chunk.attempts.get(place, 0) + 1, closed=closed, cache_key=cache_key)
-        if self._job.spec.scorers:  # else thousands of units that wait for a retry would keep their prompts
-            pending.body = body
-        return pending
+        return PendingUnit(
+            Unit(self._job.number, *place),
+            call,
+            attempt=chunk.attempts.get(place, 0) + 1,
+            closed=chunk.reopened.get(place, 0),
+            row_bytes=len(item.body),
+            cache_key=cache_key,
+            # Else thousands of units that wait for a retry would keep their prompts.
+            body=item.body if self._job.spec.scorers else "",
+        )
 
 
 def _queue_key(model: Mapping[str, str | None]) -> QueueKey:

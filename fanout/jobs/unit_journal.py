@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -56,9 +56,13 @@ class UnitJournal:
         now = time.monotonic()
         return {model: throughput.at(now) for model, throughput in self._throughput.items()}
 
-    async def read_chunk(self, after: int) -> InputChunk:
+    async def read_chunk(self, after: int, limit: int) -> InputChunk:
         """Return the items behind number `after`, and what has been done of them."""
-        return await self._wait_for_store(lambda: self._store.inputs.read_chunk(self._job.number, after))
+        return await self._wait_for_store(lambda: self._store.inputs.read_chunk(self._job.number, after, limit))
+
+    async def read_items(self, numbers: Sequence[int], entries: Sequence[int] | None) -> InputChunk:
+        """Return the items of these numbers, and what has been done of them for some entries or for all."""
+        return await self._wait_for_store(lambda: self._store.inputs.read_items(self._job.number, numbers, entries))
 
     async def record_start(self, unit: PendingUnit) -> None:
         """Record an attempt before it is sent: it may be paid for, whatever becomes of this process."""

@@ -61,6 +61,7 @@ class JobWorker:
         self._scheduler = UnitScheduler(
             *(job, dispatcher, builder, self._budget),
             read_chunk=self._journal.read_chunk,
+            read_items=self._journal.read_items,
             run_unit=self._run_unit,
             on_budget_spent=self._stop_without_money,
         )
@@ -111,7 +112,6 @@ class JobWorker:
         finally:
             if timer:
                 timer.cancel()
-            await self._scheduler.close()
         if self._ending:
             return self._ending
         if reason := self._scheduler.closed_because:

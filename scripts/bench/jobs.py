@@ -29,6 +29,8 @@ TRANSACTION_ROWS = 20
 WRITERS = 256
 """Tasks that write at once through group commit."""
 MIN_RATIO = 0.5
+MAX_GROWTH = 1.25
+"""Cost of a call among many models, over that among few."""
 ANSWER = "The capital of France is Paris, which has been its seat of government for most of its history. " * 3
 ATTEMPT = "INSERT INTO attempts (job, item, entry, repeat, attempt, epoch, started) VALUES (?, ?, ?, ?, ?, ?, ?)"
 
@@ -152,3 +154,22 @@ def measure_job(bench: Bench) -> list[Row]:
         ),
         Row("job: store", "MB", last["store_mb"], **rest),
     ]
+
+
+def measure_models(bench: Bench) -> list[Row]:
+    """Measure a job of the same number of calls with few models and with many: the cost of a call must not grow."""
+    units, few, many = (2_000 if bench.quick else 20_000), 10, 500
+    template = f"{shlex.quote(sys.executable)} {FOLDER / 'job_alone.py'} {{config}} {{store}} {{prompts}} {{models}} 64"
+    samples: dict[str, list[dict[str, Any]]] = {"few": [], "many": []}
+    with run_upstream(bench) as to:
+        config = write_providers_file(bench, to, attempts=3, count=many)
+        for _ in range(bench.repeats if bench.quick else 1):
+            for name, models in (("few", few), ("many", many)):
+                store = bench.folder / f"{time.monotonic_ns()}.db"
+                values = {"config": config, "store": store, "prompts": units // models, "models": models}
+                samples[name].append(run_to_end(bench, template, values))
+    cpu_us = extract(samples, lambda run: run["cpu_s"] * 1e6 / run["calls"])
+    errors = sum(run["errors"] for of in samples.values() for run in of)
+    costs = {"floor": cpu_us["few"], "fanout": cpu_us["many"]}
+    name = f"job: CPU per unit, {many} models over {few}"
+    return [Row.from_samples(name, "µs", costs, against="ratio", must=MAX_GROWTH, errors=errors)]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from adapters import measure_adapters
 from bench import Bench, NotInstalledError
-from jobs import measure_job, measure_journal
+from jobs import measure_job, measure_journal, measure_models
 from life import measure_growth, measure_library, measure_start
 from load import find_wrk
 from machine import BenchError, get_cores
@@ -42,6 +42,7 @@ FIGURES: dict[str, Callable[[Bench], list[Row]]] = {
     "adapters": measure_adapters,
     "journal": measure_journal,
     "job": measure_job,
+    "models": measure_models,
 }
 WITHOUT_SERVERS = frozenset({"adapters"})
 """Figures of pure functions, which need no server."""

@@ -94,8 +94,8 @@ def run_floor(bench: Bench, to: Upstream, script: str = "floor.py") -> Iterator[
         yield Server("floor", program, port)
 
 
-def write_providers_file(bench: Bench, to: Upstream, attempts: int) -> Path:
-    """Write a configuration of priced models at the upstream, with all limits set and none reached."""
+def write_providers_file(bench: Bench, to: Upstream, attempts: int, count: int = MODELS) -> Path:
+    """Write a configuration of so many priced models at the upstream, with all limits set and none reached."""
     provider = {
         "adapter": "openai",
         "base_url": f"http://127.0.0.1:{to.port}/v1",
@@ -104,8 +104,8 @@ def write_providers_file(bench: Bench, to: Upstream, attempts: int) -> Path:
         "retries": {"attempts": attempts},
     }
     price = {"input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
-    models = {f"m{n}": {"provider": "up", "id": f"m{n}", "kind": "chat", "price": price} for n in range(MODELS)}
-    path = bench.folder / f"providers-{to.port}-{attempts}.json"
+    models = {f"m{n}": {"provider": "up", "id": f"m{n}", "kind": "chat", "price": price} for n in range(count)}
+    path = bench.folder / f"providers-{to.port}-{attempts}-{count}.json"
     path.write_text(json.dumps({"extends": False, "providers": {"up": provider}, "models": models}))
     return path
 
@@ -113,7 +113,7 @@ def write_providers_file(bench: Bench, to: Upstream, attempts: int) -> Path:
 def build_environ(bench: Bench) -> dict[str, str]:
     """Return this environment without variables meant for another Fanout."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FANOUT_")}
-    return kept | {"BENCH_KEY": "bench", "XDG_CONFIG_HOME": str(bench.folder)}
+    return kept | {"BENCH_KEY": "bench", "XDG_CONFIG_HOME": str(bench.folder), "FANOUT_MAX_CALLS": "4096"}
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
-from sqlalchemy import BigInteger, func, literal, select
+from sqlalchemy import BigInteger, ColumnElement, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import LeaseLostError
@@ -15,6 +16,9 @@ from fanout.store.jobs.records import InputChunk, InputItem
 from fanout.store.tables import attempts, items, texts, units
 
 ROWS_AT_ONCE = 256
+MAX_CHARS_AT_ONCE = 16 * 2**20
+"""Characters of the rows that are read together."""
+Key = TypeVar("Key")
 
 
 class Inputs:
@@ -54,25 +58,39 @@ class Inputs:
 
     @run_to_end
     async def read_chunk(self, number: int, after: int, limit: int = ROWS_AT_ONCE) -> InputChunk:
-        """Return the items that follow item `after`, in order, and what has been done for them."""
-        unit, attempt = units.c, attempts.c
+        """Return the items that follow item `after`, in order, and what has been done for them; fewer where they are long."""
         async with self._database.read_transaction() as connection:
-            found = await fetch_items(connection, number, after, limit)
-            if not found:
-                return InputChunk([], frozenset(), {}, {})
-            first, last = found[0].item, found[-1].item
-            of_units = select(unit.item, unit.entry, unit.repeat, unit.state, unit.attempt)
-            of_units = of_units.where(unit.job == number, unit.item.between(first, last))
-            ended = (await connection.execute(of_units)).all()
-            of_attempts = select(attempt.item, attempt.entry, attempt.repeat, func.max(attempt.attempt))
-            of_attempts = of_attempts.where(attempt.job == number, attempt.item.between(first, last))
-            made = await connection.execute(of_attempts.group_by(attempt.item, attempt.entry, attempt.repeat))
-            return InputChunk(
-                found,
-                closed=frozenset((item, entry, repeat) for item, entry, repeat, state, _ in ended if state != "open"),
-                attempts={(item, entry, repeat): last for item, entry, repeat, last in made},
-                reopened={(item, entry, repeat): last for item, entry, repeat, state, last in ended if state == "open"},
-            )
+            found = await fetch_items(connection, number, items.c.item > after, limit)
+            return await _read_progress(connection, number, found, None)
+
+    @run_to_end
+    async def read_items(self, number: int, wanted: Sequence[int], entries: Sequence[int] | None) -> InputChunk:
+        """Return some items, and what has been done for them, of some entries or of all; only the first where they are long."""
+        async with self._database.read_transaction() as connection:
+            found = await fetch_items(connection, number, items.c.item.in_(wanted), len(wanted))
+            return await _read_progress(connection, number, found, entries)
+
+
+async def _read_progress(
+    connection: AsyncConnection, number: int, found: Sequence[InputItem], entries: Sequence[int] | None
+) -> InputChunk:
+    if not found:
+        return InputChunk([], frozenset(), {}, {})
+    unit, attempt, numbers = units.c, attempts.c, [item.item for item in found]
+    of_units = select(unit.item, unit.entry, unit.repeat, unit.state, unit.attempt)
+    of_units = of_units.where(unit.job == number, unit.item.in_(numbers))
+    of_attempts = select(attempt.item, attempt.entry, attempt.repeat, func.max(attempt.attempt))
+    of_attempts = of_attempts.where(attempt.job == number, attempt.item.in_(numbers))
+    if entries is not None:
+        of_units, of_attempts = of_units.where(unit.entry.in_(entries)), of_attempts.where(attempt.entry.in_(entries))
+    ended = (await connection.execute(of_units)).all()
+    made = await connection.execute(of_attempts.group_by(attempt.item, attempt.entry, attempt.repeat))
+    return InputChunk(
+        found,
+        closed=frozenset((item, entry, repeat) for item, entry, repeat, state, _ in ended if state != "open"),
+        attempts={(item, entry, repeat): last for item, entry, repeat, last in made},
+        reopened={(item, entry, repeat): last for item, entry, repeat, state, last in ended if state == "open"},
+    )
 
 
 def _to_row(number: int, row: InputItem, long: dict[bytes, str]) -> Mapping[str, object]:
@@ -81,16 +99,28 @@ def _to_row(number: int, row: InputItem, long: dict[bytes, str]) -> Mapping[str,
     return {"job": number, "item": row.item, "line": row.line, "custom_id": custom_id, "body": body, "digest": digest}
 
 
-async def fetch_items(connection: AsyncConnection, number: int, after: int, limit: int) -> list[InputItem]:
-    """Return the items that follow item `after`, in order."""
-    query = (
-        select(items.c.item, items.c.line, items.c.custom_id, func.coalesce(items.c.body, texts.c.text))
-        .select_from(items.outerjoin(texts, items.c.digest == texts.c.digest))
-        .where(items.c.job == number, items.c.item > after)
-        .order_by(items.c.item)
-        .limit(limit)
-    )
+async def fetch_items(connection: AsyncConnection, number: int, condition: ColumnElement[bool], limit: int) -> list[InputItem]:
+    """Return the items of a job that a condition chooses, in order: at most `limit`, and fewer where they are long."""
+    tables, body = items.outerjoin(texts, items.c.digest == texts.c.digest), func.coalesce(items.c.body, texts.c.text)
+    # Measured first: rows may be of any length, and together they must not fill the memory.
+    lengths = select(items.c.item, func.length(body)).select_from(tables).where(items.c.job == number, condition)
+    measured = (await connection.execute(lengths.order_by(items.c.item).limit(limit))).all()
+    chosen = take_within((item, length) for item, length in measured)
+    query = select(items.c.item, items.c.line, items.c.custom_id, body).select_from(tables)
+    query = query.where(items.c.job == number, items.c.item.in_(chosen)).order_by(items.c.item)
     return [InputItem(*row) for row in await connection.execute(query)]
+
+
+def take_within(measured: Iterable[tuple[Key, int]]) -> list[Key]:
+    """Return the first of some rows, as many as together have `MAX_CHARS_AT_ONCE`, and always one."""
+    taken: list[Key] = []
+    total = 0
+    for key, length in measured:
+        total += length or 0
+        if taken and total > MAX_CHARS_AT_ONCE:
+            break
+        taken.append(key)
+    return taken
 
 
 async def add_texts(connection: AsyncConnection, statement: Insert, long: Mapping[bytes, str]) -> None:

@@ -48,7 +48,7 @@ class Results:
         """Return the items that follow item `after`, in order, each with its units that have ended."""
         unit = units.c
         async with self._database.read_transaction() as connection:
-            found = await fetch_items(connection, number, after, limit)
+            found = await fetch_items(connection, number, items.c.item > after, limit)
             if not found:
                 return []
             query = select(unit.item, unit.entry, unit.repeat, unit.ended, func.coalesce(unit.record, texts.c.text))

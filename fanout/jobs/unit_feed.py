@@ -1,0 +1,102 @@
+"""Feed of a job's units: one reader of its input for all model queues, so that each row is planned once for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from fanout.jobs.job import Job
+from fanout.jobs.model_queues import ModelQueue, PendingUnit
+from fanout.store.jobs.inputs import ROWS_AT_ONCE
+from fanout.store.jobs.records import InputChunk, InputItem
+
+MAX_BUFFERED_UNITS = 4_096
+"""Units planned ahead, over all queues of a job."""
+MAX_BUFFERED_BYTES = 64 * 2**20
+"""Bytes of the rows of those units; a queue that has none gets one all the same."""
+
+ReadChunk = Callable[[int, int], Awaitable[InputChunk]]
+"""Reads so many of the items behind a number."""
+ReadItems = Callable[[Sequence[int], Sequence[int] | None], Awaitable[InputChunk]]
+"""Reads the items of these numbers, and what has been done of them: for these entries alone, if any are named."""
+PlanItem = Callable[[InputItem, InputChunk, Sequence[int] | None], Iterable[tuple[ModelQueue, PendingUnit]]]
+"""Plans the open units of an item, of these entries alone, if any are named."""
+
+
+class UnitFeed:
+    """The reader of one job's input. Whichever queue runs dry has it read on; the others get what they have room for.
+
+    A queue without room only notes the numbers of its rows, and has them read again when it is dry: a slow model holds no
+    other back, and its units take no memory.
+    """
+
+    def __init__(
+        self, job: Job, queues: Sequence[ModelQueue], read_chunk: ReadChunk, read_items: ReadItems, plan_item: PlanItem
+    ) -> None:
+        self._queues, self._read_chunk, self._read_items, self._plan_item = queues, read_chunk, read_items, plan_item
+        units_of_item = -(-job.units // max(job.items, 1))
+        self._chunk_rows = min(max(MAX_BUFFERED_UNITS // max(units_of_item, 1), 1), ROWS_AT_ONCE)
+        self._share = max(MAX_BUFFERED_UNITS // max(len(queues), 1), 1)
+        self._buffered_bytes = 0
+        self._after = -1
+        self._is_at_end = self._is_closed = False
+        self._lock = asyncio.Lock()
+
+    def close(self) -> None:
+        """Read nothing more."""
+        self._is_closed = True
+
+    async def take(self, queue: ModelQueue) -> PendingUnit | None:
+        """Return the next new unit of a queue; `None`: there is none, and the queue is exhausted or closed."""
+        if not queue.buffer:
+            await self._refill(queue)
+        if not queue.buffer:
+            return None
+        unit = queue.buffer.popleft()
+        self._buffered_bytes -= unit.row_bytes
+        return unit
+
+    async def _refill(self, queue: ModelQueue) -> None:
+        async with self._lock:
+            # Another queue's reading may have filled it in the meantime.
+            while not (queue.buffer or queue.exhausted or queue.closed_because or self._is_closed):
+                if queue.backlog:
+                    await self._read_backlog(queue)
+                elif self._is_at_end:
+                    queue.exhausted = True
+                else:
+                    await self._read_on()
+
+    async def _read_on(self) -> None:
+        """Read and plan the next rows for all queues."""
+        chunk = await self._read_chunk(self._after, self._chunk_rows)
+        self._is_at_end = not chunk.items
+        for item in chunk.items:
+            await asyncio.sleep(0)  # planning a whole chunk would hold up all others
+            found: dict[int, tuple[ModelQueue, list[PendingUnit]]] = {}
+            for queue, unit in self._plan_item(item, chunk, None):
+                found.setdefault(id(queue), (queue, []))[1].append(unit)
+            for queue, units in found.values():
+                if self._has_room(queue):
+                    self._put(queue, units)
+                elif not queue.closed_because:  # of a closed one the units stay open, for a later run
+                    queue.backlog.append(item.item)
+            self._after = item.item
+
+    async def _read_backlog(self, queue: ModelQueue) -> None:
+        """Read again the next rows that a queue had no room for, and plan its own units of them."""
+        numbers = queue.backlog.peek(min(self._share, ROWS_AT_ONCE))
+        chunk = await self._read_items(numbers, queue.entries)
+        for item in chunk.items:
+            await asyncio.sleep(0)
+            self._put(queue, [unit for of, unit in self._plan_item(item, chunk, queue.entries) if of is queue])
+            queue.backlog.drop_first()
+
+    def _put(self, queue: ModelQueue, units: Sequence[PendingUnit]) -> None:
+        queue.buffer.extend(units)
+        self._buffered_bytes += sum(unit.row_bytes for unit in units)
+
+    def _has_room(self, queue: ModelQueue) -> bool:
+        if queue.backlog or queue.closed_because:  # behind those that wait already, so that the order stays
+            return False
+        return not queue.buffer or (len(queue.buffer) < self._share and self._buffered_bytes < MAX_BUFFERED_BYTES)
