@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -20,7 +23,7 @@ from fanout.core.messages import ImagePart, Message, TextPart
 from fanout.core.schema import Failure
 from fanout.providers.mapping.data_urls import MAX_IMAGE_BYTES, Image, decode_data_url
 from fanout.providers.mapping.images import MAX_IMAGES, fetch_image, inline_images
-from fanout.providers.mapping.public_addresses import PublicSocketFactory, is_public
+from fanout.providers.mapping.public_addresses import PublicSocketFactory, is_own, is_public
 from tests.support.conversations import PNG
 from tests.support.openai_format import CALL
 from tests.support.upstream.canned import answer_with, serve_answers
@@ -213,23 +216,32 @@ async def test_a_proxy_of_the_environment_is_not_used(proxy: str, monkeypatch: p
     assert other.requests == []
 
 
-PUBLIC = ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::101:101", "2002:101:101::", "::ffff:1.1.1.1"]
-OURS = [
-    *(
-        "0.0.0.0",
-        "10.1.2.3",
-        "100.64.0.1",
-        "127.0.0.1",
-        "169.254.169.254",
-        "172.16.0.1",
-        "192.0.0.1",
-        "192.0.2.1",
-        "192.168.0.1",
-    ),
-    *("198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"),
-    *("::", "::1", "::7f00:1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "64:ff9b:1::1", "100::1", "2001::1", "2001:db8::1"),
-    *("2002:a00:1::", "fc00::1", "fd12::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "ff0e::1"),
-]
+NAT64 = ip_network("64:ff9b::/96")
+
+
+def find_own_addresses() -> list[str]:
+    """Return the addresses from which this machine would send to the internet."""
+    found = []
+    for family, far in ((socket.AF_INET, "1.1.1.1"), (socket.AF_INET6, "2606:4700::1111")):
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((far, 9))
+            found.append(probe.getsockname()[0])
+    return found
+
+
+OWN = find_own_addresses()
+PUBLIC = ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::101:101", "::ffff:1.1.1.1", "168.63.129.17"]
+SPECIAL = """
+    0.0.0.0 0.255.255.255 10.1.2.3 100.64.0.1 100.100.100.200 127.0.0.1 169.254.169.254 172.16.0.1 192.0.0.1 192.0.0.9
+    192.0.0.192 192.0.2.1 192.31.196.1 192.52.193.1 192.88.99.1 192.88.99.2 192.168.0.1 192.175.48.1 198.18.0.1 198.19.255.255
+    198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.255 240.0.0.1 255.255.255.255 168.63.129.16
+    :: ::1 ::7f00:1 ::1.1.1.1 ::ffff:10.0.0.1 ::ffff:0:1.1.1.1 ::ffff:168.63.129.16 64:ff9b::a00:1 64:ff9b::a9fe:a9fe
+    64:ff9b:1::1 64:ff9b:1::101:101 100::1 100:0:0:1::1 2001::1 2001:0:4136:e378:8000:63bf:3fff:fdd2 2001:1::1 2001:2::1
+    2001:3::1 2001:4:112::1 2001:10::1 2001:20::1 2001:30::1 2001:1ff::1 2001:db8::1 2002:a00:1:: 2002:101:101:: 2620:4f:8000::1
+    3fff::1 3fff:fff::1 4000::1 5f00::1 fc00::1 fd00:ec2::254 fd20:ce::254 fe80::1 fe80::1%eth0 fec0::1 ff02::1 ff0e::1
+    2606:4700::1111%eth0
+"""
+"""One of every row of IANA's registries of special-purpose addresses, the clouds' metadata services, and unallocated ones."""
 
 
 @pytest.mark.parametrize("text", PUBLIC)
@@ -237,18 +249,59 @@ def test_addresses_of_the_internet_are_public(text: str) -> None:
     assert is_public(ip_address(text))
 
 
-@pytest.mark.parametrize("text", OURS)
+@pytest.mark.parametrize("text", SPECIAL.split())
 def test_other_addresses_are_not_public(text: str) -> None:
     """Those that carry an IPv4 address inside are what that one is."""
     assert not is_public(ip_address(text))
 
 
 @given(st.ip_addresses())
-def test_any_address_is_public_or_not(address: Any) -> None:
-    """And none that is private or multicast is public."""
-    if is_public(address):
+def test_no_address_is_public_that_python_knows_as_special(address: Any) -> None:
+    """Our list holds at least what Python's does."""
+    if is_public(address) and address not in NAT64:
+        address = getattr(address, "ipv4_mapped", None) or address
         assert address.is_global
-        assert not address.is_multicast
+        assert not any((address.is_multicast, address.is_reserved, address.is_private, address.is_link_local))
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "::1", *OWN])
+def test_this_machines_addresses_are_its_own(text: str) -> None:
+    assert is_own(ip_address(text))
+
+
+@pytest.mark.parametrize("text", ["1.1.1.1", "2606:4700::1111", "192.0.2.77"])
+def test_others_addresses_are_not_this_machines(text: str) -> None:
+    assert not is_own(ip_address(text))
+
+
+async def test_this_machines_public_address_is_refused() -> None:
+    """In a network of its own that has one, since few machines of a test do."""
+    script = """
+import asyncio, sys
+from fanout.core.errors import ProviderError
+from fanout.providers.mapping.images import fetch_image
+async def main():
+    seen = []
+    async def serve(reader, writer):
+        seen.append(await reader.readline())
+        writer.close()
+    server = await asyncio.start_server(serve, "93.184.216.34", 8000)
+    try:
+        await fetch_image("http://93.184.216.34:8000/")
+    except ProviderError as error:
+        print(seen, error)
+asyncio.run(main())
+"""
+    set_up = "ip link set lo up && ip addr add 93.184.216.34/32 dev lo && exec"
+    command = ["unshare", "-rn", "sh", "-c", f'{set_up} "$0" -c "$1"', sys.executable, script]
+    try:
+        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    except FileNotFoundError:
+        pytest.skip("no `unshare`")
+    out, err = await process.communicate()
+    if b"unshare" in err or b"ip: not found" in err:
+        pytest.skip("no network namespaces here")
+    assert out.decode() == f"[] {NOT_PUBLIC}\n", err
 
 
 @pytest.mark.parametrize("text", ["127.1", "localhost", "", "0x7f.1", "1.1.1.1.1"])
