@@ -12,7 +12,7 @@ PROMPTS = ("The return statement", "A class", "The with statement")
 
 
 async def main(models: list[str]) -> None:
-    """Ask every model every prompt, over connections and limits that all questions share."""
+    """Send every prompt to every model, over shared connections and limits."""
     output_tokens, seconds, cost_usd = dict.fromkeys(models, 0), dict.fromkeys(models, 0.0), dict.fromkeys(models, 0.0)
     async with fanout.open_dispatcher(fanout.load_settings()) as dispatcher:
         for prompt in PROMPTS:
