@@ -150,3 +150,15 @@ def test_every_log_event_is_described_for_operators() -> None:
     assert literal
     assert literal <= described
     assert {event for event in described if f'"{event}"' not in source and event.partition(".")[2] not in built} == set()
+
+
+def test_documents_name_only_files_of_the_project_and_names_of_its_code() -> None:
+    own = ("fanout/fanout.db", "fanout/keys.env", "fanout/providers.json")  # in the user's folders
+    code = "\n".join(path.read_text() for folder in ("fanout", "tests") for path in (ROOT / folder).rglob("*.py"))
+    for document in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+        for path in re.findall(r"`((?:\w+/)+(?:\w+\.(?:py|md|json|yaml))?)`", text):
+            if path not in own and "NAME" not in path:
+                assert (ROOT / path).exists() or (ROOT / "fanout" / path).exists(), f"{document.name}: {path}"
+    for name in re.findall(r"`([A-Za-z]\w+)(?:\(\))?`", (ROOT / "docs" / "design.md").read_text()):
+        assert re.search(rf"\b{name}\b", code), name
