@@ -17,6 +17,7 @@ from typing_extensions import Doc, TypedDict
 from fanout.core.json_text import JsonObject
 
 INT64 = 2**63
+"""End of the whole numbers that every server on the way can read."""
 MAX_STOPS = 4
 Range = tuple[float | None, float | None]
 """Lowest and highest value; `None`: no end."""
@@ -57,7 +58,7 @@ Biases = Annotated[Mapping[str, float], GetPydanticSchema(lambda _, handler: han
 class Sampling:
     """Every sampling parameter of the contracts, in the widest range of any; `None`: the caller did not set it."""
 
-    max_tokens: Annotated[int | None, Field(ge=0, description="Maximum number of tokens to generate.")] = None
+    max_tokens: Annotated[int | None, Field(ge=0, lt=INT64, description="Maximum number of tokens to generate.")] = None
     temperature: Annotated[
         float | None, Field(ge=0, le=2, description="Higher is more varied; 0 always takes the likeliest token.")
     ] = None
@@ -66,7 +67,7 @@ class Sampling:
         Field(ge=0, le=1, description="Only the likeliest tokens are drawn from, which together have this probability."),
     ] = None
     top_k: Annotated[
-        int | None, Field(ge=-1, description="Only so many of the likeliest tokens are drawn from; 0 or −1: all.")
+        int | None, Field(ge=-1, lt=INT64, description="Only so many of the likeliest tokens are drawn from; 0 or −1: all.")
     ] = None
     n: Annotated[int | None, Field(ge=1, le=128, description="Number of independent samples.")] = None
     best_of: Annotated[

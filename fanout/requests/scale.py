@@ -22,7 +22,7 @@ from pydantic import (
 
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Content, ImagePart, Message, TextPart, validate_content
-from fanout.core.sampling import Sampling
+from fanout.core.sampling import INT64, Sampling
 from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Credential
 from fanout.dispatch.plan import Entry, Request
@@ -186,7 +186,7 @@ class ScaleMessage(ScaleModel):
 
 
 class LastK(ScaleModel):
-    k: int = Field(ge=1)
+    k: int = Field(ge=1, lt=INT64)
     """How many messages."""
 
 

@@ -40,7 +40,17 @@ def test_parameters_are_converted_to_the_types_of_sampling() -> None:
     ("name", "value"),
     [
         *(("max_tokens", -1), ("temperature", 2.1), ("temperature", float("nan")), ("top_p", 1.1), ("top_k", -2), ("n", 0)),
-        *(("n", 129), ("best_of", 21), ("seed", INT64), ("stop", []), ("stop", ["a"] * 5), ("presence_penalty", 3)),
+        *(
+            ("n", 129),
+            ("best_of", 21),
+            ("seed", INT64),
+            ("max_tokens", INT64),
+            ("top_k", 2**70),
+            ("temperature", 10**400),
+            ("stop", []),
+            ("stop", ["a"] * 5),
+            ("presence_penalty", 3),
+        ),
         *(
             ("frequency_penalty", -3),
             ("repetition_penalty", 3),

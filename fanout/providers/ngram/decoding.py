@@ -34,7 +34,7 @@ class Decoding:
 
     temperature: float = 1.0
     top_k: int = 0
-    """0 or less: all."""
+    """0 or less, or more than there are: all."""
     top_p: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
@@ -64,7 +64,7 @@ class Chooser:
         # In the order of cost: the first two look at few tokens, the last may have to look at all.
         if self._decoding.temperature < MIN_TEMPERATURE:
             token = _rank(distribution, logits, 1)[0][1]
-        elif self._decoding.top_k > 0:
+        elif 0 < self._decoding.top_k < len(self._model.tokens):
             token = self._choose_from_list(_rank(distribution, logits, self._decoding.top_k)[: self._decoding.top_k])
         else:
             token = self._choose_from_all(distribution, logits)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from fanout.core.errors import Fault
+from fanout.core.sampling import INT64
 from fanout.requests.bodies import EntryCount, ToEntryList, entries_schema
 from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Parameters
 
@@ -22,7 +23,7 @@ def _check_prompt(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         ) from None
 
 
-Tokens = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=INT64)]], Field(min_length=1)]
 Texts = Annotated[list[str], Field(min_length=1)]
 Prompt = Annotated[str | Texts | Tokens | Annotated[list[Tokens], Field(min_length=1)] | None, WrapValidator(_check_prompt)]
 

@@ -31,11 +31,11 @@ EVERYTHING: dict[str, Any] = {
 }
 """What the embedded models take."""
 RANGES: list[tuple[str, list[Any], list[Any]]] = [
-    ("max_tokens", [0, 1, None], [-1, 1.5, "1", True]),
-    ("max_new_tokens", [0, 1, None], [-1, 1.5, "1"]),
+    ("max_tokens", [0, 1, 2**63 - 1, None], [-1, 1.5, "1", True, 2**63, 10**30]),
+    ("max_new_tokens", [0, 1, 2**63 - 1, None], [-1, 1.5, "1", 2**63]),
     ("temperature", [0, 0.0, 1, 0.5, None], [-0.01, 1.01, "0.5", True]),
     ("top_p", [0, 1, None], [-0.1, 1.1, []]),
-    ("top_k", [-1, 0, 50, None], [-2, 0.5]),
+    ("top_k", [-1, 0, 50, 2**63 - 1, None], [-2, 0.5, 2**63, 2**70, -(2**70), 10**30]),
     ("n", [1, 2, None], [0, 129, -1, 1.0]),
     ("best_of", [0, 1, 20, None], [-1, 21]),
     ("seed", [-(2**63), 2**63 - 1, 0, None], [2**63, -(2**63) - 1, 1.5]),
