@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 from fanout.core.json_text import JsonObject
 
@@ -44,10 +44,15 @@ def as_count(value: object) -> int | None:
     return int(value) if isinstance(value, float) and 0 <= value <= MAX_COUNT and value.is_integer() else None
 
 
-def find_count(objects: Iterable[Mapping[str, object]], names: Iterable[str]) -> int | None:
+def find_count(objects: Iterable[Mapping[str, object]], names: Set[str]) -> int | None:
     """Return the largest count that any of the objects has under any of the names.
 
     Hosts that copied a format fill its own field with a 0 and state the figure under a name of theirs.
     """
-    counts = [count for fields in objects for name in names if (count := as_count(fields.get(name))) is not None]
-    return max(counts, default=None)
+    largest = None
+    for fields in objects:
+        for name in names & fields.keys():
+            count = as_count(fields[name])
+            if count is not None and (largest is None or count > largest):
+                largest = count
+    return largest

@@ -19,8 +19,11 @@ from fanout.providers.mapping.json_fields import as_count, as_object, find_count
 
 INPUT_DETAILS = ("prompt_tokens_details", "prompt_token_details", "input_tokens_details")
 OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
-CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens", "cache_read_input_tokens", "cache_read_tokens")
-WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens")
+CACHED = frozenset(
+    {"cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens", "cache_read_input_tokens", "cache_read_tokens"}
+)
+WRITTEN = frozenset({"cache_write_tokens", "cache_creation_input_tokens", "cache_creation_tokens"})
+REASONING = frozenset({"reasoning_tokens"})
 WRITTEN_DETAILS = ("cache_creation", "cache_creation_token_details")
 MODALITIES = ("audio", "image", "video")
 EMPTY: Mapping[str, object] = {}
@@ -32,7 +35,7 @@ def parse_usage(raw: object, service_tier: object = None) -> Usage | None:
         return None
     heard, spoken = _find_details(raw, INPUT_DETAILS), _find_details(raw, OUTPUT_DETAILS)
     cached, written = find_count((raw, heard), CACHED), find_count((raw, heard), WRITTEN)
-    reasoning = find_count((raw, spoken), ("reasoning_tokens",))
+    reasoning = find_count((raw, spoken), REASONING)
     prompt, completion = as_count(raw.get("prompt_tokens")), as_count(raw.get("completion_tokens"))
     total = as_count(raw.get("total_tokens"))
     if prompt is not None and completion is not None and total is not None and total > prompt + completion:

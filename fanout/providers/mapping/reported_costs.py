@@ -26,14 +26,15 @@ FIELDS: tuple[tuple[str, str | None, float], ...] = (
     ("estimated_cost", None, 1),
 )
 """Field, the field within it, US dollars a unit. The first that states a cost is taken."""
+NAMES = frozenset({"cost_details", *(name for name, _, _ in FIELDS)})
 ZERO_STATES_NOTHING = frozenset({"cost_in_usd_ticks"})
 
 
 def read_cost_usd(usage: Mapping[str, object]) -> float | None:
     """Return the US dollars that an answer cost by its provider's own statement; `None` where it states nothing."""
+    if NAMES.isdisjoint(usage):  # nearly always
+        return None
     stated = next((cost for field in FIELDS if (cost := _read_field(usage, *field)) is not None), None)
-    if "cost_details" not in usage:  # nearly always
-        return stated
     upstream = _read_field(usage, "cost_details", "upstream_inference_cost", 1)
     if usage.get("is_byok") is True:
         return None if upstream is None else _keep_plausible(upstream + (stated or 0))
