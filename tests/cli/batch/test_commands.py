@@ -133,6 +133,19 @@ async def test_results_are_written_in_each_format(workspace: Workspace, upstream
     assert "results: r.jsonl, r.csv, r.parquet" in result.out
 
 
+async def test_one_absurd_figure_of_a_usage_is_unknown_and_ruins_no_results(workspace: Workspace) -> None:
+    """2^70 fits no column; the other answers stand beside it."""
+    models = (part for name in (f"up/input-{2**70}", "up/input-7") for part in ("-m", name))
+    outputs = [part for name in ("r.jsonl", "r.csv", "r.parquet") for part in ("-o", name)]
+    result = await workspace.run("run", "in.jsonl", *models, *outputs, "-q")
+
+    assert result.code == 0, result.err
+    found = pyarrow.parquet.read_table(workspace.folder / "r.parquet").column("prompt_tokens").to_pylist()
+    assert sorted(found, key=str) == [7] * 5 + [None] * 5
+    assert [record["prompt_tokens"] for record in workspace.read_records("r.jsonl")] == found
+    assert [group["unknown_usage"] for group in (await workspace.get_last_job())["counts"]] == [5, 0]
+
+
 async def test_failures_are_counted_by_kind_and_can_be_retried(workspace: Workspace, upstream: Upstream) -> None:
     result = await workspace.run("run", "in.jsonl", "-m", "up/ok", "-m", "up/400", "-m", "up/fail-10-then-ok")
     job = ID.search(result.out)
