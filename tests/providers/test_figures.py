@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -190,6 +190,70 @@ def test_any_usage_is_read_without_a_fault_and_its_parts_never_exceed_their_whol
     for provider, model in PRICED:
         cost = pricing.compute_cost(usage, None, provider, model, None)
         assert cost is None or (math.isfinite(cost.usd) and cost.usd >= 0)
+
+
+LIFETIMES = {"ephemeral_1h_input_tokens": 30, "ephemeral_5m_input_tokens": 10}
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "usage"),
+    [
+        (
+            "anthropic",
+            {"input_tokens": 5, "output_tokens": 7, "cache_creation_input_tokens": 40, "cache_creation": LIFETIMES},
+            Usage(45, 7, None, 40, priced_apart={"cache_write_1h_tokens": 30}),
+        ),
+        (
+            "anthropic",
+            {"input_tokens": 5, "output_tokens": 7, "cache_read_input_tokens": 3, "cache_creation": LIFETIMES},
+            Usage(48, 7, 3, 40, priced_apart={"cache_write_1h_tokens": 30}),
+        ),
+        (
+            "anthropic",
+            {"input_tokens": 5, "output_tokens": 7, "server_tool_use": {"web_search_requests": 2}, "speed": "fast"},
+            Usage(5, 7, priced_apart={"web_searches": 2}, service_tier="fast"),
+        ),
+        (
+            "bedrock",
+            {
+                "inputTokens": 5,
+                "outputTokens": 7,
+                "cacheWriteInputTokens": 40,
+                "cacheDetails": [{"ttl": "1h", "inputTokens": 30}, {"ttl": "5m", "inputTokens": 10}],
+            },
+            Usage(45, 7, None, 40, priced_apart={"cache_write_1h_tokens": 30}),
+        ),
+        (
+            "gemini",
+            {
+                "promptTokenCount": 100,
+                "cachedContentTokenCount": 60,
+                "candidatesTokenCount": 9,
+                "totalTokenCount": 109,
+                "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 40}, {"modality": "AUDIO", "tokenCount": 60}],
+                "cacheTokensDetails": [{"modality": "TEXT", "tokenCount": 60}],
+                "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 9}],
+                "serviceTier": "FLEX",
+            },
+            Usage(
+                100,
+                9,
+                60,
+                priced_apart={"input_audio_tokens": 60, "cache_audio_read_tokens": 0, "output_image_tokens": 9},
+                service_tier="flex",
+            ),
+        ),
+        (
+            "cohere",
+            {"tokens": {"input_tokens": 5, "output_tokens": 7}, "billed_units": {"input_tokens": True, "output_tokens": -1}},
+            Usage(5, 7),
+        ),
+    ],
+)
+def test_what_may_have_a_price_of_its_own_is_read_in_every_format(name: str, raw: dict[str, Any], usage: Usage) -> None:
+    found = decode_with(name, FORMATS[name].answer(raw)).usage
+    assert found is not None
+    assert replace(found, raw=None) == usage
 
 
 @given(value=st.integers() | st.floats() | st.booleans() | st.text(max_size=3) | st.none())

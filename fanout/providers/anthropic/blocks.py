@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Choice, Completion, FailureKind, FinishReason
-from fanout.core.usage import Usage
+from fanout.core.usage import Usage, add_known
 from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.completions import add_cached, build_completion, build_usage, make_tool_call, read_finish
 from fanout.providers.mapping.error_objects import find_error
@@ -152,7 +152,10 @@ def _read_explanation(body: JsonObject) -> str | None:
 
 def _parse_usage(raw: JsonObject) -> Usage | None:
     cached, written = as_count(raw.get("cache_read_input_tokens")), as_count(raw.get("cache_creation_input_tokens"))
-    hourly = as_count(as_object(raw.get("cache_creation")).get("ephemeral_1h_input_tokens"))
+    by_lifetime = as_object(raw.get("cache_creation"))
+    hourly = as_count(by_lifetime.get("ephemeral_1h_input_tokens"))
+    if written is None:
+        written = add_known(hourly, as_count(by_lifetime.get("ephemeral_5m_input_tokens")))
     input_tokens = add_cached(as_count(raw.get("input_tokens")), cached, written)
     output_tokens = as_count(raw.get("output_tokens"))
     reasoning = as_count(as_object(raw.get("output_tokens_details")).get("thinking_tokens"))
