@@ -73,7 +73,7 @@ def read_server_key(env_file: Path | None) -> str | None:
     """Return the key to send to a Fanout server: the first of FANOUT_API_KEYS."""
     # Not the whole configuration: a faulty providers.json is no reason not to ask a server.
     environment = Environment.read(add_env_file(env_file, os.environ))
-    return environment.api_keys[0].get_secret_value() if environment.api_keys else None
+    return environment.api_keys[0].secret.get_secret_value() if environment.api_keys else None
 
 
 def print_json(answer: object) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from fanout.config.api_keys import ApiKey, check_key_file, read_keys, split_keys
 from fanout.config.providers_file import MAX_TIMEOUT_S
 from fanout.core.errors import ConfigError, Fault
 from fanout.core.faults import to_faults
@@ -26,26 +27,6 @@ def _split_commas(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def _check_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    # An operator who set the variable means to close the door: an empty one must not leave it open.
-    if not keys:
-        raise ValueError("holds no key: to let this machine call without one, leave it unset")
-    return keys
-
-
-def _read_keys(path: Path) -> tuple[SecretStr, ...]:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot be read: {error}") from None
-    return _check_keys(tuple(SecretStr(line) for line in lines if line and not line.startswith("#")))
-
-
-def _check_key_file(path: Path) -> Path:
-    _read_keys(path)
-    return path
-
-
 def _check_origin(origin: str) -> str:
     if origin != "*" and not re.fullmatch(r"https?://[^\s/?#@]+", origin):
         raise ValueError("an origin is `*` or like `https://dashboard.example:8443`, without a path")
@@ -59,9 +40,9 @@ class Environment(BaseModel):
 
     config: Path | None = None
     """A providers.json of your own, merged over the shipped one"""
-    api_keys: Annotated[tuple[SecretStr, ...], AfterValidator(_check_keys), BeforeValidator(_split_commas)] = ()
-    """Keys of which callers must present one, separated by commas; unset: only this machine may call"""
-    api_keys_file: Annotated[Path, AfterValidator(_check_key_file)] | None = None
+    api_keys: Annotated[tuple[ApiKey, ...], BeforeValidator(split_keys)] = ()
+    """Keys of which callers must present one, `account:key` or `key`, separated by commas; unset: only this machine may call"""
+    api_keys_file: Annotated[Path, AfterValidator(check_key_file)] | None = None
     """A file of such keys, one on each line"""
     cors_origins: Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(_split_commas)] = ()
     """Web origins whose pages may call, separated by commas; `*` for all"""
@@ -123,9 +104,14 @@ class Environment(BaseModel):
         return environment._complete()
 
     def _complete(self) -> Environment:
-        """Add the keys of the file, and keep the default deadline within the longest one."""
+        """Add the keys of the file, and keep the default deadline within the longest one; raise `ConfigError` as `read`."""
         # Both count, so that a key can be exchanged while the old one still works.
-        keys = _read_keys(self.api_keys_file) if self.api_keys_file else ()
+        keys = read_keys(self.api_keys_file) if self.api_keys_file else ()
+        owners = {key.secret: key.account for key in self.api_keys}
+        for key in keys:
+            if owners.get(key.secret, key.account) != key.account:
+                sentence = f"the key of `{key.account}` belongs to `{owners[key.secret]}` in FANOUT_API_KEYS"
+                raise ConfigError("environment", [Fault("FANOUT_API_KEYS_FILE", sentence)])
         timeout_s = min(self.timeout_s, self.max_timeout_s)
         return self.model_copy(update={"api_keys": self.api_keys + keys, "timeout_s": timeout_s})
 

@@ -158,10 +158,10 @@ class Job:
         return not self.is_alive or bool(self.dead_owners)
 
 
-async def find_job(store: JobStore, job_id: str) -> Job:
-    """Return the job of an id, or raise `RequestError` where there is none."""
+async def find_job(store: JobStore, job_id: str, account_id: str | None = None) -> Job:
+    """Return the job of an id, or raise `RequestError` if the account, or without one nobody, has it."""
     row = await store.find(job_id)
-    if row is None:
+    if row is None or account_id not in (None, row.account_id):
         raise RequestError([Fault("id", f"no job `{job_id}`", "job_not_found")])
     return Job.from_row(row)
 

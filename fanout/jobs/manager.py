@@ -74,9 +74,9 @@ class JobManager:
         """Return the estimate of a job; nothing of it is kept or sent. A bad input is refused as by `create`."""
         return await self._creator.estimate(spec, rows)
 
-    async def find_job(self, job_id: str) -> Job:
-        """Return the job of an id, or raise `RequestError` where there is none."""
-        return await find_job(self._store, job_id)
+    async def find_job(self, job_id: str, account_id: str | None = None) -> Job:
+        """Return the job of an id, or raise `RequestError` if the account, or without one nobody, has it."""
+        return await find_job(self._store, job_id, account_id)
 
     async def list_jobs(
         self,

@@ -30,6 +30,8 @@ MAX_CAUSES = 5
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Id of the request that the running task serves."""
+account: ContextVar[str | None] = ContextVar("account", default=None)
+"""Account of the key that the request came with."""
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
@@ -68,9 +70,11 @@ def to_json_line(event: object, **_: object) -> str:
 
 
 def add_request(_: object, __: str, event: Event) -> Event:
-    """Add the id of the request that an event belongs to."""
+    """Add the id and the account of the request that an event belongs to."""
     if "request_id" not in event and (serving := request_id.get()):
         event["request_id"] = serving
+    if "account" not in event and (owner := account.get()):
+        event["account"] = owner
     return event
 
 

@@ -86,7 +86,7 @@ class ScaleBody(ScaleModel):
         return {"reasoning_effort": effort} if effort else {}
 
     def to_request(self, model: str, *, credentials: Mapping[str, Credential], account_id: str | None) -> Request:
-        """Return the request as `plan` takes it; `model` is the catalogue's name for it, `account_id` the header's."""
+        """Return the request as `plan` takes it, for a model by its name in the catalogue, and an account."""
         parameters = self.model_parameters.list_parameters() if self.model_parameters else {}
         # Marked as a default, it is dropped silently if the model takes no temperature: the caller did not set it.
         defaults = {} if "temperature" in parameters else {"temperature": DEFAULT_TEMPERATURE}
@@ -96,7 +96,7 @@ class ScaleBody(ScaleModel):
             passthrough=self.get_passthrough(),
             defaults=frozenset(defaults),
             credentials=credentials,
-            account_id=self.account_id or account_id,
+            account_id=account_id,
             **self.to_question(),
         )
 

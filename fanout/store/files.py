@@ -118,10 +118,13 @@ def _select_visible() -> Query:
     return select(files).where(files.c.bytes != INCOMPLETE, func.coalesce(files.c.expires, now + 1) > now)
 
 
-async def find_file(store: FileStore, file_id: str, param: str = "file_id") -> FileRow:
-    """Look up the file that the field `param` of a request names; raise `RequestError` if there is none."""
+async def find_file(store: FileStore, file_id: str, param: str = "file_id", account_id: str | None = None) -> FileRow:
+    """Look up the file that the field `param` of a request names; raise `RequestError` if the account has none of that id.
+
+    Without an account (`None`) every account's files are found.
+    """
     row = await store.find(file_id)
-    if row is None:
+    if row is None or account_id not in (None, row.account_id):
         raise RequestError([Fault(param, f"no file `{file_id[:100]}`", "file_not_found")])
     return row
 

@@ -67,9 +67,9 @@ async def test_failures_of_all_models_on_a_server_are_shown_as_answers(providers
 
 
 async def test_the_key_for_the_server_comes_from_the_environment(providers_json: str) -> None:
-    async with serve_fanout("--config", providers_json, FANOUT_API_KEYS="right,other") as address:
-        shown = await run_fanout("ask", "hi", "-m", "ok", "--server", address, FANOUT_API_KEYS="right")
-        wrong = await run_fanout("ask", "hi", "-m", "ok", "--server", address, FANOUT_API_KEYS="wrong")
+    async with serve_fanout("--config", providers_json, FANOUT_API_KEYS="key-one-abcdefghij,key-two-0123456789") as address:
+        shown = await run_fanout("ask", "hi", "-m", "ok", "--server", address, FANOUT_API_KEYS="key-one-abcdefghij")
+        wrong = await run_fanout("ask", "hi", "-m", "ok", "--server", address, FANOUT_API_KEYS="wrong-key-one-abcdefghij")
         absent = await run_fanout("ask", "hi", "-m", "ok", "--server", address)
 
     assert (shown.code, wrong.code, absent.code) == (0, 2, 2)

@@ -278,7 +278,7 @@ def test_a_table_fits_the_terminal() -> None:
 
 
 def test_the_greeting_names_ready_models_missing_variables_and_a_first_request(tmp_path: Path) -> None:
-    settings = load_settings(None, {"FANOUT_API_KEYS": "k", "HOME": str(tmp_path)})
+    settings = load_settings(None, {"FANOUT_API_KEYS": "key-one-abcdefghij", "HOME": str(tmp_path)})
 
     greeting = compose_greeting("http://127.0.0.1:1234", settings, None).splitlines()
 

@@ -14,7 +14,7 @@ from tests.support.upstream.server import Upstream
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parents[1] / ".venv-clients"
-KEY = "a-key-of-ours"
+KEY = "a-key-of-ours-0123"
 LOCAL = {  # published names → embedded models
     "llama-2-70b": ("ngram-3", "text"),
     "llama-2-7b": ("ngram-2", "text"),
@@ -65,7 +65,7 @@ async def run_example(client: str, upstream: Upstream, folder: Path, example: st
         reason = f"the environment of `{client}` is missing: run scripts/clients"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     config = write_providers_json(upstream, folder)
-    async with serve_fanout("--config", str(config), FANOUT_API_KEYS=KEY) as url:
+    async with serve_fanout("--config", str(config), FANOUT_API_KEYS=f"acct:{KEY}") as url:
         script = HERE / "examples" / f"{example or client}_client.py"
         done = await run_command([str(python), str(script)], FANOUT_URL=url, FANOUT_KEY=KEY)
     assert done.code == 0, done.err
@@ -204,7 +204,7 @@ async def test_the_scale_egp_client_works(upstream: Upstream, tmp_path: Path) ->
     report = await run_example("scale_egp", upstream, tmp_path)
     assert report["completion"] == ["This is ok.", "stop", 14]
     assert "".join(report["stream"]) == "This is ok."
-    assert report["no_account"] == "default"
+    assert report["no_account"] == "acct"
     assert {status: error[1] for status, error in report["errors"].items()} == {
         "422": 422,
         "404": 404,

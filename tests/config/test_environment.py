@@ -116,10 +116,43 @@ def test_variables_that_kubernetes_sets_for_a_service_called_fanout_are_ignored(
 
 def test_keys_are_read_from_the_variable_and_from_the_file(tmp_path: Path) -> None:
     file = tmp_path / "keys"
-    file.write_text("# mine\n sk-three \n\n  # another\nsk-four\n")
-    environment = Environment.read({"FANOUT_API_KEYS": "sk-one, sk-two,", "FANOUT_API_KEYS_FILE": str(file)})
-    assert [key.get_secret_value() for key in environment.api_keys] == ["sk-one", "sk-two", "sk-three", "sk-four"]
+    file.write_text("# mine\n team-a : sk-three-0123456789 \n\n  # another\nsk-four-01234567890\n")
+    given = "sk-one-01234567890, team-a:sk-two-01234567890,"
+    environment = Environment.read({"FANOUT_API_KEYS": given, "FANOUT_API_KEYS_FILE": str(file)})
+    found = [(key.account, key.secret.get_secret_value()) for key in environment.api_keys]
+    assert found == [
+        ("key-2b4069e4e155", "sk-one-01234567890"),
+        ("team-a", "sk-two-01234567890"),
+        ("team-a", "sk-three-0123456789"),
+        ("key-b5314a1822c6", "sk-four-01234567890"),
+    ]
     assert "sk-" not in f"{environment!r} {environment}"
+
+
+@pytest.mark.parametrize(
+    ("keys", "wrong"),
+    [
+        ("sk-0123456789012, short", "entry 2: the key has 5 characters; at least 16 are required"),
+        ("team-a:sk-short", "entry 1: the key has 8 characters"),
+        ("team a:sk-0123456789abcdef", "entry 1: the account before `:` is 1 to 64 letters"),
+        (":sk-0123456789abcdef", "entry 1: the account before `:`"),
+        ("a:sk-0123456789abcdef,b:sk-0123456789abcdef", "entry 2: the same key belongs to `a` already"),
+    ],
+)
+def test_a_bad_key_is_named_by_its_place_and_never_shown(keys: str, wrong: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(keys.replace(",", "\n"))
+    for variables in ({"FANOUT_API_KEYS": keys}, {"FANOUT_API_KEYS_FILE": str(file)}):
+        (line,) = find_faults(**variables)
+        assert wrong.replace("entry", "line" if file.name in str(variables) else "entry") in line
+        assert "sk-" not in line
+
+
+def test_a_key_belongs_to_one_account_in_the_variable_and_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("b:sk-0123456789abcdef\n")
+    (line,) = find_faults(FANOUT_API_KEYS="a:sk-0123456789abcdef", FANOUT_API_KEYS_FILE=str(file))
+    assert line == "FANOUT_API_KEYS_FILE: the key of `b` belongs to `a` in FANOUT_API_KEYS"
 
 
 def test_a_key_file_without_a_key_is_a_fault(tmp_path: Path) -> None:

@@ -11,16 +11,21 @@ from functools import lru_cache
 from aiohttp import web
 from pydantic import SecretStr
 
+from fanout.config.api_keys import ApiKey
 from fanout.core.errors import Fault, RequestError
 from fanout.core.schema import Credential
+from fanout.observability import logs
 from fanout.server.lifecycle import DISPATCHER
 
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
 MAX_KEY_CHARS = 4096
+ACCOUNT_HEADER = "x-selected-account-id"
+ACCOUNT = web.RequestKey("account", str)
+"""Account of the caller's key; absent without keys."""
 
 
-def authenticate(request: web.Request, allowed: Sequence[SecretStr]) -> None:
-    """Check the key of a request, a Bearer token or `x-api-key`; raise `HTTPUnauthorized` unless it is allowed."""
+def authenticate(request: web.Request, allowed: Sequence[ApiKey]) -> None:
+    """Find the account of a request by its key, a Bearer token or `x-api-key`; raise `HTTPUnauthorized` if there is none."""
     if not allowed or request.path in PUBLIC_PATHS:
         return
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -33,8 +38,12 @@ def authenticate(request: web.Request, allowed: Sequence[SecretStr]) -> None:
     if not key:
         raise web.HTTPUnauthorized(text="no key: send `Authorization: Bearer <key>` or `x-api-key: <key>`")
     # All keys are compared, even after a match: the time this takes must not tell which key was nearly right.
-    if not sum([_is_equal(key, known.get_secret_value()) for known in allowed]):
+    matches = [known for known in allowed if _is_equal(key, known.secret.get_secret_value())]
+    if not matches:
         raise web.HTTPUnauthorized(text="this key is not known here")
+    request[ACCOUNT] = matches[0].account
+    logs.account.set(matches[0].account)
+    choose_account(request)  # whatever the endpoint, one that is named must be the key's own
 
 
 def check_host(request: web.Request) -> None:
@@ -88,9 +97,27 @@ def refuse_caller_credentials(request: web.Request) -> None:
         raise RequestError(faults)
 
 
-def account_id(request: web.Request) -> str | None:
-    """Return the account to which the caller assigns the usage, from `x-selected-account-id`."""
-    return request.headers.get("x-selected-account-id", "")[:256] or None
+def own_account(request: web.Request) -> str | None:
+    """Return the account whose data alone the caller may see; `None` without keys: this machine's user sees everything."""
+    return request.get(ACCOUNT)
+
+
+def choose_account(request: web.Request, named: str | None = None) -> str | None:
+    """Return the account that a request is for: its key's; without keys, the one that it names.
+
+    Args:
+        request: may name an account in `x-selected-account-id`.
+        named: the account that its body or query names, which goes before the header's; `None`: none.
+
+    Raises:
+        HTTPForbidden: the request names another account than its key's.
+    """
+    given = request.headers.get(ACCOUNT_HEADER, "")[:256] or None if named is None else named
+    own = own_account(request)
+    if own is not None and given not in (None, own):
+        # Refused: to count it for the key's own account would be as surprising as to count it for another's.
+        raise web.HTTPForbidden(text=f"the account {given!a:.80} is not this key's, which is `{own}`: name that or none")
+    return own or given
 
 
 def _is_equal(one: str, other: str) -> bool:

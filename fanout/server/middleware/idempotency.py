@@ -1,7 +1,8 @@
 """`Idempotency-Key`: the same request again gets the same answer, and is not paid for again.
 
-A key belongs to its caller: it counts together with the path, the account and every other key that the request shows. What was
-paid for, or may have been, is kept for a day. A repetition that comes while the first request is running waits for its answer.
+A key belongs to its caller: it counts together with the path, the account and the keys for providers that the request shows.
+What was paid for, or may have been, is kept for a day. A repetition that comes while the first request is running waits for its
+answer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fanout.rendering.errors import render_error
 from fanout.rendering.history import CLIENT_LEFT
 from fanout.server import request_body
 from fanout.server.lifecycle import DISPATCHER
-from fanout.server.middleware import history
+from fanout.server.middleware import auth, history
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
 from fanout.server.middleware.replayable_stream import MAX_BYTES, STREAM_RECORDING, ReplayableStream, StreamRecording
 from fanout.server.openapi.endpoint import Handler
@@ -226,13 +227,15 @@ def _parse_key(request: web.Request) -> str:
 
 
 def _scope(request: web.Request, key: str) -> bytes:
-    # Other keys, Fanout's or a provider's, or another account make another caller: nobody receives another's answer.
+    # Another account or other keys of a provider make another caller: nobody receives another's answer.
     providers = request.app[DISPATCHER].settings.providers.values()
     # Sorted, so that a restart with providers.json in another order finds the same answers.
     own = sorted({provider.row.key_header for provider in providers if provider.row.key_header})
-    names = ("Authorization", "x-api-key", "x-selected-account-id", *own)
-    shown = (f"{name}: {request.headers.get(name, '')}" for name in names)
-    return _digest("\n".join((request.rel_url.raw_path_qs, *shown, key)).encode(errors="surrogateescape"))
+    # By account and not by key where there are keys, so that a key can be exchanged between a request and its repetition.
+    account = auth.own_account(request)
+    caller = ("Authorization", "x-api-key", auth.ACCOUNT_HEADER) if account is None else ()
+    shown = (f"{name}: {request.headers.get(name, '')}" for name in (*caller, *own))
+    return _digest("\n".join((request.rel_url.raw_path_qs, account or "", *shown, key)).encode(errors="surrogateescape"))
 
 
 def _digest(data: bytes) -> bytes:

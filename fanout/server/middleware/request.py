@@ -46,7 +46,7 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
     request[REQUEST_ID] = request_id
     collected = RequestOutcomes()
     # Context variables, since log lines and outcomes also come from the tasks of the calls, which inherit them.
-    tokens = logs.request_id.set(request_id), REQUEST_OUTCOMES.set(collected)
+    tokens = logs.request_id.set(request_id), REQUEST_OUTCOMES.set(collected), logs.account.set(None)
     lifecycle = request.app[LIFECYCLE]
     lifecycle.begin_request()
     status = CLIENT_LEFT  # stays if the handler is cancelled
@@ -63,6 +63,7 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
         log_request(request, status, total_s, collected.outcomes)
         logs.request_id.reset(tokens[0])
         REQUEST_OUTCOMES.reset(tokens[1])
+        logs.account.reset(tokens[2])
     return response
 
 

@@ -19,16 +19,15 @@ from fanout.jobs.manager import JobManager
 from fanout.jobs.openai_batches import parse_window
 from fanout.rendering.batch import BatchJson, BatchListJson, render_batch
 from fanout.requests.bodies import Metadata, ObjectBody
-from fanout.server.lifecycle import BATCH_STORE, BATCH_WORKER, FILE_STORE, JOB_MANAGER
+from fanout.server.lifecycle import BATCH_STORE, BATCH_WORKER, JOB_MANAGER
 from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, describe_body_errors, describe_stored
 from fanout.server.request_body import read_body
-from fanout.server.resources.listing import ListQuery, choose_account, page_response, read_query
-from fanout.server.resources.storage import needs_store
+from fanout.server.resources.listing import ListQuery, page_response, read_query
+from fanout.server.resources.storage import find_own_file, needs_store
 from fanout.server.resources.upload import MAX_LIFETIME_S, MIN_LIFETIME_S
 from fanout.server.responses import json_response
-from fanout.store.batches import BatchRow, BatchStore
-from fanout.store.files import find_file
+from fanout.store.batches import BatchRow
 
 
 def _check_window(text: str) -> str:
@@ -69,10 +68,10 @@ async def create_batch(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/batches`."""
     body = await read_body(request, BatchBody)
     auth.refuse_caller_credentials(request)
-    await find_file(request.app[FILE_STORE], body.input_file_id, "input_file_id")  # a wrong id is refused at once
+    await find_own_file(request, body.input_file_id, "input_file_id")  # a wrong id is refused at once
     batch_id = f"batch_{uuid.uuid4().hex}"
     await request.app[BATCH_STORE].create(
-        BatchRow(batch_id, time.time(), auth.account_id(request) or "", body.model_dump_json(exclude_none=True))
+        BatchRow(batch_id, time.time(), auth.choose_account(request) or "", body.model_dump_json(exclude_none=True))
     )
     # Its input is validated in the background, as OpenAI does it: a large file takes longer than a client waits.
     request.app[BATCH_WORKER].notify()
@@ -85,8 +84,8 @@ async def list_batches(request: web.Request) -> web.StreamResponse:
     query, batches = read_query(request, ListQuery), request.app[BATCH_STORE]
     found = await batches.list_batches(
         limit=query.limit + 1,  # one more than shown tells if there is another page
-        after=await find_batch(batches, query.after, "after") if query.after else None,
-        account_id=choose_account(request, query),
+        after=await find_own_batch(request, query.after, "after") if query.after else None,
+        account_id=auth.choose_account(request, query.account_id),
     )
     manager = request.app[JOB_MANAGER]
     shown = [render_batch(batch, await _read_progress(manager, batch.id)) for batch in found[: query.limit]]
@@ -96,13 +95,13 @@ async def list_batches(request: web.Request) -> web.StreamResponse:
 @needs_store
 async def get_batch(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/batches/{batch_id}`."""
-    return await _respond_batch(request, request.match_info["batch_id"])
+    return await _respond_batch(request, (await find_own_batch(request)).id)
 
 
 @needs_store
 async def cancel_batch(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/batches/{batch_id}/cancel`."""
-    batch = await find_batch(request.app[BATCH_STORE], request.match_info["batch_id"])
+    batch = await find_own_batch(request)
     manager = request.app[JOB_MANAGER]
     progress = await _read_progress(manager, batch.id)
     if batch.settled is not None or (progress and progress.job.state in ENDED_STATES):
@@ -117,16 +116,17 @@ async def cancel_batch(request: web.Request) -> web.StreamResponse:
     return await _respond_batch(request, batch.id)
 
 
-async def find_batch(batches: BatchStore, batch_id: str, param: str = "batch_id") -> BatchRow:
-    """Look up the batch that the field `param` of a request names; raise `RequestError` if there is none."""
-    row = await batches.find(batch_id)
-    if row is None:
-        raise RequestError([Fault(param, f"no batch `{batch_id[:100]}`", "batch_not_found")])
+async def find_own_batch(request: web.Request, batch_id: str | None = None, param: str = "batch_id") -> BatchRow:
+    """Return a batch, by default the one in the path; raise `RequestError` if the caller's account has none of that id."""
+    id_ = request.match_info["batch_id"] if batch_id is None else batch_id
+    row = await request.app[BATCH_STORE].find(id_)
+    if row is None or auth.own_account(request) not in (None, row.account_id):
+        raise RequestError([Fault(param, f"no batch `{id_[:100]}`", "batch_not_found")])
     return row
 
 
 async def _respond_batch(request: web.Request, batch_id: str) -> web.Response:
-    batch = await find_batch(request.app[BATCH_STORE], batch_id)
+    batch = await find_own_batch(request, batch_id)
     return json_response(render_batch(batch, await _read_progress(request.app[JOB_MANAGER], batch_id)))
 
 

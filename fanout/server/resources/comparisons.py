@@ -20,6 +20,7 @@ from fanout.rendering.history import (
 from fanout.rendering.shared import render_page_ends
 from fanout.requests.bodies import Metadata
 from fanout.server.lifecycle import STORE
+from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, describe_stored
 from fanout.server.resources.listing import DAY_S, encode_items, list_response, parse_time, time_schema, validate_query
 from fanout.server.resources.storage import store_failed_response, store_off_response
@@ -79,7 +80,8 @@ class ComparisonsQuery(BaseModel):
     to: Annotated[int | None, BeforeValidator(_parse_to), time_schema("2026-11-20T09:30:00Z")] = None
     """Latest time of the request: a date, whose whole day is included, or an RFC 3339 time, which is not."""
     account_id: str | None = Field(None, max_length=256)
-    """Only this account's requests; empty: only those without an account."""
+    """Only this account's requests; empty: only those without an account; absent: the key's own; without keys
+    by the header `x-selected-account-id`, else all."""
     status: Annotated[
         int | None, BeforeValidator(_parse_status), WithJsonSchema({"type": "integer", "minimum": 100, "maximum": 599})
     ] = None
@@ -103,14 +105,14 @@ class ComparisonsQuery(BaseModel):
             raise ValueError("is before `from`")
         return value
 
-    def to_filter(self, before: int | None) -> ComparisonFilter:
+    def to_filter(self, account_id: str | None, before: int | None) -> ComparisonFilter:
         """Return the query as the store takes it; `before` is the number of the last comparison of the page before."""
         until = MAX_NUMBER if self.to is None else self.to
         return ComparisonFilter(
             since=self.from_ or 0,
             # Numbers grow with time, so the page after a comparison is all that is numbered below it.
             until=until if before is None else min(until, before),
-            account_id=None if self.account_id is None else clean_name(self.account_id),
+            account_id=None if account_id is None else clean_name(account_id),
             model=None if self.model is None else clean_name(self.model),
             label=None if self.label is None else clean_name(self.label),
             metadata={clean_text(name): clean_text(value) for name, value in (self.metadata or {}).items()},
@@ -128,9 +130,9 @@ async def list_comparisons(request: web.Request) -> web.Response:
     history = request.app[STORE].history
     try:
         before = None
-        if query.after is not None and (before := await history.find_number(query.after)) is None:
+        if query.after is not None and (before := await history.find_number(query.after, auth.own_account(request))) is None:
             raise RequestError([Fault("after", f"no comparison has the id {query.after!a:.80}: give a page's `last_id`")])
-        found = await history.list_comparisons(query.to_filter(before))
+        found = await history.list_comparisons(query.to_filter(auth.choose_account(request, query.account_id), before))
     except StoreError as error:
         return _read_failed_response(request, error)
     shown = found[: query.limit]
@@ -147,7 +149,7 @@ async def get_comparison(request: web.Request) -> web.Response:
         stored = await request.app[STORE].history.find(clean_text(id_)[:256])
     except StoreError as error:
         return _read_failed_response(request, error)
-    if stored is None:
+    if stored is None or auth.own_account(request) not in (None, stored.comparison.account_id):
         message = f"no comparison has the id {id_!a:.80}: it was never kept, or it is older than what is kept"
         return error_response(request, render_error(404, message, param="id", code="comparison_not_found"))
     head = {**render_comparison(stored), "request": render_request(stored.comparison.request)}

@@ -25,15 +25,14 @@ from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, JSON, Endpoint, StatusAnswer, describe_stored
 from fanout.server.resources.listing import (
     ListQuery,
-    choose_account,
     page_response,
     parse_whole_number,
     read_query,
 )
-from fanout.server.resources.storage import needs_store, respond_download
+from fanout.server.resources.storage import find_own_file, needs_store, respond_download
 from fanout.server.resources.upload import MAX_LIFETIME_S, MIN_LIFETIME_S, PURPOSES, UploadTooLargeError, receive_upload
 from fanout.server.responses import error_response, json_response
-from fanout.store.files import FileStore, find_file
+from fanout.store.files import FileStore
 
 BYTES = "application/octet-stream"
 MAX_FORM_BYTES = 64 * 1024
@@ -65,7 +64,7 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
         return _too_large_response(request, max_bytes)
     files, file_id, created = request.app[FILE_STORE], f"file-{uuid.uuid4().hex}", time.time()
     # Shown to nobody until it is whole; if the process dies meanwhile, a sweep removes what came.
-    await files.begin_upload(file_id, created=created, account_id=auth.account_id(request) or "")
+    await files.begin_upload(file_id, created=created, account_id=auth.choose_account(request) or "")
     try:
         upload = await receive_upload(request, files, file_id, max_bytes)
         expires = None if upload.lifetime_s is None else created + upload.lifetime_s
@@ -78,7 +77,7 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
         if isinstance(error, UploadTooLargeError):
             return _too_large_response(request, max_bytes)
         raise
-    return json_response(render_file(await find_file(files, file_id)))
+    return json_response(render_file(await find_own_file(request, file_id)))
 
 
 @needs_store
@@ -87,10 +86,10 @@ async def list_files(request: web.Request) -> web.StreamResponse:
     query, files = read_query(request, FilesQuery), request.app[FILE_STORE]
     found = await files.list_files(
         limit=query.limit + 1,  # one more than shown tells if there is another page
-        after=await find_file(files, query.after, "after") if query.after else None,
+        after=await find_own_file(request, query.after, "after") if query.after else None,
         newest_first=query.order == "desc",
         purpose=query.purpose,
-        account_id=choose_account(request, query),
+        account_id=auth.choose_account(request, query.account_id),
     )
     return page_response([render_file(row) for row in found[: query.limit]], has_more=len(found) > query.limit)
 
@@ -98,13 +97,13 @@ async def list_files(request: web.Request) -> web.StreamResponse:
 @needs_store
 async def get_file(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/files/{file_id}`."""
-    return json_response(render_file(await find_file(request.app[FILE_STORE], request.match_info["file_id"])))
+    return json_response(render_file(await find_own_file(request, request.match_info["file_id"])))
 
 
 @needs_store
 async def delete_file(request: web.Request) -> web.StreamResponse:
     """Serve `DELETE /v1/files/{file_id}`."""
-    row = await find_file(request.app[FILE_STORE], request.match_info["file_id"])
+    row = await find_own_file(request, request.match_info["file_id"])
     await request.app[FILE_STORE].delete(row.id)
     deleted: DeletedFileJson = {"id": row.id, "object": "file", "deleted": True}
     return json_response(deleted)
@@ -113,7 +112,7 @@ async def delete_file(request: web.Request) -> web.StreamResponse:
 @needs_store
 async def get_file_content(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/files/{file_id}/content`; a batch's results are made while they are read."""
-    row = await find_file(request.app[FILE_STORE], request.match_info["file_id"])
+    row = await find_own_file(request, request.match_info["file_id"])
     if row.job is None:
         pieces, size = _read_parts(request.app[FILE_STORE], row.id), row.bytes
     else:

@@ -14,7 +14,7 @@ from fanout.server.event_stream import PING, PING_INTERVAL_S, start
 from fanout.server.lifecycle import JOB_MANAGER, LIFECYCLE
 from fanout.server.openapi.endpoint import EVENTS, Endpoint, Events, StatusAnswer, describe_stored
 from fanout.server.resources.jobs import JOB_ID, MISSING
-from fanout.server.resources.storage import needs_store
+from fanout.server.resources.storage import find_own_job, needs_store
 
 POLL_INTERVAL_S = 1.0
 
@@ -22,7 +22,7 @@ POLL_INTERVAL_S = 1.0
 @needs_store
 async def stream_job(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/events`: the job, whenever it changes, until it has ended or the server stops."""
-    job_id, manager = request.match_info["job_id"], request.app[JOB_MANAGER]
+    job_id, manager = (await find_own_job(request)).id, request.app[JOB_MANAGER]
     progress = await manager.read_progress(job_id)
     response = await start(request)
     sent, sent_at = b"", time.monotonic()

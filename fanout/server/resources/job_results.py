@@ -15,11 +15,11 @@ from fanout.jobs.job import Job
 from fanout.jobs.output_formats import RecordEncoder
 from fanout.jobs.result_records import build_records
 from fanout.rendering.job import JobResultsJson
-from fanout.server.lifecycle import JOB_MANAGER, JOB_STORE
+from fanout.server.lifecycle import JOB_STORE
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, StatusAnswer, describe_stored
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.listing import list_response, parse_whole_number, read_query
-from fanout.server.resources.storage import needs_store, respond_download
+from fanout.server.resources.storage import find_own_job, needs_store, respond_download
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import ResultFilter
 
@@ -74,7 +74,7 @@ class ResultsQuery(ExportQuery):
 async def list_results(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/results`."""
     query = read_query(request, ResultsQuery)
-    job = await request.app[JOB_MANAGER].find_job(request.match_info["job_id"])
+    job = await find_own_job(request)
     found = await request.app[JOB_STORE].results.list_results(
         job.number, after=query.after, limit=query.limit + 1, filter_=query.to_filter()
     )
@@ -90,7 +90,7 @@ async def list_results(request: web.Request) -> web.StreamResponse:
 async def export_results(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/results.{format}`: all results, in memory that does not grow with them."""
     query, format_ = read_query(request, ExportQuery), request.match_info["format"]
-    job = await request.app[JOB_MANAGER].find_job(request.match_info["job_id"])
+    job = await find_own_job(request)
     encoder = output_files.make_encoder(format_)
     pieces = _export(request.app[JOB_STORE], job, query.to_filter(), encoder)
     return await respond_download(request, pieces, filename=f"{job.id}.{format_}", content_type=MEDIA_TYPES[format_])

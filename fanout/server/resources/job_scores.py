@@ -9,12 +9,12 @@ from aiohttp import web
 from fanout.evaluate.scoring.declarations import parse_scorers
 from fanout.evaluate.scoring.scoring import score_results
 from fanout.rendering.scores import JobScoresJson, render_scores
-from fanout.server.lifecycle import JOB_MANAGER, JOB_STORE
+from fanout.server.lifecycle import JOB_STORE
 from fanout.server.openapi.endpoint import Endpoint, describe_body_errors, describe_stored
 from fanout.server.request_body import read_body
 from fanout.server.resources.job_bodies import ScoresBody
 from fanout.server.resources.jobs import JOB_ID, MISSING, WRONG_FIELDS
-from fanout.server.resources.storage import needs_store
+from fanout.server.resources.storage import find_own_job, needs_store
 from fanout.server.responses import json_response
 
 
@@ -22,7 +22,7 @@ from fanout.server.responses import json_response
 async def score_job(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/jobs/{job_id}/scores`."""
     body = await read_body(request, ScoresBody)
-    job = await request.app[JOB_MANAGER].find_job(request.match_info["job_id"])
+    job = await find_own_job(request)
     scorers = await asyncio.to_thread(parse_scorers, body.scorers, allow_functions=False)
     store = request.app[JOB_STORE]
     await score_results(store, job.number, scorers)

@@ -27,10 +27,10 @@ from fanout.server.openapi.endpoint import (
 )
 from fanout.server.request_body import read_body
 from fanout.server.resources.job_bodies import JobBody, ResumeBody, RetryBody
-from fanout.server.resources.listing import ListQuery, choose_account, page_response, read_query
-from fanout.server.resources.storage import needs_store
+from fanout.server.resources.listing import ListQuery, page_response, read_query
+from fanout.server.resources.storage import find_own_file, find_own_job, needs_store
 from fanout.server.responses import json_response
-from fanout.store.files import find_file, open_stored_file
+from fanout.store.files import open_stored_file
 from fanout.store.jobs.records import JobState
 
 
@@ -60,7 +60,7 @@ async def create_job(request: web.Request) -> web.StreamResponse:
             return json_response(
                 render_estimate(await manager.estimate(spec, rows), request.app[DISPATCHER].settings.providers)
             )
-        account_id = auth.account_id(request) if body.account_id is None else body.account_id
+        account_id = auth.choose_account(request, body.account_id)
         job = await manager.create(spec, rows, account_id=account_id)
     except RequestError as error:
         raise RequestError([_locate(fault, body) for fault in error.faults]) from None
@@ -72,7 +72,7 @@ async def _open_input(request: web.Request, body: JobBody) -> tuple[Iterable[Inp
     """Return the rows, name and id of their uploaded file, and whether numbers are distinguished from text."""
     if body.items is not None:
         return (InputRow(number, values) for number, values in enumerate(body.items, 1)), {}, True
-    file = await find_file(request.app[FILE_STORE], body.input_file_id or "", "input_file_id")
+    file = await find_own_file(request, body.input_file_id or "", "input_file_id")
     try:
         format_ = choose_format(file.filename)
         rows = read_rows(open_stored_file(request.app[FILE_STORE], file.id, file.bytes), format_)
@@ -96,8 +96,8 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
     query, manager = read_query(request, JobsQuery), request.app[JOB_MANAGER]
     found = await manager.list_jobs(
         limit=query.limit + 1,  # one more than shown tells if there is another page
-        before=(await manager.find_job(query.after)).created if query.after else None,
-        account_id=choose_account(request, query),
+        before=(await find_own_job(request, query.after)).created if query.after else None,
+        account_id=auth.choose_account(request, query.account_id),
         states=(query.state,) if query.state else (),
     )
     shown = [render_job(await manager.read_progress(job.id)) for job in found[: query.limit]]
@@ -107,13 +107,13 @@ async def list_jobs(request: web.Request) -> web.StreamResponse:
 @needs_store
 async def get_job(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}`."""
-    return await _respond_job(request, request.match_info["job_id"])
+    return await _respond_job(request, (await find_own_job(request)).id)
 
 
 @needs_store
 async def cancel_job(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/jobs/{job_id}/cancel`."""
-    job = await request.app[JOB_MANAGER].find_job(request.match_info["job_id"])
+    job = await find_own_job(request)
     if job.state in ("loading", "done", "expired"):
         raise RequestError([Fault("job_id", f"job `{job.id}` is {job.state}: there is nothing to cancel", "wrong_state")])
     # First, so that its batch, if it is one's, shows `cancelling` even if the process dies before the next line.
@@ -125,7 +125,7 @@ async def cancel_job(request: web.Request) -> web.StreamResponse:
 @needs_store
 async def resume_job(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/jobs/{job_id}/resume`."""
-    body, job_id = await read_body(request, ResumeBody), request.match_info["job_id"]
+    body, job_id = await read_body(request, ResumeBody), (await find_own_job(request)).id
     if body.fork:
         return await _fork_job(request, job_id, body.to_changes())
     # The job first: a batch that is reopened while its job still has ended would be settled again at once.
@@ -137,7 +137,7 @@ async def resume_job(request: web.Request) -> web.StreamResponse:
 @needs_store
 async def retry_job(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/jobs/{job_id}/retry`."""
-    body, job_id = await read_body(request, RetryBody), request.match_info["job_id"]
+    body, job_id = await read_body(request, RetryBody), (await find_own_job(request)).id
     await request.app[JOB_MANAGER].retry(job_id, body.kinds or (), **body.to_changes())
     await _reopen_batch(request, job_id)
     return await _respond_job(request, job_id)
@@ -152,7 +152,7 @@ async def _reopen_batch(request: web.Request, job_id: str) -> None:
 
 async def _fork_job(request: web.Request, job_id: str, changes: JsonObject) -> web.Response:
     manager = request.app[JOB_MANAGER]
-    job = await manager.find_job(job_id)
+    job = await find_own_job(request, job_id)
     if job.spec.kind == "requests":
         sentence = f"`{job.id}` is a batch: make another one of its file, `{job.spec.input.get('file')}`"
         raise RequestError([Fault("fork", sentence, "wrong_state")])

@@ -15,7 +15,6 @@ from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults
 from fanout.core.json_text import encode_json
 from fanout.rendering.shared import render_page_ends
-from fanout.server.middleware import auth
 from fanout.server.responses import json_response
 
 CHUNK_ROWS = 50
@@ -41,7 +40,8 @@ class ListQuery(BaseModel):
     after: str | None = Field(None, max_length=256)
     """The `last_id` of the page before."""
     account_id: str | None = Field(None, max_length=256)
-    """Only this account's; empty: only those without an account; absent: by the header `x-selected-account-id`, else all."""
+    """Only this account's; empty: only those without an account; absent: the key's own; without keys
+    by the header `x-selected-account-id`, else all."""
 
 
 Query = TypeVar("Query", bound=BaseModel)
@@ -89,12 +89,6 @@ def parse_time(text: str) -> tuple[float, bool]:
 def time_schema(example: str) -> WithJsonSchema:
     """Return the JSON schema of a date or time."""
     return WithJsonSchema({"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}], "examples": [example]})
-
-
-def choose_account(request: web.Request, query: ListQuery) -> str | None:
-    """Return the account whose items are listed; `None`: all accounts."""
-    # An empty one in the query asks for items without an account, whatever the header holds.
-    return auth.account_id(request) if query.account_id is None else query.account_id
 
 
 def page_response(items: Sequence[Mapping[str, object]], *, has_more: bool) -> web.Response:

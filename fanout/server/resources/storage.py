@@ -9,11 +9,14 @@ from functools import wraps
 from aiohttp import web
 
 from fanout.core.errors import RequestError, StoreError
+from fanout.jobs.job import Job
 from fanout.observability.logs import log
 from fanout.rendering.errors import render_error, render_faults
-from fanout.server.lifecycle import JOB_MANAGER, STORE
+from fanout.server.lifecycle import FILE_STORE, JOB_MANAGER, STORE
+from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import Handler
 from fanout.server.responses import error_response
+from fanout.store.files import FileRow, find_file
 
 STATUSES: Mapping[str, int] = {
     "file_not_found": 404,
@@ -41,6 +44,17 @@ def needs_store(handler: Handler) -> Handler:
             return store_failed_response(request, error, "store.failed", "the database cannot be read or written now")
 
     return respond
+
+
+async def find_own_job(request: web.Request, job_id: str | None = None) -> Job:
+    """Return a job, by default the one in the path; raise `RequestError` if the caller's account has none of that id."""
+    manager, id_ = request.app[JOB_MANAGER], request.match_info["job_id"] if job_id is None else job_id
+    return await manager.find_job(id_, auth.own_account(request))
+
+
+async def find_own_file(request: web.Request, file_id: str, param: str = "file_id") -> FileRow:
+    """Return the file that the field `param` names; raise `RequestError` if the caller's account has none of that id."""
+    return await find_file(request.app[FILE_STORE], file_id, param, auth.own_account(request))
 
 
 def store_off_response(request: web.Request, sentence: str) -> web.Response:

@@ -13,6 +13,7 @@ from fanout.core.suggestions import did_you_mean
 from fanout.core.units import to_rfc3339
 from fanout.rendering.usage import UsageAnswerJson, render_usage_head, render_usage_row
 from fanout.server.lifecycle import STORE
+from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import Endpoint, describe_stored
 from fanout.server.resources.listing import DAY_S, encode_items, list_response, parse_time, read_query, time_schema
 from fanout.server.resources.storage import store_failed_response, store_off_response
@@ -58,7 +59,8 @@ class UsageQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     account_id: str | None = Field(None, max_length=256)
-    """Only this account's calls; empty: only those without an account; absent: all."""
+    """Only this account's calls; empty: only those without an account; absent: the key's own; without keys by
+    the header `x-selected-account-id`, else all."""
     from_: Annotated[int | None, BeforeValidator(_parse_from), time_schema("2026-11-01")] = Field(None, alias="from")
     """Start: a date or an RFC 3339 time, rounded down to its minute; absent: from the beginning."""
     to: Annotated[int | None, BeforeValidator(_parse_to), time_schema("2026-11-20T09:30:00Z")] = None
@@ -77,13 +79,13 @@ class UsageQuery(BaseModel):
             raise ValueError(f"{to_rfc3339(value, 'seconds')} is before `from`, {to_rfc3339(since, 'seconds')}")
         return value
 
-    def to_filter(self) -> UsageFilter:
-        """Return the query as the store takes it; without `to` it ends with the current minute."""
+    def to_filter(self, account_id: str | None) -> UsageFilter:
+        """Return the query as the store takes it, for one account or all; without `to` it ends with the current minute."""
         next_minute = int(time.time()) // MINUTE_S * MINUTE_S + MINUTE_S
         return UsageFilter(
             since=self.from_ or 0,
             until=next_minute if self.to is None else self.to,
-            account_id=self.account_id,
+            account_id=account_id,
             group_by=tuple(GROUPS[name] for name in self.group_by),
             limit=MAX_ROWS + 1,
         )
@@ -94,7 +96,7 @@ async def get_usage(request: web.Request) -> web.Response:
     query = read_query(request, UsageQuery, joined=("group_by",))
     if STORE not in request.app:
         return store_off_response(request, "no usage is kept")
-    filter_ = query.to_filter()
+    filter_ = query.to_filter(auth.choose_account(request, query.account_id))
     try:
         sums = await request.app[STORE].usage.report(filter_)
     except StoreError as error:

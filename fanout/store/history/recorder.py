@@ -198,12 +198,13 @@ class History:
             return queries.insert_texts(found, rows.texts)
         return await self._database.shield(queries.find_comparison(self._database, id_))
 
-    async def find_number(self, id_: str) -> int | None:
-        """Return the number of a comparison."""
+    async def find_number(self, id_: str, account_id: str | None = None) -> int | None:
+        """Return the number of a comparison; `None` if the account, or without one nobody, has it."""
         if pending := self._find_pending(id_):
-            return pending.number
-        row = await self._database.fetch_one(select(comparisons.c.number).where(comparisons.c.id == id_))
-        return row.number if row else None
+            return pending.number if account_id in (None, (await self._prepare(pending)).comparison.account_id) else None
+        columns = comparisons.c
+        row = await self._database.fetch_one(select(columns.number, columns.account_id).where(columns.id == id_))
+        return row.number if row and account_id in (None, row.account_id) else None
 
     def _find_pending(self, id_: str) -> _Pending | None:
         return next((pending for pending in self._pending.values() if pending.id == id_), None)

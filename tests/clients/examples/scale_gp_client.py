@@ -18,7 +18,7 @@ report["strict"] = strict.completions.create(model="gpt-6-sol", prompt="hi", str
 report["full"] = client.completions.create(
     model="echo",
     prompt="hi",
-    account_id="acct-9",
+    account_id="acct",
     images=[{"image_url": "https://x/y.png", "detail": "auto"}],
     model_parameters={"temperature": 0.2, "max_tokens": 10, "stop_sequences": ["\n"]},
     stream=False,

@@ -164,8 +164,10 @@ class TestErrors:
         self.check(await complete_scale(dialect_server, "nobody", stream=True), 404, "model")
 
     async def test_errors_of_the_request_have_the_same_body(self, upstream: Upstream, tmp_path: Path) -> None:
-        async with serve_hosts(upstream.url, tmp_path, FANOUT_API_KEYS="key", FANOUT_MAX_BODY_BYTES="2000") as server:
-            key = {"x-api-key": "key"}
+        async with serve_hosts(
+            upstream.url, tmp_path, FANOUT_API_KEYS="key-one-abcdefghij", FANOUT_MAX_BODY_BYTES="2000"
+        ) as server:
+            key = {"x-api-key": "key-one-abcdefghij"}
             fields = {"model": "up/ok", "prompt": "hi"}
             self.check(await post(server, SCALE, fields), 401)
             self.check(await post(server, SCALE, fields, {**key, "Authorization": "Bearer other"}), 401)

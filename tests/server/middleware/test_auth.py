@@ -29,7 +29,7 @@ async def locked_client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Cli
     keys = tmp_path / "keys"
     keys.write_text(f"# who may call\n\n  {OTHER}  \n")
     config = write_providers_file(upstream.url, tmp_path)
-    async with serve(config, FANOUT_API_KEYS=f"{KEY}, third-key", FANOUT_API_KEYS_FILE=str(keys)) as server:
+    async with serve(config, FANOUT_API_KEYS=f"{KEY}, third-key-0123456", FANOUT_API_KEYS_FILE=str(keys)) as server:
         yield Client(server)
 
 
@@ -39,7 +39,7 @@ async def locked_client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Cli
         {"Authorization": f"Bearer {KEY}"},
         {"Authorization": f"bearer   {OTHER} "},
         {"x-api-key": KEY},
-        {"X-API-KEY": "third-key"},
+        {"X-API-KEY": "third-key-0123456"},
         {"Authorization": f"Bearer {KEY}", "x-api-key": KEY},
         {"Authorization": "Basic dXNlcjpwYXNz", "x-api-key": KEY},
     ],

@@ -200,21 +200,25 @@ async def test_a_file_upload_accepts_no_key(durable_server: Server) -> None:
 
 
 async def test_a_key_belongs_to_its_caller(config: Path, upstream: Upstream, tmp_path: Path) -> None:
-    async with serve(config, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_API_KEYS="one,two") as server:
+    one, two, team = "key-one-abcdefghij", "key-two-0123456789", "key-three-01234567"
+    keys = f"{one},{two},team-a:{team},team-a:{team}-new"
+    async with serve(config, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_API_KEYS=keys) as server:
         strangers: list[dict[str, Any]] = [
-            {"headers": {"x-api-key": "one"}},
-            {"headers": {"x-api-key": "two"}},
-            {"headers": {"x-api-key": "one", "x-selected-account-id": "team-a"}},
-            {"headers": {"x-api-key": "one", "X-Up-Key": "own"}},
-            {"headers": {"x-api-key": "one"}, "path": "/v1/completions"},
-            {"headers": {"x-api-key": "one"}, "key": "k-2"},
+            {"headers": {"x-api-key": one}},
+            {"headers": {"x-api-key": two}},
+            {"headers": {"x-api-key": team, "x-selected-account-id": "team-a"}},
+            {"headers": {"x-api-key": one, "X-Up-Key": "own"}},
+            {"headers": {"x-api-key": one}, "path": "/v1/completions"},
+            {"headers": {"x-api-key": one}, "key": "k-2"},
         ]
         first = [await complete(server, "up/ok", **one) for one in strangers]
         again = [await complete(server, "up/ok", **one) for one in strangers]
+        exchanged = await complete(server, "up/ok", headers={"x-api-key": f"{team}-new"})
         wrong = await complete(server, "up/ok", headers={"x-api-key": "three"})
 
     assert [(got.status, is_replayed(got)) for got in first] == [(200, False)] * 6
     assert [(got.body, is_replayed(got)) for got in again] == [(got.body, True) for got in first]
+    assert (exchanged.body, is_replayed(exchanged)) == (first[2].body, True), "another key of the same account"
     assert (wrong.status, len(upstream.requests)) == (401, 6)
 
 

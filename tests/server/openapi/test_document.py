@@ -169,8 +169,8 @@ async def test_a_missed_deadline_has_a_documented_answer(dialect_server: Server)
 async def test_every_refusal_is_documented(route: tuple[str, str]) -> None:
     path = re.sub(r"\{\w+\}", "some", route[1])
     invalid = 422 if 422 in BY_ROUTE[route].answers else 400
-    async with serve(FANOUT_API_KEYS="k", FANOUT_MAX_BODY_BYTES="2000", FANOUT_STORE=":memory:") as server:
-        key = {"Authorization": "Bearer k"}
+    async with serve(FANOUT_API_KEYS="key-one-abcdefghij", FANOUT_MAX_BODY_BYTES="2000", FANOUT_STORE=":memory:") as server:
+        key = {"Authorization": "Bearer key-one-abcdefghij"}
         sent: list[tuple[int, dict[str, Any]]] = [
             (401, {"json": {}}),
             (invalid, {"data": b"{", "headers": {**key, "Content-Type": JSON}}),

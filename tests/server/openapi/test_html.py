@@ -90,7 +90,7 @@ async def test_the_examples_show_the_address_that_the_reader_used(plain_server: 
 
 
 async def test_an_unsafe_host_name_is_not_repeated_in_the_page() -> None:
-    async with serve(FANOUT_API_KEYS="k", FANOUT_STORE=":memory:") as server:
+    async with serve(FANOUT_API_KEYS="key-one-abcdefghij", FANOUT_STORE=":memory:") as server:
         text = await fetch_page(server, Host="evil.example<b>/'$(rm)")
 
     assert "evil" not in text
@@ -100,7 +100,7 @@ async def test_an_unsafe_host_name_is_not_repeated_in_the_page() -> None:
 async def test_every_command_of_the_page_works() -> None:
     if not shutil.which("curl"):
         pytest.fail("NO CURL") if os.environ.get("CI") else pytest.skip("NO CURL: the page's commands are not run")
-    async with serve(FANOUT_API_KEYS="a-key", FANOUT_STORE=":memory:") as server:
+    async with serve(FANOUT_API_KEYS="key-one-abcdefghij", FANOUT_STORE=":memory:") as server:
         shown = [html.unescape(line) for line in re.findall(r"<code>(curl .*?)</code>", await fetch_page(server), re.S)]
         lines = [
             line for line in shown if not re.search(r"/v1/(comparisons|files|batches|jobs)/", line)
@@ -114,5 +114,5 @@ async def test_every_command_of_the_page_works() -> None:
 def run_line(line: str) -> subprocess.CompletedProcess[str]:
     """Run a line of the page; curl fails if the answer's status is an error."""
     line = line.replace("curl", "curl -sS --fail-with-body", 1)
-    environ = {**os.environ, "FANOUT_KEY": "a-key"}
+    environ = {**os.environ, "FANOUT_KEY": "key-one-abcdefghij"}
     return subprocess.run(["sh", "-euc", line], env=environ, capture_output=True, text=True, timeout=60, check=False)

@@ -271,7 +271,7 @@ async def test_a_broken_database_gives_503_and_completions_still_work(
 
 
 async def test_usage_needs_a_key_like_all_other_paths() -> None:
-    async with serve(FANOUT_API_KEYS="k") as server:
+    async with serve(FANOUT_API_KEYS="key-one-abcdefghij") as server:
         assert (await get_usage(server))[0] == 401
 
 

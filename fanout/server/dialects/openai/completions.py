@@ -51,7 +51,7 @@ async def _respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> 
         raise RequestError(faults)
     dispatcher = request.app[DISPATCHER]
     environment = dispatcher.settings.environment
-    credentials, account_id = auth.caller_credentials(request), auth.account_id(request)
+    credentials, account_id = auth.caller_credentials(request), auth.choose_account(request)
     calls = dispatcher.plan(body.to_request(credentials=credentials, account_id=account_id))
     check_limits(body.timeout_s, body.return_when, calls, environment.max_timeout_s)
     deadline_s = body.timeout_s or environment.timeout_s

@@ -56,7 +56,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
 async def _respond(request: web.Request, body: ScaleBody, shape: Shape) -> web.StreamResponse:
     dispatcher = request.app[DISPATCHER]
     model = _resolve_name(body.model, dispatcher.catalogue, dispatcher.settings.default_provider.get("scale"))
-    credentials, account_id = auth.caller_credentials(request), auth.account_id(request)
+    credentials, account_id = auth.caller_credentials(request), auth.choose_account(request, body.account_id or None)
     calls = dispatcher.plan(body.to_request(model, credentials=credentials, account_id=account_id))
     _check_calls(calls)
     history.begin_comparison(request, str(uuid.uuid4()), time.time(), stream=body.stream)

@@ -36,13 +36,13 @@ class ScalePage(BaseModel):
 async def list_models(request: web.Request) -> web.Response:
     """Serve `GET /v4/models`, in pages."""
     page, limit = _parse_number(request, "page", 1, MAX_PAGE), _parse_number(request, "limit", 100, MAX_LIMIT)
-    account = request.query.get("account_id", "")[:256] or auth.account_id(request) or DEFAULT_ACCOUNT
+    account = auth.choose_account(request, request.query.get("account_id", "")[:256] or None) or DEFAULT_ACCOUNT
     return json_response(render_scale_models(request.app[DISPATCHER].catalogue, account, page, limit))
 
 
 async def get_user_info(request: web.Request) -> web.Response:
     """Serve `GET /user-info`, which scale-egp calls when it was given no account."""
-    return json_response(render_scale_user(auth.account_id(request) or DEFAULT_ACCOUNT))
+    return json_response(render_scale_user(auth.choose_account(request) or DEFAULT_ACCOUNT))
 
 
 def _parse_number(request: web.Request, name: str, default: int, highest: int) -> int:

@@ -37,7 +37,7 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     created, began = time.time(), time.monotonic()
     dispatcher = request.app[DISPATCHER]
     body = await read_body(request, CompletionBody)
-    calls = dispatcher.plan(body.to_request(auth.caller_credentials(request), auth.account_id(request)))
+    calls = dispatcher.plan(body.to_request(auth.caller_credentials(request), auth.choose_account(request)))
     head = render_head(created)
     if body.dry_run:
         return json_response(render_dry_run(calls, head))

@@ -130,9 +130,9 @@ async def test_the_first_answer_can_be_enough(dialect_server: Server) -> None:
 class TestKeys:
     async def test_keys_in_both_headers_must_agree(self, upstream: Upstream, tmp_path: Path) -> None:
         """Konko's and OpenAI's clients send one, Scale's the other."""
-        async with serve_hosts(upstream.url, tmp_path, FANOUT_API_KEYS="one,two") as server:
-            bearer, plain = {"Authorization": "Bearer one"}, {"x-api-key": "one"}
-            bad = [{}, {"Authorization": "Bearer no"}, {"x-api-key": "no"}, {**bearer, "x-api-key": "two"}]
+        async with serve_hosts(upstream.url, tmp_path, FANOUT_API_KEYS="key-one-abcdefghij,key-two-0123456789") as server:
+            bearer, plain = {"Authorization": "Bearer key-one-abcdefghij"}, {"x-api-key": "key-one-abcdefghij"}
+            bad = [{}, {"Authorization": "Bearer no"}, {"x-api-key": "no"}, {**bearer, "x-api-key": "key-two-0123456789"}]
             fields = {"model": "text/ok", "prompt": "hi"}
             good = [await post(server, COMPLETIONS, fields, headers) for headers in (bearer, plain, {**bearer, **plain})]
             refused = [await post(server, COMPLETIONS, fields, headers) for headers in bad]
