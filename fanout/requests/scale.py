@@ -70,7 +70,7 @@ class ScaleBody(ScaleModel):
     model: str = Field(min_length=1, max_length=256)
     """One model: a published name, or any id if a default provider for those is configured."""
     account_id: str | None = Field(None, max_length=256)
-    """Account that the usage is counted for; takes precedence over the header `x-selected-account-id`."""
+    """The key's own account; without keys the one that the usage is counted for, before the header `x-selected-account-id`."""
     model_parameters: ModelParameters | None = None
     """Sampling parameters."""
     stream: bool | None = None

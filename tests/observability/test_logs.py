@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import pty
@@ -170,6 +171,7 @@ async def test_a_bug_is_logged_with_its_place_but_without_any_value(program: Ser
     assert [choice["error"] and choice["error"]["kind"] for choice in choices] == ["internal", None]
     assert (line["level"], line["provider"], line["model"]) == ("error", "leaky", "bug")
     assert line["request_id"] == served["request_id"]
+    assert line["account"] == served["account"] == f"key-{hashlib.sha256(KEY.encode()).hexdigest()[:12]}"
     trace = line["exception"]
     assert trace.index("builtins.LookupError") < trace.index("which led to:") < trace.index("builtins.ValueError")
     assert 'leaky.py", line' in trace

@@ -47,7 +47,7 @@ REQUEST_HEADERS: Mapping[str, tuple[str, JsonObject]] = {
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     ),
     "x-selected-account-id": (
-        "Whom the usage is counted for, in `GET /v1/usage`. 256 characters are kept.",
+        "The key's own account, or absent. Without keys: whom the usage is counted for; 256 characters are kept.",
         {"type": "string"},
     ),
     "X-OpenAI-Api-Key": (

@@ -144,7 +144,8 @@ class JobBody(JobChanges):
     metadata: Metadata | None = None
     """Up to 16 strings of yours."""
     account_id: str | None = Field(None, max_length=256)
-    """Account to which the usage is assigned; absent: by the header `x-selected-account-id`."""
+    """Account to which the usage is assigned; absent: the key's own; without keys by the header
+    `x-selected-account-id`."""
     dry_run: bool = False
     """Returns the number of calls and an estimate of their cost; nothing is stored or sent."""
 

@@ -137,7 +137,8 @@ ENDPOINTS = (
         tag="Models and usage",
         summary="Calls, tokens, cost and failures by account",
         description="Sums over the calls that ended in a time, through whichever endpoint, up to this moment. The account is "
-        "Scale's `account_id`, or the header `x-selected-account-id` on any endpoint. Times are kept by the minute, in UTC.",
+        "the key's; without keys Scale's `account_id`, or the header `x-selected-account-id` on any endpoint. Times are kept "
+        "by the minute, in UTC.",
         query=UsageQuery,
         examples={"a month by day and model": {"from": "2026-11-01", "to": "2026-11-30", "group_by": "day,model"}},
         answers=describe_stored(

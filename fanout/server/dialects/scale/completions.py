@@ -141,7 +141,6 @@ def _text_endpoint(version: str, id_: str, summary: str) -> Endpoint:
                 "model": "local/ngram-5",
                 "prompt": "The return statement",
                 "model_parameters": {"temperature": 0.5, "max_tokens": 20, "stop_sequences": ["."]},
-                "account_id": "team-a",
             }
         },
         headers=HEADERS,
