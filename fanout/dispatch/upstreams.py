@@ -32,7 +32,7 @@ class Upstreams:
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession, limiters: LimiterRegistry) -> None:
         self._settings, self._limiters = settings, limiters
-        keys = settings.environment.api_keys
+        keys = [key.secret for key in settings.environment.api_keys]
         self._secrets = (*spell_secrets(keys), *list_secrets(settings.providers.values()))
         self._providers = {name: providers.create(row, session) for name, row in settings.providers.items()}
 
