@@ -15,7 +15,7 @@ from fanout.core.merge import list_choices, merge
 from fanout.core.schema import Call, Choice, Completion, Delta, Failure, Outcome
 from fanout.core.units import to_ms
 from fanout.core.usage import sum_known
-from fanout.rendering.choices import ChoiceUsageJson, EndJson, render_end, render_usage
+from fanout.rendering.choices import EndJson, render_end
 from fanout.rendering.comparison import render_total_timing
 from fanout.rendering.shared import CostTotalsJson, TotalTimingJson
 
@@ -37,22 +37,19 @@ class UsageDetailsJson(TypedDict):
     completion_tokens_details: Annotated[NotRequired[CompletionDetailsJson | None], Doc("Parts of the answer's tokens.")]
 
 
-class OpenAiChoiceUsageJson(ChoiceUsageJson, UsageDetailsJson):
-    """Tokens of one answer. If one call gave several, they stand on its first."""
-
-
 class OpenAiUsageJson(UsageDetailsJson):
+    """OpenAI's fields alone: some clients refuse any other, and add up all numbers that they find."""
+
     prompt_tokens: Annotated[int, Doc("Tokens of the prompts, cached ones included.")]
     completion_tokens: Annotated[int, Doc("Tokens of the answers, those of their reasoning included.")]
     total_tokens: Annotated[int, Doc("Both together.")]
-    prediction_time_ms: Annotated[int, Doc("Time from the request's arrival to this answer.")]
-    unknown: Annotated[int, Doc("Answers whose usage the provider did not report.")]
 
 
 class OpenAiEndJson(EndJson):
     usage: Annotated[
-        OpenAiChoiceUsageJson | None, Doc("Tokens of the answer; null: not reported, or they stand on the call's first answer.")
+        OpenAiUsageJson | None, Doc("Tokens of the answer; null: not reported, or they stand on the call's first answer.")
     ]
+    prediction_time_ms: Annotated[int | None, Doc("Time of the successful attempt alone, from its start to its last byte.")]
     created: Annotated[int, Doc("Unix seconds.")]
 
 
@@ -64,6 +61,7 @@ class OpenAiHeadJson(TypedDict):
 
 class OpenAiTotalsJson(CostTotalsJson):
     usage: Annotated[OpenAiUsageJson | None, Doc("Tokens of all answers; null: no provider reported any.")]
+    unknown_usage: Annotated[int, Doc("Answers whose usage the provider did not report.")]
     timing: Annotated[TotalTimingJson, Doc("Milliseconds that the request took.")]
 
 
@@ -76,6 +74,7 @@ class OpenAiChunkJson(OpenAiHeadJson):
         NotRequired[OpenAiUsageJson | None],
         Doc("With `stream_options.include_usage`: the totals, in the last chunk, like all that follows."),
     ]
+    unknown_usage: Annotated[NotRequired[int | None], Doc("Answers whose usage the provider did not report.")]
     cost_usd: Annotated[NotRequired[float | None], Doc("US dollars; null: no price or no usage is known.")]
     cost_unknown: Annotated[NotRequired[int | None], Doc("Answers with no known price.")]
     timing: Annotated[NotRequired[TotalTimingJson | None], Doc("Milliseconds that the request took.")]
@@ -113,34 +112,29 @@ def number_choices(outcomes: Sequence[Outcome]) -> Iterator[tuple[Outcome, Choic
 def render_openai_end(outcome: Outcome, choice: Choice | None, number: int, created: int) -> OpenAiEndJson:
     """Return what is known of a choice at its end. If one call gave several, usage and cost stand on the first."""
     # Callers sum over the choices: what one call took must not stand on each of its answers.
-    usage: OpenAiChoiceUsageJson | None = None
-    if number == 0 and (counts := render_usage(outcome))["total_tokens"] is not None:
-        usage = {**counts, **_render_details(counts["cached_tokens"], _sum_reasoning([outcome]))}
-    # mypy takes `usage` for one without details, which `render_end` only passes on.
-    end: OpenAiEndJson = {"created": created, **render_end(outcome, choice, usage)}  # type: ignore[typeddict-item]
+    found = outcome.result.usage if isinstance(outcome.result, Completion) and number == 0 else None
+    usage = found and _render_openai_usage(
+        found.input_tokens, found.output_tokens, found.cached_input_tokens, found.reasoning_tokens
+    )
+    # mypy takes `usage` for one of `/v1/completion`, which `render_end` only passes on.
+    end: OpenAiEndJson = {
+        "created": created,
+        **render_end(outcome, choice, usage),  # type: ignore[typeddict-item, arg-type]
+        "prediction_time_ms": to_ms(outcome.timing.call_s),
+    }
     if number:
         end["cost_usd"] = end["cost_source"] = None
     return end
 
 
 def render_openai_totals(outcomes: Sequence[Outcome], total_s: float) -> OpenAiTotalsJson:
-    """Return the sums over all answers. OpenAI's usage holds numbers alone: if they are unknown, it is null."""
+    """Return the sums over all answers."""
     comparison = merge(outcomes, created=0, total_s=total_s)
     totals = comparison.totals
-    input_tokens, output_tokens = totals.input_tokens, totals.output_tokens
-    # OpenAI's clients parse usage into integers, so null is the only way to say that it is unknown.
-    usage: OpenAiUsageJson | None = None
-    if input_tokens is not None and output_tokens is not None:
-        usage = {
-            "prompt_tokens": input_tokens,
-            "completion_tokens": output_tokens,
-            "total_tokens": input_tokens + output_tokens,
-            **_render_details(totals.cached_tokens, _sum_reasoning(outcomes)),
-            "prediction_time_ms": to_ms(total_s),
-            "unknown": totals.unknown_usage,
-        }
+    reasoning_tokens = _sum_reasoning(outcomes)
     return {
-        "usage": usage,
+        "usage": _render_openai_usage(totals.input_tokens, totals.output_tokens, totals.cached_tokens, reasoning_tokens),
+        "unknown_usage": totals.unknown_usage,
         "cost_usd": totals.cost_usd,
         "cost_unknown": totals.cost_unknown,
         "timing": render_total_timing(comparison),
@@ -152,13 +146,22 @@ def get_partial(outcome: Outcome, number: int) -> str | None:
     return outcome.result.partial if isinstance(outcome.result, Failure) and number == 0 else None
 
 
-def _render_details(cached_tokens: int | None, reasoning_tokens: int | None) -> UsageDetailsJson:
-    details: UsageDetailsJson = {}
+def _render_openai_usage(
+    input_tokens: int | None, output_tokens: int | None, cached_tokens: int | None, reasoning_tokens: int | None
+) -> OpenAiUsageJson | None:
+    # OpenAI's clients parse usage into integers, so null is the only way to say that it is unknown.
+    if input_tokens is None or output_tokens is None:
+        return None
+    usage: OpenAiUsageJson = {
+        "prompt_tokens": input_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": input_tokens + output_tokens,
+    }
     if cached_tokens is not None:
-        details["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
+        usage["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
     if reasoning_tokens is not None:
-        details["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
-    return details
+        usage["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
+    return usage
 
 
 def _sum_reasoning(outcomes: Sequence[Outcome]) -> int | None:

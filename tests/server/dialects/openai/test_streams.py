@@ -83,7 +83,8 @@ class TestEveryStream:
         assert [event["usage"] for event in events] == [None] * len(events)
         assert totals["choices"] == []
         assert (totals["usage"]["prompt_tokens"], totals["usage"]["completion_tokens"]) == (10, 4)
-        assert (totals["usage"]["total_tokens"], totals["usage"]["unknown"]) == (14, 1)
+        assert (totals["usage"]["total_tokens"], totals["unknown_usage"]) == (14, 1)
+        assert set(totals["usage"]) == {"prompt_tokens", "completion_tokens", "total_tokens"}
         assert unknown["usage"] is None
 
     async def test_stream_options_without_a_stream_are_refused(self, path: str, dialect_server: Server) -> None:
