@@ -71,6 +71,7 @@ class Scorer(BaseModel):
     @property
     def version(self) -> str:
         """Type, version and a digest of the options: equal exactly where scores can be compared."""
+        # The name is left out: renaming a scorer must not make its scores look like another's.
         options = self.model_dump_json(exclude={"name"}, exclude_defaults=True)
         return f"{self.type}/{self.VERSION}/{hashlib.sha256(options.encode()).hexdigest()[:12]}"
 

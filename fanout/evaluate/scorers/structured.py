@@ -110,6 +110,7 @@ class JsonEqualScorer(_JsonScorer):
 
 def is_equal(one: object, other: object) -> bool:
     """Return whether two JSON values are equal: `1` and `1.0` are, `1` and `true` are not."""
+    # Python takes True for 1; JSON does not.
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict) and isinstance(other, dict):

@@ -109,6 +109,7 @@ class NumericScorer(Scorer):
             return Score(0.0, "no number in the answer")
         if self.take == "only" and len(found) > 1:
             return Score(0.0, f"{len(found)} numbers in the answer")
+        # Chains of thought end with the result, so the last number counts unless the job says otherwise.
         number = found[0] if self.take == "first" else found[-1]
         tolerance = max(self.absolute, self.relative * abs(wanted[0]))
         return Score(float(abs(number - wanted[0]) <= tolerance + 1e-12 * abs(wanted[0])), f"{number:g}")
@@ -139,6 +140,7 @@ class ChoiceScorer(Scorer):
 
 def parse_choice(text: str, letters: str = "ABCD") -> str | None:
     """Return the chosen letter: the last that is stated as the answer, else one that opens the text or is its only one."""
+    # Models often weigh several letters first: the last statement is their answer.
     stated = re.findall(CHOICE_STATED.format(letters=letters), text, re.IGNORECASE)
     if stated:
         return str(stated[-1]).upper()

@@ -61,6 +61,7 @@ def rank(comparisons: Sequence[JudgedPair], *, level: float = LEVEL) -> Ranking:
         return Ranking(
             tuple(Rating(model, None, None, None, counts[model]) for model in models), len(read), errors, note=reason
         )
+    # Without it a model that never lost has no finite rating, and takes the scale of all the others with it.
     ridge = _needs_ridge(read, models)
     strengths = _fit(read, models, ridge)
     beta = np.log(strengths) - np.log(strengths).mean()

@@ -73,6 +73,7 @@ def rogan_gladen(
     rate = positives / n
     sensitivity, specificity = true_positives / labelled_positives, true_negatives / labelled_negatives
     youden = sensitivity + specificity - 1
+    # Dividing by a value near 0 would turn noise into a rate with a tidy interval.
     if youden <= 0:
         return Estimate(
             None, None, n, method, note="the judge is no better than chance on the labelled items: nothing to correct"
@@ -115,6 +116,7 @@ def ppi_mean(
         return Estimate(None, None, n, "PPI++", note="at least two labelled and two unlabelled items are needed"), None
     spread = (1 + n / unlabelled) * float(np.var(f, ddof=1))
     weight = float(np.cov(y, f, ddof=1)[0, 1]) / spread if spread else 0.0
+    # Beyond these bounds the judge would count for more than a label, or against itself.
     weight = min(max(weight, 0.0), 1.0)
     value = float(y.mean() + weight * (rest.mean() - f.mean()))
     error = sqrt(float(np.var(y - weight * f, ddof=1)) / n + weight**2 * float(np.var(rest, ddof=1)) / unlabelled)

@@ -61,6 +61,7 @@ def rank_bands(means: Mapping[str, float], intervals: Mapping[tuple[str, str], I
     for (a, b), interval in intervals.items():
         if interval is None:
             continue
+        # Zero within the interval separates nobody: ranks by mean alone would be read as a difference.
         if interval.low > 0:
             better[b].add(a)
         elif interval.high < 0:

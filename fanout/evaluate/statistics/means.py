@@ -31,6 +31,7 @@ def estimate_mean(scores: Sequence[float] | Floats, *, level: float = LEVEL) -> 
         scores: one an item, repeats averaged.
     """
     values = to_floats(scores)
+    # t would give intervals beyond 0 … 1, and none at all where every answer is right.
     if values.size and is_binary(values):
         return estimate_proportion(int(values.sum()), values.size, level=level)
     if values.size < MIN_ITEMS:
@@ -80,6 +81,7 @@ def standard_error(scores: Sequence[float] | Floats, clusters: Sequence[Hashable
         return float(values.std(ddof=1) / np.sqrt(values.size))
     if len(clusters) != values.size:
         raise ValueError(f"{values.size} values, but {len(clusters)} clusters")
+    # Residuals of one cluster are summed before they are squared: that is what keeps their common part from averaging out.
     sums: dict[Hashable, float] = {}
     for cluster, residual in zip(clusters, values - values.mean(), strict=True):
         sums[cluster] = sums.get(cluster, 0.0) + float(residual)

@@ -31,6 +31,7 @@ def judge_noninferiority(test: PairedTest, margin: float) -> GateVerdict:
     if margin < 0:
         raise ValueError(f"margin {margin} is negative")
     estimate = test.difference
+    # Too little data never passes a gate: absence of evidence is not evidence of equality.
     if estimate.interval is None:
         return GateVerdict("inconclusive", f"inconclusive: {estimate.note or 'no interval'}")
     low, high = estimate.interval.low, estimate.interval.high

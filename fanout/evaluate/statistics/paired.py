@@ -31,6 +31,7 @@ SEED = 20_260_101
 
 def align(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> tuple[Floats, Floats, int]:
     """Return the scores of the items that both have, in A's order, and how many items one of them lacks."""
+    # Only items that both have can be paired; the rest is counted, for a report that hides them flatters whoever failed on them.
     common = [item for item in a if item in b]
     dropped = len(a) + len(b) - 2 * len(common)
     return to_floats([a[item] for item in common]), to_floats([b[item] for item in common]), dropped
@@ -85,6 +86,7 @@ def bonett_price(better: int, worse: int, n: int, *, level: float = LEVEL, compa
     Args:
         comparisons: over how many pairs the level holds at once (Šidák).
     """
+    # One is added to either discordant count, or 0 against 0 would have an interval without width.
     p12, p21 = (better + 1) / (n + 2), (worse + 1) / (n + 2)
     difference = p12 - p21
     error = np.sqrt((p12 + p21 - difference**2) / (n + 2))
@@ -94,6 +96,7 @@ def bonett_price(better: int, worse: int, n: int, *, level: float = LEVEL, compa
 
 def mcnemar_exact(better: int, worse: int) -> float:
     """Return the two-sided exact p-value of the discordant items; 1 where there is none."""
+    # Items on which both are right, or both wrong, say nothing about which is better.
     discordant = better + worse
     return float(stats.binomtest(better, discordant).pvalue) if discordant else 1.0
 

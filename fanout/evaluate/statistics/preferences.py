@@ -66,6 +66,7 @@ def win_rate(comparisons: Sequence[JudgedPair], a: str, b: str, *, level: float 
     for comparison in comparisons:
         if {comparison.a, comparison.b} != {a, b}:
             continue
+        # A verdict that could not be read is no tie: counting it as one would pull every rate towards a half.
         if comparison.winner is None:
             errors += 1
             continue

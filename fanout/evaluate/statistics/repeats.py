@@ -14,6 +14,7 @@ def mean_per_item(rows: Iterable[tuple[Hashable, float | None]]) -> dict[Hashabl
     """
     scores: dict[Hashable, list[float]] = {}
     for item, score in rows:
+        # A repeat without a score is left out here and counted by the report: as 0 it would be a wrong answer nobody gave.
         if score is not None and isfinite(score):
             scores.setdefault(item, []).append(score)
     return {item: fmean(values) for item, values in scores.items()}

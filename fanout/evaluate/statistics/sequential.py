@@ -94,6 +94,7 @@ def _log_capital(values: Floats, mean: float, sign: int, alpha: float) -> Floats
     steps = np.arange(1, values.size + 1)
     means = (0.5 + np.cumsum(values)) / (steps + 1)
     variances = (0.25 + np.cumsum((values - means) ** 2)) / (steps + 1)
+    # A bet may use only what was seen before it, or the capital would no longer be evidence.
     before = np.concatenate(([0.25], variances[:-1]))
     bets = np.sqrt(2 * np.log(2 / alpha) / (before * steps * np.log(steps + 1)))
     cap = BET_CAP / (mean if sign > 0 else 1 - mean) if 0 < mean < 1 else BET_CAP
@@ -123,6 +124,7 @@ def decide(differences: Sequence[float] | Floats, rule: StoppingRule) -> Decisio
         ValueError: a difference is outside −1 … 1 or not finite.
     """
     values = _bounded(differences)
+    # Items beyond the budget were not promised: looking at them would be a second look that no alpha paid for.
     if rule.max_items is not None:
         values = values[: rule.max_items]
     evidence = evidence_path(values)
@@ -156,6 +158,7 @@ def is_futile(values: Floats, rule: StoppingRule) -> bool:
     if rule.max_items is None or not values.size or values.size >= rule.max_items:
         return False
     rest = rule.max_items - values.size
+    # Three fills are enough: every other rest lies between them in what it can prove.
     for fill in (1.0, -1.0, 0.0):
         whole = np.concatenate((values, np.full(rest, fill)))
         if (evidence_path(whole) >= 1 / rule.alpha).any():
