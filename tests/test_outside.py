@@ -20,7 +20,8 @@ from tests.support.documents import ROOT
 YAML = {str(path.relative_to(ROOT)) for pattern in ("*.yaml", ".*.yaml", ".github/**/*.yml") for path in ROOT.glob(pattern)}
 BY_NAME = {
     "tests/core/test_suggestions.py": "near names are found among names alone",
-    "tests/dispatch/test_pricing.py": "prices are published for old models, too",
+    "tests/dispatch/test_costs.py": "prices are published for old models, too",
+    "tests/dispatch/test_pricing.py": "the same",
     "tests/providers": "an adapter knows by a model's name which parameters it takes",
     "tests/test_providers_document.py": "one model of each family, also of old ones",
     "tests/vendors": "requests for models of every family are held against the vendors' types",
