@@ -31,7 +31,7 @@ SEED = 20_260_101
 
 def align(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> tuple[Floats, Floats, int]:
     """Return the scores of the items that both have, in A's order, and how many items one of them lacks."""
-    # Only items that both have can be paired; the rest is counted, for a report that hides them flatters whoever failed on them.
+    # Only items that both have can be paired. The rest is counted: a report that hid it would flatter whoever failed on it.
     common = [item for item in a if item in b]
     dropped = len(a) + len(b) - 2 * len(common)
     return to_floats([a[item] for item in common]), to_floats([b[item] for item in common]), dropped

@@ -152,13 +152,12 @@ def _equivalence(values: Floats, rule: StoppingRule) -> NDArrayBool:
 def is_futile(values: Floats, rule: StoppingRule) -> bool:
     """Return whether even the most favourable rest of the budget could decide nothing.
 
-    Certain, not probable: the rest is taken as all wins, as all losses and, for equivalence, as all ties. Stopping so costs
-    no chance of a decision, and needs no alpha.
+    The rest is taken as all wins, as all losses and, for equivalence, as all ties. Stopping so raises no false alarm.
     """
     if rule.max_items is None or not values.size or values.size >= rule.max_items:
         return False
     rest = rule.max_items - values.size
-    # Three fills are enough: every other rest lies between them in what it can prove.
+    # The extreme rests. For scores between 0 and 1 a mixed rest may prove a little more, so this may stop a hair too early.
     for fill in (1.0, -1.0, 0.0):
         whole = np.concatenate((values, np.full(rest, fill)))
         if (evidence_path(whole) >= 1 / rule.alpha).any():

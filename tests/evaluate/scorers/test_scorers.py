@@ -88,7 +88,7 @@ def test_operational_scores_without_measurements_are_unknown() -> None:
     assert score({"type": "length"}, "three words here") == 3
     assert score({"type": "length", "unit": "tokens"}, "x") is None
     assert score({"type": "length", "unit": "tokens"}, "x", output_tokens=4) == 4
-    assert score({"type": "latency"}, "x", total_s=1.5) == 1.5
+    assert score({"type": "latency"}, "x", call_s=1.5) == 1.5
     assert score({"type": "latency", "until": "first_token"}, "x") is None
     assert score({"type": "cost"}, "x", cost_usd=0.0) == 0.0
     assert explain({"type": "cost"}, "x") == "no known price"
