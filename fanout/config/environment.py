@@ -58,6 +58,8 @@ class Environment(BaseModel):
     """Largest file that may be uploaded as the input of a job"""
     max_answer_bytes: int = Field(16 * 2**20, ge=1024)
     """Largest answer accepted from a provider"""
+    fetch_images: Literal["on", "off"] = "on"
+    """`off`: no image is fetched from its address for a provider that takes only bytes; callers send them as data: URLs"""
     max_in_flight: int | None = Field(None, ge=1)
     """Maximum number of simultaneous upstream calls to all providers; unset: as the limit on open files allows"""
     max_waiting: int = Field(20_000, ge=1)

@@ -34,6 +34,8 @@ class ProviderSettings:
     """The key's variables, joined by ` or `, where none of them is set."""
     max_answer_bytes: int
     """Size of the largest answer taken from it."""
+    fetch_images: bool = True
+    """Whether images are fetched from their addresses for it, where it takes only their bytes."""
 
     @property
     def adapter(self) -> str:
@@ -84,7 +86,7 @@ def load_settings(config: Path | None = None, environ: Mapping[str, str] | None 
         environment=environment,
         files=tuple(layer.source for layer in layers),
         providers={
-            name: _resolve_row(name, row, rows.origin["providers", name], environ, environment.max_answer_bytes)
+            name: _resolve_row(name, row, rows.origin["providers", name], environ, environment)
             for name, row in rows.providers.items()
         },
         models=rows.models,
@@ -114,7 +116,7 @@ def _check_addresses(rows: Rows, environ: Mapping[str, str]) -> list[Fault]:
 
 
 def _resolve_row(
-    name: str, row: ProviderRow, source: str, environ: Mapping[str, str], max_answer_bytes: int
+    name: str, row: ProviderRow, source: str, environ: Mapping[str, str], environment: Environment
 ) -> ProviderSettings:
     """Complete a row with its variables' values; a variable that is empty counts as unset."""
 
@@ -138,5 +140,6 @@ def _resolve_row(
         },
         missing=tuple(variable for variable in dict.fromkeys(wanted) if not get_value(variable)),
         missing_key=" or ".join(row.api_key_env) if keys and not key and not row.key_optional else None,
-        max_answer_bytes=max_answer_bytes,
+        max_answer_bytes=environment.max_answer_bytes,
+        fetch_images=environment.fetch_images == "on",
     )

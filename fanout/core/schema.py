@@ -90,6 +90,12 @@ class Credential:
     digest: str
 
 
+class RequestScope:
+    """The identity of a request, by which its calls share what is fetched for all of them."""
+
+    __slots__ = ("__weakref__",)
+
+
 @value_type(frozen=True, slots=True)
 class Call:
     """One upstream call. Its place in the request is fixed before anything is sent."""
@@ -107,6 +113,8 @@ class Call:
     """Account that the usage is counted for."""
     refusal: Failure | None = None
     """Set where the call must not be sent (unknown model, no key, strict parameters): its result without an attempt."""
+    scope: RequestScope = field(default_factory=RequestScope, compare=False, repr=False)
+    """Of its request; a call made alone has one of its own."""
 
 
 @value_type(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
 from fanout.core.sampling_fields import validate_sampling
-from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, Target
+from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, RequestScope, Target
 
 ParameterFitter = Callable[[Target, Query], FittedParameters]
 """`Provider.fit` of whichever provider the target has."""
@@ -111,13 +111,13 @@ def plan(
         sentence = f"the request makes {count} calls (prompts × models × n); at most {max_calls} are allowed"
         raise RequestError([Fault("model", sentence, "too_many_calls")])
     calls: list[Call] = []
-    index = 0
+    index, scope = 0, RequestScope()
     for prompt_index, prompt in enumerate(prompts):
         queries = _QueryBuilder(request, prompt)
         for position, entry in entries:
             place = (position, prompt_index if request.many_prompts else None)
             for query, fitted, sample in _plan_samples(entry, queries, fit, request):
-                calls.append(_build_call(entry, query, fitted, (index, *place, sample), request))
+                calls.append(_build_call(entry, query, fitted, (index, *place, sample), request, scope))
                 index += query.sampling.n or 1  # each answer of a call with `n` has a place of its own
     return calls
 
@@ -236,7 +236,12 @@ def _plan_samples(
 
 
 def _build_call(
-    entry: _ResolvedEntry, query: Query, fitted: FittedParameters, place: tuple[int, int, int | None, int], request: Request
+    entry: _ResolvedEntry,
+    query: Query,
+    fitted: FittedParameters,
+    place: tuple[int, int, int | None, int],
+    request: Request,
+    scope: RequestScope,
 ) -> Call:
     index, position, prompt_index, sample = place
     if request.system and query.messages is None and not entry.refusal:
@@ -252,6 +257,7 @@ def _build_call(
         credential=entry.credential,
         account_id=request.account_id,
         refusal=entry.refusal or (_find_strict_refusal(entry.target, fitted) if request.strict else None),
+        scope=scope,
     )
 
 

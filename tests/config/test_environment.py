@@ -30,6 +30,7 @@ def find_faults(**variables: str) -> list[str]:
         ("MAX_BODY_BYTES", "1024", 1024),
         ("MAX_FILE_BYTES", "1024", 1024),
         ("MAX_ANSWER_BYTES", "2048", 2048),
+        ("FETCH_IMAGES", "off", "off"),
         ("MAX_IN_FLIGHT", "1", 1),
         ("MAX_WAITING", "7", 7),
         ("GRACE_S", "0", 0),

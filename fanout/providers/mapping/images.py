@@ -1,9 +1,7 @@
-"""Images fetched for providers that take only their bytes, from nowhere but the public internet.
+"""Images whose addresses stand in a request, fetched for providers that take only their bytes.
 
-The address comes from a stranger, and this machine can reach what the stranger cannot: its own ports, its neighbours, the
-cloud's metadata service. So no socket is opened before the address it leads to has been checked, whether that stood in the
-URL, came from DNS or from a redirect; and the connection goes to that address, not to the name again, which could by then have
-another.
+A caller chooses their number and size, so their memory has bounds: each image is fetched once for all calls of a request, and
+what a request and the process hold of them is counted as it arrives.
 """
 
 from __future__ import annotations
@@ -11,41 +9,37 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
-import aiohttp
-from aiohttp import hdrs
-from yarl import URL
-
+from fanout.core.errors import ProviderError
 from fanout.core.messages import Content, ImagePart
-from fanout.core.schema import Call
-from fanout.providers.mapping.data_urls import (
-    MAX_IMAGE_BYTES,
-    Image,
-    decode_data_url,
-    image_error,
-    images_error,
-    is_data_url,
-    recognize_image,
-    size_error,
-)
-from fanout.providers.mapping.public_addresses import Network, PublicSocketFactory
+from fanout.core.schema import Call, Failure, RequestScope
+from fanout.limits.shared_capacity import SharedCapacity
+from fanout.providers.mapping.data_urls import image_error, images_error, is_data_url
+from fanout.providers.mapping.image_download import fetch_image
+from fanout.providers.mapping.public_addresses import Network
 
-TIMEOUT_S = 10.0
-"""For one image, from the first look-up to the last byte, redirects included."""
-MAX_REDIRECTS = 3
 MAX_IMAGES = 20
 """In one call. Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ImageBlock.html"""
+MAX_REQUEST_BYTES = 32 * 2**20
+"""Of all images that are fetched for one request: as many as a request may hold itself."""
+HELD_BYTES = SharedCapacity(256 * 2**20)
+"""Of the images that are fetched for all running requests of the process."""
+NO_ROOM = Failure("rate_limit", "no memory is free for images of requests now; try again later", code="images_busy")
+_IMAGES: WeakKeyDictionary[RequestScope, RequestImages] = WeakKeyDictionary()
+"""The images of each running request; they go when its last call does."""
 
 
-async def inline_images(call: Call, *, allowed: Collection[Network] = ()) -> Call:
+async def inline_images(call: Call, *, is_allowed: bool = True, allowed: Collection[Network] = ()) -> Call:
     """Return the call with data: URLs in the place of all its images' addresses.
 
     Args:
         call: whose messages may hold images.
+        is_allowed: whether images may be fetched at all.
         allowed: networks that may be fetched from although they are not public. For tests.
 
     Raises:
-        ProviderError: `bad_request`, `param` being `images`.
+        ProviderError: `bad_request`, `param` being `images`; `rate_limit` where the process holds too many.
     """
     messages = call.query.messages or ()
     urls = dict.fromkeys(part.url for message in messages for part in _list_images(message.content))
@@ -54,9 +48,12 @@ async def inline_images(call: Call, *, allowed: Collection[Network] = ()) -> Cal
     to_fetch = [url for url in urls if not is_data_url(url)]
     if not to_fetch:
         return call
+    if not is_allowed:
+        raise image_error("is an address, and none is fetched here (FANOUT_FETCH_IMAGES=off); send it as a data: URL")
+    images = _IMAGES.setdefault(call.scope, RequestImages())
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = {url: group.create_task(_fetch_as_data_url(url, allowed)) for url in to_fetch}
+            tasks = {url: group.create_task(images.get(url, allowed)) for url in to_fetch}
     except BaseExceptionGroup as failures:  # the first that failed ended the others
         raise failures.exceptions[0] from None
     data_urls = {url: task.result() for url, task in tasks.items()}
@@ -64,9 +61,56 @@ async def inline_images(call: Call, *, allowed: Collection[Network] = ()) -> Cal
     return replace(call, query=replace(call.query, messages=messages))
 
 
-async def _fetch_as_data_url(url: str, allowed: Collection[Network]) -> str:
-    image = await fetch_image(url, allowed=allowed)
-    return await asyncio.to_thread(lambda: image.url)  # base64 of some megabytes takes some milliseconds
+class RequestImages:
+    """The images of one request, each fetched once, for all of its calls."""
+
+    def __init__(self) -> None:
+        self._capacity = HELD_BYTES
+        self._held = 0
+        self._fetches: dict[str, asyncio.Task[str]] = {}
+        self._waiting: dict[asyncio.Task[str], int] = {}
+
+    def __del__(self) -> None:
+        self._capacity.give_back(self._held)
+
+    async def get(self, url: str, allowed: Collection[Network]) -> str:
+        """Return an image as a data: URL; raise `ProviderError` if it cannot be had, as for every call that wants it."""
+        task = self._fetches.get(url)
+        if task is None:
+            task = self._fetches[url] = asyncio.create_task(self._fetch(url, allowed), name="image")
+        self._waiting[task] = self._waiting.get(task, 0) + 1
+        try:
+            return await asyncio.shield(task)
+        except ProviderError as error:
+            raise ProviderError(error.failure) from None  # one of its own for each call: they are raised side by side
+        finally:
+            self._waiting[task] -= 1
+            if not self._waiting[task]:
+                del self._waiting[task]
+                if not task.done():  # nobody wants it any more
+                    task.cancel()
+                    del self._fetches[url]
+
+    async def _fetch(self, url: str, allowed: Collection[Network]) -> str:
+        took = 0
+
+        def take(size: int) -> None:
+            nonlocal took
+            if self._held + size > MAX_REQUEST_BYTES:
+                raise images_error(f"the images of the request have over {MAX_REQUEST_BYTES:,} bytes together")
+            if not self._capacity.take_now(size):
+                del self._fetches[url]  # another attempt may find room
+                raise ProviderError(NO_ROOM)
+            self._held += size
+            took += size
+
+        try:
+            image = await fetch_image(url, allowed=allowed, on_bytes=take)
+            return await asyncio.to_thread(lambda: image.url)  # base64 of some megabytes takes some milliseconds
+        except BaseException:
+            self._held -= took
+            self._capacity.give_back(took)
+            raise
 
 
 def _list_images(content: Content | None) -> list[ImagePart]:
@@ -79,77 +123,3 @@ def _replace_urls(content: Content | None, data_urls: dict[str, str]) -> Content
     return tuple(
         replace(part, url=data_urls.get(part.url, part.url)) if isinstance(part, ImagePart) else part for part in content
     )
-
-
-async def fetch_image(
-    url: str, *, allowed: Collection[Network] = (), max_bytes: int = MAX_IMAGE_BYTES, timeout_s: float = TIMEOUT_S
-) -> Image:
-    """Return the image at an address. Redirects are followed, each address checked as the first was.
-
-    Args:
-        url: http(s) or data.
-        allowed: networks that may be fetched from although they are not public. For tests.
-        max_bytes: of the image.
-        timeout_s: for all of it.
-
-    Raises:
-        ProviderError: `bad_request`: there is none, or its address is forbidden.
-    """
-    if is_data_url(url):
-        return decode_data_url(url)
-    sockets = PublicSocketFactory(allowed)
-    # No DNS cache and no kept connection: each check holds for this very connection.
-    connector = aiohttp.TCPConnector(socket_factory=sockets, use_dns_cache=False, force_close=True)
-    try:
-        # Without `trust_env`: behind a proxy the address that is checked would be the proxy's.
-        async with (
-            asyncio.timeout(timeout_s),
-            aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as session,
-        ):
-            return recognize_image(await _download(session, _parse_url(url), max_bytes))
-    except TimeoutError:
-        raise image_error(f"could not be fetched within {timeout_s:g} s") from None
-    except (aiohttp.ClientError, OSError):
-        if sockets.has_refused:
-            raise image_error("is at an address that is not public, where none is fetched from") from None
-        raise image_error("could not be fetched: no such server, or its answer broke off") from None
-
-
-async def _download(session: aiohttp.ClientSession, url: URL, max_bytes: int) -> bytes:
-    headers = {"User-Agent": "fanout", "Accept": "image/png,image/jpeg,image/gif,image/webp", "Accept-Encoding": "identity"}
-    for _ in range(MAX_REDIRECTS + 1):
-        # Redirects are followed by hand, each address checked.
-        async with session.get(url, headers=headers, allow_redirects=False) as response:
-            location = response.headers.get(hdrs.LOCATION)
-            if response.status in (301, 302, 303, 307, 308) and location is not None:
-                url = _parse_url(location, url)
-                continue
-            if response.status != 200:
-                raise image_error(f"could not be fetched: its server answered HTTP {response.status}")
-            return await _read_body(response, max_bytes)
-    raise image_error(f"could not be fetched: it was redirected more than {MAX_REDIRECTS} times")
-
-
-async def _read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
-    """Return the body. Its bytes are counted as they come: the stated length bounds nothing."""
-    if (response.content_length or 0) > max_bytes:
-        raise size_error(max_bytes)
-    body = bytearray()
-    while piece := await response.content.readany():
-        body += piece
-        if len(body) > max_bytes:
-            raise size_error(max_bytes)
-    return bytes(body)
-
-
-def _parse_url(text: str, base: URL | None = None) -> URL:
-    try:
-        url = URL(text) if base is None else base.join(URL(text))
-        host, port = url.host, url.port
-    except ValueError:
-        raise image_error("has a malformed address") from None
-    if url.scheme not in ("http", "https") or not host or not port:
-        raise image_error("has an address that is neither http:// nor https:// nor data:")
-    if url.user is not None or url.password is not None:
-        raise image_error("has an address with a user or password")
-    return url

@@ -6,6 +6,7 @@ import asyncio
 import io
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from typing import ClassVar, NamedTuple
 
 import aiohttp
@@ -17,6 +18,7 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, OtherPart, TextPart
 from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
+from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.redact import SecretGuard
@@ -27,6 +29,11 @@ MAX_INLINE_PARSE_BYTES = 256 * 1024
 """A longer body takes over a millisecond to parse, so it is parsed in a thread."""
 MAX_INLINE_ENCODE_CHARACTERS = 2**20
 """A longer query is encoded in a thread: 0.6 ms per million characters (2026-11-20, `to_json`)."""
+BODIES = SharedCapacity(512 * 2**20)
+"""Characters of all requests that are on their way: one large request to hundreds of models must not take all memory.
+
+Calls that find no room wait within their attempt.
+"""
 LINGER_S = 0.2
 """Time that a stream may take after `[DONE]` to end its body in order, which saves the next call a handshake."""
 
@@ -72,8 +79,7 @@ class HttpProvider(ConfiguredProvider, ABC):
 
     async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         """See `Provider.complete`."""
-        request = await self._encode(call, stream=False)
-        with SecretGuard(self.find_secrets(request.headers)) as guard:
+        async with self._open_request(call, stream=False) as (request, guard):
             try:
                 response = await self._post(request, on_headers)
                 body = await self._read_body(response)
@@ -83,8 +89,7 @@ class HttpProvider(ConfiguredProvider, ABC):
 
     async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         """See `Provider.stream`. Leaving early closes the upstream's connection."""
-        request = await self._encode(call, stream=True)
-        with SecretGuard(self.find_secrets(request.headers)) as guard:
+        async with self._open_request(call, stream=True) as (request, guard):
             try:
                 response = await self._post(request, on_headers)
                 body = await self._read_body(response) if _is_whole(response) else None
@@ -114,6 +119,23 @@ class HttpProvider(ConfiguredProvider, ABC):
                 yield guard.hide(self._close(reader, broken))
             finally:
                 response.close()  # not released: an answer that was not read to its end must end upstream too
+
+    @asynccontextmanager
+    async def _open_request(self, call: Call, *, stream: bool) -> AsyncGenerator[tuple[HttpRequest, SecretGuard]]:
+        """Encode a call; while the context is open its body has its place in memory, and no failure leaves with a secret."""
+        call = await self._inline(call)
+        size = min(count_characters(call.query), BODIES.limit)
+        await BODIES.take(size)
+        try:
+            request = await self._encode(call, stream=stream)
+            with SecretGuard(self.find_secrets(request.headers)) as guard:
+                yield request, guard
+        finally:
+            BODIES.give_back(size)
+
+    async def _inline(self, call: Call) -> Call:
+        """Return the call with all that its body must hold itself."""
+        return call
 
     async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
         if count_characters(call.query) > MAX_INLINE_ENCODE_CHARACTERS:

@@ -16,7 +16,7 @@ from fanout.core.schema import Call, Completion
 from fanout.providers.mapping.error_objects import parse_error_body
 from fanout.providers.mapping.images import inline_images
 from fanout.providers.mapping.public_addresses import Network
-from fanout.providers.transport.http import HttpProvider, HttpRequest
+from fanout.providers.transport.http import HttpProvider
 
 VERSION = re.compile(r"/v\d+(?:(?:alpha|beta)\d*)?$")
 
@@ -72,5 +72,5 @@ class InliningProvider(JsonProvider):
     allowed_networks: Collection[Network] = ()
     """May be fetched from although they are not public. For tests."""
 
-    async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
-        return await super()._encode(await inline_images(call, allowed=self.allowed_networks), stream=stream)
+    async def _inline(self, call: Call) -> Call:
+        return await inline_images(call, is_allowed=self.settings.fetch_images, allowed=self.allowed_networks)
