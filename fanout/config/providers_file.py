@@ -130,6 +130,8 @@ class ParametersRow(Row):
     rename: dict[str, str] = {}
     clamp: dict[ClampableName, Ends] = {}
     """Name → [lowest, highest]."""
+    max_stops: int | None = Field(None, ge=1)
+    """Stop sequences that the host takes, where not as many as its format: those beyond are cut, and reported."""
 
 
 class ProviderRow(Row):

@@ -49,6 +49,8 @@ def _to_fault(detail: ErrorDetails, model: type[BaseModel]) -> Fault:
     # The message of a validator of ours is a whole sentence, with the value where it is safe to show.
     if kind == "value_error":
         return Fault(to_json_path(location), wrong)
+    if kind in ("too_short", "string_too_short") and not detail["input"]:
+        return Fault(to_json_path(location), f"is empty: {wrong[0].lower()}{wrong[1:].partition(' after validation')[0]}")
     # A text where another type belongs may be a key or a prompt in the wrong place.
     shown = _show_value(detail["input"], text=not kind.endswith("_type"))
     return Fault(to_json_path(location), f"{shown} is not allowed: {wrong[0].lower()}{wrong[1:]}")

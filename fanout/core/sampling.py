@@ -18,7 +18,8 @@ from fanout.core.json_text import JsonObject
 
 INT64 = 2**63
 """End of the whole numbers that every server on the way can read."""
-MAX_STOPS = 4
+MAX_STOPS = 64
+"""Stop sequences of a request; what a provider takes stands in its table, and some contracts publish a limit of their own."""
 Range = tuple[float | None, float | None]
 """Lowest and highest value; `None`: no end."""
 
@@ -38,19 +39,21 @@ def _to_list(value: object) -> object:
     return [value] if isinstance(value, str) else list(value) if isinstance(value, tuple) else value
 
 
-_StopList = Annotated[
-    list[str],
-    Field(min_length=1, max_length=MAX_STOPS),
-    at_most(MAX_STOPS, "sequences"),
-    BeforeValidator(_to_list),  # runs before the count above: a text is one sequence, not as many as it has letters
-    WithJsonSchema(
-        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MAX_STOPS}]}
-    ),
-]
+def _up_to_stops(most: int) -> GetPydanticSchema:
+    """Return the schema of up to so many stop sequences; one that is a text by itself is a list of one."""
+    array = {"type": "array", "items": {"type": "string"}, "maxItems": most}
+    taken = Annotated[
+        list[str],
+        at_most(most, "sequences"),
+        BeforeValidator(_to_list),  # runs before the count above: a text is one sequence, not as many as it has letters
+        WithJsonSchema({"anyOf": [{"type": "string"}, array]}),
+    ]
+    return GetPydanticSchema(lambda _, handler: handler(taken))
+
+
 Bias = Annotated[float, Field(ge=-100, le=100), AfterValidator(lambda bias: int(bias) if bias.is_integer() else bias)]
 """A whole one stays whole on its way: some servers refuse `50.0` for an integer."""
 _BiasDict = Annotated[dict[str, Bias], at_most(2048, "tokens")]
-Stop = Annotated[tuple[str, ...], GetPydanticSchema(lambda _, handler: handler(_StopList))]
 Biases = Annotated[Mapping[str, float], GetPydanticSchema(lambda _, handler: handler(_BiasDict))]
 
 
@@ -76,9 +79,10 @@ class Sampling:
     seed: Annotated[
         int | None, Field(ge=-INT64, lt=INT64, description="The same seed gives the same answer, where the provider can.")
     ] = None
-    stop: Annotated[Stop | None, Field(description="Up to four sequences to stop before; none of them is in the answer.")] = (
-        None
-    )
+    stop: Annotated[
+        Annotated[tuple[str, ...], _up_to_stops(MAX_STOPS)] | None,
+        Field(description="Sequences to stop before; none of them is in the answer. `[]`: none."),
+    ] = None
     presence_penalty: Annotated[
         float | None, Field(ge=-2, le=2, description="Above 0: tokens that occurred already become less likely.")
     ] = None
@@ -130,10 +134,13 @@ def range_of(name: str) -> Range:
 
 
 def annotate(field_name: str, name: str, limits: Range | None = None) -> Any:
-    """Return the annotation of a field that stands for the parameter `name`, with the limits of its contract."""
+    """Return the annotation of a field for the parameter `name`, with the limits of its contract: of `stop`, their number."""
     description = DESCRIPTIONS[name] if field_name == name else f"Another name of `{name}`."
-    if limits is None:
-        annotation: Any = Annotated[_ANNOTATIONS[name], Field(description=description)]
+    if name == "stop" and limits is not None and limits[1] is not None:
+        stops = Annotated[tuple[str, ...], _up_to_stops(int(limits[1]))]
+        annotation: Any = Annotated[stops | None, Field(description=description)]
+    elif limits is None:
+        annotation = Annotated[_ANNOTATIONS[name], Field(description=description)]
     else:
         annotation = Annotated[_TYPES[name], Field(description=description, ge=limits[0], le=limits[1])]
     return annotation if field_name == name else Annotated[annotation, _agree_with(name)]

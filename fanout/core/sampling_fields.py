@@ -27,7 +27,7 @@ class SamplingFields(BaseModel):
     Class arguments:
         takes: the names of its fields, in their order, before those that the class declares itself.
         spellings: fields that bear another name than the parameter they stand for.
-        ranges: ranges of this contract, where they are not those of `Sampling`.
+        ranges: ranges of this contract, where they are not those of `Sampling`; of `stop`, the number of sequences.
     """
 
     spellings: ClassVar[Mapping[str, str]] = {}
@@ -61,7 +61,7 @@ class SamplingFields(BaseModel):
             if spelling in written and given.get(name) is None:
                 given[name] = getattr(self, spelling)
         if given.get("stop") is not None:
-            given["stop"] = tuple(given["stop"])
+            given["stop"] = tuple(given["stop"]) or None
         return given
 
 

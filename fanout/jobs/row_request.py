@@ -46,7 +46,7 @@ class RowRequestBuilder:
         item = from_json(body)
         parameters = {**self._sampling, **item.get("parameters", {})}
         if parameters.get("stop") is not None:
-            parameters["stop"] = tuple(parameters["stop"])
+            parameters["stop"] = tuple(parameters["stop"]) or None
         if self._spec.repeats > 1:
             parameters["n"] = self._spec.repeats  # planned as calls of their own, whatever the provider makes of `n`
         messages = None

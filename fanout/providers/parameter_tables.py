@@ -29,7 +29,7 @@ OPENAI_TEXT = _build_table(
     Rule("n", 1, 128),
     Rule("best_of", 1, 20, omit=(0,)),
     Rule("seed"),
-    Rule("stop", omit=((),)),
+    Rule("stop", omit=((),), most=4),
     Rule("presence_penalty", -2, 2),
     Rule("frequency_penalty", -2, 2),
     Rule("logit_bias"),
@@ -147,7 +147,7 @@ GEMINI = _build_table(
     top_p=Rule("topP", 0, 1),
     top_k=Rule("topK", positive=True),
     n=Rule("candidateCount", 1, 8),
-    stop=Rule("stopSequences", omit=((),)),
+    stop=Rule("stopSequences", omit=((),), most=5),
     presence_penalty=Rule("presencePenalty", -2, 2),
     frequency_penalty=Rule("frequencyPenalty", -2, 2),
     logprobs=Rule("logprobs", 0, 20, expand=_expand_gemini_logprobs),
@@ -186,7 +186,7 @@ COHERE = _build_table(
     Rule("frequency_penalty", 0, 1, omit=(0,)),
     top_p=Rule("p", 0.01, 0.99),
     top_k=Rule("k", 0, 500, omit=OFF),
-    stop=Rule("stop_sequences", omit=((),)),
+    stop=Rule("stop_sequences", omit=((),), most=5),
     logprobs=Rule("logprobs", 0, 0, expand=_expand_cohere_logprobs),
 )
 
@@ -237,7 +237,7 @@ SCALE_V4 = _build_table(
     Rule("temperature", 0, 1),
     Rule("presence_penalty"),
     Rule("frequency_penalty"),
-    stop=Rule("stop_sequences", omit=((),)),
+    stop=Rule("stop_sequences", omit=((),), most=4),
     top_p=Rule("topP", 0, 1),
     top_k=Rule("topK"),
 )
@@ -256,6 +256,6 @@ LLM_ENGINE = _build_table(
     Rule("top_k", -1),
     Rule("top_p", 0, 1),
     max_tokens=Rule("max_new_tokens", 1),
-    stop=Rule("stop_sequences", omit=((),)),
+    stop=Rule("stop_sequences", omit=((),), most=4),
     logprobs=Rule("return_token_log_probs", expand=_expand_llm_engine_logprobs),
 )

@@ -30,6 +30,8 @@ class Rule:
     """0 and less have no meaning here, and no value comes near them: they are ignored, not clamped."""
     exact: bool = False
     """The nearer end would mean something else (another seed): values outside are ignored, not clamped."""
+    most: int | None = None
+    """Items that a list may have; those beyond are cut, and reported."""
     expand: Callable[[int], Mapping[str, object]] | None = None
     """Returns the provider's fields, where one of our parameters becomes several."""
 
@@ -80,6 +82,8 @@ def accept(table: Table, overrides: ParametersRow, passthrough: frozenset[str] |
     for name, (low, high) in overrides.clamp.items():
         rule = rules.get(name, Rule(name))
         rules[name] = replace(rule, low=_combine(max, rule.low, low), high=_combine(min, rule.high, high))
+    if overrides.max_stops is not None and "stop" in rules:
+        rules["stop"] = replace(rules["stop"], most=overrides.max_stops)
     for name in overrides.drop:
         rules.pop(name, None)
     return AcceptedParameters(rules, passthrough, frozenset(overrides.drop), dict(overrides.rename))
@@ -113,6 +117,8 @@ def fit(query: Query, accepted: AcceptedParameters) -> FittedParameters:
                 adjusted[name] = (wanted, value)
             if value in rule.omit:  # clamping may have reached a value that is expressed by omission
                 continue
+        elif rule.most is not None and len(value) > rule.most:
+            adjusted[name], value = (value, value[: rule.most]), value[: rule.most]
         if rule.expand is None:
             sent[rule.name] = value
         else:

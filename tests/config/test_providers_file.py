@@ -126,7 +126,7 @@ def test_a_full_row_is_read_unchanged(tmp_path: Path) -> None:
         connect_timeout_s=1,
         retries={"attempts": 1, "max_delay_s": 0},
         default_kind="both",
-        parameters={"drop": ["seed"], "rename": {"top_k": "k"}, "clamp": {"top_p": [0.1, None]}},
+        parameters={"drop": ["seed"], "rename": {"top_k": "k"}, "clamp": {"top_p": [0.1, None]}, "max_stops": 16},
         prices="",
     )
     row = load_own_settings(tmp_path, rows).providers["p"].row

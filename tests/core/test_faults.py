@@ -33,6 +33,7 @@ class Outer(BaseModel):
     listed: list[Annotated[Inner, Field()] | None] = []
     mapped: dict[str, Inner | str] = {}
     number: float | None = Field(None, alias="$number")
+    some: Annotated[list[int], Field(min_length=1)] = [1]
 
 
 def find_faults(text: str) -> list[Fault]:
@@ -54,6 +55,7 @@ def find_faults(text: str) -> list[Fault]:
         ('{"name":["sk-1"]}', "name", "a list is not allowed: input should be a valid string", None),
         ('{"name":{"a":"sk-1"}}', "name", "an object is not allowed: input should be a valid string", None),
         ("[]", "", "a list is not allowed: input should be an object", None),
+        ('{"name":"a","some":[]}', "some", "is empty: list should have at least 1 item", None),
     ],
 )
 def test_a_fault_names_its_place_and_what_is_allowed_but_shows_nothing_that_may_be_a_secret(
@@ -66,7 +68,7 @@ def test_a_fault_names_its_place_and_what_is_allowed_but_shows_nothing_that_may_
     ("text", "path", "hint"),
     [
         ('{"name":"a","nmae":1}', "nmae", "unknown field `nmae`; did you mean `name`?"),
-        ('{"name":"a","zzz":1}', "zzz", "unknown field `zzz`; known: name, inner, listed, mapped, $number"),
+        ('{"name":"a","zzz":1}', "zzz", "unknown field `zzz`; known: name, inner, listed, mapped, $number, some"),
         ('{"name":"a","inner":{"siez":1}}', "inner.siez", "unknown field `siez`; did you mean `size`?"),
         ('{"name":"a","listed":[null,{"kid":1}]}', "listed[1].kid", "unknown field `kid`; did you mean `kind`?"),
         ('{"name":"a","mapped":{"x/y":{"siz":1}}}', 'mapped["x/y"].Inner.siz', "unknown field `siz`; did you mean `size`?"),

@@ -123,6 +123,13 @@ def test_a_value_that_is_expressed_by_omission_is_omitted() -> None:
     assert fit_parameters({"top_p": Rule("top_p", omit=(1,))}, top_p=1.0) == FittedParameters({}, (), {})
 
 
+def test_more_stop_sequences_than_a_host_takes_are_cut_and_reported() -> None:
+    stops = ("a", "b", "c", "d", "e")
+    assert fit_parameters(stop=stops) == FittedParameters({"stop": stops[:4]}, (), {"stop": (stops, stops[:4])})
+    assert fit_parameters(stop=stops[:4]) == FittedParameters({"stop": stops[:4]}, (), {})
+    assert fit_parameters(row=ParametersRow(max_stops=5), stop=stops) == FittedParameters({"stop": stops}, (), {})
+
+
 def test_a_value_without_a_meaning_is_ignored_not_clamped() -> None:
     """A multiplicative penalty has no negative values, and no conversion between the scales is known."""
     table = {"repetition_penalty": Rule("repetition_penalty", positive=True)}

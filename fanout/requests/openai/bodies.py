@@ -27,7 +27,7 @@ SHARED_PARAMETERS = tuple(name for name in SAMPLING_NAMES if name not in ("best_
 """Parameters of both endpoints; the others are those of text completions."""
 
 
-class OpenAiSampling(SamplingFields, takes=SHARED_PARAMETERS, ranges={"user": (None, None)}):
+class OpenAiSampling(SamplingFields, takes=SHARED_PARAMETERS, ranges={"user": (None, None), "stop": (0, 4)}):
     """Parameters of both endpoints. Fields not named here go on to OpenAI-compatible providers as they are.
 
     Samples are one upstream call if the provider has `n`, else a call each.

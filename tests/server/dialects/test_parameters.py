@@ -39,7 +39,7 @@ RANGES: list[tuple[str, list[Any], list[Any]]] = [
     ("n", [1, 2, None], [0, 129, -1, 1.0]),
     ("best_of", [0, 1, 20, None], [-1, 21]),
     ("seed", [-(2**63), 2**63 - 1, 0, None], [2**63, -(2**63) - 1, 1.5]),
-    ("stop", ["a", ["a"], ["a", "b", "c", "d"], None], [[], ["a"] * 5, 1, [1]]),
+    ("stop", ["a", ["a"], ["a", "b", "c", "d"], [], ["a"] * 64, None], [["a"] * 65, 1, [1]]),
     ("presence_penalty", [-2, 2, None], [-2.1, 2.1]),
     ("frequency_penalty", [-2, 2, None], [-2.1, 2.1]),
     ("repetition_penalty", [-2, 2, None], [-2.1, 2.1]),
@@ -109,7 +109,7 @@ async def test_one_answer_names_every_wrong_field(embedded_client: Client) -> No
         best_of=2,
         timeout_s=601,
         return_when=9_000,
-        stop=["a"] * 5,
+        stop=["a"] * 65,
         tempature=1,
         metadata={"k": 1},
     )

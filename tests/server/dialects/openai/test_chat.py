@@ -21,7 +21,7 @@ RANGES: dict[str, tuple[list[Any], list[Any]]] = {
     "top_p": ([0, 1], [-0.1, 1.1]),
     "top_k": ([-1, 5], [-2]),
     "n": ([1, 3], [0, 129]),
-    "stop": (["a", ["a", "b", "c", "d"]], [[], ["a"] * 5, 1]),
+    "stop": (["a", ["a", "b", "c", "d"], []], [["a"] * 5, 1]),
     "frequency_penalty": ([-2, 2], [-2.1, 2.1]),
     "presence_penalty": ([-2, 2], [-2.1, 2.1]),
     "repetition_penalty": ([-2, 2], [-2.1, 2.1]),
