@@ -129,7 +129,7 @@ async def test_callers_own_keys_are_shown_together_and_cannot_be_recognized(upst
 async def test_providers_need_a_key_like_all_other_paths(upstream: Upstream, tmp_path: Path) -> None:
     async with serve(write_config(upstream, tmp_path), FANOUT_API_KEYS="key-one-abcdefghij") as server:
         assert (await Client(server).send("GET", "/v1/providers")).status == 401
-        assert set(await get_providers(server, Authorization="Bearer k-1234567")) == {"up", "local", "needy"}
+        assert set(await get_providers(server, Authorization="Bearer key-one-abcdefghij")) == {"up", "local", "needy"}
 
 
 def make_outcome(result: Completion | Failure, call_s: float = 0.1, *, guest: bool = False) -> Outcome:
