@@ -27,7 +27,7 @@ def write_config(upstream: Upstream, folder: Path) -> Path:
 
 
 async def read_answer(request: Any) -> tuple[int, Any]:
-    """Return the status and JSON of an answer: `await read_answer(session.get(…))`."""
+    """Return the status and JSON of the answer to a request that is not yet sent, such as `session.get(…)`."""
     async with request as response:
         return response.status, await response.json()
 

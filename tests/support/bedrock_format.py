@@ -37,7 +37,10 @@ def build_answer(*texts: str, stop: str = "end_turn", **more: Any) -> dict[str, 
 
 
 def encode_frame(payload: Any, **headers: str) -> bytes:
-    """Encode a message of AWS's event stream. Source: https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html"""
+    """Encode a message of AWS's event stream.
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/API/RESTSelectObjectAppendix.html
+    """
     data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     head = b"".join(
         pack("!B", len(name) + 1) + b":" + name.replace("_", "-").encode() + b"\x07" + pack("!H", len(text)) + text.encode()

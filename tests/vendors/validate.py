@@ -1,4 +1,4 @@
-"""Validates requests with the vendors' own types. Run by the python of the environment `vendors`, where those are.
+"""Validation of requests with the vendors' own types, run in the environment `vendors`, which has them.
 
 usage: python validate.py < requests > report
 Requests: a JSON list of `{"name", "format", "body"}`. Report: a JSON object, name → the faults found.
@@ -32,10 +32,10 @@ def find(path: str) -> Any:
 
 
 def check_typed_dict(path: str) -> Check:
-    """A vendor's TypedDict; unknown fields are faults at every depth, unless the vendor allows them."""
+    """Return the check against a vendor's TypedDict; unknown fields are faults at every depth, unless the vendor allows them."""
 
     def check(body: Body) -> list[str]:
-        adapter = build_strict(path)  # kept while it is read: what is validated late needs it
+        adapter = build_strict(path)  # kept alive while values are validated late
         try:
             exhaust(adapter.validate_python(body))
         except ValidationError as error:
@@ -53,7 +53,7 @@ def build_strict(path: str) -> TypeAdapter[Any]:
 
 
 def forbid(annotation: Any, seen: set[int]) -> None:
-    """Makes every TypedDict within an annotation refuse what it does not name."""
+    """Make every TypedDict within an annotation refuse unknown fields."""
     if id(annotation) in seen:
         return
     seen.add(id(annotation))
@@ -68,7 +68,7 @@ def forbid(annotation: Any, seen: set[int]) -> None:
 
 
 def exhaust(value: Any) -> None:
-    """Reads to the end what pydantic validates only when it is read (`Iterable[…]`)."""
+    """Read values to their end that pydantic validates only then (`Iterable[…]`)."""
     if isinstance(value, dict):
         for item in value.values():
             exhaust(item)
@@ -78,7 +78,7 @@ def exhaust(value: Any) -> None:
 
 
 def check_model(path: str) -> Check:
-    """A vendor's pydantic model."""
+    """Return the check against a vendor's pydantic model."""
 
     def check(body: Body) -> list[str]:
         return check_type(find(path), body)
@@ -87,7 +87,7 @@ def check_model(path: str) -> Check:
 
 
 def check_type(wanted: Any, value: Any, path: str = "") -> list[str]:
-    """The faults of a value of a type made of models; what a model does not name is one."""
+    """Return the faults of a value of a type made of models; unknown fields are faults."""
     try:
         made = TypeAdapter(wanted).validate_python(value)
     except ValidationError as error:
@@ -117,13 +117,13 @@ def choose_by_stream(whole: Check, streamed: Check) -> Check:
 
 
 def check_stainless(module: str) -> Check:
-    """The two TypedDicts of the generator that most vendors use."""
+    """Return the check against the two TypedDicts of the generator that most vendors use."""
     name = f"{module}.completion_create_params:CompletionCreateParams"
     return choose_by_stream(check_typed_dict(f"{name}NonStreaming"), check_typed_dict(f"{name}Streaming"))
 
 
 def check_gemini(body: Body) -> list[str]:
-    """Google's types for each field of a request."""
+    """Check each field of a request against Google's type for it."""
     content, tool = find("google.genai.types:Content"), find("google.genai.types:Tool")
     fields = {
         "contents": types.GenericAlias(list, (content,)),
@@ -151,7 +151,7 @@ def check_fields(fields: Mapping[str, Any], required: tuple[str, ...], body: Bod
 
 
 def check_botocore(operation: str) -> Check:
-    """AWS's own service model."""
+    """Return the check against AWS's service model."""
 
     def check(body: Body) -> list[str]:
         service = find("botocore.session:Session")().get_service_model("bedrock-runtime")

@@ -29,7 +29,7 @@ class OpenJobs:
     store: Store
 
     async def create(self, count: int, *models: str | Mapping[str, Any], **spec: Any) -> Job:
-        """Create a job of so many prompts, `q0`, `q1`, …"""
+        """Create a job of so many prompts: `q0`, `q1` and so on."""
         named = tuple({"model": model} if isinstance(model, str) else model for model in models)
         return await self.manager.create(JobSpec(models=named, **spec), make_rows(count))
 
