@@ -32,7 +32,7 @@ def find(path: str) -> Any:
 
 
 def check_typed_dict(path: str) -> Check:
-    """Return the check against a vendor's TypedDict; unknown fields are faults at every depth, unless the vendor allows them."""
+    """Return the check against a vendor's TypedDict; unknown fields are faults at any depth unless the vendor allows them."""
 
     def check(body: Body) -> list[str]:
         adapter = build_strict(path)  # kept alive while values are validated late
