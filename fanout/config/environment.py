@@ -56,6 +56,8 @@ class Environment(BaseModel):
     """Largest request body"""
     max_file_bytes: int = Field(200 * 10**6, ge=1024)
     """Largest file that may be uploaded as the input of a job"""
+    max_job_bytes: int = Field(4 * 2**30, ge=1024)
+    """Most bytes of a job's input: unpacked, and as its prompts and columns are stored"""
     max_answer_bytes: int = Field(16 * 2**20, ge=1024)
     """Largest answer accepted from a provider"""
     fetch_images: Literal["on", "off"] = "on"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import islice
 
 from fanout.core.errors import Fault, RequestError
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import Job, RequestBuilder
+from fanout.jobs.loading import LoadingBudget, load_in_thread
 from fanout.store.jobs.inputs import ROWS_AT_ONCE
 from fanout.store.jobs.job_store import JobStore
 
@@ -17,17 +18,17 @@ ParsedRow = tuple[int, str | None, str | None]
 
 
 async def find_input_differences(
-    store: JobStore, job: Job, builder: RequestBuilder, rows: Iterable[InputRow | BadRow]
+    store: JobStore, job: Job, builder: RequestBuilder, rows: Iterable[InputRow | BadRow], max_bytes: int
 ) -> list[Fault]:
     """Return one fault, or none where every row is the same. How the file is written does not matter.
 
     The rows of the other input are read in a thread.
     """
-    source = iter(rows)
+    source, budget = iter(rows), LoadingBudget(max_bytes)
     after, count, changed, first = -1, 0, 0, 0
     while True:
         items = (await store.inputs.read_chunk(job.number, after)).items
-        parsed = await asyncio.to_thread(_parse_chunk, source, builder, len(items) or ROWS_AT_ONCE)
+        parsed = await load_in_thread(partial(_parse_chunk, source, builder, len(items) or ROWS_AT_ONCE), budget)
         if not items and not parsed:
             break
         after = items[-1].item if items else after

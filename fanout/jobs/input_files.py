@@ -18,12 +18,26 @@ from typing import Any, BinaryIO
 from fanout.core.errors import Fault, RequestError
 from fanout.jobs.input_formats.parquet import import_pyarrow, read_parquet_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow
-from fanout.jobs.input_formats.text import read_csv_rows, read_json_rows, read_tsv_rows
+from fanout.jobs.input_formats.text import read_csv_rows, read_json_rows, read_text_rows, read_tsv_rows
+from fanout.jobs.loading import BudgetedStream
 
-SUFFIXES: Mapping[str, str] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
+SUFFIXES: Mapping[str, str] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "txt",
+    ".parquet": "parquet",
+}
 TYPED_FORMATS = frozenset({"jsonl"})
 """Formats in which a number is a number; in the others `"5"` may be one, and a cell may hold JSON."""
-READERS = {"jsonl": read_json_rows, "csv": read_csv_rows, "tsv": read_tsv_rows, "parquet": read_parquet_rows}
+READERS = {
+    "jsonl": read_json_rows,
+    "csv": read_csv_rows,
+    "tsv": read_tsv_rows,
+    "txt": read_text_rows,
+    "parquet": read_parquet_rows,
+}
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -80,5 +94,5 @@ def _open(source: Path | BinaryIO, stack: ExitStack, *, unpack: bool) -> BinaryI
         stream = io.BufferedReader(stream)
         stack.callback(stream.detach)  # else it would close the caller's stream with itself
     if unpack and stream.peek(2)[:2] == GZIP_MAGIC:
-        return stack.enter_context(GzipFile(fileobj=stream))  # type: ignore[return-value]
+        return io.BufferedReader(BudgetedStream(stack.enter_context(GzipFile(fileobj=stream))))
     return stream  # type: ignore[no-any-return]

@@ -16,13 +16,19 @@ from fanout.core.usage import Usage
 from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobSpec
+from fanout.jobs.loading import LoadingBudget, load_in_thread
 from fanout.jobs.planner import JobPlanner, fingerprint_names
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import InputItem, JobChange, NewJobRow
 
 MAX_FAULTS = 1_000
 MAX_BAD_ROWS = 100_000  # after them the rest is not read
+MAX_FAULT_CHARS = 1_000
+"""Of a fault's path, and of its message: both may quote what the row holds."""
+MAX_ROWS = 10_000_000
 CHUNK_ROWS = 256
+CHUNK_BYTES = 16 * 2**20
+"""Bytes of prompts and columns after which a chunk is written."""
 MAX_MODELS = 1_000
 """Different models that the requests of one job may name."""
 RENEWAL_INTERVAL_S = 2.0
@@ -40,7 +46,7 @@ class JobCreator:
     ) -> None:
         intake = Intake(self._planner, spec, account_id, rows)
         async with self._load(_new_row(job_id, account_id, spec, {}, forked_from)) as (number, epoch):
-            while (items := await asyncio.to_thread(intake.read_chunk)) is not None:
+            while (items := await load_in_thread(intake.read_chunk, intake.budget)) is not None:
                 if items and not intake.faults:  # after a fault the rest is only validated
                     await self._store.inputs.add(number, items, epoch)
             # In the database: the ids of a million rows are not held in memory.
@@ -52,7 +58,7 @@ class JobCreator:
     async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> JobEstimate:
         estimate = JobEstimate()
         intake = Intake(self._planner, spec, "", rows, estimate)
-        while await asyncio.to_thread(intake.read_chunk) is not None:
+        while await load_in_thread(intake.read_chunk, intake.budget) is not None:
             pass
         intake.check()
         return estimate
@@ -117,25 +123,37 @@ class Intake:
         self.fingerprint = dict(planner.fingerprint_spec(spec, self._builder))
         self.items = self.units = self._bad_rows = 0
         self.faults: list[Fault] = []
+        self.budget = LoadingBudget(planner.dispatcher.settings.environment.max_job_bytes)
+        self._has_more_faults = False
+        self._stored_bytes = self._chunk_bytes = 0
         self._priced: set[str] = set()
 
     def read_chunk(self) -> list[InputItem] | None:
-        """Return the items of the next rows; `None` at the end."""
+        """Return the items of the next rows, fewer where they are long; `None` at the end."""
         items: list[InputItem] = []
-        read = 0
+        read = self._chunk_bytes = 0
         for row in islice(self._rows, CHUNK_ROWS):
+            self.budget.spend()  # a loading that nobody waits for ends here
             read += 1
             faults = [Fault("", row.reason)] if isinstance(row, BadRow) else self._add_row(row, items)
             if faults:
                 self._bad_rows += 1
-                where = f"line {row.line}"
-                self.faults += [replace(fault, path=f"{where}: {fault.path}" if fault.path else where) for fault in faults]
-        del self.faults[MAX_FAULTS:]  # an answer with a fault for each of a million rows helps nobody
+                self._keep_faults(f"line {row.line}", faults)
+            if self._chunk_bytes > CHUNK_BYTES or self._bad_rows >= MAX_BAD_ROWS:
+                break
         return items if read and self._bad_rows < MAX_BAD_ROWS else None
+
+    def _keep_faults(self, where: str, faults: Sequence[Fault]) -> None:
+        """Keep what is wrong with a row, as far as an answer can tell it."""
+        room = MAX_FAULTS - len(self.faults)
+        self._has_more_faults = self._has_more_faults or len(faults) > room
+        for fault in faults[:room]:
+            path = fault.path[:MAX_FAULT_CHARS]
+            self.faults.append(Fault(f"{where}: {path}" if path else where, fault.message[:MAX_FAULT_CHARS], fault.kind))
 
     def check(self) -> None:
         """Raise `RequestError` with everything that is wrong with the input, if anything is."""
-        if self._bad_rows > len(self.faults):
+        if self._has_more_faults:
             self.faults.append(Fault("", f"{self._bad_rows} rows are bad; not all are listed", "too_many_faults"))
         if not self.items and not self.faults:
             self.faults.append(Fault("input", "holds no row"))
@@ -160,10 +178,21 @@ class Intake:
         self._require_prices(calls)
         if self._estimate:
             self._estimate.add(calls, self._dispatcher.compute_cost)
+        self._count_row(len(body))
         items.append(InputItem(self.items, row.line, custom_id, body))
         self.items += 1
         self.units += len(calls)
         return []
+
+    def _count_row(self, length: int) -> None:
+        """Raise `RequestError` where a job would become too large: a template or a compressed file makes much of little."""
+        self._chunk_bytes += length
+        self._stored_bytes += length
+        if self._stored_bytes > self.budget.max_bytes:
+            sentence = f"holds more than {self.budget.max_bytes:,} bytes of prompts and columns (FANOUT_MAX_JOB_BYTES)"
+            raise RequestError([Fault("input", sentence)])
+        if self.items >= MAX_ROWS:
+            raise RequestError([Fault("input", f"holds more than {MAX_ROWS:,} rows")])
 
     def _require_prices(self, calls: Sequence[Call]) -> None:
         """Raise `RequestError` where a cost limit could not be kept, for the price of a model is not known."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import islice
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
-from fanout.core.errors import Fault
+from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import MessageBody
 from fanout.core.sampling import SAMPLING_NAMES
 from fanout.core.sampling_fields import validate_sampling
 from fanout.core.suggestions import did_you_mean, find_misspelt
+from fanout.jobs.input_formats.rows import MAX_COLUMNS, MAX_NAME_CHARS, UnusableValue
 from fanout.jobs.template import PromptTemplate
 
 ROW_FIELDS = ("prompt", "messages", "system", "reference", "custom_id", "parameters")
@@ -38,6 +40,8 @@ NOT_FOR_ROWS: Mapping[str, str] = {
 }
 """Names that look as if they were sent, and are not."""
 MAX_CUSTOM_ID_CHARS = 512
+MAX_NEAR_NAMES = 100
+"""Missing variables that are reported, and names of the row that are searched for what they may be."""
 NEVER_SENT = ("reference", "custom_id")
 """Fields that keep their meaning although the template uses them as variables."""
 TEXT_OR_JSON = ("stop", "reference")
@@ -81,6 +85,8 @@ def parse_row(
     `null` counts as absent. Unknown names are kept as `values`. Unless the input is `typed`, `"5"` is a number too, and a text
     may hold a list or an object as JSON.
     """
+    if len(values) > MAX_COLUMNS:
+        return [Fault("", f"has {len(values):,} names: at most {MAX_COLUMNS:,} are allowed")]
     row = _RowParser(values, template, typed=typed)
     item = row.parse()
     return row.faults or item
@@ -91,13 +97,16 @@ class _RowParser:
 
     def __init__(self, values: Mapping[str, object], template: PromptTemplate | None, *, typed: bool) -> None:
         self._template, self._typed = template, typed
-        self._given = {name: value for name, value in values.items() if value is not None}
         self._variables = frozenset(template.variables) if template else frozenset()
+        unusable = {name: value for name, value in values.items() if isinstance(value, UnusableValue)}
+        self._given = {name: value for name, value in values.items() if value is not None and name not in unusable}
         # A variable of the template is no parameter, even under a parameter's name: it would change what is sent unseen.
         own = {name: value for name, value in self._given.items() if name in KNOWN and name not in self._variables}
         self._others = {name: value for name, value in self._given.items() if name not in own}
         self._own = own | {name: self._given[name] for name in NEVER_SENT if name in self._given}
-        self.faults: list[Fault] = []
+        # A column that nothing uses never stops a job.
+        self._unusable = {name: value for name, value in unusable.items() if name in KNOWN or name in self._variables}
+        self.faults = [Fault(name, value.reason) for name, value in self._unusable.items()]
 
     def parse(self) -> RowItem:
         """Return the item; it holds only where `faults` stays empty."""
@@ -126,7 +135,7 @@ class _RowParser:
         own = self._own
         if "prompt" in own and "messages" in own:
             self._add_fault("prompt", "stands beside `messages`: a row has one of the two")
-        elif "messages" not in own and "prompt" not in own:
+        elif not {"messages", "prompt"} & (own.keys() | self._unusable.keys()):
             columns = f"this row has {_name_some(self._others)}" if self._others else "this row has neither"
             self._add_fault("prompt", f"is required, or `messages`, or a template; {columns}", "missing_required_parameter")
         elif own.get("prompt") == "":
@@ -138,11 +147,18 @@ class _RowParser:
         for name in ("prompt", "messages"):
             if name in self._own:
                 self._add_fault(name, unused)
-        missing = [name for name in template.variables if name not in self._others]
-        for name in missing:
-            reason = "is a variable of the template, and missing or empty in this row" + did_you_mean(name, self._others)
+        missing = [name for name in template.variables if name not in self._others and name not in self._unusable]
+        near = list(islice(self._others, MAX_NEAR_NAMES))  # of ten thousand columns each comparison would take a while
+        for name in missing[:MAX_NEAR_NAMES]:
+            reason = "is a variable of the template, and missing or empty in this row" + did_you_mean(name, near)
             self._add_fault(name, reason, "missing_required_parameter")
-        return None if missing else template.render({**self._own, **self._others})
+        if missing or self.faults:
+            return None
+        try:
+            return template.render({**self._own, **self._others})
+        except RequestError as error:
+            self.faults += error.faults
+            return None
 
     def _messages(self) -> Sequence[JsonObject] | None:
         messages = self._own.get("messages")
@@ -181,7 +197,9 @@ class _RowParser:
         return validate_sampling(parameters, prefix, self.faults, strict=self._typed)
 
     def _custom_id(self) -> str | None:
-        given = self._own.get("custom_id")  # a table's reader may have made a number of it
+        given = self._own.get("custom_id")  # a table's reader may have made a number of it, and a fraction of a whole one
+        if isinstance(given, float) and given.is_integer():
+            return str(int(given))
         if isinstance(given, int) and not isinstance(given, bool):
             return str(given)
         found = self._text("custom_id")
@@ -218,11 +236,11 @@ def _name_some(names: Iterable[str]) -> str:
 def _find_misnamed(names: Iterable[str], variables: frozenset[str]) -> Iterator[Fault]:
     """Yield a fault for each name that was meant for a known field, or for something a row cannot set."""
     # Without this a typo would silently become a column of the results, after every call was paid for.
-    names = tuple(names)
+    names = dict.fromkeys(names)
     for name in names:
         if name in variables or (name in KNOWN and name != "n"):
             continue
         if name in NOT_FOR_ROWS:
             yield Fault(name, f"{NOT_FOR_ROWS[name]}; rename it, if it is something else")
-        elif (known := find_misspelt(name, MISSPELLABLE)) is not None and known not in names:
+        elif len(name) <= MAX_NAME_CHARS and (known := find_misspelt(name, MISSPELLABLE)) and known not in names:
             yield Fault(name, f"unknown field `{name}`; did you mean `{known}`? If not, rename it", "unknown_parameter")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
+from itertools import islice
 from string import Template
 
 from pydantic_core import to_json
 
 from fanout.core.errors import Fault, RequestError
+from fanout.jobs.input_formats.rows import MAX_ROW_BYTES
 
 # `{{` before a third brace is no match, so that the search goes on at the second: `{` and then `{{name}}`.
 _PATTERN = r"""
@@ -17,6 +20,9 @@ _PATTERN = r"""
     | (?P<braced>(?!))
     | (?P<invalid>\{\{(?!\{))
 """
+MAX_TEMPLATE_CHARS = 2**20
+MAX_FAULTS = 100
+"""Reported of one template."""
 _CLOSED = re.compile(r"\{\{([^{}\n]*)\}\}")
 
 
@@ -33,19 +39,35 @@ class PromptTemplate(Template):
     def __init__(self, text: str) -> None:
         """Check the template: `RequestError` where `{{` is not closed on its line, a name is not valid, or none is there."""
         super().__init__(text)
-        self.variables = tuple(self.get_identifiers())
-        faults = [_describe_fault(text, found.start()) for found in re.finditer(self.pattern, text) if found["invalid"]]
+        if len(text) > MAX_TEMPLATE_CHARS:
+            sentence = f"has {len(text):,} characters: at most {MAX_TEMPLATE_CHARS:,} are allowed"
+            raise RequestError([Fault("template", sentence)])
+        # Counted here: the standard library looks each name up in a list of all before it.
+        found = list(re.finditer(self.pattern, text))
+        self._counts = Counter(match["named"] for match in found if match["named"])
+        self.variables = tuple(self._counts)
+        invalid = (match.start() for match in found if match["invalid"])
+        faults = [_describe_fault(text, start) for start in islice(invalid, MAX_FAULTS)]
         if not faults and not self.variables:
             faults = [Fault("template", "has no variable like `{{question}}`: every row would ask the same")]
         if faults:
             raise RequestError(faults)
 
     def render(self, values: Mapping[str, object]) -> str:
-        """Return the prompt for a row; a value that is not text is written as JSON."""
+        """Return the prompt for a row; a value that is not text is written as JSON.
+
+        Raises:
+            RequestError: it is too long.
+        """
         row = {name: values[name] for name in self.variables}
-        return self.substitute(
-            {name: value if isinstance(value, str) else to_json(value).decode() for name, value in row.items()}
-        )
+        texts = {name: value if isinstance(value, str) else to_json(value).decode() for name, value in row.items()}
+        # Before it is built: a variable may stand in the template thousands of times.
+        length = len(self.template) + sum(len(texts[name]) * count for name, count in self._counts.items())
+        if length > MAX_ROW_BYTES:
+            raise RequestError(
+                [Fault("template", f"makes a prompt of {length:,} characters: at most {MAX_ROW_BYTES:,} are allowed")]
+            )
+        return self.substitute(texts)
 
 
 def _describe_fault(text: str, start: int) -> Fault:

@@ -35,7 +35,8 @@ class UnitFeed:
     ) -> None:
         self._queues, self._read_chunk, self._read_items, self._plan_item = queues, read_chunk, read_items, plan_item
         units_of_item = -(-job.units // max(job.items, 1))
-        self._chunk_rows = min(max(MAX_BUFFERED_UNITS // max(units_of_item, 1), 1), ROWS_AT_ONCE)
+        self._max_rows = min(max(MAX_BUFFERED_UNITS // max(units_of_item, 1), 1), ROWS_AT_ONCE)
+        self._chunk_rows = 1  # doubled with each chunk: the first call need not wait for hundreds of rows
         self._share = max(MAX_BUFFERED_UNITS // max(len(queues), 1), 1)
         self._buffered_bytes = 0
         self._after = -1
@@ -71,6 +72,7 @@ class UnitFeed:
         """Read and plan the next rows for all queues."""
         chunk = await self._read_chunk(self._after, self._chunk_rows)
         self._is_at_end = not chunk.items
+        self._chunk_rows = min(2 * self._chunk_rows, self._max_rows)
         for item in chunk.items:
             await asyncio.sleep(0)  # planning a whole chunk would hold up all others
             found: dict[int, tuple[ModelQueue, list[PendingUnit]]] = {}

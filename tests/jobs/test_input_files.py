@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import gzip
 import io
@@ -11,6 +12,8 @@ import os
 import random
 import subprocess
 import sys
+import threading
+import time
 import tracemalloc
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,10 +26,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from fanout.core.errors import RequestError, explain_missing_extra
+from fanout.core.errors import Fault, RequestError, explain_missing_extra
 from fanout.jobs.input_files import choose_format, read_rows
 from fanout.jobs.input_formats.parquet import BATCH_ROWS
-from fanout.jobs.input_formats.rows import MAX_LINE_BYTES, BadRow, InputRow
+from fanout.jobs.input_formats.rows import MAX_ROW_BYTES, BadRow, InputRow
+from fanout.jobs.loading import LoadingBudget, load_in_thread
+from fanout.jobs.row_parser import RowItem, parse_row
+from fanout.jobs.template import PromptTemplate
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 JSON = st.recursive(
@@ -98,7 +104,7 @@ def test_a_byte_order_mark_is_skipped() -> None:
         (b'{"a":"\\ud83d"}', "holds half of a character: a `\\ud800` to `\\udfff` without its other half"),
         (b'{"a":' + b"[" * 65 + b"]" * 65 + b"}", "is nested too deeply"),
         (b'{"a":' + b"[" * 100_000, "is nested too deeply"),
-        (b'{"a":"' + b"x" * MAX_LINE_BYTES + b'"}', "is longer than 8 MiB"),
+        (b'{"a":"' + b"x" * MAX_ROW_BYTES + b'"}', "is longer than 8 MiB"),
     ],
     ids=["cut", "list", "twice", "nan", "infinity", "1e999", "latin-1", "surrogate", "65 deep", "too deep", "too long"],
 )
@@ -157,9 +163,9 @@ def test_a_bad_row_of_a_table_has_the_line_on_which_it_begins() -> None:
 
 def test_a_quote_that_is_never_closed_does_not_fill_the_memory() -> None:
     """Rows after the longest cell are read."""
-    content = b'a\n"' + (b"x" * 1023 + b"\n") * (MAX_LINE_BYTES // 1024 + 100)
+    content = b'a\n"' + (b"x" * 1023 + b"\n") * (MAX_ROW_BYTES // 1024 + 100)
     found = parse(content, "csv")
-    assert list_bad(found)[0] == (2, "is not valid CSV: a quote is opened and never closed")
+    assert list_bad(found)[0] == (2, "is longer than 8 MiB, or a quote is opened and never closed")
     assert 0 < len(list_good(found)) <= 100
 
 
@@ -231,13 +237,86 @@ def test_values_of_parquet_become_values_of_json(tmp_path: Path) -> None:
     ]
 
 
-def test_a_value_that_json_cannot_hold_makes_a_bad_row(tmp_path: Path) -> None:
-    found = list(read_rows(write_table(tmp_path / "a.parquet", {"x": [1.5, math.nan, 2.5], "y": [b"a", b"b", b"\xff"]})))
-    assert list_good(found) == [(1, {"x": 1.5, "y": "a"})]
-    assert list_bad(found) == [
-        (2, "column `x` holds nan, which JSON does not allow: leave it empty"),
-        (3, "column `y` holds bytes that are not UTF-8 text"),
+def parse_table(path: Path, template: str | None = None) -> list[RowItem | list[Fault]]:
+    rows = read_rows(path)
+    return [
+        parse_row(row.values, PromptTemplate(template) if template else None, typed=False)
+        for row in rows
+        if isinstance(row, InputRow)
     ]
+
+
+def test_columns_of_parquet_that_nothing_uses_never_stop_a_job(tmp_path: Path) -> None:
+    columns = {
+        "prompt": ["hi", "ho"],
+        "nan": [math.nan, 1.5],
+        "nanoseconds": pyarrow.array([1_700_000_000_123_456_789, 1_700_000_000_000_000_000], pyarrow.timestamp("ns")),
+        "clock": pyarrow.array([123_456_789, 1_000], pyarrow.time64("ns")),
+        "late": pyarrow.array([2**40, 0], pyarrow.timestamp("s")),
+        "span": pyarrow.array([1, 2], pyarrow.duration("ns")),
+        "picture": [{"bytes": b"\xff\xd8", "path": None}, {"bytes": b"ok", "path": "a.png"}],
+        "raw": [b"\xff", b"text"],
+        "matrix": [[[1.5, math.inf]], [[2.0]]],
+        "pairs": pyarrow.array([[("a", 1)], []], pyarrow.map_(pyarrow.string(), pyarrow.int64())),
+    }
+    first, second = parse_table(write_table(tmp_path / "a.parquet", columns))
+    assert isinstance(first, RowItem)
+    assert isinstance(second, RowItem)
+    assert first.values["nanoseconds"] == "2023-11-14T22:13:20.123456789"
+    assert first.values.keys().isdisjoint({"nan", "picture", "raw", "matrix"})
+    assert second.values["picture"] == {"bytes": "ok", "path": "a.png"}
+    assert second.values["nan"] == 1.5
+
+
+def test_a_value_that_json_cannot_hold_is_a_fault_of_its_row_where_it_is_used(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.parquet", {"x": [1.5, math.nan, 2.5], "y": [b"a", b"b", b"\xff"]})
+    good, *bad = parse_table(path, "{{x}} {{y}}")
+    assert isinstance(good, RowItem)
+    assert bad == [
+        [Fault("x", "holds nan, which JSON does not allow: leave it empty")],
+        [Fault("y", "holds bytes that are not UTF-8 text")],
+    ]
+
+
+def test_an_id_that_a_table_keeps_as_a_fraction_is_read_as_the_whole_number_it_is(tmp_path: Path) -> None:
+    (found,) = parse_table(write_table(tmp_path / "a.parquet", {"custom_id": [7.0], "prompt": ["x"], "max_tokens": [5.0]}))
+    assert isinstance(found, RowItem)
+    assert (found.custom_id, found.parameters) == ("7", {"max_tokens": 5})
+
+
+def write_repeated(path: Path, cell: bytes, rows: int) -> Path:
+    """Write a table whose one long cell stands in the file once, and in every row."""
+    repeated = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * rows, pyarrow.int32()), pyarrow.array([cell.decode()]))
+    table = pyarrow.table({"prompt": repeated, "note": ["n"] * rows})
+    parquet.write_table(table, path, dictionary_pagesize_limit=2**28, compression="zstd")
+    return path
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from fanout.jobs.input_files import read_rows
+import pyarrow.parquet
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+rows = read_rows(Path(sys.argv[1]))
+kinds = [type(row).__name__ + ":" + ",".join(type(value).__name__ for value in row.values.values()) for row in rows]
+print(len(kinds), sorted(set(kinds)), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_a_long_cell_that_a_dictionary_repeats_does_not_fill_the_memory(tmp_path: Path) -> None:
+    path = write_repeated(tmp_path / "a.parquet", b"x" * (24 * 2**20), 400)
+    assert path.stat().st_size < 2**20
+    done = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("400 ['InputRow:UnusableValue,str'] "), done.stdout
+    assert int(done.stdout.split()[-1]) < 400, done.stdout  # MB; 9,600 as they are written out
+
+
+def test_rows_of_a_repeated_cell_that_is_allowed_are_read_one_by_one(tmp_path: Path) -> None:
+    path = write_repeated(tmp_path / "a.parquet", b"x" * (6 * 2**20), 60)
+    rows = [row for row in read_rows(path) if isinstance(row, InputRow)]
+    assert [row.line for row in rows] == list(range(1, 61))
+    assert {len(str(row.values["prompt"])) for row in rows} == {6 * 2**20}
 
 
 def test_parquet_can_be_read_from_a_pipe(tmp_path: Path) -> None:
@@ -269,7 +348,7 @@ def test_without_pyarrow_the_error_names_what_to_install() -> None:
 import io, sys
 sys.modules["pyarrow"] = None
 from fanout.jobs.input_files import read_rows
-from fanout.core.errors import RequestError
+from fanout.core.errors import Fault, RequestError
 print(list(read_rows(io.BytesIO(b'{"a":1}'))))
 try:
     read_rows(io.BytesIO(b""), "parquet")
@@ -312,9 +391,9 @@ def test_the_requested_format_wins_over_the_name(name: str, requested: str | Non
 @pytest.mark.parametrize(
     ("name", "requested", "sentence"),
     [
-        ("a.txt", None, "input: `a.txt` has no known ending: .jsonl, .ndjson, .csv, .tsv, .parquet"),
+        ("a.doc", None, "input: `a.doc` has no known ending: .jsonl, .ndjson, .csv, .tsv, .txt, .parquet"),
         ("a.parquet.gz", None, "the text ones also with .gz; or name the format"),
-        ("a.csv", "xlsx", "format: `xlsx` is not allowed: jsonl, csv, tsv, parquet"),
+        ("a.csv", "xlsx", "format: `xlsx` is not allowed: jsonl, csv, tsv, txt, parquet"),
     ],
 )
 def test_an_unknown_format_is_refused_before_anything_is_read(name: str, requested: str | None, sentence: str) -> None:
@@ -363,3 +442,89 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert count == 50_000
     assert peak < 2 * 2**20
+
+
+# Bounds
+
+
+def test_each_line_of_a_text_file_is_a_prompt() -> None:
+    found = parse("\ufefffirst \r\n\n  second\n", "txt")
+    assert list_good(found) == [(1, {"prompt": "first "}), (3, {"prompt": "  second"})]
+    assert choose_format("prompts.txt") == "txt"
+
+
+def test_further_cells_of_a_table_may_be_empty() -> None:
+    assert list_good(parse("a,b,\n1,2,,,\n3,4\n", "csv")) == [(2, {"a": "1", "b": "2"}), (3, {"a": "3", "b": "4"})]
+    assert "has 5 cells" in list_bad(parse("a,b\n1,2,,,x\n", "csv"))[0][1]
+
+
+def measure_s(content: bytes, kind: str, reason: str) -> float:
+    began = time.process_time()
+    assert reason in list_bad(parse(content, kind))[0][1]
+    return time.process_time() - began
+
+
+def test_many_columns_are_refused_without_comparing_each_with_all_others() -> None:
+    head = b",".join(b"c%d" % number for number in range(800_000))
+    assert measure_s(head + b"\n1\n", "csv", "has 800,000 columns: at most 10,000 are allowed") < 5
+
+
+def test_a_name_that_stands_twice_in_a_long_line_is_found_in_one_pass() -> None:
+    names = ",".join(f'"n{number}":1' for number in range(400_000))
+    assert measure_s(f'{{{names},"n399999":2}}\n'.encode(), "jsonl", "has the name `n399999` twice") < 5
+
+
+def test_a_row_of_many_names_is_refused() -> None:
+    found = parse_row({f"c{number}": "x" for number in range(10_001)})
+    assert found == [Fault("", "has 10,001 names: at most 10,000 are allowed")]
+
+
+def test_a_row_of_several_lines_is_bounded_like_one_of_one_line() -> None:
+    row = b"".join(b'"%s",' % (b"x" * 1000 + b"\n") for _ in range(9000))
+    assert "is longer than 8 MiB" in list_bad(parse(b"a\n" + row + b"1\n", "csv"))[0][1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"), [("jsonl", b"\n"), ("jsonl", b"  \n"), ("csv", b"\n"), ("csv", b",,\n"), ("txt", b"\n")]
+)
+def test_empty_lines_without_end_are_not_read_to_their_end(kind: str, line: bytes) -> None:
+    head = b"a,b\n" if kind == "csv" else b""
+    found = parse(head + line * 300_000, kind)
+    assert [reason for _, reason in list_bad(found)] == [
+        "the file cannot be read from here on: more than 100,000 lines are empty"
+    ]
+
+
+def compress(line: bytes, size: int) -> bytes:
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as stream:
+        for _ in range(size // len(line)):
+            stream.write(line)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("line", [b'{"prompt": "hello"}\n' * 1000, b"x" * 100_000], ids=["rows", "one line"])
+async def test_what_a_small_file_unpacks_to_is_bounded(line: bytes) -> None:
+    content = compress(line, 50_000_000)
+    rows = read_rows(io.BytesIO(content), "jsonl")
+    found = await load_in_thread(lambda: list(rows), LoadingBudget(1_000_000))
+    assert list_bad(found)[-1][1].endswith("it unpacks to more than 1,000,000 bytes (FANOUT_MAX_JOB_BYTES)")
+
+
+async def test_a_loading_that_is_cancelled_stops_in_the_middle_of_a_row() -> None:
+    content, begun, ended = compress(b"x" * 100_000, 400_000_000), threading.Event(), threading.Event()
+
+    def read() -> None:
+        begun.set()
+        try:
+            list(read_rows(io.BytesIO(content), "jsonl"))
+        finally:
+            ended.set()
+
+    loading = asyncio.create_task(load_in_thread(read, LoadingBudget(2**40)))
+    assert await asyncio.to_thread(begun.wait, 5)
+    loading.cancel()
+    await asyncio.gather(loading, return_exceptions=True)
+    began = time.monotonic()
+    assert await asyncio.to_thread(ended.wait, 5)
+    assert time.monotonic() - began < 0.5

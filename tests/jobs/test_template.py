@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,3 +72,24 @@ def test_every_error_of_a_template_is_reported_at_once() -> None:
     with pytest.raises(RequestError) as caught:
         PromptTemplate("{{}} {{a|b}} {{c}} {{")
     assert len(caught.value.faults) == 3
+
+
+def test_a_prompt_that_a_template_would_make_too_long_is_refused_before_it_is_built() -> None:
+    template = PromptTemplate("{{text}}" * 20_000)
+    assert len(template.render({"text": "x" * 400})) == 8_000_000
+    with pytest.raises(RequestError, match="makes a prompt of 20,000,160,000 characters: at most 8,388,608 are allowed"):
+        template.render({"text": "x" * 1_000_000})
+
+
+def test_a_template_of_many_variables_and_many_errors_is_checked_in_one_pass() -> None:
+    began = time.process_time()
+    assert len(PromptTemplate("".join(f"{{{{v{number}}}}}" for number in range(80_000))).variables) == 80_000
+    with pytest.raises(RequestError) as caught:
+        PromptTemplate("{{ " * 300_000)
+    assert len(caught.value.faults) == 100
+    assert time.process_time() - began < 5
+
+
+def test_a_template_has_a_length() -> None:
+    with pytest.raises(RequestError, match="has 1,048,583 characters: at most 1,048,576 are allowed"):
+        PromptTemplate("{{x}}" + "y" * (2**20 + 2))

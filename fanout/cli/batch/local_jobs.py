@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -23,6 +24,7 @@ from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.jobs import output_files
 from fanout.jobs.input_diff import find_input_differences
 from fanout.jobs.job import ENDED_STATES, OPEN_STATES, JobKind, JobSpec, RequestBuilderFactory
+from fanout.jobs.loading import export_in_thread
 from fanout.jobs.manager import JobManager, open_job_manager
 from fanout.jobs.result_records import build_records
 from fanout.jobs.row_request import RowRequestBuilder
@@ -90,7 +92,8 @@ class LocalJobs:
         # Another hash may still mean the same rows, written in another order of columns or another format.
         if source and kept.spec.input.get("sha256") != source.sha256:
             builder = REQUEST_BUILDERS[kept.spec.kind](replace(kept.spec, typed=source.is_typed), kept.account_id)
-            differences = await find_input_differences(self._store, kept, builder, source.rows())
+            max_bytes = self._dispatcher.settings.environment.max_job_bytes
+            differences = await find_input_differences(self._store, kept, builder, source.rows(), max_bytes)
         if differences and source and fork:
             # The old deadline may have passed; the new job has one only if it is given now.
             spec = replace(kept.spec, **{"deadline": None, **limits}, input=source.identity, typed=source.is_typed)
@@ -170,7 +173,7 @@ class LocalJobs:
             # Page by page, so that memory does not grow with the job; formatting leaves the event loop free.
             while page := await self._store.results.list_results(number, after=after, filter_=chosen):
                 after = page[-1].place
-                await asyncio.to_thread(lambda rows: writer.write(list(build_records(rows))), page)
+                await export_in_thread(partial(lambda rows: writer.write(list(build_records(rows))), page))
 
     @property
     def evaluation(self) -> LocalEvaluation:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-MAX_LINE_BYTES = 8 * 2**20
-"""Of one line, or one cell: what a file without line ends may take of the memory."""
+MAX_ROW_BYTES = 8 * 2**20
+"""Of one row, whatever its format, also of its prompt: what a file without line ends may take of the memory."""
+MAX_COLUMNS = 10_000
+"""Names of one row."""
+MAX_EMPTY_LINES = 100_000
+"""Of one file: they make no row that could be counted."""
+MAX_NAME_CHARS = 64
+"""Characters of a foreign name that a fault shows."""
 BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -18,6 +24,13 @@ class InputRow:
     line: int
     """The line of the file on which it begins, from 1; in Parquet the number of the row."""
     values: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableValue:
+    """A value that JSON cannot hold: a fault of its row where something uses it, else left out."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +48,14 @@ class UnreadableLineError(Exception):
     """
 
 
+class EndlessRowError(UnreadableLineError):
+    """A row of several lines that is too long: most often one whose quote is never closed."""
+
+
+class UnreadableInputError(OSError):
+    """An input that cannot be read any further, and why."""
+
+
 class TextLines:
     """The lines of a stream as text, ends included, counted."""
 
@@ -42,19 +63,32 @@ class TextLines:
         self._stream = stream
         self.count = 0
         """Lines taken so far."""
+        self._row_bytes = self._empty = 0
+
+    def begin_row(self) -> None:
+        """Count the bytes of a new row, which may have several lines."""
+        self._row_bytes = 0
+
+    def skip_empty(self) -> None:
+        """Count a line that makes no row."""
+        self._empty += 1
+        if self._empty > MAX_EMPTY_LINES:
+            raise UnreadableInputError(f"more than {MAX_EMPTY_LINES:,} lines are empty")
 
     def __iter__(self) -> TextLines:
         return self
 
     def __next__(self) -> str:
-        raw = self._stream.readline(MAX_LINE_BYTES + 1)
+        raw = self._stream.readline(MAX_ROW_BYTES + 1)
         if not raw:
             raise StopIteration
         self.count += 1
-        if len(raw) > MAX_LINE_BYTES:  # skipped piece by piece, so that the next line is read as one
-            while raw and not raw.endswith(b"\n"):
-                raw = self._stream.readline(MAX_LINE_BYTES)
-            raise UnreadableLineError(f"is longer than {MAX_LINE_BYTES // 2**20} MiB")
+        self._row_bytes += len(raw)
+        if self._row_bytes > MAX_ROW_BYTES:
+            is_one_line = self._row_bytes == len(raw)
+            while raw and not raw.endswith(b"\n"):  # skipped piece by piece, so that the next line is read as one
+                raw = self._stream.readline(MAX_ROW_BYTES)
+            raise UnreadableLineError(TOO_LONG) if is_one_line else EndlessRowError(TOO_LONG)
         try:
             text = raw.decode()
         except UnicodeDecodeError as error:
@@ -63,9 +97,23 @@ class TextLines:
         return text.removeprefix(BYTE_ORDER_MARK) if self.count == 1 else text
 
 
-def find_repeated_column(names: Sequence[str]) -> str | None:
+TOO_LONG = f"is longer than {MAX_ROW_BYTES // 2**20} MiB"
+
+
+def find_repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that stands twice, cut to what a fault can show; `None`: there is none."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name[:MAX_NAME_CHARS]
+        seen.add(name)
+    return None
+
+
+def find_column_fault(names: Sequence[str]) -> str | None:
     """Return what is wrong with the names of the columns, if anything is."""
-    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if repeated:
-        return f"has the column `{repeated[0]}` twice"
+    if len(names) > MAX_COLUMNS:
+        return f"has {len(names):,} columns: at most {MAX_COLUMNS:,} are allowed"
+    if repeated := find_repeated(names):
+        return f"has the column `{repeated}` twice"
     return None if names else "names no column"

@@ -1,21 +1,23 @@
-"""Rows of JSONL, CSV and TSV. All are read stricter than Python's own readers, which let pass what others read differently."""
+"""Rows of JSONL, CSV, TSV and plain text, read stricter than by Python's own readers, which let ambiguous ones pass."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NoReturn
 
 from fanout.core.json_text import JsonObject
 from fanout.jobs.input_formats.rows import (
-    MAX_LINE_BYTES,
+    MAX_ROW_BYTES,
     BadRow,
+    EndlessRowError,
     InputRow,
     TextLines,
     UnreadableLineError,
-    find_repeated_column,
+    find_column_fault,
+    find_repeated,
 )
 
 MAX_NESTING = 64
@@ -30,11 +32,24 @@ CSV_REASONS = (
 
 def read_json_rows(stream: BinaryIO) -> Iterator[InputRow | BadRow]:
     """Yield the row of each line; empty lines are skipped."""
+    return _read_lines(stream, lambda text: _parse_object(text.rstrip()))
+
+
+def read_text_rows(stream: BinaryIO) -> Iterator[InputRow | BadRow]:
+    """Yield each line as a prompt; empty lines are skipped."""
+    return _read_lines(stream, lambda text: {"prompt": text.rstrip("\r\n")})
+
+
+def _read_lines(stream: BinaryIO, parse: Callable[[str], JsonObject]) -> Iterator[InputRow | BadRow]:
     lines = TextLines(stream)
     while True:
         try:
-            if text := next(lines).rstrip():
-                yield InputRow(lines.count, _parse_object(text))
+            lines.begin_row()
+            text = next(lines)
+            if text.isspace() or not text:
+                lines.skip_empty()
+            else:
+                yield InputRow(lines.count, parse(text))
         except StopIteration:
             return
         except UnreadableLineError as error:
@@ -64,9 +79,7 @@ def _make_object(pairs: list[tuple[str, object]]) -> JsonObject:
     # JSON lets a name stand twice, and readers differ in which of the two holds.
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise UnreadableLineError(f"has the name `{repeated}` twice")
+        raise UnreadableLineError(f"has the name `{find_repeated(name for name, _ in pairs)}` twice")
     return made
 
 
@@ -111,7 +124,7 @@ def read_tsv_rows(stream: BinaryIO) -> Iterator[InputRow | BadRow]:
 
 def _read_table(stream: BinaryIO, delimiter: str) -> Iterator[InputRow | BadRow]:
     """Yield rows; an empty cell counts as absent, and so does a column without a name, as pandas writes one for its index."""
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))  # of the whole process; 128 KiB by default
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))  # of the whole process; 128 KiB by default
     # Strict: Python would else take a stray quote for text, and every row behind it for one cell.
     lines = TextLines(stream)
     rows = _read_cells(lines, csv.reader(lines, delimiter=delimiter, strict=True))
@@ -122,26 +135,31 @@ def _read_table(stream: BinaryIO, delimiter: str) -> Iterator[InputRow | BadRow]
         yield BadRow(line, f"the columns cannot be named: {head}")
         return
     names = [name.strip() for name in head]
-    if reason := find_repeated_column([name for name in names if name]):
+    if reason := find_column_fault([name for name in names if name]):
         yield BadRow(line, reason)
         return
     for line, cells in rows:
         if isinstance(cells, str):
             yield BadRow(line, cells)
-        elif len(cells) > len(names):
+        elif any(cells[len(names) :]):  # further cells that are empty are what some spreadsheets leave behind
             yield BadRow(line, f"has {len(cells)} cells, and there are {len(names)} columns: a cell with a comma needs quotes")
         elif values := {name: cell for name, cell in zip(names, cells, strict=False) if cell and name}:
             yield InputRow(line, values)
+        else:
+            lines.skip_empty()
 
 
 def _read_cells(lines: TextLines, reader: Iterator[list[str]]) -> Iterator[tuple[int, list[str] | str]]:
     """Yield each row's first line, with its cells or with what is wrong."""
     while True:
         line = lines.count + 1
+        lines.begin_row()
         try:
             cells = next(reader)
         except StopIteration:
             return
+        except EndlessRowError as error:
+            yield line, f"{error}, or a quote is opened and never closed"
         except UnreadableLineError as error:
             yield lines.count, str(error)
         except csv.Error as error:
@@ -149,3 +167,5 @@ def _read_cells(lines: TextLines, reader: Iterator[list[str]]) -> Iterator[tuple
         else:
             if cells:
                 yield line, cells
+            else:
+                lines.skip_empty()

@@ -1,0 +1,98 @@
+"""Loading of inputs in threads: apart from other threads, within a budget of bytes, and stopped when nobody waits any more."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from functools import cache
+from typing import Literal, TypeVar
+
+from fanout.jobs.input_formats.rows import UnreadableInputError
+
+MAX_THREADS = 4
+"""For each kind of work, so that none starves another, nor what runs in asyncio's own threads: calls, figures."""
+BUDGET_BLOCK_BYTES = 2**16
+Found = TypeVar("Found")
+
+
+class LoadingStoppedError(Exception):
+    """The loading was stopped: nobody waits for it any more."""
+
+
+class LoadingBudget:
+    """The bytes that one input may unpack to, and whether its loading goes on."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._spent = 0
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End the loading at its next step."""
+        self._stopped.set()
+
+    def spend(self, count: int = 0) -> None:
+        """Count unpacked bytes.
+
+        Raises:
+            LoadingStoppedError: the loading is to end.
+            UnreadableInputError: they are more than may be.
+        """
+        if self._stopped.is_set():
+            raise LoadingStoppedError
+        self._spent += count
+        if self._spent > self.max_bytes:
+            raise UnreadableInputError(f"it unpacks to more than {self.max_bytes:,} bytes (FANOUT_MAX_JOB_BYTES)")
+
+
+_budget: ContextVar[LoadingBudget | None] = ContextVar("loading_budget", default=None)
+
+
+def spend(count: int = 0) -> None:
+    """Count unpacked bytes against the budget of the loading that runs in this thread; see `LoadingBudget.spend`."""
+    if budget := _budget.get():
+        budget.spend(count)
+
+
+class BudgetedStream(io.RawIOBase):
+    """An unpacking stream whose bytes count against the budget of the loading that reads it."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the caller passes a writable view of bytes
+        read = self._stream.read(min(len(buffer), BUDGET_BLOCK_BYTES))
+        spend(len(read))
+        buffer[: len(read)] = read
+        return len(read)
+
+
+@cache
+def _threads(kind: Literal["input", "output"]) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=kind)
+
+
+async def load_in_thread(work: Callable[[], Found], budget: LoadingBudget) -> Found:
+    """Run a step of a loading in a thread; if the caller is cancelled, the step ends early."""
+
+    def run() -> Found:
+        _budget.set(budget)
+        return work()
+
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_threads("input"), copy_context().run, run)
+    except asyncio.CancelledError:
+        budget.stop()
+        raise
+
+
+async def export_in_thread(work: Callable[[], Found]) -> Found:
+    """Run a step of an export in a thread."""
+    return await asyncio.get_running_loop().run_in_executor(_threads("output"), copy_context().run, work)
