@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 
-from fanout.core.errors import Fault, RequestError, StoreError
+from fanout.core.errors import Fault, LeaseLostError, RequestError, StoreError
 from fanout.core.schema import Call
 from fanout.core.usage import Usage
 from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.input_formats.rows import BadRow, InputRow
-from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobSpec
-from fanout.jobs.loading import LoadingBudget, load_in_thread
+from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobSpec, wrong_state
+from fanout.jobs.loading import LoadingBudget, LoadingStoppedError, load_in_thread
 from fanout.jobs.planner import JobPlanner, fingerprint_names
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import InputItem, JobChange, NewJobRow
@@ -45,7 +45,8 @@ class JobCreator:
         self, spec: JobSpec, rows: Iterable[InputRow | BadRow], *, account_id: str, job_id: str, forked_from: str | None
     ) -> None:
         intake = Intake(self._planner, spec, account_id, rows)
-        async with self._load(_new_row(job_id, account_id, spec, {}, forked_from)) as (number, epoch):
+        row = _new_row(job_id, account_id, spec, {}, forked_from)
+        async with self._load(row, on_lost=intake.budget.stop) as (number, epoch):
             while (items := await load_in_thread(intake.read_chunk, intake.budget)) is not None:
                 if items and not intake.faults:  # after a fault the rest is only validated
                     await self._store.inputs.add(number, items, epoch)
@@ -70,19 +71,25 @@ class JobCreator:
         job_id = f"{job.id.partition('_')[0]}_{uuid.uuid4().hex}"
         async with self._load(_new_row(job_id, job.account_id, spec, fingerprint, job.id)) as (number, epoch):
             for first in range(0, job.items, COPY_CHUNK_ITEMS):
-                await self._store.inputs.copy(job.number, number, first, first + COPY_CHUNK_ITEMS)
+                await self._store.inputs.copy(job.number, number, first, first + COPY_CHUNK_ITEMS, epoch)
         await self._complete(number, epoch, job.items, units, fingerprint)
         return job_id
 
     @asynccontextmanager
-    async def _load(self, row: NewJobRow) -> AsyncGenerator[tuple[int, int]]:
-        """Hold a new job while its input is added; yield its number and epoch. A failure discards it."""
+    async def _load(self, row: NewJobRow, on_lost: Callable[[], None] = lambda: None) -> AsyncGenerator[tuple[int, int]]:
+        """Hold a new job while its input is added; yield its number and epoch. A failure discards it.
+
+        Raises:
+            RequestError: it was cancelled meanwhile. `on_lost` is called as soon as that is found.
+        """
         number = await self._store.create(row)
         renewal = None
         try:
             epoch = await self._store.leases.acquire(number, self._owner) or 0
-            renewal = asyncio.create_task(self._keep_lease(number, epoch), name="loading")
+            renewal = asyncio.create_task(self._keep_lease(number, epoch, on_lost), name="loading")
             yield number, epoch
+        except (LoadingStoppedError, LeaseLostError):
+            raise wrong_state("the job was cancelled while its input was read") from None
         except BaseException:
             with suppress(StoreError):
                 # Shielded: the usual failure is a cancellation, by a client that went away while it uploaded.
@@ -93,12 +100,13 @@ class JobCreator:
                 renewal.cancel()
                 await asyncio.gather(renewal, return_exceptions=True)
 
-    async def _keep_lease(self, number: int, epoch: int) -> None:
+    async def _keep_lease(self, number: int, epoch: int, on_lost: Callable[[], None]) -> None:
         # However slowly the input arrives: another process would take the job for abandoned and discard it.
         while True:
             await asyncio.sleep(RENEWAL_INTERVAL_S)
             with suppress(StoreError):
-                await self._store.leases.renew(number, epoch, None)
+                if await self._store.leases.renew(number, epoch, None) is None:
+                    on_lost()
 
     async def _complete(self, number: int, epoch: int, items: int, units: int, fingerprint: Fingerprint) -> None:
         written = FINGERPRINT_JSON.dump_json(fingerprint).decode()

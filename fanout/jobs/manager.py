@@ -111,9 +111,15 @@ class JobManager:
         """Run a job to its end, in this process; `on_start` is called with its worker. See `JobExecutor.run`."""
         return await self.executor.run(job_id, on_start, wait=wait)
 
-    async def cancel(self, job_id: str) -> Job:
-        """Send nothing more of a job; calls in flight are waited for. A job that has ended stays as it is."""
+    async def cancel(self, job_id: str) -> Progress:
+        """Send nothing more of a job; calls in flight are waited for. A job that has ended stays as it is.
+
+        Of one whose input is still read nothing is complete, so nothing is kept.
+        """
         job = await self.find_job(job_id)
+        if job.state == "loading":  # its loading ends when it finds no job
+            await self._store.discard(job.number)
+            return Progress(replace(job, state="cancelled", reason="it was cancelled", ended=time.time()), {})
         if job.is_free:  # no process would see `cancelling`, so the job is ended here
             change: JobChange = {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
             await self._store.update(job.number, change, states=("queued", "running", "cancelling", "stopped"))
@@ -122,7 +128,7 @@ class JobManager:
             await self._store.update(job.number, {"state": "cancelling"}, states=("queued", "running"))
             if worker := self.executor.workers.get(job.number):
                 worker.stop("cancelled", "it was cancelled")
-        return await self.find_job(job_id)
+        return await self.read_progress(job_id)
 
     async def resume(self, job_id: str, *, fork: bool = False, **changes: Unpack[SpecChange]) -> Job:
         """Queue a job that was stopped, cancelled, expired or cut off; or `fork` it, to send everything anew in a new job.

@@ -105,7 +105,9 @@ class OpenAIBatchWorker:
 
     async def _start_tasks(self) -> None:
         for batch, job_state in await self._batches.list_due(ENDED_STATES):
-            if batch.id not in self._tasks and batch.id not in self._failed and len(self._tasks) < MAX_TASKS:
+            if batch.cancelling is not None and job_state == "loading" and batch.id in self._tasks:
+                self._tasks[batch.id].cancel()  # its input is not read to the end; the next search settles the batch
+            elif batch.id not in self._tasks and batch.id not in self._failed and len(self._tasks) < MAX_TASKS:
                 task = asyncio.create_task(self._advance(batch, job_state), name=f"batch {batch.id}")
                 self._tasks[batch.id] = task
                 task.add_done_callback(partial(self._forget, batch.id))
@@ -145,6 +147,8 @@ class OpenAIBatchWorker:
             source = read_rows(open_stored_file(self._files, file.id, file.bytes), "jsonl")
             await self._manager.create(spec, source, account_id=batch.account_id, job_id=batch.id)
         except RequestError as error:
+            if error.faults[0].kind == "wrong_state":  # it was cancelled meanwhile, and is settled by the next search
+                return
             errors = to_json([_render_fault(fault) for fault in error.faults]).decode()
             await self._batches.update(batch.id, {"errors": errors, "settled": time.time()})
             return

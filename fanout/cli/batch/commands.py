@@ -47,7 +47,7 @@ def batch() -> None:
 @batch.command()
 @with_location
 @click.argument("path", metavar="INPUT")
-@click.option("--format", "format_", help="jsonl, csv, tsv or parquet; default: from the file's suffix, jsonl for `-`.")
+@click.option("--format", "format_", help="jsonl, csv, tsv, txt or parquet; default: from the file's suffix, jsonl for `-`.")
 @click.option("-m", "--model", "models", multiple=True, help="A model, an alias, a set or <provider>/<id>; may be repeated.")
 @click.option(
     "--repeats", default=1, show_default=True, type=click.IntRange(1, 128), help="How often to ask each model each row."
@@ -106,7 +106,7 @@ def run(
 @with_location
 @click.argument("job")
 @click.argument("path", metavar="[INPUT]", required=False)
-@click.option("--format", "format_", help="Of INPUT: jsonl, csv, tsv or parquet; default: from the file's suffix.")
+@click.option("--format", "format_", help="Of INPUT: jsonl, csv, tsv, txt or parquet; default: from the file's suffix.")
 @click.option("--fork", is_flag=True, help="If models or input have changed: ask everything again, in a new job.")
 @with_limits
 @with_output

@@ -107,7 +107,7 @@ class LocalJobs:
         return await self._render((await self._manager.retry(job["id"], kinds, **limits)).id)
 
     async def cancel(self, job: JobJson) -> JobJson:
-        return await self._render((await self._manager.cancel(job["id"])).id)
+        return render_job(await self._manager.cancel(job["id"]))
 
     async def list_labels(self, job: JobJson) -> Sequence[str]:
         if job["kind"] != "rows":

@@ -114,12 +114,11 @@ async def get_job(request: web.Request) -> web.StreamResponse:
 async def cancel_job(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/jobs/{job_id}/cancel`."""
     job = await find_own_job(request)
-    if job.state in ("loading", "done", "expired"):
+    if job.state in ("done", "expired"):
         raise RequestError([Fault("job_id", f"job `{job.id}` is {job.state}: there is nothing to cancel", "wrong_state")])
     # First, so that its batch, if it is one's, shows `cancelling` even if the process dies before the next line.
     await request.app[BATCH_STORE].update(job.id, {"cancelling": time.time()})
-    await request.app[JOB_MANAGER].cancel(job.id)
-    return await _respond_job(request, job.id)
+    return json_response(render_job(await request.app[JOB_MANAGER].cancel(job.id)))
 
 
 @needs_store
@@ -249,7 +248,8 @@ ENDPOINTS = (
         id="cancel_job",
         tag="Jobs",
         summary="Cancel a job",
-        description="Nothing more is sent; calls in flight are waited for, and kept. The job can be resumed.",
+        description="Nothing more is sent; calls in flight are waited for, and kept. The job can be resumed. "
+        "One whose input is still being read is gone.",
         path_parameters=JOB_ID,
         answers=describe_stored(JobJson, "The job.", missing=MISSING, conflict="It has ended."),
     ),

@@ -34,20 +34,21 @@ class Inputs:
         long: dict[bytes, str] = {}
         inserted = [_to_row(number, row, long) for row in rows]
         async with self._database.write_transaction() as connection:
-            # SQLite may give the number of a discarded job to the next one: whoever still reads for the first is refused.
-            if (await lock_epochs(connection, [number])).get(number) != epoch:
-                raise LeaseLostError
+            await _require_epoch(connection, number, epoch)
             await add_texts(connection, self._add_text, long)
             for start in range(0, len(inserted), ROWS_AT_ONCE):
                 await connection.execute(items.insert(), inserted[start : start + ROWS_AT_ONCE])
 
-    async def copy(self, source: int, number: int, first: int, past: int) -> None:
-        """Copy items of another job: those from number `first` on, and below `past`."""
+    @run_to_end
+    async def copy(self, source: int, number: int, first: int, past: int, epoch: int) -> None:
+        """Copy items of another job: those from number `first` on, and below `past`; raises like `add`."""
         # Copied within the database, so that no body passes through this process.
         columns = ["item", "line", "custom_id", "body", "digest"]
         query = select(literal(number, BigInteger), *(items.c[name] for name in columns))
         query = query.where(items.c.job == source, items.c.item >= first, items.c.item < past)
-        await self._database.execute(items.insert().from_select(["job", *columns], query))
+        async with self._database.write_transaction() as connection:
+            await _require_epoch(connection, number, epoch)
+            await connection.execute(items.insert().from_select(["job", *columns], query))
 
     async def find_repeated_ids(self, number: int, limit: int = 100) -> Sequence[tuple[str, int]]:
         """Return custom ids that occur more than once, each with the line of its last occurrence."""
@@ -69,6 +70,12 @@ class Inputs:
         async with self._database.read_transaction() as connection:
             found = await fetch_items(connection, number, items.c.item.in_(wanted), len(wanted))
             return await _read_progress(connection, number, found, entries)
+
+
+async def _require_epoch(connection: AsyncConnection, number: int, epoch: int) -> None:
+    # SQLite may give the number of a discarded job to the next one: whoever still reads for the first is refused.
+    if (await lock_epochs(connection, [number])).get(number) != epoch:
+        raise LeaseLostError
 
 
 async def _read_progress(

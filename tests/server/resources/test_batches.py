@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +265,24 @@ async def test_a_batch_can_be_cancelled_before_it_starts(store_server: Server, u
     assert (status, cancelling["status"], cancelled["status"]) == (200, "cancelling", "cancelled")
     assert cancelled["cancelled_at"] >= cancelled["cancelling_at"]
     assert len(upstream.requests) < 100
+
+
+async def test_a_batch_is_cancelled_while_its_file_is_read(store_server: Server, upstream: Upstream) -> None:
+    """Its file is small, and unpacks to what takes a while to read."""
+    session = store_server.session
+    line = encode_lines(build_line("x", "up/ok"))
+    content = gzip.compress(b"".join(line.replace(b'"x"', b'"%d"' % number, 1) for number in range(300_000)), 1)
+    file = await upload_file(session, content, "in.jsonl.gz")
+    body = {"input_file_id": file, "endpoint": CHAT, "completion_window": "24h"}
+    _, batch = await read_answer(session.post("/v1/batches", json=body))
+    while (await read_answer(session.get(f"/v1/jobs/{batch['id']}")))[1].get("state") != "loading":
+        await asyncio.sleep(0.01)
+    await read_answer(session.post(f"/v1/batches/{batch['id']}/cancel"))
+    began = time.monotonic()
+    assert (await wait_for_state(session, f"/v1/batches/{batch['id']}"))["status"] == "cancelled"
+    assert time.monotonic() - began < 5
+    assert (await read_answer(session.get(f"/v1/jobs/{batch['id']}")))[0] == 404
+    assert upstream.requests == []
 
 
 async def test_an_interrupted_validation_is_repeated(upstream: Upstream, tmp_path: Path) -> None:
