@@ -1,4 +1,4 @@
-"""Intake of jobs: every row of an input is validated before anything is sent, and every bad one reported with its line."""
+"""Intake of jobs: every row of an input is validated before anything is sent, and every bad row is reported with its line."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import InputItem, JobChange, NewJobRow
 
 MAX_FAULTS = 1_000
-MAX_BAD_ROWS = 100_000  # after them the rest is not read
+MAX_BAD_ROWS = 100_000  # the rest is not read: the input as a whole is wrong
 MAX_FAULT_CHARS = 1_000
-"""Of a fault's path, and of its message: both may quote what the row holds."""
+"""Of a fault's path, and of its message, because both may quote the row."""
 MAX_ROWS = 10_000_000
 CHUNK_ROWS = 256
 CHUNK_BYTES = 16 * 2**20
 """Bytes of prompts and columns after which a chunk is written."""
 MAX_MODELS = 1_000
 """Different models that the requests of one job may name."""
-RENEWAL_INTERVAL_S = 2.0
-COPY_CHUNK_ITEMS = 10_000  # in one transaction: others want to write, too
+INTAKE_RENEWAL_INTERVAL_S = 2.0
+COPY_CHUNK_ITEMS = 10_000  # one transaction: a longer one would block other writers
 
 
 class JobCreator:
-    """Creates jobs in a store. Until its input is complete a job is `loading`; if that fails, nothing is kept of it."""
+    """Creates jobs in a store. Until its input is complete a job is `loading`; if the input is bad, the job is discarded."""
 
     def __init__(self, store: JobStore, planner: JobPlanner, owner: str) -> None:
         self._store, self._planner, self._owner = store, planner, owner
@@ -50,9 +50,9 @@ class JobCreator:
             while (items := await load_in_thread(intake.read_chunk, intake.budget)) is not None:
                 if items and not intake.faults:  # after a fault the rest is only validated
                     await self._store.inputs.add(number, items, epoch)
-            # In the database: the ids of a million rows are not held in memory.
+            # Found by the database: the ids of a million rows need not fit into memory.
             for custom_id, line in await self._store.inputs.find_repeated_ids(number):
-                intake.faults.append(Fault(f"line {line}: custom_id", f"`{custom_id}` stands in the input more than once"))
+                intake.faults.append(Fault(f"line {line}: custom_id", f"`{custom_id}` occurs more than once in the input"))
             intake.check()
         await self._complete(number, epoch, intake.items, intake.units, intake.fingerprint)
 
@@ -89,10 +89,10 @@ class JobCreator:
             renewal = asyncio.create_task(self._keep_lease(number, epoch, on_lost), name="loading")
             yield number, epoch
         except (LoadingStoppedError, LeaseLostError):
-            raise wrong_state("the job was cancelled while its input was read") from None
+            raise wrong_state("the job was cancelled while its input was being read") from None
         except BaseException:
             with suppress(StoreError):
-                # Shielded: the usual failure is a cancellation, by a client that went away while it uploaded.
+                # Shielded: the usual failure is a cancellation, after a client disconnects during its upload.
                 await asyncio.shield(self._store.discard(number))
             raise
         finally:
@@ -101,18 +101,18 @@ class JobCreator:
                 await asyncio.gather(renewal, return_exceptions=True)
 
     async def _keep_lease(self, number: int, epoch: int, on_lost: Callable[[], None]) -> None:
-        # However slowly the input arrives: another process would take the job for abandoned and discard it.
+        # Without renewal, another process would consider a slow upload abandoned and discard it.
         while True:
-            await asyncio.sleep(RENEWAL_INTERVAL_S)
+            await asyncio.sleep(INTAKE_RENEWAL_INTERVAL_S)
             with suppress(StoreError):
                 if await self._store.leases.renew(number, epoch, None) is None:
                     on_lost()
 
     async def _complete(self, number: int, epoch: int, items: int, units: int, fingerprint: Fingerprint) -> None:
-        written = FINGERPRINT_JSON.dump_json(fingerprint).decode()
-        queued: JobChange = {"state": "queued", "owner": None, "items": items, "units": units, "fingerprint": written}
+        fingerprint_json = FINGERPRINT_JSON.dump_json(fingerprint).decode()
+        queued: JobChange = {"state": "queued", "owner": None, "items": items, "units": units, "fingerprint": fingerprint_json}
         if not await self._store.update(number, queued, states=("loading",), epoch=epoch):
-            raise StoreError("the job was given up while its input was read")
+            raise StoreError("another process discarded the job while its input was being read")
 
 
 class Intake:
@@ -152,7 +152,7 @@ class Intake:
         return items if read and self._bad_rows < MAX_BAD_ROWS else None
 
     def _keep_faults(self, where: str, faults: Sequence[Fault]) -> None:
-        """Keep what is wrong with a row, as far as an answer can tell it."""
+        """Keep the faults of a row, up to what one answer can report."""
         room = MAX_FAULTS - len(self.faults)
         self._has_more_faults = self._has_more_faults or len(faults) > room
         for fault in faults[:room]:
@@ -160,7 +160,7 @@ class Intake:
             self.faults.append(Fault(f"{where}: {path}" if path else where, fault.message[:MAX_FAULT_CHARS], fault.kind))
 
     def check(self) -> None:
-        """Raise `RequestError` with everything that is wrong with the input, if anything is."""
+        """Raise `RequestError` with all faults of the input, if it has any."""
         if self._has_more_faults:
             self.faults.append(Fault("", f"{self._bad_rows} rows are bad; not all are listed", "too_many_faults"))
         if not self.items and not self.faults:
@@ -169,7 +169,7 @@ class Intake:
             raise RequestError(self.faults)
 
     def _add_row(self, row: InputRow, items: list[InputItem]) -> Sequence[Fault]:
-        """Add the item of a row, or return what is wrong with it."""
+        """Add the item of a row, or return the faults of the row."""
         try:
             custom_id, body = self._builder.parse_row(row.values)
             calls = self._dispatcher.plan(self._builder.build_request(body))
@@ -193,7 +193,7 @@ class Intake:
         return []
 
     def _count_row(self, length: int) -> None:
-        """Raise `RequestError` where a job would become too large: a template or a compressed file makes much of little."""
+        """Raise `RequestError` where a job would become too large: a template or a compressed file can expand a small upload."""
         self._chunk_bytes += length
         self._stored_bytes += length
         if self._stored_bytes > self.budget.max_bytes:
@@ -203,19 +203,19 @@ class Intake:
             raise RequestError([Fault("input", f"holds more than {MAX_ROWS:,} rows")])
 
     def _require_prices(self, calls: Sequence[Call]) -> None:
-        """Raise `RequestError` where a cost limit could not be kept, for the price of a model is not known."""
+        """Raise `RequestError` if a cost limit could not be enforced because the price of a model is unknown."""
         if self._spec.max_cost_usd is None:
             return
-        # Once for each model, not for every row.
+        # Each model once: to compute a price in each of a million rows would slow the intake.
         fresh = [call for call in calls if call.target.name not in self._priced]
         if unknown := {call.target.label for call in fresh if self._dispatcher.compute_cost(call, Usage(1, 1)) is None}:
             names = ", ".join(f"`{name}`" for name in sorted(unknown))
-            sentence = f"cannot be kept: what {names} costs is not known; give it a `price` in providers.json"
+            sentence = f"cannot be enforced: the price of {names} is unknown; add a `price` in providers.json"
             raise RequestError([Fault("max_cost_usd", sentence)])
         if len(self._priced) < MAX_MODELS:
             self._priced.update(call.target.name for call in fresh)
 
 
 def _new_row(job_id: str, account_id: str, spec: JobSpec, fingerprint: Fingerprint, forked_from: str | None) -> NewJobRow:
-    written = FINGERPRINT_JSON.dump_json(fingerprint).decode()
-    return NewJobRow(job_id, time.time(), account_id, spec.to_json(), written, forked_from)
+    fingerprint_json = FINGERPRINT_JSON.dump_json(fingerprint).decode()
+    return NewJobRow(job_id, time.time(), account_id, spec.to_json(), fingerprint_json, forked_from)

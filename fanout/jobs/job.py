@@ -159,7 +159,15 @@ class Job:
 
 
 async def find_job(store: JobStore, job_id: str, account_id: str | None = None) -> Job:
-    """Return the job of an id, or raise `RequestError` if the account, or without one nobody, has it."""
+    """Return a job by its id.
+
+    Args:
+        job_id: its id.
+        account_id: the account that must have it; `None`: any account.
+
+    Raises:
+        RequestError: there is no such job, or another account has it.
+    """
     row = await store.find(job_id)
     if row is None or account_id not in (None, row.account_id):
         raise RequestError([Fault("id", f"no job `{job_id}`", "job_not_found")])

@@ -1,4 +1,4 @@
-"""Manager of jobs: creates, runs, cancels, resumes and retries them, and answers how far they are."""
+"""Manager of jobs: creates, runs, cancels, resumes and retries them, and reports their progress."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from fanout.store.jobs.records import JobChange, JobState
 
 
 class JobManager:
-    """The jobs of a store, and those of them that this process runs. Open one with `open_job_manager`."""
+    """Jobs in a store, and control of those running in this process. Open a manager with `open_job_manager`."""
 
     def __init__(
         self,
@@ -61,21 +61,29 @@ class JobManager:
         job_id: str | None = None,
         forked_from: str | None = None,
     ) -> Job:
-        """Create a job: validate and keep its whole input, read in a thread. Nothing of it is sent before `run`.
+        """Create a job: read its whole input in a thread, validate it and store it. Nothing is sent before `run`.
 
         Raises:
-            RequestError: with every bad row and its line, up to `MAX_FAULTS`; nothing is kept.
+            RequestError: names every bad row and its line, up to `MAX_FAULTS`; nothing is stored.
         """
         job_id = job_id or f"job_{uuid.uuid4().hex}"
         await self._creator.create(spec, rows, account_id=account_id or "", job_id=job_id, forked_from=forked_from)
         return await self.find_job(job_id)
 
     async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> JobEstimate:
-        """Return the estimate of a job; nothing of it is kept or sent. A bad input is refused as by `create`."""
+        """Return the estimate of a job without storing or sending anything. `create` would refuse the same inputs."""
         return await self._creator.estimate(spec, rows)
 
     async def find_job(self, job_id: str, account_id: str | None = None) -> Job:
-        """Return the job of an id, or raise `RequestError` if the account, or without one nobody, has it."""
+        """Return a job by its id.
+
+        Args:
+            job_id: its id.
+            account_id: the account that must have it; `None`: any account.
+
+        Raises:
+            RequestError: there is no such job, or another account has it.
+        """
         return await find_job(self._store, job_id, account_id)
 
     async def list_jobs(
@@ -87,19 +95,19 @@ class JobManager:
         prefix: str = "",
         states: Sequence[JobState] = (),
     ) -> list[Job]:
-        """Return the newest jobs first; see `JobStore.list_jobs`."""
+        """Return jobs, the newest first; see `JobStore.list_jobs`."""
         rows = await self._store.list_jobs(limit=limit, before=before, account_id=account_id, prefix=prefix, states=states)
         return [Job.from_row(row) for row in rows]
 
     async def read_progress(self, job_id: str) -> Progress:
         """Return the progress of a job, whichever process runs it."""
         job = await self.find_job(job_id)
-        if worker := self.executor.workers.get(job.number):  # its sums are newer than those of the store
+        if worker := self.executor.workers.get(job.number):  # the worker counts units that the journal has not written yet
             return replace(worker.progress, job=job)
         return Progress(job, await read_counts(self._store, job))
 
     async def watch(self, job_id: str, every_s: float = 1.0) -> AsyncGenerator[Progress]:
-        """Yield the progress of a job again and again until it has ended."""
+        """Yield the progress of a job every `every_s` seconds until the job has ended."""
         while True:
             progress = await self.read_progress(job_id)
             yield progress
@@ -108,16 +116,16 @@ class JobManager:
             await asyncio.sleep(every_s)
 
     async def run(self, job_id: str, on_start: OnStart | None = None, *, wait: bool = False) -> Job:
-        """Run a job to its end, in this process; `on_start` is called with its worker. See `JobExecutor.run`."""
+        """Run a job to its end in this process; call `on_start` with its worker. See `JobExecutor.run`."""
         return await self.executor.run(job_id, on_start, wait=wait)
 
     async def cancel(self, job_id: str) -> Progress:
-        """Send nothing more of a job; calls in flight are waited for. A job that has ended stays as it is.
+        """Stop sending units of a job; its calls in flight are awaited. A job that has ended does not change.
 
-        Of one whose input is still read nothing is complete, so nothing is kept.
+        A job whose input is still being read is discarded, because its input is incomplete.
         """
         job = await self.find_job(job_id)
-        if job.state == "loading":  # its loading ends when it finds no job
+        if job.state == "loading":  # the reader of its input stops at its next write
             await self._store.discard(job.number)
             return Progress(replace(job, state="cancelled", reason="it was cancelled", ended=time.time()), {})
         if job.is_free:  # no process would see `cancelling`, so the job is ended here
@@ -131,34 +139,34 @@ class JobManager:
         return await self.read_progress(job_id)
 
     async def resume(self, job_id: str, *, fork: bool = False, **changes: Unpack[SpecChange]) -> Job:
-        """Queue a job that was stopped, cancelled, expired or cut off; or `fork` it, to send everything anew in a new job.
+        """Queue a job that was stopped, cancelled, expired or interrupted; with `fork`, send its whole input in a new job.
 
         Raises:
-            RequestError: it is done, or runs, or has changed: with every difference.
+            RequestError: the job is done or running, or its models have changed; every difference is named.
         """
         job = await self.find_job(job_id)
         spec = _drop_past_deadline(replace(job.spec, **changes))
-        if fork:  # whatever the old job's state: it stays as it is
+        if fork:  # allowed in every state: the old job does not change
             job_id = await self._creator.fork(job, spec)
             self.supervisor.notify()
             return await self.find_job(job_id)
         if job.state == "done":
-            raise wrong_state(f"job `{job_id}` is done; `retry` asks again what has failed")
+            raise wrong_state(f"job `{job_id}` is done; `retry` sends its failed units again")
         if job.state == "loading" or not job.is_free:
-            raise wrong_state(f"job `{job_id}` is {job.state}; it need not be resumed")
+            raise wrong_state(f"job `{job_id}` is {job.state}; there is nothing to resume")
         self.planner.require_unchanged(job)
         await self._queue(job, spec)
         return await self.find_job(job_id)
 
     async def retry(self, job_id: str, kinds: Sequence[str] = (), **changes: Unpack[SpecChange]) -> Job:
-        """Send again the units that have failed, only those of some kinds if any are given.
+        """Send failed units again; if `kinds` are given, only units that failed in one of these ways.
 
         Raises:
-            RequestError: it runs, or it has changed: with every difference.
+            RequestError: the job is running, or its models have changed; every difference is named.
         """
         job = await self.find_job(job_id)
         if job.state not in ENDED_STATES:
-            raise wrong_state(f"job `{job_id}` is {job.state}; cancel it first, or wait for its end")
+            raise wrong_state(f"job `{job_id}` is {job.state}; cancel it first, or wait until it ends")
         self.planner.require_unchanged(job)  # before anything is reopened: a refused retry must leave the job as it was
         if await self._store.journal.reopen(job.number, kinds, states=(job.state,)) is None:
             raise wrong_state(f"job `{job.id}` is no longer {job.state}")
@@ -167,14 +175,14 @@ class JobManager:
 
     async def _queue(self, job: Job, spec: JobSpec) -> None:
         queued: JobChange = {"state": "queued", "reason": None, "ended": None, "owner": None, "spec": spec.to_json()}
-        # Only from the state it was read in: of two callers that resume a job at once, one gets an error.
+        # Only from the state read above: of two callers that resume the job at the same time, one gets an error.
         if not await self._store.update(job.number, queued, states=(job.state,), dead_owners=job.dead_owners):
             raise wrong_state(f"job `{job.id}` is no longer {job.state}")
         self.supervisor.notify()
 
 
 def _drop_past_deadline(spec: JobSpec) -> JobSpec:
-    """Return a specification without a deadline that has passed: a job resumed with it would expire at once."""
+    """Drop a deadline that has passed, because a job resumed with it would expire at once."""
     return replace(spec, deadline=None) if spec.deadline is not None and spec.deadline <= time.time() else spec
 
 
@@ -188,10 +196,10 @@ async def open_job_manager(
     owner: str | None = None,
     open_scorer: AnswerScorerFactory | None = None,
 ) -> AsyncGenerator[JobManager]:
-    """Open a manager; at the end its running jobs are left to the next process.
+    """Open a manager; when it closes, another process may resume its running jobs.
 
-    With `run_waiting` it also runs the unattended jobs that no process has. `owner` is this process's identity in leases.
-    `open_scorer` opens the scorers that a job declares; without it answers are not scored as they end.
+    With `run_waiting`, it also runs unattended jobs that no other process runs. `owner` identifies this process in leases.
+    `open_scorer` opens the scorers that a job declares; without `open_scorer`, answers are not scored as they arrive.
     """
     manager = JobManager(store, dispatcher, builders, owner, open_scorer)
     async with store.journal.run():  # ends last: calls in flight at the end still write their results

@@ -135,7 +135,7 @@ class UnitScheduler:
         if reserved is not None:
             return unit, reserved
         if not self._budget.is_price_known(unit.call):
-            queue.useless_because = f"what `{unit.call.target.label}` costs is not known, so no limit on it can be kept"
+            queue.useless_because = f"the price of `{unit.call.target.label}` is unknown, so `max_cost_usd` cannot be enforced"
             return None
         # Calls in flight may cost less than was set aside for them; only without any is the budget really spent.
         queue.held = unit

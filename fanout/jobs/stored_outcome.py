@@ -33,7 +33,7 @@ class StoredOutcome:
 
     @classmethod
     def from_outcome(cls, outcome: Outcome) -> StoredOutcome:
-        """Return what is stored of an outcome."""
+        """Return the part of an outcome that is stored."""
         target, fitted, result = outcome.call.target, outcome.call.fitted, outcome.result
         completion, failure = (result, None) if isinstance(result, Completion) else (None, result)
         return cls(
@@ -47,9 +47,9 @@ class StoredOutcome:
         return _OUTCOME.validate_json(text)
 
     def to_json(self) -> str:
-        """Return JSON of whatever upstreams sent: half a character becomes U+FFFD, a number that JSON does not have null."""
-        # Without defaults, for a job keeps a million of them.
-        # The quick way first: broken text is rare, and looking for it in every answer is slow.
+        """Return the outcome as JSON. Lone surrogates become U+FFFD; NaN and infinity become null."""
+        # Without defaults, because a job may store a million outcomes.
+        # Only on an error are the texts searched: broken text is rare, and a search in every answer is slow.
         try:
             return _OUTCOME.dump_json(self, exclude_defaults=True).decode()
         except PydanticSerializationError:

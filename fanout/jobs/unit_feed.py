@@ -11,23 +11,23 @@ from fanout.store.jobs.inputs import ROWS_AT_ONCE
 from fanout.store.jobs.records import InputChunk, InputItem
 
 MAX_BUFFERED_UNITS = 4_096
-"""Units planned ahead, over all queues of a job."""
+"""Units planned ahead, in all queues of a job together."""
 MAX_BUFFERED_BYTES = 64 * 2**20
-"""Bytes of the rows of those units; a queue that has none gets one all the same."""
+"""Bytes of the rows of buffered units; an empty queue always gets one unit, even above this limit."""
 
 ReadChunk = Callable[[int, int], Awaitable[InputChunk]]
-"""Reads so many of the items behind a number."""
+"""Reads the items after a number, up to a count."""
 ReadItems = Callable[[Sequence[int], Sequence[int] | None], Awaitable[InputChunk]]
-"""Reads the items of these numbers, and what has been done of them: for these entries alone, if any are named."""
+"""Reads items by number, with their recorded results; limited to the given entries, if any."""
 PlanItem = Callable[[InputItem, InputChunk, Sequence[int] | None], Iterable[tuple[ModelQueue, PendingUnit]]]
-"""Plans the open units of an item, of these entries alone, if any are named."""
+"""Plans the open units of an item; limited to the given entries, if any."""
 
 
 class UnitFeed:
-    """The reader of one job's input. Whichever queue runs dry has it read on; the others get what they have room for.
+    """The reader of one job's input. When any queue runs empty, the feed reads more rows and fills every queue that has room.
 
-    A queue without room only notes the numbers of its rows, and has them read again when it is dry: a slow model holds no
-    other back, and its units take no memory.
+    For a queue without room the feed keeps only the numbers of its rows, and reads these rows again when the queue is
+    empty, so a slow model does not block the others, and its units take no memory.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class UnitFeed:
         self._lock = asyncio.Lock()
 
     def close(self) -> None:
-        """Read nothing more."""
+        """Stop reading."""
         self._is_closed = True
 
     async def take(self, queue: ModelQueue) -> PendingUnit | None:
-        """Return the next new unit of a queue; `None`: there is none, and the queue is exhausted or closed."""
+        """Return the next new unit of a queue, or `None` if the queue is exhausted or closed."""
         if not queue.buffer:
             await self._refill(queue)
         if not queue.buffer:
@@ -59,7 +59,7 @@ class UnitFeed:
 
     async def _refill(self, queue: ModelQueue) -> None:
         async with self._lock:
-            # Another queue's reading may have filled it in the meantime.
+            # While this waited for the lock, another queue's refill may have filled this queue.
             while not (queue.buffer or queue.exhausted or queue.closed_because or self._is_closed):
                 if queue.backlog:
                     await self._read_backlog(queue)
@@ -74,19 +74,19 @@ class UnitFeed:
         self._is_at_end = not chunk.items
         self._chunk_rows = min(2 * self._chunk_rows, self._max_rows)
         for item in chunk.items:
-            await asyncio.sleep(0)  # planning a whole chunk would hold up all others
+            await asyncio.sleep(0)  # planning a whole chunk at once would block the event loop
             found: dict[int, tuple[ModelQueue, list[PendingUnit]]] = {}
             for queue, unit in self._plan_item(item, chunk, None):
                 found.setdefault(id(queue), (queue, []))[1].append(unit)
             for queue, units in found.values():
                 if self._has_room(queue):
                     self._put(queue, units)
-                elif not queue.closed_because:  # of a closed one the units stay open, for a later run
+                elif not queue.closed_because:  # the units of a closed queue stay open for a later run
                     queue.backlog.append(item.item)
             self._after = item.item
 
     async def _read_backlog(self, queue: ModelQueue) -> None:
-        """Read again the next rows that a queue had no room for, and plan its own units of them."""
+        """Read again the next rows that a queue had no room for, and plan the units of this queue."""
         numbers = queue.backlog.peek(min(self._share, ROWS_AT_ONCE))
         chunk = await self._read_items(numbers, queue.entries)
         for item in chunk.items:
@@ -99,6 +99,6 @@ class UnitFeed:
         self._buffered_bytes += sum(unit.row_bytes for unit in units)
 
     def _has_room(self, queue: ModelQueue) -> bool:
-        if queue.backlog or queue.closed_because:  # behind those that wait already, so that the order stays
+        if queue.backlog or queue.closed_because:  # keeps the order: earlier rows are already waiting
             return False
         return not queue.buffer or (len(queue.buffer) < self._share and self._buffered_bytes < MAX_BUFFERED_BYTES)

@@ -47,7 +47,7 @@ class UnitJournal:
         """Shown with every entry: the store refuses those of a process that has lost the job to another one."""
         self.counts = dict(counts)
         self._throughput: dict[str, Throughput] = {}
-        self.trouble: str | None = None
+        self.store_error: str | None = None
         """Why the database cannot be used just now."""
 
     @property
@@ -129,12 +129,12 @@ class UnitJournal:
             except StoreError as error:
                 if time.monotonic() - began > PATIENCE_S:
                     raise
-                if self.trouble is None:  # once, not twice a second
+                if self.store_error is None:  # once, not twice a second
                     log.error("job.write_failed", job=self._job.id, reason=str(error))
-                self.trouble = str(error)
+                self.store_error = str(error)
                 await asyncio.sleep(RETRY_INTERVAL_S)
             else:
-                self.trouble = None
+                self.store_error = None
                 return found
 
 

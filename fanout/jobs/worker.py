@@ -1,7 +1,7 @@
-"""Worker of a job: sends its units, each account at the concurrency it bears, and keeps the job's lease.
+"""Worker of a job: sends its units, adapting concurrency to what each account accepts, and renews the job's lease.
 
-A unit is sent at least once and recorded exactly once. Whatever ends the process, a unit without a record is sent again; the
-attempt that may have been paid for stays recorded.
+A unit is sent at least once and recorded exactly once. However the process ends, a unit without a record is sent again; the
+attempt that may have been charged stays recorded.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobState
 
-RENEWAL_INTERVAL_S = 3.0
-"""How often a job's lease is renewed, and its row checked for a cancellation."""
+RUN_RENEWAL_INTERVAL_S = 3.0
+"""Time between renewals of a job's lease, each of which also looks for a cancellation."""
 MAX_QUEUED_S = 600.0
-"""How long a call may wait for its account's limits; one that would wait longer is put back with its time."""
+"""Longest wait of a call for its account's limits; a call that would wait longer is delayed and sent again."""
 MAX_RATE_LIMIT_WAITS = 100
-"""How often a unit is put back because its account takes no more for now; that is no failure of the unit."""
+"""Number of delays of one unit by its account's rate limit, which uses up no attempt of the unit."""
 USELESS_KINDS = frozenset({"quota", "auth", "not_configured"})
-"""Failures that every further call would meet, too: of that model, or with `quota` of the account."""
+"""Failures that every further call would repeat: to the model, or for `quota` to the whole account."""
 FREE = Cost(0.0, "cache")
-WITHDRAWN = Failure("cancelled", "not sent: the job was to end first", code="job_stopped")
+WITHDRAWN = Failure("cancelled", "not sent: the job was stopped", code="job_stopped")
 
 
 class JobWorker:
@@ -66,36 +66,36 @@ class JobWorker:
             on_budget_spent=self._stop_without_money,
         )
         self._in_flight: set[int] = set()
-        """`id` of the calls, for equal ones of two rows are different calls."""
-        self._ending: tuple[JobState, str | None] | None = None
+        """`id()` of each call: two rows can contain equal calls."""
+        self._final_state: tuple[JobState, str | None] | None = None
 
     @property
-    def trouble(self) -> str | None:
-        """Why the database cannot be used just now."""
-        return self._journal.trouble
+    def store_error(self) -> str | None:
+        """Reason why the database cannot be used at the moment."""
+        return self._journal.store_error
 
     @property
     def progress(self) -> Progress:
-        """Progress at this moment; of a job that runs here it is newer than the store's."""
+        """Progress at this moment; newer than the store's."""
         journal, scheduler = self._journal, self._scheduler
         return Progress(self.job, journal.counts, scheduler.running, scheduler.delayed, journal.rates)
 
     def stop(self, state: JobState, reason: str | None) -> None:
-        """Send nothing more; calls in flight are waited for.
+        """Stop sending units; calls in flight are awaited.
 
-        The first reason stands, but a cancellation replaces the intention to leave the job to another process.
+        The first reason is kept, but a cancellation replaces `queued`, which would leave the job to another process.
         """
-        if self._ending is None or (state == "cancelled" and self._ending[0] == "queued"):
-            self._ending = (state, reason)
+        if self._final_state is None or (state == "cancelled" and self._final_state[0] == "queued"):
+            self._final_state = (state, reason)
         # Calls that only wait for limits have cost nothing; waiting for them could take minutes.
         self._dispatcher.cancel_waiting(lambda call: id(call) in self._in_flight, WITHDRAWN)
         self._scheduler.stop()
 
     async def run(self) -> tuple[JobState, str | None]:
-        """Run until every unit has ended or `stop` is called; return the state that leaves the job in, and why.
+        """Run until every unit has ended or `stop` is called; return the job's final state and the reason.
 
         Raises:
-            StoreError: the database could not be used for `PATIENCE_S`. What was not recorded will be sent again.
+            StoreError: the database could not be used for `PATIENCE_S`. Units without a record will be sent again.
             LeaseLostError: another process has taken the job.
         """
         deadline, timer = self.job.spec.deadline, None
@@ -112,17 +112,20 @@ class JobWorker:
         finally:
             if timer:
                 timer.cancel()
-        if self._ending:
-            return self._ending
+        if self._final_state:
+            return self._final_state
         if reason := self._scheduler.closed_because:
             return "stopped", reason
         if left := self.progress.remaining:
-            return "stopped", f"{left} units were not sent: the models stand for fewer calls than when the job was made"
+            return (
+                "stopped",
+                f"{left} units were not sent: the configured models now produce fewer calls than when the job was created",
+            )
         return "done", None
 
     def _stop_without_money(self) -> None:
         limit, spent = self.job.spec.max_cost_usd, self._budget.spent_usd
-        self.stop("stopped", f"the next call could cost more than is left of {limit:g} USD; {spent:.6g} USD are spent")
+        self.stop("stopped", f"the next call could exceed the limit of {limit:g} USD; {spent:.6g} USD are spent")
 
     async def _run_unit(self, queue: ModelQueue, unit: PendingUnit, reserved_usd: float) -> None:
         outcome: Outcome | None = None
@@ -137,13 +140,15 @@ class JobWorker:
             self._budget.settle(reserved_usd, result, cost)
 
     async def _reuse_answer(self, unit: PendingUnit, key: bytes) -> bool:
-        """End a unit with an answer to the same request; return whether the store has one."""
+        """Record a stored answer to the same request as the unit's result; return whether the store has such an answer."""
         found = await self._journal.find_cached_answer(key)
         if found is None:
             return False
         answer, source = found
         target = unit.call.target
-        outcome = replace(answer, model=target.name, label=target.label, cost=FREE)  # known to cost nothing this time
+        outcome = replace(
+            answer, model=target.name, label=target.label, cost=FREE
+        )  # the first answer was paid for; this use costs nothing
         await self._journal.record_end(unit, outcome, attempt=unit.attempt - 1, cached_from=source)
         return True
 
@@ -153,7 +158,7 @@ class JobWorker:
             await self._journal.record_end(unit, StoredOutcome.from_outcome(outcome), attempt=unit.attempt - 1)
             return outcome
         await self._journal.record_start(unit)
-        if self._ending:  # it came while the start was written
+        if self._final_state:  # the job was stopped while the start was written
             await self._journal.record_failure(unit, WITHDRAWN)
             return None
         row = self._dispatcher.settings.providers[unit.call.target.provider or ""].row
@@ -174,7 +179,7 @@ class JobWorker:
             return
         if failure.kind in USELESS_KINDS:
             queue.close(failure)
-        if delay_s := self._retry_delay_s(unit, failure, policy):
+        if delay_s := self._count_and_delay_s(unit, failure, policy):
             await self._journal.record_failure(unit, failure)
             unit.attempt += 1
             queue.delay(unit, now + delay_s)
@@ -183,32 +188,32 @@ class JobWorker:
         else:
             await self._journal.record_end(unit, StoredOutcome.from_outcome(outcome), attempt=unit.attempt)
 
-    def _retry_delay_s(self, unit: PendingUnit, failure: Failure, policy: RetriesRow) -> float | None:
-        """Return the wait before a failed unit is sent again; `None`: it is not."""
+    def _count_and_delay_s(self, unit: PendingUnit, failure: Failure, policy: RetriesRow) -> float | None:
+        """Count the failure; return the delay before the retry, or `None` if the failure is final."""
         if not (retries.is_transient(failure) or failure.code == "queue_too_long"):
             return None
-        if failure.kind == "rate_limit":  # the account's doing, not the unit's: it uses up no attempt
+        if failure.kind == "rate_limit":  # caused by the account's load, not by the unit: it uses up no attempt
             unit.tries -= 1
             unit.waits += 1
             number, most = unit.waits, MAX_RATE_LIMIT_WAITS
         else:
             number, most = unit.tries, self.job.spec.attempts or policy.attempts
-        # Never 0: the caller would take that for a final failure.
+        # Never 0, which the caller would treat as a final failure.
         return max(retries.compute_delay_s(failure, number, policy), 0.01) if number < most else None
 
     async def _keep_lease(self) -> None:
-        """Renew the lease, and stop where the job was cancelled by another process."""
+        """Renew the lease; stop if another process has cancelled the job."""
         while True:
             try:
                 state = await self._store.leases.renew(self.job.number, self._epoch, self.progress.rate)
             except StoreError as error:  # the lease outlasts several renewals; the journal decides when to give up
                 log.warning("job.renew_failed", job=self.job.id, reason=str(error))
             else:
-                if state is None:  # another process sends these units by now: each further call would be paid twice
+                if state is None:  # another process sends these units now: each further call would be charged twice
                     raise LeaseLostError
                 if state in ("cancelling", "cancelled"):
                     self.stop("cancelled", "it was cancelled")
-            await asyncio.sleep(RENEWAL_INTERVAL_S)
+            await asyncio.sleep(RUN_RENEWAL_INTERVAL_S)
 
 
 def _adapt_concurrency(queue: ModelQueue, outcome: Outcome, started: float, now: float) -> None:
@@ -220,7 +225,7 @@ def _adapt_concurrency(queue: ModelQueue, outcome: Outcome, started: float, now:
 
 
 def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error out of the groups around it."""
+    """Return the first error inside nested exception groups."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -42,7 +42,7 @@ async def test_a_job_that_is_cancelled_while_its_input_is_read_is_given_up(upstr
         creating = asyncio.create_task(kept.manager.create(SPEC, rows))
         job = await wait_for_loading_job(kept)
         assert (await kept.manager.cancel(job.id)).job.state == "cancelled"
-        with pytest.raises(RequestError, match="the job was cancelled while its input was read"):
+        with pytest.raises(RequestError, match="the job was cancelled while its input was being read"):
             async with asyncio.timeout(5):
                 await creating
         assert await kept.manager.list_jobs(limit=1) == []

@@ -107,7 +107,7 @@ async def test_a_repeated_custom_id_is_reported(upstream: Upstream, tmp_path: Pa
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         spec = (await kept.create(1, "up/ok")).spec
         twice = [InputRow(line, {"prompt": "hi", "custom_id": name}) for line, name in enumerate(("a", "b", "a"), 1)]
-        with pytest.raises(RequestError, match="line 3: custom_id: `a` stands in the input more than once"):
+        with pytest.raises(RequestError, match="line 3: custom_id: `a` occurs more than once in the input"):
             await kept.manager.create(spec, twice)
 
 
@@ -233,7 +233,7 @@ async def test_a_job_never_costs_more_than_its_limit(upstream: Upstream, tmp_pat
 
 async def test_a_cost_limit_requires_known_prices(upstream: Upstream, tmp_path: Path, location: str) -> None:
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
-        with pytest.raises(RequestError, match="max_cost_usd: cannot be kept: what `up/ok` costs is not known"):
+        with pytest.raises(RequestError, match="max_cost_usd: cannot be enforced: the price of `up/ok` is unknown"):
             await kept.create(1, "up/ok", max_cost_usd=1.0)
 
 

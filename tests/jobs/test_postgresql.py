@@ -34,9 +34,9 @@ def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 async def wait_for_trouble(seen: list[JobWorker]) -> str:
     """Wait until the running job cannot be written, and return the reason."""
     async with asyncio.timeout(30):
-        while seen[0].trouble is None:
+        while seen[0].store_error is None:
             await asyncio.sleep(0.02)
-    return seen[0].trouble
+    return seen[0].store_error
 
 
 async def test_a_job_waits_for_a_database_that_restarts(
@@ -114,7 +114,7 @@ async def test_a_job_waits_for_the_lock_of_another_session(upstream: Upstream, t
 def run_elsewhere(url: str, folder: str, job: str, store: str) -> None:
     """A process of another machine, as far as can be seen from here, whose leases are short."""
     logs.configure("error", "json")
-    leases.LEASE_S, worker.RENEWAL_INTERVAL_S = SHORT_LEASE_S, SHORT_BEAT_S
+    leases.LEASE_S, worker.RUN_RENEWAL_INTERVAL_S = SHORT_LEASE_S, SHORT_BEAT_S
     asyncio.run(_run_elsewhere(url, Path(folder), job, store))
 
 

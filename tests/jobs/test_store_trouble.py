@@ -62,9 +62,9 @@ async def test_a_job_waits_for_a_locked_store(upstream: Upstream, tmp_path: Path
         other.execute("BEGIN IMMEDIATE")
         await upstream.wait_until_idle()
         sent = len(upstream.requests)
-        while seen[0].trouble is None:
+        while seen[0].store_error is None:
             await asyncio.sleep(0.05)
-        assert "locked" in str(seen[0].trouble)
+        assert "locked" in str(seen[0].store_error)
         assert len(upstream.requests) == sent
         other.rollback()
         other.close()

@@ -146,7 +146,7 @@ class LocalJobs:
     def _list_notes(self, worker: JobWorker) -> list[str]:
         progress = worker.progress
         waiting = f"{progress.waiting:,} calls are waiting for another attempt" if progress.waiting else ""
-        trouble = f"the database cannot be written, trying again: {worker.trouble}" if worker.trouble else ""
+        trouble = f"the database cannot be written, trying again: {worker.store_error}" if worker.store_error else ""
         accounts = [note for limiter in self._dispatcher.limiters if (note := _describe_limits(limiter))]
         return [note for note in (*accounts, waiting, trouble) if note]
 

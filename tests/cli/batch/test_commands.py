@@ -224,7 +224,7 @@ def test_wrong_usage_is_reported_in_one_sentence(
     ("arguments", "sentence"),
     [
         (["-m", "nope"], "unknown model `nope`"),
-        (["-m", "up/ok", "--max-cost", "1"], "max_cost_usd: cannot be kept: what `up/ok` costs is not known"),
+        (["-m", "up/ok", "--max-cost", "1"], "max_cost_usd: cannot be enforced: the price of `up/ok` is unknown"),
     ],
 )
 async def test_a_job_that_cannot_run_is_refused_before_anything_is_sent(
@@ -598,7 +598,7 @@ async def test_a_server_runs_an_openai_batch_file(workspace: Workspace, upstream
         await jobs.export(job, str(workspace.folder / "r.jsonl"), None, ResultFilter())
         with (
             open_input(str(workspace.folder / "twice.jsonl"), None) as source,
-            pytest.raises(RequestError, match="stands in the input more than once"),
+            pytest.raises(RequestError, match="occurs more than once in the input"),
         ):
             await jobs.create(spec, source)
         with (
