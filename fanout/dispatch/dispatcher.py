@@ -43,7 +43,7 @@ CRASHED = Failure("internal", "Fanout could not handle this provider's answer; i
 
 
 class Dispatcher:
-    """The maker of upstream calls. Open one with `open_dispatcher` and keep it: it holds the connections and the limits."""
+    """Maker of upstream calls. Open a dispatcher with `open_dispatcher` and keep it: it holds the connections and limits."""
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession, observers: Sequence[Observer] = ()) -> None:
         self.settings = settings
@@ -65,11 +65,11 @@ class Dispatcher:
         return plan(request, self.catalogue, self.fit, max_calls, today, entries)
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        """Return what becomes of the parameters of `query` at a target's provider."""
+        """Return the parameters of `query` as the target's provider accepts them."""
         return self.upstreams.find_provider(target).fit(target, query)
 
     async def attempt(self, call: Call, *, deadline_s: float) -> Outcome:
-        """Make one attempt for a job, behind all interactive calls; whether and when there is another is up to the caller."""
+        """Make one attempt for a job, with batch priority: all interactive calls go first. The caller decides about retries."""
         running = InFlightCall(call, time.monotonic() + deadline_s, Priority.BATCH)
         task = self._track(running, asyncio.create_task(self._run_call(running, self.upstreams.attempt)))
         try:
@@ -84,9 +84,9 @@ class Dispatcher:
         """Return every call's outcome, in the order of the calls; an upstream's failure is an outcome, never an exception.
 
         Args:
-            calls: what to call.
+            calls: the calls to make.
             deadline_s: from now; covers queueing, all retries and the answers.
-            return_when: how many entries must have answered before the rest is cancelled; `None`: all.
+            return_when: number of entries that must answer before the rest is cancelled; `None`: all.
         """
         deadline = time.monotonic() + deadline_s
         race = Race(calls, return_when)
@@ -137,20 +137,20 @@ class Dispatcher:
                 yield burst
                 inbox.free_room()
         finally:
-            # The reader may leave at any piece: no call may go on costing money.
+            # The reader may stop at any piece; a call that went on would cost money for nobody.
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def stop(self) -> None:
-        """End every call under way, and every one that is still to come; each is answered with a failure that says why."""
+        """End all calls in flight, and refuse all later calls, with a failure that states the reason."""
         self._is_stopping = True
         for task, running in list(self._tasks.items()):
             running.cancelled_as = STOPPED
             task.cancel()
 
     def cancel_waiting(self, matches: Callable[[Call], bool], failure: Failure) -> None:
-        """End those matching calls that still wait for their account's limits; they are never sent and get that failure."""
+        """End the matching calls that still wait for their account's limits: they are never sent, and get `failure`."""
         for task, running in list(self._tasks.items()):
             # An attempt is counted before it is sent: a call that may cost money is never ended here.
             if not running.attempts and matches(running.call):
@@ -172,13 +172,13 @@ class Dispatcher:
         return task
 
     async def _run_call(self, running: InFlightCall, attempt: Callable[[InFlightCall], Awaitable[Result]]) -> Outcome:
-        """Carry one call to its end, whatever the end: observers are notified of its outcome, also where it is cancelled."""
+        """Run one call to its end; observers are notified of its outcome, even if the call is cancelled."""
         call = running.call
         try:
             result = self._answer_locally(call)
             return self._finish(running, await attempt(running) if result is None else result)
         except asyncio.CancelledError:
-            # It may have been billed all the same, so whoever keeps the books must be notified.
+            # A cancelled call may be billed nevertheless, so the observers that record usage must be notified.
             self._finish(running, running.cancelled_as)
             raise
         except Exception:
@@ -186,7 +186,7 @@ class Dispatcher:
             return self._finish(running, CRASHED)
 
     def _answer_locally(self, call: Call) -> Result | None:
-        """Return the answer to a call that need not be sent, or must not be."""
+        """Return the answer to a call that need not or must not be sent; `None` if the call is to be sent."""
         if call.refusal:
             return call.refusal
         if call.query.sampling.max_tokens == 0:

@@ -1,4 +1,7 @@
-"""Retries: which failures are tried again, and after how long. One owner: nothing underneath retries on its own."""
+"""Retries of interactive calls, and the rules that jobs share: which failures are transient, and the delay.
+
+`JobWorker` decides for batch units; adapters never retry.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ Result = Completion | Failure
 
 
 def is_transient(failure: Failure) -> bool:
-    """Return whether the same call may succeed later. The provider's own word comes first; a quota that is used up stays so."""
+    """Return whether the same call may succeed later. The provider's own statement decides, except for a used-up quota."""
     if failure.kind == "quota":
         return False
     if failure.should_retry is not None:
         return failure.should_retry
-    # Our own queue has just computed that the wait would outlast the deadline: trying again cannot help.
+    # Our own queue has just computed that the wait would outlast the deadline, so a retry cannot help.
     if failure.kind not in TRANSIENT_KINDS or failure.code == "queue_too_long":
         return False
     return failure.status is None or failure.status in TRANSIENT_STATUSES
@@ -53,12 +56,12 @@ async def retry(
     may_retry: Callable[[Failure], bool] = is_transient,
     before_sleep: Callable[[Failure, int, float], None],
 ) -> Result:
-    """Try again after a `first` failure that may pass: until an answer, a final failure, the last attempt or the deadline.
+    """Retry after a transient `first` failure, until an answer, a final failure, the last attempt or the deadline.
 
     A retry that would start past the deadline (`time.monotonic`) is not waited for: the failure is returned at once.
-    Built at the first failure only: a call that succeeds pays nothing for it.
+    Called only after a failure, so a call that succeeds costs nothing extra.
     """
-    # tenacity counts the first attempt too, so its failure is handed over as the first result.
+    # tenacity counts the first attempt too, so the first failure is passed as the first result.
     pending: list[Result] = [first]
 
     async def try_next() -> Result:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from fanout.core.errors import FanoutError, LeaseLostError, StoreError
-from fanout.jobs.job import ENDED_STATES, OPEN_STATES, Fingerprint, Job, find_job, read_counts, wrong_state
+from fanout.jobs.job import ENDED_STATES, OPEN_STATES, Fingerprint, Job, build_state_error, find_job, read_counts
 from fanout.jobs.planner import JobPlanner
 from fanout.jobs.scoring import AnswerScorer, AnswerScorerFactory
 from fanout.jobs.worker import JobWorker
@@ -51,7 +51,7 @@ class JobExecutor:
         """
         job = await find_job(self._store, job_id)
         if job.state in ENDED_STATES or job.state == "loading":
-            raise wrong_state(f"job `{job_id}` is {job.state}")
+            raise build_state_error(f"job `{job_id}` is {job.state}")
         fingerprint = self._planner.require_unchanged(job)
         # Before the job is taken: scorers that cannot be used here leave it as it was.
         scorer = await self._open_scorer(job) if self._open_scorer and job.spec.scorers else None
@@ -84,7 +84,7 @@ class JobExecutor:
             if job.state == "cancelling":  # it came between reading the job and taking it
                 return await self._finish(job, epoch, "cancelled", "it was cancelled")
             await self._store.update(job.number, {"owner": None}, epoch=epoch)
-            raise wrong_state(f"job `{job.id}` is {job.state}")
+            raise build_state_error(f"job `{job.id}` is {job.state}")
         # Read again: only now that the lease is ours can nobody else change the job.
         job = replace(await find_job(self._store, job.id), fingerprint=fingerprint)
         builder = self._planner.make_builder(job.spec, job.account_id)

@@ -174,7 +174,7 @@ async def find_job(store: JobStore, job_id: str, account_id: str | None = None) 
     return Job.from_row(row)
 
 
-def wrong_state(sentence: str) -> RequestError:
+def build_state_error(sentence: str) -> RequestError:
     """Return the error for a job that is in the wrong state for what is to be done with it."""
     return RequestError([Fault("id", sentence, "wrong_state")])
 

@@ -23,12 +23,12 @@ from fanout.jobs.job import (
     Progress,
     RequestBuilderFactory,
     SpecChange,
+    build_state_error,
     find_job,
     read_counts,
-    wrong_state,
 )
 from fanout.jobs.planner import JobPlanner
-from fanout.jobs.process_identity import current_process
+from fanout.jobs.process_identity import identify_process
 from fanout.jobs.scoring import AnswerScorerFactory
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobChange, JobState
@@ -45,7 +45,7 @@ class JobManager:
         owner: str | None = None,
         open_scorer: AnswerScorerFactory | None = None,
     ) -> None:
-        owner = owner or current_process()
+        owner = owner or identify_process()
         self._store = store
         self.planner = JobPlanner(dispatcher, builders)
         self._creator = JobCreator(store, self.planner, owner)
@@ -151,9 +151,9 @@ class JobManager:
             self.supervisor.notify()
             return await self.find_job(job_id)
         if job.state == "done":
-            raise wrong_state(f"job `{job_id}` is done; `retry` sends its failed units again")
+            raise build_state_error(f"job `{job_id}` is done; `retry` sends its failed units again")
         if job.state == "loading" or not job.is_free:
-            raise wrong_state(f"job `{job_id}` is {job.state}; there is nothing to resume")
+            raise build_state_error(f"job `{job_id}` is {job.state}; there is nothing to resume")
         self.planner.require_unchanged(job)
         await self._queue(job, spec)
         return await self.find_job(job_id)
@@ -166,10 +166,10 @@ class JobManager:
         """
         job = await self.find_job(job_id)
         if job.state not in ENDED_STATES:
-            raise wrong_state(f"job `{job_id}` is {job.state}; cancel it first, or wait until it ends")
+            raise build_state_error(f"job `{job_id}` is {job.state}; cancel it first, or wait until it ends")
         self.planner.require_unchanged(job)  # before anything is reopened: a refused retry must leave the job as it was
         if await self._store.journal.reopen(job.number, kinds, states=(job.state,)) is None:
-            raise wrong_state(f"job `{job.id}` is no longer {job.state}")
+            raise build_state_error(f"job `{job.id}` is no longer {job.state}")
         await self._queue(job, _drop_past_deadline(replace(job.spec, **changes)))
         return await self.find_job(job_id)
 
@@ -177,7 +177,7 @@ class JobManager:
         queued: JobChange = {"state": "queued", "reason": None, "ended": None, "owner": None, "spec": spec.to_json()}
         # Only from the state read above: of two callers that resume the job at the same time, one gets an error.
         if not await self._store.update(job.number, queued, states=(job.state,), dead_owners=job.dead_owners):
-            raise wrong_state(f"job `{job.id}` is no longer {job.state}")
+            raise build_state_error(f"job `{job.id}` is no longer {job.state}")
         self.supervisor.notify()
 
 

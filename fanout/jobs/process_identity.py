@@ -11,7 +11,7 @@ from pathlib import Path
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def current_process() -> str:
+def identify_process() -> str:
     """Return the identity of this process: host, machine, number and start. No two processes share one."""
     return f"{socket.gethostname()}|{_machine_id()}|{os.getpid()}|{_start_time(os.getpid())}"
 

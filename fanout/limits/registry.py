@@ -21,19 +21,19 @@ class LimiterRegistry:
 
     def get(self, provider: str, limits: LimitsRow, group: str | None, digest: str | None = None) -> Limiter:
         """Return the limiter of an account. `digest`: hash of a caller-supplied key; such keys get their own limiter."""
-        known = self._callers if digest else self._own
+        limiters = self._callers if digest else self._own
         key = (provider, group, digest)
-        limiter = known.get(key)
+        limiter = limiters.get(key)
         if limiter is None:
             name = f"{provider}/{group}" if group else provider
             is_group = group is not None
-            limiter = known[key] = Limiter(name, limits, self._cap, max_waiting=self._max_waiting, is_group=is_group)
+            limiter = limiters[key] = Limiter(name, limits, self._cap, max_waiting=self._max_waiting, is_group=is_group)
             if len(self._callers) > self._max_caller_limiters:
                 self._forget_idle_caller()
         return limiter
 
     def __iter__(self) -> Iterator[Limiter]:
-        """Iterate over the operator's own accounts; those of callers are nobody else's business."""
+        """Iterate over the limiters of the operator's own accounts; limiters of callers' keys are excluded for privacy."""
         return iter(self._own.values())
 
     def find(self, provider: str, group: str | None) -> Limiter | None:

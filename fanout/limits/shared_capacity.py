@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 
 class SharedCapacity:
-    """A number of units that tasks take and give back; those that wait for some are served in their order.
+    """A number of units that tasks take and give back; waiting tasks are served in order.
 
     Args:
         limit: the units that all tasks together may have.
@@ -21,14 +21,14 @@ class SharedCapacity:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def take_now(self, units: int) -> bool:
-        """Take units if they are free and nobody waits for some; return whether they were."""
+        """Take units if they are free and no task is waiting; return whether they were taken."""
         if self._waiting or self.used + units > self.limit:
             return False
         self.used += units
         return True
 
     async def take(self, units: int) -> None:
-        """Take units once they are free; more than there are would never be."""
+        """Take units once they are free; a request above `limit` would wait for ever."""
         if self.take_now(units):
             return
         turn = asyncio.get_running_loop().create_future()
@@ -39,7 +39,7 @@ class SharedCapacity:
         except asyncio.CancelledError:
             if place in self._waiting:
                 self._waiting.remove(place)
-                units = 0  # not given yet; those behind may fit
+                units = 0  # not taken yet; later, smaller requests may fit now
             self.give_back(units)
             raise
 
@@ -54,7 +54,7 @@ class SharedCapacity:
 
     @asynccontextmanager
     async def hold(self, units: int) -> AsyncGenerator[None]:
-        """Have units, once they are free, for as long as the context is open; all of them where more are wanted."""
+        """Take units once they are free, at most `limit`, and give them back when the context closes."""
         units = min(units, self.limit)
         await self.take(units)
         try:

@@ -1,4 +1,4 @@
-"""Everything that the author of an adapter outside the package imports, as `fanout.adapters`: see docs/providers.md."""
+"""The public module `fanout.adapters`: everything an adapter outside the package needs. See docs/providers.md."""
 
 from __future__ import annotations
 

@@ -58,12 +58,13 @@ def create_app(settings: Settings) -> web.Application:
     app[METRICS] = Metrics()
     app[providers.ACCOUNT_HEALTH] = RecentCalls()
     app[LIFECYCLE] = Lifecycle()
-    # The store opens first and closes last: calls that end while the dispatcher closes are counted, too.
+    # The store opens first and closes last, so that it counts calls that end while the dispatcher closes.
     app.cleanup_ctx.extend([_run_store, _run_dispatcher, _run_jobs])
     app.on_response_prepare.append(request.add_headers)
     for endpoint in ENDPOINTS:
         for method in ("HEAD", "GET") if endpoint.method == "GET" else (endpoint.method,):
             app.router.add_route(method, endpoint.path, endpoint.handler, expect_handler=send_continue)
+    app[auth.PUBLIC_PATHS] = frozenset(endpoint.path for endpoint in ENDPOINTS if endpoint.is_public)
     app[PAGES] = make_pages(ENDPOINTS)
     return app
 
@@ -110,7 +111,7 @@ async def _run_jobs(app: web.Application) -> AsyncIterator[None]:
             app[BATCH_WORKER] = worker
             yield
         manager.executor.leave()
-        app[DISPATCHER].stop()  # calls that are still in flight have had the grace period
+        app[DISPATCHER].stop()  # the grace period of calls still in flight is over
 
 
 async def send_continue(request: web.Request) -> None:
@@ -124,10 +125,10 @@ async def send_continue(request: web.Request) -> None:
 
 
 def check_access(settings: Settings, host: str) -> None:
-    """Refuse to serve other machines without keys.
+    """Refuse to serve other machines while no keys are configured.
 
     Raises:
-        ConfigError: `host` is not loopback and no key is set.
+        ConfigError: `host` is not loopback, and no key is configured.
     """
     if not settings.environment.api_keys and not auth.is_loopback(host):
         sentence = f"is not set: on `{host}` other machines could spend your keys; set it, or listen on 127.0.0.1"
@@ -195,7 +196,7 @@ def _address(runner: web.AppRunner, host: str) -> str:
 
 
 def relieve_garbage_collector() -> None:
-    """Take everything that lives now out of garbage collection: it lives to the end (-10 to -25 % CPU)."""
+    """Exclude all present objects from garbage collection: they live until the process ends (-10 to -25 % CPU)."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)

@@ -1,4 +1,4 @@
-"""Sockets that lead to addresses of the public internet alone."""
+"""Sockets that connect only to public addresses of the internet."""
 
 from __future__ import annotations
 
@@ -77,11 +77,12 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def is_own(address: IPv4Address | IPv6Address) -> bool:
-    """Return whether an address is this machine's own: its public one leads past the firewall to its ports, too."""
-    # Connecting a datagram socket sends nothing, but has the kernel choose the address to send from: for its own, that one.
+    """Return whether an address belongs to this machine, whose firewall would not stop a call to its own public address."""
+    # Connecting a UDP socket sends nothing; the source address chosen by the kernel equals the destination only for an
+    # address of this machine.
     with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((str(address), 9))
         except OSError:
-            return False  # no way there at all
+            return False  # no route to the address
         return ip_address(probe.getsockname()[0]) == address

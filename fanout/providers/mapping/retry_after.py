@@ -10,7 +10,7 @@ from fanout.providers.mapping.durations import parse_duration_s, parse_http_date
 from fanout.providers.mapping.json_fields import as_objects
 
 MAX_DELAY_S = 31 * 86400.0
-"""A quota comes back next month; a longer delay is none."""
+"""Longest plausible delay: monthly quotas; longer values are ignored."""
 
 AGAIN = re.compile(r"(?:try again|retry)\s+(?:in|after)\s+((?:\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)[a-z]*[\s,]*)+)", re.IGNORECASE)
 

@@ -17,16 +17,17 @@ from fanout.core.schema import Credential
 from fanout.observability import logs
 from fanout.server.lifecycle import DISPATCHER
 
-PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
 MAX_KEY_CHARS = 4096
 ACCOUNT_HEADER = "x-selected-account-id"
 ACCOUNT = web.RequestKey("account", str)
-"""Account of the caller's key; absent without keys."""
+"""Account of the caller's key; absent if no keys are configured."""
+PUBLIC_PATHS = web.AppKey("public_paths", frozenset[str])
+"""Paths of the endpoints that are served without a key, even while the server stops."""
 
 
 def authenticate(request: web.Request, allowed: Sequence[ApiKey]) -> None:
-    """Find the account of a request by its key, a Bearer token or `x-api-key`; raise `HTTPUnauthorized` if there is none."""
-    if not allowed or request.path in PUBLIC_PATHS:
+    """Find the account of a request by its key, a Bearer token or `x-api-key`; raise `HTTPUnauthorized` without a valid key."""
+    if not allowed or request.path in request.app[PUBLIC_PATHS]:
         return
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else ""
@@ -43,7 +44,7 @@ def authenticate(request: web.Request, allowed: Sequence[ApiKey]) -> None:
         raise web.HTTPUnauthorized(text="this key is not known here")
     request[ACCOUNT] = matches[0].account
     logs.account.set(matches[0].account)
-    choose_account(request)  # whatever the endpoint, one that is named must be the key's own
+    choose_account(request)  # an account in the header must match the key, on every endpoint
 
 
 def check_host(request: web.Request) -> None:
@@ -54,7 +55,7 @@ def check_host(request: web.Request) -> None:
     # Without keys, any web page whose name resolves here could call, and spend the operator's money.
     host = request.headers.get("Host", "")
     if not _is_own(host):
-        message = f"the host {host[:100]!a} is not this machine; set FANOUT_API_KEYS to be called by other names"
+        message = f"the host {host[:100]!a} is not this machine; set FANOUT_API_KEYS to accept requests for other host names"
         raise web.HTTPForbidden(text=message)
 
 
@@ -65,7 +66,7 @@ def _is_own(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell if an address, or the name `localhost`, is this machine's own."""
+    """Return whether an address, or the name `localhost`, is a loopback address of this machine."""
     if host.lower() == "localhost":
         return True
     try:
@@ -74,7 +75,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def caller_credentials(request: web.Request) -> Mapping[str, Credential]:
+def find_caller_credentials(request: web.Request) -> Mapping[str, Credential]:
     """Collect the caller's own keys, by provider: each comes from that provider's header and is used for it alone."""
     found: dict[str, Credential] = {}
     for name, provider in request.app[DISPATCHER].settings.providers.items():
@@ -89,34 +90,34 @@ def caller_credentials(request: web.Request) -> Mapping[str, Credential]:
 
 
 def refuse_caller_credentials(request: web.Request) -> None:
-    """Refuse a caller's own keys where the work outlives the request."""
-    # They are stored nowhere, so a job could not use them; with the server's own it would spend the operator's money.
+    """Refuse a caller's own keys for work that outlives the request."""
+    # Callers' keys are stored nowhere, so a job could only use the server's keys, at the operator's cost.
     providers = request.app[DISPATCHER].settings.providers
-    message = "is not taken here: a key of your own serves one request, a job outlives it"
-    if faults := [Fault(str(providers[name].row.key_header), message) for name in caller_credentials(request)]:
+    message = "is not allowed here: your own key serves one request, and a job outlives the request"
+    if faults := [Fault(str(providers[name].row.key_header), message) for name in find_caller_credentials(request)]:
         raise RequestError(faults)
 
 
-def own_account(request: web.Request) -> str | None:
-    """Return the account whose data alone the caller may see; `None` without keys: this machine's user sees everything."""
+def find_account(request: web.Request) -> str | None:
+    """Return the caller's account, which limits the data they see. `None` if no keys are configured: no limit."""
     return request.get(ACCOUNT)
 
 
 def choose_account(request: web.Request, named: str | None = None) -> str | None:
-    """Return the account that a request is for: its key's; without keys, the one that it names.
+    """Return the account that a request is for: that of its key, or without keys the account that the request names.
 
     Args:
         request: may name an account in `x-selected-account-id`.
-        named: the account that its body or query names, which goes before the header's; `None`: none.
+        named: the account in its body or query, which overrides the header; `None` if absent.
 
     Raises:
-        HTTPForbidden: the request names another account than its key's.
+        HTTPForbidden: the request names an account that is not that of its key.
     """
     given = request.headers.get(ACCOUNT_HEADER, "")[:256] or None if named is None else named
-    own = own_account(request)
+    own = find_account(request)
     if own is not None and given not in (None, own):
-        # Refused: to count it for the key's own account would be as surprising as to count it for another's.
-        raise web.HTTPForbidden(text=f"the account {given!a:.80} is not this key's, which is `{own}`: name that or none")
+        # Refused: silently counting the usage for either account would surprise the owner of the other.
+        raise web.HTTPForbidden(text=f"the account {given!a:.80} is not that of this key; name `{own}`, or no account")
     return own or given
 
 

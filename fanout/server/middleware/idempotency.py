@@ -232,7 +232,7 @@ def _scope(request: web.Request, key: str) -> bytes:
     # Sorted, so that a restart with providers.json in another order finds the same answers.
     own = sorted({provider.row.key_header for provider in providers if provider.row.key_header})
     # By account and not by key where there are keys, so that a key can be exchanged between a request and its repetition.
-    account = auth.own_account(request)
+    account = auth.find_account(request)
     caller = ("Authorization", "x-api-key", auth.ACCOUNT_HEADER) if account is None else ()
     shown = (f"{name}: {request.headers.get(name, '')}" for name in (*caller, *own))
     return _digest("\n".join((request.rel_url.raw_path_qs, account or "", *shown, key)).encode(errors="surrogateescape"))

@@ -22,7 +22,7 @@ from fanout.server.openapi.endpoint import Handler
 from fanout.server.responses import error_response, is_scale_path
 
 STARTED_RESPONSE = web.RequestKey("started_response", web.StreamResponse)
-"""The response whose head has left: no other one can be sent."""
+"""The response whose head has been sent: no other response can follow."""
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 CODES = {
     400: "invalid_body",
@@ -53,7 +53,7 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         response = await _respond(request, handler)
         status = response.status
-    except ConnectionError:  # the client has left: nobody receives this response
+    except ConnectionError:  # the client has disconnected: nobody receives this response
         response = web.Response(status=CLIENT_LEFT)
     finally:
         lifecycle.end_request()
@@ -68,7 +68,7 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Run the handler; turn whatever it raises into an error with its envelope, but for the client's leaving."""
+    """Run the handler; turn whatever it raises, except a disconnected client, into an error in its envelope."""
     try:
         preflight = _check_access(request)
         if preflight is not None:
@@ -84,7 +84,7 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
             raise
         log.exception("request.crashed", request_id=request[REQUEST_ID], path=request.rel_url.raw_path[:200])
         if STARTED_RESPONSE in request and request.transport:
-            request.transport.abort()  # half an answer is out: a second head would be read as part of it
+            request.transport.abort()  # half an answer has been sent: the client would read a second head as part of it
         message, headers = "Fanout failed here; its log has the details", {"x-should-retry": "false"}
         reply = render_error(500, message, type_="server_error", code="internal_error", headers=headers)
         return error_response(request, reply)
@@ -95,9 +95,9 @@ def _has_left(request: web.Request) -> bool:
 
 
 def _check_access(request: web.Request) -> web.Response | None:
-    """Refuse a request that may not be made now, here or by this caller; return the answer to a preflight."""
-    # The order matters: a stopping server tells everybody so, and a preflight never carries a key.
-    if request.app[LIFECYCLE].is_stopping and request.path not in auth.PUBLIC_PATHS:
+    """Refuse requests while stopping, from foreign hosts, or without a valid key; answer preflights."""
+    # The order matters: a stopping server answers 503 to everybody, and a preflight never carries a key.
+    if request.app[LIFECYCLE].is_stopping and request.path not in request.app[auth.PUBLIC_PATHS]:
         raise web.HTTPServiceUnavailable(text="the server is stopping", headers={"Retry-After": "5", "Connection": "close"})
     environment = request.app[DISPATCHER].settings.environment
     if not environment.api_keys:
@@ -128,7 +128,7 @@ def _respond_http_error(request: web.Request, error: web.HTTPException) -> web.R
 
 
 def _explain(request: web.Request, error: web.HTTPException) -> str:
-    # aiohttp's own sentences say little: `Not Found`.
+    # aiohttp's own sentences, such as `Not Found`, do not help the caller to correct the request.
     if error.status == 404 and request.match_info.http_exception is error:
         paths = [resource.canonical for resource in request.app.router.resources()]
         return f"unknown path `{request.path[:200]}`{did_you_mean(request.path, paths) or '; served: ' + ', '.join(paths)}"
@@ -136,5 +136,5 @@ def _explain(request: web.Request, error: web.HTTPException) -> str:
         return f"`{request.method}` is not allowed at `{request.path[:200]}`; allowed: {error.headers.get('Allow')}"
     if error.status == 413:
         max_bytes = request.app[DISPATCHER].settings.environment.max_body_bytes
-        return f"the body is larger than {max_bytes} bytes; FANOUT_MAX_BODY_BYTES sets how large one may be"
+        return f"the body is larger than {max_bytes} bytes, the limit set by FANOUT_MAX_BODY_BYTES"
     return error.text or error.reason

@@ -24,30 +24,30 @@ TAGS = ("Compare", "OpenAI and Konko", "Files and batches", "Jobs", "Scale", "Hi
 HEADERS: Mapping[str, JsonObject] = {
     "x-request-id": {"description": "The request's id: yours if you sent one, else a new one.", "schema": {"type": "string"}},
     "x-should-retry": {
-        "description": "`false`: the same request again would fail again, or be paid for again.",
+        "description": "`false`: do not retry; it would fail again or be charged twice.",
         "schema": {"type": "string", "enum": ["true", "false"]},
     },
     "Retry-After": {"description": "Seconds to wait before another try.", "schema": {"type": "integer", "minimum": 1}},
     "x-comparison-id": {
-        "description": "Where the history has this request: `GET /v1/comparisons/{id}`.",
+        "description": "Id of this request in the history: `GET /v1/comparisons/{id}`.",
         "schema": {"type": "string"},
     },
     "Idempotent-Replayed": {
-        "description": "`true`: this is the answer that the first request with this `Idempotency-Key` had.",
+        "description": "`true`: this is the stored answer to the first request with this `Idempotency-Key`.",
         "schema": {"type": "string", "enum": ["true"]},
     },
-    "Location": {"description": "Where what was made can be looked at.", "schema": {"type": "string"}},
+    "Location": {"description": "URL of the created resource.", "schema": {"type": "string"}},
     "WWW-Authenticate": {"description": "How to authenticate.", "schema": {"type": "string"}},
 }
 EVERY_ANSWER = ("x-request-id",)
 REQUEST_HEADERS: Mapping[str, tuple[str, JsonObject]] = {
     "Idempotency-Key": (
         "A name of your own for this request, 1 to 255 printable ASCII characters. For a day, the same request with the same "
-        "key has the same answer, and nothing is called or paid for again.",
+        "key gets the same answer, and nothing is called or charged again.",
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     ),
     "x-selected-account-id": (
-        "The key's own account, or absent. Without keys: whom the usage is counted for; 256 characters are kept.",
+        "The key's own account, or absent. Without keys: the account to which usage is attributed; 256 characters are kept.",
         {"type": "string"},
     ),
     "X-OpenAI-Api-Key": (
@@ -66,7 +66,7 @@ SECURITY: Mapping[str, JsonObject] = {
     },
 }
 ANY_KEY: list[JsonObject] = [{"bearer": []}, {"x-api-key": []}, {}]
-"""The last: where no key is set, the machine itself may call without one."""
+"""The last, `{}`: without configured keys, local calls need none."""
 
 
 def make_document(endpoints: Sequence[Endpoint], *, description: str) -> JsonObject:
@@ -74,7 +74,7 @@ def make_document(endpoints: Sequence[Endpoint], *, description: str) -> JsonObj
     grouped = sorted(endpoints, key=lambda endpoint: TAGS.index(endpoint.tag))
     paths: dict[str, JsonObject] = {}
     for endpoint in grouped:
-        paths.setdefault(endpoint.template, {})[endpoint.method.lower()] = _operation(endpoint)
+        paths.setdefault(endpoint.template, {})[endpoint.method.lower()] = _describe_operation(endpoint)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -91,64 +91,64 @@ def make_document(endpoints: Sequence[Endpoint], *, description: str) -> JsonObj
     }
 
 
-def _operation(endpoint: Endpoint) -> JsonObject:
-    made: JsonObject = {"operationId": endpoint.id, "tags": [endpoint.tag], "summary": endpoint.summary}
+def _describe_operation(endpoint: Endpoint) -> JsonObject:
+    operation: JsonObject = {"operationId": endpoint.id, "tags": [endpoint.tag], "summary": endpoint.summary}
     if endpoint.description:
-        made["description"] = endpoint.description
-    if parameters := [*_path_parameters(endpoint), *_query_parameters(endpoint), *_request_headers(endpoint)]:
-        made["parameters"] = parameters
+        operation["description"] = endpoint.description
+    if parameters := [*_list_path_parameters(endpoint), *_list_query_parameters(endpoint), *_list_request_headers(endpoint)]:
+        operation["parameters"] = parameters
     if endpoint.body:
-        content = {"schema": _reference(endpoint.body), **_examples(endpoint.examples)}
-        made["requestBody"] = {"required": True, "content": {JSON: content}}
+        content = {"schema": _refer_to(endpoint.body), **_list_examples(endpoint.examples)}
+        operation["requestBody"] = {"required": True, "content": {JSON: content}}
     if endpoint.form:
-        made["requestBody"] = {"required": True, "content": {MULTIPART: {"schema": endpoint.form}}}
-    made["responses"] = {str(status): _answer(answer) for status, answer in sorted(endpoint.answers.items())}
+        operation["requestBody"] = {"required": True, "content": {MULTIPART: {"schema": endpoint.form}}}
+    operation["responses"] = {str(status): _describe_answer(answer) for status, answer in sorted(endpoint.answers.items())}
     if endpoint.is_public:
-        made["security"] = []
-    return made
+        operation["security"] = []
+    return operation
 
 
-def _answer(answer: StatusAnswer) -> JsonObject:
+def _describe_answer(answer: StatusAnswer) -> JsonObject:
     headers = {name: {"$ref": f"#/components/headers/{name}"} for name in (*EVERY_ANSWER, *answer.headers)}
-    made: JsonObject = {"description": answer.description, "headers": headers}
+    described: JsonObject = {"description": answer.description, "headers": headers}
     if answer.content:
-        made["content"] = {
-            media: {"schema": _content(content), **(_examples(answer.examples) if media == JSON else {})}
+        described["content"] = {
+            media: {"schema": _describe_content(content), **(_list_examples(answer.examples) if media == JSON else {})}
             for media, content in answer.content.items()
         }
-    return made
+    return described
 
 
-def _content(content: Content) -> JsonObject:
+def _describe_content(content: Content) -> JsonObject:
     if isinstance(content, dict):
         return content
-    references = [_reference(shape) for shape in list_shapes(content)]
+    references = [_refer_to(shape) for shape in list_shapes(content)]
     schema: JsonObject = references[0] if len(references) == 1 else {"anyOf": references}
-    return _event(schema, content) if isinstance(content, Events) else schema
+    return _describe_event(schema, content) if isinstance(content, Events) else schema
 
 
-def _reference(shape: type[object]) -> JsonObject:
+def _refer_to(shape: type[object]) -> JsonObject:
     return {"$ref": REFERENCE + name_component(shape.__name__)}
 
 
-def _event(data: JsonObject, events: Events) -> JsonObject:
+def _describe_event(data: JsonObject, events: Events) -> JsonObject:
     """Return one event in the form that OpenAPI 3.2 gives it; 3.1 does not define schemas of `text/event-stream`."""
     held: JsonObject = {"type": "string", "contentMediaType": JSON, "contentSchema": data}
     last: list[JsonObject] = [{"const": "[DONE]"}] if events.done else []
     return {"type": "object", "required": ["data"], "properties": {"data": {"anyOf": [held, *last]}}}
 
 
-def _examples(examples: Mapping[str, object]) -> JsonObject:
+def _list_examples(examples: Mapping[str, object]) -> JsonObject:
     return {"examples": {name: {"value": value} for name, value in examples.items()}} if examples else {}
 
 
-def _path_parameters(endpoint: Endpoint) -> Iterator[JsonObject]:
+def _list_path_parameters(endpoint: Endpoint) -> Iterator[JsonObject]:
     for name, (description, example) in endpoint.path_parameters.items():
         schema = {"type": "string", "minLength": 1}
         yield {"name": name, "in": "path", "required": True, "description": description, "schema": schema, "example": example}
 
 
-def _query_parameters(endpoint: Endpoint) -> Iterator[JsonObject]:
+def _list_query_parameters(endpoint: Endpoint) -> Iterator[JsonObject]:
     """Yield the fields of the query's model, each with its own description."""
     if endpoint.query is None:
         return
@@ -159,20 +159,20 @@ def _query_parameters(endpoint: Endpoint) -> Iterator[JsonObject]:
         required = {"required": True} if name in whole.get("required", ()) else {}
         described = {"description": schema.pop("description")} if "description" in schema else {}
         shown = {"example": example[name]} if name in example else {}
-        plain = _without_null(schema)
+        plain = _remove_null(schema)
         style = {"style": "deepObject", "explode": True} if plain.get("type") == "object" else {}
         yield {"name": name, "in": "query", **required, **described, **style, "schema": plain, **shown}
 
 
-def _without_null(schema: JsonObject) -> JsonObject:
-    """Return the schema of a parameter, which is given or not: it cannot be null."""
+def _remove_null(schema: JsonObject) -> JsonObject:
+    """Return the schema of a parameter without null: a parameter is present or absent, never null."""
     members = [member for member in schema.get("anyOf", ()) if member != {"type": "null"}]
     if len(members) != 1:
         return schema
     return {**{name: value for name, value in schema.items() if name != "anyOf"}, **members[0]}
 
 
-def _request_headers(endpoint: Endpoint) -> Iterator[JsonObject]:
+def _list_request_headers(endpoint: Endpoint) -> Iterator[JsonObject]:
     for name in endpoint.headers:
         description, schema = REQUEST_HEADERS[name]
         yield {"name": name, "in": "header", "description": description, "schema": schema}

@@ -1,8 +1,9 @@
-"""An endpoint and its answers: what the router and the OpenAPI document are made from.
+"""An endpoint and its answers: the source of both the routes and the OpenAPI document.
 
 To add an endpoint, declare an `Endpoint` beside its handler and list it in `server/endpoints.py`. Its answers' shapes are the
 `TypedDict`s that the renderers in `fanout/rendering` return; each is named `<component>Json`, and the `Doc`s of its
-fields are the descriptions. `describe_lookup`, `describe_stored` and `describe_call` make the statuses that many share.
+fields are the descriptions. `list_lookup_answers`, `list_store_answers` and `list_call_answers` return the answers by status
+that many endpoints share.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Events:
     data: Shape | tuple[Shape, ...]
     """Shape of each event's data, which is JSON."""
     done: bool = True
-    """Whether the data of the last event is `[DONE]`."""
+    """The data of the last event is `[DONE]`."""
 
 
 Content = Shape | tuple[Shape, ...] | Events | JsonObject
@@ -67,14 +68,14 @@ class Endpoint:
     form: JsonObject | None = None
     """Schema of a `multipart/form-data` body."""
     examples: Mapping[str, JsonObject] = field(default_factory=dict)
-    """Name → JSON body; or, if there is no body, the parameters of a query. All of them work on a fresh machine."""
+    """Name → JSON body; or, if there is no body, the parameters of a query. Each works on a fresh machine."""
     query: type[BaseModel] | None = None
     headers: tuple[str, ...] = ()
     """Names of `document.REQUEST_HEADERS`."""
     path_parameters: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Name → description and example."""
     is_public: bool = False
-    """Needs no key."""
+    """Served without any API key."""
 
     @property
     def method(self) -> str:
@@ -100,7 +101,7 @@ Answers = dict[int, StatusAnswer]
 
 ACCESS: Answers = {
     401: StatusAnswer("The key is missing or unknown.", headers=("WWW-Authenticate",)),
-    403: StatusAnswer("No keys are set: only this machine may call, under a name of its own."),
+    403: StatusAnswer("No keys are configured: only this machine may call, by a loopback address or `localhost`."),
 }
 BROKEN: Answers = {500: StatusAnswer("Fanout itself failed; its log has the details.", headers=("x-should-retry",))}
 STOPPING: Answers = {503: StatusAnswer("The server is stopping.", headers=("Retry-After",))}
@@ -129,10 +130,10 @@ REUSED = StatusAnswer(
 )
 INVALID = "Wrong fields, all of them named in `details`. Or every call failed: the provider refused the request."
 INVALID_PARAMETERS = "Wrong parameters, all of them named in `details`."
-STORE_UNAVAILABLE = "Nothing is kept (FANOUT_STORE is `off`), or the database cannot be used now. Or the server is stopping."
+STORE_UNAVAILABLE = "Nothing is stored (FANOUT_STORE is `off`), or the database cannot be used now. Or the server is stopping."
 
 
-def describe_lookup(
+def list_lookup_answers(
     content: Content, description: str, examples: Mapping[str, object] | None = None, *, error: Shape = ErrorAnswerJson
 ) -> Answers:
     """Return the answers of an endpoint that only looks something up."""
@@ -140,7 +141,7 @@ def describe_lookup(
     return {**found, **_errors({**ACCESS, **BROKEN, **STOPPING}, error)}
 
 
-def describe_stored(
+def list_store_answers(
     content: Content,
     description: str,
     examples: Mapping[str, object] | None = None,
@@ -150,14 +151,14 @@ def describe_stored(
     conflict: str | None = None,
 ) -> Answers:
     """Return the answers of an endpoint that needs the store, with the 400, 404 and 409 that have a description."""
-    answers = {**describe_lookup(content, description, examples), **describe_error(503, STORE_UNAVAILABLE)}
+    answers = {**list_lookup_answers(content, description, examples), **list_error_answers(503, STORE_UNAVAILABLE)}
     for status, sentence in ((400, invalid), (404, missing), (409, conflict)):
         if sentence is not None:
-            answers |= describe_error(status, sentence)
+            answers |= list_error_answers(status, sentence)
     return answers
 
 
-def describe_call(
+def list_call_answers(
     content: Content,
     events: Events,
     description: str,
@@ -172,12 +173,12 @@ def describe_call(
     return {**answered, **_errors({**refused, **ACCESS, **BODY, **ALL_FAILED, **BROKEN}, error)}
 
 
-def describe_error(status: int, description: str, *, error: Shape = ErrorAnswerJson) -> Answers:
+def list_error_answers(status: int, description: str, *, error: Shape = ErrorAnswerJson) -> Answers:
     """Return one error status."""
     return _errors({status: StatusAnswer(description)}, error)
 
 
-def describe_body_errors() -> Answers:
+def list_body_error_answers() -> Answers:
     """Return the errors of a body that is too large or not JSON."""
     return _errors(BODY, ErrorAnswerJson)
 

@@ -21,7 +21,7 @@ from fanout.rendering.batch import BatchJson, BatchListJson, render_batch
 from fanout.requests.bodies import Metadata, ObjectBody
 from fanout.server.lifecycle import BATCH_STORE, BATCH_WORKER, JOB_MANAGER
 from fanout.server.middleware import auth
-from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, describe_body_errors, describe_stored
+from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, list_body_error_answers, list_store_answers
 from fanout.server.request_body import read_body
 from fanout.server.resources.listing import ListQuery, page_response, read_query
 from fanout.server.resources.storage import find_own_file, needs_store
@@ -120,7 +120,7 @@ async def find_own_batch(request: web.Request, batch_id: str | None = None, para
     """Return a batch, by default the one in the path; raise `RequestError` if the caller's account has none of that id."""
     id_ = request.match_info["batch_id"] if batch_id is None else batch_id
     row = await request.app[BATCH_STORE].find(id_)
-    if row is None or auth.own_account(request) not in (None, row.account_id):
+    if row is None or auth.find_account(request) not in (None, row.account_id):
         raise RequestError([Fault(param, f"no batch `{id_[:100]}`", "batch_not_found")])
     return row
 
@@ -152,13 +152,13 @@ ENDPOINTS = (
         body=BatchBody,
         headers=("x-selected-account-id",),
         answers={
-            **describe_stored(
+            **list_store_answers(
                 BatchJson,
                 "The batch, which is `validating`.",
                 invalid="Wrong fields, all of them named in `details`.",
                 missing="There is no such file.",
             ),
-            **describe_body_errors(),
+            **list_body_error_answers(),
         },
     ),
     Endpoint(
@@ -170,7 +170,7 @@ ENDPOINTS = (
         description="The newest first.",
         query=ListQuery,
         headers=("x-selected-account-id",),
-        answers=describe_stored(
+        answers=list_store_answers(
             BatchListJson, "A page of them.", invalid=INVALID_PARAMETERS, missing="There is no such batch, named by `after`."
         ),
     ),
@@ -181,7 +181,7 @@ ENDPOINTS = (
         tag="Files and batches",
         summary="One batch",
         path_parameters=BATCH_ID,
-        answers=describe_stored(BatchJson, "The batch.", missing=MISSING),
+        answers=list_store_answers(BatchJson, "The batch.", missing=MISSING),
     ),
     Endpoint(
         "POST /v1/batches/{batch_id}/cancel",
@@ -191,6 +191,6 @@ ENDPOINTS = (
         summary="Cancel a batch",
         description="Nothing more is sent; calls in flight are waited for. The output file holds all answers.",
         path_parameters=BATCH_ID,
-        answers=describe_stored(BatchJson, "The batch.", missing=MISSING, conflict="It has ended."),
+        answers=list_store_answers(BatchJson, "The batch.", missing=MISSING, conflict="It has ended."),
     ),
 )

@@ -21,7 +21,7 @@ from fanout.rendering.shared import render_page_ends
 from fanout.requests.bodies import Metadata
 from fanout.server.lifecycle import STORE
 from fanout.server.middleware import auth
-from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, describe_stored
+from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, list_store_answers
 from fanout.server.resources.listing import DAY_S, encode_items, list_response, parse_time, time_schema, validate_query
 from fanout.server.resources.storage import store_failed_response, store_off_response
 from fanout.server.responses import error_response
@@ -130,7 +130,7 @@ async def list_comparisons(request: web.Request) -> web.Response:
     history = request.app[STORE].history
     try:
         before = None
-        if query.after is not None and (before := await history.find_number(query.after, auth.own_account(request))) is None:
+        if query.after is not None and (before := await history.find_number(query.after, auth.find_account(request))) is None:
             raise RequestError([Fault("after", f"no comparison has the id {query.after!a:.80}: give a page's `last_id`")])
         found = await history.list_comparisons(query.to_filter(auth.choose_account(request, query.account_id), before))
     except StoreError as error:
@@ -149,7 +149,7 @@ async def get_comparison(request: web.Request) -> web.Response:
         stored = await request.app[STORE].history.find(clean_text(id_)[:256])
     except StoreError as error:
         return _read_failed_response(request, error)
-    if stored is None or auth.own_account(request) not in (None, stored.comparison.account_id):
+    if stored is None or auth.find_account(request) not in (None, stored.comparison.account_id):
         message = f"no comparison has the id {id_!a:.80}: it was never kept, or it is older than what is kept"
         return error_response(request, render_error(404, message, param="id", code="comparison_not_found"))
     head = {**render_comparison(stored), "request": render_request(stored.comparison.request)}
@@ -213,7 +213,7 @@ ENDPOINTS = (
         "of each, FANOUT_HISTORY_DAYS for how long. All filters that are given must match.",
         query=ComparisonsQuery,
         examples={"a model's in a month": {"model": "local/ngram-5", "from": "2026-11-01", "to": "2026-11-30", "limit": 10}},
-        answers=describe_stored(PastComparisonsJson, "A page.", {"the last page": EXAMPLE_PAGE}, invalid=INVALID_PARAMETERS),
+        answers=list_store_answers(PastComparisonsJson, "A page.", {"the last page": EXAMPLE_PAGE}, invalid=INVALID_PARAMETERS),
     ),
     Endpoint(
         "GET /v1/comparisons/{id}",
@@ -223,7 +223,7 @@ ENDPOINTS = (
         summary="One comparison with its answers",
         description="Each answer in the fields that it had. With FANOUT_HISTORY=full also the request and the texts.",
         path_parameters={"id": ("Id of the comparison.", str(EXAMPLE["id"]))},
-        answers=describe_stored(
+        answers=list_store_answers(
             PastComparisonWholeJson, "The comparison.", missing="No comparison has this id, or it is older than what is kept."
         ),
     ),

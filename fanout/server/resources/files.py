@@ -22,7 +22,7 @@ from fanout.rendering.errors import ErrorAnswerJson, render_error
 from fanout.server.dialects.openai import batch_files
 from fanout.server.lifecycle import DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE
 from fanout.server.middleware import auth
-from fanout.server.openapi.endpoint import INVALID_PARAMETERS, JSON, Endpoint, StatusAnswer, describe_stored
+from fanout.server.openapi.endpoint import INVALID_PARAMETERS, JSON, Endpoint, StatusAnswer, list_store_answers
 from fanout.server.resources.listing import (
     ListQuery,
     page_response,
@@ -140,7 +140,7 @@ def _check_origin(request: web.Request) -> None:
 
 
 def _too_large_response(request: web.Request, max_bytes: int) -> web.Response:
-    sentence = f"the file is larger than {max_bytes} bytes; FANOUT_MAX_FILE_BYTES sets how large one may be"
+    sentence = f"the file is larger than {max_bytes} bytes, the limit set by FANOUT_MAX_FILE_BYTES"
     # Closed, because the rest of the upload is still on its way and will not be read.
     reply = render_error(413, sentence, param="file", code="file_too_large", headers={"Connection": "close"})
     return error_response(request, reply)
@@ -179,7 +179,7 @@ ENDPOINTS = (
         form=FORM,
         headers=("x-selected-account-id",),
         answers={
-            **describe_stored(FileJson, "The file.", invalid="Wrong fields, all of them named in `details`."),
+            **list_store_answers(FileJson, "The file.", invalid="Wrong fields, all of them named in `details`."),
             413: StatusAnswer("The file is larger than FANOUT_MAX_FILE_BYTES.", {JSON: ErrorAnswerJson}),
             415: StatusAnswer("The body is not declared as `multipart/form-data`.", {JSON: ErrorAnswerJson}),
         },
@@ -192,7 +192,7 @@ ENDPOINTS = (
         summary="All files",
         query=FilesQuery,
         headers=("x-selected-account-id",),
-        answers=describe_stored(
+        answers=list_store_answers(
             FileListJson, "A page of them.", invalid=INVALID_PARAMETERS, missing="There is no such file, named by `after`."
         ),
     ),
@@ -203,7 +203,7 @@ ENDPOINTS = (
         tag="Files and batches",
         summary="One file",
         path_parameters=FILE_ID,
-        answers=describe_stored(FileJson, "The file, without its content.", missing=MISSING),
+        answers=list_store_answers(FileJson, "The file, without its content.", missing=MISSING),
     ),
     Endpoint(
         "GET /v1/files/{file_id}/content",
@@ -213,7 +213,7 @@ ENDPOINTS = (
         summary="Content of a file",
         path_parameters=FILE_ID,
         answers={
-            **describe_stored(FileJson, "", missing=MISSING),
+            **list_store_answers(FileJson, "", missing=MISSING),
             200: StatusAnswer("The file.", {BYTES: {"type": "string", "format": "binary"}}),
         },
     ),
@@ -225,6 +225,6 @@ ENDPOINTS = (
         summary="Delete a file",
         description="Of a batch's results it deletes the file alone: the job keeps them.",
         path_parameters=FILE_ID,
-        answers=describe_stored(DeletedFileJson, "It is deleted.", missing=MISSING),
+        answers=list_store_answers(DeletedFileJson, "It is deleted.", missing=MISSING),
     ),
 )

@@ -8,7 +8,7 @@ from aiohttp import web
 from typing_extensions import Doc, TypedDict
 
 from fanout.server.lifecycle import LIFECYCLE, METRICS
-from fanout.server.openapi.endpoint import ACCESS, JSON, Endpoint, StatusAnswer, describe_error, describe_lookup
+from fanout.server.openapi.endpoint import ACCESS, JSON, Endpoint, StatusAnswer, list_error_answers, list_lookup_answers
 
 
 class StatusJson(TypedDict):
@@ -40,7 +40,7 @@ def _status_response(status: StatusJson, code: int = 200) -> web.Response:
 
 
 TEXT = {"type": "string"}
-FORBIDDEN = describe_error(403, ACCESS[403].description)
+FORBIDDEN = list_error_answers(403, ACCESS[403].description)
 ENDPOINTS = (
     Endpoint(
         "GET /livez",
@@ -70,6 +70,6 @@ ENDPOINTS = (
         id="metrics",
         tag="Server",
         summary="Figures for Prometheus",
-        answers={**describe_lookup(StatusJson, ""), 200: StatusAnswer("Prometheus' text format.", {"text/plain": TEXT})},
+        answers={**list_lookup_answers(StatusJson, ""), 200: StatusAnswer("Prometheus' text format.", {"text/plain": TEXT})},
     ),
 )

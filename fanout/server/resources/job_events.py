@@ -12,7 +12,7 @@ from fanout.jobs.job import ENDED_STATES
 from fanout.rendering.job import JobJson, render_job
 from fanout.server.event_stream import PING, PING_INTERVAL_S, start
 from fanout.server.lifecycle import JOB_MANAGER, LIFECYCLE
-from fanout.server.openapi.endpoint import EVENTS, Endpoint, Events, StatusAnswer, describe_stored
+from fanout.server.openapi.endpoint import EVENTS, Endpoint, Events, StatusAnswer, list_store_answers
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.storage import find_own_job, needs_store
 
@@ -58,7 +58,7 @@ ENDPOINTS = (
         "ends without `[DONE]` ends because the server stops: the job goes on with the next one.",
         path_parameters=JOB_ID,
         answers={
-            **describe_stored(JobJson, "", missing=MISSING),
+            **list_store_answers(JobJson, "", missing=MISSING),
             200: StatusAnswer("Server-sent events.", {EVENTS: Events(JobJson)}),
         },
     ),

@@ -16,7 +16,7 @@ from fanout.jobs.output_formats import RecordEncoder
 from fanout.jobs.result_records import build_records
 from fanout.rendering.job import JobResultsJson
 from fanout.server.lifecycle import JOB_STORE
-from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, StatusAnswer, describe_stored
+from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, StatusAnswer, list_store_answers
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.listing import list_response, parse_whole_number, read_query
 from fanout.server.resources.storage import find_own_job, needs_store, respond_download
@@ -115,7 +115,7 @@ ENDPOINTS = (
         description="In the order of the input, as far as they have come; `next` is the `after` of the next page.",
         path_parameters=JOB_ID,
         query=ResultsQuery,
-        answers=describe_stored(JobResultsJson, "A page of them.", invalid=INVALID_PARAMETERS, missing=MISSING),
+        answers=list_store_answers(JobResultsJson, "A page of them.", invalid=INVALID_PARAMETERS, missing=MISSING),
     ),
     Endpoint(
         "GET /v1/jobs/{job_id}/results.{format:jsonl|csv|parquet}",
@@ -127,7 +127,7 @@ ENDPOINTS = (
         path_parameters={**JOB_ID, "format": ("`jsonl`, `csv` or `parquet`.", "csv")},
         query=ExportQuery,
         answers={
-            **describe_stored(
+            **list_store_answers(
                 JobResultsJson,
                 "",
                 invalid="Wrong parameters, all of them named in `details`; or Parquet, if pyarrow is not installed.",

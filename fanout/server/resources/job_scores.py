@@ -10,7 +10,7 @@ from fanout.evaluate.scoring.declarations import parse_scorers
 from fanout.evaluate.scoring.scoring import score_results
 from fanout.rendering.scores import JobScoresJson, render_scores
 from fanout.server.lifecycle import JOB_STORE
-from fanout.server.openapi.endpoint import Endpoint, describe_body_errors, describe_stored
+from fanout.server.openapi.endpoint import Endpoint, list_body_error_answers, list_store_answers
 from fanout.server.request_body import read_body
 from fanout.server.resources.job_bodies import ScoresBody
 from fanout.server.resources.jobs import JOB_ID, MISSING, WRONG_FIELDS
@@ -43,8 +43,8 @@ ENDPOINTS = (
         path_parameters=JOB_ID,
         body=ScoresBody,
         answers={
-            **describe_stored(JobScoresJson, "The job's scorers.", invalid=WRONG_FIELDS, missing=MISSING),
-            **describe_body_errors(),
+            **list_store_answers(JobScoresJson, "The job's scorers.", invalid=WRONG_FIELDS, missing=MISSING),
+            **list_body_error_answers(),
         },
     ),
 )

@@ -22,8 +22,8 @@ from fanout.server.openapi.endpoint import (
     Answers,
     Endpoint,
     StatusAnswer,
-    describe_body_errors,
-    describe_stored,
+    list_body_error_answers,
+    list_store_answers,
 )
 from fanout.server.request_body import read_body
 from fanout.server.resources.job_bodies import JobBody, ResumeBody, RetryBody
@@ -209,7 +209,7 @@ ENDPOINTS = (
         },
         headers=ACCOUNT,
         answers={
-            **describe_stored(
+            **list_store_answers(
                 JobEstimateJson,
                 "With `dry_run`: what would be sent.",
                 invalid="Wrong fields or rows, all of them named in `details`; or no file has that id.",
@@ -217,7 +217,7 @@ ENDPOINTS = (
                 conflict=CONFLICT,
             ),
             **_describe_created("The job, which waits to be run."),
-            **describe_body_errors(),
+            **list_body_error_answers(),
         },
     ),
     Endpoint(
@@ -229,7 +229,7 @@ ENDPOINTS = (
         description="The newest first, batches among them.",
         query=JobsQuery,
         headers=ACCOUNT,
-        answers=describe_stored(
+        answers=list_store_answers(
             JobListJson, "A page of them.", invalid=INVALID_PARAMETERS, missing="There is no such job, named by `after`."
         ),
     ),
@@ -240,7 +240,7 @@ ENDPOINTS = (
         tag="Jobs",
         summary="One job, and how far it is",
         path_parameters=JOB_ID,
-        answers=describe_stored(JobJson, "The job.", missing=MISSING),
+        answers=list_store_answers(JobJson, "The job.", missing=MISSING),
     ),
     Endpoint(
         "POST /v1/jobs/{job_id}/cancel",
@@ -251,7 +251,7 @@ ENDPOINTS = (
         description="Nothing more is sent; calls in flight are waited for, and kept. The job can be resumed. "
         "One whose input is still being read is gone.",
         path_parameters=JOB_ID,
-        answers=describe_stored(JobJson, "The job.", missing=MISSING, conflict="It has ended."),
+        answers=list_store_answers(JobJson, "The job.", missing=MISSING, conflict="It has ended."),
     ),
     Endpoint(
         "POST /v1/jobs/{job_id}/resume",
@@ -265,11 +265,11 @@ ENDPOINTS = (
         path_parameters=JOB_ID,
         body=ResumeBody,
         answers={
-            **describe_stored(
+            **list_store_answers(
                 JobJson, "The job, which waits to be run.", invalid=WRONG_FIELDS, missing=MISSING, conflict=CONFLICT
             ),
             **_describe_created("With `fork`: the new job."),
-            **describe_body_errors(),
+            **list_body_error_answers(),
         },
     ),
     Endpoint(
@@ -282,10 +282,10 @@ ENDPOINTS = (
         path_parameters=JOB_ID,
         body=RetryBody,
         answers={
-            **describe_stored(
+            **list_store_answers(
                 JobJson, "The job, which waits to be run.", invalid=WRONG_FIELDS, missing=MISSING, conflict=CONFLICT
             ),
-            **describe_body_errors(),
+            **list_body_error_answers(),
         },
     ),
 )

@@ -7,7 +7,7 @@ from aiohttp import web
 from fanout.rendering.errors import render_error
 from fanout.rendering.model import ModelJson, ModelListJson, render_model, render_models
 from fanout.server.lifecycle import DISPATCHER
-from fanout.server.openapi.endpoint import Endpoint, describe_error, describe_lookup
+from fanout.server.openapi.endpoint import Endpoint, list_error_answers, list_lookup_answers
 from fanout.server.responses import error_response, json_response
 
 
@@ -36,7 +36,7 @@ ENDPOINTS = (
         tag="Models and usage",
         summary="All models",
         description="Every model of the catalogue, in Konko's fields and more: provider, readiness, and what is missing.",
-        answers=describe_lookup(ModelListJson, "The catalogue."),
+        answers=list_lookup_answers(ModelListJson, "The catalogue."),
     ),
     Endpoint(
         "GET /v1/models/{model:.+}",
@@ -47,8 +47,8 @@ ENDPOINTS = (
         description="By its name, an alias, or as `<provider>/<id>` with any id. Slashes need no quoting.",
         path_parameters={"model": ("Name of the model.", "local/ngram-5")},
         answers={
-            **describe_lookup(ModelJson, "The model."),
-            **describe_error(404, "No model has that name; the message suggests the nearest ones."),
+            **list_lookup_answers(ModelJson, "The model."),
+            **list_error_answers(404, "No model has that name; the message suggests the nearest ones."),
         },
     ),
 )

@@ -9,7 +9,7 @@ from aiohttp import web
 from fanout.observability.account_health import WINDOW_S, RecentCalls
 from fanout.rendering.provider import ProviderListJson, render_provider
 from fanout.server.lifecycle import DISPATCHER
-from fanout.server.openapi.endpoint import Endpoint, describe_lookup
+from fanout.server.openapi.endpoint import Endpoint, list_lookup_answers
 from fanout.server.responses import json_response
 
 ACCOUNT_HEALTH = web.AppKey("account_health", RecentCalls)
@@ -25,7 +25,7 @@ async def list_providers(request: web.Request) -> web.Response:
     answer: ProviderListJson = {"object": "list", "window_s": round(WINDOW_S), "data": []}
     for name, provider in dispatcher.settings.providers.items():
         answer["data"].append(render_provider(provider, groups.get(name, ()), dispatcher.limiters, recent))
-        await asyncio.sleep(0)  # a turn for other requests: an account's thousand calls take up to a millisecond to sum
+        await asyncio.sleep(0)  # yield: summing an account's calls can take 1 ms
     return json_response(answer)
 
 
@@ -75,7 +75,7 @@ ENDPOINTS = (
         summary="Providers and the state of their accounts",
         description="For each account: the limits set here, the quota left by the provider's last answer, calls in flight and "
         "waiting, holds, and the outcomes of the last minutes. Callers' own keys are shown together.",
-        answers=describe_lookup(
+        answers=list_lookup_answers(
             ProviderListJson,
             "Every configured provider.",
             {"one that has to wait": {"object": "list", "window_s": 300, "data": [EXAMPLE_PROVIDER]}},

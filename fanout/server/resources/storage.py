@@ -49,12 +49,12 @@ def needs_store(handler: Handler) -> Handler:
 async def find_own_job(request: web.Request, job_id: str | None = None) -> Job:
     """Return a job, by default the one in the path; raise `RequestError` if the caller's account has none of that id."""
     manager, id_ = request.app[JOB_MANAGER], request.match_info["job_id"] if job_id is None else job_id
-    return await manager.find_job(id_, auth.own_account(request))
+    return await manager.find_job(id_, auth.find_account(request))
 
 
 async def find_own_file(request: web.Request, file_id: str, param: str = "file_id") -> FileRow:
     """Return the file that the field `param` names; raise `RequestError` if the caller's account has none of that id."""
-    return await find_file(request.app[FILE_STORE], file_id, param, auth.own_account(request))
+    return await find_file(request.app[FILE_STORE], file_id, param, auth.find_account(request))
 
 
 def store_off_response(request: web.Request, sentence: str) -> web.Response:

@@ -14,7 +14,7 @@ from fanout.core.units import to_rfc3339
 from fanout.rendering.usage import UsageAnswerJson, render_usage_head, render_usage_row
 from fanout.server.lifecycle import STORE
 from fanout.server.middleware import auth
-from fanout.server.openapi.endpoint import Endpoint, describe_stored
+from fanout.server.openapi.endpoint import Endpoint, list_store_answers
 from fanout.server.resources.listing import DAY_S, encode_items, list_response, parse_time, read_query, time_schema
 from fanout.server.resources.storage import store_failed_response, store_off_response
 from fanout.store.usage import UsageFilter
@@ -141,7 +141,7 @@ ENDPOINTS = (
         "by the minute, in UTC.",
         query=UsageQuery,
         examples={"a month by day and model": {"from": "2026-11-01", "to": "2026-11-30", "group_by": "day,model"}},
-        answers=describe_stored(
+        answers=list_store_answers(
             UsageAnswerJson,
             "A row for each group, sorted by group.",
             {"by account and model": EXAMPLE},

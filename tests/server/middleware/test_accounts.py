@@ -165,7 +165,7 @@ async def test_no_header_counts_usage_for_another_account(accounts: Client) -> N
     refused = await send(accounts, OWN, "POST", "/v1/completion", body, **{header: "other"})
     counted = await send(accounts, OWN, "POST", "/v1/completion", body, **{header: "own"})
     assert (refused.status, counted.status) == (403, 200)
-    assert refused.error["message"] == "the account 'other' is not this key's, which is `own`: name that or none"
+    assert refused.error["message"] == "the account 'other' is not that of this key; name `own`, or no account"
     assert (await send(accounts, OTHER, "GET", "/v1/usage")).json["data"] == []
 
 

@@ -22,7 +22,7 @@ from fanout.requests.openai.text import CompletionsBody
 from fanout.server import event_stream
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
-from fanout.server.openapi.endpoint import Endpoint, Events, describe_call
+from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers
 from fanout.server.request_body import read_body
 from fanout.server.responses import error_response, json_response
 
@@ -51,7 +51,7 @@ async def _respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> 
         raise RequestError(faults)
     dispatcher = request.app[DISPATCHER]
     environment = dispatcher.settings.environment
-    credentials, account_id = auth.caller_credentials(request), auth.choose_account(request)
+    credentials, account_id = auth.find_caller_credentials(request), auth.choose_account(request)
     calls = dispatcher.plan(body.to_request(credentials=credentials, account_id=account_id))
     check_limits(body.timeout_s, body.return_when, calls, environment.max_timeout_s)
     deadline_s = body.timeout_s or environment.timeout_s
@@ -102,7 +102,7 @@ ENDPOINTS = (
             },
         },
         headers=HEADERS,
-        answers=describe_call(TextCompletionJson, Events(TextChunkJson), "A choice for every prompt, model and sample."),
+        answers=list_call_answers(TextCompletionJson, Events(TextChunkJson), "A choice for every prompt, model and sample."),
     ),
     Endpoint(
         "POST /v1/chat/completions",
@@ -127,6 +127,6 @@ ENDPOINTS = (
             },
         },
         headers=HEADERS,
-        answers=describe_call(ChatCompletionJson, Events(ChatChunkJson), "A choice for every model and sample."),
+        answers=list_call_answers(ChatCompletionJson, Events(ChatChunkJson), "A choice for every model and sample."),
     ),
 )

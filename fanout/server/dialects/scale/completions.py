@@ -35,7 +35,7 @@ from fanout.requests.scale import ScaleBody, ScaleChatBody, ScaleCompletionBody
 from fanout.server import event_stream
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
-from fanout.server.openapi.endpoint import Endpoint, Events, describe_call, describe_error
+from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers, list_error_answers
 from fanout.server.request_body import read_body
 from fanout.server.responses import error_response, json_response
 
@@ -56,7 +56,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
 async def _respond(request: web.Request, body: ScaleBody, shape: Shape) -> web.StreamResponse:
     dispatcher = request.app[DISPATCHER]
     model = _resolve_name(body.model, dispatcher.catalogue, dispatcher.settings.default_provider.get("scale"))
-    credentials, account_id = auth.caller_credentials(request), auth.choose_account(request, body.account_id or None)
+    credentials, account_id = auth.find_caller_credentials(request), auth.choose_account(request, body.account_id or None)
     calls = dispatcher.plan(body.to_request(model, credentials=credentials, account_id=account_id))
     _check_calls(calls)
     history.begin_comparison(request, str(uuid.uuid4()), time.time(), stream=body.stream)
@@ -123,7 +123,7 @@ def _event(fields: object) -> bytes:
 
 UNDER_A_MINUTE = "One model, one answer, in less than the 60 s after which Scale's clients give up."
 HEADERS = ("x-selected-account-id", "Idempotency-Key")
-INVALID = describe_error(422, "Broken JSON, or wrong fields, all of them named in `error.details`.", error=ScaleErrorJson)
+INVALID = list_error_answers(422, "Broken JSON, or wrong fields, all of them named in `error.details`.", error=ScaleErrorJson)
 
 
 def _text_endpoint(version: str, id_: str, summary: str) -> Endpoint:
@@ -144,7 +144,7 @@ def _text_endpoint(version: str, id_: str, summary: str) -> Endpoint:
             }
         },
         headers=HEADERS,
-        answers={**describe_call(ScaleCompletionJson, events, "The answer.", error=ScaleErrorJson), **INVALID},
+        answers={**list_call_answers(ScaleCompletionJson, events, "The answer.", error=ScaleErrorJson), **INVALID},
     )
 
 
@@ -170,7 +170,7 @@ ENDPOINTS = (
         },
         headers=HEADERS,
         answers={
-            **describe_call(
+            **list_call_answers(
                 ScaleChatCompletionJson,
                 Events((ScaleChatCompletionJson, ScaleStreamErrorJson), done=False),
                 "The answer.",

@@ -13,7 +13,7 @@ from fanout.rendering.scale import ScaleErrorJson, ScaleModelsJson, ScaleUserJso
 from fanout.server.dialects.scale.completions import INVALID
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth
-from fanout.server.openapi.endpoint import Endpoint, describe_lookup
+from fanout.server.openapi.endpoint import Endpoint, list_lookup_answers
 from fanout.server.responses import json_response
 
 DEFAULT_ACCOUNT = "default"
@@ -62,7 +62,7 @@ ENDPOINTS = (
         summary="The models, in pages",
         query=ScalePage,
         headers=("x-selected-account-id",),
-        answers={**describe_lookup(ScaleModelsJson, "One page.", error=ScaleErrorJson), **INVALID},
+        answers={**list_lookup_answers(ScaleModelsJson, "One page.", error=ScaleErrorJson), **INVALID},
     ),
     Endpoint(
         "GET /user-info",
@@ -72,6 +72,6 @@ ENDPOINTS = (
         summary="The user of an account",
         description="scale-egp calls this when it was given no account. Fanout knows no users: the account is the header's.",
         headers=("x-selected-account-id",),
-        answers=describe_lookup(ScaleUserJson, "A user made of the account's id.", error=ScaleErrorJson),
+        answers=list_lookup_answers(ScaleUserJson, "A user made of the account's id.", error=ScaleErrorJson),
     ),
 )

@@ -27,7 +27,7 @@ from fanout.server.dialects.thiggle import examples
 from fanout.server.event_stream import respond
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
-from fanout.server.openapi.endpoint import Endpoint, Events, describe_call
+from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers
 from fanout.server.request_body import read_body
 from fanout.server.responses import error_response, json_response
 
@@ -37,7 +37,7 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     created, began = time.time(), time.monotonic()
     dispatcher = request.app[DISPATCHER]
     body = await read_body(request, CompletionBody)
-    calls = dispatcher.plan(body.to_request(auth.caller_credentials(request), auth.choose_account(request)))
+    calls = dispatcher.plan(body.to_request(auth.find_caller_credentials(request), auth.choose_account(request)))
     head = render_head(created)
     if body.dry_run:
         return json_response(render_dry_run(calls, head))
@@ -117,7 +117,7 @@ ENDPOINTS = (
         body=CompletionBody,
         examples=examples.REQUESTS,
         headers=("Idempotency-Key", "x-selected-account-id", "X-OpenAI-Api-Key"),
-        answers=describe_call(
+        answers=list_call_answers(
             (ComparisonJson, DryRunJson),
             Events(ComparisonChunkJson),
             "Every model's answer or failure; with `dry_run`, what would be called.",
