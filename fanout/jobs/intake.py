@@ -15,7 +15,7 @@ from fanout.core.schema import Call
 from fanout.core.usage import Usage
 from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.input_formats.rows import BadRow, InputRow
-from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobSpec, wrong_state
+from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobSpec, build_state_error
 from fanout.jobs.loading import LoadingBudget, LoadingStoppedError, load_in_thread
 from fanout.jobs.planner import JobPlanner, fingerprint_names
 from fanout.store.jobs.job_store import JobStore
@@ -89,7 +89,7 @@ class JobCreator:
             renewal = asyncio.create_task(self._keep_lease(number, epoch, on_lost), name="loading")
             yield number, epoch
         except (LoadingStoppedError, LeaseLostError):
-            raise wrong_state("the job was cancelled while its input was being read") from None
+            raise build_state_error("the job was cancelled while its input was being read") from None
         except BaseException:
             with suppress(StoreError):
                 # Shielded: the usual failure is a cancellation, after a client disconnects during its upload.
@@ -193,7 +193,7 @@ class Intake:
         return []
 
     def _count_row(self, length: int) -> None:
-        """Raise `RequestError` where a job would become too large: a template or a compressed file can expand a small upload."""
+        """Raise `RequestError` if the job would become too large: templates and compressed files expand a small upload."""
         self._chunk_bytes += length
         self._stored_bytes += length
         if self._stored_bytes > self.budget.max_bytes:
