@@ -13,6 +13,8 @@ from fanout.core.errors import Fault, RequestError, ServerError
 from fanout.core.json_text import JsonObject
 from fanout.providers.transport.sse import SseDecoder
 
+MAX_EVENT_BYTES = 2**28
+"""An event may hold a whole answer, and a server may allow larger ones than most."""
 CONNECT_TIMEOUT_S = 10
 MAX_SHOWN_CHARS = 500
 """Length of a foreign answer quoted in an error."""
@@ -49,7 +51,7 @@ class ServerClient:
         Raises:
             ServerError: the request was refused.
         """
-        decoder = SseDecoder()
+        decoder = SseDecoder(MAX_EVENT_BYTES)
         async with self._session.post(self._completion_url, json={**body, "stream": True}) as response:
             if response.status != 200:
                 for failure in (await _read_failures(response))["error"]["details"]:
@@ -93,7 +95,7 @@ class ServerClient:
 
     async def stream_events(self, path: str) -> AsyncGenerator[JsonObject]:
         """Yield server-sent events until `[DONE]` or until the connection ends; raises like `get`."""
-        decoder = SseDecoder()
+        decoder = SseDecoder(MAX_EVENT_BYTES)
         async for block in self.download(path):
             for _, data in decoder.feed(block):
                 if data == b"[DONE]":

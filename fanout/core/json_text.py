@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
@@ -24,10 +24,11 @@ REPLACEMENT = "\ufffd"
 def parse(data: bytes) -> Any:
     r"""Return the value in `data`; a lone surrogate such as `\ud83d`, and bytes that are not UTF-8, become U+FFFD.
 
-    A model whose tokens split an emoji sends such halves; failing the whole answer for one of them helps nobody.
+    A model whose tokens split an emoji sends such halves; failing the whole answer for one of them helps nobody. Neither
+    does it for a log probability of `-Infinity`: such constants are null.
 
     Raises:
-        ValueError: it is not JSON, holds NaN or Infinity, or is nested too deeply.
+        ValueError: it is not JSON, or is nested too deeply.
     """
     # Nearly all answers are whole; the slower parser, which can replace broken characters, is for the rest.
     # Only keys repeat, so only they are cached.
@@ -36,17 +37,17 @@ def parse(data: bytes) -> Any:
     except ValueError:
         pass
     try:
-        return replace_surrogates(json.loads(data.decode("utf-8-sig", "replace"), parse_constant=_refuse_constant))
+        return replace_surrogates(json.loads(data.decode("utf-8-sig", "replace"), parse_constant=_ignore_constant))
     except RecursionError:
         raise ValueError("is nested too deeply") from None
 
 
 def dump(value: object) -> bytes:
-    """Return the JSON of `value`, without spaces; lone surrogates, which no request can carry, become U+FFFD."""
+    """Return the JSON of `value`, without spaces; lone surrogates, which no request can carry, become U+FFFD, NaN null."""
     try:
-        return to_json(value)
+        return to_json(value, inf_nan_mode="null")
     except PydanticSerializationError:
-        return to_json(replace_surrogates(value))
+        return to_json(replace_surrogates(value), inf_nan_mode="null")
 
 
 def replace_surrogates(value: Any) -> Any:
@@ -60,8 +61,33 @@ def replace_surrogates(value: Any) -> Any:
     return value
 
 
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"`{constant}` is not JSON")
+def split_values(data: bytes) -> list[Any]:
+    """Return the JSON values that stand one behind the other in `data`, be they lines or the data of events, up to `[DONE]`.
+
+    Raises:
+        ValueError: something else stands there.
+    """
+    text, values, place = data.decode("utf-8-sig", "replace"), [], 0
+    try:
+        while (place := _skip_separators(text, place)) < len(text) and not text.startswith("[DONE]", place):
+            value, place = _DECODER.raw_decode(text, place)
+            values.append(replace_surrogates(value))
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    return values
+
+
+def _skip_separators(text: str, place: int) -> int:
+    match = _SEPARATORS.match(text, place)
+    return match.end() if match else place
+
+
+def _ignore_constant(_: str) -> None:
+    return None
+
+
+_DECODER = json.JSONDecoder(parse_constant=_ignore_constant)
+_SEPARATORS = re.compile(r"(?:\s|data:)*")
 
 
 def encode_json(value: object, *, indent: int | None = None) -> bytes:

@@ -153,6 +153,13 @@ class Choice:
     native_finish_reason: str | None = None
     logprobs: tuple[TokenLogprob, ...] | None = None
 
+    def to_delta(self, call_index: int, choice_index: int) -> Delta:
+        """Return an answer that came whole as the one piece of a stream."""
+        message = self.message
+        calls = tuple({"index": place, **call} for place, call in enumerate(message.tool_calls))
+        texts = (message.text, message.reasoning, message.refusal)
+        return Delta(call_index, choice_index, *texts, calls, self.logprobs, message.extra or None)
+
 
 @value_type(frozen=True, slots=True)
 class Completion:

@@ -23,7 +23,7 @@ from fanout.core.json_text import JsonObject, dump
 from fanout.core.messages import ImagePart, Message, OtherPart
 from fanout.core.schema import Answer, Call, Choice, Completion, FinishReason, FittedParameters, Query, Target, TokenLogprob
 from fanout.core.usage import Usage
-from fanout.providers.mapping.answer_reader import AnswerReader
+from fanout.providers.mapping.answer_reader import MAX_ENVELOPE_BYTES, AnswerReader
 from fanout.providers.mapping.completions import build_completion, build_usage, make_tool_call, read_finish
 from fanout.providers.mapping.data_urls import decode_data_url
 from fanout.providers.mapping.error_objects import is_error
@@ -51,9 +51,15 @@ class LineReader(AnswerReader):
 
     def __init__(self, origin: Origin, call_index: int, max_bytes: int) -> None:
         super().__init__(origin, call_index, max_bytes)
-        self._decoder = NdjsonDecoder()
+        self._decoder = NdjsonDecoder(max_bytes + MAX_ENVELOPE_BYTES)
         self._calls = 0
         self._last: JsonObject = {}
+
+    @staticmethod
+    def is_stream(head: bytes) -> bool | None:
+        """Return whether these are lines of JSON; a whole answer may be one of them, or an object on many lines."""
+        first, is_whole, _ = head.lstrip().partition(b"\n")
+        return first.strip() not in (b"{", b"[") if is_whole or len(first) > 1 else None
 
     @staticmethod
     def parse_answer(origin: Origin, body: JsonObject) -> Completion:

@@ -19,7 +19,7 @@ from fanout.core.schema import Answer, Call, Choice, Completion, FittedParameter
 from fanout.core.usage import Usage
 from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.completions import build_completion, build_usage, read_finish
-from fanout.providers.mapping.error_objects import is_error, parse_error_body
+from fanout.providers.mapping.error_objects import is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_text
 from fanout.providers.mapping.messages import get_prompt, to_text
@@ -28,7 +28,6 @@ from fanout.providers.parameter_tables import SCALE_V4
 from fanout.providers.parameters import accept, fit
 from fanout.providers.transport.http import HttpRequest
 from fanout.providers.transport.json_provider import JsonProvider
-from fanout.providers.transport.sse import Event
 
 PASSTHROUGH = frozenset({"reasoning_effort"})
 
@@ -47,12 +46,6 @@ class PacketReader(AnswerReader):
             raise origin.answer_error("sent an answer without a completion", "no_choices")
         choice = Choice(Answer(as_text(completion.get("text"))), *read_finish(completion.get("finish_reason"), FINISH))
         return build_completion(origin, {}, (choice,), _parse_usage(body.get("token_usage")))
-
-    def _read_events(self, events: list[Event]) -> None:
-        for name, data in events:
-            if name == "error":  # may be no JSON at all
-                raise self.parse_error(self._origin, parse_error_body(data))
-            super()._read_events([(name, data)])
 
     def _read_event(self, event: JsonObject, size: int) -> None:
         if _is_error(event):

@@ -283,8 +283,8 @@ def test_an_error_may_come_with_status_200() -> None:
         (b"", "stream_truncated"),
         (encode_lines(build_line("The ")) + b"{oops}\n", "invalid_json"),
         (b"[]\n", "unexpected_shape"),
-        (b'{"model": "' + b"x" * 2**20, "event_too_large"),
-        (b"x" * 2**20 + b"x\n", "event_too_large"),
+        (b'{"model": "' + b"x" * (2**24 + 5000), "event_too_large"),
+        (b"x" * (2**24 + 5000) + b"\n", "event_too_large"),
     ],
 )
 def test_an_incomplete_stream_is_a_failure(stream: bytes, code: str) -> None:
@@ -354,7 +354,7 @@ def test_a_corrupt_stream_is_an_answer_or_a_failure(changes: list[tuple[int, int
 
 @given(st.lists(st.binary().map(lambda data: data.replace(b"\n", b""))), st.lists(st.integers(0, 999)))
 def test_lines_are_split_at_line_feeds_only(items: list[bytes], places: list[int]) -> None:
-    decoder, body = NdjsonDecoder(), b"\n".join(items)
+    decoder, body = NdjsonDecoder(2**20), b"\n".join(items)
     found = [line for part in cut_at(body, places) for _, line in decoder.feed(part)] + [line for _, line in decoder.close()]
     assert found == [item.strip() for item in items if item.strip()]
 

@@ -74,11 +74,10 @@ class Anthropic(JsonProvider):
             **call.fitted.sent,
             "model": call.target.model,
             "messages": _convert_messages(origin, messages),
+            "stream": stream,
         }
         if system:
             fields["system"] = system[0] if len(system) == 1 else [{"type": "text", "text": text} for text in system]
-        if stream:
-            fields["stream"] = True
         return HttpRequest(url, self.build_headers(call), dump(fields))
 
 

@@ -7,13 +7,15 @@ botocore's own `EventStreamBuffer` takes 12 µs for a frame of which `json.loads
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 from zlib import crc32
 
 from fanout.core.errors import ProviderError
 from fanout.providers.mapping.failures import Origin
 
-MAX_FRAME_BYTES = 2**24
+MAX_HEAD_BYTES = 2**17
+"""Of a frame, around its payload. Source: botocore `eventstream.py`."""
 
 # Source for the layout: https://docs.aws.amazon.com/transcribe/latest/dg/event-stream.html and botocore `eventstream.py`.
 PRELUDE = struct.Struct("!III")
@@ -35,30 +37,40 @@ Frame = tuple[Headers, bytes]
 
 
 class FrameDecoder:
-    """Bytes in, whole frames out; both checksums are verified."""
+    """Bytes in, whole frames out; both checksums are verified.
 
-    __slots__ = ("_head", "_headers", "_origin", "_rest")
+    Args:
+        origin: of the answer.
+        max_payload_bytes: of one frame; one may be the whole answer.
+    """
 
-    def __init__(self, origin: Origin) -> None:
+    __slots__ = ("_head", "_headers", "_max_bytes", "_origin", "_rest")
+
+    def __init__(self, origin: Origin, max_payload_bytes: int) -> None:
         self._origin = origin
+        self._max_bytes = max_payload_bytes + MAX_HEAD_BYTES
         self._rest = bytearray()
         self._head = b""
         self._headers: Headers = {}
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """Return the frames that `data` completes.
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of the frame that has begun."""
+        return len(self._rest)
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Yield the frames that `data` completes.
 
         Raises:
-            ProviderError: a frame is damaged; nothing more can be fed.
+            ProviderError: a frame is damaged, after those before it; nothing more can be fed.
         """
         rest, start = self._rest, 0
         rest += data
-        frames: list[Frame] = []
         while len(rest) - start >= PRELUDE.size:
             size, head, checksum = PRELUDE.unpack_from(rest, start)
             least = PRELUDE.size + head + CHECKSUM.size
             # Checked before the size is believed: a damaged one would wait for gigabytes.
-            if crc32(rest[start : start + 8]) != checksum or not least <= size <= MAX_FRAME_BYTES:
+            if crc32(rest[start : start + 8]) != checksum or not least <= size <= self._max_bytes:
                 raise self._frame_error()
             end = start + size
             if len(rest) < end:
@@ -67,10 +79,9 @@ class FrameDecoder:
             if crc32(body) != CHECKSUM.unpack_from(rest, end - CHECKSUM.size)[0]:
                 raise self._frame_error()
             payload = PRELUDE.size + head
-            frames.append((self._parse_head(body[PRELUDE.size : payload]), body[payload:]))
+            yield self._parse_head(body[PRELUDE.size : payload]), body[payload:]
             start = end
         del rest[:start]
-        return frames
 
     def _parse_head(self, head: bytes) -> Headers:
         if head != self._head:  # one delta's headers are like another's

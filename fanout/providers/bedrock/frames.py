@@ -71,7 +71,7 @@ class FrameReader(AnswerReader):
 
     def __init__(self, origin: Origin, call_index: int, max_bytes: int) -> None:
         super().__init__(origin, call_index, max_bytes)
-        self._frames = FrameDecoder(origin)
+        self._frames = FrameDecoder(origin, max_bytes)
         self._usage: Usage | None = None
 
     @staticmethod
@@ -96,6 +96,10 @@ class FrameReader(AnswerReader):
         error = find_error(body) or body  # what stands between AWS and us may have OpenAI's shape
         return _to_error(origin, error, origin.headers.get(ERROR_TYPE) or error.get("__type") or error.get("code"))
 
+    @property
+    def pending_bytes(self) -> int:
+        return self._frames.pending_bytes
+
     def _read_bytes(self, data: bytes) -> None:
         for headers, payload in self._frames.feed(data):
             self._read_frame(headers, payload)
@@ -118,7 +122,7 @@ class FrameReader(AnswerReader):
             self._read_event({**body, "event": headers.get(":event-type")}, len(payload))
 
     def _read_event(self, event: JsonObject, size: int) -> None:
-        match event["event"]:  # kinds that are not known are of no interest
+        match event.get("event"):  # kinds that are not known are of no interest
             case "contentBlockDelta" | "contentBlockStart":
                 self._read_block(event, size)
             case "messageStop":

@@ -5,7 +5,6 @@ Source: https://ai.google.dev/api/generate-content for every wire field; numbers
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 
@@ -19,7 +18,6 @@ from fanout.providers.mapping.error_objects import find_error, is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_number, as_object, as_objects, as_text
 from fanout.providers.mapping.openai_answers import rank_tokens
-from fanout.providers.transport.sse import MAX_EVENT_BYTES
 
 FINISH: Mapping[str, FinishReason] = {
     "STOP": "stop",
@@ -79,9 +77,6 @@ class CandidateReader(AnswerReader):
         self._head: JsonObject = {}
         self._calls: dict[int, int] = {}
         """Index of a choice → tool calls so far."""
-        self._bare: bytearray | None = None
-        """The bare JSON of an error, once it has begun."""
-        self._is_line_start = True
 
     @staticmethod
     def parse_answer(origin: Origin, body: JsonObject) -> Completion:
@@ -100,40 +95,6 @@ class CandidateReader(AnswerReader):
     def parse_error(origin: Origin, body: object) -> ProviderError:
         error = find_error(body)
         return origin.upstream_error(error, kind=_find_kind(origin.status, error))
-
-    def _read_bytes(self, data: bytes) -> None:
-        """Read events; errors come between them as bare JSON, on many lines without `data:`."""
-        # Once bare JSON has begun, all that follows belongs to it.
-        start = -1 if self._bare is not None else self._find_bare_json(data)
-        if start >= 0:
-            super()._read_bytes(data[:start])
-            self._bare, data = bytearray(), data[start:]
-        if self._bare is None:
-            self._is_line_start = data[-1:] in (b"\n", b"\r") if data else self._is_line_start
-            super()._read_bytes(data)
-            return
-        self._bare += data
-        if len(self._bare) > MAX_EVENT_BYTES:
-            raise self._origin.answer_error("sent JSON without an end", "event_too_large")
-        # Parsed only where it can have ended: each try costs its length.
-        if b"}" in data or b"]" in data:
-            self._judge(self._bare.decode("utf-8", "replace"))
-
-    def _find_bare_json(self, data: bytes) -> int:
-        if self._is_line_start and data[:1] in (b"{", b"["):
-            return 0
-        starts = [place + 1 for mark in (b"\n{", b"\n[", b"\r{", b"\r[") if (place := data.find(mark)) >= 0]
-        return min(starts, default=-1)
-
-    def _judge(self, bare: str) -> None:
-        """Raise what the bare JSON means, once it is whole; what follows it is of no interest, so that no cut matters."""
-        try:
-            value, _ = json.JSONDecoder().raw_decode(bare)
-        except RecursionError:
-            raise self._origin.answer_error("sent a chunk that is not JSON", "invalid_json") from None
-        except ValueError:
-            return
-        raise self._reject(value)
 
     def _reject(self, value: object) -> ProviderError:
         return self.parse_error(self._origin, value) if is_error(value) else super()._reject(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from fanout.core.errors import ProviderError
@@ -11,9 +11,12 @@ from fanout.core.json_text import JsonObject, parse
 from fanout.core.schema import Choice, Completion, Delta, Failure, TokenLogprob
 from fanout.providers.mapping.choice_builder import MAX_CHOICES, ChoiceBuilder
 from fanout.providers.mapping.completions import Finish
-from fanout.providers.mapping.error_objects import find_error
+from fanout.providers.mapping.error_objects import find_error, parse_error_body
 from fanout.providers.mapping.failures import Origin
-from fanout.providers.transport.sse import Event, SseDecoder
+from fanout.providers.transport.sse import BOM, Event, SseDecoder
+
+MAX_ENVELOPE_BYTES = 4096
+"""Of what stands around a piece of an answer: ids, usage so far, comments. More than that for each piece counts as answer."""
 
 
 class AnswerReader(ABC):
@@ -22,7 +25,7 @@ class AnswerReader(ABC):
     Args:
         origin: of the answer.
         call_index: the place of the call's first answer.
-        max_bytes: of text, reasoning and tool calls that are held.
+        max_bytes: of text, reasoning and tool calls that are held; of one event; of comments and of chunks that say nothing.
     """
 
     def __init__(self, origin: Origin, call_index: int, max_bytes: int) -> None:
@@ -31,12 +34,33 @@ class AnswerReader(ABC):
         self._origin = origin
         self._call_index = call_index
         self._max_bytes = max_bytes
-        self._decoder = SseDecoder()
+        self._decoder = SseDecoder(max_bytes + MAX_ENVELOPE_BYTES)
         self._choices: dict[int, ChoiceBuilder] = {}
         self._deltas: list[Delta] = []
         """What the bytes that are being read have added."""
         self._held_bytes = 0
+        self._idle_bytes = 0
+        """Received beyond what the pieces account for."""
         self._error: ProviderError | None = None
+
+    @staticmethod
+    def is_stream(head: bytes) -> bool | None:
+        """Return whether an answer that begins with `head` is a stream of this format; `None`: more of it must be seen.
+
+        No header decides that: hosts name any type for either, or none.
+        """
+        first = head.removeprefix(BOM).lstrip()[:1]
+        return first not in (b"{", b"[", b"<") if first else None
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether anything of an answer has come."""
+        return bool(self._choices)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of the event that has begun: the next ones may end it, and parsing it takes time."""
+        return self._decoder.pending_bytes
 
     def feed(self, data: bytes) -> list[Delta]:
         """Return the deltas in `data`. An error behind some of them is raised by the next method called, so that none is lost.
@@ -48,8 +72,9 @@ class AnswerReader(ABC):
         self._deltas = deltas
         try:
             self._read_bytes(data)
-            # A stream without an end must not fill the memory.
-            if self._held_bytes > self._max_bytes:
+            self._idle_bytes += len(data) - MAX_ENVELOPE_BYTES * len(deltas)
+            # A stream without an end must not fill the memory, nor one without content keep us reading.
+            if self._held_bytes > self._max_bytes or self._idle_bytes > self._max_bytes:
                 raise self._origin.answer_error(f"answered with over {self._max_bytes:,} bytes", "answer_too_large")
         except ProviderError as error:
             # Deltas before the error are the caller's: it is raised at the next step.
@@ -77,11 +102,31 @@ class AnswerReader(ABC):
                     self._error = self._with_partial(error)
         return deltas
 
-    def close(self) -> Completion:
-        """Return the whole answer.
+    def read_values(self, values: Iterable[object]) -> Completion:
+        """Return the answer of events that came without a stream, as JSON alone.
 
         Raises:
-            ProviderError: as for `feed`, or the stream ended too early.
+            ProviderError: as for `feed`.
+        """
+        try:
+            for value in values:
+                if type(value) is not dict:
+                    raise self._reject(value)
+                self._read_event(value, 0)
+                if self.is_ended:
+                    break
+        except ProviderError as error:
+            raise self._with_partial(error) from None
+        return self.close(is_cut=False)
+
+    def close(self, *, is_cut: bool = True) -> Completion:
+        """Return the whole answer.
+
+        Args:
+            is_cut: the bytes may have ended before the answer did: a connection broke, or nothing shows that it did not.
+
+        Raises:
+            ProviderError: as for `feed`, or there is no end of the answer.
         """
         if self._error:
             raise self._error
@@ -89,7 +134,10 @@ class AnswerReader(ABC):
         is_whole = bool(self._choices) and all(choice.is_finished for choice in self._choices.values())
         if not (is_whole or self.is_ended):
             message = f"`{self._origin.name}` ended its stream before the answer was whole"
-            raise ProviderError(Failure("network", message, code="stream_truncated", partial=self.partial))
+            if is_cut:
+                raise ProviderError(Failure("network", message, code="stream_truncated", partial=self.partial))
+            # Read to its end, and perhaps paid for: asking again would pay for it again.
+            raise self._with_partial(self._origin.answer_error("sent an answer without an end", "answer_unfinished"))
         return self._complete(tuple(self._choices[index].build() for index in sorted(self._choices)))
 
     @staticmethod
@@ -126,8 +174,10 @@ class AnswerReader(ABC):
     def _read_bytes(self, data: bytes) -> None:
         self._read_events(self._decoder.feed(data))
 
-    def _read_events(self, events: list[Event]) -> None:
+    def _read_events(self, events: Iterable[Event]) -> None:
         for name, data in events:
+            if name == "error":  # may be no JSON at all
+                raise self.parse_error(self._origin, parse_error_body(data))
             if data.strip() == b"[DONE]":
                 self.is_ended = True
             elif data:
@@ -137,8 +187,6 @@ class AnswerReader(ABC):
                     raise self._origin.answer_error("sent a chunk that is not JSON", "invalid_json") from None
                 if type(event) is not dict:
                     raise self._reject(event)
-                if name == "error":
-                    raise self.parse_error(self._origin, event)
                 self._read_event(event, len(data))
             if self.is_ended:
                 return

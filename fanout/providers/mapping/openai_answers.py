@@ -38,7 +38,7 @@ def parse_choice(origin: Origin, raw: Mapping[str, Any]) -> Choice:
         ProviderError: it is a failure.
     """
     finish = parse_finish(origin, raw)
-    message = raw.get("message")
+    message = raw.get("message") or raw.get("delta")
     answer = _parse_message(message) if isinstance(message, dict) else Answer(as_text(raw.get("text")))
     return Choice(answer, *finish, parse_logprobs(raw.get("logprobs")))
 

@@ -60,11 +60,10 @@ class OpenAi(JsonProvider):
         """Encode a call; a long prompt is written once for all the models that get it."""
         fields: JsonObject = {**call.fitted.sent, "model": call.target.model}
         options = fields.pop("stream_options", None)
-        if stream:
-            fields["stream"] = True
-            # Without it a stream reports no tokens; hosts that refuse it drop it in their row.
-            if self._reports_usage:
-                fields["stream_options"] = {**as_object(options), "include_usage": True}
+        fields["stream"] = stream  # some gateways stream unless it is false
+        # Without it a stream reports no tokens; hosts that refuse it drop it in their row.
+        if stream and self._reports_usage:
+            fields["stream_options"] = {**as_object(options), "include_usage": True}
         url = self.require_url(self._text_url if call.query.messages is None else self._chat_url)
         return HttpRequest(url, self.build_headers(call), PROMPTS.write_body(fields, call.query))
 

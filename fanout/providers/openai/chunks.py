@@ -58,6 +58,8 @@ class ChunkReader(AnswerReader):
             index = place
         builder = self._choices.get(index) or self._choice(index)
         message = choice.get("delta")
+        if message is None and isinstance(whole := choice.get("message"), dict):
+            message = _find_news(builder, whole)
         text = message.get("content") if type(message) is dict else choice.get("text")
         logprobs = choice.get("logprobs")
         if choice.get("finish_reason") or choice.get("error"):
@@ -89,3 +91,9 @@ class ChunkReader(AnswerReader):
 
     def _complete(self, choices: tuple[Choice, ...]) -> Completion:
         return build_completion(self._origin, self._head, choices, parse_usage(self._usage, self._head.get("service_tier")))
+
+
+def _find_news(builder: ChoiceBuilder, message: JsonObject) -> JsonObject:
+    """Return a message that stands where a delta should; some hosts send all of it again and again (Perplexity)."""
+    text, known = message.get("content"), "".join(builder.text)
+    return {**message, "content": text[len(known) :]} if isinstance(text, str) and text.startswith(known) else message

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import ClassVar, NamedTuple
 
 import aiohttp
@@ -34,6 +34,8 @@ BODIES = SharedCapacity(512 * 2**20)
 
 Calls that find no room wait within their attempt.
 """
+MAX_HEAD_BYTES = 2**16
+"""Of white space before an answer begins."""
 LINGER_S = 0.2
 """Time that a stream may take after `[DONE]` to end its body in order, which saves the next call a handshake."""
 
@@ -80,43 +82,38 @@ class HttpProvider(ConfiguredProvider, ABC):
     async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         """See `Provider.complete`."""
         async with self._open_request(call, stream=False) as (request, guard):
-            try:
-                response = await self._post(request, on_headers)
-                body = await self._read_body(response)
-            except CONNECTION_ERRORS as error:
-                raise to_provider_error(self.name, error, self._timeout.sock_connect) from error
-            return guard.hide(await self._decode(call, response, body))
+            response = await self._post(request, on_headers)
+            return guard.hide(await self._decode(call, response, await self._read_body(response)))
 
     async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         """See `Provider.stream`. Leaving early closes the upstream's connection."""
         async with self._open_request(call, stream=True) as (request, guard):
+            response = await self._post(request, on_headers)
             try:
-                response = await self._post(request, on_headers)
-                body = await self._read_body(response) if _is_whole(response) else None
-            except CONNECTION_ERRORS as error:
-                raise to_provider_error(self.name, error, self._timeout.sock_connect) from error
-            if body is not None:  # an error, or a host that does not stream
-                completion = await self._decode(call, response, body)
-                for delta in _to_deltas(call, completion):
-                    yield delta
-                yield guard.hide(completion)
-                return
-            reader = self.open_reader(call, response.headers)
-            try:
-                broken = None
+                data = await self._read_head(response)
+                if not _is_success(response) or self.reader_class.is_stream(data) is False:
+                    completion = await self._decode(call, response, await self._read_body(response, data))
+                    for index, choice in enumerate(completion.choices):
+                        yield choice.to_delta(call.index, index)
+                    yield guard.hide(completion)
+                    return
+                reader, broken = self.open_reader(call, response.headers), None
                 try:
                     with ConnectionWatch(response):
-                        while not reader.is_ended and (data := await response.content.readany()):
-                            for delta in reader.feed(data):
+                        while data := data or await response.content.readany():
+                            for delta in await _read(reader, reader.feed, data):
                                 yield delta
+                            if reader.is_ended:
+                                break
+                            data = b""
                 except CONNECTION_ERRORS as error:
                     broken = error
                 # Also of a broken stream: its last event may hold the finish reason.
-                for delta in reader.flush():
+                for delta in await _read(reader, reader.flush):
                     yield delta
                 if broken is None:
                     await self._linger(response)
-                yield guard.hide(self._close(reader, broken))
+                yield guard.hide(self._close(reader, response, broken))
             finally:
                 response.close()  # not released: an answer that was not read to its end must end upstream too
 
@@ -145,30 +142,46 @@ class HttpProvider(ConfiguredProvider, ABC):
     async def _post(self, request: HttpRequest, on_headers: OnHeaders | None) -> aiohttp.ClientResponse:
         # Over 1 MiB aiohttp warns that writing bytes at once blocks the loop; a file's pieces do not.
         body = request.body if len(request.body) <= 2**20 else io.BytesIO(request.body)
-        # Redirects are not followed: the key would go to another host.
-        response = await self._session.post(
-            request.url, data=body, headers=request.headers, allow_redirects=False, timeout=self._timeout
-        )
+        with self._describing_errors():
+            # Redirects are not followed: the key would go to another host.
+            response = await self._session.post(
+                request.url, data=body, headers=request.headers, allow_redirects=False, timeout=self._timeout
+            )
         if on_headers is not None:  # before the body, so that a stream's headers count while it runs
             on_headers(response.headers)
         return response
 
-    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read a body of at most `max_answer_bytes`; the connection is closed if it is not read to its end."""
+    async def _read_head(self, response: aiohttp.ClientResponse) -> bytes:
+        """Return the first bytes of an answer, as many as show whether it is a stream; none of a refusal."""
+        head = b""
+        # What breaks the connection here is raised by the next read again.
+        with suppress(*CONNECTION_ERRORS), ConnectionWatch(response):
+            while _is_success(response) and len(head) <= MAX_HEAD_BYTES and self.reader_class.is_stream(head) is None:
+                if not (data := await response.content.readany()):
+                    break
+                head += data
+        return head
+
+    async def _read_body(self, response: aiohttp.ClientResponse, head: bytes = b"") -> bytes:
+        """Read a body of at most `max_answer_bytes`, of which `head` has been read.
+
+        The connection is closed if it is not read to its end.
+        """
         length, max_bytes = response.content_length, self.settings.max_answer_bytes
         try:
-            # An uncompressed body of known size is read at once; any other is counted while it arrives.
-            if length is not None and length <= max_bytes and hdrs.CONTENT_ENCODING not in response.headers:
-                return await response.read()
-            return await self._read_within_limit(response, length or 0, max_bytes)
+            with self._describing_errors():
+                # An uncompressed body of known size is read at once; any other is counted while it arrives.
+                if not head and length is not None and length <= max_bytes and hdrs.CONTENT_ENCODING not in response.headers:
+                    return await response.read()
+                return await self._read_within_limit(response, head, length or 0, max_bytes)
         except BaseException:
             # Also on cancellation: a connection with half an answer in it must not go back to the pool.
             response.close()
             raise
 
-    async def _read_within_limit(self, response: aiohttp.ClientResponse, length: int, max_bytes: int) -> bytes:
+    async def _read_within_limit(self, response: aiohttp.ClientResponse, head: bytes, length: int, max_bytes: int) -> bytes:
         """Read and count decompressed bytes: neither the stated length nor the size on the wire bounds memory."""
-        body = bytearray()
+        body = bytearray(head)
         with ConnectionWatch(response):
             while max(len(body), length) <= max_bytes:
                 piece = await response.content.readany()
@@ -182,6 +195,13 @@ class HttpProvider(ConfiguredProvider, ABC):
             return await asyncio.to_thread(self.decode, call, response.status, response.headers, body)
         return self.decode(call, response.status, response.headers, body)
 
+    @contextmanager
+    def _describing_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except CONNECTION_ERRORS as error:
+            raise to_provider_error(self.name, error, self._timeout.sock_connect) from error
+
     async def _linger(self, response: aiohttp.ClientResponse) -> None:
         """Wait for the end of a body whose answer is complete, so that the connection can be used again."""
         if response.content.at_eof():
@@ -192,27 +212,25 @@ class HttpProvider(ConfiguredProvider, ABC):
         except CONNECTION_ERRORS:
             return  # the answer is whole all the same
 
-    def _close(self, reader: AnswerReader, broken: Exception | None) -> Completion:
+    def _close(self, reader: AnswerReader, response: aiohttp.ClientResponse, broken: Exception | None) -> Completion:
         """Return the answer of a stream; of a broken one, too, if its finish reason had arrived."""
+        # A body that only the end of its connection ends may be cut anywhere.
+        has_end = response.content_length is not None or hdrs.TRANSFER_ENCODING in response.headers
         try:
-            return reader.close()
+            return reader.close(is_cut=broken is not None or not has_end)
         except ProviderError as error:
             raise error from broken
 
 
-def _is_whole(response: aiohttp.ClientResponse) -> bool:
-    """Return whether this is no stream: an error, a host that does not stream, or the web page of a proxy."""
-    # Anything else is read as a stream: not every host names `text/event-stream`.
-    kind = response.headers.get(hdrs.CONTENT_TYPE, "")
-    return response.status != 200 or kind.startswith(("application/json", "text/html"))
+async def _read(reader: AnswerReader, step: Callable[..., list[Delta]], *data: bytes) -> list[Delta]:
+    """Take a step of reading, in a thread where the event that it may end is large."""
+    if reader.pending_bytes > MAX_INLINE_PARSE_BYTES:
+        return await asyncio.to_thread(step, *data)
+    return step(*data)
 
 
-def _to_deltas(call: Call, completion: Completion) -> list[Delta]:
-    return [
-        Delta(call.index, index, answer.text, answer.reasoning, answer.refusal, answer.tool_calls, choice.logprobs)
-        for index, choice in enumerate(completion.choices)
-        for answer in (choice.message,)
-    ]
+def _is_success(response: aiohttp.ClientResponse) -> bool:
+    return 200 <= response.status < 300
 
 
 def count_characters(query: Query) -> int:

@@ -11,7 +11,7 @@ from aiohttp import hdrs
 from multidict import CIMultiDict
 
 from fanout.config.settings import ProviderSettings
-from fanout.core.json_text import parse
+from fanout.core.json_text import dump, parse, split_values
 from fanout.core.schema import Call, Completion
 from fanout.providers.mapping.error_objects import parse_error_body
 from fanout.providers.mapping.images import inline_images
@@ -41,12 +41,32 @@ class JsonProvider(HttpProvider):
         try:
             answer = parse(body)
         except ValueError:
-            raise origin.answer_error("sent an answer that is not JSON", "invalid_json") from None
-        if isinstance(answer, list) and len(answer) == 1:  # Google's gateways put the one object into a list
-            answer = answer[0]
+            return self._decode_stream(call, headers, body)
+        if isinstance(answer, list) and answer and all(isinstance(item, dict) for item in answer):
+            if len(answer) > 1:  # Google's stream without `alt=sse`
+                return self.open_reader(call, headers).read_values(answer)
+            answer = answer[0]  # Google's gateways put the one object into a list
         if not isinstance(answer, dict):
             raise origin.answer_error("sent JSON that is no answer", "unexpected_shape")
         return self.reader_class.parse_answer(origin, answer)
+
+    def _decode_stream(self, call: Call, headers: Mapping[str, str], body: bytes) -> Completion:
+        """Parse an answer that came as a stream although none was requested, or with a stream's end behind it."""
+        reader = self.open_reader(call, headers)
+        try:
+            values = split_values(body)
+        except ValueError:
+            values = []
+        if len(values) == 1:
+            return self.decode(call, 200, headers, dump(values[0]))
+        if values:
+            return reader.read_values(values)
+        if reader.is_stream(body):
+            reader.feed(body)
+            reader.flush()
+            if reader.has_choices or reader.is_ended:
+                return reader.close(is_cut=False)
+        raise self.origin(call).with_response(headers).answer_error("sent an answer that is not JSON", "invalid_json")
 
     def build_prefix(self, version: str) -> str:
         """Return the path between the base address and the endpoint: empty where the address names a version itself."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fanout.providers.transport.sse import Event, SseDecoder
 
 
@@ -11,20 +13,24 @@ class NdjsonDecoder(SseDecoder):
     Source: https://github.com/ndjson/ndjson-spec
     """
 
-    def feed(self, data: bytes) -> list[Event]:
+    def feed(self, data: bytes) -> Iterator[Event]:
         """See `SseDecoder.feed`."""
         rest = self._rest
         rest += data
         if b"\n" not in data:  # only the new bytes are searched: a line may drip in byte by byte
             self._check(len(rest))
-            return []
+            return
         lines = bytes(rest).split(b"\n")
         self._rest = bytearray(lines.pop())
-        self._check(max(len(self._rest), *map(len, lines)))
-        return [(None, line) for item in lines if (line := item.strip())]
+        for item in lines:
+            self._check(len(item))
+            if line := item.strip():
+                yield None, line
+        self._check(len(self._rest))
 
-    def close(self) -> list[Event]:
-        """Return the last line, if no line feed ended it."""
+    def close(self) -> Iterator[Event]:
+        """Yield the last line, if no line feed ended it."""
         line = bytes(self._rest).strip()
         self._rest.clear()
-        return [(None, line)] if line else []
+        if line:
+            yield None, line

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Failure
 
-MAX_EVENT_BYTES = 2**20
 BOM = b"\xef\xbb\xbf"
 
 Event = tuple[str | None, bytes]
@@ -16,22 +17,30 @@ class SseDecoder:
     """A decoder: bytes in, whole events out. Only CR, LF and CRLF end a line, so a UTF-8 sequence may be cut.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation; `id` and `retry`
-    are for clients that reconnect.
+    are for clients that reconnect. What the standard has no meaning for is read as servers mean it: see `_parse_block`.
+
+    Args:
+        max_event_bytes: of one event; one may be the whole answer.
     """
 
     __slots__ = ("_ended_with_cr", "_has_begun", "_max_bytes", "_rest")
 
-    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+    def __init__(self, max_event_bytes: int) -> None:
         self._max_bytes = max_event_bytes
         self._rest = bytearray()
         self._has_begun = False
         self._ended_with_cr = False
 
-    def feed(self, data: bytes) -> list[Event]:
-        """Return the events that `data` completes.
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of the event that has begun."""
+        return len(self._rest)
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """Yield the events that `data` completes.
 
         Raises:
-            ProviderError: an event beyond the limit; nothing more can be fed.
+            ProviderError: an event beyond the limit, after those before it; nothing more can be fed.
         """
         if b"\r" in data or self._ended_with_cr:
             data = self._normalize_line_ends(data)
@@ -44,25 +53,25 @@ class SseDecoder:
             # Only the new bytes are searched: an event that drips in byte by byte must not cost its length each time.
             if rest.find(b"\n\n", max(0, seen - 1)) < 0:
                 self._check(len(rest))
-                return []
+                return
             data = bytes(rest)
         blocks = data.split(b"\n\n")
         self._rest = bytearray(blocks.pop())
-        if len(data) > self._max_bytes:
-            self._check(max(len(self._rest), *map(len, blocks), 0))
-        events: list[Event] = []
+        is_large = len(data) > self._max_bytes
         for block in blocks:
+            if is_large:
+                self._check(len(block))
             if block.startswith(b"data: ") and b"\n" not in block:  # nearly every event of nearly every provider
-                events.append((None, block[6:]))
-            elif event := _parse_event(block):
-                events.append(event)
-        return events
+                yield None, block[6:]
+            else:
+                yield from _parse_block(block)
+        self._check(len(self._rest))
 
-    def close(self) -> list[Event]:
-        """Return the last event, if no blank line ended it: many servers omit the line after `[DONE]`."""
-        event = _parse_event(bytes(self._rest))
+    def close(self) -> Iterator[Event]:
+        """Yield what no blank line has ended: many servers omit the line after `[DONE]`."""
+        block = bytes(self._rest)
         self._rest.clear()
-        return [event] if event else []
+        yield from _parse_block(block)
 
     def _normalize_line_ends(self, data: bytes) -> bytes:
         if self._ended_with_cr and data.startswith(b"\n"):
@@ -86,14 +95,40 @@ class SseDecoder:
             raise ProviderError(Failure("malformed", sentence, code="event_too_large"))
 
 
-def _parse_event(block: bytes) -> Event | None:
-    """Return a block of lines as an event; `None` where it has no data (comments, keep-alives)."""
+def _parse_block(block: bytes) -> Iterator[Event]:
+    """Yield the event of a block of lines; none where it has no data (comments, keep-alives).
+
+    Beyond the standard, which ignores unknown fields and knows one event a block:
+    - JSON that stands bare is data (Google's errors).
+    - A line `error: …` is an event of that name (llama.cpp's older servers).
+    - Events may be kept apart by single line ends: no JSON goes on with `{` or `[` behind a `}` or `]`.
+    """
     name: str | None = None
     data: list[bytes] = []
+    is_bare = False
     for line in block.split(b"\n"):
         field, _, value = line.partition(b":")
-        if field == b"data":
-            data.append(value.removeprefix(b" "))
-        elif field == b"event":
-            name = value.removeprefix(b" ").decode("utf-8", "replace") or None
-    return (name, b"\n".join(data)) if data else None
+        value = value.removeprefix(b" ")
+        if field == b"event":
+            if name and data and _ends_value(data[-1]):
+                yield name, b"\n".join(data)
+                data = []
+            name, is_bare = value.decode("utf-8", "replace") or None, False
+        elif field == b"error":
+            if data:
+                yield name, b"\n".join(data)
+            yield "error", value
+            name, data, is_bare = None, [], False
+        elif field == b"data" or is_bare or line[:1] in (b"{", b"["):
+            is_bare = field != b"data"
+            piece = line if is_bare else value
+            if data and _ends_value(data[-1]) and piece.lstrip()[:1] in (b"{", b"["):
+                yield name, b"\n".join(data)
+                data = []
+            data.append(piece)
+    if data:
+        yield name, b"\n".join(data)
+
+
+def _ends_value(line: bytes) -> bool:
+    return line.rstrip()[-1:] in (b"}", b"]")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fanout.core.json_text import encode_json
 from fanout.core.merge import list_choices
-from fanout.core.schema import Call, Choice, Delta, Outcome
+from fanout.core.schema import Call, Delta, Outcome
 from fanout.rendering.choices import render_place
 from fanout.rendering.openai.answers import Dialect, Fragment, OpenAiHeadJson, render_openai_end, render_openai_totals
 
@@ -52,7 +52,7 @@ class ChunkEncoder:
         for number, choice in enumerate(list_choices(outcome)):
             key = (outcome.call.index, number)
             if choice and key not in self._offsets:  # an answer that came whole
-                frames.append(self.encode_delta(_to_piece(*key, choice)))
+                frames.append(self.encode_delta(choice.to_delta(*key)))
             end = encode_json(render_openai_end(outcome, choice, number, self._created))
             frames += [self._open(key, None), self._chunk(key, self._dialect.close_choice(), end[1:-1])]
         return b"".join(frames)
@@ -78,9 +78,3 @@ class ChunkEncoder:
 
     def _chunk(self, key: tuple[int, int], fragment: Fragment, rest: bytes) -> bytes:
         return b"".join((self._before[key], encode_json(fragment)[1:-1], b",", rest, b"}]", self._after))
-
-
-def _to_piece(call_index: int, number: int, choice: Choice) -> Delta:
-    message = choice.message
-    calls = tuple({"index": place, **call} for place, call in enumerate(message.tool_calls))
-    return Delta(call_index, number, message.text, message.reasoning, message.refusal, calls, choice.logprobs, message.extra)

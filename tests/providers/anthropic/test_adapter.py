@@ -58,7 +58,7 @@ def test_every_parameter_is_sent_under_its_name(params: dict[str, Any], sent: di
     """Names are Anthropic's; nothing else is sent but what it requires."""
     call = build_call(UP, "claude-3-haiku-20240307", **params)
     expected = {"model": "claude-3-haiku-20240307", "messages": HELLO, "max_tokens": 4096, **sent}
-    assert encode_body(UP, call) == expected
+    assert encode_body(UP, call) == {**expected, "stream": False}
     assert encode_body(UP, call, stream=True) == {**expected, "stream": True}
     assert call.fitted.ignored == ()
 
@@ -155,6 +155,7 @@ def test_system_messages_stand_outside_the_conversation() -> None:
     one = build_call(UP, messages=(Message("system", "Be brief"), Message("user", "Hi")), max_tokens=5)
     assert encode_body(UP, one) == {
         "model": "m",
+        "stream": False,
         "max_tokens": 5,
         "system": "Be brief",
         "messages": [{"role": "user", "content": "Hi"}],

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
-from fanout.providers.bedrock.event_stream import MAX_FRAME_BYTES, FrameDecoder
+from fanout.providers.bedrock.event_stream import MAX_HEAD_BYTES, FrameDecoder
 from fanout.providers.mapping.failures import Origin
 from tests.support.bedrock_format import CALL, UP, import_botocore
 from tests.support.provider_calls import expect_failure, try_stream
@@ -25,7 +25,7 @@ def test_senseless_frames_are_read_as_botocore_reads_them(head: bytes, payload: 
 def decode_frames(body: bytes) -> list[tuple[dict[str, Any], bytes]] | None:
     """Return what our decoder makes of a stream; `None` where it is damaged."""
     try:
-        return FrameDecoder(Origin("up", ())).feed(body)
+        return list(FrameDecoder(Origin("up", ()), 2**24).feed(body))
     except ProviderError:
         return None
 
@@ -74,4 +74,4 @@ def test_impossible_lengths_are_refused(size: int, head: int, rest: bytes) -> No
     prelude = pack("!II", size, head)
     found = decode_frames(prelude + pack("!I", crc32(prelude)) + rest)
     assert not found
-    assert found is None or 16 + head <= size <= MAX_FRAME_BYTES
+    assert found is None or 16 + head <= size <= 2**24 + MAX_HEAD_BYTES

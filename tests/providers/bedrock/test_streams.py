@@ -224,4 +224,4 @@ async def test_a_stream_is_read_over_the_network() -> None:
     async with serve_adapter(Bedrock, answer_in_pieces([begun], EVENT_STREAM)) as (bedrock, _):
         with pytest.raises(ProviderError) as caught:
             await collect_stream(bedrock, build_call(bedrock, MODEL))
-    assert (caught.value.failure.code, caught.value.failure.partial) == ("stream_truncated", "Hel")
+    assert (caught.value.failure.code, caught.value.failure.partial) == ("answer_unfinished", "Hel")

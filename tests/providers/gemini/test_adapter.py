@@ -423,9 +423,10 @@ def test_bare_json_between_the_events_is_an_error(places: list[int]) -> None:
     [
         (BARE[:-3], "stream_truncated"),
         (b"{nope}\n", "stream_truncated"),
-        (b"{}\n", "unexpected_shape"),
-        (b"[" * 100_000 + b"]", "invalid_json"),
-        (b"{" + b" " * (2**20 + 5), "event_too_large"),
+        (b"{}\n", "stream_truncated"),
+        (b"[7]\n\n", "unexpected_shape"),
+        (b"[" * 100_000 + b"]\n\n", "invalid_json"),
+        (b"{" + b" " * (2**24 + 5000), "event_too_large"),
     ],
     ids=lambda value: repr(value[:12]),
 )

@@ -52,6 +52,7 @@ def test_a_chat_call_sends_its_messages() -> None:
     )
     assert encode_body(UP, build_call(UP, "gpt-x", messages=messages)) == {
         "model": "gpt-x",
+        "stream": False,
         "messages": [
             {"role": "system", "content": "Be brief", "name": "boss"},
             {
@@ -73,7 +74,8 @@ def test_text_and_chat_have_their_own_addresses_and_fields() -> None:
     text = build_call(UP, prompt="Once", max_tokens=5, logprobs=2, echo=True)
     chat = build_call(UP, max_tokens=5, logprobs=2, echo=True)
     assert str(UP.encode(text, stream=False).url) == "http://127.0.0.1:9/v1/completions"
-    assert encode_body(UP, text) == {"model": "m", "prompt": "Once", "max_tokens": 5, "logprobs": 2, "echo": True}
+    sent = {"model": "m", "prompt": "Once", "max_tokens": 5, "logprobs": 2, "echo": True, "stream": False}
+    assert encode_body(UP, text) == sent
     assert str(UP.encode(chat, stream=False).url) == "http://127.0.0.1:9/v1/chat/completions"
     assert encode_body(UP, chat)["top_logprobs"] == 2
     assert chat.fitted.ignored == ("echo",)
@@ -82,18 +84,19 @@ def test_text_and_chat_have_their_own_addresses_and_fields() -> None:
 def test_token_ids_and_parts_of_any_kind_are_sent() -> None:
     """Both are sent as the caller wrote them."""
     query = Query(prompt_tokens=(5, 7))
-    assert encode_body(UP, replace(CALL, query=query)) == {"model": "m", "prompt": [5, 7]}
+    assert encode_body(UP, replace(CALL, query=query)) == {"model": "m", "prompt": [5, 7], "stream": False}
     audio = {"type": "input_audio", "input_audio": {"data": "AAA", "format": "wav"}}
     call = build_call(UP, messages=(Message("user", (OtherPart(audio),)),))
     assert encode_body(UP, call)["messages"] == [{"role": "user", "content": [audio]}]
 
 
 def test_a_streamed_request_includes_usage() -> None:
-    """Beside the caller's own stream options; without a stream those must not be sent."""
+    """Beside the caller's own stream options; without a stream those must not be sent, but that it is none."""
     call = build_call(UP, passthrough={"stream_options": {"include_obfuscation": False}})
     assert encode_body(UP, call, stream=True)["stream_options"] == {"include_obfuscation": False, "include_usage": True}
     assert encode_body(UP, call, stream=True)["stream"] is True
-    assert not {"stream", "stream_options"} & set(encode_body(UP, call))
+    assert encode_body(UP, call)["stream"] is False  # some gateways stream unless they are told
+    assert "stream_options" not in encode_body(UP, call)
 
 
 def test_a_row_can_drop_stream_options() -> None:
@@ -164,13 +167,13 @@ def test_a_long_prompt_is_written_once_for_all_models() -> None:
         build_call(UP, "f", messages=(Message("user", text), Message("user", "more"))),
     ]
     shown = text.replace("\ud83d", "\ufffd")
-    assert [encode_body(UP, call) for call in calls] == [
-        {"model": "a", "temperature": 1.0, "messages": [{"role": "user", "content": shown}]},
-        {"model": "b", "messages": [{"role": "user", "content": shown}]},
-        {"model": "d", "messages": [{"role": "user", "content": shown, "name": "x"}]},
-        {"model": "c", "messages": [{"role": "system", "content": shown}]},
-        {"model": "e", "prompt": shown},
-        {"model": "f", "messages": [{"role": "user", "content": shown}, {"role": "user", "content": "more"}]},
+    assert [{**encode_body(UP, call), "stream": None} for call in calls] == [
+        {"stream": None, "model": "a", "temperature": 1.0, "messages": [{"role": "user", "content": shown}]},
+        {"stream": None, "model": "b", "messages": [{"role": "user", "content": shown}]},
+        {"stream": None, "model": "d", "messages": [{"role": "user", "content": shown, "name": "x"}]},
+        {"stream": None, "model": "c", "messages": [{"role": "system", "content": shown}]},
+        {"stream": None, "model": "e", "prompt": shown},
+        {"stream": None, "model": "f", "messages": [{"role": "user", "content": shown}, {"role": "user", "content": "more"}]},
     ]
 
 

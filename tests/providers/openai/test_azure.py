@@ -52,7 +52,11 @@ def test_the_ga_address_takes_no_version() -> None:
     """The deployment stands in the body alone."""
     assert find_url(f"{ENDPOINT}/openai/v1") == f"{ENDPOINT}/openai/v1/chat/completions"
     azure = build_adapter(Azure, f"{ENDPOINT}/openai/v1")
-    assert encode_body(azure, build_call(azure, "d")) == {"model": "d", "messages": [{"role": "user", "content": "Hello"}]}
+    assert encode_body(azure, build_call(azure, "d")) == {
+        "model": "d",
+        "stream": False,
+        "messages": [{"role": "user", "content": "Hello"}],
+    }
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing
 
 import aiohttp
 import pytest
@@ -18,6 +18,7 @@ from fanout.core.messages import Message
 from fanout.core.schema import Completion, Delta, Failure
 from tests.support.openai_format import build_choice, build_chunk, build_openai, encode_chunks
 from tests.support.provider_calls import KEY, build_call, collect_stream, open_session
+from tests.support.upstream.raw import encode_chunk, encode_head, serve_bytes
 from tests.support.upstream.script import FAULT_SCRIPTS
 from tests.support.upstream.server import Upstream, reserve_refusing_url
 
@@ -28,38 +29,6 @@ HIGHEST_BYTES = 2**24
 async def session() -> AsyncIterator[aiohttp.ClientSession]:
     async with open_session() as session:
         yield session
-
-
-@asynccontextmanager
-async def serve_bytes(*parts: bytes | float) -> AsyncIterator[str]:
-    """Serve these bytes, with pauses, to every request; then nothing more, and the connection stays open."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
-        for part in parts:
-            if isinstance(part, bytes):
-                writer.write(part)
-                await writer.drain()
-            else:
-                await asyncio.sleep(part)
-        with suppress(ConnectionError):
-            await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-    finally:
-        server.close()
-
-
-def encode_head(*lines: str, status: int = 200) -> bytes:
-    return "\r\n".join([f"HTTP/1.1 {status} OK", *lines, "", ""]).encode()
-
-
-def encode_chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 EVENT_STREAM = encode_head("Content-Type: text/event-stream", "Transfer-Encoding: chunked")
@@ -89,7 +58,8 @@ async def test_a_call_is_one_post(upstream: Upstream, session: aiohttp.ClientSes
     assert request.headers["authorization"] == f"Bearer {KEY}"
     assert request.headers["accept-encoding"] == "identity"
     assert request.headers["content-type"] == "application/json"
-    assert request.body == {"model": "ok", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
+    sent = {"model": "ok", "stream": False, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
+    assert request.body == sent
 
 
 async def test_a_stream_yields_its_deltas_as_they_arrive(upstream: Upstream, session: aiohttp.ClientSession) -> None:

@@ -193,7 +193,7 @@ def test_a_body_that_is_no_answer_is_a_failure(provider: HttpProvider, body: byt
         (b"data: [DONE]\n\n", "no_choices"),
         (b"", "stream_truncated"),
         (b": ping\n\ndata:\n\n", "stream_truncated"),
-        (b"data: " + b"x" * (2**20 + 10), "event_too_large"),
+        (b"data: " + b"x" * (2**24 + 5000), "event_too_large"),
     ],
     ids=lambda value: repr(value[:12]),
 )

@@ -35,7 +35,7 @@ STREAMS = st.lists(
 def decode(*pieces: bytes, max_event_bytes: int = 1000) -> list[Event]:
     decoder = SseDecoder(max_event_bytes)
     events = [event for piece in pieces for event in decoder.feed(piece)]
-    return events + decoder.close()
+    return [*events, *decoder.close()]
 
 
 def decode_by_the_standard(stream: bytes) -> list[Event]:

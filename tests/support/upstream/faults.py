@@ -58,7 +58,8 @@ WHOLE = {
 
 STREAM = WHOLE | {
     "hang_body": ExpectedEnd("timeout", code="attempt_timeout", pieces=True),
-    **dict.fromkeys(("cut", "rst", "bad_chunk", "unfinished"), ExpectedEnd("network", code="stream_truncated", pieces=True)),
+    **dict.fromkeys(("cut", "rst", "bad_chunk"), ExpectedEnd("network", code="stream_truncated", pieces=True)),
+    "unfinished": ExpectedEnd("malformed", code="answer_unfinished", pieces=True),
     "bad_json": ExpectedEnd("malformed", code="invalid_json", pieces=True),
     "mb-50": ExpectedEnd("malformed", code="answer_too_large", pieces=True),
     "error-502": ExpectedEnd("server", pieces=True),

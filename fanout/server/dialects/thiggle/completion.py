@@ -91,7 +91,7 @@ class ComparisonEncoder:
         call, (choice,) = outcome.call, list_choices(outcome)
         whole = b""
         if choice and call.index not in self._offsets:  # it came whole, as the answer to `max_tokens: 0` does
-            whole = self.encode_delta(Delta(call.index, text=choice.message.text, logprobs=choice.logprobs))
+            whole = self.encode_delta(choice.to_delta(call.index, 0))
         known = render_end(outcome, choice, render_usage(outcome))
         end = {"text": "", "created": self._created, "logprobs": None, **known}
         return b"".join((whole, b"data: ", self._before[call.index], b",", encode_json(end)[1:], b"]}\n\n"))
