@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject, parse
-from fanout.core.schema import Choice, Completion, Delta, Failure, TokenLogprob
-from fanout.providers.mapping.choice_builder import MAX_CHOICES, ChoiceBuilder
-from fanout.providers.mapping.completions import Finish
+from fanout.core.schema import Choice, Completion, Delta, Failure
 from fanout.providers.mapping.error_objects import find_error, parse_error_body
 from fanout.providers.mapping.failures import Origin
+from fanout.providers.mapping.growing_answer import GrowingAnswer
 from fanout.providers.transport.sse import BOM, Event, SseDecoder
 
 MAX_ENVELOPE_BYTES = 4096
 """Of what stands around a piece of an answer: ids, usage so far, comments. More than that for each piece counts as answer."""
 
 
-class AnswerReader(ABC):
+class AnswerReader(GrowingAnswer, ABC):
     """One streamed answer; its class also parses whole ones. Each format has a subclass. Pure: sockets are elsewhere.
 
     Args:
@@ -29,16 +28,11 @@ class AnswerReader(ABC):
     """
 
     def __init__(self, origin: Origin, call_index: int, max_bytes: int) -> None:
+        super().__init__(origin, call_index)
         self.is_ended = False
         """Further bytes are of no interest: the answer has ended, or failed."""
-        self._origin = origin
-        self._call_index = call_index
         self._max_bytes = max_bytes
         self._decoder = SseDecoder(max_bytes + MAX_ENVELOPE_BYTES)
-        self._choices: dict[int, ChoiceBuilder] = {}
-        self._deltas: list[Delta] = []
-        """What the bytes that are being read have added."""
-        self._held_bytes = 0
         self._idle_bytes = 0
         """Received beyond what the pieces account for."""
         self._error: ProviderError | None = None
@@ -51,11 +45,6 @@ class AnswerReader(ABC):
         """
         first = head.removeprefix(BOM).lstrip()[:1]
         return first not in (b"{", b"[", b"<") if first else None
-
-    @property
-    def has_choices(self) -> bool:
-        """Whether anything of an answer has come."""
-        return bool(self._choices)
 
     @property
     def pending_bytes(self) -> int:
@@ -154,11 +143,6 @@ class AnswerReader(ABC):
         """Return the failure that the body of an error means, or an event that is one."""
         return origin.upstream_error(find_error(body))
 
-    @property
-    def partial(self) -> str | None:
-        """The first choice's text so far."""
-        return "".join(self._choices[min(self._choices)].text) or None if self._choices else None
-
     @abstractmethod
     def _read_event(self, event: JsonObject, size: int) -> None:
         """Read one event of `size` bytes.
@@ -194,58 +178,6 @@ class AnswerReader(ABC):
     def _reject(self, value: object) -> ProviderError:
         """Return the failure that a chunk means which is JSON but no object."""
         return self._origin.answer_error("sent a chunk that is no answer", "unexpected_shape")
-
-    def _choice(self, index: int = 0) -> ChoiceBuilder:
-        """Return the choice of this index, begun if need be."""
-        choice = self._choices.get(index)
-        if choice is None:
-            # A garbled index must not make a thousand choices.
-            if not 0 <= index < MAX_CHOICES:
-                raise self._origin.answer_error("sent a chunk for a choice that was not requested", "unexpected_shape")
-            choice = self._choices[index] = ChoiceBuilder()
-        return choice
-
-    def _add_text(self, text: str, index: int = 0) -> None:
-        """Add text alone: nearly every delta."""
-        self._choice(index).text.append(text)
-        self._held_bytes += len(text)
-        self._deltas.append(Delta(self._call_index, index, text))
-
-    def _add(
-        self,
-        size: int,
-        index: int = 0,
-        *,
-        text: str = "",
-        reasoning: str = "",
-        calls: Sequence[JsonObject] = (),
-        logprobs: tuple[TokenLogprob, ...] | None = None,
-    ) -> None:
-        """Add what an event of `size` bytes holds; no delta comes of it where that is nothing to see.
-
-        Args:
-            size: counts instead of the texts where there are calls or log probabilities.
-            index: of the choice.
-            text: of the answer.
-            reasoning: beside it.
-            calls: pieces of tool calls in OpenAI's shape, each with its `index`.
-            logprobs: of the tokens in `text`.
-        """
-        choice = self._choice(index)
-        if not (text or reasoning or calls or logprobs):
-            return
-        delta = Delta(self._call_index, index, text, reasoning or None, logprobs=logprobs or None)
-        choice.text.append(text)
-        choice.reasoning.append(reasoning)
-        if calls:
-            delta.tool_calls = choice.add_calls({"tool_calls": calls})
-        choice.logprobs.extend(logprobs or ())
-        self._held_bytes += size if calls or logprobs else len(text) + len(reasoning)
-        self._deltas.append(delta)
-
-    def _finish(self, finish: Finish, index: int = 0) -> None:
-        """Note the end of a choice."""
-        self._choice(index).finish(*finish)
 
     def _with_partial(self, error: ProviderError) -> ProviderError:
         return ProviderError(replace(error.failure, partial=self.partial))
