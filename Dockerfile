@@ -1,7 +1,8 @@
 # Fanout alone: docker build -t fanout . && docker run --rm -p 127.0.0.1:8080:8080 -e FANOUT_API_KEYS fanout
 FROM python:3.13-slim AS build
 COPY . /src
-RUN python -m venv /opt/fanout && /opt/fanout/bin/pip install --no-cache-dir '/src[bedrock,evaluate,parquet,postgresql,vertex]'
+RUN python -m venv /opt/fanout && /opt/fanout/bin/pip install --no-cache-dir --require-hashes --no-deps -r /src/requirements.lock \
+    && /opt/fanout/bin/pip install --no-cache-dir '/src[bedrock,evaluate,parquet,postgresql,vertex]'
 
 FROM python:3.13-slim
 COPY --from=build /opt/fanout /opt/fanout

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ def clone(tmp_path: Path) -> Path:
     (copy / "scripts").mkdir(parents=True)
     for name in SCRIPTS:
         shutil.copy(ROOT / "scripts" / name, copy / "scripts" / name)
-    for name in ("setup.cfg", "pyproject.toml"):
+    for name in ("setup.cfg", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, copy / name)
     return copy
 
@@ -67,7 +69,9 @@ def make_venv(clone: Path, *, pip: str = "") -> None:
 
 def mark_installed(clone: Path, *extras: str) -> None:
     """Leave what an installation leaves."""
-    sums = subprocess.run(["cksum", "setup.cfg", "pyproject.toml"], cwd=clone, capture_output=True, text=True, check=True)
+    sums = subprocess.run(
+        ["cksum", "setup.cfg", "pyproject.toml", "requirements.lock"], cwd=clone, capture_output=True, text=True, check=True
+    )
     for extra in ("parquet", "evaluate", *extras):
         (clone / ".venv" / f"installed-{extra}").write_text(f"{clone}\n{sums.stdout}")
 
@@ -203,8 +207,9 @@ async def test_requirements_are_installed_only_after_they_have_changed(clone: Pa
     assert [done.code for done in (first, second, third)] == [0, 0, 0]
     assert [bool(done.err) for done in (first, second, third)] == [True, False, True]
     lines = log.read_text().splitlines()
-    assert len(lines) == 2
-    assert lines[0].endswith(f"--editable {clone}[parquet,evaluate]")
+    assert len(lines) == 4
+    assert lines[0].endswith(f"--require-hashes --no-deps -r {clone}/requirements.lock")
+    assert lines[1].endswith(f"--editable {clone}[parquet,evaluate]")
 
 
 async def test_a_failed_installation_is_repeated(clone: Path) -> None:
@@ -226,9 +231,21 @@ async def test_both_commands_share_one_environment(clone: Path, tmp_path: Path) 
 
     assert tested.out == f"clients\n{clone}/.venv/bin/python -k retries\n"
     assert served.out == "served\n"
-    assert [line.rpartition(" ")[2] for line in log.read_text().splitlines()] == [
-        f"{clone.name.split()[1]}[parquet,evaluate,test]"
-    ]
+    installed = log.read_text().splitlines()
+    assert [line.rpartition(" ")[2] for line in installed] == ["clone/requirements.lock", "clone[parquet,evaluate,test]"]
+
+
+def test_the_lock_pins_every_requirement_with_hashes_and_names_no_address() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = [setup["options.extras_require"][extra] for extra in ("parquet", "evaluate")]
+    required = "\n".join([setup["options"]["install_requires"], *extras]).split()
+
+    pinned = dict(re.findall(r"^([\w.-]+)(?:\[\w+\])?==(\S+)", lock, re.M))
+    assert [line for line in required if re.split(r"[>=<\[]", line)[0] not in pinned] == []
+    assert lock.count("--hash=sha256:") >= len(pinned)
+    assert "://" not in lock
 
 
 async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: Path, machine: Path) -> None:
