@@ -69,7 +69,7 @@ class BatchListJson(PageJson):
 def render_batch(batch: BatchRow, progress: Progress | None) -> BatchJson:
     """Return a batch; `progress` is its job's, `None` where it has none yet."""
     request: JsonObject = from_json(batch.request)
-    # While the input is still read, nothing has been validated: to OpenAI's clients there are no requests yet.
+    # While the input is being read, nothing is validated, so OpenAI's clients must see no requests yet.
     job = progress.job if progress and progress.job.state != "loading" else None
     status, errors = _find_status(batch, job)
     ended = batch.settled if job is None else job.ended
@@ -87,6 +87,7 @@ def render_batch(batch: BatchRow, progress: Progress | None) -> BatchJson:
         "in_progress_at": to_unix_seconds(batch.validated),
         "expires_at": int(batch.created) + parse_window(request["completion_window"]),
         "finalizing_at": to_unix_seconds(job.ended if job and job.state == "done" else None),
+        # The time when the files were ready; that of the last call is `finalizing_at`.
         "completed_at": to_unix_seconds(batch.settled if status == "completed" else None),
         "failed_at": to_unix_seconds(batch.settled if status == "failed" else None),
         "expired_at": to_unix_seconds(ended if status == "expired" else None),
@@ -102,13 +103,15 @@ def render_batch(batch: BatchRow, progress: Progress | None) -> BatchJson:
 
 
 def _find_status(batch: BatchRow, job: Job | None) -> tuple[BatchStatus, Sequence[BatchErrorJson]]:
-    """Return OpenAI's word for the state of a batch, and what is wrong with it."""
+    """Return OpenAI's name of the state of a batch, and its errors."""
     if batch.errors is not None:
         return "failed", from_json(batch.errors)
+    # Until the files exist: a client that sees `completed` downloads them at once.
     if batch.settled is None:
         return _find_unsettled_status(batch, job), ()
     if job is None or job.state == "cancelled":
         return "cancelled", ()
+    # OpenAI has no state for a batch that its budget stopped; `failed` is the one whose `errors` clients read.
     if job.state == "stopped":
         return "failed", [{"code": "batch_stopped", "line": None, "message": job.reason or "it has stopped", "param": None}]
     return "completed" if job.state == "done" else "expired" if job.state == "expired" else "in_progress", ()
@@ -116,7 +119,7 @@ def _find_status(batch: BatchRow, job: Job | None) -> tuple[BatchStatus, Sequenc
 
 def _find_unsettled_status(batch: BatchRow, job: Job | None) -> BatchStatus:
     has_ended = job is not None and job.state in ENDED_STATES
-    # A job that ended before the cancellation reached it is not cancelled any more.
+    # A job that ended before the cancellation reached it is complete, and its results are delivered as such.
     if batch.cancelling is not None and not (has_ended and job and job.state != "cancelled"):
         return "cancelling"
     if job is None:
@@ -158,6 +161,7 @@ def render_file(row: FileRow) -> FileJson:
         "expires_at": to_unix_seconds(row.expires),
         "filename": row.filename,
         "purpose": cast(Literal["batch", "batch_output"], row.purpose),
+        # Required by the types of OpenAI's clients, though deprecated.
         "status": "processed",
         "status_details": None,
     }

@@ -94,7 +94,7 @@ class LegacyLogprobsJson(TypedDict):
 
 def render_place(call: Call, number: int = 0) -> PlaceJson:
     """Return the place of one of a call's answers; `prompt_index` only if the prompt was a list."""
-    # Where `n` was sent upstream, one call has several places.
+    # If `n` was sent upstream, one call fills several places.
     prompt: PromptIndexJson = {} if call.prompt_index is None else {"prompt_index": call.prompt_index}
     return {
         "index": call.index + number,
@@ -107,8 +107,8 @@ def render_place(call: Call, number: int = 0) -> PlaceJson:
 
 
 def render_end(outcome: Outcome, choice: Choice | None, usage: ChoiceUsageJson | None) -> ChoiceEndJson:
-    """Return what is known of an answer at its end; `choice` is `None` where there is none."""
-    # One literal, for this is made for every answer: merging four of them took a fifth longer (2026-11, timeit).
+    """Return the fields known at the end of an answer; `choice` is `None` if the call gave no answer."""
+    # One literal, because every answer needs one: merging four dicts took a fifth longer (2026-11, timeit).
     call, result, cost = outcome.call, outcome.result, outcome.cost
     failure = find_failure(outcome, choice)
     return {
@@ -116,7 +116,7 @@ def render_end(outcome: Outcome, choice: Choice | None, usage: ChoiceUsageJson |
         "native_finish_reason": choice.native_finish_reason if choice else None,
         "usage": usage,
         "provider": call.target.provider,
-        # Not every provider reports its model: then the requested one stands here.
+        # Some providers do not report their model; the requested name is then the best that is known.
         "upstream_model": (result.model if isinstance(result, Completion) else None) or call.target.model,
         "timing": _render_timing(outcome),
         "cost_usd": cost.usd if cost else None,
@@ -140,7 +140,7 @@ def render_usage(outcome: Outcome) -> ChoiceUsageJson:
 
 
 def get_text(message: Answer | Delta) -> str:
-    """Return a message's text, or its refusal, where an answer has no other place for that."""
+    """Return a message's text, or its refusal, for formats without a field for refusals."""
     return message.text or message.refusal or ""
 
 
@@ -153,6 +153,7 @@ def render_legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> Legac
     return {
         "tokens": [token.token for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
+        # Null where the token itself has no value, as OpenAI answers for the first token of an echoed prompt.
         "top_logprobs": [dict(token.top) if token.logprob is not None else None for token in tokens],
         "text_offset": offsets,
     }
@@ -161,6 +162,7 @@ def render_legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> Legac
 def _render_timing(outcome: Outcome) -> ChoiceTimingJson:
     timing, result = outcome.timing, outcome.result
     tokens = result.usage.output_tokens if isinstance(result, Completion) and result.usage else None
+    # Tokens by the time of the successful attempt alone: queues and retries say nothing about the model's speed.
     rendered: ChoiceTimingJson = {
         "queued_ms": to_ms(timing.queued_s),
         "ttft_ms": to_ms(timing.first_token_s),
@@ -168,6 +170,7 @@ def _render_timing(outcome: Outcome) -> ChoiceTimingJson:
         "attempts": timing.attempts,
         "tokens_per_second": round(tokens / timing.call_s, 2) if tokens is not None and timing.call_s else None,
     }
+    # Absent in the normal case: the field warns against comparing this answer's times with others.
     if timing.reader_limited:
         rendered["reader_limited"] = True
     return rendered

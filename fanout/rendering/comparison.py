@@ -10,7 +10,7 @@ from typing_extensions import Doc, TypedDict
 
 from fanout.core.json_text import JsonObject
 from fanout.core.sampling import AdjustmentJson, render_adjustments
-from fanout.core.schema import Call, Comparison, CompletionChoice, Kind
+from fanout.core.schema import Call, Choice, Comparison, CompletionChoice, Kind, Outcome
 from fanout.core.units import to_ms, to_rfc3339
 from fanout.rendering.choices import (
     ChoiceEndJson,
@@ -105,12 +105,14 @@ class ComparisonChunkJson(ComparisonHeadJson):
 
 def render_head(created: float) -> ComparisonHeadJson:
     """Return the beginning of a new answer."""
+    # Unlike OpenAI's heads, which have a prefixed id and Unix seconds: clients of this path parse a UUID and RFC 3339.
     return {"id": str(uuid.uuid4()), "object": "text_completion", "created": to_rfc3339(created)}
 
 
 def render_comparison(comparison: Comparison, head: ComparisonHeadJson | None = None) -> ComparisonJson:
     """Return a comparison as `POST /v1/completion` answers it."""
     choices = [render_choice(choice) for choice in comparison.choices]
+    # The head comes from the handler, which has recorded its id in the history before any call.
     return {**(head or render_head(comparison.created)), "choices": choices, **render_totals(comparison)}
 
 
@@ -118,7 +120,7 @@ def render_choice(choice: CompletionChoice) -> ComparisonChoiceJson:
     """Return one answer of a comparison."""
     outcome, call = choice.outcome, choice.outcome.call
     logprobs = choice.choice.logprobs if choice.choice else None
-    # The place is written out, for merging one more dict takes a sixth of the time; a comparison has one prompt.
+    # The place is written out, because merging one more dict takes a sixth of the time; a comparison has one prompt.
     return {
         "index": choice.index,
         "entry": call.entry,
@@ -130,6 +132,11 @@ def render_choice(choice: CompletionChoice) -> ComparisonChoiceJson:
         "logprobs": render_legacy_logprobs(logprobs, 0) if logprobs else None,
         **render_end(outcome, choice.choice, render_usage(outcome)),  # type: ignore[typeddict-item]  # mypy: it could have a `prompt_index`
     }
+
+
+def render_choice_end(outcome: Outcome, choice: Choice | None, created: int) -> JsonObject:
+    """Return the fields of a streamed answer that its last chunk adds to its place; the text has been sent before."""
+    return {"text": "", "created": created, "logprobs": None, **render_end(outcome, choice, render_usage(outcome))}
 
 
 def render_totals(comparison: Comparison) -> ComparisonTotalsJson:
@@ -156,6 +163,7 @@ def render_dry_run(calls: Sequence[Call], head: ComparisonHeadJson) -> DryRunJso
 
 def _render_dry_call(call: Call) -> DryCallJson:
     messages = call.query.messages or ()
+    # `parameters` are those after fitting: a dry run exists to show what the provider would really receive.
     return {
         **render_place(call),
         "provider": call.target.provider,

@@ -23,7 +23,7 @@ STATUSES: Mapping[FailureKind, int] = {
     "timeout": 504,
     "cancelled": 503,
 }
-"""Status of a request all of whose calls failed in this way; every other kind is 502, and so is a mixture."""
+"""HTTP status if all calls of a request failed in this way; 502 for every other kind, and for a mixture."""
 TYPES: Mapping[FailureKind, str] = {
     "not_found": "invalid_request_error",
     "bad_request": "invalid_request_error",
@@ -38,11 +38,11 @@ TYPES: Mapping[FailureKind, str] = {
     "internal": "server_error",
 }
 UNPAID_STATUSES = frozenset({429, 503})
-"""Statuses after which nothing was paid for, so that a client may retry on its own."""
+"""Statuses after which nothing was charged, so that a client may retry automatically."""
 
 
 class ChoiceErrorJson(TypedDict):
-    """Reason why a call gave no answer. It holds none of the provider's keys, hosts or addresses."""
+    """Reason why a call gave no answer. It holds no key, host or address of the provider."""
 
     message: Annotated[str, Doc("What went wrong, for people.")]
     type: Annotated[str, Doc("Class of the error, as in the envelope.")]
@@ -134,10 +134,11 @@ def render_faults(faults: Sequence[Fault], status: int = 400) -> ErrorReply:
 
 def render_all_failed(outcomes: Sequence[Outcome]) -> ErrorReply:
     """Return the error of a request whose calls all failed; `details` holds every call's failure."""
-    # What all failures agree on stands in the error itself; where they differ, only `details` tells.
+    # The error itself has only what all failures share: a client that reads no `details` must not act on one of several.
     failed = [(outcome, outcome.result) for outcome in outcomes if isinstance(outcome.result, Failure)]
     failures = [failure for _, failure in failed]
     statuses = {STATUSES.get(failure.kind, 502) for failure in failures}
+    # 502 for a mixture: no single cause, so a client must not react as if to one, such as by waiting after a 429.
     status = statuses.pop() if len(statuses) == 1 else 502
     first = render_failure(failures[0])
     is_same = len({(failure.kind, failure.message) for failure in failures}) == 1
@@ -159,10 +160,11 @@ def render_failure(failure: Failure) -> ChoiceErrorJson:
         "message": failure.message,
         "type": TYPES.get(failure.kind, "api_error"),
         "param": failure.param,
+        # Never null: OpenAI's clients tell errors of one status apart by `code`.
         "code": failure.code or failure.kind,
         "kind": failure.kind,
     }
-    # Without an answer from upstream there is nothing to show in these fields: they are left out, not null.
+    # Without an upstream answer these fields would be null in most errors; they are left out to keep errors readable.
     if failure.status is not None:
         error["upstream_status"] = failure.status
     if failure.request_id is not None:
@@ -185,9 +187,11 @@ def _render_failed_call(outcome: Outcome, failure: Failure) -> ErrorDetailJson:
 
 
 def _retry_headers(status: int, failed: Sequence[tuple[Outcome, Failure]]) -> dict[str, str]:
-    # A call that was cancelled on its way may have been billed: a retry by itself could be paid for twice.
+    # A call cancelled in flight may have been billed, so an automatic retry could be charged twice.
     may_be_billed = any(failure.kind == "cancelled" and outcome.timing.attempts for outcome, failure in failed)
     if status not in UNPAID_STATUSES or may_be_billed:
         return {"x-should-retry": "false"}
+    # The shortest wait: after it at least one call can succeed. At least 1, because the header has whole seconds, and
+    # OpenAI's clients ignore 0.
     waits_s = [failure.retry_after_s for _, failure in failed if failure.retry_after_s is not None]
     return {"Retry-After": str(max(1, math.ceil(min(waits_s))))} if waits_s else {}

@@ -17,7 +17,7 @@ from fanout.rendering.shared import CostTotalsJson, PageJson, TokenCountsJson, T
 from fanout.store.history.records import AnswerRow, StoredComparison
 
 CLIENT_LEFT = 499
-"""nginx's status for a client that left. Nobody receives it; it stands in the log, the metrics and the history."""
+"""nginx's status for a client that disconnected. Nobody receives it; the log, the metrics and the history record it."""
 
 
 class PastEntryJson(TypedDict):
@@ -104,7 +104,7 @@ class PastComparisonWholeJson(PastComparisonJson):
     choices: Annotated[list[PastChoiceJson], Doc("Answers, in the order of the request.")]
 
 
-def render_comparison(stored: StoredComparison) -> PastComparisonJson:
+def render_past_comparison(stored: StoredComparison) -> PastComparisonJson:
     """Return a comparison without its answers."""
     row = stored.comparison
     return {
@@ -129,10 +129,11 @@ def render_comparison(stored: StoredComparison) -> PastComparisonJson:
     }
 
 
-def render_choice(row: AnswerRow) -> PastChoiceJson:
-    """Return an answer in the fields that it had."""
-    # There is content only where FANOUT_HISTORY was `full`.
+def render_past_choice(row: AnswerRow) -> PastChoiceJson:
+    """Return a past answer in the fields of a comparison's choice."""
+    # Content is stored only if FANOUT_HISTORY was `full`, so that by default no prompt or answer stays on disk.
     content: JsonObject = from_json(row.content) if row.content else {}
+    # From the stored figures, so that old rows follow any change of the definition.
     rate = round(row.output_tokens * 1e3 / row.call_ms, 2) if row.output_tokens is not None and row.call_ms else None
     return {
         **_render_place(row),
@@ -163,6 +164,7 @@ def render_request(text: str | None) -> object:
 
 
 def _render_place(row: AnswerRow) -> PlaceJson:
+    # Absent rather than null, as in the answer itself, so that clients can parse both alike.
     prompt: PromptIndexJson = {} if row.prompt is None else {"prompt_index": row.prompt}
     return {"index": row.place, "entry": row.entry, "sample": row.sample, **prompt, "model": row.model, "label": row.label}
 
@@ -176,6 +178,7 @@ def _render_message(content: JsonObject) -> PastMessageJson:
 
 
 def _render_error(row: AnswerRow, content: JsonObject) -> PastErrorJson:
+    # The message may quote a prompt, so it is stored only with FANOUT_HISTORY=full; kind and code always are.
     kind = cast(FailureKind, row.kind)
     return {
         "message": content.get("message"),

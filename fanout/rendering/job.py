@@ -19,7 +19,7 @@ from fanout.store.jobs.records import JobState
 from fanout.store.usage import ANSWERED
 
 USD_DIGITS = 12
-"""Decimal places of sums of cost; below them are only errors of floating point."""
+"""Decimal places of sums of cost; further digits are only floating-point errors."""
 
 
 class JobProgressJson(CostTotalsJson):
@@ -131,6 +131,7 @@ def render_job(progress: Progress) -> JobJson:
         "created_at": int(job.created),
         "started_at": to_unix_seconds(job.started),
         "ended_at": to_unix_seconds(job.ended),
+        # Stored as an empty text, because SQL compares and groups no nulls.
         "account_id": job.account_id or None,
         "name": spec.name,
         "kind": spec.kind,
@@ -169,6 +170,7 @@ def render_estimate(estimate: JobEstimate, providers: Mapping[str, ProviderSetti
         "models": [_render_model_estimate(label, model) for label, model in estimate.models.items()],
         "cost_usd": _round(estimate.cost_usd, USD_DIGITS),
         "cost_unknown": list(estimate.cost_unknown),
+        # A lower bound from the configured limits; the provider's own speed is unknown before the first call.
         "least_s": _round(estimate.min_duration_s(providers), 1),
     }
 
@@ -191,6 +193,7 @@ def _render_progress(progress: Progress) -> JobProgressJson:
 
 def _render_counts(counts: Mapping[ResultGroup, WorkTotals]) -> Iterator[JobCountsJson]:
     """Yield sums by model, each with its failures by kind."""
+    # Every entry of `models` with its failures, and not one sum: a single broken model must not hide in the total.
     for model in sorted({group.model for group in counts}):
         by_result = {group.result: totals for group, totals in counts.items() if group.model == model}
         total = WorkTotals()
@@ -208,6 +211,7 @@ def _render_counts(counts: Mapping[ResultGroup, WorkTotals]) -> Iterator[JobCoun
             "unknown_usage": total.unknown_usage,
             "cost_usd": _round(total.cost_usd, USD_DIGITS),
             "cost_unknown": total.cost_unknown,
+            # Of all calls, failed ones too: a model that times out is slow to whoever waits for the job.
             "mean_ms": round(total.total_ms / total.calls) if total.calls else None,
         }
 

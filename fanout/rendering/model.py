@@ -81,8 +81,10 @@ def render_models(models: Iterable[Model], catalogue: Catalogue) -> ModelListJso
 
 def render_model(model: Model, catalogue: Catalogue) -> ModelJson:
     """Return a model as `/v1/models` shows it."""
+    # A model of a default provider has no row; clients still need every field.
     row = model.row or ModelRow(provider=model.provider, id=model.id, kind=model.kind)
     lacks = catalogue.lacks(model)
+    # By today's date and not at the start: a server runs for months, and a retired model must not look ready.
     is_retired = catalogue.refuse_retired(model, datetime.now(UTC).date()) is not None
     return {
         "id": model.name,
@@ -90,6 +92,7 @@ def render_model(model: Model, catalogue: Catalogue) -> ModelJson:
         "created": STARTED_AT if row.created is None else row.created,
         "owned_by": row.creator or model.provider,
         "name": row.name or model.name,
+        # Konko's contract has two flags where Fanout has one kind; a model of kind `both` sets both.
         "is_chat": model.kind != "text",
         "is_text": model.kind != "chat",
         "description": row.description,
@@ -110,6 +113,7 @@ def render_model(model: Model, catalogue: Catalogue) -> ModelJson:
         "provider": model.provider,
         "upstream_id": model.id,
         "aliases": row.aliases,
+        # A chat model completes text too, as the prompt of a user's message; a text model cannot take messages.
         "endpoints": ["/v1/completion", "/v1/completions", *(["/v1/chat/completions"] if model.kind != "text" else [])],
         "ready": not lacks and not is_retired,
         "missing": lacks,

@@ -130,6 +130,7 @@ def _render_accounts(
 ) -> Iterator[AccountJson]:
     """Yield the operator's accounts, then all callers' own keys as one."""
     name, limits = provider.name, provider.row.limits
+    # A limiter exists only after its first call, but every account is listed from the start.
     for group in (None, *groups):
         limiter = limiters.find(name, group)
         yield {
@@ -141,7 +142,7 @@ def _render_accounts(
             "recent": _render_recent(recent.summarize([(name, group, False)])),
         }
     if provider.row.key_header:
-        # One account for all of them: nobody shall be recognized by their key.
+        # One sum for all callers' keys, so that nobody can recognize another caller by the load of a key.
         caller_limiters = limiters.list_caller_limiters(name)
         yield {
             "limit_group": None,
@@ -155,6 +156,7 @@ def _render_accounts(
 
 def _render_load(limits: LimitsRow, limiters: Sequence[Limiter]) -> AccountLoadJson:
     states = [limiter.snapshot() for limiter in limiters]
+    # JSON has no infinity: no limit is null.
     allowed = sum(limiter.concurrency for limiter in limiters) if limiters else limits.concurrency or math.inf
     return {
         "in_flight": sum(state.in_flight for state in states),
@@ -174,6 +176,7 @@ def _render_rate_left(reported: LimitReport) -> RateLeftJson:
 
 
 def _render_limit_left(left: Remaining, age_s: float) -> LimitLeftJson:
+    # The report ages: without the deduction a client would wait too long.
     reset_s = None if left.reset_s is None else round(max(left.reset_s - age_s, 0.0), 3)
     return {"limit": left.limit, "remaining": left.remaining, "reset_s": reset_s}
 
@@ -195,7 +198,7 @@ def _render_recent(recent: AccountHealth) -> AccountRecentJson:
 
 
 def _find_host(provider: ProviderSettings) -> str | None:
-    # Nothing else of the address is shown: a key may stand in its path or query.
+    # Only the host is shown: the path or query of an address may hold a key.
     try:
         url = URL(provider.base_url or "")
     except ValueError:

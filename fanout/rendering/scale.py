@@ -133,7 +133,7 @@ class ScaleUserJson(TypedDict):
 
 ScaleAnswerJson = ScaleCompletionJson | ScaleChatCompletionJson
 Shape = Callable[[str, ScaleEndJson, ScaleUsageJson | None], ScaleAnswerJson]
-"""Puts together the answer, or a piece of one, of one of the two endpoints."""
+"""Builds the answer of one of the two endpoints, or a piece of the answer."""
 
 
 def shape_completion(text: str, end: ScaleEndJson, usage: ScaleUsageJson | None) -> ScaleCompletionJson:
@@ -147,7 +147,8 @@ def shape_chat_completion(text: str, end: ScaleEndJson, usage: ScaleUsageJson | 
 
 
 def render_scale_answer(shape: Shape, call: Call, completion: Completion, text: str | None = None) -> ScaleAnswerJson:
-    """Return the answer to a call; `text` stands for the answer's, of which a stream has sent the pieces before."""
+    """Return the answer to a call; `text` replaces the answer's text, whose pieces a stream has already sent."""
+    # Scale's contract has one answer for each request, and no `n`.
     choice = completion.choices[0]
     return shape(get_text(choice.message) if text is None else text, _render_end(call, choice), _render_usage(completion.usage))
 
@@ -174,7 +175,8 @@ def render_scale_models(catalogue: Catalogue, account_id: str, page: int, limit:
 
 
 def render_scale_user(account_id: str) -> ScaleUserJson:
-    """Return a user made of an account's id: Fanout knows no users."""
+    """Return a user derived from an account's id, because Fanout has no users."""
+    # Scale's clients require every field; `.invalid` is a domain that can receive no mail (RFC 2606).
     return {
         "id": account_id,
         "email": f"{account_id}@fanout.invalid",
@@ -186,6 +188,7 @@ def render_scale_user(account_id: str) -> ScaleUserJson:
 
 def _render_end(call: Call, choice: Choice) -> ScaleEndJson:
     ignored, adjusted = call.fitted.ignored, render_adjustments(call.fitted.adjusted)
+    # The type of Scale's clients is an open string, so the provider's own reason is better than null.
     return {
         "finish_reason": choice.finish_reason or choice.native_finish_reason,
         "response_metadata": {"ignored_parameters": ignored, "adjusted_parameters": adjusted} if ignored or adjusted else None,
@@ -193,7 +196,7 @@ def _render_end(call: Call, choice: Choice) -> ScaleEndJson:
 
 
 def _render_usage(usage: Usage | None) -> ScaleUsageJson | None:
-    # Scale's clients require a number in `total`: a usage without one cannot be shown at all.
+    # Scale's clients require a number in `total`, so an incomplete usage is shown as null.
     total = total_tokens(usage.input_tokens, usage.output_tokens) if usage else None
     if usage is None or total is None:
         return None
@@ -216,6 +219,7 @@ def _render_card(model: Model, account_id: str, catalogue: Catalogue) -> ScaleMo
         "description": row.description if row else None,
         "base_model_metadata": {"modelDetails": {"token_context_window": row.max_context_length if row else None}},
         "model_vendor": VENDORS.get(row.creator or "" if row else "", "OTHER"),
+        # Only kept because Scale's contract has these fields; Fanout publishes its schemas at /openapi.json.
         "request_schema": {},
         "response_schema": {},
         "supports_multi_turn": model.kind != "text",

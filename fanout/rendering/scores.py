@@ -33,8 +33,8 @@ def render_scores(job_id: str, scorers: Sequence[ScorerRow], counts: Mapping[int
 
     Args:
         job_id: the job.
-        scorers: those that count.
-        counts: answers that each has looked at and given a value, by its number.
+        scorers: the current scorers, one for each name.
+        counts: by a scorer's number, the answers that it has examined and those to which it has given a value.
     """
     return {
         "object": "job.scores",
@@ -44,5 +44,6 @@ def render_scores(job_id: str, scorers: Sequence[ScorerRow], counts: Mapping[int
 
 
 def _render(row: ScorerRow, seen: int, scored: int) -> ScorerJson:
+    # A scorer that failed on an answer has examined it: it is counted as unscored, not as still to come.
     declaration = from_json(row.declaration)
     return {"name": row.label, "version": row.version, "declaration": declaration, "scored": scored, "unscored": seen - scored}

@@ -59,5 +59,6 @@ class PageJson(PageEndsJson):
 
 
 def render_page_ends(ids: Sequence[str], *, has_more: bool) -> PageEndsJson:
-    """Return the fields by which a page says where it stands in its list."""
+    """Return the ids of a page's first and last items, and whether more pages follow."""
+    # Null on an empty page, which has no item that a client could pass on as `after`.
     return {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None, "has_more": has_more}

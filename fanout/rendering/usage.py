@@ -43,7 +43,7 @@ UsageHeadJson = TypedDict(
         "group_by": Annotated[Sequence[str], Field(description="Names by which the rows are grouped.")],
     },
 )
-# Not a class, because `from` is a word of Python's.
+# Not a class, because `from` is a keyword of Python.
 
 
 class UsageAnswerJson(UsageHeadJson):
@@ -67,7 +67,7 @@ def render_usage_row(usage: GroupUsage) -> UsageRowJson:
         "failures": usage.failures,
         **render_token_counts(totals),
         "unknown_usage": totals.unknown_usage,
-        # Below a trillionth of a dollar a sum holds only errors of floating point.
+        # Digits below a trillionth of a dollar are only floating-point errors.
         "cost_usd": None if totals.cost_usd is None else round(totals.cost_usd, 12),
         "cost_unknown": totals.cost_unknown,
     }
@@ -75,6 +75,7 @@ def render_usage_row(usage: GroupUsage) -> UsageRowJson:
 
 def _render_group(group: Mapping[str, Any]) -> UsageGroupJson:
     write: Mapping[str, Callable[[int], str]] = {"day": lambda second: _to_time(second)[:10], "hour": _to_time}
+    # An absent name is stored as an empty text, because SQL groups no nulls.
     found = {name: write[name](value) if name in write else value or None for name, value in group.items()}
     return cast(UsageGroupJson, found)
 

@@ -13,8 +13,8 @@ from fanout.rendering.errors import render_error
 from fanout.rendering.history import (
     PastComparisonsJson,
     PastComparisonWholeJson,
-    render_choice,
-    render_comparison,
+    render_past_choice,
+    render_past_comparison,
     render_request,
 )
 from fanout.rendering.shared import render_page_ends
@@ -137,7 +137,7 @@ async def list_comparisons(request: web.Request) -> web.Response:
         return _read_failed_response(request, error)
     shown = found[: query.limit]
     ends = render_page_ends([stored.comparison.id for stored in shown], has_more=len(found) > len(shown))
-    return list_response(await encode_items(shown, render_comparison), {"object": "list"}, ends)
+    return list_response(await encode_items(shown, render_past_comparison), {"object": "list"}, ends)
 
 
 async def get_comparison(request: web.Request) -> web.Response:
@@ -152,8 +152,8 @@ async def get_comparison(request: web.Request) -> web.Response:
     if stored is None or auth.find_account(request) not in (None, stored.comparison.account_id):
         message = f"no comparison has the id {id_!a:.80}: it was never kept, or it is older than what is kept"
         return error_response(request, render_error(404, message, param="id", code="comparison_not_found"))
-    head = {**render_comparison(stored), "request": render_request(stored.comparison.request)}
-    return list_response(await encode_items(stored.answers, render_choice), head, field="choices")
+    head = {**render_past_comparison(stored), "request": render_request(stored.comparison.request)}
+    return list_response(await encode_items(stored.answers, render_past_choice), head, field="choices")
 
 
 def _read_query(request: web.Request) -> ComparisonsQuery:

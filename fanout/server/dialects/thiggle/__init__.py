@@ -1,1 +1,1 @@
-"""Thiggle's endpoint: one prompt to many models."""
+"""`POST /v1/completion`, Fanout's main endpoint, in the format of Thiggle: one prompt to many models."""

@@ -1,4 +1,4 @@
-"""`POST /v1/completion`: one prompt to many models, whole or streamed."""
+"""`POST /v1/completion`, the main endpoint: one prompt to many models, whole or streamed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from aiohttp import web
 from fanout.core.json_text import encode_json
 from fanout.core.merge import list_choices, merge
 from fanout.core.schema import Call, Delta, Failure, Outcome
-from fanout.rendering.choices import render_end, render_legacy_logprobs, render_place, render_usage
+from fanout.rendering.choices import render_legacy_logprobs, render_place
 from fanout.rendering.comparison import (
     ComparisonChunkJson,
     ComparisonHeadJson,
     ComparisonJson,
     DryRunJson,
+    render_choice_end,
     render_comparison,
     render_dry_run,
     render_head,
@@ -41,7 +42,7 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     head = render_head(created)
     if body.dry_run:
         return json_response(render_dry_run(calls, head))
-    # Before any call, so that a request whose client leaves is in the history too.
+    # Before any call, so that the history also has a request whose client disconnects.
     history.begin_comparison(request, head["id"], created, stream=body.stream, metadata=body.metadata)
     deadline_s = body.timeout_s or dispatcher.settings.environment.timeout_s
     if body.stream:
@@ -64,7 +65,7 @@ class ComparisonEncoder:
         self._created, self._metadata, self._began = created, metadata, began
         self._before = [self._head + b',"choices":[' + encode_json(render_place(call))[:-1] for call in calls]
         self._offsets: dict[int, int] = {}
-        """Where a call's next token begins in its text; absent: it has no text yet."""
+        """Offset of a call's next token in its text; absent before its first text."""
 
     def encode_delta(self, piece: Delta) -> bytes:
         """Return the chunk of a piece."""
@@ -90,10 +91,9 @@ class ComparisonEncoder:
         """Return the last chunk of a call."""
         call, (choice,) = outcome.call, list_choices(outcome)
         whole = b""
-        if choice and call.index not in self._offsets:  # it came whole, as the answer to `max_tokens: 0` does
+        if choice and call.index not in self._offsets:  # the answer arrived whole, as that to `max_tokens: 0` does
             whole = self.encode_delta(choice.to_delta(call.index, 0))
-        known = render_end(outcome, choice, render_usage(outcome))
-        end = {"text": "", "created": self._created, "logprobs": None, **known}
+        end = render_choice_end(outcome, choice, self._created)
         return b"".join((whole, b"data: ", self._before[call.index], b",", encode_json(end)[1:], b"]}\n\n"))
 
     def encode_end(self, outcomes: Sequence[Outcome]) -> bytes:
