@@ -175,10 +175,10 @@ def _render_rate_left(reported: LimitReport) -> RateLeftJson:
     }
 
 
-def _render_limit_left(left: Remaining, age_s: float) -> LimitLeftJson:
+def _render_limit_left(remaining: Remaining, age_s: float) -> LimitLeftJson:
     # The report ages: without the deduction a client would wait too long.
-    reset_s = None if left.reset_s is None else round(max(left.reset_s - age_s, 0.0), 3)
-    return {"limit": left.limit, "remaining": left.remaining, "reset_s": reset_s}
+    reset_s = None if remaining.reset_s is None else round(max(remaining.reset_s - age_s, 0.0), 3)
+    return {"limit": remaining.limit, "remaining": remaining.remaining, "reset_s": reset_s}
 
 
 def _render_hold(hold: Hold) -> AccountPauseJson:

@@ -12,7 +12,8 @@ from fanout.core.schema import Choice, Completion, Delta, Failure
 from fanout.providers.mapping.error_objects import find_error, parse_error_body
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.growing_answer import GrowingAnswer
-from fanout.providers.transport.sse import BOM, Event, SseDecoder
+from fanout.providers.transport.line_decoder import Event, LineDecoder
+from fanout.providers.transport.sse import BOM, SseDecoder
 
 MAX_ENVELOPE_BYTES = 4096
 """Of what stands around a piece of an answer: ids, usage so far, comments. More than that for each piece counts as answer."""
@@ -32,7 +33,7 @@ class AnswerReader(GrowingAnswer, ABC):
         self.is_ended = False
         """Further bytes are of no interest: the answer has ended, or failed."""
         self._max_bytes = max_bytes
-        self._decoder = SseDecoder(max_bytes + MAX_ENVELOPE_BYTES)
+        self._decoder: LineDecoder = SseDecoder(max_bytes + MAX_ENVELOPE_BYTES)
         self._idle_bytes = 0
         """Received beyond what the pieces account for."""
         self._error: ProviderError | None = None

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fanout.providers.transport.sse import Event, SseDecoder
+from fanout.providers.transport.line_decoder import Event, LineDecoder
 
 
-class NdjsonDecoder(SseDecoder):
+class NdjsonDecoder(LineDecoder):
     """A decoder: bytes in, whole lines out, as events without a name; empty lines are omitted.
 
     Source: https://github.com/ndjson/ndjson-spec
     """
 
     def feed(self, data: bytes) -> Iterator[Event]:
-        """See `SseDecoder.feed`."""
+        """See `LineDecoder.feed`."""
         rest = self._rest
         rest += data
-        if b"\n" not in data:  # only the new bytes are searched: a line may drip in byte by byte
+        if b"\n" not in data:  # may arrive byte by byte; rescanning the buffer would be quadratic
             self._check(len(rest))
             return
         lines = bytes(rest).split(b"\n")

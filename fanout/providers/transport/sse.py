@@ -4,44 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fanout.core.errors import ProviderError
-from fanout.core.schema import Failure
+from fanout.providers.transport.line_decoder import Event, LineDecoder
 
 BOM = b"\xef\xbb\xbf"
 
-Event = tuple[str | None, bytes]
-"""The event's name, where it has one, and its data."""
 
-
-class SseDecoder:
+class SseDecoder(LineDecoder):
     """A decoder: bytes in, whole events out. Only CR, LF and CRLF end a line, so a UTF-8 sequence may be cut.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation; `id` and `retry`
-    are for clients that reconnect. What the standard has no meaning for is read as servers mean it: see `_parse_block`.
-
-    Args:
-        max_event_bytes: of one event; one may be the whole answer.
+    are for clients that reconnect. Fields outside the standard are read as servers use them: see `_parse_block`.
     """
 
-    __slots__ = ("_ended_with_cr", "_has_begun", "_max_bytes", "_rest")
+    __slots__ = ("_ended_with_cr", "_has_begun")
 
     def __init__(self, max_event_bytes: int) -> None:
-        self._max_bytes = max_event_bytes
-        self._rest = bytearray()
+        super().__init__(max_event_bytes)
         self._has_begun = False
         self._ended_with_cr = False
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of the event that has begun."""
-        return len(self._rest)
-
     def feed(self, data: bytes) -> Iterator[Event]:
-        """Yield the events that `data` completes.
-
-        Raises:
-            ProviderError: an event beyond the limit, after those before it; nothing more can be fed.
-        """
+        """See `LineDecoder.feed`."""
         if b"\r" in data or self._ended_with_cr:
             data = self._normalize_line_ends(data)
         if not self._has_begun:
@@ -68,7 +51,7 @@ class SseDecoder:
         self._check(len(self._rest))
 
     def close(self) -> Iterator[Event]:
-        """Yield what no blank line has ended: many servers omit the line after `[DONE]`."""
+        """Yield the last event without its blank line, which many servers omit after `[DONE]`."""
         block = bytes(self._rest)
         self._rest.clear()
         yield from _parse_block(block)
@@ -88,11 +71,6 @@ class SseDecoder:
         self._has_begun = True
         self._rest.clear()
         return start.removeprefix(BOM)
-
-    def _check(self, size: int) -> None:
-        if size > self._max_bytes:
-            sentence = f"the provider sent a single stream event of over {self._max_bytes:,} bytes"
-            raise ProviderError(Failure("malformed", sentence, code="event_too_large"))
 
 
 def _parse_block(block: bytes) -> Iterator[Event]:

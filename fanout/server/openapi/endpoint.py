@@ -92,12 +92,12 @@ class Endpoint:
 
     @property
     def route(self) -> tuple[str, str]:
-        """Method and template."""
+        """Method and template, which together identify the endpoint."""
         return self.method, self.template
 
 
 Answers = dict[int, StatusAnswer]
-"""By status."""
+"""Answers of an endpoint by HTTP status."""
 
 ACCESS: Answers = {
     401: StatusAnswer("The key is missing or unknown.", headers=("WWW-Authenticate",)),
@@ -125,7 +125,7 @@ ALL_FAILED: Answers = {
     504: StatusAnswer("Every call failed: no complete answer before the deadline.", headers=("x-should-retry",)),
 }
 REUSED = StatusAnswer(
-    "The `Idempotency-Key` came with another body before; or its answer is too large to be given again.",
+    "The `Idempotency-Key` was used with another body before; or its answer is too large to be repeated.",
     headers=("x-should-retry",),
 )
 INVALID = "Wrong fields, all of them named in `details`. Or every call failed: the provider refused the request."

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.core.errors import ProviderError
-from fanout.providers.transport.sse import Event, SseDecoder
+from fanout.providers.transport.line_decoder import Event
+from fanout.providers.transport.sse import SseDecoder
 
 STREAMS = st.lists(
     st.sampled_from(
