@@ -68,6 +68,8 @@ class Environment(BaseModel):
     """Maximum number of calls that wait for the limits of an account"""
     grace_s: float = Field(10, ge=0, le=MAX_TIMEOUT_S)
     """Seconds that running requests have to finish after SIGTERM"""
+    drain_s: float = Field(0, ge=0, le=MAX_TIMEOUT_S)
+    """Seconds after SIGTERM in which `/readyz` is 503 already while requests are still accepted; a second signal ends them"""
     store: SecretStr | None = None  # a URL may hold a password, which must not reach a log
     """Where records are kept: a file, a database's URL, `:memory:` or `off`; unset: `fanout/fanout.db` in the data folder"""
     history: Literal["off", "usage", "full"] = "usage"

@@ -10,6 +10,7 @@ from functools import partial
 import aiohttp
 
 from fanout import providers
+from fanout.config.catalogue import Model
 from fanout.config.settings import ProviderSettings, Settings
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Call, Completion, Failure, Query, Target
@@ -19,7 +20,7 @@ from fanout.dispatch.retries import Result
 from fanout.limits.limiter import Limiter
 from fanout.limits.queue import Permit
 from fanout.limits.registry import LimiterRegistry
-from fanout.providers import OnHeaders, PreparableProvider, Provider
+from fanout.providers import ClosedProvider, OnHeaders, PreparableProvider, Provider
 from fanout.providers.mapping.rate_headers import parse_rate_headers
 from fanout.providers.mapping.redact import hide_secrets, spell_secrets
 from fanout.providers.transport.configured import list_secrets
@@ -39,6 +40,11 @@ class Upstreams:
     def find_provider(self, target: Target) -> Provider:
         assert target.provider is not None, "a call without a provider has a refusal and is never sent"
         return self._providers[target.provider]
+
+    def knows(self, model: Model) -> bool:
+        """Tell if a model's provider has it, as far as can be told without a call."""
+        provider = self._providers[model.provider]
+        return not isinstance(provider, ClosedProvider) or provider.knows(model.id)
 
     def find_row(self, call: Call) -> ProviderSettings:
         assert call.target.provider is not None

@@ -74,6 +74,15 @@ class PreparableProvider(Protocol):
         ...
 
 
+@runtime_checkable
+class ClosedProvider(Protocol):
+    """A provider whose models are all known: another id is none of its models."""
+
+    def knows(self, model: str) -> bool:
+        """Tell if the id is one of its models'."""
+        ...
+
+
 def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> Provider:
     """Create the provider of one row: its adapter is one of `ADAPTERS` or the dotted name of a module outside the package.
 

@@ -68,6 +68,7 @@ class ErrorDetailJson(TypedDict):
     prompt_index: Annotated[NotRequired[int | None], Doc("Position in `prompt`, if that was a list.")]
     model: Annotated[NotRequired[str | None], Doc("The model as you wrote it.")]
     label: Annotated[NotRequired[str | None], Doc("Your name for the entry; by default the model's.")]
+    attempts: Annotated[NotRequired[int | None], Doc("Attempts upstream, retries included.")]
     type: Annotated[NotRequired[str | None], Doc("Class of the error, as in the envelope.")]
     kind: Annotated[NotRequired[FailureKind | None], Doc("Kind of failure.")]
     upstream_status: Annotated[NotRequired[int | None], Doc("HTTP status of the provider's answer.")]
@@ -182,6 +183,7 @@ def _render_failed_call(outcome: Outcome, failure: Failure) -> ErrorDetailJson:
         "sample": call.sample,
         "model": call.target.name,
         "label": call.target.label,
+        "attempts": outcome.timing.attempts,
         **render_failure(failure),  # type: ignore[typeddict-item]  # mypy: it could have a `prompt_index`
     }
 
@@ -189,7 +191,9 @@ def _render_failed_call(outcome: Outcome, failure: Failure) -> ErrorDetailJson:
 def _retry_headers(status: int, failed: Sequence[tuple[Outcome, Failure]]) -> dict[str, str]:
     # A call cancelled in flight may have been billed, so an automatic retry could be charged twice.
     may_be_billed = any(failure.kind == "cancelled" and outcome.timing.attempts for outcome, failure in failed)
-    if status not in UNPAID_STATUSES or may_be_billed:
+    # Nobody sets a missing key between two attempts.
+    is_lasting = any(failure.kind == "not_configured" for _, failure in failed)
+    if status not in UNPAID_STATUSES or may_be_billed or is_lasting:
         return {"x-should-retry": "false"}
     # The shortest wait: after it at least one call can succeed. At least 1, because the header has whole seconds, and
     # OpenAI's clients ignore 0.

@@ -17,7 +17,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import InitErrorDetails, from_json
+from pydantic_core import InitErrorDetails, from_json, to_json
 
 from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults
@@ -143,11 +143,26 @@ def validate_body(raw: bytes, model: type[Body], context: Mapping[str, Any] | No
     Raises:
         RequestError: with every wrong field.
     """
+    # JSON has neither, and pydantic takes both where any value may stand. Nearly no body holds the words.
+    if b"NaN" in raw or b"Infinity" in raw:
+        try:
+            from_json(raw, allow_inf_nan=False)
+        except ValueError as error:
+            raise RequestError([Fault("", f"the body is not valid JSON: {error}", "invalid_json")]) from None
     try:
         return model.model_validate_json(raw, context=context)
     except ValidationError as error:
         # `from None`: pydantic's error shows the input, and a prompt or key must not reach a log.
         raise RequestError(list(_restore_paths(_limit_faults(error, model), raw))) from None
+
+
+def replace_fields(raw: bytes, fields: Mapping[str, str]) -> bytes:
+    """Return a body with these fields; one that is no JSON object comes back as it is, for `validate_body` to refuse."""
+    try:
+        body = from_json(raw)
+    except ValueError:
+        return raw
+    return to_json({**body, **fields}) if isinstance(body, dict) else raw
 
 
 def explain_timeout(timeout_s: float | None, max_timeout_s: float) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
@@ -38,6 +39,7 @@ from fanout.server.lifecycle import (
 )
 from fanout.server.middleware import auth, history, idempotency, request, request_log
 from fanout.server.openapi.pages import PAGES, make_pages
+from fanout.server.paths import TolerantRouter
 from fanout.server.resources import providers
 from fanout.store import MEMORY, open_store
 from fanout.store.batches import BatchStore
@@ -53,7 +55,14 @@ CONNECTION_GRACE_S = 0.5
 
 def create_app(settings: Settings) -> web.Application:
     """Return the application, which opens what it needs at startup and closes it at cleanup."""
-    app = web.Application(middlewares=[request.handle_request], client_max_size=settings.environment.max_body_bytes)
+    with warnings.catch_warnings():
+        # Deprecated without a successor: no other hook of aiohttp's sees a path before it is matched.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        app = web.Application(
+            router=TolerantRouter(),
+            middlewares=[request.handle_request],
+            client_max_size=settings.environment.max_body_bytes,
+        )
     app[SETTINGS] = settings
     app[METRICS] = Metrics()
     app[providers.ACCOUNT_HEALTH] = RecentCalls()
@@ -136,7 +145,7 @@ def check_access(settings: Settings, host: str) -> None:
 
 
 async def serve(settings: Settings, host: str, port: int, on_started: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; then accept nothing new, and give running requests the grace period to finish.
+    """Serve until SIGTERM, SIGINT or SIGHUP; then accept nothing new, and give running requests the grace period to finish.
 
     Args:
         settings: the configuration.
@@ -155,8 +164,9 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=CONNECTION_GRACE_S)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` leaves SIGHUP
+            loop.add_signal_handler(number, stop.set)
     try:
         await runner.setup()
         relieve_garbage_collector()
@@ -165,6 +175,10 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
         await site.start()
         on_started(_address(runner, host))
         await stop.wait()
+        stop.clear()
+        app[LIFECYCLE].is_draining = True
+        with suppress(TimeoutError):  # a second signal ends it
+            await asyncio.wait_for(stop.wait(), settings.environment.drain_s)
         await _wind_down(app, site)
     finally:
         await runner.cleanup()

@@ -21,6 +21,8 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.is_ready = False
+        # Before it stops: it serves as before, but tells load balancers to send nothing more.
+        self.is_draining = False
         self.is_stopping = False
         self.running_requests = 0
         # An event, so that a stopping server exits with its last request and not at the next poll.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
 
-from fanout.requests.bodies import validate_body
+from fanout.requests.bodies import replace_fields, validate_body
 from fanout.server.lifecycle import DISPATCHER
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -15,8 +16,13 @@ RAW_BODY = web.RequestKey("raw_body", bytes)
 """The body as it came, once it has been read."""
 
 
-async def read_body(request: web.Request, model: type[Body]) -> Body:
+async def read_body(request: web.Request, model: type[Body], fields: Mapping[str, str] | None = None) -> Body:
     """Read and validate the body of a request. Validators of `model` find the server's limits and catalogue in their context.
+
+    Args:
+        request: holds the body.
+        model: what the body is.
+        fields: fields that the path holds; they replace those of the body.
 
     Raises:
         RequestError: with every wrong field.
@@ -28,6 +34,8 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
         # This also keeps a foreign web page from calling: its form could send JSON, but not under this type.
         raise web.HTTPUnsupportedMediaType(text=f"send `Content-Type: application/json`, not {request.content_type!a:.100}")
     raw = await read_raw_body(request)
+    if fields:
+        raw = replace_fields(raw, fields)
     dispatcher = request.app[DISPATCHER]
     context = {"max_timeout_s": dispatcher.settings.environment.max_timeout_s, "catalogue": dispatcher.catalogue}
     return validate_body(raw, model, context)

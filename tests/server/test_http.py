@@ -117,7 +117,7 @@ async def test_a_malformed_chunked_body_is_the_callers_fault(embedded_client: Cl
     assert not any("crashed" in line for line in log_lines)
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/completion/", "/v1/compeltion", "/v1/models/", "/%ff", "/v1/completion%00"])
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/completion/x", "/v1/compeltion", "/%ff", "/v1/completion%00"])
 async def test_an_unknown_path_is_404_and_suggests_a_known_one(embedded_client: Client, path: str) -> None:
     code, headers, body = parse_response(await embedded_client.send_raw(encode_request(method="GET", path=path)))
 
@@ -142,7 +142,8 @@ async def test_a_wrong_method_is_405_and_names_the_allowed_ones(
 
 
 async def test_head_answers_like_get_without_the_body(embedded_client: Client) -> None:
-    get, head = await embedded_client.send("GET", "/v1/models"), await embedded_client.send("HEAD", "/v1/models")
+    whole = {"Accept-Encoding": "identity"}
+    get, head = [await embedded_client.send(method, "/v1/models", headers=whole) for method in ("GET", "HEAD")]
 
     assert (head.status, head.body) == (200, b"")
     assert head.headers["Content-Length"] == get.headers["Content-Length"] == str(len(get.body))

@@ -82,7 +82,7 @@ def spell_secrets(values: Iterable[SecretStr | str | None]) -> tuple[str, ...]:
     for value in values:
         text = (value.get_secret_value() if isinstance(value, SecretStr) else value or "").strip()
         for part in (text, text.partition(" ")[2], *SIGNATURE.findall(text)):
-            found |= {part, quote(part, safe="")}
+            found |= {part, quote(part, safe="", errors="surrogateescape")}
     # A key may be the beginning of another one.
     return tuple(sorted((part for part in found if len(part) >= MIN_SECRET_CHARS), key=len, reverse=True))
 

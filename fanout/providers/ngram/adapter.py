@@ -98,6 +98,10 @@ class NgramProvider:
         self._training = asyncio.Lock()
         self._turn = asyncio.Lock()
 
+    def knows(self, model: str) -> bool:
+        """Tell if the id is one of the embedded models'."""
+        return model in ORDERS
+
     async def prepare(self) -> None:
         """Train the model, once in a process. If that fails, the first call reports it."""
         with suppress(ProviderError):

@@ -16,7 +16,10 @@ from fanout.core.errors import Fault, RequestError
 from fanout.core.schema import Credential
 from fanout.observability import logs
 from fanout.server.lifecycle import DISPATCHER
+from fanout.server.paths import tidy_path
 
+KEY_HEADERS = ("x-api-key", "api-key")
+"""Headers that may hold a key beside `Authorization`: Scale's and Azure's."""
 MAX_KEY_CHARS = 4096
 ACCOUNT_HEADER = "x-selected-account-id"
 ACCOUNT = web.RequestKey("account", str)
@@ -26,18 +29,20 @@ PUBLIC_PATHS = web.AppKey("public_paths", frozenset[str])
 
 
 def authenticate(request: web.Request, allowed: Sequence[ApiKey]) -> None:
-    """Find the account of a request by its key, a Bearer token or `x-api-key`; raise `HTTPUnauthorized` without a valid key."""
-    if not allowed or request.path in request.app[PUBLIC_PATHS]:
+    """Find the account of a request by its key, which stands in one of three headers; raise `HTTPUnauthorized` without one."""
+    if not allowed or is_public(request):
         return
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     bearer = token.strip() if scheme.lower() == "bearer" else ""
-    plain = request.headers.get("x-api-key", "").strip()
+    given = {"Authorization": bearer, **{name: request.headers.get(name, "").strip() for name in KEY_HEADERS}}
+    sent = {name: key for name, key in given.items() if key}
+    if not sent:
+        raise web.HTTPUnauthorized(text="no key: send `Authorization: Bearer <key>`, `x-api-key: <key>` or `api-key: <key>`")
+    key, *others = sent.values()
     # Two keys could belong to two callers: whose request it is must not depend on the order in which headers are read.
-    if bearer and plain and not _is_equal(bearer, plain):
-        raise web.HTTPUnauthorized(text="`Authorization` and `x-api-key` hold different keys: send one, or the same in both")
-    key = bearer or plain
-    if not key:
-        raise web.HTTPUnauthorized(text="no key: send `Authorization: Bearer <key>` or `x-api-key: <key>`")
+    if not all(_is_equal(key, other) for other in others):
+        names = " and ".join(f"`{name}`" for name in sent)
+        raise web.HTTPUnauthorized(text=f"{names} hold different keys: send one, or the same in each")
     # All keys are compared, even after a match: the time this takes must not tell which key was nearly right.
     matches = [known for known in allowed if _is_equal(key, known.secret.get_secret_value())]
     if not matches:
@@ -45,6 +50,11 @@ def authenticate(request: web.Request, allowed: Sequence[ApiKey]) -> None:
     request[ACCOUNT] = matches[0].account
     logs.account.set(matches[0].account)
     choose_account(request)  # an account in the header must match the key, on every endpoint
+
+
+def is_public(request: web.Request) -> bool:
+    """Return whether a request's path needs no key and is served to the last."""
+    return tidy_path(request.path) in request.app[PUBLIC_PATHS]
 
 
 def check_host(request: web.Request) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 ALLOWED_HEADERS = (
-    "Authorization, Content-Type, Idempotency-Key, X-Api-Key, X-OpenAI-Api-Key, X-Request-Id, X-Selected-Account-Id"
+    "Authorization, Content-Type, Idempotency-Key, Api-Key, X-Api-Key, X-OpenAI-Api-Key, X-Request-Id, X-Selected-Account-Id"
 )
 EXPOSED_HEADERS = "x-request-id, x-comparison-id, x-should-retry, Idempotent-Replayed, Retry-After"
 
@@ -24,7 +24,10 @@ def respond_preflight(request: web.Request, origins: Sequence[str]) -> web.Respo
     """Answer a preflight request, or raise `HTTPForbidden` if the origin is not among `origins`."""
     if not _match_origin(request, origins):
         raise web.HTTPForbidden(text="this origin may not call; FANOUT_CORS_ORIGINS names those that may")
-    headers = {"Access-Control-Allow-Methods": "GET, POST, DELETE", "Access-Control-Allow-Headers": ALLOWED_HEADERS}
+    # Vendors' clients send headers of their own (`x-stainless-…`), which mean nothing here: an allowed page may send any.
+    requested = request.headers.get("Access-Control-Request-Headers")
+    allowed = f"{ALLOWED_HEADERS}, {requested}" if requested else ALLOWED_HEADERS
+    headers = {"Access-Control-Allow-Methods": "GET, POST, DELETE", "Access-Control-Allow-Headers": allowed}
     return web.Response(status=204, headers={**headers, "Access-Control-Max-Age": "600"})
 
 
@@ -33,7 +36,7 @@ def add_headers(request: web.Request, response: web.StreamResponse, origins: Seq
     if not origins:
         return
     # Also for origins that may not read: a shared cache must not give them the answer of one that may.
-    response.headers["Vary"] = "Origin"
+    response.headers["Vary"] = ", ".join(filter(None, (response.headers.get("Vary"), "Origin")))
     if origin := _match_origin(request, origins):
         response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = EXPOSED_HEADERS

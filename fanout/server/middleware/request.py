@@ -15,7 +15,7 @@ from fanout.observability.logs import log
 from fanout.rendering.errors import render_error, render_faults
 from fanout.rendering.history import CLIENT_LEFT
 from fanout.server.lifecycle import DISPATCHER, LIFECYCLE, REQUEST_ID
-from fanout.server.middleware import auth, cors, history, idempotency
+from fanout.server.middleware import auth, compression, cors, history, idempotency
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
 from fanout.server.middleware.request_log import log_request
 from fanout.server.openapi.endpoint import Handler
@@ -52,6 +52,7 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
     status = CLIENT_LEFT  # stays if the handler is cancelled
     try:
         response = await _respond(request, handler)
+        compression.compress(request, response)
         status = response.status
     except ConnectionError:  # the client has disconnected: nobody receives this response
         response = web.Response(status=CLIENT_LEFT)
@@ -97,7 +98,7 @@ def _has_left(request: web.Request) -> bool:
 def _check_access(request: web.Request) -> web.Response | None:
     """Refuse requests while stopping, from foreign hosts, or without a valid key; answer preflights."""
     # The order matters: a stopping server answers 503 to everybody, and a preflight never carries a key.
-    if request.app[LIFECYCLE].is_stopping and request.path not in request.app[auth.PUBLIC_PATHS]:
+    if request.app[LIFECYCLE].is_stopping and not auth.is_public(request):
         raise web.HTTPServiceUnavailable(text="the server is stopping", headers={"Retry-After": "5", "Connection": "close"})
     environment = request.app[DISPATCHER].settings.environment
     if not environment.api_keys:

@@ -13,7 +13,7 @@ from fanout.observability import logs
 from fanout.observability.logs import log
 from fanout.server.lifecycle import METRICS, REQUEST_ID
 
-MONITORED_ROUTES = ("/livez", "/readyz", "/metrics")
+MONITORED_ROUTES = ("/livez", "/health", "/readyz", "/metrics")
 """Fetched every few seconds by monitors: logged at level `debug` as long as all is well."""
 
 

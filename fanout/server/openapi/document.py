@@ -64,8 +64,9 @@ SECURITY: Mapping[str, JsonObject] = {
         "name": "x-api-key",
         "description": "The same, as Scale's clients send it.",
     },
+    "api-key": {"type": "apiKey", "in": "header", "name": "api-key", "description": "The same, as Azure's clients send it."},
 }
-ANY_KEY: list[JsonObject] = [{"bearer": []}, {"x-api-key": []}, {}]
+ANY_KEY: list[JsonObject] = [{"bearer": []}, {"x-api-key": []}, {"api-key": []}, {}]
 """The last, `{}`: without configured keys, local calls need none."""
 
 

@@ -1,4 +1,4 @@
-"""`GET /livez`, `GET /readyz` and `GET /metrics`: the state of the server itself."""
+"""`GET /livez`, `GET /health`, `GET /readyz` and `GET /metrics`: the state of the server itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class StatusJson(TypedDict):
 
 
 async def get_livez(request: web.Request) -> web.Response:
-    """Serve `GET /livez`."""
+    """Serve `GET /livez` and `GET /health`."""
     return _status_response({"status": "ok"})
 
 
@@ -24,9 +24,10 @@ async def get_readyz(request: web.Request) -> web.Response:
     """Serve `GET /readyz`: 200 from the start until the stop."""
     lifecycle = request.app[LIFECYCLE]
     # Not ready while it stops, so that a load balancer sends nothing more while running requests come to their end.
-    if lifecycle.is_ready and not lifecycle.is_stopping:
+    is_leaving = lifecycle.is_draining or lifecycle.is_stopping
+    if lifecycle.is_ready and not is_leaving:
         return _status_response({"status": "ready"})
-    return _status_response({"status": "stopping" if lifecycle.is_stopping else "starting"}, 503)
+    return _status_response({"status": "stopping" if is_leaving else "starting"}, 503)
 
 
 async def get_metrics(request: web.Request) -> web.Response:
@@ -48,6 +49,16 @@ ENDPOINTS = (
         id="livez",
         tag="Server",
         summary="The process answers",
+        answers={200: StatusAnswer("It does.", {JSON: StatusJson}), **FORBIDDEN},
+        is_public=True,
+    ),
+    Endpoint(
+        "GET /health",
+        get_livez,
+        id="health",
+        tag="Server",
+        summary="The process answers, as at `/livez`",
+        description="Many servers of models have this path, and their clients probe it.",
         answers={200: StatusAnswer("It does.", {JSON: StatusJson}), **FORBIDDEN},
         is_public=True,
     ),

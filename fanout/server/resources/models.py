@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 from aiohttp import web
+from pydantic import BaseModel, ConfigDict
 
+from fanout.core.errors import Fault, RequestError
 from fanout.rendering.errors import render_error
 from fanout.rendering.model import ModelJson, ModelListJson, render_model, render_models
 from fanout.server.lifecycle import DISPATCHER
-from fanout.server.openapi.endpoint import Endpoint, list_error_answers, list_lookup_answers
+from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, list_error_answers, list_lookup_answers
 from fanout.server.responses import error_response, json_response
+
+READY = {"true": True, "false": False}
+
+
+class ModelsQuery(BaseModel):
+    """Choice of the models."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    ready: bool | None = None
+    """`true`: only models that can be called now; `false`: only those that cannot."""
 
 
 async def list_models(request: web.Request) -> web.Response:
     """Serve `GET /v1/models`."""
     catalogue = request.app[DISPATCHER].catalogue
-    return json_response(render_models(catalogue, catalogue))
+    listed = render_models(catalogue, catalogue)
+    wanted = request.query.get("ready")
+    if wanted is not None:
+        if wanted not in READY:
+            raise RequestError([Fault("ready", f"`{wanted[:40]}` is not allowed: `true` or `false`")])
+        listed["data"] = [model for model in listed["data"] if model["ready"] is READY[wanted]]
+    return json_response(listed)
 
 
 async def get_model(request: web.Request) -> web.Response:
     """Serve `GET /v1/models/{model}`; names may hold slashes."""
     catalogue = request.app[DISPATCHER].catalogue
     name = request.match_info["model"]
-    model = catalogue.find(name)
-    if model is None:
+    model = catalogue.find(name.rstrip("/"))
+    if model is None or not request.app[DISPATCHER].upstreams.knows(model):
         failure = catalogue.refuse_unknown(name[:256])
         return error_response(request, render_error(404, failure.message, param="model", code=failure.code))
     return json_response(render_model(model, catalogue))
@@ -36,7 +55,11 @@ ENDPOINTS = (
         tag="Models and usage",
         summary="All models",
         description="Every model of the catalogue, in Konko's fields and more: provider, readiness, and what is missing.",
-        answers=list_lookup_answers(ModelListJson, "The catalogue."),
+        query=ModelsQuery,
+        answers={
+            **list_lookup_answers(ModelListJson, "The catalogue."),
+            **list_error_answers(400, INVALID_PARAMETERS),
+        },
     ),
     Endpoint(
         "GET /v1/models/{model:.+}",

@@ -41,11 +41,13 @@ async def locked_client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Cli
         {"x-api-key": KEY},
         {"X-API-KEY": "third-key-0123456"},
         {"Authorization": f"Bearer {KEY}", "x-api-key": KEY},
+        {"api-key": KEY},
+        {"Authorization": f"Bearer {KEY}", "x-api-key": KEY, "api-key": KEY},
         {"Authorization": "Basic dXNlcjpwYXNz", "x-api-key": KEY},
     ],
     ids=str,
 )
-async def test_a_key_is_accepted_as_bearer_or_x_api_key(locked_client: Client, headers: dict[str, str]) -> None:
+async def test_a_key_is_accepted_in_any_of_three_headers(locked_client: Client, headers: dict[str, str]) -> None:
     assert (await locked_client.complete(headers, model="up/ok")).status == 200
 
 
@@ -62,6 +64,7 @@ async def test_a_key_is_accepted_as_bearer_or_x_api_key(locked_client: Client, h
         {"X-OpenAI-Api-Key": KEY},
         {"Authorization": f"Bearer {KEY}", "x-api-key": OTHER},
         {"Authorization": "Bearer wrong", "x-api-key": KEY},
+        {"x-api-key": KEY, "api-key": OTHER},
         {"Authorization": f"Bearer {KEY},{OTHER}"},
     ],
     ids=str,
@@ -87,9 +90,9 @@ async def test_a_key_that_is_not_utf_8_is_unknown(locked_client: Client, name: s
 
 
 async def test_every_path_but_the_public_ones_needs_a_key(locked_client: Client) -> None:
-    for path in ("/livez", "/readyz"):
+    for path in ("/livez", "/health", "/readyz", "/livez/", "/%6civez/"):
         assert (await locked_client.send("GET", path)).status == 200
-    for path in ("/v1/models", "/v1/models/ok", "/metrics", "/v4/models", "/nowhere", "/livez/x", "/%6civez/"):
+    for path in ("/v1/models", "/v1/models/ok", "/metrics", "/v4/models", "/nowhere", "/livez/x", "/v1//models/"):
         assert (await locked_client.send("GET", path)).status == 401, path
         assert (await locked_client.send("GET", path, headers={"x-api-key": KEY})).status != 401, path
     assert (await locked_client.send("POST", "/v1/completions", {"model": "up/ok"})).status == 401

@@ -113,7 +113,9 @@ async def test_every_field_of_a_request_has_a_description(plain_server: Server) 
 
 @pytest.mark.parametrize(("route", "name"), EXAMPLES, ids=lambda value: value if isinstance(value, str) else value[1])
 async def test_every_example_works_and_has_a_documented_answer(route: tuple[str, str], name: str, plain_server: Server) -> None:
-    got = await post(plain_server, route[1], BY_ROUTE[route].examples[name])
+    endpoint = BY_ROUTE[route]
+    place = {parameter: example for parameter, (_, example) in endpoint.path_parameters.items()}
+    got = await post(plain_server, route[1].format(**place), endpoint.examples[name])
 
     assert got.status in (200, 201)
     check_answer(route, got)

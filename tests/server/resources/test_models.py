@@ -148,3 +148,22 @@ async def test_the_shipped_configuration_has_the_embedded_models_ready_and_names
     assert {name for name, model in models.items() if model["ready"]} == {"local/ngram-2", "local/ngram-3", "local/ngram-5"}
     assert models["gpt-6-sol"]["missing"] == ["OPENAI_API_KEY"]
     assert all(model["missing"] or model["ready"] or model["deprecated_on"] for model in models.values())
+
+
+async def test_the_list_can_be_of_ready_models_alone(client: Client) -> None:
+    async def list_ids(query: str) -> list[str]:
+        return [model["id"] for model in (await client.send("GET", f"/v1/models?{query}")).json["data"]]
+
+    assert await list_ids("ready=true") == ["bare", "leaving"]
+    assert await list_ids("ready=false") == ["Meta/Llama-70b", "old"]
+    wrong = await client.send("GET", "/v1/models?ready=yes")
+    assert (wrong.status, wrong.params) == (400, ["ready"])
+
+
+async def test_an_id_that_its_provider_cannot_have_is_not_found(client: Client) -> None:
+    """Of most providers the ids are not known, and any may be called."""
+    reply = await client.send("GET", "/v1/models/local/nix")
+
+    assert (reply.status, reply.error["code"]) == (404, "model_not_found")
+    assert (await client.send("GET", "/v1/models/local/ngram-2")).status == 200
+    assert (await client.send("GET", "/v1/models/needy/anything")).status == 200

@@ -33,6 +33,12 @@ LISTS = (
 )
 """Part of both endpoints' descriptions."""
 HEADERS = ("Idempotency-Key", "x-selected-account-id", "X-OpenAI-Api-Key")
+AZURE = (
+    "For Azure's clients: the path's model replaces the body's, the key may stand in `api-key`, and `api-version` means "
+    "nothing here."
+)
+"""Description of the endpoints at Azure's paths."""
+DEPLOYMENT = {"model": ("Name of the model.", "local/ngram-5")}
 NO_STREAM = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
 """OpenAI's own words, which some clients look for. Source: https://github.com/BerriAI/litellm/issues/5803"""
 
@@ -76,6 +82,18 @@ def _join_labels(calls: Sequence[Call]) -> str:
 async def create_completion(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/completions`."""
     return await _respond(request, await read_body(request, CompletionsBody), TEXT)
+
+
+async def create_deployment_completion(request: web.Request) -> web.StreamResponse:
+    """Serve Azure's `POST /openai/deployments/{model}/completions`."""
+    fields = {"model": request.match_info["model"]}
+    return await _respond(request, await read_body(request, CompletionsBody, fields), TEXT)
+
+
+async def create_deployment_chat_completion(request: web.Request) -> web.StreamResponse:
+    """Serve Azure's `POST /openai/deployments/{model}/chat/completions`."""
+    fields = {"model": request.match_info["model"]}
+    return await _respond(request, await read_body(request, ChatBody, fields), CHAT)
 
 
 async def create_chat_completion(request: web.Request) -> web.StreamResponse:
@@ -128,5 +146,37 @@ ENDPOINTS = (
         },
         headers=HEADERS,
         answers=list_call_answers(ChatCompletionJson, Events(ChatChunkJson), "A choice for every model and sample."),
+    ),
+    Endpoint(
+        "POST /openai/deployments/{model:.+}/chat/completions",
+        create_deployment_chat_completion,
+        id="deployment_chat_completions",
+        tag="OpenAI and Konko",
+        summary="Chat completions at Azure's path",
+        description=AZURE,
+        body=ChatBody,
+        examples={
+            "one model": {
+                "model": "local/ngram-5",
+                "messages": [{"role": "user", "content": "What does the return statement do?"}],
+                "max_tokens": 20,
+            },
+        },
+        headers=HEADERS,
+        path_parameters=DEPLOYMENT,
+        answers=list_call_answers(ChatCompletionJson, Events(ChatChunkJson), "A choice for every sample."),
+    ),
+    Endpoint(
+        "POST /openai/deployments/{model:.+}/completions",
+        create_deployment_completion,
+        id="deployment_completions",
+        tag="OpenAI and Konko",
+        summary="Text completions at Azure's path",
+        description=AZURE,
+        body=CompletionsBody,
+        examples={"one model": {"model": "local/ngram-5", "prompt": "The return statement", "max_tokens": 20}},
+        headers=HEADERS,
+        path_parameters=DEPLOYMENT,
+        answers=list_call_answers(TextCompletionJson, Events(TextChunkJson), "A choice for every prompt and sample."),
     ),
 )
