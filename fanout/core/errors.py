@@ -4,7 +4,7 @@ FanoutError
 ├── ConfigError        the configuration cannot be used: every fault in it, at once
 ├── RequestError       a request cannot be carried out: every wrong field, at once
 ├── StoreError         the database cannot be read or written now
-│   └── LeaseLostError another process runs this job by now
+│   └── LeaseLostError another process runs this job now
 ├── ServerError        a Fanout server (`fanout ask --server`) answered with an error
 └── ProviderError      an upstream call failed: carries the `Failure`; never passes `dispatch`
 """
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-# Nothing of pydantic is imported here: `fanout --version` catches these exceptions and should not wait for it.
+# No import of pydantic here: `fanout --version` needs these exceptions, and pydantic would slow its start.
 if TYPE_CHECKING:
     from fanout.core.schema import Failure
 
@@ -44,7 +44,7 @@ class ConfigError(FanoutError):
     def __init__(self, source: str, faults: Sequence[Fault]) -> None:
         self.source = source
         self.faults = tuple(faults)
-        # A line for each: the command line prints the message as it is.
+        # One line for each fault, because the command line prints the message unchanged.
         super().__init__("\n".join(f"{fault.source or source}: {fault}" for fault in self.faults))
 
 
@@ -61,7 +61,7 @@ class StoreError(FanoutError):
 
 
 class LeaseLostError(StoreError):
-    """Another process runs this job by now, so this one must not write anything more for it."""
+    """Another process runs this job now, so this process must not write anything more for it."""
 
     def __init__(self) -> None:
         super().__init__("another process runs this job now")

@@ -46,12 +46,12 @@ def _to_fault(detail: ErrorDetails, model: type[BaseModel]) -> Fault:
     if kind == "json_invalid":
         return Fault("", f"the body is not valid JSON: {detail['ctx']['error']}", "invalid_json")
     wrong = detail["msg"].removeprefix("Value error, ")
-    # The message of a validator of ours is a whole sentence, with the value where it is safe to show.
+    # Our own validators write whole sentences, which include the value if it is safe to show.
     if kind == "value_error":
         return Fault(to_json_path(location), wrong)
     if kind in ("too_short", "string_too_short") and not detail["input"]:
         return Fault(to_json_path(location), f"is empty: {wrong[0].lower()}{wrong[1:].partition(' after validation')[0]}")
-    # A text where another type belongs may be a key or a prompt in the wrong place.
+    # A text in place of another type may be a key or a prompt, which must not be repeated in an error.
     shown = _show_value(detail["input"], text=not kind.endswith("_type"))
     return Fault(to_json_path(location), f"{shown} is not allowed: {wrong[0].lower()}{wrong[1:]}")
 

@@ -30,7 +30,7 @@ def parse(data: bytes) -> Any:
     Raises:
         ValueError: it is not JSON, or is nested too deeply.
     """
-    # Nearly all answers are whole; the slower parser, which can replace broken characters, is for the rest.
+    # Nearly all answers are valid; only the others need the slower parser, which can replace broken characters.
     # Only keys repeat, so only they are cached.
     try:
         return from_json(data, allow_inf_nan=False, cache_strings="keys")

@@ -12,25 +12,25 @@ from fanout.core.usage import UsageTotals
 def list_choices(outcome: Outcome) -> tuple[Choice | None, ...]:
     """Return a call's choices, one for each of its places; `None` where it failed, or gave fewer than requested."""
     places, result = outcome.call.query.sampling.n or 1, outcome.result
-    # No more than requested: the next place is the next call's.
+    # At most as many as requested, because the next place belongs to the next call.
     choices = result.choices[:places] if isinstance(result, Completion) else ()
     return (*choices, *(None,) * (places - len(choices)))
 
 
 def find_failure(outcome: Outcome, choice: Choice | None) -> Failure | None:
-    """Return the failure in the place of a choice: the call's own, or that it gave too few choices."""
+    """Return the failure in the place of a choice: that of the call, or that the call gave too few choices."""
     if isinstance(outcome.result, Failure):
         return outcome.result
     if choice is not None:
         return None
     call = outcome.call
-    # Each requested place shows an answer or why there is none, also where a provider ignores `n`.
+    # Some providers ignore `n`; a place without an answer would look like a bug of Fanout.
     message = f"`{call.target.provider}` gave fewer answers than the {call.query.sampling.n or 1} requested"
     return Failure("malformed", message, code="missing_choice")
 
 
 def get_finish_reason(choice: Choice | None, failure: Failure | None) -> FinishReason | Literal["timeout", "error"] | None:
-    """Return the end of an answer as callers see it: the model's reason, `timeout` or `error`."""
+    """Return the reason for an answer's end, as callers see it: the model's own, `timeout` or `error`."""
     if choice is not None:
         return choice.finish_reason
     return "timeout" if failure is not None and failure.kind == "timeout" else "error"
@@ -46,7 +46,7 @@ def merge(
         totals=sum_usage(outcomes),
         created=created,
         total_s=total_s,
-        # The clocks are read apart, so the difference may fall below zero.
+        # The clocks are read at different moments, so the difference may be slightly negative.
         overhead_s=max(total_s - slowest_s, 0.0),
         metadata=metadata or {},
     )

@@ -88,7 +88,7 @@ class PartBody(BaseModel):
             return TextPart(self.text or "", self.model_extra or {})
         if self.type == "image_url" and self.image_url:
             return ImagePart(self.image_url.url, self.image_url.detail, self.model_extra or {})
-        # Only what was written: a default of ours would be sent to a provider that does not know it.
+        # Only the fields that the caller wrote: a provider may refuse our defaults as unknown fields.
         return OtherPart(self.model_dump(exclude_unset=True))
 
 
@@ -105,6 +105,7 @@ class MessageBody(BaseModel):
 
     @model_validator(mode="after")
     def _check_content(self) -> Self:
+        # OpenAI's clients send assistants' tool calls back with `content: null`.
         if self.content is None and self.role not in ("assistant", "function"):
             raise ValueError(f"a message of role `{self.role}` needs `content`")
         return self
@@ -115,6 +116,6 @@ class MessageBody(BaseModel):
         content: Content | None = given if isinstance(given, str) else None
         if isinstance(given, list):
             content = tuple(part.to_part() for part in given)
-        # A null is as if absent; some servers refuse `"name": null`.
+        # A null means absent; some servers refuse `"name": null`.
         extra = {name: value for name, value in (self.model_extra or {}).items() if value is not None}
         return Message(self.role, content, extra)

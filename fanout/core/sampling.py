@@ -17,15 +17,15 @@ from typing_extensions import Doc, TypedDict
 from fanout.core.json_text import JsonObject
 
 INT64 = 2**63
-"""End of the whole numbers that every server on the way can read."""
+"""Bound of the integers that every server can parse."""
 MAX_STOPS = 64
-"""Stop sequences of a request; what a provider takes stands in its table, and some contracts publish a limit of their own."""
+"""Stop sequences of a request. Providers' own limits are in their tables; some contracts publish a lower limit."""
 Range = tuple[float | None, float | None]
 """Lowest and highest value; `None`: no end."""
 
 
 def at_most(most: int, what: str) -> BeforeValidator:
-    """Return a validator that counts first: a million items are not validated one by one only to be refused for being many."""
+    """Return a validator that counts first, so that a million items are refused before each of them is validated."""
 
     def check(value: object) -> object:
         if isinstance(value, list | dict) and len(value) > most:
@@ -40,7 +40,7 @@ def _to_list(value: object) -> object:
 
 
 def _up_to_stops(most: int) -> GetPydanticSchema:
-    """Return the schema of up to so many stop sequences; one that is a text by itself is a list of one."""
+    """Return the schema of at most `most` stop sequences; a single text becomes a list."""
     array = {"type": "array", "items": {"type": "string"}, "maxItems": most}
     taken = Annotated[
         list[str],
@@ -52,7 +52,7 @@ def _up_to_stops(most: int) -> GetPydanticSchema:
 
 
 Bias = Annotated[float, Field(ge=-100, le=100), AfterValidator(lambda bias: int(bias) if bias.is_integer() else bias)]
-"""A whole one stays whole on its way: some servers refuse `50.0` for an integer."""
+"""Whole numbers stay integers, because some servers refuse `50.0`."""
 _BiasDict = Annotated[dict[str, Bias], at_most(2048, "tokens")]
 Biases = Annotated[Mapping[str, float], GetPydanticSchema(lambda _, handler: handler(_BiasDict))]
 
@@ -116,9 +116,9 @@ _ANNOTATIONS: Mapping[str, Any] = get_type_hints(Sampling, include_extras=True)
 _TYPES = {name: get_args(annotation)[0] for name, annotation in _ANNOTATIONS.items()}
 _FIELDS: Mapping[str, FieldInfo] = {name: annotation.__metadata__[-1] for name, annotation in _ANNOTATIONS.items()}
 DESCRIPTIONS: Mapping[str, str] = {name: field.description or "" for name, field in _FIELDS.items()}
-# A seed is a number, but no amount: the nearest allowed one would give another answer.
+# A seed is no amount: the nearest allowed seed would give another answer.
 MEASURED = tuple(name for name in SAMPLING_NAMES if name != "seed" and get_args(_TYPES[name])[0] in (int, float))
-"""Parameters that are more or less of something, which a host may clamp."""
+"""Parameters that are amounts, which may be clamped to a host's range."""
 
 
 def is_whole(name: str) -> bool:
@@ -128,7 +128,7 @@ def is_whole(name: str) -> bool:
 
 def range_of(name: str) -> Range:
     """Return the lowest and the highest value that a parameter may have."""
-    # `lt`, the seed's, is left out: an end beyond 64 bits helps no reader.
+    # `lt`, the bound of 64-bit numbers, is omitted: such a bound helps no reader.
     ends = {side: getattr(end, side) for end in _FIELDS[name].metadata for side in ("ge", "le") if hasattr(end, side)}
     return ends.get("ge"), ends.get("le")
 
@@ -162,5 +162,5 @@ class AdjustmentJson(TypedDict):
 
 def render_adjustments(adjusted: Mapping[str, tuple[object, object]]) -> dict[str, AdjustmentJson]:
     """Return adjustments by parameter."""
-    # Nearly always there are none, and this is called for every answer.
+    # Tested first, because this runs for every answer and most have no adjustments.
     return {name: {"asked": requested, "sent": sent} for name, (requested, sent) in adjusted.items()} if adjusted else {}

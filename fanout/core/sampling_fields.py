@@ -53,13 +53,14 @@ class SamplingFields(BaseModel):
 
     def to_parameters(self) -> JsonObject:
         """Return the parameters that were written, as `Sampling` holds them; one that was written as `null` is `None`."""
-        # Where further fields are allowed, the written ones include names that are no parameters of this body.
+        # A body that allows further fields also reports those as set, though they are no parameters.
         written = self.model_fields_set & type(self).model_fields.keys()
         given: JsonObject = {name: getattr(self, name) for name in written if name in SAMPLING_NAMES}
-        # The parameter's own name wins over another spelling of it.
+        # Only null parameters are replaced: validation has refused two spellings with different values.
         for spelling, name in self.spellings.items():
             if spelling in written and given.get(name) is None:
                 given[name] = getattr(self, spelling)
+        # An empty list means the same as an absent one, but only the absent one is left out of upstream requests.
         if given.get("stop") is not None:
             given["stop"] = tuple(given["stop"]) or None
         return given

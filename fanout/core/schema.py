@@ -1,4 +1,4 @@
-"""The values that travel from a request, through the calls it makes, to the answers side by side.
+"""The data types of a request's path: its calls, their outcomes, and the comparison of the answers.
 
 Durations are seconds (`_s`), counts are tokens, money is US dollars. `None` is "not reported"; 0 is "reported as zero".
 """
@@ -91,7 +91,7 @@ class Credential:
 
 
 class RequestScope:
-    """The identity of a request, by which its calls share what is fetched for all of them."""
+    """Identity of a request, by which its calls share fetched data such as images."""
 
     __slots__ = ("__weakref__",)
 
@@ -114,7 +114,7 @@ class Call:
     refusal: Failure | None = None
     """Set where the call must not be sent (unknown model, no key, strict parameters): its result without an attempt."""
     scope: RequestScope = field(default_factory=RequestScope, compare=False, repr=False)
-    """Of its request; a call made alone has one of its own."""
+    """Scope of its request; a call made alone has its own scope."""
 
 
 @value_type(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class Failure:
     should_retry: bool | None = None
     """The provider's own advice (`x-should-retry`); `None` where it gave none."""
     account_wide: bool = False
-    """Whether the delay holds for every model of the account, not for this one alone."""
+    """The delay applies to every model of the account, not only to this one."""
 
 
 @value_type(frozen=True, slots=True)
@@ -207,7 +207,7 @@ class Timing:
     """Everything, queue and retries included."""
     attempts: int = 0
     reader_limited: bool = False
-    """Whether a slow reader held this stream back, so that its times are not the model's alone."""
+    """A slow reader delayed this stream, so its times are not those of the model alone."""
 
 
 @value_type(frozen=True, slots=True)
@@ -239,7 +239,7 @@ Observer = Callable[[Outcome | Retry], None]
 class Delta:
     """A piece of a streamed answer.
 
-    Not frozen: thousands are made a second, and a frozen one costs four times as much.
+    Not frozen: thousands are created per second, and a frozen delta costs four times as much.
     """
 
     call_index: int

@@ -1,7 +1,7 @@
-"""Sums of usage and cost: the one home of adding up tokens and money of which some are not known.
+"""Sums of usage and cost: the only place that adds tokens and money of which some are unknown.
 
-Unknown is `None`, never 0. A sum covers the known figures alone and is `None` only where none is known; beside it stands how
-many answers are missing from it. An answer whose usage lacks its input or its output tokens counts as unknown.
+Unknown is `None`, never 0. A sum covers the known figures alone and is `None` only where none is known; beside the sum is the
+number of answers missing from it. An answer whose usage lacks its input or its output tokens counts as unknown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fanout.core.value_type import value_type
 Number = TypeVar("Number", int, float)
 
 MAX_TOKENS = 10**12
-"""Of one call. A larger claim is no figure: sums must stay numbers that a database can hold."""
+"""Of one call. Larger reports are ignored, because sums must fit into a database's integers."""
 MAX_USD = 1e9
 """Of one call, likewise."""
 
@@ -81,7 +81,7 @@ class UsageTotals:
             self.input_tokens = add_known(self.input_tokens, usage.input_tokens)
             self.output_tokens = add_known(self.output_tokens, usage.output_tokens)
             self.cached_tokens = add_known(self.cached_tokens, usage.cached_input_tokens)
-        # A price of 0 is known: embedded models cost nothing.
+        # A price of 0 is known: the embedded models are free.
         if cost_usd is None:
             self.cost_unknown += 1
         self.cost_usd = add_known(self.cost_usd, cost_usd)
@@ -93,7 +93,7 @@ class UsageTotals:
 
     def as_columns(self) -> dict[str, int | float | None]:
         """Return the sums by the names of the columns they are stored in."""
-        # `asdict` would copy every value deeply, for each row that is written.
+        # Not `asdict`, which would deep-copy every value of each written row.
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
@@ -129,12 +129,12 @@ def sum_complete(figures: Iterable[Number | None]) -> Number | None:
 
 
 def total_tokens(input_tokens: int | None, output_tokens: int | None) -> int | None:
-    """Return both as one number; `None` where either is unknown."""
+    """Return the sum of both counts; `None` if either is unknown."""
     return None if input_tokens is None or output_tokens is None else input_tokens + output_tokens
 
 
 def plausible_usage(usage: Usage | None) -> Usage:
-    """Return the three counted figures of `usage`; one that cannot be a count is as if not reported."""
+    """Return the three counts of `usage`; an implausible count becomes `None`, as if not reported."""
     if usage is None:
         return Usage()
     return Usage(
@@ -145,7 +145,7 @@ def plausible_usage(usage: Usage | None) -> Usage:
 
 
 def plausible_usd(cost: Cost | None) -> float | None:
-    """Return a cost in US dollars; `None` where there is none, or it cannot be one."""
+    """Return a cost in US dollars; `None` if it is absent or implausible."""
     return cost.usd if cost is not None and 0 <= cost.usd < MAX_USD else None
 
 

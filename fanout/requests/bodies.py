@@ -1,4 +1,4 @@
-"""Parts of request bodies that the dialects share, and their validation, whole, before anything is done."""
+"""Parts of request bodies that the dialects share, and their validation, which reports all faults at once."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from fanout.core.schema import Call
 from fanout.dispatch.plan import Entry
 
 MAX_ENTRIES = 64
-"""Of `model`."""
+"""Limit of entries in `model`."""
 MAX_FIELDS = 64
-"""Of one object. A thousand wrong fields would hold the event loop for a second."""
+"""Limit of fields in one object. A thousand wrong fields would block the event loop for a second."""
 MAX_FAULTS = 100
-"""Of one answer."""
+"""Limit of faults in one answer."""
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -50,7 +50,7 @@ def _parse_return_when(value: object) -> int | None:
         return None
     if value == "first":
         return 1
-    # JSON's `true` is an `int` to Python, and would mean one entry.
+    # `True` is an `int` in Python, so JSON's `true` would be read as 1.
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     shown = f"`{value[:80]}`" if isinstance(value, str) else "this"
@@ -76,7 +76,7 @@ class SamplingBody(
     spellings={"max_new_tokens": "max_tokens"},
     ranges={"temperature": (0, 1)},
 ):
-    """The sampling parameters of `/v1/completion`; `null` is as if absent. Each sample is a call of its own, sent seed + k."""
+    """The sampling parameters of `/v1/completion`; `null` means absent. Each sample is a call of its own, sent seed + k."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
     expected: ClassVar = "a JSON object"
@@ -90,8 +90,8 @@ class SamplingBody(
             raise ValueError(f"{len(value)} fields are not allowed: at most {MAX_FIELDS}; known: {', '.join(cls.model_fields)}")
         return value
 
-    # Fields are checked against each other one by one, in their order, and not by a validator of the whole model: pydantic
-    # skips that one as soon as any field is wrong, and its faults would be missing from the answer.
+    # Relations between fields are checked by field validators, in the order of the fields. A validator of the whole model
+    # would be skipped by pydantic as soon as any field is wrong, and its faults would be missing from the answer.
 
     @field_validator("best_of")
     @classmethod
@@ -138,10 +138,10 @@ ReturnWhen = Annotated[
 
 
 def validate_body(raw: bytes, model: type[Body], context: Mapping[str, Any] | None = None) -> Body:
-    """Validate a JSON body, whole.
+    """Validate a JSON body.
 
     Raises:
-        RequestError: with every wrong field.
+        RequestError: names every wrong field.
     """
     # JSON has neither, and pydantic takes both where any value may stand. Nearly no body holds the words.
     if b"NaN" in raw or b"Infinity" in raw:
@@ -152,7 +152,7 @@ def validate_body(raw: bytes, model: type[Body], context: Mapping[str, Any] | No
     try:
         return model.model_validate_json(raw, context=context)
     except ValidationError as error:
-        # `from None`: pydantic's error shows the input, and a prompt or key must not reach a log.
+        # `from None`: pydantic's error quotes the input, and no prompt or key may reach a log.
         raise RequestError(list(_restore_paths(_limit_faults(error, model), raw))) from None
 
 
@@ -166,14 +166,14 @@ def replace_fields(raw: bytes, fields: Mapping[str, str]) -> bytes:
 
 
 def explain_timeout(timeout_s: float | None, max_timeout_s: float) -> str | None:
-    """Return the sentence against a deadline that is too long here; `None` if it is fine."""
+    """Return an error sentence if a deadline exceeds this server's limit, else `None`."""
     if timeout_s and timeout_s > max_timeout_s:
         return f"{timeout_s:g} is not allowed: at most {max_timeout_s:g} here"
     return None
 
 
 def explain_return_when(return_when: int | None, entries: int) -> str | None:
-    """Return the sentence against waiting for more answers than there are entries; `None` if it is fine."""
+    """Return an error sentence if more answers are awaited than there are entries, else `None`."""
     if return_when is not None and not 1 <= return_when <= entries:
         return f"{return_when} is not allowed: `all`, `first`, or 1 to {entries}, the number of entries"
     return None
@@ -183,7 +183,7 @@ def check_limits(timeout_s: float | None, return_when: int | None, calls: Sequen
     """Check the fields that depend on the server's settings or on the planned calls.
 
     Raises:
-        RequestError: with every wrong field.
+        RequestError: names every wrong field.
     """
     problems = {
         "timeout_s": explain_timeout(timeout_s, max_timeout_s),
@@ -194,11 +194,11 @@ def check_limits(timeout_s: float | None, return_when: int | None, calls: Sequen
 
 
 def _limit_faults(error: ValidationError, model: type[BaseModel]) -> Sequence[Fault]:
-    """Return the faults of a body, `MAX_FAULTS` of them at most, and how many more there are."""
+    """Return at most `MAX_FAULTS` faults of a body, and the number of further faults."""
     more = error.error_count() - MAX_FAULTS
     if more <= 0:
         return to_faults(error, model)
-    # Cut before they become faults: each of those looks up fields and near names.
+    # Cut before the conversion, which looks up fields and similar names for each fault.
     details = [
         InitErrorDetails(type=detail["type"], loc=detail["loc"], input=detail["input"], ctx=detail.get("ctx", {}))
         for detail in error.errors(include_url=False)[:MAX_FAULTS]
@@ -210,7 +210,7 @@ def _limit_faults(error: ValidationError, model: type[BaseModel]) -> Sequence[Fa
 def _restore_paths(faults: Sequence[Fault], raw: bytes) -> Iterator[Fault]:
     """Write paths as the caller wrote `model`: `model` for a single name, `model[1]` for a name in a list.
 
-    Validation saw a list of objects instead, so a fault of the name alone stands at `model[1].model`.
+    Validation saw a list of objects instead, so the path of a fault in a plain name is `model[1].model`.
     """
     body = from_json(raw) if any(fault.path.startswith("model[") for fault in faults) else None
     for fault in faults:

@@ -31,7 +31,7 @@ DEFAULT_TEMPERATURE = 0.2
 
 
 class ScaleModel(BaseModel):
-    """Fields that are not named are ignored."""
+    """Base of the bodies on Scale's paths, which ignore unknown fields."""
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -50,6 +50,7 @@ class ModelParameters(
     reasoning_effort: Literal["low", "medium", "high"] | None = None
     """How long a reasoning model thinks."""
 
+    # Checked against the camel-case field, which is declared first and therefore validated first.
     @field_validator("top_p", "top_k")
     @classmethod
     def _check_one_spelling(cls, value: Any, info: ValidationInfo) -> Any:
@@ -88,7 +89,7 @@ class ScaleBody(ScaleModel):
     def to_request(self, model: str, *, credentials: Mapping[str, Credential], account_id: str | None) -> Request:
         """Return the request as `plan` takes it, for a model by its name in the catalogue, and an account."""
         parameters = self.model_parameters.list_parameters() if self.model_parameters else {}
-        # Marked as a default, it is dropped silently if the model takes no temperature: the caller did not set it.
+        # A default is dropped silently if the model takes no temperature, because the caller did not set it.
         defaults = {} if "temperature" in parameters else {"temperature": DEFAULT_TEMPERATURE}
         return Request(
             entries=(Entry(model),),
@@ -127,6 +128,7 @@ class ScaleCompletionBody(ScaleBody):
         """Return the prompt; with images, as a message."""
         if not self.images:
             return {"prompts": (self.prompt,)}
+        # No completion format takes images, so the prompt becomes a user's message.
         images = (ImagePart(image.image_url, image.detail) for image in self.images)
         return {"messages": (Message("user", (TextPart(self.prompt), *images)),)}
 
@@ -164,10 +166,11 @@ class ScalePart(ScaleModel):
         return self
 
     def to_part(self) -> TextPart | ImagePart:
-        """Return the part as Fanout's own."""
+        """Return the part in Fanout's own type."""
         if self.image_url:
             return ImagePart(self.image_url.url, self.image_url.detail)
         if self.image_data:
+            # As a `data:` address, because every adapter can send those.
             return ImagePart(f"data:{self.image_data.media_type};base64,{self.image_data.data}", self.image_data.detail)
         return TextPart(self.text or "")
 
@@ -179,7 +182,7 @@ class ScaleMessage(ScaleModel):
     """The message: a text, or a list of texts and images."""
 
     def to_message(self) -> Message:
-        """Return the message as Fanout's own."""
+        """Return the message in Fanout's own type."""
         given: Any = self.content
         content: Content = tuple(part.to_part() for part in given) if isinstance(given, list) else given
         return Message(self.role, content)
@@ -213,6 +216,7 @@ class ScaleChatBody(ScaleBody):
 
     def to_question(self) -> Mapping[str, Any]:
         """Return the messages that are sent."""
+        # The instructions are not counted among the k: they must hold however long the conversation grows.
         kept = self.messages[-self.memory_strategy.params.k :] if self.memory_strategy else self.messages
         return {"messages": tuple(message.to_message() for message in kept), "system": self.instructions}
 

@@ -42,8 +42,9 @@ class CompletionBody(SamplingBody):
     metadata: Metadata | None = None
     """Up to 16 strings of yours, returned and recorded."""
     dry_run: bool | None = None
-    """Answer with what would be called, and call nothing."""
+    """Answer with the calls that would be made, without making them."""
 
+    # The entries' own validator cannot see the body's `n`, which an entry inherits.
     @field_validator("model")
     @classmethod
     def _check_best_of_entries(cls, value: list[EntryBody], info: ValidationInfo) -> list[EntryBody]:
@@ -70,6 +71,7 @@ class CompletionBody(SamplingBody):
     @field_validator("return_when")
     @classmethod
     def _check_return_when(cls, value: int | None, info: ValidationInfo) -> int | None:
+        # If `model` is wrong, that fault is reported already: no second one that depends on its length.
         entries = MAX_ENTRIES
         if info.context and "model" in info.data:
             entries = _count_entries(info.data["model"], info.context["catalogue"])
@@ -98,5 +100,6 @@ def _get_parameter(entry: EntryBody, name: str, info: ValidationInfo) -> int | N
 
 def _count_entries(entries: Sequence[EntryBody], catalogue: Catalogue) -> int:
     """Return the number of entries, sets written out."""
+    # A model has precedence over a set of the same name, as in `plan`.
     sets = [catalogue.find_set(entry.model) for entry in entries if not catalogue.find(entry.model)]
     return len(entries) + sum(len(members) - 1 for members in sets if members)
