@@ -167,7 +167,8 @@ async def test_a_model_without_its_key_names_the_variables(client: Client) -> No
     assert "`NEEDY_KEY` or `NEEDY_TOKEN`" in error["message"]
     assert alone.status == 503
     assert alone.error["code"] == "provider_not_configured"
-    assert "x-should-retry" not in alone.headers
+    assert alone.headers["x-should-retry"] == "false", "nobody sets a key between two attempts"
+    assert [detail["attempts"] for detail in alone.error["details"]] == [0, 0]
 
 
 async def test_a_retired_model_is_not_replaced_by_another(client: Client, upstream: Upstream) -> None:
