@@ -37,7 +37,7 @@ async def test_an_unknown_option_on_a_terminal_is_reported_without_a_traceback(p
 async def test_ctrl_c_ends_the_calls_and_leaves_the_text_so_far(providers_json: str, upstream: Upstream) -> None:
     async with TerminalSession("ask", "hi", "--config", providers_json, "-m", "up/chunks-100-gap-0.1", "-m", "ok") as screen:
         await screen.wait_for("w3")
-        screen.type("\x03")
+        await screen.press_ctrl_c()
         code = await screen.wait()
         await upstream.wait_until_closed()
 

@@ -69,7 +69,13 @@ class TerminalSession:
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
 
+    async def press_ctrl_c(self) -> None:
+        """Press Ctrl-C once a prompt that has just been shown waits for input."""
+        await asyncio.sleep(0.2)  # CPython's `input` notices a signal that arrives before it blocks only at the next key
+        self.type("\x03")
+
     async def wait(self) -> int:
+        """Wait for the end of the command and return its exit code."""
         async with asyncio.timeout(PATIENCE_S):
             code = await self.process.wait()
         await asyncio.sleep(0.1)

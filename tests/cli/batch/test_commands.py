@@ -502,7 +502,7 @@ async def test_a_terminal_shows_live_progress_and_keeps_only_the_summary(workspa
     async with TerminalSession(*arguments, columns=120, FANOUT_STORE=workspace.store) as screen:
         await screen.wait_for("left")
         await screen.wait_for("bad_request")
-        screen.type("\x03")
+        await screen.press_ctrl_c()
         await screen.wait_for("to continue: ")
         code = await screen.wait()
 

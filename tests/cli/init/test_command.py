@@ -151,7 +151,7 @@ async def test_ctrl_c_writes_nothing(question: str, tmp_path: Path) -> None:
         for prompt, answer in (("which do you have?", "groq"), ("GROQ_API_KEY", KEY), ("write this?", "y")):
             await screen.wait_for(prompt)
             if prompt == question:
-                screen.type("\x03")
+                await screen.press_ctrl_c()
                 break
             await screen.answer(prompt, answer)
         code = await screen.wait()
