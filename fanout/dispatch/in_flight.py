@@ -1,4 +1,4 @@
-"""Calls under way: the state of each, the way of its pieces to the reader, and the end of the race between them."""
+"""Calls in flight: their state, the delivery of their pieces to the reader, and the race between entries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fanout.dispatch.retries import Result
 from fanout.limits.queue import Priority
 
 BUFFER_BYTES = 256 * 1024
-"""How far one call's stream may run ahead of its reader."""
+"""Unread bytes of one call's stream, above which the call waits for its reader."""
 CANCELLED = Failure("cancelled", "cancelled: enough other answers had come, or the caller left", code="cancelled")
 STOPPED = Failure("cancelled", "cancelled: the server is stopping", code="server_stopping")
 
@@ -24,7 +24,7 @@ Piece = Delta | Outcome
 
 @dataclass(slots=True, eq=False)
 class InFlightCall:
-    """A call under way, and all that its outcome will be made of."""
+    """A call in flight, with the data of its future outcome."""
 
     call: Call
     deadline: float
@@ -49,11 +49,11 @@ class InFlightCall:
     outcome: Outcome | None = None
 
     def may_retry(self, failure: Failure) -> bool:
-        """Return whether another attempt may follow: not once a piece of an answer has been delivered."""
+        """Return whether another attempt may follow, which is never the case after a delivered piece."""
         return not self.has_delivered and retries.is_transient(failure)
 
     def add_partial_text(self, result: Result) -> Result:
-        """Return a failure with the text that was delivered before it; any other result as it is."""
+        """Return a failure with the text that was delivered before it; any other result unchanged."""
         if isinstance(result, Failure) and result.partial is None and self.text:
             return replace(result, partial="".join(self.text))
         return result
@@ -86,11 +86,11 @@ class Inbox:
         self._arrived.set()
 
     async def deliver(self, running: InFlightCall, delta: Delta) -> None:
-        """Put a piece; wait while this call is too far ahead, so that a slow reader slows its own upstreams only."""
+        """Put a piece; wait while this call is too far ahead, so that a slow reader slows only its own upstreams."""
         size = _estimate_bytes(delta)
         running.unread_bytes += size
         self._unread[running] = self._unread.get(running, 0) + size
-        # Put first, then wait: a piece that is larger than the whole buffer must get through, too.
+        # Put first, then wait: a piece larger than the whole buffer must also be delivered.
         self.put(delta)
         if running.unread_bytes >= BUFFER_BYTES:
             running.reader_limited = True
@@ -98,18 +98,18 @@ class Inbox:
             await running.room.wait()
 
     async def take(self, silence_s: float | None) -> list[Piece]:
-        """Return all that has arrived, once anything has; an empty list where nothing has arrived for `silence_s`."""
+        """Wait for pieces and return all that have arrived; an empty list if none arrives for `silence_s`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(silence_s):
                 await self._arrived.wait()
         self._arrived.clear()
         pieces, self._pieces = self._pieces, []
-        # Room is given back when these have been written: pieces on their way to the client still take memory.
+        # Room is freed only after writing, because unwritten pieces still take memory.
         self._taken, self._unread = self._unread, {}
         return pieces
 
     def free_room(self) -> None:
-        """Give their room back to the calls whose pieces were taken and have now been written."""
+        """Free the room of the taken pieces, which have now been written."""
         for running, size in self._taken.items():
             running.unread_bytes -= size
             if running.room and running.unread_bytes < BUFFER_BYTES:
@@ -132,8 +132,8 @@ class Race:
         self._tasks: list[asyncio.Task[Outcome]] = []
 
     def add(self, task: asyncio.Task[Outcome]) -> None:
-        """Let a call's task take part."""
-        if self._wanted is not None:  # else nobody is ever cancelled, and nothing is watched
+        """Add a call's task to the race."""
+        if self._wanted is not None:  # without it no call is ever cancelled
             self._tasks.append(task)
             task.add_done_callback(self._judge)
 
@@ -147,7 +147,7 @@ class Race:
             self._answered.add(entry)
         if sum(not self._unfinished[answered] for answered in self._answered) >= self._wanted:
             for other in self._tasks:
-                other.cancel()  # of one that has ended, this does nothing
+                other.cancel()  # has no effect on tasks that have ended
 
 
 async def relay(running: InFlightCall, pieces: AsyncGenerator[Delta | Completion]) -> Completion:
@@ -161,17 +161,17 @@ async def relay(running: InFlightCall, pieces: AsyncGenerator[Delta | Completion
             has_content = piece.text or piece.reasoning or piece.tool_calls or piece.refusal or piece.extra
             if running.first_token_s is None and has_content:
                 running.first_token_s = time.monotonic() - running.started_at
-            # What a failure reports as partial text is one answer: the first choice.
+            # A failure reports one partial text, that of the first choice.
             if piece.text and piece.choice_index == 0:
                 running.text.append(piece.text)
-            # From now on nothing is retried: a second attempt would give the reader another answer.
+            # No retry from now on: a second attempt would give the reader another answer.
             running.has_delivered = True
             await inbox.deliver(running, piece)
     raise ProviderError(Failure("malformed", "the answer ended without its end", code="stream_truncated"))
 
 
 def _estimate_bytes(delta: Delta) -> int:
-    """Return about how many bytes a piece holds; text, which nearly every piece consists of alone, first."""
+    """Return the approximate bytes of a piece. Nearly every piece has only text, which costs one addition here."""
     size = 64 + len(delta.text)
     if delta.reasoning or delta.refusal:
         size += len(delta.reasoning or "") + len(delta.refusal or "")

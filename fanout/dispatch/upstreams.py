@@ -29,7 +29,7 @@ TOO_LATE = Failure("timeout", "no complete answer before the request's deadline"
 
 
 class Upstreams:
-    """All providers, each call's limiter, and the way of an attempt through both."""
+    """All providers and limiters, and the attempts through them."""
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession, limiters: LimiterRegistry) -> None:
         self._settings, self._limiters = settings, limiters
@@ -42,7 +42,7 @@ class Upstreams:
         return self._providers[target.provider]
 
     def knows(self, model: Model) -> bool:
-        """Tell if a model's provider has it, as far as can be told without a call."""
+        """Return whether a provider has a model, as far as is known without a call."""
         provider = self._providers[model.provider]
         return not isinstance(provider, ClosedProvider) or provider.knows(model.id)
 
@@ -51,17 +51,17 @@ class Upstreams:
         return self._settings.providers[call.target.provider]
 
     async def prepare(self, calls: Iterable[Call] | None) -> None:
-        """Prepare providers and prices; what cannot be prepared fails in its call, where it is shown."""
+        """Prepare providers and prices; a provider that cannot be prepared fails in its calls, which report the reason."""
         sent = {call.target.provider for call in calls if call.refusal is None} if calls is not None else set(self._providers)
         names = [name for name in sent if name is not None]
         work = [provider.prepare() for name in names if isinstance(provider := self._providers[name], PreparableProvider)]
         if any(self._settings.providers[name].row.prices != "" for name in names):
             work.append(asyncio.to_thread(pricing.load_prices))
-        # One provider that cannot be prepared must not keep the others from starting.
+        # A provider that cannot be prepared must not stop the others.
         await asyncio.gather(*work, return_exceptions=True)
 
     async def attempt(self, running: InFlightCall) -> Result:
-        """Make one attempt once the limits let it start; its waiting, its time and its usage are accounted for."""
+        """Make one attempt as soon as the limits allow; record its wait, its time and its usage."""
         call, queued_at = running.call, time.monotonic()
         limiter, sampling = self._find_limiter(call), call.query.sampling
         try:
@@ -82,7 +82,7 @@ class Upstreams:
         try:
             result = self._hide_secrets(call, await self._send(running, partial(_record_headers, limiter, permit)))
         finally:
-            # Also on cancellation: a place that is not given back is lost until the process ends.
+            # Also on cancellation: a place that is not released is lost until the process ends.
             running.call_s = time.monotonic() - running.started_at
             _settle(limiter, permit, call, result)
         return result
@@ -92,10 +92,10 @@ class Upstreams:
         call, provider = running.call, self.find_provider(running.call.target)
         attempt_s = self.find_row(call).row.timeout_s
         remaining_s = running.deadline - running.started_at
-        if remaining_s <= 0:  # sending first and timing out then would pay for an answer that nobody can get
+        if remaining_s <= 0:  # a call sent now would be charged for an answer that nobody can receive
             return TOO_LATE
         running.attempts += 1
-        # Over sending and reading alike: an answer that drips in must not outlast the deadline either.
+        # Covers sending and reading: an answer that arrives slowly must not outlast the deadline either.
         limit = asyncio.timeout(min(attempt_s, remaining_s))
         try:
             async with limit:
@@ -106,7 +106,7 @@ class Upstreams:
             failure = error.failure
         except TimeoutError:
             if not limit.expired():
-                raise  # the adapter's own, which it must not let out
+                raise  # raised by the adapter itself, which is a bug of the adapter
             sentence = f"no complete answer within the {attempt_s:g} s of one attempt"
             failure = TOO_LATE if remaining_s <= attempt_s else Failure("timeout", sentence, code="attempt_timeout")
         except asyncio.CancelledError:

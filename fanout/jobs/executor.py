@@ -1,4 +1,4 @@
-"""Execution of jobs in this process: those that are called for, and in the background those that no process has."""
+"""Execution of jobs in this process: on request, and in the background those that no process runs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from fanout.store.jobs.records import JobChange, JobState
 MAX_FINAL_WRITES = 5
 FINAL_WRITE_INTERVAL_S = 2.0
 WATCH_INTERVAL_S = 0.5
-"""How often a job that another process runs is checked."""
-MAX_RUNNING_JOBS = 4  # in one process; further ones stay queued
+"""Interval between checks of a job that another process runs."""
+MAX_RUNNING_JOBS = 4  # in one process; further jobs stay queued
 POLL_INTERVAL_S = 2.0
-"""How often the store is searched for jobs that no process has."""
+"""Interval between searches of the store for jobs that no process runs."""
 MAX_LISTED_JOBS = 1_000
 OnStart = Callable[[JobWorker], None]
 
@@ -38,27 +38,27 @@ class JobExecutor:
     ) -> None:
         self._store, self._planner, self._owner, self._open_scorer = store, planner, owner, open_scorer
         self.workers: dict[int, JobWorker] = {}
-        # Jobs that this process has or is about to take: its own lease would not keep it from running one twice.
+        # Jobs that this process runs or is about to take: its own lease would not stop it from running a job twice.
         self._taken: set[int] = set()
         self.is_leaving = False
 
     async def run(self, job_id: str, on_start: OnStart | None = None, *, wait: bool = False) -> Job:
-        """Run a job to its end; with `wait`, while another process runs it, wait until that one has ended it or has gone.
+        """Run a job to its end; with `wait`, first wait while another process runs the job.
 
         Raises:
-            RequestError: there is no such job, it has ended, or its models stand for something else by now.
-            LeaseLostError: another process runs it.
+            RequestError: there is no such job, it has ended, or the configuration of its models has changed.
+            LeaseLostError: another process runs the job.
         """
         job = await find_job(self._store, job_id)
         if job.state in ENDED_STATES or job.state == "loading":
             raise build_state_error(f"job `{job_id}` is {job.state}")
         fingerprint = self._planner.require_unchanged(job)
-        # Before the job is taken: scorers that cannot be used here leave it as it was.
+        # Before the job is taken, so that unusable scorers do not change its state.
         scorer = await self._open_scorer(job) if self._open_scorer and job.spec.scorers else None
         if job.number not in self._taken:
             self._taken.add(job.number)
             try:
-                # A dead process on this machine is known to be one, so its lease need not run out first.
+                # A process of this machine is known to be dead, so its lease need not expire first.
                 epoch = await self._store.leases.acquire(job.number, self._owner, dead_owners=job.dead_owners)
                 if epoch is not None:
                     return await self._run(job, epoch, fingerprint, scorer, on_start)
@@ -69,7 +69,7 @@ class JobExecutor:
         raise LeaseLostError
 
     def leave(self) -> None:
-        """Send nothing more; each job is left to the next process once its calls in flight have ended."""
+        """Stop sending; leave each job to the next process once its calls in flight have ended."""
         self.is_leaving = True
         for worker in self.workers.values():
             worker.stop("queued", None)
@@ -77,21 +77,21 @@ class JobExecutor:
     async def _run(
         self, job: Job, epoch: int, fingerprint: Fingerprint, scorer: AnswerScorer | None, on_start: OnStart | None
     ) -> Job:
-        """Run a job whose lease this process has, with the limit groups of now, which are in the fingerprint."""
+        """Run a job whose lease this process has, with the current limit groups, which are in the fingerprint."""
         change: JobChange = {"state": "running", "reason": None, "started": job.started or time.time()}
         if not await self._store.update(job.number, change, states=("queued", "running"), epoch=epoch):
             job = await find_job(self._store, job.id)
-            if job.state == "cancelling":  # it came between reading the job and taking it
+            if job.state == "cancelling":  # cancelled between reading the job and taking it
                 return await self._finish(job, epoch, "cancelled", "it was cancelled")
             await self._store.update(job.number, {"owner": None}, epoch=epoch)
             raise build_state_error(f"job `{job.id}` is {job.state}")
-        # Read again: only now that the lease is ours can nobody else change the job.
+        # Read again, because only the lease stops other processes from changing the job.
         job = replace(await find_job(self._store, job.id), fingerprint=fingerprint)
         builder = self._planner.make_builder(job.spec, job.account_id)
         counts = await read_counts(self._store, job)
         worker = JobWorker(self._store, self._planner.dispatcher, job, epoch, builder, counts, scorer)
         self.workers[job.number] = worker
-        if self.is_leaving:  # it came while the job was being taken, when there was no worker yet to stop
+        if self.is_leaving:  # `leave` was called while the job was being taken, when there was no worker to stop yet
             worker.stop("queued", None)
         try:
             if on_start:
@@ -103,7 +103,7 @@ class JobExecutor:
         return await self._finish(job, epoch, state, reason)
 
     async def _wait_for_other(self, job: Job, on_start: OnStart | None) -> Job:
-        """Return a job at its end, whichever process runs it."""
+        """Return a job at its end, even if another process runs it."""
         log.info("job.waited", job=job.id, owner=job.owner)
         while not job.is_free:
             await asyncio.sleep(WATCH_INTERVAL_S)
@@ -111,7 +111,7 @@ class JobExecutor:
         return job if job.state in ENDED_STATES else await self.run(job.id, on_start, wait=True)
 
     async def _finish(self, job: Job, epoch: int, state: JobState, reason: str | None) -> Job:
-        """Write the end of a run, and wait a while for a database that cannot be written just then."""
+        """Write the end of a run; retry while the database cannot be written."""
         for _ in range(MAX_FINAL_WRITES):
             with suppress(StoreError):
                 return await self._write_end(job, epoch, state, reason)
@@ -120,11 +120,11 @@ class JobExecutor:
 
     async def _write_end(self, job: Job, epoch: int, state: JobState, reason: str | None) -> Job:
         ended = time.time() if state in ENDED_STATES else None
-        # The owner goes with the same write as the state: a job must not look free and running at once.
+        # The owner is cleared in the same write: a job must not look free and running at the same time.
         change: JobChange = {"state": state, "reason": reason, "ended": ended, "owner": None, "rate": None}
         states: Sequence[JobState] = ("queued", "running") if state == "queued" else ()
         if not await self._store.update(job.number, change, states=states, epoch=epoch):
-            # A job that is left to others must not forget that it was cancelled.
+            # The job was cancelled meanwhile: queued again, it would run on in the next process.
             change |= {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
             await self._store.update(job.number, change, states=("cancelling",), epoch=epoch)
         log.info("job.ended", job=job.id, state=state, reason=reason)
@@ -140,43 +140,43 @@ class JobSupervisor:
         self._wake = asyncio.Event()
 
     def notify(self) -> None:
-        """Search at once: there may be a job to run."""
+        """Search for jobs at once, instead of after the interval."""
         self._wake.set()
 
     async def run(self) -> None:
         """Run jobs until cancelled; then leave them to the next process."""
         try:
             while True:
-                self._wake.clear()  # before the search: what is announced during it leads to another one
+                self._wake.clear()  # before the search, so that a notification during it leads to another search
                 try:
                     await self._start_free_jobs()
                 except StoreError:
-                    pass  # reported by whoever writes
-                except Exception:  # else no job would ever be started any more
+                    pass  # the job that cannot write reports it
+                except Exception:  # without this, no further job would ever be started
                     log.exception("job.search_crashed")
                 with suppress(TimeoutError):  # other processes create jobs too, and do not notify this one
                     async with asyncio.timeout(POLL_INTERVAL_S):
                         await self._wake.wait()
         finally:
-            # Calls in flight are paid for: they end, and their results are written, before the process does.
+            # Calls in flight are charged anyway, so their results are awaited and written before the process ends.
             self._executor.leave()
             await self.wait_until_idle()
 
     async def wait_until_idle(self) -> None:
-        """Return once no job runs that was started here."""
+        """Return once all jobs started here have ended."""
         while self._tasks:
             await asyncio.wait(list(self._tasks.values()))
 
     async def discard_abandoned(self) -> None:
-        """Discard jobs whose creation was cut off."""
+        """Discard jobs whose creation was interrupted."""
         for row in await self._store.list_jobs(limit=MAX_LISTED_JOBS, states=("loading",)):
             job = Job.from_row(row)
-            # One without an owner may have been created this moment.
+            # A job without an owner may have been created a moment ago.
             if job.is_free and (job.owner or job.created < time.time() - LEASE_S):
                 await self._store.discard(job.number)
 
     async def run_job(self, job: Job) -> None:
-        """Run one job; a failure stops it, with the reason where it can be written."""
+        """Run one job; a failure stops the job and is recorded as its reason."""
         try:
             await self._executor.run(job.id)
         except LeaseLostError:
@@ -184,9 +184,9 @@ class JobSupervisor:
         except FanoutError as error:
             log.error("job.failed", job=job.id, reason=str(error))
             await self._stop(job, str(error))
-        except Exception:  # else it would be started again and again, and its first calls paid for each time
+        except Exception:  # without this, the job would be restarted again and again, and its first calls charged each time
             log.exception("job.crashed", job=job.id)
-            await self._stop(job, "Fanout could not run it; its log has the details")
+            await self._stop(job, "Fanout could not run this job; its log has the details")
 
     async def _start_free_jobs(self) -> None:
         if self._executor.is_leaving:
@@ -204,7 +204,7 @@ class JobSupervisor:
         self._wake.set()
 
     async def _stop(self, job: Job, reason: str) -> None:
-        """Stop a job, unless another process has it by now."""
+        """Stop a job, unless another process has taken it."""
         stopped: JobChange = {"state": "stopped", "reason": reason, "ended": time.time(), "owner": None, "rate": None}
         with suppress(StoreError):
             await self._store.update(job.number, stopped, states=("queued", "running"), dead_owners=[self._owner])

@@ -1,4 +1,4 @@
-"""Scheduler of one job's units: which is sent next, to which model, and whether there is money for it."""
+"""Scheduler of one job's units: chooses the next unit of each model within the account's concurrency and the budget."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fanout.jobs.unit_feed import ReadChunk, ReadItems, UnitFeed
 from fanout.store.jobs.records import InputChunk, InputItem, Unit
 
 DEFAULT_ACCOUNT_CONCURRENCY = 256
-"""Calls at once of one account, where neither it nor the job has a limit of its own."""
+"""Concurrent calls of one account if neither the account nor the job sets a limit."""
 
 RunUnit = Callable[[ModelQueue, PendingUnit, float], Awaitable[None]]
-"""Runs a unit and settles the money that was set aside for it."""
+"""Runs a unit and settles the money reserved for it."""
 
 
 class UnitScheduler:
@@ -74,7 +74,7 @@ class UnitScheduler:
         return "; ".join(dict.fromkeys(reasons)) or None
 
     def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        """Return a task for each queue, which ends when nothing is left of it or nothing more may be sent."""
+        """Return a task for each queue, which ends when the queue is done or closed."""
         return [group.create_task(self._drive(queue)) for queue in self._queues.values()]
 
     def stop(self) -> None:
@@ -83,14 +83,14 @@ class UnitScheduler:
         self._wake(self._queues.values())
 
     def _wake(self, queues: Iterable[ModelQueue]) -> None:
-        """Let queues look again whether they may send."""
+        """Make queues check again whether they may send."""
         for queue in queues:
             queue.changed.set()
 
     async def _drive(self, queue: ModelQueue) -> None:
         async with asyncio.TaskGroup() as group:
             while not (self._stopped or queue.closed_because):
-                queue.changed.clear()  # before looking: else a change in between would be missed, and the queue stand still
+                queue.changed.clear()  # before the check: a change between the two would be missed, and the queue would stall
                 if queue.may_send and (await self._send_next(queue, group) or not (queue.held or queue.is_done)):
                     continue
                 if queue.is_done:
@@ -99,13 +99,13 @@ class UnitScheduler:
 
     async def _send_next(self, queue: ModelQueue, group: asyncio.TaskGroup) -> bool:
         """Start the next unit of a queue; return whether there was one to start."""
-        # The slot comes first, so that no unit is taken that then waits behind those of other models.
+        # The slot first, so that no chosen unit waits behind units of other models.
         await queue.account.slots.acquire()
         chosen = None
         try:
             chosen = await self._choose(queue)
         finally:
-            if chosen is None:  # also after a failure: a slot that is lost here would be missing until the run ends
+            if chosen is None:  # also after a failure: a lost slot would be missing until the run ends
                 queue.account.slots.release()
         if chosen:
             queue.running += 1
@@ -120,11 +120,11 @@ class UnitScheduler:
             queue.running -= 1
             self.running -= 1
             queue.account.slots.release()  # which wakes the next queue of the account
-            # Not always all queues: among hundreds of models that would cost more than the call itself.
+            # Only those that may continue: to wake hundreds of queues would cost more than the call itself.
             self._wake(self._queues.values() if queue.closed_because else (queue, *self._held))
 
     async def _choose(self, queue: ModelQueue) -> tuple[PendingUnit, float] | None:
-        """Return the next unit to send, and the money set aside for it."""
+        """Return the next unit to send, and the money reserved for it."""
         if self._stopped or queue.closed_because:
             return None
         unit = queue.take_waiting() or (await self._feed.take(queue) if queue.takes_new else None)
@@ -137,7 +137,7 @@ class UnitScheduler:
         if not self._budget.is_price_known(unit.call):
             queue.useless_because = f"the price of `{unit.call.target.label}` is unknown, so `max_cost_usd` cannot be enforced"
             return None
-        # Calls in flight may cost less than was set aside for them; only without any is the budget really spent.
+        # Calls in flight may cost less than reserved; the budget is spent only when none is left.
         queue.held = unit
         self._held.add(queue)
         if not self.running:
@@ -152,12 +152,12 @@ class UnitScheduler:
     def _plan_item(
         self, item: InputItem, chunk: InputChunk, entries: Sequence[int] | None
     ) -> Iterator[tuple[ModelQueue, PendingUnit]]:
-        """Yield the open units of an item, of these entries or of all, each with its queue."""
+        """Yield the open units of an item, each with its queue; limited to the given entries, if any."""
         first = next(iter(self._queues.values()))
         for place, call in place_calls(self._dispatcher.plan(self._builder.build_request(item.body), entries)):
             if (item.item, *place) not in chunk.closed:
                 target = (call.target.provider, call.target.limit_group, call.target.model)
-                # A unit whose model has no queue of its own goes into the first one: it must not be left out.
+                # A unit whose model has no queue goes into the first queue, so that it is not lost.
                 yield self._queues.get(target, first), self._make_pending(item, place, call, chunk)
 
     def _make_pending(self, item: InputItem, within: tuple[int, int], call: Call, chunk: InputChunk) -> PendingUnit:
@@ -173,7 +173,7 @@ class UnitScheduler:
             closed=chunk.reopened.get(place, 0),
             row_bytes=len(item.body),
             cache_key=cache_key,
-            # Else thousands of units that wait for a retry would keep their prompts.
+            # Only for scorers: thousands of delayed units would otherwise keep their prompts in memory.
             body=item.body if self._job.spec.scorers else "",
         )
 
@@ -183,12 +183,12 @@ def _queue_key(model: Mapping[str, str | None]) -> QueueKey:
 
 
 def _make_cache_key(account_id: str, call: Call, provider: ProviderSettings) -> bytes:
-    """Return the digest of a whole call: whose it is, where it goes, and what is sent."""
+    """Return the digest of a whole call: its account, its target, and the content sent."""
     query = call.query
     prompt = (query.messages, query.prompt, query.prompt_tokens)
     parameters = (dict(call.fitted.sent), dict(query.passthrough), query.sampling.n)
     target = (provider.adapter, provider.base_url, call.target.model)
-    # With the account: nobody is served the answers of somebody else. With the sample: repeats stay independent answers.
-    # Digests are stored, so the order must stay.
+    # The account keeps answers from other accounts; the sample keeps repeats independent.
+    # Digests are stored, so the order of the fields must never change.
     whole = (account_id, *target, *prompt, *parameters, call.sample)
     return hashlib.sha256(to_json(whole, inf_nan_mode="constants")).digest()

@@ -122,17 +122,17 @@ class Limiter:
             if permit.reservation and self._tokens:
                 self._tokens.settle(permit.reservation, permit.started.tokens, input_tokens + output_tokens)
             self._mean_output_tokens += 0.05 * (output_tokens - self._mean_output_tokens)  # over about the last 20 calls
-        # The cap first: other accounts may have waited for it longer than this one.
+        # The cap first, because other accounts may have waited for it longer than this account.
         self._cap.release()
         self._waiting.pump()
 
     def record_headers(self, permit: Permit, rate: RateLimitStatus) -> None:
-        """Take in what the headers of this attempt's answer report as left."""
+        """Record the remaining quota from the headers of this attempt's answer."""
         permit.quota.read(time.monotonic(), rate, permit.started)
         self._quotas.has_readings = True
-        # From now on calls are estimated: the upstream limits tokens, although no limit is configured.
+        # The upstream limits tokens although no limit is configured, so calls are estimated from now on.
         self.counts_tokens = self.counts_tokens or permit.quota.tokens is not None
-        self._waiting.pump()  # more may be left than was expected
+        self._waiting.pump()  # the report may allow more calls than expected
 
     def pause(self, model: str | None, seconds: float, reason: str = "rate_limit") -> None:
         """Hold every call of `model` (`None`: of the whole account) for `seconds`, at most a minute; never shorten a pause."""
@@ -184,14 +184,14 @@ class Limiter:
         return wait
 
     def compute_hold_s(self, model: str, tokens: int, now: float) -> float:
-        """Return how long a call of this model stands aside, for reasons that do not concern the others."""
+        """Return the wait of this model's calls for reasons that do not affect other models."""
         wait = self._pauses.compute_wait_s(now, model) if self._pauses.ends else 0.0
         if not self._quotas.is_group and (quota := self._quotas.find(model)):
             wait = max(wait, quota.compute_wait_s(now, tokens))
         return wait
 
     def compute_room_wait_s(self, tokens: int, now: float) -> float:
-        """Return the wait until so many tokens fit, for reasons that concern all models."""
+        """Return the wait until `tokens` fit, for reasons that affect all models."""
         wait = self._tokens.compute_wait_s(now, tokens) if self._tokens else 0.0
         if self._quotas.is_group and (quota := self._quotas.find(None)):
             wait = max(wait, quota.compute_wait_s(now, tokens))
@@ -201,39 +201,39 @@ class Limiter:
         """Return a guess at a call's usage."""
         output = max_tokens if max_tokens is not None else round(self._mean_output_tokens)
         tokens = max(1, input_bytes // 4 + output)
-        # One above the whole limit waits for an empty window instead of for ever.
+        # A call above the whole limit waits for an empty window, not for ever.
         return min(tokens, self._tokens.limit) if self._tokens else tokens
 
     def _abandon(self, waiter: Waiter) -> None:
-        """Forget a waiter whose task is gone."""
+        """Remove a waiter whose task was cancelled."""
         if waiter.granted.cancelled():
             self._waiting.remove(waiter)
             self._waiting.pump()
-        else:  # granted in that very moment: the place would be lost
+        else:  # granted at the same moment: without a release the place would be lost
             self.release(waiter.granted.result())
 
     def _compute_wait_s(self, model: str, tokens: int, now: float) -> float:
         """Return the wait until this call could start if no other waited; infinite while all places are taken."""
         wait = self.compute_start_wait_s(now)
-        # Most accounts have neither pauses nor readings nor token limits: nothing is looked up for them.
+        # Tested first, because most accounts have no pauses, readings or token limits.
         if self._pauses.ends or self._quotas.has_readings:
             wait = max(wait, self.compute_hold_s(model, tokens, now))
         return max(wait, self.compute_room_wait_s(tokens, now)) if self.counts_tokens or self._quotas.is_group else wait
 
     def _refuse_in_vain(self, model: str, tokens: int, priority: Priority, now: float, deadline: float) -> None:
-        """Refuse a call that would wait in vain, instead of letting it find out at its deadline."""
+        """Refuse a call now if it would still be waiting at its deadline."""
         expected_s = self._expect_wait_s(model, tokens, priority, now)
         if self._waiting.total >= self._max_waiting:
-            raise _build_refusal(self, f"{self._max_waiting} calls wait already", expected_s)
+            raise _build_refusal(self, f"{self._max_waiting} calls are already waiting", expected_s)
         if now + expected_s > deadline:
             is_held = expected_s <= self._expect_hold_s(model, tokens, priority, now)
             raise _build_refusal(self, f"the deadline is {max(deadline - now, 0):.3g} s away", expected_s, is_held=is_held)
 
     def _expect_wait_s(self, model: str, tokens: int, priority: Priority, now: float) -> float:
-        """Return the least that this call will wait, from the rates alone: nobody knows how long the calls in flight take."""
+        """Return the minimum wait of this call, by the rates alone: the durations of calls in flight are unknown."""
         ahead, tokens_ahead = self._waiting.count_ahead(priority)
         for name in {*self._pauses.ends, *(self._quotas.by_model if self._quotas.has_readings else ())}:
-            # The waiters of a held model stand aside: they are ahead of no other model's.
+            # The waiters of a held model are skipped, so they are not ahead of other models' waiters.
             if name in self._waiting.by_model and name != model and self.compute_hold_s(name, 1, now):
                 waiters, waiting_tokens = self._waiting.count_ahead(priority, name)
                 ahead, tokens_ahead = ahead - waiters, tokens_ahead - waiting_tokens
@@ -243,7 +243,7 @@ class Limiter:
         return max([wait, *(window.compute_wait_s(now, ahead + 1) for window in self._starts)])
 
     def _expect_hold_s(self, model: str, tokens: int, priority: Priority, now: float) -> float:
-        """Return the least that this call will wait because the upstream has requested it."""
+        """Return the minimum wait of this call that the upstream has requested."""
         paused_s = max(self._pauses.compute_wait_s(now, None), self._pauses.compute_wait_s(now, model))
         key = None if self._quotas.is_group else model
         quota = self._quotas.find(key)

@@ -19,7 +19,7 @@ from fanout.limits.windows import WindowSlice
 
 
 class Priority(IntEnum):
-    """Rank of a call among those that wait; the lower is served first."""
+    """Rank of a waiting call; lower ranks are served first."""
 
     INTERACTIVE = 0
     BATCH = 1
@@ -46,16 +46,16 @@ class Waiter:
 
 
 class Gate(Protocol):
-    """The limits that the waiters wait for. Waits are in seconds; an infinite one ends when another call does."""
+    """The limits on which waiters wait. Waits are in seconds; an infinite wait ends when another call ends."""
 
     def compute_start_wait_s(self, now: float) -> float:
         """Return the wait until any call could start."""
 
     def compute_hold_s(self, model: str, tokens: int, now: float) -> float:
-        """Return how long calls of this model stand aside, for reasons that do not concern the others."""
+        """Return the wait of this model's calls for reasons that do not affect other models."""
 
     def compute_room_wait_s(self, tokens: int, now: float) -> float:
-        """Return the wait until there is room for so many tokens, which whoever is first in the queue waits for."""
+        """Return the wait until `tokens` fit, for reasons that affect all models."""
 
     def grant(self, model: str, tokens: int, now: float) -> Permit:
         """Start a call."""
@@ -65,7 +65,7 @@ class ModelWaiters:
     """The waiters for one model, by number of arrival."""
 
     def __init__(self) -> None:
-        # OrderedDict: the first waiter and any other leave in constant time, also when thousands leave at once.
+        # OrderedDict, because any waiter can be removed in constant time, even when thousands leave at once.
         self.by_priority: tuple[OrderedDict[int, Waiter], ...] = tuple(OrderedDict() for _ in Priority)
         self.tokens = [0 for _ in Priority]
 
@@ -74,7 +74,7 @@ class ModelWaiters:
         return next((waiter for waiters in self.by_priority for waiter in waiters.values()), None)
 
     def count_ahead(self, priority: Priority) -> tuple[int, int]:
-        """Return how many waiters would be served before a new one of this priority, and their tokens."""
+        """Return the number of waiters served before a new waiter of this priority, and their tokens."""
         return sum(len(waiters) for waiters in self.by_priority[: priority + 1]), sum(self.tokens[: priority + 1])
 
 
@@ -104,7 +104,7 @@ class WaitingCalls:
         return waiter
 
     def remove(self, waiter: Waiter) -> None:
-        """Take a waiter out of its queue; nothing happens where it has left already."""
+        """Remove a waiter from its queue, if it is still there."""
         # A cancelled waiter may be removed by the pump and by its own task, in either order.
         queue = self.by_model.get(waiter.model)
         if queue and queue.by_priority[waiter.priority].pop(waiter.number, None):
@@ -113,24 +113,24 @@ class WaitingCalls:
             self.by_priority[waiter.priority] -= 1
             self._tokens[waiter.priority] -= waiter.tokens
             if not any(queue.by_priority):
-                del self.by_model[waiter.model]  # callers choose the names of models: empty queues must not pile up
+                del self.by_model[waiter.model]  # callers choose model names, so empty queues would accumulate
 
     def count_ahead(self, priority: Priority, model: str | None = None) -> tuple[int, int]:
-        """Return how many waiters of a model (`None`: of any) would be served before a new one, and their tokens."""
+        """Return the number of waiters served before a new waiter of a model (`None`: any model), and their tokens."""
         if model is None:
             return sum(self.by_priority[: priority + 1]), sum(self._tokens[: priority + 1])
         queue = self.by_model.get(model)
         return queue.count_ahead(priority) if queue else (0, 0)
 
     def pump(self) -> None:
-        """Grant all that can start now, and set the timer for the next opening."""
+        """Grant every call that can start now, and set the timer for the next opening."""
         if self._timer:
             self._timer.cancel()
             self._timer = None
         while self.total:
             now = time.monotonic()
             waiter, wait = None, self._gate.compute_start_wait_s(now)
-            if not wait:  # looking through the queues is only worth it then
+            if not wait:  # while no call may start, a search of the queues is useless
                 waiter, wait = self._pick_next(now)
             if waiter and not wait:
                 self.remove(waiter)
@@ -142,7 +142,7 @@ class WaitingCalls:
                 return
 
     def _pick_next(self, now: float) -> tuple[Waiter | None, float]:
-        """Return the waiter to serve next, those of held models aside, and the wait until it can start."""
+        """Return the next waiter, skipping held models, and the wait until it can start."""
         first, hold_s = None, math.inf
         for model, queue in list(self.by_model.items()):
             while (waiter := queue.find_first()) and waiter.granted.done():  # cancelled, but its task has not run yet
@@ -155,5 +155,5 @@ class WaitingCalls:
                 first = waiter
         if first is None:
             return None, hold_s
-        # When a hold ends, its model's calls may be the first, and small enough to start before this one.
+        # When a hold ends, a call of its model may be first in line, or small enough to start earlier.
         return first, min(hold_s, self._gate.compute_room_wait_s(first.tokens, now))

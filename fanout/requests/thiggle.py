@@ -100,6 +100,5 @@ def _get_parameter(entry: EntryBody, name: str, info: ValidationInfo) -> int | N
 
 def _count_entries(entries: Sequence[EntryBody], catalogue: Catalogue) -> int:
     """Return the number of entries, sets written out."""
-    # A model has precedence over a set of the same name, as in `plan`.
     sets = [catalogue.find_set(entry.model) for entry in entries if not catalogue.find(entry.model)]
     return len(entries) + sum(len(members) - 1 for members in sets if members)

@@ -168,7 +168,7 @@ async def test_a_full_queue_refuses_further_calls() -> None:
     held = await acquire(limits)
     waiters = [asyncio.create_task(acquire(limits)) for _ in range(2)]
     await wait_for_waiters(limits, 2)
-    with pytest.raises(ProviderError, match="2 calls wait already"):
+    with pytest.raises(ProviderError, match="2 calls are already waiting"):
         await acquire(limits)
     for waiter in waiters:
         waiter.cancel()
