@@ -151,7 +151,7 @@ def advise(provider: ProviderSettings, failure: Failure) -> str:
         case "timeout":
             return f"{failure.message}; try again, with a longer `--timeout`"
         case "auth" if failure.code == "permission_denied":
-            return f"this key may not do this (HTTP {failure.status}): check its rights, or {another}"
+            return f"{failure.message}; check what the key may do and what its account has enabled, or {another}"
         case "auth":
             return f"the key was refused: set another one in {keys}"
         case "not_found" if failure.code in ("model_retired", "model_not_found"):

@@ -66,8 +66,8 @@ FINISH: Mapping[str, FinishReason] = {
 }
 BROKEN_OFF: Mapping[str, FailureKind] = {"ERROR": "server", "TIMEOUT": "timeout"}
 """Finish reasons of answers that failed."""
-STATUSES: Mapping[int, FailureKind] = {498: "auth", 499: "server"}
-"""Where its statuses mean something of their own: an invalid token; a request that was cancelled."""
+STATUSES: Mapping[int, FailureKind] = {498: "auth"}
+"""Where its statuses mean something of their own: an invalid token."""
 SPENT = re.compile(r"\bmonth|\A(?!.*\bminute).*\btrial key", re.IGNORECASE | re.DOTALL)
 """Matches the message of a 429 that no waiting helps; there is no code. A trial key's limit for each minute passes."""
 

@@ -111,7 +111,7 @@ async def test_a_stream_without_usage_is_healthy_and_mentioned(tmp_path: Path) -
     [
         ("429", (True, None, None, None, None, None), "check again"),
         ("429-code-insufficient_quota", (True, None, None, None, None, None), "add credit"),
-        ("403", (True, False, None, None, None, None), "may not do this"),
+        ("403", (True, False, None, None, None, None), "does not permit this call"),
         ("500", (True, None, None, None, None, None), "try again later"),
         ("html", (True, None, None, None, None, None), "does the address"),
         ("no_usage", (True, None, True, True, False, False), "whole and streamed"),

@@ -39,9 +39,6 @@ FINISH: Mapping[str, FinishReason] = {
 
 REASONS: Mapping[str, FailureKind] = {
     "API_KEY_INVALID": "auth",
-    "API_KEY_SERVICE_BLOCKED": "auth",
-    "API_KEY_HTTP_REFERRER_BLOCKED": "auth",
-    "API_KEY_IP_ADDRESS_BLOCKED": "auth",
     "ACCESS_TOKEN_EXPIRED": "auth",
     "BILLING_DISABLED": "quota",
     "RATE_LIMIT_EXCEEDED": "rate_limit",
@@ -59,6 +56,7 @@ STATUSES: Mapping[str, FailureKind] = {
     "NOT_FOUND": "not_found",
     "RESOURCE_EXHAUSTED": "rate_limit",
     "DEADLINE_EXCEEDED": "timeout",
+    "CANCELLED": "cancelled",
 }
 """By google.rpc.Code, where there is no number."""
 

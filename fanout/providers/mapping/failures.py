@@ -17,7 +17,7 @@ from fanout.core.schema import Failure, FailureKind
 from fanout.core.value_type import value_type
 from fanout.providers.mapping.error_objects import read_message, read_status
 from fanout.providers.mapping.json_fields import as_name, as_object, as_text
-from fanout.providers.mapping.redact import MAX_MESSAGE_CHARS, hide, redact
+from fanout.providers.mapping.redact import MAX_MESSAGE_CHARS, hide, redact, shorten
 from fanout.providers.mapping.retry_after import find_retry_after_s
 
 STATUS_KINDS: Mapping[int, FailureKind] = {
@@ -30,6 +30,7 @@ STATUS_KINDS: Mapping[int, FailureKind] = {
     424: "server",  # TGI and Bedrock: the model itself failed
     429: "rate_limit",
     498: "server",  # Groq: no capacity left in the flex tier
+    499: "cancelled",  # Google, Cohere and nginx: the call was given up on the way
 }
 """Every other 4xx is `bad_request`; 3xx, 5xx and an error without a status are `server`."""
 
@@ -63,8 +64,10 @@ TYPE_KINDS: Mapping[str, FailureKind] = {
 }
 """Broader words, used where there is no status: in streams and in answers of status 200."""
 
-MESSAGES: Mapping[FailureKind, str] = {
-    "auth": "`{name}` refused the API key",
+MESSAGES: Mapping[str, str] = {
+    "invalid_api_key": "`{name}` refused the API key",
+    "permission_denied": "`{name}` does not permit this call",
+    "cancelled": "`{name}` cancelled the call",
     "bad_request": "`{name}` refused the request",
     "content_filter": "`{name}` refused the content",
     "not_found": "`{name}` does not know this model or address",
@@ -73,6 +76,8 @@ MESSAGES: Mapping[FailureKind, str] = {
     "timeout": "`{name}` timed out",
     "server": "`{name}` had an internal error",
 }
+"""By kind, but `auth` by its code: with a 403 the key was taken, and a permission, a service or a region is missing."""
+AUTH_CAUSES = frozenset({"invalid_api_key", "permission_denied"})
 
 REQUEST_ID_HEADERS = (
     istr("x-request-id"),
@@ -132,12 +137,15 @@ class Origin:
             _read_word(error.get("type") or error.get("error_type") or error.get("status")),
         )
         delay_s = find_retry_after_s(self.headers, error, message)
+        # A 403 means a permission, unless its own code is about the key.
+        is_permitted = status != 403 or kind == "auth" or CODE_KINDS.get(code or "") == "auth"
         kind = kind or _find_kind(status, (code, category), error, message, delay_s)
+        auth_code = "invalid_api_key" if is_permitted else "permission_denied"
         return ProviderError(
             Failure(
                 kind,
-                _write_message(self, kind, status, message),
-                code=_pick_code(self, kind, status, code or category),
+                _write_message(self, auth_code if kind == "auth" else kind, status, message),
+                code=auth_code if kind == "auth" else _pick_code(self, status, code or category),
                 param=_pick_param(self, kind, error.get("param")),
                 status=status,
                 retry_after_s=delay_s,
@@ -191,23 +199,22 @@ def _find_kind(
     return next((TYPE_KINDS[word] for word in words if word and word in TYPE_KINDS), "server")
 
 
-def _write_message(origin: Origin, kind: FailureKind, status: int | None, message: str) -> str:
-    """Return the upstream's sentence, redacted; our own where it is about keys, or about a fault inside the provider."""
-    is_passed_on = kind != "auth" and (status is None or 400 <= status < 500)
-    # A 5xx may hold a stack trace; an auth error may repeat the key.
+def _write_message(origin: Origin, cause: str, status: int | None, message: str) -> str:
+    """Return the upstream's sentence, redacted; ours before it where it is about keys, instead of it about inner faults."""
+    # A 5xx may hold a stack trace, but a 503 says what is missing and for how long.
+    is_passed_on = (status is None or 400 <= status < 500 or status == 503) and "Traceback" not in message
     shown = redact(message, origin.secrets) if is_passed_on else ""
-    if shown:
+    if shown and cause not in AUTH_CAUSES:
         return shown
     if status is not None and 300 <= status < 400:
         sentence = f"`{origin.name}` redirects elsewhere, where no key is sent; set its `base_url` to the final address"
     else:
-        sentence = MESSAGES.get(kind, MESSAGES["server"]).format(name=origin.name)
-    return f"{sentence} (HTTP {status})" if status else sentence
+        sentence = MESSAGES.get(cause, MESSAGES["server"]).format(name=origin.name)
+    sentence = f"{sentence} (HTTP {status})" if status else sentence
+    return shorten(f"{sentence}: {shown}") if shown else sentence
 
 
-def _pick_code(origin: Origin, kind: FailureKind, status: int | None, code: str | None) -> str | None:
-    if kind == "auth":
-        return "permission_denied" if status == 403 else "invalid_api_key"
+def _pick_code(origin: Origin, status: int | None, code: str | None) -> str | None:
     if status is not None and 300 <= status < 400:
         return "redirect"
     is_word = code is not None and re.fullmatch(r"[\w.-]{1,64}", code) and redact(code, origin.secrets) == code

@@ -39,6 +39,7 @@ HIDDEN = (
     (re.compile(r"\bBearer\s+[^\s\"',;]+", re.IGNORECASE), "[key]"),
     (re.compile(r"\b(?:pk|rk|gsk|xai|hf|r8|pplx|nvapi|csk|fw|tgp|key)[-_][A-Za-z0-9*_.…-]{12,}"), "[key]"),
     (re.compile(r"\b(?:sk-[A-Za-z0-9*_.…-]+|(?:A[KS]IA|AIza|eyJ|ya29)[A-Za-z0-9_.-]{12,})"), "[key]"),
+    (re.compile(r"[^\s\"'`(]*\*{3,}[^\s\"'`,;)]*"), "[key]"),  # as OpenAI shows a key that it refused
     # Signatures, session tokens and credentials of whatever make: no word of a sentence is as long.
     (re.compile(r"(?<![\w+/%=])[\w+/%=]{64,}+"), "[key]"),
     (re.compile(rf"(?<![\w.-])(?:(?:[a-z0-9-]{{1,63}}+\.)+{_TOP}|localhost)\b(?::\d+)?", re.IGNORECASE), "[host]"),
@@ -61,7 +62,11 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
         text = text[: 4 * MAX_MESSAGE_CHARS].rpartition(" ")[0]
     for pattern, label in HIDDEN:
         text = pattern.sub(label, text)
-    text = " ".join(text.split())
+    return shorten(" ".join(text.split()))
+
+
+def shorten(text: str) -> str:
+    """Return at most 500 characters of `text`."""
     return text if len(text) <= MAX_MESSAGE_CHARS else f"{text[: MAX_MESSAGE_CHARS - 1]}…"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fanout.providers.mapping.durations import parse_duration_s, parse_http_date, parse_number, read_server_time
@@ -16,17 +16,27 @@ AGAIN = re.compile(r"(?:try again|retry)\s+(?:in|after)\s+((?:\d+(?:\.\d+)?\s*(?
 
 
 def find_retry_after_s(headers: Mapping[str, str], error: Mapping[str, Any], message: str) -> float | None:
-    """Return the seconds to wait, from the first that names them: `retry-after-ms`, `Retry-After`, the body.
+    """Return the seconds to wait, from the first that names some: `retry-after-ms`, `Retry-After`, the body; else its 0.
+
+    Azure sends 0 milliseconds beside a whole second, and a 0 alone invites back at once.
 
     Source: RFC 9110 §10.2.3; `retry-after-ms`: openai-python and Azure; the body: Groq, OpenAI, google.rpc.RetryInfo.
     """
+    shortest_s = None
+    for delay_s in _read_delays(headers, error, message):
+        if delay_s:
+            return delay_s
+        shortest_s = shortest_s if delay_s is None else delay_s
+    return shortest_s
+
+
+def _read_delays(headers: Mapping[str, str], error: Mapping[str, Any], message: str) -> Iterator[float | None]:
     in_ms = parse_number(headers.get("retry-after-ms"))
-    if in_ms is not None and (delay_s := _keep_plausible(in_ms / 1000)) is not None:
-        return delay_s
-    if (delay_s := _read_header(headers)) is not None:
-        return delay_s
+    yield None if in_ms is None else _keep_plausible(in_ms / 1000)
+    yield _read_header(headers)
     # Headers are exact; a sentence may be about something else.
-    return _read_retry_info(error) or _read_sentence(message)
+    yield _read_retry_info(error)
+    yield _read_sentence(message)
 
 
 def _read_header(headers: Mapping[str, str]) -> float | None:

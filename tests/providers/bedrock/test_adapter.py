@@ -332,7 +332,10 @@ def test_refusals_have_their_kind(status: int, named: str, kind: str) -> None:
     failure = expect_failure(in_header)
     assert (failure.kind, failure.status, failure.request_id) == (kind, status, "r-1")
     if kind == "auth":
-        assert "Too much" not in failure.message
+        is_permission = named == "AccessDeniedException"
+        said = "does not permit this call" if is_permission else "refused the API key"
+        assert failure.message == f"`up` {said} (HTTP {status}): Too much"
+        assert failure.code == ("permission_denied" if is_permission else "invalid_api_key")
     elif status < 500:
         assert (failure.message, failure.code) == ("Too much", named)
 

@@ -382,7 +382,7 @@ def build_violation(quota: str, value: Any = "10") -> dict[str, Any]:
         (429, {"message": "* Quota exceeded for metric: x, limit: 0, model: y\nPlease retry in 46s"}, "quota", 46),
         (429, {"message": "limit: 0.5, please retry in 46s"}, "rate_limit", 46),
         (402, {"message": "prepaid credits are depleted"}, "quota", None),
-        (499, {"status": "CANCELLED"}, "bad_request", None),
+        (499, {"status": "CANCELLED"}, "cancelled", None),
         (500, {"status": "INTERNAL"}, "server", None),
         (503, {"status": "UNAVAILABLE", "message": "The model is overloaded."}, "server", None),
         (504, {"status": "DEADLINE_EXCEEDED"}, "server", None),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from fanout.core.schema import Failure
+from fanout.dispatch.retries import is_transient
 from fanout.providers.mapping.error_objects import find_error, parse_error_body
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.redact import MAX_MESSAGE_CHARS, redact
@@ -99,6 +100,12 @@ def test_a_402_with_a_delay_is_a_rate_limit() -> None:
         ({"retry_after": "Fri, 99 Nov 2026"}, "", None),
         ({"retry_after": "soon"}, "Please try again in 5.289s. Visit …", 5.289),
         ({"retry_after": "2"}, "Please try again in 5.289s.", 2.0),
+        ({"retry_after_ms": "0", "retry_after": "1"}, "", 1.0),
+        ({"retry_after_ms": "0", "retry_after": "0"}, "", 0.0),
+        ({"retry_after_ms": "0"}, "", 0.0),
+        ({"retry_after": "0"}, "", 0.0),
+        ({"retry_after": "0"}, "Please try again in 5.289s.", 5.289),
+        ({"retry_after_ms": "0", "retry_after": "soon"}, "", 0.0),
         ({}, "Rate limit reached. Please try again in 6m0s.", 360.0),
         ({}, "try again in 20ms", 0.02),
         ({}, "Please retry after 20 seconds.", 20.0),
@@ -174,19 +181,45 @@ def test_a_plain_sentence_is_read_as_the_message() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_key_is_reported_in_our_words(status: int) -> None:
-    """The upstream's text may repeat the key, and so may its code."""
+def test_a_refused_key_is_reported_with_the_upstreams_own_sentence(status: int) -> None:
+    """It may repeat the key, and so may its code; only what it says about it is shown."""
     failure = fail_with(status, {"message": f"Incorrect API key provided: {SECRET}", "code": SECRET, "param": SECRET})
     assert SECRET not in repr(failure)
-    assert "Incorrect" not in failure.message
+    ours = "refused the API key (HTTP 401)" if status == 401 else "does not permit this call (HTTP 403)"
+    assert failure.message == f"`up` {ours}: Incorrect API key provided: [key]"
     assert failure.code in ("invalid_api_key", "permission_denied")
 
 
 def test_an_internal_error_is_reported_in_our_words() -> None:
     """A 5xx may hold a stack trace; its code is kept."""
-    failure = fail_with(503, {"message": "Traceback: /srv/app.py", "type": "unavailable_error"})
-    assert failure.message == "`up` had an internal error (HTTP 503)"
-    assert failure.code == "unavailable_error"
+    for status, message in ((500, "/srv/app.py, line 5"), (503, "Traceback: /srv/app.py"), (529, "busy")):
+        failure = fail_with(status, {"message": message, "type": "unavailable_error"})
+        assert failure.message == f"`up` had an internal error (HTTP {status})"
+        assert failure.code == "unavailable_error"
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 503])
+def test_the_upstreams_sentence_stays_redacted(status: int) -> None:
+    """It says what is missing; it does not say where, or to whom."""
+    failure = fail_with(
+        status, {"message": f"Out of capacity at https://10.0.0.1/x for {SECRET} and sk-abc****wxyz, key ab***yz"}
+    )
+    assert failure.message.endswith("Out of capacity at [address] for [key] and [key], key [key]")
+
+
+def test_a_service_that_is_not_enabled_is_not_a_refused_key() -> None:
+    """Google's 403: the key was taken, the project lacks the service."""
+    message = "The service has not been used in project 12345 before or it is disabled. Enable it, then retry."
+    failure = fail_with(403, {"code": 403, "message": message, "status": "PERMISSION_DENIED"})
+    assert (failure.kind, failure.code) == ("auth", "permission_denied")
+    assert failure.message == f"`up` does not permit this call (HTTP 403): {message}"
+
+
+def test_a_call_that_was_given_up_on_the_way_is_cancelled() -> None:
+    """499; nobody tries it again on their own."""
+    failure = fail_with(499, {"message": "The operation was cancelled."})
+    assert (failure.kind, failure.message, is_transient(failure)) == ("cancelled", "The operation was cancelled.", False)
+    assert fail_with(499).message == "`up` cancelled the call (HTTP 499)"
 
 
 def test_a_redirect_is_a_failure_that_names_the_setting() -> None:

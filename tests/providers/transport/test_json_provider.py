@@ -277,14 +277,19 @@ def test_the_base_address_may_name_the_version_or_not(make: type[HttpProvider], 
 
 
 @pytest.mark.parametrize("provider", ALL)
-def test_a_refused_key_is_reported_in_our_words(provider: HttpProvider) -> None:
-    """A vendor's would show half of it."""
+def test_a_refused_key_and_a_missing_permission_are_told_apart(provider: HttpProvider) -> None:
+    """In our words, with the vendor's own behind them but without the key."""
     for status, body in (
         (401, {"type": "error", "error": {"type": "authentication_error", "message": f"invalid key {KEY}"}}),
         (403, {"message": f"no {KEY}"}),
     ):
         failure = expect_failure(try_decode(provider, build_call(provider), status, body))
-        assert (failure.kind, failure.message) == ("auth", f"`up` refused the API key (HTTP {status})")
+        said = (
+            "refused the API key (HTTP 401): invalid key [key]"
+            if status == 401
+            else "does not permit this call (HTTP 403): no [key]"
+        )
+        assert (failure.kind, failure.message) == ("auth", f"`up` {said}")
 
 
 @pytest.mark.parametrize("provider", ALL)
