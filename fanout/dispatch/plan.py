@@ -16,19 +16,19 @@ from fanout.core.sampling_fields import validate_sampling
 from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, RequestScope, Target
 
 ParameterFitter = Callable[[Target, Query], FittedParameters]
-"""`Provider.fit` of whichever provider the target has."""
+"""`Provider.fit` of the target's provider."""
 Prompt = str | tuple[int, ...]
 """Text, or the ids of one tokenizer."""
 Models = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 """A name, or a mapping with `model`, an optional `label` and sampling parameters of that entry alone; or several of these."""
-MAX_SEED = 2**63 - 1  # as the contracts allow it; beyond it the seeds of samples wrap around
+MAX_SEED = 2**63 - 1  # the contracts' limit, beyond which the seeds of samples wrap around
 TOKEN_ID_ADAPTERS = frozenset({"ngram", "openai"})
 """Adapters whose text models take a prompt as token ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the request's `model`: a name, and the parameters that concern this entry alone."""
+    """One entry of the request's `model`: a name, and the parameters of this entry alone."""
 
     model: str
     label: str | None = None
@@ -62,7 +62,7 @@ class Request:
 
 
 def parse_entries(models: Models, faults: list[Fault], place: str = "models") -> tuple[Entry, ...]:
-    """Return the entries that a caller wrote; everything wrong with them is added to `faults`."""
+    """Return the entries that a caller wrote; their faults are added to `faults`."""
     written = [models] if isinstance(models, (str, Mapping)) else models
     if not written:
         faults.append(Fault(place, "is empty: at least one model must be named"))
@@ -87,7 +87,7 @@ def plan(
 ) -> list[Call]:
     """Return the calls of a request, in the order of their answers: prompts, then entries, then samples.
 
-    With `only`, the calls of these entries alone, sets expanded: one queue of a job needs not those of all models.
+    With `only`, return the calls of these entries (sets expanded), which is all that one queue of a job needs.
 
     An entry that cannot be called (an unknown or retired name, a missing key, a parameter under `strict`) becomes a call with
     a `refusal`.
@@ -106,7 +106,7 @@ def plan(
         raise RequestError([Fault("n", "is at least 1")])
     prompts: tuple[Prompt | None, ...] = request.prompts or (None,)
     count = len(prompts) * sum(entry.samples for _, entry in entries)
-    # Before anything is built: a huge `n` must not cost memory.
+    # Checked before any call is built, so that a huge `n` costs no memory.
     if count > max_calls:
         sentence = f"the request makes {count} calls (prompts × models × n); at most {max_calls} are allowed"
         raise RequestError([Fault("model", sentence, "too_many_calls")])
@@ -118,7 +118,7 @@ def plan(
             place = (position, prompt_index if request.many_prompts else None)
             for query, fitted, sample in _plan_samples(entry, queries, fit, request):
                 calls.append(_build_call(entry, query, fitted, (index, *place, sample), request, scope))
-                index += query.sampling.n or 1  # each answer of a call with `n` has a place of its own
+                index += query.sampling.n or 1  # each answer of a call with `n` has its own place
     return calls
 
 
@@ -166,7 +166,7 @@ class _QueryBuilder:
         request = self._request
         kind = entry.target.kind
         chat = request.messages is not None or kind == "chat" or bool(request.system and kind == "both")
-        # By identity: entries without overrides share the objects, and comparing values would cost more than building.
+        # By identity: entries without overrides share objects, and comparing values would cost more than building.
         key = (chat, id(entry.sampling), id(entry.passthrough))
         query = self._built.get(key)
         if query is None:
@@ -262,7 +262,7 @@ def _build_call(
 
 
 def _shift_seed(query: Query, seed: int | None, sample: int) -> Query:
-    """Give sample k of a seeded entry the seed + k: with one seed for all, every sample would be the same text."""
+    """Give sample k of a seeded entry the seed + k, because with equal seeds all samples would be the same text."""
     shifted = (seed or 0) + sample
     shifted = shifted if shifted <= MAX_SEED else shifted - 2 * (MAX_SEED + 1)
     return replace(query, sampling=replace(query.sampling, seed=shifted))

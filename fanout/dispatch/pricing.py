@@ -1,6 +1,6 @@
 """Cost of a call: as the provider reports it, else by the price in `providers.json`, else by genai-prices.
 
-A cost covers all that was used or is `None`: where one thing has no known price, the rest is a low figure that looks exact.
+A cost covers the whole usage or is `None`: without the part that has no known price, it would be too low and look exact.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ TOKEN_PRICES = {
 }
 """Field of `TokenPrices` → field of genai-prices."""
 OTHER_PRICES = frozenset({"requests_kcount", "output_reasoning_mtok"})
-"""Prices of what every usage counts, besides tokens in and out."""
+"""Prices of further quantities that every usage has, besides input and output tokens."""
 PRICED_AS_TEXT = frozenset({"input_image_tokens", "cache_image_read_tokens"})
-"""Units that cost as text does where a model has no price of their own for them: vendors list one price for both."""
+"""Units priced like text if a model has no separate price for them: vendors list one price for both."""
 OTHER_TIERS = frozenset({"batch", "fast", "flex", "priority", "reserved", "scale"})
-"""Tiers of service that cost more or less than the standard price; any other word is the standard."""
+"""Tiers of service that cost more or less than the standard price; any other name means the standard price."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class SteppedPrice:
 
 @dataclass(frozen=True, slots=True)
 class TokenPrices:
-    """Prices in US dollars per million tokens. Cached input and cache writes cost as other input where they have no price."""
+    """Prices in US dollars per million tokens. Cached input and cache writes without a price cost as much as other input."""
 
     input: float | SteppedPrice
     output: float | SteppedPrice
@@ -59,7 +59,7 @@ class TokenPrices:
         whole, output = usage.input_tokens, usage.output_tokens
         if whole is None or output is None or (usage.priced_apart and not _is_text(usage.priced_apart)):
             return None
-        # Cached tokens are among the input's. Bounded, so that a host's odd figures never give a negative cost.
+        # Cached tokens are part of the input. Bounded, so that inconsistent reports never give a negative cost.
         cached = min(usage.cached_input_tokens or 0, whole)
         written = min(usage.cache_write_tokens or 0, whole - cached)
         per_input = _find_price(self.input, whole)
@@ -71,7 +71,7 @@ class TokenPrices:
 
 @dataclass(frozen=True, slots=True)
 class PublishedPrice:
-    """What genai-prices knows of a model."""
+    """A model's price in genai-prices."""
 
     model: ModelInfo
     provider: Provider
@@ -82,7 +82,7 @@ class PublishedPrice:
     """`None`: tokens alone do not make the cost, or it depends on the hour."""
 
     def price(self, usage: Usage) -> float | None:
-        """Return the cost of a call; `None` where it is not known whole."""
+        """Return the cost of a call; `None` if any part of it is unknown."""
         apart = usage.priced_apart
         if self.tokens and not apart:
             return self.tokens.price(usage)
@@ -109,7 +109,7 @@ class PublishedPrice:
         apart = {unit: count for unit, count in (usage.priced_apart or {}).items() if unit in self.units}
         try:
             price = self.model.calc_price(Units(**counts, **apart), self.provider, price_context=_to_context(self.tier))
-        except ValueError:  # parts that exceed their whole, or of which it is not known how much came from the cache
+        except ValueError:  # parts exceed their whole, or their cached share is unknown
             return None
         return float(price.total_price)
 

@@ -38,28 +38,28 @@ class JobSpec:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = False
     endpoint: str | None = None
-    """Path that its requests would have been sent to one by one: `/v1/chat/completions`."""
+    """Path of its requests, if they were sent one by one: `/v1/chat/completions`."""
     max_cost_usd: float | None = None
     deadline: float | None = None
     """Unix seconds."""
     attempts: int | None = None
-    """Of a unit, at most; `None`: as in the provider's row."""
+    """Maximum attempts of a unit; `None`: as in the provider's row."""
     concurrency: int | None = None
-    """Calls at once for each account, at most; `None`: as many as it bears."""
+    """Maximum concurrent calls of each account; `None`: as many as the account accepts."""
     cache: bool = False
-    """Reuse answers in the store that were given to the same request before."""
+    """Reuse stored answers to equal requests."""
     scorers: tuple[Mapping[str, Any], ...] = ()
     """Declarations of the scorers that score its answers."""
     failed: FailurePolicy = "score_zero"
-    """Fixed before the run: chosen afterwards, it could decide which model wins."""
+    """Fixed before the run, because a later choice could decide which model wins."""
     name: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     input: Mapping[str, str] = field(default_factory=dict)
     """`name` and `sha256` of the file it was read from."""
     typed: bool = True
-    """The input's format tells numbers from text."""
+    """The input's format distinguishes numbers from text."""
     unattended: bool = False
-    """Run by any server on the store; else only by the command that asks for it."""
+    """Run by any server on the store; otherwise only by the command that starts it."""
     window: str | None = None
     """`completion_window`, as the caller wrote it."""
 
@@ -98,7 +98,7 @@ RequestBuilderFactory = Callable[[JobSpec, str], RequestBuilder]
 
 def place_calls(calls: Iterable[Call]) -> Iterator[tuple[tuple[int, int], Call]]:
     """Yield the calls of one item, each with its entry and its number within that entry: its unit's `repeat`."""
-    # Not the call's `sample`: of an item with several prompts, each would have a sample 0.
+    # Not the call's `sample`: with several prompts in one item, each prompt has a sample 0.
     counted: dict[int, int] = {}
     for call in calls:
         number = counted.get(call.entry, 0)
@@ -107,12 +107,12 @@ def place_calls(calls: Iterable[Call]) -> Iterator[tuple[tuple[int, int], Call]]
 
 
 Fingerprint = Mapping[str, Mapping[str, Any]]
-"""What each model of a job stood for when it was made: provider, adapter, address, upstream id, parameters sent."""
+"""Configuration of each model when the job was created: provider, adapter, address, upstream id, parameters sent."""
 FINGERPRINT_JSON: TypeAdapter[Fingerprint] = TypeAdapter(dict[str, dict[str, Any]])
 
 
 def parse_entry_number(name: str) -> int:
-    """Return the entry that a name in the fingerprint of a job of rows stands for: of `3: model` it is 3."""
+    """Return the entry number in a fingerprint's name, for jobs of rows: 3 for `3: model`."""
     return int(name.partition(":")[0])
 
 
@@ -136,7 +136,7 @@ class Job:
     """Units a second, recently."""
     owner: str | None
     is_alive: bool
-    """It has an owner, whose lease has not run out."""
+    """The job has an owner whose lease has not expired."""
     forked_from: str | None
 
     @classmethod
@@ -149,12 +149,12 @@ class Job:
 
     @property
     def dead_owners(self) -> Sequence[str]:
-        """Its owner, where that process is known to have ended: its lease need not run out first."""
+        """Owner whose process is known to have ended, so that its lease need not expire first."""
         return [self.owner] if self.owner and is_gone(self.owner) else []
 
     @property
     def is_free(self) -> bool:
-        """No process has it."""
+        """No process runs the job."""
         return not self.is_alive or bool(self.dead_owners)
 
 
@@ -175,7 +175,7 @@ async def find_job(store: JobStore, job_id: str, account_id: str | None = None) 
 
 
 def build_state_error(sentence: str) -> RequestError:
-    """Return the error for a job that is in the wrong state for what is to be done with it."""
+    """Return the error for an operation that the job's state does not allow."""
     return RequestError([Fault("id", sentence, "wrong_state")])
 
 

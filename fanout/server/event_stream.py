@@ -43,7 +43,7 @@ async def respond(
     ping_interval_s: float = PING_INTERVAL_S,
     reader_grace_s: float = READER_GRACE_S,
 ) -> web.StreamResponse:
-    """Stream the pieces of all calls as they come.
+    """Stream the pieces of all calls as they arrive.
 
     The status 200 waits for the first piece, the first answer or `ping_interval_s`, whichever comes first: if every call has
     failed by then, the answer is an error with a status of its own. A reader who stops reading is cut off `reader_grace_s`
@@ -53,16 +53,16 @@ async def respond(
     bursts = request.app[DISPATCHER].stream_bursts(
         calls, deadline_s=deadline_s, return_when=return_when, silence_s=ping_interval_s
     )
-    # The deadline ends the calls; this ends the handler, where it waits for a reader who stopped reading.
+    # The deadline ends the calls; this ends a handler that waits for a reader who has stopped reading.
     cutoff = asyncio.timeout(deadline_s + reader_grace_s)
     try:
         async with cutoff, aclosing(bursts):
             return await _relay(request, encoder, bursts, outcomes)
     except TimeoutError:
         if cutoff.expired() and request.transport:
-            # An orderly close would wait for ever to send what nobody reads.
+            # An orderly close would wait for ever, because nobody reads the rest.
             request.transport.abort()
-            # aiohttp cancels this handler as soon as it notices; an exception that came first would be logged as a bug.
+            # aiohttp cancels this handler as soon as it notices; an earlier exception would be logged as a bug.
             await asyncio.sleep(CANCELLATION_GRACE_S)
         raise
 
@@ -71,7 +71,7 @@ async def _relay(
     request: web.Request, encoder: EventEncoder, bursts: AsyncIterator[list[Delta | Outcome]], outcomes: list[Outcome]
 ) -> web.StreamResponse:
     response: web.StreamResponse | None = None
-    held: list[bytes] = []  # until the status is known: only failures can be among them
+    held: list[bytes] = []  # only failures, until the status is known
     async for burst in bursts:
         is_good = not burst  # an empty burst stands for silence
         for piece in burst:
@@ -87,11 +87,11 @@ async def _relay(
         if response is not None and (frame := b"".join(held) or (b"" if burst else PING)):
             await response.write(frame)
             held.clear()
-    # They came in the order of their ends; answers and errors are in the order of the request.
+    # Collected in the order of their ends; answers and errors follow the order of the request.
     outcomes.sort(key=lambda outcome: outcome.call.index)
     if response is None:
         return error_response(request, render_all_failed(outcomes))
-    # The end goes with the last write: a recorded stream is on disk before its reader has it whole.
+    # The end is part of the last write, so that a recorded stream is stored before its reader has all of it.
     await response.write_eof(encoder.encode_end(outcomes))
     return response
 

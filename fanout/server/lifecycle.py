@@ -1,4 +1,4 @@
-"""The server's state between start and end, and the typed keys under which the application and a request carry things."""
+"""The server's state, and the typed keys of the values stored in the application and in a request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.is_ready = False
-        # Before it stops: it serves as before, but tells load balancers to send nothing more.
+        # Before stopping: requests are served, but load balancers see that they should send no more.
         self.is_draining = False
         self.is_stopping = False
         self.running_requests = 0
@@ -30,12 +30,12 @@ class Lifecycle:
         self._idle.set()
 
     def begin_request(self) -> None:
-        """Count a request that has come in."""
+        """Count an arriving request."""
         self.running_requests += 1
         self._idle.clear()
 
     def end_request(self) -> None:
-        """Count a request that has been answered, or whose client has left."""
+        """Count a request that was answered, or whose client has disconnected."""
         self.running_requests -= 1
         if not self.running_requests:
             self._idle.set()
@@ -49,7 +49,7 @@ DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 METRICS = web.AppKey("metrics", Metrics)
 LIFECYCLE = web.AppKey("lifecycle", Lifecycle)
 STORE = web.AppKey("store", Store)
-"""Absent if FANOUT_STORE is `off`, and so are the five that follow."""
+"""Absent if FANOUT_STORE is `off`, like the five keys that follow."""
 JOB_MANAGER = web.AppKey("job_manager", JobManager)
 JOB_STORE = web.AppKey("job_store", JobStore)
 FILE_STORE = web.AppKey("file_store", FileStore)

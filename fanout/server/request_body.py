@@ -21,17 +21,17 @@ async def read_body(request: web.Request, model: type[Body], fields: Mapping[str
 
     Args:
         request: holds the body.
-        model: what the body is.
+        model: the model that validates the body.
         fields: fields that the path holds; they replace those of the body.
 
     Raises:
-        RequestError: with every wrong field.
+        RequestError: names every wrong field.
         HTTPBadRequest: the body cannot be unpacked.
         HTTPUnsupportedMediaType: the body is not declared as JSON.
         HTTPRequestEntityTooLarge: the body is larger than the server accepts.
     """
     if request.content_type != "application/json":
-        # This also keeps a foreign web page from calling: its form could send JSON, but not under this type.
+        # This also stops foreign web pages, whose forms can send JSON but not with this type.
         raise web.HTTPUnsupportedMediaType(text=f"send `Content-Type: application/json`, not {request.content_type!a:.100}")
     raw = await read_raw_body(request)
     if fields:
@@ -46,7 +46,7 @@ async def read_raw_body(request: web.Request) -> bytes:
     try:
         raw = await request.read()
     except web.RequestPayloadError:
-        # Uncaught, it would be logged as a bug of ours and answered with 500, though the caller sent the bad bytes.
+        # Uncaught, it would be logged as a bug and answered with 500, though the caller sent bad bytes.
         raise web.HTTPBadRequest(text="the body cannot be unpacked: it is not what its headers say") from None
     request[RAW_BODY] = raw
     return raw

@@ -1,8 +1,7 @@
-"""`Idempotency-Key`: the same request again gets the same answer, and is not paid for again.
+"""`Idempotency-Key`: a repeated request gets the same answer, and is not charged again.
 
-A key belongs to its caller: it counts together with the path, the account and the keys for providers that the request shows.
-What was paid for, or may have been, is kept for a day. A repetition that comes while the first request is running waits for its
-answer.
+A key belongs to its caller: the path, the account and the keys for providers are part of its scope. Answers that were charged,
+or may have been, are stored for a day. A repetition that arrives while the first request is running waits for its answer.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ from fanout.store.idempotency import IdempotencyStore, RecentAnswers, StoredAnsw
 HEADER, REPLAYED = "Idempotency-Key", "Idempotent-Replayed"
 KEY_PATTERN = re.compile(r"[ -~]{1,255}")
 WRITE_TIMEOUT_S = 2.0
-"""Time that an answer waits to be on disk. After that it is sent all the same, and kept in memory too."""
+"""Longest wait of an answer for its write to disk. A slower write leaves it only in memory, and it is sent."""
 LONG_BODY_BYTES = 256 * 1024
-"""Bodies above it are hashed in a thread."""
+"""Size above which bodies are hashed in a thread."""
 EXTRA_WAIT_S = 60.0
 """Time beyond the longest deadline in which a repetition waits for the first request's answer."""
 BILLABLE = frozenset({"timeout", "malformed", "content_filter"})
-"""Kinds of failures that a provider may bill all the same. Its own errors and refusals are not billed."""
+"""Kinds of failures that a provider may bill nevertheless. Its own errors and refusals are not billed."""
 
 
 class SharedRun:
-    """A running request with a key, and everybody who waits for its answer."""
+    """A running request with a key, and all clients that wait for its answer."""
 
     def __init__(self, fingerprint: bytes) -> None:
         self.fingerprint = fingerprint
@@ -52,20 +51,20 @@ class SharedRun:
         self.recording: StreamRecording | None = None
         self.is_abandoned = False  # by its own client
         self.answer: StoredAnswer | None = None
-        """The answer once it is there, also one that is not kept for later."""
+        """The answer once it exists, even if it is not stored."""
         self.is_key_reused = False
-        """The key came with another body before."""
+        """The key was used with another body before."""
         self.collected = RequestOutcomes()
 
     def abandon(self) -> None:
-        """Go on without the run's own client, for the others who wait."""
+        """Continue without the run's own client, for the clients that still wait."""
         self.is_abandoned = True
         if self.recording:
             self.recording.is_abandoned = True
 
 
 class IdempotentRequests:
-    """Requests with a key: those that are running, and the answers to those that have ended."""
+    """Running requests with a key, and the answers to earlier ones."""
 
     def __init__(self, store: IdempotencyStore | None) -> None:
         self._store = store
@@ -75,7 +74,7 @@ class IdempotentRequests:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Cancel on exit what is still running."""
+        """Cancel on exit all requests that are still running."""
         try:
             yield
         finally:
@@ -96,7 +95,7 @@ class IdempotentRequests:
             if is_first:
                 return run.task.result()
             if run.task.cancelled() or isinstance(run.task.exception(), ConnectionError):
-                continue  # the first client left just as this one came, and its run was cancelled: make a new one
+                continue  # the first client disconnected at the same moment, which cancelled its run: start a new run
             run.task.result()
             if run.answer:
                 return _replay(run.answer)
@@ -112,7 +111,7 @@ class IdempotentRequests:
             self._tasks.discard(task)
             self._forget(scope, run)
             if not task.cancelled():
-                task.exception()  # marks it as seen: asyncio would log it when nobody has waited to the end
+                task.exception()  # marks the exception as retrieved, which asyncio would otherwise log
 
         run.task.add_done_callback(forget)
         return run
@@ -122,11 +121,11 @@ class IdempotentRequests:
             del self._running[scope]
 
     async def _wait(self, run: SharedRun, scope: bytes, *, is_first: bool, request: web.Request) -> None:
-        """Wait for the end of a run. If nobody is left who waits, cancel it, as the server cancels any abandoned request."""
+        """Wait for the end of a run. After the last client has left, cancel the run, like any abandoned request."""
         limit_s = request.app[DISPATCHER].settings.environment.max_timeout_s + EXTRA_WAIT_S
         run.waiters += 1
         try:
-            # `wait` and not `await`: when one client leaves, only its waiting is cancelled, and not the run of all the others.
+            # `wait`, not `await`: a client that disconnects cancels only its own wait, not the run of all clients.
             done, _ = await asyncio.wait({run.task}, timeout=None if is_first else limit_s)
             if not done:  # longer than any request may take
                 raise web.HTTPConflict(
@@ -136,19 +135,19 @@ class IdempotentRequests:
             run.waiters -= 1
             if not run.task.done():
                 if run.waiters == 0:
-                    self._forget(scope, run)  # before the task ends: a request that comes meanwhile starts a run of its own
+                    self._forget(scope, run)  # before the task ends, so that a request arriving now starts its own run
                     run.task.cancel()
                     await asyncio.wait({run.task})  # until its upstream sockets are closed
                 elif is_first:
                     run.abandon()
             collected = REQUEST_OUTCOMES.get()
             if collected and run.task.done():
-                # Handed over once: they belong into the log line of one request alone.
+                # Passed on once, because they belong in the log line of one request only.
                 collected.outcomes += run.collected.outcomes
                 run.collected.outcomes = []
 
     async def _find_or_run(self, request: web.Request, handler: Handler, scope: bytes, run: SharedRun) -> web.StreamResponse:
-        # Memory first: beside a database it holds just those answers that could not be written.
+        # Memory first: with a database, it holds only the answers that could not be written.
         if found := self._recent.find(scope) or (await self._store.find(scope) if self._store else None):
             if found.fingerprint != run.fingerprint:
                 run.is_key_reused = True
@@ -174,20 +173,20 @@ class IdempotentRequests:
             if isinstance(response, web.Response) and isinstance(response.body, bytes | bytearray):
                 await self._keep(scope, run, _make_answer(request, run, status, dict(response.headers), bytes(response.body)))
         finally:
-            # Here too, and not only in the request's middleware: its own client may have left.
+            # Here as well as in the request's middleware, because its own client may have disconnected.
             history.record_comparison(request, status, time.perf_counter() - began, run.collected)
         return response
 
     async def _keep(self, scope: bytes, run: SharedRun, answer: StoredAnswer) -> None:
-        run.answer = answer  # those who wait get it even if it is not kept
+        run.answer = answer  # waiting clients get the answer even if it is not stored
         if len(answer.body) > MAX_BYTES or not _is_worth_keeping(answer.status, run.collected.outcomes):
             return
         if self._store is None:
             self._recent.keep(scope, answer)
             return
         try:
-            # On disk before the last bytes leave, so that a crash loses no answer that was paid for and received; but a locked
-            # database may not hold the answer up for long.
+            # Stored before the last bytes are sent, so that a crash loses no answer that was charged and received; but a locked
+            # database must not delay the answer for long.
             async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await self._store.keep(scope, answer)
         except (StoreError, TimeoutError) as error:
@@ -201,7 +200,7 @@ IDEMPOTENCY = web.AppKey("idempotency", IdempotentRequests)
 async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer a request that has a key, or raise `RequestError` if it is malformed."""
     key = _parse_key(request)
-    # An upload is too large to be held in memory and hashed.
+    # A file is too large to be held in memory and hashed.
     if request.content_type.startswith("multipart/"):
         raise RequestError([Fault(HEADER, "is not accepted with a file upload: leave it out, or send JSON")])
     raw = await request_body.read_raw_body(request)
@@ -227,11 +226,11 @@ def _parse_key(request: web.Request) -> str:
 
 
 def _scope(request: web.Request, key: str) -> bytes:
-    # Another account or other keys of a provider make another caller: nobody receives another's answer.
+    # Account and provider keys identify the caller, who must never receive another caller's answer.
     providers = request.app[DISPATCHER].settings.providers.values()
     # Sorted, so that a restart with providers.json in another order finds the same answers.
     own = sorted({provider.row.key_header for provider in providers if provider.row.key_header})
-    # By account and not by key where there are keys, so that a key can be exchanged between a request and its repetition.
+    # With keys by account, not by key, so that a key can be replaced between a request and its repetition.
     account = auth.find_account(request)
     caller = ("Authorization", "x-api-key", auth.ACCOUNT_HEADER) if account is None else ()
     shown = (f"{name}: {request.headers.get(name, '')}" for name in (*caller, *own))
@@ -245,14 +244,14 @@ def _digest(data: bytes) -> bytes:
 def _make_answer(request: web.Request, run: SharedRun, status: int, headers: dict[str, str], body: bytes) -> StoredAnswer:
     if comparison := request.get(COMPARISON):
         headers = {**headers, "x-comparison-id": comparison.id}
-    kept = {name: value for name, value in headers.items() if name != "Content-Length"}  # which aiohttp sets anew
+    kept = {name: value for name, value in headers.items() if name != "Content-Length"}  # aiohttp computes it again
     return StoredAnswer(run.fingerprint, status, kept, body, time.time())
 
 
 def _is_worth_keeping(status: int, outcomes: list[Outcome]) -> bool:
-    # Only what was paid for, or may have been: a repetition after a failure that cost nothing should call again.
+    # Only answers that were charged, or may have been: after a failure without cost, a repetition should call again.
     if not outcomes:
-        return 200 <= status < 300  # no model was called, but something was done, such as a job created
+        return 200 <= status < 300  # no model was called, but the request had an effect, such as a new job
     return any(
         isinstance(result := outcome.result, Completion)
         or (outcome.timing.attempts > 0 and (result.kind in BILLABLE or bool(result.partial)))

@@ -73,7 +73,7 @@ async def create_batch(request: web.Request) -> web.StreamResponse:
     await request.app[BATCH_STORE].create(
         BatchRow(batch_id, time.time(), auth.choose_account(request) or "", body.model_dump_json(exclude_none=True))
     )
-    # Its input is validated in the background, as OpenAI does it: a large file takes longer than a client waits.
+    # Validated in the background, as at OpenAI, because a large file takes longer than clients wait.
     request.app[BATCH_WORKER].notify()
     return await _respond_batch(request, batch_id)
 
@@ -107,7 +107,7 @@ async def cancel_batch(request: web.Request) -> web.StreamResponse:
     if batch.settled is not None or (progress and progress.job.state in ENDED_STATES):
         status = render_batch(batch, progress)["status"]
         raise RequestError([Fault("batch_id", f"batch `{batch.id}` is {status}: it can no longer be cancelled", "wrong_state")])
-    # Written before the job is cancelled: if the process dies in between, the worker of the next one cancels it.
+    # Written before the job is cancelled: if this process dies in between, the next process's worker cancels the job.
     if batch.cancelling is None:
         await request.app[BATCH_STORE].update(batch.id, {"cancelling": time.time()})
     if progress and progress.job.state != "loading":  # a job that is still being created is cancelled by the worker
@@ -117,7 +117,7 @@ async def cancel_batch(request: web.Request) -> web.StreamResponse:
 
 
 async def find_own_batch(request: web.Request, batch_id: str | None = None, param: str = "batch_id") -> BatchRow:
-    """Return a batch, by default the one in the path; raise `RequestError` if the caller's account has none of that id."""
+    """Return a batch, by default the one in the path; raise `RequestError` if the caller's account has no such batch."""
     id_ = request.match_info["batch_id"] if batch_id is None else batch_id
     row = await request.app[BATCH_STORE].find(id_)
     if row is None or auth.find_account(request) not in (None, row.account_id):
@@ -131,7 +131,7 @@ async def _respond_batch(request: web.Request, batch_id: str) -> web.Response:
 
 
 async def _read_progress(manager: JobManager, batch_id: str) -> Progress | None:
-    with suppress(RequestError):  # it has no job before its input is validated
+    with suppress(RequestError):  # a batch has no job before its input is validated
         return await manager.read_progress(batch_id)
     return None
 

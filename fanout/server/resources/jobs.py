@@ -1,4 +1,4 @@
-"""`/v1/jobs`: rows of prompts × models in one request; their progress, and what can be done to them."""
+"""`/v1/jobs`: rows of prompts × models in one request, with progress, cancellation, resumption and retries."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ async def create_job(request: web.Request) -> web.StreamResponse:
     if body.fork_of is not None:
         return await _fork_job(request, body.fork_of, body.to_changes())
     manager = request.app[JOB_MANAGER]
-    # In a thread: the packages of some scorers take long to import.
+    # In a thread, because the packages of some scorers are slow to import.
     scorers = await asyncio.to_thread(parse_scorers, body.scorers or (), allow_functions=False)
     rows, source, typed = await _open_input(request, body)
     spec = body.to_spec(source, [to_declaration(scorer) for scorer in scorers], typed=typed)
     try:
-        if body.dry_run:  # the rows are checked as for a real job, so that an estimate is not of a job that would be refused
+        if body.dry_run:  # after the same checks as a real job, so that no estimate is given for a job that would be refused
             return json_response(
                 render_estimate(await manager.estimate(spec, rows), request.app[DISPATCHER].settings.providers)
             )
@@ -64,7 +64,7 @@ async def create_job(request: web.Request) -> web.StreamResponse:
         job = await manager.create(spec, rows, account_id=account_id)
     except RequestError as error:
         raise RequestError([_locate(fault, body) for fault in error.faults]) from None
-    manager.supervisor.notify()  # else the job would start with the next poll
+    manager.supervisor.notify()  # otherwise the job would start only with the next poll
     return await _respond_with_location(request, job.id)
 
 
@@ -116,7 +116,7 @@ async def cancel_job(request: web.Request) -> web.StreamResponse:
     job = await find_own_job(request)
     if job.state in ("done", "expired"):
         raise RequestError([Fault("job_id", f"job `{job.id}` is {job.state}: there is nothing to cancel", "wrong_state")])
-    # First, so that its batch, if it is one's, shows `cancelling` even if the process dies before the next line.
+    # First, so that the job's batch, if any, shows `cancelling` even if the process dies before the next line.
     await request.app[BATCH_STORE].update(job.id, {"cancelling": time.time()})
     return json_response(render_job(await request.app[JOB_MANAGER].cancel(job.id)))
 
@@ -127,7 +127,7 @@ async def resume_job(request: web.Request) -> web.StreamResponse:
     body, job_id = await read_body(request, ResumeBody), (await find_own_job(request)).id
     if body.fork:
         return await _fork_job(request, job_id, body.to_changes())
-    # The job first: a batch that is reopened while its job still has ended would be settled again at once.
+    # The job first: a batch reopened while its job is still ended would be settled again at once.
     await request.app[JOB_MANAGER].resume(job_id, **body.to_changes())
     await _reopen_batch(request, job_id)
     return await _respond_job(request, job_id)
@@ -143,7 +143,7 @@ async def retry_job(request: web.Request) -> web.StreamResponse:
 
 
 async def _reopen_batch(request: web.Request, job_id: str) -> None:
-    # A batch whose job goes on has no end any more: the worker settles it again. Other jobs have none, and nothing changes.
+    # The batch of a resumed job has not ended; the worker settles it again. Jobs without a batch are not affected.
     await request.app[BATCH_STORE].update(
         job_id, {"settled": None, "cancelling": None, "output_file": None, "error_file": None}
     )

@@ -25,7 +25,7 @@ STATUSES: Mapping[str, int] = {
     "wrong_state": 409,
     "changed": 409,
 }
-"""Status by the first fault's kind; for every other kind it is 400."""
+"""HTTP status by the first fault's kind; 400 for every other kind."""
 
 
 def needs_store(handler: Handler) -> Handler:
@@ -34,7 +34,7 @@ def needs_store(handler: Handler) -> Handler:
     @wraps(handler)
     async def respond(request: web.Request) -> web.StreamResponse:
         if JOB_MANAGER not in request.app:
-            # Before the body is read: an upload of gigabytes should not be received in vain.
+            # Before the body is read, so that no upload of gigabytes is received in vain.
             return store_off_response(request, "nothing is kept here, so no files and jobs")
         try:
             return await handler(request)
@@ -47,25 +47,25 @@ def needs_store(handler: Handler) -> Handler:
 
 
 async def find_own_job(request: web.Request, job_id: str | None = None) -> Job:
-    """Return a job, by default the one in the path; raise `RequestError` if the caller's account has none of that id."""
+    """Return a job, by default the one in the path; raise `RequestError` if the caller's account has no such item."""
     manager, id_ = request.app[JOB_MANAGER], request.match_info["job_id"] if job_id is None else job_id
     return await manager.find_job(id_, auth.find_account(request))
 
 
 async def find_own_file(request: web.Request, file_id: str, param: str = "file_id") -> FileRow:
-    """Return the file that the field `param` names; raise `RequestError` if the caller's account has none of that id."""
+    """Return the file that the field `param` names; raise `RequestError` if the caller's account has no such item."""
     return await find_file(request.app[FILE_STORE], file_id, param, auth.find_account(request))
 
 
 def store_off_response(request: web.Request, sentence: str) -> web.Response:
-    """Return the answer where there is no store; a retry cannot help."""
+    """Return the error answer for a server without a store, where a retry cannot help."""
     message, headers = f"{sentence}: FANOUT_STORE is `off`", {"x-should-retry": "false"}
     return error_response(request, render_error(503, message, type_="configuration_error", code="store_off", headers=headers))
 
 
 def store_failed_response(request: web.Request, error: StoreError, event: str, sentence: str) -> web.Response:
-    """Log why the store failed, and return the answer."""
-    # The reason goes into the log alone: it may hold names of the database and its host.
+    """Log the reason of a store's failure, and return the error answer."""
+    # The reason is only logged, because it may name the database and its host.
     log.error(event, database=request.app[STORE].name, reason=str(error))
     message = f"{sentence}; the log has the details"
     return error_response(request, render_error(503, message, type_="server_error", code="store_unavailable"))
@@ -80,7 +80,7 @@ async def respond_download(
         headers={
             "Content-Type": content_type,
             "Content-Disposition": f'attachment; filename="{name}"',
-            # Or a browser that guesses types might run an uploaded file as a page of this origin.
+            # A browser that guesses types could otherwise run an uploaded file as a page of this origin.
             "X-Content-Type-Options": "nosniff",
         }
     )
@@ -88,7 +88,7 @@ async def respond_download(
         response.content_length = size
     await response.prepare(request)
     async for piece in pieces:
-        if piece:  # an empty one would be the end of a chunked body
+        if piece:  # an empty piece would end a chunked body
             await response.write(piece)
     await response.write_eof()
     return response

@@ -25,7 +25,7 @@ PLAIN_ENCODINGS = ("", "identity", "binary", "8bit", "7bit")
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that has been taken in, and the other fields of its form; without a lifetime it never expires."""
+    """A stored file, and the other fields of its form; without a lifetime the file never expires."""
 
     filename: str
     size: int
@@ -34,15 +34,15 @@ class Upload:
 
 
 class UploadTooLargeError(Exception):
-    """An upload is larger than it may be."""
+    """An upload exceeds the size limit."""
 
 
 async def receive_upload(request: web.Request, files: FileStore, file_id: str, max_bytes: int) -> Upload:
-    """Read the form of an upload and store its file. No more than a piece of it is held in memory.
+    """Read the form of an upload and store its file. Only one piece of the file is held in memory.
 
     Raises:
         UploadTooLargeError: the file is larger than `max_bytes`.
-        RequestError: with every wrong field.
+        RequestError: names every wrong field.
     """
     form = _Form(files, file_id, max_bytes)
     try:
@@ -54,7 +54,7 @@ async def receive_upload(request: web.Request, files: FileStore, file_id: str, m
             if not await form.read_part(part):
                 break
     except (ValueError, AssertionError, HttpProcessingError, web.RequestPayloadError) as error:
-        # aiohttp raises all of these over a malformed frame; the last line of its message says what is wrong.
+        # aiohttp raises all of these for a malformed frame; the last line of its message has the reason.
         reason = str(error).strip().rpartition("\n")[2].strip() or "it is broken off"
         raise RequestError([Fault("", f"the body is no multipart form: {reason[:100]}", "invalid_body")]) from None
     return form.finish()
@@ -82,19 +82,19 @@ class _Form:
             return True
         if name in FIELDS and name not in self._fields:
             self._fields[name] = (await part.read_chunk(MAX_FIELD_BYTES)).decode(errors="replace").strip()
-            await part.release()  # past what is too long, to the next part
+            await part.release()  # skips the rest of an overlong field
             return True
         hint = did_you_mean(name, FIELDS) or f"; known: {', '.join(FIELDS)}"
         reason = "stands twice" if name in FIELDS else f"unknown field `{name[:64]}`{hint}"
         self.faults.append(Fault(name[:64], reason, "unknown_parameter"))
-        return False  # whatever it holds is not read
+        return False  # an unknown part may be of any size, so it is not read
 
     async def _read_file(self, part: BodyPartReader, filename: str) -> bool:
         self._filename = filename[-MAX_NAME_CHARS:]
         if encoding := _find_encoding(part):
             self.faults.append(Fault("file", f"is encoded as `{encoding[:32]}`: send it as it is"))
             return False
-        # Stored before the other fields are known: they may follow the file, which is too large to wait in memory.
+        # Stored before the other fields are known, which may follow the file: it is too large to wait in memory.
         self._size = await self._store(part)
         return True
 
@@ -102,11 +102,11 @@ class _Form:
         waiting, number, size = bytearray(), 0, 0
         while chunk := await part.read_chunk(PART_BYTES):
             size += len(chunk)
-            if size > self._max_bytes:  # counted as it comes: the announced length may be missing, or a lie
+            if size > self._max_bytes:  # counted on arrival, because the announced length may be missing or wrong
                 raise UploadTooLargeError
             waiting += chunk
             while len(waiting) >= PART_BYTES:
-                # Parts of one size: a reader finds the part of an offset by division.
+                # Parts of equal size, so that a reader finds the part of an offset by division.
                 await self._files.add_part(self._file_id, number, bytes(waiting[:PART_BYTES]))
                 del waiting[:PART_BYTES]
                 number += 1
