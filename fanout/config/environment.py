@@ -52,8 +52,8 @@ class Environment(BaseModel):
     """Longest `timeout_s` of a request"""
     max_calls: int = Field(256, ge=1, le=4096)
     """Maximum number of upstream calls of a request"""
-    max_body_bytes: int = Field(4 * 2**20, ge=1024)
-    """Largest request body"""
+    max_body_bytes: int = Field(32 * 2**20, ge=1024)
+    """Largest request body, unpacked"""
     max_file_bytes: int = Field(200 * 10**6, ge=1024)
     """Largest file that may be uploaded as the input of a job"""
     max_job_bytes: int = Field(4 * 2**30, ge=1024)
@@ -64,6 +64,8 @@ class Environment(BaseModel):
     """`off`: no image is fetched from its address for a provider that takes only bytes; callers send them as data: URLs"""
     max_in_flight: int | None = Field(None, ge=1)
     """Maximum number of simultaneous upstream calls to all providers; unset: as the limit on open files allows"""
+    max_connections: int | None = Field(None, ge=1)
+    """Maximum number of simultaneous connections of callers; unset: as the limit on open files allows"""
     max_waiting: int = Field(20_000, ge=1)
     """Maximum number of calls that wait for the limits of an account"""
     grace_s: float = Field(10, ge=0, le=MAX_TIMEOUT_S)

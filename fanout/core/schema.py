@@ -34,6 +34,8 @@ FailureKind = Literal[
     "cancelled",
     "internal",
 ]
+NO_FILES_CODE = "too_many_open_files"
+"""Code of a failure that is Fanout's own: its process may open no more files."""
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "function_call"]
 
 

@@ -23,6 +23,7 @@ from fanout.observability.account_health import RecentCalls
 from fanout.observability.logs import log
 from fanout.observability.metrics import Metrics
 from fanout.requests.openai.batch_lines import LineRequestBuilder
+from fanout.server.connections import WAIT_LIMITS, BoundedRunner, WaitLimits, count_connections, log_accept_errors
 from fanout.server.dialects.openai.batch_files import measure_files
 from fanout.server.endpoints import ENDPOINTS
 from fanout.server.lifecycle import (
@@ -38,6 +39,7 @@ from fanout.server.lifecycle import (
     Lifecycle,
 )
 from fanout.server.middleware import auth, history, idempotency, request, request_log
+from fanout.server.middleware.wrong_keys import WRONG_KEYS, WrongKeys
 from fanout.server.openapi.pages import PAGES, make_pages
 from fanout.server.paths import TolerantRouter
 from fanout.server.resources import providers
@@ -53,20 +55,18 @@ CONNECTION_GRACE_S = 0.5
 """Time that aiohttp waits, twice, for connections that nobody reads."""
 
 
-def create_app(settings: Settings) -> web.Application:
+def create_app(settings: Settings, wait_limits: WaitLimits | None = None) -> web.Application:
     """Return the application, which opens what it needs at startup and closes it at cleanup."""
     with warnings.catch_warnings():
         # Deprecated without a successor: no other hook of aiohttp's sees a path before it is matched.
         warnings.simplefilter("ignore", DeprecationWarning)
-        app = web.Application(
-            router=TolerantRouter(),
-            middlewares=[request.handle_request],
-            client_max_size=settings.environment.max_body_bytes,
-        )
+        app = web.Application(router=TolerantRouter(), middlewares=[request.handle_request])
     app[SETTINGS] = settings
     app[METRICS] = Metrics()
     app[providers.ACCOUNT_HEALTH] = RecentCalls()
     app[LIFECYCLE] = Lifecycle()
+    app[WAIT_LIMITS] = wait_limits or WaitLimits()
+    app[WRONG_KEYS] = WrongKeys()
     # The store opens first and closes last, so that it counts calls that end while the dispatcher closes.
     app.cleanup_ctx.extend([_run_store, _run_dispatcher, _run_jobs])
     app.on_response_prepare.append(request.add_headers)
@@ -134,14 +134,25 @@ async def send_continue(request: web.Request) -> None:
 
 
 def check_access(settings: Settings, host: str) -> None:
-    """Refuse to serve other machines while no keys are configured.
+    """Refuse to serve other machines, or every web page, while no keys are configured.
 
     Raises:
-        ConfigError: `host` is not loopback, and no key is configured.
+        ConfigError: no key is configured, and `host` is not loopback or every origin may call.
     """
-    if not settings.environment.api_keys and not auth.is_loopback(host):
+    if settings.environment.api_keys:
+        return
+    if "*" in settings.environment.cors_origins:
+        sentence = "is `*` without FANOUT_API_KEYS: any web page could spend your keys; set keys, or name the origins"
+        raise ConfigError("environment", [Fault("FANOUT_CORS_ORIGINS", sentence)])
+    if not auth.is_loopback(host):
         sentence = f"is not set: on `{host}` other machines could spend your keys; set it, or listen on 127.0.0.1"
         raise ConfigError("environment", [Fault("FANOUT_API_KEYS", sentence)])
+
+
+def make_runner(app: web.Application, shutdown_timeout_s: float) -> web.AppRunner:
+    """Return what runs the application, with our limits on connections."""
+    max_connections = count_connections(app[SETTINGS].environment.max_connections)
+    return BoundedRunner(app, max_connections, shutdown_timeout=shutdown_timeout_s)
 
 
 async def serve(settings: Settings, host: str, port: int, on_started: Callable[[str], None]) -> None:
@@ -160,10 +171,10 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
     check_access(settings, host)
     raise_file_limit()
     app = create_app(settings)
-    # handler_cancellation: a client that leaves cancels its handler, and with it every upstream call.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=CONNECTION_GRACE_S)
+    runner = make_runner(app, CONNECTION_GRACE_S)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    log_accept_errors(loop)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` leaves SIGHUP
             loop.add_signal_handler(number, stop.set)

@@ -1,19 +1,32 @@
-"""Reading a request's body."""
+"""Reading a request's body: unpacked step by step, within a bound on its size and a pace that its sender must keep."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import time
+import zlib
+from collections.abc import Awaitable, Iterator, Mapping
 from typing import TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
 
 from fanout.requests.bodies import replace_fields, validate_body
+from fanout.server.connections import WAIT_LIMITS
 from fanout.server.lifecycle import DISPATCHER
 
 Body = TypeVar("Body", bound=BaseModel)
+Received = TypeVar("Received")
 RAW_BODY = web.RequestKey("raw_body", bytes)
-"""The body as it came, once it has been read."""
+"""The body, unpacked, once it has been read."""
+PLAIN_ENCODINGS = ("", "identity")
+ENCODINGS = ("gzip", "x-gzip", "deflate")
+UNPACK_STEP_BYTES = 64 * 1024
+"""Unpacked at once, in some 0.2 ms."""
+MAX_TURN_S = 0.0005
+"""Time of unpacking after which other requests get a turn."""
+MIN_BYTES_PER_S = 4096
+"""Slowest pace of a body, once its `WaitLimits.body_s` are used up."""
 
 
 async def read_body(request: web.Request, model: type[Body], fields: Mapping[str, str] | None = None) -> Body:
@@ -27,7 +40,8 @@ async def read_body(request: web.Request, model: type[Body], fields: Mapping[str
     Raises:
         RequestError: names every wrong field.
         HTTPBadRequest: the body cannot be unpacked.
-        HTTPUnsupportedMediaType: the body is not declared as JSON.
+        HTTPRequestTimeout: the body comes too slowly.
+        HTTPUnsupportedMediaType: the body is not declared as JSON, or encoded in an unknown way.
         HTTPRequestEntityTooLarge: the body is larger than the server accepts.
     """
     if request.content_type != "application/json":
@@ -42,11 +56,93 @@ async def read_body(request: web.Request, model: type[Body], fields: Mapping[str
 
 
 async def read_raw_body(request: web.Request) -> bytes:
-    """Read the body as it came, and keep it on the request for the history; for what it raises see `read_body`."""
-    try:
-        raw = await request.read()
-    except web.RequestPayloadError:
-        # Uncaught, it would be logged as a bug and answered with 500, though the caller sent bad bytes.
-        raise web.HTTPBadRequest(text="the body cannot be unpacked: it is not what its headers say") from None
-    request[RAW_BODY] = raw
-    return raw
+    """Read the body, once, and keep it on the request for the history; for what it raises see `read_body`."""
+    if RAW_BODY not in request:
+        try:
+            request[RAW_BODY] = await _receive(request)
+        except (web.RequestPayloadError, zlib.error):
+            # Uncaught, it would be logged as a bug of ours and answered with 500, though the caller sent the bad bytes.
+            raise web.HTTPBadRequest(text="the body cannot be unpacked: it is not what its headers say") from None
+    return request[RAW_BODY]
+
+
+def check_encoding(request: web.Request, *, allowed: tuple[str, ...] = ENCODINGS) -> str:
+    """Return the encoding of a body, empty for none; raise `HTTPUnsupportedMediaType` unless it is allowed."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in PLAIN_ENCODINGS:
+        return ""
+    if encoding not in allowed:
+        named = ", ".join(f"`{name}`" for name in (*allowed, "identity"))
+        sentence = f"`Content-Encoding: {encoding!a:.40}` is not accepted; accepted: {named}"
+        raise web.HTTPUnsupportedMediaType(text=sentence, headers={"Accept-Encoding": ", ".join(allowed) or "identity"})
+    return encoding
+
+
+async def _receive(request: web.Request) -> bytes:
+    max_bytes = request.app[DISPATCHER].settings.environment.max_body_bytes
+    encoding = check_encoding(request)
+    unpacker = Unpacker(encoding) if encoding else None
+    pace, body, began = BodyPace(request), bytearray(), time.perf_counter()
+    if (request.content_length or 0) > max_bytes:
+        raise web.HTTPRequestEntityTooLarge(max_bytes, request.content_length or 0)
+    while chunk := await pace.wait(request.content.readany()):
+        for piece in unpacker.unpack(chunk) if unpacker else (chunk,):
+            body += piece
+            # Checked at each step: a few bytes can unpack to any number of them.
+            if len(body) > max_bytes:
+                raise web.HTTPRequestEntityTooLarge(max_bytes, len(body))
+            if time.perf_counter() - began > MAX_TURN_S:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+        began = time.perf_counter()
+    if unpacker:
+        unpacker.finish()
+    return bytes(body)
+
+
+class BodyPace:
+    """Time that the sender of a body has left."""
+
+    def __init__(self, request: web.Request) -> None:
+        self._limit_s = self._left_s = request.app[WAIT_LIMITS].body_s
+
+    async def wait(self, piece: Awaitable[Received]) -> Received:
+        """Wait for a piece of the body; raise `HTTPRequestTimeout` if its sender has used up the time."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._left_s):
+                received = await piece
+        except TimeoutError:
+            allowed = f"{self._limit_s:g} s, and a second more for every {MIN_BYTES_PER_S} bytes"
+            raise web.HTTPRequestTimeout(text=f"the body comes too slowly; allowed: {allowed}") from None
+        # Our own work between two pieces takes nothing of the sender's time.
+        self._left_s -= time.monotonic() - began
+        if isinstance(received, bytes | bytearray):
+            self._left_s += len(received) / MIN_BYTES_PER_S
+        return received
+
+
+class Unpacker:
+    """A packed body, unpacked in steps of at most `UNPACK_STEP_BYTES`. Its methods raise `zlib.error` for a malformed one."""
+
+    def __init__(self, encoding: str) -> None:
+        self._is_deflate = encoding == "deflate"
+        self._zlib = None if self._is_deflate else zlib.decompressobj(zlib.MAX_WBITS | 16)
+
+    def unpack(self, data: bytes) -> Iterator[bytes]:
+        """Yield what some packed bytes unpack to."""
+        if self._zlib is None:
+            # Some clients send `deflate` without the frame that RFC 9110 §8.4.1.2 asks for.
+            has_frame = data[0] & 0x0F == zlib.DEFLATED
+            self._zlib = zlib.decompressobj(zlib.MAX_WBITS if has_frame else -zlib.MAX_WBITS)
+        while data:
+            yield self._zlib.decompress(data, UNPACK_STEP_BYTES)
+            data = self._zlib.unconsumed_tail
+            # A second packed body behind the first: with millions of empty ones nothing would grow but the time.
+            if self._zlib.unused_data:
+                raise zlib.error("bytes follow the end")
+
+    def finish(self) -> None:
+        """Check that the packed body was whole."""
+        if self._zlib is not None and not self._zlib.eof:
+            raise zlib.error("it is cut off")

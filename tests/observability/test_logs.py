@@ -146,7 +146,7 @@ async def test_prompts_answers_and_keys_are_never_logged(program: ServerProcess)
         assert b"400" in await reader.readline()
         writer.close()
     await program.wait_for_event("request.answered", 10)
-    await program.wait_for_event("Error handling request from %s", 3)
+    await program.wait_for_event("request.malformed", 3)
     await program.wait_for_event("Task exception was never retrieved", 2)
     assert await program.stop() == 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from aiohttp import web
 
 from fanout.config.settings import load_settings
 from fanout.dispatch.dispatcher import Dispatcher
-from fanout.server.app import create_app
+from fanout.server.app import create_app, make_runner
+from fanout.server.connections import WaitLimits
 from fanout.server.lifecycle import DISPATCHER
 
 UP_KEY = "sk-upstream-0123456789abcdef"
@@ -37,15 +38,20 @@ class Server:
         return self.dispatcher.cap.used
 
 
+def serve(config: Path | None = None, **environ: str) -> AbstractAsyncContextManager[Server]:
+    """Serve with a providers.json (`None`: the shipped one) and these variables alone, as `fanout serve` does."""
+    return serve_with_limits(WaitLimits(), config, **environ)
+
+
 @asynccontextmanager
-async def serve(config: Path | None = None, **environ: str) -> AsyncGenerator[Server]:
-    """Serve with a providers.json (`None`: the shipped one) and these variables alone, as `fanout serve` does.
+async def serve_with_limits(limits: WaitLimits, config: Path | None = None, **environ: str) -> AsyncGenerator[Server]:
+    """Serve as `serve` does, with other limits on waiting.
 
     aiohttp's TestServer would not do: it cancels handlers whatever the settings of the runner.
     """
     nowhere = {"HOME": os.devnull, "XDG_CONFIG_HOME": os.devnull, "FANOUT_STORE": "off"}  # their files must not be touched
-    app = create_app(load_settings(config, {**nowhere, **environ}))
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+    app = create_app(load_settings(config, {**nowhere, **environ}), limits)
+    runner = make_runner(app, 1.0)
     thresholds = gc.get_threshold()
     try:
         await runner.setup()

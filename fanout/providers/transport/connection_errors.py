@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import ssl
 from typing import Self
@@ -10,11 +11,19 @@ from typing import Self
 import aiohttp
 
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Failure, FailureKind
+from fanout.core.schema import NO_FILES_CODE, Failure, FailureKind
 
 CONNECTION_ERRORS = (aiohttp.ClientError, OSError)
 """The exceptions that a connection may end with; timeouts are among them."""
 
+OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+NO_FILES = Failure(
+    "internal",
+    "Fanout has as many files and connections open as the system allows",
+    code=NO_FILES_CODE,
+    retry_after_s=1.0,
+    should_retry=True,
+)
 TLS_ERRORS = (aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError)
 # Subclasses stand before their bases.
 FAILURES: tuple[tuple[tuple[type[Exception], ...], FailureKind, str, str], ...] = (
@@ -43,9 +52,11 @@ def to_provider_error(name: str, error: Exception, connect_limit_s: float | None
         error: one of `CONNECTION_ERRORS`.
         connect_limit_s: the time that connecting was allowed to take.
     """
-    kind, code, sentence = next(row[1:] for row in FAILURES if isinstance(error, row[0]))
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     number = cause.errno if isinstance(cause, OSError) else None
+    if number in OUT_OF_FILES:
+        return ProviderError(NO_FILES)  # nothing is wrong with the provider
+    kind, code, sentence = next(row[1:] for row in FAILURES if isinstance(error, row[0]))
     reason = os.strerror(number) if number and number > 0 else "no reason given"
     message = sentence.format(name=name, reason=reason, limit_s=connect_limit_s)
     should_retry = False if code == "tls_error" else None  # a certificate does not change between two attempts

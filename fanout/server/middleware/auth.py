@@ -20,12 +20,24 @@ from fanout.server.paths import tidy_path
 
 KEY_HEADERS = ("x-api-key", "api-key")
 """Headers that may hold a key beside `Authorization`: Scale's and Azure's."""
+FORWARDING_HEADERS = (
+    *("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Server", "X-Real-IP"),
+    *("X-Client-IP", "X-Cluster-Client-IP", "True-Client-IP", "CF-Connecting-IP", "Fastly-Client-IP"),
+)
+"""Headers by which a proxy names its caller or itself.
+
+Source: RFC 7239, RFC 9110 §7.6.3, and those of nginx, Apache, Envoy, Cloudflare, Akamai and Fastly
+"""
 MAX_KEY_CHARS = 4096
 ACCOUNT_HEADER = "x-selected-account-id"
 ACCOUNT = web.RequestKey("account", str)
 """Account of the caller's key; absent if no keys are configured."""
 PUBLIC_PATHS = web.AppKey("public_paths", frozenset[str])
 """Paths of the endpoints that are served without a key, even while the server stops."""
+
+
+class WrongKeyError(web.HTTPUnauthorized):
+    """A request shows a key that nobody has."""
 
 
 def authenticate(request: web.Request, allowed: Sequence[ApiKey]) -> None:
@@ -46,7 +58,7 @@ def authenticate(request: web.Request, allowed: Sequence[ApiKey]) -> None:
     # All keys are compared, even after a match: the time this takes must not tell which key was nearly right.
     matches = [known for known in allowed if _is_equal(key, known.secret.get_secret_value())]
     if not matches:
-        raise web.HTTPUnauthorized(text="this key is not known here")
+        raise WrongKeyError(text="this key is not known here")
     request[ACCOUNT] = matches[0].account
     logs.account.set(matches[0].account)
     choose_account(request)  # an account in the header must match the key, on every endpoint
@@ -58,10 +70,14 @@ def is_public(request: web.Request) -> bool:
 
 
 def check_host(request: web.Request) -> None:
-    """Refuse a `Host` that is not this machine, with `HTTPForbidden`.
+    """Refuse a `Host` that is not this machine, and what a proxy has passed on, with `HTTPForbidden`.
 
     Source: DNS rebinding, https://owasp.org/www-community/attacks/DNS_Rebinding
     """
+    # A proxy may send its upstream's name, this machine's, as `Host`, whoever has called it.
+    if passed_on := next((name for name in FORWARDING_HEADERS if name in request.headers), None):
+        sentence = f"a proxy has passed this request on (`{passed_on}`); set FANOUT_API_KEYS to be called by other machines"
+        raise web.HTTPForbidden(text=sentence)
     # Without keys, any web page whose name resolves here could call, and spend the operator's money.
     host = request.headers.get("Host", "")
     if not _is_own(host):

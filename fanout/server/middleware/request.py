@@ -14,25 +14,31 @@ from fanout.observability import logs
 from fanout.observability.logs import log
 from fanout.rendering.errors import render_error, render_faults
 from fanout.rendering.history import CLIENT_LEFT
+from fanout.server.connections import SAFE_HEADERS
 from fanout.server.lifecycle import DISPATCHER, LIFECYCLE, REQUEST_ID
 from fanout.server.middleware import auth, compression, cors, history, idempotency
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
 from fanout.server.middleware.request_log import log_request
+from fanout.server.middleware.wrong_keys import WRONG_KEYS
 from fanout.server.openapi.endpoint import Handler
 from fanout.server.responses import error_response, is_scale_path
 
 STARTED_RESPONSE = web.RequestKey("started_response", web.StreamResponse)
 """The response whose head has been sent: no other response can follow."""
 REQUEST_ID_PATTERN = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+KEPT_HEADERS = ("Accept-Encoding", "Allow", "Connection", "Retry-After")
+"""Headers that an exception may add to the answer."""
 CODES = {
     400: "invalid_body",
     401: "invalid_api_key",
     403: "forbidden",
     404: "unknown_path",
     405: "method_not_allowed",
+    408: "request_timeout",
     409: "request_under_way",
     413: "body_too_large",
     415: "unsupported_media_type",
+    429: "too_many_wrong_keys",
     503: "server_stopping",
 }
 
@@ -76,8 +82,16 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
             return preflight
         has_key = request.method == "POST" and idempotency.HEADER in request.headers
         return await (idempotency.respond(request, handler) if has_key else handler(request))
+    except _HeadAnsweredError as answered:
+        return answered.response
     except RequestError as error:
         return error_response(request, render_faults(error.faults, 422 if is_scale_path(request) else 400))
+    except auth.WrongKeyError as error:
+        try:
+            await request.app[WRONG_KEYS].slow(request.remote)
+        except web.HTTPTooManyRequests as refusal:
+            return _respond_http_error(request, refusal)
+        return _respond_http_error(request, error)
     except web.HTTPException as error:
         return _respond_http_error(request, error)
     except Exception as error:
@@ -89,6 +103,14 @@ async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse
         message, headers = "Fanout failed here; its log has the details", {"x-should-retry": "false"}
         reply = render_error(500, message, type_="server_error", code="internal_error", headers=headers)
         return error_response(request, reply)
+
+
+class _HeadAnsweredError(Exception):
+    """The answer to a `HEAD` is known: the head that a stream would have had."""
+
+    def __init__(self, stream: web.StreamResponse) -> None:
+        self.response = web.Response(status=stream.status, headers=stream.headers)
+        super().__init__()
 
 
 def _has_left(request: web.Request) -> bool:
@@ -111,8 +133,15 @@ def _check_access(request: web.Request) -> web.Response | None:
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Add the headers that every response has, streams too. A signal handler: `on_response_prepare`."""
+    if request.method == "HEAD" and not isinstance(response, web.Response):
+        # A stream: its bytes would be read as the beginning of the connection's next answer.
+        raise _HeadAnsweredError(response)
     request[STARTED_RESPONSE] = response
-    response.headers["Server"] = "fanout"
+    response.headers.update(SAFE_HEADERS)
+    if not request.content.is_eof():
+        # The rest of the body is on its way and will not be read: whatever follows on this connection would be lost.
+        response.force_close()
+        response.headers["Connection"] = "close"
     response.headers["x-request-id"] = request.get(REQUEST_ID) or "-"
     if comparison := request.get(COMPARISON):
         response.headers["x-comparison-id"] = comparison.id
@@ -121,7 +150,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 
 def _respond_http_error(request: web.Request, error: web.HTTPException) -> web.Response:
     kind = "server_error" if error.status >= 500 else "invalid_request_error"
-    headers = {name: error.headers[name] for name in ("Allow", "Retry-After", "Connection") if name in error.headers}
+    headers = {name: error.headers[name] for name in KEPT_HEADERS if name in error.headers}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     reply = render_error(error.status, _explain(request, error), type_=kind, code=CODES.get(error.status), headers=headers)

@@ -101,20 +101,29 @@ Answers = dict[int, StatusAnswer]
 
 ACCESS: Answers = {
     401: StatusAnswer("The key is missing or unknown.", headers=("WWW-Authenticate",)),
-    403: StatusAnswer("No keys are configured: only this machine may call, by a loopback address or `localhost`."),
+    403: StatusAnswer(
+        "No keys are configured: only this machine may call, by a loopback address or `localhost` and through no proxy. "
+        "Or the account that is named is not the key's."
+    ),
+    429: StatusAnswer("Too many wrong keys have come from this address.", headers=("Retry-After",)),
 }
 BROKEN: Answers = {500: StatusAnswer("Fanout itself failed; its log has the details.", headers=("x-should-retry",))}
 STOPPING: Answers = {503: StatusAnswer("The server is stopping.", headers=("Retry-After",))}
 BODY: Answers = {
+    408: StatusAnswer("The body comes too slowly."),
     413: StatusAnswer("The body is larger than FANOUT_MAX_BODY_BYTES."),
-    415: StatusAnswer("The body is not declared as `application/json`."),
+    415: StatusAnswer("The body is not declared as `application/json`, or its `Content-Encoding` is not accepted."),
 }
 ALL_FAILED: Answers = {
     402: StatusAnswer("Every call failed: a provider's quota is used up.", headers=("x-should-retry",)),
     404: StatusAnswer(
         "Every call failed: no model has that name, or its vendor has shut it down.", headers=("x-should-retry",)
     ),
-    429: StatusAnswer("Every call failed: a provider's limit, or one set here, is reached.", headers=("Retry-After",)),
+    429: StatusAnswer(
+        "Every call failed: a provider's limit, or one set here, is reached. Or too many wrong keys have come from this "
+        "address.",
+        headers=("Retry-After",),
+    ),
     502: StatusAnswer(
         "Every call failed, for different reasons or through a provider's fault: see `details`.", headers=("x-should-retry",)
     ),

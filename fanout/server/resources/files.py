@@ -23,6 +23,7 @@ from fanout.server.dialects.openai import batch_files
 from fanout.server.lifecycle import DISPATCHER, FILE_STORE, JOB_MANAGER, JOB_STORE
 from fanout.server.middleware import auth
 from fanout.server.openapi.endpoint import INVALID_PARAMETERS, JSON, Endpoint, StatusAnswer, list_store_answers
+from fanout.server.request_body import check_encoding
 from fanout.server.resources.listing import (
     ListQuery,
     page_response,
@@ -58,6 +59,7 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
         raise web.HTTPUnsupportedMediaType(
             text=f"send `Content-Type: multipart/form-data` with a `file` and `purpose`, not {request.content_type!a:.100}"
         )
+    check_encoding(request, allowed=())
     max_bytes = request.app[DISPATCHER].settings.environment.max_file_bytes
     # By its announced length, before anything is received; a length that is not announced is counted while it comes.
     if (request.content_length or 0) > max_bytes + MAX_FORM_BYTES:
@@ -181,7 +183,8 @@ ENDPOINTS = (
         answers={
             **list_store_answers(FileJson, "The file.", invalid="Wrong fields, all of them named in `details`."),
             413: StatusAnswer("The file is larger than FANOUT_MAX_FILE_BYTES.", {JSON: ErrorAnswerJson}),
-            415: StatusAnswer("The body is not declared as `multipart/form-data`.", {JSON: ErrorAnswerJson}),
+            408: StatusAnswer("The body comes too slowly.", {JSON: ErrorAnswerJson}),
+            415: StatusAnswer("The body is not declared as `multipart/form-data`, or is encoded.", {JSON: ErrorAnswerJson}),
         },
     ),
     Endpoint(

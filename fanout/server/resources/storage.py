@@ -80,8 +80,6 @@ async def respond_download(
         headers={
             "Content-Type": content_type,
             "Content-Disposition": f'attachment; filename="{name}"',
-            # A browser that guesses types could otherwise run an uploaded file as a page of this origin.
-            "X-Content-Type-Options": "nosniff",
         }
     )
     if size is not None:

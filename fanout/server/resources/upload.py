@@ -11,6 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from fanout.core.errors import Fault, RequestError
 from fanout.core.suggestions import did_you_mean
+from fanout.server.request_body import BodyPace
 from fanout.store.files import PART_BYTES, FileStore
 
 PURPOSES = ("batch",)
@@ -44,10 +45,10 @@ async def receive_upload(request: web.Request, files: FileStore, file_id: str, m
         UploadTooLargeError: the file is larger than `max_bytes`.
         RequestError: names every wrong field.
     """
-    form = _Form(files, file_id, max_bytes)
+    form = _Form(files, file_id, max_bytes, BodyPace(request))
     try:
         reader = await request.multipart()
-        async for part in reader:
+        while (part := await form.pace.wait(reader.next())) is not None:
             if not isinstance(part, BodyPartReader):
                 form.faults.append(Fault("", "holds a multipart within the multipart"))
                 break
@@ -63,12 +64,13 @@ async def receive_upload(request: web.Request, files: FileStore, file_id: str, m
 class _Form:
     """The parts of a form, read one after the other."""
 
-    def __init__(self, files: FileStore, file_id: str, max_bytes: int) -> None:
+    def __init__(self, files: FileStore, file_id: str, max_bytes: int, pace: BodyPace) -> None:
         self._files, self._file_id, self._max_bytes = files, file_id, max_bytes
         self._filename = ""
         self._size: int | None = None
         self._fields: dict[str, str] = {}
         self.faults: list[Fault] = []
+        self.pace = pace
 
     async def read_part(self, part: BodyPartReader) -> bool:
         """Read a part. Return False if the rest of the form is not worth reading."""
@@ -78,11 +80,14 @@ class _Form:
         if name == "file":
             reason = "has no filename: send it as a file" if self._size is None else "stands twice"
             self.faults.append(Fault("file", reason))
-            await part.release()
-            return True
+            return False
         if name in FIELDS and name not in self._fields:
-            self._fields[name] = (await part.read_chunk(MAX_FIELD_BYTES)).decode(errors="replace").strip()
-            await part.release()  # skips the rest of an overlong field
+            value: bytes = await self.pace.wait(part.read_chunk(MAX_FIELD_BYTES))
+            self._fields[name] = value.decode(errors="replace").strip()
+            rest: bytes = await self.pace.wait(part.read_chunk(1))
+            if rest:
+                self.faults.append(Fault(name, f"has more than {MAX_FIELD_BYTES} bytes"))
+                return False
             return True
         hint = did_you_mean(name, FIELDS) or f"; known: {', '.join(FIELDS)}"
         reason = "stands twice" if name in FIELDS else f"unknown field `{name[:64]}`{hint}"
@@ -100,7 +105,7 @@ class _Form:
 
     async def _store(self, part: BodyPartReader) -> int:
         waiting, number, size = bytearray(), 0, 0
-        while chunk := await part.read_chunk(PART_BYTES):
+        while chunk := await self.pace.wait(part.read_chunk(PART_BYTES)):
             size += len(chunk)
             if size > self._max_bytes:  # counted on arrival, because the announced length may be missing or wrong
                 raise UploadTooLargeError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from fanout.config.settings import load_settings
 from fanout.core.errors import ConfigError
 from fanout.server.app import check_access
+from fanout.server.middleware.wrong_keys import DELAY_S, FREE_TRIES, MAX_ADDRESSES, MAX_HELD, WrongKeys
 from tests.support.builders.settings import write_providers_file
 from tests.support.client import Client, encode_request, parse_response
 from tests.support.server import UP_KEY, serve
@@ -261,3 +263,75 @@ async def test_a_key_that_no_header_can_carry_fails_its_entry_alone(guest_client
     assert code == 502
     assert body["error"]["code"] == "invalid_api_key"
     assert not upstream.requests
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP", "x-forwarded-host", "CF-Connecting-IP"])
+async def test_without_keys_what_a_proxy_has_passed_on_is_refused(client: Client, upstream: Upstream, name: str) -> None:
+    """A local proxy that sends its upstream's name as `Host` would open the server to whoever calls the proxy."""
+    for value in ("203.0.113.7", ""):
+        code, _, body = parse_response(await client.send_raw(encode_request(GOOD, headers=f"{name}: {value}\r\n")))
+        assert (code, body["error"]["code"]) == (403, "forbidden")
+        assert f"`{name}`".lower() in body["error"]["message"].lower()
+        assert "FANOUT_API_KEYS" in body["error"]["message"]
+    assert not upstream.requests
+
+
+async def test_with_keys_a_proxy_may_pass_requests_on(locked_client: Client) -> None:
+    headers = f"X-Forwarded-For: 203.0.113.7\r\nVia: 1.1 proxy\r\nx-api-key: {KEY}\r\n"
+    assert parse_response(await locked_client.send_raw(encode_request(GOOD, headers=headers)))[0] == 200
+
+
+def test_every_origin_may_call_only_where_keys_are_set() -> None:
+    check_access(load_settings(None, {"FANOUT_CORS_ORIGINS": "*", "FANOUT_API_KEYS": KEY}), "127.0.0.1")
+    check_access(load_settings(None, {"FANOUT_CORS_ORIGINS": "https://a.example"}), "127.0.0.1")
+
+    with pytest.raises(ConfigError, match=r"FANOUT_CORS_ORIGINS: is `\*` without FANOUT_API_KEYS"):
+        check_access(load_settings(None, {"FANOUT_CORS_ORIGINS": "https://a.example,*"}), "127.0.0.1")
+
+
+async def test_wrong_keys_are_slowed_and_right_ones_are_not(locked_client: Client) -> None:
+    wrong = {"x-api-key": "wrong-key-0123456789"}
+    began = time.monotonic()
+    assert [(await locked_client.complete(wrong, model="up/ok")).status for _ in range(FREE_TRIES)] == [401] * FREE_TRIES
+    assert time.monotonic() - began < DELAY_S
+
+    began = time.monotonic()
+    many = [asyncio.create_task(locked_client.complete(wrong, model="up/ok")) for _ in range(MAX_HELD + 6)]
+    await asyncio.sleep(DELAY_S / 4)
+    assert (await locked_client.complete({"x-api-key": KEY}, model="up/ok")).status == 200
+    assert (await locked_client.complete(model="up/ok")).status == 401, "no key is no wrong key"
+    assert time.monotonic() - began < DELAY_S
+    replies = await asyncio.gather(*many)
+
+    assert time.monotonic() - began >= DELAY_S
+    refused = [reply for reply in replies if reply.status == 429]
+    assert (len(refused), len(replies) - len(refused)) == (6, MAX_HELD)
+    assert {reply.error["code"] for reply in refused} == {"too_many_wrong_keys"}
+    assert {reply.headers["Retry-After"] for reply in refused} == {"60"}
+
+
+async def test_wrong_keys_are_counted_by_address_in_a_bounded_table() -> None:
+    wrong = WrongKeys()
+    async with asyncio.timeout(DELAY_S):
+        for number in range(MAX_ADDRESSES + 100):
+            await wrong.slow(f"10.0.{number // 256}.{number % 256}")
+        for number in range(FREE_TRIES):
+            await wrong.slow(f"2001:db8::{number}")
+    assert len(wrong) == MAX_ADDRESSES
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(DELAY_S / 4):
+            await wrong.slow("2001:db8::ffff")  # a caller has the whole network
+
+
+async def test_every_answer_keeps_browsers_from_guessing_types(locked_client: Client) -> None:
+    key = {"x-api-key": KEY}
+    replies = [
+        await locked_client.complete(key, model="up/ok"),
+        await locked_client.complete(key, model="up/ok", stream=True),
+        await locked_client.complete(model="up/ok"),
+        await locked_client.send("GET", "/docs"),
+        await locked_client.send("GET", "/nowhere", headers=key),
+        await locked_client.send("GET", "/metrics", headers=key),
+        await locked_client.send("OPTIONS", "/v1/models", headers={"Origin": "x", "Access-Control-Request-Method": "GET"}),
+    ]
+    assert [reply.headers.getall("X-Content-Type-Options") for reply in replies] == [["nosniff"]] * len(replies)

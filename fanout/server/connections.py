@@ -1,0 +1,244 @@
+"""Incoming connections: how long each may keep us waiting, how many there are, and answers to what is not HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import resource
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from aiohttp import http_exceptions, web
+from aiohttp.web_protocol import RequestHandler
+
+from fanout.core.json_text import encode_json
+from fanout.observability.log_once import LogOnce
+from fanout.observability.logs import log
+from fanout.rendering.errors import ErrorReply, render_error
+
+RESERVED_FILES = 64
+"""Descriptors kept free of connections: the database, the log, DNS, files."""
+SAFE_HEADERS = {"Server": "fanout", "X-Content-Type-Options": "nosniff"}
+"""Headers of every answer. A browser that guesses types might run an uploaded file as a page of this origin."""
+MALFORMED: tuple[tuple[type[Exception], int, str, str], ...] = (
+    (http_exceptions.LineTooLong, 431, "head_too_large", "the request's head is too large: 8190 bytes a line, 128 headers"),
+    (http_exceptions.BadStatusLine, 400, "malformed_request", "the first line is no HTTP request line: `GET /path HTTP/1.1`"),
+    (http_exceptions.InvalidURLError, 400, "malformed_request", "the request's address is malformed"),
+    (http_exceptions.InvalidHeader, 400, "malformed_request", "a header is malformed"),
+    (http_exceptions.PayloadEncodingError, 400, "malformed_request", "the body is not framed as its headers say"),
+    (Exception, 400, "malformed_request", "the request is not HTTP/1.1"),
+)
+"""Exceptions of the parser, and the status, code and message of the answer; the first row that matches is taken."""
+
+
+PROBES = (b"GET /livez ", b"HEAD /livez ", b"GET /readyz ", b"HEAD /readyz ", b"GET /health ", b"HEAD /health ")
+
+
+@dataclass(frozen=True, slots=True)
+class WaitLimits:
+    """How long the client of a connection may keep us waiting, in seconds."""
+
+    idle_s: float = 75.0
+    """Without a request. Longer than the 60 s of load balancers, which then close first."""
+    head_s: float = 20.0
+    """For the rest of a request's head, from its first byte."""
+    body_s: float = 30.0
+    """For a body, and beyond it a second for every `request_body.MIN_BYTES_PER_S` that have come."""
+    reader_s: float = 300.0
+    """For a client that has stopped reading its answer."""
+    close_s: float = 10.0
+    """For the last bytes of a closed connection to leave."""
+
+
+WAIT_LIMITS = web.AppKey("wait_limits", WaitLimits)
+
+
+def count_connections(configured: int | None) -> int:
+    """Return how many connections may be open: by default what upstream calls leave of the limit on open files."""
+    # Upstream calls take up to half of the limit.
+    return configured or max(RESERVED_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 - RESERVED_FILES)
+
+
+class Connection(RequestHandler):
+    """A connection that is closed if its client neither sends nor reads."""
+
+    __slots__ = ("_head_timer", "_limits", "_reader_timer")
+
+    def __init__(self, server: BoundedServer, limits: WaitLimits) -> None:
+        # The two last: a body that nobody wants is neither waited for nor unpacked.
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=cast(logging.Logger, None),  # ours is better
+            keepalive_timeout=limits.idle_s,
+            lingering_time=0.0,
+            auto_decompress=False,
+        )
+        self._limits = limits
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._reader_timer: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come; begin to wait for the rest of a head that is incomplete."""
+        if data.startswith(PROBES) and data.endswith(b"\r\n\r\n") and b"\r\nhost:" not in data.lower():
+            # HTTP/1.1 requires `Host`, but some monitors send none; there is nothing to gain from these answers.
+            data = data.replace(b"\r\n", b"\r\nHost: localhost\r\n", 1)
+        super().data_received(data)
+        # aiohttp waits for a request, and what has come is none yet.
+        is_incomplete = bool(data) and self._waiter is not None and not self._waiter.done()
+        if is_incomplete and self._head_timer is None:
+            self._head_timer = self._loop.call_later(self._limits.head_s, self._abort)
+        elif not is_incomplete and self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def pause_writing(self) -> None:
+        """Begin to wait for a client that reads slower than it is sent to."""
+        super().pause_writing()
+        self._reader_timer = self._loop.call_later(self._limits.reader_s, self._abort)
+
+    def resume_writing(self) -> None:
+        """Go on sending."""
+        super().resume_writing()
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget the connection."""
+        for timer in (self._head_timer, self._reader_timer):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    async def start(self) -> None:
+        """Serve requests until the connection is to be closed; then have it closed even if its client reads no more."""
+        transport = self.transport
+        try:
+            await super().start()
+        finally:
+            if transport is not None and transport.get_write_buffer_size():
+                self._loop.call_later(self._limits.close_s, transport.abort)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is not HTTP, and close the connection; anything else that comes here is a bug of ours."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun: another one cannot follow")
+        request_id = str(uuid.uuid4())
+        if status == 400:
+            reply = _explain_malformed(exc)
+            # By its code: the parser's own message quotes what came, which may hold a key.
+            log.warning("request.malformed", request_id=request_id, status=reply.status, code=reply.error["code"])
+        else:
+            log.error("request.crashed", request_id=request_id, exc_info=exc)
+            message = "Fanout failed here; its log has the details"
+            reply = render_error(status, message, type_="server_error", code="internal_error")
+        response = web.Response(
+            status=reply.status,
+            body=encode_json({"error": reply.error}),
+            content_type="application/json",
+            headers={**SAFE_HEADERS, "x-request-id": request_id, "Connection": "close"},
+        )
+        response.force_close()
+        return response
+
+    def _abort(self) -> None:
+        if self.transport is not None:
+            # Not an orderly close, which would wait for the client to read what is still to be sent.
+            self.transport.abort()
+
+
+def _explain_malformed(error: BaseException | None) -> ErrorReply:
+    status, code, sentence = next((row[1:] for row in MALFORMED if isinstance(error, row[0])), MALFORMED[-1][1:])
+    if "Too many headers" in str(error):
+        _, status, code, sentence = MALFORMED[0]
+    return render_error(status, sentence, code=code)
+
+
+class RefusedConnection(asyncio.Protocol):
+    """A connection beyond the bound: it is told so and closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the refusal before any request is read."""
+        assert isinstance(transport, asyncio.Transport)
+        message = "the server has as many connections as it may have; try again"
+        reply = render_error(503, message, type_="server_error", code="too_many_connections")
+        body = encode_json({"error": reply.error})
+        headers: Mapping[str, object] = {
+            **SAFE_HEADERS,
+            "x-request-id": uuid.uuid4(),
+            "Retry-After": 1,
+            "Connection": "close",
+            "Content-Type": "application/json",
+            "Content-Length": len(body),
+        }
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        transport.write(f"HTTP/1.1 503 Service Unavailable\r\n{lines}\r\n".encode() + body)
+        transport.close()
+
+
+class BoundedServer(web.Server):
+    """aiohttp's server with a bound on its connections."""
+
+    def __init__(self, inner: web.Server, max_connections: int, limits: WaitLimits) -> None:
+        super().__init__(
+            inner.request_handler,
+            request_factory=inner.request_factory,
+            handler_cancellation=inner.handler_cancellation,
+            loop=asyncio.get_running_loop(),
+        )
+        self._limits = limits
+        self._max_connections = max_connections
+        self._open = 0
+        self._refused = LogOnce("server.connections_exhausted", limit=max_connections)
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Count a connection."""
+        self._open += 1
+        super().connection_made(handler, transport)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        """Forget a connection."""
+        self._open -= 1
+        super().connection_lost(handler, exc)
+
+    def __call__(self) -> Any:
+        """Return the protocol of a new connection."""
+        if self._open < self._max_connections:
+            return Connection(self, self._limits)
+        self._refused.write()
+        return RefusedConnection()
+
+
+class BoundedRunner(web.AppRunner):
+    """aiohttp's runner with our limits on connections."""
+
+    def __init__(self, app: web.Application, max_connections: int, *, shutdown_timeout: float) -> None:
+        # A client that leaves cancels its handler, and with it every upstream call.
+        super().__init__(app, access_log=None, handler_cancellation=True, shutdown_timeout=shutdown_timeout)
+        self._max_connections = max_connections
+
+    async def _make_server(self) -> web.Server:
+        return BoundedServer(await super()._make_server(), self._max_connections, self.app[WAIT_LIMITS])
+
+
+def log_accept_errors(loop: asyncio.AbstractEventLoop) -> None:
+    """Log failures to accept connections once a minute; asyncio tries again every second, and logs a traceback each time."""
+    failed = LogOnce("server.accept_failed")
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            failed.write(reason=errno.errorcode[error.errno])
+        else:
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(handle)
