@@ -32,8 +32,11 @@ def find_faults(**variables: str) -> list[str]:
         ("MAX_ANSWER_BYTES", "2048", 2048),
         ("FETCH_IMAGES", "off", "off"),
         ("MAX_IN_FLIGHT", "1", 1),
+        ("MAX_CONNECTIONS", "100", 100),
         ("MAX_WAITING", "7", 7),
         ("GRACE_S", "0", 0),
+        ("DRAIN_S", "1.5", 1.5),
+        ("MAX_JOB_BYTES", "2000000000", 2_000_000_000),
         ("STORE", "off", SecretStr("off")),
         ("HISTORY", "full", "full"),
         ("HISTORY_DAYS", "0.5", 0.5),
@@ -70,6 +73,7 @@ def test_every_variable_but_the_keys_is_tested_above() -> None:
         ("MAX_BODY_BYTES", "4 MB", "`4 MB` is not allowed: input should be a valid integer"),
         ("MAX_ANSWER_BYTES", "1023", "greater than or equal to 1024"),
         ("MAX_IN_FLIGHT", "0", "greater than or equal to 1"),
+        ("MAX_CONNECTIONS", "0", "greater than or equal to 1"),
         ("MAX_WAITING", "0", "greater than or equal to 1"),
         ("GRACE_S", "-1", "greater than or equal to 0"),
         ("LOG_LEVEL", "loud", "`loud` is not allowed: input should be 'debug', 'info', 'warning' or 'error'"),
@@ -88,7 +92,9 @@ def test_a_wrong_value_is_reported_with_its_variable_and_what_is_allowed(variabl
 
 
 def test_an_unknown_variable_is_reported_with_the_names_near_it() -> None:
-    assert find_faults(FANOUT_MAX_CALL="3") == ["FANOUT_MAX_CALL: no such variable; did you mean `FANOUT_MAX_CALLS`?"]
+    assert find_faults(FANOUT_MAX_CALL="3") == [
+        "FANOUT_MAX_CALL: no such variable; did you mean `FANOUT_MAX_CALLS` or `FANOUT_MAX_CONNECTIONS`?"
+    ]
     assert find_faults(FANOUT_max_calls="")[0].startswith("FANOUT_max_calls: no such variable; did you mean `FANOUT_MAX_CALLS`")
 
 
