@@ -257,7 +257,7 @@ class Delta:
 
 @value_type(frozen=True, slots=True)
 class CompletionChoice:
-    """One answer of a comparison: a choice of a call, or the failure that stands in its place."""
+    """One answer of a comparison: a choice of a call, or the failure in its place."""
 
     index: int
     choice_index: int
@@ -281,7 +281,7 @@ class CompletionChoice:
 
     @property
     def failure(self) -> Failure | None:
-        """The failure that stands in the answer's place."""
+        """The failure in place of the answer."""
         return self.outcome.result if isinstance(self.outcome.result, Failure) else None
 
 

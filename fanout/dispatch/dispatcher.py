@@ -209,7 +209,7 @@ class Dispatcher:
         return result
 
     def _finish(self, running: InFlightCall, result: Result) -> Outcome:
-        """Return a call's outcome and notify the observers of it; the first one stands."""
+        """Return a call's outcome and notify the observers; only the first outcome counts."""
         # A cancelled call ends in its task and in whoever awaits it, but it must be billed once.
         if running.outcome is None:
             cost = self.compute_cost(running.call, result.usage, result.model) if isinstance(result, Completion) else None
@@ -240,7 +240,7 @@ def raise_file_limit() -> None:
 async def open_dispatcher(settings: Settings, observers: Sequence[Observer] = ()) -> AsyncGenerator[Dispatcher]:
     """Open a dispatcher with its connections, which are closed at the end; `ConfigError`: an adapter cannot be loaded."""
     # No cookies: one caller's session at an upstream must not leak into another's call.
-    # limit=0: aiohttp's own limit of 100 would queue calls where nobody sees them; ours is the limiter's cap.
+    # limit=0: aiohttp's own limit of 100 would queue calls invisibly; the limit is the limiter's cap.
     connector = aiohttp.TCPConnector(limit=0, resolver=DedicatedResolver(), ttl_dns_cache=300, keepalive_timeout=30)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
         yield Dispatcher(settings, session, observers)

@@ -141,7 +141,7 @@ class Intake:
         items: list[InputItem] = []
         read = self._chunk_bytes = 0
         for row in islice(self._rows, CHUNK_ROWS):
-            self.budget.spend()  # a loading that nobody waits for ends here
+            self.budget.spend()  # stops an intake that nobody awaits
             read += 1
             faults = [Fault("", row.reason)] if isinstance(row, BadRow) else self._add_row(row, items)
             if faults:

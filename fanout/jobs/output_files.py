@@ -69,7 +69,7 @@ def replace_file(path: Path) -> Generator[BinaryIO]:
     """Open a file for writing that takes its name at the end; a failure removes it, and a file of that name stays as it was."""
     path = path.resolve()  # a link stays, and its target is replaced
     direct = path.exists() and not path.is_file()  # a device or a pipe keeps its name
-    # Beside the target, for a rename is only atomic within one file system; by chance, for two exports may run at once.
+    # Beside the target, because a rename is atomic only within one file system; a random name, because exports may overlap.
     temporary = path if direct else path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
     with _report_failures(f"`{path}`"):
         if path.is_dir():

@@ -172,7 +172,7 @@ def _to_text(value: object) -> str:
 
 
 def _to_json(value: object) -> bytes:
-    """Return JSON of whatever upstreams sent: a number that JSON does not have is null, half a character U+FFFD."""
+    """Return a value as JSON. Lone surrogates become U+FFFD; NaN and infinity become null."""
     try:
         return to_json(value, inf_nan_mode="null")
     except PydanticSerializationError:

@@ -39,7 +39,7 @@ class JobPlanner:
         calls = self.dispatcher.plan(builder.build_request(EMPTY_ROW))
         _check_refusals((f"models[{call.entry}]", call) for call in calls)
         providers = self.dispatcher.settings.providers
-        # Repeats send the same, so one of them stands for all.
+        # All repeats send the same, so one is enough.
         first = (call for call in calls if not call.sample)
         return {f"{call.entry}: {call.target.label}": _describe_call(call, providers, parameters=True) for call in first}
 

@@ -19,7 +19,7 @@ def identify_process() -> str:
 def is_gone(owner: str) -> bool:
     """Return whether a process is known to have ended; false where that cannot be seen from here."""
     _, machine, pid, started = owner.rsplit("|", 3)
-    # The start is compared, too: the number may belong to another process by now.
+    # The start is compared too, because the number may have been reused for another process.
     is_here = bool(machine) and machine == _machine_id()
     return is_here and _start_time(int(pid)) != started and not _is_hidden(int(pid))
 

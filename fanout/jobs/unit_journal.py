@@ -65,7 +65,7 @@ class UnitJournal:
         return await self._wait_for_store(lambda: self._store.inputs.read_items(self._job.number, numbers, entries))
 
     async def record_start(self, unit: PendingUnit) -> None:
-        """Record an attempt before it is sent: it may be paid for, whatever becomes of this process."""
+        """Record an attempt before it is sent, because it may be charged even if this process dies."""
         await self._put(AttemptStarted(unit.unit, unit.attempt, self._epoch, time.time()))
 
     async def record_failure(self, unit: PendingUnit, failure: Failure) -> None:

@@ -118,7 +118,7 @@ class Limiter:
         self.in_flight -= 1
         permit.quota.confirm(permit.started)
         if self.counts_tokens and input_tokens is not None and output_tokens is not None:
-            # Without a reported usage the reservation stands: counting too much is cheaper than a refusal.
+            # Without a reported usage the reservation is kept: counting too much is cheaper than a refusal.
             if permit.reservation and self._tokens:
                 self._tokens.settle(permit.reservation, permit.started.tokens, input_tokens + output_tokens)
             self._mean_output_tokens += 0.05 * (output_tokens - self._mean_output_tokens)  # over about the last 20 calls

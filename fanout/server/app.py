@@ -52,7 +52,7 @@ SETTINGS = web.AppKey("settings", Settings)
 CANCELLED_GRACE_S = 2.0
 """Time in which cancelled requests may still be answered."""
 CONNECTION_GRACE_S = 0.5
-"""Time that aiohttp waits, twice, for connections that nobody reads."""
+"""Time that aiohttp waits, twice, for connections whose clients have stopped reading."""
 
 
 def create_app(settings: Settings, wait_limits: WaitLimits | None = None) -> web.Application:

@@ -65,7 +65,7 @@ async def upload_file(request: web.Request) -> web.StreamResponse:
     if (request.content_length or 0) > max_bytes + MAX_FORM_BYTES:
         return _too_large_response(request, max_bytes)
     files, file_id, created = request.app[FILE_STORE], f"file-{uuid.uuid4().hex}", time.time()
-    # Shown to nobody until it is whole; if the process dies meanwhile, a sweep removes what came.
+    # Hidden until it is complete; if the process dies meanwhile, a sweep removes its parts.
     await files.begin_upload(file_id, created=created, account_id=auth.choose_account(request) or "")
     try:
         upload = await receive_upload(request, files, file_id, max_bytes)

@@ -91,7 +91,7 @@ class JobChanges(ObjectBody):
 
 
 class ResumeBody(JobChanges):
-    """New limits for a job that goes on."""
+    """New limits for a resumed job."""
 
     fork: bool | None = None
     """Repeats everything in a new job, if its models have changed since."""

@@ -39,8 +39,8 @@ async def stream_job(request: web.Request) -> web.StreamResponse:
             await response.write(b"data: [DONE]\n\n")
             break
         if request.app[LIFECYCLE].is_stopping:
-            break  # without `[DONE]`, so that the client connects again, when the job goes on
-        # Polled, for the job may run in another process, which shares nothing with this one but the database.
+            break  # without `[DONE]`, so that the client reconnects, when the job continues
+        # Polled, because the job may run in another process, which shares only the database.
         await asyncio.sleep(POLL_INTERVAL_S)
         progress = await manager.read_progress(job_id)
     await response.write_eof()
