@@ -4,7 +4,8 @@ FanoutError
 ├── ConfigError        the configuration cannot be used: every fault in it, at once
 ├── RequestError       a request cannot be carried out: every wrong field, at once
 ├── StoreError         the database cannot be read or written now
-│   └── LeaseLostError another process runs this job now
+│   ├── LeaseLostError another process runs this job now
+│   └── StoreClosedError the database is being closed: trying again is of no use
 ├── ServerError        a Fanout server (`fanout ask --server`) answered with an error
 └── ProviderError      an upstream call failed: carries the `Failure`; never passes `dispatch`
 """
@@ -65,6 +66,13 @@ class LeaseLostError(StoreError):
 
     def __init__(self) -> None:
         super().__init__("another process runs this job now")
+
+
+class StoreClosedError(StoreError):
+    """The database did not answer in time at the end, and nothing waits for it any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the database is being closed")
 
 
 class ServerError(FanoutError):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from fanout.core.errors import FanoutError, LeaseLostError, StoreError
+from fanout.core.errors import FanoutError, LeaseLostError, StoreClosedError, StoreError
 from fanout.jobs.job import ENDED_STATES, OPEN_STATES, Fingerprint, Job, build_state_error, find_job, read_counts
 from fanout.jobs.planner import JobPlanner
 from fanout.jobs.scoring import AnswerScorer, AnswerScorerFactory
@@ -113,9 +113,12 @@ class JobExecutor:
     async def _finish(self, job: Job, epoch: int, state: JobState, reason: str | None) -> Job:
         """Write the end of a run; retry while the database cannot be written."""
         for _ in range(MAX_FINAL_WRITES):
-            with suppress(StoreError):
+            try:
                 return await self._write_end(job, epoch, state, reason)
-            await asyncio.sleep(FINAL_WRITE_INTERVAL_S)
+            except StoreClosedError:
+                raise
+            except StoreError:
+                await asyncio.sleep(FINAL_WRITE_INTERVAL_S)
         return await self._write_end(job, epoch, state, reason)
 
     async def _write_end(self, job: Job, epoch: int, state: JobState, reason: str | None) -> Job:

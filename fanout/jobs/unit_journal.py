@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from fanout.core.errors import LeaseLostError, StoreError
+from fanout.core.errors import LeaseLostError, StoreClosedError, StoreError
 from fanout.core.schema import Completion, Failure
 from fanout.core.units import to_ms
 from fanout.core.usage import WorkTotals, plausible_usage, plausible_usd
@@ -124,7 +124,7 @@ class UnitJournal:
         while True:
             try:
                 found = await transaction()
-            except LeaseLostError:  # a `StoreError`, but another process has the job: no wait would help
+            except (LeaseLostError, StoreClosedError):  # no wait would help: another has the job, or the process ends
                 raise
             except StoreError as error:
                 if time.monotonic() - began > PATIENCE_S:

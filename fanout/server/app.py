@@ -45,6 +45,7 @@ from fanout.server.paths import TolerantRouter
 from fanout.server.resources import providers
 from fanout.store import MEMORY, open_store
 from fanout.store.batches import BatchStore
+from fanout.store.engine.database import CLOSE_TIMEOUT_S
 from fanout.store.files import FileStore
 from fanout.store.jobs.job_store import JobStore
 
@@ -210,6 +211,8 @@ async def _wind_down(app: web.Application, site: web.TCPSite) -> None:
             if manager:
                 await manager.supervisor.wait_until_idle()
     dispatcher.stop()
+    if STORE in app:  # a database that does not answer must not keep the process from ending
+        app[STORE].database.give_up_after(CANCELLED_GRACE_S + CLOSE_TIMEOUT_S)
     with suppress(TimeoutError):
         async with asyncio.timeout(CANCELLED_GRACE_S):
             await lifecycle.wait_until_idle()

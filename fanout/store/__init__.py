@@ -8,7 +8,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
 
 from fanout.core.errors import StoreError
-from fanout.store.engine.database import LOCK_TIMEOUT_MS, Database, describe_error
+from fanout.store.engine.connections import LOCK_TIMEOUT_MS
+from fanout.store.engine.database import Database, describe_error
 from fanout.store.engine.location import MEMORY, create_file
 from fanout.store.engine.upgrade import upgrade
 from fanout.store.history.recorder import History, HistoryMode
@@ -61,7 +62,10 @@ async def open_store(
         store = Store(database, history, history_days)
         idempotency = store.idempotency.run() if store.idempotency else nullcontext()
         async with store.usage.run(), store.history.run(), idempotency, store.retention.run():
-            yield store
+            try:
+                yield store
+            finally:
+                database.give_up_after()
     finally:
         await database.close()
 

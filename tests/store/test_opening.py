@@ -19,7 +19,8 @@ from sqlalchemy import Connection, inspect, text
 from fanout.core.errors import ConfigError
 from fanout.core.usage import UsageTotals
 from fanout.store import MEMORY, open_store
-from fanout.store.engine.database import LOCK_TIMEOUT_MS, Database
+from fanout.store.engine.connections import LOCK_TIMEOUT_MS
+from fanout.store.engine.database import Database
 from fanout.store.engine.upgrade import HEAD, MIGRATIONS
 from fanout.store.tables import metadata
 from fanout.store.usage import UsageFilter
@@ -130,6 +131,10 @@ async def test_a_read_transaction_keeps_seeing_what_it_saw_first(location: str) 
         ("/dev/null/fanout.db", "`/dev/null/fanout.db` cannot be used: Not a directory"),
         ("mysql://u:geheim@host/db", "`mysql` is not known; allowed: a file's path, `sqlite:///…`"),
         ("://geheim", "is not a valid URL; allowed: a file's path"),
+        ("postgresql://u:vor@geheim@host/db", "has more than one `@`: within a user or password it is written `%40`"),
+        ("postgresql://u:vor@geh/eim?geheim@host/db", "has more than one `@`"),
+        ("postgresql:/u:geheim@host/db", "is not a valid URL; allowed: a file's path"),
+        ("postgres+asyncpg:u:geheim@host/db", "is not a valid URL; allowed: a file's path"),
         ("postgresql://u:geh:eim@host:geheim/db", "is not a valid URL; allowed: a file's path"),
         (
             "postgresql://u@host/db?password=geheim",
@@ -148,7 +153,7 @@ async def test_an_error_never_shows_the_password() -> None:
     """With or without the driver: nobody listens at that port."""
     message = await read_refusal("postgresql://user:geheim@127.0.0.1:1/fanout")
 
-    assert "`postgresql://user:***@127.0.0.1:1/fanout` cannot be used: " in message
+    assert "`postgresql://127.0.0.1:1/fanout` cannot be used: " in message
     assert "geheim" not in message
 
 
@@ -173,9 +178,7 @@ async def test_a_refusal_by_postgresql_is_quoted_without_the_password(
 ) -> None:
     message = await read_refusal(postgres_server.url(database, password=password))
 
-    assert (
-        f"`postgresql://fanout:***@127.0.0.1:{postgres_server.port}/{database.partition('?')[0]}` cannot be used: " in message
-    )
+    assert f"`postgresql://127.0.0.1:{postgres_server.port}/{database.partition('?')[0]}` cannot be used: " in message
     assert why in message
     assert "geheim" not in message + "".join(log_lines)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -52,8 +52,8 @@ NEEDS_STORE = (
 class LocalJobs:
     """The jobs of a store; opened by `open_local_jobs`. Runs one job at a time."""
 
-    def __init__(self, manager: JobManager, store: JobStore, dispatcher: Dispatcher) -> None:
-        self._manager, self._store, self._dispatcher = manager, store, dispatcher
+    def __init__(self, manager: JobManager, store: JobStore, dispatcher: Dispatcher, give_up_store: Callable[[], None]) -> None:
+        self._manager, self._store, self._dispatcher, self._give_up_store = manager, store, dispatcher, give_up_store
         self._worker: JobWorker | None = None
         self._is_stopped = False
         self._abort_timer: asyncio.TimerHandle | None = None
@@ -164,6 +164,7 @@ class LocalJobs:
 
     def abort(self) -> None:
         self._dispatcher.stop()
+        self._give_up_store()
 
     async def export(self, job: JobJson, output: str, format_: str | None, chosen: ResultFilter) -> None:
         number = (await self._manager.find_job(job["id"])).number
@@ -224,4 +225,4 @@ async def open_local_jobs(settings: Settings, *, in_memory: bool = False) -> Asy
             open_job_manager(store, dispatcher, REQUEST_BUILDERS, open_scorer=open_scorer) as manager,
         ):
             await manager.supervisor.discard_abandoned()  # jobs whose input was not read to its end
-            yield LocalJobs(manager, store, dispatcher)
+            yield LocalJobs(manager, store, dispatcher, opened.database.give_up_after)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from weakref import WeakSet
 
-from sqlalchemy import URL, ColumnElement, Connection, Double, Executable, Select, Table, event, func, literal_column, text
+from sqlalchemy import ColumnElement, Connection, Double, Executable, Select, Table, event, func, literal_column, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.pool import ConnectionPoolEntry
 
-from fanout.core.errors import ConfigError, StoreError, explain_missing_extra
-from fanout.store.engine.location import MEMORY, parse_location, to_config_error
+from fanout.core.errors import ConfigError, StoreClosedError, StoreError, explain_missing_extra
+from fanout.observability.logs import log
+from fanout.store.engine.connections import create_engine
+from fanout.store.engine.location import MEMORY, name_database, parse_location, to_config_error
 
 MAX_READERS = 4
 """Simultaneous read transactions; further ones wait."""
-LOCK_TIMEOUT_MS = 2_000
-"""The longest wait for another process's lock: on the file with SQLite, on rows and tables with PostgreSQL."""
-CONNECT_TIMEOUT_S = 10.0
-"""The longest wait for PostgreSQL to answer a new connection."""
+CLOSE_TIMEOUT_S = 10.0
+"""The longest wait for a database at the end; then what is under way is given up."""
 REFUSED_VALUE_PREFIX = "invalid input for query argument"
 """The start of asyncpg's message about a value it cannot send; the value itself follows."""
 # In a `BEGIN` of its own SQLite reads from one snapshot; PostgreSQL does so only at this isolation level.
@@ -53,18 +54,26 @@ class Database:
     def __init__(self, location: str) -> None:
         url = parse_location(location)
         self.dialect = url.get_backend_name()
-        self.name = str(url.database) if self.dialect == "sqlite" else str(url.set(drivername=self.dialect, query={}))
-        """Its name in messages and log lines, without the password."""
+        self.name = name_database(url)
         # A database in memory belongs to one connection. Otherwise the writer has its own: slow readers must not hold it up.
         self.in_memory = url.database == MEMORY
         try:
-            writing = _create_engine(url, 1)
-            reading = writing if self.in_memory else _create_engine(url, MAX_READERS)
+            writing = create_engine(url, 1)
+            reading = writing if self.in_memory else create_engine(url, MAX_READERS)
         except ImportError as error:
             raise self.to_config_error(f"PostgreSQL needs {explain_missing_extra('asyncpg', 'postgresql')}") from error
         except SQLAlchemyError as error:
             raise self.to_config_error(str(error)) from error
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._connections: WeakSet[Any] = WeakSet()
+        """PostgreSQL's, of the driver."""
+        self._limits: set[asyncio.Timeout] = set()
+        """Of the transactions that are open."""
+        self._abort: asyncio.TimerHandle | None = None
+        self._is_given_up = False
+        if self.dialect != "sqlite":
+            for engine in (writing, reading):
+                event.listen(engine.sync_engine, "connect", self._watch_connection)
         self._reading = reading.execution_options(**READ_OPTIONS[self.dialect])
         self._writing = writing.execution_options(**WRITE_OPTIONS[self.dialect])
 
@@ -75,16 +84,19 @@ class Database:
     @asynccontextmanager
     async def read_transaction(self) -> AsyncGenerator[AsyncConnection]:
         """Open a transaction whose every statement sees what the first one saw."""
-        with _raise_store_errors():
-            async with self._reading.connect() as connection, connection.begin():
-                yield connection
+        async with (
+            self._within_lifetime(),
+            self._reading.connect() as connection,
+            connection.begin(),
+            _abandon_on_timeout(connection),
+        ):
+            yield connection
 
     @asynccontextmanager
     async def write_transaction(self) -> AsyncGenerator[AsyncConnection]:
         """Open a transaction that is committed at the end."""
-        with _raise_store_errors():
-            async with self._writing.begin() as connection:
-                yield connection
+        async with self._within_lifetime(), self._writing.begin() as connection, _abandon_on_timeout(connection):
+            yield connection
 
     async def fetch_all(self, query: Query) -> Sequence[Any]:
         """Return all rows of a query, in a transaction of its own."""
@@ -126,6 +138,24 @@ class Database:
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
+
+    @asynccontextmanager
+    async def _within_lifetime(self) -> AsyncGenerator[None]:
+        """End what runs in the context when the database is given up; raise a driver's or network's error as a `StoreError`."""
+        if self._is_given_up:
+            raise StoreClosedError
+        limit = asyncio.timeout(None)
+        self._limits.add(limit)
+        try:
+            async with limit:
+                yield
+        except (SQLAlchemyError, OSError) as error:
+            raise (StoreClosedError() if self._is_given_up else StoreError(describe_error(error))) from error
+        finally:
+            self._limits.discard(limit)
+
+    def _watch_connection(self, adapted: Any, _: ConnectionPoolEntry) -> None:
+        self._connections.add(adapted.driver_connection)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -174,12 +204,29 @@ class Database:
         if self.dialect == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('fanout schema'))"))
 
+    def give_up_after(self, seconds: float = CLOSE_TIMEOUT_S) -> None:
+        """Fail all work that has not ended then, so that nothing waits for a database that does not answer."""
+        if self._abort is None:
+            self._abort = asyncio.get_running_loop().call_later(seconds, self._give_up)
+
+    def _give_up(self) -> None:
+        self._is_given_up = True
+        if self._limits:
+            log.error("store.given_up", database=self.name)
+        for connection in list(self._connections):
+            connection.terminate()
+        for limit in list(self._limits):  # whatever else they wait for: a place, a new connection
+            limit.reschedule(0)
+
     async def close(self) -> None:
-        """Wait for the work under way, then close all connections."""
+        """Wait for the work under way, then close all connections, within `CLOSE_TIMEOUT_S`."""
+        self.give_up_after()
         while self._tasks:  # work may begin more work
             await asyncio.wait(self._tasks)
         await self._reading.dispose()
         await self._writing.dispose()
+        if self._abort:
+            self._abort.cancel()
 
 
 class HasDatabase(Protocol):
@@ -198,13 +245,17 @@ def run_to_end(method: Method[Owner, Parameters, Result]) -> Method[Owner, Param
     return run
 
 
-@contextmanager
-def _raise_store_errors() -> Iterator[None]:
-    """Raise a driver's or the network's error as a `StoreError`."""
+@asynccontextmanager
+async def _abandon_on_timeout(connection: AsyncConnection) -> AsyncGenerator[None]:
+    """Cut a connection that does not answer: to end its transaction in order would take as long again."""
     try:
         yield
-    except (SQLAlchemyError, OSError) as error:
-        raise StoreError(describe_error(error)) from error
+    except TimeoutError:
+        with suppress(SQLAlchemyError):
+            raw = await connection.get_raw_connection()
+            if terminate := getattr(raw.driver_connection, "terminate", None):  # not SQLite's, which is never silent
+                terminate()
+        raise
 
 
 def describe_error(error: SQLAlchemyError | OSError) -> str:
@@ -212,29 +263,8 @@ def describe_error(error: SQLAlchemyError | OSError) -> str:
     if isinstance(error, DBAPIError):
         reason = str(error.orig).partition("\n")[0]
         return reason.partition(":")[0] if reason.startswith(REFUSED_VALUE_PREFIX) else reason
+    if isinstance(error, PoolTimeoutError):
+        return "all of its connections are busy"
+    if isinstance(error, TimeoutError) and not error.args:
+        return "it did not answer in time"
     return (error.strerror or str(error)) if isinstance(error, OSError) else str(error).partition("\n")[0]
-
-
-def _create_engine(url: URL, connections: int) -> AsyncEngine:
-    if url.get_backend_name() != "sqlite":
-        settings = {"lock_timeout": str(LOCK_TIMEOUT_MS), "application_name": "fanout"}
-        options = {"timeout": CONNECT_TIMEOUT_S, "server_settings": settings}
-        # pre_ping: the server may have been restarted since the connection was last used.
-        return create_async_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=True, connect_args=options)
-    engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=connections, max_overflow=0)
-    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-    connection.isolation_level = None  # or Python's driver begins transactions by itself, at other times than we do
-    cursor = connection.cursor()
-    # WAL lets readers and the writer work side by side; FULL has every commit on disk before it returns.
-    for pragma in (f"busy_timeout={LOCK_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from fanout.core.errors import ConfigError, Fault
 MEMORY = ":memory:"
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 ALLOWED_LOCATIONS = "a file's path, `sqlite:///…`, `postgresql://…`, `:memory:` or `off`"
+MISTYPED_URL = re.compile(r"(sqlite|postgres(ql)?)(\+\w*)?:(?!//)", re.IGNORECASE)
+"""The start of a URL that would be taken for a path, and shown with its password."""
 URL_OPTIONS = ("host", "port", "ssl", "sslmode")
 """The options that a PostgreSQL URL may have after its `?`."""
 
@@ -21,9 +24,14 @@ URL_OPTIONS = ("host", "port", "ssl", "sslmode")
 def parse_location(location: str) -> URL:
     """Return the URL of a location, with the driver to use; raise `ConfigError` if it is not valid."""
     # No message quotes the location: it may hold a password.
+    if MISTYPED_URL.match(location):
+        raise _fault(f"is not a valid URL; allowed: {ALLOWED_LOCATIONS}")
     if "://" not in location:
         path = location if location == MEMORY else str(Path(location).expanduser().absolute())
         return URL.create(DRIVERS["sqlite"], database=path)
+    # What follows an `@` that belongs to the password would be read as the host, and shown.
+    if location.count("@") > 1 and not location.startswith("sqlite"):
+        raise _fault("has more than one `@`: within a user or password it is written `%40`")
     try:
         url = make_url(location)
     except (ArgumentError, ValueError):  # ValueError: the port is not a number
@@ -37,6 +45,13 @@ def parse_location(location: str) -> URL:
         # `sslmode` is libpq's name of the option, which people copy; the driver calls it `ssl`.
         url = url.set(query={"ssl" if name == "sslmode" else name: value for name, value in url.query.items()})
     return url.set(drivername=DRIVERS[backend], database=url.database or (MEMORY if backend == "sqlite" else None))
+
+
+def name_database(url: URL) -> str:
+    """Return the name of a database in messages and log lines: a file's path, or host and database alone."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    return URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database).render_as_string()
 
 
 def create_file(location: str) -> None:

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fanout.core.errors import StoreError
+from fanout.core.errors import StoreClosedError, StoreError
 from fanout.observability.logs import log
 from fanout.store.engine.database import Database
 
@@ -124,7 +124,7 @@ class WriteBehind:
         self._write, self._count_waiting = write, count_waiting
         self._waiting = asyncio.Event()
         self._closing = asyncio.Event()
-        self._is_failing = False
+        self._is_failing = self._is_hopeless = False
 
     def notify(self) -> None:
         """Have something written soon."""
@@ -153,7 +153,7 @@ class WriteBehind:
                 self._waiting.set()
         began = time.monotonic()
         while not await self._try_to_write():
-            if time.monotonic() - began > FINAL_WRITE_TIMEOUT_S:
+            if self._is_hopeless or time.monotonic() - began > FINAL_WRITE_TIMEOUT_S:
                 log.error(f"{self._subject}.lost", database=self._database_name, lost=self._count_waiting())
                 return
             await asyncio.sleep(FLUSH_INTERVAL_S)
@@ -166,6 +166,7 @@ class WriteBehind:
             if not self._is_failing:  # once, not twice a second for as long as it lasts
                 log.error(f"{self._subject}.write_failed", database=self._database_name, reason=str(error))
             self._is_failing = True
+            self._is_hopeless = isinstance(error, StoreClosedError)
             return False
         if self._is_failing:
             log.info(f"{self._subject}.write_recovered", database=self._database_name)

@@ -80,7 +80,7 @@ class Workspace:
             assert opened
             store = JobStore(opened.database)
             async with open_job_manager(store, dispatcher) as manager:
-                yield LocalJobs(manager, store, dispatcher)
+                yield LocalJobs(manager, store, dispatcher, opened.database.give_up_after)
 
     async def get_last_job(self) -> JobJson:
         async with self.open_jobs() as jobs:

@@ -1,0 +1,64 @@
+"""Engines of SQLAlchemy: what is said to SQLite and PostgreSQL once for each connection, and how long either may take."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from sqlalchemy import URL, Connection, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
+
+LOCK_TIMEOUT_MS = 2_000
+"""The longest wait for another process's lock: on the file with SQLite, on rows and tables with PostgreSQL."""
+CONNECT_TIMEOUT_S = 5.0
+"""The longest wait for PostgreSQL to answer a new connection."""
+POOL_TIMEOUT_S = 10.0
+"""The longest wait for another reader or writer of this process to free its connection."""
+STATEMENT_TIMEOUT_S = 10.0
+"""The longest wait for PostgreSQL to answer a statement: a network that has fallen silent looks like a slow one."""
+KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+"""Options of connections, where the system has them: one whose other end is gone is found out after a minute, idle or not."""
+
+
+def create_engine(url: URL, connections: int) -> AsyncEngine:
+    """Return an engine with at most so many connections."""
+    if url.get_backend_name() != "sqlite":
+        settings = {"lock_timeout": str(LOCK_TIMEOUT_MS), "application_name": "fanout"}
+        options = {"timeout": CONNECT_TIMEOUT_S, "command_timeout": STATEMENT_TIMEOUT_S, "server_settings": settings}
+        # pre_ping: the server may have been restarted since the connection was last used.
+        engine = create_async_engine(
+            url, pool_size=connections, max_overflow=0, pool_timeout=POOL_TIMEOUT_S, pool_pre_ping=True, connect_args=options
+        )
+        event.listen(engine.sync_engine, "connect", _prepare_postgres)
+        return engine
+    engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=connections, max_overflow=0)
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_postgres(adapted: Any, _: ConnectionPoolEntry) -> None:
+    # The statements' timeout finds out a silent network while something is asked; this one, while nothing is.
+    transport = getattr(adapted.driver_connection, "_transport", None)
+    raw: socket.socket | None = transport.get_extra_info("socket") if transport else None
+    if raw is None or raw.family == socket.AF_UNIX:
+        return
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:
+            raw.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # or Python's driver begins transactions by itself, at other times than we do
+    cursor = connection.cursor()
+    # WAL lets readers and the writer work side by side; FULL has every commit on disk before it returns.
+    for pragma in (f"busy_timeout={LOCK_TIMEOUT_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
