@@ -95,7 +95,7 @@ def test_every_endpoint_has_its_own_id_and_states_whether_it_needs_a_key() -> No
     public = {endpoint.path for endpoint in ENDPOINTS if endpoint.is_public}
 
     assert len(set(ids)) == len(ids)
-    assert public == {"/livez", "/readyz", "/docs", "/openapi.json"}
+    assert public == {"/livez", "/health", "/readyz", "/docs", "/openapi.json"}
     assert all((401 in endpoint.answers) != endpoint.is_public for endpoint in ENDPOINTS)
 
 
