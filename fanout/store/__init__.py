@@ -11,7 +11,7 @@ from fanout.core.errors import StoreError
 from fanout.store.engine.connections import LOCK_TIMEOUT_MS
 from fanout.store.engine.database import Database, describe_error
 from fanout.store.engine.location import MEMORY, create_file
-from fanout.store.engine.upgrade import upgrade
+from fanout.store.engine.upgrade import has_current_tables, upgrade
 from fanout.store.history.recorder import History, HistoryMode
 from fanout.store.idempotency import IdempotencyStore
 from fanout.store.retention import DEFAULT_HISTORY_DAYS, Retention
@@ -41,7 +41,11 @@ class Store:
 
 @asynccontextmanager
 async def open_store(
-    location: str, *, history: HistoryMode = "usage", history_days: float = DEFAULT_HISTORY_DAYS
+    location: str,
+    *,
+    history: HistoryMode = "usage",
+    history_days: float = DEFAULT_HISTORY_DAYS,
+    is_reading: bool = False,
 ) -> AsyncGenerator[Store | None]:
     """Open the store at a location, its tables brought up to date; at the end, write what is not written yet.
 
@@ -49,6 +53,7 @@ async def open_store(
         location: a file's path, a SQLAlchemy URL, `:memory:`, or `off`: then there is no store.
         history: what is kept of comparisons from now on.
         history_days: for how long; 0: for ever.
+        is_reading: nothing will be written, so that neither another's lock nor a read-only database is in the way.
 
     Raises:
         ConfigError: it cannot be opened, or a newer Fanout wrote it.
@@ -60,6 +65,9 @@ async def open_store(
     try:
         await _prepare(database, location)
         store = Store(database, history, history_days)
+        if is_reading:
+            yield store
+            return
         idempotency = store.idempotency.run() if store.idempotency else nullcontext()
         async with store.usage.run(), store.history.run(), idempotency, store.retention.run():
             try:
@@ -76,8 +84,12 @@ async def _prepare(database: Database, location: str) -> None:
         await asyncio.to_thread(create_file, location)
         while True:
             try:
-                async with database.write_transaction() as connection:
-                    await connection.run_sync(upgrade, database)
+                # Only what has something to migrate takes the lock: another process may hold it for long.
+                async with database.read_transaction() as connection:
+                    is_current = await connection.run_sync(has_current_tables, database)
+                if not is_current:
+                    async with database.write_transaction() as connection:
+                        await connection.run_sync(upgrade, database)
             except StoreError as error:
                 is_late = time.monotonic() - began > OPEN_TIMEOUT_S - LOCK_TIMEOUT_MS / 1e3
                 if is_late or not any(message in str(error) for message in LOCK_MESSAGES):

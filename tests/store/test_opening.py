@@ -72,6 +72,25 @@ async def test_a_new_file_and_its_folders_are_readable_by_their_owner_only(tmp_p
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("location", ["{}/link.db", "sqlite:///{}/link.db", "sqlite:///file:{}/real.db?uri=true"])
+@pytest.mark.parametrize("is_link", [True, False])
+async def test_the_file_is_its_owners_alone_by_whatever_path(location: str, is_link: bool, tmp_path: Path) -> None:
+    """Through a link that leads nowhere yet, and by SQLite's own kind of URL."""
+    location = location if is_link else location.replace("link", "real")
+    (tmp_path / "link.db").symlink_to("real.db")
+
+    async with open_store(location.format(tmp_path)) as store:
+        assert store
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+
+    assert modes == dict.fromkeys(("link.db", "real.db", "real.db-wal", "real.db-shm"), 0o600)
+
+
+async def test_a_url_that_creates_nothing_is_left_alone(tmp_path: Path) -> None:
+    assert "unable to open database file" in await read_refusal(f"sqlite:///file:{tmp_path}/a.db?mode=ro&uri=true")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("location", ["fanout.db", "sqlite:///{}/fanout.db", "sqlite+aiosqlite:///{}/fanout.db"])
 async def test_a_location_is_a_path_or_a_url(location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -276,7 +295,7 @@ async def try_to_open(location: str) -> str:
 
 async def test_opening_waits_for_another_process_that_changes_the_tables(postgres_server: Postgres) -> None:
     """Longer than one wait for a lock takes."""
-    location = await postgres_server.create()
+    location = await postgres_server.create(template="template1")
     with OutsideConnection(location) as other:
         other.execute("BEGIN")
         other.execute("SELECT pg_advisory_xact_lock(hashtext('fanout schema'))")

@@ -185,7 +185,7 @@ def status(location: JobsLocation, job: str, watch: bool, as_json: bool) -> None
             print_job(Console(), found)
         return to_exit_code(found) if watch else ALL_ANSWERED
 
-    run_with_jobs(work, location)
+    run_with_jobs(work, location, is_reading=True)
 
 
 @batch.command(name="list")
@@ -206,7 +206,7 @@ def list_(location: JobsLocation, state: str | None, limit: int, as_json: bool) 
             click.echo("no jobs", err=True)
         return ALL_ANSWERED
 
-    run_with_jobs(work, location)
+    run_with_jobs(work, location, is_reading=True)
 
 
 @batch.command()
@@ -232,7 +232,7 @@ def export(
         await jobs.export(await find_job(jobs, job), output, format_, chosen)
         return ALL_ANSWERED
 
-    run_with_jobs(work, location)
+    run_with_jobs(work, location, is_reading=True)
 
 
 @batch.command()

@@ -201,8 +201,12 @@ def _complete_spec(spec: JobSpec, source: JobInput) -> JobSpec:
 
 
 @asynccontextmanager
-async def open_local_jobs(settings: Settings, *, in_memory: bool = False) -> AsyncGenerator[LocalJobs]:
+async def open_local_jobs(
+    settings: Settings, *, in_memory: bool = False, is_reading: bool = False
+) -> AsyncGenerator[LocalJobs]:
     """Open the jobs of the configured store, or of an empty one `in_memory`, enough for an estimate.
+
+    With `is_reading` nothing is written, and jobs cannot be run.
 
     Raises:
         ConfigError: the store cannot be opened, or keeps nothing.
@@ -212,7 +216,9 @@ async def open_local_jobs(settings: Settings, *, in_memory: bool = False) -> Asy
     if location in ("", OFF):
         state = "is `off`" if location else "is not set, and there is no data folder"
         raise ConfigError("environment", [Fault("FANOUT_STORE", f"{state}: {NEEDS_STORE}")])
-    async with open_store(location, history=environment.history, history_days=environment.history_days) as opened:
+    async with open_store(
+        location, history=environment.history, history_days=environment.history_days, is_reading=is_reading
+    ) as opened:
         assert opened, "open_store returns None only for `off`"
         if opened.database.in_memory and not in_memory:
             raise ConfigError("environment", [Fault("FANOUT_STORE", f"is in memory: {NEEDS_STORE}")])
@@ -224,5 +230,6 @@ async def open_local_jobs(settings: Settings, *, in_memory: bool = False) -> Asy
             open_dispatcher(settings, [opened.usage.observe]) as dispatcher,
             open_job_manager(store, dispatcher, REQUEST_BUILDERS, open_scorer=open_scorer) as manager,
         ):
-            await manager.supervisor.discard_abandoned()  # jobs whose input was not read to its end
+            if not is_reading:
+                await manager.supervisor.discard_abandoned()  # jobs whose input was not read to its end
             yield LocalJobs(manager, store, dispatcher, opened.database.give_up_after)

@@ -47,11 +47,13 @@ def with_location(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def run_with_jobs(work: Callable[[JobBackend], Awaitable[int]], location: JobsLocation, *, in_memory: bool = False) -> None:
+def run_with_jobs(
+    work: Callable[[JobBackend], Awaitable[int]], location: JobsLocation, *, in_memory: bool = False, is_reading: bool = False
+) -> None:
     """Do a command's work with the jobs at a location, and exit with the code it returns."""
 
     async def main() -> int:
-        async with _open_jobs(location, in_memory=in_memory) as jobs:
+        async with _open_jobs(location, in_memory=in_memory, is_reading=is_reading) as jobs:
             return await work(jobs)
 
     try:
@@ -62,7 +64,7 @@ def run_with_jobs(work: Callable[[JobBackend], Awaitable[int]], location: JobsLo
 
 
 @asynccontextmanager
-async def _open_jobs(location: JobsLocation, *, in_memory: bool) -> AsyncGenerator[JobBackend]:
+async def _open_jobs(location: JobsLocation, *, in_memory: bool, is_reading: bool) -> AsyncGenerator[JobBackend]:
     if location.server:
         async with open_remote_jobs(location.server, read_server_key(location.env_file)) as remote:
             yield remote
@@ -75,5 +77,5 @@ async def _open_jobs(location: JobsLocation, *, in_memory: bool) -> AsyncGenerat
     # Only errors unless the user asks for more: the progress view shows the rest.
     level = environment.log_level if "log_level" in environment.model_fields_set else "error"
     logs.configure(level, environment.log_format)
-    async with open_local_jobs(settings, in_memory=in_memory) as local:
+    async with open_local_jobs(settings, in_memory=in_memory, is_reading=is_reading) as local:
         yield local

@@ -10,6 +10,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
+from fanout.store.engine.location import as_read_only
+
 LOCK_TIMEOUT_MS = 2_000
 """The longest wait for another process's lock: on the file with SQLite, on rows and tables with PostgreSQL."""
 CONNECT_TIMEOUT_S = 5.0
@@ -33,7 +35,7 @@ def create_engine(url: URL, connections: int) -> AsyncEngine:
         )
         event.listen(engine.sync_engine, "connect", _prepare_postgres)
         return engine
-    engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=connections, max_overflow=0)
+    engine = create_async_engine(as_read_only(url), poolclass=AsyncAdaptedQueuePool, pool_size=connections, max_overflow=0)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine

@@ -6,6 +6,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -54,18 +55,41 @@ def name_database(url: URL) -> str:
     return URL.create(url.get_backend_name(), host=url.host, port=url.port, database=url.database).render_as_string()
 
 
+def find_file(url: URL) -> Path | None:
+    """Return the file that SQLite would open and could create; `None` where there is none."""
+    name = url.database or MEMORY
+    if url.get_backend_name() != "sqlite":
+        return None
+    if name.startswith("file:") and url.query.get("uri") == "true":
+        # Source: https://www.sqlite.org/uri.html
+        if url.query.get("mode", "rwc") != "rwc" or "vfs" in url.query:
+            return None
+        name = unquote(urlsplit(name).path) or MEMORY
+    return None if name == MEMORY else Path(name)
+
+
 def create_file(location: str) -> None:
     """Create the database file and its folders, readable by their owner only, unless they exist or none is needed."""
-    url = parse_location(location)
-    # A `file:` URI says itself whether its file may be created.
-    if url.get_backend_name() != "sqlite" or url.database in (None, MEMORY) or "uri" in url.query:
+    path = find_file(parse_location(location))
+    if path is None:
         return
-    path = Path(str(url.database))
     if not path.parent.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # SQLite would create the file readable by everybody, and gives its WAL the same mode.
+    # SQLite would create the file readable by everybody, and gives its WAL the same mode. The path may be a link to a file
+    # that does not exist yet. One that exists is not even opened: closing it would free this process's locks on it.
     with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        os.close(os.open(path.resolve(), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def as_read_only(url: URL) -> URL:
+    """Return the URL of a file that this process can only read so that SQLite opens it; any other as it is."""
+    path = find_file(url)
+    if path is None or not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        return url
+    # Without a folder for its shared memory SQLite opens only what nobody changes; with a WAL somebody might.
+    is_fixed = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+    query = {"mode": "ro", "uri": "true"} | ({"immutable": "1"} if is_fixed else {})
+    return url.set(database=f"file:{quote(str(path))}", query=query)
 
 
 def to_config_error(name: str, reason: str) -> ConfigError:

@@ -14,19 +14,28 @@ MIGRATIONS = Path(__file__).parents[1] / "migrations"
 VERSION_TABLE = "alembic_version"
 
 
-def upgrade(connection: Connection, database: Database) -> None:
-    """Apply the missing migrations, in the open transaction; raise `ConfigError` if the tables are newer, or not Fanout's."""
-    database.lock_schema(connection)
-    version: str | None = None
-    if inspect(connection).has_table(VERSION_TABLE):
-        version = connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
-    if version == HEAD:
-        return
+def has_current_tables(connection: Connection, database: Database) -> bool:
+    """Return whether nothing is to be migrated; raise `ConfigError` if the tables are newer."""
+    version = _read_version(connection)
     # Versions have four digits, so that they compare as text.
     if version is not None and version.isdecimal() and version > HEAD:
         reason = f"a newer Fanout wrote it (its tables have version {version}, this one knows up to {HEAD})"
         raise database.to_config_error(f"{reason}; upgrade Fanout, or name another location")
-    _migrate(connection, database, version)
+    return version == HEAD
+
+
+def upgrade(connection: Connection, database: Database) -> None:
+    """Apply the missing migrations, in the open transaction; raise `ConfigError` if the tables are not Fanout's."""
+    database.lock_schema(connection)
+    if not has_current_tables(connection, database):  # else another process has just brought them up to date
+        _migrate(connection, database, _read_version(connection))
+
+
+def _read_version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    version: str | None = connection.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
+    return version
 
 
 def _migrate(connection: Connection, database: Database, version: str | None) -> None:
