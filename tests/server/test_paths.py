@@ -33,7 +33,7 @@ async def test_slashes_too_many_change_neither_status_nor_query_nor_names(embedd
 async def test_azures_clients_find_the_model_of_the_path(embedded_client: Client, model: str) -> None:
     place = f"/openai/deployments/{model}"
     headers = {"api-key": "any"}
-    chat = {"messages": [{"role": "user", "content": "The return"}], "max_tokens": 2, "model": "gpt-4o"}
+    chat = {"messages": [{"role": "user", "content": "The return"}], "max_tokens": 2, "model": "gpt-6-luna"}
     text = {"prompt": "The return", "max_tokens": 2}
     for path, body in ((f"{place}/chat/completions", chat), (f"{place}/completions", text)):
         reply = await embedded_client.send("POST", f"{path}?api-version=2024-10-21", body, headers=headers)
