@@ -42,6 +42,7 @@ from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_number, as_object, as_objects, as_text
 from fanout.providers.mapping.messages import SYSTEM_ROLES, list_messages, part_error, report_left_out, to_text
+from fanout.providers.mapping.tool_calls import to_arguments
 from fanout.providers.mapping.tools import (
     RESPONSE_FORMAT,
     TOOL_FIELDS,
@@ -134,7 +135,7 @@ class CohereReader(AnswerReader):
 
     def _read_call(self, call: JsonObject, size: int, *, is_start: bool) -> None:
         function = as_object(call.get("function"))
-        arguments = as_text(function.get("arguments"))
+        arguments = to_arguments(function.get("arguments"))
         if is_start:
             self._calls += 1
             piece = make_tool_call(function.get("name"), arguments, call.get("id"))

@@ -16,6 +16,7 @@ from fanout.providers.mapping.completions import add_cached, build_completion, b
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
+from fanout.providers.mapping.tool_calls import to_arguments
 
 FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -110,7 +111,7 @@ class BlockReader(AnswerReader):
     def _read_delta(self, delta: JsonObject, place: int | None, size: int) -> None:
         if reasoning := as_text(delta.get("thinking")):
             self._add(size, reasoning=reasoning)
-        elif arguments := as_text(delta.get("partial_json")):
+        elif arguments := to_arguments(delta.get("partial_json")):
             self._add_arguments(place, arguments, size)
 
     def _add_arguments(self, place: int | None, arguments: str, size: int) -> None:

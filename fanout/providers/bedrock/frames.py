@@ -28,6 +28,7 @@ from fanout.providers.mapping.completions import (
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
+from fanout.providers.mapping.tool_calls import to_arguments
 
 ERROR_TYPE = istr("x-amzn-errortype")
 
@@ -142,7 +143,7 @@ class FrameReader(AnswerReader):
         if use:
             # Only the first piece of a call bears its id.
             fields = {"id": use["toolUseId"], "type": "function"} if as_text(use.get("toolUseId")) else {}
-            function = {"name": as_text(use.get("name")), "arguments": as_text(use.get("input"))}
+            function = {"name": as_text(use.get("name")), "arguments": to_arguments(use.get("input"))}
             calls = [{**fields, "index": event.get("contentBlockIndex"), "function": function}]
         self._add(size, text=text, reasoning=_read_thoughts(piece), calls=calls)
 

@@ -158,7 +158,7 @@ def _split_parts(candidate: JsonObject) -> tuple[str, str, list[JsonObject]]:
     calls: list[JsonObject] = []
     for part in as_objects(as_object(candidate.get("content")).get("parts")):
         piece = part.get("text")
-        if isinstance(part.get("functionCall"), dict):
+        if as_object(part.get("functionCall")):
             calls.append(part)
         elif type(piece) is not str:
             continue

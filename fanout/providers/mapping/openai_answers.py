@@ -7,11 +7,11 @@ from typing import Any
 
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Choice, FinishReason, TokenLogprob
-from fanout.providers.mapping.choice_builder import convert_legacy_call
 from fanout.providers.mapping.completions import Finish, read_finish
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_number, as_object, as_objects, as_text
+from fanout.providers.mapping.tool_calls import parse_calls
 
 FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -62,10 +62,7 @@ def parse_finish(origin: Origin, raw: Mapping[str, Any]) -> Finish:
 
 def _parse_message(message: Mapping[str, Any]) -> Answer:
     text, reasoning = parse_texts(message)
-    calls: tuple[JsonObject, ...] = ()
-    if raw_calls := message.get("tool_calls") or convert_legacy_call(message):
-        # `index` belongs to pieces of a stream alone.
-        calls = tuple({name: value for name, value in call.items() if name != "index"} for call in as_objects(raw_calls))
+    calls = parse_calls(message) if message.get("tool_calls") or message.get("function_call") else ()
     return Answer(text, reasoning, as_text(message.get("refusal")) or None, calls, pick_extras(message))
 
 
