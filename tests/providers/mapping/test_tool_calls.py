@@ -215,7 +215,7 @@ def test_fields_of_a_host_stay_with_their_call() -> None:
     assert call["extra_content"] == {"google": {"thought_signature": "s"}}
 
 
-PAYLOAD = st.fixed_dictionaries(
+PAYLOAD: st.SearchStrategy[JsonObject] = st.fixed_dictionaries(
     {},
     optional={
         "name": st.sampled_from(["", "f", "g", None]),

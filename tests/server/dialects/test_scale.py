@@ -58,6 +58,7 @@ class TestParameters:
         body = await read_upstream_request(dialect_server, upstream, "wide/echo", model_parameters=parameters, something_else=1)
         assert body == {
             "model": "echo",
+            "stream": False,
             "prompt": "hi",
             "temperature": 0.5,
             "max_tokens": 10,
@@ -87,12 +88,13 @@ class TestParameters:
         nothing = {"images": None, "model_parameters": None, "account_id": None, "stream": False}
         assert await read_upstream_request(dialect_server, upstream, "text/echo", **nothing) == {
             "model": "echo",
+            "stream": False,
             "prompt": "hi",
             "temperature": 0.2,
         }
         nulls = dict.fromkeys(("temperature", "max_tokens", "stop_sequences", "topP", "topK", "frequency_penalty"))
         body = await read_upstream_request(dialect_server, upstream, "text/echo", model_parameters=nulls)
-        assert body == {"model": "echo", "prompt": "hi", "temperature": 0.2}
+        assert body == {"model": "echo", "stream": False, "prompt": "hi", "temperature": 0.2}
 
     async def test_the_default_temperature_is_dropped_if_the_model_cannot_take_it(self, dialect_server: Server) -> None:
         """Silently: the caller did not set it."""
@@ -330,6 +332,7 @@ class TestChatCompletions:
         assert got.status == 200
         assert upstream.requests[0].body == {
             "model": "echo",
+            "stream": False,
             "temperature": 0.2,
             "chat_template": "{{ messages }}",
             "messages": [

@@ -53,7 +53,7 @@ async def test_null_is_as_if_absent_and_nothing_else_is_sent(dialect_server: Ser
     """No 16 tokens here, nor Konko's 24."""
     nothing = dict.fromkeys(set(RANGES) - {"model"} | {"top_logprobs", "stream_options", "tools", "response_format"})
     got = await chat(dialect_server, "up/echo", **nothing)
-    assert got.upstream_bodies == [{"model": "echo", "messages": HI}]
+    assert got.upstream_bodies == [{"model": "echo", "stream": False, "messages": HI}]
     assert got.choices[0]["ignored_parameters"] == []
 
 
@@ -206,7 +206,7 @@ PASSED_ON = {
 class TestFieldsOfSomeProviders:
     async def test_fields_of_some_providers_are_sent_unchanged(self, dialect_server: Server) -> None:
         got = await chat(dialect_server, "up/echo", **PASSED_ON)
-        assert got.upstream_bodies == [{"model": "echo", "messages": HI, **PASSED_ON}]
+        assert got.upstream_bodies == [{"model": "echo", "stream": False, "messages": HI, **PASSED_ON}]
         assert got.choices[0]["ignored_parameters"] == []
 
     async def test_fields_of_some_providers_are_reported_elsewhere(self, dialect_server: Server) -> None:

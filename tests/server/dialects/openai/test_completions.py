@@ -60,7 +60,7 @@ async def test_null_is_as_if_absent(dialect_server: Server) -> None:
 
     got = await complete(dialect_server, "text/echo", **nothing)
 
-    assert got.upstream_bodies == [{"model": "echo", "prompt": "hi", "max_tokens": 16}]
+    assert got.upstream_bodies == [{"model": "echo", "stream": False, "prompt": "hi", "max_tokens": 16}]
     assert got.choices[0]["ignored_parameters"] == []
 
 
@@ -100,7 +100,7 @@ async def test_all_parameters_are_sent_upstream_unchanged(dialect_server: Server
 
     got = await complete(dialect_server, "text/echo", **fields)
 
-    assert got.upstream_bodies == [{"model": "echo", "prompt": "hi", **fields}]
+    assert got.upstream_bodies == [{"model": "echo", "stream": False, "prompt": "hi", **fields}]
     assert type(got.upstream_bodies[0]["logit_bias"]["50"]) is int
     assert got.choices[0]["ignored_parameters"] == []
 
