@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fanout.evaluate.statistics.estimates import Estimate, Floats, to_floats
-from fanout.evaluate.statistics.paired import bootstrap_difference
+from fanout.evaluate.statistics.resampling import bootstrap_difference
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 
 from scipy import stats
@@ -23,31 +23,36 @@ def adjust(p_values: Sequence[float], method: str = "holm") -> list[float]:
 
 
 def simultaneous_intervals(
-    scores: Mapping[str, Sequence[float] | Floats], *, level: float = LEVEL
+    scores: Mapping[str, Sequence[float] | Floats],
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = LEVEL,
 ) -> dict[tuple[str, str], Interval | None]:
     """Return an interval for each pair's difference, all of which hold at once with `level` (Šidák).
 
     Args:
         scores: by model, one an item, the same items in the same order.
+        clusters: group of each item, where items of a group hang together.
 
     Returns:
         By (a, b) in the order of `scores`, for a − b; `None` where an interval cannot be given.
     """
     arrays = {name: to_floats(values) for name, values in scores.items()}
     pairs = list(combinations(arrays, 2))
-    return {(a, b): _interval(arrays[a], arrays[b], len(pairs), level) for a, b in pairs}
+    return {(a, b): _interval(arrays[a], arrays[b], clusters, len(pairs), level) for a, b in pairs}
 
 
-def _interval(a: Floats, b: Floats, comparisons: int, level: float) -> Interval | None:
-    if a.size < MIN_ITEMS:
+def _interval(a: Floats, b: Floats, clusters: Sequence[Hashable] | None, comparisons: int, level: float) -> Interval | None:
+    groups = a.size if clusters is None else len(set(clusters))
+    if a.size < MIN_ITEMS or groups < 2:
         return None
-    if is_binary(a) and is_binary(b):
+    if clusters is None and is_binary(a) and is_binary(b):
         better, worse = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
         return bonett_price(better, worse, a.size, level=level, comparisons=comparisons)
     differences = a - b
     if is_constant(differences):
         return None
-    half = float(stats.t.ppf((1 + level ** (1 / comparisons)) / 2, a.size - 1)) * standard_error(differences)
+    half = float(stats.t.ppf((1 + level ** (1 / comparisons)) / 2, groups - 1)) * standard_error(differences, clusters)
     return Interval(float(differences.mean()) - half, float(differences.mean()) + half, level)
 
 

@@ -82,13 +82,18 @@ def standard_error(scores: Sequence[float] | Floats, clusters: Sequence[Hashable
     if len(clusters) != values.size:
         raise ValueError(f"{values.size} values, but {len(clusters)} clusters")
     # Residuals of one cluster are summed before they are squared: that is what keeps their common part from averaging out.
-    sums: dict[Hashable, float] = {}
-    for cluster, residual in zip(clusters, values - values.mean(), strict=True):
-        sums[cluster] = sums.get(cluster, 0.0) + float(residual)
-    count = len(sums)
-    if count < 2:
+    sums = sum_clusters(values - values.mean(), clusters)
+    if sums.size < 2:
         raise ValueError("a clustered standard error needs at least two clusters")
-    return float(np.sqrt(count / (count - 1) * sum(value**2 for value in sums.values())) / values.size)
+    return float(np.sqrt(sums.size / (sums.size - 1) * (sums**2).sum()) / values.size)
+
+
+def sum_clusters(values: Floats, clusters: Sequence[Hashable]) -> Floats:
+    """Return the sum of each cluster's values."""
+    sums: dict[Hashable, float] = {}
+    for cluster, value in zip(clusters, values.tolist(), strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + value
+    return np.array(list(sums.values()))
 
 
 def estimate_clustered_mean(

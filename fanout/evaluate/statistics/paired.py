@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from scipy import stats
@@ -21,12 +20,8 @@ from fanout.evaluate.statistics.estimates import (
     to_floats,
     too_few,
 )
-from fanout.evaluate.statistics.means import standard_error
-
-RESAMPLES = 9_999
-"""Of permutation tests and bootstraps; with the observed one p-values have a grain of 1/10,000."""
-SEED = 20_260_101
-"""Fixed, so that a report made twice shows the same figures."""
+from fanout.evaluate.statistics.means import standard_error, sum_clusters
+from fanout.evaluate.statistics.resampling import describe_sign_flip, sign_flip_p, smallest_sign_flip_p
 
 
 def align(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> tuple[Floats, Floats, int]:
@@ -37,24 +32,33 @@ def align(a: Mapping[Hashable, float], b: Mapping[Hashable, float]) -> tuple[Flo
     return to_floats([a[item] for item in common]), to_floats([b[item] for item in common]), dropped
 
 
-def compare(a: Sequence[float] | Floats, b: Sequence[float] | Floats, *, level: float = LEVEL, dropped: int = 0) -> PairedTest:
+def compare(
+    a: Sequence[float] | Floats,
+    b: Sequence[float] | Floats,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    level: float = LEVEL,
+    dropped: int = 0,
+) -> PairedTest:
     """Compare two models by the method that their scores call for.
 
-    0/1 scores: Bonett–Price interval and exact McNemar test. Others: paired t interval and sign-flip permutation test.
+    0/1 scores: Bonett–Price interval and exact McNemar test. Others, and clustered items: paired t interval and sign-flip
+    permutation test.
 
     Args:
         a: scores of model A, one an item, repeats averaged.
         b: scores of model B for the same items in the same order.
+        clusters: group of each item, where items of a group hang together.
         dropped: items that one of the two lacks, for the report.
 
     Raises:
         ValueError: the two have different lengths, or a score is not finite.
     """
     first, second = _pair(a, b)
-    if first.size and is_binary(first) and is_binary(second):
+    if clusters is None and first.size and is_binary(first) and is_binary(second):
         better, worse = int(((first == 1) & (second == 0)).sum()), int(((first == 0) & (second == 1)).sum())
         return compare_binary(better, worse, first.size, level=level, dropped=dropped)
-    return compare_continuous(first, second, level=level, dropped=dropped)
+    return compare_continuous(first, second, clusters=clusters, level=level, dropped=dropped)
 
 
 def compare_binary(better: int, worse: int, n: int, *, level: float = LEVEL, dropped: int = 0) -> PairedTest:
@@ -127,7 +131,7 @@ def compare_continuous(
 ) -> PairedTest:
     """Compare two models by a paired t interval and a sign-flip permutation test.
 
-    Source: `scipy.stats.permutation_test(permutation_type="samples")`, exact where 2ⁿ ≤ 9,999.
+    With clusters, the standard error is clustered and the signs of whole clusters are flipped.
     """
     first, second = _pair(a, b)
     differences = first - second
@@ -140,86 +144,16 @@ def compare_continuous(
     if is_constant(differences):
         note = "every item has the same difference: no interval and no p-value" if mean else "all items are tied"
         return PairedTest(Estimate(mean, None, n, "paired mean", 0.0, note), None, "none", dropped=dropped)
+    if clusters is not None and len(set(clusters)) < 2:
+        note = "all items are of one cluster: no interval and no p-value"
+        return PairedTest(Estimate(mean, None, n, "paired mean, clustered t", note=note), None, "none", dropped=dropped)
     error = standard_error(differences, clusters)
     freedom = (len(set(clusters)) if clusters is not None else n) - 1
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
     method = "paired mean, t" if clusters is None else "paired mean, clustered t"
     estimate = Estimate(mean, Interval(mean - half, mean + half, level), n, method, error)
-    nonzero = int((differences != 0).sum())
-    return PairedTest(estimate, sign_flip_p(differences), "sign-flip permutation", smallest_sign_flip_p(nonzero), dropped)
-
-
-def sign_flip_p(differences: Sequence[float] | Floats) -> float:
-    """Return the two-sided p-value of the mean difference under random signs."""
-    values = to_floats(differences)
-    values = values[values != 0]  # a tie has no sign to flip, and would only slow the test down
-    if not values.size:
-        return 1.0
-    result = stats.permutation_test(
-        (values,),
-        _mean,
-        permutation_type="samples",
-        n_resamples=RESAMPLES,
-        vectorized=True,
-        rng=np.random.default_rng(SEED),
-        batch=max(1, 2_000_000 // values.size),  # bounds the memory of one batch of permutations
-    )
-    return float(result.pvalue)
-
-
-def smallest_sign_flip_p(nonzero: int) -> float:
-    """Return the smallest p-value that so many non-zero differences could reach: exact, or the grain of the resamples."""
-    exact = min(1.0, 2 * 0.5**nonzero)
-    return exact if 2**nonzero <= RESAMPLES else max(exact, 2 / (RESAMPLES + 1))
-
-
-def bootstrap_difference(
-    a: Sequence[float] | Floats,
-    b: Sequence[float] | Floats,
-    statistic: Callable[[Floats], float] | str = "median",
-    *,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-) -> Estimate:
-    """Return a paired BCa bootstrap interval for a difference of medians, percentiles or any statistic.
-
-    Source: `scipy.stats.bootstrap(paired=True, method="BCa")`; plain percentiles where BCa is undefined.
-
-    Args:
-        statistic: "median", a percentile as "p95", or a function of one sample.
-    """
-    first, second = _pair(a, b)
-    name = statistic if isinstance(statistic, str) else getattr(statistic, "__name__", "statistic")
-    n = first.size
-    if not n:
-        return Estimate(None, None, 0, f"difference of {name}s", note=too_few(0))
-
-    def difference(x: Floats, y: Floats, axis: int = -1) -> Floats:
-        return _along(x, statistic, axis) - _along(y, statistic, axis)
-
-    value = float(difference(first, second))
-    if n < MIN_ITEMS:
-        return Estimate(value, None, n, f"difference of {name}s", note=too_few(n))
-    if is_constant(first - second):
-        return Estimate(value, None, n, f"difference of {name}s", note="every item has the same difference: no interval")
-    for method in ("BCa", "percentile"):
-        with warnings.catch_warnings():  # a statistic without spread makes BCa divide by 0; the check below sees the NaN
-            warnings.simplefilter("ignore")
-            result = stats.bootstrap(
-                (first, second),
-                difference,
-                paired=True,
-                vectorized=True,
-                n_resamples=resamples,
-                confidence_level=level,
-                method=method,
-                rng=np.random.default_rng(SEED),
-                batch=max(1, 1_000_000 // n),
-            )
-        low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
-        if np.isfinite(low) and np.isfinite(high):
-            return Estimate(value, Interval(low, high, level), n, f"difference of {name}s, paired bootstrap ({method})")
-    return Estimate(value, None, n, f"difference of {name}s", note="the bootstrap distribution has no spread")
+    flipped = differences if clusters is None else sum_clusters(differences, clusters)
+    return PairedTest(estimate, sign_flip_p(flipped), describe_sign_flip(flipped), smallest_sign_flip_p(flipped), dropped)
 
 
 def _pair(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> tuple[Floats, Floats]:
@@ -227,15 +161,3 @@ def _pair(a: Sequence[float] | Floats, b: Sequence[float] | Floats) -> tuple[Flo
     if first.size != second.size:
         raise ValueError(f"{first.size} scores of A, but {second.size} of B: align them by item first")
     return first, second
-
-
-def _mean(values: Floats, axis: int = -1) -> Floats:
-    return np.asarray(values.mean(axis=axis))
-
-
-def _along(values: Floats, statistic: Callable[[Floats], float] | str, axis: int) -> Floats:
-    if statistic == "median":
-        return np.asarray(np.median(values, axis=axis))
-    if isinstance(statistic, str):
-        return np.asarray(np.percentile(values, float(statistic.removeprefix("p")), axis=axis))
-    return np.asarray(np.apply_along_axis(statistic, axis, values))

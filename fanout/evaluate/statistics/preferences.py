@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from fanout.evaluate.statistics.estimates import LEVEL, MIN_ITEMS, Estimate, Interval, is_constant, too_few
-from fanout.evaluate.statistics.paired import RESAMPLES, SEED
+from fanout.evaluate.statistics.resampling import RESAMPLES, SEED
 
 Verdict = Literal["a", "b", "tie", "both_bad"]
 """Who is better. `both_bad` counts as a tie in every rate, and is counted on its own besides."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fanout.evaluate.statistics import bradley_terry, judges, means, paired, sequential
+from fanout.evaluate.statistics import bradley_terry, judges, means, paired, resampling, sequential
 from fanout.evaluate.statistics.estimates import Interval
 from fanout.evaluate.statistics.preferences import JudgedPair
 from fanout.evaluate.statistics.sequential import StoppingRule
@@ -61,14 +61,14 @@ def test_clustered_intervals_cover_where_plain_ones_do_not() -> None:
 def test_the_paired_bootstrap_of_a_median_covers_the_true_difference() -> None:
     def draw(generator: np.random.Generator) -> Interval | None:
         a = generator.lognormal(0, 1, 80)
-        return paired.bootstrap_difference(a, a * generator.lognormal(0, 0.2, 80), resamples=999).interval
+        return resampling.bootstrap_difference(a, a * generator.lognormal(0, 0.2, 80), resamples=999).interval
 
     assert measure_coverage(0.0, draw, runs=200) > 0.90
 
 
 def test_the_permutation_test_raises_false_alarms_at_its_level() -> None:
     generator = np.random.default_rng(7)
-    alarms = [paired.sign_flip_p(generator.normal(0, 1, 13)) <= 0.05 for _ in range(RUNS)]
+    alarms = [resampling.sign_flip_p(generator.normal(0, 1, 13)) <= 0.05 for _ in range(RUNS)]
 
     assert np.mean(alarms) == pytest.approx(0.05, abs=ERROR)
 

@@ -7,7 +7,18 @@ import math
 import numpy as np
 import pytest
 
-from fanout.evaluate.statistics import bradley_terry, judges, latency, many, means, paired, power, repeats, sequential
+from fanout.evaluate.statistics import (
+    bradley_terry,
+    judges,
+    latency,
+    many,
+    means,
+    paired,
+    power,
+    repeats,
+    resampling,
+    sequential,
+)
 from fanout.evaluate.statistics.estimates import Interval
 from fanout.evaluate.statistics.preferences import JudgedPair, win_rate
 from fanout.evaluate.statistics.sequential import StoppingRule
@@ -17,7 +28,7 @@ def test_fewer_than_15_items_have_no_interval_and_no_p_value() -> None:
     few = [0.0, 1.0] * 7
     mean, share = means.estimate_mean([value / 3 for value in few]), means.estimate_mean(few)
     test = paired.compare(few, few[::-1])
-    bootstrap = paired.bootstrap_difference(few, few[::-1])
+    bootstrap = resampling.bootstrap_difference(few, few[::-1])
 
     for estimate in (mean, share, test.difference, bootstrap):
         assert estimate.interval is None
@@ -48,7 +59,7 @@ def test_equal_scores_have_no_spread_and_no_interval() -> None:
     assert (constant.value, constant.interval) == (0.5, None)
     assert shifted.difference.note == "every item has the same difference: no interval and no p-value"
     assert (tied.difference.note, tied.p_value) == ("all items are tied", None)
-    assert paired.bootstrap_difference([1.0] * 20, [2.0] * 20).note == "every item has the same difference: no interval"
+    assert resampling.bootstrap_difference([1.0] * 20, [2.0] * 20).note == "every item has the same difference: no interval"
 
 
 def test_all_tied_0_1_scores_have_an_interval_around_0_and_p_1() -> None:

@@ -1,0 +1,176 @@
+"""Permutation tests and bootstraps, with bounded time and memory however many items there are."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import stats
+
+from fanout.evaluate.statistics.estimates import LEVEL, MIN_ITEMS, Estimate, Floats, Interval, is_constant, to_floats, too_few
+
+RESAMPLES = 9_999
+"""Of permutation tests and bootstraps; with the observed one p-values have a grain of 1/10,000."""
+SEED = 20_260_101
+"""Fixed, so that a report made twice shows the same figures."""
+MAX_PERMUTED = 10_000
+"""Differences beyond which the permutation distribution of their sum is taken as normal. It is symmetric, so the error is of
+the order 1/n, below that of as many random permutations."""
+MAX_BCA_ITEMS = 500
+"""Items beyond which percentile intervals are used: BCa's acceleration takes n² steps, and its correction vanishes with n."""
+MANY_RESAMPLES = 1_999
+"""Resamples beyond `MAX_BCA_ITEMS`."""
+CHUNK_BITS = 8_000_000
+"""Random signs held at once."""
+
+
+def sign_flip_p(differences: Sequence[float] | Floats) -> float:
+    """Return the two-sided p-value of the mean difference under random signs.
+
+    Exact where 2ⁿ ≤ 9,999, by scipy's `permutation_test(permutation_type="samples")`; else 9,999 random permutations, the same
+    test a hundred times faster; beyond 10,000 differences the normal limit.
+    """
+    values = _drop_ties(differences)
+    if not values.size:
+        return 1.0
+    if 2**values.size <= RESAMPLES:
+        result = stats.permutation_test((values,), _mean, permutation_type="samples", n_resamples=RESAMPLES, vectorized=True)
+        return float(result.pvalue)
+    if values.size > MAX_PERMUTED:
+        return float(2 * stats.norm.sf(abs(values.sum()) / np.sqrt((values**2).sum())))
+    return _permute(np.abs(values), abs(float(values.sum())))
+
+
+def _permute(sizes: Floats, observed: float) -> float:
+    """Return the share of random signs, with the observed ones, that give at least the observed sum."""
+    generator = np.random.default_rng(SEED)
+    total, reached, left = float(sizes.sum()), 0, RESAMPLES
+    threshold = observed - 1e-12 * total  # sums that differ by rounding alone are equal
+    while left:
+        rows = min(left, max(1, CHUNK_BITS // sizes.size))
+        bits = np.unpackbits(generator.integers(0, 256, (rows, -(-sizes.size // 8)), dtype=np.uint8), axis=1)
+        sums = 2 * (bits[:, : sizes.size].astype(np.float64) @ sizes) - total
+        reached += int((np.abs(sums) >= threshold).sum())
+        left -= rows
+    return (reached + 1) / (RESAMPLES + 1)
+
+
+def describe_sign_flip(differences: Sequence[float] | Floats) -> str:
+    """Return the name of the test that `sign_flip_p` makes."""
+    count = _drop_ties(differences).size
+    kind = "exact" if 2**count <= RESAMPLES else f"{RESAMPLES:,} permutations" if count <= MAX_PERMUTED else "normal limit"
+    return f"sign-flip permutation, {kind}"
+
+
+def smallest_sign_flip_p(differences: Sequence[float] | Floats) -> float | None:
+    """Return the smallest p-value that so many non-zero differences could reach; `None` in the normal limit."""
+    count = _drop_ties(differences).size
+    if count > MAX_PERMUTED:
+        return None
+    exact = min(1.0, 2 * 0.5**count)
+    return exact if 2**count <= RESAMPLES else max(exact, 1 / (RESAMPLES + 1))
+
+
+def _drop_ties(differences: Sequence[float] | Floats) -> Floats:
+    values = to_floats(differences)
+    return np.asarray(values[values != 0])  # a tie has no sign to flip
+
+
+def bootstrap_difference(
+    a: Sequence[float] | Floats,
+    b: Sequence[float] | Floats,
+    statistic: Callable[[Floats], float] | str = "median",
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Return a paired bootstrap interval for a difference of medians, percentiles or any statistic.
+
+    Source: `scipy.stats.bootstrap(paired=True, method="BCa")`; plain percentiles where BCa is undefined.
+
+    Args:
+        a: values of model A, one an item.
+        b: values of model B for the same items in the same order.
+        statistic: "median", a percentile as "p95", or a function of one sample.
+
+    Raises:
+        ValueError: the two have different lengths.
+    """
+    first, second = to_floats(a), to_floats(b)
+    if first.size != second.size:
+        raise ValueError(f"{first.size} values of A, but {second.size} of B: align them by item first")
+    name = statistic if isinstance(statistic, str) else getattr(statistic, "__name__", "statistic")
+    n, label = first.size, f"difference of {name}s"
+    if not n:
+        return Estimate(None, None, 0, label, note=too_few(0))
+
+    def difference(x: Floats, y: Floats, axis: int = -1) -> Floats:
+        return _along(x, statistic, axis) - _along(y, statistic, axis)
+
+    value = float(difference(first, second))
+    if n < MIN_ITEMS:
+        return Estimate(value, None, n, label, note=too_few(n))
+    if is_constant(first - second):
+        return Estimate(value, None, n, label, note="every item has the same difference: no interval")
+    if n > MAX_BCA_ITEMS and isinstance(statistic, str):
+        return _bootstrap_many(first, second, statistic, value, level)
+    for method in ("BCa", "percentile"):
+        with warnings.catch_warnings():  # a statistic without spread makes BCa divide by 0; the check below sees the NaN
+            warnings.simplefilter("ignore")
+            result = stats.bootstrap(
+                (first, second),
+                difference,
+                paired=True,
+                vectorized=True,
+                n_resamples=resamples,
+                confidence_level=level,
+                method=method,
+                rng=np.random.default_rng(SEED),
+                batch=max(1, 1_000_000 // n),
+            )
+        low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
+        if np.isfinite(low) and np.isfinite(high):
+            return Estimate(value, Interval(low, high, level), n, f"{label}, paired bootstrap ({method})")
+    return Estimate(value, None, n, label, note="the bootstrap distribution has no spread")
+
+
+def _bootstrap_many(a: Floats, b: Floats, statistic: str, value: float, level: float) -> Estimate:
+    """Return the percentile interval from how often each item is drawn: no resample is ever sorted."""
+    generator, n = np.random.default_rng(SEED), a.size
+    percentile = _to_percentile(statistic)
+    orders = [(values[order], order) for values, order in ((a, np.argsort(a)), (b, np.argsort(b)))]
+    drawn = np.empty(MANY_RESAMPLES)
+    for index in range(MANY_RESAMPLES):
+        counts = np.bincount(generator.integers(n, size=n, dtype=np.int32 if n < 2**31 else np.int64), minlength=n)
+        first, second = (_weighted_percentile(values, counts[order], percentile) for values, order in orders)
+        drawn[index] = first - second
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    label = f"difference of {statistic}s"
+    if low == high:
+        return Estimate(value, None, n, label, note="the bootstrap distribution has no spread")
+    method = f"{label}, paired bootstrap (percentile, {MANY_RESAMPLES:,} resamples)"
+    return Estimate(value, Interval(float(low), float(high), level), n, method)
+
+
+def _weighted_percentile(ordered: Floats, counts: np.ndarray[tuple[int], np.dtype[np.int64]], percentile: float) -> float:
+    """Return the percentile, by linear interpolation, of a sample in which each value of `ordered` occurs `counts` times."""
+    places = np.cumsum(counts)
+    rank = (int(places[-1]) - 1) * percentile / 100
+    below = int(rank)
+    low, high = np.searchsorted(places, (below, min(below + 1, int(places[-1]) - 1)), side="right")
+    return float(ordered[low] + (ordered[high] - ordered[low]) * (rank - below))
+
+
+def _mean(values: Floats, axis: int = -1) -> Floats:
+    return np.asarray(values.mean(axis=axis))
+
+
+def _along(values: Floats, statistic: Callable[[Floats], float] | str, axis: int) -> Floats:
+    if isinstance(statistic, str):
+        return np.asarray(np.percentile(values, _to_percentile(statistic), axis=axis))
+    return np.asarray(np.apply_along_axis(statistic, axis, values))
+
+
+def _to_percentile(statistic: str) -> float:
+    return 50.0 if statistic == "median" else float(statistic.removeprefix("p"))
