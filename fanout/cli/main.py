@@ -14,6 +14,7 @@ COMMANDS = {
     "serve": "Serve the HTTP API.",
     "ask": "Ask many models at once.",
     "batch": "Ask many models every row of a file.",
+    "report": "Show which model of a job is better, and how sure that is.",
     "evaluate": "Score a job's answers, and decide by the scores.",
     "init": "Set up your providers.",
     "models": "List the models: ready, or what is missing.",

@@ -87,3 +87,23 @@ async def test_a_wrong_scorer_is_refused_before_anything_is_sent(workspace: Work
 
     assert (nothing.code, "at least one --scorer" in nothing.err) == (2, True)
     assert upstream.requests == []
+
+
+async def test_a_report_is_shown_as_tables_json_csv_and_markdown_here_and_from_a_server(workspace: Workspace) -> None:
+    workspace.write("in.jsonl", [{"prompt": f"q{number}", "reference": "yes"} for number in range(20)])
+    run = await workspace.run("batch", "run", "in.jsonl", "-m", "up/say-yes", "-m", "up/say-no", "--scorer", "exact", "-q")
+    assert run.code == 0, run.err
+    shown = await workspace.run("report", "last")
+    as_json, as_csv, as_markdown = [await workspace.run("report", "last", f"--{form}") for form in ("json", "csv", "markdown")]
+    async with serve_fanout("--config", str(workspace.config), FANOUT_STORE=str(workspace.folder / "jobs.db")) as address:
+        remote = await workspace.run("report", "last", "--json", "--server", address)
+    wrong = await workspace.run("report", "last", "--cluster", "topic")
+
+    assert shown.code == 0, shown.err
+    assert shown.out.splitlines()[1].startswith("exact: up/say-yes is best, 1 [0.8389, 1]; it is ahead of up/say-no by 1 [")
+    assert "failures: a failed call counts as a score of 0" in shown.out
+    assert json.loads(as_json.out)["metrics"][0]["n"] == 20
+    assert json.loads(remote.out) == json.loads(as_json.out)
+    assert "scores,exact,up/say-yes,,mean,1.0" in as_csv.out
+    assert as_markdown.out.splitlines()[2].startswith("- **exact: up/say-yes is best")
+    assert (wrong.code, wrong.err) == (2, "fanout: cluster: no row has a column `topic`\n")

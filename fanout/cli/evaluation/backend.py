@@ -7,6 +7,7 @@ from typing import Protocol
 
 from fanout.core.json_text import JsonObject
 from fanout.rendering.job import JobJson
+from fanout.rendering.report import ReportJson
 from fanout.rendering.scores import JobScoresJson
 
 OnProgress = Callable[[int], None]
@@ -18,3 +19,6 @@ class EvaluationBackend(Protocol):
 
     async def score(self, job: JobJson, scorers: Sequence[JsonObject], on_progress: OnProgress | None = None) -> JobScoresJson:
         """Score the stored answers of a job."""
+
+    async def report(self, job: JobJson, cluster: str | None = None) -> ReportJson:
+        """Return the report of a job, its items grouped by a column if one is named."""

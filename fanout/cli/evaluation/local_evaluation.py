@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from fanout.cli.evaluation.backend import OnProgress
 from fanout.core.json_text import JsonObject
+from fanout.evaluate.report.job_report import report_job
 from fanout.evaluate.scoring.declarations import parse_scorers
 from fanout.evaluate.scoring.scoring import score_results
 from fanout.jobs.job import find_job
 from fanout.rendering.job import JobJson
+from fanout.rendering.report import ReportJson, render_report
 from fanout.rendering.scores import JobScoresJson, render_scores
 from fanout.store.jobs.job_store import JobStore
 
@@ -25,3 +27,6 @@ class LocalEvaluation:
         await score_results(self._store, number, parse_scorers(scorers, allow_functions=True), on_progress)
         found = await self._store.scores.list_scorers(number), await self._store.scores.count(number)
         return render_scores(job["id"], *found)
+
+    async def report(self, job: JobJson, cluster: str | None = None) -> ReportJson:
+        return render_report(await report_job(self._store, await find_job(self._store, job["id"]), cluster))

@@ -9,6 +9,7 @@ from fanout.cli.client import ServerClient
 from fanout.cli.evaluation.backend import OnProgress
 from fanout.core.json_text import JsonObject
 from fanout.rendering.job import JobJson
+from fanout.rendering.report import ReportJson
 from fanout.rendering.scores import JobScoresJson
 
 
@@ -20,3 +21,7 @@ class RemoteEvaluation:
 
     async def score(self, job: JobJson, scorers: Sequence[JsonObject], on_progress: OnProgress | None = None) -> JobScoresJson:
         return cast(JobScoresJson, await self._client.post(f"/v1/jobs/{job['id']}/scores", {"scorers": list(scorers)}))
+
+    async def report(self, job: JobJson, cluster: str | None = None) -> ReportJson:
+        query = {} if cluster is None else {"cluster": cluster}
+        return cast(ReportJson, await self._client.get(f"/v1/jobs/{job['id']}/report", **query))

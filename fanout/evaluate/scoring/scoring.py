@@ -5,15 +5,13 @@ Scores of one version are given once and never again, so scoring may be cut off 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import TYPE_CHECKING
 
 from pydantic_core import from_json
 
 from fanout.evaluate.scoring.declarations import parse_scorers, to_new_scorer
+from fanout.evaluate.threads import run_in_thread
 from fanout.jobs.job import Job
 from fanout.jobs.scoring import AnswerScorerFactory
 from fanout.jobs.stored_outcome import StoredOutcome
@@ -24,18 +22,10 @@ from fanout.store.jobs.records import Place, ResultFilter, ResultRow, UnitScore
 if TYPE_CHECKING:
     from fanout.evaluate.scorers import Scorer, ScorerInput
 
-THREADS = 2
-"""A pattern that takes long holds up one of them; more would only wait for the interpreter."""
 PAGE_ROWS = 512
 """Answers scored in one go."""
 OnProgress = Callable[[int], None]
 """Called with the number of answers looked at so far."""
-
-
-@cache
-def _threads() -> ThreadPoolExecutor:
-    """Return the threads that scorers share; the loop's own are for files and databases, which must not wait for them."""
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="scoring")
 
 
 class JobScorer:
@@ -43,20 +33,21 @@ class JobScorer:
 
     def __init__(self, scorers: Sequence[tuple[int, Scorer]]) -> None:
         self._scorers = scorers
+        self._versions = {(scorer.label, scorer.version): (number, scorer) for number, scorer in scorers}
 
     async def score(self, body: str, outcome: StoredOutcome) -> Sequence[UnitScore]:
         """Return the scores of one answer, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(_threads(), self._score, body, outcome, self._scorers)
+        return await run_in_thread(self._score, body, outcome, self._scorers)
 
     async def score_page(self, page: Sequence[ResultRow]) -> Sequence[tuple[Place, UnitScore]]:
         """Return the scores that the answers of a page lack, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(_threads(), self._score_page, page)
+        return await run_in_thread(self._score_page, page)
 
     def _score_page(self, page: Sequence[ResultRow]) -> list[tuple[Place, UnitScore]]:
         found: list[tuple[Place, UnitScore]] = []
         for row in page:
             given = {(score.label, score.version) for score in row.scores}
-            lacking = [entry for entry in self._scorers if (entry[1].label, entry[1].version) not in given]
+            lacking = [scorer for version, scorer in self._versions.items() if version not in given]
             if lacking:
                 scores = self._score(row.body, StoredOutcome.from_json(row.record), lacking)
                 found += [(row.place, score) for score in scores]
@@ -88,7 +79,7 @@ def make_scorer_factory(store: JobStore, *, allow_functions: bool) -> AnswerScor
 
     async def open_scorer(job: Job) -> JobScorer:
         # In a thread: the packages of some scorers take long to import.
-        scorers = await asyncio.to_thread(parse_scorers, job.spec.scorers, allow_functions=allow_functions)
+        scorers = await run_in_thread(parse_scorers, job.spec.scorers, allow_functions=allow_functions)
         return await declare_scorers(store, job.number, scorers)
 
     return open_scorer

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fanout.evaluate.statistics.estimates import Estimate, Floats, to_floats
-from fanout.evaluate.statistics.resampling import bootstrap_difference
+from fanout.evaluate.statistics.resampling import bootstrap_percentiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ def percentiles(values: Sequence[float] | Floats, wanted: Sequence[float] = (50,
     return {percentile: float(np.percentile(array, percentile)) if array.size else None for percentile in wanted}
 
 
-def compare_latency(a: Sequence[float] | Floats, b: Sequence[float] | Floats, statistic: str = "median") -> Estimate:
-    """Return the difference A − B of a percentile by paired bootstrap over the items that both answered."""
-    return bootstrap_difference(a, b, statistic)
+def compare_latency(
+    a: Sequence[float] | Floats, b: Sequence[float] | Floats, statistics: Sequence[str] = ("median", "p95")
+) -> list[Estimate]:
+    """Return the differences A − B of percentiles by paired bootstrap over the items that both answered."""
+    return bootstrap_percentiles(a, b, statistics)

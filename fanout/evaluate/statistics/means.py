@@ -34,6 +34,12 @@ def estimate_mean(scores: Sequence[float] | Floats, *, level: float = LEVEL) -> 
     # t would give intervals beyond 0 … 1, and none at all where every answer is right.
     if values.size and is_binary(values):
         return estimate_proportion(int(values.sum()), values.size, level=level)
+    return estimate_continuous_mean(values, level=level)
+
+
+def estimate_continuous_mean(scores: Sequence[float] | Floats, *, level: float = LEVEL) -> Estimate:
+    """Return the mean over items with Student's interval, also where all values happen to be 0 or 1."""
+    values = to_floats(scores)
     if values.size < MIN_ITEMS:
         return Estimate(mean_of(values), None, values.size, "mean", note=too_few(values.size))
     mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from fanout.evaluate.statistics.estimates import LEVEL, MIN_ITEMS, Estimate, Floats, Interval, is_constant, to_floats, too_few
@@ -114,7 +115,7 @@ def bootstrap_difference(
     if is_constant(first - second):
         return Estimate(value, None, n, label, note="every item has the same difference: no interval")
     if n > MAX_BCA_ITEMS and isinstance(statistic, str):
-        return _bootstrap_many(first, second, statistic, value, level)
+        return bootstrap_percentiles(first, second, (statistic,), level=level)[0]
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():  # a statistic without spread makes BCa divide by 0; the check below sees the NaN
             warnings.simplefilter("ignore")
@@ -135,31 +136,49 @@ def bootstrap_difference(
     return Estimate(value, None, n, label, note="the bootstrap distribution has no spread")
 
 
-def _bootstrap_many(a: Floats, b: Floats, statistic: str, value: float, level: float) -> Estimate:
-    """Return the percentile interval from how often each item is drawn: no resample is ever sorted."""
-    generator, n = np.random.default_rng(SEED), a.size
-    percentile = _to_percentile(statistic)
-    orders = [(values[order], order) for values, order in ((a, np.argsort(a)), (b, np.argsort(b)))]
-    drawn = np.empty(MANY_RESAMPLES)
+def bootstrap_percentiles(
+    a: Sequence[float] | Floats, b: Sequence[float] | Floats, statistics: Sequence[str], *, level: float = LEVEL
+) -> list[Estimate]:
+    """Return `bootstrap_difference` for each of "median", "p95" …: of many items all from the same resamples.
+
+    No resample of many items is sorted: the percentiles follow from how often each item was drawn.
+    """
+    first, second = to_floats(a), to_floats(b)
+    n = first.size
+    if n <= MAX_BCA_ITEMS or is_constant(first - second):
+        return [bootstrap_difference(first, second, statistic, level=level) for statistic in statistics]
+    generator = np.random.default_rng(SEED)
+    percentiles = [_to_percentile(statistic) for statistic in statistics]
+    orders = [(values[order], order) for values, order in ((first, np.argsort(first)), (second, np.argsort(second)))]
+    drawn = np.empty((MANY_RESAMPLES, len(statistics)))
     for index in range(MANY_RESAMPLES):
-        counts = np.bincount(generator.integers(n, size=n, dtype=np.int32 if n < 2**31 else np.int64), minlength=n)
-        first, second = (_weighted_percentile(values, counts[order], percentile) for values, order in orders)
-        drawn[index] = first - second
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+        counts = np.bincount(generator.integers(n, size=n, dtype=np.int32), minlength=n).astype(np.int32)
+        x, y = (_weighted_percentiles(values, counts[order], percentiles) for values, order in orders)
+        drawn[index] = x - y
+    bounds = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    found = np.percentile(first, percentiles) - np.percentile(second, percentiles)
+    return [
+        _to_estimate(statistic, float(value), Interval(float(low), float(high), level), n)
+        for statistic, value, low, high in zip(statistics, found, *bounds, strict=True)
+    ]
+
+
+def _to_estimate(statistic: str, value: float, interval: Interval, n: int) -> Estimate:
     label = f"difference of {statistic}s"
-    if low == high:
+    if interval.low == interval.high:
         return Estimate(value, None, n, label, note="the bootstrap distribution has no spread")
-    method = f"{label}, paired bootstrap (percentile, {MANY_RESAMPLES:,} resamples)"
-    return Estimate(value, Interval(float(low), float(high), level), n, method)
+    return Estimate(value, interval, n, f"{label}, paired bootstrap (percentile, {MANY_RESAMPLES:,} resamples)")
 
 
-def _weighted_percentile(ordered: Floats, counts: np.ndarray[tuple[int], np.dtype[np.int64]], percentile: float) -> float:
-    """Return the percentile, by linear interpolation, of a sample in which each value of `ordered` occurs `counts` times."""
-    places = np.cumsum(counts)
-    rank = (int(places[-1]) - 1) * percentile / 100
-    below = int(rank)
-    low, high = np.searchsorted(places, (below, min(below + 1, int(places[-1]) - 1)), side="right")
-    return float(ordered[low] + (ordered[high] - ordered[low]) * (rank - below))
+def _weighted_percentiles(ordered: Floats, counts: NDArray[np.int32], percentiles: Sequence[float]) -> Floats:
+    """Return percentiles, by linear interpolation, of a sample in which each value of `ordered` occurs `counts` times."""
+    places = np.cumsum(counts, dtype=np.int32)
+    last = int(places[-1]) - 1
+    ranks = np.array(percentiles) * last / 100
+    below = ranks.astype(np.int64)
+    low = ordered[np.searchsorted(places, below, side="right")]
+    high = ordered[np.searchsorted(places, np.minimum(below + 1, last), side="right")]
+    return np.asarray(low + (high - low) * (ranks - below))
 
 
 def _mean(values: Floats, axis: int = -1) -> Floats:

@@ -58,6 +58,12 @@ class Inputs:
         return [(custom_id, line) for custom_id, line in await self._database.fetch_all(query)]
 
     @run_to_end
+    async def list_items(self, number: int, after: int, limit: int = ROWS_AT_ONCE) -> Sequence[InputItem]:
+        """Return the items that follow item `after`, in order."""
+        async with self._database.read_transaction() as connection:
+            return await fetch_items(connection, number, after, limit)
+
+    @run_to_end
     async def read_chunk(self, number: int, after: int, limit: int = ROWS_AT_ONCE) -> InputChunk:
         """Return the items that follow item `after`, in order, and what has been done for them; fewer where they are long."""
         async with self._database.read_transaction() as connection:

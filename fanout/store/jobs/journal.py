@@ -22,8 +22,8 @@ from fanout.store.engine.writers import GroupCommit
 from fanout.store.jobs.inputs import add_texts
 from fanout.store.jobs.leases import lock_epochs
 from fanout.store.jobs.records import JobState, Unit, UnitScore
-from fanout.store.jobs.scores import add_scores
-from fanout.store.tables import attempts, failures, job_counts, jobs, scores, texts, units
+from fanout.store.jobs.scores import add_scores, compile_add
+from fanout.store.tables import attempts, failures, job_counts, jobs, texts, units
 from fanout.store.usage import ANSWERED
 
 
@@ -79,7 +79,7 @@ class Journal:
         # Built once: building a statement takes longer than executing it.
         self._add_counts = database.insert_or_add(job_counts)
         self._add_text = database.insert_or_ignore(texts)
-        self._add_score = database.insert_or_ignore(scores)
+        self._add_score = compile_add(database)
         # Compiled, and handed to the driver as text: it runs for every call, and its values need no conversion.
         self._add_attempt = database.compile_insert(database.insert_or_ignore(attempts))
         self._add_failure = database.insert_or_ignore(failures)

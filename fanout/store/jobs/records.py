@@ -182,6 +182,21 @@ class ResultRow(NamedTuple):
         return self.item, self.entry, self.repeat
 
 
+class MeasureRow(NamedTuple):
+    """The figures of a unit that has ended."""
+
+    item: int
+    entry: int
+    repeat: int
+    model: str
+    result: str
+    output_tokens: int | None
+    cost_usd: float | None
+    cached_from: str | None
+    record: str
+    """JSON: the outcome."""
+
+
 class EndedUnit(NamedTuple):
     """A unit that has ended, on a page of items."""
 

@@ -10,7 +10,17 @@ from fanout.core.usage import WORK_SUMS, WorkTotals
 from fanout.store.engine.database import Database, Query, run_to_end
 from fanout.store.engine.text_columns import clean_name
 from fanout.store.jobs.inputs import ROWS_AT_ONCE, fetch_items
-from fanout.store.jobs.records import AttemptRow, CachedAnswer, EndedUnit, InputItem, Place, ResultFilter, ResultRow, Unit
+from fanout.store.jobs.records import (
+    AttemptRow,
+    CachedAnswer,
+    EndedUnit,
+    InputItem,
+    MeasureRow,
+    Place,
+    ResultFilter,
+    ResultRow,
+    Unit,
+)
 from fanout.store.jobs.scores import Scores
 from fanout.store.tables import attempts, failures, items, job_counts, jobs, texts, units
 
@@ -42,6 +52,17 @@ class Results:
         if not rows or not (scores := await self._scores.read(number, rows[0].item, rows[-1].item)):
             return rows
         return [row._replace(scores=scores.get(row.place, ())) for row in rows]
+
+    async def list_measures(self, number: int, first: int, past: int) -> Sequence[MeasureRow]:
+        """Return the figures of ended units, without their inputs: of the items from `first` on, and below `past`."""
+        unit = units.c
+        record = func.coalesce(unit.record, texts.c.text)
+        columns = (unit.item, unit.entry, unit.repeat, unit.model, unit.result, unit.output_tokens, unit.cost_usd)
+        query = select(*columns, unit.cached_from, record).order_by(unit.item, unit.entry, unit.repeat)
+        query = query.select_from(units.outerjoin(texts, unit.digest == texts.c.digest)).where(
+            unit.job == number, unit.item >= first, unit.item < past, unit.state != "open"
+        )
+        return [MeasureRow(*row) for row in await self._database.fetch_all(query)]
 
     @run_to_end
     async def list_items(self, number: int, after: int, limit: int) -> Sequence[ItemResults]:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fanout.store.engine.database import Database, Insert, run_to_end
-from fanout.store.engine.text_columns import clean_name
+from fanout.store.engine.database import Database, run_to_end
+from fanout.store.engine.text_columns import clean_name, clean_text
 from fanout.store.jobs.records import LabelledScore, NewScorer, Place, ScorerRow, Unit, UnitScore
 from fanout.store.tables import jobs, scorers, scores
 
@@ -22,7 +22,7 @@ class Scores:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._add = database.insert_or_ignore(scores)
+        self._add = compile_add(database)
 
     @run_to_end
     async def declare(self, number: int, declared: Sequence[NewScorer]) -> Sequence[int]:
@@ -58,12 +58,18 @@ class Scores:
         rows = [_to_row(Unit(number, *place), score) for place, score in found]
         for start in range(0, len(rows), ROWS_AT_ONCE):  # others want to write, too
             async with self._database.write_transaction() as connection:
-                await connection.execute(self._add, rows[start : start + ROWS_AT_ONCE])
+                await connection.exec_driver_sql(self._add, rows[start : start + ROWS_AT_ONCE])
 
     async def count(self, number: int) -> Mapping[int, tuple[int, int]]:
         """Return how many answers each scorer of a job has looked at, and how many got a value, by the scorer's number."""
         query = select(scores.c.scorer, func.count(), func.count(scores.c.value)).where(scores.c.job == number)
         return {row[0]: (row[1], row[2]) for row in await self._database.fetch_all(query.group_by(scores.c.scorer))}
+
+    async def list_values(self, number: int, first: int, past: int) -> Sequence[tuple[int, int, int, int, float | None]]:
+        """Return item, entry, repeat, scorer and value of every score of the items from `first` on, and below `past`."""
+        columns = (scores.c.item, scores.c.entry, scores.c.repeat, scores.c.scorer, scores.c.value)
+        query = select(*columns).where(scores.c.job == number, scores.c.item >= first, scores.c.item < past)
+        return [tuple(row) for row in await self._database.fetch_all(query)]
 
     async def read(self, number: int, first: int, last: int) -> Mapping[Place, Sequence[LabelledScore]]:
         """Return the scores of the answers to the items `first` to `last`, by the scorers that count."""
@@ -80,19 +86,19 @@ class Scores:
         return found
 
 
-async def add_scores(connection: AsyncConnection, statement: Insert, found: Sequence[tuple[Unit, Sequence[UnitScore]]]) -> None:
-    """Add the scores of units that end.
+def compile_add(database: Database) -> str:
+    """Return the insert of whole rows that leaves existing scores as they are."""
+    # Handed to the driver as text: it runs for every answer, and only the explanation needs to be made fit for the database.
+    return database.compile_insert(database.insert_or_ignore(scores))
 
-    Args:
-        connection: with an open transaction.
-        statement: an insert into `scores` that ignores those that exist.
-        found: by unit.
-    """
+
+async def add_scores(connection: AsyncConnection, statement: str, found: Sequence[tuple[Unit, Sequence[UnitScore]]]) -> None:
+    """Add the scores of units that end, with the statement of `compile_add`, in the open transaction."""
     rows = [_to_row(unit, score) for unit, of_unit in found for score in of_unit]
     if rows:
-        await connection.execute(statement, rows)
+        await connection.exec_driver_sql(statement, rows)
 
 
-def _to_row(unit: Unit, score: UnitScore) -> Mapping[str, object]:
-    explanation = score.explanation[:MAX_EXPLANATION_CHARS] if score.explanation else None
-    return {**unit._asdict(), **score._asdict(), "explanation": explanation}
+def _to_row(unit: Unit, score: UnitScore) -> tuple[object, ...]:
+    explanation = clean_text(score.explanation[:MAX_EXPLANATION_CHARS]) if score.explanation else None
+    return (*unit, score.scorer, score.value, explanation)

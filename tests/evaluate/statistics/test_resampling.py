@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from fanout.evaluate.statistics import many, paired, resampling
 
@@ -72,8 +73,10 @@ def test_a_weighted_percentile_is_that_of_the_repeated_values() -> None:
     generator = np.random.default_rng(GENERATOR_SEED)
     values, counts = np.sort(generator.normal(size=50)), generator.integers(0, 4, 50)
     repeated = np.repeat(values, counts)
-    for percentile in (0, 12.5, 50, 95, 100):
-        assert resampling._weighted_percentile(values, counts, percentile) == pytest.approx(np.percentile(repeated, percentile))
+    wanted = (0, 12.5, 50, 95, 100)
+    found = resampling._weighted_percentiles(values, counts.astype(np.int32), wanted)
+
+    assert found.tolist() == pytest.approx(np.percentile(repeated, wanted).tolist())
 
 
 def test_a_hundred_thousand_items_are_tested_and_resampled_within_seconds() -> None:
@@ -104,6 +107,16 @@ def test_clustered_items_are_compared_by_their_clusters_alone() -> None:
     assert (naive.p_value or 1) < (plain.p_value or 0) / 10, "taken as independent, the copies seem to prove it"
     assert simultaneous
     assert simultaneous.low == pytest.approx(plain.difference.interval.low, rel=1e-9)
+
+
+@pytest.mark.parametrize("method", ["holm", "fdr_bh"])
+def test_adjusted_p_values_are_those_of_statsmodels(method: str) -> None:
+    generator = np.random.default_rng(GENERATOR_SEED)
+    for size in (1, 2, 7, 30):
+        p_values = generator.random(size) ** 3
+        assert many.adjust(p_values.tolist(), method) == pytest.approx(multipletests(p_values, method=method)[1].tolist())
+    assert many.adjust([0.02, 0.02, 0.5], "holm") == pytest.approx([0.06, 0.06, 0.5])
+    assert many.adjust([]) == []
 
 
 def test_items_of_a_single_cluster_give_neither_interval_nor_p_value() -> None:

@@ -1,0 +1,68 @@
+"""Measures of a job: its units' figures by column, in memory that takes some ninety bytes a unit."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import nan
+
+from fanout.core.json_text import JsonObject
+from fanout.jobs.job import Job
+from fanout.store.jobs.records import ScorerRow
+
+UNKNOWN = nan
+"""A figure that was not measured, in a column."""
+
+
+def _floats() -> array[float]:
+    return array("d")
+
+
+def _integers() -> array[int]:
+    return array("q")
+
+
+@dataclass(slots=True, eq=False)
+class ModelMeasures:
+    """The ended units of one model, a value for each in every column."""
+
+    name: str
+    """Its label in the job; where two models have the same one, with its place."""
+    provider: str | None = None
+    upstream_model: str | None = None
+    parameters: JsonObject = field(default_factory=dict)
+    """Sampling parameters as they were sent."""
+    items: array[int] = field(default_factory=_integers)
+    repeats: array[int] = field(default_factory=_integers)
+    answered: array[int] = field(default_factory=lambda: array("b"))
+    """1 or 0."""
+    cost_usd: array[float] = field(default_factory=_floats)
+    queued_s: array[float] = field(default_factory=_floats)
+    ttft_s: array[float] = field(default_factory=_floats)
+    call_s: array[float] = field(default_factory=_floats)
+    total_s: array[float] = field(default_factory=_floats)
+    output_tokens: array[float] = field(default_factory=_floats)
+    scores: dict[int, array[float]] = field(default_factory=dict)
+    """By the scorer's number."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """Failed units by kind."""
+    reused: int = 0
+    """Answers that came from other jobs."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Parameters that were not sent, each with the units it was left out of."""
+    adjusted: Counter[str] = field(default_factory=Counter)
+    """Parameters that were sent with another value."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobMeasures:
+    """The measures of a job."""
+
+    job: Job
+    models: Sequence[ModelMeasures]
+    scorers: Sequence[ScorerRow]
+    clusters: Mapping[int, str] | None = None
+    """Group of each item, where groups were asked for."""
+    cluster_column: str | None = None

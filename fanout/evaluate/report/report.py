@@ -1,0 +1,153 @@
+"""A job's report: what was asked, what came, which model is better, and how sure that is. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fanout.core.json_text import JsonObject
+from fanout.evaluate.report.matrix import build_matrix
+from fanout.evaluate.report.measures import JobMeasures, ModelMeasures
+from fanout.evaluate.report.metrics import MetricReport, compare_models
+from fanout.evaluate.report.operations import LatencyPair, ModelOperations, compare_latencies, measure_operations
+from fanout.jobs.job import FailurePolicy, Job
+
+POLICIES: Mapping[FailurePolicy, str] = {
+    "score_zero": "a failed call counts as a score of 0",
+    "drop_item": "an item that a model did not answer is left out for all models",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """One model: what was sent to it, and what it took."""
+
+    name: str
+    provider: str | None
+    upstream_model: str | None
+    parameters: JsonObject
+    """As they were sent."""
+    ignored: Mapping[str, int]
+    """Parameters that were not sent, and in how many calls."""
+    adjusted: Mapping[str, int]
+    """Parameters that were sent with another value, and in how many calls."""
+    operations: ModelOperations
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A job's report."""
+
+    job: Job
+    ended: int
+    """Calls that have ended."""
+    policy: str
+    """The failure policy, in words."""
+    cluster_column: str | None
+    clusters: int | None
+    models: Sequence[ModelReport]
+    metrics: Sequence[MetricReport]
+    latencies: Sequence[LatencyPair]
+    methods: Sequence[str]
+    """By name, each once."""
+    notes: Sequence[str]
+
+
+def build_report(measures: JobMeasures) -> Report:
+    """Return the report of a job's measures."""
+    job, clusters = measures.job, measures.clusters
+    models = [_describe_model(model) for model in measures.models]
+    metrics = []
+    for scorer in measures.scorers:
+        matrix = build_matrix(measures, scorer, job.spec.failed)
+        groups = None if clusters is None else [clusters[item] for item in matrix.items.tolist()]
+        metrics.append(compare_models(matrix, scorer, groups))
+    latencies = compare_latencies(measures.models)
+    return Report(
+        job=job,
+        ended=sum(model.operations.ended for model in models),
+        policy=POLICIES[job.spec.failed],
+        cluster_column=measures.cluster_column,
+        clusters=None if clusters is None else len(set(clusters.values())),
+        models=models,
+        metrics=metrics,
+        latencies=latencies,
+        methods=list(dict.fromkeys(_list_methods(models, metrics, latencies))),
+        notes=list(_list_notes(measures, models, metrics)),
+    )
+
+
+def _describe_model(model: ModelMeasures) -> ModelReport:
+    return ModelReport(
+        name=model.name,
+        provider=model.provider,
+        upstream_model=model.upstream_model,
+        parameters=model.parameters,
+        ignored=dict(model.ignored.most_common()),
+        adjusted=dict(model.adjusted.most_common()),
+        operations=measure_operations(model),
+    )
+
+
+def _list_methods(
+    models: Sequence[ModelReport], metrics: Sequence[MetricReport], latencies: Sequence[LatencyPair]
+) -> Iterator[str]:
+    for metric in metrics:
+        for model in metric.models:
+            yield model.mean.method
+        for pair in metric.pairs:
+            yield pair.test.difference.method
+            if pair.test.p_value is not None:
+                yield f"{pair.test.p_method}, p-values adjusted by Holm"
+        if any(pair.simultaneous for pair in metric.pairs):
+            yield "rank bands from simultaneous intervals (Šidák)"
+    for latency in latencies:
+        yield from (latency.median.method, latency.p95.method)
+    if models:
+        yield "percentiles of times by linear interpolation, over answers"
+
+
+def _list_notes(measures: JobMeasures, models: Sequence[ModelReport], metrics: Sequence[MetricReport]) -> Iterator[str]:
+    """Yield what a reader must know before trusting a figure."""
+    job = measures.job
+    ended = sum(model.operations.ended for model in models)
+    if ended < job.units:
+        yield (
+            f"the job is {job.state}: {ended:,} of {job.units:,} calls have ended. Short and easy items end first, so figures "
+            "may change"
+        )
+    failures: Counter[str] = Counter()
+    for model in models:
+        failures.update(model.operations.failures)
+    if failures:
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in failures.most_common())
+        yield f"{failures.total():,} calls failed ({kinds}); {POLICIES[job.spec.failed]}"
+    for metric in metrics:
+        if failures and job.spec.failed == "score_zero" and not metric.failures_are_zero:
+            yield f"{metric.name}: 0 is no bad score there, so items that a model did not answer are left out for all models"
+        if metric.left_out:
+            yield f"{metric.name}: without any score, and left out of the comparison: {', '.join(metric.left_out)}"
+        if metric.dropped.total:
+            reasons = {
+                "unfinished": metric.dropped.unfinished,
+                "failed": metric.dropped.failed,
+                "without a score": metric.dropped.unscored,
+            }
+            counted = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
+            yield f"{metric.name}: {metric.dropped.total:,} of {job.items:,} items dropped ({counted})"
+        yield from (f"{metric.name}: {note}" for note in dict.fromkeys(_list_metric_notes(metric)))
+    if not metrics:
+        yield "no scores: declare scorers in the job, or apply them with `fanout evaluate score`"
+    if not any(model.operations.ttft.n for model in models):
+        yield "time to first token: not measured, because answers of a job are not streamed"
+    if reused := sum(model.operations.reused for model in models):
+        yield f"{reused:,} answers came from other jobs: they cost nothing here, and their times are those of then"
+
+
+def _list_metric_notes(metric: MetricReport) -> Iterator[str]:
+    yield from (model.mean.note for model in metric.models if model.mean.note)
+    yield from (pair.test.difference.note for pair in metric.pairs if pair.test.difference.note)
+    smallest = [pair.test.smallest_p for pair in metric.pairs if pair.test.smallest_p is not None]
+    if smallest and max(smallest) > 0.05:
+        yield f"so few items differ that no p-value below {max(smallest):.2g} could be reached for some pair"

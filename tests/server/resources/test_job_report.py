@@ -1,0 +1,68 @@
+"""`GET /v1/jobs/{id}/report`: the report of a job over HTTP."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from fanout.rendering.report import ReportJson
+from tests.support.batches import create_job, read_answer, wait_for_state
+from tests.support.server import Server
+from tests.support.shapes import check_shape
+
+
+async def test_a_job_is_reported_with_its_scores_failures_and_costs(any_store_server: Server) -> None:
+    session = any_store_server.session
+    items = [{"prompt": f"p{number}", "reference": "yes", "topic": f"t{number % 4}"} for number in range(20)]
+    models = ["up/say-yes", "up/say-no", "up/error-404", "priced"]
+    body = {"items": items, "models": models, "scorers": ["exact"], "attempts": 1}
+    status, job = await read_answer(session.post("/v1/jobs", json=body))
+    assert status == 201, job
+    await wait_for_state(session, f"/v1/jobs/{job['id']}")
+    status, report = await read_answer(session.get(f"/v1/jobs/{job['id']}/report"))
+    assert status == 200, report
+    check_shape(report, ReportJson)
+    (metric,) = report["metrics"]
+    by_name = {model["model"]: model for model in report["models"]}
+
+    assert metric["verdict"].startswith("exact: up/say-yes is best, 1 [0.8389, 1]")
+    assert (metric["n"], metric["failures_are_zero"], report["failed"]) == (20, True, "score_zero")
+    assert by_name["up/error-404"]["failures"] == {"not_found": 20} or by_name["up/error-404"]["answered"] == 0
+    assert by_name["priced"]["cost_usd"] > 0
+    assert by_name["priced"]["cost_per_1000_items_usd"]["value"] > 0
+    assert any("20 calls failed" in note for note in report["notes"])
+    status, clustered = await read_answer(session.get(f"/v1/jobs/{job['id']}/report", params={"cluster": "topic"}))
+    assert (status, clustered["clusters"], clustered["cluster_column"]) == (200, 4, "topic")
+
+
+async def test_a_wrong_cluster_and_an_unknown_job_are_named(store_server: Server) -> None:
+    session = store_server.session
+    job = await create_job(session, ["p0"], ["up/ok"])
+    await wait_for_state(session, f"/v1/jobs/{job['id']}")
+    status, answer = await read_answer(session.get(f"/v1/jobs/{job['id']}/report", params={"cluster": "topic"}))
+    assert (status, answer["error"]["message"]) == (400, "`cluster`: no row has a column `topic`")
+    status, answer = await read_answer(session.get("/v1/jobs/job_none/report"))
+    assert (status, answer["error"]["code"]) == (404, "job_not_found")
+
+
+async def test_a_job_without_scores_or_without_results_has_a_report_that_says_so(store_server: Server) -> None:
+    session = store_server.session
+    job = await create_job(session, ["p0"], ["up/hang"])
+    status, report = await read_answer(session.get(f"/v1/jobs/{job['id']}/report"))
+    assert status == 200, report
+    check_shape(report, ReportJson)
+
+    assert report["metrics"] == []
+    assert "no scores: declare scorers in the job, or apply them with `fanout evaluate score`" in report["notes"]
+    assert "0 of 1 calls have ended" in report["notes"][0]
+    await session.post(f"/v1/jobs/{job['id']}/cancel")
+
+
+def test_the_server_describes_reports_without_loading_what_makes_them() -> None:
+    program = (
+        "import sys; import fanout.server.app, fanout.cli.report, fanout.cli.evaluate, fanout.rendering.report; "
+        "print([name for name in ('numpy', 'scipy', 'statsmodels') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert result.stdout.strip() == "[]"
