@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pydantic_core import from_json
 
 from fanout.core.errors import Fault, RequestError
-from fanout.core.json_text import JsonObject
+from fanout.core.json_text import dump
 from fanout.evaluate.report.measures import UNKNOWN, JobMeasures, ModelMeasures
-from fanout.evaluate.scorers.scorer import to_text
 from fanout.evaluate.threads import run_in_thread
 from fanout.jobs.job import Job
 from fanout.store.jobs.job_store import JobStore
@@ -83,8 +82,7 @@ class _Collector:
 
 
 def _add_unit(model: ModelMeasures, row: MeasureRow, scores: Mapping[int, float | None]) -> None:
-    record: JsonObject = from_json(row.record)
-    timing = record.get("timing", {})
+    timing, ignored, adjusted = (value or {} for value in from_json(row.figures))
     answered = row.result == ANSWERED
     model.items.append(row.item)
     model.repeats.append(row.repeat)
@@ -99,8 +97,8 @@ def _add_unit(model: ModelMeasures, row: MeasureRow, scores: Mapping[int, float 
     if not answered:
         model.failures[row.result] += 1
     model.reused += row.cached_from is not None
-    model.ignored.update(record.get("ignored", ()))
-    model.adjusted.update(record.get("adjusted", {}).keys())
+    model.ignored.update(dict.fromkeys(ignored, 1))
+    model.adjusted.update(dict.fromkeys(adjusted, 1))
 
 
 def _known(value: float | None) -> float:
@@ -116,7 +114,7 @@ async def _read_clusters(store: JobStore, job: Job, column: str) -> Mapping[int,
         for item in page:
             value = (from_json(item.body).get("values") or {}).get(column)
             named += value is not None
-            clusters[item.item] = f"\0{item.item}" if value is None else to_text(value)
+            clusters[item.item] = f"\0{item.item}" if value is None else dump(value).decode()
     if not named:
         raise RequestError([Fault("cluster", f"no row has a column `{column}`")])
     return clusters

@@ -9,7 +9,7 @@ from fanout.evaluate.report.job_report import report_job
 from fanout.evaluate.threads import run_in_thread
 from fanout.rendering.report import ReportJson, render_report
 from fanout.server.lifecycle import JOB_STORE
-from fanout.server.openapi.endpoint import Endpoint, describe_stored
+from fanout.server.openapi.endpoint import Endpoint, list_store_answers
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.listing import read_query
 from fanout.server.resources.storage import find_own_job, needs_store
@@ -46,7 +46,7 @@ ENDPOINTS = (
         "is null, with a note. A job that has not ended has a report of what has come so far.",
         path_parameters=JOB_ID,
         query=ReportQuery,
-        answers=describe_stored(
+        answers=list_store_answers(
             ReportJson,
             "The report.",
             invalid="No row has the column named by `cluster`, or the server lacks the extra `evaluate`.",

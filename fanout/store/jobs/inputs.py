@@ -61,7 +61,7 @@ class Inputs:
     async def list_items(self, number: int, after: int, limit: int = ROWS_AT_ONCE) -> Sequence[InputItem]:
         """Return the items that follow item `after`, in order."""
         async with self._database.read_transaction() as connection:
-            return await fetch_items(connection, number, after, limit)
+            return await fetch_items(connection, number, items.c.item > after, limit)
 
     @run_to_end
     async def read_chunk(self, number: int, after: int, limit: int = ROWS_AT_ONCE) -> InputChunk:

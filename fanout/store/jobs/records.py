@@ -193,8 +193,8 @@ class MeasureRow(NamedTuple):
     output_tokens: int | None
     cost_usd: float | None
     cached_from: str | None
-    record: str
-    """JSON: the outcome."""
+    figures: str
+    """JSON: of the outcome `timing`, `ignored` and `adjusted`, each null where it is empty."""
 
 
 class EndedUnit(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import ColumnElement, and_, func, select, tuple_
+from sqlalchemy import JSON, ColumnElement, Text, and_, cast, func, select, tuple_
 
 from fanout.core.usage import WORK_SUMS, WorkTotals
 from fanout.store.engine.database import Database, Query, run_to_end
@@ -56,13 +56,21 @@ class Results:
     async def list_measures(self, number: int, first: int, past: int) -> Sequence[MeasureRow]:
         """Return the figures of ended units, without their inputs: of the items from `first` on, and below `past`."""
         unit = units.c
-        record = func.coalesce(unit.record, texts.c.text)
+        # Taken out of the records by the database: the answers' texts, of any length, never come here.
+        figures = self._extract(func.coalesce(unit.record, texts.c.text), "timing", "ignored", "adjusted")
         columns = (unit.item, unit.entry, unit.repeat, unit.model, unit.result, unit.output_tokens, unit.cost_usd)
-        query = select(*columns, unit.cached_from, record).order_by(unit.item, unit.entry, unit.repeat)
+        query = select(*columns, unit.cached_from, figures).order_by(unit.item, unit.entry, unit.repeat)
         query = query.select_from(units.outerjoin(texts, unit.digest == texts.c.digest)).where(
             unit.job == number, unit.item >= first, unit.item < past, unit.state != "open"
         )
         return [MeasureRow(*row) for row in await self._database.fetch_all(query)]
+
+    def _extract(self, document: ColumnElement[str], *names: str) -> ColumnElement[str]:
+        """Return fields of a JSON document, as a JSON array in which a field that is not there is null."""
+        if self._database.dialect == "sqlite":
+            return func.json_extract(document, *(f"$.{name}" for name in names))
+        fields = cast(document, JSON)
+        return cast(func.json_build_array(*(fields[name] for name in names)), Text)
 
     @run_to_end
     async def list_items(self, number: int, after: int, limit: int) -> Sequence[ItemResults]:
