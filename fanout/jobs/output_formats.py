@@ -1,17 +1,17 @@
 """Formats of a job's results: JSONL, CSV and Parquet, encoded piece by piece in memory that does not grow with them.
 
 A record is flat: the names of `COLUMNS`, unknown values absent or `None`. In JSONL those are null, in CSV an empty cell, as an
-empty text is there. Lists and objects are JSON within their cell, and themselves in JSONL. Texts are written as they are: a
-spreadsheet may take an answer that begins with `=`, `+`, `-` or `@` for a formula, so import them as text.
+empty text is there. Lists and objects are JSON within their cell, and themselves in JSONL. No record can fail an export: a
+value that its column cannot hold is unknown. Texts of CSV are written as they are, or with their formulas quoted.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -24,6 +24,16 @@ from fanout.jobs.result_records import COLUMNS, ColumnKind, ResultRecord
 ROW_GROUP_BYTES = 8 * 2**20
 """Arrow's memory after which a row group is written: what a reader, too, has to hold at least."""
 ROW_GROUP_ROWS = 65_536
+
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""Characters by which spreadsheets know a formula."""
+BOUNDS: Mapping[ColumnKind, tuple[float, float]] = {
+    "whole": (-(2**63), 2**63 - 1),
+    "number": (-sys.float_info.max, sys.float_info.max),
+    "time": (0, 253_402_300_799),  # the end of the year 9999
+}
+"""What a column holds."""
 
 
 class RecordEncoder(Protocol):
@@ -48,10 +58,11 @@ class _JsonlEncoder:
         return b""
 
 
-class _CsvEncoder:
+class CsvEncoder:
     """RFC 4180, with a line of names, in UTF-8."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quote_formulas: bool = False) -> None:
+        self._quote_formulas = quote_formulas
         self._has_head = False
 
     def encode(self, records: Sequence[ResultRecord]) -> bytes:
@@ -61,8 +72,15 @@ class _CsvEncoder:
             writer.writerow(COLUMNS)
             self._has_head = True
         for record in records:
-            writer.writerow([_to_cell(value) for value in _fill_columns(record).values()])
+            writer.writerow([self._to_cell(value) for value in _fill_columns(record).values()])
         return _to_utf8(written.getvalue())
+
+    def _to_cell(self, value: object) -> object:
+        cell = _to_text(value) if isinstance(value, list | tuple | dict | bool) else value
+        # A spreadsheet shows the apostrophe's text; without it, it computes what a model wrote.
+        # Source: https://owasp.org/www-community/attacks/CSV_Injection
+        is_formula = self._quote_formulas and isinstance(cell, str) and cell.startswith(FORMULA_STARTS)
+        return f"'{cell}" if is_formula else cell
 
     def close(self) -> bytes:
         return self.encode(())
@@ -88,9 +106,9 @@ class _ParquetEncoder:
 
     def encode(self, records: Sequence[ResultRecord]) -> bytes:
         if records:
-            rows = [_check_names(record) for record in records]
+            rows = [_fill_columns(record) for record in records]
             columns = [
-                self._pyarrow.array([_to_typed(row.get(name), kind) for row in rows], self._schema.field(name).type)
+                self._pyarrow.array([_to_typed(row[name], kind) for row in rows], self._schema.field(name).type)
                 for name, kind in COLUMNS.items()
             ]
             # Types are fixed, not inferred: the columns of two files with the same names can always be put together.
@@ -138,33 +156,34 @@ class _Sink(io.RawIOBase):
         return taken
 
 
-ENCODERS: Mapping[str, Callable[[], RecordEncoder]] = {"jsonl": _JsonlEncoder, "csv": _CsvEncoder, "parquet": _ParquetEncoder}
-
-
-def _check_names(record: ResultRecord) -> ResultRecord:
-    # Under a misspelt name a value would be lost without a word.
-    if unknown := record.keys() - COLUMNS.keys():
-        raise KeyError(f"no columns: {', '.join(sorted(unknown))}")
-    return record
+ENCODERS: Mapping[str, Callable[[], RecordEncoder]] = {"jsonl": _JsonlEncoder, "csv": CsvEncoder, "parquet": _ParquetEncoder}
 
 
 def _fill_columns(record: ResultRecord) -> dict[str, Any]:
-    known = _check_names(record)
-    return {name: to_rfc3339(known.get(name)) if kind == "time" else known.get(name) for name, kind in COLUMNS.items()}
+    """Return a value for each column; unknown ones, and those that the column cannot hold, are `None`."""
+    # Under a misspelt name a value would be lost without a word.
+    if unknown := record.keys() - COLUMNS.keys():
+        raise KeyError(f"no columns: {', '.join(sorted(unknown))}")
+    return {name: _fit(record.get(name), kind) for name, kind in COLUMNS.items()}
 
 
-def _to_cell(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return _to_text(value) if isinstance(value, list | tuple | dict | bool) else value
+def _fit(value: Any, kind: ColumnKind) -> object:
+    if kind == "text" or value is None:
+        return value
+    least, most = BOUNDS[kind]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        return None
+    if kind == "time":
+        return to_rfc3339(value)
+    return value if kind == "number" or isinstance(value, int) else None
 
 
 def _to_typed(value: Any, kind: ColumnKind) -> object:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    if value is None:
         return None
     if kind == "text":
         return _to_utf8(_to_text(value)).decode()
-    return datetime.fromtimestamp(value, UTC) if kind == "time" else value
+    return datetime.fromisoformat(value) if kind == "time" else value
 
 
 def _to_text(value: object) -> str:

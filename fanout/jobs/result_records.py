@@ -1,4 +1,4 @@
-"""Result records of jobs: a flat record for each unit that has ended. Pure."""
+"""Result records of jobs: a flat record for each unit that has ended."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fanout.core.schema import Completion, Failure, FailureKind
 from fanout.core.units import to_ms
 from fanout.core.usage import total_tokens
 from fanout.jobs.stored_outcome import StoredOutcome
+from fanout.observability.logs import log
 from fanout.store.jobs.records import ResultRow
 
 
@@ -84,6 +85,11 @@ def _kind_of(name: str, annotation: object) -> ColumnKind:
 
 COLUMNS: Mapping[str, ColumnKind] = {name: _kind_of(name, kind) for name, kind in get_type_hints(JobResultJson).items()}
 """Name → kind, in the order of the files."""
+UNREADABLE: JsonObject = {
+    "error_kind": "internal",
+    "error_code": "unreadable_record",
+    "error_message": "Fanout could not read what it has stored of this call; its log has the details",
+}
 ResultRecord = Mapping[str, Any]
 """Values by the names of `COLUMNS`; a name that is not known is absent."""
 
@@ -91,29 +97,51 @@ ResultRecord = Mapping[str, Any]
 def build_records(rows: Iterable[ResultRow]) -> Iterator[JsonObject]:
     """Yield the records of rows of `Results.list_results`, in their order."""
     for row in rows:
-        outcome = StoredOutcome.from_json(row.record)
-        yield {
-            "item": row.item,
-            "line": row.line,
-            "custom_id": row.custom_id,
-            "entry": row.entry,
-            "repeat": row.repeat,
-            "model": outcome.model,
-            "label": outcome.label,
-            "provider": outcome.provider,
-            "upstream_model": outcome.upstream_model,
-            "attempts": row.attempt,
-            "cached_from": row.cached_from,
-            "ended": row.ended,
-            "scores": {
-                score.label: {"value": score.value, "version": score.version, "explanation": score.explanation}
-                for score in row.scores
-            },
-            **_describe_input(from_json(row.body)),
-            **_describe_cost(outcome),
-            **(_describe_answer(outcome.completion) if outcome.completion else {}),
-            **(_describe_failure(outcome.failure) if outcome.failure else {}),
-        }
+        try:
+            yield _build_record(row)
+        except Exception:  # no single record can fail an export
+            log.exception("export.record_failed", item=row.item, entry=row.entry, repeat=row.repeat)
+            yield {
+                **_describe_unit(row),
+                "error_kind": "internal",
+                "error_code": "unreadable_record",
+                "error_message": UNREADABLE,
+            }
+
+
+def _describe_unit(row: ResultRow) -> JsonObject:
+    """Return the columns that need neither the input nor the outcome."""
+    return {
+        "item": row.item,
+        "line": row.line,
+        "custom_id": row.custom_id,
+        "entry": row.entry,
+        "repeat": row.repeat,
+        "model": row.model,
+        "label": row.model,
+        "attempts": row.attempt,
+        "cached_from": row.cached_from,
+        "ended": row.ended,
+    }
+
+
+def _build_record(row: ResultRow) -> JsonObject:
+    outcome = StoredOutcome.from_json(row.record)
+    return {
+        **_describe_unit(row),
+        "model": outcome.model,
+        "label": outcome.label,
+        "provider": outcome.provider,
+        "upstream_model": outcome.upstream_model,
+        "scores": {
+            score.label: {"value": score.value, "version": score.version, "explanation": score.explanation}
+            for score in row.scores
+        },
+        **_describe_input(from_json(row.body)),
+        **_describe_cost(outcome),
+        **(_describe_answer(outcome.completion) if outcome.completion else {}),
+        **(_describe_failure(outcome.failure) if outcome.failure else {}),
+    }
 
 
 def _describe_input(body: JsonObject) -> JsonObject:

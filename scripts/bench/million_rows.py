@@ -19,7 +19,7 @@ from typing import Any
 
 from fanout.jobs.input_files import TYPED_FORMATS, read_rows
 from fanout.jobs.input_formats.rows import InputRow
-from fanout.jobs.output_files import open_writer
+from fanout.jobs.output_files import choose_format, make_encoder, open_output
 from fanout.jobs.row_parser import RowItem, parse_row
 from fanout.jobs.template import PromptTemplate
 
@@ -69,9 +69,11 @@ def read_input(path: Path) -> int:
 
 def write_output(path: Path, count: int) -> int:
     record = {"item": 0, "entry": 0, "model": "m", "prompt": WORDS, "text": WORDS, "total_ms": 5, "ended": 1e9}
-    with open_writer(path) as writer:
+    encoder = make_encoder(choose_format(path.name))
+    with open_output(path) as write:
         for some in split_range(range(count), 256):
-            writer.write([{**record, "item": number, "text": f"{number} {WORDS}"} for number in some])
+            write(encoder.encode([{**record, "item": number, "text": f"{number} {WORDS}"} for number in some]))
+        write(encoder.close())
     return count
 
 

@@ -8,11 +8,14 @@ import json
 import os
 import re
 import stat
+import subprocess
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +24,8 @@ from pyarrow import parquet
 
 from fanout.core.errors import RequestError
 from fanout.jobs import output_formats
-from fanout.jobs.output_files import choose_format, make_encoder, open_writer
+from fanout.jobs.output_files import check_writable, choose_format, make_encoder, open_output
+from fanout.jobs.output_formats import RecordEncoder
 from fanout.jobs.result_records import COLUMNS
 
 INT64 = 2**63
@@ -42,6 +46,28 @@ FORMATS = ("jsonl", "csv", "parquet")
 def encode(kind: str, *parts: Sequence[Mapping[str, Any]]) -> bytes:
     made = make_encoder(kind)
     return b"".join([*(made.encode(part) for part in parts), made.close()])
+
+
+class Writer:
+    """An open output and the encoder of its format."""
+
+    def __init__(self, write: Callable[[bytes], object], encoder: RecordEncoder) -> None:
+        self._write, self._encoder = write, encoder
+
+    def write(self, records: Sequence[Mapping[str, Any]]) -> None:
+        self._write(self._encoder.encode(records))
+
+    def close(self) -> None:
+        self._write(self._encoder.close())
+
+
+@contextmanager
+def open_writer(target: Path | BinaryIO, kind: str | None = None) -> Iterator[Writer]:
+    encoder = make_encoder(choose_format(str(target) if isinstance(target, Path) else "-", kind))
+    with open_output(target) as write:
+        writer = Writer(write, encoder)
+        yield writer
+        writer.close()
 
 
 def to_ms(seconds: float | None) -> int | None:
@@ -238,7 +264,7 @@ def test_a_stream_of_the_caller_stays_open() -> None:
     [
         ("a.txt", None, "output: `.*a.txt` has no known ending: .jsonl, .ndjson, .csv, .parquet; or name the format"),
         ("a.csv", "xlsx", "format: `xlsx` is not allowed: jsonl, csv, parquet"),
-        ("none/a.csv", None, "output: `.*none/a.csv` cannot be written: No such file or directory"),
+        ("none/a.csv", None, "output: `.*none/a.csv` cannot be written: there is no folder `.*none`"),
         (".", "csv", "output: `.*` cannot be written: it is a folder"),
     ],
 )
@@ -249,3 +275,124 @@ def test_a_target_that_cannot_be_written_is_named(name: str, kind: str | None, s
 
 def test_standard_output_is_jsonl_unless_a_format_is_requested() -> None:
     assert (choose_format("-"), choose_format("-", "CSV"), choose_format("a.NDJSON")) == ("jsonl", "csv", "jsonl")
+
+
+# Formulas
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@A1", "\t=1", "\r=1"])
+def test_formulas_are_quoted_where_that_is_wanted(text: str) -> None:
+    encoder = make_encoder("csv", quote_formulas=True)
+    written = encoder.encode([{"text": text, "cost_usd": -1.5, "values": {"a": "=1"}}]).decode()
+    (line,) = csv.DictReader(io.StringIO(written, newline=""))
+    assert (line["text"], line["cost_usd"], line["values"]) == (f"'{text}", "-1.5", '{"a":"=1"}')
+
+
+def test_only_csv_has_formulas_to_quote() -> None:
+    with pytest.raises(RequestError, match="quote_formulas: is for `csv`: parquet has no formulas"):
+        make_encoder("parquet", quote_formulas=True)
+
+
+# Absurd figures
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_no_value_fails_an_export(kind: str) -> None:
+    absurd: dict[str, Any] = {"prompt_tokens": 2**70, "total_ms": -(2**64), "queued_ms": 1.5, "attempts": True}
+    absurd |= {"cost_usd": 10**400, "ended": 1e18}
+    written = encode(kind, [absurd, {"item": 1, "cost_usd": 2}])
+    lines: Sequence[Mapping[str, Any]]
+    if kind == "jsonl":
+        lines = [json.loads(line) for line in written.splitlines()]
+    elif kind == "csv":
+        lines = list(csv.DictReader(io.StringIO(written.decode(), newline="")))
+    else:
+        lines = parquet.read_table(io.BytesIO(written)).to_pylist()
+    assert {lines[0][name] for name in absurd} == {"" if kind == "csv" else None}
+    assert float(lines[1]["cost_usd"]) == 2
+
+
+# Links and files of others
+
+
+def share(folder: Path) -> Path:
+    folder.mkdir()
+    folder.chmod(0o1777)
+    return folder
+
+
+def own(path: Path, user: int = 65_534) -> Path:
+    os.chown(path, user, user, follow_symlinks=False)
+    return path
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT ROOT: no file can be given to another user")
+
+
+@needs_root
+def test_a_strangers_link_in_a_shared_folder_is_not_followed(tmp_path: Path) -> None:
+    """Whatever the kernel is set to, and also if the link leads through one of our own."""
+    victim = tmp_path / "victim.jsonl"
+    victim.write_text("precious")
+    link = share(tmp_path / "shared") / "results.jsonl"
+    link.symlink_to(victim)
+    own(link)
+    ours = tmp_path / "ours.jsonl"
+    ours.symlink_to(link)
+    for path in (link, ours):
+        with pytest.raises(RequestError, match="written: it belongs to somebody else, in a folder that all may write to"):
+            check_writable(path)
+        with pytest.raises(RequestError, match="belongs to somebody else"), open_writer(path):
+            pass
+    assert victim.read_text() == "precious"
+
+
+@needs_root
+def test_a_strangers_pipe_and_file_in_a_shared_folder_are_not_written(tmp_path: Path) -> None:
+    folder = share(tmp_path / "shared")
+    os.mkfifo(folder / "pipe.csv")
+    (folder / "file.csv").touch()
+    for name in ("pipe.csv", "file.csv"):
+        with pytest.raises(RequestError, match="belongs to somebody else"), open_writer(own(folder / name)):
+            pass
+
+
+@needs_root
+def test_our_own_link_in_a_shared_folder_is_followed(tmp_path: Path) -> None:
+    link = share(tmp_path / "shared") / "results.jsonl"
+    link.symlink_to(tmp_path / "new.jsonl")
+    with open_writer(link) as writer:
+        writer.write([{"item": 1}])
+    assert link.is_symlink()
+    assert (tmp_path / "new.jsonl").exists()
+
+
+def test_links_that_lead_in_a_circle_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").symlink_to(tmp_path / "b.csv")
+    (tmp_path / "b.csv").symlink_to(tmp_path / "a.csv")
+    with pytest.raises(RequestError, match="Too many levels of symbolic links"):
+        check_writable(tmp_path / "a.csv")
+
+
+def test_results_that_only_their_owner_may_read_stay_so(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.touch(mode=0o600)
+    with open_writer(path) as writer:
+        writer.write([{"item": 1}])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_is_tried_leaves_nothing_behind(tmp_path: Path) -> None:
+    check_writable(tmp_path / "results.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_standard_output_can_be_named_by_its_device() -> None:
+    program = """
+from pathlib import Path
+from fanout.jobs.output_files import open_output
+with open_output(Path("/dev/stdout")) as write:
+    write(b"x")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"x"

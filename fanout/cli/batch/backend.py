@@ -72,7 +72,9 @@ class JobBackend(Protocol):
     def abort(self) -> None:
         """End the calls in flight."""
 
-    async def export(self, job: JobJson, output: str, format_: str | None, chosen: ResultFilter) -> None:
+    async def export(
+        self, job: JobJson, output: str, format_: str | None, chosen: ResultFilter, *, quote_formulas: bool = False
+    ) -> None:
         """Write the results of a job to a file, or to standard output if it is `-`."""
 
     @property

@@ -219,17 +219,27 @@ def list_(location: JobsLocation, state: str | None, limit: int, as_json: bool) 
 @click.option("-m", "--model", help="Only results of this model, by its label in the job.")
 @click.option("--kind", type=KINDS, help="Only failures of this kind.")
 @click.option("--different", is_flag=True, help="Only rows whose answers differ.")
+@click.option(
+    "--quote-formulas", is_flag=True, help="CSV: keep spreadsheets from computing texts that begin with =, +, - or @."
+)
 def export(
-    location: JobsLocation, job: str, output: str, format_: str | None, failed: bool, answered: bool, **options: Any
+    location: JobsLocation,
+    job: str,
+    output: str,
+    format_: str | None,
+    failed: bool,
+    answered: bool,
+    quote_formulas: bool,
+    **options: Any,
 ) -> None:
     """Write the results of a job: a record for each call that has ended, in the order of the input."""
     if failed and answered:
         raise click.UsageError("--failed and --answered exclude each other: without both, everything is written")
-    check_outputs([output], format_)
+    check_outputs([output], format_, quote_formulas=quote_formulas)
     chosen = ResultFilter(failed=True if failed else False if answered else None, **options)
 
     async def work(jobs: JobBackend) -> int:
-        await jobs.export(await find_job(jobs, job), output, format_, chosen)
+        await jobs.export(await find_job(jobs, job), output, format_, chosen, quote_formulas=quote_formulas)
         return ALL_ANSWERED
 
     run_with_jobs(work, location, is_reading=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -22,11 +21,10 @@ from fanout.dispatch.plan import Entry, Request
 from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
 from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.jobs import output_files
+from fanout.jobs.export import encode_results
 from fanout.jobs.input_diff import find_input_differences
 from fanout.jobs.job import ENDED_STATES, OPEN_STATES, JobKind, JobSpec, RequestBuilderFactory
-from fanout.jobs.loading import export_in_thread
 from fanout.jobs.manager import JobManager, open_job_manager
-from fanout.jobs.result_records import build_records
 from fanout.jobs.row_request import RowRequestBuilder
 from fanout.jobs.worker import JobWorker
 from fanout.limits.limiter import Limiter
@@ -166,15 +164,16 @@ class LocalJobs:
         self._dispatcher.stop()
         self._give_up_store()
 
-    async def export(self, job: JobJson, output: str, format_: str | None, chosen: ResultFilter) -> None:
+    async def export(
+        self, job: JobJson, output: str, format_: str | None, chosen: ResultFilter, *, quote_formulas: bool = False
+    ) -> None:
         number = (await self._manager.find_job(job["id"])).number
-        target = sys.stdout.buffer if output == "-" else Path(output)
-        with output_files.open_writer(target, format_) as writer:
-            after = None
-            # Page by page, so that memory does not grow with the job; formatting leaves the event loop free.
-            while page := await self._store.results.list_results(number, after=after, filter_=chosen):
-                after = page[-1].place
-                await export_in_thread(partial(lambda rows: writer.write(list(build_records(rows))), page))
+        kind = output_files.choose_format(output, format_)
+        pieces = encode_results(self._store, number, output_files.make_encoder(kind, quote_formulas=quote_formulas), chosen)
+        with output_files.open_output(sys.stdout.buffer if output == "-" else Path(output)) as write:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    await asyncio.to_thread(write, piece)  # a pipe may be full
 
     @property
     def evaluation(self) -> LocalEvaluation:

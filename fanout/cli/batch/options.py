@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 import click
 
 from fanout.cli.options import add_options
+from fanout.core.errors import RequestError
 from fanout.core.json_text import JsonObject
 from fanout.jobs import output_files
 from fanout.jobs.job import JobSpec
@@ -163,14 +165,25 @@ def read_text_option(ctx: click.Context, param: click.Parameter, value: str | No
         raise click.BadParameter(f"`{value[1:]}` cannot be read: {reason}") from None
 
 
-def check_outputs(outputs: Sequence[str], format_: str | None = None) -> None:
+def check_standard_output() -> None:
+    """Refuse a standard output that is closed, or open for reading only."""
+    try:
+        os.write(1, b"")
+    except OSError as error:
+        raise click.UsageError(f"standard output cannot be written: {error.strerror}") from None
+
+
+def check_outputs(outputs: Sequence[str], format_: str | None = None, *, quote_formulas: bool = False) -> None:
     """Refuse files that cannot be written: a job should not find that out after it has cost money."""
     for output in outputs:
         # Also imports pyarrow: a missing package must not show only after the job has run.
-        output_files.make_encoder(output_files.choose_format(output, format_))
-        path = Path(output)
-        if output != "-" and (path.is_dir() or not path.parent.is_dir()):
-            reason = "it is a folder" if path.is_dir() else f"there is no folder `{path.parent}`"
-            raise click.UsageError(f"`{output}` cannot be written: {reason}")
+        output_files.make_encoder(output_files.choose_format(output, format_), quote_formulas=quote_formulas)
+        try:
+            if output == "-":
+                check_standard_output()
+            else:
+                output_files.check_writable(Path(output))
+        except RequestError as error:
+            raise click.UsageError(error.faults[0].message) from None
     if len({str(Path(output).absolute()) for output in outputs}) < len(outputs):
         raise click.UsageError("-o names one file twice")

@@ -206,21 +206,19 @@ class RemoteJobs:
     def abort(self) -> None:
         self._aborted.set()
 
-    async def export(self, job: JobJson, output: str, format_: str | None, chosen: ResultFilter) -> None:
+    async def export(
+        self, job: JobJson, output: str, format_: str | None, chosen: ResultFilter, *, quote_formulas: bool = False
+    ) -> None:
         kind = output_files.choose_format(output, format_)
         failed = None if chosen.failed is None else str(chosen.failed).lower()
         different = "true" if chosen.different else None
         fields = {"failed": failed, "model": chosen.model, "kind": chosen.kind, "different": different}
+        fields["quote_formulas"] = "true" if quote_formulas else None
         query = {name: value for name, value in fields.items() if value is not None}
         async with aclosing(self._client.download(f"/v1/jobs/{job['id']}/results.{kind}", **query)) as blocks:
-            if output == "-":
+            with output_files.open_output(sys.stdout.buffer if output == "-" else Path(output)) as write:
                 async for block in blocks:
-                    sys.stdout.buffer.write(block)
-                sys.stdout.buffer.flush()
-                return
-            with output_files.replace_file(Path(output)) as stream:
-                async for block in blocks:
-                    stream.write(block)
+                    await asyncio.to_thread(write, block)  # a pipe may be full
 
     @property
     def evaluation(self) -> RemoteEvaluation:

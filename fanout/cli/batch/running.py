@@ -70,11 +70,7 @@ class StopSignals:
 
 
 async def run_job(jobs: JobBackend, job: JobJson, location: JobsLocation, output: OutputOptions) -> int:
-    """Run a job to its end, write its results and report; return the exit code.
-
-    Raises:
-        RequestError: the results cannot be written.
-    """
+    """Run a job to its end, write its results and report; return the exit code."""
     # Standard error: standard output is for results.
     screen, began = Console(stderr=True, quiet=output.quiet), time.monotonic()
     view = JobProgress(screen)
@@ -83,19 +79,28 @@ async def run_job(jobs: JobBackend, job: JobJson, location: JobsLocation, output
         print_line(screen, format_title(job))
     with view, StopSignals(jobs) as signals:
         job, interruption = await _follow_run(jobs, job, view, signals)
-    # Report before raising: a job that ran for hours is not lost because a disk is full.
-    write_error: RequestError | None = None
-    try:
-        for file in output.outputs if interruption is None else ():
-            await jobs.export(job, file, None, ResultFilter())
-    except RequestError as error:
-        write_error = error
-    _report(job, output, time.monotonic() - began, location, has_results=write_error is None and interruption is None)
+    # Report all the same: a job that ran for hours is not lost because a disk is full.
+    unwritten = await _write_results(jobs, job, output.outputs) if interruption is None else {}
+    _report(job, output, time.monotonic() - began, location, has_results=not (unwritten or interruption))
     if interruption or job["state"] != "done":
         _report_interruption(job, location, output, interruption)
-    if write_error:
-        raise write_error
-    return UNFINISHED if interruption else to_exit_code(job, signals.first)
+    for file, reason in unwritten.items():  # even with --quiet
+        click.echo(f"fanout: {reason}", err=True)
+        click.echo(f"to write them: {_format_command('export', job, location, '-o', file)}", err=True)
+    code = UNFINISHED if interruption else to_exit_code(job, signals.first)
+    # Not 2, which says that nothing was sent.
+    return UNFINISHED if unwritten and code in (ALL_ANSWERED, SOME_FAILED) else code
+
+
+async def _write_results(jobs: JobBackend, job: JobJson, outputs: Sequence[str]) -> dict[str, str]:
+    """Write the results of a job to each output; return those that could not be written, and why."""
+    unwritten: dict[str, str] = {}
+    for output in outputs:
+        try:
+            await jobs.export(job, output, None, ResultFilter())
+        except (RequestError, StoreError, ServerError, OSError) as error:  # one that fails does not keep the others from it
+            unwritten[output] = f"the results cannot be written to `{output}`: {error}"
+    return unwritten
 
 
 async def _follow_run(

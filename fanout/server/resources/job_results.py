@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from aiohttp import web
@@ -11,8 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fanout.core.schema import FailureKind
 from fanout.jobs import output_files
-from fanout.jobs.job import Job
-from fanout.jobs.output_formats import RecordEncoder
+from fanout.jobs.export import encode_results
+from fanout.jobs.loading import export_in_thread
 from fanout.jobs.result_records import build_records
 from fanout.rendering.job import JobResultsJson
 from fanout.server.lifecycle import JOB_STORE
@@ -20,10 +18,8 @@ from fanout.server.openapi.endpoint import INVALID_PARAMETERS, Endpoint, StatusA
 from fanout.server.resources.jobs import JOB_ID, MISSING
 from fanout.server.resources.listing import list_response, parse_whole_number, read_query
 from fanout.server.resources.storage import find_own_job, needs_store, respond_download
-from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import ResultFilter
 
-EXPORT_ROWS = 128
 MEDIA_TYPES = {"jsonl": "application/jsonl", "csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 CURSOR_PATTERN = "^[0-9]{1,18}[.][0-9]{1,18}[.][0-9]{1,18}$"
 
@@ -58,6 +54,14 @@ class ExportQuery(BaseModel):
         return ResultFilter(self.failed, self.model, self.kind, different=bool(self.different))
 
 
+class FileQuery(ExportQuery):
+    """Filters and form of results in a file."""
+
+    quote_formulas: Annotated[bool | None, BeforeValidator(_parse_flag)] = None
+    """`true`, for CSV: texts that begin with `=`, `+`, `-`, `@` or a tab, which spreadsheets compute as formulas, whoever wrote
+    them, are written with an apostrophe before them."""
+
+
 class ResultsQuery(ExportQuery):
     """Filters and page of results."""
 
@@ -80,7 +84,7 @@ async def list_results(request: web.Request) -> web.StreamResponse:
     )
     shown, has_more = found[: query.limit], len(found) > query.limit
     # In a thread: a thousand results may hold megabytes of text.
-    lines = await asyncio.to_thread(lambda: output_files.make_encoder("jsonl").encode(list(build_records(shown))))
+    lines = await export_in_thread(lambda: output_files.make_encoder("jsonl").encode(list(build_records(shown))))
     # A place and not an offset: results that come meanwhile neither shift nor repeat those of the next page.
     cursor = ".".join(str(number) for number in shown[-1].place) if has_more else None
     return list_response(lines.splitlines(), {"object": "list"}, {"has_more": has_more, "next": cursor})
@@ -89,20 +93,11 @@ async def list_results(request: web.Request) -> web.StreamResponse:
 @needs_store
 async def export_results(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/results.{format}`: all results, in memory that does not grow with them."""
-    query, format_ = read_query(request, ExportQuery), request.match_info["format"]
+    query, format_ = read_query(request, FileQuery), request.match_info["format"]
     job = await find_own_job(request)
-    encoder = output_files.make_encoder(format_)
-    pieces = _export(request.app[JOB_STORE], job, query.to_filter(), encoder)
+    encoder = output_files.make_encoder(format_, quote_formulas=bool(query.quote_formulas))
+    pieces = encode_results(request.app[JOB_STORE], job.number, encoder, query.to_filter())
     return await respond_download(request, pieces, filename=f"{job.id}.{format_}", content_type=MEDIA_TYPES[format_])
-
-
-async def _export(store: JobStore, job: Job, filter_: ResultFilter, encoder: RecordEncoder) -> AsyncIterator[bytes]:
-    after = None
-    # By pages, each in a thread: neither memory nor the event loop is held by a large job.
-    while found := await store.results.list_results(job.number, after=after, limit=EXPORT_ROWS, filter_=filter_):
-        after = found[-1].place
-        yield await asyncio.to_thread(lambda results: encoder.encode(list(build_records(results))), found)
-    yield await asyncio.to_thread(encoder.close)
 
 
 ENDPOINTS = (
@@ -125,7 +120,7 @@ ENDPOINTS = (
         summary="A job's results, as a file",
         description="All at once, streamed: JSONL, CSV or Parquet, with the same fields as in the pages.",
         path_parameters={**JOB_ID, "format": ("`jsonl`, `csv` or `parquet`.", "csv")},
-        query=ExportQuery,
+        query=FileQuery,
         answers={
             **list_store_answers(
                 JobResultsJson,

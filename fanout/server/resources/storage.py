@@ -28,6 +28,10 @@ STATUSES: Mapping[str, int] = {
 """HTTP status by the first fault's kind; 400 for every other kind."""
 
 
+class BrokenDownloadError(Exception):
+    """A file that broke off after its head was sent."""
+
+
 def needs_store(handler: Handler) -> Handler:
     """Wrap a handler of files, batches or jobs: it runs only if there is a store, whose errors become answers."""
 
@@ -74,7 +78,11 @@ def store_failed_response(request: web.Request, error: StoreError, event: str, s
 async def respond_download(
     request: web.Request, pieces: AsyncIterator[bytes], *, filename: str, content_type: str, size: int | None = None
 ) -> web.StreamResponse:
-    """Send a file piece by piece, so that memory does not grow with it; its `size` in bytes may be unknown before its end."""
+    """Send a file piece by piece, so that memory does not grow with it; its `size` in bytes may be unknown before its end.
+
+    Raises:
+        BrokenDownloadError: it broke off; then the connection is cut, so that nobody takes the part for the whole.
+    """
     name = re.sub(r"[^\w.() -]", "_", filename, flags=re.ASCII)  # a quote or line break would end the header
     response = web.StreamResponse(
         headers={
@@ -84,9 +92,17 @@ async def respond_download(
     )
     if size is not None:
         response.content_length = size
+    first = await anext(pieces, b"")  # before the head: what fails at once is an error, not a broken file
     await response.prepare(request)
-    async for piece in pieces:
-        if piece:  # an empty piece would end a chunked body
-            await response.write(piece)
-    await response.write_eof()
+    try:
+        if first:  # an empty piece would be the end of a chunked body
+            await response.write(first)
+        async for piece in pieces:
+            if piece:
+                await response.write(piece)
+        await response.write_eof()
+    except ConnectionError:
+        raise
+    except Exception as error:  # also of the store: an answer in JSON would be read as the end of the file
+        raise BrokenDownloadError(filename) from error
     return response

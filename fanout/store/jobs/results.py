@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Text, and_, cast, func, select, tuple_
 
 from fanout.core.usage import WORK_SUMS, WorkTotals
 from fanout.store.engine.database import Database, Query, run_to_end
 from fanout.store.engine.text_columns import clean_name
-from fanout.store.jobs.inputs import ROWS_AT_ONCE, fetch_items
+from fanout.store.jobs.inputs import ROWS_AT_ONCE, fetch_items, take_within
 from fanout.store.jobs.records import (
     AttemptRow,
     CachedAnswer,
@@ -26,6 +27,10 @@ from fanout.store.tables import attempts, failures, items, job_counts, jobs, tex
 
 ItemResults = tuple[InputItem, Mapping[tuple[int, int], EndedUnit]]
 """An item, and its units that have ended, by entry and repeat."""
+
+
+BODY_TEXTS = texts.alias("body_texts")
+RECORD, BODY = func.coalesce(units.c.record, texts.c.text), func.coalesce(items.c.body, BODY_TEXTS.c.text)
 
 
 class Results:
@@ -45,10 +50,23 @@ class Results:
         self, number: int, *, after: Place | None = None, limit: int = ROWS_AT_ONCE, filter_: ResultFilter | None = None
     ) -> Sequence[ResultRow]:
         """Return a page of units that have ended, in the order of the input; `after` is the last one of the page before."""
-        query = _select_results(number).where(*_to_conditions(number, filter_ or ResultFilter())).limit(limit)
-        if after is not None:  # by key, not by OFFSET: units end meanwhile, and late pages stay as fast as the first
-            query = query.where(tuple_(units.c.item, units.c.entry, units.c.repeat) > tuple_(*after))
-        rows = [ResultRow(*row) for row in await self._database.fetch_all(query)]
+        query = _select_results(number).where(*_to_conditions(number, filter_ or ResultFilter()), *_to_position(after))
+        rows = [ResultRow(*row) for row in await self._database.fetch_all(query.limit(limit))]
+        return await self._add_scores(number, rows)
+
+    @run_to_end
+    async def read_page(self, number: int, after: Place | None, limit: int, filter_: ResultFilter) -> Sequence[ResultRow]:
+        """Return a page as `list_results`, but fewer units where they are long; none only at the end."""
+        chosen = _select_results(number).where(*_to_conditions(number, filter_), *_to_position(after))
+        async with self._database.read_transaction() as connection:
+            # Measured first: rows and answers may be of any length, and together they must not fill the memory.
+            lengths = chosen.with_only_columns(func.length(RECORD) + func.length(BODY)).limit(limit)
+            measured = (await connection.execute(lengths)).scalars().all()
+            fitting = len(take_within(enumerate(measured)))
+            found: Sequence[Any] = (await connection.execute(chosen.limit(fitting))).all() if fitting else []
+        return await self._add_scores(number, [ResultRow(*row) for row in found])
+
+    async def _add_scores(self, number: int, rows: Sequence[ResultRow]) -> Sequence[ResultRow]:
         if not rows or not (scores := await self._scores.read(number, rows[0].item, rows[-1].item)):
             return rows
         return [row._replace(scores=scores.get(row.place, ())) for row in rows]
@@ -113,16 +131,19 @@ class Results:
 
 def _select_results(number: int) -> Query:
     unit, item = units.c, items.c
-    body_texts = texts.alias("body_texts")
     tables = (
         units.join(items, (item.job == unit.job) & (item.item == unit.item))
         .outerjoin(texts, unit.digest == texts.c.digest)
-        .outerjoin(body_texts, item.digest == body_texts.c.digest)
+        .outerjoin(BODY_TEXTS, item.digest == BODY_TEXTS.c.digest)
     )
     columns = (unit.item, unit.entry, unit.repeat, unit.attempt, unit.ended, unit.model, unit.result, unit.cached_from)
-    record, body = func.coalesce(unit.record, texts.c.text), func.coalesce(item.body, body_texts.c.text)
-    query = select(*columns, record, item.line, item.custom_id, body).select_from(tables)
+    query = select(*columns, RECORD, item.line, item.custom_id, BODY).select_from(tables)
     return query.where(unit.job == number, unit.state != "open").order_by(unit.item, unit.entry, unit.repeat)
+
+
+def _to_position(after: Place | None) -> list[ColumnElement[bool]]:
+    # By key, not by OFFSET: units end meanwhile, and late pages stay as fast as the first.
+    return [] if after is None else [tuple_(units.c.item, units.c.entry, units.c.repeat) > tuple_(*after)]
 
 
 def _to_conditions(number: int, filter_: ResultFilter) -> list[ColumnElement[bool]]:

@@ -194,7 +194,7 @@ async def test_bad_rows_are_listed_in_a_table_and_nothing_is_sent(workspace: Wor
         (["."], "has no known ending"),
         ([".", "--format", "csv"], "`.` cannot be read: Is a directory"),
         (["in.xml"], "in.xml"),
-        (["in.jsonl", "--format", "xml"], "`xml` is not allowed: jsonl, csv, tsv, parquet"),
+        (["in.jsonl", "--format", "xml"], "`xml` is not allowed: jsonl, csv, tsv, txt, parquet"),
         (["in.jsonl", "--deadline", "soon"], "`soon` is not allowed: `2h`"),
         (["in.jsonl", "--deadline", "2020-01-01T00:00"], "has passed"),
         (["in.jsonl", "--template", "@absent.txt"], "`absent.txt` cannot be read"),

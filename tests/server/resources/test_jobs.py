@@ -15,8 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from fanout.core.errors import StoreError
+from fanout.jobs import export
 from fanout.jobs.result_records import COLUMNS
 from fanout.rendering.job import JobEstimateJson, JobJson, JobResultsJson
+from fanout.server.lifecycle import JOB_STORE
 from tests.support.batches import create_job, encode_lines, read_answer, upload_file, wait_for_state, write_config
 from tests.support.cli import start_server
 from tests.support.server import Server, serve
@@ -444,3 +447,50 @@ async def test_calls_that_outlast_the_grace_are_cancelled(upstream: Upstream, tm
         await upstream.wait_for_requests(4, 30)
 
     assert found["progress"]["ended"] == 0
+
+
+class BreakingResults:
+    """Results of a store that cannot be read any more after the first page."""
+
+    def __init__(self, inner: Any, pages: int) -> None:
+        self._inner, self._pages = inner, pages
+
+    async def read_page(self, *args: Any) -> Any:
+        if self._pages == 0:
+            raise StoreError("the disk is gone")
+        self._pages -= 1
+        return await self._inner.read_page(*args)
+
+
+async def test_an_export_that_breaks_is_cut_off_and_logged(
+    store_server: Server, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    session, store = store_server.session, store_server.app[JOB_STORE]
+    job = await create_job(session, (f"q{number}" for number in range(300)), "up/ok")
+    await wait_for_state(session, f"/v1/jobs/{job['id']}")
+    monkeypatch.setattr(export, "READ_INTERVAL_S", 0.0)
+    for kind in ("jsonl", "csv", "parquet"):
+        for pages in (0, 1):
+            with monkeypatch.context() as broken:
+                broken.setattr(store, "results", BreakingResults(store.results, pages))
+                async with session.get(f"/v1/jobs/{job['id']}/results.{kind}") as response:
+                    assert response.status == (200 if pages else 503)
+                    if pages:
+                        with pytest.raises(aiohttp.ClientPayloadError):
+                            await response.read()
+        async with session.get(f"/v1/jobs/{job['id']}/results.{kind}") as response:
+            assert await response.read()
+    assert sum("BrokenDownloadError" in line for line in log_lines) == 3
+
+
+async def test_formulas_are_quoted_on_request(store_server: Server) -> None:
+    session = store_server.session
+    job = await create_job(session, ["=1+1"], "up/echo")
+    await wait_for_state(session, f"/v1/jobs/{job['id']}")
+    path = f"/v1/jobs/{job['id']}/results"
+    async with session.get(f"{path}.csv?quote_formulas=true") as response:
+        assert "'=1+1" in await response.text()
+    async with session.get(f"{path}.csv") as response:
+        assert "'=1+1" not in await response.text()
+    status, answer = await read_answer(session.get(f"{path}.jsonl?quote_formulas=true"))
+    assert (status, answer["error"]["details"][0]["param"]) == (400, "quote_formulas")

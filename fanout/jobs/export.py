@@ -1,0 +1,43 @@
+"""Export of a job's results: page by page, in memory that does not grow with the job, beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+
+from fanout.core.errors import StoreError
+from fanout.jobs.loading import export_in_thread
+from fanout.jobs.output_formats import RecordEncoder
+from fanout.jobs.result_records import build_records
+from fanout.store.jobs.job_store import JobStore
+from fanout.store.jobs.records import Place, ResultFilter, ResultRow
+
+PAGE_ROWS = 128
+MAX_READS = 10
+"""Attempts to read a page: half a file is of no use, and a database may be away for a moment."""
+READ_INTERVAL_S = 1.0
+
+
+async def encode_results(store: JobStore, number: int, encoder: RecordEncoder, filter_: ResultFilter) -> AsyncGenerator[bytes]:
+    """Yield the results of a job, encoded; some pieces may be empty."""
+    after: Place | None = None
+    while page := await _read_page(store, number, after, filter_):
+        after = page[-1].place
+        yield await export_in_thread(partial(_encode_page, encoder, page))
+    yield await export_in_thread(encoder.close)
+
+
+def _encode_page(encoder: RecordEncoder, page: Sequence[ResultRow]) -> bytes:
+    return encoder.encode(list(build_records(page)))
+
+
+async def _read_page(store: JobStore, number: int, after: Place | None, filter_: ResultFilter) -> Sequence[ResultRow]:
+    for _ in range(MAX_READS - 1):
+        try:
+            return await store.results.read_page(number, after, PAGE_ROWS, filter_)
+        except StoreError:
+            if after is None:  # nothing was written yet, so the caller can be told at once
+                raise
+            await asyncio.sleep(READ_INTERVAL_S)
+    return await store.results.read_page(number, after, PAGE_ROWS, filter_)
