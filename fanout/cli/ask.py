@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from fanout import api
 from fanout.cli.client import open_client
@@ -25,6 +24,7 @@ from fanout.cli.options import (
     with_settings,
 )
 from fanout.cli.side_by_side import SideBySide, build_labels
+from fanout.cli.tables import SafeConsole
 from fanout.config.settings import Settings
 from fanout.core.merge import merge
 from fanout.core.schema import Call, Delta, Failure
@@ -59,7 +59,7 @@ def ask(
     """
     body = {"prompt": _read_prompt(prompt), "model": list(models) or ["embedded"]}
     body |= {name: value for name, value in options.items() if value not in (None, ())}
-    view = None if as_json else SideBySide(Console(), diff=diff)
+    view = None if as_json else SideBySide(SafeConsole(), diff=diff)
     if server:
         good = asyncio.run(_ask_server(server, read_server_key(env_file), body, view))
     else:

@@ -13,9 +13,10 @@ import click
 from rich.console import Console
 
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, is_ready, load_settings, print_json, timeout_option, with_settings
-from fanout.cli.tables import format_usd, print_table, to_single_line
+from fanout.cli.tables import SafeConsole, echo, format_usd, print_table
 from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings
+from fanout.core.shown_text import to_single_line
 from fanout.core.suggestions import did_you_mean
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.probe.diagnosis import Finding
@@ -56,7 +57,7 @@ def check(
 
 async def _check(settings: Settings) -> int:
     async with open_dispatcher(settings):  # raises what the adapters find wrong
-        click.echo(_summarize(settings))
+        echo(_summarize(settings))
     return ALL_ANSWERED
 
 
@@ -64,19 +65,19 @@ async def _check_live(
     settings: Settings, models: Sequence[str], providers: Sequence[str], timeout_s: float, as_json: bool
 ) -> int:
     async with open_dispatcher(settings) as dispatcher:
-        click.echo(_summarize(settings), err=as_json)  # standard output holds nothing but the JSON
+        echo(_summarize(settings), err=as_json)  # standard output holds nothing but the JSON
         chosen = _choose_trials(settings, models, providers)
         # The embedded models run in this process and cost nothing.
         if remote := sum(settings.providers[trial.provider].adapter != "ngram" for trial in chosen):
             number = f"{remote} provider{'' if remote == 1 else 's'}"
-            click.echo(f"calling {number}, twice each with a few words; this may cost a fraction of a cent", err=True)
-        console = Console(stderr=as_json)
+            echo(f"calling {number}, twice each with a few words; this may cost a fraction of a cent", err=True)
+        console = SafeConsole(stderr=as_json)
         with console.status("waiting for the answers") if console.is_terminal else nullcontext():
             findings = await run_trials(dispatcher, chosen, timeout_s)
     if as_json:
         print_json({"findings": [{**asdict(finding), "well": finding.is_well} for finding in findings]})
     else:
-        print_findings(Console(), findings)
+        print_findings(SafeConsole(), findings)
     results = [finding.is_well for finding in findings if finding.tried]
     return ALL_ANSWERED if results and all(results) else SOME_FAILED
 

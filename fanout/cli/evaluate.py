@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 
 from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.evaluation.options import with_scorers
 from fanout.cli.options import ALL_ANSWERED, print_json
-from fanout.cli.tables import print_table, to_single_line
+from fanout.cli.tables import SafeConsole, print_table
 from fanout.core.json_text import JsonObject
+from fanout.core.shown_text import to_single_line
 
 
 @click.group(no_args_is_help=True)
@@ -42,7 +42,7 @@ def score(location: JobsLocation, job: str, scorers: Sequence[JsonObject], as_js
                 (to_single_line(row["name"]), f"{row['scored']:,}", f"{row['unscored']:,}", row["version"])
                 for row in found["scorers"]
             ]
-            print_table(Console(), ("scorer", "scored", "unscored", "version"), rows, right=("scored", "unscored"))
+            print_table(SafeConsole(), ("scorer", "scored", "unscored", "version"), rows, right=("scored", "unscored"))
         return ALL_ANSWERED
 
     run_with_jobs(work, location)

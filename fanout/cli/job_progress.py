@@ -24,7 +24,8 @@ from fanout.cli.job_summary import (
     format_share,
     format_title,
 )
-from fanout.cli.tables import print_line, to_single_line
+from fanout.cli.tables import print_line
+from fanout.core.shown_text import to_single_line
 from fanout.rendering.job import JobCountsJson, JobJson
 
 LINE_INTERVAL_S = 5.0

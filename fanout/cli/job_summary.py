@@ -9,7 +9,8 @@ from typing import Literal
 
 from rich.console import Console
 
-from fanout.cli.tables import format_usd, print_line, print_table, to_single_line
+from fanout.cli.tables import format_usd, print_line, print_table
+from fanout.core.shown_text import to_single_line
 from fanout.rendering.job import JobCountsJson, JobEstimateJson, JobJson, JobProgressJson
 
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 import click
 
 import fanout
 from fanout.core.errors import FanoutError
+from fanout.core.shown_text import to_safe_text
 
 COMMANDS = {
     "serve": "Serve the HTTP API.",
@@ -22,8 +27,10 @@ COMMANDS = {
     "schema": "Print the JSON Schema of providers.json.",
 }
 """Subcommands and their lines in the help, in its order."""
-UNUSABLE, INTERRUPTED = 2, 130
-"""Exit codes; the second as shells have it for SIGINT."""
+SOME_FAILED, UNUSABLE, INTERRUPTED = 1, 2, 130
+"""Exit codes; the last as shells have it for SIGINT."""
+OUTPUT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+"""What writing to a stream may fail with; a broken pipe is dealt with by click."""
 
 
 class LazyGroup(click.Group):
@@ -54,15 +61,66 @@ def cli() -> None:
 
 def main() -> None:
     """Run the `fanout` command."""
+    _prepare_streams()
+    code = _run()
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as error:
+        code = _complain_of_output(error) if code == 0 else code
+        _discard_output()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command and return its exit code."""
     try:
         # click's own mode would print errors in another form and choose the exit codes.
         cli.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else UNUSABLE
     except click.UsageError as error:
-        error.show()
-        sys.exit(UNUSABLE)
+        with suppress(OSError):
+            click.UsageError(to_safe_text(error.format_message()), error.ctx).show()
+        return UNUSABLE
     except (click.ClickException, FanoutError) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        click.echo("\n".join(f"fanout: {line}" for line in message.splitlines()), err=True)
-        sys.exit(UNUSABLE)
+        _complain("\n".join(f"fanout: {line}" for line in message.splitlines()))
+        return UNUSABLE
+    except OSError as error:
+        if error.errno not in OUTPUT_ERRORS or error.filename is not None:
+            raise
+        return _complain_of_output(error)
+    return 0
+
+
+def _prepare_streams() -> None:
+    """Keep output from failing for its encoding, and the first file that is opened from becoming a closed standard stream."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _complain(message: str) -> None:
+    with suppress(OSError):  # the exit code says it all the same
+        click.echo(to_safe_text(message), err=True)
+
+
+def _complain_of_output(error: OSError) -> int:
+    _complain(f"fanout: the output cannot be written: {error.strerror}")
+    _discard_output()
+    return SOME_FAILED
+
+
+def _discard_output() -> None:
+    """Lead standard output nowhere: what is left of it would fail once more when the interpreter ends."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, 1)
+    os.close(descriptor)

@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from fanout.cli.options import is_ready, load_settings, print_json, with_settings
-from fanout.cli.tables import print_table
+from fanout.cli.tables import SafeConsole, print_table
 from fanout.config.catalogue import Catalogue, Model
 from fanout.rendering.model import render_models
 
@@ -27,7 +26,7 @@ def models(config_file: Path | None, env_file: Path | None, ready: bool, as_json
         print_json(render_models(listed, catalogue))
         return
     rows = [(model.name, model.provider, model.kind, _context(model), _describe_state(model, catalogue)) for model in listed]
-    print_table(Console(), ("model", "provider", "kind", "context", "state"), rows, right=("context",))
+    print_table(SafeConsole(), ("model", "provider", "kind", "context", "state"), rows, right=("context",))
 
 
 def _context(model: Model) -> str:

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import click
 
+from fanout.cli.tables import echo_json
 from fanout.config import settings
 from fanout.config.catalogue import Catalogue, Model
 from fanout.config.env_file import add_env_file
 from fanout.config.environment import Environment
-from fanout.core.json_text import encode_json
 from fanout.core.sampling import DESCRIPTIONS, is_whole, range_of
 
 ALL_ANSWERED, SOME_FAILED = 0, 1
@@ -78,7 +78,7 @@ def read_server_key(env_file: Path | None) -> str | None:
 
 def print_json(answer: object) -> None:
     """Print what the server would answer, indented."""
-    click.echo(encode_json(answer, indent=2))
+    echo_json(answer, indent=2)
 
 
 def is_ready(model: Model, catalogue: Catalogue) -> bool:

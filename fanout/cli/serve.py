@@ -11,13 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 import fanout
 from fanout.cli.options import load_settings, with_settings
+from fanout.cli.tables import SafeConsole, echo
 from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings
 from fanout.observability import logs
+from fanout.observability.logs import log
 from fanout.server import app
 
 
@@ -31,19 +32,17 @@ def serve(config_file: Path | None, env_file: Path | None, host: str, port: int)
     """Serve the HTTP API."""
     settings = load_settings(config_file, env_file)
     logs.configure(settings.environment.log_level, settings.environment.log_format)
-    console = Console()
+    console = SafeConsole()
     width = console.width if console.is_terminal else None
 
     def greet(address: str) -> None:
-        click.echo(compose_greeting(address, settings, width))
-        sys.stdout.flush()  # a pipe buffers, and scripts wait for this line
+        try:
+            echo(compose_greeting(address, settings, width))
+            sys.stdout.flush()  # a pipe buffers, and scripts wait for this line
+        except (OSError, AttributeError) as error:  # full or closed: no reason not to serve
+            log.warning("server.greeting_failed", address=address, reason=getattr(error, "strerror", None) or "it is closed")
 
-    try:
-        asyncio.run(app.serve(settings, host, port, greet))
-    except OSError as error:
-        # asyncio puts its own sentence before the reason: "error while attempting to bind on address …: …".
-        reason = (error.strerror or str(error)).rpartition(": ")[2]
-        raise click.ClickException(f"cannot listen on {host}:{port}: {reason}; `--port` takes another, 0 a free one") from error
+    asyncio.run(app.serve(settings, host, port, greet))
 
 
 def compose_greeting(address: str, settings: Settings, width: int | None) -> str:

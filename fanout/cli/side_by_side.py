@@ -16,8 +16,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from fanout.cli.tables import format_usd, to_safe_text
+from fanout.cli.tables import format_usd
 from fanout.core.json_text import JsonObject
+from fanout.core.shown_text import to_safe_text
 
 MIN_ANSWER_COLUMNS = 36
 """Width below which answers are shown one below the other."""

@@ -1,39 +1,45 @@
-"""Tables, amounts and single lines of text for a terminal or a pipe."""
+"""The sinks of the command line: its console, and tables, amounts and single lines of text for a terminal or a pipe."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import click
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from fanout.core.json_text import encode_json
+from fanout.core.shown_text import to_safe_json, to_safe_text
+
 STATE_STYLES = {"ready": "green", "answers": "green", "failed": "red", "shut": "dim"}
 """Colours of cells, by their first word."""
-# Text from a provider must not steer the terminal: each control character is shown as its picture. Lone surrogates
-# cannot be encoded, so writing one would end the command with an error.
-SAFE_CHARACTERS = str.maketrans(
-    {chr(code): chr(0x2400 + code) for code in range(32)}
-    | dict.fromkeys(map(chr, (*range(127, 160), *range(0xD800, 0xE000))), "\ufffd")
-    | {"\t": "\t", "\n": "\n", "\r": ""}
-)
-
-
-def to_safe_text(text: str) -> str:
-    """Return foreign text without characters that could steer the terminal."""
-    return text.translate(SAFE_CHARACTERS)
-
-
-def to_single_line(text: str) -> str:
-    """Return foreign text as one line that cannot steer the terminal."""
-    return " ".join(to_safe_text(text).split())
 
 
 def format_usd(usd: float) -> str:
     """Return an amount of US dollars, to a millionth."""
     return f"${usd:.6f}".rstrip("0").rstrip(".")
+
+
+class SafeConsole(Console):
+    """A console that no text can steer: every renderable's text passes `to_safe_text`, rich's own controls excepted."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(to_safe_text(segment.text), segment.style)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text, of which foreign parts cannot steer the terminal."""
+    click.echo(to_safe_text(text), err=err)
+
+
+def echo_json(answer: object, *, indent: int | None = None) -> None:
+    """Print what the server would answer, in UTF-8 whatever the terminal's encoding."""
+    click.echo(to_safe_json(encode_json(answer, indent=indent).decode()).encode())
 
 
 def print_line(console: Console, text: str) -> None:

@@ -39,6 +39,10 @@ class FanoutError(Exception):
     """Base of all exceptions of the package."""
 
 
+class ListenError(FanoutError):
+    """The server cannot listen on its address."""
+
+
 class ConfigError(FanoutError):
     """The configuration cannot be used: names the file and, for every fault, its JSON path."""
 

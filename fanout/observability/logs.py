@@ -19,6 +19,8 @@ from typing import Any, Literal, TextIO
 import structlog
 from pydantic_core import PydanticSerializationError, to_json
 
+from fanout.core.shown_text import to_safe_json, to_safe_text, to_single_line
+
 Event = MutableMapping[str, Any]
 """A log line before it is written, as structlog passes it on."""
 FLUSH_S = 0.1
@@ -42,16 +44,16 @@ def configure(
 
     Without a `form` it is text on a terminal, else JSON.
     """
-    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(serializer=to_json_line)
+    renderers: list[structlog.typing.Processor] = [structlog.processors.JSONRenderer(serializer=to_json_line)]
     if form == "text" or (form is None and stream.isatty()):
-        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        renderers = [clean_text, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             add_request,
             add_traceback,
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=LogWriter(stream).logger,
@@ -64,9 +66,19 @@ def configure(
 def to_json_line(event: object, **_: object) -> str:
     """Return an event as one line of JSON, whatever it holds."""
     try:
-        return to_json(event, fallback=str, inf_nan_mode="null").decode()
+        return to_safe_json(to_json(event, fallback=str, inf_nan_mode="null").decode())
     except PydanticSerializationError:  # a lone surrogate, as headers and upstreams may send
         return json.dumps(event, default=str)
+
+
+def clean_text(_: object, __: str, event: Event) -> Event:
+    """Clean everything that a text log shows: what callers and upstreams wrote steers no terminal, and begins no line."""
+    clean: Event = {}
+    for name, value in event.items():
+        if isinstance(value, str):  # anything else is shown as Python writes it, with escapes
+            value = to_safe_text(value) if name == "exception" else to_single_line(value)  # a traceback is ours, and has lines
+        clean[to_single_line(name)] = value
+    return clean
 
 
 def add_request(_: object, __: str, event: Event) -> Event:

@@ -13,7 +13,7 @@ from functools import partial
 from aiohttp import HttpVersion11, web
 
 from fanout.config.settings import Settings
-from fanout.core.errors import ConfigError, Fault
+from fanout.core.errors import ConfigError, Fault, ListenError
 from fanout.dispatch.dispatcher import open_dispatcher, raise_file_limit
 from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.jobs.job import JobKind, RequestBuilderFactory
@@ -167,7 +167,7 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
 
     Raises:
         ConfigError: see `check_access`.
-        OSError: the address cannot be listened on.
+        ListenError: the address cannot be listened on.
     """
     check_access(settings, host)
     raise_file_limit()
@@ -184,7 +184,12 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
         relieve_garbage_collector()
         # A burst of clients waits in the backlog while the loop is busy, instead of being refused.
         site = web.TCPSite(runner, host, port, backlog=1024)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            # asyncio puts its own sentence before the reason: "error while attempting to bind on address …: …".
+            reason = (error.strerror or str(error)).rpartition(": ")[2]
+            raise ListenError(f"cannot listen on {host}:{port}: {reason}; `--port` takes another, 0 a free one") from error
         on_started(_address(runner, host))
         await stop.wait()
         stop.clear()

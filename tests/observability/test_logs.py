@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import pty
+import re
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -18,7 +20,7 @@ import pytest
 
 from fanout.observability.logs import MAX_QUEUED_LINES, LogWriter, to_json_line
 from tests.support.builders.settings import write_providers_file
-from tests.support.cli import ServerProcess, start_server
+from tests.support.cli import ServerProcess, run_command, start_server
 from tests.support.client import Client
 from tests.support.server import Server
 from tests.support.upstream.server import Upstream
@@ -257,3 +259,27 @@ def test_any_event_becomes_a_line_of_json() -> None:
     assert "\n" not in to_json_line(odd)
     assert set(json.loads(to_json_line(odd))) == set(odd)
     assert json.loads(to_json_line({"none": float("nan")})) == {"none": None}
+
+
+LOG_EVIL = """
+import sys
+from fanout.observability import logs
+logs.configure("info", sys.argv[1])
+evil = "a\\x1b[31mb\\x9b2J\\n2026-01-01 [info] forged\\x07"
+try:
+    raise ValueError(evil)
+except ValueError:
+    logs.log.error("call.failed", model=evil, models=[evil], request_id=evil, **{evil: evil}, nested={"x": evil}, exc_info=True)
+import logging
+logging.getLogger(evil).warning(evil)
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+async def test_no_value_of_a_line_steers_the_terminal_or_forges_a_line(form: str) -> None:
+    done = await run_command((sys.executable, "-c", LOG_EVIL, form))
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", done.err)
+    assert not re.search(r"^2026-01-01", done.err, re.MULTILINE)
+    assert "forged" in done.err
+    if form == "json":
+        assert json.loads(done.err.splitlines()[0])["model"].startswith("a\x1b[31mb\x9b2J\n")

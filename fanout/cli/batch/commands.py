@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 import click
-from rich.console import Console
 
 from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.input import JobInput, open_input
@@ -26,10 +25,11 @@ from fanout.cli.evaluation.options import with_failure_policy, with_scorers
 from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_progress, format_title, print_estimate, print_job, print_jobs
 from fanout.cli.options import ALL_ANSWERED, print_json, with_sampling
-from fanout.cli.tables import print_table, to_single_line
+from fanout.cli.tables import SafeConsole, echo, echo_json, print_table
 from fanout.core.errors import Fault, RequestError
-from fanout.core.json_text import JsonObject, encode_json
+from fanout.core.json_text import JsonObject
 from fanout.core.schema import FailureKind
+from fanout.core.shown_text import to_single_line
 from fanout.store.jobs.records import JobState, ResultFilter
 
 MAX_SHOWN_FAULTS = 50
@@ -91,7 +91,7 @@ def run(
                     if output.as_json:
                         print_json(estimate)
                     else:
-                        print_estimate(Console(), estimate, spec.max_cost_usd)
+                        print_estimate(SafeConsole(), estimate, spec.max_cost_usd)
                     return ALL_ANSWERED
                 job = await jobs.create(spec, source)
             except RequestError as error:
@@ -154,7 +154,7 @@ def retry(location: JobsLocation, job: str, kinds: Sequence[str], limits: JsonOb
         failed = {kind for counts in found["counts"] for kind in counts["failures"]}
         if found["state"] == "done" and not failed & set(kinds or failed):
             others = f"; {format_progress(found)}" if failed else ""
-            click.echo(f"{found['id']}: there are no failures{' of that kind' if kinds else ''}{others}", err=True)
+            echo(f"{found['id']}: there are no failures{' of that kind' if kinds else ''}{others}", err=True)
             return to_exit_code(found)
         return await run_job(jobs, await jobs.retry(found, kinds, limits), location, output)
 
@@ -174,15 +174,15 @@ def status(location: JobsLocation, job: str, watch: bool, as_json: bool) -> None
         if watch and as_json:
             async for snapshot in jobs.watch(found):
                 found = snapshot.job
-                click.echo(encode_json(found))
+                echo_json(found)
                 sys.stdout.flush()  # a pipe buffers, and its reader waits for this line
             return to_exit_code(found)
         if watch:
-            found = await watch_job(jobs.watch(found), JobProgress(Console(stderr=True))) or found
+            found = await watch_job(jobs.watch(found), JobProgress(SafeConsole(stderr=True))) or found
         if as_json:
             print_json(found)
         else:
-            print_job(Console(), found)
+            print_job(SafeConsole(), found)
         return to_exit_code(found) if watch else ALL_ANSWERED
 
     run_with_jobs(work, location, is_reading=True)
@@ -201,9 +201,9 @@ def list_(location: JobsLocation, state: str | None, limit: int, as_json: bool) 
         if as_json:
             print_json({"object": "list", "data": found})
         elif found:
-            print_jobs(Console(), found)
+            print_jobs(SafeConsole(), found)
         else:
-            click.echo("no jobs", err=True)
+            echo("no jobs", err=True)
         return ALL_ANSWERED
 
     run_with_jobs(work, location, is_reading=True)
@@ -255,7 +255,7 @@ def cancel(location: JobsLocation, job: str) -> None:
         found = await find_job(jobs, job)
         if found["state"] in ("done", "expired"):
             raise click.ClickException(f"{found['id']} is {found['state']}: there is nothing to cancel")
-        click.echo(format_title(await jobs.cancel(found)))
+        echo(format_title(await jobs.cancel(found)))
         return ALL_ANSWERED
 
     run_with_jobs(work, location)
@@ -270,7 +270,7 @@ def _refuse_bad_rows(error: RequestError) -> None:
     for fault in placed[:MAX_SHOWN_FAULTS]:
         place, _, field = fault.path.partition(": ")
         rows.append((place.removeprefix("line "), to_single_line(field), to_single_line(fault.message)))
-    print_table(Console(stderr=True), ("line", "field", "what is wrong"), rows, right=("line",))
+    print_table(SafeConsole(stderr=True), ("line", "field", "what is wrong"), rows, right=("line",))
     bad = len({fault.path.partition(":")[0] for fault in placed})
     more = f"; {len(placed) - MAX_SHOWN_FAULTS} more faults" if len(placed) > MAX_SHOWN_FAULTS else ""
     others = "".join(f"; {fault}" for fault in error.faults if fault not in placed)

@@ -11,16 +11,13 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
-import click
-from rich.console import Console
-
 from fanout.cli.batch.backend import JobBackend, JobSnapshot
 from fanout.cli.batch.location import JobsLocation
 from fanout.cli.batch.options import OutputOptions
 from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_duration, format_progress, format_title, print_counts
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, print_json
-from fanout.cli.tables import print_line
+from fanout.cli.tables import SafeConsole, echo, print_line
 from fanout.core.errors import LeaseLostError, RequestError, ServerError, StoreError
 from fanout.rendering.job import JobJson
 from fanout.store.jobs.records import ResultFilter
@@ -72,7 +69,7 @@ class StopSignals:
 async def run_job(jobs: JobBackend, job: JobJson, location: JobsLocation, output: OutputOptions) -> int:
     """Run a job to its end, write its results and report; return the exit code."""
     # Standard error: standard output is for results.
-    screen, began = Console(stderr=True, quiet=output.quiet), time.monotonic()
+    screen, began = SafeConsole(stderr=True, quiet=output.quiet), time.monotonic()
     view = JobProgress(screen)
     view.expect(await jobs.list_labels(job), job["items"] * job["repeats"])
     if not screen.is_terminal:
@@ -85,8 +82,8 @@ async def run_job(jobs: JobBackend, job: JobJson, location: JobsLocation, output
     if interruption or job["state"] != "done":
         _report_interruption(job, location, output, interruption)
     for file, reason in unwritten.items():  # even with --quiet
-        click.echo(f"fanout: {reason}", err=True)
-        click.echo(f"to write them: {_format_command('export', job, location, '-o', file)}", err=True)
+        echo(f"fanout: {reason}", err=True)
+        echo(f"to write them: {_format_command('export', job, location, '-o', file)}", err=True)
     code = UNFINISHED if interruption else to_exit_code(job, signals.first)
     # Not 2, which says that nothing was sent.
     return UNFINISHED if unwritten and code in (ALL_ANSWERED, SOME_FAILED) else code
@@ -139,7 +136,7 @@ def _report(job: JobJson, output: OutputOptions, run_s: float, location: JobsLoc
     if output.as_json:
         print_json(job)
     # Standard output takes either results, JSON or this summary, so that a program can read it.
-    screen = Console(stderr=output.as_json or "-" in output.outputs, quiet=output.quiet)
+    screen = SafeConsole(stderr=output.as_json or "-" in output.outputs, quiet=output.quiet)
     print_counts(screen, job)
     print_line(screen, f"{job['id']}: {job['state']} after {format_duration(run_s)}; {format_progress(job)}")
     if has_results and output.outputs:
@@ -156,12 +153,12 @@ def _report_interruption(
 ) -> None:
     # Even with --quiet: a script that ignores the exit code would take the results for whole.
     reason = interruption or job["reason"] or f"it is {job['state']}"
-    click.echo(f"fanout: {job['id']} is unfinished: {reason}", err=True)
+    echo(f"fanout: {job['id']} is unfinished: {reason}", err=True)
     if isinstance(interruption, LeaseLostError | ServerError):  # the job goes on elsewhere
         command = _format_command("status", job, location, "--watch")
     else:
         command = _format_command("resume", job, location, *output.file_options)
-    click.echo(f"to continue: {command}", err=True)
+    echo(f"to continue: {command}", err=True)
 
 
 def _format_command(verb: str, job: JobJson, location: JobsLocation, *options: str) -> str:

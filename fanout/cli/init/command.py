@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +24,7 @@ from fanout.cli.init.requirements import (
 )
 from fanout.cli.init.unattended import try_provider
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, timeout_option
+from fanout.cli.tables import SafeConsole, echo
 from fanout.config.catalogue import Catalogue
 from fanout.core.suggestions import did_you_mean
 from fanout.probe.diagnosis import Finding
@@ -63,13 +63,13 @@ def init(
     good = unattended.set_up(draft, names, live, timeout_s) if yes else _set_up(draft, names, live, timeout_s)
     summary, files = draft.list_changes()
     for line in summary:
-        click.echo(line)
+        echo(line)
     if files and (yes or click.confirm("write this?", default=True)):
         for line in draft.write(files):
-            click.echo(line)
-        click.echo(draft.suggest_commands())
+            echo(line)
+        echo(draft.suggest_commands())
     else:
-        click.echo("nothing was written" if files or not good else "nothing to write: it is all there already")
+        echo("nothing was written" if files or not good else "nothing to write: it is all there already")
     sys.exit(ALL_ANSWERED if good else SOME_FAILED)
 
 
@@ -113,7 +113,7 @@ def _ask_names(
         if words and not faults:
             return list(dict.fromkeys(map(resolve, words)))
         for fault in faults:
-            click.echo(fault)
+            echo(fault)
 
 
 def _name_unknown(word: str, known: Sequence[str]) -> str:
@@ -134,17 +134,17 @@ def _print_providers(draft: Draft, known: Sequence[str], servers: Mapping[str, L
         else:
             state = Text(f"{required} is set" if is_complete(provider, draft.environ) else required)
         table.add_row(Text(str(number), justify="right"), Text(name), state)
-    Console().print(table)
+    SafeConsole().print(table)
 
 
 def _add_provider(draft: Draft, name: str, server: LocalServer | None, live: bool, timeout_s: float) -> bool:
     """Ask for a provider's values until it works, is kept anyway or is skipped; return whether it works."""
-    click.echo(f"\n{name}")
+    echo(f"\n{name}")
     is_retry = False
     while True:
         values = _ask_values(draft, name, server, is_retry)
         if values is None:
-            click.echo("nothing was entered: skipped")
+            echo("nothing was entered: skipped")
             return True
         # Tried in a copy: values that do not work must not reach the next provider's trial.
         finding = _try_interactively(draft.with_values(values), name, timeout_s) if live else None
@@ -197,10 +197,10 @@ def _ask_value(item: Requirement, default: str) -> str:
         value = str(answer).strip()
         fault = item.find_fault(value) if value else None
         if value and not fault and item.is_secret:
-            click.echo(f"{len(value)} characters")  # the only way to see whether hidden input was pasted whole
+            echo(f"{len(value)} characters")  # the only way to see whether hidden input was pasted whole
         if not fault:
             return value
-        click.echo(f"not accepted: {fault}")
+        echo(f"not accepted: {fault}")
 
 
 def _try_interactively(draft: Draft, name: str, timeout_s: float) -> Finding:

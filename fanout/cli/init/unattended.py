@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 import click
-from rich.console import Console
 
 from fanout.cli.init.draft import Draft
 from fanout.cli.init.local_servers import find_local_servers
 from fanout.cli.init.requirements import Requirement, classify_provider, is_complete, list_configurable, list_requirements
-from fanout.cli.tables import format_usd, to_single_line
+from fanout.cli.tables import SafeConsole, echo, format_usd
 from fanout.config.env_file import parse_env_file
+from fanout.core.shown_text import to_single_line
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.probe.diagnosis import Finding
 from fanout.probe.probe import Trial, run_trials
@@ -44,7 +44,7 @@ def set_up(draft: Draft, names: Sequence[str], live: bool, timeout_s: float) -> 
     for name, values in entered.items():
         finding = try_provider(draft.with_values(values), name, None, timeout_s) if live else None
         if finding and finding.wants_model:
-            click.echo(f"{name}: not tried, because none of its models is known")
+            echo(f"{name}: not tried, because none of its models is known")
         if finding is None or finding.is_well or finding.wants_model:
             draft.keep(name, values, finding.model if finding else None)
         else:
@@ -60,11 +60,11 @@ def try_provider(draft: Draft, name: str, model: str | None, timeout_s: float) -
             (found,) = await run_trials(dispatcher, [Trial(name, model, is_explicit=True)], timeout_s)
         return found
 
-    console = Console()
+    console = SafeConsole()
     with console.status(f"trying {name}") if console.is_terminal else nullcontext():
         finding = asyncio.run(run_trial())
     if not finding.wants_model:
-        click.echo(_summarize(finding))
+        echo(_summarize(finding))
     return finding
 
 
