@@ -10,7 +10,8 @@ from rich.console import Console
 from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.options import ALL_ANSWERED, print_json
-from fanout.cli.tables import print_line, print_table, to_single_line
+from fanout.cli.tables import print_line, print_table
+from fanout.core.shown_text import to_single_line
 from fanout.rendering.report import ReportJson
 
 Output = Literal["json", "csv", "markdown"]
