@@ -10,7 +10,7 @@ from rich.console import Console
 from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.options import ALL_ANSWERED, print_json
-from fanout.cli.tables import print_line, print_table
+from fanout.cli.tables import SafeConsole, echo, print_line, print_table
 from fanout.core.shown_text import to_single_line
 from fanout.rendering.report import ReportJson
 
@@ -46,9 +46,9 @@ def print_report(report: ReportJson, output: Output | None) -> None:
         print_json(report)
     elif output is not None:
         render = report_tables.render_csv if output == "csv" else report_tables.render_markdown
-        click.echo(render(report), nl=False)
+        echo(render(report).removesuffix("\n"))
     else:
-        _print_tables(Console(), report)
+        _print_tables(SafeConsole(), report)
 
 
 def _print_tables(console: Console, report: ReportJson) -> None:
