@@ -21,9 +21,11 @@ from tests.support.server import UP_KEY, Server, serve
 from tests.support.upstream.client import UpstreamClient
 from tests.support.upstream.server import Upstream
 
-# The duration of an example depends on the machine, which others use as well.
-settings.register_profile("patient", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+# The duration of an example depends on the machine, which others use as well. The same examples in every run, so that a change
+# is judged by what it changes; `--hypothesis-profile=search` looks for new ones.
+settings.register_profile("search", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("steady", parent=settings.get_profile("search"), derandomize=True, database=None)
+settings.load_profile("steady")
 
 # A shell that starts the tests in the background ignores SIGINT for them, and so for every program they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
