@@ -24,8 +24,7 @@ from fanout.core.messages import ImagePart, Message
 from fanout.core.schema import Call, Completion, Failure, Outcome
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.limits.shared_capacity import SharedCapacity
-from fanout.providers.mapping import images
-from fanout.providers.transport import http
+from fanout.providers.transport import http, images
 from fanout.providers.transport.json_provider import InliningProvider
 from fanout.providers.transport.resolver import MAX_LOOKUPS
 from tests.support.builders.dispatcher import open_observed_dispatcher

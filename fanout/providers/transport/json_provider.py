@@ -14,9 +14,9 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import dump, parse, split_values
 from fanout.core.schema import Call, Completion
 from fanout.providers.mapping.error_objects import parse_error_body
-from fanout.providers.mapping.images import inline_images
-from fanout.providers.mapping.public_addresses import Network
 from fanout.providers.transport.http import HttpProvider
+from fanout.providers.transport.images import inline_images
+from fanout.providers.transport.public_addresses import Network
 
 VERSION = re.compile(r"/v\d+(?:(?:alpha|beta)\d*)?$")
 

@@ -24,7 +24,7 @@ from fanout.providers.mapping.data_urls import (
     recognize_image,
     size_error,
 )
-from fanout.providers.mapping.public_addresses import Network, PublicSocketFactory
+from fanout.providers.transport.public_addresses import Network, PublicSocketFactory
 from fanout.providers.transport.resolver import DedicatedResolver
 
 TIMEOUT_S = 10.0

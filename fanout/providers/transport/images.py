@@ -16,8 +16,8 @@ from fanout.core.messages import Content, ImagePart
 from fanout.core.schema import Call, Failure, RequestScope
 from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers.mapping.data_urls import image_error, images_error, is_data_url
-from fanout.providers.mapping.image_download import fetch_image
-from fanout.providers.mapping.public_addresses import Network
+from fanout.providers.transport.image_download import fetch_image
+from fanout.providers.transport.public_addresses import Network
 
 MAX_IMAGES = 20
 """In one call. Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ImageBlock.html"""

@@ -22,9 +22,9 @@ from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, Message, TextPart
 from fanout.core.schema import Failure
 from fanout.providers.mapping.data_urls import MAX_IMAGE_BYTES, Image, decode_data_url
-from fanout.providers.mapping.image_download import fetch_image
-from fanout.providers.mapping.images import MAX_IMAGES, inline_images
-from fanout.providers.mapping.public_addresses import PublicSocketFactory, is_own, is_public
+from fanout.providers.transport.image_download import fetch_image
+from fanout.providers.transport.images import MAX_IMAGES, inline_images
+from fanout.providers.transport.public_addresses import PublicSocketFactory, is_own, is_public
 from tests.support.conversations import PNG
 from tests.support.openai_format import CALL
 from tests.support.upstream.canned import answer_with, serve_answers
@@ -280,7 +280,7 @@ async def test_this_machines_public_address_is_refused() -> None:
     script = """
 import asyncio, sys
 from fanout.core.errors import ProviderError
-from fanout.providers.mapping.image_download import fetch_image
+from fanout.providers.transport.image_download import fetch_image
 async def main():
     seen = []
     async def serve(reader, writer):
