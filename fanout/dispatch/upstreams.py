@@ -14,6 +14,7 @@ from fanout.config.catalogue import Model
 from fanout.config.settings import ProviderSettings, Settings
 from fanout.core.errors import ProviderError
 from fanout.core.schema import Call, Completion, Failure, Query, Target
+from fanout.core.threads import run_in_thread
 from fanout.dispatch import pricing
 from fanout.dispatch.in_flight import InFlightCall, relay
 from fanout.dispatch.retries import Result
@@ -56,7 +57,7 @@ class Upstreams:
         names = [name for name in sent if name is not None]
         work = [provider.prepare() for name in names if isinstance(provider := self._providers[name], PreparableProvider)]
         if any(self._settings.providers[name].row.prices != "" for name in names):
-            work.append(asyncio.to_thread(pricing.load_prices))
+            work.append(run_in_thread("setup", pricing.load_prices))
         # A provider that cannot be prepared must not stop the others.
         await asyncio.gather(*work, return_exceptions=True)
 

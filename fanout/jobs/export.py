@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from functools import partial
 
 from fanout.core.errors import StoreError
-from fanout.jobs.loading import export_in_thread
+from fanout.core.threads import run_in_thread
 from fanout.jobs.output_formats import RecordEncoder
 from fanout.jobs.result_records import build_records
 from fanout.store.jobs.job_store import JobStore
@@ -24,8 +23,8 @@ async def encode_results(store: JobStore, number: int, encoder: RecordEncoder, f
     after: Place | None = None
     while page := await _read_page(store, number, after, filter_):
         after = page[-1].place
-        yield await export_in_thread(partial(_encode_page, encoder, page))
-    yield await export_in_thread(encoder.close)
+        yield await run_in_thread("exports", _encode_page, encoder, page)
+    yield await run_in_thread("exports", encoder.close)
 
 
 def _encode_page(encoder: RecordEncoder, page: Sequence[ResultRow]) -> bytes:

@@ -6,15 +6,12 @@ import asyncio
 import io
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar, copy_context
-from functools import cache
-from typing import Literal, TypeVar
+from contextvars import ContextVar
+from typing import TypeVar
 
+from fanout.core.threads import run_in_thread
 from fanout.jobs.input_formats.rows import UnreadableInputError
 
-MAX_THREADS = 4
-"""For each kind of work, so that none starves another, nor what runs in asyncio's own threads: calls, figures."""
 BUDGET_BLOCK_BYTES = 2**16
 Found = TypeVar("Found")
 
@@ -74,11 +71,6 @@ class BudgetedStream(io.RawIOBase):
         return len(read)
 
 
-@cache
-def _threads(kind: Literal["input", "output"]) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix=kind)
-
-
 async def load_in_thread(work: Callable[[], Found], budget: LoadingBudget) -> Found:
     """Run a step of a loading in a thread; if the caller is cancelled, the step ends early."""
 
@@ -87,12 +79,7 @@ async def load_in_thread(work: Callable[[], Found], budget: LoadingBudget) -> Fo
         return work()
 
     try:
-        return await asyncio.get_running_loop().run_in_executor(_threads("input"), copy_context().run, run)
+        return await run_in_thread("inputs", run)
     except asyncio.CancelledError:
         budget.stop()
         raise
-
-
-async def export_in_thread(work: Callable[[], Found]) -> Found:
-    """Run a step of an export in a thread."""
-    return await asyncio.get_running_loop().run_in_executor(_threads("output"), copy_context().run, work)

@@ -6,7 +6,6 @@ Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
 
 from fanout.core.schema import Completion, Failure, Outcome, Retry
+from fanout.core.threads import run_in_thread
 from fanout.limits.limiter import LimiterSnapshot
 
 DURATIONS_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
@@ -150,7 +150,7 @@ class Metrics:
         """Return the page."""
         # In a thread, of copies: for 500 models the page has 40,000 lines, which would hold up every call.
         counted = [metric.snapshot() for metric in vars(self).values() if isinstance(metric, _Metric)]
-        return await asyncio.to_thread(self._render_text, counted + self._read_gauges())
+        return await run_in_thread("figures", self._render_text, counted + self._read_gauges())
 
     def _render_text(self, metrics: Sequence[_Metric]) -> bytes:
         return "".join(line for metric in metrics for line in metric.to_lines()).encode() + generate_latest(self._process)

@@ -20,6 +20,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Delta, Failure, Outcome
+from fanout.core.threads import run_in_thread
 from fanout.core.usage import Usage
 from fanout.dispatch import pricing
 from fanout.dispatch.dispatcher import Dispatcher
@@ -77,7 +78,7 @@ async def run_trials(dispatcher: Dispatcher, trials: Iterable[Trial], timeout_s:
 
     # No cookies: a host must not learn what another one has set.
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session, asyncio.TaskGroup() as group:
-        await asyncio.to_thread(pricing.load_prices)  # else the first price is read on the event loop
+        await run_in_thread("setup", pricing.load_prices)  # else the first price is read on the event loop
         tasks = [group.create_task(run_in_place(trial)) for trial in trials]
     return [task.result() for task in tasks]
 

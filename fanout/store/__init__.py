@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
 
 from fanout.core.errors import StoreError
+from fanout.core.threads import run_in_thread
 from fanout.store.engine.connections import LOCK_TIMEOUT_MS
 from fanout.store.engine.database import Database, describe_error
 from fanout.store.engine.location import MEMORY, create_file
@@ -81,7 +82,7 @@ async def open_store(
 async def _prepare(database: Database, location: str) -> None:
     began = time.monotonic()
     try:
-        await asyncio.to_thread(create_file, location)
+        await run_in_thread("setup", create_file, location)
         while True:
             try:
                 # Only what has something to migrate takes the lock: another process may hold it for long.

@@ -16,6 +16,7 @@ from fanout.cli.evaluation.local_evaluation import LocalEvaluation
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault, RequestError
 from fanout.core.json_text import JsonObject
+from fanout.core.threads import run_in_thread
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher, raise_file_limit
 from fanout.dispatch.plan import Entry, Request
 from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
@@ -173,7 +174,7 @@ class LocalJobs:
         with output_files.open_output(sys.stdout.buffer if output == "-" else Path(output)) as write:
             async with aclosing(pieces):
                 async for piece in pieces:
-                    await asyncio.to_thread(write, piece)  # a pipe may be full
+                    await run_in_thread("exports", write, piece)  # a pipe may be full
 
     @property
     def evaluation(self) -> LocalEvaluation:

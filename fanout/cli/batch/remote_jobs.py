@@ -21,6 +21,7 @@ from fanout.cli.client import ServerClient, open_client
 from fanout.cli.evaluation.remote_evaluation import RemoteEvaluation
 from fanout.core.errors import Fault, RequestError, ServerError
 from fanout.core.json_text import JsonObject
+from fanout.core.threads import run_in_thread
 from fanout.jobs import output_files
 from fanout.jobs.job import ENDED_STATES, JobSpec
 from fanout.rendering.job import JobEstimateJson, JobJson
@@ -218,7 +219,7 @@ class RemoteJobs:
         async with aclosing(self._client.download(f"/v1/jobs/{job['id']}/results.{kind}", **query)) as blocks:
             with output_files.open_output(sys.stdout.buffer if output == "-" else Path(output)) as write:
                 async for block in blocks:
-                    await asyncio.to_thread(write, block)  # a pipe may be full
+                    await run_in_thread("exports", write, block)  # a pipe may be full
 
     @property
     def evaluation(self) -> RemoteEvaluation:

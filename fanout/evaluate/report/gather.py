@@ -8,8 +8,8 @@ from pydantic_core import from_json
 
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import dump
+from fanout.core.threads import run_in_thread
 from fanout.evaluate.report.measures import UNKNOWN, JobMeasures, ModelMeasures
-from fanout.evaluate.threads import run_in_thread
 from fanout.jobs.job import Job
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import MeasureRow, ScorerRow
@@ -39,7 +39,7 @@ async def gather(store: JobStore, job: Job, cluster_column: str | None = None) -
         rows = await store.results.list_measures(job.number, first, first + step)
         scores = await store.scores.list_values(job.number, first, first + step) if scorers else ()
         # In a thread: parsing thousands of records would hold up everything else.
-        await run_in_thread(collector.add, rows, scores)
+        await run_in_thread("reports", collector.add, rows, scores)
     clusters = await _read_clusters(store, job, cluster_column) if cluster_column else None
     return JobMeasures(job, list(collector.models.values()), scorers, clusters, cluster_column)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fanout.core.errors import Fault, RequestError, explain_missing_extra
+from fanout.core.threads import run_in_thread
 from fanout.evaluate.report.gather import gather
 from fanout.evaluate.report.measures import JobMeasures
-from fanout.evaluate.threads import run_in_thread
 from fanout.jobs.job import Job
 from fanout.store.jobs.job_store import JobStore
 
@@ -24,7 +24,7 @@ async def report_job(store: JobStore, job: Job, cluster_column: str | None = Non
         StoreError: the database cannot be read.
     """
     measures = await gather(store, job, cluster_column)
-    return await run_in_thread(_build, measures)
+    return await run_in_thread("reports", _build, measures)
 
 
 def _build(measures: JobMeasures) -> Report:

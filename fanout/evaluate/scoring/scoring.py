@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import from_json
 
+from fanout.core.threads import run_in_thread
 from fanout.evaluate.scoring.declarations import parse_scorers, to_new_scorer
-from fanout.evaluate.threads import run_in_thread
 from fanout.jobs.job import Job
 from fanout.jobs.scoring import AnswerScorerFactory
 from fanout.jobs.stored_outcome import StoredOutcome
@@ -37,11 +37,11 @@ class JobScorer:
 
     async def score(self, body: str, outcome: StoredOutcome) -> Sequence[UnitScore]:
         """Return the scores of one answer, in a thread."""
-        return await run_in_thread(self._score, body, outcome, self._scorers)
+        return await run_in_thread("scoring", self._score, body, outcome, self._scorers)
 
     async def score_page(self, page: Sequence[ResultRow]) -> Sequence[tuple[Place, UnitScore]]:
         """Return the scores that the answers of a page lack, in a thread."""
-        return await run_in_thread(self._score_page, page)
+        return await run_in_thread("scoring", self._score_page, page)
 
     def _score_page(self, page: Sequence[ResultRow]) -> list[tuple[Place, UnitScore]]:
         found: list[tuple[Place, UnitScore]] = []
@@ -79,7 +79,7 @@ def make_scorer_factory(store: JobStore, *, allow_functions: bool) -> AnswerScor
 
     async def open_scorer(job: Job) -> JobScorer:
         # In a thread: the packages of some scorers take long to import.
-        scorers = await run_in_thread(parse_scorers, job.spec.scorers, allow_functions=allow_functions)
+        scorers = await run_in_thread("setup", parse_scorers, job.spec.scorers, allow_functions=allow_functions)
         return await declare_scorers(store, job.number, scorers)
 
     return open_scorer

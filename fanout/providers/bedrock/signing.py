@@ -13,6 +13,7 @@ from multidict import CIMultiDict
 
 from fanout.core.errors import ProviderError, explain_missing_extra
 from fanout.core.schema import Failure
+from fanout.core.threads import run_in_thread
 from fanout.providers.mapping.failures import configuration_error
 from fanout.providers.transport.http import HttpRequest
 
@@ -53,7 +54,7 @@ class Signer:
         """
         credentials = await self._freeze_credentials()
         if len(request.body) > MAX_INLINE_SIGN_BYTES:
-            return await asyncio.to_thread(sign_request, request, credentials, service, region)
+            return await run_in_thread("calls", sign_request, request, credentials, service, region)
         return sign_request(request, credentials, service, region)
 
     async def _freeze_credentials(self) -> AwsCredentials:
@@ -68,7 +69,7 @@ class Signer:
         if self._failed and time.monotonic() < self._failed[0]:
             raise ProviderError(self._failed[1])
         try:
-            self._credentials, frozen = await asyncio.to_thread(_find_credentials, self._name, self._credentials)
+            self._credentials, frozen = await run_in_thread("setup", _find_credentials, self._name, self._credentials)
         except ProviderError as error:
             self._failed = time.monotonic() + RETRY_LOOKUP_S, error.failure
             raise

@@ -27,6 +27,7 @@ from multidict import CIMultiDict
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError, explain_missing_extra
 from fanout.core.schema import Call, Failure, FailureKind
+from fanout.core.threads import run_in_thread
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.mapping.failures import Origin, configuration_error
 from fanout.providers.transport.adapter_headers import take_header
@@ -118,7 +119,7 @@ class AccessToken:
         if left_s > REFRESH_EARLY_S:
             return
         if self._refreshing is None:  # one refresh at a time, however many calls wait
-            self._refreshing = asyncio.ensure_future(asyncio.to_thread(self._refresh))
+            self._refreshing = asyncio.ensure_future(run_in_thread("setup", self._refresh))
             self._refreshing.add_done_callback(self._forget_refresh)
         if left_s <= 0:
             await asyncio.shield(self._refreshing)  # others wait for it, too: one who leaves must not take it along

@@ -35,6 +35,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Failure, FittedParameters, Query, Target
 from fanout.core.suggestions import did_you_mean
+from fanout.core.threads import run_in_thread
 from fanout.core.usage import Usage
 from fanout.providers import OnHeaders
 from fanout.providers.ngram.corpus import extract_documents
@@ -111,7 +112,7 @@ class NgramProvider:
         if self._trained is None:
             async with self._training:
                 if self._trained is None:
-                    self._trained = await asyncio.to_thread(_train_once)
+                    self._trained = await run_in_thread("setup", _train_once)
         return self._trained
 
     def fit(self, target: Target, query: Query) -> FittedParameters:

@@ -18,6 +18,7 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, OtherPart, TextPart
 from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
+from fanout.core.threads import run_in_thread
 from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.answer_reader import AnswerReader
@@ -136,7 +137,7 @@ class HttpProvider(ConfiguredProvider, ABC):
 
     async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
         if count_characters(call.query) > MAX_INLINE_ENCODE_CHARACTERS:
-            return await asyncio.to_thread(self.encode, call, stream=stream)
+            return await run_in_thread("calls", self.encode, call, stream=stream)
         return self.encode(call, stream=stream)
 
     async def _post(self, request: HttpRequest, on_headers: OnHeaders | None) -> aiohttp.ClientResponse:
@@ -192,7 +193,7 @@ class HttpProvider(ConfiguredProvider, ABC):
 
     async def _decode(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> Completion:
         if len(body) > MAX_INLINE_PARSE_BYTES:
-            return await asyncio.to_thread(self.decode, call, response.status, response.headers, body)
+            return await run_in_thread("calls", self.decode, call, response.status, response.headers, body)
         return self.decode(call, response.status, response.headers, body)
 
     @contextmanager
@@ -225,7 +226,7 @@ class HttpProvider(ConfiguredProvider, ABC):
 async def _read(reader: AnswerReader, step: Callable[..., list[Delta]], *data: bytes) -> list[Delta]:
     """Take a step of reading, in a thread where the event that it may end is large."""
     if reader.pending_bytes > MAX_INLINE_PARSE_BYTES:
-        return await asyncio.to_thread(step, *data)
+        return await run_in_thread("calls", step, *data)
     return step(*data)
 
 

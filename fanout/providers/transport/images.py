@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from fanout.core.errors import ProviderError
 from fanout.core.messages import Content, ImagePart
 from fanout.core.schema import Call, Failure, RequestScope
+from fanout.core.threads import run_in_thread
 from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers.mapping.data_urls import image_error, images_error, is_data_url
 from fanout.providers.transport.image_download import fetch_image
@@ -106,7 +107,7 @@ class RequestImages:
 
         try:
             image = await fetch_image(url, allowed=allowed, on_bytes=take)
-            return await asyncio.to_thread(lambda: image.url)  # base64 of some megabytes takes some milliseconds
+            return await run_in_thread("calls", lambda: image.url)  # base64 of some megabytes takes some milliseconds
         except BaseException:
             self._held -= took
             self._capacity.give_back(took)

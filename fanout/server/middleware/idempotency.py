@@ -17,6 +17,7 @@ from aiohttp import web
 
 from fanout.core.errors import Fault, RequestError, StoreError
 from fanout.core.schema import Completion, Outcome
+from fanout.core.threads import run_in_thread
 from fanout.observability.logs import log
 from fanout.rendering.errors import render_error
 from fanout.rendering.history import CLIENT_LEFT
@@ -205,7 +206,7 @@ async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise RequestError([Fault(HEADER, "is not accepted with a file upload: leave it out, or send JSON")])
     raw = await request_body.read_raw_body(request)
     is_long = len(raw) > LONG_BODY_BYTES
-    fingerprint = await asyncio.to_thread(_digest, raw) if is_long else _digest(raw)
+    fingerprint = await run_in_thread("bodies", _digest, raw) if is_long else _digest(raw)
     try:
         return await request.app[IDEMPOTENCY].respond(request, handler, _scope(request, key), fingerprint)
     except StoreError as error:

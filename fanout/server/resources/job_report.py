@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
+from fanout.core.threads import run_in_thread
 from fanout.evaluate.report.job_report import report_job
-from fanout.evaluate.threads import run_in_thread
 from fanout.rendering.report import ReportJson, render_report
 from fanout.server.lifecycle import JOB_STORE
 from fanout.server.openapi.endpoint import Endpoint, list_store_answers
@@ -31,7 +31,7 @@ async def get_report(request: web.Request) -> web.StreamResponse:
     query = read_query(request, ReportQuery)
     job = await find_own_job(request)
     report = await report_job(request.app[JOB_STORE], job, query.cluster)
-    return json_response(await run_in_thread(render_report, report))
+    return json_response(await run_in_thread("reports", render_report, report))
 
 
 ENDPOINTS = (

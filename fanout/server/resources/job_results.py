@@ -8,9 +8,9 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from fanout.core.schema import FailureKind
+from fanout.core.threads import run_in_thread
 from fanout.jobs import output_files
 from fanout.jobs.export import encode_results
-from fanout.jobs.loading import export_in_thread
 from fanout.jobs.result_records import build_records
 from fanout.rendering.job import JobResultsJson
 from fanout.server.lifecycle import JOB_STORE
@@ -84,7 +84,7 @@ async def list_results(request: web.Request) -> web.StreamResponse:
     )
     shown, has_more = found[: query.limit], len(found) > query.limit
     # In a thread: a thousand results may hold megabytes of text.
-    lines = await export_in_thread(lambda: output_files.make_encoder("jsonl").encode(list(build_records(shown))))
+    lines = await run_in_thread("exports", lambda: output_files.make_encoder("jsonl").encode(list(build_records(shown))))
     # A place and not an offset: results that come meanwhile neither shift nor repeat those of the next page.
     cursor = ".".join(str(number) for number in shown[-1].place) if has_more else None
     return list_response(lines.splitlines(), {"object": "list"}, {"has_more": has_more, "next": cursor})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from fanout.core.threads import run_in_thread
 from fanout.evaluate.scoring.declarations import parse_scorers
 from fanout.evaluate.scoring.scoring import score_results
-from fanout.evaluate.threads import run_in_thread
 from fanout.rendering.scores import JobScoresJson, render_scores
 from fanout.server.lifecycle import JOB_STORE
 from fanout.server.openapi.endpoint import Endpoint, list_body_error_answers, list_store_answers
@@ -22,7 +22,7 @@ async def score_job(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/jobs/{job_id}/scores`."""
     body = await read_body(request, ScoresBody)
     job = await find_own_job(request)
-    scorers = await run_in_thread(parse_scorers, body.scorers, allow_functions=False)
+    scorers = await run_in_thread("bodies", parse_scorers, body.scorers, allow_functions=False)
     store = request.app[JOB_STORE]
     await score_results(store, job.number, scorers)
     found = await store.scores.list_scorers(job.number), await store.scores.count(job.number)

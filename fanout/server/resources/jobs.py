@@ -9,8 +9,8 @@ from aiohttp import web
 
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
+from fanout.core.threads import run_in_thread
 from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
-from fanout.evaluate.threads import run_in_thread
 from fanout.jobs.input_files import TYPED_FORMATS, choose_format, read_rows
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.rendering.job import JobEstimateJson, JobJson, JobListJson, render_estimate, render_job
@@ -52,7 +52,7 @@ async def create_job(request: web.Request) -> web.StreamResponse:
         return await _fork_job(request, body.fork_of, body.to_changes())
     manager = request.app[JOB_MANAGER]
     # In a thread, because the packages of some scorers are slow to import.
-    scorers = await run_in_thread(parse_scorers, body.scorers or (), allow_functions=False)
+    scorers = await run_in_thread("bodies", parse_scorers, body.scorers or (), allow_functions=False)
     rows, source, typed = await _open_input(request, body)
     spec = body.to_spec(source, [to_declaration(scorer) for scorer in scorers], typed=typed)
     try:

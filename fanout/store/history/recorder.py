@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.core.errors import StoreError
+from fanout.core.threads import run_in_thread
 from fanout.observability.logs import log
 from fanout.store.engine.database import Database
 from fanout.store.engine.writers import WriteBehind
@@ -148,7 +149,7 @@ class History:
         record, full = pending.record, self.mode == "full"
         assert record is not None
         if pending.size_bytes > THREAD_BYTES:
-            rows = await asyncio.to_thread(to_rows, record, full=full)
+            rows = await run_in_thread("records", to_rows, record, full=full)
         else:
             rows = to_rows(record, full=full)
         if pending.rows is None:  # else a reader has prepared it meanwhile

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import groupby
 
 from fanout.core.schema import Call
+from fanout.core.threads import run_in_thread
 from fanout.jobs.job import Job, place_calls
-from fanout.jobs.loading import export_in_thread
 from fanout.jobs.manager import JobManager
 from fanout.jobs.openai_batches import FileSizes
 from fanout.jobs.stored_outcome import StoredOutcome
@@ -44,7 +43,7 @@ async def _pages(manager: JobManager, store: JobStore, job: Job) -> AsyncIterato
     while page := await store.results.list_items(job.number, after, PAGE_ITEMS):
         after = page[-1][0].item
         # A page of long answers takes many milliseconds to render, for which the event loop must not stop.
-        yield await export_in_thread(partial(_encode_page, manager, job, page))
+        yield await run_in_thread("exports", _encode_page, manager, job, page)
 
 
 def _encode_page(manager: JobManager, job: Job, page: Sequence[ItemResults]) -> list[tuple[bool, bytes]]:

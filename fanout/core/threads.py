@@ -1,0 +1,44 @@
+"""Threads for work that would hold up the event loop: a pool for each kind of work, so that none starves another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache, partial
+from typing import Literal, ParamSpec, TypeVar
+
+WorkKind = Literal["answers", "bodies", "calls", "exports", "figures", "inputs", "records", "reports", "scoring", "setup"]
+THREADS: Mapping[WorkKind, int] = {
+    "answers": 2,  # answers that are compressed
+    "bodies": 2,  # request bodies that are validated or hashed
+    "calls": 4,  # requests to providers, and their answers, that are written and read
+    "exports": 4,  # results that are written as files
+    "figures": 1,  # the page of metrics
+    "inputs": 4,  # files of rows that are read
+    "records": 2,  # the history
+    "reports": 2,  # statistics of jobs
+    "scoring": 2,  # scorers, whose patterns may take long: more threads would only wait for the interpreter
+    "setup": 4,  # what is loaded once: prices, credentials, the embedded models
+}
+"""Threads of each kind. Host names are looked up in others: see `providers/transport/resolver.py`."""
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+@cache
+def _get_pool(kind: WorkKind) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS[kind], thread_name_prefix=kind)
+
+
+async def run_in_thread(
+    kind: WorkKind, function: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Result:
+    """Return what a function returns that runs in a thread of its kind, with the caller's context variables.
+
+    If the caller is cancelled while the function waits for a thread, it is never run. One that runs is not interrupted: long
+    work is split into steps, or looks by itself whether it is still wanted.
+    """
+    work = partial(copy_context().run, function, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(_get_pool(kind), work)
