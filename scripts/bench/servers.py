@@ -113,7 +113,11 @@ def write_providers_file(bench: Bench, to: Upstream, attempts: int, count: int =
 def build_environ(bench: Bench) -> dict[str, str]:
     """Return this environment without variables meant for another Fanout."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FANOUT_")}
-    return kept | {"BENCH_KEY": "bench", "XDG_CONFIG_HOME": str(bench.folder), "FANOUT_MAX_CALLS": "4096"}
+    return (
+        kept
+        | dict.fromkeys(("XDG_CONFIG_HOME", "XDG_DATA_HOME"), str(bench.folder))
+        | {"BENCH_KEY": "bench", "FANOUT_MAX_CALLS": "4096"}
+    )
 
 
 @contextmanager

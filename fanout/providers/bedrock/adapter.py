@@ -81,9 +81,9 @@ class Bedrock(InliningProvider):
         body = dump(converse.build_body(self._origin, call.fitted.sent, call.query))
         return HttpRequest(URL(self.settings.base_url + path, encoded=True), self.build_headers(call), body)
 
-    async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
+    async def write_request(self, call: Call, *, stream: bool) -> HttpRequest:
         """Encode and sign. A missing image or credential is found here, before the call is paid for."""
-        request = await super()._encode(call, stream=stream)
+        request = await super().write_request(call, stream=stream)
         if hdrs.AUTHORIZATION in request.headers:  # a Bedrock API key, which is not signed
             return request
         if self._region is None:

@@ -79,10 +79,10 @@ class Vertex(Gemini):
         origin = super().origin(call)
         return origin.with_secret(self.token.value) if self.token.value else origin
 
-    async def _encode(self, call: Call, *, stream: bool) -> HttpRequest:
+    async def write_request(self, call: Call, *, stream: bool) -> HttpRequest:
         if hdrs.AUTHORIZATION not in self._headers and call.credential is None:
             await self.token.refresh_if_due()
-        return await super()._encode(call, stream=stream)
+        return await super().write_request(call, stream=stream)
 
 
 def build_project_address(project: str, location: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 
 from fanout.core.json_text import JsonObject
 
@@ -44,13 +44,15 @@ def as_count(value: object) -> int | None:
     return int(value) if isinstance(value, float) and 0 <= value <= MAX_COUNT and value.is_integer() else None
 
 
-def find_count(objects: Iterable[Mapping[str, object]], names: Set[str]) -> int | None:
+def find_count(objects: Iterable[Mapping[str, object]], names: frozenset[str]) -> int | None:
     """Return the largest count that any of the objects has under any of the names.
 
     Hosts that copied a format fill its own field with a 0 and state the figure under a name of theirs.
     """
     largest = None
     for fields in objects:
+        if names.isdisjoint(fields):  # nearly always
+            continue
         for name in names & fields.keys():
             count = as_count(fields[name])
             if count is not None and (largest is None or count > largest):

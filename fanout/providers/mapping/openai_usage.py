@@ -27,15 +27,21 @@ REASONING = frozenset({"reasoning_tokens"})
 WRITTEN_DETAILS = ("cache_creation", "cache_creation_token_details")
 MODALITIES = ("audio", "image", "video")
 EMPTY: Mapping[str, object] = {}
+PLAIN = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+"""Most answers state these alone."""
 
 
 def parse_usage(raw: object, service_tier: object = None) -> Usage | None:
     """Return tokens as this project counts them: input with what came from the cache, output with reasoning."""
     if not isinstance(raw, dict):
         return None
-    heard, spoken = _find_details(raw, INPUT_DETAILS), _find_details(raw, OUTPUT_DETAILS)
-    cached, written = find_count((raw, heard), CACHED), find_count((raw, heard), WRITTEN)
-    reasoning = find_count((raw, spoken), REASONING)
+    heard = spoken = EMPTY
+    cached = written = reasoning = apart = None
+    if not PLAIN.issuperset(raw):
+        heard, spoken = _find_details(raw, INPUT_DETAILS), _find_details(raw, OUTPUT_DETAILS)
+        cached, written = find_count((raw, heard), CACHED), find_count((raw, heard), WRITTEN)
+        reasoning = find_count((raw, spoken), REASONING)
+        apart = _count_apart(raw, heard, spoken)
     prompt, completion = as_count(raw.get("prompt_tokens")), as_count(raw.get("completion_tokens"))
     total = as_count(raw.get("total_tokens"))
     if prompt is not None and completion is not None and total is not None and total > prompt + completion:
@@ -46,12 +52,14 @@ def parse_usage(raw: object, service_tier: object = None) -> Usage | None:
         if thinking := total - prompt - completion:
             reasoning = reasoning or thinking
             completion += thinking
-    apart = _count_apart(raw, heard, spoken)
     return build_usage(prompt, completion, cached, written, reasoning, apart=apart, service_tier=service_tier, raw=raw)
 
 
 def _find_details(raw: Mapping[str, object], names: tuple[str, ...]) -> Mapping[str, object]:
-    return next((details for name in names if isinstance(details := raw.get(name), dict) and details), EMPTY)
+    for name in names:
+        if isinstance(details := raw.get(name), dict) and details:
+            return details
+    return EMPTY
 
 
 def _count_modalities(details: Mapping[str, object]) -> int:

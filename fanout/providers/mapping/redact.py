@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import fields, replace
-from typing import Self, TypeVar
+from operator import attrgetter
+from typing import TypeVar
 from urllib.parse import quote
 
 from pydantic import SecretStr
@@ -28,6 +29,7 @@ TEXT_FIELDS = {
     for kind in (Completion, Failure)
 }
 """Fields of results that hold an upstream's words, the model's excepted."""
+READ_TEXTS = {kind: attrgetter(*names) for kind, names in TEXT_FIELDS.items()}
 Result = TypeVar("Result", bound=Completion | Failure)
 
 _TOP = (
@@ -94,12 +96,13 @@ def spell_secrets(values: Iterable[SecretStr | str | None]) -> tuple[str, ...]:
 
 def hide_secrets(result: Result, secrets: Collection[str]) -> Result:
     """Return an answer or a failure without the `secrets` in any of its fields. The model's own words stay as they are."""
-    names = TEXT_FIELDS[Completion if isinstance(result, Completion) else Failure]
-    texts = [text for name in names if isinstance(text := getattr(result, name), str)]
-    choices = result.choices if isinstance(result, Completion) else ()
-    texts += [choice.native_finish_reason for choice in choices if choice.native_finish_reason]
+    kind = Completion if isinstance(result, Completion) else Failure
+    names, choices = TEXT_FIELDS[kind], result.choices if isinstance(result, Completion) else ()
     # One look at all of them together, since nearly always there is nothing to hide.
-    seen = "\n".join(texts)
+    seen = "\n".join(filter(None, READ_TEXTS[kind](result)))
+    for choice in choices:
+        if choice.native_finish_reason:
+            seen += choice.native_finish_reason
     if not any(secret in seen for secret in secrets):
         return result
     changes: JsonObject = {name: hide(text, secrets) for name in names if isinstance(text := getattr(result, name), str)}
@@ -114,7 +117,7 @@ def hide_secrets(result: Result, secrets: Collection[str]) -> Result:
 
 
 class SecretGuard:
-    """A context that lets no failure out with a secret in it.
+    """The secrets of one request, and what keeps them from leaving with its result or its failure.
 
     Args:
         secrets: in all their spellings, see `spell_secrets`.
@@ -129,10 +132,12 @@ class SecretGuard:
         """Return what `hide_secrets` makes of a result."""
         return hide_secrets(result, self._secrets)
 
-    def __enter__(self) -> Self:
-        return self
+    def check(self, error: BaseException) -> None:
+        """Raise in place of an error that holds a secret one that does not.
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        Raises:
+            ProviderError: without the secret.
+        """
         if isinstance(error, ProviderError):
             failure = hide_secrets(error.failure, self._secrets)
             if failure is not error.failure:

@@ -63,6 +63,22 @@ def to_provider_error(name: str, error: Exception, connect_limit_s: float | None
     return ProviderError(Failure(kind, message, code=code, should_retry=should_retry))
 
 
+class NamedErrors:
+    """A context that turns connection errors into failures of the provider `name`. Without state: all requests share one."""
+
+    __slots__ = ("_connect_limit_s", "_name")
+
+    def __init__(self, name: str, connect_limit_s: float | None) -> None:
+        self._name, self._connect_limit_s = name, connect_limit_s
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, CONNECTION_ERRORS):
+            raise to_provider_error(self._name, error, self._connect_limit_s) from error
+
+
 class ConnectionWatch:
     """A context in which reading a body ends when its connection does.
 

@@ -32,6 +32,7 @@ class JsonProvider(HttpProvider):
         self._headers = self.build_common_headers()
         if (key := self.read_configured_key()) and self.key_header not in self._headers:
             self.write_key(self._headers, key)
+        self._own_secrets = super().find_secrets(self._headers)
 
     def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         """See `HttpProvider.decode`."""
@@ -81,6 +82,10 @@ class JsonProvider(HttpProvider):
         self.write_key(headers, key)
         return headers
 
+    def find_secrets(self, headers: Mapping[str, str]) -> tuple[str, ...]:
+        """See `ConfiguredProvider.find_secrets`."""
+        return self._own_secrets if headers is self._headers else super().find_secrets(headers)
+
     def write_key(self, headers: CIMultiDict[str], key: str) -> None:
         """Put a key into the header that bears it."""
         headers[self.key_header] = self.key_prefix + key
@@ -92,5 +97,6 @@ class InliningProvider(JsonProvider):
     allowed_networks: Collection[Network] = ()
     """May be fetched from although they are not public. For tests."""
 
-    async def _inline(self, call: Call) -> Call:
+    async def inline(self, call: Call) -> Call:
+        """See `HttpProvider.inline`."""
         return await inline_images(call, is_allowed=self.settings.fetch_images, allowed=self.allowed_networks)
