@@ -114,8 +114,10 @@ async def open_client(address: str, key: str | None) -> AsyncGenerator[ServerCli
     address = (address if "://" in address else f"http://{address}").rstrip("/")
     # No total timeout: the server keeps its own deadline, and a job may take days.
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
+    # Each request dials anew: they are few and may be far apart, so that a kept connection could be dead when it is needed.
+    connector = aiohttp.TCPConnector(force_close=True)
     try:
-        async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
             yield ServerClient(address, session)
     # The order matters: each of these is a subclass of aiohttp.ClientError.
     except aiohttp.ClientPayloadError as error:

@@ -36,7 +36,7 @@ from fanout.limits.limiter import InFlightCap
 from fanout.limits.queue import Priority
 from fanout.limits.registry import LimiterRegistry
 from fanout.observability.logs import log
-from fanout.providers.transport.resolver import DedicatedResolver
+from fanout.providers.transport.connector import UpstreamConnector
 
 MAX_FILE_LIMIT = 65_536
 CRASHED = Failure("internal", "Fanout could not handle this provider's answer; its log has the details", code="internal_error")
@@ -240,7 +240,5 @@ def raise_file_limit() -> None:
 async def open_dispatcher(settings: Settings, observers: Sequence[Observer] = ()) -> AsyncGenerator[Dispatcher]:
     """Open a dispatcher with its connections, which are closed at the end; `ConfigError`: an adapter cannot be loaded."""
     # No cookies: one caller's session at an upstream must not leak into another's call.
-    # limit=0: aiohttp's own limit of 100 would queue calls invisibly; the limit is the limiter's cap.
-    connector = aiohttp.TCPConnector(limit=0, resolver=DedicatedResolver(), ttl_dns_cache=300, keepalive_timeout=30)
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+    async with aiohttp.ClientSession(connector=UpstreamConnector(), cookie_jar=aiohttp.DummyCookieJar()) as session:
         yield Dispatcher(settings, session, observers)

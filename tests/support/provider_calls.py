@@ -17,6 +17,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Completion, Credential, Delta, Failure, Query, Target
+from fanout.providers.transport.connector import UpstreamConnector
 from fanout.providers.transport.http import HttpProvider
 
 P = TypeVar("P", bound=HttpProvider)
@@ -158,4 +159,4 @@ async def collect_stream(provider: HttpProvider, call: Call) -> StreamParts:
 
 def open_session() -> aiohttp.ClientSession:
     """Open a session as the dispatcher opens it."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(connector=UpstreamConnector(), cookie_jar=aiohttp.DummyCookieJar())

@@ -1,0 +1,30 @@
+"""Connections to upstreams, kept for later calls until one of them turns out to be dead."""
+
+from __future__ import annotations
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+
+from fanout.providers.transport.resolver import DedicatedResolver
+
+KEEPALIVE_S = 30.0
+"""How long an idle connection is kept."""
+
+
+class UpstreamConnector(aiohttp.TCPConnector):
+    """A pool that closes a host's idle connections when one in use breaks: whatever broke it has likely broken them, too.
+
+    Without that, each attempt at a call could draw another dead one. Open it within a running event loop.
+    """
+
+    def __init__(self) -> None:
+        # limit=0: aiohttp's own limit of 100 would queue calls invisibly; the limit is the limiter's cap.
+        super().__init__(limit=0, resolver=DedicatedResolver(), ttl_dns_cache=300, keepalive_timeout=KEEPALIVE_S)
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        # Connected still: the answer came to its end, or the call was given up here.
+        if not protocol.is_connected():
+            for idle, _ in self._conns.pop(key, ()):
+                idle.close()
+        super()._release(key, protocol, should_close=should_close)
