@@ -53,6 +53,13 @@ class Query:
     defaults: frozenset[str] = frozenset()
     """Sampling parameters set by a contract, not by the caller: left out silently where a provider cannot take them."""
 
+    @property
+    def reads_prompt(self) -> bool:
+        """Tell if no token is to be generated, but the model must score the prompt or spell its token ids."""
+        sampling = self.sampling
+        is_text = self.messages is None and (sampling.logprobs is not None or self.prompt_tokens is not None)
+        return sampling.max_tokens == 0 and bool(sampling.echo) and is_text
+
 
 @value_type(frozen=True, slots=True)
 class Target:
@@ -79,6 +86,8 @@ class FittedParameters:
     ignored: tuple[str, ...] = ()
     adjusted: Mapping[str, tuple[object, object]] = field(default_factory=dict)
     """Our name → (requested, sent)."""
+    cut_token: bool = False
+    """One token is generated although none was requested, because the provider takes no 0: it is cut off the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +126,11 @@ class Call:
     """Set where the call must not be sent (unknown model, no key, strict parameters): its result without an attempt."""
     scope: RequestScope = field(default_factory=RequestScope, compare=False, repr=False)
     """Scope of its request; a call made alone has its own scope."""
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Tell if the provider is called although no token is to be generated; see `Query.reads_prompt`."""
+        return self.query.reads_prompt and not {"echo", "logprobs"}.intersection(self.fitted.ignored)
 
 
 @value_type(frozen=True, slots=True)

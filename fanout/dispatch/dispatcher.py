@@ -14,9 +14,7 @@ import aiohttp
 from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings
 from fanout.core.schema import (
-    Answer,
     Call,
-    Choice,
     Completion,
     Failure,
     FittedParameters,
@@ -27,7 +25,7 @@ from fanout.core.schema import (
     Target,
 )
 from fanout.core.usage import Cost, Usage
-from fanout.dispatch import pricing, retries
+from fanout.dispatch import no_tokens, pricing, retries
 from fanout.dispatch.in_flight import STOPPED, Inbox, InFlightCall, Piece, Race
 from fanout.dispatch.plan import Request, plan
 from fanout.dispatch.retries import Result
@@ -189,8 +187,8 @@ class Dispatcher:
         """Return the answer to a call that need not or must not be sent; `None` if the call is to be sent."""
         if call.refusal:
             return call.refusal
-        if call.query.sampling.max_tokens == 0:
-            return _build_empty_answer(call.query)
+        if call.query.sampling.max_tokens == 0 and not call.reads_prompt:
+            return no_tokens.build_answer(call)
         return STOPPED if self._is_stopping else None
 
     async def _attempt_with_retries(self, running: InFlightCall) -> Result:
@@ -220,12 +218,6 @@ class Dispatcher:
     def _notify(self, event: Outcome | Retry) -> None:
         for observer in self._observers:
             observer(event)
-
-
-def _build_empty_answer(query: Query) -> Completion:
-    """Return the answer to `max_tokens: 0`, for which no provider is needed."""
-    choice = Choice(Answer(query.prompt if query.sampling.echo and query.prompt else ""), "length")
-    return Completion(choices=(choice,) * (query.sampling.n or 1), usage=Usage(input_tokens=0, output_tokens=0))
 
 
 def raise_file_limit() -> None:

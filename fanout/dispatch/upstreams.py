@@ -17,6 +17,7 @@ from fanout.core.schema import Call, Completion, Failure, Query, Target
 from fanout.core.threads import run_in_thread
 from fanout.dispatch import pricing
 from fanout.dispatch.in_flight import InFlightCall, relay
+from fanout.dispatch.no_tokens import PromptReader
 from fanout.dispatch.retries import Result
 from fanout.limits.limiter import Limiter
 from fanout.limits.queue import Permit
@@ -91,6 +92,7 @@ class Upstreams:
     async def _send(self, running: InFlightCall, on_headers: OnHeaders) -> Result:
         """Send a call upstream, within the time of one attempt and the request's deadline."""
         call, provider = running.call, self.find_provider(running.call.target)
+        sender = PromptReader(provider) if call.reads_prompt else provider
         attempt_s = self.find_row(call).row.timeout_s
         remaining_s = running.deadline - running.started_at
         if remaining_s <= 0:  # a call sent now would be charged for an answer that nobody can receive
@@ -101,8 +103,8 @@ class Upstreams:
         try:
             async with limit:
                 if running.inbox is None:
-                    return await provider.complete(call, on_headers)
-                return await relay(running, provider.stream(call, on_headers))
+                    return await sender.complete(call, on_headers)
+                return await relay(running, sender.stream(call, on_headers))
         except ProviderError as error:
             failure = error.failure
         except TimeoutError:

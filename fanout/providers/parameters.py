@@ -125,7 +125,26 @@ def fit(query: Query, accepted: AcceptedParameters) -> FittedParameters:
             sent.update(rule.expand(value))
     if query.passthrough:
         _pass_through(query, accepted, sent, ignored)
-    return FittedParameters(sent, tuple(ignored), adjusted)
+    fitted = FittedParameters(sent, tuple(ignored), adjusted)
+    return _fit_no_tokens(query, fitted) if query.sampling.max_tokens == 0 else fitted
+
+
+def _fit_no_tokens(query: Query, fitted: FittedParameters) -> FittedParameters:
+    """Report what `max_tokens: 0` loses. Fanout itself answers it, unless the model must read the prompt."""
+    adjusted = {name: change for name, change in fitted.adjusted.items() if name != "max_tokens"}
+    cut_token = len(adjusted) < len(fitted.adjusted)
+    ignored = [name for name in fitted.ignored if name != "max_tokens"]
+    if not query.sampling.echo:
+        return replace(fitted, ignored=tuple(ignored), adjusted=adjusted)
+    # Which text the token is, and is to be cut, only its log probability tells where the prompt is not a text.
+    is_cut = not cut_token or query.prompt is not None or query.sampling.logprobs is not None
+    if query.reads_prompt and is_cut and not {"echo", "logprobs"}.intersection(ignored):
+        return replace(fitted, adjusted=adjusted, cut_token=cut_token)
+    lost = {name for name in ("echo", "logprobs") if getattr(query.sampling, name) is not None}
+    if query.prompt is not None:  # a text is known without the model
+        lost.discard("echo")
+        ignored = [name for name in ignored if name != "echo"]
+    return replace(fitted, ignored=tuple(dict.fromkeys((*ignored, *sorted(lost)))), adjusted=adjusted)
 
 
 def _is_beyond(value: float, rule: Rule) -> bool:

@@ -133,6 +133,9 @@ async def test_the_openai_client_works(upstream: Upstream, tmp_path: Path) -> No
     completion = report["completion"]["choices"][0]
     assert completion["text"].startswith("Say this is")
     assert completion["logprobs"]["token_logprobs"][0] is None
+    text, logprobs, generated = report["scored"]
+    assert (text, logprobs[0], len(logprobs), generated) == ("Say this is", None, 3, 0)
+    assert all(logprob < 0 for logprob in logprobs[1:])
     assert (report["strict_chat"], report["strict_text"]) == (2, 4)
     assert report["strict_models"] == len(LOCAL) + len(SCRIPTED)
     assert report["strict_stream"] > 2

@@ -22,6 +22,9 @@ report["completion"] = client.completions.create(
     model="meta-llama/llama-2-13b", prompt="Say this is", logprobs=2, echo=True
 ).model_dump()
 
+scored = client.completions.create(model="meta-llama/llama-2-13b", prompt="Say this is", echo=True, logprobs=1, max_tokens=0)
+report["scored"] = [scored.choices[0].text, scored.choices[0].logprobs.token_logprobs, scored.usage.completion_tokens]
+
 report["strict_chat"] = len(strict.chat.completions.create(model=["gpt-6-luna", "gpt-6-sol"], messages=MESSAGES).choices)
 report["strict_text"] = len(
     strict.completions.create(model=["meta-llama/llama-2-13b", "gpt-6-sol"], prompt="Hi", max_tokens=4, n=2).choices
