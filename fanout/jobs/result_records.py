@@ -137,14 +137,14 @@ def _build_record(row: ResultRow) -> JsonObject:
             score.label: {"value": score.value, "version": score.version, "explanation": score.explanation}
             for score in row.scores
         },
-        **_describe_input(from_json(row.body)),
+        **describe_input(from_json(row.body)),
         **_describe_cost(outcome),
         **(_describe_answer(outcome.completion) if outcome.completion else {}),
         **(_describe_failure(outcome.failure) if outcome.failure else {}),
     }
 
 
-def _describe_input(body: JsonObject) -> JsonObject:
+def describe_input(body: JsonObject) -> JsonObject:
     """Return the columns of a row of prompts, or of a request's body."""
     kept: JsonObject = {name: body[name] for name in ("reference", "values") if name in body}
     return {"prompt": body.get("prompt", body.get("messages")), **kept}

@@ -21,6 +21,7 @@ from fanout.server.resources import (
     models,
     providers,
     usage,
+    votes,
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -39,6 +40,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *job_report.ENDPOINTS,
     *job_events.ENDPOINTS,
     *comparisons.ENDPOINTS,
+    *votes.ENDPOINTS,
     *health.ENDPOINTS,
     *pages.ENDPOINTS,
 )

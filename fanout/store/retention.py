@@ -15,7 +15,7 @@ from fanout.store.engine.database import Database
 from fanout.store.history.recorder import History
 from fanout.store.history.records import DAY_S, first_number_at
 from fanout.store.idempotency import LIFETIME_S
-from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts, idempotent_answers
+from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts, idempotent_answers, votes
 
 DEFAULT_HISTORY_DAYS = 30.0
 SWEEP_INTERVAL_S = 600.0
@@ -97,6 +97,8 @@ class Retention:
                 some = (await connection.scalars(oldest)).all()
                 if not some:
                     return
+                gone = select(comparisons.c.id).where(numbers <= some[-1])
+                await connection.execute(delete(votes).where(votes.c.comparison_id.in_(gone)))
                 for column in columns:
                     await connection.execute(delete(column.table).where(column <= some[-1]))
             is_open = await self._pause(PAUSE_S)

@@ -312,6 +312,34 @@ comparison_metadata = Table(
 )
 """The metadata that callers give their comparisons."""
 
+votes = Table(
+    "votes",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", StorableText, nullable=False, unique=True),  # of the ballot
+    Column("drawn", Double, nullable=False),
+    Column("account_id", StorableText, nullable=False),
+    Column("rater", StorableText, nullable=False),  # who votes, within the account; may be empty
+    Column("kind", StorableText, nullable=False),  # `pair` or `answer`
+    Column("job_id", StorableText),  # this or the next
+    Column("comparison_id", StorableText),
+    Column("item", BigInteger, nullable=False),  # of the job; of a comparison the index of its prompt
+    # In the order in which they were shown; `repeat` is a comparison's `sample`. B is NULL for a single answer.
+    Column("entry_a", BigInteger, nullable=False),
+    Column("repeat_a", BigInteger, nullable=False),
+    Column("model_a", StorableText, nullable=False),
+    Column("entry_b", BigInteger),
+    Column("repeat_b", BigInteger),
+    Column("model_b", StorableText),
+    Column("voted", Double),  # NULL: drawn and not voted on yet
+    Column("choice", StorableText),
+    Column("score", Double),
+    Index("votes_account", "account_id", "number"),
+    Index("votes_job", "job_id", "item"),
+    Index("votes_comparison", "comparison_id"),
+)
+"""Ballots, each with one answer or a pair whose order was drawn, and what a person chose."""
+
 history_texts = Table(
     "history_texts",
     metadata,

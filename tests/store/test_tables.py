@@ -14,6 +14,7 @@ from fanout.store.files import FileRow
 from fanout.store.history.records import AnswerRow, ComparisonRow
 from fanout.store.jobs.records import JobRow
 from fanout.store.usage import UsageKey
+from fanout.store.votes import VoteRow
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,7 @@ from fanout.store.usage import UsageKey
         (BatchRow, tables.batches),
         (ComparisonRow, tables.comparisons),
         (FileRow, tables.files),
+        (VoteRow, tables.votes),
     ],
 )
 def test_the_fields_of_a_row_are_the_columns_of_its_table_in_their_order(row: type[NamedTuple], table: Table) -> None:

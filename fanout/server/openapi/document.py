@@ -19,7 +19,7 @@ from fanout.server.openapi.components import (
 )
 from fanout.server.openapi.endpoint import JSON, MULTIPART, Content, Endpoint, Events, StatusAnswer
 
-TAGS = ("Compare", "OpenAI and Konko", "Files and batches", "Jobs", "Scale", "History", "Models and usage", "Server")
+TAGS = ("Compare", "OpenAI and Konko", "Files and batches", "Jobs", "Votes", "Scale", "History", "Models and usage", "Server")
 """Groups of endpoints, in the order in which the document shows them."""
 HEADERS: Mapping[str, JsonObject] = {
     "x-request-id": {"description": "The request's id: yours if you sent one, else a new one.", "schema": {"type": "string"}},

@@ -22,6 +22,9 @@ STATUSES: Mapping[str, int] = {
     "file_not_found": 404,
     "batch_not_found": 404,
     "job_not_found": 404,
+    "comparison_not_found": 404,
+    "ballot_not_found": 404,
+    "ballots_exhausted": 404,
     "wrong_state": 409,
     "changed": 409,
 }

@@ -14,6 +14,7 @@ from fanout.store.jobs.records import JobChange, JobRow, JobState, NewJobRow
 from fanout.store.jobs.results import Results
 from fanout.store.jobs.scores import Scores
 from fanout.store.tables import items, jobs
+from fanout.store.votes import Votes
 
 
 class JobStore:
@@ -26,6 +27,7 @@ class JobStore:
         self.journal = Journal(database)
         self.scores = Scores(database)
         self.results = Results(database, self.scores)
+        self.votes = Votes(database)
 
     async def create(self, job: NewJobRow) -> int:
         """Add a job that is `loading`, and return its number."""

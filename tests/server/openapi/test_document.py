@@ -60,6 +60,7 @@ LOOKED_UP = [
     "/v1/files",
     "/v1/batches",
     "/v1/jobs",
+    "/v1/votes",
     "/v1/providers",
     "/v4/models",
     "/user-info",
