@@ -1,5 +1,7 @@
 """README.md and docs/: every command runs, today and in a year, every answer has the documented form, and every link leads on.
 
+The commands run in an environment with no more packages than `./scripts/serve` installs.
+
 A block of `sh` runs in a folder of its own, with a real server in place of http://127.0.0.1:8080. A block of `json` after it
 is its answer and must have the same keys and types; a block with a name is a file. `python -m tests.test_readme` writes the
 table of variables in docs/operations.md.
@@ -12,7 +14,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from fanout.jobs.result_records import COLUMNS
 from fanout.providers import ADAPTERS
 from fanout.requests.thiggle import CompletionBody
 from fanout.server.resources.job_bodies import JobBody
-from tests.support.cli import FANOUT, CommandResult, describe_shape, run_command, serve_fanout
+from tests.support.cli import CommandResult, describe_shape, run_command, serve_fanout
 from tests.support.documents import ROOT, load_script, read_blocks, replace_part
+from tests.support.served_environment import make_served_environment
 
 ADDRESS = "http://127.0.0.1:8080"
 OPERATIONS = ROOT / "docs" / "operations.md"
@@ -45,14 +47,20 @@ time.sleep = lambda seconds: select.select([], [], [], seconds)
 """Run at the start of each Python: under libfaketime 0.9.10 the system's own sleep until a monotonic time fails (EINVAL)."""
 
 
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The Python of a machine that has run `./scripts/serve` alone."""
+    return str(make_served_environment(tmp_path_factory.mktemp("served") / ".venv"))
+
+
 @pytest.fixture
-def tools(tmp_path: Path) -> str:
+def tools(python: str, tmp_path: Path) -> str:
     """A PATH with `fanout` on it; without curl the documents cannot be tried."""
     if not shutil.which("curl"):
         skip_or_fail("NO CURL: the documents' requests were not tried; install curl")
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / "fanout").write_text(f'#!/bin/sh\nexec {" ".join(FANOUT)} "$@"\n')
+    (programs / "fanout").write_text(f'#!/bin/sh\nexec {python} -m fanout "$@"\n')
     (programs / "fanout").chmod(0o755)
     return f"{programs}:{os.environ['PATH']}"
 
@@ -77,11 +85,11 @@ def set_clock(when: str, folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("when", ["today", "in a year"])
 @pytest.mark.parametrize("document", DOCUMENTS)
 async def test_every_command_runs_and_every_answer_has_its_documented_form(
-    document: str, when: str, tools: str, tmp_path: Path
+    document: str, when: str, python: str, tools: str, tmp_path: Path
 ) -> None:
     last, clock = CommandResult(0, "", ""), set_clock(when, tmp_path / "clock")
     variables = {**clock, "PATH": tools, "FANOUT_STORE": str(tmp_path / "fanout.db")}
-    async with serve_fanout(**clock) as address:
+    async with serve_fanout(command=(python, "-m", "fanout"), **clock) as address:
         for block in read_blocks(document):
             where, text = f"{document}:{block.line}", block.text.replace(ADDRESS, address)
             if block.name:
@@ -92,7 +100,7 @@ async def test_every_command_runs_and_every_answer_has_its_documented_form(
                 if "curl" in text:
                     _check_answer(last.out, where)
             elif block.language == "python":
-                done = await run_command([sys.executable, "-c", text], cwd=tmp_path, **variables)
+                done = await run_command([python, "-c", text], cwd=tmp_path, **variables)
                 assert (done.code, done.err) == (0, ""), where
             elif block.language == "json":
                 _check_documented(json.loads(block.text), json.loads(last.out), where)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
+import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ import click
 
 import fanout
 from fanout.cli.options import load_settings, with_settings
-from fanout.cli.tables import SafeConsole, echo
+from fanout.cli.tables import echo
 from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings
 from fanout.observability import logs
@@ -32,12 +33,10 @@ def serve(config_file: Path | None, env_file: Path | None, host: str, port: int)
     """Serve the HTTP API."""
     settings = load_settings(config_file, env_file)
     logs.configure(settings.environment.log_level, settings.environment.log_format)
-    console = SafeConsole()
-    width = console.width if console.is_terminal else None
 
     def greet(address: str) -> None:
         try:
-            echo(compose_greeting(address, settings, width))
+            echo(compose_greeting(address, settings))
             sys.stdout.flush()  # a pipe buffers, and scripts wait for this line
         except (OSError, AttributeError) as error:  # full or closed: no reason not to serve
             log.warning("server.greeting_failed", address=address, reason=getattr(error, "strerror", None) or "it is closed")
@@ -45,40 +44,38 @@ def serve(config_file: Path | None, env_file: Path | None, host: str, port: int)
     asyncio.run(app.serve(settings, host, port, greet))
 
 
-def compose_greeting(address: str, settings: Settings, width: int | None) -> str:
-    """Return the text printed once the server listens: what is missing, what is ready, and a request to try.
-
-    It is wrapped to `width` columns; `None`: not at all.
-    """
+def compose_greeting(address: str, settings: Settings) -> str:
+    """Return the text printed once the server listens: at most six lines, of which the last can be copied as it is."""
     catalogue, today = Catalogue(settings), datetime.now(UTC).date()
-    names: dict[str, list[str]] = {provider: [] for provider in settings.providers}
-    for model in catalogue:
-        if not catalogue.refuse_retired(model, today):
-            names[model.provider].append(model.name)
-    missing = {name: " and ".join(provider.lacks()) for name, provider in settings.providers.items() if provider.lacks()}
-    ready = [name for provider, models in names.items() if provider not in missing for name in models]
-    of_models = [f"{variables} for {_shorten(names[provider])}" for provider, variables in missing.items() if names[provider]]
-    of_prefixes = [f"{variables} for {provider}/…" for provider, variables in missing.items() if not names[provider]]
+    offered = [model for model in catalogue if not catalogue.refuse_retired(model, today)]
+    ready = [model.name for model in offered if not catalogue.lacks(model)]
+    waiting = sum(bool(provider.lacks()) for provider in settings.providers.values())
     key = " -H 'Authorization: Bearer <key>'" if settings.environment.api_keys else ""
     body = {"model": ready[:3] or ["<provider>/<model>"], "prompt": "The return statement", "max_tokens": 30}
-    paragraphs = [
-        *(_fill("to set:", text, width) for text in of_models),
-        *([_fill("to set:", ", ".join(of_prefixes), width)] if of_prefixes else []),
-        _fill("ready:", _shorten(ready, 12) or "no model", width),
-        f"Fanout {fanout.__version__} listens on {address}; to try it:",
-        f"curl {address}/v1/completion{key} -H 'Content-Type: application/json' -d '{json.dumps(body)}'",
+    lines = [
+        f"Fanout {fanout.__version__} listens on {address}",
+        f"ready: {_shorten(ready) or 'no model'}",
+        _describe_waiting(waiting) if waiting else "",
+        _explain_activation(),
+        f"try: curl {address}/v1/completion{key} -H 'Content-Type: application/json' -d '{json.dumps(body)}'",
     ]
-    return "\n".join(paragraphs)
+    return "\n".join(filter(None, lines))
 
 
-def _shorten(names: Sequence[str], limit: int = 3) -> str:
+def _describe_waiting(count: int) -> str:
+    waiting = "1 provider waits" if count == 1 else f"{count} providers wait"
+    return f"{waiting} for a key: `fanout models` shows the variables, `fanout init` sets them"
+
+
+def _explain_activation() -> str:
+    """Return the line for those whose shell does not find `fanout`: `./scripts/serve` installs it into an environment."""
+    script = Path(sys.prefix) / "bin" / "activate"
+    if sys.prefix == sys.base_prefix or shutil.which("fanout") or not script.exists():
+        return ""
+    path = script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script
+    return f"`. {shlex.quote(str(path))}` lets any other shell find `fanout`"
+
+
+def _shorten(names: Sequence[str], limit: int = 5) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def _fill(title: str, text: str, width: int | None) -> str:
-    # Names of models and variables stay whole: they are there to be copied.
-    pad, width = " " * 8, width or sys.maxsize
-    return textwrap.fill(
-        text, width, initial_indent=f"{title:8}", subsequent_indent=pad, break_long_words=False, break_on_hyphens=False
-    )

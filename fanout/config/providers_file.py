@@ -148,6 +148,8 @@ class ProviderRow(Row):
     """Variables of the key, of which the first that is set is taken; absent: no key needed."""
     key_optional: bool = False
     """Whether the host also answers without a key."""
+    key_page: str | None = None
+    """Page on which the host's customers make a key; `fanout init` shows it."""
     headers: dict[HeaderName, HeaderValue] = Field({}, repr=False)
     """Extra headers; `${VAR}` is taken from the environment."""
     limits: LimitsRow = LimitsRow()

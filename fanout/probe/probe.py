@@ -8,21 +8,19 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from fanout.config.catalogue import Catalogue, Model
-from fanout.config.providers_file import PriceRow
+from fanout.config.catalogue import Catalogue
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Delta, Failure, Outcome
 from fanout.core.threads import run_in_thread
-from fanout.core.usage import Usage
 from fanout.dispatch import pricing
+from fanout.dispatch.default_models import find_cheapest_model, rank_by_cost
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.plan import Entry, Request
 from fanout.probe.diagnosis import Finding, diagnose, diagnose_listing, diagnose_without_model
@@ -34,15 +32,12 @@ QUESTION = "Reply with the single word OK."
 FEW_TOKENS, ENOUGH_TOKENS = Sampling(max_tokens=32), Sampling(max_tokens=2048)
 """Output tokens of the first call, and of a second one where a model needs more than that to think."""
 LISTING_S = 10.0
-TYPICAL = Usage(input_tokens=1000, output_tokens=1000)
-"""Usage by whose cost models are compared."""
 OTHER_KINDS = re.compile(
     r"embed|bge|rerank|whisper|tts|speech|audio|voice|dall|image|flux|diffusion|video|sora|moderation|guard|ocr|vision"
     r"|transcri|realtime|search|prompt|parse|retriev|reward|base$|orpheus|asr|deep-research",
     re.IGNORECASE,
 )
 """Parts of ids of models that do not chat, or not in words alone."""
-SIZE = re.compile(r"(?<![\d.a-z])(\d+(?:\.\d+)?)b(?![a-z0-9])", re.IGNORECASE)
 NO_LIST = ("unsupported", "not_found", "bad_request", "malformed")
 """Failures of a host without a list of its models, which is not a fault."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -114,20 +109,18 @@ async def choose_model(
     Raises:
         ProviderError: none is known, and the host's list could not be fetched.
     """
-    ours = [model for model in catalogue if model.provider == provider.name]
-    # A model that has been shut down would make a good key look bad.
-    current = [model for model in ours if not catalogue.refuse_retired(model, datetime.now(UTC).date())]
-    if current and (provider.row.base_url or provider.adapter not in PATHS):
-        return _find_cheapest(provider, current)
+    known = find_cheapest_model(catalogue, provider)
+    if known and (provider.row.base_url or provider.adapter not in PATHS):
+        return known
     try:
         ids = filter_chat_models(await list_models(provider, session, timeout_s))
     except ProviderError as error:
-        if current and error.failure.kind in NO_LIST:
-            return _find_cheapest(provider, current)
+        if known and error.failure.kind in NO_LIST:
+            return known
         raise
     if not ids:
         raise ProviderError(Failure("unsupported", f"`{provider.name}` lists no model", status=200))
-    return f"{provider.name}/{min(ids, key=lambda id_: _rank(provider, id_))}"
+    return f"{provider.name}/{min(ids, key=lambda id_: rank_by_cost(provider, id_))}"
 
 
 def filter_chat_models(models: Iterable[Mapping[str, object]]) -> list[str]:
@@ -135,24 +128,6 @@ def filter_chat_models(models: Iterable[Mapping[str, object]]) -> list[str]:
     # Ids are printed on the terminal: control characters would steer it.
     ids = [str(model["id"]) for model in models if str(model["id"]).isprintable()]
     return [id_ for id_ in ids if not OTHER_KINDS.search(id_)] or ids
-
-
-def _find_cheapest(provider: ProviderSettings, models: Sequence[Model]) -> str:
-    def rank(model: Model) -> tuple[object, ...]:
-        ends = model.row.deprecated_on if model.row else None
-        # A model that ends within a year would soon make this check fail.
-        soon = bool(ends) and (date.fromisoformat(str(ends)) - datetime.now(UTC).date()).days < 365
-        return (model.kind == "text", soon, *_rank(provider, model.id, model.row.price if model.row else None))
-
-    return min(models, key=rank).name
-
-
-def _rank(provider: ProviderSettings, upstream_id: str, price: PriceRow | None = None) -> tuple[bool, float, float]:
-    """Return a sort key: cheapest first; models of unknown price by their size, as far as the name tells it."""
-    name = provider.name if provider.row.prices is None else provider.row.prices
-    cost = pricing.compute_cost(TYPICAL, price, name, upstream_id)
-    sizes = [float(size) for size in SIZE.findall(upstream_id)]
-    return (cost is None, cost.usd if cost else 0.0, max(sizes, default=1e6))  # without a size it may be a large one
 
 
 def _is_local(provider: ProviderSettings) -> bool:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from fanout.cli.serve import compose_greeting
 from fanout.cli.side_by_side import SideBySide, build_labels, format_figures, render_diff
 from fanout.cli.tables import print_table
-from fanout.config.settings import load_settings
 
 
 def make_console(
@@ -275,33 +272,3 @@ def test_a_table_fits_the_terminal() -> None:
     lines = list_lines(out.getvalue())
     assert max(map(cell_len, lines)) <= 40
     assert "a-rather-long-name" in lines[1]
-
-
-def test_the_greeting_names_ready_models_missing_variables_and_a_first_request(tmp_path: Path) -> None:
-    settings = load_settings(None, {"FANOUT_API_KEYS": "key-one-abcdefghij", "HOME": str(tmp_path)})
-
-    greeting = compose_greeting("http://127.0.0.1:1234", settings, None).splitlines()
-
-    assert "ready:  local/ngram-2, local/ngram-3, local/ngram-5" in greeting
-    assert any(line.startswith("to set: OPENAI_API_KEY for ") and "more" in line for line in greeting)
-    assert any("GROQ_API_KEY for groq/…" in line for line in greeting)
-    assert greeting[-2].endswith("listens on http://127.0.0.1:1234; to try it:")
-    assert greeting[-1].startswith("curl http://127.0.0.1:1234/v1/completion -H 'Authorization: Bearer <key>'")
-
-
-def test_the_greeting_fits_the_terminal_except_for_its_command(tmp_path: Path) -> None:
-    greeting = compose_greeting("http://127.0.0.1:1234", load_settings(None, {"HOME": str(tmp_path)}), 80).splitlines()
-
-    assert max(map(len, greeting[:-1])) <= 80
-    assert greeting[-1].startswith("curl ")
-    assert greeting[-1].endswith("}'")
-
-
-def test_the_greeting_does_not_offer_a_retired_model(tmp_path: Path) -> None:
-    config = tmp_path / "providers.json"
-    rows = '"old": {"provider": "local", "id": "ngram-2", "kind": "both", "deprecated_on": "2020-01-01"}'
-    config.write_text(f'{{"models": {{{rows}}}}}')
-
-    greeting = compose_greeting("http://127.0.0.1:1", load_settings(config, {}), None)
-
-    assert "ready:  local/ngram-2, local/ngram-3, local/ngram-5\n" in greeting

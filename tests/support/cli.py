@@ -63,11 +63,11 @@ async def run_command(
 
 @asynccontextmanager
 async def start_fanout(
-    *arguments: str, cwd: Path | None = None, **variables: str
+    *arguments: str, cwd: Path | None = None, command: Sequence[str] = FANOUT, **variables: str
 ) -> AsyncGenerator[asyncio.subprocess.Process]:
     """Start `fanout` with both outputs in `stdout`; kill it at the end if it still runs."""
     process = await asyncio.create_subprocess_exec(
-        *FANOUT,
+        *command,
         *arguments,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -79,9 +79,9 @@ async def start_fanout(
 
 
 @asynccontextmanager
-async def serve_fanout(*arguments: str, **variables: str) -> AsyncGenerator[str]:
+async def serve_fanout(*arguments: str, command: Sequence[str] = FANOUT, **variables: str) -> AsyncGenerator[str]:
     """Run `fanout serve` on a free port and yield its address."""
-    async with start_fanout("serve", "--port", "0", *arguments, cwd=None, **variables) as process:
+    async with start_fanout("serve", "--port", "0", *arguments, cwd=None, command=command, **variables) as process:
         yield await read_address(process)
         process.terminate()
         async with asyncio.timeout(PATIENCE_S):

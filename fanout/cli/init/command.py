@@ -133,13 +133,16 @@ def _print_providers(draft: Draft, known: Sequence[str], servers: Mapping[str, L
             state = Text(f"runs at {servers[name].address}", style="green")
         else:
             state = Text(f"{required} is set" if is_complete(provider, draft.environ) else required)
+            if provider.row.key_page:
+                state.append(f"  {provider.row.key_page.removeprefix('https://')}", style="dim")
         table.add_row(Text(str(number), justify="right"), Text(name), state)
     SafeConsole().print(table)
 
 
 def _add_provider(draft: Draft, name: str, server: LocalServer | None, live: bool, timeout_s: float) -> bool:
     """Ask for a provider's values until it works, is kept anyway or is skipped; return whether it works."""
-    echo(f"\n{name}")
+    page = draft.providers[name].row.key_page
+    echo(f"\n{name}{f': a key is made at {page}' if page else ''}")
     is_retry = False
     while True:
         values = _ask_values(draft, name, server, is_retry)

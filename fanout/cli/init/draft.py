@@ -14,15 +14,14 @@ import click
 
 from fanout.cli.init import private_files
 from fanout.cli.init.requirements import classify_provider
+from fanout.config.catalogue import Catalogue
 from fanout.config.env_file import KEYS_FILE_NAME, parse_line, quote, read_env_file
 from fanout.config.environment import Environment, find_config_folder
 from fanout.config.overlay import read_layer
 from fanout.config.settings import ProviderSettings, Settings, load_settings
 from fanout.core.errors import ConfigError
 from fanout.core.json_text import JsonObject
-
-SET_NAME = "mine"
-"""The set that `init` makes of the models that answered."""
+from fanout.dispatch.default_models import OWN_SET, find_cheapest_model
 
 
 @dataclass(slots=True)
@@ -44,6 +43,8 @@ class Draft:
     """By provider, as are `models`."""
     models: dict[str, str] = field(default_factory=dict)
     """The models that were tried."""
+    kept: list[str] = field(default_factory=list)
+    """The providers that were set up."""
     chosen: tuple[str, ...] = ()
     """Members of the set `mine`, if the user has chosen them."""
 
@@ -85,6 +86,7 @@ class Draft:
     def keep(self, name: str, values: Mapping[str, str], model: str | None) -> None:
         """Keep a provider's values and the model that was tried."""
         self.environ |= values
+        self.kept.append(name)
         address = self.providers[name].row.base_url_env
         for variable, value in values.items():
             if variable == address and classify_provider(self.providers[name]) == "server":
@@ -105,13 +107,13 @@ class Draft:
         """Return the members of the set `mine`: those the user chose, else the old ones and the models that were tried."""
         if self.chosen:
             return self.chosen
-        before = self._read_config().get("sets", {}).get(SET_NAME) or ()
+        before = self._read_config().get("sets", {}).get(OWN_SET) or ()
         return tuple(dict.fromkeys((*before, *self.models.values())))
 
     def list_changes(self) -> tuple[list[str], dict[Path, bytes]]:
         """Return lines that tell the user what would change, and the new content of each file that would."""
         rows = {name: build_row(self.providers[name], address) for name, address in self.addresses.items()}
-        config, entries = add_entries(self._read_config(), rows, {SET_NAME: self.list_set_members()} if self.models else {})
+        config, entries = add_entries(self._read_config(), rows, {OWN_SET: self.list_set_members()} if self.models else {})
         text = self.env_path.read_text(encoding="utf-8-sig") if self.env_path.exists() else ""
         text, lines = set_variables(text, self.values)
         summary: list[str] = []
@@ -142,12 +144,21 @@ class Draft:
             yield f"wrote {path}" + (f"; the old file is in {copy}" if copy else "")
 
     def suggest_commands(self) -> str:
-        """Return the commands to run next."""
-        options = "" if self.has_default_env_path else f" --env-file {shlex.quote(str(self.env_path))}"
+        """Return the commands to run next; the first of them calls what was just set up."""
+        options = [] if self.has_default_env_path else ["--env-file", str(self.env_path)]
         if not self.has_default_config_path and self.config_path.exists():
-            options += f" --config {shlex.quote(str(self.config_path))}"
-        model = f" -m {SET_NAME}" if self.models else ""
-        return f'next:\n  fanout ask{options} "Say hello."{model}\n  fanout serve{options}'
+            options += ["--config", str(self.config_path)]
+        settings = self.load_settings()
+        catalogue = Catalogue(settings)
+        known = {
+            name: find_cheapest_model(catalogue, settings.providers[name]) for name in self.kept if name not in self.models
+        }
+        models = [*([OWN_SET] if self.models else []), *filter(None, known.values())]
+        commands = [["ask", *options, "Say hello.", *(part for model in models for part in ("-m", model))]] if models else []
+        # Of these nothing is known but what the host itself lists.
+        if unknown := [name for name, model in known.items() if model is None]:
+            commands.append(["check", "--live", *options, *(part for name in unknown for part in ("--provider", name))])
+        return "\n".join(["next:", *(f"  fanout {shlex.join(command)}" for command in [*commands, ["serve", *options]])])
 
     def _describe_file(self, path: Path) -> str:
         mode = _read_mode(path)

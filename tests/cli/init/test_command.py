@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from fanout.cli.init.requirements import classify_provider, list_configurable
 from fanout.config.env_file import read_env_file
+from fanout.config.settings import load_settings
 from tests.support.cli import CommandResult, run_fanout
 from tests.support.terminal import TerminalSession
 from tests.support.upstream.model_host import KEY, serve_model_host
@@ -43,7 +47,8 @@ async def run_unattended(folder: Path, *arguments: str, given: bytes | None = No
 
 async def test_a_key_is_tried_and_written_and_never_shown(tmp_path: Path) -> None:
     async with serve_model_host() as host:
-        own = prepare_home(tmp_path, {"open": {**ROW, "base_url": f"{host.url}/v1"}})
+        row = {**ROW, "base_url": f"{host.url}/v1", "key_page": "https://open.example/keys"}
+        own = prepare_home(tmp_path, {"open": row})
         async with run_on_terminal(tmp_path) as screen:
             await screen.answer("which do you have?", "opne")
             await screen.wait_for("did you mean `open`?")
@@ -54,13 +59,14 @@ async def test_a_key_is_tried_and_written_and_never_shown(tmp_path: Path) -> Non
             await screen.answer("which models should `mine` stand for?", "open/small-1b, open/big-70b")
             await screen.answer("write this?", "y")
             code = await screen.wait()
-        result = await run_fanout("ask", "hi", "-m", "mine", XDG_CONFIG_HOME=str(tmp_path))
+        recommended = shlex.split(re.findall(r"  fanout (ask .*)", screen.output)[-1])
+        result = await run_fanout(*recommended, XDG_CONFIG_HOME=str(tmp_path))
 
     assert code == 0, screen.output
     assert KEY not in screen.output
     assert f"{len(KEY)} characters" in screen.output
     assert "works: `open/small-1b` answers and streams" in screen.output
-    assert "fanout ask" in screen.output
+    assert "open: a key is made at https://open.example/keys" in screen.output
     assert "fanout serve" in screen.output
     assert read_env_file(own / "keys.env") == {"OPEN_KEY": KEY}
     assert read_mode(own / "keys.env") == 0o600
@@ -132,6 +138,26 @@ async def test_existing_files_are_merged_after_confirmation_and_backed_up(tmp_pa
         "mine": ["local/ngram-2", "open/small-1b"],
         "yours": ["gpt-6-luna"],
     }
+
+
+async def test_what_init_recommends_calls_the_providers_just_set_up(tmp_path: Path) -> None:
+    prepare_home(tmp_path, {"open": {**ROW, "base_url": "http://127.0.0.1:9/v1"}})
+    given = f"OPEN_KEY={KEY}\nANTHROPIC_API_KEY={KEY}\n".encode()
+    result = await run_unattended(tmp_path, "--provider", "open", "--provider", "anthropic", "--no-live", given=given)
+
+    assert re.search(r"  fanout ask 'Say hello\.' -m claude-\S+\n  fanout check --live --provider open\n", result.out), (
+        result.out
+    )
+
+
+def test_providers_are_listed_by_how_much_they_are_used_each_with_the_page_of_its_keys() -> None:
+    providers = load_settings(None, {}).providers
+    listed = list_configurable(providers)
+
+    assert listed[:4] == ["openai", "anthropic", "gemini", "openrouter"]
+    assert [
+        name for name in listed if classify_provider(providers[name]) != "server" and not providers[name].row.key_page
+    ] == []
 
 
 async def test_a_refusal_to_write_changes_nothing(tmp_path: Path) -> None:

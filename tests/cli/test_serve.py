@@ -1,0 +1,57 @@
+"""The message that `fanout serve` prints once it listens."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from fanout.cli.serve import compose_greeting
+from fanout.config.settings import load_settings
+
+ADDRESS = "http://127.0.0.1:1234"
+
+
+def test_the_message_has_at_most_six_lines_and_its_last_can_be_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings(None, {"FANOUT_API_KEYS": "key-one-abcdefghij", "HOME": str(tmp_path)})
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    greeting = compose_greeting(ADDRESS, settings).splitlines()
+
+    assert len(greeting) <= 6
+    assert greeting[0].endswith(f"listens on {ADDRESS}")
+    assert "ready: local/ngram-2, local/ngram-3, local/ngram-5" in greeting
+    waiting = sum(bool(provider.lacks()) for provider in settings.providers.values())
+    assert f"{waiting} providers wait for a key: `fanout models` shows the variables, `fanout init` sets them" in greeting
+    command = shlex.split(greeting[-1].removeprefix("try: "))
+    assert command[:4] == ["curl", f"{ADDRESS}/v1/completion", "-H", "Authorization: Bearer <key>"]
+    assert json.loads(command[-1])["model"] == ["local/ngram-2", "local/ngram-3", "local/ngram-5"]
+
+
+def test_the_message_tells_how_the_command_is_found_only_where_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(None, {"HOME": str(tmp_path)})
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("activate", "fanout"):
+        (tmp_path / ".venv" / "bin" / name).touch(mode=0o755)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    monkeypatch.chdir(tmp_path)
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "`. .venv/bin/activate` lets any other shell find `fanout`" in compose_greeting(ADDRESS, settings)
+    monkeypatch.setenv("PATH", str(tmp_path / ".venv" / "bin"))
+    assert "activate" not in compose_greeting(ADDRESS, settings)
+
+
+def test_the_message_does_not_offer_a_retired_model(tmp_path: Path) -> None:
+    config = tmp_path / "providers.json"
+    rows = '"old": {"provider": "local", "id": "ngram-2", "kind": "both", "deprecated_on": "2020-01-01"}'
+    config.write_text(f'{{"models": {{{rows}}}}}')
+
+    greeting = compose_greeting(ADDRESS, load_settings(config, {}))
+
+    assert "ready: local/ngram-2, local/ngram-3, local/ngram-5\n" in greeting
