@@ -20,7 +20,7 @@ def make_served_environment(folder: Path) -> Path:
     """Make an environment of links to the installed packages that `./scripts/serve` would install; return its Python."""
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
-    command = [python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
+    command = [str(python), "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]
     site = Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
     for name in _list_distributions():
         for place in _list_places(metadata.distribution(name)):
