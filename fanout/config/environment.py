@@ -16,6 +16,8 @@ from fanout.core.faults import to_faults
 from fanout.core.suggestions import did_you_mean
 
 PREFIX = "FANOUT_"
+DRAIN_S = 5.0
+"""Default of `drain_s`: in this time, Kubernetes and proxies notice a server that is leaving."""
 KUBERNETES = re.compile(r"FANOUT_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_)\w*")
 """Variables that Kubernetes sets in every pod once a service is called `fanout…`.
 
@@ -71,10 +73,12 @@ class Environment(BaseModel):
     """Maximum number of calls that wait for the limits of an account"""
     grace_s: float = Field(10, ge=0, le=MAX_TIMEOUT_S)
     """Seconds that running requests have to finish after SIGTERM"""
-    drain_s: float = Field(0, ge=0, le=MAX_TIMEOUT_S)
-    """Seconds after SIGTERM in which `/readyz` is 503 already while requests are still accepted; a second signal ends them"""
+    drain_s: float | None = Field(None, ge=0, le=MAX_TIMEOUT_S)
+    """Seconds after SIGTERM in which `/readyz` is 503 but requests are still accepted; unset: 5 if there are keys, else 0"""
     store: SecretStr | None = None  # a URL may hold a password, which must not reach a log
     """Where records are kept: a file, a database's URL, `:memory:` or `off`; unset: `fanout/fanout.db` in the data folder"""
+    listed_models: Literal["all", "ready"] = "all"
+    """`ready`: `GET /v1/models` lists only models that can be called now, unless the request has `?ready=`"""
     history: Literal["off", "usage", "full"] = "usage"
     """Record of each comparison: `usage` (models, tokens, cost, times), `full` (texts as well) or `off`"""
     history_days: float = Field(30, ge=0, le=36_500)
@@ -121,8 +125,11 @@ class Environment(BaseModel):
             if owners.get(key.secret, key.account) != key.account:
                 sentence = f"the key of `{key.account}` belongs to `{owners[key.secret]}` in FANOUT_API_KEYS"
                 raise ConfigError("environment", [Fault("FANOUT_API_KEYS_FILE", sentence)])
+        all_keys = self.api_keys + keys
+        # Without keys, nothing but this machine may call, and so no load balancer.
+        drain_s = DRAIN_S if self.drain_s is None and all_keys else self.drain_s
         timeout_s = min(self.timeout_s, self.max_timeout_s)
-        return self.model_copy(update={"api_keys": self.api_keys + keys, "timeout_s": timeout_s})
+        return self.model_copy(update={"api_keys": all_keys, "timeout_s": timeout_s, "drain_s": drain_s})
 
 
 def _find_default_store(environ: Mapping[str, str]) -> dict[str, str]:

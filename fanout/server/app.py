@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
@@ -41,7 +40,6 @@ from fanout.server.lifecycle import (
 from fanout.server.middleware import auth, history, idempotency, request, request_log
 from fanout.server.middleware.wrong_keys import WRONG_KEYS, WrongKeys
 from fanout.server.openapi.pages import PAGES, make_pages
-from fanout.server.paths import TolerantRouter
 from fanout.server.resources import providers
 from fanout.store import MEMORY, open_store
 from fanout.store.batches import BatchStore
@@ -58,10 +56,7 @@ CONNECTION_GRACE_S = 0.5
 
 def create_app(settings: Settings, wait_limits: WaitLimits | None = None) -> web.Application:
     """Return the application, which opens what it needs at startup and closes it at cleanup."""
-    with warnings.catch_warnings():
-        # Deprecated without a successor: no other hook of aiohttp's sees a path before it is matched.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        app = web.Application(router=TolerantRouter(), middlewares=[request.handle_request])
+    app = web.Application(middlewares=[request.handle_request])
     app[SETTINGS] = settings
     app[METRICS] = Metrics()
     app[providers.ACCOUNT_HEALTH] = RecentCalls()
@@ -176,9 +171,15 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     log_accept_errors(loop)
+    received: list[signal.Signals] = []
+
+    def note(number: signal.Signals) -> None:
+        received.append(number)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` leaves SIGHUP
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, note, number)
     try:
         await runner.setup()
         relieve_garbage_collector()
@@ -194,8 +195,9 @@ async def serve(settings: Settings, host: str, port: int, on_started: Callable[[
         await stop.wait()
         stop.clear()
         app[LIFECYCLE].is_draining = True
-        with suppress(TimeoutError):  # a second signal ends it
-            await asyncio.wait_for(stop.wait(), settings.environment.drain_s)
+        if received[0] != signal.SIGINT:  # from a person at a terminal, who has no load balancer
+            with suppress(TimeoutError):  # a second signal ends it
+                await asyncio.wait_for(stop.wait(), settings.environment.drain_s or 0)
         await _wind_down(app, site)
     finally:
         await runner.cleanup()

@@ -18,6 +18,7 @@ from fanout.core.json_text import encode_json
 from fanout.observability.log_once import LogOnce
 from fanout.observability.logs import log
 from fanout.rendering.errors import ErrorReply, render_error
+from fanout.server.paths import tidy_path
 
 RESERVED_FILES = 64
 """Descriptors kept free of connections: the database, the log, DNS, files."""
@@ -186,12 +187,14 @@ class RefusedConnection(asyncio.Protocol):
 
 
 class BoundedServer(web.Server):
-    """aiohttp's server with a bound on its connections."""
+    """aiohttp's server with a bound on its connections, and paths without slashes too many."""
 
     def __init__(self, inner: web.Server, max_connections: int, limits: WaitLimits) -> None:
+        make_request = inner.request_factory
         super().__init__(
             inner.request_handler,
-            request_factory=inner.request_factory,
+            # Here, because nothing of aiohttp's that comes later may change a path before it is matched.
+            request_factory=lambda message, *parts: make_request(tidy_path(message), *parts),
             handler_cancellation=inner.handler_cancellation,
             loop=asyncio.get_running_loop(),
         )

@@ -7,7 +7,6 @@ from aiohttp import web
 from fanout.core.json_text import encode_json
 from fanout.rendering.errors import ErrorReply
 from fanout.rendering.scale import render_scale_error
-from fanout.server.paths import tidy_path
 
 SCALE_PATHS = ("/v2/", "/v3/", "/v4/", "/user-info")
 """Beginnings of the paths whose clients are Scale's."""
@@ -20,7 +19,7 @@ def json_response(value: object, status: int = 200) -> web.Response:
 
 def is_scale_path(request: web.Request) -> bool:
     """Return whether the clients of a request's path are Scale's."""
-    return tidy_path(request.path).startswith(SCALE_PATHS)
+    return request.path.startswith(SCALE_PATHS)
 
 
 def error_response(request: web.Request, reply: ErrorReply) -> web.Response:

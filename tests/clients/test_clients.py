@@ -137,7 +137,10 @@ async def test_the_openai_client_works(upstream: Upstream, tmp_path: Path) -> No
     assert (text, logprobs[0], len(logprobs), generated) == ("Say this is", None, 3, 0)
     assert all(logprob < 0 for logprob in logprobs[1:])
     assert (report["strict_chat"], report["strict_text"]) == (2, 4)
-    assert report["strict_models"] == len(LOCAL) + len(SCRIPTED)
+    assert report["strict_models"] == report["azure"]["models"] == len(LOCAL) + len(SCRIPTED)
+    assert (report["azure"]["chat"], report["azure"]["bound"]) == (["gpt-6-luna", "This is ok."], "gpt-6-sol")
+    assert (report["azure"]["streamed"] > 2, report["azure"]["model"]) == (True, "gpt-6-luna")
+    assert report["azure"]["text"].startswith("Say this is")
     assert report["strict_stream"] > 2
     assert report["stream"]["texts"] == {"0": "This is ok.", "1": "This is ok."}
     assert report["stream"]["tokens"] == 28

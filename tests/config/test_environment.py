@@ -36,6 +36,7 @@ def find_faults(**variables: str) -> list[str]:
         ("MAX_WAITING", "7", 7),
         ("GRACE_S", "0", 0),
         ("DRAIN_S", "1.5", 1.5),
+        ("LISTED_MODELS", "ready", "ready"),
         ("MAX_JOB_BYTES", "2000000000", 2_000_000_000),
         ("STORE", "off", SecretStr("off")),
         ("HISTORY", "full", "full"),
@@ -134,6 +135,12 @@ def test_keys_are_read_from_the_variable_and_from_the_file(tmp_path: Path) -> No
         ("key-b5314a1822c6", "sk-four-01234567890"),
     ]
     assert "sk-" not in f"{environment!r} {environment}"
+
+
+def test_a_server_with_keys_drains_for_5_s_by_default() -> None:
+    keys = {"FANOUT_API_KEYS": "sk-one-01234567890"}
+    read = [Environment.read(given).drain_s for given in ({}, keys, {**keys, "FANOUT_DRAIN_S": "0"}, {"FANOUT_DRAIN_S": "2"})]
+    assert read == [None, 5, 0, 2]
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,12 @@ async def test_a_server_that_drains_takes_requests_but_is_not_ready(config: Path
         assert await serving.wait() == 0
 
 
+async def test_ctrl_c_skips_the_drain(config: Path) -> None:
+    async with start_server(config, UP_KEY="k", FANOUT_DRAIN_S="600") as serving:
+        serving.process.send_signal(signal.SIGINT)
+        assert await serving.wait() == 0
+
+
 async def test_a_client_that_stopped_reading_does_not_delay_the_stop(config: Path, upstream: Upstream) -> None:
     body = {"prompt": "hi", "model": "up/mb-20", "stream": True}
     async with (

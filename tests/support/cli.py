@@ -35,7 +35,14 @@ def build_environ(**variables: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not re.search("^FANOUT_|_(KEY|TOKEN|BASE_URL)$|^XDG_|HOST|PORT", name)
     }
-    return {**kept, "HOME": os.devnull, "FANOUT_STORE": ":memory:", "PYTHONPATH": str(Path(__file__).parents[2]), **variables}
+    return {
+        **kept,
+        "HOME": os.devnull,
+        "FANOUT_STORE": ":memory:",
+        "FANOUT_DRAIN_S": "0",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        **variables,
+    }
 
 
 async def run_fanout(*arguments: str, given: bytes | None = None, cwd: Path | None = None, **variables: str) -> CommandResult:

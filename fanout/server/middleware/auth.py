@@ -16,7 +16,6 @@ from fanout.core.errors import Fault, RequestError
 from fanout.core.schema import Credential
 from fanout.observability import logs
 from fanout.server.lifecycle import DISPATCHER
-from fanout.server.paths import tidy_path
 
 KEY_HEADERS = ("x-api-key", "api-key")
 """Headers that may hold a key beside `Authorization`: Scale's and Azure's."""
@@ -66,7 +65,7 @@ def authenticate(request: web.Request, allowed: Sequence[ApiKey]) -> None:
 
 def is_public(request: web.Request) -> bool:
     """Return whether a request's path needs no key and is served to the last."""
-    return tidy_path(request.path) in request.app[PUBLIC_PATHS]
+    return request.path in request.app[PUBLIC_PATHS]
 
 
 def check_host(request: web.Request) -> None:

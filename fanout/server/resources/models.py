@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
@@ -21,14 +23,16 @@ class ModelsQuery(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     ready: bool | None = None
-    """`true`: only models that can be called now; `false`: only those that cannot."""
+    """`true`: only models that can be called now; `false`: only those that cannot; absent: as `FANOUT_LISTED_MODELS` is set."""
 
 
 async def list_models(request: web.Request) -> web.Response:
-    """Serve `GET /v1/models`."""
-    catalogue = request.app[DISPATCHER].catalogue
+    """Serve `GET /v1/models` and Azure's `GET /openai/models`."""
+    dispatcher = request.app[DISPATCHER]
+    catalogue = dispatcher.catalogue
     listed = render_models(catalogue, catalogue)
-    wanted = request.query.get("ready")
+    default = "true" if dispatcher.settings.environment.listed_models == "ready" else None
+    wanted = request.query.get("ready", default)
     if wanted is not None:
         if wanted not in READY:
             raise RequestError([Fault("ready", f"`{wanted[:40]}` is not allowed: `true` or `false`")])
@@ -37,41 +41,45 @@ async def list_models(request: web.Request) -> web.Response:
 
 
 async def get_model(request: web.Request) -> web.Response:
-    """Serve `GET /v1/models/{model}`; names may hold slashes."""
+    """Serve `GET /v1/models/{model}` and Azure's `GET /openai/models/{model}`; names may hold slashes."""
     catalogue = request.app[DISPATCHER].catalogue
     name = request.match_info["model"]
-    model = catalogue.find(name.rstrip("/"))
+    model = catalogue.find(name)
     if model is None or not request.app[DISPATCHER].upstreams.knows(model):
         failure = catalogue.refuse_unknown(name[:256])
         return error_response(request, render_error(404, failure.message, param="model", code=failure.code))
     return json_response(render_model(model, catalogue))
 
 
+LIST = Endpoint(
+    "GET /v1/models",
+    list_models,
+    id="models",
+    tag="Models and usage",
+    summary="All models",
+    description="Every model of the catalogue, in Konko's fields and more: provider, readiness, and what is missing.",
+    query=ModelsQuery,
+    answers={
+        **list_lookup_answers(ModelListJson, "The catalogue."),
+        **list_error_answers(400, INVALID_PARAMETERS),
+    },
+)
+ONE = Endpoint(
+    "GET /v1/models/{model:.+}",
+    get_model,
+    id="model",
+    tag="Models and usage",
+    summary="One model",
+    description="By its name, an alias, or as `<provider>/<id>` with any id. Slashes need no quoting.",
+    path_parameters={"model": ("Name of the model.", "local/ngram-5")},
+    answers={
+        **list_lookup_answers(ModelJson, "The model."),
+        **list_error_answers(404, "No model has that name; the message suggests the nearest ones."),
+    },
+)
 ENDPOINTS = (
-    Endpoint(
-        "GET /v1/models",
-        list_models,
-        id="models",
-        tag="Models and usage",
-        summary="All models",
-        description="Every model of the catalogue, in Konko's fields and more: provider, readiness, and what is missing.",
-        query=ModelsQuery,
-        answers={
-            **list_lookup_answers(ModelListJson, "The catalogue."),
-            **list_error_answers(400, INVALID_PARAMETERS),
-        },
-    ),
-    Endpoint(
-        "GET /v1/models/{model:.+}",
-        get_model,
-        id="model",
-        tag="Models and usage",
-        summary="One model",
-        description="By its name, an alias, or as `<provider>/<id>` with any id. Slashes need no quoting.",
-        path_parameters={"model": ("Name of the model.", "local/ngram-5")},
-        answers={
-            **list_lookup_answers(ModelJson, "The model."),
-            **list_error_answers(404, "No model has that name; the message suggests the nearest ones."),
-        },
-    ),
+    LIST,
+    ONE,
+    replace(LIST, method_and_path="GET /openai/models", id="deployment_models", summary="All models at Azure's path"),
+    replace(ONE, method_and_path="GET /openai/models/{model:.+}", id="deployment_model", summary="One model at Azure's path"),
 )

@@ -5,7 +5,7 @@ import json
 import os
 
 import openai
-from openai import AsyncOpenAI, OpenAI
+from openai import AsyncOpenAI, AzureOpenAI, OpenAI
 
 URL, KEY = os.environ["FANOUT_URL"] + "/v1", os.environ["FANOUT_KEY"]
 MESSAGES = [
@@ -83,4 +83,20 @@ client = OpenAI(base_url=URL, api_key="wrong")
 report["errors"]["401"] = raised(model="gpt-6-luna")
 partial = OpenAI(base_url=URL, api_key=KEY).chat.completions.create(model=["gpt-6-luna", "always-500"], messages=MESSAGES)
 report["partial"] = [(choice.finish_reason, choice.error and choice.error["code"]) for choice in partial.choices]
+
+azure = AzureOpenAI(azure_endpoint=os.environ["FANOUT_URL"], api_key=KEY, api_version="2024-10-21")
+chat = azure.chat.completions.create(model="gpt-6-luna", messages=MESSAGES)
+streamed = azure.chat.completions.create(model="llama-2-7b-chat", messages=MESSAGES, max_tokens=4, seed=1, stream=True)
+text = azure.completions.create(model="meta-llama/llama-2-13b", prompt="Say this is", max_tokens=4, echo=True)
+bound = AzureOpenAI(
+    azure_endpoint=os.environ["FANOUT_URL"], azure_deployment="gpt-6-sol", api_key=KEY, api_version="2024-10-21"
+)
+report["azure"] = {
+    "chat": [chat.model, chat.choices[0].message.content],
+    "streamed": sum(1 for _ in streamed),
+    "text": text.choices[0].text,
+    "models": len(azure.models.list().data),
+    "model": azure.models.retrieve("gpt-6-luna").id,
+    "bound": bound.chat.completions.create(model="ignored", messages=MESSAGES).model,
+}
 print(json.dumps(report))

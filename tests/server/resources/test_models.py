@@ -167,3 +167,36 @@ async def test_an_id_that_its_provider_cannot_have_is_not_found(client: Client) 
     assert (reply.status, reply.error["code"]) == (404, "model_not_found")
     assert (await client.send("GET", "/v1/models/local/ngram-2")).status == 200
     assert (await client.send("GET", "/v1/models/needy/anything")).status == 200
+
+
+async def test_the_operator_may_have_ready_models_listed_alone(tmp_path: Path) -> None:
+    path = tmp_path / "providers.json"
+    path.write_text(json.dumps(CONFIG))
+    async with serve(path, FANOUT_LISTED_MODELS="ready") as server:
+        client = Client(server)
+        listed = {
+            query: [model["id"] for model in (await client.send("GET", f"/v1/models{query}")).json["data"]]
+            for query in ("", "?ready=true", "?ready=false")
+        }
+        hidden = await client.send("GET", "/v1/models/old")
+
+    assert listed == {
+        "": ["bare", "leaving"],
+        "?ready=true": ["bare", "leaving"],
+        "?ready=false": ["Meta/Llama-70b", "old"],
+    }
+    assert hidden.json["ready"] is False
+
+
+async def test_azures_clients_find_the_models_too(client: Client) -> None:
+    listed = await client.send("GET", "/openai/models?api-version=2024-10-21", headers={"api-key": "any"})
+    one = await client.send("GET", "/openai/models/meta/llama-70b?api-version=2024-10-21")
+
+    assert listed.json == (await client.send("GET", "/v1/models")).json
+    assert one.json["id"] == "Meta/Llama-70b"
+
+
+async def test_a_provider_whose_models_are_all_known_has_no_others(embedded_client: Client) -> None:
+    for path in ("/v1/models/local/nix", "/openai/models/local/nix"):
+        reply = await embedded_client.send("GET", path)
+        assert (reply.status, reply.json["error"]["code"]) == (404, "model_not_found")
