@@ -8,6 +8,7 @@ import click
 
 from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
+from fanout.cli.evaluation.label import label
 from fanout.cli.evaluation.options import with_scorers
 from fanout.cli.options import ALL_ANSWERED, print_json
 from fanout.cli.tables import SafeConsole, print_table
@@ -46,3 +47,6 @@ def score(location: JobsLocation, job: str, scorers: Sequence[JsonObject], as_js
         return ALL_ANSWERED
 
     run_with_jobs(work, location)
+
+
+evaluate.add_command(label)

@@ -52,11 +52,11 @@ def print_report(report: ReportJson, output: Output | None) -> None:
 
 
 def _print_tables(console: Console, report: ReportJson) -> None:
-    from fanout.rendering.report_tables import format_title, list_policies, list_tables
+    from fanout.rendering.report_tables import format_title, list_policies, list_tables, list_verdicts
 
     print_line(console, to_single_line(format_title(report)))
-    for metric in report["metrics"]:
-        print_line(console, to_single_line(metric["verdict"]))
+    for verdict in list_verdicts(report):
+        print_line(console, to_single_line(verdict))
     for table in list_tables(report):
         print_line(console, "")
         print_line(console, to_single_line(table.title))

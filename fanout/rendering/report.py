@@ -10,6 +10,8 @@ from typing_extensions import Doc, TypedDict
 from fanout.core.json_text import JsonObject
 from fanout.core.units import to_unix_seconds
 from fanout.jobs.job import FailurePolicy
+from fanout.rendering.estimates import EstimateJson, get_bounds, render_statistic, scale
+from fanout.rendering.preferences import PreferencesJson, render_preferences
 from fanout.store.jobs.records import JobState
 
 # Not imported when the program runs: they load numpy, and the server describes reports without making any.
@@ -17,19 +19,9 @@ if TYPE_CHECKING:
     from fanout.evaluate.report.metrics import MetricReport, ModelScore, PairComparison
     from fanout.evaluate.report.operations import Duration, LatencyPair
     from fanout.evaluate.report.report import ModelReport, Report
-    from fanout.evaluate.statistics.estimates import Estimate, Interval
 
 MS = 1_000.0
 """Milliseconds in a second."""
-
-
-class EstimateJson(TypedDict):
-    value: Annotated[float | None, Doc("The figure; null: it cannot be known, see `note`.")]
-    low: Annotated[float | None, Doc("Lower bound of the 95 % interval; null: none can be given.")]
-    high: Annotated[float | None, Doc("Upper bound of the 95 % interval.")]
-    n: Annotated[int, Doc("Items behind it.")]
-    method: Annotated[str, Doc("Method by name.")]
-    note: Annotated[str | None, Doc("What limits it.")]
 
 
 class DurationJson(TypedDict):
@@ -157,7 +149,8 @@ class ReportJson(TypedDict):
     cluster_column: Annotated[str | None, Doc("Column that groups items which hang together.")]
     clusters: Annotated[int | None, Doc("Number of groups.")]
     models: Annotated[Sequence[ReportModelJson], Doc("In the job's order.")]
-    metrics: Annotated[Sequence[MetricJson], Doc("One for each scorer.")]
+    metrics: Annotated[Sequence[MetricJson], Doc("One for each scorer, and `people` where people have scored answers.")]
+    preferences: Annotated[Sequence[PreferencesJson], Doc("By people's votes on pairs of answers.")]
     latency_pairs: Annotated[Sequence[LatencyPairJson], Doc("Differences of the successful attempts' times.")]
     methods: Annotated[Sequence[str], Doc("Methods by name, which docs/statistics.md explains.")]
     notes: Annotated[Sequence[str], Doc("What to know before trusting a figure.")]
@@ -186,6 +179,7 @@ def render_report(report: Report) -> ReportJson:
         "clusters": report.clusters,
         "models": [_render_model(model) for model in report.models],
         "metrics": [_render_metric(metric) for metric in report.metrics],
+        "preferences": [render_preferences(one) for one in report.preferences],
         "latency_pairs": [_render_latency_pair(pair) for pair in report.latencies],
         "methods": list(report.methods),
         "notes": list(report.notes),
@@ -207,7 +201,7 @@ def _render_model(model: ModelReport) -> ReportModelJson:
         "reused": operations.reused,
         "cost_usd": operations.cost_usd,
         "cost_unknown": operations.cost_unknown,
-        "cost_per_1000_items_usd": _render_estimate(operations.cost_per_1000),
+        "cost_per_1000_items_usd": render_statistic(operations.cost_per_1000),
         "queued_ms": _render_duration(operations.queued),
         "ttft_ms": _render_duration(operations.ttft),
         "call_ms": _render_duration(operations.call),
@@ -236,7 +230,7 @@ def _render_metric(metric: MetricReport) -> MetricJson:
 def _render_score(score: ModelScore) -> ModelScoreJson:
     return {
         "model": score.model,
-        "mean": _render_estimate(score.mean),
+        "mean": render_statistic(score.mean),
         "best_rank": score.best_rank,
         "worst_rank": score.worst_rank,
         "verdict": score.verdict,
@@ -248,11 +242,11 @@ def _render_score(score: ModelScore) -> ModelScoreJson:
 
 def _render_pair(pair: PairComparison) -> PairJson:
     test = pair.test
-    low, high = _bounds(pair.simultaneous)
+    low, high = get_bounds(pair.simultaneous)
     return {
         "a": pair.a,
         "b": pair.b,
-        "difference": _render_estimate(test.difference),
+        "difference": render_statistic(test.difference),
         "p_value": test.p_value,
         "p_adjusted": pair.adjusted_p,
         "p_method": test.p_method,
@@ -267,29 +261,14 @@ def _render_pair(pair: PairComparison) -> PairJson:
 
 
 def _render_latency_pair(pair: LatencyPair) -> LatencyPairJson:
-    return {"a": pair.a, "b": pair.b, "median_ms": _render_estimate(pair.median, MS), "p95_ms": _render_estimate(pair.p95, MS)}
-
-
-def _render_estimate(estimate: Estimate, unit: float = 1.0) -> EstimateJson:
-    low, high = _bounds(estimate.interval)
     return {
-        "value": _scale(estimate.value, unit),
-        "low": _scale(low, unit),
-        "high": _scale(high, unit),
-        "n": estimate.n,
-        "method": estimate.method,
-        "note": estimate.note,
+        "a": pair.a,
+        "b": pair.b,
+        "median_ms": render_statistic(pair.median, MS),
+        "p95_ms": render_statistic(pair.p95, MS),
     }
 
 
 def _render_duration(duration: Duration) -> DurationJson:
-    p5, p25, p50, p75, p95 = (_scale(value, MS) for value in duration.percentiles.values())
+    p5, p25, p50, p75, p95 = (scale(value, MS) for value in duration.percentiles.values())
     return {"n": duration.n, "p5": p5, "p25": p25, "p50": p50, "p75": p75, "p95": p95}
-
-
-def _bounds(interval: Interval | None) -> tuple[float | None, float | None]:
-    return (interval.low, interval.high) if interval else (None, None)
-
-
-def _scale(value: float | None, unit: float) -> float | None:
-    return None if value is None else value * unit

@@ -7,42 +7,14 @@ import html
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from typing import Literal
 
+from fanout.rendering.figures import Kind, ReportTable, format_band
+from fanout.rendering.preferences import list_preference_tables
 from fanout.rendering.report import MetricJson, ReportJson, ReportModelJson
 
-Kind = Literal["text", "count", "score", "usd", "ms", "p", "rate"]
-Cell = str | int | float | None
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]|~])")
-
-
-class ReportTable(NamedTuple):
-    """A table of figures."""
-
-    name: str
-    """For programs, as `pairs`."""
-    metric: str | None
-    title: str
-    columns: Mapping[str, Kind]
-    rows: Sequence[Sequence[Cell]]
-
-    @property
-    def right(self) -> Sequence[str]:
-        """Columns of figures."""
-        return [name for name, kind in self.columns.items() if kind != "text"]
-
-    def format_rows(self) -> list[list[str]]:
-        """Return the cells as people read them."""
-        return [[format_cell(value, kind) for value, kind in zip(row, self.columns.values(), strict=True)] for row in self.rows]
-
-    def to_csv(self) -> str:
-        """Return the figures, unrounded."""
-        written = io.StringIO()
-        writer = csv.writer(written)
-        writer.writerow(self.columns)
-        writer.writerows(self.rows)
-        return written.getvalue()
 
 
 def list_tables(report: ReportJson) -> list[ReportTable]:
@@ -54,6 +26,8 @@ def list_tables(report: ReportJson) -> list[ReportTable]:
             tables.append(table_pairs(metric))
         if any(len(model["by_repeat"]) > 1 for model in metric["models"]):
             tables.append(table_repeats(metric))
+    for preference in report["preferences"]:
+        tables += list_preference_tables(preference)
     tables.append(table_models(report))
     if report["latency_pairs"]:
         tables.append(table_latencies(report))
@@ -214,37 +188,17 @@ def _list_parameters(model: ReportModelJson) -> tuple[str, ...]:
     )
 
 
-def format_cell(value: Cell, kind: Kind) -> str:
-    """Return a cell as people read it; unknown is empty."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    if kind == "count":
-        return f"{value:,}"
-    if kind == "p":
-        return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
-    if kind == "usd":
-        return f"${value:.4f}" if abs(value) < 1 else f"${value:,.2f}"
-    if kind == "ms":
-        return f"{value:,.0f} ms" if abs(value) >= 10 else f"{value:.2g} ms"
-    return f"{value:,.1f}" if kind == "rate" else format_score(value)
-
-
-def format_score(value: float) -> str:
-    """Return a score with three decimals, or four significant digits if it is large."""
-    return f"{value:.3f}" if abs(value) < 1_000 else f"{value:,.4g}"
-
-
-def format_band(best: int | None, worst: int | None) -> str:
-    """Return the ranks that are possible, as "1–3"."""
-    return "" if best is None else str(best) if best == worst else f"{best}–{worst}"
-
-
 def format_title(report: ReportJson) -> str:
     """Return a line that names the job and its size."""
     job = report["job"]
     repeats = f" × {job['repeats']:,} repeats" if job["repeats"] > 1 else ""
     size = f"{job['items']:,} items × {len(report['models']):,} models{repeats}"
     return " · ".join(filter(None, (job["name"], job["id"], size, f"{job['ended']:,} of {job['calls']:,} calls", job["state"])))
+
+
+def list_verdicts(report: ReportJson) -> list[str]:
+    """Return the verdict of every metric and of every source of preferences."""
+    return [*(metric["verdict"] for metric in report["metrics"]), *(one["verdict"] for one in report["preferences"])]
 
 
 def list_policies(report: ReportJson) -> list[str]:
@@ -258,7 +212,7 @@ def list_policies(report: ReportJson) -> list[str]:
 def render_markdown(report: ReportJson) -> str:
     """Return the report as Markdown for a pull request: verdicts first, tables folded."""
     parts = [f"### {escape_markdown(format_title(report))}", ""]
-    parts += [f"- **{escape_markdown(metric['verdict'])}**" for metric in report["metrics"]]
+    parts += [f"- **{escape_markdown(verdict)}**" for verdict in list_verdicts(report)]
     parts += [f"- {escape_markdown(line)}" for line in (*list_policies(report), *report["notes"])]
     for table in list_tables(report):
         parts += [

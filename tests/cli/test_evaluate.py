@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 from tests.support.builders.settings import write_providers_file
 from tests.support.cli import CommandResult, run_fanout, serve_fanout
+from tests.support.terminal import TerminalSession
 from tests.support.upstream.server import Upstream
 
 FUNCTION = "def loudness(given):\n    return sum(letter.isupper() for letter in given.text) / max(len(given.text), 1)\n"
@@ -27,9 +31,9 @@ class Workspace:
     def write(self, name: str, rows: list[dict[str, Any]]) -> None:
         (self.folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    async def run(self, *arguments: str) -> CommandResult:
+    async def run(self, *arguments: str, given: bytes | None = None) -> CommandResult:
         store = str(self.folder / "jobs.db")
-        return await run_fanout(*arguments, "--config", str(self.config), cwd=self.folder, FANOUT_STORE=store)
+        return await run_fanout(*arguments, "--config", str(self.config), given=given, cwd=self.folder, FANOUT_STORE=store)
 
     def read(self, name: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.folder / name).read_text().splitlines()]
@@ -107,3 +111,38 @@ async def test_a_report_is_shown_as_tables_json_csv_and_markdown_here_and_from_a
     assert "scores,exact,up/say-yes,,mean,1.0" in as_csv.out
     assert as_markdown.out.splitlines()[2].startswith("- **exact: up/say-yes is best")
     assert (wrong.code, wrong.err) == (2, "fanout: cluster: no row has a column `topic`\n")
+
+
+async def test_pairs_are_labelled_blind_with_one_key_each_here_and_through_a_server(workspace: Workspace) -> None:
+    await workspace.run("batch", "run", "in.jsonl", "-m", "up/say-yes", "-m", "up/say-no")
+    first = await workspace.run("evaluate", "label", "last", given=b"1x3q")
+    async with serve_fanout("--config", str(workspace.config), FANOUT_STORE=str(workspace.folder / "jobs.db")) as address:
+        rest = await workspace.run("evaluate", "label", "last", "--server", address, given=b"44444")
+        scores = await workspace.run("evaluate", "label", "last", "--score", "--rater", "ann", "--server", address, given=b"51")
+    report = json.loads((await workspace.run("report", "last", "--json")).out)
+
+    assert first.code == rest.code == scores.code == 0, first.err + rest.err + scores.err
+    assert "up/say" not in first.out + rest.out + scores.out
+    assert "2 votes; `fanout report job_" in first.out
+    assert "no pair of answers to the same prompt is left that this rater has not had\n2 votes" in rest.out
+    (votes,) = report["preferences"]
+    assert (votes["n"], votes["pairs"][0]["ties"], votes["pairs"][0]["both_bad"]) == (4, 3, 2)
+    assert [metric["name"] for metric in report["metrics"]] == ["people"]
+
+
+async def test_a_key_on_a_terminal_votes_without_return(workspace: Workspace) -> None:
+    await workspace.run("batch", "run", "in.jsonl", "-m", "up/say-yes", "-m", "up/say-no")
+    store, config = str(workspace.folder / "jobs.db"), str(workspace.config)
+    async with TerminalSession("evaluate", "label", "last", "--config", config, FANOUT_STORE=store) as terminal:
+        await terminal.wait_for("q quit")
+        # Keys that are pressed before the command reads one are discarded, so each is pressed until it has worked.
+        while terminal.output.count("q quit") < 2:
+            terminal.type("2")
+            await asyncio.sleep(0.1)
+        while terminal.process.returncode is None:
+            with suppress(OSError):
+                terminal.type("q")
+            await asyncio.sleep(0.1)
+
+    assert terminal.process.returncode == 0
+    assert re.search("[1-4] votes?; ", terminal.output)

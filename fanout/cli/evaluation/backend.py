@@ -9,6 +9,8 @@ from fanout.core.json_text import JsonObject
 from fanout.rendering.job import JobJson
 from fanout.rendering.report import ReportJson
 from fanout.rendering.scores import JobScoresJson
+from fanout.rendering.votes import BallotJson, VoteJson
+from fanout.store.votes import BallotKind, VoteChoice
 
 OnProgress = Callable[[int], None]
 """Called with the number of answers scored so far."""
@@ -22,3 +24,9 @@ class EvaluationBackend(Protocol):
 
     async def report(self, job: JobJson, cluster: str | None = None) -> ReportJson:
         """Return the report of a job, its items grouped by a column if one is named."""
+
+    async def draw_ballot(self, job_id: str, kind: BallotKind, rater: str | None) -> BallotJson:
+        """Return the rater's next ballot; raise RequestError of the kind `ballots_exhausted` where none is left."""
+
+    async def vote(self, ballot_id: str, *, choice: VoteChoice | None = None, score: float | None = None) -> VoteJson:
+        """Record the vote on a ballot."""

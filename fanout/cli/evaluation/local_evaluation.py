@@ -9,11 +9,14 @@ from fanout.core.json_text import JsonObject
 from fanout.evaluate.report.job_report import report_job
 from fanout.evaluate.scoring.declarations import parse_scorers
 from fanout.evaluate.scoring.scoring import score_results
+from fanout.evaluate.voting.ballots import cast_vote, draw_from_job
 from fanout.jobs.job import find_job
 from fanout.rendering.job import JobJson
 from fanout.rendering.report import ReportJson, render_report
 from fanout.rendering.scores import JobScoresJson, render_scores
+from fanout.rendering.votes import BallotJson, VoteJson, render_ballot, render_vote
 from fanout.store.jobs.job_store import JobStore
+from fanout.store.votes import BallotKind, VoteChoice, Voter
 
 
 class LocalEvaluation:
@@ -30,3 +33,10 @@ class LocalEvaluation:
 
     async def report(self, job: JobJson, cluster: str | None = None) -> ReportJson:
         return render_report(await report_job(self._store, await find_job(self._store, job["id"]), cluster))
+
+    async def draw_ballot(self, job_id: str, kind: BallotKind, rater: str | None) -> BallotJson:
+        job = await find_job(self._store, job_id)
+        return render_ballot(await draw_from_job(self._store, job, Voter(job.account_id, rater or ""), kind))
+
+    async def vote(self, ballot_id: str, *, choice: VoteChoice | None = None, score: float | None = None) -> VoteJson:
+        return render_vote(await cast_vote(self._store, ballot_id, None, choice, score))

@@ -11,6 +11,8 @@ from fanout.core.json_text import JsonObject
 from fanout.rendering.job import JobJson
 from fanout.rendering.report import ReportJson
 from fanout.rendering.scores import JobScoresJson
+from fanout.rendering.votes import BallotJson, VoteJson
+from fanout.store.votes import BallotKind, VoteChoice
 
 
 class RemoteEvaluation:
@@ -25,3 +27,11 @@ class RemoteEvaluation:
     async def report(self, job: JobJson, cluster: str | None = None) -> ReportJson:
         query = {} if cluster is None else {"cluster": cluster}
         return cast(ReportJson, await self._client.get(f"/v1/jobs/{job['id']}/report", **query))
+
+    async def draw_ballot(self, job_id: str, kind: BallotKind, rater: str | None) -> BallotJson:
+        body = {"kind": kind, **({} if rater is None else {"rater": rater})}
+        return cast(BallotJson, await self._client.post(f"/v1/jobs/{job_id}/ballots", body))
+
+    async def vote(self, ballot_id: str, *, choice: VoteChoice | None = None, score: float | None = None) -> VoteJson:
+        given = {"choice": choice} if choice is not None else {"score": score}
+        return cast(VoteJson, await self._client.post("/v1/votes", {"ballot_id": ballot_id, **given}))

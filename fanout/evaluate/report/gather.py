@@ -14,10 +14,14 @@ from fanout.jobs.job import Job
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import MeasureRow, ScorerRow
 from fanout.store.usage import ANSWERED
+from fanout.store.votes import Subject, VoteRow
 
 UNITS_AT_ONCE = 4_000
 """Units read in one transaction; a page of items has about as many."""
+VOTES_AT_ONCE = 1_000
 Scores = Sequence[tuple[int, int, int, int, float | None]]
+PEOPLE = ScorerRow(0, "people", "people/1", "{}", is_bounded=True, is_higher_better=True)
+"""The scorer whose scores are people's votes on single answers; those of a job are numbered from 1."""
 
 
 async def gather(store: JobStore, job: Job, cluster_column: str | None = None) -> JobMeasures:
@@ -41,7 +45,11 @@ async def gather(store: JobStore, job: Job, cluster_column: str | None = None) -
         # In a thread: parsing thousands of records would hold up everything else.
         await run_in_thread("reports", collector.add, rows, scores)
     clusters = await _read_clusters(store, job, cluster_column) if cluster_column else None
-    return JobMeasures(job, list(collector.models.values()), scorers, clusters, cluster_column)
+    votes = await _read_votes(store, job)
+    if labels := [vote for vote in votes if vote.score is not None]:
+        scorers = [*scorers, collector.add_labels(labels)]
+    choices = [vote for vote in votes if vote.choice is not None]
+    return JobMeasures(job, list(collector.models.values()), scorers, clusters, cluster_column, choices)
 
 
 class _Collector:
@@ -57,6 +65,7 @@ class _Collector:
             name = label if label not in taken else f"{label} ({int(entry) + 1})"
             taken.add(name)
             self.models[int(entry)] = self._start(name, row)
+            self.models[int(entry)].entry = int(entry)
 
     def _start(self, name: str, row: Mapping[str, object] | None = None) -> ModelMeasures:
         model = ModelMeasures(name)
@@ -79,6 +88,19 @@ class _Collector:
             if model is None:
                 model = self.models[key] = self._start(row.model)
             _add_unit(model, row, values.get(row[:3], {}))
+
+    def add_labels(self, labels: Sequence[VoteRow]) -> ScorerRow:
+        """Add people's scores of single answers as a scorer of their own: of several people's, the mean."""
+        found: dict[tuple[int, int, int], list[float]] = {}
+        for label in labels:
+            if label.score is not None:
+                found.setdefault((label.item, label.entry_a, label.repeat_a), []).append(label.score)
+        for entry, model in self.models.items():
+            places = zip(model.items, model.repeats, strict=True)
+            values = [found.get((item, model.entry or 0, repeat)) for item, repeat in places] if model.entry == entry else ()
+            column = (UNKNOWN if scores is None else sum(scores) / len(scores) for scores in values)
+            model.scores[PEOPLE.scorer] = type(model.cost_usd)("d", column)
+        return PEOPLE
 
 
 def _add_unit(model: ModelMeasures, row: MeasureRow, scores: Mapping[int, float | None]) -> None:
@@ -103,6 +125,16 @@ def _add_unit(model: ModelMeasures, row: MeasureRow, scores: Mapping[int, float 
 
 def _known(value: float | None) -> float:
     return UNKNOWN if value is None else value
+
+
+async def _read_votes(store: JobStore, job: Job) -> Sequence[VoteRow]:
+    """Return all votes on a job."""
+    votes: list[VoteRow] = []
+    before = None
+    while page := await store.votes.list_votes(limit=VOTES_AT_ONCE, before=before, subject=Subject(job_id=job.id)):
+        votes += page
+        before = page[-1].number
+    return votes
 
 
 async def _read_clusters(store: JobStore, job: Job, column: str) -> Mapping[int, str]:

@@ -11,6 +11,7 @@ from math import nan
 from fanout.core.json_text import JsonObject
 from fanout.jobs.job import Job
 from fanout.store.jobs.records import ScorerRow
+from fanout.store.votes import VoteRow
 
 UNKNOWN = nan
 """A figure that was not measured, in a column."""
@@ -54,6 +55,8 @@ class ModelMeasures:
     """Parameters that were not sent, each with the units it was left out of."""
     adjusted: Counter[str] = field(default_factory=Counter)
     """Parameters that were sent with another value."""
+    entry: int | None = None
+    """Its place in the job; `None` where each line names models of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +69,5 @@ class JobMeasures:
     clusters: Mapping[int, str] | None = None
     """Group of each item, where groups were asked for."""
     cluster_column: str | None = None
+    votes: Sequence[VoteRow] = ()
+    """Choices of people between two answers."""

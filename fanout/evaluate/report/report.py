@@ -11,6 +11,7 @@ from fanout.evaluate.report.matrix import build_matrix
 from fanout.evaluate.report.measures import JobMeasures, ModelMeasures
 from fanout.evaluate.report.metrics import MetricReport, compare_models
 from fanout.evaluate.report.operations import LatencyPair, ModelOperations, compare_latencies, measure_operations
+from fanout.evaluate.report.preferences import Judgement, PreferenceReport, compare_preferences
 from fanout.jobs.job import FailurePolicy, Job
 
 POLICIES: Mapping[FailurePolicy, str] = {
@@ -49,6 +50,8 @@ class Report:
     models: Sequence[ModelReport]
     metrics: Sequence[MetricReport]
     latencies: Sequence[LatencyPair]
+    preferences: Sequence[PreferenceReport]
+    """By people's votes."""
     methods: Sequence[str]
     """By name, each once."""
     notes: Sequence[str]
@@ -64,6 +67,7 @@ def build_report(measures: JobMeasures) -> Report:
         groups = None if clusters is None else [clusters[item] for item in matrix.items.tolist()]
         metrics.append(compare_models(matrix, scorer, groups))
     latencies = compare_latencies(measures.models)
+    preferences = list(_compare_preferences(measures))
     return Report(
         job=job,
         ended=sum(model.operations.ended for model in models),
@@ -73,9 +77,23 @@ def build_report(measures: JobMeasures) -> Report:
         models=models,
         metrics=metrics,
         latencies=latencies,
-        methods=list(dict.fromkeys(_list_methods(models, metrics, latencies))),
-        notes=list(_list_notes(measures, models, metrics)),
+        preferences=preferences,
+        methods=list(dict.fromkeys(_list_methods(models, metrics, latencies, preferences))),
+        notes=[*_list_notes(measures, models, metrics, preferences)],
     )
+
+
+def _compare_preferences(measures: JobMeasures) -> Iterator[PreferenceReport]:
+    entries = {model.entry: model for model in measures.models if model.entry is not None}
+    votes = [vote for vote in measures.votes if vote.entry_b is not None and vote.repeat_b is not None]
+    if votes:
+        judgements = [
+            Judgement((vote.item, vote.entry_a, vote.repeat_a), (vote.item, vote.entry_b or 0, vote.repeat_b or 0), vote.choice)
+            for vote in votes
+        ]
+        raters = len({(vote.account_id, vote.rater) for vote in votes})
+        notes = ["by one person: it is their taste"] if raters == 1 else []
+        yield compare_preferences("votes", judgements, entries, notes)
 
 
 def _describe_model(model: ModelMeasures) -> ModelReport:
@@ -91,7 +109,10 @@ def _describe_model(model: ModelMeasures) -> ModelReport:
 
 
 def _list_methods(
-    models: Sequence[ModelReport], metrics: Sequence[MetricReport], latencies: Sequence[LatencyPair]
+    models: Sequence[ModelReport],
+    metrics: Sequence[MetricReport],
+    latencies: Sequence[LatencyPair],
+    preferences: Sequence[PreferenceReport],
 ) -> Iterator[str]:
     for metric in metrics:
         for model in metric.models:
@@ -104,11 +125,19 @@ def _list_methods(
             yield "rank bands from simultaneous intervals (Šidák)"
     for latency in latencies:
         yield from (latency.median.method, latency.p95.method)
+    for preference in preferences:
+        yield preference.ranking.method
+        yield from (pair.rate.rate.method for pair in preference.pairs)
     if models:
         yield "percentiles of times by linear interpolation, over answers"
 
 
-def _list_notes(measures: JobMeasures, models: Sequence[ModelReport], metrics: Sequence[MetricReport]) -> Iterator[str]:
+def _list_notes(
+    measures: JobMeasures,
+    models: Sequence[ModelReport],
+    metrics: Sequence[MetricReport],
+    preferences: Sequence[PreferenceReport],
+) -> Iterator[str]:
     """Yield what a reader must know before trusting a figure."""
     job = measures.job
     ended = sum(model.operations.ended for model in models)
@@ -137,7 +166,9 @@ def _list_notes(measures: JobMeasures, models: Sequence[ModelReport], metrics: S
             counted = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
             yield f"{metric.name}: {metric.dropped.total:,} of {job.items:,} items dropped ({counted})"
         yield from (f"{metric.name}: {note}" for note in dict.fromkeys(_list_metric_notes(metric)))
-    if not metrics:
+    for preference in preferences:
+        yield from (f"{preference.source}: {note}" for note in preference.notes)
+    if not metrics and not preferences:
         yield "no scores: declare scorers in the job, or apply them with `fanout evaluate score`"
     if not any(model.operations.ttft.n for model in models):
         yield "time to first token: not measured, because answers of a job are not streamed"

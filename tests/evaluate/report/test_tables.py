@@ -7,8 +7,9 @@ import io
 from typing import Any
 
 from fanout.evaluate.report.report import build_report
+from fanout.rendering.figures import format_cell
 from fanout.rendering.report import ReportJson, render_report
-from fanout.rendering.report_tables import format_cell, list_tables, render_csv, render_markdown
+from fanout.rendering.report_tables import list_tables, render_csv, render_markdown
 from tests.support.builders.measures import FAILED, build_measures
 
 HOSTILE = "a|b<img src=x>`*_\n[x](javascript:1)"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fanout.rendering.report import ReportJson
 from fanout.rendering.votes import BallotJson, VoteJson, VoteListJson
 from tests.support.batches import create_job, read_answer, wait_for_state, write_config
 from tests.support.server import Server, serve
@@ -166,3 +167,25 @@ async def wait_for_own_job(server: Server, job_id: str, headers: dict[str, str])
     server.session.headers.update(headers)
     await wait_for_state(server.session, f"/v1/jobs/{job_id}")
     del server.session.headers["Authorization"]
+
+
+async def test_votes_on_a_job_are_a_ranking_and_scores_of_their_own_in_its_report(store_server: Server) -> None:
+    path = await run_job(store_server, [f"p{number}" for number in range(16)])
+    for number in range(16):
+        ballot = await draw(store_server, path)
+        better = "ab"[[answer["text"] for answer in ballot["answers"]].index("yes")]
+        await vote(store_server, ballot, choice=better if number % 4 else "both_bad")
+    for _ in range(32):
+        ballot = await draw(store_server, path, kind="answer")
+        await vote(store_server, ballot, score=1 if ballot["answers"][0]["text"] == "yes" else 0)
+    status, report = await read_answer(store_server.session.get(f"{path}/report"))
+    assert status == 200, report
+    check_shape(report, ReportJson)
+    (votes,) = report["preferences"]
+    (pair,) = votes["pairs"]
+
+    assert votes["verdict"] == "votes: up/say-yes is preferred to every other model, 16 judgements"
+    assert [one["model"] for one in votes["ratings"]] == MODELS
+    assert (pair["wins"], pair["ties"], pair["both_bad"], pair["losses"], pair["win_rate"]["value"]) == (12, 4, 4, 0, 0.875)
+    assert "votes: by one person: it is their taste" in report["notes"]
+    assert report["metrics"][0]["verdict"].startswith("people: up/say-yes is best, 1 ")
