@@ -1,6 +1,7 @@
 """Fanout: one prompt to many language models at once, the answers side by side.
 
-`ask` and `ask_sync` answer with a `Comparison`; `open_dispatcher` keeps connections and limits between questions.
+`ask` and `ask_sync` answer with a `Comparison`, `ask_stream` yields pieces; `open_dispatcher` keeps connections and limits
+between questions.
 `fanout.adapters` has all that a provider adapter of your own imports.
 """
 
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = [
     "Answer",
+    "AnswerPiece",
     "Choice",
     "Comparison",
     "Completion",
@@ -20,33 +22,41 @@ __all__ = [
     "Failure",
     "FanoutError",
     "Fault",
+    "Message",
     "Outcome",
     "RequestError",
+    "ServerError",
     "Settings",
+    "StoreError",
     "Timing",
     "Usage",
     "UsageTotals",
     "adapters",
     "ask",
+    "ask_stream",
     "ask_sync",
     "load_settings",
     "open_dispatcher",
 ]
 
 if TYPE_CHECKING:
-    from fanout.api import ask, ask_sync
+    from fanout.api import AnswerPiece, ask, ask_stream, ask_sync
     from fanout.config.settings import Settings, load_settings
-    from fanout.core.errors import ConfigError, FanoutError, Fault, RequestError
-    from fanout.core.schema import Answer, Choice, Comparison, Completion, CompletionChoice, Failure, Outcome, Timing
+    from fanout.core.comparison import Comparison, CompletionChoice
+    from fanout.core.errors import ConfigError, FanoutError, Fault, RequestError, ServerError, StoreError
+    from fanout.core.messages import Message
+    from fanout.core.schema import Answer, Choice, Completion, Failure, Outcome, Timing
     from fanout.core.usage import Cost, Usage, UsageTotals
     from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
     from fanout.providers import authoring as adapters
 
 _EXPORTS = {
-    "api": ("ask", "ask_sync"),
+    "api": ("AnswerPiece", "ask", "ask_stream", "ask_sync"),
     "config.settings": ("Settings", "load_settings"),
-    "core.errors": ("ConfigError", "FanoutError", "Fault", "RequestError"),
-    "core.schema": ("Answer", "Choice", "Comparison", "Completion", "CompletionChoice", "Failure", "Outcome", "Timing"),
+    "core.comparison": ("Comparison", "CompletionChoice"),
+    "core.errors": ("ConfigError", "FanoutError", "Fault", "RequestError", "ServerError", "StoreError"),
+    "core.messages": ("Message",),
+    "core.schema": ("Answer", "Choice", "Completion", "Failure", "Outcome", "Timing"),
     "core.usage": ("Cost", "Usage", "UsageTotals"),
     "dispatch.dispatcher": ("Dispatcher", "open_dispatcher"),
 }
@@ -60,3 +70,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module `fanout` has no attribute `{name}`")
     return getattr(import_module(f"fanout.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return every name, loaded or not, so that notebooks complete them."""
+    return sorted({*globals(), *__all__})

@@ -16,9 +16,10 @@ import pytest
 import fanout
 from fanout.api import build_request
 from fanout.config.settings import Settings, load_settings
+from fanout.core.comparison import ChoiceRecord, Comparison
 from fanout.core.errors import RequestError
-from fanout.core.sampling import Sampling
-from fanout.core.schema import Answer, Call, Choice, Comparison, Completion, Failure, FittedParameters, Query, Target
+from fanout.core.sampling import SAMPLING_NAMES, Sampling, SamplingOptions
+from fanout.core.schema import Answer, Call, Choice, Completion, Failure, FittedParameters, Query, Target
 from fanout.dispatch.plan import Entry
 from fanout.providers import OnHeaders
 from tests.support.builders.settings import write_providers_file
@@ -184,7 +185,7 @@ async def test_ask_sync_works_beside_a_running_loop(settings: Settings) -> None:
 async def test_ask_sync_refuses_a_dispatcher_of_another_loop(settings: Settings) -> None:
     async with fanout.open_dispatcher(settings) as dispatcher:
         with pytest.raises(RequestError, match="dispatcher: belongs to the event loop that opened it"):
-            fanout.ask_sync("Hello", "up/ok", dispatcher=dispatcher)
+            fanout.ask_sync("Hello", "up/ok", dispatcher=dispatcher)  # type: ignore[call-arg]
 
 
 INTERRUPTED = """
@@ -213,6 +214,134 @@ async def test_an_interrupted_notebook_cell_ends_its_calls(settings: Settings, u
     async with asyncio.timeout(10):
         assert (await process.communicate())[0] == b"interrupted\n"
     await upstream.wait_until_idle()
+
+
+# `ask_stream`
+
+
+async def test_pieces_arrive_as_the_models_write_them_and_the_last_of_each_has_the_answer(settings: Settings) -> None:
+    pieces = [piece async for piece in fanout.ask_stream("Hello", ["up/chunks-3", "up/500"], settings=settings)]
+
+    texts = [piece.text for piece in pieces if piece.label == "up/chunks-3"]
+    assert texts == ["w0 ", "w1 ", "w2 ", ""]
+    ends = {piece.label: piece.choice for piece in pieces if piece.choice}
+    assert [end.text for end in ends.values() if not end.failure] == ["w0 w1 w2 "]
+    assert ends["up/500"].failure
+    first = ends["up/chunks-3"].ttft_s
+    assert first is not None
+    assert first <= ends["up/chunks-3"].total_s
+
+
+async def test_a_stream_that_is_left_ends_its_calls(settings: Settings, upstream: Upstream) -> None:
+    stream = fanout.ask_stream("Hello", "up/chunks-100-gap-0.1", settings=settings)
+    async for piece in stream:
+        assert piece.text == "w0 "
+        break
+    await stream.aclose()
+    await upstream.wait_until_idle()
+
+
+# Conversations and images
+
+PIXEL = b"\x89PNG\r\n\x1a\n rest"
+
+
+async def test_the_messages_of_a_conversation_are_sent_as_they_are(settings: Settings, upstream: Upstream) -> None:
+    past: list[dict[str, Any]] = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Hi"},
+        {"role": "user", "content": "And now?"},
+    ]
+    await fanout.ask(past, "up/say-one", settings=settings, extra_body={"response_format": {"type": "json_object"}})
+
+    assert upstream.requests[0].body["messages"] == past
+    assert upstream.requests[0].body["response_format"] == {"type": "json_object"}
+
+
+async def test_images_belong_to_the_last_message_of_the_user(settings: Settings, upstream: Upstream, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PIXEL)
+    images: list[Any] = [tmp_path / "a.png", PIXEL, "https://images.example/b.png"]
+    await fanout.ask("What is this?", "up/say-one", settings=settings, images=images)
+
+    text, *parts = upstream.requests[0].body["messages"][0]["content"]
+    assert text == {"type": "text", "text": "What is this?"}
+    urls = [part["image_url"]["url"] for part in parts]
+    assert urls[0] == urls[1]
+    assert urls[0].startswith("data:image/png;base64,")
+    assert urls[2] == "https://images.example/b.png"
+
+
+def test_every_fault_of_messages_and_images_is_named(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("no image")
+    with pytest.raises(RequestError) as caught:
+        build_request(
+            [{"role": "user", "content": "x"}, {"role": "usr", "content": "x"}],
+            "m",
+            images=[tmp_path / "absent.png", tmp_path / "note.txt"],
+        )
+    assert [fault.path for fault in caught.value.faults] == ["prompt[1].role", "images[0]", "images[1]"]
+
+
+# Answers
+
+
+async def test_an_answer_has_its_figures_and_a_failure_prints_its_sentence(settings: Settings) -> None:
+    comparison = await fanout.ask("Hello", ["up/say-one", "up/500"], settings=settings)
+
+    one, failed = comparison
+    assert (str(one), one.text, one.label, one.model) == ("one", "one", "up/say-one", "up/say-one")
+    assert one.usage
+    assert one.usage.output_tokens == 4
+    assert (one.cost_usd, one.ttft_s, one.failure) == (None, None, None)
+    assert one.total_s == one.timing.total_s > 0
+    assert str(failed) == str(failed.failure) == failed.failure.message if failed.failure else False
+    assert comparison["up/500"] is failed
+    assert len(comparison) == 2
+    with pytest.raises(KeyError, match="no answer has the label `nope`; there are: up/say-one, up/500"):
+        _ = comparison["nope"]
+
+
+async def test_answers_become_rows_and_plain_values(settings: Settings) -> None:
+    import pandas
+
+    comparison = await fanout.ask("Hello", ["up/say-one", "up/500"], settings=settings)
+
+    table = pandas.DataFrame(comparison.to_records())
+    assert list(table["label"]) == ["up/say-one", "up/500"]
+    assert list(table["failure"].fillna("")) == ["", "server"]
+    assert set(table.columns) == set(ChoiceRecord.__annotations__)
+    values = comparison.to_dict()
+    assert json.loads(json.dumps(values)) == values
+    assert values["choices"] == comparison.to_records()
+
+
+async def test_notebooks_show_answers_side_by_side_and_run_none_of_their_tags(settings: Settings) -> None:
+    comparison = await fanout.ask("Hello", ["up/say-<script>", "up/500"], settings=settings)
+
+    shown = comparison._repr_html_()
+    assert shown.count("<th ") == 2
+    assert "&lt;script&gt;" in shown
+    assert "<script" not in shown
+    assert len(repr(comparison)) < 300
+    assert repr(comparison[0]).startswith("<up/say-<script>: '<script>', 4 tokens, ")
+    assert repr(comparison[1]).startswith("<up/500: server: ")
+
+
+# Types
+
+
+def test_keyword_arguments_are_declared_as_the_parameters_are() -> None:
+    assert set(SamplingOptions.__annotations__) == set(SAMPLING_NAMES)
+
+
+async def test_type_checkers_refuse_a_misspelt_parameter(settings: Settings) -> None:
+    """Without the error, mypy would complain of a comment that ignores nothing."""
+    with pytest.raises(RequestError, match=r"max_tokns: unknown parameter `max_tokns`; did you mean `max_tokens`\?"):
+        await fanout.ask("Hello", "up/ok", settings=settings, max_tokns=3)  # type: ignore[call-arg]
+
+
+def test_every_name_is_offered_to_notebooks_before_it_is_loaded() -> None:
+    assert set(fanout.__all__) <= set(dir(fanout))
 
 
 # Requests
@@ -248,7 +377,7 @@ def test_a_wrong_request_is_reported_with_its_fault(models: Any, sampling: dict[
 
 def test_all_faults_of_a_request_are_reported_at_once() -> None:
     with pytest.raises(RequestError) as caught:
-        build_request("Hello", [{"modle": "m"}, {"model": "m", "n": "x"}], top_pp=1, seed="y")
+        build_request("Hello", [{"modle": "m"}, {"model": "m", "n": "x"}], top_pp=1, seed="y")  # type: ignore[call-arg,arg-type]
     places = [fault.path for fault in caught.value.faults]
     assert places == ["models[0].model", "models[0].modle", "models[1].n", "top_pp", "seed"]
 

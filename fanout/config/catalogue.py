@@ -28,7 +28,9 @@ class Model:
 class Catalogue:
     """The configured models, found by any of their names."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, is_serving: bool = False) -> None:
+        """Read the settings; `is_serving` makes its sentences speak to callers of a server instead of its user."""
+        self._is_serving = is_serving
         self._providers = settings.providers
         self._models = {
             name: Model(name=name, provider=row.provider, id=row.id, kind=row.kind, row=row)
@@ -78,7 +80,8 @@ class Catalogue:
         hosts = find_near(provider, self._providers, most=1) if slash and upstream_id else []
         literal = [f"{host}/{upstream_id}" for host in hosts if host != provider]
         hint = did_you_mean(name, (*literal, *self._spellings))
-        message = f"unknown model `{name}`{hint or '; `GET /v1/models` and `fanout models` list what is known'}"
+        listing = "`GET /v1/models` lists" if self._is_serving else "`fanout models` lists"
+        message = f"unknown model `{name}`{hint or f'; {listing} what is known'}"
         return Failure("not_found", message, code="model_not_found", param="model")
 
     def refuse_retired(self, model: Model, today: date) -> Failure | None:
@@ -94,8 +97,12 @@ class Catalogue:
         """Return the failure for a model without configuration: the variables to set, or the header that replaces them."""
         provider = self.find_provider(model)
         needed = " and ".join(f"`{name}`" for name in provider.lacks()).replace(" or ", "` or `")
-        message = f"`{model.name}` needs {needed} in the server's environment"
-        # A caller's key replaces ours alone: it is no help where an address is missing, too.
-        if provider.row.key_header and not provider.missing:
-            message += f", or a key of your own in the header `{provider.row.key_header}`"
+        if not self._is_serving:
+            command = f"init --provider {provider.name}" if provider.missing else f"keys set {provider.name}"
+            message = f"`{model.name}` needs {needed}; `fanout {command}` sets {'them' if provider.missing else 'it'}"
+        else:
+            message = f"`{model.name}` needs {needed} in the server's environment"
+            # A caller's key replaces ours alone: it is no help where an address is missing, too.
+            if provider.row.key_header and not provider.missing:
+                message += f", or a key of your own in the header `{provider.row.key_header}`"
         return Failure("not_configured", message, code="provider_not_configured", param="model")

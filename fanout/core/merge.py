@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from fanout.core.schema import Choice, Comparison, Completion, CompletionChoice, Failure, FinishReason, Outcome
+from fanout.core.comparison import Comparison, CompletionChoice
+from fanout.core.schema import Choice, Completion, Failure, FinishReason, Outcome
 from fanout.core.usage import UsageTotals
 
 

@@ -6,7 +6,7 @@ Bodies that take some of them are made of `Sampling` by `core.sampling_fields`, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -109,6 +109,27 @@ class Sampling:
     def as_dict(self) -> JsonObject:
         """Return the parameters that the caller set, by name."""
         return {name: value for name in SAMPLING_NAMES if (value := getattr(self, name)) is not None}
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The parameters of `Sampling` as keyword arguments, for editors and type checkers."""
+
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    n: int | None
+    best_of: int | None
+    seed: int | None
+    stop: str | Sequence[str] | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    repetition_penalty: float | None
+    logit_bias: Mapping[str, float] | None
+    logprobs: int | None
+    echo: bool | None
+    suffix: str | None
+    user: str | None
 
 
 SAMPLING_NAMES = tuple(item.name for item in fields(Sampling))

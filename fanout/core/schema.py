@@ -1,4 +1,4 @@
-"""The data types of a request's path: its calls, their outcomes, and the comparison of the answers.
+"""The data types of a request's path: its calls and their outcomes.
 
 Durations are seconds (`_s`), counts are tokens, money is US dollars. `None` is "not reported"; 0 is "reported as zero".
 """
@@ -14,7 +14,7 @@ from pydantic import ConfigDict, SecretStr
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
-from fanout.core.usage import Cost, Usage, UsageTotals
+from fanout.core.usage import Cost, Usage
 from fanout.core.value_type import value_type
 
 Kind = Literal["chat", "text", "both"]
@@ -208,6 +208,10 @@ class Failure:
     account_wide: bool = False
     """The delay applies to every model of the account, not only to this one."""
 
+    def __str__(self) -> str:
+        """Return the sentence for people."""
+        return self.message
+
 
 @value_type(frozen=True, slots=True)
 class Timing:
@@ -267,47 +271,3 @@ class Delta:
     logprobs: tuple[TokenLogprob, ...] | None = None
     extra: JsonObject | None = None
     """As in `Answer`."""
-
-
-@value_type(frozen=True, slots=True)
-class CompletionChoice:
-    """One answer of a comparison: a choice of a call, or the failure in its place."""
-
-    index: int
-    choice_index: int
-    """Number among the call's choices; above 0 only where `n` was sent upstream."""
-    outcome: Outcome
-    choice: Choice | None
-    created: int
-    """Unix seconds."""
-
-    @property
-    def label(self) -> str:
-        """The caller's name for the entry."""
-        return self.outcome.call.target.label
-
-    @property
-    def text(self) -> str:
-        """The answer's text, or as much of it as had arrived before the call failed."""
-        if self.choice is not None:
-            return self.choice.message.text
-        return (self.failure and self.failure.partial) or ""
-
-    @property
-    def failure(self) -> Failure | None:
-        """The failure in place of the answer."""
-        return self.outcome.result if isinstance(self.outcome.result, Failure) else None
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The answers to one request side by side, in its order."""
-
-    choices: tuple[CompletionChoice, ...]
-    totals: UsageTotals
-    created: float
-    """Unix seconds."""
-    total_s: float
-    overhead_s: float
-    """The part of `total_s` that exceeds the slowest call's."""
-    metadata: Mapping[str, str] = field(default_factory=dict)

@@ -43,9 +43,16 @@ CRASHED = Failure("internal", "Fanout could not handle this provider's answer; i
 class Dispatcher:
     """Maker of upstream calls. Open a dispatcher with `open_dispatcher` and keep it: it holds the connections and limits."""
 
-    def __init__(self, settings: Settings, session: aiohttp.ClientSession, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        session: aiohttp.ClientSession,
+        observers: Sequence[Observer] = (),
+        *,
+        is_serving: bool = False,
+    ) -> None:
         self.settings = settings
-        self.catalogue = Catalogue(settings)
+        self.catalogue = Catalogue(settings, is_serving=is_serving)
         self.cap = InFlightCap(settings.environment.max_in_flight or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self.limiters = LimiterRegistry(self.cap, max_waiting=settings.environment.max_waiting)
         self.upstreams = Upstreams(settings, session, self.limiters)
@@ -229,8 +236,19 @@ def raise_file_limit() -> None:
 
 
 @asynccontextmanager
-async def open_dispatcher(settings: Settings, observers: Sequence[Observer] = ()) -> AsyncGenerator[Dispatcher]:
-    """Open a dispatcher with its connections, which are closed at the end; `ConfigError`: an adapter cannot be loaded."""
+async def open_dispatcher(
+    settings: Settings, observers: Sequence[Observer] = (), *, is_serving: bool = False
+) -> AsyncGenerator[Dispatcher]:
+    """Open a dispatcher with its connections, which are closed at the end.
+
+    Args:
+        settings: of the operator.
+        observers: notified of every retry and outcome.
+        is_serving: the sentences of failures speak to a server's callers, who cannot set its variables.
+
+    Raises:
+        ConfigError: an adapter cannot be loaded.
+    """
     # No cookies: one caller's session at an upstream must not leak into another's call.
     async with aiohttp.ClientSession(connector=UpstreamConnector(), cookie_jar=aiohttp.DummyCookieJar()) as session:
-        yield Dispatcher(settings, session, observers)
+        yield Dispatcher(settings, session, observers, is_serving=is_serving)

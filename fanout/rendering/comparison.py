@@ -8,9 +8,10 @@ from typing import Annotated, Literal, NotRequired
 
 from typing_extensions import Doc, TypedDict
 
+from fanout.core.comparison import Comparison, CompletionChoice
 from fanout.core.json_text import JsonObject
 from fanout.core.sampling import AdjustmentJson, render_adjustments
-from fanout.core.schema import Call, Choice, Comparison, CompletionChoice, Kind, Outcome
+from fanout.core.schema import Call, Choice, Kind, Outcome
 from fanout.core.units import to_ms, to_rfc3339
 from fanout.rendering.choices import (
     ChoiceEndJson,

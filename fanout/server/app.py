@@ -91,7 +91,7 @@ async def _run_dispatcher(app: web.Application) -> AsyncIterator[None]:
     observers = [metrics.observe, app[providers.ACCOUNT_HEALTH].observe, history.collect_outcome, request_log.log_retry]
     if STORE in app:
         observers.append(app[STORE].usage.observe)
-    async with open_dispatcher(app[SETTINGS], observers) as dispatcher:
+    async with open_dispatcher(app[SETTINGS], observers, is_serving=True) as dispatcher:
         app[DISPATCHER] = dispatcher
         metrics.limiters = lambda: ((limiter.name, limiter.snapshot()) for limiter in dispatcher.limiters)
         await dispatcher.prepare()

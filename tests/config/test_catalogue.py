@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fanout.config.catalogue import Catalogue
-from fanout.config.settings import load_settings
+from fanout.config.settings import Settings, load_settings
 from tests.support.builders.settings import load_own_settings
 
 TODAY = date(2026, 6, 1)
@@ -22,7 +22,7 @@ def make_row(provider: str, upstream_id: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def catalogue(tmp_path: Path) -> Catalogue:
+def settings(tmp_path: Path) -> Settings:
     at = {"adapter": "openai", "base_url": "https://p.example/v1"}
     providers = {
         "open": {**at, "default_kind": "text"},
@@ -39,7 +39,12 @@ def catalogue(tmp_path: Path) -> Catalogue:
         "later": make_row("open", "later-1", deprecated_on="2026-06-02"),
     }
     sets = {"Both": ["Alpha", "org/beta"]}
-    return Catalogue(load_own_settings(tmp_path, {"extends": False, "providers": providers, "models": models, "sets": sets}))
+    return load_own_settings(tmp_path, {"extends": False, "providers": providers, "models": models, "sets": sets})
+
+
+@pytest.fixture
+def catalogue(settings: Settings) -> Catalogue:
+    return Catalogue(settings)
 
 
 @pytest.mark.parametrize("name", ["Alpha", "alpha", "ALPHA", "first", "FIRST", "org/alpha", "Org/Alpha", "open/alpha-1"])
@@ -92,7 +97,7 @@ def test_models_are_listed_once_in_the_order_of_the_file(catalogue: Catalogue) -
         ("frist", "unknown model `frist`; did you mean `first`?"),
         ("bothh", "unknown model `bothh`; did you mean `Both`?"),
         ("Open/alpha-1", "unknown model `Open/alpha-1`; did you mean `open/alpha-1` or `org/alpha`"),
-        ("zzzz", "unknown model `zzzz`; `GET /v1/models` and `fanout models` list what is known"),
+        ("zzzz", "unknown model `zzzz`; `fanout models` lists what is known"),
     ],
 )
 def test_the_failure_for_an_unknown_name_suggests_the_names_near_it(catalogue: Catalogue, name: str, hint: str) -> None:
@@ -124,7 +129,21 @@ def test_a_model_lacks_the_variables_that_its_provider_lacks(catalogue: Catalogu
     assert catalogue.find_provider(gamma).name == "unset"
 
 
-def test_the_failure_for_a_missing_configuration_names_the_variables_and_the_header_to_set(catalogue: Catalogue) -> None:
+def test_the_failure_for_a_missing_configuration_names_the_variables_and_the_command_that_sets_them(
+    catalogue: Catalogue,
+) -> None:
+    beta, gamma = catalogue.find("org/beta"), catalogue.find("gamma")
+    assert beta is not None
+    assert gamma is not None
+    failure = catalogue.refuse_unconfigured(beta)
+    assert failure.message == "`org/beta` needs `A_KEY` or `B_KEY`; `fanout keys set keyed` sets it"
+    failure = catalogue.refuse_unconfigured(gamma)
+    assert failure.message == "`gamma` needs `A_KEY` and `UNSET_URL`; `fanout init --provider unset` sets them"
+
+
+def test_callers_of_a_server_read_of_its_environment_and_of_the_header_for_their_own_key(settings: Settings) -> None:
+    catalogue = Catalogue(settings, is_serving=True)
+    assert catalogue.refuse_unknown("zzzz").message.endswith("`GET /v1/models` lists what is known")
     beta, gamma = catalogue.find("org/beta"), catalogue.find("gamma")
     assert beta is not None
     assert gamma is not None
