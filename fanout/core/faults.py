@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fanout.core.errors import Fault
+from fanout.core.long_lists import MAX_FAULTS
 from fanout.core.suggestions import did_you_mean
 
 NAME_STEP = "[key]"
@@ -18,8 +19,10 @@ NAME_STEP = "[key]"
 
 
 def to_faults(error: ValidationError, model: type[BaseModel] = BaseModel) -> list[Fault]:
-    """Return every fault that pydantic found; the fields of `model` are suggested for an unknown one."""
-    return [_to_fault(detail, model) for detail in error.errors(include_url=False)]
+    """Return the faults that pydantic found, up to `MAX_FAULTS`; the fields of `model` are suggested for an unknown one."""
+    faults = [_to_fault(detail, model) for detail in error.errors(include_url=False)[:MAX_FAULTS]]
+    # How many more is not known: long lists are validated only until they have enough faults.
+    return [*faults, Fault("", "and more", "too_many_faults")] if error.error_count() > MAX_FAULTS else faults
 
 
 def to_json_path(location: Sequence[str | int]) -> str:

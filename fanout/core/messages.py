@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from fanout.core.json_text import JsonObject
+from fanout.core.long_lists import IN_STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,9 @@ class MessageBody(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Annotated[list[PartBody], WrapValidator(validate_content, json_schema_input_type=str | list[PartBody])] | None = (
-        None
-    )
+    content: (
+        Annotated[list[PartBody], IN_STEPS, WrapValidator(validate_content, json_schema_input_type=str | list[PartBody])] | None
+    ) = None
     """Text, or parts. Only an assistant's and a function's message may lack it."""
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from typing_extensions import Doc, TypedDict
 
 from fanout.core.json_text import JsonObject
+from fanout.core.long_lists import IN_STEPS
 
 INT64 = 2**63
 """Bound of the integers that every server can parse."""
@@ -53,7 +54,7 @@ def _up_to_stops(most: int) -> GetPydanticSchema:
 
 Bias = Annotated[float, Field(ge=-100, le=100), AfterValidator(lambda bias: int(bias) if bias.is_integer() else bias)]
 """Whole numbers stay integers, because some servers refuse `50.0`."""
-_BiasDict = Annotated[dict[str, Bias], at_most(2048, "tokens")]
+_BiasDict = Annotated[dict[str, Bias], IN_STEPS, at_most(2048, "tokens")]
 Biases = Annotated[Mapping[str, float], GetPydanticSchema(lambda _, handler: handler(_BiasDict))]
 
 

@@ -12,16 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from fanout.core.errors import Fault
 from fanout.core.faults import to_faults
 from fanout.core.json_text import JsonObject
+from fanout.core.long_lists import MAX_FIELDS, BoundedObject
 from fanout.core.sampling import SAMPLING_NAMES, Range, annotate
 from fanout.core.suggestions import did_you_mean
 
 
-class SamplingFields(BaseModel):
+class SamplingFields(BoundedObject):
     """A body with some of the sampling parameters, which it names in its class line.
 
     Class arguments:
@@ -74,6 +75,9 @@ class AllSampling(SamplingFields, takes=SAMPLING_NAMES):
 
 def validate_sampling(given: Mapping[str, object], place: str, faults: list[Fault], *, strict: bool = False) -> JsonObject:
     """Return sampling parameters as `Sampling` holds them; none where one is wrong: `faults` takes why, at `place`."""
+    if len(given) > MAX_FIELDS:
+        faults.append(Fault(place.rstrip("."), f"{len(given)} parameters are not allowed: at most {MAX_FIELDS}"))
+        return {}
     for name in given:
         if name not in SAMPLING_NAMES:
             hint = did_you_mean(name, SAMPLING_NAMES) or f"; known: {', '.join(SAMPLING_NAMES)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice
+from typing import Annotated
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
@@ -12,6 +13,8 @@ from pydantic_core import from_json, to_json
 from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults
 from fanout.core.json_text import JsonObject
+from fanout.core.json_values import MAX_VALUES, has_too_many_values
+from fanout.core.long_lists import IN_STEPS
 from fanout.core.messages import MessageBody
 from fanout.core.sampling import SAMPLING_NAMES
 from fanout.core.sampling_fields import validate_sampling
@@ -47,7 +50,7 @@ NEVER_SENT = ("reference", "custom_id")
 TEXT_OR_JSON = ("stop", "reference")
 """Fields that may be plain text in a cell as well as JSON."""
 SYSTEM_ROLES = frozenset({"system", "developer"})
-MESSAGES = TypeAdapter(list[MessageBody])
+MESSAGES = TypeAdapter(Annotated[list[MessageBody], IN_STEPS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,9 @@ class _RowParser:
         """Return what a cell holds as JSON, where it can be nothing else or is plainly meant so."""
         if not isinstance(value, str) or (name in TEXT_OR_JSON and not value.lstrip().startswith(("[", "{"))):
             return value
+        if has_too_many_values(value):
+            self._add_fault(name, f"holds more than {MAX_VALUES:,} values as JSON")
+            return None
         try:
             return from_json(value, allow_inf_nan=False)
         except ValueError as error:

@@ -15,13 +15,13 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
-    model_validator,
 )
-from pydantic_core import InitErrorDetails, from_json, to_json
+from pydantic_core import from_json, to_json
 
 from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults
 from fanout.core.json_text import JsonObject
+from fanout.core.long_lists import IN_STEPS, BoundedObject
 from fanout.core.sampling import SAMPLING_NAMES, at_most
 from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Call
@@ -29,10 +29,6 @@ from fanout.dispatch.plan import Entry
 
 MAX_ENTRIES = 64
 """Limit of entries in `model`."""
-MAX_FIELDS = 64
-"""Limit of fields in one object. A thousand wrong fields would block the event loop for a second."""
-MAX_FAULTS = 100
-"""Limit of faults in one answer."""
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -57,17 +53,10 @@ def _parse_return_when(value: object) -> int | None:
     raise ValueError(f"{shown} is not allowed: `all`, `first`, or the number of entries to wait for")
 
 
-class ObjectBody(BaseModel):
+class ObjectBody(BoundedObject):
     """A body that must be a JSON object of known fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_object(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            raise ValueError("must be a JSON object")  # noqa: TRY004 - only this one is a wrong field to pydantic
-        return value
 
 
 class SamplingBody(
@@ -79,16 +68,6 @@ class SamplingBody(
     """The sampling parameters of `/v1/completion`; `null` means absent. Each sample is a call of its own, sent seed + k."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
-    expected: ClassVar = "a JSON object"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_object(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            raise ValueError(f"must be {cls.expected}")  # noqa: TRY004 - only this one is a wrong field to pydantic
-        if len(value) > MAX_FIELDS:
-            raise ValueError(f"{len(value)} fields are not allowed: at most {MAX_FIELDS}; known: {', '.join(cls.model_fields)}")
-        return value
 
     # Relations between fields are checked by field validators, in the order of the fields. A validator of the whole model
     # would be skipped by pydantic as soon as any field is wrong, and its faults would be missing from the answer.
@@ -104,7 +83,7 @@ class SamplingBody(
 class EntryBody(SamplingBody):
     """One entry of `model` written out: a model with parameters of its own."""
 
-    expected: ClassVar = "a model's name, or a JSON object with `model` and parameters of its own"
+    form: ClassVar = "a model's name, or a JSON object with `model` and parameters of its own"
 
     model: str = Field(min_length=1, max_length=256)
     label: str | None = Field(None, min_length=1, max_length=256)
@@ -124,7 +103,7 @@ def entries_schema(entry: str) -> WithJsonSchema:
 
 ToEntryList = BeforeValidator(_to_entry_list)
 EntryCount = Field(min_length=1, max_length=MAX_ENTRIES)
-Models = Annotated[list[EntryBody], ToEntryList, EntryCount, entries_schema("EntryBody")]
+Models = Annotated[list[EntryBody], IN_STEPS, ToEntryList, EntryCount, entries_schema("EntryBody")]
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
     Field(max_length=16),
@@ -137,26 +116,28 @@ ReturnWhen = Annotated[
 ]
 
 
-def validate_body(raw: bytes, model: type[Body], context: Mapping[str, Any] | None = None) -> Body:
+def validate_body(raw: bytes | bytearray, model: type[Body], context: Mapping[str, Any] | None = None) -> Body:
     """Validate a JSON body.
 
     Raises:
         RequestError: names every wrong field.
     """
-    # JSON has neither, and pydantic takes both where any value may stand. Nearly no body holds the words.
-    if b"NaN" in raw or b"Infinity" in raw:
-        try:
-            from_json(raw, allow_inf_nan=False)
-        except ValueError as error:
-            raise RequestError([Fault("", f"the body is not valid JSON: {error}", "invalid_json")]) from None
     try:
         return model.model_validate_json(raw, context=context)
     except ValidationError as error:
         # `from None`: pydantic's error quotes the input, and no prompt or key may reach a log.
-        raise RequestError(list(_restore_paths(_limit_faults(error, model), raw))) from None
+        raise RequestError(list(_restore_paths(to_faults(error, model), raw))) from None
 
 
-def replace_fields(raw: bytes, fields: Mapping[str, str]) -> bytes:
+def refuse_constants(raw: bytes | bytearray) -> None:
+    """Raise `RequestError` for a body with `NaN` or `Infinity`: JSON has neither, and pydantic takes both for any value."""
+    try:
+        from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise RequestError([Fault("", f"the body is not valid JSON: {error}", "invalid_json")]) from None
+
+
+def replace_fields(raw: bytes | bytearray, fields: Mapping[str, str]) -> bytes | bytearray:
     """Return a body with these fields; one that is no JSON object comes back as it is, for `validate_body` to refuse."""
     try:
         body = from_json(raw)
@@ -193,21 +174,7 @@ def check_limits(timeout_s: float | None, return_when: int | None, calls: Sequen
         raise RequestError(faults)
 
 
-def _limit_faults(error: ValidationError, model: type[BaseModel]) -> Sequence[Fault]:
-    """Return at most `MAX_FAULTS` faults of a body, and the number of further faults."""
-    more = error.error_count() - MAX_FAULTS
-    if more <= 0:
-        return to_faults(error, model)
-    # Cut before the conversion, which looks up fields and similar names for each fault.
-    details = [
-        InitErrorDetails(type=detail["type"], loc=detail["loc"], input=detail["input"], ctx=detail.get("ctx", {}))
-        for detail in error.errors(include_url=False)[:MAX_FAULTS]
-    ]
-    first = ValidationError.from_exception_data(error.title, details, "json")
-    return [*to_faults(first, model), Fault("", f"and {more} more", "too_many_faults")]
-
-
-def _restore_paths(faults: Sequence[Fault], raw: bytes) -> Iterator[Fault]:
+def _restore_paths(faults: Sequence[Fault], raw: bytes | bytearray) -> Iterator[Fault]:
     """Write paths as the caller wrote `model`: `model` for a single name, `model[1]` for a name in a list.
 
     Validation saw a list of objects instead, so the path of a fault in a plain name is `model[1].model`.

@@ -21,8 +21,9 @@ from pydantic import (
 )
 
 from fanout.core.json_text import JsonObject
+from fanout.core.long_lists import IN_STEPS
 from fanout.core.messages import Content, ImagePart, Message, TextPart, validate_content
-from fanout.core.sampling import INT64, Sampling
+from fanout.core.sampling import INT64, Sampling, at_most
 from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Credential
 from fanout.dispatch.plan import Entry, Request
@@ -45,7 +46,7 @@ class ModelParameters(
 ):
     """Sampling parameters. Both spellings of `topP` and `topK` are accepted. The temperature's default is 0.2."""
 
-    stop_sequences: list[str] | None = Field(None, max_length=4)
+    stop_sequences: Annotated[list[str], at_most(4, "sequences")] | None = Field(None, max_length=4)
     """Up to four sequences to stop before; none of them is in the answer."""
     reasoning_effort: Literal["low", "medium", "high"] | None = None
     """How long a reasoning model thinks."""
@@ -113,7 +114,10 @@ def _to_image_list(value: Any) -> Any:
     return [{"image_url": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
 
 
-Images = Annotated[list[ImageBody] | None, BeforeValidator(_to_image_list, json_schema_input_type=list[ImageBody | str] | None)]
+Images = Annotated[
+    Annotated[list[ImageBody], IN_STEPS] | None,
+    BeforeValidator(_to_image_list, json_schema_input_type=list[ImageBody | str] | None),
+]
 
 
 class ScaleCompletionBody(ScaleBody):
@@ -178,7 +182,7 @@ class ScalePart(ScaleModel):
 class ScaleMessage(ScaleModel):
     role: Literal["user", "assistant", "system"] = "user"
     """Role of the message's author."""
-    content: Annotated[list[ScalePart], WrapValidator(validate_content, json_schema_input_type=str | list[ScalePart])]
+    content: Annotated[list[ScalePart], IN_STEPS, WrapValidator(validate_content, json_schema_input_type=str | list[ScalePart])]
     """The message: a text, or a list of texts and images."""
 
     def to_message(self) -> Message:
@@ -205,7 +209,7 @@ class MemoryStrategy(ScaleModel):
 class ScaleChatBody(ScaleBody):
     """A request for the next message of a conversation."""
 
-    messages: list[ScaleMessage] = Field(min_length=1)
+    messages: Annotated[list[ScaleMessage], IN_STEPS] = Field(min_length=1)
     """The conversation so far."""
     instructions: str | None = None
     """A system message before the others."""

@@ -5,26 +5,36 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import Awaitable, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import ParamSpec, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
 
-from fanout.requests.bodies import replace_fields, validate_body
+from fanout.core.errors import Fault, RequestError
+from fanout.core.json_values import MAX_VALUES, STEP_BYTES, ValueCounter
+from fanout.core.threads import run_in_thread
+from fanout.requests.bodies import refuse_constants, replace_fields, validate_body
 from fanout.server.connections import WAIT_LIMITS
 from fanout.server.lifecycle import DISPATCHER
 
 Body = TypeVar("Body", bound=BaseModel)
+Made = TypeVar("Made")
+Parameters = ParamSpec("Parameters")
 Received = TypeVar("Received")
-RAW_BODY = web.RequestKey("raw_body", bytes)
+RawBody = bytes | bytearray
+RAW_BODY = web.RequestKey[RawBody]("raw_body", bytes)
 """The body, unpacked, once it has been read."""
+VALUES = web.RequestKey("values", ValueCounter)
+"""The values of that body."""
 PLAIN_ENCODINGS = ("", "identity")
 ENCODINGS = ("gzip", "x-gzip", "deflate")
 UNPACK_STEP_BYTES = 64 * 1024
 """Unpacked at once, in some 0.2 ms."""
 MAX_TURN_S = 0.0005
-"""Time of unpacking after which other requests get a turn."""
+"""Time of unpacking and counting after which other requests get a turn."""
+MAX_INLINE_BYTES, MAX_INLINE_VALUES = 64 * 1024, 200
+"""Above either a body is worked on in a thread: so much takes half a millisecond, even if everything in it is wrong."""
 MIN_BYTES_PER_S = 4096
 """Slowest pace of a body, once its `WaitLimits.body_s` are used up."""
 
@@ -48,6 +58,12 @@ async def read_body(request: web.Request, model: type[Body], fields: Mapping[str
         # This also stops foreign web pages, whose forms can send JSON but not with this type.
         raise web.HTTPUnsupportedMediaType(text=f"send `Content-Type: application/json`, not {request.content_type!a:.100}")
     raw = await read_raw_body(request)
+    return await work_on_body(request, _validate, request, raw, model, fields)
+
+
+def _validate(request: web.Request, raw: RawBody, model: type[Body], fields: Mapping[str, str] | None) -> Body:
+    if request[VALUES].has_constants:
+        refuse_constants(raw)
     if fields:
         raw = replace_fields(raw, fields)
     dispatcher = request.app[DISPATCHER]
@@ -55,11 +71,20 @@ async def read_body(request: web.Request, model: type[Body], fields: Mapping[str
     return validate_body(raw, model, context)
 
 
-async def read_raw_body(request: web.Request) -> bytes:
+async def work_on_body(
+    request: web.Request, work: Callable[Parameters, Made], /, *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Made:
+    """Return what a function makes of the body of a request, in a thread if the body is large."""
+    if len(request[RAW_BODY]) > MAX_INLINE_BYTES or request[VALUES].values > MAX_INLINE_VALUES:
+        return await run_in_thread("bodies", work, *args, **kwargs)
+    return work(*args, **kwargs)
+
+
+async def read_raw_body(request: web.Request) -> RawBody:
     """Read the body, once, and keep it on the request for the history; for what it raises see `read_body`."""
     if RAW_BODY not in request:
         try:
-            request[RAW_BODY] = await _receive(request)
+            await _receive(request)
         except (web.RequestPayloadError, zlib.error):
             # Uncaught, it would be logged as a bug of ours and answered with 500, though the caller sent the bad bytes.
             raise web.HTTPBadRequest(text="the body cannot be unpacked: it is not what its headers say") from None
@@ -78,16 +103,20 @@ def check_encoding(request: web.Request, *, allowed: tuple[str, ...] = ENCODINGS
     return encoding
 
 
-async def _receive(request: web.Request) -> bytes:
+async def _receive(request: web.Request) -> None:
     max_bytes = request.app[DISPATCHER].settings.environment.max_body_bytes
     encoding = check_encoding(request)
     unpacker = Unpacker(encoding) if encoding else None
-    pace, body, began = BodyPace(request), bytearray(), time.perf_counter()
+    pace, body, counter, began = BodyPace(request), bytearray(), ValueCounter(), time.perf_counter()
     if (request.content_length or 0) > max_bytes:
         raise web.HTTPRequestEntityTooLarge(max_bytes, request.content_length or 0)
     while chunk := await pace.wait(request.content.readany()):
-        for piece in unpacker.unpack(chunk) if unpacker else (chunk,):
+        for piece in _cut(unpacker.unpack(chunk) if unpacker else (chunk,)):
             body += piece
+            counter.feed(piece)
+            if counter.has_too_many:
+                sentence = f"holds more than {MAX_VALUES:,} values (texts, numbers, objects, lists); rows may come as a file"
+                raise RequestError([Fault("", f"the body {sentence}", "too_many_values")])
             # Checked at each step: a few bytes can unpack to any number of them.
             if len(body) > max_bytes:
                 raise web.HTTPRequestEntityTooLarge(max_bytes, len(body))
@@ -97,7 +126,14 @@ async def _receive(request: web.Request) -> bytes:
         began = time.perf_counter()
     if unpacker:
         unpacker.finish()
-    return bytes(body)
+    # A large one is not copied again, which would take milliseconds.
+    request[RAW_BODY], request[VALUES] = bytes(body) if len(body) <= MAX_INLINE_BYTES else body, counter
+
+
+def _cut(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        for start in range(0, len(piece), STEP_BYTES):
+            yield piece[start : start + STEP_BYTES]
 
 
 class BodyPace:

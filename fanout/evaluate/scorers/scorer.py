@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from pydantic_core import to_json
+
+from fanout.core.long_lists import BoundedObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def to_text(value: object) -> str:
     return value if isinstance(value, str) else to_json(value).decode()
 
 
-class Scorer(BaseModel):
+class Scorer(BoundedObject):
     """Base of all scorers; frozen, so that a job's declaration cannot change under it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, NoReturn
 
 from fanout.core.json_text import JsonObject
+from fanout.core.json_values import MAX_VALUES, has_too_many_values
 from fanout.jobs.input_formats.rows import (
     MAX_ROW_BYTES,
     BadRow,
@@ -57,6 +58,8 @@ def _read_lines(stream: BinaryIO, parse: Callable[[str], JsonObject]) -> Iterato
 
 
 def _parse_object(text: str) -> JsonObject:
+    if has_too_many_values(text):
+        raise UnreadableLineError(f"holds more than {MAX_VALUES:,} values")
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults
 from fanout.core.json_text import JsonObject
+from fanout.core.long_lists import BoundedObject
 from fanout.dispatch.plan import Request
 from fanout.jobs.job import JobSpec
 from fanout.requests.bodies import validate_body
@@ -32,7 +33,7 @@ FORBIDDEN_FIELDS = {
 }
 
 
-class BatchLine(BaseModel):
+class BatchLine(BoundedObject):
     """A line of a batch's input."""
 
     model_config = ConfigDict(extra="forbid", strict=True)

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from fanout.core.errors import Fault
 from fanout.core.json_text import JsonObject
@@ -17,7 +17,7 @@ from fanout.core.sampling import SAMPLING_NAMES, Sampling
 from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Credential
 from fanout.dispatch.plan import Entry, Request
-from fanout.requests.bodies import MAX_FIELDS, ReturnWhen
+from fanout.requests.bodies import ReturnWhen
 
 Parameters = Mapping[str, Any]
 """Parameters that one object of a request sets itself, by the names of `schema.Sampling`; an explicit null is `None`."""
@@ -34,13 +34,6 @@ class OpenAiSampling(SamplingFields, takes=SHARED_PARAMETERS, ranges={"user": (N
     """
 
     model_config = ConfigDict(extra="allow", strict=True, use_attribute_docstrings=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_field_count(cls, value: Any) -> Any:
-        if isinstance(value, dict) and len(value) > MAX_FIELDS:
-            raise ValueError(f"{len(value)} fields are not allowed: at most {MAX_FIELDS}")
-        return value
 
     def own_parameters(self) -> JsonObject:
         """Return the parameters that this object sets: see `Parameters`."""

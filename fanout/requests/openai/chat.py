@@ -9,6 +9,7 @@ from pydantic import Field
 
 from fanout.core.errors import Fault
 from fanout.core.json_text import JsonObject
+from fanout.core.long_lists import IN_STEPS
 from fanout.core.messages import MessageBody
 from fanout.requests.bodies import EntryCount, ToEntryList, entries_schema
 from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Parameters
@@ -47,9 +48,9 @@ class ChatEntry(OpenAiEntry, ChatSampling):
 class ChatBody(OpenAiBody, ChatSampling):
     """A request for chat completions."""
 
-    model: Annotated[list[ChatEntry], ToEntryList, EntryCount, entries_schema("ChatEntry")]
+    model: Annotated[list[ChatEntry], IN_STEPS, ToEntryList, EntryCount, entries_schema("ChatEntry")]
     """A model, an object with a model and parameters of its own, or a list of either."""
-    messages: list[MessageBody] = Field(min_length=1)
+    messages: Annotated[list[MessageBody], Field(min_length=1), IN_STEPS]
     """The conversation so far."""
 
     @property

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from fanout.core.errors import Fault
+from fanout.core.long_lists import IN_STEPS
 from fanout.core.sampling import INT64
 from fanout.requests.bodies import EntryCount, ToEntryList, entries_schema
 from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Parameters
@@ -23,9 +24,11 @@ def _check_prompt(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         ) from None
 
 
-Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=INT64)]], Field(min_length=1)]
-Texts = Annotated[list[str], Field(min_length=1)]
-Prompt = Annotated[str | Texts | Tokens | Annotated[list[Tokens], Field(min_length=1)] | None, WrapValidator(_check_prompt)]
+# Of the faults of a prompt one is enough, and its one sentence names none.
+Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=INT64)]], Field(min_length=1, fail_fast=True)]
+Texts = Annotated[list[str], Field(min_length=1, fail_fast=True)]
+TokenLists = Annotated[list[Tokens], Field(min_length=1, fail_fast=True)]
+Prompt = Annotated[str | Texts | Tokens | TokenLists | None, WrapValidator(_check_prompt)]
 
 
 class TextSampling(OpenAiSampling, takes=("best_of", "echo", "logprobs", "suffix"), ranges={"logprobs": (0, 5)}):
@@ -39,7 +42,7 @@ class TextEntry(OpenAiEntry, TextSampling):
 class CompletionsBody(OpenAiBody, TextSampling):
     """A request for text completions."""
 
-    model: Annotated[list[TextEntry], ToEntryList, EntryCount, entries_schema("TextEntry")]
+    model: Annotated[list[TextEntry], IN_STEPS, ToEntryList, EntryCount, entries_schema("TextEntry")]
     """A model, an object with a model and parameters of its own, or a list of either."""
     prompt: Prompt
     """Text, texts, token ids or lists of them; `null` is the empty text."""

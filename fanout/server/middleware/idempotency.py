@@ -238,7 +238,7 @@ def _scope(request: web.Request, key: str) -> bytes:
     return _digest("\n".join((request.rel_url.raw_path_qs, account or "", *shown, key)).encode(errors="surrogateescape"))
 
 
-def _digest(data: bytes) -> bytes:
+def _digest(data: bytes | bytearray) -> bytes:
     return hashlib.sha256(data).digest()
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Annotated, Literal
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from fanout.core.errors import Fault, RequestError
 from fanout.jobs.job import ENDED_STATES, Progress
@@ -35,10 +35,8 @@ def _check_window(text: str) -> str:
     return text
 
 
-class ExpiresAfter(BaseModel):
+class ExpiresAfter(ObjectBody):
     """Lifetime of the result files."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     anchor: Literal["created_at"]
     """Start of `seconds`: the file's creation."""

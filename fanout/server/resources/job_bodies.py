@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from fanout.core.errors import Fault
 from fanout.core.json_text import JsonObject
+from fanout.core.long_lists import IN_STEPS
 from fanout.core.sampling import at_most
 from fanout.core.sampling_fields import AllSampling
 from fanout.core.schema import FailureKind
@@ -18,7 +19,6 @@ from fanout.evaluate.scoring.declarations import MAX_SCORERS
 from fanout.jobs.job import FailurePolicy, JobSpec
 from fanout.requests.bodies import EntryCount, Metadata, ObjectBody, ToEntryList, entries_schema
 
-MAX_ITEMS = 100_000
 MAX_REPEATS = 128
 MAX_DEADLINE_S = 10**8
 """Three years."""
@@ -100,7 +100,7 @@ class ResumeBody(JobChanges):
 class RetryBody(JobChanges):
     """New limits, and the failures to retry."""
 
-    kinds: Annotated[list[FailureKind], Field(max_length=32)] | None = None
+    kinds: Annotated[list[FailureKind], Field(max_length=32), at_most(32, "kinds")] | None = None
     """Only failures of these kinds: `rate_limit`, `timeout`, …; absent: all."""
 
 
@@ -114,14 +114,14 @@ class ScoresBody(ObjectBody):
 class JobBody(JobChanges):
     """A batch comparison: every row is sent to every model."""
 
-    items: Annotated[list[JsonObject], Field(min_length=1, max_length=MAX_ITEMS), at_most(MAX_ITEMS, "rows")] | None = None
+    items: Annotated[list[JsonObject], Field(min_length=1), IN_STEPS] | None = None
     """The rows: each has `prompt` or `messages`, or values for the template's variables; and optionally `system`,
     `reference`, `custom_id`, sampling parameters of its own, and columns of yours."""
     input_file_id: str | None = Field(None, min_length=1, max_length=256)
     """Instead of `items`: an uploaded file of rows, JSONL, CSV, TSV or Parquet by its name."""
     fork_of: str | None = Field(None, min_length=1, max_length=256)
     """Instead of all fields but the limits: a job whose rows and models are used again."""
-    models: Annotated[list[JobEntry], ToEntryList, EntryCount, entries_schema("JobEntry")] | None = None
+    models: Annotated[list[JobEntry], IN_STEPS, ToEntryList, EntryCount, entries_schema("JobEntry")] | None = None
     """A model, a set, an object with a model and parameters of its own, or a list of these."""
     repeats: int = Field(1, ge=1, le=MAX_REPEATS)
     """Samples of each row and model."""

@@ -92,7 +92,7 @@ class ComparisonRecord:
     """The HTTP status; 499 if the client left."""
     total_s: float
     metadata: Mapping[str, str]
-    body: bytes
+    body: bytes | bytearray
     outcomes: Sequence[Outcome]
 
     @property

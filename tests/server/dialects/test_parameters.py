@@ -247,5 +247,5 @@ async def test_a_body_of_countless_faults_does_not_stop_the_server(client: Clien
         messages.append(reply.error["message"])
     watching.cancel()
     assert slowest < 1.0
-    for message, expected in zip(messages, ("300001 entries", "60002 fields", "60000 tokens", "and 3740 more"), strict=True):
+    for message, expected in zip(messages, ("300001 entries", "60002 fields", "60000 tokens", "and more"), strict=True):
         assert expected in message

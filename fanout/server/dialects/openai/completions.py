@@ -23,7 +23,7 @@ from fanout.server import event_stream
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
 from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers
-from fanout.server.request_body import read_body
+from fanout.server.request_body import read_body, work_on_body
 from fanout.server.responses import error_response, json_response
 
 LISTS = (
@@ -53,12 +53,9 @@ async def _respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> 
     # Alone and first, because clients look for this message.
     if body.stream_options is not None and not body.stream:
         return error_response(request, render_error(400, NO_STREAM, param="stream_options"))
-    if faults := list(dict.fromkeys(body.find_faults())):
-        raise RequestError(faults)
     dispatcher = request.app[DISPATCHER]
     environment = dispatcher.settings.environment
-    credentials, account_id = auth.find_caller_credentials(request), auth.choose_account(request)
-    calls = dispatcher.plan(body.to_request(credentials=credentials, account_id=account_id))
+    calls = await work_on_body(request, _plan, request, body)
     check_limits(body.timeout_s, body.return_when, calls, environment.max_timeout_s)
     deadline_s = body.timeout_s or environment.timeout_s
     head: OpenAiHeadJson = {"id": str(uuid.uuid4()), "created": int(now), "model": _join_labels(calls)}
@@ -72,6 +69,13 @@ async def _respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> 
     if all(isinstance(outcome.result, Failure) for outcome in outcomes):
         return error_response(request, render_all_failed(outcomes))
     return json_response(dialect.render_answer(outcomes, head, time.monotonic() - began))
+
+
+def _plan(request: web.Request, body: OpenAiBody) -> Sequence[Call]:
+    if faults := list(dict.fromkeys(body.find_faults())):
+        raise RequestError(faults)
+    credentials, account_id = auth.find_caller_credentials(request), auth.choose_account(request)
+    return request.app[DISPATCHER].plan(body.to_request(credentials=credentials, account_id=account_id))
 
 
 def _join_labels(calls: Sequence[Call]) -> str:

@@ -36,7 +36,7 @@ from fanout.server import event_stream
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
 from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers, list_error_answers
-from fanout.server.request_body import read_body
+from fanout.server.request_body import read_body, work_on_body
 from fanout.server.responses import error_response, json_response
 
 DEADLINE_S = 55.0
@@ -55,10 +55,7 @@ async def create_chat_completion(request: web.Request) -> web.StreamResponse:
 
 async def _respond(request: web.Request, body: ScaleBody, shape: Shape) -> web.StreamResponse:
     dispatcher = request.app[DISPATCHER]
-    model = _resolve_name(body.model, dispatcher.catalogue, dispatcher.settings.default_provider.get("scale"))
-    credentials, account_id = auth.find_caller_credentials(request), auth.choose_account(request, body.account_id or None)
-    calls = dispatcher.plan(body.to_request(model, credentials=credentials, account_id=account_id))
-    _check_calls(calls)
+    calls = await work_on_body(request, _plan, request, body)
     history.begin_comparison(request, str(uuid.uuid4()), time.time(), stream=body.stream)
     if body.stream:
         return await event_stream.respond(request, ScaleEncoder(shape), calls, DEADLINE_S, None)
@@ -66,6 +63,15 @@ async def _respond(request: web.Request, body: ScaleBody, shape: Shape) -> web.S
     if isinstance(outcome.result, Failure):
         return error_response(request, render_all_failed(outcomes))
     return json_response(render_scale_answer(shape, outcome.call, outcome.result))
+
+
+def _plan(request: web.Request, body: ScaleBody) -> Sequence[Call]:
+    dispatcher = request.app[DISPATCHER]
+    model = _resolve_name(body.model, dispatcher.catalogue, dispatcher.settings.default_provider.get("scale"))
+    credentials, account_id = auth.find_caller_credentials(request), auth.choose_account(request, body.account_id or None)
+    calls = dispatcher.plan(body.to_request(model, credentials=credentials, account_id=account_id))
+    _check_calls(calls)
+    return calls
 
 
 def _resolve_name(name: str, catalogue: Catalogue, default_provider: str | None) -> str:

@@ -29,7 +29,7 @@ from fanout.server.event_stream import respond
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
 from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers
-from fanout.server.request_body import read_body
+from fanout.server.request_body import read_body, work_on_body
 from fanout.server.responses import error_response, json_response
 
 
@@ -38,7 +38,8 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     created, began = time.time(), time.monotonic()
     dispatcher = request.app[DISPATCHER]
     body = await read_body(request, CompletionBody)
-    calls = dispatcher.plan(body.to_request(auth.find_caller_credentials(request), auth.choose_account(request)))
+    credentials, account_id = auth.find_caller_credentials(request), auth.choose_account(request)
+    calls = await work_on_body(request, lambda: dispatcher.plan(body.to_request(credentials, account_id)))
     head = render_head(created)
     if body.dry_run:
         return json_response(render_dry_run(calls, head))
