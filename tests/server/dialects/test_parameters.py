@@ -225,7 +225,7 @@ async def test_a_body_of_countless_faults_does_not_stop_the_server(client: Clien
     """Before there were bounds one of 4 MB held every other request up for 7 s."""
     many = b",".join(b'"k%d":1' % number for number in range(60_000))
     bodies = [
-        b'{"prompt":"hi","model":[' + b"1," * 300_000 + b"1]}",
+        b'{"prompt":"hi","model":[' + b"1," * 90_000 + b"1]}",
         b'{"prompt":"hi","model":"up/ok",' + many + b"}",
         b'{"prompt":"hi","model":"up/ok","logit_bias":{' + many.replace(b":1", b':"x"') + b"}}",
         json.dumps({"prompt": "hi", "model": [{"model": "up/ok", **{f"k{n}": 1 for n in range(60)}}] * 64}).encode(),
@@ -247,5 +247,5 @@ async def test_a_body_of_countless_faults_does_not_stop_the_server(client: Clien
         messages.append(reply.error["message"])
     watching.cancel()
     assert slowest < 1.0
-    for message, expected in zip(messages, ("300001 entries", "60002 fields", "60000 tokens", "and more"), strict=True):
+    for message, expected in zip(messages, ("90001 entries", "60002 fields", "60000 tokens", "and more"), strict=True):
         assert expected in message
