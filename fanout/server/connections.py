@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from aiohttp import http_exceptions, web
+from aiohttp import HttpVersion11, http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
 from fanout.core.json_text import encode_json
@@ -35,7 +35,11 @@ MALFORMED: tuple[tuple[type[Exception], int, str, str], ...] = (
 """Exceptions of the parser, and the status, code and message of the answer; the first row that matches is taken."""
 
 
-PROBES = (b"GET /livez ", b"HEAD /livez ", b"GET /readyz ", b"HEAD /readyz ", b"GET /health ", b"HEAD /health ")
+PROBES = (b"GET /livez", b"HEAD /livez", b"GET /readyz", b"HEAD /readyz", b"GET /health", b"HEAD /health")
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""Says nothing, and may be sent at any time before an answer: https://www.rfc-editor.org/rfc/rfc9110#section-15.2"""
+HALF_CLOSED_S = (0.01, 0.1, 5.0)
+"""Delays after which a client that sends no more is probed: the first, the second, and all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def count_connections(configured: int | None) -> int:
 class Connection(RequestHandler):
     """A connection that is closed if its client neither sends nor reads."""
 
-    __slots__ = ("_head_timer", "_limits", "_reader_timer")
+    __slots__ = ("_half_closed_timer", "_head_timer", "_limits", "_reader_timer")
 
     def __init__(self, server: BoundedServer, limits: WaitLimits) -> None:
         # The two last: a body that nobody wants is neither waited for nor unpacked.
@@ -81,6 +85,12 @@ class Connection(RequestHandler):
         self._limits = limits
         self._head_timer: asyncio.TimerHandle | None = None
         self._reader_timer: asyncio.TimerHandle | None = None
+        self._half_closed_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether aiohttp waits for a request, all others being answered."""
+        return self._waiter is not None and not self._waiter.done()
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come; begin to wait for the rest of a head that is incomplete."""
@@ -89,12 +99,39 @@ class Connection(RequestHandler):
             data = data.replace(b"\r\n", b"\r\nHost: localhost\r\n", 1)
         super().data_received(data)
         # aiohttp waits for a request, and what has come is none yet.
-        is_incomplete = bool(data) and self._waiter is not None and not self._waiter.done()
+        is_incomplete = bool(data) and self._is_waiting
         if is_incomplete and self._head_timer is None:
             self._head_timer = self._loop.call_later(self._limits.head_s, self._abort)
         elif not is_incomplete and self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio takes both
+        """Keep the connection of a client that sends no more while a request of it is being answered."""
+        request = self._current_request
+        # Amid an answer it is nearly always a client that has left, and nothing can be written there to find that out.
+        if self._is_waiting or not self._request_count or (request is not None and request.writer.output_size > 0):
+            return False
+        self._half_closed_timer = self._loop.call_later(HALF_CLOSED_S[0], self._serve_half_closed, 1)
+        return True
+
+    def _serve_half_closed(self, number: int) -> None:
+        """Close after the last answer, or at once if the client has left, which only writing to it can tell."""
+        request, transport = self._current_request, self.transport
+        if transport is None:
+            return
+        # HTTP/1.0 has no answer that could be written as a probe; most of its clients are proxies, whose callers have left.
+        is_hopeless = request is not None and (request.version < HttpVersion11 or not request.content.is_eof())
+        if self._is_waiting or is_hopeless:
+            transport.close()
+            return
+        if not self._messages:
+            self._close = True
+        if request is None or request.writer.output_size == 0:
+            # To a client that has left, the second one fails: then the request is cancelled, with all its calls.
+            transport.write(CONTINUE)
+        delay_s = HALF_CLOSED_S[min(number, len(HALF_CLOSED_S) - 1)]
+        self._half_closed_timer = self._loop.call_later(delay_s, self._serve_half_closed, number + 1)
 
     def pause_writing(self) -> None:
         """Begin to wait for a client that reads slower than it is sent to."""
@@ -109,7 +146,7 @@ class Connection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
-        for timer in (self._head_timer, self._reader_timer):
+        for timer in (self._head_timer, self._reader_timer, self._half_closed_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)

@@ -324,10 +324,62 @@ async def test_no_head_has_a_body_and_its_length_is_that_of_get(config: Path) ->
             assert re.search(rb"\r\nContent-Type: " + got.headers["Content-Type"].encode(), head), path
 
 
+class TestHalfClosedConnections:
+    """A client may send no more and still read: `nc -N`, and many scripts."""
+
+    async def exchange(self, server: Server, sent: bytes) -> bytes:
+        reader, writer = await connect(server)
+        writer.write(sent)
+        writer.write_eof()
+        async with asyncio.timeout(20):
+            answer = await reader.read()
+        writer.close()
+        return answer
+
+    @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+    async def test_requests_are_answered_and_the_connection_is_closed(self, stream: bool, config: Path) -> None:
+        body = json.dumps({**json.loads(GOOD), "stream": stream}).encode()
+        async with serve(config) as server:
+            answers = [
+                await self.exchange(server, encode_request(method="GET", path="/livez")),
+                await self.exchange(server, encode_request(body)),
+                await self.exchange(server, encode_request(body).replace(b"Connection: close\r\n", b"") * 3),
+            ]
+
+        assert [answer.count(b"HTTP/1.1 200 OK") for answer in answers] == [1, 1, 3]
+        assert answers[1].count(b"[DONE]") == stream
+
+    async def test_a_slow_answer_is_sent_too(self, upstream: Upstream, tmp_path: Path) -> None:
+        body = {"prompt": "hi", "model": "up/sleep-0.3"}
+        async with serve(write_providers_file(upstream.url, tmp_path, api_key_env="UP_KEY"), UP_KEY="k") as server:
+            answer = await self.exchange(server, encode_request(json.dumps(body).encode()))
+
+        assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert b"This is sleep-0.3." in answer
+
+    @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+    async def test_a_client_that_has_left_is_told_apart(self, version: bytes, upstream: Upstream, tmp_path: Path) -> None:
+        sent = encode_request(json.dumps({"prompt": "hi", "model": "up/hang"}).encode())
+        sent = sent.replace(b"HTTP/1.1", b"HTTP/" + version, 1)
+        async with serve(write_providers_file(upstream.url, tmp_path, api_key_env="UP_KEY"), UP_KEY="k") as server:
+            _, writer = await connect(server)
+            writer.write(sent)
+            await upstream.wait_for_requests(1)
+            writer.close()
+            await upstream.wait_until_idle()
+
+        assert len(upstream.abandoned) == 1
+
+    async def test_half_a_request_is_not_waited_for(self, config: Path) -> None:
+        async with serve(config) as server:
+            for sent in (b"", b"GET /livez HT", encode_request(GOOD)[:-5]):
+                assert await self.exchange(server, sent) == b""
+
+
 async def test_a_probe_without_a_host_is_answered(config: Path) -> None:
     async with serve(config) as server:
         for version in ("1.0", "1.1"):
-            for path in ("/livez", "/readyz"):
+            for path in ("/livez", "/readyz", "/health/", "/livez?verbose"):
                 answer = await Client(server).send_raw(f"GET {path} HTTP/{version}\r\nConnection: close\r\n\r\n".encode())
                 assert parse_response(answer)[0] == 200
             answer = await Client(server).send_raw(f"GET /v1/models HTTP/{version}\r\nConnection: close\r\n\r\n".encode())
