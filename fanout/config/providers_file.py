@@ -110,6 +110,9 @@ class LimitsRow(Row):
     burst: int | None = Field(None, ge=1)
     """Most starts at once, in their share of a minute; absent: a whole minute's requests may start at once."""
     tokens_per_minute: int | None = Field(None, ge=1)
+    """In any minute, unless `token_bucket` is set."""
+    token_bucket: bool = False
+    """The provider documents a bucket that refills evenly: after a pause up to twice the limit may pass within a minute."""
     concurrency: int | None = Field(None, ge=1)
     """Calls in flight at once."""
 

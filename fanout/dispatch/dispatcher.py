@@ -35,6 +35,7 @@ from fanout.limits.queue import Priority
 from fanout.limits.registry import LimiterRegistry
 from fanout.observability.logs import log
 from fanout.providers.transport.connector import UpstreamConnector
+from fanout.providers.transport.departures import WatchedRequest
 
 MAX_FILE_LIMIT = 65_536
 CRASHED = Failure("internal", "Fanout could not handle this provider's answer; its log has the details", code="internal_error")
@@ -250,5 +251,7 @@ async def open_dispatcher(
         ConfigError: an adapter cannot be loaded.
     """
     # No cookies: one caller's session at an upstream must not leak into another's call.
-    async with aiohttp.ClientSession(connector=UpstreamConnector(), cookie_jar=aiohttp.DummyCookieJar()) as session:
+    async with aiohttp.ClientSession(
+        connector=UpstreamConnector(), cookie_jar=aiohttp.DummyCookieJar(), request_class=WatchedRequest
+    ) as session:
         yield Dispatcher(settings, session, observers, is_serving=is_serving)

@@ -26,6 +26,8 @@ from fanout.providers import ClosedProvider, OnHeaders, PreparableProvider, Prov
 from fanout.providers.mapping.rate_headers import parse_rate_headers
 from fanout.providers.mapping.redact import hide_secrets, spell_secrets
 from fanout.providers.transport.configured import list_secrets
+from fanout.providers.transport.connection_errors import NEVER_SENT
+from fanout.providers.transport.departures import ON_DEPARTURE
 
 TOO_LATE = Failure("timeout", "no complete answer before the request's deadline", code="deadline_exceeded")
 
@@ -80,6 +82,8 @@ class Upstreams:
             running.started_at = time.monotonic()
             # Summed over all attempts: waiting for our own limits never counts as the model's time.
             running.queued_s += running.started_at - queued_at
+        if not limiter.counted.is_empty:
+            ON_DEPARTURE.set(partial(limiter.counted.count, permit))
         result: Result | None = None
         try:
             result = self._hide_secrets(call, await self._send(running, partial(_record_headers, limiter, permit)))
@@ -145,7 +149,7 @@ def _settle(limiter: Limiter, permit: Permit, call: Call, result: Result | None)
     if usage:
         limiter.release(permit, usage.input_tokens, usage.output_tokens)
     else:
-        limiter.release(permit)
+        limiter.release(permit, was_sent=not (isinstance(result, Failure) and result.code in NEVER_SENT))
     # Other calls would be refused as well, and many providers count a refused call against the limit.
     if isinstance(result, Failure) and result.kind == "rate_limit" and result.retry_after_s:
         model = None if result.account_wide else call.target.model

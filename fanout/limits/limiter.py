@@ -12,9 +12,10 @@ from fanout.config.providers_file import LimitsRow
 from fanout.core.errors import ProviderError
 from fanout.core.rate_limits import RateLimitStatus
 from fanout.core.schema import Failure
+from fanout.limits.counted_calls import CountedCalls
 from fanout.limits.queue import Permit, Priority, Waiter, WaitingCalls
 from fanout.limits.upstream_quota import LimitReport, QuotaTable
-from fanout.limits.windows import Hold, Pauses, TokenWindow, build_start_windows
+from fanout.limits.windows import Hold, Pauses
 
 MINUTE_S = 60.0
 INITIAL_MEAN_OUTPUT_TOKENS = 256.0
@@ -80,8 +81,8 @@ class Limiter:
         self.in_flight = 0
         self._cap = cap or InFlightCap(2**31)
         self._max_waiting = max_waiting
-        self._starts = list(build_start_windows(limits, period_s))
-        self._tokens = TokenWindow(limits.tokens_per_minute, period_s) if limits.tokens_per_minute else None
+        self.counted = CountedCalls(limits, period_s)
+        """What these limits count; each call to be counted when its request leaves."""
         self._pauses = Pauses()
         self._quotas = QuotaTable(is_group=is_group)
         self._waiting = WaitingCalls(self)
@@ -113,14 +114,19 @@ class Limiter:
             self._abandon(waiter)
             raise
 
-    def release(self, permit: Permit, input_tokens: int | None = None, output_tokens: int | None = None) -> None:
-        """Free the place and replace the reserved tokens by the real usage, where it is known."""
+    def release(
+        self, permit: Permit, input_tokens: int | None = None, output_tokens: int | None = None, *, was_sent: bool = True
+    ) -> None:
+        """Free the place and replace the estimated tokens by the real usage, where it is known.
+
+        A call that has not been counted counts from now on, unless it is certain that nothing `was_sent`.
+        """
         self.in_flight -= 1
         permit.quota.confirm(permit.started)
+        (self.counted.count if was_sent else self.counted.give_back)(permit)
         if self.counts_tokens and input_tokens is not None and output_tokens is not None:
-            # Without a reported usage the reservation is kept: counting too much is cheaper than a refusal.
-            if permit.reservation and self._tokens:
-                self._tokens.settle(permit.reservation, permit.started.tokens, input_tokens + output_tokens)
+            # Without a reported usage the estimate is kept: counting too much is cheaper than a refusal.
+            self.counted.settle(permit, input_tokens + output_tokens)
             self._mean_output_tokens += 0.05 * (output_tokens - self._mean_output_tokens)  # over about the last 20 calls
         # The cap first, because other accounts may have waited for it longer than this account.
         self._cap.release()
@@ -168,10 +174,9 @@ class Limiter:
         """Start a call."""
         self.in_flight += 1
         self._cap.used += 1
-        for window in self._starts:
-            window.take(now)
+        self.counted.reserve(tokens)
         quota = self._quotas.get(model)
-        return Permit(quota, quota.start(now, tokens), self._tokens.reserve(now, tokens) if self._tokens else None)
+        return Permit(quota, quota.start(now, tokens))
 
     def compute_start_wait_s(self, now: float) -> float:
         """Return the wait until any call could start; infinite while all places are taken."""
@@ -179,9 +184,7 @@ class Limiter:
         if self.in_flight >= self.concurrency or not self._cap.has_room(self._waiting.pump):
             return math.inf
         wait = self._pauses.compute_wait_s(now, None) if self._pauses.ends else 0.0
-        for window in self._starts:
-            wait = max(wait, window.compute_wait_s(now))
-        return wait
+        return max(wait, self.counted.compute_start_wait_s(now)) if self.counted.starts else wait
 
     def compute_hold_s(self, model: str, tokens: int, now: float) -> float:
         """Return the wait of this model's calls for reasons that do not affect other models."""
@@ -192,7 +195,7 @@ class Limiter:
 
     def compute_room_wait_s(self, tokens: int, now: float) -> float:
         """Return the wait until `tokens` fit, for reasons that affect all models."""
-        wait = self._tokens.compute_wait_s(now, tokens) if self._tokens else 0.0
+        wait = self.counted.compute_token_wait_s(now, tokens)
         if self._quotas.is_group and (quota := self._quotas.find(None)):
             wait = max(wait, quota.compute_wait_s(now, tokens))
         return wait
@@ -202,7 +205,7 @@ class Limiter:
         output = max_tokens if max_tokens is not None else round(self._mean_output_tokens)
         tokens = max(1, input_bytes // 4 + output)
         # A call above the whole limit waits for an empty window, not for ever.
-        return min(tokens, self._tokens.limit) if self._tokens else tokens
+        return min(tokens, self.limits.tokens_per_minute or tokens)
 
     def _abandon(self, waiter: Waiter) -> None:
         """Remove a waiter whose task was cancelled."""
@@ -210,7 +213,7 @@ class Limiter:
             self._waiting.remove(waiter)
             self._waiting.pump()
         else:  # granted at the same moment: without a release the place would be lost
-            self.release(waiter.granted.result())
+            self.release(waiter.granted.result(), was_sent=False)
 
     def _compute_wait_s(self, model: str, tokens: int, now: float) -> float:
         """Return the wait until this call could start if no other waited; infinite while all places are taken."""
@@ -237,10 +240,11 @@ class Limiter:
             if name in self._waiting.by_model and name != model and self.compute_hold_s(name, 1, now):
                 waiters, waiting_tokens = self._waiting.count_ahead(priority, name)
                 ahead, tokens_ahead = ahead - waiters, tokens_ahead - waiting_tokens
-        wait = self._expect_hold_s(model, tokens, priority, now)
-        if self._tokens:
-            wait = max(wait, self._tokens.compute_wait_s(now, tokens_ahead + tokens))
-        return max([wait, *(window.compute_wait_s(now, ahead + 1) for window in self._starts)])
+        return max(
+            self._expect_hold_s(model, tokens, priority, now),
+            self.counted.compute_token_wait_s(now, tokens_ahead + tokens),
+            self.counted.compute_start_wait_s(now, ahead + 1),
+        )
 
     def _expect_hold_s(self, model: str, tokens: int, priority: Priority, now: float) -> float:
         """Return the minimum wait of this call that the upstream has requested."""
@@ -252,7 +256,7 @@ class Limiter:
 
 
 def _build_refusal(limiter: Limiter, why: str, expected_s: float = 0.0, *, is_held: bool = False) -> ProviderError:
-    limits = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in limiter.limits if value is not None)
+    limits = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in limiter.limits if type(value) is int)
     held = "has requested a wait" if is_held else f"is at the limits set for it here ({limits or 'calls in flight'})"
     message = f"`{limiter.name}` {held}; {why}"
     if expected_s:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
+from fanout.limits.tokens import WindowSlice
 from fanout.limits.upstream_quota import CallStart, UpstreamQuota
-from fanout.limits.windows import WindowSlice
 
 
 class Priority(IntEnum):
@@ -31,7 +31,10 @@ class Permit:
 
     quota: UpstreamQuota
     started: CallStart
-    reservation: WindowSlice | None = None
+    is_counted: bool = False
+    """Its request has left, and counts from then on."""
+    counted_in: WindowSlice | None = None
+    """The part of the token window that holds its tokens."""
 
 
 @dataclass(slots=True, eq=False)

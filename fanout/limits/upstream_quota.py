@@ -17,14 +17,12 @@ import math
 from dataclasses import dataclass
 
 from fanout.core.rate_limits import RateLimitStatus, Remaining
-from fanout.limits.windows import Hold
+from fanout.limits.windows import MAX_ARRIVAL_SKEW_S, Hold
 
 NOT_REPORTED = Remaining()
 MAX_HOLD_S = 60.0
 MAX_QUOTAS = 128
 """Callers choose the names of models: of more, the oldest is forgotten."""
-MAX_ARRIVAL_SKEW_S = 0.25
-"""How far apart calls may arrive that start together: one that started shortly before a reset may count after it."""
 REFILL_PERIODS_S = (60.0, 86400.0)
 """The times in which a whole limit refills, where it refills gradually."""
 REFILL_TOLERANCE_RATIO = 0.1

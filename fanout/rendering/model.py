@@ -22,6 +22,7 @@ class ModelLimitsJson(TypedDict):
     requests_per_minute: Annotated[int | None, Doc("Requests started per minute.")]
     burst: Annotated[int | None, Doc("Requests that may start at the same moment.")]
     tokens_per_minute: Annotated[int | None, Doc("Tokens of prompts and answers per minute.")]
+    token_bucket: Annotated[bool, Doc("They come back evenly, instead of a minute after each call.")]
     concurrency: Annotated[int | None, Doc("Requests in flight at once.")]
 
 
@@ -128,6 +129,7 @@ def render_limits(limits: LimitsRow) -> ModelLimitsJson:
         "requests_per_minute": limits.requests_per_minute,
         "burst": limits.burst,
         "tokens_per_minute": limits.tokens_per_minute,
+        "token_bucket": limits.token_bucket,
         "concurrency": limits.concurrency,
     }
 

@@ -121,7 +121,7 @@ def test_a_full_row_is_read_unchanged(tmp_path: Path) -> None:
         key_header="X-P-Key",
         api_key_env=["P_KEY", "P_TOKEN"],
         headers={"x-org": "${ORG}-1"},
-        limits={"requests_per_minute": 5, "burst": 2, "tokens_per_minute": 100, "concurrency": 3},
+        limits={"requests_per_minute": 5, "burst": 2, "tokens_per_minute": 100, "token_bucket": True, "concurrency": 3},
         timeout_s=1.5,
         connect_timeout_s=1,
         retries={"attempts": 1, "max_delay_s": 0},

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.core.rate_limits import RateLimitStatus, Remaining
-from fanout.limits.upstream_quota import MAX_ARRIVAL_SKEW_S, MAX_HOLD_S, UpstreamQuota
+from fanout.limits.upstream_quota import MAX_HOLD_S, UpstreamQuota
+from fanout.limits.windows import MAX_ARRIVAL_SKEW_S
 
 
 def build_status(remaining: int | None, limit: int | None = None, reset_s: float | None = None) -> RateLimitStatus:

@@ -42,6 +42,8 @@ FAILURES: tuple[tuple[tuple[type[Exception], ...], FailureKind, str, str], ...] 
     ((Exception,), "network", "connection_lost", "the connection to `{name}` was lost: {reason}"),
 )
 """Exceptions, kind, code and message of each failure; the first row that matches is taken."""
+NEVER_SENT = frozenset({"tls_error", "dns_error", "connect_timeout", "connect_error", NO_FILES_CODE})
+"""Codes of failures before there was a connection."""
 
 
 def to_provider_error(name: str, error: Exception, connect_limit_s: float | None) -> ProviderError:

@@ -63,7 +63,7 @@ EXAMPLE_PROVIDER = {
     "ready": True,
     "missing": [],
     "key_header": None,
-    "limits": {"requests_per_minute": None, "burst": None, "tokens_per_minute": None, "concurrency": 64},
+    "limits": {"requests_per_minute": None, "burst": None, "tokens_per_minute": None, "token_bucket": False, "concurrency": 64},
     "accounts": [EXAMPLE_ACCOUNT],
 }
 ENDPOINTS = (

@@ -15,7 +15,7 @@ from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
 from fanout.limits.limiter import Limiter
 from tests.support.builders.settings import write_providers_file
 
-LIMITS = ("requests_per_minute", "burst", "tokens_per_minute", "concurrency")
+LIMITS = ("requests_per_minute", "burst", "tokens_per_minute", "token_bucket", "concurrency")
 
 
 @dataclass(slots=True)

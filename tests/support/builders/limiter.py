@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from fanout.config.providers_file import LimitsRow
 from fanout.core.rate_limits import RateLimitStatus
@@ -25,6 +26,13 @@ async def acquire(
     within_s: float = FAR,
 ) -> Permit:
     return await limits.acquire(model, max_tokens=max_tokens, priority=priority, deadline=time.monotonic() + within_s)
+
+
+async def start_call(limits: Limiter, **options: Any) -> Permit:
+    """Acquire a permit, whose request leaves at once; options as for `acquire`."""
+    permit = await acquire(limits, **options)
+    limits.counted.count(permit)
+    return permit
 
 
 async def wait_for_waiters(limits: Limiter, count: int) -> None:

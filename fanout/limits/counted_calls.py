@@ -1,0 +1,79 @@
+"""What an account's own limits count, starts and tokens, each from when a request has left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from fanout.config.providers_file import LimitsRow
+from fanout.limits.queue import Permit
+from fanout.limits.tokens import TokenBucket, TokenCounter, TokenWindow
+from fanout.limits.windows import StartWindow
+
+
+class CountedCalls:
+    """The starts and tokens of one account: reserved for a permit, then counted for its request, or given back."""
+
+    def __init__(self, limits: LimitsRow, period_s: float) -> None:
+        self.starts = list(_build_start_windows(limits, period_s))
+        self.tokens = _build_token_counter(limits, period_s)
+        self.is_empty = not (self.starts or self.tokens)
+
+    def compute_start_wait_s(self, now: float, slots: int = 1) -> float:
+        """Return the wait until so many more starts fit."""
+        wait = 0.0
+        for window in self.starts:
+            wait = max(wait, window.compute_wait_s(now, slots))
+        return wait
+
+    def compute_token_wait_s(self, now: float, tokens: int) -> float:
+        """Return the wait until so many tokens fit."""
+        return self.tokens.compute_wait_s(now, tokens) if self.tokens else 0.0
+
+    def reserve(self, tokens: int) -> None:
+        """Keep a place for a call that has a permit."""
+        for window in self.starts:
+            window.reserve()
+        if self.tokens:
+            self.tokens.reserve(tokens)
+
+    def count(self, permit: Permit) -> None:
+        """Count a call from now on: its request has left."""
+        if permit.is_counted:
+            return
+        permit.is_counted = True
+        now = time.monotonic()
+        for window in self.starts:
+            window.count(now)
+        if self.tokens:
+            permit.counted_in = self.tokens.count(now, permit.started.tokens)
+
+    def give_back(self, permit: Permit) -> None:
+        """Free the place of a call that was never sent."""
+        if permit.is_counted:
+            return
+        permit.is_counted = True
+        for window in self.starts:
+            window.give_back()
+        if self.tokens:
+            self.tokens.give_back(permit.started.tokens)
+
+    def settle(self, permit: Permit, used: int) -> None:
+        """Replace the estimate of a call that was counted by its usage."""
+        if self.tokens:
+            self.tokens.settle(permit.counted_in, permit.started.tokens, used)
+
+
+def _build_start_windows(limits: LimitsRow, period_s: float) -> Iterator[StartWindow]:
+    """Yield the windows that bound an account's starts: the whole period's, and a shorter one where `burst` smooths them."""
+    if limits.requests_per_minute:
+        yield StartWindow(limits.requests_per_minute, period_s)
+        if limits.burst:
+            yield StartWindow(limits.burst, period_s * limits.burst / limits.requests_per_minute)
+
+
+def _build_token_counter(limits: LimitsRow, period_s: float) -> TokenCounter | None:
+    """Return the count of an account's tokens; `None` without a limit on them."""
+    if limits.tokens_per_minute is None:
+        return None
+    return (TokenBucket if limits.token_bucket else TokenWindow)(limits.tokens_per_minute, period_s)
