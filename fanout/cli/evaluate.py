@@ -8,8 +8,10 @@ import click
 
 from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
+from fanout.cli.evaluation.gate import gate
 from fanout.cli.evaluation.label import label
 from fanout.cli.evaluation.options import with_scorers
+from fanout.cli.evaluation.plan import plan
 from fanout.cli.options import ALL_ANSWERED, print_json
 from fanout.cli.tables import SafeConsole, print_table
 from fanout.core.json_text import JsonObject
@@ -49,4 +51,5 @@ def score(location: JobsLocation, job: str, scorers: Sequence[JsonObject], as_js
     run_with_jobs(work, location)
 
 
-evaluate.add_command(label)
+for command in (label, plan, gate):
+    evaluate.add_command(command)

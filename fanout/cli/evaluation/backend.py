@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from fanout.core.json_text import JsonObject
+from fanout.evaluate.decisions.options import GateOptions, PlanOptions
+from fanout.rendering.decisions import GateJson, PlanJson
 from fanout.rendering.job import JobJson
 from fanout.rendering.report import ReportJson
 from fanout.rendering.scores import JobScoresJson
@@ -30,3 +32,9 @@ class EvaluationBackend(Protocol):
 
     async def vote(self, ballot_id: str, *, choice: VoteChoice | None = None, score: float | None = None) -> VoteJson:
         """Record the vote on a ballot."""
+
+    async def gate(self, job: JobJson, options: GateOptions, cluster: str | None = None) -> GateJson:
+        """Return the verdict on a candidate."""
+
+    async def plan(self, job: JobJson, options: PlanOptions) -> PlanJson:
+        """Return how many items the next job needs, by this one's scores."""

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 from fanout.cli.evaluation.backend import OnProgress
 from fanout.core.json_text import JsonObject
+from fanout.evaluate.decisions.job_decisions import gate_job, plan_job
+from fanout.evaluate.decisions.options import GateOptions, PlanOptions
 from fanout.evaluate.report.job_report import report_job
 from fanout.evaluate.scoring.declarations import parse_scorers
 from fanout.evaluate.scoring.scoring import score_results
 from fanout.evaluate.voting.ballots import cast_vote, draw_from_job
 from fanout.jobs.job import find_job
+from fanout.rendering.decisions import GateJson, PlanJson, render_gate, render_plan
 from fanout.rendering.job import JobJson
 from fanout.rendering.report import ReportJson, render_report
 from fanout.rendering.scores import JobScoresJson, render_scores
@@ -40,3 +43,11 @@ class LocalEvaluation:
 
     async def vote(self, ballot_id: str, *, choice: VoteChoice | None = None, score: float | None = None) -> VoteJson:
         return render_vote(await cast_vote(self._store, ballot_id, None, choice, score))
+
+    async def gate(self, job: JobJson, options: GateOptions, cluster: str | None = None) -> GateJson:
+        found = await find_job(self._store, job["id"])
+        return render_gate(found.id, await gate_job(self._store, found, options, cluster))
+
+    async def plan(self, job: JobJson, options: PlanOptions) -> PlanJson:
+        found = await find_job(self._store, job["id"])
+        return render_plan(await plan_job(self._store, found, options), found.id)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import cast
 
 from fanout.cli.client import ServerClient
 from fanout.cli.evaluation.backend import OnProgress
 from fanout.core.json_text import JsonObject
+from fanout.evaluate.decisions.options import GateOptions, PlanOptions
+from fanout.rendering.decisions import GateJson, PlanJson
 from fanout.rendering.job import JobJson
 from fanout.rendering.report import ReportJson
 from fanout.rendering.scores import JobScoresJson
@@ -35,3 +38,15 @@ class RemoteEvaluation:
     async def vote(self, ballot_id: str, *, choice: VoteChoice | None = None, score: float | None = None) -> VoteJson:
         given = {"choice": choice} if choice is not None else {"score": score}
         return cast(VoteJson, await self._client.post("/v1/votes", {"ballot_id": ballot_id, **given}))
+
+    async def gate(self, job: JobJson, options: GateOptions, cluster: str | None = None) -> GateJson:
+        query = _to_query({**asdict(options), "cluster": cluster})
+        return cast(GateJson, await self._client.get(f"/v1/jobs/{job['id']}/gate", **query))
+
+    async def plan(self, job: JobJson, options: PlanOptions) -> PlanJson:
+        query = _to_query({**asdict(options), "models": None})
+        return cast(PlanJson, await self._client.get(f"/v1/jobs/{job['id']}/plan", **query))
+
+
+def _to_query(options: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in options.items() if value is not None}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from fanout.evaluate.statistics.estimates import PairedTest
+from fanout.evaluate.statistics.estimates import LEVEL, MIN_ITEMS, Interval, PairedTest
 
 GateState = Literal["pass", "fail", "inconclusive"]
 
@@ -41,3 +41,19 @@ def judge_noninferiority(test: PairedTest, margin: float) -> GateVerdict:
     if high < -margin:
         return GateVerdict("fail", f"fail: {shown}; the candidate is worse by more than the margin")
     return GateVerdict("inconclusive", f"inconclusive: {shown}; more items would tell")
+
+
+def bound_ties(test: PairedTest, *, level: float = LEVEL) -> PairedTest:
+    """Return the test with an interval where all items are tied, for scores within 0 … 1; else the test as it is.
+
+    If a share π of all items differed, none of n would with probability (1 − π)ⁿ. The largest π that this leaves above
+    (1 − level)/2 bounds the mean difference, because no item differs by more than 1. Source: Clopper & Pearson (1934).
+    """
+    estimate = test.difference
+    # Without it a candidate that answers as the baseline does, word for word, could never pass a gate.
+    if estimate.interval is not None or estimate.value != 0 or estimate.n < MIN_ITEMS:
+        return test
+    share = 1 - ((1 - level) / 2) ** (1 / estimate.n)
+    method = "all items tied: exact bound on the share that differs"
+    bounded = replace(estimate, interval=Interval(-share, share, level), method=method, note=None)
+    return replace(test, difference=bounded)
