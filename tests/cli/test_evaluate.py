@@ -150,24 +150,19 @@ async def test_a_key_on_a_terminal_votes_without_return(workspace: Workspace) ->
 
 async def test_a_gate_exits_with_its_verdict_and_a_pilot_plans_the_next_run(workspace: Workspace) -> None:
     workspace.write("in.jsonl", [{"prompt": f"q{number}", "reference": "yes"} for number in range(40)])
-    await workspace.run("batch", "run", "in.jsonl", "-m", "up/say-yes", "-m", "up/say-no", "--scorer", "exact")
-    models = (["--model", "up/say-yes", "--baseline", "up/say-no"], ["--model", "up/say-no", "--baseline", "up/say-yes"])
-    passed, failed = [await workspace.run("evaluate", "gate", "last", *names, "--margin", "0.02") for names in models]
-    await workspace.run("batch", "run", "in.jsonl", "-m", "up/say-yes", "-m", "up/say-y", "--scorer", "length")
-    names = ["--model", "up/say-yes", "--baseline", "up/say-y"]
-    undecided = await workspace.run("evaluate", "gate", "last", *names, "--margin", "0", "--json")
-    wrong = await workspace.run("evaluate", "gate", "last", "--model", "x", "--baseline", "y", "--margin", "0")
-    await workspace.run("evaluate", "score", "last", "--scorer", '{"type": "length", "unit": "characters", "name": "chars"}')
-    pilot = await workspace.run("evaluate", "plan", "last", "--difference", "1", "--metric", "chars")
-    stated = await workspace.run("evaluate", "plan", "--better", "0.2", "--worse", "0.1", "--item-usd", "0.01", "--json")
-    neither = await workspace.run("evaluate", "plan")
+    models = [part for name in ("yes", "no", "Yes") for part in ("-m", f"up/say-{name}")]
+    await workspace.run("batch", "run", "in.jsonl", *models, "--scorer", "exact")
+    gates = [("yes", "no"), ("no", "yes"), ("Yes", "no")]
+    passed, failed, undecided = [
+        await workspace.run(
+            "evaluate", "gate", "last", "--model", f"up/say-{a}", "--baseline", f"up/say-{b}", "--margin", "0.02"
+        )
+        for a, b in gates
+    ]
+    stated = await workspace.run("evaluate", "plan", "--better", "0.2", "--worse", "0.1", "--item-usd", "0.01")
 
-    assert [result.code for result in (passed, failed, undecided, wrong)] == [0, 1, 4, 2]
+    assert [result.code for result in (passed, failed, undecided)] == [0, 1, 4]
     assert passed.out.startswith("pass: the difference is +1.0000 [")
     assert failed.out.startswith("fail: the difference is -1.0000 [")
-    assert json.loads(undecided.out)["sentence"] == "inconclusive: all items are tied"
-    assert pilot.code == 0, pilot.err
-    assert "its variance is unknown" in pilot.out
-    assert json.loads(stated.out)["pairs"][0]["items"] == 228
-    assert json.loads(stated.out)["pairs"][0]["cost_usd"] == 2.28
-    assert (neither.code, "name a pilot JOB" in neither.err) == (2, True)
+    assert undecided.out.startswith("inconclusive: the difference is +0.0000 [")
+    assert stated.out.splitlines()[-1].split()[:4] == ["A", "B", "228", "$2.28"]

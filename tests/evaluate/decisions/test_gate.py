@@ -71,7 +71,7 @@ def test_failures_count_by_the_jobs_policy_and_dropped_items_are_named() -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (GateOptions("nwe", "old", 0.1), "`nwe` is not a model of the job; known: new, old"),
+        (GateOptions("old1", "old", 0.1), "`old1` is not a model of the job; did you mean `old`?; known: new, old"),
         (GateOptions("new", "new", 0.1), "`new` is the model itself"),
         (GateOptions("new", "old", 0.1, "exat"), "`exat` is not a metric of the job; did you mean `exact`?"),
     ],
