@@ -18,6 +18,7 @@ from fanout.core.suggestions import did_you_mean
 PREFIX = "FANOUT_"
 DRAIN_S = 5.0
 """Default of `drain_s`: in this time, Kubernetes and proxies notice a server that is leaving."""
+DEFAULT_HELD_BYTES = 512 * 2**20
 KUBERNETES = re.compile(r"FANOUT_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_)\w*")
 """Variables that Kubernetes sets in every pod once a service is called `fanout…`.
 
@@ -63,6 +64,8 @@ class Environment(BaseModel):
     """Most bytes of a job's input: unpacked, and as its prompts and columns are stored"""
     max_answer_bytes: int = Field(16 * 2**20, ge=1024)
     """Largest answer accepted from a provider"""
+    max_held_bytes: int | None = Field(None, ge=4096)
+    """Bytes of answers that all running requests may hold together; unset: 512 MiB, or four of the largest answers"""
     fetch_images: Literal["on", "off"] = "on"
     """`off`: no image is fetched from its address for a provider that takes only bytes; callers send them as data: URLs"""
     max_in_flight: int | None = Field(None, ge=1)
@@ -116,6 +119,11 @@ class Environment(BaseModel):
             raise ConfigError("environment", list(dict.fromkeys(faults)))
         return environment._complete()
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of answers that all running requests may hold together."""
+        return self.max_held_bytes or max(DEFAULT_HELD_BYTES, 4 * self.max_answer_bytes)
+
     def _complete(self) -> Environment:
         """Add the keys of the file, and keep the default deadline within the longest one; raise `ConfigError` as `read`."""
         # Both count, so that a key can be exchanged while the old one still works.
@@ -128,6 +136,9 @@ class Environment(BaseModel):
         all_keys = self.api_keys + keys
         # Without keys, nothing but this machine may call, and so no load balancer.
         drain_s = DRAIN_S if self.drain_s is None and all_keys else self.drain_s
+        if self.held_bytes < 2 * self.max_answer_bytes:
+            sentence = f"is {self.held_bytes}; at least twice FANOUT_MAX_ANSWER_BYTES is required ({2 * self.max_answer_bytes})"
+            raise ConfigError("environment", [Fault("FANOUT_MAX_HELD_BYTES", sentence)])
         timeout_s = min(self.timeout_s, self.max_timeout_s)
         return self.model_copy(update={"api_keys": all_keys, "timeout_s": timeout_s, "drain_s": drain_s})
 

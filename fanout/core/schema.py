@@ -35,7 +35,9 @@ FailureKind = Literal[
     "internal",
 ]
 NO_FILES_CODE = "too_many_open_files"
-"""Code of a failure that is Fanout's own: its process may open no more files."""
+NO_MEMORY_CODE = "answer_memory_full"
+SHORTAGE_CODES = frozenset({NO_FILES_CODE, NO_MEMORY_CODE})
+"""Codes of failures that are Fanout's own: its process may open no more files, or hold no more of answers."""
 FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "function_call"]
 
 
@@ -102,7 +104,7 @@ class Credential:
 
 
 class RequestScope:
-    """Identity of a request, by which its calls share fetched data such as images."""
+    """Identity of a request, by which its calls share what they hold: fetched images, the memory of answers."""
 
     __slots__ = ("__weakref__",)
 

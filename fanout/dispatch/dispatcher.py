@@ -30,6 +30,7 @@ from fanout.dispatch.in_flight import STOPPED, Inbox, InFlightCall, Piece, Race
 from fanout.dispatch.plan import Request, plan
 from fanout.dispatch.retries import Result
 from fanout.dispatch.upstreams import Upstreams
+from fanout.limits.answer_memory import AnswerMemory, release_answer
 from fanout.limits.limiter import InFlightCap
 from fanout.limits.queue import Priority
 from fanout.limits.registry import LimiterRegistry
@@ -53,11 +54,12 @@ class Dispatcher:
         is_serving: bool = False,
     ) -> None:
         self.settings = settings
+        self.answers = AnswerMemory(settings.environment.held_bytes)
         self.catalogue = Catalogue(settings, is_serving=is_serving)
         self.cap = InFlightCap(settings.environment.max_in_flight or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self.limiters = LimiterRegistry(self.cap, max_waiting=settings.environment.max_waiting)
         self.upstreams = Upstreams(settings, session, self.limiters)
-        self._observers = tuple(observers)
+        self._observers, self._is_serving = tuple(observers), is_serving
         self._tasks: dict[asyncio.Task[Outcome], InFlightCall] = {}
         self._is_stopping = False
 
@@ -68,7 +70,7 @@ class Dispatcher:
     def plan(self, request: Request, entries: Collection[int] | None = None) -> list[Call]:
         """Return the calls of a request, or those of some of its entries; see `plan.plan`."""
         today, max_calls = datetime.now(UTC).date(), self.settings.environment.max_calls
-        return plan(request, self.catalogue, self.fit, max_calls, today, entries)
+        return plan(request, self.catalogue, self.fit, max_calls, today, entries, self.answers.open_scope())
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
         """Return the parameters of `query` as the target's provider accepts them."""
@@ -103,6 +105,7 @@ class Dispatcher:
                     race.add(self._track(item, group.create_task(self._run_call(item, self._attempt_with_retries))))
         finally:  # a task that is cancelled before its first step cannot finish its call itself
             outcomes = [item.outcome or self._finish(item, item.cancelled_as) for item in running]
+            self._release_answers(calls)
         return outcomes
 
     async def stream(
@@ -147,6 +150,7 @@ class Dispatcher:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._release_answers(calls)
 
     def stop(self) -> None:
         """End all calls in flight, and refuse all later calls, with a failure that states the reason."""
@@ -171,6 +175,11 @@ class Dispatcher:
             model = found.row
         provider = row.prices if row.prices is not None else target.provider or ""
         return pricing.compute_cost(usage, model.price if model else None, provider, target.model or "", answered)
+
+    def _release_answers(self, calls: Sequence[Call]) -> None:
+        if not self._is_serving:  # a server's count until its caller has received them
+            for call in calls:
+                release_answer(call)
 
     def _track(self, running: InFlightCall, task: asyncio.Task[Outcome]) -> asyncio.Task[Outcome]:
         self._tasks[task] = running  # also a strong reference: asyncio itself keeps only weak ones
@@ -245,7 +254,8 @@ async def open_dispatcher(
     Args:
         settings: of the operator.
         observers: notified of every retry and outcome.
-        is_serving: the sentences of failures speak to a server's callers, who cannot set its variables.
+        is_serving: the sentences of failures speak to a server's callers, who cannot set its variables, and answers count
+            against `FANOUT_MAX_HELD_BYTES` until the scope of their calls is closed, not until they are returned.
 
     Raises:
         ConfigError: an adapter cannot be loaded.

@@ -84,6 +84,7 @@ def plan(
     max_calls: int,
     today: date,
     only: Collection[int] | None = None,
+    scope: RequestScope | None = None,
 ) -> list[Call]:
     """Return the calls of a request, in the order of their answers: prompts, then entries, then samples.
 
@@ -111,7 +112,7 @@ def plan(
         sentence = f"the request makes {count} calls (prompts × models × n); at most {max_calls} are allowed"
         raise RequestError([Fault("model", sentence, "too_many_calls")])
     calls: list[Call] = []
-    index, scope = 0, RequestScope()
+    index, scope = 0, scope or RequestScope()
     for prompt_index, prompt in enumerate(prompts):
         queries = _QueryBuilder(request, prompt)
         for position, entry in entries:

@@ -24,6 +24,7 @@ from fanout.jobs.scheduler import UnitScheduler
 from fanout.jobs.scoring import AnswerScorer
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.jobs.unit_journal import UnitJournal
+from fanout.limits.answer_memory import release_answer
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobState
@@ -136,6 +137,7 @@ class JobWorker:
         finally:
             # Also when the journal fails: money that stays set aside would stop the job long before its limit.
             self._in_flight.discard(id(unit.call))
+            release_answer(unit.call)
             result, cost = (outcome.result, outcome.cost) if outcome else (None, None)
             self._budget.settle(reserved_usd, result, cost)
 

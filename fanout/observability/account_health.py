@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fanout.core.schema import NO_FILES_CODE, Completion, Failure, Outcome, Retry
+from fanout.core.schema import SHORTAGE_CODES, Completion, Failure, Outcome, Retry
 
 WINDOW_S = 300.0
 MAX_CALLS = 1000
@@ -55,7 +55,7 @@ class RecentCalls:
         result, timing = event.result, event.timing
         if isinstance(result, Completion) and not timing.attempts:
             return  # nothing was sent: an answer of zero tokens
-        if isinstance(result, Failure) and result.code == NO_FILES_CODE:
+        if isinstance(result, Failure) and result.code in SHORTAGE_CODES:
             return  # the account is not to blame
         account: Account = (target.provider, target.limit_group, event.call.credential is not None)
         kind = result.kind if isinstance(result, Failure) else None

@@ -10,7 +10,7 @@ from typing import Annotated, NotRequired
 from typing_extensions import Doc, TypedDict
 
 from fanout.core.errors import Fault
-from fanout.core.schema import NO_FILES_CODE, Failure, FailureKind, Outcome
+from fanout.core.schema import SHORTAGE_CODES, Failure, FailureKind, Outcome
 
 STATUSES: Mapping[FailureKind, int] = {
     "not_found": 404,
@@ -138,7 +138,7 @@ def render_all_failed(outcomes: Sequence[Outcome]) -> ErrorReply:
     # The error itself has only what all failures share: a client that reads no `details` must not act on one of several.
     failed = [(outcome, outcome.result) for outcome in outcomes if isinstance(outcome.result, Failure)]
     failures = [failure for _, failure in failed]
-    statuses = {503 if failure.code == NO_FILES_CODE else STATUSES.get(failure.kind, 502) for failure in failures}
+    statuses = {503 if failure.code in SHORTAGE_CODES else STATUSES.get(failure.kind, 502) for failure in failures}
     # 502 for a mixture: no single cause, so a client must not react as if to one, such as by waiting after a 429.
     status = statuses.pop() if len(statuses) == 1 else 502
     first = render_failure(failures[0])

@@ -8,6 +8,7 @@ import logging
 import resource
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from aiohttp import HttpVersion11, http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
 from fanout.core.json_text import encode_json
+from fanout.limits.answer_memory import AnswerScope
 from fanout.observability.log_once import LogOnce
 from fanout.observability.logs import log
 from fanout.rendering.errors import ErrorReply, render_error
@@ -59,6 +61,8 @@ class WaitLimits:
 
 
 WAIT_LIMITS = web.AppKey("wait_limits", WaitLimits)
+ANSWER_SCOPES = web.RequestKey("answer_scopes", frozenset[AnswerScope])
+"""Scopes of the calls of a request, whose answers hold memory until the response has left."""
 
 
 def count_connections(configured: int | None) -> int:
@@ -150,6 +154,19 @@ class Connection(RequestHandler):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the response; give back the memory of its answers once a client that reads slowly has taken most of it."""
+        try:
+            finished = await super().finish_response(request, resp, start_time)
+            with suppress(ConnectionError):
+                await self._drain_helper()
+            return finished
+        finally:
+            for scope in request.get(ANSWER_SCOPES, ()):
+                scope.close()
 
     async def start(self) -> None:
         """Serve requests until the connection is to be closed; then have it closed even if its client reads no more."""

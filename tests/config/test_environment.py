@@ -30,6 +30,7 @@ def find_faults(**variables: str) -> list[str]:
         ("MAX_BODY_BYTES", "1024", 1024),
         ("MAX_FILE_BYTES", "1024", 1024),
         ("MAX_ANSWER_BYTES", "2048", 2048),
+        ("MAX_HELD_BYTES", "50000000", 50_000_000),
         ("FETCH_IMAGES", "off", "off"),
         ("MAX_IN_FLIGHT", "1", 1),
         ("MAX_CONNECTIONS", "100", 100),
@@ -182,3 +183,13 @@ def test_a_key_file_without_a_key_is_a_fault(tmp_path: Path) -> None:
 def test_the_default_deadline_never_exceeds_the_longest_one() -> None:
     assert Environment.read({"FANOUT_MAX_TIMEOUT_S": "30"}).timeout_s == 30
     assert Environment.read({"FANOUT_MAX_TIMEOUT_S": "300"}).timeout_s == 120
+
+
+def test_the_memory_for_answers_holds_at_least_two_of_the_largest() -> None:
+    largest = {"FANOUT_MAX_ANSWER_BYTES": "1000000000"}
+    assert Environment.read({}).held_bytes == 512 * 2**20
+    assert Environment.read(largest).held_bytes == 4_000_000_000
+    with pytest.raises(ConfigError) as caught:
+        Environment.read({**largest, "FANOUT_MAX_HELD_BYTES": "1999999999"})
+    expected = "FANOUT_MAX_HELD_BYTES: is 1999999999; at least twice FANOUT_MAX_ANSWER_BYTES is required (2000000000)"
+    assert expected in str(caught.value)

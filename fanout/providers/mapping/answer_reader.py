@@ -15,6 +15,8 @@ from fanout.providers.mapping.growing_answer import GrowingAnswer
 from fanout.providers.transport.line_decoder import Event, LineDecoder
 from fanout.providers.transport.sse import BOM, SseDecoder
 
+PIECE_BYTES = 64
+"""Memory of a piece beside its text: an object and its places in lists."""
 MAX_ENVELOPE_BYTES = 4096
 """Of what stands around a piece of an answer: ids, usage so far, comments. More than that for each piece counts as answer."""
 
@@ -34,6 +36,7 @@ class AnswerReader(GrowingAnswer, ABC):
         """Further bytes are of no interest: the answer has ended, or failed."""
         self._max_bytes = max_bytes
         self._decoder: LineDecoder = SseDecoder(max_bytes + MAX_ENVELOPE_BYTES)
+        self._pieces = 0
         self._idle_bytes = 0
         """Received beyond what the pieces account for."""
         self._error: ProviderError | None = None
@@ -52,6 +55,11 @@ class AnswerReader(GrowingAnswer, ABC):
         """Bytes of the event that has begun: the next ones may end it, and parsing it takes time."""
         return self._decoder.pending_bytes
 
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of memory that the answer takes so far."""
+        return self._held_bytes + self.pending_bytes + PIECE_BYTES * self._pieces
+
     def feed(self, data: bytes) -> list[Delta]:
         """Return the deltas in `data`. An error behind some of them is raised by the next method called, so that none is lost.
 
@@ -62,6 +70,7 @@ class AnswerReader(GrowingAnswer, ABC):
         self._deltas = deltas
         try:
             self._read_bytes(data)
+            self._pieces += len(deltas)
             self._idle_bytes += len(data) - MAX_ENVELOPE_BYTES * len(deltas)
             # A stream without an end must not fill the memory, nor one without content keep us reading.
             if self._held_bytes > self._max_bytes or self._idle_bytes > self._max_bytes:

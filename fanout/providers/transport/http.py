@@ -19,6 +19,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.messages import ImagePart, OtherPart, TextPart
 from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
 from fanout.core.threads import run_in_thread
+from fanout.limits.answer_memory import HeldAnswer, open_answer
 from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.answer_reader import AnswerReader
@@ -85,16 +86,18 @@ class HttpProvider(ConfiguredProvider, ABC):
         """See `Provider.complete`."""
         async with OpenRequest(self, call, stream=False) as (request, guard):
             response = await self._post(request, on_headers)
-            return guard.hide(await self._decode(call, response, await self._read_body(response)))
+            with open_answer(call) as held:
+                return guard.hide(await self._decode(call, response, await self._read_body(response, held)))
 
     async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         """See `Provider.stream`. Leaving early closes the upstream's connection."""
         async with OpenRequest(self, call, stream=True) as (request, guard):
             response = await self._post(request, on_headers)
+            held = open_answer(call)  # also kept if it fails, for its text has been passed on; the next attempt gives it back
             try:
                 data = await self._read_head(response)
                 if not _is_success(response) or self.reader_class.is_stream(data) is False:
-                    completion = await self._decode(call, response, await self._read_body(response, data))
+                    completion = await self._decode(call, response, await self._read_body(response, held, data))
                     for index, choice in enumerate(completion.choices):
                         yield choice.to_delta(call.index, index)
                     yield guard.hide(completion)
@@ -105,6 +108,8 @@ class HttpProvider(ConfiguredProvider, ABC):
                         while data := data or await response.content.readany():
                             for delta in await _read(reader, reader.feed, data):
                                 yield delta
+                            if reader.memory_bytes > held.size:
+                                await held.grow(reader.memory_bytes)
                             if reader.is_ended:
                                 break
                             data = b""
@@ -152,7 +157,7 @@ class HttpProvider(ConfiguredProvider, ABC):
                 head += data
         return head
 
-    async def _read_body(self, response: aiohttp.ClientResponse, head: bytes = b"") -> bytes:
+    async def _read_body(self, response: aiohttp.ClientResponse, held: HeldAnswer, head: bytes = b"") -> bytes:
         """Read a body of at most `max_answer_bytes`, of which `head` has been read.
 
         The connection is closed if it is not read to its end.
@@ -162,22 +167,25 @@ class HttpProvider(ConfiguredProvider, ABC):
             with self._named_errors:
                 # An uncompressed body of known size is read at once; any other is counted while it arrives.
                 if not head and length is not None and length <= max_bytes and hdrs.CONTENT_ENCODING not in response.headers:
+                    await held.grow(length)
                     return await response.read()
-                return await self._read_within_limit(response, head, length or 0, max_bytes)
+                return await self._read_within_limit(response, held, head, length or 0)
         except BaseException:
             # Also on cancellation: a connection with half an answer in it must not go back to the pool.
             response.close()
             raise
 
-    async def _read_within_limit(self, response: aiohttp.ClientResponse, head: bytes, length: int, max_bytes: int) -> bytes:
+    async def _read_within_limit(self, response: aiohttp.ClientResponse, held: HeldAnswer, head: bytes, length: int) -> bytes:
         """Read and count decompressed bytes: neither the stated length nor the size on the wire bounds memory."""
-        body = bytearray(head)
+        body, max_bytes = bytearray(head), self.settings.max_answer_bytes
         with ConnectionWatch(response):
             while max(len(body), length) <= max_bytes:
                 piece = await response.content.readany()
                 if not piece:
                     return bytes(body)
                 body += piece
+                if len(body) > held.size:
+                    await held.grow(len(body))
         raise self._origin.answer_error(f"answered with over {max_bytes:,} bytes", "answer_too_large")
 
     async def _decode(self, call: Call, response: aiohttp.ClientResponse, body: bytes) -> Completion:

@@ -10,11 +10,12 @@ from aiohttp import web
 
 from fanout.core.errors import RequestError
 from fanout.core.suggestions import did_you_mean
+from fanout.limits.answer_memory import AnswerScope
 from fanout.observability import logs
 from fanout.observability.logs import log
 from fanout.rendering.errors import render_error, render_faults
 from fanout.rendering.history import CLIENT_LEFT
-from fanout.server.connections import SAFE_HEADERS
+from fanout.server.connections import ANSWER_SCOPES, SAFE_HEADERS
 from fanout.server.lifecycle import DISPATCHER, LIFECYCLE, REQUEST_ID
 from fanout.server.middleware import auth, compression, cors, history, idempotency
 from fanout.server.middleware.history import COMPARISON, REQUEST_OUTCOMES, RequestOutcomes
@@ -63,6 +64,7 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
     except ConnectionError:  # the client has disconnected: nobody receives this response
         response = web.Response(status=CLIENT_LEFT)
     finally:
+        _hand_over_answers(request, collected, is_sent=status != CLIENT_LEFT)
         lifecycle.end_request()
         collected.is_closed = True  # an outcome reported from here on is in neither line nor history
         total_s = time.perf_counter() - began
@@ -72,6 +74,15 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
         REQUEST_OUTCOMES.reset(tokens[1])
         logs.account.reset(tokens[2])
     return response
+
+
+def _hand_over_answers(request: web.Request, collected: RequestOutcomes, *, is_sent: bool) -> None:
+    """Leave the memory of answers to the connection, which gives it back when the response has left."""
+    scopes = {outcome.call.scope for outcome in collected.outcomes}
+    request[ANSWER_SCOPES] = held = frozenset(scope for scope in scopes if isinstance(scope, AnswerScope))
+    if not is_sent:
+        for scope in held:
+            scope.close()
 
 
 async def _respond(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -8,13 +8,13 @@ from aiohttp import web
 
 from fanout.core.json_text import JsonObject
 from fanout.core.merge import sum_usage
-from fanout.core.schema import NO_FILES_CODE, Failure, Outcome, Retry
+from fanout.core.schema import NO_FILES_CODE, NO_MEMORY_CODE, Failure, Outcome, Retry
 from fanout.observability import logs
 from fanout.observability.log_once import LogOnce
 from fanout.observability.logs import log
 from fanout.server.lifecycle import METRICS, REQUEST_ID
 
-OUT_OF_FILES = LogOnce("server.out_of_files")
+SHORTAGES = {NO_FILES_CODE: LogOnce("server.out_of_files"), NO_MEMORY_CODE: LogOnce("server.answer_memory_full")}
 MONITORED_ROUTES = ("/livez", "/health", "/readyz", "/metrics")
 """Fetched every few seconds by monitors: logged at level `debug` as long as all is well."""
 
@@ -55,8 +55,8 @@ def _summarize(outcomes: Sequence[Outcome], overhead_s: float) -> JsonObject:
 def log_retry(event: Outcome | Retry) -> None:
     """Write the line of a retry. An observer of the Dispatcher."""
     failed = event.failure if isinstance(event, Retry) else event.result
-    if isinstance(failed, Failure) and failed.code == NO_FILES_CODE:
-        OUT_OF_FILES.write()
+    if isinstance(failed, Failure) and (shortage := SHORTAGES.get(failed.code or "")):
+        shortage.write()
         return
     if isinstance(event, Retry):
         target, failure = event.call.target, event.failure

@@ -47,11 +47,17 @@ def make_rows(count: int) -> Iterator[InputRow]:
 
 @asynccontextmanager
 async def open_jobs(
-    upstream_url: str, folder: Path, *, store: str | None = None, owner: str | None = None, **row: Any
+    upstream_url: str,
+    folder: Path,
+    *,
+    store: str | None = None,
+    owner: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    **row: Any,
 ) -> AsyncGenerator[OpenJobs]:
     """Open jobs in `folder/jobs.db` or in `store`; `row` is the provider's, its waits last 20 ms at most."""
     row = {"retries": {"attempts": 3, "max_delay_s": 0.02}, **row}
-    settings = load_settings(write_providers_file(upstream_url, folder, **row), {"HOME": str(folder)})
+    settings = load_settings(write_providers_file(upstream_url, folder, **row), {"HOME": str(folder), **(environ or {})})
     async with open_store(store or str(folder / "jobs.db")) as opened, open_dispatcher(settings) as dispatcher:
         assert opened
         jobs = JobStore(opened.database)

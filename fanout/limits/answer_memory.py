@@ -1,0 +1,153 @@
+"""Memory for answers: all that running requests hold of them together has a bound.
+
+An answer counts from its first bytes until its request is over. One that finds no room waits, which slows its upstream down,
+and fails after a while. Only large answers wait for each other: a quarter of the memory is for the beginnings of answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from fanout.core.errors import ProviderError
+from fanout.core.schema import NO_MEMORY_CODE, Call, Failure, RequestScope
+from fanout.limits.shared_capacity import SharedCapacity
+
+BEGINNING_BYTES = 64 * 1024
+"""Of an answer: more than nearly all of them have."""
+STEP_BYTES = 4096
+"""Taken at once for a beginning; of what follows it, `BEGINNING_BYTES`."""
+MAX_WAIT_S = 5.0
+"""Longest wait for room."""
+NO_ROOM = Failure(
+    "internal",
+    "Fanout holds as many bytes of answers as FANOUT_MAX_HELD_BYTES allows",
+    code=NO_MEMORY_CODE,
+    retry_after_s=1.0,
+    should_retry=True,
+)
+
+
+class AnswerMemory:
+    """The bytes of answers that a process may hold."""
+
+    def __init__(self, limit: int) -> None:
+        self.beginnings = SharedCapacity(limit // 4)
+        self.rest = SharedCapacity(limit - limit // 4)
+
+    @property
+    def used(self) -> int:
+        """Bytes that are taken."""
+        return self.beginnings.used + self.rest.used
+
+    def open_scope(self) -> AnswerScope:
+        """Return the scope of a request."""
+        return AnswerScope(self)
+
+
+class AnswerScope(RequestScope):
+    """A request and the memory of its answers, which is given back when it is closed, or forgotten."""
+
+    __slots__ = ("_answers", "_memory")
+
+    def __init__(self, memory: AnswerMemory) -> None:
+        self._memory = memory
+        self._answers: dict[int, HeldAnswer] = {}
+
+    def __del__(self) -> None:
+        self.close()
+
+    def open_answer(self, index: int) -> HeldAnswer:
+        """Begin an answer; that of an earlier attempt at the same call is given back."""
+        self.release_answer(index)
+        answer = self._answers[index] = HeldAnswer(self._memory)
+        return answer
+
+    def release_answer(self, index: int) -> None:
+        """Give back the memory of one call's answer, if it has any."""
+        if answer := self._answers.pop(index, None):
+            answer.release()
+
+    def close(self) -> None:
+        """Give back the memory of all answers."""
+        while self._answers:
+            self._answers.popitem()[1].release()
+
+
+class HeldAnswer:
+    """The memory of one answer. As a context, it is given back if the answer fails."""
+
+    __slots__ = ("_beginning", "_is_released", "_memory", "_rest")
+
+    def __init__(self, memory: AnswerMemory) -> None:
+        self._memory = memory
+        self._beginning = self._rest = 0
+        self._is_released = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self.release()
+
+    @property
+    def size(self) -> int:
+        """Bytes that the answer may have without growing."""
+        return self._beginning + self._rest
+
+    async def grow(self, size: int) -> None:
+        """Wait for room for an answer of so many bytes.
+
+        Raises:
+            ProviderError: there is none within `MAX_WAIT_S`.
+        """
+        beginning = min(_round_up(size, STEP_BYTES), BEGINNING_BYTES) - self._beginning
+        if beginning > 0:
+            await _take(self._memory.beginnings, beginning)
+            self._beginning += beginning
+        rest = _round_up(size - BEGINNING_BYTES, BEGINNING_BYTES) - self._rest
+        if rest > 0:
+            await _take(self._memory.rest, rest)
+            self._rest += rest
+        if self._is_released:  # while it waited
+            self.release()
+
+    def release(self) -> None:
+        """Give the memory back."""
+        self._is_released = True
+        beginning, rest, self._beginning, self._rest = self._beginning, self._rest, 0, 0
+        self._memory.beginnings.give_back(beginning)
+        self._memory.rest.give_back(rest)
+
+
+UNBOUNDED = AnswerMemory(2**62)
+"""For calls that no dispatcher has planned."""
+
+
+def open_answer(call: Call) -> HeldAnswer:
+    """Begin the answer to a call."""
+    scope = call.scope
+    return scope.open_answer(call.index) if isinstance(scope, AnswerScope) else HeldAnswer(UNBOUNDED)
+
+
+def release_answer(call: Call) -> None:
+    """Give back the memory of a call's answer before its request is over."""
+    if isinstance(call.scope, AnswerScope):
+        call.scope.release_answer(call.index)
+
+
+async def _take(capacity: SharedCapacity, units: int) -> None:
+    if capacity.take_now(units):
+        return None
+    if units <= capacity.limit:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(MAX_WAIT_S):
+                return await capacity.take(units)
+    raise ProviderError(NO_ROOM)
+
+
+def _round_up(size: int, step: int) -> int:
+    return -(-size // step) * step
