@@ -11,7 +11,7 @@ from fanout.rendering.estimates import EstimateJson, render_statistic
 
 # Not imported when the program runs: they load numpy, and the server describes these without making any.
 if TYPE_CHECKING:
-    from fanout.evaluate.decisions.gate import Gate
+    from fanout.evaluate.decisions.gate import GateDecision
     from fanout.evaluate.decisions.plan import PairPlan, Plan
 
 
@@ -59,7 +59,7 @@ class PlanJson(TypedDict):
     pairs: Annotated[Sequence[PairPlanJson], Doc("Every two models.")]
 
 
-def render_gate(job_id: str, gate: Gate) -> GateJson:
+def render_gate(job_id: str, gate: GateDecision) -> GateJson:
     """Return the verdict on a candidate."""
     return {
         "object": "job.gate",

@@ -15,7 +15,7 @@ from fanout.evaluate.statistics.paired import compare
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class GateDecision:
     """A gate's verdict and the figures behind it."""
 
     options: GateOptions
@@ -26,7 +26,7 @@ class Gate:
     dropped: int
 
 
-def judge_gate(measures: JobMeasures, options: GateOptions) -> Gate:
+def judge_gate(measures: JobMeasures, options: GateOptions) -> GateDecision:
     """Return the verdict on a candidate.
 
     Raises:
@@ -49,7 +49,7 @@ def judge_gate(measures: JobMeasures, options: GateOptions) -> Gate:
         test = bound_ties(test)
     if scorer.is_bounded and test.difference.interval:
         test = _limit(test)
-    return Gate(options, scorer.label, _judge(measures, matrix, test, options.margin), test, matrix.dropped.total)
+    return GateDecision(options, scorer.label, _judge(measures, matrix, test, options.margin), test, matrix.dropped.total)
 
 
 def _limit(test: PairedTest) -> PairedTest:

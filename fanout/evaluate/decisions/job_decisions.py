@@ -14,11 +14,11 @@ from fanout.store.jobs.job_store import JobStore
 
 # Imported only where something is decided: they load numpy and scipy.
 if TYPE_CHECKING:
-    from fanout.evaluate.decisions.gate import Gate
+    from fanout.evaluate.decisions.gate import GateDecision
     from fanout.evaluate.decisions.plan import Plan
 
 
-async def gate_job(store: JobStore, job: Job, options: GateOptions, cluster_column: str | None = None) -> Gate:
+async def gate_job(store: JobStore, job: Job, options: GateOptions, cluster_column: str | None = None) -> GateDecision:
     """Return the verdict on a candidate of a job; see `judge_gate`.
 
     Raises:
@@ -33,7 +33,7 @@ async def plan_job(store: JobStore, job: Job, options: PlanOptions) -> Plan:
     return await run_in_thread("reports", _plan, await gather(store, job), options)
 
 
-def _gate(measures: JobMeasures, options: GateOptions) -> Gate:
+def _gate(measures: JobMeasures, options: GateOptions) -> GateDecision:
     try:
         from fanout.evaluate.decisions.gate import judge_gate
     except ImportError as error:
