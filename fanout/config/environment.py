@@ -55,8 +55,7 @@ class Environment(BaseModel):
     """Longest `timeout_s` of a request"""
     max_calls: int = Field(256, ge=1, le=4096)
     """Maximum number of upstream calls of a request"""
-    # Bodies are validated on the event loop, so a larger one of many small faults would hold it for longer.
-    max_body_bytes: int = Field(4 * 2**20, ge=1024)
+    max_body_bytes: int = Field(32 * 2**20, ge=1024)
     """Largest request body, unpacked"""
     max_file_bytes: int = Field(200 * 10**6, ge=1024)
     """Largest file that may be uploaded as the input of a job"""

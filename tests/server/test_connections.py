@@ -269,9 +269,9 @@ async def test_a_body_without_a_key_is_neither_unpacked_nor_waited_for(config: P
 async def test_a_large_body_is_accepted_up_to_its_bound(config: Path) -> None:
     async with serve(config) as server:
         client = Client(server)
-        big = {"prompt": "x" * (3 * 2**20), "model": "local/ngram-2", "max_tokens": 0}
+        big = {"prompt": "x" * (31 * 2**20), "model": "local/ngram-2", "max_tokens": 0}
         assert (await client.send("POST", "/v1/completion", big)).status == 200
-        reply = await client.send("POST", "/v1/completion", {**big, "prompt": "x" * (4 * 2**20)})
+        reply = await client.send("POST", "/v1/completion", {**big, "prompt": "x" * (32 * 2**20)})
         assert (reply.status, reply.error["code"]) == (413, "body_too_large")
 
 
