@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import pytest
 import fanout
 from tests.support.documents import ROOT
 
+PAGE = "fanout/server/page/assets"
 BUILD = "import sys; from setuptools import build_meta; print(getattr(build_meta, sys.argv[1])(sys.argv[2]))"
 
 
@@ -100,7 +102,30 @@ def run_installed(site: Path, *arguments: str) -> str:
 def test_the_wheel_holds_all_modules_the_providers_the_marker_of_types_and_nothing_else(wheel: Path, source: Path) -> None:
     files = {name for name in read_wheel(wheel) if ".dist-info/" not in name}
     modules = {str(path.relative_to(source)) for path in (source / "fanout").rglob("*.py")}
-    assert files == modules | {"fanout/config/providers.json", "fanout/py.typed", "fanout/server/openapi/static/reference.css"}
+    page = {str(path.relative_to(source)) for path in (source / PAGE).rglob("*") if path.is_file()}
+    others = {"fanout/config/providers.json", "fanout/py.typed", "fanout/server/openapi/static/reference.css"}
+    assert files == modules | page | others
+
+
+def test_the_wheel_holds_the_pages_packages_as_they_were_bundled_each_with_its_licence(wheel: Path) -> None:
+    files = read_wheel(wheel)
+    vendored = f"{PAGE}/vendor"
+    sums = dict(line.split()[::-1] for line in files[f"{vendored}/SHA256SUMS"].decode().splitlines())
+    assert {name: hashlib.sha256(files[f"{vendored}/{name}"]).hexdigest() for name in sums} == sums
+    for name in ("preact", "diff", "marked"):
+        assert f"{name}.js" in sums
+        licence = files[f"{vendored}/{name}.LICENSE.txt"].decode()
+        assert "Copyright" in licence
+        assert any(word in licence for word in ("Permission is hereby granted", "Redistribution and use", "Apache License"))
+    metadata = [name for name in files if name.endswith(".LICENSE.txt") and ".dist-info/licenses/" in name]
+    assert len(metadata) == 3
+
+
+def test_the_pages_packages_are_locked_with_hashes_and_without_a_registrys_name() -> None:
+    locked = json.loads((ROOT / "scripts" / "vendored" / "package-lock.json").read_text())["packages"]
+    packages = {name: row for name, row in locked.items() if name}
+    assert all(row["integrity"].startswith("sha512-") for row in packages.values())
+    assert not any("resolved" in row for row in packages.values())
 
 
 def test_the_wheels_providers_are_the_file_at_the_top_of_the_tree(wheel: Path) -> None:

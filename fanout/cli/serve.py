@@ -53,7 +53,7 @@ def compose_greeting(address: str, settings: Settings) -> str:
     key = " -H 'Authorization: Bearer <key>'" if settings.environment.api_keys else ""
     body = {"model": ready[:3] or ["<provider>/<model>"], "prompt": "The return statement", "max_tokens": 30}
     lines = [
-        f"Fanout {fanout.__version__} listens on {address}",
+        f"Fanout {fanout.__version__} listens on {address}; open it in a browser",
         f"ready: {_shorten(ready) or 'no model'}",
         _describe_waiting(waiting) if waiting else "",
         _explain_activation(),

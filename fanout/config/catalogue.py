@@ -43,6 +43,8 @@ class Catalogue:
             for model in self._models.values()
             for spelling in (model.name, *(model.row.aliases if model.row else ()))
         }
+        self.sets = settings.sets
+        """Members by the set's name."""
         self._sets = {name.lower(): members for name, members in settings.sets.items()}
         aliases = [alias for row in settings.models.values() for alias in row.aliases]
         self._spellings = (*settings.models, *aliases, *settings.sets)

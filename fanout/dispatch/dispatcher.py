@@ -159,13 +159,19 @@ class Dispatcher:
             running.cancelled_as = STOPPED
             task.cancel()
 
-    def cancel_waiting(self, matches: Callable[[Call], bool], failure: Failure) -> None:
-        """End the matching calls that still wait for their account's limits: they are never sent, and get `failure`."""
+    def cancel(self, matches: Callable[[Call], bool], failure: Failure, *, waiting_only: bool = False) -> list[Call]:
+        """End the matching calls, which get `failure`, and return them.
+
+        With `waiting_only`, end only those that still wait for their account's limits: they are never sent.
+        """
+        found = []
         for task, running in list(self._tasks.items()):
-            # An attempt is counted before it is sent: a call that may cost money is never ended here.
-            if not running.attempts and matches(running.call):
+            # An attempt is counted before it is sent: a call that may cost money does not only wait.
+            if not (waiting_only and running.attempts) and matches(running.call):
                 running.cancelled_as = failure
                 task.cancel()
+                found.append(running.call)
+        return found
 
     def compute_cost(self, call: Call, usage: Usage | None, answered: str | None = None) -> Cost | None:
         """Return the cost of a call with that usage, by the model that answered; `None` where a price is not known."""

@@ -35,6 +35,8 @@ class Entry:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     """By the names of `Sampling`; `None` removes the request's value."""
     passthrough: JsonObject = field(default_factory=dict)
+    earlier: tuple[Message, ...] | None = None
+    """Earlier messages of this entry alone; `None`: those of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Request:
     many_prompts: bool = False
     """The prompt was a list, so each answer names its prompt."""
     messages: tuple[Message, ...] | None = None
+    earlier: tuple[Message, ...] = ()
+    """Earlier messages of a conversation, which each of `prompts` continues."""
     system: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
     passthrough: JsonObject = field(default_factory=dict)
@@ -131,6 +135,7 @@ class _ResolvedEntry:
     sampling: Sampling
     defaults: frozenset[str]
     passthrough: JsonObject
+    earlier: tuple[Message, ...]
     samples: int
     refusal: Failure | None
     credential: Credential | None
@@ -145,14 +150,15 @@ class _ResolvedEntry:
         defaults = request.defaults - {name for name, value in entry.overrides.items() if value is not None}
         passthrough = {**request.passthrough, **entry.passthrough} if entry.passthrough else request.passthrough
         credential = request.credentials.get(model.provider) if model else None
+        earlier = request.earlier if entry.earlier is None else entry.earlier
         label, refusal = entry.label or entry.model, None
         if model is None:
             target, refusal = Target(label, entry.model, None, None), catalogue.refuse_unknown(entry.model)
         else:
             group = model.row.limit_group if model.row else None
             target = Target(label, entry.model, model.provider, model.id, model.kind, limit_group=group)
-            refusal = catalogue.refuse_retired(model, today) or _find_refusal(model, catalogue, request)
-        return cls(target, sampling, defaults, passthrough, samples, refusal, credential)
+            refusal = catalogue.refuse_retired(model, today) or _find_refusal(model, catalogue, request, earlier)
+        return cls(target, sampling, defaults, passthrough, earlier, samples, refusal, credential)
 
 
 class _QueryBuilder:
@@ -160,19 +166,20 @@ class _QueryBuilder:
 
     def __init__(self, request: Request, prompt: Prompt | None) -> None:
         self._request, self._prompt = request, prompt
-        self._built: dict[tuple[bool, int, int], Query] = {}
+        self._built: dict[tuple[bool, int, int, int], Query] = {}
 
     def build(self, entry: _ResolvedEntry) -> Query:
         """Return an entry's query: a chat model gets the prompt as one user message, any other model as plain text."""
         request = self._request
         kind = entry.target.kind
-        chat = request.messages is not None or kind == "chat" or bool(request.system and kind == "both")
+        has_messages = bool(request.system or entry.earlier)
+        chat = request.messages is not None or kind == "chat" or (has_messages and kind == "both")
         # By identity: entries without overrides share objects, and comparing values would cost more than building.
-        key = (chat, id(entry.sampling), id(entry.passthrough))
+        key = (chat, id(entry.sampling), id(entry.passthrough), id(entry.earlier))
         query = self._built.get(key)
         if query is None:
             query = self._built[key] = Query(
-                messages=self._build_messages() if chat else None,
+                messages=self._build_messages(entry.earlier) if chat else None,
                 prompt=self._prompt if isinstance(self._prompt, str) and not chat else None,
                 prompt_tokens=self._prompt if isinstance(self._prompt, tuple) and not chat else None,
                 sampling=entry.sampling,
@@ -181,12 +188,12 @@ class _QueryBuilder:
             )
         return query
 
-    def _build_messages(self) -> tuple[Message, ...]:
+    def _build_messages(self, earlier: tuple[Message, ...]) -> tuple[Message, ...]:
         request = self._request
         system = (Message("system", request.system),) if request.system else ()
         if request.messages is not None:
             return (*system, *request.messages)
-        return (*system, Message("user", self._prompt if isinstance(self._prompt, str) else None))
+        return (*system, *earlier, Message("user", self._prompt if isinstance(self._prompt, str) else None))
 
 
 def _expand_sets(entries: tuple[Entry, ...], catalogue: Catalogue) -> Iterator[Entry]:
@@ -200,12 +207,15 @@ def _expand_sets(entries: tuple[Entry, ...], catalogue: Catalogue) -> Iterator[E
                 yield replace(entry, model=member, label=f"{entry.label}: {member}" if entry.label else None)
 
 
-def _find_refusal(model: Model, catalogue: Catalogue, request: Request) -> Failure | None:
+def _find_refusal(model: Model, catalogue: Catalogue, request: Request, earlier: tuple[Message, ...]) -> Failure | None:
     if catalogue.lacks(model, own_key=model.provider in request.credentials):
         return catalogue.refuse_unconfigured(model)
     if request.messages is not None and model.kind == "text":
         sentence = f"`{model.name}` completes text and takes no messages; call it at `/v1/completion` or `/v1/completions`"
         return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
+    if earlier and model.kind == "text":
+        sentence = f"`{model.name}` completes text and takes no `messages`; send the whole text as `prompt`"
+        return Failure("unsupported", sentence, code="unsupported_endpoint", param="messages")
     takes_tokens = model.kind != "chat" and catalogue.find_provider(model).adapter in TOKEN_ID_ADAPTERS
     if not takes_tokens and any(isinstance(prompt, tuple) for prompt in request.prompts):
         sentence = f"`{model.name}` takes no token ids, which depend on the tokenizer; send the prompt as text"

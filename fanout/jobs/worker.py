@@ -89,7 +89,7 @@ class JobWorker:
         if self._final_state is None or (state == "cancelled" and self._final_state[0] == "queued"):
             self._final_state = (state, reason)
         # Calls that only wait for limits have cost nothing; waiting for them could take minutes.
-        self._dispatcher.cancel_waiting(lambda call: id(call) in self._in_flight, WITHDRAWN)
+        self._dispatcher.cancel(lambda call: id(call) in self._in_flight, WITHDRAWN, waiting_only=True)
         self._scheduler.stop()
 
     async def run(self) -> tuple[JobState, str | None]:

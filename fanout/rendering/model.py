@@ -70,14 +70,23 @@ class ModelJson(TypedDict):
     price: Annotated[ModelPriceJson | None, Doc("Price set in providers.json.")]
 
 
+class ModelSetJson(TypedDict):
+    """Several models under one name."""
+
+    id: Annotated[str, Doc("Name to use in `model`.")]
+    models: Annotated[Sequence[str], Doc("Its members, in their order.")]
+
+
 class ModelListJson(TypedDict):
     object: Literal["list"]
     data: Annotated[list[ModelJson], Doc("The models.")]
+    sets: Annotated[list[ModelSetJson], Doc("Sets of models.")]
 
 
 def render_models(models: Iterable[Model], catalogue: Catalogue) -> ModelListJson:
-    """Return models as a list."""
-    return {"object": "list", "data": [render_model(model, catalogue) for model in models]}
+    """Return models as a list, and all sets."""
+    sets: list[ModelSetJson] = [{"id": name, "models": members} for name, members in catalogue.sets.items()]
+    return {"object": "list", "data": [render_model(model, catalogue) for model in models], "sets": sets}
 
 
 def render_model(model: Model, catalogue: Catalogue) -> ModelJson:

@@ -22,6 +22,7 @@ from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults
 from fanout.core.json_text import JsonObject
 from fanout.core.long_lists import IN_STEPS, BoundedObject
+from fanout.core.messages import Message, MessageBody
 from fanout.core.sampling import SAMPLING_NAMES, at_most
 from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Call
@@ -88,10 +89,18 @@ class EntryBody(SamplingBody):
     model: str = Field(min_length=1, max_length=256)
     label: str | None = Field(None, min_length=1, max_length=256)
     """Your name for this entry; by default the model's."""
+    messages: list[MessageBody] | None = None
+    """Earlier messages for this entry alone, instead of the request's; `null`: none."""
 
     def to_entry(self) -> Entry:
         """Return the entry as `plan` takes it."""
-        return Entry(model=self.model, label=self.label, overrides=self.to_parameters())
+        earlier = to_messages(self.messages) if "messages" in self.model_fields_set else None
+        return Entry(model=self.model, label=self.label, overrides=self.to_parameters(), earlier=earlier)
+
+
+def to_messages(bodies: Sequence[MessageBody] | None) -> tuple[Message, ...]:
+    """Return messages as `plan` takes them."""
+    return tuple(body.to_message() for body in bodies or ())
 
 
 def entries_schema(entry: str) -> WithJsonSchema:

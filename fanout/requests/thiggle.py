@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field, ValidationInfo, field_validator
 
 from fanout.config.catalogue import Catalogue
+from fanout.core.messages import MessageBody
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Credential
 from fanout.dispatch.plan import Request
@@ -19,6 +20,7 @@ from fanout.requests.bodies import (
     SamplingBody,
     explain_return_when,
     explain_timeout,
+    to_messages,
 )
 
 
@@ -31,8 +33,12 @@ class CompletionBody(SamplingBody):
     """A model, an object with a model and parameters of its own, or a list of either."""
     system: str | None = None
     """A system message, for chat models."""
+    messages: list[MessageBody] | None = None
+    """Earlier messages of a conversation with chat models, to which `prompt` is the next one of the user's."""
     stream: bool | None = None
     """Answer in pieces, as server-sent events."""
+    resumable: bool | None = None
+    """With `stream`: the calls go on if the connection breaks, and the stream can be taken up again."""
     strict_parameters: bool | None = None
     """Fail an entry whose model cannot take a parameter, instead of ignoring or adjusting the parameter."""
     timeout_s: float | None = Field(None, gt=0)
@@ -61,6 +67,13 @@ class CompletionBody(SamplingBody):
             raise ValueError("`best_of` above 1 cannot be streamed: the best is known only at the end")
         return value
 
+    @field_validator("resumable")
+    @classmethod
+    def _check_resumable(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        if value and "stream" in info.data and not info.data["stream"]:
+            raise ValueError("needs `stream: true`: a whole answer can be had again with an `Idempotency-Key`")
+        return value
+
     @field_validator("timeout_s")
     @classmethod
     def _check_timeout(cls, value: float | None, info: ValidationInfo) -> float | None:
@@ -84,6 +97,7 @@ class CompletionBody(SamplingBody):
         return Request(
             entries=tuple(entry.to_entry() for entry in self.model),
             prompts=(self.prompt,),
+            earlier=to_messages(self.messages),
             system=self.system,
             sampling=Sampling(**self.to_parameters()),
             strict=bool(self.strict_parameters),

@@ -37,6 +37,7 @@ from fanout.server.lifecycle import (
     STORE,
     Lifecycle,
 )
+from fanout.server.live_comparisons import LIVE_COMPARISONS, LiveComparisons
 from fanout.server.middleware import auth, history, idempotency, request, request_log
 from fanout.server.middleware.wrong_keys import WRONG_KEYS, WrongKeys
 from fanout.server.openapi.pages import PAGES, make_pages
@@ -64,12 +65,12 @@ def create_app(settings: Settings, wait_limits: WaitLimits | None = None) -> web
     app[WAIT_LIMITS] = wait_limits or WaitLimits()
     app[WRONG_KEYS] = WrongKeys()
     # The store opens first and closes last, so that it counts calls that end while the dispatcher closes.
-    app.cleanup_ctx.extend([_run_store, _run_dispatcher, _run_jobs])
+    app.cleanup_ctx.extend([_run_store, _run_dispatcher, _run_jobs, _run_live_comparisons])
     app.on_response_prepare.append(request.add_headers)
     for endpoint in ENDPOINTS:
         for method in ("HEAD", "GET") if endpoint.method == "GET" else (endpoint.method,):
             app.router.add_route(method, endpoint.path, endpoint.handler, expect_handler=send_continue)
-    app[auth.PUBLIC_PATHS] = frozenset(endpoint.path for endpoint in ENDPOINTS if endpoint.is_public)
+    app[auth.PUBLIC_PATHS] = frozenset(endpoint.template for endpoint in ENDPOINTS if endpoint.is_public)
     app[PAGES] = make_pages(ENDPOINTS)
     return app
 
@@ -117,6 +118,12 @@ async def _run_jobs(app: web.Application) -> AsyncIterator[None]:
             yield
         manager.executor.leave()
         app[DISPATCHER].stop()  # the grace period of calls still in flight is over
+
+
+async def _run_live_comparisons(app: web.Application) -> AsyncIterator[None]:
+    app[LIVE_COMPARISONS] = live = LiveComparisons()
+    async with live.running():
+        yield
 
 
 async def send_continue(request: web.Request) -> None:

@@ -8,8 +8,10 @@ from fanout.server.dialects.scale import directory
 from fanout.server.dialects.thiggle import completion as thiggle
 from fanout.server.openapi import pages
 from fanout.server.openapi.endpoint import Endpoint
+from fanout.server.page import routes as page
 from fanout.server.resources import (
     batches,
+    comparison_events,
     comparisons,
     files,
     health,
@@ -41,8 +43,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *job_report.ENDPOINTS,
     *job_decisions.ENDPOINTS,
     *job_events.ENDPOINTS,
+    *comparison_events.ENDPOINTS,
     *comparisons.ENDPOINTS,
     *votes.ENDPOINTS,
     *health.ENDPOINTS,
     *pages.ENDPOINTS,
+    *page.ENDPOINTS,
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
 from aiohttp import web
@@ -49,15 +49,23 @@ async def respond(
     failed by then, the answer is an error with a status of its own. A reader who stops reading is cut off `reader_grace_s`
     after the deadline.
     """
-    outcomes: list[Outcome] = []
     bursts = request.app[DISPATCHER].stream_bursts(
         calls, deadline_s=deadline_s, return_when=return_when, silence_s=ping_interval_s
     )
+    sink = ResponseSink(request)
     # The deadline ends the calls; this ends a handler that waits for a reader who has stopped reading.
-    cutoff = asyncio.timeout(deadline_s + reader_grace_s)
+    async with cut_off(request, deadline_s + reader_grace_s), aclosing(bursts):
+        refused = await relay(sink, encoder, bursts)
+    return error_response(request, render_all_failed(refused)) if refused is not None else sink.response
+
+
+@asynccontextmanager
+async def cut_off(request: web.Request, timeout_s: float) -> AsyncGenerator[None]:
+    """Break the connection of a reader who is not served in time; raise `TimeoutError`."""
+    cutoff = asyncio.timeout(timeout_s)
     try:
-        async with cutoff, aclosing(bursts):
-            return await _relay(request, encoder, bursts, outcomes)
+        async with cutoff:
+            yield
     except TimeoutError:
         if cutoff.expired() and request.transport:
             # An orderly close would wait for ever, because nobody reads the rest.
@@ -67,10 +75,36 @@ async def respond(
         raise
 
 
-async def _relay(
-    request: web.Request, encoder: EventEncoder, bursts: AsyncIterator[list[Delta | Outcome]], outcomes: list[Outcome]
-) -> web.StreamResponse:
-    response: web.StreamResponse | None = None
+class Sink(Protocol):
+    """The destination of a stream."""
+
+    async def start(self) -> None: ...
+    async def write(self, data: bytes) -> None: ...
+    async def write_eof(self, data: bytes = b"") -> None: ...
+
+
+class ResponseSink:
+    """The response to a request, whose head is sent at the start."""
+
+    response: web.StreamResponse
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+
+    async def start(self) -> None:
+        self.response = await start(self._request)
+
+    async def write(self, data: bytes) -> None:
+        await self.response.write(data)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        await self.response.write_eof(data)
+
+
+async def relay(sink: Sink, encoder: EventEncoder, bursts: AsyncIterator[list[Delta | Outcome]]) -> Sequence[Outcome] | None:
+    """Send the pieces of all calls to a sink. If all have failed before anything was sent, return their outcomes instead."""
+    outcomes: list[Outcome] = []
+    has_started = False
     held: list[bytes] = []  # only failures, until the status is known
     async for burst in bursts:
         is_good = not burst  # an empty burst stands for silence
@@ -82,18 +116,19 @@ async def _relay(
                 outcomes.append(piece)
                 held.append(encoder.encode_outcome(piece))
                 is_good = is_good or not isinstance(piece.result, Failure)
-        if response is None and is_good:
-            response = await start(request)
-        if response is not None and (frame := b"".join(held) or (b"" if burst else PING)):
-            await response.write(frame)
+        if not has_started and is_good:
+            await sink.start()
+            has_started = True
+        if has_started and (frame := b"".join(held) or (b"" if burst else PING)):
+            await sink.write(frame)
             held.clear()
     # Collected in the order of their ends; answers and errors follow the order of the request.
     outcomes.sort(key=lambda outcome: outcome.call.index)
-    if response is None:
-        return error_response(request, render_all_failed(outcomes))
+    if not has_started:
+        return outcomes
     # The end is part of the last write, so that a recorded stream is stored before its reader has all of it.
-    await response.write_eof(encoder.encode_end(outcomes))
-    return response
+    await sink.write_eof(encoder.encode_end(outcomes))
+    return None
 
 
 async def start(request: web.Request) -> web.StreamResponse:

@@ -32,7 +32,7 @@ ACCOUNT_HEADER = "x-selected-account-id"
 ACCOUNT = web.RequestKey("account", str)
 """Account of the caller's key; absent if no keys are configured."""
 PUBLIC_PATHS = web.AppKey("public_paths", frozenset[str])
-"""Paths of the endpoints that are served without a key, even while the server stops."""
+"""Paths, as the router writes them, of the endpoints that are served without a key, even while the server stops."""
 
 
 class WrongKeyError(web.HTTPUnauthorized):
@@ -65,7 +65,10 @@ def authenticate(request: web.Request, allowed: Sequence[ApiKey]) -> None:
 
 def is_public(request: web.Request) -> bool:
     """Return whether a request's path needs no key and is served to the last."""
-    return request.path in request.app[PUBLIC_PATHS]
+    resource = request.match_info.route.resource  # of a path with parameters; `None` if the method is not allowed
+    paths = {request.path, resource.canonical if resource else ""}
+    public = request.app[PUBLIC_PATHS]
+    return not public.isdisjoint(paths)
 
 
 def check_host(request: web.Request) -> None:

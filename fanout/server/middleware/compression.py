@@ -25,7 +25,7 @@ async def compress(request: web.Request, response: web.StreamResponse) -> None:
     if len(response.body) < MIN_BYTES or "Content-Encoding" in response.headers:
         return
     response.headers["Vary"] = "Accept-Encoding"
-    if not _accepts_gzip(request.headers.get("Accept-Encoding", "")):
+    if not accepts_gzip(request.headers.get("Accept-Encoding", "")):
         return
     # aiohttp's own compression would hold up the event loop.
     pack = partial(gzip.compress, response.body, mtime=0)
@@ -33,7 +33,8 @@ async def compress(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Content-Encoding"] = "gzip"
 
 
-def _accepts_gzip(header: str) -> bool:
+def accepts_gzip(header: str) -> bool:
+    """Return whether an `Accept-Encoding` allows gzip."""
     for coding in header.lower().split(","):
         name, _, quality = coding.partition(";")
         if name.strip() in ("gzip", "*"):

@@ -46,6 +46,7 @@ REQUEST_HEADERS: Mapping[str, tuple[str, JsonObject]] = {
         "key gets the same answer, and nothing is called or charged again.",
         {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
     ),
+    "Last-Event-ID": ("The `id` of the last event that has arrived; absent: from the beginning.", {"type": "integer"}),
     "x-selected-account-id": (
         "The key's own account, or absent. Without keys: the account to which usage is attributed; 256 characters are kept.",
         {"type": "string"},

@@ -174,6 +174,19 @@ async def test_the_system_message_goes_to_chat_models(client: Client, embedded_c
     assert [message["role"] for message in both.json["calls"][0]["messages"]] == ["system", "user"]
 
 
+async def test_earlier_messages_come_before_the_prompt_for_each_entry_its_own(client: Client) -> None:
+    turns = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]
+    own = [{"role": "user", "content": "mine"}, {"role": "assistant", "content": "yours"}]
+    entries = ["up/echo", {"model": "up/echo", "messages": own}, {"model": "up/echo", "messages": None}, "ok-text"]
+    reply = await client.complete(model=entries, prompt="three", system="be brief", messages=turns)
+
+    *answered, refused = reply.choices
+    asked = [json.loads(choice["text"])["messages"] for choice in answered]
+    last = {"role": "user", "content": "three"}
+    assert asked == [[{"role": "system", "content": "be brief"}, *earlier, last] for earlier in (turns, own, [])]
+    assert (refused["error"]["code"], refused["error"]["param"]) == ("unsupported_endpoint", "messages")
+
+
 async def test_parameters_that_a_provider_cannot_take_are_ignored_or_adjusted_and_reported(client: Client) -> None:
     parameters: dict[str, Any] = {"seed": 1, "temperature": 0.9, "max_tokens": 20, "top_p": 0.5}
     narrow, wide = (await client.complete(model=["narrow", "up/echo"], **parameters)).choices

@@ -13,13 +13,15 @@ import pytest
 from aiohttp import FormData
 
 from fanout.server.endpoints import ENDPOINTS
+from fanout.server.page.assets import load_assets
 from tests.support.client import EMBEDDED, Client, Reply
 from tests.support.server import serve
 
 OWN, SECOND, OTHER, UNNAMED = "own-key-0123456789", "own-second-0123456789", "other-key-0123456789", "unnamed-key-0123456789"
 MODEL = "local/ngram-2"
-STATELESS = {"model"}
+STATELESS = {"model", "digest", "name"}
 """Parameters of paths that name nothing of an account's."""
+LIVE = {"stream": True, "resumable": True}
 Ids = dict[str, str]
 
 
@@ -51,7 +53,7 @@ async def make_everything(client: Client, key: str) -> Ids:
     file = await upload(client, key)
     batch = {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "24h"}
     job = {"items": [{"prompt": "a"}], "models": [MODEL], "parameters": {"max_tokens": 1}}
-    asked = await send(client, key, "POST", "/v1/completion", {"model": MODEL, "prompt": "a", "max_tokens": 1})
+    asked = await send(client, key, "POST", "/v1/completion", {"model": MODEL, "prompt": "a", "max_tokens": 1} | LIVE)
     made = {
         "file_id": file,
         "batch_id": (await send(client, key, "POST", "/v1/batches", batch)).json["id"],
@@ -68,7 +70,8 @@ async def make_everything(client: Client, key: str) -> Ids:
 
 def list_requests(ids: Ids) -> list[tuple[str, str, object]]:
     """Return a request for every endpoint, reading ones first; paths name the objects of `ids`."""
-    fill = {"format": "csv", "model": MODEL, **ids}
+    digest = load_assets().base.rpartition("/")[2]
+    fill = {"format": "csv", "model": MODEL, "digest": digest, "name": "page.css", **ids}
     requests: list[tuple[str, str, object]] = []
     for endpoint in sorted(ENDPOINTS, key=lambda one: ("GET", "POST", "DELETE").index(one.method)):
         path = re.sub(r"\{(\w+)\}", lambda match: fill[match[1]], endpoint.template)
@@ -89,7 +92,7 @@ def names_an_object(path: str, ids: Ids) -> bool:
 
 async def test_every_endpoint_serves_an_accounts_own_objects_alone(accounts: Client) -> None:
     ids = await make_everything(accounts, OWN)
-    public = {endpoint.path for endpoint in ENDPOINTS if endpoint.is_public}
+    public = {endpoint.path for endpoint in ENDPOINTS if endpoint.is_public} | {f"{load_assets().base}/page.css"}
     requests = list_requests(ids)
     assert {name for endpoint in ENDPOINTS for name in re.findall(r"\{(\w+)", endpoint.path)} == {
         *ids,

@@ -96,7 +96,8 @@ def test_every_endpoint_has_its_own_id_and_states_whether_it_needs_a_key() -> No
     public = {endpoint.path for endpoint in ENDPOINTS if endpoint.is_public}
 
     assert len(set(ids)) == len(ids)
-    assert public == {"/livez", "/health", "/readyz", "/docs", "/openapi.json"}
+    page = {"/", "/assets/{digest}/{name:.+}", "/favicon.ico"}
+    assert public == {"/livez", "/health", "/readyz", "/docs", "/openapi.json", *page}
     assert all((401 in endpoint.answers) != endpoint.is_public for endpoint in ENDPOINTS)
 
 

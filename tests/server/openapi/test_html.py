@@ -79,7 +79,7 @@ async def test_the_page_shows_type_range_default_and_meaning_of_every_field(plai
         "default <code>account,model</code>",
         "Maximum number of tokens to generate.",
         '<span class="type"><code>list</code></span>',
-        "<summary>19 fields inside</summary>",
+        "<summary>20 fields inside</summary>",
     ):
         assert part in text
 

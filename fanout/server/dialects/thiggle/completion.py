@@ -27,6 +27,7 @@ from fanout.requests.thiggle import CompletionBody
 from fanout.server.dialects.thiggle import examples
 from fanout.server.event_stream import respond
 from fanout.server.lifecycle import DISPATCHER
+from fanout.server.live_comparisons import LIVE_COMPARISONS, LiveComparison, follow
 from fanout.server.middleware import auth, history
 from fanout.server.openapi.endpoint import Endpoint, Events, list_call_answers
 from fanout.server.request_body import read_body, work_on_body
@@ -48,6 +49,10 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
     deadline_s = body.timeout_s or dispatcher.settings.environment.timeout_s
     if body.stream:
         encoder = ComparisonEncoder(head, calls, int(created), body.metadata or {}, began)
+        if body.resumable:
+            live = LiveComparison(head["id"], auth.find_account(request), calls)
+            request.app[LIVE_COMPARISONS].start(request, encoder, live, deadline_s, body.return_when)
+            return await follow(request, live, 0)
         return await respond(request, encoder, calls, deadline_s, body.return_when)
     outcomes = await dispatcher.run(calls, deadline_s=deadline_s, return_when=body.return_when)
     if all(isinstance(outcome.result, Failure) for outcome in outcomes):

@@ -1,0 +1,240 @@
+"""Streams that can be taken up again: their calls run in a task of their own, and their events are kept for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+
+from aiohttp import web
+
+from fanout.core.schema import Call, Failure, Outcome
+from fanout.rendering.errors import render_all_failed
+from fanout.rendering.history import CLIENT_LEFT
+from fanout.server import event_stream
+from fanout.server.event_stream import PING, PING_INTERVAL_S, READER_GRACE_S, EventEncoder
+from fanout.server.lifecycle import DISPATCHER
+from fanout.server.middleware import history
+from fanout.server.middleware.history import REQUEST_OUTCOMES, RequestOutcomes
+from fanout.server.responses import error_response
+
+ABANDONED_S = 60.0
+"""Time that the calls go on without any reader; then they are cancelled, as those of any other stream are at once."""
+KEPT_S = 600.0
+"""Time that the events of an ended stream are kept."""
+MAX_STREAM_BYTES = 8 * 2**20
+"""Compressed events of one stream; beyond it the oldest are dropped."""
+MAX_KEPT_BYTES = 128 * 2**20
+"""Compressed events of all ended streams; beyond it the streams that ended first are dropped."""
+MAX_ABANDONED = 64
+"""Streams that go on without a reader; beyond it the one left first is cancelled."""
+BLOCK_EVENTS = 256
+CANCELLED = Failure("cancelled", "stopped by the caller", code="cancelled")
+
+
+class EventLog:
+    """Numbered events. Full blocks are compressed, because events repeat all but a few bytes: to about a twentieth."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        """Number of the last event; the first is 1."""
+        self.bytes = 0
+        self._blocks: deque[bytes] = deque()
+        self._first = 1
+        """Number of the first event that is still kept."""
+        self._open: list[bytes] = []
+
+    def append(self, frame: bytes) -> None:
+        """Append the events of a frame, each with its number as `id`."""
+        for event in frame.split(b"\n\n")[:-1]:
+            self.last += 1
+            self._open.append(b"id: %d\n%s\n\n" % (self.last, event))
+            if len(self._open) == BLOCK_EVENTS:
+                self._blocks.append(zlib.compress(b"".join(self._open), 1))
+                self.bytes += len(self._blocks[-1])
+                self._open.clear()
+        while self.bytes > MAX_STREAM_BYTES:
+            self.bytes -= len(self._blocks.popleft())
+            self._first += BLOCK_EVENTS
+
+    def read(self, after: int) -> tuple[bytes, int] | None:
+        """Return events that follow number `after`, at most a block, and the number of the last; `None`: they are dropped."""
+        start = after + 1 - self._first
+        if start < 0:
+            return None
+        number, skipped = divmod(start, BLOCK_EVENTS)
+        if number < len(self._blocks):
+            events = zlib.decompress(self._blocks[number]).split(b"\n\n")[skipped:-1]
+            return b"".join(event + b"\n\n" for event in events), self._first + (number + 1) * BLOCK_EVENTS - 1
+        return b"".join(self._open[skipped:]), self.last
+
+
+class LiveComparison:
+    """A comparison that runs without its request, and the sink of its stream."""
+
+    def __init__(self, id_: str, account_id: str | None, calls: Sequence[Call]) -> None:
+        self.id, self.account_id, self.calls = id_, account_id, calls
+        self.log = EventLog()
+        self.readers = 0
+        self.left_at = time.monotonic()
+        """Time at which the last reader left."""
+        self._timer: asyncio.TimerHandle | None = None
+        self.ended_at: float | None = None
+        self.has_started = asyncio.Event()
+        """Set once the status is known: something is sent, or every call has failed."""
+        self.refused: Sequence[Outcome] | None = None
+        """Outcomes, if every call failed before anything was sent."""
+        self.collected = RequestOutcomes()
+        self.task: asyncio.Task[None]
+        self._changed = asyncio.Event()
+
+    async def start(self) -> None:
+        """Let the readers send their heads."""
+        self.has_started.set()
+
+    async def write(self, data: bytes) -> None:
+        """Append a frame. Comments are the readers' own."""
+        if data != PING:
+            self.log.append(data)
+            self._notify()
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Append the last frame."""
+        self.log.append(data)
+
+    def join(self) -> None:
+        """Count a reader."""
+        self.readers += 1
+        if self._timer:
+            self._timer.cancel()
+
+    def leave(self) -> None:
+        """Count a reader less; after the last one, the calls go on for `ABANDONED_S`."""
+        self.readers -= 1
+        self.left_at = time.monotonic()
+        if self.is_abandoned:
+            self._timer = asyncio.get_running_loop().call_later(ABANDONED_S, self.task.cancel)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """It runs, and nobody reads it."""
+        return self.ended_at is None and not self.readers
+
+    def end(self) -> None:
+        """Let the readers send their ends."""
+        self.ended_at = time.monotonic()
+        self.has_started.set()
+        self._notify()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Return once something has changed, or after a while."""
+        changed = self._changed
+        with suppress(TimeoutError):
+            await asyncio.wait_for(changed.wait(), timeout_s)
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()  # whoever waits from now on waits for the next change
+
+
+class LiveComparisons:
+    """The comparisons that run without their requests, and those that ended lately."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, LiveComparison] = {}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Cancel on exit whatever still runs."""
+        try:
+            yield
+        finally:
+            tasks = [live.task for live in self._found.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def start(
+        self, request: web.Request, encoder: EventEncoder, live: LiveComparison, deadline_s: float, return_when: int | None
+    ) -> None:
+        """Make the calls of a comparison in a task."""
+        self._drop_old()
+        self._found[live.id] = live
+        abandoned = sorted((other for other in self._found.values() if other.is_abandoned), key=lambda other: other.left_at)
+        for other in abandoned[:-MAX_ABANDONED]:
+            other.task.cancel()
+        live.task = asyncio.create_task(_run(request, encoder, live, deadline_s, return_when), name="live comparison")
+
+    def find(self, id_: str, account_id: str | None) -> LiveComparison | None:
+        """Return a comparison that the account may see, if its events are kept."""
+        self._drop_old()
+        live = self._found.get(id_)
+        return live if live and account_id in (None, live.account_id) else None
+
+    def _drop_old(self) -> None:
+        ended = [live for live in self._found.values() if live.ended_at is not None and not live.readers]
+        size, now = sum(live.log.bytes for live in ended), time.monotonic()
+        for live in sorted(ended, key=lambda live: live.ended_at or now):
+            if size > MAX_KEPT_BYTES or now - (live.ended_at or now) > KEPT_S:
+                size -= live.log.bytes
+                del self._found[live.id]
+
+
+LIVE_COMPARISONS = web.AppKey("live_comparisons", LiveComparisons)
+
+
+async def _run(
+    request: web.Request, encoder: EventEncoder, live: LiveComparison, deadline_s: float, return_when: int | None
+) -> None:
+    REQUEST_OUTCOMES.set(live.collected)  # in this task alone
+    bursts = request.app[DISPATCHER].stream_bursts(
+        live.calls, deadline_s=deadline_s, return_when=return_when, silence_s=PING_INTERVAL_S
+    )
+    began = time.perf_counter()
+    status = CLIENT_LEFT
+    try:
+        async with aclosing(bursts):
+            live.refused = await event_stream.relay(live, encoder, bursts)
+        status = 200 if live.refused is None else render_all_failed(live.refused).status
+    finally:
+        # Here and not at the end of the request, whose client may have left long before.
+        live.collected.is_closed = True
+        history.record_comparison(request, status, time.perf_counter() - began, live.collected)
+        live.end()
+
+
+async def follow(request: web.Request, live: LiveComparison, after: int) -> web.StreamResponse:
+    """Send the events of a comparison that follow number `after`, until its end or that of what is kept."""
+    limit_s = request.app[DISPATCHER].settings.environment.max_timeout_s + READER_GRACE_S
+    live.join()
+    try:
+        async with event_stream.cut_off(request, limit_s):
+            # As in any other stream, the status waits for the first answer: if every call fails, it is an error's.
+            await live.has_started.wait()
+            if live.refused is not None:
+                return error_response(request, render_all_failed(live.refused))
+            response = await event_stream.start(request)
+            sent_at = time.monotonic()
+            while found := live.log.read(after):
+                data, after = found
+                if data:
+                    await response.write(data)
+                    sent_at = time.monotonic()
+                elif live.ended_at is not None:
+                    break
+                else:
+                    await live.wait(PING_INTERVAL_S)
+                    if time.monotonic() - sent_at >= PING_INTERVAL_S:
+                        await response.write(PING)
+                        sent_at = time.monotonic()
+            await response.write_eof()
+            return response
+    finally:
+        live.leave()
+        # Once: they belong in the log line of one request.
+        if live.ended_at is not None and (collected := REQUEST_OUTCOMES.get()):
+            collected.outcomes += live.collected.outcomes
+            live.collected.outcomes = []

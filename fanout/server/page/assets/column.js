@@ -1,0 +1,81 @@
+// One answer beside the others: its name, state, text, figures, and what to do if it failed.
+import { html } from "./vendor/preact.js";
+import { advise } from "./advice.js";
+import { findModel } from "./catalogue.js";
+import { CopyButton } from "./copy_button.js";
+import { Difference } from "./difference.js";
+import { cost, count, duration, rate } from "./formats.js";
+import { Markdown } from "./markdown.js";
+import { clock } from "./run.js";
+import { showsMarkdown } from "./store.js";
+import { StreamedText } from "./streamed_text.js";
+
+const STATES = { waiting: "waiting", answering: "answering", done: "answered", failed: "failed", stopped: "stopped" };
+
+const Figure = ({ name, title, children }) => html`<div title=${title}><dt>${name}</dt><dd>${children}</dd></div>`;
+
+function Figures({ column }) {
+  const end = column.end.value;
+  const isRunning = column.isRunning;
+  const measured = end?.timing?.ttft_ms ?? column.firstMs.value;
+  // Counts up until the first piece has come, so that a slow model is seen to be slow while it is.
+  const first = measured ?? (isRunning ? clock.value - column.began : null);
+  const tokens = end ? end.usage?.completion_tokens : column.pieces.value || null;
+  return html`<dl class="figures">
+    <${Figure} name="first token" title="Time to the first token">${duration(first === null ? null : Math.max(0, first))}<//>
+    <${Figure} name="total" title="Time of the whole answer">${duration(end ? end.timing?.total_ms : isRunning ? Math.max(0, clock.value - column.began) : null)}<//>
+    <${Figure} name="tokens" title=${end ? "Tokens of the answer" : "Pieces that have come so far"}>${!end && tokens ? "≈ " : ""}${count(tokens)}<//>
+    <${Figure} name="speed" title="Tokens per second">${rate(end ? end.timing?.tokens_per_second : null)}<//>
+    <${Figure} name="cost" title=${end?.cost_source ? `Price from ${end.cost_source}` : "No price is known"}>${cost(end?.cost_usd)}<//>
+  </dl>`;
+}
+
+function Notes({ end }) {
+  const notes = [];
+  if (end?.finish_reason === "length") notes.push("cut at the limit of tokens");
+  if (end?.ignored_parameters?.length) notes.push(`ignored: ${end.ignored_parameters.join(", ")}`);
+  for (const [name, { asked, sent }] of Object.entries(end?.adjusted_parameters ?? {})) notes.push(`${name}: ${sent} instead of ${asked}`);
+  if (end?.timing?.attempts > 1) notes.push(`${end.timing.attempts} attempts`);
+  // Its place is kept while it is empty, so that nothing moves when the answer ends.
+  return html`<p class="notes" title=${notes.join(" · ")}>${notes.join(" · ")}</p>`;
+}
+
+function Failure({ column }) {
+  const error = column.end.value?.error;
+  if (!error) return null;
+  const isStopped = column.state.value === "stopped";
+  return html`<div class=${isStopped ? "stop-note" : "failure"}>
+    <p>${error.message ?? error.code}</p>
+    ${!isStopped && html`<p class="advice">${advise(error, findModel(column.place.model))}</p>`}
+  </div>`;
+}
+
+export function ColumnView({ column, base, run, onContinue, onBase }) {
+  const { label, model, sample, samples } = column.place;
+  const state = column.state.value;
+  const name = samples > 1 ? `${label} · ${sample + 1}` : label;
+  const canCompare = base && base !== column && !column.isRunning;
+  return html`<article class="column ${state}" aria-label="Answer of ${name}">
+    <header>
+      <h2 title=${model}>${name}</h2>
+      <span class="state" data-state=${state}>${STATES[state]}</span>
+      ${column.isRunning && html`<button class="quiet-button" onClick=${() => run.stop(column)} aria-label="Stop ${name}">Stop</button>`}
+    </header>
+    ${column.earlier?.length ? html`<details class="earlier"><summary>${column.earlier.length} earlier messages</summary>${column.earlier.map((message) => html`<p class=${message.role} dir="auto"><b>${message.role}</b> ${message.content}</p>`)}</details>` : null}
+    ${canCompare
+      ? html`<${Difference} before=${base.text} after=${column.text} base=${base.place.label} />`
+      : showsMarkdown.value && !column.isRunning
+        ? html`<${Markdown} text=${column.text} />`
+        : html`<${StreamedText} column=${column} label="Text of ${name}" />`}
+    <${Failure} column=${column} />
+    <footer>
+      <${Figures} column=${column} />
+      <${Notes} end=${column.end.value} />
+      <div class="actions">
+        <${CopyButton} text=${() => column.text} label="Copy the answer of ${name}">Copy<//>
+        <button class="quiet-button" aria-pressed=${base === column} disabled=${column.isRunning || !column.text} onClick=${onBase} aria-label="Show how the others differ from ${name}">${base === column ? "Differences on" : "Differences"}</button>
+        <button class="quiet-button" disabled=${column.isRunning || !column.text} onClick=${onContinue} aria-label="Continue with the answer of ${name}">Continue</button>
+      </div>
+    </footer>
+  </article>`;
+}
