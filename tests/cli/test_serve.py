@@ -22,7 +22,7 @@ def test_the_message_has_at_most_six_lines_and_its_last_can_be_copied(tmp_path: 
     greeting = compose_greeting(ADDRESS, settings).splitlines()
 
     assert len(greeting) <= 6
-    assert greeting[0].endswith(f"listens on {ADDRESS}")
+    assert greeting[0].endswith(f"listens on {ADDRESS}; open it in a browser")
     assert "ready: local/ngram-2, local/ngram-3, local/ngram-5" in greeting
     waiting = sum(bool(provider.lacks()) for provider in settings.providers.values())
     assert f"{waiting} providers wait for a key: `fanout models` shows the variables, `fanout init` sets them" in greeting

@@ -113,7 +113,8 @@ async def test_every_endpoint_serves_an_accounts_own_objects_alone(accounts: Cli
     for method, path, body in requests:
         if names_an_object(path, ids):
             got = await send(accounts, SECOND if method == "GET" else OWN, method, path, body)
-            assert got.status < 300 or got.status == 409, (method, path, got.status, got.body)
+            is_exhausted = got.status == 404 and got.error["code"] == "ballots_exhausted"  # one model: nothing to vote on
+            assert got.status < 300 or got.status == 409 or is_exhausted, (method, path, got.status, got.body)
 
 
 @pytest.mark.parametrize("path", ["/v1/files", "/v1/batches", "/v1/jobs", "/v1/comparisons", "/v1/usage"])
