@@ -116,7 +116,10 @@ ENDPOINTS = (
         id="page_file",
         tag="Server",
         summary="A file of the page",
-        path_parameters={"digest": ("Digest of all files.", "0123456789abcdef"), "name": ("Path of the file.", "main.js")},
+        path_parameters={
+            "digest": ("Digest of all files.", load_assets().base.rpartition("/")[2]),
+            "name": ("Path of the file.", "main.js"),
+        },
         answers={
             200: StatusAnswer("The file.", {"text/javascript": {"type": "string"}, "text/css": {"type": "string"}}),
             **FORBIDDEN,
