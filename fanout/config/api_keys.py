@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from fanout.config.trusted_files import explain_unreadable, read_trusted_file
+
 MIN_KEY_CHARS = 16
 """Shorter keys can be found by trying."""
 ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -65,9 +67,12 @@ def split_keys(value: object) -> object:
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
     """Read a file of entries, one on a line; `#` begins a comment line. Raises `ValueError` with the fault."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot be read: {error}") from None
+        text = read_trusted_file(path).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"cannot be read: it is not UTF-8 (byte {error.start})") from None
+    except OSError as error:
+        raise ValueError(explain_unreadable(error)) from None
+    lines = [line.strip() for line in text.splitlines()]
     return parse_keys((f"line {number}", line) for number, line in enumerate(lines, 1) if line and not line.startswith("#"))
 
 

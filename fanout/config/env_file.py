@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fanout.config.environment import find_config_folder
 from fanout.config.providers_file import VARIABLE
+from fanout.config.trusted_files import explain_unreadable, read_trusted_file
 from fanout.core.errors import ConfigError, Fault
 
 KEYS_FILE_NAME = "keys.env"
@@ -42,10 +43,10 @@ def read_env_file(path: Path) -> dict[str, str]:
     """Return the variables of a file.
 
     Raises:
-        ConfigError: it cannot be read, or has a line that is not `NAME=value`.
+        ConfigError: it cannot be read, others may have written it, or it has a line that is not `NAME=value`.
     """
     try:
-        return parse_env_file(str(path), path.read_bytes())
+        return parse_env_file(str(path), read_trusted_file(path))
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -77,7 +78,7 @@ def _check_private(path: Path, status: os.stat_result) -> None:
 
 
 def _unreadable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(str(path), [Fault("", f"cannot be read: {error}")])
+    return ConfigError(str(path), [Fault("", explain_unreadable(error))])
 
 
 def parse_env_file(source: str, content: bytes) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fanout.config.providers_file import ModelRow, ProviderRow, ProvidersFile
+from fanout.config.trusted_files import explain_unreadable, read_trusted_file
 from fanout.core.errors import ConfigError, Fault
 from fanout.core.faults import to_faults, to_json_path
 from fanout.core.json_text import JsonObject
@@ -30,17 +31,17 @@ def read_layer(path: Path) -> Layer:
     """Read one file.
 
     Raises:
-        ConfigError: with every fault of its shape.
+        ConfigError: with every fault of its shape, or because others may have written it.
     """
     try:
-        text = path.read_bytes()
+        text = path.read_bytes() if path == SHIPPED else read_trusted_file(path)
         faults = list(_find_duplicates(json.loads(text, object_pairs_hook=_Object)))
         if not faults:
             # Parsed once more by pydantic, which refuses what the first parser lets pass (a byte order mark aside).
             file = ProvidersFile.model_validate_json(text.removeprefix(b"\xef\xbb\xbf"), strict=True)
             return Layer(str(path), file)
     except OSError as error:
-        faults = [Fault("", f"cannot be read: {error.strerror}")]
+        faults = [Fault("", explain_unreadable(error))]
     except ValidationError as error:
         faults = to_faults(error, ProvidersFile)
     except (ValueError, RecursionError) as error:  # json's own message names line and column
