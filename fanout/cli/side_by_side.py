@@ -183,6 +183,8 @@ def format_figures(choice: JsonObject) -> str:
         f"queued {timing['queued_ms']} ms" if timing["queued_ms"] else "",
         f"{timing['attempts']} attempts" if timing["attempts"] > 1 else "",
         "" if choice["finish_reason"] == "stop" else f"ended: {choice['finish_reason'] or choice['native_finish_reason']}",
+        f"refused: {choice['refusal']}" if choice.get("refusal") else "",
+        f"also: {', '.join(choice['other_content'])}" if choice.get("other_content") else "",
         f"ignored: {', '.join(choice['ignored_parameters'])}" if choice["ignored_parameters"] else "",
         f"adjusted: {', '.join(choice['adjusted_parameters'])}" if choice["adjusted_parameters"] else "",
     ]

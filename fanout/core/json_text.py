@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -19,6 +20,8 @@ A shape of our own is a dataclass or a `TypedDict` instead.
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
+MAX_NESTING = 200
+"""Levels of JSON that is read; some 250 can be written."""
 
 
 def parse(data: bytes) -> Any:
@@ -37,7 +40,8 @@ def parse(data: bytes) -> Any:
     except ValueError:
         pass
     try:
-        return replace_surrogates(json.loads(data.decode("utf-8-sig", "replace"), parse_constant=_ignore_constant))
+        value = json.loads(data.decode("utf-8-sig", "replace"), parse_constant=_ignore_constant)
+        return replace_surrogates(value, MAX_NESTING)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
 
@@ -50,14 +54,20 @@ def dump(value: object) -> bytes:
         return to_json(replace_surrogates(value), inf_nan_mode="null")
 
 
-def replace_surrogates(value: Any) -> Any:
-    """Return `value` with U+FFFD for every lone surrogate in its strings."""
+def replace_surrogates(value: Any, levels: float = math.inf) -> Any:
+    """Return `value` with U+FFFD for every lone surrogate in its strings.
+
+    Raises:
+        ValueError: it has more than so many levels.
+    """
     if isinstance(value, str):
         return LONE_SURROGATE.sub(REPLACEMENT, value)
+    if levels < 0:
+        raise ValueError("is nested too deeply")
     if isinstance(value, dict):
-        return {replace_surrogates(name): replace_surrogates(item) for name, item in value.items()}
+        return {LONE_SURROGATE.sub(REPLACEMENT, name): replace_surrogates(item, levels - 1) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [replace_surrogates(item) for item in value]
+        return [replace_surrogates(item, levels - 1) for item in value]
     return value
 
 
@@ -71,7 +81,7 @@ def split_values(data: bytes) -> list[Any]:
     try:
         while (place := _skip_separators(text, place)) < len(text) and not text.startswith("[DONE]", place):
             value, place = _DECODER.raw_decode(text, place)
-            values.append(replace_surrogates(value))
+            values.append(replace_surrogates(value, MAX_NESTING))
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     return values

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 from pydantic import ConfigDict, SecretStr
@@ -149,6 +150,13 @@ class TokenLogprob:
     """The token's bytes, where the provider reports them: a token may end in the middle of a character."""
 
 
+CONTENT_KINDS: Mapping[str, str] = {"images": "image", "videos": "video"}
+"""Field of an answer → kind of content, where that has another name."""
+MAX_KINDS = 16
+MAX_KIND_CHARS = 64
+"""Bounds on what is named: an upstream chooses its fields."""
+
+
 @value_type(frozen=True, slots=True)
 class Answer:
     """The message that a model returned."""
@@ -158,7 +166,12 @@ class Answer:
     refusal: str | None = None
     tool_calls: tuple[JsonObject, ...] = ()
     extra: JsonObject = field(default_factory=dict)
-    """Fields that only some providers add, unchanged: annotations, audio."""
+    """Content beside the text, in fields that only some providers add, unchanged: images, audio, citations, …"""
+
+    @property
+    def other_content(self) -> list[str]:
+        """The kinds of content in `extra`, for formats that cannot carry it."""
+        return [CONTENT_KINDS.get(name, name)[:MAX_KIND_CHARS] for name in islice(self.extra, MAX_KINDS)]
 
 
 @value_type(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from fanout.limits.limiter import InFlightCap
 from fanout.limits.queue import Priority
 from fanout.limits.registry import LimiterRegistry
 from fanout.observability.logs import log
+from fanout.providers.transport.connection_errors import HEAD_LIMITS
 from fanout.providers.transport.connector import UpstreamConnector
 from fanout.providers.transport.departures import WatchedRequest
 
@@ -267,7 +268,8 @@ async def open_dispatcher(
         ConfigError: an adapter cannot be loaded.
     """
     # No cookies: one caller's session at an upstream must not leak into another's call.
+    jar = aiohttp.DummyCookieJar()
     async with aiohttp.ClientSession(
-        connector=UpstreamConnector(), cookie_jar=aiohttp.DummyCookieJar(), request_class=WatchedRequest
+        connector=UpstreamConnector(), cookie_jar=jar, request_class=WatchedRequest, **HEAD_LIMITS
     ) as session:
         yield Dispatcher(settings, session, observers, is_serving=is_serving)

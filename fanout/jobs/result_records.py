@@ -41,6 +41,8 @@ class JobResultJson(TypedDict):
     text: Annotated[str | None, Doc("The answer; if it failed, what had arrived of it.")]
     reasoning: Annotated[str | None, Doc("The model's reasoning, if the provider shows it.")]
     tool_calls: Annotated[list[JsonObject] | None, Doc("Tools that the model calls.")]
+    refusal: Annotated[str | None, Doc("The model's own words for not answering.")]
+    other_content: Annotated[list[str] | None, Doc("What else the answer holds: `image`, `citations`, …; null: nothing.")]
     finish_reason: Annotated[str | None, Doc("Why the model stopped.")]
     native_finish_reason: Annotated[str | None, Doc("The provider's own word for the reason.")]
     prompt_tokens: Annotated[int | None, Doc("Tokens of the prompt, cached ones included.")]
@@ -178,6 +180,8 @@ def _describe_answer(completion: Completion) -> JsonObject:
         "text": message.text if message else None,
         "reasoning": message.reasoning if message else None,
         "tool_calls": list(message.tool_calls) if message and message.tool_calls else None,
+        "refusal": message.refusal if message else None,
+        "other_content": (message.other_content if message else None) or None,
         "finish_reason": choice.finish_reason if choice else None,
         "native_finish_reason": choice.native_finish_reason if choice else None,
         "request_id": completion.request_id,

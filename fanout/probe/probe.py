@@ -25,6 +25,7 @@ from fanout.dispatch.dispatcher import Dispatcher
 from fanout.dispatch.plan import Entry, Request
 from fanout.probe.diagnosis import Finding, diagnose, diagnose_listing, diagnose_without_model
 from fanout.providers.model_listing import PATHS, list_models
+from fanout.providers.transport.connection_errors import HEAD_LIMITS
 
 MAX_CONCURRENT_TRIALS = 8
 """Providers tried at the same time."""
@@ -72,7 +73,8 @@ async def run_trials(dispatcher: Dispatcher, trials: Iterable[Trial], timeout_s:
             return await _run_trial(dispatcher, session, trial, timeout_s)
 
     # No cookies: a host must not learn what another one has set.
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session, asyncio.TaskGroup() as group:
+    jar = aiohttp.DummyCookieJar()
+    async with aiohttp.ClientSession(cookie_jar=jar, **HEAD_LIMITS) as session, asyncio.TaskGroup() as group:
         await run_in_thread("setup", pricing.load_prices)  # else the first price is read on the event loop
         tasks = [group.create_task(run_in_place(trial)) for trial in trials]
     return [task.result() for task in tasks]
@@ -173,7 +175,7 @@ async def _make_stream_call(dispatcher: Dispatcher, request: Request, deadline: 
     async with aclosing(dispatcher.stream(await _plan(dispatcher, request), deadline_s=_remaining_s(deadline))) as stream:
         async for piece in stream:
             if isinstance(piece, Delta):
-                pieces += bool(piece.text or piece.reasoning or piece.refusal or piece.tool_calls)
+                pieces += bool(piece.text or piece.reasoning or piece.refusal or piece.tool_calls or piece.extra)
             else:
                 outcome = piece
     assert outcome is not None

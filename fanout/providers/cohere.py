@@ -42,6 +42,7 @@ from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_number, as_object, as_objects, as_text
 from fanout.providers.mapping.messages import SYSTEM_ROLES, list_messages, part_error, report_left_out, to_text
+from fanout.providers.mapping.other_content import pick_extras
 from fanout.providers.mapping.tool_calls import to_arguments
 from fanout.providers.mapping.tools import (
     RESPONSE_FORMAT,
@@ -118,6 +119,8 @@ class CohereReader(AnswerReader):
         elif kind == "message-start":
             self._head = event
             self._choice()
+        elif kind == "citation-start":
+            self._add(size, extra=_pick_citations(message))
         elif kind == "tool-plan-delta":
             self._add(size, reasoning=as_text(message.get("tool_plan")))
         elif kind in ("tool-call-start", "tool-call-delta"):
@@ -131,7 +134,8 @@ class CohereReader(AnswerReader):
             self._add_text(text)
         else:
             tokens = _parse_logprobs([logprobs]) if logprobs else None
-            self._add(size, text=text, reasoning=as_text(content.get("thinking")), logprobs=tokens)
+            extra = pick_extras({"content": [content]})
+            self._add(size, text=text, reasoning=as_text(content.get("thinking")), logprobs=tokens, extra=extra)
 
     def _read_call(self, call: JsonObject, size: int, *, is_start: bool) -> None:
         function = as_object(call.get("function"))
@@ -226,7 +230,15 @@ def _parse_message(message: JsonObject) -> Answer:
     text = content if isinstance(content, str) else "".join(as_text(block.get("text")) for block in blocks)
     # The plan before tool calls is reasoning under another name.
     thoughts = as_text(message.get("tool_plan")) + "".join(as_text(block.get("thinking")) for block in blocks)
-    return Answer(text, thoughts or None, None, tuple(map(_parse_call, as_objects(message.get("tool_calls")))))
+    calls = tuple(map(_parse_call, as_objects(message.get("tool_calls"))))
+    return Answer(text, thoughts or None, None, calls, {**pick_extras({"content": content}), **_pick_citations(message)})
+
+
+def _pick_citations(message: JsonObject) -> JsonObject:
+    """Return the citations of a message: a list; in a stream one citation."""
+    raw = message.get("citations")
+    citations = [raw] if isinstance(raw, dict) and raw else as_objects(raw)
+    return {"citations": citations} if citations else {}
 
 
 def _parse_call(call: JsonObject) -> JsonObject:

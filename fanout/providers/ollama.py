@@ -31,6 +31,7 @@ from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
 from fanout.providers.mapping.messages import get_prompt, part_error, report_left_out
 from fanout.providers.mapping.openai_answers import parse_logprobs
+from fanout.providers.mapping.other_content import make_image
 from fanout.providers.mapping.tools import RESPONSE_FORMAT, TOOL_FIELDS, Toolbox, ToolFields, convert_tools, parse_tool_calls
 from fanout.providers.parameter_tables import OLLAMA_CHAT, OLLAMA_TEXT
 from fanout.providers.parameters import accept, fit
@@ -43,6 +44,7 @@ TOP_LEVEL = frozenset({"tools", "format", "think", "keep_alive", "logprobs", "to
 """Fields of the request itself; every other parameter belongs to `options`."""
 PASSTHROUGH = TOOL_FIELDS | {RESPONSE_FORMAT, "format", "think", "keep_alive", "options"}
 
+IMAGES = frozenset({"image", "images"})
 FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
@@ -81,7 +83,7 @@ class LineReader(AnswerReader):
             calls = [{**call, "index": place} for place, call in enumerate(answer.tool_calls, self._calls)]
             self._calls += len(calls)
             reasoning, logprobs = answer.reasoning or "", _parse_logprobs(event)
-            self._add(size, text=answer.text, reasoning=reasoning, calls=calls, logprobs=logprobs)
+            self._add(size, text=answer.text, reasoning=reasoning, calls=calls, logprobs=logprobs, extra=answer.extra)
         if event.get("done") is True:
             self._last, self.is_ended = event, True
             self._finish(read_finish(event.get("done_reason"), FINISH, has_calls=self._calls > 0))
@@ -191,7 +193,7 @@ def _find_plain_text(line: JsonObject) -> str | None:
     message = line.get("message")
     fields = message if isinstance(message, dict) else line
     text = fields.get("content" if fields is message else "response")
-    has_more = fields.get("thinking") or fields.get("tool_calls") or line.get("logprobs")
+    has_more = fields.get("thinking") or fields.get("tool_calls") or line.get("logprobs") or not IMAGES.isdisjoint(fields)
     return text if isinstance(text, str) and text and not has_more else None
 
 
@@ -208,7 +210,17 @@ def _parse_answer(body: JsonObject, calls_before: int = 0) -> Answer:
     text = fields.get("content") if isinstance(message, dict) else body.get("response")
     thoughts = as_text((fields if isinstance(message, dict) else body).get("thinking"))
     calls = enumerate(as_objects(fields.get("tool_calls")), calls_before)
-    return Answer(as_text(text), thoughts or None, None, tuple(_parse_call(call, place) for place, call in calls))
+    tool_calls = tuple(_parse_call(call, place) for place, call in calls)
+    images = _pick_images(fields if isinstance(message, dict) else body)
+    return Answer(as_text(text), thoughts or None, None, tool_calls, images)
+
+
+def _pick_images(fields: JsonObject) -> JsonObject:
+    """Return the images that a model made: base64 without a type."""
+    images = fields.get("images")
+    found = [fields.get("image"), *(images if isinstance(images, list) else ())]
+    made = [make_image("image/png", image) for image in found if isinstance(image, str) and image]
+    return {"images": made} if made else {}
 
 
 def _parse_call(call: JsonObject, place: int) -> JsonObject:

@@ -22,7 +22,7 @@ from fanout.providers.mapping.completions import build_completion, build_usage, 
 from fanout.providers.mapping.error_objects import is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_text
-from fanout.providers.mapping.messages import get_prompt, to_text
+from fanout.providers.mapping.messages import get_prompt, report_left_out, to_text
 from fanout.providers.mapping.openai_answers import FINISH
 from fanout.providers.parameter_tables import SCALE_V4
 from fanout.providers.parameters import accept, fit
@@ -77,7 +77,7 @@ class Scale(JsonProvider):
         self._accepted = accept(SCALE_V4, settings.row.parameters, PASSTHROUGH)
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
-        return fit(query, self._accepted)
+        return report_left_out(fit(query, self._accepted), query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         url, prompt = self.require_url(self._url), flatten_to_prompt(self._origin, call.query)

@@ -27,6 +27,7 @@ from fanout.providers.mapping.completions import build_completion, build_usage
 from fanout.providers.mapping.error_objects import find_error, is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
+from fanout.providers.mapping.messages import report_left_out
 from fanout.providers.mapping.openai_answers import parse_logprobs
 from fanout.providers.parameter_tables import LLM_ENGINE
 from fanout.providers.parameters import accept, add_default, fit
@@ -95,7 +96,8 @@ class LlmEngine(JsonProvider):
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
         fitted = add_default(fit(query, self._accepted), self._accepted, "max_tokens", DEFAULT_MAX_TOKENS)
-        return add_default(fitted, self._accepted, "temperature", DEFAULT_TEMPERATURE)
+        fitted = add_default(fitted, self._accepted, "temperature", DEFAULT_TEMPERATURE)
+        return report_left_out(fitted, query.messages)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         url = self.require_url(self._stream_url if stream else self._sync_url)

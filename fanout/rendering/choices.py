@@ -9,7 +9,7 @@ from typing_extensions import Doc, TypedDict
 
 from fanout.core.merge import find_failure, get_finish_reason
 from fanout.core.sampling import AdjustmentJson, render_adjustments
-from fanout.core.schema import Answer, Call, Choice, Completion, Delta, Outcome, TokenLogprob
+from fanout.core.schema import Call, Choice, Completion, Outcome, TokenLogprob
 from fanout.core.units import to_ms
 from fanout.core.usage import total_tokens
 from fanout.rendering.errors import ChoiceErrorJson, render_failure
@@ -79,6 +79,16 @@ class ChoiceEndJson(EndJson):
     usage: Annotated[ChoiceUsageJson | None, Doc("Tokens of the answer.")]
 
 
+class BesideTextJson(TypedDict):
+    """Content of an answer that its text does not hold."""
+
+    refusal: Annotated[NotRequired[str | None], Doc("The model's own words for not answering; absent: there are none.")]
+    other_content: Annotated[
+        NotRequired[list[str] | None],
+        Doc("What else the answer holds, for which this endpoint has no place: `image`, `citations`, …; absent: nothing."),
+    ]
+
+
 class LegacyLogprobsJson(TypedDict):
     """OpenAI's four parallel arrays."""
 
@@ -139,9 +149,18 @@ def render_usage(outcome: Outcome) -> ChoiceUsageJson:
     }
 
 
-def get_text(message: Answer | Delta) -> str:
-    """Return a message's text, or its refusal, for formats without a field for refusals."""
-    return message.text or message.refusal or ""
+def render_beside_text(choice: Choice | None) -> BesideTextJson:
+    """Return what an answer holds beside its text, named where it cannot be carried; nearly always nothing."""
+    beside: BesideTextJson = {}
+    if choice is None:
+        return beside
+    answer = choice.message
+    if answer.refusal:
+        beside["refusal"] = answer.refusal
+    if answer.extra or answer.reasoning or answer.tool_calls:
+        fields = {"reasoning": answer.reasoning, "tool_calls": answer.tool_calls}
+        beside["other_content"] = [*(name for name, value in fields.items() if value), *answer.other_content]
+    return beside
 
 
 def render_legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> LegacyLogprobsJson:

@@ -14,9 +14,11 @@ from fanout.core.sampling import AdjustmentJson, render_adjustments
 from fanout.core.schema import Call, Choice, Kind, Outcome
 from fanout.core.units import to_ms, to_rfc3339
 from fanout.rendering.choices import (
+    BesideTextJson,
     ChoiceEndJson,
     LegacyLogprobsJson,
     PlaceJson,
+    render_beside_text,
     render_end,
     render_legacy_logprobs,
     render_place,
@@ -31,7 +33,7 @@ class TextJson(PlaceJson):
     logprobs: Annotated[LegacyLogprobsJson | None, Doc("How likely the tokens are.")]
 
 
-class ComparisonChoiceJson(TextJson, ChoiceEndJson):
+class ComparisonChoiceJson(TextJson, BesideTextJson, ChoiceEndJson):
     """One model's answer, or why there is none."""
 
     created: Annotated[int, Doc("Unix seconds.")]
@@ -131,13 +133,15 @@ def render_choice(choice: CompletionChoice) -> ComparisonChoiceJson:
         "text": choice.text,
         "created": choice.created,
         "logprobs": render_legacy_logprobs(logprobs, 0) if logprobs else None,
+        **render_beside_text(choice.choice),
         **render_end(outcome, choice.choice, render_usage(outcome)),  # type: ignore[typeddict-item]  # mypy: it could have a `prompt_index`
     }
 
 
 def render_choice_end(outcome: Outcome, choice: Choice | None, created: int) -> JsonObject:
     """Return the fields of a streamed answer that its last chunk adds to its place; the text has been sent before."""
-    return {"text": "", "created": created, "logprobs": None, **render_end(outcome, choice, render_usage(outcome))}
+    end = render_end(outcome, choice, render_usage(outcome))
+    return {"text": "", "created": created, "logprobs": None, **render_beside_text(choice), **end}
 
 
 def render_totals(comparison: Comparison) -> ComparisonTotalsJson:

@@ -82,6 +82,7 @@ class PastMessageJson(TypedDict):
     reasoning: Annotated[NotRequired[str | None], Doc("The model's reasoning, if its provider shows it.")]
     refusal: Annotated[NotRequired[str | None], Doc("The model's own reason for not answering.")]
     tool_calls: Annotated[NotRequired[list[JsonObject] | None], Doc("Tools that the model calls.")]
+    other_content: Annotated[NotRequired[list[str] | None], Doc("What else the answer held: `image`, `citations`, …")]
 
 
 class PastChoiceJson(PlaceJson, PastMessageJson):
@@ -171,7 +172,7 @@ def _render_place(row: AnswerRow) -> PlaceJson:
 
 def _render_message(content: JsonObject) -> PastMessageJson:
     message: PastMessageJson = {"text": content.get("text")}
-    for name in ("reasoning", "refusal", "tool_calls"):
+    for name in ("reasoning", "refusal", "tool_calls", "other_content"):
         if name in content:
             message[name] = content[name]
     return message

@@ -16,7 +16,7 @@ from fanout.core.sampling import AdjustmentJson, render_adjustments
 from fanout.core.schema import Call, Choice, Completion, Failure
 from fanout.core.units import to_rfc3339
 from fanout.core.usage import Usage, total_tokens
-from fanout.rendering.choices import get_text
+from fanout.rendering.choices import BesideTextJson, render_beside_text
 from fanout.rendering.errors import ChoiceErrorJson, ErrorJson, render_failure
 from fanout.rendering.model import STARTED_AT
 
@@ -37,7 +37,7 @@ class ScaleUsageJson(TypedDict):
     total: Annotated[int, Doc("Both together.")]
 
 
-class ScaleMetadataJson(TypedDict):
+class ScaleMetadataJson(BesideTextJson):
     ignored_parameters: Annotated[Sequence[str], Doc("Parameters of the request that this model cannot take.")]
     adjusted_parameters: Annotated[
         Mapping[str, AdjustmentJson], Doc("Parameters that were sent with another value than requested.")
@@ -48,7 +48,7 @@ class ScaleEndJson(TypedDict):
     finish_reason: Annotated[str | None, Doc("Why the model stopped; null: more follows, or the provider gave no reason.")]
     response_metadata: Annotated[
         NotRequired[ScaleMetadataJson | None],
-        Doc("At the end: parameters that the model could not take as requested; null: it took all of them."),
+        Doc("At the end: parameters that the model could not take as requested, and what else it answered; null: nothing."),
     ]
 
 
@@ -150,7 +150,9 @@ def render_scale_answer(shape: Shape, call: Call, completion: Completion, text: 
     """Return the answer to a call; `text` replaces the answer's text, whose pieces a stream has already sent."""
     # Scale's contract has one answer for each request, and no `n`.
     choice = completion.choices[0]
-    return shape(get_text(choice.message) if text is None else text, _render_end(call, choice), _render_usage(completion.usage))
+    # Scale's clients show the text alone.
+    whole = choice.message.text or choice.message.refusal or ""
+    return shape(whole if text is None else text, _render_end(call, choice), _render_usage(completion.usage))
 
 
 def render_scale_failure(failure: Failure) -> ScaleStreamErrorJson:
@@ -188,10 +190,12 @@ def render_scale_user(account_id: str) -> ScaleUserJson:
 
 def _render_end(call: Call, choice: Choice) -> ScaleEndJson:
     ignored, adjusted = call.fitted.ignored, render_adjustments(call.fitted.adjusted)
+    beside = render_beside_text(choice)
+    metadata: ScaleMetadataJson = {"ignored_parameters": ignored, "adjusted_parameters": adjusted, **beside}
     # The type of Scale's clients is an open string, so the provider's own reason is better than null.
     return {
         "finish_reason": choice.finish_reason or choice.native_finish_reason,
-        "response_metadata": {"ignored_parameters": ignored, "adjusted_parameters": adjusted} if ignored or adjusted else None,
+        "response_metadata": metadata if ignored or adjusted or beside else None,
     }
 
 

@@ -96,6 +96,11 @@ def test_figures_name_what_is_unknown_or_unusual() -> None:
     )
 
 
+def test_figures_name_what_the_text_does_not_hold() -> None:
+    text = format_figures(make_choice(refusal="I must not.", other_content=["image", "citations"]))
+    assert text.endswith(" · refused: I must not. · also: image, citations")
+
+
 def test_figures_of_a_failure_are_its_kind_and_message() -> None:
     tried = make_failure(upstream_status=429) | {"timing": {"attempts": 3}}
 

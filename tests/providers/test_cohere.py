@@ -191,17 +191,16 @@ def test_a_recorded_request_is_what_we_send(exchange: RecordedExchange) -> None:
 
 
 def test_a_whole_answer_equals_its_stream() -> None:
-    """A plan and thoughts are reasoning; parts of other types are passed over."""
+    """A plan and thoughts are reasoning."""
     message = {
         "role": "assistant",
         "tool_plan": "I will look. ",
         "content": [
             {"type": "thinking", "thinking": "Paris."},
             {"type": "text", "text": "Let me look é😀"},
-            {"type": "of-next-year", "picture": "…"},
         ],
         "tool_calls": [{"id": "w_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}],
-        "citations": [],
+        "citations": [{"start": 0, "end": 3, "text": "Let", "sources": []}],
     }
     usage = {
         "billed_units": {"input_tokens": 63, "output_tokens": 27},

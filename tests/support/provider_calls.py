@@ -17,6 +17,7 @@ from fanout.core.errors import ProviderError
 from fanout.core.messages import Message
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Call, Completion, Credential, Delta, Failure, Query, Target
+from fanout.providers.transport.connection_errors import HEAD_LIMITS
 from fanout.providers.transport.connector import UpstreamConnector
 from fanout.providers.transport.http import HttpProvider
 
@@ -159,4 +160,5 @@ async def collect_stream(provider: HttpProvider, call: Call) -> StreamParts:
 
 def open_session() -> aiohttp.ClientSession:
     """Open a session as the dispatcher opens it."""
-    return aiohttp.ClientSession(connector=UpstreamConnector(), cookie_jar=aiohttp.DummyCookieJar())
+    jar = aiohttp.DummyCookieJar()
+    return aiohttp.ClientSession(connector=UpstreamConnector(), cookie_jar=jar, **HEAD_LIMITS)

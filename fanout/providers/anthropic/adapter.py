@@ -27,7 +27,16 @@ from fanout.core.schema import Call, FittedParameters, Query, Target
 from fanout.providers.anthropic.blocks import BlockReader
 from fanout.providers.mapping.data_urls import split_data_url
 from fanout.providers.mapping.failures import Origin
-from fanout.providers.mapping.messages import part_error, report_left_out, split_system
+from fanout.providers.mapping.json_fields import as_objects
+from fanout.providers.mapping.messages import (
+    CACHE_CONTROL,
+    find_last_mark,
+    get_cache_mark,
+    part_error,
+    report_left_out,
+    split_system,
+)
+from fanout.providers.mapping.other_content import THINKING_BLOCKS, THINKING_TYPES
 from fanout.providers.mapping.tools import TOOL_FIELDS, Toolbox, ToolFields, convert_tools, parse_tool_calls, parse_tool_result
 from fanout.providers.parameter_tables import ANTHROPIC_FAMILIES, find_anthropic_family
 from fanout.providers.parameters import AcceptedParameters, accept, add_default, drop_conflicting, fit
@@ -39,6 +48,8 @@ DEFAULT_MAX_TOKENS = 8192
 """Every model that is still served gives so many, and without a stream they come within the time of one attempt."""
 OLD_MAX_TOKENS = 4096
 """The most that models before Claude 3.5 give."""
+TAKEN = frozenset({CACHE_CONTROL, THINKING_BLOCKS})
+"""Fields of messages beyond OpenAI's."""
 IMAGE_TYPES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 
 
@@ -54,7 +65,8 @@ class Anthropic(JsonProvider):
         self._headers.setdefault("anthropic-version", VERSION)  # a row may name another version
         self._url = self.build_url(f"{self.build_prefix('v1')}/messages")
         row = settings.row.parameters
-        self._accepted = {family: accept(table, row, TOOL_FIELDS) for family, table in ANTHROPIC_FAMILIES.items()}
+        passed_on = TOOL_FIELDS | {CACHE_CONTROL}
+        self._accepted = {family: accept(table, row, passed_on) for family, table in ANTHROPIC_FAMILIES.items()}
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
         model = target.model or ""
@@ -64,8 +76,9 @@ class Anthropic(JsonProvider):
         if family == "either":  # newer models refuse both together
             fitted = drop_conflicting(fitted, query, accepted, "temperature", "top_p")
         most = OLD_MAX_TOKENS if model.startswith(("claude-3-", "claude-2", "claude-instant")) else DEFAULT_MAX_TOKENS
-        fitted = convert_tools(add_default(fitted, accepted, "max_tokens", most), _convert_toolbox)
-        return report_left_out(fitted, query.messages)
+        fitted = add_default(fitted, accepted, "max_tokens", most)
+        fitted = convert_tools(fitted, _convert_toolbox, has_cache_control=True)
+        return report_left_out(fitted, query.messages, takes=TAKEN)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         url, origin = self.require_url(self._url), self._origin
@@ -77,7 +90,8 @@ class Anthropic(JsonProvider):
             "stream": stream,
         }
         if system:
-            fields["system"] = system[0] if len(system) == 1 else [{"type": "text", "text": text} for text in system]
+            is_plain = len(system) == 1 and not get_cache_mark(system[0])
+            fields["system"] = system[0].text if is_plain else [_convert_part(origin, part) for part in system]
         return HttpRequest(url, self.build_headers(call), dump(fields))
 
 
@@ -96,7 +110,11 @@ def _drop_blank_stops(fitted: FittedParameters, query: Query, accepted: Accepted
 
 def _convert_toolbox(toolbox: Toolbox) -> ToolFields:
     tools = [
-        function.describe(input_schema=function.parameters, **({"strict": True} if function.is_strict else {}))
+        function.describe(
+            input_schema=function.parameters,
+            **({"strict": True} if function.is_strict else {}),
+            **_mark(function.cache_control),
+        )
         for function in toolbox.functions
     ]
     choice: JsonObject = {"type": {None: "auto", "required": "any", "function": "tool"}.get(toolbox.choice, toolbox.choice)}
@@ -116,7 +134,8 @@ def _convert_messages(origin: Origin, messages: Sequence[Message]) -> list[JsonO
             if not results:
                 converted.append({"role": "user", "content": results})  # all results of a turn stand in one message
             call_id, text = parse_tool_result(origin, message)
-            results.append({"type": "tool_result", "tool_use_id": call_id, "content": text})
+            mark = find_last_mark(message)
+            results.append({"type": "tool_result", "tool_use_id": call_id, "content": text, **_mark(mark)})
             continue
         results = []
         converted.append({"role": message.role, "content": _convert_content(origin, message)})
@@ -127,23 +146,36 @@ def _convert_content(origin: Origin, message: Message) -> str | list[JsonObject]
     content = message.content
     converted = content if isinstance(content, str) else [_convert_part(origin, part) for part in content or ()]
     calls = parse_tool_calls(origin, message)
-    if not calls:
+    thoughts = [block for block in as_objects(message.extra.get(THINKING_BLOCKS)) if block.get("type") in THINKING_TYPES]
+    mark = get_cache_mark(message)
+    if not (calls or thoughts or mark):
         return converted
     # An empty text block is refused, so an empty text beside calls is left out.
     texts = ([{"type": "text", "text": converted}] if converted else []) if isinstance(converted, str) else converted
     uses = [{"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments} for call in calls]
-    return [*texts, *uses]
+    blocks = [*thoughts, *texts, *uses]
+    if mark and blocks:
+        blocks[-1] = {**blocks[-1], **_mark(mark)}
+    return blocks
+
+
+def _mark(cache_control: JsonObject) -> JsonObject:
+    return {CACHE_CONTROL: cache_control} if cache_control else {}
 
 
 def _convert_part(origin: Origin, part: TextPart | ImagePart | OtherPart) -> JsonObject:
     if isinstance(part, TextPart):
-        return {"type": "text", "text": part.text}
+        return {"type": "text", "text": part.text, **_mark(get_cache_mark(part))}
     if isinstance(part, OtherPart):
         raise part_error(origin, part)
+    return {"type": "image", "source": _convert_image(origin, part), **_mark(get_cache_mark(part))}
+
+
+def _convert_image(origin: Origin, part: ImagePart) -> JsonObject:
     image = split_data_url(part.url)
     if image is None:
-        return {"type": "image", "source": {"type": "url", "url": part.url}}
+        return {"type": "url", "url": part.url}
     media_type, data = image
     if media_type not in IMAGE_TYPES:
         raise origin.request_error(f"takes JPEG, PNG, GIF and WebP images, not `{media_type[:40]}`")
-    return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
+    return {"type": "base64", "media_type": media_type, "data": data}

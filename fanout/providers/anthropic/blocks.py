@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fanout.core.errors import ProviderError
-from fanout.core.json_text import JsonObject
+from fanout.core.json_text import JsonObject, parse
 from fanout.core.schema import Answer, Choice, Completion, FailureKind, FinishReason
 from fanout.core.usage import Usage, add_known
 from fanout.providers.mapping.answer_reader import AnswerReader
@@ -16,6 +16,7 @@ from fanout.providers.mapping.completions import add_cached, build_completion, b
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
+from fanout.providers.mapping.other_content import THINKING_BLOCKS, merge_extras
 from fanout.providers.mapping.tool_calls import to_arguments
 
 FINISH: Mapping[str, FinishReason] = {
@@ -56,6 +57,8 @@ class BlockReader(AnswerReader):
         """Index of a block → place of its tool call."""
         self._silent: set[int] = set()
         """Places of calls whose arguments have not come."""
+        self._open: dict[int | None, tuple[JsonObject, list[str]]] = {}
+        """Index of a block that is passed on when it ends → its start, and the pieces of its thoughts or input."""
 
     @staticmethod
     def parse_answer(origin: Origin, body: JsonObject) -> Completion:
@@ -65,10 +68,11 @@ class BlockReader(AnswerReader):
         if not isinstance(content, list):
             raise origin.answer_error("sent an answer without content", "no_choices")
         blocks = as_objects(content)
+        extra = merge_extras(map(_pick_extra, blocks))
         text = "".join(as_text(block.get("text")) for block in blocks if block.get("type") == "text")
         reasoning = "".join(as_text(block.get("thinking")) for block in blocks if block.get("type") == "thinking")
         calls = tuple(_parse_use(block) for block in blocks if block.get("type") == "tool_use")
-        answer = Answer(text, reasoning or None, _read_explanation(body), calls)
+        answer = Answer(text, reasoning or None, _read_explanation(body), calls, extra)
         choice = Choice(answer, *read_finish(body.get("stop_reason"), FINISH))
         return build_completion(origin, body, (choice,), _parse_usage(as_object(body.get("usage"))))
 
@@ -90,10 +94,11 @@ class BlockReader(AnswerReader):
             if type(text) is str and text:  # nearly every event: no further call for it
                 self._add_text(text)
             else:
-                self._read_delta(delta, self._calls.get(_block_index(event)), size)
+                self._read_delta(delta, _block_index(event), size)
         elif kind == "content_block_start":
             self._start_block(_block_index(event), as_object(event.get("content_block")), size)
         elif kind == "content_block_stop":
+            self._end_block(_block_index(event), size)
             place = self._calls.get(_block_index(event))
             if place in self._silent:  # a call without arguments must still end as JSON
                 self._add_arguments(place, "{}", size)
@@ -108,11 +113,24 @@ class BlockReader(AnswerReader):
         elif kind == "error" or event.get("error"):
             raise self.parse_error(self._origin, event)
 
-    def _read_delta(self, delta: JsonObject, place: int | None, size: int) -> None:
+    def _read_delta(self, delta: JsonObject, index: int | None, size: int) -> None:
+        kept = self._open.get(index)
         if reasoning := as_text(delta.get("thinking")):
+            self._keep(kept, reasoning)
             self._add(size, reasoning=reasoning)
+        elif kept and (signature := as_text(delta.get("signature"))):
+            kept[0]["signature"] = signature
+            self._held_bytes += size
+        elif citation := as_object(delta.get("citation")):
+            self._add(size, extra={"citations": [citation]})
         elif arguments := to_arguments(delta.get("partial_json")):
-            self._add_arguments(place, arguments, size)
+            self._keep(kept, arguments)
+            self._add_arguments(self._calls.get(index), arguments, size)
+
+    def _keep(self, block: tuple[JsonObject, list[str]] | None, piece: str) -> None:
+        if block:
+            block[1].append(piece)
+            self._held_bytes += len(piece)
 
     def _add_arguments(self, place: int | None, arguments: str, size: int) -> None:
         if place is not None:  # a block of a kind we do not know
@@ -121,7 +139,10 @@ class BlockReader(AnswerReader):
 
     def _start_block(self, index: int | None, block: JsonObject, size: int) -> None:
         if block.get("type") != "tool_use":
-            self._add(size, text=as_text(block.get("text")), reasoning=as_text(block.get("thinking")))
+            thoughts = as_text(block.get("thinking"))
+            if block.get("type") != "text":
+                self._open[index] = ({**block}, [thoughts])
+            self._add(size, text=as_text(block.get("text")), reasoning=thoughts)
             return
         place = self._calls[index] = len(self._calls)
         arguments = as_object(block.get("input"))  # empty, but whole where a host does not stream it
@@ -130,16 +151,49 @@ class BlockReader(AnswerReader):
         call = make_tool_call(block.get("name"), arguments or "", block.get("id"))
         self._add(size, calls=[{"index": place, **call}])
 
+    def _end_block(self, index: int | None, size: int) -> None:
+        """Pass on a block that is neither text nor a call, now that it is whole."""
+        block, pieces = self._open.pop(index, ({}, []))
+        whole = "".join(pieces)
+        if block.get("type") == "thinking":
+            block["thinking"] = whole
+        elif whole:  # the input of a tool that the provider itself runs
+            block["input"] = _parse_input(whole)
+        if extra := _pick_extra(block):
+            self._add(size, extra=extra)
+
     def _read_message_delta(self, delta: JsonObject, usage: JsonObject) -> None:
         # Cumulative: replaces the counts of `message_start`.
         self._usage.update({name: value for name, value in usage.items() if value is not None})
         if word := as_text(delta.get("stop_reason")):
             self._finish(read_finish(word, FINISH))
             if explanation := _read_explanation(delta):
-                self._choice().refusal.append(explanation)
+                self._add(0, refusal=explanation)
 
     def _complete(self, choices: tuple[Choice, ...]) -> Completion:
         return build_completion(self._origin, self._head, choices, _parse_usage(self._usage))
+
+
+def _pick_extra(block: JsonObject) -> JsonObject:
+    """Return what a block holds beside text, thoughts and calls: later turns need its signature."""
+    match block.get("type"):
+        case "thinking":
+            return {THINKING_BLOCKS: [block]} if block.get("signature") else {}
+        case "redacted_thinking":
+            return {THINKING_BLOCKS: [block]}
+        case "text":
+            citations = as_objects(block.get("citations"))
+            return {"citations": citations} if citations else {}
+        case None | "tool_use":
+            return {}
+    return {"content_blocks": [block]}  # searches and other tools that the provider itself runs, and what they found
+
+
+def _parse_input(text: str) -> object:
+    try:
+        return parse(text.encode(errors="replace"))
+    except ValueError:
+        return text
 
 
 def _parse_use(block: JsonObject) -> JsonObject:

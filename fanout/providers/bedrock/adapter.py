@@ -70,7 +70,8 @@ class Bedrock(InliningProvider):
         fitted = fit(query, accepted)
         if family == "either":  # as at Anthropic: its models here are the same
             fitted = drop_conflicting(fitted, query, accepted, "temperature", "top_p")
-        return report_left_out(convert_tools(fitted, converse.convert_toolbox), query.messages)
+        fitted = convert_tools(fitted, converse.convert_toolbox, has_cache_control=True)
+        return report_left_out(fitted, query.messages, takes=converse.TAKEN)
 
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """Encode a call, unsigned; its images are data: URLs by now."""

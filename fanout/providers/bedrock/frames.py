@@ -28,6 +28,7 @@ from fanout.providers.mapping.completions import (
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
+from fanout.providers.mapping.other_content import THINKING_BLOCKS, make_image, merge_extras
 from fanout.providers.mapping.tool_calls import to_arguments
 
 ERROR_TYPE = istr("x-amzn-errortype")
@@ -74,6 +75,9 @@ class FrameReader(AnswerReader):
         super().__init__(origin, call_index, max_bytes)
         self._frames = FrameDecoder(origin, max_bytes)
         self._usage: Usage | None = None
+        self._thoughts: list[str] = []
+        """Of the block whose signature has not come."""
+        self._image_format = "png"
 
     @staticmethod
     def parse_answer(origin: Origin, body: JsonObject) -> Completion:
@@ -81,14 +85,15 @@ class FrameReader(AnswerReader):
         if not message:
             raise origin.answer_error("sent an answer without a message", "no_choices")
         text, thoughts, calls = "", "", []
-        for block in as_objects(message.get("content")):
+        blocks = as_objects(message.get("content"))
+        for block in blocks:
             # With citations a text stands inside them, not beside.
-            citations = as_objects(as_object(block.get("citationsContent")).get("content"))
-            text += as_text(block.get("text")) + "".join(as_text(part.get("text")) for part in citations)
+            cited = as_objects(as_object(block.get("citationsContent")).get("content"))
+            text += as_text(block.get("text")) + "".join(as_text(part.get("text")) for part in cited)
             thoughts += _read_thoughts(block)
             if use := as_object(block.get("toolUse")):
                 calls.append(make_tool_call(use.get("name"), use.get("input"), use.get("toolUseId")))
-        answer = Answer(text, thoughts or None, None, tuple(calls))
+        answer = Answer(text, thoughts or None, None, tuple(calls), merge_extras(map(_pick_extra, blocks)))
         choice = Choice(answer, *_parse_finish(origin, body.get("stopReason")))
         return build_completion(origin, {}, (choice,), _parse_usage(body.get("usage"), body.get("serviceTier")))
 
@@ -145,7 +150,25 @@ class FrameReader(AnswerReader):
             fields = {"id": use["toolUseId"], "type": "function"} if as_text(use.get("toolUseId")) else {}
             function = {"name": as_text(use.get("name")), "arguments": to_arguments(use.get("input"))}
             calls = [{**fields, "index": event.get("contentBlockIndex"), "function": function}]
-        self._add(size, text=text, reasoning=_read_thoughts(piece), calls=calls)
+        self._add(size, text=text, reasoning=_read_thoughts(piece), calls=calls, extra=self._pick_news(piece))
+
+    def _pick_news(self, piece: JsonObject) -> JsonObject:
+        """Return what a piece of a block holds beside text, thoughts and calls."""
+        if reasoning := as_object(piece.get("reasoningContent")):
+            self._thoughts.append(as_text(reasoning.get("text")))
+            self._held_bytes += len(self._thoughts[-1])
+            if signature := reasoning.get("signature"):
+                whole, self._thoughts = "".join(self._thoughts), []
+                reasoning = {"reasoningText": {"text": whole, "signature": signature}}
+            return _pick_extra({"reasoningContent": reasoning})
+        if image := as_object(piece.get("image")):
+            if not image.get("source"):  # its start
+                self._image_format = as_text(image.get("format")) or self._image_format
+                return {}
+            return _pick_extra({"image": {"format": self._image_format, **image}})
+        if citation := as_object(piece.get("citation")):
+            return {"citations": [citation]}
+        return _pick_extra(piece)
 
     def _complete(self, choices: tuple[Choice, ...]) -> Completion:
         return build_completion(self._origin, {}, choices, self._usage)
@@ -160,6 +183,29 @@ def _parse_finish(origin: Origin, reason: object) -> Finish:
     if (word := as_text(reason)) in BROKEN_OFF:
         raise origin.finish_error(word, kind="server")
     return read_finish(word, FINISH)
+
+
+def _pick_extra(block: JsonObject) -> JsonObject:
+    """Return what a block holds beside text, thoughts and calls; signatures as Anthropic has them, whose models make them."""
+    if reasoning := as_object(block.get("reasoningContent")):
+        shown = as_object(reasoning.get("reasoningText"))
+        if redacted := reasoning.get("redactedContent"):
+            return {THINKING_BLOCKS: [{"type": "redacted_thinking", "data": redacted}]}
+        if signature := shown.get("signature"):
+            thinking = {"type": "thinking", "thinking": as_text(shown.get("text")), "signature": signature}
+            return {THINKING_BLOCKS: [thinking]}
+        return {}
+    if cited := as_object(block.get("citationsContent")):
+        citations = as_objects(cited.get("citations"))
+        return {"citations": citations} if citations else {}
+    image, audio = as_object(block.get("image")), as_object(block.get("audio"))
+    data = as_object((image or audio).get("source")).get("bytes")
+    kind = as_text((image or audio).get("format"))
+    if image and isinstance(data, str):
+        return {"images": [make_image(f"image/{kind}", data)]}
+    if audio and isinstance(data, str):
+        return {"audio": {"data": data, "mime_type": f"audio/{kind}"}}
+    return {} if not block or "text" in block or "toolUse" in block else {"content_parts": [block]}
 
 
 def _read_thoughts(block: JsonObject) -> str:

@@ -86,7 +86,7 @@ class Gemini(JsonProvider):
         system, messages = split_system(origin, call.query)
         fields: JsonObject = {"contents": _convert_messages(origin, messages)}
         if system:  # a system role inside `contents` is refused
-            fields["systemInstruction"] = {"parts": [{"text": text} for text in system]}
+            fields["systemInstruction"] = {"parts": [{"text": part.text} for part in system]}
         if config := {name: value for name, value in sent.items() if name not in BESIDE_CONFIG}:
             fields["generationConfig"] = config
         fields.update((name, sent[name]) for name in BESIDE_CONFIG if name in sent)

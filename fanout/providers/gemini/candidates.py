@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from fanout.core.errors import ProviderError
 from fanout.core.json_text import JsonObject
@@ -18,6 +19,7 @@ from fanout.providers.mapping.error_objects import find_error, is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_number, as_object, as_objects, as_text
 from fanout.providers.mapping.openai_answers import rank_tokens
+from fanout.providers.mapping.other_content import make_image, make_image_link, merge_extras
 
 FINISH: Mapping[str, FinishReason] = {
     "STOP": "stop",
@@ -60,6 +62,8 @@ STATUSES: Mapping[str, FailureKind] = {
 }
 """By google.rpc.Code, where there is no number."""
 
+SOURCES = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
+"""Fields of a candidate that name what its text rests on."""
 NOTHING_ALLOWED = re.compile(r"\blimit: 0\b(?!\.)")
 """Words of a 429 whose model this account may not use at all: no waiting helps."""
 KEY_REFUSED = re.compile(r"API key (?:not valid|expired)", re.IGNORECASE)
@@ -86,7 +90,7 @@ class CandidateReader(AnswerReader):
         choices = tuple(map(_parse_candidate, candidates))
         # A blocked prompt is an answer of the filter, not a failure of the call.
         if not choices and (finish := _read_block(body)):
-            choices = (Choice(Answer(""), *finish),)
+            choices = (Choice(Answer("", None, _read_block_message(body)), *finish),)
         return _complete(origin, body, choices)
 
     @staticmethod
@@ -108,21 +112,26 @@ class CandidateReader(AnswerReader):
         for place, candidate in enumerate(as_objects(candidates)):
             self._read_candidate(candidate, place, size)
         if not candidates and (finish := _read_block(event)):
+            self._add(size, refusal=_read_block_message(event) or "")
             self._finish(finish)
 
     def _read_candidate(self, candidate: JsonObject, place: int, size: int) -> None:
         index = candidate.get("index")
         if type(index) is not int:  # proto3 leaves out an index of 0
             index = place
-        text, thoughts, raw_calls = _split_parts(candidate)
+        parts, beside = _split_parts(candidate), _pick_beside(candidate)
         logprobs = _parse_logprobs(candidate.get("logprobsResult")) if "logprobsResult" in candidate else None
-        if text and not (thoughts or raw_calls or logprobs):
-            self._add_text(text, index)
+        finish = read_finish(candidate.get("finishReason"), FINISH, has_calls=bool(parts.calls) or index in self._calls)
+        refusal = _read_finish_message(candidate, finish) or ""
+        if parts.text and not (parts.thoughts or parts.calls or parts.others or logprobs or beside or refusal):
+            self._add_text(parts.text, index)
         else:
-            calls = [self._number_call(part, index) for part in raw_calls]
-            self._add(size, index, text=text, reasoning=thoughts, calls=calls, logprobs=logprobs)
-        if word := as_text(candidate.get("finishReason")):
-            self._finish(read_finish(word, FINISH, has_calls=index in self._calls), index)
+            calls = [self._number_call(part, index) for part in parts.calls]
+            extra = merge_extras((*parts.others, beside))
+            texts = {"text": parts.text, "reasoning": parts.thoughts, "refusal": refusal}
+            self._add(size, index, **texts, calls=calls, logprobs=logprobs, extra=extra)
+        if candidate.get("finishReason"):
+            self._finish(finish, index)
 
     def _number_call(self, part: JsonObject, index: int) -> JsonObject:
         place = self._calls.get(index, 0)
@@ -144,30 +153,74 @@ def _read_block(body: JsonObject) -> Finish | None:
     return ("content_filter", reason[:100]) if reason else None
 
 
+def _read_block_message(body: JsonObject) -> str | None:
+    return as_text(as_object(body.get("promptFeedback")).get("blockReasonMessage")) or None
+
+
 def _parse_candidate(candidate: JsonObject) -> Choice:
-    text, thoughts, raw_calls = _split_parts(candidate)
-    calls = tuple(_parse_call(call, place) for place, call in enumerate(raw_calls))
+    parts = _split_parts(candidate)
+    calls = tuple(_parse_call(call, place) for place, call in enumerate(parts.calls))
     # A model that calls a tool reports `STOP`, too.
     finish = read_finish(candidate.get("finishReason"), FINISH, has_calls=bool(calls))
-    return Choice(Answer(text, thoughts or None, None, calls), *finish, _parse_logprobs(candidate.get("logprobsResult")))
+    extra = merge_extras((*parts.others, _pick_beside(candidate)))
+    answer = Answer(parts.text, parts.thoughts or None, _read_finish_message(candidate, finish), calls, extra)
+    return Choice(answer, *finish, _parse_logprobs(candidate.get("logprobsResult")))
 
 
-def _split_parts(candidate: JsonObject) -> tuple[str, str, list[JsonObject]]:
-    """Return text, thoughts and function calls of a candidate, whose content or parts may be missing."""
+def _read_finish_message(candidate: JsonObject, finish: Finish) -> str | None:
+    """Return why a filter ended an answer, where it explains that."""
+    return as_text(candidate.get("finishMessage")) or None if finish[0] == "content_filter" else None
+
+
+def _pick_beside(candidate: JsonObject) -> JsonObject:
+    """Return the sources that a candidate names."""
+    return {name: candidate[name] for name in SOURCES if candidate.get(name)}
+
+
+class Parts(NamedTuple):
+    """The parts of a candidate, by what they hold."""
+
+    text: str
+    thoughts: str
+    calls: list[JsonObject]
+    others: list[JsonObject]
+    """Content beside the text, see `Answer.extra`."""
+
+
+def _split_parts(candidate: JsonObject) -> Parts:
+    """Return the parts of a candidate, whose content or parts may be missing."""
     text = thoughts = ""
     calls: list[JsonObject] = []
+    others: list[JsonObject] = []
     for part in as_objects(as_object(candidate.get("content")).get("parts")):
         piece = part.get("text")
         if as_object(part.get("functionCall")):
             calls.append(part)
         elif type(piece) is not str:
-            continue
+            others.append(_convert_other(part))
         # Thoughts are ordinary text parts with a mark.
         elif part.get("thought") is True:
             thoughts += piece
         else:
             text += piece
-    return text, thoughts, calls
+    return Parts(text, thoughts, calls, others)
+
+
+def _convert_other(part: JsonObject) -> JsonObject:
+    """Return a part that is neither text nor a call: media as OpenAI's hosts have them, anything else as it is."""
+    data, file = as_object(part.get("inlineData")), as_object(part.get("fileData"))
+    media_type, base64, url = as_text(data.get("mimeType") or file.get("mimeType")), data.get("data"), file.get("fileUri")
+    if not part.keys() - {"thought", "thoughtSignature", "functionCall"}:
+        return {}  # an empty part that bears a signature
+    if part.get("thought") is True:  # a sketch on the way to the image
+        return {"content_parts": [part]}
+    if media_type.startswith("image/") and isinstance(base64, str):
+        return {"images": [make_image(media_type, base64)]}
+    if media_type.startswith("image/") and isinstance(url, str):
+        return {"images": [make_image_link(url)]}
+    if media_type.startswith("audio/") and isinstance(base64, str):
+        return {"audio": {"data": base64, "mime_type": media_type}}
+    return {"content_parts": [part]}
 
 
 def _parse_call(part: JsonObject, place: int) -> JsonObject:

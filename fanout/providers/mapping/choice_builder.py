@@ -7,6 +7,7 @@ from typing import Any
 
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Choice, FinishReason, TokenLogprob
+from fanout.providers.mapping.other_content import merge_extras
 from fanout.providers.mapping.tool_calls import ToolCallBuilder, list_pieces
 
 MAX_CHOICES = 128
@@ -18,6 +19,7 @@ class ChoiceBuilder:
 
     __slots__ = (
         "_calls",
+        "extras",
         "finish_reason",
         "is_finished",
         "logprobs",
@@ -33,6 +35,7 @@ class ChoiceBuilder:
         self.reasoning: list[str] = []
         self.refusal: list[str] = []
         self.logprobs: list[TokenLogprob] = []
+        self.extras: list[JsonObject] = []
         self.is_finished = False
         self.finish_reason: FinishReason | None = None
         self.native: str | None = None
@@ -50,5 +53,6 @@ class ChoiceBuilder:
     def build(self) -> Choice:
         """Return the choice as it is now."""
         calls = self._calls.build() if self._calls else ()
-        answer = Answer("".join(self.text), "".join(self.reasoning) or None, "".join(self.refusal) or None, calls)
+        extra = merge_extras(self.extras) if self.extras else {}
+        answer = Answer("".join(self.text), "".join(self.reasoning) or None, "".join(self.refusal) or None, calls, extra)
         return Choice(answer, self.finish_reason, self.native, tuple(self.logprobs) or None)

@@ -60,29 +60,37 @@ class GrowingAnswer:
         *,
         text: str = "",
         reasoning: str = "",
+        refusal: str = "",
         calls: Sequence[JsonObject] = (),
         logprobs: tuple[TokenLogprob, ...] | None = None,
+        extra: JsonObject | None = None,
     ) -> None:
         """Add what an event of `size` bytes holds; no delta comes of it where that is nothing to see.
 
         Args:
-            size: counts instead of the texts where there are calls or log probabilities.
+            size: counts instead of the texts where there is more than them.
             index: of the choice.
             text: of the answer.
             reasoning: beside it.
+            refusal: the model's words for not answering.
             calls: pieces of tool calls in OpenAI's shape, each with its `index`.
             logprobs: of the tokens in `text`.
+            extra: content beside the text, see `Answer.extra`.
         """
         choice = self._choice(index)
-        if not (text or reasoning or calls or logprobs):
+        if not (text or reasoning or refusal or calls or logprobs or extra):
             return
-        delta = Delta(self._call_index, index, text, reasoning or None, logprobs=logprobs or None)
+        delta = Delta(self._call_index, index, text, reasoning or None, refusal or None, logprobs=logprobs or None)
         choice.text.append(text)
         choice.reasoning.append(reasoning)
+        choice.refusal.append(refusal)
         if calls:
             delta.tool_calls = choice.add_calls({"tool_calls": calls})
         choice.logprobs.extend(logprobs or ())
-        self._held_bytes += size if calls or logprobs else len(text) + len(reasoning)
+        if extra:
+            delta.extra = extra
+            choice.extras.append(extra)
+        self._held_bytes += size if calls or logprobs or extra else len(text) + len(reasoning) + len(refusal)
         self._deltas.append(delta)
 
     def _finish(self, finish: Finish, index: int = 0) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from fanout.core.errors import ProviderError
+from fanout.core.json_text import JsonObject
 from fanout.core.messages import Content, ImagePart, Message, OtherPart, TextPart
 from fanout.core.schema import FittedParameters, Query
 from fanout.providers.mapping.failures import Origin
+from fanout.providers.mapping.json_fields import as_object
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
+CACHE_CONTROL = "cache_control"
+"""Mark of a part up to which the provider keeps the prompt. Source: Anthropic; OpenRouter."""
+READ = frozenset({"tool_calls", "tool_call_id", "function_call"})
+"""Further fields of messages that every format reads, or refuses."""
+MAX_LEFT_OUT = 16
+MAX_NAME_CHARS = 80
 
 
 def list_messages(origin: Origin, query: Query) -> Sequence[Message]:
@@ -33,11 +41,39 @@ def get_prompt(origin: Origin, query: Query) -> str:
     return query.prompt or ""
 
 
-def split_system(origin: Origin, query: Query) -> tuple[list[str], list[Message]]:
-    """Return the texts of the system messages, and the others: for formats that have a place of its own for the first."""
+def split_system(origin: Origin, query: Query) -> tuple[list[TextPart], list[Message]]:
+    """Return the texts of the system messages, and the others: for formats that have a place of its own for the first.
+
+    A message is one text, but for marks of the cache: what they are to keep ends there.
+    """
     messages = list_messages(origin, query)
-    texts = [to_text(origin, message.content) for message in messages if message.role in SYSTEM_ROLES]
-    return [text for text in texts if text], [message for message in messages if message.role not in SYSTEM_ROLES]
+    systems = [message for message in messages if message.role in SYSTEM_ROLES]
+    parts = [part for message in systems for part in _split_at_marks(message, to_text(origin, message.content))]
+    return [part for part in parts if part.text], [message for message in messages if message.role not in SYSTEM_ROLES]
+
+
+def _split_at_marks(message: Message, text: str) -> Iterator[TextPart]:
+    begun = 0
+    place = 0
+    for part in message.content if isinstance(message.content, tuple) else ():
+        if isinstance(part, TextPart):
+            place += len(part.text)
+            if mark := get_cache_mark(part):
+                yield TextPart(text[begun:place], {CACHE_CONTROL: mark})
+                begun = place
+    mark = get_cache_mark(message)
+    yield TextPart(text[begun:], {CACHE_CONTROL: mark} if mark else {})
+
+
+def get_cache_mark(marked: Message | TextPart | ImagePart | OtherPart) -> JsonObject:
+    """Return the `cache_control` of a message or a part; empty where it has none."""
+    return {} if isinstance(marked, OtherPart) else as_object(marked.extra.get(CACHE_CONTROL))
+
+
+def find_last_mark(message: Message) -> JsonObject:
+    """Return the last `cache_control` of a message or its parts, for formats that have it as one block."""
+    marks = [get_cache_mark(part) for part in message.content] if isinstance(message.content, tuple) else []
+    return next(filter(None, (get_cache_mark(message), *reversed(marks))), {})
 
 
 def to_text(origin: Origin, content: Content | None) -> str:
@@ -60,24 +96,38 @@ def part_error(origin: Origin, part: OtherPart) -> ProviderError:
 
 
 def report_left_out(
-    fitted: FittedParameters, messages: Sequence[Message] | None, *, has_details: bool = False
+    fitted: FittedParameters,
+    messages: Sequence[Message] | None,
+    *,
+    has_details: bool = False,
+    takes: Set[str] = frozenset(),
 ) -> FittedParameters:
-    """Return `fitted` with what the format leaves out of a conversation: only OpenAI's has names of participants.
+    """Return `fitted` with what the format leaves out of a conversation, named once.
 
     Args:
         fitted: the parameters.
         messages: the conversation.
         has_details: the format has `image_url.detail`.
+        takes: further fields of messages and their parts that the format has.
     """
     ignored: dict[str, None] = {}
     for message in messages or ():
         # A tool's name is not lost: its call has it.
-        if message.extra.get("name") and message.role not in ("tool", "function"):
-            ignored["messages.name"] = None
-        if not has_details and isinstance(message.content, tuple) and any(map(_is_detailed, message.content)):
-            ignored["image_url.detail"] = None
-    return replace(fitted, ignored=(*fitted.ignored, *ignored)) if ignored else fitted
+        names = (name for name in message.extra if name != "name" or message.role not in ("tool", "function"))
+        _note_fields(ignored, "messages", message.extra, names, READ | takes)
+        for part in message.content if isinstance(message.content, tuple) else ():
+            if not isinstance(part, OtherPart):
+                _note_fields(ignored, "messages.content", part.extra, part.extra, takes)
+            if not has_details and isinstance(part, ImagePart) and part.detail not in (None, "auto"):
+                ignored["image_url.detail"] = None
+    # The caller chooses the names, and each answer repeats them.
+    news = [name for name in ignored if name not in fitted.ignored][:MAX_LEFT_OUT]
+    return replace(fitted, ignored=(*fitted.ignored, *news)) if news else fitted
 
 
-def _is_detailed(part: TextPart | ImagePart | OtherPart) -> bool:
-    return isinstance(part, ImagePart) and part.detail not in (None, "auto")
+def _note_fields(
+    ignored: dict[str, None], path: str, fields: Mapping[str, object], names: Iterable[str], taken: Set[str]
+) -> None:
+    for name in names:
+        if fields[name] and name not in taken and len(ignored) < MAX_LEFT_OUT:
+            ignored[CACHE_CONTROL if name == CACHE_CONTROL else f"{path}.{name}"[:MAX_NAME_CHARS]] = None

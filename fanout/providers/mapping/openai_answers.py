@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Choice, FinishReason, TokenLogprob
 from fanout.providers.mapping.completions import Finish, read_finish
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_number, as_object, as_objects, as_text
+from fanout.providers.mapping.other_content import pick_extras
 from fanout.providers.mapping.tool_calls import parse_calls
 
 FINISH: Mapping[str, FinishReason] = {
@@ -25,8 +25,6 @@ FINISH: Mapping[str, FinishReason] = {
     "model_length": "length",  # Mistral
     "sensitive": "content_filter",  # Z.ai
 }
-EXTRAS = ("annotations", "audio")
-"""Fields of a message, or of a delta, that go back to the caller as they are."""
 BROKEN_OFF = frozenset({"error", "network_error", "insufficient_system_resource"})
 """Finish reasons of answers that failed (Mistral, OpenRouter; Z.ai; DeepSeek)."""
 
@@ -63,12 +61,15 @@ def parse_finish(origin: Origin, raw: Mapping[str, Any]) -> Finish:
 def _parse_message(message: Mapping[str, Any]) -> Answer:
     text, reasoning = parse_texts(message)
     calls = parse_calls(message) if message.get("tool_calls") or message.get("function_call") else ()
-    return Answer(text, reasoning, as_text(message.get("refusal")) or None, calls, pick_extras(message))
+    return Answer(text, reasoning, parse_refusal(message), calls, pick_extras(message))
 
 
-def pick_extras(message: Mapping[str, Any]) -> JsonObject:
-    """Return the fields of a message that only some providers add."""
-    return {name: message[name] for name in EXTRAS if message.get(name)}
+def parse_refusal(message: Mapping[str, Any]) -> str | None:
+    """Return the words of a message or a delta for not answering, which may also be parts of its content."""
+    content, refusal = message.get("content"), as_text(message.get("refusal"))
+    if isinstance(content, list):
+        refusal += "".join(_find_texts(content, "refusal"))
+    return refusal or None
 
 
 def parse_texts(message: Mapping[str, Any]) -> tuple[str, str | None]:

@@ -11,7 +11,7 @@ from fanout.core.messages import Message
 from fanout.core.schema import FittedParameters
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_object, as_text
-from fanout.providers.mapping.messages import to_text
+from fanout.providers.mapping.messages import CACHE_CONTROL, to_text
 
 TOOL_FIELDS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 """Source: https://platform.openai.com/docs/api-reference/chat/create"""
@@ -26,6 +26,8 @@ class Function(NamedTuple):
     parameters: JsonObject
     """JSON Schema of an object."""
     is_strict: bool
+    cache_control: JsonObject
+    """Empty: no mark of the cache."""
 
     def describe(self, **fields: object) -> JsonObject:
         """Return name, description and a format's own `fields`, as nearly every format declares a function."""
@@ -53,7 +55,9 @@ class ToolFields(NamedTuple):
     """Those of OpenAI's fields that the format cannot express."""
 
 
-def convert_tools(fitted: FittedParameters, convert: Callable[[Toolbox], ToolFields]) -> FittedParameters:
+def convert_tools(
+    fitted: FittedParameters, convert: Callable[[Toolbox], ToolFields], *, has_cache_control: bool = False
+) -> FittedParameters:
     """Return `fitted` with the tools as a format has them; where one of them is no plain function, all are ignored."""
     given = {name: fitted.sent[name] for name in TOOL_FIELDS if name in fitted.sent}
     if not given:
@@ -63,8 +67,11 @@ def convert_tools(fitted: FittedParameters, convert: Callable[[Toolbox], ToolFie
     # Tools that the format cannot carry: none is sent, for half of them would mislead.
     if toolbox is None:
         return replace(fitted, sent=sent, ignored=(*fitted.ignored, *sorted(given)))
-    fields, ignored = convert(toolbox)
-    return replace(fitted, sent={**sent, **fields}, ignored=(*fitted.ignored, *(name for name in ignored if name in given)))
+    fields, lost = convert(toolbox)
+    ignored = [name for name in lost if name in given]
+    if not has_cache_control and any(function.cache_control for function in toolbox.functions):
+        ignored.append(CACHE_CONTROL)
+    return replace(fitted, sent={**sent, **fields}, ignored=(*fitted.ignored, *ignored))
 
 
 def convert_response_format(fitted: FittedParameters, convert: Callable[[JsonObject | None], JsonObject]) -> FittedParameters:
@@ -115,6 +122,7 @@ def _parse_function(tool: object) -> Function | None:
         as_text(function.get("description")) or None,
         parameters if isinstance(parameters, dict) else {"type": "object", "properties": {}},
         function.get("strict") is True,
+        as_object(fields.get(CACHE_CONTROL) or function.get(CACHE_CONTROL)),
     )
 
 

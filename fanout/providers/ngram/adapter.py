@@ -38,6 +38,7 @@ from fanout.core.suggestions import did_you_mean
 from fanout.core.threads import run_in_thread
 from fanout.core.usage import Usage
 from fanout.providers import OnHeaders
+from fanout.providers.mapping.messages import report_left_out
 from fanout.providers.ngram.corpus import extract_documents
 from fanout.providers.ngram.decoding import Decoding
 from fanout.providers.ngram.language_model import LanguageModel, tokenize
@@ -117,7 +118,8 @@ class NgramProvider:
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
         fitted = fit(query, self._text if query.messages is None else self._chat)
-        return replace(fitted, ignored=tuple(dict.fromkeys((*fitted.ignored, *_list_unread_parts(query)))))
+        fitted = replace(fitted, ignored=tuple(dict.fromkeys((*fitted.ignored, *_list_unread_parts(query)))))
+        return report_left_out(fitted, query.messages, has_details=True)
 
     async def complete(self, call: Call, on_headers: OnHeaders | None = None) -> Completion:
         # Through the stream, so that a whole answer gives the loop to others as often as a streamed one.

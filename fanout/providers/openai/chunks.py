@@ -9,15 +9,16 @@ from fanout.providers.mapping.choice_builder import ChoiceBuilder
 from fanout.providers.mapping.completions import build_completion, read_index
 from fanout.providers.mapping.error_objects import is_error
 from fanout.providers.mapping.failures import Origin
-from fanout.providers.mapping.json_fields import as_objects, as_text
+from fanout.providers.mapping.json_fields import as_objects
 from fanout.providers.mapping.openai_answers import (
     parse_choice,
     parse_finish,
     parse_logprobs,
+    parse_refusal,
     parse_texts,
-    pick_extras,
 )
 from fanout.providers.mapping.openai_usage import parse_usage
+from fanout.providers.mapping.other_content import BESIDE_CHOICES, list_news, pick_extras
 
 
 class ChunkReader(AnswerReader):
@@ -27,6 +28,8 @@ class ChunkReader(AnswerReader):
         super().__init__(origin, call_index, max_bytes)
         self._head: JsonObject = {}
         self._usage: object = None
+        self._beside: JsonObject = {}
+        """Content that has come beside the choices."""
 
     @staticmethod
     def parse_answer(origin: Origin, body: JsonObject) -> Completion:
@@ -35,6 +38,8 @@ class ChunkReader(AnswerReader):
         raw_choices = as_objects(body.get("choices"))
         if len(raw_choices) > 1:
             raw_choices.sort(key=read_index)
+        if raw_choices and not BESIDE_CHOICES.isdisjoint(body):
+            raw_choices[0] = _add_beside(raw_choices[0], body)
         choices = tuple([parse_choice(origin, choice) for choice in raw_choices])
         return build_completion(origin, body, choices, parse_usage(body.get("usage"), body.get("service_tier")))
 
@@ -49,6 +54,8 @@ class ChunkReader(AnswerReader):
             for place, choice in enumerate(choices):
                 if isinstance(choice, dict):
                     self._read_choice(choice, place, size)
+        if not BESIDE_CHOICES.isdisjoint(event):
+            self._read_beside(event, size)
         if usage := event.get("usage"):  # the last chunk has it, or each one so far; `null` before
             self._usage = usage
 
@@ -75,7 +82,7 @@ class ChunkReader(AnswerReader):
     def _add_fields(self, builder: ChoiceBuilder, index: int, message: JsonObject, logprobs: object, size: int) -> None:
         """Add what a delta holds beside text, or instead of it: often only a role, of which no delta comes."""
         text, reasoning = parse_texts(message)
-        delta = Delta(self._call_index, index, text, reasoning, as_text(message.get("refusal")) or None)
+        delta = Delta(self._call_index, index, text, reasoning, parse_refusal(message))
         if message.get("tool_calls") or message.get("function_call"):
             delta.tool_calls = builder.add_calls(message)
         delta.logprobs = parse_logprobs(logprobs) or None
@@ -84,13 +91,30 @@ class ChunkReader(AnswerReader):
         builder.reasoning.append(reasoning or "")
         builder.refusal.append(delta.refusal or "")
         builder.logprobs.extend(delta.logprobs or ())
+        if delta.extra:
+            builder.extras.append(delta.extra)
         has_fields = delta.tool_calls or delta.logprobs or delta.extra
         self._held_bytes += size if has_fields else len(text) + len(reasoning or "") + len(delta.refusal or "")
         if text or reasoning or delta.refusal or has_fields:
             self._deltas.append(delta)
 
+    def _read_beside(self, event: JsonObject, size: int) -> None:
+        news: JsonObject = {}
+        for name in filter(BESIDE_CHOICES.__contains__, event):
+            if event[name] and (new := list_news(self._beside.get(name), event[name])):
+                news[name], self._beside[name] = new, event[name]
+        if news:
+            self._add(size, min(self._choices, default=0), extra=news)
+
     def _complete(self, choices: tuple[Choice, ...]) -> Completion:
         return build_completion(self._origin, self._head, choices, parse_usage(self._usage, self._head.get("service_tier")))
+
+
+def _add_beside(choice: JsonObject, body: JsonObject) -> JsonObject:
+    """Return the first choice of an answer with the content that stands beside the choices, in its message."""
+    beside = {name: value for name, value in body.items() if name in BESIDE_CHOICES and value}
+    message = choice.get("message")
+    return {**choice, "message": {**beside, **(message if isinstance(message, dict) else {"content": choice.get("text")})}}
 
 
 def _find_news(builder: ChoiceBuilder, message: JsonObject) -> JsonObject:

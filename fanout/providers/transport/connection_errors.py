@@ -6,9 +6,10 @@ import asyncio
 import errno
 import os
 import ssl
-from typing import Self
+from typing import Self, TypedDict
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 
 from fanout.core.errors import ProviderError
 from fanout.core.schema import NO_FILES_CODE, Failure, FailureKind
@@ -16,6 +17,17 @@ from fanout.core.schema import NO_FILES_CODE, Failure, FailureKind
 CONNECTION_ERRORS = (aiohttp.ClientError, OSError)
 """The exceptions that a connection may end with; timeouts are among them."""
 
+
+class HeadLimits(TypedDict):
+    max_line_size: int
+    max_field_size: int
+    max_headers: int
+
+
+MAX_HEAD_BYTES = 2**16
+"""Of one line of an answer's head; security headers alone exceed aiohttp's own 8 KiB."""
+HEAD_LIMITS: HeadLimits = {"max_line_size": MAX_HEAD_BYTES, "max_field_size": MAX_HEAD_BYTES, "max_headers": 256}
+"""Arguments of a `ClientSession` that asks providers."""
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 NO_FILES = Failure(
     "internal",
@@ -58,11 +70,21 @@ def to_provider_error(name: str, error: Exception, connect_limit_s: float | None
     number = cause.errno if isinstance(cause, OSError) else None
     if number in OUT_OF_FILES:
         return ProviderError(NO_FILES)  # nothing is wrong with the provider
+    if _is_too_long(error):
+        sentence = f"`{name}` sent a head with a line of over {MAX_HEAD_BYTES:,} bytes"
+        return ProviderError(Failure("malformed", sentence, code="head_too_large"))
     kind, code, sentence = next(row[1:] for row in FAILURES if isinstance(error, row[0]))
     reason = os.strerror(number) if number and number > 0 else "no reason given"
     message = sentence.format(name=name, reason=reason, limit_s=connect_limit_s)
     should_retry = False if code == "tls_error" else None  # a certificate does not change between two attempts
     return ProviderError(Failure(kind, message, code=code, should_retry=should_retry))
+
+
+def _is_too_long(error: BaseException | None) -> bool:
+    """Return whether an error comes of a line in a head; aiohttp tells that only by a cause of the cause."""
+    while error is not None and not isinstance(error, LineTooLong):
+        error = error.__cause__
+    return error is not None
 
 
 class NamedErrors:

@@ -36,7 +36,7 @@ BODIES = SharedCapacity(512 * 2**20)
 
 Calls that find no room wait within their attempt.
 """
-MAX_HEAD_BYTES = 2**16
+MAX_BLANK_BYTES = 2**16
 """Of white space before an answer begins."""
 LINGER_S = 0.2
 """Time that a stream may take after `[DONE]` to end its body in order, which saves the next call a handshake."""
@@ -151,7 +151,7 @@ class HttpProvider(ConfiguredProvider, ABC):
         head = b""
         # What breaks the connection here is raised by the next read again.
         with suppress(*CONNECTION_ERRORS), ConnectionWatch(response):
-            while _is_success(response) and len(head) <= MAX_HEAD_BYTES and self.reader_class.is_stream(head) is None:
+            while _is_success(response) and len(head) <= MAX_BLANK_BYTES and self.reader_class.is_stream(head) is None:
                 if not (data := await response.content.readany()):
                     break
                 head += data

@@ -98,7 +98,7 @@ class Dialect(ABC):
         """Return a piece, whose first token begins at `offset` in the answer; `None`: there is nothing in it."""
 
     @abstractmethod
-    def close_choice(self) -> Fragment:
+    def close_choice(self, choice: Choice | None) -> Fragment:
         """Return the fields of a choice's last chunk."""
 
 

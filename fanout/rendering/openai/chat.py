@@ -131,7 +131,7 @@ class ChatDialect(Dialect):
             return None
         return {"delta": news, "logprobs": render_chat_logprobs(delta.logprobs) if delta.logprobs else None}
 
-    def close_choice(self) -> Fragment:
+    def close_choice(self, choice: Choice | None) -> Fragment:
         """Return an empty delta."""
         return {"delta": {}, "logprobs": None}
 

@@ -54,7 +54,7 @@ class ChunkEncoder:
             if choice and key not in self._offsets:  # an answer that came whole
                 frames.append(self.encode_delta(choice.to_delta(*key)))
             end = encode_json(render_openai_end(outcome, choice, number, self._created))
-            frames += [self._open(key, None), self._chunk(key, self._dialect.close_choice(), end[1:-1])]
+            frames += [self._open(key, None), self._chunk(key, self._dialect.close_choice(choice), end[1:-1])]
         return b"".join(frames)
 
     def encode_end(self, outcomes: Sequence[Outcome]) -> bytes:

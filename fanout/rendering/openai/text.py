@@ -8,7 +8,13 @@ from typing import Annotated, Literal
 from typing_extensions import Doc, TypedDict
 
 from fanout.core.schema import Call, Choice, Delta, Outcome
-from fanout.rendering.choices import LegacyLogprobsJson, get_text, render_legacy_logprobs, render_place
+from fanout.rendering.choices import (
+    BesideTextJson,
+    LegacyLogprobsJson,
+    render_beside_text,
+    render_legacy_logprobs,
+    render_place,
+)
 from fanout.rendering.comparison import TextJson
 from fanout.rendering.openai.answers import (
     Dialect,
@@ -29,7 +35,11 @@ class TextFragmentJson(TypedDict):
     logprobs: LegacyLogprobsJson | None
 
 
-class TextChoiceJson(TextJson, OpenAiEndJson):
+class TextEndFragmentJson(TextFragmentJson, BesideTextJson):
+    """A choice's own fields in its last chunk."""
+
+
+class TextChoiceJson(TextJson, BesideTextJson, OpenAiEndJson):
     """One answer, or why there is none."""
 
 
@@ -74,25 +84,27 @@ class TextDialect(Dialect):
 
     def render_piece(self, call: Call, delta: Delta, offset: int) -> TextFragmentJson | None:
         """Return a piece's text."""
-        text = get_text(delta)
-        if not text and not delta.logprobs:
+        if not delta.text and not delta.logprobs:
             return None
-        return {"text": text, "logprobs": render_legacy_logprobs(delta.logprobs, offset) if delta.logprobs else None}
+        return {"text": delta.text, "logprobs": render_legacy_logprobs(delta.logprobs, offset) if delta.logprobs else None}
 
-    def close_choice(self) -> TextFragmentJson:
-        """Return no text."""
-        return {"text": "", "logprobs": None}
+    def close_choice(self, choice: Choice | None) -> TextEndFragmentJson:
+        """Return what the answer holds beside its text; a refusal alone is shown as the text."""
+        refusal = choice.message.refusal if choice and not choice.message.text else None
+        return {"text": refusal or "", "logprobs": None, **render_beside_text(choice)}
 
 
 TEXT = TextDialect()
 
 
 def _render_choice(outcome: Outcome, choice: Choice | None, number: int, created: int) -> TextChoiceJson:
-    text = get_text(choice.message) if choice else get_partial(outcome, number) or ""
+    # OpenAI's text clients show the text alone.
+    text = choice.message.text or choice.message.refusal if choice else get_partial(outcome, number)
     logprobs = choice.logprobs if choice else None
     return {
         **render_place(outcome.call, number),
-        "text": text,
+        "text": text or "",
         "logprobs": None if logprobs is None else render_legacy_logprobs(logprobs, 0),
+        **render_beside_text(choice),
         **render_openai_end(outcome, choice, number, created),
     }

@@ -221,7 +221,12 @@ def _to_answer_rows(number: int, outcome: Outcome, texts: dict[bytes, str], *, f
 def _dump_content(choice: Choice | None, failure: Failure | None, nth: int) -> str:
     if choice:
         message = choice.message
-        others = {"reasoning": message.reasoning, "refusal": message.refusal, "tool_calls": message.tool_calls}
+        others = {
+            "reasoning": message.reasoning,
+            "refusal": message.refusal,
+            "tool_calls": message.tool_calls,
+            "other_content": message.other_content,  # the names alone: an image takes megabytes
+        }
         content = {"text": message.text, **{name: value for name, value in others.items() if value}}
     else:
         partial = failure.partial if failure and nth == 0 else None

@@ -18,7 +18,6 @@ from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import encode_json
 from fanout.core.messages import ImagePart
 from fanout.core.schema import Call, Delta, Failure, Outcome
-from fanout.rendering.choices import get_text
 from fanout.rendering.errors import render_all_failed
 from fanout.rendering.scale import (
     ScaleChatCompletionJson,
@@ -105,11 +104,10 @@ class ScaleEncoder:
 
     def encode_delta(self, piece: Delta) -> bytes:
         """Return the event of a piece."""
-        text = get_text(piece)
-        if not text or piece.choice_index:
+        if not piece.text or piece.choice_index:
             return b""
         self.has_text = True
-        return _event(self.shape(text, {"finish_reason": None}, None))
+        return _event(self.shape(piece.text, {"finish_reason": None}, None))
 
     def encode_outcome(self, outcome: Outcome) -> bytes:
         """Return the last event."""
