@@ -16,7 +16,6 @@ from fanout.jobs.scoring import AnswerScorer, AnswerScorerFactory
 from fanout.jobs.worker import JobWorker
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.leases import LEASE_S
 from fanout.store.jobs.records import JobChange, JobState
 
 MAX_FINAL_WRITES = 5
@@ -174,8 +173,7 @@ class JobSupervisor:
         """Discard jobs whose creation was interrupted."""
         for row in await self._store.list_jobs(limit=MAX_LISTED_JOBS, states=("loading",)):
             job = Job.from_row(row)
-            # A job without an owner may have been created a moment ago.
-            if job.is_free and (job.owner or job.created < time.time() - LEASE_S):
+            if job.is_free:
                 await self._store.discard(job.number)
 
     async def run_job(self, job: Job) -> None:

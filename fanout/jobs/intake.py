@@ -82,11 +82,9 @@ class JobCreator:
         Raises:
             RequestError: it was cancelled meanwhile. `on_lost` is called as soon as that is found.
         """
-        number = await self._store.create(row)
-        renewal = None
+        number, epoch = await self._store.create(row, self._owner)
+        renewal = asyncio.create_task(self._keep_lease(number, epoch, on_lost), name="loading")
         try:
-            epoch = await self._store.leases.acquire(number, self._owner) or 0
-            renewal = asyncio.create_task(self._keep_lease(number, epoch, on_lost), name="loading")
             yield number, epoch
         except (LoadingStoppedError, LeaseLostError):
             raise build_state_error("the job was cancelled while its input was being read") from None
@@ -96,9 +94,8 @@ class JobCreator:
                 await asyncio.shield(self._store.discard(number))
             raise
         finally:
-            if renewal:
-                renewal.cancel()
-                await asyncio.gather(renewal, return_exceptions=True)
+            renewal.cancel()
+            await asyncio.gather(renewal, return_exceptions=True)
 
     async def _keep_lease(self, number: int, epoch: int, on_lost: Callable[[], None]) -> None:
         # Without renewal, another process would consider a slow upload abandoned and discard it.

@@ -19,6 +19,7 @@ from fanout.limits.windows import Hold, Pauses
 
 MINUTE_S = 60.0
 INITIAL_MEAN_OUTPUT_TOKENS = 256.0
+BYTES_PER_TOKEN = 4  # of English text, roughly
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,7 @@ class Limiter:
     def _estimate_tokens(self, input_bytes: int, max_tokens: int | None) -> int:
         """Return a guess at a call's usage."""
         output = max_tokens if max_tokens is not None else round(self._mean_output_tokens)
-        tokens = max(1, input_bytes // 4 + output)
+        tokens = max(1, -(-input_bytes // BYTES_PER_TOKEN) + output)
         # A call above the whole limit waits for an empty window, not for ever.
         return min(tokens, self.limits.tokens_per_minute or tokens)
 

@@ -54,8 +54,7 @@ async def fill(path: Path, items: int, models: int) -> None:
         store = JobStore(opened.database)
         spec = JobSpec(models=tuple({"model": label} for label in labels)).to_json()
         row = NewJobRow("job_large", time.time(), "", spec, FINGERPRINT_JSON.dump_json(fingerprint).decode())
-        number = await store.create(row)
-        epoch = await store.leases.acquire(number, "bench") or 0
+        number, epoch = await store.create(row, "bench")
         generator = random.Random(7)
         async with store.journal.run():
             for first in range(0, items, CHUNK):

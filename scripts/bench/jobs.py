@@ -70,8 +70,7 @@ async def _measure_fanout(folder: Path, seconds: float) -> float:
     async with open_store(str(path)) as store:
         assert store
         jobs = JobStore(store.database)
-        number = await jobs.create(NewJobRow("job_x", 0.0, account_id="", spec=spec, fingerprint="{}"))
-        epoch = await jobs.leases.acquire(number, "bench") or 0
+        number, epoch = await jobs.create(NewJobRow("job_x", 0.0, account_id="", spec=spec, fingerprint="{}"), "bench")
         record, items, began = _make_record(), iter(range(10**9)), time.monotonic()
         written = 0
 

@@ -71,8 +71,9 @@ async def test_an_entry_written_twice_is_counted_once(upstream: Upstream, tmp_pa
 async def test_input_is_not_added_to_a_later_job_of_the_same_number(upstream: Upstream, tmp_path: Path) -> None:
     """The number of a discarded job is given to the next; a reader of the first must not fill the second."""
     async with open_jobs(upstream.url, tmp_path) as kept:
-        number = await kept.jobs.create(NewJobRow("first", 0.0, account_id="", spec="{}", fingerprint="{}"))
-        epoch = await kept.jobs.leases.acquire(number, "me") or 0
+        number, epoch = await kept.jobs.create(NewJobRow("first", 0.0, account_id="", spec="{}", fingerprint="{}"), "me")
         await kept.jobs.discard(number)
+        again, _ = await kept.jobs.create(NewJobRow("second", 0.0, account_id="", spec="{}", fingerprint="{}"), "me")
+        assert again == number
         with pytest.raises(LeaseLostError):
             await kept.jobs.inputs.add(number, [InputItem(0, 1, None, "{}")], epoch)

@@ -24,9 +24,8 @@ async def test_the_texts_of_a_job_are_stored_and_found_again(location: str) -> N
     async with open_store(location) as store:
         assert store
         jobs = JobStore(store.database)
-        number = await jobs.create(NewJobRow("job_1", time.time(), ODD, spec="{}", fingerprint="{}", forked_from=ODD))
-        epoch = await jobs.leases.acquire(number, f"{ODD}|machine|1|1")
-        assert epoch
+        new = NewJobRow("job_1", time.time(), ODD, spec="{}", fingerprint="{}", forked_from=ODD)
+        number, epoch = await jobs.create(new, f"{ODD}|machine|1|1")
         await jobs.inputs.add(number, [InputItem(0, 1, ODD, f'{{"prompt":"{ODD}"}}'), InputItem(1, 2, None, ODD * 500)], epoch)
         ends = ("up/ok", "answered", f'{{"label":"{ODD}"}}'), (ODD, "server", ODD * 500)
         async with jobs.journal.run():

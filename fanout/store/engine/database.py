@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
 
-from sqlalchemy import ColumnElement, Connection, Double, Executable, Select, Table, event, func, literal_column, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    Executable,
+    Select,
+    Table,
+    bindparam,
+    event,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -193,10 +206,11 @@ class Database:
         """Return the SQL of an insert of whole rows, as the driver takes it."""
         return str(insert.compile(dialect=self._writing.dialect))
 
-    def now(self) -> ColumnElement[float]:
-        """Return Unix seconds by the database's own clock, which all processes share."""
+    def lease_clock(self) -> ColumnElement[float]:
+        """Return the seconds of a clock that all processes share, and that setting this machine's time does not change."""
+        # A file belongs to one machine (its WAL is shared memory), whose time since its start is the same for all processes.
         if self.dialect == "sqlite":
-            return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Double)
+            return bindparam("now", callable_=time.monotonic, type_=Double, unique=True)
         return literal_column("extract(epoch from clock_timestamp())::double precision", Double)
 
     def lock_schema(self, connection: Connection) -> None:

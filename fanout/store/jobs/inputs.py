@@ -79,7 +79,6 @@ class Inputs:
 
 
 async def _require_epoch(connection: AsyncConnection, number: int, epoch: int) -> None:
-    # SQLite may give the number of a discarded job to the next one: whoever still reads for the first is refused.
     if (await lock_epochs(connection, [number])).get(number) != epoch:
         raise LeaseLostError
 

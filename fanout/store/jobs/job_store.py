@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import select, update
@@ -9,12 +10,14 @@ from sqlalchemy import select, update
 from fanout.store.engine.database import Database, Query, run_to_end
 from fanout.store.jobs.inputs import Inputs
 from fanout.store.jobs.journal import Journal
-from fanout.store.jobs.leases import Leases, is_alive, is_free
+from fanout.store.jobs.leases import Leases, end_of_lease, is_alive, is_free
 from fanout.store.jobs.records import JobChange, JobRow, JobState, NewJobRow
 from fanout.store.jobs.results import Results
 from fanout.store.jobs.scores import Scores
 from fanout.store.tables import items, jobs
 from fanout.store.votes import Votes
+
+MAX_FIRST_EPOCH = 2**31
 
 
 class JobStore:
@@ -29,11 +32,14 @@ class JobStore:
         self.results = Results(database, self.scores)
         self.votes = Votes(database)
 
-    async def create(self, job: NewJobRow) -> int:
-        """Add a job that is `loading`, and return its number."""
-        values = {**job._asdict(), "state": "loading", "items": 0, "units": 0, "epoch": 0}
+    async def create(self, job: NewJobRow, owner: str) -> tuple[int, int]:
+        """Add a job that is `loading` and belongs to a process; return its number and its epoch."""
+        # Drawn: SQLite may give the number of a discarded job to the next, and whoever still reads for the first is refused.
+        epoch = secrets.randbelow(MAX_FIRST_EPOCH)
+        lease = {"owner": owner, "epoch": epoch, "lease_until": end_of_lease(self._database)}
+        values = {**job._asdict(), "state": "loading", "items": 0, "units": 0, **lease}
         number: int = await self._database.execute_returning(jobs.insert().values(values).returning(jobs.c.number))
-        return number
+        return number, epoch
 
     @run_to_end
     async def discard(self, number: int) -> None:

@@ -25,7 +25,7 @@ SELECT_EPOCHS = (
 
 
 class Leases:
-    """The leases of a database's jobs. Their times are those of the database's clock, which all processes share."""
+    """The leases of a database's jobs. Their times are those of `Database.lease_clock`, which all processes share."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -40,7 +40,7 @@ class Leases:
             update(jobs)
             # Its own job, too: a run that could not write its end left it owned.
             .where(jobs.c.number == number, is_free(self._database, [owner, *dead_owners]))
-            .values(owner=owner, epoch=jobs.c.epoch + 1, lease_until=self._database.now() + LEASE_S)
+            .values(owner=owner, epoch=jobs.c.epoch + 1, lease_until=end_of_lease(self._database))
             .returning(jobs.c.epoch)
         )
         epoch: int | None = await self._database.execute_returning(statement)
@@ -51,7 +51,7 @@ class Leases:
         statement = (
             update(jobs)
             .where(jobs.c.number == number, jobs.c.epoch == epoch)
-            .values(lease_until=self._database.now() + LEASE_S, rate=rate)
+            .values(lease_until=end_of_lease(self._database), rate=rate)
             .returning(jobs.c.state)
         )
         state: JobState | None = await self._database.execute_returning(statement)
@@ -60,12 +60,19 @@ class Leases:
 
 def is_free(database: Database, dead_owners: Iterable[str]) -> ColumnElement[bool]:
     """Return the condition that a job has no owner, or one that is dead or whose lease has run out."""
-    return jobs.c.owner.is_(None) | (jobs.c.lease_until < database.now()) | jobs.c.owner.in_([*dead_owners])
+    return ~is_alive(database) | jobs.c.owner.in_([*dead_owners])
 
 
 def is_alive(database: Database) -> ColumnElement[bool]:
     """Return the condition that a job has an owner whose lease has not run out."""
-    return jobs.c.owner.is_not(None) & (jobs.c.lease_until >= database.now())
+    # One that ends much later than any lease can was taken before the clock was set back, or before the machine was started.
+    now = database.lease_clock()
+    return jobs.c.owner.is_not(None) & jobs.c.lease_until.between(now, now + 2 * LEASE_S)
+
+
+def end_of_lease(database: Database) -> ColumnElement[float]:
+    """Return the end of a lease that begins now."""
+    return database.lease_clock() + LEASE_S
 
 
 async def lock_epochs(connection: AsyncConnection, numbers: Iterable[int]) -> Mapping[int, int]:
