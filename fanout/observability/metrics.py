@@ -12,17 +12,28 @@ from dataclasses import dataclass, field, replace
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
 
-from fanout.core.schema import Completion, Failure, Outcome, Retry
+from fanout.config.catalogue import Catalogue
+from fanout.core.schema import Completion, Failure, Kind, Outcome, Retry
 from fanout.core.threads import run_in_thread
 from fanout.limits.limiter import LimiterSnapshot
 
 DURATIONS_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 WAITS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
-MAX_SERIES = 500
-"""Label sets of one metric; callers choose model ids, so further ones are counted as `other`."""
+MAX_FOUND_MODELS = 500
+"""Models without an entry of their own that have labels: some servers answer to every name that callers invent."""
+OTHER = "other"
+"""Label of every further model, and of those that no provider has answered for."""
+OPERATIONS: Mapping[Kind, tuple[str, ...]] = {
+    "chat": ("chat",),
+    "text": ("text_completion",),
+    "both": ("chat", "text_completion"),
+}
 METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 """HTTP methods that have a label; any other is `_OTHER`, as in OpenTelemetry, for callers may invent methods."""
+
+IDLE = LimiterSnapshot(0, 0, 0, 0.0, ())
+"""Of an account that has not been called yet."""
 
 Labels = tuple[str, ...]
 CALL_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
@@ -71,12 +82,14 @@ class _Metric:
                 yield f'{self.name}_bucket{{{given},le="{bound}"}} {total}\n'
             yield f"{self.name}_count{{{given}}} {total}\n{self.name}_sum{{{given}}} {series[-1]}\n"
 
+    def start(self, labels: Labels) -> None:
+        """Show a series before anything is counted in it."""
+        self._find_series(labels)
+
     def _find_series(self, labels: Labels) -> list[float]:
         series = self.series.get(labels)
         if series is None:
-            # One series for the rest, or callers could fill the memory with names of models.
-            known = labels if len(self.series) < MAX_SERIES else ("other",) * len(labels)
-            series = self.series.setdefault(known, [0.0] * (len(self.buckets) + 2 if self.buckets else 1))
+            series = self.series[labels] = [0.0] * (len(self.buckets) + 2 if self.buckets else 1)
         return series
 
 
@@ -94,6 +107,9 @@ class Metrics:
     def __init__(self) -> None:
         self.limiters: Callable[[], Iterable[tuple[str, LimiterSnapshot]]] = tuple
         """Source of the limiters' states, set once a Dispatcher is open."""
+        self._accounts: tuple[str, ...] = ()
+        self._entries: frozenset[tuple[str, str]] = frozenset()
+        self._found: set[tuple[str, str]] = set()
         text = "A call's time, queue and retries included; error_type is empty where it was answered"
         name = "gen_ai_client_operation_duration_seconds"
         self._duration = _Metric("histogram", name, text, (*CALL_LABELS, "error_type"), DURATIONS_S)
@@ -117,12 +133,23 @@ class Metrics:
         ProcessCollector(registry=self._process)
         PlatformCollector(registry=self._process)
 
+    def expect(self, catalogue: Catalogue) -> None:
+        """Give the models of the configuration their labels, and show those that can be called before their first call."""
+        self._entries = frozenset((model.provider, model.id) for model in catalogue)
+        ready = [model for model in catalogue if not catalogue.lacks(model)]
+        self._accounts = tuple(dict.fromkeys(model.provider for model in ready))
+        for model in ready:
+            for operation in OPERATIONS[model.kind]:
+                self._duration.start((operation, model.provider, model.id, ""))
+
     def observe(self, event: Outcome | Retry) -> None:
         """Count a retry or the end of a call, as an observer of the Dispatcher."""
         target = event.call.target
         operation = "chat" if event.call.query.messages is not None else "text_completion"
+        is_answered = isinstance(event, Outcome) and isinstance(event.result, Completion)
         # An unknown name has no provider: text of the caller must not become a label.
-        labels = (operation, target.provider, target.model or "") if target.provider else (operation, "", "")
+        model = self._name_model(target.provider, target.model or "", is_answered=is_answered) if target.provider else ""
+        labels = (operation, target.provider or "", model)
         if isinstance(event, Retry):
             self._retries.add((*labels, event.failure.kind))
             return
@@ -139,6 +166,16 @@ class Metrics:
                     self._tokens.observe((*labels, kind), tokens)
         if event.cost:
             self._cost.add(labels, event.cost.usd)
+
+    def _name_model(self, provider: str, model: str, *, is_answered: bool) -> str:
+        """Return the label of a model: its id, if it has an entry or a provider has answered for it."""
+        key = (provider, model)
+        if key in self._entries or key in self._found:
+            return model
+        if not is_answered or len(self._found) >= MAX_FOUND_MODELS:
+            return OTHER
+        self._found.add(key)
+        return model
 
     def record_request(self, method: str, route: str, status: int, seconds: float, overhead_s: float | None) -> None:
         """Count an HTTP request."""
@@ -157,6 +194,8 @@ class Metrics:
 
     def _read_gauges(self) -> list[_Metric]:
         states = list(self.limiters())
+        called = {name for name, _ in states}
+        states += [(name, IDLE) for name in self._accounts if name not in called]
         waiting: dict[Labels, float] = {(name, "interactive"): state.waiting - state.waiting_batch for name, state in states}
         waiting |= {(name, "batch"): state.waiting_batch for name, state in states}
         account = ("account",)

@@ -94,6 +94,7 @@ async def _run_dispatcher(app: web.Application) -> AsyncIterator[None]:
         observers.append(app[STORE].usage.observe)
     async with open_dispatcher(app[SETTINGS], observers, is_serving=True) as dispatcher:
         app[DISPATCHER] = dispatcher
+        metrics.expect(dispatcher.catalogue)
         metrics.limiters = lambda: ((limiter.name, limiter.snapshot()) for limiter in dispatcher.limiters)
         await dispatcher.prepare()
         app[LIFECYCLE].is_ready = True

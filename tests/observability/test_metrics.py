@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from fanout.config.catalogue import Catalogue
+from fanout.config.settings import load_settings
 from fanout.core.schema import Call, Completion, Failure, Outcome, Query, Retry, Target, Timing
 from fanout.core.usage import Usage
-from fanout.observability.metrics import MAX_SERIES, Metrics
+from fanout.observability.metrics import MAX_FOUND_MODELS, Metrics
 from tests.support.builders.settings import write_providers_file
 from tests.support.client import Client, encode_request
 from tests.support.server import UP_KEY, serve
@@ -47,9 +49,12 @@ async def fetch_page(client: Client) -> Page:
 
 @pytest.fixture
 async def client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
+    retried = {"provider": "up", "id": "fail-2-then-ok", "kind": "chat"}
     price = {"input_usd_per_mtok": 100_000, "output_usd_per_mtok": 200_000}
-    priced = {"models": {"priced": {"provider": "up", "id": "input-3-tokens-2", "kind": "chat", "price": price}}}
-    config = write_providers_file(upstream.url, tmp_path, more=priced, api_key_env="UP_KEY", retries={"max_delay_s": 0.01})
+    priced = {
+        "models": {"priced": {"provider": "up", "id": "input-3-tokens-2", "kind": "chat", "price": price}, "retried": retried}
+    }
+    config = write_providers_file(upstream.url, tmp_path, more=more, api_key_env="UP_KEY", retries={"max_delay_s": 0.01})
     async with serve(config, UP_KEY=UP_KEY) as server:
         yield Client(server)
 
@@ -100,6 +105,7 @@ async def test_tokens_and_cost_of_answers_are_counted(client: Client) -> None:
 async def test_retries_are_counted_by_kind_of_failure(client: Client) -> None:
     await client.complete(model=["up/fail-2-then-ok", "up/429-times-1-then-ok"])
     shown = await fetch_page(client)
+    assert shown.value("fanout_call_retries_total", CALL, gen_ai_request_model="other", error_type="rate_limit") == 1
 
     assert shown.value("fanout_call_retries_total", CALL, gen_ai_request_model="fail-2-then-ok", error_type="server") == 2
     assert shown.value("fanout_call_retries_total", CALL, error_type="rate_limit") == 1
@@ -194,7 +200,7 @@ async def test_names_of_models_are_escaped(client: Client) -> None:
     odd = ['say-"quoted"', "say-back\\slash", "say-two\nlines", "say-é"]
     await client.complete(model=[f"up/{name}" for name in odd])
 
-    assert (await fetch_page(client)).labels(f"{DURATION}_count", "gen_ai_request_model") == set(odd)
+    assert (await fetch_page(client)).labels(f"{DURATION}_count", "gen_ai_request_model") >= set(odd)
 
 
 def make_outcome(model: str, tokens: int = 1) -> Outcome:
@@ -202,22 +208,51 @@ def make_outcome(model: str, tokens: int = 1) -> Outcome:
     return Outcome(call, Completion((), Usage(tokens, tokens)), Timing(0.1, 0.1, 0.1, 0.1, 1))
 
 
-async def test_invented_model_names_cannot_fill_the_memory() -> None:
+async def test_invented_model_names_cannot_fill_the_memory(tmp_path: Path) -> None:
+    """Not even at a server that answers to every name; and the models of the configuration keep their labels."""
+    settings = load_settings(write_providers_file("http://127.0.0.1:9", tmp_path), {})
     metrics = Metrics()
-    for number in range(3 * MAX_SERIES):
+    metrics.expect(Catalogue(settings))
+    for number in range(3 * MAX_FOUND_MODELS):
         metrics.observe(make_outcome(f"invented-{number}"))
         metrics.observe(Retry(make_outcome(f"invented-{number}").call, Failure("server", "x"), 1, 0.1))
+    metrics.observe(make_outcome("ok"))
     shown = Page((await metrics.render()).decode())
 
     models = shown.labels(f"{DURATION}_count", "gen_ai_request_model")
-    assert len(models) <= MAX_SERIES + 1
-    assert "other" in models
-    assert shown.value(f"{DURATION}_count") == shown.value("fanout_call_retries_total") == 3 * MAX_SERIES, "nothing is lost"
+    entries = {model.id for model in settings.models.values()}
+    assert entries | {"other"} < models
+    assert len(models - entries) == MAX_FOUND_MODELS + 1
+    assert shown.value(f"{DURATION}_count", gen_ai_request_model="ok") == 1
+    assert shown.value(f"{DURATION}_count") == 3 * MAX_FOUND_MODELS + 1, "nothing is lost"
+    assert shown.value("fanout_call_retries_total") == 3 * MAX_FOUND_MODELS
+
+
+async def test_names_that_no_provider_answers_for_never_take_a_label(client: Client) -> None:
+    await client.complete(model=[f"up/invented-{number}" for number in range(5)] + ["local/nix", "up/ok"])
+    shown = await fetch_page(client)
+
+    count = f"{DURATION}_count"
+    assert not [model for model in shown.labels(count, "gen_ai_request_model") if "invented" in model or model == "nix"]
+    assert shown.value(count, gen_ai_provider_name="up", gen_ai_request_model="other", error_type="not_found") == 5
+    assert shown.value(count, gen_ai_provider_name="up", gen_ai_request_model="ok", error_type="") == 1
+
+
+async def test_models_and_accounts_that_can_be_called_are_shown_with_0_before_their_first_call(client: Client) -> None:
+    shown = await fetch_page(client)
+
+    zero = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "up", "gen_ai_request_model": "ok", "error_type": ""}
+    counts = [sample.value for sample in shown.samples if sample.name == f"{DURATION}_count" and sample.labels == zero]
+    assert counts == [0]
+    accounts = {"up"}
+    assert shown.labels("fanout_calls_in_flight", "account") >= accounts
+    assert shown.labels("fanout_account_pause_seconds", "account") >= accounts
+    assert shown.value("fanout_calls_in_flight") == 0
 
 
 async def test_a_large_page_does_not_block_the_event_loop() -> None:
     metrics = Metrics()
-    for number in range(MAX_SERIES):
+    for number in range(MAX_FOUND_MODELS):
         metrics.observe(make_outcome(f"model-{number}"))
         metrics.record_request("GET", f"/route-{number}", 200, 0.1, 0.1)
     making = asyncio.create_task(metrics.render())
