@@ -54,7 +54,7 @@ async def client(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Client]:
     priced = {
         "models": {"priced": {"provider": "up", "id": "input-3-tokens-2", "kind": "chat", "price": price}, "retried": retried}
     }
-    config = write_providers_file(upstream.url, tmp_path, more=more, api_key_env="UP_KEY", retries={"max_delay_s": 0.01})
+    config = write_providers_file(upstream.url, tmp_path, more=priced, api_key_env="UP_KEY", retries={"max_delay_s": 0.01})
     async with serve(config, UP_KEY=UP_KEY) as server:
         yield Client(server)
 
