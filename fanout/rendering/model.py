@@ -16,6 +16,9 @@ STARTED_AT = int(time.time())
 """`created` of models without a published date: OpenAI's contract requires a number there."""
 
 
+CHAT_ENDPOINTS = ("/v1/chat/completions", "/v1/responses")
+
+
 class ModelLimitsJson(TypedDict):
     """Limits of the account; null: not limited here."""
 
@@ -124,7 +127,7 @@ def render_model(model: Model, catalogue: Catalogue) -> ModelJson:
         "upstream_id": model.id,
         "aliases": row.aliases,
         # A chat model completes text too, as the prompt of a user's message; a text model cannot take messages.
-        "endpoints": ["/v1/completion", "/v1/completions", *(["/v1/chat/completions"] if model.kind != "text" else [])],
+        "endpoints": ["/v1/completion", "/v1/completions", *(CHAT_ENDPOINTS if model.kind != "text" else ())],
         "ready": not lacks and not is_retired,
         "missing": lacks,
         "limits": render_limits(catalogue.find_provider(model).row.limits),

@@ -146,6 +146,10 @@ async def test_the_openai_client_works(upstream: Upstream, tmp_path: Path) -> No
     assert report["stream"]["tokens"] == 28
     assert report["passed_on"]["tools"][0]["function"]["name"] == "weather"
     assert report["passed_on"]["response_format"] == {"type": "json_object"}
+    assert report["response"] == ["completed", "This is ok.", 14]
+    assert (report["strict_response"], report["response_streamed"]) == (2, "This is ok.")
+    assert report["response_passed_on"]["tools"][0]["function"]["name"] == "weather"
+    assert {"response.created", "response.output_text.delta", "response.completed"} <= {*report["response_events"]}
     assert report["raw"][0] == 200
     assert report["raw"][1]
     assert report["async"]

@@ -25,7 +25,8 @@ Fragment = Mapping[str, object]
 
 
 class PromptDetailsJson(TypedDict):
-    cached_tokens: Annotated[int, Doc("Tokens of the prompt that were read from the provider's cache.")]
+    cached_tokens: Annotated[NotRequired[int], Doc("Tokens of the prompt that were read from the provider's cache.")]
+    cache_write_tokens: Annotated[NotRequired[int], Doc("Tokens of the prompt that went into the provider's cache.")]
 
 
 class CompletionDetailsJson(TypedDict):
@@ -114,7 +115,7 @@ def render_openai_end(outcome: Outcome, choice: Choice | None, number: int, crea
     # Callers sum over the choices: what one call took must not stand on each of its answers.
     found = outcome.result.usage if isinstance(outcome.result, Completion) and number == 0 else None
     usage = found and _render_openai_usage(
-        found.input_tokens, found.output_tokens, found.cached_input_tokens, found.reasoning_tokens
+        found.input_tokens, found.output_tokens, found.cached_input_tokens, found.cache_write_tokens, found.reasoning_tokens
     )
     # mypy takes `usage` for one of `/v1/completion`, which `render_end` only passes on.
     end: OpenAiEndJson = {
@@ -131,9 +132,9 @@ def render_openai_totals(outcomes: Sequence[Outcome], total_s: float) -> OpenAiT
     """Return the sums over all answers."""
     comparison = merge(outcomes, created=0, total_s=total_s)
     totals = comparison.totals
-    reasoning_tokens = _sum_reasoning(outcomes)
+    written, reasoning = _sum_parts(outcomes)
     return {
-        "usage": _render_openai_usage(totals.input_tokens, totals.output_tokens, totals.cached_tokens, reasoning_tokens),
+        "usage": _render_openai_usage(totals.input_tokens, totals.output_tokens, totals.cached_tokens, written, reasoning),
         "unknown_usage": totals.unknown_usage,
         "cost_usd": totals.cost_usd,
         "cost_unknown": totals.cost_unknown,
@@ -147,7 +148,11 @@ def get_partial(outcome: Outcome, number: int) -> str | None:
 
 
 def _render_openai_usage(
-    input_tokens: int | None, output_tokens: int | None, cached_tokens: int | None, reasoning_tokens: int | None
+    input_tokens: int | None,
+    output_tokens: int | None,
+    cached_tokens: int | None,
+    cache_write_tokens: int | None,
+    reasoning_tokens: int | None,
 ) -> OpenAiUsageJson | None:
     # OpenAI's clients parse usage into integers, so null is the only way to say that it is unknown.
     if input_tokens is None or output_tokens is None:
@@ -157,16 +162,21 @@ def _render_openai_usage(
         "completion_tokens": output_tokens,
         "total_tokens": input_tokens + output_tokens,
     }
-    if cached_tokens is not None:
-        usage["prompt_tokens_details"] = {"cached_tokens": cached_tokens}
+    details: PromptDetailsJson = {} if cached_tokens is None else {"cached_tokens": cached_tokens}
+    if cache_write_tokens:
+        details["cache_write_tokens"] = cache_write_tokens
+    if details:
+        usage["prompt_tokens_details"] = details
     if reasoning_tokens is not None:
         usage["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
     return usage
 
 
-def _sum_reasoning(outcomes: Sequence[Outcome]) -> int | None:
-    usages = (outcome.result.usage for outcome in outcomes if isinstance(outcome.result, Completion))
-    return sum_known(usage.reasoning_tokens for usage in usages if usage)
+def _sum_parts(outcomes: Sequence[Outcome]) -> tuple[int | None, int | None]:
+    """Return the tokens that went into caches, and those of the reasoning."""
+    results = (outcome.result for outcome in outcomes if isinstance(outcome.result, Completion))
+    usages = [result.usage for result in results if result.usage]
+    return sum_known(usage.cache_write_tokens for usage in usages), sum_known(usage.reasoning_tokens for usage in usages)
 
 
 def find_fingerprint(outcomes: Sequence[Outcome]) -> str | None:

@@ -6,7 +6,7 @@ Source: https://github.com/openai/openai-openapi; `repetition_penalty` is Konko'
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -89,6 +89,8 @@ class OpenAiBody(OpenAiSampling):
 
     defaults: ClassVar[Mapping[str, Any]] = {}
     """The contract's own defaults, which hold where the caller sets nothing."""
+    question_fields: ClassVar[Set[str]] = frozenset({"messages", "prompt"})
+    """Fields in which endpoints take their question."""
 
     @property
     @abstractmethod
@@ -117,11 +119,13 @@ class OpenAiBody(OpenAiSampling):
 
     def find_faults(self) -> Iterator[Fault]:
         """Yield what is wrong between fields, of which one may stand in an entry and the other in the request."""
-        for name in sorted(self.get_passthrough().keys() & QUESTION_FIELDS):
+        for name in sorted(self.get_passthrough().keys() & self.question_fields):
             yield Fault(name, "does not belong to this endpoint")
         request = self.own_parameters()
+        # An entry takes any field, to pass it on: one of the request's would go upstream.
+        misplaced = type(self).model_fields.keys() | self.question_fields
         for number, entry in enumerate(self.entry_bodies):
-            for name in sorted(entry.get_passthrough().keys() & WHOLE_REQUEST_FIELDS):
+            for name in sorted((entry.model_extra or {}).keys() & misplaced):
                 yield Fault(f"model[{number}].{name}", "is for the whole request: it stands beside `model`, not in it")
             own = entry.own_parameters()
             for fault in self.find_clashes({**request, **own}):
@@ -147,8 +151,3 @@ class OpenAiBody(OpenAiSampling):
                 else:
                     resolved[name] = default
         return resolved
-
-
-QUESTION_FIELDS = frozenset({"messages", "prompt"})
-WHOLE_REQUEST_FIELDS = QUESTION_FIELDS | OpenAiBody.model_fields.keys() - set(SHARED_PARAMETERS)
-"""Fields that have no meaning in one entry."""

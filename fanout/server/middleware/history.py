@@ -42,20 +42,29 @@ class PendingComparison:
     created: float
     stream: bool
     metadata: Mapping[str, str]
+    keeps_texts: bool
     is_recorded: bool = False
 
 
 COMPARISON = web.RequestKey("comparison", PendingComparison)
 
 
-def begin_comparison(request: web.Request, id_: str, created: float, *, stream: bool | None, metadata: object = None) -> None:
-    """Have the calls of a request recorded at its end, whichever way it ends."""
+def begin_comparison(
+    request: web.Request,
+    id_: str,
+    created: float,
+    *,
+    stream: bool | None,
+    metadata: object = None,
+    keeps_texts: bool = True,
+) -> None:
+    """Have the calls of a request recorded at its end, whichever way it ends; without texts if its caller wants none kept."""
     if STORE in request.app and request.app[STORE].history.mode != "off":
         # In a chat body the caller's metadata may be anything, which is passed on: here up to 16 short strings are kept.
         pairs = list(metadata.items())[:16] if isinstance(metadata, dict) else ()
         strings = [(name, value) for name, value in pairs if isinstance(name, str) and isinstance(value, str)]
         kept = {name: value for name, value in strings if 0 < len(name) <= 64 and len(value) <= 512}
-        request[COMPARISON] = PendingComparison(id_, created, bool(stream), kept)
+        request[COMPARISON] = PendingComparison(id_, created, bool(stream), kept, keeps_texts)
 
 
 def record_comparison(request: web.Request, status: int, total_s: float, collected: RequestOutcomes) -> None:
@@ -82,5 +91,6 @@ def record_comparison(request: web.Request, status: int, total_s: float, collect
             metadata=comparison.metadata,
             body=request.get(RAW_BODY, b""),
             outcomes=outcomes,
+            keeps_texts=comparison.keeps_texts,
         )
     )

@@ -94,6 +94,8 @@ class ComparisonRecord:
     metadata: Mapping[str, str]
     body: bytes | bytearray
     outcomes: Sequence[Outcome]
+    keeps_texts: bool = True
+    """The caller does not object to texts being kept; whether they are is the operator's choice."""
 
     @property
     def size_bytes(self) -> int:
@@ -138,7 +140,8 @@ def first_number_at(seconds: float) -> int:
 
 
 def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
-    """Return the rows to write of a comparison; with texts only if `full`."""
+    """Return the rows to write of a comparison; with texts only if `full`, and if its caller does not object."""
+    full = full and record.keeps_texts
     texts: dict[bytes, str] = {}
     body = clean_text(record.body.decode(errors="replace")) if full else None
     request, request_digest = place_text(body, texts)

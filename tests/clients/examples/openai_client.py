@@ -51,6 +51,16 @@ report["passed_on"] = json.loads(sent.choices[0].message.content)
 raw = client.chat.completions.with_raw_response.create(model="gpt-6-luna", messages=MESSAGES)
 report["raw"] = [raw.status_code, raw.headers.get("x-request-id"), raw.parse().choices[0].message.role]
 
+response = client.responses.create(model="gpt-6-luna", instructions="Talk like a pirate.", input=MESSAGES)
+report["response"] = [response.status, response.output_text, response.usage.total_tokens]
+report["strict_response"] = len(strict.responses.create(model=["gpt-6-luna", "gpt-6-sol"], input="Hi").output)
+tool = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}, "strict": True}
+sent = client.responses.create(model="echo", input="Hi", tools=[tool], max_output_tokens=9)
+report["response_passed_on"] = json.loads(sent.output_text)
+with client.responses.stream(model="gpt-6-luna", input="Hi") as events:
+    report["response_events"] = sorted({event.type for event in events})
+    report["response_streamed"] = events.get_final_response().output_text
+
 
 async def in_the_background():
     async with AsyncOpenAI(base_url=URL, api_key=KEY) as background:

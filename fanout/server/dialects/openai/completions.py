@@ -53,22 +53,30 @@ async def _respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> 
     # Alone and first, because clients look for this message.
     if body.stream_options is not None and not body.stream:
         return error_response(request, render_error(400, NO_STREAM, param="stream_options"))
-    dispatcher = request.app[DISPATCHER]
-    environment = dispatcher.settings.environment
-    calls = await work_on_body(request, _plan, request, body)
-    check_limits(body.timeout_s, body.return_when, calls, environment.max_timeout_s)
-    deadline_s = body.timeout_s or environment.timeout_s
-    head: OpenAiHeadJson = {"id": str(uuid.uuid4()), "created": int(now), "model": _join_labels(calls)}
+    calls, deadline_s = await plan_calls(request, body)
+    head: OpenAiHeadJson = {"id": str(uuid.uuid4()), "created": int(now), "model": join_labels(calls)}
     # Before any call, so that a request whose client leaves is in the history too.
     history.begin_comparison(request, head["id"], now, stream=body.stream, metadata=body.get_passthrough().get("metadata"))
     if body.stream:
         with_usage = bool(body.stream_options and body.stream_options.include_usage)
         encoder = ChunkEncoder(dialect, head, calls, began, with_usage=with_usage)
         return await event_stream.respond(request, encoder, calls, deadline_s, body.return_when)
-    outcomes = await dispatcher.run(calls, deadline_s=deadline_s, return_when=body.return_when)
+    outcomes = await request.app[DISPATCHER].run(calls, deadline_s=deadline_s, return_when=body.return_when)
     if all(isinstance(outcome.result, Failure) for outcome in outcomes):
         return error_response(request, render_all_failed(outcomes))
     return json_response(dialect.render_answer(outcomes, head, time.monotonic() - began))
+
+
+async def plan_calls(request: web.Request, body: OpenAiBody) -> tuple[Sequence[Call], float]:
+    """Return the calls of a request and its deadline in seconds.
+
+    Raises:
+        RequestError: with everything that is wrong between the fields.
+    """
+    environment = request.app[DISPATCHER].settings.environment
+    calls = await work_on_body(request, _plan, request, body)
+    check_limits(body.timeout_s, body.return_when, calls, environment.max_timeout_s)
+    return calls, body.timeout_s or environment.timeout_s
 
 
 def _plan(request: web.Request, body: OpenAiBody) -> Sequence[Call]:
@@ -78,7 +86,7 @@ def _plan(request: web.Request, body: OpenAiBody) -> Sequence[Call]:
     return request.app[DISPATCHER].plan(body.to_request(credentials=credentials, account_id=account_id))
 
 
-def _join_labels(calls: Sequence[Call]) -> str:
+def join_labels(calls: Sequence[Call]) -> str:
     """Return the labels of all entries, in order; one that was requested twice stands there twice."""
     return ",".join({call.entry: call.target.label for call in calls}.values())
 
