@@ -26,6 +26,7 @@ from fanout.cli.options import (
 from fanout.cli.side_by_side import SideBySide, build_labels
 from fanout.cli.tables import SafeConsole
 from fanout.config.settings import Settings
+from fanout.core.given_text import BYTE_ORDER_MARK, trim
 from fanout.core.merge import merge
 from fanout.core.schema import Call, Delta, Failure
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher
@@ -72,9 +73,10 @@ def _read_prompt(prompt: str | None) -> str:
         if prompt is None or prompt == "-":
             if not sys.stdin or sys.stdin.isatty():
                 raise click.UsageError('no prompt: `fanout ask "…"`, or pipe it in')
-            prompt = sys.stdin.buffer.read().decode().rstrip("\n")
+            prompt = trim(sys.stdin.buffer.read().decode())
             if not prompt:
                 raise click.UsageError("no prompt: standard input is empty")
+        prompt = prompt.removeprefix(BYTE_ORDER_MARK)
         prompt.encode()  # an argument that is not UTF-8 holds lone surrogates
     except UnicodeError:
         raise click.UsageError("the prompt is not UTF-8 text") from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from fanout.config.trusted_files import explain_unreadable, read_trusted_file
+from fanout.core.given_text import trim_value
 
 MIN_KEY_CHARS = 16
 """Shorter keys can be found by trying."""
@@ -60,7 +61,7 @@ def split_keys(value: object) -> object:
     """Parse the value of a variable, entries separated by commas; leave everything else to be refused."""
     if not isinstance(value, str):
         return value
-    parts = [part.strip() for part in value.split(",") if part.strip()]
+    parts = [part for text in value.split(",") if (part := trim_value(text))]
     return parse_keys((f"entry {number}", part) for number, part in enumerate(parts, 1))
 
 

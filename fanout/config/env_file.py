@@ -17,6 +17,7 @@ from fanout.config.environment import find_config_folder
 from fanout.config.providers_file import VARIABLE
 from fanout.config.trusted_files import explain_unreadable, read_trusted_file
 from fanout.core.errors import ConfigError, Fault
+from fanout.core.given_text import trim_value
 
 KEYS_FILE_NAME = "keys.env"
 """The user's own env file, in their configuration folder."""
@@ -36,7 +37,7 @@ def add_env_file(path: Path | None, environ: Mapping[str, str]) -> dict[str, str
     """
     found = _read_own_file(environ) if path is None else read_env_file(path)
     # A variable that is set to nothing does not hide the file's: compose files leave such variables behind.
-    return found | {name: value for name, value in environ.items() if value or name not in found}
+    return found | {name: trim_value(value) for name, value in environ.items() if value or name not in found}
 
 
 def read_env_file(path: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import ParamSpec, TypeVar
 
@@ -126,6 +127,8 @@ async def _receive(request: web.Request) -> None:
         began = time.perf_counter()
     if unpacker:
         unpacker.finish()
+    if body.startswith(BOM_UTF8):  # as editors on Windows write it; a parser may ignore it: RFC 8259, section 8.1
+        del body[: len(BOM_UTF8)]
     # A large one is not copied again, which would take milliseconds.
     request[RAW_BODY], request[VALUES] = bytes(body) if len(body) <= MAX_INLINE_BYTES else body, counter
 

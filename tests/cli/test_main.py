@@ -84,8 +84,25 @@ async def test_the_prompt_is_read_from_standard_input(arguments: list[str], prov
     assert upstream.requests[0].body["messages"] == [{"role": "user", "content": "  zwei\nZeilen é"}]
 
 
+async def test_marks_and_line_breaks_that_editors_add_are_no_part_of_the_prompt(
+    providers_json: str, upstream: Upstream
+) -> None:
+    options = ("--config", providers_json, "-m", "ok")
+    piped = await run_fanout("ask", *options, given=b"\xef\xbb\xbfzwei\r\nZeilen\r\n")
+    named = await run_fanout("ask", *options, "\ufeffeine Zeile")
+
+    assert (piped.code, named.code) == (0, 0)
+    assert [request.body["messages"][0]["content"] for request in upstream.requests] == ["zwei\r\nZeilen", "eine Zeile"]
+
+
 @pytest.mark.parametrize(
-    ("stdin", "sentence"), [(b"", "standard input is empty"), (b"\n", "standard input is empty"), (b"\xff", "not UTF-8")]
+    ("stdin", "sentence"),
+    [
+        (b"", "standard input is empty"),
+        (b"\n", "standard input is empty"),
+        (b"\xef\xbb\xbf\r\n", "standard input is empty"),
+        (b"\xff", "not UTF-8"),
+    ],
 )
 async def test_a_prompt_that_cannot_be_used_is_refused(stdin: bytes, sentence: str) -> None:
     result = await run_fanout("ask", given=stdin)

@@ -48,6 +48,7 @@ def test_a_variable_that_is_set_wins_over_the_file_unless_it_is_empty(tmp_path: 
     environ = {"A": "set", "B": "", "D": ""}
     assert add_env_file(path, environ) == {"A": "set", "B": "file", "C": "file", "D": ""}
     assert add_env_file(None, environ) == environ
+    assert add_env_file(path, {"A": "\ufeffset\r\n"})["A"] == "set"
 
 
 def test_a_broken_line_is_reported_by_its_number_alone(tmp_path: Path) -> None:

@@ -138,6 +138,18 @@ def test_keys_are_read_from_the_variable_and_from_the_file(tmp_path: Path) -> No
     assert "sk-" not in f"{environment!r} {environment}"
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_key_is_read_without_what_editors_add(line_end: str, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(f"\ufeffsk-one-01234567890{line_end}b:sk-two-01234567890{line_end}".encode())
+    for variables in (
+        {"FANOUT_API_KEYS_FILE": str(file)},
+        {"FANOUT_API_KEYS": "\ufeffsk-one-01234567890,b:sk-two-01234567890\r"},
+    ):
+        found = [key.secret.get_secret_value() for key in Environment.read(variables).api_keys]
+        assert found == ["sk-one-01234567890", "sk-two-01234567890"]
+
+
 def test_a_server_with_keys_drains_for_5_s_by_default() -> None:
     keys = {"FANOUT_API_KEYS": "sk-one-01234567890"}
     read = [Environment.read(given).drain_s for given in ({}, keys, {**keys, "FANOUT_DRAIN_S": "0"}, {"FANOUT_DRAIN_S": "2"})]

@@ -39,6 +39,13 @@ async def test_invalid_json_is_400_with_the_position(embedded_client: Client, bo
     assert place in reply.error["message"]
 
 
+async def test_a_byte_order_mark_before_the_body_is_ignored(embedded_client: Client) -> None:
+    body = {"model": "local/ngram-3", "prompt": "hi", "max_tokens": 1}
+    for path in ("/v1/completion", "/v1/completions", "/openai/deployments/local/ngram-3/completions"):
+        raw = encode_request(b"\xef\xbb\xbf" + json.dumps(body).encode(), path=path)
+        assert parse_response(await embedded_client.send_raw(raw))[0] == 200
+
+
 @pytest.mark.parametrize(
     ("kind", "status"),
     [

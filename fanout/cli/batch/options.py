@@ -16,6 +16,7 @@ import click
 
 from fanout.cli.options import add_options
 from fanout.core.errors import RequestError
+from fanout.core.given_text import trim
 from fanout.core.json_text import JsonObject
 from fanout.jobs import output_files
 from fanout.jobs.job import JobSpec
@@ -159,7 +160,7 @@ def read_text_option(ctx: click.Context, param: click.Parameter, value: str | No
     if value is None or not value.startswith("@"):
         return value
     try:
-        return Path(value[1:]).read_text(encoding="utf-8").rstrip("\n")
+        return trim(Path(value[1:]).read_bytes().decode())  # bytes: line ends within the text stay what they are
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise click.BadParameter(f"`{value[1:]}` cannot be read: {reason}") from None

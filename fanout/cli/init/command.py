@@ -26,6 +26,7 @@ from fanout.cli.init.unattended import try_provider
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, timeout_option
 from fanout.cli.tables import SafeConsole, echo
 from fanout.config.catalogue import Catalogue
+from fanout.core.given_text import trim_value
 from fanout.core.suggestions import did_you_mean
 from fanout.probe.diagnosis import Finding
 
@@ -197,7 +198,7 @@ def _ask_value(item: Requirement, default: str) -> str:
     while True:
         hint = " (empty: none)" if item.is_optional else "" if default else " (empty: skip)"
         answer = click.prompt(item.variable + hint, hide_input=item.is_secret, default=default, show_default=bool(default))
-        value = str(answer).strip()
+        value = trim_value(str(answer))
         fault = item.find_fault(value) if value else None
         if value and not fault and item.is_secret:
             echo(f"{len(value)} characters")  # the only way to see whether hidden input was pasted whole

@@ -20,6 +20,7 @@ from fanout.config.environment import Environment, find_config_folder
 from fanout.config.overlay import read_layer
 from fanout.config.settings import ProviderSettings, Settings, load_settings
 from fanout.core.errors import ConfigError
+from fanout.core.given_text import trim_value
 from fanout.core.json_text import JsonObject
 from fanout.dispatch.default_models import OWN_SET, find_cheapest_model
 
@@ -62,7 +63,7 @@ class Draft:
         env_path = env_file or folder / KEYS_FILE_NAME
         stored = read_env_file(env_path) if env_path.exists() else {}
         # An empty variable of the process does not hide a stored key.
-        environ = stored | {name: value for name, value in os.environ.items() if value or name not in stored}
+        environ = stored | {name: trim_value(text) for name, text in os.environ.items() if text or name not in stored}
         config_path = config_file or Environment.read(environ).config or folder / "providers.json"
         settings = load_settings(config_path if config_path.exists() else None, environ)
         return cls(

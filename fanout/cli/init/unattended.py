@@ -15,6 +15,7 @@ from fanout.cli.init.local_servers import find_local_servers
 from fanout.cli.init.requirements import Requirement, classify_provider, is_complete, list_configurable, list_requirements
 from fanout.cli.tables import SafeConsole, echo, format_usd
 from fanout.config.env_file import parse_env_file
+from fanout.core.given_text import trim_value
 from fanout.core.shown_text import to_single_line
 from fanout.dispatch.dispatcher import open_dispatcher
 from fanout.probe.diagnosis import Finding
@@ -109,7 +110,7 @@ def _read_pipe(missing: Sequence[Requirement]) -> dict[str, str]:
     if not sys.stdin or sys.stdin.isatty():
         return {}
     content = sys.stdin.buffer.read()
-    lines = [line.strip() for line in content.decode(errors="replace").split("\n") if line.strip()]
+    lines = [line for text in content.decode(errors="replace").split("\n") if (line := trim_value(text))]
     if len(lines) == 1 and len(missing) == 1 and not ENV_LINE.match(lines[0]):
         return {missing[0].variable: lines[0]}
     return parse_env_file("standard input", content)

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from fanout.core.given_text import BYTE_ORDER_MARK
+
 MAX_ROW_BYTES = 8 * 2**20
 """Of one row, whatever its format, also of its prompt: what a file without line ends may take of the memory."""
 MAX_COLUMNS = 10_000
@@ -14,7 +16,6 @@ MAX_EMPTY_LINES = 100_000
 """Of one file: they make no row that could be counted."""
 MAX_NAME_CHARS = 64
 """Characters of a foreign name that a fault shows."""
-BYTE_ORDER_MARK = "\ufeff"
 
 
 @dataclass(frozen=True, slots=True)

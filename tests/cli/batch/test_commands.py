@@ -266,12 +266,21 @@ async def test_a_dry_run_shows_calls_tokens_cost_and_time(tmp_path: Path, upstre
 async def test_a_template_and_parameters_are_sent_from_a_table_on_standard_input(
     workspace: Workspace, upstream: Upstream
 ) -> None:
-    (workspace.folder / "ask.txt").write_text("Say {{word}}.\n")
+    (workspace.folder / "ask.txt").write_bytes(b"\xef\xbb\xbfSay {{word}}.\r\n")
     job = ["-", "--format", "csv", "-m", "up/ok", "--template", "@ask.txt"]
     arguments = [*job, "--system", "be brief", "--temperature", "0.5"]
 
     result = await workspace.run(
-        "run", *arguments, "--name", "words", "--label", "team=a", "--deadline", "1h", "--json", given=b"word\nyes\nno\n"
+        "run",
+        *arguments,
+        "--name",
+        "words",
+        "--label",
+        "team=a",
+        "--deadline",
+        "1h",
+        "--json",
+        given=b"\xef\xbb\xbfword\r\nyes\r\nno\r\n",
     )
 
     assert result.code == 0, result.err
@@ -617,3 +626,48 @@ async def test_a_missing_server_is_reported_in_one_sentence(workspace: Workspace
     assert result.code == 2
     assert "no server at http://127.0.0.1:9" in result.err
     assert result.err.count("\n") == 1
+
+
+needs_full_device = pytest.mark.skipif(not Path("/dev/full").exists(), reason="NO /dev/full: a full disk cannot be tried")
+
+
+class TestUnwritableOutputs:
+    """2 means that nothing was sent; what was paid for is 3, and the command that writes it is shown, also with `-q`."""
+
+    @pytest.mark.parametrize("quiet", [[], ["-q"]], ids=["shown", "quiet"])
+    @pytest.mark.parametrize("output", ["none/results.csv", "results.docx", "."])
+    async def test_one_that_is_seen_before_the_run_sends_nothing(
+        self, output: str, quiet: list[str], workspace: Workspace, upstream: Upstream
+    ) -> None:
+        result = await workspace.run("run", workspace.input, "-m", "up/ok", "-o", "good.jsonl", "-o", output, *quiet)
+
+        assert (result.code, result.out, upstream.requests) == (2, "", [])
+        assert output in result.err
+        assert not (workspace.folder / "good.jsonl").exists()
+
+    @needs_full_device
+    @pytest.mark.parametrize("quiet", [[], ["-q"]], ids=["shown", "quiet"])
+    async def test_one_that_fails_after_the_run_names_the_way_to_the_results(
+        self, quiet: list[str], workspace: Workspace, upstream: Upstream
+    ) -> None:
+        (workspace.folder / "full.jsonl").symlink_to("/dev/full")
+        result = await workspace.run("run", workspace.input, "-m", "up/ok", "-o", "full.jsonl", "-o", "good.jsonl", *quiet)
+
+        assert (result.code, len(upstream.requests)) == (3, 5)
+        assert len(workspace.read_records("good.jsonl")) == 5
+        job = ID.search(result.err)
+        assert "No space left on device" in result.err
+        assert job
+        assert f"to write them: fanout batch export {job[0]}" in result.err
+
+    @needs_full_device
+    async def test_an_export_gives_2_since_it_sends_nothing(self, workspace: Workspace, upstream: Upstream) -> None:
+        job = await workspace.make_job("up/ok", ended=True)
+        (workspace.folder / "full.jsonl").symlink_to("/dev/full")
+        sent = len(upstream.requests)
+        early = await workspace.run("export", job["id"], "-o", "none/results.jsonl")
+        late = await workspace.run("export", job["id"], "-o", "full.jsonl")
+
+        assert (early.code, late.code, len(upstream.requests)) == (2, 2, sent)
+        assert "there is no folder" in early.err
+        assert "No space left" in late.err

@@ -265,7 +265,7 @@ async def test_init_yes_names_what_is_missing(arguments: list[str], given: bytes
 
 async def test_files_in_other_places_are_named_in_the_suggested_command(tmp_path: Path) -> None:
     files = ["--env-file", str(tmp_path / "my keys.env"), "--config", str(tmp_path / "own.json")]
-    result = await run_unattended(tmp_path, "--provider", "openai", "--no-live", *files, given=KEY.encode())
+    result = await run_unattended(tmp_path, "--provider", "openai", "--no-live", *files, given=f"\ufeff{KEY}\r\n".encode())
 
     assert result.code == 0
     assert f"fanout serve --env-file '{tmp_path}/my keys.env'" in result.out

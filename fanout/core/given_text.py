@@ -1,0 +1,15 @@
+"""Texts as users give them: what editors and shells add at their ends is no part of them."""
+
+from __future__ import annotations
+
+BYTE_ORDER_MARK = "\ufeff"
+
+
+def trim(text: str) -> str:
+    """Return a text without a byte order mark before it and line breaks behind it."""
+    return text.removeprefix(BYTE_ORDER_MARK).rstrip("\r\n")
+
+
+def trim_value(text: str) -> str:
+    """Return a value, such as a key, without the white space around it either."""
+    return text.strip().removeprefix(BYTE_ORDER_MARK).strip()
