@@ -29,7 +29,9 @@ class BoundedObject(BaseModel):
         if len(value) > MAX_FIELDS:
             known = f"; known: {', '.join(cls.model_fields)}" if cls.model_config.get("extra") == "forbid" else ""
             raise ValueError(f"{len(value)} fields are not allowed: at most {MAX_FIELDS}{known}")
-        return value
+        # JSON has one kind of numbers, and JSON Schema calls 5.0 an integer. Fields that are passed on stay as they came.
+        whole = {name: int(item) for name, item in value.items() if type(item) is float and item.is_integer()}
+        return {**value, **{name: item for name, item in whole.items() if name in cls.model_fields}} if whole else value
 
 
 def _validate_in_steps(value: object, validate: ValidatorFunctionWrapHandler) -> Any:

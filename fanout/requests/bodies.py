@@ -30,6 +30,8 @@ from fanout.dispatch.plan import Entry
 
 MAX_ENTRIES = 64
 """Limit of entries in `model`."""
+MAX_NAME_CHARS = 256
+"""Limit of a model's name, and of a label."""
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -48,9 +50,9 @@ def _parse_return_when(value: object) -> int | None:
     if value == "first":
         return 1
     # `True` is an `int` in Python, so JSON's `true` would be read as 1.
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
-    shown = f"`{value[:80]}`" if isinstance(value, str) else "this"
+    shown = f"`{value[:80]}`" if isinstance(value, str) else str(value) if type(value) is int else "this"
     raise ValueError(f"{shown} is not allowed: `all`, `first`, or the number of entries to wait for")
 
 
@@ -86,8 +88,8 @@ class EntryBody(SamplingBody):
 
     form: ClassVar = "a model's name, or a JSON object with `model` and parameters of its own"
 
-    model: str = Field(min_length=1, max_length=256)
-    label: str | None = Field(None, min_length=1, max_length=256)
+    model: str = Field(min_length=1, max_length=MAX_NAME_CHARS)
+    label: str | None = Field(None, min_length=1, max_length=MAX_NAME_CHARS)
     """Your name for this entry; by default the model's."""
     messages: list[MessageBody] | None = None
     """Earlier messages for this entry alone, instead of the request's; `null`: none."""
@@ -105,11 +107,14 @@ def to_messages(bodies: Sequence[MessageBody] | None) -> tuple[Message, ...]:
 
 def entries_schema(entry: str) -> WithJsonSchema:
     """Return the schema of `model`: a name, an object of the named component, or a list of either."""
-    one: list[JsonObject] = [{"type": "string"}, {"$ref": f"#/components/schemas/{entry}"}]
+    name = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS}
+    one: list[JsonObject] = [name, {"$ref": f"#/components/schemas/{entry}"}]
     several = {"type": "array", "minItems": 1, "maxItems": MAX_ENTRIES, "items": {"anyOf": one}}
     return WithJsonSchema({"anyOf": [*one, several]})
 
 
+IN_PATH = WithJsonSchema({})
+"""Schema of a field that the path replaces: any value is as good."""
 ToEntryList = BeforeValidator(_to_entry_list)
 EntryCount = Field(min_length=1, max_length=MAX_ENTRIES)
 Models = Annotated[list[EntryBody], IN_STEPS, ToEntryList, EntryCount, entries_schema("EntryBody")]
@@ -121,7 +126,7 @@ Metadata = Annotated[
 ReturnWhen = Annotated[
     int | None,
     BeforeValidator(_parse_return_when),
-    WithJsonSchema({"anyOf": [{"enum": ["all", "first"]}, {"type": "integer", "minimum": 1}]}),
+    WithJsonSchema({"anyOf": [{"enum": ["all", "first"]}, {"type": "integer", "minimum": 1}, {"type": "null"}]}),
 ]
 
 

@@ -103,8 +103,11 @@ class ScaleBody(ScaleModel):
         )
 
 
+Address = Annotated[str, Field(min_length=1)]
+
+
 class ImageBody(ScaleModel):
-    image_url: str = Field(min_length=1)
+    image_url: Address
     """Address of an image, http(s) or `data:`."""
     detail: str | None = "auto"
     """How closely to look at the image."""
@@ -116,7 +119,7 @@ def _to_image_list(value: Any) -> Any:
 
 Images = Annotated[
     Annotated[list[ImageBody], IN_STEPS] | None,
-    BeforeValidator(_to_image_list, json_schema_input_type=list[ImageBody | str] | None),
+    BeforeValidator(_to_image_list, json_schema_input_type=list[ImageBody | Address] | None),
 ]
 
 

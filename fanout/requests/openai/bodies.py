@@ -17,7 +17,7 @@ from fanout.core.sampling import SAMPLING_NAMES, Sampling
 from fanout.core.sampling_fields import SamplingFields
 from fanout.core.schema import Credential
 from fanout.dispatch.plan import Entry, Request
-from fanout.requests.bodies import ReturnWhen
+from fanout.requests.bodies import MAX_NAME_CHARS, ReturnWhen
 
 Parameters = Mapping[str, Any]
 """Parameters that one object of a request sets itself, by the names of `schema.Sampling`; an explicit null is `None`."""
@@ -56,9 +56,9 @@ class OpenAiSampling(SamplingFields, takes=SHARED_PARAMETERS, ranges={"user": (N
 class OpenAiEntry(OpenAiSampling):
     """One entry of `model` written out: a model with parameters of its own."""
 
-    model: str = Field(min_length=1, max_length=256)
+    model: str = Field(min_length=1, max_length=MAX_NAME_CHARS)
     """Name of a model, an alias, or `<provider>/<id>`."""
-    label: str | None = Field(None, min_length=1, max_length=256)
+    label: str | None = Field(None, min_length=1, max_length=MAX_NAME_CHARS)
     """Your name for this entry; by default the model's."""
 
 

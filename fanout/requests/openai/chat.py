@@ -11,7 +11,7 @@ from fanout.core.errors import Fault
 from fanout.core.json_text import JsonObject
 from fanout.core.long_lists import IN_STEPS
 from fanout.core.messages import MessageBody
-from fanout.requests.bodies import EntryCount, ToEntryList, entries_schema
+from fanout.requests.bodies import IN_PATH, EntryCount, ToEntryList, entries_schema
 from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Parameters
 
 
@@ -66,3 +66,10 @@ class ChatBody(OpenAiBody, ChatSampling):
     def to_question(self) -> Mapping[str, Any]:
         """Return the messages."""
         return {"messages": tuple(message.to_message() for message in self.messages)}
+
+
+class DeploymentChatBody(ChatBody):
+    """A request for chat completions of the path's model."""
+
+    model: Annotated[list[ChatEntry], IN_STEPS, ToEntryList, EntryCount, IN_PATH] = Field(default_factory=list)
+    """Ignored: the path names the model."""

@@ -10,18 +10,25 @@ from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapV
 from fanout.core.errors import Fault
 from fanout.core.long_lists import IN_STEPS
 from fanout.core.sampling import INT64
-from fanout.requests.bodies import EntryCount, ToEntryList, entries_schema
+from fanout.requests.bodies import IN_PATH, EntryCount, ToEntryList, entries_schema
 from fanout.requests.openai.bodies import OpenAiBody, OpenAiEntry, OpenAiSampling, Parameters
 
 
 def _check_prompt(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
     """Validate a prompt with one sentence of complaint; a union would have one for each of its members."""
     try:
-        return validate(value)
+        return validate(_make_whole(value))
     except ValidationError:
         raise ValueError(
             "must be text, a list of texts, a list of token ids, or a list of such lists, none of them empty; or null"
         ) from None
+
+
+def _make_whole(prompt: Any) -> Any:
+    """Return a prompt whose token ids are whole numbers, where 5.0 stands for 5."""
+    if not isinstance(prompt, list) or not prompt or isinstance(prompt[0], str | int):
+        return prompt
+    return [int(item) if type(item) is float and item.is_integer() else _make_whole(item) for item in prompt]
 
 
 # Of the faults of a prompt one is enough, and its one sentence names none.
@@ -73,3 +80,10 @@ class CompletionsBody(OpenAiBody, TextSampling):
         # Choices bear a `prompt_index` only for a list of prompts: most clients send one and know no such field.
         prompts = tuple(tuple(prompt) if isinstance(prompt, list) else prompt for prompt in given)
         return {"prompts": prompts, "many_prompts": True}
+
+
+class DeploymentCompletionsBody(CompletionsBody):
+    """A request for text completions of the path's model."""
+
+    model: Annotated[list[TextEntry], IN_STEPS, ToEntryList, EntryCount, IN_PATH] = Field(default_factory=list)
+    """Ignored: the path names the model."""

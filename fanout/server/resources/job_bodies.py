@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field
 
 from fanout.core.errors import Fault
 from fanout.core.json_text import JsonObject
@@ -46,14 +46,15 @@ def _parse_deadline(value: object) -> object:
 def _check_future(moment: float) -> float:
     if moment <= time.time():  # every call of the job would expire unsent
         raise ValueError("has passed")
+    if moment > LAST_MOMENT:
+        raise ValueError("is not allowed: the year 9999 is the last")
     return moment
 
 
 Deadline = Annotated[
     float,
-    BeforeValidator(_parse_deadline, json_schema_input_type=Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | str),
+    BeforeValidator(_parse_deadline, json_schema_input_type=Annotated[float, Field(gt=0, le=MAX_DEADLINE_S)] | AwareDatetime),
     AfterValidator(_check_future),
-    Field(le=LAST_MOMENT),
 ]
 
 

@@ -17,8 +17,8 @@ from fanout.rendering.openai.stream import ChunkEncoder
 from fanout.rendering.openai.text import TEXT, TextChunkJson, TextCompletionJson
 from fanout.requests.bodies import check_limits
 from fanout.requests.openai.bodies import OpenAiBody
-from fanout.requests.openai.chat import ChatBody
-from fanout.requests.openai.text import CompletionsBody
+from fanout.requests.openai.chat import ChatBody, DeploymentChatBody
+from fanout.requests.openai.text import CompletionsBody, DeploymentCompletionsBody
 from fanout.server import event_stream
 from fanout.server.lifecycle import DISPATCHER
 from fanout.server.middleware import auth, history
@@ -99,13 +99,13 @@ async def create_completion(request: web.Request) -> web.StreamResponse:
 async def create_deployment_completion(request: web.Request) -> web.StreamResponse:
     """Serve Azure's `POST /openai/deployments/{model}/completions`."""
     fields = {"model": request.match_info["model"]}
-    return await _respond(request, await read_body(request, CompletionsBody, fields), TEXT)
+    return await _respond(request, await read_body(request, DeploymentCompletionsBody, fields), TEXT)
 
 
 async def create_deployment_chat_completion(request: web.Request) -> web.StreamResponse:
     """Serve Azure's `POST /openai/deployments/{model}/chat/completions`."""
     fields = {"model": request.match_info["model"]}
-    return await _respond(request, await read_body(request, ChatBody, fields), CHAT)
+    return await _respond(request, await read_body(request, DeploymentChatBody, fields), CHAT)
 
 
 async def create_chat_completion(request: web.Request) -> web.StreamResponse:
@@ -166,10 +166,9 @@ ENDPOINTS = (
         tag="OpenAI and Konko",
         summary="Chat completions at Azure's path",
         description=AZURE,
-        body=ChatBody,
+        body=DeploymentChatBody,
         examples={
             "one model": {
-                "model": "local/ngram-5",
                 "messages": [{"role": "user", "content": "What does the return statement do?"}],
                 "max_tokens": 20,
             },
@@ -185,8 +184,8 @@ ENDPOINTS = (
         tag="OpenAI and Konko",
         summary="Text completions at Azure's path",
         description=AZURE,
-        body=CompletionsBody,
-        examples={"one model": {"model": "local/ngram-5", "prompt": "The return statement", "max_tokens": 20}},
+        body=DeploymentCompletionsBody,
+        examples={"one model": {"prompt": "The return statement", "max_tokens": 20}},
         headers=HEADERS,
         path_parameters=DEPLOYMENT,
         answers=list_call_answers(TextCompletionJson, Events(TextChunkJson), "A choice for every prompt and sample."),
