@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from fanout.core.extras import merge_extras
 from fanout.core.schema import Answer
-from fanout.providers.mapping.other_content import merge_extras
 from fanout.providers.transport.http import HttpProvider
 from tests.support.openai_format import UP as OPENAI
 from tests.support.openai_format import build_chunk, encode_chunks

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fanout.core.errors import ProviderError
+from fanout.core.extras import merge_extras
 from fanout.core.json_text import JsonObject, parse
 from fanout.core.schema import Answer, Choice, Completion, FailureKind, FinishReason
 from fanout.core.usage import Usage, add_known
@@ -16,7 +17,7 @@ from fanout.providers.mapping.completions import add_cached, build_completion, b
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
-from fanout.providers.mapping.other_content import THINKING_BLOCKS, merge_extras
+from fanout.providers.mapping.other_content import THINKING_BLOCKS
 from fanout.providers.mapping.tool_calls import to_arguments
 
 FINISH: Mapping[str, FinishReason] = {

@@ -12,6 +12,7 @@ from dataclasses import replace
 from multidict import istr
 
 from fanout.core.errors import ProviderError
+from fanout.core.extras import merge_extras
 from fanout.core.json_text import JsonObject, parse
 from fanout.core.schema import Answer, Choice, Completion, FailureKind, FinishReason
 from fanout.core.usage import Usage, sum_known
@@ -28,7 +29,7 @@ from fanout.providers.mapping.completions import (
 from fanout.providers.mapping.error_objects import find_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_object, as_objects, as_text
-from fanout.providers.mapping.other_content import THINKING_BLOCKS, make_image, merge_extras
+from fanout.providers.mapping.other_content import THINKING_BLOCKS, make_image
 from fanout.providers.mapping.tool_calls import to_arguments
 
 ERROR_TYPE = istr("x-amzn-errortype")

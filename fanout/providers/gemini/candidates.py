@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from fanout.core.errors import ProviderError
+from fanout.core.extras import merge_extras
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Choice, Completion, FailureKind, FinishReason, TokenLogprob
 from fanout.providers.gemini.token_counts import parse_usage
@@ -19,7 +20,7 @@ from fanout.providers.mapping.error_objects import find_error, is_error
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.json_fields import as_count, as_number, as_object, as_objects, as_text
 from fanout.providers.mapping.openai_answers import rank_tokens
-from fanout.providers.mapping.other_content import make_image, make_image_link, merge_extras
+from fanout.providers.mapping.other_content import make_image, make_image_link
 
 FINISH: Mapping[str, FinishReason] = {
     "STOP": "stop",

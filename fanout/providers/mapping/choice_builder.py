@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fanout.core.extras import merge_extras
 from fanout.core.json_text import JsonObject
 from fanout.core.schema import Answer, Choice, FinishReason, TokenLogprob
-from fanout.providers.mapping.other_content import merge_extras
 from fanout.providers.mapping.tool_calls import ToolCallBuilder, list_pieces
 
 MAX_CHOICES = 128

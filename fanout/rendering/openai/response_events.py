@@ -13,6 +13,7 @@ from typing import Annotated, NotRequired
 
 from typing_extensions import Doc, TypedDict
 
+from fanout.core.extras import merge_extras
 from fanout.core.json_text import JsonObject, encode_json
 from fanout.core.merge import find_failure, get_finish_reason, list_choices
 from fanout.core.schema import Call, Choice, Delta, Outcome, TokenLogprob
@@ -89,9 +90,15 @@ class OpenItem:
     def __init__(self, kind: str, item_id: str, index: int, place: int, call: Mapping[str, object] | None = None) -> None:
         self.kind, self.id, self.index, self.place = kind, item_id, index, place
         self.parts: list[OpenPart] = []
-        self.extra: JsonObject = {}
+        self.extras: list[JsonObject] = []
+        """Content beside the text, in pieces."""
         self.call: JsonObject = dict(call or {})
         self.arguments: list[str] = []
+
+    @property
+    def extra(self) -> JsonObject:
+        """Content beside the text, as it is now."""
+        return merge_extras(self.extras)
 
     def render(self) -> OutputItemJson:
         """Return the item as it is now."""
@@ -173,7 +180,7 @@ class OpenAnswer:
             yield from self._current.grow("refusal", piece.refusal)
         if piece.extra:
             yield from self._move_to("message", "msg")
-            self._current.extra.update(piece.extra)
+            self._current.extras.append(piece.extra)
         for call in piece.tool_calls:
             yield from self._add_call(call)
 

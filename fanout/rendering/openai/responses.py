@@ -201,7 +201,7 @@ def render_answer_items(
     items: list[OutputItemJson] = []
     if answer.reasoning:
         items.append(make_reasoning(ids.make("rs"), index, answer.reasoning))
-    if answer.text or answer.refusal or not answer.tool_calls:
+    if answer.text or answer.refusal or answer.extra or not answer.tool_calls:
         parts = []
         if answer.text or not answer.refusal:
             parts.append(make_text(answer.text, answer.extra, logprobs))

@@ -86,6 +86,19 @@ async def test_formats_of_text_name_it(path: str, server: Server) -> None:
     assert whole.choice["text"] == get_text(pieces) == "It"
 
 
+async def test_responses_carry_it(server: Server) -> None:
+    """In the item of the message; the parts of one field that come in several pieces are put together."""
+    whole = (await post(server, "/v1/responses", model="up/m", input="hi")).json["output"]
+    events = (await post(server, "/v1/responses", model="up/m", input="hi", stream=True)).events
+    streamed = next(
+        event["response"]["output"] for event in events if "output" in event.get("response", {}) and event["response"]["output"]
+    )
+    for output in (whole, streamed):
+        message = next(item for item in output if item["type"] == "message" and "images" in item)
+        assert {name: message[name] for name in CONTENT} == CONTENT
+    assert [part["type"] for part in whole[-1]["content"]] == ["output_text", "refusal"]
+
+
 async def test_scale_names_it(server: Server) -> None:
     whole = (await complete_scale(server, "up/m")).json
     check_shape(whole, ScaleCompletionJson)
@@ -98,6 +111,29 @@ async def test_scale_names_it(server: Server) -> None:
 async def test_nothing_is_named_where_there_is_nothing(dialect_server: Server) -> None:
     for path in ("/v1/completion", "/v1/completions"):
         assert not {"refusal", "other_content"} & (await post(dialect_server, path, model="up/ok", prompt="hi")).choice.keys()
+
+
+async def test_images_beside_calls_are_carried(tmp_path: Path) -> None:
+    """An item of their own where there is no text, and all of them where they come in several pieces."""
+    calls = [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    message = {"role": "assistant", "content": None, "tool_calls": calls, "images": [IMAGE, IMAGE]}
+    upstream = CannedUpstream(
+        whole={"choices": [{"message": message, "finish_reason": "tool_calls"}]},
+        chunks=[
+            build_delta(images=[IMAGE]),
+            build_delta(images=[IMAGE]),
+            build_delta(tool_calls=calls),
+            build_delta("tool_calls"),
+        ],
+    )
+    async with serve_answers(upstream.answer) as canned, serve_hosts(f"{canned.url}/v1", tmp_path) as running:
+        whole = (await post(running, "/v1/responses", model="up/m", input="hi")).json["output"]
+        streamed = (await post(running, "/v1/responses", model="up/m", input="hi", stream=True)).events[-1]["response"][
+            "output"
+        ]
+    for output in (whole, streamed):
+        assert [item["type"] for item in output] == ["message", "function_call"]
+        assert output[0]["images"] == [IMAGE, IMAGE]
 
 
 async def test_an_image_alone_is_an_answer(tmp_path: Path) -> None:
