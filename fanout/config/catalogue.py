@@ -48,6 +48,7 @@ class Catalogue:
         self._sets = {name.lower(): members for name, members in settings.sets.items()}
         aliases = [alias for row in settings.models.values() for alias in row.aliases]
         self._spellings = (*settings.models, *aliases, *settings.sets)
+        self._entries = {spelling.lower(): spelling for spelling in (*settings.models, *aliases)}
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
@@ -62,6 +63,11 @@ class Catalogue:
                 name=name, provider=provider, id=upstream_id, kind=self._providers[provider].row.default_kind, row=None
             )
         return self._by_name.get(name.lower())
+
+    def spell(self, name: str) -> str | None:
+        """Return the name of a model as the configuration spells it; `None` where it has no entry."""
+        provider, _, upstream_id = name.partition("/")
+        return name if (provider, upstream_id) in self._by_id else self._entries.get(name.lower())
 
     def find_set(self, name: str) -> tuple[str, ...] | None:
         """Return the models of a set; `None` where no set has that name."""

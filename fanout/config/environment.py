@@ -85,6 +85,8 @@ class Environment(BaseModel):
     """Record of each comparison: `usage` (models, tokens, cost, times), `full` (texts as well) or `off`"""
     history_days: float = Field(30, ge=0, le=36_500)
     """Number of days for which a comparison is kept; 0: for ever"""
+    usage_days: float = Field(400, ge=0, le=36_500)
+    """Number of days for which usage is kept; 0: for ever"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level that is logged"""
     log_format: Literal["json", "text"] | None = None

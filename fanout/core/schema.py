@@ -78,6 +78,8 @@ class Target:
     kind: Kind = "chat"
     limit_group: str | None = None
     """Targets of one provider account that share a group share its limits."""
+    listed_as: str | None = None
+    """`name` as the configuration spells it; `None` where it has no entry."""
 
 
 @value_type(frozen=True, slots=True)

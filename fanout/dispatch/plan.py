@@ -156,7 +156,8 @@ class _ResolvedEntry:
             target, refusal = Target(label, entry.model, None, None), catalogue.refuse_unknown(entry.model)
         else:
             group = model.row.limit_group if model.row else None
-            target = Target(label, entry.model, model.provider, model.id, model.kind, limit_group=group)
+            listed_as = catalogue.spell(entry.model)
+            target = Target(label, entry.model, model.provider, model.id, model.kind, limit_group=group, listed_as=listed_as)
             refusal = catalogue.refuse_retired(model, today) or _find_refusal(model, catalogue, request, earlier)
         return cls(target, sampling, defaults, passthrough, earlier, samples, refusal, credential)
 

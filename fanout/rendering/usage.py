@@ -15,7 +15,7 @@ from fanout.store.usage import GroupUsage
 
 class UsageGroupJson(TypedDict):
     account_id: Annotated[NotRequired[str | None], Doc("Account that the callers named; null: none.")]
-    model: Annotated[NotRequired[str | None], Doc("Model as the callers wrote it.")]
+    model: Annotated[NotRequired[str | None], Doc("Model; null: failed calls to names without an entry in the configuration.")]
     provider: Annotated[NotRequired[str | None], Doc("Provider that was called; null: no model has that name.")]
     upstream_model: Annotated[NotRequired[str | None], Doc("Name that the provider knows.")]
     day: Annotated[NotRequired[str | None], Doc("Day in UTC: `2026-11-20`.")]

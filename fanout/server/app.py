@@ -78,7 +78,12 @@ def create_app(settings: Settings, wait_limits: WaitLimits | None = None) -> web
 async def _run_store(app: web.Application) -> AsyncIterator[None]:
     environment = app[SETTINGS].environment
     location = environment.store.get_secret_value() if environment.store else MEMORY
-    async with open_store(location, history=environment.history, history_days=environment.history_days) as store:
+    async with open_store(
+        location,
+        history=environment.history,
+        history_days=environment.history_days,
+        usage_days=environment.usage_days,
+    ) as store:
         if store:
             app[STORE] = store
         requests = idempotency.IdempotentRequests(store.idempotency if store else None)

@@ -15,7 +15,7 @@ from fanout.store.engine.location import MEMORY, create_file
 from fanout.store.engine.upgrade import has_current_tables, upgrade
 from fanout.store.history.recorder import History, HistoryMode
 from fanout.store.idempotency import IdempotencyStore
-from fanout.store.retention import DEFAULT_HISTORY_DAYS, Retention
+from fanout.store.retention import DEFAULT_HISTORY_DAYS, DEFAULT_USAGE_DAYS, Retention
 from fanout.store.usage import UsageLedger
 
 __all__ = ["MEMORY", "OFF", "Store", "open_store"]
@@ -30,14 +30,20 @@ LOCK_MESSAGES = ("locked", "lock timeout")
 class Store:
     """An open database and the records in it."""
 
-    def __init__(self, database: Database, history: HistoryMode = "usage", history_days: float = DEFAULT_HISTORY_DAYS) -> None:
+    def __init__(
+        self,
+        database: Database,
+        history: HistoryMode = "usage",
+        history_days: float = DEFAULT_HISTORY_DAYS,
+        usage_days: float = DEFAULT_USAGE_DAYS,
+    ) -> None:
         self.name = database.name
         self.database = database
         self.usage = UsageLedger(database)
         self.history = History(database, history)
         self.idempotency = None if database.in_memory else IdempotencyStore(database)
         """Answers to be replayed; none in memory, which they would fill."""
-        self.retention = Retention(database, self.history, history_days)
+        self.retention = Retention(database, self.history, history_days, usage_days)
 
 
 @asynccontextmanager
@@ -46,6 +52,7 @@ async def open_store(
     *,
     history: HistoryMode = "usage",
     history_days: float = DEFAULT_HISTORY_DAYS,
+    usage_days: float = DEFAULT_USAGE_DAYS,
     is_reading: bool = False,
 ) -> AsyncGenerator[Store | None]:
     """Open the store at a location, its tables brought up to date; at the end, write what is not written yet.
@@ -54,6 +61,7 @@ async def open_store(
         location: a file's path, a SQLAlchemy URL, `:memory:`, or `off`: then there is no store.
         history: what is kept of comparisons from now on.
         history_days: for how long; 0: for ever.
+        usage_days: for how long usage is kept; 0: for ever.
         is_reading: nothing will be written, so that neither another's lock nor a read-only database is in the way.
 
     Raises:
@@ -65,7 +73,7 @@ async def open_store(
     database = Database(location)
     try:
         await _prepare(database, location)
-        store = Store(database, history, history_days)
+        store = Store(database, history, history_days, usage_days)
         if is_reading:
             yield store
             return

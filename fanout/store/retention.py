@@ -1,4 +1,4 @@
-"""Retention: old rows are deleted a few at a time, history after its days, answers to be replayed after a day."""
+"""Retention: old rows are deleted a few at a time, history and usage after their days, answers to be replayed after a day."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from fanout.store.engine.database import Database
 from fanout.store.history.recorder import History
 from fanout.store.history.records import DAY_S, first_number_at
 from fanout.store.idempotency import LIFETIME_S
-from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts, idempotent_answers, votes
+from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts, idempotent_answers, usage, votes
 
 DEFAULT_HISTORY_DAYS = 30.0
+DEFAULT_USAGE_DAYS = 400.0
+"""Over a year, so that a month can be compared with that of the year before."""
 SWEEP_INTERVAL_S = 600.0
 # A transaction deletes few rows, and the next one waits: others want to write, too.
 ROWS_PER_DELETE = 50
@@ -31,8 +33,8 @@ POLL_INTERVAL_S = 1.0
 class Retention:
     """The task that deletes what is old."""
 
-    def __init__(self, database: Database, history: History, history_days: float) -> None:
-        self._database, self._history, self._days = database, history, history_days
+    def __init__(self, database: Database, history: History, history_days: float, usage_days: float) -> None:
+        self._database, self._history, self._days, self._usage_days = database, history, history_days, usage_days
         self._closing = asyncio.Event()
         self._is_failing = False
 
@@ -73,6 +75,8 @@ class Retention:
         """Delete everything that is old now."""
         now = time.time()
         await self._delete_all(_delete_some(idempotent_answers, idempotent_answers.c.created < now - LIFETIME_S))
+        if self._usage_days:
+            await self._delete_usage(int(now - self._usage_days * DAY_S))
         if self._days:
             oldest_s = now - self._days * DAY_S
             await self._delete_comparisons(first_number_at(oldest_s))
@@ -85,6 +89,18 @@ class Retention:
             columns = (comparisons.c.request_digest, answers.c.content_digest)
             used = union_all(*(select(column).where(column.is_not(None)) for column in columns))
             await self._delete_all(_delete_some(history_texts, history_texts.c.digest.not_in(used)))
+
+    async def _delete_usage(self, before: int) -> None:
+        """Delete the usage of earlier minutes, each as a whole."""
+        oldest = select(usage.c.minute).where(usage.c.minute < before).order_by(usage.c.minute).limit(ROWS_PER_DELETE)
+        is_open = True
+        while is_open:
+            async with self._database.write_transaction() as connection:
+                some = (await connection.scalars(oldest)).all()
+                if not some:
+                    return
+                await connection.execute(delete(usage).where(usage.c.minute <= some[-1]))
+            is_open = await self._pause(PAUSE_S)
 
     async def _delete_comparisons(self, before: int) -> None:
         """Delete the comparisons with lower numbers."""

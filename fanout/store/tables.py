@@ -52,7 +52,7 @@ usage = Table(
     # The start of the minute, so that days and hours are plain divisions on every database.
     Column("minute", BigInteger, nullable=False),
     Column("account_id", StorableText, nullable=False),
-    Column("model", StorableText, nullable=False),  # as the caller wrote it
+    Column("model", StorableText, nullable=False),  # as the caller wrote it; empty: not known to exist
     Column("provider", StorableText, nullable=False),  # empty: no model has that name
     Column("upstream_model", StorableText, nullable=False),
     Column("result", StorableText, nullable=False),

@@ -118,12 +118,16 @@ class UsageLedger:
         if isinstance(event, Retry):
             return
         target, result = event.call.target, event.result
+        model, upstream_model = target.listed_as or target.name, target.model or ""
+        # Callers can invent any number of names; those that exist have an entry or an answer.
+        if isinstance(result, Failure) and target.listed_as is None:
+            model = upstream_model = ""
         key = UsageKey(
             int(time.time()) // 60 * 60,
             event.call.account_id or "",
-            target.name,
+            model,
             target.provider or "",
-            target.model or "",
+            upstream_model,
             result.kind if isinstance(result, Failure) else ANSWERED,
         )
         # The key as it came: this runs for every call, and cleaning is needed only for a key that has no counter yet.

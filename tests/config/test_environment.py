@@ -42,6 +42,7 @@ def find_faults(**variables: str) -> list[str]:
         ("STORE", "off", SecretStr("off")),
         ("HISTORY", "full", "full"),
         ("HISTORY_DAYS", "0.5", 0.5),
+        ("USAGE_DAYS", "31", 31),
         ("LOG_LEVEL", "debug", "debug"),
         ("LOG_FORMAT", "json", "json"),
     ],

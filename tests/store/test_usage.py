@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -15,7 +17,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.pool import Pool
 
-from fanout.core.schema import Failure
+from fanout.core.schema import Call, Completion, Failure, Outcome, Query, Target
 from fanout.core.usage import Usage, UsageTotals
 from fanout.store import MEMORY, open_store
 from fanout.store.engine.database import MAX_READERS
@@ -378,3 +380,52 @@ async def test_a_cancelled_call_is_counted_as_cancelled() -> None:
         store.usage.observe(replace(make_answer(), result=Failure("cancelled", "the caller left")))
 
         assert (await report_single_group(store.usage)).failures == {"cancelled": 1}
+
+
+async def test_names_that_callers_invent_take_one_row_and_spellings_that_of_their_entry(location: str) -> None:
+    def invent(number: int, result: Completion | Failure) -> Outcome:
+        target = Target("label", f"up/invented-{number}", "up", f"invented-{number}")
+        return Outcome(Call(0, 0, 0, target, Query(prompt="hi")), result)
+
+    def spell(name: str) -> Outcome:
+        target = Target("label", name, "up", "gpt", listed_as="GPT")
+        return Outcome(Call(0, 0, 0, target, Query(prompt="hi")), Failure("server", "it failed"))
+
+    chance = random.Random(0)
+    async with open_store(location) as store:
+        assert store
+        for number in range(50):
+            store.usage.observe(invent(number, Failure("not_found", "no such model")))
+            store.usage.observe(spell("".join(chance.choice((letter, letter.upper())) for letter in "gpt")))
+        store.usage.observe(invent(1, Completion(())))
+    rows = query(location, "SELECT model, provider, upstream_model, sum(calls) FROM usage GROUP BY 1, 2, 3 ORDER BY 1")
+    assert rows == [("", "up", "", 50), ("GPT", "up", "gpt", 50), ("up/invented-1", "up", "invented-1", 1)]
+
+
+async def test_old_usage_is_deleted_and_the_rest_stays(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, started = time.time, int(time.time())
+    async with open_store(location, usage_days=2) as store:
+        assert store
+        for minute in range(3):
+            monkeypatch.setattr(time, "time", lambda minute=minute: real() - 3 * DAY + 60 * minute)
+            for number in range(40):
+                store.usage.observe(make_answer(f"model-{number}"))
+        monkeypatch.setattr(time, "time", real)
+        store.usage.observe(make_answer("young"))
+        await wait_until(lambda: count_calls(location) == 121)
+        await store.retention.delete_old()
+        left = await store.usage.report(BY_MODEL)
+        assert [(row.group["model"], row.totals.calls) for row in left] == [("young", 1)]
+        assert query(location, "SELECT min(minute) FROM usage")[0][0] >= started // 60 * 60 - 60
+
+
+async def test_usage_is_kept_for_ever_where_that_is_wanted(location: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+    async with open_store(location, usage_days=0) as store:
+        assert store
+        monkeypatch.setattr(time, "time", lambda: real() - 30_000 * DAY)
+        store.usage.observe(make_answer())
+        monkeypatch.setattr(time, "time", real)
+        await wait_until(lambda: count_calls(location) == 1)
+        await store.retention.delete_old()
+    assert count_calls(location) == 1

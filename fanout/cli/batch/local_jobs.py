@@ -217,7 +217,11 @@ async def open_local_jobs(
         state = "is `off`" if location else "is not set, and there is no data folder"
         raise ConfigError("environment", [Fault("FANOUT_STORE", f"{state}: {NEEDS_STORE}")])
     async with open_store(
-        location, history=environment.history, history_days=environment.history_days, is_reading=is_reading
+        location,
+        history=environment.history,
+        history_days=environment.history_days,
+        usage_days=environment.usage_days,
+        is_reading=is_reading,
     ) as opened:
         assert opened, "open_store returns None only for `off`"
         if opened.database.in_memory and not in_memory:

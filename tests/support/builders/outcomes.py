@@ -9,7 +9,7 @@ KNOWN = Usage(input_tokens=10, output_tokens=4, cached_input_tokens=2)
 
 
 def make_call(model: str = "gpt-6-sol", account_id: str | None = None) -> Call:
-    target = Target(label="its label", name=model, provider="openai", model=f"{model}-0613")
+    target = Target(label="its label", name=model, provider="openai", model=f"{model}-0613", listed_as=model)
     return Call(index=0, entry=0, sample=0, target=target, query=Query(prompt="hi"), account_id=account_id)
 
 
