@@ -250,7 +250,7 @@ async def test_an_old_store_is_brought_up_to_date_and_keeps_its_rows(bare_locati
         beside.execute(f"INSERT INTO usage VALUES {row}")
 
     for _ in range(2):
-        async with open_store(bare_location) as store:
+        async with open_store(bare_location, usage_days=0) as store:
             assert store
             (total,) = await store.usage.report(ALWAYS)
             assert total.totals == UsageTotals(3, 30, 12, None, 0, 0.75, 0)
