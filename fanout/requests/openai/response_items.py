@@ -111,7 +111,7 @@ Items = Annotated[
     list[ItemBody],
     Field(min_length=1),
     IN_STEPS,
-    BeforeValidator(_to_items, json_schema_input_type=str | list[ItemBody]),
+    BeforeValidator(_to_items, json_schema_input_type=str | Annotated[list[ItemBody], Field(min_length=1)]),
 ]
 
 

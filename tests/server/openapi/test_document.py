@@ -101,6 +101,16 @@ def test_every_endpoint_has_its_own_id_and_states_whether_it_needs_a_key() -> No
     assert all((401 in endpoint.answers) != endpoint.is_public for endpoint in ENDPOINTS)
 
 
+@pytest.mark.parametrize("document", ["SECURITY.md", "docs/operations.md"])
+def test_the_documents_name_all_paths_that_are_open_without_a_key(document: str) -> None:
+    text = (Path(__file__).parents[3] / document).read_text()
+    sentence = next(line for line in text.splitlines() if "`/livez`, `/health`, `/readyz`" in line)
+
+    assert [
+        endpoint.template for endpoint in ENDPOINTS if endpoint.is_public and f"`{endpoint.template}`" not in sentence
+    ] == []
+
+
 async def test_every_field_of_a_request_has_a_description(plain_server: Server) -> None:
     schemas = (await fetch_document(plain_server))["components"]["schemas"]
     bodies = {endpoint.body.__name__ for endpoint in ENDPOINTS if endpoint.body}
