@@ -9,10 +9,11 @@ import click
 from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
 from fanout.cli.evaluation.gate import gate
+from fanout.cli.evaluation.judging import judge, run_judges
 from fanout.cli.evaluation.label import label
 from fanout.cli.evaluation.options import with_scorers
 from fanout.cli.evaluation.plan import plan
-from fanout.cli.options import ALL_ANSWERED, print_json
+from fanout.cli.options import print_json
 from fanout.cli.tables import SafeConsole, print_table
 from fanout.core.json_text import JsonObject
 from fanout.core.shown_text import to_single_line
@@ -32,12 +33,14 @@ def evaluate() -> None:
 @with_scorers
 @click.option("--json", "as_json", is_flag=True, help="Print the job's scorers as JSON.")
 def score(location: JobsLocation, job: str, scorers: Sequence[JsonObject], as_json: bool) -> None:
-    """Score the stored answers of a job. No model is called; answers scored before are not scored again."""
+    """Score the stored answers of a job. Only judges call a model; answers scored before are not scored again."""
     if not scorers:
         raise click.UsageError("name at least one --scorer")
 
     async def work(jobs: JobBackend) -> int:
-        found = await jobs.evaluation.score(await find_job(jobs, job), scorers)
+        kept = await find_job(jobs, job)
+        found = await jobs.evaluation.score(kept, scorers)
+        code = await run_judges(jobs, kept, scorers, location)
         if as_json:
             print_json(found)
         else:
@@ -46,10 +49,10 @@ def score(location: JobsLocation, job: str, scorers: Sequence[JsonObject], as_js
                 for row in found["scorers"]
             ]
             print_table(SafeConsole(), ("scorer", "scored", "unscored", "version"), rows, right=("scored", "unscored"))
-        return ALL_ANSWERED
+        return code
 
     run_with_jobs(work, location)
 
 
-for command in (label, plan, gate):
+for command in (judge, label, plan, gate):
     evaluate.add_command(command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -40,6 +40,8 @@ class JobExecutor:
         # Jobs that this process runs or is about to take: its own lease would not stop it from running a job twice.
         self._taken: set[int] = set()
         self.is_leaving = False
+        self.on_end: Callable[[Job], Awaitable[None]] | None = None
+        """Awaited after the end of each job; it must not raise."""
 
     async def run(self, job_id: str, on_start: OnStart | None = None, *, wait: bool = False) -> Job:
         """Run a job to its end; with `wait`, first wait while another process runs the job.
@@ -130,7 +132,10 @@ class JobExecutor:
             change |= {"state": "cancelled", "reason": "it was cancelled", "ended": time.time()}
             await self._store.update(job.number, change, states=("cancelling",), epoch=epoch)
         log.info("job.ended", job=job.id, state=state, reason=reason)
-        return await find_job(self._store, job.id)
+        ended_job = await find_job(self._store, job.id)
+        if self.on_end:
+            await self.on_end(ended_job)
+        return ended_job
 
 
 class JobSupervisor:

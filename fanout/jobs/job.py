@@ -62,6 +62,8 @@ class JobSpec:
     """Run by any server on the store; otherwise only by the command that starts it."""
     window: str | None = None
     """`completion_window`, as the caller wrote it."""
+    judging: Mapping[str, str] = field(default_factory=dict)
+    """Of a judge's job: the `job` whose answers it judges, the `scorer` that asks, and the `round`."""
 
     def to_json(self) -> str:
         """Return the specification as it is stored."""

@@ -82,6 +82,9 @@ class JobJson(TypedDict):
     scorers: Annotated[Sequence[JsonObject], Doc("Scorers that score its answers as they end.")]
     failed: Annotated[FailurePolicy, Doc("What a failed call counts in its report.")]
     input: Annotated[JsonObject, Doc("Name and hash or id of the file that it was read from.")]
+    judging: Annotated[
+        Mapping[str, str] | None, Doc("Of a judge's job: the `job` that it judges, the `scorer` that asks, and the `round`.")
+    ]
     forked_from: Annotated[str | None, Doc("Job whose rows and models it repeats.")]
     metadata: Annotated[Mapping[str, str], Doc("Your metadata, returned.")]
     items: Annotated[int, Doc("Rows.")]
@@ -152,6 +155,7 @@ def render_job(progress: Progress) -> JobJson:
         "scorers": [dict(scorer) for scorer in spec.scorers],
         "failed": spec.failed,
         "input": dict(spec.input),
+        "judging": dict(spec.judging) or None,
         "forked_from": job.forked_from,
         "metadata": dict(spec.metadata),
         "items": job.items,

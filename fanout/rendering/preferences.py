@@ -41,7 +41,7 @@ class PreferencePairJson(TypedDict):
 class PreferencesJson(TypedDict):
     """Models compared by preferences of one source."""
 
-    source: Annotated[str, Doc("`votes`: people's.")]
+    source: Annotated[str, Doc("`votes`: people's; else the judge's name.")]
     n: Annotated[int, Doc("Judged pairs.")]
     errors: Annotated[int, Doc("Verdicts that could not be read.")]
     verdict: Annotated[str, Doc("Which model is preferred, and how sure that is.")]

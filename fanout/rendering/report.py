@@ -11,6 +11,7 @@ from fanout.core.json_text import JsonObject
 from fanout.core.units import to_unix_seconds
 from fanout.jobs.job import FailurePolicy
 from fanout.rendering.estimates import EstimateJson, get_bounds, render_statistic, scale
+from fanout.rendering.judges import JudgeJson, render_judge
 from fanout.rendering.preferences import PreferencesJson, render_preferences
 from fanout.store.jobs.records import JobState
 
@@ -150,7 +151,8 @@ class ReportJson(TypedDict):
     clusters: Annotated[int | None, Doc("Number of groups.")]
     models: Annotated[Sequence[ReportModelJson], Doc("In the job's order.")]
     metrics: Annotated[Sequence[MetricJson], Doc("One for each scorer, and `people` where people have scored answers.")]
-    preferences: Annotated[Sequence[PreferencesJson], Doc("By people's votes on pairs of answers.")]
+    preferences: Annotated[Sequence[PreferencesJson], Doc("By people's votes on pairs of answers, and by judges of pairs.")]
+    judges: Annotated[Sequence[JudgeJson], Doc("Judges and how far they can be trusted.")]
     latency_pairs: Annotated[Sequence[LatencyPairJson], Doc("Differences of the successful attempts' times.")]
     methods: Annotated[Sequence[str], Doc("Methods by name, which docs/statistics.md explains.")]
     notes: Annotated[Sequence[str], Doc("What to know before trusting a figure.")]
@@ -180,6 +182,7 @@ def render_report(report: Report) -> ReportJson:
         "models": [_render_model(model) for model in report.models],
         "metrics": [_render_metric(metric) for metric in report.metrics],
         "preferences": [render_preferences(one) for one in report.preferences],
+        "judges": [render_judge(judge) for judge in report.judges],
         "latency_pairs": [_render_latency_pair(pair) for pair in report.latencies],
         "methods": list(report.methods),
         "notes": list(report.notes),

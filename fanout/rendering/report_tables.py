@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from fanout.rendering.figures import Kind, ReportTable, format_band
+from fanout.rendering.judges import table_judges
 from fanout.rendering.preferences import list_preference_tables
 from fanout.rendering.report import MetricJson, ReportJson, ReportModelJson
 
@@ -28,6 +29,8 @@ def list_tables(report: ReportJson) -> list[ReportTable]:
             tables.append(table_repeats(metric))
     for preference in report["preferences"]:
         tables += list_preference_tables(preference)
+    if report["judges"]:
+        tables.append(table_judges(report["judges"]))
     tables.append(table_models(report))
     if report["latency_pairs"]:
         tables.append(table_latencies(report))

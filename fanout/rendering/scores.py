@@ -17,6 +17,7 @@ class ScorerJson(TypedDict):
     version: Annotated[str, Doc("Type, version and options: equal where scores can be compared.")]
     declaration: Annotated[JsonObject, Doc("The scorer, as it was declared.")]
     scored: Annotated[int, Doc("Answers with a score.")]
+    judge_jobs: Annotated[Sequence[str], Doc("Of a judge, the jobs in which it is, or was, asked.")]
     unscored: Annotated[int, Doc("Answers that could not be scored: each result's `explanation` tells why.")]
 
 
@@ -28,22 +29,34 @@ class JobScoresJson(TypedDict):
     scorers: Annotated[Sequence[ScorerJson], Doc("By name; of those with the same name, the one declared last.")]
 
 
-def render_scores(job_id: str, scorers: Sequence[ScorerRow], counts: Mapping[int, tuple[int, int]]) -> JobScoresJson:
+def render_scores(
+    job_id: str,
+    scorers: Sequence[ScorerRow],
+    counts: Mapping[int, tuple[int, int]],
+    judge_jobs: Mapping[int, Sequence[str]],
+) -> JobScoresJson:
     """Return the scorers of a job.
 
     Args:
         job_id: the job.
         scorers: the current scorers, one for each name.
         counts: by a scorer's number, the answers that it has examined and those to which it has given a value.
+        judge_jobs: by a judge's number, the ids of its jobs.
     """
     return {
         "object": "job.scores",
         "job_id": job_id,
-        "scorers": [_render(row, *counts.get(row.scorer, (0, 0))) for row in scorers],
+        "scorers": [_render(row, *counts.get(row.scorer, (0, 0)), judge_jobs.get(row.scorer, ())) for row in scorers],
     }
 
 
-def _render(row: ScorerRow, seen: int, scored: int) -> ScorerJson:
+def _render(row: ScorerRow, seen: int, scored: int, judge_jobs: Sequence[str]) -> ScorerJson:
     # A scorer that failed on an answer has examined it: it is counted as unscored, not as still to come.
-    declaration = from_json(row.declaration)
-    return {"name": row.label, "version": row.version, "declaration": declaration, "scored": scored, "unscored": seen - scored}
+    return {
+        "name": row.label,
+        "version": row.version,
+        "declaration": from_json(row.declaration),
+        "scored": scored,
+        "unscored": seen - scored,
+        "judge_jobs": list(judge_jobs),
+    }

@@ -14,6 +14,7 @@ from aiohttp import HttpVersion11, web
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault, ListenError
 from fanout.dispatch.dispatcher import open_dispatcher, raise_file_limit
+from fanout.evaluate.judging.judging import open_judging
 from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.jobs.job import JobKind, RequestBuilderFactory
 from fanout.jobs.manager import open_job_manager
@@ -32,6 +33,7 @@ from fanout.server.lifecycle import (
     FILE_STORE,
     JOB_MANAGER,
     JOB_STORE,
+    JUDGING,
     LIFECYCLE,
     METRICS,
     STORE,
@@ -119,8 +121,11 @@ async def _run_jobs(app: web.Application) -> AsyncIterator[None]:
     ) as manager:
         app[JOB_MANAGER] = manager
         measure = partial(measure_files, manager, app[JOB_STORE])
-        async with open_batch_worker(manager, app[BATCH_STORE], app[FILE_STORE], measure) as worker:
-            app[BATCH_WORKER] = worker
+        async with (
+            open_batch_worker(manager, app[BATCH_STORE], app[FILE_STORE], measure) as worker,
+            open_judging(app[JOB_STORE], manager) as judging,
+        ):
+            app[BATCH_WORKER], app[JUDGING] = worker, judging
             yield
         manager.executor.leave()
         app[DISPATCHER].stop()  # the grace period of calls still in flight is over

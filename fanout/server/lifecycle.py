@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import web
 
 from fanout.dispatch.dispatcher import Dispatcher
+from fanout.evaluate.judging.judging import Judging
 from fanout.jobs.manager import JobManager
 from fanout.jobs.openai_batches import OpenAIBatchWorker
 from fanout.observability.metrics import Metrics
@@ -49,10 +50,11 @@ DISPATCHER = web.AppKey("dispatcher", Dispatcher)
 METRICS = web.AppKey("metrics", Metrics)
 LIFECYCLE = web.AppKey("lifecycle", Lifecycle)
 STORE = web.AppKey("store", Store)
-"""Absent if FANOUT_STORE is `off`, like the five keys that follow."""
+"""Absent if FANOUT_STORE is `off`, like the six keys that follow."""
 JOB_MANAGER = web.AppKey("job_manager", JobManager)
 JOB_STORE = web.AppKey("job_store", JobStore)
 FILE_STORE = web.AppKey("file_store", FileStore)
+JUDGING = web.AppKey("judging", Judging)
 BATCH_STORE = web.AppKey("batch_store", BatchStore)
 BATCH_WORKER = web.AppKey("batch_worker", OpenAIBatchWorker)
 REQUEST_ID = web.RequestKey("request_id", str)

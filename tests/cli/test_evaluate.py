@@ -166,3 +166,21 @@ async def test_a_gate_exits_with_its_verdict_and_a_pilot_plans_the_next_run(work
     assert failed.out.startswith("fail: the difference is -1.0000 [")
     assert undecided.out.startswith("inconclusive: the difference is +0.0000 [")
     assert stated.out.splitlines()[-1].split()[:4] == ["A", "B", "228", "$2.28"]
+
+
+async def test_a_judge_is_asked_in_a_job_of_its_own_which_a_repetition_does_not_ask_again(
+    workspace: Workspace, upstream: Upstream
+) -> None:
+    scorer = '{"type": "judge", "model": "up/prefers-yes", "retest": 0, "name": "declared"}'
+    run = await workspace.run("batch", "run", "in.jsonl", "-m", "up/say-yes", "-m", "up/say-no", "--scorer", scorer)
+    sent = len(upstream.requests)
+    judged = await workspace.run("evaluate", "judge", "last", "-m", "up/prefers-yes", "--pairs", "--retest", "0")
+    again = await workspace.run("evaluate", "judge", "last", "-m", "up/prefers-yes", "--pairs", "--retest", "0")
+    report = json.loads((await workspace.run("report", "last", "--json")).out)
+
+    assert run.code == judged.code == again.code == 0, run.err + judged.err + again.err
+    assert sent == 8 + 8
+    assert sent + 4 <= len(upstream.requests) <= sent + 8, "one question for each pair, or two where both orders are asked"
+    assert {judge["name"]: judge["unread"] for judge in report["judges"]} == {"declared": 0, "judge": 0}
+    assert [metric["models"][0]["mean"]["value"] for metric in report["metrics"]] == [1]
+    assert report["preferences"][0]["pairs"][0]["wins"] == 4

@@ -16,6 +16,8 @@ from fanout.store.jobs.records import ResultFilter
 
 ID_PREFIXES = ("", "job_", "batch_")
 """What the user may leave out at the beginning of an id."""
+SEARCHED_FOR_LAST = 50
+"""Newest jobs among which the last one is looked for."""
 LAST = "last"
 """Name of the newest job."""
 
@@ -90,7 +92,10 @@ async def find_job(jobs: JobBackend, name: str) -> JobJson:
     """
     if name != LAST and (job := await jobs.get(name)):
         return job
-    found = await jobs.list_jobs(1) if name == LAST else await jobs.find_by_prefix(name)
+    if name == LAST:  # the jobs of judges serve another one: nobody means them
+        found = [job for job in await jobs.list_jobs(SEARCHED_FOR_LAST) if job["judging"] is None][:1]
+    else:
+        found = await jobs.find_by_prefix(name)
     if len(found) == 1:
         return found[0]
     if found:

@@ -20,7 +20,8 @@ from fanout.cli.batch.options import (
     with_limits,
     with_output,
 )
-from fanout.cli.batch.running import run_job, to_exit_code, watch_job
+from fanout.cli.batch.running import to_exit_code, watch_job
+from fanout.cli.evaluation.judging import run_and_judge
 from fanout.cli.evaluation.options import with_failure_policy, with_scorers
 from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_progress, format_title, print_estimate, print_job, print_jobs
@@ -97,7 +98,7 @@ def run(
             except RequestError as error:
                 _refuse_bad_rows(error)
                 raise
-            return await run_job(jobs, job, location, output)
+            return await run_and_judge(jobs, job, location, output)
 
         run_with_jobs(work, location, in_memory=dry_run)
 
@@ -131,7 +132,7 @@ def resume(
             _refuse_bad_rows(error)
             hint = [Fault("", "`--fork` asks everything again, in a new job")]
             raise RequestError([*error.faults, *(hint if error.faults[0].kind == "changed" else ())]) from None
-        return await run_job(jobs, resumed, location, output)
+        return await run_and_judge(jobs, resumed, location, output)
 
     if path is None:
         run_with_jobs(work, location)
@@ -156,7 +157,7 @@ def retry(location: JobsLocation, job: str, kinds: Sequence[str], limits: JsonOb
             others = f"; {format_progress(found)}" if failed else ""
             echo(f"{found['id']}: there are no failures{' of that kind' if kinds else ''}{others}", err=True)
             return to_exit_code(found)
-        return await run_job(jobs, await jobs.retry(found, kinds, limits), location, output)
+        return await run_and_judge(jobs, await jobs.retry(found, kinds, limits), location, output)
 
     run_with_jobs(work, location)
 

@@ -115,7 +115,7 @@ class LocalJobs:
 
     async def run(self, job: JobJson) -> AsyncGenerator[JobSnapshot]:
         """Run a job in this process; raises LeaseLostError if another one runs it."""
-        kept = await self._manager.find_job(job["id"])
+        kept, self._worker = await self._manager.find_job(job["id"]), None
         # Prepare the models (the embedded ones train) before the job's clock starts, so that no call pays for it.
         names = dict.fromkeys(str(row["model"]) for row in kept.fingerprint.values())
         requests = [Request(entries=(Entry(name),), prompts=("",)) for name in names]
@@ -178,7 +178,7 @@ class LocalJobs:
 
     @property
     def evaluation(self) -> LocalEvaluation:
-        return LocalEvaluation(self._store)
+        return LocalEvaluation(self._store, self._manager)
 
 
 def _describe_limits(limiter: Limiter) -> str:

@@ -8,11 +8,13 @@ from fanout.cli.evaluation.backend import OnProgress
 from fanout.core.json_text import JsonObject
 from fanout.evaluate.decisions.job_decisions import gate_job, plan_job
 from fanout.evaluate.decisions.options import GateOptions, PlanOptions
+from fanout.evaluate.judging.judging import Judging, summarize_scores
 from fanout.evaluate.report.job_report import report_job
 from fanout.evaluate.scoring.declarations import parse_scorers
 from fanout.evaluate.scoring.scoring import score_results
 from fanout.evaluate.voting.ballots import cast_vote, draw_from_job
 from fanout.jobs.job import find_job
+from fanout.jobs.manager import JobManager
 from fanout.rendering.decisions import GateJson, PlanJson, render_gate, render_plan
 from fanout.rendering.job import JobJson
 from fanout.rendering.report import ReportJson, render_report
@@ -25,14 +27,14 @@ from fanout.store.votes import BallotKind, VoteChoice, Voter
 class LocalEvaluation:
     """Scores and reports of a store's jobs."""
 
-    def __init__(self, store: JobStore) -> None:
-        self._store = store
+    def __init__(self, store: JobStore, manager: JobManager) -> None:
+        self._store, self._manager = store, manager
 
     async def score(self, job: JobJson, scorers: Sequence[JsonObject], on_progress: OnProgress | None = None) -> JobScoresJson:
-        number = (await find_job(self._store, job["id"])).number
-        await score_results(self._store, number, parse_scorers(scorers, allow_functions=True), on_progress)
-        found = await self._store.scores.list_scorers(number), await self._store.scores.count(number)
-        return render_scores(job["id"], *found)
+        kept = await find_job(self._store, job["id"])
+        await score_results(self._store, kept.number, parse_scorers(scorers, allow_functions=True), on_progress)
+        await Judging(self._store, self._manager).advance(kept)
+        return render_scores(kept.id, *await summarize_scores(self._store, kept))
 
     async def report(self, job: JobJson, cluster: str | None = None) -> ReportJson:
         return render_report(await report_job(self._store, await find_job(self._store, job["id"]), cluster))

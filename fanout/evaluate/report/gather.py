@@ -9,8 +9,10 @@ from pydantic_core import from_json
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import dump
 from fanout.core.threads import run_in_thread
-from fanout.evaluate.report.measures import UNKNOWN, JobMeasures, ModelMeasures
-from fanout.jobs.job import Job
+from fanout.core.usage import sum_known
+from fanout.evaluate.judging.judging import is_judge, list_judge_jobs, parse_judge, read_verdicts
+from fanout.evaluate.report.measures import UNKNOWN, JobMeasures, JudgeMeasures, ModelMeasures
+from fanout.jobs.job import Job, read_counts
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import MeasureRow, ScorerRow
 from fanout.store.usage import ANSWERED
@@ -46,10 +48,15 @@ async def gather(store: JobStore, job: Job, cluster_column: str | None = None) -
         await run_in_thread("reports", collector.add, rows, scores)
     clusters = await _read_clusters(store, job, cluster_column) if cluster_column else None
     votes = await _read_votes(store, job)
-    if labels := [vote for vote in votes if vote.score is not None]:
+    labels = _average_labels(votes)
+    judges = [await _read_judge(store, job, row) for row in scorers if is_judge(row)]
+    # A judge of pairs has preferences and no scores.
+    scorers = [row for row in scorers if not any(judge.row == row and judge.task == "pair" for judge in judges)]
+    if labels:
         scorers = [*scorers, collector.add_labels(labels)]
     choices = [vote for vote in votes if vote.choice is not None]
-    return JobMeasures(job, list(collector.models.values()), scorers, clusters, cluster_column, choices)
+    models = list(collector.models.values())
+    return JobMeasures(job, models, scorers, clusters, cluster_column, choices, labels, judges)
 
 
 class _Collector:
@@ -89,17 +96,14 @@ class _Collector:
                 model = self.models[key] = self._start(row.model)
             _add_unit(model, row, values.get(row[:3], {}))
 
-    def add_labels(self, labels: Sequence[VoteRow]) -> ScorerRow:
-        """Add people's scores of single answers as a scorer of their own: of several people's, the mean."""
-        found: dict[tuple[int, int, int], list[float]] = {}
-        for label in labels:
-            if label.score is not None:
-                found.setdefault((label.item, label.entry_a, label.repeat_a), []).append(label.score)
-        for entry, model in self.models.items():
+    def add_labels(self, labels: Mapping[tuple[int, int, int], float]) -> ScorerRow:
+        """Add people's scores of single answers as a scorer of their own."""
+        for model in self.models.values():
             places = zip(model.items, model.repeats, strict=True)
-            values = [found.get((item, model.entry or 0, repeat)) for item, repeat in places] if model.entry == entry else ()
-            column = (UNKNOWN if scores is None else sum(scores) / len(scores) for scores in values)
-            model.scores[PEOPLE.scorer] = type(model.cost_usd)("d", column)
+            values = (
+                labels.get((item, -1 if model.entry is None else model.entry, repeat), UNKNOWN) for item, repeat in places
+            )
+            model.scores[PEOPLE.scorer] = type(model.cost_usd)("d", values)
         return PEOPLE
 
 
@@ -135,6 +139,24 @@ async def _read_votes(store: JobStore, job: Job) -> Sequence[VoteRow]:
         votes += page
         before = page[-1].number
     return votes
+
+
+def _average_labels(votes: Sequence[VoteRow]) -> Mapping[tuple[int, int, int], float]:
+    """Return people's scores by item, entry and repeat; of several people's, the mean."""
+    found: dict[tuple[int, int, int], list[float]] = {}
+    for vote in votes:
+        if vote.score is not None:
+            found.setdefault((vote.item, vote.entry_a, vote.repeat_a), []).append(vote.score)
+    return {place: sum(scores) / len(scores) for place, scores in found.items()}
+
+
+async def _read_judge(store: JobStore, job: Job, row: ScorerRow) -> JudgeMeasures:
+    judge = await run_in_thread("reports", parse_judge, row)
+    costs = []
+    for judge_job in await list_judge_jobs(store, job, row):
+        costs += [totals.cost_usd for totals in (await read_counts(store, judge_job)).values()]
+    verdicts = await read_verdicts(store, job, row)
+    return JudgeMeasures(row, judge.model, judge.task, judge.order, verdicts, sum_known(costs))
 
 
 async def _read_clusters(store: JobStore, job: Job, column: str) -> Mapping[int, str]:

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
+from typing import Literal
 
 from fanout.core.json_text import JsonObject
+from fanout.evaluate.judging.tasks import JudgeTask
 from fanout.jobs.job import Job
 from fanout.store.jobs.records import ScorerRow
 from fanout.store.votes import VoteRow
@@ -60,6 +62,19 @@ class ModelMeasures:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeMeasures:
+    """A judge's verdicts on a job."""
+
+    row: ScorerRow
+    model: str
+    task: JudgeTask
+    order: Literal["random", "both"]
+    verdicts: Mapping[str, tuple[float | None, str | None]]
+    """By the question's name, in the order asked: score and explanation."""
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class JobMeasures:
     """The measures of a job."""
 
@@ -71,3 +86,6 @@ class JobMeasures:
     cluster_column: str | None = None
     votes: Sequence[VoteRow] = ()
     """Choices of people between two answers."""
+    labels: Mapping[tuple[int, int, int], float] = field(default_factory=dict)
+    """Scores of people, the mean of several, by item, entry and repeat."""
+    judges: Sequence[JudgeMeasures] = ()

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from fanout.evaluate.report.matrix import DroppedItems, ScoreMatrix
-from fanout.evaluate.statistics.estimates import Estimate, Floats, Interval, PairedTest, clip
+from fanout.evaluate.statistics.estimates import Estimate, Floats, Interval, PairedTest, clip, combine_notes
 from fanout.evaluate.statistics.many import adjust, describe_rank, rank_bands, simultaneous_intervals
 from fanout.evaluate.statistics.means import estimate_clustered_mean, estimate_mean
 from fanout.evaluate.statistics.paired import compare
@@ -243,3 +243,19 @@ def _measure_passes(matrix: ScoreMatrix, index: int) -> list[tuple[int, float, f
             hat = sum(pass_hat_k(int(n), int(c), k) * int(many) for (n, c), many in zip(kinds, items, strict=True))
             found.append((k, float(at / counts.size), float(hat / counts.size)))
     return found
+
+
+def mark_figures(report: MetricReport, note: str | None) -> MetricReport:
+    """Return a metric with a note beside its verdict and every one of its estimates."""
+    if note is None:
+        return report
+    models = [replace(model, mean=mark_estimate(model.mean, note)) for model in report.models]
+    pairs = [
+        replace(pair, test=replace(pair.test, difference=mark_estimate(pair.test.difference, note))) for pair in report.pairs
+    ]
+    return replace(report, models=models, pairs=pairs, verdict=f"{report.verdict} ({note})")
+
+
+def mark_estimate(estimate: Estimate, note: str) -> Estimate:
+    """Return an estimate with one more note."""
+    return replace(estimate, note=combine_notes(estimate.note, note))

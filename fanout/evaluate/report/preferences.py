@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from fanout.evaluate.report.measures import ModelMeasures
+from fanout.evaluate.report.metrics import mark_estimate
 from fanout.evaluate.statistics.bradley_terry import Ranking, rank
 from fanout.evaluate.statistics.preferences import JudgedPair, Verdict, WinRate, length_effect, win_rate
 
@@ -124,3 +125,11 @@ def _describe(source: str, ranking: Ranking, pairs: Sequence[PreferencePair]) ->
 
 def _count(ranking: Ranking) -> str:
     return f"{ranking.n:,} judgement{'' if ranking.n == 1 else 's'}"
+
+
+def mark_preferences(report: PreferenceReport, note: str | None) -> PreferenceReport:
+    """Return preferences with a note beside the verdict and every win rate."""
+    if note is None:
+        return report
+    pairs = [replace(pair, rate=replace(pair.rate, rate=mark_estimate(pair.rate.rate, note))) for pair in report.pairs]
+    return replace(report, pairs=pairs, verdict=f"{report.verdict} ({note})", notes=[*report.notes, note])

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fanout.core.json_text import JsonObject
+from fanout.evaluate.report.judges import JudgeReport, assess_judge, list_judgements
 from fanout.evaluate.report.matrix import build_matrix
 from fanout.evaluate.report.measures import JobMeasures, ModelMeasures
-from fanout.evaluate.report.metrics import MetricReport, compare_models
+from fanout.evaluate.report.metrics import MetricReport, compare_models, mark_figures
 from fanout.evaluate.report.operations import LatencyPair, ModelOperations, compare_latencies, measure_operations
-from fanout.evaluate.report.preferences import Judgement, PreferenceReport, compare_preferences
+from fanout.evaluate.report.preferences import Judgement, PreferenceReport, compare_preferences, mark_preferences
 from fanout.jobs.job import FailurePolicy, Job
 
 POLICIES: Mapping[FailurePolicy, str] = {
@@ -51,7 +52,8 @@ class Report:
     metrics: Sequence[MetricReport]
     latencies: Sequence[LatencyPair]
     preferences: Sequence[PreferenceReport]
-    """By people's votes."""
+    """By people's votes, and by judges of pairs."""
+    judges: Sequence[JudgeReport]
     methods: Sequence[str]
     """By name, each once."""
     notes: Sequence[str]
@@ -60,14 +62,16 @@ class Report:
 def build_report(measures: JobMeasures) -> Report:
     """Return the report of a job's measures."""
     job, clusters = measures.job, measures.clusters
+    judges = [assess_judge(judge, measures.votes, measures.labels) for judge in measures.judges]
+    unvalidated = {judge.name: judge.note for judge in judges if judge.note}
     models = [_describe_model(model) for model in measures.models]
     metrics = []
     for scorer in measures.scorers:
         matrix = build_matrix(measures, scorer, job.spec.failed)
         groups = None if clusters is None else [clusters[item] for item in matrix.items.tolist()]
-        metrics.append(compare_models(matrix, scorer, groups))
+        metrics.append(mark_figures(compare_models(matrix, scorer, groups), unvalidated.get(scorer.label)))
     latencies = compare_latencies(measures.models)
-    preferences = list(_compare_preferences(measures))
+    preferences = list(_compare_preferences(measures, unvalidated))
     return Report(
         job=job,
         ended=sum(model.operations.ended for model in models),
@@ -78,12 +82,21 @@ def build_report(measures: JobMeasures) -> Report:
         metrics=metrics,
         latencies=latencies,
         preferences=preferences,
+        judges=judges,
         methods=list(dict.fromkeys(_list_methods(models, metrics, latencies, preferences))),
-        notes=[*_list_notes(measures, models, metrics, preferences)],
+        notes=[*_list_notes(measures, models, metrics, preferences), *_list_judge_notes(judges)],
     )
 
 
-def _compare_preferences(measures: JobMeasures) -> Iterator[PreferenceReport]:
+def _list_judge_notes(judges: Sequence[JudgeReport]) -> Iterator[str]:
+    for judge in judges:
+        if judge.note:
+            yield f"{judge.name}: {judge.note}"
+        if judge.unread:
+            yield f"{judge.name}: {judge.unread:,} of {judge.asked:,} verdicts could not be read; they are in no figure"
+
+
+def _compare_preferences(measures: JobMeasures, unvalidated: Mapping[str, str]) -> Iterator[PreferenceReport]:
     entries = {model.entry: model for model in measures.models if model.entry is not None}
     votes = [vote for vote in measures.votes if vote.entry_b is not None and vote.repeat_b is not None]
     if votes:
@@ -94,6 +107,10 @@ def _compare_preferences(measures: JobMeasures) -> Iterator[PreferenceReport]:
         raters = len({(vote.account_id, vote.rater) for vote in votes})
         notes = ["by one person: it is their taste"] if raters == 1 else []
         yield compare_preferences("votes", judgements, entries, notes)
+    for judge in measures.judges:
+        if judge.task == "pair":
+            report = compare_preferences(judge.row.label, list_judgements(judge), entries)
+            yield mark_preferences(report, unvalidated.get(judge.row.label))
 
 
 def _describe_model(model: ModelMeasures) -> ModelReport:

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from fanout.evaluate.scorers.function import FunctionScorer
+from fanout.evaluate.scorers.judge import JudgeScorer, VerdictScorer
 from fanout.evaluate.scorers.operational import CostScorer, LatencyScorer, LengthScorer
 from fanout.evaluate.scorers.overlap import BleuScorer, RougeScorer
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput
@@ -32,7 +33,9 @@ AnyScorer = Annotated[
     | LengthScorer
     | LatencyScorer
     | CostScorer
-    | FunctionScorer,
+    | FunctionScorer
+    | JudgeScorer
+    | VerdictScorer,
     Field(discriminator="type"),
 ]
 ANY_SCORER: TypeAdapter[AnyScorer] = TypeAdapter(AnyScorer)

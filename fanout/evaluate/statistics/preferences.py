@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from fanout.evaluate.statistics.estimates import LEVEL, MIN_ITEMS, Estimate, Interval, is_constant, too_few
+from fanout.evaluate.statistics.means import wilson_interval
 from fanout.evaluate.statistics.resampling import RESAMPLES, SEED
 
 Verdict = Literal["a", "b", "tie", "both_bad"]
@@ -93,6 +94,10 @@ def _rate(scores: Sequence[tuple[Hashable, float]], level: float, resamples: int
     value = float(totals.sum() / counts.sum())
     if prompts < MIN_ITEMS:
         return Estimate(value, None, prompts, "win rate", note=too_few(prompts))
+    # Nothing to draw from, but as many wins without a loss say much all the same: the share of prompts, by Wilson.
+    if is_constant(totals / counts) and value in (0.0, 1.0):
+        low, high = wilson_interval(int(value) * prompts, prompts, level=level)
+        return Estimate(value, Interval(low, high, level), prompts, "win rate, Wilson over prompts")
     if is_constant(totals / counts):
         return Estimate(value, None, prompts, "win rate", note="all prompts have the same verdict: the bootstrap has no spread")
     generator = np.random.default_rng(SEED)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from aiohttp import web
 
 from fanout.core.threads import run_in_thread
+from fanout.evaluate.judging.judging import summarize_scores
 from fanout.evaluate.scoring.declarations import parse_scorers
 from fanout.evaluate.scoring.scoring import score_results
 from fanout.rendering.scores import JobScoresJson, render_scores
-from fanout.server.lifecycle import JOB_STORE
+from fanout.server.lifecycle import JOB_MANAGER, JOB_STORE, JUDGING
 from fanout.server.openapi.endpoint import Endpoint, list_body_error_answers, list_store_answers
 from fanout.server.request_body import read_body
 from fanout.server.resources.job_bodies import ScoresBody
@@ -25,8 +26,9 @@ async def score_job(request: web.Request) -> web.StreamResponse:
     scorers = await run_in_thread("bodies", parse_scorers, body.scorers, allow_functions=False)
     store = request.app[JOB_STORE]
     await score_results(store, job.number, scorers)
-    found = await store.scores.list_scorers(job.number), await store.scores.count(job.number)
-    return json_response(render_scores(job.id, *found))
+    if await request.app[JUDGING].advance(job):
+        request.app[JOB_MANAGER].supervisor.notify()
+    return json_response(render_scores(job.id, *await summarize_scores(store, job)))
 
 
 ENDPOINTS = (
@@ -38,7 +40,8 @@ ENDPOINTS = (
         summary="Score a job's answers",
         description="Applies scorers to the answers that are stored; no model is called, and answers that have a score of the "
         "same version keep it, so that a request that was cut off can be repeated. `python` scorers run code of their caller's "
-        "choice and are refused. While the job runs, only the answers so far are scored: declare scorers in the job instead.",
+        "choice and are refused. While the job runs, only the answers so far are scored: declare scorers in the job instead. "
+        "A `judge` calls its model in a job of its own, one of `judge_jobs`, once this job has ended.",
         path_parameters=JOB_ID,
         body=ScoresBody,
         answers={

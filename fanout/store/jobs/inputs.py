@@ -57,6 +57,12 @@ class Inputs:
         query = query.group_by(items.c.custom_id).having(func.count() > 1).limit(limit)
         return [(custom_id, line) for custom_id, line in await self._database.fetch_all(query)]
 
+    async def list_custom_ids(self, number: int, first: int, past: int) -> Sequence[tuple[int, str]]:
+        """Return the custom ids of the items from `first` on, and below `past`, in order, without their bodies."""
+        query = select(items.c.item, items.c.custom_id).where(items.c.job == number, items.c.custom_id.is_not(None))
+        query = query.where(items.c.item >= first, items.c.item < past).order_by(items.c.item)
+        return [(item, custom_id) for item, custom_id in await self._database.fetch_all(query)]
+
     @run_to_end
     async def list_items(self, number: int, after: int, limit: int = ROWS_AT_ONCE) -> Sequence[InputItem]:
         """Return the items that follow item `after`, in order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -81,6 +82,8 @@ class Answer:
             text = "a" * (script.mb * 10**6)
         elif script.echo:
             text = json.dumps(self.body)
+        elif script.prefers:
+            text = f"I have read both.\n{script.says}: {self._judge()}"
         elif script.surrogates:
             text = LONE_SURROGATES
         elif script.chunks is not None and not script.say:
@@ -88,6 +91,15 @@ class Answer:
         count = len(text) // PIECE_BYTES + 1 if script.mb else 4
         size = -(-len(text) // (script.chunks or count))
         return [text[start : start + size] for start in range(0, len(text), size)]
+
+    def _judge(self) -> str:
+        """Return a verdict on the answers that a judge's prompt shows."""
+        prompt = str(self.body["messages"][-1]["content"])
+        texts = re.findall(r"\[ANSWER(?: [AB])?\]\n(.*?)\n\[END OF ANSWER", prompt, re.DOTALL)
+        has_word = [self.script.prefers in text for text in texts]
+        if len(texts) == 1:
+            return "5" if has_word[0] else "1"
+        return "TIE" if has_word[0] == has_word[1] else "AB"[has_word.index(True)]
 
     def _write_whole(self) -> Iterator[Step]:
         pieces = self.split_text()

@@ -7,6 +7,7 @@ A name is words joined by `-`; a word that takes a value is followed by it: `chu
 |-----------------|--------------------------------------------------------------------------------------------------------|
 | `ok`            | nothing more: "This is <model>." in 4 pieces, usage 10 in, 4 out, finish reason `stop`; `n` is honoured |
 | `say-WORD`      | this text                                                                                              |
+| `prefers-WORD`  | a judge's verdict: that WORD is in the better answer; with `says-X` the line is `X: …` instead            |
 | `echo`          | the request's JSON as text                                                                             |
 | `chunks-N`      | "w0 w1 … " in N pieces (an `echo`, `say` or `mb` text is cut into N)                                   |
 | `mb-N`          | N MB of text, in pieces of 64 KB; with `chunks-1` all in one line                                      |
@@ -56,6 +57,8 @@ class Script:
     times: int = 1
     status: int = 200
     say: str = ""
+    prefers: str = ""
+    says: str = "VERDICT"
     echo: bool = False
     chunks: int | None = None
     mb: int = 0

@@ -1,0 +1,69 @@
+"""Judges and how far they can be trusted, as reports show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typing_extensions import Doc, TypedDict
+
+from fanout.rendering.figures import Kind, ReportTable
+
+# Not imported when the program runs: it loads numpy.
+if TYPE_CHECKING:
+    from fanout.evaluate.report.judges import JudgeReport
+
+
+class JudgeJson(TypedDict):
+    """A judge and what is known of its reliability."""
+
+    name: Annotated[str, Doc("Name of the scorer.")]
+    model: Annotated[str, Doc("The model that judges.")]
+    task: Annotated[Literal["score", "pair"], Doc("What it is asked.")]
+    asked: Annotated[int, Doc("Questions, those asked twice included.")]
+    unread: Annotated[int, Doc("Questions without a readable verdict, after one repetition; they are in no figure.")]
+    labels: Annotated[int, Doc("Judged answers or pairs that people have labelled too.")]
+    kappa: Annotated[float | None, Doc("Agreement with people beyond chance (Cohen); null: unknown.")]
+    both_orders: Annotated[int, Doc("Pairs judged in both orders.")]
+    consistency: Annotated[float | None, Doc("Share of these whose verdicts agree.")]
+    bias: Annotated[float | None, Doc("Preference for the first place, -1 to 1.")]
+    retested: Annotated[int, Doc("Questions asked twice.")]
+    retest: Annotated[float | None, Doc("Share of these with the same verdict.")]
+    cost_usd: Annotated[float | None, Doc("US dollars; null: unknown.")]
+    note: Annotated[str | None, Doc("`judge not validated`, where people have labelled too little.")]
+
+
+def render_judge(judge: JudgeReport) -> JudgeJson:
+    """Return a judge's figures."""
+    return {
+        "name": judge.name,
+        "model": judge.model,
+        "task": judge.task,
+        "asked": judge.asked,
+        "unread": judge.unread,
+        "labels": judge.labels,
+        "kappa": judge.kappa,
+        "both_orders": judge.both_orders,
+        "consistency": judge.consistency,
+        "bias": judge.bias,
+        "retested": judge.retested,
+        "retest": judge.retest,
+        "cost_usd": judge.cost_usd,
+        "note": judge.note,
+    }
+
+
+def table_judges(judges: Sequence[JudgeJson]) -> ReportTable:
+    """Return the reliability of all judges."""
+    columns: dict[str, Kind] = {"judge": "text", "model": "text", "asked": "count", "unread": "count", "labels": "count"}
+    columns |= {"κ with people": "score", "both orders": "count", "consistent": "score", "bias to the first": "score"}
+    columns |= {"asked twice": "count", "same verdict": "score", "cost": "usd", "note": "text"}
+    rows = [
+        (
+            *(judge["name"], judge["model"], judge["asked"], judge["unread"], judge["labels"], judge["kappa"]),
+            *(judge["both_orders"], judge["consistency"], judge["bias"], judge["retested"], judge["retest"]),
+            *(judge["cost_usd"], judge["note"]),
+        )
+        for judge in judges
+    ]
+    return ReportTable("judges", None, "Judges: how far they can be trusted", columns, rows)
