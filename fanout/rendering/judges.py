@@ -19,15 +19,15 @@ class JudgeJson(TypedDict):
 
     name: Annotated[str, Doc("Name of the scorer.")]
     model: Annotated[str, Doc("The model that judges.")]
-    task: Annotated[Literal["score", "pair"], Doc("What it is asked.")]
-    asked: Annotated[int, Doc("Questions, those asked twice included.")]
+    task: Annotated[Literal["score", "pair"], Doc("Its task.")]
+    questions: Annotated[int, Doc("Questions, repeated ones included.")]
     unread: Annotated[int, Doc("Questions without a readable verdict, after one repetition; they are in no figure.")]
     labels: Annotated[int, Doc("Judged answers or pairs that people have labelled too.")]
     kappa: Annotated[float | None, Doc("Agreement with people beyond chance (Cohen); null: unknown.")]
     both_orders: Annotated[int, Doc("Pairs judged in both orders.")]
     consistency: Annotated[float | None, Doc("Share of these whose verdicts agree.")]
     bias: Annotated[float | None, Doc("Preference for the first place, -1 to 1.")]
-    retested: Annotated[int, Doc("Questions asked twice.")]
+    retested: Annotated[int, Doc("Questions that were repeated.")]
     retest: Annotated[float | None, Doc("Share of these with the same verdict.")]
     cost_usd: Annotated[float | None, Doc("US dollars; null: unknown.")]
     note: Annotated[str | None, Doc("`judge not validated`, where people have labelled too little.")]
@@ -39,7 +39,7 @@ def render_judge(judge: JudgeReport) -> JudgeJson:
         "name": judge.name,
         "model": judge.model,
         "task": judge.task,
-        "asked": judge.asked,
+        "questions": judge.questions,
         "unread": judge.unread,
         "labels": judge.labels,
         "kappa": judge.kappa,
@@ -55,12 +55,12 @@ def render_judge(judge: JudgeReport) -> JudgeJson:
 
 def table_judges(judges: Sequence[JudgeJson]) -> ReportTable:
     """Return the reliability of all judges."""
-    columns: dict[str, Kind] = {"judge": "text", "model": "text", "asked": "count", "unread": "count", "labels": "count"}
+    columns: dict[str, Kind] = {"judge": "text", "model": "text", "questions": "count", "unread": "count", "labels": "count"}
     columns |= {"κ with people": "score", "both orders": "count", "consistent": "score", "bias to the first": "score"}
-    columns |= {"asked twice": "count", "same verdict": "score", "cost": "usd", "note": "text"}
+    columns |= {"repeated": "count", "same verdict": "score", "cost": "usd", "note": "text"}
     rows = [
         (
-            *(judge["name"], judge["model"], judge["asked"], judge["unread"], judge["labels"], judge["kappa"]),
+            *(judge["name"], judge["model"], judge["questions"], judge["unread"], judge["labels"], judge["kappa"]),
             *(judge["both_orders"], judge["consistency"], judge["bias"], judge["retested"], judge["retest"]),
             *(judge["cost_usd"], judge["note"]),
         )

@@ -17,7 +17,7 @@ class ScorerJson(TypedDict):
     version: Annotated[str, Doc("Type, version and options: equal where scores can be compared.")]
     declaration: Annotated[JsonObject, Doc("The scorer, as it was declared.")]
     scored: Annotated[int, Doc("Answers with a score.")]
-    judge_jobs: Annotated[Sequence[str], Doc("Of a judge, the jobs in which it is, or was, asked.")]
+    judge_jobs: Annotated[Sequence[str], Doc("Of a judge, the jobs in which it judges.")]
     unscored: Annotated[int, Doc("Answers that could not be scored: each result's `explanation` tells why.")]
 
 

@@ -31,8 +31,8 @@ async def run_judges(jobs: JobBackend, job: JobJson, scorers: Sequence[JsonObjec
     while judges:
         found = await jobs.evaluation.score(job, judges)
         ids = [id_ for scorer in found["scorers"] for id_ in scorer["judge_jobs"]]
-        asked = [await jobs.get(id_) for id_ in ids]
-        open_ = next((judge_job for judge_job in asked if judge_job and judge_job["state"] != "done"), None)
+        judge_jobs = [await jobs.get(id_) for id_ in ids]
+        open_ = next((judge_job for judge_job in judge_jobs if judge_job and judge_job["state"] != "done"), None)
         if open_ is None:
             break
         if open_["state"] in ("stopped", "cancelled", "expired"):
@@ -51,7 +51,7 @@ async def run_judges(jobs: JobBackend, job: JobJson, scorers: Sequence[JsonObjec
 @click.option("--rubric", callback=read_text_option, help="What a good answer is; `@FILE` reads it from a file.")
 @click.option("--pairs", is_flag=True, help="Choose between two answers instead of scoring each from 1 to 5.")
 @click.option("--order", type=click.Choice(["random", "both"]), help="Of pairs: random (both for a fifth), or both for all.")
-@click.option("--retest", type=click.FloatRange(0, 1), help="Share of questions asked twice; default: 0.1.")
+@click.option("--retest", type=click.FloatRange(0, 1), help="Share of questions to repeat; default: 0.1.")
 @click.option("--max-tokens", type=click.IntRange(1), help="Longest answer of the judge, its reasons included.")
 @click.option("--temperature", type=click.FloatRange(0, 2), help="Of the judge; default: the provider's own.")
 @click.option("--max-cost", "max_cost_usd", type=click.FloatRange(0, min_open=True), metavar="USD", help="Most it may cost.")
@@ -59,7 +59,7 @@ async def run_judges(jobs: JobBackend, job: JobJson, scorers: Sequence[JsonObjec
 def judge(location: JobsLocation, job: str, pairs: bool, **options: str | float | None) -> None:
     """Let a model judge the answers of a job by a rubric, in a job of its own.
 
-    Repeat the command to go on where it stopped: nothing is asked twice. `fanout report JOB` shows the verdicts.
+    Repeat the command to go on where it stopped: no question is sent twice. `fanout report JOB` shows the verdicts.
     """
     declared: JsonObject = {"type": "judge", "task": "pair" if pairs else "score"}
     declared |= {name: value for name, value in options.items() if value is not None}

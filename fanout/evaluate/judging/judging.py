@@ -1,7 +1,7 @@
 """Judging of a job: one job asks the judge, a second one repeats, once, the questions whose verdict could not be read.
 
 The judges of a job are scorers of it, and their jobs have ids that follow from the job's and the judge's. So whoever continues,
-in whichever process, finds what was begun, and nothing is asked twice.
+in whichever process, finds what was begun, and no question is sent twice.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Verdicts = dict[str, tuple[float | None, str | None]]
 
 
 def name_judge_job(job_id: str, version: str, round_: int) -> str:
-    """Return the id of the job in which a judge is asked about another job."""
+    """Return the id of the job in which a judge judges another job."""
     digest = hashlib.sha256(f"{job_id}\0{version}\0{round_}".encode()).hexdigest()
     return f"job_{digest[:32]}"
 
@@ -67,7 +67,7 @@ def parse_judge(row: ScorerRow) -> JudgeScorer:
 
 
 async def list_judge_jobs(store: JobStore, job: Job, row: ScorerRow) -> Sequence[Job]:
-    """Return the jobs in which a judge is, or was, asked about a job, in order."""
+    """Return the jobs in which a judge judges a job, in order."""
     rows = [await store.find(name_judge_job(job.id, row.version, round_)) for round_ in ROUNDS]
     return [Job.from_row(found) for found in rows if found]
 
@@ -79,7 +79,7 @@ class Judging:
         self._store, self._manager = store, manager
 
     async def advance(self, job: Job) -> Job | None:
-        """Return the judge's job that is to be run next, created if need be; `None` where everything was asked.
+        """Return the judge's job that is to be run next, created if need be; `None` where nothing is left to judge.
 
         A job that has not ended is not judged.
 

@@ -1,4 +1,4 @@
-"""Questions to a judge: which answers it sees, in which order, and the words in which it is asked. Pure."""
+"""Questions to a judge: which answers it sees, in which order, and their words. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fanout.core.json_text import JsonObject, dump
 from fanout.evaluate.judging.tasks import SCALE, JudgeTask
 
-# Imported only where a judge is asked: the scorers need the extra `evaluate`.
+# Imported only where a judge is used: the scorers need the extra `evaluate`.
 if TYPE_CHECKING:
     from fanout.evaluate.scorers.judge import JudgeScorer
 
@@ -56,7 +56,7 @@ class JudgedAnswer(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What a judge is asked, by name: the places of the answers in the order in which they are shown."""
+    """A question to a judge, by name: the places of the answers in the order in which they are shown."""
 
     item: int
     answers: Sequence[tuple[int, int]]
@@ -90,15 +90,15 @@ def list_questions(
     Args:
         item: its number.
         places: entries and repeats of its answers.
-        judge: that is asked.
+        judge: its task, order and retest.
         generator: of the orders, seeded by the job, so that an intake that is repeated asks the same.
     """
     if judge.task == "score":
-        asked = [Question(item, (place,)) for place in places]
+        questions = [Question(item, (place,)) for place in places]
     else:
         pairs = [(a, b) for a, b in combinations(sorted(places), 2) if a[0] != b[0] and a[1] == b[1]]
-        asked = [Question(item, pair if generator.random() < 0.5 else pair[::-1]) for pair in pairs]
-    for question in asked:
+        questions = [Question(item, pair if generator.random() < 0.5 else pair[::-1]) for pair in pairs]
+    for question in questions:
         yield question
         if judge.task == "pair" and (judge.order == "both" or generator.random() < BOTH_ORDERS_SHARE):
             yield question.turn()
@@ -110,7 +110,7 @@ def write_question(question: Question, judge: JudgeScorer, shown: JsonObject, te
     """Return the judge's prompt.
 
     Args:
-        question: what is asked.
+        question: the question.
         judge: its rubric and task.
         shown: prompt and reference of the item.
         texts: of the answers, by entry and repeat.

@@ -27,7 +27,7 @@ class JudgeReport:
     name: str
     model: str
     task: JudgeTask
-    asked: int
+    questions: int
     """Questions, repeated ones included."""
     unread: int
     """Questions without a verdict that could be read, after one repetition."""
@@ -69,7 +69,7 @@ def list_judgements(judge: JudgeMeasures) -> list[Judgement]:
 
 
 def _group_by_pair(judge: JudgeMeasures) -> Mapping[Question, tuple[Verdict | None, Verdict | None]]:
-    """Return by question, in the order that was asked first, the verdicts of both orders, in terms of that first one."""
+    """Return by question, in the order that came first, the verdicts of both orders, in terms of that first one."""
     firsts: dict[Question, Verdict | None] = {}
     seconds: dict[Question, Verdict | None] = {}
     for name, verdict in judge.verdicts.items():
@@ -102,7 +102,7 @@ def assess_judge(judge: JudgeMeasures, votes: Sequence[VoteRow], labels: Mapping
         name=judge.row.label,
         model=judge.model,
         task=judge.task,
-        asked=len(questions),
+        questions=len(questions),
         unread=sum(value is None for value, _ in judge.verdicts.values()),
         labels=len(by_people),
         kappa=cohens_kappa(by_judge, by_people),

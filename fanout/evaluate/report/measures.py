@@ -70,7 +70,7 @@ class JudgeMeasures:
     task: JudgeTask
     order: Literal["random", "both"]
     verdicts: Mapping[str, tuple[float | None, str | None]]
-    """By the question's name, in the order asked: score and explanation."""
+    """By the question's name, in their order: score and explanation."""
     cost_usd: float | None
 
 

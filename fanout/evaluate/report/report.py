@@ -93,7 +93,7 @@ def _list_judge_notes(judges: Sequence[JudgeReport]) -> Iterator[str]:
         if judge.note:
             yield f"{judge.name}: {judge.note}"
         if judge.unread:
-            yield f"{judge.name}: {judge.unread:,} of {judge.asked:,} verdicts could not be read; they are in no figure"
+            yield f"{judge.name}: {judge.unread:,} of {judge.questions:,} verdicts could not be read; they are in no figure"
 
 
 def _compare_preferences(measures: JobMeasures, unvalidated: Mapping[str, str]) -> Iterator[PreferenceReport]:

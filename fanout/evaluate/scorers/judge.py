@@ -20,7 +20,7 @@ BOTH_BAD = "both_bad"
 
 
 class JudgeScorer(Scorer):
-    """The verdicts of a model of the catalogue, which is asked in a job of its own once the answers are there."""
+    """The verdicts of a model of the catalogue, which judges in a job of its own once the answers are there."""
 
     type: Literal["judge"] = "judge"
     model: str = Field(min_length=1, max_length=256)
@@ -32,7 +32,7 @@ class JudgeScorer(Scorer):
     order: Literal["random", "both"] = "random"
     """Of a pair's answers: one random order, and both for a fifth of the pairs; or both for all, at twice the price."""
     retest: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of the questions that are asked a second time, to see whether the judge agrees with itself."""
+    """Share of the questions that are repeated, to see whether the judge agrees with itself."""
     max_tokens: int = Field(default=1_024, ge=1, le=1_000_000)
     """Longest answer of the judge, its reasons included."""
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -41,8 +41,8 @@ class JudgeScorer(Scorer):
     """Most US dollars that judging may cost."""
 
     def score(self, given: ScorerInput) -> Score:
-        """Return no score: a judge is asked in a job of its own."""
-        return Score(None, "a judge is asked in a job of its own")
+        """Return no score: a judge judges in a job of its own."""
+        return Score(None, "a judge judges in a job of its own")
 
 
 class VerdictScorer(Scorer):
@@ -50,7 +50,7 @@ class VerdictScorer(Scorer):
 
     type: Literal["verdict"] = "verdict"
     task: JudgeTask = "score"
-    """What was asked."""
+    """The judge's task."""
 
     VERSION: ClassVar[int] = 1
 

@@ -32,7 +32,7 @@ class JobScorer:
     """The scorers of one job, with their numbers."""
 
     def __init__(self, scorers: Sequence[tuple[int, Scorer]]) -> None:
-        # Judges are asked in jobs of their own: see `evaluate/judging`.
+        # Judges judge in jobs of their own: see `evaluate/judging`.
         scorers = [(number, scorer) for number, scorer in scorers if scorer.type != "judge"]
         self._scorers = scorers
         self._versions = {(scorer.label, scorer.version): (number, scorer) for number, scorer in scorers}

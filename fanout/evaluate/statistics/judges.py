@@ -41,7 +41,7 @@ def cohens_kappa(judge: Sequence[Hashable], people: Sequence[Hashable]) -> float
 
 
 def agreement(first: Sequence[Hashable | None], second: Sequence[Hashable | None]) -> float | None:
-    """Return the share of equal verdicts where both could be read, for the stability of a judge asked twice."""
+    """Return the share of equal verdicts where both could be read, for the stability of a judge on repeated questions."""
     pairs = [(one, other) for one, other in zip(first, second, strict=True) if one is not None and other is not None]
     return sum(one == other for one, other in pairs) / len(pairs) if pairs else None
 

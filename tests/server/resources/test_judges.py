@@ -63,7 +63,7 @@ async def test_a_judge_scores_answers_by_a_rubric_in_a_job_of_its_own(any_store_
     assert metric["verdict"].startswith("agreement: up/say-yes is best, 1 [0.8064, 1]")
     assert metric["verdict"].endswith(f"({NOT_VALIDATED})")
     assert all(NOT_VALIDATED in model["mean"]["note"] for model in metric["models"])
-    assert (figures["asked"], figures["unread"], figures["retested"], figures["retest"]) == (64, 0, 32, 1)
+    assert (figures["questions"], figures["unread"], figures["retested"], figures["retest"]) == (64, 0, 32, 1)
 
 
 async def test_a_judge_declared_in_a_job_compares_pairs_after_it_and_people_validate_it(store_server: Server) -> None:
