@@ -9,11 +9,14 @@ from contextvars import copy_context
 from functools import cache, partial
 from typing import Literal, ParamSpec, TypeVar
 
-WorkKind = Literal["answers", "bodies", "calls", "exports", "figures", "inputs", "records", "reports", "scoring", "setup"]
+WorkKind = Literal[
+    "answers", "bodies", "calls", "embedded", "exports", "figures", "inputs", "records", "reports", "scoring", "setup"
+]
 THREADS: Mapping[WorkKind, int] = {
     "answers": 2,  # answers that are compressed
     "bodies": 2,  # request bodies that are validated or hashed
     "calls": 4,  # requests to providers, and their answers, that are written and read
+    "embedded": 1,  # tokens of the embedded models that take long
     "exports": 4,  # results that are written as files
     "figures": 1,  # the page of metrics
     "inputs": 4,  # files of rows that are read

@@ -4,6 +4,7 @@ They are trained at the first use (0.1 s) on the English text inside the running
 answers differently: `system_fingerprint` names the text. The meaning of each parameter here, where servers differ:
 
 - `max_tokens`: 128 if absent, at most 1,024; `n` and `best_of` at most 16, `logprobs` at most 20.
+- Prompt and suffix: at most 131,072 characters each. The work of a request has a bound, see `effort`.
 - `seed`: the same request gives the same text again, whole or streamed; choice i does not depend on `n`.
 - `logprobs`: natural logarithms of the model's own distribution, before temperature, penalties and truncation.
   A token that a stop sequence cuts is listed whole; the end of a text is listed only as an alternative.
@@ -27,7 +28,7 @@ from functools import cache
 from itertools import chain, islice
 from random import Random
 from threading import Lock
-from time import perf_counter, sleep
+from time import sleep
 from typing import TYPE_CHECKING
 
 from fanout.config.providers_file import ParametersRow
@@ -41,6 +42,7 @@ from fanout.providers import OnHeaders
 from fanout.providers.mapping.messages import report_left_out
 from fanout.providers.ngram.corpus import extract_documents
 from fanout.providers.ngram.decoding import Decoding
+from fanout.providers.ngram.effort import DEFAULT_MAX_TOKENS, Effort
 from fanout.providers.ngram.language_model import LanguageModel, tokenize
 from fanout.providers.ngram.writer import Writer, WritingTask, interleave, score_prompt, write_drafts
 from fanout.providers.parameters import Rule, accept, fit
@@ -71,10 +73,7 @@ CHAT_RULES = {
 }
 TEXT_RULES = {**CHAT_RULES, "echo": Rule("echo"), "suffix": Rule("suffix")}
 NO_OVERRIDES = ParametersRow()
-DEFAULT_MAX_TOKENS = 128
 NUMBER = re.compile(r"[0-9]{1,9}")
-MAX_TURN_S = 0.0005
-"""Time for which one call may keep the event loop before another gets its turn."""
 
 
 def create(settings: ProviderSettings, session: aiohttp.ClientSession) -> NgramProvider:
@@ -98,7 +97,7 @@ class NgramProvider:
         self._text, self._chat = accept(TEXT_RULES, overrides), accept(CHAT_RULES, overrides)
         self._trained: TrainedModel | None = None
         self._training = asyncio.Lock()
-        self._turn = asyncio.Lock()
+        self._effort = Effort()
 
     def knows(self, model: str) -> bool:
         """Tell if the id is one of the embedded models'."""
@@ -132,25 +131,13 @@ class NgramProvider:
     async def stream(self, call: Call, on_headers: OnHeaders | None = None) -> AsyncGenerator[Delta | Completion]:
         if call.target.model not in ORDERS:
             raise _build_unknown_model_error(call.target.model)
-        work = _generate(await self._train_or_wait(), call)
+        trained = await self._train_or_wait()
+        is_long = self._effort.begin(call, len(trained.model.tokens))
+        work = _generate(trained, call)
         piece: Delta | Completion | None = None
         while not isinstance(piece, Completion):
-            # One call at a time: if a thousand took their turns in the same pass, the loop would stand still for half a second.
-            async with self._turn:
-                pieces = _take_turn(work)
-                await asyncio.sleep(0)  # within the lock, else the next call takes its turn in the same pass
-            for piece in pieces:
+            for piece in await self._effort.take_turn(work, is_long=is_long):
                 yield piece
-
-
-def _take_turn(work: Iterator[Delta | Completion | None]) -> list[Delta | Completion]:
-    until, done = perf_counter() + MAX_TURN_S, []
-    for piece in work:
-        if piece is not None:
-            done.append(piece)
-        if perf_counter() >= until:
-            break
-    return done
 
 
 # `cache` alone would let two event loops of one process train at once.

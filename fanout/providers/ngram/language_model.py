@@ -26,7 +26,8 @@ IMPOSSIBLE = -9999.0
 
 Source: https://platform.openai.com/docs/api-reference/chat/object, `logprob`.
 """
-TOKEN = re.compile(r" ?\w+(?:['’.-]\w+)*|\n+| ?[^\w\s]+|[^\S\n]+")
+# No token is longer than some 1,000 characters: a text of one letter alone must not take long, either.
+TOKEN = re.compile(r" ?\w{1,128}(?:['’.-]\w{1,128}){0,7}|\n{1,128}| ?[^\w\s]{1,128}|[^\S\n]{1,128}")
 TRIES = 64
 
 
