@@ -55,6 +55,8 @@ class Query:
     """Fields that only some providers know: tools, response_format, …"""
     defaults: frozenset[str] = frozenset()
     """Sampling parameters set by a contract, not by the caller: left out silently where a provider cannot take them."""
+    size: tuple[int, int, int] | None = field(default=None, compare=False, repr=False)
+    """A `query_size.QuerySize`, if it has been measured."""
 
     @property
     def reads_prompt(self) -> bool:

@@ -11,6 +11,7 @@ from fanout.config.catalogue import Catalogue, Model
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
+from fanout.core.query_size import measure
 from fanout.core.sampling import Sampling
 from fanout.core.sampling_fields import validate_sampling
 from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, RequestScope, Target
@@ -179,13 +180,15 @@ class _QueryBuilder:
         key = (chat, id(entry.sampling), id(entry.passthrough), id(entry.earlier))
         query = self._built.get(key)
         if query is None:
+            messages = self._build_messages(entry.earlier) if chat else None
             query = self._built[key] = Query(
-                messages=self._build_messages(entry.earlier) if chat else None,
+                messages=messages,
                 prompt=self._prompt if isinstance(self._prompt, str) and not chat else None,
                 prompt_tokens=self._prompt if isinstance(self._prompt, tuple) and not chat else None,
                 sampling=entry.sampling,
                 passthrough=entry.passthrough,
                 defaults=entry.defaults,
+                size=measure(messages if messages is not None else self._prompt or "", entry.passthrough),
             )
         return query
 

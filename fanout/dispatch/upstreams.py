@@ -13,7 +13,8 @@ from fanout import providers
 from fanout.config.catalogue import Model
 from fanout.config.settings import ProviderSettings, Settings
 from fanout.core.errors import ProviderError
-from fanout.core.schema import Call, Completion, Failure, Query, Target
+from fanout.core.query_size import measure_query
+from fanout.core.schema import Call, Completion, Failure, Target
 from fanout.core.threads import run_in_thread
 from fanout.dispatch import pricing
 from fanout.dispatch.in_flight import InFlightCall, relay
@@ -71,7 +72,7 @@ class Upstreams:
         try:
             permit = await limiter.acquire(
                 call.target.model or "",
-                input_bytes=_estimate_input_bytes(call.query) if limiter.counts_tokens else 0,
+                input_bytes=measure_query(call.query).text if limiter.counts_tokens else 0,
                 max_tokens=sampling.max_tokens and sampling.max_tokens * sampling.generated_answers,
                 priority=running.priority,
                 deadline=running.deadline,
@@ -154,14 +155,3 @@ def _settle(limiter: Limiter, permit: Permit, call: Call, result: Result | None)
     if isinstance(result, Failure) and result.kind == "rate_limit" and result.retry_after_s:
         model = None if result.account_wide else call.target.model
         limiter.pause(model, result.retry_after_s, result.code or result.kind)
-
-
-def _estimate_input_bytes(query: Query) -> int:
-    """Return roughly how much text a query holds, images aside."""
-    if query.messages is None:
-        return len(query.prompt or "") or 4 * len(query.prompt_tokens or ())
-    contents = (message.content for message in query.messages)
-    return sum(
-        len(content) if isinstance(content, str) else sum(len(getattr(part, "text", "")) for part in content or ())
-        for content in contents
-    )

@@ -211,7 +211,7 @@ async def test_names_that_do_not_resolve_hold_up_nothing_else(tmp_path: Path, mo
 
 async def test_large_requests_take_turns_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One prompt to many models is encoded for each; all of them are answered."""
-    monkeypatch.setattr(http, "BODIES", SharedCapacity(3_000_000))
+    monkeypatch.setattr(http, "BODIES", SharedCapacity(3_100_000))
     now, most = 0, 0
 
     async def answer(request: web.Request) -> web.StreamResponse:

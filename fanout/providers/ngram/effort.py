@@ -9,8 +9,8 @@ from time import perf_counter
 from weakref import WeakKeyDictionary
 
 from fanout.core.errors import ProviderError
-from fanout.core.messages import TextPart
-from fanout.core.schema import Call, Completion, Delta, Failure, Query, RequestScope
+from fanout.core.query_size import measure_query
+from fanout.core.schema import Call, Completion, Delta, Failure, RequestScope
 from fanout.core.threads import run_in_thread
 
 DEFAULT_MAX_TOKENS = 128
@@ -58,7 +58,11 @@ class Effort:
             )
             raise ProviderError(Failure("bad_request", sentence, code="too_much_work", param="max_tokens"))
         self._spent[call.scope] = steps
-        return compared > MAX_INLINE_COMPARED or len(call.fitted.sent.get("stop", ())) > 8 or characters > 16_384
+        return (
+            compared > MAX_INLINE_COMPARED
+            or len(call.fitted.sent.get("stop", ())) > 8
+            or measure_query(call.query).whole > 16_384
+        )
 
     async def take_turn(self, work: Iterator[Piece | None], *, is_long: bool) -> list[Piece]:
         """Return what the next half millisecond of work yields, once it is this call's turn; a thread does `is_long` work."""
@@ -90,7 +94,7 @@ def _work(work: Iterator[Piece | None]) -> list[Piece]:
 def check_sizes(call: Call) -> int:
     """Return the length of a call's prompt; raise `ProviderError` if it, the suffix or the stop sequences are too long."""
     sent = call.fitted.sent
-    characters = _count_characters(call.query)
+    characters = measure_query(call.query).text
     sizes = {
         "messages" if call.query.messages is not None else "prompt": (characters, MAX_PROMPT_CHARACTERS),
         "suffix": (len(sent.get("suffix", "")), MAX_PROMPT_CHARACTERS),
@@ -102,17 +106,6 @@ def check_sizes(call: Call) -> int:
             sentence = f"`{name}` has {size:,} characters: the embedded models take at most {most:,}"
             raise ProviderError(Failure("bad_request", sentence, code=code, param=name))
     return characters
-
-
-def _count_characters(query: Query) -> int:
-    if query.messages is None:
-        return len(query.prompt or "") + 4 * len(query.prompt_tokens or ())
-    total = 0
-    for message in query.messages:
-        content = message.content or ""
-        texts = (content,) if isinstance(content, str) else (part.text for part in content if isinstance(part, TextPart))
-        total += sum(len(text) + 1 for text in texts)
-    return total
 
 
 def _count_compared(call: Call, characters: int, vocabulary: int) -> int:

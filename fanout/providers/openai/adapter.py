@@ -20,12 +20,13 @@ import aiohttp
 from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject, dump
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
+from fanout.core.query_size import measure_query
 from fanout.core.schema import Call, FittedParameters, Query, Target
 from fanout.providers.mapping.json_fields import as_object
 from fanout.providers.openai.chunks import ChunkReader
 from fanout.providers.parameter_tables import OPENAI_FAMILIES, OPENAI_TEXT, find_openai_family
 from fanout.providers.parameters import accept, fit
-from fanout.providers.transport.http import HttpRequest, count_characters
+from fanout.providers.transport.http import HttpRequest
 from fanout.providers.transport.json_provider import JsonProvider
 
 OWN_HOSTS = (".api.openai.com", ".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
@@ -79,7 +80,7 @@ class PromptCache:
 
     def write_body(self, fields: JsonObject, query: Query) -> bytes:
         """Return the JSON object of `fields` and the query's messages or prompt."""
-        if count_characters(query) < LONG_PROMPT_CHARACTERS:
+        if measure_query(query).whole < LONG_PROMPT_CHARACTERS:
             name, value = _convert_prompt(query)
             fields[name] = value
             return dump(fields)

@@ -16,7 +16,7 @@ from yarl import URL
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
-from fanout.core.messages import ImagePart, OtherPart, TextPart
+from fanout.core.query_size import measure_query
 from fanout.core.schema import Call, Completion, Delta, FittedParameters, Query, Target
 from fanout.core.threads import run_in_thread
 from fanout.limits.answer_memory import HeldAnswer, open_answer
@@ -130,7 +130,7 @@ class HttpProvider(ConfiguredProvider, ABC):
 
     async def write_request(self, call: Call, *, stream: bool) -> HttpRequest:
         """Encode a call, a large one in a thread."""
-        if count_characters(call.query) > MAX_INLINE_ENCODE_CHARACTERS:
+        if measure_query(call.query).whole > MAX_INLINE_ENCODE_CHARACTERS:
             return await run_in_thread("calls", self.encode, call, stream=stream)
         return self.encode(call, stream=stream)
 
@@ -226,7 +226,7 @@ class OpenRequest:
 
     async def __aenter__(self) -> tuple[HttpRequest, SecretGuard]:
         call = await self._provider.inline(self._call)
-        self._size = min(count_characters(call.query), BODIES.limit)
+        self._size = min(measure_query(call.query).whole, BODIES.limit)
         if not BODIES.take_now(self._size):
             await BODIES.take(self._size)
         try:
@@ -252,33 +252,3 @@ async def _read(reader: AnswerReader, step: Callable[..., list[Delta]], *data: b
 
 def _is_success(response: aiohttp.ClientResponse) -> bool:
     return 200 <= response.status < 300
-
-
-def count_characters(query: Query) -> int:
-    """Return about how much text there is to encode."""
-    if query.messages is None:
-        return len(query.prompt or "") + 8 * len(query.prompt_tokens or ())
-    total = 0
-    for message in query.messages:
-        if isinstance(message.content, str):
-            total += len(message.content)
-        elif message.content:
-            total += sum(map(_count_part_characters, message.content))
-    return total
-
-
-def _count_part_characters(part: object) -> int:
-    match part:
-        case str():
-            return len(part)
-        case TextPart():
-            return len(part.text)
-        case ImagePart():
-            return len(part.url)
-        case OtherPart():
-            return _count_part_characters(part.raw)
-        case Mapping():
-            return sum(map(_count_part_characters, part.values()))
-        case list():
-            return sum(map(_count_part_characters, part))
-    return 0

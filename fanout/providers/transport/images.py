@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from fanout.core.errors import ProviderError
 from fanout.core.messages import Content, ImagePart
+from fanout.core.query_size import measure_query
 from fanout.core.schema import Call, Failure, RequestScope
 from fanout.core.threads import run_in_thread
 from fanout.limits.shared_capacity import SharedCapacity
@@ -42,6 +43,8 @@ async def inline_images(call: Call, *, is_allowed: bool = True, allowed: Collect
     Raises:
         ProviderError: `bad_request`, `param` being `images`; `rate_limit` where the process holds too many.
     """
+    if not measure_query(call.query).images:
+        return call
     messages = call.query.messages or ()
     urls = dict.fromkeys(part.url for message in messages for part in _list_images(message.content))
     if len(urls) > MAX_IMAGES:
@@ -59,7 +62,7 @@ async def inline_images(call: Call, *, is_allowed: bool = True, allowed: Collect
         raise failures.exceptions[0] from None
     data_urls = {url: task.result() for url, task in tasks.items()}
     messages = tuple(replace(message, content=_replace_urls(message.content, data_urls)) for message in messages)
-    return replace(call, query=replace(call.query, messages=messages))
+    return replace(call, query=replace(call.query, messages=messages, size=None))
 
 
 class RequestImages:

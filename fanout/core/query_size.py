@@ -1,0 +1,67 @@
+"""The size of a query, which decides where it is worked on: counted once, for it may hold tens of thousands of messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from fanout.core.json_text import JsonObject
+from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
+from fanout.core.schema import Query
+
+PART_CHARACTERS = 32
+"""What a message, a part or a value takes beside its text."""
+
+
+class QuerySize(NamedTuple):
+    """Characters of a query."""
+
+    text: int = 0
+    """Of its prompt or its messages, images aside; a token's id counts as four."""
+    whole: int = 0
+    """Of all that is to be written for a provider, about."""
+    images: int = 0
+    """Number of images."""
+
+
+def measure_query(query: Query) -> QuerySize:
+    """Return the size of a query, as it was planned with or counted now."""
+    if isinstance(query.size, QuerySize):
+        return query.size
+    prompt = query.prompt if query.prompt_tokens is None else query.prompt_tokens
+    return measure(query.messages if query.messages is not None else prompt or "", query.passthrough)
+
+
+def measure(question: str | tuple[int, ...] | Sequence[Message], passthrough: JsonObject) -> QuerySize:
+    """Return the size of a query of a prompt, a prompt's ids, or messages."""
+    text, whole, images = 0, _count(passthrough) if passthrough else 0, 0
+    if isinstance(question, str):
+        return QuerySize(len(question), whole + len(question))
+    for message in question:
+        if isinstance(message, int):
+            return QuerySize(4 * len(question), whole + 8 * len(question))
+        sizes = _measure_message(message)
+        text, whole, images = text + sizes.text, whole + sizes.whole, images + sizes.images
+    return QuerySize(text, whole, images)
+
+
+def _measure_message(message: Message) -> QuerySize:
+    whole = PART_CHARACTERS + (_count(message.extra) if message.extra else 0)
+    content = message.content
+    if content is None or isinstance(content, str):
+        length = len(content or "")
+        return QuerySize(length, whole + length)
+    texts = sum(len(part.text) for part in content if isinstance(part, TextPart))
+    urls = [len(part.url) for part in content if isinstance(part, ImagePart)]
+    others = sum(_count(part.raw if isinstance(part, OtherPart) else part.extra) for part in content)
+    return QuerySize(texts, whole + texts + sum(urls) + others + PART_CHARACTERS * len(content), len(urls))
+
+
+def _count(value: object) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return PART_CHARACTERS * len(value) + sum(map(_count, value.values()))
+    if isinstance(value, list | tuple):
+        return 8 * len(value) + sum(map(_count, value))
+    return 8
