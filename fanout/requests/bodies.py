@@ -91,7 +91,7 @@ class EntryBody(SamplingBody):
     model: str = Field(min_length=1, max_length=MAX_NAME_CHARS)
     label: str | None = Field(None, min_length=1, max_length=MAX_NAME_CHARS)
     """Your name for this entry; by default the model's."""
-    messages: list[MessageBody] | None = None
+    messages: Annotated[list[MessageBody], IN_STEPS] | None = None
     """Earlier messages for this entry alone, instead of the request's; `null`: none."""
 
     def to_entry(self) -> Entry:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from fanout.config.catalogue import Catalogue
+from fanout.core.long_lists import IN_STEPS
 from fanout.core.messages import MessageBody
 from fanout.core.sampling import Sampling
 from fanout.core.schema import Credential
@@ -33,7 +35,7 @@ class CompletionBody(SamplingBody):
     """A model, an object with a model and parameters of its own, or a list of either."""
     system: str | None = None
     """A system message, for chat models."""
-    messages: list[MessageBody] | None = None
+    messages: Annotated[list[MessageBody], IN_STEPS] | None = None
     """Earlier messages of a conversation with chat models, to which `prompt` is the next one of the user's."""
     stream: bool | None = None
     """Answer in pieces, as server-sent events."""

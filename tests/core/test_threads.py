@@ -27,6 +27,8 @@ async def test_work_of_one_kind_that_hangs_holds_up_no_other(kind: WorkKind) -> 
         async with asyncio.timeout(5):
             for other in set(THREADS) - {kind}:
                 assert await run_in_thread(other, int, "7") == 7
+            while len(started) < THREADS[kind]:
+                await asyncio.sleep(0.001)
         assert len(started) == THREADS[kind], "no more threads than its own"
     finally:
         for task in hanging:
