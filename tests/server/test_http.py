@@ -124,7 +124,7 @@ async def test_a_malformed_chunked_body_is_the_callers_fault(embedded_client: Cl
     assert not any("crashed" in line for line in log_lines)
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v1/completion/x", "/v1/compeltion", "/%ff", "/v1/completion%00"])
+@pytest.mark.parametrize("path", ["/v1", "/v1/completion/x", "/v1/compeltion", "/%ff", "/v1/completion%00"])
 async def test_an_unknown_path_is_404_and_suggests_a_known_one(embedded_client: Client, path: str) -> None:
     code, headers, body = parse_response(await embedded_client.send_raw(encode_request(method="GET", path=path)))
 
@@ -202,7 +202,7 @@ async def test_headers_that_are_not_utf_8_do_not_crash_the_server(
 ) -> None:
     code, _, _ = parse_response(await embedded_client.send_raw(encode_request(GOOD, headers=f"{name}\xff\xfe\r\n")))
 
-    assert code == 200
+    assert code == (403 if name == "Origin: " else 200), "no page of ours has such an origin"
     assert not any("crashed" in line for line in log_lines)
 
 

@@ -40,12 +40,14 @@ class Server:
 
 def serve(config: Path | None = None, **environ: str) -> AbstractAsyncContextManager[Server]:
     """Serve with a providers.json (`None`: the shipped one) and these variables alone, as `fanout serve` does."""
-    return serve_with_limits(WaitLimits(), config, **environ)
+    return serve_with_limits(WaitLimits(), config, 0, **environ)
 
 
 @asynccontextmanager
-async def serve_with_limits(limits: WaitLimits, config: Path | None = None, **environ: str) -> AsyncGenerator[Server]:
-    """Serve as `serve` does, with other limits on waiting.
+async def serve_with_limits(
+    limits: WaitLimits, config: Path | None = None, port: int = 0, **environ: str
+) -> AsyncGenerator[Server]:
+    """Serve as `serve` does, with other limits on waiting, or on a port that was chosen before.
 
     aiohttp's TestServer would not do: it cancels handlers whatever the settings of the runner.
     """
@@ -55,7 +57,7 @@ async def serve_with_limits(limits: WaitLimits, config: Path | None = None, **en
     thresholds = gc.get_threshold()
     try:
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+        await web.TCPSite(runner, "127.0.0.1", port, backlog=1024, reuse_address=True).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as session:
             yield Server(url, app, app[DISPATCHER], session)

@@ -87,6 +87,20 @@ def check_host(request: web.Request) -> None:
         raise web.HTTPForbidden(text=message)
 
 
+def check_origin(request: web.Request, origins: Sequence[str]) -> None:
+    """Refuse what a foreign web page sends to change something, with `HTTPForbidden`.
+
+    Without keys, a form of any page that the operator visits could reach this server, and forms need no preflight.
+
+    Source: https://owasp.org/www-community/attacks/csrf
+    """
+    origin = request.headers.get("Origin")
+    if origin is None or request.method in ("GET", "HEAD", "OPTIONS") or "*" in origins or origin in origins:
+        return
+    if origin.partition("://")[2] != request.headers.get("Host"):
+        raise web.HTTPForbidden(text=f"pages of {origin[:100]!a} may not call; FANOUT_CORS_ORIGINS names those that may")
+
+
 @lru_cache(maxsize=64)  # bounded: callers choose what they send
 def _is_own(host: str) -> bool:
     name = host.partition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]

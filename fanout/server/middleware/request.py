@@ -136,6 +136,7 @@ def _check_access(request: web.Request) -> web.Response | None:
     environment = request.app[DISPATCHER].settings.environment
     if not environment.api_keys:
         auth.check_host(request)
+        auth.check_origin(request, environment.cors_origins)
     if cors.is_preflight(request):
         return cors.respond_preflight(request, environment.cors_origins)
     auth.authenticate(request, environment.api_keys)

@@ -180,6 +180,16 @@ function listPlaces(body) {
   return places;
 }
 
+/** Return a past request, in whichever format it came, as one of `POST /v1/completion`; null if it is not kept. */
+function toRequest(body) {
+  if (typeof body !== "object" || body === null) return null;
+  const model = (Array.isArray(body.model) ? body.model : [body.model]).map((entry) => (typeof entry === "string" ? { model: entry } : entry));
+  if (typeof body.prompt === "string") return { ...body, model };
+  const messages = Array.isArray(body.messages) ? body.messages : [];
+  const last = messages.at(-1);
+  return { model, prompt: typeof last?.content === "string" ? last.content : String(body.prompt?.[0] ?? ""), messages: messages.slice(0, -1) };
+}
+
 export class Run {
   constructor() {
     this.parts = [];
@@ -277,14 +287,15 @@ export class Run {
   }
 
   show(part, past) {
+    const request = toRequest(past.request);
     this.created = past.created;
-    if (past.request && !this.request.value) this.request.value = past.request.body;
+    if (request && !this.request.value) this.request.value = request;
     this.hasTexts = past.choices.every((choice) => choice.text !== null);
     part.isDone = true;
     const others = this.columns.value.filter((column) => !part.columns.includes(column));
     part.columns = past.choices.map((choice) => {
       const samples = past.choices.filter((other) => other.entry === choice.entry).length;
-      return new Column({ ...choice, samples }, past.request?.body.messages);
+      return new Column({ ...choice, samples }, request?.messages);
     });
     this.columns.value = [...others, ...part.columns];
     part.columns.forEach((column, index) => column.finish(past.choices[index]));
