@@ -173,6 +173,11 @@ class Answer:
     """Content beside the text, in fields that only some providers add, unchanged: images, audio, citations, …"""
 
     @property
+    def shown_text(self) -> str:
+        """The text, or a refusal that stands in its place: for readers and formats that have text alone."""
+        return self.text or self.refusal or ""
+
+    @property
     def other_content(self) -> list[str]:
         """The kinds of content in `extra`, for formats that cannot carry it."""
         return [CONTENT_KINDS.get(name, name)[:MAX_KIND_CHARS] for name in islice(self.extra, MAX_KINDS)]

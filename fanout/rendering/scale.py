@@ -150,9 +150,9 @@ def render_scale_answer(shape: Shape, call: Call, completion: Completion, text: 
     """Return the answer to a call; `text` replaces the answer's text, whose pieces a stream has already sent."""
     # Scale's contract has one answer for each request, and no `n`.
     choice = completion.choices[0]
-    # Scale's clients show the text alone.
-    whole = choice.message.text or choice.message.refusal or ""
-    return shape(whole if text is None else text, _render_end(call, choice), _render_usage(completion.usage))
+    return shape(
+        choice.message.shown_text if text is None else text, _render_end(call, choice), _render_usage(completion.usage)
+    )
 
 
 def render_scale_failure(failure: Failure) -> ScaleStreamErrorJson:

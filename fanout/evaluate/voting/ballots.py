@@ -125,7 +125,7 @@ async def _read_job_ballot(store: JobStore, job: Job, row: VoteRow) -> Ballot | 
         completion = StoredOutcome.from_json(unit.record).completion if unit else None
         if completion is None:
             return None
-        texts.append(BallotAnswer(completion.choices[0].message.text if completion.choices else ""))
+        texts.append(BallotAnswer(completion.choices[0].message.shown_text if completion.choices else ""))
     shown = describe_input(from_json(item.body))
     return Ballot(row, shown.get("prompt"), shown.get("reference"), texts)
 
@@ -151,7 +151,7 @@ async def draw_from_comparison(store: JobStore, stored: StoredComparison, voter:
 
 def _show_answer(answer: AnswerRow) -> BallotAnswer:
     content: JsonObject = from_json(answer.content) if answer.content else {}
-    return BallotAnswer(content.get("text"), answer.place)
+    return BallotAnswer(content.get("text") or content.get("refusal", content.get("text")), answer.place)
 
 
 def _find_prompt(request: str | None, index: int) -> object:

@@ -143,6 +143,7 @@ class BlockReader(AnswerReader):
             thoughts = as_text(block.get("thinking"))
             if block.get("type") != "text":
                 self._open[index] = ({**block}, [thoughts])
+                self._held_bytes += size
             self._add(size, text=as_text(block.get("text")), reasoning=thoughts)
             return
         place = self._calls[index] = len(self._calls)

@@ -98,8 +98,7 @@ TEXT = TextDialect()
 
 
 def _render_choice(outcome: Outcome, choice: Choice | None, number: int, created: int) -> TextChoiceJson:
-    # OpenAI's text clients show the text alone.
-    text = choice.message.text or choice.message.refusal if choice else get_partial(outcome, number)
+    text = choice.message.shown_text if choice else get_partial(outcome, number)
     logprobs = choice.logprobs if choice else None
     return {
         **render_place(outcome.call, number),

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client
-from tests.support.server import serve
+from tests.support.dialects import chat
+from tests.support.server import Server, serve
 from tests.support.upstream.server import Upstream
 
 EVERYTHING: dict[str, Any] = {
@@ -249,3 +250,11 @@ async def test_a_body_of_countless_faults_does_not_stop_the_server(client: Clien
     assert slowest < 1.0
     for message, expected in zip(messages, ("90001 entries", "60002 fields", "60000 tokens", "and more"), strict=True):
         assert expected in message
+
+
+async def test_marks_of_the_cache_are_reported_or_refused_where_a_model_has_none(dialect_server: Server) -> None:
+    marked = [{"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}]}]
+    passed, reported = (await chat(dialect_server, ["up/ok", "local/ngram-2"], marked, max_tokens=1)).choices
+    assert (passed["ignored_parameters"], reported["ignored_parameters"]) == ([], ["cache_control"])
+    strict = await chat(dialect_server, "local/ngram-2", marked, max_tokens=1, strict_parameters=True)
+    assert (strict.status, strict.error["param"], strict.error["code"]) == (400, "cache_control", "unsupported_parameter")

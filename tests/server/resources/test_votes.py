@@ -10,8 +10,11 @@ import pytest
 from fanout.rendering.report import ReportJson
 from fanout.rendering.votes import BallotJson, VoteJson, VoteListJson
 from tests.support.batches import create_job, read_answer, wait_for_state, write_config
+from tests.support.builders.settings import write_providers_file
+from tests.support.dialects import CannedUpstream
 from tests.support.server import Server, serve
 from tests.support.shapes import check_shape
+from tests.support.upstream.canned import serve_answers
 from tests.support.upstream.server import Upstream
 
 MODELS = ["up/say-yes", "up/say-no"]
@@ -189,3 +192,18 @@ async def test_votes_on_a_job_are_a_ranking_and_scores_of_their_own_in_its_repor
     assert (pair["wins"], pair["ties"], pair["both_bad"], pair["losses"], pair["win_rate"]["value"]) == (12, 4, 4, 0, 0.875)
     assert "votes: by one person: it is their taste" in report["notes"]
     assert report["metrics"][0]["verdict"].startswith("people: up/say-yes is best, 1 ")
+
+
+async def test_a_refusal_is_what_a_ballot_shows_of_an_answer_without_text(tmp_path: Path) -> None:
+    message = {"role": "assistant", "content": None, "refusal": "I must not."}
+    upstream = CannedUpstream(whole={"choices": [{"message": message, "finish_reason": "stop"}]})
+    environ = {"FANOUT_STORE": str(tmp_path / "fanout.db"), "FANOUT_HISTORY": "full"}
+    async with serve_answers(upstream.answer) as canned:
+        config = write_providers_file(f"{canned.url}/v1", tmp_path)
+        async with serve(config, **environ) as server:
+            job = await run_job(server, ["p"], ["up/a", "up/b"])
+            _, compared = await read_answer(
+                server.session.post("/v1/completion", json={"model": ["up/a", "up/b"], "prompt": "p"})
+            )
+            for path in (job, f"/v1/comparisons/{compared['id']}"):
+                assert [answer["text"] for answer in (await draw(server, path))["answers"]] == ["I must not."] * 2

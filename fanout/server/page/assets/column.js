@@ -33,6 +33,8 @@ function Figures({ column }) {
 function Notes({ end }) {
   const notes = [];
   if (end?.finish_reason === "length") notes.push("cut at the limit of tokens");
+  if (end?.refusal) notes.push(`refused: ${end.refusal}`);
+  if (end?.other_content?.length) notes.push(`also: ${end.other_content.join(", ")}`);
   if (end?.ignored_parameters?.length) notes.push(`ignored: ${end.ignored_parameters.join(", ")}`);
   for (const [name, { asked, sent }] of Object.entries(end?.adjusted_parameters ?? {})) notes.push(`${name}: ${sent} instead of ${asked}`);
   if (end?.timing?.attempts > 1) notes.push(`${end.timing.attempts} attempts`);
