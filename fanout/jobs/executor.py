@@ -14,6 +14,7 @@ from fanout.jobs.job import ENDED_STATES, OPEN_STATES, Fingerprint, Job, build_s
 from fanout.jobs.planner import JobPlanner
 from fanout.jobs.scoring import AnswerScorer, AnswerScorerFactory
 from fanout.jobs.worker import JobWorker
+from fanout.observability import logs
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import JobChange, JobState
@@ -182,7 +183,8 @@ class JobSupervisor:
                 await self._store.discard(job.number)
 
     async def run_job(self, job: Job) -> None:
-        """Run one job; a failure stops the job and is recorded as its reason."""
+        """Run one job; a failure stops the job and is recorded as its reason. Its log lines name its account."""
+        logs.account.set(job.account_id or None)
         try:
             await self._executor.run(job.id)
         except LeaseLostError:

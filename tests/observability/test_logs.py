@@ -162,6 +162,15 @@ async def test_prompts_answers_and_keys_are_never_logged(program: ServerProcess)
     )
 
 
+async def test_the_lines_of_a_job_name_its_account(program: ServerProcess) -> None:
+    body, headers = {"items": [{"prompt": "hi"}], "models": ["up/ok"]}, {"x-api-key": KEY}
+    async with aiohttp.ClientSession(program.url) as session, session.post("/v1/jobs", json=body, headers=headers) as response:
+        assert response.status in (200, 201), await response.text()
+    for event in ("job.started", "job.ended"):
+        (line,) = await program.wait_for_event(event)
+        assert line["account"] == f"key-{hashlib.sha256(KEY.encode()).hexdigest()[:12]}"
+
+
 async def test_a_bug_is_logged_with_its_place_but_without_any_value(program: ServerProcess) -> None:
     async with aiohttp.ClientSession(program.url) as session:
         body = {"prompt": PROMPT, "model": ["leaky/bug", "up/ok"]}
