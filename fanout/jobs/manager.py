@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Unpack
+from typing import NoReturn, Unpack
 
 from fanout.dispatch.dispatcher import Dispatcher
 from fanout.jobs.estimate import JobEstimate
@@ -169,7 +169,7 @@ class JobManager:
             raise build_state_error(f"job `{job_id}` is {job.state}; cancel it first, or wait until it ends")
         self.planner.require_unchanged(job)  # before anything is reopened: a refused retry must leave the job as it was
         if await self._store.journal.reopen(job.number, kinds, states=(job.state,)) is None:
-            raise build_state_error(f"job `{job.id}` is no longer {job.state}")
+            await self._refuse_changed(job)
         await self._queue(job, _drop_past_deadline(replace(job.spec, **changes)))
         return await self.find_job(job_id)
 
@@ -177,8 +177,12 @@ class JobManager:
         queued: JobChange = {"state": "queued", "reason": None, "ended": None, "owner": None, "spec": spec.to_json()}
         # Only from the state read above: of two callers that resume the job at the same time, one gets an error.
         if not await self._store.update(job.number, queued, states=(job.state,), dead_owners=job.dead_owners):
-            raise build_state_error(f"job `{job.id}` is no longer {job.state}")
+            await self._refuse_changed(job)
         self.supervisor.notify()
+
+    async def _refuse_changed(self, job: Job) -> NoReturn:
+        now = await self.find_job(job.id)
+        raise build_state_error(f"job `{job.id}` was {job.state} and is {now.state} now: another process has it")
 
 
 def _drop_past_deadline(spec: JobSpec) -> JobSpec:

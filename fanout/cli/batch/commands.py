@@ -20,8 +20,8 @@ from fanout.cli.batch.options import (
     with_limits,
     with_output,
 )
-from fanout.cli.batch.running import to_exit_code, watch_job
-from fanout.cli.evaluation.judging import run_and_judge
+from fanout.cli.batch.running import report_unresumed, to_exit_code, watch_job
+from fanout.cli.evaluation.judging import judge_ended, run_and_judge
 from fanout.cli.evaluation.options import with_failure_policy, with_scorers
 from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_progress, format_title, print_estimate, print_job, print_jobs
@@ -122,17 +122,22 @@ def resume(
 ) -> None:
     """Continue a job that was stopped, cancelled, interrupted or expired. Calls that have ended are not repeated.
 
-    INPUT, if given, must be the job's input. Exits like `run`.
+    INPUT, if given, must be the job's input. Exits like `run`, also for a job that is done, whose results it writes.
     """
 
     async def work(jobs: JobBackend, source: JobInput | None = None) -> int:
+        found = await find_job(jobs, job)
         try:
-            resumed = await jobs.resume(await find_job(jobs, job), limits, source, fork=fork)
+            resumed = await jobs.resume(found, limits, source, fork=fork)
+            return await run_and_judge(jobs, resumed, location, output)
         except RequestError as error:
             _refuse_bad_rows(error)
             hint = [Fault("", "`--fork` asks everything again, in a new job")]
-            raise RequestError([*error.faults, *(hint if error.faults[0].kind == "changed" else ())]) from None
-        return await run_and_judge(jobs, resumed, location, output)
+            refusal = RequestError([*error.faults, *(hint if error.faults[0].kind == "changed" else ())])
+            if fork:
+                raise refusal from None
+            code = await report_unresumed(jobs, found["id"], location, output, refusal)
+            return await judge_ended(jobs, found, location, code)
 
     if path is None:
         run_with_jobs(work, location)

@@ -19,6 +19,7 @@ from fanout.cli.job_summary import format_duration, format_progress, format_titl
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, print_json
 from fanout.cli.tables import SafeConsole, echo, print_line
 from fanout.core.errors import LeaseLostError, RequestError, ServerError, StoreError
+from fanout.jobs.job import OPEN_STATES
 from fanout.rendering.job import JobJson
 from fanout.store.jobs.records import ResultFilter
 
@@ -76,17 +77,51 @@ async def run_job(jobs: JobBackend, job: JobJson, location: JobsLocation, output
         print_line(screen, format_title(job))
     with view, StopSignals(jobs) as signals:
         job, interruption = await _follow_run(jobs, job, view, signals)
+    duration = format_duration(time.monotonic() - began)
+    if interruption is None:
+        return await report_end(jobs, job, location, output, f"after {duration}", signals.first)
+    _report(job, output, f"after {duration}", location, has_results=False)
+    _report_unfinished(job, location, output, interruption)
+    return UNFINISHED
+
+
+async def report_end(
+    jobs: JobBackend,
+    job: JobJson,
+    location: JobsLocation,
+    output: OutputOptions,
+    when: str,
+    stop_signal: signal.Signals | None = None,
+) -> int:
+    """Write the results of a job that has ended, and report it; return the exit code."""
     # Report all the same: a job that ran for hours is not lost because a disk is full.
-    unwritten = await _write_results(jobs, job, output.outputs) if interruption is None else {}
-    _report(job, output, time.monotonic() - began, location, has_results=not (unwritten or interruption))
-    if interruption or job["state"] != "done":
-        _report_interruption(job, location, output, interruption)
+    unwritten = await _write_results(jobs, job, output.outputs)
+    _report(job, output, when, location, has_results=not unwritten)
+    if job["state"] != "done":
+        _report_unfinished(job, location, output, None)
     for file, reason in unwritten.items():  # even with --quiet
         echo(f"fanout: {reason}", err=True)
         echo(f"to write them: {_format_command('export', job, location, '-o', file)}", err=True)
-    code = UNFINISHED if interruption else to_exit_code(job, signals.first)
+    code = to_exit_code(job, stop_signal)
     # Not 2, which says that nothing was sent.
     return UNFINISHED if unwritten and code in (ALL_ANSWERED, SOME_FAILED) else code
+
+
+async def report_unresumed(
+    jobs: JobBackend, job_id: str, location: JobsLocation, output: OutputOptions, error: RequestError
+) -> int:
+    """Report a job that need not be resumed as if it had been run here: it is done, or another process runs it.
+
+    Raises:
+        RequestError: it cannot be resumed for another reason, the `error`.
+    """
+    job = await jobs.get(job_id)
+    if error.faults[0].kind != "wrong_state" or job is None or job["state"] not in ("done", *OPEN_STATES):
+        raise error
+    if job["state"] == "done":
+        return await report_end(jobs, job, location, output, "already")
+    _report_unfinished(job, location, output, LeaseLostError())
+    return UNFINISHED
 
 
 async def _write_results(jobs: JobBackend, job: JobJson, outputs: Sequence[str]) -> dict[str, str]:
@@ -132,13 +167,13 @@ def to_exit_code(job: JobJson, stop_signal: signal.Signals | None = None) -> int
     return UNFINISHED if stop_signal is None else 128 + stop_signal
 
 
-def _report(job: JobJson, output: OutputOptions, run_s: float, location: JobsLocation, *, has_results: bool) -> None:
+def _report(job: JobJson, output: OutputOptions, when: str, location: JobsLocation, *, has_results: bool) -> None:
     if output.as_json:
         print_json(job)
     # Standard output takes either results, JSON or this summary, so that a program can read it.
     screen = SafeConsole(stderr=output.as_json or "-" in output.outputs, quiet=output.quiet)
     print_counts(screen, job)
-    print_line(screen, f"{job['id']}: {job['state']} after {format_duration(run_s)}; {format_progress(job)}")
+    print_line(screen, f"{job['id']}: {job['state']} {when}; {format_progress(job)}")
     if has_results and output.outputs:
         files = ", ".join(file for file in output.outputs if file != "-")
         print_line(screen, f"results: {files or 'on standard output'}")
@@ -148,7 +183,7 @@ def _report(job: JobJson, output: OutputOptions, run_s: float, location: JobsLoc
         print_line(screen, f"to retry the failures: {_format_command('retry', job, location, *output.file_options)}")
 
 
-def _report_interruption(
+def _report_unfinished(
     job: JobJson, location: JobsLocation, output: OutputOptions, interruption: StoreError | ServerError | None
 ) -> None:
     # Even with --quiet: a script that ignores the exit code would take the results for whole.

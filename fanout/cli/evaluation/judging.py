@@ -20,7 +20,11 @@ QUIET = OutputOptions((), as_json=False, quiet=False)
 
 async def run_and_judge(jobs: JobBackend, job: JobJson, location: JobsLocation, output: OutputOptions) -> int:
     """Run a job and then the judges that it declares; return the exit code. See `run_job`."""
-    code = await run_job(jobs, job, location, output)
+    return await judge_ended(jobs, job, location, await run_job(jobs, job, location, output))
+
+
+async def judge_ended(jobs: JobBackend, job: JobJson, location: JobsLocation, code: int) -> int:
+    """Run the judges of a job that has ended with this exit code, if every call of it has; return the exit code of both."""
     return max(code, await run_judges(jobs, job, job["scorers"], location)) if code in (ALL_ANSWERED, SOME_FAILED) else code
 
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -374,6 +374,42 @@ async def test_resume_after_sigkill_makes_only_the_calls_without_a_record(worksp
     records = workspace.read_records("r.jsonl")
     assert len({record["item"] for record in records}) == len(records) == 40
     assert 40 <= len(upstream.requests) <= 44
+
+
+@pytest.mark.parametrize(("model", "code"), [("up/ok", 0), ("up/400", 1)])
+async def test_a_last_resume_of_a_done_job_exits_as_the_job_did_and_writes_its_results(
+    workspace: Workspace, upstream: Upstream, model: str, code: int
+) -> None:
+    job = await workspace.make_job(model, ended=True)
+    sent = len(upstream.requests)
+
+    result = await workspace.run("resume", "last", "in.jsonl", "-o", "r.jsonl")
+
+    assert (result.code, len(upstream.requests)) == (code, sent)
+    assert f"{job['id']}: done already; " in result.out
+    assert len(workspace.read_records("r.jsonl")) == 5
+
+
+async def test_of_five_resumes_at_once_one_runs_the_job_and_four_name_it(workspace: Workspace, upstream: Upstream) -> None:
+    job = await workspace.make_job("up/hang")
+    async with AsyncExitStack() as stack:
+        started = [await stack.enter_async_context(workspace.start("resume", "last")) for _ in range(5)]
+        waiting = {asyncio.create_task(wait_for_exit(process)): process for process in started}
+        ended: set[asyncio.Task[tuple[int | None, str]]] = set()
+        async with asyncio.timeout(PATIENCE_S):
+            while len(ended) < 4:
+                ended, _ = await asyncio.wait(waiting, timeout=0.05)
+        await upstream.wait_for_requests(4, timeout_s=PATIENCE_S)
+        (runner,) = (process for task, process in waiting.items() if task not in ended)
+        runner.kill()
+        await asyncio.wait(waiting)
+
+    assert len(upstream.requests) == 4  # the calls that a job begins with
+    for task in ended:
+        code, output = task.result()
+        assert code == 3, output
+        assert f"fanout: {job['id']} is unfinished: another process runs this job now\n" in output
+        assert re.search(rf"^to continue: fanout batch status {job['id']} .*--watch$", output, re.M)
 
 
 async def test_another_input_is_refused_with_its_differences_unless_the_job_is_forked(
