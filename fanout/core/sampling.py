@@ -37,7 +37,9 @@ def at_most(most: int, what: str) -> BeforeValidator:
 
 
 def _to_list(value: object) -> object:
-    return [value] if isinstance(value, str) else list(value) if isinstance(value, tuple) else value
+    if not isinstance(value, str | list | tuple):
+        raise ValueError("must be text, or a list of texts")  # noqa: TRY004 - only this one is a wrong field to pydantic
+    return [value] if isinstance(value, str) else list(value)
 
 
 def _up_to_stops(most: int) -> GetPydanticSchema:

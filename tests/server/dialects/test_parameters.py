@@ -258,3 +258,28 @@ async def test_marks_of_the_cache_are_reported_or_refused_where_a_model_has_none
     assert (passed["ignored_parameters"], reported["ignored_parameters"]) == ([], ["cache_control"])
     strict = await chat(dialect_server, "local/ngram-2", marked, max_tokens=1, strict_parameters=True)
     assert (strict.status, strict.error["param"], strict.error["code"]) == (400, "cache_control", "unsupported_parameter")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_stop_sequences_beyond_those_of_a_provider_are_cut_for_its_answers_alone(
+    stream: bool, client: Client, upstream: Upstream
+) -> None:
+    stops = [f"<{number}>" for number in range(6)]
+    body = {"prompt": "hi", "model": ["up/ok", "local/ngram-2"], "stop": stops, "max_tokens": 2, "stream": stream}
+    if stream:
+        chunks = [chunk["choices"][0] for chunk in (await client.stream(**body)).chunks if chunk["choices"]]
+        ends = [next(choice for choice in chunks if choice["index"] == place and "provider" in choice) for place in (0, 1)]
+    else:
+        ends = (await client.complete(**body)).choices
+    strict = (await client.complete(**{**body, "stream": False, "strict_parameters": True})).choices
+
+    assert [end["adjusted_parameters"] for end in ends] == [{"stop": {"asked": stops, "sent": stops[:4]}}, {}]
+    assert [request.body["stop"] for request in upstream.requests] == [stops[:4]]
+    assert [choice["error"] and choice["error"]["param"] for choice in strict] == ["stop", None]
+
+
+@pytest.mark.parametrize("value", [{}, 1, True])
+async def test_a_stop_that_is_neither_text_nor_texts_is_told_what_it_may_be(value: object, client: Client) -> None:
+    reply = await client.send("POST", "/v1/completion", {"prompt": "hi", "model": "up/ok", "stop": value})
+    assert (reply.status, reply.params) == (400, ["stop"])
+    assert "must be text, or a list of texts" in reply.body.decode()
