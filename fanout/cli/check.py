@@ -15,7 +15,7 @@ from rich.console import Console
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, is_ready, load_settings, print_json, timeout_option, with_settings
 from fanout.cli.tables import SafeConsole, echo, format_usd, print_table
 from fanout.config.catalogue import Catalogue
-from fanout.config.settings import Settings
+from fanout.config.settings import EMBEDDED, Settings
 from fanout.core.shown_text import to_single_line
 from fanout.core.suggestions import did_you_mean
 from fanout.dispatch.dispatcher import open_dispatcher
@@ -68,7 +68,7 @@ async def _check_live(
         echo(_summarize(settings), err=as_json)  # standard output holds nothing but the JSON
         chosen = _choose_trials(settings, models, providers)
         # The embedded models run in this process and cost nothing.
-        if remote := sum(settings.providers[trial.provider].adapter != "ngram" for trial in chosen):
+        if remote := sum(settings.providers[trial.provider].adapter != EMBEDDED for trial in chosen):
             number = f"{remote} provider{'' if remote == 1 else 's'}"
             echo(f"calling {number}, twice each with a few words; this may cost a fraction of a cent", err=True)
         console = SafeConsole(stderr=as_json)

@@ -31,7 +31,7 @@ class Catalogue:
     def __init__(self, settings: Settings, *, is_serving: bool = False) -> None:
         """Read the settings; `is_serving` makes its sentences speak to callers of a server instead of its user."""
         self._is_serving = is_serving
-        self._providers = settings.providers
+        self._providers, self._switched_off = settings.providers, settings.switched_off
         self._models = {
             name: Model(name=name, provider=row.provider, id=row.id, kind=row.kind, row=row)
             for name, row in settings.models.items()
@@ -84,6 +84,9 @@ class Catalogue:
     def refuse_unknown(self, name: str) -> Failure:
         """Return the failure for an unknown name, with the names near it."""
         provider, slash, upstream_id = name.partition("/")
+        if name.lower() in self._switched_off or (slash and provider in self._switched_off):
+            message = f"`{name}` is switched off here (FANOUT_EMBEDDED_MODELS=off)"
+            return Failure("not_found", message, code="model_not_found", param="model")
         # A mistyped provider: the id behind it is taken as it is.
         hosts = find_near(provider, self._providers, most=1) if slash and upstream_id else []
         literal = [f"{host}/{upstream_id}" for host in hosts if host != provider]

@@ -65,6 +65,8 @@ class Environment(BaseModel):
     """Largest answer accepted from a provider"""
     max_held_bytes: int | None = Field(None, ge=4096)
     """Bytes of answers that all running requests may hold together; unset: 512 MiB, or four of the largest answers"""
+    embedded_models: Literal["on", "off"] = "on"
+    """`off`: the models that need no key and no network, and take this process's own time, are not there"""
     fetch_images: Literal["on", "off"] = "on"
     """`off`: no image is fetched from its address for a provider that takes only bytes; callers send them as data: URLs"""
     max_in_flight: int | None = Field(None, ge=1)

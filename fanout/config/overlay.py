@@ -87,6 +87,17 @@ def overlay(layers: Sequence[Layer]) -> Rows:
     return rows
 
 
+def remove_adapter(rows: Rows, adapter: str) -> frozenset[str]:
+    """Remove the providers of an adapter and all that refers to them, whichever file has it; return the removed names."""
+    removed = {("providers", name) for name, row in rows.providers.items() if row.adapter == adapter}
+    models, sets = dict(rows.models), dict(rows.sets)
+    rows.providers = {name: row for name, row in rows.providers.items() if ("providers", name) not in removed}
+    _drop_orphans(rows, "", removed)
+    rows.default_provider = {key: name for key, name in rows.default_provider.items() if name in rows.providers}
+    spellings = (spelling for name in models.keys() - rows.models.keys() for spelling in (name, *models[name].aliases))
+    return frozenset((*spellings, *(sets.keys() - rows.sets.keys()), *(name for _, name in removed)))
+
+
 def _merge_file(rows: Rows, source: str, file: ProvidersFile) -> set[tuple[str, str]]:
     """Merge one file over the others; return the entries that it removed."""
     removed = set()

@@ -12,9 +12,12 @@ from pydantic import SecretStr
 
 from fanout.config.env_file import add_env_file
 from fanout.config.environment import Environment, find_config_folder
-from fanout.config.overlay import SHIPPED, References, Rows, overlay, read_layer
+from fanout.config.overlay import SHIPPED, References, Rows, overlay, read_layer, remove_adapter
 from fanout.config.providers_file import ADDRESS, NO_ADDRESS, REFERENCE, ModelRow, ProviderRow
 from fanout.core.errors import ConfigError, Fault
+
+EMBEDDED = "ngram"
+"""Adapter of the embedded models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Settings:
     models: Mapping[str, ModelRow]
     sets: Mapping[str, tuple[str, ...]]
     default_provider: Mapping[str, str | None]
+    switched_off: frozenset[str] = frozenset()
+    """Names of what `FANOUT_EMBEDDED_MODELS=off` has removed."""
 
 
 def load_settings(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -82,6 +87,7 @@ def load_settings(config: Path | None = None, environ: Mapping[str, str] | None 
     faults = [*rows.faults, *References(rows).faults(), *_check_addresses(rows, environ)]
     if faults:
         raise ConfigError(", ".join(dict.fromkeys(fault.source for fault in faults)), faults)
+    switched_off = remove_adapter(rows, EMBEDDED) if environment.embedded_models == "off" else frozenset()
     return Settings(
         environment=environment,
         files=tuple(layer.source for layer in layers),
@@ -92,6 +98,7 @@ def load_settings(config: Path | None = None, environ: Mapping[str, str] | None 
         models=rows.models,
         sets=rows.sets,
         default_provider=rows.default_provider,
+        switched_off=switched_off,
     )
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 
 from fanout.config.catalogue import Catalogue, Model
 from fanout.config.providers_file import PriceRow
-from fanout.config.settings import ProviderSettings, Settings
+from fanout.config.settings import EMBEDDED, ProviderSettings, Settings
 from fanout.core.usage import Usage
 from fanout.dispatch import pricing
 
@@ -34,7 +34,7 @@ def choose_default_models(settings: Settings) -> DefaultModels:
     if OWN_SET in settings.sets:
         return DefaultModels((OWN_SET,), f"the set `{OWN_SET}`")
     catalogue = Catalogue(settings)
-    ready = [row for row in settings.providers.values() if row.adapter != "ngram" and not row.lacks()]
+    ready = [row for row in settings.providers.values() if row.adapter != EMBEDDED and not row.lacks()]
     models = [name for row in ready if (name := find_cheapest_model(catalogue, row))][:MAX_DEFAULT_MODELS]
     if models:
         which = "the cheapest model of each ready provider" if len(models) > 1 else "the cheapest ready model"
