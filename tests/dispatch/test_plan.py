@@ -112,7 +112,7 @@ def test_a_set_becomes_its_members_with_the_sets_parameters() -> None:
 
 
 def test_a_target_holds_the_name_that_was_written_and_what_it_resolves_to() -> None:
-    assert plan_call(Entry("Talker", "mine")).target == Target("mine", "Talker", "p", "up", "chat", "g")
+    assert plan_call(Entry("Talker", "mine")).target == Target("mine", "Talker", "p", "up", "chat", "g", "talker")
     assert plan_call("p/some/id").target == Target("p/some/id", "p/some/id", "p", "some/id", "both", None)
 
 
