@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import BinaryIO
 
 import aiohttp
@@ -24,17 +24,17 @@ class ServerClient:
     """A client of one server; made by `open_client`."""
 
     def __init__(self, address: str, session: aiohttp.ClientSession) -> None:
-        self._address, self._session, self._completion_url = address, session, f"{address}/v1/completion"
+        self._address, self._session = address, session
 
-    async def complete(self, body: Mapping[str, object]) -> tuple[bool, JsonObject]:
-        """Post a prompt; return whether any call was answered, and the answer.
+    async def complete(self, body: Mapping[str, object], path: str = "/v1/completion") -> tuple[bool, JsonObject]:
+        """Post a prompt, or to another path a conversation; return whether any call was answered, and the answer.
 
         If no call was answered, the answer is the error that names the failure of each call.
 
         Raises:
             ServerError: the request was refused.
         """
-        async with self._session.post(self._completion_url, json=body) as response:
+        async with self._session.post(f"{self._address}{path}", json=body) as response:
             if response.status == 200:
                 return True, await response.json()
             return False, await _read_failures(response)
@@ -51,8 +51,19 @@ class ServerClient:
         Raises:
             ServerError: the request was refused.
         """
+        async with aclosing(self._stream_choices("/v1/completion", body)) as choices:
+            async for choice in choices:
+                yield choice
+
+    async def stream_chat(self, body: Mapping[str, object]) -> AsyncGenerator[JsonObject]:
+        """Yield pieces of chat choices, as `stream` does of completions; their text is in `delta`."""
+        async with aclosing(self._stream_choices("/v1/chat/completions", body)) as choices:
+            async for choice in choices:
+                yield choice
+
+    async def _stream_choices(self, path: str, body: Mapping[str, object]) -> AsyncGenerator[JsonObject]:
         decoder = SseDecoder(MAX_EVENT_BYTES)
-        async with self._session.post(self._completion_url, json={**body, "stream": True}) as response:
+        async with self._session.post(f"{self._address}{path}", json={**body, "stream": True}) as response:
             if response.status != 200:
                 for failure in (await _read_failures(response))["error"]["details"]:
                     yield {"index": failure["index"], "text": "", "error": failure}

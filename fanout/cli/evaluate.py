@@ -8,6 +8,7 @@ import click
 
 from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
+from fanout.cli.completion import complete_jobs
 from fanout.cli.evaluation.gate import gate
 from fanout.cli.evaluation.judging import judge, run_judges
 from fanout.cli.evaluation.label import label
@@ -29,7 +30,7 @@ def evaluate() -> None:
 
 @evaluate.command()
 @with_location
-@click.argument("job")
+@click.argument("job", shell_complete=complete_jobs)
 @with_scorers
 @click.option("--json", "as_json", is_flag=True, help="Print the job's scorers as JSON.")
 def score(location: JobsLocation, job: str, scorers: Sequence[JsonObject], as_json: bool) -> None:

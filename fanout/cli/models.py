@@ -1,36 +1,127 @@
-"""`fanout models`: the models that can be called, and what the others lack."""
+"""`fanout models`: the models that can be called, what the others lack, and those that are asked by default."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
+from rich.cells import cell_len
+from rich.console import Console
 
+from fanout.cli.completion import complete_models, complete_providers
+from fanout.cli.default_group import DefaultGroup
+from fanout.cli.init.draft import Draft
+from fanout.cli.model_choice import expand_models, list_local_models
 from fanout.cli.options import is_ready, load_settings, print_json, with_settings
-from fanout.cli.tables import SafeConsole, print_table
+from fanout.cli.tables import SafeConsole, echo, print_table
 from fanout.config.catalogue import Catalogue, Model
+from fanout.core.suggestions import did_you_mean
+from fanout.core.usage import Usage
+from fanout.dispatch import pricing
+from fanout.dispatch.default_models import choose_default_models
 from fanout.rendering.model import render_models
 
+COLUMNS = ("model", "provider", "kind", "context", "$/M in", "$/M out", "state")
+LEAST_NEEDED = ("kind", "context", "provider", "$/M out", "$/M in")
+"""Columns that a narrow terminal does without, the first first."""
+MIN_STATE_COLUMNS = 15
+PRICED_TOKENS = 1000  # few, because of some models a longer prompt has another price
 
-@click.command()
+
+@click.group(cls=DefaultGroup)
+def models() -> None:
+    """List the models: ready, or what is missing. `fanout models default` shows or sets those that are asked by default."""
+
+
+@models.command(name="list")
 @with_settings
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+@click.option("--provider", "provider", help="Only models of this provider.", shell_complete=complete_providers)
 @click.option("--ready", is_flag=True, help="Only those that can be called now.")
+@click.option("--all", "all_", is_flag=True, help="Also those that their vendors have shut down.")
 @click.option("--json", "as_json", is_flag=True, help="Print what `GET /v1/models` would return.")
-def models(config_file: Path | None, env_file: Path | None, ready: bool, as_json: bool) -> None:
-    """List the models: ready, or what is missing."""
-    catalogue = Catalogue(load_settings(config_file, env_file))
-    listed = sorted(catalogue, key=lambda model: not is_ready(model, catalogue))
-    listed = [model for model in listed if not ready or is_ready(model, catalogue)]
+def list_(
+    config_file: Path | None,
+    env_file: Path | None,
+    words: tuple[str, ...],
+    provider: str | None,
+    ready: bool,
+    all_: bool,
+    as_json: bool,
+) -> None:
+    """List the models whose names or makers hold every WORD, those that are ready first, each with its price."""
+    settings = load_settings(config_file, env_file)
+    if provider is not None and provider not in settings.providers:
+        known = did_you_mean(provider, settings.providers) or f"; known: {', '.join(settings.providers)}"
+        raise click.UsageError(f"unknown provider `{provider}`{known}")
+    catalogue, today = Catalogue(settings), datetime.now(UTC).date()
+    listed = [
+        model
+        for model in catalogue
+        if (provider in (None, model.provider))
+        and (is_ready(model, catalogue) or not ready)
+        and (all_ or catalogue.refuse_retired(model, today) is None)
+        and all(word.lower() in _list_spellings(model) for word in words)
+    ]
+    listed.sort(key=lambda model: not is_ready(model, catalogue))
     if as_json:
         print_json(render_models(listed, catalogue))
-        return
-    rows = [(model.name, model.provider, model.kind, _context(model), _describe_state(model, catalogue)) for model in listed]
-    print_table(SafeConsole(), ("model", "provider", "kind", "context", "state"), rows, right=("context",))
+    elif listed:
+        _print_models(SafeConsole(), listed, catalogue)
+    else:
+        _explain_none(provider, words, catalogue)
 
 
-def _context(model: Model) -> str:
-    return str(model.row.max_context_length or "") if model.row else ""
+def _list_spellings(model: Model) -> str:
+    parts = [model.name, f"{model.provider}/{model.id}"]
+    if model.row:
+        parts += [*model.row.aliases, model.row.creator or "", model.row.name or ""]
+    return "\n".join(parts).lower()
+
+
+def _explain_none(provider: str | None, words: Sequence[str], catalogue: Catalogue) -> None:
+    if words:
+        names = [model.name for model in catalogue]
+        echo(f"no such model{did_you_mean(' '.join(words), names)}", err=True)
+    elif provider:
+        echo(f"none has an entry; any model of `{provider}` can be called as `{provider}/<its id>`", err=True)
+    else:
+        echo("no model is ready; `fanout init` asks for what they need", err=True)
+
+
+def _print_models(console: Console, listed: Sequence[Model], catalogue: Catalogue) -> None:
+    rows = [_to_cells(model, catalogue) for model in listed]
+    columns = list(COLUMNS)
+    for name in LEAST_NEEDED if console.is_terminal else ():
+        if _measure(columns, rows) <= console.width:
+            break
+        place = columns.index(name)
+        columns.pop(place)
+        rows = [(*row[:place], *row[place + 1 :]) for row in rows]
+    print_table(console, columns, rows, right=("context", "$/M in", "$/M out"))
+
+
+def _measure(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Return the width of a table whose last column is as narrow as it may become."""
+    widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
+    return sum(widths[:-1]) + min(widths[-1], MIN_STATE_COLUMNS) + 2 * len(widths)
+
+
+def _to_cells(model: Model, catalogue: Catalogue) -> tuple[str, ...]:
+    context = str(model.row.max_context_length or "") if model.row else ""
+    prices = (_format_price(model, catalogue, side) for side in ("input_tokens", "output_tokens"))
+    return (model.name, model.provider, model.kind, context, *prices, _describe_state(model, catalogue))
+
+
+def _format_price(model: Model, catalogue: Catalogue, side: str) -> str:
+    """Return US dollars for a million tokens; empty where no price is known."""
+    provider = catalogue.find_provider(model)
+    name = provider.name if provider.row.prices is None else provider.row.prices
+    usage = Usage(PRICED_TOKENS, 0) if side == "input_tokens" else Usage(0, PRICED_TOKENS)
+    cost = pricing.compute_cost(usage, model.row.price if model.row else None, name, model.id)
+    return "" if cost is None else f"{cost.usd * 1e6 / PRICED_TOKENS:.4g}"
 
 
 def _describe_state(model: Model, catalogue: Catalogue) -> str:
@@ -39,3 +130,28 @@ def _describe_state(model: Model, catalogue: Catalogue) -> str:
         return f"shut down on {ends}"
     lacks = catalogue.lacks(model)
     return (f"needs {' and '.join(lacks)}" if lacks else "ready") + (f", until {ends}" if ends else "")
+
+
+@models.command()
+@with_settings
+@click.argument("names", nargs=-1, metavar="[MODEL]...", shell_complete=complete_models)
+def default(config_file: Path | None, env_file: Path | None, names: tuple[str, ...]) -> None:
+    """Show the models that are asked without -m, or make MODELs those: the set `mine` of your providers.json."""
+    settings = load_settings(config_file, env_file)
+    if not names:
+        chosen = choose_default_models(settings)
+        members = [member for name in chosen.names for member in settings.sets.get(name, (name,))]
+        echo(f"{', '.join(members)}: {chosen.reason}")
+        return
+    catalogue = Catalogue(settings)
+    members = expand_models(names, lambda: list_local_models(catalogue))
+    members = [member for name in members for member in catalogue.find_set(name) or (name,)]
+    for name in members:
+        if catalogue.find(name) is None:
+            raise click.UsageError(catalogue.refuse_unknown(name).message)
+    draft = Draft.from_files(env_file, config_file)
+    draft.chosen = tuple(dict.fromkeys(members))
+    _, files = draft.list_changes()
+    for line in draft.write(files):
+        echo(line)
+    echo(f"asked by default: {', '.join(draft.chosen)}")

@@ -42,10 +42,16 @@ def with_sampling(command: Command) -> Command:
     """Add the options of the commands that call models."""
     return add_options(
         command,
-        click.option("--system", help="A system message, for chat models."),
+        click.option("-s", "--system", help="A system message, for chat models."),
         *(_number_option(name) for name in ("max_tokens", "temperature", "top_p", "seed")),
         click.option("--stop", multiple=True, help="A sequence to stop before; up to four times."),
     )
+
+
+def model_option(complete: Callable[..., Any]) -> Callable[[Command], Command]:
+    """Return the option `-m` of the commands that call several models."""
+    help_ = "A model, an alias, a set, <provider>/<id>, or a pattern such as 'gpt-*'; several with commas, or repeated."
+    return click.option("-m", "--model", "models", multiple=True, help=help_, shell_complete=complete)
 
 
 def timeout_option(help_: str, default: float | None = None) -> Callable[[Command], Command]:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from fanout.cli.batch.backend import JobBackend, find_job
 from fanout.cli.batch.location import JobsLocation, run_with_jobs, with_location
+from fanout.cli.completion import complete_jobs
 from fanout.cli.options import ALL_ANSWERED, print_json
 from fanout.cli.tables import SafeConsole, echo, print_line, print_table
 from fanout.core.shown_text import to_single_line
@@ -19,7 +20,7 @@ Output = Literal["json", "csv", "markdown"]
 
 @click.command()
 @with_location
-@click.argument("job")
+@click.argument("job", shell_complete=complete_jobs)
 @click.option("--cluster", metavar="COLUMN", help="The rows' column that groups items which hang together: a document.")
 @click.option("--json", "output", flag_value="json", help="Print the report as JSON.")
 @click.option("--csv", "output", flag_value="csv", help="Print every figure on a line of its own.")

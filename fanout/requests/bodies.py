@@ -66,7 +66,6 @@ class SamplingBody(
     SamplingFields,
     takes=("max_tokens", "max_new_tokens", *SAMPLING_NAMES),
     spellings={"max_new_tokens": "max_tokens"},
-    ranges={"temperature": (0, 1)},
 ):
     """The sampling parameters of `/v1/completion`; `null` means absent. Each sample is a call of its own, sent seed + k."""
 

@@ -32,8 +32,10 @@ async def test_in_a_pipe_answers_are_printed_one_below_the_other_without_wrappin
 async def test_the_embedded_models_answer_without_any_configuration() -> None:
     result = await run_fanout("ask", "The return statement", "--max-tokens", "5", "--seed", "1")
 
-    assert (result.code, result.err) == (0, "")
+    assert result.code == 0
+    assert result.err.startswith("asking embedded: the embedded toys, because no provider has a key yet; ")
     assert re.findall("^== (.+)$", result.out, re.M) == ["local/ngram-2", "local/ngram-3", "local/ngram-5"]
+    assert result.out.splitlines()[-1].startswith("-- total cost $0 · fastest: local/ngram-")
 
 
 async def test_training_the_embedded_models_is_not_part_of_an_answers_time() -> None:
@@ -55,8 +57,8 @@ async def test_a_failure_is_shown_with_the_answers_and_sets_the_exit_code(provid
 async def test_an_unknown_model_is_a_failed_answer(providers_json: str) -> None:
     result = await run_fanout("ask", "hi", "--config", providers_json, "-m", "nope")
 
-    assert (result.code, result.err) == (1, "")
-    assert "unknown model `nope`" in result.out
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("not found: unknown model `nope`")
 
 
 async def test_samples_are_numbered_and_stop_and_system_are_sent(providers_json: str, upstream: Upstream) -> None:
@@ -95,15 +97,7 @@ async def test_marks_and_line_breaks_that_editors_add_are_no_part_of_the_prompt(
     assert [request.body["messages"][0]["content"] for request in upstream.requests] == ["zwei\r\nZeilen", "eine Zeile"]
 
 
-@pytest.mark.parametrize(
-    ("stdin", "sentence"),
-    [
-        (b"", "standard input is empty"),
-        (b"\n", "standard input is empty"),
-        (b"\xef\xbb\xbf\r\n", "standard input is empty"),
-        (b"\xff", "not UTF-8"),
-    ],
-)
+@pytest.mark.parametrize(("stdin", "sentence"), [(b"", "no prompt: "), (b" \n", "no prompt: "), (b"\xef\xbb\xbf\r\n", "no prompt: "), (b"\xff", "not UTF-8")])
 async def test_a_prompt_that_cannot_be_used_is_refused(stdin: bytes, sentence: str) -> None:
     result = await run_fanout("ask", given=stdin)
 
@@ -130,7 +124,7 @@ async def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
 
 
 async def test_too_many_calls_are_refused() -> None:
-    result = await run_fanout("ask", "hi", "-n", "100")
+    result = await run_fanout("ask", "hi", "-m", "embedded", "-n", "100")
 
     assert result.code == 2
     assert result.err == "fanout: model: the request makes 300 calls (prompts × models × n); at most 256 are allowed\n"
@@ -179,7 +173,7 @@ async def test_a_key_in_the_environment_takes_precedence_over_one_in_a_file(upst
     with_both = await run_fanout("ask", "hi", "--config", config, "-m", "ok", *keys, UP_KEY="from the environment")
 
     assert (without.code, with_file.code, with_both.code) == (1, 0, 0)
-    assert "`UP_KEY`" in without.out
+    assert "`ok` needs `UP_KEY`; `fanout keys set up` sets it" in without.err
     assert [request.headers["authorization"] for request in upstream.requests] == [
         "Bearer from the file",
         "Bearer from the environment",
@@ -201,22 +195,34 @@ async def test_models_names_the_variables_that_each_model_needs(tmp_path: Path) 
         "models": {
             "old": {"provider": "up", "id": "old", "kind": "chat", "deprecated_on": "2020-01-01"},
             "later": {"provider": "local", "id": "ngram-2", "kind": "text", "deprecated_on": "2999-01-01"},
-            "日本": {"provider": "up", "id": "x", "kind": "chat", "max_context_length": 8192},
+            "日本": {
+                "provider": "up",
+                "id": "x",
+                "kind": "chat",
+                "max_context_length": 8192,
+                "price": {"input_usd_per_mtok": 0.25, "output_usd_per_mtok": 2},
+            },
         },
     }
     (tmp_path / "own.json").write_text(json.dumps(own))
     config = ["--config", str(tmp_path / "own.json")]
 
-    result = await run_fanout("models", *config)
+    result = await run_fanout("models", "--all", *config)
+    current = await run_fanout("models", "list", "--provider", "up", *config)
+    searched = await run_fanout("models", "日", *config)
+    near = await run_fanout("models", "latre", *config)
     ready = await run_fanout("models", "--ready", *config)
-    as_json = await run_fanout("models", "--json", *config)
+    as_json = await run_fanout("models", "--all", "--json", *config)
 
     rows = {re.split(r"\s{2,}", line)[0]: line for line in result.out.splitlines()}
     assert result.code == 0
-    assert rows["model"].split() == ["model", "provider", "kind", "context", "state"]
+    assert rows["model"].split() == ["model", "provider", "kind", "context", "$/M", "in", "$/M", "out", "state"]
     assert rows["old"].endswith("shut down on 2020-01-01")
     assert rows["later"].endswith("ready, until 2999-01-01")
-    assert rows["日本"].endswith("8192  needs UP_KEY or UP_TOKEN")
+    assert rows["日本"].split()[3:] == ["8192", "0.25", "2", "needs", "UP_KEY", "or", "UP_TOKEN"]
+    assert [line.split()[0] for line in current.out.splitlines()[1:]] == ["日本"], "one that has been shut down is hidden"
+    assert len(searched.out.splitlines()) == 2
+    assert near.err == "no such model; did you mean `later`?\n"
     assert result.out.index("\nlater ") < result.out.index("\nold ")
     assert [line.split()[0] for line in ready.out.splitlines()[1:]] == [
         "local/ngram-2",

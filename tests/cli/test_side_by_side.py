@@ -11,7 +11,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from fanout.cli.side_by_side import SideBySide, build_labels, format_figures, render_diff
+from fanout.cli.answer_view import ShownAnswer, build_labels, format_figures, format_totals
+from fanout.cli.side_by_side import SideBySide, render_diff
 from fanout.cli.tables import print_table
 
 
@@ -50,22 +51,26 @@ def make_failure(**fields: Any) -> dict[str, Any]:
     return {"text": "", "error": {"kind": "rate_limit", "message": "too many", "code": "slow_down", **fields}}
 
 
-def render_answers(answers: Mapping[str, tuple[str, dict[str, Any]]], *, diff: bool = False, **size: Any) -> str:
+def render_answers(
+    answers: Mapping[str, tuple[str, dict[str, Any]]], *, diff: bool = False, markdown: bool = False, **size: Any
+) -> str:
     """Return what the view leaves on the screen after these answers.
 
     Args:
         answers: text and choice, by label.
         diff: compare the answers with the first.
+        markdown: render their Markdown.
         size: of the terminal.
     """
     console, out = make_console(**size)
-    with SideBySide(console, diff=diff) as view:
+    with SideBySide(console, diff=diff, markdown=markdown) as view:
         view.begin(dict(enumerate(answers)))
         for index, (text, end) in enumerate(answers.values()):
             view.add(index, text)
             view.finish(index, end)
-        out.seek(0)
-        out.truncate()
+        if console.is_terminal:
+            out.seek(0)
+            out.truncate()
     return out.getvalue().rpartition("\x1b[2K")[2]  # the live view has erased itself
 
 
@@ -109,7 +114,7 @@ def test_figures_of_a_failure_are_its_kind_and_message() -> None:
 
 
 def test_samples_of_one_entry_are_numbered() -> None:
-    assert build_labels([(0, 0, 0, "a"), (1, 1, 0, "b"), (2, 1, 1, "b")]) == {0: "a", 1: "b #1", 2: "b #2"}
+    assert build_labels([(0, "a", "m", 0), (1, "b", "n", 0), (2, "b", "n", 1)]) == {0: "a", 1: "b #1", 2: "b #2"}
 
 
 def test_frames_in_a_row_are_equally_high() -> None:
@@ -117,8 +122,8 @@ def test_frames_in_a_row_are_equally_high() -> None:
 
     assert lines[0].startswith("╭─ one ─")
     assert "╮╭─ two ─" in lines[0]
-    assert lines[-1].count("╰") == 2
-    assert {cell_len(line) for line in lines} == {80}
+    assert lines[-2].count("╰") == 2
+    assert {cell_len(line) for line in lines[:-1]} == {80}
 
 
 def test_frames_are_stacked_on_a_narrow_terminal() -> None:
@@ -137,7 +142,38 @@ def test_rows_of_frames_are_filled_evenly(count: int, rows: list[int]) -> None:
 def test_wide_characters_do_not_break_the_frames() -> None:
     lines = list_lines(render_answers({"日本": ("日本語のとても長い答え" * 9, make_choice()), "b": ("🙂" * 50, make_choice())}))
 
-    assert {cell_len(line) for line in lines} == {80}
+    assert {cell_len(line) for line in lines[:-1]} == {80}
+
+
+def test_markdown_is_rendered_within_the_frames_of_a_terminal_alone() -> None:
+    answers = {"a": ("# Title\n\n- **bold** item\n\n```\ncode()\n```\n", make_choice()), "b": ("plain", make_choice())}
+
+    shown = render_answers(answers, markdown=True, colours=True)
+    lines = list_lines(shown)
+    assert "**" not in shown
+    assert "\x1b[1m" in shown
+    assert any("• bold item" in line for line in lines)
+    assert {cell_len(line) for line in lines[:-1]} == {80}
+    assert "- **bold** item" in render_answers(answers, markdown=True, is_terminal=False)
+
+
+def test_a_closing_line_sums_the_costs_and_names_the_fastest_and_the_cheapest() -> None:
+    timing = make_choice()["timing"]
+    slow = ShownAnswer("slow", "", make_choice(cost_usd=0.001, timing={**timing, "total_ms": 2000}))
+    fast = ShownAnswer("fast", "", make_choice(cost_usd=0.002, timing={**timing, "total_ms": 500}))
+    unknown = ShownAnswer("unknown", "", make_choice(cost_usd=None))
+    failed = ShownAnswer("failed", "", make_failure())
+
+    assert format_totals([slow, fast, failed]) == "total cost $0.003 · fastest: fast (0.50 s) · cheapest: slow ($0.001)"
+    assert format_totals([fast, unknown]) == "total cost $0.002 · 1 of unknown cost · fastest: fast (0.50 s)"
+    assert format_totals([fast, failed]) == ""
+
+
+def test_the_first_code_block_of_an_answer_is_found_closed_or_not() -> None:
+    assert ShownAnswer("a", "x\n```python\none\n\ntwo\n```\n```\nthree\n```").code == "one\n\ntwo\n"
+    assert ShownAnswer("a", "````\n```\ninner\n```\n````\n").code == "```\ninner\n```\n"
+    assert ShownAnswer("a", "~~~\nhalf").code == "half"
+    assert ShownAnswer("a", "no `code` here").code is None
 
 
 def test_markup_in_an_answer_is_shown_as_text() -> None:

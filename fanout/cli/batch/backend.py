@@ -35,6 +35,9 @@ class JobBackend(Protocol):
     A wrong request raises RequestError; a server or database that does not answer raises ServerError or StoreError.
     """
 
+    async def choose_models(self, words: Sequence[str]) -> Sequence[str]:
+        """Return the names that `-m` options stand for; without any: the set `mine`, else the embedded models."""
+
     async def estimate(self, spec: JobSpec, source: JobInput) -> JobEstimateJson:
         """Return the calls and the cost of a job without storing or sending anything."""
 

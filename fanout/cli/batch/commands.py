@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import click
@@ -21,11 +22,12 @@ from fanout.cli.batch.options import (
     with_output,
 )
 from fanout.cli.batch.running import report_unresumed, to_exit_code, watch_job
+from fanout.cli.completion import complete_jobs, complete_models
 from fanout.cli.evaluation.judging import judge_ended, run_and_judge
 from fanout.cli.evaluation.options import with_failure_policy, with_scorers
 from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_progress, format_title, print_estimate, print_job, print_jobs
-from fanout.cli.options import ALL_ANSWERED, print_json, with_sampling
+from fanout.cli.options import ALL_ANSWERED, model_option, print_json, with_sampling
 from fanout.cli.tables import SafeConsole, echo, echo_json, print_table
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
@@ -49,7 +51,7 @@ def batch() -> None:
 @with_location
 @click.argument("path", metavar="INPUT")
 @click.option("--format", "format_", help="jsonl, csv, tsv, txt or parquet; default: from the file's suffix, jsonl for `-`.")
-@click.option("-m", "--model", "models", multiple=True, help="A model, an alias, a set or <provider>/<id>; may be repeated.")
+@model_option(complete_models)
 @click.option(
     "--repeats", default=1, show_default=True, type=click.IntRange(1, 128), help="How often to ask each model each row."
 )
@@ -75,7 +77,7 @@ def run(
     output: OutputOptions,
     **options: Any,
 ) -> None:
-    """Ask every model every row of INPUT. Without -m: the embedded models; `-` reads standard input.
+    """Ask every model every row of INPUT. Without -m: the set `mine`, else the embedded models; `-` reads standard input.
 
     A row is `{"prompt": "…"}` or `{"messages": […]}`, or any columns for a --template; or a line of an OpenAI batch file.
     Exits with 0 if everything was answered, 1 if some calls failed, 2 if nothing could be asked, 3 if the job is unfinished.
@@ -83,9 +85,13 @@ def run(
     with open_input(path, format_) as source:
         if path in output.outputs and path != "-":
             raise click.UsageError(f"`{path}` is the input: results would overwrite it")
-        spec = to_spec(options, limits, source.find_endpoint())
+        described = to_spec(options, limits, source.find_endpoint())
 
         async def work(jobs: JobBackend) -> int:
+            spec = described
+            if spec.endpoint is None:
+                words = [str(row["model"]) for row in spec.models]
+                spec = replace(spec, models=tuple({"model": name} for name in await jobs.choose_models(words)))
             try:
                 if dry_run:
                     estimate = await jobs.estimate(spec, source)
@@ -105,7 +111,7 @@ def run(
 
 @batch.command()
 @with_location
-@click.argument("job")
+@click.argument("job", shell_complete=complete_jobs)
 @click.argument("path", metavar="[INPUT]", required=False)
 @click.option("--format", "format_", help="Of INPUT: jsonl, csv, tsv, txt or parquet; default: from the file's suffix.")
 @click.option("--fork", is_flag=True, help="If models or input have changed: ask everything again, in a new job.")
@@ -148,7 +154,7 @@ def resume(
 
 @batch.command()
 @with_location
-@click.argument("job")
+@click.argument("job", shell_complete=complete_jobs)
 @click.option("--kind", "kinds", multiple=True, type=KINDS, help="Only failures of this kind; may be repeated.")
 @with_limits
 @with_output
@@ -169,7 +175,7 @@ def retry(location: JobsLocation, job: str, kinds: Sequence[str], limits: JsonOb
 
 @batch.command()
 @with_location
-@click.argument("job")
+@click.argument("job", shell_complete=complete_jobs)
 @click.option("--watch", is_flag=True, help="Wait until the job ends, wherever it runs; then exit like `run`.")
 @click.option("--json", "as_json", is_flag=True, help="Print the job as JSON; with --watch, a line for each change.")
 def status(location: JobsLocation, job: str, watch: bool, as_json: bool) -> None:
@@ -217,7 +223,7 @@ def list_(location: JobsLocation, state: str | None, limit: int, as_json: bool) 
 
 @batch.command()
 @with_location
-@click.argument("job")
+@click.argument("job", shell_complete=complete_jobs)
 @click.option("-o", "--output", default="-", help="A .jsonl, .csv or .parquet file; default: JSONL on standard output.")
 @click.option("--format", "format_", help="jsonl, csv or parquet; default: from the file's suffix.")
 @click.option("--failed", is_flag=True, help="Only failures.")
@@ -253,7 +259,7 @@ def export(
 
 @batch.command()
 @with_location
-@click.argument("job")
+@click.argument("job", shell_complete=complete_jobs)
 def cancel(location: JobsLocation, job: str) -> None:
     """Send no more calls of a job, wherever it runs; calls in flight are waited for."""
 

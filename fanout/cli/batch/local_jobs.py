@@ -13,10 +13,12 @@ from typing import cast
 from fanout.cli.batch.backend import ID_PREFIXES, JobSnapshot
 from fanout.cli.batch.input import JobInput
 from fanout.cli.evaluation.local_evaluation import LocalEvaluation
+from fanout.cli.model_choice import expand_models, list_local_models
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.core.threads import run_in_thread
+from fanout.dispatch.default_models import EMBEDDED_SET, OWN_SET
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher, raise_file_limit
 from fanout.dispatch.plan import Entry, Request
 from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
@@ -56,6 +58,12 @@ class LocalJobs:
         self._worker: JobWorker | None = None
         self._is_stopped = False
         self._abort_timer: asyncio.TimerHandle | None = None
+
+    async def choose_models(self, words: Sequence[str]) -> Sequence[str]:
+        catalogue = self._dispatcher.catalogue
+        # Not what happens to be ready, as `fanout ask` takes: a file of rows costs more than one question.
+        own = OWN_SET if OWN_SET in self._dispatcher.settings.sets else EMBEDDED_SET
+        return expand_models(words, lambda: list_local_models(catalogue)) if words else (own,)
 
     async def estimate(self, spec: JobSpec, source: JobInput) -> JobEstimateJson:
         estimate = await self._manager.estimate(_complete_spec(spec, source), source.rows())

@@ -98,7 +98,7 @@ def to_spec(options: dict[str, Any], limits: JsonObject, endpoint: str | None) -
     parameters = {name: value for name, value in given.items() if value not in (None, ())}
     models = options.pop("models")
     if endpoint is None:
-        rows = tuple({"model": model} for model in models or ("embedded",))
+        rows = tuple({"model": model} for model in models)
         return JobSpec(models=rows, parameters=parameters, **options, **limits)
     others = {**options, "model": models, **parameters, "repeats": options["repeats"] - 1}  # 1 is the default
     redundant = [name for name, value in others.items() if value and name not in KEPT_WITH_REQUESTS]

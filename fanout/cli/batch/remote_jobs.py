@@ -19,9 +19,11 @@ from fanout.cli.batch.backend import ID_PREFIXES, JobSnapshot
 from fanout.cli.batch.input import JobInput
 from fanout.cli.client import ServerClient, open_client
 from fanout.cli.evaluation.remote_evaluation import RemoteEvaluation
+from fanout.cli.model_choice import expand_models, has_pattern, list_remote_models, split_words
 from fanout.core.errors import Fault, RequestError, ServerError
 from fanout.core.json_text import JsonObject
 from fanout.core.threads import run_in_thread
+from fanout.dispatch.default_models import EMBEDDED_SET
 from fanout.jobs import output_files
 from fanout.jobs.job import ENDED_STATES, JobSpec
 from fanout.rendering.job import JobEstimateJson, JobJson
@@ -50,6 +52,12 @@ class RemoteJobs:
         self._running: JobJson | None = None
         self._aborted = asyncio.Event()
         """The command leaves; the server goes on by itself."""
+
+    async def choose_models(self, words: Sequence[str]) -> Sequence[str]:
+        if not words or not has_pattern(words):
+            return split_words(words) or (EMBEDDED_SET,)
+        models = await list_remote_models(self._client)
+        return expand_models(words, lambda: models)
 
     async def estimate(self, spec: JobSpec, source: JobInput) -> JobEstimateJson:
         """Estimate a job from an uploaded file, which is deleted again."""

@@ -114,7 +114,8 @@ class Draft:
     def list_changes(self) -> tuple[list[str], dict[Path, bytes]]:
         """Return lines that tell the user what would change, and the new content of each file that would."""
         rows = {name: build_row(self.providers[name], address) for name, address in self.addresses.items()}
-        config, entries = add_entries(self._read_config(), rows, {OWN_SET: self.list_set_members()} if self.models else {})
+        sets = {OWN_SET: self.list_set_members()} if self.models or self.chosen else {}
+        config, entries = add_entries(self._read_config(), rows, sets)
         text = self.env_path.read_text(encoding="utf-8-sig") if self.env_path.exists() else ""
         text, lines = set_variables(text, self.values)
         summary: list[str] = []

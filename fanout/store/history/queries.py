@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic_core import to_json
 from sqlalchemy import ColumnElement, exists, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fanout.store.engine.database import Database, Query
+from fanout.store.engine.text_columns import clean_text
 from fanout.store.history.records import MAX_NUMBER, AnswerRow, ComparisonRow, ComparisonRows, StoredComparison
 from fanout.store.tables import answers, comparison_metadata, comparisons, history_texts
 
@@ -32,6 +34,11 @@ class ComparisonFilter:
     label: str | None = None
     """The label of an answer; of the same one, if a model is given too."""
     metadata: Mapping[str, str] | None = None
+    path: str | None = None
+    """Where it was asked: an HTTP path, or `ask` on the command line."""
+    id_prefix: str | None = None
+    texts: Sequence[str] = ()
+    """Words that its request or its answers hold; the case of ASCII letters aside, as SQLite compares them."""
     status: int | None = None
     failed: bool | None = None
     """Comparisons with a failed call, or those without one."""
@@ -43,11 +50,19 @@ class ComparisonFilter:
         return (
             self.since <= comparison.number < self.until
             and self.account_id in (None, comparison.account_id)
+            and self.path in (None, comparison.path)
+            and comparison.id.startswith(self.id_prefix or "")
+            and self._has_texts(rows)
             and self.status in (None, comparison.status)
             and self.failed in (None, comparison.failed > 0)
             and (self.metadata or {}).items() <= rows.metadata.items()
             and any(self.model in (None, answer.model) and self.label in (None, answer.label) for answer in rows.answers)
         )
+
+    def _has_texts(self, rows: ComparisonRows) -> bool:
+        kept = [rows.comparison.request, *(answer.content for answer in rows.answers), *rows.texts.values()]
+        held = "\n".join(text for text in kept if text).lower()
+        return all(_to_stored_text(text).lower() in held for text in self.texts)
 
     def select(self) -> Query:
         """Return the query."""
@@ -82,12 +97,31 @@ class ComparisonFilter:
 
     def _comparison_conditions(self) -> list[ColumnElement[bool]]:
         columns = comparisons.c
-        values = {columns.account_id: self.account_id, columns.status: self.status}
+        values: dict[ColumnElement[Any], object] = {columns.account_id: self.account_id, columns.status: self.status}
+        values[columns.path] = self.path
         conditions = [column == value for column, value in values.items() if value is not None]
+        if self.id_prefix:
+            conditions.append(columns.id.startswith(self.id_prefix, autoescape=True))
+        conditions += [_hold_text(_to_stored_text(text)) for text in self.texts]
         if self.failed is not None:
             zero: ColumnElement[int] = literal_column("0")  # literal, as in the partial index, or SQLite does not use that
             conditions.append(columns.failed > zero if self.failed else columns.failed == zero)
         return conditions
+
+
+def _to_stored_text(text: str) -> str:
+    """Return a text as it stands within the JSON of requests and answers."""
+    return clean_text(to_json(clean_text(text)).decode()[1:-1])
+
+
+def _hold_text(text: str) -> ColumnElement[bool]:
+    long_texts = select(history_texts.c.digest).where(history_texts.c.text.icontains(text, autoescape=True))
+    of_answer = answers.c.content.icontains(text, autoescape=True) | answers.c.content_digest.in_(long_texts)
+    return (
+        comparisons.c.request.icontains(text, autoescape=True)
+        | comparisons.c.request_digest.in_(long_texts)
+        | exists().where(answers.c.comparison == comparisons.c.number, of_answer)
+    )
 
 
 async def find_page(database: Database, filter_: ComparisonFilter) -> list[StoredComparison]:

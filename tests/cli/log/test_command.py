@@ -1,0 +1,104 @@
+"""`fanout log`, and questions that go on from it: `ask -c`, `chat`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from tests.support.cli import run_fanout, serve_fanout
+from tests.support.terminal import TerminalSession
+from tests.support.upstream.server import Upstream
+
+
+async def test_a_question_is_kept_searched_shown_and_gone_on_with(
+    providers_json: str, upstream: Upstream, tmp_path: Path
+) -> None:
+    options = ["--config", providers_json]
+    store: dict[str, Any] = {"FANOUT_STORE": str(tmp_path / "fanout.db")}
+    first = await run_fanout(
+        "ask", 'What is "é"?', "-m", "ok", "-m", "up/say-two", "-m", "500", "-s", "Be brief", *options, **store
+    )
+    second = await run_fanout("ask", "And now?", "-c", *options, **store)
+    third = await run_fanout("ask", "And then?", "-c", "-m", "up/say-three", *options, **store)
+    hidden = await run_fanout("ask", "secret", "-m", "ok", "--no-log", *options, **store)
+    listed = await run_fanout("log", "--json", *options, **store)
+    found = await run_fanout("log", 'IS "é"', "BRIEF", "--json", *options, **store)
+    shown = await run_fanout("log", "show", *options, **store)
+
+    assert first.err.startswith(f"questions and answers are kept in {tmp_path / 'fanout.db'}, for `fanout log` and `-c`")
+    assert (second.err, hidden.code) == ("", 0), "the place is named once"
+    assert re.findall("^== (.+)$", second.out, re.M) == ["ok", "up/say-two"], "those that answered"
+    sent = {request.model: request.body["messages"] for request in upstream.requests}
+    system, asked = {"role": "system", "content": "Be brief"}, {"role": "user", "content": 'What is "é"?'}
+    assert sent["say-two"] == [system, asked, {"role": "assistant", "content": "two"}, {"role": "user", "content": "And now?"}]
+    assert sent["say-three"] == [
+        *(system, asked, {"role": "assistant", "content": "This is ok."}),
+        *({"role": "user", "content": "And now?"}, {"role": "assistant", "content": "This is ok."}),
+        {"role": "user", "content": "And then?"},
+    ]
+    assert third.code == 0
+    rows = json.loads(listed.out)["data"]
+    assert [row["prompt"] for row in rows] == ["And then?", "And now?", 'What is "é"?']
+    assert {row["path"] for row in rows} == {"ask"}
+    assert "And then?" in shown.out
+    assert "three" in shown.out
+    assert [row["id"] for row in json.loads(found.out)["data"]] == [row["id"] for row in rows], "the past holds the words, too"
+
+
+async def test_servers_and_the_command_line_share_one_store(providers_json: str, tmp_path: Path) -> None:
+    store: dict[str, Any] = {"FANOUT_STORE": str(tmp_path / "fanout.db"), "FANOUT_HISTORY": "full"}
+    body = {"model": ["ok", "up/say-two"], "prompt": "From a page"}
+    async with (
+        serve_fanout("--config", providers_json, **store) as address,
+        aiohttp.request("POST", f"{address}/v1/completion", json=body) as response,
+    ):
+        id_ = (await response.json())["id"]
+    asked = await run_fanout("ask", "Go on", "--from", id_[:12], "--config", providers_json, **store)
+    listed = await run_fanout("log", "-m", "ok", "--config", providers_json, **store)
+    usage_off = await run_fanout("log", "show", "nothing", "--config", providers_json, **store)
+
+    assert asked.code == 0, asked.err
+    assert [line.split()[0] for line in listed.out.splitlines()[1:]][1] == id_[:8]
+    assert "From a page" in listed.out
+    assert usage_off.err == "fanout: no question has an id that begins with `nothing`; `fanout log` lists them\n"
+
+
+async def test_texts_are_kept_only_as_far_as_the_variable_allows(providers_json: str, tmp_path: Path) -> None:
+    options = ["--config", providers_json]
+    usage: dict[str, Any] = {"FANOUT_STORE": str(tmp_path / "fanout.db"), "FANOUT_HISTORY": "usage"}
+    asked = await run_fanout("ask", "private words", "-m", "ok", "-m", "up/say-two", *options, **usage)
+    went_on = await run_fanout("ask", "more", "-c", *options, **usage)
+
+    assert asked.err == ""
+    assert b"private words" not in b"".join(path.read_bytes() for path in tmp_path.glob("fanout.db*"))
+    assert went_on.code == 2
+    assert "its texts were not kept (FANOUT_HISTORY)" in went_on.err
+
+
+async def test_a_conversation_of_lines_keeps_each_models_own_history(providers_json: str, upstream: Upstream) -> None:
+    lines = b"Hello\\\nthere\nAnd now?\n/models ok\nLast\n"
+    result = await run_fanout("chat", "--config", providers_json, "-m", "ok,up/say-two", given=lines)
+
+    assert result.code == 0, result.err
+    sent = [(request.model, [message["content"] for message in request.body["messages"]]) for request in upstream.requests]
+    assert sorted(sent) == [
+        ("ok", ["Hello\nthere"]),
+        ("ok", ["Hello\nthere", "This is ok.", "And now?"]),
+        ("ok", ["Hello\nthere", "This is ok.", "And now?", "This is ok.", "Last"]),
+        ("say-two", ["Hello\nthere"]),
+        ("say-two", ["Hello\nthere", "two", "And now?"]),
+    ]
+
+
+async def test_a_conversation_on_a_terminal_survives_an_interruption(providers_json: str) -> None:
+    async with TerminalSession("chat", "--config", providers_json, "-m", "up/chunks-100-gap-0.1", "-m", "ok") as screen:
+        await screen.answer("> ", "Hello")
+        await screen.wait_for("w2")
+        await screen.press_ctrl_c()
+        await screen.answer("interrupted; Ctrl-D ends the conversation", "/exit")
+        assert await screen.wait() == 1
+    assert "Traceback" not in screen.output
