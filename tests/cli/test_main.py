@@ -97,7 +97,10 @@ async def test_marks_and_line_breaks_that_editors_add_are_no_part_of_the_prompt(
     assert [request.body["messages"][0]["content"] for request in upstream.requests] == ["zwei\r\nZeilen", "eine Zeile"]
 
 
-@pytest.mark.parametrize(("stdin", "sentence"), [(b"", "no prompt: "), (b" \n", "no prompt: "), (b"\xef\xbb\xbf\r\n", "no prompt: "), (b"\xff", "not UTF-8")])
+@pytest.mark.parametrize(
+    ("stdin", "sentence"),
+    [(b"", "no prompt: "), (b" \n", "no prompt: "), (b"\xef\xbb\xbf\r\n", "no prompt: "), (b"\xff", "not UTF-8")],
+)
 async def test_a_prompt_that_cannot_be_used_is_refused(stdin: bytes, sentence: str) -> None:
     result = await run_fanout("ask", given=stdin)
 
