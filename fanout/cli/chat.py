@@ -12,9 +12,9 @@ from pathlib import Path
 import click
 
 from fanout.cli.ask.command import prepare_question
-from fanout.cli.ask.options import AskOptions, with_question
+from fanout.cli.ask.options import GivenOptions, with_question
 from fanout.cli.ask.prompt import join_files
-from fanout.cli.ask.question import Question
+from fanout.cli.ask.question import AskQuestion
 from fanout.cli.ask.session import AskSession, open_session
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED
 from fanout.cli.side_by_side import SideBySide
@@ -28,7 +28,7 @@ PROMPT = "> "
 
 @click.command()
 @with_question
-def chat(asked: AskOptions) -> None:
+def chat(given: GivenOptions) -> None:
     """Talk with many models at once: each line is a message, and every model answers in its own conversation.
 
     Standard input may be a pipe: then each of its lines is a message. `/help` lists the commands of a conversation.
@@ -39,10 +39,10 @@ def chat(asked: AskOptions) -> None:
             import readline  # noqa: F401 - gives `input` its editing and history of lines
         echo(HELP, err=True)
     with asyncio.Runner() as runner:
-        manager = open_session(asked.location, asked.schema, is_logging=asked.is_logging)
+        manager = open_session(given.location, given.schema, is_logging=given.is_logging)
         session = runner.run(manager.__aenter__())
         try:
-            good = _Conversation(asked, session, runner).run()
+            good = _Conversation(given, session, runner).run()
         finally:
             runner.run(manager.__aexit__(None, None, None))
     sys.exit(ALL_ANSWERED if good else SOME_FAILED)
@@ -51,9 +51,9 @@ def chat(asked: AskOptions) -> None:
 class _Conversation:
     """The messages of one command, one after the other."""
 
-    def __init__(self, asked: AskOptions, session: AskSession, runner: asyncio.Runner) -> None:
-        self._asked, self._session, self._runner = asked, session, runner
-        self._question: Question | None = None
+    def __init__(self, given: GivenOptions, session: AskSession, runner: asyncio.Runner) -> None:
+        self._asked, self._session, self._runner = given, session, runner
+        self._question: AskQuestion | None = None
         self._files: list[Path] = []
         self._good = True
 
@@ -95,11 +95,11 @@ class _Conversation:
 
     def _send(self, text: str) -> bool:
         content = join_files(self._asked.template.render(text, self._asked.values), self._files)
-        asked = self._question
-        if asked is None:
+        given = self._question
+        if given is None:
             question = self._runner.run(prepare_question(self._asked, self._session, content))
         else:
-            question = replace(asked, content=content)
+            question = replace(given, content=content)
         view = SideBySide(
             SafeConsole(),
             SafeConsole(stderr=True),
@@ -108,7 +108,7 @@ class _Conversation:
         )
         good = self._runner.run(self._session.show(question, view))
         self._files = []
-        # A model that failed is asked again with the next message, without an answer in between.
+        # A model that failed is given again with the next message, without an answer in between.
         if answers := self._session.list_answers(view):
             self._question = replace(question.follow_up(answers, ""), models=question.models)
             kept = {**question.past, **self._question.past}

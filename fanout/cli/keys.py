@@ -36,7 +36,7 @@ def keys() -> None:
 @ENV_FILE
 @click.argument("name", metavar="PROVIDER|VARIABLE", shell_complete=complete_providers)
 def set_(env_file: Path | None, name: str) -> None:
-    """Set the key of a provider, or a variable. It is asked for without being shown, or read from a pipe."""
+    """Set the key of a provider, or a variable. It is typed without being shown, or read from a pipe."""
     path = _find_path(env_file)
     environ = add_env_file(path if path.exists() else None, os.environ)
     variable = _find_variable(name, load_settings(None, environ).providers)

@@ -19,7 +19,7 @@ COMMANDS = {
     "serve": "Serve the HTTP API.",
     "ask": "Ask many models at once.",
     "chat": "Talk with many models at once.",
-    "log": "List, search and show the questions you asked.",
+    "log": "List, search and show your questions.",
     "templates": "List, show and remove saved questions.",
     "batch": "Ask many models every row of a file.",
     "report": "Show which model of a job is better, and how sure that is.",

@@ -48,7 +48,7 @@ def expand_models(words: Sequence[str], list_models: ListModels) -> list[str]:
     names: list[str] = []
     for word in split_words(words):
         if not has_pattern([word]):
-            names.append(word)  # even twice: the same model asked twice is two answers
+            names.append(word)  # even twice: the same model twice is two answers
             continue
         names += [name for name in _match(word, list_models()) if name not in names]
     return names

@@ -1,4 +1,4 @@
-"""`fanout models`: the models that can be called, what the others lack, and those that are asked by default."""
+"""`fanout models`: the models that can be called, what the others lack, and the default ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PRICED_TOKENS = 1000  # few, because of some models a longer prompt has another 
 
 @click.group(cls=DefaultGroup)
 def models() -> None:
-    """List the models: ready, or what is missing. `fanout models default` shows or sets those that are asked by default."""
+    """List the models: ready, or what is missing. `fanout models default` shows or sets the default ones."""
 
 
 @models.command(name="list")
@@ -136,7 +136,7 @@ def _describe_state(model: Model, catalogue: Catalogue) -> str:
 @with_settings
 @click.argument("names", nargs=-1, metavar="[MODEL]...", shell_complete=complete_models)
 def default(config_file: Path | None, env_file: Path | None, names: tuple[str, ...]) -> None:
-    """Show the models that are asked without -m, or make MODELs those: the set `mine` of your providers.json."""
+    """Show the models that are called without -m, or make MODELs those: the set `mine` of your providers.json."""
     settings = load_settings(config_file, env_file)
     if not names:
         chosen = choose_default_models(settings)
@@ -154,4 +154,4 @@ def default(config_file: Path | None, env_file: Path | None, names: tuple[str, .
     _, files = draft.list_changes()
     for line in draft.write(files):
         echo(line)
-    echo(f"asked by default: {', '.join(draft.chosen)}")
+    echo(f"called by default: {', '.join(draft.chosen)}")

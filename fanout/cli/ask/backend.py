@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from fanout.cli.ask.question import Question
+from fanout.cli.ask.question import AskQuestion
 from fanout.core.json_text import JsonObject
 
 
@@ -38,7 +38,7 @@ class AskBackend(Protocol):
     async def expand(self, words: tuple[str, ...]) -> tuple[str, ...]:
         """Return the names that `-m` options stand for."""
 
-    async def plan(self, question: Question) -> Mapping[int, PlannedAnswer]:
+    async def plan(self, question: AskQuestion) -> Mapping[int, PlannedAnswer]:
         """Return the answers to come, by index, and keep the question for `stream` or `complete`."""
 
     def stream(self) -> AsyncGenerator[AnswerEvent]:

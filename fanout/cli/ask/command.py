@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 
 from fanout.cli.answer_view import AnswerView, list_code
-from fanout.cli.ask.options import AskOptions, with_question
+from fanout.cli.ask.options import GivenOptions, with_question
 from fanout.cli.ask.prompt import join_files, read_input
-from fanout.cli.ask.question import Content, Question
+from fanout.cli.ask.question import AskQuestion, Content
 from fanout.cli.ask.session import AskSession, open_session
 from fanout.cli.ask.templates import AskTemplate, save_template
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, load_settings, print_json
@@ -35,7 +35,7 @@ NO_PROMPT = 'no prompt: `fanout ask "…"`, or pipe it in, or name a file with -
 @click.option("--save", metavar="NAME", help="Save the prompt and the options as a template, instead of asking.")
 def ask(
     prompt: str | None,
-    asked: AskOptions,
+    given: GivenOptions,
     files: Sequence[Path],
     extract: bool,
     diff: bool,
@@ -47,40 +47,40 @@ def ask(
     Standard input is added below PROMPT, and files below both. Without -m: the set `mine`, else up to four models of
     different providers that are ready, else the embedded ones.
 
-    Exits with 0 if every model answered, 1 if some failed, 2 if nothing could be asked.
+    Exits with 0 if every model answered, 1 if some failed, 2 if nothing could be given.
     """
     if save:
-        _save(save, prompt, asked)
+        _save(save, prompt, given)
         return
     text = read_input(prompt)
-    if not text and asked.template.prompt is None and not files:
+    if not text and given.template.prompt is None and not files:
         raise click.UsageError(NO_PROMPT)
-    content = join_files(asked.template.render(text, asked.values), files)
+    content = join_files(given.template.render(text, given.values), files)
     if not content or (isinstance(content, str) and not content.strip()):
         raise click.UsageError(f"the prompt is empty; {NO_PROMPT}")
-    view = _make_view(asked, diff=diff, extract=extract)
-    good = asyncio.run(_ask(asked, content, view, as_json=as_json))
+    view = _make_view(given, diff=diff, extract=extract)
+    good = asyncio.run(_ask(given, content, view, as_json=as_json))
     if extract and not as_json:
         good = _print_code(view) and good
     sys.exit(ALL_ANSWERED if good else SOME_FAILED)
 
 
-def _make_view(asked: AskOptions, *, diff: bool, extract: bool) -> AnswerView:
+def _make_view(given: GivenOptions, *, diff: bool, extract: bool) -> AnswerView:
     if extract:
         return AnswerView()
     return SideBySide(
         SafeConsole(),
         SafeConsole(stderr=True),
         diff=diff,
-        markdown=not (asked.raw or asked.plain),
-        framed=not asked.plain,
+        markdown=not (given.raw or given.plain),
+        framed=not given.plain,
     )
 
 
-async def _ask(asked: AskOptions, content: Content, view: AnswerView, *, as_json: bool) -> bool:
+async def _ask(given: GivenOptions, content: Content, view: AnswerView, *, as_json: bool) -> bool:
     """Ask, show the answers, and return whether all are as they should be."""
-    async with open_session(asked.location, asked.schema, is_logging=asked.is_logging) as session:
-        question = await prepare_question(asked, session, content)
+    async with open_session(given.location, given.schema, is_logging=given.is_logging) as session:
+        question = await prepare_question(given, session, content)
         if not as_json:
             return await session.show(question, view)
         answer, is_good = await session.complete(question)
@@ -88,37 +88,37 @@ async def _ask(asked: AskOptions, content: Content, view: AnswerView, *, as_json
         return is_good
 
 
-async def prepare_question(asked: AskOptions, session: AskSession, content: Content) -> Question:
+async def prepare_question(given: GivenOptions, session: AskSession, content: Content) -> AskQuestion:
     """Return the question to ask first: to the models that are named, go on, or are chosen with a line that says why."""
-    words = await session.backend.expand(tuple(asked.words)) if asked.words else ()
-    if asked.past_id:
-        return await _go_on(asked, words, content)
+    words = await session.backend.expand(tuple(given.words)) if given.words else ()
+    if given.past_id:
+        return await _go_on(given, words, content)
     if words:
-        return asked.build_question(words, content)
+        return given.build_question(words, content)
     names, reason = await session.backend.choose_models()
     echo(f"asking {', '.join(names)}: {reason}; -m names others, `fanout models default` sets yours", err=True)
-    return asked.build_question(names, content)
+    return given.build_question(names, content)
 
 
-async def _go_on(asked: AskOptions, words: Sequence[str], content: Content) -> Question:
+async def _go_on(given: GivenOptions, words: Sequence[str], content: Content) -> AskQuestion:
     from fanout.cli.log.past import find_past_question
 
-    location = asked.location
-    past = await find_past_question(load_settings(location.config_file, location.env_file), asked.past_id or "last")
+    location = given.location
+    past = await find_past_question(load_settings(location.config_file, location.env_file), given.past_id or "last")
     before, answers = past.to_question(), past.list_answers()
     if not answers:
         raise click.ClickException(f"{past.comparison['id']} cannot be gone on with: no model answered")
-    # A model that was not asked before takes over the conversation of the first.
+    # A model that was not given before takes over the conversation of the first.
     chosen = {model: answers.get(model, next(iter(answers.values()))) for model in words or answers}
     first = next(iter(answers))
     known = {**{model: before.past[first] for model in chosen if first in before.past}, **before.past}
     went = replace(
         before,
         models=tuple(chosen),
-        system=asked.system or before.system,
-        parameters={**before.parameters, **asked.parameters},
-        extra_body=dict(asked.extra_body),
-        timeout_s=asked.timeout_s,
+        system=given.system or before.system,
+        parameters={**before.parameters, **given.parameters},
+        extra_body=dict(given.extra_body),
+        timeout_s=given.timeout_s,
         past=known,
     )
     return went.follow_up(chosen, content)
@@ -136,13 +136,13 @@ def _print_code(view: AnswerView) -> bool:
     return all(answer.code is not None for answer in answers)
 
 
-def _save(name: str, prompt: str | None, asked: AskOptions) -> None:
-    options = {name: value for name, value in {**asked.parameters, **asked.extra_body}.items() if name != "response_format"}
+def _save(name: str, prompt: str | None, given: GivenOptions) -> None:
+    options = {name: value for name, value in {**given.parameters, **given.extra_body}.items() if name != "response_format"}
     template = AskTemplate(
-        prompt=prompt if prompt is not None else asked.template.prompt,
-        models=tuple(asked.words),
-        system=asked.system,
+        prompt=prompt if prompt is not None else given.template.prompt,
+        models=tuple(given.words),
+        system=given.system,
         options=options,
-        answer_schema=asked.schema.schema if asked.schema else None,
+        answer_schema=given.schema.schema if given.schema else None,
     )
     echo(f"wrote {save_template(name, template)}")

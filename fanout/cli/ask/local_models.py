@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from fanout import api
 from fanout.cli.ask.backend import AnswerEvent, PlannedAnswer
-from fanout.cli.ask.question import Question
+from fanout.cli.ask.question import AskQuestion
 from fanout.cli.model_choice import expand_models, list_local_models
 from fanout.config.catalogue import Catalogue
 from fanout.core.json_text import JsonObject
@@ -38,7 +38,7 @@ class LocalModels:
         catalogue: Catalogue = self._dispatcher.catalogue
         return tuple(expand_models(words, lambda: list_local_models(catalogue)))
 
-    async def plan(self, question: Question) -> Mapping[int, PlannedAnswer]:
+    async def plan(self, question: AskQuestion) -> Mapping[int, PlannedAnswer]:
         calls: list[Call] = []
         for models, messages in question.split():
             options = {"system": question.system, "extra_body": question.extra_body, **question.parameters}

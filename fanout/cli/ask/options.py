@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from fanout.cli.ask.answer_schema import AnswerSchema
-from fanout.cli.ask.question import Question
+from fanout.cli.ask.question import AskQuestion
 from fanout.cli.ask.session import AskLocation
 from fanout.cli.ask.templates import AskTemplate, read_template
 from fanout.cli.completion import complete_models, complete_templates
@@ -26,7 +26,7 @@ SAMPLING_OPTIONS = ("max_tokens", "temperature", "top_p", "seed", "stop", "n")
 
 
 @dataclass(frozen=True, slots=True)
-class AskOptions:
+class GivenOptions:
     """The options of a question; a template's are in their places already."""
 
     location: AskLocation
@@ -41,18 +41,18 @@ class AskOptions:
     """Of the template's variables."""
     schema: AnswerSchema | None
     past_id: str | None
-    """Question to go on from."""
+    """AskQuestion to go on from."""
     is_logging: bool
     raw: bool
     plain: bool
 
-    def build_question(self, models: Sequence[str], content: Any) -> Question:
+    def build_question(self, models: Sequence[str], content: Any) -> AskQuestion:
         """Return the question with these models and this content."""
-        return Question(tuple(models), content, self.system, dict(self.parameters), dict(self.extra_body), self.timeout_s)
+        return AskQuestion(tuple(models), content, self.system, dict(self.parameters), dict(self.extra_body), self.timeout_s)
 
 
 def with_question(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a question, passed to the command as `asked`."""
+    """Add the options of a question, passed to the command as `given`."""
 
     @functools.wraps(command)
     def wrapper(
@@ -85,7 +85,7 @@ def with_question(command: Callable[..., None]) -> Callable[..., None]:
             AnswerSchema.parse(schema) if schema else AnswerSchema(saved.answer_schema) if saved.answer_schema else None
         )
         extra_body = {name: value for name, value in fields.items() if name not in SAMPLING_NAMES}
-        asked = AskOptions(
+        given = GivenOptions(
             location=AskLocation(config_file, env_file, server),
             words=models or saved.models,
             system=system if system is not None else saved.system,
@@ -100,9 +100,9 @@ def with_question(command: Callable[..., None]) -> Callable[..., None]:
             raw=raw,
             plain=plain,
         )
-        if asked.past_id and server:
+        if given.past_id and server:
             raise click.UsageError("-c and --from go on from the log of this machine, not of a server")
-        command(asked=asked, **options)
+        command(given=given, **options)
 
     return add_options(wrapper, *_list_options())
 

@@ -13,7 +13,7 @@ Content = str | Sequence[JsonObject]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AskQuestion:
     """What is sent to every model, and what each of them has been sent before."""
 
     models: tuple[str, ...]

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from fanout.cli.ask.backend import AnswerEvent, PlannedAnswer
-from fanout.cli.ask.question import Question
+from fanout.cli.ask.question import AskQuestion
 from fanout.cli.client import ServerClient
 from fanout.cli.model_choice import expand_models, has_pattern, list_remote_models, split_words
 from fanout.core.json_text import JsonObject
@@ -40,7 +40,7 @@ class RemoteModels:
         models = await list_remote_models(self._client)
         return tuple(expand_models(words, lambda: models))
 
-    async def plan(self, question: Question) -> Mapping[int, PlannedAnswer]:
+    async def plan(self, question: AskQuestion) -> Mapping[int, PlannedAnswer]:
         self._is_plain, self._bodies, self._sizes = question.is_plain, [], []
         planned: dict[int, PlannedAnswer] = {}
         common = {name: value for name, value in {"system": question.system, "timeout_s": question.timeout_s}.items() if value}

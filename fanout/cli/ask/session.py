@@ -1,4 +1,4 @@
-"""Questions asked one after the other: shown, checked against a schema, and kept in the log."""
+"""Questions one after the other: shown, checked against a schema, and kept in the log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from fanout.cli.answer_view import AnswerView, build_labels
 from fanout.cli.ask.answer_schema import AnswerSchema
 from fanout.cli.ask.backend import AskBackend, PlannedAnswer
-from fanout.cli.ask.question import Question
+from fanout.cli.ask.question import AskQuestion
 from fanout.cli.client import open_client
 from fanout.cli.log.record import AskLog
 from fanout.cli.options import load_settings, read_server_key
@@ -38,7 +38,7 @@ class AskSession:
         self.backend, self.log, self.schema = backend, log, schema
         self._planned: Mapping[int, PlannedAnswer] = {}
 
-    async def show(self, question: Question, view: AnswerView) -> bool:
+    async def show(self, question: AskQuestion, view: AnswerView) -> bool:
         """Ask, show the answers while they are written, and return whether every model answered as it should."""
         await self._plan(question)
         began = time.time(), time.monotonic()
@@ -56,7 +56,7 @@ class AskSession:
             await self._keep(question, began, LEFT if ended < len(self._planned) else self._get_status(view.failed))
         return not view.failed
 
-    async def complete(self, question: Question) -> tuple[JsonObject, bool]:
+    async def complete(self, question: AskQuestion) -> tuple[JsonObject, bool]:
         """Ask, and return what the server would answer, and whether every model answered as it should."""
         await self._plan(question)
         began, status = (time.time(), time.monotonic()), LEFT
@@ -73,7 +73,7 @@ class AskSession:
         firsts = {index: one.model for index, one in self._planned.items() if not one.sample}
         return {model: view.answers[index].text for index, model in firsts.items() if view.answers[index].failed is False}
 
-    async def _plan(self, question: Question) -> None:
+    async def _plan(self, question: AskQuestion) -> None:
         self._planned = await self.backend.plan(question)
 
     def _get_status(self, failed: int) -> int:
@@ -87,7 +87,7 @@ class AskSession:
         message = f"the answer does not fit --schema: {fault}"
         return {**choice, "error": {"kind": "malformed", "code": "schema_mismatch", "message": message}}
 
-    async def _keep(self, question: Question, began: tuple[float, float], status: int) -> None:
+    async def _keep(self, question: AskQuestion, began: tuple[float, float], status: int) -> None:
         if self.log:
             await self.log.keep(question, created=began[0], total_s=time.monotonic() - began[1], status=status)
 

@@ -1,4 +1,4 @@
-"""`fanout log`: the questions asked on this machine, and their answers."""
+"""`fanout log`: the questions of this machine, and their answers."""
 
 from fanout.cli.log.command import log
 

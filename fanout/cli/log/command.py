@@ -1,4 +1,4 @@
-"""`fanout log`: list, search and show the questions that were asked."""
+"""`fanout log`: list, search and show past questions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_SHOWN_CHARS = 60
 
 @click.group(cls=DefaultGroup)
 def log() -> None:
-    """List, search and show the questions you asked; without a command, list them.
+    """List, search and show your questions; without a command, list them.
 
     ID is the beginning of a question's id, or `last`. `fanout ask --from ID` and `fanout chat --from ID` go on from one.
     """
@@ -62,15 +62,15 @@ async def _list_questions(settings: Settings, words: tuple[str, ...], model: str
 def _print_rows(rows: list[JsonObject]) -> None:
     cells = []
     for row in rows:
-        asked = datetime.fromisoformat(row["created"].replace("Z", "+00:00")).astimezone()
+        when = datetime.fromisoformat(row["created"].replace("Z", "+00:00")).astimezone()
         models = ", ".join(dict.fromkeys(entry["model"] for entry in row["entries"]))
         answered = f"{row['answered']}/{row['answered'] + row['failed']}"
         cost = "?" if row["cost_usd"] is None else format_usd(row["cost_usd"])
         prompt = to_single_line(row["prompt"] or "(its text was not kept)")
         cells.append(
-            (row["id"][:SHORT_ID_CHARS], f"{asked:%Y-%m-%d %H:%M}", answered, cost, _cut(prompt), to_single_line(models))
+            (row["id"][:SHORT_ID_CHARS], f"{when:%Y-%m-%d %H:%M}", answered, cost, _cut(prompt), to_single_line(models))
         )
-    print_table(SafeConsole(), ("id", "asked", "answered", "cost", "prompt", "models"), cells, right=("answered", "cost"))
+    print_table(SafeConsole(), ("id", "time", "answered", "cost", "prompt", "models"), cells, right=("answered", "cost"))
 
 
 def _cut(text: str) -> str:

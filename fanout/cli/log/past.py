@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import click
 
-from fanout.cli.ask.question import Question, read_past
+from fanout.cli.ask.question import AskQuestion, read_past
 from fanout.cli.log.record import ASK_PATH, open_log
 from fanout.config.settings import Settings
 from fanout.core.json_text import JsonObject
@@ -39,11 +39,11 @@ class PastQuestion:
 
     @property
     def prompt(self) -> str:
-        """The text that was asked, in one piece; empty where it was not kept."""
+        """The prompt in one piece; empty where it was not kept."""
         return _to_text(read_past(self.request)[0]) if isinstance(self.request, dict) else ""
 
-    def to_question(self) -> Question:
-        """Return the question that was asked.
+    def to_question(self) -> AskQuestion:
+        """Return the question as it went to the models.
 
         Raises:
             ClickException: its texts were not kept.
@@ -53,7 +53,7 @@ class PastQuestion:
         content, past = read_past(self.request)
         parameters: JsonObject = {name: self.request[name] for name in SAMPLING_NAMES if name in self.request}
         models = tuple(dict.fromkeys(choice["model"] for choice in self.choices))
-        return Question(models, content, self.request.get("system"), parameters, past=past)
+        return AskQuestion(models, content, self.request.get("system"), parameters, past=past)
 
     def list_answers(self) -> Mapping[str, str]:
         """Return the text of each model that answered; of several samples the first."""
@@ -78,7 +78,7 @@ async def find_past_question(settings: Settings, name: str) -> PastQuestion:
         )
         found = await store.history.list_comparisons(chosen)
         if not found:
-            what = "no question has been asked yet" if name == LAST else f"no question has an id that begins with `{name}`"
+            what = "there is no question yet" if name == LAST else f"no question has an id that begins with `{name}`"
             raise click.ClickException(f"{what}; `fanout log` lists them")
         if len(found) > 1:
             ids = ", ".join(one.comparison.id for one in found)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
-from fanout.cli.ask.question import Question
+from fanout.cli.ask.question import AskQuestion
 from fanout.cli.tables import echo
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault, StoreError
@@ -32,7 +32,7 @@ class AskLog:
         """Take the settings, and the list that holds the outcomes of the last question when it has ended."""
         self._settings, self._outcomes = settings, outcomes
 
-    async def keep(self, question: Question, *, created: float, total_s: float, status: int) -> None:
+    async def keep(self, question: AskQuestion, *, created: float, total_s: float, status: int) -> None:
         """Keep the last question with its outcomes; where that fails, one line to standard error says so."""
         if not self._outcomes or find_location(self._settings) is None:
             return
@@ -42,7 +42,7 @@ class AskLog:
         except (ConfigError, StoreError) as error:
             echo(f"fanout: the answers are not kept in the log: {error}", err=True)
 
-    async def _keep(self, store: Store, question: Question, created: float, total_s: float, status: int) -> None:
+    async def _keep(self, store: Store, question: AskQuestion, created: float, total_s: float, status: int) -> None:
         from fanout.store.history.queries import ComparisonFilter
         from fanout.store.history.records import ComparisonRecord
 
@@ -70,7 +70,7 @@ class AskLog:
         if is_first and store.history.mode == "full":
             echo(
                 f"questions and answers are kept in {store.name}, for `fanout log` and `-c`;"
-                " `--no-log` or FANOUT_HISTORY=off keeps none (this is said once)",
+                " `--no-log` or FANOUT_HISTORY=off keeps none",
                 err=True,
             )
 

@@ -35,7 +35,7 @@ class ComparisonFilter:
     """The label of an answer; of the same one, if a model is given too."""
     metadata: Mapping[str, str] | None = None
     path: str | None = None
-    """Where it was asked: an HTTP path, or `ask` on the command line."""
+    """Its place: an HTTP path, or `ask` on the command line."""
     id_prefix: str | None = None
     texts: Sequence[str] = ()
     """Words that its request or its answers hold; the case of ASCII letters aside, as SQLite compares them."""

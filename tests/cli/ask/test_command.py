@@ -129,7 +129,7 @@ async def test_a_saved_question_is_asked_with_its_options_and_variables(
     saved = await run_fanout("ask", prompt, "--save", "translate", "-m", "ok", "-s", "Be exact", "-o", "seed=4", **home)
     asked = await run_fanout("ask", "-t", "translate", "-p", "language=French", "Hello", "-o", "seed=5", *config, **home)
     lacking = await run_fanout("ask", "-t", "translate", "Hello", *config, **home)
-    wrong = await run_fanout("ask", "-t", "transalte", "Hello", *config, **home)
+    wrong = await run_fanout("ask", "-t", "translte", "Hello", *config, **home)
     listed = await run_fanout("templates", **home)
     shown = await run_fanout("templates", "show", "translate", **home)
 
@@ -143,7 +143,7 @@ async def test_a_saved_question_is_asked_with_its_options_and_variables(
     ]
     assert body["seed"] == 5
     assert "-t: `language` has no value: -p language=…" in lacking.err
-    assert "there is no template `transalte`; did you mean `translate`?" in wrong.err
+    assert "there is no template `translte`; did you mean `translate`?" in wrong.err
     assert listed.out.splitlines()[1].split(maxsplit=2) == ["translate", "ok", prompt]
     assert json.loads(shown.out) == json.loads(file.read_text())
 
@@ -174,7 +174,7 @@ async def test_without_models_the_users_own_are_asked_and_a_line_says_so(provide
     assert "the cheapest ready model" in unset.out
     assert wrong.code == 2
     assert "unknown model `okk`; did you mean `ok`?" in wrong.err
-    assert done.out.splitlines()[-1] == "asked by default: ok, up/say-two"
+    assert done.out.splitlines()[-1] == "called by default: ok, up/say-two"
     assert shown.out == "ok, up/say-two: the set `mine`\n"
     assert asked.err == "asking mine: the set `mine`; -m names others, `fanout models default` sets yours\n"
     assert [line for line in asked.out.splitlines() if line.startswith("== ")] == ["== ok", "== up/say-two"]
