@@ -19,6 +19,7 @@ OnHeaders = Callable[[Mapping[str, str]], None]
 
 ADAPTERS = {
     "openai": "fanout.providers.openai.adapter:OpenAi",
+    "responses": "fanout.providers.openai.responses:Responses",
     "azure": "fanout.providers.openai.azure:Azure",
     "anthropic": "fanout.providers.anthropic.adapter:Anthropic",
     "gemini": "fanout.providers.gemini.adapter:Gemini",

@@ -64,6 +64,29 @@ OPENAI_FAMILIES: Mapping[str, Table] = {
 Source: https://platform.openai.com/docs/guides/reasoning; pydantic-ai `profiles/openai.py` (verified live 2026-07).
 """
 
+
+def _expand_response_logprobs(number: int) -> Mapping[str, object]:
+    return {"top_logprobs": number, "include": ["message.output_text.logprobs"]}
+
+
+_RESPONSES = _build_table(
+    Rule("temperature", 0, 2),
+    Rule("top_p", 0, 1),
+    Rule("user"),
+    max_tokens=Rule("max_output_tokens"),
+    logprobs=Rule("logprobs", 0, 20, expand=_expand_response_logprobs),
+)
+_OPENAI_RESPONSES = MappingProxyType({**_RESPONSES, "max_tokens": Rule("max_output_tokens", 16)})
+OPENAI_RESPONSES_FAMILIES: Mapping[str, Table] = {
+    "elsewhere": _RESPONSES,
+    **dict.fromkeys(("plain", "renamed", "resting"), _OPENAI_RESPONSES),
+    **dict.fromkeys(("reasoning", "reasoning with stop"), _remove(_OPENAI_RESPONSES, *_SAMPLING, "top_p")),
+}
+"""`find_openai_family` → table of `/responses`; "elsewhere": hosts other than OpenAI and Azure.
+
+Source: openai 3.51.0, `types/responses/response_create_params.py`; OpenAI refuses `max_output_tokens` below 16.
+"""
+
 # First match wins. "on": reasons unless switched off; "off": only when switched on; "always"; "never".
 _REASONING = (
     (re.compile(r"gpt-5-chat"), "never"),
