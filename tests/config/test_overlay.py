@@ -84,7 +84,7 @@ def test_removing_a_provider_removes_literal_names_from_sets_of_earlier_files() 
 def test_the_operators_model_is_not_removed_silently(tmp_path: Path) -> None:
     rows = {"providers": {"openai": None}, "models": {"mine": make_model("openai", "x")}, "sets": {"s": ["gpt-6-luna"]}}
     assert collect_faults(tmp_path, rows) == [
-        "own: models.mine.provider: unknown provider `openai`; did you mean `openrouter`?",
+        "own: models.mine.provider: unknown provider `openai`; did you mean `openai-responses` or `openrouter`?",
         "own: sets.s[0]: unknown model `gpt-6-luna`",
     ]
 
