@@ -8,10 +8,12 @@ import zlib
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import replace
 
 from aiohttp import web
 
-from fanout.core.schema import Call, Failure, Outcome
+from fanout.core.schema import Call, Completion, Failure, Outcome
+from fanout.limits.answer_memory import release_answer
 from fanout.rendering.errors import render_all_failed
 from fanout.rendering.history import CLIENT_LEFT
 from fanout.server import event_stream
@@ -203,7 +205,18 @@ async def _run(
         # Here and not at the end of the request, whose client may have left long before.
         live.collected.is_closed = True
         history.record_comparison(request, status, time.perf_counter() - began, live.collected)
+        live.collected.outcomes = [_drop_answer(outcome) for outcome in live.collected.outcomes]
+        for call in live.calls:
+            release_answer(call)
         live.end()
+
+
+def _drop_answer(outcome: Outcome) -> Outcome:
+    """Return an outcome without its texts, which the events keep, compressed and within bounds."""
+    result = outcome.result
+    if isinstance(result, Completion):
+        return replace(outcome, result=replace(result, choices=()))
+    return replace(outcome, result=replace(result, partial=result.partial and result.partial[:1]))  # there was one
 
 
 async def follow(request: web.Request, live: LiveComparison, after: int) -> web.StreamResponse:

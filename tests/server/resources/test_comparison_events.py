@@ -86,6 +86,23 @@ async def test_a_broken_stream_is_taken_up_again_without_a_gap_or_a_repetition(s
     assert upstream.abandoned == []
 
 
+async def test_a_stream_that_has_ended_holds_no_answer_beside_its_events(server: Server) -> None:
+    """Nobody read its end, and its events are kept for whoever takes it up."""
+    async with start(server, "up/mb-2-gap-0.001", "up/cut") as first:
+        id_ = first.events[0][1]["id"]
+        first.response.close()
+    live = server.app[live_comparisons.LIVE_COMPARISONS].find(id_, None)
+    assert live
+    await live.task
+    assert server.dispatcher.answers.used == 0
+    assert len(live.collected.outcomes) == 2
+    for outcome in live.collected.outcomes:
+        assert len(repr(outcome.result)) < 1000
+    async with take_up(server, id_) as again:
+        await again.read()
+    assert len(again.text(0)) == 2_000_000
+
+
 async def test_two_readers_get_the_same_events(server: Server) -> None:
     async with start(server, SLOW) as one, take_up(server, one.events[0][1]["id"]) as other:
         await asyncio.gather(one.read(), other.read())
