@@ -265,7 +265,13 @@ async def test_stop_sequences_beyond_those_of_a_provider_are_cut_for_its_answers
     stream: bool, client: Client, upstream: Upstream
 ) -> None:
     stops = [f"<{number}>" for number in range(6)]
-    body: dict[str, Any] = {"prompt": "hi", "model": ["up/ok", "local/ngram-2"], "stop": stops, "max_tokens": 2, "stream": stream}
+    body: dict[str, Any] = {
+        "prompt": "hi",
+        "model": ["up/ok", "local/ngram-2"],
+        "stop": stops,
+        "max_tokens": 2,
+        "stream": stream,
+    }
     if stream:
         chunks = [chunk["choices"][0] for chunk in (await client.stream(**body)).chunks if chunk["choices"]]
         ends = [next(choice for choice in chunks if choice["index"] == place and "provider" in choice) for place in (0, 1)]
