@@ -66,6 +66,23 @@ QUESTIONS: Mapping[str, Query] = {
     "text with everything": Query(prompt="Once", sampling=EVERYTHING),
 }
 
+MARKED = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+THOUGHTS = {"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "c2ln"}]}
+OWN_QUESTIONS: Mapping[str, Mapping[str, Query]] = {
+    "anthropic": {
+        "marks of the cache": Query(
+            messages=(
+                Message("system", (TextPart("Be "), TextPart("brief", MARKED))),
+                Message("user", (TextPart("What?", MARKED), ImagePart(PNG, extra=MARKED))),
+                Message("assistant", "", CALLED | MARKED | THOUGHTS),
+                Message("tool", "Noon", {"tool_call_id": "c12345678"} | MARKED),
+            ),
+            passthrough={"tools": [TOOLS[0] | MARKED], **MARKED},
+        )
+    }
+}
+"""Fields of messages that only some formats have."""
+
 FORMATS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "openai chat": ("openai", "chat", ("gpt-4o", "gpt-5", "o1", "gpt-5.6")),
     "openai text": ("openai", "text", ("gpt-3.5-turbo-instruct",)),
@@ -133,7 +150,7 @@ def list_requests(name: str) -> Iterator[dict[str, Any]]:
     provider = build_provider(row)
     for model in models:
         target = Target(model, model, row, model)
-        for title, query in QUESTIONS.items():
+        for title, query in {**QUESTIONS, **OWN_QUESTIONS.get(name, {})}.items():
             if (query.messages is None) != (kind == "text"):
                 continue
             for stream in (False, True):

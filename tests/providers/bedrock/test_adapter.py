@@ -187,8 +187,11 @@ def test_a_prompt_becomes_a_message_and_token_ids_are_refused() -> None:
 
 def test_the_request_conforms_to_botocores_service_model() -> None:
     """Its validator knows every name, type and least value."""
-    more = {"tools": [TOOL], "tool_choice": "required", "requestMetadata": {"a": "b"}, "guardrailConfig": None}
-    call = build_talk(*EVERYTHING, max_tokens=9, temperature=0.5, stop=("a", "b"), passthrough=more)
+    marked = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    more = {"tools": [TOOL, TOOL | marked], "tool_choice": "required", "requestMetadata": {"a": "b"}, "guardrailConfig": None}
+    thoughts = {"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "c2ln"}]}
+    kept = (Message("system", "Be brief", marked), Message("assistant", "Hm", marked | thoughts), Message("user", "Go", marked))
+    call = build_talk(*EVERYTHING, *kept, max_tokens=9, temperature=0.5, stop=("a", "b"), passthrough=more)
     service = import_botocore("botocore.session").Session().get_service_model("bedrock-runtime")
     for operation in ("Converse", "ConverseStream"):
         body = encode_body(UP, call) | {"modelId": MODEL}
