@@ -35,8 +35,6 @@ MALFORMED: tuple[tuple[type[Exception], int, str, str], ...] = (
     (Exception, 400, "malformed_request", "the request is not HTTP/1.1"),
 )
 """Exceptions of the parser, and the status, code and message of the answer; the first row that matches is taken."""
-
-
 PROBES = (b"GET /livez", b"HEAD /livez", b"GET /readyz", b"HEAD /readyz", b"GET /health", b"HEAD /health")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """Says nothing, and may be sent at any time before an answer: https://www.rfc-editor.org/rfc/rfc9110#section-15.2"""
