@@ -31,6 +31,7 @@ def find_faults(**variables: str) -> list[str]:
         ("MAX_FILE_BYTES", "1024", 1024),
         ("MAX_ANSWER_BYTES", "2048", 2048),
         ("MAX_HELD_BYTES", "50000000", 50_000_000),
+        ("EMBEDDED_MODELS", "off", "off"),
         ("FETCH_IMAGES", "off", "off"),
         ("MAX_IN_FLIGHT", "1", 1),
         ("MAX_CONNECTIONS", "100", 100),
