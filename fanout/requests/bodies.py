@@ -129,7 +129,7 @@ ReturnWhen = Annotated[
 ]
 
 
-def validate_body(raw: bytes | bytearray, model: type[Body], context: Mapping[str, Any] | None = None) -> Body:
+def validate_body(raw: bytes, model: type[Body], context: Mapping[str, Any] | None = None) -> Body:
     """Validate a JSON body.
 
     Raises:
@@ -142,7 +142,7 @@ def validate_body(raw: bytes | bytearray, model: type[Body], context: Mapping[st
         raise RequestError(list(_restore_paths(to_faults(error, model), raw))) from None
 
 
-def refuse_constants(raw: bytes | bytearray) -> None:
+def refuse_constants(raw: bytes) -> None:
     """Raise `RequestError` for a body with `NaN` or `Infinity`: JSON has neither, and pydantic takes both for any value."""
     try:
         from_json(raw, allow_inf_nan=False)
@@ -150,7 +150,7 @@ def refuse_constants(raw: bytes | bytearray) -> None:
         raise RequestError([Fault("", f"the body is not valid JSON: {error}", "invalid_json")]) from None
 
 
-def replace_fields(raw: bytes | bytearray, fields: Mapping[str, str]) -> bytes | bytearray:
+def replace_fields(raw: bytes, fields: Mapping[str, str]) -> bytes:
     """Return a body with these fields; one that is no JSON object comes back as it is, for `validate_body` to refuse."""
     body = raw.strip()
     if not (body.startswith(b"{") and body.endswith(b"}")):
@@ -188,7 +188,7 @@ def check_limits(timeout_s: float | None, return_when: int | None, calls: Sequen
         raise RequestError(faults)
 
 
-def _restore_paths(faults: Sequence[Fault], raw: bytes | bytearray) -> Iterator[Fault]:
+def _restore_paths(faults: Sequence[Fault], raw: bytes) -> Iterator[Fault]:
     """Write paths as the caller wrote `model`: `model` for a single name, `model[1]` for a name in a list.
 
     Validation saw a list of objects instead, so the path of a fault in a plain name is `model[1].model`.

@@ -23,8 +23,7 @@ Body = TypeVar("Body", bound=BaseModel)
 Made = TypeVar("Made")
 Parameters = ParamSpec("Parameters")
 Received = TypeVar("Received")
-RawBody = bytes | bytearray
-RAW_BODY = web.RequestKey[RawBody]("raw_body", bytes)
+RAW_BODY = web.RequestKey("raw_body", bytes)
 """The body, unpacked, once it has been read."""
 VALUES = web.RequestKey("values", ValueCounter)
 """The values of that body."""
@@ -62,7 +61,7 @@ async def read_body(request: web.Request, model: type[Body], fields: Mapping[str
     return await work_on_body(request, _validate, request, raw, model, fields)
 
 
-def _validate(request: web.Request, raw: RawBody, model: type[Body], fields: Mapping[str, str] | None) -> Body:
+def _validate(request: web.Request, raw: bytes, model: type[Body], fields: Mapping[str, str] | None) -> Body:
     if request[VALUES].has_constants:
         refuse_constants(raw)
     if fields:
@@ -81,7 +80,7 @@ async def work_on_body(
     return work(*args, **kwargs)
 
 
-async def read_raw_body(request: web.Request) -> RawBody:
+async def read_raw_body(request: web.Request) -> bytes:
     """Read the body, once, and keep it on the request for the history; for what it raises see `read_body`."""
     if RAW_BODY not in request:
         try:
@@ -108,29 +107,35 @@ async def _receive(request: web.Request) -> None:
     max_bytes = request.app[DISPATCHER].settings.environment.max_body_bytes
     encoding = check_encoding(request)
     unpacker = Unpacker(encoding) if encoding else None
-    pace, body, counter, began = BodyPace(request), bytearray(), ValueCounter(), time.perf_counter()
+    pace, counter, began = BodyPace(request), ValueCounter(), time.perf_counter()
+    pieces, size = list[bytes](), 0
     if (request.content_length or 0) > max_bytes:
         raise web.HTTPRequestEntityTooLarge(max_bytes, request.content_length or 0)
     while chunk := await pace.wait(request.content.readany()):
         for piece in _cut(unpacker.unpack(chunk) if unpacker else (chunk,)):
-            body += piece
+            pieces.append(piece)
+            size += len(piece)
             counter.feed(piece)
             if counter.has_too_many:
                 sentence = f"holds more than {MAX_VALUES:,} values (texts, numbers, objects, lists); rows may come as a file"
                 raise RequestError([Fault("", f"the body {sentence}", "too_many_values")])
             # Checked at each step: a few bytes can unpack to any number of them.
-            if len(body) > max_bytes:
-                raise web.HTTPRequestEntityTooLarge(max_bytes, len(body))
+            if size > max_bytes:
+                raise web.HTTPRequestEntityTooLarge(max_bytes, size)
             if time.perf_counter() - began > MAX_TURN_S:
                 await asyncio.sleep(0)
                 began = time.perf_counter()
         began = time.perf_counter()
     if unpacker:
         unpacker.finish()
-    if body.startswith(BOM_UTF8):  # as editors on Windows write it; a parser may ignore it: RFC 8259, section 8.1
-        del body[: len(BOM_UTF8)]
-    # A large one is not copied again, which would take milliseconds.
-    request[RAW_BODY], request[VALUES] = bytes(body) if len(body) <= MAX_INLINE_BYTES else body, counter
+    # Joined at the end: a bytearray would be moved several times while it grows, which takes milliseconds.
+    request[RAW_BODY] = _join(pieces) if size <= MAX_INLINE_BYTES else await run_in_thread("bodies", _join, pieces)
+    request[VALUES] = counter
+
+
+def _join(pieces: Iterable[bytes]) -> bytes:
+    # A byte order mark, as editors on Windows write it, may be ignored: RFC 8259, section 8.1.
+    return b"".join(pieces).removeprefix(BOM_UTF8)
 
 
 def _cut(pieces: Iterable[bytes]) -> Iterator[bytes]:
