@@ -34,7 +34,7 @@ def measure_query(query: Query) -> QuerySize:
 
 def measure(question: str | tuple[int, ...] | Sequence[Message], passthrough: JsonObject) -> QuerySize:
     """Return the size of a query of a prompt, a prompt's ids, or messages."""
-    text, whole, images = 0, _count(passthrough) if passthrough else 0, 0
+    text, whole, images = 0, count_characters(passthrough) if passthrough else 0, 0
     if isinstance(question, str):
         return QuerySize(len(question), whole + len(question))
     for message in question:
@@ -46,22 +46,23 @@ def measure(question: str | tuple[int, ...] | Sequence[Message], passthrough: Js
 
 
 def _measure_message(message: Message) -> QuerySize:
-    whole = PART_CHARACTERS + (_count(message.extra) if message.extra else 0)
+    whole = PART_CHARACTERS + (count_characters(message.extra) if message.extra else 0)
     content = message.content
     if content is None or isinstance(content, str):
         length = len(content or "")
         return QuerySize(length, whole + length)
     texts = sum(len(part.text) for part in content if isinstance(part, TextPart))
     urls = [len(part.url) for part in content if isinstance(part, ImagePart)]
-    others = sum(_count(part.raw if isinstance(part, OtherPart) else part.extra) for part in content)
+    others = sum(count_characters(part.raw if isinstance(part, OtherPart) else part.extra) for part in content)
     return QuerySize(texts, whole + texts + sum(urls) + others + PART_CHARACTERS * len(content), len(urls))
 
 
-def _count(value: object) -> int:
+def count_characters(value: object) -> int:
+    """Return about how many characters a JSON value takes, without writing it."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, Mapping):
-        return PART_CHARACTERS * len(value) + sum(map(_count, value.values()))
+        return PART_CHARACTERS * len(value) + sum(map(count_characters, value.values()))
     if isinstance(value, list | tuple):
-        return 8 * len(value) + sum(map(_count, value))
+        return 8 * len(value) + sum(map(count_characters, value))
     return 8

@@ -9,6 +9,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 
 from fanout.core.errors import ProviderError
+from fanout.core.query_size import count_characters
 from fanout.core.schema import Call, Completion, Delta, Failure, Outcome, Timing
 from fanout.dispatch import retries
 from fanout.dispatch.retries import Result
@@ -175,8 +176,8 @@ def _estimate_bytes(delta: Delta) -> int:
     size = 64 + len(delta.text)
     if delta.reasoning or delta.refusal:
         size += len(delta.reasoning or "") + len(delta.refusal or "")
-    if delta.tool_calls or delta.extra:
-        size += len(str(delta.tool_calls)) + len(str(delta.extra))
+    if delta.tool_calls or delta.extra:  # an image has megabytes, which nothing here may copy
+        size += count_characters(delta.tool_calls) + count_characters(delta.extra or ())
     if delta.logprobs:
         size += sum(64 * (1 + len(item.top)) for item in delta.logprobs)
     return size

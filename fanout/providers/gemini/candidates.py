@@ -131,7 +131,7 @@ class CandidateReader(AnswerReader):
             extra = merge_extras((*parts.others, beside))
             texts = {"text": parts.text, "reasoning": parts.thoughts, "refusal": refusal}
             self._add(size, index, **texts, calls=calls, logprobs=logprobs, extra=extra)
-        if candidate.get("finishReason"):
+        if as_text(candidate.get("finishReason")):
             self._finish(finish, index)
 
     def _number_call(self, part: JsonObject, index: int) -> JsonObject:
