@@ -34,9 +34,9 @@ def _encode_page(encoder: RecordEncoder, page: Sequence[ResultRow]) -> bytes:
 async def _read_page(store: JobStore, number: int, after: Place | None, filter_: ResultFilter) -> Sequence[ResultRow]:
     for _ in range(MAX_READS - 1):
         try:
-            return await store.results.read_page(number, after, PAGE_ROWS, filter_)
+            return (await store.results.read_page(number, after, PAGE_ROWS, filter_)).rows
         except StoreError:
             if after is None:  # nothing was written yet, so the caller can be told at once
                 raise
             await asyncio.sleep(READ_INTERVAL_S)
-    return await store.results.read_page(number, after, PAGE_ROWS, filter_)
+    return (await store.results.read_page(number, after, PAGE_ROWS, filter_)).rows

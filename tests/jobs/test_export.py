@@ -53,5 +53,15 @@ async def test_long_results_are_read_a_few_at_a_time_and_all_of_them(
         page = await kept.jobs.results.read_page(job.number, None, 128, ResultFilter())
         pieces = [piece async for piece in encode_results(kept.jobs, job.number, make_encoder("jsonl"), ResultFilter())]
 
-    assert 0 < len(page) < 30
+        few = await kept.jobs.results.list_items(job.number, -1, 128)
+        rest = await kept.jobs.results.read_page(job.number, page.rows[-1].place, 128, ResultFilter())
+        counted = await kept.jobs.results.read_page(job.number, None, 2, ResultFilter())
+        last = await kept.jobs.results.read_page(job.number, (27, 0, 0), 2, ResultFilter())
+
+    assert 0 < len(page.rows) < 30
+    assert 0 < len(few) < 30
+    assert page.has_more
+    assert rest.rows[0].item == page.rows[-1].item + 1
+    assert [(row.item, counted.has_more) for row in counted.rows] == [(0, True), (1, True)]
+    assert [(row.item, last.has_more) for row in last.rows] == [(28, False), (29, False)]
     assert [json.loads(line)["item"] for line in b"".join(pieces).splitlines()] == list(range(30))

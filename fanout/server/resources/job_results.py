@@ -66,7 +66,7 @@ class ResultsQuery(ExportQuery):
     """Filters and page of results."""
 
     limit: Annotated[int, BeforeValidator(parse_whole_number)] = Field(100, ge=1, le=1_000)
-    """Most results of a page."""
+    """Most results of a page; it has fewer where they are long."""
     after: Annotated[
         tuple[int, int, int] | None,
         BeforeValidator(_parse_cursor, json_schema_input_type=Annotated[str, Field(pattern=CURSOR_PATTERN)]),
@@ -79,10 +79,7 @@ async def list_results(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/results`."""
     query = read_query(request, ResultsQuery)
     job = await find_own_job(request)
-    found = await request.app[JOB_STORE].results.list_results(
-        job.number, after=query.after, limit=query.limit + 1, filter_=query.to_filter()
-    )
-    shown, has_more = found[: query.limit], len(found) > query.limit
+    shown, has_more = await request.app[JOB_STORE].results.read_page(job.number, query.after, query.limit, query.to_filter())
     # In a thread: a thousand results may hold megabytes of text.
     lines = await run_in_thread("exports", lambda: output_files.make_encoder("jsonl").encode(list(build_records(shown))))
     # A place and not an offset: results that come meanwhile neither shift nor repeat those of the next page.

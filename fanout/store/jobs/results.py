@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import JSON, ColumnElement, Text, and_, cast, func, select, tuple_
 
@@ -33,6 +33,13 @@ BODY_TEXTS = texts.alias("body_texts")
 RECORD, BODY = func.coalesce(units.c.record, texts.c.text), func.coalesce(items.c.body, BODY_TEXTS.c.text)
 
 
+class ResultPage(NamedTuple):
+    """Some results of a job, and whether others follow."""
+
+    rows: Sequence[ResultRow]
+    has_more: bool
+
+
 class Results:
     """The results of a database's jobs."""
 
@@ -49,22 +56,28 @@ class Results:
     async def list_results(
         self, number: int, *, after: Place | None = None, limit: int = ROWS_AT_ONCE, filter_: ResultFilter | None = None
     ) -> Sequence[ResultRow]:
-        """Return a page of units that have ended, in the order of the input; `after` is the last one of the page before."""
-        query = _select_results(number).where(*_to_conditions(number, filter_ or ResultFilter()), *_to_position(after))
-        rows = [ResultRow(*row) for row in await self._database.fetch_all(query.limit(limit))]
-        return await self._add_scores(number, rows)
+        """Return the rows of a page; see `read_page`."""
+        return (await self.read_page(number, after, limit, filter_ or ResultFilter())).rows
 
     @run_to_end
-    async def read_page(self, number: int, after: Place | None, limit: int, filter_: ResultFilter) -> Sequence[ResultRow]:
-        """Return a page as `list_results`, but fewer units where they are long; none only at the end."""
+    async def read_page(self, number: int, after: Place | None, limit: int, filter_: ResultFilter) -> ResultPage:
+        """Return units that have ended, in the order of the input: at most `limit`, and fewer where they are long.
+
+        Args:
+            number: the job.
+            after: the last one of the page before.
+            limit: none are returned only at the end.
+            filter_: what to leave out.
+        """
         chosen = _select_results(number).where(*_to_conditions(number, filter_), *_to_position(after))
         async with self._database.read_transaction() as connection:
             # Measured first: rows and answers may be of any length, and together they must not fill the memory.
-            lengths = chosen.with_only_columns(func.length(RECORD) + func.length(BODY)).limit(limit)
+            lengths = chosen.with_only_columns(func.length(RECORD) + func.length(BODY)).limit(limit + 1)
             measured = (await connection.execute(lengths)).scalars().all()
-            fitting = len(take_within(enumerate(measured)))
+            fitting = len(take_within(enumerate(measured[:limit])))
             found: Sequence[Any] = (await connection.execute(chosen.limit(fitting))).all() if fitting else []
-        return await self._add_scores(number, [ResultRow(*row) for row in found])
+        rows = await self._add_scores(number, [ResultRow(*row) for row in found])
+        return ResultPage(rows, has_more=len(measured) > len(rows))
 
     async def _add_scores(self, number: int, rows: Sequence[ResultRow]) -> Sequence[ResultRow]:
         if not rows or not (scores := await self._scores.read(number, rows[0].item, rows[-1].item)):
@@ -92,17 +105,20 @@ class Results:
 
     @run_to_end
     async def list_items(self, number: int, after: int, limit: int) -> Sequence[ItemResults]:
-        """Return the items that follow item `after`, in order, each with its units that have ended."""
+        """Return items that follow item `after`, in order, with their units that have ended; fewer where they are long."""
         unit = units.c
         async with self._database.read_transaction() as connection:
             found = await fetch_items(connection, number, items.c.item > after, limit)
             if not found:
                 return []
-            query = select(unit.item, unit.entry, unit.repeat, unit.ended, func.coalesce(unit.record, texts.c.text))
+            query = select(unit.item, unit.entry, unit.repeat, unit.ended, RECORD)
             query = query.select_from(units.outerjoin(texts, unit.digest == texts.c.digest)).where(
                 unit.job == number, unit.item.between(found[0].item, found[-1].item), unit.state != "open"
             )
-            rows = (await connection.execute(query)).all()
+            lengths = query.with_only_columns(unit.item, func.sum(func.length(RECORD))).group_by(unit.item).order_by(unit.item)
+            measured = dict((await connection.execute(lengths)).all())
+            found = found[: len(take_within((item.item, measured.get(item.item, 0)) for item in found))]
+            rows = (await connection.execute(query.where(unit.item <= found[-1].item))).all()
         ended: dict[int, dict[tuple[int, int], EndedUnit]] = {}
         for item, entry, repeat, at, record in rows:
             ended.setdefault(item, {})[entry, repeat] = EndedUnit(at, record)
