@@ -62,6 +62,8 @@ class JobSpec:
     """Run by any server on the store; otherwise only by the command that starts it."""
     window: str | None = None
     """`completion_window`, as the caller wrote it."""
+    until_decided: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of a `StoppingPlan`, where the job stops as soon as its answer is known."""
     judging: Mapping[str, str] = field(default_factory=dict)
     """Of a judge's job: the `job` whose answers it judges, the `scorer` that asks, and the `round`."""
 

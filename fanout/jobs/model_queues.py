@@ -77,6 +77,8 @@ class ModelQueue:
     running: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     exhausted: bool = False
+    is_ahead: bool = False
+    """It has sent as much as a job that may stop early sends for now."""
     useless_because: str | None = None
     """Reason why further calls to the model are useless."""
 
@@ -97,7 +99,7 @@ class ModelQueue:
     def takes_new(self) -> bool:
         """The queue accepts units that have not been sent yet."""
         # Bounded, because a model that refuses every call would pull the whole input into memory.
-        return not self.exhausted and len(self.delayed) < MAX_DELAYED_UNITS
+        return not (self.exhausted or self.is_ahead) and len(self.delayed) < MAX_DELAYED_UNITS
 
     @property
     def may_send(self) -> bool:

@@ -48,6 +48,21 @@ class UnitScheduler:
         self._held: set[ModelQueue] = set()
         """Queues with a unit that waits for money."""
         self._feed = UnitFeed(job, list(self._queues.values()), read_chunk, read_items, self._plan_item)
+        self._dropped: set[int] = set()
+        """Entries of which nothing more is sent."""
+
+    def set_limit(self, limit: Callable[[], int]) -> None:
+        """Send items only as far as the limit allows; `continue_to_limit` tells that it has grown."""
+        self._feed.limit = limit
+
+    def continue_to_limit(self) -> None:
+        for queue in self._queues.values():
+            queue.is_ahead = False
+        self._wake(self._queues.values())
+
+    def drop_entry(self, entry: int) -> None:
+        """Send nothing more of an entry."""
+        self._dropped.add(entry)
 
     def _make_queues(self) -> dict[QueueKey, ModelQueue]:
         entries: dict[QueueKey, list[int]] = {}
@@ -96,6 +111,9 @@ class UnitScheduler:
                 if queue.is_done:
                     return
                 await queue.wait_for_change()
+        if queue.closed_because and self._feed.limit:
+            # The others would wait for ever for items that this model no longer answers.
+            self.stop()
 
     async def _send_next(self, queue: ModelQueue, group: asyncio.TaskGroup) -> bool:
         """Start the next unit of a queue; return whether there was one to start."""
@@ -127,7 +145,9 @@ class UnitScheduler:
         """Return the next unit to send, and the money reserved for it."""
         if self._stopped or queue.closed_because:
             return None
-        unit = queue.take_waiting() or (await self._feed.take(queue) if queue.takes_new else None)
+        unit = await self._take(queue)
+        while unit and unit.unit.entry in self._dropped:
+            unit = await self._take(queue)
         self._held.discard(queue)
         if unit is None:
             return None
@@ -143,6 +163,9 @@ class UnitScheduler:
         if not self.running:
             self._on_budget_spent()
         return None
+
+    async def _take(self, queue: ModelQueue) -> PendingUnit | None:
+        return queue.take_waiting() or (await self._feed.take(queue) if queue.takes_new else None)
 
     def _max_concurrency(self, provider: str | None) -> int:
         row = self._dispatcher.settings.providers.get(provider or "")

@@ -6,12 +6,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from fanout.jobs.job import Job
+from fanout.jobs.stopping import StoppingWatch
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.store.jobs.records import UnitScore
 
 
 class AnswerScorer(Protocol):
     """The scorers of one job."""
+
+    watch: StoppingWatch | None
+    """Decides when the job may stop; `None`: when all has ended."""
 
     async def score(self, body: str, outcome: StoredOutcome) -> Sequence[UnitScore]:
         """Return the scores of one answer; it never fails, and never blocks the event loop.

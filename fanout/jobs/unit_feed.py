@@ -40,6 +40,9 @@ class UnitFeed:
         self._share = max(MAX_BUFFERED_UNITS // max(len(queues), 1), 1)
         self._buffered_bytes = 0
         self._after = -1
+        """The last item that was read, by its place in the job's order."""
+        self.limit: Callable[[], int] | None = None
+        """Number of items that may be read by now; `None`: all."""
         self._is_at_end = self._is_closed = False
         self._lock = asyncio.Lock()
 
@@ -65,12 +68,18 @@ class UnitFeed:
                     await self._read_backlog(queue)
                 elif self._is_at_end:
                     queue.exhausted = True
+                elif (left := self._count_allowed()) > 0:
+                    await self._read_on(left)
                 else:
-                    await self._read_on()
+                    queue.is_ahead = True
+                    return
 
-    async def _read_on(self) -> None:
+    def _count_allowed(self) -> int:
+        return self._max_rows if self.limit is None else self.limit() - self._after - 1
+
+    async def _read_on(self, most: int) -> None:
         """Read and plan the next rows for all queues."""
-        chunk = await self._read_chunk(self._after, self._chunk_rows)
+        chunk = await self._read_chunk(self._after, min(self._chunk_rows, most))
         self._is_at_end = not chunk.items
         self._chunk_rows = min(2 * self._chunk_rows, self._max_rows)
         for item in chunk.items:
@@ -83,7 +92,7 @@ class UnitFeed:
                     self._put(queue, units)
                 elif not queue.closed_because:  # the units of a closed queue stay open for a later run
                     queue.backlog.append(item.item)
-            self._after = item.item
+            self._after += 1
 
     async def _read_backlog(self, queue: ModelQueue) -> None:
         """Read again the next rows that a queue had no room for, and plan the units of this queue."""

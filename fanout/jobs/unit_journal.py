@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import TypeVar
 
 from fanout.core.errors import LeaseLostError, StoreClosedError, StoreError
@@ -62,7 +63,13 @@ class UnitJournal:
 
     async def read_items(self, numbers: Sequence[int], entries: Sequence[int] | None) -> InputChunk:
         """Return the items of these numbers, and what has been done of them for some entries or for all."""
-        return await self._wait_for_store(lambda: self._store.inputs.read_items(self._job.number, numbers, entries))
+        chunk = await self._wait_for_store(lambda: self._store.inputs.read_items(self._job.number, numbers, entries))
+        # The store reads the lowest numbers that fit together: of another order, only what follows without a gap is used.
+        by_number = {item.item: item for item in chunk.items}
+        found = [by_number[number] for number in takewhile(by_number.__contains__, numbers)]
+        if not found and len(numbers) > 1:
+            return await self.read_items(numbers[:1], entries)
+        return replace(chunk, items=found)
 
     async def record_start(self, unit: PendingUnit) -> None:
         """Record an attempt before it is sent, because it may be charged even if this process dies."""
@@ -96,6 +103,8 @@ class UnitJournal:
             scores=await self._scorer.score(unit.body, outcome) if self._scorer and not failure else (),
         )
         await self._put(ended)
+        if self._scorer and self._scorer.watch:
+            self._scorer.watch.record(unit.unit, ended.scores, answered=failure is None)
         # Counted only once it is on disk: what is shown as done must survive a crash.
         now = time.monotonic()
         self.counts.setdefault(ResultGroup(outcome.label, kind), WorkTotals()).add(totals)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from fanout.config.providers_file import RetriesRow
 from fanout.core.errors import LeaseLostError, StoreError
 from fanout.core.schema import Completion, Failure, Outcome
+from fanout.core.threads import run_in_thread
 from fanout.core.usage import Cost, WorkTotals, sum_known
 from fanout.dispatch import retries
 from fanout.dispatch.dispatcher import Dispatcher
@@ -27,7 +28,7 @@ from fanout.jobs.unit_journal import UnitJournal
 from fanout.limits.answer_memory import release_answer
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import JobState
+from fanout.store.jobs.records import InputChunk, JobState
 
 RUN_RENEWAL_INTERVAL_S = 3.0
 """Time between renewals of a job's lease, each of which also looks for a cancellation."""
@@ -57,15 +58,19 @@ class JobWorker:
         self.job = job
         self._store, self._dispatcher, self._epoch = store, dispatcher, epoch
         self._journal = UnitJournal(store, job, epoch, counts, scorer)
+        self._watch = scorer.watch if scorer else None
+        self._looking = asyncio.Lock()
         spent = sum_known(totals.cost_usd for totals in counts.values()) or 0.0
         self._budget = Budget(dispatcher.compute_cost, job.spec.max_cost_usd, spent)
         self._scheduler = UnitScheduler(
             *(job, dispatcher, builder, self._budget),
-            read_chunk=self._journal.read_chunk,
+            read_chunk=self._read_in_order if self._watch else self._journal.read_chunk,
             read_items=self._journal.read_items,
             run_unit=self._run_unit,
             on_budget_spent=self._stop_without_money,
         )
+        if watch := self._watch:
+            self._scheduler.set_limit(lambda: watch.limit)
         self._in_flight: set[int] = set()
         """`id()` of each call: two rows can contain equal calls."""
         self._final_state: tuple[JobState, str | None] | None = None
@@ -99,6 +104,9 @@ class JobWorker:
             StoreError: the database could not be used for `PATIENCE_S`. Units without a record will be sent again.
             LeaseLostError: another process has taken the job.
         """
+        await self._look()  # a resumed job may have been decided just before it was cut off
+        if self._final_state:
+            return self._final_state
         deadline, timer = self.job.spec.deadline, None
         if deadline:
             wait_s = max(deadline - time.time(), 0)
@@ -124,6 +132,25 @@ class JobWorker:
             )
         return "done", None
 
+    async def _read_in_order(self, after: int, limit: int) -> InputChunk:
+        """Return the items behind a place in the watch's order."""
+        assert self._watch
+        numbers = self._watch.order[after + 1 : after + 1 + limit]
+        return await self._journal.read_items(list(numbers), None) if numbers else InputChunk([], frozenset(), {}, {})
+
+    async def _look(self) -> None:
+        """Look whether the job is decided, as far as it has come; drop models that have lost."""
+        if self._watch is None:
+            return
+        async with self._looking:
+            for step in await run_in_thread("reports", self._watch.look) if self._watch.is_due else ():
+                log.info("job.decided", job=self.job.id, sentence=step.sentence, is_final=step.is_final)
+                if step.dropped_entry is not None:
+                    self._scheduler.drop_entry(step.dropped_entry)
+                if step.is_final:
+                    self.stop("done", step.sentence)
+        self._scheduler.continue_to_limit()
+
     def _stop_without_money(self) -> None:
         limit, spent = self.job.spec.max_cost_usd, self._budget.spent_usd
         self.stop("stopped", f"the next call could exceed the limit of {limit:g} USD; {spent:.6g} USD are spent")
@@ -140,6 +167,7 @@ class JobWorker:
             release_answer(unit.call)
             result, cost = (outcome.result, outcome.cost) if outcome else (None, None)
             self._budget.settle(reserved_usd, result, cost)
+        await self._look()
 
     async def _reuse_answer(self, unit: PendingUnit, key: bytes) -> bool:
         """Record a stored answer to the same request as the unit's result; return whether the store has such an answer."""

@@ -81,6 +81,7 @@ class JobJson(TypedDict):
     cache: Annotated[bool, Doc("Answers that other jobs received to the same requests are reused.")]
     scorers: Annotated[Sequence[JsonObject], Doc("Scorers that score its answers as they end.")]
     failed: Annotated[FailurePolicy, Doc("What a failed call counts in its report.")]
+    until_decided: Annotated[JsonObject | None, Doc("When it may stop early, and the seed of the order of its rows.")]
     input: Annotated[JsonObject, Doc("Name and hash or id of the file that it was read from.")]
     judging: Annotated[
         Mapping[str, str] | None, Doc("Of a judge's job: the `job` that it judges, the `scorer` that asks, and the `round`.")
@@ -154,6 +155,7 @@ def render_job(progress: Progress) -> JobJson:
         "cache": spec.cache,
         "scorers": [dict(scorer) for scorer in spec.scorers],
         "failed": spec.failed,
+        "until_decided": dict(spec.until_decided) or None,
         "input": dict(spec.input),
         "judging": dict(spec.judging) or None,
         "forked_from": job.forked_from,

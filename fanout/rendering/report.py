@@ -13,6 +13,7 @@ from fanout.jobs.job import FailurePolicy
 from fanout.rendering.estimates import EstimateJson, get_bounds, render_statistic, scale
 from fanout.rendering.judges import JudgeJson, render_judge
 from fanout.rendering.preferences import PreferencesJson, render_preferences
+from fanout.rendering.stopping import StoppingJson, render_stopping
 from fanout.store.jobs.records import JobState
 
 # Not imported when the program runs: they load numpy, and the server describes reports without making any.
@@ -153,6 +154,7 @@ class ReportJson(TypedDict):
     metrics: Annotated[Sequence[MetricJson], Doc("One for each scorer, and `people` where people have scored answers.")]
     preferences: Annotated[Sequence[PreferencesJson], Doc("By people's votes on pairs of answers, and by judges of pairs.")]
     judges: Annotated[Sequence[JudgeJson], Doc("Judges and how far they can be trusted.")]
+    stopping: Annotated[StoppingJson | None, Doc("Where the job was to stop as soon as it was decided.")]
     latency_pairs: Annotated[Sequence[LatencyPairJson], Doc("Differences of the successful attempts' times.")]
     methods: Annotated[Sequence[str], Doc("Methods by name, which docs/statistics.md explains.")]
     notes: Annotated[Sequence[str], Doc("What to know before trusting a figure.")]
@@ -183,6 +185,7 @@ def render_report(report: Report) -> ReportJson:
         "metrics": [_render_metric(metric) for metric in report.metrics],
         "preferences": [render_preferences(one) for one in report.preferences],
         "judges": [render_judge(judge) for judge in report.judges],
+        "stopping": render_stopping(report.stopping) if report.stopping else None,
         "latency_pairs": [_render_latency_pair(pair) for pair in report.latencies],
         "methods": list(report.methods),
         "notes": list(report.notes),

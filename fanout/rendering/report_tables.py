@@ -14,6 +14,7 @@ from fanout.rendering.figures import Kind, ReportTable, format_band
 from fanout.rendering.judges import table_judges
 from fanout.rendering.preferences import list_preference_tables
 from fanout.rendering.report import MetricJson, ReportJson, ReportModelJson
+from fanout.rendering.stopping import table_stopping
 
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]|~])")
 
@@ -29,6 +30,8 @@ def list_tables(report: ReportJson) -> list[ReportTable]:
             tables.append(table_repeats(metric))
     for preference in report["preferences"]:
         tables += list_preference_tables(preference)
+    if report["stopping"]:
+        tables.append(table_stopping(report["stopping"]))
     if report["judges"]:
         tables.append(table_judges(report["judges"]))
     tables.append(table_models(report))
@@ -201,7 +204,10 @@ def format_title(report: ReportJson) -> str:
 
 def list_verdicts(report: ReportJson) -> list[str]:
     """Return the verdict of every metric and of every source of preferences."""
-    return [*(metric["verdict"] for metric in report["metrics"]), *(one["verdict"] for one in report["preferences"])]
+    stopping = report["stopping"]["sentence"] if report["stopping"] else None
+    found = [metric["verdict"] for metric in report["metrics"]]
+    found += [one["verdict"] for one in report["preferences"]]
+    return [stopping, *found] if stopping else found
 
 
 def list_policies(report: ReportJson) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.builders.settings import write_providers_file
-from tests.support.cli import CommandResult, run_fanout, serve_fanout
+from tests.support.cli import CommandResult, run_fanout, serve_fanout, start_fanout
 from tests.support.terminal import TerminalSession
 from tests.support.upstream.server import Upstream
 
@@ -184,3 +184,25 @@ async def test_a_judge_is_asked_in_a_job_of_its_own_which_a_repetition_does_not_
     assert {judge["name"]: judge["unread"] for judge in report["judges"]} == {"declared": 0, "judge": 0}
     assert [metric["models"][0]["mean"]["value"] for metric in report["metrics"]] == [1]
     assert report["preferences"][0]["pairs"][0]["wins"] == 4
+
+
+async def test_a_killed_job_that_stops_early_decides_the_same_after_its_resumption(
+    workspace: Workspace, upstream: Upstream
+) -> None:
+    workspace.write("in.jsonl", [{"prompt": f"q{number}", "reference": "yes"} for number in range(60)])
+    command = ["batch", "run", "in.jsonl", "-m", "up/say-yes-sleep-0.1", "-m", "up/say-no-sleep-0.1", "--concurrency", "2"]
+    options = ["--scorer", "exact", "--until-decided", "exact", "--config", str(workspace.config)]
+    store = str(workspace.folder / "jobs.db")
+    async with start_fanout(*command, *options, cwd=workspace.folder, FANOUT_STORE=store) as process:
+        while len(upstream.requests) < 6:
+            await asyncio.sleep(0.01)
+        process.kill()
+        await process.wait()
+    resumed = await workspace.run("batch", "resume", "last", "--json")
+    shown = await workspace.run("report", "last")
+
+    assert resumed.code == 0, resumed.err
+    job = json.loads(resumed.out)
+    assert job["reason"] == "decided by exact after 7 of 60 items: up/say-yes-sleep-0.1 is better than every other model"
+    assert job["progress"]["ended"] < 2 * (7 + 32)
+    assert shown.out.splitlines()[1] == job["reason"]

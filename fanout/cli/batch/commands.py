@@ -24,7 +24,7 @@ from fanout.cli.batch.options import (
 from fanout.cli.batch.running import report_unresumed, to_exit_code, watch_job
 from fanout.cli.completion import complete_jobs, complete_models
 from fanout.cli.evaluation.judging import judge_ended, run_and_judge
-from fanout.cli.evaluation.options import with_failure_policy, with_scorers
+from fanout.cli.evaluation.options import with_failure_policy, with_scorers, with_stopping
 from fanout.cli.job_progress import JobProgress
 from fanout.cli.job_summary import format_progress, format_title, print_estimate, print_job, print_jobs
 from fanout.cli.options import ALL_ANSWERED, model_option, print_json, with_sampling
@@ -64,6 +64,7 @@ def batch() -> None:
 @with_limits
 @with_scorers
 @with_failure_policy
+@with_stopping
 @click.option("--name", help="A name for people.")
 @click.option("--label", "metadata", metavar="NAME=VALUE", multiple=True, callback=parse_labels, help="Your own metadata.")
 @click.option("--dry-run", is_flag=True, help="Show calls, tokens, cost and time; send and store nothing.")

@@ -23,6 +23,7 @@ from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher, raise_file_l
 from fanout.dispatch.plan import Entry, Request
 from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
 from fanout.evaluate.scoring.scoring import make_scorer_factory
+from fanout.evaluate.stopping.opening import check_plan
 from fanout.jobs import output_files
 from fanout.jobs.export import encode_results
 from fanout.jobs.input_diff import find_input_differences
@@ -204,8 +205,9 @@ def _complete_spec(spec: JobSpec, source: JobInput) -> JobSpec:
     if spec.endpoint is not None and spec.endpoint not in BODIES:
         allowed = " or ".join(f"`{name}`" for name in BODIES)
         raise RequestError([Fault("line 1: url", f"`{spec.endpoint[:100]}` is not allowed: {allowed}")])
-    scorers = tuple(to_declaration(scorer) for scorer in parse_scorers(spec.scorers, allow_functions=True))
-    return replace(spec, scorers=scorers, input=source.identity, typed=source.is_typed)
+    scorers = parse_scorers(spec.scorers, allow_functions=True)
+    check_plan(spec, scorers)
+    return replace(spec, scorers=tuple(map(to_declaration, scorers)), input=source.identity, typed=source.is_typed)
 
 
 @asynccontextmanager

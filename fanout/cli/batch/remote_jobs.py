@@ -239,6 +239,10 @@ def _to_job_body(spec: JobSpec) -> JsonObject:
     names = ("repeats", "template", "system", "parameters", "cache", "scorers", "failed", "name", "metadata")
     body = {name: value for name in names if (value := getattr(spec, name)) not in (None, {}, ())}
     models = [row["model"] for row in spec.models]
+    if spec.until_decided:  # the server draws an order of its own
+        body["until_decided"] = {
+            name: value for name, value in spec.until_decided.items() if value is not None and name != "seed"
+        }
     return {**body, "models": models, "strict_parameters": spec.strict, **_to_limit_fields(_list_limits(spec))}
 
 

@@ -13,6 +13,7 @@ from fanout.evaluate.report.measures import JobMeasures, ModelMeasures
 from fanout.evaluate.report.metrics import MetricReport, compare_models, mark_figures
 from fanout.evaluate.report.operations import LatencyPair, ModelOperations, compare_latencies, measure_operations
 from fanout.evaluate.report.preferences import Judgement, PreferenceReport, compare_preferences, mark_preferences
+from fanout.evaluate.report.stopping import StoppingReport, report_stopping
 from fanout.jobs.job import FailurePolicy, Job
 
 POLICIES: Mapping[FailurePolicy, str] = {
@@ -54,6 +55,8 @@ class Report:
     preferences: Sequence[PreferenceReport]
     """By people's votes, and by judges of pairs."""
     judges: Sequence[JudgeReport]
+    stopping: StoppingReport | None
+    """Where the job was to stop as soon as it was decided."""
     methods: Sequence[str]
     """By name, each once."""
     notes: Sequence[str]
@@ -83,6 +86,7 @@ def build_report(measures: JobMeasures) -> Report:
         latencies=latencies,
         preferences=preferences,
         judges=judges,
+        stopping=report_stopping(measures),
         methods=list(dict.fromkeys(_list_methods(models, metrics, latencies, preferences))),
         notes=[*_list_notes(measures, models, metrics, preferences), *_list_judge_notes(judges)],
     )
@@ -158,10 +162,15 @@ def _list_notes(
     """Yield what a reader must know before trusting a figure."""
     job = measures.job
     ended = sum(model.operations.ended for model in models)
-    if ended < job.units:
+    if ended < job.units and not (job.spec.until_decided and job.state == "done"):
         yield (
             f"the job is {job.state}: {ended:,} of {job.units:,} calls have ended. Short and easy items end first, so figures "
             "may change"
+        )
+    if job.spec.until_decided:
+        yield (
+            "the job stops as soon as it is decided: that verdict holds at whichever moment; means, intervals and p-values of "
+            "what it had run by then are those of a fixed plan, and too sure"
         )
     failures: Counter[str] = Counter()
     for model in models:

@@ -12,8 +12,10 @@ from pydantic_core import from_json
 
 from fanout.core.threads import run_in_thread
 from fanout.evaluate.scoring.declarations import parse_scorers, to_new_scorer
+from fanout.evaluate.stopping.opening import open_watch
 from fanout.jobs.job import Job
 from fanout.jobs.scoring import AnswerScorerFactory
+from fanout.jobs.stopping import StoppingWatch
 from fanout.jobs.stored_outcome import StoredOutcome
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
@@ -36,6 +38,7 @@ class JobScorer:
         scorers = [(number, scorer) for number, scorer in scorers if scorer.type != "judge"]
         self._scorers = scorers
         self._versions = {(scorer.label, scorer.version): (number, scorer) for number, scorer in scorers}
+        self.watch: StoppingWatch | None = None
 
     async def score(self, body: str, outcome: StoredOutcome) -> Sequence[UnitScore]:
         """Return the scores of one answer, in a thread."""
@@ -82,7 +85,9 @@ def make_scorer_factory(store: JobStore, *, allow_functions: bool) -> AnswerScor
     async def open_scorer(job: Job) -> JobScorer:
         # In a thread: the packages of some scorers take long to import.
         scorers = await run_in_thread("setup", parse_scorers, job.spec.scorers, allow_functions=allow_functions)
-        return await declare_scorers(store, job.number, scorers)
+        opened = await declare_scorers(store, job.number, scorers)
+        opened.watch = await open_watch(store, job)
+        return opened
 
     return open_scorer
 

@@ -20,6 +20,8 @@ NDArrayBool = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
 State = Literal["undecided", "difference", "equivalence", "futility", "budget"]
 PRIOR = 0.5
+MAX_LOG = 700.0
+"""e^700 is near the largest float; larger capital decides no more."""
 BET_CAP = 0.5
 """Largest share of the capital at risk in one bet, so that no single item ruins a process."""
 
@@ -70,7 +72,7 @@ def evidence_path(differences: Sequence[float] | Floats) -> Floats:
     """
     values = _bounded(differences)
     if is_binary(np.abs(values)):
-        return np.asarray(np.exp(_log_mixture(np.cumsum(values > 0), np.cumsum(values < 0))))
+        return np.asarray(np.exp(np.minimum(_log_mixture(np.cumsum(values > 0), np.cumsum(values < 0)), MAX_LOG)))
     return betting_path((values + 1) / 2, 0.5)
 
 
@@ -84,7 +86,7 @@ def betting_path(
     """
     logs = {"above": _log_capital(values, mean, 1, alpha), "below": _log_capital(values, mean, -1, alpha)}
     logs["both"] = np.logaddexp(logs["above"], logs["below"]) - np.log(2.0)
-    return np.asarray(np.exp(np.minimum(logs[side], 700.0)))  # e^700 is near the largest float; larger capital decides no more
+    return np.asarray(np.exp(np.minimum(logs[side], MAX_LOG)))
 
 
 def _log_capital(values: Floats, mean: float, sign: int, alpha: float) -> Floats:
@@ -114,11 +116,13 @@ def confidence_sequence(differences: Sequence[float] | Floats, *, level: float =
     return float(max(2 * (min(kept) - step) - 1, -1)), float(min(2 * (max(kept) + step) - 1, 1))
 
 
-def decide(differences: Sequence[float] | Floats, rule: StoppingRule) -> Decision:
+def decide(differences: Sequence[float] | Floats, rule: StoppingRule, *, checks_futility: bool = True) -> Decision:
     """Return what the complete prefix shows, and after which of its items that was known.
 
     Args:
         differences: A − B within −1 … 1, one an item, in the recorded order, no item left out.
+        rule: fixed before the run.
+        checks_futility: whether to look, at some cost, if the items that remain could still decide anything.
 
     Raises:
         ValueError: a difference is outside −1 … 1 or not finite.
@@ -136,7 +140,7 @@ def decide(differences: Sequence[float] | Floats, rule: StoppingRule) -> Decisio
         return _decision("equivalence", values, evidence, equal, rule)
     if rule.max_items is not None and values.size >= rule.max_items:
         return _decision("budget", values, evidence, values.size - 1, rule)
-    state: State = "futility" if is_futile(values, rule) else "undecided"
+    state: State = "futility" if checks_futility and is_futile(values, rule) else "undecided"
     return _decision(state, values, evidence, values.size - 1, rule)
 
 

@@ -17,6 +17,7 @@ from fanout.core.sampling_fields import AllSampling
 from fanout.core.schema import FailureKind
 from fanout.evaluate.scoring.declarations import MAX_SCORERS
 from fanout.jobs.job import FailurePolicy, JobSpec
+from fanout.jobs.stopping import MAX_WATCHED_ITEMS, make_plan
 from fanout.requests.bodies import EntryCount, Metadata, ObjectBody, ToEntryList, entries_schema
 
 MAX_REPEATS = 128
@@ -105,6 +106,23 @@ class RetryBody(JobChanges):
     """Only failures of these kinds: `rate_limit`, `timeout`, …; absent: all."""
 
 
+class StoppingBody(ObjectBody):
+    """When a job may stop because its answer is known."""
+
+    metric: str = Field(min_length=1, max_length=64)
+    """Name of one of the job's scorers, whose scores lie within 0 to 1."""
+    margin: float | None = Field(None, gt=0, lt=1)
+    """Differences below it count as none: the job also stops when models are equal within it. Absent: it does not."""
+    alpha: float = Field(0.05, gt=0, lt=1)
+    """Chance to see a difference where there is none, over the whole job."""
+    max_items: int | None = Field(None, ge=1, le=MAX_WATCHED_ITEMS)
+    """Most rows to run; absent: all."""
+
+    def to_plan(self) -> JsonObject:
+        """Return the plan as a job stores it, with a new order."""
+        return make_plan(self.metric, self.margin, self.alpha, self.max_items)
+
+
 class ScoresBody(ObjectBody):
     """Scorers to apply to stored answers."""
 
@@ -140,6 +158,8 @@ class JobBody(JobChanges):
     """Scorers of its answers: names, or objects with a `type` and options; docs/evaluation.md lists them."""
     failed: FailurePolicy = "score_zero"
     """What a failed call counts in its report: a score of 0, or its row is left out for all models."""
+    until_decided: StoppingBody | None = None
+    """Runs the rows in a random order and stops as soon as they show which model is better, or that none is."""
     name: str | None = Field(None, max_length=256)
     """Your name for the job."""
     metadata: Metadata | None = None
@@ -179,6 +199,7 @@ class JobBody(JobChanges):
             cache=self.cache,
             scorers=tuple(scorers),
             failed=self.failed,
+            until_decided=self.until_decided.to_plan() if self.until_decided else {},
             name=self.name,
             metadata=self.metadata or {},
             input=source,

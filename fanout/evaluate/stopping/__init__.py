@@ -1,0 +1,1 @@
+"""Stopping of jobs as soon as their answer is known."""
