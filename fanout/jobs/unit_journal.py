@@ -58,7 +58,10 @@ class UnitJournal:
         return {model: throughput.at(now) for model, throughput in self._throughput.items()}
 
     async def read_chunk(self, after: int, limit: int) -> InputChunk:
-        """Return the items behind number `after`, and what has been done of them."""
+        """Return the items behind place `after` of the job's order, and what has been done of them."""
+        if self._scorer and self._scorer.watch:
+            numbers = list(self._scorer.watch.order[after + 1 : after + 1 + limit])
+            return await self.read_items(numbers, None) if numbers else InputChunk([], frozenset(), {}, {})
         return await self._wait_for_store(lambda: self._store.inputs.read_chunk(self._job.number, after, limit))
 
     async def read_items(self, numbers: Sequence[int], entries: Sequence[int] | None) -> InputChunk:

@@ -28,7 +28,7 @@ from fanout.jobs.unit_journal import UnitJournal
 from fanout.limits.answer_memory import release_answer
 from fanout.observability.logs import log
 from fanout.store.jobs.job_store import JobStore
-from fanout.store.jobs.records import InputChunk, JobState
+from fanout.store.jobs.records import JobState
 
 RUN_RENEWAL_INTERVAL_S = 3.0
 """Time between renewals of a job's lease, each of which also looks for a cancellation."""
@@ -64,7 +64,7 @@ class JobWorker:
         self._budget = Budget(dispatcher.compute_cost, job.spec.max_cost_usd, spent)
         self._scheduler = UnitScheduler(
             *(job, dispatcher, builder, self._budget),
-            read_chunk=self._read_in_order if self._watch else self._journal.read_chunk,
+            read_chunk=self._journal.read_chunk,
             read_items=self._journal.read_items,
             run_unit=self._run_unit,
             on_budget_spent=self._stop_without_money,
@@ -131,12 +131,6 @@ class JobWorker:
                 f"{left} units were not sent: the configured models now produce fewer calls than when the job was created",
             )
         return "done", None
-
-    async def _read_in_order(self, after: int, limit: int) -> InputChunk:
-        """Return the items behind a place in the watch's order."""
-        assert self._watch
-        numbers = self._watch.order[after + 1 : after + 1 + limit]
-        return await self._journal.read_items(list(numbers), None) if numbers else InputChunk([], frozenset(), {}, {})
 
     async def _look(self) -> None:
         """Look whether the job is decided, as far as it has come; drop models that have lost."""
