@@ -97,7 +97,7 @@ async def _prepare(database: Database, location: str) -> None:
                 async with database.read_transaction() as connection:
                     is_current = await connection.run_sync(has_current_tables, database)
                 if not is_current:
-                    async with database.write_transaction() as connection:
+                    async with database.migration_transaction() as connection:
                         await connection.run_sync(upgrade, database)
             except StoreError as error:
                 is_late = time.monotonic() - began > OPEN_TIMEOUT_S - LOCK_TIMEOUT_MS / 1e3

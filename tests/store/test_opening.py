@@ -19,6 +19,7 @@ from sqlalchemy import Connection, inspect, text
 from fanout.core.errors import ConfigError
 from fanout.core.usage import UsageTotals
 from fanout.store import MEMORY, open_store
+from fanout.store.engine import connections
 from fanout.store.engine.connections import LOCK_TIMEOUT_MS
 from fanout.store.engine.database import Database
 from fanout.store.engine.upgrade import HEAD, MIGRATIONS
@@ -303,6 +304,23 @@ async def test_opening_waits_for_another_process_that_changes_the_tables(postgre
             opening = group.create_task(try_to_open(location))
             await asyncio.sleep(LOCK_TIMEOUT_MS / 1e3 + 0.5)
             assert not opening.done()
+            other.release()
+
+    assert opening.result() == "open"
+
+
+async def test_a_migration_may_take_longer_than_other_statements(
+    postgres_server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits for a lock here, as another would for a large table."""
+    monkeypatch.setattr(connections, "STATEMENT_TIMEOUT_S", 0.6)  # a constant, no piece of the code
+    location = await postgres_server.create(template="template1")
+    with OutsideConnection(location) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT pg_advisory_xact_lock(hashtext('fanout schema'))")
+        async with asyncio.TaskGroup() as group:
+            opening = group.create_task(try_to_open(location))
+            await asyncio.sleep(1.2)
             other.release()
 
     assert opening.result() == "open"

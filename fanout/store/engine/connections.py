@@ -20,15 +20,21 @@ POOL_TIMEOUT_S = 10.0
 """The longest wait for another reader or writer of this process to free its connection."""
 STATEMENT_TIMEOUT_S = 10.0
 """The longest wait for PostgreSQL to answer a statement: a network that has fallen silent looks like a slow one."""
+MIGRATION_TIMEOUT_S = 3600.0
+"""The same for a migration, which may write a large table anew; keep-alive still finds out a silent network."""
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
 """Options of connections, where the system has them: one whose other end is gone is found out after a minute, idle or not."""
 
 
-def create_engine(url: URL, connections: int) -> AsyncEngine:
-    """Return an engine with at most so many connections."""
+def create_engine(url: URL, connections: int, statement_timeout_s: float | None = None) -> AsyncEngine:
+    """Return an engine with at most so many connections, whose statements may take as long as given, else as usual."""
     if url.get_backend_name() != "sqlite":
         settings = {"lock_timeout": str(LOCK_TIMEOUT_MS), "application_name": "fanout"}
-        options = {"timeout": CONNECT_TIMEOUT_S, "command_timeout": STATEMENT_TIMEOUT_S, "server_settings": settings}
+        options = {
+            "timeout": CONNECT_TIMEOUT_S,
+            "command_timeout": statement_timeout_s or STATEMENT_TIMEOUT_S,
+            "server_settings": settings,
+        }
         # pre_ping: the server may have been restarted since the connection was last used.
         engine = create_async_engine(
             url, pool_size=connections, max_overflow=0, pool_timeout=POOL_TIMEOUT_S, pool_pre_ping=True, connect_args=options

@@ -31,7 +31,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from fanout.core.errors import ConfigError, StoreClosedError, StoreError, explain_missing_extra
 from fanout.observability.logs import log
-from fanout.store.engine.connections import create_engine
+from fanout.store.engine.connections import MIGRATION_TIMEOUT_S, create_engine
 from fanout.store.engine.location import MEMORY, name_database, parse_location, to_config_error
 
 MAX_READERS = 4
@@ -87,6 +87,7 @@ class Database:
         if self.dialect != "sqlite":
             for engine in (writing, reading):
                 event.listen(engine.sync_engine, "connect", self._watch_connection)
+        self._url = url
         self._reading = reading.execution_options(**READ_OPTIONS[self.dialect])
         self._writing = writing.execution_options(**WRITE_OPTIONS[self.dialect])
 
@@ -110,6 +111,21 @@ class Database:
         """Open a transaction that is committed at the end."""
         async with self._within_lifetime(), self._writing.begin() as connection, _abandon_on_timeout(connection):
             yield connection
+
+    @asynccontextmanager
+    async def migration_transaction(self) -> AsyncGenerator[AsyncConnection]:
+        """Open a write transaction whose statements may take as long as a migration does."""
+        if self.dialect == "sqlite":  # its statements have no limit, and a database in memory has one connection
+            async with self.write_transaction() as connection:
+                yield connection
+            return
+        engine = create_engine(self._url, 1, MIGRATION_TIMEOUT_S)
+        event.listen(engine.sync_engine, "connect", self._watch_connection)
+        try:
+            async with self._within_lifetime(), engine.begin() as connection, _abandon_on_timeout(connection):
+                yield connection
+        finally:
+            await engine.dispose()
 
     async def fetch_all(self, query: Query) -> Sequence[Any]:
         """Return all rows of a query, in a transaction of its own."""
