@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.console import Console
 from fanout.cli.options import ALL_ANSWERED, SOME_FAILED, is_ready, load_settings, print_json, timeout_option, with_settings
 from fanout.cli.tables import SafeConsole, echo, format_usd, print_table
 from fanout.config.catalogue import Catalogue
+from fanout.config.proxies import describe_proxy
 from fanout.config.settings import EMBEDDED, Settings
 from fanout.core.shown_text import to_single_line
 from fanout.core.suggestions import did_you_mean
@@ -24,6 +26,7 @@ from fanout.probe.probe import Trial, choose_trials, run_trials
 
 COLUMNS = ("provider", "model", "reachable", "key", "known", "streams", "usage", "time", "cost", "next")
 ANSWERS: Mapping[bool | None, str] = {True: "yes", False: "no", None: "?"}
+MAX_NAMED_PROVIDERS = 5
 MIN_ADVICE_COLUMNS = 30
 """Width below which the advice is printed below the table instead of in its last column."""
 
@@ -86,7 +89,23 @@ def _summarize(settings: Settings) -> str:
     catalogue = Catalogue(settings)
     ready = sum(is_ready(model, catalogue) for model in catalogue)
     counts = f"{len(settings.providers)} providers, {len(settings.models)} models ({ready} ready)"
-    return f"{', '.join(settings.files)}: valid; {counts}"
+    lines = [f"{', '.join(settings.files)}: valid; {counts}", *settings.notices, *_describe_proxies(settings)]
+    if settings.environment.ca_file:
+        lines.append(f"certificates of your own: {settings.environment.ca_file}")
+    return "\n".join(lines)
+
+
+def _describe_proxies(settings: Settings) -> Iterator[str]:
+    """Yield a line for each proxy, with the providers whose requests go through it."""
+    users: dict[str, list[str]] = {}
+    for name, provider in settings.providers.items():
+        address = urlsplit(provider.base_url or "https://unknown.invalid")
+        proxy = provider.proxies.find(address.scheme, address.hostname or "", address.port)
+        if proxy and provider.adapter != "ngram":
+            users.setdefault(describe_proxy(proxy), []).append(name)
+    for proxy_address, names in users.items():
+        shown = f"{len(names)} providers" if len(names) > MAX_NAMED_PROVIDERS else ", ".join(names)
+        yield f"proxy {proxy_address}: {shown}"
 
 
 def _choose_trials(settings: Settings, models: Sequence[str], providers: Sequence[str]) -> list[Trial]:

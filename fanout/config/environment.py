@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from fanout.config.api_keys import ApiKey, check_key_file, read_keys, split_keys
+from fanout.config.ca_file import check_ca_file
 from fanout.config.providers_file import MAX_TIMEOUT_S
 from fanout.core.errors import ConfigError, Fault
 from fanout.core.faults import to_faults
@@ -67,6 +68,8 @@ class Environment(BaseModel):
     """Bytes of answers that all running requests may hold together; unset: 512 MiB, or four of the largest answers"""
     embedded_models: Literal["on", "off"] = "on"
     """`off`: the models that need no key and no network, and take this process's own time, are not there"""
+    ca_file: Annotated[Path, AfterValidator(check_ca_file)] | None = None
+    """Certificates (PEM) of authorities of your own, trusted for providers beside the system's"""
     fetch_images: Literal["on", "off"] = "on"
     """`off`: no image is fetched from its address for a provider that takes only bytes; callers send them as data: URLs"""
     max_in_flight: int | None = Field(None, ge=1)

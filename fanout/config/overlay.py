@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from fanout.config.providers_file import ModelRow, ProviderRow, ProvidersFile
+from fanout.config.precedence import give_way
+from fanout.config.providers_file import ModelRow, ProvidersFile
+from fanout.config.rows import Rows
 from fanout.config.trusted_files import explain_unreadable, read_trusted_file
 from fanout.core.errors import ConfigError, Fault
 from fanout.core.faults import to_faults, to_json_path
@@ -67,23 +69,12 @@ def _find_duplicates(value: object, *path: str | int) -> Iterator[Fault]:
         yield from _find_duplicates(child, *path, step)
 
 
-@dataclass(slots=True)
-class Rows:
-    """All entries, the file that each comes from, and the faults found while merging."""
-
-    providers: dict[str, ProviderRow] = field(default_factory=dict)
-    models: dict[str, ModelRow] = field(default_factory=dict)
-    sets: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    default_provider: dict[str, str | None] = field(default_factory=dict)
-    origin: dict[tuple[str, str], str] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
-
-
 def overlay(layers: Sequence[Layer]) -> Rows:
     """Merge files, the later over the earlier: an entry replaces the one of its name whole, and `null` removes it."""
     rows = Rows()
     for layer in layers:
         _drop_orphans(rows, layer.source, _merge_file(rows, layer.source, layer.file))
+    give_way(rows, str(SHIPPED))
     return rows
 
 
@@ -178,18 +169,12 @@ class References:
 
     def _name_clash(self, name: str, below: tuple[str | int, ...], spelling: str, provider: str, upstream_id: str) -> Fault:
         meaning = f"`{spelling}` always means the model `{upstream_id}` of provider `{provider}`"
-        if self._is_shipped("models", name) and not self._is_shipped("providers", provider):
-            sentence = (
-                f"{meaning}, but is a name of the shipped model `{name}`: remove that one, or name the provider differently"
-            )
-            return self._fault("providers", provider, (), sentence)
         return self._fault("models", name, below, meaning)
 
     def _check_set(self, name: str, members: tuple[str, ...]) -> Iterator[Fault]:
         taken = self._names.setdefault(name.lower(), name)
         if taken in self._rows.models:
-            claimant = ("models", taken) if self._is_shipped("sets", name) else ("sets", name)
-            yield self._fault(*claimant, (), f"`{name}` would name both the model `{taken}` and the set `{name}`")
+            yield self._fault("sets", name, (), f"`{name}` would name both the model `{taken}` and the set `{name}`")
         elif taken != name:
             yield self._fault("sets", name, (), f"`{name}` is already the set `{taken}`")
         if literal := self._split_literal(name):

@@ -78,6 +78,7 @@ def _to_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
+ProxyAddress = Annotated[str, _Like(r"^(https?://[^\s/?#@]+/?)?$", "is not the address of an HTTP proxy without a password")]
 Address = Annotated[str, _Like(ADDRESS, NO_ADDRESS)]
 Variable = Annotated[str, _Like(VARIABLE, "is not the name of an environment variable (letters, digits, `_`)")]
 KeyVariable = Annotated[str, _Like(KEY_VARIABLE, NO_KEY_VARIABLE)]
@@ -156,6 +157,8 @@ class ProviderRow(Row):
     headers: dict[HeaderName, HeaderValue] = Field({}, repr=False)
     """Extra headers; `${VAR}` is taken from the environment."""
     limits: LimitsRow = LimitsRow()
+    proxy: ProxyAddress | None = None
+    """Proxy of its requests, instead of that of the environment; `""`: none."""
     timeout_s: float = Field(120, gt=0, le=MAX_TIMEOUT_S)
     """One attempt, from its start to its last byte."""
     connect_timeout_s: float = Field(10, gt=0, le=MAX_TIMEOUT_S)

@@ -12,8 +12,10 @@ from pydantic import SecretStr
 
 from fanout.config.env_file import add_env_file
 from fanout.config.environment import Environment, find_config_folder
-from fanout.config.overlay import SHIPPED, References, Rows, overlay, read_layer, remove_adapter
+from fanout.config.overlay import SHIPPED, References, overlay, read_layer, remove_adapter
 from fanout.config.providers_file import ADDRESS, NO_ADDRESS, REFERENCE, ModelRow, ProviderRow
+from fanout.config.proxies import DIRECT, Proxies, read_proxies
+from fanout.config.rows import Rows
 from fanout.core.errors import ConfigError, Fault
 
 EMBEDDED = "ngram"
@@ -37,6 +39,8 @@ class ProviderSettings:
     """The key's variables, joined by ` or `, where none of them is set."""
     max_answer_bytes: int
     """Size of the largest answer taken from it."""
+    proxies: Proxies = DIRECT
+    """Proxies that its requests go through."""
     fetch_images: bool = True
     """Whether images are fetched from their addresses for it, where it takes only their bytes."""
 
@@ -60,6 +64,8 @@ class Settings:
     models: Mapping[str, ModelRow]
     sets: Mapping[str, tuple[str, ...]]
     default_provider: Mapping[str, str | None]
+    notices: tuple[str, ...] = ()
+    """Shipped names that gave way to the user's own."""
     switched_off: frozenset[str] = frozenset()
     """Names of what `FANOUT_EMBEDDED_MODELS=off` has removed."""
 
@@ -84,7 +90,7 @@ def load_settings(config: Path | None = None, environ: Mapping[str, str] | None 
     if not own or layers[0].file.extends:
         layers.insert(0, read_layer(SHIPPED))
     rows = overlay(layers)
-    faults = [*rows.faults, *References(rows).faults(), *_check_addresses(rows, environ)]
+    faults = [*rows.faults, *References(rows).faults(), *_check_addresses(rows, environ), *read_proxies(environ, None)[1]]
     if faults:
         raise ConfigError(", ".join(dict.fromkeys(fault.source for fault in faults)), faults)
     switched_off = remove_adapter(rows, EMBEDDED) if environment.embedded_models == "off" else frozenset()
@@ -98,6 +104,7 @@ def load_settings(config: Path | None = None, environ: Mapping[str, str] | None 
         models=rows.models,
         sets=rows.sets,
         default_provider=rows.default_provider,
+        notices=tuple(rows.notices),
         switched_off=switched_off,
     )
 
@@ -148,5 +155,6 @@ def _resolve_row(
         missing=tuple(variable for variable in dict.fromkeys(wanted) if not get_value(variable)),
         missing_key=" or ".join(row.api_key_env) if keys and not key and not row.key_optional else None,
         max_answer_bytes=environment.max_answer_bytes,
+        proxies=read_proxies(environ, row.proxy)[0],
         fetch_images=environment.fetch_images == "on",
     )

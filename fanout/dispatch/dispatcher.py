@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import aiohttp
 
+from fanout.config.ca_file import make_ssl_context
 from fanout.config.catalogue import Catalogue
 from fanout.config.settings import Settings
 from fanout.core.schema import (
@@ -270,6 +271,9 @@ async def open_dispatcher(
     # No cookies: one caller's session at an upstream must not leak into another's call.
     jar = aiohttp.DummyCookieJar()
     async with aiohttp.ClientSession(
-        connector=UpstreamConnector(), cookie_jar=jar, request_class=WatchedRequest, **HEAD_LIMITS
+        connector=UpstreamConnector(make_ssl_context(settings.environment.ca_file)),
+        cookie_jar=jar,
+        request_class=WatchedRequest,
+        **HEAD_LIMITS,
     ) as session:
         yield Dispatcher(settings, session, observers, is_serving=is_serving)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from fanout.config.ca_file import make_ssl_context
 from fanout.config.catalogue import Catalogue
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
@@ -74,7 +75,11 @@ async def run_trials(dispatcher: Dispatcher, trials: Iterable[Trial], timeout_s:
 
     # No cookies: a host must not learn what another one has set.
     jar = aiohttp.DummyCookieJar()
-    async with aiohttp.ClientSession(cookie_jar=jar, **HEAD_LIMITS) as session, asyncio.TaskGroup() as group:
+    connector = aiohttp.TCPConnector(ssl=make_ssl_context(dispatcher.settings.environment.ca_file))
+    async with (
+        aiohttp.ClientSession(connector=connector, cookie_jar=jar, **HEAD_LIMITS) as session,
+        asyncio.TaskGroup() as group,
+    ):
         await run_in_thread("setup", pricing.load_prices)  # else the first price is read on the event loop
         tasks = [group.create_task(run_in_place(trial)) for trial in trials]
     return [task.result() for task in tasks]

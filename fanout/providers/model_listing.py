@@ -9,6 +9,7 @@ from __future__ import annotations
 import aiohttp
 from aiohttp import hdrs
 from multidict import CIMultiDict
+from yarl import URL
 
 from fanout.config.settings import ProviderSettings
 from fanout.core.errors import ProviderError
@@ -17,7 +18,7 @@ from fanout.core.schema import Failure
 from fanout.providers.mapping.error_objects import find_error, parse_error_body
 from fanout.providers.mapping.failures import Origin
 from fanout.providers.mapping.redact import hide
-from fanout.providers.transport.configured import build_origin
+from fanout.providers.transport.configured import build_origin, find_proxy
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, to_provider_error
 
 PATHS = {"openai": "/models", "ollama": "/api/tags"}
@@ -37,8 +38,9 @@ async def list_models(settings: ProviderSettings, session: aiohttp.ClientSession
     origin = build_origin(settings)
     limit = aiohttp.ClientTimeout(total=timeout_s, sock_connect=min(timeout_s, settings.row.connect_timeout_s))
     try:
+        proxy = find_proxy(settings, URL(settings.base_url))
         async with session.get(
-            settings.base_url + path, headers=_build_headers(settings), allow_redirects=False, timeout=limit
+            settings.base_url + path, headers=_build_headers(settings), allow_redirects=False, timeout=limit, proxy=proxy
         ) as response:
             # A host that echoes its key must not have it listed as a model.
             body = hide((await _read_body(origin, response)).decode(errors="replace"), origin.secrets).encode()

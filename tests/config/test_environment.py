@@ -39,6 +39,7 @@ def find_faults(**variables: str) -> list[str]:
         ("GRACE_S", "0", 0),
         ("DRAIN_S", "1.5", 1.5),
         ("LISTED_MODELS", "ready", "ready"),
+        ("EMBEDDED_MODELS", "off", "off"),
         ("MAX_JOB_BYTES", "2000000000", 2_000_000_000),
         ("STORE", "off", SecretStr("off")),
         ("HISTORY", "full", "full"),
@@ -61,7 +62,7 @@ def test_an_unset_or_empty_variable_means_the_default() -> None:
 def test_every_variable_but_the_keys_is_tested_above() -> None:
     (parametrize,) = test_a_variable_sets_its_field.pytestmark
     tested = {case[0].lower() for case in parametrize.args[1]}
-    assert tested | {"api_keys", "api_keys_file"} == set(Environment.model_fields)
+    assert tested | {"api_keys", "api_keys_file", "ca_file"} == set(Environment.model_fields)
 
 
 @pytest.mark.parametrize(

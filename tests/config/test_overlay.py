@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fanout.config.catalogue import Catalogue
 from fanout.config.overlay import Layer, overlay
 from fanout.config.providers_file import ProvidersFile
 from fanout.config.settings import load_settings
@@ -205,29 +206,52 @@ def test_similar_names_without_a_conflict_are_accepted(tmp_path: Path) -> None:
     assert load_own_settings(tmp_path, {"default_provider": {"scale": None}}).default_provider == {}
 
 
+def test_the_literal_name_of_a_shipped_providers_model_cannot_be_given_to_another(tmp_path: Path) -> None:
+    (line,) = collect_faults(tmp_path, {"models": {"local/ngram-2": make_model("openai", "x")}})
+    assert line.startswith('own: models["local/ngram-2"]: `local/ngram-2` always means')
+
+
 @pytest.mark.parametrize(
-    ("rows", "fault"),
+    ("rows", "name", "target", "notice"),
     [
-        ({"models": {"local/ngram-2": make_model("openai", "x")}}, 'models["local/ngram-2"]: `local/ngram-2` always means'),
         (
             {"models": {"mine": make_model(aliases=["gpt-6-luna"])}},
-            "models.mine.aliases[0]: `gpt-6-luna` is already a name of model `gpt-6-luna`",
-        ),
-        (
-            {"models": {"gpt-6-luna": make_model(aliases=["gpt-5.6-luna"])}},
-            "models.gpt-6-luna.aliases[0]: `gpt-5.6-luna` is already a name of",
+            "gpt-6-luna",
+            "mine",
+            "the shipped model `gpt-6-luna` gives way to your model `mine`; `openai/gpt-6-luna` still calls it",
         ),
         (
             {"models": {"Embedded": make_model()}},
-            "models.Embedded: `embedded` would name both the model `Embedded` and the set",
+            "embedded",
+            "Embedded",
+            "the shipped set `embedded` gives way to your model `Embedded`",
         ),
         (
             {"providers": {"phind": OPENAI}},
-            "providers.phind: `phind/phind-codellama-34b-v2` always means the model `phind-codellama-34b-v2` of provider"
-            " `phind`, but is a name of the shipped model `phind/phind-codellama-34b-v2`",
+            "phind/phind-codellama-34b-v2",
+            "phind/phind-codellama-34b-v2",
+            "the shipped model `phind/phind-codellama-34b-v2` gives way to your provider `phind`",
         ),
     ],
 )
-def test_a_conflict_with_a_shipped_entry_is_a_fault_of_the_operators_entry(tmp_path: Path, rows: Rows, fault: str) -> None:
-    (line,) = collect_faults(tmp_path, rows)
-    assert line.startswith(f"own: {fault}")
+def test_a_shipped_name_gives_way_to_the_users_own_with_a_notice(
+    tmp_path: Path, rows: Rows, name: str, target: str, notice: str
+) -> None:
+    settings = load_own_settings(tmp_path, rows)
+    found = Catalogue(settings).find(name)
+
+    assert found
+    assert found.name == target
+    assert any(line.startswith(notice) for line in settings.notices)
+
+
+def test_a_shipped_alias_and_a_shipped_set_give_way_without_their_models(tmp_path: Path) -> None:
+    shipped = load_own_settings(tmp_path, {})
+    owner, alias = next((name, row.aliases[0]) for name, row in shipped.models.items() if row.aliases)
+    settings = load_own_settings(tmp_path, {"models": {alias: make_model()}, "sets": {"EMBEDDED": [alias]}})
+
+    assert alias not in settings.models[owner].aliases
+    assert f"the alias `{alias}` of the shipped `{owner}` gives way to your model `{alias}`" in settings.notices
+    assert "the shipped set `embedded` gives way to your set `EMBEDDED`" in settings.notices
+    assert settings.sets["EMBEDDED"] == (alias,)
+    assert shipped.notices == ()

@@ -112,6 +112,12 @@ class ConfiguredProvider:
         return ConfigError(self.settings.source, [Fault(f"providers.{self.name}.{field}", wrong)])
 
 
+def find_proxy(settings: ProviderSettings, url: URL) -> str | None:
+    """Return the proxy through which a provider's request to an address goes."""
+    proxy = settings.proxies.find(url.scheme, url.host or "", url.port)
+    return proxy.get_secret_value() if proxy else None
+
+
 def build_origin(settings: ProviderSettings) -> Origin:
     """Return the origin of a provider's failures, with the secrets that they must not show."""
     return Origin(settings.name, spell_secrets((settings.key, *settings.headers.values())))

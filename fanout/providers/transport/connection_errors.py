@@ -45,6 +45,8 @@ FAILURES: tuple[tuple[tuple[type[Exception], ...], FailureKind, str, str], ...] 
         "tls_error",
         "the TLS handshake with `{name}` failed: its certificate is not trusted, or it does not speak TLS",
     ),
+    ((aiohttp.ClientProxyConnectionError,), "network", "proxy_error", "cannot connect to the proxy for `{name}`: {reason}"),
+    ((aiohttp.ClientHttpProxyError,), "network", "proxy_error", "the proxy for `{name}` refused the connection: {reason}"),
     ((aiohttp.ClientConnectorDNSError,), "network", "dns_error", "the host name of `{name}` does not resolve"),
     ((TimeoutError,), "network", "connect_timeout", "no connection to `{name}` within {limit_s:g} s"),
     ((aiohttp.ClientConnectorError,), "network", "connect_error", "cannot connect to `{name}`: {reason}"),
@@ -54,7 +56,7 @@ FAILURES: tuple[tuple[tuple[type[Exception], ...], FailureKind, str, str], ...] 
     ((Exception,), "network", "connection_lost", "the connection to `{name}` was lost: {reason}"),
 )
 """Exceptions, kind, code and message of each failure; the first row that matches is taken."""
-NEVER_SENT = frozenset({"tls_error", "dns_error", "connect_timeout", "connect_error", NO_FILES_CODE})
+NEVER_SENT = frozenset({"tls_error", "proxy_error", "dns_error", "connect_timeout", "connect_error", NO_FILES_CODE})
 """Codes of failures before there was a connection."""
 
 
@@ -75,6 +77,7 @@ def to_provider_error(name: str, error: Exception, connect_limit_s: float | None
         return ProviderError(Failure("malformed", sentence, code="head_too_large"))
     kind, code, sentence = next(row[1:] for row in FAILURES if isinstance(error, row[0]))
     reason = os.strerror(number) if number and number > 0 else "no reason given"
+    reason = f"status {error.status}" if isinstance(error, aiohttp.ClientHttpProxyError) else reason
     message = sentence.format(name=name, reason=reason, limit_s=connect_limit_s)
     should_retry = False if code == "tls_error" else None  # a certificate does not change between two attempts
     return ProviderError(Failure(kind, message, code=code, should_retry=should_retry))

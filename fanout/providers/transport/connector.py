@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
@@ -18,9 +20,10 @@ class UpstreamConnector(aiohttp.TCPConnector):
     Without that, each attempt at a call could draw another dead one. Open it within a running event loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, verify: ssl.SSLContext | bool = True) -> None:
+        """Open the pool; `verify`: the authorities whose certificates are trusted, by default the system's."""
         # limit=0: aiohttp's own limit of 100 would queue calls invisibly; the limit is the limiter's cap.
-        super().__init__(limit=0, resolver=DedicatedResolver(), ttl_dns_cache=300, keepalive_timeout=KEEPALIVE_S)
+        super().__init__(limit=0, ssl=verify, resolver=DedicatedResolver(), ttl_dns_cache=300, keepalive_timeout=KEEPALIVE_S)
 
     def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         # Connected still: the answer came to its end, or the call was given up here.

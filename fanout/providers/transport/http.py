@@ -24,7 +24,7 @@ from fanout.limits.shared_capacity import SharedCapacity
 from fanout.providers import OnHeaders
 from fanout.providers.mapping.answer_reader import AnswerReader
 from fanout.providers.mapping.redact import SecretGuard
-from fanout.providers.transport.configured import ConfiguredProvider
+from fanout.providers.transport.configured import ConfiguredProvider, find_proxy
 from fanout.providers.transport.connection_errors import CONNECTION_ERRORS, ConnectionWatch, NamedErrors
 
 MAX_INLINE_PARSE_BYTES = 256 * 1024
@@ -140,7 +140,12 @@ class HttpProvider(ConfiguredProvider, ABC):
         with self._named_errors:
             # Redirects are not followed: the key would go to another host.
             response = await self._session.post(
-                request.url, data=body, headers=request.headers, allow_redirects=False, timeout=self._timeout
+                request.url,
+                data=body,
+                headers=request.headers,
+                allow_redirects=False,
+                timeout=self._timeout,
+                proxy=find_proxy(self.settings, request.url),
             )
         if on_headers is not None:  # before the body, so that a stream's headers count while it runs
             on_headers(response.headers)
