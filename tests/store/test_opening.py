@@ -73,7 +73,16 @@ async def test_a_new_file_and_its_folders_are_readable_by_their_owner_only(tmp_p
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("location", ["{}/link.db", "sqlite:///{}/link.db", "sqlite:///file:{}/real.db?uri=true"])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "{}/link.db",
+        "sqlite:///{}/link.db",
+        "sqlite:///file:{}/real.db?uri=true",
+        "sqlite:///file:{}/real.db?mode=rwc&uri=1",
+        "sqlite:///file:{}/real.db?vfs=unix&uri=Yes",
+    ],
+)
 @pytest.mark.parametrize("is_link", [True, False])
 async def test_the_file_is_its_owners_alone_by_whatever_path(location: str, is_link: bool, tmp_path: Path) -> None:
     """Through a link that leads nowhere yet, and by SQLite's own kind of URL."""
@@ -156,6 +165,10 @@ async def test_a_read_transaction_keeps_seeing_what_it_saw_first(location: str) 
         ("postgresql:/u:geheim@host/db", "is not a valid URL; allowed: a file's path"),
         ("postgres+asyncpg:u:geheim@host/db", "is not a valid URL; allowed: a file's path"),
         ("postgresql://u:geh:eim@host:geheim/db", "is not a valid URL; allowed: a file's path"),
+        ("postgresql//u:geheim@host/db", "is not a valid URL; allowed: a file's path"),
+        ("postgres://u:x@host/db?password=geheim", "`password` is not an option of a PostgreSQL URL"),
+        ("sqlite:///file:a.db?uri=geheim", "`uri` is neither `true` nor `false`"),
+        ("sqlite:///a.db?timeout=long", "`a.db` cannot be used: could not convert string to float: 'long'"),
         (
             "postgresql://u@host/db?password=geheim",
             "`password` is not an option of a PostgreSQL URL; allowed after `?`: host, port, ssl, sslmode",

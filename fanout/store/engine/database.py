@@ -75,8 +75,8 @@ class Database:
             reading = writing if self.in_memory else create_engine(url, MAX_READERS)
         except ImportError as error:
             raise self.to_config_error(f"PostgreSQL needs {explain_missing_extra('asyncpg', 'postgresql')}") from error
-        except SQLAlchemyError as error:
-            raise self.to_config_error(str(error)) from error
+        except (SQLAlchemyError, ValueError) as error:  # ValueError: an option of a SQLite URL
+            raise self.to_config_error(str(error).partition("\n")[0]) from error
         self._tasks: set[asyncio.Task[Any]] = set()
         self._connections: WeakSet[Any] = WeakSet()
         """PostgreSQL's, of the driver."""

@@ -16,8 +16,11 @@ from fanout.core.errors import ConfigError, Fault
 MEMORY = ":memory:"
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 ALLOWED_LOCATIONS = "a file's path, `sqlite:///…`, `postgresql://…`, `:memory:` or `off`"
-MISTYPED_URL = re.compile(r"(sqlite|postgres(ql)?)(\+\w*)?:(?!//)", re.IGNORECASE)
+MISTYPED_URL = re.compile(r"(sqlite|postgres(ql)?)(\+\w*)?(:(?!//)|//)", re.IGNORECASE)
 """The start of a URL that would be taken for a path, and shown with its password."""
+BOOLEANS = {"true": True, "yes": True, "on": True, "y": True, "t": True, "1": True}
+BOOLEANS |= {"false": False, "no": False, "off": False, "n": False, "f": False, "0": False}
+"""What SQLAlchemy takes for the options of a SQLite URL. Source: its `util.asbool`."""
 URL_OPTIONS = ("host", "port", "ssl", "sslmode")
 """The options that a PostgreSQL URL may have after its `?`."""
 
@@ -40,11 +43,13 @@ def parse_location(location: str) -> URL:
     backend = url.get_backend_name()
     if backend not in DRIVERS:
         raise _fault(f"`{backend}` is not known; allowed: {ALLOWED_LOCATIONS}")
-    if backend == "postgresql":
+    if backend != "sqlite":
         if unknown := sorted(set(url.query) - set(URL_OPTIONS)):
             raise _fault(f"`{unknown[0]}` is not an option of a PostgreSQL URL; allowed after `?`: {', '.join(URL_OPTIONS)}")
         # `sslmode` is libpq's name of the option, which people copy; the driver calls it `ssl`.
         url = url.set(query={"ssl" if name == "sslmode" else name: value for name, value in url.query.items()})
+    elif str(url.query.get("uri", "true")).lower() not in BOOLEANS:
+        raise _fault("`uri` is neither `true` nor `false`")
     return url.set(drivername=DRIVERS[backend], database=url.database or (MEMORY if backend == "sqlite" else None))
 
 
@@ -60,9 +65,9 @@ def find_file(url: URL) -> Path | None:
     name = url.database or MEMORY
     if url.get_backend_name() != "sqlite":
         return None
-    if name.startswith("file:") and url.query.get("uri") == "true":
-        # Source: https://www.sqlite.org/uri.html
-        if url.query.get("mode", "rwc") != "rwc" or "vfs" in url.query:
+    if name.startswith("file:") and BOOLEANS[str(url.query.get("uri", "false")).lower()]:
+        # Source: https://www.sqlite.org/uri.html, and https://www.sqlite.org/vfs.html for the names that stand for files
+        if url.query.get("mode", "rwc") != "rwc" or not str(url.query.get("vfs", "unix")).startswith("unix"):
             return None
         name = unquote(urlsplit(name).path) or MEMORY
     return None if name == MEMORY else Path(name)
