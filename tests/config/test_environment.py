@@ -39,7 +39,6 @@ def find_faults(**variables: str) -> list[str]:
         ("GRACE_S", "0", 0),
         ("DRAIN_S", "1.5", 1.5),
         ("LISTED_MODELS", "ready", "ready"),
-        ("EMBEDDED_MODELS", "off", "off"),
         ("MAX_JOB_BYTES", "2000000000", 2_000_000_000),
         ("STORE", "off", SecretStr("off")),
         ("HISTORY", "full", "full"),
