@@ -28,6 +28,8 @@ def measure_query(query: Query) -> QuerySize:
     """Return the size of a query, as it was planned with or counted now."""
     if isinstance(query.size, QuerySize):
         return query.size
+    if query.inputs is not None:
+        return measure_inputs(query.inputs)
     prompt = query.prompt if query.prompt_tokens is None else query.prompt_tokens
     return measure(query.messages if query.messages is not None else prompt or "", query.passthrough)
 
@@ -43,6 +45,12 @@ def measure(question: str | tuple[int, ...] | Sequence[Message], passthrough: Js
         sizes = _measure_message(message)
         text, whole, images = text + sizes.text, whole + sizes.whole, images + sizes.images
     return QuerySize(text, whole, images)
+
+
+def measure_inputs(inputs: Sequence[str | tuple[int, ...]]) -> QuerySize:
+    """Return the size of texts to embed."""
+    sizes = [measure(text, {}) for text in inputs]
+    return QuerySize(sum(size.text for size in sizes), sum(size.whole for size in sizes))
 
 
 def _measure_message(message: Message) -> QuerySize:

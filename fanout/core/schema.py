@@ -44,12 +44,14 @@ FinishReason = Literal["stop", "length", "content_filter", "tool_calls", "functi
 
 @value_type(frozen=True, slots=True)
 class Query:
-    """Input for one model: either `messages` (chat) or `prompt` or `prompt_tokens` (text), never two of them."""
+    """Input for one model: `messages` (chat), `prompt` or `prompt_tokens` (text), or `inputs`, never two of them."""
 
     messages: tuple[Message, ...] | None = None
     prompt: str | None = None
     prompt_tokens: tuple[int, ...] | None = None
     """A prompt as the ids of one tokenizer: only for providers that take ids."""
+    inputs: tuple[str | tuple[int, ...], ...] | None = None
+    """Texts to embed, or the ids of their tokens."""
     sampling: Sampling = Sampling()
     passthrough: JsonObject = field(default_factory=dict)
     """Fields that only some providers know: tools, response_format, …"""
@@ -211,6 +213,8 @@ class Completion:
     """Model name as the provider reports it."""
     request_id: str | None = None
     system_fingerprint: str | None = None
+    vectors: tuple[bytes, ...] = ()
+    """The embedding of each of the query's `inputs`: 32-bit floats, little-endian."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from fanout.config.catalogue import Catalogue, Model
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.core.messages import Message
-from fanout.core.query_size import measure
+from fanout.core.query_size import measure, measure_inputs
 from fanout.core.sampling import Sampling
 from fanout.core.sampling_fields import validate_sampling
 from fanout.core.schema import Call, Credential, Failure, FittedParameters, Query, RequestScope, Target
@@ -23,6 +23,9 @@ Prompt = str | tuple[int, ...]
 Models = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]]
 """A name, or a mapping with `model`, an optional `label` and sampling parameters of that entry alone; or several of these."""
 MAX_SEED = 2**63 - 1  # the contracts' limit, beyond which the seeds of samples wrap around
+EMBEDDING_ADAPTERS = frozenset({"azure", "ngram", "openai"})
+"""Adapters that embed texts."""
+_LISTED_EMBEDDERS = ", ".join(f"`{name}`" for name in sorted(EMBEDDING_ADAPTERS))
 TOKEN_ID_ADAPTERS = frozenset({"ngram", "openai"})
 """Adapters whose text models take a prompt as token ids."""
 
@@ -42,13 +45,15 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A caller's request, whatever its dialect. It has either `prompts` or `messages`."""
+    """A caller's request, whatever its dialect. It has `prompts`, `messages` or `inputs`."""
 
     entries: tuple[Entry, ...]
     prompts: tuple[Prompt, ...] = ()
     many_prompts: bool = False
     """The prompt was a list, so each answer names its prompt."""
     messages: tuple[Message, ...] | None = None
+    inputs: tuple[Prompt, ...] | None = None
+    """Texts to embed, all in one call of each entry."""
     earlier: tuple[Message, ...] = ()
     """Earlier messages of a conversation, which each of `prompts` continues."""
     system: str | None = None
@@ -173,6 +178,9 @@ class _QueryBuilder:
     def build(self, entry: _ResolvedEntry) -> Query:
         """Return an entry's query: a chat model gets the prompt as one user message, any other model as plain text."""
         request = self._request
+        if request.inputs is not None:
+            size = measure_inputs(request.inputs)
+            return Query(inputs=request.inputs, sampling=entry.sampling, passthrough=entry.passthrough, size=size)
         kind = entry.target.kind
         has_messages = bool(request.system or entry.earlier)
         chat = request.messages is not None or kind == "chat" or (has_messages and kind == "both")
@@ -214,6 +222,9 @@ def _expand_sets(entries: tuple[Entry, ...], catalogue: Catalogue) -> Iterator[E
 def _find_refusal(model: Model, catalogue: Catalogue, request: Request, earlier: tuple[Message, ...]) -> Failure | None:
     if catalogue.lacks(model, own_key=model.provider in request.credentials):
         return catalogue.refuse_unconfigured(model)
+    if request.inputs is not None and catalogue.find_provider(model).adapter not in EMBEDDING_ADAPTERS:
+        sentence = f"`{model.provider}` is not asked for embeddings here; those of the adapters {_LISTED_EMBEDDERS} are"
+        return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")
     if request.messages is not None and model.kind == "text":
         sentence = f"`{model.name}` completes text and takes no messages; call it at `/v1/completion` or `/v1/completions`"
         return Failure("unsupported", sentence, code="unsupported_endpoint", param="model")

@@ -39,6 +39,8 @@ OPENAI_TEXT = _build_table(
     Rule("user"),
 )
 
+OPENAI_EMBEDDINGS = _build_table(Rule("user"))
+
 
 def _expand_chat_logprobs(number: int) -> Mapping[str, object]:
     return {"logprobs": True, "top_logprobs": number} if number else {"logprobs": True}

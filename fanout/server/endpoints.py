@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fanout.server.dialects.openai import completions as openai
-from fanout.server.dialects.openai import responses
+from fanout.server.dialects.openai import embeddings, responses
 from fanout.server.dialects.scale import completions as scale
 from fanout.server.dialects.scale import directory
 from fanout.server.dialects.thiggle import completion as thiggle
@@ -32,6 +32,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *thiggle.ENDPOINTS,
     *openai.ENDPOINTS,
     *responses.ENDPOINTS,
+    *embeddings.ENDPOINTS,
     *scale.ENDPOINTS,
     *directory.ENDPOINTS,
     *models.ENDPOINTS,

@@ -150,6 +150,7 @@ async def test_the_openai_client_works(upstream: Upstream, tmp_path: Path) -> No
     assert (report["strict_response"], report["response_streamed"]) == (2, "This is ok.")
     assert report["response_passed_on"]["tools"][0]["function"]["name"] == "weather"
     assert {"response.created", "response.output_text.delta", "response.completed"} <= {*report["response_events"]}
+    assert report["embeddings"] == [64, 64]
     assert report["raw"][0] == 200
     assert report["raw"][1]
     assert report["async"]

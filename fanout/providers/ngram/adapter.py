@@ -43,6 +43,7 @@ from fanout.providers.mapping.messages import report_left_out
 from fanout.providers.ngram.corpus import extract_documents
 from fanout.providers.ngram.decoding import Decoding
 from fanout.providers.ngram.effort import DEFAULT_MAX_TOKENS, Effort
+from fanout.providers.ngram.embedding import embed
 from fanout.providers.ngram.language_model import LanguageModel, tokenize
 from fanout.providers.ngram.writer import Writer, WritingTask, interleave, score_prompt, write_drafts
 from fanout.providers.parameters import Rule, accept, fit
@@ -95,6 +96,7 @@ class NgramProvider:
 
     def __init__(self, overrides: ParametersRow = NO_OVERRIDES) -> None:
         self._text, self._chat = accept(TEXT_RULES, overrides), accept(CHAT_RULES, overrides)
+        self._embeddings = accept({}, overrides, frozenset({"dimensions"}))
         self._trained: TrainedModel | None = None
         self._training = asyncio.Lock()
         self._effort = Effort()
@@ -116,6 +118,8 @@ class NgramProvider:
         return self._trained
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
+        if query.inputs is not None:
+            return fit(query, self._embeddings)
         fitted = fit(query, self._text if query.messages is None else self._chat)
         fitted = replace(fitted, ignored=tuple(dict.fromkeys((*fitted.ignored, *_list_unread_parts(query)))))
         return report_left_out(fitted, query.messages, has_details=True)
@@ -132,6 +136,9 @@ class NgramProvider:
         if call.target.model not in ORDERS:
             raise _build_unknown_model_error(call.target.model)
         trained = await self._train_or_wait()
+        if call.query.inputs is not None:
+            yield await run_in_thread("embedded", embed, call, trained.model.tokens)
+            return
         is_long = self._effort.begin(call, len(trained.model.tokens))
         work = _generate(trained, call)
         piece: Delta | Completion | None = None

@@ -21,10 +21,11 @@ from fanout.config.settings import ProviderSettings
 from fanout.core.json_text import JsonObject, dump
 from fanout.core.messages import ImagePart, Message, OtherPart, TextPart
 from fanout.core.query_size import measure_query
-from fanout.core.schema import Call, FittedParameters, Query, Target
+from fanout.core.schema import Call, Completion, FittedParameters, Query, Target
+from fanout.providers.mapping.embeddings import parse_embeddings
 from fanout.providers.mapping.json_fields import as_object
 from fanout.providers.openai.chunks import ChunkReader
-from fanout.providers.parameter_tables import OPENAI_FAMILIES, OPENAI_TEXT, find_openai_family
+from fanout.providers.parameter_tables import OPENAI_EMBEDDINGS, OPENAI_FAMILIES, OPENAI_TEXT, find_openai_family
 from fanout.providers.parameters import accept, fit
 from fanout.providers.transport.http import HttpRequest
 from fanout.providers.transport.json_provider import JsonProvider
@@ -42,14 +43,18 @@ class OpenAi(JsonProvider):
     def __init__(self, settings: ProviderSettings, session: aiohttp.ClientSession) -> None:
         super().__init__(settings, session)
         self._chat_url, self._text_url = self.build_url("/chat/completions"), self.build_url("/completions")
+        self._embeddings_url = self.build_url("/embeddings")
         row = settings.row.parameters
         self._reports_usage = "stream_options" not in row.drop
         self._text = accept(OPENAI_TEXT, row, passthrough=None)
+        self._embeddings = accept(OPENAI_EMBEDDINGS, row, passthrough=None)
         self._chat = {family: accept(table, row, passthrough=None) for family, table in OPENAI_FAMILIES.items()}
         host = self._chat_url.host if self._chat_url else None
         self._is_openai = f".{host}".endswith(OWN_HOSTS)
 
     def fit(self, target: Target, query: Query) -> FittedParameters:
+        if query.inputs is not None:
+            return fit(query, self._embeddings)
         if query.messages is None:
             return fit(query, self._text)
         effort = query.passthrough.get("reasoning_effort")
@@ -60,6 +65,10 @@ class OpenAi(JsonProvider):
     def encode(self, call: Call, *, stream: bool) -> HttpRequest:
         """Encode a call; a long prompt is written once for all the models that get it."""
         fields: JsonObject = {**call.fitted.sent, "model": call.target.model}
+        if call.query.inputs is not None:
+            # A third of the bytes of numbers, and exact.
+            fields |= {"input": call.query.inputs, "encoding_format": "base64"}
+            return HttpRequest(self.require_url(self._embeddings_url), self.build_headers(call), dump(fields))
         options = fields.pop("stream_options", None)
         fields["stream"] = stream  # some gateways stream unless it is false
         # Without it a stream reports no tokens; hosts that refuse it drop it in their row.
@@ -67,6 +76,12 @@ class OpenAi(JsonProvider):
             fields["stream_options"] = {**as_object(options), "include_usage": True}
         url = self.require_url(self._text_url if call.query.messages is None else self._chat_url)
         return HttpRequest(url, self.build_headers(call), PROMPTS.write_body(fields, call.query))
+
+    def decode(self, call: Call, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
+        """See `HttpProvider.decode`."""
+        if call.query.inputs is None or not 200 <= status < 300:
+            return super().decode(call, status, headers, body)
+        return parse_embeddings(self.origin(call).with_response(headers), body, len(call.query.inputs))
 
 
 class PromptCache:

@@ -45,7 +45,8 @@ class Azure(OpenAi):
         if base.endswith("/v1"):  # the GA address: the deployment stands in the body
             return request
         base = base if base.endswith("/openai") else f"{base}/openai"
-        path = "completions" if call.query.messages is None else "chat/completions"
+        text = "completions" if call.query.inputs is None else "embeddings"
+        path = text if call.query.messages is None else "chat/completions"
         deployment = quote(call.target.model or "", safe="")
         url = f"{base}/deployments/{deployment}/{path}?{VERSION_HEADER}={quote(self._version, safe='')}"
         return request._replace(url=URL(url, encoded=True))

@@ -35,6 +35,20 @@ def _make_whole(prompt: Any) -> Any:
 Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=INT64)]], Field(min_length=1, fail_fast=True)]
 Texts = Annotated[list[str], Field(min_length=1, fail_fast=True)]
 TokenLists = Annotated[list[Tokens], Field(min_length=1, fail_fast=True)]
+MAX_INPUTS = 2048
+"""Texts to embed in one request. Source: https://platform.openai.com/docs/api-reference/embeddings/create"""
+
+
+def _check_inputs(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Validate texts to embed as a prompt is."""
+    if value is None or value == "":
+        raise ValueError("must be text that is not empty, or a list of texts, of token ids, or of such lists")
+    if isinstance(value, list) and value and not isinstance(value[0], int) and len(value) > MAX_INPUTS:
+        raise ValueError(f"{len(value)} texts are not allowed: at most {MAX_INPUTS}")
+    return _check_prompt(value, validate)
+
+
+Inputs = Annotated[str | Texts | Tokens | TokenLists, WrapValidator(_check_inputs)]
 Prompt = Annotated[str | Texts | Tokens | TokenLists | None, WrapValidator(_check_prompt)]
 
 

@@ -169,15 +169,17 @@ def list_store_answers(
 
 def list_call_answers(
     content: Content,
-    events: Events,
+    events: Events | None,
     description: str,
     examples: Mapping[str, object] | None = None,
     *,
     error: Shape = ErrorAnswerJson,
 ) -> Answers:
-    """Return the answers of an endpoint that calls models; `content` is that of a whole answer."""
+    """Return the answers of an endpoint that calls models; `content` is that of a whole answer, `events` of a streamed one."""
     headers = ("x-comparison-id", "Idempotent-Replayed")
-    answered = {200: StatusAnswer(description, {JSON: content, EVENTS: events}, examples or {}, headers)}
+    answered = {
+        200: StatusAnswer(description, {JSON: content, **({EVENTS: events} if events else {})}, examples or {}, headers)
+    }
     refused = {400: StatusAnswer(INVALID, headers=("x-should-retry",)), 409: REUSED}
     return {**answered, **_errors({**refused, **ACCESS, **BODY, **ALL_FAILED, **BROKEN}, error)}
 

@@ -57,6 +57,8 @@ report["strict_response"] = len(strict.responses.create(model=["gpt-6-luna", "gp
 tool = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}, "strict": True}
 sent = client.responses.create(model="echo", input="Hi", tools=[tool], max_output_tokens=9)
 report["response_passed_on"] = json.loads(sent.output_text)
+vectors = client.embeddings.create(model="local/ngram-5", input=["The return statement", "A class"])
+report["embeddings"] = [len(vector.embedding) for vector in vectors.data]
 with client.responses.stream(model="gpt-6-luna", input="Hi") as events:
     report["response_events"] = sorted({event.type for event in events})
     report["response_streamed"] = events.get_final_response().output_text
