@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 
 from fanout.store.engine.database import Database, Query, run_to_end
 from fanout.store.jobs.inputs import Inputs
+from fanout.store.jobs.item_pages import ItemPages
 from fanout.store.jobs.journal import Journal
 from fanout.store.jobs.leases import Leases, end_of_lease, is_alive, is_free
 from fanout.store.jobs.records import JobChange, JobRow, JobState, NewJobRow
@@ -30,6 +31,7 @@ class JobStore:
         self.journal = Journal(database)
         self.scores = Scores(database)
         self.results = Results(database, self.scores)
+        self.item_pages = ItemPages(database, self.results)
         self.votes = Votes(database)
 
     async def create(self, job: NewJobRow, owner: str) -> tuple[int, int]:

@@ -59,6 +59,11 @@ class Results:
         """Return the rows of a page; see `read_page`."""
         return (await self.read_page(number, after, limit, filter_ or ResultFilter())).rows
 
+    async def list_items_results(self, number: int, wanted: Sequence[int]) -> Sequence[ResultRow]:
+        """Return the units of some items that have ended, in the order of the input."""
+        query = _select_results(number).where(units.c.item.in_(wanted))
+        return await self._add_scores(number, [ResultRow(*row) for row in await self._database.fetch_all(query)])
+
     @run_to_end
     async def read_page(self, number: int, after: Place | None, limit: int, filter_: ResultFilter) -> ResultPage:
         """Return units that have ended, in the order of the input: at most `limit`, and fewer where they are long.
