@@ -56,7 +56,7 @@ class Visit:
     async def go(self, address: str = "") -> None:
         """Open an address of the page, and wait for its models."""
         await self.page.goto(f"{self.url}/{address}")
-        await self.page.wait_for_selector("main h1", state="attached")
+        await self.page.wait_for_selector("main :is(h1, p)", state="attached")
 
     async def choose(self, *models: str | dict[str, Any]) -> None:
         """Have these entries chosen, as if they had been picked before."""

@@ -18,8 +18,13 @@ const SHORTCUTS = [
 ];
 /** Views beside Compare: loaded when they are opened, so that the first paint does not wait for them. */
 const VIEWS = {
+  blind: () => import("./views/blind.js").then((module) => module.Blind),
+  jobs: () => import("./views/jobs.js").then((module) => module.Jobs),
+  history: () => import("./views/history.js").then((module) => module.History),
+  providers: () => import("./views/providers.js").then((module) => module.Providers),
+  usage: () => import("./views/usage.js").then((module) => module.Usage),
 };
-const NAMES = { compare: "Compare" };
+const NAMES = { compare: "Compare", blind: "Blind", jobs: "Jobs", history: "History", providers: "Providers", usage: "Usage" };
 const NEXT_THEME = { auto: "light", light: "dark", dark: "auto" };
 
 effect(() => {

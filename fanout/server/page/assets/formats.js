@@ -12,7 +12,8 @@ export function duration(ms) {
     if (value < 1000) return `${Math.round(value)} ms`;
     if (value < 60_000) return `${(value / 1000).toFixed(value < 10_000 ? 2 : 1)} s`;
     const minutes = Math.floor(value / 60_000);
-    if (minutes < 60) return `${minutes} min ${Math.round((value % 60_000) / 1000)} s`;
+    const seconds = Math.round((value % 60_000) / 1000);
+    if (minutes < 60) return `${minutes} min${seconds ? ` ${seconds} s` : ""}`;
     return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
   });
 }
