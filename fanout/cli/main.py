@@ -1,4 +1,7 @@
-"""The `fanout` command line: each subcommand is the function of its name in the module of its name."""
+"""The `fanout` command line: each subcommand is the function of its name in the module of its name.
+
+The name of a command that is a word of Python's, `import`, ends with an underscore there.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from keyword import iskeyword
 
 import click
 
@@ -24,6 +28,7 @@ COMMANDS = {
     "batch": "Ask many models every row of a file.",
     "report": "Show which model of a job is better, and how sure that is.",
     "evaluate": "Score a job's answers, and decide by the scores.",
+    "import": "Take over what other evaluation programs have measured.",
     "init": "Set up your providers.",
     "keys": "Set keys, and list those that are set.",
     "models": "List the models: ready, or what is missing.",
@@ -48,7 +53,8 @@ class LazyGroup(click.Group):
         """Import and return a subcommand."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"fanout.cli.{cmd_name}"), cmd_name)
+        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = getattr(import_module(f"fanout.cli.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -126,10 +126,13 @@ async def test_a_stopped_job_can_be_resumed_without_sending_a_unit_twice(
     async with open_jobs(upstream.url, tmp_path, store=location) as kept:
         job = await kept.create(40, "up/sleep-0.02")
 
-        def stop_soon(worker: JobWorker) -> None:
-            asyncio.get_running_loop().call_later(0.1, worker.stop, "stopped", "enough")
+        async def stop_after_first(worker: JobWorker) -> None:
+            while not worker.progress.ended:
+                await asyncio.sleep(0.001)
+            worker.stop("stopped", "enough")
 
-        job = await kept.manager.run(job.id, stop_soon)
+        stops: list[asyncio.Task[None]] = []
+        job = await kept.manager.run(job.id, lambda worker: stops.append(asyncio.create_task(stop_after_first(worker))))
         done = len(await kept.list_results(job))
         assert (job.state, job.reason) == ("stopped", "enough")
         assert 0 < done < 40

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from fanout.core.json_text import JsonObject
 from fanout.evaluate.decisions.options import GateOptions, PlanOptions
+from fanout.evaluate.importing.samples import ImportedSamples
+from fanout.jobs.job import FailurePolicy
 from fanout.rendering.decisions import GateJson, PlanJson
 from fanout.rendering.job import JobJson
 from fanout.rendering.report import ReportJson
@@ -26,6 +28,11 @@ class EvaluationBackend(Protocol):
 
     async def report(self, job: JobJson, cluster: str | None = None) -> ReportJson:
         """Return the report of a job, its items grouped by a column if one is named."""
+
+    async def store_samples(
+        self, imported: ImportedSamples, *, name: str | None, files: Sequence[str], failed: FailurePolicy
+    ) -> str:
+        """Store imported samples as a job that has ended, and return its id."""
 
     async def draw_ballot(self, job_id: str, kind: BallotKind, rater: str | None) -> BallotJson:
         """Return the rater's next ballot; raise RequestError of the kind `ballots_exhausted` where none is left."""

@@ -8,12 +8,14 @@ from fanout.cli.evaluation.backend import OnProgress
 from fanout.core.json_text import JsonObject
 from fanout.evaluate.decisions.job_decisions import gate_job, plan_job
 from fanout.evaluate.decisions.options import GateOptions, PlanOptions
+from fanout.evaluate.importing.imported_job import store_samples
+from fanout.evaluate.importing.samples import ImportedSamples
 from fanout.evaluate.judging.judging import Judging, summarize_scores
 from fanout.evaluate.report.job_report import report_job
 from fanout.evaluate.scoring.declarations import parse_scorers
 from fanout.evaluate.scoring.scoring import score_results
 from fanout.evaluate.voting.ballots import cast_vote, draw_from_job
-from fanout.jobs.job import find_job
+from fanout.jobs.job import FailurePolicy, find_job
 from fanout.jobs.manager import JobManager
 from fanout.rendering.decisions import GateJson, PlanJson, render_gate, render_plan
 from fanout.rendering.job import JobJson
@@ -38,6 +40,11 @@ class LocalEvaluation:
 
     async def report(self, job: JobJson, cluster: str | None = None) -> ReportJson:
         return render_report(await report_job(self._store, await find_job(self._store, job["id"]), cluster))
+
+    async def store_samples(
+        self, imported: ImportedSamples, *, name: str | None, files: Sequence[str], failed: FailurePolicy
+    ) -> str:
+        return await store_samples(self._store, imported, name=name, files=files, failed=failed)
 
     async def draw_ballot(self, job_id: str, kind: BallotKind, rater: str | None) -> BallotJson:
         job = await find_job(self._store, job_id)

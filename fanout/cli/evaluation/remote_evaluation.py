@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import cast
 
+import click
+
 from fanout.cli.client import ServerClient
 from fanout.cli.evaluation.backend import OnProgress
 from fanout.core.json_text import JsonObject
 from fanout.evaluate.decisions.options import GateOptions, PlanOptions
+from fanout.evaluate.importing.samples import ImportedSamples
+from fanout.jobs.job import FailurePolicy
 from fanout.rendering.decisions import GateJson, PlanJson
 from fanout.rendering.job import JobJson
 from fanout.rendering.report import ReportJson
@@ -30,6 +34,11 @@ class RemoteEvaluation:
     async def report(self, job: JobJson, cluster: str | None = None) -> ReportJson:
         query = {} if cluster is None else {"cluster": cluster}
         return cast(ReportJson, await self._client.get(f"/v1/jobs/{job['id']}/report", **query))
+
+    async def store_samples(
+        self, imported: ImportedSamples, *, name: str | None, files: Sequence[str], failed: FailurePolicy
+    ) -> str:
+        raise click.UsageError("imports go into the store of this configuration: leave out --server")
 
     async def draw_ballot(self, job_id: str, kind: BallotKind, rater: str | None) -> BallotJson:
         body = {"kind": kind, **({} if rater is None else {"rater": rater})}
