@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.documents import ROOT
 
-FORMATS = {"anthropic", "bedrock", "cohere", "gemini", "llmengine", "ollama", "openai", "scale"}
+FORMATS = {"anthropic", "bedrock", "cohere", "gemini", "llmengine", "ollama", "openai", "responses", "scale"}
 
 
 @pytest.fixture(scope="module")

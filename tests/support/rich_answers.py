@@ -10,6 +10,7 @@ from fanout.providers.anthropic.adapter import Anthropic
 from fanout.providers.cohere import Cohere
 from fanout.providers.gemini.adapter import Gemini
 from fanout.providers.ollama import Ollama
+from fanout.providers.openai.responses import Responses
 from fanout.providers.transport.http import HttpProvider
 from tests.support.bedrock_format import UP as BEDROCK
 from tests.support.bedrock_format import build_answer, encode_delta, encode_event
@@ -18,7 +19,7 @@ from tests.support.openai_format import build_chunk, encode_chunks
 from tests.support.provider_calls import build_adapter
 from tests.support.vendor_streams import encode_named, encode_unnamed
 
-ANTHROPIC, COHERE, GEMINI, OLLAMA = map(build_adapter, (Anthropic, Cohere, Gemini, Ollama))
+ANTHROPIC, COHERE, GEMINI, OLLAMA, RESPONSES = map(build_adapter, (Anthropic, Cohere, Gemini, Ollama, Responses))
 URL = "data:image/png;base64,aGk="
 IMAGE = {"type": "image_url", "image_url": {"url": URL}}
 CITATION = {"type": "char_location", "cited_text": "It", "document_index": 0}
@@ -32,6 +33,10 @@ SIGNED = {"type": "thinking", "thinking": "hm, yes", "signature": "c2ln"}
 HIDDEN = {"type": "redacted_thinking", "data": "eHl6"}
 SOURCES = {"groundingChunks": [{"web": {"uri": "https://e.org"}}]}
 CODE = {"executableCode": {"language": "PYTHON", "code": "1"}}
+SEARCH_CALL = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+NOTE = {"type": "url_citation", "url": "https://e.org"}
+MESSAGE = {"type": "message", "id": "msg_1", "content": [{"type": "output_text", "text": "It", "annotations": [NOTE]}]}
+RESPONSE = {"object": "response", "status": "completed", "output": [SEARCH_CALL, MESSAGE]}
 SKETCH = {"inlineData": {"mimeType": "image/png", "data": "c2s="}, "thought": True}
 
 
@@ -198,5 +203,20 @@ RICH_ANSWERS = {
         {"message": {"content": "It", "images": ["aGk="]}, "done": True, "done_reason": "stop"},
         _encode_lines({"message": {"content": "It", "images": ["aGk="]}}, {"message": {"content": ""}, "done": True}),
         {"images": [IMAGE]},
+    ),
+    "Responses": RichAnswer(
+        RESPONSES,
+        RESPONSE,
+        encode_named(
+            {"type": "response.output_item.done", "output_index": 0, "item": SEARCH_CALL},
+            {"type": "response.output_item.added", "output_index": 1, "item": {**MESSAGE, "content": []}},
+            {"type": "response.output_text.delta", "output_index": 1, "delta": "It"},
+            {"type": "response.output_item.done", "output_index": 1, "item": MESSAGE},
+            {"type": "response.completed", "response": RESPONSE},
+        ),
+        {
+            "output_items": [SEARCH_CALL],
+            "annotations": [{"type": "url_citation", "url_citation": {"url": "https://e.org"}}],
+        },
     ),
 }

@@ -32,7 +32,6 @@ from fanout.providers.openai.response_items import (
     parse_usage,
     pick_beside,
     read_end,
-    read_reasoning,
 )
 from fanout.providers.parameter_tables import OPENAI_RESPONSES_FAMILIES, find_openai_family
 from fanout.providers.parameters import accept, fit
@@ -50,9 +49,9 @@ class ResponseReader(AnswerReader):
         super().__init__(origin, call_index, max_bytes)
         self._body: JsonObject = {}
         self._calls: dict[object, int] = {}
-        """Number of each call of a function, by its `output_index`."""
+        """Number of each call of a function, by the place of its item."""
         self._begun: set[object] = set()
-        """Items of which text, thoughts or arguments have come."""
+        """Places of the items of which text, thoughts or arguments have come."""
 
     @staticmethod
     def parse_answer(origin: Origin, body: JsonObject) -> Completion:
@@ -62,29 +61,27 @@ class ResponseReader(AnswerReader):
         return build_completion(origin, body, (choice,), parse_usage(body.get("usage"), body.get("service_tier")))
 
     def _read_event(self, event: JsonObject, size: int) -> None:
-        kind, place = event.get("type"), event.get("output_index")
+        kind, place = as_text(event.get("type")), _find_place(event)
         delta = as_text(event.get("delta"))
-        if kind == "response.output_text.delta":
+        if delta:
             self._begun.add(place)
+        if kind == "response.output_text.delta":
             if tokens := parse_logprobs({"content": event.get("logprobs") or None}):
                 self._add(size, text=delta, logprobs=tokens)
             elif delta:
                 self._add_text(delta)
         elif kind in REASONING:
-            self._begun.add(place)
             self._add(size, reasoning=delta)
         elif kind == "response.refusal.delta":
-            self._begun.add(place)
             self._add(size, refusal=delta)
         elif kind == "response.function_call_arguments.delta":
-            self._begun.add(place)
             self._add_call(place, {"function": {"arguments": delta}}, size)
         elif kind == "response.output_item.added":
             self._begin_item(place, as_object(event.get("item")), size)
         elif kind == "response.output_item.done":
             self._end_item(place, as_object(event.get("item")), size)
         elif kind in ENDS:
-            self._end(as_object(event.get("response")))
+            self._end(as_object(event.get("response")), size)
         elif kind == "error" or event.get("error"):
             raise self.parse_error(self._origin, event if event.get("error") else {"error": event})
         elif not self._body:
@@ -101,29 +98,38 @@ class ResponseReader(AnswerReader):
 
     def _end_item(self, place: object, item: JsonObject, size: int) -> None:
         """Take what has not come in pieces, as some servers send none."""
-        kind, is_new = item.get("type"), place not in self._begun
-        if kind == "function_call":
+        if item.get("type") == "function_call":
             if place not in self._calls:
                 self._begin_item(place, item, size)
-            elif is_new and item.get("arguments"):
-                self._add_call(place, {"function": {"arguments": as_text(item["arguments"])}}, size)
-        elif kind == "reasoning" and is_new:
-            self._add(size, reasoning=read_reasoning(item))
-        elif kind == "message" and is_new:
-            parts = as_objects(item.get("content"))
-            self._add(size, text="".join(as_text(part.get("text")) for part in parts))
-        if beside := pick_beside(item):
-            self._add(size, extra=beside)
+            elif place not in self._begun:
+                self._add_call(place, {"function": {"arguments": as_text(item.get("arguments"))}}, size)
+        elif place in self._begun:
+            self._add(size, extra=pick_beside(item))
+        else:
+            self._add_whole({"output": [item]}, size)
+        self._begun.add(place)
 
-    def _end(self, body: JsonObject) -> None:
+    def _end(self, body: JsonObject, size: int) -> None:
         self._body = body or self._body
         _check(self._origin, self._body)
-        if not self.has_choices:  # nothing came before the end
-            answer = parse_answer(self._body)
-            calls = [{"index": number, **call} for number, call in enumerate(answer.tool_calls)]
-            self._add(0, text=answer.text, reasoning=answer.reasoning or "", refusal=answer.refusal or "", calls=calls)
-        self._finish(read_end(self._body, has_calls=bool(self._calls)))
+        if not self._begun:  # nothing came before the end
+            self._add_whole(self._body, size)
+        has_calls = bool(self._calls) or any(item.get("type") == "function_call" for item in as_objects(self._body["output"]))
+        self._finish(read_end(self._body, has_calls=has_calls))
         self.is_ended = True
+
+    def _add_whole(self, body: JsonObject, size: int) -> None:
+        """Add all that some items hold."""
+        answer = parse_answer(body)
+        self._add(
+            size,
+            text=answer.text,
+            reasoning=answer.reasoning or "",
+            refusal=answer.refusal or "",
+            calls=[{"index": number, **call} for number, call in enumerate(answer.tool_calls)],
+            logprobs=_parse_logprobs(body),
+            extra=answer.extra,
+        )
 
     def _add_call(self, place: object, piece: JsonObject, size: int) -> None:
         if place in self._calls:
@@ -159,6 +165,14 @@ class Responses(JsonProvider):
         messages = query.messages if query.messages is not None else (Message("user", query.prompt),)
         fields = {**call.fitted.sent, "model": call.target.model, "input": convert_messages(messages), "stream": stream}
         return HttpRequest(self.require_url(self._url), self.build_headers(call), dump(fields))
+
+
+def _find_place(event: JsonObject) -> object:
+    """Return what tells an item from the others: its position, or its id where a server names none, as llama.cpp does."""
+    place, item = event.get("output_index"), as_object(event.get("item"))
+    if type(place) is int:
+        return place
+    return next((id_ for id_ in map(as_text, (event.get("item_id"), item.get("id"), item.get("call_id"))) if id_), None)
 
 
 def _check(origin: Origin, body: Mapping[str, object]) -> None:

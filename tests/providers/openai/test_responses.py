@@ -173,9 +173,51 @@ def test_a_stream_is_read(pieces: bool) -> None:
 
 def test_a_stream_whose_end_alone_holds_the_answer_is_read() -> None:
     provider = build_adapter(Responses)
-    result = try_stream(provider, build_call(provider), [write_event("response.completed", response=BODY)])
+    begun = write_event("response.output_item.added", output_index=2, item={"type": "message", "content": []})
+    end = write_event("response.completed", response=BODY)
+    for stream in (end, begun + end):
+        result = try_stream(provider, build_call(provider), [stream])
+        assert not isinstance(result, Failure)
+        check_completion(result[1])
+
+
+def test_an_item_that_comes_whole_loses_nothing() -> None:
+    provider = build_adapter(Responses)
+    token = {"token": "Hey", "logprob": -1.0, "top_logprobs": []}
+    content = [{"type": "output_text", "text": "Hey", "logprobs": [token]}, {"type": "refusal", "refusal": "No more."}]
+    item = {"type": "message", "id": "msg", "content": content}
+    events = write_event("response.output_item.done", output_index=0, item=item)
+    end = write_event("response.completed", response={**BODY, "output": [item]})
+    result = try_stream(provider, build_call(provider), [events + end])
     assert not isinstance(result, Failure)
-    assert result[1].choices[0].message.text == "Hey"
+    (choice,) = result[1].choices
+    assert (choice.message.text, choice.message.refusal) == ("Hey", "No more.")
+    assert [token.token for token in choice.logprobs or ()] == ["Hey"]
+
+
+def test_items_without_positions_are_told_apart_by_their_ids() -> None:
+    provider = build_adapter(Responses)
+    calls = [{"type": "function_call", "call_id": id_, "name": "weather", "arguments": '{"a":1}'} for id_ in ("fc_1", "fc_2")]
+    events = [write_event("response.output_item.added", item={**call, "arguments": ""}) for call in calls]
+    events += [
+        write_event("response.function_call_arguments.delta", item_id=call["call_id"], delta=piece)
+        for piece in ('{"a"', ":1}")
+        for call in calls
+    ]
+    events += [write_event("response.output_item.done", item=call) for call in calls]
+    events.append(write_event("response.completed", response={**BODY, "output": calls}))
+    result = try_stream(provider, build_call(provider), [b"".join(events)])
+    assert not isinstance(result, Failure)
+    made = result[1].choices[0].message.tool_calls
+    assert [(call["id"], call["function"]["arguments"]) for call in made] == [("fc_1", '{"a":1}'), ("fc_2", '{"a":1}')]
+
+
+@pytest.mark.parametrize("event", [{"type": ["x"]}, {"type": "response.output_text.delta", "output_index": [1], "delta": "x"}])
+def test_a_garbled_event_is_no_bug_of_ours(event: dict[str, Any]) -> None:
+    provider = build_adapter(Responses)
+    garbled = b"data: %b\n\n" % json.dumps(event).encode()
+    result = try_stream(provider, build_call(provider), [garbled + write_event("response.completed", response=BODY)])
+    assert not isinstance(result, Failure)
 
 
 def test_an_answer_that_was_cut_says_why() -> None:
