@@ -76,6 +76,7 @@ export function App() {
   const [, first, second] = path.split("/");
   const name = VIEWS[first] ? first : "compare";
   useEffect(() => {
+    document.querySelector("nav a[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
     document.title = name === "compare" ? "Fanout" : `${NAMES[name]} · Fanout`;
   }, [name]);
   const ids = first === "runs" && second ? second.split(",") : [];
