@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +27,8 @@ from fanout.probe.probe import Trial, choose_trials, run_trials
 
 COLUMNS = ("provider", "model", "reachable", "key", "known", "streams", "usage", "time", "cost", "next")
 ANSWERS: Mapping[bool | None, str] = {True: "yes", False: "no", None: "?"}
+MAX_DAYS_BEFORE_END = 60
+"""From which on a model's end is announced."""
 MAX_NAMED_PROVIDERS = 5
 MIN_ADVICE_COLUMNS = 30
 """Width below which the advice is printed below the table instead of in its last column."""
@@ -92,7 +95,19 @@ def _summarize(settings: Settings) -> str:
     lines = [f"{', '.join(settings.files)}: valid; {counts}", *settings.notices, *_describe_proxies(settings)]
     if settings.environment.ca_file:
         lines.append(f"certificates of your own: {settings.environment.ca_file}")
+    lines += _describe_ends(catalogue, datetime.now(UTC).date())
     return "\n".join(lines)
+
+
+def _describe_ends(catalogue: Catalogue, today: date) -> Iterator[str]:
+    """Yield a line for each model that could be called now and is shut down soon."""
+    for model in catalogue:
+        row = model.row
+        if row is None or row.deprecated_on is None or not is_ready(model, catalogue):
+            continue
+        if today <= date.fromisoformat(row.deprecated_on) <= today + timedelta(days=MAX_DAYS_BEFORE_END):
+            successor = f", its vendor names `{row.successor}` as successor" if row.successor else ""
+            yield f"`{model.name}` ends on {row.deprecated_on}{successor}; `fanout replace {model.name}` compares them"
 
 
 def _describe_proxies(settings: Settings) -> Iterator[str]:

@@ -28,6 +28,7 @@ COMMANDS = {
     "batch": "Ask many models every row of a file.",
     "report": "Show which model of a job is better, and how sure that is.",
     "evaluate": "Score a job's answers, and decide by the scores.",
+    "replace": "Tell whether another model can take a model's place.",
     "import": "Take over what other evaluation programs have measured.",
     "init": "Set up your providers.",
     "keys": "Set keys, and list those that are set.",

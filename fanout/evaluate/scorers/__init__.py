@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from fanout.evaluate.scorers.function import FunctionScorer
 from fanout.evaluate.scorers.judge import JudgeScorer, VerdictScorer
-from fanout.evaluate.scorers.operational import CostScorer, LatencyScorer, LengthScorer
+from fanout.evaluate.scorers.operational import CostScorer, LatencyScorer, LengthScorer, RefusalScorer
 from fanout.evaluate.scorers.overlap import BleuScorer, RougeScorer
 from fanout.evaluate.scorers.scorer import Score, Scorer, ScorerInput
 from fanout.evaluate.scorers.structured import JsonEqualScorer, JsonSchemaScorer
@@ -33,6 +33,7 @@ AnyScorer = Annotated[
     | LengthScorer
     | LatencyScorer
     | CostScorer
+    | RefusalScorer
     | FunctionScorer
     | JudgeScorer
     | VerdictScorer,

@@ -40,6 +40,18 @@ class LatencyScorer(Scorer):
         return Score(value, None if value is not None else "not measured")
 
 
+class RefusalScorer(Scorer):
+    """1 where the model refused to answer, by its own statement or its provider's filter, else 0."""
+
+    is_higher_better: ClassVar[bool] = False
+
+    type: Literal["refusal"] = "refusal"
+
+    def score(self, given: ScorerInput) -> Score:
+        """Return 1 or 0."""
+        return Score(float(given.is_refusal or given.finish_reason == "content_filter"))
+
+
 class CostScorer(Scorer):
     """Cost of the answer in US dollars."""
 

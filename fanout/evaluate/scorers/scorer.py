@@ -23,6 +23,8 @@ class ScorerInput:
     columns: Mapping[str, object] = field(default_factory=dict)
     """Further columns of the answer's row."""
     finish_reason: str | None = None
+    is_refusal: bool = False
+    """The model states that it does not answer."""
     output_tokens: int | None = None
     ttft_s: float | None = None
     """Of the successful attempt, from its start to its first content."""

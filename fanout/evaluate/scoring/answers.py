@@ -23,6 +23,7 @@ def to_scorer_input(body: JsonObject, outcome: StoredOutcome) -> ScorerInput:
         reference=None if reference is None else to_text(reference),
         columns=body.get("values") or {},
         finish_reason=choice.finish_reason if choice else None,
+        is_refusal=bool(choice and choice.message.refusal),
         output_tokens=completion.usage.output_tokens if completion.usage else None,
         ttft_s=outcome.timing.first_token_s,
         call_s=outcome.timing.call_s,
