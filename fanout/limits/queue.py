@@ -17,6 +17,9 @@ from typing import Protocol
 from fanout.limits.tokens import WindowSlice
 from fanout.limits.upstream_quota import CallStart, UpstreamQuota
 
+MAX_GRANTS_AT_ONCE = 32
+"""Then those take their turn: of 600 at once, the first would leave, and count, only when the last is encoded."""
+
 
 class Priority(IntEnum):
     """Rank of a waiting call; lower ranks are served first."""
@@ -91,7 +94,7 @@ class WaitingCalls:
         self._gate = gate
         self._tokens = [0 for _ in Priority]
         self._arrivals = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
 
     def add(self, model: str, tokens: int, priority: Priority) -> Waiter:
         """Append a waiter to the queue of its model and priority."""
@@ -130,7 +133,11 @@ class WaitingCalls:
         if self._timer:
             self._timer.cancel()
             self._timer = None
+        granted = 0
         while self.total:
+            if granted == MAX_GRANTS_AT_ONCE:
+                self._timer = asyncio.get_running_loop().call_soon(self.pump)
+                return
             now = time.monotonic()
             waiter, wait = None, self._gate.compute_start_wait_s(now)
             if not wait:  # while no call may start, a search of the queues is useless
@@ -138,6 +145,7 @@ class WaitingCalls:
             if waiter and not wait:
                 self.remove(waiter)
                 waiter.granted.set_result(self._gate.grant(waiter.model, waiter.tokens, now))
+                granted += 1
             else:
                 if wait < math.inf:
                     # One timer for all waiters: only the next opening matters, and the pump sets the one after it.
