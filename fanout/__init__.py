@@ -1,7 +1,7 @@
 """Fanout: one prompt to many language models at once, the answers side by side.
 
-`ask` and `ask_sync` answer with a `Comparison`, `ask_stream` yields pieces; `open_dispatcher` keeps connections and limits
-between questions.
+`ask` and `ask_sync` answer with a `Comparison`, `ask_stream` yields pieces, `run_job` sends many rows; `open_dispatcher`
+keeps connections and limits between questions.
 `fanout.adapters` has all that a provider adapter of your own imports.
 """
 
@@ -22,9 +22,11 @@ __all__ = [
     "Failure",
     "FanoutError",
     "Fault",
+    "JobResults",
     "Message",
     "Outcome",
     "RequestError",
+    "RunningJob",
     "ServerError",
     "Settings",
     "StoreError",
@@ -37,10 +39,13 @@ __all__ = [
     "ask_sync",
     "load_settings",
     "open_dispatcher",
+    "open_job",
+    "run_job",
 ]
 
 if TYPE_CHECKING:
-    from fanout.api import AnswerPiece, ask, ask_stream, ask_sync
+    from fanout.api.jobs import JobResults, RunningJob, open_job, run_job
+    from fanout.api.questions import AnswerPiece, ask, ask_stream, ask_sync
     from fanout.config.settings import Settings, load_settings
     from fanout.core.comparison import Comparison, CompletionChoice
     from fanout.core.errors import ConfigError, FanoutError, Fault, RequestError, ServerError, StoreError
@@ -51,7 +56,8 @@ if TYPE_CHECKING:
     from fanout.providers import authoring as adapters
 
 _EXPORTS = {
-    "api": ("AnswerPiece", "ask", "ask_stream", "ask_sync"),
+    "api.jobs": ("JobResults", "RunningJob", "open_job", "run_job"),
+    "api.questions": ("AnswerPiece", "ask", "ask_stream", "ask_sync"),
     "config.settings": ("Settings", "load_settings"),
     "core.comparison": ("Comparison", "CompletionChoice"),
     "core.errors": ("ConfigError", "FanoutError", "Fault", "RequestError", "ServerError", "StoreError"),

@@ -167,7 +167,7 @@ def print_estimate(console: Console, estimate: JobEstimateJson, max_cost_usd: fl
 
 def _list_estimate_notes(estimate: JobEstimateJson, max_cost_usd: float | None) -> list[str]:
     usd, least_s = estimate["cost_usd"], estimate["least_s"]
-    notes = [f"{estimate['items']:,} rows, {estimate['calls']:,} calls; nothing was sent"]
+    notes = [f"{estimate['items']:,} rows, {estimate['calls']:,} calls; nothing was sent", *estimate["not_configured"]]
     if usd is None:
         unpriced = ", ".join(estimate["cost_unknown"])
         notes.append(f"cost: unknown for {unpriced}; set a `price` in providers.json")

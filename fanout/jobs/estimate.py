@@ -55,6 +55,8 @@ class JobEstimate:
     calls: int = 0
     models: dict[str, ModelEstimate] = field(default_factory=dict)
     accounts: dict[str, AccountEstimate] = field(default_factory=dict)
+    not_configured: dict[str, str] = field(default_factory=dict)
+    """Models that lack a variable, with the sentence that names it."""
 
     def add(self, calls: Iterable[Call], price: Price) -> None:
         """Add the calls of one item."""
@@ -67,6 +69,8 @@ class JobEstimate:
             wrote = length * sampling.generated_answers
             model = self.models.setdefault(call.target.label, ModelEstimate())
             model.calls += 1
+            if call.refusal:
+                self.not_configured[call.target.label] = call.refusal.message
             model.input_tokens += read
             model.output_tokens += wrote
             model.guessed = model.guessed or sampling.max_tokens is None

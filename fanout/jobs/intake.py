@@ -17,7 +17,7 @@ from fanout.jobs.estimate import JobEstimate
 from fanout.jobs.input_formats.rows import BadRow, InputRow
 from fanout.jobs.job import FINGERPRINT_JSON, Fingerprint, Job, JobSpec, build_state_error
 from fanout.jobs.loading import LoadingBudget, LoadingStoppedError, load_in_thread
-from fanout.jobs.planner import JobPlanner, fingerprint_names
+from fanout.jobs.planner import JobPlanner, fingerprint_names, is_refused
 from fanout.store.jobs.job_store import JobStore
 from fanout.store.jobs.records import InputItem, JobChange, NewJobRow
 
@@ -125,7 +125,7 @@ class Intake:
     ) -> None:
         self._spec, self._rows, self._estimate = spec, iter(rows), estimate
         self._builder, self._dispatcher = planner.make_builder(spec, account_id), planner.dispatcher
-        self.fingerprint = dict(planner.fingerprint_spec(spec, self._builder))
+        self.fingerprint = dict(planner.fingerprint_spec(spec, self._builder, is_estimate=estimate is not None))
         self.items = self.units = self._bad_rows = 0
         self.faults: list[Fault] = []
         self.budget = LoadingBudget(planner.dispatcher.settings.environment.max_job_bytes)
@@ -172,9 +172,9 @@ class Intake:
             calls = self._dispatcher.plan(self._builder.build_request(body))
         except RequestError as error:
             return error.faults
-        refused = {call.target.label: call.refusal for call in calls if call.refusal}
+        refused = {call.target.label: call.refusal for call in calls if is_refused(call, is_estimate=bool(self._estimate))}
         if refused:
-            return [Fault(refusal.param or "model", f"{label}: {refusal.message}") for label, refusal in refused.items()]
+            return [Fault(why.param or "model", f"{label}: {why.message}") for label, why in refused.items() if why]
         if self._spec.kind == "requests":
             fresh = [call for call in calls if call.target.name not in self.fingerprint]
             self.fingerprint |= fingerprint_names(fresh, self._dispatcher.settings.providers)

@@ -71,7 +71,10 @@ class JobManager:
         return await self.find_job(job_id)
 
     async def estimate(self, spec: JobSpec, rows: Iterable[InputRow | BadRow]) -> JobEstimate:
-        """Return the estimate of a job without storing or sending anything. `create` would refuse the same inputs."""
+        """Return the estimate of a job without storing or sending anything.
+
+        `create` refuses the same inputs, and models without a key.
+        """
         return await self._creator.estimate(spec, rows)
 
     async def find_job(self, job_id: str, account_id: str | None = None) -> Job:

@@ -52,7 +52,7 @@ class _JsonlEncoder:
     """An object on each line, with every column."""
 
     def encode(self, records: Sequence[ResultRecord]) -> bytes:
-        return b"".join(_to_json(_fill_columns(record)) + b"\n" for record in records)
+        return b"".join(_to_json(fill_columns(record)) + b"\n" for record in records)
 
     def close(self) -> bytes:
         return b""
@@ -72,7 +72,7 @@ class CsvEncoder:
             writer.writerow(COLUMNS)
             self._has_head = True
         for record in records:
-            writer.writerow([self._to_cell(value) for value in _fill_columns(record).values()])
+            writer.writerow([self._to_cell(value) for value in fill_columns(record).values()])
         return _to_utf8(written.getvalue())
 
     def _to_cell(self, value: object) -> object:
@@ -106,7 +106,7 @@ class _ParquetEncoder:
 
     def encode(self, records: Sequence[ResultRecord]) -> bytes:
         if records:
-            rows = [_fill_columns(record) for record in records]
+            rows = [fill_columns(record) for record in records]
             columns = [
                 self._pyarrow.array([_to_typed(row[name], kind) for row in rows], self._schema.field(name).type)
                 for name, kind in COLUMNS.items()
@@ -159,7 +159,7 @@ class _Sink(io.RawIOBase):
 ENCODERS: Mapping[str, Callable[[], RecordEncoder]] = {"jsonl": _JsonlEncoder, "csv": CsvEncoder, "parquet": _ParquetEncoder}
 
 
-def _fill_columns(record: ResultRecord) -> dict[str, Any]:
+def fill_columns(record: ResultRecord) -> dict[str, Any]:
     """Return a value for each column; unknown ones, and those that the column cannot hold, are `None`."""
     # Under a misspelt name a value would be lost without a word.
     if unknown := record.keys() - COLUMNS.keys():

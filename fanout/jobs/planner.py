@@ -32,12 +32,12 @@ class JobPlanner:
         """Return the calls of one item of a job."""
         return self.dispatcher.plan(self.make_builder(job.spec, job.account_id).build_request(body))
 
-    def fingerprint_spec(self, spec: JobSpec, builder: RequestBuilder) -> Fingerprint:
+    def fingerprint_spec(self, spec: JobSpec, builder: RequestBuilder, *, is_estimate: bool = False) -> Fingerprint:
         """Return the fingerprint of a new job, or raise `RequestError` where some of its models cannot be called."""
         if spec.kind != "rows":
             return {}  # requests name their own models: see `Intake`
         calls = self.dispatcher.plan(builder.build_request(EMPTY_ROW))
-        _check_refusals((f"models[{call.entry}]", call) for call in calls)
+        _check_refusals((f"models[{call.entry}]", call) for call in calls if is_refused(call, is_estimate=is_estimate))
         providers = self.dispatcher.settings.providers
         # All repeats send the same, so one is enough.
         first = (call for call in calls if not call.sample)
@@ -62,6 +62,11 @@ class JobPlanner:
     def count_units(self, job: Job) -> int:
         """Return the number of a job's units if it were made now: its model sets may have other members by then."""
         return job.items * len(self.plan_item(job, EMPTY_ROW)) if job.spec.kind == "rows" else job.units
+
+
+def is_refused(call: Call, *, is_estimate: bool) -> bool:
+    """Return whether a call can never be made; an estimate needs no key yet."""
+    return call.refusal is not None and not (is_estimate and call.refusal.kind == "not_configured")
 
 
 def fingerprint_names(calls: Iterable[Call], providers: Mapping[str, ProviderSettings]) -> Fingerprint:

@@ -117,6 +117,7 @@ class JobEstimateJson(TypedDict):
     cost_usd: Annotated[float | None, Doc("US dollars; null: the price of some model is unknown.")]
     cost_unknown: Annotated[Sequence[str], Doc("Models whose price is unknown.")]
     least_s: Annotated[float | None, Doc("Seconds that the configured limits require at least; null: there are none.")]
+    not_configured: Annotated[Sequence[str], Doc("What some models lack before they can be called, a sentence for each.")]
 
 
 class JobResultsJson(TypedDict):
@@ -178,6 +179,7 @@ def render_estimate(estimate: JobEstimate, providers: Mapping[str, ProviderSetti
         "cost_unknown": list(estimate.cost_unknown),
         # A lower bound from the configured limits; the provider's own speed is unknown before the first call.
         "least_s": _round(estimate.min_duration_s(providers), 1),
+        "not_configured": [*estimate.not_configured.values()],
     }
 
 

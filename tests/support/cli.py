@@ -76,6 +76,7 @@ async def start_fanout(
     process = await asyncio.create_subprocess_exec(
         *command,
         *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         cwd=cwd,

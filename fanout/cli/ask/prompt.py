@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,12 @@ import click
 
 from fanout.api import find_image_type
 from fanout.cli.ask.question import Content
+from fanout.cli.tables import echo
 from fanout.core.given_text import BYTE_ORDER_MARK, trim
 from fanout.core.json_text import JsonObject
 
+PATIENCE_S = 2.0
+"""Wait for standard input before a line says that it is read."""
 MAX_FILE_BYTES = 20 * 2**20
 """Largest file or standard input of a prompt; providers take no larger images."""
 
@@ -28,15 +32,18 @@ def read_input(prompt: str | None) -> str:
     try:
         argument = "" if prompt in (None, "-") else str(prompt).removeprefix(BYTE_ORDER_MARK)
         argument.encode()  # an argument that is not UTF-8 holds lone surrogates
-        piped = _read_standard_input()
+        piped = _read_standard_input(has_argument=bool(argument.strip()))
     except UnicodeError:
         raise click.UsageError("the prompt is not UTF-8 text") from None
     return "\n\n".join(text for text in (argument, piped) if text.strip())
 
 
-def _read_standard_input() -> str:
+def _read_standard_input(*, has_argument: bool) -> str:
     if not sys.stdin or sys.stdin.isatty():
         return ""
+    # Some programs leave a pipe open that nobody writes to: the command would seem to hang.
+    if has_argument and not select.select([sys.stdin], [], [], PATIENCE_S)[0]:
+        echo("reading standard input, to be added to the prompt; `</dev/null` adds nothing", err=True)
     content = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         raise click.UsageError(f"standard input is longer than {MAX_FILE_BYTES // 2**20} MiB; `fanout batch` takes long files")

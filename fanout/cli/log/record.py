@@ -99,6 +99,12 @@ async def open_log(settings: Settings, *, is_reading: bool = False) -> AsyncGene
     level = environment.log_level if "log_level" in environment.model_fields_set else "error"
     logs.configure(level, environment.log_format)
     mode: HistoryMode = environment.history if "history" in environment.model_fields_set else "full"
-    async with open_store(location, history=mode, history_days=environment.history_days, is_reading=is_reading) as store:
+    async with open_store(
+        location,
+        history=mode,
+        history_days=environment.history_days,
+        usage_days=environment.usage_days,
+        is_reading=is_reading,
+    ) as store:
         assert store, "only `off` has no store"
         yield store

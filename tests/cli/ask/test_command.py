@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.builders.settings import write_providers_file
-from tests.support.cli import PATIENCE_S, run_fanout, start_fanout
+from tests.support.cli import FANOUT, PATIENCE_S, build_environ, run_fanout, start_fanout
 from tests.support.terminal import TerminalSession
 from tests.support.upstream.server import Upstream
 
@@ -92,6 +94,23 @@ async def test_a_single_answer_is_passed_on_piece_by_piece_with_its_figures_apar
         assert piece == b"w0 "
         assert process.returncode is None
         process.kill()
+
+
+async def test_a_pipe_that_nobody_writes_to_is_named(providers_json: str) -> None:
+    reading, writing = os.pipe()
+    command = [*FANOUT, "ask", "hi", "-m", "ok", "--config", providers_json]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=build_environ()
+    )
+    os.close(reading)
+    assert process.stderr
+    async with asyncio.timeout(PATIENCE_S):
+        line = await process.stderr.readline()
+        os.close(writing)
+        out, _ = await process.communicate()
+
+    assert line == b"reading standard input, to be added to the prompt; `</dev/null` adds nothing\n"
+    assert out == b"This is ok.\n"
 
 
 async def test_code_alone_is_printed(providers_json: str) -> None:
