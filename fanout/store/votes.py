@@ -109,7 +109,7 @@ class Votes:
         answers: Sequence[VotedAnswer],
         limit: int,
     ) -> VoteRow | None:
-        """Store a ballot and return it; `None` if the subject has `limit` of them already."""
+        """Store a ballot and return it, or the voter's open one on the same answers; `None` at `limit` of the subject."""
         values: dict[str, object] = {
             **subject._asdict(),
             **{name: clean_name(value) for name, value in voter._asdict().items()},
@@ -121,6 +121,12 @@ class Votes:
         for side, answer in zip("ab", answers, strict=False):
             values |= {f"{name}_{side}": value for name, value in answer._asdict().items()}
         async with self._database.write_transaction() as connection:
+            # Two of a voter's draws at once must not make two ballots of one pair.
+            same = [column.in_([answer.entry for answer in answers]) for column in (votes.c.entry_a, votes.c.entry_b)]
+            open_ = [*_of_subject(subject), *_of_voter(voter), votes.c.kind == kind, votes.c.voted.is_(None)]
+            query = select(votes).where(*open_, votes.c.item == item, *same[: len(answers)]).limit(1)
+            if row := (await connection.execute(query)).one_or_none():
+                return VoteRow(*row)
             count = await connection.scalar(select(func.count()).select_from(votes).where(*_of_subject(subject)))
             if (count or 0) >= limit:
                 return None

@@ -12,6 +12,7 @@ from pydantic_core import from_json
 
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
+from fanout.core.threads import run_in_thread
 from fanout.jobs.job import Job
 from fanout.jobs.result_records import describe_input
 from fanout.jobs.stored_outcome import StoredOutcome
@@ -66,7 +67,7 @@ async def draw_from_job(store: JobStore, job: Job, voter: Voter, kind: BallotKin
         while (page := await store.results.list_items(job.number, after, ITEMS_AT_ONCE)) and page[0][0].item < past:
             after = page[-1][0].item
             seen = await store.votes.list_seen(subject, voter, kind, page[0][0].item, after)
-            if candidate := _choose_candidate(_list_candidates(page, kind), seen, kind):
+            if candidate := await run_in_thread("records", _choose_candidate, _list_candidates(page), seen, kind):
                 item, answers = candidate
                 row = await _store_ballot(store, subject, voter, kind, item, answers)
                 ballot = await _read_job_ballot(store, job, row)
@@ -75,7 +76,7 @@ async def draw_from_job(store: JobStore, job: Job, voter: Voter, kind: BallotKin
     raise _nothing_left(kind)
 
 
-def _list_candidates(page: Sequence[ItemResults], kind: BallotKind) -> Iterable[tuple[int, Sequence[VotedAnswer]]]:
+def _list_candidates(page: Sequence[ItemResults]) -> Iterable[tuple[int, Sequence[VotedAnswer]]]:
     """Yield items with their answers."""
     for item, ended in page:
         answers = []
@@ -91,17 +92,17 @@ def _choose_candidate(
 ) -> tuple[int, Sequence[VotedAnswer]] | None:
     """Return an item and its answers, in the order in which they are to be shown; `None` where the voter has had all."""
     had = {(row.item, frozenset(answer.entry for answer in row.answers)) for row in seen}
-    found: list[tuple[int, Sequence[VotedAnswer]]] = []
+    found: list[tuple[int, tuple[int, ...], Mapping[int, Sequence[VotedAnswer]]]] = []
     for item, answers in candidates:
         by_entry: dict[int, list[VotedAnswer]] = {}
         for answer in answers:
             by_entry.setdefault(answer.entry, []).append(answer)
-        found += [
-            (item, [_RANDOM.choice(by_entry[entry]) for entry in _RANDOM.sample(entries, len(entries))])
-            for entries in combinations(by_entry, 2 if kind == "pair" else 1)
-            if (item, frozenset(entries)) not in had
-        ]
-    return _RANDOM.choice(found) if found else None
+        chosen = combinations(by_entry, 2 if kind == "pair" else 1)
+        found += [(item, entries, by_entry) for entries in chosen if (item, frozenset(entries)) not in had]
+    if not found:
+        return None
+    item, entries, of_item = _RANDOM.choice(found)
+    return item, [_RANDOM.choice(of_item[entry]) for entry in _RANDOM.sample(entries, len(entries))]
 
 
 async def _store_ballot(
@@ -140,13 +141,13 @@ async def draw_from_comparison(store: JobStore, stored: StoredComparison, voter:
         for answer in stored.answers:
             if answer.kind is None:
                 by_prompt.setdefault(answer.prompt or 0, []).append(VotedAnswer(answer.entry, answer.sample, answer.label))
-        candidate = _choose_candidate(by_prompt.items(), seen, kind)
+        candidate = await run_in_thread("records", _choose_candidate, by_prompt.items(), seen, kind)
         if candidate is None:
             raise _nothing_left(kind)
         row = await _store_ballot(store, subject, voter, kind, *candidate)
     places = {(answer.prompt or 0, answer.entry, answer.sample): answer for answer in stored.answers}
     shown = [_show_answer(places[row.item, answer.entry, answer.repeat]) for answer in row.answers]
-    return Ballot(row, _find_prompt(stored.comparison.request, row.item), None, shown)
+    return Ballot(row, await run_in_thread("records", _find_prompt, stored.comparison.request, row.item), None, shown)
 
 
 def _show_answer(answer: AnswerRow) -> BallotAnswer:
@@ -155,16 +156,17 @@ def _show_answer(answer: AnswerRow) -> BallotAnswer:
 
 
 def _find_prompt(request: str | None, index: int) -> object:
-    """Return the prompt of a stored request, or its messages; `None` where it is not kept."""
+    """Return the prompt of a stored request, its messages or its input; `None` where it is not kept."""
     try:
         body = from_json(request) if request else None
     except ValueError:  # nested too deeply, or broken text
         return None
     if not isinstance(body, Mapping):
         return None
-    prompts = body.get("prompt", body.get("prompts", body.get("messages")))
-    is_list = isinstance(prompts, list) and "messages" not in body
-    return prompts[index] if is_list and index < len(prompts) else prompts
+    prompts = body.get("prompt", body.get("prompts"))
+    if prompts is None:
+        return next((body[name] for name in ("messages", "input", "content") if name in body), None)
+    return prompts[index] if isinstance(prompts, list) and index < len(prompts) else prompts
 
 
 def _nothing_left(kind: BallotKind) -> RequestError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,21 @@ async def test_a_refusal_is_what_a_ballot_shows_of_an_answer_without_text(tmp_pa
             )
             for path in (job, f"/v1/comparisons/{compared['id']}"):
                 assert [answer["text"] for answer in (await draw(server, path))["answers"]] == ["I must not."] * 2
+
+
+async def test_draws_at_once_by_one_voter_are_one_ballot_of_a_pair(store_server: Server) -> None:
+    path = await run_job(store_server, ["p0"])
+    drawn = await asyncio.gather(*(draw(store_server, path) for _ in range(6)))
+
+    assert len({ballot["id"] for ballot in drawn}) == 1, "else one voter would vote on a pair several times"
+
+
+async def test_a_ballot_on_responses_shows_their_input(upstream: Upstream, tmp_path: Path) -> None:
+    config, items = (
+        write_config(upstream, tmp_path),
+        [{"role": "user", "content": "sure?"}, {"role": "user", "content": "now?"}],
+    )
+    async with serve(config, FANOUT_STORE=str(tmp_path / "fanout.db"), FANOUT_HISTORY="full") as server:
+        for given in ("sure?", items):
+            _, answer = await read_answer(server.session.post("/v1/responses", json={"model": MODELS, "input": given}))
+            assert (await draw(server, f"/v1/comparisons/{answer['id']}"))["prompt"] == given
