@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
+from bisect import bisect_right
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 from aiohttp import web
 
 from fanout.core.schema import Call, Completion, Failure, Outcome
+from fanout.core.threads import run_in_thread
 from fanout.limits.answer_memory import release_answer
 from fanout.rendering.errors import render_all_failed
 from fanout.rendering.history import CLIENT_LEFT
@@ -28,12 +31,13 @@ ABANDONED_S = 60.0
 KEPT_S = 600.0
 """Time that the events of an ended stream are kept."""
 MAX_STREAM_BYTES = 8 * 2**20
-"""Compressed events of one stream; beyond it the oldest are dropped."""
+"""Events of one stream, nearly all of them compressed; beyond it the oldest are dropped."""
 MAX_KEPT_BYTES = 128 * 2**20
 """Compressed events of all ended streams; beyond it the streams that ended first are dropped."""
 MAX_ABANDONED = 64
 """Streams that go on without a reader; beyond it the one left first is cancelled."""
-BLOCK_EVENTS = 256
+BLOCK_EVENTS, BLOCK_BYTES = 256, 64 * 1024
+"""Events that are compressed together: so many, or so long."""
 CANCELLED = Failure("cancelled", "stopped by the caller", code="cancelled")
 
 
@@ -44,34 +48,54 @@ class EventLog:
         self.last = 0
         """Number of the last event; the first is 1."""
         self.bytes = 0
-        self._blocks: deque[bytes] = deque()
-        self._first = 1
-        """Number of the first event that is still kept."""
+        """Memory of the events, compressed or not."""
+        self._blocks: deque[_Block] = deque()
         self._open: list[bytes] = []
+        """Events that follow the last block."""
+        self._open_bytes = 0
 
-    def append(self, frame: bytes) -> None:
+    async def append(self, frame: bytes) -> None:
         """Append the events of a frame, each with its number as `id`."""
         for event in frame.split(b"\n\n")[:-1]:
             self.last += 1
             self._open.append(b"id: %d\n%s\n\n" % (self.last, event))
-            if len(self._open) == BLOCK_EVENTS:
-                self._blocks.append(zlib.compress(b"".join(self._open), 1))
-                self.bytes += len(self._blocks[-1])
-                self._open.clear()
-        while self.bytes > MAX_STREAM_BYTES:
-            self.bytes -= len(self._blocks.popleft())
-            self._first += BLOCK_EVENTS
+            self.bytes += len(self._open[-1])
+            self._open_bytes += len(self._open[-1])
+            if len(self._open) == BLOCK_EVENTS or self._open_bytes > BLOCK_BYTES:
+                await self.pack()
+        while self.bytes > MAX_STREAM_BYTES and self._blocks:
+            self.bytes -= len(self._blocks.popleft().packed)
+
+    async def pack(self) -> None:
+        """Make a block of the events that follow the last one."""
+        if not self._open:
+            return
+        data = b"".join(self._open)
+        is_short = len(data) <= 2 * BLOCK_BYTES  # else compressing it would hold up the event loop
+        packed = zlib.compress(data, 1) if is_short else await run_in_thread("answers", zlib.compress, data, 1)
+        self._blocks.append(_Block(self.last, packed))
+        self.bytes += len(packed) - len(data)
+        self._open.clear()
+        self._open_bytes = 0
 
     def read(self, after: int) -> tuple[bytes, int] | None:
         """Return events that follow number `after`, at most a block, and the number of the last; `None`: they are dropped."""
-        start = after + 1 - self._first
-        if start < 0:
-            return None
-        number, skipped = divmod(start, BLOCK_EVENTS)
+        number = bisect_right(self._blocks, after, key=lambda block: block.last)
         if number < len(self._blocks):
-            events = zlib.decompress(self._blocks[number]).split(b"\n\n")[skipped:-1]
-            return b"".join(event + b"\n\n" for event in events), self._first + (number + 1) * BLOCK_EVENTS - 1
-        return b"".join(self._open[skipped:]), self.last
+            last, packed = self._blocks[number]
+            events, wanted = zlib.decompress(packed).split(b"\n\n")[:-1], last - after
+            if wanted > len(events):
+                return None
+            return b"".join(event + b"\n\n" for event in events[len(events) - wanted :]), last
+        wanted = self.last - after
+        return None if wanted > len(self._open) else (b"".join(self._open[len(self._open) - wanted :]), self.last)
+
+
+class _Block(NamedTuple):
+    """Compressed events, up to the number `last`."""
+
+    last: int
+    packed: bytes
 
 
 class LiveComparison:
@@ -100,12 +124,13 @@ class LiveComparison:
     async def write(self, data: bytes) -> None:
         """Append a frame. Comments are the readers' own."""
         if data != PING:
-            self.log.append(data)
+            await self.log.append(data)
             self._notify()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Append the last frame."""
-        self.log.append(data)
+        await self.log.append(data)
+        await self.log.pack()
 
     def join(self) -> None:
         """Count a reader."""

@@ -189,11 +189,11 @@ async def test_a_wrong_number_is_refused(given: str, says: str, server: Server) 
         assert says in (await answer.json())["error"]["message"]
 
 
-def test_the_log_returns_every_event_from_any_place_and_stays_small() -> None:
+async def test_the_log_returns_every_event_from_any_place_and_stays_small() -> None:
     log = EventLog()
     count = 5 * BLOCK_EVENTS + 7
     for number in range(count):
-        log.append(b'data: {"id":"8f3e3832","choices":[{"index":0,"text":"%d"}]}\n\n' % number)
+        await log.append(b'data: {"id":"8f3e3832","choices":[{"index":0,"text":"%d"}]}\n\n' % number)
 
     for after in (0, 1, BLOCK_EVENTS - 1, BLOCK_EVENTS, 3 * BLOCK_EVENTS + 5, count - 1, count):
         place, found = after, b""
@@ -205,12 +205,35 @@ def test_the_log_returns_every_event_from_any_place_and_stays_small() -> None:
     assert log.bytes < count * 10
 
 
-def test_the_log_drops_its_oldest_events_beyond_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_log_drops_its_oldest_events_beyond_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_comparisons, "MAX_STREAM_BYTES", 4096)
     log = EventLog()
     for number in range(50 * BLOCK_EVENTS):
-        log.append(b"data: %d\n\n" % number)
+        await log.append(b"data: %d\n\n" % number)
 
     assert log.bytes <= 4096
     assert log.read(0) is None
     assert log.read(log.last) == (b"", log.last)
+
+
+async def test_the_log_counts_and_compresses_long_events_however_few() -> None:
+    log = EventLog()
+    for number in range(BLOCK_EVENTS - 1):
+        await log.append(b"data: %d %s\n\n" % (number, b"x" * 2**16))
+
+    assert 0 < log.bytes < 2**20
+    place, found = 0, []
+    while place < log.last:
+        piece, place = log.read(place) or pytest.fail("nothing is dropped")
+        found += [event.split(b" ")[2] for event in piece.split(b"\n\n")[:-1]]
+    assert found == [b"%d" % number for number in range(BLOCK_EVENTS - 1)]
+
+
+async def test_an_ended_log_is_compressed_to_its_end() -> None:
+    log = EventLog()
+    await log.append(b"data: %s\n\n" % (b"x" * 2**16))
+    await log.pack()
+
+    assert log.bytes < 1024
+    assert (log.read(0) or (b"", 0))[0].count(b"x") == 2**16
+    assert log.read(1) == (b"", 1)
