@@ -17,13 +17,14 @@ const Figure = ({ name, title, children }) => html`<div title=${title}><dt>${nam
 function Figures({ column }) {
   const end = column.end.value;
   const isRunning = column.isRunning;
+  const now = isRunning ? clock.value : 0;
   const measured = end?.timing?.ttft_ms ?? column.firstMs.value;
   // Counts up until the first piece has come, so that a slow model is seen to be slow while it is.
-  const first = measured ?? (isRunning ? clock.value - column.began : null);
-  const tokens = end ? end.usage?.completion_tokens : column.pieces.value || null;
+  const first = measured ?? (isRunning ? now - column.began : null);
+  const tokens = end ? end.usage?.completion_tokens : column.pieces || null;
   return html`<dl class="figures">
     <${Figure} name="first token" title="Time to the first token">${duration(first === null ? null : Math.max(0, first))}<//>
-    <${Figure} name="total" title="Time of the whole answer">${duration(end ? end.timing?.total_ms : isRunning ? Math.max(0, clock.value - column.began) : null)}<//>
+    <${Figure} name="total" title="Time of the whole answer">${duration(end ? end.timing?.total_ms : isRunning ? Math.max(0, now - column.began) : null)}<//>
     <${Figure} name="tokens" title=${end ? "Tokens of the answer" : "Pieces that have come so far"}>${!end && tokens ? "≈ " : ""}${count(tokens)}<//>
     <${Figure} name="speed" title="Tokens per second">${rate(end ? end.timing?.tokens_per_second : null)}<//>
     <${Figure} name="cost" title=${end?.cost_source ? `Price from ${end.cost_source}` : "No price is known"}>${cost(end?.cost_usd)}<//>

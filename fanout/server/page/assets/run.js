@@ -31,7 +31,8 @@ export class Column {
     /** `waiting`, `answering`, `done`, `failed` or `stopped`. */
     this.state = signal("waiting");
     this.end = signal(null);
-    this.pieces = signal(0);
+    /** Pieces so far. Not a signal: whoever shows them looks ten times a second, and not at every token. */
+    this.pieces = 0;
     this.firstMs = signal(null);
     /** Number of changes of the text so far; whoever shows the text follows it. */
     this.version = signal(0);
@@ -46,7 +47,7 @@ export class Column {
     if (!text) return;
     if (this.firstMs.value === null) this.firstMs.value = performance.now() - this.began;
     this.text += text;
-    this.pieces.value += 1;
+    this.pieces += 1;
     this.version.value += 1;
     if (this.state.value === "waiting") this.state.value = "answering";
   }
