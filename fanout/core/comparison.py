@@ -82,6 +82,7 @@ class CompletionChoice:
         """The answer's text, or as much of it as had arrived before the call failed."""
         if self.choice is not None:
             return self.choice.message.text
+        # What a broken stream delivered was paid for and read: it is shown, not thrown away.
         return (self.failure and self.failure.partial) or ""
 
     @property
@@ -120,10 +121,12 @@ class CompletionChoice:
         return {
             "index": self.index,
             "entry": call.entry,
+            # With `n` sent upstream one call holds several samples: each still needs a number of its own.
             "sample": call.sample + self.choice_index,
             "model": self.model,
             "label": self.label,
             "provider": call.target.provider,
+            # The provider's own report first: an alias may be served by another snapshot from one day to the next.
             "upstream_model": (result.model if isinstance(result, Completion) else None) or call.target.model,
             "text": self.text,
             "finish_reason": self.choice.finish_reason if self.choice else None,
@@ -186,6 +189,7 @@ class Comparison:
 
     def __getitem__(self, key: int | str) -> CompletionChoice:
         """Return an answer by its place, or the first with that label."""
+        # Negative places and errors as a tuple has them, so that a program need not learn another rule.
         if isinstance(key, int):
             return self.choices[key]
         for choice in self.choices:
@@ -221,6 +225,7 @@ class Comparison:
 
 
 def _shorten(choice: CompletionChoice) -> str:
+    # One line: a REPL prints this for every answer, and answers are full of line breaks.
     text = " ".join(str(choice).split())
     short = text if len(text) <= MAX_REPR_CHARS else f"{text[: MAX_REPR_CHARS - 1]}…"
     return f"{choice.failure.kind}: {short}" if choice.failure else f"{short!r}, {choice.describe()}"

@@ -22,6 +22,7 @@ def merge_extras(pieces: Iterable[JsonObject]) -> JsonObject:
         for name, value in piece.items():
             known = merged.get(name)
             if isinstance(known, list) and isinstance(value, list):
+                # Citations and images arrive a few at a time; replacing the list would keep the last piece alone.
                 known.extend(value)
             elif isinstance(known, dict) and isinstance(value, dict):
                 _add_fields(known, value)
@@ -44,9 +45,11 @@ def _add_fields(known: JsonObject, fields: JsonObject) -> None:
     for name, value in fields.items():
         if name in GROWING and isinstance(value, str):
             pieces = known.get(name)
+            # A provider may send null, or a value of another type, before the first text.
             if not isinstance(pieces, _Pieces):
                 pieces = known[name] = _Pieces()
             pieces.append(value)
+        # A later null is "no news", as in OpenAI's deltas: it must not erase what an earlier piece has said.
         elif value is not None or name not in known:
             known[name] = value
 
@@ -75,6 +78,8 @@ def _join_items(items: list[Any]) -> list[Any]:
     for item in items:
         if not isinstance(item, dict):
             joined.append(item)
+        # Neighbours only, and `True` is no index: two items that a provider numbers alike by mistake stay apart unless
+        # adjacent.
         elif joined and isinstance(joined[-1], dict) and type(item.get("index")) is int and _is_same(joined[-1], item):
             _add_fields(joined[-1], item)
         else:

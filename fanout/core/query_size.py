@@ -26,6 +26,7 @@ class QuerySize(NamedTuple):
 
 def measure_query(query: Query) -> QuerySize:
     """Return the size of a query, as it was planned with or counted now."""
+    # Measured when planned: a thousand entries share one query, and each would walk its messages again.
     if isinstance(query.size, QuerySize):
         return query.size
     if query.inputs is not None:
@@ -40,6 +41,7 @@ def measure(question: str | tuple[int, ...] | Sequence[Message], passthrough: Js
     if isinstance(question, str):
         return QuerySize(len(question), whole + len(question))
     for message in question:
+        # The first item decides: a prompt of a million ids is not walked.
         if isinstance(message, int):
             return QuerySize(4 * len(question), whole + 8 * len(question))
         sizes = _measure_message(message)

@@ -75,6 +75,7 @@ class UsageTotals:
     def add_answer(self, usage: Usage | None, cost_usd: float | None) -> None:
         """Add an answered call."""
         self.calls += 1
+        # Half a usage cannot be priced, so it counts as missing; its known half is still added below.
         if usage is None or usage.input_tokens is None or usage.output_tokens is None:
             self.unknown_usage += 1
         if usage is not None:

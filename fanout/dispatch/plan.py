@@ -150,6 +150,8 @@ class _ResolvedEntry:
     def from_entry(cls, entry: Entry, catalogue: Catalogue, request: Request, today: date) -> _ResolvedEntry:
         model = catalogue.find(entry.model)
         sampling = replace(request.sampling, **entry.overrides) if entry.overrides else request.sampling
+        # The caller's `n` becomes calls of their own, because most providers take no `n`, and each sample needs its own
+        # failure.
         samples = 1 if sampling.n is None else sampling.n
         # `n` becomes calls; it goes upstream only where a provider takes it and the request allows one call for all.
         sampling = sampling if sampling.n is None else replace(sampling, n=None)
@@ -250,6 +252,7 @@ def _plan_samples(
     if request.native_n and entry.samples > 1:
         together = replace(query, sampling=replace(query.sampling, n=entry.samples))
         fitted = fit(entry.target, together)
+        # Ignored or clamped, `n` would give fewer answers than requested: then it is calls after all.
         if "n" not in fitted.ignored and "n" not in fitted.adjusted:
             yield together, fitted, 0
             return
@@ -271,6 +274,8 @@ def _build_call(
 ) -> Call:
     index, position, prompt_index, sample = place
     if request.system and query.messages is None and not entry.refusal:
+        # A text model has no place for it: listed as ignored, so that nobody takes its answer for one under these
+        # instructions.
         fitted = replace(fitted, ignored=(*fitted.ignored, "system"))
     return Call(
         index=index,
@@ -290,6 +295,7 @@ def _build_call(
 def _shift_seed(query: Query, seed: int | None, sample: int) -> Query:
     """Give sample k of a seeded entry the seed + k, because with equal seeds all samples would be the same text."""
     shifted = (seed or 0) + sample
+    # Wraps to the negative end: the greatest seed is legal, and its second sample must be, too.
     shifted = shifted if shifted <= MAX_SEED else shifted - 2 * (MAX_SEED + 1)
     return replace(query, sampling=replace(query.sampling, seed=shifted))
 

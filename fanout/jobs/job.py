@@ -159,6 +159,7 @@ class Job:
     @property
     def is_free(self) -> bool:
         """No process runs the job."""
+        # A killed process of this machine is seen at once; only one of another machine must let its lease run out.
         return not self.is_alive or bool(self.dead_owners)
 
 
@@ -173,6 +174,7 @@ async def find_job(store: JobStore, job_id: str, account_id: str | None = None) 
         RequestError: there is no such job, or another account has it.
     """
     row = await store.find(job_id)
+    # The same error for both: another account's job must not be distinguishable from none.
     if row is None or account_id not in (None, row.account_id):
         raise RequestError([Fault("id", f"no job `{job_id}`", "job_not_found")])
     return Job.from_row(row)
@@ -220,6 +222,7 @@ class Progress:
 
     @property
     def remaining(self) -> int:
+        # Job and counts are read one after the other, so a unit may have ended in between.
         return max(self.job.units - self.ended, 0)
 
     @property
@@ -234,6 +237,7 @@ class Progress:
 
     @property
     def rate(self) -> float | None:
+        # Where another process runs the job, the rate is the one that it has written into the row.
         return sum(self.rates.values()) if self.rates else self.job.rate
 
     @property

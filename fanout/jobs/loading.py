@@ -26,6 +26,7 @@ class LoadingBudget:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._spent = 0
+        # A thread cannot be cancelled: the event is what it looks at between two blocks.
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -65,6 +66,7 @@ class BudgetedStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the caller passes a writable view of bytes
+        # Small blocks: a kilobyte of gzip can unpack to a megabyte, which would be there before it is counted.
         read = self._stream.read(min(len(buffer), BUDGET_BLOCK_BYTES))
         spend(len(read))
         buffer[: len(read)] = read
@@ -75,11 +77,13 @@ async def load_in_thread(work: Callable[[], Found], budget: LoadingBudget) -> Fo
     """Run a step of a loading in a thread; if the caller is cancelled, the step ends early."""
 
     def run() -> Found:
+        # In the thread's own context, so that loadings at the same time do not spend each other's budget.
         _budget.set(budget)
         return work()
 
     try:
         return await run_in_thread("inputs", run)
     except asyncio.CancelledError:
+        # Else the thread would unpack to the end for a client that has gone, and keep its place in the pool.
         budget.stop()
         raise

@@ -103,12 +103,7 @@ def build_records(rows: Iterable[ResultRow]) -> Iterator[JsonObject]:
             yield _build_record(row)
         except Exception:  # no single record can fail an export
             log.exception("export.record_failed", item=row.item, entry=row.entry, repeat=row.repeat)
-            yield {
-                **_describe_unit(row),
-                "error_kind": "internal",
-                "error_code": "unreadable_record",
-                "error_message": UNREADABLE,
-            }
+            yield {**_describe_unit(row), **UNREADABLE}
 
 
 def _describe_unit(row: ResultRow) -> JsonObject:
@@ -128,6 +123,7 @@ def _describe_unit(row: ResultRow) -> JsonObject:
 
 
 def _build_record(row: ResultRow) -> JsonObject:
+    # Its names replace the unit's: an answer taken from another job keeps the model that gave it.
     outcome = StoredOutcome.from_json(row.record)
     return {
         **_describe_unit(row),
@@ -172,6 +168,7 @@ def _describe_cost(outcome: StoredOutcome) -> JsonObject:
 
 def _describe_answer(completion: Completion) -> JsonObject:
     """Return the columns of the first choice: samples of a job are units of their own."""
+    # Stored answers of embeddings, and of providers that sent none, have no choice.
     choice = completion.choices[0] if completion.choices else None
     message = choice.message if choice else None
     usage = completion.usage

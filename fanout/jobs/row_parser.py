@@ -72,6 +72,8 @@ class RowItem:
     def body(self) -> JsonObject:
         """Return what `build_request` takes, without absent fields; the custom id is kept beside it."""
         present = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "custom_id"}
+        # Rows are stored by the hundred thousand: absent fields would be most of their bytes. `{}` is a legal expected
+        # answer.
         return {name: value for name, value in present.items() if value is not None and (value != {} or name == "reference")}
 
     def to_json(self) -> str:
@@ -171,6 +173,7 @@ class _RowParser:
             self._add_fault("messages", "is empty: at least one message is required")
             return None
         try:
+            # Strict: `"true"` for a boolean would be accepted here and refused by the provider, once for every call.
             MESSAGES.validate_python(messages, strict=True)
         except ValidationError as error:
             for fault in to_faults(error):
@@ -219,12 +222,15 @@ class _RowParser:
 
     def _parse_cell(self, name: str, value: object) -> object:
         """Return what a cell holds as JSON, where it can be nothing else or is plainly meant so."""
+        # Plain text is the usual reference: `12` there means the text, not a number.
         if not isinstance(value, str) or (name in TEXT_OR_JSON and not value.lstrip().startswith(("[", "{"))):
             return value
+        # Counted before it is parsed: eight megabytes of `[[[…` are millions of objects.
         if has_too_many_values(value):
             self._add_fault(name, f"holds more than {MAX_VALUES:,} values as JSON")
             return None
         try:
+            # NaN in a parameter is JSON for no provider.
             return from_json(value, allow_inf_nan=False)
         except ValueError as error:
             if name in TEXT_OR_JSON:

@@ -46,12 +46,14 @@ class RowRequestBuilder:
         item = from_json(body)
         parameters = {**self._sampling, **item.get("parameters", {})}
         if parameters.get("stop") is not None:
+            # JSON has made a list of it; parameters are hashed and shared, so they must not change. An empty one is none.
             parameters["stop"] = tuple(parameters["stop"]) or None
         if self._spec.repeats > 1:
             parameters["n"] = self._spec.repeats  # planned as calls of their own, whatever the provider makes of `n`
         messages = None
         if "messages" in item:
             messages = tuple(message.to_message() for message in MESSAGES.validate_python(item["messages"], strict=True))
+        # The job's system message gives way: two of them would be a prompt that nobody has written.
         has_own_system = any(message.role in SYSTEM_ROLES for message in messages or ())
         return Request(
             entries=self._entries,

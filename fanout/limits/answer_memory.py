@@ -34,6 +34,7 @@ class AnswerMemory:
     """The bytes of answers that a process may hold."""
 
     def __init__(self, limit: int) -> None:
+        # Apart from the rest: else a few endless answers would take the room in which all others begin.
         self.beginnings = SharedCapacity(limit // 4)
         self.rest = SharedCapacity(limit - limit // 4)
 
@@ -56,11 +57,13 @@ class AnswerScope(RequestScope):
         self._memory = memory
         self._answers: dict[int, HeldAnswer] = {}
 
+    # A handler that was cancelled before it closed its scope would otherwise keep these bytes until the process ends.
     def __del__(self) -> None:
         self.close()
 
     def open_answer(self, index: int) -> HeldAnswer:
         """Begin an answer; that of an earlier attempt at the same call is given back."""
+        # A retry begins anew; the bytes of the failed attempt would count twice.
         self.release_answer(index)
         answer = self._answers[index] = HeldAnswer(self._memory)
         return answer
@@ -106,6 +109,7 @@ class HeldAnswer:
         """
         beginning = min(_round_up(size, STEP_BYTES), BEGINNING_BYTES) - self._beginning
         if beginning > 0:
+            # Counted right after each wait: if the second one is cancelled, `release` still knows of the first.
             await _take(self._memory.beginnings, beginning)
             self._beginning += beginning
         rest = _round_up(size - BEGINNING_BYTES, BEGINNING_BYTES) - self._rest
@@ -117,6 +121,7 @@ class HeldAnswer:
 
     def release(self) -> None:
         """Give the memory back."""
+        # Set first: an answer that waits in `grow` at this moment must give back what it gets afterwards.
         self._is_released = True
         beginning, rest, self._beginning, self._rest = self._beginning, self._rest, 0, 0
         self._memory.beginnings.give_back(beginning)
@@ -140,8 +145,10 @@ def release_answer(call: Call) -> None:
 
 
 async def _take(capacity: SharedCapacity, units: int) -> None:
+    # Without a wait where there is room: nearly every answer ends here and never makes a timer.
     if capacity.take_now(units):
         return None
+    # More than there is at all can never be granted: it fails now, not after five seconds.
     if units <= capacity.limit:
         with suppress(TimeoutError):
             async with asyncio.timeout(MAX_WAIT_S):

@@ -22,6 +22,7 @@ class SharedCapacity:
 
     def take_now(self, units: int) -> bool:
         """Take units if they are free and no task is waiting; return whether they were taken."""
+        # Nobody overtakes: a large request would starve behind a stream of small ones that always fit.
         if self._waiting or self.used + units > self.limit:
             return False
         self.used += units
@@ -49,12 +50,14 @@ class SharedCapacity:
         while self._waiting and self.used + self._waiting[0][0] <= self.limit:
             wanted, turn = self._waiting.popleft()
             self.used += wanted
+            # A waiter that was cancelled in this very moment has a place no more, and gives its units back in `take`.
             if not turn.done():
                 turn.set_result(None)
 
     @asynccontextmanager
     async def hold(self, units: int) -> AsyncGenerator[None]:
         """Take units once they are free, at most `limit`, and give them back when the context closes."""
+        # More than everything would wait for ever.
         units = min(units, self.limit)
         await self.take(units)
         try:

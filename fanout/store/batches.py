@@ -66,6 +66,7 @@ class BatchStore:
         """Return the newest batches first; only those that follow `after`, if it is given."""
         query = select(batches).order_by(batches.c.created.desc(), batches.c.id.desc()).limit(limit)
         if after is not None:
+            # Both columns: batches of the same moment would be skipped, or listed twice, by the time alone.
             query = query.where(tuple_(batches.c.created, batches.c.id) < tuple_(after.created, after.id))
         if account_id is not None:
             query = query.where(batches.c.account_id == account_id)

@@ -66,6 +66,7 @@ class VoteRow(NamedTuple):
     def answers(self) -> Sequence[VotedAnswer]:
         """Return the answers in the order in which they are shown."""
         first = VotedAnswer(self.entry_a, self.repeat_a, self.model_a)
+        # Null together, where the ballot shows one answer to score.
         if self.entry_b is None or self.repeat_b is None or self.model_b is None:
             return [first]
         return [first, VotedAnswer(self.entry_b, self.repeat_b, self.model_b)]
@@ -73,6 +74,7 @@ class VoteRow(NamedTuple):
     @property
     def winner(self) -> str | None:
         """Return the chosen model; `None`: neither, or it is not a choice."""
+        # By place: the order was drawn with the ballot, so "a" is another model from ballot to ballot.
         return {"a": self.model_a, "b": self.model_b}.get(self.choice or "")
 
 
@@ -120,6 +122,7 @@ class Votes:
         }
         for side, answer in zip("ab", answers, strict=False):
             values |= {f"{name}_{side}": value for name, value in answer._asdict().items()}
+        # Counted and inserted under one lock, or raters at the same moment would pass the bound together.
         async with self._database.write_transaction() as connection:
             # Two of a voter's draws at once must not make two ballots of one pair.
             same = [column.in_([answer.entry for answer in answers]) for column in (votes.c.entry_a, votes.c.entry_b)]
@@ -135,6 +138,7 @@ class Votes:
 
     async def vote(self, id_: str, choice: VoteChoice | None, score: float | None) -> bool:
         """Record the vote on a ballot, and return whether it was the first."""
+        # The condition decides, not an earlier read: of two votes at the same moment the database counts the first.
         statement = update(votes).where(votes.c.id == id_, votes.c.voted.is_(None))
         return await self._database.execute(statement.values(voted=time.time(), choice=choice, score=score)) == 1
 

@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from fanout.jobs.export import encode_results
 from fanout.jobs.output_files import make_encoder
+from fanout.jobs.result_records import UNREADABLE
 from fanout.store.jobs import inputs
 from fanout.store.jobs.records import ResultFilter
 from tests.support.builders.jobs import open_jobs
@@ -41,6 +42,7 @@ async def test_a_record_that_cannot_be_read_is_one_line_of_the_export(
     assert [int(line["item"]) for line in lines] == [0, 1, 2, 3, 4]
     assert [bool(line["text"]) for line in lines] == [True, True, False, True, True]
     assert lines[2]["error_code"] == "unreadable_record"
+    assert lines[2]["error_message"] == UNREADABLE["error_message"]
     assert any("export.record_failed" in line for line in log_lines)
 
 

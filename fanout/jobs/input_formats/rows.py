@@ -80,6 +80,7 @@ class TextLines:
         return self
 
     def __next__(self) -> str:
+        # Bounded: a file without line ends would be read into memory whole. One byte more shows that a line is too long.
         raw = self._stream.readline(MAX_ROW_BYTES + 1)
         if not raw:
             raise StopIteration
@@ -95,6 +96,7 @@ class TextLines:
         except UnicodeDecodeError as error:
             hint = "; it looks like UTF-16: save the file as UTF-8" if b"\0" in raw else ""
             raise UnreadableLineError(f"is not UTF-8 from byte {error.start + 1} on{hint}") from None
+        # Excel writes the mark, and the first column would bear it in its name.
         return text.removeprefix(BYTE_ORDER_MARK) if self.count == 1 else text
 
 

@@ -142,8 +142,10 @@ def first_number_at(seconds: float) -> int:
 def to_rows(record: ComparisonRecord, *, full: bool) -> ComparisonRows:
     """Return the rows to write of a comparison; with texts only if `full`, and if its caller does not object."""
     full = full and record.keeps_texts
+    # By digest: a prompt sent a thousand times, or to many models, is stored once.
     texts: dict[bytes, str] = {}
     body = clean_text(record.body.decode(errors="replace")) if full else None
+    # Long texts go into a table of their own, so that listing comparisons does not read megabytes.
     request, request_digest = place_text(body, texts)
     comparison = _to_comparison_row(record)._replace(request=request, request_digest=request_digest)
     answers = [row for outcome in record.outcomes for row in _to_answer_rows(record.number, outcome, texts, full=full)]
@@ -177,6 +179,7 @@ def _to_comparison_row(record: ComparisonRecord) -> ComparisonRow:
         cost_unknown=sums.cost_unknown,
         total_ms=to_ms(record.total_s),
         overhead_ms=to_ms(max(record.total_s - slowest_s, 0.0)),
+        # Kept even where texts are not: equal requests can be found without knowing what they were.
         digest=hashlib.sha256(record.body).digest(),
         request=None,
         request_digest=None,
@@ -232,6 +235,7 @@ def _dump_content(choice: Choice | None, failure: Failure | None, nth: int) -> s
         }
         content = {"text": message.text, **{name: value for name, value in others.items() if value}}
     else:
+        # A stream's text belongs to its first answer; copied to the others it would count as theirs.
         partial = failure.partial if failure and nth == 0 else None
         content = {"text": partial or "", "message": failure.message if failure else ""}
     try:

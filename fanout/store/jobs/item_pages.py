@@ -49,6 +49,7 @@ class ItemPages:
         total = await self._database.fetch_one(select(func.count()).select_from(found))
         order = [found.c.key.desc() if filter_.is_descending else found.c.key, found.c.item]
         # Unknown keys last, whichever way: they are neither the greatest nor the least.
+        # The item breaks ties: without it two pages may show one row twice and another never.
         query = select(found.c.item).order_by(found.c.key.is_(None), *order).offset(offset).limit(limit)
         rows = await self._database.fetch_all(query)
         return [row[0] for row in rows], int(total[0]) if total else 0
@@ -59,6 +60,7 @@ class ItemPages:
         size = func.sum(func.length(RECORD) + func.length(BODY))
         query = select(items.c.item, size).select_from(_join_texts()).where(items.c.job == number, items.c.item.in_(wanted))
         sizes = {item: length or 0 for item, length in await self._database.fetch_all(query.group_by(items.c.item))}
+        # The first always fits, or a single long row would make an empty page and end the list.
         fitting = take_within((item, sizes.get(item, 0)) for item in wanted)
         async with self._database.read_transaction() as connection:
             found = await fetch_items(connection, number, items.c.item.in_(fitting), len(fitting))
@@ -71,12 +73,15 @@ class ItemPages:
         key = (units.c.item, units.c.entry, units.c.repeat)
         query = select(*key, _to_text(self._database, RECORD), BODY).select_from(_join_texts())
         query = query.where(units.c.job == number, units.c.state != "open").order_by(*key).limit(ROWS_AT_ONCE)
+        # By place, not by OFFSET, which would read all earlier rows again for each page; and no transaction stays open
+        # between.
         while rows := await self._database.fetch_all(query.where(_follows(after))):
             yield [(row[0], f"{row[3] or ''}\n{row[4]}") for row in rows]
             after = tuple(rows[-1][:3])
 
     def _select(self, number: int, filter_: ItemFilter) -> Query:
         """Return the query of item and key, by which the items are sorted."""
+        # Aggregated before the join: joined first, each item's sums would be multiplied by its scores.
         of_units, of_scores = _sum_units(number), _compare_scores(number, filter_)
         tables = items.outerjoin(of_units, of_units.c.item == items.c.item)
         tables = tables.outerjoin(of_scores, of_scores.c.item == items.c.item)
@@ -106,6 +111,7 @@ class ItemPages:
     def _holds(self, number: int, text: str) -> ColumnElement[bool]:
         joined = units.outerjoin(texts, units.c.digest == texts.c.digest)
         of_item = (units.c.job == number, units.c.item == items.c.item, units.c.state != "open")
+        # Escaped: `%` and `_` in a search are characters that somebody looks for.
         found = _to_text(self._database, RECORD).icontains(text, autoescape=True)
         answered = exists(select(units.c.item).select_from(joined).where(*of_item, found))
         long = exists(
@@ -154,10 +160,12 @@ def _sum_units(number: int) -> Subquery:
 def _compare_scores(number: int, filter_: ItemFilter) -> Subquery:
     """Return each item's scores of all entries, repeats averaged: the greatest, the least but the baseline's, and its own."""
     score = scores.c
+    # No scorer has the number -1: without one all comparisons are null, and no item is shown as a regression.
     is_one = (score.job == number, score.scorer == (-1 if filter_.scorer is None else filter_.scorer))
     means = select(score.item, score.entry, func.avg(score.value).label("mean")).where(*is_one)
     mean = means.group_by(score.item, score.entry).subquery("means").c
     is_base = mean.entry == (-1 if filter_.baseline is None else filter_.baseline)
+    # Aggregates skip null: the baseline is not compared with itself.
     others = case((is_base, None), else_=mean.mean)
     columns = (
         mean.item,
