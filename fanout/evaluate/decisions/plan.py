@@ -65,6 +65,7 @@ def plan_from_rates(options: PlanOptions, better: float, worse: float, cost_per_
         variance = binary_variance(better, worse)
     except ValueError as error:
         raise RequestError([Fault("rates", str(error))]) from None
+    # Without this the formula asks for no item at all, and a plan of none would look like good news.
     if not variance:
         raise RequestError([Fault("rates", "the models never disagree by these shares: there is nothing to see")])
     items = _require(options, variance)
@@ -82,6 +83,7 @@ def plan_from_pilot(measures: JobMeasures, options: PlanOptions) -> Plan:
     check_models(measures, (("models", name) for name in options.models))
     scorer = find_metric(measures, options.metric)
     matrix = build_matrix(measures, scorer, measures.job.spec.failed, options.models or None)
+    # A variance needs two values, and a pair two models.
     if len(matrix.names) < 2 or matrix.items.size < 2:
         sentence = f"{len(matrix.names)} models with {matrix.items.size} common items: two of each are needed"
         raise RequestError([Fault("pilot", sentence)])
@@ -95,6 +97,7 @@ def _plan_pairs(measures: JobMeasures, matrix: ScoreMatrix, options: PlanOptions
     for (i, a), (j, b) in combinations(enumerate(matrix.names), 2):
         differences = matrix.scores[i] - matrix.scores[j]
         known = [cost for cost in (costs[a], costs[b]) if cost is not None]
+        # The half that is known would be shown as the price of the whole.
         cost = sum(known) * options.repeats if len(known) == 2 else None
         if is_constant(differences):
             note = "every item of the pilot has the same difference: its variance is unknown"
@@ -104,6 +107,7 @@ def _plan_pairs(measures: JobMeasures, matrix: ScoreMatrix, options: PlanOptions
         between, notes = float(np.var(differences, ddof=1)), few
         if within_a is not None and within_b is not None:
             noise = (within_a + within_b) / pilot_repeats
+            # The pilot's means hold the noise of its repeats; left in, it would be counted twice below.
             between = between_item_variance(differences.tolist(), noise)
         elif options.repeats > 1:
             notes = combine_notes(few, "the pilot has no repeats, so what they would gain is unknown and not counted")
@@ -119,11 +123,13 @@ def _plan_pairs(measures: JobMeasures, matrix: ScoreMatrix, options: PlanOptions
 
 def _require(options: PlanOptions, variance: float) -> int:
     items = required_items(options.difference, between_variance=variance, alpha=options.alpha, power=options.power)
+    # A great difference needs few items by the formula, but below this the report gives no interval.
     return max(items, MIN_ITEMS)
 
 
 def _bound_p(items: int, share: float) -> float:
     """Return the smallest p-value that an exact test could reach where that share of the items differs."""
+    # Down to whole items: half a discordant item proves nothing.
     return min(1.0, 2 * 0.5 ** int(items * share))
 
 

@@ -61,6 +61,7 @@ def parse_judge(row: ScorerRow) -> JudgeScorer:
     """Return the judge that a job's scorer declares."""
     from fanout.evaluate.scorers.judge import JudgeScorer
 
+    # Never a function: a declaration in the store must not make this process run code.
     (judge,) = parse_scorers([from_json(row.declaration)], allow_functions=False)
     assert isinstance(judge, JudgeScorer)
     return judge
@@ -99,8 +100,10 @@ class Judging:
         for round_ in ROUNDS:
             known = await self._store.find(name_judge_job(job.id, row.version, round_))
             created = Job.from_row(known) if known else await self._create_round(job, row, judge, round_)
+            # Nothing is left unread, so there is no second round, either.
             if created is None:
                 break
+            # One round at a time: the second repeats what the first leaves unread, which is known at its end.
             if created.state != "done":
                 return created
         if judge.task == "score":
@@ -111,6 +114,8 @@ class Judging:
         """Create the judge's job; `None` where there is nothing to ask."""
         unread = None
         if round_ > 1:
+            # A judge that fails to end with a verdict once often does so the next time; more rounds would be paid for in
+            # vain.
             unread = {name for name, (value, _) in (await read_verdicts(self._store, job, row)).items() if value is None}
             if not unread:
                 return None
@@ -153,12 +158,15 @@ class Judging:
         try:
             judged = await find_job(self._store, job.spec.judging["job"]) if job.spec.judging else job
             if await self.advance(judged):
+                # Else the new job would wait for the supervisor's next look.
                 self._manager.supervisor.notify()
         except (RequestError, StoreError) as error:
+            # Logged, not raised: the judged job has ended well, and its answers are there.
             log.error("judging.failed", job=job.id, reason=str(error))
 
     async def recover(self) -> None:
         """Continue what a process that died between the end of a job and its judging has left."""
+        # A server whose database is gone for a moment must start all the same; what is left is judged at the next start.
         with suppress(StoreError):
             for row in await self._store.list_jobs(limit=MAX_RECOVERED_JOBS, states=("done",)):
                 job = Job.from_row(row)
@@ -208,11 +216,13 @@ class _QuestionWriter:
             completions = {place: StoredOutcome.from_json(unit.record).completion for place, unit in ended.items()}
             texts = {
                 place: found.choices[0].message.text if found.choices else ""
+                # Sorted: with rows in another order the seeded generator would draw other questions.
                 for place, found in sorted(completions.items())
                 if found is not None
             }
             shown = describe_input(from_json(item.body))
             for question in list_questions(item.item, list(texts), self._judge, self._generator):
+                # Skipped only now: each question takes its turns of the generator, or the second round would draw others.
                 if self._unread is None or question.custom_id in self._unread:
                     prompt = write_question(question, self._judge, shown, texts)
                     row = {"custom_id": question.custom_id, "messages": [{"role": "user", "content": prompt}]}

@@ -96,6 +96,8 @@ def list_questions(
     if judge.task == "score":
         questions = [Question(item, (place,)) for place in places]
     else:
+        # Two models, and the same repeat of both: each answer meets each rival once, so costs grow with repeats, not with
+        # their square.
         pairs = [(a, b) for a, b in combinations(sorted(places), 2) if a[0] != b[0] and a[1] == b[1]]
         questions = [Question(item, pair if generator.random() < 0.5 else pair[::-1]) for pair in pairs]
     for question in questions:
@@ -124,6 +126,7 @@ def write_question(question: Question, judge: JudgeScorer, shown: JsonObject, te
 
 
 def _mark(name: str, value: object) -> str:
+    # Messages and tables as JSON: the judge must see the roles.
     text = value if isinstance(value, str) else dump(value).decode()
     # An answer that closes its own mark could write the next one, and so a rival's answer.
     inner = re.sub(r"\[(?=(END OF )?(TASK|REFERENCE|ANSWER)\b)", "(", text)

@@ -62,6 +62,8 @@ def list_judgements(judge: JudgeMeasures) -> list[Judgement]:
     by_pair = _group_by_pair(judge)
     found = []
     for question, (first, second) in by_pair.items():
+        # A pair whose second order is only a sample stays with its first: deciding it by two rules would favour neither
+        # fairly.
         winner = combine_orders(first, second) if judge.order == "both" else first
         (entry_a, repeat_a), (entry_b, repeat_b) = question.answers
         found.append(Judgement((question.item, entry_a, repeat_a), (question.item, entry_b, repeat_b), winner))
@@ -74,6 +76,7 @@ def _group_by_pair(judge: JudgeMeasures) -> Mapping[Question, tuple[Verdict | No
     seconds: dict[Question, Verdict | None] = {}
     for name, verdict in judge.verdicts.items():
         question = Question.from_custom_id(name)
+        # A repeated question measures the judge, not the models: counted here, its pair would have two votes.
         if question.is_again:
             continue
         read = read_verdict(*verdict)
@@ -94,6 +97,7 @@ def assess_judge(judge: JudgeMeasures, votes: Sequence[VoteRow], labels: Mapping
     """
     questions = {Question.from_custom_id(name): verdict for name, verdict in judge.verdicts.items()}
     again = {question: verdict for question, verdict in questions.items() if question.is_again}
+    # A first question may be missing where the judge's job was stopped.
     pairs = [(questions.get(question._replace(is_again=False)), verdict) for question, verdict in again.items()]
     retested = [(first[0], second[0]) for first, second in pairs if first and first[0] is not None and second[0] is not None]
     by_judge, by_people = _match_pairs(judge, votes) if judge.task == "pair" else _match_scores(questions, labels)
@@ -155,6 +159,7 @@ def _match_scores(
     for question, (value, _) in questions.items():
         label = labels.get((question.item, *question.answers[0]))
         if label is not None and value is not None and not question.is_again:
+            # The five steps of the scale: people may give any share, and kappa needs categories.
             by_judge.append(round(value * 4))
             by_people.append(round(label * 4))
     return by_judge, by_people

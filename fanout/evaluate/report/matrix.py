@@ -69,6 +69,7 @@ class _ModelScores:
 
     @property
     def means(self) -> Floats:
+        # 0 / 0 where an item has no score: NaN is what is wanted, the warning is not.
         with np.errstate(invalid="ignore"):
             return np.asarray(self.sums / self.counts)
 
@@ -93,6 +94,7 @@ def build_matrix(
     reduced = [_reduce(model, scorer.scorer, measures.job.items, is_zero) for model in models]
     scored = [index for index, one in enumerate(reduced) if one.counts.any()]
     kept = [reduced[index] for index in scored]
+    # Items that every model has: a mean over items of one's own would compare two questionnaires.
     valid = np.logical_and.reduce([one.counts > 0 for one in kept]) if kept else np.zeros(measures.job.items, dtype=bool)
     items = np.flatnonzero(valid)
     return ScoreMatrix(
@@ -113,6 +115,7 @@ def build_matrix(
 def _reduce(model: ModelMeasures, scorer: int, count: int, is_zero: bool) -> _ModelScores:
     items = np.asarray(model.items)
     answered = np.asarray(model.answered).astype(bool)
+    # NaN for what has no score: sums by item leave it out, and only a count of 0 tells of it.
     values = np.where(answered, np.asarray(model.scores[scorer]), 0.0 if is_zero else np.nan)
     known = np.isfinite(values)
     of_known, found = items[known], values[known]
@@ -128,10 +131,12 @@ def _reduce(model: ModelMeasures, scorer: int, count: int, is_zero: bool) -> _Mo
 
 def _count_dropped(models: Sequence[_ModelScores], valid: NDArray[np.bool_], is_zero: bool) -> DroppedItems:
     if not models:
+        # No model has any score: there is nothing yet that could have failed.
         return DroppedItems(unfinished=valid.size)
     unfinished = ~np.logical_and.reduce([one.has_unit for one in models])
     failed = ~np.logical_and.reduce([one.has_answer for one in models]) & ~unfinished & ~valid
     if is_zero:
+        # They have a score, 0, so they are no reason to drop an item.
         failed[:] = False
     unscored = ~valid & ~unfinished & ~failed
     return DroppedItems(int((unfinished & ~valid).sum()), int(failed.sum()), int(unscored.sum()))
@@ -152,4 +157,5 @@ def _average_variance(scores: _ModelScores, items: Integers) -> float | None:
         return None
     n = counts[several]
     variances = (squares[several] - sums[several] ** 2 / n) / (n - 1)
+    # Rounding can make the variance of equal scores a hair negative.
     return float(np.clip(variances, 0, None).mean())

@@ -20,6 +20,7 @@ UNKNOWN = nan
 
 
 def _floats() -> array[float]:
+    # Eight bytes each; lists of Python floats would take four times as much, and a job has millions of units.
     return array("d")
 
 

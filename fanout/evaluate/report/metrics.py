@@ -92,9 +92,11 @@ def compare_models(matrix: ScoreMatrix, scorer: ScorerRow, clusters: Sequence[Ha
     scores = {matrix.names[index]: matrix.scores[index] for index in order}
     intervals = simultaneous_intervals(scores, clusters=clusters) if len(names) > 1 else {}
     goodness = {pair: _flip(interval, sign) for pair, interval in intervals.items()}
+    # Turned where less is better, so that rank 1 is the best either way.
     bands = rank_bands({name: sign * _mean(values) for name, values in scores.items()}, goodness)
     is_ranked = any(interval is not None for interval in intervals.values())
     tests = {(a, b): compare(scores[a], scores[b], clusters=clusters) for a, b in combinations(names, 2)}
+    # All pairs of the metric are one family: with twelve models, sixty-six looks at .05 find three differences in noise.
     adjusted = _adjust(tests)
     models = [
         ModelScore(
@@ -133,6 +135,7 @@ def describe_verdict(report: MetricReport) -> str:
     if len(report.models) == 1:
         return f"{report.name}: {report.models[0].model} {format_estimate(report.models[0].mean)}; nothing to compare it with"
     best = [model.model for model in report.models if model.best_rank == 1]
+    # Without intervals nobody has a rank; "best by its mean" would be read as a result.
     if not best:
         note = next((pair.test.difference.note for pair in report.pairs if pair.test.difference.note), "no interval")
         return f"{report.name}: no verdict, because {note}"
@@ -163,6 +166,7 @@ def format_difference(pair: PairComparison) -> str:
     estimate = pair.test.difference
     shown = f"{abs(estimate.value or 0.0):.4g}"
     if estimate.interval:
+        # The text names the leader, so the difference is shown as its lead, whatever its sign.
         low, high = sorted((estimate.interval.low, estimate.interval.high))
         turned = (low, high) if (estimate.value or 0.0) >= 0 else (-high, -low)
         shown += f" [{turned[0]:.4g}, {turned[1]:.4g}]"
@@ -184,6 +188,7 @@ def _estimate(values: Floats, clusters: Sequence[Hashable] | None, *, is_bounded
     estimate = estimate_mean(values) if clusters is None else estimate_clustered_mean(values, clusters)
     if estimate.interval is None or not is_bounded:
         return estimate
+    # Student's t knows no bounds: "up to 1.04" of a share would be read as a mistake.
     return replace(estimate, interval=clip(estimate.interval, 0.0, 1.0))
 
 
@@ -198,6 +203,7 @@ def _flip(interval: Interval | None, sign: int) -> Interval | None:
 
 
 def _adjust(tests: dict[tuple[str, str], PairedTest]) -> dict[tuple[str, str], float]:
+    # A pair without a test is no member of the family: counting it would make the others' p-values larger for nothing.
     known = {pair: test.p_value for pair, test in tests.items() if test.p_value is not None}
     return dict(zip(known, adjust(list(known.values())), strict=True))
 
@@ -233,8 +239,10 @@ def _count_grid(a: Floats, b: Floats) -> list[tuple[float, float, int]]:
 def _measure_passes(matrix: ScoreMatrix, index: int) -> list[tuple[int, float, float]]:
     """Return pass@k and pass^k over the items, for every usual k up to the fewest repeats of an item."""
     counts, sums = matrix.counts[index]
+    # pass@k needs "right" and "wrong"; of a mean score there is no chance that one of k is right.
     if not matrix.is_binary or not counts.size or counts.min() < 2:
         return []
+    # A few kinds of items instead of a hundred thousand: binomials of whole numbers are slow.
     kinds, items = np.unique(np.column_stack((counts, sums)), axis=0, return_counts=True)
     found = []
     for k in PASS_KS:

@@ -78,12 +78,15 @@ def measure_operations(model: ModelMeasures) -> ModelOperations:
         failures=dict(model.failures.most_common()),
         reused=model.reused,
         cost_usd=float(costs[priced].sum()) if priced.any() else None,
+        # Failed calls have no price to miss.
         cost_unknown=int((answered & ~priced).sum()),
         cost_per_1000=_estimate_cost(model, costs),
+        # Of answers, as the other times are: failures often end at once, and would make a model look fast.
         queued=_measure(np.asarray(model.queued_s)[answered]),
         ttft=_measure(np.asarray(model.ttft_s)),
         call=_measure(calls),
         total=_measure(np.asarray(model.total_s)),
+        # Sum by sum, not the mean of rates: short answers would count as much as long ones.
         tokens_per_second=float(tokens[timed].sum()) / seconds if seconds else None,
     )
 
@@ -113,11 +116,13 @@ def average_by_item(model: ModelMeasures, values: Floats) -> Floats:
 def compare_latencies(models: Sequence[ModelMeasures]) -> list[LatencyPair]:
     """Return the differences of every pair's median and 95th percentile."""
     times = {model.name: average_by_item(model, np.asarray(model.call_s)) for model in models}
+    # Each pair takes 1,999 resamples: a report must not take minutes.
     pairs = list(combinations(times, 2))[:MAX_LATENCY_PAIRS]
     return [_compare(a, b, times[a], times[b]) for a, b in pairs]
 
 
 def _compare(name_a: str, name_b: str, a: Floats, b: Floats) -> LatencyPair:
+    # Columns end with the last item that has ended, which need not be the same one.
     count = min(a.size, b.size)
     both = np.isfinite(a[:count]) & np.isfinite(b[:count])
     first, second = a[:count][both], b[:count][both]

@@ -73,6 +73,7 @@ def compare_preferences(
     names = [rating.model for rating in ranking.ratings]
     lengths = _measure_lengths(judgements, models)
     pairs = [_compare(a, b, judgements, judged, lengths) for a, b in combinations(names, 2)]
+    # Pairs that never met are left out: an empty row reads like a tie.
     met = [pair for pair in pairs if pair.rate.rate.n or pair.rate.errors]
     notes = [*notes, *([ranking.note] if ranking.note else [])]
     return PreferenceReport(source, len(judged), ranking, met, _describe(source, ranking, met), notes)
@@ -99,6 +100,7 @@ def _compare(
             continue
         both_bad += one.winner == "both_bad"
         if one.a in lengths and one.b in lengths:
+            # Judgements come in either order; without the sign the lengths of both would cancel each other out.
             sign = 1 if pair.a == a else -1
             differences.append(sign * (lengths[one.a] - lengths[one.b]))
             points.append(0.5 + sign * (POINTS.get(one.winner, 0.5) - 0.5))
@@ -115,6 +117,7 @@ def _describe(source: str, ranking: Ranking, pairs: Sequence[PreferencePair]) ->
     if all(interval is None for _, interval in intervals):
         return f"{source}: {best} has the best rating, {_count(ranking)}; too few to tell whether that is more than chance"
     surely = [pair for pair, interval in intervals if interval is not None and (interval.low > 0.5 or interval.high < 0.5)]
+    # Against each of the others by itself: a best rating may come from beating the weak ones alone.
     if len(surely) == len(ranking.ratings) - 1:
         return f"{source}: {best} is preferred to every other model, {_count(ranking)}"
     tied = [pair.b if pair.a == best else pair.a for pair in own if pair not in surely]

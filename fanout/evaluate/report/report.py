@@ -71,6 +71,7 @@ def build_report(measures: JobMeasures) -> Report:
     metrics = []
     for scorer in measures.scorers:
         matrix = build_matrix(measures, scorer, job.spec.failed)
+        # In the matrix's order, not the job's: items that a metric drops have no group there.
         groups = None if clusters is None else [clusters[item] for item in matrix.items.tolist()]
         metrics.append(mark_figures(compare_models(matrix, scorer, groups), unvalidated.get(scorer.label)))
     latencies = compare_latencies(measures.models)
@@ -102,6 +103,7 @@ def _list_judge_notes(judges: Sequence[JudgeReport]) -> Iterator[str]:
 
 def _compare_preferences(measures: JobMeasures, unvalidated: Mapping[str, str]) -> Iterator[PreferenceReport]:
     entries = {model.entry: model for model in measures.models if model.entry is not None}
+    # Scores of single answers are labels, not preferences.
     votes = [vote for vote in measures.votes if vote.entry_b is not None and vote.repeat_b is not None]
     if votes:
         judgements = [
@@ -162,6 +164,7 @@ def _list_notes(
     """Yield what a reader must know before trusting a figure."""
     job = measures.job
     ended = sum(model.operations.ended for model in models)
+    # A job that stopped because it was decided is complete: its rest was never meant to run.
     if ended < job.units and not (job.spec.until_decided and job.state == "done"):
         yield (
             f"the job is {job.state}: {ended:,} of {job.units:,} calls have ended. Short and easy items end first, so figures "
@@ -206,5 +209,6 @@ def _list_metric_notes(metric: MetricReport) -> Iterator[str]:
     yield from (model.mean.note for model in metric.models if model.mean.note)
     yield from (pair.test.difference.note for pair in metric.pairs if pair.test.difference.note)
     smallest = [pair.test.smallest_p for pair in metric.pairs if pair.test.smallest_p is not None]
+    # "Not significant" would be read as "equal" where the test could not have found anything.
     if smallest and max(smallest) > 0.05:
         yield f"so few items differ that no p-value below {max(smallest):.2g} could be reached for some pair"

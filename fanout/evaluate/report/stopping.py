@@ -58,9 +58,11 @@ def report_stopping(measures: JobMeasures) -> StoppingReport | None:
     if scorer is None or len(models) < 2:
         return None
     names = {entry: model.name for entry, model in models.items()}
+    # From the results again, not from a stored verdict: the report can show nothing that they do not support.
     watch = JobWatch(plan, job.items, names, job.spec.repeats, job.spec.failed, scorer)
     for entry, model in models.items():
         for item, repeat, answered, value in zip(model.items, model.repeats, model.answered, model.scores[scorer], strict=True):
+            # NaN is "no score" in a column; as a number it would make every sum NaN.
             scores = [UnitScore(scorer, value)] if np.isfinite(value) else []
             watch.record(Unit(job.number, item, entry, repeat), scores, answered=bool(answered))
     watch.look()
@@ -85,6 +87,7 @@ def _describe(watch: JobWatch, a: int, b: int) -> StoppedPair:
     differences = watch.get_differences(a, b, decision.n if decision else prefix)
     mean = float(differences.mean()) if differences.size else None
     fixed = None
+    # A plan for a difference of 0 would need endlessly many items.
     if mean and differences.size > 1:
         variance = float(np.var(differences, ddof=1))
         fixed = required_items(mean, between_variance=variance, alpha=watch.rule.alpha)

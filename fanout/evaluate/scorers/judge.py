@@ -57,6 +57,7 @@ class VerdictScorer(Scorer):
     def score(self, given: ScorerInput) -> Score:
         """Return 0 … 1: of a score its place on the scale, of a pair 1 for A, 0 for B, ½ for a tie and for both bad."""
         lines = [line for line in given.text.splitlines() if line.strip()]
+        # The last line alone: judges quote "VERDICT: A" while they weigh, and an answer may contain it to be quoted.
         found = VERDICT.match(lines[-1]) if lines else None
         if found is None:
             return Score(None, "the answer does not end with a line `VERDICT: …`")

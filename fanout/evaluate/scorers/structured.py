@@ -28,10 +28,12 @@ class _JsonScorer(Scorer):
             ValueError: there is none.
         """
         if len(text) > MAX_JSON_CHARS:
+            # Parsing and checking take time by length, and an answer may have megabytes.
             raise ValueError(f"the answer is longer than {MAX_JSON_CHARS:,} characters")
         try:
             return parse_strictly(text)
         except ValueError:
+            # Models wrap JSON in Markdown unless they are forced to write JSON; the job says whether that counts.
             block = FENCED.search(text) if self.fenced else None
             if block is None:
                 raise
@@ -83,6 +85,7 @@ class JsonSchemaScorer(_JsonScorer):
             fault = next(self._validator.iter_errors(self.parse(given.text)), None)
         except ValueError as error:
             return Score(0.0, f"not JSON: {error}")
+        # No score instead of 0: the fault is the schema's, and every model would look equally wrong.
         except referencing.exceptions.Unresolvable as error:
             return Score(None, f"the schema refers to what it does not hold: {error}")
         return Score(1.0) if fault is None else Score(0.0, f"{fault.json_path}: {fault.message[:200]}")
@@ -101,6 +104,7 @@ class JsonEqualScorer(_JsonScorer):
         try:
             wanted = parse_strictly(expected)
         except ValueError as error:
+            # No score: the row is at fault, not the model.
             return Score(None, f"the expected answer is not JSON: {error}")
         try:
             return Score(float(is_equal(self.parse(given.text), wanted)))

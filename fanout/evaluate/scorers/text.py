@@ -53,6 +53,7 @@ class ContainsScorer(_TextScorer):
     def score(self, given: ScorerInput) -> Score:
         """Return 1 or 0."""
         wanted = self.text if self.text is not None else self.expected(given)
+        # The empty text is in every answer: it would give everybody a point.
         if not wanted:
             return self.no_reference()
         return Score(float(self.normalize(wanted) in self.normalize(given.text)))
@@ -71,6 +72,7 @@ class RegexScorer(Scorer):
     def check_pattern(self) -> Self:
         """Refuse a pattern that does not compile."""
         try:
+            # Here, not at the first answer: then a thousand calls would have been paid for.
             regex.compile(self.pattern)
         except regex.error as error:
             raise ValueError(f"pattern `{self.pattern[:80]}` is not a regular expression: {error}") from None
@@ -78,6 +80,7 @@ class RegexScorer(Scorer):
 
     def score(self, given: ScorerInput) -> Score:
         """Return 1 or 0; no score where the pattern takes longer than 0.25 s."""
+        # `regex` instead of `re`, which cannot be stopped: one pattern could hold a thread for ever.
         match = regex.fullmatch if self.full else regex.search
         try:
             return Score(float(match(self.pattern, given.text, timeout=REGEX_TIMEOUT_S) is not None))
@@ -144,6 +147,7 @@ def parse_choice(text: str, letters: str = "ABCD") -> str | None:
     stated = re.findall(CHOICE_STATED.format(letters=letters), text, re.IGNORECASE)
     if stated:
         return str(stated[-1]).upper()
+    # Case matters here: "a" opens many English sentences.
     if alone := re.match(CHOICE_ALONE.format(letters=letters), text):
         return alone[1]
     standing = set(re.findall(rf"(?<![\w'])([{letters}])(?![\w'])", text))

@@ -45,6 +45,7 @@ def parse_scorers(declared: Sequence[object], *, allow_functions: bool) -> tuple
         if scorer.label in labels:
             place = f"scorers[{labels[scorer.label]}]"
             faults.append(Fault(f"{path}.name", f"`{scorer.label}` is taken by `{place}`: give one of them another `name`"))
+        # Results are stored and shown by label: two of one name could not be told apart.
         labels.setdefault(scorer.label, index)
         found.append(scorer)
     if faults:
@@ -64,6 +65,7 @@ def _parse_one(declared: object, path: str, faults: list[Fault], *, allow_functi
         problem = "is required" if name is None else f"`{str(name)[:40]}` is no scorer{did_you_mean(str(name), known)}"
         faults.append(Fault(f"{path}.type", f"{problem}; known: {', '.join(known)}"))
         return None
+    # Before it is built: importing the named module is running its code.
     if name == FUNCTION and not allow_functions:
         faults.append(Fault(f"{path}.type", "`python` runs code: a server refuses it; use `fanout evaluate score` beside it"))
         return None
@@ -86,6 +88,7 @@ def _load_types() -> Mapping[str, type[Scorer]]:
     except ImportError as error:
         sentence = f"need {explain_missing_extra(error.name or 'regex', 'evaluate')}"
         raise RequestError([Fault("scorers", sentence)]) from None
+    # From the union itself, so that a new scorer is declared in one place.
     return {scorer.model_fields["type"].default: scorer for scorer in get_args(get_args(AnyScorer)[0])}
 
 

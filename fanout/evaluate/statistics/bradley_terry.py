@@ -50,10 +50,13 @@ def rank(comparisons: Sequence[JudgedPair], *, level: float = LEVEL) -> Ranking:
 
     Source: evalica's `bradley_terry` (Newman, JMLR 24, 2023); intervals H⁻¹ΣH⁻¹, clustered by prompt.
     """
+    # A model against itself says nothing of its strength.
     read = [pair for pair in comparisons if pair.winner is not None and pair.a != pair.b]
     errors = sum(pair.winner is None for pair in comparisons)
+    # Sorted: the fit must not depend on the order of a set.
     models = sorted({model for pair in read for model in (pair.a, pair.b)})
     counts = {model: sum(model in (pair.a, pair.b) for pair in read) for model in models}
+    # Between two groups that never met any shift fits as well: numbers on one scale would be invented.
     if len(models) < 2 or (islands := _islands(read, models)) > 1:
         reason = (
             "no pairs to rate" if len(models) < 2 else f"the pairs fall into {islands} groups that never met: no common scale"
@@ -64,6 +67,7 @@ def rank(comparisons: Sequence[JudgedPair], *, level: float = LEVEL) -> Ranking:
     # Without it a model that never lost has no finite rating, and takes the scale of all the others with it.
     ridge = _needs_ridge(read, models)
     strengths = _fit(read, models, ridge)
+    # Only differences are known, so the mean is fixed: 1000 is the average of the models compared, not of the world.
     beta = np.log(strengths) - np.log(strengths).mean()
     widths = _half_widths(read, models, beta, ridge, level)
     ratings = [_rating(model, beta[i], strengths[i], widths, i, level, counts[model]) for i, model in enumerate(models)]
@@ -135,6 +139,7 @@ def _half_widths(
         weight = expected * (1 - expected)
         for row, column, sign in ((i, i, 1), (j, j, 1), (i, j, -1), (j, i, -1)):
             information[row, column] += sign * weight
+        # Summed by prompt: votes on one prompt agree more than chance, and single votes would make intervals too narrow.
         gradient = scores.setdefault(pair.prompt, np.zeros(count))
         gradient[i] += _score(pair) - expected
         gradient[j] -= _score(pair) - expected
@@ -142,6 +147,8 @@ def _half_widths(
     if clusters < MIN_ITEMS:
         return None
     if ridge:
+        # The ridge's own draws, each of information ¼ at even odds, or the intervals of a model that never lost would be
+        # endless.
         information += RIDGE / 4 * (count * np.eye(count) - 1)
     # β has one degree of freedom too many. Fixing its sum at 0 makes the information invertible; a pseudo-inverse would take
     # rounding noise in the singular direction for information.

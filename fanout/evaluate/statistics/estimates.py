@@ -63,6 +63,7 @@ def to_floats(values: Sequence[float] | Floats) -> Floats:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"expects one value an item, got an array of shape {array.shape}")
+    # NaN passes silently through numpy and ends as "nan" in a report, where nobody can find its origin.
     if not np.isfinite(array).all():
         raise ValueError(f"{int((~np.isfinite(array)).sum())} of {array.size} values are NaN or infinite; drop and count them")
     return array
@@ -91,14 +92,17 @@ def clip(interval: Interval, low: float, high: float) -> Interval:
 
 def is_binary(values: Floats) -> bool:
     """Return whether every value is 0 or 1."""
+    # Exactly: a mean of repeats such as 0.5 must not be tested as a share.
     return bool(np.isin(values, (0.0, 1.0)).all())
 
 
 def is_constant(values: Floats) -> bool:
     """Return whether the values are equal but for rounding noise."""
+    # Equal means of repeats differ by rounding, and a t interval of that width would look like certainty.
     return not values.size or float(np.ptp(values)) <= 1e-12 * max(1.0, float(np.abs(values).max()))
 
 
 def round_up(value: float) -> int:
     """Return the next whole number, with tolerance for floating-point noise."""
+    # 400.0000000001 items are 400: examples in the documents must come out as published.
     return math.ceil(value - 1e-9)

@@ -37,6 +37,7 @@ def cohens_kappa(judge: Sequence[Hashable], people: Sequence[Hashable]) -> float
     observed = sum(one == other for one, other in zip(judge, people, strict=True)) / n
     first, second = Counter(judge), Counter(people)
     chance = sum(first[category] * second[category] for category in first) / n**2
+    # One category throughout: agreement by chance is certain, and 0 / 0 is no agreement.
     return None if chance == 1 else (observed - chance) / (1 - chance)
 
 
@@ -114,6 +115,7 @@ def ppi_mean(
     n, unlabelled = y.size, rest.size
     if n < 2 or unlabelled < 2:
         return Estimate(None, None, n, "PPI++", note="at least two labelled and two unlabelled items are needed"), None
+    # A judge that gives one score to everything has no spread, and earns no weight.
     spread = (1 + n / unlabelled) * float(np.var(f, ddof=1))
     weight = float(np.cov(y, f, ddof=1)[0, 1]) / spread if spread else 0.0
     # Beyond these bounds the judge would count for more than a label, or against itself.

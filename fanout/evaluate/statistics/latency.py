@@ -37,6 +37,7 @@ def measure_stream(arrivals: Sequence[float], output_tokens: int | None, *, star
     if not arrivals:
         raise ValueError("no chunk arrived")
     ttft, e2e = arrivals[0] - start, arrivals[-1] - start
+    # The first token's time is `ttft`; counted here too, it would hide how fast the rest came.
     tpot = (e2e - ttft) / (output_tokens - 1) if output_tokens is not None and output_tokens > 1 else None
     return StreamTiming(ttft, e2e, tpot, tuple(float(gap) for gap in np.diff(arrivals)))
 

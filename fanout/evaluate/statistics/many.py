@@ -31,6 +31,7 @@ def adjust(p_values: Sequence[float], method: str = "holm") -> list[float]:
     order = np.argsort(values, kind="stable")
     ranks = np.arange(1, values.size + 1)
     if method == "holm":
+        # Monotone: without it a larger p-value could become the smaller one after its adjustment.
         sorted_ = np.maximum.accumulate(values[order] * (values.size - ranks + 1))
     else:
         sorted_ = np.minimum.accumulate((values[order] * values.size / ranks)[::-1])[::-1]
@@ -60,6 +61,7 @@ def simultaneous_intervals(
 
 
 def _interval(a: Floats, b: Floats, clusters: Sequence[Hashable] | None, comparisons: int, level: float) -> Interval | None:
+    # Degrees of freedom come from clusters: a hundred questions about two documents are two observations.
     groups = a.size if clusters is None else len(set(clusters))
     if a.size < MIN_ITEMS or groups < 2:
         return None

@@ -43,6 +43,7 @@ def estimate_continuous_mean(scores: Sequence[float] | Floats, *, level: float =
     if values.size < MIN_ITEMS:
         return Estimate(mean_of(values), None, values.size, "mean", note=too_few(values.size))
     mean, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
+    # A width of 0 would claim certainty from what may be luck or a broken scorer.
     if is_constant(values):
         return Estimate(
             mean, None, values.size, "mean, t", 0.0, "all scores are equal: their spread, so an interval, is unknown"
@@ -113,5 +114,6 @@ def estimate_clustered_mean(
         return Estimate(mean_of(values), None, values.size, "mean, clustered", note=reason)
     mean, error = float(values.mean()), standard_error(values, clusters)
     half = float(stats.t.ppf((1 + level) / 2, count - 1)) * error
+    # Given, with a warning: the sandwich is too narrow for few clusters, but without it the interval would be narrower still.
     note = f"{count} clusters: few for a clustered interval" if count < MIN_ITEMS else None
     return Estimate(mean, Interval(mean - half, mean + half, level), values.size, "mean, clustered t", error, note)

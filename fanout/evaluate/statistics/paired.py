@@ -55,6 +55,7 @@ def compare(
         ValueError: the two have different lengths, or a score is not finite.
     """
     first, second = _pair(a, b)
+    # McNemar's test takes items as independent: with clusters, 0/1 scores go the general way, too.
     if clusters is None and first.size and is_binary(first) and is_binary(second):
         better, worse = int(((first == 1) & (second == 0)).sum()), int(((first == 0) & (second == 1)).sum())
         return compare_binary(better, worse, first.size, level=level, dropped=dropped)
@@ -152,6 +153,7 @@ def compare_continuous(
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
     method = "paired mean, t" if clusters is None else "paired mean, clustered t"
     estimate = Estimate(mean, Interval(mean - half, mean + half, level), n, method, error)
+    # Whole clusters are flipped: under the hypothesis their items change sides together.
     flipped = differences if clusters is None else sum_clusters(differences, clusters)
     return PairedTest(estimate, sign_flip_p(flipped), describe_sign_flip(flipped), smallest_sign_flip_p(flipped), dropped)
 

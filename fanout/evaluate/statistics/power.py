@@ -35,6 +35,7 @@ def required_items(
         raise ValueError("the difference is not 0, alpha and power lie between 0 and 1, repeats are at least 1")
     if min(between_variance, within_a, within_b) < 0:
         raise ValueError("a variance is not negative")
+    # The normal: t's degrees of freedom would depend on the number that is sought.
     z = float(stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power))
     variance = between_variance + within_a / repeats_a + within_b / repeats_b
     return max(1, round_up(z**2 * variance / difference**2))

@@ -45,8 +45,10 @@ def combine_orders(first: Verdict | None, second: Verdict | None) -> Verdict | N
         first: with A shown first, in terms of the models.
         second: with B shown first, in terms of the models too.
     """
+    # Half a pair is no verdict: its one order may be the one that the judge favours.
     if first is None or second is None:
         return None
+    # A verdict that turns with the order is the place's, not the answer's.
     return first if first == second else "tie"
 
 
@@ -103,6 +105,7 @@ def _rate(scores: Sequence[tuple[Hashable, float]], level: float, resamples: int
     generator = np.random.default_rng(SEED)
     rates = np.empty(resamples)
     for index in range(resamples):
+        # One draw at a time: all of them at once would be prompts × 9,999 numbers in memory.
         drawn = generator.integers(prompts, size=prompts)
         rates[index] = totals[drawn].sum() / counts[drawn].sum()
     low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2])

@@ -50,10 +50,12 @@ def _permute(sizes: Floats, observed: float) -> float:
     threshold = observed - 1e-12 * total  # sums that differ by rounding alone are equal
     while left:
         rows = min(left, max(1, CHUNK_BITS // sizes.size))
+        # Signs by the bit: a generator's byte serves eight of them.
         bits = np.unpackbits(generator.integers(0, 256, (rows, -(-sizes.size // 8)), dtype=np.uint8), axis=1)
         sums = 2 * (bits[:, : sizes.size].astype(np.float64) @ sizes) - total
         reached += int((np.abs(sums) >= threshold).sum())
         left -= rows
+    # The observed signs are one of the permutations: without them p could be 0, which no finite sample supports.
     return (reached + 1) / (RESAMPLES + 1)
 
 
@@ -128,6 +130,7 @@ def bootstrap_difference(
                 confidence_level=level,
                 method=method,
                 rng=np.random.default_rng(SEED),
+                # scipy would otherwise make all resamples at once: 9,999 × n numbers.
                 batch=max(1, 1_000_000 // n),
             )
         low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
@@ -152,6 +155,7 @@ def bootstrap_percentiles(
     orders = [(values[order], order) for values, order in ((first, np.argsort(first)), (second, np.argsort(second)))]
     drawn = np.empty((MANY_RESAMPLES, len(statistics)))
     for index in range(MANY_RESAMPLES):
+        # The same draw for both models and all percentiles: pairs stay pairs.
         counts = np.bincount(generator.integers(n, size=n, dtype=np.int32), minlength=n).astype(np.int32)
         x, y = (_weighted_percentiles(values, counts[order], percentiles) for values, order in orders)
         drawn[index] = x - y

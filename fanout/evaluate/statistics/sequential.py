@@ -71,6 +71,7 @@ def evidence_path(differences: Sequence[float] | Floats) -> Floats:
     0/1 scores (differences −1, 0, 1): the mixture over discordant pairs. Others within −1 … 1: hedged betting.
     """
     values = _bounded(differences)
+    # Ties drop out of the mixture, so it decides sooner where models mostly agree.
     if is_binary(np.abs(values)):
         return np.asarray(np.exp(np.minimum(_log_mixture(np.cumsum(values > 0), np.cumsum(values < 0)), MAX_LOG)))
     return betting_path((values + 1) / 2, 0.5)
@@ -95,6 +96,7 @@ def _log_capital(values: Floats, mean: float, sign: int, alpha: float) -> Floats
         return np.empty(0)
     steps = np.arange(1, values.size + 1)
     means = (0.5 + np.cumsum(values)) / (steps + 1)
+    # Starts as if a half had been seen with the largest spread: the first bets are small, whatever comes first.
     variances = (0.25 + np.cumsum((values - means) ** 2)) / (steps + 1)
     # A bet may use only what was seen before it, or the capital would no longer be evidence.
     before = np.concatenate(([0.25], variances[:-1]))
@@ -134,6 +136,7 @@ def decide(differences: Sequence[float] | Floats, rule: StoppingRule, *, checks_
     evidence = evidence_path(values)
     known = _first(evidence >= 1 / rule.alpha)
     equal = _first(_equivalence(values, rule)) if rule.margin is not None else None
+    # Whichever was known first: deciding by the later one would be a choice made after seeing the data.
     if known is not None and (equal is None or known <= equal):
         return _decision("difference", values, evidence, known, rule)
     if equal is not None:
@@ -148,6 +151,7 @@ def _equivalence(values: Floats, rule: StoppingRule) -> NDArrayBool:
     """Return after which items both "better by the margin" and "worse by the margin" are refuted, each at alpha."""
     assert rule.margin is not None
     scaled = (values + 1) / 2
+    # The greatest so far counts: an e-process that has once refuted stays valid evidence.
     upper = np.maximum.accumulate(betting_path(scaled, (1 + rule.margin) / 2, side="below", alpha=rule.alpha))
     lower = np.maximum.accumulate(betting_path(scaled, (1 - rule.margin) / 2, side="above", alpha=rule.alpha))
     return np.asarray(np.minimum(upper, lower) >= 1 / rule.alpha)

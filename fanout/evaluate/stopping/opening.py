@@ -40,6 +40,7 @@ def check_plan(spec: JobSpec, scorers: Sequence[Scorer]) -> None:
         faults.append(
             Fault("until_decided.metric", f"`{plan.metric[:80]}` is not a scorer of the job{hint}; known: {', '.join(known)}")
         )
+    # The e-processes bet on scores within 0 … 1; a judge's come when the job is over.
     elif not found.is_bounded or not found.is_higher_better or found.type == "judge":
         sentence = f"`{plan.metric}` cannot decide while the job runs: name a scorer whose scores lie within 0 … 1"
         faults.append(Fault("until_decided.metric", sentence))
@@ -66,8 +67,10 @@ async def open_watch(store: JobStore, job: Job) -> JobWatch | None:
         sentence = f"needs two models and at most {MAX_WATCHED_ITEMS:,} rows; the job has {len(models)} and {job.items:,}"
         raise RequestError([Fault("until_decided", sentence)])
     rows = {row.label: row for row in await store.scores.list_scorers(job.number)}
+    # In a thread: importing scipy would hold up all other requests.
     watch = await run_in_thread("reports", _make_watch, job, models, rows[plan.metric])
     for first in range(0, job.items, ITEMS_AT_ONCE):
+        # In pages, each recorded in a thread: a resumed job may have a million units.
         ended = await store.results.list_measures(job.number, first, first + ITEMS_AT_ONCE)
         if ended:
             scores = await store.scores.list_values(job.number, first, first + ITEMS_AT_ONCE)

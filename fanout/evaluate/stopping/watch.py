@@ -70,6 +70,7 @@ class JobWatch:
     def count_complete(self, entry: int) -> int:
         """Return the items that a model has completed without a gap, in the job's order."""
         count = self._prefixes[entry]
+        # Continued from where it stood: counted from 0 each time, a job of a million items would take their square.
         while count < self.budget and self._ended[entry, count] >= self._repeats:
             count += 1
         self._prefixes[entry] = count
@@ -89,6 +90,7 @@ class JobWatch:
 
     def record(self, unit: Unit, scores: Sequence[UnitScore], *, answered: bool) -> None:
         place = int(self._places[unit.item])
+        # Beyond the budget: evidence that the plan has not paid for.
         if place >= self.budget or unit.entry not in self.models:
             return
         value = next((score.value for score in scores if score.scorer == self._scorer), None)
@@ -114,6 +116,7 @@ class JobWatch:
             if (a, b) not in self.decided and (decision := self._decide(a, b, prefix)).state != "undecided":
                 self.decided[a, b] = decision
         for (a, b), decision in self.decided.items():
+            # A loser's pairs are settled with it: it needs no more calls.
             if decision.state == "difference" and a in self.live and b in self.live and decision.mean:
                 winner, loser = (a, b) if decision.mean > 0 else (b, a)
                 self.live.remove(loser)

@@ -91,6 +91,7 @@ def _choose_candidate(
     candidates: Iterable[tuple[int, Sequence[VotedAnswer]]], seen: Sequence[VoteRow], kind: BallotKind
 ) -> tuple[int, Sequence[VotedAnswer]] | None:
     """Return an item and its answers, in the order in which they are to be shown; `None` where the voter has had all."""
+    # By models, not by repeats: the same pair again would show its answers in an order that the voter can guess.
     had = {(row.item, frozenset(answer.entry for answer in row.answers)) for row in seen}
     found: list[tuple[int, tuple[int, ...], Mapping[int, Sequence[VotedAnswer]]]] = []
     for item, answers in candidates:
