@@ -49,7 +49,7 @@ def _add_fields(known: JsonObject, fields: JsonObject) -> None:
             if not isinstance(pieces, _Pieces):
                 pieces = known[name] = _Pieces()
             pieces.append(value)
-        # A later null is "no news", as in OpenAI's deltas: it must not erase what an earlier piece has said.
+        # A later null is "no news", as in OpenAI's deltas: it must not erase what came before.
         elif value is not None or name not in known:
             known[name] = value
 

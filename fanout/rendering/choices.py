@@ -157,6 +157,7 @@ def render_beside_text(choice: Choice | None) -> BesideTextJson:
     answer = choice.message
     if answer.refusal:
         beside["refusal"] = answer.refusal
+    # Named, not carried: a text endpoint has no field for them, and silence would hide that something is missing.
     if answer.extra or answer.reasoning or answer.tool_calls:
         fields = {"reasoning": answer.reasoning, "tool_calls": answer.tool_calls}
         beside["other_content"] = [*(name for name, value in fields.items() if value), *answer.other_content]
@@ -167,6 +168,7 @@ def render_legacy_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> Legac
     """Return log probabilities as OpenAI's text completions write them; the first token begins at `offset` in the text."""
     offsets = []
     for token in tokens:
+        # In characters, as OpenAI counts: bytes would point into the middle of one.
         offsets.append(offset)
         offset += len(token.token)
     return {

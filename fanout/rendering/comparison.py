@@ -141,6 +141,7 @@ def render_choice(choice: CompletionChoice) -> ComparisonChoiceJson:
 def render_choice_end(outcome: Outcome, choice: Choice | None, created: int) -> JsonObject:
     """Return the fields of a streamed answer that its last chunk adds to its place; the text has been sent before."""
     end = render_end(outcome, choice, render_usage(outcome))
+    # Without the pieces' log probabilities, which were sent with them.
     return {"text": "", "created": created, "logprobs": None, **render_beside_text(choice), **end}
 
 

@@ -67,6 +67,7 @@ def render_gate(job_id: str, gate: GateDecision) -> GateJson:
         "model": gate.options.model,
         "baseline": gate.options.baseline,
         "metric": gate.metric,
+        # Beside the verdict, which means nothing without it.
         "margin": gate.options.margin,
         "verdict": gate.verdict.state,
         "sentence": gate.verdict.sentence,

@@ -129,6 +129,7 @@ def render_faults(faults: Sequence[Fault], status: int = 400) -> ErrorReply:
     details: list[ErrorDetailJson] = [
         {"message": fault.message, "param": fault.path or None, "code": fault.kind} for fault in faults
     ]
+    # Every fault in the one sentence: many clients show nothing but `message`.
     message = "; ".join(f"`{fault.path}`: {fault.message}" if fault.path else fault.message for fault in faults)
     return render_error(status, message, param=faults[0].path or None, code=faults[0].kind, details=details)
 

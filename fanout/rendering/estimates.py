@@ -40,4 +40,5 @@ def get_bounds(interval: Interval | None) -> tuple[float | None, float | None]:
 
 def scale(value: float | None, unit: float) -> float | None:
     """Return a figure in another unit."""
+    # Unknown stays unknown in every unit.
     return None if value is None else value * unit

@@ -34,6 +34,7 @@ class ReportTable(NamedTuple):
         """Return the figures, unrounded."""
         written = io.StringIO()
         writer = csv.writer(written)
+        # Unrounded: whoever computes on needs every digit, and people read the other form.
         writer.writerow(self.columns)
         writer.writerows(self.rows)
         return written.getvalue()
@@ -46,6 +47,7 @@ def format_cell(value: Cell, kind: Kind) -> str:
     if kind == "count":
         return f"{value:,}"
     if kind == "p":
+        # Never "0.0000": no finite sample gives a p-value of 0.
         return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
     if kind == "usd":
         return f"${value:.4f}" if abs(value) < 1 else f"${value:,.2f}"

@@ -187,6 +187,7 @@ def _render_progress(progress: Progress) -> JobProgressJson:
     return {
         "ended": progress.ended,
         "answered": progress.answered,
+        # Counted as the rest, so that the two always add up to `ended`.
         "failed": progress.ended - progress.answered,
         "left": progress.remaining,
         "running": progress.running,

@@ -40,6 +40,7 @@ def render_judge(judge: JudgeReport) -> JudgeJson:
         "model": judge.model,
         "task": judge.task,
         "questions": judge.questions,
+        # Shown beside the figures that lack them: a judge that is often unreadable may have read only the easy ones.
         "unread": judge.unread,
         "labels": judge.labels,
         "kappa": judge.kappa,

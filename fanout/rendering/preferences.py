@@ -92,6 +92,7 @@ def list_preference_tables(preferences: PreferencesJson) -> list[ReportTable]:
     rating_rows = [(one["model"], one["rating"], one["low"], one["high"], one["comparisons"]) for one in preferences["ratings"]]
     counts: dict[str, Kind] = dict.fromkeys(("A preferred", "equal", "both bad", "B preferred", "unread", "prompts"), "count")
     pairs: dict[str, Kind] = {"A": "text", "B": "text", "A's win rate": "score", "low": "score", "high": "score", **counts}
+    # Beside every win rate, because judges and people favour length.
     pairs |= {"A's tokens − B's": "rate", "correlation": "score"}
     pair_rows = [
         (

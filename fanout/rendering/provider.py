@@ -148,6 +148,7 @@ def _render_accounts(
             "limit_group": None,
             "own_keys": len(caller_limiters),
             **_render_load(limits, caller_limiters),
+            # A report says which key was used up, and when: so callers could watch each other.
             "left": [],
             "pauses": [],
             "recent": _render_recent(recent.summarize([(name, group, True) for group in (None, *groups)])),

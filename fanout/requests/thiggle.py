@@ -72,6 +72,7 @@ class CompletionBody(SamplingBody):
     @field_validator("resumable")
     @classmethod
     def _check_resumable(cls, value: bool | None, info: ValidationInfo) -> bool | None:
+        # Absent where `stream` itself is wrong, which is reported already.
         if value and "stream" in info.data and not info.data["stream"]:
             raise ValueError("needs `stream: true`: a whole answer can be had again with an `Idempotency-Key`")
         return value

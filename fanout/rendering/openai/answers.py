@@ -163,6 +163,7 @@ def _render_openai_usage(
         "total_tokens": input_tokens + output_tokens,
     }
     details: PromptDetailsJson = {} if cached_tokens is None else {"cached_tokens": cached_tokens}
+    # Left out where it is 0: only few providers have it, and OpenAI's own answers never do.
     if cache_write_tokens:
         details["cache_write_tokens"] = cache_write_tokens
     if details:
@@ -182,4 +183,5 @@ def _sum_parts(outcomes: Sequence[Outcome]) -> tuple[int | None, int | None]:
 def find_fingerprint(outcomes: Sequence[Outcome]) -> str | None:
     """Return the backend's fingerprint, if one alone answered."""
     found = {outcome.result.system_fingerprint for outcome in outcomes if isinstance(outcome.result, Completion)}
+    # Of several backends none is "the" fingerprint.
     return found.pop() if len(found) == 1 else None

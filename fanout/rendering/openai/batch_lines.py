@@ -72,6 +72,7 @@ def encode_output_line(
         "error": None,
     }
     finished = [call for _, call in calls if call is not None]
+    # All samples or none: half an answer in `response` would look like a whole one.
     if len(finished) < len(calls):
         code, sentence = UNFINISHED.get(job.state, ("batch_stopped", job.reason or "The batch has stopped."))
         line["error"] = {"code": code, "message": sentence}
@@ -81,6 +82,7 @@ def encode_output_line(
     body: Mapping[str, object]
     if is_answered:
         created = int(max(call.ended for call in finished))
+        # The calls ran side by side, so the longest is the request's time.
         total_s = max(outcome.timing.total_s for outcome in outcomes)
         head: OpenAiHeadJson = {"id": str(key), "created": created, "model": line["model"]}
         status, body = 200, DIALECTS[job.spec.endpoint or ""].render_answer(outcomes, head, total_s)

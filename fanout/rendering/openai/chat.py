@@ -113,6 +113,7 @@ class ChatDialect(Dialect):
 
     def open_choice(self, first: Delta | None) -> Fragment:
         """Return the role of the message."""
+        # Null, not "": clients take an empty text for an answer that has begun.
         is_silent = first is not None and not first.text and (first.tool_calls or first.refusal)
         return {"delta": {"role": "assistant", "content": None if is_silent else "", "refusal": None}, "logprobs": None}
 
@@ -127,6 +128,7 @@ class ChatDialect(Dialect):
             news |= _render_tool_calls(call, delta.tool_calls)
         if delta.extra:
             news |= delta.extra
+        # A chunk with nothing in it would be read as a piece, and costs as much.
         if not news and not delta.logprobs:
             return None
         return {"delta": news, "logprobs": render_chat_logprobs(delta.logprobs) if delta.logprobs else None}

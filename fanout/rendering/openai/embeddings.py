@@ -78,6 +78,7 @@ def _render_facts(outcome: Outcome, created: int) -> ResponseChoiceJson:
 
 def _render_vectors(outcome: Outcome, encoding_format: EncodingFormat) -> list[EmbeddingJson]:
     call, vectors = outcome.call, outcome.result.vectors if isinstance(outcome.result, Completion) else ()
+    # By the call's place, not by what has come: a failed model leaves a gap instead of moving the vectors that follow.
     first = call.index * len(call.query.inputs or ())
     return [
         {
@@ -94,6 +95,7 @@ def _render_vectors(outcome: Outcome, encoding_format: EncodingFormat) -> list[E
 
 def _read_numbers(vector: bytes) -> list[float]:
     numbers = array("f", vector)
+    # Vectors are little-endian everywhere, as OpenAI's base64 is.
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers.tolist()

@@ -35,6 +35,7 @@ def render_past_response(stored: StoredComparison, head: ResponseHeadJson) -> Pa
     output: list[OutputItemJson] = []
     for row in stored.answers:
         answer = read_answer(row)
+        # A failed call has an item only where text had arrived, as in the first answer.
         if row.kind is None or answer.text:
             output += render_answer_items(head["id"], row.place, answer, row.finish_reason)
     choices = [render_past_choice(row) for row in stored.answers]
@@ -54,6 +55,7 @@ def read_answer(row: AnswerRow) -> Answer:
 def to_assistant_message(answer: Answer) -> Message:
     """Return an answer as a message of a conversation that goes on; its reasoning is left out."""
     calls = {"tool_calls": list(answer.tool_calls)} if answer.tool_calls else {}
+    # Providers refuse an assistant's message without any content, unless it calls tools.
     return Message("assistant", answer.text or answer.refusal or (None if calls else ""), calls)
 
 

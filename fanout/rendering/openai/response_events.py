@@ -116,6 +116,7 @@ class OpenItem:
                 yield from self._close_part()
             self.parts.append(OpenPart(name, len(self.parts)))
             if name != "reasoning_text":
+                # Reasoning has no event of this name: OpenAI's clients fail on parts that they do not know.
                 yield "response.content_part.added", {**self._locate_part(), "part": self.parts[-1].render()}
         part = self.parts[-1]
         part.pieces.append(piece)
@@ -128,6 +129,7 @@ class OpenItem:
     def call_more(self, piece: str) -> Iterator[Event]:
         """Yield the event of a piece of a function's arguments."""
         self.arguments.append(piece)
+        # An empty piece is no news, and some providers begin every call with one.
         if piece:
             yield "response.function_call_arguments.delta", {"item_id": self.id, "output_index": self.place, "delta": piece}
 
@@ -192,6 +194,7 @@ class OpenAnswer:
         items = [*self._calls.values(), *([self._open] if self._open else [])]
         for item in items:
             is_last = item is items[-1]
+            # Only the last item was cut: those before it had ended.
             is_cut = is_last and (finish_reason in CUT_REASONS or finish_reason in ("error", "timeout"))
             yield from self._close_item(item, "incomplete" if is_cut else "completed", choice if is_last else None)
 
@@ -199,6 +202,7 @@ class OpenAnswer:
         if self._open:
             yield from self._close_item(self._open)
             self._open = None
+        # By index: only the first piece of a call has its id. Hosts that send calls whole may leave the index out.
         key, function = call.get("index", call.get("id")), call.get("function")
         fields = function if isinstance(function, dict) else {}
         if key not in self._calls:
@@ -222,6 +226,7 @@ class OpenAnswer:
         yield from self._announce(self._open)
 
     def _announce(self, item: OpenItem) -> Iterator[Event]:
+        # Its place is taken at once: items of other answers that begin meanwhile come behind it.
         rendered = {**item.render(), "status": "in_progress"}
         self._output.append(rendered)  # type: ignore[arg-type]
         yield "response.output_item.added", {"output_index": item.place, "item": rendered}
@@ -263,6 +268,7 @@ class ResponseEventEncoder:
     def encode_end(self, outcomes: Sequence[Outcome]) -> bytes:
         """Return the end of the stream."""
         error: ErrorJson | None = None if has_answer(outcomes) else render_all_failed(outcomes).error
+        # They were recorded in the order of their ends.
         choices = [self._choices[index] for index in sorted(self._choices)]
         totals = render_openai_totals(outcomes, time.monotonic() - self._began)
         response = assemble_response(self._head, self._output, choices, totals, error)

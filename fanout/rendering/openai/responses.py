@@ -158,6 +158,7 @@ def assemble_response(
         totals: `None` while calls are running.
         error: why there is no answer at all.
     """
+    # The first that was cut makes the whole incomplete: the contract has one status for all items.
     cut = next((CUT_REASONS[choice["finish_reason"]] for choice in choices if choice["finish_reason"] in CUT_REASONS), None)
     ended: Status = "failed" if error else "incomplete" if cut else "completed"
     return {
@@ -201,6 +202,7 @@ def render_answer_items(
     items: list[OutputItemJson] = []
     if answer.reasoning:
         items.append(make_reasoning(ids.make("rs"), index, answer.reasoning))
+    # An empty answer is an answer: without an item its client would wait for a message that never comes.
     if answer.text or answer.refusal or answer.extra or not answer.tool_calls:
         parts = []
         if answer.text or not answer.refusal:
@@ -218,6 +220,7 @@ class ItemIds:
     """Ids of the items of one answer: the same ones for the same response."""
 
     def __init__(self, response_id: str, index: int) -> None:
+        # From the response's id: the items of a stored response have the ids that its stream had.
         self._stem = f"{response_id.removeprefix('resp_')}_{index}"
         self._made = 0
 
@@ -252,6 +255,7 @@ def make_message(
     item_id: str, index: int, parts: Sequence[OutputTextJson], extra: Mapping[str, object] | None = None
 ) -> OutputItemJson:
     """Return a message. Fields that only its provider knows stand in it unchanged."""
+    # An upstream's field must not replace the item's id or role, by which clients find their way.
     others = {name: value for name, value in (extra or {}).items() if name not in OWN_FIELDS}
     message: OutputItemJson = {
         "id": item_id,
@@ -272,6 +276,7 @@ def make_function_call(item_id: str, index: int, call: Mapping[str, Any]) -> Out
         "type": "function_call",
         "index": index,
         "status": "completed",
+        # Some hosts name no id, but the tool's output must refer to something.
         "call_id": call.get("id") or item_id,
         "name": function.get("name") or "",
         "arguments": function.get("arguments") or "",
@@ -304,4 +309,5 @@ def has_answer(outcomes: Iterable[Outcome]) -> bool:
 def _flatten_annotation(annotation: JsonObject) -> JsonObject:
     """Return a source as responses write it: its fields beside its type."""
     inner = annotation.get(str(annotation.get("type")))
+    # Chat completions nest a source under its type's name; what is flat already stays as it is.
     return {"type": annotation["type"], **inner} if isinstance(inner, dict) else annotation

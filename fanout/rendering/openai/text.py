@@ -86,10 +86,12 @@ class TextDialect(Dialect):
         """Return a piece's text."""
         if not delta.text and not delta.logprobs:
             return None
+        # Log probabilities may come without text: a token can be half a character.
         return {"text": delta.text, "logprobs": render_legacy_logprobs(delta.logprobs, offset) if delta.logprobs else None}
 
     def close_choice(self, choice: Choice | None) -> TextEndFragmentJson:
         """Return what the answer holds beside its text; a refusal alone is shown as the text."""
+        # Only now: while pieces come, a text may still follow the refusal.
         refusal = choice.message.refusal if choice and not choice.message.text else None
         return {"text": refusal or "", "logprobs": None, **render_beside_text(choice)}
 

@@ -63,6 +63,7 @@ class LineRequestBuilder:
         except ValidationError as error:
             raise RequestError(to_faults(error, BatchLine)) from None
         faults = []
+        # Every line has its own `url`, but a batch is planned and priced as one endpoint's.
         if line.url != self._url:
             faults.append(Fault("url", f"`{line.url[:100]}` is not the batch's endpoint, `{self._url}`", "mismatched_endpoint"))
         faults += [
@@ -81,4 +82,5 @@ class LineRequestBuilder:
 
     def build_request(self, body: str) -> Request:
         """Return the request of a line's body."""
+        # Validated already when the batch was created; once more is cheaper than storing a second form.
         return self._model.model_validate_json(body).to_request(account_id=self._account_id)

@@ -145,6 +145,7 @@ class OpenAiBody(OpenAiSampling):
     def _find_overrides(self, entry: OpenAiEntry, request: Parameters) -> JsonObject:
         resolved = self.resolve(entry.own_parameters(), request)
         for name, default in self.defaults.items():
+            # An entry's null means "the contract's default", which its provider may not have.
             if name in resolved and resolved[name] is None:
                 if request.get(name) is None:
                     del resolved[name]  # the request has the default already, and marks it as one

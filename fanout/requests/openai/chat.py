@@ -34,6 +34,7 @@ class ChatSampling(OpenAiSampling, takes=("max_completion_tokens",), spellings={
     @classmethod
     def resolve(cls, own: Parameters, request: Parameters) -> JsonObject:
         """Return `own` with `logprobs` and `top_logprobs` as the one number that they are to Fanout."""
+        # An entry may set one of the two and inherit the other.
         both, resolved = {**request, **own}, dict(own)
         if resolved.keys() & {"logprobs", "top_logprobs"}:
             resolved.pop("top_logprobs", None)

@@ -76,10 +76,12 @@ class EmbeddingsBody(BoundedObject):
         given = self.input
         if isinstance(given, str):
             return (given,)
+        # A list of numbers is one text as token ids, not many texts. It is never empty.
         if isinstance(given[0], int):
             return (tuple(given),)
         return tuple(text if isinstance(text, str) else tuple(text) for text in given)
 
 
 def _collect(dimensions: int | None, extra: Mapping[str, Any] | None) -> JsonObject:
+    # Left out, not null: hosts that cannot shorten vectors refuse the field as such.
     return {**(extra or {}), **({} if dimensions is None else {"dimensions": dimensions})}

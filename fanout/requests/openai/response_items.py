@@ -41,6 +41,7 @@ class ItemPart(BaseModel):
         name = NEEDED_OF_PARTS.get(self.type)
         if name and getattr(self, name) is None:
             raise ValueError(f"a part of type `{self.type}` needs `{name}`")
+        # Passed on, the id would be looked for in the provider's own files, under the operator's key.
         if (self.model_extra or {}).get("file_id"):
             raise ValueError("`file_id` is not allowed: files uploaded elsewhere are not known here; send the content itself")
         return self
@@ -53,6 +54,7 @@ class ItemPart(BaseModel):
             kept = {name: value for name, value in extra.items() if name not in ("annotations", "logprobs")}
             return TextPart(self.text or "", kept)
         if self.type == "input_image":
+            # "original" is of responses alone: chat completions refuse it.
             return ImagePart(self.image_url or "", None if self.detail == "original" else self.detail)
         if self.type == "refusal":
             return OtherPart({"type": "refusal", "refusal": self.refusal})
@@ -119,6 +121,7 @@ def to_messages(items: Iterable[ItemBody]) -> tuple[Message, ...]:
     """Return the messages of a conversation; calls of functions join the assistant's message before them."""
     messages: list[Message] = []
     for item in items:
+        # Chat completions have one message with all calls of a turn; several in a row are refused by providers.
         if item.type == "function_call":
             before = messages[-1] if messages and messages[-1].role == "assistant" else None
             if before:

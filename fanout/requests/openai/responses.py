@@ -65,6 +65,7 @@ class ResponsesSampling(OpenAiSampling, takes=("max_output_tokens",), spellings=
     def own_parameters(self) -> JsonObject:
         """Return the parameters that this object sets."""
         own = super().own_parameters()
+        # Given, be it null: an entry's null takes the request's value back.
         return own | ({"logprobs": self.top_logprobs} if "top_logprobs" in self.model_fields_set else {})
 
     def get_passthrough(self) -> dict[str, Any]:
@@ -118,6 +119,7 @@ class ResponsesBody(OpenAiBody, ResponsesSampling):
         """Return the parameters that this object sets."""
         own = super().own_parameters()
         if LOGPROBS in (self.include or ()) and own.get("logprobs") is None:
+            # The chosen tokens alone: `include` asks for no alternatives.
             own["logprobs"] = 0
         return own
 
@@ -142,12 +144,14 @@ class ResponsesBody(OpenAiBody, ResponsesSampling):
 
     def to_question(self) -> Mapping[str, Any]:
         """Return the messages."""
+        # Not part of the stored conversation: by the contract `instructions` hold for one response only.
         before = () if self.instructions is None else (Message("system", self.instructions),)
         return {"messages": (*before, *self._earlier, *self.to_own_messages())}
 
 
 def _nest_function(tool: JsonObject) -> JsonObject:
     """Return a tool as chat completions write it: a function's fields stand in an object of their own."""
+    # Clients of chat completions send the nested form here as well.
     if tool.get("type") != "function" or "function" in tool:
         return tool
     return {

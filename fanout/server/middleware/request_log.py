@@ -22,7 +22,9 @@ MONITORED_ROUTES = ("/livez", "/health", "/readyz", "/metrics")
 def log_request(request: web.Request, status: int, total_s: float, outcomes: list[Outcome]) -> None:
     """Write the line of a request, and count it."""
     resource = request.match_info.route.resource
+    # The route's pattern, not the path: metrics must not get a series for each id that somebody invents.
     route = resource.canonical if resource else "unknown"
+    # They are in the order of their ends; models, results and times are read side by side.
     outcomes.sort(key=lambda outcome: outcome.call.index)
     slowest_s = max((outcome.timing.total_s for outcome in outcomes), default=None)
     overhead_s = None if slowest_s is None else max(total_s - slowest_s, 0.0)
@@ -55,6 +57,7 @@ def _summarize(outcomes: Sequence[Outcome], overhead_s: float) -> JsonObject:
 def log_retry(event: Outcome | Retry) -> None:
     """Write the line of a retry. An observer of the Dispatcher."""
     failed = event.failure if isinstance(event, Retry) else event.result
+    # Once in a while for all: with no file left every call fails, and a line for each would fill the disk as well.
     if isinstance(failed, Failure) and (shortage := SHORTAGES.get(failed.code or "")):
         shortage.write()
         return

@@ -45,10 +45,12 @@ class WrongKeys:
         if address.wrong <= FREE_TRIES:
             return
         if address.held >= MAX_HELD:
+            # Closed, so that a guesser pays for a new connection with each try.
             headers = {"Retry-After": f"{FORGET_S:.0f}", "Connection": "close"}
             raise web.HTTPTooManyRequests(text="too many wrong keys have come from this address", headers=headers)
         address.held += 1
         try:
+            # Held in memory, so it must be bounded: above are those that are refused instead.
             await asyncio.sleep(DELAY_S)
         finally:
             address.held -= 1
@@ -56,11 +58,13 @@ class WrongKeys:
     def _find(self, group: str) -> _Address:
         now = time.monotonic()
         found = self._addresses.pop(group, None)
+        # One with held answers is kept: a new entry would count them from 0 and let as many more in.
         if found is None or (now - found.last_at > FORGET_S and not found.held):
             found = _Address()
         found.last_at = now
         self._addresses[group] = found
         if len(self._addresses) > MAX_ADDRESSES:
+            # Bounded: a sender who changes addresses would otherwise fill the memory with them.
             self._addresses.popitem(last=False)
         return found
 

@@ -49,6 +49,7 @@ def make_components(endpoints: Iterable[Endpoint]) -> dict[str, JsonObject]:
             *([endpoint.body] if endpoint.body else []),
             *(shape for found in contents for shape in list_shapes(found)),
         ):
+            # A dict for its order: a set's would change the document from start to start.
             shapes |= dict.fromkeys((shape, *_find_hidden_models(shape)))
     # One adapter for all: each would make the schemas of its parts anew.
     adapter = TypeAdapter(tuple[*shapes])  # type: ignore[valid-type]
@@ -78,6 +79,7 @@ def strip_noise(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     noise = {"title"} if isinstance(schema.get("title"), str) else set()
+    # "Default: null" reads as if null were sent; it only means that the field may be absent.
     if schema.get("default", ...) is None:
         noise |= {"default"}
     plain = {name: strip_noise(value) for name, value in schema.items() if name not in noise}

@@ -73,6 +73,7 @@ ANY_KEY: list[JsonObject] = [{"bearer": []}, {"x-api-key": []}, {"api-key": []},
 
 def make_document(endpoints: Sequence[Endpoint], *, description: str) -> JsonObject:
     """Return the OpenAPI document of the endpoints, group by group."""
+    # A tag that is not in the list raises here, at the start, not in a reader's browser.
     grouped = sorted(endpoints, key=lambda endpoint: TAGS.index(endpoint.tag))
     paths: dict[str, JsonObject] = {}
     for endpoint in grouped:
@@ -105,6 +106,7 @@ def _describe_operation(endpoint: Endpoint) -> JsonObject:
     if endpoint.form:
         operation["requestBody"] = {"required": True, "content": {MULTIPART: {"schema": endpoint.form}}}
     operation["responses"] = {str(status): _describe_answer(answer) for status, answer in sorted(endpoint.answers.items())}
+    # An empty list takes away the document's own requirement; leaving it out would inherit it.
     if endpoint.is_public:
         operation["security"] = []
     return operation
@@ -159,6 +161,7 @@ def _list_query_parameters(endpoint: Endpoint) -> Iterator[JsonObject]:
     whole = strip_noise(endpoint.query.model_json_schema(by_alias=True, schema_generator=ComponentSchema))
     for name, schema in whole["properties"].items():
         required = {"required": True} if name in whole.get("required", ()) else {}
+        # Moved, not copied: a parameter and its schema both have a place for it, and generators print both.
         described = {"description": schema.pop("description")} if "description" in schema else {}
         shown = {"example": example[name]} if name in example else {}
         plain = _remove_null(schema)

@@ -88,6 +88,7 @@ class Endpoint:
     @property
     def template(self) -> str:
         """The path without the patterns of its parameters: `/v1/models/{model}`."""
+        # OpenAPI knows no patterns; with them paths would be no templates for its tools.
         return re.sub(r"\{(\w+):[^}]+\}", r"{\1}", self.path)
 
     @property

@@ -61,6 +61,7 @@ def _render_navigation(tags: Mapping[str, Iterable[tuple[str, str, JsonObject]]]
 
 def _render_section(method: str, path: str, operation: JsonObject, schemas: Schemas) -> str:
     name = operation["operationId"]
+    # An empty list means "none", absent means "as everywhere": only equality tells them apart.
     note = '<span class="open">needs no key</span>' if operation.get("security") == [] else ""
     text = "".join(
         (
@@ -100,6 +101,7 @@ def _render_parameters(parameters: Iterable[JsonObject], schemas: Schemas) -> st
 def _render_body(operation: JsonObject, schemas: Schemas) -> str:
     if "requestBody" not in operation:
         return ""
+    # One media type, or this fails when the server starts: a second one would silently be missing from the page.
     ((media, content),) = operation["requestBody"]["content"].items()
     schema, form = content["schema"], "JSON" if media == JSON else media
     return f"<h4>Body ({form})</h4>{_render_objects(describe_objects(schema, schemas), in_request=True)}"
@@ -168,6 +170,7 @@ def _render_examples(path: str, operation: JsonObject) -> Iterator[str]:
     values = {(item["in"], item["name"]): item["example"] for item in operation.get("parameters", ()) if "example" in item}
     for (place, name), example in values.items():
         path = path.replace(f"{{{name}}}", example) if place == "path" else path
+    # Commas and colons stay: `group_by=day%2Cmodel` works, but nobody would write it.
     query = urlencode({name: example for (place, name), example in values.items() if place == "query"}, safe=",:")
     if not bodies:
         command = _format_curl(f"{path}?{query}" if query else path, operation)
@@ -206,6 +209,7 @@ def _colour_json(value: object) -> str:
             return f'<span class="n">{other}</span>'
         return f'<span class="{"k" if colon else "s"}">{text}</span>{colon or ""}'
 
+    # On escaped text, so that what is coloured needs no second escaping.
     return JSON_TOKEN.sub(colour, escape(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
@@ -215,5 +219,6 @@ def _render_prose(text: str) -> str:
 
 def _render_inline(text: str) -> str:
     """Return a text escaped, with `code` and *stress* as such."""
+    # Escaped before it is marked up: texts come from docstrings, but defaults and examples may hold `<`.
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
     return re.sub(r"\*([^*]+)\*", r"<em>\1</em>", text)

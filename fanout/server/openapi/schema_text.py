@@ -40,6 +40,7 @@ def describe_objects(schema: JsonObject, schemas: Schemas, above: tuple[str, ...
     """Return the kinds of objects that a schema allows, itself or as items of its lists, but those named in `above`."""
     kinds = []
     for name, member in _list_objects(schema, schemas):
+        # A JSON value may hold itself: without this, describing it would never end.
         if name not in above:
             inner = (*above, name) if name else above
             kinds.append(ObjectText(name, member.get("description", ""), tuple(_describe_fields(member, schemas, inner))))
@@ -80,6 +81,7 @@ def _members(schema: JsonObject, schemas: Schemas) -> list[JsonObject]:
     """Return the alternatives, each with the rules that hold for all of them; null comes last."""
     if "anyOf" not in schema:
         return [schema]
+    # JSON Schema applies what stands beside `anyOf` to each alternative.
     common = {name: value for name, value in schema.items() if name in ("type", "pattern")}
     members = [{**common, **member} for outer in schema["anyOf"] for member in _members(outer, schemas)]
     return sorted(members, key=lambda member: member.get("type") == "null")
@@ -91,6 +93,7 @@ def _list_objects(schema: JsonObject, schemas: Schemas) -> Iterator[tuple[str, J
         name, resolved = _resolve(member, schemas)
         if resolved.get("type") == "array":
             found = list(_list_objects(resolved.get("items", {}), schemas))
+        # A mapping by names of the caller's: its values are what a reader must know.
         elif isinstance(resolved.get("additionalProperties"), dict) and "properties" not in resolved:
             found = list(_list_objects(resolved["additionalProperties"], schemas))
         else:

@@ -49,15 +49,19 @@ class CancelBody(ObjectBody):
 
 async def stream_comparison(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/comparisons/{id}/events`."""
+    # Browsers send the header empty before the first event has arrived.
     given = request.headers.get(LAST_EVENT_ID, "").strip() or "0"
+    # `isdigit` alone takes "²", and `int` raises for thousands of digits.
     if not (given.isascii() and given.isdigit() and len(given) < 16):
         raise RequestError([Fault(LAST_EVENT_ID, f"{given!a:.40} is not allowed: the `id` of the last event that has arrived")])
     live = _find(request)
     if live is None:
         return _missing_response(request)
     after = int(given)
+    # An id from the future is of another stream: waiting for it would hang until the client gives up.
     if after > live.log.last:
         raise RequestError([Fault(LAST_EVENT_ID, f"`{after}` is not allowed: the last event has the id {live.log.last}")])
+    # Refused at once: a stream with a hole in it would look whole to its reader.
     if live.log.read(after) is None:
         message = "the events after this one are no longer kept: the stream has grown too long"
         return error_response(request, render_error(410, message, param=LAST_EVENT_ID, code="events_dropped"))

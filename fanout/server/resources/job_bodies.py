@@ -32,12 +32,14 @@ def _parse_deadline(value: object) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
         if not 0 < value <= MAX_DEADLINE_S:
             raise ValueError(f"{value:g} is not allowed: above 0, at most {MAX_DEADLINE_S:,} seconds from now")
+        # Fixed now: a job that waits in a queue must not push its own deadline before it.
         return time.time() + value
     if not isinstance(value, str):
         return value
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
+        # Has no zone, so the check below gives the one message for both faults.
         moment = datetime.min
     if moment.tzinfo is None:
         raise ValueError(f"`{value[:40]}` is not allowed: seconds from now, or a time with its zone, `2026-11-20T09:30:00Z`")
@@ -89,6 +91,7 @@ class JobChanges(ObjectBody):
 
     def to_changes(self) -> JsonObject:
         """Return the limits that are given, by the fields of `JobSpec`."""
+        # Given, not non-null: `null` lifts a limit, an absent field leaves it.
         return {name: getattr(self, name) for name in self.model_fields_set & JobChanges.model_fields.keys()}
 
 
@@ -177,6 +180,7 @@ class JobBody(JobChanges):
             return [Fault("items", "is required, or `input_file_id`, or `fork_of`", "missing_required_parameter")]
         faults = [Fault(name, f"stands beside `{sources[0]}`: one of them is allowed") for name in sources[1:]]
         if self.fork_of is not None:
+            # A field beside `fork_of` would be ignored, and the caller would believe in it.
             others = self.model_fields_set - JobChanges.model_fields.keys() - {"fork_of", *sources}
             return faults + [Fault(name, "is the forked job's own: leave it out") for name in sorted(others)]
         if self.models is None:
@@ -186,6 +190,7 @@ class JobBody(JobChanges):
     def to_spec(self, source: Mapping[str, str], scorers: Sequence[JsonObject], *, typed: bool) -> JobSpec:
         """Return the job. `source` is name and id of its input file; if `typed`, its rows distinguish numbers from text."""
         return JobSpec(
+            # Unset fields are left out: a null would remove the job's own value for that entry.
             models=tuple(entry.model_dump(exclude_unset=True) for entry in self.models or ()),
             repeats=self.repeats,
             template=self.template,

@@ -82,6 +82,7 @@ async def list_items(request: web.Request) -> web.StreamResponse:
     query = read_query(request, ItemsQuery)
     job, store = await find_own_job(request), request.app[JOB_STORE]
     scorers = await store.scores.list_scorers(job.number)
+    # Before the query, which cannot match patterns: SQLite has none, and PostgreSQL's are others and unbounded.
     only = await _match(store.item_pages, job.number, query.regex) if query.regex else None
     filter_ = _to_filter(query, job, scorers, only)
     numbers, total = await store.item_pages.list_numbers(job.number, filter_, query.offset, query.limit)
@@ -129,6 +130,7 @@ async def _match(pages: ItemPages, number: int, pattern: str) -> Sequence[int]:
         raise RequestError([Fault("regex", f"`{pattern[:80]}` is not a regular expression: {error}")]) from None
 
     def search(rows: Sequence[tuple[int, str]]) -> list[int]:
+        # Each text has a bound of its own, because a thread cannot be interrupted from outside.
         return [item for item, text in rows if compiled.search(text, timeout=MATCH_TIMEOUT_S)]
 
     found: dict[int, None] = {}
@@ -138,6 +140,7 @@ async def _match(pages: ItemPages, number: int, pattern: str) -> Sequence[int]:
             found |= dict.fromkeys(await run_in_thread("answers", search, rows))
         except TimeoutError:
             deadline = 0.0  # one text has taken too long
+        # Checked between pages: a job has no bound of texts, and the request must have one.
         if time.monotonic() > deadline:
             raise RequestError([Fault("regex", f"takes longer than {SEARCH_TIMEOUT_S:.0f} s for this job")])
     return list(found)
@@ -158,6 +161,7 @@ def _encode(items: Sequence[InputItem], results: Sequence[ResultRow]) -> list[by
             "input": from_json(item.body),
         }
         rows = encoder.encode(list(build_records(by_item.get(item.item, ())))).splitlines()
+        # Spliced as bytes: parsing the results again only to write them once more would double the work.
         lines.append(encode_json(found)[:-1] + b',"results":[' + b",".join(rows) + b"]}")
     return lines
 

@@ -25,11 +25,13 @@ CURSOR_PATTERN = "^[0-9]{1,18}[.][0-9]{1,18}[.][0-9]{1,18}$"
 
 
 def _parse_flag(text: object) -> object:
+    # Anything else is left to pydantic, whose error names the field.
     return {"true": True, "false": False}.get(text, text) if isinstance(text, str) else text
 
 
 def _parse_cursor(text: object) -> tuple[int, ...]:
     parts = text.split(".") if isinstance(text, str) else ()
+    # Digits below 2⁶³: a larger number would fail in the database, as a 500.
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
         raise ValueError("is not allowed: the `next` of the page before")
     return tuple(int(part) for part in parts)
@@ -92,6 +94,7 @@ async def export_results(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/results.{format}`: all results, in memory that does not grow with them."""
     query, format_ = read_query(request, FileQuery), request.match_info["format"]
     job = await find_own_job(request)
+    # Before the first byte: a missing pyarrow must still be able to become a 400.
     encoder = output_files.make_encoder(format_, quote_formulas=bool(query.quote_formulas))
     pieces = encode_results(request.app[JOB_STORE], job.number, encoder, query.to_filter())
     return await respond_download(request, pieces, filename=f"{job.id}.{format_}", content_type=MEDIA_TYPES[format_])

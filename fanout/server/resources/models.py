@@ -45,6 +45,7 @@ async def get_model(request: web.Request) -> web.Response:
     catalogue = request.app[DISPATCHER].catalogue
     name = request.match_info["model"]
     model = catalogue.find(name)
+    # Any id is a name of an open provider; only one that lists its models can deny it.
     if model is None or not request.app[DISPATCHER].upstreams.knows(model):
         failure = catalogue.refuse_unknown(name[:256])
         return error_response(request, render_error(404, failure.message, param="model", code=failure.code))

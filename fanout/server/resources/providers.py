@@ -21,6 +21,7 @@ async def list_providers(request: web.Request) -> web.Response:
     groups: dict[str, set[str]] = {}
     for row in dispatcher.settings.models.values():
         if row.limit_group is not None:
+            # From the models: a group exists only by being named there.
             groups.setdefault(row.provider, set()).add(row.limit_group)
     answer: ProviderListJson = {"object": "list", "window_s": round(WINDOW_S), "data": []}
     for name, provider in dispatcher.settings.providers.items():

@@ -38,6 +38,7 @@ def _parse_to(text: str) -> int:
 
 
 def _to_minute(number: float) -> int:
+    # Clamped, not refused: "since the year 1" is a plain way to ask for everything.
     return min(max(int(number) * MINUTE_S, 0), MAX_MINUTE)
 
 
@@ -47,6 +48,7 @@ def _parse_groups(text: str) -> tuple[str, ...]:
     if wrong:
         hints = "; ".join(f"`{name[:40]}` is not allowed{did_you_mean(name, GROUPS)}" for name in wrong[:8])
         raise ValueError(f"{hints}; allowed: {', '.join(GROUPS)}, separated by commas")
+    # A dimension named twice would be selected twice, and clash in the row.
     return tuple(dict.fromkeys(names))
 
 
@@ -81,12 +83,14 @@ class UsageQuery(BaseModel):
 
     def to_filter(self, account_id: str | None) -> UsageFilter:
         """Return the query as the store takes it, for one account or all; without `to` it ends with the current minute."""
+        # The whole current minute: calls that have just ended are in it.
         next_minute = int(time.time()) // MINUTE_S * MINUTE_S + MINUTE_S
         return UsageFilter(
             since=self.from_ or 0,
             until=next_minute if self.to is None else self.to,
             account_id=account_id,
             group_by=tuple(GROUPS[name] for name in self.group_by),
+            # One more than an answer may have, to see that there are too many.
             limit=MAX_ROWS + 1,
         )
 

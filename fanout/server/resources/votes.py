@@ -85,6 +85,7 @@ async def draw_comparison_ballot(request: web.Request) -> web.StreamResponse:
 
 async def _find_own_comparison(request: web.Request) -> StoredComparison:
     id_ = request.match_info["id"]
+    # Cleaned: a NUL in the path would be an error of PostgreSQL instead of a 404.
     stored = await request.app[STORE].history.find(clean_text(id_)[:256])
     if stored is None or auth.find_account(request) not in (None, stored.comparison.account_id):
         sentence = f"no comparison has the id {id_!a:.80}: it was never kept, or it is older than what is kept"
@@ -96,6 +97,7 @@ async def _find_own_comparison(request: web.Request) -> StoredComparison:
 async def vote(request: web.Request) -> web.StreamResponse:
     """Serve `POST /v1/votes`."""
     body = await read_body(request, VoteBody)
+    # The key's account alone decides: a header could name whoever drew the ballot.
     account_id = auth.find_account(request)
     row = await cast_vote(request.app[JOB_STORE], body.ballot_id, account_id, body.choice, body.score)
     return json_response(render_vote(row))
@@ -124,6 +126,7 @@ def _list_ballot_answers(missing: str) -> Answers:
     found = list_store_answers(
         BallotJson, "", invalid=WRONG_FIELDS, missing=missing, conflict="It has as many ballots as one may have."
     )
+    # Drawing creates: 201 stands in its place.
     del found[200]
     return {201: StatusAnswer("The ballot.", {JSON: BallotJson}), **found, **list_body_error_answers()}
 

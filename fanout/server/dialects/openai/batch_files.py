@@ -22,6 +22,7 @@ PAGE_ITEMS = 32
 
 async def measure_files(manager: JobManager, store: JobStore, job: Job) -> FileSizes:
     """Return the sizes of a job's two files."""
+    # By writing everything once: a file's size is part of its listing, and the files themselves are stored nowhere.
     sizes = FileSizes()
     async for lines in _pages(manager, store, job):
         for is_answered, line in lines:
@@ -49,6 +50,7 @@ async def _pages(manager: JobManager, store: JobStore, job: Job) -> AsyncIterato
 def _encode_page(manager: JobManager, job: Job, page: Sequence[ItemResults]) -> list[tuple[bool, bytes]]:
     lines: list[tuple[bool, bytes]] = []
     for item, units in page:
+        # Planned again from the stored row: the plan is pure, so the calls are those whose ends the store has.
         calls = sorted(place_calls(manager.planner.plan_item(job, item.body)), key=lambda placed: placed[0])
         for entry, placed in groupby(calls, key=lambda placed: placed[0][0]):
             finished = _pair_with_ends((call, units.get(place)) for place, call in placed)
@@ -65,4 +67,5 @@ def _pair_with_ends(calls: Iterator[tuple[Call, EndedUnit | None]]) -> Iterator[
         else:
             outcome = StoredOutcome.from_json(row.record).to_outcome(replace(call, index=index))
             yield call, FinishedCall(outcome, row.ended)
+        # A call with `n` upstream takes as many places as it has choices.
         index += call.query.sampling.n or 1

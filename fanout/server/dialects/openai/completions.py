@@ -62,6 +62,7 @@ async def _respond(request: web.Request, body: OpenAiBody, dialect: Dialect) -> 
         encoder = ChunkEncoder(dialect, head, calls, began, with_usage=with_usage)
         return await event_stream.respond(request, encoder, calls, deadline_s, body.return_when)
     outcomes = await request.app[DISPATCHER].run(calls, deadline_s=deadline_s, return_when=body.return_when)
+    # One answer is a success: the failures stand in their choices. Only where there is none has the status something to tell.
     if all(isinstance(outcome.result, Failure) for outcome in outcomes):
         return error_response(request, render_all_failed(outcomes))
     return json_response(dialect.render_answer(outcomes, head, time.monotonic() - began))
@@ -80,6 +81,7 @@ async def plan_calls(request: web.Request, body: OpenAiBody) -> tuple[Sequence[C
 
 
 def _plan(request: web.Request, body: OpenAiBody) -> Sequence[Call]:
+    # Once each: several entries may repeat the same fault of what they inherit.
     if faults := list(dict.fromkeys(body.find_faults())):
         raise RequestError(faults)
     credentials, account_id = auth.find_caller_credentials(request), auth.choose_account(request)

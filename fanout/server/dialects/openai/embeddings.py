@@ -37,6 +37,7 @@ async def create_embeddings(request: web.Request) -> web.Response:
     calls = await work_on_body(request, _plan, request, body)
     check_limits(body.timeout_s, body.return_when, calls, environment.max_timeout_s)
     head: OpenAiHeadJson = {"id": str(uuid.uuid4()), "created": int(now), "model": join_labels(calls)}
+    # Before any call, so that a request whose client leaves is in the history too.
     history.begin_comparison(request, head["id"], now, stream=False)
     outcomes = await dispatcher.run(calls, deadline_s=body.timeout_s or environment.timeout_s, return_when=body.return_when)
     if not has_answer(outcomes):

@@ -46,6 +46,7 @@ async def create_response(request: web.Request) -> web.StreamResponse:
     """
     body, now, began = await read_body(request, ResponsesBody), time.time(), time.monotonic()
     keeps = _keeps_texts(request)
+    # Refused, not ignored: the client would send `previous_response_id` next, and lose the conversation.
     if body.store and not keeps:
         raise RequestError([Fault("store", "`true` is not allowed: no texts are kept here (FANOUT_HISTORY is not `full`)")])
     if body.previous_response_id is not None:
@@ -97,8 +98,10 @@ def _keeps_texts(request: web.Request) -> bool:
 async def _find(request: web.Request, id_: str) -> StoredComparison | None:
     """Return a response of the caller's account."""
     stored = await request.app[STORE].history.find(clean_text(id_)[:256])
+    # An id of another endpoint's comparison is no response, even if its texts are kept.
     if stored is None or stored.comparison.path != PATH:
         return None
+    # As if it did not exist: whether an id of another account's is in use is none of the caller's business.
     return stored if auth.find_account(request) in (None, stored.comparison.account_id) else None
 
 
@@ -119,9 +122,11 @@ async def _load_conversation(request: web.Request, id_: str) -> Sequence[Message
             raise _refuse(f"the history cannot be read now: {error}") from None
         if stored is None or stored.comparison.request is None:
             raise _refuse(_explain_missing(next_id))
+        # Bytes as well as turns: each turn repeats nothing, but may be as long as a whole body.
         left -= len(stored.comparison.request) + sum(len(row.content or "") for row in stored.answers)
         if left < 0 or len(turns) == MAX_TURNS:
             raise _refuse(f"the conversation is too long: at most {MAX_TURNS} responses, and as many bytes as a body may have")
+        # Validated like a body from outside, which may take long: so off the event loop, like those.
         turn, next_id = await run_in_thread("bodies", _read_turn, stored)
         turns.append(turn)
     return [message for turn in reversed(turns) for message in turn]
@@ -135,6 +140,7 @@ def _read_turn(stored: StoredComparison) -> tuple[Sequence[Message], str | None]
 
 def _find_answer(stored: StoredComparison) -> AnswerRow:
     answered = [row for row in stored.answers if row.kind is None]
+    # With several models there are several conversations: which one goes on is the caller's choice.
     if len(answered) != 1:
         wrong = f"`{stored.comparison.id}` has {len(answered)} answers: put the one to go on from into `input`"
         raise _refuse(wrong)
@@ -172,6 +178,7 @@ def _render_head(body: ResponsesBody, id_: str, created: int, model: str, *, sto
         "tool_choice": body.tool_choice or "auto",
         "tools": body.tools or [],
         "top_p": own.get("top_p"),
+        # Fanout never shortens an input: a model compared on less than another would be compared unfairly.
         "truncation": "disabled",
         "user": own.get("user"),
     }

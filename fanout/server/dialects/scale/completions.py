@@ -58,6 +58,7 @@ async def _respond(request: web.Request, body: ScaleBody, shape: Shape) -> web.S
     history.begin_comparison(request, str(uuid.uuid4()), time.time(), stream=body.stream)
     if body.stream:
         return await event_stream.respond(request, ScaleEncoder(shape), calls, DEADLINE_S, None)
+    # One outcome: `_check_calls` has refused sets, and this dialect has no `n`.
     (outcome,) = outcomes = await dispatcher.run(calls, deadline_s=DEADLINE_S)
     if isinstance(outcome.result, Failure):
         return error_response(request, render_all_failed(outcomes))
@@ -75,6 +76,7 @@ def _plan(request: web.Request, body: ScaleBody) -> Sequence[Call]:
 
 def _resolve_name(name: str, catalogue: Catalogue, default_provider: str | None) -> str:
     """Return the model's name in the catalogue; an unknown id belongs to the provider that is configured for those."""
+    # Our own names come first: a default provider must not take over a model that is configured here.
     is_known = catalogue.find(name) is not None or catalogue.find_set(name) is not None
     return name if is_known or default_provider is None else f"{default_provider}/{name}"
 
@@ -85,6 +87,7 @@ def _check_calls(calls: Sequence[Call]) -> None:
     Raises:
         RequestError: there are several models, or images for one that takes none.
     """
+    # All calls are for one entry, or they are refused just below.
     call = calls[0]
     if len(calls) > 1:
         raise RequestError([Fault("model", "names a set; this endpoint answers for one model: ask `/v1/completion`")])
@@ -104,6 +107,7 @@ class ScaleEncoder:
 
     def encode_delta(self, piece: Delta) -> bytes:
         """Return the event of a piece."""
+        # Scale's events have text alone, and one answer.
         if not piece.text or piece.choice_index:
             return b""
         self.has_text = True
@@ -112,6 +116,7 @@ class ScaleEncoder:
     def encode_outcome(self, outcome: Outcome) -> bytes:
         """Return the last event."""
         if isinstance(outcome.result, Failure):
+            # The status was sent before: a client learns of the failure by the event's name alone.
             return b"event: error\n" + _event(render_scale_failure(outcome.result))
         # Without pieces, the answer came whole.
         return _event(render_scale_answer(self.shape, outcome.call, outcome.result, "" if self.has_text else None))

@@ -36,6 +36,7 @@ class ScalePage(BaseModel):
 async def list_models(request: web.Request) -> web.Response:
     """Serve `GET /v4/models`, in pages."""
     page, limit = _parse_number(request, "page", 1, MAX_PAGE), _parse_number(request, "limit", 100, MAX_LIMIT)
+    # Cut before it is looked up: the query may be as long as a URL.
     account = auth.choose_account(request, request.query.get("account_id", "")[:256] or None) or DEFAULT_ACCOUNT
     return json_response(render_scale_models(request.app[DISPATCHER].catalogue, account, page, limit))
 
