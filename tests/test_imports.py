@@ -27,6 +27,7 @@ PARTS = {
     "numpy": "scipy",
     "referencing": "jsonschema",
     "pydantic_core": "pydantic",
+    "yaml": "pyyaml",
     "yarl": "aiohttp",
 }
 

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 from tests.evaluate.importing.test_readers import lm_eval_row, write_lines
+from tests.support.builders.settings import write_providers_file
 from tests.support.cli import run_fanout
+from tests.support.upstream.server import Upstream
 
 
 async def test_samples_of_lm_eval_become_a_job_with_a_paired_report(tmp_path: Path) -> None:
@@ -30,3 +32,28 @@ async def test_samples_of_lm_eval_become_a_job_with_a_paired_report(tmp_path: Pa
     line = json.loads(exported.out.splitlines()[0])
     assert (line["prompt"], line["text"], line["scores"]["exact_match"]["value"]) == ("Question: q0\nAnswer:", "18", 1)
     assert (missing.code, "`nothing.eval` cannot be read" in missing.err) == (2, True)
+
+
+async def test_a_configuration_of_promptfoo_is_run_and_its_rubrics_are_judged(upstream: Upstream, tmp_path: Path) -> None:
+    config = write_providers_file(upstream.url, tmp_path, retries={"attempts": 1})
+    rubric = {"type": "llm-rubric", "value": "agrees"}
+    foo = {
+        "prompts": ["Is {{what}} good?"],
+        "providers": ["bedrock:unknown"],
+        "tests": [
+            {"vars": {"what": ["tea", "milk"]}, "assert": [{"type": "equals", "value": "yes"}, rubric]},
+            {"vars": {"what": "rain"}, "assert": [{"type": "contains", "value": "no"}, {"type": "python", "value": "1"}]},
+        ],
+    }
+    (tmp_path / "foo.json").write_text(json.dumps(foo))
+    options = ("-m", "up/say-yes", "-m", "up/say-no", "--judge", "up/prefers-yes", "--config", str(config))
+    store = str(tmp_path / "jobs.db")
+    result = await run_fanout("import", "promptfoo", "foo.json", *options, cwd=tmp_path, FANOUT_STORE=store)
+    lines = result.out.splitlines()
+
+    assert result.code == 0, result.err
+    assert "not taken: provider `bedrock:unknown` (1)" in result.err
+    assert "not taken: assertion `python` (1)" in result.err
+    assert "assertions: up/say-yes: 2 of 3 pass" in lines
+    assert "assertions: up/say-no: 1 of 3 pass" in lines
+    assert "llm-rubric: up/say-yes: 2 of 2 pass" in lines

@@ -221,10 +221,17 @@ class _QuestionWriter:
                 if found is not None
             }
             shown = describe_input(from_json(item.body))
-            for question in list_questions(item.item, list(texts), self._judge, self._generator):
+            judge = self._judge
+            if judge.rubric_column is not None:
+                # A row without a rubric of its own is not judged.
+                rubric = (shown.get("values") or {}).get(judge.rubric_column)
+                if not isinstance(rubric, str) or not rubric:
+                    continue
+                judge = judge.model_copy(update={"rubric": rubric})
+            for question in list_questions(item.item, list(texts), judge, self._generator):
                 # Skipped only now: each question takes its turns of the generator, or the second round would draw others.
                 if self._unread is None or question.custom_id in self._unread:
-                    prompt = write_question(question, self._judge, shown, texts)
+                    prompt = write_question(question, judge, shown, texts)
                     row = {"custom_id": question.custom_id, "messages": [{"role": "user", "content": prompt}]}
                     self._spool.write(dump(row) + b"\n")
                     self.count += 1

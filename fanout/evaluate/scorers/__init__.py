@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
+from fanout.evaluate.scorers.assertions import AssertionsScorer
 from fanout.evaluate.scorers.function import FunctionScorer
 from fanout.evaluate.scorers.judge import JudgeScorer, VerdictScorer
 from fanout.evaluate.scorers.operational import CostScorer, LatencyScorer, LengthScorer, RefusalScorer
@@ -34,6 +35,7 @@ AnyScorer = Annotated[
     | LatencyScorer
     | CostScorer
     | RefusalScorer
+    | AssertionsScorer
     | FunctionScorer
     | JudgeScorer
     | VerdictScorer,

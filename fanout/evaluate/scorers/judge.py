@@ -29,6 +29,8 @@ class JudgeScorer(Scorer):
     """`score`: each answer gets 1 to 5 by the rubric; `pair`: the better one of two answers to the same row."""
     rubric: str = Field(default="The answer is correct, complete and to the point.", min_length=1, max_length=MAX_RUBRIC_CHARS)
     """What a good answer is."""
+    rubric_column: str | None = Field(default=None, min_length=1, max_length=128)
+    """Column that holds a rubric for each row, instead; rows without one are not judged."""
     order: Literal["random", "both"] = "random"
     """Of a pair's answers: one random order, and both for a fifth of the pairs; or both for all, at twice the price."""
     retest: Annotated[float, Field(ge=0, le=1)] = 0.1
