@@ -13,12 +13,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from playwright.async_api import Browser  # noqa: E402 - found through the line above
+from playwright.async_api import Browser, CDPSession  # noqa: E402 - found through the line above
 
 from tests.support.browser import Visit, open_browser, visit  # noqa: E402
 from tests.support.builders.settings import write_providers_file  # noqa: E402
@@ -89,9 +88,20 @@ async def stream(visitor: Visit, tokens: int) -> float:
 
 async def measure_stream(browser: Browser, server: Server, tokens: int) -> None:
     async with visit(browser, server.url) as visitor:
+        tools = await visitor.page.context.new_cdp_session(visitor.page)
+        await tools.send("Performance.enable", {"timeDomain": "threadTicks"})
         await visitor.page.add_init_script(f"({FRAMES})()")
         took_s = await stream(visitor, tokens)
         show(f"{MODELS} models × {tokens} tokens at {TOKENS_PER_S}/s each", f"{await read_frames(visitor)}; {took_s:.0f} s")
+        # Unlike a frame's length, CPU time hardly depends on what else the machine does.
+        cpu = await read_metrics(tools)
+        parts = ", ".join(f"{name.lower()} {cpu[f'{name}Duration']:.1f} s" for name in ("Script", "Layout", "RecalcStyle"))
+        show("CPU time of the tab's main thread meanwhile", f"{cpu['TaskDuration']:.1f} s ({parts})")
+
+
+async def read_metrics(tools: CDPSession) -> dict[str, float]:
+    """Return the browser's own measures of a tab."""
+    return {one["name"]: one["value"] for one in (await tools.send("Performance.getMetrics"))["metrics"]}
 
 
 async def measure_memory(browser: Browser, server: Server, minutes: float, tokens: int) -> None:

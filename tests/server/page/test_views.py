@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from playwright.async_api import Browser
 
 from tests.support.batches import read_answer, wait_for_state
 from tests.support.browser import NARROW, Visit, visit
-from tests.support.server import Server
+from tests.support.builders.settings import write_providers_file
+from tests.support.server import Server, serve
+from tests.support.upstream.server import Upstream
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 ROWS = 120
@@ -160,6 +163,25 @@ async def test_a_vote_is_blind_and_counts_in_the_report(visitor: Visit, page_ser
 
     status, votes = await read_answer(page_server.session.get("/v1/votes", params={"job_id": job}))
     assert (status, sorted(str(vote["winner"]) for vote in votes["data"])) == (200, ["None", "right"])
+
+
+async def test_models_are_asked_blind_even_where_no_text_is_kept(
+    browser: Browser, page_upstream: Upstream, tmp_path: Path
+) -> None:
+    config = write_providers_file(page_upstream.url, tmp_path)
+    async with serve(config, FANOUT_STORE=":memory:") as server, visit(browser, server.url) as visitor:
+        page = visitor.page
+        await visitor.choose("up/say-left", "up/say-right")
+        await page.click("nav >> text=Blind")
+        await page.fill("#prompt", "which?")
+        assert await visitor.check_accessibility() == []
+        await page.click("text=Ask blind")
+        await page.wait_for_selector(".ballot .column")
+        shown = await page.locator(".pair .text").all_inner_texts()
+        assert sorted(shown) == ["left", "right"]
+        await page.keyboard.press("2")
+        await page.wait_for_selector(".pair .chosen")
+        assert await page.locator(".pair h2").all_inner_texts() == [f"A · up/say-{shown[0]}", f"B · up/say-{shown[1]}"]
 
 
 async def test_past_requests_are_listed_and_open(visitor: Visit) -> None:

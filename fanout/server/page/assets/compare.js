@@ -17,6 +17,8 @@ function show(run) {
 }
 
 function start(body) {
+  // Nobody waits for the answers before: they end now, here and at their providers.
+  if (current.value?.isRunning.value) current.value.stop();
   const run = new Run();
   show(run);
   run.add(body);

@@ -250,7 +250,7 @@ export class Run {
     }
   }
 
-  /** Leave the run: its streams are closed, and the server ends its calls unless it is taken up again. */
+  /** Leave the run: its streams are closed; the server ends its calls after a while, unless it is taken up again. */
   leave() {
     this.abort.abort();
   }

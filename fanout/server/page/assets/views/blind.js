@@ -2,8 +2,11 @@
 import { html, useEffect, useState } from "../vendor/preact.js";
 import { announce } from "../announcer.js";
 import { ApiError, postJson } from "../api.js";
+import { buildBody, chosen, prompt } from "../composer.js";
+import { EntryList } from "../entry_list.js";
 import { moment, plural } from "../formats.js";
 import { Pending, useJson } from "../loader.js";
+import { go } from "../router.js";
 
 const CHOICES = { a: "A is better", b: "B is better", tie: "Tie", both_bad: "Both are bad" };
 const KEYS = Object.keys(CHOICES);
@@ -12,6 +15,32 @@ function toText(prompt) {
   if (prompt === null || prompt === undefined) return null;
   if (typeof prompt === "string") return prompt;
   return Array.isArray(prompt) ? prompt.map((message) => (typeof message === "string" ? message : `${message.role}: ${typeof message.content === "string" ? message.content : JSON.stringify(message.content)}`)).join("\n") : JSON.stringify(prompt);
+}
+
+/** Texts of comparisons that were made here, by id and place: the server need not keep them. */
+const texts = new Map();
+
+/** Asks the chosen models, and shows nothing of their answers but as ballots. */
+function Ask() {
+  const [state, setState] = useState({ isAsking: false, error: null });
+  const ask = async () => {
+    setState({ isAsking: true, error: null });
+    try {
+      const answer = await postJson("/v1/completion", buildBody(prompt.value, chosen.value));
+      texts.set(answer.id, answer.choices.map((choice) => choice.text));
+      go(`/blind/comparisons/${answer.id}`);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      setState({ isAsking: false, error });
+    }
+  };
+  const keys = (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && ask();
+  return html`<section class="composer" aria-label="Prompt" onKeyDown=${keys}>
+    <textarea id="prompt" rows="2" dir="auto" aria-label="Prompt" placeholder="Ask, and judge the answers without knowing whose they are…" value=${prompt} onInput=${(event) => (prompt.value = event.target.value)}></textarea>
+    <${EntryList} />
+    ${state.error && html`<${Pending} error=${state.error} />`}
+    <div class="run-row"><span class="grow"></span><button class="run" disabled=${state.isAsking || !prompt.value.trim() || chosen.value.length < 2} onClick=${ask}>${state.isAsking ? "Asking…" : "Ask blind"}</button></div>
+  </section>`;
 }
 
 /** Ballots of a job or a comparison, one after the other. */
@@ -64,7 +93,7 @@ function Ballots({ path }) {
       const isChosen = vote?.choice === KEYS[place];
       return html`<article class="column ${isChosen ? "chosen" : ""}" key=${letter} aria-label="Answer ${letter}">
         <header><h2>${letter}${vote ? ` · ${vote.answers[place].model}` : ""}</h2>${isChosen && html`<span class="state" data-state="done">your choice</span>`}</header>
-        <div class="text" dir="auto" tabindex="0" role="group" aria-label="Text of ${letter}">${answer.text ?? "The text is not kept: FANOUT_HISTORY is not `full`."}</div></article>`;
+        <div class="text" dir="auto" tabindex="0" role="group" aria-label="Text of ${letter}">${answer.text ?? texts.get(ballot.comparison_id)?.[answer.index] ?? "The text is not kept: FANOUT_HISTORY is not `full`."}</div></article>`;
     })}</div>
     <div class="votes" role="group" aria-label="Your vote">
       ${vote
@@ -80,6 +109,7 @@ function Start() {
   const { data: runs } = useJson("/v1/comparisons?limit=20&failed=false");
   const pairs = (runs?.data ?? []).filter((run) => run.entries.length > 1);
   return html`<p>Two answers to the same prompt, without the names of their models. Your votes make a ranking in the job's report.</p>
+    <${Ask} />
     ${error && html`<${Pending} error=${error} />`}
     <h2 class="section">Finished jobs</h2>
     ${jobs?.data.length ? html`<ul class="rows">${jobs.data.map((job) => html`<li key=${job.id}><a class="row-link" href="#/blind/${job.id}"><span class="when">${moment(job.created_at)}</span><span class="what">${job.name ?? job.id}</span><span>${plural(job.items, "row")}, ${plural(job.models.length, "model")}</span></a></li>`)}</ul>` : html`<p class="quiet">No job has ended yet.</p>`}
