@@ -117,10 +117,7 @@ async def measure_memory(browser: Browser, server: Server, minutes: float, token
             await visitor.page.wait_for_selector(".column .state:not([data-state=done])")
             await wait_for_answers(visitor)
             await tools.send("HeapProfiler.collectGarbage")
-            metrics: dict[str, Any] = {
-                one["name"]: one["value"] for one in (await tools.send("Performance.getMetrics"))["metrics"]
-            }
-            sizes.append(metrics["JSHeapUsedSize"] / 1e6)
+            sizes.append((await read_metrics(tools))["JSHeapUsedSize"] / 1e6)
         steps = ", ".join(f"{size:.1f}" for size in sizes[:: max(1, len(sizes) // 6)])
         show(f"JavaScript heap over {minutes:g} min, {len(sizes)} runs", f"{steps} MB; last {sizes[-1]:.1f} MB")
 
