@@ -18,7 +18,8 @@ from typing_extensions import Unpack
 from fanout.config.settings import Settings, load_settings
 from fanout.core.comparison import Comparison, CompletionChoice
 from fanout.core.errors import Fault, RequestError
-from fanout.core.faults import to_faults
+from fanout.core.faults import to_faults, to_json_path
+from fanout.core.json_values import TOO_LARGE, find_infinite
 from fanout.core.merge import merge
 from fanout.core.messages import ImagePart, Message, MessageBody, TextPart
 from fanout.core.sampling import Sampling, SamplingOptions
@@ -111,6 +112,7 @@ def build_request(
         messages = _parse_messages(prompt, faults)
     if messages and images:
         messages = _add_images(messages, images, faults)
+    faults += [Fault(to_json_path(("extra_body", *place)), TOO_LARGE) for place in find_infinite(dict(extra_body or {}))]
     if faults:
         raise RequestError(faults)
     return Request(

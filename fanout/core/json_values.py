@@ -5,8 +5,16 @@ Parsing and validation take time with every value and cannot be interrupted, so 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 MAX_VALUES = 100_000
 """Texts, numbers, objects, lists and the like in one body, or in one line of an input: parsed in about 10 ms."""
+DIGITS = bytes.maketrans(b"123456789EN", b"000000000eI")
+"""Makes a number zeros, `E` an `e`, and the N of `NaN` the I of `Infinity`, so that each kind is found by one search."""
+MANY_DIGITS = b"0" * 150
+"""Half of what a number beyond floats has without an exponent."""
+TOO_LARGE = "is a number too large: at most 1.7976931348623157e308 is allowed"
 STEP_BYTES = 16 * 1024
 """Bytes that are counted at once, in less than a millisecond whatever they are."""
 
@@ -16,8 +24,9 @@ class ValueCounter:
 
     def __init__(self) -> None:
         self.values = 1
-        self.has_constants = False
-        """`NaN` or `Infinity` stands outside the texts, which JSON does not have."""
+        self.may_be_infinite = False
+        """`NaN`, `Infinity`, an exponent or very many digits stand outside the texts: some number may be none, or infinite."""
+        self._end = b""
         self._texts = 0
         self._is_in_text = self._is_escaped = False
 
@@ -34,12 +43,28 @@ class ValueCounter:
         self._is_in_text ^= not len(parts) % 2
         self._texts += len(parts) - 1
         self.values += outside.count(b",") + outside.count(b"[") + outside.count(b"{")
-        self.has_constants = self.has_constants or b"N" in outside or b"I" in outside
+        if not self.may_be_infinite:
+            outside = self._end + outside.translate(DIGITS)
+            self.may_be_infinite = b"I" in outside or b"0e" in outside or MANY_DIGITS in outside
+            self._end = outside[-len(MANY_DIGITS) :]
 
     @property
     def has_too_many(self) -> bool:
         """Whether there are more values than `MAX_VALUES`; bytes that are quotes and nothing else count, too."""
         return self.values > MAX_VALUES or self._texts > 4 * MAX_VALUES
+
+
+def find_infinite(value: object) -> Iterator[tuple[str | int, ...]]:
+    """Yield the places of numbers that JSON cannot hold: NaN, and infinite ones, as a written `1e999` becomes."""
+    waiting: list[tuple[tuple[str | int, ...], object]] = [((), value)]
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            yield place
+        elif isinstance(value, dict):
+            waiting += [((*place, name), inner) for name, inner in value.items() if not isinstance(inner, str)]
+        elif isinstance(value, list | tuple):
+            waiting += [((*place, index), inner) for index, inner in enumerate(value) if not isinstance(inner, str)]
 
 
 def has_too_many_values(text: str) -> bool:

@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 from fanout.core.errors import Fault, RequestError
 from fanout.core.faults import to_faults
 from fanout.core.json_text import JsonObject
-from fanout.core.json_values import MAX_VALUES, has_too_many_values
+from fanout.core.json_values import MAX_VALUES, TOO_LARGE, find_infinite, has_too_many_values
 from fanout.core.long_lists import IN_STEPS
 from fanout.core.messages import MessageBody
 from fanout.core.sampling import SAMPLING_NAMES
@@ -231,12 +231,15 @@ class _RowParser:
             return None
         try:
             # NaN in a parameter is JSON for no provider.
-            return from_json(value, allow_inf_nan=False)
+            parsed = from_json(value, allow_inf_nan=False)
         except ValueError as error:
             if name in TEXT_OR_JSON:
                 return value
             self._add_fault(name, f"is not valid JSON: {error}")
             return None
+        if any(find_infinite(parsed)):
+            self._add_fault(name, f"holds what {TOO_LARGE}")
+        return parsed
 
 
 def _name_some(names: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
@@ -19,9 +20,10 @@ from pydantic import (
 from pydantic_core import from_json, to_json
 
 from fanout.core.errors import Fault, RequestError
-from fanout.core.faults import to_faults
+from fanout.core.faults import to_faults, to_json_path
 from fanout.core.json_text import JsonObject
-from fanout.core.long_lists import IN_STEPS, BoundedObject
+from fanout.core.json_values import TOO_LARGE, find_infinite
+from fanout.core.long_lists import IN_STEPS, MAX_FAULTS, BoundedObject
 from fanout.core.messages import Message, MessageBody
 from fanout.core.sampling import SAMPLING_NAMES, at_most
 from fanout.core.sampling_fields import SamplingFields
@@ -142,12 +144,18 @@ def validate_body(raw: bytes, model: type[Body], context: Mapping[str, Any] | No
         raise RequestError(list(_restore_paths(to_faults(error, model), raw))) from None
 
 
-def refuse_constants(raw: bytes) -> None:
-    """Raise `RequestError` for a body with `NaN` or `Infinity`: JSON has neither, and pydantic takes both for any value."""
+def refuse_infinite(raw: bytes) -> None:
+    """Refuse a body with `NaN`, `Infinity` or a number beyond floats, such as `1e999`: upstream all of them would be null.
+
+    Raises:
+        RequestError: names the fields of such numbers, or the place of a constant, which JSON does not have.
+    """
     try:
-        from_json(raw, allow_inf_nan=False)
+        value = from_json(raw, allow_inf_nan=False)
     except ValueError as error:
         raise RequestError([Fault("", f"the body is not valid JSON: {error}", "invalid_json")]) from None
+    if faults := [Fault(to_json_path(place), TOO_LARGE) for place in islice(find_infinite(value), MAX_FAULTS)]:
+        raise RequestError(faults)
 
 
 def replace_fields(raw: bytes, fields: Mapping[str, str]) -> bytes:

@@ -12,29 +12,23 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
-from aiohttp import HttpVersion11, http_exceptions, web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from fanout.core.json_text import encode_json
 from fanout.limits.answer_memory import AnswerScope
 from fanout.observability.log_once import LogOnce
 from fanout.observability.logs import log
-from fanout.rendering.errors import ErrorReply, render_error
+from fanout.rendering.errors import render_error
+from fanout.server.malformed import UnspokenVersionError, explain_malformed
 from fanout.server.paths import tidy_path
 
 RESERVED_FILES = 64
 """Descriptors kept free of connections: the database, the log, DNS, files."""
 SAFE_HEADERS = {"Server": "fanout", "X-Content-Type-Options": "nosniff"}
 """Headers of every answer. A browser that guesses types might run an uploaded file as a page of this origin."""
-MALFORMED: tuple[tuple[type[Exception], int, str, str], ...] = (
-    (http_exceptions.LineTooLong, 431, "head_too_large", "the request's head is too large: 8190 bytes a line, 128 headers"),
-    (http_exceptions.BadStatusLine, 400, "malformed_request", "the first line is no HTTP request line: `GET /path HTTP/1.1`"),
-    (http_exceptions.InvalidURLError, 400, "malformed_request", "the request's address is malformed"),
-    (http_exceptions.InvalidHeader, 400, "malformed_request", "a header is malformed"),
-    (http_exceptions.PayloadEncodingError, 400, "malformed_request", "the body is not framed as its headers say"),
-    (Exception, 400, "malformed_request", "the request is not HTTP/1.1"),
-)
-"""Exceptions of the parser, and the status, code and message of the answer; the first row that matches is taken."""
 PROBES = (b"GET /livez", b"HEAD /livez", b"GET /readyz", b"HEAD /readyz", b"GET /health", b"HEAD /health")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """Says nothing, and may be sent at any time before an answer: https://www.rfc-editor.org/rfc/rfc9110#section-15.2"""
@@ -100,6 +94,9 @@ class Connection(RequestHandler):
             # HTTP/1.1 requires `Host`, but some monitors send none; there is nothing to gain from these answers.
             data = data.replace(b"\r\n", b"\r\nHost: localhost\r\n", 1)
         super().data_received(data)
+        for place, (message, _) in enumerate(self._messages):
+            if isinstance(message, RawRequestMessage) and message.version not in (HttpVersion11, HttpVersion10):
+                self._messages[place] = (_ErrInfo(400, UnspokenVersionError(), ""), EMPTY_PAYLOAD)
         # aiohttp waits for a request, and what has come is none yet.
         is_incomplete = bool(data) and self._is_waiting
         if is_incomplete and self._head_timer is None:
@@ -187,7 +184,7 @@ class Connection(RequestHandler):
             raise ConnectionError("an answer has begun: another one cannot follow")
         request_id = str(uuid.uuid4())
         if status == 400:
-            reply = _explain_malformed(exc)
+            reply = explain_malformed(exc)
             # By its code: the parser's own message quotes what came, which may hold a key.
             log.warning("request.malformed", request_id=request_id, status=reply.status, code=reply.error["code"])
         else:
@@ -207,13 +204,6 @@ class Connection(RequestHandler):
         if self.transport is not None:
             # Not an orderly close, which would wait for the client to read what is still to be sent.
             self.transport.abort()
-
-
-def _explain_malformed(error: BaseException | None) -> ErrorReply:
-    status, code, sentence = next((row[1:] for row in MALFORMED if isinstance(error, row[0])), MALFORMED[-1][1:])
-    if "Too many headers" in str(error):
-        _, status, code, sentence = MALFORMED[0]
-    return render_error(status, sentence, code=code)
 
 
 class RefusedConnection(asyncio.Protocol):

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_values import MAX_VALUES, STEP_BYTES, ValueCounter
 from fanout.core.threads import run_in_thread
-from fanout.requests.bodies import refuse_constants, replace_fields, validate_body
+from fanout.requests.bodies import refuse_infinite, replace_fields, validate_body
 from fanout.server.connections import WAIT_LIMITS
 from fanout.server.lifecycle import DISPATCHER
 
@@ -62,8 +62,8 @@ async def read_body(request: web.Request, model: type[Body], fields: Mapping[str
 
 
 def _validate(request: web.Request, raw: bytes, model: type[Body], fields: Mapping[str, str] | None) -> Body:
-    if request[VALUES].has_constants:
-        refuse_constants(raw)
+    if request[VALUES].may_be_infinite:
+        refuse_infinite(raw)
     if fields:
         raw = replace_fields(raw, fields)
     dispatcher = request.app[DISPATCHER]

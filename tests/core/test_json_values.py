@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fanout.core.json_values import MAX_VALUES, ValueCounter, has_too_many_values
+from fanout.core.json_values import MAX_VALUES, ValueCounter, find_infinite, has_too_many_values
 
 TEXTS = st.text(alphabet='a,[{"\\]}:é😀\n')
 VALUES = st.recursive(
@@ -40,13 +40,13 @@ def feed(data: bytes, step: int) -> ValueCounter:
 def test_the_count_is_exact_wherever_the_text_is_cut(value: Any, step: int, ascii_only: bool, indent: int | None) -> None:
     counter = feed(json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode(), step)
     assert counter.values == count(value) + count_empty(value)
-    assert not counter.has_constants
+    assert not counter.may_be_infinite
 
 
-@given(TEXTS, st.integers(1, 9), st.sampled_from(["NaN", "Infinity", "-Infinity"]))
-def test_a_constant_that_json_lacks_is_found_outside_of_texts_alone(text: str, step: int, constant: str) -> None:
-    assert feed(b'{"a":%s,"b":%s}' % (json.dumps(text).encode(), constant.encode()), step).has_constants
-    assert not feed(json.dumps({text + constant: constant}).encode(), step).has_constants
+@given(TEXTS, st.integers(1, 9), st.sampled_from(["NaN", "Infinity", "-Infinity", "1e999", "-1E+400", "1" * 400 + ".0"]))
+def test_a_number_that_may_be_infinite_is_found_outside_of_texts_alone(text: str, step: int, constant: str) -> None:
+    assert feed(b'{"a":%s,"b":%s}' % (json.dumps(text).encode(), constant.encode()), step).may_be_infinite
+    assert not feed(json.dumps({text + constant: constant}).encode(), step).may_be_infinite
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,8 @@ def test_a_constant_that_json_lacks_is_found_outside_of_texts_alone(text: str, s
 def test_more_values_than_may_be_are_too_many(data: bytes, too_many: bool) -> None:
     assert feed(data, 16 * 1024).has_too_many == too_many
     assert has_too_many_values(data.decode()) == (too_many and not data.startswith(b'""'))
+
+
+def test_infinite_numbers_are_found_at_their_places() -> None:
+    value = json.loads('{"a": [1, "1e999", {"b": 1e999}], "c": -1e999, "d": 1e308}')
+    assert sorted(find_infinite(value)) == [("a", 2, "b"), ("c",)]

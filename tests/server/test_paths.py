@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from typing import Any
 
 import pytest
 
@@ -48,8 +49,27 @@ async def test_numbers_that_json_lacks_are_refused_wherever_they_stand(embedded_
         raw = f'{{"model": "local/ngram-3", "prompt": "hi", "{field}": {number}}}'.encode()
         code, _, body = parse_response(await embedded_client.send_raw(encode_request(raw, path="/v1/completions")))
         assert (code, body["error"]["code"]) == (400, "invalid_json")
-    spoken = {"model": "local/ngram-3", "prompt": "NaN and Infinity", "max_tokens": 1}
+    spoken = {"model": "local/ngram-3", "prompt": "NaN, 1e999 and Infinity", "max_tokens": 1}
     assert (await embedded_client.send("POST", "/v1/completions", spoken)).status == 200
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1E+400", "1" + "0" * 400 + ".0"])
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/completions", {"prompt": "hi", "nobody_knows": {"deep": [1, "NUMBER"]}}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi", "x": {"deep": [1, "NUMBER"]}}]}),
+        ("/v1/responses", {"input": "hi", "metadata": {"deep": [1, "NUMBER"]}}),
+    ],
+)
+async def test_a_number_that_would_be_null_upstream_is_a_fault_of_its_field(
+    embedded_client: Client, number: str, path: str, fields: dict[str, Any]
+) -> None:
+    raw = json.dumps({"model": "local/ngram-3", **fields}).replace('"NUMBER"', number).encode()
+    code, _, body = parse_response(await embedded_client.send_raw(encode_request(raw, path=path)))
+    assert (code, body["error"]["code"]) == (400, "invalid_value")
+    assert body["error"]["param"].endswith(".deep[1]")
+    assert "too large: at most" in body["error"]["message"]
 
 
 class TestCompression:

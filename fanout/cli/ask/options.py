@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+from pydantic_core import from_json
 
 from fanout.cli.ask.answer_schema import AnswerSchema
 from fanout.cli.ask.question import AskQuestion
@@ -18,6 +18,7 @@ from fanout.cli.ask.templates import AskTemplate, read_template
 from fanout.cli.completion import complete_models, complete_templates
 from fanout.cli.options import add_options, model_option, timeout_option, with_sampling, with_settings
 from fanout.core.json_text import JsonObject
+from fanout.core.json_values import TOO_LARGE, find_infinite
 from fanout.core.sampling import SAMPLING_NAMES
 from fanout.core.suggestions import find_misspelt
 
@@ -152,9 +153,11 @@ def parse_fields(ctx: click.Context, param: click.Parameter, given: tuple[str, .
         if meant and meant != name:
             raise click.BadParameter(f"unknown parameter `{name}`; did you mean `{meant}`?")
         try:
-            fields[name] = json.loads(text)
+            fields[name] = from_json(text, allow_inf_nan=False)
         except ValueError:
             fields[name] = text
+        if any(find_infinite(fields[name])):
+            raise click.BadParameter(f"`{name}` {TOO_LARGE}")
     return fields
 
 

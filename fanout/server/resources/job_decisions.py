@@ -57,8 +57,8 @@ class PlanQuery(BaseModel):
 @needs_store
 async def get_gate(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/gate`."""
-    query = read_query(request, GateQuery)
     job = await find_own_job(request)
+    query = read_query(request, GateQuery)
     options = GateOptions(query.model, query.baseline, query.margin, query.metric)
     gate = await gate_job(request.app[JOB_STORE], job, options, query.cluster)
     return json_response(render_gate(job.id, gate))
@@ -67,8 +67,8 @@ async def get_gate(request: web.Request) -> web.StreamResponse:
 @needs_store
 async def get_plan(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/plan`."""
-    query = read_query(request, PlanQuery)
     job = await find_own_job(request)
+    query = read_query(request, PlanQuery)
     options = PlanOptions(query.difference, query.alpha, query.power, query.repeats, query.metric)
     return json_response(render_plan(await plan_job(request.app[JOB_STORE], job, options), job.id))
 

@@ -79,8 +79,8 @@ class ItemsQuery(BaseModel):
 @needs_store
 async def list_items(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/items`."""
-    query = read_query(request, ItemsQuery)
     job, store = await find_own_job(request), request.app[JOB_STORE]
+    query = read_query(request, ItemsQuery)
     scorers = await store.scores.list_scorers(job.number)
     # Before the query, which cannot match patterns: SQLite has none, and PostgreSQL's are others and unbounded.
     only = await _match(store.item_pages, job.number, query.regex) if query.regex else None

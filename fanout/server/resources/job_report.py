@@ -28,8 +28,8 @@ class ReportQuery(BaseModel):
 @needs_store
 async def get_report(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/report`."""
-    query = read_query(request, ReportQuery)
     job = await find_own_job(request)
+    query = read_query(request, ReportQuery)
     report = await report_job(request.app[JOB_STORE], job, query.cluster)
     return json_response(await run_in_thread("reports", render_report, report))
 

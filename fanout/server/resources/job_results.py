@@ -79,8 +79,8 @@ class ResultsQuery(ExportQuery):
 @needs_store
 async def list_results(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/results`."""
-    query = read_query(request, ResultsQuery)
     job = await find_own_job(request)
+    query = read_query(request, ResultsQuery)
     shown, has_more = await request.app[JOB_STORE].results.read_page(job.number, query.after, query.limit, query.to_filter())
     # In a thread: a thousand results may hold megabytes of text.
     lines = await run_in_thread("exports", lambda: output_files.make_encoder("jsonl").encode(list(build_records(shown))))
@@ -92,8 +92,8 @@ async def list_results(request: web.Request) -> web.StreamResponse:
 @needs_store
 async def export_results(request: web.Request) -> web.StreamResponse:
     """Serve `GET /v1/jobs/{job_id}/results.{format}`: all results, in memory that does not grow with them."""
-    query, format_ = read_query(request, FileQuery), request.match_info["format"]
     job = await find_own_job(request)
+    query, format_ = read_query(request, FileQuery), request.match_info["format"]
     # Before the first byte: a missing pyarrow must still be able to become a 400.
     encoder = output_files.make_encoder(format_, quote_formulas=bool(query.quote_formulas))
     pieces = encode_results(request.app[JOB_STORE], job.number, encoder, query.to_filter())
