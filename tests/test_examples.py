@@ -86,4 +86,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytes
 
     outputs = ["".join(str(output) for output in cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
     assert "local/ngram-2" in outputs[1]
+    assert "text/html" in outputs[1]
+    assert "output_tokens" in outputs[2]
     assert "cold" in outputs[3]
+    assert "done, 4 of 4 calls answered" in outputs[4]

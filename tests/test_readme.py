@@ -37,7 +37,7 @@ RUN_ELSEWHERE = ("./scripts/", ". .venv/bin/activate", "pip install ")
 DOCUMENTS = [
     document
     for document in ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
-    if any(block.language == "sh" and not block.text.startswith(RUN_ELSEWHERE) for block in read_blocks(document))
+    if any(block.language in ("sh", "python") and not block.text.startswith(RUN_ELSEWHERE) for block in read_blocks(document))
 ]
 YEAR_AHEAD = {"FAKETIME": "+365d", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_FORCE_MONOTONIC_FIX": "0"}
 """Monotonic clocks stay as they are: with another setting, waits for a lock never end, or end at once and start again."""
@@ -88,7 +88,7 @@ async def test_every_command_runs_and_every_answer_has_its_documented_form(
     document: str, when: str, python: str, tools: str, tmp_path: Path
 ) -> None:
     last, clock = CommandResult(0, "", ""), set_clock(when, tmp_path / "clock")
-    variables = {**clock, "PATH": tools, "FANOUT_STORE": str(tmp_path / "fanout.db")}
+    variables = {**clock, "PATH": tools, "FANOUT_STORE": str(tmp_path / "fanout.db"), "XDG_CONFIG_HOME": str(tmp_path / "own")}
     async with serve_fanout(command=(python, "-m", "fanout"), **clock) as address:
         for block in read_blocks(document):
             where, text = f"{document}:{block.line}", block.text.replace(ADDRESS, address)

@@ -51,7 +51,10 @@ def set_(env_file: Path | None, name: str) -> None:
     if not changes:
         echo(f"{variable} is set to this value already, in {path}")
         return
-    copy = private_files.write(path, text.encode())
+    try:
+        copy = private_files.write(path, text.encode())
+    except OSError as error:
+        raise click.ClickException(f"{path}: cannot be written: {error.strerror}") from error
     echo(f"{variable} is set ({len(value)} characters), in {path}" + (f"; the old file is in {copy}" if copy else ""))
     if os.environ.get(variable, "").strip():
         echo(f"note: {variable} is set in the environment, too, which takes precedence", err=True)

@@ -87,7 +87,7 @@ def _run() -> int:
     """Run the command and return its exit code."""
     try:
         # click's own mode would print errors in another form and choose the exit codes.
-        cli.main(standalone_mode=False)
+        cli.main(standalone_mode=False, prog_name="fanout")
     except (click.exceptions.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except SystemExit as end:

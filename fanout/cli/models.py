@@ -137,19 +137,19 @@ def _describe_state(model: Model, catalogue: Catalogue) -> str:
 @click.argument("names", nargs=-1, metavar="[MODEL]...", shell_complete=complete_models)
 def default(config_file: Path | None, env_file: Path | None, names: tuple[str, ...]) -> None:
     """Show the models that are called without -m, or make MODELs those: the set `mine` of your providers.json."""
-    settings = load_settings(config_file, env_file)
     if not names:
+        settings = load_settings(config_file, env_file)
         chosen = choose_default_models(settings)
         members = [member for name in chosen.names for member in settings.sets.get(name, (name,))]
         echo(f"{', '.join(members)}: {chosen.reason}")
         return
-    catalogue = Catalogue(settings)
+    draft = Draft.from_files(env_file, config_file)
+    catalogue = Catalogue(draft.load_settings())
     members = expand_models(names, lambda: list_local_models(catalogue))
     members = [member for name in members for member in catalogue.find_set(name) or (name,)]
     for name in members:
         if catalogue.find(name) is None:
             raise click.UsageError(catalogue.refuse_unknown(name).message)
-    draft = Draft.from_files(env_file, config_file)
     draft.chosen = tuple(dict.fromkeys(members))
     _, files = draft.list_changes()
     for line in draft.write(files):

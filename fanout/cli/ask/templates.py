@@ -116,5 +116,8 @@ def save_template(name: str, template: AskTemplate) -> Path:
     """Write a template for its owner alone, and return its file."""
     path = find_path(name)
     content: JsonObject = template.model_dump(mode="json", exclude_defaults=True)
-    private_files.write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    try:
+        private_files.write(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        raise click.ClickException(f"{path}: cannot be written: {error.strerror}") from error
     return path

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
 
-from fanout.cli.ask.question import AskQuestion
 from fanout.cli.tables import echo
 from fanout.config.settings import Settings
 from fanout.core.errors import ConfigError, Fault, StoreError
@@ -17,6 +16,7 @@ from fanout.core.schema import Outcome
 from fanout.observability import logs
 
 if TYPE_CHECKING:  # the database is loaded when something is to be kept: answers are shown before
+    from fanout.cli.ask.question import AskQuestion
     from fanout.store import Store
     from fanout.store.history.recorder import HistoryMode
 
