@@ -363,7 +363,7 @@ def test_a_request_holds_what_was_given() -> None:
         ([{"model": "m", "topp": 1}], {}, "models[0].topp: unknown parameter `topp`; did you mean `top_p` or"),
         ("m", {"temperature": "hot"}, "temperature: `hot` is not allowed: input should be a valid number"),
         (["a", {"model": "m", "n": 1.5}], {}, "models[1].n: 1.5 is not allowed: input should be a valid integer"),
-        ("m", {"stop": 5}, "stop: 5 is not allowed"),
+        ("m", {"stop": 5}, "stop: must be text, or a list of texts"),
         ([{"label": "m"}], {}, "models[0].model: is required: the name of a model"),
         ([""], {}, "models[0].model: is required: the name of a model"),
         ([], {}, "models: is empty: at least one model must be named"),
