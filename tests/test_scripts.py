@@ -250,7 +250,7 @@ def test_the_lock_pins_every_requirement_with_hashes_and_names_no_address() -> N
 
 async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: Path, machine: Path) -> None:
     text = (clone / "scripts" / "test").read_text()
-    (clone / "scripts" / "test").write_text(text.replace("/usr/lib/", f"{machine}/"))
+    (clone / "scripts" / "test").write_text(text.replace("/usr/lib/", f"{machine}/").replace("/usr/bin/", f"{machine}/"))
     write_program(clone / "scripts" / "check", "echo checked")
     (clone / "scripts" / "clients").write_text("")
     make_venv(clone)
@@ -264,7 +264,12 @@ async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: 
     write_program(machine / "apt-get", f'echo "$*" >>"{machine}/apt.log"')
     write_program(machine / "pg_conftool", f'echo "$*" >>"{machine}/apt.log"')
     with_apt = await run_script(clone, "test", PATH=str(machine))
-    for path in (machine / "postgresql/17/bin/initdb", machine / "arch/faketime/libfaketimeMT.so.1", machine / "curl"):
+    for path in (
+        machine / "postgresql/17/bin/initdb",
+        machine / "arch/faketime/libfaketimeMT.so.1",
+        machine / "curl",
+        machine / "chromium",
+    ):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_program(path, "")
     log = (machine / "apt.log").read_text().splitlines()
@@ -280,7 +285,7 @@ async def test_system_packages_for_the_tests_are_installed_where_allowed(clone: 
     assert "test: without postgresql there is no way to run the tests on PostgreSQL as a store" in without.err
     assert (with_apt.code, with_apt.out) == (0, "checked\n")
     packages = [line.split()[-1] for line in log if line.startswith("install")]
-    assert packages == ["curl", "libgomp1", "libfaketime", "postgresql-common", "postgresql"]
+    assert packages == ["curl", "libgomp1", "libfaketime", "chromium", "postgresql-common", "postgresql"]
     # Set before the server is installed, so that Debian creates and starts none by itself.
     assert log[-3] == "/etc/postgresql-common/createcluster.conf set create_main_cluster off"
     assert again.code == 0

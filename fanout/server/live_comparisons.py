@@ -153,6 +153,7 @@ class LiveComparison:
     def end(self) -> None:
         """Let the readers send their ends."""
         self.ended_at = time.monotonic()
+        self.calls = ()  # they may hold a caller's own key, which nothing keeps longer than its call
         self.has_started.set()
         self._notify()
 

@@ -166,6 +166,15 @@ async def test_a_foreign_account_finds_no_comparison(upstream: Upstream, tmp_pat
                 assert (answer.status, (await answer.json())["error"]["code"]) == (404, "comparison_not_found")
 
 
+async def test_with_an_idempotency_key_the_same_events_are_sent_again(client: Client, upstream: Upstream) -> None:
+    body = {"model": ["up/ok", "up/chunks-5"], "stream": True, "resumable": True}
+    first, again = [await client.complete({"Idempotency-Key": "once"}, **body) for _ in range(2)]
+
+    assert first.body == again.body
+    assert first.body.startswith(b"id: 1\n")
+    assert (again.headers["Idempotent-Replayed"], len(upstream.requests)) == ("true", 2)
+
+
 async def test_if_every_call_fails_the_answer_is_an_error(client: Client) -> None:
     reply = await client.complete(model=["up/502", "nobody"], stream=True, resumable=True)
 
