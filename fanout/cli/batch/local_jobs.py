@@ -21,6 +21,7 @@ from fanout.core.threads import run_in_thread
 from fanout.dispatch.default_models import EMBEDDED_SET, OWN_SET
 from fanout.dispatch.dispatcher import Dispatcher, open_dispatcher, raise_file_limit
 from fanout.dispatch.plan import Entry, Request
+from fanout.evaluate.judging.checks import check_judges
 from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
 from fanout.evaluate.scoring.scoring import make_scorer_factory
 from fanout.evaluate.stopping.opening import check_plan
@@ -67,11 +68,13 @@ class LocalJobs:
         return expand_models(words, lambda: list_local_models(catalogue)) if words else (own,)
 
     async def estimate(self, spec: JobSpec, source: JobInput) -> JobEstimateJson:
-        estimate = await self._manager.estimate(_complete_spec(spec, source), source.rows())
+        estimate = await self._manager.estimate(_complete_spec(spec, source, self._dispatcher), source.rows())
         return render_estimate(estimate, self._dispatcher.settings.providers)
 
     async def create(self, spec: JobSpec, source: JobInput) -> JobJson:
-        return await self._render((await self._manager.create(_complete_spec(spec, source), source.rows())).id)
+        return await self._render(
+            (await self._manager.create(_complete_spec(spec, source, self._dispatcher), source.rows())).id
+        )
 
     async def get(self, job_id: str) -> JobJson | None:
         try:
@@ -201,11 +204,12 @@ def _describe_limits(limiter: Limiter) -> str:
     return f"{limiter.name}: {', '.join(parts)}" if parts else ""
 
 
-def _complete_spec(spec: JobSpec, source: JobInput) -> JobSpec:
+def _complete_spec(spec: JobSpec, source: JobInput, dispatcher: Dispatcher) -> JobSpec:
     if spec.endpoint is not None and spec.endpoint not in BODIES:
         allowed = " or ".join(f"`{name}`" for name in BODIES)
         raise RequestError([Fault("line 1: url", f"`{spec.endpoint[:100]}` is not allowed: {allowed}")])
     scorers = parse_scorers(spec.scorers, allow_functions=True)
+    check_judges(dispatcher, scorers)
     check_plan(spec, scorers)
     return replace(spec, scorers=tuple(map(to_declaration, scorers)), input=source.identity, typed=source.is_typed)
 

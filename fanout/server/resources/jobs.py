@@ -10,6 +10,7 @@ from aiohttp import web
 from fanout.core.errors import Fault, RequestError
 from fanout.core.json_text import JsonObject
 from fanout.core.threads import run_in_thread
+from fanout.evaluate.judging.checks import check_judges
 from fanout.evaluate.scoring.declarations import parse_scorers, to_declaration
 from fanout.evaluate.stopping.opening import check_plan
 from fanout.jobs.input_files import TYPED_FORMATS, choose_format, read_rows
@@ -56,6 +57,7 @@ async def create_job(request: web.Request) -> web.StreamResponse:
     scorers = await run_in_thread("bodies", parse_scorers, body.scorers or (), allow_functions=False)
     rows, source, typed = await _open_input(request, body)
     spec = body.to_spec(source, [to_declaration(scorer) for scorer in scorers], typed=typed)
+    check_judges(request.app[DISPATCHER], scorers)
     check_plan(spec, scorers)
     try:
         if body.dry_run:  # after the same checks as a real job, so that no estimate is given for a job that would be refused

@@ -113,8 +113,10 @@ async def test_an_unreadable_verdict_is_asked_once_more_then_counted_and_never_g
 
 async def test_a_judge_whose_model_nobody_knows_is_refused_by_name(store_server: Server) -> None:
     path = await run_job(store_server, 1)
-    body = {"scorers": [{"type": "judge", "model": "nobody"}]}
-    status, answer = await read_answer(store_server.session.post(f"{path}/scores", json=body))
-
-    assert status == 400
-    assert "nobody" in answer["error"]["message"]
+    body: dict[str, Any] = {"scorers": ["exact", {"type": "judge", "model": "nobody"}]}
+    created = {"items": [{"prompt": "p"}], "models": MODELS, **body}
+    for where, sent in ((f"{path}/scores", body), ("/v1/jobs", created)):
+        status, answer = await read_answer(store_server.session.post(where, json=sent))
+        assert status == 400
+        assert "nobody" in answer["error"]["message"]
+    assert answer["error"]["param"] == "scorers[1].model"
