@@ -43,8 +43,10 @@ def chat(given: GivenOptions) -> None:
         session = runner.run(manager.__aenter__())
         try:
             good = _Conversation(given, session, runner).run()
-        finally:
-            runner.run(manager.__aexit__(None, None, None))
+        except BaseException:
+            runner.run(manager.__aexit__(*sys.exc_info()))  # it may raise an error that explains this one
+            raise
+        runner.run(manager.__aexit__(None, None, None))
     sys.exit(ALL_ANSWERED if good else SOME_FAILED)
 
 

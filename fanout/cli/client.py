@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import aiohttp
 from pydantic_core import from_json
@@ -26,6 +26,15 @@ class ServerClient:
     def __init__(self, address: str, session: aiohttp.ClientSession) -> None:
         self._address, self._session = address, session
 
+    @asynccontextmanager
+    async def _request(self, method: str, path: str, **options: Any) -> AsyncGenerator[aiohttp.ClientResponse]:
+        # Here and not only where the client is opened: a conversation goes on after a failed message.
+        async with (
+            _explain_errors(self._address),
+            self._session.request(method, f"{self._address}{path}", **options) as response,
+        ):
+            yield response
+
     async def complete(self, body: Mapping[str, object], path: str = "/v1/completion") -> tuple[bool, JsonObject]:
         """Post a prompt, or to another path a conversation; return whether any call was answered, and the answer.
 
@@ -34,7 +43,7 @@ class ServerClient:
         Raises:
             ServerError: the request was refused.
         """
-        async with self._session.post(f"{self._address}{path}", json=body) as response:
+        async with self._request("POST", path, json=body) as response:
             if response.status == 200:
                 return True, await response.json()
             return False, await _read_failures(response)
@@ -63,7 +72,7 @@ class ServerClient:
 
     async def _stream_choices(self, path: str, body: Mapping[str, object]) -> AsyncGenerator[JsonObject]:
         decoder = SseDecoder(MAX_EVENT_BYTES)
-        async with self._session.post(f"{self._address}{path}", json={**body, "stream": True}) as response:
+        async with self._request("POST", path, json={**body, "stream": True}) as response:
             if response.status != 200:
                 for failure in (await _read_failures(response))["error"]["details"]:
                     yield {"index": failure["index"], "text": "", "error": failure}
@@ -75,17 +84,17 @@ class ServerClient:
 
     async def get(self, path: str, **query: str | int) -> JsonObject:
         """Return the answer to a GET request; a refused one raises RequestError or ServerError."""
-        async with self._session.get(f"{self._address}{path}", params=query) as response:
+        async with self._request("GET", path, params=query) as response:
             return await _read_answer(response)
 
     async def post(self, path: str, body: Mapping[str, object]) -> JsonObject:
         """Return the answer to a POST request; raises like `get`."""
-        async with self._session.post(f"{self._address}{path}", json=body) as response:
+        async with self._request("POST", path, json=body) as response:
             return await _read_answer(response)
 
     async def delete(self, path: str) -> None:
         """Send a DELETE request; raises like `get`."""
-        async with self._session.delete(f"{self._address}{path}") as response:
+        async with self._request("DELETE", path) as response:
             await _read_answer(response)
 
     async def upload(self, stream: BinaryIO, name: str) -> str:
@@ -93,12 +102,12 @@ class ServerClient:
         form = aiohttp.FormData()
         form.add_field("purpose", "batch")
         form.add_field("file", stream, filename=name, content_type="application/octet-stream")
-        async with self._session.post(f"{self._address}/v1/files", data=form) as response:
+        async with self._request("POST", "/v1/files", data=form) as response:
             return str((await _read_answer(response))["id"])
 
     async def download(self, path: str, **query: str) -> AsyncGenerator[bytes]:
         """Yield the body of an answer in blocks; raises like `get`."""
-        async with self._session.get(f"{self._address}{path}", params=query) as response:
+        async with self._request("GET", path, params=query) as response:
             if response.status != 200:
                 await _read_answer(response)
             async for block in response.content.iter_any():
@@ -127,9 +136,18 @@ async def open_client(address: str, key: str | None) -> AsyncGenerator[ServerCli
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
     # Each request dials anew: they are few and may be far apart, so that a kept connection could be dead when it is needed.
     connector = aiohttp.TCPConnector(force_close=True)
+    async with (
+        _explain_errors(address),
+        aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session,
+    ):
+        yield ServerClient(address, session)
+
+
+@asynccontextmanager
+async def _explain_errors(address: str) -> AsyncGenerator[None]:
+    """Raise what goes wrong with a server at an address as a `ServerError`."""
     try:
-        async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
-            yield ServerClient(address, session)
+        yield
     # The order matters: each of these is a subclass of aiohttp.ClientError.
     except aiohttp.ClientPayloadError as error:
         raise ServerError(f"the server at {address} broke off in the middle of its answer") from error

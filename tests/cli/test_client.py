@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -14,6 +15,10 @@ from aiohttp import web
 
 from tests.support.cli import describe_shape, run_fanout, serve_fanout
 from tests.support.upstream.server import Upstream
+
+
+TIMING = {"queued_ms": 0, "ttft_ms": 1, "total_ms": 1, "attempts": 1, "tokens_per_second": None}
+END = {"error": None, "usage": None, "cost_usd": None, "timing": TIMING}
 
 
 async def test_json_output_equals_the_servers_answer(providers_json: str) -> None:
@@ -104,7 +109,7 @@ async def test_a_missing_server_is_reported(upstream: Upstream) -> None:
 async def serve_stranger(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncGenerator[str]:
     """Serve something that is not Fanout, and yield its address."""
     app = web.Application()
-    app.router.add_post("/v1/completion", answer)
+    app.router.add_post("/v1/{path:.*}", answer)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -157,3 +162,33 @@ async def test_a_broken_connection_differs_from_an_absent_server() -> None:
     assert result.out == "half an ans\n"
     assert result.err.startswith("broken off after ")
     assert "broke off" in result.err
+
+
+async def test_a_server_that_breaks_off_in_a_conversation_is_named_and_the_other_answers_end() -> None:
+    has_left = asyncio.Event()
+
+    async def answer_first_message(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        if body.get("dry_run"):
+            calls = [{"index": place, "label": name, "model": name, "sample": 0} for place, name in enumerate(body["model"])]
+            return web.json_response({"calls": calls})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        if "messages" in body:
+            if body["model"] == ["a"]:
+                await has_left.wait()
+            assert request.transport
+            request.transport.abort()
+            has_left.set()
+            return response
+        for place in range(2):
+            choice = {"index": place, "text": "yes", "finish_reason": "stop", **END}
+            await response.write(b"data: %b\n\n" % json.dumps({"choices": [choice]}).encode())
+        return response
+
+    async with serve_stranger(answer_first_message) as address:
+        chat = await run_fanout("chat", "-m", "a,b", "--server", address, given=b"one\ntwo\n")
+
+    assert (chat.code, chat.out.count("yes")) == (2, 2), chat
+    assert chat.err.splitlines()[-1] == f"fanout: the server at {address} broke off in the middle of its answer"
+    assert "Traceback" not in chat.err

@@ -62,25 +62,35 @@ class RemoteModels:
             async for choice in self._client.stream(self._bodies[0]):
                 yield _to_event(choice, choice["text"], 0)
             return
-        events: asyncio.Queue[AnswerEvent | None] = asyncio.Queue(maxsize=1000)
+        events: asyncio.Queue[AnswerEvent | Exception | None] = asyncio.Queue(maxsize=1000)
 
         async def follow(body: JsonObject, offset: int) -> None:
-            async with aclosing(self._client.stream_chat(body)) as choices:
-                async for choice in choices:
-                    await events.put(_to_event(choice, choice.get("delta", {}).get("content") or "", offset))
-            await events.put(None)
+            end = None
+            try:
+                async with aclosing(self._client.stream_chat(body)) as choices:
+                    async for choice in choices:
+                        await events.put(_to_event(choice, choice.get("delta", {}).get("content") or "", offset))
+            except Exception as error:
+                end = error
+            await events.put(end)
 
-        async with asyncio.TaskGroup() as group:
-            offsets = [sum(self._sizes[:place]) for place in range(len(self._sizes))]
-            for body, offset in zip(self._bodies, offsets, strict=True):
-                group.create_task(follow(body, offset))
-            running = len(self._bodies)
+        # Not a group of tasks, which would wrap an error, or the end of a reader who leaves early, in a group of errors.
+        offsets = [sum(self._sizes[:place]) for place in range(len(self._sizes))]
+        tasks = [asyncio.create_task(follow(body, offset)) for body, offset in zip(self._bodies, offsets, strict=True)]
+        try:
+            running = len(tasks)
             while running:
                 event = await events.get()
+                if isinstance(event, Exception):
+                    raise event
                 if event is None:
                     running -= 1
                 else:
                     yield event
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def complete(self) -> tuple[JsonObject, bool]:
         path = "/v1/completion" if self._is_plain else "/v1/chat/completions"
